@@ -1,0 +1,25 @@
+"""The one exception for a user's mistake, and the help it gives."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Bad input: the message says what is wrong, where, and how to mend it.
+
+    The command line prints the message on one line and exits with status 2.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest known name, with all of them listed.
+
+    >>> nearest("mnst", ["mnist", "spoken_words"])
+    "did you mean 'mnist'? Known: mnist, spoken_words"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    listed = "Known: " + ", ".join(names)
+    return f"did you mean '{close[0]}'? {listed}" if close else listed

@@ -1,0 +1,27 @@
+"""Which machine a measured figure was taken on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from gossamer.runtime._kernels import instruction_sets
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine() -> str:
+    """Processor, usable cores and widest instruction set, in one line.
+
+    Every measured figure names its machine with this line.
+    """
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return f"{_processor()}, {len(usable)} cores, {instruction_sets()[-1]}, {platform.system()}"
