@@ -1,1 +1,20 @@
-"""Placeholder."""
+"""Tasks: an embedded default, real data sets and the user's own, each with features and noise."""
+
+from gossamer.data.features import LogMel
+from gossamer.data.mnist import mnist
+from gossamer.data.registry import TASKS, load
+from gossamer.data.speech_commands import speech_commands
+from gossamer.data.spoken_digits import spoken_digits
+from gossamer.data.task import NOISE_LEVELS, Split, Task
+
+__all__ = [
+    "NOISE_LEVELS",
+    "TASKS",
+    "LogMel",
+    "Split",
+    "Task",
+    "load",
+    "mnist",
+    "speech_commands",
+    "spoken_digits",
+]

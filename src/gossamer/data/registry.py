@@ -1,0 +1,39 @@
+"""Tasks by name."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any
+
+from gossamer.data.mnist import mnist
+from gossamer.data.places import Root
+from gossamer.data.speech_commands import speech_commands
+from gossamer.data.spoken_digits import spoken_digits
+from gossamer.data.task import Task
+from gossamer.errors import UserError, nearest
+
+#: The loader of each task by its name.
+TASKS: dict[str, Callable[..., Task]] = {
+    "speech_commands": speech_commands,
+    "mnist": mnist,
+    "spoken_digits": spoken_digits,
+}
+
+
+def load(name: str | os.PathLike[str], root: Root = None, **options: Any) -> Task:
+    """The task ``name``, with the loader's own ``options`` (such as ``download=True``).
+
+    ``root``: the folder that holds the data; else the environment variable GOSSAMER_DATA, else the
+    cache folder. Raises UserError for an unknown task or option, and what the loader raises.
+    """
+    key = os.fspath(name)
+    if key not in TASKS:
+        raise UserError(f"unknown task '{key}': {nearest(key, TASKS)}")
+    loader = TASKS[key]
+    known = [option for option in inspect.signature(loader).parameters if option != "root"]
+    for option in options:
+        if option not in known:
+            raise UserError(f"{key} has no option '{option}': {nearest(option, known)}")
+    return loader(root, **options)

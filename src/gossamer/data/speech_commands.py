@@ -1,0 +1,200 @@
+"""Google Speech Commands v0.02, twelve classes, in both official layouts."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.data import places
+from gossamer.data.audio import RATE, Sound, cut, fit_length, floats, int16, read
+from gossamer.data.task import Split, Task
+from gossamer.errors import UserError
+
+WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+CLASSES = (*WORDS, "unknown", "silence")
+UNKNOWN, SILENCE = CLASSES.index("unknown"), CLASSES.index("silence")
+
+_NAMES = (
+    "speech_commands_v0.02",
+    "speech_commands",
+    "speech_commands_test_set_v0.02",
+    "speech_commands_v0.02_subset",
+)
+_LANDMARKS = ("testing_list.txt", "_silence_")  # of the training and of the test archive
+_URL = "http://download.tensorflow.org/data/"
+# checksums: TensorFlow Datasets, url_checksums/speech_commands.txt
+_ARCHIVES = {
+    "speech_commands_v0.02": (
+        "sha256:af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"
+    ),
+    "speech_commands_test_set_v0.02": (
+        "sha256:cc2a00c1147c2254e9be3fa0f779d8c17421dc349b86366567a8edfa9acd51df"
+    ),
+}
+_SPLITS = ("train", "validation", "test")
+_SEED = 1804
+Listing = dict[str, list[tuple[Path, int]]]  # split name: (file, class)
+
+
+def speech_commands(root: places.Root = None, *, download: bool | str = False) -> Task:
+    """Google Speech Commands v0.02: ten words, *unknown* and *silence*; one second at 16 kHz.
+
+    Looked for in ``root/speech_commands_v0.02``, ``root/speech_commands``,
+    ``root/speech_commands_test_set_v0.02``, ``root/speech_commands_v0.02_subset`` and ``root``
+    itself, as WAV or FLAC, in either layout:
+
+    - the *training archive* (35 word folders, ``validation_list.txt``, ``testing_list.txt``,
+      ``_background_noise_``): its official split; *unknown* is drawn from the other 25 words,
+      *silence* cut from the background recordings at random volume, each as many as the mean word
+      class of the split (Warden 2018, arXiv 1804.03209), always the same ones;
+    - the *test archive* (``yes/`` .. ``_unknown_/``, ``_silence_/``): split by the file
+      ``split.csv`` (columns path, label, speaker, split) where there is one, else by a hash of
+      the speaker, 70 / 15 / 15 %.
+
+    ``download=True`` fetches the training archive (2.4 GB), ``download="test"`` the test archive
+    (0.1 GB). Raises UserError when something is missing or damaged, or a download fails.
+    """
+    folder = places.data_root(root)
+    found = places.find(folder, _NAMES, _LANDMARKS)
+    if found is None and download:
+        found = _fetch(folder, "speech_commands" + ("_test_set" if download == "test" else ""))
+    if found is None:
+        raise places.missing("speech_commands", folder, _NAMES, _LANDMARKS)
+    noises = _background(found)
+    if (found / "testing_list.txt").exists():
+        splits = _training_archive(found, noises)
+        note = ""
+    else:
+        splits = _test_archive(found)
+        train = splits["train"]
+        noises = noises or [train.x[train.y == SILENCE].ravel()]
+        note = " (test archive)"
+    return Task(
+        name="speech_commands",
+        classes=CLASSES,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        domain=Sound.fitted(splits["train"].x, np.concatenate(noises)),
+        source=f"Google Speech Commands v0.02{note}, Pete Warden, arXiv 1804.03209, CC BY 4.0",
+    )
+
+
+def _fetch(folder: Path, prefix: str) -> Path:
+    name = f"{prefix}_v0.02"
+    places.download(f"{_URL}{name}.tar.gz", _ARCHIVES[name], folder / name, unpack=True)
+    return folder / name
+
+
+def _sounds(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"speech_commands: no folder {folder}: unpack the whole archive there")
+    return sorted(path for path in folder.iterdir() if path.suffix in (".wav", ".flac"))
+
+
+def _background(found: Path) -> list[NDArray[np.int16]]:
+    """The long noise recordings; the official test archive has none."""
+    folder = found / "_background_noise_"
+    recordings = [read(path) for path in _sounds(folder)] if folder.is_dir() else []
+    return [recording for recording in recordings if len(recording) >= RATE]
+
+
+def _speaker(path: Path) -> str:
+    """``yes/ab12_nohash_0.wav`` and ``_unknown_/bed_ab12_nohash_0.wav``: ``ab12``."""
+    return re.sub(r"_nohash_.*$", "", path.stem).rsplit("_", 1)[-1]
+
+
+def _hashed_split(speaker: str) -> str:
+    """A speaker's split: a SHA-1 hash as a percentage, as the data set's own tools decide it."""
+    percentage = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % 2**27 * (100 / (2**27 - 1))
+    return "validation" if percentage < 15 else "test" if percentage < 30 else "train"
+
+
+def _test_archive(found: Path) -> dict[str, Split]:
+    folders = {name: label for label, name in enumerate((*WORDS, "_unknown_", "_silence_"))}
+    listing: Listing = {split: [] for split in _SPLITS}
+    table = found / "split.csv"
+    if table.exists():
+        with table.open(newline="", encoding="utf-8") as lines:
+            for number, row in enumerate(csv.DictReader(lines), start=2):
+                label, split = row.get("label"), row.get("split")
+                if not row.get("path") or label not in folders or split not in listing:
+                    raise UserError(
+                        f"{table}, line {number}: path {row.get('path')}, label {label}, split "
+                        f"{split}: label must be a class folder, split one of {', '.join(_SPLITS)}"
+                    )
+                listing[split].append((found / row["path"], folders[label]))
+    else:
+        for name, label in folders.items():
+            for path in _sounds(found / name):
+                speaker = path.stem if name == "_silence_" else _speaker(path)
+                listing[_hashed_split(speaker)].append((path, label))
+    return {split: _decode(files, found, split) for split, files in listing.items()}
+
+
+def _training_archive(found: Path, noises: list[NDArray[np.int16]]) -> dict[str, Split]:
+    held = {
+        path: split
+        for split, name in (("validation", "validation_list.txt"), ("test", "testing_list.txt"))
+        for path in _lines(found / name)
+    }
+    others = sorted(
+        path.name
+        for path in found.iterdir()
+        if path.is_dir() and path.name not in WORDS and path.name[0] not in "_."
+    )
+    if not others or not noises:
+        absent = "_background_noise_ with recordings" if others else "folders of other words"
+        raise UserError(f"speech_commands: no {absent} in {found}: unpack the whole archive there")
+    listing: Listing = {split: [] for split in _SPLITS}
+    unknown: dict[str, list[Path]] = {split: [] for split in _SPLITS}
+    for word in (*WORDS, *others):
+        for path in _sounds(found / word):
+            # the lists name .wav files, also where they were re-encoded
+            split = held.get(f"{word}/{path.stem}.wav", "train")
+            if word in WORDS:
+                listing[split].append((path, WORDS.index(word)))
+            else:
+                unknown[split].append(path)
+    rng = np.random.default_rng(_SEED)
+    splits = {}
+    for split, files in listing.items():
+        count = round(len(files) / len(WORDS))
+        order = rng.permutation(len(unknown[split]))[:count]
+        files.extend((unknown[split][index], UNKNOWN) for index in np.sort(order))
+        words = _decode(files, found, split)
+        x = np.concatenate([words.x, _silence(noises, count, rng)])
+        splits[split] = Split(x, np.concatenate([words.y, np.full(count, SILENCE)]))
+    return splits
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.exists():
+        raise UserError(f"speech_commands: no {path}: unpack the whole archive there")
+    return path.read_text(encoding="utf-8").split()
+
+
+def _silence(
+    noises: list[NDArray[np.int16]], count: int, rng: np.random.Generator
+) -> NDArray[np.int16]:
+    out = np.empty((count, RATE), np.int16)
+    for row in range(count):
+        noise = noises[rng.integers(len(noises))]
+        piece = cut(noise, rng.integers(0, len(noise) - RATE, 1, endpoint=True))
+        out[row] = int16(floats(piece[0]) * np.float32(rng.uniform(0.0, 1.0)))
+    return out
+
+
+def _decode(files: list[tuple[Path, int]], found: Path, split: str) -> Split:
+    if not files:
+        raise UserError(f"speech_commands: no clips for {split} in {found}: too few speakers there")
+    x: NDArray[Any] = np.empty((len(files), RATE), np.int16)
+    for row, (path, _) in enumerate(files):
+        x[row] = fit_length(read(path))
+    return Split(x, np.array([label for _, label in files], np.int64))

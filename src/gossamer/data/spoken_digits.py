@@ -1,0 +1,69 @@
+"""The Free Spoken Digit Dataset: ten digits, six speakers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.data import places
+from gossamer.data.audio import Sound, fit_length, read
+from gossamer.data.task import Split, Task
+from gossamer.errors import UserError
+
+_NAMES = ("fsdd", "free-spoken-digit-dataset", "free-spoken-digit-dataset-1.0.9", "spoken_digits")
+_PATTERN = re.compile(r"([0-9])_([^_]+)_(\d+)\.(?:wav|flac)")
+# checksum: TensorFlow Datasets, spoken_digit/checksums.tsv
+_URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.9.tar.gz"
+_CHECKSUM = "sha256:8bc44cde129d505cbbb6b365c09f80c663f2aa77578afc634e6141a2f87100c0"
+
+
+def spoken_digits(root: places.Root = None, *, download: bool = False) -> Task:
+    """Free Spoken Digits: 10 classes, ``recordings/{digit}_{speaker}_{index}.wav``.
+
+    Test is the official split (index 0-4), validation index 5-9, training the rest; all six
+    speakers are in each. The recordings (8 kHz) are resampled to 16 kHz and padded, or cut, to one
+    second. Looked for in ``root/fsdd``, ``root/free-spoken-digit-dataset``,
+    ``root/spoken_digits`` and ``root`` itself.
+
+    Raises UserError when recordings are missing, damaged or named otherwise, or a download fails.
+    """
+    folder = places.data_root(root)
+    found = places.find(folder, _NAMES, ["recordings"])
+    if found is None and download:
+        places.download(_URL, _CHECKSUM, folder, unpack=True)
+        found = places.find(folder, _NAMES, ["recordings"])
+    if found is None:
+        raise places.missing("spoken_digits", folder, _NAMES, ["recordings"])
+    clips: list[NDArray[Any]] = []
+    digits: list[int] = []
+    indices: list[int] = []
+    for path in sorted((found / "recordings").iterdir()):
+        match = _PATTERN.fullmatch(path.name)
+        if match:
+            clips.append(fit_length(read(path)))
+            digits.append(int(match[1]))
+            indices.append(int(match[3]))
+    index, y = np.array(indices), np.array(digits, np.int64)
+    chosen = {"test": index < 5, "validation": (index >= 5) & (index < 10), "train": index >= 10}
+    for split, mask in chosen.items():
+        absent = set(range(10)) - set(y[mask].tolist()) if len(y) else set(range(10))
+        if absent:
+            raise UserError(
+                f"{found / 'recordings'}: no recordings {{digit}}_{{speaker}}_{{index}}.wav of "
+                f"digit {min(absent)} for {split} (test: index 0-4, validation: 5-9, train: 10 "
+                f"and up): fetch the data set again"
+            )
+    x = np.stack(clips)
+    splits = {split: Split(x[mask], y[mask]) for split, mask in chosen.items()}
+    return Task(
+        name="spoken_digits",
+        classes=tuple("0123456789"),
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        domain=Sound.fitted(splits["train"].x, np.zeros(0, np.int16)),
+        source="Free Spoken Digit Dataset, Zohar Jackson et al., CC BY-SA 4.0",
+    )

@@ -1,0 +1,81 @@
+"""What every task is: three splits of raw examples, and the way from raw to features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+#: Noise levels of the noise score (Ahmad & Scheinkman 2019, arXiv 1903.11257): 0, 0.05 .. 0.5.
+NOISE_LEVELS: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(11))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Raw examples, before features.
+
+    ``x``: waveforms ``[N, samples]`` (int16, or float32 in [-1, 1]), images ``[N, H, W]``
+    (uint8 or float32), or whatever the user's own data are. ``y``: int64 ``[N]``.
+    """
+
+    x: Array
+    y: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+class Domain(Protocol):
+    """What a kind of data (sound, images, vectors) knows about its examples."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example after ``features``."""
+
+    def features(self, x: Array) -> NDArray[np.float32]:
+        """Raw batch to standardised float32 ``[B, *shape]``."""
+
+    def augment(self, x: Array, rng: np.random.Generator) -> Array:
+        """Raw batch to a randomly varied raw batch, for training only."""
+
+    def noise(self, x: Array, level: float, rng: np.random.Generator) -> Array:
+        """Raw batch to a raw batch with noise of ``level`` (0 leaves it unchanged)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Classified examples in three splits, with their features, augmentation and noise.
+
+    ``synthetic`` is true where no recording or photograph stands behind the data; ``source`` is
+    one line on where they are from and under which licence.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    domain: Domain
+    source: str
+    synthetic: bool = False
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example after ``features``, e.g. ``(1, 32, 32)``."""
+        return self.domain.shape
+
+    def features(self, x: Array) -> NDArray[np.float32]:
+        """Raw batch to float32 ``[B, *input_shape]``, standardised as the training split is."""
+        return self.domain.features(x)
+
+    def augment(self, x: Array, rng: np.random.Generator) -> Array:
+        """Raw to raw, for training only; the identity where the data have no augmentation."""
+        return self.domain.augment(x, rng)
+
+    def noise(self, x: Array, level: float, rng: np.random.Generator) -> Array:
+        """Raw to raw: the noise of the noise score at ``level`` in [0, 1]; 0 changes nothing."""
+        return self.domain.noise(x, level, rng)
