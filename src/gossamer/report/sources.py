@@ -1,0 +1,160 @@
+"""Where a report comes from: run directories on disk, experiments by what they can answer."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeGuard
+
+from gossamer.errors import UserError
+
+
+class TrialLike(Protocol):
+    """One trial: ``values`` are the returned metrics, ``reason`` why it failed."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+    @property
+    def values(self) -> Mapping[str, float]: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def seconds(self) -> float | None: ...
+
+
+class FrontierLike(Protocol):
+    """The best trials inside the thresholds, or the nearest ones when ``feasible`` is False."""
+
+    @property
+    def trials(self) -> Sequence[Any]: ...
+    @property
+    def feasible(self) -> bool: ...
+
+
+class ExperimentLike(Protocol):
+    """What a report asks of an experiment; `gossamer.Experiment` answers it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def metrics(self) -> Sequence[Any]: ...
+    @property
+    def parameters(self) -> Sequence[Any]: ...
+    @property
+    def constraints(self) -> Sequence[Any]: ...
+    @property
+    def budget(self) -> int | None: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+
+    def trials(self) -> Sequence[Any]: ...
+    def frontier(self) -> FrontierLike: ...
+    def importances(self) -> Mapping[str, Mapping[str, float]]: ...
+
+
+def is_experiment(source: object) -> TypeGuard[ExperimentLike]:
+    """Whether ``source`` answers what a report asks of an experiment."""
+    return all(callable(getattr(source, name, None)) for name in ("trials", "frontier"))
+
+
+def _number(found: object) -> bool:
+    return isinstance(found, (int, float)) and not isinstance(found, bool)
+
+
+def _numbers(found: object) -> bool:
+    return isinstance(found, list) and all(_number(item) for item in found)
+
+
+def _layers(found: object) -> bool:
+    return isinstance(found, list) and all(
+        isinstance(layer, dict) and isinstance(layer.get("name"), str) for layer in found
+    )
+
+
+# What every metrics.json must hold for a report to be written from it.
+_SHAPE: tuple[tuple[str, Callable[[object], bool], str], ...] = (
+    ("task", lambda found: isinstance(found, str), "a text"),
+    ("synthetic", lambda found: isinstance(found, bool), "true or false"),
+    ("accuracy", _number, "a number"),
+    ("weights.total", _number, "a number"),
+    ("weights.nonzero", _number, "a number"),
+    ("weights.density", _number, "a number"),
+    ("macs.dense", _number, "a number"),
+    ("macs.weights", _number, "a number"),
+    ("macs.both", _number, "a number"),
+    ("layers", _layers, "a list of layers with names"),
+)
+_NOISE: tuple[tuple[str, Callable[[object], bool], str], ...] = (
+    ("noise.levels", _numbers, "a list of numbers"),
+    ("noise.correct", _numbers, "a list of numbers"),
+    ("noise.score", _number, "a number"),
+    ("noise.of", _number, "a number"),
+)
+
+
+def load_run(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The figures of a run directory, from its ``metrics.json``.
+
+    Raises:
+        UserError: the directory or the file is missing, unreadable or damaged.
+    """
+    folder = Path(path)
+    file = folder / "metrics.json"
+    mend = f"train it again with gossamer train TASK --out {folder}"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        if not folder.exists():
+            raise UserError(f"no run at {folder}: check the path, or {mend}") from None
+        if not folder.is_dir():
+            message = f"{folder} is not a run directory: give the folder holding metrics.json"
+        else:
+            message = f"{folder} holds no metrics.json, so no training ended there: {mend}"
+        raise UserError(message) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is damaged (not text): {mend}") from None
+    except OSError as error:
+        message = f"{file} cannot be read ({error.strerror}): check its permissions"
+        raise UserError(message) from None
+    try:
+        run = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is damaged (line {error.lineno}: {error.msg}): {mend}") from None
+    if not isinstance(run, dict):
+        raise UserError(f"{file} is damaged (not a table of figures): {mend}")
+    for key, right, what in (*_SHAPE, *(_NOISE if run.get("noise") else ())):
+        found: Any = run
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        if not right(found):
+            raise UserError(f"{file} is damaged ({key!r} is not {what}): {mend}")
+    return run
+
+
+def named_runs(paths: Iterable[str | os.PathLike[str]]) -> dict[str, dict[str, Any]]:
+    """The runs under ``paths`` named by their folders; longer names where two would collide."""
+    runs: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        folder = Path(path).resolve()
+        name, above = folder.name or str(folder), folder.parent
+        while name in runs and above.name:
+            name, above = f"{above.name}/{name}", above.parent
+        if name in runs:
+            raise UserError(f"run {path} was given twice: name every run once")
+        runs[name] = load_run(path)
+    return runs
+
+
+def finite(found: object) -> float | None:
+    """``found`` as a float, None unless it is a finite number."""
+    if not _number(found):
+        return None
+    number = float(found)  # type: ignore[arg-type]
+    return number if math.isfinite(number) else None

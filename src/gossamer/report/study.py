@@ -1,0 +1,281 @@
+"""An experiment as the report sees it: plain values, read once, judged against the thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gossamer.report import units
+from gossamer.report.figures import Provenance, metric_provenance
+from gossamer.report.sources import ExperimentLike, FrontierLike, finite
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric to maximise or minimise; ``threshold`` is the worst value still acceptable."""
+
+    name: str
+    maximise: bool
+    threshold: float | None
+
+    @property
+    def provenance(self) -> Provenance:
+        return metric_provenance(self.name)
+
+    @property
+    def limit(self) -> str:
+        """The threshold in words, as ``"≥ 0.965"``; empty without one."""
+        if self.threshold is None:
+            return ""
+        return f"{'≥' if self.maximise else '≤'} {units.plain(float(self.threshold))}"
+
+    @property
+    def goal(self) -> str:
+        return "maximise" if self.maximise else "minimise"
+
+    def inside(self, value: float) -> bool:
+        """Whether ``value`` is acceptable; the threshold itself is."""
+        if self.threshold is None:
+            return True
+        return value >= self.threshold if self.maximise else value <= self.threshold
+
+    def better(self, value: float, than: float) -> bool:
+        return value > than if self.maximise else value < than
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the search; ``options`` only for a choice."""
+
+    name: str
+    log: bool
+    options: tuple[Any, ...] | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial: ``values`` holds every metric, as finite numbers."""
+
+    number: int
+    parameters: dict[str, Any]
+    values: dict[str, float]
+    seconds: float | None
+    inside: bool
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial without usable metrics, and why."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything the report shows of an experiment.
+
+    ``frontier`` holds the best trials inside the thresholds when ``feasible``,
+    else the nearest to them. ``waiting`` counts trials that have not ended.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    parameters: tuple[Parameter, ...]
+    constraints: tuple[str, ...]
+    budget: int | None
+    settings: dict[str, Any]
+    trials: tuple[Trial, ...]
+    failures: tuple[Failure, ...]
+    waiting: int
+    frontier: tuple[Trial, ...]
+    feasible: bool
+
+    @property
+    def inside(self) -> int:
+        return sum(trial.inside for trial in self.trials)
+
+    @property
+    def verdict(self) -> str:
+        """What the frontier is, in words."""
+        count = len(self.frontier)
+        trials = f"{count} trial{'' if count == 1 else 's'}"
+        if not self.trials:
+            return "no trial is complete yet"
+        if not self.feasible:
+            return f"no trial is inside the thresholds; the nearest {trials}"
+        return f"{trials} on the frontier{', inside the thresholds' if self.thresholds else ''}"
+
+    @property
+    def thresholds(self) -> bool:
+        return any(metric.threshold is not None for metric in self.metrics)
+
+
+def _maximise(metric: Any) -> bool:
+    goal = getattr(metric, "goal", None)
+    if isinstance(goal, str):
+        return goal.lower().startswith("max")
+    return "maxim" in type(metric).__name__.lower()
+
+
+def _parameter(parameter: Any) -> Parameter:
+    options = getattr(parameter, "options", None)
+    return Parameter(
+        str(parameter.name),
+        bool(getattr(parameter, "log", False)),
+        None if options is None else tuple(options),
+        finite(getattr(parameter, "low", None)),
+        finite(getattr(parameter, "high", None)),
+    )
+
+
+def _constraint(constraint: Any) -> str:
+    terms: Mapping[str, float] = constraint.coefficients
+    words: list[str] = []
+    for name, factor in terms.items():
+        size = "" if abs(factor) == 1 else f"{units.plain(float(abs(factor)))} · "
+        sign = ("− " if factor < 0 else "+ ") if words else ("−" if factor < 0 else "")
+        words.append(f"{sign}{size}{name}")
+    return f"{' '.join(words)} ≤ {units.plain(float(constraint.at_most))}"
+
+
+def _seconds(record: Any) -> float | None:
+    return finite(getattr(record, "seconds", None))
+
+
+def study(experiment: ExperimentLike, frontier: FrontierLike | None = None) -> Study:
+    """Reads ``experiment`` once, so that page and tables show one and the same state.
+
+    ``frontier`` is asked of the experiment when not given.
+
+    A complete trial that lacks a metric, or whose metric is not finite, counts as failed.
+    """
+    metrics = tuple(
+        Metric(str(metric.name), _maximise(metric), finite(getattr(metric, "threshold", None)))
+        for metric in experiment.metrics
+    )
+    trials: list[Trial] = []
+    failures: list[Failure] = []
+    waiting = 0
+    for record in experiment.trials():
+        state = str(getattr(record.state, "value", record.state)).lower()
+        if state == "failed":
+            reason = " ".join(str(record.reason or "").split())
+            failures.append(Failure(record.number, reason or "no reason was given"))
+        elif state == "complete":
+            trial = _trial(record, metrics)
+            trials.append(trial) if isinstance(trial, Trial) else failures.append(trial)
+        else:
+            waiting += 1
+    if frontier is None:
+        frontier = experiment.frontier()
+    known = {trial.number: trial for trial in trials}
+    best = tuple(known[trial.number] for trial in frontier.trials if trial.number in known)
+    return Study(
+        name=str(experiment.name),
+        metrics=metrics,
+        parameters=tuple(_parameter(parameter) for parameter in experiment.parameters),
+        constraints=tuple(_constraint(constraint) for constraint in experiment.constraints),
+        budget=experiment.budget,
+        settings=dict(experiment.settings or {}),
+        trials=tuple(trials),
+        failures=tuple(failures),
+        waiting=waiting,
+        frontier=tuple(sorted(best, key=_order(metrics))),
+        feasible=bool(frontier.feasible) and bool(best),
+    )
+
+
+def _trial(record: Any, metrics: Sequence[Metric]) -> Trial | Failure:
+    values: dict[str, float] = {}
+    for name, found in dict(record.values or {}).items():
+        number = finite(found)
+        if number is not None:
+            values[str(name)] = number
+    missing = [metric.name for metric in metrics if metric.name not in values]
+    if missing:
+        return Failure(record.number, f"no finite value of {', '.join(missing)}")
+    inside = all(metric.inside(values[metric.name]) for metric in metrics)
+    return Trial(record.number, dict(record.parameters), values, _seconds(record), inside)
+
+
+def _order(metrics: Sequence[Metric]) -> Callable[[Trial], tuple[float, ...]]:
+    """Best value of the first metric first."""
+
+    def key(trial: Trial) -> tuple[float, ...]:
+        signed = [
+            -trial.values[metric.name] if metric.maximise else trial.values[metric.name]
+            for metric in metrics
+        ]
+        return (*signed, trial.number)
+
+    return key
+
+
+def importances(experiment: ExperimentLike, study: Study) -> dict[str, dict[str, float]]:
+    """Per metric, each parameter's share of the metric's variance, largest first.
+
+    Metrics of which the experiment cannot tell yet are left out.
+    """
+    if len(study.trials) < 2:
+        return {}
+    shares = experiment.importances()
+    found = {}
+    for metric in study.metrics:
+        ranked = sorted(shares.get(metric.name, {}).items(), key=lambda item: -item[1])
+        known = {str(name): float(share) for name, share in ranked if finite(share) is not None}
+        if known:
+            found[metric.name] = known
+    return found
+
+
+def best_so_far(study: Study, metric: Metric) -> list[tuple[int, float]]:
+    """Trial number and best value of ``metric`` so far among the trials inside all thresholds."""
+    best: float | None = None
+    steps = []
+    for trial in sorted(study.trials, key=lambda trial: trial.number):
+        value = trial.values[metric.name]
+        if trial.inside and (best is None or metric.better(value, best)):
+            best = value
+        if best is not None:
+            steps.append((trial.number, best))
+    return steps
+
+
+def area_so_far(study: Study) -> list[tuple[int, float]]:
+    """Trial number and share of the box that the trials so far dominate (two metrics only).
+
+    The box reaches from the two thresholds to the best value of each metric among the
+    trials inside; the share is the two-dimensional hypervolume over the box's area.
+    Empty unless there are exactly two metrics, both with a threshold, and a box.
+    """
+    if len(study.metrics) != 2 or any(metric.threshold is None for metric in study.metrics):
+        return []
+    numbered = sorted(study.trials, key=lambda trial: trial.number)
+    # Each trial inside as its two gains over the thresholds, larger is better.
+    gains = {
+        trial.number: tuple(
+            abs(trial.values[metric.name] - (metric.threshold or 0.0)) for metric in study.metrics
+        )
+        for trial in numbered
+        if trial.inside
+    }
+    width = max((gain[0] for gain in gains.values()), default=0.0)
+    height = max((gain[1] for gain in gains.values()), default=0.0)
+    if width <= 0 or height <= 0:
+        return []
+    steps = []
+    seen: list[tuple[float, ...]] = []
+    for trial in numbered:
+        if trial.number in gains:
+            seen.append(gains[trial.number])
+        area, covered = 0.0, 0.0
+        for x, y in sorted(seen, reverse=True):
+            if y > covered:
+                area += x * (y - covered)
+                covered = y
+        steps.append((trial.number, area / (width * height)))
+    return steps

@@ -1,0 +1,106 @@
+"""The report in the terminal: rich tables that say how every figure is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from gossamer.report import figures, units
+from gossamer.report.sources import ExperimentLike, FrontierLike
+from gossamer.report.study import Metric, Trial, study
+
+
+def _heading(text: str, below: str = "") -> Text:
+    # Text objects, not markup: names come from the user and may hold brackets.
+    return Text.assemble(text, ("\n" + below, "dim") if below else "")
+
+
+def _cell(cell: figures.Cell, note: bool = True) -> Text:
+    return Text.assemble(cell.text, (f"\n{cell.note}", "dim") if note and cell.note else "")
+
+
+def _gain(gain: figures.Gain | None) -> Text:
+    if gain is None:
+        return Text(units.NOTHING, "dim")
+    return Text(gain.text, {True: "green", False: "yellow", None: "dim"}[gain.good])
+
+
+def table(runs: Mapping[str, Mapping[str, Any]], title: str = "") -> Table:
+    """The figures of ``runs`` side by side, and what each run gained over the first.
+
+    Args:
+        runs: name -> the contents of a run's ``metrics.json``; the first run is the
+            one that the others are compared with.
+        title: written above the table.
+    """
+    names = list(runs)
+    lines = figures.compare(runs)
+    caption = " ".join(figures.warnings(runs))
+    shown = Table(title=Text(title) if title else None, caption=Text(caption) if caption else None)
+    shown.add_column("Figure")
+    shown.add_column("How known", style="dim")
+    for name in names:
+        shown.add_column(_heading(name), justify="right")
+    for name in names[1:]:
+        shown.add_column(_heading("Gain" if len(names) == 2 else f"Gain, {name}"))
+    for line in lines:
+        notes = {cell.note for cell in line.cells if cell.note}
+        # A note that all runs share is said once, under the label.
+        shared = len(notes) == 1 and all(cell.note for cell in line.cells) and len(names) > 1
+        label = _heading(line.label, notes.pop()) if shared else _heading(line.label)
+        shown.add_row(
+            label,
+            line.provenance,
+            *(_cell(cell, note=not shared) for cell in line.cells),
+            *(_gain(gain) for gain in line.gains),
+        )
+    return shown
+
+
+def layer_table(run: Mapping[str, Any], title: str = "") -> Table:
+    """The layers of one run: weights, densities and multiply-adds per inference.
+
+    Args:
+        run: the contents of a run's ``metrics.json``.
+        title: written above the table.
+    """
+    shown = Table(title=Text(title) if title else None)
+    shown.add_column("Layer")
+    shown.add_column("Kind")
+    for heading, provenance, _ in figures.LAYER_COLUMNS:
+        shown.add_column(_heading(heading, provenance), justify="right")
+    for layer in figures.layers(run):
+        written = (write(layer) for _, _, write in figures.LAYER_COLUMNS)
+        shown.add_row(Text(layer.name), Text(layer.kind), *written)
+    return shown
+
+
+def _value(metric: Metric, trial: Trial) -> Text:
+    value = trial.values[metric.name]
+    return Text(units.plain(value), "" if metric.inside(value) else "red")
+
+
+def frontier_table(frontier: FrontierLike, experiment: ExperimentLike) -> Table:
+    """The frontier's trials, best value of the first metric first.
+
+    When no trial is inside the thresholds these are the nearest ones: the title says so,
+    and the values that miss their threshold are red.
+    """
+    read = study(experiment, frontier)
+    shown = Table(title=Text(f"{read.name}: {read.verdict}"))
+    shown.add_column("Trial", justify="right")
+    for metric in read.metrics:
+        below = f"{metric.goal}{', ' if metric.limit else ''}{metric.limit}\n{metric.provenance}"
+        shown.add_column(_heading(metric.name, below), justify="right")
+    for parameter in read.parameters:
+        shown.add_column(_heading(parameter.name), justify="right")
+    for trial in read.frontier:
+        shown.add_row(
+            str(trial.number),
+            *(_value(metric, trial) for metric in read.metrics),
+            *(Text(units.plain(trial.parameters.get(p.name))) for p in read.parameters),
+        )
+    return shown
