@@ -1,0 +1,221 @@
+"""An experiment's definition as plain data, and back.
+
+The same mapping is what a TOML file holds and what is stored with the trials, so there is one
+reader, which checks everything and says where in the data the trouble is.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gossamer.errors import UserError, nearest
+from gossamer.search.constraints import LinearConstraint
+from gossamer.search.metrics import Maximize, Metric, Minimize
+from gossamer.search.parameters import Choice, Float, Int, Parameter
+
+_GOALS = {"maximize": Maximize, "minimize": Minimize}
+_KINDS: dict[str, type[Float] | type[Int] | type[Choice]] = {
+    "float": Float,
+    "int": Int,
+    "choice": Choice,
+}
+# Type -> its keys, in two groups: those it needs, and those it may have.
+_KEYS = {
+    "float": (("low", "high"), ("log", "step")),
+    "int": (("low", "high"), ("log", "step")),
+    "choice": (("options",), ()),
+}
+_TOP = (
+    "name",
+    "budget",
+    "storage",
+    "sampler",
+    "seed",
+    "settings",
+    "metrics",
+    "parameters",
+    "constraints",
+)
+# Settings that decide what a trial's numbers mean: trials of two tasks cannot be compared.
+_MEANING = ("task", "model")
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The arguments of `Experiment` that a TOML file holds.
+
+    Raises:
+        UserError: for a file that is missing or is not TOML, unknown keys, wrong types, and
+            everything that `Experiment` itself does not accept; the message names the file.
+    """
+    file = Path(path)
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"experiment file {file} does not exist; check the name") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"experiment file {file} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{file} is not valid TOML: {error}") from None
+    try:
+        return from_mapping(data)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+
+
+def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `Experiment` in `data`, as TOML files and storages hold them."""
+    _check_keys(data, _TOP, "the experiment")
+    for key in ("name", "metrics", "parameters"):
+        if key not in data:
+            raise UserError(f"'{key}' is missing; add it")
+    arguments = {
+        key: _typed(data[key], kind, f"'{key}'")
+        for key, kind in (
+            ("name", str),
+            ("budget", int),
+            ("storage", str),
+            ("sampler", str),
+            ("seed", int),
+            ("settings", dict),
+        )
+        if key in data
+    }
+    metrics = _typed(data["metrics"], dict, "'metrics'")
+    arguments["metrics"] = [_metric(name, entry) for name, entry in metrics.items()]
+    parameters = _typed(data["parameters"], dict, "'parameters'")
+    arguments["parameters"] = [_parameter(name, entry) for name, entry in parameters.items()]
+    constraints = _typed(data.get("constraints", []), list, "'constraints'")
+    arguments["constraints"] = [_constraint(i, entry) for i, entry in enumerate(constraints, 1)]
+    return arguments
+
+
+def to_mapping(
+    parameters: Sequence[Parameter],
+    metrics: Sequence[Metric],
+    constraints: Sequence[LinearConstraint],
+    **others: Any,
+) -> dict[str, Any]:
+    """What `from_mapping` reads, of JSON's types only; `others` are the remaining keys."""
+    return {
+        **others,
+        "metrics": {
+            m.name: {
+                "goal": m.goal,
+                **({} if m.threshold is None else {"threshold": m.threshold}),
+            }
+            for m in metrics
+        },
+        "parameters": {p.name: _describe(p) for p in parameters},
+        "constraints": [
+            {"coefficients": dict(c.coefficients), "at_most": c.at_most} for c in constraints
+        ],
+    }
+
+
+def difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """What keeps the trials of `stored` from going on as `wanted`, in words; None if nothing.
+
+    Thresholds, budget, sampler and seed may change, and orders do not matter.
+    """
+    for kind in ("parameters", "metrics"):
+        old, new = stored[kind], wanted[kind]
+        for name in new:
+            if name not in old:
+                return f"{kind[:-1]} '{name}' is new"
+        for name in old:
+            if name not in new:
+                return f"{kind[:-1]} '{name}' is missing"
+    for name, new in wanted["parameters"].items():
+        old = stored["parameters"][name]
+        for key in {**old, **new}:
+            if old.get(key) != new.get(key) or type(old.get(key)) is not type(new.get(key)):
+                return (
+                    f"parameter '{name}' has {key} = {_said(new.get(key))}, "
+                    f"its trials {_said(old.get(key))}"
+                )
+    for name, new in wanted["metrics"].items():
+        if stored["metrics"][name]["goal"] != new["goal"]:
+            return f"metric '{name}' is to {new['goal']}, in its trials the other way round"
+    old_rows, new_rows = (
+        sorted((sorted(c["coefficients"].items()), c["at_most"]) for c in d["constraints"])
+        for d in (stored, wanted)
+    )
+    if old_rows != new_rows:
+        return "the constraints differ"
+    for key in _MEANING:
+        old, new = stored["settings"].get(key), wanted["settings"].get(key)
+        if old != new:
+            return f"settings.{key} is {_said(new)}, in its trials {_said(old)}"
+    return None
+
+
+def _said(value: object) -> str:
+    return "nothing" if value is None else repr(value)
+
+
+def _describe(parameter: Parameter) -> dict[str, Any]:
+    if isinstance(parameter, Choice):
+        return {"type": "choice", "options": list(parameter.options)}
+    described: dict[str, Any] = {
+        "type": "float" if isinstance(parameter, Float) else "int",
+        "low": parameter.low,
+        "high": parameter.high,
+        "log": parameter.log,
+    }
+    if parameter.step is not None:
+        described["step"] = parameter.step
+    return described
+
+
+def _metric(name: str, entry: Any) -> Metric:
+    where = f"metrics.{name}"
+    _typed(entry, dict, where)
+    _check_keys(entry, ("goal", "threshold"), where)
+    goal = entry.get("goal")
+    if not isinstance(goal, str) or goal not in _GOALS:
+        raise UserError(f"{where}: goal must be 'maximize' or 'minimize', not {_said(goal)}")
+    return _GOALS[goal](name, entry.get("threshold"))
+
+
+def _parameter(name: str, entry: Any) -> Parameter:
+    where = f"parameters.{name}"
+    _typed(entry, dict, where)
+    inner = next((key for key, value in entry.items() if isinstance(value, dict)), None)
+    if "type" not in entry and inner is not None:
+        raise UserError(f'{where}: a name with dots must be quoted: [parameters."{name}.{inner}"]')
+    kind = entry.get("type")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise UserError(f"{where}: type must be 'float', 'int' or 'choice', not {_said(kind)}")
+    needed, allowed = _KEYS[kind]
+    _check_keys(entry, ("type", *needed, *allowed), where)
+    for key in needed:
+        if key not in entry:
+            raise UserError(f"{where}: '{key}' is missing; a {kind} needs it")
+    return _KINDS[kind](name=name, **{key: v for key, v in entry.items() if key != "type"})
+
+
+def _constraint(position: int, entry: Any) -> LinearConstraint:
+    where = f"constraint {position}"
+    _typed(entry, dict, where)
+    _check_keys(entry, ("coefficients", "at_most"), where)
+    for key in ("coefficients", "at_most"):
+        if key not in entry:
+            raise UserError(f"{where}: '{key}' is missing; add it")
+    return LinearConstraint(entry["coefficients"], entry["at_most"])
+
+
+def _check_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in data:
+        if key not in known:
+            raise UserError(f"{where}: unknown key '{key}'; {nearest(key, known)}")
+
+
+def _typed(value: Any, kind: type, where: str) -> Any:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        words = {str: "a text", int: "a whole number", dict: "a table", list: "a list of tables"}
+        raise UserError(f"{where} must be {words[kind]}, not {value!r}")
+    return value

@@ -1,0 +1,412 @@
+"""The experiment: parameters, metrics, a budget, and what was tried."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
+
+import numpy as np
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from gossamer.errors import UserError, nearest
+from gossamer.search import definition
+from gossamer.search.constraints import LinearConstraint, Space
+from gossamer.search.frontier import Frontier, frontier
+from gossamer.search.importances import importances
+from gossamer.search.metrics import Metric, as_number
+from gossamer.search.parameters import Parameter, check_name, is_number
+from gossamer.search.progress import Board
+from gossamer.search.samplers import SAMPLERS, History, Sampler
+from gossamer.search.storage import Store, open_storage
+from gossamer.search.trials import Trial, TrialRecord
+from gossamer.search.workers import Here, Outcome, Train, Workers
+
+# So many trials that all fail are no accident: a run stops and says why.
+_HOPELESS = 5
+
+
+class Experiment:
+    """A search for the parameters that meet every metric's threshold.
+
+    Args:
+        name: of the experiment; together with `storage` it says where the trials are.
+        parameters: what is searched over.
+        metrics: what is searched for. With several, the trade-off between them.
+        constraints: linear, between parameters; every suggestion keeps them.
+        budget: trials in all, failed ones included.
+        storage: database URL such as ``sqlite:///speech.db``; None keeps trials in memory.
+        sampler: a key of `SAMPLERS`: "gp" (few, costly trials), "tpe", "random".
+        seed: for everything random; with one worker the same seed gives the same search.
+        settings: fixed values to be passed on to training; kept with the experiment.
+
+    An experiment that its storage knows already is gone on with. Its parameters, metrics and
+    constraints must be the same then, and its settings' task and model; thresholds, budget,
+    sampler and seed may have changed.
+
+    Raises:
+        UserError: for input that makes no sense, storage that cannot be used, and a stored
+            experiment of the same name that is another one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parameters: Sequence[Parameter],
+        metrics: Sequence[Metric],
+        constraints: Sequence[LinearConstraint] = (),
+        budget: int = 100,
+        storage: str | None = None,
+        sampler: str = "gp",
+        seed: int = 0,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        check_name(name, "experiment")
+        _check_metrics(metrics)
+        _check_whole("budget", budget, 1)
+        _check_whole("seed", seed, 0)
+        if sampler not in SAMPLERS:
+            raise UserError(f"unknown sampler '{sampler}'; {nearest(str(sampler), SAMPLERS)}")
+        self.name = name
+        self.parameters = list(parameters)
+        self.metrics = list(metrics)
+        self.constraints = list(constraints)
+        self.budget = budget
+        self.settings = copy.deepcopy(dict(settings or {}))
+        self._space = Space(self.parameters, self.constraints)
+        self._sampler = Sampler(sampler, self._space, self.metrics, seed)
+        self._lock = threading.RLock()
+        described = definition.to_mapping(
+            self.parameters,
+            self.metrics,
+            self.constraints,
+            name=name,
+            budget=budget,
+            sampler=sampler,
+            seed=seed,
+            settings=_plain(self.settings),
+        )
+        self._open(open_storage(storage), described)
+
+    def _open(self, storage: BaseStorage, described: dict[str, Any]) -> None:
+        self._store = Store(storage, self.name, [m.goal for m in self.metrics])
+        stored = self._store.definition
+        if stored is None and self._store.frozen():
+            raise UserError(
+                f"the storage has a study '{self.name}' that gossamer did not make; "
+                "choose another name or another storage"
+            )
+        if stored is not None:
+            differs = definition.difference(stored, described)
+            if differs:
+                raise UserError(
+                    f"experiment '{self.name}' is in the storage with another definition: "
+                    f"{differs}; give this one another name or storage, or undo the change"
+                )
+            # Optuna keeps values in the order in which the metrics were first given.
+            described["metrics"] = {m: described["metrics"][m] for m in stored["metrics"]}
+        if stored != described:
+            self._store.definition = described
+        self._stored_order = list(described["metrics"])
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], **changes: Any) -> Experiment:
+        """The experiment that a TOML file describes.
+
+        Args:
+            path: the file.
+            changes: arguments of `Experiment` to use in place of the file's, such as
+                `storage` or `budget`; None leaves the file's.
+
+        Raises:
+            UserError: naming the file and the field.
+        """
+        arguments = definition.read_toml(path)
+        arguments.update({key: value for key, value in changes.items() if value is not None})
+        try:
+            return cls(**arguments)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_storage(cls, url: str, name: str | None = None) -> Experiment:
+        """The experiment as it is stored, without the script or file that made it.
+
+        Args:
+            url: the database.
+            name: of the experiment; not needed when the storage has only one.
+
+        Raises:
+            UserError: when there is none, or several and no name.
+        """
+        studies = {study.study_name for study in open_storage(url, create=False).get_all_studies()}
+        if not studies:
+            raise UserError(f"storage '{url}' has no experiment yet")
+        if name is None and len(studies) > 1:
+            raise UserError(
+                f"storage '{url}' has several experiments; give one's name: "
+                + ", ".join(sorted(studies))
+            )
+        chosen = studies.pop() if name is None else name
+        if name is not None and name not in studies:
+            raise UserError(f"storage '{url}' has no experiment '{name}'; {nearest(name, studies)}")
+        stored = Store(open_storage(url), chosen, None).definition
+        if stored is None:
+            raise UserError(f"storage '{url}': gossamer did not make the study '{chosen}'")
+        return cls(**definition.from_mapping(stored), storage=url)
+
+    # Trial by trial
+
+    def ask(self) -> Trial:
+        """The next trial: one that was put back, else a new suggestion.
+
+        Asking does not look at the budget. To be called from one process at a time for the
+        sampler to see every running trial; several processes are safe all the same.
+        """
+        with self._lock:
+            self._store.put_back_abandoned()
+            waiting = self._store.claim_waiting()
+            if waiting is not None:
+                return Trial(waiting.number, dict(waiting.params))
+            point = self._sampler.suggest(self._history())
+            number = self._store.create(point, self._space.distributions())
+            return Trial(number, point)
+
+    def tell(
+        self,
+        trial: Trial,
+        values: Mapping[str, Any] | None = None,
+        *,
+        error: str | None = None,
+    ) -> TrialRecord:
+        """Ends a trial.
+
+        Args:
+            trial: as `ask` returned it.
+            values: name -> number, of every metric; further numbers are kept beside them, what
+                is no finite number is left out. A metric that is no finite number fails the
+                trial.
+            error: why there are none.
+
+        Returns:
+            The trial as it is now remembered.
+
+        Raises:
+            UserError: for a metric that is not among the values (the trial has failed then), a
+                trial that has ended already or is unknown, or neither values nor an error.
+        """
+        if (values is None) == (error is None):
+            raise UserError("tell needs either values or an error")
+        if values is None:
+            self._store.fail(trial.number, _one_line(str(error)), {})
+            return self._record(trial.number)
+        if not isinstance(values, Mapping):
+            raise UserError(f"values must be a mapping of metrics to numbers, not {values!r}")
+        numbers = {str(name): as_number(value) for name, value in values.items()}
+        finite = {k: v for k, v in numbers.items() if v is not None and is_number(v)}
+        missing = next((m.name for m in self.metrics if m.name not in numbers), None)
+        if missing is not None:
+            reason = f"train returned no metric '{missing}'; " + (
+                nearest(missing, numbers).replace("Known:", "it returned:")
+                if numbers
+                else "it returned nothing"
+            )
+            self._store.fail(trial.number, reason, finite)
+            raise UserError(reason)
+        wrong = next((m.name for m in self.metrics if m.name not in finite), None)
+        if wrong is not None:
+            self._store.fail(trial.number, f"metric '{wrong}' is {values[wrong]!r}", finite)
+            return self._record(trial.number)
+        self._store.complete(
+            trial.number,
+            finite,
+            [finite[name] for name in self._stored_order],
+            {m.name: m.violation(finite[m.name]) for m in self.metrics if m.threshold is not None},
+        )
+        return self._record(trial.number)
+
+    def trials(self) -> list[TrialRecord]:
+        """Every trial, by number."""
+        return self._store.records([m.name for m in self.metrics])
+
+    def frontier(self) -> Frontier:
+        """Non-dominated trials inside all thresholds; if there are none, the nearest misses."""
+        return frontier(self.metrics, self.trials())
+
+    def importances(self) -> dict[str, dict[str, float]]:
+        """Each parameter's share in what moves each metric, most important first.
+
+        The shares of a metric sum to 1; a metric with too few trials, or that never changed,
+        has none.
+        """
+        return importances(self.metrics, self._space.distributions(), self.trials())
+
+    # All of them
+
+    def run(
+        self,
+        train: Train,
+        workers: int = 1,
+        trials: int | None = None,
+        progress: bool = True,
+    ) -> None:
+        """Asks, trains and tells until the budget is used up.
+
+        A trial that raises, dies or returns no finite number fails with its reason, and the
+        search goes on. Stopped at any moment, it goes on from there when run again: what had
+        ended is kept, what was running is run again with the same parameters.
+
+        Args:
+            train: takes a `Trial`, returns a mapping of metric name to number.
+            workers: 1 trains in this process; more train in as many processes, each with its
+                share of the cores.
+            trials: at most so many in this run.
+            progress: show a progress bar.
+
+        Raises:
+            UserError: when train never returned one of the metrics, or the first 5 trials all
+                failed; the message quotes the reason.
+            KeyboardInterrupt: on Ctrl-C, after the running trials were put back.
+        """
+        _check_whole("workers", workers, 1)
+        if trials is not None:
+            _check_whole("trials", trials, 1)
+        crew = Here(train) if workers == 1 else Workers(train, workers)
+        records = self.trials()
+        ended = sum(record.state in ("complete", "failed") for record in records)
+        total = self.budget if trials is None else min(self.budget, ended + trials)
+        board = Board(self.name, self.metrics, total, records, show=progress)
+        search = _Run(self, crew, workers, trials, board)
+        others = self._store.mine()  # asked for by hand, and not this run's to put back
+        with self._store.beating(), board:
+            try:
+                search.go(any(record.state == "complete" for record in records))
+            except BaseException as error:
+                try:
+                    back = sum(map(self._store.put_back, self._store.mine() - others))
+                finally:
+                    crew.close(kill=True)
+                if isinstance(error, KeyboardInterrupt):
+                    raise KeyboardInterrupt(
+                        f"stopped after {search.ended} trials; {back} put back, "
+                        "to be run again when the search goes on"
+                    ) from None
+                raise
+            crew.close(kill=False)
+
+    def _room(self) -> int:
+        """How many more trials the budget allows, counting those under way anywhere."""
+        under_way = (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING)
+        return self.budget - sum(trial.state in under_way for trial in self._store.frozen())
+
+    def _history(self) -> History:
+        by_state: dict[TrialState, list[FrozenTrial]] = {state: [] for state in TrialState}
+        for trial in self._store.frozen():
+            by_state[trial.state].append(trial)
+        complete = by_state[TrialState.COMPLETE]
+        columns = [self._stored_order.index(m.name) for m in self.metrics]
+        values = np.array([trial.values for trial in complete]).reshape(-1, len(columns))
+        return History(
+            points=[trial.params for trial in complete],
+            values=values[:, columns],
+            failed=[trial.params for trial in by_state[TrialState.FAIL]],
+            pending=[
+                trial.params
+                for trial in (*by_state[TrialState.RUNNING], *by_state[TrialState.WAITING])
+            ],
+        )
+
+    def _record(self, number: int) -> TrialRecord:
+        return self.trials()[number]
+
+
+class _Run:
+    """The loop of `Experiment.run`, and what it must know when it is interrupted."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        crew: Here | Workers,
+        workers: int,
+        trials: int | None,
+        board: Board,
+    ) -> None:
+        self._experiment = experiment
+        self._crew = crew
+        self._workers = workers
+        self._limit = trials
+        self._board = board
+        self.ended = 0
+        self._running: dict[Future[Outcome], Trial] = {}
+
+    def go(self, promising: bool) -> None:
+        """Until nothing is left to do; `promising`: some trial completed before this run."""
+        running = self._running
+        while True:
+            while len(running) < self._workers and self._may_ask():
+                trial = self._experiment.ask()
+                running[self._crew.submit(trial)] = trial
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                trial = running.pop(future)
+                record = self._tell(trial, self._crew.collect(future), promising)
+                self.ended += 1
+                self._board.add(record)
+                promising = promising or record.state == "complete"
+                if not promising and self.ended >= _HOPELESS:
+                    raise UserError(
+                        f"the first {self.ended} trials all failed, the last with: "
+                        f"{record.reason}; mend that and run again"
+                    )
+
+    def _may_ask(self) -> bool:
+        left = self._limit is None or self.ended + len(self._running) < self._limit
+        return left and self._experiment._room() > 0
+
+    def _tell(self, trial: Trial, outcome: Outcome, promising: bool) -> TrialRecord:
+        if outcome.error is not None:
+            return self._experiment.tell(trial, error=outcome.error)
+        try:
+            return self._experiment.tell(trial, outcome.values)
+        except UserError:
+            # Missing from one trial: that trial's failure. Missing from all: train's mistake.
+            record = self._experiment._record(trial.number)
+            if record.state != "failed" or not promising:
+                raise
+            return record
+
+
+def _check_metrics(metrics: Sequence[Metric]) -> None:
+    if not metrics:
+        raise UserError("an experiment needs at least one metric")
+    names = [m.name for m in metrics]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"metric '{name}' is given twice; rename or remove one")
+
+
+def _check_whole(what: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{what} must be a whole number of at least {least}, not {value!r}")
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` as JSON keeps them."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(settings, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"settings may hold texts, numbers, true/false, lists and tables only: {error}"
+        ) from None
+    return plain
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

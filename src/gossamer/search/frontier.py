@@ -1,0 +1,100 @@
+"""The frontier: trials inside all thresholds that no other such trial beats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gossamer.search.metrics import Metric
+from gossamer.search.trials import TrialRecord
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The best trials.
+
+    Attributes:
+        trials: if `feasible`, the non-dominated trials inside all thresholds, best in the first
+            metric first; else the nearest misses: the trials whose violations no other trial
+            undercuts, least violation in total first. Empty without complete trials.
+        feasible: whether any trial is inside all thresholds.
+    """
+
+    trials: list[TrialRecord]
+    feasible: bool
+
+
+def violations(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
+    """How far each value is beyond its metric's threshold, metrics made comparable.
+
+    A metric's unit is the median violation among the trials that violate its threshold, so that
+    neither its scale nor a few wild trials decide what counts as near.
+
+    Args:
+        values: float64 [trials, metrics].
+
+    Returns:
+        float64 [trials, metrics with a threshold]; at most 0 where acceptable.
+    """
+    columns = []
+    for metric, column in zip(metrics, values.T, strict=True):
+        if metric.threshold is None:
+            continue
+        beyond = np.array([metric.violation(value) for value in column])
+        violated = beyond[beyond > 0]
+        columns.append(beyond / np.median(violated) if len(violated) else beyond)
+    return np.stack(columns, axis=1) if columns else np.zeros((len(values), 0))
+
+
+def non_dominated(losses: np.ndarray) -> np.ndarray:
+    """Which rows no other row dominates (at most equal everywhere, less somewhere).
+
+    Equal rows do not dominate each other.
+
+    Args:
+        losses: float64 [trials, metrics], smaller is better.
+
+    Returns:
+        bool [trials].
+    """
+    at_most = (losses[:, None] <= losses[None]).all(axis=2)
+    less = (losses[:, None] < losses[None]).any(axis=2)
+    dominated: np.ndarray = np.any(at_most & less, axis=0)
+    return ~dominated
+
+
+def frontier(metrics: Sequence[Metric], records: Sequence[TrialRecord]) -> Frontier:
+    """The frontier of the complete trials among `records`."""
+    complete = [record for record in records if record.state == "complete"]
+    if not complete:
+        return Frontier([], False)
+    values = np.array([[record.values[m.name] for m in metrics] for record in complete])
+    losses = np.stack(
+        [values[:, i] if m.goal == "minimize" else -values[:, i] for i, m in enumerate(metrics)],
+        axis=1,
+    )
+    beyond = violations(metrics, values)
+    inside = np.flatnonzero((beyond <= 0).all(axis=1))
+    if len(inside):
+        chosen = inside[non_dominated(losses[inside])]
+        order = sorted(chosen, key=lambda i: (*losses[i], complete[i].number))
+        return Frontier([complete[i] for i in order], True)
+    # Only the violated part counts; equal misses are told apart by the metrics themselves.
+    misses = np.maximum(beyond, 0.0)
+    nearest = np.flatnonzero(non_dominated(misses))
+    order = sorted(
+        (
+            i
+            for i in nearest
+            if not any(
+                (misses[j] == misses[i]).all()
+                and (losses[j] <= losses[i]).all()
+                and (losses[j] < losses[i]).any()
+                for j in nearest
+            )
+        ),
+        key=lambda i: (misses[i].sum(), complete[i].number),
+    )
+    return Frontier([complete[i] for i in order], False)

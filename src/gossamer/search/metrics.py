@@ -1,0 +1,78 @@
+"""What is searched for: metrics, which way is better, and the worst value still acceptable."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from gossamer.errors import UserError
+from gossamer.search.parameters import check_name, is_number
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that `train` returns. Made as `Maximize` or `Minimize`.
+
+    Args:
+        name: the key under which `train` returns it.
+        threshold: the worst value that is still acceptable; None if any value is.
+
+    Raises:
+        UserError: for an empty name or a threshold that is no finite number.
+    """
+
+    goal: ClassVar[Literal["maximize", "minimize"]]
+
+    name: str
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "metric")
+        if self.threshold is None:
+            return
+        if not is_number(self.threshold):
+            raise UserError(
+                f"metric '{self.name}': threshold must be a finite number or left out, "
+                f"not {self.threshold!r}"
+            )
+        object.__setattr__(self, "threshold", float(self.threshold))
+
+    def loss(self, value: float) -> float:
+        """`value` turned so that smaller is better."""
+        return -value if self.goal == "maximize" else value
+
+    def violation(self, value: float) -> float:
+        """How far `value` is on the wrong side of the threshold: at most 0 when acceptable."""
+        if self.threshold is None:
+            return -math.inf
+        return self.loss(value) - self.loss(self.threshold)
+
+
+@dataclass(frozen=True)
+class Maximize(Metric):
+    """A metric of which more is better."""
+
+    goal = "maximize"
+
+
+@dataclass(frozen=True)
+class Minimize(Metric):
+    """A metric of which less is better."""
+
+    goal = "minimize"
+
+
+def as_number(value: Any) -> float | None:
+    """`value` as a float where it is one number (numpy and torch scalars too), else None."""
+    if hasattr(value, "item"):
+        try:
+            value = value.item()
+        except (TypeError, ValueError, RuntimeError):
+            return None
+    if isinstance(value, (int, float)):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+    return None

@@ -1,0 +1,242 @@
+"""What is searched over: numbers between two bounds, and choices.
+
+Every parameter maps the unit interval onto its values (``decode``) and back (``encode``), so
+that random draws, start-up designs and moves towards a constraint's border are done in one
+cube, whatever the scales.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from gossamer.errors import UserError
+
+Value = float | int | str | bool | None
+
+
+def check_name(name: object, kind: str) -> None:
+    """Raise `UserError` unless `name` can name a parameter or a metric."""
+    if not isinstance(name, str) or not name.strip():
+        raise UserError(f"a {kind}'s name must be a text that is not empty, not {name!r}")
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a finite real number (True and False are not)."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (int, float, np.integer, np.floating)
+    ):
+        return False
+    return math.isfinite(value)
+
+
+def _check_bounds(where: str, low: object, high: object, log: object) -> None:
+    for label, bound in (("low", low), ("high", high)):
+        if not is_number(bound):
+            raise UserError(f"{where}: {label} must be a finite number, not {bound!r}")
+    assert isinstance(low, (int, float))
+    assert isinstance(high, (int, float))
+    if low > high:
+        raise UserError(f"{where}: low {low} is above high {high}; swap them")
+    if not isinstance(log, bool):
+        raise UserError(f"{where}: log must be true or false, not {log!r}")
+    if log and low <= 0:
+        raise UserError(f"{where}: log = true needs low > 0, not {low}")
+
+
+@dataclass(frozen=True)
+class Float:
+    """A real number in [low, high].
+
+    Args:
+        name: what `train` receives it as.
+        low, high: the bounds, both included.
+        log: spread evenly over the logarithm (low must be positive).
+        step: only low, low + step, low + 2 step ... high; not together with `log`.
+
+    Raises:
+        UserError: for bounds, scales or steps that make no sense.
+    """
+
+    name: str
+    low: float
+    high: float
+    log: bool = field(default=False, kw_only=True)
+    step: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "parameter")
+        where = f"parameter '{self.name}'"
+        _check_bounds(where, self.low, self.high, self.log)
+        object.__setattr__(self, "low", float(self.low))
+        object.__setattr__(self, "high", float(self.high))
+        if self.step is None:
+            return
+        if not is_number(self.step) or self.step <= 0:
+            raise UserError(f"{where}: step must be a number above 0, not {self.step!r}")
+        object.__setattr__(self, "step", float(self.step))
+        if self.log:
+            raise UserError(f"{where}: log and step exclude each other; leave one out")
+        low, step = Decimal(str(self.low)), Decimal(str(self.step))
+        if (Decimal(str(self.high)) - low) % step != 0:
+            reached = float(low + (Decimal(str(self.high)) - low) // step * step)
+            raise UserError(
+                f"{where}: steps of {self.step} from {self.low} do not reach high {self.high}; "
+                f"use high = {reached}"
+            )
+
+    @property
+    def _count(self) -> int:
+        low, high, step = (Decimal(str(v)) for v in (self.low, self.high, self.step))
+        return int((high - low) / step) + 1
+
+    def distribution(self) -> BaseDistribution:
+        """The parameter as Optuna knows it."""
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def decode(self, unit: float) -> float:
+        """The value at `unit` in [0, 1]."""
+        if self.step is not None:
+            index = min(int(unit * self._count), self._count - 1)
+            # Decimal steps: 0.1 + 2 * 0.1 must be 0.3, not 0.30000000000000004.
+            return float(Decimal(str(self.low)) + index * Decimal(str(self.step)))
+        if self.log:
+            low, high = math.log(self.low), math.log(self.high)
+            value = math.exp(low + unit * (high - low))
+        else:
+            value = self.low + unit * (self.high - self.low)
+        return min(max(value, self.low), self.high)
+
+    def encode(self, value: float) -> float:
+        """Where in [0, 1] `value` lies; the middle of its cell for a stepped parameter."""
+        if self.step is not None:
+            return (round((value - self.low) / self.step) + 0.5) / self._count
+        if self.low == self.high:
+            return 0.5
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Int:
+    """A whole number in [low, high].
+
+    Args:
+        name: what `train` receives it as.
+        low, high: the bounds, both included.
+        log: spread evenly over the logarithm (low must be at least 1, `step` 1).
+        step: only low, low + step, low + 2 step ... high.
+
+    Raises:
+        UserError: for bounds, scales or steps that make no sense.
+    """
+
+    name: str
+    low: int
+    high: int
+    log: bool = field(default=False, kw_only=True)
+    step: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "parameter")
+        where = f"parameter '{self.name}'"
+        _check_bounds(where, self.low, self.high, self.log)
+        for label in ("low", "high", "step"):
+            value = getattr(self, label)
+            if not is_number(value) or value != int(value):
+                raise UserError(f"{where}: {label} must be a whole number, not {value!r}")
+            object.__setattr__(self, label, int(value))
+        if self.step <= 0:
+            raise UserError(f"{where}: step must be a whole number above 0, not {self.step}")
+        if self.log and self.step != 1:
+            raise UserError(f"{where}: log and step exclude each other; leave one out")
+        if (self.high - self.low) % self.step:
+            reached = self.low + (self.high - self.low) // self.step * self.step
+            raise UserError(
+                f"{where}: steps of {self.step} from {self.low} do not reach high {self.high}; "
+                f"use high = {reached}"
+            )
+
+    def distribution(self) -> BaseDistribution:
+        """The parameter as Optuna knows it."""
+        return IntDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    @property
+    def _log_edges(self) -> tuple[float, float]:
+        # Half a unit beyond the bounds: the ends get as wide a cell as their neighbours.
+        return math.log(self.low - 0.5), math.log(self.high + 0.5)
+
+    def decode(self, unit: float) -> int:
+        """The value at `unit` in [0, 1]."""
+        if self.log:
+            low, high = self._log_edges
+            return min(max(round(math.exp(low + unit * (high - low))), self.low), self.high)
+        count = (self.high - self.low) // self.step + 1
+        return self.low + min(int(unit * count), count - 1) * self.step
+
+    def encode(self, value: float) -> float:
+        """Where in [0, 1] `value` lies: the middle of its cell."""
+        if self.log:
+            low, high = self._log_edges
+            return (math.log(value) - low) / (high - low)
+        count = (self.high - self.low) // self.step + 1
+        return ((value - self.low) / self.step + 0.5) / count
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several options: texts, numbers, True/False or None.
+
+    Raises:
+        UserError: for no options at all, options of another type, or one given twice.
+    """
+
+    name: str
+    options: Sequence[Value]
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "parameter")
+        where = f"parameter '{self.name}'"
+        if isinstance(self.options, str) or not isinstance(self.options, Sequence):
+            raise UserError(f"{where}: options must be a list, not {self.options!r}")
+        if not self.options:
+            raise UserError(f"{where}: options is empty; give at least one")
+        seen: list[Value] = []
+        for option in self.options:
+            if not (option is None or isinstance(option, (str, bool)) or is_number(option)):
+                raise UserError(
+                    f"{where}: option {option!r} must be a text, a finite number, "
+                    "true/false or None"
+                )
+            # Compared as Optuna compares them: 1, 1.0 and True are one and the same option.
+            if option in seen:
+                raise UserError(f"{where}: option {option!r} is given twice")
+            seen.append(option)
+        object.__setattr__(self, "options", tuple(self.options))
+
+    def distribution(self) -> BaseDistribution:
+        """The parameter as Optuna knows it."""
+        return CategoricalDistribution(tuple(self.options))
+
+    def decode(self, unit: float) -> Value:
+        """The option at `unit` in [0, 1]."""
+        return self.options[min(int(unit * len(self.options)), len(self.options) - 1)]
+
+    def encode(self, value: Any) -> float:
+        """Where in [0, 1] the option lies: the middle of its cell."""
+        return (list(self.options).index(value) + 0.5) / len(self.options)
+
+
+Parameter = Float | Int | Choice

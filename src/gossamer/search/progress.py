@@ -1,0 +1,104 @@
+"""The search's progress bar: how far, how many inside the thresholds, the best so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from gossamer.search.metrics import Metric
+from gossamer.search.trials import TrialRecord
+
+
+class Board:
+    """A context that shows a progress bar on standard error.
+
+    Args:
+        name: of the experiment.
+        metrics: to count and compare by.
+        total: trials to come to.
+        records: the trials so far.
+        show: False shows nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        metrics: Sequence[Metric],
+        total: int,
+        records: Sequence[TrialRecord],
+        *,
+        show: bool,
+    ) -> None:
+        self._metrics = metrics
+        self._inside = 0
+        self._failed = 0
+        self._best: dict[str, float] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=Console(stderr=True),
+            disable=not show,
+            # Trials take minutes; the speed is that of the last day, not of the last 30 s.
+            speed_estimate_period=86_400,
+        )
+        finished = [record for record in records if record.state in ("complete", "failed")]
+        for record in finished:
+            self._count(record)
+        self._bar = self._progress.add_task(
+            name, total=total, completed=len(finished), state=self.summary()
+        )
+
+    def __enter__(self) -> Board:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def add(self, record: TrialRecord) -> None:
+        """Counts a trial that has ended."""
+        self._count(record)
+        self._progress.update(self._bar, advance=1, state=self.summary())
+
+    def summary(self) -> str:
+        """Such as ``3 inside, 1 failed; best accuracy 0.971, density 0.08``."""
+        counts = (
+            [f"{self._inside} inside"]
+            if any(m.threshold is not None for m in self._metrics)
+            else []
+        )
+        if self._failed:
+            counts.append(f"{self._failed} failed")
+        best = ", ".join(f"{name} {value:.4g}" for name, value in self._best.items())
+        return "; ".join(part for part in (", ".join(counts), best and f"best {best}") if part)
+
+    def _count(self, record: TrialRecord) -> None:
+        if record.state == "failed":
+            self._failed += 1
+            return
+        self._inside += all(m.violation(record.values[m.name]) <= 0 for m in self._metrics)
+        for metric in self._metrics:
+            value = record.values[metric.name]
+            best = self._best.get(metric.name)
+            if best is None or metric.loss(value) < metric.loss(best):
+                self._best[metric.name] = value

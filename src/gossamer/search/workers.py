@@ -1,0 +1,185 @@
+"""Trials run in this process, or in worker processes of which any may die.
+
+Each worker process has an executor of its own: loky gives up a whole executor when one of its
+processes dies, and would not say which trial killed it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+import loky
+from loky.backend.reduction import dumps
+
+from gossamer.errors import UserError
+from gossamer.search.metrics import as_number
+from gossamer.search.trials import Trial
+
+Train = Callable[[Trial], Mapping[str, Any]]
+
+# What limits the threads of torch, numpy's BLAS and others, as long as it is set before import.
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+_REASON_LENGTH = 500
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a trial: numbers by name (None: there, but not a number), or an error."""
+
+    values: dict[str, float | None] | None = None
+    error: str | None = None
+
+
+def attempt(train: Train, trial: Trial) -> Outcome:
+    """Calls `train`; what it raises becomes the outcome's error, in one line."""
+    try:
+        returned = train(trial)
+    except (Exception, SystemExit) as error:
+        return Outcome(error=_reason(error))
+    if not isinstance(returned, Mapping):
+        kind = type(returned).__name__
+        return Outcome(error=f"train returned {kind} instead of a mapping of metrics to numbers")
+    return Outcome(values={str(name): as_number(value) for name, value in returned.items()})
+
+
+def _reason(error: BaseException) -> str:
+    """Type, message and line of an error, in one line."""
+    text = " ".join(str(error).split())
+    frames = traceback.extract_tb(error.__traceback__)
+    last = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}"[:_REASON_LENGTH] + last
+
+
+class Here:
+    """Runs each trial in this process as soon as it is submitted."""
+
+    def __init__(self, train: Train) -> None:
+        self._train = train
+
+    def submit(self, trial: Trial) -> Future[Outcome]:
+        future: Future[Outcome] = Future()
+        future.set_result(attempt(self._train, trial))
+        return future
+
+    def collect(self, future: Future[Outcome]) -> Outcome:
+        return future.result()
+
+    def close(self, *, kill: bool) -> None:
+        """There is nothing to end."""
+
+
+class Workers:
+    """Runs trials in `count` processes, which take what they need from this one by value.
+
+    Args:
+        train: may be a closure or be defined in a notebook.
+        count: processes; each may use its share of the cores.
+
+    Raises:
+        UserError: when `train` cannot be sent to another process.
+    """
+
+    def __init__(self, train: Train, count: int) -> None:
+        try:
+            # loky's pickler is cloudpickle: closures and what is defined in a notebook go too.
+            self._train = bytes(dumps(train))
+        except Exception as error:
+            raise UserError(
+                f"train cannot be sent to worker processes ({_reason(error)}); "
+                "open files, locks and databases inside train, or use workers=1"
+            ) from None
+        threads = str(max(1, loky.cpu_count() // count))
+        self._environment = dict.fromkeys(_THREADS, threads)
+        self._free = [self._start() for _ in range(count)]
+        self._busy: dict[Future[Outcome], loky.ProcessPoolExecutor] = {}
+
+    def _start(self) -> loky.ProcessPoolExecutor:
+        return loky.ProcessPoolExecutor(
+            max_workers=1,
+            initializer=_prepare,
+            initargs=(self._train, os.getpid(), list(sys.path)),
+            env=self._environment,
+        )
+
+    def submit(self, trial: Trial) -> Future[Outcome]:
+        """Starts a trial; there must be fewer under way than workers."""
+        executor = self._free.pop()
+        future: Future[Outcome] = executor.submit(_work, trial)
+        self._busy[future] = executor
+        return future
+
+    def collect(self, future: Future[Outcome]) -> Outcome:
+        """The outcome of a future that is done; a dead worker is replaced."""
+        executor = self._busy.pop(future)
+        error = future.exception()
+        if error is None:
+            self._free.append(executor)
+            return future.result()
+        executor.shutdown(wait=True, kill_workers=True)
+        self._free.append(self._start())
+        if isinstance(error, BrokenProcessPool):
+            code = re.search(r"exit codes of the workers are \{(.*)\}", str(error))
+            return Outcome(
+                error=f"the worker process died ({code[1] if code else 'killed'}); "
+                "if memory ran out, use fewer workers"
+            )
+        return Outcome(error=_reason(error))
+
+    def close(self, *, kill: bool) -> None:
+        """Ends the worker processes, with `kill` in the middle of what they do."""
+        executors = [*self._free, *self._busy.values()]
+        self._free, self._busy = [], {}
+        for executor in executors:
+            executor.shutdown(wait=True, kill_workers=kill)
+
+
+# In a worker process: the pickled train, and what it unpickles to when first needed (in a
+# trial, so that what goes wrong is that trial's reason).
+_pickled: bytes = b""
+_train: Train | None = None
+
+
+def _prepare(train: bytes, parent: int, path: list[str]) -> None:
+    """Runs first in a worker process."""
+    global _pickled
+    _pickled = train
+    # Modules beside the user's script must be found here as they are there.
+    sys.path.extend(entry for entry in path if entry not in sys.path)
+    # Ctrl-C reaches every process of the terminal; what becomes of the trials is up to the parent.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A worker whose parent was killed would train on for hours, for nobody."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _work(trial: Trial) -> Outcome:
+    global _train
+    if _train is None:
+        try:
+            _train = pickle.loads(_pickled)
+        except Exception as error:
+            return Outcome(error=f"train cannot be loaded in the worker: {_reason(error)}")
+    return attempt(_train, trial)
