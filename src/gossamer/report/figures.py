@@ -240,6 +240,7 @@ ROWS: tuple[Row, ...] = (
         _read("weights", "bytes"),
         units.storage,
         words=("smaller", "larger"),
+        note=lambda run: "zeros of sparse layers as one bit each",
     ),
     Row(
         "Time per inference, torch, batch 1",
@@ -294,9 +295,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A row filled in: one cell per run, one gain per run after the first."""
+    """A row filled in: one cell per run, one gain per run after the first.
+
+    ``note`` is what the notes of all runs agree on; it stands beside the label, said once.
+    """
 
     label: str
+    note: str
     provenance: Provenance
     cells: tuple[Cell, ...]
     gains: tuple[Gain | None, ...]
@@ -314,8 +319,12 @@ def compare(runs: Mapping[str, Run]) -> list[Line]:
             Cell(units.NOTHING) if figure is None else Cell(row.write(figure), row.note(run))
             for figure, run in zip(figures, listed, strict=True)
         )
+        notes = {cell.note for cell in cells}
+        shared = notes.pop() if len(cells) > 1 and len(notes) == 1 else ""
+        if shared:
+            cells = tuple(Cell(cell.text) for cell in cells)
         gains = tuple(row.gain(listed[0], run) for run in listed[1:])
-        lines.append(Line(row.label, row.provenance, cells, gains))
+        lines.append(Line(row.label, shared, row.provenance, cells, gains))
     return lines
 
 
@@ -381,23 +390,24 @@ def sentences(runs: Mapping[str, Run]) -> list[str]:
         if nonzero is not None:
             note = NONZERO.note(first)
             parts.append(f"{units.whole(nonzero)} {f'{note} ' if note else ''}weights non-zero")
-        return [f"{first_name} {' with '.join(parts)}."] if parts else []
+            parts = [" with ".join(parts) if accuracy is not None else f"has {parts[0]}"]
+        return [f"The {first_name} network {parts[0]}."] if parts else []
     written = []
     for name, run in others:
         reached, before = ACCURACY.read(run), ACCURACY.read(first)
         parts = []
-        for row, what in ((NONZERO, "non-zero weights"), (OPERATIONS, "multiply-adds")):
+        for row, what in ((NONZERO, "non-zero weights"), (OPERATIONS, "non-zero multiply-adds")):
             gain = row.gain(first, run)
             if gain is not None:
                 parts.append(f"as many {what}" if gain.good is None else f"{gain.text} {what}")
-        start = "is"
+        start = "comes"
         if reached is not None:
             beside = "" if before is None else f" ({first_name}: {units.percent(before)})"
             start = f"reaches {units.percent(reached)} accuracy{beside}"
         if parts:
-            written.append(f"{name} {start} with {' and '.join(parts)}.")
+            written.append(f"The {name} network {start} with {' and '.join(parts)}.")
         elif reached is not None:
-            written.append(f"{name} {start}.")
+            written.append(f"The {name} network {start}.")
     return written
 
 

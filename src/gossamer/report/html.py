@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,17 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 import gossamer
 from gossamer.errors import UserError
 from gossamer.report import figures, plots, units
-from gossamer.report.sources import (
-    ExperimentLike,
-    is_experiment,
-    named_runs,
-)
+from gossamer.report.sources import ExperimentLike, is_experiment, named_runs
 from gossamer.report.study import Study, importances, study
 
 _TEMPLATES = jinja2.Environment(
@@ -30,6 +27,14 @@ _TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+def _breakable(name: str) -> Markup:
+    """A dotted or underscored name that may break after its signs, and nowhere else."""
+    return Markup(re.sub(r"([._/])", r"\1<wbr>", str(escape(name))))
+
+
+_TEMPLATES.filters["breakable"] = _breakable
 # Failed trials listed one by one; beyond it they are only counted, by reason.
 _LISTED_FAILURES = 50
 
@@ -90,12 +95,13 @@ def flat(settings: Mapping[str, Any], under: str = "") -> list[tuple[str, str]]:
 
 
 def _settings_table(runs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Settings by name with one value per run; what a run does not set is left empty."""
-    about = ("task", "source", "model", "split", "examples", "seed", "epochs", "machine")
+    """Settings by name with one value per run; a dash where a run does not set one."""
+    about = ("task", "source", "model", "split", "examples", "seed", "epochs")
     columns = []
     for run in runs.values():
-        column = [(key, run[key]) for key in about if run.get(key) is not None]
-        said = {**dict(column), "machine": figures.machine(run)}
+        said = {key: run[key] for key in about if run.get(key) is not None}
+        if figures.machine(run):
+            said["machine"] = figures.machine(run)
         settings = run.get("settings")
         columns.append(dict(flat(said) + flat(settings if isinstance(settings, Mapping) else {})))
     names = dict.fromkeys(name for column in columns for name in column)
@@ -198,7 +204,7 @@ def _opened(source: object) -> ExperimentLike | None:
     address = "://" in str(name)
     if not address and Path(str(name)).suffix.lower() != ".toml":
         return None
-    from gossamer.search import Experiment  # only here: optuna takes a second to import
+    from gossamer.search import Experiment  # only here: optuna is slow to import
 
     opened: ExperimentLike = (
         Experiment.from_storage(name) if address else Experiment.from_toml(name)

@@ -6,7 +6,7 @@ import html
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +19,14 @@ from gossamer.report.study import Metric, Parameter, Study, Trial, area_so_far, 
 # Colours that differ in lightness too, so that the page reads without colour.
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 SERIES = ("#8a94a3", "#0b7285", "#c2571a", "#5f3dc4", "#2b8a3e", "#a61e4d")
-INSIDE, OUTSIDE, FRONTIER, LIMIT = "#1c7ed6", "#a3adba", "#0b3d91", "#c92a2a"
+INSIDE, OUTSIDE, FRONTIER, LIMIT = "#1c7ed6", "#8993a1", "#0b3d91", "#c92a2a"
 SHADE = "rgba(201, 42, 42, 0.07)"
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure and its words: ``alt`` says what is seen to who cannot see it."""
+    """A figure and its words: ``alt`` for who cannot see it, ``note`` on how to read it."""
 
     key: str
     title: str
@@ -34,6 +34,7 @@ class Plot:
     figure: go.Figure
     provenance: tuple[figures.Provenance, ...]
     wide: bool = False
+    note: str = ""
 
     @property
     def height(self) -> int:
@@ -63,7 +64,7 @@ def _figure(height: int, **layout: Any) -> go.Figure:
         "automargin": True,
         "ticks": "outside",
         "tickcolor": "#cbd2d9",
-        "title": {"standoff": 10},
+        "title": {"standoff": 10, "font": {"size": 13}},
     }
     base = go.layout.Template(
         layout={
@@ -75,6 +76,11 @@ def _figure(height: int, **layout: Any) -> go.Figure:
             "yaxis": axis,
             "margin": {"l": 56, "r": 16, "t": 36, "b": 48},
             "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
+            "modebar": {
+                "bgcolor": "rgba(255,255,255,0.85)",
+                "color": "#9aa5b1",
+                "activecolor": INK,
+            },
             "hoverlabel": {"font": {"family": FONT}, "align": "left", "namelength": -1},
         }
     )
@@ -278,18 +284,20 @@ def _scatter(study: Study, first: Metric, second: Metric) -> Plot:
     figure.update_xaxes(**xs.layout)
     figure.update_yaxes(**ys.layout)
     _limits(figure, xs, ys)
+    # What the frontier reaches is bounded by steps, not by straight lines between its trials.
+    stairs = "vh" if second.maximise else "hv"
     for label, trials, marker in _groups(study):
         if not trials:
             continue
         ordered = sorted(trials, key=lambda trial: trial.values[second.name])
-        best = trials is not None and label == "frontier" and only
+        best = label == "frontier" and only
         figure.add_scatter(
             x=[trial.values[second.name] for trial in ordered],
             y=[trial.values[first.name] for trial in ordered],
             mode="lines+markers" if best else "markers",
             name=label,
             marker=marker,
-            line={"color": FRONTIER, "width": 2, "shape": "linear"},
+            line={"color": FRONTIER, "width": 2, "shape": stairs},
             text=[_hover(study, trial) for trial in ordered],
             hovertemplate="%{text}<extra></extra>",
         )
@@ -300,7 +308,8 @@ def _scatter(study: Study, first: Metric, second: Metric) -> Plot:
     alt += f"{study.verdict[:1].upper()}{study.verdict[1:]}."
     key = f"scatter-{study.metrics.index(first)}-{study.metrics.index(second)}"
     how = dict.fromkeys((first.provenance, second.provenance))
-    return Plot(key, title, alt, figure, tuple(how), wide=only)
+    note = "Dashed red: the thresholds. Shaded: outside them." if study.thresholds else ""
+    return Plot(key, title, alt, figure, tuple(how), only, note)
 
 
 def _limits_said(*metrics: Metric) -> str:
@@ -333,7 +342,12 @@ def history(study: Study) -> list[Plot]:
             f"of each metric. {units.percent(shares[-1])} after trial {numbers[-1]}."
         )
         how = tuple(dict.fromkeys(metric.provenance for metric in study.metrics))
-        plots.append(Plot("area", "Hypervolume inside the thresholds", alt, figure, how))
+        note = (
+            "How much of the box between the thresholds and the best value of each metric "
+            "the trials so far cover."
+        )
+        title = "Hypervolume inside the thresholds"
+        plots.append(Plot("area", title, alt, figure, how, note=note))
     return plots
 
 
@@ -382,9 +396,7 @@ def parallel(study: Study) -> Plot | None:
     Without thresholds, or when all trials are on one side of them, by the first metric.
     """
     shown = [
-        trial
-        for trial in study.trials
-        if all(trial.parameters.get(p.name) is not None for p in study.parameters)
+        trial for trial in study.trials if all(p.name in trial.parameters for p in study.parameters)
     ]
     if len(shown) < 2:
         return None
@@ -424,16 +436,19 @@ def parallel(study: Study) -> Plot | None:
         labelangle=-18,
         labelside="top",
         labelfont={"size": 12},
+        # The ends of the ranges would be written over the ticks.
+        rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
         tickfont={"size": 11},
         unselected={"line": {"opacity": 0.08}},
     )
     alt = (
         f"Parallel coordinates of {len(shown)} trials over {len(dimensions)} axes "
         f"({', '.join([p.name for p in study.parameters] + [m.name for m in study.metrics])}); "
-        f"{said}. Drag along an axis to pick trials."
+        f"{said}."
     )
     how = tuple(dict.fromkeys(metric.provenance for metric in study.metrics))
-    return Plot("parallel", f"Parallel coordinates ({said})", alt, figure, how, wide=True)
+    note = f"{said[:1].upper()}{said[1:]}. Drag along an axis to pick trials, click it to release."
+    return Plot("parallel", "Parallel coordinates", alt, figure, how, True, note)
 
 
 def _dimension(parameter: Parameter, values: Sequence[Any]) -> dict[str, Any]:
@@ -443,7 +458,7 @@ def _dimension(parameter: Parameter, values: Sequence[Any]) -> dict[str, Any]:
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     ]
     if parameter.options is None and len(numbers) == len(values):
-        return _scaled(parameter.name, numbers, parameter.log and min(numbers) > 0)
+        return _scaled(parameter.name, numbers, parameter.log and min(numbers) > 0, parameter)
     # A choice: its options in the order given, then whatever else was tried.
     options = list(parameter.options or ())
     for value in values:
@@ -458,9 +473,17 @@ def _dimension(parameter: Parameter, values: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _scaled(label: str, values: Sequence[float], log: bool) -> dict[str, Any]:
-    """A numeric axis; parallel coordinates know no log axes, so the exponents are drawn."""
-    low, high = min(values), max(values)
+def _scaled(
+    label: str, values: Sequence[float], log: bool, parameter: Parameter | None = None
+) -> dict[str, Any]:
+    """A numeric axis; parallel coordinates know no log axes, so the exponents are drawn.
+
+    A parameter's axis spans what was searched, a metric's what was found.
+    """
+    ends = [*values]
+    if parameter is not None:
+        ends += [end for end in (parameter.low, parameter.high) if end is not None]
+    low, high = min(ends), max(ends)
     if low == high:
         margin = 0.05 * abs(low) or 0.5
         return {
@@ -471,11 +494,16 @@ def _scaled(label: str, values: Sequence[float], log: bool) -> dict[str, Any]:
             "ticktext": [units.plain(low)],
         }
     if not log:
-        return {"label": _text(label), "values": list(values)}
+        axis = {"label": _text(label), "values": list(values), "range": [low, high]}
+        if all(value == int(value) for value in values) and high - low <= 12:
+            numbers = list(range(math.ceil(low), math.floor(high) + 1))
+            axis |= {"tickvals": numbers, "ticktext": [str(number) for number in numbers]}
+        return axis
     ticks = _log_ticks(low, high) or {"tickvals": [low, high]}
     return {
         "label": _text(label),
         "values": [math.log10(value) for value in values],
+        "range": [math.log10(low), math.log10(high)],
         "tickvals": [math.log10(tick) for tick in ticks["tickvals"]],
         "ticktext": [units.plain(tick) for tick in ticks["tickvals"]],
     }
@@ -501,11 +529,9 @@ def importances(shares: Mapping[str, Mapping[str, float]]) -> list[Plot]:
         figure.update_xaxes(tickformat=".0%", range=[0, 1.18 * most], title_text="share")
         figure.update_yaxes(autorange="reversed", type="category", ticks="")
         title = f"What moves {metric}"
-        listed = _listed(f"{name} {100 * ranked[name]:.0f} %" for name in names)
+        listed = ", ".join(f"{name} {100 * ranked[name]:.0f} %" for name in names)
         alt = f"{title}: {listed}."
-        plots.append(Plot(f"importance-{index}", title, alt, figure, ("modelled",)))
+        note = "Share of the metric's variation that a model of the trials ascribes to it."
+        key = f"importance-{index}"
+        plots.append(Plot(key, title, alt, figure, ("modelled",), note=note))
     return plots
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(words)

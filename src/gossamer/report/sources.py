@@ -114,7 +114,10 @@ def load_run(path: str | os.PathLike[str]) -> dict[str, Any]:
         if not folder.exists():
             raise UserError(f"no run at {folder}: check the path, or {mend}") from None
         if not folder.is_dir():
-            message = f"{folder} is not a run directory: give the folder holding metrics.json"
+            message = (
+                f"{folder} is neither a run directory nor an experiment: give the folder that "
+                "holds metrics.json, a TOML file, or a storage such as sqlite:///speech.db"
+            )
         else:
             message = f"{folder} holds no metrics.json, so no training ended there: {mend}"
         raise UserError(message) from None
@@ -141,13 +144,15 @@ def load_run(path: str | os.PathLike[str]) -> dict[str, Any]:
 def named_runs(paths: Iterable[str | os.PathLike[str]]) -> dict[str, dict[str, Any]]:
     """The runs under ``paths`` named by their folders; longer names where two would collide."""
     runs: dict[str, dict[str, Any]] = {}
+    seen: set[Path] = set()
     for path in paths:
         folder = Path(path).resolve()
-        name, above = folder.name or str(folder), folder.parent
-        while name in runs and above.name:
-            name, above = f"{above.name}/{name}", above.parent
-        if name in runs:
+        if folder in seen:
             raise UserError(f"run {path} was given twice: name every run once")
+        seen.add(folder)
+        name, above = folder.name or str(folder), folder.parent
+        while name in runs:  # ends at the root at the latest: the folders differ
+            name, above = f"{above.name}/{name}", above.parent
         runs[name] = load_run(path)
     return runs
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,10 @@ class Metric:
 
     @property
     def limit(self) -> str:
-        """The threshold in words, as ``"≥ 0.965"``; empty without one."""
+        """The threshold in words ("≥ 0.965", the space does not break); empty without one."""
         if self.threshold is None:
             return ""
-        return f"{'≥' if self.maximise else '≤'} {units.plain(float(self.threshold))}"
+        return f"{'≥' if self.maximise else '≤'}\u00a0{units.plain(float(self.threshold))}"
 
     @property
     def goal(self) -> str:
@@ -65,6 +65,11 @@ class Trial:
     seconds: float | None
     inside: bool
 
+    def written(self, parameter: str) -> str:
+        """The parameter's value in words; a dash where the trial did not have it."""
+        found = self.parameters
+        return units.plain(found[parameter]) if parameter in found else units.NOTHING
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -78,8 +83,9 @@ class Failure:
 class Study:
     """Everything the report shows of an experiment.
 
-    ``frontier`` holds the best trials inside the thresholds when ``feasible``,
-    else the nearest to them. ``waiting`` counts trials that have not ended.
+    ``frontier`` holds the best trials inside the thresholds when ``feasible``, best in the
+    first metric first, else the nearest to them, nearest first. ``waiting``
+    counts trials that have not ended.
     """
 
     name: str
@@ -106,7 +112,8 @@ class Study:
         if not self.trials:
             return "no trial is complete yet"
         if not self.feasible:
-            return f"no trial is inside the thresholds; the nearest {trials}"
+            shown = "is" if count == 1 else f"{count} are"
+            return f"no trial is inside the thresholds; the nearest {shown} shown"
         return f"{trials} on the frontier{', inside the thresholds' if self.thresholds else ''}"
 
     @property
@@ -139,7 +146,7 @@ def _constraint(constraint: Any) -> str:
         size = "" if abs(factor) == 1 else f"{units.plain(float(abs(factor)))} · "
         sign = ("− " if factor < 0 else "+ ") if words else ("−" if factor < 0 else "")
         words.append(f"{sign}{size}{name}")
-    return f"{' '.join(words)} ≤ {units.plain(float(constraint.at_most))}"
+    return f"{' '.join(words)} ≤\u00a0{units.plain(float(constraint.at_most))}"
 
 
 def _seconds(record: Any) -> float | None:
@@ -184,7 +191,7 @@ def study(experiment: ExperimentLike, frontier: FrontierLike | None = None) -> S
         trials=tuple(trials),
         failures=tuple(failures),
         waiting=waiting,
-        frontier=tuple(sorted(best, key=_order(metrics))),
+        frontier=best,
         feasible=bool(frontier.feasible) and bool(best),
     )
 
@@ -200,19 +207,6 @@ def _trial(record: Any, metrics: Sequence[Metric]) -> Trial | Failure:
         return Failure(record.number, f"no finite value of {', '.join(missing)}")
     inside = all(metric.inside(values[metric.name]) for metric in metrics)
     return Trial(record.number, dict(record.parameters), values, _seconds(record), inside)
-
-
-def _order(metrics: Sequence[Metric]) -> Callable[[Trial], tuple[float, ...]]:
-    """Best value of the first metric first."""
-
-    def key(trial: Trial) -> tuple[float, ...]:
-        signed = [
-            -trial.values[metric.name] if metric.maximise else trial.values[metric.name]
-            for metric in metrics
-        ]
-        return (*signed, trial.number)
-
-    return key
 
 
 def importances(experiment: ExperimentLike, study: Study) -> dict[str, dict[str, float]]:

@@ -18,8 +18,8 @@ def _heading(text: str, below: str = "") -> Text:
     return Text.assemble(text, ("\n" + below, "dim") if below else "")
 
 
-def _cell(cell: figures.Cell, note: bool = True) -> Text:
-    return Text.assemble(cell.text, (f"\n{cell.note}", "dim") if note and cell.note else "")
+def _cell(cell: figures.Cell) -> Text:
+    return _heading(cell.text, cell.note)
 
 
 def _gain(gain: figures.Gain | None) -> Text:
@@ -47,14 +47,10 @@ def table(runs: Mapping[str, Mapping[str, Any]], title: str = "") -> Table:
     for name in names[1:]:
         shown.add_column(_heading("Gain" if len(names) == 2 else f"Gain, {name}"))
     for line in lines:
-        notes = {cell.note for cell in line.cells if cell.note}
-        # A note that all runs share is said once, under the label.
-        shared = len(notes) == 1 and all(cell.note for cell in line.cells) and len(names) > 1
-        label = _heading(line.label, notes.pop()) if shared else _heading(line.label)
         shown.add_row(
-            label,
+            _heading(line.label, line.note),
             line.provenance,
-            *(_cell(cell, note=not shared) for cell in line.cells),
+            *(_cell(cell) for cell in line.cells),
             *(_gain(gain) for gain in line.gains),
         )
     return shown
@@ -84,7 +80,7 @@ def _value(metric: Metric, trial: Trial) -> Text:
 
 
 def frontier_table(frontier: FrontierLike, experiment: ExperimentLike) -> Table:
-    """The frontier's trials, best value of the first metric first.
+    """The frontier's trials with their parameters.
 
     When no trial is inside the thresholds these are the nearest ones: the title says so,
     and the values that miss their threshold are red.
@@ -101,6 +97,6 @@ def frontier_table(frontier: FrontierLike, experiment: ExperimentLike) -> Table:
         shown.add_row(
             str(trial.number),
             *(_value(metric, trial) for metric in read.metrics),
-            *(Text(units.plain(trial.parameters.get(p.name))) for p in read.parameters),
+            *(Text(trial.written(parameter.name)) for parameter in read.parameters),
         )
     return shown

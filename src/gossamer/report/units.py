@@ -15,6 +15,8 @@ def whole(value: float) -> str:
 def percent(value: float) -> str:
     """A share of one as percent, with the digits that matter: ``0.0066`` -> ``0.66 %``."""
     hundredths = 100 * value
+    if hundredths in (0, 100):
+        return f"{hundredths:.0f} %"
     digits = 2 if abs(hundredths) < 1 or abs(hundredths) >= 90 else 1
     return f"{hundredths:.{digits}f} %"
 
@@ -52,7 +54,7 @@ def duration(seconds: float) -> str:
 def plain(value: object) -> str:
     """A parameter, metric or setting: numbers in four digits, everything else as it is."""
     if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: NOTHING}[value]
+        return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):

@@ -172,7 +172,11 @@ class Fake:
         if not inside:
             return Front(sorted(complete, key=self._misses)[:3], False)
         best = [r for r in inside if not any(self._beats(other, r) for other in inside)]
-        return Front(best, True)
+        return Front(sorted(best, key=self._sorted), True)
+
+    def _sorted(self, record: Record) -> list[float]:
+        signs = [(m.name, -1 if m.goal == "maximize" else 1) for m in self.metrics]
+        return [sign * record.values[name] for name, sign in signs]
 
     def importances(self) -> Mapping[str, Mapping[str, float]]:
         return self.shares
@@ -195,7 +199,7 @@ def experiment(
     for number in range(count):
         closeness = number / max(count - 1, 1)
         density = float(np.exp(rng.normal(-1.0 - 1.8 * closeness, 0.6)).clip(0.006, 1.0))
-        rate = float(10 ** rng.uniform(-4, -0.5))
+        rate = float(10 ** rng.uniform(-4, -0.53))
         fit = 0.977 - 0.006 * abs(math.log10(rate) + 1.3) ** 1.6 - 0.00035 / density
         accuracy = float(np.clip(fit - abs(rng.normal(0, 0.004)), 0.08, 0.98))
         chosen = {

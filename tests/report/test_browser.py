@@ -1,0 +1,58 @@
+"""The page in a real browser: the plots are drawn, nothing is complained about."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from report_fakes import ACCURACY, DENSITY, experiment, pair
+
+from gossamer.report import page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+def test_plots_are_drawn_without_a_complaint(tmp_path: Path) -> None:
+    target = page(tmp_path / "report.html", pair(), experiment(60, (ACCURACY, DENSITY)))
+    assert BROWSER is not None
+    done = subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-unsafe-swiftshader",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--enable-logging=stderr",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=10000",
+            "--dump-dom",
+            target.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=True,
+    )
+    complaints = [
+        line
+        for line in done.stderr.splitlines()
+        if "CONSOLE" in line and not re.search(r"WebGL|ReadPixels|willReadFrequently", line)
+    ]
+    assert complaints == []
+    keys = re.findall(r'data-plot="([^"]+)"', done.stdout)
+    assert len(keys) == 10
+    places = re.split(r'class="canvas', done.stdout)[1:]
+    assert len(places) == len(keys)
+    for place in places:
+        assert 'class="main-svg"' in place
+    assert "could not be drawn" not in re.sub(r"<script.*?</script>", "", done.stdout, flags=re.S)

@@ -1,0 +1,100 @@
+"""The terminal tables, as they are printed."""
+
+from __future__ import annotations
+
+from report_fakes import Goal, experiment, pair, run
+from rich.console import Console
+from rich.table import Table
+
+from gossamer.report import frontier_table, layer_table, table
+
+
+def printed(shown: Table) -> str:
+    console = Console(width=200, color_system=None)
+    with console.capture() as caught:
+        console.print(shown)
+    return caught.get()
+
+
+def row(shown: Table, label: str) -> list[str]:
+    lines = (line.strip("│ ") for line in printed(shown).splitlines())
+    line = next(line for line in lines if line.startswith(f"{label} "))
+    return [cell.strip() for cell in line.split("│")]
+
+
+def test_table_shows_figure_provenance_runs_and_gain() -> None:
+    shown = table(pair(), title="Side by side")
+    assert row(shown, "Non-zero weights") == [
+        "Non-zero weights",
+        "counted",
+        "1,716,000",
+        "193,280",
+        "8.9× fewer",
+    ]
+    assert row(shown, "Accuracy")[1] == "measured"
+    assert "Side by side" in printed(shown)
+
+
+def test_three_runs_have_two_gains_and_one_run_none() -> None:
+    three = table({**pair(), "smaller": run()})
+    assert "Gain, sparse" in printed(three)
+    assert "Gain, smaller" in printed(three)
+    assert len(row(three, "Accuracy")) == 7
+    one = table({"sparse": run()})
+    assert "Gain" not in printed(one)
+    assert len(row(one, "Accuracy")) == 3
+
+
+def test_synthetic_data_stands_under_the_table() -> None:
+    assert "Synthetic data" in printed(table({"a": run(synthetic=True)}))
+    assert "Synthetic data" not in printed(table(pair()))
+
+
+def test_names_are_not_markup() -> None:
+    shown = printed(table({"[bold]x[/bold]": run(), "[/red]": run()}, title="[blue]t[/nothing]"))
+    assert "[bold]x[/bold]" in shown
+    assert "[/red]" in shown
+    assert "[blue]t[/nothing]" in shown
+
+
+def test_layer_table() -> None:
+    shown = layer_table(run(), title="Layers")
+    assert row(shown, "conv2") == [
+        "conv2",
+        "Conv2d",
+        "102,400",
+        "20,480",
+        "20.0 %",
+        "9.5 %",
+        "10.2 M",
+        "2.05 M",
+        "195 k",
+    ]
+    assert len(layer_table({}).rows) == 0
+
+
+def test_frontier_table_lists_metrics_thresholds_and_parameters() -> None:
+    fake = experiment(120)
+    best = fake.frontier()
+    shown = frontier_table(best, fake)
+    assert len(shown.rows) == len(best.trials)
+    text = printed(shown)
+    assert "on the frontier, inside the thresholds" in text
+    assert "maximise, ≥\u00a00.965" in text
+    assert "measured" in text
+    assert "counted" in text
+    first = best.trials[0]
+    cells = row(shown, str(first.number))
+    assert cells[1:3] == [f"{first.values['accuracy']:.4g}", f"{first.values['density']:.4g}"]
+    assert cells[-1] == first.parameters["rule"]
+
+
+def test_frontier_table_says_when_nothing_is_inside() -> None:
+    fake = experiment(30, (Goal("accuracy", "maximize", 0.999), Goal("density", "minimize")))
+    text = printed(frontier_table(fake.frontier(), fake))
+    assert "no trial is inside the thresholds; the nearest 3 are shown" in text
+
+
+def test_frontier_table_of_nothing() -> None:
+    fake = experiment(0)
+    assert "no trial is complete yet" in printed(frontier_table(fake.frontier(), fake))
