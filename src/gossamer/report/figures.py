@@ -54,7 +54,8 @@ class Row:
 
     ``words`` name a ratio when the figure falls and when it rises ("fewer", "more").
     Without words the figure is a share, and its gain is a difference in points.
-    ``same`` lists the keys that must agree for two runs to be comparable.
+    ``same`` lists the keys that must agree for two runs to be comparable, ``meaning`` says
+    what the label leaves open.
     """
 
     label: str
@@ -64,6 +65,7 @@ class Row:
     write: Callable[[float], str]
     words: tuple[str, str] | None = None
     note: Callable[[Run], str] = lambda run: ""
+    meaning: str = ""
     same: tuple[str, ...] = ()
 
     def gain(self, first: Run, run: Run) -> Gain | None:
@@ -164,7 +166,7 @@ OPERATIONS = Row(
     _read("macs", "both"),
     units.short,
     words=("fewer", "more"),
-    note=lambda run: "both operands non-zero",
+    meaning="both operands non-zero",
 )
 
 ROWS: tuple[Row, ...] = (
@@ -221,7 +223,7 @@ ROWS: tuple[Row, ...] = (
         _read("macs", "dense"),
         units.short,
         words=("fewer", "more"),
-        note=lambda run: "every weight, zero or not",
+        meaning="every weight, zero or not",
     ),
     Row(
         "Multiply-adds, weights only",
@@ -230,7 +232,7 @@ ROWS: tuple[Row, ...] = (
         _read("macs", "weights"),
         units.short,
         words=("fewer", "more"),
-        note=lambda run: "non-zero weights",
+        meaning="non-zero weights",
     ),
     OPERATIONS,
     Row(
@@ -240,7 +242,7 @@ ROWS: tuple[Row, ...] = (
         _read("weights", "bytes"),
         units.storage,
         words=("smaller", "larger"),
-        note=lambda run: "zeros of sparse layers as one bit each",
+        meaning="zeros of sparse layers as one bit each",
     ),
     Row(
         "Time per inference, torch, batch 1",
@@ -301,6 +303,7 @@ class Line:
     """
 
     label: str
+    meaning: str
     note: str
     provenance: Provenance
     cells: tuple[Cell, ...]
@@ -324,7 +327,7 @@ def compare(runs: Mapping[str, Run]) -> list[Line]:
         if shared:
             cells = tuple(Cell(cell.text) for cell in cells)
         gains = tuple(row.gain(listed[0], run) for run in listed[1:])
-        lines.append(Line(row.label, shared, row.provenance, cells, gains))
+        lines.append(Line(row.label, row.meaning, shared, row.provenance, cells, gains))
     return lines
 
 

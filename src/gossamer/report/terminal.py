@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from gossamer.report import figures, units
 from gossamer.report.sources import ExperimentLike, FrontierLike
 from gossamer.report.study import Metric, Trial, study
+
+
+def _table(title: str, caption: str = "") -> Table:
+    # No lines between columns: the figures are to fit into 80 columns.
+    return Table(
+        title=Text(title, "bold") if title else None,
+        caption=Text(caption) if caption else None,
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
 
 
 def _heading(text: str, below: str = "") -> Text:
@@ -39,7 +51,7 @@ def table(runs: Mapping[str, Mapping[str, Any]], title: str = "") -> Table:
     names = list(runs)
     lines = figures.compare(runs)
     caption = " ".join(figures.warnings(runs))
-    shown = Table(title=Text(title) if title else None, caption=Text(caption) if caption else None)
+    shown = _table(title, caption)
     shown.add_column("Figure")
     shown.add_column("How known", style="dim")
     for name in names:
@@ -63,11 +75,16 @@ def layer_table(run: Mapping[str, Any], title: str = "") -> Table:
         run: the contents of a run's ``metrics.json``.
         title: written above the table.
     """
-    shown = Table(title=Text(title) if title else None)
-    shown.add_column("Layer")
+    caption = (
+        "Input: density of the layer's input, measured. Dense, weights, both: multiply-adds per "
+        "inference of all weights, of the non-zero ones, of those that meet a non-zero input. "
+        "All but the input's density are counted."
+    )
+    shown = _table(title, caption)
+    shown.add_column("Layer", overflow="fold")
     shown.add_column("Kind")
-    for heading, provenance, _ in figures.LAYER_COLUMNS:
-        shown.add_column(_heading(heading, provenance), justify="right")
+    for heading in ("Weights", "Non-zero", "Density", "Input", "Dense", "Weights", "Both"):
+        shown.add_column(heading, justify="right", overflow="fold")
     for layer in figures.layers(run):
         written = (write(layer) for _, _, write in figures.LAYER_COLUMNS)
         shown.add_row(Text(layer.name), Text(layer.kind), *written)
@@ -86,13 +103,15 @@ def frontier_table(frontier: FrontierLike, experiment: ExperimentLike) -> Table:
     and the values that miss their threshold are red.
     """
     read = study(experiment, frontier)
-    shown = Table(title=Text(f"{read.name}: {read.verdict}"))
+    shown = _table(f"{read.name}: {read.verdict}")
     shown.add_column("Trial", justify="right")
     for metric in read.metrics:
-        below = f"{metric.goal}{', ' if metric.limit else ''}{metric.limit}\n{metric.provenance}"
-        shown.add_column(_heading(metric.name, below), justify="right")
+        below = "\n".join(filter(None, (metric.goal, metric.limit, metric.provenance)))
+        shown.add_column(_heading(metric.name, below), justify="right", overflow="fold")
     for parameter in read.parameters:
-        shown.add_column(_heading(parameter.name), justify="right")
+        # Long names break after their signs; a figure may wrap, but never loses a digit.
+        name = re.sub(r"([._])(?=.)", "\\1\n", parameter.name)
+        shown.add_column(_heading(name), justify="right", overflow="fold")
     for trial in read.frontier:
         shown.add_row(
             str(trial.number),
