@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import qmc
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from gossamer.search.constraints import Point, Space
 from gossamer.search.frontier import violations
@@ -116,7 +117,8 @@ class Sampler:
         open_ones = {name: d for name, d in distributions.items() if not d.single()}
         # A fresh study in memory holds what the model may see, with the violations of *today's*
         # thresholds: those that Optuna stored with old trials would be of the thresholds then.
-        with quiet_optuna():
+        # One thread: on matrices this small, more of them only wait for each other.
+        with quiet_optuna(), threadpool_limits(1):
             study = optuna.create_study(directions=[m.goal for m in self._metrics], sampler=model)
             for trial in self._as_optuna(history, distributions):
                 study.add_trial(trial)

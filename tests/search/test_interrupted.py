@@ -1,0 +1,175 @@
+"""A search that is killed or interrupted from outside, and goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gossamer.search import Experiment
+from gossamer.search import storage as storage_module
+
+SCRIPT = """
+import os, pathlib, sys, time
+from gossamer.search import Experiment, Float, Int, Maximize, Minimize
+
+folder = pathlib.Path(sys.argv[1])
+workers = int(sys.argv[2])
+slow = sys.argv[3] == "slow"
+name = sys.argv[4]
+
+def train(trial):
+    # One file a call: which trial, and who ran it.
+    (folder / f"call-{trial.number}-{os.getpid()}").touch()
+    if slow and trial.number >= 3:
+        time.sleep(600)
+    return {"accuracy": trial.parameters["a"], "density": trial.parameters["n"]}
+
+experiment = Experiment(
+    name,
+    [Float("a", 0.0, 1.0), Int("n", 1, 1000)],
+    [Maximize("accuracy", 0.5), Minimize("density", 500)],
+    budget=9, storage=f"sqlite:///{folder}/x.db", sampler="random",
+)
+try:
+    experiment.run(train, workers=workers, progress=False)
+except KeyboardInterrupt as error:
+    print(error)
+    sys.exit(130)
+"""
+
+
+def start(folder, workers=1, speed="fast", name="x"):
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", SCRIPT, str(folder), str(workers), speed, name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition, what):
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"waited a minute in vain for {what}")
+
+
+def calls(folder, number):
+    return sorted(Path(folder).glob(f"call-{number}-*"))
+
+
+def finish(process):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert err == ""
+    return out
+
+
+def stuck(folder, workers):
+    """A driver whose `workers` trials hang, the first three having ended."""
+    process = start(folder, workers, "slow")
+    numbers = range(3, 3 + workers)
+    wait_for(lambda: all(calls(folder, n) for n in numbers), f"trials {list(numbers)}")
+    return process
+
+
+def check_whole(folder, before, workers):
+    after = Experiment.from_storage(f"sqlite:///{folder}/x.db").trials()
+    assert [r.number for r in after] == list(range(9))
+    assert {r.state for r in after} == {"complete"}
+    # Ended trials are as they were, and were not run again; stopped ones kept their parameters.
+    assert after[:3] == before[:3]
+    assert [r.parameters for r in after[: len(before)]] == [r.parameters for r in before]
+    for number in range(9):
+        stopped = 3 <= number < 3 + workers
+        assert len(calls(folder, number)) == (2 if stopped else 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_kill_9_the_next_run_finishes_what_was_running(tmp_path, workers):
+    process = stuck(tmp_path, workers)
+    process.kill()
+    process.communicate(timeout=60)
+    before = Experiment.from_storage(f"sqlite:///{tmp_path}/x.db").trials()
+    assert [r.state for r in before] == ["complete"] * 3 + ["running"] * workers
+    finish(start(tmp_path, workers))
+    check_whole(tmp_path, before, workers)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_ctrl_c_the_next_run_finishes_what_was_running(tmp_path, workers):
+    process = stuck(tmp_path, workers)
+    # As a terminal does: to the whole process group, so workers get it too.
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == (
+        f"stopped after 3 trials; {workers} put back, to be run again when the search goes on\n"
+    )
+    assert err == ""
+    before = Experiment.from_storage(f"sqlite:///{tmp_path}/x.db").trials()
+    assert [r.state for r in before] == ["complete"] * 3 + ["waiting"] * workers
+    finish(start(tmp_path, workers))
+    check_whole(tmp_path, before, workers)
+
+
+def test_workers_end_with_a_killed_driver(tmp_path):
+    process = stuck(tmp_path, 2)
+    pids = {int(c.name.rsplit("-", 1)[1]) for n in (3, 4) for c in calls(tmp_path, n)}
+    assert process.pid not in pids
+    process.kill()
+    process.communicate(timeout=60)
+
+    def gone():
+        return not any(storage_module._is_running(storage_module._process(p)) for p in pids)
+
+    wait_for(gone, "the workers' end")
+
+
+def test_a_driver_that_lives_keeps_its_trials(tmp_path):
+    process = stuck(tmp_path, 1)
+    try:
+        other = Experiment.from_storage(f"sqlite:///{tmp_path}/x.db")
+        assert other.ask().number == 4
+        assert [r.state for r in other.trials()][3] == "running"
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+
+
+def test_several_drivers_share_one_new_storage(tmp_path):
+    drivers = [start(tmp_path) for _ in range(3)]
+    for driver in drivers:
+        finish(driver)
+    records = Experiment.from_storage(f"sqlite:///{tmp_path}/x.db").trials()
+    # Two drivers may both see room for the last trial, so the budget is met but for one each.
+    assert 9 <= len(records) <= 11
+    assert [r.number for r in records] == list(range(len(records)))
+    assert {r.state for r in records} == {"complete"}
+    assert all(len(calls(tmp_path, n)) == 1 for n in range(len(records)))
+
+
+def test_a_driver_on_another_machine_is_gone_when_silent_for_long(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/x.db"
+    process = start(tmp_path)
+    finish(process)
+    monkeypatch.setattr(storage_module.socket, "gethostname", lambda: "elsewhere")
+    there = Experiment.from_storage(url)
+    trial = there.ask()
+    there._store.beat()
+    monkeypatch.undo()
+
+    here = Experiment.from_storage(url)
+    assert here._store.put_back_abandoned() == 0
+    now = time.time()
+    monkeypatch.setattr(storage_module.time, "time", lambda: now + 599)
+    assert here._store.put_back_abandoned() == 0
+    monkeypatch.setattr(storage_module.time, "time", lambda: now + 660)
+    assert here._store.put_back_abandoned() == 1
+    assert here.ask() == trial
