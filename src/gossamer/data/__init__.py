@@ -2,9 +2,11 @@
 
 from gossamer.data.features import LogMel
 from gossamer.data.mnist import mnist
+from gossamer.data.own import arrays, from_dataset
 from gossamer.data.registry import TASKS, load
 from gossamer.data.speech_commands import speech_commands
 from gossamer.data.spoken_digits import spoken_digits
+from gossamer.data.spoken_words import spoken_words
 from gossamer.data.task import NOISE_LEVELS, Split, Task
 
 __all__ = [
@@ -13,8 +15,11 @@ __all__ = [
     "LogMel",
     "Split",
     "Task",
+    "arrays",
+    "from_dataset",
     "load",
     "mnist",
     "speech_commands",
     "spoken_digits",
+    "spoken_words",
 ]

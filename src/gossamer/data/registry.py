@@ -8,14 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 from gossamer.data.mnist import mnist
+from gossamer.data.own import from_npz
 from gossamer.data.places import Root
 from gossamer.data.speech_commands import speech_commands
 from gossamer.data.spoken_digits import spoken_digits
+from gossamer.data.spoken_words import spoken_words
 from gossamer.data.task import Task
 from gossamer.errors import UserError, nearest
 
 #: The loader of each task by its name.
 TASKS: dict[str, Callable[..., Task]] = {
+    "spoken_words": spoken_words,
     "speech_commands": speech_commands,
     "mnist": mnist,
     "spoken_digits": spoken_digits,
@@ -25,12 +28,18 @@ TASKS: dict[str, Callable[..., Task]] = {
 def load(name: str | os.PathLike[str], root: Root = None, **options: Any) -> Task:
     """The task ``name``, with the loader's own ``options`` (such as ``download=True``).
 
+    ``name`` is one of `TASKS`, or the path of an ``.npz`` file of the user's own arrays.
+
     ``root``: the folder that holds the data; else the environment variable GOSSAMER_DATA, else the
     cache folder. Raises UserError for an unknown task or option, and what the loader raises.
     """
     key = os.fspath(name)
+    if key.endswith(".npz"):
+        if options:
+            raise UserError(f"{key}: an .npz takes no options, not '{min(options)}'")
+        return from_npz(key)
     if key not in TASKS:
-        raise UserError(f"unknown task '{key}': {nearest(key, TASKS)}")
+        raise UserError(f"unknown task '{key}': {nearest(key, TASKS)}, or PATH.npz")
     loader = TASKS[key]
     known = [option for option in inspect.signature(loader).parameters if option != "root"]
     for option in options:

@@ -1,0 +1,228 @@
+"""A user's own data: arrays, an ``.npz`` file of them, or any sequence of pairs (x, y)."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gossamer.data.images import Images
+from gossamer.data.task import Domain, Split, Task
+from gossamer.errors import UserError, nearest
+
+_SHARE = 0.15  # of the training examples, held out for a split that was not given
+_SEED = 15
+_KEYS = tuple(f"{kind}_{split}" for split in ("train", "validation", "test") for kind in "xy")
+
+Pair = tuple[ArrayLike, ArrayLike]
+
+
+class Pairs(Protocol):
+    """Anything indexed that gives (x, y), such as a ``torch.utils.data.Dataset``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The domain of examples that are no images: ``[N, F]``, or of five and more dimensions.
+
+    ``mean`` and ``std`` are those of each feature ``[F]`` over the training split (columns of a
+    table have units of their own), or scalars for other shapes.
+    """
+
+    shape: tuple[int, ...]
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+
+    @classmethod
+    def fitted(cls, train: NDArray[Any]) -> Vectors:
+        """A domain that standardises by the training examples; constant features become 0."""
+        axes = 0 if train.ndim == 2 else None
+        mean = np.asarray(train.mean(axis=axes, dtype=np.float64), np.float32)
+        std = np.asarray(train.std(axis=axes, dtype=np.float64), np.float32)
+        return cls(train.shape[1:], mean, np.where(std > 0, std, np.float32(1)))
+
+    def features(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """``(x - mean) / std``, float32."""
+        return np.asarray((x.astype(np.float32) - self.mean) / self.std)
+
+    def augment(self, x: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+        """The identity."""
+        return x
+
+    def noise(self, x: NDArray[Any], level: float, rng: np.random.Generator) -> NDArray[Any]:
+        """Add Gaussian noise of ``level`` times the deviation of each feature."""
+        if level == 0:
+            return x
+        gauss = rng.standard_normal(x.shape, dtype=np.float32)
+        return x.astype(np.float32) + np.float32(level) * self.std * gauss
+
+
+def arrays(
+    train: Pair,
+    validation: Pair | None = None,
+    test: Pair | None = None,
+    classes: Sequence[str] | None = None,
+    name: str = "own",
+) -> Task:
+    """A task of the user's own arrays: pairs ``(x, y)`` for training, validation and test.
+
+    ``x`` numbers ``[N, ...]``, ``y`` whole numbers ``[N]`` from 0 to classes - 1. ``[N, H, W]`` and
+    ``[N, C, H, W]`` are images: standardised as a whole, noise replaces pixels (`Images.noise`).
+    Other shapes are `Vectors`: ``[N, F]`` is standardised feature by feature, noise is Gaussian.
+    There is no augmentation. ``classes``: their names; else their numbers.
+
+    Where validation or test is missing, 15 % of the training examples of each class are held out
+    for it, at least one, with a fixed seed. Raises UserError for lengths, shapes, labels or values
+    (NaN, infinity) that do not go together.
+    """
+    given = {"train": train, "validation": validation, "test": test}
+    splits = {split: _checked(name, split, *pair) for split, pair in given.items() if pair}
+    highest = max(int(part.y.max()) for part in splits.values())
+    names = tuple(classes) if classes is not None else tuple(map(str, range(highest + 1)))
+    for split, part in splits.items():
+        if int(part.y.max()) >= len(names):
+            raise UserError(
+                f"{name}: label {part.y.max()} in {split}, but only {len(names)} classes are named"
+            )
+        if part.x.shape[1:] != splits["train"].x.shape[1:]:
+            raise UserError(
+                f"{name}: examples of {split} have shape {part.x.shape[1:]}, those of train "
+                f"{splits['train'].x.shape[1:]}: make them alike"
+            )
+    absent = set(range(len(names))) - set(splits["train"].y.tolist())
+    if absent:
+        raise UserError(
+            f"{name}: no training example of class {min(absent)} ({names[min(absent)]}); labels "
+            f"must be 0 to {len(names) - 1} without gaps"
+        )
+    missing = [split for split in given if split not in splits]
+    splits |= _hold_out(name, splits["train"], missing)
+    x = splits["train"].x
+    domain: Domain = Images.fitted(x) if x.ndim in (3, 4) else Vectors.fitted(x)
+    return Task(
+        name=name,
+        classes=names,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        domain=domain,
+        source="the user's own data",
+    )
+
+
+def from_npz(path: str | os.PathLike[str]) -> Task:
+    """A task of the arrays in an ``.npz`` file: x_train, y_train, and as well x_validation, ...
+
+    ``classes``, an array of strings, may name the classes. Object arrays (pickle) are refused.
+    Raises UserError naming the file and the key.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found = {key: archive[key] for key in archive.files}
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise UserError(
+            f"{path}: not an .npz of plain arrays ({error}): write it with numpy.savez"
+        ) from error
+    for key in found:
+        if key not in (*_KEYS, "classes"):
+            raise UserError(f"{path}: unknown key '{key}': {nearest(key, (*_KEYS, 'classes'))}")
+    pairs: dict[str, Pair | None] = {}
+    for split in ("train", "validation", "test"):
+        have = [key for key in (f"x_{split}", f"y_{split}") if key in found]
+        if len(have) == 1 or (split == "train" and not have):
+            absent = {f"x_{split}", f"y_{split}"} - set(have)
+            raise UserError(f"{path}: key '{min(absent)}' is missing")
+        pairs[split] = (found[f"x_{split}"], found[f"y_{split}"]) if have else None
+    names = [str(name) for name in found["classes"]] if "classes" in found else None
+    train = pairs["train"]
+    assert train is not None
+    return arrays(train, pairs["validation"], pairs["test"], names, name=path.stem)
+
+
+def from_dataset(
+    train: Pairs,
+    validation: Pairs | None = None,
+    test: Pairs | None = None,
+    classes: Sequence[str] | None = None,
+    name: str = "own",
+) -> Task:
+    """A task of any objects with ``len`` and an index that gives ``(x, y)``; see `arrays`.
+
+    ``x`` may be whatever numpy can read, torch tensors included. All examples are read at once.
+    """
+    given = {"train": train, "validation": validation, "test": test}
+    pairs = {split: _collect(name, split, data) for split, data in given.items() if data}
+    if "train" not in pairs:
+        raise UserError(f"{name}: no examples in train")
+    return arrays(pairs["train"], pairs.get("validation"), pairs.get("test"), classes, name)
+
+
+def _collect(name: str, split: str, data: Pairs) -> Pair:
+    xs, ys = [], []
+    for index in range(len(data)):
+        item = data[index]
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise UserError(f"{name}: example {index} of {split} is not a pair (x, y)")
+        xs.append(np.asarray(item[0]))
+        ys.append(np.asarray(item[1]))
+    shapes = sorted({x.shape for x in xs})
+    if len(shapes) > 1:
+        raise UserError(
+            f"{name}: examples of {split} differ in shape, {shapes[0]} and {shapes[1]}: make them "
+            f"alike"
+        )
+    return np.stack(xs), np.stack(ys)
+
+
+def _checked(name: str, split: str, x: ArrayLike, y: ArrayLike) -> Split:
+    where = f"{name}: {split}"
+    values, labels = np.asarray(x), np.asarray(y)
+    if values.dtype.kind not in "biuf":
+        raise UserError(f"{where} x has type {values.dtype}, not numbers")
+    if values.ndim < 2 or labels.ndim != 1:
+        raise UserError(
+            f"{where} x has shape {values.shape}, y {labels.shape}: they must be [N, ...] and [N]"
+        )
+    if len(values) != len(labels):
+        raise UserError(f"{where} has {len(values)} examples but {len(labels)} labels")
+    if not values.size:
+        raise UserError(f"{where} has no examples")
+    if labels.dtype.kind not in "iu" or int(labels.min()) < 0:
+        raise UserError(f"{where} y must be whole numbers from 0 to the number of classes - 1")
+    if values.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        if len(bad):
+            raise UserError(f"{where} x[{bad[0]}] holds NaN or infinity: mend or leave it out")
+    return Split(values, labels.astype(np.int64))
+
+
+def _hold_out(name: str, train: Split, missing: list[str]) -> dict[str, Split]:
+    """The splits that are missing, taken from each class of ``train``, and what is left of it."""
+    rng = np.random.default_rng(_SEED)
+    rows: dict[str, list[NDArray[np.intp]]] = {split: [] for split in [*missing, "train"]}
+    for label in np.unique(train.y):
+        members = rng.permutation(np.flatnonzero(train.y == label))
+        count = max(1, round(_SHARE * len(members)))
+        if len(members) <= count * len(missing):
+            raise UserError(
+                f"{name}: class {label} has {len(members)} training examples, too few to hold out "
+                f"{' and '.join(missing)}: give those splits or more examples"
+            )
+        for number, split in enumerate(missing):
+            rows[split].append(members[number * count : (number + 1) * count])
+        rows["train"].append(members[len(missing) * count :])
+    chosen = {split: np.sort(np.concatenate(parts)) for split, parts in rows.items()}
+    return {split: Split(train.x[index], train.y[index]) for split, index in chosen.items()}
