@@ -70,9 +70,9 @@ def spoken_words(root: Root = None, *, clips: int = 2_400, seed: int = 0) -> Tas
         raise UserError(f"spoken_words: clips is {clips}, not at least {_LEAST}")
     folder = Path(root).expanduser() if root is not None else cache_folder()
     synthesiser = importlib.metadata.version("espeakng-loader")
-    made_from = (synthesiser, clips, seed, WORDS, _OTHERS, _ACCENTS, _VOICES)
-    made_from += (_LOUDNESS, _SNR, _DECAY, _WET, _SHIFT, _RATE, _PITCH, _RANGE, _NOISE_SECONDS)
-    digest = hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]
+    said = (synthesiser, clips, seed, WORDS, _OTHERS, _ACCENTS, _VOICES, _RATE, _PITCH, _RANGE)
+    scene = (_LOUDNESS, _SNR, _DECAY, _WET, _SHIFT, _NOISE_SECONDS)
+    digest = hashlib.sha256(repr((said, scene)).encode()).hexdigest()[:12]
     path = folder / f"spoken_words-v{_VERSION}-{clips}-{digest}.npz"
     arrays = _read(path)
     if arrays is None:
