@@ -83,7 +83,7 @@ class Sound:
         plain = cls(background, samples=train.shape[1])
         features = plain.features(train)
         mean, std = float(features.mean(dtype=np.float64)), float(features.std(dtype=np.float64))
-        return cls(background, mean, std, plain.samples)
+        return cls(background, mean, std or 1.0, plain.samples)
 
     @property
     def shape(self) -> tuple[int, ...]:
