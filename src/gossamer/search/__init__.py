@@ -1,13 +1,19 @@
 """Multi-metric experiments with thresholds."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from gossamer.search.constraints import LinearConstraint
 from gossamer.search.experiment import Experiment
 from gossamer.search.frontier import Frontier
 from gossamer.search.metrics import Maximize, Minimize
-from gossamer.search.networks import TrainNetwork, chosen_trial, recipe_of
 from gossamer.search.parameters import Choice, Float, Int
 from gossamer.search.samplers import SAMPLERS
 from gossamer.search.trials import Trial, TrialRecord
+
+if TYPE_CHECKING:
+    from gossamer.search.networks import TrainNetwork, chosen_trial, recipe_of
 
 __all__ = [
     "SAMPLERS",
@@ -25,3 +31,15 @@ __all__ = [
     "chosen_trial",
     "recipe_of",
 ]
+
+# These import torch, which takes seconds, in every worker process too; whoever searches for
+# something else than a network does without.
+_OF_NETWORKS = ("TrainNetwork", "chosen_trial", "recipe_of")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OF_NETWORKS:
+        from gossamer.search import networks
+
+        return getattr(networks, name)
+    raise AttributeError(f"module 'gossamer.search' has no attribute {name!r}")

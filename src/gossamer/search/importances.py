@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial
 
 from gossamer.search.metrics import Metric
@@ -27,6 +26,9 @@ def importances(
     By functional analysis of variance over a random forest (Hutter, Hoos and Leyton-Brown,
     "An Efficient Approach for Assessing Hyperparameter Importance", ICML 2014).
     """
+    # Here, because it imports scikit-learn, which no worker process needs.
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     complete = [record for record in records if record.state == "complete"]
     shares: dict[str, dict[str, float]] = {}
     for metric in metrics:
