@@ -1,1 +1,5 @@
-"""Placeholder."""
+"""The commands. They only translate: the work is done in the other rooms."""
+
+from gossamer.cli.main import app, main
+
+__all__ = ["app", "main"]

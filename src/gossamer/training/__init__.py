@@ -1,1 +1,35 @@
-"""Placeholder."""
+"""Trains and evaluates networks on tasks."""
+
+from gossamer.training.checkpoint import make_folder
+from gossamer.training.counting import Counts, LayerCount, count, weight_counts
+from gossamer.training.evaluate import Evaluation, Noise, evaluate, inference_seconds, noise_score
+from gossamer.training.fit import DivergedError, Epoch, History, fit, predict
+from gossamer.training.recipe import Recipe
+from gossamer.training.run import Trained, load_network, load_recipe, train
+from gossamer.training.settings import OPTIMIZERS, SCHEDULES, Settings
+
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Counts",
+    "DivergedError",
+    "Epoch",
+    "Evaluation",
+    "History",
+    "LayerCount",
+    "Noise",
+    "Recipe",
+    "Settings",
+    "Trained",
+    "count",
+    "evaluate",
+    "fit",
+    "inference_seconds",
+    "load_network",
+    "load_recipe",
+    "make_folder",
+    "noise_score",
+    "predict",
+    "train",
+    "weight_counts",
+]

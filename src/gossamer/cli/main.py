@@ -1,0 +1,275 @@
+"""``gossamer COMMAND``: parses, calls, prints.
+
+Heavy imports stand inside the commands, so that ``--help`` and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from gossamer import __version__
+from gossamer.errors import UserError
+
+app = typer.Typer(
+    name="gossamer",
+    help="Finds, trains and runs sparse neural networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_out = Console()
+_err = Console(stderr=True)
+
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the data; by default $GOSSAMER_DATA, else the cache."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        from gossamer.runtime import instruction_sets
+
+        typer.echo(f"gossamer {__version__} ({instruction_sets()[-1]})")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Version, and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def settings_of(given: list[str]) -> dict[str, Any]:
+    """``name=value`` texts as settings; values as in TOML, bare words as texts.
+
+    Raises:
+        UserError: no ``=``, or a name given twice.
+    """
+    found: dict[str, Any] = {}
+    for item in given:
+        name, equals, text = item.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise UserError(f"--set {item}: write it as name=value")
+        if name in found:
+            raise UserError(f"--set {name} is given twice; remove one")
+        try:
+            found[name] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[name] = text.strip()
+    return found
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for runs, search and page.")] = Path(
+        "runs/demo"
+    ),
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials of the search.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trials at a time; one a core by default.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option(help="Start anew instead of going on.")] = False,
+) -> None:
+    """The main job on the embedded data: dense, search, sparse, report. A few minutes."""
+    from gossamer.demo import demo as run
+
+    run(out, trials=trials, workers=workers, fresh=fresh, console=_out)
+
+
+@app.command()
+def train(
+    task: Annotated[
+        str | None, typer.Argument(help="Task name, or an .npz file of your own arrays.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Reference network, or your own as file.py:function.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting; repeat.")
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="EXPERIMENT", help="Take task, model and settings of a trial."
+        ),
+    ] = None,
+    trial: Annotated[
+        int | None, typer.Option(help="Its number; by default the best inside the thresholds.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Run directory to write.")] = Path("runs/train"),
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Train one network, evaluate it on the test split, and save the run directory.
+
+    Interrupted, it goes on after the last finished epoch when called again.
+    """
+    from gossamer.data import load
+    from gossamer.report import layer_table, table
+    from gossamer.search import chosen_trial, recipe_of
+    from gossamer.training import Recipe, make_folder
+    from gossamer.training import train as run
+
+    given = settings_of(settings or [])
+    if experiment is not None:
+        source = _experiment(experiment)
+        chosen = chosen_trial(source, trial)
+        fixed = dict(source.settings)
+        fixed.update({"task": task} if task else {})
+        fixed.update({"model": model} if model else {})
+        recipe = recipe_of(fixed, {**chosen.parameters, **given})
+    else:
+        if trial is not None:
+            raise UserError("--trial needs --from EXPERIMENT, the experiment it belongs to")
+        if task is None or model is None:
+            raise UserError(
+                "name a task and a model, as in 'gossamer train spoken_words --model speech_cnn', "
+                "or an experiment with --from"
+            )
+        recipe = Recipe(task, model, given)
+    folder = make_folder(out)
+    if (folder / "metrics.json").exists():
+        raise UserError(f"{folder} holds a finished run; choose another --out or delete it")
+    loaded = load(recipe.task, data)
+    trained = run(
+        recipe, loaded, checkpoint=folder / "checkpoint.safetensors", progress=not as_json
+    )
+    metrics = trained.save(folder)
+    if as_json:
+        typer.echo(json.dumps(metrics))
+        return
+    _out.print(table({folder.name: metrics}))
+    _out.print(layer_table(metrics))
+    _out.print(f"saved in {folder}", highlight=False)
+
+
+def _experiment(source: str) -> Any:
+    from gossamer.search import Experiment
+
+    return Experiment.from_storage(source) if "://" in source else Experiment.from_toml(source)
+
+
+@app.command()
+def search(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file.")],
+    trials: Annotated[int | None, typer.Option(min=1, help="At most so many now.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
+    storage: Annotated[str | None, typer.Option(help="Database, in place of the file's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search until the experiment's budget is used up; called again, it goes on.
+
+    Data are looked for in $GOSSAMER_DATA.
+    """
+    from gossamer.report import frontier_table
+    from gossamer.search import Experiment, TrainNetwork
+
+    opened = Experiment.from_toml(experiment, storage=storage)
+    opened.run(
+        TrainNetwork.for_experiment(opened), workers=workers, trials=trials, progress=not as_json
+    )
+    if as_json:
+        typer.echo(json.dumps(_frontier_json(opened)))
+    else:
+        _out.print(frontier_table(opened.frontier(), opened))
+
+
+def _frontier_json(experiment: Any) -> dict[str, Any]:
+    found = experiment.frontier()
+    states = [trial.state for trial in experiment.trials()]
+    return {
+        "experiment": experiment.name,
+        "thresholds": {m.name: m.threshold for m in experiment.metrics},
+        "trials": {state: states.count(state) for state in sorted(set(states))},
+        "feasible": found.feasible,
+        "frontier": [
+            {"trial": t.number, "values": t.values, "parameters": t.parameters}
+            for t in found.trials
+        ],
+    }
+
+
+@app.command()
+def frontier(
+    source: Annotated[str, typer.Argument(help="Experiment file, or a storage's address.")],
+    as_json: Json = False,
+) -> None:
+    """The best trials inside all thresholds, or the nearest ones where none is inside."""
+    from gossamer.report import frontier_table
+
+    opened = _experiment(source)
+    if as_json:
+        typer.echo(json.dumps(_frontier_json(opened)))
+    else:
+        _out.print(frontier_table(opened.frontier(), opened))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")] = Path("model.onnx"),
+) -> None:
+    """Write a run's network as ONNX, checked against torch."""
+    import torch
+
+    from gossamer.nn import export as write
+    from gossamer.training import load_network
+
+    model, _, shape = load_network(run)
+    generator = torch.Generator().manual_seed(0)
+    write(model, torch.randn(2, *shape, generator=generator), out)
+    _out.print(f"{out}: {out.stat().st_size:,} bytes, agrees with torch", highlight=False)
+
+
+@app.command()
+def report(
+    sources: Annotated[
+        list[str], typer.Argument(help="Run directories and at most one experiment.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Page to write.")] = Path("report.html"),
+) -> None:
+    """One self-contained page: networks side by side, and the experiment's frontier."""
+    from gossamer.report import report as write
+
+    written = write(*sources, output=out)
+    _out.print(f"{written}: open it in a browser", highlight=False)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on standard error and exit status 2."""
+    try:
+        status = app(standalone_mode=False)
+    except UserError as error:
+        _complain(str(error))
+    except (KeyboardInterrupt, typer.Abort) as error:
+        told = str(error) or "stopped"
+        typer.echo(f"gossamer: {told}; the same command goes on from here", err=True)
+        sys.exit(130)
+    except typer.TyperException as error:  # wrong command, option or value
+        _complain(f"{_message(error)}; see 'gossamer --help'")
+    else:
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _message(error: typer.TyperException) -> str:
+    told = getattr(error, "format_message", None)
+    return str(told() if callable(told) else error).rstrip(".")
+
+
+def _complain(message: str) -> None:
+    typer.echo("gossamer: " + " ".join(message.split()), err=True)
+    sys.exit(2)

@@ -1,0 +1,135 @@
+"""The main job on the embedded data: dense reference, search, best sparse network, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from gossamer.data import Task, load
+from gossamer.report import frontier_table, page, table
+from gossamer.search import Experiment, TrainNetwork, TrialRecord, chosen_trial, recipe_of
+from gossamer.training import Recipe, make_folder, train
+
+EXPERIMENT = Path(__file__).with_name("demo.toml")
+
+# The chosen network and the dense one are trained so many times longer than a trial.
+_LONGER = 2
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the demo leaves: two runs, the experiment and the page."""
+
+    dense: Mapping[str, Any]
+    sparse: Mapping[str, Any]
+    experiment: Experiment
+    chosen: TrialRecord
+    page: Path
+
+
+def demo(
+    folder: str | Path = "runs/demo",
+    *,
+    trials: int | None = None,
+    workers: int | None = None,
+    fresh: bool = False,
+    console: Console | None = None,
+) -> Result:
+    """Run the main job; each finished part is kept in ``folder`` and not done again.
+
+    Args:
+        folder: gets ``dense/``, ``sparse/``, ``search.db`` and ``report.html``.
+        trials: of the search; the experiment's budget by default.
+        workers: trials at a time; one for each core by default.
+        fresh: delete what an earlier run left in ``folder`` first.
+        console: where the tale is told.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    say = console or Console()
+    home = Path(folder)
+    if fresh and (home / "search.db").exists():
+        shutil.rmtree(home)
+    make_folder(home)
+    started = time.perf_counter()
+
+    say.rule("1  data")
+    experiment = Experiment.from_toml(
+        EXPERIMENT, storage=f"sqlite:///{home / 'search.db'}", budget=trials
+    )
+    settings = experiment.settings
+    task = load(settings["task"])
+    say.print(
+        f"{len(task.train)} training, {len(task.validation)} validation, {len(task.test)} test "
+        f"clips of {len(task.classes)} classes. {task.source}"
+    )
+
+    say.rule("2  the dense network")
+    plain = {k: v for k, v in settings.items() if not k.startswith("weight_density")}
+    longer = settings["epochs"] * _LONGER
+    dense_recipe = recipe_of({**plain, "epochs": longer, "learning_rate": 0.05}, {})
+    dense = _run(home / "dense", dense_recipe, task, say, "dense network")
+
+    say.rule("3  the search")
+    limits = ", ".join(
+        f"{metric.name} {'at least' if metric.goal == 'maximize' else 'at most'} {metric.threshold}"
+        for metric in experiment.metrics
+    )
+    say.print(f"{experiment.budget} trials over {len(experiment.parameters)} parameters; {limits}")
+    at_once = workers or len(os.sched_getaffinity(0))
+    experiment.run(TrainNetwork.for_experiment(experiment), workers=at_once)
+    frontier = experiment.frontier()
+    say.print(frontier_table(frontier, experiment))
+
+    say.rule("4  the best sparse network, trained longer")
+    chosen = chosen_trial(experiment)
+    say.print(f"trial {chosen.number}: {chosen.values}")
+    recipe = recipe_of({**settings, "epochs": longer}, chosen.parameters)
+    sparse = _run(home / "sparse", recipe, task, say, "sparse network")
+
+    say.rule("5  what was gained")
+    runs = {"dense": dense, "sparse": sparse}
+    say.print(table(runs))
+    written = page(home / "report.html", runs, experiment)
+    minutes = (time.perf_counter() - started) / 60
+    say.print(f"{minutes:.1f} minutes in all. The whole story: {written}")
+    say.print(
+        "\nNext: your own data and network\n"
+        "  gossamer train data.npz --model net.py:build --set weight_density=0.1 --out runs/mine\n"
+        f"  gossamer search {EXPERIMENT.name}      after copying and changing {EXPERIMENT}\n"
+        f"  gossamer export {home / 'sparse'} -o model.onnx",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return Result(dense, sparse, experiment, chosen, written)
+
+
+def _run(folder: Path, recipe: Recipe, task: Task, say: Console, label: str) -> dict[str, Any]:
+    """Train and save; a finished run of the same recipe is read back."""
+    done = folder / "metrics.json"
+    if done.exists():
+        say.print(f"{folder} is there already; --fresh starts anew")
+        metrics: dict[str, Any] = json.loads(done.read_text())
+        return metrics
+    trained = train(
+        recipe,
+        task,
+        checkpoint=make_folder(folder) / "checkpoint.safetensors",
+        progress=True,
+        label=label,
+    )
+    metrics = trained.save(folder)
+    say.print(
+        f"{label}: {metrics['accuracy']:.1%} on test, "
+        f"{metrics['weights']['nonzero']:,} non-zero weights"
+    )
+    return metrics

@@ -1,0 +1,149 @@
+"""The two reference networks of Ahmad & Scheinkman 2019 (arXiv 1903.11257).
+
+Both are: [5x5 convolution without padding, batch norm, max-pool 2, activation] for each
+entry of ``channels``, then one hidden linear layer with batch norm and activation, then the
+output layer. The activation is k-winners where a density below 1 is given, else ReLU.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+
+from gossamer.errors import UserError
+from gossamer.nn import KWinners, KWinners2d
+
+_KERNEL = 5
+
+
+def _cnn(
+    *,
+    classes: int,
+    input_shape: tuple[int, int, int],
+    channels: Sequence[int],
+    hidden: int,
+    activation_density: Sequence[float],
+    local: bool,
+    boost_strength: float,
+    boost_decay: float,
+    inference_factor: float,
+    dropout: float,
+) -> nn.Sequential:
+    stages = len(channels) + 1
+    if len(activation_density) != stages:
+        raise UserError(
+            f"activation_density needs {stages} values, one for each of {len(channels)} "
+            f"convolutions and the hidden layer, not {len(activation_density)}"
+        )
+    boosting = {
+        "boost_strength": boost_strength,
+        "boost_decay": boost_decay,
+        "inference_factor": inference_factor,
+    }
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    depth, height, width = input_shape
+    for index, (out, density) in enumerate(
+        zip(channels, activation_density[:-1], strict=True), start=1
+    ):
+        height, width = (height - _KERNEL + 1) // 2, (width - _KERNEL + 1) // 2
+        if min(height, width) < 1:
+            raise UserError(
+                f"the input {input_shape} is too small for {len(channels)} convolutions of "
+                f"{_KERNEL}x{_KERNEL} and pooling: give fewer channels or larger examples"
+            )
+        # Batch norm without affine parameters follows, so a bias would have no effect.
+        layers[f"conv{index}"] = nn.Conv2d(depth, out, _KERNEL, bias=False)
+        layers[f"norm{index}"] = nn.BatchNorm2d(out, affine=False)
+        layers[f"pool{index}"] = nn.MaxPool2d(2)
+        layers[f"act{index}"] = (
+            KWinners2d(out, density, local=local, **boosting) if density != 1.0 else nn.ReLU()
+        )
+        depth = out
+    layers["flatten"] = nn.Flatten()
+    layers["linear1"] = nn.Linear(depth * height * width, hidden, bias=False)
+    layers["norm_linear1"] = nn.BatchNorm1d(hidden, affine=False)
+    density = activation_density[-1]
+    layers["act_linear1"] = KWinners(hidden, density, **boosting) if density != 1.0 else nn.ReLU()
+    if dropout:
+        layers["dropout"] = nn.Dropout(dropout)
+    layers["output"] = nn.Linear(hidden, classes)
+    return nn.Sequential(layers)
+
+
+def speech_cnn(
+    classes: int = 12,
+    *,
+    input_shape: tuple[int, int, int] = (1, 32, 32),
+    channels: Sequence[int] = (64, 64),
+    hidden: int = 1000,
+    activation_density: Sequence[float] = (1.0, 1.0, 1.0),
+    local: bool = False,
+    boost_strength: float = 1.5,
+    boost_decay: float = 0.9,
+    inference_factor: float = 1.0,
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """The keyword-spotting network (GSC CNN-2): input ``[batch, 1, 32, 32]`` log-mel.
+
+    Weights of its four layers: 1,716,000 with 1,000 hidden units, 2,522,000 with 1,500.
+
+    Args:
+        classes: outputs, ``[batch, classes]`` logits.
+        input_shape: channels, height and width of one example.
+        channels: outputs of each 5x5 convolution.
+        hidden: units of the linear layer.
+        activation_density: share of winners after each convolution and the hidden layer;
+            1.0 means ReLU. The paper's sparse network has (0.095, 0.125, 0.10).
+        local: k-winners compete at each position instead of over the whole image.
+        boost_strength, boost_decay, inference_factor: see :class:`gossamer.nn.KWinners`.
+        dropout: before the output layer.
+
+    Raises:
+        UserError: a value out of range, or an input too small for the convolutions.
+    """
+    return _cnn(
+        classes=classes,
+        input_shape=input_shape,
+        channels=channels,
+        hidden=hidden,
+        activation_density=activation_density,
+        local=local,
+        boost_strength=boost_strength,
+        boost_decay=boost_decay,
+        inference_factor=inference_factor,
+        dropout=dropout,
+    )
+
+
+def image_cnn(
+    classes: int = 10,
+    *,
+    input_shape: tuple[int, int, int] = (1, 28, 28),
+    channels: Sequence[int] = (32, 64),
+    hidden: int = 700,
+    activation_density: Sequence[float] = (1.0, 1.0, 1.0),
+    local: bool = False,
+    boost_strength: float = 1.5,
+    boost_decay: float = 0.85,
+    inference_factor: float = 1.0,
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """The MNIST network (CNN-2): input ``[batch, 1, 28, 28]``; arguments as :func:`speech_cnn`.
+
+    Weights of its four layers: 775,800. The paper's sparse network has activation densities
+    (0.087, 0.293, 0.143); its small form is ``channels=(30,)``, ``hidden=150``.
+    """
+    return _cnn(
+        classes=classes,
+        input_shape=input_shape,
+        channels=channels,
+        hidden=hidden,
+        activation_density=activation_density,
+        local=local,
+        boost_strength=boost_strength,
+        boost_decay=boost_decay,
+        inference_factor=inference_factor,
+        dropout=dropout,
+    )

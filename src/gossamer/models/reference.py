@@ -1,0 +1,107 @@
+"""The table of reference networks: how each is built, made sparse and trained by default."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gossamer.errors import UserError, nearest
+from gossamer.models.convnet import image_cnn, speech_cnn
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A network that can be trained by name.
+
+    Attributes:
+        build: called with ``classes=``, ``input_shape=`` and the settings it knows.
+        summary: one line for listings.
+        settings: defaults by setting name: of ``build``, of its weight densities
+            (``"weight_density.conv2"``) and of training.
+    """
+
+    build: Callable[..., nn.Module]
+    summary: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+# The tuned schedule of the paper's authors: one cycle, up to a high learning rate.
+_SPEECH = {"epochs": 30, "batch_size": 32, "learning_rate": 0.03, "weight_decay": 5e-4}
+_SPEECH_SPARSE = {
+    **_SPEECH,
+    "activation_density": (0.095, 0.125, 0.10),
+    "weight_density.conv1": 0.5,
+    "weight_density.conv2": 0.2,
+    "weight_density.linear1": 0.1,
+    "weight_density.output": 1.0,
+}
+_IMAGE = {"epochs": 15, "batch_size": 64, "learning_rate": 0.1, "weight_decay": 5e-4}
+
+MODELS: dict[str, Reference] = {
+    "speech_cnn": Reference(
+        speech_cnn, "keyword spotting CNN-2, dense, 1,716,000 weights", _SPEECH
+    ),
+    "speech_cnn_sparse": Reference(
+        speech_cnn,
+        "the same, sparse weights and k-winners, 193,248 non-zero weights",
+        _SPEECH_SPARSE,
+    ),
+    "speech_cnn_super_sparse": Reference(
+        speech_cnn,
+        "1,500 hidden units at 5 %, 159,248 non-zero weights of 2,522,000",
+        {**_SPEECH_SPARSE, "hidden": 1500, "weight_density.linear1": 0.05},
+    ),
+    "image_cnn": Reference(image_cnn, "MNIST CNN-2, dense, 775,800 weights", _IMAGE),
+    "image_cnn_sparse": Reference(
+        image_cnn,
+        "the same, sparse hidden layer and k-winners, 274,040 non-zero weights",
+        {
+            **_IMAGE,
+            "activation_density": (0.087, 0.293, 0.143),
+            "weight_density.linear1": 0.3,
+        },
+    ),
+}
+
+
+def reference(name: str) -> Reference:
+    """A reference network by its name, or anyone's own as ``file.py:function``.
+
+    ``package.module:function`` works as well. The function is called with ``classes=`` and
+    ``input_shape=`` and those settings that are its own keyword arguments, and returns a
+    torch module.
+
+    Raises:
+        UserError: no such name, file, module or function.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    place, colon, function = name.rpartition(":")
+    if not colon:
+        raise UserError(
+            f"unknown model '{name}': {nearest(name, MODELS)}; or give your own as file.py:function"
+        )
+    try:
+        if place.endswith(".py"):
+            path = Path(place)
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            if spec is None or spec.loader is None or not path.is_file():
+                raise UserError(f"model '{name}': no file {path}")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+    except ImportError as error:
+        raise UserError(f"model '{name}': {error}") from None
+    build = getattr(module, function, None)
+    if not callable(build):
+        raise UserError(
+            f"model '{name}': {place} has no function '{function}': {nearest(function, dir(module))}"
+        )
+    return Reference(build, f"{function} of {place}")

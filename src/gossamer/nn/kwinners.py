@@ -1,0 +1,273 @@
+"""k-winners: only the k most active units of a layer pass on their value.
+
+Algorithm: Ahmad & Scheinkman, "How Can We Be So Dense? The Benefits of Using Highly
+Sparse Representations", arXiv 1903.11257, 2019.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.errors import UserError
+
+
+def winner_mask(x: Tensor, k: int) -> Tensor:
+    """Mark the ``k`` largest entries along the last dimension; ties go to the lowest index.
+
+    Args:
+        x: ``[..., n]``.
+        k: number of winners, ``0 <= k``.
+
+    Returns:
+        Boolean ``[..., n]`` with exactly ``min(k, n)`` entries true along the last
+        dimension. Entries that are NaN always win, even beyond ``k``, so that a NaN is
+        never hidden.
+    """
+    n = x.shape[-1]
+    if k >= n:
+        return torch.ones_like(x, dtype=torch.bool)
+    if k <= 0:
+        return torch.isnan(x)
+    # torch.topk breaks ties arbitrarily, so it only supplies the k-th largest value. All
+    # above it win; of those equal to it, the first ones fill up the remaining places.
+    largest = torch.topk(x, k, dim=-1, sorted=False).values
+    kth = largest.amin(dim=-1, keepdim=True)
+    places = k - (~(largest <= kth)).to(torch.float32).sum(dim=-1, keepdim=True)
+    above = ~(x <= kth)
+    tied = x == kth
+    # Counted in float32: exact up to 2**24 units, and many times faster than in integers.
+    first = tied.to(torch.float32).cumsum(dim=-1) <= places
+    return above | (tied & first)
+
+
+class _KWinnersBase(nn.Module):
+    """Boosting and duty cycles, which the dense and the image form share."""
+
+    duty_cycle: Tensor
+    boost_strength: Tensor
+    samples_seen: Tensor
+
+    def __init__(
+        self,
+        units: int,
+        density: float,
+        *,
+        boost_strength: float,
+        boost_decay: float,
+        inference_factor: float,
+        duty_cycle_period: int,
+        relu: bool,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if units < 1:
+            raise UserError(f"{name}: the number of units must be at least 1, not {units}")
+        if not 0.0 < density <= 1.0:
+            raise UserError(
+                f"{name}: density must be above 0 and at most 1, not {density}; "
+                "it is the share of units that stay active"
+            )
+        if boost_strength < 0.0:
+            raise UserError(f"{name}: boost_strength must be at least 0, not {boost_strength}")
+        if not 0.0 <= boost_decay <= 1.0:
+            raise UserError(f"{name}: boost_decay must be between 0 and 1, not {boost_decay}")
+        if inference_factor <= 0.0:
+            raise UserError(f"{name}: inference_factor must be above 0, not {inference_factor}")
+        if duty_cycle_period < 1:
+            raise UserError(
+                f"{name}: duty_cycle_period must be at least 1 sample, not {duty_cycle_period}"
+            )
+        self.units = units
+        self.density = density
+        self.boost_decay = boost_decay
+        self.inference_factor = inference_factor
+        self.duty_cycle_period = duty_cycle_period
+        self.relu = relu
+        # Buffers, not numbers: saved with the model, and changing them needs no recompilation.
+        self.register_buffer("duty_cycle", torch.zeros(units))
+        self.register_buffer("boost_strength", torch.tensor(float(boost_strength)))
+        self.register_buffer("samples_seen", torch.tensor(0, dtype=torch.int64))
+
+    def winners(self, n: int) -> int:
+        """k for ``n`` competing units in the present mode (training or inference)."""
+        share = self.density if self.training else self.density * self.inference_factor
+        return min(max(round(n * share), 1), n)
+
+    def boost(self, n: int) -> Tensor:
+        """Boost factors ``exp(boost_strength * (k / n - duty_cycle))``, shape ``[units]``."""
+        return torch.exp(self.boost_strength * (self.winners(n) / n - self.duty_cycle))
+
+    @torch.no_grad()
+    def _update_duty_cycle(self, active: Tensor, batch: int) -> None:
+        """``active``: how often each unit was among the winners, summed over the batch."""
+        self.samples_seen += batch
+        # A batch larger than the period replaces the average instead of over-correcting it.
+        period = self.samples_seen.clamp(max=self.duty_cycle_period).clamp(min=batch)
+        self.duty_cycle.copy_((self.duty_cycle * (period - batch) + active) / period)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.units}, density={self.density}, boost_decay={self.boost_decay}, "
+            f"inference_factor={self.inference_factor}"
+        )
+
+
+class KWinners(_KWinnersBase):
+    """The k most active of n units pass; all others are zero.
+
+    The competition is over the *boosted* values ``x * exp(boost_strength * (k/n - duty_cycle))``,
+    what passes are the unboosted ones, and the gradient reaches winners only. Units that
+    seldom win are boosted, so that all take part.
+
+    Input and output: ``[batch, ..., units]``; the units of the last dimension compete.
+
+    Args:
+        units: n, the size of the last dimension.
+        density: share of units that win, ``k = round(n * density)``, at least one unit.
+        boost_strength: beta; 0 switches boosting off.
+        boost_decay: beta is multiplied by it at each :func:`decay_boost` (once an epoch).
+        inference_factor: k is multiplied by it in evaluation mode (1.0 to 1.5 in the paper).
+        duty_cycle_period: samples over which the duty cycle averages.
+        relu: whether negative winners become zero too.
+
+    Raises:
+        UserError: a value outside its range, or an input whose last dimension is not ``units``.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        density: float,
+        *,
+        boost_strength: float = 1.0,
+        boost_decay: float = 0.9,
+        inference_factor: float = 1.0,
+        duty_cycle_period: int = 1000,
+        relu: bool = False,
+    ) -> None:
+        super().__init__(
+            units,
+            density,
+            boost_strength=boost_strength,
+            boost_decay=boost_decay,
+            inference_factor=inference_factor,
+            duty_cycle_period=duty_cycle_period,
+            relu=relu,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.units:
+            raise UserError(
+                f"KWinners: made for {self.units} units, but the input's last dimension is "
+                f"{x.shape[-1]} (input shape {tuple(x.shape)})"
+            )
+        k = self.winners(self.units)
+        if torch.compiler.is_exporting() and k < self.units:
+            y = torch.ops.gossamer.k_winners(x, self.boost(self.units), k, True)
+            return torch.relu(y) if self.relu else y
+        mask = winner_mask((x * self.boost(self.units)).detach(), k)
+        y = x.masked_fill(~mask, 0.0)
+        if self.relu:
+            y = torch.relu(y)
+        if self.training:
+            rows = max(x.numel() // self.units, 1)
+            active = (y > 0).to(torch.float32).reshape(-1, self.units).sum(dim=0)
+            self._update_duty_cycle(active, rows)
+        return y
+
+
+class KWinners2d(_KWinnersBase):
+    """k-winners for images ``[batch, channels, height, width]`` (or ``[batch, channels, length]``).
+
+    Global form: all ``channels * height * width`` units of a sample compete. Local form: at
+    each position, its channels compete. A duty cycle belongs to a channel, averaged over
+    positions. Arguments are those of :class:`KWinners`; ``channels`` takes the place of
+    ``units``, and ``local`` chooses the form.
+
+    Raises:
+        UserError: a value outside its range, or an input with another number of channels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        density: float,
+        *,
+        local: bool = False,
+        boost_strength: float = 1.0,
+        boost_decay: float = 0.9,
+        inference_factor: float = 1.0,
+        duty_cycle_period: int = 1000,
+        relu: bool = False,
+    ) -> None:
+        super().__init__(
+            channels,
+            density,
+            boost_strength=boost_strength,
+            boost_decay=boost_decay,
+            inference_factor=inference_factor,
+            duty_cycle_period=duty_cycle_period,
+            relu=relu,
+        )
+        self.local = local
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() < 3 or x.shape[1] != self.units:
+            raise UserError(
+                f"KWinners2d: made for input [batch, {self.units}, ...positions], "
+                f"but the input has shape {tuple(x.shape)}"
+            )
+        positions = math.prod(x.shape[2:])
+        n = self.units if self.local else self.units * positions
+        k = self.winners(n)
+        boost = self.boost(n).reshape(-1, *(1,) * (x.dim() - 2))
+        if torch.compiler.is_exporting() and k < n:
+            y = torch.ops.gossamer.k_winners(x, boost, k, not self.local)
+            return torch.relu(y) if self.relu else y
+        boosted = (x * boost).detach()
+        if self.local:
+            mask = winner_mask(boosted.movedim(1, -1), k).movedim(-1, 1)
+        else:
+            mask = winner_mask(boosted.flatten(1), k).view(x.shape)
+        if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            # Flattening made the mask row-major; what follows is faster in the input's order.
+            mask = mask.contiguous(memory_format=torch.channels_last)
+        y = x.masked_fill(~mask, 0.0)
+        if self.relu:
+            y = torch.relu(y)
+        if self.training:
+            active = (y > 0).to(torch.float32).flatten(2).mean(dim=2).sum(dim=0)
+            self._update_duty_cycle(active, x.shape[0])
+        return y
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (", local=True" if self.local else "")
+
+
+@torch.library.custom_op("gossamer::k_winners", mutates_args=())
+def _k_winners(x: Tensor, boost: Tensor, k: int, whole_sample: bool) -> Tensor:
+    """What an exported k-winners layer computes, as one operator that exporters can map.
+
+    ``whole_sample``: all units of a sample compete; otherwise those along dimension 1.
+    """
+    boosted = x * boost
+    if whole_sample:
+        mask = winner_mask(boosted.flatten(1), k).view(x.shape)
+    else:
+        mask = winner_mask(boosted.movedim(1, -1), k).movedim(-1, 1)
+    return x.masked_fill(~mask, 0.0)
+
+
+@_k_winners.register_fake
+def _(x: Tensor, boost: Tensor, k: int, whole_sample: bool) -> Tensor:
+    return torch.empty_like(x)
+
+
+def decay_boost(model: nn.Module) -> None:
+    """Multiply the boost strength of every k-winners layer by its decay; call once an epoch."""
+    for module in model.modules():
+        if isinstance(module, _KWinnersBase):
+            module.boost_strength.mul_(module.boost_decay)

@@ -1,0 +1,223 @@
+"""Writes a network as ONNX, with k-winners as a function of standard operators.
+
+Every ONNX runtime can therefore compute the network; one that knows the functions
+``gossamer.KWinners`` and ``gossamer.KWinnersLocal`` can do so fast.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxscript
+import torch
+from onnx import TensorProto, defs, helper
+from onnx.reference import ReferenceEvaluator
+from torch import Tensor, nn
+
+from gossamer.errors import UserError
+
+DOMAIN = "gossamer"
+OPSET = 18
+
+
+def _node(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(kind, inputs, [output], **attributes)
+
+
+def _constant(output: str, values: list[int]) -> onnx.NodeProto:
+    tensor = helper.make_tensor(output, TensorProto.INT64, [len(values)], values)
+    return _node("Constant", [], output, value=tensor)
+
+
+def _filled(shape: str, output: str, value: float) -> onnx.NodeProto:
+    tensor = helper.make_tensor("value", TensorProto.FLOAT, [1], [value])
+    return _node("ConstantOfShape", [shape], output, value=tensor)
+
+
+def _k_of_attribute() -> list[onnx.NodeProto]:
+    """The attribute ``k`` as the one-element tensor that TopK wants."""
+    k = _node("Constant", [], "k_scalar")
+    k.attribute.append(onnx.AttributeProto(name="value_int", ref_attr_name="k", type="INT"))
+    return [k, _constant("one", [1]), _node("Reshape", ["k_scalar", "one"], "k")]
+
+
+def _function(name: str, doc: str, nodes: list[onnx.NodeProto]) -> onnx.FunctionProto:
+    return helper.make_function(
+        DOMAIN,
+        name,
+        inputs=["X", "boost"],
+        outputs=["Y"],
+        nodes=nodes,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        attributes=["k"],
+        doc_string=doc,
+    )
+
+
+def _winners(x: str, boosted: str, output: str) -> list[onnx.NodeProto]:
+    """Keep ``x`` where ``boosted`` is among the k largest along axis 1, zero elsewhere.
+
+    ONNX's TopK puts the lower index first among equal values, which is the rule here too.
+    """
+    return [
+        *_k_of_attribute(),
+        helper.make_node("TopK", [boosted, "k"], ["best", "index"], axis=1, largest=1, sorted=1),
+        _node("Shape", [x], "shape_of_x"),
+        _filled("shape_of_x", "losers", 0.0),
+        _node("Shape", ["index"], "shape_of_index"),
+        _filled("shape_of_index", "winners", 1.0),
+        _node("ScatterElements", ["losers", "index", "winners"], "marked", axis=1),
+        _node("Cast", ["marked"], "mask", to=TensorProto.BOOL),
+        # Where, not Mul: a loser may be infinite.
+        _node("Where", ["mask", x, "losers"], output),
+    ]
+
+
+def k_winners_functions() -> list[onnx.FunctionProto]:
+    """``KWinners`` (a whole sample competes) and ``KWinnersLocal`` (axis 1 competes)."""
+    whole = [
+        _node("Mul", ["X", "boost"], "boosted"),
+        _node("Flatten", ["X"], "flat", axis=1),
+        _node("Flatten", ["boosted"], "flat_boosted", axis=1),
+        *_winners("flat", "flat_boosted", "flat_y"),
+        _node("Shape", ["X"], "shape"),
+        _node("Reshape", ["flat_y", "shape"], "Y"),
+    ]
+    local = [_node("Mul", ["X", "boost"], "boosted"), *_winners("X", "boosted", "Y")]
+    doc = (
+        "X at the k largest entries of X * boost {}, ties to the lowest index, zero elsewhere. "
+        "Ahmad & Scheinkman 2019, arXiv 1903.11257."
+    )
+    return [
+        _function("KWinners", doc.format("over all dimensions but the first"), whole),
+        _function("KWinnersLocal", doc.format("over axis 1 at each position"), local),
+    ]
+
+
+def _operator(name: str) -> Any:
+    """What torch's exporter calls in place of ``torch.ops.gossamer.k_winners``."""
+    formal, number = defs.OpSchema.FormalParameter, defs.OpSchema.Attribute
+    schema = defs.OpSchema(
+        name,
+        DOMAIN,
+        1,
+        inputs=[formal("X", "tensor(float)"), formal("boost", "tensor(float)")],
+        outputs=[formal("Y", "tensor(float)")],
+        attributes=[number("k", defs.OpSchema.AttrType.INT, required=True)],
+    )
+    return onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, 1), name, schema)
+
+
+_WHOLE, _LOCAL = _operator("KWinners"), _operator("KWinnersLocal")
+
+
+def _translate(x: Any, boost: Any, k: int, whole_sample: bool) -> Any:
+    return (_WHOLE if whole_sample else _LOCAL)(x, boost, k=k)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch's exporter warns about itself and about packages that nobody asked for."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def to_onnx(model: nn.Module, example: Tensor) -> onnx.ModelProto:
+    """``model`` in evaluation mode as ONNX with a free batch dimension.
+
+    Args:
+        model: any network that ``torch.export`` takes; put back into its mode after.
+        example: an input ``[batch, ...]``.
+
+    Raises:
+        UserError: torch cannot export the network; the message has torch's reason.
+    """
+    was_training = model.training
+    model.eval()
+    # A batch of one would be taken for a fixed dimension.
+    inputs = torch.cat([example, example])[:2] if len(example) < 2 else example
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                model,
+                (inputs,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                custom_translation_table={torch.ops.gossamer.k_winners.default: _translate},
+                input_names=["input"],
+                output_names=["output"],
+                opset_version=OPSET,
+                verbose=False,
+            )
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise UserError(
+            f"torch cannot export {type(model).__name__} to ONNX: "
+            f"{reason[0] if reason else type(error).__name__}"
+        ) from error
+    finally:
+        model.train(was_training)
+    assert program is not None
+    proto = program.model_proto
+    # Torch leaves stack traces with the paths of this machine in every node.
+    for part in (proto.graph, *proto.graph.node, *proto.graph.value_info):
+        del part.metadata_props[:]
+    used = {node.op_type for node in proto.graph.node if node.domain == DOMAIN}
+    proto.functions.extend(f for f in k_winners_functions() if f.name in used)
+    return proto
+
+
+def export(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> Path:
+    """Write ``model`` as ONNX to ``path`` and check it against torch on ``example``.
+
+    The check computes the file's network from its standard operators alone, by ONNX's own
+    reference implementation.
+
+    Args:
+        model: any network that ``torch.export`` takes.
+        example: an input ``[batch, ...]``; one or two examples are enough.
+        path: the file, conventionally ``.onnx``; replaced whole or not at all.
+
+    Raises:
+        UserError: torch cannot export the network, the check fails, or the file cannot be
+            written.
+    """
+    proto = to_onnx(model, example)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        expected = model(example).cpu().numpy()
+    model.train(was_training)
+    found = ReferenceEvaluator(proto).run(None, {"input": example.cpu().numpy()})[0]
+    if not np.allclose(found, expected, rtol=1e-3, atol=1e-4, equal_nan=True):
+        off = float(np.abs(found - expected).max())
+        raise UserError(
+            f"the exported network differs from torch by up to {off:.2g}; "
+            "nothing was written: some operation of the model is exported wrongly"
+        )
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        onnx.save(proto, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {target}: {error.strerror}; choose a folder that can be written to"
+        ) from None
+    return target

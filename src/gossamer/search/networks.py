@@ -1,0 +1,109 @@
+"""Trials that train one of gossamer's networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from gossamer.data import Task, load
+from gossamer.errors import UserError, nearest
+from gossamer.search.experiment import Experiment
+from gossamer.search.trials import Trial, TrialRecord
+from gossamer.training import Recipe, train
+
+_NEEDED = ("task", "model")
+
+# Once in each worker process, not once a trial.
+_load = lru_cache(maxsize=1)(load)
+
+
+def recipe_of(settings: Mapping[str, Any], parameters: Mapping[str, Any]) -> Recipe:
+    """The recipe of a trial: an experiment's fixed settings and the trial's parameters.
+
+    Raises:
+        UserError: no task or model among the settings, or a name or value that training does
+            not know.
+    """
+    for name in _NEEDED:
+        if name not in settings:
+            raise UserError(f"[settings] has no '{name}': name what to train, {name} = \"...\"")
+    values = {k: v for k, v in {**settings, **parameters}.items() if k not in _NEEDED}
+    return Recipe(settings["task"], settings["model"], values)
+
+
+@dataclass(frozen=True)
+class TrainNetwork:
+    """What `Experiment.run` calls for each trial: trains, and evaluates on validation data.
+
+    The test split is left for the networks that are chosen in the end.
+    """
+
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def for_experiment(cls, experiment: Experiment) -> TrainNetwork:
+        """Checks, before anything is trained, that the experiment's names are known.
+
+        Raises:
+            UserError: an unknown task, model, setting, parameter or layer name.
+        """
+        first = {parameter.name: parameter.decode(0.0) for parameter in experiment.parameters}
+        recipe = recipe_of(experiment.settings, first)
+        task = _load(recipe.task)
+        recipe.network(len(task.classes), task.input_shape)
+        known = cls.measured()
+        for metric in experiment.metrics:
+            if metric.name not in known:
+                raise UserError(
+                    f"training returns no metric '{metric.name}': {nearest(metric.name, known)}"
+                )
+        return cls(dict(experiment.settings))
+
+    @staticmethod
+    def measured() -> tuple[str, ...]:
+        """The metrics that a trial returns."""
+        return ("accuracy", "loss", "density", "nonzero", "activation_density", "macs")
+
+    def __call__(self, trial: Trial) -> dict[str, float]:
+        recipe = recipe_of(self.settings, trial.parameters)
+        task: Task = _load(recipe.task)
+        trained = train(recipe, task)
+        found = trained.evaluate("validation", noise=False, timing=False)
+        counts = found.counts
+        numbers = (
+            found.accuracy,
+            found.loss,
+            counts.density,
+            counts.nonzero,
+            counts.active_share,
+            counts.macs()["both"],
+        )
+        return dict(zip(self.measured(), numbers, strict=True))
+
+
+def chosen_trial(experiment: Experiment, number: int | None = None) -> TrialRecord:
+    """The completed trial ``number``; without one, the frontier's best by the first metric.
+
+    Where no trial is inside the thresholds, the best is the nearest one.
+
+    Raises:
+        UserError: no such completed trial.
+    """
+    if number is not None:
+        complete = {t.number: t for t in experiment.trials() if t.state == "complete"}
+        if number not in complete:
+            raise UserError(
+                f"experiment '{experiment.name}' has no completed trial {number}; "
+                "'gossamer frontier' lists the best ones"
+            )
+        return complete[number]
+    frontier = experiment.frontier()
+    if not frontier.trials:
+        raise UserError(f"experiment '{experiment.name}' has no completed trial yet; search first")
+    if not frontier.feasible:
+        return frontier.trials[0]
+    first = experiment.metrics[0]
+    sign = 1.0 if first.goal == "maximize" else -1.0
+    return max(frontier.trials, key=lambda trial: sign * trial.values[first.name])

@@ -1,0 +1,178 @@
+"""Measures a trained network: accuracy, noise score, densities, operations, time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gossamer.data import NOISE_LEVELS, Split, Task
+from gossamer.errors import UserError, nearest
+from gossamer.training.counting import Counts, count
+from gossamer.training.fit import Examples, predict
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Correct answers at each noise level; ``score`` is their sum, ``of`` the most possible."""
+
+    levels: tuple[float, ...]
+    correct: tuple[int, ...]
+    score: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A network on one split of a task.
+
+    Attributes:
+        split: ``train``, ``validation`` or ``test``.
+        accuracy: share of correct answers.
+        correct, examples: the two numbers it is made of.
+        loss: mean cross-entropy.
+        noise: accuracy under noise, where it was asked for.
+        counts: non-zeros, activation densities and multiply-adds on the split.
+        seconds: median time of one inference at batch 1 in torch, where it was asked for.
+    """
+
+    split: str
+    accuracy: float
+    correct: int
+    examples: int
+    loss: float
+    counts: Counts
+    noise: Noise | None
+    seconds: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The evaluation as plain data, the way ``metrics.json`` holds it."""
+        counts = self.counts
+        result: dict[str, Any] = {
+            "split": self.split,
+            "accuracy": self.accuracy,
+            "correct": self.correct,
+            "examples": self.examples,
+            "loss": self.loss,
+            "weights": {
+                "total": counts.weights,
+                "nonzero": counts.nonzero,
+                "density": counts.density,
+                "parameters": counts.parameters,
+                "parameters_nonzero": counts.parameters_nonzero,
+                "bytes": counts.bytes,
+            },
+            "activations": {"density": counts.active_share, "layers": counts.activations},
+            "macs": counts.macs(),
+            "layers": [{**asdict(layer), "density": layer.density} for layer in counts.layers],
+        }
+        if self.noise is not None:
+            result["noise"] = {
+                "levels": list(self.noise.levels),
+                "correct": list(self.noise.correct),
+                "score": self.noise.score,
+                "of": self.noise.of,
+            }
+        if self.seconds is not None:
+            result["seconds"] = {"batch1": self.seconds}
+        return result
+
+
+def evaluate(
+    model: nn.Module,
+    task: Task,
+    split: str = "test",
+    *,
+    noise: bool = True,
+    timing: bool = True,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Evaluation:
+    """Evaluate ``model`` where it is (CPU or CUDA) on a split of ``task``.
+
+    Args:
+        model: gives logits ``[batch, classes]``.
+        task: data, features and noise.
+        split: which examples.
+        noise: also take the noise score over the eleven levels of :data:`NOISE_LEVELS`.
+        timing: also take the time of one inference.
+        seed: of the noise, so that networks meet the same noise.
+        batch_size: examples at a time.
+
+    Raises:
+        UserError: no such split.
+    """
+    if split not in SPLITS:
+        raise UserError(f"no split '{split}': {nearest(split, SPLITS)}")
+    data: Split = getattr(task, split)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    examples = Examples(task, data, device)
+    x, y = examples.features(), examples.labels()
+    logits = predict(model, x, batch_size)
+    correct = int((logits.argmax(dim=1) == y).sum())
+    return Evaluation(
+        split=split,
+        accuracy=correct / max(len(y), 1),
+        correct=correct,
+        examples=len(y),
+        loss=float(functional.cross_entropy(logits, y)),
+        counts=count(model, x.split(batch_size)),
+        noise=noise_score(model, task, split, seed=seed, batch_size=batch_size) if noise else None,
+        seconds=inference_seconds(model, x[:1]) if timing else None,
+    )
+
+
+def noise_score(
+    model: nn.Module, task: Task, split: str = "test", *, seed: int = 0, batch_size: int = 256
+) -> Noise:
+    """Correct answers at each of the eleven noise levels (Ahmad & Scheinkman 2019, section 4).
+
+    The noise of a level depends on ``seed`` and the level alone: every network meets the same.
+    """
+    data: Split = getattr(task, split)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    correct = []
+    for number, level in enumerate(NOISE_LEVELS):
+        rng = np.random.default_rng([seed, number])
+        hits = 0
+        for start in range(0, len(data.y), batch_size):
+            part = slice(start, start + batch_size)
+            x = task.features(task.noise(data.x[part], level, rng))
+            answers = predict(model, torch.from_numpy(x).to(device), batch_size).argmax(dim=1)
+            hits += int((answers.cpu() == torch.from_numpy(data.y[part])).sum())
+        correct.append(hits)
+    return Noise(
+        levels=tuple(NOISE_LEVELS),
+        correct=tuple(correct),
+        score=sum(correct),
+        of=len(NOISE_LEVELS) * len(data.y),
+    )
+
+
+def inference_seconds(model: nn.Module, x: Tensor, *, least_seconds: float = 0.3) -> float:
+    """Median wall time of ``model(x)`` in evaluation mode, after a warm-up, in seconds."""
+    was_training = model.training
+    model.eval()
+
+    def once() -> float:
+        started = time.perf_counter()
+        model(x)
+        if x.is_cuda:
+            torch.cuda.synchronize(x.device)
+        return time.perf_counter() - started
+
+    with torch.inference_mode():
+        for _ in range(5):
+            once()
+        times: list[float] = []
+        while len(times) < 20 or sum(times) < least_seconds:
+            times.append(once())
+    model.train(was_training)
+    return float(np.median(times))

@@ -1,0 +1,335 @@
+"""Trains a network on a task."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gossamer.data import Split, Task
+from gossamer.errors import UserError
+from gossamer.nn import decay_boost
+from gossamer.sparsity import Sparsifier
+from gossamer.training.checkpoint import (
+    flatten_optimizer,
+    give,
+    load_tensors,
+    pick_device,
+    save_tensors,
+    take,
+    unflatten_optimizer,
+)
+from gossamer.training.settings import Settings
+
+
+class DivergedError(UserError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave. ``accuracy`` is on the validation split, ``seconds`` wall time."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass
+class History:
+    """Every epoch of a training, in order, and whether it stopped before the last one."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    stopped_early: bool = False
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch of the highest validation accuracy, the first of equal ones."""
+        return max(self.epochs, key=lambda epoch: epoch.accuracy)
+
+
+class Examples:
+    """A split of a task as batches of tensors on a device.
+
+    Features are computed once where they stay the same, and anew for each epoch where
+    examples are augmented.
+    """
+
+    def __init__(self, task: Task, split: Split, device: torch.device) -> None:
+        self.task = task
+        self.split = split
+        self.device = device
+        self._plain: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.split.y)
+
+    def features(self) -> Tensor:
+        """All examples without augmentation, ``[N, *input_shape]``."""
+        if self._plain is None:
+            self._plain = torch.from_numpy(self.task.features(self.split.x)).to(self.device)
+        return self._plain
+
+    def labels(self) -> Tensor:
+        """``[N]`` int64."""
+        return torch.from_numpy(self.split.y).to(self.device)
+
+    def batch(self, index: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
+        """The examples at ``index``, augmented from ``rng`` if it is given."""
+        y = torch.from_numpy(self.split.y[index]).to(self.device)
+        if rng is None:
+            return self.features()[torch.from_numpy(index).to(self.device)], y
+        x = self.task.features(self.task.augment(self.split.x[index], rng))
+        return torch.from_numpy(x).to(self.device), y
+
+
+def predict(model: nn.Module, x: Tensor, batch_size: int = 256) -> Tensor:
+    """Logits ``[N, classes]`` in evaluation mode; the model's mode is put back after."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            return torch.cat([model(part) for part in x.split(batch_size)])
+    finally:
+        model.train(was_training)
+
+
+def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    # Decaying biases and norms only harms (He et al. 2019, arXiv 1812.01187).
+    decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    others = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    rate = settings.learning_rate
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, lr=rate, momentum=settings.momentum, nesterov=settings.momentum > 0.0
+        )
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=rate)
+
+
+def _learning_rate(settings: Settings, step: int, steps: int, epoch: int) -> float:
+    """Rate before optimiser step ``step`` of ``steps``; a function of the position alone.
+
+    One cycle (Smith & Topin 2017, arXiv 1708.07120): up from a 50th of the highest rate and
+    down to nearly nothing, along cosines.
+    """
+    peak = settings.learning_rate
+    if settings.schedule == "constant":
+        return peak
+    if settings.schedule == "step":
+        return peak * settings.learning_rate_decay**epoch
+    rise = settings.warmup * steps
+    if step < rise:
+        low, high, share = peak / 50.0, peak, step / rise
+    else:
+        low, high, share = peak, peak / 5e4, (step - rise) / max(steps - rise, 1.0)
+    return high + (low - high) * (1.0 + math.cos(math.pi * share)) / 2.0
+
+
+def _progress(enabled: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        disable=not enabled,
+        transient=True,
+    )
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    settings: Settings | None = None,
+    *,
+    sparsifier: Sparsifier | None = None,
+    checkpoint: str | Path | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    progress: bool = False,
+    label: str = "training",
+) -> History:
+    """Train ``model`` in place on ``task.train``, watching ``task.validation``.
+
+    Args:
+        model: gives logits ``[batch, classes]`` for ``[batch, *task.input_shape]``.
+        task: data and features.
+        settings: see :class:`Settings`.
+        sparsifier: made for this model; its ``step`` runs after each optimiser step.
+        checkpoint: file written after every epoch; where it exists already, training goes on
+            from it and ends with the same weights as an uninterrupted run.
+        on_epoch: called after each epoch; an exception from it ends the training.
+        progress: show a bar with the time left.
+        label: the bar's text.
+
+    Returns:
+        The history of all epochs, those before a resumption included.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite.
+        UserError: fewer training examples than one batch, or a checkpoint that is damaged or
+            of other settings.
+    """
+    settings = settings or Settings()
+    device = pick_device(settings.device)
+    # Convolutions train about a third faster on CPUs with channels innermost.
+    model.to(device, memory_format=torch.channels_last)
+    if len(task.train.y) < settings.batch_size:
+        raise UserError(
+            f"batch_size {settings.batch_size} is more than the {len(task.train.y)} training "
+            f"examples of task '{task.name}'; use a smaller one"
+        )
+    train = Examples(task, task.train, device)
+    validation = Examples(task, task.validation, device)
+    optimizer = _optimizer(model, settings)
+    batches = len(train) // settings.batch_size
+    steps = batches * settings.epochs
+    history = History()
+    best: dict[str, Tensor] = {}
+    path = Path(checkpoint) if checkpoint is not None else None
+    if path is not None and path.exists():
+        best = _restore(path, model, optimizer, sparsifier, history, settings)
+
+    bar = _progress(progress)
+    with bar:
+        row = bar.add_task(label, total=steps, completed=len(history.epochs) * batches)
+        for epoch in range(len(history.epochs), settings.epochs):
+            if history.stopped_early:
+                break
+            started = time.perf_counter()
+            # Everything random in an epoch comes from (seed, epoch): an epoch after a
+            # resumption is the same as without one. The caller's generators are untouched.
+            rng = np.random.default_rng([settings.seed, epoch])
+            order = rng.permutation(len(train))
+            loss_sum = torch.zeros((), device=device)
+            model.train()
+            devices = [device] if device.type == "cuda" else []
+            with torch.random.fork_rng(devices=devices):
+                torch.manual_seed(int(rng.integers(2**31)))
+                for batch in range(batches):
+                    index = order[batch * settings.batch_size : (batch + 1) * settings.batch_size]
+                    x, y = train.batch(index, rng if settings.augment else None)
+                    rate = _learning_rate(settings, epoch * batches + batch, steps, epoch)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    loss = functional.cross_entropy(
+                        model(x), y, label_smoothing=settings.label_smoothing
+                    )
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()
+                    optimizer.step()
+                    if sparsifier is not None:
+                        sparsifier.step()
+                    loss_sum += loss.detach()
+                    bar.advance(row)
+            mean_loss = float(loss_sum) / batches
+            if not math.isfinite(mean_loss):
+                raise DivergedError(
+                    f"the loss became {mean_loss} in epoch {epoch + 1} of {settings.epochs} "
+                    f"(learning_rate {settings.learning_rate:g}); use a lower learning_rate"
+                )
+            decay_boost(model)
+            hits = predict(model, validation.features()).argmax(dim=1) == validation.labels()
+            accuracy = float(hits.float().mean())
+            done = Epoch(epoch + 1, mean_loss, accuracy, rate, time.perf_counter() - started)
+            history.epochs.append(done)
+            bar.update(row, description=f"{label}: accuracy {accuracy:.1%}")
+            if settings.patience:
+                if history.best is done:
+                    best = {name: t.detach().clone() for name, t in model.state_dict().items()}
+                history.stopped_early = done.epoch - history.best.epoch >= settings.patience
+            if path is not None:
+                _save(path, model, optimizer, sparsifier, history, best, settings)
+            if on_epoch is not None:
+                on_epoch(done)
+    if settings.patience and best:
+        model.load_state_dict(best)
+    return history
+
+
+def _save(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    sparsifier: Sparsifier | None,
+    history: History,
+    best: dict[str, Tensor],
+    settings: Settings,
+) -> None:
+    moments, plain = flatten_optimizer(optimizer.state_dict())
+    tensors = {
+        **give(model.state_dict(), "model."),
+        **give(moments, "optimizer."),
+        **give(sparsifier.state_dict() if sparsifier is not None else {}, "sparsifier."),
+        **give(best, "best."),
+    }
+    save_tensors(
+        path,
+        tensors,
+        {"optimizer": plain, "history": asdict(history), "settings": asdict(settings)},
+    )
+
+
+def _restore(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    sparsifier: Sparsifier | None,
+    history: History,
+    settings: Settings,
+) -> dict[str, Tensor]:
+    """Put everything back as it was after the checkpoint's last epoch; returns the best weights."""
+    tensors, data = load_tensors(path)
+    mend = "give the same settings, or delete it to start anew"
+    try:
+        saved: dict[str, Any] = data["settings"]
+        present = json.loads(json.dumps(asdict(settings)))
+        for name, value in present.items():
+            if name != "device" and saved[name] != value:
+                raise UserError(
+                    f"checkpoint {path} was made with {name} = {saved[name]!r}, "
+                    f"not {value!r}; {mend}"
+                )
+        masks = take(tensors, "sparsifier.")
+        if bool(masks) != (sparsifier is not None):
+            raise UserError(
+                f"checkpoint {path} was made {'with' if masks else 'without'} a sparsifier; {mend}"
+            )
+        model.load_state_dict(take(tensors, "model."))
+        optimizer.load_state_dict(
+            unflatten_optimizer(take(tensors, "optimizer."), data["optimizer"])
+        )
+        if sparsifier is not None:
+            sparsifier.load_state_dict(masks)
+        history.epochs = [Epoch(**epoch) for epoch in data["history"]["epochs"]]
+        history.stopped_early = data["history"]["stopped_early"]
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"checkpoint {path} is of another network ({reason}); {mend}") from None
+    return take(tensors, "best.")

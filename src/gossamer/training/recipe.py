@@ -1,0 +1,126 @@
+"""From flat named settings to a network and its training.
+
+A recipe is what ``gossamer train`` takes with ``--set name=value``, what an experiment
+varies, and what ``config.toml`` of a run holds: flat names of the model's, the sparsity's and
+the training's settings.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from gossamer.errors import UserError, nearest
+from gossamer.models import reference
+from gossamer.sparsity import PerLayer, Sparsifier
+from gossamer.training.settings import Settings
+
+_WEIGHT = "weight_density"
+_ACTIVATION = "activation_density"
+# Arguments of a model's function that the task gives, not the user.
+_GIVEN = ("classes", "input_shape")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A task, a model and all settings that are not left at their defaults.
+
+    Settings, besides those of :class:`Settings`: the keyword arguments of the model's
+    function; ``activation_density.<stage>`` for one entry of its ``activation_density``
+    (stages: ``conv1``, ``conv2``, ..., ``linear1``); ``weight_density`` for all layers and
+    ``weight_density.<layer>`` for one.
+
+    Raises:
+        UserError: an unknown model, or a setting that is unknown or out of range.
+    """
+
+    task: str
+    model: str
+    settings: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        ref = reference(self.model)
+        merged = _merge(ref.settings, self.settings)
+        object.__setattr__(self, "settings", merged)
+        known = set(Settings.names()) | set(_model_settings(ref.build)) | {_WEIGHT}
+        for name in merged:
+            base, dot, _ = name.partition(".")
+            if name not in known and not (dot and base in (_WEIGHT, _ACTIVATION)):
+                shown = known | {f"{_WEIGHT}.<layer>"}
+                raise UserError(
+                    f"no setting '{name}' for model '{self.model}': {nearest(name, shown)}"
+                )
+        self.training()
+
+    def training(self) -> Settings:
+        """The settings of the training."""
+        names = Settings.names()
+        return Settings.from_mapping({k: v for k, v in self.settings.items() if k in names})
+
+    def network(
+        self, classes: int, input_shape: tuple[int, ...]
+    ) -> tuple[nn.Module, Sparsifier | None]:
+        """A fresh network and its sparsifier, None where every weight is kept.
+
+        Initialisation and masks depend on the seed alone.
+        """
+        ref = reference(self.model)
+        allowed = _model_settings(ref.build)
+        arguments = {k: v for k, v in self.settings.items() if k in allowed}
+        stages = {
+            k.partition(".")[2]: v
+            for k, v in self.settings.items()
+            if k.startswith(_ACTIVATION + ".")
+        }
+        if stages:
+            arguments[_ACTIVATION] = _with_stages(
+                arguments.get(_ACTIVATION, allowed.get(_ACTIVATION)), stages
+            )
+        seed = self.training().seed
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                model = ref.build(classes=classes, input_shape=input_shape, **arguments)
+            except (TypeError, ValueError) as error:
+                if isinstance(error, UserError):
+                    raise
+                raise UserError(f"model '{self.model}': {error}") from error
+        by_layer = {
+            k.partition(".")[2]: v for k, v in self.settings.items() if k.startswith(_WEIGHT + ".")
+        }
+        density = self.settings.get(_WEIGHT, 1.0)
+        sparsifier = Sparsifier(model, density, allocation=PerLayer(by_layer), seed=seed)
+        return model, sparsifier if sparsifier.masked else None
+
+
+def _merge(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` over ``defaults``; a whole-network density replaces the defaults of layers."""
+    for base in (_WEIGHT, _ACTIVATION):
+        if base in given:
+            defaults = {k: v for k, v in defaults.items() if not k.startswith(base + ".")}
+    return {**defaults, **given}
+
+
+def _model_settings(build: Callable[..., nn.Module]) -> dict[str, Any]:
+    """Names and defaults of the settings that a model's function takes."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(build).parameters.items()
+        if name not in _GIVEN and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+
+
+def _with_stages(densities: Any, stages: Mapping[str, float]) -> tuple[float, ...]:
+    """``densities`` of (conv1, conv2, ..., linear1) with some of them replaced by name."""
+    values = list(densities)
+    names = [f"conv{i + 1}" for i in range(len(values) - 1)] + ["linear1"]
+    for name, value in stages.items():
+        if name not in names:
+            raise UserError(f"no setting '{_ACTIVATION}.{name}': {nearest(name, names)}")
+        values[names.index(name)] = value
+    return tuple(values)

@@ -1,0 +1,172 @@
+"""A training from recipe to run directory, and back from there."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from torch import nn
+
+from gossamer import __version__
+from gossamer.data import Task, load
+from gossamer.errors import UserError
+from gossamer.nn import export
+from gossamer.runtime import machine
+from gossamer.sparsity import Sparsifier
+from gossamer.training.checkpoint import (
+    give,
+    load_tensors,
+    make_folder,
+    save_tensors,
+    take,
+    write_atomically,
+)
+from gossamer.training.evaluate import Evaluation, evaluate
+from gossamer.training.fit import Epoch, History, fit
+from gossamer.training.recipe import Recipe
+
+_MODEL, _MASK = "model.", "mask."
+
+
+def train(
+    recipe: Recipe,
+    task: Task | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    progress: bool = False,
+    label: str = "training",
+) -> Trained:
+    """Build and train the network of ``recipe``.
+
+    Args:
+        recipe: what to train.
+        task: the recipe's task where it is loaded already; else it is loaded.
+        checkpoint, on_epoch, progress, label: see :func:`gossamer.training.fit`.
+
+    Raises:
+        UserError: what loading the task, building the network or :func:`fit` raise.
+    """
+    task = task or load(recipe.task)
+    model, sparsifier = recipe.network(len(task.classes), task.input_shape)
+    history = fit(
+        model,
+        task,
+        recipe.training(),
+        sparsifier=sparsifier,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        progress=progress,
+        label=label,
+    )
+    return Trained(recipe, task, model, sparsifier, history)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network with all that led to it."""
+
+    recipe: Recipe
+    task: Task
+    model: nn.Module
+    sparsifier: Sparsifier | None
+    history: History
+
+    def evaluate(
+        self, split: str = "test", *, noise: bool = True, timing: bool = True
+    ) -> Evaluation:
+        """See :func:`gossamer.training.evaluate`."""
+        return evaluate(self.model, self.task, split, noise=noise, timing=timing)
+
+    def metrics(self, evaluation: Evaluation) -> dict[str, Any]:
+        """What ``metrics.json`` holds: the evaluation and where it comes from."""
+        settings = self.recipe.training()
+        return {
+            "gossamer": __version__,
+            "task": self.recipe.task,
+            "synthetic": self.task.synthetic,
+            "source": self.task.source,
+            "model": self.recipe.model,
+            "settings": dict(self.recipe.settings),
+            "machine": machine(),
+            "seed": settings.seed,
+            "epochs": len(self.history.epochs),
+            **evaluation.as_dict(),
+            "history": [asdict(epoch) for epoch in self.history.epochs],
+        }
+
+    def save(self, folder: str | Path, evaluation: Evaluation | None = None) -> dict[str, Any]:
+        """Write the run directory; returns the metrics.
+
+        ``config.toml``, ``metrics.json``, ``model.safetensors``, ``model.onnx``; each is
+        written to a temporary name first, ``metrics.json`` last, so that a run directory
+        with it is complete.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        path = make_folder(Path(folder))
+        metrics = self.metrics(evaluation or self.evaluate())
+        config = {
+            "task": self.recipe.task,
+            "model": self.recipe.model,
+            "settings": dict(self.recipe.settings),
+        }
+        write_atomically(path / "config.toml", tomli_w.dumps(config).encode())
+        masks = self.sparsifier.masks if self.sparsifier is not None else {}
+        save_tensors(
+            path / "model.safetensors",
+            {**give(self.model.state_dict(), _MODEL), **give(masks, _MASK)},
+            {"classes": list(self.task.classes), "input_shape": list(self.task.input_shape)},
+        )
+        device = next(self.model.parameters()).device
+        example = torch.zeros(1, *self.task.input_shape, device=device)
+        export(self.model, example, path / "model.onnx")
+        write_atomically(path / "metrics.json", json.dumps(metrics, indent=1).encode())
+        return metrics
+
+
+def load_network(run: str | Path) -> tuple[nn.Module, tuple[str, ...], tuple[int, ...]]:
+    """The network of a run directory, in evaluation mode, its classes and input shape.
+
+    Raises:
+        UserError: the folder is no run, or a file in it is missing or damaged.
+    """
+    folder = Path(run)
+    recipe = load_recipe(folder)
+    tensors, data = load_tensors(folder / "model.safetensors")
+    classes, shape = tuple(data["classes"]), tuple(data["input_shape"])
+    model, _ = recipe.network(len(classes), shape)
+    try:
+        model.load_state_dict(take(tensors, _MODEL))
+    except RuntimeError as error:
+        raise UserError(
+            f"{folder / 'model.safetensors'} does not fit {folder / 'config.toml'} "
+            f"({str(error).splitlines()[0]}); train the run again"
+        ) from None
+    return model.eval(), classes, shape
+
+
+def load_recipe(run: str | Path) -> Recipe:
+    """The recipe of a run directory.
+
+    Raises:
+        UserError: the folder is no run, or its ``config.toml`` is missing or damaged.
+    """
+    path = Path(run) / "config.toml"
+    try:
+        config = tomllib.loads(path.read_text())
+        return Recipe(config["task"], config["model"], config["settings"])
+    except FileNotFoundError:
+        raise UserError(
+            f"{run} is not a run directory: it has no config.toml; "
+            "make one with 'gossamer train TASK --out RUN'"
+        ) from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}); train the run again") from None

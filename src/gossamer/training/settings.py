@@ -1,0 +1,109 @@
+"""The settings of a training run, checked when they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from gossamer.errors import UserError, nearest
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("one_cycle", "step", "constant")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is trained.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: examples per step; what is left over of an epoch is in the next shuffle.
+        learning_rate: the highest of the one-cycle schedule, the first of the others.
+        optimizer: ``sgd`` (Nesterov momentum), ``adam`` or ``adamw``.
+        momentum: of ``sgd``.
+        weight_decay: L2 factor, on weights only.
+        schedule: ``one_cycle``, ``step`` or ``constant``.
+        warmup: share of the steps in which ``one_cycle`` rises.
+        learning_rate_decay: factor of ``step``, once an epoch.
+        label_smoothing: share of the target spread over all classes.
+        patience: stop after so many epochs without a better validation accuracy and return to
+            the best; 0 trains to the end.
+        augment: whether training examples are varied (shifted, mixed with noise).
+        seed: of initialisation, masks, order and augmentation.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UserError: a value out of its range, naming the setting.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "one_cycle"
+    warmup: float = 0.2
+    learning_rate_decay: float = 0.9
+    label_smoothing: float = 0.0
+    patience: int = 0
+    augment: bool = True
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(self, field.name, _typed(field.name, value, str(field.type)))
+        self._at_least("epochs", 1)
+        self._at_least("batch_size", 2)
+        self._at_least("patience", 0)
+        self._at_least("seed", 0)
+        self._at_least("weight_decay", 0.0)
+        self._between("warmup", 0.0, 1.0)
+        self._between("momentum", 0.0, 1.0)
+        self._between("learning_rate_decay", 0.0, 1.0)
+        self._between("label_smoothing", 0.0, 1.0)
+        if not self.learning_rate > 0.0:
+            raise UserError(f"learning_rate must be above 0, not {self.learning_rate}")
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            value = getattr(self, name)
+            if value not in known:
+                raise UserError(f"{name}: no '{value}'; {nearest(value, known)}")
+
+    def _at_least(self, name: str, least: float) -> None:
+        if not getattr(self, name) >= least:
+            raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
+
+    def _between(self, name: str, low: float, high: float) -> None:
+        if not low <= getattr(self, name) <= high:
+            raise UserError(f"{name} must be between {low} and {high}, not {getattr(self, name)}")
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        return tuple(field.name for field in fields(cls))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Settings by name; an unknown name is a :class:`UserError` that suggests the nearest."""
+        for name in values:
+            if name not in cls.names():
+                raise UserError(f"no setting '{name}': {nearest(name, cls.names())}")
+        return cls(**values)
+
+
+def _typed(name: str, value: Any, kind: str) -> Any:
+    """``value`` as ``kind`` if nothing is lost by it: 20.0 serves as an int, "20" does not."""
+    if kind == "bool":
+        if isinstance(value, bool):
+            return value
+    elif kind == "str":
+        if isinstance(value, str):
+            return value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        if kind == "float":
+            return float(value)
+        if value == int(value):
+            return int(value)
+    raise UserError(f"{name} must be of type {kind}, not {value!r}")
