@@ -11,10 +11,32 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Public name -> module that defines it.
-_PUBLIC: dict[str, str] = {}
+# Module -> the public names it defines.
+_DEFINED = {
+    "sparsity": (
+        "Sparsifier",
+        "Unstructured",
+        "Uniform",
+        "PerLayer",
+        "Constant",
+        "Static",
+    ),
+    "nn": ("KWinners", "KWinners2d", "decay_boost", "export"),
+    "data": ("Task", "load"),
+    "training": ("Recipe", "Settings", "evaluate", "fit", "train"),
+    "search": (
+        "Experiment",
+        "Maximize",
+        "Minimize",
+        "Float",
+        "Int",
+        "Choice",
+        "LinearConstraint",
+    ),
+}
+_PUBLIC = {name: f"gossamer.{room}" for room, names in _DEFINED.items() for name in names}
 
-_ROOMS = ("sparsity", "nn", "models", "data", "training", "search", "runtime", "report", "cli")
+_ROOMS = ("sparsity", "nn", "models", "data", "training", "search", "runtime", "report")
 
 __all__ = [*_PUBLIC, *_ROOMS]
 
