@@ -1,8 +1,5 @@
 """Multi-metric experiments with thresholds."""
 
-import importlib
-from typing import Any
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -16,7 +13,8 @@ from gossamer.search.samplers import SAMPLERS
 from gossamer.search.trials import Trial, TrialRecord
 
 if TYPE_CHECKING:
-    
+    from gossamer.search.networks import TrainNetwork, chosen_trial, recipe_of
+
 __all__ = [
     "SAMPLERS",
     "Choice",
@@ -44,14 +42,4 @@ def __getattr__(name: str) -> Any:
         from gossamer.search import networks
 
         return getattr(networks, name)
-    raise AttributeError(f"module 'gossamer.search' has no attribute {name!r}")
-
-
-# Resolved when first used: they import torch, which a search over anything else does not need.
-_NETWORKS = ("TrainNetwork", "chosen_trial", "recipe_of")
-
-
-def __getattr__(name: str) -> Any:
-    if name in _NETWORKS:
-        return getattr(importlib.import_module("gossamer.search.networks"), name)
     raise AttributeError(f"module 'gossamer.search' has no attribute {name!r}")
