@@ -60,6 +60,7 @@ def _main() -> None:
     samples_per_second = library.espeak_Initialize(synchronous, 0, parent.encode(), 0x8000)
     if samples_per_second <= 0:
         sys.exit(f"espeak-ng finds no voices in {parent}")
+    library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # else the clock seeds what breath some have
     samples = array("h")
 
     def collect(wave: int | None, count: int, _events: Any) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gossamer.data.archives import read_npz
 from gossamer.data.images import Images
 from gossamer.data.task import Domain, Split, Task
 from gossamer.errors import UserError, nearest
@@ -128,11 +128,10 @@ def from_npz(path: str | os.PathLike[str]) -> Task:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            found = {key: archive[key] for key in archive.files}
+        found = read_npz(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{path}: not an .npz of plain arrays ({error}): write it with numpy.savez"
         ) from error

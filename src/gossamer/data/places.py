@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import tarfile
+import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,18 +45,37 @@ def missing(task: str, root: Path, names: Sequence[str], landmarks: Sequence[str
     )
 
 
-def download(url: str, checksum: str, folder: Path, unpack: bool = False) -> None:
-    """Fetch ``url`` into ``folder``, verify ``checksum`` (``algorithm:hex``), optionally unpack it.
+def download(url: str, checksum: str, folder: Path) -> Path:
+    """Fetch ``url`` into ``folder`` and verify its ``checksum`` (``algorithm:hex``); the file.
 
     Raises UserError where there is no network, the checksum differs or the folder is unwritable.
     """
-    processor = pooch.Untar(extract_dir=".") if unpack else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        pooch.retrieve(url, checksum, url.rsplit("/", 1)[1], folder, processor)
+        return Path(pooch.retrieve(url, checksum, url.rsplit("/", 1)[1], folder))
     except (OSError, ValueError) as error:  # requests' errors are OSErrors, a bad hash ValueError
         reason = " ".join(str(error).split())
         raise UserError(
-            f"cannot download {url} into {folder}: {reason[:200]}; fetch the file by other means, "
-            f"put it into that folder, or set GOSSAMER_DATA to a folder that holds the data"
+            f"cannot download {url} into {folder}: {reason[:200]}; try again, fetch it by other "
+            f"means, or set GOSSAMER_DATA to a folder that holds the data"
         ) from error
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack a tar archive as the new folder ``target``, whole or not at all; remove the archive.
+
+    A single folder at the top of the archive becomes ``target`` itself.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent) as name:
+            inside = Path(name) / target.name
+            with tarfile.open(archive) as tar:
+                tar.extractall(inside, filter="data")
+            top = list(inside.iterdir())
+            (top[0] if len(top) == 1 and top[0].is_dir() else inside).rename(target)
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise UserError(
+            f"cannot unpack {archive} as {target} ({error}): make room or remove {target}, and "
+            f"try again"
+        ) from error
+    archive.unlink()

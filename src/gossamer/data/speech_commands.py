@@ -88,7 +88,8 @@ def speech_commands(root: places.Root = None, *, download: bool | str = False) -
 
 def _fetch(folder: Path, prefix: str) -> Path:
     name = f"{prefix}_v0.02"
-    places.download(f"{_URL}{name}.tar.gz", _ARCHIVES[name], folder / name, unpack=True)
+    archive = places.download(f"{_URL}{name}.tar.gz", _ARCHIVES[name], folder)
+    places.unpack(archive, folder / name)
     return folder / name
 
 

@@ -13,7 +13,7 @@ from gossamer.data.audio import Sound, fit_length, read
 from gossamer.data.task import Split, Task
 from gossamer.errors import UserError
 
-_NAMES = ("fsdd", "free-spoken-digit-dataset", "free-spoken-digit-dataset-1.0.9", "spoken_digits")
+_NAMES = ("fsdd", "free-spoken-digit-dataset", "spoken_digits")
 _PATTERN = re.compile(r"([0-9])_([^_]+)_(\d+)\.(?:wav|flac)")
 # checksum: TensorFlow Datasets, spoken_digit/checksums.tsv
 _URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.9.tar.gz"
@@ -23,18 +23,18 @@ _CHECKSUM = "sha256:8bc44cde129d505cbbb6b365c09f80c663f2aa77578afc634e6141a2f871
 def spoken_digits(root: places.Root = None, *, download: bool = False) -> Task:
     """Free Spoken Digits: 10 classes, ``recordings/{digit}_{speaker}_{index}.wav``.
 
-    Test is the official split (index 0-4), validation index 5-9, training the rest; all six
-    speakers are in each. The recordings (8 kHz) are resampled to 16 kHz and padded, or cut, to one
-    second. Looked for in ``root/fsdd``, ``root/free-spoken-digit-dataset``,
-    ``root/spoken_digits`` and ``root`` itself.
+    Test is the official split (index 0-4), validation index 5-9, training the rest; all speakers
+    are in each. The recordings (8 kHz) are resampled to 16 kHz and padded, or cut, to one second.
+    Looked for in ``root/fsdd``, ``root/free-spoken-digit-dataset``, ``root/spoken_digits`` and
+    ``root`` itself. ``download=True`` fetches version 1.0.9, which has five of the six speakers.
 
     Raises UserError when recordings are missing, damaged or named otherwise, or a download fails.
     """
     folder = places.data_root(root)
     found = places.find(folder, _NAMES, ["recordings"])
     if found is None and download:
-        places.download(_URL, _CHECKSUM, folder, unpack=True)
-        found = places.find(folder, _NAMES, ["recordings"])
+        found = folder / _NAMES[0]
+        places.unpack(places.download(_URL, _CHECKSUM, folder), found)
     if found is None:
         raise places.missing("spoken_digits", folder, _NAMES, ["recordings"])
     clips: list[NDArray[Any]] = []

@@ -7,13 +7,13 @@ import importlib.metadata
 import os
 import tempfile
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.data.archives import read_npz
 from gossamer.data.audio import RATE, Sound, cut, floats, int16, resample
 from gossamer.data.espeak import Utterance, speak
 from gossamer.data.places import Root, cache_folder
@@ -177,9 +177,8 @@ def _place(word: Wave, dry: int, rng: np.random.Generator) -> Wave:
 def _read(path: Path) -> dict[str, NDArray[Any]] | None:
     """The arrays of a cache file; None when it is absent or damaged (then it is made again)."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return read_npz(path)
+    except (OSError, ValueError):
         return None
 
 
