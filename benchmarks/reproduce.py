@@ -66,7 +66,7 @@ def one(task_name: str, model: str, settings: dict[str, Any], folder: Path) -> d
     return metrics
 
 
-def _Standardised_noise_value(mean: float, std: float) -> float:
+def _standardised_value(mean: float, std: float) -> float:
     """The raw value that standardising turns into the published number 0.1307 + 2 * 0.3081."""
     return mean + std * (0.1307 + 2 * 0.3081)
 
@@ -76,7 +76,7 @@ class _Standardised:
 
     @staticmethod
     def of(domain: Any) -> Any:
-        target = _Standardised_noise_value(domain.mean, domain.std)
+        target = _standardised_value(domain.mean, domain.std)
 
         @dataclasses.dataclass(frozen=True)
         class Gentle(type(domain)):  # type: ignore[misc]
@@ -112,7 +112,8 @@ def table(rows: dict[str, list[dict[str, Any]]], task: str) -> str:
         lines.append(
             f"| {model} | {statistics.fmean(accuracy):.2f} ± {spread(accuracy):.2f} | {published} "
             f"| {statistics.fmean(noise):,.0f} ± {spread(noise):,.0f} of {first['noise']['of']:,} "
-            f"| {published_noise} | {first['weights']['nonzero']:,} of {first['weights']['total']:,} "
+            f"| {published_noise} "
+            f"| {first['weights']['nonzero']:,} of {first['weights']['total']:,} "
             f"| {first['weights']['density']:.3f} "
             f"| {statistics.fmean(run['activations']['density'] for run in runs):.3f} "
             f"| {macs['dense']:,.0f} / {macs['weights']:,.0f} / {macs['both']:,.0f} |"
