@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -37,7 +38,7 @@ def _cnn(
             f"activation_density needs {stages} values, one for each of {len(channels)} "
             f"convolutions and the hidden layer, not {len(activation_density)}"
         )
-    boosting = {
+    boosting: dict[str, Any] = {
         "boost_strength": boost_strength,
         "boost_decay": boost_decay,
         "inference_factor": inference_factor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,7 @@ MODELS: dict[str, Reference] = {
     "image_cnn": Reference(image_cnn, "MNIST CNN-2, dense, 775,800 weights", _IMAGE),
     "image_cnn_sparse": Reference(
         image_cnn,
-        "the same, sparse hidden layer and k-winners, 274,040 non-zero weights",
+        "the same, sparse hidden layer and k-winners, 273,900 non-zero weights",
         {
             **_IMAGE,
             "activation_density": (0.087, 0.293, 0.143),
@@ -83,25 +84,28 @@ def reference(name: str) -> Reference:
     if name in MODELS:
         return MODELS[name]
     place, colon, function = name.rpartition(":")
-    if not colon:
+    if not (colon and place):
         raise UserError(
             f"unknown model '{name}': {nearest(name, MODELS)}; or give your own as file.py:function"
         )
     try:
         if place.endswith(".py"):
             path = Path(place)
-            spec = importlib.util.spec_from_file_location(path.stem, path)
+            spec = importlib.util.spec_from_file_location(f"own_model_{path.stem}", path)
             if spec is None or spec.loader is None or not path.is_file():
                 raise UserError(f"model '{name}': no file {path}")
             module = importlib.util.module_from_spec(spec)
+            # Dataclasses look their module up by name while it is being run.
+            sys.modules[module.__name__] = module
             spec.loader.exec_module(module)
         else:
             module = importlib.import_module(place)
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise UserError(f"model '{name}': {error}") from None
     build = getattr(module, function, None)
     if not callable(build):
+        own = [known for known, value in vars(module).items() if callable(value)]
         raise UserError(
-            f"model '{name}': {place} has no function '{function}': {nearest(function, dir(module))}"
+            f"model '{name}': {place} has no function '{function}': {nearest(function, own)}"
         )
     return Reference(build, f"{function} of {place}")

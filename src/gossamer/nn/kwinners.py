@@ -23,8 +23,8 @@ def winner_mask(x: Tensor, k: int) -> Tensor:
 
     Returns:
         Boolean ``[..., n]`` with exactly ``min(k, n)`` entries true along the last
-        dimension. Entries that are NaN always win, even beyond ``k``, so that a NaN is
-        never hidden.
+        dimension. Only where a NaN is among the entries do all of them win (with ``k = 0``
+        the NaN alone), so that a NaN is never hidden.
     """
     n = x.shape[-1]
     if k >= n:
@@ -70,12 +70,16 @@ class _KWinnersBase(nn.Module):
                 f"{name}: density must be above 0 and at most 1, not {density}; "
                 "it is the share of units that stay active"
             )
-        if boost_strength < 0.0:
-            raise UserError(f"{name}: boost_strength must be at least 0, not {boost_strength}")
+        if not 0.0 <= boost_strength < math.inf:
+            raise UserError(
+                f"{name}: boost_strength must be finite and at least 0, not {boost_strength}"
+            )
         if not 0.0 <= boost_decay <= 1.0:
             raise UserError(f"{name}: boost_decay must be between 0 and 1, not {boost_decay}")
-        if inference_factor <= 0.0:
-            raise UserError(f"{name}: inference_factor must be above 0, not {inference_factor}")
+        if not 0.0 < inference_factor < math.inf:
+            raise UserError(
+                f"{name}: inference_factor must be finite and above 0, not {inference_factor}"
+            )
         if duty_cycle_period < 1:
             raise UserError(
                 f"{name}: duty_cycle_period must be at least 1 sample, not {duty_cycle_period}"
@@ -105,7 +109,7 @@ class _KWinnersBase(nn.Module):
         """``active``: how often each unit was among the winners, summed over the batch."""
         self.samples_seen += batch
         # A batch larger than the period replaces the average instead of over-correcting it.
-        period = self.samples_seen.clamp(max=self.duty_cycle_period).clamp(min=batch)
+        period = self.samples_seen.clamp(max=self.duty_cycle_period).clamp(min=max(batch, 1))
         self.duty_cycle.copy_((self.duty_cycle * (period - batch) + active) / period)
 
     def extra_repr(self) -> str:
@@ -166,16 +170,18 @@ class KWinners(_KWinnersBase):
             )
         k = self.winners(self.units)
         if torch.compiler.is_exporting() and k < self.units:
-            y = torch.ops.gossamer.k_winners(x, self.boost(self.units), k, True)
+            # The exported function lets a whole sample compete: each row becomes one.
+            rows = x if x.dim() == 2 else x.reshape(-1, self.units)
+            y = torch.ops.gossamer.k_winners(rows, self.boost(self.units), k, True)
+            y = y if x.dim() == 2 else y.reshape(x.shape)
             return torch.relu(y) if self.relu else y
         mask = winner_mask((x * self.boost(self.units)).detach(), k)
         y = x.masked_fill(~mask, 0.0)
         if self.relu:
             y = torch.relu(y)
         if self.training:
-            rows = max(x.numel() // self.units, 1)
             active = (y > 0).to(torch.float32).reshape(-1, self.units).sum(dim=0)
-            self._update_duty_cycle(active, rows)
+            self._update_duty_cycle(active, x.numel() // self.units)
         return y
 
 
@@ -235,7 +241,8 @@ class KWinners2d(_KWinnersBase):
         if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
             # Flattening made the mask row-major; what follows is faster in the input's order.
             mask = mask.contiguous(memory_format=torch.channels_last)
-        y = x.masked_fill(~mask, 0.0)
+        # Unlike masked_fill, keeps the input's order.
+        y = torch.where(mask, x, 0.0)
         if self.relu:
             y = torch.relu(y)
         if self.training:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -203,7 +203,8 @@ def export(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> P
     with torch.no_grad():
         expected = model(example).cpu().numpy()
     model.train(was_training)
-    found = ReferenceEvaluator(proto).run(None, {"input": example.cpu().numpy()})[0]
+    outputs = ReferenceEvaluator(proto).run(None, {"input": example.cpu().numpy()})
+    (found,) = cast("list[np.ndarray]", outputs)
     if not np.allclose(found, expected, rtol=1e-3, atol=1e-4, equal_nan=True):
         off = float(np.abs(found - expected).max())
         raise UserError(

@@ -82,11 +82,10 @@ class Sparsifier:
         for name in self._layers:
             weight = self._weight(name)
             scores = self.rule.initial_scores(weight.detach(), self._generator)
-            mask = self._mask(name, scores)
-            self._masks[name] = mask.to(weight.device)
-            if rescale:
-                with torch.no_grad():
-                    weight.mul_((mask.numel() / max(int(mask.sum()), 1)) ** 0.5)
+            self._masks[name] = self._mask(name, scores).to(weight.device)
+        # All masks are made before any weight changes: an error leaves the model as it was.
+        if rescale:
+            self._rescale()
         self.apply()
 
     @staticmethod
@@ -113,6 +112,11 @@ class Sparsifier:
             return self.pattern.mask(scores, check_density(density, f"layer '{name}'"))
         except UserError as error:
             raise UserError(f"layer '{name}': {error}") from None
+
+    @torch.no_grad()
+    def _rescale(self) -> None:
+        for name, mask in self._masks.items():
+            self._weight(name).mul_((mask.numel() / max(int(mask.sum()), 1)) ** 0.5)
 
     @property
     def masks(self) -> Mapping[str, Tensor]:

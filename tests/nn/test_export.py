@@ -1,0 +1,184 @@
+"""Export to ONNX, run by onnxruntime: what it computes and what the file holds."""
+
+import copy
+import os
+import sys
+from pathlib import Path
+
+import gossamer.nn.onnx as module
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from gossamer.errors import UserError
+from gossamer.nn import KWinners, KWinners2d, export, k_winners_functions, to_onnx
+from torch import nn
+
+
+def run(model: onnx.ModelProto, x: torch.Tensor) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    return session.run(None, {"input": x.numpy()})[0]
+
+
+class Branches(nn.Module):
+    """All forms of k-winners side by side, each on the input itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole = KWinners2d(4, 0.25, boost_strength=1.0, inference_factor=1.5)
+        self.local = KWinners2d(4, 0.5, local=True, boost_strength=2.0, relu=True)
+        self.rows = KWinners(6, 0.3)
+        self.all = KWinners2d(4, 1.0)
+        for index, layer in enumerate((self.whole, self.local, self.rows), start=1):
+            layer.duty_cycle.copy_(torch.arange(layer.units).remainder(index + 1) / 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self.whole(x), self.local(x), self.rows(x), self.all(x)], dim=1)
+
+
+@pytest.fixture(scope="module")
+def branches() -> tuple[Branches, onnx.ModelProto]:
+    torch.manual_seed(0)
+    model = Branches()
+    return model, to_onnx(model, torch.randn(1, 4, 5, 6))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_onnxruntime_computes_the_same_with_ties(branches, batch):
+    model, proto = branches
+    x = torch.randn(batch, 4, 5, 6).mul(2).round()
+    equal = torch.ones(batch, 4, 5, 6)
+    reference = copy.deepcopy(model).eval()
+    np.testing.assert_array_equal(run(proto, x), reference(x).numpy())
+    np.testing.assert_array_equal(run(proto, equal), reference(equal).numpy())
+
+
+def test_file_is_valid_and_its_batch_free(branches):
+    _, proto = branches
+    onnx.checker.check_model(proto, full_check=True)
+    shape = proto.graph.input[0].type.tensor_type.shape.dim
+    assert shape[0].dim_param
+    assert [d.dim_value for d in shape[1:]] == [4, 5, 6]
+    assert [i.name for i in proto.graph.input] == ["input"]
+    assert [o.name for o in proto.graph.output] == ["output"]
+
+
+def test_layers_are_functions_with_their_k(branches):
+    _, proto = branches
+    assert sorted(f.name for f in proto.functions) == ["KWinners", "KWinnersLocal"]
+    calls = [
+        (node.op_type, node.attribute[0].i)
+        for node in proto.graph.node
+        if node.domain == "gossamer"
+    ]
+    # 0.25 * 1.5 of 120, 0.5 of 4, 0.3 of 6; the layer in which all win is no layer at all.
+    assert calls == [("KWinners", 45), ("KWinnersLocal", 2), ("KWinners", 2)]
+    assert ("gossamer", 1) in {(o.domain, o.version) for o in proto.opset_import}
+
+
+def test_nothing_of_this_machine_is_in_the_file(branches):
+    _, proto = branches
+    data = proto.SerializeToString()
+    places = (Path(__file__).parents[2], Path(module.__file__).parent, sys.prefix, Path.home())
+    for place in places:
+        assert os.fsencode(str(place)) not in data
+    assert b".py" not in data
+
+
+def test_export_leaves_the_mode_and_the_buffers(branches):
+    model, _ = branches
+    assert model.training
+    torch.testing.assert_close(model.state_dict(), Branches().state_dict(), rtol=0, atol=0)
+
+
+def test_export_writes_only_the_functions_in_use(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 3, bias=False), nn.ReLU())
+    example = torch.randn(1, 2, 4)
+    target = export(model, example, tmp_path / "dense.onnx")
+    assert target == tmp_path / "dense.onnx"
+    proto = onnx.load(target)
+    onnx.checker.check_model(proto, full_check=True)
+    assert not proto.functions
+    x = torch.randn(4, 2, 4)
+    np.testing.assert_allclose(run(proto, x), model(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+    assert os.listdir(tmp_path) == ["dense.onnx"], "no temporary file may stay"
+
+
+def test_functions_alone_are_valid():
+    for function in k_winners_functions():
+        assert function.domain == "gossamer"
+        assert list(function.input) == ["X", "boost"]
+        assert list(function.attribute) == ["k"]
+        assert {node.domain for node in function.node} == {""}, "standard operators only"
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+class Unexportable(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum().item() > 0 else -x
+
+
+def test_unexportable_model_is_a_user_error():
+    model = Unexportable().train()
+    with pytest.raises(UserError, match="torch cannot export Unexportable to ONNX: ") as caught:
+        to_onnx(model, torch.ones(2, 3))
+    assert "\n" not in str(caught.value)
+    assert model.training
+
+
+@pytest.fixture
+def identity(monkeypatch) -> onnx.ModelProto:
+    """Stands in for torch's slow exporter where only the writing is looked at."""
+    value = onnx.helper.make_tensor_value_info
+    proto = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Identity", ["input"], ["output"])],
+            "graph",
+            [value("input", onnx.TensorProto.FLOAT, ["batch", 3])],
+            [value("output", onnx.TensorProto.FLOAT, ["batch", 3])],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 18)],
+    )
+    monkeypatch.setattr(module, "to_onnx", lambda model, example: proto)
+    return proto
+
+
+def test_missing_folder_is_a_user_error(tmp_path, identity):
+    with pytest.raises(UserError, match="cannot write .*model.onnx.*choose a folder"):
+        export(nn.Identity(), torch.ones(2, 3), tmp_path / "missing" / "model.onnx")
+
+
+def test_failed_write_keeps_the_older_file(tmp_path, identity, monkeypatch):
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"older")
+
+    def full(proto, path):
+        Path(path).write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(onnx, "save", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        export(nn.Identity(), torch.ones(2, 3), target)
+    assert target.read_bytes() == b"older"
+    assert os.listdir(tmp_path) == ["model.onnx"]
+
+
+def test_wrong_network_is_not_written(tmp_path, identity):
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"older")
+    with pytest.raises(UserError, match=r"differs from torch by up to 1;.*nothing was written"):
+        export(nn.Threshold(5.0, 0.0), torch.ones(2, 3), target)
+    assert target.read_bytes() == b"older"
+
+
+def test_written_file_replaces_the_older_one(tmp_path, identity):
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"older")
+    export(nn.Identity(), torch.ones(2, 3), str(target))
+    assert onnx.load(target) == identity

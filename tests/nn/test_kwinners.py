@@ -1,0 +1,413 @@
+"""k-winners: worked by hand, and against a stable sort in numpy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from gossamer.errors import UserError
+from gossamer.nn import KWinners, KWinners2d, decay_boost, winner_mask
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch import nn
+
+QUICK = settings(max_examples=60, deadline=None)
+# Few different values, so that nearly every array has ties at the k-th place.
+TIED = st.sampled_from([-math.inf, -1.5, -1.0, -0.0, 0.0, 0.5, 1.0, 2.0, math.inf])
+FINITE = st.sampled_from([-1.5, -1.0, -0.0, 0.0, 0.5, 1.0, 2.0])
+
+
+def oracle(x: np.ndarray, k: int) -> np.ndarray:
+    """Winners along the last dimension by a stable sort: ties to the lowest index."""
+    order = np.argsort(-x, axis=-1, kind="stable")[..., :k]
+    mask = np.zeros(x.shape, bool)
+    np.put_along_axis(mask, order, True, axis=-1)
+    return mask
+
+
+def images(elements=FINITE):
+    shape = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
+    return shape.flatmap(lambda s: hnp.arrays(np.float32, s, elements=elements))
+
+
+# ---------------------------------------------------------------- which units win
+
+
+@pytest.mark.parametrize(
+    ("x", "k", "winners"),
+    [
+        ([1.0, 5.0, 3.0, 4.0], 2, [1, 3]),
+        ([-1.0, -5.0, -3.0], 1, [0]),
+        ([2.0, 2.0, 2.0, 2.0], 2, [0, 1]),
+        ([1.0, 2.0, 3.0, 2.0, 2.0], 3, [1, 2, 3]),
+        ([0.0, -0.0, 0.0], 2, [0, 1]),
+        ([1.0, 2.0], 2, [0, 1]),
+        ([1.0, 2.0], 7, [0, 1]),
+        ([1.0, 2.0], 0, []),
+    ],
+)
+def test_winners_by_hand(x, k, winners):
+    assert winner_mask(torch.tensor(x), k).nonzero().flatten().tolist() == winners
+
+
+def test_infinities_are_ordinary_values():
+    inf = math.inf
+    x = torch.tensor([[-inf, inf, 1.0, inf], [-inf, -inf, 0.0, -inf], [inf, inf, inf, inf]])
+    assert winner_mask(x, 2).tolist() == [
+        [False, True, False, True],
+        [True, False, True, False],
+        [True, True, False, False],
+    ]
+
+
+@QUICK
+@given(
+    x=hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=9), elements=TIED),
+    k=st.integers(1, 12),
+)
+def test_winner_mask_is_a_stable_sort(x, k):
+    mask = winner_mask(torch.from_numpy(x), k).numpy()
+    np.testing.assert_array_equal(mask, oracle(x, k))
+    assert (mask.sum(-1) == min(k, x.shape[-1])).all()
+
+
+@pytest.mark.parametrize("k", [0, 1, 2, 3, 4])
+def test_nan_is_never_hidden(k):
+    x = torch.tensor([[3.0, math.nan, 2.0, 1.0], [3.0, 4.0, 2.0, 1.0]])
+    mask = winner_mask(x, k)
+    assert mask[0, 1]
+    assert int(mask[1].sum()) == k, "a NaN in one row must not change another"
+
+
+@pytest.mark.parametrize("layer", [KWinners(4, 0.25), KWinners2d(4, 0.25, local=True)])
+def test_layers_pass_nan_on(layer):
+    x = torch.tensor([5.0, 1.0, math.nan, -2.0])
+    y = layer(x.view(1, 4) if isinstance(layer, KWinners) else x.view(1, 4, 1))
+    assert y.flatten()[2].isnan()
+
+
+@QUICK
+@given(
+    x=hnp.arrays(np.float32, st.tuples(st.integers(1, 4), st.just(7)), elements=TIED),
+    density=st.floats(0.01, 1.0),
+)
+def test_kwinners_equals_oracle(x, density):
+    layer = KWinners(7, density, boost_strength=0.0)
+    k = min(max(round(7 * density), 1), 7)
+    expected = np.where(oracle(x, k), x, 0.0)
+    for mode in (True, False):
+        np.testing.assert_array_equal(layer.train(mode)(torch.from_numpy(x)).numpy(), expected)
+
+
+@QUICK
+@given(x=images(), density=st.floats(0.01, 1.0), local=st.booleans(), data=st.data())
+def test_kwinners2d_equals_oracle(x, density, local, data):
+    batch, channels, height, width = x.shape
+    layer = KWinners2d(channels, density, local=local, boost_strength=1.3).eval()
+    duty = st.sampled_from([0.0, 0.25, 1.0])
+    layer.duty_cycle.copy_(
+        torch.tensor(data.draw(st.lists(duty, min_size=channels, max_size=channels)))
+    )
+    n = channels if local else channels * height * width
+    k = min(max(round(n * density), 1), n)
+    boosted = (torch.from_numpy(x) * layer.boost(n).view(-1, 1, 1)).numpy()
+    if local:
+        mask = np.moveaxis(oracle(np.moveaxis(boosted, 1, -1), k), -1, 1)
+        assert (mask.sum(1) == k).all()
+    else:
+        mask = oracle(boosted.reshape(batch, -1), k).reshape(x.shape)
+        assert (mask.sum((1, 2, 3)) == k).all()
+    expected = np.where(mask, x, 0.0)
+    np.testing.assert_array_equal(layer(torch.from_numpy(x)).numpy(), expected)
+
+
+def test_global_and_local_by_hand():
+    # Channel 0 is large everywhere, channel 1 small: globally only channel 0 wins.
+    x = torch.tensor([[[[4.0, 3.0]], [[1.0, 2.0]]]])
+    whole = KWinners2d(2, 0.5, boost_strength=0.0)(x)
+    assert whole.tolist() == [[[[4.0, 3.0]], [[0.0, 0.0]]]]
+    local = KWinners2d(2, 0.5, local=True, boost_strength=0.0)(x.flip(1))
+    assert local.tolist() == [[[[0.0, 0.0]], [[4.0, 3.0]]]]
+    ties = KWinners2d(2, 0.5, boost_strength=0.0)(torch.ones(1, 2, 1, 2))
+    assert ties.tolist() == [[[[1.0, 1.0]], [[0.0, 0.0]]]]
+
+
+def test_sequences_and_lengths():
+    tokens = torch.arange(12.0).view(1, 3, 4)
+    assert (KWinners(4, 0.25)(tokens) != 0).sum(-1).tolist() == [[1, 1, 1]]
+    one_dimensional = KWinners2d(3, 1 / 3, local=True, boost_strength=0.0)(tokens)
+    assert one_dimensional.nonzero()[:, 1].tolist() == [2, 2, 2, 2]
+
+
+def test_all_units_win_is_the_identity():
+    x = torch.randn(3, 4, 2, 2)
+    assert torch.equal(KWinners2d(4, 1.0)(x), x)
+    assert torch.equal(KWinners2d(4, 1.0, local=True)(x), x)
+    assert torch.equal(KWinners(2, 1.0)(x), x)
+    assert torch.equal(KWinners(2, 1.0, relu=True)(x), x.relu())
+
+
+def test_relu_removes_negative_winners():
+    x = torch.tensor([[-1.0, -2.0, 3.0]])
+    assert KWinners(3, 0.67)(x).tolist() == [[-1.0, 0.0, 3.0]]
+    assert KWinners(3, 0.67, relu=True)(x).tolist() == [[0.0, 0.0, 3.0]]
+    assert KWinners2d(3, 0.67, relu=True)(x.view(1, 3, 1)).flatten().tolist() == [0.0, 0.0, 3.0]
+
+
+def test_at_least_one_unit_wins():
+    assert KWinners(10, 0.001).winners(10) == 1
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_gradient_reaches_winners_only(local):
+    x = torch.tensor([[[3.0, 1.0], [2.0, 4.0]]], requires_grad=True)
+    layer = KWinners2d(2, 0.5, local=local)
+    layer.duty_cycle.copy_(torch.tensor([0.1, 0.0]))
+    y = layer(x)
+    (y * torch.tensor([[[10.0, 20.0], [30.0, 40.0]]])).sum().backward()
+    assert x.grad.tolist() == [[[10.0, 0.0], [0.0, 40.0]]], "unscaled by the boost"
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_channels_last_equals_contiguous(local):
+    x = torch.randn(2, 5, 3, 4).mul(2).round()
+    plain, last = (KWinners2d(5, 0.3, local=local) for _ in range(2))
+    found = last(x.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(found, plain(x))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(last.duty_cycle, plain.duty_cycle)
+
+
+@pytest.mark.parametrize(
+    "layer", [KWinners(4, 0.5), KWinners2d(4, 0.5), KWinners2d(4, 0.5, local=True)]
+)
+def test_an_empty_batch_changes_nothing(layer):
+    x = torch.zeros(0, 4) if isinstance(layer, KWinners) else torch.zeros(0, 4, 2, 2)
+    assert layer(x).shape == x.shape
+    assert layer.duty_cycle.tolist() == [0.0] * 4
+
+
+# ---------------------------------------------------------------- boosting
+
+
+def test_boost_by_hand():
+    layer = KWinners(4, 0.5, boost_strength=2.0)
+    layer.duty_cycle.copy_(torch.tensor([0.0, 0.25, 0.5, 1.0]))
+    expected = [math.exp(1.0), math.exp(0.5), 1.0, math.exp(-1.0)]
+    assert layer.boost(4).tolist() == pytest.approx(expected)
+
+
+def test_boosted_units_win_with_their_own_value():
+    layer = KWinners(3, 1 / 3, boost_strength=1.0).eval()
+    x = torch.tensor([[1.0, 1.2, 0.5]])
+    assert layer(x).tolist() == [[0.0, pytest.approx(1.2), 0.0]]
+    layer.duty_cycle.copy_(torch.tensor([0.0, 1.0, 0.0]))
+    assert layer(x).tolist() == [[1.0, 0.0, 0.0]]
+
+
+def test_boost_of_the_global_form_aims_at_its_share_of_all_units():
+    layer = KWinners2d(2, 0.25, boost_strength=1.0)
+    layer.duty_cycle.copy_(torch.tensor([0.25, 0.0]))
+    # 2 channels x 4 positions: k = 2 of 8.
+    assert layer.boost(8).tolist() == pytest.approx([1.0, math.exp(0.25)])
+
+
+def test_duty_cycle_by_hand():
+    layer = KWinners(2, 0.5, boost_strength=0.0, duty_cycle_period=4)
+    layer(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))  # period 2: counts (2, 0) / 2
+    assert layer.duty_cycle.tolist() == [1.0, 0.0]
+    layer(torch.tensor([[0.0, 1.0]]))  # period 3: ((1, 0) * 2 + (0, 1)) / 3
+    assert layer.duty_cycle.tolist() == pytest.approx([2 / 3, 1 / 3])
+    layer(torch.tensor([[0.0, 1.0], [0.0, 1.0]]))  # period 4, not 5: (d * 2 + (0, 2)) / 4
+    assert layer.duty_cycle.tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert layer.samples_seen.item() == 5
+    # A negative winner has won, but is not active.
+    layer(torch.tensor([[-1.0, -2.0]]))
+    assert layer.duty_cycle.tolist() == pytest.approx([1 / 4, 1 / 2])
+
+
+def test_batch_larger_than_the_period_replaces_the_average():
+    layer = KWinners(2, 0.5, boost_strength=0.0, duty_cycle_period=2)
+    layer(torch.tensor([[0.0, 1.0]] * 2))
+    layer(torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    assert layer.duty_cycle.tolist() == [0.75, 0.25]
+
+
+def test_duty_cycle_of_a_channel_averages_over_positions():
+    layer = KWinners2d(2, 0.5, boost_strength=0.0)
+    # Global, k = 4 of 8 in each of two samples.
+    x = torch.zeros(2, 2, 2, 2)
+    x[0, 0] = 1.0  # all four winners in channel 0
+    x[1, 1] = 1.0
+    x[1, 0, 0, 0] = 2.0  # one in channel 0, three in channel 1
+    layer(x)
+    assert layer.duty_cycle.tolist() == [(1.0 + 0.25) / 2, (0.0 + 0.75) / 2]
+    local = KWinners2d(2, 0.5, local=True, boost_strength=0.0)
+    local(x[1:])
+    assert local.duty_cycle.tolist() == [0.25, 0.75]
+
+
+def test_sequences_count_every_row():
+    layer = KWinners(2, 0.5, boost_strength=0.0)
+    layer(torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]]))
+    assert layer.duty_cycle.tolist() == [0.75, 0.25]
+    assert layer.samples_seen.item() == 4
+
+
+@QUICK
+@given(x=images(), local=st.booleans(), period=st.integers(1, 5), density=st.floats(0.1, 1.0))
+def test_duty_cycles_are_shares(x, local, period, density):
+    layer = KWinners2d(x.shape[1], density, local=local, duty_cycle_period=period)
+    for _ in range(3):
+        layer(torch.from_numpy(x))
+        assert (layer.duty_cycle >= 0).all()
+        assert (layer.duty_cycle <= 1 + 1e-6).all()
+
+
+def test_evaluation_leaves_the_buffers():
+    layer = KWinners(4, 0.5)
+    layer(torch.randn(5, 4))
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    layer.eval()(torch.randn(5, 4))
+    assert all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
+
+
+def test_inference_factor():
+    layer = KWinners(10, 0.2, inference_factor=1.5)
+    assert layer.winners(10) == 2
+    assert layer.eval().winners(10) == 3
+    assert int((layer(torch.arange(10.0)[None]) != 0).sum()) == 3
+    assert KWinners(10, 0.8, inference_factor=1.5).eval().winners(10) == 10
+
+
+def test_boost_in_evaluation_aims_at_the_larger_k():
+    layer = KWinners(10, 0.2, inference_factor=1.5, boost_strength=1.0).eval()
+    assert layer.boost(10).tolist() == pytest.approx([math.exp(0.3)] * 10)
+
+
+def test_decay_boost_reaches_every_layer():
+    model = nn.Sequential(
+        KWinners(2, 0.5, boost_strength=2.0, boost_decay=0.5),
+        nn.Sequential(KWinners2d(2, 0.5, boost_strength=1.0, boost_decay=0.0)),
+    )
+    decay_boost(model)
+    assert model[0].boost_strength.item() == 1.0
+    assert model[1][0].boost_strength.item() == 0.0
+    decay_boost(model)
+    assert model[0].boost_strength.item() == 0.5
+
+
+def test_state_dict_round_trip():
+    trained = KWinners2d(3, 0.4, boost_strength=1.7, boost_decay=0.5)
+    trained(torch.randn(4, 3, 2, 2))
+    decay_boost(trained)
+    fresh = KWinners2d(3, 0.4)
+    fresh.load_state_dict(trained.state_dict())
+    x = torch.randn(4, 3, 2, 2)
+    for _ in range(2):
+        assert torch.equal(fresh(x), trained(x))
+    assert set(trained.state_dict()) == {"duty_cycle", "boost_strength", "samples_seen"}
+    assert fresh.boost_strength.item() == pytest.approx(0.85)
+    assert torch.equal(fresh.duty_cycle, trained.duty_cycle)
+
+
+def test_units_that_never_win_come_to_win():
+    layer = KWinners(4, 0.25, boost_strength=5.0)
+    x = torch.tensor([[1.0, 0.9, 0.8, 0.7]])
+    won = sum((layer(x) != 0).float() for _ in range(200))
+    assert (won > 20).all()
+
+
+# ---------------------------------------------------------------- compiled, other devices
+
+
+def _network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        KWinners2d(4, 0.5),
+        KWinners2d(4, 0.5, local=True),
+        nn.Flatten(),
+        KWinners(64, 0.2),
+    )
+
+
+def test_compiled_equals_eager():
+    torch.compiler.reset()
+    eager, network = _network(), _network()
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    x = torch.randn(3, 1, 6, 6)
+    for _ in range(2):  # the second step uses the duty cycles of the first
+        one, other = eager(x), compiled(x)
+        assert torch.equal(one, other)
+        one.square().sum().backward()
+        other.square().sum().backward()
+        decay_boost(eager)
+        decay_boost(network)
+    torch.testing.assert_close(eager[0].weight.grad, network[0].weight.grad)
+    for name, value in eager.state_dict().items():
+        assert torch.equal(value, network.state_dict()[name]), name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("local", [False, True])
+def test_cuda_equals_cpu(local):
+    x = torch.randn(4, 6, 5, 5).mul(2).round()
+    host, device = KWinners2d(6, 0.2, local=local), KWinners2d(6, 0.2, local=local).cuda()
+    for _ in range(2):
+        assert torch.equal(device(x.cuda()).cpu(), host(x))
+        torch.testing.assert_close(device.duty_cycle.cpu(), host.duty_cycle)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_winner_mask_on_cuda_is_a_stable_sort():
+    x = np.random.default_rng(0).integers(-3, 3, (50, 200)).astype(np.float32)
+    for k in (1, 7, 100, 199):
+        mask = winner_mask(torch.from_numpy(x).cuda(), k).cpu().numpy()
+        np.testing.assert_array_equal(mask, oracle(x, k))
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize("kind", [KWinners, KWinners2d])
+@pytest.mark.parametrize(
+    ("units", "density", "options", "message"),
+    [
+        (0, 0.5, {}, "number of units must be at least 1, not 0"),
+        (4, 0.0, {}, "density must be above 0 and at most 1, not 0.0"),
+        (4, 1.1, {}, "density must be above 0 and at most 1, not 1.1"),
+        (4, math.nan, {}, "density must be above 0 and at most 1, not nan"),
+        (4, 0.5, {"boost_strength": -1.0}, "boost_strength must be finite and at least 0"),
+        (4, 0.5, {"boost_strength": math.nan}, "boost_strength must be finite and at least 0"),
+        (4, 0.5, {"boost_strength": math.inf}, "boost_strength must be finite and at least 0"),
+        (4, 0.5, {"boost_decay": 1.5}, "boost_decay must be between 0 and 1, not 1.5"),
+        (4, 0.5, {"boost_decay": math.nan}, "boost_decay must be between 0 and 1, not nan"),
+        (4, 0.5, {"inference_factor": 0.0}, "inference_factor must be finite and above 0"),
+        (4, 0.5, {"inference_factor": math.nan}, "inference_factor must be finite and above 0"),
+        (4, 0.5, {"inference_factor": math.inf}, "inference_factor must be finite and above 0"),
+        (4, 0.5, {"duty_cycle_period": 0}, "duty_cycle_period must be at least 1 sample"),
+    ],
+)
+def test_bad_arguments(kind, units, density, options, message):
+    with pytest.raises(UserError) as caught:
+        kind(units, density, **options)
+    text = str(caught.value)
+    assert text.startswith(f"{kind.__name__}: ")
+    assert message in text
+    assert "\n" not in text
+
+
+def test_bad_inputs():
+    with pytest.raises(UserError, match="made for 4 units, but the input's last dimension is 5"):
+        KWinners(4, 0.5)(torch.zeros(2, 5))
+    with pytest.raises(UserError, match=r"made for input \[batch, 4, .*\(2, 5, 3, 3\)"):
+        KWinners2d(4, 0.5)(torch.zeros(2, 5, 3, 3))
+    with pytest.raises(UserError, match=r"the input has shape \(2, 4\)"):
+        KWinners2d(4, 0.5)(torch.zeros(2, 4))
+
+
+def test_repr_names_the_settings():
+    assert "local=True" in repr(KWinners2d(4, 0.5, local=True))
+    assert "4, density=0.5" in repr(KWinners(4, 0.5))
