@@ -20,7 +20,6 @@ from gossamer.errors import UserError
 app = typer.Typer(
     name="gossamer",
     help="Finds, trains and runs sparse neural networks.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -112,6 +111,7 @@ def train(
     ] = None,
     out: Annotated[Path, typer.Option(help="Run directory to write.")] = Path("runs/train"),
     data: Data = None,
+    download: Annotated[bool, typer.Option(help="Fetch the data where they are missing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train one network, evaluate it on the test split, and save the run directory.
@@ -144,7 +144,7 @@ def train(
     folder = make_folder(out)
     if (folder / "metrics.json").exists():
         raise UserError(f"{folder} holds a finished run; choose another --out or delete it")
-    loaded = load(recipe.task, data)
+    loaded = load(recipe.task, data, **({"download": True} if download else {}))
     trained = run(
         recipe, loaded, checkpoint=folder / "checkpoint.safetensors", progress=not as_json
     )
@@ -251,8 +251,13 @@ def report(
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit status 2."""
+    command = typer.main.get_command(app)
     try:
-        status = app(standalone_mode=False)
+        # Not app(), which swallows what an interrupted command has to say.
+        with command.make_context("gossamer", sys.argv[1:] or ["--help"]) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
     except UserError as error:
         _complain(str(error))
     except (KeyboardInterrupt, typer.Abort) as error:
@@ -261,8 +266,6 @@ def main() -> None:
         sys.exit(130)
     except typer.TyperException as error:  # wrong command, option or value
         _complain(f"{_message(error)}; see 'gossamer --help'")
-    else:
-        sys.exit(status if isinstance(status, int) else 0)
 
 
 def _message(error: typer.TyperException) -> str:

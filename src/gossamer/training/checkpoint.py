@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise UserError(
             f"cannot write {path}: {error.strerror}; choose a folder that can be written to"
         ) from None
+
+
+def _remove(temporary: Path) -> None:
+    # Where the folder cannot be used, there is nothing to remove and unlink fails as well.
+    with suppress(OSError):
+        temporary.unlink()
 
 
 def make_folder(path: Path) -> Path:
@@ -61,7 +68,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, A
         save_file(own, temporary, metadata={_DATA: json.dumps(data)})
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise UserError(
             f"cannot write {path}: {error}; choose a folder that can be written to"
         ) from None

@@ -89,9 +89,15 @@ class Counts:
 
 def weight_counts(model: nn.Module) -> tuple[int, int]:
     """(non-zero weights, all weights) of the Linear and convolution layers."""
-    weights = [layer.weight for layer in sparsifiable_layers(model).values()]
-    nonzero = sum(int(torch.count_nonzero(weight)) for weight in weights)  # type: ignore[arg-type]
-    return nonzero, sum(weight.numel() for weight in weights)  # type: ignore[operator,misc]
+    weights = [_weight(layer) for layer in sparsifiable_layers(model).values()]
+    nonzero = sum(int(torch.count_nonzero(weight)) for weight in weights)
+    return nonzero, sum(weight.numel() for weight in weights)
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
 
 
 def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
@@ -141,8 +147,7 @@ def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
 
     counted = []
     for name, layer in layers.items():
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
+        weight = _weight(layer)
         sums = totals[name]
         counted.append(
             LayerCount(
@@ -174,8 +179,8 @@ def _stored_bytes(parameter: Tensor) -> int:
 
 
 def _count_layer(module: nn.Module, x: Tensor, y: Tensor, sums: dict[str, float]) -> None:
-    weight = module.weight
-    assert isinstance(weight, Tensor)
+    weight = _weight(module)
+    nonzero = int(torch.count_nonzero(weight))
     kept = (weight != 0).to(torch.float32)
     active = (x != 0).to(torch.float32)
     sums["active"] += float(active.sum(dtype=torch.float64))
@@ -183,7 +188,7 @@ def _count_layer(module: nn.Module, x: Tensor, y: Tensor, sums: dict[str, float]
     if isinstance(module, nn.Linear):
         rows = x.numel() // module.in_features
         sums["dense"] += rows * weight.numel()
-        sums["weights"] += rows * float(kept.sum())
+        sums["weights"] += rows * nonzero
         # Each active input meets the non-zeros of its column.
         met = active.reshape(-1, module.in_features).sum(dim=0, dtype=torch.float64)
         sums["both"] += float(met @ kept.sum(dim=0, dtype=torch.float64))
@@ -191,10 +196,10 @@ def _count_layer(module: nn.Module, x: Tensor, y: Tensor, sums: dict[str, float]
     assert isinstance(module, nn.Conv1d | nn.Conv2d)
     positions = math.prod(y.shape[2:]) * len(x)
     sums["dense"] += positions * weight.numel()
-    sums["weights"] += positions * float(kept.sum())
+    sums["weights"] += positions * nonzero
     # Non-zeros that meet an active input: the convolution of the indicators, with the
     # outputs of a group added up beforehand, since only the sum is wanted.
-    grouped = kept.unflatten(0, (module.groups, -1)).sum(dim=1)
+    grouped = kept.reshape(module.groups, -1, *kept.shape[1:]).sum(dim=1)
     convolve = functional.conv1d if isinstance(module, nn.Conv1d) else functional.conv2d
     if module.padding_mode != "zeros":
         active = functional.pad(
@@ -206,9 +211,9 @@ def _count_layer(module: nn.Module, x: Tensor, y: Tensor, sums: dict[str, float]
     met = convolve(
         active,
         grouped,
-        stride=module.stride,  # type: ignore[arg-type]
+        stride=module.stride,
         padding=padding,
-        dilation=module.dilation,  # type: ignore[arg-type]
+        dilation=module.dilation,
         groups=module.groups,
     )
     sums["both"] += float(met.sum(dtype=torch.float64))

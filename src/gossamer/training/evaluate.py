@@ -109,9 +109,7 @@ def evaluate(
     Raises:
         UserError: no such split.
     """
-    if split not in SPLITS:
-        raise UserError(f"no split '{split}': {nearest(split, SPLITS)}")
-    data: Split = getattr(task, split)
+    data = _split(task, split)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     examples = Examples(task, data, device)
     x, y = examples.features(), examples.labels()
@@ -123,10 +121,17 @@ def evaluate(
         correct=correct,
         examples=len(y),
         loss=float(functional.cross_entropy(logits, y)),
-        counts=count(model, x.split(batch_size)),
+        counts=count(model, x.split(batch_size)),  # type: ignore[no-untyped-call]
         noise=noise_score(model, task, split, seed=seed, batch_size=batch_size) if noise else None,
         seconds=inference_seconds(model, x[:1]) if timing else None,
     )
+
+
+def _split(task: Task, name: str) -> Split:
+    if name not in SPLITS:
+        raise UserError(f"no split '{name}': {nearest(name, SPLITS)}")
+    split: Split = getattr(task, name)
+    return split
 
 
 def noise_score(
@@ -135,8 +140,11 @@ def noise_score(
     """Correct answers at each of the eleven noise levels (Ahmad & Scheinkman 2019, section 4).
 
     The noise of a level depends on ``seed`` and the level alone: every network meets the same.
+
+    Raises:
+        UserError: no such split.
     """
-    data: Split = getattr(task, split)
+    data = _split(task, split)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     correct = []
     for number, level in enumerate(NOISE_LEVELS):

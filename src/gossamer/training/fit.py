@@ -108,7 +108,8 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 256) -> Tensor:
     model.eval()
     try:
         with torch.inference_mode():
-            return torch.cat([model(part) for part in x.split(batch_size)])
+            parts = x.split(batch_size)  # type: ignore[no-untyped-call]
+            return torch.cat([model(part) for part in parts])
     finally:
         model.train(was_training)
 
@@ -197,11 +198,18 @@ def fit(
     settings = settings or Settings()
     device = pick_device(settings.device)
     # Convolutions train about a third faster on CPUs with channels innermost.
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device)
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if len(task.train.y) < settings.batch_size:
         raise UserError(
             f"batch_size {settings.batch_size} is more than the {len(task.train.y)} training "
             f"examples of task '{task.name}'; use a smaller one"
+        )
+    if not len(task.validation.y):
+        raise UserError(
+            f"task '{task.name}' has no validation examples to watch the training by; hold some out"
         )
     train = Examples(task, task.train, device)
     validation = Examples(task, task.validation, device)
@@ -240,7 +248,7 @@ def fit(
                         model(x), y, label_smoothing=settings.label_smoothing
                     )
                     optimizer.zero_grad(set_to_none=True)
-                    loss.backward()
+                    loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                     if sparsifier is not None:
                         sparsifier.step()

@@ -8,7 +8,7 @@ the training's settings.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +117,11 @@ def _model_settings(build: Callable[..., nn.Module]) -> dict[str, Any]:
 
 def _with_stages(densities: Any, stages: Mapping[str, float]) -> tuple[float, ...]:
     """``densities`` of (conv1, conv2, ..., linear1) with some of them replaced by name."""
+    if not isinstance(densities, Sequence):
+        raise UserError(
+            f"no setting '{_ACTIVATION}.{next(iter(stages))}': the model takes no "
+            f"{_ACTIVATION} for each of its stages"
+        )
     values = list(densities)
     names = [f"conv{i + 1}" for i in range(len(values) - 1)] + ["linear1"]
     for name, value in stages.items():

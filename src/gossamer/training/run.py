@@ -141,7 +141,12 @@ def load_network(run: str | Path) -> tuple[nn.Module, tuple[str, ...], tuple[int
     folder = Path(run)
     recipe = load_recipe(folder)
     tensors, data = load_tensors(folder / "model.safetensors")
-    classes, shape = tuple(data["classes"]), tuple(data["input_shape"])
+    try:
+        classes, shape = tuple(data["classes"]), tuple(data["input_shape"])
+    except (KeyError, TypeError):
+        raise UserError(
+            f"{folder / 'model.safetensors'} is not the network of a run; train the run again"
+        ) from None
     model, _ = recipe.network(len(classes), shape)
     try:
         model.load_state_dict(take(tensors, _MODEL))
@@ -161,12 +166,14 @@ def load_recipe(run: str | Path) -> Recipe:
     """
     path = Path(run) / "config.toml"
     try:
-        config = tomllib.loads(path.read_text())
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config["model"], str):
+            raise TypeError(f"model = {config['model']!r} is no name")
         return Recipe(config["task"], config["model"], config["settings"])
     except FileNotFoundError:
         raise UserError(
             f"{run} is not a run directory: it has no config.toml; "
             "make one with 'gossamer train TASK --out RUN'"
         ) from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); train the run again") from None

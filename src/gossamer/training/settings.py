@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -101,7 +102,7 @@ def _typed(name: str, value: Any, kind: str) -> Any:
     elif kind == "str":
         if isinstance(value, str):
             return value
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         if kind == "float":
             return float(value)
         if value == int(value):

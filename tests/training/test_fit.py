@@ -1,0 +1,306 @@
+"""Training: it learns, repeats itself bit for bit, goes on after a stop, and fails clearly."""
+
+import math
+from dataclasses import astuple, replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from gossamer.data import arrays
+from gossamer.errors import UserError
+from gossamer.training import DivergedError, Settings, fit, predict
+from gossamer.training.fit import _learning_rate
+
+QUICK = Settings(epochs=3, batch_size=16, learning_rate=0.05, device="cpu")
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def story(history):
+    """All of a history but the wall times."""
+    return [astuple(replace(e, seconds=0.0)) for e in history.epochs], history.stopped_early
+
+
+def test_learns_a_separable_task(toy, network):
+    model, sparsifier = network()
+    history = fit(model, toy, replace(QUICK, epochs=6), sparsifier=sparsifier)
+    assert history.epochs[-1].accuracy > 0.9
+    assert history.epochs[-1].loss < history.epochs[0].loss / 2
+    for name, mask in sparsifier.masks.items():
+        weight = model.get_submodule(name).weight
+        assert torch.count_nonzero(weight) == mask.sum()
+        assert not weight[~mask].any()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(toy, network):
+    results = []
+    for seed in (1, 1, 2):
+        model, sparsifier = network(dropout=0.3)
+        fit(model, toy, replace(QUICK, seed=seed), sparsifier=sparsifier)
+        results.append(model.state_dict())
+    same(results[0], results[1])
+    assert not torch.equal(results[0]["linear1.weight"], results[2]["linear1.weight"])
+
+
+def test_global_generators_are_untouched(toy, network):
+    model, sparsifier = network(dropout=0.5)
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    before = torch.get_rng_state()
+    expected = np.random.RandomState(3).rand()
+    fit(model, toy, QUICK, sparsifier=sparsifier)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.random.rand() == expected  # noqa: NPY002
+
+
+class Stop(Exception):
+    pass
+
+
+CASES = {
+    "sgd": {},
+    "sgd without momentum": {"momentum": 0.0},
+    "adamw": {"optimizer": "adamw", "learning_rate": 0.01},
+    "adam, step": {"optimizer": "adam", "learning_rate": 0.01, "schedule": "step"},
+    "patience": {"patience": 3, "learning_rate": 0.2, "label_smoothing": 0.1},
+}
+
+
+@pytest.mark.parametrize("changes", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("density", [0.3, 1.0])
+def test_interrupted_training_ends_with_the_same_weights(tmp_path, toy, network, changes, density):
+    settings = replace(QUICK, epochs=4, **changes)
+    whole, whole_sparsifier = network(density, dropout=0.2)
+    expected = fit(whole, toy, settings, sparsifier=whole_sparsifier)
+
+    file = tmp_path / "checkpoint.safetensors"
+
+    def stop(epoch):
+        if epoch.epoch in (1, 3):
+            raise Stop
+
+    for _ in range(2):
+        model, sparsifier = network(density, dropout=0.2)
+        with pytest.raises(Stop):
+            fit(model, toy, settings, sparsifier=sparsifier, checkpoint=file, on_epoch=stop)
+    seen = []
+    # Fresh objects made in another way: everything has to come from the file.
+    model, sparsifier = network(density, dropout=0.2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    history = fit(
+        model, toy, settings, sparsifier=sparsifier, checkpoint=file, on_epoch=seen.append
+    )
+    assert [epoch.epoch for epoch in seen] == [4]
+    assert story(history) == story(expected)
+    same(model.state_dict(), whole.state_dict())
+    if sparsifier is not None:
+        same(sparsifier.state_dict(), whole_sparsifier.state_dict())
+
+
+def test_a_finished_checkpoint_trains_no_more(tmp_path, toy, network):
+    file = tmp_path / "c.safetensors"
+    model, sparsifier = network()
+    first = fit(model, toy, QUICK, sparsifier=sparsifier, checkpoint=file)
+    again, again_sparsifier = network()
+    seen = []
+    second = fit(
+        again, toy, QUICK, sparsifier=again_sparsifier, checkpoint=file, on_epoch=seen.append
+    )
+    assert seen == []
+    assert second == first
+    same(again.state_dict(), model.state_dict())
+
+
+def test_early_stop_returns_to_the_best_weights(toy, network):
+    model, _ = network(1.0)
+    kept = {}
+
+    def keep(epoch):
+        kept[epoch.epoch] = {n: t.detach().clone() for n, t in model.state_dict().items()}
+
+    # Nearly no learning: after the first epochs nothing gets better.
+    settings = replace(QUICK, epochs=20, learning_rate=0.05, schedule="constant", patience=2)
+    history = fit(model, toy, settings, on_epoch=keep)
+    assert history.stopped_early
+    best = history.best.epoch
+    assert len(history.epochs) == best + 2 < 20
+    accuracies = [epoch.accuracy for epoch in history.epochs]
+    assert accuracies.index(max(accuracies)) + 1 == best
+    same(model.state_dict(), kept[best])
+    assert not torch.equal(kept[best]["linear1.weight"], kept[best + 2]["linear1.weight"])
+    right = predict(model, torch.from_numpy(toy.features(toy.validation.x))).argmax(1).numpy()
+    assert (right == toy.validation.y).mean() == pytest.approx(history.best.accuracy)
+
+
+def test_divergence_names_the_epoch_and_the_learning_rate(toy):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 30), nn.Linear(30, 30), nn.Linear(30, 3))
+    settings = replace(QUICK, learning_rate=1e9, schedule="constant")
+    with pytest.raises(DivergedError, match=r"in epoch 1 of 3 \(learning_rate 1e\+09\).*lower"):
+        fit(model, toy, settings)
+
+
+def test_divergence_in_a_later_epoch(toy):
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(144, 3)
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += self.training
+            out = self.linear(x.flatten(1))
+            return out * (math.nan if self.calls > 7 else 1.0)
+
+    with pytest.raises(DivergedError, match="nan in epoch 2 of 3"):
+        fit(Late(), toy, QUICK)  # 7 steps an epoch
+
+
+def test_batch_larger_than_the_data(toy, network):
+    model, _ = network(1.0)
+    with pytest.raises(UserError, match="batch_size 121 is more than the 120 .*'toy'.*smaller"):
+        fit(model, toy, replace(QUICK, batch_size=121))
+    fit(model, toy, replace(QUICK, batch_size=120, epochs=1))
+
+
+def test_unknown_device(toy, network):
+    model, _ = network(1.0)
+    with pytest.raises(UserError, match="device: no 'gpu'; known: auto, cpu"):
+        fit(model, toy, replace(QUICK, device="gpu"))
+
+
+def test_networks_of_other_dimensions_train():
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    x = rng.normal(0, 1, (40, 1, 4, 4, 4)).astype(np.float32) + y[:, None, None, None, None]
+    task = arrays((x, y), (x, y), (x, y))
+    model = nn.Sequential(nn.Conv3d(1, 2, 2), nn.Flatten(), nn.Linear(54, 2))
+    history = fit(model, task, replace(QUICK, batch_size=8))
+    assert history.epochs[-1].accuracy > 0.8
+
+
+# Schedules, by hand.
+
+
+def test_one_cycle_by_hand():
+    settings = Settings(learning_rate=0.5, warmup=0.25)
+    rates = [_learning_rate(settings, step, 100, 0) for step in range(101)]
+    assert rates[0] == pytest.approx(0.5 / 50)
+    assert rates[25] == 0.5 == max(rates)
+    assert rates[100] == pytest.approx(0.5 / 5e4)
+    # Half way up and half way down a cosine: the mean of its ends.
+    assert (rates[12] + rates[13]) / 2 == pytest.approx((0.01 + 0.5) / 2, rel=1e-3)
+    assert (rates[62] + rates[63]) / 2 == pytest.approx((0.5 + 1e-5) / 2, rel=1e-3)
+    assert all(a < b for a, b in zip(rates[:25], rates[1:26], strict=True))
+    assert all(a > b for a, b in zip(rates[25:-1], rates[26:], strict=True))
+
+
+@pytest.mark.parametrize(("warmup", "first", "last"), [(0.0, 1.0, 2e-5), (1.0, 0.02, 1.0)])
+def test_one_cycle_without_rise_or_without_fall(warmup, first, last):
+    settings = Settings(learning_rate=1.0, warmup=warmup)
+    assert _learning_rate(settings, 0, 10, 0) == pytest.approx(first)
+    assert _learning_rate(settings, 10, 10, 0) == pytest.approx(last)
+
+
+def test_step_and_constant_by_hand():
+    step = Settings(learning_rate=0.8, schedule="step", learning_rate_decay=0.5)
+    assert [_learning_rate(step, 3 * e, 9, e) for e in range(3)] == [0.8, 0.4, 0.2]
+    constant = Settings(learning_rate=0.8, schedule="constant")
+    assert [_learning_rate(constant, s, 9, s // 3) for s in range(9)] == [0.8] * 9
+
+
+def test_history_holds_the_rates_used(toy, network):
+    model, _ = network(1.0)
+    settings = replace(QUICK, schedule="step", learning_rate_decay=0.1)
+    history = fit(model, toy, settings)
+    assert [e.learning_rate for e in history.epochs] == pytest.approx([0.05, 0.005, 0.0005])
+
+
+# Checkpoints that do not fit.
+
+
+@pytest.fixture
+def checkpoint(tmp_path, toy, network):
+    file = tmp_path / "checkpoint.safetensors"
+    model, sparsifier = network()
+    fit(model, toy, QUICK, sparsifier=sparsifier, checkpoint=file)
+    return file
+
+
+def refused(toy, pair, file, settings=QUICK):
+    model, sparsifier = pair
+    with pytest.raises(UserError) as caught:
+        fit(model, toy, settings, sparsifier=sparsifier, checkpoint=file)
+    message = str(caught.value)
+    assert str(file) in message
+    assert "delete it" in message
+    assert "\n" not in message
+    return message
+
+
+def test_checkpoint_holds_no_pickle_and_leaves_no_temporary_file(checkpoint):
+    assert "model.conv1.weight" in load_file(checkpoint)
+    assert [f.name for f in checkpoint.parent.iterdir()] == [checkpoint.name]
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, 3000])
+def test_truncated_checkpoint(checkpoint, toy, network, length):
+    content = checkpoint.read_bytes()
+    assert len(content) > 3000
+    checkpoint.write_bytes(content[:length])
+    assert "damaged" in refused(toy, network(), checkpoint)
+
+
+def test_damaged_checkpoint(checkpoint, toy, network):
+    content = bytearray(checkpoint.read_bytes())
+    content[8:300] = b"\xff" * 292
+    checkpoint.write_bytes(content)
+    assert "damaged" in refused(toy, network(), checkpoint)
+
+
+def test_file_of_another_kind(tmp_path, toy, network):
+    from safetensors.torch import save_file
+
+    file = tmp_path / "x.safetensors"
+    save_file({"a": torch.zeros(2)}, file)
+    assert "not a file of gossamer" in refused(toy, network(), file)
+
+
+def test_checkpoint_of_other_settings(checkpoint, toy, network):
+    message = refused(toy, network(), checkpoint, replace(QUICK, learning_rate=0.07))
+    assert "learning_rate = 0.05, not 0.07" in message
+
+
+def test_checkpoint_of_another_network(checkpoint, toy):
+    from gossamer.models import speech_cnn
+    from gossamer.sparsity import Sparsifier
+
+    model = speech_cnn(
+        3, input_shape=(1, 12, 12), channels=[4], hidden=17, activation_density=(0.25, 0.25)
+    )
+    message = refused(toy, (model, Sparsifier(model, 0.3)), checkpoint)
+    assert "another network" in message
+
+
+def test_checkpoint_with_and_without_a_sparsifier(checkpoint, tmp_path, toy, network):
+    assert "made with a sparsifier" in refused(toy, network(1.0), checkpoint)
+    plain = tmp_path / "plain.safetensors"
+    model, _ = network(1.0)
+    fit(model, toy, QUICK, checkpoint=plain)
+    assert "made without a sparsifier" in refused(toy, network(), plain)
+
+
+def test_checkpoint_in_a_place_that_cannot_be_written(tmp_path, toy, network):
+    (tmp_path / "file").write_text("")
+    model, _ = network(1.0)
+    with pytest.raises(UserError, match="cannot write .*c.safetensors"):
+        fit(model, toy, QUICK, checkpoint=tmp_path / "file" / "c.safetensors")
