@@ -5,15 +5,16 @@ import os
 import sys
 from pathlib import Path
 
-import gossamer.nn.onnx as module
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import nn
+
+import gossamer.nn.onnx as module
 from gossamer.errors import UserError
 from gossamer.nn import KWinners, KWinners2d, export, k_winners_functions, to_onnx
-from torch import nn
 
 
 def run(model: onnx.ModelProto, x: torch.Tensor) -> np.ndarray:
@@ -150,7 +151,7 @@ def identity(monkeypatch) -> onnx.ModelProto:
 
 
 def test_missing_folder_is_a_user_error(tmp_path, identity):
-    with pytest.raises(UserError, match="cannot write .*model.onnx.*choose a folder"):
+    with pytest.raises(UserError, match=r"cannot write .*model.onnx.*choose a folder"):
         export(nn.Identity(), torch.ones(2, 3), tmp_path / "missing" / "model.onnx")
 
 

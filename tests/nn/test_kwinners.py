@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from gossamer.errors import UserError
-from gossamer.nn import KWinners, KWinners2d, decay_boost, winner_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import nn
+
+from gossamer.errors import UserError
+from gossamer.nn import KWinners, KWinners2d, decay_boost, winner_mask
 
 QUICK = settings(max_examples=60, deadline=None)
 # Few different values, so that nearly every array has ties at the k-th place.
