@@ -2,6 +2,8 @@
 
 import logging
 
+import numpy as np
+import optuna
 import pytest
 
 from gossamer.errors import UserError
@@ -15,6 +17,8 @@ from gossamer.search import (
     Maximize,
     Minimize,
 )
+from gossamer.search.constraints import Space
+from gossamer.search.samplers import History, Sampler
 
 PARAMETERS = [
     Float("rate", 1e-4, 0.3, log=True),
@@ -141,6 +145,22 @@ def test_a_model_that_fails_all_design_points_still_asks():
     for _ in range(15):
         experiment.tell(experiment.ask(), error="no")
     assert experiment.ask().number == 15
+
+
+def test_a_model_may_divide_nought_by_nought(monkeypatch):
+    # Optuna's GPSampler does, where one candidate stands out by far, and goes on as it should;
+    # the warning must not reach the user (nor, as an error, stop the search).
+    class Roulette(optuna.samplers.RandomSampler):
+        def sample_relative(self, study, trial, search_space):
+            chances = np.zeros(3)
+            chances /= chances.sum()
+            return {"x": 0.75 if np.count_nonzero(chances > 0.0) == 0 else 0.25}
+
+    monkeypatch.setitem(SAMPLERS, "gp", lambda seed: Roulette())
+    space = Space([Float("x", 0.0, 1.0)])
+    drawn = [{"x": 0.05 * i} for i in range(12)]
+    history = History(drawn, np.arange(12.0)[:, None], [], [])
+    assert Sampler("gp", space, [Minimize("y")], 0).suggest(history) == {"x": 0.75}
 
 
 def test_an_unknown_sampler_names_the_nearest():

@@ -14,6 +14,10 @@ from gossamer.search.trials import TrialRecord
 
 # A forest on fewer trials says more about the forest.
 _LEAST = 10
+# Trees of full depth take half a minute for 1,000 trials, these a few seconds; on test functions
+# the shares differ by at most 0.06.
+_TREES = 32
+_DEPTH = 6
 
 
 def importances(
@@ -40,7 +44,8 @@ def importances(
             study = optuna.create_study(direction=metric.goal)
             for record, value in zip(complete, values, strict=True):
                 study.add_trial(_as_optuna(record, value, distributions))
-            found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+            forest = FanovaImportanceEvaluator(n_trees=_TREES, max_depth=_DEPTH, seed=0)
+            found = get_param_importances(study, evaluator=forest)
         shares[metric.name] = {name: float(share) for name, share in found.items()}
     return shares
 

@@ -117,8 +117,10 @@ class Sampler:
         open_ones = {name: d for name, d in distributions.items() if not d.single()}
         # A fresh study in memory holds what the model may see, with the violations of *today's*
         # thresholds: those that Optuna stored with old trials would be of the thresholds then.
-        # One thread: on matrices this small, more of them only wait for each other.
-        with quiet_optuna(), threadpool_limits(1):
+        # One thread: on matrices this small, more of them only wait for each other. And where one
+        # point stands out by far, Optuna's roulette for the others divides 0 by 0, then goes
+        # without it as it should.
+        with quiet_optuna(), threadpool_limits(1), np.errstate(invalid="ignore"):
             study = optuna.create_study(directions=[m.goal for m in self._metrics], sampler=model)
             for trial in self._as_optuna(history, distributions):
                 study.add_trial(trial)
