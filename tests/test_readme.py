@@ -1,0 +1,67 @@
+"""What the README and the examples promise is run as it is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def run(command: list[str], folder: Path) -> str:
+    # The commands of this environment first, as after activating it.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_example_runs_and_prints(example: Path, tmp_path: Path) -> None:
+    assert run([sys.executable, str(example)], tmp_path).strip()
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    commands = re.findall(r"^    (gossamer .+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(commands) >= 6
+    for command in commands:
+        run(command.split(), tmp_path)
+    for made in ("model.onnx", "report.html", "runs/best/metrics.json"):
+        assert (tmp_path / made).stat().st_size > 0
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_experiment_files_are_valid(tmp_path: Path) -> None:
+    from gossamer.search import Experiment, recipe_of
+
+    files = [*(ROOT / "experiments").glob("*.toml"), ROOT / "src/gossamer/demo.toml"]
+    assert len(files) >= 4
+    for file in files:
+        storage = f"sqlite:///{tmp_path / file.stem}.db"
+        experiment = Experiment.from_toml(file, storage=storage)
+        first = {p.name: p.decode(0.0) for p in experiment.parameters}
+        recipe_of(experiment.settings, first).network(12, (1, 32, 32))
