@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import astuple, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -167,7 +168,7 @@ def test_divergence_in_a_later_epoch(toy):
 
 def test_batch_larger_than_the_data(toy, network):
     model, _ = network(1.0)
-    with pytest.raises(UserError, match="batch_size 121 is more than the 120 .*'toy'.*smaller"):
+    with pytest.raises(UserError, match=r"batch_size 121 is more than the 120 .*'toy'.*smaller"):
         fit(model, toy, replace(QUICK, batch_size=121))
     fit(model, toy, replace(QUICK, batch_size=120, epochs=1))
 
@@ -200,8 +201,8 @@ def test_one_cycle_by_hand():
     # Half way up and half way down a cosine: the mean of its ends.
     assert (rates[12] + rates[13]) / 2 == pytest.approx((0.01 + 0.5) / 2, rel=1e-3)
     assert (rates[62] + rates[63]) / 2 == pytest.approx((0.5 + 1e-5) / 2, rel=1e-3)
-    assert all(a < b for a, b in zip(rates[:25], rates[1:26], strict=True))
-    assert all(a > b for a, b in zip(rates[25:-1], rates[26:], strict=True))
+    assert all(a < b for a, b in pairwise(rates[:26]))
+    assert all(a > b for a, b in pairwise(rates[25:]))
 
 
 @pytest.mark.parametrize(("warmup", "first", "last"), [(0.0, 1.0, 2e-5), (1.0, 0.02, 1.0)])
@@ -302,5 +303,5 @@ def test_checkpoint_with_and_without_a_sparsifier(checkpoint, tmp_path, toy, net
 def test_checkpoint_in_a_place_that_cannot_be_written(tmp_path, toy, network):
     (tmp_path / "file").write_text("")
     model, _ = network(1.0)
-    with pytest.raises(UserError, match="cannot write .*c.safetensors"):
+    with pytest.raises(UserError, match=r"cannot write .*c.safetensors"):
         fit(model, toy, QUICK, checkpoint=tmp_path / "file" / "c.safetensors")

@@ -54,7 +54,7 @@ def test_bad_value_is_refused_by_name(name, value):
 
 
 def test_nearest_name_and_nearest_choice_are_suggested():
-    with pytest.raises(UserError, match="no setting 'learning_rat'.*mean 'learning_rate'"):
+    with pytest.raises(UserError, match=r"no setting 'learning_rat'.*mean 'learning_rate'"):
         Settings.from_mapping({"learning_rat": 0.1})
     with pytest.raises(UserError, match="mean 'adam'"):
         Settings(optimizer="adm")

@@ -10,7 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -217,7 +217,8 @@ def export(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> P
         onnx.save(proto, temporary)
         temporary.replace(target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder cannot be used, there is nothing to remove
+            temporary.unlink()
         raise UserError(
             f"cannot write {target}: {error.strerror}; choose a folder that can be written to"
         ) from None

@@ -1,0 +1,203 @@
+"""The commands, as they are typed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gossamer import __version__
+from gossamer.search import Experiment
+
+TRAIN = ["train", "data.npz", "--model", "net.py:build"]
+SETTINGS = ["--set", "epochs=1", "--set", "batch_size=16", "--set", "device=cpu"]
+
+
+def test_help_and_version(gossamer):
+    status, out, err = gossamer()
+    assert (status, err) == (0, "")
+    assert "Usage" in out
+    assert gossamer("--help") == (0, out, "")
+    status, out, err = gossamer("--version")
+    assert (status, err) == (0, "")
+    assert __version__ in out
+
+
+BAD = [
+    (["trian"], "train"),
+    (["train", "--bogus"], "--bogus"),
+    (["train"], "name a task and a model"),
+    ([*TRAIN, "--trial", "3"], "--from"),
+    ([*TRAIN, "--trial", "three"], "--trial"),
+    (["train", "spoken_wrods", "--model", "net.py:build"], "'spoken_words'"),
+    (["train", "nowhere.npz", "--model", "net.py:build"], "nowhere.npz"),
+    (["train", "data.npz", "--model", "speech_cn"], "'speech_cnn'"),
+    (["train", "data.npz", "--model", "none.py:build"], "none.py"),
+    (["train", "data.npz", "--model", "net.py:biuld"], "'build'"),
+    ([*TRAIN, "--set", "epoch=3"], "'epochs'"),
+    ([*TRAIN, "--set", "hiden=3"], "'hidden'"),
+    ([*TRAIN, "--set", "epochs"], "name=value"),
+    ([*TRAIN, "--set", "=3"], "name=value"),
+    ([*TRAIN, "--set", "epochs=3", "--set", "epochs=4"], "twice"),
+    ([*TRAIN, "--set", "epochs=none"], "epochs"),
+    ([*TRAIN, "--set", "weight_density=0"], "above 0"),
+    ([*TRAIN, "--set", "weight_density.linear=0.1"], "'linear1'"),
+    ([*TRAIN, "--set", "batch_size=500"], "batch_size"),
+    ([*TRAIN, "--out", "net.py/run"], "net.py"),
+    (["train", "--from", "missing.toml"], "missing.toml"),
+    (["search", "missing.toml"], "missing.toml"),
+    (["frontier", "missing.toml"], "missing.toml"),
+    (["frontier", "sqlite:///missing.db"], "missing.db"),
+    (["report", "missing"], "missing"),
+    (["export", "."], "not a run directory"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), BAD, ids=lambda v: " ".join(v)[:50])
+def test_a_mistake_is_one_line_and_status_2(place, gossamer, arguments, told):
+    status, out, err = gossamer(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("gossamer: ")
+    assert err.count("\n") == 1
+    assert told in err
+
+
+def test_train_export_report(place, gossamer):
+    status, out, err = gossamer(*TRAIN, *SETTINGS, "--out", "runs/a", "--json")
+    assert (status, err) == (0, "")
+    metrics = json.loads(out)
+    assert metrics == json.loads((place / "runs/a/metrics.json").read_text())
+    assert metrics["weights"]["density"] == 1.0
+    sparse = ["--set", "weight_density=0.2", "--out", "runs/b"]
+    status, out, _ = gossamer(*TRAIN, *SETTINGS, *sparse)
+    assert status == 0
+    assert "runs/b" in out
+
+    status, out, err = gossamer(*TRAIN, *SETTINGS, "--out", "runs/a")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "finished run" in err
+
+    status, out, err = gossamer("export", "runs/b", "-o", "b.onnx")
+    assert (status, err) == (0, "")
+    assert f"{(place / 'b.onnx').stat().st_size:,} bytes" in out
+    status, _, err = gossamer("export", "runs/b", "-o", "net.py/b.onnx")
+    assert (status, err.count("\n")) == (2, 1)
+
+    status, _, err = gossamer("report", "runs/a", "runs/b", "-o", "page.html")
+    assert (status, err) == (0, "")
+    page = (place / "page.html").read_text()
+    assert page.startswith("<!")
+    assert "runs/b" in page or ">b<" in page
+
+
+def test_search_frontier_train_from(place, experiment, gossamer):
+    experiment()
+    status, out, err = gossamer("search", "e.toml", "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert found["trials"] == {"complete": 3}
+    assert found["thresholds"] == {"accuracy": 0.2, "density": 0.9}
+    status, out, _ = gossamer("frontier", "e.toml", "--json")
+    assert (status, json.loads(out)) == (0, found)
+    status, out, _ = gossamer("frontier", "sqlite:///small.db", "--json")
+    assert (status, json.loads(out)) == (0, found)
+    status, out, _ = gossamer("frontier", "e.toml")
+    assert status == 0
+    assert "accuracy" in out
+
+    number = found["frontier"][0]["trial"]
+    chosen = ["train", "--from", "e.toml", "--trial", number, "--set", "epochs=2"]
+    status, out, err = gossamer(*chosen, "--out", "runs/c", "--json")
+    assert (status, err) == (0, "")
+    settings = json.loads(out)["settings"]
+    assert settings["epochs"] == 2
+    parameters = found["frontier"][0]["parameters"]
+    assert {name: settings[name] for name in parameters} == parameters
+    status, _, err = gossamer("train", "--from", "e.toml", "--trial", 99)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "99" in err
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"metric": "acuracy"}, "'accuracy'"),
+        ({"parameter": "hiden"}, "'hidden'"),
+        ({"parameter": '"weight_density.linear2"'}, "'linear1'"),
+    ],
+)
+def test_unknown_names_are_refused_before_anything_is_trained(
+    place, experiment, gossamer, changes, told
+):
+    if "density" in changes.get("parameter", ""):
+        changes = {**changes, "options": "[0.1, 0.2]"}
+    experiment(**changes)
+    status, _, err = gossamer("search", "e.toml")
+    assert (status, err.count("\n")) == (2, 1)
+    assert told in err
+    assert Experiment.from_toml("e.toml").trials() == []
+
+
+def test_a_diverging_trial_fails_and_the_search_goes_on(place, experiment, gossamer):
+    experiment(parameter="poison", options="[0, 1]", budget=8)
+    status, out, err = gossamer("search", "e.toml", "--json")
+    assert (status, err) == (0, "")
+    states = json.loads(out)["trials"]
+    assert states["complete"] + states["failed"] == 8
+    for trial in Experiment.from_toml("e.toml").trials():
+        if trial.parameters["poison"]:
+            assert trial.state == "failed"
+            assert "loss became nan in epoch 1" in trial.reason
+        else:
+            assert trial.state == "complete"
+
+
+def test_an_interrupted_search_goes_on(place, experiment, gossamer):
+    experiment(budget=40, epochs=8)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from gossamer.cli import main; main()",
+            "search",
+            "e.toml",
+            "--json",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+    def complete():
+        if not (place / "small.db").exists():
+            return []
+        return [t for t in Experiment.from_toml("e.toml").trials() if t.state == "complete"]
+
+    try:
+        for _ in range(1200):
+            if process.poll() is not None or len(complete()) >= 2:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert err.count("\n") == 1
+    assert "stopped after" in err
+    assert "goes on from here" in err
+    before = {t.number: t for t in complete()}
+    assert 2 <= len(before) < 40
+    status, _, err = gossamer("search", "e.toml", "--json", "--trials", 1)
+    assert (status, err) == (0, "")
+    after = {t.number: t for t in complete()}
+    assert len(after) == len(before) + 1
+    assert {number: after[number].values for number in before} == {
+        number: t.values for number, t in before.items()
+    }

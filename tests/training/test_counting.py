@@ -1,0 +1,120 @@
+"""Counts against loops in numpy, and by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gossamer.nn import KWinners
+from gossamer.training import count, weight_counts
+
+
+def sparse(shape, generator, density=0.5):
+    values = torch.randn(shape, generator=generator)
+    return values * (torch.rand(shape, generator=generator) < density)
+
+
+def by_loops(layer, x):
+    """(dense, weights, both) per example: every tap of every output position in turn."""
+    weight, x = layer.weight.detach().numpy(), x.numpy()
+    size = weight.shape[2:]
+    if layer.padding_mode == "circular":
+        pads = [(0, 0), (0, 0), *((p, p) for p in layer.padding)]
+        x, real = np.pad(x, pads, mode="wrap"), (0,) * len(size)
+    else:
+        real = layer.padding
+    out = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, p, d, k, s in zip(x.shape[2:], real, layer.dilation, size, layer.stride, strict=True)
+    ]
+    dense = kept = both = 0
+    each = weight.shape[0] // layer.groups
+    for n, o in itertools.product(range(len(x)), range(weight.shape[0])):
+        for place in itertools.product(*map(range, out)):
+            for tap in itertools.product(range(weight.shape[1]), *map(range, size)):
+                at = [
+                    q * s + t * d - p
+                    for q, s, t, d, p in zip(
+                        place, layer.stride, tap[1:], layer.dilation, real, strict=True
+                    )
+                ]
+                inside = all(0 <= a < m for a, m in zip(at, x.shape[2:], strict=True))
+                channel = o // each * weight.shape[1] + tap[0]
+                dense += 1
+                kept += weight[(o, *tap)] != 0
+                both += weight[(o, *tap)] != 0 and inside and x[(n, channel, *at)] != 0
+    return dense / len(x), kept / len(x), both / len(x)
+
+
+OPTIONS = [
+    {},
+    {"stride": 2},
+    {"padding": 2},
+    {"dilation": 2},
+    {"groups": 2},
+    {"stride": 2, "padding": 1, "dilation": 2, "groups": 4},
+    {"padding": 1, "padding_mode": "circular"},
+    {"padding": 2, "stride": 2, "groups": 2, "padding_mode": "circular"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv2d])
+def test_convolutions_agree_with_loops(kind, options):
+    generator = torch.Generator().manual_seed(3)
+    layer = kind(4, 8, 3, **options)
+    layer.weight.data = sparse(layer.weight.shape, generator)
+    x = sparse((2, 4, 7) if kind is nn.Conv1d else (2, 4, 7, 6), generator)
+    (found,) = count(nn.Sequential(layer), [x]).layers
+    assert (found.macs_dense, found.macs_weights, found.macs_both) == by_loops(layer, x)
+    assert found.macs_both < found.macs_weights < found.macs_dense
+    assert found.input_density == pytest.approx(np.count_nonzero(x) / x.numel())
+    assert found.kind == kind.__name__
+
+
+def test_linear_agrees_with_loops_over_batches():
+    generator = torch.Generator().manual_seed(4)
+    layer = nn.Linear(6, 5)
+    layer.weight.data = sparse((5, 6), generator)
+    x = sparse((7, 3, 6), generator)  # three rows an inference
+    (found,) = count(nn.Sequential(layer), x.split(2)).layers
+    meets = np.einsum("of,nrf->", layer.weight.detach().numpy() != 0, x.numpy() != 0, dtype=int)
+    assert found.macs_dense == 3 * 30
+    assert found.macs_weights == 3 * int(torch.count_nonzero(layer.weight))
+    assert found.macs_both == pytest.approx(meets / 7)
+
+
+def test_a_layer_called_twice_counts_twice():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.linear(torch.ones_like(self.linear(x)))
+
+    assert count(Twice(), [torch.ones(3, 4)]).macs() == {"dense": 32, "weights": 32, "both": 32}
+
+
+def test_a_whole_network_by_hand():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), KWinners(8, 0.25), nn.Linear(8, 2))
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        model[0].weight[:, 2:] = 0.0  # 16 of 32 are left
+        model[0].bias.copy_(torch.tensor([1.0, 2, 3, 4, -100, -100, -100, -100]))
+        model[3].weight.fill_(1.0)
+        model[3].bias.zero_()
+    model.train()
+    found = count(model, [torch.tensor([[1.0, 0, 1, 1], [0, 0, 1, 0]])])
+    assert model.training
+    assert found.activations == {"1": 0.5, "2": 0.25}
+    assert found.active_share == 0.375
+    assert (found.weights, found.nonzero, found.density) == (48, 32, 32 / 48)
+    assert weight_counts(model) == (32, 48)
+    assert (found.parameters, found.parameters_nonzero) == (58, 40)
+    # Linear 1: only input 0 of example 0 meets weights, 8 of them. Linear 2: 2 winners x 2.
+    assert found.macs() == {"dense": 48.0, "weights": 32.0, "both": 8 / 2 + 4}
+    # 16 non-zeros and 32 bits; bias of 8; 16 dense weights; a bias of zeros as 1 byte of bits.
+    assert found.bytes == (64 + 4) + 32 + 64 + 1

@@ -1,0 +1,215 @@
+"""Evaluation, recipes and run directories."""
+
+import json
+import shutil
+import tomllib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gossamer.errors import UserError
+from gossamer.training import Recipe, evaluate, load_network, load_recipe, noise_score, train
+
+SMALL = {
+    "channels": [4],
+    "hidden": 16,
+    "activation_density": [0.25, 0.25],
+    "weight_density.linear1": 0.2,
+    "epochs": 1,
+    "batch_size": 16,
+    "device": "cpu",
+}
+
+
+def layer_recipe(**settings):
+    return Recipe("toy", "speech_cnn", {**SMALL, **settings})
+
+
+class Constant(nn.Module):
+    """Always answers class 1, whatever it sees, and remembers that."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(x.clone())
+        return torch.tensor([[0.0, 1.0, 0.0]]).repeat(len(x), 1)
+
+
+def test_accuracy_and_loss_by_hand(toy):
+    found = evaluate(Constant(), toy, "validation", noise=False, timing=False)
+    assert (found.correct, found.examples, found.accuracy) == (10, 30, pytest.approx(1 / 3))
+    total = np.log(2 + np.e)
+    assert found.loss == pytest.approx((10 * (total - 1) + 20 * total) / 30, rel=1e-5)
+    assert found.noise is None
+    assert "noise" not in found.as_dict()
+    assert "seconds" not in found.as_dict()
+
+
+def test_every_network_meets_the_same_noise(toy):
+    first, second = Constant(), Constant()
+    one, two = noise_score(first, toy, seed=3), noise_score(second, toy, seed=3)
+    assert one == two
+    assert all(map(torch.equal, first.seen, second.seen))
+    assert (one.correct, one.score, one.of) == ((10,) * 11, 110, 330)
+    assert torch.equal(first.seen[0], torch.from_numpy(toy.features(toy.test.x)))
+    other = Constant()
+    noise_score(other, toy, seed=4)
+    assert not torch.equal(other.seen[-1], first.seen[-1])
+
+
+@pytest.mark.parametrize("measure", [evaluate, noise_score])
+def test_unknown_split(toy, measure):
+    with pytest.raises(UserError, match="no split 'tset': did you mean 'test'"):
+        measure(Constant(), toy, "tset")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hiden": 3}, "no setting 'hiden'.*mean 'hidden'"),
+        ({"weight_density.linear": 0.1}, "'linear'.*mean 'linear1'"),
+        ({"activation_density.conv2": 0.1}, "'activation_density.conv2'.*mean 'conv1'"),
+        ({"weight_density": 0}, "above 0 and at most 1"),
+        ({"weight_density": 1.5}, "above 0 and at most 1"),
+        ({"weight_density.linear1": 0}, "'linear1': density must be above 0"),
+        ({"weight_density.linear1": "dense"}, "'linear1': density must be above 0"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"boost_strength": -1.0}, "boost_strength"),
+    ],
+)
+def test_bad_setting_in_a_recipe(settings, message):
+    with pytest.raises(UserError, match=message):
+        layer_recipe(**settings).network(3, (1, 12, 12))
+
+
+def test_stage_of_a_network_without_stages(tmp_path):
+    file = tmp_path / "plain.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def build(classes, input_shape):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(144, classes))\n"
+    )
+    recipe = Recipe("toy", f"{file}:build", {"activation_density.conv1": 0.5})
+    with pytest.raises(UserError, match=r"no setting 'activation_density.conv1'"):
+        recipe.network(3, (1, 12, 12))
+
+
+def test_one_density_replaces_the_layers_defaults():
+    recipe = Recipe("toy", "speech_cnn_sparse", {"weight_density": 0.5, "hidden": 10})
+    assert not [name for name in recipe.settings if name.startswith("weight_density.")]
+    _, sparsifier = recipe.network(12, (1, 32, 32))
+    for kept, total in sparsifier.counts().values():
+        assert kept == pytest.approx(total / 2, abs=total * 0.02 + 1)
+
+
+def test_layer_and_stage_densities_are_those_asked_for():
+    recipe = layer_recipe(**{"activation_density.linear1": 0.5, "weight_density.conv1": 0.4})
+    model, sparsifier = recipe.network(3, (1, 12, 12))
+    counts = sparsifier.counts()
+    assert counts["conv1"] == (40, 100)
+    assert counts["output"] == (48, 48)
+    assert counts["linear1"][0] / counts["linear1"][1] == pytest.approx(0.2, abs=0.01)
+    hidden = model.get_submodule("act_linear1")(torch.randn(1, 16))
+    assert torch.count_nonzero(hidden) == 8
+
+
+def test_nothing_masked_means_no_sparsifier():
+    assert layer_recipe(**{"weight_density.linear1": 1.0}).network(3, (1, 12, 12))[1] is None
+
+
+# Run directories.
+
+
+@pytest.fixture(scope="module")
+def finished(toy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    trained = train(layer_recipe(), toy)
+    return trained, folder, trained.save(folder)
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return shutil.copytree(finished[1], tmp_path / "run")
+
+
+def test_a_run_directory_holds_everything(finished):
+    trained, folder, metrics = finished
+    assert {f.name for f in folder.iterdir()} == {
+        "config.toml",
+        "metrics.json",
+        "model.safetensors",
+        "model.onnx",
+    }
+    assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+    assert metrics["split"] == "test"
+    assert metrics["noise"]["of"] == 11 * 30
+    assert metrics["accuracy"] == metrics["correct"] / 30 == metrics["noise"]["correct"][0] / 30
+    assert metrics["weights"]["nonzero"] < metrics["weights"]["total"]
+    assert metrics["seconds"]["batch1"] > 0
+    assert [e["epoch"] for e in metrics["history"]] == [1]
+    assert tomllib.loads((folder / "config.toml").read_text())["settings"]["hidden"] == 16
+    assert load_recipe(folder).network(3, (1, 12, 12))[1].counts() == trained.sparsifier.counts()
+
+
+def test_a_loaded_network_gives_the_same_outputs(finished, toy):
+    trained, folder, _ = finished
+    model, classes, shape = load_network(folder)
+    assert (classes, shape) == (("0", "1", "2"), (1, 12, 12))
+    x = torch.from_numpy(toy.features(toy.test.x))
+    assert not model.training
+    trained.model.eval()
+    with torch.no_grad():
+        # Not bit for bit: the trained one keeps its channels innermost.
+        torch.testing.assert_close(model(x), trained.model(x))
+    for name, tensor in trained.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+
+
+BROKEN = [
+    ("config.toml", b"task = ", "damaged"),
+    ("config.toml", b"\xff\xfe", "damaged"),
+    ("config.toml", b'task = "toy"\n', "damaged"),
+    ("config.toml", b'task = "toy"\nmodel = 3\n[settings]\n', "damaged"),
+    ("config.toml", b'task = "toy"\nmodel = "speech_cnn"\nsettings = 3\n', "damaged"),
+    ("config.toml", None, "not a run directory"),
+    ("model.safetensors", b"", "damaged"),
+    ("model.safetensors", b"\x10" * 99, "damaged"),
+    ("model.safetensors", None, "no file"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BROKEN)
+def test_broken_run(run, name, content, message):
+    if content is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        load_network(run)
+    assert str(run) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_network_or_of_a_checkpoint(run, toy, tmp_path):
+    config = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(config.replace("hidden = 16", "hidden = 17"))
+    with pytest.raises(UserError, match=r"model.safetensors does not fit .*config.toml"):
+        load_network(run)
+    checkpoint = tmp_path / "c.safetensors"
+    train(layer_recipe(), toy, checkpoint=checkpoint)
+    shutil.copy(checkpoint, run / "model.safetensors")
+    with pytest.raises(UserError, match="not the network of a run"):
+        load_network(run)
+
+
+def test_missing_and_unusable_folders(finished, tmp_path):
+    with pytest.raises(UserError, match="not a run directory"):
+        load_network(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(UserError, match="cannot make the folder"):
+            finished[0].save(folder)
