@@ -74,7 +74,7 @@ def demo(
     )
 
     say.rule("2  the dense network")
-    plain = {k: v for k, v in settings.items() if not k.startswith("weight_density")}
+    plain = {k: v for k, v in settings.items() if "_density" not in k}
     longer = settings["epochs"] * _LONGER
     dense_recipe = recipe_of({**plain, "epochs": longer, "learning_rate": 0.05}, {})
     dense = _run(home / "dense", dense_recipe, task, say, "dense network")
