@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from gossamer.report import figures, units
 from gossamer.report.sources import ExperimentLike, FrontierLike
 from gossamer.report.study import Metric, Trial, study
+
+# Trials in one table of the frontier: so many fit 80 columns beside the names.
+_SIDE_BY_SIDE = 4
 
 
 def _table(title: str, caption: str = "") -> Table:
@@ -96,26 +99,32 @@ def _value(metric: Metric, trial: Trial) -> Text:
     return Text(units.plain(value), "" if metric.inside(value) else "red")
 
 
-def frontier_table(frontier: FrontierLike, experiment: ExperimentLike) -> Table:
-    """The frontier's trials with their parameters.
+def frontier_table(frontier: FrontierLike, experiment: ExperimentLike) -> Group:
+    """The frontier's trials with their parameters, a column each, best first.
 
-    When no trial is inside the thresholds these are the nearest ones: the title says so,
-    and the values that miss their threshold are red.
+    Names stand in rows, since experiments have many parameters with long names and frontiers
+    few trials; more than fit 80 columns follow in further tables. When no trial is inside the
+    thresholds these are the nearest ones: the title says so, and the values that miss their
+    threshold are red.
     """
     read = study(experiment, frontier)
-    shown = _table(f"{read.name}: {read.verdict}")
-    shown.add_column("Trial", justify="right")
-    for metric in read.metrics:
-        below = "\n".join(filter(None, (metric.goal, metric.limit, metric.provenance)))
-        shown.add_column(_heading(metric.name, below), justify="right", overflow="fold")
-    for parameter in read.parameters:
-        # Long names break after their signs; a figure may wrap, but never loses a digit.
-        name = re.sub(r"([._])(?=.)", "\\1\n", parameter.name)
-        shown.add_column(_heading(name), justify="right", overflow="fold")
-    for trial in read.frontier:
-        shown.add_row(
-            str(trial.number),
-            *(_value(metric, trial) for metric in read.metrics),
-            *(Text(trial.written(parameter.name)) for parameter in read.parameters),
-        )
-    return shown
+    trials = list(read.frontier)
+    blocks = [trials[i : i + _SIDE_BY_SIDE] for i in range(0, len(trials), _SIDE_BY_SIDE)]
+    parts: list[Text | Table] = [Text(f"{read.name}: {read.verdict}", "bold")]
+    for block in blocks:
+        shown = _table("")
+        shown.add_column("Trial", overflow="fold")
+        for trial in block:
+            shown.add_column(str(trial.number), justify="right", overflow="fold")
+        for metric in read.metrics:
+            below = ", ".join(filter(None, (metric.goal, metric.limit, metric.provenance)))
+            shown.add_row(
+                _heading(metric.name, below),
+                *(_value(metric, trial) for trial in block),
+                end_section=metric is read.metrics[-1],
+            )
+        for parameter in read.parameters:
+            written = (Text(trial.written(parameter.name)) for trial in block)
+            shown.add_row(Text(parameter.name), *written)
+        parts.append(shown)
+    return Group(*parts)
