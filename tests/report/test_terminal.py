@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from report_fakes import Goal, experiment, pair, run
+from report_fakes import Axis, Fake, Goal, Record, experiment, pair, run
 from rich.console import Console, Group
 from rich.table import Table
 
@@ -110,3 +110,80 @@ def test_narrow_terminal_loses_no_digit() -> None:
         text = printed(shown, width=80)
         assert "…" not in text
         assert max(map(len, text.splitlines())) <= 80
+
+
+LONG = (
+    "network.stem.linear1.weight_density",
+    "network.blocks.conv2.weight_density",
+    "network.blocks.conv3.activation_density",
+    "network.features.expansion.squeeze.weight_density",
+    "optimizer.learning_rate",
+    "optimizer.learning_rate_final",
+    "optimizer.weight_decay",
+    "optimizer.momentum",
+    "regrow.prune_fraction.start",
+    "schedule.rule",
+)
+
+
+def many_parameters(names: tuple[str, ...], trials: int) -> Fake:
+    """A search whose trials are all on the frontier, the first of them the most accurate."""
+    records = []
+    for i in range(trials):
+        chosen = {name: 1.234e-05 * (j + 1) * (i + 1) ** 3 for j, name in enumerate(names)}
+        values = {"accuracy": 0.975 - 0.001 * i, "density": 0.1499 / (i + 1)}
+        rule = {"schedule.rule": "constrained"}
+        records.append(Record(1000 + 37 * i, "complete", chosen | rule, values))
+    return Fake(records, parameters=[Axis(name) for name in names])
+
+
+def blocks(text: str) -> list[list[list[str]]]:
+    """The tables of a printed frontier: lines of words, the heading first."""
+    found: list[list[list[str]]] = []
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["Trial"]:
+            found.append([])
+        if found and words:
+            found[-1].append(words)
+    return found
+
+
+def test_frontier_of_long_names_breaks_no_name_and_no_number_in_80_columns() -> None:
+    fake = many_parameters(LONG, 7)
+    text = printed(frontier_table(fake.frontier(), fake), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    numbers = []
+    for heading, *lines in blocks(text):
+        shown = [int(number) for number in heading[1:]]
+        numbers += shown
+        records = [next(r for r in fake.records if r.number == number) for number in shown]
+        for name in ("accuracy", "density"):
+            assert [name, *(f"{r.values[name]:.4g}" for r in records)] in lines
+        for name in LONG[:-1]:
+            assert [name, *(f"{r.parameters[name]:.4g}" for r in records)] in lines
+        assert ["schedule.rule", *("constrained" for _ in records)] in lines
+        assert ["maximise,", "≥", "0.965,", "measured"] in lines
+        assert ["minimise,", "≤", "0.15,", "counted"] in lines
+    assert numbers == [1000 + 37 * i for i in range(7)]
+
+
+def test_short_names_leave_room_for_more_trials_side_by_side() -> None:
+    def side_by_side(names: tuple[str, ...]) -> list[int]:
+        fake = many_parameters(names, 7)
+        text = printed(frontier_table(fake.frontier(), fake), width=80)
+        return [len(heading) - 1 for heading, *_ in blocks(text)]
+
+    assert side_by_side(("optimizer.learning_rate",)) == [4, 3]
+    assert side_by_side(("x" * 60, "y")) == [1] * 7
+
+
+def test_values_that_miss_their_threshold_are_red() -> None:
+    goals = (Goal("accuracy", "maximize", 0.9999), Goal("density", "minimize", 0.15))
+    fake = many_parameters(LONG, 3)
+    fake.metrics = goals
+    console = Console(width=80, color_system="standard", force_terminal=True, no_color=False)
+    with console.capture() as caught:
+        console.print(frontier_table(fake.frontier(), fake))
+    red = re.findall(r"\x1b\[31m\s*([\d.]+)", caught.get())
+    assert red == [f"{record.values['accuracy']:.4g}" for record in fake.records]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group
+from rich.console import Console, Group
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from gossamer.report import figures, units
 from gossamer.report.sources import ExperimentLike, FrontierLike
-from gossamer.report.study import Metric, Trial, study
+from gossamer.report.study import Metric, Study, Trial, study
 
-# Trials in one table of the frontier: so many fit 80 columns beside the names.
-_SIDE_BY_SIDE = 4
+# The frontier's tables are to fit the usual terminal, and a pipe, which rich takes for one.
+_COLUMNS = 80
 
 
 def _table(title: str, caption: str = "") -> Table:
@@ -99,32 +100,46 @@ def _value(metric: Metric, trial: Trial) -> Text:
     return Text(units.plain(value), "" if metric.inside(value) else "red")
 
 
+def _side_by_side(read: Study, trials: Sequence[Trial]) -> Table:
+    shown = _table("")
+    shown.add_column("Trial", overflow="fold")
+    for trial in trials:
+        shown.add_column(str(trial.number), justify="right", overflow="fold")
+    for metric in read.metrics:
+        below = ", ".join(filter(None, (metric.goal, metric.limit, metric.provenance)))
+        shown.add_row(
+            _heading(metric.name, below),
+            *(_value(metric, trial) for trial in trials),
+            end_section=metric is read.metrics[-1],
+        )
+    for parameter in read.parameters:
+        written = (Text(trial.written(parameter.name)) for trial in trials)
+        shown.add_row(Text(parameter.name), *written)
+    return shown
+
+
+def _blocks(read: Study) -> Iterator[Table]:
+    """The frontier in tables of as many trials as fit unbroken, but at least one."""
+    # Measured where there is room for everything: a narrow console would cap the widths.
+    room = Console(width=10_000)
+    block: list[Trial] = []
+    for trial in read.frontier:
+        wider = _side_by_side(read, [*block, trial])
+        if block and Measurement.get(room, room.options, wider).maximum > _COLUMNS:
+            yield _side_by_side(read, block)
+            block = []
+        block.append(trial)
+    if block:
+        yield _side_by_side(read, block)
+
+
 def frontier_table(frontier: FrontierLike, experiment: ExperimentLike) -> Group:
     """The frontier's trials with their parameters, a column each, best first.
 
     Names stand in rows, since experiments have many parameters with long names and frontiers
-    few trials; more than fit 80 columns follow in further tables. When no trial is inside the
-    thresholds these are the nearest ones: the title says so, and the values that miss their
-    threshold are red.
+    few trials; trials that do not fit 80 columns beside the others follow in further tables.
+    When no trial is inside the thresholds these are the nearest ones: the title says so, and
+    the values that miss their threshold are red.
     """
     read = study(experiment, frontier)
-    trials = list(read.frontier)
-    blocks = [trials[i : i + _SIDE_BY_SIDE] for i in range(0, len(trials), _SIDE_BY_SIDE)]
-    parts: list[Text | Table] = [Text(f"{read.name}: {read.verdict}", "bold")]
-    for block in blocks:
-        shown = _table("")
-        shown.add_column("Trial", overflow="fold")
-        for trial in block:
-            shown.add_column(str(trial.number), justify="right", overflow="fold")
-        for metric in read.metrics:
-            below = ", ".join(filter(None, (metric.goal, metric.limit, metric.provenance)))
-            shown.add_row(
-                _heading(metric.name, below),
-                *(_value(metric, trial) for trial in block),
-                end_section=metric is read.metrics[-1],
-            )
-        for parameter in read.parameters:
-            written = (Text(trial.written(parameter.name)) for trial in block)
-            shown.add_row(Text(parameter.name), *written)
-        parts.append(shown)
-    return Group(*parts)
+    return Group(Text(f"{read.name}: {read.verdict}", "bold"), *_blocks(read))
