@@ -1,0 +1,153 @@
+// Sparse weights and sparse activations: the work is the product of both densities.
+//
+// The weights are ordered by input. For each active input its value is broadcast and
+// multiplied into the outputs it reaches; inputs that are zero cost nothing. `slice`
+// consecutive outputs at all positions form a tile with weights of its own, small enough
+// that its sums stay in L1.
+//
+// One body serves linear layers (one position, one tap) and convolutions. It differs in
+// what a stored weight is: a single number (Scatter), N consecutive outputs (Block), a
+// mask of W outputs with only the non-zeros stored (Expand), or whole rows with zeros kept
+// (Dense), whose runs over neighbouring taps are contiguous in weights and outputs alike.
+
+struct Scatter {
+    static constexpr bool merge = true;
+    static inline void run(float value, int64_t begin, int64_t end, const int32_t* offset,
+                           const float* w, const int32_t*, float* to) {
+        // The outputs of one input differ, so four can be in flight at once.
+        int64_t e = begin;
+        for (; e + 4 <= end; e += 4) {
+            float* const a = to + offset[e];
+            float* const b = to + offset[e + 1];
+            float* const c = to + offset[e + 2];
+            float* const d = to + offset[e + 3];
+            const float s = *a + value * w[e], t = *b + value * w[e + 1];
+            const float u = *c + value * w[e + 2], v = *d + value * w[e + 3];
+            *a = s, *b = t, *c = u, *d = v;
+        }
+        for (; e < end; ++e) to[offset[e]] += value * w[e];
+    }
+};
+
+template <int N>
+struct Block {
+    static constexpr bool merge = true;
+    static inline void run(float value, int64_t begin, int64_t end, const int32_t* offset,
+                           const float* w, const int32_t*, float* to) {
+        const auto x = splat<N>(value);
+        for (int64_t e = begin; e < end; ++e) {
+            float* const at = to + offset[e];
+            store<N>(at, load<N>(at) + x * load<N>(w + e * N));
+        }
+    }
+};
+
+struct Dense {
+    static constexpr bool merge = false;
+    static inline void run(float value, int64_t begin, int64_t end, const int32_t* offset,
+                           const float* w, const int32_t*, float* to) {
+        const V x = splat(value);
+        to += offset[begin];
+        const int64_t length = (end - begin) * W;
+        w += begin * W;
+#pragma GCC unroll 4
+        for (int64_t i = 0; i < length; i += W) store(to + i, load(to + i) + x * load(w + i));
+    }
+};
+
+#if defined(__AVX512F__)
+struct Expand {
+    static constexpr bool merge = true;
+    // `more` holds (mask, where the non-zeros start) for each entry.
+    static inline void run(float value, int64_t begin, int64_t end, const int32_t* offset,
+                           const float* w, const int32_t* more, float* to) {
+        const __m512 x = _mm512_set1_ps(value);
+        for (int64_t e = begin; e < end; ++e) {
+            float* const at = to + offset[e];
+            const __m512 weight =
+                _mm512_maskz_expand_ps(static_cast<__mmask16>(more[2 * e]), _mm512_loadu_ps(w + more[2 * e + 1]));
+            _mm512_storeu_ps(at, _mm512_fmadd_ps(x, weight, _mm512_loadu_ps(at)));
+        }
+    }
+};
+#endif
+
+template <class Weights>
+void active(const Call& call) {
+    const auto& s = *reinterpret_cast<const ActiveShape*>(call.shape);
+    const auto* start = static_cast<const int32_t*>(call.data[0]);  // [tiles][channels][taps + 1]
+    const auto* offset = static_cast<const int32_t*>(call.data[1]);
+    const auto* weights = static_cast<const float*>(call.data[2]);
+    const auto* more = static_cast<const int32_t*>(call.data[3]);
+    const auto* bias = static_cast<const float*>(call.data[4]);  // [padded]
+    const Clip clip(static_cast<const float*>(call.data[5]));
+    // Per input position: where its window starts in a tile, then the ranges of kernel
+    // rows and columns that reach an output (all four in one word).
+    const auto* place = static_cast<const int32_t*>(call.data[6]);
+    const int64_t slice = s.padded / s.tiles;
+    const int64_t first = share(s.tiles, call.part, call.parts);
+    const int64_t last = share(s.tiles, call.part + 1, call.parts);
+    float* sums = call.scratch;
+    for (int64_t item = 0; item < call.items; ++item) {
+        const float* list = call.in[0] + item * call.in_size[0];
+        const auto* index = reinterpret_cast<const int32_t*>(list) + list_header;
+        const int64_t count = *reinterpret_cast<const int32_t*>(list);
+        const float* value = list + list_header + s.capacity;
+        for (int64_t tile = first; tile < last; ++tile) {
+            for (int64_t p = 0; p < s.positions; ++p) {
+                for (int64_t o = 0; o < slice; o += W) {
+                    store(sums + p * slice + o, load(bias + tile * slice + o));
+                }
+            }
+            const int32_t* of_tile = start + tile * s.channels * (s.taps + 1);
+            if (s.taps == 1 && s.positions == 1) {
+                for (int64_t a = 0; a < count; ++a) {
+                    const int32_t* bounds = of_tile + 2 * static_cast<int64_t>(index[a]);
+                    if (bounds[0] != bounds[1]) {
+                        Weights::run(value[a], bounds[0], bounds[1], offset, weights, more, sums);
+                    }
+                }
+            } else {
+                for (int64_t a = 0; a < count; ++a) {
+                    const int64_t i = index[a];
+                    const int64_t quotient = (i * s.multiplier) >> s.shift;
+                    const int64_t rest = i - quotient * s.inner;
+                    const int64_t channel = s.channel_first ? quotient : rest;
+                    const int64_t position = s.channel_first ? rest : quotient;
+                    const int32_t* bounds = of_tile + channel * (s.taps + 1);
+                    float* const to = sums + place[2 * position] * slice;
+                    const auto ranges = static_cast<uint32_t>(place[2 * position + 1]);
+                    const int64_t y0 = ranges & 255, y1 = ranges >> 8 & 255;
+                    const int64_t x0 = ranges >> 16 & 255, x1 = ranges >> 24;
+                    if (Weights::merge && x1 - x0 == s.kernel_width) {
+                        Weights::run(value[a], bounds[y0 * s.kernel_width], bounds[y1 * s.kernel_width],
+                                     offset, weights, more, to);
+                        continue;
+                    }
+                    for (int64_t y = y0; y < y1; ++y) {
+                        const int32_t* row = bounds + y * s.kernel_width;
+                        if (row[x0] != row[x1]) {
+                            Weights::run(value[a], row[x0], row[x1], offset, weights, more, to);
+                        }
+                    }
+                }
+            }
+            const int64_t outputs = least(slice, s.outputs - tile * slice);
+            float* out = call.out[0] + item * call.out_size[0] + tile * slice;
+            const int64_t height = s.out_height / s.pool, width = s.out_width / s.pool;
+            for (int64_t y = 0; y < height; ++y) {
+                for (int64_t x = 0; x < width; ++x, out += s.outputs) {
+                    const float* at = sums + (y * s.out_width + x) * s.pool * slice;
+                    for (int64_t o = 0; o < outputs; o += W) {
+                        V best = load(at + o);
+                        for (int64_t i = 0; i < s.pool * s.pool && s.pool > 1; ++i) {
+                            const int64_t pixel = i / s.pool * s.out_width + i % s.pool;
+                            best = at_least(load(at + pixel * slice + o), best);
+                        }
+                        store_first(out + o, clip(best), outputs - o);
+                    }
+                }
+            }
+        }
+    }
+}
