@@ -23,6 +23,7 @@ from gossamer.runtime.packing import (
     BLOCK,
     InputMajor,
     by_chunk,
+    by_count,
     by_output,
     limits,
     padded,
@@ -356,7 +357,9 @@ class Lowering:
             for kernel in find(self.isa, "columns"):
                 yield Candidate(str(kernel), partial(columns, kernel))
         if flat and depth < 1 << 20:
-            for kernel in self._active_kernels(weight.T[:, None, :], value):
+            for kernel in self._active_kernels(
+                weight.T[:, None, :], value, up_to(outputs, 8 * BLOCK)
+            ):
                 yield Candidate(str(kernel), partial(active, kernel))
 
     def _list_form(self, value: Value) -> str:
@@ -374,23 +377,28 @@ class Lowering:
             tiles = max(tiles, self.threads)
         return min(tiles, blocks, 8)
 
-    def _active_kernels(self, weight: Array, value: Value) -> Iterator[Kernel]:
-        """Input-major kernels that could win, by how much each would multiply."""
+    def _active_kernels(self, weight: Array, value: Value, span: int) -> Iterator[Kernel]:
+        """Input-major kernels that could win, by how much each would multiply.
+
+        ``span`` bounds how far an output may lie from where its window starts.
+        """
         if value.density > 0.7 and not any(f.startswith("list") for f in value.forms):
             return
         outputs = weight.shape[2]
         nonzero = max(1, int(np.count_nonzero(weight)))
         whole = padded(weight, up_to(outputs, BLOCK), axis=2)
         # Rough cost of a row in vector operations; the planner measures what is left.
-        cost = {"scatter 1": nonzero * 1.0}
+        cost = {"scatter 2 bytes" if span < 1 << 15 else "scatter 4 bytes": nonzero * 1.0}
         for size in (8, 16):
             blocks = whole.reshape(*whole.shape[:2], -1, size).any(axis=3).sum()
             cost[f"block {size}"] = float(blocks) * max(1.0, size / self.width)
+            if weight.shape[1] > 1:
+                cost[f"channels {size}"] = cost[f"block {size}"]
         cost["expand 16"] = cost["block 16"] * 1.2
         cost["dense 1"] = weight[:, :, :1].size * up_to(outputs, BLOCK) / self.width * 0.7
         best = min(cost.values())
         for kernel in find(self.isa, "active"):
-            if cost[f"{kernel.layout} {kernel.tile}"] <= 2.5 * best:
+            if cost.get(f"{kernel.layout} {kernel.tile}", math.inf) <= 2.5 * best:
                 yield kernel
 
     def _active(
@@ -416,9 +424,11 @@ class Lowering:
     ) -> None:
         match kernel.layout:
             case "scatter":
-                packed = major.scatter()
+                packed = major.scatter(np.int16 if kernel.tile == "2 bytes" else np.int32)
             case "block":
                 packed = major.block(int(kernel.tile))
+            case "channels":
+                packed = major.by_channel(int(kernel.tile), kernel_width)
             case "dense":
                 packed = major.dense(self.width)
             case _:
@@ -454,7 +464,7 @@ class Lowering:
             output,
             shape,
             data=[bounds, offset, weights, more, padded(bias, major.outputs), clip, place],
-            scratch=positions * major.slice + BLOCK,
+            scratch=positions * major.slice + 6 * (capacity + BLOCK) + major.channels + BLOCK,
             lead=lead,
             macs=macs * value.density,
             dense_macs=self._dense_macs(node) * lead,
@@ -516,7 +526,8 @@ class Lowering:
             if high * wide * BLOCK * 4 > 1 << 20:
                 return
             rows = weight.reshape(outputs, size[0], -1).transpose(1, 2, 0)
-            for kernel in self._active_kernels(rows, value):
+            span = (kernel_height * wide + kernel_width) * up_to(outputs, 8 * BLOCK)
+            for kernel in self._active_kernels(rows, value, span):
                 yield Candidate(str(kernel), partial(self._conv_active, node, kernel, value, size))
 
     def _after_conv(self, node: Node, form: str, pool: bool) -> tuple[Buffer, Callable[[], None]]:
@@ -766,7 +777,9 @@ class Lowering:
             np.arange(weight.shape[3]) * s["dilations"][1] * self.width,
             indexing="ij",
         )
-        bounds, offsets, values = by_output(weight.reshape(len(weight), -1), (ic + ky + kx).ravel())
+        found = by_output(weight.reshape(len(weight), -1), (ic + ky + kx).ravel())
+        bounds, offsets, values, order = by_count(*found)
+        clip = limits(s["low"], s["high"])
         target, after = self._after_conv(node, "dense", kernel.tile == "pool")
         high, wide = self._conv_size(node)
         self.add(
@@ -775,7 +788,7 @@ class Lowering:
             (source,),
             target,
             shape,
-            data=[bounds, offsets, values, node.constants["bias"], limits(s["low"], s["high"])],
+            data=[bounds, offsets, values, node.constants["bias"], clip, order],
             scratch=self._lanes_scratch(node, size),
             lead=value.lead,
             macs=float(value.lead * len(values) * high * wide),

@@ -9,6 +9,15 @@ from gossamer.runtime.graph import Array
 BLOCK = 16  # outputs are padded to a multiple of the widest vector
 
 
+def by_count(bounds: Array, offset: Array, values: Array) -> tuple[Array, Array, Array, Array]:
+    """Rows of ``by_output`` in the order of their lengths, and which row is which."""
+    order = np.argsort(np.diff(bounds), kind="stable")
+    pick = np.concatenate([np.arange(bounds[o], bounds[o + 1]) for o in order])
+    ends = np.cumsum(np.diff(bounds)[order])
+    sorted_bounds = np.concatenate([[0], ends]).astype(np.int32)
+    return sorted_bounds, offset[pick], values[pick], order.astype(np.int32)
+
+
 def limits(low: float, high: float) -> Array:
     return np.array([low, high], np.float32)
 
@@ -80,10 +89,10 @@ class InputMajor:
         starts = ends - counts
         return np.concatenate([starts, ends[:, :, -1:]], axis=2).astype(np.int32)
 
-    def scatter(self) -> tuple[Array, Array, Array, Array]:
+    def scatter(self, dtype: type) -> tuple[Array, Array, Array, Array]:
         t, c, k, o = np.nonzero(self.weight)
         bounds = self._bounds(np.count_nonzero(self.weight, axis=3))
-        return bounds, (self.base[k] + o).astype(np.int32), self.weight[t, c, k, o], self.none
+        return bounds, (self.base[k] + o).astype(dtype), self.weight[t, c, k, o], self.none
 
     def block(self, size: int) -> tuple[Array, Array, Array, Array]:
         blocks = self.weight.reshape(*self.weight.shape[:3], -1, size)
@@ -91,6 +100,14 @@ class InputMajor:
         t, c, k, b = np.nonzero(there)
         offset = (self.base[k] + b * size).astype(np.int32)
         return self._bounds(there.sum(axis=3)), offset, blocks[t, c, k, b], self.none
+
+    def by_channel(self, size: int, kernel_width: int) -> tuple[Array, Array, Array, Array]:
+        """Blocks whose offsets are within a position; of each, its tap's shift, row, column."""
+        bounds, offset, values, _ = self.block(size)
+        tap = np.nonzero(self.weight.reshape(*self.weight.shape[:3], -1, size).any(axis=4))[2]
+        shift = self.base.astype(np.int32)[tap]
+        more = np.stack([shift, tap // kernel_width, tap % kernel_width], axis=1)
+        return bounds, offset - shift, values, more.astype(np.int32)
 
     def dense(self, width: int) -> tuple[Array, Array, Array, Array]:
         blocks = self.slice // width

@@ -142,8 +142,8 @@ inline void lanes_sums(const float* const* at, const int32_t* offset, const floa
 
 template <int Rows, int Pool>
 void lanes_rows(const LanesShape& s, const float* copies, int64_t x, int64_t row_pitch,
-                const int32_t* start, const int32_t* offset, const float* weights, const float* bias,
-                const Clip& clip, int64_t y, float* out) {
+                const int32_t* start, const int32_t* order, const int32_t* offset,
+                const float* weights, const float* bias, const Clip& clip, int64_t y, float* out) {
     const float* at[Rows * Pool * Pool];
     for (int r = 0; r < Rows; ++r) {
         for (int i = 0; i < Pool * Pool; ++i) {
@@ -151,9 +151,10 @@ void lanes_rows(const LanesShape& s, const float* copies, int64_t x, int64_t row
                                       (x / W * s.shifts + i % Pool * s.pool_step) * W;
         }
     }
-    for (int64_t o = 0; o < s.outputs; ++o) {
+    for (int64_t i = 0; i < s.outputs; ++i) {
+        const int64_t o = order[i];
         V sum[Rows * Pool * Pool];
-        lanes_sums<Rows * Pool * Pool>(at, offset, weights, start[o], start[o + 1], sum);
+        lanes_sums<Rows * Pool * Pool>(at, offset, weights, start[i], start[i + 1], sum);
         const V b = splat(bias[o]);
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) {
@@ -165,6 +166,8 @@ void lanes_rows(const LanesShape& s, const float* copies, int64_t x, int64_t row
     }
 }
 
+// Outputs come in the order of their numbers of non-zeros: the end of each loop is then
+// where the last one ended, and the processor foresees it.
 template <int Pool>
 void lanes(const Call& call) {
     const auto& s = *reinterpret_cast<const LanesShape*>(call.shape);
@@ -173,6 +176,7 @@ void lanes(const Call& call) {
     const auto* weights = static_cast<const float*>(call.data[2]);
     const auto* bias = static_cast<const float*>(call.data[3]);
     const Clip clip(static_cast<const float*>(call.data[4]));
+    const auto* order = static_cast<const int32_t*>(call.data[5]);
     const int64_t tiles = (s.width + W - 1) / W;
     const int64_t row_pitch = tiles * s.shifts * W;
     const int64_t first = share(s.height, call.part, call.parts);
@@ -186,10 +190,15 @@ void lanes(const Call& call) {
             float* to = copies + row * row_pitch;
             for (int64_t t = 0; t < tiles; ++t) {
                 for (int64_t i = 0; i < s.shifts; ++i, to += W) {
+                    // Lanes past the last output read past the row: nobody reads them.
                     const int64_t column = t * W * s.step + i;
-                    const int64_t there = least(W, (s.in_width - column + s.step - 1) / s.step);
-                    for (int64_t l = 0; l < W; ++l) {
-                        to[l] = l < there ? from[column + l * s.step] : 0.0f;
+                    const int64_t there = least(W, s.width - t * W);
+                    if (s.step == 1) {
+                        store(to, load(from + column));
+                    } else if (s.step == 2) {
+                        store(to, every_second(load(from + column), load(from + column + W)));
+                    } else {
+                        for (int64_t l = 0; l < there; ++l) to[l] = from[column + l * s.step];
                     }
                 }
             }
@@ -198,10 +207,10 @@ void lanes(const Call& call) {
             int64_t y = first;
             constexpr int many = Pool == 1 ? 8 : 2;
             for (; y + many <= last; y += many) {
-                lanes_rows<many, Pool>(s, copies, x, row_pitch, start, offset, weights, bias, clip, y, out);
+                lanes_rows<many, Pool>(s, copies, x, row_pitch, start, order, offset, weights, bias, clip, y, out);
             }
             for (; y < last; ++y) {
-                lanes_rows<1, Pool>(s, copies, x, row_pitch, start, offset, weights, bias, clip, y, out);
+                lanes_rows<1, Pool>(s, copies, x, row_pitch, start, order, offset, weights, bias, clip, y, out);
             }
         }
     }

@@ -37,15 +37,32 @@ inline typename Of<N>::V splat(float x) {
 
 inline I splat_int(int32_t x) { return x - I{}; }
 
+#if defined(__AVX2__)
+inline __m256i first_lanes(int64_t count) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lane);
+}
+#endif
+
 template <int N = W>
 inline void store_first(float* p, typename Of<N>::V v, int64_t count) {
     if (count >= N) {
         store<N>(p, v);
         return;
     }
-#if defined(__AVX512F__)
+    if (count <= 0) return;
+#if defined(__AVX512VL__)
     if constexpr (N == 16) {
         _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << count) - 1), (__m512)v);
+        return;
+    }
+    if constexpr (N == 8) {
+        _mm256_mask_storeu_ps(p, static_cast<__mmask8>((1u << count) - 1), (__m256)v);
+        return;
+    }
+#elif defined(__AVX2__)
+    if constexpr (N == 8) {
+        _mm256_maskstore_ps(p, first_lanes(count), (__m256)v);
         return;
     }
 #endif
@@ -56,6 +73,17 @@ template <int N = W>
 inline typename Of<N>::V load_first(const float* p, int64_t count) {
     if (count >= N) return load<N>(p);
     typename Of<N>::V v{};
+    if (count <= 0) return v;
+#if defined(__AVX512VL__)
+    if constexpr (N == 16) {
+        return (typename Of<N>::V)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), p);
+    }
+    if constexpr (N == 8) {
+        return (typename Of<N>::V)_mm256_maskz_loadu_ps(static_cast<__mmask8>((1u << count) - 1), p);
+    }
+#elif defined(__AVX2__)
+    if constexpr (N == 8) return (typename Of<N>::V)_mm256_maskload_ps(p, first_lanes(count));
+#endif
     for (int64_t i = 0; i < count; ++i) v[i] = p[i];
     return v;
 }
@@ -86,6 +114,13 @@ struct Clip {
     }
     inline float one(float v) const { return any ? (v < lo ? lo : v > hi ? hi : v) : v; }
 };
+
+// Lanes 0, 2, 4, ... of two vectors side by side.
+inline V every_second(V a, V b) {
+    I even;
+    for (int i = 0; i < W; ++i) even[i] = 2 * i;
+    return __builtin_shuffle(a, b, even);
+}
 
 // Transposes a W x W square, from rows `in_pitch` apart to rows `out_pitch` apart.
 // Each stage swaps halves of ever smaller squares (Eklundh 1972).
