@@ -1,10 +1,11 @@
 """The runtime beside onnxruntime, openvino and torch: every figure from one process.
 
-All contestants of a case take turns, one batch of calls each. Before every turn a probe
-(a fixed piece of work) is timed; a turn whose probe was slow was disturbed by the machine
-and is thrown away. What is printed is the median over the turns kept of the fastest call
-in a turn, with the ratio to the fastest dense peer. Inputs change from call to call, so
-that no branch predictor learns an example by heart.
+All contestants of a case take turns of some ten milliseconds. On one thread the time is
+the processor time of the process, which other programs on the machine hardly disturb; on
+several it is the clock on the wall, and a turn before or after which a probe (a fixed piece
+of work) was slow is thrown away. Printed is the median over the turns of the mean time of a
+call, with the ratio to the fastest dense peer. Inputs change from call to call, so that no
+branch predictor learns an example by heart.
 
     python benchmarks/runtime.py [--cases NAME ...] [--turns N] [--threads N] [--json FILE]
 
@@ -180,13 +181,12 @@ class Probe:
     """A fixed piece of work; slow when something else has the machine."""
 
     def __init__(self) -> None:
-        self.matrix = np.random.default_rng(0).standard_normal((96, 96)).astype(np.float32)
+        self.numbers = np.random.default_rng(0).standard_normal(1 << 14).astype(np.float32)
         self.best = min(self._seconds() for _ in range(200))
 
     def _seconds(self) -> float:
         start = time.perf_counter()
-        for _ in range(4):
-            self.matrix @ self.matrix
+        np.sin(self.numbers)
         return time.perf_counter() - start
 
     def quiet(self) -> bool:
@@ -195,34 +195,35 @@ class Probe:
         return seconds < 1.3 * self.best
 
 
-def measure(calls: dict[str, Call], shape: tuple[int, ...], turns: int) -> dict[str, Any]:
-    """Median seconds of each contestant over its quiet turns, and how many those were."""
+def measure(
+    calls: dict[str, Call], shape: tuple[int, ...], turns: int, threads: int
+) -> dict[str, Any]:
+    """Median seconds per call of each contestant over its turns, and how many were kept."""
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(shape, np.float32) for _ in range(16)]
+    clock = time.process_time if threads == 1 else time.perf_counter
     probe = Probe()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    loud: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(turns):
+    kept: dict[str, list[float]] = {name: [] for name in calls}
+    repeats = dict.fromkeys(calls, 1)
+    for turn in range(turns + 1):  # the first only finds how many calls make a turn
         for name, call in calls.items():
-            call(inputs[turn % 16])
-            before = probe.quiet()
-            best = float("inf")
-            spent = 0.0
-            for i in range(200):
-                x = inputs[(turn + i) % 16]
-                start = time.perf_counter()
-                call(x)
-                seconds = time.perf_counter() - start
-                best = min(best, seconds)
-                spent += seconds
-                if spent > 0.01 and i >= 2:
-                    break
-            (times if before and probe.quiet() else loud)[name].append(best)
+            quiet = probe.quiet() or threads == 1
+            start = clock()
+            for i in range(repeats[name]):
+                call(inputs[(turn + i) % 16])
+            seconds = (clock() - start) / repeats[name]
+            if turn == 0:
+                start = clock()
+                call(inputs[0])
+                repeats[name] = max(1, min(5000, int(0.01 / max(clock() - start, 1e-7))))
+            elif quiet and (threads == 1 or probe.quiet()):
+                kept[name].append(seconds)
     return {
         name: {
-            "seconds": float(np.median(times[name] or loud[name])),
-            "quiet_turns": len(times[name]),
+            "seconds": float(np.median(kept[name])) if kept[name] else float("nan"),
             "turns": turns,
+            "kept": len(kept[name]),
+            "clock": "processor" if threads == 1 else "wall",
         }
         for name in calls
     }
@@ -264,14 +265,14 @@ def main() -> None:
     arguments = parser.parse_args()
     peak = peak_macs()
     print(f"{machine()}; {arguments.threads} thread(s); peak {peak / 1e9:.1f} G multiply-adds/s\n")
-    print("| case | gossamer | fastest dense peer | ratio | goal | share of peak | quiet turns |")
+    print("| case | gossamer | fastest dense peer | ratio | goal | share of peak | turns kept |")
     print("|---|---|---|---|---|---|---|")
     results = []
     for name, case in cases().items():
         if arguments.cases and not any(part in name for part in arguments.cases):
             continue
         calls = contestants(case, arguments.threads)
-        found = measure(calls, case.shape, arguments.turns)
+        found = measure(calls, case.shape, arguments.turns, arguments.threads)
         dense = {p: found[p]["seconds"] for p in ("onnxruntime", "openvino", "torch") if p in found}
         best = min(dense, key=lambda p: dense[p])
         ours = found["gossamer"]["seconds"]
@@ -281,7 +282,7 @@ def main() -> None:
         rows = engine.profile(x, repeats=20)
         macs = sum(row.macs for row in rows) * case.shape[0]
         share = macs / ours / peak
-        quiet = min(f["quiet_turns"] for f in found.values())
+        quiet = min(f["kept"] for f in found.values())
         print(
             f"| {name} | {ours * 1e6:,.1f} us | {best} {dense[best] * 1e6:,.1f} us | "
             f"{dense[best] / ours:.1f}x | {case.goal} | {share:.0%} | {quiet}/{arguments.turns} |",

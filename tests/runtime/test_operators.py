@@ -18,7 +18,8 @@ from gossamer.runtime.importer import read
 from gossamer.runtime.lowering import Lowering
 from gossamer.runtime.table import ISAS
 
-QUICK = settings(max_examples=25, deadline=None)
+QUICK = settings(max_examples=15, deadline=None)
+LONG = settings(max_examples=400, deadline=None)
 
 
 def unmeasured(model: bytes, isa: str, number: int = 0) -> Plan:
@@ -76,6 +77,27 @@ def convolutions(draw: st.DrawFn) -> dict[str, Any]:
 @QUICK
 @given(convolutions(), st.integers(0, 9))
 def test_convolution(c: dict[str, Any], seed: int) -> None:
+    convolve(c, seed)
+
+
+@pytest.mark.slow
+@LONG
+@given(convolutions(), st.integers(0, 9))
+def test_many_convolutions(c: dict[str, Any], seed: int) -> None:
+    convolve(c, seed)
+
+
+def test_pooled_convolution_with_unequal_strides() -> None:
+    c = {
+        "channels": 1, "outputs": 3, "size": [6, 11], "kernel": (1, 2), "strides": (1, 2),
+        "dilations": (1, 1), "pads": (0, 0, 0, 0), "density": 0.3, "block": 1, "batch": 2,
+        "relu": False, "pool": True,
+    }  # fmt: skip
+    convolve(c, 0)
+
+
+def convolve(c: dict[str, Any], seed: int) -> None:
+    """A convolution, with a ReLU before and a max-pool behind it if asked."""
     rng = np.random.default_rng(seed)
     weight = sparse(rng, c["outputs"], c["channels"], *c["kernel"], density=c["density"],
                     block=c["block"])  # fmt: skip

@@ -382,7 +382,8 @@ class Lowering:
 
         ``span`` bounds how far an output may lie from where its window starts.
         """
-        if value.density > 0.7 and not any(f.startswith("list") for f in value.forms):
+        listed = any(form.startswith("list") for form in value.forms)
+        if weight.shape[1] > 1 and value.density > 0.7 and not listed:
             return
         outputs = weight.shape[2]
         nonzero = max(1, int(np.count_nonzero(weight)))
@@ -464,7 +465,7 @@ class Lowering:
             output,
             shape,
             data=[bounds, offset, weights, more, padded(bias, major.outputs), clip, place],
-            scratch=positions * major.slice + 6 * (capacity + BLOCK) + major.channels + BLOCK,
+            scratch=positions * major.slice + 8 + 6 * (capacity + BLOCK) + major.channels + BLOCK,
             lead=lead,
             macs=macs * value.density,
             dense_macs=self._dense_macs(node) * lead,
@@ -510,7 +511,9 @@ class Lowering:
         density = np.count_nonzero(weight) / weight.size
         high, wide = self._conv_size(node)
         if density < 0.75:
-            if size[0] * kernel_height * kernel_width < 512:
+            # The pooled kernel steps alike along rows and columns.
+            steps_alike = pool != 2 or strides[0] == strides[1]
+            if size[0] * kernel_height * kernel_width < 512 and steps_alike:
                 for kernel in find(self.isa, "lanes"):
                     if (
                         kernel.tile == ("pool" if pool == 2 else "rows")

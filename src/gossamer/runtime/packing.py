@@ -91,8 +91,29 @@ class InputMajor:
 
     def scatter(self, dtype: type) -> tuple[Array, Array, Array, Array]:
         t, c, k, o = np.nonzero(self.weight)
-        bounds = self._bounds(np.count_nonzero(self.weight, axis=3))
+        counts = np.count_nonzero(self.weight, axis=3)
+        if self.taps == 1 and len(self.base) == 1:
+            return self._scatter_in_eights(counts, o, self.weight[t, c, k, o], dtype)
+        bounds = self._bounds(counts)
         return bounds, (self.base[k] + o).astype(dtype), self.weight[t, c, k, o], self.none
+
+    def _scatter_in_eights(
+        self, counts: Array, output: Array, values: Array, dtype: type
+    ) -> tuple[Array, Array, Array, Array]:
+        """Every input's weights filled up to a multiple of eight, as the kernel takes them.
+
+        What is filled in is zero and goes to the eight places after the outputs.
+        """
+        filled = -(-counts // 8) * 8
+        bounds = self._bounds(filled)
+        first = np.repeat(bounds[:, :, 0].ravel(), counts.ravel())
+        ends = np.cumsum(counts.ravel())
+        rank = np.arange(len(output)) - np.repeat(ends - counts.ravel(), counts.ravel())
+        total = int(filled.sum())
+        offset: Array = (self.slice + np.arange(total) % 8).astype(dtype)
+        weight = np.zeros(total, np.float32)
+        offset[first + rank], weight[first + rank] = output, values
+        return bounds, offset, weight, self.none
 
     def block(self, size: int) -> tuple[Array, Array, Array, Array]:
         blocks = self.weight.reshape(*self.weight.shape[:3], -1, size)

@@ -14,21 +14,26 @@
 template <class Offset>
 struct Scatter {
     static constexpr bool merge = true;
+    static constexpr int together = 8;
     static inline void run(float value, int64_t begin, int64_t end, const void* offsets,
                            const float* w, const int32_t*, float* to) {
         const auto* offset = static_cast<const Offset*>(offsets);
-        // The outputs of one input differ, so four can be in flight at once.
+        // The outputs of one input differ, so several can be in flight at once.
         int64_t e = begin;
-        for (; e + 4 <= end; e += 4) {
-            float* const a = to + offset[e];
-            float* const b = to + offset[e + 1];
-            float* const c = to + offset[e + 2];
-            float* const d = to + offset[e + 3];
-            const float s = *a + value * w[e], t = *b + value * w[e + 1];
-            const float u = *c + value * w[e + 2], v = *d + value * w[e + 3];
-            *a = s, *b = t, *c = u, *d = v;
+        for (; e + Scatter::together <= end; e += Scatter::together) {
+            float sum[Scatter::together];
+#pragma GCC unroll 8
+            for (int i = 0; i < Scatter::together; ++i) sum[i] = to[offset[e + i]] + value * w[e + i];
+#pragma GCC unroll 8
+            for (int i = 0; i < Scatter::together; ++i) to[offset[e + i]] = sum[i];
         }
         for (; e < end; ++e) to[offset[e]] += value * w[e];
+    }
+    static inline void prefetch(int64_t begin, int64_t, const void* offsets, const float* w) {
+        __builtin_prefetch(static_cast<const Offset*>(offsets) + begin);
+        __builtin_prefetch(w + begin);
+        __builtin_prefetch(w + begin + 16);
+        __builtin_prefetch(w + begin + 32);
     }
 };
 
@@ -44,6 +49,10 @@ struct Block {
             store<N>(at, load<N>(at) + x * load<N>(w + e * N));
         }
     }
+    static inline void prefetch(int64_t begin, int64_t end, const void* offsets, const float* w) {
+        __builtin_prefetch(static_cast<const int32_t*>(offsets) + begin);
+        for (int64_t e = begin; e < end && e < begin + 8; ++e) __builtin_prefetch(w + e * N);
+    }
 };
 
 struct Dense {
@@ -58,6 +67,8 @@ struct Dense {
 #pragma GCC unroll 4
         for (int64_t i = 0; i < length; i += W) store(to + i, load(to + i) + x * load(w + i));
     }
+    // Long runs, which the processor fetches ahead by itself.
+    static inline void prefetch(int64_t, int64_t, const void*, const float*) {}
 };
 
 #if defined(__AVX512F__)
@@ -74,6 +85,9 @@ struct Expand {
                 _mm512_maskz_expand_ps(static_cast<__mmask16>(more[2 * e]), _mm512_loadu_ps(w + more[2 * e + 1]));
             _mm512_storeu_ps(at, _mm512_fmadd_ps(x, weight, _mm512_loadu_ps(at)));
         }
+    }
+    static inline void prefetch(int64_t begin, int64_t, const void* offsets, const float*) {
+        __builtin_prefetch(static_cast<const int32_t*>(offsets) + begin);
     }
 };
 #endif
@@ -132,6 +146,8 @@ void active(const Call& call) {
             if (s.taps == 1 && s.positions == 1) {
                 for (int64_t a = 0; a < count; ++a) {
                     const int32_t* bounds = of_tile + 2 * static_cast<int64_t>(index[a]);
+                    const int32_t* next = of_tile + 2 * static_cast<int64_t>(index[a + (a + 1 < count)]);
+                    Weights::prefetch(next[0], next[1], offset, weights);
                     if (bounds[0] != bounds[1]) {
                         Weights::run(value[a], bounds[0], bounds[1], offset, weights, more, sums);
                     }
