@@ -1,0 +1,183 @@
+"""The engine: an ONNX file in, numpy in, numpy out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gossamer.errors import UserError
+from gossamer.runtime import planner
+from gossamer.runtime._kernels import Program
+from gossamer.runtime.graph import Array
+from gossamer.runtime.importer import read
+from gossamer.runtime.machine import usable_cores
+from gossamer.runtime.planner import Plan
+from gossamer.runtime.steps import Step, assemble
+from gossamer.runtime.table import chosen_isa
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """One kernel call of the network.
+
+    ``seconds`` is measured, per example; ``macs`` (done, at the measured density of the
+    activations) and ``dense_macs`` (of the dense layer) are counted per example; ``bytes``
+    are those of the packed weights.
+    """
+
+    node: str
+    kernel: str
+    seconds: float
+    macs: float
+    dense_macs: float
+    bytes: int
+
+
+class Engine:
+    """Runs a network.
+
+    Calling it takes the network's inputs, float32 arrays of shape ``[batch, ...]``, and
+    returns its output (a list, where there are several). Any number of threads computes
+    the same result; calls from several Python threads are safe and wait for one another.
+
+    An input with infinities or NaN goes through dense kernels, where zero times infinity
+    is NaN as everywhere else.
+
+    Args:
+        model: path or bytes of an ONNX file.
+        threads: threads to use; all usable cores if not given.
+        plan: file to keep the plan in. One made by this machine for this network is used;
+            otherwise the candidates are measured and the plan is written there.
+        isa: instruction set to use (default: environment variable GOSSAMER_ISA, else the
+            widest of this machine).
+        sample: example inputs to measure on; normal noise if not given.
+
+    Raises:
+        UserError: the file cannot be read or run, or an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        threads: int | None = None,
+        plan: str | os.PathLike[str] | Plan | None = None,
+        isa: str | None = None,
+        sample: Sequence[Array] | Array | None = None,
+    ) -> None:
+        if threads is not None and not 1 <= threads <= 256:
+            raise UserError(f"threads = {threads}: must be between 1 and 256")
+        self.threads = threads or usable_cores()
+        self.isa = chosen_isa(isa)
+        self.graph = read(model)
+        self.plan = self._planned(plan, [sample] if isinstance(sample, np.ndarray) else sample)
+        self._programs: dict[str, Program] = {}
+        self._steps: dict[str, list[Step]] = {}
+        self._single = len(self.graph.inputs) == 1
+        self._lead = self.graph.shapes[self.graph.inputs[0]][0]
+        self._one = self._program("one")
+        self._many = self._program("many") if self.graph.dynamic else self._one
+
+    def _planned(
+        self, plan: str | os.PathLike[str] | Plan | None, sample: Sequence[Array] | None
+    ) -> Plan:
+        if isinstance(plan, Plan):
+            return plan
+        if sample is not None:
+            sample = [self._accepted(x, i) for i, x in enumerate(sample)]
+        found = Plan.load(plan, self.graph, self.isa) if plan is not None else None
+        if found is None:
+            found = planner.make(self.graph, self.isa, sample)
+            if plan is not None:
+                found.save(plan)
+        return found
+
+    def _program(self, kind: str) -> Program:
+        """The program for single examples, for batches, or for inputs with NaN, made once."""
+        if kind not in self._programs:
+            many = kind != "one" and self.graph.dynamic
+            steps, inputs, outputs = planner.lower(
+                self.graph,
+                self.isa,
+                {} if kind == "careful" else self.plan.one if kind == "one" else self.plan.many,
+                threads=self.threads,
+                sparse=kind != "careful",
+                many=many,
+                densities=self.plan.densities,
+            )
+            self._steps[kind] = steps
+            self._programs[kind] = assemble(
+                steps,
+                inputs,
+                outputs,
+                [self.graph.shapes[name] for name in self.graph.inputs],
+                [self.graph.shapes[name] for name in self.graph.outputs],
+                threads=self.threads,
+                chunk=self.plan.chunk if many else 1,
+            )
+        return self._programs[kind]
+
+    def __call__(self, *inputs: Array) -> Any:
+        try:
+            program = self._one if len(inputs[0]) == self._lead else self._many
+            if self._single and len(inputs) == 1:
+                found = program.run_one(inputs[0], True)
+            else:
+                found = program.run(inputs, True)
+        except (IndexError, TypeError, ValueError):
+            return self._slow(inputs)
+        return self._slow(inputs) if found is None else found
+
+    def _slow(self, inputs: Sequence[Array]) -> Any:
+        """Inputs that need a conversion, a closer look or an explanation."""
+        if len(inputs) != len(self.graph.inputs):
+            names = ", ".join(self.graph.inputs)
+            raise UserError(
+                f"{len(inputs)} inputs given, the network takes {len(self.graph.inputs)}: {names}"
+            )
+        accepted = [self._accepted(x, i) for i, x in enumerate(inputs)]
+        leads = [self.graph.shapes[name][0] for name in self.graph.inputs]
+        examples = {len(x) // lead for x, lead in zip(accepted, leads, strict=True)}
+        if len(examples) > 1:
+            raise UserError(f"the inputs have different batches: {[len(x) for x in accepted]}")
+        finite = all(np.isfinite(x).all() for x in accepted)
+        program = self._one if examples == {1} else self._many
+        return (program if finite else self._program("careful")).run(accepted, False)
+
+    def _accepted(self, x: Array, position: int) -> Array:
+        name = self.graph.inputs[position]
+        lead, *rest = self.graph.shapes[name]
+        array = np.asarray(x)
+        if array.dtype.kind not in "fiub":
+            raise UserError(f"input {name!r} holds {array.dtype}; pass a float32 array")
+        converted = np.ascontiguousarray(array, dtype=np.float32)
+        first = "batch" if self.graph.dynamic else str(lead)
+        fits = list(array.shape[1:]) == rest and array.ndim == len(rest) + 1
+        if not fits or array.shape[0] % lead or (not self.graph.dynamic and len(array) != lead):
+            wanted = ", ".join([first, *map(str, rest)])
+            raise UserError(f"input {name!r} has shape {list(array.shape)}, wanted [{wanted}]")
+        return converted
+
+    def profile(self, *inputs: Array, repeats: int = 50) -> list[LayerProfile]:
+        """Where the time goes: the median over runs, for each kernel call in order."""
+        accepted = [self._accepted(x, i) for i, x in enumerate(inputs)]
+        examples = len(accepted[0]) // self._lead
+        kind = "one" if examples == 1 or not self.graph.dynamic else "many"
+        program = self._program(kind)
+        program.profile(accepted, 3, False)
+        times = np.median(np.array(program.profile(accepted, repeats, False)), axis=0)
+        return [
+            LayerProfile(
+                step.node or "(form)",
+                str(step.kernel),
+                float(time) * 1e-9 / max(1, examples),
+                step.macs,
+                step.dense_macs,
+                step.bytes,
+            )
+            for step, time in zip(self._steps[kind], times, strict=True)
+        ]

@@ -1,0 +1,108 @@
+"""Operators on constants, evaluated while a file is read.
+
+Exporters compute shapes with chains of small operators; after this nothing of them is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gossamer.runtime.graph import Array
+
+Evaluate = Callable[[list[Array], dict[str, Any]], Array]
+
+# Nothing that a shape computation makes is longer; refuses files that ask for gigabytes.
+LARGEST = 1 << 24
+
+
+def _bounded(shape: Any) -> tuple[int, ...]:
+    sizes = tuple(int(size) for size in np.ravel(shape))
+    total = 1
+    for size in sizes:
+        total *= size
+    if any(size < 0 for size in sizes) or total > LARGEST:
+        raise ValueError(f"a constant of shape {sizes}")
+    return sizes
+
+
+def _axes(x: list[Array], a: dict[str, Any]) -> tuple[int, ...] | None:
+    if len(x) > 1:
+        return tuple(int(axis) for axis in np.ravel(x[1]))
+    return tuple(a["axes"]) if "axes" in a else None
+
+
+def _unsqueeze(x: list[Array], a: dict[str, Any]) -> Array:
+    return np.expand_dims(x[0], _axes(x, a) or (0,))
+
+
+def _slice(x: list[Array], a: dict[str, Any]) -> Array:
+    parts = [slice(None)] * x[0].ndim
+    starts, ends = np.ravel(x[1]), np.ravel(x[2])
+    axes = np.ravel(x[3]) if len(x) > 3 else np.arange(len(starts))
+    steps = np.ravel(x[4]) if len(x) > 4 else np.ones(len(starts), np.int64)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        parts[int(axis)] = slice(int(start), int(end), int(step))
+    return np.asarray(x[0][tuple(parts)])
+
+
+def _divide(x: list[Array], a: dict[str, Any]) -> Array:
+    if np.issubdtype(x[0].dtype, np.integer):
+        return np.asarray(np.trunc(x[0] / x[1])).astype(x[0].dtype)
+    return np.asarray(x[0] / x[1])
+
+
+def _reshape(x: list[Array], a: dict[str, Any]) -> Array:
+    shape = [x[0].shape[i] if size == 0 else int(size) for i, size in enumerate(np.ravel(x[1]))]
+    return x[0].reshape(shape)
+
+
+# ONNX's numbers of element types.
+DTYPES: dict[int, type] = {
+    1: np.float32,
+    2: np.uint8,
+    3: np.int8,
+    5: np.int16,
+    6: np.int32,
+    7: np.int64,
+    9: np.bool_,
+    10: np.float16,
+    11: np.float64,
+}
+
+
+def _cast(x: list[Array], a: dict[str, Any]) -> Array:
+    return x[0].astype(DTYPES[a["to"]])
+
+
+FOLD: dict[str, Evaluate] = {
+    "Identity": lambda x, a: x[0],
+    "Cast": _cast,
+    "Gather": lambda x, a: np.take(x[0], x[1].astype(np.int64), axis=a.get("axis", 0)),
+    "Concat": lambda x, a: np.concatenate(x, axis=a["axis"]),
+    "Unsqueeze": _unsqueeze,
+    "Squeeze": lambda x, a: np.squeeze(x[0], axis=_axes(x, a)),
+    "Slice": _slice,
+    "Reshape": _reshape,
+    "Transpose": lambda x, a: np.transpose(x[0], a.get("perm")),
+    "Add": lambda x, a: np.asarray(x[0] + x[1]),
+    "Sub": lambda x, a: np.asarray(x[0] - x[1]),
+    "Mul": lambda x, a: np.asarray(x[0] * x[1]),
+    "Div": _divide,
+    "Neg": lambda x, a: np.asarray(-x[0]),
+    "Sqrt": lambda x, a: np.sqrt(x[0]),
+    "Pow": lambda x, a: np.power(x[0], x[1]),
+    "Reciprocal": lambda x, a: np.asarray(1 / x[0]),
+    "Floor": lambda x, a: np.floor(x[0]),
+    "Equal": lambda x, a: np.asarray(x[0] == x[1]),
+    "Where": lambda x, a: np.where(x[0], x[1], x[2]),
+    "ReduceProd": lambda x, a: np.prod(x[0], axis=_axes(x, a), keepdims=bool(a.get("keepdims", 1))),
+    "ConstantOfShape": lambda x, a: np.full(
+        _bounded(x[0]), np.ravel(a.get("value", np.zeros(1, np.float32)))[0]
+    ),
+    "Expand": lambda x, a: np.broadcast_to(
+        x[0], np.broadcast_shapes(x[0].shape, _bounded(x[1]))
+    ).copy(),
+}

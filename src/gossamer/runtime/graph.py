@@ -1,0 +1,65 @@
+"""The network as the runtime sees it: a few kinds of node over named values.
+
+A value's shape is ``(lead, ...)``: its first dimension is ``lead`` times the number of
+examples in the batch, all others are fixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Node:
+    """One operation.
+
+    ``op`` is one of: conv, linear, winners, pool, unary, binary, softmax, layer_norm,
+    concat, reshape, transpose. ``settings`` and ``constants`` are those of the operation;
+    ``conv`` and ``linear`` carry the limits ``low`` and ``high`` of a clip that follows
+    them, and ``conv`` the side ``pool`` of a max-pool that follows it.
+    """
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
+
+
+@dataclass
+class Graph:
+    """Nodes in an order in which they can run, and the shape of every value."""
+
+    inputs: list[str]
+    outputs: list[str]
+    nodes: list[Node]
+    shapes: dict[str, Shape]
+    dynamic: bool  # may the number of examples vary?
+
+    def item(self, value: str) -> int:
+        """Floats of one item (one entry of the first dimension)."""
+        return math.prod(self.shapes[value][1:])
+
+    def consumers(self, value: str) -> list[Node]:
+        return [node for node in self.nodes if value in node.inputs]
+
+    def fingerprint(self) -> str:
+        """Changes when anything does that a plan depends on."""
+        digest = hashlib.sha256()
+        for node in self.nodes:
+            settings = sorted(node.settings.items())
+            digest.update(repr((node.op, node.inputs, node.output, settings)).encode())
+            digest.update(repr(self.shapes[node.output]).encode())
+            for key in sorted(node.constants):
+                digest.update(np.ascontiguousarray(node.constants[key]).tobytes())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,284 @@
+// k-winners: the k largest of n values, ties to the lowest index, as a list in the order
+// of the indices. The cost is about two passes over the values:
+//
+// 1. A sample guesses a threshold that a few more than k values reach.
+// 2. One pass compresses the values that reach it. (Fewer than k: all are candidates.)
+// 3. Bisection on the candidates' bits counts its way to the exact threshold.
+//
+// Floats are compared as integers that sort the same way, so that every value, NaN too,
+// has a place and the selection always ends with k winners.
+
+inline int32_t key_of(float x) {
+    int32_t bits;
+    x += 0.0f;  // negative zero ties with zero
+    __builtin_memcpy(&bits, &x, 4);
+    return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
+inline I keys_of(V x) {
+    const I bits = (I)(x + V{});
+    return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
+// How many of the keys are at least `threshold`; `keys` is padded with the lowest key.
+inline int64_t count_reaching(const int32_t* keys, int64_t n, int32_t threshold) {
+    const I t = splat_int(threshold);
+#if defined(__AVX512F__)
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i += W) {
+        count += __builtin_popcount(_mm512_cmpge_epi32_mask((__m512i)load_int(keys + i), (__m512i)t));
+    }
+    return count;
+#else
+    I count{};
+    for (int64_t i = 0; i < n; i += W) count -= load_int(keys + i) >= t;
+    int64_t sum = 0;
+    for (int l = 0; l < W; ++l) sum += count[l];
+    return sum;
+#endif
+}
+
+struct Threshold {
+    int32_t key;
+    int64_t reaching;  // at least k; more than k where values tie at the threshold
+};
+
+inline Threshold kth_largest(const int32_t* keys, int64_t n, int64_t k) {
+    I low = load_int(keys), high = low;
+    for (int64_t i = W; i + W <= n; i += W) {
+        const I x = load_int(keys + i);
+        low = x < low ? x : low;
+        high = x > high ? x : high;
+    }
+    int64_t lo = low[0], hi = high[0];
+    for (int l = 1; l < W; ++l) {
+        lo = low[l] < lo ? low[l] : lo;
+        hi = high[l] > hi ? high[l] : hi;
+    }
+    for (int64_t i = n - n % W; i < n; ++i) {
+        lo = keys[i] < lo ? keys[i] : lo;
+        hi = keys[i] > hi ? keys[i] : hi;
+    }
+    // `lo` is reached by at least k, `hi + 1` by fewer.
+    int64_t reaching = n;
+    // Every other step interpolates: keys near the threshold are spread evenly enough
+    // that it usually lands within a few counts.
+    int64_t above = 0;  // how many reach hi + 1
+    for (bool guess = true; lo < hi && reaching != k; guess = !guess) {
+        int64_t middle = lo + (hi - lo + 1) / 2;
+        if (guess) {
+            const double part = (static_cast<double>(reaching - k) + 0.5) / static_cast<double>(reaching - above);
+            middle = lo + 1 + static_cast<int64_t>(part * static_cast<double>(hi - lo));
+            middle = least(middle, hi);
+        }
+        const int64_t count = count_reaching(keys, n, static_cast<int32_t>(middle));
+        if (count >= k) {
+            lo = middle;
+            reaching = count;
+        } else {
+            hi = middle - 1;
+            above = count;
+        }
+    }
+    return {static_cast<int32_t>(lo), reaching};
+}
+
+constexpr int32_t lowest_key = -2147483647 - 1;
+
+inline float value_of(int32_t key) {
+    const int32_t bits = key ^ ((key >> 31) & 0x7fffffff);
+    float x;
+    __builtin_memcpy(&x, &bits, 4);
+    return x;
+}
+
+// Appends (key, index) of the values that reach `guess`, and of NaN; returns how many.
+inline int64_t gather_candidates(const float* x, const float* boost, int64_t n, int32_t guess,
+                                 int32_t* keys, int32_t* indices) {
+    int64_t found = 0, i = 0;
+#if defined(__AVX512F__)
+    // Compared as floats, for speed: keys are made of the few that are kept.
+    const __m512 t = _mm512_set1_ps(value_of(guess));
+    __m512i at = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    for (; i + W <= n; i += W) {
+        V v = load(x + i);
+        if (boost) v *= load(boost + i);
+        const __mmask16 mask = _mm512_cmp_ps_mask((__m512)v, t, _CMP_NLT_UQ);
+        _mm512_storeu_ps(keys + found, _mm512_maskz_compress_ps(mask, (__m512)v));
+        _mm512_storeu_si512(indices + found, _mm512_maskz_compress_epi32(mask, at));
+        found += __builtin_popcount(mask);
+        at = _mm512_add_epi32(at, _mm512_set1_epi32(16));
+    }
+    for (int64_t j = 0; j < found; j += W) {
+        store_int(keys + j, keys_of(load(reinterpret_cast<const float*>(keys) + j)));
+    }
+#elif defined(__AVX2__)
+    const I t = splat_int(guess);
+    for (; i + W <= n; i += W) {
+        V v = load(x + i);
+        if (boost) v *= load(boost + i);
+        const I key = keys_of(v);
+        unsigned mask = static_cast<unsigned>(_mm256_movemask_ps((__m256)(key >= t)));
+        while (mask) {
+            const int l = __builtin_ctz(mask);
+            mask &= mask - 1;
+            const float one = boost ? x[i + l] * boost[i + l] : x[i + l];
+            keys[found] = key_of(one);
+            indices[found++] = static_cast<int32_t>(i + l);
+        }
+    }
+#endif
+    for (; i < n; ++i) {
+        const int32_t key = key_of(boost ? x[i] * boost[i] : x[i]);
+        keys[found] = key;
+        indices[found] = static_cast<int32_t>(i);
+        found += key >= guess;
+    }
+    return found;
+}
+
+constexpr int64_t sample_size = 256;
+
+// The list of winners of x[0..n); scratch holds 2 (n + 2 W) words.
+inline int64_t select(const float* x, const float* boost, int64_t n, int64_t k, int64_t inner,
+                      int64_t outer, int32_t first, float* scratch, int32_t* index, float* value) {
+    auto* keys = reinterpret_cast<int32_t*>(scratch);
+    int32_t* indices = keys + n + 2 * W;
+    int32_t guess = lowest_key;
+    if (n >= 4 * sample_size && k < n / 2) {
+        int32_t sample[sample_size];
+        for (int64_t i = 0; i < sample_size; ++i) {
+            const int64_t at = i * n / sample_size;
+            sample[i] = key_of(boost ? x[at] * boost[at] : x[at]);
+        }
+        // Expected rank of the k-th largest in the sample, and three deviations more.
+        const int64_t rank = k * sample_size / n;
+        int64_t deviation = 1;
+        while (deviation * deviation < rank) ++deviation;
+        guess = kth_largest(sample, sample_size, least(sample_size, rank + 3 * deviation + 2)).key;
+    }
+    int64_t candidates = gather_candidates(x, boost, n, guess, keys, indices);
+    if (candidates < k) candidates = gather_candidates(x, boost, n, lowest_key, keys, indices);
+    for (int64_t i = candidates; i < candidates + W; ++i) keys[i] = lowest_key;
+    const Threshold threshold = kth_largest(keys, candidates, k);
+    int32_t bar = threshold.key;
+    int64_t ties_left = 0;
+    if (threshold.reaching > k && bar == 0 && !boost) {
+        bar = 1;  // zeros tie: whichever win, they add nothing
+    } else if (threshold.reaching > k) {
+        // Among equals the lowest canonical indices win. Their k-th smallest is found as
+        // the k-th largest of the complements, in the memory that the list will fill.
+        const int64_t above = bar == 2147483647 ? 0 : count_reaching(keys, candidates, bar + 1);
+        ties_left = k - above;
+        if (inner > 1) {
+            int32_t* ties = indices + n + 2 * W;
+            int64_t count = 0;
+            for (int64_t i = 0; i < candidates; ++i) {
+                if (keys[i] != bar) continue;
+                ties[count++] = static_cast<int32_t>(
+                    -1 - (indices[i] % inner * outer + indices[i] / inner));
+            }
+            for (int64_t i = count; i < count + W; ++i) ties[i] = lowest_key;
+            const int32_t cut = kth_largest(ties, count, ties_left).key;
+            for (int64_t i = 0; i < candidates; ++i) {
+                if (keys[i] != bar) continue;
+                const auto tie = static_cast<int32_t>(
+                    -1 - (indices[i] % inner * outer + indices[i] / inner));
+                if (tie < cut) keys[i] = lowest_key;
+            }
+        } else {
+            int64_t left = ties_left;
+            for (int64_t i = 0; i < candidates; ++i) {
+                if (keys[i] == bar && left-- <= 0) keys[i] = lowest_key;
+            }
+        }
+    }
+    int64_t found = 0, i = 0;
+#if defined(__AVX512F__)
+    const __m512i t = _mm512_set1_epi32(bar), shift = _mm512_set1_epi32(first);
+    // A full vector is written at each step: stop while the list still has room for one.
+    for (; i + W <= candidates && found + W <= k; i += W) {
+        const __mmask16 mask = _mm512_cmpge_epi32_mask((__m512i)load_int(keys + i), t);
+        const __m512i at = _mm512_maskz_compress_epi32(mask, (__m512i)load_int(indices + i));
+        _mm512_storeu_si512(index + found, _mm512_add_epi32(at, shift));
+        if (!boost) {
+            const I key = (I)_mm512_maskz_compress_epi32(mask, (__m512i)load_int(keys + i));
+            store(value + found, (V)(key ^ ((key >> 31) & 0x7fffffff)));
+        } else {
+            const int64_t count = __builtin_popcount(mask);
+            for (int64_t j = 0; j < count; ++j) value[found + j] = x[index[found + j] - first];
+        }
+        found += __builtin_popcount(mask);
+    }
+#endif
+    for (; i < candidates && found < k; ++i) {
+        index[found] = indices[i] + first;
+        value[found] = x[indices[i]];
+        found += keys[i] >= bar;
+    }
+    return found;
+}
+
+void winners(const Call& call) {
+    const auto& s = *reinterpret_cast<const WinnersShape*>(call.shape);
+    const float* boost = s.boosted ? static_cast<const float*>(call.data[0]) : nullptr;
+    if (call.part) return;
+    for (int64_t item = 0; item < call.items; ++item) {
+        const float* x = call.in[0] + item * call.in_size[0];
+        float* list = call.out[0] + item * call.out_size[0];
+        auto* index = reinterpret_cast<int32_t*>(list) + list_header;
+        float* value = list + list_header + s.capacity;
+        int64_t found = 0;
+        for (int64_t g = 0; g < s.groups; ++g) {
+            found += select(x + g * s.size, boost ? boost + g * s.size : nullptr, s.size, s.k, s.inner,
+                            s.outer, static_cast<int32_t>(g * s.size), call.scratch, index + found,
+                            value + found);
+        }
+        *reinterpret_cast<int32_t*>(list) = static_cast<int32_t>(found);
+    }
+}
+
+// The list of a dense tensor's non-zeros, so that the zeros behind a ReLU cost nothing.
+void nonzeros(const Call& call) {
+    const auto& s = *reinterpret_cast<const NonzerosShape*>(call.shape);
+    if (call.part) return;
+    for (int64_t item = 0; item < call.items; ++item) {
+        const float* x = call.in[0] + item * call.in_size[0];
+        float* list = call.out[0] + item * call.out_size[0];
+        auto* index = reinterpret_cast<int32_t*>(list) + list_header;
+        float* value = list + list_header + s.capacity;
+        int64_t found = 0, i = 0;
+#if defined(__AVX512F__)
+        __m512i at = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+        for (; i + W <= s.size; i += W) {
+            const __m512 v = _mm512_loadu_ps(x + i);
+            const __mmask16 mask = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+            _mm512_storeu_si512(index + found, _mm512_maskz_compress_epi32(mask, at));
+            _mm512_storeu_ps(value + found, _mm512_maskz_compress_ps(mask, v));
+            found += __builtin_popcount(mask);
+            at = _mm512_add_epi32(at, _mm512_set1_epi32(16));
+        }
+#endif
+        for (; i < s.size; ++i) {
+            index[found] = static_cast<int32_t>(i);
+            value[found] = x[i];
+            found += x[i] != 0.0f;
+        }
+        *reinterpret_cast<int32_t*>(list) = static_cast<int32_t>(found);
+    }
+}
+
+// A list back into a dense tensor, for what does not read lists.
+void scatter(const Call& call) {
+    const auto& s = *reinterpret_cast<const NonzerosShape*>(call.shape);
+    if (call.part) return;
+    for (int64_t item = 0; item < call.items; ++item) {
+        const float* list = call.in[0] + item * call.in_size[0];
+        const auto* index = reinterpret_cast<const int32_t*>(list) + list_header;
+        const float* value = list + list_header + s.capacity;
+        const int64_t count = *reinterpret_cast<const int32_t*>(list);
+        float* out = call.out[0] + item * call.out_size[0];
+        for (int64_t i = 0; i < s.size; ++i) out[i] = 0.0f;
+        for (int64_t i = 0; i < count; ++i) out[index[i]] = value[i];
+    }
+}

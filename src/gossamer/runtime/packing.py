@@ -1,0 +1,146 @@
+"""Weights in the orders in which the kernels walk them (see ``kernels/*.h``)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gossamer.runtime.graph import Array
+
+BLOCK = 16  # outputs are padded to a multiple of the widest vector
+
+
+def by_count(bounds: Array, offset: Array, values: Array) -> tuple[Array, Array, Array, Array]:
+    """Rows of ``by_output`` in the order of their lengths, and which row is which."""
+    order = np.argsort(np.diff(bounds), kind="stable")
+    pick = np.concatenate([np.arange(bounds[o], bounds[o + 1]) for o in order])
+    ends = np.cumsum(np.diff(bounds)[order])
+    sorted_bounds = np.concatenate([[0], ends]).astype(np.int32)
+    return sorted_bounds, offset[pick], values[pick], order.astype(np.int32)
+
+
+def limits(low: float, high: float) -> Array:
+    return np.array([low, high], np.float32)
+
+
+def padded(array: Array, size: int, axis: int = 0) -> Array:
+    """The array with zeros appended along an axis, up to a size."""
+    missing = [(0, 0)] * array.ndim
+    missing[axis] = (0, size - array.shape[axis])
+    return np.pad(array, missing)
+
+
+def up_to(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def panels(weight: Array, width: int) -> Array:
+    """[outputs, depth] -> [panel][depth][width]: a panel's outputs side by side."""
+    outputs, depth = weight.shape
+    whole = padded(weight, up_to(outputs, width))
+    return np.ascontiguousarray(whole.reshape(-1, width, depth).transpose(0, 2, 1))
+
+
+def by_output(weight: Array, offset: Array) -> tuple[Array, Array, Array]:
+    """Non-zeros of [outputs, depth] by output: (bounds, offsets, values)."""
+    row, column = np.nonzero(weight)
+    bounds = np.searchsorted(row, np.arange(len(weight) + 1)).astype(np.int32)
+    return bounds, offset[column].astype(np.int32), weight[row, column]
+
+
+def by_chunk(weight: Array, offset: Array, chunk: int) -> tuple[Array, Array, Array]:
+    """The same, cut into chunks of ``chunk`` inputs: bounds are [chunks][outputs + 1]."""
+    depth = weight.shape[1]
+    bounds, offsets, values = [], [], []
+    start = 0
+    for first in range(0, depth, chunk):
+        b, o, v = by_output(weight[:, first : first + chunk], offset[first : first + chunk])
+        bounds.append(b + start)
+        offsets.append(o)
+        values.append(v)
+        start += len(v)
+    return np.stack(bounds).astype(np.int32), np.concatenate(offsets), np.concatenate(values)
+
+
+class InputMajor:
+    """Weights by active input, for the ``active`` kernels.
+
+    Args:
+        weight: [inputs, taps, outputs], taps in the order in which the kernel walks them.
+        shift: for each tap, how many positions its outputs lie from the window's base.
+        tiles: slices of the outputs, each with weights of its own.
+    """
+
+    def __init__(self, weight: Array, shift: Array, tiles: int) -> None:
+        channels, taps, outputs = weight.shape
+        self.outputs = up_to(outputs, BLOCK * tiles)
+        self.slice = self.outputs // tiles
+        whole = padded(weight, self.outputs, axis=2)
+        # [tile, channel, tap, slice]
+        self.weight = np.ascontiguousarray(
+            whole.reshape(channels, taps, tiles, self.slice).transpose(2, 0, 1, 3)
+        )
+        self.base = (shift * self.slice).astype(np.int64)
+        self.tiles, self.channels, self.taps = tiles, channels, taps
+        self.none = np.zeros(0, np.int32)
+
+    def _bounds(self, counts: Array) -> Array:
+        """Counts [tile, channel, tap] -> starts [tile, channel, taps + 1]."""
+        ends = np.cumsum(counts.reshape(-1)).reshape(counts.shape)
+        starts = ends - counts
+        return np.concatenate([starts, ends[:, :, -1:]], axis=2).astype(np.int32)
+
+    def scatter(self, dtype: type) -> tuple[Array, Array, Array, Array]:
+        t, c, k, o = np.nonzero(self.weight)
+        counts = np.count_nonzero(self.weight, axis=3)
+        if self.taps == 1 and len(self.base) == 1:
+            return self._scatter_in_eights(counts, o, self.weight[t, c, k, o], dtype)
+        bounds = self._bounds(counts)
+        return bounds, (self.base[k] + o).astype(dtype), self.weight[t, c, k, o], self.none
+
+    def _scatter_in_eights(
+        self, counts: Array, output: Array, values: Array, dtype: type
+    ) -> tuple[Array, Array, Array, Array]:
+        """Every input's weights filled up to a multiple of eight, as the kernel takes them.
+
+        What is filled in is zero and goes to the eight places after the outputs.
+        """
+        filled = -(-counts // 8) * 8
+        bounds = self._bounds(filled)
+        first = np.repeat(bounds[:, :, 0].ravel(), counts.ravel())
+        ends = np.cumsum(counts.ravel())
+        rank = np.arange(len(output)) - np.repeat(ends - counts.ravel(), counts.ravel())
+        total = int(filled.sum())
+        offset: Array = (self.slice + np.arange(total) % 8).astype(dtype)
+        weight = np.zeros(total, np.float32)
+        offset[first + rank], weight[first + rank] = output, values
+        return bounds, offset, weight, self.none
+
+    def block(self, size: int) -> tuple[Array, Array, Array, Array]:
+        blocks = self.weight.reshape(*self.weight.shape[:3], -1, size)
+        there = blocks.any(axis=4)
+        t, c, k, b = np.nonzero(there)
+        offset = (self.base[k] + b * size).astype(np.int32)
+        return self._bounds(there.sum(axis=3)), offset, blocks[t, c, k, b], self.none
+
+    def by_channel(self, size: int, kernel_width: int) -> tuple[Array, Array, Array, Array]:
+        """Blocks whose offsets are within a position; of each, its tap's shift, row, column."""
+        bounds, offset, values, _ = self.block(size)
+        tap = np.nonzero(self.weight.reshape(*self.weight.shape[:3], -1, size).any(axis=4))[2]
+        shift = self.base.astype(np.int32)[tap]
+        more = np.stack([shift, tap // kernel_width, tap % kernel_width], axis=1)
+        return bounds, offset - shift, values, more.astype(np.int32)
+
+    def dense(self, width: int) -> tuple[Array, Array, Array, Array]:
+        blocks = self.slice // width
+        counts = np.full(self.weight.shape[:3], blocks)
+        offset = self.base[:, None] + np.arange(blocks) * width
+        each = np.broadcast_to(offset, (*self.weight.shape[:3], blocks)).astype(np.int32)
+        return self._bounds(counts), each.reshape(-1).copy(), self.weight, self.none
+
+    def expand(self) -> tuple[Array, Array, Array, Array]:
+        bounds, offset, values, _ = self.block(16)
+        there = values != 0
+        mask = (there.astype(np.int32) << np.arange(16)).sum(axis=1)
+        start = np.concatenate([[0], np.cumsum(there.sum(axis=1))[:-1]]) if len(mask) else mask
+        more = np.stack([mask, start], axis=1).astype(np.int32)
+        return bounds, offset, values[there], more

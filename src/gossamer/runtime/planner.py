@@ -1,0 +1,250 @@
+"""Chooses a kernel for every node by measuring the candidates on this machine.
+
+A plan holds, for single examples ("one") and for batches ("many"), the chosen candidate of
+each node and how many examples go through the network together. It is made on one thread,
+whatever the number of threads that will run it, so that results do not depend on them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gossamer.runtime.graph import Array, Graph, Node
+from gossamer.runtime.lowering import Candidate, Lowering
+from gossamer.runtime.machine import machine
+from gossamer.runtime.steps import Buffer, Step, assemble
+
+FORMS = ("dense", "last", "list", "list last")
+CHUNKS = (2, 8, 32)
+SAMPLES = 64
+MEASURE_NS = 4_000_000  # per candidate
+VERSION = 1
+
+
+@dataclass
+class Plan:
+    """The choices for one network on one machine."""
+
+    machine: str
+    isa: str
+    network: str
+    one: dict[str, str] = field(default_factory=dict)
+    many: dict[str, str] = field(default_factory=dict)
+    chunk: int = 8
+    densities: dict[str, float] = field(default_factory=dict)
+    measured_ns: dict[str, dict[str, float]] = field(default_factory=dict)
+    version: int = VERSION
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the plan as JSON, whole or not at all."""
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(asdict(self), indent=1))
+        temporary.replace(target)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], graph: Graph, isa: str) -> Plan | None:
+        """The plan in a file; None if there is none or it was made for anything else."""
+        try:
+            found = Plan(**json.loads(Path(path).read_text()))
+        except (OSError, TypeError, ValueError):
+            return None
+        ours = (VERSION, machine(), isa, graph.fingerprint())
+        if (found.version, found.machine, found.isa, found.network) != ours:
+            return None
+        return found
+
+
+def lower(
+    graph: Graph, isa: str, choices: dict[str, str], **settings: Any
+) -> tuple[list[Step], list[Buffer], list[Buffer]]:
+    """Steps, inputs and outputs for a plan's choices (the first candidate where none)."""
+    lowering = Lowering(graph, isa, **settings)
+    for node in graph.nodes:
+        _pick(lowering.candidates(node), choices.get(node.output)).emit()
+    outputs = [lowering.form(lowering.values[name], "dense") for name in graph.outputs]
+    inputs = [Buffer(name, lowering.values[name].forms["dense"].floats) for name in graph.inputs]
+    return lowering.steps, inputs, outputs
+
+
+def _pick(candidates: list[Candidate], name: str | None) -> Candidate:
+    return next((c for c in candidates if c.name == name), candidates[0])
+
+
+def synthetic(graph: Graph, examples: int) -> list[Array]:
+    """Normal noise in the shapes of the inputs, always the same."""
+    rng = np.random.default_rng(0)
+    shapes = [graph.shapes[name] for name in graph.inputs]
+    return [rng.standard_normal((shape[0] * examples, *shape[1:]), np.float32) for shape in shapes]
+
+
+def make(graph: Graph, isa: str, sample: Sequence[Array] | None = None) -> Plan:
+    """Measures the candidates of every node; ``sample`` are example inputs (a batch)."""
+    plan = Plan(machine(), isa, graph.fingerprint())
+    total = sum(graph.item(node.output) * graph.shapes[node.output][0] for node in graph.nodes)
+    most = max(1, min(SAMPLES, (1 << 26) // max(1, total))) if graph.dynamic else 1
+    if sample is not None:
+        given = [np.ascontiguousarray(x, np.float32) for x in sample]
+        lead = graph.shapes[graph.inputs[0]][0]
+        most = min(most, max(1, len(given[0]) // lead))
+    else:
+        given = synthetic(graph, most)
+    leads = [graph.shapes[name][0] for name in graph.inputs]
+    given = [x[: most * lead] for x, lead in zip(given, leads, strict=True)]
+    values = dict(zip(graph.inputs, given, strict=True)) | _values(graph, isa, given)
+    plan.densities = {
+        name: round(float(np.count_nonzero(value) / max(1, value.size)), 4)
+        for name, value in values.items()
+    }
+    plan.one = _choose(graph, isa, plan, values, many=False)
+    if graph.dynamic:
+        plan.many = _choose(graph, isa, plan, values, many=True)
+        plan.chunk = _chunk(graph, isa, plan, given)
+    else:
+        plan.chunk = 1
+    return plan
+
+
+def _values(graph: Graph, isa: str, inputs: list[Array]) -> dict[str, Array]:
+    """Every value of the network for the sample inputs, by the dense kernels."""
+    lowering = Lowering(graph, isa, sparse=False, many=True)
+    for node in graph.nodes:
+        lowering.candidates(node)[0].emit()
+    names = [node.output for node in graph.nodes]
+    outputs = [lowering.form(lowering.values[name], "dense") for name in names]
+    sources = [Buffer(i, lowering.values[i].forms["dense"].floats) for i in graph.inputs]
+    shapes = [graph.shapes[name] for name in names]
+    program = assemble(
+        lowering.steps, sources, outputs, [graph.shapes[i] for i in graph.inputs], shapes
+    )
+    found = program.run(inputs, False)
+    return dict(zip(names, [found] if len(names) == 1 else found, strict=True))
+
+
+def _choose(
+    graph: Graph, isa: str, plan: Plan, values: dict[str, Array], *, many: bool
+) -> dict[str, str]:
+    lowering = Lowering(graph, isa, many=many, densities=plan.densities)
+    choices: dict[str, str] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+    for node in graph.nodes:
+        candidates = lowering.candidates(node)
+        if len(candidates) > 1:
+            key = _alike(graph, lowering, node, candidates)
+            if key not in seen:
+                times = {
+                    c.name: _measure(graph, isa, lowering, node, c.name, values, many)
+                    for c in candidates
+                }
+                seen[key] = _fastest(times)
+                plan.measured_ns[f"{node.output} ({'many' if many else 'one'})"] = times
+            choices[node.output] = seen[key]
+        _pick(candidates, choices.get(node.output)).emit()
+    return choices
+
+
+def _fastest(times: dict[str, float]) -> str:
+    """The fastest candidate; the first one, the dense kernel, unless beaten clearly.
+
+    Measured alone, weights stay in the caches that the other layers will want as well.
+    """
+    first, *others = times
+    best = min(others, key=lambda name: times[name], default=first)
+    return best if times[best] < 0.9 * times[first] else first
+
+
+def _alike(
+    graph: Graph, lowering: Lowering, node: Node, candidates: list[Candidate]
+) -> tuple[Any, ...]:
+    """Nodes with the same key are measured once: same sizes, forms and numbers of zeros."""
+    weight = node.constants["weight"]
+    value = lowering.values[node.inputs[0]]
+    return (
+        node.op,
+        weight.shape,
+        int(np.count_nonzero(weight)),
+        repr(sorted(node.settings.items())),
+        value.shape,
+        round(value.density, 1),
+        tuple(sorted(value.forms)),
+        tuple(c.name for c in candidates),
+    )
+
+
+def _measure(
+    graph: Graph,
+    isa: str,
+    lowering: Lowering,
+    node: Node,
+    name: str,
+    values: dict[str, Array],
+    many: bool,
+) -> float:
+    """Nanoseconds of a candidate, with the conversions of its input that it needs.
+
+    Over several examples, one after the other where it is for single ones: on one example
+    alone, the processor would learn its branches by heart.
+    """
+    trial = Lowering(graph, isa, many=many, densities=lowering.densities)
+    sources = []
+    for i in dict.fromkeys(node.inputs):
+        there = lowering.values[i]
+        value = trial._value(i)
+        value.channels, value.pixels = there.channels, there.pixels
+        buffer = trial.new(value, "dense", value.item)
+        sources.append((i, buffer))
+        forms = [form for form in FORMS if form in there.forms]
+        for form in forms:
+            trial.form(value, form)
+        value.forms = {form: value.forms[form] for form in forms}
+    before = len(trial.steps)
+    _pick(trial.candidates(node), name).emit()
+    after = len(trial.steps)
+    result = trial.values[node.output]
+    output = next(iter(result.forms.values()))
+    program = assemble(
+        trial.steps,
+        [b for _, b in sources],
+        [output],
+        [graph.shapes[i] for i, _ in sources],
+        [(result.lead, output.floats // result.lead)],
+        chunk=CHUNKS[1] if many else 1,
+    )
+    inputs = [values[i] for i, _ in sources]
+    best, spent, repeats = float("inf"), 0.0, 1
+    while spent < MEASURE_NS:
+        for times in program.profile(inputs, repeats, True):
+            best = min(best, sum(times[before:after]))
+            spent += max(1, sum(times))
+        repeats = min(64, 2 * repeats)
+    return best
+
+
+def _chunk(graph: Graph, isa: str, plan: Plan, given: list[Array]) -> int:
+    """How many examples should go through the network together."""
+    leads = [graph.shapes[name][0] for name in graph.inputs]
+    batch = [
+        np.resize(x, (CHUNKS[-1] * lead, *x.shape[1:]))
+        for x, lead in zip(given, leads, strict=True)
+    ]
+    steps, inputs, outputs = lower(graph, isa, plan.many, many=True, densities=plan.densities)
+    best: dict[int, int] = {}
+    for chunk in CHUNKS:
+        program = assemble(
+            steps,
+            inputs,
+            outputs,
+            [graph.shapes[i] for i in graph.inputs],
+            [graph.shapes[o] for o in graph.outputs],
+            chunk=chunk,
+        )
+        program.profile(batch, 1, True)
+        best[chunk] = min(sum(times) for times in program.profile(batch, 3, True))
+    return min(best, key=lambda chunk: best[chunk])

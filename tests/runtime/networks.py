@@ -1,0 +1,173 @@
+"""Small networks as ONNX files, and what ONNX Runtime makes of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+Array = np.ndarray[Any, Any]
+
+
+class Builder:
+    """Writes an ONNX graph node by node."""
+
+    def __init__(self, *shape: int, batch: int | None = None) -> None:
+        first = "batch" if batch is None else batch
+        self.inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [first, *shape])]
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.functions: list[onnx.FunctionProto] = []
+        self.last = "x"
+
+    def constant(self, value: Array) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def add(self, op: str, *inputs: str | Array, domain: str = "", **attributes: Any) -> str:
+        """A node over the last output (if no names are given) and constants."""
+        names = [i if isinstance(i, str) else self.constant(i) for i in inputs]
+        output = f"v{len(self.nodes)}"
+        self.nodes.append(
+            helper.make_node(
+                op, names, [output], name=f"{op}{len(self.nodes)}", domain=domain, **attributes
+            )
+        )
+        self.last = output
+        return output
+
+    def winners(self, k: int, shape: tuple[int, ...], *, local: bool = False) -> str:
+        """A k-winners layer; its boost is one everywhere."""
+        function = winners_function(local)
+        if function.name not in [f.name for f in self.functions]:
+            self.functions.append(function)
+        boost = np.ones((shape[0], *[1] * (len(shape) - 1)), np.float32)
+        return self.add(function.name, self.last, boost, domain="gossamer", k=k)
+
+    def model(self, *outputs: str, opset: int = 18) -> bytes:
+        infos = [
+            helper.make_tensor_value_info(o, TensorProto.FLOAT, None)
+            for o in outputs or [self.last]
+        ]
+        graph = helper.make_graph(self.nodes, "test", self.inputs, infos, self.constants)
+        imports = [helper.make_opsetid("", opset), helper.make_opsetid("gossamer", 1)]
+        model = helper.make_model(
+            graph, opset_imports=imports, functions=self.functions, ir_version=9
+        )
+        return model.SerializeToString()
+
+
+def winners_function(local: bool) -> onnx.FunctionProto:
+    """The ONNX function of a k-winners layer: standard operators inside."""
+    node = helper.make_node
+    take_k = node("Constant", [], ["k"])
+    reference = take_k.attribute.add()
+    reference.name, reference.ref_attr_name = "value_int", "k"
+    reference.type = onnx.AttributeProto.INT
+    axis = 1
+    body = [
+        take_k,
+        node("Constant", [], ["one"], value_ints=[1]),
+        node("Reshape", ["k", "one"], ["k1"]),
+        node("Mul", ["X", "boost"], ["boosted"]),
+    ]
+    if not local:
+        body += [
+            node("Flatten", ["X"], ["flat"], axis=1),
+            node("Flatten", ["boosted"], ["keys"], axis=1),
+        ]
+    source, keys = ("X", "boosted") if local else ("flat", "keys")
+    body += [
+        node("TopK", [keys, "k1"], ["best", "where"], axis=axis, largest=1, sorted=1),
+        node("GatherElements", [source, "where"], ["won"], axis=axis),
+        node("Shape", [source], ["size"]),
+        node("ConstantOfShape", ["size"], ["zeros"]),
+        node("ScatterElements", ["zeros", "where", "won"], ["spread"], axis=axis),
+        node("Shape", ["X"], ["shape"]),
+        node("Reshape", ["spread", "shape"], ["Y"]),
+    ]
+    return helper.make_function(
+        "gossamer",
+        "KWinnersLocal" if local else "KWinners",
+        ["X", "boost"],
+        ["Y"],
+        body,
+        [helper.make_opsetid("", 18)],
+        ["k"],
+    )
+
+
+def sparse(rng: np.random.Generator, *shape: int, density: float = 1.0, block: int = 1) -> Array:
+    """Normal weights [outputs, ...], scaled for their fan-in; zeros in blocks of outputs."""
+    fan_in = max(1.0, math.prod(shape[1:]) * density)
+    weight = rng.standard_normal(shape) / math.sqrt(fan_in)
+    rows = -(-shape[0] // block)
+    mask = rng.random((rows, *shape[1:])) < density
+    return (weight * np.repeat(mask, block, axis=0)[: shape[0]]).astype(np.float32)
+
+
+def norm(rng: np.random.Generator, channels: int) -> list[Array]:
+    """Scale, bias, mean and variance of a batch norm."""
+    return [
+        rng.uniform(0.5, 1.5, channels).astype(np.float32),
+        rng.normal(0, 0.1, channels).astype(np.float32),
+        rng.normal(0, 0.1, channels).astype(np.float32),
+        rng.uniform(0.5, 1.5, channels).astype(np.float32),
+    ]
+
+
+def speech_cnn(
+    density: float = 1.0,
+    *,
+    winners: bool = False,
+    block: int = 1,
+    width: int = 64,
+    hidden: int = 1500,
+    first: float | None = None,
+    seed: int = 0,
+) -> bytes:
+    """The speech network of the benchmark: two convolutions, one hidden layer, 12 classes.
+
+    ``first`` is the density of the first convolution (12 of 25 taps where sparse).
+    """
+    rng = np.random.default_rng(seed)
+    first = (0.48 if density < 1.0 else 1.0) if first is None else first
+    b = Builder(1, 32, 32)
+    b.add("Conv", "x", sparse(rng, width, 1, 5, 5, density=first), np.zeros(width, np.float32))
+    b.add("BatchNormalization", b.last, *norm(rng, width))
+    b.add("MaxPool", b.last, kernel_shape=[2, 2], strides=[2, 2])
+    size = width * 14 * 14
+    b.winners(round(0.095 * size), (width, 14, 14)) if winners else b.add("Relu", b.last)
+    weight = sparse(rng, width, width, 5, 5, density=density, block=block)
+    b.add("Conv", b.last, weight, np.zeros(width, np.float32))
+    b.add("BatchNormalization", b.last, *norm(rng, width))
+    b.add("MaxPool", b.last, kernel_shape=[2, 2], strides=[2, 2])
+    size = width * 25
+    b.winners(round(0.125 * size), (width, 5, 5)) if winners else b.add("Relu", b.last)
+    b.add("Flatten", b.last)
+    weight = sparse(rng, hidden, size, density=density, block=block)
+    b.add("Gemm", b.last, weight, np.zeros(hidden, np.float32), transB=1)
+    b.add("BatchNormalization", b.last, *norm(rng, hidden))
+    b.winners(round(0.10 * hidden), (hidden,)) if winners else b.add("Relu", b.last)
+    b.add("Gemm", b.last, sparse(rng, 12, hidden), np.zeros(12, np.float32), transB=1)
+    return b.model()
+
+
+def reference(model: bytes, *inputs: Array, threads: int = 1) -> Array:
+    """What ONNX Runtime computes."""
+    session = onnxruntime.InferenceSession(model, session_options(threads))
+    names = [i.name for i in session.get_inputs()]
+    return session.run(None, dict(zip(names, inputs, strict=True)))[0]
+
+
+def session_options(threads: int = 1) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options

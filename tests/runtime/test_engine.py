@@ -1,0 +1,181 @@
+"""Whole networks against ONNX Runtime, on every instruction set of this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import networks
+import numpy as np
+import pytest
+from networks import Builder, sparse
+
+from gossamer.errors import UserError
+from gossamer.runtime import Engine, Plan
+from gossamer.runtime.planner import make
+from gossamer.runtime.table import ISAS, KERNELS
+
+
+def close(found: networks.Array, wanted: networks.Array) -> None:
+    scale = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=1e-3))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    ("density", "winners", "block"),
+    [(1.0, False, 1), (0.05, False, 1), (1.0, True, 1), (0.1, True, 1), (0.1, True, 16)],
+)
+def test_speech_network(isa: str, density: float, winners: bool, block: int) -> None:
+    model = networks.speech_cnn(density, winners=winners, block=block, width=24, hidden=100)
+    engine = Engine(model, threads=1, isa=isa)
+    rng = np.random.default_rng(1)
+    for batch in (1, 2, 19):
+        x = rng.standard_normal((batch, 1, 32, 32)).astype(np.float32)
+        close(engine(x), networks.reference(model, x))
+
+
+def test_threads_do_not_change_the_result() -> None:
+    model = networks.speech_cnn(0.1, winners=True, width=32, hidden=200)
+    plan = Engine(model, threads=1).plan
+    x = np.random.default_rng(0).standard_normal((13, 1, 32, 32)).astype(np.float32)
+    for batch in (1, 2, 13):
+        results = [Engine(model, threads=t, plan=plan)(x[:batch]) for t in (1, 2, 3, 5)]
+        for result in results[1:]:
+            np.testing.assert_array_equal(result, results[0])
+
+
+def test_several_python_threads_may_call() -> None:
+    model = networks.speech_cnn(0.1, winners=True, width=16, hidden=64)
+    engine = Engine(model, threads=2)
+    x = np.random.default_rng(0).standard_normal((6, 1, 32, 32)).astype(np.float32)
+    wanted = [engine(x[i : i + 1 + i % 2]) for i in range(5)]
+    wrong: list[int] = []
+
+    def call(i: int) -> None:
+        for _ in range(50):
+            if not np.array_equal(engine(x[i : i + 1 + i % 2]), wanted[i]):
+                wrong.append(i)
+
+    callers = [threading.Thread(target=call, args=(i,)) for i in range(5)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert wrong == []
+
+
+@pytest.fixture(scope="module")
+def small() -> bytes:
+    rng = np.random.default_rng(0)
+    b = Builder(6)
+    b.add("Gemm", "x", sparse(rng, 5, 6, density=0.4), sparse(rng, 5), transB=1)
+    b.add("Relu", b.last)
+    b.add("Gemm", b.last, sparse(rng, 3, 5, density=0.4), sparse(rng, 3), transB=1)
+    return b.model()
+
+
+def test_nan_and_infinity_spread_as_in_onnx_runtime(small: bytes) -> None:
+    engine = Engine(small, threads=1)
+    x = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
+    x[1, 2], x[2, 0], x[3, 5] = np.nan, np.inf, -np.inf
+    for rows in (x, x[1:2], x[2:3]):
+        np.testing.assert_allclose(
+            engine(rows), networks.reference(small, rows), rtol=1e-5, atol=1e-6, equal_nan=True
+        )
+
+
+def test_infinite_weights_are_not_skipped() -> None:
+    b = Builder(4)
+    weight = np.zeros((3, 4), np.float32)
+    weight[0, 1] = np.inf
+    b.add("Gemm", "x", weight, np.zeros(3, np.float32), transB=1)
+    x = np.array([[1, 0, 2, 0]], np.float32)
+    found = Engine(b.model(), threads=1)(x)
+    assert np.isnan(found[0, 0])
+    assert found[0, 1] == 0
+
+
+def test_batch_of_none(small: bytes) -> None:
+    assert Engine(small, threads=2)(np.zeros((0, 6), np.float32)).shape == (0, 3)
+
+
+def test_inputs_are_converted_or_refused(small: bytes) -> None:
+    engine = Engine(small, threads=1)
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    close(engine(x), networks.reference(small, x.astype(np.float32)))
+    close(engine(x[::2]), networks.reference(small, x[::2].astype(np.float32)))
+    for wrong, message in [
+        (np.zeros((2, 5)), r"shape \[2, 5\], wanted \[batch, 6\]"),
+        (np.zeros(6), r"shape \[6\]"),
+        (np.array([["a"] * 6]), "holds <U1"),
+        (np.zeros((1, 6), complex), "holds complex"),
+        (3.0, r"shape \[\]"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            engine(wrong)
+    with pytest.raises(UserError, match="takes 1: x"):
+        engine(x, x)
+    with pytest.raises(UserError, match="takes 1: x"):
+        engine()
+
+
+def test_arguments_are_checked(small: bytes) -> None:
+    with pytest.raises(UserError, match="threads = 0"):
+        Engine(small, threads=0)
+    with pytest.raises(UserError, match="avx9000"):
+        Engine(small, isa="avx9000")
+
+
+def test_plan_is_kept_and_redone(tmp_path: Path, small: bytes) -> None:
+    path = tmp_path / "plan.json"
+    first = Engine(small, threads=1, plan=path).plan
+    assert Engine(small, threads=2, plan=path).plan == first
+    other = networks.speech_cnn(0.1, width=8, hidden=16)
+    assert Engine(other, threads=1, plan=path).plan.network != first.network
+    moved = Plan(**{**first.__dict__, "machine": "another"})
+    moved.save(path)
+    assert Engine(small, threads=1, plan=path).plan.machine == first.machine
+    path.write_text("{nonsense")
+    assert Engine(small, threads=1, plan=path).plan.machine == first.machine
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_every_candidate_computes_the_same() -> None:
+    """The first network with one layer forced to each of its candidates in turn."""
+    model = networks.speech_cnn(0.1, winners=True, width=24, hidden=100)
+    from gossamer.runtime.importer import read
+
+    graph = read(model)
+    x = np.random.default_rng(3).standard_normal((5, 1, 32, 32)).astype(np.float32)
+    wanted = networks.reference(model, x)
+    used = set()
+    for isa in ISAS:
+        plan = make(graph, isa)
+        for key in plan.measured_ns:
+            value, _, kind = key.partition(" (")
+            for name in plan.measured_ns[key]:
+                choices = {**(plan.one if kind == "one)" else plan.many), value: name}
+                forced = Plan(**{**plan.__dict__, kind[:-1]: choices})
+                engine = Engine(model, threads=1, isa=isa, plan=forced)
+                rows = x[:1] if kind == "one)" else x
+                close(engine(rows), wanted[: len(rows)])
+                used |= {row.kernel for row in engine.profile(rows, repeats=1)}
+    sparse_ones = {str(k) for k in KERNELS if k.operation in ("active", "planes", "lanes")}
+    assert len(sparse_ones & used) >= len(sparse_ones) // 2
+
+
+def test_profile_counts_the_work() -> None:
+    model = networks.speech_cnn(0.1, winners=True, width=16, hidden=64)
+    rows = Engine(model, threads=1).profile(np.zeros((1, 1, 32, 32), np.float32), repeats=3)
+    linear = next(row for row in rows if row.node == "Gemm9")
+    assert linear.dense_macs == 400 * 64
+    assert 0 < linear.macs < 0.2 * linear.dense_macs
+    assert all(row.seconds >= 0 for row in rows)
+
+
+def test_import_needs_no_torch() -> None:
+    code = "import sys, gossamer.runtime; assert not {'torch', 'onnx'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,258 @@
+"""The reader of files: what it refuses, and that no file can make it misbehave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import networks
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import Builder
+from onnx import TensorProto, helper
+
+from gossamer.errors import UserError
+from gossamer.runtime import Engine
+from gossamer.runtime.importer import read
+
+
+def small() -> bytes:
+    b = Builder(2, 6, 6)
+    b.add("Conv", "x", np.ones((3, 2, 3, 3), np.float32), np.zeros(3, np.float32))
+    b.add("MaxPool", b.last, kernel_shape=[2, 2], strides=[2, 2])
+    b.winners(4, (3, 2, 2))
+    b.add("Flatten", b.last)
+    b.add("Gemm", b.last, np.ones((4, 12), np.float32), np.zeros(4, np.float32), transB=1)
+    return b.model()
+
+
+MODEL = small()
+
+
+def test_unknown_operator_is_named_before_anything_runs() -> None:
+    b = Builder(4)
+    b.add("Relu", "x")
+    b.add("LpNormalization", b.last)
+    with pytest.raises(UserError, match=r"node 'LpNormalization1' \(LpNormalization\): .*replace"):
+        read(b.model())
+    b = Builder(4)
+    b.add("Rellu", "x")
+    with pytest.raises(UserError, match="did you mean 'Relu'"):
+        read(b.model())
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes", "message"),
+    [
+        ("Conv", [np.ones((3, 5, 3, 3), np.float32)], {}, "does not fit 2 channels"),
+        ("Conv", [np.ones((3, 2, 9, 9), np.float32)], {}, "impossible shape"),
+        ("Conv", [np.ones((3, 2, 3, 3), np.float32)], {"strides": [0, 1]}, "between 1 and"),
+        ("Conv", [np.ones((3, 2, 3, 3), np.float32)], {"pads": [-1, 0, 0, 0]}, "pads"),
+        ("Conv", [np.ones((3, 2, 3, 3), np.float32)], {"pads": [60000] * 4}, "too large"),
+        ("Conv", [np.ones((3, 2, 3, 3), np.float64).astype(np.int32)], {}, "int32"),
+        ("MaxPool", [], {"kernel_shape": [9, 9]}, "impossible shape"),
+        ("MaxPool", [], {"kernel_shape": [2, 2], "dilations": [2, 2]}, "dilated"),
+        ("Transpose", [], {"perm": [1, 0, 2, 3]}, "must stay first"),
+        ("Reshape", [np.array([7, -1])], {}, "reshapes"),
+        ("Reshape", [np.array([-1, -1])], {}, "reshapes"),
+        ("Softmax", [], {"axis": 1}, "the last only"),
+        ("Concat", [], {"axis": 0}, "along the batch"),
+        ("MatMul", [np.ones(3, np.float32)], {}, "shape"),
+        ("Add", [np.ones((2, 1, 6, 6), np.float32)], {}, "against"),
+        ("Clip", ["x"], {}, "must be a constant"),
+    ],
+)
+def test_settings_that_make_no_sense(
+    op: str, inputs: list[networks.Array | str], attributes: dict[str, object], message: str
+) -> None:
+    b = Builder(2, 6, 6)
+    b.add(op, "x", *inputs, **attributes)
+    with pytest.raises(UserError, match=message):
+        read(b.model())
+
+
+def test_winners_out_of_range() -> None:
+    for k in (0, 13):
+        b = Builder(3, 2, 2)
+        b.winners(k, (3, 2, 2))
+        with pytest.raises(UserError, match="k must be 1 to 12"):
+            read(b.model())
+
+
+def edited(change: object) -> bytes:
+    model = onnx.ModelProto.FromString(MODEL)
+    change(model)  # type: ignore[operator]
+    return model.SerializeToString()
+
+
+def test_cycles_and_loose_ends() -> None:
+    def cycle(m: onnx.ModelProto) -> None:
+        m.graph.node[0].input[0] = m.graph.node[-1].output[0]
+
+    def twice(m: onnx.ModelProto) -> None:
+        m.graph.node[1].output[0] = m.graph.node[0].output[0]
+
+    def loose(m: onnx.ModelProto) -> None:
+        m.graph.output[0].name = "nowhere"
+
+    for change, message in [
+        (cycle, "nothing before it computes"),
+        (twice, "a second time"),
+        (loose, "nothing computes its output"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            read(edited(change))
+
+
+def test_sizes_that_lie() -> None:
+    def huge(m: onnx.ModelProto) -> None:
+        m.graph.initializer[0].dims[0] = 1 << 40
+
+    def negative(m: onnx.ModelProto) -> None:
+        m.graph.initializer[0].dims[0] = -3
+
+    def wide(m: onnx.ModelProto) -> None:
+        m.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1 << 40
+
+    def symbolic(m: onnx.ModelProto) -> None:
+        m.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "channels"
+
+    def old(m: onnx.ModelProto) -> None:
+        m.opset_import[0].version = 7
+
+    def halves(m: onnx.ModelProto) -> None:
+        m.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+
+    for change, message in [
+        (huge, "holds 216 bytes"),
+        (negative, "impossible shape"),
+        (wide, "must be fixed"),
+        (symbolic, "must be fixed"),
+        (old, "opset 7 is too old"),
+        (halves, "not float32"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            read(edited(change))
+
+
+def test_a_constant_may_not_grow_without_end() -> None:
+    b = Builder(4)
+    size = b.constant(np.array([1 << 40]))
+    b.add("Add", "x", b.add("ConstantOfShape", size))
+    with pytest.raises(UserError, match="make no sense"):
+        read(b.model())
+
+
+def external(location: str, offset: int = 0) -> onnx.ModelProto:
+    b = Builder(2)
+    b.add("Gemm", "x", np.eye(2, dtype=np.float32), transB=1)
+    model = onnx.ModelProto.FromString(b.model())
+    weight = model.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", str(offset))):
+        entry = weight.external_data.add()
+        entry.key, entry.value = key, value
+    return model
+
+
+def test_external_data_stays_in_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    weight = np.array([[1, 2], [3, 4]], np.float32)
+    (folder / "weights.bin").write_bytes(weight.tobytes())
+    (tmp_path / "secret.bin").write_bytes(weight.tobytes())
+    (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    path = folder / "model.onnx"
+    path.write_bytes(external("weights.bin").SerializeToString())
+    found = Engine(path, threads=1)(np.ones((1, 2), np.float32))
+    np.testing.assert_array_equal(found, [[3, 7]])
+    for location in ("../secret.bin", str(tmp_path / "secret.bin"), "link.bin", "none.bin"):
+        path.write_bytes(external(location).SerializeToString())
+        with pytest.raises(UserError, match="not a file in the model's folder"):
+            read(path)
+    for offset in (4, -4, 1 << 50):
+        path.write_bytes(external("weights.bin", offset).SerializeToString())
+        with pytest.raises(UserError, match="past the end"):
+            read(path)
+    with pytest.raises(UserError, match="open the model by path"):
+        read(external("weights.bin").SerializeToString())
+
+
+def test_files_that_are_no_models(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        read(tmp_path / "none.onnx")
+    with pytest.raises(UserError, match="cannot be read"):
+        read(tmp_path)
+    for junk in (b"", b"\x00" * 100, b"PK\x03\x04" * 9, b"not a model"):
+        with pytest.raises(UserError):
+            read(junk)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_mutated_files_end_in_one_clean_error(data: st.DataObject) -> None:
+    """Truncated, overwritten or shuffled bytes: either it still runs or it says why not."""
+    mutated = bytearray(MODEL)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(mutated) - 1))
+        match data.draw(st.sampled_from(["cut", "byte", "insert", "copy"])):
+            case "cut":
+                del mutated[at:]
+                if not mutated:
+                    break
+            case "byte":
+                mutated[at] = data.draw(st.integers(0, 255))
+            case "insert":
+                mutated[at:at] = data.draw(st.binary(max_size=6))
+            case _:
+                to = data.draw(st.integers(0, len(mutated) - 1))
+                mutated[to : to + 12] = mutated[at : at + 12]
+    message = ""
+    try:
+        graph = read(bytes(mutated))
+    except UserError as error:
+        message = str(error)
+    assert "\n" not in message
+    assert message or graph.nodes
+
+
+def test_folding_by_hand() -> None:
+    """A batch norm after a convolution: weight and bias are scaled, nothing else is left."""
+    b = Builder(1, 1, 1)
+    b.add("Conv", "x", np.full((1, 1, 1, 1), 2, np.float32), np.array([1], np.float32))
+    one = np.ones(1, np.float32)
+    b.add("BatchNormalization", b.last, 3 * one, 5 * one, one, 4 * one, epsilon=0.0)
+    b.add("Relu", b.last)
+    (node,) = read(b.model()).nodes
+    # (2 x + 1 - 1) / 2 * 3 + 5
+    assert node.constants["weight"].item() == pytest.approx(3)
+    assert node.constants["bias"].item() == pytest.approx(5)
+    assert (node.settings["low"], node.settings["high"]) == (0, float("inf"))
+
+
+def test_outputs_in_the_middle_are_kept() -> None:
+    b = Builder(2)
+    first = b.add("Gemm", "x", np.eye(2, dtype=np.float32), transB=1)
+    second = b.add("Relu", first)
+    model = b.model(first, second)
+    x = np.array([[-1, 2]], np.float32)
+    found = Engine(model, threads=1)(x)
+    np.testing.assert_array_equal(found[0], x)
+    np.testing.assert_array_equal(found[1], [[0, 2]])
+
+
+def test_helper_functions_are_inlined() -> None:
+    double = helper.make_function(
+        "other", "Double", ["A"], ["B"], [helper.make_node("Add", ["A", "A"], ["B"])],
+        [helper.make_opsetid("", 18)],
+    )  # fmt: skip
+    b = Builder(2)
+    b.functions.append(double)
+    b.add("Double", "x", domain="other")
+    model = onnx.ModelProto.FromString(b.model())
+    model.opset_import.add(domain="other", version=1)
+    x = np.array([[-1, 2]], np.float32)
+    np.testing.assert_array_equal(Engine(model.SerializeToString(), threads=1)(x), 2 * x)
