@@ -24,6 +24,7 @@ _DEFINED = {
     "nn": ("KWinners", "KWinners2d", "decay_boost", "export"),
     "data": ("Task", "load"),
     "training": ("Recipe", "Settings", "evaluate", "fit", "train"),
+    "runtime": ("Engine",),
     "search": (
         "Experiment",
         "Maximize",
