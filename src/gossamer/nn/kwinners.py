@@ -55,11 +55,11 @@ class _KWinnersBase(nn.Module):
         units: int,
         density: float,
         *,
-        boost_strength: float,
-        boost_decay: float,
-        inference_factor: float,
-        duty_cycle_period: int,
-        relu: bool,
+        boost_strength: float = 1.0,
+        boost_decay: float = 0.9,
+        inference_factor: float = 1.0,
+        duty_cycle_period: int = 1000,
+        relu: bool = False,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -140,27 +140,6 @@ class KWinners(_KWinnersBase):
     Raises:
         UserError: a value outside its range, or an input whose last dimension is not ``units``.
     """
-
-    def __init__(
-        self,
-        units: int,
-        density: float,
-        *,
-        boost_strength: float = 1.0,
-        boost_decay: float = 0.9,
-        inference_factor: float = 1.0,
-        duty_cycle_period: int = 1000,
-        relu: bool = False,
-    ) -> None:
-        super().__init__(
-            units,
-            density,
-            boost_strength=boost_strength,
-            boost_decay=boost_decay,
-            inference_factor=inference_factor,
-            duty_cycle_period=duty_cycle_period,
-            relu=relu,
-        )
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self.units:
