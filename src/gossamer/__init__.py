@@ -20,6 +20,7 @@ _DEFINED = {
         "PerLayer",
         "Constant",
         "Static",
+        "supar",
     ),
     "nn": ("KWinners", "KWinners2d", "decay_boost", "export"),
     "data": ("Task", "load"),

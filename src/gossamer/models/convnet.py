@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from gossamer.errors import UserError
-from gossamer.nn import KWinners, KWinners2d
+from gossamer.models import activation
 
 _KERNEL = 5
 
@@ -58,15 +58,12 @@ def _cnn(
         layers[f"conv{index}"] = nn.Conv2d(depth, out, _KERNEL, bias=False)
         layers[f"norm{index}"] = nn.BatchNorm2d(out, affine=False)
         layers[f"pool{index}"] = nn.MaxPool2d(2)
-        layers[f"act{index}"] = (
-            KWinners2d(out, density, local=local, **boosting) if density != 1.0 else nn.ReLU()
-        )
+        layers[f"act{index}"] = activation.channels(out, density, local=local, **boosting)
         depth = out
     layers["flatten"] = nn.Flatten()
     layers["linear1"] = nn.Linear(depth * height * width, hidden, bias=False)
     layers["norm_linear1"] = nn.BatchNorm1d(hidden, affine=False)
-    density = activation_density[-1]
-    layers["act_linear1"] = KWinners(hidden, density, **boosting) if density != 1.0 else nn.ReLU()
+    layers["act_linear1"] = activation.units(hidden, activation_density[-1], **boosting)
     if dropout:
         layers["dropout"] = nn.Dropout(dropout)
     layers["output"] = nn.Linear(hidden, classes)

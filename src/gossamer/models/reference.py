@@ -14,6 +14,7 @@ from torch import nn
 
 from gossamer.errors import UserError, nearest
 from gossamer.models.convnet import image_cnn, speech_cnn
+from gossamer.models.mlp import mlp
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ MODELS: dict[str, Reference] = {
             "weight_density.linear1": 0.3,
         },
     ),
+    "mlp": Reference(mlp, "two hidden layers of 512 units, any input", _IMAGE),
 }
 
 

@@ -4,6 +4,7 @@ from gossamer.sparsity.allocation import Allocation, PerLayer, Uniform
 from gossamer.sparsity.layers import SPARSIFIABLE, sparsifiable_layers
 from gossamer.sparsity.pattern import Pattern, Unstructured
 from gossamer.sparsity.rule import Rule, Static
+from gossamer.sparsity.scaling import Scale, Scaling, scale, supar
 from gossamer.sparsity.schedule import Constant, Schedule
 from gossamer.sparsity.sparsifier import Sparsifier
 
@@ -14,10 +15,14 @@ __all__ = [
     "Pattern",
     "PerLayer",
     "Rule",
+    "Scale",
+    "Scaling",
     "Schedule",
     "Sparsifier",
     "Static",
     "Uniform",
     "Unstructured",
+    "scale",
     "sparsifiable_layers",
+    "supar",
 ]

@@ -26,7 +26,7 @@ from torch.nn import functional
 from gossamer.data import Split, Task
 from gossamer.errors import UserError
 from gossamer.nn import decay_boost
-from gossamer.sparsity import Sparsifier
+from gossamer.sparsity import Scaling, Sparsifier
 from gossamer.training.checkpoint import (
     flatten_optimizer,
     give,
@@ -114,7 +114,9 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 256) -> Tensor:
         model.train(was_training)
 
 
-def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+def _optimizer(
+    model: nn.Module, settings: Settings, scaling: Scaling | None = None
+) -> torch.optim.Optimizer:
     # Decaying biases and norms only harms (He et al. 2019, arXiv 1812.01187).
     decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
     others = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
@@ -123,6 +125,8 @@ def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
         {"params": others, "weight_decay": 0.0},
     ]
     rate = settings.learning_rate
+    if scaling is not None:
+        groups = scaling.groups(rate, settings.weight_decay)
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
             groups, lr=rate, momentum=settings.momentum, nesterov=settings.momentum > 0.0
@@ -169,6 +173,7 @@ def fit(
     settings: Settings | None = None,
     *,
     sparsifier: Sparsifier | None = None,
+    scaling: Scaling | None = None,
     checkpoint: str | Path | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     progress: bool = False,
@@ -181,6 +186,8 @@ def fit(
         task: data and features.
         settings: see :class:`Settings`.
         sparsifier: made for this model; its ``step`` runs after each optimiser step.
+        scaling: made for this model by :func:`gossamer.sparsity.supar`; its factors multiply
+            the learning rate.
         checkpoint: file written after every epoch; where it exists already, training goes on
             from it and ends with the same weights as an uninterrupted run.
         on_epoch: called after each epoch; an exception from it ends the training.
@@ -213,7 +220,7 @@ def fit(
         )
     train = Examples(task, task.train, device)
     validation = Examples(task, task.validation, device)
-    optimizer = _optimizer(model, settings)
+    optimizer = _optimizer(model, settings, scaling)
     batches = len(train) // settings.batch_size
     steps = batches * settings.epochs
     history = History()
@@ -243,7 +250,7 @@ def fit(
                     x, y = train.batch(index, rng if settings.augment else None)
                     rate = _learning_rate(settings, epoch * batches + batch, steps, epoch)
                     for group in optimizer.param_groups:
-                        group["lr"] = rate
+                        group["lr"] = rate * group.get("lr_scale", 1.0)
                     loss = functional.cross_entropy(
                         model(x), y, label_smoothing=settings.label_smoothing
                     )

@@ -17,11 +17,12 @@ from torch import nn
 
 from gossamer.errors import UserError, nearest
 from gossamer.models import reference
-from gossamer.sparsity import PerLayer, Sparsifier
+from gossamer.sparsity import PerLayer, Scaling, Sparsifier, supar
 from gossamer.training.settings import Settings
 
 _WEIGHT = "weight_density"
 _ACTIVATION = "activation_density"
+_BASE = "base"
 # Arguments of a model's function that the task gives, not the user.
 _GIVEN = ("classes", "input_shape")
 
@@ -33,7 +34,9 @@ class Recipe:
     Settings, besides those of :class:`Settings`: the keyword arguments of the model's
     function; ``activation_density.<stage>`` for one entry of its ``activation_density``
     (stages: ``conv1``, ``conv2``, ..., ``linear1``); ``weight_density`` for all layers and
-    ``weight_density.<layer>`` for one.
+    ``weight_density.<layer>`` for one; ``base``, a table of those settings in which a smaller
+    or denser network differs, for which the training's settings were found (see
+    :meth:`scaling`).
 
     Raises:
         UserError: an unknown model, or a setting that is unknown or out of range.
@@ -47,7 +50,7 @@ class Recipe:
         ref = reference(self.model)
         merged = _merge(ref.settings, self.settings)
         object.__setattr__(self, "settings", merged)
-        known = set(Settings.names()) | set(_model_settings(ref.build)) | {_WEIGHT}
+        known = set(Settings.names()) | set(_model_settings(ref.build)) | {_WEIGHT, _BASE}
         for name in merged:
             base, dot, _ = name.partition(".")
             if name not in known and not (dot and base in (_WEIGHT, _ACTIVATION)):
@@ -55,7 +58,44 @@ class Recipe:
                 raise UserError(
                     f"no setting '{name}' for model '{self.model}': {nearest(name, shown)}"
                 )
+        self._base()
         self.training()
+
+    def _base(self) -> Recipe | None:
+        """The network that the settings were found for, where there is one."""
+        if _BASE not in self.settings:
+            return None
+        smaller = self.settings[_BASE]
+        if not isinstance(smaller, Mapping) or _BASE in smaller:
+            raise UserError(
+                f"{_BASE} must be a table of settings of the network that yours were found "
+                f"for, as in {_BASE} = {{hidden = 64}}, not {smaller!r}"
+            )
+        for name in smaller:
+            if name in Settings.names():
+                raise UserError(
+                    f"{_BASE}.{name}: '{name}' belongs to the training, which both share; "
+                    f"{_BASE} holds widths and densities only"
+                )
+        same = {k: v for k, v in self.settings.items() if k != _BASE}
+        return Recipe(self.task, self.model, _merge(same, smaller))
+
+    def scaling(
+        self, model: nn.Module, classes: int, input_shape: tuple[int, ...]
+    ) -> Scaling | None:
+        """SµPar for ``model``, a fresh :meth:`network` of this recipe, where a base is named.
+
+        Rescales the weights of ``model``; see :func:`gossamer.sparsity.supar`.
+
+        Raises:
+            UserError: the two networks differ in more than widths and densities.
+        """
+        smaller = self._base()
+        if smaller is None:
+            return None
+        base, _ = smaller.network(classes, input_shape)
+        kind = "sgd" if self.training().optimizer == "sgd" else "adam"
+        return supar(model, base, optimizer=kind)
 
     def training(self) -> Settings:
         """The settings of the training."""

@@ -60,6 +60,7 @@ def train(
         task,
         recipe.training(),
         sparsifier=sparsifier,
+        scaling=recipe.scaling(model, len(task.classes), task.input_shape),
         checkpoint=checkpoint,
         on_epoch=on_epoch,
         progress=progress,

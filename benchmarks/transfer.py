@@ -1,0 +1,368 @@
+"""The best learning rate over width and density, with and without SµPar.
+
+    python benchmarks/transfer.py --out docs/results/transfer
+
+Trains an MLP on MNIST at every learning rate of a grid, for widths at full density and for
+densities at one width. Each finished training is one line of ``--runs`` and is not done again, so
+that an interrupted benchmark goes on where it was; seeds are outermost, so that a whole table is
+there early. ``--tables-only`` makes the tables from whatever is there. Writes ``OUT.json``,
+``OUT.md`` and ``OUT.svg``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import shlex
+import statistics
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+BASE_WIDTH = 64
+WIDTHS = (64, 128, 256, 512)
+DENSITIES = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
+DENSITY_WIDTH = 256
+RATES = tuple(2.0**-power for power in range(12, 3, -1))
+# What is done for the wider or sparser network; the learning rate is the same for all.
+METHODS = {
+    "plain": "torch's initialisation, masked",
+    "rescaled": "initialisation rescaled for the sparse fan-in",
+    "supar": "SµPar: initialisation and learning rates scaled",
+}
+BATCH = 128
+
+Case = tuple[str, int, float]
+
+
+def cases() -> list[Case]:
+    """(method, width, density); at full density ``rescaled`` is ``plain``."""
+    found = [(m, w, 1.0) for m in ("plain", "supar") for w in WIDTHS]
+    return found + [(m, DENSITY_WIDTH, d) for m in METHODS for d in DENSITIES if d < 1.0]
+
+
+def one(data: Any, case: Case, rate: float, seed: int) -> dict[str, Any]:
+    """Train one network for an epoch with Adam; loss and accuracy on validation data."""
+    import torch
+    from torch.nn import functional
+
+    import gossamer as gs
+
+    method, width, density = case
+
+    def build(hidden: int, number: int) -> torch.nn.Module:
+        torch.manual_seed(number)
+        return gs.models.mlp(hidden=hidden, layers=3, norm=False)
+
+    started = time.perf_counter()
+    model = build(width, seed)
+    # First and hidden layers are sparse; the output, as in the paper, is not.
+    sparsifier = gs.Sparsifier(
+        model, density, exclude=["output"], rescale=method != "plain", seed=seed
+    )
+    if method == "supar":
+        # The base's random numbers are its own: only its sizes and deviations matter.
+        base = build(BASE_WIDTH, seed + 1000)
+        groups = gs.supar(model, base).groups(rate)
+        optimizer = torch.optim.Adam(groups)
+    else:
+        optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    x, y, x_val, y_val = data
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    steps = len(x) // BATCH
+    # A short warm-up, then down in a line: each rate ends settled.
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / (0.1 * steps), 1.0) * (1.0 - step / steps)
+    )
+    for index in order[: steps * BATCH].split(BATCH):
+        loss = functional.cross_entropy(model(x[index]), y[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if density < 1.0:
+            sparsifier.step()
+    with torch.no_grad():
+        logits = torch.cat([model(part) for part in x_val.split(1000)])
+    return {
+        "method": method,
+        "width": width,
+        "density": density,
+        "rate": rate,
+        "seed": seed,
+        "nonzero": sum(kept for kept, _ in sparsifier.counts().values()),
+        "loss": float(functional.cross_entropy(logits, y_val)),
+        "accuracy": float((logits.argmax(1) == y_val).float().mean()),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def examples() -> Any:
+    """MNIST's training and validation examples as tensors."""
+    import torch
+
+    import gossamer as gs
+
+    task = gs.load("mnist")
+    return tuple(
+        made
+        for split in (task.train, task.validation)
+        for made in (torch.from_numpy(task.features(split.x)), torch.from_numpy(split.y))
+    )
+
+
+def key(run: dict[str, Any]) -> tuple[Any, ...]:
+    return (run["method"], run["width"], run["density"], run["rate"], run["seed"])
+
+
+def finished(path: Path) -> list[dict[str, Any]]:
+    """The runs of a file; a line that was cut short is left out."""
+    runs = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            runs.append(json.loads(line))
+        except ValueError:
+            continue
+    return runs
+
+
+def curves(runs: list[dict[str, Any]]) -> dict[Case, dict[float, float]]:
+    """Mean loss over seeds by learning rate; diverged ones count as chance."""
+    chance = math.log(10)
+    losses: dict[Case, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        loss = run["loss"] if math.isfinite(run["loss"]) else chance
+        losses[run["method"], run["width"], run["density"]][run["rate"]].append(min(loss, chance))
+    return {
+        case: {rate: statistics.fmean(found) for rate, found in sorted(by_rate.items())}
+        for case, by_rate in losses.items()
+    }
+
+
+def best(curve: dict[float, float]) -> tuple[float, float]:
+    """(learning rate, loss) of the lowest mean loss, the rate refined by a parabola."""
+    rates = list(curve)
+    at = min(range(len(rates)), key=lambda i: curve[rates[i]])
+    shift = 0.0
+    if 0 < at < len(rates) - 1:
+        left, middle, right = (math.log(curve[rates[i]]) for i in (at - 1, at, at + 1))
+        bend = left - 2 * middle + right
+        shift = (left - right) / (2 * bend) if bend > 0 else 0.0
+    return rates[at] * 2.0**shift, curve[rates[at]]
+
+
+def rows(found: dict[Case, dict[float, float]]) -> list[dict[str, Any]]:
+    """For each case: its best rate, and what the base's best rate costs it."""
+    base = found["plain", BASE_WIDTH, 1.0]
+    base_rate = min(base, key=lambda rate: base[rate])
+    table = []
+    for case in cases():
+        if case not in found:
+            continue
+        curve = found[case]
+        rate, loss = best(curve)
+        table.append(
+            {
+                "method": case[0],
+                "width": case[1],
+                "density": case[2],
+                "best_rate": rate,
+                "times_base": rate / best(base)[0],
+                "best_loss": loss,
+                "loss_at_base_rate": curve.get(base_rate),
+            }
+        )
+    return table
+
+
+def markdown(table: list[dict[str, Any]]) -> str:
+    lines = [
+        "| network | method | best learning rate | beside the base's | best loss "
+        "| loss at the base's best rate | lost by not tuning |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in table:
+        network = f"width {row['width']}, density {_share(row['density'])}"
+        at = row["loss_at_base_rate"]
+        lines.append(
+            f"| {network} | {row['method']} | {row['best_rate']:.2g} | {row['times_base']:.2g}x "
+            f"| {row['best_loss']:.4f} | {at:.4f} | {at / row['best_loss'] - 1:.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def _share(density: float) -> str:
+    return "1" if density == 1.0 else f"1/{round(1 / density)}"
+
+
+def drift(table: list[dict[str, Any]], method: str, along: str) -> float:
+    """Largest factor between the best rates along widths or densities."""
+    wanted = [
+        row["best_rate"]
+        for row in table
+        if row["method"] == method
+        and (row["density"] == 1.0 if along == "width" else row["width"] == DENSITY_WIDTH)
+    ]
+    if along == "density" and method == "rescaled":
+        # Full density is the same network as plain.
+        wanted += [
+            row["best_rate"]
+            for row in table
+            if (row["method"], row["width"], row["density"]) == ("plain", DENSITY_WIDTH, 1.0)
+        ]
+    return max(wanted) / min(wanted)
+
+
+def plot(found: dict[Case, dict[float, float]], path: Path) -> None:
+    """Loss against learning rate, one panel for each method and direction, as a plain SVG."""
+    panels = [
+        ("plain, widths", [("plain", w, 1.0) for w in WIDTHS]),
+        ("SµPar, widths", [("supar", w, 1.0) for w in WIDTHS]),
+        ("plain, densities", [("plain", DENSITY_WIDTH, d) for d in DENSITIES]),
+        ("SµPar, densities", [("supar", DENSITY_WIDTH, d) for d in DENSITIES]),
+    ]
+    width, height, left, top = 380, 250, 48, 28
+    shown = [v for _, members in panels for c in members if c in found for v in found[c].values()]
+    low, high = math.log(min(shown)), math.log(min(max(shown), 1.2))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * width} {2 * height}" '
+        'font-family="sans-serif" font-size="11">',
+        f'<rect width="{2 * width}" height="{2 * height}" fill="white"/>',
+    ]
+    for number, (title, members) in enumerate(panels):
+        x0, y0 = (number % 2) * width + left, (number // 2) * height + top
+        w, h = width - left - 90, height - top - 44
+
+        def at(rate: float, loss: float, x0: int = x0, y0: int = y0, w: int = w, h: int = h) -> str:
+            across = math.log(rate / RATES[0]) / math.log(RATES[-1] / RATES[0])
+            up = (min(max(math.log(loss), low), high) - low) / (high - low)
+            return f"{x0 + across * w:.1f},{y0 + h - up * h:.1f}"
+
+        parts.append(
+            f'<rect x="{x0}" y="{y0}" width="{w}" height="{h}" fill="none" stroke="#999"/>'
+        )
+        parts.append(f'<text x="{x0}" y="{y0 - 8}" font-weight="bold">{title}</text>')
+        parts.append(f'<text x="{x0 + w / 2 - 60}" y="{y0 + h + 32}">learning rate (2^n)</text>')
+        for power in range(12, 3, -2):
+            x = float(at(2.0**-power, 1.0).split(",")[0])
+            parts.append(f'<text x="{x - 8}" y="{y0 + h + 16}">-{power}</text>')
+        for loss in (0.05, 0.1, 0.2, 0.5, 1.0):
+            if low <= math.log(loss) <= high:
+                y = float(at(RATES[0], loss).split(",")[1])
+                parts.append(f'<line x1="{x0}" x2="{x0 + w}" y1="{y}" y2="{y}" stroke="#e4e4e4"/>')
+                parts.append(f'<text x="{x0 - 30}" y="{y + 4}">{loss:g}</text>')
+        for index, case in enumerate(c for c in members if c in found):
+            curve = found[case]
+            colour = f"hsl({230 - 200 * index / max(len(members) - 1, 1):.0f},70%,45%)"
+            line = " ".join(at(rate, loss) for rate, loss in curve.items())
+            parts.append(
+                f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            )
+            x, y = at(min(curve, key=lambda r: curve[r]), min(curve.values())).split(",")
+            parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>')
+            label = f"width {case[1]}" if "widths" in title else f"density {_share(case[2])}"
+            parts.append(
+                f'<text x="{x0 + w + 6}" y="{y0 + 14 + 16 * index}" fill="{colour}">{label}</text>'
+            )
+    path.write_text("\n".join([*parts, "</svg>"]) + "\n")
+
+
+def page(runs: list[dict[str, Any]], command: str, machine: str, name: str) -> str:
+    found = curves(runs)
+    table = rows(found)
+    seeds = sorted({run["seed"] for run in runs})
+    count = len(runs)
+    wanted = len(cases()) * len(RATES) * len(seeds)
+    partly = "" if count == wanted else f" ({count} of {wanted} trainings are done)"
+    summary = []
+    for along in ("width", "density"):
+        parts = [
+            f"{drift(table, m, along):.1f}x with {m}"
+            for m in METHODS
+            if along == "density" or m != "rescaled"
+        ]
+        summary.append(f"- Along {along} the best learning rate moves by {', '.join(parts)}.")
+    means = "; ".join(f"*{m}*: {text}" for m, text in METHODS.items())
+    return "\n".join(
+        [
+            "# Transfer of the learning rate over width and density",
+            "",
+            f"An MLP with three hidden layers (ReLU, no normalisation) on MNIST, one epoch of "
+            f"Adam, batch {BATCH}, the rate falling in a line; mean validation loss over seeds "
+            f"{', '.join(map(str, seeds))}{partly}. Hidden layers are sparse (random masks that "
+            f"stay), the output layer is dense. The base is width {BASE_WIDTH} at density 1; each "
+            f"row is searched over {len(RATES)} learning rates in steps of 2, and the best is "
+            "refined by a parabola. Losses are *measured*.",
+            "",
+            means + ".",
+            "",
+            *summary,
+            "",
+            f"![loss against learning rate]({name}.svg)",
+            "",
+            markdown(table),
+            "",
+            f"Command: `{command}`  ",
+            f"Machine: {machine}, one thread",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs/transfer.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/transfer"))
+    parser.add_argument("--tables-only", action="store_true", help="train nothing")
+    arguments = parser.parse_args()
+    from gossamer.runtime import machine
+
+    runs = finished(arguments.runs)
+    if not arguments.tables_only:
+        import torch
+
+        torch.set_num_threads(1)
+        data = examples()
+        done = {key(run) for run in runs}
+        jobs = [
+            (case, rate, seed)
+            for seed, case, rate in itertools.product(arguments.seeds, cases(), RATES)
+            if (*case, rate, seed) not in done
+        ]
+        arguments.runs.parent.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        for number, (case, rate, seed) in enumerate(jobs, 1):
+            run = one(data, case, rate, seed)
+            with arguments.runs.open("a") as file:
+                file.write(json.dumps(run) + "\n")
+            runs.append(run)
+            left = (time.perf_counter() - started) / number * (len(jobs) - number) / 60
+            print(
+                f"{number}/{len(jobs)} {case} rate {rate:.2g} seed {seed}: loss {run['loss']:.4f}, "
+                f"{left:.0f} minutes left",
+                file=sys.stderr,
+                flush=True,
+            )
+    runs.sort(key=key)
+    command = "python " + shlex.join(a for a in sys.argv if a != "--tables-only")
+    out: Path = arguments.out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    found = curves(runs)
+    out.with_suffix(".json").write_text(
+        json.dumps(
+            {"command": command, "machine": machine(), "table": rows(found), "runs": runs}, indent=1
+        )
+    )
+    plot(found, out.with_suffix(".svg"))
+    text = page(runs, command, machine(), out.name)
+    out.with_suffix(".md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""A plain multi-layer perceptron."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+
+from gossamer.models.activation import at_least, each, units
+
+
+def mlp(
+    classes: int = 10,
+    *,
+    input_shape: tuple[int, ...] = (1, 28, 28),
+    hidden: int = 512,
+    layers: int = 2,
+    activation_density: float | Sequence[float] = 1.0,
+    norm: bool = True,
+    boost_strength: float = 1.5,
+    boost_decay: float = 0.9,
+    inference_factor: float = 1.0,
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """Any input, flattened; [linear, batch norm, activation] ``layers`` times; output layer.
+
+    Args:
+        classes: outputs, ``[batch, classes]`` logits.
+        input_shape: of one example.
+        hidden: units of each hidden layer.
+        layers: hidden layers.
+        activation_density: share of winners after each hidden layer, one value or one for
+            each; 1.0 means ReLU.
+        norm: whether batch norm stands between a hidden layer and its activation.
+        boost_strength, boost_decay, inference_factor: see :class:`gossamer.nn.KWinners`.
+        dropout: after each activation.
+
+    Raises:
+        UserError: a value out of range.
+    """
+    at_least(1, classes=classes, hidden=hidden, layers=layers)
+    boosting = {
+        "boost_strength": boost_strength,
+        "boost_decay": boost_decay,
+        "inference_factor": inference_factor,
+    }
+    parts: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    inputs = math.prod(input_shape)
+    for index, density in enumerate(each(activation_density, layers, "hidden layers"), start=1):
+        parts[f"linear{index}"] = nn.Linear(inputs, hidden, bias=not norm)
+        if norm:
+            parts[f"norm{index}"] = nn.BatchNorm1d(hidden)
+        parts[f"act{index}"] = units(hidden, density, **boosting)
+        if dropout:
+            parts[f"dropout{index}"] = nn.Dropout(dropout)
+        inputs = hidden
+    parts["output"] = nn.Linear(inputs, classes)
+    return nn.Sequential(parts)

@@ -1,0 +1,212 @@
+"""SµPar: settings found on a small or dense network carry over to a wide or sparse one.
+
+Dey, Bergsma & Hestness, "Sparse maximal update parameterization: A holistic approach to sparse
+training dynamics", arXiv 2405.15743, 2024, which extends µP (Yang et al. 2022, arXiv 2203.03466)
+by density: a layer that keeps the share ρ of its weights behaves like one with ρ times the inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.errors import UserError, nearest
+from gossamer.sparsity.allocation import check_density
+from gossamer.sparsity.layers import sparsifiable_layers
+
+# What the size of an update leans on: normalised gradients (Adam, AdamW), or plain ones.
+OPTIMIZERS = ("adam", "sgd")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One parameter beside the base network's.
+
+    Attributes:
+        inputs: how many times as many inputs a unit has (1 for biases, norms and embeddings).
+        outputs: how many times as many units.
+        density: how many times as dense.
+        init: what the standard deviation of the base's weights is multiplied by.
+        learning_rate: what the learning rate is multiplied by.
+    """
+
+    inputs: float
+    outputs: float
+    density: float
+    init: float
+    learning_rate: float
+
+
+def scale(inputs: float, outputs: float, density: float, optimizer: str = "adam") -> Scale:
+    """The rules of SµPar for multiples of a base network's sizes; see :class:`Scale`.
+
+    With ``f = inputs * density``, the multiple of the *non-zero* inputs of a unit: weights have
+    the standard deviation ``f ** -0.5``, and where the units grow less than their inputs, as in
+    the output layer, ``(outputs / inputs) ** 0.5`` of that, so that logits do not start out by
+    chance. An update changes a unit's value by as much in every network with the learning rate
+    ``1 / f`` for Adam and ``outputs / f`` for SGD, whose gradients shrink with the width.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise UserError(f"supar: no optimizer '{optimizer}': {nearest(optimizer, OPTIMIZERS)}")
+    active = inputs * density
+    return Scale(
+        inputs,
+        outputs,
+        density,
+        init=active**-0.5 * min(1.0, outputs / inputs) ** 0.5,
+        learning_rate=(1.0 if optimizer == "adam" else outputs) / active,
+    )
+
+
+class Scaling:
+    """What :func:`supar` found for a model: a :class:`Scale` for each parameter, by name."""
+
+    def __init__(self, model: nn.Module, scales: Mapping[str, Scale]) -> None:
+        self.scales = dict(scales)
+        self._parameters = {
+            name: parameter for name, parameter in model.named_parameters() if name in scales
+        }
+
+    def groups(self, learning_rate: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """Parameter groups for any torch optimiser, with the base network's settings.
+
+        Parameters of one factor form a group; it has the learning rate times the factor as
+        ``lr`` and the factor itself as ``lr_scale``, for loops that set ``lr`` by themselves.
+        torch's schedulers keep the ratios. Biases and norms are not decayed.
+        """
+        groups: dict[tuple[float, bool], dict[str, Any]] = {}
+        for name, parameter in self._parameters.items():
+            factor, decayed = self.scales[name].learning_rate, parameter.dim() > 1
+            group = groups.setdefault(
+                (factor, decayed),
+                {
+                    "params": [],
+                    "lr": learning_rate * factor,
+                    "lr_scale": factor,
+                    "weight_decay": weight_decay if decayed else 0.0,
+                },
+            )
+            group["params"].append(parameter)
+        return list(groups.values())
+
+
+def supar(
+    model: nn.Module,
+    base: nn.Module,
+    *,
+    density: float | Mapping[str, float] | None = None,
+    optimizer: str = "adam",
+    init: bool = True,
+) -> Scaling:
+    """Scale initialisation and learning rates of ``model`` by its widths and densities.
+
+    Settings that were found best on ``base`` are then close to the best for ``model``. Call it
+    on fresh networks, after the :class:`~gossamer.sparsity.Sparsifier` was made::
+
+        sparsifier = gs.Sparsifier(model, density=0.05)
+        scaling = gs.supar(model, base=build(width=64))
+        optimizer = torch.optim.AdamW(scaling.groups(learning_rate=0.004))
+
+    Args:
+        model: the network to train.
+        base: a fresh network of the same structure whose settings are known; narrower, denser
+            or both. Its zeros count: make it sparse where it was.
+        density: that learning rates are scaled for, of all sparse layers or by layer name,
+            where the masks still change; by default the share of non-zeros of each weight.
+        optimizer: ``adam`` (Adam, AdamW and others that normalise gradients) or ``sgd``.
+        init: rescale the weights of ``model`` in place, so that they have the standard
+            deviation of the base's times :attr:`Scale.init`. Off for a trained network.
+
+    Raises:
+        UserError: the two networks differ in more than widths and densities, a layer or
+            optimiser is unknown, or an output layer shares the weights of an embedding.
+    """
+    scale(1.0, 1.0, 1.0, optimizer)  # an unknown optimiser is named before anything else
+    _refuse_tied(model)
+    wanted = _densities(model, density)
+    of_base = dict(base.named_parameters())
+    kinds = {
+        f"{name}.{own}".lstrip("."): module
+        for name, module in model.named_modules()
+        for own, _ in module.named_parameters(recurse=False)
+    }
+    scales: dict[str, Scale] = {}
+    factors: list[tuple[Tensor, float]] = []
+    for name, parameter in model.named_parameters():
+        if name not in of_base or of_base[name].dim() != parameter.dim():
+            raise UserError(
+                f"supar: '{name}' has no counterpart in the base network: build both with the "
+                "same function and vary only its widths"
+            )
+        reference = of_base[name]
+        inputs, outputs = _growth(kinds[name], parameter, reference)
+        if not _has_inputs(kinds[name], parameter):
+            scales[name] = scale(1.0, outputs, 1.0, optimizer)
+            continue
+        counted = _density(parameter) / _density(reference)
+        layer = name.rpartition(".")[0]
+        final = wanted[layer] / _density(reference) if layer in wanted else counted
+        scales[name] = scale(inputs, outputs, final, optimizer)
+        rms, target = _rms(parameter), _rms(reference) * scale(inputs, outputs, counted).init
+        if init and rms and target:
+            factors.append((parameter, target / rms))
+    # All checks are done before any weight changes.
+    with torch.no_grad():
+        for weight, factor in factors:
+            weight.mul_(factor)
+    scales = {n: scales[n] for n, p in model.named_parameters() if p.requires_grad}
+    return Scaling(model, scales)
+
+
+def _refuse_tied(model: nn.Module) -> None:
+    tables = {id(m.weight): n for n, m in model.named_modules() if isinstance(m, nn.Embedding)}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and id(module.weight) in tables:
+            raise UserError(
+                f"supar: '{name}' and '{tables[id(module.weight)]}' share their weights, which "
+                "cannot be scaled as an embedding and as an output at once: untie them"
+            )
+
+
+def _densities(model: nn.Module, density: float | Mapping[str, float] | None) -> dict[str, float]:
+    if density is None:
+        return {}
+    layers = sparsifiable_layers(model)
+    if not isinstance(density, Mapping):
+        density = dict.fromkeys(layers, check_density(density, "supar"))
+    for name, value in density.items():
+        if name not in layers:
+            raise UserError(f"supar: no sparsifiable layer '{name}': {nearest(name, layers)}")
+        check_density(value, f"supar: layer '{name}'")
+    return dict(density)
+
+
+def _has_inputs(module: nn.Module, parameter: Tensor) -> bool:
+    """Whether it is a weight whose units add up inputs: not a bias, norm, table or token."""
+    if isinstance(module, nn.Embedding) or parameter.dim() < 2:
+        return False
+    return parameter.dim() == 2 or isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+
+
+def _growth(module: nn.Module, parameter: Tensor, base: Tensor) -> tuple[float, float]:
+    """How many times as many (inputs, outputs) ``parameter`` has."""
+    if _has_inputs(module, parameter):
+        inputs = math.prod(parameter.shape[1:]) / math.prod(base.shape[1:])
+        return inputs, parameter.shape[0] / base.shape[0]
+    # Of tables and tokens the last dimension holds the units.
+    return 1.0, (parameter.shape[-1] / base.shape[-1] if parameter.dim() else 1.0)
+
+
+def _density(weight: Tensor) -> float:
+    return int(torch.count_nonzero(weight)) / weight.numel() or 1.0
+
+
+def _rms(weight: Tensor) -> float:
+    """Root mean square of the non-zeros."""
+    nonzero = max(int(torch.count_nonzero(weight)), 1)
+    return float((weight.detach().double().square().sum() / nonzero).sqrt())
