@@ -151,7 +151,7 @@ def identity(monkeypatch) -> onnx.ModelProto:
 
 
 def test_missing_folder_is_a_user_error(tmp_path, identity):
-    with pytest.raises(UserError, match=r"cannot write .*model.onnx.*choose a folder"):
+    with pytest.raises(UserError, match=r"cannot write .*model.onnx.*choose a place"):
         export(nn.Identity(), torch.ones(2, 3), tmp_path / "missing" / "model.onnx")
 
 

@@ -328,7 +328,7 @@ def test_unwritable_place(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="choose another -o"):
         page(tmp_path / "file" / "report.html", pair())
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match="choose another -o"):
+    with pytest.raises(UserError, match="choose a place"):
         page(tmp_path / "folder", pair())
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from gossamer.data.scenes import Wave, babble, coloured, hum, level, reverberate
 from gossamer.data.speech_commands import CLASSES, SILENCE, WORDS
 from gossamer.data.task import Split, Task
 from gossamer.errors import UserError
+from gossamer.files import replacing
 
 _VERSION = 1  # raise it with every change to how clips are made: caches carry it in their name
 
@@ -186,13 +185,7 @@ def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Write to a temporary name, then rename: other processes see a whole file or none."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+    except (OSError, UserError) as error:
         warnings.warn(f"spoken_words: not kept for next time: {error}", stacklevel=3)

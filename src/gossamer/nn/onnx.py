@@ -10,7 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
+from gossamer.files import replacing
 
 DOMAIN = "gossamer"
 OPSET = 18
@@ -211,15 +212,6 @@ def export(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> P
             f"the exported network differs from torch by up to {off:.2g}; "
             "nothing was written: some operation of the model is exported wrongly"
         )
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         onnx.save(proto, temporary)
-        temporary.replace(target)
-    except OSError as error:
-        with suppress(OSError):  # where the folder cannot be used, there is nothing to remove
-            temporary.unlink()
-        raise UserError(
-            f"cannot write {target}: {error.strerror}; choose a folder that can be written to"
-        ) from None
-    return target
+    return Path(path)

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 import gossamer
 from gossamer.errors import UserError
+from gossamer.files import replacing
 from gossamer.report import figures, plots, units
 from gossamer.report.sources import ExperimentLike, is_experiment, named_runs
 from gossamer.report.study import Study, importances, study
@@ -120,14 +121,8 @@ def _parents(path: Path) -> None:
 def _write(path: Path, text: str) -> None:
     """Writes beside ``path``, then renames, so that no half page is ever there."""
     _parents(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): choose another -o") from None
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def page(

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.files import replacing
 from gossamer.runtime.graph import Array, Graph, Node
 from gossamer.runtime.lowering import Candidate, Lowering
 from gossamer.runtime.machine import machine
@@ -44,10 +45,8 @@ class Plan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the plan as JSON, whole or not at all."""
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(asdict(self), indent=1))
-        temporary.replace(target)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1))
 
     @staticmethod
     def load(path: str | os.PathLike[str], graph: Graph, isa: str) -> Plan | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gossamer.errors import UserError
+from gossamer.files import replacing
 
 _DATA = "gossamer"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside ``path``, then rename: never a half-written file.
-
-    Raises:
-        UserError: the folder cannot be written to.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        _remove(temporary)
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; choose a folder that can be written to"
-        ) from None
-
-
-def _remove(temporary: Path) -> None:
-    # Where the folder cannot be used, there is nothing to remove and unlink fails as well.
-    with suppress(OSError):
-        temporary.unlink()
 
 
 def make_folder(path: Path) -> Path:
@@ -61,17 +38,13 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, A
     Raises:
         UserError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     # Clones, because safetensors refuses tensors that share memory.
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    try:
-        save_file(own, temporary, metadata={_DATA: json.dumps(data)})
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        _remove(temporary)
-        raise UserError(
-            f"cannot write {path}: {error}; choose a folder that can be written to"
-        ) from None
+    with replacing(path) as temporary:
+        try:
+            save_file(own, temporary, metadata={_DATA: json.dumps(data)})
+        except SafetensorError as error:  # what it makes of a disk that is full
+            raise OSError(str(error)) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -16,6 +16,7 @@ from torch import nn
 from gossamer import __version__
 from gossamer.data import Task, load
 from gossamer.errors import UserError
+from gossamer.files import replacing
 from gossamer.nn import export
 from gossamer.runtime import machine
 from gossamer.sparsity import Sparsifier
@@ -25,7 +26,6 @@ from gossamer.training.checkpoint import (
     make_folder,
     save_tensors,
     take,
-    write_atomically,
 )
 from gossamer.training.evaluate import Evaluation, evaluate
 from gossamer.training.fit import Epoch, History, fit
@@ -119,7 +119,8 @@ class Trained:
             "model": self.recipe.model,
             "settings": dict(self.recipe.settings),
         }
-        write_atomically(path / "config.toml", tomli_w.dumps(config).encode())
+        with replacing(path / "config.toml") as file:
+            file.write_text(tomli_w.dumps(config), encoding="utf-8")
         masks = self.sparsifier.masks if self.sparsifier is not None else {}
         save_tensors(
             path / "model.safetensors",
@@ -129,7 +130,8 @@ class Trained:
         device = next(self.model.parameters()).device
         example = torch.zeros(1, *self.task.input_shape, device=device)
         export(self.model, example, path / "model.onnx")
-        write_atomically(path / "metrics.json", json.dumps(metrics, indent=1).encode())
+        with replacing(path / "metrics.json") as file:
+            file.write_text(json.dumps(metrics, indent=1), encoding="utf-8")
         return metrics
 
 
