@@ -22,7 +22,7 @@ _DEFINED = {
         "Static",
         "supar",
     ),
-    "nn": ("KWinners", "KWinners2d", "decay_boost", "export"),
+    "nn": ("KWinners", "KWinners2d", "decay_boost", "export", "harden", "variational"),
     "data": ("Task", "load"),
     "training": ("Recipe", "Settings", "evaluate", "fit", "train"),
     "runtime": ("Engine",),

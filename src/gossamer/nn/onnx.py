@@ -138,6 +138,13 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
+def _user_error(error: BaseException | None) -> UserError | None:
+    """What one of our own layers said, within the errors that torch wraps around it."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def to_onnx(model: nn.Module, example: Tensor) -> onnx.ModelProto:
     """``model`` in evaluation mode as ONNX with a free batch dimension.
 
@@ -166,6 +173,9 @@ def to_onnx(model: nn.Module, example: Tensor) -> onnx.ModelProto:
                 verbose=False,
             )
     except Exception as error:
+        told = _user_error(error)
+        if told is not None:
+            raise UserError(f"{type(model).__name__} cannot be exported: {told}") from error
         reason = str(error).strip().splitlines()
         raise UserError(
             f"torch cannot export {type(model).__name__} to ONNX: "

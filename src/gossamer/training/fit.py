@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from gossamer.data import Split, Task
 from gossamer.errors import UserError
-from gossamer.nn import decay_boost
+from gossamer.nn import decay_boost, penalties
 from gossamer.sparsity import Scaling, Sparsifier
 from gossamer.training.checkpoint import (
     flatten_optimizer,
@@ -118,8 +118,13 @@ def _optimizer(
     model: nn.Module, settings: Settings, scaling: Scaling | None = None
 ) -> torch.optim.Optimizer:
     # Decaying biases and norms only harms (He et al. 2019, arXiv 1812.01187).
-    decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+    # A module that asks for a penalty of its own is not decayed besides.
+    own = {
+        id(p) for m in model.modules() if hasattr(m, "penalty") for p in m.parameters(recurse=False)
+    }
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.dim() > 1 and id(p) not in own]
+    others = [p for p in trained if p.dim() <= 1 or id(p) in own]
     groups = [
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -146,12 +151,29 @@ def _learning_rate(settings: Settings, step: int, steps: int, epoch: int) -> flo
         return peak
     if settings.schedule == "step":
         return peak * settings.learning_rate_decay**epoch
+    if settings.schedule == "phases":
+        first = settings.penalty_warmup_start * settings.epochs
+        last = settings.penalty_warmup_end * settings.epochs
+        return float(
+            peak
+            * settings.learning_rate_decay_before ** min(epoch, first)
+            * settings.learning_rate_decay_during ** min(max(epoch - first, 0.0), last - first)
+            * settings.learning_rate_decay_after ** max(epoch - last, 0.0)
+        )
     rise = settings.warmup * steps
     if step < rise:
         low, high, share = peak / 50.0, peak, step / rise
     else:
         low, high, share = peak, peak / 5e4, (step - rise) / max(steps - rise, 1.0)
     return high + (low - high) * (1.0 + math.cos(math.pi * share)) / 2.0
+
+
+def _penalty_factor(settings: Settings, share: float) -> float:
+    """Of the penalty, after a ``share`` of the training."""
+    first, last = settings.penalty_warmup_start, settings.penalty_warmup_end
+    risen = (share - first) / (last - first) if last > first else float(share >= first)
+    start, end = settings.penalty_start, settings.penalty_end
+    return start + (end - start) * min(max(risen, 0.0), 1.0)
 
 
 def _progress(enabled: bool) -> Progress:
@@ -254,6 +276,10 @@ def fit(
                     loss = functional.cross_entropy(
                         model(x), y, label_smoothing=settings.label_smoothing
                     )
+                    penalty = penalties(model)
+                    if penalty is not None:
+                        share = (epoch * batches + batch) / steps
+                        loss = loss + _penalty_factor(settings, share) * penalty / len(train)
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()

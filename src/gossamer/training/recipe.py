@@ -17,12 +17,14 @@ from torch import nn
 
 from gossamer.errors import UserError, nearest
 from gossamer.models import reference
+from gossamer.nn import variational
 from gossamer.sparsity import PerLayer, Scaling, Sparsifier, supar
 from gossamer.training.settings import Settings
 
 _WEIGHT = "weight_density"
 _ACTIVATION = "activation_density"
 _BASE = "base"
+_VARIATIONAL = "variational"
 # Arguments of a model's function that the task gives, not the user.
 _GIVEN = ("classes", "input_shape")
 
@@ -34,7 +36,8 @@ class Recipe:
     Settings, besides those of :class:`Settings`: the keyword arguments of the model's
     function; ``activation_density.<stage>`` for one entry of its ``activation_density``
     (stages: ``conv1``, ``conv2``, ..., ``linear1``); ``weight_density`` for all layers and
-    ``weight_density.<layer>`` for one; ``base``, a table of those settings in which a smaller
+    ``weight_density.<layer>`` for one; ``variational`` (true or false), whether weights are
+    pruned by variational dropout instead; ``base``, a table of those settings in which a smaller
     or denser network differs, for which the training's settings were found (see
     :meth:`scaling`).
 
@@ -50,7 +53,9 @@ class Recipe:
         ref = reference(self.model)
         merged = _merge(ref.settings, self.settings)
         object.__setattr__(self, "settings", merged)
-        known = set(Settings.names()) | set(_model_settings(ref.build)) | {_WEIGHT, _BASE}
+        known = (
+            set(Settings.names()) | set(_model_settings(ref.build)) | {_WEIGHT, _BASE, _VARIATIONAL}
+        )
         for name in merged:
             base, dot, _ = name.partition(".")
             if name not in known and not (dot and base in (_WEIGHT, _ACTIVATION)):
@@ -59,7 +64,19 @@ class Recipe:
                     f"no setting '{name}' for model '{self.model}': {nearest(name, shown)}"
                 )
         self._base()
+        self._check_variational()
         self.training()
+
+    def _check_variational(self) -> None:
+        noisy = self.settings.get(_VARIATIONAL, False)
+        if not isinstance(noisy, bool):
+            raise UserError(f"{_VARIATIONAL} must be true or false, not {noisy!r}")
+        for name in self.settings:
+            if noisy and name.partition(".")[0] in (_WEIGHT, _BASE):
+                raise UserError(
+                    f"{name} and {_VARIATIONAL} exclude each other: variational dropout finds "
+                    f"the density by itself; leave one out"
+                )
 
     def _base(self) -> Recipe | None:
         """The network that the settings were found for, where there is one."""
@@ -130,6 +147,8 @@ class Recipe:
                 if isinstance(error, UserError):
                     raise
                 raise UserError(f"model '{self.model}': {error}") from error
+        if self.settings.get(_VARIATIONAL, False):
+            return variational(model), None
         by_layer = {
             k.partition(".")[2]: v for k, v in self.settings.items() if k.startswith(_WEIGHT + ".")
         }

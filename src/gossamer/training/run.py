@@ -17,7 +17,7 @@ from gossamer import __version__
 from gossamer.data import Task, load
 from gossamer.errors import UserError
 from gossamer.files import replacing
-from gossamer.nn import export
+from gossamer.nn import export, harden
 from gossamer.runtime import machine
 from gossamer.sparsity import Sparsifier
 from gossamer.training.checkpoint import (
@@ -66,7 +66,7 @@ def train(
         progress=progress,
         label=label,
     )
-    return Trained(recipe, task, model, sparsifier, history)
+    return Trained(recipe, task, harden(model), sparsifier, history)
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,7 @@ def load_network(run: str | Path) -> tuple[nn.Module, tuple[str, ...], tuple[int
             f"{folder / 'model.safetensors'} is not the network of a run; train the run again"
         ) from None
     model, _ = recipe.network(len(classes), shape)
+    model = harden(model)
     try:
         model.load_state_dict(take(tensors, _MODEL))
     except RuntimeError as error:

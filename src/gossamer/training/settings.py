@@ -10,7 +10,7 @@ from typing import Any, Self
 from gossamer.errors import UserError, nearest
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("one_cycle", "step", "constant")
+SCHEDULES = ("one_cycle", "step", "phases", "constant")
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,14 @@ class Settings:
         optimizer: ``sgd`` (Nesterov momentum), ``adam`` or ``adamw``.
         momentum: of ``sgd``.
         weight_decay: L2 factor, on weights only.
-        schedule: ``one_cycle``, ``step`` or ``constant``.
+        schedule: ``one_cycle``, ``step``, ``phases`` or ``constant``.
         warmup: share of the steps in which ``one_cycle`` rises.
         learning_rate_decay: factor of ``step``, once an epoch.
+        learning_rate_decay_before, learning_rate_decay_during, learning_rate_decay_after:
+            factors of ``phases``, once an epoch, before, during and after the penalty's warm-up.
+        penalty_start, penalty_end: factor of the penalty that modules may ask for (the
+            divergence of variational dropout) before and after its warm-up; in a line between.
+        penalty_warmup_start, penalty_warmup_end: shares of the training.
         label_smoothing: share of the target spread over all classes.
         patience: stop after so many epochs without a better validation accuracy and return to
             the best; 0 trains to the end.
@@ -47,6 +52,13 @@ class Settings:
     schedule: str = "one_cycle"
     warmup: float = 0.2
     learning_rate_decay: float = 0.9
+    learning_rate_decay_before: float = 1.0
+    learning_rate_decay_during: float = 1.0
+    learning_rate_decay_after: float = 0.95
+    penalty_start: float = 0.0
+    penalty_end: float = 1.0
+    penalty_warmup_start: float = 0.1
+    penalty_warmup_end: float = 0.5
     label_smoothing: float = 0.0
     patience: int = 0
     augment: bool = True
@@ -64,7 +76,12 @@ class Settings:
         self._at_least("weight_decay", 0.0)
         self._between("warmup", 0.0, 1.0)
         self._between("momentum", 0.0, 1.0)
-        self._between("learning_rate_decay", 0.0, 1.0)
+        for suffix in ("", "_before", "_during", "_after"):
+            self._between(f"learning_rate_decay{suffix}", 0.0, 1.0)
+        self._at_least("penalty_start", 0.0)
+        self._at_least("penalty_end", 0.0)
+        self._between("penalty_warmup_end", 0.0, 1.0)
+        self._between("penalty_warmup_start", 0.0, self.penalty_warmup_end)
         self._between("label_smoothing", 0.0, 1.0)
         if not self.learning_rate > 0.0:
             raise UserError(f"learning_rate must be above 0, not {self.learning_rate}")

@@ -1,0 +1,130 @@
+"""Modules that ask for a penalty: its warm-up, the phases of the learning rate, and a whole run."""
+
+import pytest
+import torch
+
+from gossamer.errors import UserError
+from gossamer.nn import VariationalConv2d, penalties
+from gossamer.training import Recipe, Settings, fit, load_network, train
+from gossamer.training.fit import _learning_rate, _penalty_factor
+
+PHASES = Settings(
+    epochs=10,
+    learning_rate=1.0,
+    schedule="phases",
+    learning_rate_decay_before=0.9,
+    learning_rate_decay_during=0.5,
+    learning_rate_decay_after=0.8,
+    penalty_start=0.2,
+    penalty_end=1.0,
+    penalty_warmup_start=0.2,
+    penalty_warmup_end=0.4,
+)
+
+
+def test_phases_by_hand():
+    rates = [_learning_rate(PHASES, 0, 100, epoch) for epoch in range(7)]
+    by_hand = [1.0, 0.9, 0.81, 0.405, 0.2025, 0.162, 0.1296]
+    assert rates == pytest.approx(by_hand)
+
+
+def test_warm_up_by_hand():
+    shares = (0.0, 0.2, 0.25, 0.3, 0.4, 1.0)
+    factors = [_penalty_factor(PHASES, share) for share in shares]
+    assert factors == pytest.approx([0.2, 0.2, 0.4, 0.6, 1.0, 1.0])
+    at_once = Settings(penalty_warmup_start=0.5, penalty_warmup_end=0.5)
+    assert [_penalty_factor(at_once, share) for share in (0.0, 0.49, 0.5)] == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("penalty_start", -0.1),
+        ("penalty_end", -1.0),
+        ("penalty_warmup_end", 1.1),
+        ("penalty_warmup_start", 0.9),
+        ("learning_rate_decay_during", 1.5),
+    ],
+)
+def test_bad_values(name, value):
+    with pytest.raises(UserError, match=name):
+        Settings(**{name: value})
+
+
+def recipe(**settings) -> Recipe:
+    given = {
+        "channels": [6],
+        "hidden": 24,
+        "variational": True,
+        "optimizer": "adam",
+        "learning_rate": 0.01,
+        "epochs": 12,
+        "batch_size": 20,
+        "augment": False,
+        "penalty_warmup_start": 0.0,
+        "penalty_warmup_end": 0.5,
+        # Few examples: the divergence needs help to show in a short test.
+        "penalty_end": 0.5,
+        "activation_density": [1.0, 1.0],
+    }
+    return Recipe("toy", "speech_cnn", {**given, **settings})
+
+
+def test_a_run_ends_with_plain_sparse_layers(toy, tmp_path):
+    trained = train(recipe(), toy)
+    evaluation = trained.evaluate(noise=False, timing=False)
+    assert evaluation.accuracy > 0.8
+    assert evaluation.counts.density < 0.7
+    assert penalties(trained.model) is None
+    trained.save(tmp_path / "run", evaluation)
+    model, _, shape = load_network(tmp_path / "run")
+    x = torch.randn(2, *shape)
+    torch.testing.assert_close(model(x), trained.model.eval()(x), rtol=0, atol=0)
+
+
+def test_more_penalty_fewer_weights(toy):
+    dense, sparse = (
+        train(recipe(penalty_end=factor), toy).evaluate(noise=False, timing=False).counts.density
+        for factor in (0.0, 0.5)
+    )
+    assert sparse < 0.9 * dense
+
+
+def test_resumed_runs_are_the_same(toy, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(_):
+        raise Stop
+
+    whole = train(recipe(epochs=2), toy)
+    with pytest.raises(Stop):
+        train(recipe(epochs=2), toy, checkpoint=tmp_path / "c", on_epoch=stop)
+    resumed = train(recipe(epochs=2), toy, checkpoint=tmp_path / "c")
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name])
+
+
+def test_what_has_a_penalty_is_not_decayed_besides(toy):
+    model, _ = recipe().network(3, toy.input_shape)
+    assert isinstance(model.conv1, VariationalConv2d)
+    before = model.conv1.log_variance.detach().clone()
+    settings = Settings(epochs=1, batch_size=120, optimizer="sgd", momentum=0.0, weight_decay=9.0)
+    with torch.no_grad():
+        toy_gradient_free = Settings(**{**vars(settings), "learning_rate": 1e-9})
+    fit(model, toy, toy_gradient_free)
+    torch.testing.assert_close(model.conv1.log_variance.detach(), before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"variational": "yes"}, "variational must be true or false"),
+        ({"weight_density": 0.1}, "weight_density and variational exclude each other"),
+        ({"weight_density.conv1": 0.1}, r"weight_density.conv1 and variational exclude"),
+        ({"base": {"hidden": 8}}, "base and variational exclude each other"),
+    ],
+)
+def test_mistakes(settings, message):
+    with pytest.raises(UserError, match=message):
+        recipe(**settings)
