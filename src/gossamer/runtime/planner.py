@@ -195,7 +195,7 @@ def _measure(
     sources = []
     for i in dict.fromkeys(node.inputs):
         there = lowering.values[i]
-        value = trial._value(i)
+        value = trial.value(i)
         value.channels, value.pixels = there.channels, there.pixels
         buffer = trial.new(value, "dense", value.item)
         sources.append((i, buffer))

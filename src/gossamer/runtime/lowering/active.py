@@ -1,0 +1,126 @@
+"""Kernels that read a list of active inputs, for linear layers and convolutions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from gossamer.runtime.graph import Array, Node
+from gossamer.runtime.lowering.dense import dense_macs
+from gossamer.runtime.lowering.forms import L1, Forms, Value
+from gossamer.runtime.packing import (
+    BLOCK,
+    InputMajor,
+    padded,
+    up_to,
+)
+from gossamer.runtime.steps import LIST_HEADER, Buffer
+from gossamer.runtime.table import Kernel, find
+
+
+def active_kernels(forms: Forms, weight: Array, value: Value, span: int) -> Iterator[Kernel]:
+    """Input-major kernels that could win, by how much each would multiply.
+
+    ``span`` bounds how far an output may lie from where its window starts.
+    """
+    listed = any(form.startswith("list") for form in value.forms)
+    if weight.shape[1] > 1 and value.density > 0.7 and not listed:
+        return
+    outputs = weight.shape[2]
+    nonzero = max(1, int(np.count_nonzero(weight)))
+    whole = padded(weight, up_to(outputs, BLOCK), axis=2)
+    # Rough cost of a row in vector operations; the planner measures what is left.
+    cost = {"scatter 2 bytes" if span < 1 << 15 else "scatter 4 bytes": nonzero * 1.0}
+    for size in (8, 16):
+        blocks = whole.reshape(*whole.shape[:2], -1, size).any(axis=3).sum()
+        cost[f"block {size}"] = float(blocks) * max(1.0, size / forms.width)
+        if weight.shape[1] > 1:
+            cost[f"channels {size}"] = cost[f"block {size}"]
+    cost["expand 16"] = cost["block 16"] * 1.2
+    cost["dense 1"] = weight[:, :, :1].size * up_to(outputs, BLOCK) / forms.width * 0.7
+    best = min(cost.values())
+    for kernel in find(forms.isa, "active"):
+        if cost.get(f"{kernel.layout} {kernel.tile}", math.inf) <= 2.5 * best:
+            yield kernel
+
+
+def tiles(forms: Forms, positions: int, outputs: int) -> int:
+    """Slices of the outputs: their sums fit L1, and every thread has one."""
+    blocks = up_to(outputs, BLOCK) // BLOCK
+    fit = max(1, L1 // (positions * BLOCK * 4))
+    tiles = -(-blocks // fit) if positions > 1 else 1
+    if not forms.many:
+        tiles = max(tiles, forms.threads)
+    return min(tiles, blocks, 8)
+
+
+def emit_active(
+    forms: Forms,
+    node: Node,
+    kernel: Kernel,
+    value: Value,
+    source: Buffer,
+    major: InputMajor,
+    bias: Array,
+    clip: Array,
+    output: Buffer,
+    *,
+    inner: int,
+    channel_first: bool,
+    taps: int,
+    kernel_width: int,
+    size: tuple[int, int],
+    pool: int,
+    place: Array,
+    lead: int,
+    macs: float,
+) -> None:
+    match kernel.layout:
+        case "scatter":
+            packed = major.scatter(np.int16 if kernel.tile == "2 bytes" else np.int32)
+        case "block":
+            packed = major.block(int(kernel.tile))
+        case "channels":
+            packed = major.by_channel(int(kernel.tile), kernel_width)
+        case "dense":
+            packed = major.dense(forms.width)
+        case _:
+            packed = major.expand()
+    positions = size[0] * size[1]
+    # index / inner by multiplication, exact for all indices below 2^20
+    shift = 20 + max(1, math.ceil(math.log2(inner + 1)))
+    multiplier = -(-(1 << shift) // inner)
+    capacity = (source.floats // value.lead - LIST_HEADER) // 2
+    outputs = len(bias)
+    shape = (
+        capacity,
+        inner,
+        multiplier,
+        shift,
+        int(channel_first),
+        taps,
+        kernel_width,
+        outputs,
+        major.outputs,
+        positions,
+        size[1],
+        size[0],
+        major.tiles,
+        pool,
+        major.channels,
+    )
+    bounds, offset, weights, more = packed
+    forms.add(
+        node.name,
+        kernel,
+        (source,),
+        output,
+        shape,
+        data=[bounds, offset, weights, more, padded(bias, major.outputs), clip, place],
+        scratch=positions * major.slice + 8 + 6 * (capacity + BLOCK) + major.channels + BLOCK,
+        lead=lead,
+        macs=macs * value.density,
+        dense_macs=dense_macs(forms, node) * lead,
+    )

@@ -1,0 +1,178 @@
+"""Dense convolutions, and what every convolution shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gossamer.runtime.graph import Node
+from gossamer.runtime.lowering.forms import Forms, Value
+from gossamer.runtime.packing import (
+    BLOCK,
+    limits,
+    padded,
+    panels,
+    up_to,
+)
+from gossamer.runtime.steps import Buffer
+from gossamer.runtime.table import Kernel, find
+
+
+def gemm_kernels(forms: Forms, outputs: int) -> list[Kernel]:
+    """Tiles worth trying: none wider than the outputs ask for."""
+    kernels = find(forms.isa, "gemm")
+    fit = [k for k in kernels if (int(k.tile) - 1) * forms.width < outputs]
+    waste = {k: up_to(outputs, int(k.tile) * forms.width) for k in fit}
+    return [k for k in fit if waste[k] <= 1.3 * min(waste.values())][:2]
+
+
+def conv_size(forms: Forms, node: Node) -> tuple[int, int]:
+    """Height and width of the convolution's own output, before a pool."""
+    _, (_, h, w) = forms.image(node)
+    s, kernel = node.settings, node.constants["weight"].shape[2:]
+    high, wide = (
+        (n + s["pads"][i] + s["pads"][i + 2] - s["dilations"][i] * (kernel[i] - 1) - 1)
+        // s["strides"][i]
+        + 1
+        for i, n in enumerate((h, w))
+    )
+    return high, wide
+
+
+def dense_macs(forms: Forms, node: Node) -> float:
+    weight = node.constants["weight"]
+    if node.op == "linear":
+        return float(weight.size)
+    high, wide = conv_size(forms, node)
+    return float(weight.size * high * wide)
+
+
+def after_conv(
+    forms: Forms, node: Node, form: str, pool: bool
+) -> tuple[Buffer, Callable[[], None]]:
+    """Where a convolution writes, and the max-pool that follows if it has none itself."""
+    result = forms.value(node.output)
+    side = node.settings["pool"]
+    if side == 1 or pool:
+        return forms.new(result, form, result.item), lambda: None
+    high, wide = conv_size(forms, node)
+    channels = result.channels
+    before = Buffer(f"{node.output}|before pool", result.lead * channels * high * wide)
+
+    def after() -> None:
+        shape = (
+            channels,
+            high,
+            wide,
+            high // side,
+            wide // side,
+            side,
+            side,
+            side,
+            side,
+            0,
+            0,
+            0,
+            int(form == "last"),
+            0,
+            0,
+        )
+        forms.add(
+            node.name,
+            forms.kernel("pool"),
+            (before,),
+            forms.new(result, form, result.item),
+            shape,
+            lead=result.lead,
+        )
+
+    return before, after
+
+
+def conv_gemm(
+    forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int], plain: str
+) -> None:
+    weight, bias, s = node.constants["weight"], node.constants["bias"], node.settings
+    groups, pads = s["groups"], s["pads"]
+    c, h, w = size
+    high, wide = conv_size(forms, node)
+    source = forms.padded_image(value, size, pads, plain)
+    rows, pitch = h + pads[0] + pads[2], w + pads[1] + pads[3]
+    across, down, deep = (c, pitch * c, 1) if plain == "last" else (1, pitch, rows * pitch)
+    ky, kx, ic = np.meshgrid(
+        np.arange(weight.shape[2]) * s["dilations"][0] * down,
+        np.arange(weight.shape[3]) * s["dilations"][1] * across,
+        np.arange(weight.shape[1]) * deep,
+        indexing="ij",
+    )
+    offset = (ky + kx + ic).astype(np.int32).ravel()
+    y, x = np.meshgrid(
+        np.arange(high) * s["strides"][0], np.arange(wide) * s["strides"][1], indexing="ij"
+    )
+    base = (y * down + x * across).astype(np.int32).ravel()
+    target, after = after_conv(forms, node, "last", False)
+    outputs = len(weight) // groups
+    columns = int(kernel.tile) * forms.width
+    matrix = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
+    clip = limits(s["low"], s["high"])
+    # The offsets are 0, 1, 2, ... for a 1x1 convolution, and along a padded row.
+    contiguous = int(bool(np.array_equal(offset, np.arange(len(offset)))))
+    for group in range(groups):
+        part = slice(group * outputs, (group + 1) * outputs)
+        data = [
+            panels(matrix[part], columns),
+            padded(bias[part], up_to(outputs, columns)),
+            offset,
+            base + np.int32(group * weight.shape[1] * deep),
+            clip,
+        ]
+        macs = float(value.lead * matrix[part].size * high * wide)
+        forms.add(
+            node.name,
+            kernel,
+            (source,),
+            target,
+            (high * wide, len(offset), outputs, contiguous, len(weight), group * outputs),
+            data=data,
+            lead=value.lead,
+            macs=macs,
+            dense_macs=macs,
+        )
+    after()
+
+
+def depthwise(forms: Forms, node: Node, value: Value, size: tuple[int, int, int]) -> None:
+    weight, bias, s = node.constants["weight"], node.constants["bias"], node.settings
+    c, _, w = size
+    high, wide = conv_size(forms, node)
+    source = forms.padded_image(value, size, s["pads"], "last")
+    pitch = w + s["pads"][1] + s["pads"][3]
+    ky, kx = np.meshgrid(
+        np.arange(weight.shape[2]) * s["dilations"][0] * pitch * c,
+        np.arange(weight.shape[3]) * s["dilations"][1] * c,
+        indexing="ij",
+    )
+    taps = padded(weight.reshape(c, -1).T, up_to(c, BLOCK), axis=1)
+    data = [
+        taps,
+        padded(bias, up_to(c, BLOCK)),
+        (ky + kx).astype(np.int32).ravel(),
+        limits(s["low"], s["high"]),
+    ]
+    # The kernel pads channels to its own width.
+    data[0] = np.ascontiguousarray(taps[:, : up_to(c, forms.width)])
+    target, after = after_conv(forms, node, "last", False)
+    macs = float(value.lead * weight.size * high * wide)
+    forms.add(
+        node.name,
+        forms.kernel("depthwise"),
+        (source,),
+        target,
+        (c, pitch, high, wide, *s["strides"], len(taps)),
+        data=data,
+        lead=value.lead,
+        macs=macs,
+        dense_macs=macs,
+    )
+    after()

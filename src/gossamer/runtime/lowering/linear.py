@@ -1,0 +1,125 @@
+"""Linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from gossamer.runtime.graph import Array, Node
+from gossamer.runtime.lowering.active import active_kernels, emit_active, tiles
+from gossamer.runtime.lowering.dense import gemm_kernels
+from gossamer.runtime.lowering.forms import Candidate, Forms
+from gossamer.runtime.packing import (
+    BLOCK,
+    InputMajor,
+    by_output,
+    limits,
+    padded,
+    panels,
+    up_to,
+)
+from gossamer.runtime.steps import Buffer
+from gossamer.runtime.table import Kernel, find
+
+
+def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
+    value = forms.values[node.inputs[0]]
+    weight, bias = node.constants["weight"], node.constants["bias"]
+    outputs, depth = weight.shape
+    lead = value.lead * value.item // depth
+    clip = limits(node.settings["low"], node.settings["high"])
+    nonzero = int(np.count_nonzero(weight))
+    facts = {"node": node.name, "lead": lead, "dense_macs": float(lead * weight.size)}
+    flat = lead == value.lead
+
+    def order(plain: str) -> Array:
+        """Columns of the weight in the order of a form."""
+        if plain == "last" and flat and value.pixels > 1:
+            inner = weight.reshape(outputs, value.channels, value.pixels)
+            return np.ascontiguousarray(inner.transpose(0, 2, 1)).reshape(outputs, depth)
+        return weight
+
+    def source() -> str:
+        return forms.layout(value) if flat else "dense"
+
+    def out() -> Buffer:
+        result = forms.value(node.output)
+        return forms.new(result, "dense", result.item)
+
+    def gemm(kernel: Kernel) -> None:
+        plain = source()
+        columns = int(kernel.tile) * forms.width
+        data = [
+            panels(order(plain), columns),
+            padded(bias, up_to(outputs, columns)),
+            np.arange(depth, dtype=np.int32),
+            np.zeros(1, np.int32),
+            clip,
+        ]
+        forms.add(
+            node.name,
+            kernel,
+            (forms.form(value, plain),),
+            out(),
+            (1, depth, outputs, 1, outputs, 0),
+            data=data,
+            macs=float(lead * weight.size),
+            **{k: v for k, v in facts.items() if k != "node"},
+        )
+
+    def columns(kernel: Kernel) -> None:
+        plain = source()
+        bounds, index, values = by_output(order(plain), np.arange(depth))
+        lanes = int(kernel.tile) * forms.width
+        forms.add(
+            node.name,
+            kernel,
+            (forms.form(value, plain),),
+            out(),
+            (1, depth, outputs),
+            data=[bounds, index, values, bias, clip],
+            lead=lead,
+            scratch=(depth + forms.width) * lanes,
+            macs=float(lead * nonzero),
+            dense_macs=facts["dense_macs"],
+        )
+
+    def active(kernel: Kernel) -> None:
+        listed = forms.list_form(value)
+        source = forms.form(value, listed)
+        inputs = np.ascontiguousarray(order("last" if listed == "list last" else "dense").T)
+        major = InputMajor(inputs[:, None, :], np.zeros(1, np.int64), tiles(forms, 1, outputs))
+        emit_active(
+            forms,
+            node,
+            kernel,
+            value,
+            source,
+            major,
+            bias,
+            clip,
+            out(),
+            inner=1,
+            channel_first=True,
+            taps=1,
+            kernel_width=1,
+            size=(1, 1),
+            pool=1,
+            place=np.zeros(2, np.int32),
+            lead=lead,
+            macs=float(nonzero * lead),
+        )
+
+    for kernel in gemm_kernels(forms, outputs):
+        yield Candidate(str(kernel), partial(gemm, kernel))
+    if not forms.usable(weight):
+        return
+    density = nonzero / weight.size
+    if density < 0.6 and forms.many:
+        for kernel in find(forms.isa, "columns"):
+            yield Candidate(str(kernel), partial(columns, kernel))
+    if flat and depth < 1 << 20:
+        for kernel in active_kernels(forms, weight.T[:, None, :], value, up_to(outputs, 8 * BLOCK)):
+            yield Candidate(str(kernel), partial(active, kernel))

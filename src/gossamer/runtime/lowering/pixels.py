@@ -1,0 +1,163 @@
+"""Convolutions with sparse weights whose lanes are pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gossamer.runtime.graph import Node
+from gossamer.runtime.lowering.dense import after_conv, conv_size, dense_macs
+from gossamer.runtime.lowering.forms import L1, Forms, Value
+from gossamer.runtime.packing import (
+    BLOCK,
+    by_chunk,
+    by_count,
+    by_output,
+    limits,
+    up_to,
+)
+from gossamer.runtime.steps import Buffer
+from gossamer.runtime.table import Kernel
+
+
+def planes(
+    forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
+) -> None:
+    weight, bias, s = node.constants["weight"], node.constants["bias"], node.settings
+    (c, h, w), (sy, sx), pads = size, s["strides"], s["pads"]
+    high, wide = conv_size(forms, node)
+    # Phases: with a stride, every stride-th row and column lie together.
+    rows, pitch = -(-(h + pads[0] + pads[2]) // sy), -(-(w + pads[1] + pads[3]) // sx)
+    plane = rows * pitch
+    if sy == sx == 1:
+        source = forms.padded_image(value, size, pads, "dense")
+    else:
+        source = phases(forms, value, size, pads, (sy, sx), rows, pitch)
+    ic, ky, kx = np.meshgrid(
+        np.arange(c),
+        np.arange(weight.shape[2]) * s["dilations"][0],
+        np.arange(weight.shape[3]) * s["dilations"][1],
+        indexing="ij",
+    )
+    offset = (((ic * sy + ky % sy) * sx + kx % sx) * plane + ky // sy * pitch + kx // sx).ravel()
+    narrow = forms.width // 2 if kernel.tile == "half" else forms.width
+    length = up_to((high - 1) * pitch + wide, narrow)
+    vectors = 20 if forms.width == 16 else 9
+    tile = min(length, vectors * narrow)
+    per_channel = (tile + int(ky.max()) // sy * pitch + int(kx.max())) * 4
+    chunk = max(1, min(c, L1 // per_channel)) * weight.shape[2] * weight.shape[3]
+    matrix = weight.reshape(len(weight), -1)
+    bounds, offsets, values = by_chunk(matrix, offset, chunk)
+    target, after = after_conv(forms, node, "dense", False)
+    forms.add(
+        node.name,
+        kernel,
+        (source,),
+        target,
+        (len(bounds), len(weight), pitch, high, wide),
+        data=[bounds, offsets, values, bias, limits(s["low"], s["high"])],
+        scratch=len(weight) * length + BLOCK,
+        lead=value.lead,
+        macs=float(value.lead * len(values) * high * wide),
+        dense_macs=dense_macs(forms, node) * value.lead,
+    )
+    after()
+
+
+def phases(
+    forms: Forms,
+    value: Value,
+    size: tuple[int, int, int],
+    pads: list[int],
+    strides: tuple[int, int],
+    rows: int,
+    pitch: int,
+) -> Buffer:
+    form = f"phases {pads} {strides}"
+    if form in value.forms:
+        return value.forms[form]
+    (c, h, w), (sy, sx) = size, strides
+    source = forms.form(value, "dense")
+    total = c * sy * sx * rows * pitch
+    buffer = forms.new(value, form, total)
+    clear = total
+    for py in range(sy):
+        for px in range(sx):
+            # rows y of the image with (y + top) % sy == py
+            y0, x0 = (py - pads[0]) % sy, (px - pads[1]) % sx
+            tall, broad = -(-(h - y0) // sy), -(-(w - x0) // sx)
+            if tall < 1 or broad < 1:
+                continue
+            at = (py * sx + px) * rows * pitch + (y0 + pads[0]) // sy * pitch + (x0 + pads[1]) // sx
+            forms.copy(
+                source,
+                buffer,
+                value.lead,
+                [c, tall, broad],
+                [h * w, sy * w, sx],
+                [sy * sx * rows * pitch, pitch, 1],
+                start=y0 * w + x0,
+                at=at,
+                clear=clear,
+            )
+            clear = 0
+    return buffer
+
+
+def lanes_shape(forms: Forms, node: Node, size: tuple[int, int, int]) -> tuple[int, ...]:
+    s, weight = node.settings, node.constants["weight"]
+    pool = s["pool"] if s["pool"] == 2 else 1
+    rows, pitch = size[1] + s["pads"][0] + s["pads"][2], size[2] + s["pads"][1] + s["pads"][3]
+    high, wide = (n // pool for n in conv_size(forms, node))
+    shifts = (pool - 1) * s["strides"][1] + (weight.shape[3] - 1) * s["dilations"][1] + 1
+    return (
+        size[0],
+        rows,
+        pitch,
+        len(weight),
+        high,
+        wide,
+        s["strides"][1] * pool,
+        shifts,
+        s["strides"][0] * pool,
+        pool,
+        s["strides"][0],
+    )
+
+
+def lanes_scratch(forms: Forms, node: Node, size: tuple[int, int, int]) -> int:
+    channels, rows, _, _, _, wide, _, shifts, *_ = lanes_shape(forms, node, size)
+    return channels * rows * up_to(wide, forms.width) * shifts
+
+
+def lanes(
+    forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
+) -> None:
+    s, weight = node.settings, node.constants["weight"]
+    shape = lanes_shape(forms, node, size)
+    channels, rows, _, _, _, wide, _, shifts, *_ = shape
+    source = forms.padded_image(value, size, s["pads"], "dense")
+    pitch = up_to(wide, forms.width) * shifts
+    ic, ky, kx = np.meshgrid(
+        np.arange(channels) * rows * pitch,
+        np.arange(weight.shape[2]) * s["dilations"][0] * pitch,
+        np.arange(weight.shape[3]) * s["dilations"][1] * forms.width,
+        indexing="ij",
+    )
+    found = by_output(weight.reshape(len(weight), -1), (ic + ky + kx).ravel())
+    bounds, offsets, values, order = by_count(*found)
+    clip = limits(s["low"], s["high"])
+    target, after = after_conv(forms, node, "dense", kernel.tile == "pool")
+    high, wide = conv_size(forms, node)
+    forms.add(
+        node.name,
+        kernel,
+        (source,),
+        target,
+        shape,
+        data=[bounds, offsets, values, node.constants["bias"], clip, order],
+        scratch=lanes_scratch(forms, node, size),
+        lead=value.lead,
+        macs=float(value.lead * len(values) * high * wide),
+        dense_macs=dense_macs(forms, node) * value.lead,
+    )
+    after()

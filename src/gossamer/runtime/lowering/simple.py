@@ -1,0 +1,174 @@
+"""Everything between the layers with weights."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gossamer.runtime.graph import Node
+from gossamer.runtime.lowering.forms import Forms
+from gossamer.runtime.packing import (
+    limits,
+)
+
+UNARY = (
+    "clip",
+    "gelu",
+    "gelu_tanh",
+    "sigmoid",
+    "tanh",
+    "erf",
+    "leaky_relu",
+    "silu",
+    "hard_sigmoid",
+    "sqrt",
+    "exp",
+    "neg",
+)
+BINARY = ("add", "sub", "mul", "div")
+
+
+def pool(forms: Forms, node: Node) -> None:
+    value, (c, h, w) = forms.image(node)
+    s = node.settings
+    plain = forms.layout(value)
+    result = forms.value(node.output)
+    shape = result.shape
+    high, wide = (1, shape[2]) if len(shape) == 3 else shape[2:]
+    kind = ("max", "average", "average_padded").index(s["kind"])
+    forms.add(
+        node.name,
+        forms.kernel("pool"),
+        (forms.form(value, plain),),
+        forms.new(result, plain, result.item),
+        (
+            c,
+            h,
+            w,
+            high,
+            wide,
+            *s["kernel"],
+            *s["strides"],
+            *s["pads"][:2],
+            kind,
+            int(plain == "last"),
+            *s["pads"][2:],
+        ),
+        lead=value.lead,
+    )
+
+
+def unary(forms: Forms, node: Node) -> None:
+    value = forms.values[node.inputs[0]]
+    plain = forms.layout(value)
+    result = forms.value(node.output)
+    result.channels, result.pixels = value.channels, value.pixels
+    forms.add(
+        node.name,
+        forms.kernel("unary"),
+        (forms.form(value, plain),),
+        forms.new(result, plain, result.item),
+        (value.item, UNARY.index(node.settings["kind"])),
+        data=[limits(node.settings.get("a", 0.0), node.settings.get("b", 0.0))],
+        lead=value.lead,
+    )
+
+
+def binary(forms: Forms, node: Node) -> None:
+    values = [forms.values[name] for name in node.inputs]
+    result = forms.value(node.output)
+    shape = result.shape
+    constant = node.constants.get("right")
+    last = (
+        forms.layout(values[0]) == "last"
+        and values[0].shape == shape
+        and (constant is not None or values[-1].shape == shape)
+        and len({(v.channels, v.pixels) for v in values}) == 1
+        and (constant is None or len(shape) > 2)
+    )
+    plain = "last" if last else "dense"
+    if last:
+        result.channels, result.pixels = values[0].channels, values[0].pixels
+
+    def strides(sizes: tuple[int, ...]) -> list[int]:
+        steps, step = [], 1
+        for size in sizes[::-1]:
+            steps.append(0 if size == 1 else step)
+            step *= size
+        return steps[::-1]
+
+    def of(sizes: tuple[int, ...]) -> list[int]:
+        """Strides of an operand over the result's item, at most four dimensions."""
+        return strides((*[1] * (len(shape) - 1 - len(sizes)), *sizes))
+
+    sizes = list(shape[1:])
+    right = constant.shape if constant is not None else values[1].shape[1:]
+    if last:
+        c, p = values[0].channels, values[0].pixels
+        sizes = [p, c]
+        left_steps = [c, 1]
+        if constant is None:
+            right_steps = [c, 1]
+        else:
+            constant = np.broadcast_to(constant, shape[1:]).reshape(c, p).T.copy()
+            right_steps = [c, 1]
+    else:
+        left_steps, right_steps = of(values[0].shape[1:]), of(tuple(right))
+        if values[0].shape == shape and tuple(right) == shape[1:]:
+            sizes, left_steps, right_steps = [math.prod(shape[1:])], [1], [1]
+    missing = 4 - len(sizes)
+    kernel_shape = (
+        BINARY.index(node.settings["kind"]),
+        *[1] * missing,
+        *sizes,
+        *[0] * missing,
+        *left_steps,
+        *[0] * missing,
+        *right_steps,
+    )
+    sources = [forms.form(value, plain) for value in values]
+    data = [np.zeros(1, np.float32) if constant is None else constant.astype(np.float32)]
+    forms.add(
+        node.name,
+        forms.kernel("binary"),
+        (*sources, *[None] * (2 - len(sources))),
+        forms.new(result, plain, result.item),
+        kernel_shape,
+        data=data,
+        lead=result.lead,
+    )
+
+
+def softmax(forms: Forms, node: Node) -> None:
+    value = forms.values[node.inputs[0]]
+    result = forms.value(node.output)
+    size = value.shape[-1]
+    forms.add(
+        node.name,
+        forms.kernel("softmax"),
+        (forms.form(value, "dense"),),
+        forms.new(result, "dense", result.item),
+        (value.item // size, size, int(node.settings["log"])),
+        lead=value.lead,
+    )
+
+
+def layer_norm(forms: Forms, node: Node) -> None:
+    value = forms.values[node.inputs[0]]
+    result = forms.value(node.output)
+    size = node.settings["size"]
+    data = [
+        node.constants["scale"],
+        node.constants["bias"],
+        np.array([node.settings["epsilon"]], np.float32),
+    ]
+    forms.add(
+        node.name,
+        forms.kernel("layer_norm"),
+        (forms.form(value, "dense"),),
+        forms.new(result, "dense", result.item),
+        (value.item // size, size, 0),
+        data=data,
+        lead=value.lead,
+    )
