@@ -1,25 +1,33 @@
 """Layers that are sparse themselves, and how they are exported."""
 
-from gossamer.nn.kwinners import KWinners, KWinners2d, decay_boost, winner_mask
-from gossamer.nn.onnx import export, k_winners_functions, to_onnx
-from gossamer.nn.variational import (
+from gossamer.nn.activations import SparseActivation, sparsify_activations
+from gossamer.nn.annealing import AnnealActivations
+from gossamer.nn.dropout import (
     VariationalConv2d,
     VariationalLinear,
     harden,
     penalties,
     variational,
 )
+from gossamer.nn.kwinners import KWinners, KWinners2d, decay_boost, winner_mask
+from gossamer.nn.onnx import export, k_winners_functions, to_onnx
+from gossamer.nn.threshold import Threshold, calibrate
 
 __all__ = [
+    "AnnealActivations",
     "KWinners",
     "KWinners2d",
+    "SparseActivation",
+    "Threshold",
     "VariationalConv2d",
     "VariationalLinear",
+    "calibrate",
     "decay_boost",
     "export",
     "harden",
     "k_winners_functions",
     "penalties",
+    "sparsify_activations",
     "to_onnx",
     "variational",
     "winner_mask",

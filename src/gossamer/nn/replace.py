@@ -11,14 +11,11 @@ def replace(model: nn.Module, modules: Mapping[str, nn.Module]) -> nn.Module:
     """``model`` with the submodules at some qualified names replaced, in place.
 
     A module that stands at several names is replaced at all of them. Where ``model`` itself is
-    replaced (the name ``""``), the new one is returned, else ``model``. New modules are in the
-    mode (training or evaluation) of the old ones.
+    replaced (the name ``""``), the new one is returned, else ``model``.
     """
     new = {id(model.get_submodule(name)): module for name, module in modules.items()}
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):
             if child is not None and id(child) in new:
-                setattr(parent, name, new[id(child)].train(child.training))
-    if "" in modules:
-        return modules[""].train(model.training)
-    return model
+                setattr(parent, name, new[id(child)])
+    return modules.get("", model)

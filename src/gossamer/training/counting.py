@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gossamer.nn import KWinners, KWinners2d
+from gossamer.nn import KWinners, KWinners2d, Threshold
 from gossamer.sparsity import sparsifiable_layers
 
 _BYTES = 4  # of a 32-bit float
 
 # Layers whose output says how many units are active.
-ACTIVATIONS = (KWinners, KWinners2d, nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish)
+ACTIVATIONS = (KWinners, KWinners2d, Threshold, nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish)
 
 
 @dataclass

@@ -166,7 +166,7 @@ def variational(
     for name, layer in chosen.items():
         noisy = _NOISY[type(layer)](**_arguments(layer), threshold=threshold)
         noisy.weight, noisy.bias = layer.weight, layer.bias
-        made[name] = noisy
+        made[name] = noisy.train(layer.training)
     return replace(model, made)
 
 
@@ -186,7 +186,7 @@ def harden(model: nn.Module) -> nn.Module:
             plain = _PLAIN[type(layer)](**_arguments(layer))
             plain.weight = nn.Parameter(noisy.hard_weight().detach().clone())
             plain.bias = cast("nn.Parameter | None", noisy.bias)
-            made[name] = plain
+            made[name] = plain.train(layer.training)
     return replace(model, made)
 
 

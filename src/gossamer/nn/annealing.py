@@ -1,0 +1,67 @@
+"""Activation density that falls while a network trains."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import nn
+
+from gossamer.errors import UserError
+from gossamer.nn.kwinners import KWinners, KWinners2d
+
+
+class AnnealActivations:
+    """Lets the k-winners of a model begin dense and end at the densities they were made with.
+
+    At a share ``p`` of the way the density is ``final + (start - final) * (1 - p) ** 3``, as
+    weights are pruned by Zhu & Gupta 2017 (arXiv 1710.01878). Call :meth:`step` after every
+    optimiser step, or :meth:`attach` an optimiser once; a :class:`~gossamer.sparsity.Sparsifier`
+    does its own part beside it.
+
+    Args:
+        model: its k-winners layers are annealed, beginning now.
+        steps: optimiser steps until the final densities are reached.
+        start: density at first; layers that are denser in the end keep theirs.
+
+    Raises:
+        UserError: nothing to anneal, or a value out of range.
+    """
+
+    def __init__(self, model: nn.Module, steps: int, *, start: float = 1.0) -> None:
+        if steps < 1:
+            raise UserError(f"AnnealActivations: steps must be at least 1, not {steps}")
+        if not 0.0 < start <= 1.0:
+            raise UserError(f"AnnealActivations: start must be above 0 and at most 1, not {start}")
+        self._layers = {
+            name: (layer, layer.density)
+            for name, layer in model.named_modules()
+            if isinstance(layer, KWinners | KWinners2d)
+        }
+        if not self._layers:
+            raise UserError(
+                f"{type(model).__name__} has no k-winners to anneal; put them in with "
+                "sparsify_activations(model, density)"
+            )
+        self.steps, self.start = steps, start
+        self.at(0)
+
+    def at(self, step: int) -> None:
+        """Set the densities of ``step``: a function of it alone, so that a training resumes."""
+        self.done = step
+        left = (1.0 - min(step / self.steps, 1.0)) ** 3
+        for layer, final in self._layers.values():
+            layer.density = final + max(self.start - final, 0.0) * left
+
+    def step(self) -> None:
+        """Call after every optimiser step."""
+        self.at(self.done + 1)
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> Self:
+        """Run :meth:`step` after each step of ``optimizer``."""
+        optimizer.register_step_post_hook(lambda *_: self.step())
+        return self
+
+    def densities(self) -> dict[str, float]:
+        """The present density of each layer, by name."""
+        return {name: layer.density for name, (layer, _) in self._layers.items()}

@@ -1,0 +1,127 @@
+"""Statistical top-k: a threshold that on average lets a wanted share of the units through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.errors import UserError
+from gossamer.nn.mode import keeping_modes
+
+# Turns any difference that single precision can show at ordinary sizes into one above 1.
+_STEEP = 1e38
+
+
+class Threshold(nn.Module):
+    """Passes ``x`` where it is above a threshold; all else is zero. NaN passes.
+
+    What k-winners do on average, without a competition: :func:`calibrate` fits the threshold to
+    data so that the *mean* share of active units is the wanted one, while each example has as
+    many as it needs. Exported, it is six standard operators of one pass each, with no sorting.
+
+    Args:
+        density: the share of units that shall pass, above 0 and at most 1.
+
+    Raises:
+        UserError: a density out of range.
+    """
+
+    threshold: Tensor
+
+    def __init__(self, density: float) -> None:
+        super().__init__()
+        if not 0.0 < density <= 1.0:
+            raise UserError(f"Threshold: density must be above 0 and at most 1, not {density}")
+        self.density = density
+        # Until it is calibrated it is a ReLU.
+        self.register_buffer("threshold", torch.tensor(0.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            # No comparison and no product with x: runtimes know these, and infinities stay.
+            above = x - self.threshold
+            passes = (above * _STEEP).clamp(0.0, 1.0)
+            return torch.relu(above) + self.threshold * passes
+        return x.masked_fill(x <= self.threshold, 0.0)
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> None:
+        """Set the threshold so that the wanted share of the entries of ``x`` is above it.
+
+        It lies midway between two of them, so that rounding elsewhere does not move any across.
+        """
+        values = x.detach().float().flatten()
+        passing = round(self.density * values.numel())
+        if passing == 0:
+            self.threshold.fill_(float(values.max()))
+        elif passing >= values.numel():
+            # Lower than the lowest, but finite: it goes into the exported file.
+            self.threshold.fill_(float(values.min()) - 1.0)
+        else:
+            below = values.numel() - passing
+            loser, winner = (values.kthvalue(k).values for k in (below, below + 1))
+            # Of two neighbours in single precision the lower one is its own middle.
+            self.threshold.copy_(torch.minimum((loser + winner) / 2, winner.nextafter(loser)))
+
+    def extra_repr(self) -> str:
+        return f"density={self.density}, threshold={float(self.threshold):.4g}"
+
+
+def calibrate(model: nn.Module, x: Tensor) -> dict[str, float]:
+    """Fit every :class:`Threshold` of ``model`` to the examples ``x``.
+
+    One pass in evaluation mode: each layer is fitted to what reaches it through those before,
+    which have their thresholds already.
+
+    Args:
+        model: any network with threshold layers.
+        x: a batch of inputs; a few hundred examples that stand for the data.
+
+    Returns:
+        Measured share of active units on ``x`` of each layer, by name. It is lower than the
+        wanted one only where fewer units are above zero to begin with.
+
+    Raises:
+        UserError: no threshold layer, or one that is used more than once.
+    """
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, Threshold)}
+    if not layers:
+        raise UserError(
+            f"{type(model).__name__} has no threshold layers to calibrate; make them with "
+            "sparsify_activations(model, density, threshold=True)"
+        )
+    measured: dict[str, float] = {}
+
+    def before(name: str) -> Any:
+        def hook(layer: Threshold, inputs: tuple[Tensor, ...]) -> None:
+            if name in measured:
+                raise UserError(
+                    f"'{name}' is used more than once: give each place a layer of its own"
+                )
+            measured[name] = 0.0
+            layer.fit(inputs[0])
+
+        return hook
+
+    def after(name: str) -> Any:
+        def hook(layer: Threshold, inputs: tuple[Tensor, ...], y: Tensor) -> None:
+            measured[name] = float(torch.count_nonzero(y)) / y.numel()
+
+        return hook
+
+    hooks = []
+    for name, layer in layers.items():
+        hooks += [
+            layer.register_forward_pre_hook(before(name)),
+            layer.register_forward_hook(after(name)),
+        ]
+    try:
+        with keeping_modes(model), torch.no_grad():
+            model.eval()
+            model(x)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return measured
