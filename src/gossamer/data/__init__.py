@@ -1,5 +1,6 @@
 """Tasks: an embedded default, real data sets and the user's own, each with features and noise."""
 
+from gossamer.data.disturbances import Disturbance, disturbances
 from gossamer.data.features import LogMel
 from gossamer.data.mnist import mnist
 from gossamer.data.own import arrays, from_dataset
@@ -12,10 +13,12 @@ from gossamer.data.task import NOISE_LEVELS, Split, Task
 __all__ = [
     "NOISE_LEVELS",
     "TASKS",
+    "Disturbance",
     "LogMel",
     "Split",
     "Task",
     "arrays",
+    "disturbances",
     "from_dataset",
     "load",
     "mnist",

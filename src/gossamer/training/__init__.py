@@ -5,6 +5,7 @@ from gossamer.training.counting import Counts, LayerCount, count, weight_counts
 from gossamer.training.evaluate import Evaluation, Noise, evaluate, inference_seconds, noise_score
 from gossamer.training.fit import DivergedError, Epoch, History, fit, predict
 from gossamer.training.recipe import Recipe
+from gossamer.training.robustness import Curve, robustness
 from gossamer.training.run import Trained, load_network, load_recipe, train
 from gossamer.training.settings import OPTIMIZERS, SCHEDULES, Settings
 
@@ -12,6 +13,7 @@ __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "Counts",
+    "Curve",
     "DivergedError",
     "Epoch",
     "Evaluation",
@@ -30,6 +32,7 @@ __all__ = [
     "make_folder",
     "noise_score",
     "predict",
+    "robustness",
     "train",
     "weight_counts",
 ]

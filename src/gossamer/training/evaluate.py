@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.data import NOISE_LEVELS, Split, Task
+from gossamer.data.task import Array
 from gossamer.errors import UserError, nearest
 from gossamer.training.counting import Counts, count
 from gossamer.training.fit import Examples, predict
@@ -109,7 +111,7 @@ def evaluate(
     Raises:
         UserError: no such split.
     """
-    data = _split(task, split)
+    data = split_of(task, split)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     examples = Examples(task, data, device)
     x, y = examples.features(), examples.labels()
@@ -127,7 +129,8 @@ def evaluate(
     )
 
 
-def _split(task: Task, name: str) -> Split:
+def split_of(task: Task, name: str) -> Split:
+    """The split of that name; UserError when there is none."""
     if name not in SPLITS:
         raise UserError(f"no split '{name}': {nearest(name, SPLITS)}")
     split: Split = getattr(task, name)
@@ -144,24 +147,53 @@ def noise_score(
     Raises:
         UserError: no such split.
     """
-    data = _split(task, split)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    correct = []
-    for number, level in enumerate(NOISE_LEVELS):
-        rng = np.random.default_rng([seed, number])
-        hits = 0
-        for start in range(0, len(data.y), batch_size):
-            part = slice(start, start + batch_size)
-            x = task.features(task.noise(data.x[part], level, rng))
-            answers = predict(model, torch.from_numpy(x).to(device), batch_size).argmax(dim=1)
-            hits += int((answers.cpu() == torch.from_numpy(data.y[part])).sum())
-        correct.append(hits)
+    data = split_of(task, split)
+    correct = [
+        correct_answers(
+            model,
+            task,
+            data,
+            task.noise,
+            level,
+            np.random.default_rng([seed, number]),
+            batch_size=batch_size,
+        )
+        for number, level in enumerate(NOISE_LEVELS)
+    ]
     return Noise(
         levels=tuple(NOISE_LEVELS),
         correct=tuple(correct),
         score=sum(correct),
         of=len(NOISE_LEVELS) * len(data.y),
     )
+
+
+def correct_answers(
+    model: nn.Module,
+    task: Task,
+    data: Split,
+    change: Callable[[Array, float, np.random.Generator], Array],
+    level: float,
+    rng: np.random.Generator,
+    *,
+    examples: int | None = None,
+    batch_size: int = 256,
+) -> int:
+    """How many examples of ``data`` are answered correctly after ``change`` of ``level``.
+
+    Args:
+        change: raw batch, level and generator to a raw batch.
+        examples: only the first so many.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    end = len(data.y) if examples is None else min(examples, len(data.y))
+    hits = 0
+    for start in range(0, end, batch_size):
+        part = slice(start, min(start + batch_size, end))
+        x = task.features(change(data.x[part], level, rng))
+        answers = predict(model, torch.from_numpy(x).to(device), batch_size).argmax(dim=1)
+        hits += int((answers.cpu() == torch.from_numpy(data.y[part])).sum())
+    return hits
 
 
 def inference_seconds(model: nn.Module, x: Tensor, *, least_seconds: float = 0.3) -> float:

@@ -1,0 +1,85 @@
+"""How a network's accuracy falls when its examples are disturbed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from gossamer.data import Task, disturbances
+from gossamer.errors import UserError, nearest
+from gossamer.training.evaluate import correct_answers, split_of
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Correct answers at each level of one disturbance, of ``of`` examples each."""
+
+    name: str
+    unit: str
+    levels: tuple[float, ...]
+    correct: tuple[int, ...]
+    of: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The curve as plain data, the way ``metrics.json`` holds it."""
+        return asdict(self)
+
+
+def robustness(
+    model: nn.Module,
+    task: Task,
+    split: str = "test",
+    *,
+    kinds: Iterable[str] | None = None,
+    examples: int | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> list[Curve]:
+    """Correct answers under every disturbance of the task's kind of data, level by level.
+
+    Images meet common corruptions (Hendrycks & Dietterich 2019), sounds background noise at
+    stated signal-to-noise ratios; see :func:`gossamer.data.disturbances`. What an example
+    meets depends on ``seed``, disturbance and level alone: every network meets the same.
+
+    Args:
+        model: gives logits ``[batch, classes]``.
+        task: data, features and disturbances.
+        split: which examples.
+        kinds: names of disturbances; all by default.
+        examples: only the first so many of the split.
+        seed: of the disturbances.
+        batch_size: examples at a time.
+
+    Raises:
+        UserError: no such split or disturbance, or none for this kind of data.
+    """
+    data = split_of(task, split)
+    known = disturbances(task)
+    wanted = list(known) if kinds is None else list(kinds)
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"no disturbance '{name}': {nearest(name, known)}")
+    curves = []
+    for name in wanted:
+        found = known[name]
+        correct = tuple(
+            correct_answers(
+                model,
+                task,
+                data,
+                found.apply,
+                level,
+                np.random.default_rng([seed, zlib.crc32(name.encode()), number]),
+                examples=examples,
+                batch_size=batch_size,
+            )
+            for number, level in enumerate(found.levels)
+        )
+        of = len(data) if examples is None else min(examples, len(data))
+        curves.append(Curve(name, found.unit, found.levels, correct, of))
+    return curves

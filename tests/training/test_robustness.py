@@ -1,0 +1,56 @@
+"""Robustness curves: what is counted, that networks meet the same, and bad input."""
+
+import numpy as np
+import pytest
+import torch
+
+from gossamer.errors import UserError
+from gossamer.training import predict, robustness
+
+
+def test_counts_what_the_network_answers(toy, network):
+    model, _ = network()
+    curves = robustness(model, toy, kinds=["contrast"], examples=20)
+    assert [(c.name, c.unit, c.levels, c.of) for c in curves] == [
+        ("contrast", "severity", (1.0, 2.0, 3.0, 4.0, 5.0), 20)
+    ]
+    # Contrast is no random matter, so it can be done again by hand.
+    low, high = toy.train.x.min(), toy.train.x.max()
+    x = (toy.test.x[:20] - low) / (high - low)
+    for kept, correct in zip((0.4, 0.3, 0.2, 0.1, 0.05), curves[0].correct, strict=True):
+        mean = np.clip(x, 0, 1).mean(axis=(1, 2), keepdims=True)
+        changed = ((np.clip(x, 0, 1) - mean) * kept + mean) * (high - low) + low
+        logits = predict(model, torch.from_numpy(toy.features(changed.astype(np.float32))))
+        assert correct == int((logits.argmax(dim=1).numpy() == toy.test.y[:20]).sum())
+
+
+def test_every_network_meets_the_same_and_each_call_repeats(toy, network):
+    seen = []
+
+    class Watch(torch.nn.Module):
+        def forward(self, x):
+            seen.append(x.clone())
+            return torch.zeros(len(x), 3)
+
+    first = robustness(Watch(), toy, kinds=["gaussian_noise", "shot_noise"])
+    half = len(seen)
+    # The order of the disturbances does not change what any of them does.
+    second = robustness(Watch(), toy, kinds=["shot_noise", "gaussian_noise"])
+    assert [c.correct for c in first] == [c.correct for c in reversed(second)]
+    again = [*seen[half + half // 2 :], *seen[half : half + half // 2]]
+    for one, other in zip(seen[:half], again, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_all_corruptions_by_default(toy, network):
+    names = [curve.name for curve in robustness(network()[0], toy, examples=4)]
+    assert len(names) == 8
+    assert names == list(dict.fromkeys(names))
+
+
+def test_bad_input(toy, network):
+    model, _ = network()
+    with pytest.raises(UserError, match="did you mean 'gaussian_blur'"):
+        robustness(model, toy, kinds=["gausian_blur"])
+    with pytest.raises(UserError, match="no split 'tset'"):
+        robustness(model, toy, "tset")
