@@ -37,6 +37,7 @@ _DEFINED = {
     "data": ("Task", "load"),
     "training": ("Recipe", "Settings", "evaluate", "fit", "train"),
     "runtime": ("Engine",),
+    "deploy": ("compile",),
     "search": (
         "Experiment",
         "Maximize",
@@ -49,7 +50,7 @@ _DEFINED = {
 }
 _PUBLIC = {name: f"gossamer.{room}" for room, names in _DEFINED.items() for name in names}
 
-_ROOMS = ("sparsity", "nn", "models", "data", "training", "search", "runtime", "report")
+_ROOMS = ("sparsity", "nn", "models", "data", "training", "search", "runtime", "deploy", "report")
 
 __all__ = [*_PUBLIC, *_ROOMS]
 

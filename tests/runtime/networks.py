@@ -171,3 +171,11 @@ def session_options(threads: int = 1) -> onnxruntime.SessionOptions:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return options
+
+
+def linear_after_winners() -> bytes:
+    """64 inputs, 6 of them winners, 512 outputs."""
+    b = Builder(64)
+    b.winners(6, (64,))
+    b.add("Gemm", b.last, sparse(np.random.default_rng(0), 512, 64), transB=1)
+    return b.model()

@@ -1,5 +1,6 @@
 """The commands. They only translate: the work is done in the other rooms."""
 
+from gossamer.cli import runtime as runtime  # registers its commands
 from gossamer.cli.main import app, main
 
 __all__ = ["app", "main"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ import torch
 from onnx import TensorProto, defs, helper
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from gossamer.errors import UserError
 from gossamer.files import replacing
@@ -145,30 +146,66 @@ def _user_error(error: BaseException | None) -> UserError | None:
     return error
 
 
-def to_onnx(model: nn.Module, example: Tensor) -> onnx.ModelProto:
+class _Fixed(nn.Module):
+    """A model as a function of its tensor arguments alone; bools and numbers stay as given."""
+
+    def __init__(self, model: nn.Module, arguments: Sequence[Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.arguments = list(arguments)
+
+    def forward(self, *tensors: Tensor) -> Any:
+        left = iter(tensors)
+        return self.model(*(next(left) if isinstance(a, Tensor) else a for a in self.arguments))
+
+
+def _names(kind: str, count: int) -> list[str]:
+    return [kind] if count == 1 else [f"{kind}{i}" for i in range(1, count + 1)]
+
+
+def _two(example: Tensor) -> Tensor:
+    """At least two examples: a batch of one would be taken for a fixed dimension."""
+    return torch.cat([example, example])[:2] if len(example) < 2 else example
+
+
+def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProto:
     """``model`` in evaluation mode as ONNX with a free batch dimension.
 
     Args:
         model: any network that ``torch.export`` takes; put back into its mode after.
-        example: an input ``[batch, ...]``.
+        example: an input ``[batch, ...]``, or the arguments of ``forward`` in order: tensors
+            that share a batch, and bools, numbers or None, which are fixed in the file.
+            The inputs are called ``input``, or ``input1``, ``input2`` where there are several,
+            the outputs likewise.
 
     Raises:
         UserError: torch cannot export the network; the message has torch's reason.
     """
+    arguments = [example] if isinstance(example, Tensor) else list(example)
+    tensors = [a for a in arguments if isinstance(a, Tensor)]
+    if not tensors or any(not t.dim() or len(t) != len(tensors[0]) or not len(t) for t in tensors):
+        raise UserError(
+            "the example must hold one tensor [batch, ...] or several with the same batch"
+        )
+    inputs = [_two(t) for t in tensors]
+    plain = len(arguments) == 1
+    network = model if plain else _Fixed(model, arguments)
     was_training = model.training
     model.eval()
-    # A batch of one would be taken for a fixed dimension.
-    inputs = torch.cat([example, example])[:2] if len(example) < 2 else example
+    batch = torch.export.Dim("batch")
+    free = [{0: batch} for _ in inputs]
     try:
         with _quiet():
+            with torch.no_grad():
+                outputs = len(tree_leaves(network(*inputs)))
             program = torch.onnx.export(
-                model,
-                (inputs,),
+                network,
+                tuple(inputs),
                 dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=tuple(free) if plain else (tuple(free),),
                 custom_translation_table={torch.ops.gossamer.k_winners.default: _translate},
-                input_names=["input"],
-                output_names=["output"],
+                input_names=_names("input", len(inputs)),
+                output_names=_names("output", outputs),
                 opset_version=OPSET,
                 verbose=False,
             )

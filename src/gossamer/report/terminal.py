@@ -19,7 +19,8 @@ from gossamer.report.study import Metric, Study, Trial, study
 _COLUMNS = 80
 
 
-def _table(title: str, caption: str = "") -> Table:
+def plain_table(title: str, caption: str = "") -> Table:
+    """An empty table in the style of all of them."""
     # No lines between columns: the figures are to fit into 80 columns.
     return Table(
         title=Text(title, "bold") if title else None,
@@ -55,7 +56,7 @@ def table(runs: Mapping[str, Mapping[str, Any]], title: str = "") -> Table:
     names = list(runs)
     lines = figures.compare(runs)
     caption = " ".join(figures.warnings(runs))
-    shown = _table(title, caption)
+    shown = plain_table(title, caption)
     shown.add_column("Figure")
     shown.add_column("How known", style="dim")
     for name in names:
@@ -84,7 +85,7 @@ def layer_table(run: Mapping[str, Any], title: str = "") -> Table:
         "inference of all weights, of the non-zero ones, of those that meet a non-zero input. "
         "All but the input's density are counted."
     )
-    shown = _table(title, caption)
+    shown = plain_table(title, caption)
     shown.add_column("Layer", overflow="fold")
     shown.add_column("Kind")
     for heading in ("Weights", "Non-zero", "Density", "Input", "Dense", "Weights", "Both"):
@@ -101,7 +102,7 @@ def _value(metric: Metric, trial: Trial) -> Text:
 
 
 def _side_by_side(read: Study, trials: Sequence[Trial]) -> Table:
-    shown = _table("")
+    shown = plain_table("")
     shown.add_column("Trial", overflow="fold")
     for trial in trials:
         shown.add_column(str(trial.number), justify="right", overflow="fold")

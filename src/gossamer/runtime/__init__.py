@@ -4,8 +4,22 @@ Imports neither torch nor any other room of gossamer.
 """
 
 from gossamer.runtime._kernels import instruction_sets
+from gossamer.runtime.arrays import read_arrays, write_arrays
 from gossamer.runtime.engine import Engine, LayerProfile
+from gossamer.runtime.limits import Limits, NetworkProfile, measure_limits, network_profile
 from gossamer.runtime.machine import machine
 from gossamer.runtime.planner import Plan
 
-__all__ = ["Engine", "LayerProfile", "Plan", "instruction_sets", "machine"]
+__all__ = [
+    "Engine",
+    "LayerProfile",
+    "Limits",
+    "NetworkProfile",
+    "Plan",
+    "instruction_sets",
+    "machine",
+    "measure_limits",
+    "network_profile",
+    "read_arrays",
+    "write_arrays",
+]

@@ -12,7 +12,7 @@ import numpy as np
 from gossamer.errors import UserError
 from gossamer.runtime import planner
 from gossamer.runtime._kernels import Program
-from gossamer.runtime.graph import Array
+from gossamer.runtime.graph import Array, Graph
 from gossamer.runtime.importer import read
 from gossamer.runtime.machine import usable_cores
 from gossamer.runtime.planner import Plan
@@ -22,11 +22,11 @@ from gossamer.runtime.table import chosen_isa
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """One kernel call of the network.
+    """One kernel call of the network; all but ``bytes`` are per example.
 
-    ``seconds`` is measured, per example; ``macs`` (done, at the measured density of the
-    activations) and ``dense_macs`` (of the dense layer) are counted per example; ``bytes``
-    are those of the packed weights.
+    ``seconds`` is measured; ``macs`` (done, at the measured density of the activations) and
+    ``dense_macs`` (of the dense layer) are counted; ``bytes`` are those of the packed weights,
+    ``moved`` those of weights and values that the call touches.
     """
 
     node: str
@@ -35,6 +35,7 @@ class LayerProfile:
     macs: float
     dense_macs: float
     bytes: int
+    moved: float
 
 
 class Engine:
@@ -48,7 +49,7 @@ class Engine:
     is NaN as everywhere else.
 
     Args:
-        model: path or bytes of an ONNX file.
+        model: path or bytes of an ONNX file, or what ``read`` made of one.
         threads: threads to use; all usable cores if not given.
         plan: file to keep the plan in. One made by this machine for this network is used;
             otherwise the candidates are measured and the plan is written there.
@@ -62,7 +63,7 @@ class Engine:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | bytes,
+        model: str | os.PathLike[str] | bytes | Graph,
         *,
         threads: int | None = None,
         plan: str | os.PathLike[str] | Plan | None = None,
@@ -73,7 +74,7 @@ class Engine:
             raise UserError(f"threads = {threads}: must be between 1 and 256")
         self.threads = threads or usable_cores()
         self.isa = chosen_isa(isa)
-        self.graph = read(model)
+        self.graph = model if isinstance(model, Graph) else read(model)
         self.plan = self._planned(plan, [sample] if isinstance(sample, np.ndarray) else sample)
         self._programs: dict[str, Program] = {}
         self._steps: dict[str, list[Step]] = {}
@@ -89,6 +90,7 @@ class Engine:
             return plan
         if sample is not None:
             sample = [self._accepted(x, i) for i, x in enumerate(sample)]
+            sample = sample if all(len(x) for x in sample) else None
         found = Plan.load(plan, self.graph, self.isa) if plan is not None else None
         if found is None:
             found = planner.make(self.graph, self.isa, sample)
@@ -162,22 +164,48 @@ class Engine:
             raise UserError(f"input {name!r} has shape {list(array.shape)}, wanted [{wanted}]")
         return converted
 
+    def noise(self, batch: int = 1, seed: int = 0) -> list[Array]:
+        """Normal noise for every input, ``batch`` examples, the same for the same seed.
+
+        Raises:
+            UserError: the network's batch is fixed at another number.
+        """
+        if batch % self._lead or (not self.graph.dynamic and batch != self._lead):
+            raise UserError(
+                f"batch {batch}: the network's batch is fixed at {self._lead}; "
+                "export it with a dynamic batch"
+            )
+        return planner.synthetic(self.graph, batch // self._lead, seed)
+
     def profile(self, *inputs: Array, repeats: int = 50) -> list[LayerProfile]:
         """Where the time goes: the median over runs, for each kernel call in order."""
         accepted = [self._accepted(x, i) for i, x in enumerate(inputs)]
         examples = len(accepted[0]) // self._lead
+        if not examples:
+            raise UserError("a batch of no examples has no profile; pass one example or more")
         kind = "one" if examples == 1 or not self.graph.dynamic else "many"
         program = self._program(kind)
-        program.profile(accepted, 3, False)
+        program.profile(accepted, 1, False)
         times = np.median(np.array(program.profile(accepted, repeats, False)), axis=0)
+        together = 1 if kind == "one" else min(examples, self.plan.chunk)
         return [
             LayerProfile(
                 step.node or "(form)",
                 str(step.kernel),
-                float(time) * 1e-9 / max(1, examples),
+                float(time) * 1e-9 / examples,
                 step.macs,
                 step.dense_macs,
                 step.bytes,
+                self._moved(step, together),
             )
             for step, time in zip(self._steps[kind], times, strict=True)
         ]
+
+    def _moved(self, step: Step, together: int) -> float:
+        """Bytes per example: values in and out, and the weights that active inputs reach."""
+        buffers = [buffer for buffer in (*step.inputs, *step.outputs) if buffer is not None]
+        weights = float(step.bytes)
+        if step.kernel.operation == "active" and step.inputs[0] is not None:
+            value = step.inputs[0].name.partition("|")[0]
+            weights *= self.plan.densities.get(value, 1.0)
+        return 4.0 * sum(buffer.floats for buffer in buffers) + weights / together

@@ -77,9 +77,9 @@ def _pick(candidates: list[Candidate], name: str | None) -> Candidate:
     return next((c for c in candidates if c.name == name), candidates[0])
 
 
-def synthetic(graph: Graph, examples: int) -> list[Array]:
-    """Normal noise in the shapes of the inputs, always the same."""
-    rng = np.random.default_rng(0)
+def synthetic(graph: Graph, examples: int, seed: int = 0) -> list[Array]:
+    """Normal noise in the shapes of the inputs, the same for the same seed."""
+    rng = np.random.default_rng(seed)
     shapes = [graph.shapes[name] for name in graph.inputs]
     return [rng.standard_normal((shape[0] * examples, *shape[1:]), np.float32) for shape in shapes]
 

@@ -1,0 +1,168 @@
+"""The commands that run networks: ``run``, ``profile``, ``bench``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from gossamer.cli.main import Json, app
+from gossamer.errors import UserError
+
+if TYPE_CHECKING:
+    from gossamer.runtime import Engine
+
+_out = Console()
+_err = Console(stderr=True)
+
+Model = Annotated[Path, typer.Argument(help="ONNX file.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=256, help="Threads; all usable cores by default.")
+]
+KeptPlan = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan",
+        help="File to keep the choice of kernels in; measured again where made elsewhere.",
+    ),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Examples at a time.")]
+Given = Annotated[
+    Path | None, typer.Option("--input", help=".npy or .npz to measure on; noise by default.")
+]
+
+
+def _opened(
+    model: Path, threads: int | None, plan: Path | None, given: Path | None
+) -> tuple[Engine, list[Any] | None]:
+    """The engine, planned on the inputs in a file where one is given, and those inputs."""
+    from gossamer.runtime import Engine, read_arrays
+    from gossamer.runtime.importer import read
+
+    if given is None:
+        return Engine(model, threads=threads, plan=plan), None
+    graph = read(model)
+    inputs = read_arrays(given, graph.inputs)
+    return Engine(graph, threads=threads, plan=plan, sample=inputs), inputs
+
+
+@app.command()
+def run(
+    model: Model,
+    input: Annotated[
+        Path, typer.Option("--input", help=".npy, or .npz with an array for each input.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", help=".npy to write; .npz where there are several outputs.")
+    ],
+    threads: Threads = None,
+    plan: KeptPlan = None,
+    as_json: Json = False,
+) -> None:
+    """Run a network on the arrays in a file."""
+    from gossamer.runtime import write_arrays
+
+    engine, inputs = _opened(model, threads, plan, input)
+    assert inputs is not None
+    started = time.perf_counter()
+    found = engine(*inputs)
+    seconds = time.perf_counter() - started
+    outputs = dict(
+        zip(engine.graph.outputs, found if isinstance(found, list) else [found], strict=True)
+    )
+    write_arrays(output, outputs)
+    shapes = {name: list(array.shape) for name, array in outputs.items()}
+    if as_json:
+        told = {"output": str(output), "shapes": shapes, "seconds": seconds}
+        typer.echo(json.dumps({**told, "threads": engine.threads}))
+        return
+    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    _out.print(f"{output}: {listed} in {seconds * 1e3:.3g} ms", highlight=False, markup=False)
+
+
+@app.command()
+def profile(
+    model: Model,
+    batch: Batch = 1,
+    given: Given = None,
+    threads: Threads = None,
+    plan: KeptPlan = None,
+    as_json: Json = False,
+) -> None:
+    """Where a network's time goes: kernel, time, multiply-adds, bytes, for each layer."""
+    from gossamer.report import profile_table
+    from gossamer.runtime import network_profile
+
+    engine, inputs = _opened(model, threads, plan, given)
+    found = network_profile(engine, inputs if inputs is not None else engine.noise(batch))
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+    else:
+        _out.print(profile_table(found, str(model)))
+
+
+@app.command()
+def bench(
+    model: Model,
+    against: Annotated[
+        str, typer.Option(help="Peers, separated by commas: onnxruntime, openvino, torch.")
+    ] = "onnxruntime",
+    batch: Batch = 1,
+    given: Given = None,
+    threads: Threads = None,
+    turns: Annotated[int, typer.Option(min=3, help="Turns of each contestant.")] = 30,
+    plan: KeptPlan = None,
+    as_json: Json = False,
+) -> None:
+    """Time a network beside other runtimes: the same file, in one process, in turns."""
+    from gossamer.deploy import bench as measure
+    from gossamer.report import bench_table
+    from gossamer.runtime import read_arrays
+    from gossamer.runtime.importer import read
+
+    names = [name.strip() for name in against.split(",") if name.strip()]
+    if not names:
+        raise UserError("--against names no peer; as in --against onnxruntime,torch")
+    inputs = None if given is None else read_arrays(given, read(model).inputs)
+    with _turns(turns, shown=not as_json) as on_turn:
+        found = measure(
+            model,
+            names,
+            batch=batch,
+            threads=threads,
+            turns=turns,
+            inputs=inputs,
+            plan=plan,
+            on_turn=on_turn,
+        )
+    if as_json:
+        ratios = {c.name: found.ratio(c.name) for c in found.contestants}
+        typer.echo(json.dumps({**asdict(found), "ratios": ratios}))
+    else:
+        _out.print(bench_table(found))
+
+
+@contextmanager
+def _turns(total: int, *, shown: bool) -> Iterator[Callable[[], None]]:
+    """A progress bar that appears with the first turn, after all that can be refused."""
+    from rich.progress import Progress
+
+    progress = Progress(console=_err, transient=True, disable=not shown)
+    task = progress.add_task("measuring", total=total)
+
+    def on_turn() -> None:
+        progress.start()
+        progress.advance(task)
+
+    try:
+        yield on_turn
+    finally:
+        if progress.live.is_started:
+            progress.stop()

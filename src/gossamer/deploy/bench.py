@@ -1,0 +1,192 @@
+"""One network under several runtimes in one process, taking turns.
+
+Every contestant gets turns of some ten milliseconds, one after the other; a turn before or
+after which a fixed piece of work was slow is thrown away, since something else had the
+machine. On one thread the time is the processor time of the process, which others hardly
+disturb; on several it is the clock on the wall. Reported is the median over the turns of the
+mean time of a call. Inputs change from call to call, so that no branch predictor learns an
+example by heart.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.deploy.peers import Arrays, Call, prepared, refused
+from gossamer.runtime import Engine, Plan, machine
+
+TURN_SECONDS = 0.01
+INPUTS = 8
+MOST_CALLS = 5000
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One runtime's figures.
+
+    ``seconds`` is measured, per call of the whole batch; ``difference`` is the largest
+    absolute difference of its outputs from the engine's, as a share of the largest output.
+    """
+
+    name: str
+    seconds: float
+    turns: int
+    kept: int
+    difference: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """All contestants on one network, the engine first."""
+
+    model: str
+    machine: str
+    threads: int
+    batch: int
+    clock: str
+    contestants: tuple[Contestant, ...]
+
+    def ratio(self, name: str) -> float:
+        """How many times the engine is faster than a peer."""
+        times = {c.name: c.seconds for c in self.contestants}
+        return times[name] / times["gossamer"]
+
+
+class Probe:
+    """A fixed piece of work; slow when something else has the machine."""
+
+    def __init__(self) -> None:
+        self.numbers = np.random.default_rng(0).standard_normal(1 << 14).astype(np.float32)
+        self.best = min(self._seconds() for _ in range(200))
+
+    def _seconds(self) -> float:
+        start = time.perf_counter()
+        np.sin(self.numbers)
+        return time.perf_counter() - start
+
+    def quiet(self) -> bool:
+        seconds = self._seconds()
+        self.best = min(self.best, seconds)
+        return seconds < 1.3 * self.best
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What one contestant's turns gave: the median of those kept."""
+
+    seconds: float
+    turns: int
+    kept: int
+
+
+def take_turns(
+    calls: Mapping[str, Callable[[Any], Any]],
+    inputs: Sequence[Any],
+    *,
+    turns: int,
+    threads: int,
+    on_turn: Callable[[], None] = lambda: None,
+) -> dict[str, Turns]:
+    """Times callables in turns on changing inputs.
+
+    Where no turn was quiet, the median is that of all turns and ``kept`` is 0.
+    """
+    clock = time.process_time if threads == 1 else time.perf_counter
+    probe = Probe()
+    every: dict[str, list[float]] = {name: [] for name in calls}
+    quiet: dict[str, list[float]] = {name: [] for name in calls}
+    repeats: dict[str, int] = {}
+    for name, call in calls.items():  # the first call sets up, the second says how many fit
+        call(inputs[0])
+        start = clock()
+        call(inputs[1 % len(inputs)])
+        repeats[name] = max(1, min(MOST_CALLS, int(TURN_SECONDS / max(clock() - start, 1e-7))))
+    for turn in range(turns):
+        for name, call in calls.items():
+            before = threads == 1 or probe.quiet()
+            start = clock()
+            for i in range(repeats[name]):
+                call(inputs[(turn + i) % len(inputs)])
+            seconds = (clock() - start) / repeats[name]
+            every[name].append(seconds)
+            if before and (threads == 1 or probe.quiet()):
+                quiet[name].append(seconds)
+        on_turn()
+    return {
+        name: Turns(float(np.median(quiet[name] or every[name])), turns, len(quiet[name]))
+        for name in calls
+    }
+
+
+def _difference(found: Sequence[NDArray[Any]], wanted: Sequence[NDArray[Any]]) -> float:
+    worst = 0.0
+    for f, w in zip(found, wanted, strict=True):
+        scale = float(np.abs(w).max(initial=1e-30))
+        worst = max(worst, float(np.abs(f - w).max(initial=0.0)) / scale)
+    return worst
+
+
+def bench(
+    model: str | os.PathLike[str],
+    against: Sequence[str] = ("onnxruntime",),
+    *,
+    batch: int = 1,
+    threads: int | None = None,
+    turns: int = 30,
+    inputs: Arrays | None = None,
+    plan: str | os.PathLike[str] | Plan | None = None,
+    on_turn: Callable[[], None] = lambda: None,
+) -> Result:
+    """Measures an ONNX file under the engine and under peers.
+
+    Args:
+        model: the file; every contestant runs this very file.
+        against: names of :data:`PEERS`.
+        batch: examples in a call.
+        threads: threads of each contestant; all usable cores if not given.
+        turns: turns of each contestant.
+        inputs: one example batch for each input; normal noise if not given.
+        plan: see :class:`gossamer.runtime.Engine`.
+        on_turn: called after each round of turns.
+
+    Raises:
+        UserError: the file cannot be run, or a peer is unknown, missing or refuses it.
+    """
+    path = Path(model)
+    names = list(dict.fromkeys(against))
+    engine = Engine(path, threads=threads, plan=plan, sample=inputs)
+    batches: list[Arrays] = [inputs] if inputs is not None else []
+    batches = batches or [engine.noise(batch, seed=i) for i in range(INPUTS)]
+    calls: dict[str, Call] = {"gossamer": lambda x: _listed(engine(*x))}
+    calls |= {name: prepared(name, path, engine.threads) for name in names}
+    wanted = calls["gossamer"](batches[0])
+    differences = {}
+    for name in names:
+        try:
+            differences[name] = _difference(calls[name](batches[0]), wanted)
+        except Exception as error:  # each peer raises its own kinds
+            raise refused(name, path, error) from None
+    found = take_turns(calls, batches, turns=turns, threads=engine.threads, on_turn=on_turn)
+    return Result(
+        str(path),
+        machine(),
+        engine.threads,
+        len(batches[0][0]),
+        "processor" if engine.threads == 1 else "wall",
+        tuple(
+            Contestant(name, t.seconds, t.turns, t.kept, differences.get(name, 0.0))
+            for name, t in found.items()
+        ),
+    )
+
+
+def _listed(found: Any) -> list[NDArray[Any]]:
+    return found if isinstance(found, list) else [found]

@@ -1,0 +1,52 @@
+"""A torch module as an engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.errors import UserError
+from gossamer.nn import to_onnx
+from gossamer.runtime import Engine, Plan
+
+
+def compile(
+    model: nn.Module,
+    example: Tensor | Sequence[Any],
+    *,
+    threads: int | None = None,
+    plan: str | os.PathLike[str] | Plan | None = None,
+    isa: str | None = None,
+) -> Engine:
+    """The engine of a torch module: exported in memory, planned on the example.
+
+    The engine takes the module's tensor inputs as float32 numpy arrays with any batch and
+    returns its output, or a list of its outputs in the order of the module's. The module is
+    left as it was; later changes of its weights do not reach the engine.
+
+    Args:
+        model: any network that ``torch.export`` takes, dense or sparse, k-winners included.
+        example: an input ``[batch, ...]``, or the arguments of ``forward`` in order: tensors
+            with the same batch, and bools or numbers, which the engine keeps fixed. The
+            kernels are chosen on these values: real data measure better than noise.
+        threads, plan, isa: see :class:`gossamer.runtime.Engine`.
+
+    Raises:
+        UserError: torch cannot export the module, an input is not float32, or the network
+            has an operator that the engine lacks; the message says which.
+    """
+    given = [example] if isinstance(example, Tensor) else list(example)
+    tensors = [value for value in given if isinstance(value, Tensor)]
+    for position, tensor in enumerate(tensors, start=1):
+        if tensor.dtype != torch.float32:
+            raise UserError(
+                f"input {position} is {tensor.dtype}; the engine takes float32 inputs: "
+                "convert it, or compile the part of the network behind the embedding"
+            )
+    proto = to_onnx(model, example)
+    sample = [tensor.detach().cpu().numpy() for tensor in tensors]
+    return Engine(proto.SerializeToString(), threads=threads, plan=plan, isa=isa, sample=sample)

@@ -1,0 +1,127 @@
+"""Other runtimes as contestants: each makes a callable of an ONNX file.
+
+A new peer is one function and one row of ``PEERS``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import UserError, nearest
+
+Arrays = Sequence[NDArray[np.float32]]
+Call = Callable[[Arrays], list[NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A runtime to compare with.
+
+    Attributes:
+        name: what the user calls it, also its name on PyPI.
+        module: what must be importable.
+        prepare: (path of the ONNX file, threads) -> callable on the network's inputs in order.
+    """
+
+    name: str
+    module: str
+    prepare: Callable[[Path, int], Call]
+
+
+def _onnxruntime(path: Path, threads: int) -> Call:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+
+    def call(inputs: Arrays) -> list[NDArray[Any]]:
+        found: list[NDArray[Any]] = session.run(None, dict(zip(names, inputs, strict=True)))
+        return found
+
+    return call
+
+
+def _openvino(path: Path, threads: int) -> Call:
+    import openvino
+
+    core = openvino.Core()
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    model = core.compile_model(core.read_model(str(path)), "CPU", settings)
+    request = model.create_infer_request()
+    outputs = len(model.outputs)
+
+    def call(inputs: Arrays) -> list[NDArray[Any]]:
+        found = request.infer(list(inputs), share_inputs=True)
+        return [found[i] for i in range(outputs)]
+
+    return call
+
+
+def _torch(path: Path, threads: int) -> Call:
+    import torch
+
+    from gossamer.deploy.torch_graph import TorchGraph
+    from gossamer.runtime.importer import read
+
+    module = TorchGraph(read(path)).eval()
+
+    def call(inputs: Arrays) -> list[NDArray[Any]]:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        with torch.inference_mode():
+            return [y.numpy() for y in module(*map(torch.from_numpy, inputs))]
+
+    return call
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("onnxruntime", "onnxruntime", _onnxruntime),
+        Peer("openvino", "openvino", _openvino),
+        Peer("torch", "torch", _torch),
+    )
+}
+
+
+def prepared(name: str, path: Path, threads: int) -> Call:
+    """A peer's callable for a file.
+
+    Raises:
+        UserError: no such peer, it is not installed, or it refuses the file.
+    """
+    if name not in PEERS:
+        raise UserError(f"no peer '{name}': {nearest(name, PEERS)}")
+    peer = PEERS[name]
+    if importlib.util.find_spec(peer.module) is None:
+        raise UserError(
+            f"{name} is not installed; "
+            f"get it with 'pip install {name}' or leave it out of --against"
+        )
+    try:
+        return peer.prepare(path, threads)
+    except UserError:
+        raise
+    except Exception as error:  # each peer raises its own kinds
+        raise refused(name, path, error) from None
+
+
+def refused(name: str, path: Path, error: Exception) -> UserError:
+    """What to tell when a peer cannot run a file."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return UserError(f"{name} cannot run {path}: {reason[:300]}; leave it out of --against")

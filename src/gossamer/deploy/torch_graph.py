@@ -1,0 +1,165 @@
+"""The runtime's graph as a torch module, so that torch can be measured on any ONNX file.
+
+The graph has few kinds of node, with batch norm folded into the layer before; converters of
+whole ONNX files (onnx2torch) know no ONNX functions, and so no k-winners.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gossamer.runtime.graph import Graph, Node, Shape
+
+Compute = Callable[[Node, dict[str, Tensor], list[Tensor], Shape], Tensor]
+
+
+def _clipped(node: Node, y: Tensor) -> Tensor:
+    low, high = node.settings["low"], node.settings["high"]
+    if (low, high) == (0.0, math.inf):
+        return functional.relu(y)
+    return y if (low, high) == (-math.inf, math.inf) else y.clamp(low, high)
+
+
+def _image(x: Tensor) -> Tensor:
+    """1-d images as 2-d ones of height one."""
+    return x[:, :, None, :] if x.dim() == 3 else x
+
+
+def _sides(pads: list[int]) -> list[int]:
+    """(top, left, bottom, right) in the order of ``functional.pad``."""
+    return [pads[1], pads[3], pads[0], pads[2]]
+
+
+def _conv(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
+    s = node.settings
+    image, pads = _image(x[0]), s["pads"]
+    if pads[:2] != pads[2:]:
+        image, pads = functional.pad(image, _sides(pads)), [0, 0]
+    y = functional.conv2d(
+        image, c["weight"], c["bias"], s["strides"], pads[:2], s["dilations"], s["groups"]
+    )
+    if s["pool"] > 1:
+        y = functional.max_pool2d(y, s["pool"])
+    return _clipped(node, y).reshape(shape)
+
+
+def _linear(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
+    return _clipped(node, functional.linear(x[0], c["weight"], c["bias"]))
+
+
+def _winners(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
+    boosted = x[0] * c["boost"] if "boost" in c else x[0]
+    flat, keys = (
+        (x[0], boosted) if node.settings["local"] else (x[0].flatten(1), boosted.flatten(1))
+    )
+    best = keys.topk(node.settings["k"], dim=1, sorted=False).indices
+    kept = torch.zeros_like(flat).scatter_(1, best, flat.gather(1, best))
+    return kept.reshape(x[0].shape)
+
+
+def _pool(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
+    s, image = node.settings, _image(x[0])
+    size = [1, shape[2]] if len(shape) == 3 else list(shape[2:])
+    # In ceil mode windows reach past the image, beyond what the pads say.
+    sides = list(s["pads"])
+    for i in range(2):
+        reach = (size[i] - 1) * s["strides"][i] + s["kernel"][i]
+        sides[i + 2] = max(sides[i + 2], reach - image.shape[2 + i] - sides[i])
+    if s["kind"] == "max":
+        whole = functional.pad(image, _sides(sides), value=-math.inf) if any(sides) else image
+        y = functional.max_pool2d(whole, s["kernel"], s["strides"])
+    else:
+        whole = functional.pad(image, _sides(sides)) if any(sides) else image
+        y = functional.avg_pool2d(whole, s["kernel"], s["strides"])
+        if any(sides):
+            counted = torch.ones_like(image[:1, :1])
+            if s["kind"] == "average_padded":
+                counted = functional.pad(counted, _sides(s["pads"]), value=1.0)
+                sides = [a - b for a, b in zip(sides, s["pads"], strict=True)]
+            counted = functional.pad(counted, _sides(sides))
+            y = y / functional.avg_pool2d(counted, s["kernel"], s["strides"])
+    return y[:, :, : size[0], : size[1]].reshape(shape)
+
+
+UNARY: dict[str, Callable[[Tensor, float, float], Tensor]] = {
+    "clip": lambda x, a, b: x.clamp(a, b),
+    "gelu": lambda x, a, b: functional.gelu(x),
+    "gelu_tanh": lambda x, a, b: functional.gelu(x, approximate="tanh"),
+    "sigmoid": lambda x, a, b: x.sigmoid(),
+    "tanh": lambda x, a, b: x.tanh(),
+    "erf": lambda x, a, b: x.erf(),
+    "leaky_relu": lambda x, a, b: functional.leaky_relu(x, a),
+    "silu": lambda x, a, b: functional.silu(x),
+    "hard_sigmoid": lambda x, a, b: (a * x + b).clamp(0.0, 1.0),
+    "sqrt": lambda x, a, b: x.sqrt(),
+    "exp": lambda x, a, b: x.exp(),
+    "neg": lambda x, a, b: -x,
+}
+BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "div": torch.div,
+}
+
+
+def _unary(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
+    s = node.settings
+    return UNARY[s["kind"]](x[0], s.get("a", 0.0), s.get("b", 0.0))
+
+
+def _binary(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
+    return BINARY[node.settings["kind"]](x[0], c["right"] if "right" in c else x[1])
+
+
+def _softmax(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
+    return x[0].log_softmax(-1) if node.settings["log"] else x[0].softmax(-1)
+
+
+def _layer_norm(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
+    rows = x[0].reshape(-1, node.settings["size"])
+    y = functional.layer_norm(rows, rows.shape[1:], c["scale"], c["bias"], node.settings["epsilon"])
+    return y.reshape(x[0].shape)
+
+
+COMPUTE: dict[str, Compute] = {
+    "conv": _conv,
+    "linear": _linear,
+    "winners": _winners,
+    "pool": _pool,
+    "unary": _unary,
+    "binary": _binary,
+    "softmax": _softmax,
+    "layer_norm": _layer_norm,
+    "concat": lambda node, c, x, shape: torch.cat(x, dim=node.settings["axis"]),
+    "reshape": lambda node, c, x, shape: x[0].reshape(shape),
+    "transpose": lambda node, c, x, shape: x[0].permute(node.settings["perm"]),
+}
+
+
+class TorchGraph(nn.Module):
+    """Evaluates a graph node by node; outputs as a list."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+        self.constants = [
+            {key: torch.from_numpy(value) for key, value in node.constants.items()}
+            for node in graph.nodes
+        ]
+
+    def forward(self, *inputs: Tensor) -> list[Any]:
+        values = dict(zip(self.graph.inputs, inputs, strict=True))
+        examples = len(inputs[0]) // self.graph.shapes[self.graph.inputs[0]][0]
+        for node, constants in zip(self.graph.nodes, self.constants, strict=True):
+            x = [values[name] for name in node.inputs]
+            lead, *rest = self.graph.shapes[node.output]
+            shape = (lead * examples, *rest)
+            values[node.output] = COMPUTE[node.op](node, constants, x, shape)
+        return [values[name] for name in self.graph.outputs]

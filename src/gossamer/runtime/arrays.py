@@ -1,0 +1,71 @@
+"""A network's inputs and outputs as ``.npy`` and ``.npz`` files."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gossamer.errors import UserError
+from gossamer.files import replacing
+from gossamer.runtime.graph import Array
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
+    """The inputs called ``names``: one in a ``.npy`` file, several by name in a ``.npz``.
+
+    A ``.npy`` file is mapped, not read. Pickled objects are refused.
+
+    Raises:
+        UserError: no such file, not one of numpy's, or arrays missing; the message has the mend.
+    """
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, EOFError, SyntaxError, MemoryError, zipfile.BadZipFile):
+        raise UserError(
+            f"{path}: not an array of numbers; write it with numpy.save or numpy.savez"
+        ) from None
+    if isinstance(found, np.ndarray):
+        if len(names) != 1:
+            raise UserError(
+                f"{path}: holds one array, the network takes {len(names)}: {', '.join(names)}; "
+                "write them by name with numpy.savez"
+            )
+        return [found]
+    with found:
+        held = set(found.files)
+        if len(names) == 1 and len(held) == 1:
+            names = found.files
+        missing = [name for name in names if name not in held]
+        if missing:
+            raise UserError(
+                f"{path}: has no array {missing[0]!r}; it holds {', '.join(sorted(held)) or 'none'}"
+            )
+        try:
+            return [found[name] for name in names]
+        except (ValueError, EOFError, SyntaxError, MemoryError, OSError, zipfile.BadZipFile):
+            raise UserError(
+                f"{path}: damaged, or holds objects; write it with numpy.savez"
+            ) from None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Writes outputs whole or not at all: one as ``.npy``, several (or any) as ``.npz``.
+
+    Raises:
+        UserError: the file cannot be written, or several outputs are to go into a ``.npy``.
+    """
+    if len(arrays) > 1 and path.suffix != ".npz":
+        raise UserError(
+            f"{path}: the network has {len(arrays)} outputs ({', '.join(arrays)}); "
+            "name an .npz file for them"
+        )
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        if path.suffix == ".npz":
+            np.savez(file, allow_pickle=False, **arrays)
+        else:
+            np.save(file, next(iter(arrays.values())), allow_pickle=False)

@@ -1,0 +1,130 @@
+"""The commands that run networks, as they are typed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from gossamer.nn import KWinners, export
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A network with k-winners, exported once."""
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+    model = nn.Sequential(*layers, nn.Linear(100, 20), KWinners(20, 0.25), nn.Linear(20, 3))
+    path = tmp_path_factory.mktemp("network") / "model.onnx"
+    return export(model, torch.randn(2, 1, 12, 12), path)
+
+
+@pytest.fixture
+def files(place, network):
+    """The network as ``model.onnx`` and an input ``x.npy`` for it."""
+    shutil.copy(network, place / "model.onnx")
+    x = np.random.default_rng(0).standard_normal((5, 1, 12, 12)).astype(np.float32)
+    np.save(place / "x.npy", x)
+    return place
+
+
+def test_run_writes_what_onnxruntime_computes(files, gossamer):
+    status, out, err = gossamer("run", "model.onnx", "--input", "x.npy", "--output", "y.npy")
+    assert (status, err) == (0, "")
+    assert "y.npy" in out
+    assert "[5, 3]" in out
+    session = onnxruntime.InferenceSession(files / "model.onnx")
+    (wanted,) = session.run(None, {"input": np.load("x.npy")})
+    np.testing.assert_allclose(np.load("y.npy"), wanted, rtol=1e-4, atol=1e-5)
+    status, out, _ = gossamer(
+        "run", "model.onnx", "--input", "x.npy", "--output", "z.npz", "--threads", 1,
+        "--plan", "plan.json", "--json",
+    )  # fmt: skip
+    told = json.loads(out)
+    assert (status, told["shapes"], told["threads"]) == (0, {"output": [5, 3]}, 1)
+    np.testing.assert_array_equal(np.load("z.npz")["output"], np.load("y.npy"))
+    assert json.loads((files / "plan.json").read_text())["one"]
+
+
+def test_profile_names_every_layer(files, gossamer):
+    status, out, err = gossamer("profile", "model.onnx", "--batch", 3, "--json", "--threads", 1)
+    assert (status, err) == (0, "")
+    told = json.loads(out)
+    assert (told["batch"], told["threads"]) == (3, 1)
+    assert told["total"]["dense_macs"] == 4 * 9 * 100 + 100 * 20 + 20 * 3
+    assert told["limits"]["macs"] > 0
+    assert told["call_seconds"] > 0
+    assert all(layer["kernel"] and layer["limit_share"] > 0 for layer in told["layers"])
+    status, out, _ = gossamer("profile", "model.onnx", "--input", "x.npy")
+    assert status == 0
+    assert "winners" in out
+    assert "batch 5" in out
+
+
+def test_bench_stands_beside_the_peers(files, gossamer):
+    status, out, err = gossamer(
+        "bench", "model.onnx", "--against", "onnxruntime, torch", "--turns", 3, "--json",
+        "--threads", 1,
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    told = json.loads(out)
+    assert [c["name"] for c in told["contestants"]] == ["gossamer", "onnxruntime", "torch"]
+    assert all(c["difference"] < 1e-4 for c in told["contestants"])
+    assert told["ratios"]["gossamer"] == 1
+    assert told["machine"]
+    status, out, _ = gossamer("bench", "model.onnx", "--turns", 3, "--batch", 2)
+    assert status == 0
+    assert "onnxruntime" in out
+
+
+BAD = [
+    (["run", "none.onnx", "--input", "x.npy", "--output", "y.npy"], "none.onnx: cannot be read"),
+    (["run", "x.npy", "--input", "x.npy", "--output", "y.npy"], "not an ONNX model"),
+    (["run", "model.onnx", "--input", "none.npy", "--output", "y.npy"], "none.npy: cannot be"),
+    (["run", "model.onnx", "--input", "net.py", "--output", "y.npy"], "numpy.save"),
+    (["run", "model.onnx", "--input", "bad.npy", "--output", "y.npy"], "wanted [batch, 1, 12, 12]"),
+    (["run", "model.onnx", "--input", "two.npz", "--output", "y.npy"], "no array 'input'"),
+    (
+        ["run", "model.onnx", "--input", "object.npy", "--output", "y.npy"],
+        "not an array of numbers",
+    ),
+    (
+        ["run", "model.onnx", "--input", "x.npy", "--output", "none/y.npy"],
+        "cannot write none",
+    ),
+    (["run", "model.onnx", "--input", "x.npy"], "--output"),
+    (["run", "model.onnx", "--input", "x.npy", "--output", "y", "--threads", "0"], "--threads"),
+    (["profile", "none.onnx"], "none.onnx"),
+    (["profile", "model.onnx", "--batch", "0"], "--batch"),
+    (["profile", "model.onnx", "--input", "empty.npy"], "no examples"),
+    (["bench", "model.onnx", "--against", "onnxrutime"], "did you mean 'onnxruntime'"),
+    (["bench", "model.onnx", "--against", ","], "names no peer"),
+    (["bench", "none.onnx"], "none.onnx"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), BAD, ids=lambda v: " ".join(v)[:60])
+def test_a_mistake_is_one_line_and_status_2(files, gossamer, arguments, told):
+    np.save("bad.npy", np.zeros((2, 7), np.float32))
+    np.save("empty.npy", np.zeros((0, 1, 12, 12), np.float32))
+    np.savez("two.npz", a=np.zeros(2), b=np.zeros(2))
+    np.save("object.npy", np.array([{}]), allow_pickle=True)
+    before = sorted(files.iterdir())
+    status, out, err = gossamer(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("gossamer: ")
+    assert err.count("\n") == 1
+    assert told in err
+    assert sorted(files.iterdir()) == before
+
+
+def test_a_peer_that_is_not_installed_is_named(files, gossamer, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    status, _, err = gossamer("bench", "model.onnx", "--against", "openvino")
+    assert status == 2
+    assert "pip install openvino" in err

@@ -1,0 +1,77 @@
+"""Torch modules as engines, against the modules themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gossamer as gs
+from gossamer.errors import UserError
+
+
+def close(found, wanted: Tensor) -> None:
+    np.testing.assert_allclose(found, wanted.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_sparse_network_with_winners():
+    torch.manual_seed(0)
+    model = gs.models.speech_cnn(
+        4, input_shape=(1, 12, 12), channels=[4], hidden=16, activation_density=(0.2, 0.25)
+    )
+    gs.Sparsifier(model, density=0.3)
+    model.train()
+    x = torch.randn(5, 1, 12, 12)
+    engine = gs.compile(model, x, threads=1)
+    assert model.training
+    model.eval()
+    close(engine(x.numpy()), model(x))
+    close(engine(x[:1].numpy()), model(x[:1]))
+
+
+class Two(nn.Module):
+    """Two inputs, a flag between them, two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(3, 4), nn.Linear(5, 4)
+
+    def forward(self, a: Tensor, double: bool, b: Tensor, scale: float = 1.0):
+        both = self.left(a) + self.right(b) * scale
+        return (both * 2 if double else both), torch.relu(both)
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_several_inputs_flags_and_outputs(double):
+    torch.manual_seed(0)
+    model, a, b = Two().eval(), torch.randn(2, 3), torch.randn(2, 5)
+    engine = gs.compile(model, (a, double, b, 0.5), threads=1)
+    assert engine.graph.inputs == ["input1", "input2"]
+    assert engine.graph.outputs == ["output1", "output2"]
+    a, b = torch.randn(7, 3), torch.randn(7, 5)
+    found = engine(a.numpy(), b.numpy())
+    for f, wanted in zip(found, model(a, double, b, 0.5), strict=True):
+        close(f, wanted)
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_what_cannot_be_compiled_is_named():
+    with pytest.raises(UserError, match="torch cannot export Branching"):
+        gs.compile(Branching(), torch.randn(2, 3))
+    with pytest.raises(UserError, match=r"input 1 is torch.int64; .*embedding"):
+        gs.compile(nn.Embedding(5, 3), torch.zeros(2, 4, dtype=torch.long))
+    with pytest.raises(UserError, match=r"\(LpNormalization\)|no such operator|ReduceL2"):
+        gs.compile(Normed(), torch.randn(2, 3))
+    for nothing in ((), torch.zeros(()), torch.zeros(0, 3), (torch.zeros(2, 3), torch.zeros(3, 3))):
+        with pytest.raises(UserError, match="one tensor"):
+            gs.compile(nn.Identity(), nothing)
+
+
+class Normed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.normalize(x)
