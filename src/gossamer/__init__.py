@@ -37,6 +37,7 @@ _DEFINED = {
     "data": ("Task", "load"),
     "training": ("Recipe", "Settings", "evaluate", "fit", "train"),
     "runtime": ("Engine",),
+    "energy": ("EnergyMeter", "EnergyModel"),
     "deploy": ("compile",),
     "search": (
         "Experiment",
@@ -50,7 +51,18 @@ _DEFINED = {
 }
 _PUBLIC = {name: f"gossamer.{room}" for room, names in _DEFINED.items() for name in names}
 
-_ROOMS = ("sparsity", "nn", "models", "data", "training", "search", "runtime", "deploy", "report")
+_ROOMS = (
+    "sparsity",
+    "nn",
+    "models",
+    "data",
+    "training",
+    "search",
+    "runtime",
+    "energy",
+    "deploy",
+    "report",
+)
 
 __all__ = [*_PUBLIC, *_ROOMS]
 

@@ -1,0 +1,24 @@
+"""Energy: read from counters where there are some, else modelled from counted work, as a ratio.
+
+A figure in joules comes from a counter (`EnergyMeter`) or is not given at all. Without one,
+`EnergyModel` says how many times less energy a network needs than its dense counterpart, as a
+range over published costs and stated assumptions.
+"""
+
+from gossamer.energy.costs import COSTS, Costs
+from gossamer.energy.meter import EnergyMeter, Reading, counters
+from gossamer.energy.model import MEMORIES, EnergyModel, Range
+from gossamer.energy.work import Work, count_work
+
+__all__ = [
+    "COSTS",
+    "MEMORIES",
+    "Costs",
+    "EnergyMeter",
+    "EnergyModel",
+    "Range",
+    "Reading",
+    "Work",
+    "count_work",
+    "counters",
+]

@@ -1,0 +1,58 @@
+"""Published energies of operations and memory accesses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_WORD = 8  # bytes of an access in both tables
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Picojoules on one process.
+
+    Attributes:
+        name, source: of the table.
+        add, multiply: of one operation on 32-bit floats; a comparison costs an addition.
+        access: picojoules per byte read or written, lowest and highest published, by where
+            the byte lives: ``L1`` (32 kB), ``L2`` (1 MB), ``DRAM``.
+    """
+
+    name: str
+    source: str
+    add: float
+    multiply: float
+    access: Mapping[str, tuple[float, float]]
+
+    @property
+    def multiply_add(self) -> float:
+        return self.multiply + self.add
+
+
+def _accesses(l1: float, l2: float, dram: tuple[float, float]) -> dict[str, tuple[float, float]]:
+    """From picojoules per 64-bit access."""
+    return {
+        "L1": (l1 / _WORD, l1 / _WORD),
+        "L2": (l2 / _WORD, l2 / _WORD),
+        "DRAM": (dram[0] / _WORD, dram[1] / _WORD),
+    }
+
+
+COSTS: tuple[Costs, ...] = (
+    Costs(
+        "45 nm",
+        "M. Horowitz, Computing's energy problem (and what we can do about it), ISSCC 2014",
+        add=0.9,
+        multiply=3.7,
+        access=_accesses(20.0, 100.0, (1300.0, 2600.0)),
+    ),
+    Costs(
+        "7 nm",
+        "N. Jouppi et al., Ten lessons from three generations shaped Google's TPUv4i, "
+        "ISCA 2021, table 2",
+        add=0.38,
+        multiply=1.31,
+        access=_accesses(8.5, 14.0, (1300.0, 1300.0)),
+    ),
+)

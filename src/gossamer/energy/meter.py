@@ -1,0 +1,112 @@
+"""Energy from the counters of processors and GPUs, where a machine has them."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from gossamer.errors import UserError
+
+_WINDOW = "gossamer"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the counters counted.
+
+    Attributes:
+        joules: by counter: ``rapl`` (processor packages, all that ran on them), ``rapl dram``
+            where there is such a counter, ``nvml`` (GPUs; ``amdsmi`` those of AMD).
+        seconds: wall time.
+    """
+
+    joules: dict[str, float]
+    seconds: float
+
+    @property
+    def provenance(self) -> str:
+        """``measured (rapl)``, ``measured (nvml)`` or both."""
+        kinds = dict.fromkeys(name.split()[0] for name in self.joules)
+        return f"measured ({', '.join(kinds)})"
+
+
+def _monitor() -> Any:
+    try:
+        energy = importlib.import_module("zeus.monitor.energy")
+    except ImportError:
+        raise UserError(
+            "reading energy counters needs the package zeus: pip install 'gossamer[energy]'"
+        ) from None
+    return energy.ZeusMonitor(approx_instant_energy=False)
+
+
+def _gpu_counter(monitor: Any) -> str:
+    return "amdsmi" if "AMD" in type(monitor.gpus).__name__ else "nvml"
+
+
+def _found(monitor: Any) -> tuple[str, ...]:
+    return (
+        *(["rapl"] if monitor.cpu_indices else []),
+        *([_gpu_counter(monitor)] if monitor.gpu_indices else []),
+    )
+
+
+def counters() -> tuple[str, ...]:
+    """The counters of this machine: ``rapl``, ``nvml`` or ``amdsmi``.
+
+    Raises:
+        UserError: the package zeus is not installed.
+    """
+    return _found(_monitor())
+
+
+class EnergyMeter:
+    """Counts the joules of what runs inside ``with``, by RAPL and NVML.
+
+    RAPL counts whole processor packages: whatever else runs on the machine is counted too.
+
+        with EnergyMeter() as meter:
+            engine(x)
+        meter.reading.joules["rapl"], meter.reading.provenance
+
+    Raises:
+        UserError: zeus is missing, or the machine has no counter that may be read.
+    """
+
+    reading: Reading
+
+    def __init__(self) -> None:
+        self._zeus = _monitor()
+        if not _found(self._zeus):
+            raise UserError(
+                "no energy counter can be read here: RAPL needs Linux on a machine of its own, "
+                "mostly as root (/sys/class/powercap), NVML an NVIDIA GPU; use EnergyModel, which "
+                "compares counted work"
+            )
+
+    def __enter__(self) -> EnergyMeter:
+        self._zeus.begin_window(_WINDOW, sync_execution=bool(self._zeus.gpu_indices))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        found = self._zeus.end_window(
+            _WINDOW, sync_execution=bool(self._zeus.gpu_indices), cancel=error is not None
+        )
+        if error is not None:
+            return
+        joules: dict[str, float] = {}
+        for name, counted in (
+            ("rapl", found.cpu_energy),
+            ("rapl dram", found.dram_energy),
+            (_gpu_counter(self._zeus), found.gpu_energy),
+        ):
+            if counted:
+                joules[name] = float(sum(counted.values()))
+        self.reading = Reading(joules, float(found.time))

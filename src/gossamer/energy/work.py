@@ -1,0 +1,142 @@
+"""What a network does in one inference, counted layer by layer from the engine's plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from gossamer.runtime import Engine, LayerProfile
+from gossamer.runtime.graph import Graph, Node
+
+_FLOAT = 4  # bytes
+_ENTRY = 8  # bytes of a list's entry: index and value
+_PASSES = 2  # of the selection of winners over its values, see runtime/kernels/winners.h
+
+Kind = Literal["dense", "weights", "both", "winners", "other"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One layer's work in one inference at batch 1.
+
+    Attributes:
+        layer: the node's name in the network.
+        kind: what is skipped: nothing (``dense``), zero ``weights``, zero weights and zero
+            activations (``both``); or selecting ``winners``, or anything ``other``.
+        macs: multiply-adds.
+        operations: further additions and comparisons.
+        stored: bytes of weights and indices that are needed; each comes once from where the
+            weights live.
+        values: bytes of activations read and written, each once.
+        repeats: bytes read and written again where registers hold nothing between two
+            multiply-adds: the highest traffic with the nearest cache.
+    """
+
+    layer: str
+    kind: Kind
+    macs: float = 0.0
+    operations: float = 0.0
+    stored: float = 0.0
+    values: float = 0.0
+    repeats: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def gathered(
+    layer: str, kind: Kind, macs: float, stored: float, entry: float, ins: int, outs: int
+) -> Work:
+    """A layer whose kernel collects every output's products in a register.
+
+    Without reuse each multiply-add reads its weight (``entry`` bytes with its index) and its
+    activation.
+    """
+    again = max(0.0, macs * entry - stored) + max(0.0, _FLOAT * (macs - ins))
+    return Work(layer, kind, macs, 0.0, stored, float(_FLOAT * (ins + outs)), again)
+
+
+def scattered(
+    layer: str, macs: float, stored: float, entry: float, active: float, outs: int
+) -> Work:
+    """A layer whose kernel adds every active input's products to the outputs they reach.
+
+    The inputs are a list of index and value. Without reuse each multiply-add reads its weight
+    with its index, and reads and writes its output's sum.
+    """
+    again = max(0.0, macs * entry - stored) + 2 * _FLOAT * macs
+    return Work(layer, "both", macs, 0.0, stored, _ENTRY * active + _FLOAT * outs, again)
+
+
+def selected(layer: str, values: int, winners: float) -> Work:
+    """k-winners: two passes that read and compare all values, and the list they leave."""
+    passes = float(_PASSES * values)
+    return Work(layer, "winners", operations=passes, values=_FLOAT * passes + _ENTRY * winners)
+
+
+def count_work(engine: Engine) -> tuple[list[Work], list[Work]]:
+    """The network's work as its plan does it, and that of its dense counterpart.
+
+    The counterpart has the same layers with every weight and every activation, ReLU (in the
+    kernel of the layer before) in place of k-winners. Densities of activations are those that
+    the plan was made with: give the engine real examples as ``sample``.
+
+    Returns:
+        Two lists with an entry per kernel call of the one, per node of the other.
+    """
+    graph = engine.graph
+    nodes = {node.name: node for node in graph.nodes}
+    rows = engine.profile(*engine.noise(), repeats=1)
+    own = [_own(row, nodes.get(row.node), engine) for row in rows]
+    macs: dict[str, float] = {}
+    for row in rows:
+        macs[row.node] = macs.get(row.node, 0.0) + row.dense_macs
+    return own, [_dense(node, graph, macs.get(node.name, 0.0)) for node in graph.nodes]
+
+
+def _sizes(node: Node, graph: Graph) -> tuple[int, int]:
+    return sum(graph.item(name) for name in node.inputs), graph.item(node.output)
+
+
+def _own(row: LayerProfile, node: Node | None, engine: Engine) -> Work:
+    graph = engine.graph
+    operation = row.kernel.split()[0]
+    if node is not None and operation == "winners":
+        values, outs = _sizes(node, graph)
+        return selected(row.node, values, outs * engine.plan.densities.get(node.output, 1.0))
+    if node is None or not row.macs or "weight" not in node.constants:
+        return Work(row.node, "other", operations=row.moved / (2 * _FLOAT), values=row.moved)
+    ins, outs = _sizes(node, graph)
+    listed = operation == "active"
+    density = engine.plan.densities.get(node.inputs[0], 1.0) if listed else 1.0
+    # How often each weight is used for a dense input, and with it the stored entries.
+    uses = row.dense_macs / node.constants["weight"].size
+    entries = row.macs / (uses * density) if density else 0.0
+    entry = row.bytes / entries if entries else 0.0
+    if listed:
+        # The weights of an input are met if it is active. A channel of an image is as good as
+        # never without any active pixel.
+        needed = row.bytes * (density if node.op == "linear" else 1.0)
+        return scattered(row.node, row.macs, needed, entry, ins * density, outs)
+    kind: Kind = "weights" if row.macs < row.dense_macs else "dense"
+    return gathered(row.node, kind, row.macs, row.bytes, entry, ins, outs)
+
+
+def _dense(node: Node, graph: Graph, macs: float) -> Work:
+    ins, outs = _sizes(node, graph)
+    if macs and "weight" in node.constants:
+        stored = _FLOAT * node.constants["weight"].size
+        return gathered(node.name, "dense", macs, stored, _FLOAT, ins, outs)
+    if node.op == "winners":
+        return Work(node.name, "other", operations=float(ins))
+    return Work(node.name, "other", operations=float(outs), values=float(_FLOAT * (ins + outs)))
+
+
+def totals(works: Iterable[Work]) -> dict[str, float]:
+    """The sums of all counts."""
+    listed = [work.as_dict() for work in works]
+    return {
+        name: sum(work[name] for work in listed)
+        for name in ("macs", "operations", "stored", "values", "repeats")
+    }

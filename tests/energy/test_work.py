@@ -1,0 +1,75 @@
+"""Work counted from the engine's plan, on networks small enough to count by hand."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gossamer as gs
+from gossamer.energy import EnergyModel, count_work
+
+
+@pytest.fixture
+def engine(tmp_path):
+    def make(model, shape, examples=8):
+        model.eval()
+        path = tmp_path / "model.onnx"
+        gs.export(model, torch.zeros(2, *shape), path)
+        sample = np.random.default_rng(0).standard_normal((examples, *shape)).astype(np.float32)
+        return gs.Engine(path, threads=1, sample=sample)
+
+    return make
+
+
+def test_a_dense_linear_layer(engine):
+    own, dense = count_work(engine(nn.Linear(24, 40, bias=False), (24,)))
+    (work,) = [work for work in own if work.macs]
+    assert work.kind == "dense"
+    assert work.macs == 24 * 40
+    assert work.values == 4 * (24 + 40)
+    (counterpart,) = [work for work in dense if work.macs]
+    assert counterpart.stored == 4 * 24 * 40
+    assert counterpart.macs == work.macs
+
+
+def test_winners_and_a_sparse_layer_after_them(engine):
+    torch.manual_seed(0)
+    inputs, hidden, outputs = 128, 512, 256
+    model = nn.Sequential(
+        nn.Linear(inputs, hidden), gs.KWinners(hidden, 0.125), nn.Linear(hidden, outputs)
+    )
+    with torch.no_grad():
+        keep = torch.zeros(outputs, hidden)
+        for column in range(hidden):
+            keep[torch.randperm(outputs)[:16], column] = 1.0
+        model[2].weight *= keep
+    own, dense = count_work(engine(model, (inputs,)))
+    (winners,) = [work for work in own if work.kind == "winners"]
+    assert winners.operations == 2 * hidden
+    assert winners.values == 4 * 2 * hidden + 8 * 64
+    (both,) = [work for work in own if work.kind == "both"]
+    # 64 winners, each with 16 of 256 weights.
+    assert both.macs == pytest.approx(64 * 16)
+    assert both.values == pytest.approx(8 * 64 + 4 * outputs)
+    # At least the weights that were met; never more than all rows would take.
+    assert 64 * 16 * 4 <= both.stored <= hidden * outputs * 8
+    assert both.repeats >= 8 * both.macs
+    counterpart = {work.layer: work for work in dense}[both.layer]
+    assert counterpart.macs == hidden * outputs
+    assert counterpart.stored == 4 * hidden * outputs
+    found = EnergyModel().ratio([counterpart], [both], "DRAM")
+    assert 1 < found.low <= found.high < 1.01 * (hidden * outputs) / (64 * 16)
+
+
+def test_every_call_of_the_plan_is_counted_and_a_convolution_too(engine):
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(144, 5)
+    )
+    made = engine(model, (3, 8, 8))
+    own, dense = count_work(made)
+    assert len(own) == len(made.profile(*made.noise(), repeats=1))
+    conv = next(work for work in dense if work.macs)
+    assert conv.macs == 36 * 16 * 27
+    assert conv.stored == 4 * 16 * 27
+    assert sum(work.macs for work in own) <= sum(work.macs for work in dense)
+    assert all(min(w.macs, w.operations, w.stored, w.values, w.repeats) >= 0 for w in own + dense)
