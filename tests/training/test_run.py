@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gossamer.errors import UserError
+from gossamer.sparsity import RULES
 from gossamer.training import Recipe, evaluate, load_network, load_recipe, noise_score, train
 
 SMALL = {
@@ -17,6 +18,7 @@ SMALL = {
     "hidden": 16,
     "activation_density": [0.25, 0.25],
     "weight_density.linear1": 0.2,
+    "rule": "static",
     "epochs": 1,
     "batch_size": 16,
     "device": "cpu",
@@ -115,6 +117,75 @@ def test_layer_and_stage_densities_are_those_asked_for():
     assert counts["linear1"][0] / counts["linear1"][1] == pytest.approx(0.2, abs=0.01)
     hidden = model.get_submodule("act_linear1")(torch.randn(1, 16))
     assert torch.count_nonzero(hidden) == 8
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("pattern", ["unstructured", "block4"])
+def test_every_rule_trains_by_name_to_its_density(toy, rule, pattern):
+    settings = {"rule": rule, "pattern": pattern, "mask_interval": 2, "epochs": 2, "hidden": 16}
+    recipe = layer_recipe(**settings, **{"weight_density.output": 1.0, "weight_density": 0.3})
+    trained = train(recipe, toy)
+    assert trained.sparsifier.settled
+    found = evaluate(trained.model, toy, "test", noise=False, timing=False).counts
+    for layer in found.layers:
+        if layer.name in ("linear1", "conv1"):
+            kept, total = trained.sparsifier.counts()[layer.name]
+            assert layer.nonzero == kept < total == layer.weights
+    rest = {layer.name: layer for layer in found.layers if layer.name != "output"}
+    wanted = 0.2 * rest["linear1"].weights + 0.3 * rest["conv1"].weights
+    assert sum(layer.nonzero for layer in rest.values()) == pytest.approx(wanted, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rule": "rigel"}, "rule: no 'rigel'; did you mean 'rigl'"),
+        ({"pattern": "blok8"}, "pattern: no 'blok8'; did you mean 'block8'"),
+        ({"allocation": "earth"}, "allocation: no 'earth'; .*Known: erk, global, uniform"),
+        ({"density_schedule": "qubic"}, "density_schedule: no 'qubic'; did you mean 'cubic'"),
+        ({"rule": "static", "density_until": 0.5}, "density_until: the schedule Constant has no"),
+        ({"rule": "top_k", "drop_fraction": 0.5}, "drop_fraction: rule top_k has no"),
+        ({"rule": "set", "drop_fraction": 1.5}, "SET: fraction must be"),
+        ({"mask_interval": 0}, "interval is a number of steps"),
+        ({"exclude": 3}, "exclude must be a list of names"),
+        ({"exclude": ["lst"]}, "exclude: no sparsifiable layer 'lst': did you mean 'last'"),
+        ({"pattern": "block8"}, "layer 'conv1': its 4 outputs do not divide into blocks of 8"),
+        ({"init": "nowhere"}, "init: nowhere is not a run directory"),
+    ],
+)
+def test_bad_sparsity_setting(settings, message):
+    with pytest.raises(UserError, match=message) as caught:
+        layer_recipe(**{"weight_density": 0.3, **settings}).network(3, (1, 12, 12))
+    assert "\n" not in str(caught.value)
+
+
+def test_layers_are_excluded_by_name_and_by_rule():
+    recipe = layer_recipe(weight_density=0.3, exclude="first, output")
+    _, sparsifier = recipe.network(3, (1, 12, 12))
+    assert list(sparsifier.masks) == ["linear1"]
+
+
+def test_training_begins_with_a_dense_run(toy, tmp_path):
+    dense = train(layer_recipe(**{"weight_density.linear1": 1.0}), toy)
+    dense.save(tmp_path / "dense")
+    settings = {"init": str(tmp_path / "dense"), "activation_density": [1.0, 0.25]}
+    model, sparsifier = layer_recipe(rule="granet", **settings).network(3, (1, 12, 12))
+    assert torch.equal(model.linear1.weight, dense.model.linear1.weight), "dense at first"
+    # Masks of the largest weights at once, the kept ones as they were trained.
+    recipe = layer_recipe(rule="granet", density_schedule="constant", **settings)
+    model, sparsifier = recipe.network(3, (1, 12, 12))
+    mask = sparsifier.masks["linear1"]
+    assert torch.equal(model.linear1.weight[mask], dense.model.linear1.weight[mask])
+    sizes = dense.model.linear1.weight.detach().abs()
+    threshold = sizes.flatten().sort(descending=True).values[int(mask.sum()) - 1]
+    assert (sizes[mask] >= threshold).float().mean() > 0.9, "but for each unit's own best"
+    trained = train(recipe, toy)
+    trained.save(tmp_path / "sparse")
+    (tmp_path / "dense" / "model.safetensors").unlink()
+    loaded, _, _ = load_network(tmp_path / "sparse")
+    assert torch.equal(loaded.linear1.weight, trained.model.linear1.weight)
+    with pytest.raises(UserError, match=r"'linear1.weight' is \(16, 64\), here \(20, 64\)"):
+        layer_recipe(init=str(tmp_path / "sparse"), hidden=20).network(3, (1, 12, 12))
 
 
 def test_nothing_masked_means_no_sparsifier():

@@ -109,6 +109,9 @@ def train(
     trial: Annotated[
         int | None, typer.Option(help="Its number; by default the best inside the thresholds.")
     ] = None,
+    init: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Begin with the weights of this run.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Run directory to write.")] = Path("runs/train"),
     data: Data = None,
     download: Annotated[bool, typer.Option(help="Fetch the data where they are missing.")] = False,
@@ -125,6 +128,8 @@ def train(
     from gossamer.training import train as run
 
     given = settings_of(settings or [])
+    if init is not None:
+        given["init"] = str(init)
     if experiment is not None:
         source = _experiment(experiment)
         chosen = chosen_trial(source, trial)

@@ -33,10 +33,13 @@ class Reference:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+# Ahmad & Scheinkman 2019: random masks that never change, equally many inputs in every unit.
+_AS_PUBLISHED = {"rule": "static", "pattern": "fan_in", "allocation": "uniform"}
 # The tuned schedule of the paper's authors: one cycle, up to a high learning rate.
 _SPEECH = {"epochs": 30, "batch_size": 32, "learning_rate": 0.03, "weight_decay": 5e-4}
 _SPEECH_SPARSE = {
     **_SPEECH,
+    **_AS_PUBLISHED,
     "activation_density": (0.095, 0.125, 0.10),
     "weight_density.conv1": 0.5,
     "weight_density.conv2": 0.2,
@@ -65,6 +68,7 @@ MODELS: dict[str, Reference] = {
         "the same, sparse hidden layer and k-winners, 273,900 non-zero weights",
         {
             **_IMAGE,
+            **_AS_PUBLISHED,
             "activation_density": (0.087, 0.293, 0.143),
             "weight_density.linear1": 0.3,
         },

@@ -1,27 +1,72 @@
 """Which weights are zero: pattern, allocation, schedule and rule, bound to a model."""
 
-from gossamer.sparsity.allocation import Allocation, PerLayer, Uniform
-from gossamer.sparsity.layers import SPARSIFIABLE, sparsifiable_layers
-from gossamer.sparsity.pattern import Pattern, Unstructured
-from gossamer.sparsity.rule import Rule, Static
+from gossamer.sparsity.allocation import ERK, Allocation, Global, PerLayer, Uniform
+from gossamer.sparsity.layers import (
+    DENSE_BY_DEFAULT,
+    LAYER_RULES,
+    SPARSIFIABLE,
+    choose_layers,
+    sparsifiable_layers,
+)
+from gossamer.sparsity.names import (
+    ALLOCATIONS,
+    PATTERNS,
+    RULES,
+    SCHEDULES,
+    SparsitySettings,
+)
+from gossamer.sparsity.pattern import NM, Block, FanIn, Pattern, Unstructured
+from gossamer.sparsity.rule import (
+    ACDC,
+    SET,
+    GraNet,
+    Layer,
+    Magnitude,
+    RigL,
+    Rule,
+    Static,
+    TopK,
+)
 from gossamer.sparsity.scaling import Scale, Scaling, scale, supar
-from gossamer.sparsity.schedule import Constant, Schedule
+from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule
 from gossamer.sparsity.sparsifier import Sparsifier
 
 __all__ = [
+    "ACDC",
+    "ALLOCATIONS",
+    "DENSE_BY_DEFAULT",
+    "ERK",
+    "LAYER_RULES",
+    "NM",
+    "PATTERNS",
+    "RULES",
+    "SCHEDULES",
+    "SET",
     "SPARSIFIABLE",
     "Allocation",
+    "Block",
     "Constant",
+    "Cubic",
+    "FanIn",
+    "Global",
+    "GraNet",
+    "Layer",
+    "Magnitude",
     "Pattern",
     "PerLayer",
+    "Phases",
+    "RigL",
     "Rule",
     "Scale",
     "Scaling",
     "Schedule",
     "Sparsifier",
+    "SparsitySettings",
     "Static",
+    "TopK",
     "Uniform",
     "Unstructured",
+    "choose_layers",
     "scale",
     "sparsifiable_layers",
     "supar",

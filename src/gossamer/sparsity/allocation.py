@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from gossamer.errors import UserError, nearest
 
@@ -25,12 +28,15 @@ def check_density(density: float, where: str) -> float:
 class Allocation(ABC):
     """Gives every layer its density."""
 
+    #: Whether the densities follow the weights and are found anew when masks change.
+    follows_weights: ClassVar[bool] = False
+
     @abstractmethod
-    def densities(self, shapes: Mapping[str, torch.Size], density: float) -> dict[str, float]:
+    def densities(self, weights: Mapping[str, Tensor], density: float) -> dict[str, float]:
         """Density of each layer.
 
         Args:
-            shapes: shape of each sparsifiable weight ``[outputs, ...inputs]``, by layer name.
+            weights: the sparsifiable weights ``[outputs, ...inputs]``, by layer name.
             density: of the whole network, above 0 and at most 1.
 
         Raises:
@@ -42,27 +48,134 @@ class Allocation(ABC):
 class Uniform(Allocation):
     """The same density in every layer."""
 
-    def densities(self, shapes: Mapping[str, torch.Size], density: float) -> dict[str, float]:
-        return dict.fromkeys(shapes, density)
+    def densities(self, weights: Mapping[str, Tensor], density: float) -> dict[str, float]:
+        return dict.fromkeys(weights, density)
+
+
+def _share_out(
+    wanted: Mapping[str, float], sizes: Mapping[str, int], total: float
+) -> dict[str, float]:
+    """Densities in proportion to ``wanted``, none above 1, that add up to ``total`` weights.
+
+    What a full layer cannot take goes to the others.
+    """
+    full: set[str] = set()
+    while True:
+        rest = total - sum(sizes[name] for name in full)
+        weighted = sum(wanted[name] * sizes[name] for name in wanted if name not in full)
+        factor = rest / weighted if weighted else 0.0
+        over = {name for name in wanted if name not in full and wanted[name] * factor >= 1.0}
+        if not over:
+            break
+        full |= over
+    return {name: 1.0 if name in full else wanted[name] * factor for name in wanted}
+
+
+@dataclass(frozen=True)
+class ERK(Allocation):
+    """Erdős-Rényi-Kernel: small layers denser, large ones sparser.
+
+    A layer's density is in proportion to the sum of its dimensions over their product
+    (Mocanu et al. 2018; for kernels Evci et al. 2020, arXiv 1911.11134), none above 1.
+    """
+
+    def densities(self, weights: Mapping[str, Tensor], density: float) -> dict[str, float]:
+        sizes = {name: weight.numel() for name, weight in weights.items()}
+        wanted = {name: sum(weight.shape) / max(sizes[name], 1) for name, weight in weights.items()}
+        return _share_out(wanted, sizes, density * sum(sizes.values()))
+
+
+@dataclass(frozen=True)
+class Global(Allocation):
+    """One budget for the whole network, given to the largest magnitudes wherever they are.
+
+    Needs weights that mean something: a trained network, or a rule that starts dense. Every
+    layer keeps at least one weight for each of its output units.
+    """
+
+    follows_weights: ClassVar[bool] = True
+
+    def densities(self, weights: Mapping[str, Tensor], density: float) -> dict[str, float]:
+        sizes = {name: weight.numel() for name, weight in weights.items()}
+        total = round(density * sum(sizes.values()))
+        if total >= sum(sizes.values()):
+            return dict.fromkeys(weights, 1.0)
+        least = {name: min(len(weight), sizes[name]) for name, weight in weights.items()}
+        spare = total - sum(least.values())
+        if spare < 0:
+            raise UserError(
+                f"density {density:g} leaves fewer weights than there are output units; "
+                f"use at least {sum(least.values()) / sum(sizes.values()):.2g}"
+            )
+        # The best of each output unit are secured, so the rest compete without them.
+        contest = []
+        for weight in weights.values():
+            rows = weight.detach().abs().to(torch.float32).cpu().flatten(1)
+            best = rows.argmax(dim=1, keepdim=True)
+            contest.append(rows.scatter(1, best, -1.0).flatten())
+        chosen = torch.cat(contest).topk(spare).indices if spare else torch.empty(0)
+        ends = torch.tensor([len(part) for part in contest]).cumsum(0)
+        found = torch.bincount(
+            torch.bucketize(chosen, ends, right=True), minlength=len(ends)
+        ).tolist()
+        return {
+            name: (least[name] + extra) / sizes[name]
+            for name, extra in zip(weights, found, strict=True)
+        }
 
 
 class PerLayer(Allocation):
-    """Densities by layer name; layers not named get the network's density.
+    """Densities by layer name.
 
     Args:
         by_layer: density of each named layer, above 0 and at most 1.
+        rest: shares the network's density out among the layers not named. Where it is
+            :class:`Global`, named layers have their density from the start, whatever the
+            schedule.
     """
 
-    def __init__(self, by_layer: Mapping[str, float]) -> None:
+    def __init__(self, by_layer: Mapping[str, float], rest: Allocation | None = None) -> None:
         self.by_layer = {
             name: check_density(density, f"layer '{name}'") for name, density in by_layer.items()
         }
+        self.rest = rest or Uniform()
 
-    def densities(self, shapes: Mapping[str, torch.Size], density: float) -> dict[str, float]:
+    @property
+    def follows_weights(self) -> bool:  # type: ignore[override]
+        return self.rest.follows_weights
+
+    def densities(self, weights: Mapping[str, Tensor], density: float) -> dict[str, float]:
         for name in self.by_layer:
-            if name not in shapes:
-                raise UserError(f"no sparsifiable layer '{name}': {nearest(name, shapes)}")
-        return {name: self.by_layer.get(name, density) for name in shapes}
+            if name not in weights:
+                raise UserError(f"no sparsifiable layer '{name}': {nearest(name, weights)}")
+        others = {name: weight for name, weight in weights.items() if name not in self.by_layer}
+        found = self.rest.densities(others, density) if others else {}
+        return {name: self.by_layer.get(name, found.get(name, density)) for name in weights}
 
     def __repr__(self) -> str:
-        return f"PerLayer({self.by_layer!r})"
+        rest = "" if isinstance(self.rest, Uniform) else f", rest={self.rest!r}"
+        return f"PerLayer({self.by_layer!r}{rest})"
+
+
+def exact_counts(
+    nominal: Mapping[str, int],
+    ideal: Mapping[str, float],
+    limits: Mapping[str, tuple[int, int]],
+    step: int,
+) -> dict[str, int]:
+    """Counts whose sum is the sum of ``ideal`` to the nearest multiple of ``step``.
+
+    Rounding each layer by itself may miss the network's total by half a step a layer; the
+    layers that rounding has moved furthest are moved back, each within its ``limits`` (the
+    fewest and the most weights it may keep).
+    """
+    counts = dict(nominal)
+    missing = round((sum(ideal.values()) - sum(counts.values())) / step)
+    sign = int(math.copysign(1, missing))
+    order = sorted(counts, key=lambda name: sign * (counts[name] - ideal[name]))
+    for name in order:
+        low, high = limits[name]
+        if missing and low <= counts[name] + sign * step <= high:
+            counts[name] += sign * step
+            missing -= sign
+    return counts

@@ -2,51 +2,226 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gossamer.errors import UserError
+from gossamer.sparsity.selection import top_k
+
+Shape = Sequence[int]
+
+
+def _starved(density: float, inputs: int, least: float) -> UserError:
+    return UserError(
+        f"density {density:g} leaves its output units without any of their {inputs} "
+        f"inputs; use at least {_ceil(least):g}"
+    )
+
+
+def _ceil(density: float) -> float:
+    """``density`` rounded up to two digits, so that what a message advises is enough."""
+    scale = 10.0 ** (1 - math.floor(math.log10(density)))
+    return min(math.ceil(density * scale - 1e-9) / scale, 1.0)
 
 
 class Pattern(ABC):
-    """Chooses, for one weight, which positions are kept."""
+    """Chooses, for one weight ``[outputs, inputs / groups, ...kernel]``, which positions stay.
+
+    Every output unit keeps at least one input.
+    """
+
+    @property
+    def granularity(self) -> int | None:
+        """Counts may be any multiple of it, or, where it is None, only what :meth:`keep` gives."""
+        return None
+
+    def check(self, shape: Shape, density: float, groups: int = 1) -> None:
+        """Whether the pattern fits a weight at its final density.
+
+        Raises:
+            UserError: it does not, naming what would.
+        """
+        self.keep(shape, density)
 
     @abstractmethod
-    def mask(self, scores: Tensor, density: float) -> Tensor:
-        """Keep the best-scored positions that the pattern allows.
-
-        Args:
-            scores: finite, the shape of the weight ``[outputs, ...inputs]``.
-            density: share of positions to keep, above 0 and at most 1.
-
-        Returns:
-            Boolean tensor of the same shape. The count of true entries depends on the
-            shape and the density alone; among equal scores the lowest index is kept.
+    def keep(self, shape: Shape, density: float) -> int:
+        """How many weights stay: the count nearest to ``density`` that the pattern allows.
 
         Raises:
             UserError: the density leaves an output unit without inputs.
         """
 
+    def least(self, shape: Shape) -> int:
+        """The fewest weights that leave every output unit an input."""
+        return shape[0]
+
+    @abstractmethod
+    def mask(self, scores: Tensor, keep: int) -> Tensor:
+        """Keep the best-scored positions that the pattern allows.
+
+        Args:
+            scores: the shape of the weight, without NaN. ``inf`` marks positions that must
+                stay, where they are fewer than ``keep`` and themselves follow the pattern.
+            keep: how many weights stay, as :meth:`keep` gives it; another number is taken as
+                the nearest that the pattern allows.
+
+        Returns:
+            Boolean tensor of the same shape, on the same device, with exactly so many true
+            entries. Among equal scores the lowest index is kept.
+        """
+
 
 @dataclass(frozen=True)
 class Unstructured(Pattern):
-    """Any positions, equally many in every output unit: ``round(fan_in * density)``.
+    """Any positions in the whole weight; at least one in every output unit."""
+
+    @property
+    def granularity(self) -> int:
+        return 1
+
+    def keep(self, shape: Shape, density: float) -> int:
+        count = round(math.prod(shape) * density)
+        if count < shape[0]:
+            inputs = math.prod(shape[1:])
+            raise _starved(density, inputs, 1 / inputs)
+        return count
+
+    def mask(self, scores: Tensor, keep: int) -> Tensor:
+        rows = scores.flatten(1)
+        return _free(rows, max(keep, len(rows))).view(scores.shape)
+
+
+def _free(rows: Tensor, keep: int) -> Tensor:
+    """The best ``keep`` of all entries, the best of every row among them."""
+    best = rows.argmax(dim=1, keepdim=True)
+    secured = rows.scatter(1, best, torch.inf)
+    return top_k(secured.view(1, -1), keep).view(rows.shape)
+
+
+@dataclass(frozen=True)
+class FanIn(Pattern):
+    """Equally many inputs in every output unit: ``round(fan_in * density)``.
 
     As in Ahmad & Scheinkman 2019 (arXiv 1903.11257): a fixed number of inputs per unit.
     """
 
-    def mask(self, scores: Tensor, density: float) -> Tensor:
+    def keep(self, shape: Shape, density: float) -> int:
+        fan_in = math.prod(shape[1:])
+        per_unit = round(fan_in * density)
+        if per_unit == 0:
+            raise _starved(density, fan_in, 1 / fan_in)
+        return shape[0] * per_unit
+
+    def mask(self, scores: Tensor, keep: int) -> Tensor:
         rows = scores.flatten(1)
-        fan_in = rows.shape[1]
-        keep = round(fan_in * density)
-        if keep == 0:
+        return top_k(rows, max(round(keep / len(rows)), 1)).view(scores.shape)
+
+
+@dataclass(frozen=True)
+class Block(Pattern):
+    """``size`` consecutive outputs share an input: kept or dropped together.
+
+    For a convolution: ``size`` output channels share an (input channel, tap). It is the layout
+    that the engine multiplies fastest, since one input value meets ``size`` adjacent weights.
+    A block's score is the sum of its weights' scores.
+
+    Args:
+        size: outputs in a block; 8 and 16 suit the engine's vectors.
+    """
+
+    size: int = 8
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int) or isinstance(self.size, bool) or self.size < 1:
+            raise UserError(f"Block: size must be a whole number from 1 on, not {self.size!r}")
+
+    @property
+    def granularity(self) -> int:
+        return self.size
+
+    def check(self, shape: Shape, density: float, groups: int = 1) -> None:
+        outputs = shape[0] // groups
+        if density < 1.0 and outputs % self.size:
+            sizes = [size for size in (32, 16, 8, 4, 2) if outputs % size == 0]
+            fits = " or ".join(f"Block({size})" for size in sizes[:2])
+            of = f"{outputs} outputs" + (f" in each of {groups} groups" if groups > 1 else "")
             raise UserError(
-                f"density {density:g} leaves its output units without any of their {fan_in} "
-                f"inputs; use at least {1 / fan_in:.2g}"
+                f"its {of} do not divide into blocks of {self.size}; "
+                + (f"use {fits}, " if fits else "")
+                + "keep it dense (exclude it), or give it a multiple of "
+                f"{self.size} outputs"
             )
-        order = rows.argsort(dim=1, descending=True, stable=True)
-        mask = torch.zeros_like(rows, dtype=torch.bool)
-        return mask.scatter_(1, order[:, :keep], True).view(scores.shape)
+        super().check(shape, density, groups)
+
+    def keep(self, shape: Shape, density: float) -> int:
+        weights = math.prod(shape)
+        if density >= 1.0:
+            return weights
+        count = round(weights * density / self.size) * self.size
+        if count < shape[0]:
+            inputs = math.prod(shape[1:])
+            raise _starved(density, inputs, 1 / inputs)
+        return count
+
+    def mask(self, scores: Tensor, keep: int) -> Tensor:
+        if keep >= scores.numel():
+            return torch.ones_like(scores, dtype=torch.bool)
+        rows = scores.flatten(1)
+        blocks = rows.view(-1, self.size, rows.shape[1]).sum(dim=1)
+        chosen = _free(blocks, max(round(keep / self.size), len(blocks)))
+        return chosen.repeat_interleave(self.size, dim=0).view(scores.shape)
+
+
+@dataclass(frozen=True)
+class NM(Pattern):
+    """``n`` of every ``m`` consecutive inputs of an output unit; 2 of 4 is what GPUs speed up.
+
+    For a convolution the ``m`` are input channels at one tap. The density of a layer is
+    ``n / m``, or 1 where it stays dense; on the way there a schedule passes more of ``m``.
+    """
+
+    n: int = 2
+    m: int = 4
+
+    def __post_init__(self) -> None:
+        whole = all(isinstance(v, int) and not isinstance(v, bool) for v in (self.n, self.m))
+        if not whole or not 0 < self.n <= self.m:
+            raise UserError(f"NM: needs 0 < n <= m, not {self.n!r} and {self.m!r}")
+
+    def check(self, shape: Shape, density: float, groups: int = 1) -> None:
+        if density >= 1.0:
+            return
+        if shape[1] % self.m:
+            sizes = [m for m in (16, 8, 4, 2) if shape[1] % m == 0]
+            fits = f"use a group of {' or '.join(map(str, sizes))}, or " if sizes else ""
+            raise UserError(
+                f"its {shape[1]} inputs do not divide into groups of {self.m}; "
+                f"{fits}keep it dense (exclude it)"
+            )
+        if not math.isclose(density, self.n / self.m, rel_tol=1e-6):
+            raise UserError(
+                f"density {density:g} is not that of {self.n}:{self.m}; give "
+                f"{self.n / self.m:g}, or 1 to keep it dense, with a uniform allocation"
+            )
+
+    def keep(self, shape: Shape, density: float) -> int:
+        weights = math.prod(shape)
+        if density >= 1.0:
+            return weights
+        return weights // self.m * max(round(self.m * density), self.n)
+
+    def least(self, shape: Shape) -> int:
+        return math.prod(shape) // self.m
+
+    def mask(self, scores: Tensor, keep: int) -> Tensor:
+        if keep >= scores.numel():
+            return torch.ones_like(scores, dtype=torch.bool)
+        last = scores.movedim(1, -1)
+        rows = last.reshape(-1, self.m)
+        mask = top_k(rows, max(round(keep / len(rows)), 1))
+        return mask.view(last.shape).movedim(-1, 1).contiguous()

@@ -2,46 +2,248 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from gossamer.errors import UserError, nearest
+from gossamer.sparsity.pattern import Pattern
+from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule, check_share
 
-class Rule(ABC):
-    """Scores the positions of a weight: the pattern keeps the best."""
 
-    @abstractmethod
+@dataclass(frozen=True)
+class Layer:
+    """What a rule sees of one layer when its mask is about to change.
+
+    Attributes:
+        weight: ``[outputs, ...inputs]`` after the optimiser step.
+        mask: the present mask, of the same shape.
+        gradient: of the loss by *all* positions, masked ones too; None where the rule does not
+            ask for it.
+        generator: a CPU generator; equal seeds give equal masks on every device.
+    """
+
+    weight: Tensor
+    mask: Tensor
+    gradient: Tensor | None
+    generator: torch.Generator
+
+    def random(self) -> Tensor:
+        """Uniform numbers in [0, 1) of the weight's shape, on its device."""
+        numbers = torch.rand(self.weight.shape, generator=self.generator)
+        return numbers.to(self.weight.device)
+
+
+def magnitude(weight: Tensor) -> Tensor:
+    """Absolute values as float32; NaN, which a diverged training leaves, counts as 0."""
+    return weight.detach().abs().to(torch.float32).nan_to_num(nan=0.0, posinf=3e38)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Drops the least important weights, then grows others in their place.
+
+    :meth:`update` does both through the pattern, so that every rule works with every pattern.
+    A new rule overrides :meth:`importance`, :meth:`growth` or :meth:`drop`.
+
+    Args:
+        interval: optimiser steps between two changes.
+        until: share of training after which positions change no more (a density that is still
+            falling goes on to).
+    """
+
+    #: Whether :meth:`growth` reads ``layer.gradient``.
+    needs_gradient: ClassVar[bool] = False
+    #: Whether masked weights keep what the optimiser step has given them until the masks are
+    #: chosen; otherwise they are zero again by then.
+    sees_masked: ClassVar[bool] = False
+
+    interval: int = 100
+    until: float = 0.75
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        whole = isinstance(self.interval, int) and not isinstance(self.interval, bool)
+        if not whole or self.interval < 1:
+            raise UserError(
+                f"{name}: interval is a number of steps from 1 on, not {self.interval!r}"
+            )
+        check_share(self.until, f"{name}: until")
+
+    def schedule(self) -> Schedule:
+        """The schedule that suits the rule where none is given."""
+        return Constant()
+
     def initial_scores(self, weight: Tensor, generator: torch.Generator) -> Tensor:
-        """Scores for the first mask.
+        """Scores for the first mask: random, unless a rule says otherwise.
 
         Args:
             weight: ``[outputs, ...inputs]``, as initialised or trained so far.
-            generator: a CPU generator; equal seeds give equal masks on every device.
-
-        Returns:
-            Scores of the weight's shape, on the CPU.
+            generator: a CPU generator.
         """
+        return torch.rand(weight.shape, generator=generator).to(weight.device)
 
-    @abstractmethod
-    def due(self, step: int) -> bool:
-        """Whether the masks change after this optimiser step (counted from 1)."""
+    def due(self, step: int, total: int) -> bool:
+        """Whether positions change after this optimiser step (from 1 to ``total``)."""
+        return step % self.interval == 0 and step <= self.until * total
 
-    @abstractmethod
-    def scores(self, weight: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
-        """Scores for the next mask, asked for when :meth:`due`; shapes as the weight's."""
+    def drop(self, share: float) -> float:
+        """Share of the kept weights that gives way to grown ones, after a share of training."""
+        return 0.0
+
+    def importance(self, layer: Layer) -> Tensor:
+        """How much a weight is worth keeping, from 0 on."""
+        return magnitude(layer.weight)
+
+    def growth(self, layer: Layer) -> Tensor:
+        """How much a position is worth growing, from 0 on."""
+        return layer.random()
+
+    def update(self, layer: Layer, pattern: Pattern, keep: int, share: float) -> Tensor:
+        """The next mask with exactly ``keep`` weights."""
+        scores = self.importance(layer)
+        if not self.sees_masked:
+            scores = scores.masked_fill(~layer.mask, -1.0)
+        drop = self.drop(share)
+        stay = max(round(keep * (1.0 - drop)), pattern.least(layer.weight.shape))
+        survivors = pattern.mask(scores, min(stay, keep))
+        if drop == 0.0 or stay >= keep:
+            return survivors
+        return pattern.mask(self.growth(layer).masked_fill(survivors, torch.inf), keep)
 
 
 @dataclass(frozen=True)
 class Static(Rule):
-    """A random mask that never changes."""
+    """Masks chosen once.
+
+    Where the density falls, those that stay are chosen in the same way.
+
+    Args:
+        by: ``random``, or ``magnitude``: the largest weights, for a trained network.
+    """
+
+    by: Literal["random", "magnitude"] = "random"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.by not in ("random", "magnitude"):
+            raise UserError(f"Static: by: {nearest(str(self.by), ('random', 'magnitude'))}")
 
     def initial_scores(self, weight: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.rand(weight.shape, generator=generator)
+        if self.by == "magnitude":
+            return magnitude(weight)
+        return super().initial_scores(weight, generator)
 
-    def due(self, step: int) -> bool:
+    def due(self, step: int, total: int) -> bool:
         return False
 
-    def scores(self, weight: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
-        return mask.to(torch.float32)
+    def importance(self, layer: Layer) -> Tensor:
+        return magnitude(layer.weight) if self.by == "magnitude" else layer.random()
+
+
+@dataclass(frozen=True)
+class SET(Rule):
+    """Drops the smallest weights and grows others at random (Mocanu et al. 2018).
+
+    Args:
+        fraction: share of the kept weights that is replaced at the first change; it falls to
+            nothing along a cosine until ``until``.
+    """
+
+    fraction: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.fraction < 1.0:
+            raise UserError(
+                f"{type(self).__name__}: fraction must be from 0 to below 1, not {self.fraction!r}"
+            )
+
+    def drop(self, share: float) -> float:
+        if share >= self.until:
+            return 0.0
+        return self.fraction * (1.0 + math.cos(math.pi * share / self.until)) / 2.0
+
+
+@dataclass(frozen=True)
+class RigL(SET):
+    """Drops the smallest weights and grows those with the largest gradients.
+
+    Evci et al. 2020 (arXiv 1911.11134). The gradient is the one that torch has computed for the
+    step anyway: growth costs no pass of its own. Grown weights start at zero.
+    """
+
+    needs_gradient: ClassVar[bool] = True
+
+    def growth(self, layer: Layer) -> Tensor:
+        assert layer.gradient is not None
+        return magnitude(layer.gradient)
+
+
+@dataclass(frozen=True)
+class GraNet(RigL):
+    """Gradual pruning with regeneration (Liu et al. 2021, arXiv 2106.10404).
+
+    From dense the density falls along a cubic; at each change a share of what is left is dropped
+    as well and regrown where the gradient is largest.
+    """
+
+    fraction: float = 0.5
+
+    def schedule(self) -> Schedule:
+        return Cubic(until=0.5)
+
+    def initial_scores(self, weight: Tensor, generator: torch.Generator) -> Tensor:
+        return magnitude(weight)
+
+
+@dataclass(frozen=True)
+class Magnitude(Rule):
+    """Gradual magnitude pruning (Zhu & Gupta 2017): what is dropped stays dropped."""
+
+    def schedule(self) -> Schedule:
+        return Cubic(until=self.until) if self.until > 0.0 else Constant()
+
+    def initial_scores(self, weight: Tensor, generator: torch.Generator) -> Tensor:
+        return magnitude(weight)
+
+    def due(self, step: int, total: int) -> bool:
+        return False  # only where the density falls
+
+
+@dataclass(frozen=True)
+class ACDC(Magnitude):
+    """Dense and sparse phases by turns (Peste et al. 2021, arXiv 2106.12379).
+
+    Each sparse phase keeps the largest weights of the dense one before. The phases are those
+    of its schedule, :class:`Phases`, unless another is given.
+    """
+
+    interval: int = 1
+
+    def schedule(self) -> Schedule:
+        return Phases(until=self.until) if self.until > 0.1 else Constant()
+
+
+@dataclass(frozen=True)
+class TopK(Rule):
+    """The largest magnitudes after every optimiser step, masked positions taking part.
+
+    A masked weight starts each step at zero and comes in when one step makes it larger than the
+    smallest kept one. With a cubic schedule from dense: the recipe of weight-sparse
+    transformers (Gao et al. 2025, arXiv 2511.13653).
+    """
+
+    sees_masked: ClassVar[bool] = True
+
+    interval: int = 1
+    until: float = 1.0
+
+    def schedule(self) -> Schedule:
+        return Cubic(until=0.5)
+
+    def initial_scores(self, weight: Tensor, generator: torch.Generator) -> Tensor:
+        return magnitude(weight)

@@ -5,18 +5,95 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from gossamer.errors import UserError
+
+
+def check_share(value: float, where: str) -> None:
+    """A :class:`UserError` unless ``value`` is a share: between 0 and 1."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0.0 <= value <= 1.0:
+        raise UserError(f"{where} is a share of training, between 0 and 1, not {value!r}")
+
 
 class Schedule(ABC):
     """Density over training."""
 
     @abstractmethod
-    def density(self, final: float, step: int) -> float:
-        """Density at ``step`` (0 before the first optimiser step) for the ``final`` density."""
+    def density(self, final: float, share: float) -> float:
+        """Density for the ``final`` density after a ``share`` of training (0 to 1).
+
+        Never below ``final`` nor above 1, and ``final`` at share 1.
+        """
 
 
 @dataclass(frozen=True)
 class Constant(Schedule):
     """The final density from the first step to the last."""
 
-    def density(self, final: float, step: int) -> float:
+    def density(self, final: float, share: float) -> float:
         return final
+
+
+@dataclass(frozen=True)
+class Cubic(Schedule):
+    """From dense down to the final density, fast at first (Zhu & Gupta 2017, arXiv 1710.01878).
+
+    Args:
+        until: share of training at which the final density is reached.
+        start: share of training at which the fall begins (the dense warm-up's end).
+        initial: density before; layers that end above it do not fall at all.
+    """
+
+    until: float = 0.5
+    start: float = 0.0
+    initial: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_share(self.until, "Cubic: until")
+        check_share(self.start, "Cubic: start")
+        if self.start >= self.until:
+            raise UserError(f"Cubic: start {self.start:g} must be before until {self.until:g}")
+        if not 0.0 < self.initial <= 1.0:
+            raise UserError(
+                f"Cubic: initial density must be above 0 and at most 1, not {self.initial!r}"
+            )
+
+    def density(self, final: float, share: float) -> float:
+        if share >= self.until:
+            return final
+        left = min((self.until - share) / (self.until - self.start), 1.0)
+        return final + (max(self.initial, final) - final) * left**3
+
+
+@dataclass(frozen=True)
+class Phases(Schedule):
+    """Dense and sparse by turns (AC/DC, Peste et al. 2021, arXiv 2106.12379).
+
+    A dense warm-up, then ``pairs`` times a sparse and a dense phase of equal lengths, then
+    sparse to the end.
+
+    Args:
+        pairs: how often the network becomes sparse and dense again.
+        start: share of training at which the first sparse phase begins.
+        until: share at which the last sparse phase begins.
+    """
+
+    pairs: int = 4
+    start: float = 0.1
+    until: float = 0.75
+
+    def __post_init__(self) -> None:
+        check_share(self.until, "Phases: until")
+        check_share(self.start, "Phases: start")
+        if self.start >= self.until:
+            raise UserError(f"Phases: start {self.start:g} must be before until {self.until:g}")
+        if not isinstance(self.pairs, int) or self.pairs < 1:
+            raise UserError(f"Phases: pairs must be a whole number from 1 on, not {self.pairs!r}")
+
+    def density(self, final: float, share: float) -> float:
+        if share < self.start:
+            return 1.0
+        if share >= self.until:
+            return final
+        phase = int((share - self.start) / (self.until - self.start) * 2 * self.pairs)
+        return final if phase % 2 == 0 else 1.0

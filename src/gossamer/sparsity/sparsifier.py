@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping
 from typing import Any, Self
 
@@ -9,14 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.errors import UserError, nearest
-from gossamer.sparsity.allocation import Allocation, Uniform, check_density
-from gossamer.sparsity.layers import sparsifiable_layers
-from gossamer.sparsity.pattern import Pattern, Unstructured
-from gossamer.sparsity.rule import Rule, Static
+from gossamer.errors import UserError
+from gossamer.sparsity.allocation import Allocation, Uniform, check_density, exact_counts
+from gossamer.sparsity.layers import choose_layers
+from gossamer.sparsity.pattern import FanIn, Pattern
+from gossamer.sparsity.rule import Layer, Rule, Static
 from gossamer.sparsity.schedule import Constant, Schedule
 
 _STEP = "step"
+
+#: Steps of training assumed, with a warning, where shares of training matter and nobody said.
+ASSUMED_STEPS = 10_000
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -38,21 +42,26 @@ class Sparsifier:
     :meth:`step` after every optimiser step, or :meth:`attach` an optimiser once.
 
     Args:
-        model: its ``Linear``, ``Conv1d`` and ``Conv2d`` layers become sparse.
+        model: its ``Linear``, ``Conv1d`` and ``Conv2d`` layers become sparse, but for
+            depthwise convolutions, weights shared with an embedding and frozen layers.
         density: share of their weights that stay non-zero, above 0 and at most 1.
-        pattern: where non-zeros may stand.
-        allocation: how the density is shared out among layers.
-        schedule: how it changes over training.
-        rule: how masks are chosen and changed.
-        exclude: names of layers that stay dense.
+        pattern: where non-zeros may stand; by default :class:`FanIn`.
+        allocation: how the density is shared out among layers; by default :class:`Uniform`.
+        schedule: how it changes over training; by default what suits the rule.
+        rule: how masks are chosen and changed; by default :class:`Static`.
+        exclude: layers that stay dense as well: names, patterns with ``*``, or the rules
+            ``first``, ``last``, ``depthwise``, ``embeddings``, ``frozen``.
+        include: layers or rules that become sparse although they would stay dense by default.
+        total_steps: optimiser steps of the whole training; schedules and rules are given in
+            shares of it. ``fit`` sets it.
         rescale: multiply the kept weights by ``sqrt(fan_in / non-zeros per unit)``, so that a
             fresh initialisation has the scale that suits the sparse fan-in. Switch it off for
             a trained model.
         seed: of the random choices.
 
     Raises:
-        UserError: a density out of range or too small for a layer, an unknown layer name, or
-            a model with nothing to sparsify.
+        UserError: a density out of range or too small for a layer, a pattern that does not fit
+            one, an unknown layer name, or a model with nothing to sparsify.
     """
 
     def __init__(
@@ -65,53 +74,88 @@ class Sparsifier:
         schedule: Schedule | None = None,
         rule: Rule | None = None,
         exclude: Collection[str] = (),
+        include: Collection[str] = (),
+        total_steps: int | None = None,
         rescale: bool = True,
         seed: int = 0,
     ) -> None:
         self.density = check_density(density, "Sparsifier")
-        self.pattern = pattern or Unstructured()
+        self.pattern = pattern or FanIn()
         self.allocation = allocation or Uniform()
-        self.schedule = schedule or Constant()
         self.rule = rule or Static()
+        self.schedule = schedule or self.rule.schedule()
         self.steps = 0
+        self.total_steps = total_steps
+        if total_steps is not None and total_steps < 1:
+            raise UserError(f"total_steps must be at least 1, not {total_steps}")
         self._generator = _generator(seed)
-        self._layers = self._choose(model, exclude)
-        shapes = {name: self._weight(name).shape for name in self._layers}
-        self._final = self.allocation.densities(shapes, self.density)
-        self._masks: dict[str, Tensor] = {}
-        for name in self._layers:
-            weight = self._weight(name)
-            scores = self.rule.initial_scores(weight.detach(), self._generator)
-            self._masks[name] = self._mask(name, scores).to(weight.device)
+        self._layers = choose_layers(model, exclude, include)
+        self._shapes = {name: self._weight(name).shape for name in self._layers}
+        self._final = self._densities(1.0)
+        for name, density in self._final.items():
+            groups = getattr(self._layers[name], "groups", 1)
+            try:
+                self.pattern.check(self._shapes[name], check_density(density, "allocation"), groups)
+            except UserError as error:
+                raise UserError(f"layer '{name}': {error}") from None
+        self._final_counts = self._counts(1.0)
+        masks = {}
+        for name, keep in self._counts(0.0).items():
+            weight = self._weight(name).detach()
+            scores = self.rule.initial_scores(weight, self._generator)
+            masks[name] = self.pattern.mask(scores, keep)
         # All masks are made before any weight changes: an error leaves the model as it was.
+        self._masks: dict[str, Tensor] = {}
+        self._off: dict[str, Tensor] = {}
+        for name, mask in masks.items():
+            self._set(name, mask)
         if rescale:
             self._rescale()
         self.apply()
-
-    @staticmethod
-    def _choose(model: nn.Module, exclude: Collection[str]) -> dict[str, nn.Module]:
-        layers = sparsifiable_layers(model)
-        if not layers:
-            raise UserError(
-                f"{type(model).__name__} has no Linear, Conv1d or Conv2d layer: "
-                "there is nothing to make sparse"
-            )
-        for name in exclude:
-            if name not in layers:
-                raise UserError(f"exclude: no sparsifiable layer '{name}': {nearest(name, layers)}")
-        return {name: layer for name, layer in layers.items() if name not in exclude}
 
     def _weight(self, name: str) -> nn.Parameter:
         weight = self._layers[name].weight
         assert isinstance(weight, nn.Parameter)
         return weight
 
-    def _mask(self, name: str, scores: Tensor) -> Tensor:
-        density = self.schedule.density(self._final[name], self.steps)
-        try:
-            return self.pattern.mask(scores, check_density(density, f"layer '{name}'"))
-        except UserError as error:
-            raise UserError(f"layer '{name}': {error}") from None
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: self._weight(name).detach() for name in self._layers}
+
+    def _densities(self, share: float) -> dict[str, float]:
+        """Density of each layer after a share of training."""
+        if self.allocation.follows_weights:
+            now = self.schedule.density(self.density, share)
+            return self.allocation.densities(self._weights(), now)
+        if share == 1.0:
+            return self.allocation.densities(self._weights(), self.density)
+        return {name: self.schedule.density(final, share) for name, final in self._final.items()}
+
+    def _counts(self, share: float) -> dict[str, int]:
+        """Weights that each layer keeps after a share of training."""
+        densities = self._densities(share)
+        counts = {}
+        for name, density in densities.items():
+            try:
+                counts[name] = self.pattern.keep(self._shapes[name], density)
+            except UserError as error:
+                raise UserError(f"layer '{name}': {error}") from None
+        if self.pattern.granularity is None:
+            return counts
+        sizes = {name: shape.numel() for name, shape in self._shapes.items()}
+        ideal = {name: sizes[name] * density for name, density in densities.items()}
+        limits = {
+            name: (self.pattern.least(self._shapes[name]), size) for name, size in sizes.items()
+        }
+        return exact_counts(counts, ideal, limits, self.pattern.granularity)
+
+    def _set(self, name: str, mask: Tensor) -> None:
+        """Take ``mask`` over, laid out in memory as the weight is: masking is faster then."""
+        weight = self._weight(name)
+        laid_out = torch.empty_like(weight, dtype=torch.bool, requires_grad=False)
+        self._masks[name] = laid_out.copy_(mask)
+        self._off.pop(name, None)
+        if not bool(mask.all()):
+            self._off[name] = self._masks[name].logical_not()
 
     @torch.no_grad()
     def _rescale(self) -> None:
@@ -126,33 +170,140 @@ class Sparsifier:
     @torch.no_grad()
     def apply(self) -> None:
         """Set every masked weight to exactly zero; follows the model to another device."""
-        for name, mask in self._masks.items():
+        for name, off in list(self._off.items()):
             weight = self._weight(name)
-            if mask.device != weight.device:
-                mask = self._masks[name] = mask.to(weight.device)
+            if off.device != weight.device or off.stride() != weight.stride():
+                self._set(name, self._masks[name])
+                off = self._off[name]
             # Not a product with the mask: that would keep NaN and give -0.0.
-            weight.masked_fill_(~mask, 0.0)
+            weight.masked_fill_(off, 0.0)
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Call after every optimiser step: updates masks where the rule says so, then applies."""
+    def step(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Call after every optimiser step: updates masks where the rule says so, then applies.
+
+        Args:
+            optimizer: where it is given, what it remembers of a grown weight (momentum,
+                moments) is set to zero, so that the weight starts afresh.
+
+        Raises:
+            UserError: the rule grows by gradient and the gradients are gone.
+        """
         self.steps += 1
-        if self.rule.due(self.steps):
-            for name, mask in self._masks.items():
-                weight = self._weight(name)
-                scores = self.rule.scores(weight.detach(), mask, self._generator)
-                self._masks[name] = self._mask(name, scores).to(weight.device)
+        due = self._due(self.steps)
+        if not (due and self.rule.sees_masked):
+            self.apply()
+        if due:
+            self._update(optimizer)
+
+    def _total(self) -> int:
+        if self.total_steps is None:
+            shares = not isinstance(self.schedule, Constant) or not isinstance(self.rule, Static)
+            if shares:
+                warnings.warn(
+                    f"Sparsifier does not know how long training is and takes {ASSUMED_STEPS:,} "
+                    "steps; give total_steps=",
+                    stacklevel=4,
+                )
+            self.total_steps = ASSUMED_STEPS
+        return self.total_steps
+
+    def _due(self, step: int) -> bool:
+        """Whether masks change after ``step``: by the rule, or because the density does."""
+        total = self._total()
+        if self.rule.due(step, total):
+            return True
+        if isinstance(self.schedule, Constant):
+            return False
+        if step % self.rule.interval and step != total:
+            return False
+        now, before = min(step / total, 1.0), min((step - self.rule.interval) / total, 1.0)
+        return any(
+            self.schedule.density(final, now) != self.schedule.density(final, max(before, 0.0))
+            for final in (self.density, *self._final.values())
+        ) or (step == total and not self.settled)
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether the coming :meth:`step` reads gradients at masked positions too.
+
+        Who computes gradients at the non-zeros only must compute them all in that step.
+        """
+        return self.rule.needs_gradient and self._due(self.steps + 1)
+
+    def _gradients(self) -> dict[str, Tensor | None]:
+        if not self.rule.needs_gradient:
+            return dict.fromkeys(self._masks)
+        gradients: dict[str, Tensor | None] = {}
+        for name in self._masks:
+            gradient = self._weight(name).grad
+            if gradient is None:
+                raise UserError(
+                    f"layer '{name}' has no gradient, and {type(self.rule).__name__} grows "
+                    "weights by it: call step() before optimizer.zero_grad()"
+                )
+            gradients[name] = gradient
+        return gradients
+
+    def _update(self, optimizer: torch.optim.Optimizer | None) -> None:
+        share = min(self.steps / self._total(), 1.0)
+        gradients = self._gradients()
+        if share < 1.0 and not all(
+            g is None or bool(torch.isfinite(g).all()) for g in gradients.values()
+        ):
+            # A step that the gradient scaler of mixed precision has skipped: next time.
+            self.apply()
+            return
+        counts = self._counts(share)
+        for name, keep in counts.items():
+            weight, before = self._weight(name), self._masks[name]
+            if keep == weight.numel():
+                mask = torch.ones_like(before)
+            else:
+                layer = Layer(weight.detach(), before, gradients[name], self._generator)
+                mask = self.rule.update(layer, self.pattern, keep, share)
+            self._set(name, mask)
+            if optimizer is not None and not self.rule.sees_masked:
+                _forget(optimizer, weight, self._masks[name] & ~before)
+        if self.allocation.follows_weights:
+            self._final_counts = self._counts(1.0)
         self.apply()
 
     def attach(self, optimizer: torch.optim.Optimizer) -> Self:
-        """Run :meth:`step` after each step of ``optimizer``, in anyone's training loop."""
-        optimizer.register_step_post_hook(lambda *_: self.step())
+        """Run :meth:`step` after each step of ``optimizer``, in anyone's training loop.
+
+        Steps that a gradient scaler skips, or gradient accumulation leaves out, do not count.
+        """
+        _unwrap(optimizer).register_step_post_hook(lambda inner, *_: self.step(inner))
         return self
 
     @property
+    def densities(self) -> dict[str, float]:
+        """Density of each sparse layer at the end of training."""
+        return {
+            name: keep / self._shapes[name].numel() for name, keep in self._final_counts.items()
+        }
+
+    @property
     def masked(self) -> bool:
-        """Whether any weight is masked at all."""
-        return not all(bool(mask.all()) for mask in self._masks.values())
+        """Whether any weight is masked now or will be in the end."""
+        return bool(self._off) or any(
+            keep < self._shapes[name].numel() for name, keep in self._final_counts.items()
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Whether the network has as many weights as in the end."""
+        if isinstance(self.schedule, Constant):
+            return True
+        kept = sum(int(mask.sum()) for mask in self._masks.values())
+        return kept == sum(self._final_counts.values())
+
+    def __repr__(self) -> str:
+        return (
+            f"Sparsifier(density={self.density:g}, pattern={self.pattern}, "
+            f"allocation={self.allocation}, schedule={self.schedule}, rule={self.rule})"
+        )
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """(non-zeros allowed by the mask, all weights) of each sparse layer."""
@@ -189,7 +340,21 @@ class Sparsifier:
                     f"{tuple(self._masks[name].shape)}, its mask {tuple(mask.shape)}"
                 )
         for name, mask in masks.items():
-            self._masks[name] = mask.to(device=self._weight(name).device, dtype=torch.bool)
+            self._set(name, mask.to(torch.bool))
         self.steps = int(state[_STEP])
         self._generator.set_state(state["generator"].to("cpu", torch.uint8))
         self.apply()
+
+
+def _unwrap(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimiser inside the wrapper of accelerate, which has no hooks of its own."""
+    inner = getattr(optimizer, "optimizer", optimizer)
+    assert isinstance(inner, torch.optim.Optimizer)
+    return inner
+
+
+def _forget(optimizer: torch.optim.Optimizer, weight: Tensor, grown: Tensor) -> None:
+    """Set what the optimiser remembers of the weights just grown to zero."""
+    for value in _unwrap(optimizer).state.get(weight, {}).values():
+        if isinstance(value, Tensor) and value.shape == weight.shape:
+            value.masked_fill_(grown, 0.0)

@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from gossamer.errors import UserError
 from gossamer.files import replacing
 
 _DATA = "gossamer"
+
+#: Before the names of a network's tensors in a run's file.
+MODEL = "model."
 
 
 def make_folder(path: Path) -> Path:
@@ -66,6 +69,38 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{str(error).splitlines()[0] if str(error) else ''}); delete it and train again"
         ) from None
     return tensors, data
+
+
+def load_weights(model: nn.Module, run: str | Path) -> None:
+    """Begin with the weights of a run directory, usually a dense one.
+
+    What only an activation of ``model`` has (the duty cycles of k-winners in place of ReLU)
+    stays as it is.
+
+    Raises:
+        UserError: the run is missing, damaged, or of a network with other layers.
+    """
+    path = Path(run) / "model.safetensors"
+    if not path.is_file():
+        raise UserError(f"init: {run} is not a run directory: it has no model.safetensors")
+    weights = take(load_tensors(path)[0], MODEL)
+    own = model.state_dict()
+    parameters = {name for name, _ in model.named_parameters()}
+    misfits = [name for name in sorted(parameters) if name not in weights]
+    misfits += [
+        name for name, value in weights.items() if name in own and own[name].shape != value.shape
+    ]
+    # A buffer that is gone belonged to an activation; a weight that is gone does not fit.
+    misfits += [name for name in weights if name not in own and name.endswith("weight")]
+    if misfits:
+        name = misfits[0]
+        there = tuple(weights[name].shape) if name in weights else "missing there"
+        here = tuple(own[name].shape) if name in own else "missing here"
+        raise UserError(
+            f"init: the network of {run} has other layers: '{name}' is {there}, here {here}; "
+            "give the same model and sizes"
+        )
+    model.load_state_dict(weights, strict=False)
 
 
 def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

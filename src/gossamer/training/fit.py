@@ -45,13 +45,18 @@ class DivergedError(UserError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave. ``accuracy`` is on the validation split, ``seconds`` wall time."""
+    """What one epoch gave.
+
+    ``accuracy`` is on the validation split, ``seconds`` wall time; ``settled`` says whether the
+    weights were as sparse as they are in the end.
+    """
 
     epoch: int
     loss: float
     accuracy: float
     learning_rate: float
     seconds: float
+    settled: bool = True
 
 
 @dataclass
@@ -63,8 +68,12 @@ class History:
 
     @property
     def best(self) -> Epoch:
-        """The epoch of the highest validation accuracy, the first of equal ones."""
-        return max(self.epochs, key=lambda epoch: epoch.accuracy)
+        """The epoch of the highest validation accuracy, the first of equal ones.
+
+        Epochs before the network was as sparse as in the end count only where there are no
+        others.
+        """
+        return max(self.epochs, key=lambda epoch: (epoch.settled, epoch.accuracy))
 
 
 class Examples:
@@ -247,6 +256,8 @@ def fit(
     steps = batches * settings.epochs
     history = History()
     best: dict[str, Tensor] = {}
+    if sparsifier is not None and sparsifier.total_steps is None:
+        sparsifier.total_steps = steps
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and path.exists():
         best = _restore(path, model, optimizer, sparsifier, history, settings)
@@ -284,7 +295,7 @@ def fit(
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                     if sparsifier is not None:
-                        sparsifier.step()
+                        sparsifier.step(optimizer)
                     loss_sum += loss.detach()
                     bar.advance(row)
             mean_loss = float(loss_sum) / batches
@@ -296,20 +307,35 @@ def fit(
             decay_boost(model)
             hits = predict(model, validation.features()).argmax(dim=1) == validation.labels()
             accuracy = float(hits.float().mean())
-            done = Epoch(epoch + 1, mean_loss, accuracy, rate, time.perf_counter() - started)
+            done = Epoch(
+                epoch + 1,
+                mean_loss,
+                accuracy,
+                rate,
+                time.perf_counter() - started,
+                sparsifier is None or sparsifier.settled,
+            )
             history.epochs.append(done)
             bar.update(row, description=f"{label}: accuracy {accuracy:.1%}")
             if settings.patience:
                 if history.best is done:
-                    best = {name: t.detach().clone() for name, t in model.state_dict().items()}
-                history.stopped_early = done.epoch - history.best.epoch >= settings.patience
+                    best = {n: t.detach().clone() for n, t in _state(model, sparsifier).items()}
+                waited = done.epoch - history.best.epoch
+                history.stopped_early = done.settled and waited >= settings.patience
             if path is not None:
                 _save(path, model, optimizer, sparsifier, history, best, settings)
             if on_epoch is not None:
                 on_epoch(done)
     if settings.patience and best:
-        model.load_state_dict(best)
+        model.load_state_dict(take(best, "model."))
+        if sparsifier is not None:
+            sparsifier.load_state_dict(take(best, "sparsifier."))
     return history
+
+
+def _state(model: nn.Module, sparsifier: Sparsifier | None) -> dict[str, Tensor]:
+    masks = sparsifier.state_dict() if sparsifier is not None else {}
+    return {**give(model.state_dict(), "model."), **give(masks, "sparsifier.")}
 
 
 def _save(
@@ -323,15 +349,19 @@ def _save(
 ) -> None:
     moments, plain = flatten_optimizer(optimizer.state_dict())
     tensors = {
-        **give(model.state_dict(), "model."),
+        **_state(model, sparsifier),
         **give(moments, "optimizer."),
-        **give(sparsifier.state_dict() if sparsifier is not None else {}, "sparsifier."),
         **give(best, "best."),
     }
     save_tensors(
         path,
         tensors,
-        {"optimizer": plain, "history": asdict(history), "settings": asdict(settings)},
+        {
+            "optimizer": plain,
+            "history": asdict(history),
+            "settings": asdict(settings),
+            "sparsity": repr(sparsifier),
+        },
     )
 
 
@@ -360,6 +390,9 @@ def _restore(
             raise UserError(
                 f"checkpoint {path} was made {'with' if masks else 'without'} a sparsifier; {mend}"
             )
+        sparse = data.get("sparsity", repr(sparsifier))
+        if sparse != repr(sparsifier):
+            raise UserError(f"checkpoint {path} was made with {sparse}, not {sparsifier}; {mend}")
         model.load_state_dict(take(tensors, "model."))
         optimizer.load_state_dict(
             unflatten_optimizer(take(tensors, "optimizer."), data["optimizer"])

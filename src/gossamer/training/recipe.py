@@ -18,13 +18,15 @@ from torch import nn
 from gossamer.errors import UserError, nearest
 from gossamer.models import reference
 from gossamer.nn import variational
-from gossamer.sparsity import PerLayer, Scaling, Sparsifier, supar
+from gossamer.sparsity import Scaling, Sparsifier, SparsitySettings, supar
+from gossamer.training.checkpoint import load_weights
 from gossamer.training.settings import Settings
 
 _WEIGHT = "weight_density"
 _ACTIVATION = "activation_density"
 _BASE = "base"
 _VARIATIONAL = "variational"
+_INIT = "init"
 # Arguments of a model's function that the task gives, not the user.
 _GIVEN = ("classes", "input_shape")
 
@@ -33,10 +35,11 @@ _GIVEN = ("classes", "input_shape")
 class Recipe:
     """A task, a model and all settings that are not left at their defaults.
 
-    Settings, besides those of :class:`Settings`: the keyword arguments of the model's
-    function; ``activation_density.<stage>`` for one entry of its ``activation_density``
-    (stages: ``conv1``, ``conv2``, ..., ``linear1``); ``weight_density`` for all layers and
-    ``weight_density.<layer>`` for one; ``variational`` (true or false), whether weights are
+    Settings, besides those of :class:`Settings` and :class:`SparsitySettings`: the keyword
+    arguments of the model's function; ``activation_density.<stage>`` for one entry of its
+    ``activation_density`` (stages: ``conv1``, ``conv2``, ..., ``linear1``); ``weight_density``
+    for all layers and ``weight_density.<layer>`` for one; ``init``, a run directory whose
+    weights training begins with; ``variational`` (true or false), whether weights are
     pruned by variational dropout instead; ``base``, a table of those settings in which a smaller
     or denser network differs, for which the training's settings were found (see
     :meth:`scaling`).
@@ -53,9 +56,15 @@ class Recipe:
         ref = reference(self.model)
         merged = _merge(ref.settings, self.settings)
         object.__setattr__(self, "settings", merged)
-        known = (
-            set(Settings.names()) | set(_model_settings(ref.build)) | {_WEIGHT, _BASE, _VARIATIONAL}
-        )
+        known = {
+            *Settings.names(),
+            *SparsitySettings.names(),
+            *_model_settings(ref.build),
+            _WEIGHT,
+            _INIT,
+            _BASE,
+            _VARIATIONAL,
+        }
         for name in merged:
             base, dot, _ = name.partition(".")
             if name not in known and not (dot and base in (_WEIGHT, _ACTIVATION)):
@@ -66,6 +75,12 @@ class Recipe:
         self._base()
         self._check_variational()
         self.training()
+        self.sparsity()
+
+    def sparsity(self) -> SparsitySettings:
+        """How its weights become sparse."""
+        names = SparsitySettings.names()
+        return SparsitySettings(**{k: v for k, v in self.settings.items() if k in names})
 
     def _check_variational(self) -> None:
         noisy = self.settings.get(_VARIATIONAL, False)
@@ -95,6 +110,8 @@ class Recipe:
                     f"{_BASE} holds widths and densities only"
                 )
         same = {k: v for k, v in self.settings.items() if k != _BASE}
+        # Its zeros are counted, so they must be there from the start.
+        same["rule"] = "static"
         return Recipe(self.task, self.model, _merge(same, smaller))
 
     def scaling(
@@ -112,7 +129,9 @@ class Recipe:
             return None
         base, _ = smaller.network(classes, input_shape)
         kind = "sgd" if self.training().optimizer == "sgd" else "adam"
-        return supar(model, base, optimizer=kind)
+        _, sparsifier = self.network(classes, input_shape)
+        density = sparsifier.densities if sparsifier is not None else None
+        return supar(model, base, density=density, optimizer=kind)
 
     def training(self) -> Settings:
         """The settings of the training."""
@@ -120,11 +139,15 @@ class Recipe:
         return Settings.from_mapping({k: v for k, v in self.settings.items() if k in names})
 
     def network(
-        self, classes: int, input_shape: tuple[int, ...]
+        self, classes: int, input_shape: tuple[int, ...], *, initial: bool = True
     ) -> tuple[nn.Module, Sparsifier | None]:
         """A fresh network and its sparsifier, None where every weight is kept.
 
-        Initialisation and masks depend on the seed alone.
+        Initialisation and masks depend on the seed alone, and on the weights of the ``init``
+        run where one is set and ``initial`` is true.
+
+        Raises:
+            UserError: settings that do not fit the network, or an ``init`` run that does not.
         """
         ref = reference(self.model)
         allowed = _model_settings(ref.build)
@@ -153,7 +176,12 @@ class Recipe:
             k.partition(".")[2]: v for k, v in self.settings.items() if k.startswith(_WEIGHT + ".")
         }
         density = self.settings.get(_WEIGHT, 1.0)
-        sparsifier = Sparsifier(model, density, allocation=PerLayer(by_layer), seed=seed)
+        init = self.settings.get(_INIT) if initial else None
+        if init is not None:
+            load_weights(model, str(init))
+        sparsifier = self.sparsity().sparsifier(
+            model, density, by_layer, rescale=init is None, seed=seed
+        )
         return model, sparsifier if sparsifier.masked else None
 
 

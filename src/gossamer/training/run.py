@@ -21,6 +21,7 @@ from gossamer.nn import export, harden
 from gossamer.runtime import machine
 from gossamer.sparsity import Sparsifier
 from gossamer.training.checkpoint import (
+    MODEL,
     give,
     load_tensors,
     make_folder,
@@ -31,7 +32,7 @@ from gossamer.training.evaluate import Evaluation, evaluate
 from gossamer.training.fit import Epoch, History, fit
 from gossamer.training.recipe import Recipe
 
-_MODEL, _MASK = "model.", "mask."
+_MASK = "mask."
 
 
 def train(
@@ -124,7 +125,7 @@ class Trained:
         masks = self.sparsifier.masks if self.sparsifier is not None else {}
         save_tensors(
             path / "model.safetensors",
-            {**give(self.model.state_dict(), _MODEL), **give(masks, _MASK)},
+            {**give(self.model.state_dict(), MODEL), **give(masks, _MASK)},
             {"classes": list(self.task.classes), "input_shape": list(self.task.input_shape)},
         )
         device = next(self.model.parameters()).device
@@ -150,10 +151,10 @@ def load_network(run: str | Path) -> tuple[nn.Module, tuple[str, ...], tuple[int
         raise UserError(
             f"{folder / 'model.safetensors'} is not the network of a run; train the run again"
         ) from None
-    model, _ = recipe.network(len(classes), shape)
+    model, _ = recipe.network(len(classes), shape, initial=False)
     model = harden(model)
     try:
-        model.load_state_dict(take(tensors, _MODEL))
+        model.load_state_dict(take(tensors, MODEL))
     except RuntimeError as error:
         raise UserError(
             f"{folder / 'model.safetensors'} does not fit {folder / 'config.toml'} "
