@@ -93,7 +93,7 @@ def load_weights(model: nn.Module, run: str | Path) -> None:
     # A buffer that is gone belonged to an activation; a weight that is gone does not fit.
     misfits += [name for name in weights if name not in own and name.endswith("weight")]
     if misfits:
-        name = misfits[0]
+        name = min(misfits, key=lambda name: name not in parameters)
         there = tuple(weights[name].shape) if name in weights else "missing there"
         here = tuple(own[name].shape) if name in own else "missing here"
         raise UserError(
