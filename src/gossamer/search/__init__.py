@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from gossamer.search.constraints import LinearConstraint
 from gossamer.search.experiment import Experiment
 from gossamer.search.frontier import Frontier
-from gossamer.search.metrics import Maximize, Minimize
-from gossamer.search.parameters import Choice, Float, Int
+from gossamer.search.metrics import AtLeast, AtMost, Maximize, Minimize
+from gossamer.search.parameters import Choice, Float, Grid, Int, Prior
 from gossamer.search.samplers import SAMPLERS
 from gossamer.search.trials import Trial, TrialRecord
 
@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SAMPLERS",
+    "AtLeast",
+    "AtMost",
     "Choice",
     "Experiment",
     "Float",
     "Frontier",
+    "Grid",
     "Int",
     "LinearConstraint",
     "Maximize",
     "Minimize",
+    "Prior",
     "TrainNetwork",
     "Trial",
     "TrialRecord",

@@ -8,26 +8,33 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UserError, nearest
 from gossamer.search.constraints import LinearConstraint
-from gossamer.search.metrics import Maximize, Metric, Minimize
-from gossamer.search.parameters import Choice, Float, Int, Parameter
+from gossamer.search.metrics import AtLeast, AtMost, Maximize, Metric, Minimize
+from gossamer.search.parameters import Choice, Float, Grid, Int, Parameter, Prior
 
-_GOALS = {"maximize": Maximize, "minimize": Minimize}
-_KINDS: dict[str, type[Float] | type[Int] | type[Choice]] = {
+_GOALS: dict[str, type[Metric]] = {
+    "maximize": Maximize,
+    "minimize": Minimize,
+    "at_least": AtLeast,
+    "at_most": AtMost,
+}
+_KINDS: dict[str, type[Float] | type[Int] | type[Grid] | type[Choice]] = {
     "float": Float,
     "int": Int,
+    "grid": Grid,
     "choice": Choice,
 }
 # Type -> its keys, in two groups: those it needs, and those it may have.
 _KEYS = {
-    "float": (("low", "high"), ("log", "step")),
-    "int": (("low", "high"), ("log", "step")),
-    "choice": (("options",), ()),
+    "float": (("low", "high"), ("log", "step", "prior", "when")),
+    "int": (("low", "high"), ("log", "step", "prior", "when")),
+    "grid": (("values",), ("when",)),
+    "choice": (("options",), ("when",)),
 }
 _TOP = (
     "name",
@@ -104,7 +111,7 @@ def to_mapping(
         **others,
         "metrics": {
             m.name: {
-                "goal": m.goal,
+                "goal": next(goal for goal, kind in _GOALS.items() if type(m) is kind),
                 **({} if m.threshold is None else {"threshold": m.threshold}),
             }
             for m in metrics
@@ -132,14 +139,17 @@ def difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | No
     for name, new in wanted["parameters"].items():
         old = stored["parameters"][name]
         for key in {**old, **new}:
+            if key == "prior":  # beliefs may change; the trials mean what they meant
+                continue
             if old.get(key) != new.get(key) or type(old.get(key)) is not type(new.get(key)):
                 return (
                     f"parameter '{name}' has {key} = {_said(new.get(key))}, "
                     f"its trials {_said(old.get(key))}"
                 )
     for name, new in wanted["metrics"].items():
-        if stored["metrics"][name]["goal"] != new["goal"]:
-            return f"metric '{name}' is to {new['goal']}, in its trials the other way round"
+        old = stored["metrics"][name]
+        if old["goal"] != new["goal"]:
+            return f"metric '{name}' has goal '{new['goal']}', in its trials '{old['goal']}'"
     old_rows, new_rows = (
         sorted((sorted(c["coefficients"].items()), c["at_most"]) for c in d["constraints"])
         for d in (stored, wanted)
@@ -158,16 +168,25 @@ def _said(value: object) -> str:
 
 
 def _describe(parameter: Parameter) -> dict[str, Any]:
+    described: dict[str, Any]
     if isinstance(parameter, Choice):
-        return {"type": "choice", "options": list(parameter.options)}
-    described: dict[str, Any] = {
-        "type": "float" if isinstance(parameter, Float) else "int",
-        "low": parameter.low,
-        "high": parameter.high,
-        "log": parameter.log,
-    }
-    if parameter.step is not None:
-        described["step"] = parameter.step
+        described = {"type": "choice", "options": list(parameter.options)}
+    elif isinstance(parameter, Grid):
+        described = {"type": "grid", "values": list(parameter.values)}
+    else:
+        described = {
+            "type": "float" if isinstance(parameter, Float) else "int",
+            "low": parameter.low,
+            "high": parameter.high,
+            "log": parameter.log,
+        }
+        if parameter.step is not None:
+            described["step"] = parameter.step
+        if parameter.prior is not None:
+            prior = parameter.prior
+            described["prior"] = {"centre": prior.centre, "spread": prior.spread}
+    if parameter.when:
+        described["when"] = {name: list(values) for name, values in parameter.when.items()}
     return described
 
 
@@ -177,25 +196,47 @@ def _metric(name: str, entry: Any) -> Metric:
     _check_keys(entry, ("goal", "threshold"), where)
     goal = entry.get("goal")
     if not isinstance(goal, str) or goal not in _GOALS:
-        raise UserError(f"{where}: goal must be 'maximize' or 'minimize', not {_said(goal)}")
+        raise UserError(
+            f"{where}: goal must be 'maximize' or 'minimize', or for a metric that only has to "
+            f"be acceptable 'at_least' or 'at_most'; not {_said(goal)}"
+        )
     return _GOALS[goal](name, entry.get("threshold"))
 
 
 def _parameter(name: str, entry: Any) -> Parameter:
     where = f"parameters.{name}"
     _typed(entry, dict, where)
-    inner = next((key for key, value in entry.items() if isinstance(value, dict)), None)
+    inner = next(
+        (k for k, v in entry.items() if isinstance(v, dict) and k not in ("prior", "when")), None
+    )
     if "type" not in entry and inner is not None:
         raise UserError(f'{where}: a name with dots must be quoted: [parameters."{name}.{inner}"]')
     kind = entry.get("type")
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise UserError(f"{where}: type must be 'float', 'int' or 'choice', not {_said(kind)}")
+        raise UserError(f"{where}: type must be {_one_of(_KINDS)}, not {_said(kind)}")
     needed, allowed = _KEYS[kind]
     _check_keys(entry, ("type", *needed, *allowed), where)
     for key in needed:
         if key not in entry:
             raise UserError(f"{where}: '{key}' is missing; a {kind} needs it")
-    return _KINDS[kind](name=name, **{key: v for key, v in entry.items() if key != "type"})
+    arguments = {key: value for key, value in entry.items() if key != "type"}
+    if "prior" in entry:
+        arguments["prior"] = _prior(entry["prior"], f"{where}.prior")
+    return _KINDS[kind](name=name, **arguments)
+
+
+def _prior(entry: Any, where: str) -> Prior:
+    _typed(entry, dict, where)
+    _check_keys(entry, ("centre", "spread"), where)
+    for key in ("centre", "spread"):
+        if key not in entry:
+            raise UserError(f"{where}: '{key}' is missing; add it")
+    return Prior(**entry)
+
+
+def _one_of(names: Iterable[str]) -> str:
+    *most, last = (f"'{name}'" for name in names)
+    return f"{', '.join(most)} or {last}"
 
 
 def _constraint(position: int, entry: Any) -> LinearConstraint:

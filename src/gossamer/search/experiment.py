@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import threading
@@ -18,12 +19,13 @@ from gossamer.errors import UserError, nearest
 from gossamer.search import definition
 from gossamer.search.constraints import LinearConstraint, Space
 from gossamer.search.frontier import Frontier, frontier
+from gossamer.search.history import History
 from gossamer.search.importances import importances
 from gossamer.search.metrics import Metric, as_number
 from gossamer.search.parameters import Parameter, check_name, is_number
 from gossamer.search.progress import Board
-from gossamer.search.samplers import SAMPLERS, History, Sampler
-from gossamer.search.storage import Store, open_storage
+from gossamer.search.samplers import SAMPLERS, Sampler
+from gossamer.search.storage import VALUE, Store, open_storage
 from gossamer.search.trials import Trial, TrialRecord
 from gossamer.search.workers import Here, Outcome, Train, Workers
 
@@ -94,7 +96,8 @@ class Experiment:
         self._open(open_storage(storage), described)
 
     def _open(self, storage: BaseStorage, described: dict[str, Any]) -> None:
-        self._store = Store(storage, self.name, [m.goal for m in self.metrics])
+        optimised = [m for m in self.metrics if m.optimised]
+        self._store = Store(storage, self.name, [m.goal for m in optimised])
         stored = self._store.definition
         if stored is None and self._store.frozen():
             raise UserError(
@@ -112,7 +115,8 @@ class Experiment:
             described["metrics"] = {m: described["metrics"][m] for m in stored["metrics"]}
         if stored != described:
             self._store.definition = described
-        self._stored_order = list(described["metrics"])
+        known = {m.name for m in optimised}
+        self._stored_order = [name for name in described["metrics"] if name in known]
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], **changes: Any) -> Experiment:
@@ -174,7 +178,8 @@ class Experiment:
             if waiting is not None:
                 return Trial(waiting.number, dict(waiting.params))
             point = self._sampler.suggest(self._history())
-            number = self._store.create(point, self._space.distributions())
+            distributions = self._space.distributions()
+            number = self._store.create(point, {name: distributions[name] for name in point})
             return Trial(number, point)
 
     def tell(
@@ -244,7 +249,11 @@ class Experiment:
         The shares of a metric sum to 1; a metric with too few trials, or that never changed,
         has none.
         """
-        return importances(self.metrics, self._space.distributions(), self.trials())
+        records = [
+            dataclasses.replace(record, parameters=self._space.whole(record.parameters))
+            for record in self.trials()
+        ]
+        return importances(self.metrics, self._space.distributions(), records)
 
     # All of them
 
@@ -309,11 +318,11 @@ class Experiment:
         for trial in self._store.frozen():
             by_state[trial.state].append(trial)
         complete = by_state[TrialState.COMPLETE]
-        columns = [self._stored_order.index(m.name) for m in self.metrics]
-        values = np.array([trial.values for trial in complete]).reshape(-1, len(columns))
+        names = [m.name for m in self.metrics]
+        values = [[trial.user_attrs[VALUE + name] for name in names] for trial in complete]
         return History(
             points=[trial.params for trial in complete],
-            values=values[:, columns],
+            values=np.array(values).reshape(-1, len(names)),
             failed=[trial.params for trial in by_state[TrialState.FAIL]],
             pending=[
                 trial.params
@@ -386,6 +395,8 @@ class _Run:
 def _check_metrics(metrics: Sequence[Metric]) -> None:
     if not metrics:
         raise UserError("an experiment needs at least one metric")
+    if not any(m.optimised for m in metrics):
+        raise UserError("an experiment needs at least one metric to maximize or minimize")
     names = [m.name for m in metrics]
     for name in names:
         if names.count(name) > 1:

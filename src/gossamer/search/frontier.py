@@ -71,8 +71,13 @@ def frontier(metrics: Sequence[Metric], records: Sequence[TrialRecord]) -> Front
     if not complete:
         return Frontier([], False)
     values = np.array([[record.values[m.name] for m in metrics] for record in complete])
+    # A metric that only has to be acceptable makes no trial better than another.
     losses = np.stack(
-        [values[:, i] if m.goal == "minimize" else -values[:, i] for i, m in enumerate(metrics)],
+        [
+            values[:, i] if m.goal == "minimize" else -values[:, i]
+            for i, m in enumerate(metrics)
+            if m.optimised
+        ],
         axis=1,
     )
     beyond = violations(metrics, values)

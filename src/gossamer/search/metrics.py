@@ -12,7 +12,7 @@ from gossamer.search.parameters import check_name, is_number
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that `train` returns. Made as `Maximize` or `Minimize`.
+    """A number that `train` returns. Made as `Maximize`, `Minimize`, `AtLeast` or `AtMost`.
 
     Args:
         name: the key under which `train` returns it.
@@ -23,6 +23,7 @@ class Metric:
     """
 
     goal: ClassVar[Literal["maximize", "minimize"]]
+    optimised: ClassVar[bool] = True
 
     name: str
     threshold: float | None = None
@@ -59,6 +60,34 @@ class Maximize(Metric):
 @dataclass(frozen=True)
 class Minimize(Metric):
     """A metric of which less is better."""
+
+    goal = "minimize"
+
+
+@dataclass(frozen=True)
+class _Constraint(Metric):
+    """A metric that must be acceptable, and need not be any better than that."""
+
+    optimised = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.threshold is None:
+            raise UserError(
+                f"metric '{self.name}': a metric that is not optimised needs a threshold"
+            )
+
+
+@dataclass(frozen=True)
+class AtLeast(_Constraint):
+    """A metric that must not be below its threshold; more than that is no better."""
+
+    goal = "maximize"
+
+
+@dataclass(frozen=True)
+class AtMost(_Constraint):
+    """A metric that must not be above its threshold; less than that is no better."""
 
     goal = "minimize"
 

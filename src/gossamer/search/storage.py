@@ -41,7 +41,7 @@ _DEFINITION = "gossamer:definition"
 _OWNER = "gossamer:owner"
 _ALIVE = "gossamer:alive:"
 _REASON = "gossamer:reason"
-_VALUE = "gossamer:value:"
+VALUE = "gossamer:value:"
 
 _BEAT_SECONDS = 30.0
 # A process on another machine counts as gone when it has not been heard of for this long.
@@ -140,7 +140,7 @@ class Store:
         with _readable_errors(number):
             trial_id = self._id(number)
             for name, value in values.items():
-                self._storage.set_trial_user_attr(trial_id, _VALUE + name, value)
+                self._storage.set_trial_user_attr(trial_id, VALUE + name, value)
             for name, violation in violations.items():
                 self._storage.set_trial_system_attr(trial_id, f"constraints:{name}", violation)
             self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, list(ordered))
@@ -150,7 +150,7 @@ class Store:
         with _readable_errors(number):
             trial_id = self._id(number)
             for name, value in values.items():
-                self._storage.set_trial_user_attr(trial_id, _VALUE + name, value)
+                self._storage.set_trial_user_attr(trial_id, VALUE + name, value)
             self._storage.set_trial_user_attr(trial_id, _REASON, reason)
             self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
@@ -242,9 +242,9 @@ class _Heart:
 
 def _record(trial: FrozenTrial, metrics: Sequence[str]) -> TrialRecord:
     values = {
-        key.removeprefix(_VALUE): value
+        key.removeprefix(VALUE): value
         for key, value in trial.user_attrs.items()
-        if key.startswith(_VALUE)
+        if key.startswith(VALUE)
     }
     duration = trial.duration
     finished = trial.state.is_finished()

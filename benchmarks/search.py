@@ -1,0 +1,456 @@
+"""Samplers side by side: how soon inside the thresholds, how much found there, at what cost.
+
+    python benchmarks/search.py run RESULTS.jsonl --budget-minutes 60
+    python benchmarks/search.py table RESULTS.jsonl --out docs/results/samplers
+
+`run` works through the cells that the file lacks, the cheapest and most telling first, and appends
+one line for each; stopped at any moment, it goes on from there. `--python ax=PATH` and
+`--python sigoptlite=PATH` name the Python of an environment that holds these two; without, they
+are left out. bbob-biobj needs `pip install coco-experiment`. `table` is made from whatever lines
+there are.
+
+A cell is one search: problem, sampler, seed and number of trials, one after the other or
+`--parallel` at a time. CPU seconds are those of the process that suggests, all its threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from search_problems import PROBLEMS, Problem, hypervolume, inside
+
+from gossamer.search import Choice, Experiment, Minimize
+from gossamer.search.definition import to_mapping
+
+MARKS = (50, 100, 300, 1000)
+SEEDS = 5
+
+
+class Contestant(Protocol):
+    """A sampler at work on one problem."""
+
+    def ask(self) -> tuple[dict[str, Any], float]:
+        """A point, and the CPU seconds since the last `tell` and for it."""
+
+    def tell(self, point: dict[str, Any], values: list[float]) -> None:
+        """The metrics of a point that was asked for."""
+
+    def close(self) -> None:
+        """Ends what was started."""
+
+
+class Ours:
+    """Gossamer as its users call it, trials in memory."""
+
+    def __init__(self, problem: Problem, sampler: str, seed: int) -> None:
+        metrics = [Minimize(f"f{i}", limit) for i, limit in enumerate(problem.thresholds)]
+        self._experiment = Experiment(
+            problem.name, problem.parameters, metrics, budget=10**6, sampler=sampler, seed=seed
+        )
+        self._open: list[Any] = []
+
+    def ask(self) -> tuple[dict[str, Any], float]:
+        before = time.process_time()
+        trial = self._experiment.ask()
+        self._open.append(trial)
+        return trial.parameters, time.process_time() - before
+
+    def tell(self, point: dict[str, Any], values: list[float]) -> None:
+        trial = next(t for t in self._open if t.parameters == point)
+        self._open.remove(trial)
+        self._experiment.tell(trial, {f"f{i}": value for i, value in enumerate(values)})
+
+    def close(self) -> None:
+        pass
+
+
+class Optuna:
+    """Optuna as its users call it, thresholds as constraints on the objectives."""
+
+    def __init__(self, problem: Problem, sampler: str, seed: int) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
+            "optuna_gp": lambda: optuna.samplers.GPSampler(seed=seed),
+            "optuna_tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True),
+            "optuna_nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
+        }
+        directions = ["minimize"] * len(problem.thresholds)
+        self._study = optuna.create_study(directions=directions, sampler=samplers[sampler]())
+        self._distributions = {p.name: p.distribution() for p in problem.parameters}
+        self._thresholds = problem.thresholds
+        self._open: list[Any] = []
+        self._spent = 0.0
+
+    def ask(self) -> tuple[dict[str, Any], float]:
+        before = time.process_time()
+        trial = self._study.ask(self._distributions)
+        self._open.append(trial)
+        spent = self._spent + time.process_time() - before
+        self._spent = 0.0
+        return dict(trial.params), spent
+
+    def tell(self, point: dict[str, Any], values: list[float]) -> None:
+        trial = next(t for t in self._open if t.params == point)
+        self._open.remove(trial)
+        before = time.process_time()
+        for i, (value, limit) in enumerate(zip(values, self._thresholds, strict=True)):
+            trial.set_constraint(f"f{i}", value - limit)
+        self._study.tell(trial, values)
+        self._spent += time.process_time() - before
+
+    def close(self) -> None:
+        pass
+
+
+class Elsewhere:
+    """A sampler in another environment, see `search_peers.py`; not for parallel trials."""
+
+    def __init__(self, problem: Problem, sampler: str, seed: int, python: str, trials: int) -> None:
+        described = to_mapping(problem.parameters, [], [])["parameters"]
+        for name, parameter in zip(described, problem.parameters, strict=True):
+            if isinstance(parameter, Choice):
+                described[name]["options"] = [str(option) for option in parameter.options]
+        self._options = {
+            p.name: {str(option): option for option in p.options}
+            for p in problem.parameters
+            if isinstance(p, Choice)
+        }
+        script = Path(__file__).parent / "search_peers.py"
+        self._process = subprocess.Popen(
+            [python, str(script), sampler],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._say(
+            {
+                "seed": seed,
+                "budget": trials,
+                "parameters": described,
+                "thresholds": {f"f{i}": limit for i, limit in enumerate(problem.thresholds)},
+            }
+        )
+
+    def _say(self, message: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+
+    def ask(self) -> tuple[dict[str, Any], float]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the peer ended with status {self._process.wait()}")
+        answer = json.loads(line)
+        point = answer["point"]
+        for name, options in self._options.items():
+            point[name] = options[point[name]]
+        return point, answer["cpu"]
+
+    def tell(self, point: dict[str, Any], values: list[float]) -> None:
+        self._say(values)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+OURS = ("gossamer", "random")
+OPTUNAS = ("optuna_gp", "optuna_tpe", "optuna_nsga2")
+ELSEWHERE = ("ax", "sigoptlite")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One search."""
+
+    problem: str
+    sampler: str
+    seed: int
+    trials: int
+    parallel: int = 1
+
+    @property
+    def key(self) -> str:
+        return f"{self.problem}/{self.sampler}/{self.seed}/{self.trials}/{self.parallel}"
+
+
+def cells() -> Iterator[Cell]:
+    """Every cell, the cheapest and most telling first."""
+    quick = ("gossamer", "optuna_tpe", "optuna_nsga2", "random")
+
+    def rounds(samplers: Sequence[str], trials: int, parallel: int = 1) -> Iterator[Cell]:
+        for seed in range(SEEDS):
+            for problem in PROBLEMS:
+                for sampler in samplers:
+                    yield Cell(problem, sampler, seed, trials, parallel)
+
+    yield from rounds(("gossamer", "optuna_gp"), 100)
+    yield from rounds(ELSEWHERE, 100)
+    yield from rounds(quick, 1000)
+    yield from rounds(("gossamer", "optuna_nsga2"), 960, parallel=32)
+    yield from rounds(("optuna_gp",), 300)
+    yield from rounds(ELSEWHERE, 300)
+    yield from rounds(("optuna_gp", *ELSEWHERE), 1000)
+
+
+def search(cell: Cell, pythons: dict[str, str], deadline: float) -> dict[str, Any] | None:
+    """The line of a cell; None if it was not done by `deadline`."""
+    problem = PROBLEMS[cell.problem]()
+    contestant: Contestant
+    if cell.sampler in OURS:
+        contestant = Ours(problem, "gp" if cell.sampler == "gossamer" else "random", cell.seed)
+    elif cell.sampler in OPTUNAS:
+        contestant = Optuna(problem, cell.sampler, cell.seed)
+    else:
+        python = pythons[cell.sampler]
+        contestant = Elsewhere(problem, cell.sampler, cell.seed, python, cell.trials)
+    values: list[list[float]] = []
+    seconds: list[float] = []
+    with contextlib.closing(contestant):
+        while len(values) < cell.trials:
+            batch = []
+            for _ in range(min(cell.parallel, cell.trials - len(values))):
+                point, spent = contestant.ask()
+                batch.append(point)
+                seconds.append(spent)
+            for point in batch:
+                values.append(problem.evaluate(point))
+                contestant.tell(point, values[-1])
+            if time.monotonic() > deadline:
+                return None
+    found = np.array(values)
+    hits = np.flatnonzero(inside(found, problem.thresholds))
+    marks = [mark for mark in MARKS if mark <= cell.trials]
+    if cell.trials not in marks:
+        marks.append(cell.trials)
+    return {
+        "cell": cell.key,
+        **vars(cell),
+        "thresholds": list(problem.thresholds),
+        "first": int(hits[0]) + 1 if len(hits) else None,
+        "hypervolume": {mark: hypervolume(found[:mark], problem.thresholds) for mark in marks},
+        # Of the ten suggestions before each mark.
+        "cpu": {mark: statistics.fmean(seconds[mark - 10 : mark]) for mark in marks},
+        "total_cpu": sum(seconds),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """The missing cells, until the time is up."""
+    pythons = dict(pair.split("=", 1) for pair in arguments.python)
+    deadline = time.monotonic() + 60.0 * arguments.budget_minutes
+    path: Path = arguments.results
+    done = {line["cell"] for line in read(path)} if path.exists() else set()
+    for cell in cells():
+        if cell.key in done:
+            continue
+        if cell.sampler in ELSEWHERE and cell.sampler not in pythons:
+            continue
+        if arguments.samplers and cell.sampler not in arguments.samplers:
+            continue
+        if arguments.problems and cell.problem not in arguments.problems:
+            continue
+        if cell.trials > arguments.trials or time.monotonic() > deadline:
+            continue
+        try:
+            line = search(cell, pythons, deadline)
+        except (ImportError, FileNotFoundError) as error:
+            print(f"{cell.key}: left out ({error})", file=sys.stderr)
+            continue
+        except RuntimeError as error:
+            line = {"cell": cell.key, **vars(cell), "error": str(error)}
+        if line is None:
+            print(f"{cell.key}: time is up", file=sys.stderr)
+            return
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(cell.key, line.get("error", line.get("first")), file=sys.stderr, flush=True)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a results file; a last one that was cut off is left out."""
+    found = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    return found
+
+
+def tabulate(arguments: argparse.Namespace) -> None:
+    """Writes what there is as Markdown, and the lines as JSON."""
+    lines = [line for line in read(arguments.results) if "error" not in line]
+    failed = [line for line in read(arguments.results) if "error" in line]
+    single = [line for line in lines if line["parallel"] == 1]
+    alone = [
+        line
+        for problem in PROBLEMS
+        for sampler in (*OURS, *OPTUNAS, *ELSEWHERE)
+        for line in _longest(single, problem, sampler)
+    ]
+    ceiling = {
+        problem: max(
+            max(line["hypervolume"].values()) for line in lines if line["problem"] == problem
+        )
+        for problem in PROBLEMS
+        if any(line["problem"] == problem for line in lines)
+    }
+    samplers = (*OURS[:1], *OPTUNAS, *ELSEWHERE, *OURS[1:])
+    rows = [
+        "## Trials to the first one inside all thresholds",
+        "",
+        "Median over seeds (in brackets: how many seeds got inside, of how many); searches that "
+        "did not get inside count as longer than any that did.",
+        "",
+        _row(["problem", *samplers, "ours / best peer"]),
+        _row(["---"] * (len(samplers) + 2)),
+    ]
+    for problem in ceiling:
+        medians = {}
+        cells_of = []
+        for sampler in samplers:
+            runs = _longest(alone, problem, sampler)
+            firsts = [line["first"] or float("inf") for line in runs]
+            if not runs:
+                cells_of.append("not run")
+                continue
+            middle = statistics.median_high(firsts)
+            medians[sampler] = middle
+            shortest = min(line["trials"] for line in runs)
+            hit = sum(first < float("inf") for first in firsts)
+            text = f"{middle:.0f}" if middle < float("inf") else f"> {shortest}"
+            cells_of.append(f"{text} ({hit}/{len(runs)})")
+        peers = [m for s, m in medians.items() if s != "gossamer" and m < float("inf")]
+        ours = medians.get("gossamer")
+        finite = ours is not None and ours < float("inf") and peers
+        cells_of.append(f"{ours / min(peers):.2f}" if finite and ours else "-")
+        rows.append(_row([problem, *cells_of]))
+    for mark in MARKS:
+        rows += [
+            "",
+            f"## Hypervolume inside the thresholds after {mark} trials",
+            "",
+            "Median over seeds, as a share of the largest that any search of that problem reached.",
+            "",
+            _row(["problem", *samplers]),
+            _row(["---"] * (len(samplers) + 1)),
+        ]
+        for problem, most in ceiling.items():
+            found = [
+                [line["hypervolume"][str(mark)] for line in alone if _is(line, problem, s, mark)]
+                for s in samplers
+            ]
+            rows.append(
+                _row(
+                    [
+                        problem,
+                        *(
+                            f"{statistics.median(f) / (most or 1.0):.3f} ({len(f)})"
+                            if f
+                            else "not run"
+                            for f in found
+                        ),
+                    ]
+                )
+            )
+    rows += [
+        "",
+        "## CPU seconds for a suggestion",
+        "",
+        "Median over problems and seeds of the mean of the ten suggestions before that trial.",
+        "",
+        _row(["trials", *samplers]),
+        _row(["---"] * (len(samplers) + 1)),
+    ]
+    for mark in MARKS:
+        spent = [
+            [line["cpu"][str(mark)] for line in alone if _is(line, None, s, mark)] for s in samplers
+        ]
+        rows.append(
+            _row([str(mark), *(f"{statistics.median(c):.3f}" if c else "not run" for c in spent)])
+        )
+    wide = [line for line in lines if line["parallel"] > 1]
+    if wide:
+        rows += ["", "## 32 trials at a time, 960 in all", ""]
+        rows += [
+            _row(["problem", "sampler", "seeds", "first inside, median", "hypervolume share"]),
+            _row(["---"] * 5),
+        ]
+        for problem, most in ceiling.items():
+            for sampler in samplers:
+                runs = [w for w in wide if w["problem"] == problem and w["sampler"] == sampler]
+                if runs:
+                    middle = statistics.median_high([w["first"] or float("inf") for w in runs])
+                    share = statistics.median(w["hypervolume"]["960"] for w in runs) / (most or 1.0)
+                    entry = [problem, sampler, str(len(runs)), f"{middle:.0f}", f"{share:.3f}"]
+                    rows.append(_row(entry))
+    rows += ["", f"Searches: {len(lines)}, on {', '.join(sorted({w['machine'] for w in lines}))}."]
+    for line in failed:
+        rows.append(f"Stopped with an error: {line['cell']}: {line['error']}.")
+    out: Path = arguments.out
+    out.with_suffix(".tables.md").write_text("\n".join(rows) + "\n")
+    out.with_suffix(".json").write_text(json.dumps(lines + failed, indent=0) + "\n")
+    print("\n".join(rows))
+
+
+def _row(entries: Sequence[str]) -> str:
+    return "| " + " | ".join(entries) + " |"
+
+
+def _is(line: dict[str, Any], problem: str | None, sampler: str, mark: int) -> bool:
+    fits = problem is None or line["problem"] == problem
+    return fits and line["sampler"] == sampler and str(mark) in line["hypervolume"]
+
+
+def _longest(lines: list[dict[str, Any]], problem: str, sampler: str) -> list[dict[str, Any]]:
+    """Of each seed the longest search."""
+    found: dict[int, dict[str, Any]] = {}
+    for line in lines:
+        if line["problem"] == problem and line["sampler"] == sampler:
+            known = found.get(line["seed"])
+            if known is None or line["trials"] > known["trials"]:
+                found[line["seed"]] = line
+    return list(found.values())
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    running = commands.add_parser("run")
+    running.add_argument("results", type=Path)
+    running.add_argument("--budget-minutes", type=float, default=60.0)
+    running.add_argument("--python", action="append", default=[], metavar="SAMPLER=PATH")
+    running.add_argument("--samplers", nargs="*", choices=[*OURS, *OPTUNAS, *ELSEWHERE])
+    running.add_argument("--problems", nargs="*", choices=list(PROBLEMS))
+    running.add_argument("--trials", type=int, default=1000, help="no longer searches than this")
+    running.set_defaults(do=run)
+    tabling = commands.add_parser("table")
+    tabling.add_argument("results", type=Path)
+    tabling.add_argument("--out", type=Path, required=True, help="writes OUT.md and OUT.json")
+    tabling.set_defaults(do=tabulate)
+    arguments = parser.parse_args()
+    arguments.do(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Problems with a small acceptable box, and tables of recorded trainings.
+
+All metrics are minimised; a trial is inside when every metric is at most its threshold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gossamer.search import Choice, Float, Int
+from gossamer.search.constraints import Space
+from gossamer.search.definition import from_mapping
+
+Parameter = Float | Int | Choice
+DIMENSION = 10
+# The box of a bbob-biobj problem ends at this multiple of what the best compromise needs.
+_ROOM = 1.4
+TABLES = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Parameters, thresholds, and what a trial's metrics are."""
+
+    name: str
+    parameters: Sequence[Parameter]
+    thresholds: tuple[float, ...]
+    evaluate: Callable[[dict[str, Any]], list[float]]
+
+
+def _of_vector(
+    name: str, thresholds: tuple[float, ...], function: Callable[[np.ndarray], list[float]]
+) -> Problem:
+    names = [f"x{i}" for i in range(DIMENSION)]
+    return Problem(
+        name,
+        [Float(n, 0.0, 1.0) for n in names],
+        thresholds,
+        lambda point: [float(v) for v in function(np.array([point[n] for n in names]))],
+    )
+
+
+def _zdt1(x: np.ndarray) -> list[float]:
+    g = 1.0 + 9.0 * x[1:].mean()
+    return [x[0], g * (1.0 - np.sqrt(x[0] / g))]
+
+
+def _zdt2(x: np.ndarray) -> list[float]:
+    g = 1.0 + 9.0 * x[1:].mean()
+    return [x[0], g * (1.0 - (x[0] / g) ** 2)]
+
+
+def _zdt3(x: np.ndarray) -> list[float]:
+    g = 1.0 + 9.0 * x[1:].mean()
+    return [x[0], g * (1.0 - np.sqrt(x[0] / g) - x[0] / g * np.sin(10.0 * np.pi * x[0]))]
+
+
+def _dtlz2(metrics: int) -> Callable[[np.ndarray], list[float]]:
+    def function(x: np.ndarray) -> list[float]:
+        radius = 1.0 + ((x[metrics - 1 :] - 0.5) ** 2).sum()
+        angles = x[: metrics - 1] * np.pi / 2.0
+        values = []
+        for i in range(metrics):
+            value = radius * np.prod(np.cos(angles[: metrics - 1 - i]))
+            values.append(value * (np.sin(angles[metrics - 1 - i]) if i else 1.0))
+        return values
+
+    return function
+
+
+@lru_cache(maxsize=1)
+def _suite() -> Any:
+    import cocoex
+
+    return cocoex.Suite("bbob-biobj", "", f"dimensions:{DIMENSION} instance_indices:1")
+
+
+def _biobj(number: int) -> Problem:
+    """bbob-biobj's function `number`, instance 1, on [-5, 5] in each dimension.
+
+    Its box is not part of the suite: the two minima and the best compromise (the least largest
+    share of the way from one minimum's value to the other's) are found by differential evolution,
+    and the thresholds lie 1.4 times as far from the minima's values as the compromise.
+    """
+    from scipy.optimize import differential_evolution
+
+    coco = _suite().get_problem(number - 1)
+
+    def function(x: np.ndarray) -> list[float]:
+        return list(coco(10.0 * x - 5.0))
+
+    cache = TABLES / "biobj.json"
+    known = json.loads(cache.read_text()) if cache.exists() else {}
+    if str(number) not in known:
+        bounds = [(0.0, 1.0)] * DIMENSION
+
+        def least(of: Callable[[np.ndarray], float]) -> np.ndarray:
+            found = differential_evolution(of, bounds, seed=0, maxiter=600, tol=1e-10, polish=True)
+            return np.array(found.x)
+
+        ends = [least(lambda x, i=i: function(x)[i]) for i in (0, 1)]
+        ideal = np.array([function(ends[i])[i] for i in (0, 1)])
+        nadir = np.array([function(ends[1 - i])[i] for i in (0, 1)])
+        middle = least(lambda x: float(((np.array(function(x)) - ideal) / (nadir - ideal)).max()))
+        share = ((np.array(function(middle)) - ideal) / (nadir - ideal)).max()
+        known[str(number)] = (ideal + _ROOM * share * (nadir - ideal)).tolist()
+        cache.parent.mkdir(exist_ok=True)
+        cache.write_text(json.dumps(known, indent=1) + "\n")
+    return _of_vector(f"biobj_f{number}", tuple(known[str(number)]), function)
+
+
+def table(path: Path) -> Problem:
+    """A problem that answers from recorded trainings.
+
+    The file holds ``parameters`` as in an experiment file, ``thresholds`` (metric -> number),
+    ``maximise`` (names of metrics to be turned round) and ``trials``, each with ``parameters``
+    and ``metrics``. Between the recorded points the metrics are the mean of 200 extremely
+    randomised trees over the parameters on their scales (Geurts et al., 2006).
+    """
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    data = json.loads(path.read_text())
+    parameters = from_mapping(
+        {
+            "name": path.stem,
+            "metrics": {"any": {"goal": "minimize"}},
+            "parameters": data["parameters"],
+        }
+    )["parameters"]
+    space = Space(parameters)
+    signs = np.array([-1.0 if n in data["maximise"] else 1.0 for n in data["thresholds"]])
+    units = space.encode([trial["parameters"] for trial in data["trials"]])
+    values = np.array([[t["metrics"][n] for n in data["thresholds"]] for t in data["trials"]])
+    forest = ExtraTreesRegressor(200, min_samples_leaf=2, random_state=0).fit(units, values * signs)
+    return Problem(
+        path.stem,
+        parameters,
+        tuple((np.array(list(data["thresholds"].values())) * signs).tolist()),
+        lambda point: forest.predict(space.encode([point]))[0].tolist(),
+    )
+
+
+# Name -> what makes the problem, the most telling first.
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    "zdt1": lambda: _of_vector("zdt1", (0.5, 0.6), _zdt1),
+    "dtlz2": lambda: _of_vector("dtlz2", (0.8, 0.8), _dtlz2(2)),
+    "biobj_f7": lambda: _biobj(7),
+    "mnist_table": lambda: table(TABLES / "mnist_table.json"),
+    "speech_table": lambda: table(TABLES / "speech_table.json"),
+    "biobj_f1": lambda: _biobj(1),
+    "zdt3": lambda: _of_vector("zdt3", (0.5, 0.3), _zdt3),
+    "biobj_f21": lambda: _biobj(21),
+    "dtlz2_3": lambda: _of_vector("dtlz2_3", (0.75, 0.75, 0.75), _dtlz2(3)),
+    "zdt2": lambda: _of_vector("zdt2", (0.7, 0.7), _zdt2),
+    "biobj_f11": lambda: _biobj(11),
+}
+
+
+def inside(values: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+    """Which rows of `values` [trials, metrics] are inside; bool [trials]."""
+    found: np.ndarray = (values <= np.array(thresholds)).all(axis=1)
+    return found
+
+
+def hypervolume(values: np.ndarray, thresholds: Sequence[float]) -> float:
+    """What `values` [trials, metrics] dominate inside the thresholds."""
+    kept = values[inside(values, thresholds)]
+    if not len(kept):
+        return 0.0
+    if kept.shape[1] == 1:
+        return float(thresholds[0] - kept.min())
+    # Slices along the last metric, each as large as what the values up to there dominate.
+    kept = kept[np.argsort(kept[:, -1], kind="stable")]
+    ends = [*kept[1:, -1], thresholds[-1]]
+    return sum(
+        (end - row[-1]) * hypervolume(kept[: i + 1, :-1], thresholds[:-1])
+        for i, (row, end) in enumerate(zip(kept, ends, strict=True))
+        if end > row[-1]
+    )

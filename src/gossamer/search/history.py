@@ -1,0 +1,30 @@
+"""The trials so far, as samplers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gossamer.search.constraints import Point
+
+
+@dataclass(frozen=True)
+class History:
+    """The trials so far: points with their metrics' values, and points without (yet).
+
+    Attributes:
+        points: of complete trials.
+        values: float64 [complete trials, metrics].
+        failed: points whose trial failed.
+        pending: points running, or waiting to be run.
+    """
+
+    points: Sequence[Point]
+    values: np.ndarray
+    failed: Sequence[Point]
+    pending: Sequence[Point]
+
+    def __len__(self) -> int:
+        return len(self.points) + len(self.failed) + len(self.pending)

@@ -1,0 +1,190 @@
+"""Gaussian processes over the parameters: what a metric is expected to be where nothing was tried.
+
+The covariance is a sum of one-dimensional Matern 5/2 kernels and one over all parameters
+together. The first part (Duvenaud, Nickisch and Rasmussen, "Additive Gaussian Processes", 2011)
+learns from a dozen trials what each parameter does by itself; the second, with length scales that
+grow with the square root of the dimension (Hvarfner, Hellsten and Nardi, "Vanilla Bayesian
+Optimization Performs Great in High Dimensions", 2024), what they do to each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+_ROOT5 = 5.0**0.5
+# Logarithms of: length scale in the unit cube, variance of the additive part, of the joint part,
+# of the noise; mean and spread of their normal priors, and bounds. Metrics have variance 1.
+_PRIOR = {"length": (-0.2, 1.0), "add": (0.0, 1.5), "joint": (-3.0, 1.5), "noise": (-7.0, 2.5)}
+_BOUNDS = {"length": (-3.0, 4.0), "add": (-9.0, 4.0), "joint": (-9.0, 4.0), "noise": (-13.8, 0.7)}
+# The mean is not known: a constant with this variance is part of the covariance.
+_OFFSET = 4.0
+_EVALUATIONS = 40
+_PIECE = 128
+
+
+@dataclass(frozen=True)
+class Features:
+    """Points as coordinates in which distances mean something.
+
+    Attributes:
+        columns: float64 [points, columns].
+        owner: int [columns], the parameter that each column belongs to.
+    """
+
+    columns: np.ndarray
+    owner: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray | slice) -> Features:
+        return Features(self.columns[rows], self.owner)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters there are."""
+        return int(self.owner[-1]) + 1
+
+    def squared_distances(self, other: Features, parameter: int) -> np.ndarray:
+        """In one parameter alone; float64 [points, other points]."""
+        squared = np.zeros((len(self), len(other)))
+        for column in np.flatnonzero(self.owner == parameter):
+            squared += (self.columns[:, column, None] - other.columns[None, :, column]) ** 2
+        return squared
+
+
+def _matern(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Matern 5/2 kernel at scaled squared distances, and -2 * its derivative by them."""
+    scaled = _ROOT5 * np.sqrt(squared)
+    slope = np.exp(-scaled)
+    kernel = slope * (1.0 + scaled + (5.0 / 3.0) * squared)
+    slope *= (5.0 / 3.0) * (1.0 + scaled)
+    return kernel, slope
+
+
+def _covariance(theta: np.ndarray, features: Features, others: Features) -> np.ndarray:
+    """float64 [points, other points]."""
+    scales = np.exp(-2.0 * theta[:-3])
+    covariance = np.empty((len(features), len(others)))
+    # In pieces that stay in the cache, parameter by parameter.
+    for start in range(0, len(others), _PIECE):
+        piece = others[slice(start, start + _PIECE)]
+        each = np.zeros((len(features), len(piece)))
+        total = np.zeros_like(each)
+        for parameter, scale in enumerate(scales):
+            scaled = scale * features.squared_distances(piece, parameter)
+            total += scaled
+            root = _ROOT5 * np.sqrt(scaled)
+            each += np.exp(-root) * (1.0 + root + (5.0 / 3.0) * scaled)
+        joint = _matern(total / len(scales))[0]
+        covariance[:, start : start + _PIECE] = (
+            np.exp(theta[-3]) / len(scales) * each + np.exp(theta[-2]) * joint + _OFFSET
+        )
+    return covariance
+
+
+class GaussianProcess:
+    """A posterior over one metric.
+
+    Args:
+        features: the points.
+        values: float64 [points], of about unit variance.
+        theta: hyperparameters as `fit` returns them.
+    """
+
+    def __init__(self, features: Features, values: np.ndarray, theta: np.ndarray) -> None:
+        self._features = features
+        self._values = values
+        self._theta = theta
+        covariance = _covariance(theta, features, features)
+        self._root = _cholesky(covariance, float(np.exp(theta[-1])))
+        self._weights = cho_solve((self._root, True), values)
+        self.denoised: np.ndarray = covariance @ self._weights
+
+    def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation, without noise; float64 [points] each."""
+        cross = _covariance(self._theta, self._features, features)
+        mean = cross.T @ self._weights
+        solved = solve_triangular(self._root, cross, lower=True, check_finite=False)
+        prior = np.exp(self._theta[-3]) + np.exp(self._theta[-2]) + _OFFSET
+        variance = prior - (solved**2).sum(axis=0)
+        return mean, np.sqrt(np.maximum(variance, 1e-12))
+
+    def believing(self, features: Features) -> GaussianProcess:
+        """The posterior as if `features` had been seen with the values expected there."""
+        both = Features(np.vstack([self._features.columns, features.columns]), features.owner)
+        expected = self.predict(features)[0]
+        return GaussianProcess(both, np.concatenate([self._values, expected]), self._theta)
+
+
+def fit(features: Features, values: np.ndarray) -> tuple[np.ndarray, float]:
+    """The most probable hyperparameters, and the logarithm of how probable they make `values`.
+
+    The last answers are remembered: searches ask again and again with the same trials.
+    """
+    columns = features.columns
+    return _fit(columns.tobytes(), columns.shape, tuple(features.owner), values.tobytes())
+
+
+@lru_cache(maxsize=64)
+def _fit(
+    columns: bytes, shape: tuple[int, int], owner: tuple[int, ...], given: bytes
+) -> tuple[np.ndarray, float]:
+    features = Features(np.frombuffer(columns).reshape(shape), np.array(owner))
+    values = np.frombuffer(given)
+    parameters = features.parameters
+    squared = np.stack([features.squared_distances(features, p) for p in range(parameters)])
+    kinds = ["length"] * parameters + ["add", "joint", "noise"]
+    centre, spread = (np.array([_PRIOR[kind][i] for kind in kinds]) for i in (0, 1))
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled = squared * np.exp(-2.0 * theta[:-3])[:, None, None]
+        each, each_slope = _matern(scaled)
+        joint, joint_slope = _matern(scaled.mean(axis=0))
+        add, together, noise = np.exp(theta[-3:])
+        each_mean = each.mean(axis=0)
+        root = _cholesky(add * each_mean + together * joint + _OFFSET, noise)
+        weights = cho_solve((root, True), values, check_finite=False)
+        inverse = cho_solve((root, True), np.eye(len(values)), check_finite=False)
+        # d loss / d covariance, doubled: inverse - weights weights^T.
+        outer = inverse - np.outer(weights, weights)
+        by_length = (
+            np.einsum("pij,pij,ij->p", scaled, each_slope, outer, optimize=False) * add
+            + np.einsum("pij,ij->p", scaled, joint_slope * outer, optimize=False) * together
+        ) / parameters
+        gradient = 0.5 * np.array(
+            [
+                *by_length,
+                add * (outer * each_mean).sum(),
+                together * (outer * joint).sum(),
+                noise * np.trace(outer),
+            ]
+        )
+        off = (theta - centre) / spread
+        evidence = 0.5 * values @ weights + np.log(np.diag(root)).sum()
+        return float(evidence + 0.5 * (off**2).sum()), gradient + off / spread
+
+    found = minimize(
+        loss,
+        centre,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[_BOUNDS[kind] for kind in kinds],
+        options={"maxfun": _EVALUATIONS},
+    )
+    return found.x, -float(found.fun)
+
+
+def _cholesky(covariance: np.ndarray, noise: float) -> np.ndarray:
+    """The lower root of `covariance` plus noise, more of it where rounding asks for it."""
+    jitter = 1e-8
+    while True:
+        try:
+            return np.linalg.cholesky(covariance + (noise + jitter) * np.eye(len(covariance)))
+        except np.linalg.LinAlgError:
+            jitter *= 100.0
