@@ -299,7 +299,7 @@ def test_thresholds_budget_and_order_may_change_when_reopened(tmp_path):
         ({"metrics": METRICS[:1]}, "metric 'density' is missing"),
         (
             {"metrics": [Maximize("accuracy"), Maximize("density")]},
-            "metric 'density' is to maximize",
+            "metric 'density' has goal 'maximize'",
         ),
         ({"constraints": [LinearConstraint({"rate": 1}, 1)]}, "the constraints differ"),
         ({"settings": {"task": "mnist"}}, "settings.task is 'mnist', in its trials nothing"),
