@@ -4,7 +4,8 @@
     python benchmarks/search.py table RESULTS.jsonl --out docs/results/samplers
 
 `run` works through the cells that the file lacks, the cheapest and most telling first, and appends
-one line for each; stopped at any moment, it goes on from there. `--python ax=PATH` and
+one line for each; stopped at any moment, it goes on from there. A search that takes longer than
+`--cell-minutes` counts as far as it got. `--python ax=PATH` and
 `--python sigoptlite=PATH` name the Python of an environment that holds these two; without, they
 are left out. bbob-biobj needs `pip install coco-experiment`. `table` is made from whatever lines
 there are.
@@ -212,8 +213,9 @@ def cells() -> Iterator[Cell]:
     yield from rounds(("optuna_gp", *ELSEWHERE), 1000)
 
 
-def search(cell: Cell, pythons: dict[str, str], deadline: float) -> dict[str, Any] | None:
-    """The line of a cell; None if it was not done by `deadline`."""
+def search(cell: Cell, pythons: dict[str, str], minutes: float) -> dict[str, Any]:
+    """The line of a cell; after so many minutes of what was done until then."""
+    deadline = time.monotonic() + 60.0 * minutes
     problem = PROBLEMS[cell.problem]()
     contestant: Contestant
     if cell.sampler in OURS:
@@ -236,15 +238,14 @@ def search(cell: Cell, pythons: dict[str, str], deadline: float) -> dict[str, An
                 values.append(problem.evaluate(point))
                 contestant.tell(point, values[-1])
             if time.monotonic() > deadline:
-                return None
+                break
     found = np.array(values)
     hits = np.flatnonzero(inside(found, problem.thresholds))
-    marks = [mark for mark in MARKS if mark <= cell.trials]
-    if cell.trials not in marks:
-        marks.append(cell.trials)
+    marks = sorted({mark for mark in MARKS if mark <= len(found)} | {len(found)})
     return {
         "cell": cell.key,
         **vars(cell),
+        "trials": len(found),
         "thresholds": list(problem.thresholds),
         "first": int(hits[0]) + 1 if len(hits) else None,
         "hypervolume": {mark: hypervolume(found[:mark], problem.thresholds) for mark in marks},
@@ -273,15 +274,12 @@ def run(arguments: argparse.Namespace) -> None:
         if cell.trials > arguments.trials or time.monotonic() > deadline:
             continue
         try:
-            line = search(cell, pythons, deadline)
+            line = search(cell, pythons, arguments.cell_minutes)
         except (ImportError, FileNotFoundError) as error:
             print(f"{cell.key}: left out ({error})", file=sys.stderr)
             continue
         except RuntimeError as error:
             line = {"cell": cell.key, **vars(cell), "error": str(error)}
-        if line is None:
-            print(f"{cell.key}: time is up", file=sys.stderr)
-            return
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(cell.key, line.get("error", line.get("first")), file=sys.stderr, flush=True)
@@ -400,7 +398,9 @@ def tabulate(arguments: argparse.Namespace) -> None:
                 runs = [w for w in wide if w["problem"] == problem and w["sampler"] == sampler]
                 if runs:
                     middle = statistics.median_high([w["first"] or float("inf") for w in runs])
-                    share = statistics.median(w["hypervolume"]["960"] for w in runs) / (most or 1.0)
+                    share = statistics.median(max(w["hypervolume"].values()) for w in runs) / (
+                        most or 1.0
+                    )
                     entry = [problem, sampler, str(len(runs)), f"{middle:.0f}", f"{share:.3f}"]
                     rows.append(_row(entry))
     rows += ["", f"Searches: {len(lines)}, on {', '.join(sorted({w['machine'] for w in lines}))}."]
@@ -438,7 +438,12 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     running = commands.add_parser("run")
     running.add_argument("results", type=Path)
-    running.add_argument("--budget-minutes", type=float, default=60.0)
+    running.add_argument(
+        "--budget-minutes", type=float, default=60.0, help="after these no search is begun"
+    )
+    running.add_argument(
+        "--cell-minutes", type=float, default=20.0, help="a search that takes longer is cut short"
+    )
     running.add_argument("--python", action="append", default=[], metavar="SAMPLER=PATH")
     running.add_argument("--samplers", nargs="*", choices=[*OURS, *OPTUNAS, *ELSEWHERE])
     running.add_argument("--problems", nargs="*", choices=list(PROBLEMS))
