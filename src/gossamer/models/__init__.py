@@ -1,7 +1,22 @@
 """Reference networks, found by name in one table."""
 
 from gossamer.models.convnet import image_cnn, speech_cnn
+from gossamer.models.depthwise import ds_cnn, mobilenet
 from gossamer.models.mlp import mlp
 from gossamer.models.reference import MODELS, Reference, reference
+from gossamer.models.resnet import resnet
+from gossamer.models.transformer import bert, vit
 
-__all__ = ["MODELS", "Reference", "image_cnn", "mlp", "reference", "speech_cnn"]
+__all__ = [
+    "MODELS",
+    "Reference",
+    "bert",
+    "ds_cnn",
+    "image_cnn",
+    "mlp",
+    "mobilenet",
+    "reference",
+    "resnet",
+    "speech_cnn",
+    "vit",
+]

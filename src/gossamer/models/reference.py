@@ -14,7 +14,10 @@ from torch import nn
 
 from gossamer.errors import UserError, nearest
 from gossamer.models.convnet import image_cnn, speech_cnn
+from gossamer.models.depthwise import ds_cnn, mobilenet
 from gossamer.models.mlp import mlp
+from gossamer.models.resnet import resnet
+from gossamer.models.transformer import bert, vit
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,13 @@ _SPEECH_SPARSE = {
     "weight_density.output": 1.0,
 }
 _IMAGE = {"epochs": 15, "batch_size": 64, "learning_rate": 0.1, "weight_decay": 5e-4}
+_TRANSFORMER = {
+    "epochs": 30,
+    "batch_size": 64,
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "weight_decay": 0.05,
+}
 
 MODELS: dict[str, Reference] = {
     "speech_cnn": Reference(
@@ -74,6 +84,16 @@ MODELS: dict[str, Reference] = {
         },
     ),
     "mlp": Reference(mlp, "two hidden layers of 512 units, any input", _IMAGE),
+    "resnet18": Reference(resnet, "residual network, 18 layers, any image", _IMAGE),
+    "resnet50": Reference(
+        resnet,
+        "residual network, 50 layers with bottlenecks, any image",
+        {**_IMAGE, "blocks": (3, 4, 6, 3), "bottleneck": True},
+    ),
+    "ds_cnn": Reference(ds_cnn, "keyword spotting, depthwise separable convolutions", _SPEECH),
+    "mobilenet": Reference(mobilenet, "MobileNet, thirteen depthwise blocks, any image", _IMAGE),
+    "vit": Reference(vit, "vision transformer, four layers of 128, any image", _TRANSFORMER),
+    "bert": Reference(bert, "transformer over tokens, two layers of 128", _TRANSFORMER),
 }
 
 

@@ -1,0 +1,239 @@
+"""Transformer encoders that classify: of images (ViT-like) and of tokens (BERT-like).
+
+Pre-norm blocks (Xiong et al. 2020, arXiv 2002.04745) of attention and a feed-forward part whose
+hidden units are the k-winners. Heads have a fixed size, so that more width means more heads, as
+SµPar wants it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gossamer.errors import UserError
+from gossamer.models.activation import at_least, each
+from gossamer.nn import KWinners, SparseActivation
+
+
+class Attention(nn.Module):
+    """Every token looks at every other: ``[batch, tokens, width]`` to the same."""
+
+    def __init__(self, width: int, head_size: int) -> None:
+        super().__init__()
+        self.heads = width // head_size
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens, width = x.shape[1], x.shape[2]
+
+        def split(y: Tensor) -> Tensor:
+            return y.reshape(-1, tokens, self.heads, width // self.heads).transpose(1, 2)
+
+        mixed = functional.scaled_dot_product_attention(
+            split(self.query(x)), split(self.key(x)), split(self.value(x))
+        )
+        y: Tensor = self.output(mixed.transpose(1, 2).reshape(-1, tokens, width))
+        return y
+
+
+class Block(nn.Module):
+    """Attention and feed-forward part, each added to what it is given the norm of."""
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        head_size: int,
+        density: float,
+        dropout: float,
+        boosting: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, head_size)
+        self.norm2 = nn.LayerNorm(width)
+        self.linear1 = nn.Linear(width, hidden)
+        self.act: nn.Module = nn.GELU()
+        if density != 1.0:
+            self.act = SparseActivation(functional.gelu, KWinners(hidden, density, **boosting))
+        self.linear2 = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.dropout(self.attention(self.norm1(x)))
+        y: Tensor = self.dropout(self.linear2(self.act(self.linear1(self.norm2(x)))))
+        return x + y
+
+
+class Transformer(nn.Module):
+    """Tokens from ``embed``, positions added, blocks, the mean over tokens, output layer."""
+
+    def __init__(self, embed: nn.Module, tokens: int, width: int, blocks: nn.Sequential) -> None:
+        super().__init__()
+        self.embed = embed
+        self.position = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
+        self.blocks = blocks
+        self.norm = nn.LayerNorm(width)
+        self.output: nn.Module = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(self.embed(x) + self.position)
+        y: Tensor = self.output(self.norm(x).transpose(1, 2).mean(dim=2))
+        return y
+
+
+class Patches(nn.Conv2d):
+    """Images ``[batch, channels, height, width]`` as ``[batch, tokens, width]``, one a patch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x)
+        return y.flatten(2).transpose(1, 2)
+
+
+class Tokens(nn.Embedding):
+    """Numbers of tokens ``[batch, tokens]``, of any type, as ``[batch, tokens, width]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x.to(torch.int64))
+        return y
+
+
+def _encoder(
+    embed: nn.Module,
+    tokens: int,
+    *,
+    classes: int,
+    width: int,
+    layers: int,
+    head_size: int,
+    expansion: float,
+    activation_density: float | Sequence[float],
+    dropout: float,
+    boosting: dict[str, Any],
+) -> Transformer:
+    at_least(1, classes=classes, layers=layers)
+    densities = each(activation_density, layers, "layers")
+    hidden = max(round(expansion * width), 1)
+    blocks = nn.Sequential(
+        *(Block(width, hidden, head_size, d, dropout, boosting) for d in densities)
+    )
+    model = Transformer(embed, tokens, width, blocks)
+    model.output = nn.Linear(width, classes)
+    return model
+
+
+def _check_heads(width: int, head_size: int) -> None:
+    at_least(1, width=width, head_size=head_size)
+    if width % head_size:
+        raise UserError(
+            f"width {width} is no multiple of head_size {head_size}: use "
+            f"{max(width // head_size, 1) * head_size}, or another head_size"
+        )
+
+
+def vit(
+    classes: int = 10,
+    *,
+    input_shape: tuple[int, int, int] = (3, 32, 32),
+    patch: int = 4,
+    width: int = 128,
+    layers: int = 4,
+    head_size: int = 32,
+    expansion: float = 4.0,
+    activation_density: float | Sequence[float] = 1.0,
+    boost_strength: float = 1.0,
+    boost_decay: float = 0.9,
+    inference_factor: float = 1.0,
+    dropout: float = 0.0,
+) -> Transformer:
+    """A vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929), mean over tokens.
+
+    Args:
+        classes: outputs, ``[batch, classes]`` logits.
+        input_shape: channels, height and width of one example; spectrograms are images too.
+        patch: side of the square that becomes one token.
+        width: numbers of a token, a multiple of ``head_size``.
+        layers: blocks of attention and feed-forward part.
+        head_size: numbers of a head.
+        expansion: hidden units of the feed-forward part, in widths.
+        activation_density: share of those units that stay active, one value or one for each
+            layer; 1.0 means GELU alone, else the winners of GELU pass.
+        boost_strength, boost_decay, inference_factor: see :class:`gossamer.nn.KWinners`.
+        dropout: after attention and feed-forward part.
+
+    Raises:
+        UserError: a value out of range, or an image that does not divide into patches.
+    """
+    at_least(1, patch=patch)
+    _check_heads(width, head_size)
+    inputs, height, wide = input_shape
+    if height % patch or wide % patch:
+        raise UserError(
+            f"an image of {height}x{wide} does not divide into patches of {patch}: use patch = "
+            f"{math.gcd(height, wide)} or one of its divisors"
+        )
+    return _encoder(
+        Patches(inputs, width, patch, patch),
+        (height // patch) * (wide // patch),
+        classes=classes,
+        width=width,
+        layers=layers,
+        head_size=head_size,
+        expansion=expansion,
+        activation_density=activation_density,
+        dropout=dropout,
+        boosting={
+            "boost_strength": boost_strength,
+            "boost_decay": boost_decay,
+            "inference_factor": inference_factor,
+        },
+    )
+
+
+def bert(
+    classes: int = 2,
+    *,
+    input_shape: tuple[int] = (128,),
+    vocabulary: int = 30522,
+    width: int = 128,
+    layers: int = 2,
+    head_size: int = 64,
+    expansion: float = 4.0,
+    activation_density: float | Sequence[float] = 1.0,
+    boost_strength: float = 1.0,
+    boost_decay: float = 0.9,
+    inference_factor: float = 1.0,
+    dropout: float = 0.0,
+) -> Transformer:
+    """A transformer over tokens ``[batch, length]`` of whole numbers, as BERT has its encoder.
+
+    The defaults are of BERT-tiny's size (Turc et al. 2019, arXiv 1908.08962). ``input_shape`` is
+    the length of a text, ``vocabulary`` the number of different tokens; the other arguments are
+    those of :func:`vit`.
+    """
+    at_least(1, vocabulary=vocabulary)
+    _check_heads(width, head_size)
+    return _encoder(
+        Tokens(vocabulary, width),
+        input_shape[0],
+        classes=classes,
+        width=width,
+        layers=layers,
+        head_size=head_size,
+        expansion=expansion,
+        activation_density=activation_density,
+        dropout=dropout,
+        boosting={
+            "boost_strength": boost_strength,
+            "boost_decay": boost_decay,
+            "inference_factor": inference_factor,
+        },
+    )

@@ -1,0 +1,110 @@
+"""Residual, depthwise and transformer networks: sizes as published, and mistakes."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from gossamer.errors import UserError
+from gossamer.models import bert, ds_cnn, mobilenet, resnet, vit
+from gossamer.models.transformer import Attention
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("build", "published"),
+    [
+        # torchvision's counts.
+        (lambda: resnet(1000, input_shape=(3, 224, 224)), 11_689_512),
+        (
+            lambda: resnet(1000, input_shape=(3, 224, 224), blocks=(3, 4, 6, 3), bottleneck=True),
+            25_557_032,
+        ),
+        (lambda: mobilenet(), 4_231_976),
+    ],
+)
+def test_as_many_parameters_as_published(build, published):
+    with torch.device("meta"):
+        assert parameters(build()) == published
+
+
+def test_stems():
+    with torch.device("meta"):
+        small, large = resnet(), resnet(input_shape=(3, 96, 96))
+        forced = resnet(input_shape=(3, 96, 96), stem="cifar")
+    assert small.conv.kernel_size == forced.conv.kernel_size == (3, 3)
+    assert large.conv.kernel_size == (7, 7)
+    assert isinstance(large.pool, nn.MaxPool2d)
+    assert not hasattr(small, "pool")
+
+
+def test_blocks_begin_as_the_identity():
+    model = resnet(3, input_shape=(3, 8, 8), width=4, blocks=(2,)).eval()
+    x = torch.randn(2, 4, 8, 8)
+    assert torch.equal(model.stage1(x), torch.relu(x))
+
+
+def test_a_density_for_each_stage():
+    model = resnet(input_shape=(3, 8, 8), width=4, blocks=(1, 1), activation_density=(0.1, 1.0))
+    assert model.act.density == model.stage1[0].act.density == 0.1
+    assert isinstance(model.stage2[0].act, nn.ReLU)
+
+
+def test_depthwise_shapes():
+    model = ds_cnn(width=8, blocks=3, activation_density=0.5)
+    assert [model.get_submodule(f"block{i}.depthwise").groups for i in (1, 2, 3)] == [8, 8, 8]
+    assert model[:-3](torch.randn(1, 1, 32, 32)).shape == (1, 8, 16, 16)
+    model = mobilenet(10, input_shape=(3, 224, 224), width=0.125).eval()
+    assert model[:-3](torch.randn(1, 3, 224, 224)).shape == (1, 128, 7, 7)
+
+
+def test_attention_against_torchs():
+    ours, theirs = Attention(12, 4), nn.MultiheadAttention(12, 3, batch_first=True)
+    with torch.no_grad():
+        parts = (ours.query, ours.key, ours.value)
+        theirs.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        theirs.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        theirs.out_proj.weight.copy_(ours.output.weight)
+        theirs.out_proj.bias.copy_(ours.output.bias)
+    x = torch.randn(2, 5, 12)
+    torch.testing.assert_close(ours(x), theirs(x, x, x)[0])
+
+
+def test_dense_transformers_pass_gelu():
+    x = torch.randn(2, 3, 8, 8)
+    model = vit(3, input_shape=(3, 8, 8), width=16, head_size=8, layers=1).eval()
+    sparse = vit(
+        3, input_shape=(3, 8, 8), width=16, head_size=8, layers=1, activation_density=1 - 1e-9
+    ).eval()
+    sparse.load_state_dict(model.state_dict(), strict=False)
+    torch.testing.assert_close(sparse(x), model(x))
+    hidden = []
+    model.blocks[0].act.register_forward_hook(lambda _, x, y: hidden.append((x[0], y)))
+    model(x)
+    torch.testing.assert_close(hidden[0][1], functional.gelu(hidden[0][0]))
+
+
+def test_tokens_of_any_type():
+    model = bert(3, input_shape=(5,), vocabulary=11, width=64).eval()
+    tokens = torch.randint(0, 11, (2, 5))
+    torch.testing.assert_close(model(tokens.float()), model(tokens))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: resnet(stem="imagnet"), "no 'imagnet'; did you mean 'imagenet'"),
+        (lambda: resnet(blocks=()), "stages must be at least 1"),
+        (lambda: resnet(blocks=(1, 0)), "blocks must be at least 1"),
+        (lambda: ds_cnn(width=0), "width must be at least 1"),
+        (lambda: vit(width=40, head_size=32), "no multiple of head_size 32: use 32"),
+        (lambda: vit(patch=5), "32x32 does not divide into patches of 5: use patch = 32"),
+        (lambda: bert(vocabulary=0), "vocabulary must be at least 1"),
+    ],
+)
+def test_mistakes(build, message):
+    with pytest.raises(UserError, match=message):
+        build()
