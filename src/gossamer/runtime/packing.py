@@ -65,37 +65,39 @@ class InputMajor:
     """Weights by active input, for the ``active`` kernels.
 
     Args:
-        weight: [inputs, taps, outputs], taps in the order in which the kernel walks them.
-        shift: for each tap, how many positions its outputs lie from the window's base.
+        weight: [inputs, rows, columns, outputs]: the taps of a kernel, in the order in which
+            the outputs they reach lie in memory.
+        shift: how many positions the output of a tap lies from that of the first tap, which
+            broadcasts to [inputs, rows, columns].
         tiles: slices of the outputs, each with weights of its own.
     """
 
     def __init__(self, weight: Array, shift: Array, tiles: int) -> None:
-        channels, taps, outputs = weight.shape
+        inputs, rows, columns, outputs = weight.shape
         self.outputs = up_to(outputs, BLOCK * tiles)
         self.slice = self.outputs // tiles
-        whole = padded(weight, self.outputs, axis=2)
-        # [tile, channel, tap, slice]
+        whole = padded(weight, self.outputs, axis=3)
+        # [tile, input, row, column, slice]
         self.weight = np.ascontiguousarray(
-            whole.reshape(channels, taps, tiles, self.slice).transpose(2, 0, 1, 3)
+            np.moveaxis(whole.reshape(inputs, rows, columns, tiles, self.slice), 3, 0)
         )
-        self.base = (shift * self.slice).astype(np.int64)
-        self.tiles, self.channels, self.taps = tiles, channels, taps
+        self.base = np.broadcast_to(shift, (inputs, rows, columns)).astype(np.int64) * self.slice
+        self.tiles, self.inputs, self.rows, self.columns = tiles, inputs, rows, columns
         self.none = np.zeros(0, np.int32)
 
     def _bounds(self, counts: Array) -> Array:
-        """Counts [tile, channel, tap] -> starts [tile, channel, taps + 1]."""
+        """Counts [tile, input, row] -> starts [tile, input, rows + 1]."""
         ends = np.cumsum(counts.reshape(-1)).reshape(counts.shape)
         starts = ends - counts
         return np.concatenate([starts, ends[:, :, -1:]], axis=2).astype(np.int32)
 
     def scatter(self, dtype: type) -> tuple[Array, Array, Array, Array]:
-        t, c, k, o = np.nonzero(self.weight)
-        counts = np.count_nonzero(self.weight, axis=3)
-        if self.taps == 1 and len(self.base) == 1:
-            return self._scatter_in_eights(counts, o, self.weight[t, c, k, o], dtype)
-        bounds = self._bounds(counts)
-        return bounds, (self.base[k] + o).astype(dtype), self.weight[t, c, k, o], self.none
+        _, c, y, x, o = there = np.nonzero(self.weight)
+        counts = np.count_nonzero(self.weight, axis=(3, 4))
+        if self.rows == self.columns == 1:
+            return self._scatter_in_eights(counts, o, self.weight[there], dtype)
+        offset: Array = (self.base[c, y, x] + o).astype(dtype)
+        return self._bounds(counts), offset, self.weight[there], self.none
 
     def _scatter_in_eights(
         self, counts: Array, output: Array, values: Array, dtype: type
@@ -116,25 +118,18 @@ class InputMajor:
         return bounds, offset, weight, self.none
 
     def block(self, size: int) -> tuple[Array, Array, Array, Array]:
-        blocks = self.weight.reshape(*self.weight.shape[:3], -1, size)
-        there = blocks.any(axis=4)
-        t, c, k, b = np.nonzero(there)
-        offset = (self.base[k] + b * size).astype(np.int32)
-        return self._bounds(there.sum(axis=3)), offset, blocks[t, c, k, b], self.none
-
-    def by_channel(self, size: int, kernel_width: int) -> tuple[Array, Array, Array, Array]:
-        """Blocks whose offsets are within a position; of each, its tap's shift, row, column."""
-        bounds, offset, values, _ = self.block(size)
-        tap = np.nonzero(self.weight.reshape(*self.weight.shape[:3], -1, size).any(axis=4))[2]
-        shift = self.base.astype(np.int32)[tap]
-        more = np.stack([shift, tap // kernel_width, tap % kernel_width], axis=1)
-        return bounds, offset - shift, values, more.astype(np.int32)
+        """Blocks of ``size`` outputs; last, the row of taps of each."""
+        blocks = self.weight.reshape(*self.weight.shape[:4], -1, size)
+        there = blocks.any(axis=5)
+        _, c, y, x, b = where = np.nonzero(there)
+        offset = (self.base[c, y, x] + b * size).astype(np.int32)
+        return self._bounds(there.sum(axis=(3, 4))), offset, blocks[where], y.astype(np.int32)
 
     def dense(self, width: int) -> tuple[Array, Array, Array, Array]:
         blocks = self.slice // width
-        counts = np.full(self.weight.shape[:3], blocks)
-        offset = self.base[:, None] + np.arange(blocks) * width
-        each = np.broadcast_to(offset, (*self.weight.shape[:3], blocks)).astype(np.int32)
+        counts = np.full(self.weight.shape[:3], self.columns * blocks)
+        offset: Array = self.base[..., None] + np.arange(blocks) * width
+        each = np.broadcast_to(offset, (self.tiles, *offset.shape)).astype(np.int32)
         return self._bounds(counts), each.reshape(-1).copy(), self.weight, self.none
 
     def expand(self) -> tuple[Array, Array, Array, Array]:

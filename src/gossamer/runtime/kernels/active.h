@@ -29,11 +29,11 @@ struct Scatter {
         }
         for (; e < end; ++e) to[offset[e]] += value * w[e];
     }
-    static inline void prefetch(int64_t begin, int64_t, const void* offsets, const float* w) {
-        __builtin_prefetch(static_cast<const Offset*>(offsets) + begin);
-        __builtin_prefetch(w + begin);
-        __builtin_prefetch(w + begin + 16);
-        __builtin_prefetch(w + begin + 32);
+    static inline void prefetch(int64_t begin, int64_t end, const void* offsets, const float* w) {
+        // Longer runs the processor fetches ahead by itself.
+        const int64_t few = least(end, begin + 128);
+        for (int64_t e = begin; e < few; e += 16) __builtin_prefetch(w + e);
+        for (int64_t e = begin; e < few; e += 32) __builtin_prefetch(static_cast<const Offset*>(offsets) + e);
     }
 };
 
@@ -100,11 +100,11 @@ inline void finish_tile(const ActiveShape& s, const float* sums, int64_t slice, 
     out += tile * slice;
     for (int64_t y = 0; y < height; ++y) {
         for (int64_t x = 0; x < width; ++x, out += s.outputs) {
-            const float* at = sums + (y * s.out_width + x) * s.pool * slice;
+            const float* at = sums + (s.origin + (y * s.pitch + x) * s.pool) * slice;
             for (int64_t o = 0; o < outputs; o += W) {
                 V best = load(at + o);
                 for (int64_t i = 0; i < s.pool * s.pool && s.pool > 1; ++i) {
-                    const int64_t pixel = i / s.pool * s.out_width + i % s.pool;
+                    const int64_t pixel = i / s.pool * s.pitch + i % s.pool;
                     best = at_least(load(at + pixel * slice + o), best);
                 }
                 store_first(out + o, clip(best), outputs - o);
@@ -122,15 +122,15 @@ inline void start_tile(const ActiveShape& s, const float* bias, int64_t slice, f
 template <class Weights>
 void active(const Call& call) {
     const auto& s = *reinterpret_cast<const ActiveShape*>(call.shape);
-    const auto* start = static_cast<const int32_t*>(call.data[0]);  // [tiles][channels][taps + 1]
+    const auto* start = static_cast<const int32_t*>(call.data[0]);  // [tiles][inputs][rows + 1]
     const void* offset = call.data[1];
     const auto* weights = static_cast<const float*>(call.data[2]);
     const auto* more = static_cast<const int32_t*>(call.data[3]);
     const auto* bias = static_cast<const float*>(call.data[4]);  // [padded]
     const Clip clip(static_cast<const float*>(call.data[5]));
-    // Per input position: where its window starts in a tile, then the ranges of kernel
-    // rows and columns that reach an output (all four in one word).
-    const auto* place = static_cast<const int32_t*>(call.data[6]);
+    // Per input position: where its window starts in a tile; then the first row of taps that
+    // reaches an output, the end of those rows, and the position's residue, in one word.
+    const auto* place = static_cast<const int32_t*>(call.data[6]) + 2 * s.residues * s.rows;
     const int64_t slice = s.padded / s.tiles;
     const int64_t first = share(s.tiles, call.part, call.parts);
     const int64_t last = share(s.tiles, call.part + 1, call.parts);
@@ -142,12 +142,19 @@ void active(const Call& call) {
         const float* value = list + list_header + s.capacity;
         for (int64_t tile = first; tile < last; ++tile) {
             start_tile(s, bias + tile * slice, slice, sums);
-            const int32_t* of_tile = start + tile * s.channels * (s.taps + 1);
-            if (s.taps == 1 && s.positions == 1) {
+            const int32_t* of_tile = start + tile * s.inputs * (s.rows + 1);
+            if (s.positions == 1 && s.rows == 1) {
+                // Where the weights of the inputs to come start is fetched well ahead, and
+                // the weights themselves a few inputs ahead.
+                constexpr int64_t near = 3, far = 8;
+                const auto bounds_of = [&](int64_t a) {
+                    return of_tile + 2 * static_cast<int64_t>(index[least(a, count - 1)]);
+                };
                 for (int64_t a = 0; a < count; ++a) {
-                    const int32_t* bounds = of_tile + 2 * static_cast<int64_t>(index[a]);
-                    const int32_t* next = of_tile + 2 * static_cast<int64_t>(index[a + (a + 1 < count)]);
+                    __builtin_prefetch(bounds_of(a + far));
+                    const int32_t* next = bounds_of(a + near);
                     Weights::prefetch(next[0], next[1], offset, weights);
+                    const int32_t* bounds = bounds_of(a);
                     if (bounds[0] != bounds[1]) {
                         Weights::run(value[a], bounds[0], bounds[1], offset, weights, more, sums);
                     }
@@ -159,21 +166,16 @@ void active(const Call& call) {
                     const int64_t rest = i - quotient * s.inner;
                     const int64_t channel = s.channel_first ? quotient : rest;
                     const int64_t position = s.channel_first ? rest : quotient;
-                    const int32_t* bounds = of_tile + channel * (s.taps + 1);
-                    float* const to = sums + place[2 * position] * slice;
                     const auto ranges = static_cast<uint32_t>(place[2 * position + 1]);
                     const int64_t y0 = ranges & 255, y1 = ranges >> 8 & 255;
-                    const int64_t x0 = ranges >> 16 & 255, x1 = ranges >> 24;
-                    if (Weights::merge && x1 - x0 == s.kernel_width) {
-                        Weights::run(value[a], bounds[y0 * s.kernel_width], bounds[y1 * s.kernel_width],
-                                     offset, weights, more, to);
+                    const int32_t* bounds = of_tile + (channel * s.residues + (ranges >> 16)) * (s.rows + 1);
+                    float* const to = sums + place[2 * position] * slice;
+                    if (Weights::merge) {
+                        Weights::run(value[a], bounds[y0], bounds[y1], offset, weights, more, to);
                         continue;
                     }
                     for (int64_t y = y0; y < y1; ++y) {
-                        const int32_t* row = bounds + y * s.kernel_width;
-                        if (row[x0] != row[x1]) {
-                            Weights::run(value[a], row[x0], row[x1], offset, weights, more, to);
-                        }
+                        Weights::run(value[a], bounds[y], bounds[y + 1], offset, weights, more, to);
                     }
                 }
             }
@@ -182,85 +184,137 @@ void active(const Call& call) {
     }
 }
 
-// Convolution in blocks of N outputs, one input channel after the other: each of the
-// channel's blocks stays in a register while all its active positions pass by. Positions
-// that the tap moves out of the output are added as zeros, because a branch that goes
-// either way costs more.
-template <int N>
-void active_channels(const Call& call) {
-    const auto& s = *reinterpret_cast<const ActiveShape*>(call.shape);
-    const auto* start = static_cast<const int32_t*>(call.data[0]);
-    const auto* offset = static_cast<const int32_t*>(call.data[1]);
-    const auto* weights = static_cast<const float*>(call.data[2]);
-    // Of each block: how far its tap moves it in a tile, the tap's row and its column.
-    const auto* tap = static_cast<const int32_t*>(call.data[3]);
-    const auto* bias = static_cast<const float*>(call.data[4]);
-    const Clip clip(static_cast<const float*>(call.data[5]));
-    const auto* place = static_cast<const int32_t*>(call.data[6]);
-    const int64_t slice = s.padded / s.tiles;
-    const int64_t first = share(s.tiles, call.part, call.parts);
-    const int64_t last = share(s.tiles, call.part + 1, call.parts);
-    const int64_t room = s.capacity + W;
-    float* sums = call.scratch;
-    auto* base = reinterpret_cast<int32_t*>(sums + s.positions * slice);
-    auto* reach = base + room;                                   // the ranges of taps
-    auto* value = reinterpret_cast<float*>(reach + room);
-    auto* tap_value = value + room;
-    auto* target = reinterpret_cast<int32_t*>(tap_value + room);
-    auto* begins = target + room;                                // [channels + 1]
-    auto* channel_of = begins + s.channels + 1;
-    // Zeros go to as many places as there are lanes: adding to one place again and again
-    // would wait for the last sum each time.
-    I elsewhere;
-    for (int l = 0; l < W; ++l) elsewhere[l] = static_cast<int32_t>(l % s.positions * slice);
-    for (int64_t item = 0; item < call.items; ++item) {
-        const float* list = call.in[0] + item * call.in_size[0];
+// A list sorted by input channel (and residue), for one item. Every channel's part starts at
+// a multiple of W and is filled up with positions below all others.
+struct ByChannel {
+    int32_t* begin;     // [inputs + 1]: where each part starts
+    int32_t* end;       // [inputs]
+    int32_t* position;
+    int32_t* base;      // where the position's window starts in a tile
+    float* value;
+
+    static inline int64_t up(int64_t n) { return (n + W - 1) / W * W; }
+
+    inline void put(int64_t to, int64_t at, float x, const int32_t* place, int64_t slice) const {
+        position[to] = static_cast<int32_t>(at);
+        base[to] = place[2 * at] * static_cast<int32_t>(slice);
+        value[to] = x;
+    }
+
+    void sort(const ActiveShape& s, const float* list, const int32_t* place, int64_t slice) const {
         const auto* index = reinterpret_cast<const int32_t*>(list) + list_header;
         const int64_t count = *reinterpret_cast<const int32_t*>(list);
         const float* values = list + list_header + s.capacity;
-        // Sort by channel, by counting.
-        for (int64_t c = 0; c <= s.channels; ++c) begins[c] = 0;
-        for (int64_t a = 0; a < count; ++a) {
-            const int64_t quotient = (index[a] * s.multiplier) >> s.shift;
-            const int64_t channel = s.channel_first ? quotient : index[a] - quotient * s.inner;
-            channel_of[a] = static_cast<int32_t>(channel);
-            ++begins[channel + 1];
+        if (s.channel_first && s.residues == 1 && s.row_multiplier) {  // sorted already
+            int64_t a = 0, to = 0;
+            const I start = splat_int(place[0] * static_cast<int32_t>(slice));
+            const auto wide = static_cast<int32_t>(s.in_width);
+            const auto pitch = static_cast<int32_t>(s.pitch);
+            for (int64_t c = 0; c < s.inputs; ++c) {
+                begin[c] = static_cast<int32_t>(to);
+                const auto before = static_cast<int32_t>(c * s.inner);
+                int64_t found = W;
+                for (; found == W; a += found, to += found) {
+                    const I at = load_int(index + a) - splat_int(before);
+                    const I here = (at < splat_int(static_cast<int32_t>(s.inner))) &
+                                   (lane_numbers() < splat_int(static_cast<int32_t>(count - a)));
+                    const I y = (at * splat_int(static_cast<int32_t>(s.row_multiplier))) >>
+                                static_cast<int32_t>(s.row_shift);
+                    store_int(position + to, (at & here) | (splat_int(lowest_key) & ~here));
+                    store_int(base + to, start + (y * splat_int(pitch - wide) + at) *
+                                                     splat_int(static_cast<int32_t>(slice)));
+                    store(value + to, load(values + a));
+                    found = lanes_set(here);
+                }
+                end[c] = static_cast<int32_t>(to);
+                to = up(to);
+            }
+            begin[s.inputs] = static_cast<int32_t>(to);
+            return;
         }
-        for (int64_t c = 0; c < s.channels; ++c) begins[c + 1] += begins[c];
-        for (int64_t a = 0; a < count; ++a) {
+        const auto at = [&](int64_t a, int64_t& where) {
             const int64_t quotient = (index[a] * s.multiplier) >> s.shift;
-            const int64_t position = s.channel_first ? index[a] - quotient * s.inner : quotient;
-            const int32_t to = begins[channel_of[a]]++;
-            base[to] = place[2 * position] * static_cast<int32_t>(slice);
-            reach[to] = place[2 * position + 1];
-            value[to] = values[a];
+            const int64_t rest = index[a] - quotient * s.inner;
+            where = s.channel_first ? rest : quotient;
+            return (s.channel_first ? quotient : rest) * s.residues +
+                   (static_cast<uint32_t>(place[2 * where + 1]) >> 16);
+        };
+        int64_t where;
+        for (int64_t c = 0; c < s.inputs; ++c) end[c] = 0;
+        for (int64_t a = 0; a < count; ++a) ++end[at(a, where)];
+        int64_t to = 0;
+        for (int64_t c = 0; c < s.inputs; ++c) {
+            const int64_t filled = to + end[c];
+            begin[c] = end[c] = static_cast<int32_t>(to);
+            store_int(position + filled, splat_int(lowest_key));
+            to = up(filled);
+        }
+        begin[s.inputs] = static_cast<int32_t>(to);
+        for (int64_t a = 0; a < count; ++a) {
+            const int64_t c = at(a, where);
+            put(end[c]++, where, values[a], place, slice);
+        }
+    }
+};
+
+// Convolution in blocks of N outputs, one input channel after the other: each of the
+// channel's blocks stays in a register while all its active positions pass by. Those whose
+// output would lie above or below are left out (the positions ascend, so they are at the
+// ends); those beside fall into the margins.
+template <int N>
+void active_channels(const Call& call) {
+    const auto& s = *reinterpret_cast<const ActiveShape*>(call.shape);
+    const auto* start = static_cast<const int32_t*>(call.data[0]);  // [tiles][inputs][rows + 1]
+    const auto* offset = static_cast<const int32_t*>(call.data[1]);
+    const auto* weights = static_cast<const float*>(call.data[2]);
+    const auto* row = static_cast<const int32_t*>(call.data[3]);  // of each entry
+    const auto* bias = static_cast<const float*>(call.data[4]);
+    const Clip clip(static_cast<const float*>(call.data[5]));
+    // Per residue and row of taps: the first position that reaches an output, and the end.
+    const auto* reach = static_cast<const int32_t*>(call.data[6]);
+    const auto* place = reach + 2 * s.residues * s.rows;
+    const int64_t slice = s.padded / s.tiles;
+    const int64_t first = share(s.tiles, call.part, call.parts);
+    const int64_t last = share(s.tiles, call.part + 1, call.parts);
+    const int64_t room = s.capacity + W * (s.inputs + 2);
+    float* sums = call.scratch;
+    ByChannel sorted;
+    sorted.position = reinterpret_cast<int32_t*>(sums + s.positions * slice);
+    sorted.base = sorted.position + room;
+    sorted.value = reinterpret_cast<float*>(sorted.base + room);
+    auto* range = reinterpret_cast<int32_t*>(sorted.value + room);  // [inputs][rows][2]
+    sorted.begin = range + 2 * s.inputs * s.rows;
+    sorted.end = sorted.begin + s.inputs + 1;
+    for (int64_t item = 0; item < call.items; ++item) {
+        sorted.sort(s, call.in[0] + item * call.in_size[0], place, slice);
+        for (int64_t c = 0, residue = 0; c < s.inputs; ++c) {
+            const int32_t* limits = reach + 2 * residue * s.rows;
+            int32_t* of_row = range + 2 * c * s.rows;
+            for (int64_t i = 0; i < 2 * s.rows; ++i) of_row[i] = sorted.end[c];
+            for (int64_t a = sorted.begin[c]; a < sorted.end[c]; a += W) {
+                const I at = load_int(sorted.position + a);
+                for (int64_t i = 0; i < 2 * s.rows; ++i) {
+                    of_row[i] -= static_cast<int32_t>(lanes_set(at >= splat_int(limits[i])));
+                }
+            }
+            if (++residue == s.residues) residue = 0;
         }
         for (int64_t tile = first; tile < last; ++tile) {
             start_tile(s, bias + tile * slice, slice, sums);
-            int64_t begin = 0;
-            for (int64_t c = 0; c < s.channels; ++c) {
-                const int64_t end = begins[c];  // the sort left the ends here
-                const int32_t* bounds = start + (tile * s.channels + c) * (s.taps + 1);
-                if (begin == end) continue;
-                for (int64_t e = bounds[0]; e < bounds[s.taps]; ++e) {
-                    const I row = splat_int(tap[3 * e + 1]), column = splat_int(tap[3 * e + 2]);
-                    for (int64_t a = begin; a < end; a += W) {
-                        const I r = load_int(reach + a);
-                        const I meets = ((r & 255) <= row) & (((r >> 8) & 255) > row) &
-                                        (((r >> 16) & 255) <= column) & (((r >> 24) & 255) > column);
-                        const I at = load_int(base + a) + splat_int(tap[3 * e]);
-                        store_int(target + (a - begin), (at & meets) | (elsewhere & ~meets));
-                        store(tap_value + (a - begin), (V)((I)load(value + a) & meets));
-                    }
+            for (int64_t c = 0; c < s.inputs; ++c) {
+                if (sorted.begin[c] == sorted.end[c]) continue;
+                const int32_t* bounds = start + (tile * s.inputs + c) * (s.rows + 1);
+                const int32_t* of_row = range + 2 * c * s.rows;
+                for (int64_t e = bounds[0]; e < bounds[s.rows]; ++e) {
+                    const int64_t to = of_row[2 * row[e] + 1];
                     const auto w = load<N>(weights + e * N);
-                    float* const to = sums + offset[e];
-#pragma GCC unroll 4
-                    for (int64_t a = 0; a < end - begin; ++a) {
-                        float* const at = to + target[a];
-                        store<N>(at, load<N>(at) + splat<N>(tap_value[a]) * w);
+                    float* const sum = sums + offset[e];
+#pragma GCC unroll 1
+                    for (int64_t a = of_row[2 * row[e]]; a < to; ++a) {
+                        float* const at = sum + sorted.base[a];
+                        store<N>(at, load<N>(at) + splat<N>(sorted.value[a]) * w);
                     }
                 }
-                begin = end;
             }
             finish_tile(s, sums, slice, tile, clip, call.out[0] + item * call.out_size[0]);
         }

@@ -74,18 +74,20 @@ struct LanesShape {
     int64_t shifts;           // how many shifted copies of a row are kept
     int64_t row_step;         // input rows from one output row to the next
     int64_t pool;             // 1, or the side of the max-pool folded in
-    int64_t pool_step;        // the convolution's stride inside a pooling window
 };
 
 struct ActiveShape {
     int64_t capacity;                 // of the incoming list
     int64_t inner, multiplier, shift; // index / inner = (index * multiplier) >> shift
     int64_t channel_first;            // is index / inner the channel, or the position?
-    int64_t taps, kernel_width;
-    int64_t outputs, padded, positions, out_width, out_height;
+    int64_t residues, rows;           // classes of positions modulo the strides; rows of taps
+    int64_t outputs, padded;
+    int64_t positions, pitch, origin; // of the sums, with margins; where output (0, 0) lies
+    int64_t out_width, out_height;
     int64_t tiles;                    // slices of the outputs, each with its own weights
     int64_t pool;                     // 1, or the side of the max-pool folded in
-    int64_t channels;
+    int64_t inputs;                   // channels times residues
+    int64_t in_width, row_multiplier, row_shift;  // position / in_width, likewise; or 0
 };
 
 struct WinnersShape {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <iterator>
 #include <ctime>
 #include <stdexcept>
 #include <string>
@@ -62,7 +63,7 @@ Program::Program(int threads, int64_t chunk)
     : threads_(threads), chunk_(chunk), pool_(Pool::of(threads)) {}
 
 int Program::slot(int64_t floats, int64_t position) {
-    slots_.push_back({floats, position});
+    slots_.push_back({floats, position, -1});
     arena_floats_ = std::max(arena_floats_, position + floats);
     return static_cast<int>(slots_.size()) - 1;
 }
@@ -77,7 +78,7 @@ void Program::add(int kernel, std::vector<int> inputs, std::vector<int> outputs,
         !std::all_of(outputs.begin(), outputs.end(), known)) {
         throw std::invalid_argument(std::string("wrong arguments for kernel ") + row.operation);
     }
-    Step step{row.run, std::move(inputs), std::move(outputs), std::move(shape), {}, {}, lead};
+    Step step{&row, std::move(inputs), std::move(outputs), std::move(shape), {}, {}, lead};
     for (const Array& array : data) {
         Buffer buffer(array.bytes);
         if (array.bytes) std::memcpy(buffer.floats(), array.data, array.bytes);
@@ -93,6 +94,21 @@ void Program::finish(std::vector<int> inputs, std::vector<int> outputs) {
     outputs_ = std::move(outputs);
     for (const int slot : inputs_) (void)slot_floats(slot);
     for (const int slot : outputs_) (void)slot_floats(slot);
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+        if (read_exactly(inputs_[i])) slots_[static_cast<size_t>(inputs_[i])].input = static_cast<int>(i);
+    }
+}
+
+// Do all kernels that read a slot keep within it? Most read whole vectors past its end, so
+// that an input must be copied to where there is room.
+bool Program::read_exactly(int slot) const {
+    constexpr const char* exact[] = {"binary", "copy", "gemm", "nonzeros", "unary", "winners"};
+    return std::all_of(steps_.begin(), steps_.end(), [&](const Step& step) {
+        const bool reads = std::find(step.inputs.begin(), step.inputs.end(), slot) != step.inputs.end();
+        return !reads || std::any_of(std::begin(exact), std::end(exact), [&](const char* name) {
+            return !std::strcmp(name, step.kernel->operation);
+        });
+    });
 }
 
 struct Program::Job {
@@ -105,8 +121,11 @@ struct Program::Job {
     Barrier* barrier;
 };
 
-float* Program::at(float* arena, int slot, int64_t examples) const {
+float* Program::at(const Job& job, float* arena, int slot, int64_t first, int64_t examples) const {
     if (slot < 0) return nullptr;
+    const int input = slots_[static_cast<size_t>(slot)].input;
+    // Nothing writes to an input.
+    if (input >= 0) return const_cast<float*>(job.in[input]) + first * slot_floats(slot);
     return arena + slots_[static_cast<size_t>(slot)].position * examples;
 }
 
@@ -129,8 +148,9 @@ void Program::pass(const Job& job, float* arena, float* scratch, int64_t first, 
     constexpr size_t most = 4;
     if (part == 0) {
         for (size_t i = 0; i < inputs_.size(); ++i) {
+            if (slots_[static_cast<size_t>(inputs_[i])].input >= 0) continue;
             const int64_t floats = slot_floats(inputs_[i]);
-            std::memcpy(at(arena, inputs_[i], examples), job.in[i] + first * floats,
+            std::memcpy(at(job, arena, inputs_[i], first, examples), job.in[i] + first * floats,
                         static_cast<size_t>(floats * examples) * sizeof(float));
         }
     }
@@ -143,14 +163,14 @@ void Program::pass(const Job& job, float* arena, float* scratch, int64_t first, 
         float* out[most] = {};
         int64_t in_size[most] = {}, out_size[most] = {};
         for (size_t i = 0; i < step.inputs.size() && i < most; ++i) {
-            in[i] = at(arena, step.inputs[i], examples);
+            in[i] = at(job, arena, step.inputs[i], first, examples);
             in_size[i] = step.inputs[i] < 0 ? 0 : slot_floats(step.inputs[i]) / step.lead;
         }
         for (size_t i = 0; i < step.outputs.size() && i < most; ++i) {
-            out[i] = at(arena, step.outputs[i], examples);
+            out[i] = at(job, arena, step.outputs[i], first, examples);
             out_size[i] = slot_floats(step.outputs[i]) / step.lead;
         }
-        step.run({in, out, in_size, out_size, step.shape.data(), step.data.data(), scratch,
+        step.kernel->run({in, out, in_size, out_size, step.shape.data(), step.data.data(), scratch,
                   examples * step.lead, part, parts});
         if (barrier) barrier->wait();
         if (timed) {
@@ -162,7 +182,7 @@ void Program::pass(const Job& job, float* arena, float* scratch, int64_t first, 
     if (part == 0) {
         for (size_t i = 0; i < outputs_.size(); ++i) {
             const int64_t floats = slot_floats(outputs_[i]);
-            std::memcpy(job.out[i] + first * floats, at(arena, outputs_[i], examples),
+            std::memcpy(job.out[i] + first * floats, at(job, arena, outputs_[i], first, examples),
                         static_cast<size_t>(floats * examples) * sizeof(float));
         }
     }

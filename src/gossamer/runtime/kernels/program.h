@@ -62,9 +62,10 @@ public:
 private:
     struct Slot {
         int64_t floats, position;
+        int input = -1;  // the input that it is, where that is read where it lies
     };
     struct Step {
-        Function run;
+        const Kernel* kernel;
         std::vector<int> inputs, outputs;
         std::vector<int64_t> shape;
         std::vector<Buffer> buffers;
@@ -73,8 +74,9 @@ private:
     };
     struct Job;
 
+    bool read_exactly(int slot) const;
     void reserve(int arenas, int64_t examples);
-    float* at(float* arena, int slot, int64_t examples) const;
+    float* at(const Job& job, float* arena, int slot, int64_t first, int64_t examples) const;
     void pass(const Job& job, float* arena, float* scratch, int64_t first, int64_t examples,
               int64_t part, int64_t parts, Barrier* barrier);
     static void work(void* job, int thread, int threads);

@@ -126,17 +126,24 @@ void columns(const Call& call) {
 
 // Convolution with few input channels: the lanes are output columns. Each input row is
 // kept as `shifts` copies, copy i holding the columns i, i + step, i + 2 step, ... so that
-// every load is aligned; a max-pool after the convolution is taken in registers.
-template <int Sums>
+// every load is aligned; a max-pool after the convolution
+// (whose stride is then 1) is taken in registers.
+template <int Rows, int Pool>
 inline void lanes_sums(const float* const* at, const int32_t* offset, const float* w, int64_t begin,
-                       int64_t end, V (&sum)[Sums]) {
+                       int64_t end, V (&sum)[Rows * Pool][Pool]) {
 #pragma GCC unroll 8
-    for (int r = 0; r < Sums; ++r) sum[r] = V{};
+    for (int r = 0; r < Rows * Pool; ++r) {
+        for (int x = 0; x < Pool; ++x) sum[r][x] = V{};
+    }
     for (int64_t e = begin; e < end; ++e) {
         const V weight = splat(w[e]);
         const int64_t o = offset[e];
 #pragma GCC unroll 8
-        for (int r = 0; r < Sums; ++r) sum[r] += weight * load(at[r] + o);
+        for (int r = 0; r < Rows * Pool; ++r) {
+            const float* from = at[r] + o;
+#pragma GCC unroll 2
+            for (int x = 0; x < Pool; ++x) sum[r][x] += weight * load(from + x * W);
+        }
     }
 }
 
@@ -144,23 +151,21 @@ template <int Rows, int Pool>
 void lanes_rows(const LanesShape& s, const float* copies, int64_t x, int64_t row_pitch,
                 const int32_t* start, const int32_t* order, const int32_t* offset,
                 const float* weights, const float* bias, const Clip& clip, int64_t y, float* out) {
-    const float* at[Rows * Pool * Pool];
-    for (int r = 0; r < Rows; ++r) {
-        for (int i = 0; i < Pool * Pool; ++i) {
-            at[r * Pool * Pool + i] = copies + ((y + r) * s.row_step + i / Pool * s.pool_step) * row_pitch +
-                                      (x / W * s.shifts + i % Pool * s.pool_step) * W;
-        }
+    const float* at[Rows * Pool];
+    for (int r = 0; r < Rows * Pool; ++r) {
+        at[r] = copies + ((y + r / Pool) * s.row_step + r % Pool) * row_pitch + x * s.shifts;
     }
     for (int64_t i = 0; i < s.outputs; ++i) {
         const int64_t o = order[i];
-        V sum[Rows * Pool * Pool];
-        lanes_sums<Rows * Pool * Pool>(at, offset, weights, start[i], start[i + 1], sum);
+        V sum[Rows * Pool][Pool];
+        lanes_sums<Rows, Pool>(at, offset, weights, start[i], start[i + 1], sum);
         const V b = splat(bias[o]);
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) {
-            V best = sum[r * Pool * Pool];
-#pragma GCC unroll 4
-            for (int i = 1; i < Pool * Pool; ++i) best = at_least(sum[r * Pool * Pool + i], best);
+            V best = sum[r * Pool][0];
+            if constexpr (Pool == 2) {
+                best = at_least(at_least(sum[2 * r + 1][1], sum[2 * r + 1][0]), at_least(sum[2 * r][1], best));
+            }
             store_first(out + (o * s.height + y + r) * s.width + x, clip(best + b), s.width - x);
         }
     }
@@ -205,9 +210,14 @@ void lanes(const Call& call) {
         }
         for (int64_t x = 0; x < s.width; x += W) {
             int64_t y = first;
-            constexpr int many = Pool == 1 ? 8 : 2;
+            constexpr int many = Pool == 1 ? 8 : W == 16 ? 4 : 2;
             for (; y + many <= last; y += many) {
                 lanes_rows<many, Pool>(s, copies, x, row_pitch, start, order, offset, weights, bias, clip, y, out);
+            }
+            if constexpr (many == 4) {
+                for (; y + 2 <= last; y += 2) {
+                    lanes_rows<2, Pool>(s, copies, x, row_pitch, start, order, offset, weights, bias, clip, y, out);
+                }
             }
             for (; y < last; ++y) {
                 lanes_rows<1, Pool>(s, copies, x, row_pitch, start, order, offset, weights, bias, clip, y, out);

@@ -37,6 +37,25 @@ inline typename Of<N>::V splat(float x) {
 
 inline I splat_int(int32_t x) { return x - I{}; }
 
+inline I lane_numbers() {
+    I lane;
+    for (int i = 0; i < W; ++i) lane[i] = i;
+    return lane;
+}
+
+// How many lanes of a comparison's result are set.
+inline int64_t lanes_set(I mask) {
+#if defined(__AVX512F__)
+    return __builtin_popcount(_mm512_movepi32_mask((__m512i)mask));
+#elif defined(__AVX2__)
+    return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps((__m256)mask)));
+#else
+    int64_t sum = 0;
+    for (int i = 0; i < W; ++i) sum -= mask[i];
+    return sum;
+#endif
+}
+
 #if defined(__AVX2__)
 inline __m256i first_lanes(int64_t count) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

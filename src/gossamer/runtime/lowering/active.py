@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.lowering.dense import dense_macs
-from gossamer.runtime.lowering.forms import L1, Forms, Value
+from gossamer.runtime.lowering.forms import SUMS, Forms, Value
 from gossamer.runtime.packing import (
     BLOCK,
     InputMajor,
@@ -46,10 +47,46 @@ def active_kernels(forms: Forms, weight: Array, value: Value, span: int) -> Iter
             yield kernel
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Where a convolution's active inputs and their sums lie (a linear layer: one position).
+
+    Sums are kept with a margin between rows, wide enough for what falls beside the output:
+    no input then needs to know which columns of the kernel reach an output. ``residues`` are
+    the classes of input positions modulo the strides, each with taps of its own. ``place``
+    holds, for each residue and row of taps, the input positions from which (and up to which)
+    it reaches an output; then, for each input position, where its window starts and which
+    rows of taps reach an output (first | end << 8 | residue << 16).
+    """
+
+    high: int = 1
+    wide: int = 1
+    pitch: int = 1
+    origin: int = 0
+    positions: int = 1
+    residues: int = 1
+    in_height: int = 1
+    in_width: int = 1
+    place: Array = field(default_factory=lambda: np.zeros(4, np.int32))
+
+
+def reciprocal(divisor: int, most: int) -> tuple[int, int]:
+    """Multiplier and shift that divide any number below ``divisor * most`` in 32 bits.
+
+    (0, 0) where there are none.
+    """
+    for shift in range(31):
+        multiplier = -(-(1 << shift) // divisor)
+        excess = multiplier * divisor - (1 << shift)
+        if divisor * most * excess < 1 << shift and divisor * most * multiplier < 1 << 31:
+            return multiplier, shift
+    return 0, 0
+
+
 def tiles(forms: Forms, positions: int, outputs: int) -> int:
-    """Slices of the outputs: their sums fit L1, and every thread has one."""
+    """Slices of the outputs: their sums stay near, and every thread has one."""
     blocks = up_to(outputs, BLOCK) // BLOCK
-    fit = max(1, L1 // (positions * BLOCK * 4))
+    fit = max(1, SUMS // (positions * BLOCK * 4))
     tiles = -(-blocks // fit) if positions > 1 else 1
     if not forms.many:
         tiles = max(tiles, forms.threads)
@@ -69,47 +106,45 @@ def emit_active(
     *,
     inner: int,
     channel_first: bool,
-    taps: int,
-    kernel_width: int,
-    size: tuple[int, int],
+    grid: Grid,
     pool: int,
-    place: Array,
     lead: int,
     macs: float,
 ) -> None:
     match kernel.layout:
         case "scatter":
             packed = major.scatter(np.int16 if kernel.tile == "2 bytes" else np.int32)
-        case "block":
+        case "block" | "channels":
             packed = major.block(int(kernel.tile))
-        case "channels":
-            packed = major.by_channel(int(kernel.tile), kernel_width)
         case "dense":
             packed = major.dense(forms.width)
         case _:
             packed = major.expand()
-    positions = size[0] * size[1]
     # index / inner by multiplication, exact for all indices below 2^20
     shift = 20 + max(1, math.ceil(math.log2(inner + 1)))
     multiplier = -(-(1 << shift) // inner)
     capacity = (source.floats // value.lead - LIST_HEADER) // 2
-    outputs = len(bias)
+    by_row = reciprocal(grid.in_width, grid.in_height)
     shape = (
         capacity,
         inner,
         multiplier,
         shift,
         int(channel_first),
-        taps,
-        kernel_width,
-        outputs,
+        grid.residues,
+        major.rows,
+        len(bias),
         major.outputs,
-        positions,
-        size[1],
-        size[0],
+        grid.positions,
+        grid.pitch,
+        grid.origin,
+        grid.wide,
+        grid.high,
         major.tiles,
         pool,
-        major.channels,
+        major.inputs,
+        grid.in_width,
+        *by_row,
     )
     bounds, offset, weights, more = packed
     forms.add(
@@ -118,8 +153,12 @@ def emit_active(
         (source,),
         output,
         shape,
-        data=[bounds, offset, weights, more, padded(bias, major.outputs), clip, place],
-        scratch=positions * major.slice + 8 + 6 * (capacity + BLOCK) + major.channels + BLOCK,
+        data=[bounds, offset, weights, more, padded(bias, major.outputs), clip, grid.place],
+        scratch=grid.positions * major.slice
+        + 8
+        + 3 * (capacity + BLOCK * (major.inputs + 2))
+        + (2 * major.rows + 2) * major.inputs
+        + BLOCK,
         lead=lead,
         macs=macs * value.density,
         dense_macs=dense_macs(forms, node) * lead,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -41,9 +42,9 @@ def conv(forms: Forms, node: Node) -> Iterator[Candidate]:
     density = np.count_nonzero(weight) / weight.size
     high, wide = conv_size(forms, node)
     if density < 0.75:
-        # The pooled kernel steps alike along rows and columns.
-        steps_alike = pool != 2 or strides[0] == strides[1]
-        if size[0] * kernel_height * kernel_width < 512 and steps_alike:
+        # The pooled kernel takes a stride of one.
+        poolable = pool != 2 or strides == [1, 1]
+        if size[0] * kernel_height * kernel_width < 512 and poolable:
             for kernel in find(forms.isa, "lanes"):
                 if (
                     kernel.tile == ("pool" if pool == 2 else "rows")
@@ -52,11 +53,12 @@ def conv(forms: Forms, node: Node) -> Iterator[Candidate]:
                     yield Candidate(str(kernel), partial(lanes, forms, node, kernel, value, size))
         for kernel in find(forms.isa, "planes"):
             yield Candidate(str(kernel), partial(planes, forms, node, kernel, value, size))
-    reach = max(kernel_height, kernel_width, strides[0], strides[1]) < 256
-    if reach and s["dilations"] == [1, 1] and size[0] * size[1] * size[2] < 1 << 20:
-        if high * wide * BLOCK * 4 > 1 << 20:
-            return
+    reach = max(kernel_height, kernel_width, strides[0], strides[1]) < 128
+    if reach and math.prod(size) < 1 << 20 and high * wide * BLOCK * 4 <= 1 << 20:
         rows = weight.reshape(outputs, size[0], -1).transpose(1, 2, 0)
-        span = (kernel_height * wide + kernel_width) * up_to(outputs, 8 * BLOCK)
+        margin = kernel_width * s["dilations"][1]
+        span = (kernel_height * s["dilations"][0] + 1) * (wide + margin) * up_to(outputs, 8 * BLOCK)
+        together = strides == [1, 1] and s["dilations"] == [1, 1]
         for kernel in active_kernels(forms, rows, value, span):
-            yield Candidate(str(kernel), partial(conv_active, forms, node, kernel, value, size))
+            if kernel.layout != "dense" or together:
+                yield Candidate(str(kernel), partial(conv_active, forms, node, kernel, value, size))

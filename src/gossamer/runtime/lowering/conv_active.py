@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gossamer.runtime.graph import Node
-from gossamer.runtime.lowering.active import emit_active, tiles
+from gossamer.runtime.graph import Array, Node
+from gossamer.runtime.lowering.active import Grid, emit_active, tiles
 from gossamer.runtime.lowering.dense import after_conv, conv_size
 from gossamer.runtime.lowering.forms import Forms, Value
 from gossamer.runtime.packing import (
@@ -15,62 +15,99 @@ from gossamer.runtime.packing import (
 from gossamer.runtime.table import Kernel
 
 
+def taps_by_residue(size: int, stride: int, dilation: int) -> tuple[Array, Array]:
+    """For one axis: which taps meet inputs of each residue, and how far each moves them.
+
+    Returns (taps, shifts), both [residues, most taps]; missing taps are -1.
+    """
+    found: list[list[tuple[int, int]]] = [[] for _ in range(stride)]
+    for tap in range(size):
+        found[tap * dilation % stride].append((tap, tap * dilation // stride))
+    most = max(len(taps) for taps in found)
+    taps, shifts = np.full((stride, most), -1), np.zeros((stride, most), np.int64)
+    for residue, those in enumerate(found):
+        for i in range(most):
+            if i < len(those):
+                taps[residue, i], shifts[residue, i] = those[i]
+            elif i:
+                shifts[residue, i] = shifts[residue, i - 1] + 1
+    return taps, shifts
+
+
+def arrange(
+    node: Node, size: tuple[int, int, int], out: tuple[int, int]
+) -> tuple[Array, Array, Grid]:
+    """Weights [inputs, rows, columns, outputs], shifts of the taps, and the grid of sums.
+
+    The inputs are channels times residues. Columns descend, so that the outputs of
+    neighbouring taps are neighbours too.
+    """
+    weight, s = node.constants["weight"], node.settings
+    (_, h, w), (sy, sx), pads = size, s["strides"], s["pads"]
+    ky, down = taps_by_residue(weight.shape[2], sy, s["dilations"][0])
+    kx, right = taps_by_residue(weight.shape[3], sx, s["dilations"][1])
+    kx, right = kx[:, ::-1], right[:, ::-1]
+    picked = weight[:, :, ky][..., kx]  # [outputs, channels, sy, rows, sx, columns]
+    picked = picked * ((ky >= 0)[:, :, None, None] & (kx >= 0))
+    rows = picked.transpose(1, 2, 4, 3, 5, 0)
+    rows = rows.reshape(-1, ky.shape[1], kx.shape[1], len(weight))
+    y, x = np.arange(h) + pads[0], np.arange(w) + pads[1]
+    column = (x // sx)[:, None] - right[x % sx]
+    here = kx[x % sx] >= 0
+    left = max(0, -int(np.where(here, column, 0).min()))
+    beyond = max(0, int(np.where(here, column, 0).max()) - (out[1] - 1))
+    pitch = out[1] + max(left, beyond)
+    shift = -(down[:, None, :, None] * pitch + right[None, :, None, :])
+    shift = np.tile(shift.reshape(sy * sx, *shift.shape[2:]), (size[0], 1, 1))
+    reached = (y // sy)[:, None] - down[y % sy]  # the output row, for each row of taps
+    valid = (reached >= 0) & (reached < out[0])
+    first = np.where(valid.any(axis=1), valid.argmax(axis=1), 0)
+    # The first input row of a residue from which a row of taps reaches an output, and the end.
+    reach = np.zeros((sy, sx, ky.shape[1], 2), np.int32)
+    for r in range(sy):
+        for j in range(ky.shape[1]):
+            begin, end = (down[r, j] + edge for edge in (0, out[0]))
+            reach[r, :, j] = [(max(0, min(h, sy * n + r - pads[0]))) * w for n in (begin, end)]
+    place = np.empty((h, w, 2), np.int32)
+    place[..., 0] = left + (y // sy)[:, None] * pitch + x // sx
+    place[..., 1] = (first | (first + valid.sum(axis=1)) << 8)[:, None] | (
+        (y % sy)[:, None] * sx + x % sx
+    ) << 16
+    grid = Grid(
+        *out,
+        pitch,
+        left,
+        left + out[0] * pitch,
+        sy * sx,
+        h,
+        w,
+        np.concatenate([reach.ravel(), place.ravel()]),
+    )
+    return rows, shift, grid
+
+
 def conv_active(
     forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
 ) -> None:
     weight, s = node.constants["weight"], node.settings
-    high, wide = conv_size(forms, node)
-    (c, h, w), (sy, sx), pads = size, s["strides"], s["pads"]
-    kernel_height, kernel_width = weight.shape[2:]
+    c, h, w = size
     listed = forms.list_form(value)
     source = forms.form(value, listed)
-    # Taps that meet an input lie together: by residue of the stride, and columns
-    # descending, so that the outputs of neighbouring taps are neighbours too.
-    tall = sorted(range(kernel_height), key=lambda k: (k % sy, k))
-    broad = sorted(range(kernel_width), key=lambda k: (k % sx, -k))
-    rows = weight[:, :, tall][:, :, :, broad].reshape(len(weight), c, -1).transpose(1, 2, 0)
-    shift = np.array([-(ky // sy) * wide - kx // sx for ky in tall for kx in broad])
-    major = InputMajor(rows, shift, tiles(forms, high * wide, len(weight)))
-
-    def ranges(
-        n: int, before: int, stride: int, taps: list[int], out: int
-    ) -> list[tuple[int, int]]:
-        """For each input row (or column): which taps, in their order, reach an output."""
-        found = []
-        for i in range(n):
-            meets = [
-                t
-                for t, k in enumerate(taps)
-                if (i + before - k) % stride == 0 and 0 <= (i + before - k) // stride < out
-            ]
-            found.append((meets[0], meets[-1] + 1) if meets else (0, 0))
-        return found
-
-    vertical = ranges(h, pads[0], sy, tall, high)
-    horizontal = ranges(w, pads[1], sx, broad, wide)
-    place = (
-        np.array(
-            [
-                (
-                    (y + pads[0]) // sy * wide + (x + pads[1]) // sx,
-                    vertical[y][0]
-                    | vertical[y][1] << 8
-                    | horizontal[x][0] << 16
-                    | horizontal[x][1] << 24,
-                )
-                for y in range(h)
-                for x in range(w)
-            ],
-            np.int64,
-        )
-        .astype(np.uint32)
-        .view(np.int32)
-    )
-    inner = h * w if listed == "list" else c
+    rows, shift, grid = arrange(node, size, conv_size(forms, node))
+    major = InputMajor(rows, shift, tiles(forms, grid.positions, len(weight)))
     target, after = after_conv(forms, node, "last", True)
-    average = sum(b - a for a, b in vertical) * sum(b - a for a, b in horizontal) / (h * w)
-    nonzero = int(np.count_nonzero(weight))
-    macs = nonzero / (kernel_height * kernel_width) * average * h * w * value.lead
+    # Every weight meets as many inputs as there are outputs, fewer where they are padding.
+    meets = np.float64(0.0)
+    taps = np.count_nonzero(weight, axis=(0, 1))
+    for ky, kx in np.ndindex(taps.shape):
+        counts = [
+            sum(
+                0 <= o * s["strides"][i] + k * s["dilations"][i] - s["pads"][i] < n
+                for o in range(m)
+            )
+            for i, (k, n, m) in enumerate(((ky, h, grid.high), (kx, w, grid.wide)))
+        ]
+        meets += taps[ky, kx] * counts[0] * counts[1]
     emit_active(
         forms,
         node,
@@ -81,14 +118,11 @@ def conv_active(
         node.constants["bias"],
         limits(s["low"], s["high"]),
         target,
-        inner=inner,
+        inner=h * w if listed == "list" else c,
         channel_first=listed == "list",
-        taps=kernel_height * kernel_width,
-        kernel_width=kernel_width,
-        size=(high, wide),
+        grid=grid,
         pool=s["pool"],
-        place=place.reshape(-1),
         lead=value.lead,
-        macs=macs,
+        macs=float(meets) * value.lead,
     )
     after()

@@ -22,6 +22,7 @@ from gossamer.runtime.steps import LIST_HEADER, Buffer, Step
 from gossamer.runtime.table import Kernel, find
 
 L1 = 28 << 10  # bytes of the first cache that a tile may fill
+SUMS = 48 << 10  # of sums of a tile: a little more than L1, since every pass has its price
 
 
 @dataclass

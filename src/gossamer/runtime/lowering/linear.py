@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from gossamer.runtime.graph import Array, Node
-from gossamer.runtime.lowering.active import active_kernels, emit_active, tiles
+from gossamer.runtime.lowering.active import Grid, active_kernels, emit_active, tiles
 from gossamer.runtime.lowering.dense import gemm_kernels
 from gossamer.runtime.lowering.forms import Candidate, Forms
 from gossamer.runtime.packing import (
@@ -90,7 +90,7 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
         listed = forms.list_form(value)
         source = forms.form(value, listed)
         inputs = np.ascontiguousarray(order("last" if listed == "list last" else "dense").T)
-        major = InputMajor(inputs[:, None, :], np.zeros(1, np.int64), tiles(forms, 1, outputs))
+        major = InputMajor(inputs[:, None, None], np.zeros(1, np.int64), tiles(forms, 1, outputs))
         emit_active(
             forms,
             node,
@@ -103,11 +103,8 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
             out(),
             inner=1,
             channel_first=True,
-            taps=1,
-            kernel_width=1,
-            size=(1, 1),
+            grid=Grid(),
             pool=1,
-            place=np.zeros(2, np.int32),
             lead=lead,
             macs=float(nonzero * lead),
         )

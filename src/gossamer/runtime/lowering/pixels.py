@@ -120,7 +120,6 @@ def lanes_shape(forms: Forms, node: Node, size: tuple[int, int, int]) -> tuple[i
         shifts,
         s["strides"][0] * pool,
         pool,
-        s["strides"][0],
     )
 
 
