@@ -34,6 +34,7 @@ _DEFINED = {
         "ACDC",
         "TopK",
         "supar",
+        "accelerate_sparse",
     ),
     "nn": (
         "AnnealActivations",

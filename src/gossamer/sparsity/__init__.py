@@ -1,5 +1,6 @@
 """Which weights are zero: pattern, allocation, schedule and rule, bound to a model."""
 
+from gossamer.sparsity.accelerate import Accelerator, LayerChoice, accelerate_sparse
 from gossamer.sparsity.allocation import ERK, Allocation, Global, PerLayer, Uniform
 from gossamer.sparsity.layers import (
     DENSE_BY_DEFAULT,
@@ -43,6 +44,7 @@ __all__ = [
     "SCHEDULES",
     "SET",
     "SPARSIFIABLE",
+    "Accelerator",
     "Allocation",
     "Block",
     "Constant",
@@ -51,6 +53,7 @@ __all__ = [
     "Global",
     "GraNet",
     "Layer",
+    "LayerChoice",
     "Magnitude",
     "Pattern",
     "PerLayer",
@@ -66,6 +69,7 @@ __all__ = [
     "TopK",
     "Uniform",
     "Unstructured",
+    "accelerate_sparse",
     "choose_layers",
     "scale",
     "sparsifiable_layers",

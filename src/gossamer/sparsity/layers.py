@@ -38,9 +38,9 @@ def sparsifiable_layers(model: nn.Module) -> dict[str, nn.Module]:
     weights: set[int] = set()
     for name, module in model.named_modules():
         if isinstance(module, SPARSIFIABLE):
-            # A parametrised weight is computed anew whenever it is asked for.
-            parametrised = not isinstance(module._parameters.get("weight"), nn.Parameter)
-            key = id(module if parametrised else module.weight)
+            # A parametrised or compact weight is computed anew whenever it is asked for.
+            parameter = module._parameters.get("weight")
+            key = id(module if parameter is None else parameter)
             if key not in weights:
                 weights.add(key)
                 found[name] = module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,13 @@ def _generator(seed: int) -> torch.Generator:
     """
     own = np.random.SeedSequence([seed, 0x6D61736B]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(own >> np.uint64(1)))
+
+
+class Observer(Protocol):
+    """Who must know when a sparsifier has stepped and when its masks are replaced."""
+
+    def after_step(self) -> None: ...
+    def before_masks_change(self) -> None: ...
 
 
 class Sparsifier:
@@ -85,6 +92,9 @@ class Sparsifier:
         self.rule = rule or Static()
         self.schedule = schedule or self.rule.schedule()
         self.steps = 0
+        #: Layers that hold no masked weights at this time: there is nothing to apply.
+        self.compact: Collection[str] = frozenset()
+        self.observers: list[Observer] = []
         self.total_steps = total_steps
         if total_steps is not None and total_steps < 1:
             raise UserError(f"total_steps must be at least 1, not {total_steps}")
@@ -163,6 +173,11 @@ class Sparsifier:
             self._weight(name).mul_((mask.numel() / max(int(mask.sum()), 1)) ** 0.5)
 
     @property
+    def layers(self) -> Mapping[str, nn.Module]:
+        """The sparse layers by name."""
+        return self._layers
+
+    @property
     def masks(self) -> Mapping[str, Tensor]:
         """Boolean masks by layer name, true where a weight may be non-zero."""
         return self._masks
@@ -190,11 +205,13 @@ class Sparsifier:
             UserError: the rule grows by gradient and the gradients are gone.
         """
         self.steps += 1
-        due = self._due(self.steps)
+        due = self.due(self.steps)
         if not (due and self.rule.sees_masked):
             self.apply()
         if due:
             self._update(optimizer)
+        for observer in self.observers:
+            observer.after_step()
 
     def _total(self) -> int:
         if self.total_steps is None:
@@ -208,7 +225,7 @@ class Sparsifier:
             self.total_steps = ASSUMED_STEPS
         return self.total_steps
 
-    def _due(self, step: int) -> bool:
+    def due(self, step: int) -> bool:
         """Whether masks change after ``step``: by the rule, or because the density does."""
         total = self._total()
         if self.rule.due(step, total):
@@ -229,7 +246,7 @@ class Sparsifier:
 
         Who computes gradients at the non-zeros only must compute them all in that step.
         """
-        return self.rule.needs_gradient and self._due(self.steps + 1)
+        return self.rule.needs_gradient and self.due(self.steps + 1)
 
     def _gradients(self) -> dict[str, Tensor | None]:
         if not self.rule.needs_gradient:
@@ -339,6 +356,8 @@ class Sparsifier:
                     f"these masks are of another network: layer '{name}' has shape "
                     f"{tuple(self._masks[name].shape)}, its mask {tuple(mask.shape)}"
                 )
+        for observer in self.observers:
+            observer.before_masks_change()
         for name, mask in masks.items():
             self._set(name, mask.to(torch.bool))
         self.steps = int(state[_STEP])

@@ -154,7 +154,7 @@ void apply(const Training& t, int64_t part, int64_t parts) {
     const int64_t positions = t.height * t.width;
     const int64_t outputs = t.rows * t.block;
     // Rows whose sums share the buffer: a square's worth of a linear layer's.
-    const int64_t group = Blocks || positions > 1 ? 1 : W;
+    const int64_t group = positions > 1 || t.block > W ? 1 : W / t.block;
     const int64_t first = shared_row(t.start, t.rows, part, parts);
     const int64_t last = shared_row(t.start, t.rows, part + 1, parts);
     float* sums = new (std::align_val_t(64)) float[static_cast<size_t>(group * t.block * positions * lanes)];
@@ -175,7 +175,7 @@ void apply(const Training& t, int64_t part, int64_t parts) {
                         if constexpr (Blocks) {
                             for (int64_t of = 0; of < t.block; of += block_rows) {
 #define GOSSAMER_BLOCK(N, ...)                                                               \
-    apply_block<N>(t, from + at * step, step, lanes, row, of, to + of * positions * lanes + at * W, \
+    apply_block<N>(t, from + at * step, step, lanes, row + r, of, to + of * positions * lanes + at * W, \
                    positions * lanes)
                                 GOSSAMER_COUNT(size, block_most, GOSSAMER_BLOCK, 0)
 #undef GOSSAMER_BLOCK

@@ -1,0 +1,47 @@
+import numpy as np
+from numpy.typing import NDArray
+
+Pair = tuple[int, int]
+
+def training_kernels() -> list[tuple[str, str, str, int]]: ...
+
+class SparseLayer:
+    def __init__(
+        self,
+        outputs: int,
+        channels: int,
+        kernel: Pair,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        block: int,
+        start: NDArray[np.int32],
+        column: NDArray[np.int32],
+        isa: str,
+    ) -> None: ...
+    def output_size(self, size: Pair) -> list[int]: ...
+    def packed(self, examples: int, size: Pair) -> list[int]: ...
+    def forward(
+        self,
+        examples: int,
+        size: Pair,
+        input: int,
+        values: int,
+        bias: int,
+        packed_input: int,
+        output: int,
+        threads: int,
+    ) -> None: ...
+    def backward(
+        self,
+        examples: int,
+        size: Pair,
+        output_gradient: int,
+        values: int,
+        packed_input: int,
+        packed_gradient: int,
+        input_gradient: int,
+        values_gradient: int,
+        bias_gradient: int,
+        threads: int,
+    ) -> None: ...

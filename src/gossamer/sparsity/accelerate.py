@@ -1,0 +1,280 @@
+"""True sparse training: layers compute with their non-zeros alone where that is faster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.errors import UserError, nearest
+from gossamer.sparsity.compact import is_compact, make_compact, make_plain
+from gossamer.sparsity.nonzeros import Nonzeros, apply_nonzeros, supported
+from gossamer.sparsity.sparsifier import Sparsifier
+
+# Masks that change sooner than this many steps ahead do not repay the change of form.
+STEPS_TO_HOLD = 8
+# A choice is measured anew where the number of non-zeros has changed by more than this share.
+SAME_CHOICE = 0.25
+# Pairs of runs of a measurement, and the seconds after which it is content with fewer.
+PAIRS, SECONDS = 7, 0.3
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """How one layer trains, and the measured times that decided it.
+
+    Attributes:
+        sparse: whether it computes with its non-zeros alone.
+        nonzeros: how many the mask allows.
+        input_shape: of the inputs that were measured, those seen in training.
+        seconds: of a forward and backward pass on them with the non-zeros alone; None where
+            the layers were named and nothing was measured.
+        dense_seconds: of the same by torch.
+    """
+
+    sparse: bool
+    nonzeros: int
+    input_shape: tuple[int, ...]
+    seconds: float | None = None
+    dense_seconds: float | None = None
+
+
+def _fastest(*contestants: Callable[[], Any]) -> list[float]:
+    """Least seconds of each, taken in turns."""
+    best = [float("inf")] * len(contestants)
+    started = time.perf_counter()
+    for turn in range(PAIRS):
+        for i, contestant in enumerate(contestants):
+            before = time.perf_counter()
+            contestant()
+            best[i] = min(best[i], time.perf_counter() - before)
+        if turn and time.perf_counter() - started > SECONDS:
+            break
+    return best
+
+
+def _measure(layer: nn.Module, nonzeros: Nonzeros, x_shape: torch.Size) -> tuple[float, float]:
+    """Seconds of forward and backward with the non-zeros alone, and by torch."""
+    generator = torch.Generator().manual_seed(0)  # torch's own is the training's
+    x = torch.randn(x_shape, generator=generator).requires_grad_()
+    parameter, bias = layer._parameters["weight"], layer._parameters["bias"]
+    assert parameter is not None
+    weight = parameter.detach().clone().requires_grad_()
+    values = nonzeros.gather(parameter.detach()).requires_grad_()
+    if bias is not None:
+        bias = nn.Parameter(bias.detach())
+
+    def run(function: Callable[[], Tensor], of: Tensor) -> None:
+        with torch.enable_grad():
+            y = function()
+            torch.autograd.grad(y, [x, of] if bias is None else [x, of, bias], torch.ones_like(y))
+
+    def sparse() -> Tensor:
+        rows = x.reshape(-1, x_shape[-1]) if isinstance(layer, nn.Linear) else x
+        return apply_nonzeros(rows, values, bias, nonzeros)
+
+    def dense() -> Tensor:
+        if isinstance(layer, nn.Conv2d):
+            y: Tensor = layer._conv_forward(x, weight, bias)
+            return y
+        return nn.functional.linear(x, weight, bias)
+
+    seconds, dense_seconds = _fastest(lambda: run(sparse, values), lambda: run(dense, weight))
+    return seconds, dense_seconds
+
+
+class Accelerator:
+    """Keeps layers in the faster form while a network trains; see :func:`accelerate_sparse`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sparsifier: Sparsifier,
+        optimizer: torch.optim.Optimizer,
+        layers: Collection[str] | None = None,
+    ) -> None:
+        self.choices: dict[str, LayerChoice] = {}
+        self._sparsifier = sparsifier
+        self._optimizer = optimizer
+        self._named = None if layers is None else frozenset(layers)
+        self._candidates = self._choose(model)
+        self._seen: dict[str, torch.Size] = {}
+        self._hooks: list[Any] = []
+        for name, layer in self._candidates.items():
+            self._hooks.append(layer.register_forward_pre_hook(self._see(name)))
+        sparsifier.observers.append(self)
+        # What is saved and loaded has dense shapes, whatever form the layers have.
+        self._hooks.append(optimizer.register_state_dict_post_hook(self._dense_state))
+        self._hooks.append(optimizer.register_load_state_dict_pre_hook(lambda *_: self.expand()))
+
+    def _choose(self, model: nn.Module) -> dict[str, nn.Module]:
+        users: dict[int, int] = {}
+        for module in model.modules():
+            for parameter in module._parameters.values():
+                users[id(parameter)] = users.get(id(parameter), 0) + 1
+        optimised = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
+        candidates = {}
+        for name in self._sparsifier.masks:
+            layer = self._sparsifier.layers[name]
+            weight = layer._parameters.get("weight")
+            alone = users.get(id(weight)) == 1 and id(weight) in optimised
+            if supported(layer) and alone:
+                candidates[name] = layer
+        for name in self._named or ():
+            if name not in self._sparsifier.masks:
+                raise UserError(
+                    f"layers: no sparse layer '{name}': {nearest(name, self._sparsifier.masks)}"
+                )
+            if name not in candidates:
+                raise UserError(
+                    f"layer '{name}' has no kernel for its non-zeros alone: it must be a plain "
+                    "Linear, or a Conv2d in one group, whose weight is its own and is trained "
+                    "by this optimizer; leave it out of layers"
+                )
+        if not candidates:
+            raise UserError(
+                "no sparse layer of this model can be accelerated: kernels exist for plain "
+                "Linear, and for Conv2d in one group, whose weights are trained by this optimizer"
+            )
+        if self._named is not None:
+            candidates = {name: candidates[name] for name in candidates if name in self._named}
+        return candidates
+
+    def _see(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def see(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if torch.is_grad_enabled() and inputs and isinstance(inputs[0], Tensor):
+                self._seen[name] = inputs[0].shape
+
+        return see
+
+    def after_step(self) -> None:
+        """Called by the sparsifier after each of its steps: takes on the form of the next."""
+        coming = self._sparsifier.steps + 1
+        if self._sparsifier.due(coming):
+            self.expand()
+        elif not self._sparsifier.compact and not any(
+            self._sparsifier.due(step) for step in range(coming, coming + STEPS_TO_HOLD)
+        ):
+            self._make_compact()
+
+    def before_masks_change(self) -> None:
+        """Called by the sparsifier before it takes over masks from elsewhere."""
+        self.expand()
+
+    def _make_compact(self) -> None:
+        for name, layer in self._candidates.items():
+            weight, shape = layer._parameters["weight"], self._seen.get(name)
+            if weight is None or shape is None:
+                continue
+            mask = self._sparsifier.masks[name]
+            count = int(mask.sum())
+            old = self.choices.get(name)
+            if weight.dtype != torch.float32 or weight.device.type != "cpu" or not count:
+                self.choices[name] = LayerChoice(False, count, tuple(shape))
+                continue
+            if old is not None and not old.sparse and self._stands(old, count, shape):
+                continue
+            nonzeros = Nonzeros.of(layer, mask)
+            if old is None or not self._stands(old, count, shape):
+                self.choices[name] = old = self._decide(layer, nonzeros, shape)
+            if old.sparse:
+                make_compact(layer, nonzeros, self._optimizer, self.expand)
+        self._sparsifier.compact = frozenset(
+            name for name, layer in self._candidates.items() if is_compact(layer)
+        )
+
+    @staticmethod
+    def _stands(choice: LayerChoice, count: int, shape: torch.Size) -> bool:
+        near = abs(count - choice.nonzeros) <= SAME_CHOICE * choice.nonzeros
+        return near and choice.input_shape == tuple(shape)
+
+    def _decide(self, layer: nn.Module, nonzeros: Nonzeros, shape: torch.Size) -> LayerChoice:
+        if self._named is not None:
+            return LayerChoice(True, nonzeros.count, tuple(shape))
+        seconds, dense_seconds = _measure(layer, nonzeros, shape)
+        sparse = seconds < dense_seconds
+        return LayerChoice(sparse, nonzeros.count, tuple(shape), seconds, dense_seconds)
+
+    def expand(self) -> None:
+        """Make all layers plain and dense; the sparsifier's next step may change them again."""
+        for layer in self._candidates.values():
+            if is_compact(layer):
+                make_plain(layer, self._optimizer)
+        self._sparsifier.compact = frozenset()
+
+    @contextmanager
+    def plain(self) -> Iterator[None]:
+        """Plain layers for a while, to export or compile the model in the midst of training."""
+        held = bool(self._sparsifier.compact)
+        self.expand()
+        try:
+            yield
+        finally:
+            if held:
+                self._make_compact()
+
+    def close(self) -> None:
+        """Make all layers plain for good."""
+        self.expand()
+        for hook in self._hooks:
+            hook.remove()
+        if self in self._sparsifier.observers:
+            self._sparsifier.observers.remove(self)
+
+    def _dense_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        compact = {
+            id(layer._parameters["weight"]): layer
+            for layer in self._candidates.values()
+            if is_compact(layer)
+        }
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for i, parameter in enumerate(parameters):
+            layer = compact.get(id(parameter))
+            if layer is None or i not in state["state"]:
+                continue
+            nonzeros: Nonzeros = layer._nonzeros  # type: ignore[assignment]
+            state["state"][i] = {
+                key: nonzeros.scatter(value)
+                if isinstance(value, Tensor) and value.shape == parameter.shape
+                else value
+                for key, value in state["state"][i].items()
+            }
+
+
+def accelerate_sparse(
+    model: nn.Module,
+    sparsifier: Sparsifier,
+    optimizer: torch.optim.Optimizer,
+    *,
+    layers: Collection[str] | None = None,
+) -> Accelerator:
+    """Train sparse layers with their non-zeros alone, on the CPU, where that is faster.
+
+    The first step runs as ever and shows the shapes; at its end each ``Linear`` and ``Conv2d``
+    (one group, zero padding) whose weight ``sparsifier`` masks is measured on them, and those
+    that are faster so change form: the parameter, the same object, then holds the non-zeros
+    only, and forward pass, gradients, optimiser and masks cost what they cost. ``weight``,
+    ``state_dict`` and copies stay dense. Before masks change, layers become plain again, for
+    the whole step, so that rules see dense weights and gradients.
+
+    Args:
+        model: the one that ``sparsifier`` was made for; float32 on the CPU. Other types,
+            devices and autocast are computed densely.
+        sparsifier: its :meth:`~Sparsifier.step` must run after every step of the optimiser.
+        optimizer: any that treats every weight by itself (SGD, Adam, AdamW, ...).
+        layers: names of the layers to train so, without measuring. Measured choices, and with
+            them the last bits of the results, may differ from run to run; named ones do not.
+
+    Returns:
+        The accelerator: ``choices`` says what was measured, ``plain()`` and ``close()`` make
+        the layers plain for a while and for good.
+
+    Raises:
+        UserError: a named layer is unknown or has no kernel, or no layer has one.
+    """
+    return Accelerator(model, sparsifier, optimizer, layers)

@@ -1,0 +1,146 @@
+"""Layers that hold their non-zeros only, while their masks stand still.
+
+To its user such a layer is still the ``nn.Linear`` or ``nn.Conv2d`` that it was: its ``weight``
+reads as a dense tensor, ``state_dict`` and copies hold dense weights. Its one parameter of that
+name, the very same object, holds ``[entries, block]`` values instead: gradients, optimiser
+state, clipping and weight decay then cost what the non-zeros cost.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.sparsity.nonzeros import Nonzeros, apply_nonzeros
+
+
+def _plain_needed(x: Tensor) -> bool:
+    """Whether torch must see a plain layer: the kernels do not take ``x``, or it is tracing."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        or x.dtype != torch.float32
+        or x.device.type != "cpu"
+        or x.layout != torch.strided
+        or x.numel() == 0
+        or torch.is_autocast_enabled("cpu")
+        or torch._C._functorch.maybe_current_level() is not None
+    )
+
+
+class _Compact(nn.Module):
+    _nonzeros: Nonzeros
+    _expand: Callable[[], None]
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense weight, made for the occasion; gradients flow through it."""
+        values = self._parameters["weight"]
+        assert values is not None
+        return self._nonzeros.scatter(values)
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        weight = self.weight
+        destination[prefix + "weight"] = weight if keep_vars else weight.detach()
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        # What is loaded may have other non-zeros.
+        self._expand()
+        self._load_from_state_dict(*args)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Copies are plain layers: nothing keeps their masks."""
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_nonzeros", "_expand")}
+        values = self._parameters["weight"]
+        assert values is not None
+        weight = nn.Parameter(self.weight.detach(), requires_grad=values.requires_grad)
+        state["_parameters"] = {**self._parameters, "weight": weight}
+        return copyreg.__newobj__, (PLAIN[type(self)],), state  # type: ignore[attr-defined]
+
+
+class CompactLinear(_Compact, nn.Linear):  # type: ignore[override]
+    def forward(self, x: Tensor) -> Tensor:
+        values = self._parameters["weight"]
+        if _plain_needed(x) or x.shape[-1] != self.in_features or values is None:
+            return nn.functional.linear(x, self.weight, self.bias)
+        rows = x.reshape(-1, self.in_features)
+        y = apply_nonzeros(rows, values, self.bias, self._nonzeros)
+        return y.view(*x.shape[:-1], self.out_features)
+
+
+class CompactConv2d(_Compact, nn.Conv2d):  # type: ignore[override]
+    def forward(self, x: Tensor) -> Tensor:
+        values = self._parameters["weight"]
+        if _plain_needed(x) or x.ndim != 4 or x.shape[1] != self.in_channels or values is None:
+            y: Tensor = self._conv_forward(x, self.weight, self.bias)
+            return y
+        return apply_nonzeros(x, values, self.bias, self._nonzeros)
+
+
+COMPACT: dict[type[nn.Module], type[_Compact]] = {
+    nn.Linear: CompactLinear,
+    nn.Conv2d: CompactConv2d,
+}
+PLAIN = {compact: plain for plain, compact in COMPACT.items()}
+
+
+def is_compact(layer: nn.Module) -> bool:
+    return isinstance(layer, _Compact)
+
+
+def _replace(parameter: nn.Parameter, change: Callable[[Tensor], Tensor]) -> None:
+    """Changes a parameter's shape and its gradient's; it stays the same object."""
+    gradient, parameter.grad = parameter.grad, None
+    data = change(parameter.data)
+    # A graph that is still alive keeps the node that accumulates this parameter's gradient, and
+    # the node the old shape. Another type in between makes torch forget it.
+    parameter.data = data.new_empty(0, dtype=torch.float64)
+    parameter.data = data
+    parameter.grad = None if gradient is None else change(gradient)
+
+
+def _replace_state(
+    parameter: nn.Parameter,
+    optimizer: torch.optim.Optimizer,
+    shape: torch.Size,
+    change: Callable[[Tensor], Tensor],
+) -> None:
+    """Changes what the optimiser remembers of a parameter, where it has the weight's shape."""
+    for key, value in optimizer.state.get(parameter, {}).items():
+        if isinstance(value, Tensor) and value.shape == shape:
+            optimizer.state[parameter][key] = change(value)
+
+
+@torch.no_grad()
+def make_compact(
+    layer: nn.Module,
+    nonzeros: Nonzeros,
+    optimizer: torch.optim.Optimizer,
+    expand: Callable[[], None],
+) -> None:
+    """Turns a plain layer into a compact one; ``expand`` must turn it back."""
+    parameter = layer._parameters["weight"]
+    assert parameter is not None
+    _replace_state(parameter, optimizer, parameter.shape, nonzeros.gather)
+    _replace(parameter, nonzeros.gather)
+    layer.__dict__.update(_nonzeros=nonzeros, _expand=expand)
+    layer.__class__ = COMPACT[type(layer)]
+
+
+@torch.no_grad()
+def make_plain(layer: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Turns a compact layer back into the plain one; masked positions are zeros everywhere."""
+    assert isinstance(layer, _Compact)
+    parameter, nonzeros = layer._parameters["weight"], layer._nonzeros
+    assert parameter is not None
+    _replace_state(parameter, optimizer, parameter.shape, nonzeros.scatter)
+    _replace(parameter, nonzeros.scatter)
+    layer.__class__ = PLAIN[type(layer)]  # type: ignore[assignment]
+    del layer.__dict__["_nonzeros"], layer.__dict__["_expand"]
