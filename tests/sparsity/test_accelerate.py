@@ -9,7 +9,7 @@ from torch import nn
 
 import gossamer as gs
 from gossamer.errors import UserError
-from gossamer.sparsity import Rule, sparsifiable_layers
+from gossamer.sparsity import sparsifiable_layers
 from gossamer.sparsity.compact import is_compact
 
 
@@ -35,28 +35,12 @@ class Network(nn.Module):
 ALL = ("first", "twice", "tokens", "last")
 
 
-class Moving(Rule):
-    """New random masks every 20 steps; keeps the largest gradients' positions in mind."""
-
-    def __init__(self, interval: int = 20) -> None:
-        self.interval = interval
-
-    def initial_scores(self, weight, generator):
-        return torch.rand(weight.shape, generator=generator)
-
-    def due(self, step):
-        return step % self.interval == 0
-
-    def scores(self, weight, mask, generator):
-        return torch.rand(weight.shape, generator=generator) + weight.abs().cpu()
-
-
 def make(
     optimizer=torch.optim.SGD, rule=None, layers=ALL, accelerate=True, attach=False, **options
 ):
     torch.manual_seed(3)
     model = Network()
-    sparsifier = gs.Sparsifier(model, 0.25, rule=rule)
+    sparsifier = gs.Sparsifier(model, 0.25, rule=rule, total_steps=60)
     options = options or {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}
     optimizer = optimizer(model.parameters(), **options)
     if attach:
@@ -123,16 +107,17 @@ def test_gradient_accumulation_and_an_attached_sparsifier():
     same(ours[0].state_dict(), masked[0].state_dict())
 
 
-def test_masks_that_move_see_dense_weights_and_gradients():
-    # Without momentum: masked dense training remembers some for weights that do not exist.
-    ours = make(rule=Moving(), lr=0.05, weight_decay=0.01)
-    masked = make(rule=Moving(), accelerate=False, lr=0.05, weight_decay=0.01)
+@pytest.mark.parametrize(
+    "rule", [gs.RigL(interval=20), gs.SET(interval=20), gs.Magnitude(interval=20)], ids=repr
+)
+def test_rules_see_dense_weights_and_gradients(rule):
+    ours = make(rule=rule, attach=True)
+    masked = make(rule=rule, attach=True, accelerate=False)
     compact = []
     for step in range(45):
-        ours_loss = train(*ours[:3], steps=1, first=step)
-        torch.testing.assert_close(
-            ours_loss, train(*masked[:3], steps=1, first=step), rtol=1e-3, atol=1e-4
-        )
+        loss = train(ours[0], None, ours[2], steps=1, first=step)
+        expected = train(masked[0], None, masked[2], steps=1, first=step)
+        torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-4)
         compact.append(is_compact(ours[0].tokens))
         for name, mask in ours[1].masks.items():
             assert torch.equal(mask, masked[1].masks[name])
@@ -144,7 +129,7 @@ def test_masks_that_move_see_dense_weights_and_gradients():
 
 
 def test_masks_that_never_hold_still_are_never_compact():
-    model, sparsifier, optimizer, accelerator = make(rule=Moving(2))
+    model, sparsifier, optimizer, accelerator = make(rule=gs.TopK())
     train(model, sparsifier, optimizer, steps=4)
     assert not any(is_compact(layer) for layer in model.modules())
     assert accelerator.choices == {}
@@ -233,21 +218,23 @@ def test_other_types_devices_and_transforms_are_computed_densely():
 
 
 @pytest.mark.parametrize(
-    ("interval", "optimizer"), [(1000, torch.optim.AdamW), (20, torch.optim.SGD)]
+    ("rule", "optimizer"),
+    [(None, torch.optim.AdamW), (gs.RigL(interval=20), torch.optim.AdamW)],
+    ids=["static", "rigl"],
 )
-def test_saved_in_the_middle_and_resumed(interval, optimizer):
+def test_saved_in_the_middle_and_resumed(rule, optimizer):
     options = {"optimizer": optimizer, "lr": 0.01}
-    whole = make(rule=Moving(interval), **options)
-    train(*whole[:3], steps=12)
+    whole = make(rule=rule, attach=True, **options)
+    train(whole[0], None, whole[2], steps=12)
     saved = [copy.deepcopy(part.state_dict()) for part in whole[:3]]
     shapes = {tuple(p.shape) for p in Network().parameters()}
     assert all(tuple(s["exp_avg"].shape) in shapes for s in saved[2]["state"].values())
-    train(*whole[:3], steps=14, first=12)
-    resumed = make(rule=Moving(interval), **options)
-    train(*resumed[:3], steps=3, first=50)  # has been elsewhere, and is compact
+    train(whole[0], None, whole[2], steps=14, first=12)
+    resumed = make(rule=rule, attach=True, **options)
+    train(resumed[0], None, resumed[2], steps=3, first=50)  # has been elsewhere, and is compact
     for part, state in zip(resumed[:3], saved, strict=True):
         part.load_state_dict(state)
-    train(*resumed[:3], steps=14, first=12)
+    train(resumed[0], None, resumed[2], steps=14, first=12)
     same(resumed[0].state_dict(), whole[0].state_dict())
     for name, mask in whole[1].masks.items():
         assert torch.equal(mask, resumed[1].masks[name])

@@ -186,6 +186,8 @@ class Sparsifier:
     def apply(self) -> None:
         """Set every masked weight to exactly zero; follows the model to another device."""
         for name, off in list(self._off.items()):
+            if name in self.compact:
+                continue
             weight = self._weight(name)
             if off.device != weight.device or off.stride() != weight.stride():
                 self._set(name, self._masks[name])
