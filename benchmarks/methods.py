@@ -1,0 +1,397 @@
+"""Every rule with every pattern that makes sense, at five densities, with the dense network beside.
+
+    GOSSAMER_DATA=... python benchmarks/methods.py --budget-minutes 90
+    python benchmarks/methods.py --table-only
+
+Each training is one JSON line in ``OUT.jsonl``; one that is there is not done again, so that the
+benchmark can be stopped at any moment and goes on where it was. The most telling trainings come
+first. Writes ``OUT.md`` from whatever is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+DENSITIES = (0.2, 0.1, 0.05, 0.02, 0.01)
+WINNERS = (1.0, 0.1)
+SEEDS = (0, 1, 2)
+# Blocks of 16 must divide every layer, so networks have 16 outputs; those without a class are
+# never right.
+OUTPUTS = 16
+CHANGES = 50  # of the masks over a training, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One training. ``rule`` is empty for the network with all its weights."""
+
+    network: str
+    winners: float
+    density: float = 1.0
+    rule: str = ""
+    pattern: str = ""
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        return json.dumps(dataclasses.astuple(self))
+
+
+# By network: task, what it is, settings of the training.
+NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "mnist_mlp": (
+        "mnist",
+        "784-256-128 with batch norm",
+        {"epochs": 6, "batch_size": 128, "learning_rate": 0.1},
+    ),
+    "mnist_cnn": (
+        "mnist",
+        "5x5 convolution with 16 channels, 128 hidden units",
+        {"epochs": 3, "batch_size": 128, "learning_rate": 0.1},
+    ),
+    "speech_cnn": (
+        "speech_commands",
+        "5x5 convolutions with 32 and 64 channels, 512 hidden units",
+        {"epochs": 12, "batch_size": 32, "learning_rate": 0.03},
+    ),
+}
+
+
+def build(network: str, winners: float, shape: tuple[int, ...]) -> Any:
+    """The network, with k-winners where their share is below 1, else ReLU."""
+    from torch import nn
+
+    from gossamer.models import image_cnn, speech_cnn
+    from gossamer.nn import KWinners
+
+    def active(units: int) -> nn.Module:
+        return KWinners(units, winners) if winners < 1.0 else nn.ReLU()
+
+    if network == "mnist_mlp":
+        layers: list[nn.Module] = [nn.Flatten()]
+        inputs = 784
+        for units in (256, 128):
+            layers += [nn.Linear(inputs, units, bias=False), nn.BatchNorm1d(units), active(units)]
+            inputs = units
+        return nn.Sequential(*layers, nn.Linear(inputs, OUTPUTS))
+    if network == "mnist_cnn":
+        return image_cnn(
+            OUTPUTS,
+            input_shape=shape,
+            channels=(16,),
+            hidden=128,
+            activation_density=(winners,) * 2,
+        )
+    return speech_cnn(
+        OUTPUTS,
+        input_shape=shape,
+        channels=(32, 64),
+        hidden=512,
+        activation_density=(winners,) * 3,
+    )
+
+
+def points() -> Iterator[Point]:
+    """All trainings, the most telling first; some come twice."""
+    from gossamer.sparsity import RULES
+
+    rules = ["granet", "static", "rigl", "magnitude", "top_k", "acdc", "set"]
+    assert set(rules) == set(RULES)
+    dense = [Point(n, w) for w in WINNERS for n in NETWORKS]
+    yield from dense
+    # Every rule at 95 %; with sparse activations, then without.
+    for winners in reversed(WINNERS):
+        for rule in rules:
+            for network in NETWORKS:
+                yield Point(network, winners, 0.05, rule, "unstructured")
+        if winners < 1.0:
+            for pattern in ("block8", "block16", "fan_in"):
+                for rule in ("granet", "static"):
+                    for network in NETWORKS:
+                        yield Point(network, winners, 0.05, rule, pattern)
+            for seed in SEEDS[1:]:
+                for network in NETWORKS:
+                    yield Point(network, 1.0, seed=seed)
+                    yield Point(network, winners, 0.05, "granet", "unstructured", seed)
+                    yield Point(network, winners, 0.05, "granet", "block8", seed)
+    for density in DENSITIES:
+        for network in NETWORKS:
+            for rule in ("granet", "static"):
+                yield Point(network, 0.1, density, rule, "unstructured")
+            yield Point(network, 0.1, density, "granet", "block8")
+    for network in NETWORKS:
+        for pattern in ("2:4", "unstructured"):
+            yield Point(network, 0.1, 0.5, "granet", pattern)
+    # What is left of the grid.
+    for seed in SEEDS:
+        for point in dense:
+            yield dataclasses.replace(point, seed=seed)
+        for density in (0.05, 0.1, 0.02, 0.2, 0.01):
+            for rule in rules:
+                for pattern in ("unstructured", "block8", "fan_in", "block16"):
+                    for winners in reversed(WINNERS):
+                        for network in NETWORKS:
+                            yield Point(network, winners, density, rule, pattern, seed)
+
+
+def with_noise(point: Point) -> bool:
+    """Noise scores are taken of dense, weights only, activations only and both, of one seed."""
+    return point.seed == 0 and (
+        not point.rule
+        or (point.rule, point.pattern, point.density)
+        == (
+            "granet",
+            "unstructured",
+            0.05,
+        )
+    )
+
+
+def one(point: Point, task: Any) -> dict[str, Any]:
+    """Train and evaluate one network."""
+    import torch
+
+    from gossamer.sparsity import SparsitySettings
+    from gossamer.training import Settings, evaluate, fit, noise_score
+
+    settings = Settings(**NETWORKS[point.network][2], augment=False, seed=point.seed, device="cpu")
+    torch.manual_seed(point.seed)
+    model = build(point.network, point.winners, task.input_shape)
+    sparsifier = None
+    if point.rule:
+        steps = len(task.train) // settings.batch_size * settings.epochs
+        own = point.rule in ("top_k", "acdc")  # they change when they must
+        sparse = SparsitySettings(
+            rule=point.rule,
+            pattern=point.pattern,
+            allocation="uniform" if ":" in point.pattern else "erk",
+            mask_interval=None if own else max(steps // CHANGES, 1),
+            exclude=("first",) if ":" in point.pattern else (),
+        )
+        sparsifier = sparse.sparsifier(model, point.density, seed=point.seed)
+    started = time.perf_counter()
+    fit(model, task, settings, sparsifier=sparsifier)
+    seconds = time.perf_counter() - started
+    found = [
+        evaluate(model, task, split, noise=False, timing=False) for split in ("test", "validation")
+    ]
+    counts = found[0].counts
+    line = {
+        **dataclasses.asdict(point),
+        "accuracy": sum(e.correct for e in found) / sum(e.examples for e in found),
+        "test_accuracy": found[0].accuracy,
+        "examples": sum(e.examples for e in found),
+        "nonzero": counts.nonzero,
+        "weights": counts.weights,
+        "activation_density": counts.active_share,
+        "macs": counts.macs(),
+        "train_seconds": seconds,
+    }
+    if with_noise(point):
+        noise = noise_score(model, task)
+        line["noise"] = {"score": noise.score, "of": noise.of}
+    return line
+
+
+def read(path: Path) -> dict[str, dict[str, Any]]:
+    """Finished trainings by key; a line cut off by a stop is left out."""
+    done = {}
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            line = json.loads(text)
+            fields = (f.name for f in dataclasses.fields(Point))
+            done[Point(**{name: line[name] for name in fields}).key] = line
+        except (ValueError, KeyError):
+            print(f"{path}: skipped a line that is cut off", file=sys.stderr)
+    return done
+
+
+def run(path: Path, budget: float) -> None:
+    """Train what is missing until the budget of minutes is spent."""
+    import torch
+
+    from gossamer.data import load
+    from gossamer.runtime import machine
+
+    torch.set_num_threads(1)
+    done = read(path)
+    wanted = list(dict.fromkeys(points()))
+    tasks: dict[str, Any] = {}
+    started = time.monotonic()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.read_text().endswith("\n"):
+        path.write_text(path.read_text() + "\n")
+    for number, point in enumerate(wanted):
+        if point.key in done:
+            continue
+        if time.monotonic() - started > budget * 60:
+            break
+        name = NETWORKS[point.network][0]
+        if name not in tasks:
+            tasks[name] = load(name)
+        line = {**one(point, tasks[name]), "machine": machine(), "source": tasks[name].source}
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(
+            f"{number + 1} of {len(wanted)}: {point}: {line['accuracy']:.2%}, "
+            f"{line['train_seconds']:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def cell(lines: list[dict[str, Any]], dense: list[dict[str, Any]]) -> str:
+    """Mean accuracy, spread over seeds, and the difference from the dense network."""
+    if not lines:
+        return ""
+    accuracy = [100 * line["accuracy"] for line in lines]
+    mean = statistics.fmean(accuracy)
+    text = f"{mean:.2f}"
+    if len(accuracy) > 1:
+        text += f" ± {statistics.stdev(accuracy):.2f}"
+    if dense:
+        text += f" ({mean - 100 * statistics.fmean(line['accuracy'] for line in dense):+.2f})"
+    return text + ("" if len(accuracy) == len(SEEDS) else f" [{len(accuracy)}]")
+
+
+def page(lines: list[dict[str, Any]], command: str) -> str:
+    """The Markdown page from whatever has been trained."""
+
+    def of(network: str, winners: float, density: float, rule: str, pattern: str) -> list[Any]:
+        wanted = (network, winners, density, rule, pattern)
+        names = ("network", "winners", "density", "rule", "pattern")
+        return [line for line in lines if tuple(line[name] for name in names) == wanted]
+
+    full = len(list(dict.fromkeys(points())))
+    text = [
+        "# Sparse training: rules and patterns",
+        "",
+        f"{len(lines)} of {full} trainings of the whole grid have been run; cells that are empty "
+        "have not. Cells give accuracy in % (*measured*) on the test and validation examples "
+        "together, none of which was used for training or for choosing anything, as mean ± "
+        "standard deviation over seeds, and in brackets the difference in points from the mean of "
+        "the dense network with ReLU. [n] counts the seeds where they are fewer than "
+        f"{len(SEEDS)}. All trainings of a network have the same budget, without augmentation; "
+        "it is short, so that many fit into little time: compare the columns and rows with each "
+        "other, not with tables of long trainings. Densities are of all weights of Linear and "
+        "convolution layers, shared out by ERK, and *counted* after training.",
+        "",
+    ]
+    order = list(dict.fromkeys((p.rule, p.pattern) for p in points() if p.rule))
+    for network, (task, what, settings) in NETWORKS.items():
+        mine = [line for line in lines if line["network"] == network]
+        if not mine:
+            continue
+        seconds = statistics.median(line["train_seconds"] for line in mine)
+        dense = of(network, 1.0, 1.0, "", "")
+        shown = ", ".join(f"{name} {value:g}" for name, value in settings.items())
+        text += [
+            f"## {network}",
+            "",
+            f"{task}: {what}, {mine[0]['weights']:,} weights; {shown}, one-cycle, SGD; "
+            f"{mine[0]['examples']:,} examples; {seconds:.0f} s a training (median).",
+            "",
+        ]
+        for winners in WINNERS:
+            name = f"k-winners {winners:.0%}" if winners < 1.0 else "ReLU"
+            heads = [f"{1 - density:.0%} sparse" for density in DENSITIES]
+            text += [
+                f"| {name}: rule | pattern | {' | '.join(heads)} |",
+                "|---|---|" + "---|" * len(heads),
+                f"| dense weights | | {cell(of(network, winners, 1.0, '', ''), dense)} "
+                + "|" * len(heads),
+            ]
+            for rule, pattern in order:
+                cells = [cell(of(network, winners, d, rule, pattern), dense) for d in DENSITIES]
+                if any(cells):
+                    text.append(f"| {rule} | {pattern} | {' | '.join(cells)} |")
+            text.append("")
+        nm = [(p, cell(of(network, 0.1, 0.5, "granet", p), dense)) for p in ("2:4", "unstructured")]
+        if all(value for _, value in nm):
+            text += [
+                "At 50 %, granet, k-winners 10 %: "
+                + ", ".join(f"{pattern} {value}" for pattern, value in nm)
+                + " (2:4 with a dense first layer and uniform).",
+                "",
+            ]
+        noisy = []
+        for label, key in (
+            ("dense", (1.0, 1.0, "", "")),
+            ("weights only", (1.0, 0.05, "granet", "unstructured")),
+            ("activations only", (0.1, 1.0, "", "")),
+            ("both", (0.1, 0.05, "granet", "unstructured")),
+        ):
+            scores = [line["noise"] for line in of(network, *key) if "noise" in line]
+            if scores:
+                mean = statistics.fmean(s["score"] for s in scores)
+                noisy.append(f"{label} {mean:,.0f}")
+        if noisy:
+            of_all = next(line["noise"]["of"] for line in mine if "noise" in line)
+            text += [f"Noise score of {of_all:,} (95 % weights, seed 0): {', '.join(noisy)}.", ""]
+        text += goals(network, of)
+    if lines:
+        text += [
+            f"Command: `{command}`  ",
+            *(f"Data: {source}  " for source in dict.fromkeys(li["source"] for li in lines)),
+            f"Machine: {', '.join(dict.fromkeys(li['machine'] for li in lines))}, one thread",
+            "",
+        ]
+    return "\n".join(text)
+
+
+def goals(network: str, of: Any) -> list[str]:
+    """Whether nothing is lost at 95 % weights x 90 % activations, and what blocks cost."""
+    dense = of(network, 1.0, 1.0, "", "")
+    free = of(network, 0.1, 0.05, "granet", "unstructured")
+    if not dense or not free:
+        return []
+    mean = {
+        name: 100 * statistics.fmean(line["accuracy"] for line in lines)
+        for name, lines in (("dense", dense), ("free", free))
+    }
+    allowed = 0.5 if network.startswith("speech") else 0.1
+    lost = mean["dense"] - mean["free"]
+    text = (
+        f"Goal: at most {allowed} points lost at 95 % weights x 90 % activations (granet, "
+        f"unstructured): {-lost:+.2f} points, {'met' if lost <= allowed else 'missed'} "
+        f"({len(free)} seeds, dense {len(dense)})."
+    )
+    for pattern in ("block8", "block16", "fan_in"):
+        lines = of(network, 0.1, 0.05, "granet", pattern)
+        if lines:
+            # The same seeds on both sides.
+            seeds = {line["seed"] for line in lines} & {line["seed"] for line in free}
+            one, other = (
+                statistics.fmean(100 * li["accuracy"] for li in found if li["seed"] in seeds)
+                for found in (lines, free)
+            )
+            text += f" {pattern} against unstructured: {one - other:+.2f} ({len(seeds)} seeds)."
+    return [text, ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--budget-minutes", type=float, default=90.0)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/methods"))
+    parser.add_argument("--table-only", action="store_true", help="only write the page")
+    arguments = parser.parse_args()
+    lines = arguments.out.with_suffix(".jsonl")
+    if not arguments.table_only:
+        run(lines, arguments.budget_minutes)
+    shown = "python " + shlex.join(a for a in sys.argv if a != "--table-only")
+    text = page(list(read(lines).values()), shown)
+    arguments.out.with_suffix(".md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
