@@ -39,6 +39,9 @@ def texts(runs: dict[str, Any], label: str) -> list[str]:
         # 627,200 + 194,560 + 20,000 + 1,200 against 1,254,400 + 4,864,000 + 1,000,000 + 6,000
         ("Multiply-adds, weights × activations", "counted", ["7.12 M", "843 k", "8.5× fewer"]),
         ("Parameters' bytes", "counted", ["6.87 MB", "992 kB", "6.9× smaller"]),
+        ("Size of model.onnx", "counted", ["6.87 MB", "979 kB", "7.0× smaller"]),
+        ("Time per inference, engine, batch 1", "measured", ["600 µs", "60 µs", "10.0× faster"]),
+        ("Time per inference, engine, batch 64", "measured", ["400 µs", "50 µs", "8.0× faster"]),
         ("Time per inference, torch, batch 1", "measured", ["1.4 ms", "2.1 ms", "1.50× slower"]),
         ("Training time", "measured", ["1 min 30 s", "1 min 30 s", "same"]),
     ],
@@ -46,6 +49,14 @@ def texts(runs: dict[str, Any], label: str) -> list[str]:
 def test_row(label: str, provenance: str, expected: list[str]) -> None:
     assert line(pair(), label).provenance == provenance
     assert texts(pair(), label) == expected
+
+
+def test_engine_times_say_what_they_were_measured_with() -> None:
+    machine = figures.machine(run())
+    assert line(pair(), "Time per inference, engine, batch 1").note == f"1 thread, avx2, {machine}"
+    refusing = {"mine": run(engine={"refused": "node 'a' (Foo): no such operator"})}
+    assert all("engine" not in found.label for found in figures.compare(refusing))
+    assert any("mine" in told and "(Foo)" in told for told in figures.warnings(refusing))
 
 
 def test_noise_score_says_x_of_y() -> None:

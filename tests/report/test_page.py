@@ -132,7 +132,7 @@ def test_every_row_of_figures_has_its_provenance(tmp_path: Path) -> None:
     source = (tmp_path / "report.html").read_text(encoding="utf-8")
     side = source[source.index('id="side"') : source.index('id="closer"')]
     rows = re.findall(r'<tr><th scope="row">.*?</tr>', side, re.DOTALL)
-    assert len(rows) == 13
+    assert len(rows) == 16
     assert all('class="tag ' in row for row in rows)
 
 

@@ -221,6 +221,9 @@ def test_a_run_directory_holds_everything(finished):
     assert metrics["accuracy"] == metrics["correct"] / 30 == metrics["noise"]["correct"][0] / 30
     assert metrics["weights"]["nonzero"] < metrics["weights"]["total"]
     assert metrics["seconds"]["batch1"] > 0
+    assert metrics["file_bytes"] == (folder / "model.onnx").stat().st_size
+    assert metrics["engine"]["threads"] == 1
+    assert all(metrics["engine"]["seconds"][batch] > 0 for batch in ("batch1", "batch64"))
     assert [e["epoch"] for e in metrics["history"]] == [1]
     assert tomllib.loads((folder / "config.toml").read_text())["settings"]["hidden"] == 16
     assert load_recipe(folder).network(3, (1, 12, 12))[1].counts() == trained.sparsifier.counts()

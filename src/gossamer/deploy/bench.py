@@ -190,3 +190,33 @@ def bench(
 
 def _listed(found: Any) -> list[NDArray[Any]]:
     return found if isinstance(found, list) else [found]
+
+
+BATCHES = (1, 64)
+
+
+def engine_times(model: str | os.PathLike[str], inputs: NDArray[np.float32]) -> dict[str, Any]:
+    """Times a network of one input under the engine, on one thread, as plain data.
+
+    Args:
+        model: the ONNX file.
+        inputs: example inputs ``[batch, ...]``; repeated where they are fewer than a batch.
+
+    Returns:
+        ``threads``, ``isa``, and ``seconds``: measured, per example, for each batch of
+        ``BATCHES``.
+
+    Raises:
+        UserError: the engine cannot run the network.
+    """
+    engine = Engine(Path(model), threads=1, sample=inputs)
+    seconds = {}
+    for batch in BATCHES:
+        count = max(1, min(INPUTS, len(inputs) // batch))
+        batches = [
+            np.resize(inputs[i * batch : (i + 1) * batch], (batch, *inputs.shape[1:]))
+            for i in range(count)
+        ]
+        times = take_turns({"gossamer": engine}, batches, turns=10, threads=1)
+        seconds[f"batch{batch}"] = times["gossamer"].seconds / batch
+    return {"threads": 1, "isa": engine.isa, "seconds": seconds}

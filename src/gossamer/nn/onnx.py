@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from gossamer.errors import UserError
 from gossamer.files import replacing
+from gossamer.runtime import store_sparse
 
 DOMAIN = "gossamer"
 OPSET = 18
@@ -260,5 +261,5 @@ def export(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> P
             "nothing was written: some operation of the model is exported wrongly"
         )
     with replacing(path) as temporary:
-        onnx.save(proto, temporary)
+        onnx.save(store_sparse(proto), temporary)
     return Path(path)

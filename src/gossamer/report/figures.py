@@ -139,6 +139,14 @@ def _read(*keys: str) -> Callable[[Run], float | None]:
     return lambda run: value(run, *keys)
 
 
+def _engine(run: Run) -> str:
+    """What the engine was measured with."""
+    threads, engine = value(run, "engine", "threads"), run.get("engine")
+    if threads is None or not isinstance(engine, Mapping):
+        return ""
+    return f"{units.whole(threads)} thread, {engine.get('isa', '')}, {machine(run)}"
+
+
 _DATA = ("task", "split", "examples")
 
 ACCURACY = Row(
@@ -243,6 +251,37 @@ ROWS: tuple[Row, ...] = (
         units.storage,
         words=("smaller", "larger"),
         meaning="zeros of sparse layers as one bit each",
+    ),
+    Row(
+        "Size of model.onnx",
+        "counted",
+        "lower",
+        _read("file_bytes"),
+        units.storage,
+        words=("smaller", "larger"),
+        meaning="the whole file; sparse weights stored sparse",
+    ),
+    Row(
+        "Time per inference, engine, batch 1",
+        "measured",
+        "lower",
+        _read("engine", "seconds", "batch1"),
+        units.duration,
+        words=("faster", "slower"),
+        note=_engine,
+        meaning="gossamer's own runtime on model.onnx",
+        same=("machine",),
+    ),
+    Row(
+        "Time per inference, engine, batch 64",
+        "measured",
+        "lower",
+        _read("engine", "seconds", "batch64"),
+        units.duration,
+        words=("faster", "slower"),
+        note=_engine,
+        meaning="a batch's time over 64",
+        same=("machine",),
     ),
     Row(
         "Time per inference, torch, batch 1",
@@ -423,6 +462,10 @@ def warnings(runs: Mapping[str, Run]) -> list[str]:
             f"Synthetic data: the examples of {', '.join(synthetic)} are computer-made. "
             "The figures show the method at work, not what it reaches on real data."
         )
+    for name, run in runs.items():
+        engine = run.get("engine")
+        if isinstance(engine, Mapping) and engine.get("refused"):
+            said.append(f"The engine cannot run the {name} network: {engine['refused']}.")
     tasks = {(str(run.get("task")), str(run.get("split"))) for run in runs.values()}
     if len(tasks) > 1:
         listed = ", ".join(sorted(f"{task} ({split})" for task, split in tasks))

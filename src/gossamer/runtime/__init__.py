@@ -9,6 +9,7 @@ from gossamer.runtime.engine import Engine, LayerProfile
 from gossamer.runtime.limits import Limits, NetworkProfile, measure_limits, network_profile
 from gossamer.runtime.machine import machine
 from gossamer.runtime.planner import Plan
+from gossamer.runtime.sparse_file import store_sparse
 
 __all__ = [
     "Engine",
@@ -21,5 +22,6 @@ __all__ = [
     "measure_limits",
     "network_profile",
     "read_arrays",
+    "store_sparse",
     "write_arrays",
 ]

@@ -5,27 +5,45 @@ Exporters compute shapes with chains of small operators; after this nothing of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from gossamer.runtime import sparse_file
 from gossamer.runtime.graph import Array
 
 Evaluate = Callable[[list[Array], dict[str, Any]], Array]
 
-# Nothing that a shape computation makes is longer; refuses files that ask for gigabytes.
+# Numbers of one constant that is computed while a file is read.
 LARGEST = 1 << 24
 
 
 def _bounded(shape: Any) -> tuple[int, ...]:
     sizes = tuple(int(size) for size in np.ravel(shape))
-    total = 1
-    for size in sizes:
-        total *= size
-    if any(size < 0 for size in sizes) or total > LARGEST:
+    if any(size < 0 for size in sizes):
         raise ValueError(f"a constant of shape {sizes}")
     return sizes
+
+
+def numbers(operator: str, x: list[Array], a: dict[str, Any]) -> int:
+    """How many numbers at most ``FOLD[operator]`` will make; to be asked before it does."""
+    if operator in ("ConstantOfShape", "Expand"):
+        made = math.prod(_bounded(x[-1]))
+        return max(made, x[0].size) if operator == "Expand" else made
+    if operator == "Gather":
+        return int(x[1].size * (x[0].size // max(1, x[0].shape[a.get("axis", 0)])))
+    if operator == "Concat":
+        return sum(value.size for value in x)
+    if operator in ELEMENTWISE:
+        return int(math.prod(np.broadcast_shapes(*(value.shape for value in x))))
+    if operator == SPARSE:
+        made = math.prod(_bounded(a["shape"]))
+        if made > (sparse_file.FARTHEST + 1) * x[0].size:
+            raise ValueError(f"{x[0].size} entries for the shape {a['shape']}")
+        return made
+    return x[0].size
 
 
 def _axes(x: list[Array], a: dict[str, Any]) -> tuple[int, ...] | None:
@@ -77,6 +95,9 @@ def _cast(x: list[Array], a: dict[str, Any]) -> Array:
     return x[0].astype(DTYPES[a["to"]])
 
 
+SPARSE = f"{sparse_file.DOMAIN}.{sparse_file.NAME}"
+ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Pow", "Equal", "Where"}
+
 FOLD: dict[str, Evaluate] = {
     "Identity": lambda x, a: x[0],
     "Cast": _cast,
@@ -102,6 +123,7 @@ FOLD: dict[str, Evaluate] = {
     "ConstantOfShape": lambda x, a: np.full(
         _bounded(x[0]), np.ravel(a.get("value", np.zeros(1, np.float32)))[0]
     ),
+    SPARSE: lambda x, a: sparse_file.decode(x[0], x[1], a["shape"]),
     "Expand": lambda x, a: np.broadcast_to(
         x[0], np.broadcast_shapes(x[0].shape, _bounded(x[1]))
     ).copy(),

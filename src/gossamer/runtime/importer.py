@@ -7,6 +7,7 @@ and whatever is wrong ends in one ``UserError``.
 from __future__ import annotations
 
 import math
+import mmap
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -16,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import UserError, nearest
-from gossamer.runtime.folding import DTYPES, FOLD
+from gossamer.runtime.folding import DTYPES, FOLD, SPARSE, numbers
+from gossamer.runtime.folding import LARGEST as LARGEST_FOLDED
 from gossamer.runtime.graph import Array, Graph, Node, Shape
+from gossamer.runtime.sparse_file import FARTHEST, NAME
 
 # Stands for the number of examples while shapes are worked out: a prime that no real
 # dimension has, so that a multiple of it is a multiple of the batch.
@@ -26,6 +29,16 @@ BATCH = 1_000_003
 # Floats of one value for one example; a file that asks for more is wrong.
 LARGEST = 1 << 28
 
+# Floats of all values together for one example.
+LARGEST_IN_ALL = 1 << 30
+
+# Numbers that may be computed while a file is read, beside those that it holds (times a few).
+FREE_NUMBERS = 1 << 24
+
+# Numbers of a sparse initializer for each entry that the file holds.
+SPARSEST = 1 << 12
+
+MOST_NODES = 1 << 18
 OLDEST_OPSET = 13
 
 
@@ -43,6 +56,8 @@ class _Reader:
         self.nodes: list[Node] = []
         self.made_by: dict[str, Node] = {}
         self.uses: Counter[str] = Counter()
+        self.floats = 0  # of all values, for one example
+        self.free = FREE_NUMBERS  # numbers that may still be computed
 
     def shape(self, value: str) -> Shape:
         if value in self.constants:
@@ -60,11 +75,24 @@ class _Reader:
             raise _Unsupported("it works on a constant; export with constants folded")
         if any(size < 1 for size in shape):
             raise _Unsupported(f"its output has the impossible shape {_shown(shape)}")
-        if math.prod(shape) // (BATCH if shape[:1] and shape[0] % BATCH == 0 else 1) > LARGEST:
+        floats = math.prod(shape) // (BATCH if shape[:1] and shape[0] % BATCH == 0 else 1)
+        self.floats += floats
+        if floats > LARGEST or self.floats > LARGEST_IN_ALL:
             raise _Unsupported(f"its output of shape {_shown(shape)} is too large")
         self.nodes.append(node)
         self.made_by[node.output] = node
         self.shapes[node.output] = shape
+
+    def fold(self, operator: str, output: str, inputs: list[str], a: Attributes) -> None:
+        """Computes a constant, if the file is large enough to ask for it."""
+        values = [self.constants[name] for name in inputs]
+        wanted = numbers(operator, values, a)
+        limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
+        self.free -= wanted
+        if wanted > max(limit, *(value.size for value in values)) or self.free < 0:
+            raise _Unsupported(f"it makes a constant of {wanted} numbers, too many for this file")
+        with np.errstate(all="ignore"):
+            self.constants[output] = np.asarray(FOLD[operator](values, a))
 
     def alone(self, value: str, *ops: str) -> Node | None:
         """The node that made ``value``, if it is one of ``ops`` and nobody else reads it."""
@@ -200,7 +228,9 @@ def _linear(
 def _gemm(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     if a.get("transA"):
         raise _Unsupported("it transposes its input; export a plain linear layer")
-    weight = _floats(reader.constant(inputs[1], "weight")) * np.float32(a.get("alpha", 1.0))
+    weight = _floats(reader.constant(inputs[1], "weight"))
+    if a.get("alpha", 1.0) != 1.0:  # else a mapped weight stays mapped
+        weight = weight * np.float32(a["alpha"])
     if weight.ndim != 2:
         raise _Unsupported(f"its weight has shape {weight.shape}")
     weight = weight if a.get("transB") else weight.T
@@ -618,6 +648,31 @@ def _tensor(tensor: Any, folder: Path | None) -> Array:
     return np.array(values).astype(dtype).reshape(shape)
 
 
+def _sparse_tensor(sparse: Any, folder: Path | None) -> Array:
+    """A sparse initializer as a dense constant: values at indices, linear or by dimension."""
+    name = sparse.values.name
+    values, indices = _tensor(sparse.values, folder), _tensor(sparse.indices, folder)
+    shape = tuple(int(d) for d in sparse.dims)
+    size = math.prod(shape)
+    if any(d < 1 for d in shape) or size > SPARSEST * max(1, values.size):
+        raise _Unsupported(f"sparse constant {name!r} has the shape {shape}, too large for it")
+    if indices.dtype.kind != "i" or indices.shape not in (
+        (len(values),),
+        (len(values), len(shape)),
+    ):
+        raise _Unsupported(f"the indices of sparse constant {name!r} do not fit its values")
+    try:
+        if indices.ndim == 2:
+            indices = np.ravel_multi_index(tuple(indices.T), shape)
+        if len(indices) and not 0 <= indices.min() <= indices.max() < size:
+            raise ValueError
+    except ValueError:
+        raise _Unsupported(f"sparse constant {name!r} has an index outside its shape") from None
+    dense = np.zeros(size, values.dtype)
+    dense[indices] = values
+    return dense.reshape(shape)
+
+
 def _external(tensor: Any, dtype: np.dtype[Any], shape: Shape, folder: Path | None) -> Array:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if folder is None:
@@ -633,10 +688,11 @@ def _external(tensor: Any, dtype: np.dtype[Any], shape: Shape, folder: Path | No
     offset = int(entries.get("offset", 0))
     if offset < 0 or offset + nbytes > path.stat().st_size:
         raise _Unsupported(f"constant {tensor.name!r} reaches past the end of {path.name}")
-    with path.open("rb") as file:
-        file.seek(offset)
-        data = file.read(nbytes)
-    return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+    if not nbytes:
+        return np.zeros(shape, dtype)
+    little = dtype.newbyteorder("<")
+    mapped = np.memmap(path, little, "r", offset, (nbytes // dtype.itemsize,))
+    return np.asarray(mapped).astype(dtype, copy=False).reshape(shape)
 
 
 def _attributes(node: Any, folder: Path | None) -> Attributes:
@@ -683,19 +739,18 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
             its node) that the engine lacks.
     """
     folder = None
+    data: memoryview | bytes
     if isinstance(source, bytes):
         name, data = "the model", source
     else:
         path = Path(source)
         name, folder = str(path), path.parent
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{name}: cannot be read ({error.strerror or error})") from None
+        data = _mapped(path)
     import onnx
 
+    model = onnx.ModelProto()
     try:
-        model = onnx.ModelProto.FromString(data)
+        model.ParseFromString(data)
     except Exception:  # protobuf's DecodeError, whichever implementation is installed
         raise UserError(f"{name}: not an ONNX model, or damaged; export it again") from None
     if not model.graph.node and not model.graph.output:
@@ -710,12 +765,28 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
         raise UserError(f"{name}: {error}") from None
 
 
+def _mapped(path: Path) -> memoryview | bytes:
+    """A file's bytes, mapped rather than read."""
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: cannot be read (not a file)")
+        with path.open("rb") as file:
+            if not path.stat().st_size:
+                return b""
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason})") from None
+
+
 def _inlined(model: Any) -> Any:
     """The model without functions, but for those that are operators of the engine."""
-    ours = {(f.domain, f.name) for f in model.functions if f"{f.domain}.{f.name}" in CONVERT}
+    known = {*CONVERT, SPARSE}
+    ours = {(f.domain, f.name) for f in model.functions if f"{f.domain}.{f.name}" in known}
     others = {(f.domain, f.name) for f in model.functions} - ours
     if not others:
         return model
+    _count_nodes(model, ours)
     import onnx.inliner
 
     try:
@@ -724,13 +795,39 @@ def _inlined(model: Any) -> Any:
         raise _Unsupported(f"its functions cannot be inlined ({str(error)[:80]})") from None
 
 
+def _count_nodes(model: Any, ours: set[tuple[str, str]]) -> None:
+    """Refuses functions that call themselves, and bodies that grow without measure."""
+    bodies = {(f.domain, f.name): f.node for f in model.functions}
+    counts: dict[tuple[str, str], int] = dict.fromkeys(ours, 1)
+
+    def count(nodes: Any, within: tuple[tuple[str, str], ...]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            if key in bodies and key not in counts:
+                if key in within or len(within) > 50:
+                    raise _Unsupported(f"its function {node.op_type!r} calls itself")
+                counts[key] = count(bodies[key], (*within, key))
+            total += counts.get(key, 1)
+        if total > MOST_NODES:
+            raise _Unsupported(f"its functions make more than {MOST_NODES} nodes")
+        return total
+
+    count(model.graph.node, ())
+
+
 def _graph(name: str, model: Any, folder: Path | None) -> Graph:
     reader = _Reader(name)
     graph = model.graph
-    if graph.sparse_initializer:
-        raise _Unsupported("it has sparse initializers; store the weights dense, zeros are found")
     for tensor in graph.initializer:
         reader.constants[tensor.name] = _tensor(tensor, folder)
+    for sparse in graph.sparse_initializer:
+        reader.constants[sparse.values.name] = _sparse_tensor(sparse, folder)
+    reader.free += 4 * sum(value.size for value in reader.constants.values())
+    sparse_values = {n.input[0] for n in graph.node if n.op_type == NAME and n.input}
+    reader.free += (FARTHEST + 1) * sum(
+        reader.constants[value].size for value in sparse_values if value in reader.constants
+    )
     inputs, dynamic = _inputs(reader, graph)
     for node in graph.node:
         reader.uses.update(value for value in node.input if value)
@@ -810,9 +907,7 @@ def _convert(reader: _Reader, node: Any, name: str, folder: Path | None) -> None
             part = slice(attributes.get("start"), attributes.get("end"))
             reader.constants[output] = np.array(shape[part], np.int64)
         elif operator in FOLD and inputs and all(i in reader.constants for i in inputs if i):
-            with np.errstate(all="ignore"):
-                values = [reader.constants[i] for i in inputs if i]
-                reader.constants[output] = np.asarray(FOLD[operator](values, attributes))
+            reader.fold(operator, output, [i for i in inputs if i], attributes)
         elif operator in CONVERT:
             CONVERT[operator](reader, name, inputs, output, attributes)
         else:

@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomli_w
 import torch
 from torch import nn
 
 from gossamer import __version__
 from gossamer.data import Task, load
+from gossamer.deploy import engine_times
 from gossamer.errors import UserError
 from gossamer.files import replacing
 from gossamer.nn import export, harden
@@ -31,6 +33,9 @@ from gossamer.training.checkpoint import (
 from gossamer.training.evaluate import Evaluation, evaluate
 from gossamer.training.fit import Epoch, History, fit
 from gossamer.training.recipe import Recipe
+
+# Test examples that the engine is timed on.
+_TIMED = 256
 
 _MASK = "mask."
 
@@ -131,9 +136,20 @@ class Trained:
         device = next(self.model.parameters()).device
         example = torch.zeros(1, *self.task.input_shape, device=device)
         export(self.model, example, path / "model.onnx")
+        metrics |= self._running(path / "model.onnx")
         with replacing(path / "metrics.json") as file:
             file.write_text(json.dumps(metrics, indent=1), encoding="utf-8")
         return metrics
+
+    def _running(self, model: Path) -> dict[str, Any]:
+        """The file's size, and its times under the engine or why it has none."""
+        inputs = self.task.features(self.task.test.x[:_TIMED])
+        engine: dict[str, Any]
+        try:
+            engine = engine_times(model, np.ascontiguousarray(inputs, np.float32))
+        except UserError as error:  # a network of one's own may hold any operator
+            engine = {"refused": str(error)}
+        return {"file_bytes": model.stat().st_size, "engine": engine}
 
 
 def load_network(run: str | Path) -> tuple[nn.Module, tuple[str, ...], tuple[int, ...]]:

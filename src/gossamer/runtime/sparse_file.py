@@ -1,0 +1,155 @@
+"""Sparse weights in ONNX files: the function ``gossamer.Sparse``.
+
+A sparse weight is stored as its non-zeros in row-major order, ``values`` (float32), and the
+number of zeros before each, ``gaps`` (uint8): five bytes for each non-zero. Where more than
+255 zeros follow one another, a zero is stored among the values; the last entry is the last
+position of the weight, stored even if it is zero. So the entries cover the weight exactly,
+and no file can ask for more than 256 floats for each entry that it holds.
+
+The function's body makes the dense weight of them by standard operators, which every ONNX
+runtime evaluates once, when the network is loaded. ONNX's own ``sparse_initializer`` takes
+int64 indices: twelve bytes for each non-zero, more than dense above a density of a third.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gossamer.runtime.graph import Array
+
+if TYPE_CHECKING:
+    import onnx
+
+DOMAIN, NAME = "gossamer", "Sparse"
+OPSET = 18
+SMALLEST = 256  # weights with fewer numbers stay as they are
+FARTHEST = 255  # zeros that one gap can hold
+ENTRY_BYTES = 5
+
+
+def encode(weight: Array) -> tuple[Array, Array]:
+    """Values and gaps of a float32 weight with at least one number."""
+    flat = np.ascontiguousarray(weight, np.float32).ravel()
+    there = np.flatnonzero(flat)
+    if not len(there) or there[-1] != flat.size - 1:
+        there = np.append(there, flat.size - 1)
+    gaps = np.diff(there, prepend=-1) - 1
+    # Entries of value zero in front of each one that lies too far from the one before.
+    extra = gaps // (FARTHEST + 1)
+    at = np.cumsum(extra + 1) - 1
+    values = np.zeros(int(at[-1]) + 1, np.float32)
+    short = np.full(len(values), FARTHEST, np.uint8)
+    values[at] = flat[there]
+    short[at] = gaps % (FARTHEST + 1)
+    return values, short
+
+
+def decode(values: Array, gaps: Array, shape: Sequence[int]) -> Array:
+    """The weight of ``shape`` again.
+
+    Raises:
+        ValueError: the entries do not cover the shape exactly.
+    """
+    sizes = tuple(int(size) for size in shape)
+    if values.dtype != np.float32 or gaps.dtype != np.uint8 or values.shape != gaps.shape:
+        raise ValueError("values must be float32 and gaps uint8, as many of each")
+    if values.ndim != 1 or not len(values) or any(size < 1 for size in sizes):
+        raise ValueError("no entries, or no shape")
+    index = np.cumsum(gaps, dtype=np.int64) + np.arange(len(gaps))
+    if index[-1] + 1 != math.prod(sizes):
+        raise ValueError(f"its entries cover {index[-1] + 1} numbers of the shape {list(sizes)}")
+    flat = np.zeros(math.prod(sizes), np.float32)
+    flat[index] = values
+    return flat.reshape(sizes)
+
+
+def sparse_function() -> onnx.FunctionProto:
+    """``gossamer.Sparse(values, gaps; shape) -> weight`` in standard operators."""
+    from onnx import AttributeProto, TensorProto, helper
+
+    def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
+        return helper.make_node(kind, inputs, [output], **attributes)
+
+    shape = node("Constant", [], "shape")
+    shape.attribute.append(
+        AttributeProto(name="value_ints", ref_attr_name="shape", type=AttributeProto.INTS)
+    )
+    body = [
+        shape,
+        node("Constant", [], "one", value_int=1),
+        node("Constant", [], "first", value_int=0),
+        node("Cast", ["gaps"], "zeros_before", to=TensorProto.INT64),
+        node("Add", ["zeros_before", "one"], "steps"),
+        node("CumSum", ["steps", "first"], "after"),
+        node("Sub", ["after", "one"], "index"),
+        node("ReduceProd", ["shape"], "size", keepdims=1),
+        node("ConstantOfShape", ["size"], "empty"),
+        node("ScatterElements", ["empty", "index", "values"], "flat", axis=0),
+        node("Reshape", ["flat", "shape"], "weight"),
+    ]
+    return helper.make_function(
+        DOMAIN,
+        NAME,
+        inputs=["values", "gaps"],
+        outputs=["weight"],
+        nodes=body,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        attributes=["shape"],
+        doc_string="A weight from its non-zeros and the number of zeros before each.",
+    )
+
+
+def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every float32 constant that gets smaller so stored sparse.
+
+    The network stays the same to the bit (a negative zero becomes a zero).
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    kept: list[onnx.TensorProto] = []
+    nodes: list[onnx.NodeProto] = []
+    small = onnx.ModelProto()
+    small.CopyFrom(model)
+    inputs = {value.name for value in small.graph.input}
+    for tensor in small.graph.initializer:
+        count = math.prod(tensor.dims)
+        plain = tensor.data_type == TensorProto.FLOAT and tensor.data_location == 0
+        if not plain or count < SMALLEST or tensor.name in inputs:
+            kept.append(tensor)
+            continue
+        weight = numpy_helper.to_array(tensor)
+        values, gaps = encode(weight)
+        if ENTRY_BYTES * len(values) >= weight.nbytes:
+            kept.append(tensor)
+            continue
+        names = [f"{tensor.name}.values", f"{tensor.name}.gaps"]
+        kept += [
+            numpy_helper.from_array(array, name)
+            for array, name in zip((values, gaps), names, strict=True)
+        ]
+        nodes.append(
+            helper.make_node(
+                NAME,
+                names,
+                [tensor.name],
+                name=f"{tensor.name}.sparse",
+                domain=DOMAIN,
+                shape=list(tensor.dims),
+            )
+        )
+    if not nodes:
+        return model
+    nodes += small.graph.node
+    del small.graph.node[:], small.graph.initializer[:]
+    small.graph.node.extend(nodes)
+    small.graph.initializer.extend(kept)
+    if (DOMAIN, NAME) not in {(f.domain, f.name) for f in small.functions}:
+        small.functions.append(sparse_function())
+    if DOMAIN not in {entry.domain for entry in small.opset_import}:
+        small.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    return small
