@@ -61,6 +61,72 @@ def by_chunk(weight: Array, offset: Array, chunk: int) -> tuple[Array, Array, Ar
     return np.stack(bounds).astype(np.int32), np.concatenate(offsets), np.concatenate(values)
 
 
+def by_windows(weight: Array, width: int) -> tuple[Array, Array, Array, Array]:
+    """[outputs, depth] as steps that take one weight for each of ``width`` outputs at once.
+
+    All weights of a step come from two blocks of ``width`` inputs. Greedy: the blocks that
+    serve most outputs, those with most weights left above all, so that few steps have idle
+    lanes. Returns (starts of the groups of outputs, blocks [steps, 2], which of the two
+    blocks' inputs [steps, width], weights [steps, width]).
+    """
+    outputs, depth = weight.shape
+    groups = up_to(outputs, width) // width
+    whole = padded(padded(weight, groups * width), up_to(depth, width), axis=1)
+    parts = []
+    for first in range(0, whole.shape[1], 64 * width):  # bounds the work of a step
+        parts += _window_steps(whole[:, first : first + 64 * width], width, first // width)
+    group, block, index, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+    counts = np.bincount(group, minlength=groups)
+    missing = np.flatnonzero(counts % 2)  # steps go in pairs
+    idle = len(missing), width
+    order = np.argsort(np.concatenate([group, missing]), kind="stable")
+    starts = np.concatenate([[0], np.cumsum(counts + counts % 2)]).astype(np.int32)
+    return (
+        starts,
+        np.concatenate([block, np.zeros((idle[0], 2), np.uint16)])[order],
+        np.concatenate([index, np.zeros(idle, np.uint8)])[order],
+        np.concatenate([values, np.zeros(idle, np.float32)])[order],
+    )
+
+
+def _window_steps(weight: Array, width: int, first: int) -> list[tuple[Array, Array, Array, Array]]:
+    """One step of every group that has weights left, again and again."""
+    groups, blocks = len(weight) // width, weight.shape[1] // width
+    row, column = np.nonzero(weight)
+    values = np.append(weight[row, column], 0).astype(np.float32)
+    inside = np.append(column % width, 0).astype(np.uint8)
+    tall = weight.reshape(groups, width, blocks, width)
+    left = np.count_nonzero(tall, axis=3).transpose(0, 2, 1).astype(np.int32)  # [g, block, lane]
+    ends = np.cumsum(left.transpose(0, 2, 1).ravel())
+    at = (ends - left.transpose(0, 2, 1).ravel()).reshape(groups, width, blocks).transpose(0, 2, 1)
+    at = at.copy()
+    steps = [(np.zeros(0, np.int64), np.zeros((0, 2), np.uint16),
+              np.zeros((0, width), np.uint8), np.zeros((0, width), np.float32))]  # fmt: skip
+    g = np.arange(groups)
+    while True:
+        remaining = left.sum(axis=1)
+        busy = remaining.any(axis=1)
+        if not busy.all():
+            g, left, at, remaining = g[busy], left[busy], at[busy], remaining[busy]
+        if not len(g):
+            return steps
+        here, lane = np.arange(len(g)), np.arange(width)
+        there = left > 0
+        worth = remaining.astype(np.float32)[:, None] ** 2
+        one = (there * worth).sum(axis=2).argmax(axis=1)
+        second = (there & ~there[here, one][:, None]) * worth
+        two = second.sum(axis=2).argmax(axis=1)
+        from_two = left[here, two] > left[here, one]
+        source = np.where(from_two, two[:, None], one[:, None])
+        taken = left[here[:, None], source, lane] > 0
+        place = np.where(taken, at[here[:, None], source, lane], len(values) - 1)
+        left[here[:, None], source, lane] -= taken
+        at[here[:, None], source, lane] += taken
+        index = np.where(taken, inside[place] + width * from_two, 0).astype(np.uint8)
+        pair = np.stack([one + first, two + first], axis=1).astype(np.uint16)
+        steps.append((g.copy(), pair, index, values[place]))
+
+
 class InputMajor:
     """Weights by active input, for the ``active`` kernels.
 

@@ -124,6 +124,52 @@ void columns(const Call& call) {
     }
 }
 
+#if GOSSAMER_WIDTH > 4
+// `index` picks for each lane one of the 2 W values of two vectors.
+inline V pick(V low, V high, const uint8_t* index) {
+#if defined(__AVX512F__)
+    const __m512i at = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(index)));
+    return (V)_mm512_permutex2var_ps((__m512)low, at, (__m512)high);
+#else
+    const __m256i at = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(index)));
+    const __m256 lower = _mm256_permutevar8x32_ps((__m256)low, at);
+    const __m256 upper = _mm256_permutevar8x32_ps((__m256)high, at);
+    return (V)_mm256_blendv_ps(lower, upper, _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)));
+#endif
+}
+
+// Linear layer on one example: the lanes are outputs, and nothing is gathered. Every step
+// takes one weight for each of W outputs, all from the same two blocks of W inputs, which a
+// permutation of two registers brings to their lanes (see packing.by_windows).
+void windows(const Call& call) {
+    const auto& s = *reinterpret_cast<const ColumnsShape*>(call.shape);
+    const auto* start = static_cast<const int32_t*>(call.data[0]);   // [groups + 1], even
+    const auto* block = static_cast<const uint16_t*>(call.data[1]);  // [steps][2]
+    const auto* index = static_cast<const uint8_t*>(call.data[2]);   // [steps][W]
+    const auto* weights = static_cast<const float*>(call.data[3]);   // [steps][W]
+    const auto* bias = static_cast<const float*>(call.data[4]);      // padded to W
+    const Clip clip(static_cast<const float*>(call.data[5]));
+    const int64_t groups = (s.outputs + W - 1) / W;
+    const int64_t first = share(groups, call.part, call.parts);
+    const int64_t last = share(groups, call.part + 1, call.parts);
+    for (int64_t row = 0; row < call.items * s.rows; ++row) {
+        const float* x = call.in[0] + row * s.depth;
+        float* out = call.out[0] + row * s.outputs;
+        for (int64_t g = first; g < last; ++g) {
+            V even = load(bias + g * W), odd{};
+            const int64_t end = start[g + 1];
+            for (int64_t e = start[g]; e < end; e += 2) {
+                const uint16_t* from = block + 2 * e;
+                even += load(weights + e * W) * pick(load(x + from[0] * W), load(x + from[1] * W), index + e * W);
+                odd += load(weights + (e + 1) * W) *
+                       pick(load(x + from[2] * W), load(x + from[3] * W), index + (e + 1) * W);
+            }
+            store_first(out + g * W, clip(even + odd), s.outputs - g * W);
+        }
+    }
+}
+#endif
+
 // Convolution with few input channels: the lanes are output columns. Each input row is
 // kept as `shifts` copies, copy i holding the columns i, i + step, i + 2 step, ... so that
 // every load is aligned; a max-pool after the convolution

@@ -15,6 +15,7 @@ from gossamer.runtime.packing import (
     BLOCK,
     InputMajor,
     by_output,
+    by_windows,
     limits,
     padded,
     panels,
@@ -86,6 +87,24 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
             dense_macs=facts["dense_macs"],
         )
 
+    def windows(kernel: Kernel) -> None:
+        plain = source()
+        forms.add(
+            node.name,
+            kernel,
+            (forms.form(value, plain),),
+            out(),
+            (1, depth, outputs),
+            data=[
+                *by_windows(order(plain), forms.width),
+                padded(bias, up_to(outputs, forms.width)),
+                clip,
+            ],
+            lead=lead,
+            macs=float(lead * nonzero),
+            dense_macs=facts["dense_macs"],
+        )
+
     def active(kernel: Kernel) -> None:
         listed = forms.list_form(value)
         source = forms.form(value, listed)
@@ -114,9 +133,12 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
     if not forms.usable(weight):
         return
     density = nonzero / weight.size
-    if density < 0.6 and forms.many:
+    if density < 0.6 and (forms.many or lead > 1):
         for kernel in find(forms.isa, "columns"):
             yield Candidate(str(kernel), partial(columns, kernel))
+    if density < 0.4 and not forms.many and depth < 1 << 16:
+        for kernel in find(forms.isa, "windows"):
+            yield Candidate(str(kernel), partial(windows, kernel))
     if flat and depth < 1 << 20:
         for kernel in active_kernels(forms, weight.T[:, None, :], value, up_to(outputs, 8 * BLOCK)):
             yield Candidate(str(kernel), partial(active, kernel))
