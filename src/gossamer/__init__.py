@@ -59,7 +59,12 @@ _DEFINED = {
         "Minimize",
         "Float",
         "Int",
+        "Grid",
         "Choice",
+        "Prior",
+        "AtLeast",
+        "AtMost",
+        "WarmStart",
         "LinearConstraint",
     ),
 }

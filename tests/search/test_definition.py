@@ -6,13 +6,18 @@ import pytest
 
 from gossamer.errors import UserError
 from gossamer.search import (
+    AtLeast,
+    AtMost,
     Choice,
     Experiment,
     Float,
+    Grid,
     Int,
     LinearConstraint,
     Maximize,
     Minimize,
+    Prior,
+    WarmStart,
 )
 from gossamer.search.definition import from_mapping, to_mapping
 
@@ -33,11 +38,24 @@ threshold = 0.9
 [metrics.density]
 goal = "minimize"
 
+[metrics.latency]
+goal = "at_most"
+threshold = 5.0
+
+[metrics.recall]
+goal = "at_least"
+threshold = 0.5
+
+[[start]]
+learning_rate = 1e-3
+width = 16
+
 [parameters.learning_rate]
 type = "float"
 low = 1e-4
 high = 0.3
 log = true
+prior = { centre = 1e-2, spread = 3.0 }
 
 [parameters."weight_density.conv2"]
 type = "float"
@@ -54,6 +72,16 @@ step = 8
 [parameters.optimiser]
 type = "choice"
 options = ["adam", "sgd"]
+
+[parameters.momentum]
+type = "float"
+low = 0.0
+high = 0.99
+when = { optimiser = ["sgd"] }
+
+[parameters.patience]
+type = "grid"
+values = [1, 3, 10]
 
 [[constraints]]
 coefficients = { learning_rate = 1.0, "weight_density.conv2" = -2.0 }
@@ -72,17 +100,26 @@ def test_a_file_gives_the_experiment(tmp_path):
     assert experiment.name == "small"
     assert experiment.budget == 12
     assert experiment.settings == {"task": "mnist", "epochs": 2}
-    assert experiment.metrics == [Maximize("accuracy", 0.9), Minimize("density")]
+    assert experiment.metrics == [
+        Maximize("accuracy", 0.9),
+        Minimize("density"),
+        AtMost("latency", 5.0),
+        AtLeast("recall", 0.5),
+    ]
     assert experiment.parameters == [
-        Float("learning_rate", 1e-4, 0.3, log=True),
+        Float("learning_rate", 1e-4, 0.3, log=True, prior=Prior(1e-2, 3.0)),
         Float("weight_density.conv2", 0.1, 0.5, step=0.1),
         Int("width", 8, 64, step=8),
         Choice("optimiser", ["adam", "sgd"]),
+        Float("momentum", 0.0, 0.99, when={"optimiser": ["sgd"]}),
+        Grid("patience", [1, 3, 10]),
     ]
     assert experiment.constraints == [
         LinearConstraint({"learning_rate": 1.0, "weight_density.conv2": -2.0}, 0.0)
     ]
-    assert experiment.ask().parameters.keys() == {p.name for p in experiment.parameters}
+    first = experiment.ask().parameters
+    assert (first["learning_rate"], first["width"]) == (1e-3, 16)
+    assert {p.name for p in experiment.parameters} - first.keys() <= {"momentum"}
 
 
 def test_changes_replace_what_the_file_says(tmp_path):
@@ -105,9 +142,53 @@ def test_a_definition_survives_the_way_to_plain_data_and_back(tmp_path):
     }
 
 
+def test_all_that_a_file_can_say_is_stored_and_comes_back(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+    experiment = read(tmp_path, GOOD, storage=url)
+    again = Experiment.from_storage(url)
+    assert again.parameters == experiment.parameters
+    assert again.metrics == experiment.metrics
+    assert again.constraints == experiment.constraints
+    assert again.ask().parameters == read(tmp_path, GOOD).ask().parameters
+
+
+def test_a_prior_may_change_and_a_condition_may_not(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+    read(tmp_path, GOOD, storage=url)
+    read(tmp_path, GOOD.replace("centre = 1e-2", "centre = 1e-3"), storage=url)
+    with pytest.raises(UserError, match="'momentum' has when = "):
+        read(tmp_path, GOOD.replace('when = { optimiser = ["sgd"] }', ""), storage=url)
+
+
+def test_a_warm_start_as_a_table():
+    data = {
+        "name": "x",
+        "metrics": {"a": {"goal": "minimize"}},
+        "parameters": {"p": {"type": "float", "low": 0.0, "high": 1.0}},
+        "warm_start": {"storage": "sqlite:///small.db", "experiment": "small", "best": 2},
+    }
+    wanted = WarmStart("sqlite:///small.db", "small", 2)
+    assert from_mapping(data)["warm_start"] == wanted
+    for wrong, words in [({}, "'storage' is missing"), ({"storage": "s", "bets": 1}, "'best'")]:
+        with pytest.raises(UserError, match=words):
+            from_mapping({**data, "warm_start": wrong})
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
+        ('when = { optimiser = ["sgd"] }', 'when = { optimizer = ["sgd"] }', "'optimiser'"),
+        ('when = { optimiser = ["sgd"] }', 'when = { optimiser = ["sdg"] }', "is never 'sdg'"),
+        ('when = { optimiser = ["sgd"] }', "when = { patience = 1 }", "give 'patience' before"),
+        ('when = { optimiser = ["sgd"] }', "when = { learning_rate = 1 }", "without steps"),
+        ("{ centre = 1e-2, spread = 3.0 }", "{ centre = 1e-2 }", "prior: 'spread' is missing"),
+        ("{ centre = 1e-2, spread = 3.0 }", "{ center = 1, spread = 3 }", "'center'; did you"),
+        ("{ centre = 1e-2, spread = 3.0 }", "{ centre = 1.0, spread = 3.0 }", "not within"),
+        ("{ centre = 1e-2, spread = 3.0 }", "{ centre = 0.1, spread = 1.0 }", "factor above 1"),
+        ("values = [1, 3, 10]", "values = [3, 1, 10]", "must ascend; write [1, 3, 10]"),
+        ("width = 16", "width = 17", "start 1: 'width' is never 17"),
+        ("width = 16", "widht = 16", "start 1: unknown parameter 'widht'; did you mean 'width'"),
+        ("threshold = 5.0", "", "metric 'latency': a metric that is not optimised needs"),
         ("budget = 12", "buget = 12", "unknown key 'buget'; did you mean 'budget'?"),
         ("budget = 12", 'budget = "12"', "'budget' must be a whole number, not '12'"),
         ("budget = 12", "budget = true", "'budget' must be a whole number"),

@@ -9,13 +9,16 @@ import pytest
 from gossamer.errors import UserError
 from gossamer.search import (
     SAMPLERS,
+    AtMost,
     Choice,
     Experiment,
     Float,
+    Grid,
     Int,
     LinearConstraint,
     Maximize,
     Minimize,
+    Prior,
 )
 from gossamer.search.constraints import Space
 from gossamer.search.history import History
@@ -29,6 +32,9 @@ PARAMETERS = [
     Float("grid", 0.0, 1.0, step=0.25),
     Int("layers", 1, 6),
     Choice("optimiser", ["adam", "sgd"]),
+    Float("momentum", 0.0, 0.99, when={"optimiser": ["sgd"]}),
+    Choice("nesterov", [True, False], when={"optimiser": ["sgd"], "layers": [2, 3]}),
+    Grid("width", [16, 64, 256]),
     Float("fixed", 2.0, 2.0),
     Choice("only", ["this"]),
 ]
@@ -36,7 +42,7 @@ CONSTRAINTS = [
     LinearConstraint({"start": 1.0, "end": -1.0}, at_most=-0.1),
     LinearConstraint({"layers": 1.0, "end": 2.0}, at_most=5.0),
 ]
-METRICS = [Maximize("accuracy", 0.8), Minimize("density", 0.3)]
+METRICS = [Maximize("accuracy", 0.8), Minimize("density", 0.3), AtMost("latency", 3.0)]
 
 
 def train(trial):
@@ -44,6 +50,7 @@ def train(trial):
     return {
         "accuracy": 1.0 - abs(p["start"] - 0.2) - 0.1 * (p["optimiser"] == "sgd"),
         "density": p["end"] + 0.05 * p["layers"],
+        "latency": np.log2(p["width"]) - 4.0,
         "loss": p["rate"],
     }
 
@@ -68,7 +75,12 @@ def searched(request):
 def test_every_point_is_whole_in_bounds_and_feasible(searched):
     for record in searched[1].trials():
         point = record.parameters
-        assert list(point) == [p.name for p in PARAMETERS]
+        sgd = point["optimiser"] == "sgd"
+        absent = set() if sgd else {"momentum"}
+        if not sgd or point["layers"] not in (2, 3):
+            absent.add("nesterov")
+        assert list(point) == [p.name for p in PARAMETERS if p.name not in absent]
+        assert point["width"] in (16, 64, 256)
         assert point["fixed"] == 2.0
         assert point["only"] == "this"
         assert 1e-4 <= point["rate"] <= 0.3
@@ -125,7 +137,32 @@ def test_nothing_to_vary(sampler):
     assert [r.parameters for r in experiment.trials()] == [{"x": 1.0}] * 12
 
 
-@pytest.mark.parametrize("sampler", ["gp", "tpe"])
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_thresholds_that_change_are_no_trouble(sampler):
+    experiment = make(sampler, budget=16)
+    experiment.run(train, trials=12, progress=False)
+    experiment.set_threshold("density", None)
+    experiment.set_threshold("accuracy", 0.95)
+    experiment.set_threshold("latency", 1.0)
+    experiment.run(train, progress=False)
+    assert len({tuple(r.parameters.items()) for r in experiment.trials()}) == 16
+    found = experiment.frontier()
+    assert not found.feasible or all(r.values["accuracy"] >= 0.95 for r in found.trials)
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_a_single_metric_without_threshold(sampler):
+    parameters = [Float("x", 0.0, 1.0), Float("y", 0.0, 1.0)]
+    experiment = Experiment("one", parameters, [Minimize("loss")], sampler=sampler, budget=20)
+    experiment.run(
+        lambda t: {"loss": (t.parameters["x"] - 0.3) ** 2 + (t.parameters["y"] - 0.8) ** 2},
+        progress=False,
+    )
+    best = experiment.frontier().trials[0].values["loss"]
+    assert best < (0.1 if sampler == "random" else 0.05)
+
+
+@pytest.mark.parametrize("sampler", ["gp", "optuna_gp", "tpe"])
 def test_failed_trials_count_as_bad_so_the_model_turns_away(sampler):
     # Better and better towards x = 1, but everything above 0.7 fails.
     def cliff(trial):
@@ -140,6 +177,73 @@ def test_failed_trials_count_as_bad_so_the_model_turns_away(sampler):
     late = experiment.trials()[12:]
     assert sum(r.state == "failed" for r in late) <= 6
     assert max(r.values["score"] for r in experiment.trials() if r.values) > 0.6
+
+
+def test_prior_beliefs_are_followed_and_given_up():
+    """First near the centre; where that was wrong, the trials win."""
+    parameters = [
+        Float("rate", 1e-6, 1.0, log=True, prior=Prior(1e-2, 3.0)),
+        Float("x", 0.0, 1.0, prior=Prior(0.1, 0.1)),
+    ]
+
+    def bowl(trial):
+        rate, x = np.log10(trial.parameters["rate"]), trial.parameters["x"]
+        return {"loss": (rate + 2.0) ** 2 + 20.0 * (x - 0.8) ** 2}
+
+    experiment = Experiment("believed", parameters, [Minimize("loss")], budget=25)
+    experiment.run(bowl, progress=False)
+    first = [r.parameters for r in experiment.trials()[:6]]
+    assert sum(1e-3 < p["rate"] < 1e-1 for p in first) >= 5
+    assert np.mean([p["x"] for p in first]) < 0.3
+    assert experiment.frontier().trials[0].parameters["x"] == pytest.approx(0.8, abs=0.05)
+
+
+def test_a_batch_of_gp_suggestions_spreads():
+    """Points under way count: a batch is no cloud around the one best point."""
+    experiment = Experiment(
+        "batch",
+        [Float("x", 0.0, 1.0), Float("y", 0.0, 1.0)],
+        [Minimize("near", 0.5), Minimize("far", 0.5)],
+        budget=100,
+    )
+
+    def two(trial):
+        p = trial.parameters
+        return {
+            "near": p["x"] ** 2 + p["y"] ** 2,
+            "far": (p["x"] - 0.6) ** 2 + (p["y"] - 0.6) ** 2,
+        }
+
+    experiment.run(two, trials=12, progress=False)
+    batch = np.array([list(experiment.ask().parameters.values()) for _ in range(8)])
+    gaps = np.linalg.norm(batch[:, None] - batch[None], axis=2) + np.eye(8)
+    assert gaps.min() > 1e-3
+    assert np.median(gaps) > 0.1
+
+
+@pytest.mark.parametrize("metrics", [2, 3])
+def test_noisy_metrics_do_not_mislead(metrics):
+    """With noise as large as the box, most late trials are inside in truth."""
+    rng = np.random.default_rng(0)
+
+    def truth(p):
+        x = np.array(list(p.values()))
+        return np.array([((x - 0.3 - 0.1 * i) ** 2).sum() for i in range(metrics)])
+
+    experiment = Experiment(
+        "noisy",
+        [Float(f"x{i}", 0.0, 1.0) for i in range(4)],
+        [Minimize(f"m{i}", 0.1) for i in range(metrics)],
+        budget=40,
+    )
+    experiment.run(
+        lambda t: {
+            f"m{i}": v + 0.03 * rng.standard_normal() for i, v in enumerate(truth(t.parameters))
+        },
+        progress=False,
+    )
+    late = [truth(r.parameters) for r in experiment.trials()[25:]]
+    assert np.mean([(values < 0.15).all() for values in late]) > 0.6
 
 
 def test_a_model_that_fails_all_design_points_still_asks():
@@ -223,7 +327,8 @@ def test_thresholds_that_change_steer_from_then_on():
 
     experiment = Experiment("s", parameters, [Minimize("near", 0.2), Minimize("far")], budget=40)
     experiment.run(sphere, trials=25, progress=False)
-    experiment.metrics[:] = [Minimize("near"), Minimize("far", 0.2)]
+    experiment.set_threshold("near", None)
+    experiment.set_threshold("far", 0.2)
     experiment.run(sphere, progress=False)
     late = experiment.trials()[25:]
     assert min(r.values["far"] for r in late) < 0.2

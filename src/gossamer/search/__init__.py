@@ -10,6 +10,7 @@ from gossamer.search.frontier import Frontier
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Minimize
 from gossamer.search.parameters import Choice, Float, Grid, Int, Prior
 from gossamer.search.samplers import SAMPLERS
+from gossamer.search.starting import WarmStart
 from gossamer.search.trials import Trial, TrialRecord
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "TrainNetwork",
     "Trial",
     "TrialRecord",
+    "WarmStart",
     "chosen_trial",
     "recipe_of",
 ]

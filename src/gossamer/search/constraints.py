@@ -86,7 +86,7 @@ class LinearConstraint:
         return math.fsum(terms) <= self.at_most + slack
 
 
-def _takes(parameter: Parameter, value: Value) -> bool:
+def takes(parameter: Parameter, value: Value) -> bool:
     """Whether `parameter` can be `value`."""
     if isinstance(parameter, Choice):
         return value in parameter.options
@@ -173,7 +173,7 @@ class Space:
                 "separate values"
             )
         for value in values:
-            if not _takes(parent, value):
+            if not takes(parent, value):
                 raise UserError(f"{where}: '{name}' is never {value!r}")
 
     def __len__(self) -> int:
@@ -197,6 +197,13 @@ class Space:
         """`point` with a value in the middle for every parameter that it does not have."""
         return {
             name: point[name] if name in point else parameter.decode(0.5)
+            for name, parameter in self.parameters.items()
+        }
+
+    def middle(self) -> Point:
+        """A value for every parameter: where it is believed to be best, else the middle."""
+        return {
+            name: parameter.decode(parameter.believed(0.5))
             for name, parameter in self.parameters.items()
         }
 
@@ -272,6 +279,10 @@ class Space:
     def holds(self, point: Mapping[str, Value]) -> bool:
         """Whether `point` keeps every constraint."""
         return all(constraint.holds(point) for constraint in self.constraints)
+
+    def broken(self, point: Mapping[str, Value]) -> str:
+        """The constraints that `point` does not keep, in words."""
+        return ", ".join(f"constraint {c}" for c in self.constraints if not c.holds(point))
 
     def draw(self, rng: np.random.Generator) -> Point:
         """A random feasible point, drawn from the priors where the feasible share is not tiny."""

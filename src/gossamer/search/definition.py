@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gossamer.errors import UserError, nearest
 from gossamer.search.constraints import LinearConstraint
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Metric, Minimize
 from gossamer.search.parameters import Choice, Float, Grid, Int, Parameter, Prior
+from gossamer.search.starting import WarmStart
 
 _GOALS: dict[str, type[Metric]] = {
     "maximize": Maximize,
@@ -43,6 +45,8 @@ _TOP = (
     "sampler",
     "seed",
     "settings",
+    "start",
+    "warm_start",
     "metrics",
     "parameters",
     "constraints",
@@ -95,6 +99,14 @@ def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
     arguments["metrics"] = [_metric(name, entry) for name, entry in metrics.items()]
     parameters = _typed(data["parameters"], dict, "'parameters'")
     arguments["parameters"] = [_parameter(name, entry) for name, entry in parameters.items()]
+    if "start" in data:
+        arguments["start"] = _typed(data["start"], list, "'start'")
+    if "warm_start" in data:
+        entry = _typed(data["warm_start"], dict, "'warm_start'")
+        _check_keys(entry, ("storage", "experiment", "best"), "warm_start")
+        if "storage" not in entry:
+            raise UserError("warm_start: 'storage' is missing; add it")
+        arguments["warm_start"] = WarmStart(**entry)
     constraints = _typed(data.get("constraints", []), list, "'constraints'")
     arguments["constraints"] = [_constraint(i, entry) for i, entry in enumerate(constraints, 1)]
     return arguments
@@ -109,13 +121,7 @@ def to_mapping(
     """What `from_mapping` reads, of JSON's types only; `others` are the remaining keys."""
     return {
         **others,
-        "metrics": {
-            m.name: {
-                "goal": next(goal for goal, kind in _GOALS.items() if type(m) is kind),
-                **({} if m.threshold is None else {"threshold": m.threshold}),
-            }
-            for m in metrics
-        },
+        "metrics": {m.name: describe_metric(m) for m in metrics},
         "parameters": {p.name: _describe(p) for p in parameters},
         "constraints": [
             {"coefficients": dict(c.coefficients), "at_most": c.at_most} for c in constraints
@@ -123,10 +129,27 @@ def to_mapping(
     }
 
 
+def describe_metric(metric: Metric) -> dict[str, Any]:
+    """What stands under the metric's name."""
+    goal = next(goal for goal, kind in _GOALS.items() if type(metric) is kind)
+    return {"goal": goal, **({} if metric.threshold is None else {"threshold": metric.threshold})}
+
+
+def beginning(start: Sequence[Mapping[str, Any]], warm_start: WarmStart | None) -> dict[str, Any]:
+    """What `from_mapping` reads of how the search begins; nothing where nothing was given."""
+    found: dict[str, Any] = {}
+    if start:
+        found["start"] = [dict(point) for point in start]
+    if warm_start is not None:
+        entry = {key: v for key, v in asdict(warm_start).items() if v is not None}
+        found["warm_start"] = entry
+    return found
+
+
 def difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
     """What keeps the trials of `stored` from going on as `wanted`, in words; None if nothing.
 
-    Thresholds, budget, sampler and seed may change, and orders do not matter.
+    Thresholds, priors, budget, sampler, seed and how it began may change, and orders do not matter.
     """
     for kind in ("parameters", "metrics"):
         old, new = stored[kind], wanted[kind]

@@ -25,6 +25,7 @@ from gossamer.search.metrics import Metric, as_number
 from gossamer.search.parameters import Parameter, check_name, is_number
 from gossamer.search.progress import Board
 from gossamer.search.samplers import SAMPLERS, Sampler
+from gossamer.search.starting import Earlier, WarmStart, start_points
 from gossamer.search.storage import VALUE, Store, open_storage
 from gossamer.search.trials import Trial, TrialRecord
 from gossamer.search.workers import Here, Outcome, Train, Workers
@@ -46,6 +47,8 @@ class Experiment:
         sampler: a key of `SAMPLERS`: "gp" (few, costly trials), "tpe", "random".
         seed: for everything random; with one worker the same seed gives the same search.
         settings: fixed values to be passed on to training; kept with the experiment.
+        start: known good points, tried first; what one leaves open is in its middle.
+        warm_start: an earlier experiment to learn from; it is read once, when this one begins.
 
     An experiment that its storage knows already is gone on with. Its parameters, metrics and
     constraints must be the same then, and its settings' task and model; thresholds, budget,
@@ -67,6 +70,8 @@ class Experiment:
         sampler: str = "gp",
         seed: int = 0,
         settings: Mapping[str, Any] | None = None,
+        start: Sequence[Mapping[str, Any]] = (),
+        warm_start: WarmStart | None = None,
     ) -> None:
         check_name(name, "experiment")
         _check_metrics(metrics)
@@ -81,7 +86,8 @@ class Experiment:
         self.budget = budget
         self.settings = copy.deepcopy(dict(settings or {}))
         self._space = Space(self.parameters, self.constraints)
-        self._sampler = Sampler(sampler, self._space, self.metrics, seed)
+        points = start_points(self._space, start)
+        self._sampler = Sampler(sampler, self._space, self.metrics, seed, points)
         self._lock = threading.RLock()
         described = definition.to_mapping(
             self.parameters,
@@ -92,8 +98,10 @@ class Experiment:
             sampler=sampler,
             seed=seed,
             settings=_plain(self.settings),
+            **definition.beginning(start, warm_start),
         )
         self._open(open_storage(storage), described)
+        self._earlier = None if warm_start is None else self._read_earlier(warm_start)
 
     def _open(self, storage: BaseStorage, described: dict[str, Any]) -> None:
         optimised = [m for m in self.metrics if m.optimised]
@@ -117,6 +125,16 @@ class Experiment:
             self._store.definition = described
         known = {m.name for m in optimised}
         self._stored_order = [name for name in described["metrics"] if name in known]
+
+    def _read_earlier(self, warm_start: WarmStart) -> Earlier:
+        """The earlier experiment as it was when it was first read, whatever became of it."""
+        asked = dataclasses.asdict(warm_start)
+        kept = self._store.earlier
+        if kept is None or kept["asked"] != asked:
+            before = Experiment.from_storage(warm_start.storage, warm_start.experiment)
+            found = Earlier.of(self._space, self.metrics, before.trials(), warm_start.best)
+            kept = self._store.earlier = {"asked": asked, **found.to_mapping()}
+        return Earlier.from_mapping(kept)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], **changes: Any) -> Experiment:
@@ -166,6 +184,40 @@ class Experiment:
 
     # Trial by trial
 
+    def set_threshold(self, metric: str, threshold: float | None) -> None:
+        """Changes what is still acceptable, also while the search runs, here or elsewhere.
+
+        It steers from the next suggestion of any process that works on the experiment, and is
+        kept in its storage. A file that is opened again with another threshold wins over it.
+
+        Args:
+            metric: its name.
+            threshold: the worst acceptable value; None accepts any.
+
+        Raises:
+            UserError: for an unknown metric, or a threshold that it cannot have.
+        """
+        with self._lock:
+            names = [m.name for m in self.metrics]
+            if metric not in names:
+                raise UserError(f"no metric '{metric}'; {nearest(metric, names)}")
+            at = names.index(metric)
+            changed = dataclasses.replace(self.metrics[at], threshold=threshold)
+            described = copy.deepcopy(self._store.definition)
+            assert described is not None
+            described["metrics"][metric] = definition.describe_metric(changed)
+            self._store.definition = described
+            self.metrics[at] = changed
+
+    def _follow_thresholds(self) -> None:
+        """Takes over thresholds that another process has changed."""
+        described = self._store.definition
+        assert described is not None
+        for i, metric in enumerate(self.metrics):
+            threshold = described["metrics"][metric.name].get("threshold")
+            if threshold != metric.threshold:
+                self.metrics[i] = dataclasses.replace(metric, threshold=threshold)
+
     def ask(self) -> Trial:
         """The next trial: one that was put back, else a new suggestion.
 
@@ -174,6 +226,7 @@ class Experiment:
         """
         with self._lock:
             self._store.put_back_abandoned()
+            self._follow_thresholds()
             waiting = self._store.claim_waiting()
             if waiting is not None:
                 return Trial(waiting.number, dict(waiting.params))
@@ -241,6 +294,7 @@ class Experiment:
 
     def frontier(self) -> Frontier:
         """Non-dominated trials inside all thresholds; if there are none, the nearest misses."""
+        self._follow_thresholds()
         return frontier(self.metrics, self.trials())
 
     def importances(self) -> dict[str, dict[str, float]]:
@@ -328,6 +382,7 @@ class Experiment:
                 trial.params
                 for trial in (*by_state[TrialState.RUNNING], *by_state[TrialState.WAITING])
             ],
+            earlier=self._earlier,
         )
 
     def _record(self, number: int) -> TrialRecord:

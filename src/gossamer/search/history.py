@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gossamer.search.constraints import Point
+from gossamer.search.starting import Earlier
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class History:
         values: float64 [complete trials, metrics].
         failed: points whose trial failed.
         pending: points running, or waiting to be run.
+        earlier: what is known from another experiment.
     """
 
     points: Sequence[Point]
     values: np.ndarray
     failed: Sequence[Point]
     pending: Sequence[Point]
+    earlier: Earlier | None = None
 
     def __len__(self) -> int:
         return len(self.points) + len(self.failed) + len(self.pending)

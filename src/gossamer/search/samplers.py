@@ -45,7 +45,7 @@ class Sampler:
         space: what to suggest from.
         metrics: in the order of `History.values`.
         seed: for everything random.
-        start: points to try first.
+        start: points to try first, before the best of an earlier experiment.
     """
 
     def __init__(
@@ -69,7 +69,9 @@ class Sampler:
         """The next point: feasible, and not one of the history's unless none is left."""
         rng = np.random.default_rng([self._seed, len(history)])
         tried = {self._key(p) for p in (*history.points, *history.failed, *history.pending)}
-        known_good = next((p for p in self._start if self._key(p) not in tried), None)
+        best_earlier = history.earlier.best if history.earlier else ()
+        start = (*self._start, *best_earlier)
+        known_good = next((p for p in start if self._key(p) not in tried), None)
         if known_good is not None:
             return dict(known_good)
         point = self._joint(history, rng)
@@ -80,7 +82,9 @@ class Sampler:
         return point
 
     def _joint(self, history: History, rng: np.random.Generator) -> Point:
-        if self._model is None or len(history.points) < self._startup:
+        # Two trials tell how this experiment differs from an earlier one.
+        enough = self._startup if history.earlier is None else 2
+        if self._model is None or len(history.points) < enough:
             if len(history) < len(self._design):
                 return self._design[len(history)]
             return self._space.draw(rng)

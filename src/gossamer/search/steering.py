@@ -11,7 +11,6 @@ others, which bounds the time for a suggestion.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,7 +24,8 @@ from gossamer.search.constraints import Point, Space
 from gossamer.search.frontier import non_dominated
 from gossamer.search.history import History
 from gossamer.search.metrics import Metric
-from gossamer.search.surrogate import Features, GaussianProcess, fit
+from gossamer.search.slack import Slack, last_fit
+from gossamer.search.surrogate import GaussianProcess, fit
 
 # Trials whose values a model keeps, and those among them that its hyperparameters are fitted to.
 _KEPT = 256
@@ -35,8 +35,6 @@ _ANYWHERE = 200
 _NEARBY = 400
 _REFINED = 150
 _ROUNDS = 3
-# How much likelier, as a logarithm, values must be when drawn in.
-_DOUBT = 2.0
 # Of points that work (0.5) and fail (-0.5): what a point must be expected to reach. Half way would
 # have every second trial near a border fail.
 _CAUTION = 0.25
@@ -49,74 +47,6 @@ def suggest(
 ) -> Point:
     """The point to try next; `history` holds at least two complete trials."""
     return _Steering(space, metrics, history, rng).point()
-
-
-@dataclass(frozen=True)
-class _Slack:
-    """What a metric's slack (at least 0: acceptable) is expected to be, warped."""
-
-    process: GaussianProcess
-    centre: float
-    scale: float
-
-    @classmethod
-    def learn(
-        cls, values: np.ndarray, features: Features, fitted: np.ndarray, known: np.ndarray
-    ) -> _Slack:
-        """A model of `values` [points]; its hyperparameters from the rows `fitted` alone.
-
-        Args:
-            known: the rows that the values are scaled by, a superset of `fitted`.
-        """
-        found = []
-        unit = float(np.median(np.abs(values[known])))
-        for warped, log_slope in _warps(values, unit):
-            centre, scale = float(warped[known].mean()), float(warped[known].std()) or 1.0
-            normal = (warped - centre) / scale
-            theta, evidence = fit(features[fitted], normal[fitted])
-            evidence += float((log_slope[fitted] - np.log(scale)).sum())
-            found.append((evidence, theta, normal, centre, scale))
-        _, theta, normal, centre, scale = max(found, key=lambda one: one[0])
-        return cls(GaussianProcess(features, normal, theta), centre, scale)
-
-    def believing(self, pending: Features) -> _Slack:
-        """As if the points `pending` had come out as expected."""
-        return _Slack(self.process.believing(pending), self.centre, self.scale)
-
-    def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
-        mean, spread = self.process.predict(features)
-        return self.centre + self.scale * mean, self.scale * spread
-
-    @property
-    def denoised(self) -> np.ndarray:
-        """At the points learnt from, less the noise."""
-        denoised: np.ndarray = self.centre + self.scale * self.process.denoised
-        return denoised
-
-
-def _warps(slack: np.ndarray, unit: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`slack` as it is, and with bad values drawn in; each with the logarithm of its slope.
-
-    Far from the threshold only the order of magnitude tells where to go (Eriksson and Poloczek,
-    "Scalable Constrained Bayesian Optimization", AISTATS 2021). The more probable one is used,
-    with a little in favour of leaving values as they are.
-    """
-    found = [(slack, np.zeros(len(slack)))]
-    if unit > 0.0:
-        log = np.log1p(np.maximum(-slack, 0.0) / unit)
-        found.append((np.where(slack < 0.0, -unit * log, slack), -log - _DOUBT / len(slack)))
-    return found
-
-
-def _last_fit(trials: int) -> int:
-    """The number of trials, at most `trials`, from which hyperparameters were last fitted."""
-    last = 24
-    while last < trials:
-        following = last + last // 12
-        if following > trials:
-            return last
-        last = following
-    return trials
 
 
 class _Steering:
@@ -141,11 +71,15 @@ class _Steering:
         self._ways = directions(int(optimised.sum()))
         # Hyperparameters change slowly: they are fitted anew when there are a twelfth more trials,
         # from the trials that there were then.
-        fitted = self._chosen(slack[: _last_fit(len(slack))], _FITTED)
+        fitted = self._chosen(slack[: last_fit(len(slack))], _FITTED)
         kept = np.union1d(self._chosen(slack, _KEPT), fitted)
         features = space.features(units[kept])
-        rows, known = np.searchsorted(kept, fitted), kept < _last_fit(len(slack))
-        self._slacks = [_Slack.learn(v, features, rows, known) for v in slack[kept].T]
+        rows, known = np.searchsorted(kept, fitted), kept < last_fit(len(slack))
+        earlier = _learn_earlier(space, metrics, history)
+        self._slacks = [
+            Slack.learn(v, features, rows, known, before)
+            for v, before in zip(slack[kept].T, earlier, strict=True)
+        ]
         if len(pending):
             waiting = space.features(pending)
             self._slacks = [model.believing(waiting) for model in self._slacks]
@@ -176,7 +110,7 @@ class _Steering:
         strict = slack[:, ~self._optimised].min(axis=1, initial=np.inf)
         return np.where(strict < 0.0, np.minimum(along, strict), along)
 
-    def _learn_failing(self, units: np.ndarray, failed: np.ndarray) -> _Slack | None:
+    def _learn_failing(self, units: np.ndarray, failed: np.ndarray) -> Slack | None:
         """A model that is at least 0 where trials are expected to work."""
         if not len(failed):
             return None
@@ -185,7 +119,7 @@ class _Steering:
         kept = np.random.default_rng(len(points)).permutation(len(points))[:_KEPT]
         features = self._space.features(points[kept])
         theta, _ = fit(features[slice(_FITTED)], works[kept][:_FITTED])
-        return _Slack(GaussianProcess(features, works[kept], theta), 0.0, 1.0)
+        return Slack(GaussianProcess(features, works[kept], theta), 0.0, 1.0)
 
     def _worth(self, units: np.ndarray) -> np.ndarray:
         """Logarithm of how much each point is worth trying."""
@@ -246,6 +180,22 @@ class _Steering:
         """Those that keep the linear constraints, on the parameters' grids; at least one."""
         kept = self._space.on_grid(units)
         return kept if len(kept) else self._space.encode([self._space.draw(self._rng)])
+
+
+def _learn_earlier(space: Space, metrics: Sequence[Metric], history: History) -> list[Slack | None]:
+    """For each metric a model of the earlier experiment, where it had that metric."""
+    found: list[Slack | None] = [None] * len(metrics)
+    if history.earlier is None:
+        return found
+    points = space.encode(history.earlier.points)
+    for i, column in enumerate(history.earlier.values.T):
+        if np.isnan(column).any():
+            continue
+        values = column if metrics[i].goal == "maximize" else -column
+        everything = np.arange(len(values))
+        rows = everything[:_FITTED]
+        found[i] = Slack.learn(values, space.features(points), rows, everything)
+    return found
 
 
 def _key(unit: np.ndarray) -> bytes:

@@ -38,6 +38,7 @@ from gossamer.search.quiet import quiet_optuna
 from gossamer.search.trials import State, TrialRecord
 
 _DEFINITION = "gossamer:definition"
+_EARLIER = "gossamer:earlier"
 _OWNER = "gossamer:owner"
 _ALIVE = "gossamer:alive:"
 _REASON = "gossamer:reason"
@@ -89,6 +90,18 @@ class Store:
     def definition(self, definition: dict[str, Any]) -> None:
         with _readable_errors():
             self._storage.set_study_user_attr(self._study, _DEFINITION, definition)
+
+    @property
+    def earlier(self) -> dict[str, Any] | None:
+        """What was stored of an earlier experiment; None if nothing was yet."""
+        with _readable_errors():
+            stored = self._storage.get_study_user_attrs(self._study).get(_EARLIER)
+        return stored if isinstance(stored, dict) else None
+
+    @earlier.setter
+    def earlier(self, earlier: dict[str, Any]) -> None:
+        with _readable_errors():
+            self._storage.set_study_user_attr(self._study, _EARLIER, earlier)
 
     def frozen(self) -> list[FrozenTrial]:
         """All trials as Optuna keeps them, by number."""

@@ -89,7 +89,7 @@ def _covariance(theta: np.ndarray, features: Features, others: Features) -> np.n
 
 
 class GaussianProcess:
-    """A posterior over one metric.
+    """A posterior over one metric, known at `features`.
 
     Args:
         features: the points.
@@ -98,7 +98,7 @@ class GaussianProcess:
     """
 
     def __init__(self, features: Features, values: np.ndarray, theta: np.ndarray) -> None:
-        self._features = features
+        self.features = features
         self._values = values
         self._theta = theta
         covariance = _covariance(theta, features, features)
@@ -108,7 +108,7 @@ class GaussianProcess:
 
     def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation, without noise; float64 [points] each."""
-        cross = _covariance(self._theta, self._features, features)
+        cross = _covariance(self._theta, self.features, features)
         mean = cross.T @ self._weights
         solved = solve_triangular(self._root, cross, lower=True, check_finite=False)
         prior = np.exp(self._theta[-3]) + np.exp(self._theta[-2]) + _OFFSET
@@ -117,7 +117,7 @@ class GaussianProcess:
 
     def believing(self, features: Features) -> GaussianProcess:
         """The posterior as if `features` had been seen with the values expected there."""
-        both = Features(np.vstack([self._features.columns, features.columns]), features.owner)
+        both = Features(np.vstack([self.features.columns, features.columns]), features.owner)
         expected = self.predict(features)[0]
         return GaussianProcess(both, np.concatenate([self._values, expected]), self._theta)
 

@@ -1,0 +1,143 @@
+"""Known good points, and learning from an earlier experiment."""
+
+import numpy as np
+import pytest
+
+from gossamer.errors import UserError
+from gossamer.search import (
+    Choice,
+    Experiment,
+    Float,
+    Int,
+    LinearConstraint,
+    Minimize,
+    WarmStart,
+)
+
+PARAMETERS = [
+    Float("a", 0.0, 1.0),
+    Float("b", 1e-3, 1.0, log=True),
+    Choice("c", ["x", "y"]),
+    Float("d", 0.0, 1.0, when={"c": ["y"]}),
+]
+METRICS = [Minimize("loss")]
+
+
+def test_known_good_points_come_first_and_once():
+    start = [{"a": 0.25, "b": 0.5, "c": "x"}, {"a": 0.75}, {"c": "y", "d": 0.1}]
+    for sampler in ("gp", "random"):
+        experiment = Experiment("s", PARAMETERS, METRICS, start=start, sampler=sampler)
+        asked = [experiment.ask().parameters for _ in range(5)]
+        assert asked[0] == start[0]
+        assert asked[1]["a"] == 0.75
+        assert asked[1]["b"] == pytest.approx(10**-1.5)
+        assert (asked[2]["c"], asked[2]["d"]) == ("y", 0.1)
+        assert asked[3] not in asked[:3]
+        assert asked[4] not in asked[:4]
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ({"a": 1.0}, "start must be a list"),
+        ([3], "start 1 must map"),
+        ([{"a": 0.5}, {"e": 1.0}], "start 2: unknown parameter 'e'"),
+        ([{"a": 1.5}], "start 1: 'a' is never 1.5"),
+        ([{"a": "big"}], "start 1: 'a' is never 'big'"),
+        ([{"c": "z"}], "start 1: 'c' is never 'z'"),
+        ([{"a": 1.0, "b": 1.0, "c": "x"}], "start 1 breaks constraint"),
+        ([{"a": 1.0}], "give the constraint's other parameters too"),
+    ],
+)
+def test_points_that_cannot_be_are_named(start, words):
+    constraints = [LinearConstraint({"a": 1.0, "b": 1.0}, at_most=1.02)]
+    with pytest.raises(UserError) as error:
+        Experiment("s", PARAMETERS, METRICS, constraints, start=start)
+    assert words in str(error.value)
+
+
+def _bowl(centre, offset=0.0, slope=1.0):
+    def train(trial):
+        x = np.array([trial.parameters[f"x{i}"] for i in range(8)])
+        away = x - centre
+        return {
+            "loss": offset + slope * (away**2).sum(),
+            "size": float(trial.parameters["x0"] + trial.parameters["x1"]),
+        }
+
+    return train
+
+
+_METRICS = [Minimize("loss", 0.1), Minimize("size", 0.6)]
+_EIGHT = [Float(f"x{i}", 0.0, 1.0) for i in range(8)]
+
+
+def _small(tmp_path):
+    url = f"sqlite:///{tmp_path}/small.db"
+    Experiment("small", _EIGHT, _METRICS, budget=40, storage=url).run(_bowl(0.3), progress=False)
+    return url
+
+
+def test_an_earlier_experiment_shortens_the_way(tmp_path):
+    """Its optimum is near, its values are of another scale: inside within half the trials."""
+    url = _small(tmp_path)
+
+    def first(**others):
+        found = Experiment("large", _EIGHT, _METRICS, budget=30, **others)
+        found.run(_bowl(0.36, offset=0.02, slope=2.0), progress=False)
+        inside = [
+            r.number for r in found.trials() if r.values["loss"] <= 0.1 and r.values["size"] <= 0.6
+        ]
+        return inside[0] + 1 if inside else 31
+
+    assert first(warm_start=WarmStart(url)) <= 0.5 * first()
+
+
+def test_it_is_read_once_and_brought_into_the_new_space(tmp_path):
+    url = _small(tmp_path)
+    parameters = [*_EIGHT[:6], Float("x6", 0.5, 1.0), Int("x7", 0, 1), Float("new", 0.0, 4.0)]
+    constraints = [LinearConstraint({"x0": 1.0, "x1": 1.0}, at_most=0.5)]
+    storage = f"sqlite:///{tmp_path}/large.db"
+    arguments = (parameters, _METRICS, constraints)
+    warm = WarmStart(url, "small", best=2)
+    first = Experiment("large", *arguments, storage=storage, warm_start=warm)
+    asked = [first.ask().parameters for _ in range(3)]
+    for point in asked[:2]:
+        assert point["x6"] >= 0.5
+        assert point["x7"] in (0, 1)
+        assert point["new"] == pytest.approx(2.0)
+        assert point["x0"] + point["x1"] <= 0.5 + 1e-9
+    (tmp_path / "small.db").unlink()
+    again = Experiment.from_storage(storage)
+    assert again.trials()[0].parameters == asked[0]
+    assert again.ask().parameters not in asked
+    with pytest.raises(UserError, match=r"small\.db does not exist"):
+        Experiment("other", *arguments, storage=storage, warm_start=warm)
+
+
+def test_an_earlier_experiment_that_tells_nothing_is_refused(tmp_path):
+    url = _small(tmp_path)
+    with pytest.raises(UserError, match="no complete trial with one of the metrics other"):
+        Experiment("large", _EIGHT, [Minimize("other")], warm_start=WarmStart(url))
+    with pytest.raises(UserError, match="has none of the parameters z"):
+        Experiment("large", [Float("z", 0.0, 1.0)], _METRICS, warm_start=WarmStart(url))
+    with pytest.raises(UserError, match="best must be a whole number"):
+        WarmStart(url, best=-1)
+
+
+def test_thresholds_set_elsewhere_are_followed(tmp_path):
+    """Two openings of one experiment, as two processes have them."""
+    url = f"sqlite:///{tmp_path}/x.db"
+    here = Experiment("x", _EIGHT, _METRICS, storage=url)
+    there = Experiment("x", _EIGHT, _METRICS, storage=url)
+    there.set_threshold("size", 0.2)
+    here.ask()
+    assert here.metrics == [Minimize("loss", 0.1), Minimize("size", 0.2)]
+    here.set_threshold("loss", None)
+    there.frontier()
+    assert there.metrics == [Minimize("loss"), Minimize("size", 0.2)]
+    assert Experiment.from_storage(url).metrics == there.metrics
+    with pytest.raises(UserError, match="no metric 'siez'; did you mean 'size'"):
+        here.set_threshold("siez", 1.0)
+    with pytest.raises(UserError, match="threshold must be a finite number"):
+        here.set_threshold("size", float("nan"))
