@@ -22,7 +22,7 @@ def sparse():
 
     Two active inputs meet 8 of the 40 weights, 48 bytes.
     """
-    return scattered("linear", macs=8, stored=48, entry=6, active=2, outs=20)
+    return scattered("linear", "both", macs=8, stored=48, entry=6, active=2, outs=20)
 
 
 def test_a_dense_layer_by_hand():

@@ -240,20 +240,6 @@ def export(
     _out.print(f"{out}: {out.stat().st_size:,} bytes, agrees with torch", highlight=False)
 
 
-@app.command()
-def report(
-    sources: Annotated[
-        list[str], typer.Argument(help="Run directories and at most one experiment.")
-    ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Page to write.")] = Path("report.html"),
-) -> None:
-    """One self-contained page: networks side by side, and the experiment's frontier."""
-    from gossamer.report import report as write
-
-    written = write(*sources, output=out)
-    _out.print(f"{written}: open it in a browser", highlight=False)
-
-
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit status 2."""
     command = typer.main.get_command(app)

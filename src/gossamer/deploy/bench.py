@@ -195,11 +195,13 @@ def _listed(found: Any) -> list[NDArray[Any]]:
 BATCHES = (1, 64)
 
 
-def engine_times(model: str | os.PathLike[str], inputs: NDArray[np.float32]) -> dict[str, Any]:
+def engine_times(
+    model: str | os.PathLike[str] | Engine, inputs: NDArray[np.float32]
+) -> dict[str, Any]:
     """Times a network of one input under the engine, on one thread, as plain data.
 
     Args:
-        model: the ONNX file.
+        model: the ONNX file, or the engine of one thread that opened it.
         inputs: example inputs ``[batch, ...]``; repeated where they are fewer than a batch.
 
     Returns:
@@ -209,7 +211,7 @@ def engine_times(model: str | os.PathLike[str], inputs: NDArray[np.float32]) -> 
     Raises:
         UserError: the engine cannot run the network.
     """
-    engine = Engine(Path(model), threads=1, sample=inputs)
+    engine = model if isinstance(model, Engine) else Engine(model, threads=1, sample=inputs)
     seconds = {}
     for batch in BATCHES:
         count = max(1, min(INPUTS, len(inputs) // batch))

@@ -13,7 +13,13 @@ _FLOAT = 4  # bytes
 _ENTRY = 8  # bytes of a list's entry: index and value
 _PASSES = 2  # of the selection of winners over its values, see runtime/kernels/winners.h
 
-Kind = Literal["dense", "weights", "both", "winners", "other"]
+Kind = Literal["dense", "weights", "activations", "both", "winners", "other"]
+_SKIPPED: dict[tuple[bool, bool], Kind] = {
+    (False, False): "dense",
+    (True, False): "weights",
+    (False, True): "activations",
+    (True, True): "both",
+}
 
 
 @dataclass(frozen=True)
@@ -22,8 +28,8 @@ class Work:
 
     Attributes:
         layer: the node's name in the network.
-        kind: what is skipped: nothing (``dense``), zero ``weights``, zero weights and zero
-            activations (``both``); or selecting ``winners``, or anything ``other``.
+        kind: what is skipped: nothing (``dense``), zero ``weights``, zero ``activations``,
+            ``both``; or the selection of ``winners``, or anything ``other``.
         macs: multiply-adds.
         operations: further additions and comparisons.
         stored: bytes of weights and indices that are needed; each comes once from where the
@@ -58,7 +64,7 @@ def gathered(
 
 
 def scattered(
-    layer: str, macs: float, stored: float, entry: float, active: float, outs: int
+    layer: str, kind: Kind, macs: float, stored: float, entry: float, active: float, outs: int
 ) -> Work:
     """A layer whose kernel adds every active input's products to the outputs they reach.
 
@@ -66,7 +72,7 @@ def scattered(
     with its index, and reads and writes its output's sum.
     """
     again = max(0.0, macs * entry - stored) + 2 * _FLOAT * macs
-    return Work(layer, "both", macs, 0.0, stored, _ENTRY * active + _FLOAT * outs, again)
+    return Work(layer, kind, macs, 0.0, stored, _ENTRY * active + _FLOAT * outs, again)
 
 
 def selected(layer: str, values: int, winners: float) -> Work:
@@ -114,12 +120,12 @@ def _own(row: LayerProfile, node: Node | None, engine: Engine) -> Work:
     uses = row.dense_macs / node.constants["weight"].size
     entries = row.macs / (uses * density) if density else 0.0
     entry = row.bytes / entries if entries else 0.0
+    kind = _SKIPPED[row.macs < 0.999 * density * row.dense_macs, density < 1.0]
     if listed:
         # The weights of an input are met if it is active. A channel of an image is as good as
         # never without any active pixel.
         needed = row.bytes * (density if node.op == "linear" else 1.0)
-        return scattered(row.node, row.macs, needed, entry, ins * density, outs)
-    kind: Kind = "weights" if row.macs < row.dense_macs else "dense"
+        return scattered(row.node, kind, row.macs, needed, entry, ins * density, outs)
     return gathered(row.node, kind, row.macs, row.bytes, entry, ins, outs)
 
 

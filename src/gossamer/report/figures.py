@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gossamer.report import units
+from gossamer.report import energy, units
 
 Run = Mapping[str, Any]
 Provenance = Literal["counted", "measured", "modelled"]
@@ -41,6 +41,18 @@ def machine(run: Run) -> str:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A figure as written: the text, a smaller note such as "of 1,716,000", and its value.
+
+    The value is None where there is no figure, and lowest and highest where it is a range.
+    """
+
+    text: str
+    note: str = ""
+    value: float | tuple[float, float] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
 class Gain:
     """What a run gained over the first one; ``good`` is None when nothing changed."""
 
@@ -68,6 +80,11 @@ class Row:
     meaning: str = ""
     same: tuple[str, ...] = ()
 
+    def cell(self, run: Run) -> Cell | None:
+        """The figure as written; None where the run does not hold it."""
+        figure = self.read(run)
+        return None if figure is None else Cell(self.write(figure), self.note(run), figure)
+
     def gain(self, first: Run, run: Run) -> Gain | None:
         """The gain of ``run`` over ``first``; None where the two cannot be compared."""
         before, after = self.read(first), self.read(run)
@@ -90,9 +107,58 @@ class Row:
         return Gain(f"{units.times(ratio)} {self.words[after > before]}", good)
 
 
+@dataclass(frozen=True)
+class EnergyRow:
+    """Energy as ratios: of a run to its own layers done densely, and to the first run."""
+
+    memory: str
+    label: str
+    provenance: Provenance = "modelled"
+    meaning: str = "times less than its layers done densely; see docs/energy.md"
+
+    def cell(self, run: Run) -> Cell | None:
+        """The range of the ratio to dense layers; None where the run holds no counts."""
+        found = energy.against_dense(run, self.memory)
+        return None if found is None else Cell(units.spread(*found), value=found)
+
+    def gain(self, first: Run, run: Run) -> Gain | None:
+        """The range of the ratio to the first run, doing the same task."""
+        found = energy.between(first, run, self.memory)
+        if found is None or first.get("task") != run.get("task"):
+            return None
+        low, high = found
+        if low >= 1 / 1.005 and high <= 1.005:
+            return Gain("same", None)
+        if high <= 1:
+            return Gain(f"{units.spread(1 / high, 1 / low)} more", False)
+        return Gain(f"{units.spread(low, high)} less", True if low > 1 else None)
+
+
 def _noise_share(run: Run) -> float | None:
     score, of = value(run, "noise", "score"), value(run, "noise", "of")
     return None if score is None or not of else score / of
+
+
+def _disturbed_share(run: Run) -> float | None:
+    shares = [
+        correct / curve["of"]
+        for curve in disturbances(run)
+        for correct in curve["correct"]
+        if curve["of"]
+    ]
+    return math.fsum(shares) / len(shares) if shares else None
+
+
+def disturbances(run: Run) -> list[Mapping[str, Any]]:
+    """The robustness curves of a run; empty when it did not measure them."""
+    listed = run.get("robustness") or ()
+    keys = ("name", "unit", "levels", "correct", "of")
+    return [c for c in listed if isinstance(c, Mapping) and all(key in c for key in keys)]
+
+
+def _disturbed(run: Run) -> str:
+    curves = disturbances(run)
+    return f"mean over {len(curves)} kinds, {units.whole(curves[0]['of'])} examples each"
 
 
 def _part(*keys: str, whole: tuple[str, ...]) -> Callable[[Run], float | None]:
@@ -177,7 +243,7 @@ OPERATIONS = Row(
     meaning="both operands non-zero",
 )
 
-ROWS: tuple[Row, ...] = (
+ROWS: tuple[Row | EnergyRow, ...] = (
     ACCURACY,
     Row(
         "Loss",
@@ -195,6 +261,15 @@ ROWS: tuple[Row, ...] = (
         _noise_share,
         units.percent,
         note=_of(("noise", "score"), ("noise", "of")),
+        same=_DATA,
+    ),
+    Row(
+        "Accuracy, corrupted or in background noise",
+        "measured",
+        "higher",
+        _disturbed_share,
+        units.percent,
+        note=_disturbed,
         same=_DATA,
     ),
     NONZERO,
@@ -293,6 +368,7 @@ ROWS: tuple[Row, ...] = (
         note=machine,
         same=("machine",),
     ),
+    *(EnergyRow(memory, f"Energy, weights in {memory}") for memory in energy.MEMORIES),
     Row(
         "Training time",
         "measured",
@@ -327,14 +403,6 @@ def metric_provenance(name: str) -> Provenance:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A figure as written: the text, and a smaller note such as "of 1,716,000"."""
-
-    text: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Line:
     """A row filled in: one cell per run, one gain per run after the first.
 
@@ -354,17 +422,14 @@ def compare(runs: Mapping[str, Run]) -> list[Line]:
     listed = list(runs.values())
     lines = []
     for row in ROWS:
-        figures = [row.read(run) for run in listed]
-        if all(figure is None for figure in figures):
+        found = [row.cell(run) for run in listed]
+        if all(cell is None for cell in found):
             continue
-        cells = tuple(
-            Cell(units.NOTHING) if figure is None else Cell(row.write(figure), row.note(run))
-            for figure, run in zip(figures, listed, strict=True)
-        )
+        cells = tuple(cell or Cell(units.NOTHING) for cell in found)
         notes = {cell.note for cell in cells}
         shared = notes.pop() if len(cells) > 1 and len(notes) == 1 else ""
         if shared:
-            cells = tuple(Cell(cell.text) for cell in cells)
+            cells = tuple(Cell(cell.text, value=cell.value) for cell in cells)
         gains = tuple(row.gain(listed[0], run) for run in listed[1:])
         lines.append(Line(row.label, row.meaning, shared, row.provenance, cells, gains))
     return lines

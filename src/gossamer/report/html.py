@@ -118,7 +118,7 @@ def _parents(path: Path) -> None:
         ) from None
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Writes beside ``path``, then renames, so that no half page is ever there."""
     _parents(path)
     with replacing(path) as beside:
@@ -154,8 +154,9 @@ def page(
     target = Path(path)
     part = None if experiment is None else _experiment_part(experiment)
     curve = plots.noise(runs)
+    disturbed = plots.disturbed(runs)
     bars = plots.layers(runs)
-    drawn: list[plots.Plot] = [*([curve] if curve else []), *bars]
+    drawn: list[plots.Plot] = [*([curve] if curve else []), *disturbed, *bars]
     if part is not None:
         drawn += [*part.scatters, *part.history, *part.importances]
         drawn += [part.parallel] if part.parallel else []
@@ -168,6 +169,7 @@ def page(
         runs=runs,
         lines=figures.compare(runs),
         noise=curve,
+        disturbed=disturbed,
         noise_curves={name: plots.noise_curve(run) for name, run in runs.items()},
         layer_plots=bars,
         layer_tables={name: figures.layers(run) for name, run in runs.items()},
@@ -183,7 +185,7 @@ def page(
         version=gossamer.__version__,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
-    _write(target, text)
+    write_text(target, text)
     return target
 
 

@@ -135,6 +135,44 @@ def noise_curve(run: Mapping[str, Any]) -> list[tuple[float, float]]:
     ]
 
 
+def disturbed(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
+    """Accuracy against the strength of each disturbance, one plot each, one curve per run."""
+    curves: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for name, run in runs.items():
+        for curve in figures.disturbances(run):
+            curves.setdefault(str(curve["name"]), {})[name] = curve
+    return [_disturbed(kind, list(runs), found) for kind, found in curves.items()]
+
+
+def _disturbed(kind: str, names: list[str], curves: Mapping[str, Mapping[str, Any]]) -> Plot:
+    figure = _figure(280)
+    unit = str(next(iter(curves.values()))["unit"])
+    words = []
+    for name, curve in curves.items():
+        index = names.index(name)
+        of = max(1, int(curve["of"]))
+        shares = [float(right) / of for right in curve["correct"]]
+        figure.add_scatter(
+            x=curve["levels"],
+            y=shares,
+            name=_text(name),
+            mode="lines+markers",
+            line={"color": _colour(index), "width": 2.5},
+            marker={"size": 7, "symbol": index},
+            hovertemplate=f"%{{y:.2%}} at %{{x}} {_text(unit)}",
+        )
+        words.append(f"{name} " + ", ".join(units.percent(share) for share in shares))
+    loud = unit == "dB"  # fewer decibels of signal to noise are more noise
+    title = "signal to noise, dB" if loud else unit
+    figure.update_xaxes(title_text=_text(title), autorange="reversed" if loud else True)
+    figure.update_yaxes(title_text="accuracy", tickformat=".0%")
+    figure.update_layout(hovermode="x unified")
+    written = kind.replace("_", " ")
+    heading = f"Accuracy in {written} noise" if loud else f"Accuracy under {written}"
+    alt = f"{heading}, from mild to strong: {'; '.join(words)}."
+    return Plot(f"disturbed-{kind}", heading, alt, figure, ("measured",))
+
+
 def layers(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
     """Multiply-adds per layer, one plot per run, all on the same scale."""
     listed = {name: figures.layers(run) for name, run in runs.items()}

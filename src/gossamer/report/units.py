@@ -68,3 +68,12 @@ def times(ratio: float) -> str:
     """A ratio of at least one: ``10.83`` -> ``10.8×``; ``1.07`` -> ``1.07×``."""
     digits = 2 if ratio < 1.995 else 1 if ratio < 99.95 else 0
     return f"{ratio:,.{digits}f}×"
+
+
+def spread(low: float, high: float) -> str:
+    """A range of ratios: ``(2.06, 15.3)`` -> ``2.1–15.3×``; one figure where the ends agree."""
+    ends = [
+        f"{end:,.2f}" if end < 1.995 else f"{end:,.1f}" if end < 99.95 else f"{end:,.0f}"
+        for end in (low, high)
+    ]
+    return f"{ends[0]}×" if ends[0] == ends[1] else f"{ends[0]}–{ends[1]}×"

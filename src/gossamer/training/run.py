@@ -17,10 +17,11 @@ from torch import nn
 from gossamer import __version__
 from gossamer.data import Task, load
 from gossamer.deploy import engine_times
+from gossamer.energy import count_work
 from gossamer.errors import UserError
 from gossamer.files import replacing
 from gossamer.nn import export, harden
-from gossamer.runtime import machine
+from gossamer.runtime import Engine, machine
 from gossamer.sparsity import Sparsifier
 from gossamer.training.checkpoint import (
     MODEL,
@@ -34,7 +35,7 @@ from gossamer.training.evaluate import Evaluation, evaluate
 from gossamer.training.fit import Epoch, History, fit
 from gossamer.training.recipe import Recipe
 
-# Test examples that the engine is timed on.
+# Test examples that the engine is planned and timed on.
 _TIMED = 256
 
 _MASK = "mask."
@@ -142,14 +143,19 @@ class Trained:
         return metrics
 
     def _running(self, model: Path) -> dict[str, Any]:
-        """The file's size, and its times under the engine or why it has none."""
+        """The file's size, its times under the engine and its work, or why it has none."""
         inputs = self.task.features(self.task.test.x[:_TIMED])
-        engine: dict[str, Any]
+        found: dict[str, Any] = {"file_bytes": model.stat().st_size}
         try:
-            engine = engine_times(model, np.ascontiguousarray(inputs, np.float32))
+            inputs = np.ascontiguousarray(inputs, np.float32)
+            engine = Engine(model, threads=1, sample=inputs)
+            own, dense = count_work(engine)
+            found["engine"] = engine_times(engine, inputs)
         except UserError as error:  # a network of one's own may hold any operator
-            engine = {"refused": str(error)}
-        return {"file_bytes": model.stat().st_size, "engine": engine}
+            return {**found, "engine": {"refused": str(error)}}
+        works = {"own": own, "dense": dense}
+        found["energy"] = {side: [w.as_dict() for w in listed] for side, listed in works.items()}
+        return found
 
 
 def load_network(run: str | Path) -> tuple[nn.Module, tuple[str, ...], tuple[int, ...]]:

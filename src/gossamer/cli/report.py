@@ -1,0 +1,100 @@
+"""The commands that show evidence: ``report`` and ``robustness``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gossamer.cli.main import Data, Json, app
+from gossamer.errors import UserError
+
+_out = Console()
+
+
+@app.command()
+def report(
+    sources: Annotated[
+        list[str], typer.Argument(help="Run directories and at most one experiment.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="File to write: .html; with --compare also .md or .json. "
+            "By default report.html; with --compare nothing is written.",
+        ),
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Runs side by side: a table in the terminal.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """One self-contained page: networks side by side, and the experiment's frontier.
+
+    With --compare the table of the runs alone, the first one being what the others are compared
+    with: in the terminal, as JSON with --json, and in the file given with -o.
+    """
+    from gossamer.report import comparison, named_runs, table, write_comparison
+    from gossamer.report import report as write
+
+    if not compare:
+        if as_json:
+            raise UserError("--json needs --compare: a page has no JSON")
+        written = write(*sources, output=out or Path("report.html"))
+        _out.print(f"{written}: open it in a browser", highlight=False)
+        return
+    runs = named_runs(sources)
+    if out is not None:
+        write_comparison(*sources, output=out)
+    if as_json:
+        typer.echo(json.dumps(comparison(runs)))
+        return
+    _out.print(table(runs))
+    if out is not None:
+        _out.print(f"{out} written", highlight=False)
+
+
+@app.command()
+def robustness(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--kind", help="A corruption or background noise; repeat. All by default."),
+    ] = None,
+    examples: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many test examples.")
+    ] = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a run under corruptions of images or noise behind sounds, and keep the curves.
+
+    They go into the run's metrics.json, where reports find them.
+    """
+    from gossamer.data import load
+    from gossamer.files import replacing
+    from gossamer.report import load_run
+    from gossamer.training import load_network, load_recipe
+    from gossamer.training import robustness as measure
+
+    metrics = load_run(run)
+    model, _, _ = load_network(run)
+    task = load(load_recipe(run).task, data)
+    curves = [c.as_dict() for c in measure(model, task, kinds=kinds, examples=examples)]
+    with replacing(run / "metrics.json") as file:
+        file.write_text(json.dumps({**metrics, "robustness": curves}, indent=1), encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(curves))
+        return
+    for curve in curves:
+        shares = "  ".join(
+            f"{level:g}: {correct / curve['of']:.1%}"
+            for level, correct in zip(curve["levels"], curve["correct"], strict=True)
+        )
+        _out.print(f"{curve['name']} ({curve['unit']})  {shares}", highlight=False)
+    _out.print(f"measured on {curves[0]['of']:,} examples; kept in {run}", highlight=False)
