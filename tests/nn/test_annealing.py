@@ -16,7 +16,8 @@ def test_cubic_by_hand():
     model = network()
     anneal = AnnealActivations(model, steps=4, start=0.9)
     found = []
-    for _ in range(6):
+    for step in range(6):
+        assert anneal.settled is (step >= 4)
         found.append(tuple(anneal.densities().values()))
         anneal.step()
     cubes = [1.0, (3 / 4) ** 3, (1 / 2) ** 3, (1 / 4) ** 3, 0.0, 0.0]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from gossamer.errors import UserError
+from gossamer.models import speech_cnn
 from gossamer.nn import VariationalConv2d, penalties
 from gossamer.training import Recipe, Settings, fit, load_network, train
 from gossamer.training.fit import _learning_rate, _penalty_factor
@@ -128,3 +129,38 @@ def test_what_has_a_penalty_is_not_decayed_besides(toy):
 def test_mistakes(settings, message):
     with pytest.raises(UserError, match=message):
         recipe(**settings)
+
+
+# ---------------------------------------------------------------- annealed activations
+
+
+def test_winners_are_annealed_and_end_with_their_density(toy):
+    seen = []
+    settings = Settings(epochs=4, batch_size=60, activation_anneal=0.5, augment=False)
+    model = speech_cnn(
+        3, input_shape=(1, 12, 12), channels=[4], hidden=16, activation_density=(0.25, 0.5)
+    )
+    history = fit(model, toy, settings, on_epoch=lambda _: seen.append(model.act1.density))
+    # Two steps an epoch, four of eight until it is reached.
+    assert seen == pytest.approx([0.25 + 0.75 / 8, 0.25, 0.25, 0.25])
+    assert [epoch.settled for epoch in history.epochs] == [False, True, True, True]
+    assert history.best.settled
+
+
+def test_annealed_trainings_resume(toy, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(_):
+        raise Stop
+
+    def recipe_of_winners() -> Recipe:
+        winners = {"activation_density": [0.25, 0.25], "variational": False}
+        return recipe(epochs=2, activation_anneal=0.9, **winners)
+
+    whole = train(recipe_of_winners(), toy)
+    with pytest.raises(Stop):
+        train(recipe_of_winners(), toy, checkpoint=tmp_path / "c", on_epoch=stop)
+    resumed = train(recipe_of_winners(), toy, checkpoint=tmp_path / "c")
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name])

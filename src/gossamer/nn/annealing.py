@@ -53,6 +53,11 @@ class AnnealActivations:
         for layer, final in self._layers.values():
             layer.density = final + max(self.start - final, 0.0) * left
 
+    @property
+    def settled(self) -> bool:
+        """Whether the layers have their final densities."""
+        return self.done >= self.steps
+
     def step(self) -> None:
         """Call after every optimiser step."""
         self.at(self.done + 1)

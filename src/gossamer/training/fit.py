@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from gossamer.data import Split, Task
 from gossamer.errors import UserError
-from gossamer.nn import decay_boost, penalties
+from gossamer.nn import AnnealActivations, decay_boost, penalties
 from gossamer.sparsity import Scaling, Sparsifier
 from gossamer.training.checkpoint import (
     flatten_optimizer,
@@ -47,8 +47,8 @@ class DivergedError(UserError):
 class Epoch:
     """What one epoch gave.
 
-    ``accuracy`` is on the validation split, ``seconds`` wall time; ``settled`` says whether the
-    weights were as sparse as they are in the end.
+    ``accuracy`` is on the validation split, ``seconds`` wall time; ``settled`` says whether
+    weights and activations were as sparse as they are in the end.
     """
 
     epoch: int
@@ -254,6 +254,11 @@ def fit(
     optimizer = _optimizer(model, settings, scaling)
     batches = len(train) // settings.batch_size
     steps = batches * settings.epochs
+    annealed = (
+        AnnealActivations(model, max(round(settings.activation_anneal * steps), 1))
+        if settings.activation_anneal
+        else None
+    )
     history = History()
     best: dict[str, Tensor] = {}
     if sparsifier is not None and sparsifier.total_steps is None:
@@ -280,6 +285,8 @@ def fit(
                 torch.manual_seed(int(rng.integers(2**31)))
                 for batch in range(batches):
                     index = order[batch * settings.batch_size : (batch + 1) * settings.batch_size]
+                    if annealed is not None:
+                        annealed.at(epoch * batches + batch)
                     x, y = train.batch(index, rng if settings.augment else None)
                     rate = _learning_rate(settings, epoch * batches + batch, steps, epoch)
                     for group in optimizer.param_groups:
@@ -305,6 +312,8 @@ def fit(
                     f"(learning_rate {settings.learning_rate:g}); use a lower learning_rate"
                 )
             decay_boost(model)
+            if annealed is not None:
+                annealed.at((epoch + 1) * batches)
             hits = predict(model, validation.features()).argmax(dim=1) == validation.labels()
             accuracy = float(hits.float().mean())
             done = Epoch(
@@ -313,7 +322,8 @@ def fit(
                 accuracy,
                 rate,
                 time.perf_counter() - started,
-                sparsifier is None or sparsifier.settled,
+                (sparsifier is None or sparsifier.settled)
+                and (annealed is None or annealed.settled),
             )
             history.epochs.append(done)
             bar.update(row, description=f"{label}: accuracy {accuracy:.1%}")

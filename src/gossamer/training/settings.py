@@ -29,6 +29,8 @@ class Settings:
         learning_rate_decay: factor of ``step``, once an epoch.
         learning_rate_decay_before, learning_rate_decay_during, learning_rate_decay_after:
             factors of ``phases``, once an epoch, before, during and after the penalty's warm-up.
+        activation_anneal: share of the training in which the density of k-winners falls from 1
+            to their own; 0 starts with their own.
         penalty_start, penalty_end: factor of the penalty that modules may ask for (the
             divergence of variational dropout) before and after its warm-up; in a line between.
         penalty_warmup_start, penalty_warmup_end: shares of the training.
@@ -55,6 +57,7 @@ class Settings:
     learning_rate_decay_before: float = 1.0
     learning_rate_decay_during: float = 1.0
     learning_rate_decay_after: float = 0.95
+    activation_anneal: float = 0.0
     penalty_start: float = 0.0
     penalty_end: float = 1.0
     penalty_warmup_start: float = 0.1
@@ -78,6 +81,7 @@ class Settings:
         self._between("momentum", 0.0, 1.0)
         for suffix in ("", "_before", "_during", "_after"):
             self._between(f"learning_rate_decay{suffix}", 0.0, 1.0)
+        self._between("activation_anneal", 0.0, 1.0)
         self._at_least("penalty_start", 0.0)
         self._at_least("penalty_end", 0.0)
         self._between("penalty_warmup_end", 0.0, 1.0)
