@@ -19,7 +19,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,22 @@ METHODS = {
 }
 BATCH = 128
 
-Case = tuple[str, int, float]
+# Which layers are sparse, by those that stay dense. The output layer does always, as in the paper.
+SPARSE = {"hidden": ("linear1", "output"), "first and hidden": ("output",)}
+
+Case = tuple[str, int, float, str]
 
 
 def cases() -> list[Case]:
-    """(method, width, density); at full density ``rescaled`` is ``plain``."""
-    found = [(m, w, 1.0) for m in ("plain", "supar") for w in WIDTHS]
-    return found + [(m, DENSITY_WIDTH, d) for m in METHODS for d in DENSITIES if d < 1.0]
+    """(method, width, density, which layers); at full density ``rescaled`` is ``plain``."""
+    found = [(m, w, 1.0, "none") for m in ("plain", "supar") for w in WIDTHS]
+    # The most telling first: a benchmark that is stopped has something to show.
+    return found + [
+        (m, DENSITY_WIDTH, d, layers)
+        for layers in SPARSE
+        for d in (1 / 32, 1 / 8, 1 / 2, 1 / 16, 1 / 4)
+        for m in ("supar", "plain", "rescaled")
+    ]
 
 
 def one(data: Any, case: Case, rate: float, seed: int) -> dict[str, Any]:
@@ -52,7 +61,7 @@ def one(data: Any, case: Case, rate: float, seed: int) -> dict[str, Any]:
 
     import gossamer as gs
 
-    method, width, density = case
+    method, width, density, layers = case
 
     def build(hidden: int, number: int) -> torch.nn.Module:
         torch.manual_seed(number)
@@ -60,9 +69,8 @@ def one(data: Any, case: Case, rate: float, seed: int) -> dict[str, Any]:
 
     started = time.perf_counter()
     model = build(width, seed)
-    # First and hidden layers are sparse; the output, as in the paper, is not.
     sparsifier = gs.Sparsifier(
-        model, density, exclude=["output"], rescale=method != "plain", seed=seed
+        model, density, exclude=SPARSE.get(layers, ()), rescale=method != "plain", seed=seed
     )
     if method == "supar":
         # The base's random numbers are its own: only its sizes and deviations matter.
@@ -92,6 +100,7 @@ def one(data: Any, case: Case, rate: float, seed: int) -> dict[str, Any]:
         "method": method,
         "width": width,
         "density": density,
+        "layers": layers,
         "rate": rate,
         "seed": seed,
         "nonzero": sum(kept for kept, _ in sparsifier.counts().values()),
@@ -116,7 +125,11 @@ def examples() -> Any:
 
 
 def key(run: dict[str, Any]) -> tuple[Any, ...]:
-    return (run["method"], run["width"], run["density"], run["rate"], run["seed"])
+    return (*case_of(run), run["rate"], run["seed"])
+
+
+def case_of(run: dict[str, Any]) -> Case:
+    return (run["method"], run["width"], run["density"], run["layers"])
 
 
 def finished(path: Path) -> list[dict[str, Any]]:
@@ -130,13 +143,19 @@ def finished(path: Path) -> list[dict[str, Any]]:
     return runs
 
 
+def whole(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those runs whose case and seed have been trained at every learning rate."""
+    counts = Counter((case_of(run), run["seed"]) for run in runs)
+    return [run for run in runs if counts[case_of(run), run["seed"]] == len(RATES)]
+
+
 def curves(runs: list[dict[str, Any]]) -> dict[Case, dict[float, float]]:
     """Mean loss over seeds by learning rate; diverged ones count as chance."""
     chance = math.log(10)
     losses: dict[Case, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         loss = run["loss"] if math.isfinite(run["loss"]) else chance
-        losses[run["method"], run["width"], run["density"]][run["rate"]].append(min(loss, chance))
+        losses[case_of(run)][run["rate"]].append(min(loss, chance))
     return {
         case: {rate: statistics.fmean(found) for rate, found in sorted(by_rate.items())}
         for case, by_rate in losses.items()
@@ -155,12 +174,13 @@ def best(curve: dict[float, float]) -> tuple[float, float]:
     return rates[at] * 2.0**shift, curve[rates[at]]
 
 
-def rows(found: dict[Case, dict[float, float]]) -> list[dict[str, Any]]:
+def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each case: its best rate, and what the base's best rate costs it."""
-    base = found["plain", BASE_WIDTH, 1.0]
+    found = curves(runs)
+    base = found["plain", BASE_WIDTH, 1.0, "none"]
     base_rate = min(base, key=lambda rate: base[rate])
     table = []
-    for case in cases():
+    for case in sorted(cases(), key=lambda case: (case[3] != "none", case[3:], case[0], -case[2])):
         if case not in found:
             continue
         curve = found[case]
@@ -170,6 +190,8 @@ def rows(found: dict[Case, dict[float, float]]) -> list[dict[str, Any]]:
                 "method": case[0],
                 "width": case[1],
                 "density": case[2],
+                "layers": case[3],
+                "seeds": len({run["seed"] for run in runs if case_of(run) == case}),
                 "best_rate": rate,
                 "times_base": rate / best(base)[0],
                 "best_loss": loss,
@@ -181,16 +203,19 @@ def rows(found: dict[Case, dict[float, float]]) -> list[dict[str, Any]]:
 
 def markdown(table: list[dict[str, Any]]) -> str:
     lines = [
-        "| network | method | best learning rate | beside the base's | best loss "
+        "| network | method | seeds | best learning rate | beside the base's | best loss "
         "| loss at the base's best rate | lost by not tuning |",
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in table:
         network = f"width {row['width']}, density {_share(row['density'])}"
+        if row["density"] < 1.0:
+            network += f" ({row['layers']})"
         at = row["loss_at_base_rate"]
         lines.append(
-            f"| {network} | {row['method']} | {row['best_rate']:.2g} | {row['times_base']:.2g}x "
-            f"| {row['best_loss']:.4f} | {at:.4f} | {at / row['best_loss'] - 1:.0%} |"
+            f"| {network} | {row['method']} | {row['seeds']} | {row['best_rate']:.2g} "
+            f"| {row['times_base']:.2g}x | {row['best_loss']:.4f} | {at:.4f} "
+            f"| {at / row['best_loss'] - 1:.0%} |"
         )
     return "\n".join(lines)
 
@@ -199,31 +224,35 @@ def _share(density: float) -> str:
     return "1" if density == 1.0 else f"1/{round(1 / density)}"
 
 
-def drift(table: list[dict[str, Any]], method: str, along: str) -> float:
-    """Largest factor between the best rates along widths or densities."""
-    wanted = [
-        row["best_rate"]
-        for row in table
-        if row["method"] == method
-        and (row["density"] == 1.0 if along == "width" else row["width"] == DENSITY_WIDTH)
-    ]
-    if along == "density" and method == "rescaled":
-        # Full density is the same network as plain.
-        wanted += [
-            row["best_rate"]
-            for row in table
-            if (row["method"], row["width"], row["density"]) == ("plain", DENSITY_WIDTH, 1.0)
-        ]
-    return max(wanted) / min(wanted)
+def drift(table: list[dict[str, Any]], method: str, layers: str) -> float | None:
+    """Largest factor between the best rates along widths, or densities of some layers."""
+
+    def wanted(row: dict[str, Any]) -> bool:
+        if layers == "none":
+            return row["density"] == 1.0 and row["method"] == method
+        if row["width"] != DENSITY_WIDTH:
+            return False
+        # Full density is the same network for plain and rescaled.
+        same = method if row["density"] < 1.0 or method != "rescaled" else "plain"
+        return row["method"] == same and row["layers"] in (layers, "none")
+
+    rates = [row["best_rate"] for row in table if wanted(row)]
+    complete = len(WIDTHS) if layers == "none" else len(DENSITIES)
+    return max(rates) / min(rates) if len(rates) == complete else None
 
 
 def plot(found: dict[Case, dict[float, float]], path: Path) -> None:
     """Loss against learning rate, one panel for each method and direction, as a plain SVG."""
     panels = [
-        ("plain, widths", [("plain", w, 1.0) for w in WIDTHS]),
-        ("SµPar, widths", [("supar", w, 1.0) for w in WIDTHS]),
-        ("plain, densities", [("plain", DENSITY_WIDTH, d) for d in DENSITIES]),
-        ("SµPar, densities", [("supar", DENSITY_WIDTH, d) for d in DENSITIES]),
+        ("plain, widths", [("plain", w, 1.0, "none") for w in WIDTHS]),
+        ("SµPar, widths", [("supar", w, 1.0, "none") for w in WIDTHS]),
+        *(
+            (
+                f"{title}, densities",
+                [(m, DENSITY_WIDTH, d, "hidden" if d < 1.0 else "none") for d in DENSITIES],
+            )
+            for m, title in (("plain", "plain"), ("supar", "SµPar"))
+        ),
     ]
     width, height, left, top = 380, 250, 48, 28
     shown = [v for _, members in panels for c in members if c in found for v in found[c].values()]
@@ -272,20 +301,34 @@ def plot(found: dict[Case, dict[float, float]], path: Path) -> None:
 
 
 def page(runs: list[dict[str, Any]], command: str, machine: str, name: str) -> str:
-    found = curves(runs)
-    table = rows(found)
+    table = rows(runs)
     seeds = sorted({run["seed"] for run in runs})
     count = len(runs)
     wanted = len(cases()) * len(RATES) * len(seeds)
     partly = "" if count == wanted else f" ({count} of {wanted} trainings are done)"
     summary = []
-    for along in ("width", "density"):
-        parts = [
-            f"{drift(table, m, along):.1f}x with {m}"
-            for m in METHODS
-            if along == "density" or m != "rescaled"
+    for layers, along in (
+        ("none", "widths 64 to 512"),
+        ("hidden", "densities of the hidden layers, 1 to 1/32,"),
+        ("first and hidden", "densities of the first and hidden layers, 1 to 1/32,"),
+    ):
+        moved = {m: drift(table, m, layers) for m in METHODS}
+        parts = [f"{by:.1f}x with {m}" for m, by in moved.items() if by is not None]
+        if parts:
+            summary.append(f"- Over {along} the best learning rate moves by {', '.join(parts)}.")
+    for method in METHODS:
+        lost = [
+            (row["loss_at_base_rate"] / row["best_loss"] - 1, row)
+            for row in table
+            if row["method"] == method
         ]
-        summary.append(f"- Along {along} the best learning rate moves by {', '.join(parts)}.")
+        worst, row = max(lost, key=lambda pair: pair[0])
+        median = statistics.median(share for share, _ in lost)
+        summary.append(
+            f"- At the base's best rate, *{method}* loses {median:.0%} of its best loss in the "
+            f"median of its rows and {worst:.0%} at worst (width {row['width']}, density "
+            f"{_share(row['density'])})."
+        )
     means = "; ".join(f"*{m}*: {text}" for m, text in METHODS.items())
     return "\n".join(
         [
@@ -293,10 +336,10 @@ def page(runs: list[dict[str, Any]], command: str, machine: str, name: str) -> s
             "",
             f"An MLP with three hidden layers (ReLU, no normalisation) on MNIST, one epoch of "
             f"Adam, batch {BATCH}, the rate falling in a line; mean validation loss over seeds "
-            f"{', '.join(map(str, seeds))}{partly}. Hidden layers are sparse (random masks that "
-            f"stay), the output layer is dense. The base is width {BASE_WIDTH} at density 1; each "
-            f"row is searched over {len(RATES)} learning rates in steps of 2, and the best is "
-            "refined by a parabola. Losses are *measured*.",
+            f"{', '.join(map(str, seeds))}{partly}. Layers are sparse by random masks that "
+            "stay, with as many inputs for each unit; the output layer is dense. The base is "
+            f"width {BASE_WIDTH} at density 1; each row is searched over {len(RATES)} learning "
+            "rates in steps of 2, and the best is refined by a parabola. Losses are *measured*.",
             "",
             means + ".",
             "",
@@ -348,14 +391,14 @@ def main() -> None:
                 file=sys.stderr,
                 flush=True,
             )
-    runs.sort(key=key)
+    runs = sorted(whole(runs), key=key)
     command = "python " + shlex.join(a for a in sys.argv if a != "--tables-only")
     out: Path = arguments.out
     out.parent.mkdir(parents=True, exist_ok=True)
     found = curves(runs)
     out.with_suffix(".json").write_text(
         json.dumps(
-            {"command": command, "machine": machine(), "table": rows(found), "runs": runs}, indent=1
+            {"command": command, "machine": machine(), "table": rows(runs), "runs": runs}, indent=1
         )
     )
     plot(found, out.with_suffix(".svg"))
