@@ -287,3 +287,9 @@ def test_nothing_to_accelerate():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(UserError, match="no sparse layer of this model can be accelerated"):
         gs.accelerate_sparse(model, sparsifier, optimizer)
+
+
+def test_wrapped_models_are_refused():
+    model, sparsifier, optimizer, _ = make(accelerate=False)
+    with pytest.raises(UserError, match="takes the plain model"):
+        gs.accelerate_sparse(nn.DataParallel(model), sparsifier, optimizer)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from gossamer.errors import UserError, nearest
 from gossamer.sparsity.compact import is_compact, make_compact, make_plain
+from gossamer.sparsity.layers import unwrap
 from gossamer.sparsity.nonzeros import Nonzeros, apply_nonzeros, supported
-from gossamer.sparsity.sparsifier import Sparsifier
+from gossamer.sparsity.sparsifier import Sparsifier, inner_optimizer
 
 # Masks that change sooner than this many steps ahead do not repay the change of form.
 STEPS_TO_HOLD = 8
@@ -98,9 +99,14 @@ class Accelerator:
         optimizer: torch.optim.Optimizer,
         layers: Collection[str] | None = None,
     ) -> None:
+        if unwrap(model) is not model:
+            raise UserError(
+                f"accelerate_sparse takes the plain model, not a {type(model).__name__}: compiled "
+                "and data-parallel wrappers rely on weights that keep their shape"
+            )
         self.choices: dict[str, LayerChoice] = {}
         self._sparsifier = sparsifier
-        self._optimizer = optimizer
+        optimizer = self._optimizer = inner_optimizer(optimizer)
         self._named = None if layers is None else frozenset(layers)
         self._candidates = self._choose(model)
         self._seen: dict[str, torch.Size] = {}
@@ -275,6 +281,7 @@ def accelerate_sparse(
         the layers plain for a while and for good.
 
     Raises:
-        UserError: a named layer is unknown or has no kernel, or no layer has one.
+        UserError: a named layer is unknown or has no kernel, no layer has one, or the model is
+            compiled or wrapped by ``DistributedDataParallel``.
     """
     return Accelerator(model, sparsifier, optimizer, layers)

@@ -293,7 +293,7 @@ class Sparsifier:
 
         Steps that a gradient scaler skips, or gradient accumulation leaves out, do not count.
         """
-        _unwrap(optimizer).register_step_post_hook(lambda inner, *_: self.step(inner))
+        inner_optimizer(optimizer).register_step_post_hook(lambda inner, *_: self.step(inner))
         return self
 
     @property
@@ -367,7 +367,7 @@ class Sparsifier:
         self.apply()
 
 
-def _unwrap(optimizer: Any) -> torch.optim.Optimizer:
+def inner_optimizer(optimizer: Any) -> torch.optim.Optimizer:
     """The optimiser inside the wrapper of accelerate, which has no hooks of its own."""
     inner = getattr(optimizer, "optimizer", optimizer)
     assert isinstance(inner, torch.optim.Optimizer)
@@ -376,6 +376,6 @@ def _unwrap(optimizer: Any) -> torch.optim.Optimizer:
 
 def _forget(optimizer: torch.optim.Optimizer, weight: Tensor, grown: Tensor) -> None:
     """Set what the optimiser remembers of the weights just grown to zero."""
-    for value in _unwrap(optimizer).state.get(weight, {}).values():
+    for value in inner_optimizer(optimizer).state.get(weight, {}).values():
         if isinstance(value, Tensor) and value.shape == weight.shape:
             value.masked_fill_(grown, 0.0)
