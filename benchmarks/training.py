@@ -3,7 +3,8 @@
 A step is forward, backward, optimiser (SGD with momentum and weight decay) and masks. The
 contestants of a case take turns, one step each; printed is the 20th percentile over the turns
 and the ratio to dense torch. With one thread the time is the processor time of the process,
-which other programs on the machine hardly disturb; with several it is the clock on the wall.
+which other programs on the machine hardly disturb; with several it is the clock on the wall, and
+idle threads of OpenMP sleep instead of spinning, since sparselab brings a second OpenMP.
 
     python benchmarks/training.py [--cases mlp transformer speech] [--sparsity 0.8 0.9 0.95 0.98]
                                   [--threads 1] [--turns 30] [--out docs/results/training]
@@ -216,8 +217,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="writes OUT.json and OUT.md, row by row")
     arguments = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != str(arguments.threads):
-        # sparselab brings an OpenMP of its own, which reads this when it is loaded.
+        # sparselab brings an OpenMP of its own, which reads this when it is loaded. Were the
+        # threads of the two to wait by spinning, each would hold the cores that the other needs.
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         os.execv(sys.executable, [sys.executable, *sys.argv])
     torch.set_num_threads(arguments.threads)
     head = f"{machine()}; torch {torch.__version__}; 20th percentile of {arguments.turns} turns"
