@@ -128,6 +128,17 @@ def _layer_norm(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape)
     return y.reshape(x[0].shape)
 
 
+def _strided(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
+    s = node.settings
+    flat = x[0].reshape(len(x[0]), -1)
+    item = math.prod(shape[1:])
+    y = torch.zeros(len(flat), item)
+    sizes = [len(flat), *s["sizes"]]
+    source = flat.as_strided(sizes, [flat.shape[1], *s["source"]], s["start"])
+    y.as_strided(sizes, [item, *s["target"]], s["at"]).copy_(source)
+    return y.reshape(shape)
+
+
 COMPUTE: dict[str, Compute] = {
     "conv": _conv,
     "linear": _linear,
@@ -138,6 +149,8 @@ COMPUTE: dict[str, Compute] = {
     "softmax": _softmax,
     "layer_norm": _layer_norm,
     "concat": lambda node, c, x, shape: torch.cat(x, dim=node.settings["axis"]),
+    "strided": _strided,
+    "matmul": lambda node, c, x, shape: x[0] @ x[1],
     "reshape": lambda node, c, x, shape: x[0].reshape(shape),
     "transpose": lambda node, c, x, shape: x[0].permute(node.settings["perm"]),
 }

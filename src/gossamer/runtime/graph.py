@@ -23,9 +23,9 @@ class Node:
     """One operation.
 
     ``op`` is one of: conv, linear, winners, pool, unary, binary, softmax, layer_norm,
-    concat, reshape, transpose. ``settings`` and ``constants`` are those of the operation;
-    ``conv`` and ``linear`` carry the limits ``low`` and ``high`` of a clip that follows
-    them, and ``conv`` the side ``pool`` of a max-pool that follows it.
+    concat, reshape, transpose, strided, matmul. ``settings`` and ``constants`` are those of
+    the operation; ``conv`` and ``linear`` carry the limits ``low`` and ``high`` of a clip
+    that follows them, and ``conv`` the side ``pool`` of a max-pool that follows it.
     """
 
     op: str

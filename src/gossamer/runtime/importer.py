@@ -9,31 +9,25 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gossamer.errors import UserError, nearest
-from gossamer.runtime.folding import DTYPES, FOLD, SPARSE, numbers
-from gossamer.runtime.folding import LARGEST as LARGEST_FOLDED
+from gossamer.runtime.folding import DTYPES, FOLD, SPARSE
 from gossamer.runtime.graph import Array, Graph, Node, Shape
+from gossamer.runtime.moves import MOVES, axes_of, strided, strides
+from gossamer.runtime.reader import (
+    BATCH,
+    LARGEST,
+    Attributes,
+    Convert,
+    Reader,
+    Unsupported,
+    shown,
+)
 from gossamer.runtime.sparse_file import FARTHEST, NAME
-
-# Stands for the number of examples while shapes are worked out: a prime that no real
-# dimension has, so that a multiple of it is a multiple of the batch.
-BATCH = 1_000_003
-
-# Floats of one value for one example; a file that asks for more is wrong.
-LARGEST = 1 << 28
-
-# Floats of all values together for one example.
-LARGEST_IN_ALL = 1 << 30
-
-# Numbers that may be computed while a file is read, beside those that it holds (times a few).
-FREE_NUMBERS = 1 << 24
 
 # Numbers of a sparse initializer for each entry that the file holds.
 SPARSEST = 1 << 12
@@ -42,83 +36,11 @@ MOST_NODES = 1 << 18
 OLDEST_OPSET = 13
 
 
-class _Unsupported(Exception):
-    """A setting that the engine lacks; the message says which and what would help."""
-
-
-class _Reader:
-    """State while one file is read: what is constant, what shape the rest has."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.constants: dict[str, Array] = {}
-        self.shapes: dict[str, Shape] = {}
-        self.nodes: list[Node] = []
-        self.made_by: dict[str, Node] = {}
-        self.uses: Counter[str] = Counter()
-        self.floats = 0  # of all values, for one example
-        self.free = FREE_NUMBERS  # numbers that may still be computed
-
-    def shape(self, value: str) -> Shape:
-        if value in self.constants:
-            return self.constants[value].shape
-        return self.shapes[value]
-
-    def constant(self, value: str, what: str) -> Array:
-        if value not in self.constants:
-            raise _Unsupported(f"its {what} must be a constant; export with constants folded")
-        return self.constants[value]
-
-    def emit(self, node: Node, shape: Shape) -> None:
-        shape = tuple(int(size) for size in shape)
-        if any(value in self.constants for value in node.inputs):
-            raise _Unsupported("it works on a constant; export with constants folded")
-        if any(size < 1 for size in shape):
-            raise _Unsupported(f"its output has the impossible shape {_shown(shape)}")
-        floats = math.prod(shape) // (BATCH if shape[:1] and shape[0] % BATCH == 0 else 1)
-        self.floats += floats
-        if floats > LARGEST or self.floats > LARGEST_IN_ALL:
-            raise _Unsupported(f"its output of shape {_shown(shape)} is too large")
-        self.nodes.append(node)
-        self.made_by[node.output] = node
-        self.shapes[node.output] = shape
-
-    def fold(self, operator: str, output: str, inputs: list[str], a: Attributes) -> None:
-        """Computes a constant, if the file is large enough to ask for it."""
-        values = [self.constants[name] for name in inputs]
-        wanted = numbers(operator, values, a)
-        limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
-        self.free -= wanted
-        if wanted > max(limit, *(value.size for value in values)) or self.free < 0:
-            raise _Unsupported(f"it makes a constant of {wanted} numbers, too many for this file")
-        with np.errstate(all="ignore"):
-            self.constants[output] = np.asarray(FOLD[operator](values, a))
-
-    def alone(self, value: str, *ops: str) -> Node | None:
-        """The node that made ``value``, if it is one of ``ops`` and nobody else reads it."""
-        node = self.made_by.get(value)
-        return node if node is not None and node.op in ops and self.uses[value] == 1 else None
-
-    def rename(self, node: Node, output: str, shape: Shape | None = None) -> None:
-        """Lets ``node`` take the place of the one after it."""
-        self.shapes[output] = shape or self.shapes[node.output]
-        self.made_by[output] = node
-        node.output = output
-
-
-def _shown(shape: Shape) -> str:
-    return "[" + ", ".join("batch" if s == BATCH else str(s) for s in shape) + "]"
-
-
-Attributes = dict[str, Any]
-Convert = Callable[[_Reader, str, list[str], str, Attributes], None]
-
-
 def _pair(values: Any, count: int, default: int) -> list[int]:
     """Settings of a 1-d or 2-d window as 2-d ones."""
     found = list(values) if values else [default] * count
     if len(found) != count:
-        raise _Unsupported(f"it has {len(found)} window settings for {count} dimensions")
+        raise Unsupported(f"it has {len(found)} window settings for {count} dimensions")
     return [default] * (2 - count) + [int(v) for v in found]
 
 
@@ -129,12 +51,12 @@ def _window(
     strides = _pair(a.get("strides"), dims, 1)
     dilations = _pair(a.get("dilations"), dims, 1)
     if any(not 1 <= v <= 1 << 16 for v in [*strides, *dilations, *kernel]):
-        raise _Unsupported("its window, strides and dilations must be between 1 and 65536")
+        raise Unsupported("its window, strides and dilations must be between 1 and 65536")
     auto = a.get("auto_pad", "NOTSET")
     if auto in ("NOTSET", "VALID"):
         given = list(a.get("pads") or [0] * (2 * dims)) if auto == "NOTSET" else [0] * (2 * dims)
         if len(given) != 2 * dims:
-            raise _Unsupported(f"it has {len(given)} pads for {dims} dimensions")
+            raise Unsupported(f"it has {len(given)} pads for {dims} dimensions")
         before, after = given[:dims], given[dims:]
         pads = [*([0] * (2 - dims)), *before, *([0] * (2 - dims)), *after]
     else:
@@ -146,17 +68,17 @@ def _window(
             pads[i] = total // 2 if auto == "SAME_UPPER" else total - total // 2
             pads[i + 2] = total - pads[i]
     if any(not 0 <= p <= 1 << 16 for p in pads):
-        raise _Unsupported("its pads must be between 0 and 65536")
+        raise Unsupported("its pads must be between 0 and 65536")
     return strides, dilations, pads
 
 
-def _image(reader: _Reader, value: str) -> tuple[Shape, int]:
+def _image(reader: Reader, value: str) -> tuple[Shape, int]:
     """Batch, channels, height, width of a value, and how many of its dimensions are spatial."""
     shape = reader.shape(value)
     if len(shape) == 3:
         return (shape[0], shape[1], 1, shape[2]), 1
     if len(shape) != 4:
-        raise _Unsupported(f"its input has shape {_shown(shape)}; 1-d and 2-d images only")
+        raise Unsupported(f"its input has shape {shown(shape)}; 1-d and 2-d images only")
     return shape, 2
 
 
@@ -166,26 +88,26 @@ def _out(shape: Shape, dims: int) -> Shape:
 
 def _floats(array: Array) -> Array:
     if array.dtype not in (np.float32, np.float64, np.float16):
-        raise _Unsupported(f"its weights are {array.dtype}; export in float32")
+        raise Unsupported(f"its weights are {array.dtype}; export in float32")
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _conv(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _conv(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     image, dims = _image(reader, inputs[0])
     weight = _floats(reader.constant(inputs[1], "weight"))
     if weight.ndim != dims + 2:
-        raise _Unsupported(f"its weight has shape {weight.shape} for a {dims}-d image")
+        raise Unsupported(f"its weight has shape {weight.shape} for a {dims}-d image")
     if dims == 1:
         weight = weight[:, :, None, :]
     outputs, per_group, height, width = weight.shape
     groups = int(a.get("group", 1))
     if groups < 1 or per_group * groups != image[1] or outputs % groups or not outputs:
-        raise _Unsupported(f"its weight {weight.shape} does not fit {image[1]} channels")
+        raise Unsupported(f"its weight {weight.shape} does not fit {image[1]} channels")
     bias = np.zeros(outputs, np.float32)
     if len(inputs) > 2 and inputs[2]:
         bias = _floats(reader.constant(inputs[2], "bias"))
         if bias.shape != (outputs,):
-            raise _Unsupported(f"its bias has shape {bias.shape} for {outputs} outputs")
+            raise Unsupported(f"its bias has shape {bias.shape} for {outputs} outputs")
     strides, dilations, pads = _window(a, image[2:], [height, width], dims)
     size = [
         (image[2 + i] + pads[i] + pads[i + 2] - dilations[i] * (weight.shape[2 + i] - 1) - 1)
@@ -212,12 +134,79 @@ def _conv(reader: _Reader, name: str, inputs: list[str], output: str, a: Attribu
     reader.emit(node, _out((image[0], outputs, *size), dims))
 
 
-def _linear(
-    reader: _Reader, name: str, value: str, output: str, weight: Array, bias: Array
+def _conv_transpose(
+    reader: Reader, name: str, inputs: list[str], output: str, a: Attributes
 ) -> None:
+    """A convolution over the image with zeros between its pixels."""
+    image, dims = _image(reader, inputs[0])
+    weight = _floats(reader.constant(inputs[1], "weight"))
+    groups = int(a.get("group", 1))
+    if weight.ndim != dims + 2 or len(weight) != image[1] or groups < 1 or len(weight) % groups:
+        raise Unsupported(f"its weight {weight.shape} does not fit {image[1]} channels")
+    if a.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in a:
+        raise Unsupported("its padding is worked out from its output; export with plain pads")
+    strides_ = [int(v) for v in a.get("strides", [1] * dims)]
+    dilations = [int(v) for v in a.get("dilations", [1] * dims)]
+    pads = [int(v) for v in a.get("pads", [0] * 2 * dims)]
+    extra = [int(v) for v in a.get("output_padding", [0] * dims)]
+    if {len(strides_), len(dilations), len(extra), len(pads) - dims} != {dims}:
+        raise Unsupported(f"it has other than {dims} window settings")
+    if any(not 1 <= v <= 1 << 16 for v in [*strides_, *dilations]):
+        raise Unsupported("its strides and dilations must be between 1 and 65536")
+    reach = [dilations[i] * (weight.shape[2 + i] - 1) for i in range(dims)]
+    before = [reach[i] - pads[i] for i in range(dims)]
+    after = [reach[i] - pads[i + dims] + extra[i] for i in range(dims)]
+    if min(*before, *after, 0) < 0:
+        raise Unsupported("its pads reach beyond its window")
+    per_group, outputs = len(weight) // groups, weight.shape[1]
+    turned = weight.reshape(groups, per_group, outputs, *weight.shape[2:]).swapaxes(1, 2)
+    turned = turned.reshape(groups * outputs, per_group, *weight.shape[2:])
+    flipped = np.flip(turned, tuple(range(2, 2 + dims)))
+    shape, value = reader.shape(inputs[0]), inputs[0]
+    if any(step > 1 for step in strides_):
+        size = tuple((shape[2 + i] - 1) * strides_[i] + 1 for i in range(dims))
+        value = f"{output} spread"
+        target = strides((shape[1], *size))
+        for i in range(dims):
+            target[1 + i] *= strides_[i]
+        spread = (*shape[:2], *size)
+        source = strides(shape[1:])
+        sizes = list(shape[1:])
+        strided(reader, name, inputs[0], value, spread, sizes, source, target, clear=True)
+    reader.constants[f"{output} weight"] = np.ascontiguousarray(flipped)
+    settings = {"dilations": dilations, "pads": [*before, *after], "group": groups}
+    _conv(reader, name, [value, f"{output} weight", *inputs[2:]], output, settings)
+
+
+def _instance_norm(
+    reader: Reader, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    """A layer norm of each channel's image, then the channel's scale and bias."""
+    shape = reader.shape(inputs[0])
+    scale, bias = (_floats(reader.constant(i, "scale and bias")) for i in inputs[1:3])
+    if len(shape) < 3 or not scale.shape == bias.shape == (shape[1],):
+        raise Unsupported(f"its scale has shape {scale.shape} for {shown(shape)}")
+    size = math.prod(shape[2:])
+    constants = {"scale": np.ones(size, np.float32), "bias": np.zeros(size, np.float32)}
+    settings = {"epsilon": float(a.get("epsilon", 1e-5)), "size": size}
+    normed, scaled = f"{output} normed", f"{output} scaled"
+    reader.emit(Node("layer_norm", name, (inputs[0],), normed, settings, constants), shape)
+    each = (shape[1], *[1] * (len(shape) - 2))
+    _constant_binary(reader, "mul", name, normed, scaled, scale.reshape(each))
+    _constant_binary(reader, "add", name, scaled, output, bias.reshape(each))
+
+
+def _hard_swish(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    shape, gate = reader.shape(inputs[0]), f"{output} gate"
+    settings = {"kind": "hard_sigmoid", "a": 1 / 6, "b": 0.5}
+    reader.emit(Node("unary", name, (inputs[0],), gate, settings), shape)
+    reader.emit(Node("binary", name, (inputs[0], gate), output, {"kind": "mul"}), shape)
+
+
+def _linear(reader: Reader, name: str, value: str, output: str, weight: Array, bias: Array) -> None:
     shape = reader.shape(value)
     if len(shape) < 2 or shape[-1] != weight.shape[1]:
-        raise _Unsupported(f"its weight takes {weight.shape[1]} inputs, not {_shown(shape)}")
+        raise Unsupported(f"its weight takes {weight.shape[1]} inputs, not {shown(shape)}")
     limits = {"low": -math.inf, "high": math.inf}
     constants = {"weight": np.ascontiguousarray(weight), "bias": bias}
     reader.emit(
@@ -225,34 +214,41 @@ def _linear(
     )
 
 
-def _gemm(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _gemm(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     if a.get("transA"):
-        raise _Unsupported("it transposes its input; export a plain linear layer")
+        raise Unsupported("it transposes its input; export a plain linear layer")
     weight = _floats(reader.constant(inputs[1], "weight"))
     if a.get("alpha", 1.0) != 1.0:  # else a mapped weight stays mapped
         weight = weight * np.float32(a["alpha"])
     if weight.ndim != 2:
-        raise _Unsupported(f"its weight has shape {weight.shape}")
+        raise Unsupported(f"its weight has shape {weight.shape}")
     weight = weight if a.get("transB") else weight.T
     bias = np.zeros(len(weight), np.float32)
     if len(inputs) > 2 and inputs[2]:
         given = _floats(reader.constant(inputs[2], "bias")) * np.float32(a.get("beta", 1.0))
         if given.size not in (1, len(weight)):
-            raise _Unsupported(f"its bias has shape {given.shape} for {len(weight)} outputs")
+            raise Unsupported(f"its bias has shape {given.shape} for {len(weight)} outputs")
         bias = bias + given.reshape(-1)
     if len(reader.shape(inputs[0])) != 2:
-        raise _Unsupported(f"its input has shape {_shown(reader.shape(inputs[0]))}")
+        raise Unsupported(f"its input has shape {shown(reader.shape(inputs[0]))}")
     _linear(reader, name, inputs[0], output, weight, bias)
 
 
-def _matmul(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _matmul(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    if inputs[1] not in reader.constants:
+        left, right = (reader.shape(i) for i in inputs)
+        matrices = left[:-2] == right[:-2] and len(left) > 2 and left[-1] == right[-2]
+        if inputs[0] in reader.constants or not matrices:
+            raise Unsupported(f"it multiplies {shown(left)} by {shown(right)}")
+        reader.emit(Node("matmul", name, (inputs[0], inputs[1]), output), (*left[:-1], right[-1]))
+        return
     weight = _floats(reader.constant(inputs[1], "right side"))
     if weight.ndim != 2:
-        raise _Unsupported(f"its weight has shape {weight.shape}")
+        raise Unsupported(f"its weight has shape {weight.shape}")
     _linear(reader, name, inputs[0], output, weight.T, np.zeros(weight.shape[1], np.float32))
 
 
-def _batch_norm(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _batch_norm(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     scale, shift, mean, variance = (
         _floats(reader.constant(i, "statistics")).astype(np.float64) for i in inputs[1:5]
     )
@@ -260,7 +256,7 @@ def _batch_norm(reader: _Reader, name: str, inputs: list[str], output: str, a: A
     shift = shift - mean * factor
     shape = reader.shape(inputs[0])
     if len(shape) < 2 or not factor.shape == shift.shape == (shape[1],):
-        raise _Unsupported(f"its statistics have shape {factor.shape} for {_shown(shape)}")
+        raise Unsupported(f"its statistics have shape {factor.shape} for {shown(shape)}")
     before = reader.alone(inputs[0], "conv", "linear")
     if before is not None and _unclipped(before) and (before.op == "conv" or len(shape) == 2):
         weight = before.constants["weight"]
@@ -281,20 +277,20 @@ def _unclipped(node: Node) -> bool:
 
 
 def _constant_binary(
-    reader: _Reader, kind: str, name: str, value: str, output: str, constant: Array
+    reader: Reader, kind: str, name: str, value: str, output: str, constant: Array
 ) -> None:
     shape = reader.shape(value)
     right = np.ascontiguousarray(constant, np.float32)
     while right.ndim >= len(shape) and right.ndim and right.shape[0] == 1:
         right = right[0]
     if np.broadcast_shapes(shape[1:], right.shape) != shape[1:]:
-        raise _Unsupported(f"a constant of shape {right.shape} against {_shown(shape)}")
+        raise Unsupported(f"a constant of shape {right.shape} against {shown(shape)}")
     node = Node("binary", name, (value,), output, {"kind": kind}, {"right": right})
     reader.emit(node, shape)
 
 
 def _binary(kind: str) -> Convert:
-    def convert(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
         left, right = inputs
         if left in reader.constants:
             if kind in ("add", "mul"):
@@ -302,7 +298,7 @@ def _binary(kind: str) -> Convert:
             else:
                 # c - x = -x + c, c / x has no such form
                 if kind == "div":
-                    raise _Unsupported("it divides a constant by a value")
+                    raise Unsupported("it divides a constant by a value")
                 reader.emit(
                     Node("unary", name, (right,), f"{output} negated", {"kind": "neg"}),
                     reader.shape(right),
@@ -334,12 +330,12 @@ def _binary(kind: str) -> Convert:
         if len(shapes[0]) < len(shapes[1]) and kind in ("add", "mul"):
             left, right, shapes = right, left, shapes[::-1]
         if len(shapes[0]) != len(shapes[1]) or shapes[0][0] != shapes[1][0]:
-            raise _Unsupported(f"shapes {_shown(shapes[0])} and {_shown(shapes[1])} do not match")
+            raise Unsupported(f"shapes {shown(shapes[0])} and {shown(shapes[1])} do not match")
         try:
             shape = np.broadcast_shapes(*shapes)
         except ValueError:
-            raise _Unsupported(
-                f"shapes {_shown(shapes[0])} and {_shown(shapes[1])} do not match"
+            raise Unsupported(
+                f"shapes {shown(shapes[0])} and {shown(shapes[1])} do not match"
             ) from None
         reader.emit(Node("binary", name, (left, right), output, {"kind": kind}), shape)
 
@@ -348,7 +344,7 @@ def _binary(kind: str) -> Convert:
 
 def _unary(kind: str, a: float = 0.0, b: float = 0.0) -> Convert:
     def convert(
-        reader: _Reader, name: str, inputs: list[str], output: str, given: Attributes
+        reader: Reader, name: str, inputs: list[str], output: str, given: Attributes
     ) -> None:
         settings = {"kind": kind, "a": given.get("alpha", a), "b": given.get("beta", b)}
         if kind == "gelu" and given.get("approximate", "none") == "tanh":
@@ -359,7 +355,7 @@ def _unary(kind: str, a: float = 0.0, b: float = 0.0) -> Convert:
 
 
 def _clip(
-    reader: _Reader, name: str, inputs: list[str], output: str, low: float, high: float
+    reader: Reader, name: str, inputs: list[str], output: str, low: float, high: float
 ) -> None:
     before = reader.alone(inputs[0], "conv", "linear")
     if before is not None and _unclipped(before):
@@ -370,13 +366,11 @@ def _clip(
     reader.emit(Node("unary", name, (inputs[0],), output, settings), reader.shape(inputs[0]))
 
 
-def _relu(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _relu(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     _clip(reader, name, inputs, output, 0.0, math.inf)
 
 
-def _clip_between(
-    reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
+def _clip_between(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     limits = [-math.inf, math.inf]
     for i in range(2):
         if len(inputs) > i + 1 and inputs[i + 1]:
@@ -385,14 +379,14 @@ def _clip_between(
 
 
 def _pool(kind: str) -> Convert:
-    def convert(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
         image, dims = _image(reader, inputs[0])
         kernel = _pair(a.get("kernel_shape"), dims, 1)
         strides, dilations, pads = _window(a, image[2:], kernel, dims)
         if dilations != [1, 1]:
-            raise _Unsupported("its window is dilated")
+            raise Unsupported("its window is dilated")
         if any(pads[i] >= kernel[i] or pads[i + 2] >= kernel[i] for i in range(2)):
-            raise _Unsupported("its pads are as large as its window")
+            raise Unsupported("its pads are as large as its window")
         size = []
         for i in range(2):
             free = image[2 + i] + pads[i] + pads[i + 2] - kernel[i]
@@ -426,7 +420,7 @@ def _pool(kind: str) -> Convert:
 
 
 def _global_pool(kind: str) -> Convert:
-    def convert(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
         image, dims = _image(reader, inputs[0])
         kernel = list(image[2:])
         settings = {"kind": kind, "kernel": kernel, "strides": [1, 1], "pads": [0] * 4}
@@ -438,14 +432,14 @@ def _global_pool(kind: str) -> Convert:
     return convert
 
 
-def _reduce_mean(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _reduce_mean(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     shape = reader.shape(inputs[0])
     axes = a.get("axes")
     if len(inputs) > 1 and inputs[1]:
         axes = reader.constant(inputs[1], "axes").reshape(-1).tolist()
     wanted = sorted(int(axis) % len(shape) for axis in axes or [])
     if wanted != list(range(2, len(shape))) or len(shape) not in (3, 4):
-        raise _Unsupported("it averages over other axes than those of the image")
+        raise Unsupported("it averages over other axes than those of the image")
     if a.get("keepdims", 1):
         _global_pool("average")(reader, name, inputs[:1], output, {})
         return
@@ -454,12 +448,12 @@ def _reduce_mean(reader: _Reader, name: str, inputs: list[str], output: str, a: 
 
 
 def _winners(local: bool) -> Convert:
-    def convert(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
         shape = reader.shape(inputs[0])
         k = int(a.get("k", 0))
         group = shape[1] if local else math.prod(shape[1:])
         if not 0 < k <= group:
-            raise _Unsupported(f"it keeps {k} winners of {group}; k must be 1 to {group}")
+            raise Unsupported(f"it keeps {k} winners of {group}; k must be 1 to {group}")
         constants = {}
         if len(inputs) > 1 and inputs[1]:
             boost = _floats(reader.constant(inputs[1], "boost"))
@@ -472,27 +466,27 @@ def _winners(local: bool) -> Convert:
     return convert
 
 
-def _target(reader: _Reader, value: str, sizes: list[int], keep_zero: bool) -> Shape:
+def _target(reader: Reader, value: str, sizes: list[int], keep_zero: bool) -> Shape:
     shape = reader.shape(value)
     if keep_zero:
         sizes = [shape[i] if s == 0 and i < len(shape) else s for i, s in enumerate(sizes)]
     known = math.prod(s for s in sizes if s != -1)
     total = math.prod(shape)
     if sizes.count(-1) > 1 or any(s < -1 for s in sizes) or known == 0:
-        raise _Unsupported(f"it reshapes {_shown(shape)} to {sizes}")
+        raise Unsupported(f"it reshapes {shown(shape)} to {sizes}")
     sizes = [total // known if s == -1 else s for s in sizes]
     if math.prod(sizes) != total:
-        raise _Unsupported(f"it reshapes {_shown(shape)} to {_shown(tuple(sizes))}")
+        raise Unsupported(f"it reshapes {shown(shape)} to {shown(tuple(sizes))}")
     return tuple(sizes)
 
 
-def _reshape(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _reshape(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     sizes = [int(s) for s in np.ravel(reader.constant(inputs[1], "shape"))]
     shape = _target(reader, inputs[0], sizes, not a.get("allowzero"))
     reader.emit(Node("reshape", name, (inputs[0],), output), shape)
 
 
-def _flatten(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _flatten(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     shape = reader.shape(inputs[0])
     axis = int(a.get("axis", 1))
     axis = axis + len(shape) if axis < 0 else axis
@@ -502,70 +496,43 @@ def _flatten(reader: _Reader, name: str, inputs: list[str], output: str, a: Attr
     )
 
 
-def _axes_of(reader: _Reader, inputs: list[str], a: Attributes) -> list[int]:
-    if len(inputs) > 1 and inputs[1]:
-        return [int(x) for x in np.ravel(reader.constant(inputs[1], "axes"))]
-    return [int(x) for x in a.get("axes", [])]
-
-
-def _squeeze(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape = reader.shape(inputs[0])
-    axes = {axis % len(shape) for axis in _axes_of(reader, inputs, a)}
-    axes = axes or {i for i, size in enumerate(shape) if size == 1}
-    kept = tuple(size for i, size in enumerate(shape) if i not in axes)
-    if math.prod(kept) != math.prod(shape):
-        raise _Unsupported(f"it squeezes axes {sorted(axes)} of {_shown(shape)}")
-    reader.emit(Node("reshape", name, (inputs[0],), output), kept)
-
-
-def _unsqueeze(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _unsqueeze(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     shape = list(reader.shape(inputs[0]))
-    axes = _axes_of(reader, inputs, a)
+    axes = axes_of(reader, inputs, a)
     rank = len(shape) + len(axes)
     for axis in sorted(axis % rank for axis in axes):
         shape.insert(axis, 1)
     reader.emit(Node("reshape", name, (inputs[0],), output), tuple(shape))
 
 
-def _transpose(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape = reader.shape(inputs[0])
-    perm = [int(p) for p in a.get("perm", range(len(shape))[::-1])]
-    if sorted(perm) != list(range(len(shape))) or perm[0] != 0 or len(shape) > 5:
-        raise _Unsupported(f"it permutes {_shown(shape)} by {perm}; the batch must stay first")
-    reader.emit(
-        Node("transpose", name, (inputs[0],), output, {"perm": perm}),
-        tuple(shape[p] for p in perm),
-    )
-
-
-def _concat(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _concat(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     shapes = [reader.shape(i) for i in inputs]
     rank = len(shapes[0])
     axis = int(a["axis"]) % rank
     rest = {(s[:axis], s[axis + 1 :]) for s in shapes}
     if axis == 0 or len(rest) > 1 or any(i in reader.constants for i in inputs):
-        raise _Unsupported("it joins along the batch, or shapes that do not match, or constants")
+        raise Unsupported("it joins along the batch, or shapes that do not match, or constants")
     shape = (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])
     reader.emit(Node("concat", name, tuple(inputs), output, {"axis": axis}), shape)
 
 
 def _softmax(log: bool) -> Convert:
-    def convert(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
         shape = reader.shape(inputs[0])
         axis = int(a.get("axis", -1)) % len(shape)
         if axis != len(shape) - 1 or axis == 0:
-            raise _Unsupported(f"it works along axis {axis} of {_shown(shape)}; the last only")
+            raise Unsupported(f"it works along axis {axis} of {shown(shape)}; the last only")
         reader.emit(Node("softmax", name, (inputs[0],), output, {"log": log}), shape)
 
     return convert
 
 
-def _layer_norm(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _layer_norm(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     shape = reader.shape(inputs[0])
     axis = int(a.get("axis", -1)) % len(shape)
     size = math.prod(shape[axis:])
     if axis == 0:
-        raise _Unsupported("it normalises along the batch")
+        raise Unsupported("it normalises along the batch")
     scale = np.broadcast_to(_floats(reader.constant(inputs[1], "scale")), shape[axis:])
     bias = np.zeros(size, np.float32)
     if len(inputs) > 2 and inputs[2]:
@@ -575,12 +542,16 @@ def _layer_norm(reader: _Reader, name: str, inputs: list[str], output: str, a: A
     reader.emit(Node("layer_norm", name, (inputs[0],), output, settings, constants), shape)
 
 
-def _same(reader: _Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _same(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     reader.emit(Node("reshape", name, (inputs[0],), output), reader.shape(inputs[0]))
 
 
 CONVERT: dict[str, Convert] = {
+    **MOVES,
     "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "InstanceNormalization": _instance_norm,
+    "HardSwish": _hard_swish,
     "Gemm": _gemm,
     "MatMul": _matmul,
     "BatchNormalization": _batch_norm,
@@ -610,9 +581,7 @@ CONVERT: dict[str, Convert] = {
     "Concat": _concat,
     "Flatten": _flatten,
     "Reshape": _reshape,
-    "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
-    "Transpose": _transpose,
     "Identity": _same,
     "Dropout": _same,
     "Cast": _same,
@@ -624,17 +593,17 @@ CONVERT: dict[str, Convert] = {
 def _tensor(tensor: Any, folder: Path | None) -> Array:
     """A constant's numbers, after its sizes and where it lies were checked."""
     if tensor.data_type not in DTYPES:
-        raise _Unsupported(f"constant {tensor.name!r} has element type {tensor.data_type}")
+        raise Unsupported(f"constant {tensor.name!r} has element type {tensor.data_type}")
     dtype = np.dtype(DTYPES[tensor.data_type])
     shape = tuple(int(d) for d in tensor.dims)
     if any(d < 0 for d in shape):
-        raise _Unsupported(f"constant {tensor.name!r} has the impossible shape {shape}")
+        raise Unsupported(f"constant {tensor.name!r} has the impossible shape {shape}")
     count = math.prod(shape)
     if tensor.data_location == 1:
         return _external(tensor, dtype, shape, folder)
     if tensor.HasField("raw_data"):
         if len(tensor.raw_data) != count * dtype.itemsize:
-            raise _Unsupported(
+            raise Unsupported(
                 f"constant {tensor.name!r} of shape {shape} holds {len(tensor.raw_data)} bytes"
             )
         little = np.frombuffer(tensor.raw_data, dtype.newbyteorder("<"))
@@ -642,7 +611,7 @@ def _tensor(tensor: Any, folder: Path | None) -> Array:
     fields = {1: "float_data", 7: "int64_data", 11: "double_data"}
     values = getattr(tensor, fields.get(tensor.data_type, "int32_data"))
     if len(values) != count:
-        raise _Unsupported(f"constant {tensor.name!r} of shape {shape} holds {len(values)} numbers")
+        raise Unsupported(f"constant {tensor.name!r} of shape {shape} holds {len(values)} numbers")
     if tensor.data_type == 10:
         return np.array(values, np.uint16).view(np.float16).reshape(shape)
     return np.array(values).astype(dtype).reshape(shape)
@@ -655,19 +624,19 @@ def _sparse_tensor(sparse: Any, folder: Path | None) -> Array:
     shape = tuple(int(d) for d in sparse.dims)
     size = math.prod(shape)
     if any(d < 1 for d in shape) or size > SPARSEST * max(1, values.size):
-        raise _Unsupported(f"sparse constant {name!r} has the shape {shape}, too large for it")
+        raise Unsupported(f"sparse constant {name!r} has the shape {shape}, too large for it")
     if indices.dtype.kind != "i" or indices.shape not in (
         (len(values),),
         (len(values), len(shape)),
     ):
-        raise _Unsupported(f"the indices of sparse constant {name!r} do not fit its values")
+        raise Unsupported(f"the indices of sparse constant {name!r} do not fit its values")
     try:
         if indices.ndim == 2:
             indices = np.ravel_multi_index(tuple(indices.T), shape)
         if len(indices) and not 0 <= indices.min() <= indices.max() < size:
             raise ValueError
     except ValueError:
-        raise _Unsupported(f"sparse constant {name!r} has an index outside its shape") from None
+        raise Unsupported(f"sparse constant {name!r} has an index outside its shape") from None
     dense = np.zeros(size, values.dtype)
     dense[indices] = values
     return dense.reshape(shape)
@@ -676,18 +645,18 @@ def _sparse_tensor(sparse: Any, folder: Path | None) -> Array:
 def _external(tensor: Any, dtype: np.dtype[Any], shape: Shape, folder: Path | None) -> Array:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if folder is None:
-        raise _Unsupported(f"constant {tensor.name!r} lies in another file; open the model by path")
+        raise Unsupported(f"constant {tensor.name!r} lies in another file; open the model by path")
     root = folder.resolve()
     path = (root / entries.get("location", "")).resolve()
     if not path.is_relative_to(root) or not path.is_file():
-        raise _Unsupported(
+        raise Unsupported(
             f"constant {tensor.name!r} lies in {entries.get('location')!r}, "
             "which is not a file in the model's folder"
         )
     nbytes = math.prod(shape) * dtype.itemsize
     offset = int(entries.get("offset", 0))
     if offset < 0 or offset + nbytes > path.stat().st_size:
-        raise _Unsupported(f"constant {tensor.name!r} reaches past the end of {path.name}")
+        raise Unsupported(f"constant {tensor.name!r} reaches past the end of {path.name}")
     if not nbytes:
         return np.zeros(shape, dtype)
     little = dtype.newbyteorder("<")
@@ -712,7 +681,7 @@ def _attributes(node: Any, folder: Path | None) -> Attributes:
             case 7:
                 found[a.name] = [int(v) for v in a.ints]
             case _:
-                raise _Unsupported(f"its attribute {a.name!r} holds a graph or another rare type")
+                raise Unsupported(f"its attribute {a.name!r} holds a graph or another rare type")
     return found
 
 
@@ -726,7 +695,7 @@ def _constant_node(a: Attributes) -> Array:
         if key in a:
             return np.asarray(a[key], dtype)
     if "value" not in a:
-        raise _Unsupported("it holds no numbers")
+        raise Unsupported("it holds no numbers")
     value: Array = a["value"]
     return value
 
@@ -761,7 +730,7 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
         raise UserError(f"{name}: opset {opset} is too old; export with opset 17 or later")
     try:
         return _graph(name, _inlined(model), folder)
-    except _Unsupported as error:
+    except Unsupported as error:
         raise UserError(f"{name}: {error}") from None
 
 
@@ -792,7 +761,7 @@ def _inlined(model: Any) -> Any:
     try:
         return onnx.inliner.inline_selected_functions(model, sorted(others), exclude=False)
     except Exception as error:  # the library raises whatever its C++ side threw
-        raise _Unsupported(f"its functions cannot be inlined ({str(error)[:80]})") from None
+        raise Unsupported(f"its functions cannot be inlined ({str(error)[:80]})") from None
 
 
 def _count_nodes(model: Any, ours: set[tuple[str, str]]) -> None:
@@ -806,18 +775,18 @@ def _count_nodes(model: Any, ours: set[tuple[str, str]]) -> None:
             key = (node.domain, node.op_type)
             if key in bodies and key not in counts:
                 if key in within or len(within) > 50:
-                    raise _Unsupported(f"its function {node.op_type!r} calls itself")
+                    raise Unsupported(f"its function {node.op_type!r} calls itself")
                 counts[key] = count(bodies[key], (*within, key))
             total += counts.get(key, 1)
         if total > MOST_NODES:
-            raise _Unsupported(f"its functions make more than {MOST_NODES} nodes")
+            raise Unsupported(f"its functions make more than {MOST_NODES} nodes")
         return total
 
     count(model.graph.node, ())
 
 
 def _graph(name: str, model: Any, folder: Path | None) -> Graph:
-    reader = _Reader(name)
+    reader = Reader(name)
     graph = model.graph
     for tensor in graph.initializer:
         reader.constants[tensor.name] = _tensor(tensor, folder)
@@ -837,20 +806,24 @@ def _graph(name: str, model: Any, folder: Path | None) -> Graph:
         _convert(reader, node, node.name or f"{node.op_type} {position}", folder)
     for value in outputs:
         if value not in reader.shapes:
-            raise _Unsupported(f"nothing computes its output {value!r}")
+            raise Unsupported(f"nothing computes its output {value!r}")
+        if value in reader.held:
+            raise Unsupported(f"output {value!r}: the batch must stay first")
     shapes: dict[str, Shape] = {}
     for value, shape in reader.shapes.items():
+        if value in reader.held:
+            continue
         if dynamic:
             if not shape or shape[0] % BATCH:
-                raise _Unsupported(f"value {value!r} of shape {_shown(shape)} lost the batch")
+                raise Unsupported(f"value {value!r} of shape {shown(shape)} lost the batch")
             shape = (shape[0] // BATCH, *shape[1:])
         if not shape or any(size >= BATCH and size % BATCH == 0 for size in shape[1:]):
-            raise _Unsupported(f"the batch is not the first dimension of value {value!r}")
+            raise Unsupported(f"the batch is not the first dimension of value {value!r}")
         shapes[value] = shape
     return Graph(inputs, outputs, _living(reader.nodes, outputs), shapes, dynamic)
 
 
-def _inputs(reader: _Reader, graph: Any) -> tuple[list[str], bool]:
+def _inputs(reader: Reader, graph: Any) -> tuple[list[str], bool]:
     inputs: list[str] = []
     dynamic = False
     for value in graph.input:
@@ -858,7 +831,7 @@ def _inputs(reader: _Reader, graph: Any) -> tuple[list[str], bool]:
             continue
         kind = value.type.tensor_type
         if kind.elem_type != 1:
-            raise _Unsupported(f"input {value.name!r} is not float32; export it so")
+            raise Unsupported(f"input {value.name!r} is not float32; export it so")
         dims = [int(d.dim_value) if d.HasField("dim_value") else 0 for d in kind.shape.dim]
         if (
             not dims
@@ -866,24 +839,24 @@ def _inputs(reader: _Reader, graph: Any) -> tuple[list[str], bool]:
             or dims[0] < 0
             or any(d > LARGEST for d in dims)
         ):
-            raise _Unsupported(
+            raise Unsupported(
                 f"input {value.name!r}: all dimensions but the first must be fixed; "
                 "export with only the batch dynamic"
             )
         if dims[0] == 0:
             dims[0], dynamic = BATCH, True
         if math.prod(dims[1:]) > LARGEST:
-            raise _Unsupported(f"input {value.name!r} is too large")
+            raise Unsupported(f"input {value.name!r} is too large")
         reader.shapes[value.name] = tuple(dims)
         inputs.append(value.name)
     if not 1 <= len(inputs) <= 16:
-        raise _Unsupported(f"it has {len(inputs)} inputs; 1 to 16 can be run")
+        raise Unsupported(f"it has {len(inputs)} inputs; 1 to 16 can be run")
     if dynamic and any(reader.shapes[i][0] != BATCH for i in inputs):
-        raise _Unsupported("some inputs have a dynamic batch, some a fixed one")
+        raise Unsupported("some inputs have a dynamic batch, some a fixed one")
     return inputs, dynamic
 
 
-def _convert(reader: _Reader, node: Any, name: str, folder: Path | None) -> None:
+def _convert(reader: Reader, node: Any, name: str, folder: Path | None) -> None:
     """One ONNX node: folded if its inputs are constants, else one of the engine's."""
     operator = (
         f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
@@ -891,13 +864,14 @@ def _convert(reader: _Reader, node: Any, name: str, folder: Path | None) -> None
     where = f"node {name!r} ({operator})"
     inputs = list(node.input)
     if not node.output or not node.output[0]:
-        raise _Unsupported(f"{where}: has no output")
+        raise Unsupported(f"{where}: has no output")
     output = node.output[0]
+    reader.outputs = list(node.output)
     for value in inputs:
         if value and value not in reader.shapes and value not in reader.constants:
-            raise _Unsupported(f"{where}: reads {value!r}, which nothing before it computes")
+            raise Unsupported(f"{where}: reads {value!r}, which nothing before it computes")
     if output in reader.shapes or output in reader.constants:
-        raise _Unsupported(f"{where}: computes {output!r} a second time")
+        raise Unsupported(f"{where}: computes {output!r} a second time")
     try:
         attributes = _attributes(node, folder)
         if operator == "Constant":
@@ -911,12 +885,12 @@ def _convert(reader: _Reader, node: Any, name: str, folder: Path | None) -> None
         elif operator in CONVERT:
             CONVERT[operator](reader, name, inputs, output, attributes)
         else:
-            raise _Unsupported(
+            raise Unsupported(
                 "the engine has no such operator; replace it or run that part elsewhere; "
                 + nearest(operator, CONVERT).partition("Known:")[0].rstrip("? ").strip(" ;")
             )
-    except _Unsupported as error:
-        raise _Unsupported(f"{where}: {error}".rstrip("; ")) from None
+    except Unsupported as error:
+        raise Unsupported(f"{where}: {error}".rstrip("; ")) from None
     except (
         ArithmeticError,
         IndexError,
@@ -927,7 +901,7 @@ def _convert(reader: _Reader, node: Any, name: str, folder: Path | None) -> None
         ValueError,
     ) as error:
         text = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise _Unsupported(f"{where}: its inputs or settings make no sense ({text})") from None
+        raise Unsupported(f"{where}: its inputs or settings make no sense ({text})") from None
 
 
 def _living(nodes: list[Node], outputs: list[str]) -> list[Node]:

@@ -129,4 +129,8 @@ struct RowsShape {
     int64_t rows, size, kind;
 };
 
+struct MatmulShape {
+    int64_t count, rows, depth, columns;  // matrices of an item, and their sizes
+};
+
 }  // namespace gossamer

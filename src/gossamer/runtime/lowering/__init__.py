@@ -25,6 +25,8 @@ SINGLE: dict[str, Callable[[Forms, Node], None]] = {
     "concat": shapes.concat,
     "reshape": shapes.reshape,
     "transpose": shapes.transpose,
+    "strided": shapes.strided,
+    "matmul": simple.matmul,
 }
 
 

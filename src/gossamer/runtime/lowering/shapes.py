@@ -55,3 +55,20 @@ def transpose(forms: Forms, node: Node) -> None:
         [steps[p - 1] for p in perm[1:]],
         out,
     )
+
+
+def strided(forms: Forms, node: Node) -> None:
+    value = forms.values[node.inputs[0]]
+    result = forms.value(node.output)
+    s = node.settings
+    forms.copy(
+        forms.form(value, "dense"),
+        forms.new(result, "dense", result.item),
+        value.lead,
+        s["sizes"],
+        s["source"],
+        s["target"],
+        start=s["start"],
+        at=s["at"],
+        clear=result.item if s["clear"] else 0,
+    )

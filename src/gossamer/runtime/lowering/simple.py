@@ -172,3 +172,22 @@ def layer_norm(forms: Forms, node: Node) -> None:
         data=data,
         lead=value.lead,
     )
+
+
+def matmul(forms: Forms, node: Node) -> None:
+    left, right = (forms.values[name] for name in node.inputs)
+    result = forms.value(node.output)
+    *_, rows, depth = left.shape
+    columns = right.shape[-1]
+    count = left.item // (rows * depth)
+    macs = float(left.lead * left.item * columns)
+    forms.add(
+        node.name,
+        forms.kernel("matmul"),
+        (forms.form(left, "dense"), forms.form(right, "dense")),
+        forms.new(result, "dense", result.item),
+        (count, rows, depth, columns),
+        lead=left.lead,
+        macs=macs,
+        dense_macs=macs,
+    )

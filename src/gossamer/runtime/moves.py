@@ -1,0 +1,289 @@
+"""ONNX operators that only move numbers: slices, pads, nearest resizing, transposes.
+
+All but transposes become one node, ``strided``: a copy by strides within an example. A
+transpose that takes the batch from its first place is held back: what is sliced or turned back
+after it (attention's queries, keys and values) is taken from where the numbers lie.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from gossamer.runtime.graph import Array, Node, Shape
+from gossamer.runtime.reader import Attributes, Convert, Reader, Unsupported, shown
+
+
+def strides(shape: Shape) -> list[int]:
+    """Steps of the dimensions of a shape whose numbers lie in order."""
+    steps, step = [], 1
+    for size in reversed(shape):
+        steps.append(step)
+        step *= size
+    return steps[::-1]
+
+
+def strided(
+    reader: Reader,
+    name: str,
+    value: str,
+    output: str,
+    shape: Shape,
+    sizes: list[int],
+    source: list[int],
+    target: list[int],
+    *,
+    start: int = 0,
+    at: int = 0,
+    clear: bool = False,
+) -> None:
+    """Copies ``sizes`` numbers of each example by strides; ``clear``: the rest is zero."""
+    if len(sizes) > 5:
+        raise Unsupported("it moves more than five dimensions")
+    settings = {
+        "sizes": sizes,
+        "source": source,
+        "target": target,
+        "start": start,
+        "at": at,
+        "clear": clear,
+    }
+    reader.emit(Node("strided", name, (value,), output, settings), shape)
+
+
+def place(reader: Reader, name: str, source: str, perm: list[int], output: str) -> None:
+    """Lets ``output`` be ``source`` with its dimensions permuted, now or when it is asked for."""
+    shape = reader.shape(source)
+    turned = tuple(shape[p] for p in perm)
+    if perm[0] != 0:
+        reader.held[output] = (source, perm)
+        reader.shapes[output] = turned
+    elif perm == list(range(len(shape))):
+        reader.emit(Node("reshape", name, (source,), output), turned)
+    else:
+        reader.emit(Node("transpose", name, (source,), output, {"perm": perm}), turned)
+
+
+def _source(reader: Reader, value: str) -> tuple[str, list[int]]:
+    """Where a value's numbers lie, and which dimension of that each of its own is."""
+    return reader.held.get(value, (value, list(range(len(reader.shape(value))))))
+
+
+def _axis(reader: Reader, value: str, axis: int) -> int:
+    rank = len(reader.shape(value))
+    if not -rank <= axis < rank:
+        raise Unsupported(f"it has no axis {axis} in {shown(reader.shape(value))}")
+    return axis % rank
+
+
+def transpose(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    source, held = _source(reader, inputs[0])
+    perm = [int(p) for p in a.get("perm", range(len(held))[::-1])]
+    if sorted(perm) != list(range(len(held))) or len(held) > 6:
+        raise Unsupported(f"it permutes {shown(reader.shape(inputs[0]))} by {perm}")
+    place(reader, name, source, [held[p] for p in perm], output)
+
+
+def _part(reader: Reader, name: str, value: str, axis: int, span: range, output: str) -> None:
+    """The numbers at ``span`` along an axis."""
+    source, perm = _source(reader, value)
+    along = perm[axis]
+    shape = reader.shape(source)
+    if along == 0:
+        raise Unsupported("it takes a part of the batch")
+    if not span or span.step < 1:
+        raise Unsupported(f"it takes nothing, or backwards, of {shown(reader.shape(value))}")
+    outer, inner = math.prod(shape[1:along]), math.prod(shape[along + 1 :])
+    piece = f"{output} in place" if value in reader.held else output
+    strided(
+        reader,
+        name,
+        source,
+        piece,
+        (*shape[:along], len(span), *shape[along + 1 :]),
+        [outer, len(span), inner],
+        [shape[along] * inner, span.step * inner, 1],
+        [len(span) * inner, inner, 1],
+        start=span.start * inner,
+    )
+    if piece != output:
+        place(reader, name, piece, perm, output)
+
+
+def drop(reader: Reader, name: str, value: str, axes: set[int], output: str) -> None:
+    """The value without axes of size one."""
+    source, perm = _source(reader, value)
+    shape = reader.shape(source)
+    gone = {perm[axis] for axis in axes}
+    if 0 in gone or any(shape[axis] != 1 for axis in gone):
+        raise Unsupported(f"it squeezes axes {sorted(axes)} of {shown(reader.shape(value))}")
+    kept = [axis for axis in range(len(shape)) if axis not in gone]
+    small = tuple(shape[axis] for axis in kept)
+    if value not in reader.held:
+        reader.emit(Node("reshape", name, (source,), output), small)
+        return
+    piece = f"{output} squeezed"
+    reader.emit(Node("reshape", name, (source,), piece), small)
+    place(reader, name, piece, [kept.index(p) for p in perm if p in kept], output)
+
+
+def _gather(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    index = reader.constant(inputs[1], "index")
+    axis = _axis(reader, inputs[0], int(a.get("axis", 0)))
+    size = reader.shape(inputs[0])[axis]
+    picked = np.ravel(index)
+    steps = set(np.diff(picked).tolist())
+    if not picked.size or index.ndim > 1 or len(steps) > 1 or not -size <= picked[0] < size:
+        raise Unsupported("it gathers what is no row of steps; a single index or a slice can run")
+    first, step = int(picked[0]) % size, steps.pop() if steps else 1
+    span = range(first, first + step * len(picked), step) if step > 0 else range(0)
+    if span and span[-1] >= size:
+        raise Unsupported(f"it gathers beyond the {size} of its axis")
+    piece = output if index.ndim else f"{output} with axis"
+    _part(reader, name, inputs[0], axis, span, piece)
+    if not index.ndim:
+        drop(reader, name, piece, {axis}, output)
+
+
+def _slice(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    starts, ends = (np.ravel(reader.constant(i, "limits")).tolist() for i in inputs[1:3])
+    more = [np.ravel(reader.constant(i, "axes")).tolist() if i else None for i in inputs[3:5]]
+    axes = more[0] if more and more[0] is not None else list(range(len(starts)))
+    steps = more[1] if len(more) > 1 and more[1] is not None else [1] * len(starts)
+    value = inputs[0]
+    parts = list(zip(starts, ends, axes, steps, strict=True))
+    for i, (start, end, which, step) in enumerate(parts):
+        axis = _axis(reader, value, int(which))
+        span = range(reader.shape(value)[axis])[int(start) : int(end) : int(step)]
+        result = output if i == len(parts) - 1 else f"{output} cut {i}"
+        _part(reader, name, value, axis, span, result)
+        value = result
+
+
+def _split(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    axis = _axis(reader, inputs[0], int(a.get("axis", 0)))
+    size, outputs = reader.shape(inputs[0])[axis], reader.outputs
+    if len(inputs) > 1 and inputs[1]:
+        parts = [int(p) for p in np.ravel(reader.constant(inputs[1], "parts"))]
+    else:
+        each = -(-size // len(outputs))
+        parts = [min(each, size - i * each) for i in range(len(outputs))]
+    if len(parts) != len(outputs) or sum(parts) != size or min(parts) < 1:
+        raise Unsupported(f"it splits {size} into {parts}")
+    at = 0
+    for part, result in zip(parts, outputs, strict=True):
+        if result:
+            _part(reader, name, inputs[0], axis, range(at, at + part), result)
+        at += part
+
+
+def _squeeze(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    shape = reader.shape(inputs[0])
+    axes = {_axis(reader, inputs[0], axis) for axis in axes_of(reader, inputs, a)}
+    drop(reader, name, inputs[0], axes or {i for i, size in enumerate(shape) if size == 1}, output)
+
+
+def axes_of(reader: Reader, inputs: list[str], a: Attributes) -> list[int]:
+    """The axes that an operator names in its second input or its attribute."""
+    if len(inputs) > 1 and inputs[1]:
+        return [int(x) for x in np.ravel(reader.constant(inputs[1], "axes"))]
+    return [int(x) for x in a.get("axes", [])]
+
+
+def _pad(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    shape = reader.shape(inputs[0])
+    if a.get("mode", "constant") != "constant":
+        raise Unsupported(f"it pads by {a['mode']}; zeros only")
+    if len(inputs) > 2 and inputs[2] and np.any(reader.constant(inputs[2], "value") != 0):
+        raise Unsupported("it pads with another value than zero")
+    if len(inputs) > 3 and inputs[3]:
+        raise Unsupported("it pads chosen axes; export with pads for all of them")
+    pads = [int(p) for p in np.ravel(reader.constant(inputs[1], "pads"))]
+    rank = len(shape)
+    if len(pads) != 2 * rank or pads[0] or pads[rank] or not all(0 <= p < 1 << 16 for p in pads):
+        raise Unsupported(f"it pads {shown(shape)} by {pads}")
+    padded = tuple(n + pads[i] + pads[i + rank] for i, n in enumerate(shape))
+    target = strides(padded[1:])
+    at = sum(p * step for p, step in zip(pads[1:rank], target, strict=True))
+    sizes = list(shape[1:])
+    source = strides(shape[1:])
+    strided(reader, name, inputs[0], output, padded, sizes, source, target, at=at, clear=True)
+
+
+ROUND: dict[str, Callable[[Array], Array]] = {
+    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+
+
+def _nearest(size: int, times: int, a: Attributes) -> bool:
+    """Whether a nearest resizing repeats every number ``times`` times."""
+    x = np.arange(size * times, dtype=np.float64)
+    mode = a.get("coordinate_transformation_mode", "half_pixel")
+    if mode == "asymmetric":
+        x = x / times
+    elif mode in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel"):
+        x = (x + 0.5) / times - 0.5
+    else:
+        return False
+    way = a.get("nearest_mode", "round_prefer_floor")
+    if way not in ROUND:
+        return False
+    rounded = ROUND[way](x)
+    return bool(np.array_equal(np.clip(rounded, 0, size - 1), np.arange(size * times) // times))
+
+
+def _resize(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    shape = reader.shape(inputs[0])
+    if len(inputs) > 3 and inputs[3]:
+        wanted = [int(s) for s in np.ravel(reader.constant(inputs[3], "sizes"))]
+        scales = [w / max(1, s) for w, s in zip(wanted, shape, strict=True)]
+    else:
+        scales = [float(s) for s in np.ravel(reader.constant(inputs[2], "scales"))]
+    if a.get("mode", "nearest") != "nearest" or a.get("axes"):
+        raise Unsupported(f"it resizes by {a.get('mode')}; nearest by whole factors can run")
+    times = [round(s) for s in scales]
+    image = len(shape) in (3, 4) and times[:2] == [1, 1] and len(times) == len(shape)
+    if not image or any(not 1 <= t <= 64 or t != s for t, s in zip(times, scales, strict=True)):
+        raise Unsupported(f"it resizes {shown(shape)} by {scales}; images by whole factors only")
+    if not all(_nearest(n, t, a) for n, t in zip(shape[2:], times[2:], strict=True)):
+        raise Unsupported("it rounds in a way that does not repeat each pixel alike")
+    _, c, h, w = shape if len(shape) == 4 else (*shape[:2], 1, shape[2])
+    down, across = times[2:] if len(shape) == 4 else (1, times[2])
+    resized = (*shape[:2], *(n * t for n, t in zip(shape[2:], times[2:], strict=True)))
+    sizes = [c, h, down, w, across]
+    strided(
+        reader, name, inputs[0], output, resized, sizes, [h * w, w, 0, 1, 0], strides(tuple(sizes))
+    )
+
+
+def _depth_to_space(
+    reader: Reader, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    shape, r = reader.shape(inputs[0]), int(a["blocksize"])
+    if len(shape) != 4 or r < 1 or shape[1] % (r * r):
+        raise Unsupported(f"it makes blocks of {r} of {shown(shape)}")
+    c, h, w = shape[1] // (r * r), shape[2], shape[3]
+    sizes = [c, h, r, w, r]
+    if a.get("mode", "DCR") == "CRD":
+        source = [r * r * h * w, w, r * h * w, 1, h * w]
+    else:
+        source = [h * w, w, r * c * h * w, 1, c * h * w]
+    resized = (shape[0], c, h * r, w * r)
+    strided(reader, name, inputs[0], output, resized, sizes, source, strides(tuple(sizes)))
+
+
+MOVES: dict[str, Convert] = {
+    "Transpose": transpose,
+    "Gather": _gather,
+    "Slice": _slice,
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Pad": _pad,
+    "Resize": _resize,
+    "DepthToSpace": _depth_to_space,
+}

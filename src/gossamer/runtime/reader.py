@@ -1,0 +1,104 @@
+"""What is known of a network while its file is read, and how one of its nodes is converted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gossamer.runtime.folding import FOLD, SPARSE, numbers
+from gossamer.runtime.folding import LARGEST as LARGEST_FOLDED
+from gossamer.runtime.graph import Array, Node, Shape
+
+# Stands for the number of examples while shapes are worked out: a prime that no real
+# dimension has, so that a multiple of it is a multiple of the batch.
+BATCH = 1_000_003
+
+# Floats of one value for one example; a file that asks for more is wrong.
+LARGEST = 1 << 28
+
+# Floats of all values together for one example.
+LARGEST_IN_ALL = 1 << 30
+
+# Numbers that may be computed while a file is read, beside those that it holds (times a few).
+FREE_NUMBERS = 1 << 24
+
+
+class Unsupported(Exception):
+    """A setting that the engine lacks; the message says which and what would help."""
+
+
+class Reader:
+    """State while one file is read: what is constant, what shape the rest has."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.constants: dict[str, Array] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.nodes: list[Node] = []
+        self.made_by: dict[str, Node] = {}
+        self.uses: Counter[str] = Counter()
+        self.held: dict[str, tuple[str, list[int]]] = {}  # transposes not done yet (see moves)
+        self.outputs: list[str] = []  # of the ONNX node that is being converted
+        self.floats = 0  # of all values, for one example
+        self.free = FREE_NUMBERS  # numbers that may still be computed
+
+    def shape(self, value: str) -> Shape:
+        if value in self.constants:
+            return self.constants[value].shape
+        return self.shapes[value]
+
+    def constant(self, value: str, what: str) -> Array:
+        if value not in self.constants:
+            raise Unsupported(f"its {what} must be a constant; export with constants folded")
+        return self.constants[value]
+
+    def emit(self, node: Node, shape: Shape) -> None:
+        shape = tuple(int(size) for size in shape)
+        if any(value in self.constants for value in node.inputs):
+            raise Unsupported("it works on a constant; export with constants folded")
+        if any(value in self.held for value in node.inputs):
+            turned = next(self.shape(value) for value in node.inputs if value in self.held)
+            raise Unsupported(f"its input is {shown(turned)}; the batch must stay first")
+        if any(size < 1 for size in shape):
+            raise Unsupported(f"its output has the impossible shape {shown(shape)}")
+        floats = math.prod(shape) // (BATCH if shape[:1] and shape[0] % BATCH == 0 else 1)
+        self.floats += floats
+        if floats > LARGEST or self.floats > LARGEST_IN_ALL:
+            raise Unsupported(f"its output of shape {shown(shape)} is too large")
+        self.nodes.append(node)
+        self.made_by[node.output] = node
+        self.shapes[node.output] = shape
+
+    def fold(self, operator: str, output: str, inputs: list[str], a: Attributes) -> None:
+        """Computes a constant, if the file is large enough to ask for it."""
+        values = [self.constants[name] for name in inputs]
+        wanted = numbers(operator, values, a)
+        limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
+        self.free -= wanted
+        if wanted > max(limit, *(value.size for value in values)) or self.free < 0:
+            raise Unsupported(f"it makes a constant of {wanted} numbers, too many for this file")
+        with np.errstate(all="ignore"):
+            self.constants[output] = np.asarray(FOLD[operator](values, a))
+
+    def alone(self, value: str, *ops: str) -> Node | None:
+        """The node that made ``value``, if it is one of ``ops`` and nobody else reads it."""
+        node = self.made_by.get(value)
+        return node if node is not None and node.op in ops and self.uses[value] == 1 else None
+
+    def rename(self, node: Node, output: str, shape: Shape | None = None) -> None:
+        """Lets ``node`` take the place of the one after it."""
+        self.shapes[output] = shape or self.shapes[node.output]
+        self.made_by[output] = node
+        node.output = output
+
+
+def shown(shape: Shape) -> str:
+    return "[" + ", ".join("batch" if s == BATCH else str(s) for s in shape) + "]"
+
+
+Attributes = dict[str, Any]
+Convert = Callable[[Reader, str, list[str], str, Attributes], None]

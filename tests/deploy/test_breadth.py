@@ -1,0 +1,164 @@
+"""Common networks as torch exports them, by both of its exporters, against ONNX Runtime."""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gossamer import models
+from gossamer.deploy.torch_graph import TorchGraph
+from gossamer.errors import UserError
+from gossamer.nn import to_onnx
+from gossamer.runtime import Engine
+from gossamer.runtime.importer import read
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
+import networks
+
+
+class Attention(nn.Module):
+    """Queries, keys and values from one layer, by ``permute`` or by ``chunk``."""
+
+    def __init__(self, chunks: bool) -> None:
+        super().__init__()
+        self.norm, self.qkv, self.out = nn.LayerNorm(24), nn.Linear(24, 72), nn.Linear(24, 24)
+        self.chunks = chunks
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        y = self.qkv(self.norm(x))
+        if self.chunks:
+            parts = [part.reshape(batch, tokens, 3, 8) for part in y.chunk(3, dim=-1)]
+            q, k, v = (part.transpose(1, 2) for part in parts)
+            mixed = ((q @ k.transpose(-1, -2)) / 8**0.5).softmax(dim=-1) @ v
+        else:
+            q, k, v = y.reshape(batch, tokens, 3, 3, 8).permute(2, 0, 3, 1, 4)
+            mixed = functional.scaled_dot_product_attention(q, k, v)
+        return x + self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+
+def conv(*layers: nn.Module, channels: int = 4) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, channels, 3, 2, 1), *layers)
+
+
+NETWORKS = {
+    "perceptron": (
+        lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.SiLU(), nn.Linear(32, 8),
+            nn.LogSoftmax(-1),
+        ),
+        (1, 8, 8),
+    ),
+    "1-d": (
+        lambda: nn.Sequential(
+            nn.Conv1d(3, 8, 5, padding=2), nn.BatchNorm1d(8), nn.ReLU(), nn.MaxPool1d(2),
+            nn.ConvTranspose1d(8, 4, 3, stride=2, groups=2, output_padding=1),
+        ),
+        (3, 16),
+    ),
+    "autoencoder, upsampling": (
+        lambda: conv(nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(4, 1, 3, 1, 1)),
+        (1, 16, 16),
+    ),
+    "autoencoder, transposed": (
+        lambda: conv(nn.ReLU(), nn.ConvTranspose2d(4, 1, (4, 3), 2, 1), nn.Sigmoid()),
+        (1, 16, 16),
+    ),
+    "pixel shuffle": (lambda: conv(nn.PixelShuffle(2), channels=8), (1, 8, 8)),
+    "group norm": (
+        lambda: conv(nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.Hardswish()), (1, 9, 9),
+    ),
+    "padded": (lambda: nn.Sequential(nn.ZeroPad2d((1, 0, 2, 1)), nn.Conv2d(1, 4, 3)), (1, 8, 8)),
+    "attention by permute": (lambda: Attention(False), (7, 24)),
+    "attention by chunk": (lambda: Attention(True), (7, 24)),
+    "ds_cnn": (lambda: models.ds_cnn(width=16, blocks=2, activation_density=0.25), (1, 32, 32)),
+    "resnet": (lambda: models.resnet(blocks=(1, 1), width=8), (3, 16, 16)),
+    "vit": (
+        lambda: models.vit(width=32, layers=1, head_size=16, patch=8, activation_density=0.1),
+        (3, 32, 32),
+    ),
+}  # fmt: skip
+
+
+def scripted(model: nn.Module, example: Tensor) -> bytes:
+    """What torch's older exporter writes."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model, (example,), file, dynamo=False, opset_version=17, input_names=["x"],
+            dynamic_axes={"x": {0: "batch"}},
+        )  # fmt: skip
+    return file.getvalue()
+
+
+def check(model: bytes, shape: tuple[int, ...], batches: tuple[int, ...] = (1, 3)) -> None:
+    graph = read(model)
+    engine = Engine(graph, threads=1)
+    for batch in batches:
+        x = np.random.default_rng(batch).standard_normal((batch, *shape)).astype(np.float32)
+        wanted = networks.reference(model, x)
+        scale = max(1.0, float(np.abs(wanted).max()))
+        np.testing.assert_allclose(engine(x), wanted, rtol=1e-3, atol=2e-5 * scale)
+        (found,) = TorchGraph(graph)(torch.from_numpy(x))
+        np.testing.assert_allclose(found.detach(), wanted, rtol=1e-3, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_the_dynamo_exporter(name: str) -> None:
+    torch.manual_seed(0)
+    make, shape = NETWORKS[name]
+    model = make().eval()
+    check(to_onnx(model, torch.randn(2, *shape)).SerializeToString(), shape)
+
+
+@pytest.mark.parametrize("name", [n for n in NETWORKS if n not in ("ds_cnn", "vit")])
+def test_networks_of_the_script_exporter(name: str) -> None:
+    torch.manual_seed(0)
+    make, shape = NETWORKS[name]
+    check(scripted(make().eval(), torch.randn(2, *shape)), shape)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: models.resnet(1000, input_shape=(3, 224, 224), blocks=(3, 4, 6, 3),
+                               bottleneck=True), (3, 224, 224)),
+        (lambda: models.mobilenet(width=0.5, input_shape=(3, 96, 96)), (3, 96, 96)),
+        (lambda: models.ds_cnn(), (1, 32, 32)),
+        (lambda: models.vit(activation_density=0.1), (3, 32, 32)),
+    ],
+    ids=["resnet50", "mobilenet", "ds_cnn", "vit"],
+)  # fmt: skip
+def test_whole_size_networks_pruned_by_magnitude(make, shape) -> None:
+    torch.manual_seed(0)
+    model = make().eval()
+    for layer in model.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            weight = layer.weight.data
+            weight *= weight.abs() > weight.abs().quantile(0.9) if weight.numel() < 1e6 else 1
+    check(to_onnx(model, torch.randn(2, *shape)).SerializeToString(), shape, (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "told"),
+    [
+        (nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), (5, 16), "batch must stay first"),
+        (nn.Upsample(scale_factor=2, mode="bilinear"), (1, 4, 4), r"\(Resize\): .*linear"),
+        (nn.Upsample(size=(6, 7)), (1, 4, 4), "whole factors"),
+        (nn.ELU(), (3,), r"\(Elu\): the engine has no such operator"),
+        (nn.ReflectionPad2d(1), (1, 4, 4), r"\(Pad\): it pads by reflect"),
+    ],
+)
+def test_what_cannot_run_is_named(model: nn.Module, shape: tuple[int, ...], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        read(to_onnx(model.eval(), torch.randn(2, *shape)).SerializeToString())
