@@ -33,6 +33,8 @@ _DEFINED = {
         "GraNet",
         "ACDC",
         "TopK",
+        "prune",
+        "rearrange",
         "supar",
         "accelerate_sparse",
     ),

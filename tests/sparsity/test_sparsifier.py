@@ -8,9 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import prune as torch_prune
 
+import gossamer as gs
 from gossamer.errors import UserError
-from gossamer.sparsity import PerLayer, Rule, Sparsifier, Static, sparsifiable_layers
+from gossamer.sparsity import (
+    Magnitude,
+    PerLayer,
+    RigL,
+    Rule,
+    Sparsifier,
+    Static,
+    sparsifiable_layers,
+)
 
 QUICK = settings(max_examples=50, deadline=None)
 
@@ -380,3 +390,234 @@ def test_nothing_to_make_sparse():
 
 def test_defaults_are_public():
     assert Sparsifier(small()).rule == Static()
+
+
+# ---------------------------------------------------------------- any network
+
+
+class Anything(nn.Module):
+    """A depthwise convolution, a tied embedding, attention, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(32, 8)
+        self.stem = nn.Conv1d(8, 8, 3, padding=1)
+        self.depthwise = nn.Conv1d(8, 8, 3, padding=1, groups=8)
+        self.blocks = nn.ModuleList([nn.Linear(8, 16), nn.Linear(16, 8)])
+        self.decoder = nn.Linear(8, 32, bias=False)
+        self.decoder.weight = self.embed.weight
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        x = self.depthwise(self.stem(x.transpose(1, 2))).transpose(1, 2)
+        return self.decoder(self.blocks[1](torch.relu(self.blocks[0](x))))
+
+
+@pytest.mark.parametrize(
+    ("exclude", "include", "expected"),
+    [
+        ([], [], ["stem", "blocks.0", "blocks.1"]),
+        (["first"], [], ["blocks.0", "blocks.1"]),
+        (["blocks.*"], [], ["stem"]),
+        (["blocks.1", "last"], [], ["stem", "blocks.0"]),
+        ([], ["depthwise"], ["stem", "depthwise", "blocks.0", "blocks.1"]),
+        ([], ["decoder"], ["stem", "blocks.0", "blocks.1", "decoder"]),
+        (["depthwise"], ["depthwise"], ["stem", "blocks.0", "blocks.1"]),
+    ],
+)
+def test_layers_by_name_pattern_and_rule(exclude, include, expected):
+    model = Anything()
+    table = model.embed.weight.detach().clone()
+    sparsifier = Sparsifier(model, 0.5, exclude=exclude, include=include)
+    assert list(sparsifier.masks) == expected
+    assert torch.equal(model.embed.weight, table) is ("decoder" not in expected)
+
+
+def test_a_shared_weight_is_excluded_by_any_of_its_names():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8))
+    model[2].weight = model[0].weight
+    assert list(Sparsifier(model, 0.5, exclude=["2"]).masks) == ["1"]
+
+
+def test_frozen_layers_stay_dense():
+    model = small()
+    model[3].requires_grad_(False)
+    before = model[3].weight.clone()
+    assert list(Sparsifier(model, 0.5).masks) == ["0", "4"]
+    assert torch.equal(model[3].weight, before)
+    assert "3" in Sparsifier(small().requires_grad_(False), 0.5, include=["frozen"]).masks
+    with pytest.raises(UserError, match="every layer stays dense"):
+        Sparsifier(small().requires_grad_(False), 0.5)
+
+
+def test_a_list_is_wanted():
+    with pytest.raises(UserError, match=r"exclude is a list of names: write \['3'\]"):
+        Sparsifier(small(), 0.5, exclude="3")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        lambda layer: torch_prune.l1_unstructured(layer, "weight", 0.5),
+    ],
+)
+def test_parametrised_weights_are_refused_and_can_be_excluded(change):
+    model = small()
+    change(model[3])
+    with pytest.raises(UserError, match=r"layer '3': its weight is computed .*exclude the layer"):
+        Sparsifier(model, 0.5)
+    assert list(Sparsifier(model, 0.5, exclude=["3"]).masks) == ["0", "4"]
+
+
+def test_lazy_layers_are_refused_until_they_have_a_weight():
+    model = nn.Sequential(nn.LazyLinear(4))
+    with pytest.raises(UserError, match="layer '0' has no weight yet"):
+        Sparsifier(model, 0.5)
+    model(torch.ones(1, 8))
+    assert Sparsifier(model, 0.5).counts() == {"0": (16, 32)}
+
+
+def test_wrapped_models_have_the_names_of_the_model_inside():
+    model = small()
+    wrapped = torch.nn.DataParallel(torch.compile(model, backend="eager"))
+    sparsifier = Sparsifier(wrapped, 0.5)
+    assert list(sparsifier.masks) == ["0", "3", "4"]
+    assert model[3].weight.count_nonzero() == sparsifier.counts()["3"][0]
+
+
+def test_a_compiled_model_trains_with_exact_masks():
+    torch._dynamo.reset()
+    model = small()
+    compiled = torch.compile(model, backend="aot_eager")
+    sparsifier = Sparsifier(compiled, 0.4, rule=RigL(interval=2), total_steps=8)
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    first = sparsifier.masks["3"].clone()
+    train(compiled, optimizer, 8, after=lambda: sparsifier.step(optimizer))
+    assert not torch.equal(sparsifier.masks["3"], first)
+    x = torch.randn(8, 2, 4, 4)
+    torch.testing.assert_close(compiled(x), model(x))
+    for name, mask in sparsifier.masks.items():
+        assert is_plus_zero(model.get_submodule(name).weight[~mask])
+
+
+def test_channels_last_and_half_precision():
+    model = small().to(torch.bfloat16).to(memory_format=torch.channels_last)
+    sparsifier = Sparsifier(model, 0.4, rule=RigL(interval=1), total_steps=8)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+            parameter.add_(1.0)
+    sparsifier.step()
+    for name, mask in sparsifier.masks.items():
+        weight = model.get_submodule(name).weight
+        assert is_plus_zero(weight[~mask])
+        assert mask.stride() == weight.stride()
+
+
+# ---------------------------------------------------------------- anyone's loop
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_the_optimizer_remembers_of_grown_weights_is_reset(name):
+    model = small()
+    optimizer = OPTIMIZERS[name](model.parameters())
+    sparsifier = Sparsifier(model, 0.4, rule=RigL(interval=3), total_steps=30).attach(optimizer)
+    before = sparsifier.masks["3"].clone()
+    train(model, optimizer, 3)
+    grown = sparsifier.masks["3"] & ~before
+    assert grown.any()
+    assert is_plus_zero(model[3].weight[grown])
+    kept = sparsifier.masks["3"] & before
+    state = {k: v for k, v in optimizer.state[model[3].weight].items() if v.dim()}
+    assert state
+    for value in state.values():
+        assert not value[grown].any()
+        assert value[kept].any()
+
+
+def test_growth_needs_the_gradients():
+    model = small()
+    sparsifier = Sparsifier(model, 0.4, rule=RigL(interval=1), total_steps=8)
+    assert sparsifier.needs_gradients
+    with pytest.raises(UserError, match=r"layer '0' has no gradient.*before optimizer.zero_grad"):
+        sparsifier.step()
+    assert not Sparsifier(model, 0.4, rule=RigL(interval=2), total_steps=8).needs_gradients
+
+
+def test_gradients_that_are_not_finite_move_no_mask():
+    model = small()
+    sparsifier = Sparsifier(model, 0.4, rule=RigL(interval=1), total_steps=8)
+    masks = {name: mask.clone() for name, mask in sparsifier.masks.items()}
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, math.inf)
+    sparsifier.step()
+    for name, mask in masks.items():
+        assert torch.equal(sparsifier.masks[name], mask)
+
+
+def test_steps_that_a_gradient_scaler_skips_do_not_count():
+    model = small()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    sparsifier = Sparsifier(model, 0.4, rule=RigL(interval=1), total_steps=8).attach(optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for overflow in (False, True, False):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(torch.randn(8, 2, 4, 4)).float().square().mean()
+        scaler.scale(loss * (math.inf if overflow else 1.0)).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        for name, mask in sparsifier.masks.items():
+            assert is_plus_zero(model.get_submodule(name).weight[~mask])
+    assert sparsifier.steps == 2
+
+
+def test_accumulated_gradients_decide_as_one_large_batch():
+    x = torch.randn(8, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    masks = []
+    for parts in (1, 4):
+        model = small()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        sparsifier = Sparsifier(model, 0.4, rule=RigL(interval=1), total_steps=8).attach(optimizer)
+        for part in x.chunk(parts):
+            (model(part).square().mean() / parts).backward()
+        optimizer.step()
+        masks.append(dict(sparsifier.masks))
+    for name, mask in masks[0].items():
+        assert torch.equal(masks[1][name], mask)
+
+
+def test_without_the_length_of_training_it_says_what_it_takes():
+    sparsifier = Sparsifier(small(), 0.4, rule=Magnitude(interval=100))
+    with pytest.warns(UserWarning, match="takes 10,000 steps; give total_steps="):
+        sparsifier.step()
+    assert sparsifier.total_steps == 10_000
+    Sparsifier(small(), 0.4).step()  # nothing to know, nothing to say
+    with pytest.raises(UserError, match="total_steps must be at least 1"):
+        Sparsifier(small(), 0.4, total_steps=0)
+
+
+def test_the_contract():
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16))
+    sparsifier = gs.Sparsifier(
+        model,
+        density=0.05,
+        pattern=gs.Block(8),
+        allocation=gs.ERK(),
+        schedule=gs.Cubic(until=0.5),
+        rule=gs.RigL(interval=10),
+        total_steps=60,
+    )
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(torch.randn(16, 64)).square().mean().backward()
+        optimizer.step()
+        sparsifier.step()
+    kept = sum(kept for kept, _ in sparsifier.counts().values())
+    assert kept == 128, "of 2,560 weights 5 %, in blocks"
+    assert sum(int(layer.weight.count_nonzero()) for layer in (model[0], model[2])) <= 128

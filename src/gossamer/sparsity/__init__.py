@@ -17,6 +17,8 @@ from gossamer.sparsity.names import (
     SparsitySettings,
 )
 from gossamer.sparsity.pattern import NM, Block, FanIn, Pattern, Unstructured
+from gossamer.sparsity.prune import prune
+from gossamer.sparsity.rearrange import rearrange
 from gossamer.sparsity.rule import (
     ACDC,
     SET,
@@ -71,6 +73,8 @@ __all__ = [
     "Unstructured",
     "accelerate_sparse",
     "choose_layers",
+    "prune",
+    "rearrange",
     "scale",
     "sparsifiable_layers",
     "supar",

@@ -1,0 +1,156 @@
+"""One-shot pruning of a trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gossamer.errors import UserError
+from gossamer.sparsity.allocation import Allocation, Global, Uniform
+from gossamer.sparsity.layers import sparsifiable_layers, unwrap
+from gossamer.sparsity.pattern import NM, Pattern, Unstructured
+from gossamer.sparsity.rule import Layer, Static, magnitude
+from gossamer.sparsity.sparsifier import Sparsifier
+
+
+@dataclass(frozen=True)
+class _Measured(Static):
+    """Magnitude times the size of the inputs that a weight meets."""
+
+    norms: dict[int, Tensor] = field(default_factory=dict)
+
+    def initial_scores(self, weight: Tensor, generator: torch.Generator) -> Tensor:
+        scores = magnitude(weight)
+        norm = self.norms.get(weight.data_ptr())
+        return scores if norm is None else scores * norm.to(scores.device)
+
+    def importance(self, layer: Layer) -> Tensor:
+        return magnitude(layer.weight)
+
+
+def prune(
+    model: nn.Module,
+    density: float,
+    *,
+    pattern: Pattern | None = None,
+    allocation: Allocation | None = None,
+    exclude: Collection[str] = (),
+    include: Collection[str] = (),
+    calibration: Iterable[Tensor] | None = None,
+) -> Sparsifier:
+    """Set the least important weights of a trained ``model`` to zero, at once and in place.
+
+    Args:
+        model: trained; frozen layers are pruned as well.
+        density: share of the weights of its layers that stay.
+        pattern: where they may stand; by default anywhere.
+        allocation: by default the largest magnitudes of the whole network (:class:`Global`), and
+            each layer alike (:class:`Uniform`) for N:M.
+        exclude, include: see :class:`Sparsifier`.
+        calibration: batches of inputs, as ``model`` takes them, a few hundred examples. With
+            them a weight is worth its magnitude times the root mean square of its input (Wanda,
+            Sun et al. 2023, arXiv 2306.11695), and the running statistics of batch norms are
+            taken anew afterwards, which alone wins back much of what pruning costs.
+
+    Returns:
+        A sparsifier with static masks: attach it to the optimiser to fine-tune, or drop it.
+
+    Raises:
+        UserError: as :class:`Sparsifier`, or a calibration without batches.
+    """
+    batches = None if calibration is None else list(calibration)
+    if batches is not None and not batches:
+        raise UserError("prune: calibration holds no batch; give some, or leave it out")
+    norms = {} if batches is None else _input_norms(model, batches)
+    sparsifier = Sparsifier(
+        model,
+        density,
+        pattern=pattern or Unstructured(),
+        allocation=allocation or (Uniform() if isinstance(pattern, NM) else Global()),
+        rule=_Measured(by="magnitude", norms=norms),
+        exclude=exclude,
+        include=["frozen", *include],
+        rescale=False,
+    )
+    sparsifier.rule = Static(by="magnitude")
+    if batches is not None:
+        _renew_statistics(model, batches)
+    return sparsifier
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; every module's own mode is put back after."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _run(model: nn.Module, batches: list[Tensor]) -> None:
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        for batch in batches:
+            model(batch.to(device))
+
+
+def _input_norms(model: nn.Module, batches: list[Tensor]) -> dict[int, Tensor]:
+    """Root mean square of each input, shaped to multiply the weight, by the weight's address."""
+    sums: dict[int, list[Any]] = {}
+    hooks = []
+
+    def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].detach().to(torch.float32)
+        linear = isinstance(layer, nn.Linear)
+        other = list(range(x.dim() - 1)) if linear else [0, *range(2, x.dim())]
+        entry = sums.setdefault(id(layer), [layer, 0.0])
+        entry[1] = entry[1] + x.square().mean(dim=other)
+
+    try:
+        for layer in sparsifiable_layers(unwrap(model)).values():
+            hooks.append(layer.register_forward_pre_hook(hook))
+        with _evaluating(model):
+            _run(model, batches)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    norms = {}
+    for layer, total in sums.values():
+        weight = layer.weight
+        norm = (total / len(batches)).sqrt()
+        groups = getattr(layer, "groups", 1)
+        # Each output meets the channels of its own group.
+        rows = norm.view(groups, -1).repeat_interleave(weight.shape[0] // groups, dim=0)
+        norms[weight.data_ptr()] = rows.view(*rows.shape, *[1] * (weight.dim() - 2))
+    return norms
+
+
+def _renew_statistics(model: nn.Module, batches: list[Tensor]) -> None:
+    """Running mean and variance of every batch norm as of ``batches`` in the pruned network."""
+    norms = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, _BatchNorm) and layer.track_running_stats
+    ]
+    if not norms:
+        return
+    kept = [layer.momentum for layer in norms]
+    try:
+        with _evaluating(model):
+            for layer in norms:
+                layer.reset_running_stats()
+                layer.momentum = None  # the plain mean over all batches
+                layer.train()
+            _run(model, batches)
+    finally:
+        for layer, momentum in zip(norms, kept, strict=True):
+            layer.momentum = momentum

@@ -1,0 +1,287 @@
+"""Orders output units so that blocks of them lose little, without changing the function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, fx, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gossamer.errors import UserError, nearest
+from gossamer.sparsity.layers import sparsifiable_layers
+from gossamer.sparsity.pattern import Block
+from gossamer.sparsity.rule import magnitude
+
+# What may stand between two layers: acts on each unit or channel alone.
+_PASSES_MODULES = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.GELU,
+    nn.SiLU,
+    nn.Hardswish,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Identity,
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.MaxPool1d,
+    nn.MaxPool2d,
+    nn.AvgPool1d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool1d,
+    nn.AdaptiveMaxPool2d,
+    nn.Flatten,
+    _BatchNorm,
+)
+_PASSES_FUNCTIONS = (
+    torch.relu,
+    torch.sigmoid,
+    torch.tanh,
+    torch.flatten,
+    functional.relu,
+    functional.gelu,
+    functional.silu,
+    functional.dropout,
+    functional.max_pool2d,
+    functional.avg_pool2d,
+    functional.max_pool1d,
+)
+_PASSES_METHODS = ("relu", "sigmoid", "tanh", "flatten", "contiguous")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A layer, the layer that reads its outputs, and the names of what stands between."""
+
+    first: str
+    second: str
+    between: tuple[str, ...]
+
+
+def chains(model: nn.Module) -> list[Chain]:
+    """Pairs of layers whose units between them can be put into another order, by torch.fx.
+
+    Raises:
+        UserError: the model cannot be traced.
+    """
+    layers = sparsifiable_layers(model)
+    kept = {id(module) for module in model.modules() if _passes(module)}
+
+    class Tracer(fx.Tracer):
+        def is_leaf_module(self, m: nn.Module, qualified_name: str) -> bool:
+            return id(m) in kept or super().is_leaf_module(m, qualified_name)
+
+    try:
+        graph = Tracer().trace(model)
+    except Exception as error:  # whatever a model's own code raises under tracing
+        raise UserError(
+            f"rearrange cannot follow {type(model).__name__} ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else ''}); name the layers with pairs="
+        ) from None
+    modules = dict(model.named_modules())
+    calls: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            calls[node.target] = calls.get(node.target, 0) + 1
+    found = []
+    for node in graph.nodes:
+        if node.op != "call_module" or node.target not in layers:
+            continue
+        between: list[str] = []
+        step = node
+        flat = isinstance(modules[node.target], nn.Linear)
+        while len(step.users) == 1 and calls[node.target] == 1:
+            step = next(iter(step.users))
+            if step.op == "call_module" and step.target in layers:
+                # A Linear behind a convolution reads channels only where they were flattened.
+                reads = flat or not isinstance(modules[step.target], nn.Linear)
+                fits = _fits(modules[node.target], modules[step.target])
+                if calls[step.target] == 1 and reads and fits:
+                    found.append(Chain(node.target, step.target, tuple(between)))
+                break
+            if not _passes_node(step, modules):
+                break
+            flat = flat or _flattens(step, modules)
+            if step.op == "call_module":
+                if calls[step.target] > 1:
+                    break
+                between.append(step.target)
+    return found
+
+
+def _passes(module: nn.Module) -> bool:
+    # k-winners choose among all units wherever they stand; their state is by unit or channel.
+    return isinstance(module, _PASSES_MODULES) or hasattr(module, "duty_cycle")
+
+
+def _passes_node(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return _passes(modules[str(node.target)])
+    if node.op == "call_function":
+        return node.target in _PASSES_FUNCTIONS
+    return node.op == "call_method" and node.target in _PASSES_METHODS
+
+
+def _flattens(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], nn.Flatten)
+    return node.target in (torch.flatten, "flatten")
+
+
+def _fits(first: nn.Module, second: nn.Module) -> bool:
+    """Whether the inputs of ``second`` are the outputs of ``first``, each with its positions."""
+    of_first, of_second = first.weight, second.weight
+    assert isinstance(of_first, Tensor)
+    assert isinstance(of_second, Tensor)
+    outputs, inputs = of_first.shape[0], of_second.shape[1]
+    plain = getattr(first, "groups", 1) == 1 == getattr(second, "groups", 1)
+    if not plain or (isinstance(first, nn.Linear) and not isinstance(second, nn.Linear)):
+        return False
+    both_linear = isinstance(first, nn.Linear) or not isinstance(second, nn.Linear)
+    return bool(inputs == outputs if both_linear else inputs % outputs == 0)
+
+
+def rearrange(
+    model: nn.Module,
+    density: float,
+    pattern: Block | None = None,
+    *,
+    pairs: Sequence[tuple[str, str] | Sequence[str]] | None = None,
+) -> dict[str, float]:
+    """Put similar output units next to each other, so that blocks of them keep more magnitude.
+
+    The next layer's inputs are put into the same order, and what stands between (batch norms,
+    k-winners' duty cycles) as well: ``model`` computes what it did, but for the order in which
+    sums are rounded. Do it before pruning a trained network with :class:`Block`.
+
+    Args:
+        model: of Linear and convolution layers in chains, with batch norms, pooling and
+            activations of single units between; other layers are left as they are.
+        density: that will be left in the rearranged layers.
+        pattern: the blocks that will be used.
+        pairs: where the model cannot be traced, the chains as names: ``(first, ...between,
+            second)``.
+
+    Returns:
+        For each rearranged layer the magnitude that blocks keep after it, relative to before.
+        A layer for which no better order was found is left out.
+
+    Raises:
+        UserError: a model that cannot be traced, unknown names, or layers that do not follow
+            each other.
+    """
+    pattern = pattern or Block(8)
+    found = chains(model) if pairs is None else [_named(model, pair) for pair in pairs]
+    modules = dict(model.named_modules())
+    gains = {}
+    for chain in found:
+        weight = modules[chain.first].weight
+        assert isinstance(weight, Tensor)
+        if len(weight) % pattern.size or density >= 1.0:
+            continue
+        keep = pattern.keep(weight.shape, density)
+        rows = magnitude(weight).flatten(1)
+        before = float(rows[pattern.mask(rows, keep)].sum())
+        starts = (
+            torch.arange(len(rows), device=rows.device),
+            _greedy(rows, keep / weight.numel(), pattern.size),
+        )
+        after, order = max(
+            (_improved(rows, start, pattern, keep) for start in starts), key=lambda found: found[0]
+        )
+        if after > before * (1 + 1e-6):
+            _permute(modules, chain, order)
+            gains[chain.first] = after / before
+    return gains
+
+
+def _named(model: nn.Module, names: Sequence[str]) -> Chain:
+    modules = dict(model.named_modules())
+    layers = sparsifiable_layers(model)
+    for name in names:
+        if name not in modules:
+            raise UserError(f"pairs: no module '{name}': {nearest(name, modules)}")
+    if len(names) < 2 or names[0] not in layers or names[-1] not in layers:
+        raise UserError(
+            f"pairs: {tuple(names)} must begin and end with a Linear or convolution layer"
+        )
+    if not _fits(modules[names[0]], modules[names[-1]]):
+        raise UserError(f"pairs: '{names[-1]}' does not read the outputs of '{names[0]}'")
+    return Chain(names[0], names[-1], tuple(names[1:-1]))
+
+
+def _greedy(rows: Tensor, density: float, size: int) -> Tensor:
+    """Groups of ``size`` rows whose large entries stand in the same columns.
+
+    Greedy: the largest row that is left begins a group and draws in, one by one, the row that
+    adds most where the group is large already.
+    """
+    columns = rows.shape[1]
+    best = max(round(columns * density), 1)
+    # What a row would keep by itself; the rest hardly matters to where blocks will stand.
+    threshold = rows.kthvalue(columns - best + 1, dim=1, keepdim=True).values
+    large = torch.where(rows >= threshold, rows, 0.0)
+    left = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    order: list[int] = []
+    while len(order) < len(rows):
+        chosen = int((large.sum(dim=1) * left - (~left).float()).argmax())
+        together = torch.zeros(columns, device=rows.device)
+        for _ in range(size):
+            order.append(chosen)
+            left[chosen] = False
+            together = together + large[chosen]
+            if len(order) == len(rows):
+                break
+            fit = (large @ together).masked_fill(~left, -1.0)
+            chosen = int(fit.argmax())
+    return torch.tensor(order, device=rows.device)
+
+
+def _improved(rows: Tensor, order: Tensor, pattern: Block, keep: int) -> tuple[float, Tensor]:
+    """The magnitude kept and the order, after rows have changed blocks as long as it helps.
+
+    By turns: the best blocks for the groups as they are, then the best groups for the blocks as
+    they are (a linear assignment). Neither makes it worse.
+    """
+    best, found = -1.0, order
+    while True:
+        moved = rows[order]
+        mask = pattern.mask(moved, keep)
+        kept = float(moved[mask].sum())
+        if kept <= best * (1 + 1e-6):
+            return best, found
+        best, found = kept, order
+        worth = rows @ mask[:: pattern.size].to(rows.dtype).T
+        slots = worth.repeat_interleave(pattern.size, dim=1)
+        taken, slot = linear_sum_assignment(slots.cpu().numpy(), maximize=True)
+        order = torch.empty_like(order)
+        order[torch.from_numpy(slot)] = torch.from_numpy(taken).to(order.device)
+
+
+@torch.no_grad()
+def _permute(modules: dict[str, nn.Module], chain: Chain, order: Tensor) -> None:
+    first: Any = modules[chain.first]
+    second: Any = modules[chain.second]
+    first.weight.copy_(first.weight[order])
+    if first.bias is not None:
+        first.bias.copy_(first.bias[order])
+    inputs = second.weight.shape[1]
+    # After flattening, each channel has a run of inputs.
+    run = torch.arange(inputs // len(order), device=order.device)
+    columns = (order[:, None] * len(run) + run).flatten()
+    orders = {len(columns): columns, len(order): order}
+    for name in chain.between:
+        for tensor in (*modules[name].parameters(), *modules[name].buffers()):
+            if tensor.dim() and len(tensor) in orders:
+                tensor.copy_(tensor[orders[len(tensor)]])
+    second.weight.copy_(second.weight[:, columns])
