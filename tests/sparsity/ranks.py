@@ -1,0 +1,68 @@
+"""One rank of a training in several processes; run by test_ranks, not by itself.
+
+Writes, for every step, what the masks of this rank were.
+"""
+
+import hashlib
+import json
+import os
+import sys
+
+import torch
+from torch import nn
+
+import gossamer as gs
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 16))
+
+
+def digest(sparsifier: gs.Sparsifier) -> str:
+    found = hashlib.sha256()
+    for name, mask in sparsifier.masks.items():
+        found.update(name.encode() + mask.numpy().tobytes())
+    return found.hexdigest()
+
+
+def main(kind: str, rule: str, out: str) -> None:
+    rank = int(os.environ["RANK"])
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    rules = {"rigl": gs.RigL, "granet": gs.GraNet, "set": gs.SET, "acdc": gs.ACDC}
+    if kind == "accelerate":
+        from accelerate import Accelerator
+
+        accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+        model, optimizer = accelerator.prepare(model, optimizer)
+    else:
+        torch.distributed.init_process_group("gloo")
+        model = nn.parallel.DistributedDataParallel(model)
+    sparsifier = gs.Sparsifier(
+        model, 0.3, rule=rules[rule](interval=2), pattern=gs.Unstructured(), total_steps=12
+    ).attach(optimizer)
+    told = []
+    for step in range(24 if kind == "accelerate" else 12):
+        x = torch.randn(8, 12, generator=torch.Generator().manual_seed(100 * step + rank))
+        if kind == "accelerate":
+            with accelerator.accumulate(model):
+                accelerator.backward(model(x).square().mean())
+                accelerator.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+        else:
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+        for name, mask in sparsifier.masks.items():
+            assert not sparsifier.layers[name].weight[~mask].any()
+        told.append(digest(sparsifier))
+    counts = sparsifier.counts()
+    with open(f"{out}.{rank}", "w") as file:
+        json.dump({"masks": told, "steps": sparsifier.steps, "counts": counts}, file)
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,58 @@
+"""Training in two processes: every rank has the same masks after every step."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+KINDS = [
+    "ddp",
+    pytest.param(
+        "accelerate",
+        marks=pytest.mark.skipif(find_spec("accelerate") is None, reason="needs accelerate"),
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rule", ["rigl", "granet", "set"])
+def test_masks_are_the_same_on_all_ranks_at_every_step(tmp_path, kind, rule):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
+    script = Path(__file__).with_name("ranks.py")
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, script, kind, rule, tmp_path / "told"],
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        for rank in ranks:
+            _, errors = rank.communicate(timeout=300)
+            assert rank.returncode == 0, errors
+    finally:
+        for rank in ranks:
+            rank.kill()
+    one, other = (json.loads((tmp_path / f"told.{rank}").read_text()) for rank in range(2))
+    assert one == other
+    assert len(set(one["masks"])) > 3, "masks move"
+    # Half the steps of an accumulation are none of the optimiser's.
+    assert one["steps"] == 12
+    assert sum(kept for kept, _ in one["counts"].values()) == round(0.3 * (12 + 16) * 32)
