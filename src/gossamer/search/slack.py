@@ -33,23 +33,21 @@ class Slack:
         values: np.ndarray,
         features: Features,
         fitted: np.ndarray,
-        known: np.ndarray,
         earlier: Slack | None = None,
     ) -> Slack:
-        """A model of `values` [points]; its hyperparameters from the rows `fitted` alone.
+        """A model of `values` [points]; its scale and hyperparameters from the rows `fitted` alone.
 
         Args:
-            known: the rows that the values are scaled by, a superset of `fitted`.
             earlier: a model of the same metric in another experiment.
         """
         if earlier is not None:
-            trend = _Trend.learn(earlier, values, features)
-            rest = cls.learn(values - trend.at(features), features, fitted, known)
+            trend = _Trend.learn(earlier, values[fitted], features[fitted])
+            rest = cls.learn(values - trend.at(features), features, fitted)
             return dataclasses.replace(rest, trend=trend)
         found = []
-        unit = float(np.median(np.abs(values[known])))
+        unit = float(np.median(np.abs(values[fitted])))
         for warped, log_slope in _warps(values, unit):
-            centre, scale = float(warped[known].mean()), float(warped[known].std()) or 1.0
+            centre, scale = float(warped[fitted].mean()), float(warped[fitted].std()) or 1.0
             normal = (warped - centre) / scale
             theta, evidence = fit(features[fitted], normal[fitted])
             evidence += float((log_slope[fitted] - np.log(scale)).sum())

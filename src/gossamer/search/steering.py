@@ -74,10 +74,10 @@ class _Steering:
         fitted = self._chosen(slack[: last_fit(len(slack))], _FITTED)
         kept = np.union1d(self._chosen(slack, _KEPT), fitted)
         features = space.features(units[kept])
-        rows, known = np.searchsorted(kept, fitted), kept < last_fit(len(slack))
+        rows = np.searchsorted(kept, fitted)
         earlier = _learn_earlier(space, metrics, history)
         self._slacks = [
-            Slack.learn(v, features, rows, known, before)
+            Slack.learn(v, features, rows, before)
             for v, before in zip(slack[kept].T, earlier, strict=True)
         ]
         if len(pending):
@@ -192,9 +192,8 @@ def _learn_earlier(space: Space, metrics: Sequence[Metric], history: History) ->
         if np.isnan(column).any():
             continue
         values = column if metrics[i].goal == "maximize" else -column
-        everything = np.arange(len(values))
-        rows = everything[:_FITTED]
-        found[i] = Slack.learn(values, space.features(points), rows, everything)
+        rows = np.arange(len(values))[:_FITTED]
+        found[i] = Slack.learn(values, space.features(points), rows)
     return found
 
 
