@@ -63,8 +63,13 @@ def _zdt3(x: np.ndarray) -> list[float]:
 
 
 def _dtlz2(metrics: int) -> Callable[[np.ndarray], list[float]]:
+    """DTLZ2 with its best distance parameters at 0.35.
+
+    At 0.5, where it has them, every sampler that begins in the middle would begin with the answer.
+    """
+
     def function(x: np.ndarray) -> list[float]:
-        radius = 1.0 + ((x[metrics - 1 :] - 0.5) ** 2).sum()
+        radius = 1.0 + ((x[metrics - 1 :] - 0.35) ** 2).sum()
         angles = x[: metrics - 1] * np.pi / 2.0
         values = []
         for i in range(metrics):
