@@ -176,8 +176,9 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
         "*Modelled*, no joules: work that is *counted* from the engine's plan for one example, "
         "times published energies, against the same network with every weight, every activation "
         "and ReLU. A range spans two tables of costs, both ends of DRAM's, and register reuse: "
-        "ideal for both networks, none for both, and (the low end, mostly) ideal for the dense "
-        "network alone. *Both* are the layers in which sparse weights meet sparse activations, the "
+        "ideal for both networks, none for both, and (the low end, mostly) none only where zeros "
+        "are skipped. The plan depends on measured times: a busy machine may choose other kernels. "
+        "*Both* are the layers in which sparse weights meet sparse activations, the "
         "selection of their winners included. What the model leaves out is in "
         "[energy.md](../energy.md).",
         "",
@@ -202,7 +203,7 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
     lines += ["", "Layer by layer:", "", "| network | layer | L1 | L2 | DRAM |"]
     lines += ["|---|---|---|---|---|"]
     for result in results:
-        kinds = {work["layer"]: work["kind"] for work in result["own"]}
+        kinds = {work["layer"]: work["kind"] for work in result["own"] if work["macs"]}
         for layer in result["ratios"]["L1"]:
             if layer not in ("whole", "both"):
                 cells = " | ".join(_range(result["ratios"][m][layer]) for m in MEMORIES)

@@ -75,6 +75,8 @@ def test_the_range_covers_reuse_and_the_memorys_cost():
 
 def test_a_network_against_itself_is_one():
     found = EnergyModel().ratio([dense()], [dense()], "DRAM")
+    assert found.low == found.high == pytest.approx(1)
+    found = EnergyModel().ratio([sparse()], [sparse()], "L1")
     assert found.high == pytest.approx(1)
     # Ideal registers for the first alone are worth something: the range says how much.
     assert found.low < 1

@@ -11,9 +11,9 @@ from gossamer.energy.work import Work
 #: Where the weights live, from near to far. Activations live in L1 in all three scenarios.
 MEMORIES: tuple[str, ...] = ("L1", "L2", "DRAM")
 
-# Register reuse of the two networks compared: both ideal, both none, and the case that is worst
-# for the second network: ideal for the first, none for itself.
-_REUSE = ((True, True), (False, False), (True, False))
+# Register reuse of two networks compared, and of the dense layers of the second: all ideal, all
+# none, and the case that is worst for the second: none where it skips zeros, ideal elsewhere.
+_REUSE = ((True, True, True), (False, False, False), (True, False, True))
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,18 @@ class EnergyModel:
         """How many times less energy ``second`` needs than ``first``, as a range.
 
         Both are priced alike, over all tables, both published ends of the memory's cost, and
-        register reuse: ideal for both, none for both, and, the worst for ``second``, ideal for
-        ``first`` alone.
+        register reuse: ideal for both, none for both, and, the worst for ``second``, none for
+        those of its layers that skip zeros and ideal for all others.
         """
         ratios = []
+        full = [work for work in second if work.kind in ("dense", "other")]
+        skipping = [work for work in second if work.kind not in ("dense", "other")]
         for costs in self.costs:
             for far in (0, 1):
-                for ideal, own in _REUSE:
+                for ideal, own, dense in _REUSE:
                     before = self.energy(first, memory, costs=costs, reuse=ideal, far=far)
-                    after = self.energy(second, memory, costs=costs, reuse=own, far=far)
+                    after = self.energy(skipping, memory, costs=costs, reuse=own, far=far)
+                    after += self.energy(full, memory, costs=costs, reuse=dense, far=far)
                     if after <= 0:
                         raise ZeroDivisionError("the second network does no work")
                     ratios.append(before / after)
