@@ -280,7 +280,8 @@ def sparsify_activations(
     if not sites:
         raise UserError(
             f"{type(model).__name__} calls no activation that can be replaced "
-            f"({', '.join(sorted(m.__name__ for m in _MODULES))}, or their functions)"
+            f"({', '.join(sorted(m.__name__ for m in _MODULES))}, or their functions); "
+            "use one of these in its place"
         )
     for name in [*exclude, *(density if isinstance(density, Mapping) else ())]:
         if name not in names:
