@@ -232,11 +232,12 @@ def export(
     import torch
 
     from gossamer.nn import export as write
-    from gossamer.training import load_network
+    from gossamer.training import load_description, load_network
 
     model, _, shape = load_network(run)
     generator = torch.Generator().manual_seed(0)
-    write(model, torch.randn(2, *shape, generator=generator), out)
+    example = torch.randn(2, *shape, generator=generator)
+    write(model, example, out, load_description(run))
     _out.print(f"{out}: {out.stat().st_size:,} bytes, agrees with torch", highlight=False)
 
 

@@ -89,6 +89,11 @@ class Sound:
     def shape(self) -> tuple[int, ...]:
         return self.log_mel.shape(self.samples)
 
+    @property
+    def description(self) -> dict[str, Any]:
+        own = {"mean": self.mean, "std": self.std, "samples": self.samples}
+        return {"kind": "log_mel", **self.log_mel.settings(), **own}
+
     def features(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """Waveforms ``[B, samples]`` to standardised log-mel, float32 ``[B, 1, 32, 32]``."""
         out = np.empty((len(x), *self.shape), np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import log10
 from typing import Any
 
@@ -52,6 +52,10 @@ class LogMel:
         object.__setattr__(self, "window", scaled.astype(np.float32))
         object.__setattr__(self, "filters", filters.astype(np.float32))
 
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make this transform again."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+
     def shape(self, samples: int) -> tuple[int, int, int]:
         """Shape of one clip's features: ``(1, bands, frames)``."""
         return 1, self.bands, 1 + samples // self.hop
@@ -68,8 +72,12 @@ class LogMel:
         half = self.n_fft // 2
         padded = np.pad(x.astype(np.float32, copy=False), ((0, 0), (half, half)))
         frames = np.lib.stride_tricks.sliding_window_view(padded, self.n_fft, axis=1)
-        spectrum = scipy.fft.rfft(frames[:, :: self.hop] * self.window, axis=-1)
+        return self.frames(frames[:, :: self.hop]).transpose(0, 2, 1)
+
+    def frames(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pieces of ``n_fft`` samples, float32 ``[..., n_fft]``, to dB ``[..., bands]``."""
+        spectrum = scipy.fft.rfft(x * self.window, axis=-1)
         power = spectrum.real**2 + spectrum.imag**2
         mel = power @ self.filters + np.float32(10.0 ** (self.floor / 10.0))
         decibels: NDArray[np.float32] = 10.0 * np.log10(mel)
-        return decibels.transpose(0, 2, 1)
+        return decibels

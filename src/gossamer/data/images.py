@@ -27,6 +27,10 @@ class Images:
         std = float(train.std(dtype=np.float64))
         return cls(shape, float(train.mean(dtype=np.float64)), std or 1.0)
 
+    @property
+    def description(self) -> dict[str, Any]:
+        return {"kind": "images", "mean": self.mean, "std": self.std}
+
     def features(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """Raw images to standardised float32 ``[B, C, H, W]``."""
         out = x.astype(np.float32).reshape(len(x), *self.shape)

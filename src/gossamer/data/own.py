@@ -51,6 +51,10 @@ class Vectors:
         std = np.asarray(train.std(axis=axes, dtype=np.float64), np.float32)
         return cls(train.shape[1:], mean, np.where(std > 0, std, np.float32(1)))
 
+    @property
+    def description(self) -> dict[str, Any]:
+        return {"kind": "vectors", "mean": self.mean.tolist(), "std": self.std.tolist()}
+
     def features(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """``(x - mean) / std``, float32."""
         return np.asarray((x.astype(np.float32) - self.mean) / self.std)

@@ -36,6 +36,10 @@ class Domain(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Shape of one example after ``features``."""
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a deployed network must know to make its features, as plain JSON values."""
+
     def features(self, x: Array) -> NDArray[np.float32]:
         """Raw batch to standardised float32 ``[B, *shape]``."""
 
@@ -67,6 +71,11 @@ class Task:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example after ``features``, e.g. ``(1, 32, 32)``."""
         return self.domain.shape
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What travels with an exported network: the classes and how features are made."""
+        return {"classes": list(self.classes), "features": self.domain.description}
 
     def features(self, x: Array) -> NDArray[np.float32]:
         """Raw batch to float32 ``[B, *input_shape]``, standardised as the training split is."""

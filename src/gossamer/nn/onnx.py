@@ -6,10 +6,11 @@ Every ONNX runtime can therefore compute the network; one that knows the functio
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -231,7 +232,12 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
     return proto
 
 
-def export(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> Path:
+def export(
+    model: nn.Module,
+    example: Tensor,
+    path: str | os.PathLike[str],
+    description: Mapping[str, Any] | None = None,
+) -> Path:
     """Write ``model`` as ONNX to ``path`` and check it against torch on ``example``.
 
     The check computes the file's network from its standard operators alone, by ONNX's own
@@ -241,6 +247,8 @@ def export(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> P
         model: any network that ``torch.export`` takes.
         example: an input ``[batch, ...]``; one or two examples are enough.
         path: the file, conventionally ``.onnx``; replaced whole or not at all.
+        description: plain JSON values to keep with the network, as ``Task.description``: the
+            file's metadata entry ``gossamer``.
 
     Raises:
         UserError: torch cannot export the network, the check fails, or the file cannot be
@@ -260,6 +268,8 @@ def export(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> P
             f"the exported network differs from torch by up to {off:.2g}; "
             "nothing was written: some operation of the model is exported wrongly"
         )
+    if description:
+        helper.set_model_props(proto, {DOMAIN: json.dumps(description)})
     with replacing(path) as temporary:
         onnx.save(store_sparse(proto), temporary)
     return Path(path)

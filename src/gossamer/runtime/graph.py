@@ -45,6 +45,7 @@ class Graph:
     nodes: list[Node]
     shapes: dict[str, Shape]
     dynamic: bool  # may the number of examples vary?
+    metadata: dict[str, str] = field(default_factory=dict)  # what the file says of itself
 
     def item(self, value: str) -> int:
         """Floats of one item (one entry of the first dimension)."""

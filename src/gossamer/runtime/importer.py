@@ -729,9 +729,11 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
     if opset < OLDEST_OPSET:
         raise UserError(f"{name}: opset {opset} is too old; export with opset 17 or later")
     try:
-        return _graph(name, _inlined(model), folder)
+        graph = _graph(name, _inlined(model), folder)
     except Unsupported as error:
         raise UserError(f"{name}: {error}") from None
+    graph.metadata = {entry.key: entry.value for entry in model.metadata_props}
+    return graph
 
 
 def _mapped(path: Path) -> memoryview | bytes:

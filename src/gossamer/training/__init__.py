@@ -6,7 +6,7 @@ from gossamer.training.evaluate import Evaluation, Noise, evaluate, inference_se
 from gossamer.training.fit import DivergedError, Epoch, History, fit, predict
 from gossamer.training.recipe import Recipe
 from gossamer.training.robustness import Curve, robustness
-from gossamer.training.run import Trained, load_network, load_recipe, train
+from gossamer.training.run import Trained, load_description, load_network, load_recipe, train
 from gossamer.training.settings import OPTIMIZERS, SCHEDULES, Settings
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "evaluate",
     "fit",
     "inference_seconds",
+    "load_description",
     "load_network",
     "load_recipe",
     "make_folder",

@@ -132,11 +132,15 @@ class Trained:
         save_tensors(
             path / "model.safetensors",
             {**give(self.model.state_dict(), MODEL), **give(masks, _MASK)},
-            {"classes": list(self.task.classes), "input_shape": list(self.task.input_shape)},
+            {
+                "classes": list(self.task.classes),
+                "input_shape": list(self.task.input_shape),
+                "description": self.task.description,
+            },
         )
         device = next(self.model.parameters()).device
         example = torch.zeros(1, *self.task.input_shape, device=device)
-        export(self.model, example, path / "model.onnx")
+        export(self.model, example, path / "model.onnx", self.task.description)
         metrics |= self._running(path / "model.onnx")
         with replacing(path / "metrics.json") as file:
             file.write_text(json.dumps(metrics, indent=1), encoding="utf-8")
@@ -183,6 +187,16 @@ def load_network(run: str | Path) -> tuple[nn.Module, tuple[str, ...], tuple[int
             f"({str(error).splitlines()[0]}); train the run again"
         ) from None
     return model.eval(), classes, shape
+
+
+def load_description(run: str | Path) -> dict[str, Any]:
+    """What a run's exported network says of itself: its classes and how features are made.
+
+    Raises:
+        UserError: the folder is no run, or its network is missing or damaged.
+    """
+    _, data = load_tensors(Path(run) / "model.safetensors")
+    return dict(data.get("description", {}))
 
 
 def load_recipe(run: str | Path) -> Recipe:

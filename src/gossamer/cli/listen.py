@@ -1,0 +1,110 @@
+"""``gossamer listen``: a keyword spotter on a microphone, on files or on standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from gossamer.cli.main import Json, app
+from gossamer.errors import UserError
+
+if TYPE_CHECKING:
+    from gossamer.listen import Detection, Spotter
+
+_out = Console()
+
+
+@app.command()
+def listen(
+    model: Annotated[Path, typer.Argument(help="ONNX file of a network trained on sound.")],
+    wav: Annotated[
+        list[Path] | None, typer.Option(help="WAV or FLAC file in place of the microphone; repeat.")
+    ] = None,
+    stdin: Annotated[bool, typer.Option(help="Raw samples of one channel on input.")] = False,
+    rate: Annotated[
+        int | None, typer.Option(min=1000, help="Their samples a second; as trained by default.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="Theirs: s16le or f32le.")] = "s16le",
+    device: Annotated[str | None, typer.Option(help="Name of the microphone.")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Class names, comma-separated, in place of the file's.")
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Smoothed posterior to report.")] = 0.8,
+    smoothing: Annotated[int, typer.Option(help="Windows averaged.")] = 3,
+    refractory: Annotated[float, typer.Option(help="Seconds of quiet after a detection.")] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Report keywords in sound as they are heard; Ctrl-C ends."""
+    from gossamer.listen import Spotter, from_file, from_microphone, from_stream
+
+    if wav and stdin:
+        raise UserError("--wav and --stdin: give one of them")
+    if not stdin and (rate is not None or form != "s16le"):
+        raise UserError("--rate and --format belong to --stdin; files say theirs themselves")
+
+    def opened() -> Spotter:
+        return Spotter(
+            model,
+            classes=labels.split(",") if labels else None,
+            threshold=threshold,
+            smoothing=smoothing,
+            refractory=refractory,
+        )
+
+    paths: list[Path | None] = [*(wav or [])] or [None]
+    for path in paths:
+        spotter = opened()  # anew for each file: its time starts at 0
+        if path is not None:
+            blocks, name = from_file(path, spotter.rate), str(path)
+        elif stdin:
+            blocks, name = from_stream(sys.stdin.buffer, spotter.rate, rate, form), "input"
+        else:
+            blocks, name = from_microphone(spotter.rate, device), "microphone"
+        _follow(spotter, blocks, name, as_json)
+
+
+def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -> None:
+    clock, processor = time.perf_counter(), time.process_time()
+    if not as_json:
+        words = ", ".join(spotter.detector.keywords)
+        _out.print(f"{name}: listening for {words}", highlight=False, markup=False)
+    try:
+        for detection in spotter.listen(blocks):
+            _tell(detection, name, as_json)
+    except KeyboardInterrupt:
+        pass  # the usual end of listening
+    share = (time.process_time() - processor) / max(time.perf_counter() - clock, 1e-9)
+    score = spotter.score
+    if as_json:
+        factor = {"real_time_factor": score.real_time_factor, "cpu_share": share}
+        typer.echo(json.dumps({"source": name, **asdict(score), **factor}))
+        return
+    _out.print(
+        f"{name}: {score.detections} keywords in {score.sound_seconds:.1f} s of sound; "
+        f"{score.real_time_factor:.4f} s of work a second of sound "
+        f"({score.network_seconds / max(score.windows, 1) * 1e6:.0f} us a window in the network), "
+        f"CPU share {share:.1%}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _tell(detection: Detection, name: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"source": name, **asdict(detection)}))
+    else:
+        minutes, seconds = divmod(detection.seconds, 60)
+        _out.print(
+            f"  {int(minutes):3d}:{seconds:05.2f}  {detection.keyword}  {detection.confidence:.2f}",
+            highlight=False,
+            markup=False,
+        )

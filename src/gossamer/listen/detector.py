@@ -1,0 +1,76 @@
+"""From the network's outputs over time to detections."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import UserError
+
+#: Classes that are no keywords.
+BACKGROUND = ("silence", "unknown")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A keyword heard: ``seconds`` since the stream began, at the end of the window that
+    decided it, and the smoothed posterior that it reached."""
+
+    seconds: float
+    keyword: str
+    confidence: float
+
+
+class Detector:
+    """Smooths posteriors and reports a keyword when it is sure enough.
+
+    Posteriors are averaged over the last windows; a keyword is reported when its average is the
+    highest of all classes and reaches the threshold, then none for a while. The posterior
+    handling of Chen, Parada & Heigold 2014 ("Small-footprint keyword spotting using deep neural
+    networks", ICASSP) for keywords of one word.
+
+    Args:
+        classes: names in the order of the network's outputs.
+        threshold: smoothed posterior needed, above 0 and at most 1.
+        smoothing: windows averaged.
+        refractory: seconds after a detection in which no other is made.
+
+    Raises:
+        UserError: a setting out of its range, or no class that is a keyword.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        threshold: float = 0.8,
+        smoothing: int = 3,
+        refractory: float = 1.0,
+    ) -> None:
+        if not 0.0 < threshold <= 1.0:
+            raise UserError(f"threshold {threshold:g}: must be above 0 and at most 1")
+        if smoothing < 1 or refractory < 0.0:
+            raise UserError("smoothing must be at least 1 window, refractory at least 0 seconds")
+        self.classes = list(classes)
+        self.keywords = [name for name in classes if name.strip("_") not in BACKGROUND]
+        if not self.keywords:
+            raise UserError(f"no keyword among the network's classes: {', '.join(classes)}")
+        self.threshold = threshold
+        self._refractory = refractory
+        self._recent: deque[NDArray[np.float64]] = deque(maxlen=smoothing)
+        self._quiet_until = -np.inf
+
+    def push(self, seconds: float, outputs: NDArray[np.float32]) -> Detection | None:
+        """Takes the network's outputs ``[classes]`` (logits or log-probabilities) of one window."""
+        exponents = np.exp(outputs.astype(np.float64) - outputs.max())
+        self._recent.append(exponents / exponents.sum())
+        smoothed = np.mean(self._recent, axis=0)
+        best = int(smoothed.argmax())
+        sure = smoothed[best] >= self.threshold and len(self._recent) == self._recent.maxlen
+        if not sure or self.classes[best] not in self.keywords or seconds < self._quiet_until:
+            return None
+        self._quiet_until = seconds + self._refractory
+        return Detection(seconds, self.classes[best], float(smoothed[best]))

@@ -1,0 +1,112 @@
+"""A network that listens to a stream, and how much of the machine it takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gossamer.errors import UserError
+from gossamer.listen.detector import Detection, Detector
+from gossamer.listen.windows import Wave, Windows
+from gossamer.runtime import Engine
+from gossamer.runtime.importer import read
+
+
+@dataclass
+class Score:
+    """What listening took. ``real_time_factor`` is work per second of sound: below 1 keeps up.
+
+    ``network_seconds`` is the engine's part of ``work_seconds``; both are measured clock time.
+    """
+
+    sound_seconds: float = 0.0
+    work_seconds: float = 0.0
+    network_seconds: float = 0.0
+    windows: int = 0
+    detections: int = 0
+
+    @property
+    def real_time_factor(self) -> float:
+        return self.work_seconds / self.sound_seconds if self.sound_seconds else 0.0
+
+
+class Spotter:
+    """Keywords in a stream of sound.
+
+    Args:
+        model: an ONNX file written by ``gossamer train`` or ``gossamer export`` from a run on a
+            sound task: it says its classes and how its features are made.
+        stride: frames (of 32 ms) from one window to the next.
+        classes: names in place of the file's, in the order of the outputs.
+        threshold, smoothing, refractory: see :class:`Detector`.
+
+    Raises:
+        UserError: the file cannot be read, or was not trained on sound.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        stride: int = 3,
+        classes: Sequence[str] | None = None,
+        threshold: float = 0.8,
+        smoothing: int = 3,
+        refractory: float = 1.0,
+    ) -> None:
+        graph = read(model)
+        try:
+            said = json.loads(graph.metadata["gossamer"])
+            features, named = said["features"], list(said["classes"])
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                f"{model} does not say how its features are made; write it with "
+                "'gossamer export RUN' from a run on a sound task"
+            ) from None
+        if features.get("kind") != "log_mel":
+            raise UserError(
+                f"{model} was trained on {features.get('kind')}, not on sound; train on a sound "
+                "task, such as speech_commands"
+            )
+        outputs = graph.shapes[graph.outputs[0]][-1]
+        names = list(classes) if classes is not None else named
+        if len(names) != outputs:
+            raise UserError(f"{len(names)} labels for the {outputs} outputs of {model}")
+        self.windows = Windows(features, stride)
+        if (1, self.windows.bands, self.windows.frames) != graph.shapes[graph.inputs[0]][1:]:
+            raise UserError(f"{model}: its input does not have the shape of its features")
+        self.detector = Detector(names, threshold, smoothing, refractory)
+        self.engine = Engine(graph, threads=1)
+        self.score = Score()
+
+    @property
+    def rate(self) -> int:
+        """Samples per second that the stream must have."""
+        return self.windows.rate
+
+    def push(self, samples: Wave) -> list[Detection]:
+        """Takes the stream's next samples, float32 ``[n]`` in [-1, 1]; what was heard in them."""
+        started = time.perf_counter()
+        found = []
+        for seconds, features in self.windows.push(samples):
+            before = time.perf_counter()
+            outputs = self.engine(features[None])[0]
+            self.score.network_seconds += time.perf_counter() - before
+            self.score.windows += 1
+            detection = self.detector.push(seconds, outputs)
+            if detection is not None:
+                found.append(detection)
+        self.score.sound_seconds += len(samples) / self.rate
+        self.score.work_seconds += time.perf_counter() - started
+        self.score.detections += len(found)
+        return found
+
+    def listen(self, blocks: Iterable[Wave]) -> Iterator[Detection]:
+        """Detections in a stream of blocks, as they are made."""
+        for block in blocks:
+            yield from self.push(np.asarray(block, np.float32))

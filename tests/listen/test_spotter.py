@@ -1,0 +1,147 @@
+"""The spotter on a network that hears loudness, on every source, and its command."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import nn
+
+from gossamer.cli.main import main
+from gossamer.data.audio import RATE, Sound, int16
+from gossamer.errors import UserError
+from gossamer.listen import Spotter, from_file, from_stream
+from gossamer.nn import export
+
+CLASSES = ["loud", "silence"]
+
+
+class Loudness(nn.Module):
+    """Logits of "loud" and "silence": the mean level over the window."""
+
+    def forward(self, x):
+        level = x.mean(dim=(2, 3))
+        return torch.cat([level, -level], dim=1)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("listen") / "model.onnx"
+    description = Sound(np.zeros(0, np.int16), mean=-50.0, std=5.0).description
+    export(
+        Loudness(), torch.zeros(2, 1, 32, 32), path, {"classes": CLASSES, "features": description}
+    )
+    return path
+
+
+def bursts(*seconds, length=10):
+    """Silence with a second of noise from each of the given seconds on."""
+    sound = np.zeros(length * RATE, np.float32)
+    rng = np.random.default_rng(0)
+    for second in seconds:
+        start = int(second * RATE)
+        sound[start : start + RATE] = 0.3 * rng.standard_normal(RATE)
+    return sound.clip(-1, 1)
+
+
+def test_bursts_are_heard_where_they_are(model):
+    spotter = Spotter(model, threshold=0.9)
+    sound = bursts(2.0, 6.0)
+    found = list(spotter.listen(np.array_split(sound, 77)))
+    assert [d.keyword for d in found] == ["loud", "loud"]
+    for detection, second in zip(found, (2.0, 6.0), strict=True):
+        assert second < detection.seconds <= second + 1.3
+    score = spotter.score
+    assert score.sound_seconds == pytest.approx(10)
+    assert score.windows == 1 + (9 * RATE) // (3 * 512)
+    assert 0 < score.network_seconds < score.work_seconds
+    assert score.detections == 2
+
+
+def test_any_cut_into_blocks_hears_the_same(model):
+    sound = bursts(1.0, 4.0, 7.5)
+    heard = [list(Spotter(model).listen(np.array_split(sound, pieces))) for pieces in (1, 13, 997)]
+    assert heard[0]
+    assert heard[0] == heard[1] == heard[2]
+
+
+def test_files_and_streams(model, tmp_path):
+    sound = int16(bursts(3.0))
+    soundfile.write(tmp_path / "a.wav", sound, RATE)
+    expected = list(Spotter(model).listen([sound.astype(np.float32) / 32768]))
+    assert list(Spotter(model).listen(from_file(tmp_path / "a.wav", RATE))) == expected
+    raw = io.BytesIO(sound.astype("<i2").tobytes() + b"\0")  # and half a sample
+    assert list(Spotter(model).listen(from_stream(raw, RATE))) == expected
+    raw = io.BytesIO((sound.astype(np.float32) / 32768).astype("<f4").tobytes())
+    assert list(Spotter(model).listen(from_stream(raw, RATE, form="f32le"))) == expected
+    with pytest.raises(UserError, match="unknown format 'mp3'"):
+        next(from_stream(io.BytesIO(b"1234"), RATE, form="mp3"))
+
+
+def test_a_stream_of_another_rate(model):
+    pytest.importorskip("soxr")
+    sound = np.repeat(int16(bursts(3.0)), 2)  # 32 kHz
+    found = list(Spotter(model).listen(from_stream(io.BytesIO(sound.tobytes()), RATE, 2 * RATE)))
+    assert [d.keyword for d in found] == ["loud"]
+    assert 3.0 < found[0].seconds <= 4.3
+
+
+def test_networks_that_cannot_listen(tmp_path):
+    path = tmp_path / "plain.onnx"
+    export(Loudness(), torch.zeros(2, 1, 32, 32), path)
+    with pytest.raises(UserError, match="does not say how its features are made; write it with"):
+        Spotter(path)
+    images = {"classes": CLASSES, "features": {"kind": "images", "mean": 0, "std": 1}}
+    export(Loudness(), torch.zeros(2, 1, 32, 32), path, images)
+    with pytest.raises(UserError, match="was trained on images, not on sound"):
+        Spotter(path)
+
+
+def test_labels_must_fit(model):
+    with pytest.raises(UserError, match=r"3 labels for the 2 outputs of .*model\.onnx"):
+        Spotter(model, classes=["a", "b", "c"])
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["gossamer", "listen", *map(str, arguments)])
+    code = 0
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code or 0
+    return code, capsys.readouterr()
+
+
+def test_the_command(model, tmp_path, monkeypatch, capsys):
+    soundfile.write(tmp_path / "a.wav", bursts(2.0), RATE)
+    code, told = run(monkeypatch, capsys, model, "--wav", tmp_path / "a.wav", "--threshold", 0.9)
+    assert code == 0
+    assert "listening for loud" in told.out
+    assert "1 keywords in 10.0 s of sound" in told.out.replace("\n", " ")
+    code, told = run(
+        monkeypatch, capsys, model, "--wav", tmp_path / "a.wav", "--threshold", 0.9, "--json"
+    )
+    detection, summary = map(json.loads, told.out.splitlines())
+    assert detection["keyword"] == "loud"
+    assert 2.0 < detection["seconds"] <= 3.3
+    assert summary["detections"] == 1
+    assert summary["real_time_factor"] > 0
+    assert summary["cpu_share"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--wav", "absent.wav"], "absent.wav: not a readable sound file"),
+        (["--wav", "a.wav", "--stdin"], "give one of them"),
+        (["--rate", "8000"], "belong to --stdin"),
+        (["--wav", "a.wav", "--threshold", "2"], "must be above 0 and at most 1"),
+    ],
+)
+def test_mistakes_at_the_command(model, monkeypatch, capsys, arguments, told):
+    code, captured = run(monkeypatch, capsys, model, *arguments)
+    assert code == 2
+    assert told in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
