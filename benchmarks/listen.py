@@ -6,7 +6,7 @@
 
 Recordings are made from clips of the test split, whose speakers no network has heard, at random
 moments over the data's background noise, at stated signal-to-noise ratios: the power of the clip
-where it is loud over that of the noise under it. A keyword counts as hit when it is reported
+in its loudest 300 ms over that of the noise under it. A keyword counts as hit when it is reported
 between its start and a second after its end; every other report is a false alarm. Writes
 ``OUT.json`` and ``OUT.md``.
 """
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.ndimage
 
 from gossamer.data import Task, load
 from gossamer.data.audio import RATE, floats
@@ -43,7 +44,11 @@ def recording(task: Task, snr: float, seconds: float, rng: np.random.Generator) 
     """Clips at gaps of 0.5 to 2.5 seconds over background noise."""
     noise = floats(task.domain.background)  # type: ignore[attr-defined]
     start = int(rng.integers(len(noise)))
-    sound = np.take(noise, np.arange(start, start + int(seconds * RATE)), mode="wrap").copy()
+    sound = np.take(noise, np.arange(start, start + int(seconds * RATE)), mode="wrap")
+    # A second of any noise is as loud as any other, -35 dB below full scale, and the words are
+    # louder by the ratio: a level that the recordings of the data have themselves.
+    power = scipy.ndimage.uniform_filter1d(sound**2, RATE)
+    sound = sound * np.float32(10 ** (-35 / 20)) / np.sqrt(np.maximum(power, 1e-10))
     words = np.flatnonzero(task.test.y != task.classes.index("silence"))
     spoken = []
     at = rng.uniform(0.5, 2.5)
@@ -51,11 +56,10 @@ def recording(task: Task, snr: float, seconds: float, rng: np.random.Generator) 
         chosen = int(rng.choice(words))
         clip = floats(task.test.x[chosen])
         first = int(at * RATE)
-        under = sound[first : first + RATE]
         loud = np.sort((clip.reshape(-1, 160) ** 2).mean(axis=1))[-30:].mean()
-        # The noise follows the speech: the words stay as loud as they were recorded.
-        under *= np.sqrt(loud / 10 ** (snr / 10) / max(float(np.mean(under**2)), 1e-10))
-        under += clip
+        under = sound[first : first + RATE]
+        noisy = float(np.mean(under**2))
+        under += clip * np.float32(np.sqrt(10 ** (snr / 10) * noisy / max(float(loud), 1e-10)))
         name = task.classes[task.test.y[chosen]]
         if name not in BACKGROUND:
             spoken.append((at, name))
