@@ -271,9 +271,12 @@ def _batch_norm(reader: Reader, name: str, inputs: list[str], output: str, a: At
     _constant_binary(reader, "add", name, scaled, output, shift.reshape(each))
 
 
+def _unlimited(node: Node) -> bool:
+    return (node.settings["low"], node.settings["high"]) == (-math.inf, math.inf)
+
+
 def _unclipped(node: Node) -> bool:
-    limits = (node.settings["low"], node.settings["high"])
-    return limits == (-math.inf, math.inf) and node.settings.get("pool", 1) == 1
+    return _unlimited(node) and bool(node.settings.get("pool", 1) == 1)
 
 
 def _constant_binary(
@@ -358,7 +361,7 @@ def _clip(
     reader: Reader, name: str, inputs: list[str], output: str, low: float, high: float
 ) -> None:
     before = reader.alone(inputs[0], "conv", "linear")
-    if before is not None and _unclipped(before):
+    if before is not None and _unlimited(before):  # a max-pool between changes nothing
         before.settings.update(low=low, high=high)
         reader.rename(before, output)
         return

@@ -27,7 +27,7 @@ def active_kernels(forms: Forms, weight: Array, value: Value, span: int) -> Iter
     ``span`` bounds how far an output may lie from where its window starts.
     """
     listed = any(form.startswith("list") for form in value.forms)
-    if weight.shape[1] > 1 and value.density > 0.7 and not listed:
+    if weight.shape[1] > 1 and value.density > 0.7 and not (listed or forms.every):
         return
     outputs = weight.shape[2]
     nonzero = max(1, int(np.count_nonzero(weight)))
@@ -41,9 +41,12 @@ def active_kernels(forms: Forms, weight: Array, value: Value, span: int) -> Iter
             cost[f"channels {size}"] = cost[f"block {size}"]
     cost["expand 16"] = cost["block 16"] * 1.2
     cost["dense 1"] = weight[:, :, :1].size * up_to(outputs, BLOCK) / forms.width * 0.7
-    best = min(cost.values())
+    best = math.inf if forms.every else min(cost.values())
+    if forms.every:
+        cost["scatter 4 bytes"] = 0.0
     for kernel in find(forms.isa, "active"):
-        if cost.get(f"{kernel.layout} {kernel.tile}", math.inf) <= 2.5 * best:
+        name = f"{kernel.layout} {kernel.tile}"
+        if name in cost and cost[name] <= 2.5 * best:
             yield kernel
 
 

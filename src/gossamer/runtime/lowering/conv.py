@@ -41,7 +41,7 @@ def conv(forms: Forms, node: Node) -> Iterator[Candidate]:
         return
     density = np.count_nonzero(weight) / weight.size
     high, wide = conv_size(forms, node)
-    if density < 0.75:
+    if density < 0.75 or forms.every:
         # The pooled kernel takes a stride of one.
         poolable = pool != 2 or strides == [1, 1]
         if size[0] * kernel_height * kernel_width < 512 and poolable:

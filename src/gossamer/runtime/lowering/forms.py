@@ -62,6 +62,7 @@ class Forms:
         threads: threads that share a layer when there are fewer examples than threads.
         sparse: offer kernels that skip zeros; off where inputs may be infinite or NaN.
         many: whether it is for batches (else for single examples).
+        every: offer every kernel that can compute a node, not only those that could win.
         densities: measured share of non-zeros of values, where known.
     """
 
@@ -73,11 +74,12 @@ class Forms:
         threads: int = 1,
         sparse: bool = True,
         many: bool = False,
+        every: bool = False,
         densities: dict[str, float] | None = None,
     ) -> None:
         self.densities = densities or {}
         self.graph, self.isa, self.threads = graph, isa, threads
-        self.sparse, self.many = sparse, many
+        self.sparse, self.many, self.every = sparse, many, every
         self.width = find(isa, "gemm")[0].width
         self.steps: list[Step] = []
         self.values: dict[str, Value] = {}

@@ -133,10 +133,10 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
     if not forms.usable(weight):
         return
     density = nonzero / weight.size
-    if density < 0.6 and (forms.many or lead > 1):
+    if forms.every or (density < 0.6 and (forms.many or lead > 1)):
         for kernel in find(forms.isa, "columns"):
             yield Candidate(str(kernel), partial(columns, kernel))
-    if density < 0.4 and not forms.many and depth < 1 << 16:
+    if depth < 1 << 16 and (forms.every or (density < 0.4 and not forms.many)):
         for kernel in find(forms.isa, "windows"):
             yield Candidate(str(kernel), partial(windows, kernel))
     if flat and depth < 1 << 20:
