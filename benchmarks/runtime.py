@@ -8,10 +8,14 @@ call, with the ratio to the fastest dense peer. Inputs change from call to call,
 branch predictor learns an example by heart.
 
     python benchmarks/runtime.py [--cases NAME ...] [--turns N] [--threads N] [--json FILE]
+        [--trained FILE.onnx] [--deepsparse PYTHON]
 
-Weights are random with the densities named; k-winners keep 9.5 / 12.5 / 10 % in the speech
-network, 10 % elsewhere. torch runs its own modules (channels-last convolutions would not
-change the ranking); openvino and torch are left out where they are not installed.
+Weights are random with the densities named, and trained ones where an exported speech network
+is given; k-winners keep 9.5 / 12.5 / 10 % in the speech network, 10 % elsewhere. The dense
+peers run the dense network with ReLU; beside them stand the peers' dense network with
+k-winners. torch runs its own modules (channels-last convolutions would not change the
+ranking); openvino and torch are left out where they are not installed, and so is deepsparse,
+which needs an environment of its own and is timed in a process of its own.
 """
 
 from __future__ import annotations
@@ -20,9 +24,10 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +38,8 @@ import networks  # the same networks as in the tests
 from networks import Builder, sparse
 
 from gossamer.runtime import Engine, machine
+from gossamer.runtime.limits import measure_limits
+from gossamer.runtime.table import chosen_isa
 
 Array = np.ndarray[Any, Any]
 Call = Callable[[Array], Any]
@@ -48,8 +55,8 @@ class Case:
     shape: tuple[int, ...]
     goal: str = ""
     torch: Callable[[], Any] | None = None
-    positive: float = 1.0  # share of the inputs that are not zero
     others: dict[str, bytes] = field(default_factory=dict)
+    torch_winners: Callable[[], Any] | None = None
 
 
 def linear(outputs: int, inputs: int, density: float, winners: int = 0, block: int = 1) -> bytes:
@@ -100,7 +107,7 @@ def cases() -> dict[str, Case]:
             ours = networks.speech_cnn(0.05, winners=True, block=block)
             name = f"speech 95 % weights, 10 % winners, {pattern}, batch {batch}"
             others = {"onnxruntime, k-winners": networks.speech_cnn(winners=True)}
-            found[name] = Case(name, ours, dense, shape, goal, _speech, others=others)
+            found[name] = Case(name, ours, dense, shape, goal, _speech, others, _speech_winners)
         name = f"speech 95 % weights, ReLU, unstructured, batch {batch}"
         found[name] = Case(name, networks.speech_cnn(0.05), dense, shape, relu_goal, _speech)
         name = f"speech dense, ReLU, batch {batch}"
@@ -118,6 +125,36 @@ def cases() -> dict[str, Case]:
                            (1, 64, 14, 14), "12x / 25x")  # fmt: skip
     found["call floor"] = Case("call floor", trivial(), trivial(), (1, 4), "3 us / 1 us")
     return found
+
+
+def trained(file: Path, batch: int) -> Case:
+    """An exported speech network, its weights and densities as training left them."""
+    name = f"speech trained ({file.name}), batch {batch}"
+    dense = networks.speech_cnn()
+    return Case(name, file.read_bytes(), dense, (batch, 1, 32, 32), "", _speech,
+                others={"onnxruntime, the same file": file.read_bytes()})  # fmt: skip
+
+
+def _speech_winners() -> Any:
+    """The dense network with k-winners, in torch's own operators."""
+    import torch
+    from torch import nn
+
+    class Winners(nn.Module):
+        def __init__(self, k: int) -> None:
+            super().__init__()
+            self.k = k
+
+        def forward(self, x: Any) -> Any:
+            flat = x.flatten(1)
+            best, where = flat.topk(self.k, dim=1, sorted=False)
+            return torch.zeros_like(flat).scatter_(1, where, best).view_as(x)
+
+    layers = list(_speech())
+    ks = iter((round(0.095 * 64 * 14 * 14), round(0.125 * 1600), round(0.10 * 1500)))
+    return nn.Sequential(
+        *(Winners(next(ks)) if isinstance(layer, nn.ReLU) else layer for layer in layers)
+    ).eval()
 
 
 def _speech() -> Any:
@@ -172,6 +209,8 @@ def contestants(case: Case, threads: int) -> dict[str, Call]:
     }
     if case.torch is not None:
         found["torch"] = _torch(case.torch, threads)
+    if case.torch_winners is not None:
+        found["torch, k-winners"] = _torch(case.torch_winners, threads)
     for name, model in case.others.items():
         found[name] = _onnxruntime(model, threads)
     return {name: call for name, call in found.items() if call is not None}
@@ -229,18 +268,45 @@ def measure(
     }
 
 
-def peak_macs() -> float:
-    """Multiply-adds per second of one core, by the largest matrix product that fits L2."""
-    from gossamer.runtime.table import KERNELS
+DEEPSPARSE = """
+import json, sys, time
+import numpy as np
+from deepsparse import compile_model
+found = {}
+for name, file, shape in json.load(open(sys.argv[1])):
+    engine = compile_model(file, batch_size=shape[0], num_cores=int(sys.argv[2]))
+    xs = [np.random.default_rng(i).standard_normal(shape).astype(np.float32) for i in range(16)]
+    times = []
+    for i in range(300 if shape[0] == 1 else 40):
+        start = time.perf_counter()
+        engine([xs[i % 16]])
+        times.append(time.perf_counter() - start)
+    found[name] = float(np.median(times))
+print(json.dumps(found))
+"""
 
-    width = max(kernel.width for kernel in KERNELS)
-    engine = Engine(linear(16 * width, 256, 1.0), threads=1)
-    x = np.random.default_rng(0).standard_normal((96, 256)).astype(np.float32)
-    row = min(
-        (min(engine.profile(x, repeats=20), key=lambda r: r.seconds) for _ in range(5)),
-        key=lambda r: r.seconds,
-    )
-    return row.dense_macs / row.seconds
+
+def deepsparse(python: str, chosen: dict[str, Case], threads: int) -> dict[str, float]:
+    """Median seconds of DeepSparse on the sparse networks with ReLU (wall clock)."""
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = []
+        for i, (name, case) in enumerate(chosen.items()):
+            if "ReLU" in name and "speech" in name:
+                file = Path(folder) / f"{i}.onnx"
+                file.write_bytes(case.ours)
+                jobs.append([name, str(file), case.shape])
+        todo = Path(folder) / "jobs.json"
+        todo.write_text(json.dumps(jobs))
+        try:
+            done = subprocess.run(
+                [python, "-c", DEEPSPARSE, str(todo), str(threads)],
+                check=True, capture_output=True, text=True,
+            )  # fmt: skip
+        except (OSError, subprocess.CalledProcessError) as error:
+            last = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
+            print(f"deepsparse is left out: {' '.join(last)}", file=sys.stderr)
+            return {}
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def import_seconds() -> float:
@@ -262,30 +328,51 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--trained", type=Path, help="an exported speech network")
+    parser.add_argument("--deepsparse", help="the Python of an environment with deepsparse")
     arguments = parser.parse_args()
-    peak = peak_macs()
-    print(f"{machine()}; {arguments.threads} thread(s); peak {peak / 1e9:.1f} G multiply-adds/s\n")
-    print("| case | gossamer | fastest dense peer | ratio | goal | share of peak | turns kept |")
-    print("|---|---|---|---|---|---|---|")
+    threads = arguments.threads
+    chosen = cases()
+    if arguments.trained:
+        both = [trained(arguments.trained, batch) for batch in (1, 64)]
+        chosen |= {case.name: case for case in both}
+    if arguments.cases:
+        chosen = {n: c for n, c in chosen.items() if any(part in n for part in arguments.cases)}
+    if arguments.deepsparse:
+        beside = deepsparse(arguments.deepsparse, chosen, threads)
+    else:
+        print("deepsparse is left out: no --deepsparse PYTHON given", file=sys.stderr)
+        beside = {}
+    print(f"{machine()}; {threads} thread(s), kernels for {chosen_isa()}\n")
+    print(
+        "| case | gossamer | fastest dense peer | ratio | goal | dense peers with k-winners | "
+        "share of the limit | turns kept |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     results = []
-    for name, case in cases().items():
-        if arguments.cases and not any(part in name for part in arguments.cases):
-            continue
-        calls = contestants(case, arguments.threads)
-        found = measure(calls, case.shape, arguments.turns, arguments.threads)
+    for name, case in chosen.items():
+        calls = contestants(case, threads)
+        found = measure(calls, case.shape, arguments.turns, threads)
         dense = {p: found[p]["seconds"] for p in ("onnxruntime", "openvino", "torch") if p in found}
         best = min(dense, key=lambda p: dense[p])
+        others = {p: found[p]["seconds"] for p in found if "," in p}
         ours = found["gossamer"]["seconds"]
         x = np.random.default_rng(0).standard_normal(case.shape, np.float32)
         engine = calls["gossamer"]
         assert isinstance(engine, Engine)
         rows = engine.profile(x, repeats=20)
-        macs = sum(row.macs for row in rows) * case.shape[0]
-        share = macs / ours / peak
+        limits = measure_limits(engine, rows)
+        least = sum(row.seconds * limits.share(row) for row in rows) * case.shape[0]
         quiet = min(f["kept"] for f in found.values())
+        shown = "; ".join(f"{p.partition(',')[0]} {s * 1e6:,.0f} us" for p, s in others.items())
+        if name in beside:
+            shown = "; ".join([shown, f"deepsparse (ReLU) {beside[name] * 1e6:,.0f} us"]).strip(
+                "; "
+            )
         print(
             f"| {name} | {ours * 1e6:,.1f} us | {best} {dense[best] * 1e6:,.1f} us | "
-            f"{dense[best] / ours:.1f}x | {case.goal} | {share:.0%} | {quiet}/{arguments.turns} |",
+            f"{dense[best] / ours:.1f}x | {case.goal} | {shown} | {least / ours:.0%} | "
+            f"{quiet}/{arguments.turns} |",
             flush=True,
         )
         results.append(
@@ -294,9 +381,11 @@ def main() -> None:
                 "goal": case.goal,
                 "batch": case.shape[0],
                 "contestants": found,
+                "deepsparse_seconds": beside.get(name),
                 "ratio": dense[best] / ours,
                 "peer": best,
-                "share_of_peak": share,
+                "share_of_limit": least / ours,
+                "limits": asdict(limits),
                 "layers": [row.__dict__ for row in rows],
             }
         )
@@ -305,8 +394,8 @@ def main() -> None:
     if arguments.json:
         summary = {
             "machine": machine(),
-            "threads": arguments.threads,
-            "peak_macs": peak,
+            "threads": threads,
+            "isa": chosen_isa(),
             "import_seconds": imported,
             "cases": results,
         }
