@@ -177,6 +177,14 @@ def layer_norm(draw: st.DrawFn, kernel: Kernel) -> Builder:
     return b
 
 
+def matmul(draw: st.DrawFn, kernel: Kernel) -> Builder:
+    """A value times its own transpose, matrix by matrix."""
+    b = Builder(draw(st.integers(1, 3)), draw(st.integers(1, 20)), draw(st.integers(1, 40)))
+    b.add("Transpose", "x", perm=[0, 1, 3, 2])
+    b.add("MatMul", "x", b.last)
+    return b
+
+
 # A network for each operation of the table, and whether it may see NaN and infinity: only
 # dense kernels do (k-winners among NaN have no order that a standard defines).
 Network = Callable[[st.DrawFn, Kernel], Builder]
@@ -191,6 +199,7 @@ OPERATIONS: dict[str, tuple[Network, bool]] = {
     "winners": (winners, False),
     "nonzeros": (from_relu, False),
     "scatter": (winners, False),
+    "matmul": (matmul, True),
     "pool": (pool, False),
     "copy": (copy, True),
     "unary": (unary, True),
