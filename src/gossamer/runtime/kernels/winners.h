@@ -22,6 +22,29 @@ inline I keys_of(V x) {
     return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// For each set of lanes, those lanes first: one byte for each.
+struct FirstLanes {
+    uint64_t of[256] = {};
+    constexpr FirstLanes() {
+        for (int mask = 0; mask < 256; ++mask) {
+            for (int lane = 0, to = 0; lane < 8; ++lane) {
+                if (mask >> lane & 1) of[mask] |= static_cast<uint64_t>(lane) << 8 * to++;
+            }
+        }
+    }
+};
+constexpr FirstLanes first_of_mask;
+
+// The lanes of a mask side by side, as AVX-512's compress has them; the rest is undefined.
+inline I compress(I x, unsigned mask) {
+    const __m128i bytes = _mm_cvtsi64_si128(static_cast<int64_t>(first_of_mask.of[mask]));
+    return (I)_mm256_permutevar8x32_epi32((__m256i)x, _mm256_cvtepu8_epi32(bytes));
+}
+
+inline unsigned mask_of(I lanes) { return static_cast<unsigned>(_mm256_movemask_ps((__m256)lanes)); }
+#endif
+
 // How many of the keys are at least `threshold`; `keys` is padded with the lowest key.
 inline int64_t count_reaching(const int32_t* keys, int64_t n, int32_t threshold) {
     const I t = splat_int(threshold);
@@ -116,14 +139,10 @@ inline int64_t gather_candidates(const float* x, const float* boost, int64_t n, 
         V v = load(x + i);
         if (boost) v *= load(boost + i);
         const I key = keys_of(v);
-        unsigned mask = static_cast<unsigned>(_mm256_movemask_ps((__m256)(key >= t)));
-        while (mask) {
-            const int l = __builtin_ctz(mask);
-            mask &= mask - 1;
-            const float one = boost ? x[i + l] * boost[i + l] : x[i + l];
-            keys[found] = key_of(one);
-            indices[found++] = static_cast<int32_t>(i + l);
-        }
+        const unsigned mask = mask_of(key >= t);
+        store_int(keys + found, compress(key, mask));
+        store_int(indices + found, compress(lane_numbers() + splat_int(static_cast<int32_t>(i)), mask));
+        found += __builtin_popcount(mask);
     }
 #endif
     for (; i < n; ++i) {
@@ -208,6 +227,19 @@ inline int64_t select(const float* x, const float* boost, int64_t n, int64_t k, 
         }
         found += __builtin_popcount(mask);
     }
+#elif defined(__AVX2__)
+    for (; i + W <= candidates && found + W <= k; i += W) {
+        const unsigned mask = mask_of(load_int(keys + i) >= splat_int(bar));
+        store_int(index + found, compress(load_int(indices + i), mask) + splat_int(first));
+        const int64_t count = __builtin_popcount(mask);
+        if (!boost) {
+            const I key = compress(load_int(keys + i), mask);
+            store(value + found, (V)(key ^ ((key >> 31) & 0x7fffffff)));
+        } else {
+            for (int64_t j = 0; j < count; ++j) value[found + j] = x[index[found + j] - first];
+        }
+        found += count;
+    }
 #endif
     for (; i < candidates && found < k; ++i) {
         index[found] = indices[i] + first;
@@ -255,6 +287,14 @@ void nonzeros(const Call& call) {
             _mm512_storeu_ps(value + found, _mm512_maskz_compress_ps(mask, v));
             found += __builtin_popcount(mask);
             at = _mm512_add_epi32(at, _mm512_set1_epi32(16));
+        }
+#elif defined(__AVX2__)
+        for (; i + W <= s.size; i += W) {
+            const I v = (I)load(x + i);
+            const unsigned mask = mask_of(load(x + i) != V{});
+            store_int(index + found, compress(lane_numbers() + splat_int(static_cast<int32_t>(i)), mask));
+            store_int(reinterpret_cast<int32_t*>(value) + found, compress(v, mask));
+            found += __builtin_popcount(mask);
         }
 #endif
         for (; i < s.size; ++i) {
