@@ -293,3 +293,12 @@ def test_wrapped_models_are_refused():
     model, sparsifier, optimizer, _ = make(accelerate=False)
     with pytest.raises(UserError, match="takes the plain model"):
         gs.accelerate_sparse(nn.DataParallel(model), sparsifier, optimizer)
+
+
+def test_export_holds_dense_weights():
+    model, sparsifier, optimizer, _ = make()
+    train(model, sparsifier, optimizer, steps=2)
+    proto = gs.nn.to_onnx(model.tokens, torch.randn(2, 16))
+    assert is_compact(model.tokens)
+    assert (24, 16) in {tuple(i.dims)[::sign] for i in proto.graph.initializer for sign in (1, -1)}
+    assert {node.op_type for node in proto.graph.node} <= {"Gemm", "MatMul", "Add", "Transpose"}

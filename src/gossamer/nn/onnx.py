@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 from gossamer.errors import UserError
 from gossamer.files import replacing
 from gossamer.runtime import store_sparse
+from gossamer.sparsity.compact import plain_model
 
 DOMAIN = "gossamer"
 OPSET = 18
@@ -190,6 +191,7 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
             "the example must hold one tensor [batch, ...] or several with the same batch"
         )
     inputs = [_two(t) for t in tensors]
+    model = plain_model(model)
     plain = len(arguments) == 1
     network = model if plain else _Fixed(model, arguments)
     was_training = model.training

@@ -8,6 +8,7 @@ state, clipping and weight decay then cost what the non-zeros cost.
 
 from __future__ import annotations
 
+import copy
 import copyreg
 from collections.abc import Callable
 from typing import Any
@@ -93,6 +94,11 @@ PLAIN = {compact: plain for plain, compact in COMPACT.items()}
 
 def is_compact(layer: nn.Module) -> bool:
     return isinstance(layer, _Compact)
+
+
+def plain_model(model: nn.Module) -> nn.Module:
+    """The model itself, or a copy with plain layers where it has compact ones."""
+    return copy.deepcopy(model) if any(map(is_compact, model.modules())) else model
 
 
 def _replace(parameter: nn.Parameter, change: Callable[[Tensor], Tensor]) -> None:
