@@ -67,6 +67,19 @@ def test_several_python_threads_may_call() -> None:
     assert wrong == []
 
 
+def test_other_python_threads_run_meanwhile() -> None:
+    """Were the GIL held during a call, this thread would not get a turn before it ends."""
+    engine = Engine(networks.speech_cnn(width=32, hidden=64), threads=1)
+    x = np.zeros((300, 1, 32, 32), np.float32)
+    engine(x[:2])
+    caller = threading.Thread(target=engine, args=(x,))
+    caller.start()
+    turns = 0
+    while caller.is_alive():
+        turns += 1
+    assert turns > 100
+
+
 @pytest.fixture(scope="module")
 def small() -> bytes:
     rng = np.random.default_rng(0)

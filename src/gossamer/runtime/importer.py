@@ -649,15 +649,21 @@ def _external(tensor: Any, dtype: np.dtype[Any], shape: Shape, folder: Path | No
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if folder is None:
         raise Unsupported(f"constant {tensor.name!r} lies in another file; open the model by path")
+    location = entries.get("location", "")
     root = folder.resolve()
-    path = (root / entries.get("location", "")).resolve()
-    if not path.is_relative_to(root) or not path.is_file():
+    try:
+        path = (root / location).resolve()
+        inside = path.is_relative_to(root) and path.is_file()
+    except (OSError, ValueError, RuntimeError):  # no path at all, or a circle of links
+        inside = False
+    if not inside:
         raise Unsupported(
-            f"constant {tensor.name!r} lies in {entries.get('location')!r}, "
+            f"constant {tensor.name!r} lies in {location!r}, "
             "which is not a file in the model's folder"
         )
     nbytes = math.prod(shape) * dtype.itemsize
-    offset = int(entries.get("offset", 0))
+    start = entries.get("offset", "0")
+    offset = int(start) if start.isdecimal() and len(start) < 19 else -1
     if offset < 0 or offset + nbytes > path.stat().st_size:
         raise Unsupported(f"constant {tensor.name!r} reaches past the end of {path.name}")
     if not nbytes:
@@ -734,9 +740,16 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
     try:
         graph = _graph(name, _inlined(model), folder)
     except Unsupported as error:
-        raise UserError(f"{name}: {error}") from None
+        raise UserError(f"{name}: {_printable(str(error))}") from None
+    except MemoryError:
+        raise UserError(f"{name}: takes more memory than there is") from None
     graph.metadata = {entry.key: entry.value for entry in model.metadata_props}
     return graph
+
+
+def _printable(text: str) -> str:
+    """Texts in a file may hold any character; a message is one line of plain ones."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _mapped(path: Path) -> memoryview | bytes:

@@ -215,12 +215,14 @@ struct ByChannel {
                 const auto before = static_cast<int32_t>(c * s.inner);
                 int64_t found = W;
                 for (; found == W; a += found, to += found) {
-                    const I at = load_int(index + a) - splat_int(before);
-                    const I here = (at < splat_int(static_cast<int32_t>(s.inner))) &
-                                   (lane_numbers() < splat_int(static_cast<int32_t>(count - a)));
+                    // What lies after the list's end may be anything: no arithmetic with it.
+                    const I listed = lane_numbers() < splat_int(static_cast<int32_t>(count - a));
+                    const I found_at = (load_int(index + a) & listed) - splat_int(before);
+                    const I here = (found_at < splat_int(static_cast<int32_t>(s.inner))) & listed;
+                    const I at = found_at & here;
                     const I y = (at * splat_int(static_cast<int32_t>(s.row_multiplier))) >>
                                 static_cast<int32_t>(s.row_shift);
-                    store_int(position + to, (at & here) | (splat_int(lowest_key) & ~here));
+                    store_int(position + to, at | (splat_int(lowest_key) & ~here));
                     store_int(base + to, start + (y * splat_int(pitch - wide) + at) *
                                                      splat_int(static_cast<int32_t>(slice)));
                     store(value + to, load(values + a));
