@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow lint types clean
+.PHONY: demo test slow lint types sanitize clean
 
 demo: $(READY)  ## the main job on the embedded data, a few minutes
 	$(BIN)/gossamer demo
@@ -21,6 +21,20 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+# The runtime's tests on an extension built under AddressSanitizer and UBSan, in a folder of its
+# own. Without `site` (-S) the editable installation stays out of the way.
+SANITIZED := build/sanitize
+sanitize: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --no-build-isolation --upgrade --target $(SANITIZED)/site \
+	    --config-settings=build-dir=$(SANITIZED)/cmake \
+	    --config-settings=cmake.define.GOSSAMER_SANITIZE=ON .
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	PYTHONPATH="$(SANITIZED)/site:$$(echo $(VENV)/lib/python3.*/site-packages)" \
+	$(BIN)/python -S -m pytest --capture=sys -m "not slow and not no_sanitize" tests/runtime
 
 # The lock file first, then gossamer itself, compiled with the locked build tools.
 $(READY): requirements.lock pyproject.toml CMakeLists.txt $(wildcard src/gossamer/runtime/kernels/*)
