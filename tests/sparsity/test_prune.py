@@ -122,8 +122,8 @@ def test_prune_mistakes():
     with pytest.raises(UserError, match="leaves fewer weights than there are output units"):
         gs.prune(trained(), 0.001)
     with pytest.raises(UserError, match="2 inputs do not divide into groups of 4"):
-        gs.prune(trained(), 0.5, pattern=gs.NM(2, 4))
-    gs.prune(trained(), 0.5, pattern=gs.NM(2, 4), exclude=["first"])
+        gs.prune(trained(), 0.5, pattern=gs.NM(2, 4), include=["first"])
+    assert list(gs.prune(trained(), 0.5, pattern=gs.NM(2, 4)).masks) == ["6", "9"]
 
 
 # ---------------------------------------------------------------- rearranging

@@ -601,7 +601,25 @@ def test_without_the_length_of_training_it_says_what_it_takes():
         Sparsifier(small(), 0.4, total_steps=0)
 
 
-def test_the_contract():
+def test_the_layer_that_the_classes_size_stays_dense_where_blocks_do_not_divide_it():
+    """The contract's own lines, with 12 classes and blocks of 8."""
+    model = gs.models.speech_cnn(classes=12, activation_density=(0.095, 0.125, 0.10))
+    sparsifier = gs.Sparsifier(
+        model,
+        density=0.05,
+        pattern=gs.Block(8),
+        allocation=gs.ERK(),
+        schedule=gs.Cubic(until=0.5),
+        rule=gs.RigL(interval=100),
+    )
+    assert list(sparsifier.masks) == ["conv1", "conv2", "linear1"]
+    with pytest.raises(UserError, match="layer 'output': its 12 outputs do not divide"):
+        gs.Sparsifier(model, 0.05, pattern=gs.Block(8), include=["last"])
+    with pytest.raises(UserError, match="layer 'linear1': its 12 outputs do not divide"):
+        gs.Sparsifier(gs.models.speech_cnn(hidden=12), 0.05, pattern=gs.Block(8))
+
+
+def test_training_in_blocks():
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16))
     sparsifier = gs.Sparsifier(
         model,

@@ -40,6 +40,18 @@ class Pattern(ABC):
         """Counts may be any multiple of it, or, where it is None, only what :meth:`keep` gives."""
         return None
 
+    @property
+    def end(self) -> str | None:
+        """``first`` or ``last``: the layer whose size the data decide and not the pattern's user.
+
+        It stays dense where it does not divide.
+        """
+        return None
+
+    def divides(self, shape: Shape, groups: int = 1) -> bool:
+        """Whether the pattern's groups of weights fill the layer."""
+        return True
+
     def check(self, shape: Shape, density: float, groups: int = 1) -> None:
         """Whether the pattern fits a weight at its final density.
 
@@ -144,9 +156,16 @@ class Block(Pattern):
     def granularity(self) -> int:
         return self.size
 
+    @property
+    def end(self) -> str:
+        return "last"
+
+    def divides(self, shape: Shape, groups: int = 1) -> bool:
+        return shape[0] // groups % self.size == 0
+
     def check(self, shape: Shape, density: float, groups: int = 1) -> None:
         outputs = shape[0] // groups
-        if density < 1.0 and outputs % self.size:
+        if density < 1.0 and not self.divides(shape, groups):
             sizes = [size for size in (32, 16, 8, 4, 2) if outputs % size == 0]
             fits = " or ".join(f"Block({size})" for size in sizes[:2])
             of = f"{outputs} outputs" + (f" in each of {groups} groups" if groups > 1 else "")
@@ -193,10 +212,17 @@ class NM(Pattern):
         if not whole or not 0 < self.n <= self.m:
             raise UserError(f"NM: needs 0 < n <= m, not {self.n!r} and {self.m!r}")
 
+    @property
+    def end(self) -> str:
+        return "first"
+
+    def divides(self, shape: Shape, groups: int = 1) -> bool:
+        return shape[1] % self.m == 0
+
     def check(self, shape: Shape, density: float, groups: int = 1) -> None:
         if density >= 1.0:
             return
-        if shape[1] % self.m:
+        if not self.divides(shape, groups):
             sizes = [m for m in (16, 8, 4, 2) if shape[1] % m == 0]
             fits = f"use a group of {' or '.join(map(str, sizes))}, or " if sizes else ""
             raise UserError(

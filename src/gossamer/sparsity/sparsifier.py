@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gossamer.errors import UserError
 from gossamer.sparsity.allocation import Allocation, Uniform, check_density, exact_counts
-from gossamer.sparsity.layers import choose_layers
+from gossamer.sparsity.layers import choose_layers, sparsifiable_layers, unwrap
 from gossamer.sparsity.pattern import FanIn, Pattern
 from gossamer.sparsity.rule import Layer, Rule, Static
 from gossamer.sparsity.schedule import Constant, Schedule
@@ -53,7 +53,8 @@ class Sparsifier:
 
     Args:
         model: its ``Linear``, ``Conv1d`` and ``Conv2d`` layers become sparse, but for
-            depthwise convolutions, weights shared with an embedding and frozen layers.
+            depthwise convolutions, weights shared with an embedding and frozen layers, and
+            the last (``Block``) or first (``NM``) layer where the pattern does not divide it.
         density: share of their weights that stay non-zero, above 0 and at most 1.
         pattern: where non-zeros may stand; by default :class:`FanIn`.
         allocation: how the density is shared out among layers; by default :class:`Uniform`.
@@ -103,6 +104,7 @@ class Sparsifier:
             raise UserError(f"total_steps must be at least 1, not {total_steps}")
         self._generator = _generator(seed)
         self._layers = choose_layers(model, exclude, include)
+        self._leave_end(model, include)
         self._shapes = {name: self._weight(name).shape for name in self._layers}
         self._final = self._densities(1.0)
         for name, density in self._final.items():
@@ -125,6 +127,18 @@ class Sparsifier:
         if rescale:
             self._rescale()
         self.apply()
+
+    def _leave_end(self, model: nn.Module, include: Collection[str]) -> None:
+        """Leave the layer dense that the data size, if the pattern does not divide it."""
+        end = self.pattern.end
+        if end is None or len(self._layers) < 2:
+            return
+        name = list(sparsifiable_layers(unwrap(model)))[0 if end == "first" else -1]
+        named = {end, name} & set(include) or name in getattr(self.allocation, "by_layer", ())
+        if name in self._layers and not named:
+            groups = getattr(self._layers[name], "groups", 1)
+            if not self.pattern.divides(self._weight(name).shape, groups):
+                del self._layers[name]
 
     def _weight(self, name: str) -> nn.Parameter:
         weight = self._layers[name].weight
