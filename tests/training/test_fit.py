@@ -305,3 +305,46 @@ def test_checkpoint_in_a_place_that_cannot_be_written(tmp_path, toy, network):
     model, _ = network(1.0)
     with pytest.raises(UserError, match=r"cannot write .*c.safetensors"):
         fit(model, toy, QUICK, checkpoint=tmp_path / "file" / "c.safetensors")
+
+
+@pytest.fixture
+def always_sparse(monkeypatch):
+    """Every layer is measured to be faster with its non-zeros, however small it is here."""
+    measured = []
+
+    def measure(layer, *_):
+        measured.append(layer)
+        return 1.0, 2.0
+
+    monkeypatch.setattr("gossamer.sparsity.accelerate._measure", measure)
+    return measured
+
+
+def test_accelerated_training_learns_the_same(toy, network, always_sparse, tmp_path):
+    plain, plain_sparsifier = network()
+    expected = fit(plain, toy, QUICK, sparsifier=plain_sparsifier)
+    model, sparsifier = network()
+    settings = replace(QUICK, accelerate=True)
+    path = tmp_path / "c.safetensors"
+    found = fit(model, toy, settings, sparsifier=sparsifier, checkpoint=path)
+    assert always_sparse
+    losses = [[epoch.loss for epoch in history.epochs] for history in (found, expected)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    for name, mask in sparsifier.masks.items():
+        weight = model.get_submodule(name).weight
+        assert weight.shape == mask.shape  # plain layers again
+        assert torch.count_nonzero(weight) == mask.sum()
+    resumed, again = network()
+    fit(resumed, toy, settings, sparsifier=again, checkpoint=path)
+    same(resumed.state_dict(), model.state_dict())
+
+
+def test_interrupted_accelerated_training_leaves_plain_layers(toy, network, always_sparse):
+    def stop(_):
+        raise Stop
+
+    model, sparsifier = network()
+    with pytest.raises(Stop):
+        fit(model, toy, replace(QUICK, accelerate=True), sparsifier=sparsifier, on_epoch=stop)
+    for name, mask in sparsifier.masks.items():
+        assert model.get_submodule(name).weight.shape == mask.shape

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from torch.nn import functional
 from gossamer.data import Split, Task
 from gossamer.errors import UserError
 from gossamer.nn import AnnealActivations, decay_boost, penalties
-from gossamer.sparsity import Scaling, Sparsifier
+from gossamer.sparsity import Scaling, Sparsifier, accelerate_sparse
 from gossamer.training.checkpoint import (
     flatten_optimizer,
     give,
@@ -268,7 +269,7 @@ def fit(
         best = _restore(path, model, optimizer, sparsifier, history, settings)
 
     bar = _progress(progress)
-    with bar:
+    with bar, _accelerated(model, optimizer, sparsifier, settings):
         row = bar.add_task(label, total=steps, completed=len(history.epochs) * batches)
         for epoch in range(len(history.epochs), settings.epochs):
             if history.stopped_early:
@@ -341,6 +342,24 @@ def fit(
         if sparsifier is not None:
             sparsifier.load_state_dict(take(best, "sparsifier."))
     return history
+
+
+@contextmanager
+def _accelerated(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    sparsifier: Sparsifier | None,
+    settings: Settings,
+) -> Iterator[None]:
+    """Within it layers compute with their non-zeros alone, where the settings ask for it."""
+    if not settings.accelerate or sparsifier is None:
+        yield
+        return
+    accelerator = accelerate_sparse(model, sparsifier, optimizer)
+    try:
+        yield
+    finally:
+        accelerator.close()
 
 
 def _state(model: nn.Module, sparsifier: Sparsifier | None) -> dict[str, Tensor]:

@@ -37,6 +37,9 @@ class Settings:
         label_smoothing: share of the target spread over all classes.
         patience: stop after so many epochs without a better validation accuracy and return to
             the best; 0 trains to the end.
+        accelerate: whether sparse layers compute with their non-zeros alone on the CPU, where
+            that is measured to be faster. Measured choices may differ from run to run, and
+            with them the last bits of the result.
         augment: whether training examples are varied (shifted, mixed with noise).
         seed: of initialisation, masks, order and augmentation.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
@@ -64,6 +67,7 @@ class Settings:
     penalty_warmup_end: float = 0.5
     label_smoothing: float = 0.0
     patience: int = 0
+    accelerate: bool = False
     augment: bool = True
     seed: int = 0
     device: str = "auto"
