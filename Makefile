@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow lint types sanitize clean
+.PHONY: demo test slow lint types sanitize site wheel clean
 
 demo: $(READY)  ## the main job on the embedded data, a few minutes
 	$(BIN)/gossamer demo
@@ -36,6 +36,14 @@ sanitize: $(READY)
 	PYTHONPATH="$(SANITIZED)/site:$$(echo $(VENV)/lib/python3.*/site-packages)" \
 	$(BIN)/python -S -m pytest --capture=sys -m "not slow and not no_sanitize" tests/runtime
 
+site: $(READY)  ## the documentation, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+wheel: $(READY)  ## the wheel, into dist/, tried where there is no compiler
+	rm -rf dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+	$(BIN)/python tests/wheel.py dist/*.whl
+
 # The lock file first, then gossamer itself, compiled with the locked build tools.
 $(READY): requirements.lock pyproject.toml CMakeLists.txt $(wildcard src/gossamer/runtime/kernels/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -44,4 +52,4 @@ $(READY): requirements.lock pyproject.toml CMakeLists.txt $(wildcard src/gossame
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist site

@@ -1,0 +1,73 @@
+"""What the pages take as given, as their readers have it: a network, data, and files of both."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+CLASSES = [f"word {number}" for number in range(12)]
+
+
+@cache
+def _exported() -> bytes:
+    """A small speech network, untrained, with the description that ``listen`` reads."""
+    import numpy as np
+    import onnx
+    import torch
+
+    import gossamer as gs
+    from gossamer.data.audio import Sound
+    from gossamer.nn import to_onnx
+
+    torch.manual_seed(0)
+    model = gs.models.speech_cnn(
+        classes=12, channels=(8, 16), hidden=64, activation_density=(0.1, 0.1, 0.1)
+    )
+    gs.prune(model, 0.2)
+    proto = to_onnx(model.eval(), torch.randn(2, 1, 32, 32))
+    features = Sound(np.zeros(0, np.int16), mean=-50.0, std=5.0).description
+    described = json.dumps({"classes": CLASSES, "features": features})
+    onnx.helper.set_model_props(proto, {"gossamer": described})
+    return proto.SerializeToString()
+
+
+def files(folder: Path) -> None:
+    """The experiments, networks of ONNX, an input for them and a recording, in ``folder``."""
+    import numpy as np
+    import soundfile
+
+    shutil.copytree(ROOT / "experiments", folder / "experiments")
+    for path in (folder / "model.onnx", folder / "runs/words/model.onnx"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_exported())
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 3 * 16_000)
+    soundfile.write(folder / "recording.wav", noise, 16_000)
+    np.save(folder / "x.npy", np.zeros((2, 1, 32, 32), np.float32))
+
+
+def names(folder: Path) -> dict[str, Any]:
+    """What a page's first block finds defined: a network, its optimiser, an example, an engine."""
+    import numpy as np
+    import torch
+
+    import gossamer as gs
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+    x = np.zeros((2, 1, 32, 32), np.float32)
+    return {
+        "gs": gs,
+        "torch": torch,
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "example": torch.randn(1, 64),
+        "engine": gs.Engine(folder / "model.onnx", threads=1),
+        "x": x,
+        "examples": x,
+    }

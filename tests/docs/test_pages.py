@@ -1,0 +1,62 @@
+"""Every code block of the documentation is run as it is written, page by page."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from tests.docs import given
+from tests.docs.blocks import PAGES, RUNNERS, blocks_of, commands_of
+
+RUN = [page for page in PAGES if any(block.runs for block in blocks_of(page))]
+SLOW = [page for page in PAGES if any(block.slow for block in blocks_of(page))]
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(given.ROOT / "docs").with_suffix("").as_posix()
+
+
+def run_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, slow: bool) -> None:
+    monkeypatch.chdir(folder)
+    given.files(folder)
+    blocks = [b for b in blocks_of(page) if b.runs and (slow or not b.slow)]
+    python = any(block.language == "python" for block in blocks)
+    # A module of the page's own: dataclasses and worker processes look their names up in it.
+    module = type(sys)("page")
+    monkeypatch.setitem(sys.modules, "page", module)
+    if python:
+        module.__dict__.update(given.names(folder))
+    for block in blocks:
+        block.run(folder, module.__dict__)
+
+
+@pytest.mark.parametrize("page", RUN, ids=name_of)
+def test_blocks_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_page(page, tmp_path, monkeypatch, slow=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", SLOW, ids=name_of)
+def test_slow_blocks_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_page(page, tmp_path, monkeypatch, slow=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_block_goes_by_unread(page: Path) -> None:
+    text = page.read_text()
+    blocks = blocks_of(page)
+    assert len(blocks) * 2 == len(re.findall(r"^ *```", text, re.MULTILINE))
+    for block in blocks:
+        assert block.language in RUNNERS, f"{page}:{block.line}: no way to run {block.language!r}"
+    # Commands outside a fence would not be found.
+    assert not re.findall(r"^ {4}(?:\$ )?(?:gossamer|python|pip|make) .*", text, re.MULTILINE)
+
+
+def test_commands_are_told_from_output() -> None:
+    code = "$ gossamer train a \\\n    --out b\nsaved in b\n$ gossamer run\n"
+    assert [command.split() for command in commands_of(code)] == [
+        ["gossamer", "train", "a", "--out", "b"],
+        ["gossamer", "run"],
+    ]
