@@ -223,24 +223,6 @@ def frontier(
         _out.print(frontier_table(opened.frontier(), opened))
 
 
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(help="Run directory.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")] = Path("model.onnx"),
-) -> None:
-    """Write a run's network as ONNX, checked against torch."""
-    import torch
-
-    from gossamer.nn import export as write
-    from gossamer.training import load_description, load_network
-
-    model, _, shape = load_network(run)
-    generator = torch.Generator().manual_seed(0)
-    example = torch.randn(2, *shape, generator=generator)
-    write(model, example, out, load_description(run))
-    _out.print(f"{out}: {out.stat().st_size:,} bytes, agrees with torch", highlight=False)
-
-
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit status 2."""
     command = typer.main.get_command(app)

@@ -1,0 +1,234 @@
+"""Layers with weights: the work is in proportion to the weights, and to the inputs, not zero."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gossamer.runtime.c.tables import rows
+from gossamer.runtime.c.writer import Writer, clipped
+from gossamer.runtime.graph import Graph, Node
+
+# Nodes that keep a value's zeros, or most of them.
+KEEP_ZEROS = ("reshape", "transpose", "strided", "pool")
+
+
+def mostly_zero(graph: Graph, value: str) -> bool:
+    """Whether at least half of a value's numbers are known to be zero: those of k-winners."""
+    made = {node.output: node for node in graph.nodes}
+    while (node := made.get(value)) is not None and node.op in KEEP_ZEROS:
+        value = node.inputs[0]
+    if node is None or node.op != "winners":
+        return False
+    shape = graph.shapes[value]
+    group = shape[1] if node.settings["local"] else math.prod(shape[1:])
+    return bool(2 * node.settings["k"] <= group)
+
+
+def linear(writer: Writer, node: Node) -> None:
+    """Each input that is not zero adds to the outputs that it reaches."""
+    weight = node.constants["weight"]
+    outputs, inputs = weight.shape
+    name = writer.called(node)
+    table = rows(writer.tables, name, weight.T)
+    bias = writer.tables.floats(f"{name}_bias", node.constants["bias"])
+    body = f"""
+for (r = 0; r < {writer.size(node.output) // outputs}; ++r, x += {inputs}, y += {outputs}) {{
+    for (e = 0; e < {outputs}; ++e) y[e] = {bias}[e];
+    for (i = 0; i < {inputs}; ++i) {{
+        const float given = x[i];
+        if (given == 0.0f) continue;
+{table.loop("i", 8, "y[{o}] += {w} * given;")}
+    }}
+{_clip(node, outputs)}}}"""
+    writer.function(node, "r, i, e", body)
+
+
+def _clip(node: Node, count: int, array: str = "y") -> str:
+    """A loop that clips an array, if the node clips at all."""
+    steps = clipped(node.settings["low"], node.settings["high"])
+    if not steps:
+        return ""
+    inner = "".join(f"        {step}\n" for step in steps)
+    return (
+        f"    for (e = 0; e < {count}; ++e) {{\n        float v = {array}[e];\n"
+        f"{inner}        {array}[e] = v;\n    }}\n"
+    )
+
+
+def conv(writer: Writer, node: Node) -> None:
+    if mostly_zero(writer.graph, node.inputs[0]):
+        _from_inputs(writer, node)
+    else:
+        _from_weights(writer, node)
+
+
+def _sums(writer: Writer, node: Node) -> tuple[int, int]:
+    """Height and width of a convolution's result, before a max-pool that it holds."""
+    image, s = writer.image(node.inputs[0]), node.settings
+    kernel = node.constants["weight"].shape[2:]
+    high, wide = (
+        (image[2 + i] + s["pads"][i] + s["pads"][i + 2] - s["dilations"][i] * (kernel[i] - 1) - 1)
+        // s["strides"][i]
+        + 1
+        for i in range(2)
+    )
+    return high, wide
+
+
+def _pooled(writer: Writer, node: Node, source: str, high: int, wide: int, channels: int) -> str:
+    """C that takes the maxima of squares of the planes at ``source`` into ``y``."""
+    pool, (_, _, below, across) = node.settings["pool"], writer.image(node.output)
+    return f"""
+for (c = 0; c < {channels}; ++c) {{
+    for (i = 0; i < {below}; ++i) {{
+        for (j = 0; j < {across}; ++j) {{
+            const float *square = {source} + (c * {high} + i * {pool}) * {wide} + j * {pool};
+            float best = square[0];
+            for (e = 0; e < {pool * pool}; ++e) {{
+                const float v = square[e / {pool} * {wide} + e % {pool}];
+                best = v > best ? v : best;
+            }}
+            y[(c * {below} + i) * {across} + j] = best;
+        }}
+    }}
+}}"""
+
+
+def _indented(text: str, by: int) -> str:
+    return "\n".join(" " * by + line if line else line for line in text.strip("\n").split("\n"))
+
+
+def _from_inputs(writer: Writer, node: Node) -> None:
+    """Each input that is not zero adds to the outputs that it reaches, tap by tap."""
+    weight, s = node.constants["weight"], node.settings
+    outputs, per_group, kernel_high, kernel_wide = weight.shape
+    groups, pool = s["groups"], s["pool"]
+    each = outputs // groups
+    images, channels, in_high, in_wide = writer.image(node.inputs[0])
+    high, wide = _sums(writer, node)
+    plane = high * wide
+    name = writer.called(node)
+    by_input = weight.reshape(groups, each, per_group, kernel_high, kernel_wide)
+    by_input = by_input.transpose(0, 2, 3, 4, 1).reshape(-1, each)
+    table = rows(writer.tables, name, by_input)
+    bias = writer.tables.floats(f"{name}_bias", node.constants["bias"])
+    group = f" + c / {per_group} * {each * plane}" if groups > 1 else ""
+    sums = "scratch" if pool > 1 else "y"
+
+    def reached(to: str, at: str, axis: int, tap: str, size: int) -> str:
+        """The output along an axis that a tap leads to, or on to the next tap."""
+        text = f"{to} = {at} + {s['pads'][axis]} - {tap} * {s['dilations'][axis]};\n"
+        step = s["strides"][axis]
+        if step > 1:
+            text += f"if ({to} < 0 || {to} % {step} != 0) continue;\n{to} /= {step};\n"
+            return text + f"if ({to} >= {size}) continue;"
+        return text + f"if ({to} < 0 || {to} >= {size}) continue;"
+
+    taps = f"""
+for (ky = 0; ky < {kernel_high}; ++ky) {{
+{_indented(reached("oy", "i", 0, "ky", high), 4)}
+    for (kx = 0; kx < {kernel_wide}; ++kx) {{
+        float *to;
+        int32_t row;
+{_indented(reached("ox", "j", 1, "kx", wide), 8)}
+        to = {sums}{group} + oy * {wide} + ox;
+        row = (c * {kernel_high} + ky) * {kernel_wide} + kx;
+{table.loop("row", 8, f"to[{{o}} * {plane}] += {{w}} * given;")}
+    }}
+}}"""
+    pooling = _indented(_pooled(writer, node, sums, high, wide, outputs), 4) if pool > 1 else ""
+    body = f"""
+for (n = 0; n < {images}; ++n) {{
+    for (e = 0; e < {outputs * plane}; ++e) {sums}[e] = {bias}[e / {plane}];
+    for (c = 0; c < {channels}; ++c) {{
+        for (i = 0; i < {in_high}; ++i) {{
+            for (j = 0; j < {in_wide}; ++j) {{
+                const float given = x[(c * {in_high} + i) * {in_wide} + j];
+                if (given == 0.0f) continue;
+{_indented(taps, 16)}
+            }}
+        }}
+    }}
+{_clip(node, outputs * plane, sums)}{pooling}
+    x += {channels * in_high * in_wide};
+    y += {writer.size(node.output) // images};
+}}"""
+    declared = "n, c, i, j, ky, kx, oy, ox, e"
+    writer.function(node, declared, body, scratch=outputs * plane if pool > 1 else 0)
+
+
+def _from_weights(writer: Writer, node: Node) -> None:
+    """Each weight that is not zero adds a shifted plane of its input channel."""
+    weight, s = node.constants["weight"], node.settings
+    outputs, per_group, kernel_high, kernel_wide = weight.shape
+    groups, pool = s["groups"], s["pool"]
+    images, channels, in_high, in_wide = writer.image(node.inputs[0])
+    high, wide = _sums(writer, node)
+    plane, taps = high * wide, kernel_high * kernel_wide
+    name = writer.called(node)
+    table = rows(writer.tables, name, weight.reshape(outputs, -1))
+    bias = writer.tables.floats(f"{name}_bias", node.constants["bias"])
+    group = f" + o / {outputs // groups} * {per_group}" if groups > 1 else ""
+    sums = "scratch" if pool > 1 else "y"
+    down, across = s["strides"]
+
+    def span(first: str, last: str, tap: str, axis: int, size: int, out: int) -> str:
+        """The outputs [first, last) along an axis whose input by this tap is inside."""
+        shift = f"{s['pads'][axis]} - {tap} * {s['dilations'][axis]}"
+        step = s["strides"][axis]
+        return (
+            f"{first} = {shift};\n"
+            f"{last} = {first} + {size} <= 0 ? 0 : ({first} + {size - 1}) / {step} + 1;\n"
+            f"if ({last} > {out}) {last} = {out};\n"
+            f"{first} = {first} <= 0 ? 0 : ({first} + {step - 1}) / {step};"
+        )
+
+    add = f"""
+const int32_t tap = {{o}};
+const float w = {{w}};
+const int32_t ky = tap / {kernel_wide} % {kernel_high}, kx = tap % {kernel_wide};
+const float *plane = x + (tap / {taps}{group}) * {in_high * in_wide};
+{span("top", "bottom", "ky", 0, in_high, high)}
+{span("left", "right", "kx", 1, in_wide, wide)}
+for (i = top; i < bottom; ++i) {{{{
+    const float *from = plane + (i * {down} + ky * {s["dilations"][0]} - {s["pads"][0]}) * {in_wide}
+        + kx * {s["dilations"][1]} - {s["pads"][1]};
+    float *to = {sums} + i * {wide};
+    for (j = left; j < right; ++j) to[j] += w * from[j * {across}];
+}}}}""".strip()
+    pooling = _indented(_pooled(writer, node, sums, high, wide, 1), 8) + "\n" if pool > 1 else ""
+    count = writer.size(node.output) // images // outputs
+    body = f"""
+for (n = 0; n < {images}; ++n, x += {channels * in_high * in_wide}) {{
+    for (o = 0; o < {outputs}; ++o, y += {count}) {{
+        for (e = 0; e < {plane}; ++e) {sums}[e] = {bias}[o];
+{table.loop("o", 8, add)}
+{_indented(_clip(node, plane, sums), 4)}
+{pooling}    }}
+}}"""
+    declared = "n, o, e, i, j, top, bottom, left, right" + (", c" if pool > 1 else "")
+    writer.function(node, declared, body, scratch=plane if pool > 1 else 0)
+
+
+def matmul(writer: Writer, node: Node) -> None:
+    *_, depth = writer.shape(node.inputs[0])
+    *_, lines, columns = writer.shape(node.output)
+    count = writer.size(node.output) // (lines * columns)
+    body = f"""
+for (n = 0; n < {count}; ++n, x1 += {depth * columns}) {{
+    for (i = 0; i < {lines}; ++i, x += {depth}, y += {columns}) {{
+        for (j = 0; j < {columns}; ++j) y[j] = 0.0f;
+        for (d = 0; d < {depth}; ++d) {{
+            const float *right = x1 + d * {columns};
+            for (j = 0; j < {columns}; ++j) y[j] += x[d] * right[j];
+        }}
+    }}
+}}"""
+    writer.function(node, "n, i, j, d", body)
+
+
+def finite(node: Node) -> bool:
+    """Whether skipping zeros is right: zero times infinity is not zero."""
+    return all(bool(np.isfinite(constant).all()) for constant in node.constants.values())

@@ -1,0 +1,260 @@
+"""Everything between the layers with weights."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gossamer.runtime.c.tables import number
+from gossamer.runtime.c.writer import Writer, clipped
+from gossamer.runtime.graph import Array, Node
+from gossamer.runtime.moves import strides
+
+UNARY = {
+    "gelu": "v = 0.5f * v * (1.0f + erff(v * 0.70710678f));",
+    "gelu_tanh": "v = 0.5f * v * (1.0f + tanhf(0.79788456f * (v + 0.044715f * v * v * v)));",
+    "sigmoid": "v = 1.0f / (1.0f + expf(-v));",
+    "tanh": "v = tanhf(v);",
+    "erf": "v = erff(v);",
+    "leaky_relu": "if (v < 0.0f) v *= {a};",
+    "silu": "v = v / (1.0f + expf(-v));",
+    "hard_sigmoid": "v = {a} * v + {b};\n    if (v < 0.0f) v = 0.0f;\n    if (v > 1.0f) v = 1.0f;",
+    "sqrt": "v = sqrtf(v);",
+    "exp": "v = expf(v);",
+    "neg": "v = -v;",
+}
+BINARY = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+
+
+def unary(writer: Writer, node: Node) -> None:
+    s = node.settings
+    if s["kind"] == "clip":
+        step = "\n    ".join(clipped(s["a"], s["b"]))
+    else:
+        step = UNARY[s["kind"]].format(a=number(s.get("a", 0.0)), b=number(s.get("b", 0.0)))
+    body = f"""
+for (i = 0; i < {writer.size(node.output)}; ++i) {{
+    float v = x[i];
+    {step}
+    y[i] = v;
+}}"""
+    writer.function(node, "i", body)
+
+
+def binary(writer: Writer, node: Node) -> None:
+    """By strides over the result's item, where a repeated dimension has stride zero."""
+    shape = writer.shape(node.output)[1:]
+    constant = node.constants.get("right")
+    left = writer.shape(node.inputs[0])[1:]
+    right = constant.shape if constant is not None else writer.shape(node.inputs[1])[1:]
+
+    def steps(sizes: tuple[int, ...]) -> list[int]:
+        padded = (*[1] * (len(shape) - len(sizes)), *sizes)
+        return [
+            0 if size == 1 else step for size, step in zip(padded, strides(padded), strict=True)
+        ]
+
+    operand = "x1"
+    if constant is not None:
+        operand = writer.tables.floats(f"{writer.called(node)}_right", constant)
+    sizes, from_left, from_right = list(shape), steps(left), steps(right)
+    if left == shape and right == shape:
+        sizes, from_left, from_right = [math.prod(shape)], [1], [1]
+    item = math.prod(shape)
+    ahead = f", x += {math.prod(left)}"
+    if constant is None:
+        ahead += f", x1 += {math.prod(right)}"
+    inner = [f"y[{_at(strides(tuple(sizes)))}] = x[{_at(from_left)}] "
+             f"{BINARY[node.settings['kind']]} {operand}[{_at(from_right)}];"]  # fmt: skip
+    body = _loops(sizes, inner)
+    writer.function(
+        node,
+        ", ".join(["n", *_names(sizes)]),
+        f"for (n = 0; n < {writer.shape(node.output)[0]}; ++n{ahead}, y += {item}) {{\n"
+        + "\n".join("    " + line for line in body)
+        + "\n}",
+    )
+
+
+def _names(sizes: list[int]) -> list[str]:
+    return [f"i{axis}" for axis in range(len(sizes))]
+
+
+def _at(steps: list[int], start: int = 0) -> str:
+    """An index by steps of the loops' variables."""
+    terms = [f"i{axis} * {step}" if step != 1 else f"i{axis}"
+             for axis, step in enumerate(steps) if step]  # fmt: skip
+    return " + ".join([*terms, *([str(start)] if start or not terms else [])])
+
+
+def _loops(sizes: list[int], inner: list[str]) -> list[str]:
+    """Nested loops over all dimensions."""
+    lines = inner
+    for axis in reversed(range(len(sizes))):
+        i = f"i{axis}"
+        head = f"for ({i} = 0; {i} < {sizes[axis]}; ++{i}) {{"
+        lines = [head, *("    " + line for line in lines), "}"]
+    return lines
+
+
+def _moved(
+    writer: Writer, node: Node, sizes: list[int], source: list[int], target: list[int],
+    *, start: int = 0, at: int = 0, clear: bool = False,
+) -> None:  # fmt: skip
+    """A copy by strides within each example."""
+    count = writer.shape(node.output)[0]
+    item_in, item = (writer.size(v) // count for v in (node.inputs[0], node.output))
+    lines = _loops(sizes, [f"y[{_at(target, at)}] = x[{_at(source, start)}];"])
+    if clear:
+        lines = [f"for (i0 = 0; i0 < {item}; ++i0) y[i0] = 0.0f;", *lines]
+    head = f"for (n = 0; n < {count}; ++n, x += {item_in}, y += {item}) {{"
+    body = "\n".join([head, *("    " + line for line in lines), "}"])
+    writer.function(node, ", ".join(["n", *_names(sizes)]), body)
+
+
+def strided(writer: Writer, node: Node) -> None:
+    s = node.settings
+    _moved(writer, node, s["sizes"], s["source"], s["target"],
+           start=s["start"], at=s["at"], clear=s["clear"])  # fmt: skip
+
+
+def transpose(writer: Writer, node: Node) -> None:
+    shape = writer.shape(node.output)[1:]
+    steps = strides(writer.shape(node.inputs[0])[1:])
+    source = [steps[axis - 1] for axis in node.settings["perm"][1:]]
+    _moved(writer, node, list(shape), source, strides(shape))
+
+
+def reshape(writer: Writer, node: Node) -> None:
+    """Nothing to do but for the network's own outputs, which have their own place."""
+    if node.output in writer.graph.outputs:
+        writer.function(node, "i", f"for (i = 0; i < {writer.size(node.output)}; ++i) y[i] = x[i];")
+
+
+def concat(writer: Writer, node: Node) -> None:
+    axis = node.settings["axis"]
+    shapes = [writer.shape(value) for value in node.inputs]
+    lines = []
+    for i, shape in enumerate(shapes):
+        source, size = f"x{i}" if i else "x", math.prod(shape[axis:])
+        lines.append(f"    for (i = 0; i < {size}; ++i) *y++ = *{source}++;")
+    outer = math.prod(shapes[0][:axis])
+    body = "\n".join([f"for (n = 0; n < {outer}; ++n) {{", *lines, "}"])
+    writer.function(node, "n, i", body)
+
+
+def pool(writer: Writer, node: Node) -> None:
+    s = node.settings
+    images, channels, in_high, in_wide = writer.image(node.inputs[0])
+    _, _, high, wide = writer.image(node.output)
+    (kernel_high, kernel_wide), (down, across), pads = s["kernel"], s["strides"], s["pads"]
+    largest = s["kind"] == "max"
+    scale = ""
+    if s["kind"] == "average":
+        scale = "best *= 1.0f / (float)((bottom - top) * (right - left));\n"
+    elif s["kind"] == "average_padded":
+        scale = (
+            f"by = i * {down} + {kernel_high - pads[0]};\n"
+            f"if (by > {in_high + pads[2]}) by = {in_high + pads[2]};\n"
+            f"by -= i * {down} - {pads[0]};\n"
+            f"bx = j * {across} + {kernel_wide - pads[1]};\n"
+            f"if (bx > {in_wide + pads[3]}) bx = {in_wide + pads[3]};\n"
+            f"bx -= j * {across} - {pads[1]};\n"
+            "best *= 1.0f / (float)(by * bx);\n"
+        )
+    take = "best = v > best ? v : best;" if largest else "best += v;"
+    scaled = "".join(f"            {line}\n" for line in scale.splitlines())
+    body = f"""
+for (n = 0; n < {images * channels}; ++n, x += {in_high * in_wide}) {{
+    for (i = 0; i < {high}; ++i) {{
+        for (j = 0; j < {wide}; ++j) {{
+            float best = {"-INFINITY" if largest else "0.0f"};
+            top = i * {down} - {pads[0]};
+            left = j * {across} - {pads[1]};
+            bottom = top + {kernel_high};
+            right = left + {kernel_wide};
+            if (top < 0) top = 0;
+            if (left < 0) left = 0;
+            if (bottom > {in_high}) bottom = {in_high};
+            if (right > {in_wide}) right = {in_wide};
+            for (a = top; a < bottom; ++a) {{
+                for (b = left; b < right; ++b) {{
+                    const float v = x[a * {in_wide} + b];
+                    {take}
+                }}
+            }}
+{scaled}            *y++ = best;
+        }}
+    }}
+}}"""
+    declared = "n, i, j, a, b, top, left, bottom, right"
+    writer.function(node, declared + (", by, bx" if "by" in scale else ""), body)
+
+
+def softmax(writer: Writer, node: Node) -> None:
+    size = writer.shape(node.output)[-1]
+    if node.settings["log"]:
+        last = f"sum = logf(sum);\n    for (i = 0; i < {size}; ++i) y[i] = x[i] - top - sum;"
+        store = "sum += expf(x[i] - top);"
+    else:
+        last = f"for (i = 0; i < {size}; ++i) y[i] /= sum;"
+        store = "sum += y[i] = expf(x[i] - top);"
+    body = f"""
+for (r = 0; r < {writer.size(node.output) // size}; ++r, x += {size}, y += {size}) {{
+    float top = x[0], sum = 0.0f;
+    for (i = 1; i < {size}; ++i) top = x[i] > top ? x[i] : top;
+    for (i = 0; i < {size}; ++i) {store}
+    {last}
+}}"""
+    writer.function(node, "r, i", body)
+
+
+def layer_norm(writer: Writer, node: Node) -> None:
+    size, name = node.settings["size"], writer.called(node)
+    scale = writer.tables.floats(f"{name}_scale", node.constants["scale"])
+    bias = writer.tables.floats(f"{name}_bias", node.constants["bias"])
+    body = f"""
+for (r = 0; r < {writer.size(node.output) // size}; ++r, x += {size}, y += {size}) {{
+    double sum = 0.0, squares = 0.0, mean;
+    float factor, center;
+    for (i = 0; i < {size}; ++i) sum += (double)x[i];
+    mean = sum / {size}.0;
+    for (i = 0; i < {size}; ++i) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
+    factor = (float)(1.0 / sqrt(squares / {size}.0 + (double){number(node.settings["epsilon"])}));
+    center = (float)mean;
+    for (i = 0; i < {size}; ++i) y[i] = (x[i] - center) * factor * {scale}[i] + {bias}[i];
+}}"""
+    writer.function(node, "r, i", body)
+
+
+def _boost(writer: Writer, node: Node, pixels: int) -> tuple[str, int]:
+    """The table of boosts (NULL where all are one), and for how many pixels each stands."""
+    boost: Array | None = node.constants.get("boost")
+    if boost is None:
+        return "0", 1
+    planes = boost.reshape(-1, pixels)
+    same = bool(np.all(planes == planes[:, :1]))
+    table = f"{writer.called(node)}_boost"
+    return writer.tables.floats(table, planes[:, 0] if same else boost), pixels if same else 1
+
+
+def winners(writer: Writer, node: Node) -> None:
+    shape = writer.shape(node.output)
+    channels, pixels = shape[1], math.prod(shape[2:])
+    boost, each = _boost(writer, node, pixels)
+    writer.helpers.add("winners")
+    item, k = channels * pixels, node.settings["k"]
+    select = f"{writer.name}_winners"
+    if node.settings["local"]:
+        body = f"""
+for (n = 0; n < {shape[0]}; ++n, x += {item}, y += {item}) {{
+    for (p = 0; p < {pixels}; ++p) {select}(x, {boost}, {each}, y, p, {pixels}, {item}, {k});
+}}"""
+        writer.function(node, "n, p", body)
+    else:
+        body = f"""
+for (n = 0; n < {shape[0]}; ++n, x += {item}, y += {item}) {{
+    {select}(x, {boost}, {each}, y, 0, 1, {item}, {k});
+}}"""
+        writer.function(node, "n", body)

@@ -1,0 +1,251 @@
+"""The whole file: what it is, its tables, its functions, and the one that runs the network."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import gossamer.runtime.c.layers as layers
+import gossamer.runtime.c.simple as simple
+from gossamer.errors import UserError
+from gossamer.runtime.c.memory import planned
+from gossamer.runtime.c.writer import Writer
+from gossamer.runtime.graph import Graph, Node
+from gossamer.runtime.importer import read
+
+WRITE: dict[str, Callable[[Writer, Node], None]] = {
+    "conv": layers.conv,
+    "linear": layers.linear,
+    "matmul": layers.matmul,
+    "winners": simple.winners,
+    "pool": simple.pool,
+    "unary": simple.unary,
+    "binary": simple.binary,
+    "softmax": simple.softmax,
+    "layer_norm": simple.layer_norm,
+    "concat": simple.concat,
+    "reshape": simple.reshape,
+    "transpose": simple.transpose,
+    "strided": simple.strided,
+}
+
+# Floats of all values; the C counts in 32 bits.
+LARGEST = 1 << 29
+
+KEYWORDS = frozenset(
+    """auto break case char const continue default do double else enum extern float for goto if
+    inline int long main register restrict return short signed sizeof static struct switch
+    typedef union unsigned void volatile while""".split()  # noqa: SIM905
+)
+
+WINNERS = """
+/* Floats as unsigned numbers of the same order; negative zero ties with zero. */
+static uint32_t NAME_key(float x)
+{
+    union { float value; uint32_t bits; } u;
+    u.value = x + 0.0f;
+    return u.bits & 0x80000000u ? ~u.bits : u.bits | 0x80000000u;
+}
+
+/* Keeps the k largest of x[first], x[first + step], ... below `end`, ties to the lowest index:
+   the k-th largest is found digit by digit, then one pass writes. y may be x. */
+static void NAME_winners(const float *x, const float *boost, int32_t each, float *y,
+                         int32_t first, int32_t step, int32_t end, int32_t k)
+{
+    int32_t counts[256], i, digit, shift, left = k;
+    uint32_t bar = 0, mask = 0;
+    for (shift = 24; shift >= 0; shift -= 8) {
+        for (digit = 0; digit < 256; ++digit) counts[digit] = 0;
+        for (i = first; i < end; i += step) {
+            const uint32_t key = NAME_key(boost ? x[i] * boost[i / each] : x[i]);
+            if ((key & mask) == bar) ++counts[(key >> shift) & 255u];
+        }
+        for (digit = 255; counts[digit] < left; --digit) left -= counts[digit];
+        bar |= (uint32_t)digit << shift;
+        mask |= (uint32_t)255 << shift;
+    }
+    for (i = first; i < end; i += step) {
+        const uint32_t key = NAME_key(boost ? x[i] * boost[i / each] : x[i]);
+        const int wins = key > bar || (key == bar && left-- > 0);
+        y[i] = wins ? x[i] : 0.0f;
+    }
+}
+"""
+
+
+def identifier(text: str) -> str:
+    """A text as an identifier of C.
+
+    >>> identifier("7-bit net.v2"), identifier("int")
+    ('n7_bit_net_v2', 'int_')
+    """
+    name = re.sub(r"\W", "_", text, flags=re.ASCII).strip("_")[:48] or "network"
+    name = f"n{name}" if name[0].isdigit() else name
+    return f"{name}_" if name in KEYWORDS else name
+
+
+def to_c(model: str | os.PathLike[str] | bytes | Graph, name: str = "model") -> str:
+    """A network as one C99 file, for one example at a time.
+
+    The file holds the weights, sparse ones as lists of their non-zeros, and the function
+    ``void NAME_run(const float *in, float *out)`` (one pointer for each input and output).
+    It takes no memory but that of one static block, and needs ``<math.h>`` only where the
+    network has such functions. With ``NAME_MAIN`` defined it is a program: raw floats from
+    standard input to standard output.
+
+    Args:
+        model: path or bytes of an ONNX file, or what ``read`` made of one.
+        name: stands before every identifier, made one where it is not.
+
+    Raises:
+        UserError: the file cannot be read, or a node of it cannot be written as C.
+    """
+    graph = model if isinstance(model, Graph) else read(model)
+    source = "a network in memory" if isinstance(model, bytes | Graph) else Path(model).name
+    writer = Writer(graph, identifier(name))
+    for node in graph.nodes:
+        _check(source, node)
+    if sum(math.prod(shape) for shape in graph.shapes.values()) > LARGEST:
+        raise UserError(f"{source}: its values are too many for C; run it with the engine")
+    for node in graph.nodes:
+        WRITE[node.op](writer, node)
+    return _assembled(writer, source)
+
+
+def _check(source: str, node: Node) -> None:
+    if node.op not in WRITE:
+        raise UserError(f"{source}: node {node.name!r} ({node.op}) has no form in C; replace it")
+    kind = node.settings.get("kind")
+    if node.op == "unary" and kind != "clip" and kind not in simple.UNARY:
+        raise UserError(f"{source}: node {node.name!r} ({kind}) has no form in C; replace it")
+    if node.op in ("conv", "linear") and not layers.finite(node):
+        raise UserError(
+            f"{source}: the weights of node {node.name!r} are not finite; train it again"
+        )
+
+
+def _assembled(writer: Writer, source: str) -> str:
+    graph, name, upper = writer.graph, writer.name, writer.name.upper()
+    places, scratch, floats = planned(graph, writer.scratch)
+    parameters = ", ".join(
+        [f"const float *{each}" for each in _numbered("in", len(graph.inputs))]
+        + [f"float *{each}" for each in _numbered("out", len(graph.outputs))]
+    )
+
+    def place(value: str) -> str:
+        at = places[value]
+        if at == "in0" and len(graph.inputs) == 1:
+            return "in"
+        return "out" if at == "out0" and len(graph.outputs) == 1 else at
+
+    lines = []
+    for node, function in writer.calls:
+        given = [place(value) for value in (*node.inputs, node.output)]
+        if node.output in scratch:
+            given.append(f"memory + {scratch[node.output]}")
+        lines.append(f"    {function}({', '.join(given)});")
+    copies = [
+        f"    for (i = 0; i < {writer.size(value)}; ++i) {out}[i] = {place(value)}[i];"
+        for out, value in zip(_numbered("out", len(graph.outputs)), graph.outputs, strict=True)
+        if place(value) != out
+    ]
+    ends = [
+        *zip(_numbered("in", len(graph.inputs)), graph.inputs, strict=True),
+        *zip(_numbered("out", len(graph.outputs)), graph.outputs, strict=True),
+    ]
+    sizes = [
+        f"#define {upper}_{each.upper()} {writer.size(value)} /* floats: {_shown(graph, value)} */"
+        for each, value in ends
+    ]
+    functions = "\n\n".join(writer.functions)
+    if "winners" in writer.helpers:
+        functions = WINNERS.replace("NAME", name).strip() + "\n\n" + functions
+    block = [f"static float memory[{floats}];"] if floats else []
+    tables = "\n".join(writer.tables.lines)
+    words = re.findall(r"\w+", functions + tables)
+    math_h = {"expf", "tanhf", "erff", "sqrtf", "sqrt", "logf", "INFINITY", "NAN"} & set(words)
+    return "\n".join(
+        [
+            f"/* {_told(source)} as C99, written by gossamer export --c.",
+            "",
+            f"   void {name}_run({parameters});",
+            "",
+            f"   Runs one example. Weights: {writer.tables.bytes} bytes, constant.",
+            f"   Memory: {4 * floats} bytes, static: calls must not overlap, nor may inputs and",
+            f"   outputs. Define {upper}_MAIN for a program: raw floats, standard input to output.",
+            "*/",
+            "#include <stdint.h>",
+            *(["#include <math.h>"] if math_h else []),
+            "",
+            *sizes,
+            f"#define {upper}_WEIGHT_BYTES {writer.tables.bytes}",
+            f"#define {upper}_MEMORY_BYTES {4 * floats}",
+            "",
+            f"void {name}_run({parameters});",
+            "",
+            *block,
+            "",
+            tables,
+            "",
+            functions,
+            "",
+            f"void {name}_run({parameters})",
+            "{",
+            *(["    int32_t i;"] if copies else []),
+            *lines,
+            *copies,
+            "}",
+            "",
+            *_main(writer),
+            "",
+        ]
+    )
+
+
+def _numbered(word: str, count: int) -> list[str]:
+    return [word] if count == 1 else [f"{word}{i}" for i in range(count)]
+
+
+def _shown(graph: Graph, value: str) -> str:
+    return " x ".join(str(size) for size in graph.shapes[value])
+
+
+def _told(text: str) -> str:
+    """A file's name as a comment may hold it."""
+    return re.sub(r"[^\w .-]", "_", text, flags=re.ASCII)
+
+
+def _main(writer: Writer) -> list[str]:
+    name, upper = writer.name, writer.name.upper()
+    given = _numbered("in", len(writer.graph.inputs))
+    made = _numbered("out", len(writer.graph.outputs))
+    buffers = [f"static float {each}_[{upper}_{each.upper()}];" for each in given + made]
+    first = f"fread({given[0]}_, sizeof {given[0]}_, 1, stdin) == 1"
+    rest = [
+        f"        if (fread({each}_, sizeof {each}_, 1, stdin) != 1) return 1;"
+        for each in given[1:]
+    ]
+    writes = [
+        f"        if (fwrite({each}_, sizeof {each}_, 1, stdout) != 1) return 1;" for each in made
+    ]
+    arguments = ", ".join(f"{each}_" for each in given + made)
+    return [
+        f"#ifdef {upper}_MAIN",
+        "#include <stdio.h>",
+        "",
+        *buffers,
+        "",
+        "int main(void)",
+        "{",
+        f"    while ({first}) {{",
+        *rest,
+        f"        {name}_run({arguments});",
+        *writes,
+        "    }",
+        "    return 0;",
+        "}",
+        "#endif",
+    ]

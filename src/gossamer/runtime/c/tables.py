@@ -1,0 +1,101 @@
+"""Constants as tables in C, sparse weights as lists of their non-zeros."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from gossamer.runtime.graph import Array
+
+LINE = 96  # characters
+
+
+def number(value: float) -> str:
+    """A float32 as C writes it, so that reading it gives the same float."""
+    if math.isnan(value):
+        return "NAN"
+    if math.isinf(value):
+        return "INFINITY" if value > 0 else "-INFINITY"
+    text = f"{float(np.float32(value)):.9g}"
+    return text + ("f" if "." in text or "e" in text else ".0f")
+
+
+def unsigned(largest: int) -> tuple[str, int]:
+    """The smallest unsigned type that holds a number, and its bytes."""
+    for bits in (8, 16):
+        if largest < 1 << bits:
+            return f"uint{bits}_t", bits // 8
+    return "uint32_t", 4
+
+
+class Tables:
+    """The tables of one file: their text and their bytes."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.bytes = 0
+
+    def floats(self, name: str, values: Array) -> str:
+        flat = np.asarray(values, np.float32).reshape(-1)
+        self._table("float", name, [number(value) for value in flat.tolist()], 4)
+        return name
+
+    def integers(self, name: str, values: Array, largest: int) -> str:
+        kind, size = unsigned(largest)
+        self._table(kind, name, [str(value) for value in values.tolist()], size)
+        return name
+
+    def _table(self, kind: str, name: str, texts: list[str], size: int) -> None:
+        texts = texts or ["0"]  # C has no empty tables
+        self.bytes += size * len(texts)
+        self.lines.append(f"static const {kind} {name}[{len(texts)}] = {{")
+        line = ""
+        for text in texts:
+            if len(line) + len(text) > LINE:
+                self.lines.append(line)
+                line = ""
+            line += f"{text}, "
+        self.lines += [line.rstrip(", "), "};"]
+
+
+@dataclass
+class Rows:
+    """A matrix of weights row by row: dense, or the columns and values of its non-zeros."""
+
+    weight: str
+    columns: int
+    index: str = ""
+    start: str = ""
+
+    def loop(self, row: str, indent: int, body: str) -> str:
+        """C that runs ``body`` for each weight of a row; {o} is its column, {w} the weight."""
+        pad = " " * indent
+        if not self.index:
+            fill = {"o": "e", "w": f"{self.weight}[{row} * {self.columns} + e]"}
+            head = f"for (e = 0; e < {self.columns}; ++e) {{"
+        else:
+            fill = {"o": f"(int32_t){self.index}[e]", "w": f"{self.weight}[e]"}
+            head = (
+                f"for (e = (int32_t){self.start}[{row}]; e < (int32_t){self.start}[{row} + 1]; "
+                "++e) {"
+            )
+        lines = [head, *("    " + line for line in body.format(**fill).split("\n")), "}"]
+        return "\n".join(pad + line for line in lines)
+
+
+def rows(tables: Tables, name: str, matrix: Array) -> Rows:
+    """Stores a matrix in the smaller of the two ways."""
+    count, columns = matrix.shape
+    row, column = np.nonzero(matrix)
+    sparse = len(row) * (4 + unsigned(columns - 1)[1]) + (count + 1) * unsigned(len(row))[1]
+    if sparse >= 4 * matrix.size:
+        return Rows(tables.floats(f"{name}_weight", matrix), columns)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=count))])
+    return Rows(
+        tables.floats(f"{name}_weight", matrix[row, column]),
+        columns,
+        tables.integers(f"{name}_index", column, columns - 1),
+        tables.integers(f"{name}_start", starts, len(row)),
+    )

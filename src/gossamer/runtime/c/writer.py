@@ -1,0 +1,62 @@
+"""What is written while the nodes are turned into C, one function each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from gossamer.runtime.c.tables import Tables, number
+from gossamer.runtime.graph import Graph, Node, Shape
+
+
+@dataclass
+class Writer:
+    """The parts of one file. ``name`` stands before every identifier."""
+
+    graph: Graph
+    name: str
+    tables: Tables = field(default_factory=Tables)
+    functions: list[str] = field(default_factory=list)
+    calls: list[tuple[Node, str]] = field(default_factory=list)  # of functions, in order
+    scratch: dict[str, int] = field(default_factory=dict)  # floats, by the node's output
+    helpers: set[str] = field(default_factory=set)
+
+    def called(self, node: Node) -> str:
+        """The name of the function that computes a node."""
+        return f"{self.name}_{self.graph.nodes.index(node)}_{node.op}"
+
+    def shape(self, value: str) -> Shape:
+        return self.graph.shapes[value]
+
+    def size(self, value: str) -> int:
+        return math.prod(self.shape(value))
+
+    def image(self, value: str) -> Shape:
+        """Number, channels, height and width of images, 1-d ones with height 1."""
+        shape = self.shape(value)
+        return shape if len(shape) == 4 else (*shape[:2], 1, shape[2])
+
+    def function(self, node: Node, declared: str, body: str, *, scratch: int = 0) -> None:
+        """Adds the function of a node; its parameters: x (and x1, ...), y, and ``scratch``."""
+        name = self.called(node)
+        inputs = ["x", *(f"x{i}" for i in range(1, len(node.inputs)))]
+        parameters = [*(f"const float *{each}" for each in inputs), "float *y"]
+        if scratch:
+            parameters.append("float *scratch")
+            self.scratch[node.output] = scratch
+        lines = [f"static void {name}({', '.join(parameters)})", "{"]
+        if declared:
+            lines.append(f"    int32_t {declared};")
+        lines += ["    " + line if line else "" for line in body.strip("\n").split("\n")]
+        self.functions.append("\n".join([*lines, "}"]))
+        self.calls.append((node, name))
+
+
+def clipped(low: float, high: float) -> list[str]:
+    """Statements that keep a float ``v`` between limits, and leave NaN."""
+    found = []
+    if low != -math.inf:
+        found.append(f"if (v < {number(low)}) v = {number(low)};")
+    if high != math.inf:
+        found.append(f"if (v > {number(high)}) v = {number(high)};")
+    return found
