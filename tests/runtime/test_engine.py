@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import dataclasses
 import threading
 from pathlib import Path
 
@@ -98,6 +99,17 @@ def test_nan_and_infinity_spread_as_in_onnx_runtime(small: bytes) -> None:
         np.testing.assert_allclose(
             engine(rows), networks.reference(small, rows), rtol=1e-5, atol=1e-6, equal_nan=True
         )
+
+
+def test_small_batches_go_through_the_kernels_for_single_examples(small: bytes) -> None:
+    engine = Engine(small, threads=1)
+    few = Engine(small, threads=1, plan=dataclasses.replace(engine.plan, least=4))
+    x = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
+    each = np.concatenate([few(x[i : i + 1]) for i in range(4)])
+    np.testing.assert_array_equal(few(x[:3]), each[:3])
+    single = [layer.kernel for layer in few.profile(x[:1])]
+    assert [layer.kernel for layer in few.profile(x[:3])] == single
+    np.testing.assert_allclose(few(x), each, rtol=1e-5, atol=1e-6)
 
 
 def test_infinite_weights_are_not_skipped() -> None:

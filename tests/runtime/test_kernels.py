@@ -192,6 +192,7 @@ OPERATIONS: dict[str, tuple[Network, bool]] = {
     "gemm": (either, True),
     "depthwise": (convolution, True),
     "planes": (convolution, False),
+    "examples": (convolution, False),
     "columns": (linear, False),
     "windows": (linear, False),
     "lanes": (convolution, False),
@@ -247,7 +248,7 @@ def check(kernel: Kernel, draw: st.DrawFn) -> bool:
         source = Buffer(name, math.prod(graph.shapes[name]))
         program = assemble(
             steps, [source], outputs, [graph.shapes[name]], [graph.shapes[output]],
-            threads=threads, chunk=draw(st.sampled_from([1, 2, 8])),
+            threads=threads, chunk=draw(st.sampled_from([1, 2, 8, 32])),
         )  # fmt: skip
         results.append(program.run([x], False))
     for result in results[1:]:

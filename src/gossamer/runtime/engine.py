@@ -80,6 +80,7 @@ class Engine:
         self._steps: dict[str, list[Step]] = {}
         self._single = len(self.graph.inputs) == 1
         self._lead = self.graph.shapes[self.graph.inputs[0]][0]
+        self._few = self._lead * (self.plan.least if self.graph.dynamic else 2)
         self._one = self._program("one")
         self._many = self._program("many") if self.graph.dynamic else self._one
 
@@ -125,7 +126,7 @@ class Engine:
 
     def __call__(self, *inputs: Array) -> Any:
         try:
-            program = self._one if len(inputs[0]) == self._lead else self._many
+            program = self._one if len(inputs[0]) < self._few else self._many
             if self._single and len(inputs) == 1:
                 found = program.run_one(inputs[0], True)
             else:
@@ -147,7 +148,7 @@ class Engine:
         if len(examples) > 1:
             raise UserError(f"the inputs have different batches: {[len(x) for x in accepted]}")
         finite = all(np.isfinite(x).all() for x in accepted)
-        program = self._one if examples == {1} else self._many
+        program = self._one if len(accepted[0]) < self._few else self._many
         return (program if finite else self._program("careful")).run(accepted, False)
 
     def _accepted(self, x: Array, position: int) -> Array:
@@ -183,7 +184,7 @@ class Engine:
         examples = len(accepted[0]) // self._lead
         if not examples:
             raise UserError("a batch of no examples has no profile; pass one example or more")
-        kind = "one" if examples == 1 or not self.graph.dynamic else "many"
+        kind = "one" if examples * self._lead < self._few else "many"
         program = self._program(kind)
         program.profile(accepted, 1, False)
         times = np.median(np.array(program.profile(accepted, repeats, False)), axis=0)

@@ -1,7 +1,8 @@
 """Chooses a kernel for every node by measuring the candidates on this machine.
 
 A plan holds, for single examples ("one") and for batches ("many"), the chosen candidate of
-each node and how many examples go through the network together. It is made on one thread,
+each node, how many examples go through the network together, and from how many on a batch is
+worth it. It is made on one thread,
 whatever the number of threads that will run it, so that results do not depend on them.
 """
 
@@ -23,10 +24,11 @@ from gossamer.runtime.machine import machine
 from gossamer.runtime.steps import Buffer, Step, assemble
 
 FORMS = ("dense", "last", "list", "list last")
-CHUNKS = (2, 8, 32)
+CHUNKS = (2, 8, 16, 32)
+TOGETHER = 16  # examples, when a candidate for batches is measured: lanes may be examples
 SAMPLES = 64
 MEASURE_NS = 4_000_000  # per candidate
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Plan:
     one: dict[str, str] = field(default_factory=dict)
     many: dict[str, str] = field(default_factory=dict)
     chunk: int = 8
+    least: int = 2  # smaller batches go through "one", example by example
     densities: dict[str, float] = field(default_factory=dict)
     measured_ns: dict[str, dict[str, float]] = field(default_factory=dict)
     version: int = VERSION
@@ -105,7 +108,7 @@ def make(graph: Graph, isa: str, sample: Sequence[Array] | None = None) -> Plan:
     plan.one = _choose(graph, isa, plan, values, many=False)
     if graph.dynamic:
         plan.many = _choose(graph, isa, plan, values, many=True)
-        plan.chunk = _chunk(graph, isa, plan, given)
+        plan.chunk, plan.least = _chunk(graph, isa, plan, given)
     else:
         plan.chunk = 1
     return plan
@@ -214,7 +217,7 @@ def _measure(
         [output],
         [graph.shapes[i] for i, _ in sources],
         [(result.lead, output.floats // result.lead)],
-        chunk=CHUNKS[1] if many else 1,
+        chunk=TOGETHER if many else 1,
     )
     inputs = [values[i] for i, _ in sources]
     best, spent, repeats = float("inf"), 0.0, 1
@@ -226,16 +229,18 @@ def _measure(
     return best
 
 
-def _chunk(graph: Graph, isa: str, plan: Plan, given: list[Array]) -> int:
-    """How many examples should go through the network together."""
+def _chunk(graph: Graph, isa: str, plan: Plan, given: list[Array]) -> tuple[int, int]:
+    """How many examples should go through the network together, and the least batch for it."""
     leads = [graph.shapes[name][0] for name in graph.inputs]
-    batch = [
-        np.resize(x, (CHUNKS[-1] * lead, *x.shape[1:]))
-        for x, lead in zip(given, leads, strict=True)
-    ]
-    steps, inputs, outputs = lower(graph, isa, plan.many, many=True, densities=plan.densities)
-    best: dict[int, int] = {}
-    for chunk in CHUNKS:
+
+    lowered = {
+        kind: lower(graph, isa, choices, many=kind == "many", densities=plan.densities)
+        for kind, choices in (("one", plan.one), ("many", plan.many))
+    }
+
+    def nanoseconds(kind: str, chunk: int, examples: int) -> int:
+        """Of a batch, all steps together."""
+        steps, inputs, outputs = lowered[kind]
         program = assemble(
             steps,
             inputs,
@@ -244,6 +249,15 @@ def _chunk(graph: Graph, isa: str, plan: Plan, given: list[Array]) -> int:
             [graph.shapes[o] for o in graph.outputs],
             chunk=chunk,
         )
+        batch = [
+            np.resize(x, (examples * lead, *x.shape[1:]))
+            for x, lead in zip(given, leads, strict=True)
+        ]
         program.profile(batch, 1, True)
-        best[chunk] = min(sum(times) for times in program.profile(batch, 3, True))
-    return min(best, key=lambda chunk: best[chunk])
+        return min(sum(times) for times in program.profile(batch, 3, True))
+
+    best = min(CHUNKS, key=lambda chunk: nanoseconds("many", chunk, CHUNKS[-1]))
+    sizes = [n for n in (2, 4, 8) if n <= best]
+    one = nanoseconds("one", 1, CHUNKS[-1]) / CHUNKS[-1]
+    least = next((n for n in sizes if nanoseconds("many", best, n) <= n * one), 2 * sizes[-1])
+    return best, min(best, least)

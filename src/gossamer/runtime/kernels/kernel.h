@@ -64,6 +64,11 @@ struct PlanesShape {
     int64_t chunks, outputs, pitch, height, width;  // pitch of the input's rows
 };
 
+struct ExamplesShape {
+    int64_t chunks, outputs, pitch, height, width;  // before the pool
+    int64_t pool;                                   // 1, or the side of the max-pool folded in
+};
+
 struct ColumnsShape {
     int64_t rows, depth, outputs;
 };

@@ -13,12 +13,20 @@ from gossamer.runtime.lowering.active import active_kernels
 from gossamer.runtime.lowering.conv_active import conv_active
 from gossamer.runtime.lowering.dense import conv_gemm, conv_size, depthwise, gemm_kernels
 from gossamer.runtime.lowering.forms import Candidate, Forms
-from gossamer.runtime.lowering.pixels import lanes, lanes_scratch, planes
+from gossamer.runtime.lowering.pixels import (
+    examples,
+    examples_scratch,
+    lanes,
+    lanes_scratch,
+    planes,
+)
 from gossamer.runtime.packing import (
     BLOCK,
     up_to,
 )
 from gossamer.runtime.table import find
+
+EXAMPLES = 4 << 20  # bytes that a vector of examples may fill
 
 
 def conv(forms: Forms, node: Node) -> Iterator[Candidate]:
@@ -53,6 +61,10 @@ def conv(forms: Forms, node: Node) -> Iterator[Candidate]:
                     yield Candidate(str(kernel), partial(lanes, forms, node, kernel, value, size))
         for kernel in find(forms.isa, "planes"):
             yield Candidate(str(kernel), partial(planes, forms, node, kernel, value, size))
+        for kernel in find(forms.isa, "examples"):
+            room = examples_scratch(forms, node, kernel, value) * 4 <= EXAMPLES
+            if (forms.many or forms.every) and room:
+                yield Candidate(str(kernel), partial(examples, forms, node, kernel, value, size))
     reach = max(kernel_height, kernel_width, strides[0], strides[1]) < 128
     if reach and math.prod(size) < 1 << 20 and high * wide * BLOCK * 4 <= 1 << 20:
         rows = weight.reshape(outputs, size[0], -1).transpose(1, 2, 0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gossamer.runtime.graph import Node
+from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.lowering.dense import after_conv, conv_size, dense_macs
-from gossamer.runtime.lowering.forms import L1, Forms, Value
+from gossamer.runtime.lowering.forms import L1, SUMS, Forms, Value
 from gossamer.runtime.packing import (
     BLOCK,
     by_chunk,
@@ -23,28 +23,14 @@ def planes(
     forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
 ) -> None:
     weight, bias, s = node.constants["weight"], node.constants["bias"], node.settings
-    (c, h, w), (sy, sx), pads = size, s["strides"], s["pads"]
     high, wide = conv_size(forms, node)
-    # Phases: with a stride, every stride-th row and column lie together.
-    rows, pitch = -(-(h + pads[0] + pads[2]) // sy), -(-(w + pads[1] + pads[3]) // sx)
-    plane = rows * pitch
-    if sy == sx == 1:
-        source = forms.padded_image(value, size, pads, "dense")
-    else:
-        source = phases(forms, value, size, pads, (sy, sx), rows, pitch)
-    ic, ky, kx = np.meshgrid(
-        np.arange(c),
-        np.arange(weight.shape[2]) * s["dilations"][0],
-        np.arange(weight.shape[3]) * s["dilations"][1],
-        indexing="ij",
-    )
-    offset = (((ic * sy + ky % sy) * sx + kx % sx) * plane + ky // sy * pitch + kx // sx).ravel()
+    source, offset, pitch, (below, beside) = strided_planes(forms, node, value, size)
     narrow = forms.width // 2 if kernel.tile == "half" else forms.width
     length = up_to((high - 1) * pitch + wide, narrow)
     vectors = 20 if forms.width == 16 else 9
     tile = min(length, vectors * narrow)
-    per_channel = (tile + int(ky.max()) // sy * pitch + int(kx.max())) * 4
-    chunk = max(1, min(c, L1 // per_channel)) * weight.shape[2] * weight.shape[3]
+    per_channel = (tile + below * pitch + beside) * 4
+    chunk = max(1, min(size[0], L1 // per_channel)) * weight.shape[2] * weight.shape[3]
     matrix = weight.reshape(len(weight), -1)
     bounds, offsets, values = by_chunk(matrix, offset, chunk)
     target, after = after_conv(forms, node, "dense", False)
@@ -61,6 +47,72 @@ def planes(
         dense_macs=dense_macs(forms, node) * value.lead,
     )
     after()
+
+
+def examples_scratch(forms: Forms, node: Node, kernel: Kernel, value: Value) -> int:
+    """Floats: the image as the kernel reads it, the result, and the sums of a tile."""
+    (_, c, *size), s = value.shape, node.settings
+    h, w = size if len(size) == 2 else (1, *size)
+    (sy, sx), pads = s["strides"], s["pads"]
+    image = c * up_to(h + pads[0] + pads[2], sy) * up_to(w + pads[1] + pads[3], sx)
+    high, wide = conv_size(forms, node)
+    outputs = len(node.constants["weight"])
+    return (image + outputs * (high * wide + 2 * int(kernel.tile))) * forms.width
+
+
+def examples(
+    forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
+) -> None:
+    weight, bias, s = node.constants["weight"], node.constants["bias"], node.settings
+    high, wide = conv_size(forms, node)
+    source, offset, pitch, (below, beside) = strided_planes(forms, node, value, size)
+    per_channel = (2 + below) * (min(wide, int(kernel.tile)) + beside) * forms.width * 4
+    # A little more than L1: with every chunk all sums are read and written once more.
+    chunk = max(1, min(size[0], SUMS // per_channel)) * weight.shape[2] * weight.shape[3]
+    matrix = weight.reshape(len(weight), -1)
+    bounds, offsets, values = by_chunk(matrix, offset * forms.width, chunk)
+    pool = s["pool"] == 2
+    target, after = after_conv(forms, node, "dense", pool)
+    forms.add(
+        node.name,
+        kernel,
+        (source,),
+        target,
+        (len(bounds), len(weight), pitch, high, wide, 2 if pool else 1),
+        data=[bounds, offsets, values, bias, limits(s["low"], s["high"])],
+        scratch=examples_scratch(forms, node, kernel, value),
+        lead=value.lead,
+        macs=float(value.lead * len(values) * high * wide),
+        dense_macs=dense_macs(forms, node) * value.lead,
+    )
+    after()
+
+
+def strided_planes(
+    forms: Forms, node: Node, value: Value, size: tuple[int, int, int]
+) -> tuple[Buffer, Array, int, tuple[int, int]]:
+    """The padded planes of the input, those of every phase where there is a stride.
+
+    Returns them, where the input of every weight lies for output (0, 0), the pitch of the
+    rows, and how many rows and columns the weights reach beyond it.
+    """
+    weight, s = node.constants["weight"], node.settings
+    (c, h, w), (sy, sx), pads = size, s["strides"], s["pads"]
+    # Phases: with a stride, every stride-th row and column lie together.
+    rows, pitch = -(-(h + pads[0] + pads[2]) // sy), -(-(w + pads[1] + pads[3]) // sx)
+    plane = rows * pitch
+    if sy == sx == 1:
+        source = forms.padded_image(value, size, pads, "dense")
+    else:
+        source = phases(forms, value, size, pads, (sy, sx), rows, pitch)
+    ic, ky, kx = np.meshgrid(
+        np.arange(c),
+        np.arange(weight.shape[2]) * s["dilations"][0],
+        np.arange(weight.shape[3]) * s["dilations"][1],
+        indexing="ij",
+    )
+    offset = ((ic * sy + ky % sy) * sx + kx % sx) * plane + ky // sy * pitch + kx // sx
+    return source, offset.ravel(), pitch, (int(ky.max()) // sy, int(kx.max()) // sx)
 
 
 def phases(
