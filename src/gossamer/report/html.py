@@ -60,9 +60,11 @@ class _ExperimentPart:
         if read.thresholds:
             parts.append(f"{read.inside} inside the thresholds")
         parts.append(f"{len(read.failures)} failed")
+        if read.stopped:
+            parts.append(f"{len(read.stopped)} stopped early")
         if read.waiting:
             parts.append(f"{read.waiting} not ended")
-        total = len(read.trials) + len(read.failures) + read.waiting
+        total = len(read.trials) + len(read.failures) + len(read.stopped) + read.waiting
         of = "" if read.budget is None else f" of {read.budget}"
         return f"{total}{of} trials: {', '.join(parts)}"
 

@@ -56,7 +56,8 @@ def _text(name: object) -> str:
     return html.escape(str(name), quote=False)
 
 
-def _figure(height: int, **layout: Any) -> go.Figure:
+def blank(height: int, **layout: Any) -> go.Figure:
+    """An empty figure in the report's style; ``height`` in pixels."""
     axis = {
         "gridcolor": GRID,
         "linecolor": "#cbd2d9",
@@ -93,7 +94,7 @@ def _colour(index: int) -> str:
 
 def noise(runs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
     """Accuracy against noise level, one curve per run that measured it."""
-    figure = _figure(340)
+    figure = blank(340)
     figure.update_xaxes(title_text="noise level")
     figure.update_yaxes(title_text="accuracy", tickformat=".0%")
     words = []
@@ -145,7 +146,7 @@ def disturbed(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
 
 
 def _disturbed(kind: str, names: list[str], curves: Mapping[str, Mapping[str, Any]]) -> Plot:
-    figure = _figure(280)
+    figure = blank(280)
     unit = str(next(iter(curves.values()))["unit"])
     words = []
     for name, curve in curves.items():
@@ -182,7 +183,7 @@ def layers(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
     for index, (name, parts) in enumerate(listed.items()):
         if not parts:
             continue
-        figure = _figure(110 + 62 * len(parts), barmode="group", bargap=0.25)
+        figure = blank(110 + 62 * len(parts), barmode="group", bargap=0.25)
         for label, colour, read in (
             ("dense", "#b8c1cc", [layer.dense for layer in parts]),
             ("weights only", "#4dabf7", [layer.weights_only for layer in parts]),
@@ -318,7 +319,7 @@ def _scatter(study: Study, first: Metric, second: Metric) -> Plot:
     xs = _axis(second, [trial.values[second.name] for trial in study.trials])
     ys = _axis(first, [trial.values[first.name] for trial in study.trials])
     only = len(study.metrics) == 2
-    figure = _figure(480 if only else 380, hovermode="closest")
+    figure = blank(480 if only else 380, hovermode="closest")
     figure.update_xaxes(**xs.layout)
     figure.update_yaxes(**ys.layout)
     _limits(figure, xs, ys)
@@ -337,6 +338,7 @@ def _scatter(study: Study, first: Metric, second: Metric) -> Plot:
             marker=marker,
             line={"color": FRONTIER, "width": 2, "shape": stairs},
             text=[_hover(study, trial) for trial in ordered],
+            customdata=[trial.number for trial in ordered],
             hovertemplate="%{text}<extra></extra>",
         )
     title = f"{first.name} against {second.name}"
@@ -360,38 +362,43 @@ def history(study: Study) -> list[Plot]:
     if not study.trials:
         return []
     plots = [_history(study, metric) for metric in study.metrics]
-    area = area_so_far(study)
-    if area:
-        numbers, shares = zip(*area, strict=True)
-        figure = _figure(300)
-        figure.add_scatter(
-            x=numbers,
-            y=shares,
-            mode="lines",
-            line={"shape": "hv", "color": FRONTIER, "width": 2.5},
-            fill="tozeroy",
-            fillcolor="rgba(11, 61, 145, 0.08)",
-            hovertemplate="%{y:.1%} after trial %{x}<extra></extra>",
-        )
-        figure.update_xaxes(title_text="trial")
-        figure.update_yaxes(title_text="share of the box", tickformat=".0%", range=[0, 1.02])
-        alt = (
-            "Hypervolume by trial: share of the box between the thresholds and the best value "
-            f"of each metric. {units.percent(shares[-1])} after trial {numbers[-1]}."
-        )
-        how = tuple(dict.fromkeys(metric.provenance for metric in study.metrics))
-        note = (
-            "How much of the box between the thresholds and the best value of each metric "
-            "the trials so far cover."
-        )
-        title = "Hypervolume inside the thresholds"
-        plots.append(Plot("area", title, alt, figure, how, note=note))
-    return plots
+    box = area(study)
+    return plots if box is None else [*plots, box]
+
+
+def area(study: Study) -> Plot | None:
+    """The hypervolume by trial number; None where `area_so_far` is empty."""
+    steps = area_so_far(study)
+    if not steps:
+        return None
+    numbers, shares = zip(*steps, strict=True)
+    figure = blank(300)
+    figure.add_scatter(
+        x=numbers,
+        y=shares,
+        mode="lines",
+        line={"shape": "hv", "color": FRONTIER, "width": 2.5},
+        fill="tozeroy",
+        fillcolor="rgba(11, 61, 145, 0.08)",
+        hovertemplate="%{y:.1%} after trial %{x}<extra></extra>",
+    )
+    figure.update_xaxes(title_text="trial")
+    figure.update_yaxes(title_text="share of the box", tickformat=".0%", range=[0, 1.02])
+    alt = (
+        "Hypervolume by trial: share of the box between the thresholds and the best value "
+        f"of each metric. {units.percent(shares[-1])} after trial {numbers[-1]}."
+    )
+    how = tuple(dict.fromkeys(metric.provenance for metric in study.metrics))
+    note = (
+        "How much of the box between the thresholds and the best value of each metric "
+        "the trials so far cover."
+    )
+    return Plot("area", "Hypervolume inside the thresholds", alt, figure, how, note=note)
 
 
 def _history(study: Study, metric: Metric) -> Plot:
     axis = _axis(metric, [trial.values[metric.name] for trial in study.trials])
-    figure = _figure(300, hovermode="closest")
+    figure = blank(300, hovermode="closest")
     figure.update_xaxes(title_text="trial")
     figure.update_yaxes(**axis.layout)
     if metric.threshold is not None:
@@ -406,6 +413,7 @@ def _history(study: Study, metric: Metric) -> Plot:
             name=label,
             marker=marker | {"size": min(marker["size"], 8)},
             text=[_hover(study, trial) for trial in trials],
+            customdata=[trial.number for trial in trials],
             hovertemplate="%{text}<extra></extra>",
             visible=bool(trials),
         )
@@ -467,7 +475,7 @@ def parallel(study: Study) -> Plot | None:
             "colorbar": {"title": {"text": _text(first.name)}, "thickness": 12},
         }
         said = f"coloured by {first.name}"
-    figure = _figure(430, margin={"l": 70, "r": 70, "t": 76, "b": 28})
+    figure = blank(430, margin={"l": 70, "r": 70, "t": 76, "b": 28})
     figure.add_parcoords(
         dimensions=dimensions,
         line={"color": colours, **line},
@@ -552,7 +560,7 @@ def importances(shares: Mapping[str, Mapping[str, float]]) -> list[Plot]:
     plots = []
     for index, (metric, ranked) in enumerate(shares.items()):
         names = list(ranked)
-        figure = _figure(90 + 28 * len(names))
+        figure = blank(90 + 28 * len(names))
         figure.add_bar(
             y=[_text(name) for name in names],
             x=[ranked[name] for name in names],

@@ -13,11 +13,15 @@ from gossamer.report.sources import ExperimentLike, FrontierLike, finite
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric to maximise or minimise; ``threshold`` is the worst value still acceptable."""
+    """A metric to maximise or minimise; ``threshold`` is the worst value still acceptable.
+
+    One that is not ``optimised`` only has to be acceptable.
+    """
 
     name: str
     maximise: bool
     threshold: float | None
+    optimised: bool = True
 
     @property
     def provenance(self) -> Provenance:
@@ -73,7 +77,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Failure:
-    """A trial without usable metrics, and why."""
+    """A trial without usable metrics that failed or was stopped early, and why."""
 
     number: int
     reason: str
@@ -99,6 +103,7 @@ class Study:
     waiting: int
     frontier: tuple[Trial, ...]
     feasible: bool
+    stopped: tuple[Failure, ...] = ()
 
     @property
     def inside(self) -> int:
@@ -161,17 +166,24 @@ def study(experiment: ExperimentLike, frontier: FrontierLike | None = None) -> S
     A complete trial that lacks a metric, or whose metric is not finite, counts as failed.
     """
     metrics = tuple(
-        Metric(str(metric.name), _maximise(metric), finite(getattr(metric, "threshold", None)))
+        Metric(
+            str(metric.name),
+            _maximise(metric),
+            finite(getattr(metric, "threshold", None)),
+            bool(getattr(metric, "optimised", True)),
+        )
         for metric in experiment.metrics
     )
     trials: list[Trial] = []
     failures: list[Failure] = []
+    stopped: list[Failure] = []
     waiting = 0
     for record in experiment.trials():
         state = str(getattr(record.state, "value", record.state)).lower()
-        if state == "failed":
+        if state in ("failed", "stopped"):
             reason = " ".join(str(record.reason or "").split())
-            failures.append(Failure(record.number, reason or "no reason was given"))
+            of_kind = failures if state == "failed" else stopped
+            of_kind.append(Failure(record.number, reason or "no reason was given"))
         elif state == "complete":
             trial = _trial(record, metrics)
             trials.append(trial) if isinstance(trial, Trial) else failures.append(trial)
@@ -190,6 +202,7 @@ def study(experiment: ExperimentLike, frontier: FrontierLike | None = None) -> S
         settings=dict(experiment.settings or {}),
         trials=tuple(trials),
         failures=tuple(failures),
+        stopped=tuple(stopped),
         waiting=waiting,
         frontier=best,
         feasible=bool(frontier.feasible) and bool(best),
@@ -244,31 +257,32 @@ def area_so_far(study: Study) -> list[tuple[int, float]]:
 
     The box reaches from the two thresholds to the best value of each metric among the
     trials inside; the share is the two-dimensional hypervolume over the box's area.
-    Empty unless there are exactly two metrics, both with a threshold, and a box.
+    Empty unless exactly two metrics are optimised, both with a threshold, and there is a box.
     """
-    if len(study.metrics) != 2 or any(metric.threshold is None for metric in study.metrics):
+    metrics = [metric for metric in study.metrics if metric.optimised]
+    if len(metrics) != 2 or any(metric.threshold is None for metric in metrics):
         return []
     numbered = sorted(study.trials, key=lambda trial: trial.number)
     # Each trial inside as its two gains over the thresholds, larger is better.
-    gains = {
-        trial.number: tuple(
-            abs(trial.values[metric.name] - (metric.threshold or 0.0)) for metric in study.metrics
-        )
-        for trial in numbered
-        if trial.inside
-    }
+    gains = {}
+    for trial in numbered:
+        if trial.inside:
+            x, y = (abs(trial.values[m.name] - (m.threshold or 0.0)) for m in metrics)
+            gains[trial.number] = (x, y)
     width = max((gain[0] for gain in gains.values()), default=0.0)
     height = max((gain[1] for gain in gains.values()), default=0.0)
     if width <= 0 or height <= 0:
         return []
     steps = []
-    seen: list[tuple[float, ...]] = []
+    best: list[tuple[float, float]] = []  # of the gains so far those that no other dominates
+    area = 0.0
     for trial in numbered:
-        if trial.number in gains:
-            seen.append(gains[trial.number])
-        area, covered = 0.0, 0.0
-        for x, y in sorted(seen, reverse=True):
-            if y > covered:
+        gain = gains.get(trial.number)
+        if gain is not None and not any(x >= gain[0] and y >= gain[1] for x, y in best):
+            best = [(x, y) for x, y in best if x > gain[0] or y > gain[1]]
+            best = sorted([*best, gain], reverse=True)
+            area, covered = 0.0, 0.0
+            for x, y in best:
                 area += x * (y - covered)
                 covered = y
         steps.append((trial.number, area / (width * height)))

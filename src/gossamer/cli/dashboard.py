@@ -1,0 +1,38 @@
+"""``gossamer dashboard``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gossamer.cli.main import app
+
+_out = Console()
+
+
+@app.command()
+def dashboard(
+    source: Annotated[str, typer.Argument(help="Experiment file, or its storage's address.")],
+    name: Annotated[
+        str | None, typer.Option(help="The experiment, where the storage has several.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8080,
+    write: Annotated[
+        bool, typer.Option("--write", help="Let the page store thresholds, to steer the search.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """A live page of an experiment, for this machine only, until Ctrl-C."""
+    import webbrowser
+
+    from gossamer.dashboard import dashboard as serve
+
+    def opened(address: str) -> None:
+        does = "reads, and stores thresholds" if write else "only reads"
+        _out.print(f"{address} ({does}); Ctrl-C ends it", highlight=False)
+        if show:
+            webbrowser.open(address)
+
+    serve(source, name, port, write, opened)

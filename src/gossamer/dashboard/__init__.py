@@ -1,0 +1,5 @@
+"""A live page of one experiment, served to this machine only."""
+
+from gossamer.dashboard.server import Dashboard, dashboard
+
+__all__ = ["Dashboard", "dashboard"]

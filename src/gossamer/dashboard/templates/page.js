@@ -1,0 +1,460 @@
+"use strict";
+// The page draws what the server computes; frontier, hypervolume and figures are the report's.
+
+const $ = (id) => document.getElementById(id);
+const writes = document.documentElement.dataset.write === "yes";
+const DARK = JSON.parse(document.documentElement.dataset.dark);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const STATES = ["complete", "stopped", "failed", "running", "waiting"];
+const POLL = 2000;
+const ROWS = 25;
+
+let shown = null;          // the view that is drawn
+let rows = [];             // every trial
+let changed = {};          // metric -> threshold where it is not the experiment's
+let held = null;           // the threshold that is being dragged
+let filter = "all", sorting = { key: "number", down: true }, many = ROWS;
+const tags = new Map(), kept = new Map(); // address -> ETag, answer
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "class") made.className = value;
+    else if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value !== null) made.setAttribute(key, value);
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+function written(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value !== "number" || Number.isInteger(value)) return String(value);
+  return String(Number(value.toPrecision(4)));
+}
+
+function seconds(value) {
+  if (value === null || value === undefined) return "–";
+  if (value < 60) return `${written(value)} s`;
+  const minutes = Math.round(value / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+// Asking the server
+
+function query() {
+  const pairs = Object.entries(changed).map(([name, value]) => [`threshold.${name}`, value === null ? "" : value]);
+  return pairs.length ? `?${new URLSearchParams(pairs)}` : "";
+}
+
+/** The answer, and whether it is another one than the last from this address. */
+async function ask(address) {
+  const headers = tags.has(address) ? { "If-None-Match": tags.get(address) } : {};
+  const response = await fetch(address, { headers, cache: "no-store" });
+  if (response.status === 304) return [kept.get(address), false];
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error);
+  if (tags.size > 40) { tags.clear(); kept.clear(); }
+  tags.set(address, response.headers.get("ETag"));
+  kept.set(address, answer);
+  return [answer, true];
+}
+
+function live(works, words) {
+  $("live").className = `live ${works ? "on" : "off"}`;
+  $("live").textContent = words;
+}
+
+// Plots
+
+function coloured(figure) {
+  let text = JSON.stringify(figure);
+  if (dark.matches) for (const [light, other] of Object.entries(DARK)) text = text.replaceAll(light, other);
+  return JSON.parse(text);
+}
+
+const widths = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const layout = target._fullLayout;
+    if (layout && target.clientWidth && Math.abs(layout.width - target.clientWidth) > 1) Plotly.Plots.resize(target);
+  }
+});
+
+function place(group, plot) {
+  const id = `plot-${plot.key}`;
+  let found = $(id);
+  if (!found) {
+    found = element("figure", { class: `plot${plot.wide ? " wide" : ""}`, id },
+      element("figcaption", {}, element("h3", {}), element("p", { class: "hint" })),
+      element("div", { class: "canvas", role: "img" }));
+    $(group).append(found);
+  }
+  found.querySelector("h3").textContent = plot.title;
+  found.querySelector(".hint").textContent = plot.note;
+  found.querySelector(".canvas").setAttribute("aria-label", plot.alt);
+  return found.querySelector(".canvas");
+}
+
+async function draw(group, plots) {
+  const wanted = new Set(plots.map((plot) => `plot-${plot.key}`));
+  for (const old of [...$(group).children]) {
+    if (wanted.has(old.id)) continue;
+    const canvas = old.querySelector(".canvas");
+    for (const observer of [widths, sight]) observer.unobserve(canvas);
+    later.delete(canvas);
+    seen.delete(canvas);
+    Plotly.purge(canvas);
+    old.remove();
+  }
+  // All places first: each plot is drawn as wide as it stays.
+  const places = plots.map((plot) => place(group, plot));
+  for (const [index, plot] of plots.entries()) {
+    const canvas = places[index];
+    canvas.style.minHeight = `${plot.figure.layout.height}px`;
+    const paint = () => paintPlot(canvas, group, plot);
+    if (group === "scatter" || seen.has(canvas)) await paint(); else later.set(canvas, paint);
+    sight.observe(canvas);
+  }
+}
+
+// What is out of sight is drawn when it comes near: a page of many trials opens sooner.
+const later = new Map(), seen = new Set();
+const sight = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (!isIntersecting) { seen.delete(target); continue; }
+    seen.add(target);
+    const paint = later.get(target);
+    later.delete(target);
+    if (paint) paint();
+  }
+}, { rootMargin: "300px" });
+
+async function paintPlot(canvas, group, plot) {
+  const figure = coloured(plot.figure);
+  const first = !canvas.classList.contains("js-plotly-plot");
+  figure.layout.uirevision = "kept"; // a zoom survives new trials
+  if (held && group === "scatter" && !first) { // the ground must not move under the pointer
+    for (const axis of ["xaxis", "yaxis"]) figure.layout[axis].range = canvas._fullLayout[axis].range.slice();
+  }
+  await Plotly.react(canvas, figure.data, figure.layout, {
+    displaylogo: false, displayModeBar: "hover",
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+  });
+  if (first) {
+    widths.observe(canvas);
+    canvas.on("plotly_click", (event) => {
+      const number = event.points[0].customdata;
+      if (Number.isInteger(number)) detail(number);
+    });
+    if (group === "scatter") canvas.on("plotly_afterplot", () => handles(canvas, plot.key));
+  }
+  if (group === "scatter") handles(canvas, plot.key);
+}
+
+// Thresholds: a handle over each dashed line of the scatters
+
+function threshold(name) {
+  return name in changed ? changed[name] : shown.metrics.find((m) => m.name === name).stored;
+}
+
+function set(name, value) {
+  const metric = shown.metrics.find((m) => m.name === name);
+  if (value === metric.stored) delete changed[name]; else changed[name] = value;
+}
+
+function handles(canvas, key) {
+  const [, upright, level] = key.split("-").map(Number); // scatter-FIRST-SECOND
+  const area = canvas._fullLayout._size;
+  for (const [letter, index] of [["x", level], ["y", upright]]) {
+    const metric = shown.metrics[index], axis = canvas._fullLayout[`${letter}axis`];
+    let handle = canvas.querySelector(`.handle.${letter}`);
+    const value = threshold(metric.name);
+    const at = value === null ? NaN : axis.d2p(value);
+    if (!(at >= -1 && at <= axis._length + 1)) { if (handle) handle.remove(); continue; }
+    if (!handle) {
+      handle = element("div", { class: `handle ${letter}`, role: "slider", tabindex: "0" }, element("output"));
+      handle.addEventListener("pointerdown", (event) => grab(event, canvas, letter, metric.name, key));
+      handle.addEventListener("keydown", (event) => nudge(event, canvas, letter, metric.name));
+      canvas.append(handle);
+    }
+    handle.setAttribute("aria-label", `Threshold of ${metric.name}`);
+    handle.setAttribute("aria-valuenow", value);
+    handle.setAttribute("aria-valuetext", written(value));
+    handle.querySelector("output").textContent = written(value);
+    const style = letter === "x"
+      ? { left: `${area.l + at}px`, top: `${area.t}px`, height: `${area.h}px` }
+      : { top: `${area.t + at}px`, left: `${area.l}px`, width: `${area.w}px` };
+    Object.assign(handle.style, style);
+  }
+}
+
+/** A value of the axis with the digits that a pixel tells apart. */
+function rounded(axis, pixel) {
+  const value = axis.p2d(pixel), step = Math.abs(axis.p2d(pixel + 1) - value) || 1e-9;
+  const digits = Math.min(12, Math.max(0, Math.ceil(-Math.log10(step))));
+  return Number(value.toFixed(digits));
+}
+
+function moved(canvas, letter, name, pixel) {
+  const axis = canvas._fullLayout[`${letter}axis`];
+  set(name, rounded(axis, Math.min(axis._length, Math.max(0, pixel))));
+  for (const scatter of $("scatter").querySelectorAll(".canvas")) {
+    handles(scatter, scatter.parentElement.id.replace("plot-", ""));
+  }
+  limits();
+  drag();
+}
+
+function grab(event, canvas, letter, name) {
+  event.preventDefault();
+  event.stopPropagation();
+  const handle = event.currentTarget;
+  handle.setPointerCapture(event.pointerId);
+  handle.classList.add("held");
+  held = name;
+  const move = (at) => {
+    const box = canvas.getBoundingClientRect(), area = canvas._fullLayout._size;
+    moved(canvas, letter, name, letter === "x" ? at.clientX - box.left - area.l : at.clientY - box.top - area.t);
+  };
+  const drop = () => {
+    handle.classList.remove("held");
+    handle.removeEventListener("pointermove", move);
+    held = null;
+    refresh();
+  };
+  handle.addEventListener("pointermove", move);
+  handle.addEventListener("lostpointercapture", drop, { once: true });
+}
+
+function nudge(event, canvas, letter, name) {
+  const steps = { ArrowLeft: -1, ArrowDown: letter === "y" ? 1 : -1, ArrowRight: 1, ArrowUp: letter === "y" ? -1 : 1 };
+  if (!(event.key in steps)) return;
+  event.preventDefault();
+  const axis = canvas._fullLayout[`${letter}axis`];
+  moved(canvas, letter, name, axis.d2p(threshold(name)) + steps[event.key] * (event.shiftKey ? 20 : 2));
+  clearTimeout(nudge.later);
+  nudge.later = setTimeout(refresh, 400);
+}
+
+// While a threshold moves, one question at a time is under way, and the last one is asked.
+let asking = false, again = false;
+async function drag() {
+  if (asking) { again = true; return; }
+  asking = true;
+  try {
+    do {
+      again = false;
+      const [view] = await ask(`/api/drag${query()}`);
+      await show(view);
+    } while (again);
+  } catch (error) { live(false, error.message); } finally { asking = false; }
+}
+
+function limits() {
+  for (const metric of shown.metrics) {
+    const id = `limit-${shown.metrics.indexOf(metric)}`;
+    let row = $(id);
+    if (!row) {
+      const input = element("input", { id: `${id}-value`, type: "number", step: "any", placeholder: "none" });
+      input.addEventListener("change", () => {
+        if (!input.checkValidity()) return;
+        const value = input.value === "" ? null : Number(input.value);
+        if (value === null && !metric.optimised) { limits(); return; }
+        set(metric.name, value);
+        refresh();
+      });
+      row = element("div", { class: "limit", id },
+        element("label", { for: `${id}-value` }, metric.name, element("small", {})),
+        element("span", { "aria-hidden": "true" }, metric.goal === "maximise" ? "≥" : "≤"), input);
+      $("limits").append(row);
+    }
+    const differs = metric.name in changed;
+    row.classList.toggle("changed", differs);
+    row.querySelector("small").textContent =
+      (metric.optimised ? metric.goal : "only to be acceptable") + (differs ? `, the experiment's: ${metric.stored === null ? "none" : written(metric.stored)}` : "");
+    const input = row.querySelector("input"), value = threshold(metric.name);
+    if (document.activeElement !== input || held) input.value = value === null ? "" : value;
+  }
+  const any = Object.keys(changed).length > 0;
+  $("reset").hidden = !any;
+  if (writes) $("store").hidden = !any;
+  for (const kind of ["csv", "json"]) $(kind).href = `/export.${kind}${query()}`;
+}
+
+async function store() {
+  $("store").disabled = true;
+  try {
+    const response = await fetch("/api/thresholds", {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(changed),
+    });
+    const answer = await response.json();
+    if (!response.ok) throw new Error(answer.error);
+    changed = {};
+    $("said").textContent = "Stored: the next suggestions are made for these thresholds.";
+    await refresh();
+  } catch (error) {
+    $("said").textContent = `Not stored: ${error.message}`;
+  } finally { $("store").disabled = false; }
+}
+
+// What is beside the plots
+
+function numbers(view) {
+  const total = Math.max(view.budget, STATES.reduce((sum, state) => sum + view.states[state], 0));
+  $("bar").replaceChildren(...STATES.filter((s) => s !== "waiting" && view.states[s]).map((state) => {
+    const part = element("i", { class: state });
+    part.style.width = `${100 * view.states[state] / total}%`;
+    return part;
+  }));
+  const ended = view.states.complete + view.states.stopped + view.states.failed;
+  $("states").replaceChildren(
+    element("strong", {}, element("b", {}, `${ended} of ${view.budget}`), " trials ended"),
+    ...STATES.filter((s) => view.states[s]).map((state) =>
+      element("span", { class: state }, element("b", {}, String(view.states[state])), ` ${state === "stopped" ? "stopped early" : state}`)));
+  $("inside").textContent = view.inside;
+  $("best-count").textContent = view.frontier.length;
+  $("best-kind").textContent = view.feasible ? "on the frontier" : "nearest to the thresholds";
+  $("volume").textContent = view.hypervolume === null ? "–" : `${(100 * view.hypervolume).toFixed(1)} %`;
+  $("left").textContent = view.secondsLeft === 0 ? "done" : view.timeLeft ?? "–";
+  $("best-title").textContent = view.feasible ? "Best trials and their parameters" : "Nearest to the thresholds";
+  const listed = view.best.length < view.frontier.length ? ` The first ${view.best.length} are listed.` : "";
+  $("verdict").textContent = `${view.verdict.charAt(0).toUpperCase()}${view.verdict.slice(1)}.${listed}`;
+  const names = view.metrics.map((m) => m.name);
+  $("best").replaceChildren(
+    element("thead", {}, element("tr", {}, element("th", {}, "trial"),
+      ...names.map((n) => element("th", { class: "metric" }, n)), ...view.parameters.map((n) => element("th", {}, n)))),
+    element("tbody", {}, ...view.best.map((trial) => element("tr", { class: "link", onclick: () => detail(trial.number) },
+      element("td", {}, opener(trial.number)),
+      ...names.map((n) => element("td", { class: `metric${trial.missed.includes(n) ? " missed" : ""}` }, trial.values[n])),
+      ...view.parameters.map((n) => element("td", {}, trial.parameters[n]))))));
+}
+
+function opener(number) {
+  return element("button", { type: "button", "aria-label": `Details of trial ${number}`, onclick: (event) => { event.stopPropagation(); detail(number); } }, String(number));
+}
+
+function fill(title, pairs) {
+  const listed = Object.entries(pairs);
+  if (!listed.length) return null;
+  return element("div", {}, element("h3", {}, title), element("table", {}, element("tbody", {},
+    ...listed.map(([name, value]) => element("tr", {}, element("td", {}, name), element("td", {}, written(value)))))));
+}
+
+function detail(number) {
+  const trial = rows.find((row) => row.number === number);
+  if (!trial) return;
+  $("detail-title").textContent = `Trial ${number}`;
+  const place = trial.state !== "complete" ? "" : trial.inside ? ", inside the thresholds" : ", outside the thresholds";
+  const facts = { state: trial.state === "stopped" ? "stopped early" : trial.state + place, time: seconds(trial.seconds) };
+  if (trial.fidelity) facts["cheaper task"] = trial.fidelity;
+  if (trial.worker) facts.worker = trial.worker;
+  if (trial.attempts > 1) facts.attempts = trial.attempts;
+  if (trial.reports) facts["reports while training"] = trial.reports;
+  if (Number.isInteger(trial.origin)) facts["repeats trial"] = trial.origin;
+  $("detail-body").replaceChildren(...[
+    trial.reason ? element("p", { class: "why" }, trial.reason) : null,
+    fill("Values", trial.values), fill("Expected at the end, when it was stopped", trial.expected ?? {}),
+    fill("Parameters", trial.parameters), fill("About", facts)].filter((part) => part !== null));
+  $("detail").showModal();
+}
+
+function cell(row, key) {
+  const [kind, ...rest] = key.split(":"), name = rest.join(":");
+  return kind === "value" ? row.values[name] : kind === "parameter" ? row.parameters[name] : row[kind];
+}
+
+function table() {
+  const states = ["all", "inside", ...STATES];
+  const matches = (state) => (row) => state === "all" || (state === "inside" ? row.inside : row.state === state);
+  $("filters").replaceChildren(...states.map((state) => [state, rows.filter(matches(state)).length])
+    .filter(([state, count]) => count || state === "all")
+    .map(([state, count]) => element("button", { type: "button", "aria-pressed": String(state === filter),
+      onclick: () => { filter = state; many = ROWS; table(); } }, `${state === "stopped" ? "stopped early" : state} ${count}`)));
+  const columns = [["number", "trial"], ["state", "state"], ...shown.metrics.map((m) => [`value:${m.name}`, m.name]),
+    ...shown.parameters.map((n) => [`parameter:${n}`, n]), ["seconds", "time"], ["reason", "reason"]];
+  const found = rows.filter(matches(filter));
+  const missing = (v) => v === null || v === undefined;
+  found.sort((a, b) => {
+    const x = cell(a, sorting.key), y = cell(b, sorting.key);
+    if (missing(x) || missing(y)) return missing(x) - missing(y);
+    const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
+    return sorting.down ? -order : order;
+  });
+  const head = columns.map(([key, name]) => element("th", {
+    class: key.startsWith("value:") ? "metric" : "",
+    "aria-sort": sorting.key !== key ? null : sorting.down ? "descending" : "ascending" },
+    element("button", { type: "button", onclick: () => {
+      sorting = { key, down: sorting.key === key ? !sorting.down : false };
+      table();
+    } }, name + (sorting.key !== key ? "" : sorting.down ? " ↓" : " ↑"))));
+  const body = found.slice(0, many).map((row) => element("tr", { class: "link", onclick: () => detail(row.number) },
+    ...columns.map(([key]) => {
+      if (key === "number") return element("td", {}, opener(row.number));
+      if (key === "state") return element("td", {}, element("span", { class: `state ${row.state}` }, row.state === "stopped" ? "stopped early" : row.state));
+      if (key === "seconds") return element("td", {}, seconds(row.seconds));
+      if (key === "reason") return element("td", { class: "reason" }, row.reason ?? "");
+      return element("td", { class: key.startsWith("value:") ? "metric" : "" }, written(cell(row, key)));
+    })));
+  $("trials").replaceChildren(element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
+  $("more").hidden = found.length <= many;
+  $("more").textContent = `Show more (${found.length - many} left)`;
+}
+
+// The whole page
+
+async function show(view) {
+  shown = view;
+  numbers(view);
+  limits();
+  for (const [group, plots] of Object.entries(view.plots)) await draw(group, plots);
+  if (view.plots.curves) $("curves-part").hidden = !view.plots.curves.length;
+}
+
+let drawn = "", busy = false, wanted = false;
+async function refresh() {
+  if (busy) { wanted = true; return; }
+  busy = true;
+  try {
+    do {
+      wanted = false;
+      const asked = query(), address = `/api/view${asked}`;
+      const [view] = await ask(address);
+      if (held || asked !== query()) continue; // moved on meanwhile
+      if (drawn !== `${view.version}${asked}${dark.matches}`) {
+        await show(view);
+        [rows] = await ask(`/api/trials${asked}`);
+        table();
+        drawn = `${view.version}${asked}${dark.matches}`;
+      }
+      document.documentElement.dataset.ready = "yes";
+      live(true, "live");
+    } while (wanted);
+  } catch (error) {
+    live(false, `not up to date: ${error.message}; asking again`);
+  } finally { busy = false; }
+}
+
+let moves = "";
+async function importances() {
+  if (!shown) return;
+  try {
+    const [answer, isNew] = await ask("/api/importances");
+    if (!isNew && moves === String(dark.matches)) return;
+    await draw("importances", answer.plots);
+    moves = String(dark.matches);
+    $("moves-said").textContent = answer.plots.length
+      ? `From ${answer.of} complete trials.`
+      : answer.coming ? "Being computed …" : "Computed from 10 complete trials on.";
+  } catch { /* refresh says so */ }
+}
+
+$("reset").addEventListener("click", () => { changed = {}; $("said").textContent = ""; refresh(); });
+if (writes) $("store").addEventListener("click", store);
+$("more").addEventListener("click", () => { many += 200; table(); });
+dark.addEventListener("change", () => { refresh(); importances(); });
+
+(async function poll() {
+  if (!held && !document.hidden) { await refresh(); await importances(); }
+  setTimeout(poll, POLL);
+})();

@@ -1,0 +1,117 @@
+"""Learning curves: what trials reported while they trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gossamer.report.figures import metric_provenance
+from gossamer.report.plots import FRONTIER, INSIDE, LIMIT, OUTSIDE, Plot, blank
+from gossamer.report.study import Study
+
+# Beyond so many trials the lines hide each other, and the page grows slow.
+SHOWN = 200
+
+# State -> colour, opacity and mark at the end of its curves.
+_LOOKS: dict[str, tuple[str, float, str | None]] = {
+    "failed": (OUTSIDE, 0.5, "x-thin-open"),
+    "stopped": ("#e8590c", 0.75, "square"),
+    "complete": (INSIDE, 0.45, None),
+    "running": (FRONTIER, 1.0, "circle"),
+}
+
+
+def curves(study: Study, records: Sequence[Any]) -> list[Plot]:
+    """One plot per metric that was reported: its value by step, one line per trial.
+
+    Args:
+        study: as read from the same experiment.
+        records: its trials with their ``reports`` (``step``, ``values``); trials without any
+            are left out, and of many the newest are shown.
+
+    Stopped trials end in a square, running ones in a dot, failed ones in a cross.
+    """
+    reported = [record for record in records if getattr(record, "reports", ())]
+    shown = reported[-SHOWN:]
+    plots = []
+    for index, metric in enumerate(study.metrics):
+        lines = {state: _lines(shown, state, metric.name) for state in _LOOKS}
+        if not any(lines.values()):
+            continue
+        figure = blank(340, hovermode="closest")
+        figure.update_xaxes(title_text="step")
+        figure.update_yaxes(title_text=f"{metric.name} ({metric.goal})")
+        counts = []
+        for state, (colour, opacity, mark) in _LOOKS.items():
+            drawn = lines[state]
+            if not drawn:
+                continue
+            counts.append(f"{len(drawn)} {state}")
+            _add(figure, state, drawn, {"color": colour, "width": 1.5}, opacity, mark)
+        if metric.threshold is not None:
+            line = {"color": LIMIT, "width": 1.5, "dash": "dash"}
+            figure.add_hline(y=metric.threshold, line=line)
+        of = (
+            "" if len(shown) == len(reported) else f" The newest {SHOWN} of {len(reported)} trials."
+        )
+        title = f"{metric.name} while training"
+        alt = f"{title}: {', '.join(counts)}.{of}"
+        note = f"Squares: stopped early there.{of}"
+        how = (metric_provenance(metric.name),)
+        plots.append(Plot(f"curves-{index}", title, alt, figure, how, note=note))
+    return plots
+
+
+def _lines(
+    records: Sequence[Any], state: str, metric: str
+) -> list[tuple[int, list[int], list[float]]]:
+    """Trial, steps and values of the trials of ``state`` that reported ``metric``."""
+    found = []
+    for record in records:
+        if str(record.state) != state:
+            continue
+        points = [(r.step, r.values[metric]) for r in record.reports if metric in r.values]
+        if points:
+            steps, values = zip(*points, strict=True)
+            found.append((record.number, list(steps), list(values)))
+    return found
+
+
+def _add(
+    figure: Any,
+    state: str,
+    lines: list[tuple[int, list[int], list[float]]],
+    line: dict[str, Any],
+    opacity: float,
+    mark: str | None,
+) -> None:
+    xs: list[int | None] = []
+    ys: list[float | None] = []
+    numbers: list[int | None] = []
+    for number, steps, values in lines:  # one trace for all: a gap parts the trials
+        xs += [*steps, None]
+        ys += [*values, None]
+        numbers += [*([number] * len(steps)), None]
+    figure.add_scatter(
+        x=xs,
+        y=ys,
+        customdata=numbers,
+        name=state if state != "stopped" else "stopped early",
+        legendgroup=state,
+        mode="lines",
+        line=line,
+        opacity=opacity,
+        connectgaps=False,
+        hovertemplate="trial %{customdata}, step %{x}: %{y:.4g}<extra></extra>",
+    )
+    if mark is not None:
+        figure.add_scatter(
+            x=[steps[-1] for _, steps, _ in lines],
+            y=[values[-1] for _, _, values in lines],
+            customdata=[number for number, _, _ in lines],
+            legendgroup=state,
+            showlegend=False,
+            mode="markers",
+            marker={"symbol": mark, "size": 7, "color": line["color"]},
+            hovertemplate=f"trial %{{customdata}} {state} at step %{{x}}<extra></extra>",
+        )

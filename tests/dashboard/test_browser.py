@@ -1,0 +1,164 @@
+"""The page in headless Chromium: drawn without complaints, a threshold dragged and stored."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from gossamer.search import Experiment, Float, Maximize, Minimize
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium here"),
+]
+# Of the drawing of parallel coordinates without a graphics card.
+HARMLESS = re.compile(r"WebGL|ReadPixels|willReadFrequently")
+
+
+@contextmanager
+def opened(address: str) -> Iterator[tuple[Any, list[str]]]:
+    """The page once it is drawn, and what went wrong in it so far."""
+    wrong: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=BROWSER, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
+        )
+        tab = browser.new_page(viewport={"width": 1400, "height": 900})
+        tab.on(
+            "console",
+            lambda said: None if HARMLESS.search(said.text) else wrong.append(said.text),
+        )
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.on(
+            "request",
+            lambda asked: (
+                None
+                if asked.url.startswith((address, "data:", f"blob:{address}"))
+                else wrong.append(f"asked for {asked.url}")
+            ),
+        )
+        tab.goto(address)
+        tab.wait_for_selector("html[data-ready=yes]", timeout=120_000)
+        yield tab, wrong
+        browser.close()
+
+
+def drag_up(tab: Any, far: int) -> None:
+    """The threshold of the upright metric, by its handle."""
+    handle = tab.locator("#scatter .handle.y")
+    box = handle.bounding_box()
+    x, y = box["x"] + 0.7 * box["width"], box["y"] + box["height"] / 2
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    tab.mouse.move(x, y - far / 2)
+    tab.mouse.move(x, y - far)
+
+
+def test_dragged_threshold_changes_the_frontier_and_is_stored(
+    storage: str, serve: Callable[..., Any]
+) -> None:
+    with serve(storage, write=True) as page, opened(page.address) as (tab, wrong):
+        assert tab.inner_text("h1") == "some <b>trials</b>"
+        assert tab.inner_text("#best-count") == "2"
+        assert tab.is_hidden("#store")
+        drag_up(tab, 150)
+        # Still held: the page follows while the threshold moves.
+        tab.wait_for_function("document.getElementById('best-count').textContent === '1'")
+        assert [m.threshold for m in Experiment.from_storage(storage).metrics] == [0.92, 0.35]
+        tab.mouse.up()
+        moved = float(tab.input_value("#limit-0-value"))
+        assert 0.95 < moved <= 0.97
+        assert "threshold.accuracy" in tab.get_attribute("#csv", "href")
+        tab.click("#store")
+        tab.wait_for_function("document.getElementById('said').textContent.startsWith('Stored')")
+        stored = Experiment.from_storage(storage).metrics[0].threshold
+        assert stored == moved
+        tab.wait_for_selector("#store", state="hidden")
+        tab.click("#trials tbody tr:nth-child(2)")
+        assert "loss, it is nan" in tab.inner_text("#detail")
+        assert wrong == []
+
+
+def test_threshold_moves_by_keyboard_and_by_number(page: Any) -> None:
+    with opened(page.address) as (tab, wrong):
+        tab.focus("#scatter .handle.y")
+        tab.keyboard.press("Shift+ArrowUp")
+        tab.wait_for_function("document.getElementById('limit-0-value').value !== '0.92'")
+        tab.fill("#limit-0-value", "0.99")
+        tab.press("#limit-0-value", "Enter")
+        tab.wait_for_function(
+            "document.getElementById('best-title').textContent.startsWith('Nearest')"
+        )
+        tab.click("#reset")
+        tab.wait_for_function("document.getElementById('best-count').textContent === '2'")
+        assert tab.locator("#store").count() == 0
+        assert wrong == []
+
+
+def test_new_trials_appear(page: Any, storage: str) -> None:
+    with opened(page.address) as (tab, wrong):
+        experiment = Experiment.from_storage(storage)
+        experiment.tell(experiment.ask(), {"accuracy": 0.98, "density": 0.1})
+        tab.wait_for_function("document.getElementById('inside').textContent === '4'")
+        assert wrong == []
+
+
+def test_thousand_trials_open(tmp_path: Path, serve: Callable[..., Any]) -> None:
+    """How long it takes is printed (pytest -s), and in docs/dashboard.md."""
+    storage = many(tmp_path / "many.db", 1_000)
+    with serve(storage) as page:
+        begun = time.perf_counter()
+        answer = page.get("/api/view")
+        answered = time.perf_counter() - begun
+        begun = time.perf_counter()
+        with opened(page.address) as (tab, wrong):
+            drawn = tab.evaluate("performance.now() / 1000")
+            assert tab.inner_text("#filters button[aria-pressed=true]") == "all 1000"
+            assert wrong == []
+    print(f"1,000 trials: {answered:.2f} s until answered, {drawn:.2f} s until drawn")
+    assert answer.json["states"]["complete"] == 1_000
+
+
+def many(path: Path, count: int) -> str:
+    """A database of complete trials, written at once."""
+    storage = f"sqlite:///{path}"
+    experiment = Experiment(
+        "many",
+        [Float(name, 0.0, 1.0) for name in ("a", "b", "c", "d")],
+        [Maximize("accuracy", 0.6), Minimize("density", 0.6)],
+        budget=2 * count,
+        storage=storage,
+        sampler="random",
+    )
+    study = optuna.load_study(study_name="many", storage=storage)
+    space = {name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in "abcd"}
+    made = []
+    for index in range(count):
+        point = {name: (index * step) % 1.0 for name, step in zip("abcd", STEPS, strict=True)}
+        values = [point["a"], 0.5 * point["a"] + 0.5 * point["b"]]
+        named = dict(zip(("accuracy", "density"), values, strict=True))
+        made.append(
+            optuna.trial.create_trial(
+                values=values,
+                params=point,
+                distributions=space,
+                user_attrs={f"gossamer:value:{name}": value for name, value in named.items()},
+            )
+        )
+    study.add_trials(made)
+    assert len(experiment.trials()) == count
+    return storage
+
+
+STEPS = (0.6180339887, 0.7548776662, 0.5698402910, 0.8191725134)

@@ -1,0 +1,272 @@
+"""The page over HTTP: what it answers, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gossamer.cli.main import main
+from gossamer.dashboard import Dashboard
+from gossamer.dashboard.server import DARK
+from gossamer.errors import UserError
+from gossamer.report import plots
+from gossamer.search import Experiment
+
+
+def thresholds(storage: str) -> dict[str, float | None]:
+    return {m.name: m.threshold for m in Experiment.from_storage(storage).metrics}
+
+
+def test_page_escapes_the_name_and_loads_nothing_from_elsewhere(page: Any) -> None:
+    answer = page.get("/")
+    text = answer.body.decode()
+    assert answer.status == 200
+    assert "some &lt;b&gt;trials&lt;/b&gt;" in text
+    assert "<b>trials" not in text
+    assert "http" not in text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    for asset in ("/plotly.js", "/page.js", "/page.css"):
+        assert page.get(asset).status == 200
+    assert len(page.get("/plotly.js").body) > 1_000_000
+
+
+def test_view_judges_by_the_stored_thresholds(page: Any) -> None:
+    view = page.get("/api/view").json
+    assert view["feasible"]
+    assert view["frontier"] == [2, 1]  # trial 3 is dominated by 1, trial 0 is outside
+    assert view["inside"] == 3
+    assert view["budget"] == 10
+    assert view["states"] == {"complete": 4, "stopped": 0, "failed": 1, "running": 1, "waiting": 0}
+    # Gains over (0.92, 0.35): (0.05, 0.05), (0.03, 0.15); box 0.05 x 0.15.
+    assert view["hypervolume"] == pytest.approx((0.05 * 0.05 + 0.03 * 0.10) / (0.05 * 0.15))
+    assert [best["number"] for best in view["best"]] == [2, 1]
+    assert set(view["best"][0]["parameters"]) == {"rate", "rule"}
+    assert set(view["plots"]) == {"scatter", "area", "history", "parallel", "curves"}
+    assert view["secondsLeft"] > 0
+
+
+def test_other_thresholds_change_frontier_and_nothing_stored(page: Any, storage: str) -> None:
+    view = page.get("/api/drag?threshold.accuracy=0.96&threshold.density=").json
+    assert view["frontier"] == [2]
+    assert view["inside"] == 1
+    assert view["hypervolume"] is None
+    assert [m["threshold"] for m in view["metrics"]] == [0.96, None]
+    assert [m["stored"] for m in view["metrics"]] == [0.92, 0.35]
+    assert thresholds(storage) == {"accuracy": 0.92, "density": 0.35}
+
+
+def test_nearest_trials_when_none_is_inside(page: Any) -> None:
+    view = page.get("/api/drag?threshold.accuracy=0.99").json
+    assert not view["feasible"]
+    assert view["frontier"][0] == 2
+    assert view["best"][0]["missed"] == ["accuracy"]
+
+
+BAD_QUERIES = [
+    ("threshold.acuracy=0.9", "did you mean 'accuracy'"),
+    ("threshold.accuracy=high", "must be a number, not 'high'"),
+    ("threshold.accuracy=nan", "finite"),
+    ("accuracy=0.9", "threshold.METRIC"),
+]
+
+
+def test_bad_thresholds_are_named(page: Any) -> None:
+    for query, said in BAD_QUERIES:
+        for path in ("/api/view", "/api/trials", "/export.csv"):
+            answer = page.get(f"{path}?{query}")
+            assert answer.status == 400
+            assert said in answer.json["error"]
+
+
+def test_unchanged_is_not_sent_again(page: Any, storage: str) -> None:
+    first = page.get("/api/view")
+    tag = first.headers["ETag"]
+    again = page.get("/api/view", If_None_Match=tag)
+    assert (again.status, again.body) == (304, b"")
+    experiment = Experiment.from_storage(storage)
+    experiment.tell(experiment.ask(), {"accuracy": 0.98, "density": 0.1})
+    deadline = 100
+    while (later := page.get("/api/view", If_None_Match=tag)).status == 304 and deadline:
+        deadline -= 1
+        time.sleep(0.1)
+    assert later.status == 200
+    assert later.json["frontier"] == [6]
+
+
+def test_other_hosts_are_refused(page: Any) -> None:
+    port = page.host.rpartition(":")[2]
+    for host in ("evil.example", f"evil.example:{port}", f"localhost.evil.example:{port}", ""):
+        answer = page.get("/api/trials", Host=host)
+        assert answer.status == 403, host
+        assert b"accuracy" not in answer.body
+    for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "localhost"):
+        assert page.get("/api/trials", Host=host).status == 200, host
+
+
+def test_reading_page_stores_nothing(page: Any, storage: str) -> None:
+    answer = page.post("/api/thresholds", {"accuracy": 0.5})
+    assert answer.status == 403
+    assert "--write" in answer.json["error"]
+    assert thresholds(storage) == {"accuracy": 0.92, "density": 0.35}
+    assert b'id="store"' not in page.get("/").body
+
+
+def test_writing_page_steers_other_processes(writing: Any, storage: str) -> None:
+    worker = Experiment.from_storage(storage)
+    answer = writing.post(
+        "/api/thresholds",
+        {"accuracy": 0.96, "density": None},
+        Origin=writing.address.rstrip("/"),
+    )
+    assert answer.status == 200
+    assert answer.json["frontier"] == [2]
+    assert thresholds(storage) == {"accuracy": 0.96, "density": None}
+    worker.ask()
+    assert [m.threshold for m in worker.metrics] == [0.96, None]
+    assert b'id="store"' in writing.get("/").body
+
+
+BAD_BODIES: list[tuple[object, str]] = [
+    ({"accuracy": 0.5, "acuracy": 0.9}, "did you mean"),
+    ({"accuracy": 0.5, "density": "low"}, "finite number"),
+    ({"accuracy": 0.5, "density": True}, "finite number"),
+    ([0.5], "JSON object"),
+    ({}, "at least one"),
+    (b"{", "not JSON"),
+    (b"[" * 50_000, "not JSON"),
+    (b"\xff", "not JSON"),
+]
+
+
+def test_all_thresholds_are_stored_or_none(writing: Any, storage: str) -> None:
+    for body, said in BAD_BODIES:
+        answer = writing.post("/api/thresholds", body)
+        assert answer.status == 400
+        assert said in answer.json["error"]
+        assert thresholds(storage) == {"accuracy": 0.92, "density": 0.35}
+
+
+def test_forged_requests_are_refused(writing: Any, storage: str) -> None:
+    body = {"accuracy": 0.5}
+    assert writing.post("/api/thresholds", body, Origin="http://evil.example").status == 403
+    assert writing.post("/api/thresholds", body, Origin="null").status == 403
+    assert writing.post("/api/thresholds", body, Content_Type="text/plain").status == 415
+    assert writing.post("/api/thresholds", body, Host="evil.example").status == 403
+    assert writing.post("/api/thresholds", b" " * 200_000).status == 413
+    assert writing.post("/api/view", body).status == 404
+    assert thresholds(storage) == {"accuracy": 0.92, "density": 0.35}
+
+
+def test_unknown_addresses(page: Any) -> None:
+    for path in ("/api", "/../conftest.py", "/templates/page.js", "/%2e%2e/server.py"):
+        assert page.get(path).status == 404
+    assert page.ask("PUT", "/", b"", {}).status == 501
+    assert page.ask("HEAD", "/", None, {}).body == b""
+
+
+def test_trials_hold_reasons_and_states(page: Any) -> None:
+    trials = page.get("/api/trials").json
+    assert [trial["number"] for trial in trials] == list(range(6))
+    assert [trial["inside"] for trial in trials] == [False, True, True, True, False, False]
+    assert trials[4]["reason"] == "ValueError: loss, it is nan"
+    assert trials[5]["state"] == "running"
+    assert trials[0]["values"]["loss"] == 0.5
+
+
+def test_csv_reads_back(page: Any, storage: str) -> None:
+    answer = page.get("/export.csv")
+    assert 'filename="some--b-trials--b-.csv"' in answer.headers["Content-Disposition"]
+    rows = list(csv.DictReader(io.StringIO(answer.body.decode())))
+    records = Experiment.from_storage(storage).trials()
+    assert len(rows) == len(records)
+    for row, record in zip(rows, records, strict=True):
+        assert int(row["trial"]) == record.number
+        assert row["state"] == record.state
+        assert float(row["parameter:rate"]) == record.parameters["rate"]
+        assert row["parameter:rule"] == record.parameters["rule"]
+        for name, value in record.values.items():
+            assert float(row[f"value:{name}"]) == value
+    assert [row["frontier"] for row in rows] == ["0", "1", "1", "0", "0", "0"]
+    assert rows[4]["reason"] == "ValueError: loss, it is nan"
+
+
+def test_json_reads_back(page: Any) -> None:
+    content = page.get("/export.json?threshold.accuracy=0.96").json
+    assert content["experiment"] == "some <b>trials</b>"
+    assert content["frontier"] == [2]
+    assert content["metrics"][0]["threshold"] == 0.96
+    assert len(content["trials"]) == 6
+    assert set(content["trials"][0]) >= {"number", "state", "parameters", "values", "reason"}
+
+
+def test_dark_replaces_every_colour_of_the_report() -> None:
+    assert {plots.INK, plots.GRID, plots.INSIDE, plots.OUTSIDE, plots.FRONTIER} <= set(DARK)
+
+
+FILE = """
+name = "{name}"
+{storage}
+[metrics.accuracy]
+goal = "maximize"
+threshold = 0.5
+[metrics.density]
+goal = "minimize"
+[parameters.rate]
+type = "float"
+low = 0.01
+high = 1.0
+log = true
+[parameters.rule]
+type = "choice"
+options = ["set", "rigl"]
+"""
+
+
+def test_file_does_not_undo_stored_thresholds(
+    storage: str, tmp_path: Path, serve: Callable[..., Any]
+) -> None:
+    path = tmp_path / "some.toml"
+    path.write_text(FILE.format(name="some <b>trials</b>", storage=f'storage = "{storage}"'))
+    with serve(str(path)) as page:
+        assert [m["stored"] for m in page.get("/api/view").json["metrics"]] == [0.92, 0.35]
+    assert thresholds(storage) == {"accuracy": 0.92, "density": 0.35}
+
+
+def test_what_cannot_be_opened_is_named(storage: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.toml"
+    path.write_text(FILE.format(name="other", storage=""))
+    with pytest.raises(UserError, match="without a storage"):
+        Dashboard(str(path))
+    path.write_text(FILE.format(name="other", storage=f'storage = "{storage}"'))
+    with pytest.raises(UserError, match=r"no experiment 'other'.*begin it with gossamer search"):
+        Dashboard(str(path))
+    with pytest.raises(UserError, match="does not exist"):
+        Dashboard(f"sqlite:///{tmp_path / 'none.db'}")
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_taken_port_is_named(storage: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UserError, match="in use; choose another with --port"):
+            Dashboard(storage, port=taken.getsockname()[1])
+
+
+def test_command_names_mistakes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "none.toml")
+    monkeypatch.setattr("sys.argv", ["gossamer", "dashboard", missing])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "does not exist" in said
