@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
-import dataclasses
 import threading
 from pathlib import Path
 

@@ -20,7 +20,7 @@ import numpy as np
 from gossamer.files import replacing
 from gossamer.runtime.graph import Array, Graph, Node
 from gossamer.runtime.lowering import Candidate, Lowering
-from gossamer.runtime.machine import machine
+from gossamer.runtime.machine import machine, usable_cores
 from gossamer.runtime.steps import Buffer, Step, assemble
 
 FORMS = ("dense", "last", "list", "list last")
@@ -260,4 +260,6 @@ def _chunk(graph: Graph, isa: str, plan: Plan, given: list[Array]) -> tuple[int,
     sizes = [n for n in (2, 4, 8) if n <= best]
     one = nanoseconds("one", 1, CHUNKS[-1]) / CHUNKS[-1]
     least = next((n for n in sizes if nanoseconds("many", best, n) <= n * one), 2 * sizes[-1])
-    return best, min(best, least)
+    # Where the lanes are examples, few of them for each thread leave most lanes idle. The cores
+    # count, not the threads, on which results must not depend.
+    return best, least if least == 2 else (least - 1) * usable_cores() + 1
