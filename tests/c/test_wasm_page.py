@@ -1,0 +1,94 @@
+"""The example's page in a real browser, with a WAV file; its features beside gossamer's."""
+
+from __future__ import annotations
+
+import functools
+import html
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import threading
+import wave
+from pathlib import Path
+
+import networks
+import numpy as np
+import pytest
+from test_wasm import ROOT, TOOLS, documented
+
+from gossamer.data.features import LogMel
+from gossamer.runtime import Engine
+from gossamer.runtime.c import to_c
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+def chirp() -> np.ndarray:
+    """A second of rising tone, as 16-bit samples."""
+    t = np.arange(16_000) / 16_000
+    return np.round(9000 * np.sin(2 * np.pi * (300 * t + 900 * t**2))).astype("<i2")
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node here")
+def test_features_are_those_of_gossamer() -> None:
+    script = """
+    const { logMel } = await import(process.argv[1]);
+    const sound = new Float32Array(JSON.parse(process.argv[2]));
+    console.log(JSON.stringify(Array.from(logMel(sound))));
+    """
+    sound = np.concatenate([chirp()[::4], np.zeros(3000)]).astype(np.float32) / 32768
+    done = subprocess.run(
+        ["node", "--input-type=module", "-e", script,
+         (ROOT / "examples/wasm/features.mjs").as_uri(), json.dumps(sound.tolist())],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    wanted = LogMel()(sound[None])[0]
+    np.testing.assert_allclose(json.loads(done.stdout), wanted.reshape(-1), atol=2e-2)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.skipif(
+    BROWSER is None or not all(map(shutil.which, TOOLS)), reason="no Chromium, clang or lld here"
+)
+def test_page_names_the_class_of_a_sound(tmp_path: Path) -> None:
+    site = shutil.copytree(ROOT / "examples/wasm", tmp_path / "site")
+    model = networks.speech_cnn(0.05, winners=True, width=16, hidden=100)
+    (site / "keywords.c").write_text(to_c(model, "keywords"), encoding="ascii")
+    subprocess.run(documented(), cwd=site, check=True)
+    with wave.open(str(site / "word.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(chirp().tobytes())
+    features = {"kind": "log_mel", **LogMel().settings(), "samples": 16_000, "mean": -50, "std": 9}
+    said = {"classes": [f"class{i}" for i in range(12)], "features": features}
+    (site / "keywords.json").write_text(json.dumps(said))
+    x = (LogMel()(chirp()[None].astype(np.float32) / 32768) - np.float32(-50)) / np.float32(9)
+    wanted = f"class{int(Engine(model, threads=1)(x).argmax())}"
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        done = subprocess.run(
+            [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+             "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
+             "--virtual-time-budget=10000", "--dump-dom",
+             f"http://127.0.0.1:{server.server_port}/index.html?sound=word.wav"],
+            check=True, capture_output=True, text=True, timeout=180,
+        )  # fmt: skip
+    finally:
+        server.shutdown()
+        server.server_close()
+    page = html.unescape(done.stdout)
+    found = re.search(r'<p id="word"[^>]*>([^<]*)</p>', page)
+    told = re.search(r'<p id="told">([^<]*)</p>', page)
+    assert found is not None
+    assert told is not None
+    assert found[1] == wanted, told[1]
+    assert "% sure" in told[1]
