@@ -108,3 +108,8 @@ def writing(storage: str) -> Iterator[Page]:
 @pytest.fixture
 def serve() -> Callable[..., Any]:
     return serving
+
+
+@pytest.fixture
+def visit() -> Callable[[str], Page]:
+    return Page

@@ -22,6 +22,9 @@ def dashboard(
     write: Annotated[
         bool, typer.Option("--write", help="Let the page store thresholds, to steer the search.")
     ] = False,
+    optuna: Annotated[
+        bool, typer.Option("--optuna", help="Serve optuna-dashboard too, at another port.")
+    ] = False,
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """A live page of an experiment, for this machine only, until Ctrl-C."""
@@ -29,10 +32,12 @@ def dashboard(
 
     from gossamer.dashboard import dashboard as serve
 
-    def opened(address: str) -> None:
+    def opened(address: str, other: str | None = None) -> None:
         does = "reads, and stores thresholds" if write else "only reads"
         _out.print(f"{address} ({does}); Ctrl-C ends it", highlight=False)
+        if other is not None:
+            _out.print(f"{other} (optuna-dashboard)", highlight=False)
         if show:
             webbrowser.open(address)
 
-    serve(source, name, port, write, opened)
+    serve(source, name, port, write, optuna, opened)

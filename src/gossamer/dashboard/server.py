@@ -20,15 +20,14 @@ from plotly.offline import get_plotlyjs
 
 import gossamer
 from gossamer.dashboard import view
+from gossamer.dashboard.beside import optuna_dashboard
+from gossamer.dashboard.hosts import HERE, is_here
 from gossamer.dashboard.snapshot import Snapshot
-from gossamer.dashboard.watch import Unreadable, Watch, open_stored
+from gossamer.dashboard.watch import Unreadable, Watch, open_stored, stored_at
 from gossamer.errors import UserError
 from gossamer.report import plots
 from gossamer.report.study import study
 
-_HERE = "127.0.0.1"
-# A page elsewhere may point a name of its own at this machine; it cannot choose these.
-_NAMES = ("127.0.0.1", "localhost", "[::1]")
 # Parallel coordinates are drawn by WebGL programs that plotly.js makes from text.
 _POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -154,10 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _check_host(self) -> None:
         host = self.headers.get("Host", "")
-        name, colon, port = host.rpartition(":")
-        if not (colon and port.isdigit()):
-            name = host
-        if name.lower() not in _NAMES:
+        if not is_here(host):
             raise _Refused(
                 HTTPStatus.FORBIDDEN,
                 f"this page is served as localhost only, not as '{host}'",
@@ -237,7 +233,7 @@ class _Server(ThreadingHTTPServer):
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        super().__init__((_HERE, port), _Handler)
+        super().__init__((HERE, port), _Handler)
 
     def page(self) -> _Answer:
         text = self._templates.get_template("page.html.j2").render(
@@ -309,7 +305,7 @@ class Dashboard:
 
     @property
     def address(self) -> str:
-        return f"http://{_HERE}:{self._server.server_address[1]}/"
+        return f"http://{HERE}:{self._server.server_address[1]}/"
 
     def serve(self) -> None:
         """Answers until `close` is called from another thread, or interrupted."""
@@ -325,18 +321,24 @@ def dashboard(
     name: str | None = None,
     port: int = 8080,
     write: bool = False,
-    opened: Callable[[str], None] = print,
+    optuna: bool = False,
+    opened: Callable[..., None] = print,
 ) -> None:
     """Serves the page until interrupted.
 
     Args:
         source, name, port, write: as `Dashboard` takes them.
-        opened: is called with the page's address once it answers.
+        optuna: serve optuna-dashboard too, at any free port.
+        opened: is called with the page's address, and optuna-dashboard's, once they answer.
 
     Raises:
-        UserError: as `Dashboard` does.
+        UserError: as `Dashboard` does, and without optuna-dashboard where it is asked for.
     """
     page = Dashboard(source, name, port, write)
-    opened(page.address)
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
+        addresses = [page.address]
+        if optuna:
+            storage = stored_at(source)
+            addresses.append(stack.enter_context(optuna_dashboard(storage, 0, write)))
+        opened(*addresses)
         page.serve()

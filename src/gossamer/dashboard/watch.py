@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Mapping
 
+from optuna.storages import BaseStorage, get_storage
+
 from gossamer.dashboard.snapshot import Snapshot
 from gossamer.errors import UserError
 from gossamer.search import Experiment
@@ -30,9 +32,25 @@ def open_stored(source: str | os.PathLike[str], name: str | None = None) -> Expe
     Raises:
         UserError: when there is no such experiment, or it is kept in memory only.
     """
+    url, named = _where(source)
+    if named is None:
+        return Experiment.from_storage(url, name)
+    try:
+        return Experiment.from_storage(url, name or named)
+    except UserError as error:
+        raise UserError(f"{error}; begin it with gossamer search {source}") from None
+
+
+def stored_at(source: str | os.PathLike[str]) -> BaseStorage:
+    """The Optuna storage of what `open_stored` has opened."""
+    return get_storage(_where(source)[0])
+
+
+def _where(source: str | os.PathLike[str]) -> tuple[str, str | None]:
+    """The storage's address, and the experiment's name where ``source`` is its file."""
     text = os.fspath(source)
     if "://" in text:
-        return Experiment.from_storage(text, name)
+        return text, None
     described = read_toml(text)
     storage = described.get("storage")
     if storage is None:
@@ -40,10 +58,7 @@ def open_stored(source: str | os.PathLike[str], name: str | None = None) -> Expe
             f"{text}: without a storage the trials are in the searching process only; "
             'give it one, such as storage = "sqlite:///search.db"'
         )
-    try:
-        return Experiment.from_storage(storage, name or described["name"])
-    except UserError as error:
-        raise UserError(f"{error}; begin it with gossamer search {text}") from None
+    return storage, described["name"]
 
 
 class Watch:

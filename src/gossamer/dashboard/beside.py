@@ -1,0 +1,113 @@
+"""optuna-dashboard beside the page, on a storage that it understands, as safe as the page."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
+
+from gossamer.dashboard.hosts import HERE, is_here
+from gossamer.errors import UserError
+
+# Optuna 5 writes each constraint under a key of its own, optuna-dashboard reads them as a list.
+_WRITTEN, _READ = "constraints:", "constraints"
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def mended(trial: FrozenTrial) -> FrozenTrial:
+    """The trial with its constraints as a list too, in the order of their names."""
+    attributes = trial._system_attrs
+    names = sorted(key for key in attributes if key.startswith(_WRITTEN))
+    if not names or _READ in attributes:
+        return trial
+    other = copy.copy(trial)
+    other._system_attrs = {**attributes, _READ: [attributes[name] for name in names]}
+    return other
+
+
+def _passed_on(name: str) -> Callable[..., Any]:
+    def call(self: Any, *given: Any, **named: Any) -> Any:
+        return getattr(self.inner, name)(*given, **named)
+
+    return call
+
+
+# Everything that a storage must answer, answered by another one.
+_PASSED_ON = {name: _passed_on(name) for name in BaseStorage.__abstractmethods__}
+_Passing: Any = type("_Passing", (BaseStorage,), _PASSED_ON)
+
+
+class ConstraintsAsList(_Passing):  # type: ignore[misc]
+    """A storage whose trials hold their constraints as optuna-dashboard reads them."""
+
+    def __init__(self, inner: BaseStorage) -> None:
+        self.inner = inner
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return mended(self.inner.get_trial(trial_id))
+
+    def get_all_trials(self, *given: Any, **named: Any) -> list[FrozenTrial]:
+        return [mended(trial) for trial in self.inner.get_all_trials(*given, **named)]
+
+
+def guarded(application: Application, write: bool) -> Application:
+    """Answers this machine's names only; without ``write`` nothing but reading."""
+
+    def answer(environment: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        host = environment.get("HTTP_HOST", "")
+        origin = environment.get("HTTP_ORIGIN")
+        reads = environment["REQUEST_METHOD"] in ("GET", "HEAD")
+        foreign = origin is not None and origin != f"http://{host}"
+        if is_here(host) and (reads or (write and not foreign)):
+            return application(environment, start)
+        status = HTTPStatus.FORBIDDEN
+        start(f"{status.value} {status.phrase}", [("Content-Type", "text/plain")])
+        return [b"refused: another host, or writing without --write\n"]
+
+    return answer
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def optuna_dashboard(storage: BaseStorage, port: int, write: bool) -> Iterator[str]:
+    """Serves optuna-dashboard while the context lasts; yields its address.
+
+    Raises:
+        UserError: it is not installed, or the port is taken.
+    """
+    try:
+        from optuna_dashboard import wsgi
+    except ImportError:
+        raise UserError(
+            "--optuna needs optuna-dashboard: pip install 'gossamer[optuna-dashboard]'"
+        ) from None
+    application = guarded(wsgi(ConstraintsAsList(storage)), write)
+    try:
+        server = make_server(HERE, port, application, _Server, _Quiet)
+    except OSError as error:
+        raise UserError(f"port {port}: {error.strerror}; choose another with --port") from None
+    thread = threading.Thread(target=server.serve_forever, name="optuna-dashboard", daemon=True)
+    thread.start()
+    try:
+        yield f"http://{HERE}:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
