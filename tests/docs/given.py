@@ -48,7 +48,9 @@ def files(folder: Path) -> None:
         path.write_bytes(_exported())
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, 3 * 16_000)
     soundfile.write(folder / "recording.wav", noise, 16_000)
-    np.save(folder / "x.npy", np.zeros((2, 1, 32, 32), np.float32))
+    x = np.zeros((2, 1, 32, 32), np.float32)
+    np.save(folder / "x.npy", x)
+    x.tofile(folder / "input.f32")
 
 
 def names(folder: Path) -> dict[str, Any]:
