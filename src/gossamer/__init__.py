@@ -68,6 +68,13 @@ _DEFINED = {
         "AtMost",
         "WarmStart",
         "LinearConstraint",
+        "Command",
+        "Fidelity",
+        "OutOfReach",
+        "Violated",
+        "Dominated",
+        "Halving",
+        "TrialStopped",
     ),
 }
 _PUBLIC = {name: f"gossamer.{room}" for room, names in _DEFINED.items() for name in names}

@@ -121,6 +121,7 @@ def train(
 
     Interrupted, it goes on after the last finished epoch when called again.
     """
+    from gossamer.cli.search import open_experiment
     from gossamer.data import load
     from gossamer.report import layer_table, table
     from gossamer.search import chosen_trial, recipe_of
@@ -131,7 +132,7 @@ def train(
     if init is not None:
         given["init"] = str(init)
     if experiment is not None:
-        source = _experiment(experiment)
+        source = open_experiment(experiment)
         chosen = chosen_trial(source, trial)
         fixed = dict(source.settings)
         fixed.update({"task": task} if task else {})
@@ -162,65 +163,6 @@ def train(
     _out.print(f"saved in {folder}", highlight=False)
 
 
-def _experiment(source: str) -> Any:
-    from gossamer.search import Experiment
-
-    return Experiment.from_storage(source) if "://" in source else Experiment.from_toml(source)
-
-
-@app.command()
-def search(
-    experiment: Annotated[Path, typer.Argument(help="Experiment file.")],
-    trials: Annotated[int | None, typer.Option(min=1, help="At most so many now.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
-    storage: Annotated[str | None, typer.Option(help="Database, in place of the file's.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Search until the experiment's budget is used up; called again, it goes on.
-
-    Data are looked for in $GOSSAMER_DATA.
-    """
-    from gossamer.report import frontier_table
-    from gossamer.search import Experiment, TrainNetwork
-
-    opened = Experiment.from_toml(experiment, storage=storage)
-    opened.run(
-        TrainNetwork.for_experiment(opened), workers=workers, trials=trials, progress=not as_json
-    )
-    if as_json:
-        typer.echo(json.dumps(_frontier_json(opened)))
-    else:
-        _out.print(frontier_table(opened.frontier(), opened))
-
-
-def _frontier_json(experiment: Any) -> dict[str, Any]:
-    found = experiment.frontier()
-    states = [trial.state for trial in experiment.trials()]
-    return {
-        "experiment": experiment.name,
-        "thresholds": {m.name: m.threshold for m in experiment.metrics},
-        "trials": {state: states.count(state) for state in sorted(set(states))},
-        "feasible": found.feasible,
-        "frontier": [
-            {"trial": t.number, "values": t.values, "parameters": t.parameters}
-            for t in found.trials
-        ],
-    }
-
-
-@app.command()
-def frontier(
-    source: Annotated[str, typer.Argument(help="Experiment file, or a storage's address.")],
-    as_json: Json = False,
-) -> None:
-    """The best trials inside all thresholds, or the nearest ones where none is inside."""
-    from gossamer.report import frontier_table
-
-    opened = _experiment(source)
-    if as_json:
-        typer.echo(json.dumps(_frontier_json(opened)))
-    else:
-        _out.print(frontier_table(opened.frontier(), opened))
 
 
 def main() -> None:

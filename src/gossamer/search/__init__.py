@@ -4,37 +4,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gossamer.search.commands import Command
 from gossamer.search.constraints import LinearConstraint
 from gossamer.search.experiment import Experiment
+from gossamer.search.fidelity import Fidelity
 from gossamer.search.frontier import Frontier
+from gossamer.search.loggers import LOGGERS, MLflow, TensorBoard
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Minimize
 from gossamer.search.parameters import Choice, Float, Grid, Int, Prior
+from gossamer.search.ray import on_ray
 from gossamer.search.samplers import SAMPLERS
 from gossamer.search.starting import WarmStart
-from gossamer.search.trials import Trial, TrialRecord
+from gossamer.search.stopping import STOPPING, Dominated, Halving, OutOfReach, Violated
+from gossamer.search.trials import Report, Trial, TrialRecord, TrialStopped
 
 if TYPE_CHECKING:
     from gossamer.search.networks import TrainNetwork, chosen_trial, recipe_of
 
 __all__ = [
+    "LOGGERS",
     "SAMPLERS",
+    "STOPPING",
     "AtLeast",
     "AtMost",
     "Choice",
+    "Command",
+    "Dominated",
     "Experiment",
+    "Fidelity",
     "Float",
     "Frontier",
     "Grid",
+    "Halving",
     "Int",
     "LinearConstraint",
+    "MLflow",
     "Maximize",
     "Minimize",
+    "OutOfReach",
     "Prior",
+    "Report",
+    "TensorBoard",
     "TrainNetwork",
     "Trial",
     "TrialRecord",
+    "TrialStopped",
+    "Violated",
     "WarmStart",
     "chosen_trial",
+    "on_ray",
     "recipe_of",
 ]
 

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UserError, nearest
+from gossamer.search.commands import Command
 from gossamer.search.constraints import LinearConstraint
+from gossamer.search.fidelity import Fidelity
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Metric, Minimize
 from gossamer.search.parameters import Choice, Float, Grid, Int, Parameter, Prior
 from gossamer.search.starting import WarmStart
+from gossamer.search.stopping import rules_from_mapping
 
 _GOALS: dict[str, type[Metric]] = {
     "maximize": Maximize,
@@ -47,6 +50,9 @@ _TOP = (
     "settings",
     "start",
     "warm_start",
+    "command",
+    "stopping",
+    "fidelity",
     "metrics",
     "parameters",
     "constraints",
@@ -107,6 +113,13 @@ def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
         if "storage" not in entry:
             raise UserError("warm_start: 'storage' is missing; add it")
         arguments["warm_start"] = WarmStart(**entry)
+    if "stopping" in data:
+        arguments["stopping"] = rules_from_mapping(_typed(data["stopping"], dict, "'stopping'"))
+    if "fidelity" in data:
+        fidelities = _typed(data["fidelity"], list, "'fidelity'")
+        arguments["fidelities"] = [_fidelity(i, entry) for i, entry in enumerate(fidelities, 1)]
+    if "command" in data:
+        arguments["command"] = Command.from_entry(data["command"])
     constraints = _typed(data.get("constraints", []), list, "'constraints'")
     arguments["constraints"] = [_constraint(i, entry) for i, entry in enumerate(constraints, 1)]
     return arguments
@@ -179,6 +192,12 @@ def difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | No
     )
     if old_rows != new_rows:
         return "the constraints differ"
+    old_costs, new_costs = (
+        {f["name"]: f["settings"] for f in d.get("fidelity", [])} for d in (stored, wanted)
+    )
+    for name in old_costs.keys() & new_costs.keys():
+        if old_costs[name] != new_costs[name]:
+            return f"fidelity '{name}' has other settings than its trials"
     for key in _MEANING:
         old, new = stored["settings"].get(key), wanted["settings"].get(key)
         if old != new:
@@ -260,6 +279,16 @@ def _prior(entry: Any, where: str) -> Prior:
 def _one_of(names: Iterable[str]) -> str:
     *most, last = (f"'{name}'" for name in names)
     return f"{', '.join(most)} or {last}"
+
+
+def _fidelity(position: int, entry: Any) -> Fidelity:
+    where = f"fidelity {position}"
+    _typed(entry, dict, where)
+    _check_keys(entry, ("name", "settings", "cost", "reduction"), where)
+    for key in ("name", "settings", "cost"):
+        if key not in entry:
+            raise UserError(f"{where}: '{key}' is missing; add it")
+    return Fidelity(**entry)
 
 
 def _constraint(position: int, entry: Any) -> LinearConstraint:

@@ -5,30 +5,38 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 import os
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 import numpy as np
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
 
 from gossamer.errors import UserError, nearest
 from gossamer.search import definition
+from gossamer.search.commands import Command
 from gossamer.search.constraints import LinearConstraint, Space
+from gossamer.search.curves import Curve
+from gossamer.search.databases import open_storage
+from gossamer.search.fidelity import Fidelity, Ladder
 from gossamer.search.frontier import Frontier, frontier
 from gossamer.search.history import History
 from gossamer.search.importances import importances
-from gossamer.search.metrics import Metric, as_number
+from gossamer.search.loggers import Logger
+from gossamer.search.metrics import Maximize, Metric, Minimize, as_number
 from gossamer.search.parameters import Parameter, check_name, is_number
 from gossamer.search.progress import Board
+from gossamer.search.reporting import Receive
 from gossamer.search.samplers import SAMPLERS, Sampler
 from gossamer.search.starting import Earlier, WarmStart, start_points
-from gossamer.search.storage import VALUE, Store, open_storage
-from gossamer.search.trials import Trial, TrialRecord
-from gossamer.search.workers import Here, Outcome, Train, Workers
+from gossamer.search.stopping import Situation, StoppingRule, rules_to_mapping
+from gossamer.search.storage import EndedError, Store
+from gossamer.search.trials import ENDED, Report, Trial, TrialRecord
+from gossamer.search.workers import Crew, Here, Outcome, Train, Workers
 
 # So many trials that all fail are no accident: a run stops and says why.
 _HOPELESS = 5
@@ -42,13 +50,17 @@ class Experiment:
         parameters: what is searched over.
         metrics: what is searched for. With several, the trade-off between them.
         constraints: linear, between parameters; every suggestion keeps them.
-        budget: trials in all, failed ones included.
+        budget: trials in all, failed and stopped ones included; one of a fidelity counts as its
+            cost.
         storage: database URL such as ``sqlite:///speech.db``; None keeps trials in memory.
         sampler: a key of `SAMPLERS`: "gp" (few, costly trials), "tpe", "random".
         seed: for everything random; with one worker the same seed gives the same search.
         settings: fixed values to be passed on to training; kept with the experiment.
         start: known good points, tried first; what one leaves open is in its middle.
         warm_start: an earlier experiment to learn from; it is read once, when this one begins.
+        stopping: rules that give trials up before their end; see `STOPPING`.
+        fidelities: cheaper tasks to try settings on first; see `Fidelity`.
+        command: command line that evaluates a trial, where no Python function does.
 
     An experiment that its storage knows already is gone on with. Its parameters, metrics and
     constraints must be the same then, and its settings' task and model; thresholds, budget,
@@ -72,6 +84,9 @@ class Experiment:
         settings: Mapping[str, Any] | None = None,
         start: Sequence[Mapping[str, Any]] = (),
         warm_start: WarmStart | None = None,
+        stopping: Sequence[StoppingRule] = (),
+        fidelities: Sequence[Fidelity] = (),
+        command: Command | str | None = None,
     ) -> None:
         check_name(name, "experiment")
         _check_metrics(metrics)
@@ -89,6 +104,11 @@ class Experiment:
         points = start_points(self._space, start)
         self._sampler = Sampler(sampler, self._space, self.metrics, seed, points)
         self._lock = threading.RLock()
+        self.stopping = list(stopping)
+        self.fidelities = list(fidelities)
+        self.command = Command(command) if isinstance(command, str) else command
+        self._ladder = Ladder(self.metrics, self.fidelities)
+        self._loggers: list[Logger] = []
         described = definition.to_mapping(
             self.parameters,
             self.metrics,
@@ -99,6 +119,17 @@ class Experiment:
             seed=seed,
             settings=_plain(self.settings),
             **definition.beginning(start, warm_start),
+            stopping=rules_to_mapping(self.stopping),
+            fidelity=[
+                {
+                    "name": f.name,
+                    "settings": _plain(f.settings),
+                    "cost": f.cost,
+                    "reduction": f.reduction,
+                }
+                for f in self.fidelities
+            ],
+            **({"command": self.command.as_mapping()} if self.command else {}),
         )
         self._open(open_storage(storage), described)
         self._earlier = None if warm_start is None else self._read_earlier(warm_start)
@@ -132,7 +163,7 @@ class Experiment:
         kept = self._store.earlier
         if kept is None or kept["asked"] != asked:
             before = Experiment.from_storage(warm_start.storage, warm_start.experiment)
-            found = Earlier.of(self._space, self.metrics, before.trials(), warm_start.best)
+            found = Earlier.of(self._space, self.metrics, before._full(), warm_start.best)
             kept = self._store.earlier = {"asked": asked, **found.to_mapping()}
         return Earlier.from_mapping(kept)
 
@@ -219,21 +250,87 @@ class Experiment:
                 self.metrics[i] = dataclasses.replace(metric, threshold=threshold)
 
     def ask(self) -> Trial:
-        """The next trial: one that was put back, else a new suggestion.
+        """The next trial: one that was put back, else a promising one of a lower fidelity to be
+        repeated at the next, else a new suggestion.
 
         Asking does not look at the budget. To be called from one process at a time for the
-        sampler to see every running trial; several processes are safe all the same.
+        sampler to see every running trial; several processes are safe all the same. The process
+        that asked is taken to run the trial: when it is gone, the trial is put back.
         """
+        return self._ask(math.inf)
+
+    def _ask(self, room: float) -> Trial:
         with self._lock:
             self._store.put_back_abandoned()
             self._follow_thresholds()
             waiting = self._store.claim_waiting()
             if waiting is not None:
-                return Trial(waiting.number, dict(waiting.params))
-            point = self._sampler.suggest(self._history())
+                return self._trial(waiting.number, waiting.parameters, waiting.fidelity)
+            records = self.trials()
+            climbing = self._ladder.next_up(records, room)
+            if climbing is not None:
+                source, fidelity = climbing
+                point, origin = dict(source.parameters), source.number
+            else:
+                point, origin = self._sampler.suggest(self._history(records)), None
+                fidelity = self._ladder.lowest
             distributions = self._space.distributions()
-            number = self._store.create(point, {name: distributions[name] for name in point})
-            return Trial(number, point)
+            used = {name: distributions[name] for name in point}
+            number = self._store.create(point, used, fidelity, origin)
+            return self._trial(number, point, fidelity)
+
+    def _trial(self, number: int, point: Mapping[str, Any], fidelity: str | None) -> Trial:
+        began = time.time()
+
+        def report(step: int, values: Mapping[str, Any], of: int | None) -> str | None:
+            return self._report(trial, began, step, values, of)
+
+        settings = {**self.settings, **self._ladder.settings(fidelity)}
+        trial = Trial(number, dict(point), fidelity, settings, report)
+        return trial
+
+    def _report(
+        self, trial: Trial, began: float, step: int, values: Mapping[str, Any], of: int | None
+    ) -> str | None:
+        """Keeps a report; why the trial has been stopped because of it, None if it goes on.
+
+        Raises:
+            UserError: a report that makes no sense, or of a trial that has ended.
+        """
+        _check_whole(f"trial {trial.number}: a report's step", step, 0)
+        if of is not None:
+            _check_whole(f"trial {trial.number}: a report's 'of'", of, max(step, 1))
+        if not isinstance(values, Mapping):
+            raise UserError(f"report takes a mapping of names to numbers, not {values!r}")
+        numbers = {str(name): as_number(value) for name, value in values.items()}
+        finite = {k: v for k, v in numbers.items() if v is not None and is_number(v)}
+        report = Report(step, of, finite, time.time() - began)
+        with self._lock:
+            self._store.report(trial.number, report)
+            for logger in self._loggers:
+                logger.report(self.name, trial, report)
+            if not self.stopping or step == of:  # at its end it is not worth stopping any more
+                return None
+            seen = self._situation(trial)
+            reason = next((r for rule in self.stopping if (r := rule.reason(seen))), None)
+            if reason is not None:
+                self._store.stop(trial.number, reason, seen.expected())
+            return reason
+
+    def _situation(self, trial: Trial) -> Situation:
+        """Only trials of the same fidelity are like this one, and the thresholds are those of
+        the full task."""
+        metrics = self.metrics
+        if trial.fidelity is not None:
+            metrics = [(Maximize if m.goal == "maximize" else Minimize)(m.name) for m in metrics]
+        like = [r for r in self.trials() if r.fidelity == trial.fidelity and r.reports]
+        curves = {record.number: Curve.of_record(record, metrics) for record in like}
+        return Situation(
+            metrics,
+            curves[trial.number],
+            finished=[curves[r.number] for r in like if r.state == "complete"],
+            others=[curve for number, curve in curves.items() if number != trial.number],
+        )
 
     def tell(
         self,
@@ -241,8 +338,11 @@ class Experiment:
         values: Mapping[str, Any] | None = None,
         *,
         error: str | None = None,
+        stopped: str | None = None,
     ) -> TrialRecord:
         """Ends a trial.
+
+        Not to be called for one whose `report` raised `TrialStopped`: that one has ended.
 
         Args:
             trial: as `ask` returned it.
@@ -250,6 +350,7 @@ class Experiment:
                 is no finite number is left out. A metric that is no finite number fails the
                 trial.
             error: why there are none.
+            stopped: why you stopped it yourself.
 
         Returns:
             The trial as it is now remembered.
@@ -258,8 +359,13 @@ class Experiment:
             UserError: for a metric that is not among the values (the trial has failed then), a
                 trial that has ended already or is unknown, or neither values nor an error.
         """
-        if (values is None) == (error is None):
-            raise UserError("tell needs either values or an error")
+        if [values, error, stopped].count(None) != 2:
+            raise UserError("tell needs either values or an error or why it was stopped")
+        if stopped is not None:
+            with self._lock:
+                expected = self._situation(trial).expected() if self._reports(trial) else {}
+            self._store.stop(trial.number, _one_line(stopped), expected)
+            return self._record(trial.number)
         if values is None:
             self._store.fail(trial.number, _one_line(str(error)), {})
             return self._record(trial.number)
@@ -293,9 +399,12 @@ class Experiment:
         return self._store.records([m.name for m in self.metrics])
 
     def frontier(self) -> Frontier:
-        """Non-dominated trials inside all thresholds; if there are none, the nearest misses."""
+        """Non-dominated trials inside all thresholds; if there are none, the nearest misses.
+
+        Trials of the full task only.
+        """
         self._follow_thresholds()
-        return frontier(self.metrics, self.trials())
+        return frontier(self.metrics, self._full())
 
     def importances(self) -> dict[str, dict[str, float]]:
         """Each parameter's share in what moves each metric, most important first.
@@ -305,18 +414,26 @@ class Experiment:
         """
         records = [
             dataclasses.replace(record, parameters=self._space.whole(record.parameters))
-            for record in self.trials()
+            for record in self._full()
         ]
         return importances(self.metrics, self._space.distributions(), records)
+
+    def _full(self) -> list[TrialRecord]:
+        return [record for record in self.trials() if record.fidelity is None]
+
+    def _reports(self, trial: Trial) -> bool:
+        return bool(self._record(trial.number).reports)
 
     # All of them
 
     def run(
         self,
-        train: Train,
+        train: Train | None = None,
         workers: int = 1,
         trials: int | None = None,
         progress: bool = True,
+        loggers: Sequence[Logger] = (),
+        crew: Callable[[Train, Receive], Crew] | None = None,
     ) -> None:
         """Asks, trains and tells until the budget is used up.
 
@@ -325,11 +442,15 @@ class Experiment:
         ended is kept, what was running is run again with the same parameters.
 
         Args:
-            train: takes a `Trial`, returns a mapping of metric name to number.
+            train: takes a `Trial`, returns a mapping of metric name to number; the experiment's
+                command by default.
             workers: 1 trains in this process; more train in as many processes, each with its
                 share of the cores.
             trials: at most so many in this run.
             progress: show a progress bar.
+            loggers: told of reports and ends, see `LOGGERS`.
+            crew: what runs the trials instead of `workers`, such as `on_ray`; called with train
+                and with what takes reports.
 
         Raises:
             UserError: when train never returned one of the metrics, or the first 5 trials all
@@ -339,49 +460,84 @@ class Experiment:
         _check_whole("workers", workers, 1)
         if trials is not None:
             _check_whole("trials", trials, 1)
-        crew = Here(train) if workers == 1 else Workers(train, workers)
+        train = train or self.command
+        if train is None:
+            raise UserError(
+                f"experiment '{self.name}' has no command; give run() a function that trains"
+            )
+        search = _Run(self, trials)
+        if crew is not None:
+            team = crew(train, search.receive)
+        else:
+            team = Here(train) if workers == 1 else Workers(train, workers, search.receive)
         records = self.trials()
-        ended = sum(record.state in ("complete", "failed") for record in records)
+        ended = sum(self._ladder.cost(r.fidelity) for r in records if r.state in ENDED)
         total = self.budget if trials is None else min(self.budget, ended + trials)
-        board = Board(self.name, self.metrics, total, records, show=progress)
-        search = _Run(self, crew, workers, trials, board)
+        board = Board(self.name, self.metrics, total, records, self._ladder.cost, show=progress)
         others = self._store.mine()  # asked for by hand, and not this run's to put back
-        with self._store.beating(), board:
+        self._loggers = list(loggers)
+        try:
+            with board:
+                self._go(search, team, board, others, records)
+        finally:
+            for logger in self._loggers:
+                logger.close()
+            self._loggers = []
+
+    def _go(
+        self,
+        search: _Run,
+        crew: Crew,
+        board: Board,
+        others: set[int],
+        records: Sequence[TrialRecord],
+    ) -> None:
+        try:
+            search.go(crew, board, any(record.state == "complete" for record in records))
+        except BaseException as error:
             try:
-                search.go(any(record.state == "complete" for record in records))
-            except BaseException as error:
-                try:
-                    back = sum(map(self._store.put_back, self._store.mine() - others))
-                finally:
-                    crew.close(kill=True)
-                if isinstance(error, KeyboardInterrupt):
-                    raise KeyboardInterrupt(
-                        f"stopped after {search.ended} trials; {back} put back, "
-                        "to be run again when the search goes on"
-                    ) from None
-                raise
-            crew.close(kill=False)
+                back = sum(map(self._store.put_back, self._store.mine() - others))
+            finally:
+                crew.close(kill=True)
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(
+                    f"stopped after {search.ended} trials; {back} put back, "
+                    "to be run again when the search goes on"
+                ) from None
+            raise
+        crew.close(kill=False)
 
-    def _room(self) -> int:
-        """How many more trials the budget allows, counting those under way anywhere."""
-        under_way = (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING)
-        return self.budget - sum(trial.state in under_way for trial in self._store.frozen())
+    def _room(self) -> float:
+        """What the budget has left, those under way anywhere counted as used."""
+        return self.budget - sum(
+            self._ladder.cost(r.fidelity) for r in self.trials() if r.state != "waiting"
+        )
 
-    def _history(self) -> History:
-        by_state: dict[TrialState, list[FrozenTrial]] = {state: [] for state in TrialState}
-        for trial in self._store.frozen():
-            by_state[trial.state].append(trial)
-        complete = by_state[TrialState.COMPLETE]
-        names = [m.name for m in self.metrics]
-        values = [[trial.user_attrs[VALUE + name] for name in names] for trial in complete]
+    def _history(self, records: Sequence[TrialRecord] | None = None) -> History:
+        """What the sampler sees: each point once, with what is known best of its full cost.
+
+        A stopped trial counts with the values that it was expected to end with.
+        """
+        records = self.trials() if records is None else records
+        climbed = {r.origin for r in records if r.state in ("complete", "stopped")}
+        full = self._ladder.at_full_cost(records)
+        known: list[tuple[dict[str, Any], list[float]]] = []
+        failed, pending = [], []
+        for record in records:
+            values = record.values if record.state == "complete" else record.expected
+            if record.state in ("running", "waiting"):
+                pending.append(record.parameters)
+            elif record.number in climbed:
+                continue
+            elif all(m.name in values for m in self.metrics) and record.state != "failed":
+                known.append((record.parameters, full(record, values)))
+            else:
+                failed.append(record.parameters)
         return History(
-            points=[trial.params for trial in complete],
-            values=np.array(values).reshape(-1, len(names)),
-            failed=[trial.params for trial in by_state[TrialState.FAIL]],
-            pending=[
-                trial.params
-                for trial in (*by_state[TrialState.RUNNING], *by_state[TrialState.WAITING])
-            ],
+            points=[point for point, _ in known],
+            values=np.array([values for _, values in known]).reshape(-1, len(self.metrics)),
+            failed=failed,
+            pending=pending,
             earlier=self._earlier,
         )
 
@@ -392,56 +548,71 @@ class Experiment:
 class _Run:
     """The loop of `Experiment.run`, and what it must know when it is interrupted."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        crew: Here | Workers,
-        workers: int,
-        trials: int | None,
-        board: Board,
-    ) -> None:
+    def __init__(self, experiment: Experiment, trials: int | None) -> None:
         self._experiment = experiment
-        self._crew = crew
-        self._workers = workers
         self._limit = trials
-        self._board = board
         self.ended = 0
         self._running: dict[Future[Outcome], Trial] = {}
+        self._by_number: dict[int, Trial] = {}
 
-    def go(self, promising: bool) -> None:
+    def receive(
+        self, number: int, step: int, values: Mapping[str, Any], of: int | None
+    ) -> str | None:
+        """A report from elsewhere."""
+        reporter = self._by_number[number]._reporter
+        assert reporter is not None
+        return reporter(step, values, of)
+
+    def go(self, crew: Crew, board: Board, promising: bool) -> None:
         """Until nothing is left to do; `promising`: some trial completed before this run."""
         running = self._running
         while True:
-            while len(running) < self._workers and self._may_ask():
-                trial = self._experiment.ask()
-                running[self._crew.submit(trial)] = trial
+            while len(running) < crew.room and (room := self._room()) > 0:
+                trial = self._experiment._ask(room)
+                self._by_number[trial.number] = trial
+                running[crew.submit(trial)] = trial
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 trial = running.pop(future)
-                record = self._tell(trial, self._crew.collect(future), promising)
+                record = self._tell(trial, crew.collect(future), promising)
+                del self._by_number[trial.number]
                 self.ended += 1
-                self._board.add(record)
-                promising = promising or record.state == "complete"
+                board.add(record)
+                for logger in self._experiment._loggers:
+                    logger.end(self._experiment.name, record)
+                promising = promising or record.state in ("complete", "stopped")
                 if not promising and self.ended >= _HOPELESS:
                     raise UserError(
                         f"the first {self.ended} trials all failed, the last with: "
                         f"{record.reason}; mend that and run again"
                     )
 
-    def _may_ask(self) -> bool:
-        left = self._limit is None or self.ended + len(self._running) < self._limit
-        return left and self._experiment._room() > 0
+    def _room(self) -> float:
+        """Cost that may still be spent; 0 where not even a cheapest trial fits."""
+        experiment = self._experiment
+        if self._limit is not None and self.ended + len(self._running) >= self._limit:
+            return 0.0
+        room = experiment._room()
+        # Put-back trials first, whatever they cost: their share of the budget is spoken for.
+        least = experiment._ladder.cost(experiment._ladder.lowest)
+        return room if room > least - 1e-9 else 0.0
 
     def _tell(self, trial: Trial, outcome: Outcome, promising: bool) -> TrialRecord:
-        if outcome.error is not None:
-            return self._experiment.tell(trial, error=outcome.error)
+        experiment = self._experiment
         try:
-            return self._experiment.tell(trial, outcome.values)
+            if outcome.stopped is not None:
+                return experiment.tell(trial, stopped=outcome.stopped)
+            if outcome.error is not None:
+                return experiment.tell(trial, error=outcome.error)
+            return experiment.tell(trial, outcome.values)
+        except EndedError:
+            # Stopped by a rule; or taken to be lost, and told by another who ran it again.
+            return experiment._record(trial.number)
         except UserError:
             # Missing from one trial: that trial's failure. Missing from all: train's mistake.
-            record = self._experiment._record(trial.number)
+            record = experiment._record(trial.number)
             if record.state != "failed" or not promising:
                 raise
             return record

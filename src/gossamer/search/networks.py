@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -11,12 +11,12 @@ from gossamer.data import Task, load
 from gossamer.errors import UserError, nearest
 from gossamer.search.experiment import Experiment
 from gossamer.search.trials import Trial, TrialRecord
-from gossamer.training import Recipe, train
+from gossamer.training import Epoch, Recipe, train
 
 _NEEDED = ("task", "model")
 
-# Once in each worker process, not once a trial.
-_load = lru_cache(maxsize=1)(load)
+# Once in each worker process, not once a trial; the tasks of fidelities beside the full one.
+_load = lru_cache(maxsize=4)(load)
 
 
 def recipe_of(settings: Mapping[str, Any], parameters: Mapping[str, Any]) -> Recipe:
@@ -41,6 +41,8 @@ class TrainNetwork:
     """
 
     settings: Mapping[str, Any]
+    # Fidelity -> its settings, which stand over the parameters too.
+    cheaper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def for_experiment(cls, experiment: Experiment) -> TrainNetwork:
@@ -50,26 +52,44 @@ class TrainNetwork:
             UserError: an unknown task, model, setting, parameter or layer name.
         """
         first = {parameter.name: parameter.decode(0.0) for parameter in experiment.parameters}
-        recipe = recipe_of(experiment.settings, first)
-        task = _load(recipe.task)
-        recipe.network(len(task.classes), task.input_shape)
+        made = cls(
+            dict(experiment.settings), {f.name: dict(f.settings) for f in experiment.fidelities}
+        )
+        for fidelity in (None, *made.cheaper):
+            recipe = made._recipe(Trial(0, first, fidelity))
+            task = _load(recipe.task)
+            recipe.network(len(task.classes), task.input_shape)
         known = cls.measured()
         for metric in experiment.metrics:
             if metric.name not in known:
                 raise UserError(
                     f"training returns no metric '{metric.name}': {nearest(metric.name, known)}"
                 )
-        return cls(dict(experiment.settings))
+        return made
 
     @staticmethod
     def measured() -> tuple[str, ...]:
         """The metrics that a trial returns."""
         return ("accuracy", "loss", "density", "nonzero", "activation_density", "macs")
 
+    def _recipe(self, trial: Trial) -> Recipe:
+        given = self.cheaper[trial.fidelity] if trial.fidelity is not None else {}
+        return recipe_of({**self.settings, **given}, {**trial.parameters, **given})
+
     def __call__(self, trial: Trial) -> dict[str, float]:
-        recipe = recipe_of(self.settings, trial.parameters)
+        recipe = self._recipe(trial)
         task: Task = _load(recipe.task)
-        trained = train(recipe, task)
+        epochs = recipe.training().epochs
+
+        def on_epoch(epoch: Epoch) -> None:
+            numbers = {
+                "accuracy": epoch.accuracy,
+                "density": epoch.density,
+                "training_loss": epoch.loss,
+            }
+            trial.report(epoch.epoch, numbers, of=epochs)
+
+        trained = train(recipe, task, on_epoch=on_epoch)
         found = trained.evaluate("validation", noise=False, timing=False)
         counts = found.counts
         numbers = (

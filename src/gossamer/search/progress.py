@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from gossamer.search.metrics import Metric
-from gossamer.search.trials import TrialRecord
+from gossamer.search.trials import ENDED, TrialRecord
 
 
 class Board:
@@ -25,8 +25,9 @@ class Board:
     Args:
         name: of the experiment.
         metrics: to count and compare by.
-        total: trials to come to.
+        total: cost to come to, a full trial's being 1.
         records: the trials so far.
+        cost: of a trial of a fidelity.
         show: False shows nothing.
     """
 
@@ -34,11 +35,14 @@ class Board:
         self,
         name: str,
         metrics: Sequence[Metric],
-        total: int,
+        total: float,
         records: Sequence[TrialRecord],
+        cost: Callable[[str | None], float] = lambda fidelity: 1.0,
         *,
         show: bool,
     ) -> None:
+        self._cost = cost
+        self._stopped = 0
         self._metrics = metrics
         self._inside = 0
         self._failed = 0
@@ -56,12 +60,15 @@ class Board:
             # Trials take minutes; the speed is that of the last day, not of the last 30 s.
             speed_estimate_period=86_400,
         )
-        finished = [record for record in records if record.state in ("complete", "failed")]
+        finished = [record for record in records if record.state in ENDED]
         for record in finished:
             self._count(record)
         self._bar = self._progress.add_task(
-            name, total=total, completed=len(finished), state=self.summary()
+            name,
+            total=total,
+            state=self.summary(),
         )
+        self._progress.advance(self._bar, sum(cost(record.fidelity) for record in finished))
 
     def __enter__(self) -> Board:
         self._progress.start()
@@ -78,15 +85,17 @@ class Board:
     def add(self, record: TrialRecord) -> None:
         """Counts a trial that has ended."""
         self._count(record)
-        self._progress.update(self._bar, advance=1, state=self.summary())
+        self._progress.update(self._bar, advance=self._cost(record.fidelity), state=self.summary())
 
     def summary(self) -> str:
-        """Such as ``3 inside, 1 failed; best accuracy 0.971, density 0.08``."""
+        """Such as ``3 inside, 4 stopped early, 1 failed; best accuracy 0.971, density 0.08``."""
         counts = (
             [f"{self._inside} inside"]
             if any(m.threshold is not None for m in self._metrics)
             else []
         )
+        if self._stopped:
+            counts.append(f"{self._stopped} stopped early")
         if self._failed:
             counts.append(f"{self._failed} failed")
         best = ", ".join(f"{name} {value:.4g}" for name, value in self._best.items())
@@ -95,6 +104,11 @@ class Board:
     def _count(self, record: TrialRecord) -> None:
         if record.state == "failed":
             self._failed += 1
+            return
+        if record.state == "stopped":
+            self._stopped += 1
+            return
+        if record.fidelity is not None:
             return
         self._inside += all(m.violation(record.values[m.name]) <= 0 for m in self._metrics)
         for metric in self._metrics:

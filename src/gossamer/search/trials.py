@@ -2,18 +2,81 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-State = Literal["complete", "failed", "running", "waiting"]
+State = Literal["complete", "failed", "stopped", "running", "waiting"]
+
+# States in which a trial has ended for good.
+ENDED: tuple[State, ...] = ("complete", "failed", "stopped")
+
+
+class TrialStopped(Exception):
+    """A report was answered with "stop": the trial has ended, and nothing is left to be told."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a trial said of itself while it trained.
+
+    Attributes:
+        step: such as the epoch, counted from 1.
+        of: steps it means to make in all; None if it did not say.
+        values: the finite numbers reported, by name.
+        seconds: since the trial was asked for.
+    """
+
+    step: int
+    of: int | None
+    values: dict[str, float]
+    seconds: float
+
+
+# (step, values, of) -> why the trial is to stop, None to go on.
+Reporter = Callable[[int, Mapping[str, Any], int | None], str | None]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A point to evaluate: its number in the experiment, and parameter name -> value."""
+    """A point to evaluate.
+
+    Attributes:
+        number: in the experiment.
+        parameters: name -> value.
+        fidelity: the cheaper task's name; None for the full one.
+        settings: the experiment's settings, with those of the fidelity over them.
+    """
 
     number: int
     parameters: dict[str, Any]
+    fidelity: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    _reporter: Reporter | None = field(default=None, compare=False, repr=False)
+
+    def report(self, step: int, values: Mapping[str, Any], of: int | None = None) -> None:
+        """Says how far the trial is; to be called as it trains, such as after every epoch.
+
+        Args:
+            step: such as the epoch, counted from 1; each report's is higher than the last one's.
+            values: name -> number, of any metrics and others; what is no finite number is left
+                out.
+            of: steps to be made in all; needed where trials differ in it.
+
+        A trial that was made by hand reports to nobody.
+
+        Raises:
+            TrialStopped: one of the experiment's stopping rules gave the trial up. It has ended;
+                let the exception pass.
+        """
+        if self._reporter is not None:
+            reason = self._reporter(step, values, of)
+            if reason is not None:
+                raise TrialStopped(reason)
+
+    def reporting(self, reporter: Reporter | None) -> Trial:
+        """The same trial with another receiver of its reports."""
+        return replace(self, _reporter=reporter)
 
 
 @dataclass(frozen=True)
@@ -22,12 +85,19 @@ class TrialRecord:
 
     Attributes:
         number: counted from 0 in the order in which trials were first asked for.
-        state: "complete"; "failed" (see `reason`); "running"; "waiting" (to be run again with
-            the same parameters, because what ran it was stopped).
+        state: "complete"; "failed" or "stopped" early (see `reason`); "running"; "waiting" (to
+            be run again with the same parameters, because what ran it was stopped).
         parameters: name -> value.
         values: every finite number that was returned, metrics first.
-        reason: one line on why it failed, else None.
+        reason: one line on why it failed or was stopped, else None.
         seconds: from being asked for to being told, None until then.
+        fidelity: the cheaper task that it ran, None for the full one.
+        reports: what it said while it trained, in order.
+        expected: of a stopped trial, the metrics it would have ended with, as estimated then.
+        worker: host and process that asked for it: "host/pid".
+        attempts: how often it was started.
+        started: when it was last started, in seconds since 1970.
+        origin: the trial of a lower fidelity whose parameters it repeats.
     """
 
     number: int
@@ -36,3 +106,10 @@ class TrialRecord:
     values: dict[str, float]
     reason: str | None
     seconds: float | None
+    fidelity: str | None = None
+    reports: tuple[Report, ...] = ()
+    expected: dict[str, float] = field(default_factory=dict)
+    worker: str | None = None
+    attempts: int = 1
+    started: float | None = None
+    origin: int | None = None

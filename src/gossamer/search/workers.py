@@ -18,14 +18,15 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import loky
 from loky.backend.reduction import dumps
 
 from gossamer.errors import UserError
 from gossamer.search.metrics import as_number
-from gossamer.search.trials import Trial
+from gossamer.search.reporting import Caller, Desk, Receive
+from gossamer.search.trials import Trial, TrialStopped
 
 Train = Callable[[Trial], Mapping[str, Any]]
 
@@ -42,25 +43,29 @@ _REASON_LENGTH = 500
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a trial: numbers by name (None: there, but not a number), or an error."""
+    """What came of a trial: numbers by name (None: there, but not a number), an error, or why
+    it was stopped."""
 
     values: dict[str, float | None] | None = None
     error: str | None = None
+    stopped: str | None = None
 
 
 def attempt(train: Train, trial: Trial) -> Outcome:
     """Calls `train`; what it raises becomes the outcome's error, in one line."""
     try:
         returned = train(trial)
+    except TrialStopped as stop:
+        return Outcome(stopped=" ".join(str(stop).split()) or "train stopped it")
     except (Exception, SystemExit) as error:
-        return Outcome(error=_reason(error))
+        return Outcome(error=reason_of(error))
     if not isinstance(returned, Mapping):
         kind = type(returned).__name__
         return Outcome(error=f"train returned {kind} instead of a mapping of metrics to numbers")
     return Outcome(values={str(name): as_number(value) for name, value in returned.items()})
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Type, message and line of an error, in one line."""
     text = " ".join(str(error).split())
     frames = traceback.extract_tb(error.__traceback__)
@@ -68,11 +73,45 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:_REASON_LENGTH] + last
 
 
+def pickled(train: Train) -> bytes:
+    """`train` by value, for another process.
+
+    Raises:
+        UserError: when it cannot be sent.
+    """
+    try:
+        # loky's pickler is cloudpickle: closures and what is defined in a notebook go too.
+        return bytes(dumps(train))
+    except Exception as error:
+        raise UserError(
+            f"train cannot be sent to worker processes ({reason_of(error)}); "
+            "open files, locks and databases inside train, or use workers=1"
+        ) from None
+
+
+class Crew(Protocol):
+    """What runs trials."""
+
+    @property
+    def room(self) -> int: ...
+
+    def submit(self, trial: Trial) -> Future[Outcome]: ...
+
+    def collect(self, future: Future[Outcome]) -> Outcome: ...
+
+    def close(self, *, kill: bool) -> None: ...
+
+
 class Here:
     """Runs each trial in this process as soon as it is submitted."""
 
     def __init__(self, train: Train) -> None:
         self._train = train
+
+    @property
+    def room(self) -> int:
+        """How many trials it runs at a time."""
+        return 1
 
     def submit(self, trial: Trial) -> Future[Outcome]:
         future: Future[Outcome] = Future()
@@ -92,20 +131,15 @@ class Workers:
     Args:
         train: may be a closure or be defined in a notebook.
         count: processes; each may use its share of the cores.
+        receive: takes the trials' reports.
 
     Raises:
         UserError: when `train` cannot be sent to another process.
     """
 
-    def __init__(self, train: Train, count: int) -> None:
-        try:
-            # loky's pickler is cloudpickle: closures and what is defined in a notebook go too.
-            self._train = bytes(dumps(train))
-        except Exception as error:
-            raise UserError(
-                f"train cannot be sent to worker processes ({_reason(error)}); "
-                "open files, locks and databases inside train, or use workers=1"
-            ) from None
+    def __init__(self, train: Train, count: int, receive: Receive) -> None:
+        self._train = pickled(train)
+        self._desk = Desk(receive)
         threads = str(max(1, loky.cpu_count() // count))
         self._environment = dict.fromkeys(_THREADS, threads)
         self._free = [self._start() for _ in range(count)]
@@ -115,14 +149,24 @@ class Workers:
         return loky.ProcessPoolExecutor(
             max_workers=1,
             initializer=_prepare,
-            initargs=(self._train, os.getpid(), list(sys.path)),
+            initargs=(
+                self._train,
+                os.getpid(),
+                list(sys.path),
+                Caller(self._desk.address, self._desk.key),
+            ),
             env=self._environment,
         )
+
+    @property
+    def room(self) -> int:
+        """How many trials it runs at a time."""
+        return len(self._free) + len(self._busy)
 
     def submit(self, trial: Trial) -> Future[Outcome]:
         """Starts a trial; there must be fewer under way than workers."""
         executor = self._free.pop()
-        future: Future[Outcome] = executor.submit(_work, trial)
+        future: Future[Outcome] = executor.submit(_work, trial.reporting(None))
         self._busy[future] = executor
         return future
 
@@ -141,7 +185,7 @@ class Workers:
                 error=f"the worker process died ({code[1] if code else 'killed'}); "
                 "if memory ran out, use fewer workers"
             )
-        return Outcome(error=_reason(error))
+        return Outcome(error=reason_of(error))
 
     def close(self, *, kill: bool) -> None:
         """Ends the worker processes, with `kill` in the middle of what they do."""
@@ -149,18 +193,20 @@ class Workers:
         self._free, self._busy = [], {}
         for executor in executors:
             executor.shutdown(wait=True, kill_workers=kill)
+        self._desk.close()
 
 
 # In a worker process: the pickled train, and what it unpickles to when first needed (in a
 # trial, so that what goes wrong is that trial's reason).
 _pickled: bytes = b""
 _train: Train | None = None
+_caller: Caller | None = None
 
 
-def _prepare(train: bytes, parent: int, path: list[str]) -> None:
+def _prepare(train: bytes, parent: int, path: list[str], caller: Caller) -> None:
     """Runs first in a worker process."""
-    global _pickled
-    _pickled = train
+    global _pickled, _caller
+    _pickled, _caller = train, caller
     # Modules beside the user's script must be found here as they are there.
     sys.path.extend(entry for entry in path if entry not in sys.path)
     # Ctrl-C reaches every process of the terminal; what becomes of the trials is up to the parent.
@@ -181,5 +227,6 @@ def _work(trial: Trial) -> Outcome:
         try:
             _train = pickle.loads(_pickled)
         except Exception as error:
-            return Outcome(error=f"train cannot be loaded in the worker: {_reason(error)}")
-    return attempt(_train, trial)
+            return Outcome(error=f"train cannot be loaded in the worker: {reason_of(error)}")
+    assert _caller is not None
+    return attempt(_train, trial.reporting(_caller.reporter(trial.number)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -26,7 +27,7 @@ from torch.nn import functional
 
 from gossamer.data import Split, Task
 from gossamer.errors import UserError
-from gossamer.nn import AnnealActivations, decay_boost, penalties
+from gossamer.nn import AnnealActivations, decay_boost, harden, penalties
 from gossamer.sparsity import Scaling, Sparsifier, accelerate_sparse
 from gossamer.training.checkpoint import (
     flatten_optimizer,
@@ -37,6 +38,7 @@ from gossamer.training.checkpoint import (
     take,
     unflatten_optimizer,
 )
+from gossamer.training.counting import weight_counts
 from gossamer.training.settings import Settings
 
 
@@ -49,7 +51,8 @@ class Epoch:
     """What one epoch gave.
 
     ``accuracy`` is on the validation split, ``seconds`` wall time; ``settled`` says whether
-    weights and activations were as sparse as they are in the end.
+    weights and activations were as sparse as they are in the end; ``density`` is the share of
+    weights that are not zero, as ``gossamer.training.Counts`` counts it.
     """
 
     epoch: int
@@ -58,6 +61,7 @@ class Epoch:
     learning_rate: float
     seconds: float
     settled: bool = True
+    density: float = 1.0
 
 
 @dataclass
@@ -325,6 +329,7 @@ def fit(
                 time.perf_counter() - started,
                 (sparsifier is None or sparsifier.settled)
                 and (annealed is None or annealed.settled),
+                _density(model),
             )
             history.epochs.append(done)
             bar.update(row, description=f"{label}: accuracy {accuracy:.1%}")
@@ -365,6 +370,14 @@ def _accelerated(
 def _state(model: nn.Module, sparsifier: Sparsifier | None) -> dict[str, Tensor]:
     masks = sparsifier.state_dict() if sparsifier is not None else {}
     return {**give(model.state_dict(), "model."), **give(masks, "sparsifier.")}
+
+
+def _density(model: nn.Module) -> float:
+    """Counted; of a model with variational layers as if it were hardened now."""
+    if any(hasattr(module, "penalty") for module in model.modules()):
+        model = harden(copy.deepcopy(model))
+    nonzero, weights = weight_counts(model)
+    return nonzero / weights if weights else 1.0
 
 
 def _save(

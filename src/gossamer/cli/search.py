@@ -1,0 +1,120 @@
+"""``gossamer search`` and ``gossamer frontier``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from gossamer.cli.main import Json, app
+
+_out = Console()
+
+
+def open_experiment(source: str) -> Any:
+    """The experiment of a file or of a storage's address."""
+    from gossamer.search import Experiment
+
+    return Experiment.from_storage(source) if "://" in source else Experiment.from_toml(source)
+
+
+@app.command()
+def search(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file.")],
+    trials: Annotated[int | None, typer.Option(min=1, help="At most so many now.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trials at a time; 1 by default, with --ray all that fit."),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Database, in place of the file's; several machines may share a PostgreSQL one."
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run the trials on a Ray cluster ('auto' finds one)."),
+    ] = None,
+    cpus: Annotated[float, typer.Option(min=0, help="CPUs of a trial, with --ray.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of a trial, with --ray.")] = 0,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Log the trials for TensorBoard.")
+    ] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Log the trials to MLflow.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Search until the experiment's budget is used up; called again, it goes on.
+
+    The experiment's command evaluates the trials; without one, its settings' task and model are
+    trained, with data from $GOSSAMER_DATA.
+    """
+    from gossamer.report import frontier_table
+    from gossamer.search import LOGGERS, Experiment
+
+    opened = Experiment.from_toml(experiment, storage=storage)
+    places = {"tensorboard": tensorboard, "mlflow": mlflow}
+    loggers = [LOGGERS[name](place) for name, place in places.items() if place is not None]
+    crew = None
+    if ray is not None:
+        from gossamer.search.ray import on_ray
+
+        crew = on_ray(ray, cpus=cpus, gpus=gpus, workers=workers)
+    opened.run(
+        _train(opened),
+        workers=workers or 1,
+        trials=trials,
+        progress=not as_json,
+        loggers=loggers,
+        crew=crew,
+    )
+    if as_json:
+        typer.echo(json.dumps(_frontier_json(opened)))
+    else:
+        _out.print(frontier_table(opened.frontier(), opened))
+
+
+def _train(experiment: Any) -> Any:
+    """What evaluates its trials, checked before the first of them."""
+    if experiment.command is None:
+        from gossamer.search import TrainNetwork
+
+        return TrainNetwork.for_experiment(experiment)
+    names = {parameter.name: None for parameter in experiment.parameters}
+    experiment.command.check({**experiment.settings, **names})
+    return experiment.command
+
+
+def _frontier_json(experiment: Any) -> dict[str, Any]:
+    found = experiment.frontier()
+    states = [trial.state for trial in experiment.trials()]
+    return {
+        "experiment": experiment.name,
+        "thresholds": {m.name: m.threshold for m in experiment.metrics},
+        "trials": {state: states.count(state) for state in sorted(set(states))},
+        "feasible": found.feasible,
+        "frontier": [
+            {"trial": t.number, "values": t.values, "parameters": t.parameters}
+            for t in found.trials
+        ],
+    }
+
+
+@app.command()
+def frontier(
+    source: Annotated[str, typer.Argument(help="Experiment file, or a storage's address.")],
+    as_json: Json = False,
+) -> None:
+    """The best trials inside all thresholds, or the nearest ones where none is inside."""
+    from gossamer.report import frontier_table
+
+    opened = open_experiment(source)
+    if as_json:
+        typer.echo(json.dumps(_frontier_json(opened)))
+    else:
+        _out.print(frontier_table(opened.frontier(), opened))
