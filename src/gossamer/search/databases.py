@@ -121,8 +121,12 @@ def _connect_postgresql(url: str, parsed: sqlalchemy.engine.URL) -> RDBStorage:
             f"storage '{parsed}' needs the package psycopg; pip install 'gossamer[postgresql]'"
         ) from None
     through = parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 20}}
-    gate = sqlalchemy.create_engine(through, poolclass=sqlalchemy.NullPool, **options)
+    # No connection is kept: a server has few of them, and one that was restarted forgets them.
+    options: dict[str, Any] = {
+        "poolclass": sqlalchemy.NullPool,
+        "connect_args": {"connect_timeout": 20},
+    }
+    gate = sqlalchemy.create_engine(through, **options)
     try:
         with gate.connect() as connection:
             connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_MAKING})"))
