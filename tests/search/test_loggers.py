@@ -1,0 +1,88 @@
+"""Trials in TensorBoard and MLflow, read back through their own libraries."""
+
+import sys
+
+import pytest
+
+from gossamer.errors import UserError
+from gossamer.search import LOGGERS, Experiment, Float, Maximize, MLflow, TensorBoard, Trial
+from gossamer.search.trials import Report, TrialRecord
+
+# MLflow's own, of its database.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+def train(trial):
+    if trial.number == 2:
+        raise ValueError("no data")
+    for step in (1, 2, 3):
+        trial.report(step, {"accuracy": step / 10}, of=3)
+    return {"accuracy": trial.parameters["a"]}
+
+
+def search(logger):
+    experiment = Experiment(
+        "x", [Float("a", 0, 1)], [Maximize("accuracy")], budget=4, sampler="random"
+    )
+    experiment.run(train, progress=False, loggers=[logger])
+    return experiment.trials()
+
+
+@pytest.mark.parametrize("name", LOGGERS)
+def test_conformance_a_logger(name, tmp_path):
+    pytest.importorskip(name)
+    logger = LOGGERS[name](
+        tmp_path / "logs" if name == "tensorboard" else f"sqlite:///{tmp_path}/m.db"
+    )
+    trial = Trial(3, {"a": 1, "kind": None})
+    logger.report("x", trial, Report(1, None, {"accuracy": 0.5}, 0.1))
+    record = TrialRecord(3, "failed", {"a": 1, "kind": None}, {}, "why", 1.0)
+    logger.end("x", record)
+    # One that was never reported of, and one that never ended.
+    logger.end("x", TrialRecord(4, "complete", {"a": 2}, {"accuracy": 1.0}, None, 1.0))
+    logger.report("x", Trial(5, {}), Report(1, None, {"accuracy": 0.5}, 0.1))
+    logger.close()
+
+
+def test_tensorboard_has_curves_and_reasons(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    records = search(TensorBoard(tmp_path))
+    events = EventAccumulator(str(tmp_path / "x" / "trial-0000"))
+    events.Reload()
+    curve = [(event.step, event.value) for event in events.Scalars("accuracy")]
+    assert curve == [(step, pytest.approx(step / 10)) for step in (1, 2, 3)]
+    (final,) = events.Scalars("final/accuracy")
+    assert final.value == pytest.approx(records[0].values["accuracy"])
+    failed = EventAccumulator(str(tmp_path / "x" / "trial-0002"))
+    failed.Reload()
+    (reason,) = failed.Tensors("reason/text_summary")
+    assert b"no data" in reason.tensor_proto.string_val[0]
+
+
+def test_mlflow_has_runs(tmp_path):
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    address = f"sqlite:///{tmp_path}/mlflow.db"
+    records = search(MLflow(address))
+    client = MlflowClient(tracking_uri=address)
+    experiment = client.get_experiment_by_name("x")
+    runs = {int(r.data.tags["trial"]): r for r in client.search_runs([experiment.experiment_id])}
+    assert sorted(runs) == [0, 1, 2, 3]
+    assert runs[0].info.status == "FINISHED"
+    assert runs[2].info.status == "FAILED"
+    assert "no data" in runs[2].data.tags["reason"]
+    assert float(runs[0].data.params["a"]) == pytest.approx(records[0].parameters["a"])
+    history = client.get_metric_history(runs[0].info.run_id, "accuracy")
+    assert [(m.step, m.value) for m in history] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+
+
+def test_what_is_not_installed_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
+    with pytest.raises(UserError, match=r"gossamer\[tensorboard\]"):
+        TensorBoard("logs")
+    with pytest.raises(UserError, match=r"gossamer\[mlflow\]"):
+        MLflow("sqlite:///m.db")
