@@ -24,6 +24,8 @@ _FIELD = re.compile(r"\{([^{}]+)\}")
 # What a line may hold beside parameters and settings.
 _NUMBER = "trial"
 _TAIL = 300
+# Keys that say how far a program is, and are no metrics.
+_PROGRESS = ("step", "epoch", "of", "epochs")
 # A program that is told to end has so long to do so.
 _GRACE_SECONDS = 5.0
 
@@ -143,7 +145,7 @@ class Command:
                 raise CommandError(f"'{words[0]}' ended with {ended}{_tail(errors)}")
             if last is None:
                 raise CommandError(f"'{words[0]}' printed no line of JSON{_tail(errors)}")
-            return {name: value for name, value in last.items() if _is_value(value)}
+            return _numbers(last)
 
     def _words(self) -> list[str]:
         try:
@@ -175,12 +177,16 @@ def _follow(output: IO[str], trial: Trial) -> dict[str, Any] | None:
 def _report(trial: Trial, step: int, found: Mapping[str, Any]) -> None:
     of = found.get("of", found.get("epochs"))
     planned = of if isinstance(of, int) and not isinstance(of, bool) and of >= step else None
-    numbers = {
+    trial.report(step, _numbers(found), planned)
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+    """NaN and infinity too: as a metric they say why a trial failed."""
+    return {
         name: value
         for name, value in found.items()
-        if name not in ("step", "epoch", "of", "epochs") and _is_value(value)
+        if name not in _PROGRESS and isinstance(value, int | float) and not isinstance(value, bool)
     }
-    trial.report(step, numbers, planned)
 
 
 def _json(line: str) -> dict[str, Any] | None:
@@ -191,11 +197,6 @@ def _json(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
-
-
-def _is_value(value: Any) -> bool:
-    """Numbers, NaN and infinity too: as a metric they say why a trial failed."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _text(value: Any) -> str:
