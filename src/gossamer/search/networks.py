@@ -82,11 +82,10 @@ class TrainNetwork:
         epochs = recipe.training().epochs
 
         def on_epoch(epoch: Epoch) -> None:
-            numbers = {
-                "accuracy": epoch.accuracy,
-                "density": epoch.density,
-                "training_loss": epoch.loss,
-            }
+            numbers = {"accuracy": epoch.accuracy, "training_loss": epoch.loss}
+            # While weights are still being taken away, the density is not yet the trial's.
+            if epoch.settled:
+                numbers["density"] = epoch.density
             trial.report(epoch.epoch, numbers, of=epochs)
 
         trained = train(recipe, task, on_epoch=on_epoch)
