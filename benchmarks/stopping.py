@@ -210,14 +210,16 @@ means over the orders.
     python benchmarks/stopping.py record --trials {len(trainings)}
     python benchmarks/stopping.py replay
 
-| rules | epochs saved | hypervolume, of all trained to the end | worst order | stopped | of them would have ended inside | on the frontier |
+| rules | epochs saved | hypervolume | worst order | stopped | would end inside | on frontier |
 |---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
 Hypervolume is that between the thresholds and (accuracy 1, density 0), of complete trials inside
-both. A trial that would have ended inside may rightly be stopped by `dominated` and `halving`: a
-better one is known. Stopped wrongly are those of the last column; and, by `violated` and
-`out of reach`, those of the one before.
+both, relative to that of all trainings. The last columns count stopped trials that would have
+ended inside the thresholds, and on the frontier. A trial that would have ended inside may
+rightly be stopped by `dominated` and `halving`: a
+better one is known. Stopped wrongly are those of the last column and,
+by `violated` and `out of reach`, those of the one before.
 
 The trials come at random, so most of them are bad: a search that already knows where to look has
 less to save.
