@@ -163,8 +163,6 @@ def train(
     _out.print(f"saved in {folder}", highlight=False)
 
 
-
-
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit status 2."""
     command = typer.main.get_command(app)
