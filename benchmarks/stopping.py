@@ -85,7 +85,7 @@ def record(trials: int, file: Path) -> None:
 
         def on_epoch(epoch: Any, epochs: list[dict[str, float]] = epochs) -> None:
             epochs.append(
-                {"accuracy": round(epoch.accuracy, 5), "density": round(epoch.density, 6)}
+                {"accuracy": round(epoch.accuracy, 5), "density": round(epoch.density or 0.0, 6)}
             )
 
         train(recipe_of(SETTINGS, point), task, on_epoch=on_epoch)
@@ -119,9 +119,8 @@ def search(trainings: list[dict[str, Any]], rules: list[Any]) -> list[TrialRecor
     def train(trial: gs.search.Trial) -> dict[str, float]:
         epochs = trainings[trial.number]["epochs"]
         for step, values in enumerate(epochs, 1):
-            # While weights are still being taken away, the density is not yet the trial's.
-            settled = values["density"] == epochs[-1]["density"]
-            known = values if settled else {"accuracy": values["accuracy"]}
+            # Masks say from the first epoch on how dense the network will be.
+            known = {"accuracy": values["accuracy"], "density": epochs[-1]["density"]}
             trial.report(step, known, of=len(epochs))
         return dict(epochs[-1])
 

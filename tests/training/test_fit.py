@@ -348,3 +348,14 @@ def test_interrupted_accelerated_training_leaves_plain_layers(toy, network, alwa
         fit(model, toy, replace(QUICK, accelerate=True), sparsifier=sparsifier, on_epoch=stop)
     for name, mask in sparsifier.masks.items():
         assert model.get_submodule(name).weight.shape == mask.shape
+
+
+def test_the_final_density_is_known_from_the_first_epoch(toy, network):
+    from gossamer.sparsity import GraNet, Sparsifier
+
+    model, _ = network(density=1.0)
+    sparsifier = Sparsifier(model, 0.3, rule=GraNet(interval=2))  # starts dense
+    history = fit(model, toy, QUICK, sparsifier=sparsifier)
+    kept, weights = (sum(column) for column in zip(*sparsifier.counts().values(), strict=True))
+    assert not history.epochs[0].settled
+    assert {epoch.density for epoch in history.epochs} == {kept / weights}

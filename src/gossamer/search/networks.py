@@ -83,8 +83,7 @@ class TrainNetwork:
 
         def on_epoch(epoch: Epoch) -> None:
             numbers = {"accuracy": epoch.accuracy, "training_loss": epoch.loss}
-            # While weights are still being taken away, the density is not yet the trial's.
-            if epoch.settled:
+            if epoch.density is not None:
                 numbers["density"] = epoch.density
             trial.report(epoch.epoch, numbers, of=epochs)
 

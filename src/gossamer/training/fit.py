@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import time
@@ -27,7 +26,7 @@ from torch.nn import functional
 
 from gossamer.data import Split, Task
 from gossamer.errors import UserError
-from gossamer.nn import AnnealActivations, decay_boost, harden, penalties
+from gossamer.nn import AnnealActivations, decay_boost, penalties
 from gossamer.sparsity import Scaling, Sparsifier, accelerate_sparse
 from gossamer.training.checkpoint import (
     flatten_optimizer,
@@ -51,8 +50,9 @@ class Epoch:
     """What one epoch gave.
 
     ``accuracy`` is on the validation split, ``seconds`` wall time; ``settled`` says whether
-    weights and activations were as sparse as they are in the end; ``density`` is the share of
-    weights that are not zero, as ``gossamer.training.Counts`` counts it.
+    weights and activations were as sparse as they are in the end. ``density`` is the share of
+    weights that masks leave at the end of the training, known from the first epoch on; None where
+    training itself decides it.
     """
 
     epoch: int
@@ -61,7 +61,7 @@ class Epoch:
     learning_rate: float
     seconds: float
     settled: bool = True
-    density: float = 1.0
+    density: float | None = None
 
 
 @dataclass
@@ -329,7 +329,7 @@ def fit(
                 time.perf_counter() - started,
                 (sparsifier is None or sparsifier.settled)
                 and (annealed is None or annealed.settled),
-                _density(model),
+                _final_density(model, sparsifier),
             )
             history.epochs.append(done)
             bar.update(row, description=f"{label}: accuracy {accuracy:.1%}")
@@ -372,11 +372,15 @@ def _state(model: nn.Module, sparsifier: Sparsifier | None) -> dict[str, Tensor]
     return {**give(model.state_dict(), "model."), **give(masks, "sparsifier.")}
 
 
-def _density(model: nn.Module) -> float:
-    """Counted; of a model with variational layers as if it were hardened now."""
+def _final_density(model: nn.Module, sparsifier: Sparsifier | None) -> float | None:
     if any(hasattr(module, "penalty") for module in model.modules()):
-        model = harden(copy.deepcopy(model))
+        return None
     nonzero, weights = weight_counts(model)
+    if sparsifier is not None:
+        for name, density in sparsifier.densities.items():
+            weight = sparsifier.layers[name].weight
+            assert isinstance(weight, Tensor)
+            nonzero += round(density * weight.numel()) - int(torch.count_nonzero(weight))
     return nonzero / weights if weights else 1.0
 
 
