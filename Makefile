@@ -10,7 +10,7 @@ demo: $(READY)  ## the main job on the embedded data, a few minutes
 	$(BIN)/gossamer demo
 
 test: $(READY)  ## the quick tests, under 10 minutes on 2 cores
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto
 
 slow: $(READY)  ## the longer tests
 	$(BIN)/pytest -m slow
