@@ -134,10 +134,10 @@ def written(result: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for run in result["runs"]:
+        share = run["processor_seconds_a_second"]
         lines.append(
             f"| {run['run']} ({run['model']}) | {run['accuracy']:.2%} | "
-            f"{run['file_bytes'] / 1e3:,.0f} kB | {run['processor_seconds_a_second'] * 1e3:.2f} ms | "
-            f"{run['processor_seconds_a_second']:.2%} |"
+            f"{run['file_bytes'] / 1e3:,.0f} kB | {share * 1e3:.2f} ms | {share:.2%} |"
         )
     heads = [f"{run['run']}: hits | false alarms an hour" for run in result["runs"]]
     lines += ["", f"| SNR | threshold | {' | '.join(heads)} |", "|---" * (2 + 2 * len(heads)) + "|"]
