@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Mapping
 
-from optuna.storages import BaseStorage, get_storage
+from optuna.storages import BaseStorage
 
 from gossamer.dashboard.snapshot import Snapshot
 from gossamer.errors import UserError
 from gossamer.search import Experiment
+from gossamer.search.databases import open_storage
 from gossamer.search.definition import read_toml
 
 # However many pages are open, the storage is read at most so often.
@@ -43,7 +44,7 @@ def open_stored(source: str | os.PathLike[str], name: str | None = None) -> Expe
 
 def stored_at(source: str | os.PathLike[str]) -> BaseStorage:
     """The Optuna storage of what `open_stored` has opened."""
-    return get_storage(_where(source)[0])
+    return open_storage(_where(source)[0], create=False)
 
 
 def _where(source: str | os.PathLike[str]) -> tuple[str, str | None]:
