@@ -35,7 +35,7 @@ console.log(JSON.stringify(given.map((x) => Array.from(network(new Float32Array(
 def documented() -> list[str]:
     """The command of the documentation, word by word."""
     found = re.search(
-        r"^    (clang --target=wasm32(?:.*\\\n)*.*)$", (ROOT / "docs/c.md").read_text(), re.M
+        r"^\$ (clang --target=wasm32(?:.*\\\n)*.*)$", (ROOT / "docs/c.md").read_text(), re.M
     )
     assert found is not None
     return shlex.split(found[1].replace("\\\n", " "))
