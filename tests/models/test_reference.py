@@ -149,7 +149,7 @@ def test_smallest_input_works():
 
 
 def test_wrong_number_of_densities():
-    with pytest.raises(UserError, match=r"activation_density needs 3 values, .*, not 2"):
+    with pytest.raises(UserError, match=r"activation_density needs one value, or 3, .*; not 2"):
         image_cnn(activation_density=(0.1, 0.1))
 
 

@@ -25,19 +25,16 @@ def _cnn(
     input_shape: tuple[int, int, int],
     channels: Sequence[int],
     hidden: int,
-    activation_density: Sequence[float],
+    activation_density: float | Sequence[float],
     local: bool,
     boost_strength: float,
     boost_decay: float,
     inference_factor: float,
     dropout: float,
 ) -> nn.Sequential:
-    stages = len(channels) + 1
-    if len(activation_density) != stages:
-        raise UserError(
-            f"activation_density needs {stages} values, one for each of {len(channels)} "
-            f"convolutions and the hidden layer, not {len(activation_density)}"
-        )
+    densities = activation.each(
+        activation_density, len(channels) + 1, "convolutions and the hidden layer"
+    )
     boosting: dict[str, Any] = {
         "boost_strength": boost_strength,
         "boost_decay": boost_decay,
@@ -45,9 +42,7 @@ def _cnn(
     }
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     depth, height, width = input_shape
-    for index, (out, density) in enumerate(
-        zip(channels, activation_density[:-1], strict=True), start=1
-    ):
+    for index, (out, density) in enumerate(zip(channels, densities[:-1], strict=True), start=1):
         height, width = (height - _KERNEL + 1) // 2, (width - _KERNEL + 1) // 2
         if min(height, width) < 1:
             raise UserError(
@@ -63,7 +58,7 @@ def _cnn(
     layers["flatten"] = nn.Flatten()
     layers["linear1"] = nn.Linear(depth * height * width, hidden, bias=False)
     layers["norm_linear1"] = nn.BatchNorm1d(hidden, affine=False)
-    layers["act_linear1"] = activation.units(hidden, activation_density[-1], **boosting)
+    layers["act_linear1"] = activation.units(hidden, densities[-1], **boosting)
     if dropout:
         layers["dropout"] = nn.Dropout(dropout)
     layers["output"] = nn.Linear(hidden, classes)
@@ -76,7 +71,7 @@ def speech_cnn(
     input_shape: tuple[int, int, int] = (1, 32, 32),
     channels: Sequence[int] = (64, 64),
     hidden: int = 1000,
-    activation_density: Sequence[float] = (1.0, 1.0, 1.0),
+    activation_density: float | Sequence[float] = (1.0, 1.0, 1.0),
     local: bool = False,
     boost_strength: float = 1.5,
     boost_decay: float = 0.9,
@@ -121,7 +116,7 @@ def image_cnn(
     input_shape: tuple[int, int, int] = (1, 28, 28),
     channels: Sequence[int] = (32, 64),
     hidden: int = 700,
-    activation_density: Sequence[float] = (1.0, 1.0, 1.0),
+    activation_density: float | Sequence[float] = (1.0, 1.0, 1.0),
     local: bool = False,
     boost_strength: float = 1.5,
     boost_decay: float = 0.85,
