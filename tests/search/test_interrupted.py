@@ -13,7 +13,8 @@ from gossamer.search import Experiment
 from gossamer.search import storage as storage_module
 
 SCRIPT = """
-import os, pathlib, sys, time
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from gossamer.search import Experiment, Float, Int, Maximize, Minimize
 
 folder = pathlib.Path(sys.argv[1])

@@ -75,7 +75,8 @@ def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -
     clock, processor = time.perf_counter(), time.process_time()
     if not as_json:
         words = ", ".join(spotter.detector.keywords)
-        _out.print(f"{name}: listening for {words}", highlight=False, markup=False)
+        told = f"{name}: listening for {words}"
+        _out.print(told, highlight=False, markup=False, soft_wrap=True)
     try:
         for detection in spotter.listen(blocks):
             _tell(detection, name, as_json)
