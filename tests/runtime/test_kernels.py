@@ -288,3 +288,25 @@ def test_kernel_against_onnx_runtime_at_length(kernel: Kernel) -> None:
 
 def test_every_operation_of_the_table_has_a_network() -> None:
     assert {kernel.operation for kernel in KERNELS} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [k for k in KERNELS if k.operation == "active" and k.layout not in ("channels", "dense")],
+    ids=str,
+)
+def test_one_tap_for_each_residue_of_the_stride(kernel: Kernel) -> None:
+    """Columns 0, 2 and 4 of the kernel meet inputs of different residues modulo 3."""
+    b = Builder(2, 4, 12)
+    b.winners(30, (2, 4, 12))
+    weight = sparse(np.random.default_rng(0), 8, 2, 1, 3, density=0.7)
+    b.add("Conv", b.last, weight, noise(2, 8), strides=[1, 3], dilations=[1, 2], pads=[0, 2, 0, 2])
+    model = b.model(opset=20)
+    graph = read(model)
+    x = noise(5, 3, 2, 4, 12)
+    steps, outputs = lowered(graph, kernel, threads=1, many=True, sparse=True)
+    assert any(step.kernel == kernel for step in steps)
+    source = Buffer(graph.inputs[0], 2 * 4 * 12)
+    shapes = [graph.shapes[graph.inputs[0]]], [graph.shapes[graph.outputs[0]]]
+    found = assemble(steps, [source], outputs, *shapes).run([x], False)
+    np.testing.assert_allclose(found, networks.reference(model, x), rtol=2e-4, atol=2e-5)

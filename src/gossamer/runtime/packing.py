@@ -160,7 +160,7 @@ class InputMajor:
     def scatter(self, dtype: type) -> tuple[Array, Array, Array, Array]:
         _, c, y, x, o = there = np.nonzero(self.weight)
         counts = np.count_nonzero(self.weight, axis=(3, 4))
-        if self.rows == self.columns == 1:
+        if self.rows == self.columns == 1 and not self.base.any():
             return self._scatter_in_eights(counts, o, self.weight[there], dtype)
         offset: Array = (self.base[c, y, x] + o).astype(dtype)
         return self._bounds(counts), offset, self.weight[there], self.none
