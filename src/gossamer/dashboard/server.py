@@ -314,6 +314,7 @@ class Dashboard:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+        self._server.watch.close()
 
 
 def dashboard(

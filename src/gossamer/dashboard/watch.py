@@ -122,6 +122,13 @@ class Watch:
                 busy = True
             return self._shares, self._shares_of, busy
 
+    def close(self) -> None:
+        """Waits for what is still being computed beside: it changes the process's warnings."""
+        with self._lock:
+            computing = self._computing
+        if computing is not None:
+            computing.join()
+
     def _compute(self, complete: int) -> None:
         try:
             shares = self.experiment.importances()
