@@ -171,7 +171,8 @@ def _onnxruntime(model: bytes, threads: int) -> Call:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, networks.session_options(threads))
-    return lambda x: session.run(None, {"x": x})
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})
 
 
 def _openvino(model: bytes, threads: int) -> Call | None:
