@@ -37,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "runtime"
 import networks  # the same networks as in the tests
 from networks import Builder, sparse
 
+from gossamer.deploy.bench import take_turns
 from gossamer.runtime import Engine, machine
 from gossamer.runtime.limits import measure_limits
 from gossamer.runtime.table import chosen_isa
@@ -217,56 +218,15 @@ def contestants(case: Case, threads: int) -> dict[str, Call]:
     return {name: call for name, call in found.items() if call is not None}
 
 
-class Probe:
-    """A fixed piece of work; slow when something else has the machine."""
-
-    def __init__(self) -> None:
-        self.numbers = np.random.default_rng(0).standard_normal(1 << 14).astype(np.float32)
-        self.best = min(self._seconds() for _ in range(200))
-
-    def _seconds(self) -> float:
-        start = time.perf_counter()
-        np.sin(self.numbers)
-        return time.perf_counter() - start
-
-    def quiet(self) -> bool:
-        seconds = self._seconds()
-        self.best = min(self.best, seconds)
-        return seconds < 1.3 * self.best
-
-
 def measure(
     calls: dict[str, Call], shape: tuple[int, ...], turns: int, threads: int
 ) -> dict[str, Any]:
     """Median seconds per call of each contestant over its turns, and how many were kept."""
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(shape, np.float32) for _ in range(16)]
-    clock = time.process_time if threads == 1 else time.perf_counter
-    probe = Probe()
-    kept: dict[str, list[float]] = {name: [] for name in calls}
-    repeats = dict.fromkeys(calls, 1)
-    for turn in range(turns + 1):  # the first only finds how many calls make a turn
-        for name, call in calls.items():
-            quiet = probe.quiet() or threads == 1
-            start = clock()
-            for i in range(repeats[name]):
-                call(inputs[(turn + i) % 16])
-            seconds = (clock() - start) / repeats[name]
-            if turn == 0:
-                start = clock()
-                call(inputs[0])
-                repeats[name] = max(1, min(5000, int(0.01 / max(clock() - start, 1e-7))))
-            elif quiet and (threads == 1 or probe.quiet()):
-                kept[name].append(seconds)
-    return {
-        name: {
-            "seconds": float(np.median(kept[name])) if kept[name] else float("nan"),
-            "turns": turns,
-            "kept": len(kept[name]),
-            "clock": "processor" if threads == 1 else "wall",
-        }
-        for name in calls
-    }
+    clock = "processor" if threads == 1 else "wall"
+    found = take_turns(calls, inputs, turns=turns, threads=threads)
+    return {name: {**asdict(of), "clock": clock} for name, of in found.items()}
 
 
 DEEPSPARSE = """
