@@ -145,3 +145,12 @@ def test_mistakes_at_the_command(model, monkeypatch, capsys, arguments, told):
     assert code == 2
     assert told in captured.err
     assert len(captured.err.strip().splitlines()) == 1
+
+
+def test_restarted_it_hears_a_stream_as_if_it_were_the_first(model):
+    sound = bursts(2.0, 6.0)
+    spotter = Spotter(model)
+    first = list(spotter.listen([sound]))
+    spotter.restart()
+    assert spotter.score.windows == 0
+    assert list(spotter.listen([sound])) == first

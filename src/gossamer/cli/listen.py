@@ -50,18 +50,16 @@ def listen(
     if not stdin and (rate is not None or form != "s16le"):
         raise UserError("--rate and --format belong to --stdin; files say theirs themselves")
 
-    def opened() -> Spotter:
-        return Spotter(
-            model,
-            classes=labels.split(",") if labels else None,
-            threshold=threshold,
-            smoothing=smoothing,
-            refractory=refractory,
-        )
-
+    spotter = Spotter(
+        model,
+        classes=labels.split(",") if labels else None,
+        threshold=threshold,
+        smoothing=smoothing,
+        refractory=refractory,
+    )
     paths: list[Path | None] = [*(wav or [])] or [None]
     for path in paths:
-        spotter = opened()  # anew for each file: its time starts at 0
+        spotter.restart()  # each file's time starts at 0
         if path is not None:
             blocks, name = from_file(path, spotter.rate), str(path)
         elif stdin:

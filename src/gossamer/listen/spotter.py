@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,11 +77,18 @@ class Spotter:
         names = list(classes) if classes is not None else named
         if len(names) != outputs:
             raise UserError(f"{len(names)} labels for the {outputs} outputs of {model}")
-        self.windows = Windows(features, stride)
+        self._fresh: Callable[[], tuple[Windows, Detector]] = lambda: (
+            Windows(features, stride),
+            Detector(names, threshold, smoothing, refractory),
+        )
+        self.restart()
         if (1, self.windows.bands, self.windows.frames) != graph.shapes[graph.inputs[0]][1:]:
             raise UserError(f"{model}: its input does not have the shape of its features")
-        self.detector = Detector(names, threshold, smoothing, refractory)
         self.engine = Engine(graph, threads=1)
+
+    def restart(self) -> None:
+        """Forgets what was heard: the next samples are the first of another stream."""
+        self.windows, self.detector = self._fresh()
         self.score = Score()
 
     @property
