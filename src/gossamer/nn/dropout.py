@@ -6,6 +6,7 @@ arXiv 1701.05369; additive noise parametrisation and local reparametrisation as 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ THRESHOLD = 3.0
 _QUIET = -10.0
 
 
-class Variational(nn.Module):
+class Variational(nn.Module, ABC):
     """What both layers share; ``weight`` holds the means of the weights."""
 
     weight: Tensor
@@ -60,8 +61,9 @@ class Variational(nn.Module):
         """The means, exactly zero where a weight is pruned: what evaluation computes with."""
         return self.weight.masked_fill(~self.kept(), 0.0)
 
+    @abstractmethod
     def _apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        raise NotImplementedError
+        """The layer's linear map with this weight in place of its own."""
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_exporting():
@@ -116,7 +118,10 @@ class VariationalConv2d(Variational, nn.Conv2d):
         return y
 
 
-_PLAIN = {VariationalLinear: nn.Linear, VariationalConv2d: nn.Conv2d}
+_PLAIN: dict[type[nn.Module], type[Any]] = {
+    VariationalLinear: nn.Linear,
+    VariationalConv2d: nn.Conv2d,
+}
 _NOISY = {plain: noisy for noisy, plain in _PLAIN.items()}
 
 

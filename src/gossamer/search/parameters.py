@@ -8,6 +8,7 @@ cube, whatever the scales.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -97,7 +98,7 @@ class Prior:
             raise UserError(f"prior: spread must be above 0, not {self.spread}")
 
 
-class _Believed:
+class _Believed(ABC):
     """What `Float` and `Int` share: a prior on the unit interval."""
 
     name: str
@@ -106,8 +107,9 @@ class _Believed:
     log: bool
     prior: Prior | None
 
+    @abstractmethod
     def encode(self, value: float) -> float:
-        raise NotImplementedError
+        """Where in [0, 1] `value` lies."""
 
     def _check_prior(self) -> None:
         prior = self.prior
@@ -302,15 +304,16 @@ class Int(_Believed):
         return ((value - self.low) / self.step + 0.5) / count
 
 
-class _Listed:
+class _Listed(ABC):
     """What `Choice` and `Grid` share: a list of values, each with a cell of the unit interval."""
 
     name: str
     when: Mapping[str, Sequence[Value]]
 
     @property
+    @abstractmethod
     def _values(self) -> Sequence[Any]:
-        raise NotImplementedError
+        """The listed values, in order."""
 
     def distribution(self) -> BaseDistribution:
         """The parameter as Optuna knows it."""
