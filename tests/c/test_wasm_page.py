@@ -15,14 +15,13 @@ import networks
 import numpy as np
 import pytest
 from test_wasm import ROOT, TOOLS, documented
+from tests.browser import BROWSER
 
 from gossamer.data.features import LogMel
 from gossamer.runtime import Engine
 from gossamer.runtime.c import to_c
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = next((found for name in BROWSERS if (found := shutil.which(name))), None)
 
 
 def chirp() -> np.ndarray:

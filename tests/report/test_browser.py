@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from report_fakes import ACCURACY, DENSITY, experiment, pair
+from tests.browser import BROWSER
 
 from gossamer.report import page
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = next((found for name in BROWSERS if (found := shutil.which(name))), None)
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
