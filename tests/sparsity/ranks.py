@@ -3,10 +3,13 @@
 Writes, for every step, what the masks of this rank were.
 """
 
+import faulthandler
+import gc
 import hashlib
 import json
 import os
 import sys
+from datetime import timedelta
 
 import torch
 from torch import nn
@@ -26,7 +29,7 @@ def digest(sparsifier: gs.Sparsifier) -> str:
     return found.hexdigest()
 
 
-def main(kind: str, rule: str, out: str) -> None:
+def train(kind: str, rule: str, out: str) -> None:
     rank = int(os.environ["RANK"])
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
@@ -37,7 +40,6 @@ def main(kind: str, rule: str, out: str) -> None:
         accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
         model, optimizer = accelerator.prepare(model, optimizer)
     else:
-        torch.distributed.init_process_group("gloo")
         model = nn.parallel.DistributedDataParallel(model)
     sparsifier = gs.Sparsifier(
         model, 0.3, rule=rules[rule](interval=2), pattern=gs.Unstructured(), total_steps=12
@@ -61,6 +63,23 @@ def main(kind: str, rule: str, out: str) -> None:
     counts = sparsifier.counts()
     with open(f"{out}.{rank}", "w") as file:
         json.dump({"masks": told, "steps": sparsifier.steps, "counts": counts}, file)
+
+
+def main(kind: str, rule: str, out: str) -> None:
+    faulthandler.dump_traceback_later(120, exit=True)  # a rank that hangs says where
+    torch.distributed.init_process_group(
+        "gloo",
+        # Unlike a port that was found free, a file is nobody else's.
+        store=torch.distributed.FileStore(f"{out}.store", int(os.environ["WORLD_SIZE"])),
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=timedelta(seconds=60),
+    )
+    train(kind, rule, out)
+    # The data-parallel wrapper must go first. If its reducer is the last to hold the process
+    # group, it waits for the group's threads with the interpreter locked, and one that has yet
+    # to let go of a Python object waits for the interpreter (seen with torch 2.13).
+    gc.collect()
     torch.distributed.destroy_process_group()
 
 
