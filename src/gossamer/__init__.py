@@ -47,6 +47,7 @@ _DEFINED = {
         "decay_boost",
         "export",
         "harden",
+        "quantize",
         "sparsify_activations",
         "variational",
     ),

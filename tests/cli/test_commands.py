@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+import onnx
 import pytest
 
 from gossamer import __version__
@@ -83,6 +85,18 @@ def test_train_export_report(place, gossamer):
     status, out, err = gossamer("export", "runs/b", "-o", "b.onnx")
     assert (status, err) == (0, "")
     assert f"{(place / 'b.onnx').stat().st_size:,} bytes" in out
+    for calibration in ([], ["--calibrate", "x.npy"]):
+        np.save(place / "x.npy", np.zeros((4, 1, 12, 12), np.float32))
+        status, out, err = gossamer("export", "runs/b", "--int8", *calibration, "-o", "b8.onnx")
+        assert (status, err) == (0, "")
+        kinds = {tensor.data_type for tensor in onnx.load(place / "b8.onnx").graph.initializer}
+        assert onnx.TensorProto.INT8 in kinds
+    np.save(place / "x.npy", np.zeros((4, 12), np.float32))
+    status, _, err = gossamer("export", "runs/b", "--int8", "--calibrate", "x.npy")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "takes [batch, 1, 12, 12]" in err
+    status, _, err = gossamer("export", "runs/b", "--calibrate", "x.npy")
+    assert (status, err.count("\n")) == (2, 1)
     status, _, err = gossamer("export", "runs/b", "-o", "net.py/b.onnx")
     assert (status, err.count("\n")) == (2, 1)
 

@@ -36,6 +36,10 @@ def test_every_weight_comes_back_to_the_bit(seed: int, size: int, density: float
     weight = rng.standard_normal(size).astype(np.float32) * (rng.random(size) < density)
     weight[rng.random(size) < 0.01] = np.nan
     np.testing.assert_array_equal(decode(*encode(weight), [size]), weight)
+    codes = np.where(np.isfinite(weight), 99 * weight, 0).astype(np.int8)
+    values, gaps = encode(codes)
+    assert values.dtype == np.int8
+    np.testing.assert_array_equal(decode(values, gaps, [size]), codes)
 
 
 @pytest.mark.parametrize("density", [0.05, 0.5, 1.0])

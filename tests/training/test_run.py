@@ -81,6 +81,8 @@ def test_unknown_split(toy, measure):
         ({"weight_density.linear1": "dense"}, "'linear1': density must be above 0"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"boost_strength": -1.0}, "boost_strength"),
+        ({"int8": 8}, "int8 must be true or false"),
+        ({"int8": True, "accelerate": True}, "accelerate and int8 exclude each other"),
     ],
 )
 def test_bad_setting_in_a_recipe(settings, message):
@@ -186,6 +188,23 @@ def test_training_begins_with_a_dense_run(toy, tmp_path):
     assert torch.equal(loaded.linear1.weight, trained.model.linear1.weight)
     with pytest.raises(UserError, match=r"'linear1.weight' is \(16, 64\), here \(20, 64\)"):
         layer_recipe(init=str(tmp_path / "sparse"), hidden=20).network(3, (1, 12, 12))
+
+
+def test_eight_bits_are_trained_measured_and_kept(toy, tmp_path):
+    trained = train(layer_recipe(int8=True), toy)
+    metrics = trained.save(tmp_path / "run")
+    assert 0 <= metrics["float_accuracy"] <= 1
+    # A byte for each non-zero, a bit for each place, a step for each of 16 outputs.
+    weight = trained.model.linear1.weight
+    counted = int(torch.count_nonzero(weight)) + weight.numel() // 8 + 4 * 16
+    parts = [trained.model.conv1, trained.model.output]
+    counted += sum(p.weight.numel() + 4 * len(p.weight) for p in parts)
+    assert counted <= metrics["weights"]["bytes"] <= counted + 4 * 40, "and biases in 32 bits"
+    loaded, _, _ = load_network(tmp_path / "run")
+    x = torch.from_numpy(toy.features(toy.test.x))
+    with torch.no_grad():
+        assert torch.equal(loaded(x), trained.model.eval()(x))
+    assert trained.sparsifier.masks["linear1"].float().mean() < 0.25
 
 
 def test_nothing_masked_means_no_sparsifier():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,7 +11,13 @@ from rich.console import Console
 from gossamer.cli.main import app
 from gossamer.errors import UserError
 
+if TYPE_CHECKING:
+    from torch import nn
+
 _out = Console()
+
+# Examples by which --int8 finds the ranges of activations.
+_CALIBRATED = 512
 
 
 @app.command()
@@ -26,9 +32,25 @@ def export(
     as_c: Annotated[
         bool, typer.Option("--c", help="Write one self-contained C99 file instead.")
     ] = False,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Give a 32-bit network 8-bit weights and activations."),
+    ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --int8: inputs as an .npy file; default: training examples of the run's "
+            "task.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write a run's network as ONNX, checked against torch, or as C."""
+    if calibrate is not None and not int8:
+        raise UserError("--calibrate goes with --int8")
     if as_c:
+        if int8:
+            raise UserError("--int8 writes ONNX: export so first, then give that file to --c")
         _write_c(run, out or Path("model.c"))
         return
     if run.suffix == ".onnx" and run.is_file():
@@ -40,10 +62,34 @@ def export(
 
     out = out or Path("model.onnx")
     model, _, shape = load_network(run)
+    if int8:
+        _to_8_bits(model, run, calibrate, shape)
     generator = torch.Generator().manual_seed(0)
     example = torch.randn(2, *shape, generator=generator)
     write(model, example, out, load_description(run))
     _out.print(f"{out}: {out.stat().st_size:,} bytes, agrees with torch", highlight=False)
+
+
+def _to_8_bits(model: nn.Module, run: Path, given: Path | None, shape: tuple[int, ...]) -> None:
+    import numpy as np
+    import torch
+
+    from gossamer.data import load
+    from gossamer.nn import quantize
+    from gossamer.runtime.arrays import read_arrays
+    from gossamer.training import load_recipe
+
+    if given is not None:
+        x = np.array(read_arrays(given, ["input"])[0][:_CALIBRATED], np.float32)
+        if x.shape[1:] != shape or not len(x):
+            raise UserError(
+                f"{given}: holds {list(x.shape)}, the network takes [batch, "
+                f"{', '.join(map(str, shape))}]"
+            )
+    else:
+        task = load(load_recipe(run).task)
+        x = task.features(task.train.x[:_CALIBRATED])
+    quantize(model, torch.from_numpy(x))
 
 
 def _write_c(source: Path, out: Path) -> None:

@@ -11,12 +11,14 @@ from gossamer.nn.dropout import (
 )
 from gossamer.nn.kwinners import KWinners, KWinners2d, decay_boost, winner_mask
 from gossamer.nn.onnx import export, k_winners_functions, to_onnx
+from gossamer.nn.quantized import Quantized, quantize, quantized_layers, unrounded
 from gossamer.nn.threshold import Threshold, calibrate
 
 __all__ = [
     "AnnealActivations",
     "KWinners",
     "KWinners2d",
+    "Quantized",
     "SparseActivation",
     "Threshold",
     "VariationalConv2d",
@@ -27,8 +29,11 @@ __all__ = [
     "harden",
     "k_winners_functions",
     "penalties",
+    "quantize",
+    "quantized_layers",
     "sparsify_activations",
     "to_onnx",
+    "unrounded",
     "variational",
     "winner_mask",
 ]

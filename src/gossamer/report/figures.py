@@ -246,6 +246,15 @@ OPERATIONS = Row(
 ROWS: tuple[Row | EnergyRow, ...] = (
     ACCURACY,
     Row(
+        "Accuracy, same weights in 32 bits",
+        "measured",
+        "higher",
+        _read("float_accuracy"),
+        units.percent,
+        meaning="of a network with 8-bit layers; all else is of 8 bits",
+        same=("task", "split"),
+    ),
+    Row(
         "Loss",
         "measured",
         "lower",

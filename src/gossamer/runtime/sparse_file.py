@@ -1,10 +1,11 @@
 """Sparse weights in ONNX files: the function ``gossamer.Sparse``.
 
-A sparse weight is stored as its non-zeros in row-major order, ``values`` (float32), and the
-number of zeros before each, ``gaps`` (uint8): five bytes for each non-zero. Where more than
-255 zeros follow one another, a zero is stored among the values; the last entry is the last
-position of the weight, stored even if it is zero. So the entries cover the weight exactly,
-and no file can ask for more than 256 floats for each entry that it holds.
+A sparse weight is stored as its non-zeros in row-major order, ``values`` (float32, or int8 in
+8-bit networks), and the number of zeros before each, ``gaps`` (uint8): five bytes for each
+non-zero, or two. Where more than 255 zeros follow one another, a zero is stored among the
+values; the last entry is the last position of the weight, stored even if it is zero. So the
+entries cover the weight exactly, and no file can ask for more than 256 numbers for each entry
+that it holds.
 
 The function's body makes the dense weight of them by standard operators, which every ONNX
 runtime evaluates once, when the network is loaded. ONNX's own ``sparse_initializer`` takes
@@ -28,12 +29,13 @@ DOMAIN, NAME = "gossamer", "Sparse"
 OPSET = 18
 SMALLEST = 256  # weights with fewer numbers stay as they are
 FARTHEST = 255  # zeros that one gap can hold
-ENTRY_BYTES = 5
+GAP_BYTES = 1
+DTYPES = (np.float32, np.int8)  # of values
 
 
 def encode(weight: Array) -> tuple[Array, Array]:
-    """Values and gaps of a float32 weight with at least one number."""
-    flat = np.ascontiguousarray(weight, np.float32).ravel()
+    """Values and gaps of a float32 or int8 weight with at least one number."""
+    flat = np.ascontiguousarray(weight).ravel()
     there = np.flatnonzero(flat)
     if not len(there) or there[-1] != flat.size - 1:
         there = np.append(there, flat.size - 1)
@@ -41,7 +43,7 @@ def encode(weight: Array) -> tuple[Array, Array]:
     # Entries of value zero in front of each one that lies too far from the one before.
     extra = gaps // (FARTHEST + 1)
     at = np.cumsum(extra + 1) - 1
-    values = np.zeros(int(at[-1]) + 1, np.float32)
+    values = np.zeros(int(at[-1]) + 1, flat.dtype)
     short = np.full(len(values), FARTHEST, np.uint8)
     values[at] = flat[there]
     short[at] = gaps % (FARTHEST + 1)
@@ -55,14 +57,14 @@ def decode(values: Array, gaps: Array, shape: Sequence[int]) -> Array:
         ValueError: the entries do not cover the shape exactly.
     """
     sizes = tuple(int(size) for size in shape)
-    if values.dtype != np.float32 or gaps.dtype != np.uint8 or values.shape != gaps.shape:
-        raise ValueError("values must be float32 and gaps uint8, as many of each")
+    if values.dtype not in DTYPES or gaps.dtype != np.uint8 or values.shape != gaps.shape:
+        raise ValueError("values must be float32 or int8 and gaps uint8, as many of each")
     if values.ndim != 1 or not len(values) or any(size < 1 for size in sizes):
         raise ValueError("no entries, or no shape")
     index = np.cumsum(gaps, dtype=np.int64) + np.arange(len(gaps))
     if index[-1] + 1 != math.prod(sizes):
         raise ValueError(f"its entries cover {index[-1] + 1} numbers of the shape {list(sizes)}")
-    flat = np.zeros(math.prod(sizes), np.float32)
+    flat = np.zeros(math.prod(sizes), values.dtype)
     flat[index] = values
     return flat.reshape(sizes)
 
@@ -87,7 +89,8 @@ def sparse_function() -> onnx.FunctionProto:
         node("CumSum", ["steps", "first"], "after"),
         node("Sub", ["after", "one"], "index"),
         node("ReduceProd", ["shape"], "size", keepdims=1),
-        node("ConstantOfShape", ["size"], "empty"),
+        node("ConstantOfShape", ["size"], "zeros"),
+        node("CastLike", ["zeros", "values"], "empty"),
         node("ScatterElements", ["empty", "index", "values"], "flat", axis=0),
         node("Reshape", ["flat", "shape"], "weight"),
     ]
@@ -104,7 +107,7 @@ def sparse_function() -> onnx.FunctionProto:
 
 
 def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with every float32 constant that gets smaller so stored sparse.
+    """The model with every float32 or int8 constant that gets smaller so stored sparse.
 
     The network stays the same to the bit (a negative zero becomes a zero).
     """
@@ -118,13 +121,14 @@ def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
     inputs = {value.name for value in small.graph.input}
     for tensor in small.graph.initializer:
         count = math.prod(tensor.dims)
-        plain = tensor.data_type == TensorProto.FLOAT and tensor.data_location == 0
+        kinds = (TensorProto.FLOAT, TensorProto.INT8)
+        plain = tensor.data_type in kinds and tensor.data_location == 0
         if not plain or count < SMALLEST or tensor.name in inputs:
             kept.append(tensor)
             continue
         weight = numpy_helper.to_array(tensor)
         values, gaps = encode(weight)
-        if ENTRY_BYTES * len(values) >= weight.nbytes:
+        if (weight.itemsize + GAP_BYTES) * len(values) >= weight.nbytes:
             kept.append(tensor)
             continue
         names = [f"{tensor.name}.values", f"{tensor.name}.gaps"]

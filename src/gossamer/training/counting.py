@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gossamer.nn import KWinners, KWinners2d, Threshold
+from gossamer.nn import KWinners, KWinners2d, Threshold, quantized_layers
 from gossamer.sparsity import sparsifiable_layers
 
 _BYTES = 4  # of a 32-bit float
@@ -57,6 +57,7 @@ class Counts:
         parameters_nonzero: those of them that are not zero.
         bytes: of the parameters with sparse layers stored sparsely: 4 bytes for each
             non-zero and one bit for each position; layers without zeros: 4 bytes a weight.
+            In 8-bit layers 1 byte in place of 4, and 4 for the step of each output.
     """
 
     layers: list[LayerCount]
@@ -162,6 +163,7 @@ def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
             )
         )
     parameters = list(model.parameters())
+    rounded = {id(layer.weight) for layer in quantized_layers(model).values()}
     units = sum(total for _, total in active.values())
     return Counts(
         layers=counted,
@@ -169,13 +171,14 @@ def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
         active_share=sum(hits for hits, _ in active.values()) / units if units else 1.0,
         parameters=sum(p.numel() for p in parameters),
         parameters_nonzero=sum(int(torch.count_nonzero(p)) for p in parameters),
-        bytes=sum(_stored_bytes(p) for p in parameters),
+        bytes=sum(_stored_bytes(p, id(p) in rounded) for p in parameters),
     )
 
 
-def _stored_bytes(parameter: Tensor) -> int:
-    sparse = _BYTES * int(torch.count_nonzero(parameter)) + math.ceil(parameter.numel() / 8)
-    return min(_BYTES * parameter.numel(), sparse)
+def _stored_bytes(parameter: Tensor, rounded: bool) -> int:
+    each, steps = (1, _BYTES * len(parameter)) if rounded else (_BYTES, 0)
+    sparse = each * int(torch.count_nonzero(parameter)) + math.ceil(parameter.numel() / 8)
+    return steps + min(each * parameter.numel(), sparse)
 
 
 def _count_layer(module: nn.Module, x: Tensor, y: Tensor, sums: dict[str, float]) -> None:

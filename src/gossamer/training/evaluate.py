@@ -15,6 +15,7 @@ from torch.nn import functional
 from gossamer.data import NOISE_LEVELS, Split, Task
 from gossamer.data.task import Array
 from gossamer.errors import UserError, nearest
+from gossamer.nn import quantized_layers, unrounded
 from gossamer.training.counting import Counts, count
 from gossamer.training.fit import Examples, predict
 
@@ -43,6 +44,8 @@ class Evaluation:
         noise: accuracy under noise, where it was asked for.
         counts: non-zeros, activation densities and multiply-adds on the split.
         seconds: median time of one inference at batch 1 in torch, where it was asked for.
+        float_accuracy: of a network with 8-bit layers, the accuracy of the same weights in 32
+            bits; all other figures are those of 8 bits.
     """
 
     split: str
@@ -53,6 +56,7 @@ class Evaluation:
     counts: Counts
     noise: Noise | None
     seconds: float | None
+    float_accuracy: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The evaluation as plain data, the way ``metrics.json`` holds it."""
@@ -84,6 +88,8 @@ class Evaluation:
             }
         if self.seconds is not None:
             result["seconds"] = {"batch1": self.seconds}
+        if self.float_accuracy is not None:
+            result["float_accuracy"] = self.float_accuracy
         return result
 
 
@@ -117,6 +123,11 @@ def evaluate(
     x, y = examples.features(), examples.labels()
     logits = predict(model, x, batch_size)
     correct = int((logits.argmax(dim=1) == y).sum())
+    unrounded_accuracy = None
+    if quantized_layers(model):
+        with unrounded(model):
+            hits = predict(model, x, batch_size).argmax(dim=1) == y
+        unrounded_accuracy = int(hits.sum()) / max(len(y), 1)
     return Evaluation(
         split=split,
         accuracy=correct / max(len(y), 1),
@@ -126,6 +137,7 @@ def evaluate(
         counts=count(model, x.split(batch_size)),  # type: ignore[no-untyped-call]
         noise=noise_score(model, task, split, seed=seed, batch_size=batch_size) if noise else None,
         seconds=inference_seconds(model, x[:1]) if timing else None,
+        float_accuracy=unrounded_accuracy,
     )
 
 

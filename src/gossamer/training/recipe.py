@@ -17,7 +17,7 @@ from torch import nn
 
 from gossamer.errors import UserError, nearest
 from gossamer.models import reference
-from gossamer.nn import variational
+from gossamer.nn import quantize, variational
 from gossamer.sparsity import Scaling, Sparsifier, SparsitySettings, supar
 from gossamer.training.checkpoint import load_weights
 from gossamer.training.settings import Settings
@@ -26,6 +26,7 @@ _WEIGHT = "weight_density"
 _ACTIVATION = "activation_density"
 _BASE = "base"
 _VARIATIONAL = "variational"
+_INT8 = "int8"
 _INIT = "init"
 # Arguments of a model's function that the task gives, not the user.
 _GIVEN = ("classes", "input_shape")
@@ -40,9 +41,10 @@ class Recipe:
     ``activation_density`` (stages: ``conv1``, ``conv2``, ..., ``linear1``); ``weight_density``
     for all layers and ``weight_density.<layer>`` for one; ``init``, a run directory whose
     weights training begins with; ``variational`` (true or false), whether weights are
-    pruned by variational dropout instead; ``base``, a table of those settings in which a smaller
-    or denser network differs, for which the training's settings were found (see
-    :meth:`scaling`).
+    pruned by variational dropout instead; ``int8`` (true or false), whether layers train and
+    run with 8-bit weights and inputs (:func:`gossamer.nn.quantize`); ``base``, a table of those
+    settings in which a smaller or denser network differs, for which the training's settings
+    were found (see :meth:`scaling`).
 
     Raises:
         UserError: an unknown model, or a setting that is unknown or out of range.
@@ -64,6 +66,7 @@ class Recipe:
             _INIT,
             _BASE,
             _VARIATIONAL,
+            _INT8,
         }
         for name in merged:
             base, dot, _ = name.partition(".")
@@ -74,6 +77,7 @@ class Recipe:
                 )
         self._base()
         self._check_variational()
+        self._check_int8()
         self.training()
         self.sparsity()
 
@@ -91,6 +95,17 @@ class Recipe:
                 raise UserError(
                     f"{name} and {_VARIATIONAL} exclude each other: variational dropout finds "
                     f"the density by itself; leave one out"
+                )
+
+    def _check_int8(self) -> None:
+        rounded = self.settings.get(_INT8, False)
+        if not isinstance(rounded, bool):
+            raise UserError(f"{_INT8} must be true or false, not {rounded!r}")
+        for name in (_VARIATIONAL, "accelerate"):
+            if rounded and self.settings.get(name, False):
+                raise UserError(
+                    f"{name} and {_INT8} exclude each other: train with {name} first, then give "
+                    f"its run as init and {_INT8} = true"
                 )
 
     def _base(self) -> Recipe | None:
@@ -182,6 +197,8 @@ class Recipe:
         sparsifier = self.sparsity().sparsifier(
             model, density, by_layer, rescale=init is None, seed=seed
         )
+        if self.settings.get(_INT8, False):
+            quantize(model)
         return model, sparsifier if sparsifier.masked else None
 
 

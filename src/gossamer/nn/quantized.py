@@ -1,0 +1,313 @@
+"""8-bit weights and activations: layers that compute with what 8 bits can hold.
+
+Weights are symmetric with a step for each output, so that zero stays zero and masks survive;
+activations have one step for a layer, unsigned where none is negative (behind ReLU and, mostly,
+k-winners). While training, rounding passes the gradient on as it is where nothing was cut off
+(the straight-through estimator: Bengio et al. 2013, arXiv 1308.3432; for whole networks Jacob
+et al. 2018, arXiv 1712.05877). Exported, layers become ONNX's QuantizeLinear and
+DequantizeLinear around the plain operator, which computes the same to the bit.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gossamer.errors import UserError
+from gossamer.nn.mode import keeping_modes
+from gossamer.sparsity.layers import choose_layers, sparsifiable_layers, unwrap
+
+#: Codes of weights lie between -127 and 127.
+LARGEST = 127
+
+# Share of a training batch's range in the running range.
+_NEW = 0.05
+# Shares of the largest value among which calibration chooses where to cut off.
+_CUTS = [1.0 - 0.05 * i for i in range(15)]
+
+
+class _Round(torch.autograd.Function):
+    """To the nearest multiple of ``step`` (ties to even) between two codes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        codes = torch.round(x / step)
+        ctx.save_for_backward((codes >= low) & (codes <= high))
+        return codes.clamp(low, high) * step
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (inside,) = ctx.saved_tensors
+        return grads[0] * inside, None, None, None
+
+
+def _rounded(x: Tensor, step: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return cast(Tensor, _Round.apply(x, step, low, high))  # type: ignore[no-untyped-call]
+
+
+class Quantized(nn.Module):
+    """What the 8-bit layers share: the range of their inputs, and rounding.
+
+    ``low`` and ``high`` are that range: a running average over training batches, or fitted to
+    data by :func:`quantize`. They are buffers, saved with the network.
+    """
+
+    weight: nn.Parameter
+    low: Tensor
+    high: Tensor
+    rounding = True
+
+    @abstractmethod
+    def _apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The layer's linear map with this weight in place of its own."""
+
+    def _begin(self) -> None:
+        """Makes a plain layer, whose class was changed to this one, an 8-bit layer."""
+        device = self.weight.device
+        self.register_buffer("low", torch.tensor(torch.inf, device=device))
+        self.register_buffer("high", torch.tensor(-torch.inf, device=device))
+
+    def weight_step(self) -> Tensor:
+        """``[outputs]``: the weights' steps."""
+        largest = self.weight.detach().abs().flatten(1).amax(dim=1).float()
+        return torch.where(largest > 0, largest / LARGEST, 1.0)
+
+    def weight_codes(self) -> Tensor:
+        """The weights as int8, in their shape."""
+        step = self.weight_step().view(-1, *[1] * (self.weight.dim() - 1))
+        return torch.round(self.weight.detach() / step).to(torch.int8)
+
+    def input_grid(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The inputs' step, and their smallest and largest code: 0 and 255, or -128 and 127."""
+        unsigned = self.low >= 0
+        step = torch.where(unsigned, self.high / 255, torch.maximum(self.high, -self.low) / LARGEST)
+        return (
+            torch.where(step > 0, step, 1.0),
+            torch.where(unsigned, 0.0, -128.0),
+            torch.where(unsigned, 255.0, 127.0),
+        )
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it knows the range of its inputs."""
+        return bool(self.low <= self.high)
+
+    @torch.no_grad()
+    def _observe(self, x: Tensor) -> None:
+        low, high = (edge.float() for edge in x.detach().aminmax())
+        first = self.low > self.high
+        self.low.copy_(torch.where(first, low, torch.lerp(self.low, low, _NEW)))
+        self.high.copy_(torch.where(first, high, torch.lerp(self.high, high, _NEW)))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> None:
+        """Set the range of the inputs so that rounding ``x`` loses least (squared error)."""
+        low, high = (edge.float() for edge in x.detach().aminmax())
+        if not bool(torch.isfinite(low) & torch.isfinite(high)):
+            raise UserError("8-bit layers need finite inputs; these hold NaN or infinity")
+
+        def loss(share: float) -> float:
+            self.low.copy_(low * share)
+            self.high.copy_(high * share)
+            return float((_rounded(x, *self.input_grid()) - x).square().mean())
+
+        loss(min(_CUTS, key=loss))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            x = torch.ops.gossamer.round_to_8_bits(x, self.input_step, self.input_zero)
+            weight = torch.ops.gossamer.from_8_bits(self.weight_int8, self.weight_int8_step)
+            return self._apply_weight(x, weight)
+        if not self.rounding:
+            return self._apply_weight(x, self.weight)
+        if self.training:
+            self._observe(x)
+        elif not self.calibrated:
+            raise UserError(
+                "an 8-bit layer has seen no data yet: train the network, or give quantize() a "
+                "batch of inputs"
+            )
+        step = self.weight_step().view(-1, *[1] * (self.weight.dim() - 1))
+        bound = torch.full((), float(LARGEST), device=step.device)
+        weight = _rounded(self.weight, step.to(self.weight.dtype), -bound, bound)
+        return self._apply_weight(_rounded(x, *self.input_grid()), weight)
+
+
+class QuantizedLinear(Quantized, nn.Linear):  # type: ignore[misc]
+    """An ``nn.Linear`` with 8-bit weights and inputs."""
+
+    def _apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        return functional.linear(x, weight, self.bias)
+
+
+class QuantizedConv1d(Quantized, nn.Conv1d):  # type: ignore[misc]
+    """An ``nn.Conv1d`` with 8-bit weights and inputs."""
+
+    def _apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        y: Tensor = self._conv_forward(x, weight, self.bias)
+        return y
+
+
+class QuantizedConv2d(Quantized, nn.Conv2d):  # type: ignore[misc]
+    """An ``nn.Conv2d`` with 8-bit weights and inputs."""
+
+    def _apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        y: Tensor = self._conv_forward(x, weight, self.bias)
+        return y
+
+
+_QUANTIZED: dict[type[nn.Module], type[Quantized]] = {
+    nn.Linear: QuantizedLinear,
+    nn.Conv1d: QuantizedConv1d,
+    nn.Conv2d: QuantizedConv2d,
+}
+
+
+def quantized_layers(model: nn.Module) -> dict[str, Quantized]:
+    """The 8-bit layers of ``model`` by name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, Quantized)}
+
+
+def quantize(
+    model: nn.Module, x: Any = None, *, exclude: Collection[str] = (), include: Collection[str] = ()
+) -> nn.Module:
+    """Give the ``Linear``, ``Conv1d`` and ``Conv2d`` layers 8-bit weights and inputs, in place.
+
+    Names, parameters, masks and hooks stay; a sparsifier or an optimizer may be made before or
+    after. Without ``x`` the ranges of the inputs are learned while training goes on; with it
+    they are fitted now, layer by layer, each to what reaches it through the 8-bit layers before.
+
+    Args:
+        model: any network with such layers.
+        x: inputs to calibrate on, a batch of some hundred examples that stand for the data.
+        exclude: layers that keep 32 bits: names, patterns with ``*``, or rules
+            (``first``, ``last``, ``depthwise``).
+        include: layers to take although they are left out by default: embeddings.
+
+    Returns:
+        ``model``.
+
+    Raises:
+        UserError: an unknown name, a layer whose weight is computed from others, no layer at
+            all, or inputs that are not finite.
+    """
+    inner = unwrap(model)
+    found = sparsifiable_layers(inner)
+    if not found:
+        raise UserError(
+            f"{type(inner).__name__} has no Linear, Conv1d or Conv2d layer: there is nothing to "
+            "give 8 bits"
+        )
+    chosen = choose_layers(inner, exclude=exclude, include=["depthwise", "frozen", *include])
+    for name, layer in chosen.items():
+        kind = type(layer)
+        if kind in _QUANTIZED:
+            layer.__class__ = _QUANTIZED[kind]
+            cast(Quantized, layer)._begin()
+        elif not isinstance(layer, Quantized):
+            raise UserError(
+                f"layer '{name}' is a {kind.__name__}: 8 bits are for plain Linear, Conv1d and "
+                "Conv2d; harden a variational network first, end sparse acceleration, or exclude it"
+            )
+    if x is not None:
+        _calibrate(inner, x)
+    return model
+
+
+def _calibrate(model: nn.Module, x: Any) -> None:
+    layers = quantized_layers(model)
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def before(name: str) -> Any:
+        def hook(layer: Quantized, inputs: tuple[Tensor, ...]) -> None:
+            earlier = seen.get(name)
+            layer.fit(inputs[0])
+            if earlier is not None:  # used more than once: one range for all
+                layer.low.copy_(torch.minimum(layer.low, earlier[0]))
+                layer.high.copy_(torch.maximum(layer.high, earlier[1]))
+            seen[name] = (layer.low.clone(), layer.high.clone())
+
+        return hook
+
+    hooks = [layer.register_forward_pre_hook(before(name)) for name, layer in layers.items()]
+    try:
+        with keeping_modes(model), torch.no_grad():
+            model.eval()
+            model(*(x if isinstance(x, tuple) else (x,)))
+    finally:
+        for handle in hooks:
+            handle.remove()
+    missing = [name for name in layers if name not in seen]
+    if missing:
+        raise UserError(
+            f"calibration: '{missing[0]}' was not reached by the inputs given; exclude it"
+        )
+
+
+@contextmanager
+def unrounded(model: nn.Module) -> Iterator[None]:
+    """Within it the 8-bit layers compute in 32 bits, as if they were plain."""
+    layers = list(quantized_layers(model).values())
+    try:
+        for layer in layers:
+            layer.rounding = False
+        yield
+    finally:
+        for layer in layers:
+            layer.rounding = True
+
+
+@contextmanager
+def exportable(model: nn.Module) -> Iterator[bool]:
+    """Within it the 8-bit layers hold the codes and steps that go into an exported file.
+
+    Gives whether there are any.
+    """
+    names = ("weight_int8", "weight_int8_step", "input_step", "input_zero")
+    layers = list(quantized_layers(model).values())
+    for layer in layers:
+        if not layer.calibrated:
+            raise UserError(
+                "an 8-bit layer has seen no data yet: train the network, or give quantize() a "
+                "batch of inputs"
+            )
+        step, low, _ = layer.input_grid()
+        zero = torch.zeros((), dtype=torch.int8 if low < 0 else torch.uint8, device=step.device)
+        values = (layer.weight_codes(), layer.weight_step(), step, zero)
+        for name, value in zip(names, values, strict=True):
+            layer.register_buffer(name, value, persistent=False)
+    try:
+        yield bool(layers)
+    finally:
+        for layer in layers:
+            for name in names:
+                delattr(layer, name)
+
+
+@torch.library.custom_op("gossamer::round_to_8_bits", mutates_args=())
+def _round_to_8_bits(x: Tensor, step: Tensor, zero: Tensor) -> Tensor:
+    """QuantizeLinear, then DequantizeLinear; the type of ``zero`` is that of the codes."""
+    limits = torch.iinfo(zero.dtype)
+    return torch.round(x / step).clamp(limits.min, limits.max) * step
+
+
+@_round_to_8_bits.register_fake
+def _(x: Tensor, step: Tensor, zero: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("gossamer::from_8_bits", mutates_args=())
+def _from_8_bits(codes: Tensor, steps: Tensor) -> Tensor:
+    """DequantizeLinear along the first dimension."""
+    return codes.to(torch.float32) * steps.view(-1, *[1] * (codes.dim() - 1))
+
+
+@_from_8_bits.register_fake
+def _(codes: Tensor, steps: Tensor) -> Tensor:
+    return torch.empty_like(codes, dtype=torch.float32)
