@@ -18,9 +18,18 @@ class AMDGPUs:
     pass
 
 
+class ZeusBaseError(Exception):
+    pass
+
+
+def zone(name):
+    return types.SimpleNamespace(rapl_file=types.SimpleNamespace(name=name))
+
+
 class Monitor:
     """Answers as zeus.monitor.energy.ZeusMonitor does."""
 
+    cpus = types.SimpleNamespace(cpus=[zone("package-0"), zone("package-1"), zone("psys")])
     cpu_indices: ClassVar[list[int]] = []
     gpu_indices: ClassVar[list[int]] = []
     gpus = NVIDIAGPUs()
@@ -46,6 +55,9 @@ def zeus(monkeypatch):
         monkeypatch.setitem(sys.modules, "zeus", types.ModuleType("zeus"))
         monkeypatch.setitem(sys.modules, "zeus.monitor", types.ModuleType("zeus.monitor"))
         monkeypatch.setitem(sys.modules, "zeus.monitor.energy", module)
+        errors = types.ModuleType("zeus.exception")
+        errors.ZeusBaseError = ZeusBaseError
+        monkeypatch.setitem(sys.modules, "zeus.exception", errors)
 
     return make
 
@@ -78,6 +90,24 @@ def test_no_waiting_for_a_gpu_that_is_not_there(zeus):
     assert [call[2] for call in meter._zeus.calls] == [False, False]
 
 
+def test_a_zone_that_holds_the_packages_is_not_added_to_them(zeus):
+    joules = {0: 1.5, 1: 2.0, 2: 40.0}
+    found = types.SimpleNamespace(cpu_energy=joules, dram_energy={2: 1.0}, gpu_energy={}, time=1.0)
+    zeus(cpu_indices=[0, 1, 2], found=found)
+    with EnergyMeter() as meter:
+        pass
+    assert meter.reading.joules == {"rapl": 3.5}
+
+
+def test_zones_of_the_daemon_have_no_names(zeus):
+    found = types.SimpleNamespace(cpu_energy={0: 2.5}, dram_energy=None, gpu_energy={}, time=1.0)
+    daemon = types.SimpleNamespace(cpus=[types.SimpleNamespace(dram_available=False)])
+    zeus(cpu_indices=[0], cpus=daemon, found=found)
+    with EnergyMeter() as meter:
+        pass
+    assert meter.reading.joules == {"rapl": 2.5}
+
+
 def test_an_amd_gpu_is_not_called_nvml(zeus):
     zeus(gpu_indices=[0], gpus=AMDGPUs())
     assert counters() == ("amdsmi",)
@@ -96,6 +126,15 @@ def test_no_counter_is_one_clear_error(zeus):
     zeus()
     assert counters() == ()
     with pytest.raises(UserError, match=r"no energy counter can be read here.*EnergyModel"):
+        EnergyMeter()
+
+
+def test_damaged_counters_are_one_clear_error(zeus):
+    def broken(self, approx_instant_energy):
+        raise ZeusBaseError("Error reading package name")
+
+    zeus(__init__=broken)
+    with pytest.raises(UserError, match=r"cannot be read \(Error reading package name\): mend"):
         EnergyMeter()
 
 

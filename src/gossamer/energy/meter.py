@@ -35,11 +35,29 @@ class Reading:
 def _monitor() -> Any:
     try:
         energy = importlib.import_module("zeus.monitor.energy")
+        failure = importlib.import_module("zeus.exception").ZeusBaseError
     except ImportError:
         raise UserError(
             "reading energy counters needs the package zeus: pip install 'gossamer[energy]'"
         ) from None
-    return energy.ZeusMonitor(approx_instant_energy=False)
+    try:
+        return energy.ZeusMonitor(approx_instant_energy=False)
+    except (failure, OSError) as error:
+        raise UserError(
+            f"the energy counters of this machine cannot be read ({error}): mend them, or use "
+            "EnergyModel, which compares counted work"
+        ) from None
+
+
+def _packages(monitor: Any) -> set[int]:
+    """The processor packages among zeus's zones.
+
+    Laptops have a zone ``psys`` beside them, in which the packages are counted once more.
+    """
+    listed = monitor.cpus.cpus
+    zones = {index: getattr(listed[index], "rapl_file", None) for index in monitor.cpu_indices}
+    # The daemon of zeus does not name its zones.
+    return {i for i, zone in zones.items() if zone is None or zone.name.startswith("package")}
 
 
 def _gpu_counter(monitor: Any) -> str:
@@ -48,7 +66,7 @@ def _gpu_counter(monitor: Any) -> str:
 
 def _found(monitor: Any) -> tuple[str, ...]:
     return (
-        *(["rapl"] if monitor.cpu_indices else []),
+        *(["rapl"] if _packages(monitor) else []),
         *([_gpu_counter(monitor)] if monitor.gpu_indices else []),
     )
 
@@ -57,7 +75,7 @@ def counters() -> tuple[str, ...]:
     """The counters of this machine: ``rapl``, ``nvml`` or ``amdsmi``.
 
     Raises:
-        UserError: the package zeus is not installed.
+        UserError: the package zeus is not installed, or counters are there but damaged.
     """
     return _found(_monitor())
 
@@ -102,11 +120,13 @@ class EnergyMeter:
         if error is not None:
             return
         joules: dict[str, float] = {}
-        for name, counted in (
-            ("rapl", found.cpu_energy),
-            ("rapl dram", found.dram_energy),
-            (_gpu_counter(self._zeus), found.gpu_energy),
+        packages, gpus = _packages(self._zeus), set(self._zeus.gpu_indices)
+        for name, counted, zones in (
+            ("rapl", found.cpu_energy, packages),
+            ("rapl dram", found.dram_energy, packages),
+            (_gpu_counter(self._zeus), found.gpu_energy, gpus),
         ):
-            if counted:
-                joules[name] = float(sum(counted.values()))
+            shares = [energy for zone, energy in (counted or {}).items() if zone in zones]
+            if shares:
+                joules[name] = float(sum(shares))
         self.reading = Reading(joules, float(found.time))
