@@ -18,6 +18,15 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 
+def strides(shape: Shape) -> list[int]:
+    """Steps of the dimensions of a shape whose numbers lie in order."""
+    steps, step = [], 1
+    for size in reversed(shape):
+        steps.append(step)
+        step *= size
+    return steps[::-1]
+
+
 @dataclass
 class Node:
     """One operation.

@@ -8,8 +8,7 @@ import numpy as np
 
 from gossamer.runtime.c.tables import number
 from gossamer.runtime.c.writer import Writer, clipped
-from gossamer.runtime.graph import Array, Node
-from gossamer.runtime.moves import strides
+from gossamer.runtime.graph import Array, Node, strides
 
 UNARY = {
     "gelu": "v = 0.5f * v * (1.0f + erff(v * 0.70710678f));",

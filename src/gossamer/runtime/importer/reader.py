@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.runtime.folding import FOLD, SPARSE, numbers
-from gossamer.runtime.folding import LARGEST as LARGEST_FOLDED
 from gossamer.runtime.graph import Array, Node, Shape
+from gossamer.runtime.importer.folding import FOLD, SPARSE, numbers
+from gossamer.runtime.importer.folding import LARGEST as LARGEST_FOLDED
 
 # Stands for the number of examples while shapes are worked out: a prime that no real
 # dimension has, so that a multiple of it is a multiple of the batch.
@@ -98,6 +98,13 @@ class Reader:
 
 def shown(shape: Shape) -> str:
     return "[" + ", ".join("batch" if s == BATCH else str(s) for s in shape) + "]"
+
+
+def floats(array: Array) -> Array:
+    """Weights as contiguous float32."""
+    if array.dtype not in (np.float32, np.float64, np.float16):
+        raise Unsupported(f"its weights are {array.dtype}; export in float32")
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
 Attributes = dict[str, Any]

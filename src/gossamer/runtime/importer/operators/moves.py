@@ -12,17 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gossamer.runtime.graph import Array, Node, Shape
-from gossamer.runtime.reader import Attributes, Convert, Reader, Unsupported, shown
-
-
-def strides(shape: Shape) -> list[int]:
-    """Steps of the dimensions of a shape whose numbers lie in order."""
-    steps, step = [], 1
-    for size in reversed(shape):
-        steps.append(step)
-        step *= size
-    return steps[::-1]
+from gossamer.runtime.graph import Array, Node, Shape, strides
+from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, shown
 
 
 def strided(

@@ -1,0 +1,9 @@
+"""Reads an ONNX file into a ``Graph``.
+
+The file is not trusted: every size, path and reference in it is checked before it is used,
+and whatever is wrong ends in one ``UserError``.
+"""
+
+from gossamer.runtime.importer.file import read
+
+__all__ = ["read"]

@@ -1,0 +1,147 @@
+"""From the nodes of a file to those of the engine."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gossamer.errors import nearest
+from gossamer.runtime.graph import Graph, Node, Shape
+from gossamer.runtime.importer.folding import FOLD
+from gossamer.runtime.importer.operators import CONVERT
+from gossamer.runtime.importer.reader import BATCH, LARGEST, Reader, Unsupported, shown
+from gossamer.runtime.importer.tensors import attributes_of, constant_node, sparse_tensor, tensor_of
+from gossamer.runtime.sparse_file import FARTHEST, NAME
+
+
+def graph_of(name: str, model: Any, folder: Path | None) -> Graph:
+    reader = Reader(name)
+    graph = model.graph
+    for tensor in graph.initializer:
+        reader.constants[tensor.name] = tensor_of(tensor, folder)
+    for sparse in graph.sparse_initializer:
+        reader.constants[sparse.values.name] = sparse_tensor(sparse, folder)
+    reader.free += 4 * sum(value.size for value in reader.constants.values())
+    sparse_values = {n.input[0] for n in graph.node if n.op_type == NAME and n.input}
+    reader.free += (FARTHEST + 1) * sum(
+        reader.constants[value].size for value in sparse_values if value in reader.constants
+    )
+    inputs, dynamic = _inputs(reader, graph)
+    for node in graph.node:
+        reader.uses.update(value for value in node.input if value)
+    outputs = [value.name for value in graph.output]
+    reader.uses.update(outputs)  # an output's node keeps its own value
+    for position, node in enumerate(graph.node):
+        _convert(reader, node, node.name or f"{node.op_type} {position}", folder)
+    for value in outputs:
+        if value not in reader.shapes:
+            raise Unsupported(f"nothing computes its output {value!r}")
+        if value in reader.held:
+            raise Unsupported(f"output {value!r}: the batch must stay first")
+    shapes: dict[str, Shape] = {}
+    for value, shape in reader.shapes.items():
+        if value in reader.held:
+            continue
+        if dynamic:
+            if not shape or shape[0] % BATCH:
+                raise Unsupported(f"value {value!r} of shape {shown(shape)} lost the batch")
+            shape = (shape[0] // BATCH, *shape[1:])
+        if not shape or any(size >= BATCH and size % BATCH == 0 for size in shape[1:]):
+            raise Unsupported(f"the batch is not the first dimension of value {value!r}")
+        shapes[value] = shape
+    return Graph(inputs, outputs, _living(reader.nodes, outputs), shapes, dynamic)
+
+
+def _inputs(reader: Reader, graph: Any) -> tuple[list[str], bool]:
+    inputs: list[str] = []
+    dynamic = False
+    for value in graph.input:
+        if value.name in reader.constants:
+            continue
+        kind = value.type.tensor_type
+        if kind.elem_type != 1:
+            raise Unsupported(f"input {value.name!r} is not float32; export it so")
+        dims = [int(d.dim_value) if d.HasField("dim_value") else 0 for d in kind.shape.dim]
+        if (
+            not dims
+            or any(d < 1 for d in dims[1:])
+            or dims[0] < 0
+            or any(d > LARGEST for d in dims)
+        ):
+            raise Unsupported(
+                f"input {value.name!r}: all dimensions but the first must be fixed; "
+                "export with only the batch dynamic"
+            )
+        if dims[0] == 0:
+            dims[0], dynamic = BATCH, True
+        if math.prod(dims[1:]) > LARGEST:
+            raise Unsupported(f"input {value.name!r} is too large")
+        reader.shapes[value.name] = tuple(dims)
+        inputs.append(value.name)
+    if not 1 <= len(inputs) <= 16:
+        raise Unsupported(f"it has {len(inputs)} inputs; 1 to 16 can be run")
+    if dynamic and any(reader.shapes[i][0] != BATCH for i in inputs):
+        raise Unsupported("some inputs have a dynamic batch, some a fixed one")
+    return inputs, dynamic
+
+
+def _convert(reader: Reader, node: Any, name: str, folder: Path | None) -> None:
+    """One ONNX node: folded if its inputs are constants, else one of the engine's."""
+    operator = (
+        f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+    )
+    where = f"node {name!r} ({operator})"
+    inputs = list(node.input)
+    if not node.output or not node.output[0]:
+        raise Unsupported(f"{where}: has no output")
+    output = node.output[0]
+    reader.outputs = list(node.output)
+    for value in inputs:
+        if value and value not in reader.shapes and value not in reader.constants:
+            raise Unsupported(f"{where}: reads {value!r}, which nothing before it computes")
+    if output in reader.shapes or output in reader.constants:
+        raise Unsupported(f"{where}: computes {output!r} a second time")
+    try:
+        attributes = attributes_of(node, folder)
+        if operator == "Constant":
+            reader.constants[output] = constant_node(attributes)
+        elif operator == "Shape":
+            shape = reader.shape(inputs[0])
+            part = slice(attributes.get("start"), attributes.get("end"))
+            reader.constants[output] = np.array(shape[part], np.int64)
+        elif operator in FOLD and inputs and all(i in reader.constants for i in inputs if i):
+            reader.fold(operator, output, [i for i in inputs if i], attributes)
+        elif operator in CONVERT:
+            CONVERT[operator](reader, name, inputs, output, attributes)
+        else:
+            raise Unsupported(
+                "the engine has no such operator; replace it or run that part elsewhere; "
+                + nearest(operator, CONVERT).partition("Known:")[0].rstrip("? ").strip(" ;")
+            )
+    except Unsupported as error:
+        raise Unsupported(f"{where}: {error}".rstrip("; ")) from None
+    except (
+        ArithmeticError,
+        IndexError,
+        KeyError,
+        MemoryError,
+        OverflowError,
+        TypeError,
+        ValueError,
+    ) as error:
+        text = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise Unsupported(f"{where}: its inputs or settings make no sense ({text})") from None
+
+
+def _living(nodes: list[Node], outputs: list[str]) -> list[Node]:
+    """The nodes that an output depends on."""
+    wanted = set(outputs)
+    kept = []
+    for node in reversed(nodes):
+        if node.output in wanted:
+            wanted.update(node.inputs)
+            kept.append(node)
+    return kept[::-1]

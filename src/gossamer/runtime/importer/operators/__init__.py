@@ -1,0 +1,22 @@
+"""What becomes of each ONNX operator: one table, filled from a module for each kind."""
+
+from gossamer.runtime.importer.operators.conv import CONVOLUTIONS
+from gossamer.runtime.importer.operators.elementwise import ELEMENTWISE
+from gossamer.runtime.importer.operators.linear import LINEAR
+from gossamer.runtime.importer.operators.moves import MOVES
+from gossamer.runtime.importer.operators.norms import NORMS
+from gossamer.runtime.importer.operators.pools import POOLS
+from gossamer.runtime.importer.operators.shapes import SHAPES
+from gossamer.runtime.importer.operators.winners import WINNERS
+from gossamer.runtime.importer.reader import Convert
+
+CONVERT: dict[str, Convert] = {
+    **CONVOLUTIONS,
+    **ELEMENTWISE,
+    **LINEAR,
+    **MOVES,
+    **NORMS,
+    **POOLS,
+    **SHAPES,
+    **WINNERS,
+}

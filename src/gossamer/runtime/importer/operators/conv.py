@@ -1,0 +1,101 @@
+"""Convolutions, and transposed ones as convolutions over a spread image."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gossamer.runtime.graph import Node, strides
+from gossamer.runtime.importer.operators.moves import strided
+from gossamer.runtime.importer.operators.windows import flat, image_of, window
+from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats
+
+
+def _conv(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    image, dims = image_of(reader, inputs[0])
+    weight = floats(reader.constant(inputs[1], "weight"))
+    if weight.ndim != dims + 2:
+        raise Unsupported(f"its weight has shape {weight.shape} for a {dims}-d image")
+    if dims == 1:
+        weight = weight[:, :, None, :]
+    outputs, per_group, height, width = weight.shape
+    groups = int(a.get("group", 1))
+    if groups < 1 or per_group * groups != image[1] or outputs % groups or not outputs:
+        raise Unsupported(f"its weight {weight.shape} does not fit {image[1]} channels")
+    bias = np.zeros(outputs, np.float32)
+    if len(inputs) > 2 and inputs[2]:
+        bias = floats(reader.constant(inputs[2], "bias"))
+        if bias.shape != (outputs,):
+            raise Unsupported(f"its bias has shape {bias.shape} for {outputs} outputs")
+    strides, dilations, pads = window(a, image[2:], [height, width], dims)
+    size = [
+        (image[2 + i] + pads[i] + pads[i + 2] - dilations[i] * (weight.shape[2 + i] - 1) - 1)
+        // strides[i]
+        + 1
+        for i in range(2)
+    ]
+    node = Node(
+        "conv",
+        name,
+        (inputs[0],),
+        output,
+        {
+            "strides": strides,
+            "dilations": dilations,
+            "pads": pads,
+            "groups": groups,
+            "low": -math.inf,
+            "high": math.inf,
+            "pool": 1,
+        },
+        {"weight": weight, "bias": bias},
+    )
+    reader.emit(node, flat((image[0], outputs, *size), dims))
+
+
+def _conv_transpose(
+    reader: Reader, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    """A convolution over the image with zeros between its pixels."""
+    image, dims = image_of(reader, inputs[0])
+    weight = floats(reader.constant(inputs[1], "weight"))
+    groups = int(a.get("group", 1))
+    if weight.ndim != dims + 2 or len(weight) != image[1] or groups < 1 or len(weight) % groups:
+        raise Unsupported(f"its weight {weight.shape} does not fit {image[1]} channels")
+    if a.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in a:
+        raise Unsupported("its padding is worked out from its output; export with plain pads")
+    strides_ = [int(v) for v in a.get("strides", [1] * dims)]
+    dilations = [int(v) for v in a.get("dilations", [1] * dims)]
+    pads = [int(v) for v in a.get("pads", [0] * 2 * dims)]
+    extra = [int(v) for v in a.get("output_padding", [0] * dims)]
+    if {len(strides_), len(dilations), len(extra), len(pads) - dims} != {dims}:
+        raise Unsupported(f"it has other than {dims} window settings")
+    if any(not 1 <= v <= 1 << 16 for v in [*strides_, *dilations]):
+        raise Unsupported("its strides and dilations must be between 1 and 65536")
+    reach = [dilations[i] * (weight.shape[2 + i] - 1) for i in range(dims)]
+    before = [reach[i] - pads[i] for i in range(dims)]
+    after = [reach[i] - pads[i + dims] + extra[i] for i in range(dims)]
+    if min(*before, *after, 0) < 0:
+        raise Unsupported("its pads reach beyond its window")
+    per_group, outputs = len(weight) // groups, weight.shape[1]
+    turned = weight.reshape(groups, per_group, outputs, *weight.shape[2:]).swapaxes(1, 2)
+    turned = turned.reshape(groups * outputs, per_group, *weight.shape[2:])
+    flipped = np.flip(turned, tuple(range(2, 2 + dims)))
+    shape, value = reader.shape(inputs[0]), inputs[0]
+    if any(step > 1 for step in strides_):
+        size = tuple((shape[2 + i] - 1) * strides_[i] + 1 for i in range(dims))
+        value = f"{output} spread"
+        target = strides((shape[1], *size))
+        for i in range(dims):
+            target[1 + i] *= strides_[i]
+        spread = (*shape[:2], *size)
+        source = strides(shape[1:])
+        sizes = list(shape[1:])
+        strided(reader, name, inputs[0], value, spread, sizes, source, target, clear=True)
+    reader.constants[f"{output} weight"] = np.ascontiguousarray(flipped)
+    settings = {"dilations": dilations, "pads": [*before, *after], "group": groups}
+    _conv(reader, name, [value, f"{output} weight", *inputs[2:]], output, settings)
+
+
+CONVOLUTIONS: dict[str, Convert] = {"Conv": _conv, "ConvTranspose": _conv_transpose}

@@ -1,0 +1,58 @@
+"""Layers that multiply by a matrix."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gossamer.runtime.graph import Array, Node
+from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats, shown
+
+
+def _linear(reader: Reader, name: str, value: str, output: str, weight: Array, bias: Array) -> None:
+    shape = reader.shape(value)
+    if len(shape) < 2 or shape[-1] != weight.shape[1]:
+        raise Unsupported(f"its weight takes {weight.shape[1]} inputs, not {shown(shape)}")
+    limits = {"low": -math.inf, "high": math.inf}
+    constants = {"weight": np.ascontiguousarray(weight), "bias": bias}
+    reader.emit(
+        Node("linear", name, (value,), output, limits, constants), (*shape[:-1], len(weight))
+    )
+
+
+def _gemm(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    if a.get("transA"):
+        raise Unsupported("it transposes its input; export a plain linear layer")
+    weight = floats(reader.constant(inputs[1], "weight"))
+    if a.get("alpha", 1.0) != 1.0:  # else a mapped weight stays mapped
+        weight = weight * np.float32(a["alpha"])
+    if weight.ndim != 2:
+        raise Unsupported(f"its weight has shape {weight.shape}")
+    weight = weight if a.get("transB") else weight.T
+    bias = np.zeros(len(weight), np.float32)
+    if len(inputs) > 2 and inputs[2]:
+        given = floats(reader.constant(inputs[2], "bias")) * np.float32(a.get("beta", 1.0))
+        if given.size not in (1, len(weight)):
+            raise Unsupported(f"its bias has shape {given.shape} for {len(weight)} outputs")
+        bias = bias + given.reshape(-1)
+    if len(reader.shape(inputs[0])) != 2:
+        raise Unsupported(f"its input has shape {shown(reader.shape(inputs[0]))}")
+    _linear(reader, name, inputs[0], output, weight, bias)
+
+
+def _matmul(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    if inputs[1] not in reader.constants:
+        left, right = (reader.shape(i) for i in inputs)
+        matrices = left[:-2] == right[:-2] and len(left) > 2 and left[-1] == right[-2]
+        if inputs[0] in reader.constants or not matrices:
+            raise Unsupported(f"it multiplies {shown(left)} by {shown(right)}")
+        reader.emit(Node("matmul", name, (inputs[0], inputs[1]), output), (*left[:-1], right[-1]))
+        return
+    weight = floats(reader.constant(inputs[1], "right side"))
+    if weight.ndim != 2:
+        raise Unsupported(f"its weight has shape {weight.shape}")
+    _linear(reader, name, inputs[0], output, weight.T, np.zeros(weight.shape[1], np.float32))
+
+
+LINEAR: dict[str, Convert] = {"Gemm": _gemm, "MatMul": _matmul}

@@ -1,0 +1,87 @@
+"""Normalisation: by batch, instance and layer, and softmax."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gossamer.runtime.graph import Node
+from gossamer.runtime.importer.operators.elementwise import constant_binary, unclipped
+from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats, shown
+
+
+def _batch_norm(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    scale, shift, mean, variance = (
+        floats(reader.constant(i, "statistics")).astype(np.float64) for i in inputs[1:5]
+    )
+    factor = scale / np.sqrt(variance + a.get("epsilon", 1e-5))
+    shift = shift - mean * factor
+    shape = reader.shape(inputs[0])
+    if len(shape) < 2 or not factor.shape == shift.shape == (shape[1],):
+        raise Unsupported(f"its statistics have shape {factor.shape} for {shown(shape)}")
+    before = reader.alone(inputs[0], "conv", "linear")
+    if before is not None and unclipped(before) and (before.op == "conv" or len(shape) == 2):
+        weight = before.constants["weight"]
+        spread = factor.reshape(-1, *[1] * (weight.ndim - 1))
+        before.constants["weight"] = (weight * spread).astype(np.float32)
+        before.constants["bias"] = (before.constants["bias"] * factor + shift).astype(np.float32)
+        reader.rename(before, output)
+        return
+    each = (shape[1], *[1] * (len(shape) - 2))
+    scaled = f"{output} before its shift"
+    constant_binary(reader, "mul", name, inputs[0], scaled, factor.reshape(each))
+    constant_binary(reader, "add", name, scaled, output, shift.reshape(each))
+
+
+def _instance_norm(
+    reader: Reader, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    """A layer norm of each channel's image, then the channel's scale and bias."""
+    shape = reader.shape(inputs[0])
+    scale, bias = (floats(reader.constant(i, "scale and bias")) for i in inputs[1:3])
+    if len(shape) < 3 or not scale.shape == bias.shape == (shape[1],):
+        raise Unsupported(f"its scale has shape {scale.shape} for {shown(shape)}")
+    size = math.prod(shape[2:])
+    constants = {"scale": np.ones(size, np.float32), "bias": np.zeros(size, np.float32)}
+    settings = {"epsilon": float(a.get("epsilon", 1e-5)), "size": size}
+    normed, scaled = f"{output} normed", f"{output} scaled"
+    reader.emit(Node("layer_norm", name, (inputs[0],), normed, settings, constants), shape)
+    each = (shape[1], *[1] * (len(shape) - 2))
+    constant_binary(reader, "mul", name, normed, scaled, scale.reshape(each))
+    constant_binary(reader, "add", name, scaled, output, bias.reshape(each))
+
+
+def _layer_norm(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    shape = reader.shape(inputs[0])
+    axis = int(a.get("axis", -1)) % len(shape)
+    size = math.prod(shape[axis:])
+    if axis == 0:
+        raise Unsupported("it normalises along the batch")
+    scale = np.broadcast_to(floats(reader.constant(inputs[1], "scale")), shape[axis:])
+    bias = np.zeros(size, np.float32)
+    if len(inputs) > 2 and inputs[2]:
+        bias = np.broadcast_to(floats(reader.constant(inputs[2], "bias")), shape[axis:])
+    constants = {"scale": scale.reshape(-1).copy(), "bias": np.ravel(bias).copy()}
+    settings = {"epsilon": float(a.get("epsilon", 1e-5)), "size": size}
+    reader.emit(Node("layer_norm", name, (inputs[0],), output, settings, constants), shape)
+
+
+def _softmax(log: bool) -> Convert:
+    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        shape = reader.shape(inputs[0])
+        axis = int(a.get("axis", -1)) % len(shape)
+        if axis != len(shape) - 1 or axis == 0:
+            raise Unsupported(f"it works along axis {axis} of {shown(shape)}; the last only")
+        reader.emit(Node("softmax", name, (inputs[0],), output, {"log": log}), shape)
+
+    return convert
+
+
+NORMS: dict[str, Convert] = {
+    "BatchNormalization": _batch_norm,
+    "InstanceNormalization": _instance_norm,
+    "LayerNormalization": _layer_norm,
+    "Softmax": _softmax(False),
+    "LogSoftmax": _softmax(True),
+}

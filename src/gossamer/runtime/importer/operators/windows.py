@@ -1,0 +1,59 @@
+"""Windows that slide over images: their sizes, steps and pads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gossamer.runtime.graph import Shape
+from gossamer.runtime.importer.reader import Attributes, Reader, Unsupported, shown
+
+
+def pair(values: Any, count: int, default: int) -> list[int]:
+    """Settings of a 1-d or 2-d window as 2-d ones."""
+    found = list(values) if values else [default] * count
+    if len(found) != count:
+        raise Unsupported(f"it has {len(found)} window settings for {count} dimensions")
+    return [default] * (2 - count) + [int(v) for v in found]
+
+
+def window(
+    a: Attributes, image: Shape, kernel: list[int], dims: int
+) -> tuple[list[int], list[int], list[int]]:
+    """Strides, dilations and pads (top, left, bottom, right) of a window over an image."""
+    strides = pair(a.get("strides"), dims, 1)
+    dilations = pair(a.get("dilations"), dims, 1)
+    if any(not 1 <= v <= 1 << 16 for v in [*strides, *dilations, *kernel]):
+        raise Unsupported("its window, strides and dilations must be between 1 and 65536")
+    auto = a.get("auto_pad", "NOTSET")
+    if auto in ("NOTSET", "VALID"):
+        given = list(a.get("pads") or [0] * (2 * dims)) if auto == "NOTSET" else [0] * (2 * dims)
+        if len(given) != 2 * dims:
+            raise Unsupported(f"it has {len(given)} pads for {dims} dimensions")
+        before, after = given[:dims], given[dims:]
+        pads = [*([0] * (2 - dims)), *before, *([0] * (2 - dims)), *after]
+    else:
+        pads = [0] * 4
+        for i in range(2):
+            out = -(-image[i] // strides[i])
+            reach = dilations[i] * (kernel[i] - 1) + 1
+            total = max(0, (out - 1) * strides[i] + reach - image[i])
+            pads[i] = total // 2 if auto == "SAME_UPPER" else total - total // 2
+            pads[i + 2] = total - pads[i]
+    if any(not 0 <= p <= 1 << 16 for p in pads):
+        raise Unsupported("its pads must be between 0 and 65536")
+    return strides, dilations, pads
+
+
+def image_of(reader: Reader, value: str) -> tuple[Shape, int]:
+    """Batch, channels, height, width of a value, and how many of its dimensions are spatial."""
+    shape = reader.shape(value)
+    if len(shape) == 3:
+        return (shape[0], shape[1], 1, shape[2]), 1
+    if len(shape) != 4:
+        raise Unsupported(f"its input has shape {shown(shape)}; 1-d and 2-d images only")
+    return shape, 2
+
+
+def flat(shape: Shape, dims: int) -> Shape:
+    """A shape of ``image_of`` with as many spatial dimensions as there were."""
+    return shape if dims == 2 else (shape[0], shape[1], shape[3])

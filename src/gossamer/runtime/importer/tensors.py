@@ -1,0 +1,132 @@
+"""The constants and attributes of a file, each checked before it is used."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gossamer.runtime.graph import Array, Shape
+from gossamer.runtime.importer.folding import DTYPES
+from gossamer.runtime.importer.reader import Attributes, Unsupported
+
+# Numbers of a sparse initializer for each entry that the file holds.
+SPARSEST = 1 << 12
+
+
+def tensor_of(tensor: Any, folder: Path | None) -> Array:
+    """A constant's numbers, after its sizes and where it lies were checked."""
+    if tensor.data_type not in DTYPES:
+        raise Unsupported(f"constant {tensor.name!r} has element type {tensor.data_type}")
+    dtype = np.dtype(DTYPES[tensor.data_type])
+    shape = tuple(int(d) for d in tensor.dims)
+    if any(d < 0 for d in shape):
+        raise Unsupported(f"constant {tensor.name!r} has the impossible shape {shape}")
+    count = math.prod(shape)
+    if tensor.data_location == 1:
+        return _external(tensor, dtype, shape, folder)
+    if tensor.HasField("raw_data"):
+        if len(tensor.raw_data) != count * dtype.itemsize:
+            raise Unsupported(
+                f"constant {tensor.name!r} of shape {shape} holds {len(tensor.raw_data)} bytes"
+            )
+        little = np.frombuffer(tensor.raw_data, dtype.newbyteorder("<"))
+        return little.astype(dtype).reshape(shape)
+    fields = {1: "float_data", 7: "int64_data", 11: "double_data"}
+    values = getattr(tensor, fields.get(tensor.data_type, "int32_data"))
+    if len(values) != count:
+        raise Unsupported(f"constant {tensor.name!r} of shape {shape} holds {len(values)} numbers")
+    if tensor.data_type == 10:
+        return np.array(values, np.uint16).view(np.float16).reshape(shape)
+    return np.array(values).astype(dtype).reshape(shape)
+
+
+def sparse_tensor(sparse: Any, folder: Path | None) -> Array:
+    """A sparse initializer as a dense constant: values at indices, linear or by dimension."""
+    name = sparse.values.name
+    values, indices = tensor_of(sparse.values, folder), tensor_of(sparse.indices, folder)
+    shape = tuple(int(d) for d in sparse.dims)
+    size = math.prod(shape)
+    if any(d < 1 for d in shape) or size > SPARSEST * max(1, values.size):
+        raise Unsupported(f"sparse constant {name!r} has the shape {shape}, too large for it")
+    if indices.dtype.kind != "i" or indices.shape not in (
+        (len(values),),
+        (len(values), len(shape)),
+    ):
+        raise Unsupported(f"the indices of sparse constant {name!r} do not fit its values")
+    try:
+        if indices.ndim == 2:
+            indices = np.ravel_multi_index(tuple(indices.T), shape)
+        if len(indices) and not 0 <= indices.min() <= indices.max() < size:
+            raise ValueError
+    except ValueError:
+        raise Unsupported(f"sparse constant {name!r} has an index outside its shape") from None
+    dense = np.zeros(size, values.dtype)
+    dense[indices] = values
+    return dense.reshape(shape)
+
+
+def _external(tensor: Any, dtype: np.dtype[Any], shape: Shape, folder: Path | None) -> Array:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    if folder is None:
+        raise Unsupported(f"constant {tensor.name!r} lies in another file; open the model by path")
+    location = entries.get("location", "")
+    root = folder.resolve()
+    try:
+        path = (root / location).resolve()
+        inside = path.is_relative_to(root) and path.is_file()
+    except (OSError, ValueError, RuntimeError):  # no path at all, or a circle of links
+        inside = False
+    if not inside:
+        raise Unsupported(
+            f"constant {tensor.name!r} lies in {location!r}, "
+            "which is not a file in the model's folder"
+        )
+    nbytes = math.prod(shape) * dtype.itemsize
+    start = entries.get("offset", "0")
+    offset = int(start) if start.isdecimal() and len(start) < 19 else -1
+    if offset < 0 or offset + nbytes > path.stat().st_size:
+        raise Unsupported(f"constant {tensor.name!r} reaches past the end of {path.name}")
+    if not nbytes:
+        return np.zeros(shape, dtype)
+    little = dtype.newbyteorder("<")
+    mapped = np.memmap(path, little, "r", offset, (nbytes // dtype.itemsize,))
+    return np.asarray(mapped).astype(dtype, copy=False).reshape(shape)
+
+
+def attributes_of(node: Any, folder: Path | None) -> Attributes:
+    found: Attributes = {}
+    for a in node.attribute:
+        match a.type:
+            case 1:
+                found[a.name] = float(a.f)
+            case 2:
+                found[a.name] = int(a.i)
+            case 3:
+                found[a.name] = a.s.decode(errors="replace")
+            case 4:
+                found[a.name] = tensor_of(a.t, folder)
+            case 6:
+                found[a.name] = [float(v) for v in a.floats]
+            case 7:
+                found[a.name] = [int(v) for v in a.ints]
+            case _:
+                raise Unsupported(f"its attribute {a.name!r} holds a graph or another rare type")
+    return found
+
+
+def constant_node(a: Attributes) -> Array:
+    for key, dtype in (
+        ("value_float", np.float32),
+        ("value_int", np.int64),
+        ("value_floats", np.float32),
+        ("value_ints", np.int64),
+    ):
+        if key in a:
+            return np.asarray(a[key], dtype)
+    if "value" not in a:
+        raise Unsupported("it holds no numbers")
+    value: Array = a["value"]
+    return value
