@@ -44,8 +44,10 @@ wheel: $(READY)  ## the wheel, into dist/, tried where there is no compiler
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 	$(BIN)/python tests/wheel.py dist/*.whl
 
-# The lock file first, then gossamer itself, compiled with the locked build tools.
-$(READY): requirements.lock pyproject.toml CMakeLists.txt $(wildcard src/gossamer/runtime/kernels/*)
+# The lock file first, then gossamer itself, compiled with the locked build tools. The rooms stand
+# for their modules: an editable installation must hear of those that come, go or move.
+$(READY): requirements.lock pyproject.toml CMakeLists.txt $(wildcard src/gossamer/runtime/kernels/*) \
+    $(wildcard src/gossamer/*/)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
