@@ -1,5 +1,7 @@
 """The kernels of sparse training, every row and instruction set, against torch."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -64,6 +66,12 @@ def test_every_instruction_set_has_every_kernel():
         ("apply", "block"),
         ("gradient", "unstructured"),
         ("gradient", "block"),
+        ("winners", "any"),
+        ("list", "any"),
+        *itertools.product(
+            ("columns", "active_forward", "active_input", "active_gradient"),
+            ("unstructured", "block8", "block16"),
+        ),
     }
     assert len(rows) == len(kinds) * len(ISAS)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
+from gossamer.nn.winners import pick, pickable
 
 
 def winner_mask(x: Tensor, k: int) -> Tensor:
@@ -154,12 +155,16 @@ class KWinners(_KWinnersBase):
             y = torch.ops.gossamer.k_winners(rows, self.boost(self.units), k, True)
             y = y if x.dim() == 2 else y.reshape(x.shape)
             return torch.relu(y) if self.relu else y
-        mask = winner_mask((x * self.boost(self.units)).detach(), k)
-        y = x.masked_fill(~mask, 0.0)
+        active = None
+        if pickable(x, k, self.units):
+            y, active = pick(x, self.boost(self.units), k)
+        else:
+            y = x.masked_fill(~winner_mask((x * self.boost(self.units)).detach(), k), 0.0)
         if self.relu:
             y = torch.relu(y)
         if self.training:
-            active = (y > 0).to(torch.float32).reshape(-1, self.units).sum(dim=0)
+            if active is None:
+                active = (y > 0).to(torch.float32).reshape(-1, self.units).sum(dim=0)
             self._update_duty_cycle(active, x.numel() // self.units)
         return y
 
@@ -212,6 +217,38 @@ class KWinners2d(_KWinnersBase):
         if torch.compiler.is_exporting() and k < n:
             y = torch.ops.gossamer.k_winners(x, boost, k, not self.local)
             return torch.relu(y) if self.relu else y
+        picked = self._pick(x, boost.flatten(), n, k)
+        y, active = picked or (self._select(x, boost, k), None)
+        if self.relu:
+            y = torch.relu(y)
+        if self.training:
+            if active is None:
+                active = (y > 0).to(torch.float32).flatten(2).sum(dim=(0, 2)) / math.prod(
+                    x.shape[2:]
+                )
+            self._update_duty_cycle(active, x.shape[0])
+        return y
+
+    def _pick(self, x: Tensor, boost: Tensor, n: int, k: int) -> tuple[Tensor, Tensor] | None:
+        """Winners by the kernel, and how often each channel won; None where it cannot."""
+        if not pickable(x, k, n):
+            return None
+        positions = math.prod(x.shape[2:])
+        first = x.is_contiguous()  # channels outermost in memory
+        if self.local:
+            if first and positions > 1:
+                return None
+            y, active = pick(x, boost, k)
+            return y, active / positions
+        if first:
+            y, active = pick(x, boost.repeat_interleave(positions), k)
+            active = active.view(self.units, positions).sum(dim=1)
+        else:
+            y, active = pick(x, boost.repeat(positions), k, self.units)
+            active = active.view(positions, self.units).sum(dim=0)
+        return y, active / positions
+
+    def _select(self, x: Tensor, boost: Tensor, k: int) -> Tensor:
         boosted = (x * boost).detach()
         if self.local:
             mask = winner_mask(boosted.movedim(1, -1), k).movedim(-1, 1)
@@ -221,13 +258,7 @@ class KWinners2d(_KWinnersBase):
             # Flattening made the mask row-major; what follows is faster in the input's order.
             mask = mask.contiguous(memory_format=torch.channels_last)
         # Unlike masked_fill, keeps the input's order.
-        y = torch.where(mask, x, 0.0)
-        if self.relu:
-            y = torch.relu(y)
-        if self.training:
-            active = (y > 0).to(torch.float32).flatten(2).mean(dim=2).sum(dim=0)
-            self._update_duty_cycle(active, x.shape[0])
-        return y
+        return torch.where(mask, x, 0.0)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (", local=True" if self.local else "")

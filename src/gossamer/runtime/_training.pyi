@@ -4,6 +4,19 @@ from numpy.typing import NDArray
 Pair = tuple[int, int]
 
 def training_kernels() -> list[tuple[str, str, str, int]]: ...
+def pick_winners(
+    rows: int,
+    n: int,
+    k: int,
+    order: Pair,
+    input: int,
+    boost: int,
+    output: int,
+    mask: int,
+    counts: int,
+    threads: int,
+    isa: str,
+) -> None: ...
 
 class SparseLayer:
     def __init__(
@@ -40,6 +53,27 @@ class SparseLayer:
         values: int,
         packed_input: int,
         packed_gradient: int,
+        input_gradient: int,
+        values_gradient: int,
+        bias_gradient: int,
+        threads: int,
+    ) -> None: ...
+    def active(self, examples: int) -> list[int]: ...
+    def active_forward(
+        self,
+        examples: int,
+        input: int,
+        values: int,
+        bias: int,
+        kept: int,
+        output: int,
+        threads: int,
+    ) -> int: ...
+    def active_backward(
+        self,
+        examples: int,
+        output_gradient: int,
+        kept: int,
         input_gradient: int,
         values_gradient: int,
         bias_gradient: int,

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from gossamer.sparsity.nonzeros import Nonzeros, apply_nonzeros
 
 
-def _plain_needed(x: Tensor) -> bool:
-    """Whether torch must see a plain layer: the kernels do not take ``x``, or it is tracing."""
+def plain_needed(x: Tensor) -> bool:
+    """Whether torch must see plain layers: the kernels do not take ``x``, or it is tracing."""
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
@@ -69,7 +69,7 @@ class _Compact(nn.Module):
 class CompactLinear(_Compact, nn.Linear):  # type: ignore[override]
     def forward(self, x: Tensor) -> Tensor:
         values = self._parameters["weight"]
-        if _plain_needed(x) or x.shape[-1] != self.in_features or values is None:
+        if plain_needed(x) or x.shape[-1] != self.in_features or values is None:
             return nn.functional.linear(x, self.weight, self.bias)
         rows = x.reshape(-1, self.in_features)
         y = apply_nonzeros(rows, values, self.bias, self._nonzeros)
@@ -79,7 +79,7 @@ class CompactLinear(_Compact, nn.Linear):  # type: ignore[override]
 class CompactConv2d(_Compact, nn.Conv2d):  # type: ignore[override]
     def forward(self, x: Tensor) -> Tensor:
         values = self._parameters["weight"]
-        if _plain_needed(x) or x.ndim != 4 or x.shape[1] != self.in_channels or values is None:
+        if plain_needed(x) or x.ndim != 4 or x.shape[1] != self.in_channels or values is None:
             y: Tensor = self._conv_forward(x, self.weight, self.bias)
             return y
         return apply_nonzeros(x, values, self.bias, self._nonzeros)

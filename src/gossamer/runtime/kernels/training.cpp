@@ -25,6 +25,7 @@
 #include <tuple>
 #include <vector>
 
+#include "kernel.h"
 #include "threads.h"
 
 namespace nb = nanobind;
@@ -136,6 +137,14 @@ public:
         back_ = ::kernel("apply", "unstructured", isa);
         gradient_ = ::kernel("gradient", layout, isa);
         transpose();
+        if (kernel_[0] * kernel_[1] > 1 || stride_ != Pair{1, 1} || padding_ != Pair{0, 0}) return;
+        const std::string by_block = block_ == 1 ? "unstructured" : "block" + std::to_string(block_);
+        list_ = ::kernel("list", "any", isa);
+        columns_ = ::kernel("columns", by_block, isa);
+        active_forward_ = ::kernel("active_forward", by_block, isa);
+        active_input_ = ::kernel("active_input", by_block, isa);
+        active_gradient_ = ::kernel("active_gradient", by_block, isa);
+        by_input();
     }
 
     Pair output_size(Pair size) const {
@@ -211,6 +220,52 @@ public:
         }
     }
 
+    // The same for examples that are lists of their active inputs, of a linear layer only: floats
+    // of the lists, and of the weights by input behind them.
+    Pair active(int64_t examples) const {
+        if (!list_.run) throw std::invalid_argument("only a linear layer takes lists of active inputs");
+        return {examples * (gossamer::list_header + 2 * channels_), static_cast<int64_t>(column_.size()) * block_};
+    }
+
+    // Returns how many inputs are active.
+    int64_t active_forward(int64_t examples, uintptr_t input, uintptr_t values, uintptr_t bias, uintptr_t kept,
+                           uintptr_t output, int threads) {
+        Training t = activity(examples, kept);
+        nb::gil_scoped_release release;
+        t.in = at<const float>(input);
+        run(list_.run, t, threads);
+        t.values = at<const float>(values);
+        t.out = at<float>(kept) + active(examples)[0];
+        run(columns_.run, t, threads);
+        t.values = t.out;
+        t.bias = at<const float>(bias);
+        t.out = at<float>(output);
+        run(active_forward_.run, t, threads);
+        int64_t count = 0;
+        for (int64_t i = 0; i < examples; ++i) {
+            count += reinterpret_cast<const int32_t*>(t.lists)[i * (gossamer::list_header + 2 * channels_)];
+        }
+        return count;
+    }
+
+    // The input's gradient only where the input is active. 0 as in `backward`.
+    void active_backward(int64_t examples, uintptr_t output_gradient, uintptr_t kept, uintptr_t input_gradient,
+                         uintptr_t values_gradient, uintptr_t bias_gradient, int threads) {
+        Training t = activity(examples, kept);
+        nb::gil_scoped_release release;
+        t.values = at<const float>(kept) + active(examples)[0];
+        t.gradient = at<const float>(output_gradient);
+        if (input_gradient) {
+            t.out = at<float>(input_gradient);
+            run(active_input_.run, t, threads);
+        }
+        if (values_gradient || bias_gradient) {
+            t.values_gradient = at<float>(values_gradient);
+            t.bias_gradient = at<float>(bias_gradient);
+            run(active_gradient_.run, t, threads);
+        }
+    }
+
 private:
     // Heights and widths: packed inputs, outputs, packed gradients and their margin.
     struct Planes {
@@ -263,6 +318,36 @@ private:
                 }
             }
         }
+    }
+
+    // The entries of a linear layer by input, for lists of active inputs.
+    void by_input() {
+        column_start_.assign(static_cast<size_t>(channels_) + 1, 0);
+        for (const int32_t column : column_) ++column_start_[static_cast<size_t>(column) + 1];
+        for (size_t c = 0; c < static_cast<size_t>(channels_); ++c) column_start_[c + 1] += column_start_[c];
+        std::vector<int32_t> next = column_start_;
+        column_entry_.resize(column_.size());
+        column_output_.resize(column_.size());
+        for (size_t row = 0; row + 1 < start_.size(); ++row) {
+            for (int32_t e = start_[row]; e < start_[row + 1]; ++e) {
+                const auto to = static_cast<size_t>(next[static_cast<size_t>(column_[static_cast<size_t>(e)])]++);
+                column_entry_[to] = e;
+                column_output_[to] = static_cast<int32_t>(static_cast<int64_t>(row) * block_);
+            }
+        }
+    }
+
+    Training activity(int64_t examples, uintptr_t kept) const {
+        active(examples);
+        Training t{};
+        t.examples = examples;
+        t.channels = t.rows = channels_;
+        t.outputs = outputs_;
+        t.lists = at<float>(kept);
+        t.start = column_start_.data();
+        t.index = column_entry_.data();
+        t.offset = column_output_.data();
+        return t;
     }
 
     Planes planes(Pair size) const {
@@ -350,7 +435,31 @@ private:
     std::vector<int32_t> back_start_, back_index_, back_output_, back_tap_;
     std::shared_ptr<const Offsets> offsets_;
     TrainingKernel pack_, apply_, back_, gradient_;
+    std::vector<int32_t> column_start_, column_entry_, column_output_;
+    TrainingKernel list_{}, columns_{}, active_forward_{}, active_input_{}, active_gradient_{};
 };
+
+// The k largest of each row's n boosted values, 0 < k < n: see nn/winners.py.
+void pick_winners(int64_t rows, int64_t n, int64_t k, Pair order, uintptr_t input, uintptr_t boost, uintptr_t output,
+                  uintptr_t mask, uintptr_t counts, int threads, const std::string& isa) {
+    if (rows < 0 || k < 1 || k >= n || n > INT32_MAX || order[0] * order[1] != n) {
+        throw std::invalid_argument("of n values, at least one and not all must win");
+    }
+    Training t{};
+    t.examples = rows;
+    t.channels = n;
+    t.winners = k;
+    t.inner = order[0];
+    t.outer = order[1];
+    t.in = at<const float>(input);
+    t.values = at<const float>(boost);
+    t.out = at<float>(output);
+    t.mask = at<uint8_t>(mask);
+    t.counts = at<float>(counts);
+    const auto& found = kernel("winners", "any", isa);
+    nb::gil_scoped_release release;
+    run(found.run, t, threads);
+}
 
 }  // namespace
 
@@ -371,5 +480,14 @@ NB_MODULE(_training, m) {
              nb::arg("values"), nb::arg("bias"), nb::arg("packed_input"), nb::arg("output"), nb::arg("threads"))
         .def("backward", &SparseLayer::backward, nb::arg("examples"), nb::arg("size"), nb::arg("output_gradient"),
              nb::arg("values"), nb::arg("packed_input"), nb::arg("packed_gradient"), nb::arg("input_gradient"),
-             nb::arg("values_gradient"), nb::arg("bias_gradient"), nb::arg("threads"));
+             nb::arg("values_gradient"), nb::arg("bias_gradient"), nb::arg("threads"))
+        .def("active", &SparseLayer::active, nb::arg("examples"))
+        .def("active_forward", &SparseLayer::active_forward, nb::arg("examples"), nb::arg("input"), nb::arg("values"),
+             nb::arg("bias"), nb::arg("kept"), nb::arg("output"), nb::arg("threads"))
+        .def("active_backward", &SparseLayer::active_backward, nb::arg("examples"), nb::arg("output_gradient"),
+             nb::arg("kept"), nb::arg("input_gradient"), nb::arg("values_gradient"), nb::arg("bias_gradient"),
+             nb::arg("threads"));
+    m.def("pick_winners", &pick_winners, nb::arg("rows"), nb::arg("n"), nb::arg("k"), nb::arg("order"),
+          nb::arg("input"), nb::arg("boost"), nb::arg("output"), nb::arg("mask"), nb::arg("counts"),
+          nb::arg("threads"), nb::arg("isa"));
 }

@@ -37,13 +37,19 @@ struct Training {
     int64_t gradient_step_y, gradient_step_x;
     float* values_gradient;           // as `values`, or null
     float* bias_gradient;             // as `bias`, or null
+    // Of active inputs and winners, see training_active.h.
+    int64_t outputs;
+    float* lists;                     // of active inputs, by example
+    int64_t winners, inner, outer;    // per row; the order among ties, as in WinnersShape
+    uint8_t* mask;
+    float* counts;                    // [parts][channels]
 };
 
 using TrainingFunction = void (*)(const Training&, int64_t part, int64_t parts);
 
 struct TrainingKernel {
-    const char* operation;  // pack, apply, gradient
-    const char* layout;     // any, unstructured, block
+    const char* operation;
+    const char* layout;  // any, unstructured, block, block8, block16
     const char* isa;
     int width;              // floats in a vector register of this instruction set
     TrainingFunction run;

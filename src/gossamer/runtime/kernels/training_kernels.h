@@ -8,12 +8,15 @@
 #include <immintrin.h>
 #endif
 
+#include "kernel.h"
 #include "training.h"
 
 namespace gossamer {
 namespace {
 
 #include "vec.h"
+
+#include "winners.h"
 
 // Accumulators of a tile: as many as there are registers for, beside a weight and an input.
 constexpr int most = W == 16 ? 14 : 8;
@@ -337,12 +340,25 @@ void gradient(const Training& t, int64_t part, int64_t parts) {
     }
 }
 
+#include "training_active.h"
+
+#define GOSSAMER_ACTIVE(layout, block)                                         \
+    {"columns", layout, GOSSAMER_ISA, W, gather_columns<block>},               \
+    {"active_forward", layout, GOSSAMER_ISA, W, active_forward<block>},        \
+    {"active_input", layout, GOSSAMER_ISA, W, active_input<block>},            \
+    {"active_gradient", layout, GOSSAMER_ISA, W, active_gradient<block>}
+
 const TrainingKernel rows[] = {
     {"pack", "any", GOSSAMER_ISA, W, pack},
     {"apply", "unstructured", GOSSAMER_ISA, W, apply<false>},
     {"apply", "block", GOSSAMER_ISA, W, apply<true>},
     {"gradient", "unstructured", GOSSAMER_ISA, W, gradient<false>},
     {"gradient", "block", GOSSAMER_ISA, W, gradient<true>},
+    {"winners", "any", GOSSAMER_ISA, W, pick_winners},
+    {"list", "any", GOSSAMER_ISA, W, list_active},
+    GOSSAMER_ACTIVE("unstructured", 1),
+    GOSSAMER_ACTIVE("block8", 8),
+    GOSSAMER_ACTIVE("block16", 16),
 };
 
 }  // namespace

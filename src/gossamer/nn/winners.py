@@ -1,0 +1,83 @@
+"""k winners picked by the runtime's kernel while a network trains on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gossamer.runtime._training import pick_winners
+from gossamer.sparsity.compact import plain_needed
+from gossamer.sparsity.nonzeros import training_isa
+
+
+def pickable(x: Tensor, k: int, n: int) -> bool:
+    """Whether the kernel takes ``x``, whose rows lie one after the other in memory.
+
+    Where it does not (other types and devices, tracing), torch computes the same.
+    """
+    dense = x.is_contiguous() or (
+        x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    )
+    return 0 < k < n and dense and not plain_needed(x)
+
+
+class _Pick(torch.autograd.Function):
+    """The gradient reaches winners only.
+
+    The graph's node has an attribute ``winners``: how many there are. If as many values are not
+    zero, every zero is a loser, and whoever reads the values need not compute its gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, boost: Tensor, k: int, order: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        y, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
+        n, threads = len(boost), torch.get_num_threads()
+        counts = torch.zeros(threads, n)
+        rows = x.numel() // n
+        pick_winners(
+            rows,
+            n,
+            k,
+            order,
+            x.data_ptr(),
+            boost.data_ptr(),
+            y.data_ptr(),
+            mask.data_ptr(),
+            counts.data_ptr(),
+            threads,
+            training_isa(),
+        )
+        ctx.save_for_backward(mask)
+        ctx.winners = rows * k
+        counts = counts.sum(0)
+        ctx.mark_non_differentiable(counts)
+        return y, counts
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+        (mask,) = ctx.saved_tensors
+        return torch.where(mask, gradient, 0.0), None, None, None
+
+
+def pick(x: Tensor, boost: Tensor, k: int, inner: int = 1) -> tuple[Tensor, Tensor]:
+    """Keeps the ``k`` largest boosted values of each row of ``n``; the others become zero.
+
+    Args:
+        x: float32 that :func:`pickable` accepts; each ``n`` consecutive values in memory are
+            a row.
+        boost: ``[n]``, factors of the values where they are compared.
+        k: winners of a row, above 0 and below n. Where a value is NaN the whole row wins.
+        inner: ties go to the lowest ``i % inner * (n // inner) + i // inner``: the order of
+            ``[channels, positions]`` where the memory holds ``[positions, channels]``.
+
+    Returns:
+        ``y`` as ``x``, and ``[n]``: how many values above zero were winners at each place.
+    """
+    found: tuple[Tensor, Tensor] = _Pick.apply(  # type: ignore[no-untyped-call]
+        x, boost.detach().contiguous(), k, (inner, len(boost) // inner)
+    )
+    return found
