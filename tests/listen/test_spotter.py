@@ -7,43 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from torch import nn
+from tests.listen.loudness import CLASSES, Loudness, bursts
 
 from gossamer.cli.main import main
-from gossamer.data.audio import RATE, Sound, int16
+from gossamer.data.audio import RATE, int16
 from gossamer.errors import UserError
 from gossamer.listen import Spotter, from_file, from_stream
 from gossamer.nn import export
-
-CLASSES = ["loud", "silence"]
-
-
-class Loudness(nn.Module):
-    """Logits of "loud" and "silence": the mean level over the window."""
-
-    def forward(self, x):
-        level = x.mean(dim=(2, 3))
-        return torch.cat([level, -level], dim=1)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("listen") / "model.onnx"
-    description = Sound(np.zeros(0, np.int16), mean=-50.0, std=5.0).description
-    export(
-        Loudness(), torch.zeros(2, 1, 32, 32), path, {"classes": CLASSES, "features": description}
-    )
-    return path
-
-
-def bursts(*seconds, length=10):
-    """Silence with a second of noise from each of the given seconds on."""
-    sound = np.zeros(length * RATE, np.float32)
-    rng = np.random.default_rng(0)
-    for second in seconds:
-        start = int(second * RATE)
-        sound[start : start + RATE] = 0.3 * rng.standard_normal(RATE)
-    return sound.clip(-1, 1)
 
 
 def test_bursts_are_heard_where_they_are(model):
@@ -76,6 +46,8 @@ def test_files_and_streams(model, tmp_path):
     assert list(Spotter(model).listen(from_stream(raw, RATE))) == expected
     raw = io.BytesIO((sound.astype(np.float32) / 32768).astype("<f4").tobytes())
     assert list(Spotter(model).listen(from_stream(raw, RATE, form="f32le"))) == expected
+    with pytest.raises(UserError, match=r"no sound in format f32le: are its samples s16le\?"):
+        list(from_stream(io.BytesIO(sound[3 * RATE :].tobytes()), RATE, form="f32le"))
     with pytest.raises(UserError, match="unknown format 'mp3'"):
         next(from_stream(io.BytesIO(b"1234"), RATE, form="mp3"))
 

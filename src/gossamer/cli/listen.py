@@ -33,7 +33,7 @@ def listen(
         int | None, typer.Option(min=1000, help="Their samples a second; as trained by default.")
     ] = None,
     form: Annotated[str, typer.Option("--format", help="Theirs: s16le or f32le.")] = "s16le",
-    device: Annotated[str | None, typer.Option(help="Name of the microphone.")] = None,
+    device: Annotated[str | None, typer.Option(help="Number or name of the microphone.")] = None,
     labels: Annotated[
         str | None, typer.Option(help="Class names, comma-separated, in place of the file's.")
     ] = None,
@@ -75,26 +75,33 @@ def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -
         words = ", ".join(spotter.detector.keywords)
         told = f"{name}: listening for {words}"
         _out.print(told, highlight=False, markup=False, soft_wrap=True)
+    broken = None
     try:
         for detection in spotter.listen(blocks):
             _tell(detection, name, as_json)
     except KeyboardInterrupt:
         pass  # the usual end of listening
+    except UserError as error:
+        if not spotter.score.sound_seconds:
+            raise
+        broken = error  # what was heard until then counts
     share = (time.process_time() - processor) / max(time.perf_counter() - clock, 1e-9)
     score = spotter.score
     if as_json:
         factor = {"real_time_factor": score.real_time_factor, "cpu_share": share}
         typer.echo(json.dumps({"source": name, **asdict(score), **factor}))
-        return
-    _out.print(
-        f"{name}: {score.detections} keywords in {score.sound_seconds:.1f} s of sound; "
-        f"{score.real_time_factor:.4f} s of work a second of sound "
-        f"({score.network_seconds / max(score.windows, 1) * 1e6:.0f} us a window in the network), "
-        f"CPU share {share:.1%}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    else:
+        network = score.network_seconds / max(score.windows, 1) * 1e6
+        _out.print(
+            f"{name}: {score.detections} keywords in {score.sound_seconds:.1f} s of sound; "
+            f"{score.real_time_factor:.4f} s of work a second of sound "
+            f"({network:.0f} us a window in the network), CPU share {share:.1%}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    if broken is not None:
+        raise broken
 
 
 def _tell(detection: Detection, name: str, as_json: bool) -> None:

@@ -16,6 +16,9 @@ from gossamer.listen.windows import Wave
 #: Formats of raw samples, little-endian.
 FORMATS = {"s16le": "<i2", "f32le": "<f4"}
 
+_LOUDEST = 1e6  # full scale is 1; bytes of another format, read as floats, go far beyond
+_SILENT = 3  # seconds without a block after which a microphone counts as gone
+
 
 def from_file(path: Path, rate: int) -> Iterator[Wave]:
     """A WAV or FLAC file, mixed to one channel and resampled to ``rate``.
@@ -41,7 +44,8 @@ def from_stream(
         form: a key of :data:`FORMATS`.
 
     Raises:
-        UserError: an unknown format, or a rate that needs the package ``soxr`` and it is absent.
+        UserError: an unknown format, samples that cannot be of it, or a rate that needs the
+            package ``soxr`` and it is absent.
     """
     if form not in FORMATS:
         raise UserError(f"unknown format '{form}': one of {', '.join(FORMATS)}")
@@ -51,7 +55,15 @@ def from_stream(
     while data := stream.read(given // 10 * dtype.itemsize):
         whole = len(data) // dtype.itemsize * dtype.itemsize
         block = floats(np.frombuffer(data[:whole], dtype).astype(dtype.newbyteorder("=")))
+        if not (np.abs(block) < _LOUDEST).all():  # NaN too
+            raise UserError(
+                f"the input is no sound in format {form}: are its samples {_others(form)}?"
+            )
         yield block if convert is None else convert(block)
+
+
+def _others(form: str) -> str:
+    return " or ".join(name for name in FORMATS if name != form)
 
 
 def _converter(given: int, rate: int) -> Callable[[Wave], Wave]:
@@ -68,31 +80,70 @@ def _converter(given: int, rate: int) -> Callable[[Wave], Wave]:
 
 
 def from_microphone(rate: int, device: str | None = None) -> Iterator[Wave]:
-    """The default microphone, or the named one, until interrupted.
+    """A microphone, until interrupted; its first channel, resampled where it has another rate.
+
+    Args:
+        rate: samples per second to give.
+        device: its number, or a part of its name; the system's default if not said.
 
     Raises:
-        UserError: ``sounddevice`` is not installed, or there is no such microphone.
+        UserError: ``sounddevice`` is not installed, there is no such microphone, it has another
+            rate and the package ``soxr`` is absent; while listening: it is gone.
     """
     try:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: the package without PortAudio
         raise UserError(
             f"a microphone needs the package sounddevice and PortAudio ({error}): "
-            "pip install 'gossamer[listen]', or give --wav FILE or --stdin"
+            "pip install 'gossamer[listen]', on Debian also apt install libportaudio2; or give "
+            "--wav FILE or --stdin"
         ) from None
     blocks: queue.SimpleQueue[Wave] = queue.SimpleQueue()
 
     def take(data: Any, frames: int, moment: Any, status: Any) -> None:
         blocks.put(data[:, 0].copy())
 
+    chosen = int(device) if device is not None and device.isdigit() else device
     try:
+        given, channels = _accepted(sounddevice, chosen, rate)
+        convert = None if given == rate else _converter(given, rate)
         stream = sounddevice.InputStream(
-            rate, rate // 10, device, channels=1, dtype="float32", callback=take
+            given, given // 10, chosen, channels=channels, dtype="float32", callback=take
         )
     except (sounddevice.PortAudioError, ValueError) as error:
         raise UserError(
-            f"no microphone can be opened ({error}): give --wav FILE or --stdin"
+            f"no microphone can be opened ({error}): 'python -m sounddevice' lists what there is, "
+            "for --device; or give --wav FILE or --stdin"
         ) from None
-    with stream:
+    return _heard(stream, blocks, convert)
+
+
+def _accepted(sounddevice: Any, device: int | str | None, rate: int) -> tuple[int, int]:
+    """The samples a second and channels, as near to ``rate`` and 1 as the microphone has them."""
+    info = sounddevice.query_devices(device, "input")
+    own, most = round(info["default_samplerate"]), int(info["max_input_channels"])
+    for given, channels in ((rate, 1), (own, 1), (rate, most)):
+        try:
+            sounddevice.check_input_settings(device, channels, "float32", samplerate=given)
+        except sounddevice.PortAudioError:
+            continue
+        return given, channels
+    return own, most  # opening it says what is wrong
+
+
+def _heard(
+    stream: Any, blocks: queue.SimpleQueue[Wave], convert: Callable[[Wave], Wave] | None
+) -> Iterator[Wave]:
+    try:
+        stream.start()
         while True:
-            yield blocks.get()
+            block = blocks.get(timeout=_SILENT)
+            yield block if convert is None else convert(block)
+    except queue.Empty:
+        raise UserError(
+            f"the microphone has given nothing for {_SILENT} seconds: is it still plugged in?"
+        ) from None
+    finally:
+        # Not stop(): that would wait for a device which may be gone.
+        stream.abort(ignore_errors=True)
+        stream.close(ignore_errors=True)
