@@ -37,11 +37,29 @@ def test_table_shows_figure_provenance_runs_and_gain() -> None:
     assert "Side by side" in printed(shown)
 
 
-def test_three_runs_have_two_gains_and_one_run_none() -> None:
+def test_three_runs_have_their_gains_below_their_figures() -> None:
     three = table({**pair(), "smaller": run()})
-    assert "Gain, sparse" in printed(three)
-    assert "Gain, smaller" in printed(three)
-    assert len(row(three, "Accuracy")) == 7
+    label = "Non-zero weights"
+    assert row(three, label) == [label, "1,716,000", "193,280", "193,280"]
+    lines = printed(three).splitlines()
+    below = next(i for i, line in enumerate(lines) if label in line) + 1
+    assert re.split(r"\s{2,}", lines[below].strip()) == ["counted", "8.9× fewer", "8.9× fewer"]
+
+
+def test_many_runs_fit_80_columns_in_tables_that_all_begin_with_the_first() -> None:
+    runs = {**pair(), **{f"number {i}": run() for i in range(6)}}
+    shown = printed(table(runs, title="Eight"), 80)
+    headings = [line.split() for line in shown.splitlines() if line.strip().startswith("Figure")]
+    assert len(headings) > 1
+    assert all(heading[1] == "dense" for heading in headings)
+    assert " ".join(" ".join(h[2:]) for h in headings) == " ".join(list(runs)[1:])
+    assert shown.count("Eight") == 1
+    assert "…" not in shown
+    # No figure is broken.
+    assert shown.count("193,280") == 7
+
+
+def test_one_run_has_no_gain() -> None:
     one = table({"sparse": run()})
     assert "Gain" not in printed(one)
     assert len(row(one, "Accuracy")) == 3

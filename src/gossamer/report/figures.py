@@ -210,7 +210,10 @@ def _engine(run: Run) -> str:
     threads, engine = value(run, "engine", "threads"), run.get("engine")
     if threads is None or not isinstance(engine, Mapping):
         return ""
-    return f"{units.whole(threads)} thread, {engine.get('isa', '')}, {machine(run)}"
+    parts, isa = machine(run), str(engine.get("isa", ""))
+    return ", ".join(
+        filter(None, (f"{units.whole(threads)} thread", isa if isa not in parts else "", parts))
+    )
 
 
 _DATA = ("task", "split", "examples")

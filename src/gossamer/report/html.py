@@ -163,7 +163,9 @@ def page(
         drawn += [*part.scatters, *part.history, *part.importances]
         drawn += [part.parallel] if part.parallel else []
     if title is None:
-        title = part.study.name if part is not None else " and ".join(runs)
+        *others, last = runs or ("",)
+        named = f"{', '.join(others)} and {last}" if others else last
+        title = part.study.name if part is not None else named
     text = _TEMPLATES.get_template("page.html.j2").render(
         title=title,
         sentences=figures.sentences(runs),

@@ -17,6 +17,7 @@ from gossamer.report.study import Metric, Study, Trial, study
 
 # The frontier's tables are to fit the usual terminal, and a pipe, which rich takes for one.
 _COLUMNS = 80
+_LABEL = 22  # columns that labels of figures keep, folded
 
 
 def plain_table(title: str, caption: str = "") -> Table:
@@ -45,24 +46,44 @@ def _gain(gain: figures.Gain | None) -> Text:
     return Text(gain.text, {True: "green", False: "yellow", None: "dim"}[gain.good])
 
 
-def table(runs: Mapping[str, Mapping[str, Any]], title: str = "") -> Table:
+def table(runs: Mapping[str, Mapping[str, Any]], title: str = "") -> Group:
     """The figures of ``runs`` side by side, and what each run gained over the first.
+
+    Two runs have their gain in a column of its own, more have it below their figures. Runs that
+    do not fit 80 columns beside the first follow in further tables.
 
     Args:
         runs: name -> the contents of a run's ``metrics.json``; the first run is the
             one that the others are compared with.
         title: written above the table.
     """
-    names = list(runs)
-    lines = figures.compare(runs)
-    caption = " ".join(figures.warnings(runs))
+    lines, names = figures.compare(runs), list(runs)
+    if len(names) <= 2:
+        return Group(_pair(lines, names, title, _caption(runs, lines)))
+    # The first run stands in every table, the others in one each.
+    shown = [
+        _many(lines, names, [0, *columns], title if columns[0] == 1 else "")
+        for columns in _fitting(lines, names)
+    ]
+    shown[-1].caption = Text(_caption(runs, lines))
+    return Group(*shown)
+
+
+def _caption(runs: Mapping[str, Mapping[str, Any]], lines: Sequence[figures.Line]) -> str:
+    said = figures.warnings(runs)
+    if any(line.meaning == figures.EnergyRow.meaning for line in lines):
+        said.append(f"Energy: {figures.EnergyRow.meaning}.")
+    return " ".join(said)
+
+
+def _pair(lines: Sequence[figures.Line], names: Sequence[str], title: str, caption: str) -> Table:
     shown = plain_table(title, caption)
     shown.add_column("Figure")
     shown.add_column("How known", style="dim")
     for name in names:
         shown.add_column(_heading(name), justify="right")
-    for name in names[1:]:
-        shown.add_column(_heading("Gain" if len(names) == 2 else f"Gain, {name}"))
+    if len(names) == 2:
+        shown.add_column("Gain")
     for line in lines:
         shown.add_row(
             _heading(line.label, line.note),
@@ -71,6 +92,46 @@ def table(runs: Mapping[str, Mapping[str, Any]], title: str = "") -> Table:
             *(_gain(gain) for gain in line.gains),
         )
     return shown
+
+
+def _many(
+    lines: Sequence[figures.Line], names: Sequence[str], columns: Sequence[int], title: str
+) -> Table:
+    shown = plain_table(title)
+    shown.add_column("Figure", min_width=_LABEL)
+    for column in columns:
+        shown.add_column(_heading(names[column]), justify="right", overflow="fold")
+    for line in lines:
+        gains = (None, *line.gains)
+        cells = []
+        for column in columns:
+            below = [Text("\n"), _gain(gains[column])] if gains[column] else []
+            cells.append(Text.assemble(line.cells[column].text, *below))
+        shown.add_row(_heading(line.label, line.provenance), *cells)
+    return shown
+
+
+def _fitting(lines: Sequence[figures.Line], names: Sequence[str]) -> Iterator[list[int]]:
+    """The runs after the first, as many at a time as fit beside it, but at least one."""
+    block: list[int] = []
+    for column in range(1, len(names)):
+        wider = _many(lines, names, [0, *block, column], "")
+        if block and _width(wider) > _COLUMNS + _labels(lines):
+            yield block
+            block = []
+        block.append(column)
+    yield block
+
+
+def _labels(lines: Sequence[figures.Line]) -> int:
+    """Columns that the labels give up when they are folded."""
+    return max((len(line.label) for line in lines), default=_LABEL) - _LABEL
+
+
+def _width(shown: Table) -> int:
+    # Measured where there is room for everything: a narrow console would cap the widths.
+    room = Console(width=10_000)
+    return Measurement.get(room, room.options, shown).maximum
 
 
 def layer_table(run: Mapping[str, Any], title: str = "") -> Table:
@@ -121,12 +182,9 @@ def _side_by_side(read: Study, trials: Sequence[Trial]) -> Table:
 
 def _blocks(read: Study) -> Iterator[Table]:
     """The frontier in tables of as many trials as fit unbroken, but at least one."""
-    # Measured where there is room for everything: a narrow console would cap the widths.
-    room = Console(width=10_000)
     block: list[Trial] = []
     for trial in read.frontier:
-        wider = _side_by_side(read, [*block, trial])
-        if block and Measurement.get(room, room.options, wider).maximum > _COLUMNS:
+        if block and _width(_side_by_side(read, [*block, trial])) > _COLUMNS:
             yield _side_by_side(read, block)
             block = []
         block.append(trial)
