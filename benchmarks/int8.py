@@ -1,0 +1,199 @@
+"""What 8 bits cost in accuracy: small networks, dense and sparse, in 32 bits and in 8.
+
+    GOSSAMER_DATA=... python benchmarks/int8.py --budget-minutes 60
+    python benchmarks/int8.py --table-only
+
+Each line of ``OUT.jsonl`` is one network and seed: trained in 32 bits, the same given 8 bits after
+training (calibrated on 512 training examples), and one trained with 8 bits from the start for as
+many epochs. One that is there is not done again. Networks, budgets and splits are those of
+``benchmarks/methods.py``. Writes ``OUT.md`` from whatever is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from methods import CHANGES, SMALL
+
+SEEDS = (0, 1, 2)
+CALIBRATED = 512
+SPARSE = {"density": 0.05, "winners": 0.1, "rule": "granet"}
+KINDS = {"dense": "all weights, ReLU", "sparse": "5 % of the weights, 10 % k-winners"}
+
+
+def trained(network: str, kind: str, seed: int, task: Any, int8: bool) -> Any:
+    """A network of ``methods.py``, trained."""
+    import torch
+
+    from gossamer.nn import quantize
+    from gossamer.sparsity import SparsitySettings
+    from gossamer.training import Settings, fit
+
+    what = SMALL[network]
+    settings = Settings(**what.settings, augment=False, seed=seed, device="cpu")
+    torch.manual_seed(seed)
+    sparse = kind == "sparse"
+    model = what.build(SPARSE["winners"] if sparse else 1.0, task.input_shape)
+    sparsifier = None
+    if sparse:
+        steps = len(task.train) // settings.batch_size * settings.epochs
+        chosen = SparsitySettings(
+            rule=SPARSE["rule"], allocation="erk", mask_interval=max(steps // CHANGES, 1)
+        )
+        sparsifier = chosen.sparsifier(model, SPARSE["density"], seed=seed)
+    if int8:
+        quantize(model)
+    fit(model, task, settings, sparsifier=sparsifier)
+    return model.eval()
+
+
+def accuracy(model: Any, task: Any) -> float:
+    """On the test and validation examples together; none of them decided anything."""
+    from gossamer.training import evaluate
+
+    splits = ("test", "validation")
+    found = [evaluate(model, task, split, noise=False, timing=False) for split in splits]
+    return sum(e.correct for e in found) / sum(e.examples for e in found)
+
+
+def file_bytes(model: Any, example: Any) -> int:
+    from gossamer.nn import export
+
+    with tempfile.TemporaryDirectory() as folder:
+        return export(model, example, Path(folder) / "model.onnx").stat().st_size
+
+
+def one(network: str, kind: str, seed: int, task: Any) -> dict[str, Any]:
+    import torch
+
+    from gossamer.nn import quantize
+
+    started = time.perf_counter()
+    model = trained(network, kind, seed, task, int8=False)
+    examples = torch.from_numpy(task.features(task.train.x[:CALIBRATED]))
+    after = quantize(copy.deepcopy(model), examples)
+    during = trained(network, kind, seed, task, int8=True)
+    return {
+        "network": network,
+        "kind": kind,
+        "seed": seed,
+        "float": accuracy(model, task),
+        "calibrated": accuracy(after, task),
+        "trained": accuracy(during, task),
+        "examples": len(task.test.y) + len(task.validation.y),
+        "float_file_bytes": file_bytes(model, examples[:2]),
+        "int8_file_bytes": file_bytes(after, examples[:2]),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Finished lines; one cut off by a stop is left out."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            print(f"{path}: skipped a line that is cut off", file=sys.stderr)
+    return lines
+
+
+def run(path: Path, budget: float) -> None:
+    """Train what is missing until the budget of minutes is spent."""
+    import torch
+
+    from gossamer.data import load
+    from gossamer.runtime import machine
+
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    if path.exists() and not path.read_text().endswith("\n"):
+        path.write_text(path.read_text() + "\n")
+    done = {(line["network"], line["kind"], line["seed"]) for line in read(path)}
+    wanted = [(n, k, s) for s in SEEDS for n in SMALL for k in reversed(KINDS)]
+    tasks: dict[str, Any] = {}
+    for network, kind, seed in wanted:
+        if (network, kind, seed) in done:
+            continue
+        if time.monotonic() - started > budget * 60:
+            break
+        name = SMALL[network].task
+        if name not in tasks:
+            tasks[name] = load(name)
+        line = {**one(network, kind, seed, tasks[name]), "machine": machine()}
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+def spread(values: list[float]) -> str:
+    mean = f"{100 * statistics.fmean(values):.2f}"
+    return mean + (f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def page(lines: list[dict[str, Any]], command: str) -> str:
+    """The Markdown page from whatever has been trained."""
+    whole = len(SEEDS) * len(SMALL) * len(KINDS)
+    text = [
+        "# 8 bits: accuracy and bytes",
+        "",
+        f"    {command}",
+        "",
+        f"{len(lines)} of {whole} lines have been run. Accuracy in % (*measured*) on test and "
+        "validation examples together, none of which decided anything: mean ± standard deviation "
+        "over seeds. *after training*: the 32-bit network given 8-bit weights and activations, "
+        f"calibrated on {CALIBRATED} training examples. *while training*: rounding from the first "
+        "step, the same epochs. The trainings are short (`benchmarks/methods.py`): compare the "
+        "columns. Bytes are of `model.onnx` (*counted*), sparse weights stored sparse.",
+        "",
+        "| network | seeds | 32 bits | 8 bits after training | 8 bits while training | "
+        "file, 32 bits | file, 8 bits | smaller |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for network in SMALL:
+        for kind, about in KINDS.items():
+            mine = [line for line in lines if (line["network"], line["kind"]) == (network, kind)]
+            if not mine:
+                continue
+            columns = [[line[key] for line in mine] for key in ("float", "calibrated", "trained")]
+            differences = [
+                f" ({100 * (statistics.fmean(c) - statistics.fmean(columns[0])):+.2f})"
+                for c in columns[1:]
+            ]
+            sizes = [
+                statistics.fmean(line[key] for line in mine)
+                for key in ("float_file_bytes", "int8_file_bytes")
+            ]
+            text.append(
+                f"| {network}, {about} | {len(mine)} | {spread(columns[0])} | "
+                f"{spread(columns[1])}{differences[0]} | {spread(columns[2])}{differences[1]} | "
+                f"{sizes[0]:,.0f} | {sizes[1]:,.0f} | {sizes[0] / sizes[1]:.2f} |"
+            )
+    machines = sorted({line["machine"] for line in lines})
+    return "\n".join([*text, "", f"Trained on: {'; '.join(machines)}."]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("docs/results/int8"))
+    parser.add_argument("--budget-minutes", type=float, default=60)
+    parser.add_argument("--table-only", action="store_true")
+    given = parser.parse_args()
+    path = given.out.with_suffix(".jsonl")
+    if not given.table_only:
+        run(path, given.budget_minutes)
+    command = f"python benchmarks/int8.py --budget-minutes {given.budget_minutes:g}"
+    given.out.with_suffix(".md").write_text(page(read(path), command))
+
+
+if __name__ == "__main__":
+    main()
