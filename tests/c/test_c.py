@@ -50,6 +50,26 @@ def test_speech_network(winners: bool) -> None:
     np.testing.assert_allclose(run_c(model, x)[0], Engine(model, threads=1)(x), atol=2e-5)
 
 
+@needs_gcc
+@pytest.mark.parametrize("winners", [False, True])
+def test_a_network_in_8_bits(winners: bool) -> None:
+    b = Builder(2, 9, 9)
+    b.add("Conv", "x", sparse(np.random.default_rng(0), 8, 2, 3, 3, density=0.4))
+    b.add("MaxPool", b.last, kernel_shape=[2, 2], strides=[2, 2])
+    b.winners(15, (8, 3, 3)) if winners else b.add("Relu", b.last)
+    b.add("Conv", b.last, sparse(np.random.default_rng(1), 6, 8, 2, 2), pads=[1, 0, 0, 1])
+    b.add("Relu", b.last)
+    b.add("Flatten", b.last)
+    weight = sparse(np.random.default_rng(2), 10, 54, density=0.3)
+    b.add("Gemm", b.last, weight, noise(3, 10), transB=1)
+    model = b.in_8_bits(0.04, np.uint8(0)).model()
+    x = noise(0, 6, 2, 9, 9)
+    found, engine = run_c(model, x)[0], Engine(model, threads=1)(x)
+    off = np.abs(found - engine)
+    assert np.median(off) < 1e-5
+    assert off.max() < 0.04 * 2, "a code or two apart at most"
+
+
 @st.composite
 def convolutions(draw: st.DrawFn) -> dict[str, Any]:
     kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))

@@ -65,6 +65,15 @@ def test_operators(name: str) -> None:
         np.testing.assert_allclose(found, networks.reference(model, x), rtol=1e-4, atol=1e-5)
 
 
+def test_a_layer_in_8_bits() -> None:
+    b = networks.Builder(20)
+    b.add("Gemm", "x", networks.sparse(np.random.default_rng(0), 9, 20), transB=1)
+    model = b.in_8_bits(0.05).model()
+    x = np.random.default_rng(1).standard_normal((4, 20)).astype(np.float32)
+    (found,) = TorchGraph(read(model))(torch.from_numpy(x))
+    np.testing.assert_allclose(found, networks.reference(model, x), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("winners", [False, True])
 def test_a_whole_network(winners: bool) -> None:
     model = networks.speech_cnn(0.2, winners=winners, width=8, hidden=20)

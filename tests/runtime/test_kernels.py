@@ -23,6 +23,7 @@ from gossamer.runtime.lowering import Candidate, Lowering
 from gossamer.runtime.steps import Buffer, Step, assemble
 from gossamer.runtime.table import KERNELS, Kernel
 
+Network = Callable[[st.DrawFn, Kernel], Builder]
 DENSITIES = st.sampled_from([0.0, 0.03, 0.2, 0.7, 1.0])
 BLOCKS = st.sampled_from([1, 8, 16])
 
@@ -185,9 +186,31 @@ def matmul(draw: st.DrawFn, kernel: Kernel) -> Builder:
     return b
 
 
+def round_(draw: st.DrawFn, kernel: Kernel) -> Builder:
+    """A value, or the winners of it, on the grid of a type of 8 bits."""
+    shape = draw(st.sampled_from([(40,), (3, 5, 4), (20, 9, 9)]))
+    b = Builder(*shape)
+    if draw(st.booleans()):
+        b.winners(draw(st.integers(1, math.prod(shape))), shape)
+    zero = draw(st.sampled_from([np.int8(0), np.uint8(0), np.uint8(7), np.int8(-128)]))
+    b.rounded(b.last, draw(st.sampled_from([0.5, 0.03, 0.007])), zero)
+    return b
+
+
+def in_8_bits(network: Callable[[st.DrawFn, Kernel], Builder]) -> Network:
+    """The same with weights, and perhaps inputs, in 8 bits."""
+
+    def build(draw: st.DrawFn, kernel: Kernel) -> Builder:
+        b = network(draw, kernel._replace(operation=kernel.operation.removesuffix(" int8")))
+        zero = draw(st.sampled_from([np.int8(0), np.uint8(0), np.uint8(100)]))
+        return b.in_8_bits(draw(st.sampled_from([0.0, 0.02])), zero)
+
+    return build
+
+
 # A network for each operation of the table, and whether it may see NaN and infinity: only
-# dense kernels do (k-winners among NaN have no order that a standard defines).
-Network = Callable[[st.DrawFn, Kernel], Builder]
+# dense kernels do (k-winners among NaN have no order that a standard defines, and NaN in 8 bits
+# is nothing).
 OPERATIONS: dict[str, tuple[Network, bool]] = {
     "gemm": (either, True),
     "depthwise": (convolution, True),
@@ -207,7 +230,20 @@ OPERATIONS: dict[str, tuple[Network, bool]] = {
     "binary": (binary, True),
     "softmax": (softmax, False),
     "layer_norm": (layer_norm, False),
+    "scale": (in_8_bits(either), False),
+    "round": (round_, False),
 }
+for operation in (
+    "gemm",
+    "depthwise",
+    "planes",
+    "examples",
+    "columns",
+    "windows",
+    "lanes",
+    "active",
+):
+    OPERATIONS[f"{operation} int8"] = (in_8_bits(OPERATIONS[operation][0]), False)
 
 
 def lowered(
@@ -277,7 +313,7 @@ def over_many(kernel: Kernel, examples: int) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 def test_kernel_against_onnx_runtime(kernel: Kernel) -> None:
-    over_many(kernel, 8)
+    over_many(kernel, 4 if kernel.operation.endswith("int8") else 8)
 
 
 @pytest.mark.slow

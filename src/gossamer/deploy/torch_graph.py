@@ -63,6 +63,11 @@ def _winners(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) ->
     return kept.reshape(x[0].shape)
 
 
+def _round(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
+    s = node.settings
+    return (x[0] / s["step"]).round().clamp(s["low"], s["high"]) * s["step"]
+
+
 def _pool(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
     s, image = node.settings, _image(x[0])
     size = [1, shape[2]] if len(shape) == 3 else list(shape[2:])
@@ -143,6 +148,7 @@ COMPUTE: dict[str, Compute] = {
     "conv": _conv,
     "linear": _linear,
     "winners": _winners,
+    "round": _round,
     "pool": _pool,
     "unary": _unary,
     "binary": _binary,

@@ -206,7 +206,7 @@ class Engine:
         """Bytes per example: values in and out, and the weights that active inputs reach."""
         buffers = [buffer for buffer in (*step.inputs, *step.outputs) if buffer is not None]
         weights = float(step.bytes)
-        if step.kernel.operation == "active" and step.inputs[0] is not None:
+        if step.kernel.operation.startswith("active") and step.inputs[0] is not None:
             value = step.inputs[0].name.partition("|")[0]
             weights *= self.plan.densities.get(value, 1.0)
         return 4.0 * sum(buffer.floats for buffer in buffers) + weights / together

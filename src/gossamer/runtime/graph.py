@@ -31,10 +31,12 @@ def strides(shape: Shape) -> list[int]:
 class Node:
     """One operation.
 
-    ``op`` is one of: conv, linear, winners, pool, unary, binary, softmax, layer_norm,
+    ``op`` is one of: conv, linear, winners, round, pool, unary, binary, softmax, layer_norm,
     concat, reshape, transpose, strided, matmul. ``settings`` and ``constants`` are those of
     the operation; ``conv`` and ``linear`` carry the limits ``low`` and ``high`` of a clip
-    that follows them, and ``conv`` the side ``pool`` of a max-pool that follows it.
+    that follows them, and ``conv`` the side ``pool`` of a max-pool that follows it. Where
+    they have a constant ``step``, their weights are whole multiples of it, for each output.
+    ``round`` rounds to the multiples of ``step`` from ``low`` to ``high`` times, ties to even.
     """
 
     op: str
@@ -43,6 +45,12 @@ class Node:
     output: str
     settings: dict[str, Any] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
+
+
+def whole(node: Node) -> Array:
+    """The weight of a node with a ``step`` in steps, as int8."""
+    weight, step = node.constants["weight"], node.constants["step"]
+    return np.rint(weight / step.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
 
 
 @dataclass

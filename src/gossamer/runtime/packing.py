@@ -85,7 +85,7 @@ def by_windows(weight: Array, width: int) -> tuple[Array, Array, Array, Array]:
         starts,
         np.concatenate([block, np.zeros((idle[0], 2), np.uint16)])[order],
         np.concatenate([index, np.zeros(idle, np.uint8)])[order],
-        np.concatenate([values, np.zeros(idle, np.float32)])[order],
+        np.concatenate([values, np.zeros(idle, values.dtype)])[order],
     )
 
 
@@ -93,7 +93,7 @@ def _window_steps(weight: Array, width: int, first: int) -> list[tuple[Array, Ar
     """One step of every group that has weights left, again and again."""
     groups, blocks = len(weight) // width, weight.shape[1] // width
     row, column = np.nonzero(weight)
-    values = np.append(weight[row, column], 0).astype(np.float32)
+    values = np.append(weight[row, column], weight.dtype.type(0))
     inside = np.append(column % width, 0).astype(np.uint8)
     tall = weight.reshape(groups, width, blocks, width)
     left = np.count_nonzero(tall, axis=3).transpose(0, 2, 1).astype(np.int32)  # [g, block, lane]
@@ -101,7 +101,7 @@ def _window_steps(weight: Array, width: int, first: int) -> list[tuple[Array, Ar
     at = (ends - left.transpose(0, 2, 1).ravel()).reshape(groups, width, blocks).transpose(0, 2, 1)
     at = at.copy()
     steps = [(np.zeros(0, np.int64), np.zeros((0, 2), np.uint16),
-              np.zeros((0, width), np.uint8), np.zeros((0, width), np.float32))]  # fmt: skip
+              np.zeros((0, width), np.uint8), np.zeros((0, width), weight.dtype))]  # fmt: skip
     g = np.arange(groups)
     while True:
         remaining = left.sum(axis=1)
@@ -179,7 +179,7 @@ class InputMajor:
         rank = np.arange(len(output)) - np.repeat(ends - counts.ravel(), counts.ravel())
         total = int(filled.sum())
         offset: Array = (self.slice + np.arange(total) % 8).astype(dtype)
-        weight = np.zeros(total, np.float32)
+        weight = np.zeros(total, values.dtype)
         offset[first + rank], weight[first + rank] = output, values
         return bounds, offset, weight, self.none
 

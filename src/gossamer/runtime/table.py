@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+import numpy as np
+
 from gossamer.errors import UserError, nearest
 from gossamer.runtime._kernels import kernel_table
+from gossamer.runtime.graph import Array
 
 
 class Kernel(NamedTuple):
@@ -35,6 +38,11 @@ def chosen_isa(isa: str | None = None) -> str:
             f"instruction set {wanted!r} is not on this machine; {nearest(wanted, ISAS)}"
         )
     return wanted
+
+
+def held(operation: str, weight: Array) -> str:
+    """The operation by its kernels for weights of this type: float32, or int8."""
+    return f"{operation} int8" if weight.dtype == np.int8 else operation
 
 
 def find(isa: str, operation: str, layout: str | None = None) -> list[Kernel]:

@@ -11,7 +11,7 @@ from gossamer.runtime.c.writer import Writer, clipped
 from gossamer.runtime.graph import Graph, Node
 
 # Nodes that keep a value's zeros, or most of them.
-KEEP_ZEROS = ("reshape", "transpose", "strided", "pool")
+KEEP_ZEROS = ("round", "reshape", "transpose", "strided", "pool")
 
 
 def mostly_zero(graph: Graph, value: str) -> bool:

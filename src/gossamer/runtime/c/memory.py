@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gossamer.runtime.graph import Graph, Node
 
 # Operations that read each number before they write the one in its place.
-IN_PLACE = ("winners", "unary", "binary", "softmax", "layer_norm")
+IN_PLACE = ("winners", "round", "unary", "binary", "softmax", "layer_norm")
 
 
 @dataclass

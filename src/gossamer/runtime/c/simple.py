@@ -41,6 +41,27 @@ for (i = 0; i < {writer.size(node.output)}; ++i) {{
     writer.function(node, "i", body)
 
 
+def rounded(node: Node) -> list[str]:
+    """Statements that leave a float ``v`` the nearest whole number of steps, ties to even."""
+    s = node.settings
+    return [
+        f"v /= {number(s['step'])};",
+        *clipped(s["low"], s["high"]),
+        "v = (v + 12582912.0f) - 12582912.0f;",  # no room for a fraction beyond 2^23
+    ]
+
+
+def round_(writer: Writer, node: Node) -> None:
+    step = "\n    ".join([*rounded(node), f"v *= {number(node.settings['step'])};"])
+    body = f"""
+for (i = 0; i < {writer.size(node.output)}; ++i) {{
+    float v = x[i];
+    {step}
+    y[i] = v;
+}}"""
+    writer.function(node, "i", body)
+
+
 def binary(writer: Writer, node: Node) -> None:
     """By strides over the result's item, where a repeated dimension has stride zero."""
     shape = writer.shape(node.output)[1:]

@@ -21,6 +21,7 @@ WRITE: dict[str, Callable[[Writer, Node], None]] = {
     "linear": layers.linear,
     "matmul": layers.matmul,
     "winners": simple.winners,
+    "round": simple.round_,
     "pool": simple.pool,
     "unary": simple.unary,
     "binary": simple.binary,

@@ -39,6 +39,8 @@ def graph_of(name: str, model: Any, folder: Path | None) -> Graph:
     for value in outputs:
         if value not in reader.shapes:
             raise Unsupported(f"nothing computes its output {value!r}")
+        if value in reader.codes:
+            raise Unsupported(f"output {value!r} is in 8 bits; dequantise it")
         if value in reader.held:
             raise Unsupported(f"output {value!r}: the batch must stay first")
     shapes: dict[str, Shape] = {}
@@ -104,6 +106,10 @@ def _convert(reader: Reader, node: Any, name: str, folder: Path | None) -> None:
             raise Unsupported(f"{where}: reads {value!r}, which nothing before it computes")
     if output in reader.shapes or output in reader.constants:
         raise Unsupported(f"{where}: computes {output!r} a second time")
+    if operator != "DequantizeLinear" and any(value in reader.codes for value in inputs):
+        raise Unsupported(
+            f"{where}: it works on quantised numbers; have DequantizeLinear stand before it"
+        )
     try:
         attributes = attributes_of(node, folder)
         if operator == "Constant":

@@ -42,6 +42,8 @@ class Reader:
         self.made_by: dict[str, Node] = {}
         self.uses: Counter[str] = Counter()
         self.held: dict[str, tuple[str, list[int]]] = {}  # transposes not done yet (see moves)
+        self.codes: dict[str, tuple[float, int]] = {}  # steps and zero points of quantised values
+        self.steps: dict[str, tuple[Array, int | None]] = {}  # of dequantised weights, and axis
         self.outputs: list[str] = []  # of the ONNX node that is being converted
         self.floats = 0  # of all values, for one example
         self.free = FREE_NUMBERS  # numbers that may still be computed
@@ -55,6 +57,13 @@ class Reader:
         if value not in self.constants:
             raise Unsupported(f"its {what} must be a constant; export with constants folded")
         return self.constants[value]
+
+    def step(self, value: str, axis: int, outputs: int) -> dict[str, Array]:
+        """A layer's constant ``step``, where the weight ``value`` is whole multiples of one."""
+        found, along = self.steps.get(value, (np.zeros(0, np.float32), None))
+        if not found.size or (along not in (None, axis) and found.size > 1):
+            return {}
+        return {"step": np.broadcast_to(found, outputs).astype(np.float32)}
 
     def emit(self, node: Node, shape: Shape) -> None:
         shape = tuple(int(size) for size in shape)

@@ -11,12 +11,13 @@
 // (Dense), whose runs over neighbouring taps are contiguous in weights and outputs alike.
 
 // Offsets of two bytes where they reach: a quarter less to read than with four.
-template <class Offset>
+template <class Offset, class Stored = float>
 struct Scatter {
+    using Number = Stored;
     static constexpr bool merge = true;
     static constexpr int together = 8;
     static inline void run(float value, int64_t begin, int64_t end, const void* offsets,
-                           const float* w, const int32_t*, float* to) {
+                           const Number* w, const int32_t*, float* to) {
         const auto* offset = static_cast<const Offset*>(offsets);
         // The outputs of one input differ, so several can be in flight at once.
         int64_t e = begin;
@@ -29,7 +30,7 @@ struct Scatter {
         }
         for (; e < end; ++e) to[offset[e]] += value * w[e];
     }
-    static inline void prefetch(int64_t begin, int64_t end, const void* offsets, const float* w) {
+    static inline void prefetch(int64_t begin, int64_t end, const void* offsets, const Number* w) {
         // Longer runs the processor fetches ahead by itself.
         const int64_t few = least(end, begin + 128);
         for (int64_t e = begin; e < few; e += 16) __builtin_prefetch(w + e);
@@ -37,42 +38,46 @@ struct Scatter {
     }
 };
 
-template <int N>
+template <int N, class Stored = float>
 struct Block {
+    using Number = Stored;
     static constexpr bool merge = true;
     static inline void run(float value, int64_t begin, int64_t end, const void* offsets,
-                           const float* w, const int32_t*, float* to) {
+                           const Number* w, const int32_t*, float* to) {
         const auto* offset = static_cast<const int32_t*>(offsets);
         const auto x = splat<N>(value);
         for (int64_t e = begin; e < end; ++e) {
             float* const at = to + offset[e];
-            store<N>(at, load<N>(at) + x * load<N>(w + e * N));
+            store<N>(at, load<N>(at) + x * load_weights<N>(w + e * N));
         }
     }
-    static inline void prefetch(int64_t begin, int64_t end, const void* offsets, const float* w) {
+    static inline void prefetch(int64_t begin, int64_t end, const void* offsets, const Number* w) {
         __builtin_prefetch(static_cast<const int32_t*>(offsets) + begin);
         for (int64_t e = begin; e < end && e < begin + 8; ++e) __builtin_prefetch(w + e * N);
     }
 };
 
+template <class Stored = float>
 struct Dense {
+    using Number = Stored;
     static constexpr bool merge = false;
     static inline void run(float value, int64_t begin, int64_t end, const void* offsets,
-                           const float* w, const int32_t*, float* to) {
+                           const Number* w, const int32_t*, float* to) {
         const auto* offset = static_cast<const int32_t*>(offsets);
         const V x = splat(value);
         to += offset[begin];
         const int64_t length = (end - begin) * W;
         w += begin * W;
 #pragma GCC unroll 4
-        for (int64_t i = 0; i < length; i += W) store(to + i, load(to + i) + x * load(w + i));
+        for (int64_t i = 0; i < length; i += W) store(to + i, load(to + i) + x * load_weights(w + i));
     }
     // Long runs, which the processor fetches ahead by itself.
-    static inline void prefetch(int64_t, int64_t, const void*, const float*) {}
+    static inline void prefetch(int64_t, int64_t, const void*, const Number*) {}
 };
 
 #if defined(__AVX512F__)
 struct Expand {
+    using Number = float;
     static constexpr bool merge = true;
     // `more` holds (mask, where the non-zeros start) for each entry.
     static inline void run(float value, int64_t begin, int64_t end, const void* offsets,
@@ -124,7 +129,7 @@ void active(const Call& call) {
     const auto& s = *reinterpret_cast<const ActiveShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);  // [tiles][inputs][rows + 1]
     const void* offset = call.data[1];
-    const auto* weights = static_cast<const float*>(call.data[2]);
+    const auto* weights = static_cast<const typename Weights::Number*>(call.data[2]);
     const auto* more = static_cast<const int32_t*>(call.data[3]);
     const auto* bias = static_cast<const float*>(call.data[4]);  // [padded]
     const Clip clip(static_cast<const float*>(call.data[5]));
@@ -263,12 +268,12 @@ struct ByChannel {
 // channel's blocks stays in a register while all its active positions pass by. Those whose
 // output would lie above or below are left out (the positions ascend, so they are at the
 // ends); those beside fall into the margins.
-template <int N>
+template <int N, class Number = float>
 void active_channels(const Call& call) {
     const auto& s = *reinterpret_cast<const ActiveShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);  // [tiles][inputs][rows + 1]
     const auto* offset = static_cast<const int32_t*>(call.data[1]);
-    const auto* weights = static_cast<const float*>(call.data[2]);
+    const auto* weights = static_cast<const Number*>(call.data[2]);
     const auto* row = static_cast<const int32_t*>(call.data[3]);  // of each entry
     const auto* bias = static_cast<const float*>(call.data[4]);
     const Clip clip(static_cast<const float*>(call.data[5]));
@@ -309,7 +314,7 @@ void active_channels(const Call& call) {
                 const int32_t* of_row = range + 2 * c * s.rows;
                 for (int64_t e = bounds[0]; e < bounds[s.rows]; ++e) {
                     const int64_t to = of_row[2 * row[e] + 1];
-                    const auto w = load<N>(weights + e * N);
+                    const auto w = load_weights<N>(weights + e * N);
                     float* const sum = sums + offset[e];
 #pragma GCC unroll 1
                     for (int64_t a = of_row[2 * row[e]]; a < to; ++a) {

@@ -7,13 +7,13 @@
 
 constexpr int64_t depth_block = 384;  // a block of weights for one panel stays in L2
 
-template <int Rows, int Vectors, bool Contiguous>
-inline void gemm_tile(const float* const* in, const int32_t* offset, int64_t depth, const float* w,
+template <int Rows, int Vectors, bool Contiguous, class Number>
+inline void gemm_tile(const float* const* in, const int32_t* offset, int64_t depth, const Number* w,
                       V (&sum)[Rows][Vectors]) {
     for (int64_t k = 0; k < depth; ++k) {
         V weight[Vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) weight[v] = load(w + (k * Vectors + v) * W);
+        for (int v = 0; v < Vectors; ++v) weight[v] = load_weights(w + (k * Vectors + v) * W);
         const int64_t at = Contiguous ? k : offset[k];
 #pragma GCC unroll 16
         for (int r = 0; r < Rows; ++r) {
@@ -24,9 +24,9 @@ inline void gemm_tile(const float* const* in, const int32_t* offset, int64_t dep
     }
 }
 
-template <int Rows, int Vectors, bool Contiguous>
+template <int Rows, int Vectors, bool Contiguous, class Number>
 void gemm_rows(const float* const* in, float* const* out, const int32_t* offset, int64_t depth,
-               const float* w, const float* bias, int64_t outputs, const Clip* clip) {
+               const Number* w, const float* bias, int64_t outputs, const Clip* clip) {
     V sum[Rows][Vectors];
     // Before the first block of the depth the sums start at the bias, later at what the
     // last block left in the output.
@@ -36,7 +36,7 @@ void gemm_rows(const float* const* in, float* const* out, const int32_t* offset,
                              : load_first(out[r] + v * W, outputs - v * W);
         }
     }
-    gemm_tile<Rows, Vectors, Contiguous>(in, offset, depth, w, sum);
+    gemm_tile<Rows, Vectors, Contiguous, Number>(in, offset, depth, w, sum);
     for (int r = 0; r < Rows; ++r) {
         for (int v = 0; v < Vectors; ++v) {
             if (outputs <= v * W) break;
@@ -45,10 +45,10 @@ void gemm_rows(const float* const* in, float* const* out, const int32_t* offset,
     }
 }
 
-template <int MaxRows, int Vectors, bool Contiguous>
+template <int MaxRows, int Vectors, bool Contiguous, class Number>
 void gemm_run(const Call& call) {
     const auto& s = *reinterpret_cast<const GemmShape*>(call.shape);
-    const auto* weights = static_cast<const float*>(call.data[0]);
+    const auto* weights = static_cast<const Number*>(call.data[0]);
     const auto* bias = static_cast<const float*>(call.data[1]);
     const auto* offset = static_cast<const int32_t*>(call.data[2]);
     const auto* base = static_cast<const int32_t*>(call.data[3]);
@@ -65,7 +65,7 @@ void gemm_run(const Call& call) {
         last_panel = share(panels, call.part + 1, call.parts);
     }
     for (int64_t p = first_panel; p < last_panel; ++p) {
-        const float* w = weights + p * s.depth * panel;
+        const Number* w = weights + p * s.depth * panel;
         const int64_t outputs = least(panel, s.outputs - p * panel);
         for (int64_t k = 0; k < s.depth; k += depth_block) {
             const int64_t depth = least(depth_block, s.depth - k);
@@ -87,7 +87,7 @@ void gemm_run(const Call& call) {
 #define GOSSAMER_ROWS(N)                                                                     \
     if constexpr (N <= MaxRows)                                                              \
         if (left >= N) {                                                                     \
-            gemm_rows<N, Vectors, Contiguous>(in + i, out + i, offset + k, depth,            \
+            gemm_rows<N, Vectors, Contiguous, Number>(in + i, out + i, offset + k, depth,            \
                                               w + k * panel, start, outputs, end);           \
             i += N;                                                                          \
             continue;                                                                        \
@@ -106,20 +106,21 @@ void gemm_run(const Call& call) {
     }
 }
 
-template <int MaxRows, int Vectors>
+template <int MaxRows, int Vectors, class Number = float>
 void gemm(const Call& call) {
     if (reinterpret_cast<const GemmShape*>(call.shape)->contiguous) {
-        gemm_run<MaxRows, Vectors, true>(call);
+        gemm_run<MaxRows, Vectors, true, Number>(call);
     } else {
-        gemm_run<MaxRows, Vectors, false>(call);
+        gemm_run<MaxRows, Vectors, false, Number>(call);
     }
 }
 
 // Depthwise convolution, channels last: the lanes are channels. The input is padded;
 // offset[t] is where tap t lies from the window's first pixel.
+template <class Number = float>
 void depthwise(const Call& call) {
     const auto& s = *reinterpret_cast<const DepthwiseShape*>(call.shape);
-    const auto* weights = static_cast<const float*>(call.data[0]);  // [tap][channels]
+    const auto* weights = static_cast<const Number*>(call.data[0]);  // [tap][channels]
     const auto* bias = static_cast<const float*>(call.data[1]);
     const auto* offset = static_cast<const int32_t*>(call.data[2]);
     const Clip clip(static_cast<const float*>(call.data[3]));
@@ -137,7 +138,7 @@ void depthwise(const Call& call) {
                     V sum = load(bias + c);
                     for (int64_t t = 0; t < s.taps; ++t) {
                         const V pixel = load_first(in + offset[t] + c, left);
-                        sum += pixel * load(weights + t * padded + c);
+                        sum += pixel * load_weights(weights + t * padded + c);
                     }
                     store_first(out + c, clip(sum), left);
                 }

@@ -3,9 +3,9 @@
 // of outputs, two rows of up to `Most` pixels, whose sums are in registers. No lane is idle
 // and all loads are aligned, whatever the size of the image. Non-zeros are ordered by chunk of
 // input channels (what a tile reads of a chunk about fits L1), then by output.
-template <int Rows, int N>
+template <int Rows, int N, class Number>
 inline void examples_tile(const ExamplesShape& s, const float* in, const int32_t* start,
-                          const int32_t* offset, const float* weights, const float* bias,
+                          const int32_t* offset, const Number* weights, const float* bias,
                           const Clip& clip, int64_t first, int64_t last, float* sums, float* out) {
     const int64_t pitch = s.pitch * W, width = s.width / s.pool;
     const int64_t plane = s.height / s.pool * width * W;
@@ -47,12 +47,12 @@ inline void examples_tile(const ExamplesShape& s, const float* in, const int32_t
     }
 }
 
-template <int Most>
+template <int Most, class Number = float>
 void examples(const Call& call) {
     const auto& s = *reinterpret_cast<const ExamplesShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);  // [chunks][outputs + 1]
     const auto* offset = static_cast<const int32_t*>(call.data[1]);
-    const auto* weights = static_cast<const float*>(call.data[2]);
+    const auto* weights = static_cast<const Number*>(call.data[2]);
     const auto* bias = static_cast<const float*>(call.data[3]);
     const Clip clip(static_cast<const float*>(call.data[4]));
     const int64_t first = share(s.outputs, call.part, call.parts);

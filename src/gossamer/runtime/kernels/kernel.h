@@ -105,6 +105,10 @@ struct NonzerosShape {
     int64_t size, capacity;
 };
 
+struct ScaleShape {
+    int64_t outer, channels, inner;  // of an item
+};
+
 struct PoolShape {
     int64_t channels, in_height, in_width, height, width;
     int64_t kernel_height, kernel_width, stride_height, stride_width, top, left;

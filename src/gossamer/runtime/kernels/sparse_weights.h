@@ -5,8 +5,8 @@
 // plane are wider than rows of the output: the lanes between them compute what nobody
 // reads, which costs less than leaving them out. Non-zeros are ordered by chunk of
 // input channels (a chunk's planes fit L1), then by output.
-template <int N, int Vectors>
-inline void planes_tile(const float* in, const int32_t* offset, const float* w, int64_t begin,
+template <int N, int Vectors, class Number>
+inline void planes_tile(const float* in, const int32_t* offset, const Number* w, int64_t begin,
                         int64_t end, float* sums) {
     using T = typename Of<N>::V;
     T sum[Vectors];
@@ -22,12 +22,12 @@ inline void planes_tile(const float* in, const int32_t* offset, const float* w, 
     for (int v = 0; v < Vectors; ++v) store<N>(sums + v * N, sum[v]);
 }
 
-template <int N, int Vectors>
+template <int N, int Vectors, class Number = float>
 void planes(const Call& call) {
     const auto& s = *reinterpret_cast<const PlanesShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);  // [chunks][outputs + 1]
     const auto* offset = static_cast<const int32_t*>(call.data[1]);
-    const auto* weights = static_cast<const float*>(call.data[2]);
+    const auto* weights = static_cast<const Number*>(call.data[2]);
     const auto* bias = static_cast<const float*>(call.data[3]);
     const Clip clip(static_cast<const float*>(call.data[4]));
     const int64_t length = (s.height - 1) * s.pitch + s.width;
@@ -86,12 +86,12 @@ void planes(const Call& call) {
 
 // Linear layer on a batch: the lanes are examples. A tile of examples is transposed once,
 // then every non-zero weight meets `Vectors` vectors of it.
-template <int Vectors>
+template <int Vectors, class Number = float>
 void columns(const Call& call) {
     const auto& s = *reinterpret_cast<const ColumnsShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);   // [outputs + 1]
     const auto* input = static_cast<const int32_t*>(call.data[1]);
-    const auto* weights = static_cast<const float*>(call.data[2]);
+    const auto* weights = static_cast<const Number*>(call.data[2]);
     const auto* bias = static_cast<const float*>(call.data[3]);
     const Clip clip(static_cast<const float*>(call.data[4]));
     constexpr int64_t lanes = Vectors * W;
@@ -141,12 +141,13 @@ inline V pick(V low, V high, const uint8_t* index) {
 // Linear layer on one example: the lanes are outputs, and nothing is gathered. Every step
 // takes one weight for each of W outputs, all from the same two blocks of W inputs, which a
 // permutation of two registers brings to their lanes (see packing.by_windows).
+template <class Number = float>
 void windows(const Call& call) {
     const auto& s = *reinterpret_cast<const ColumnsShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);   // [groups + 1], even
     const auto* block = static_cast<const uint16_t*>(call.data[1]);  // [steps][2]
     const auto* index = static_cast<const uint8_t*>(call.data[2]);   // [steps][W]
-    const auto* weights = static_cast<const float*>(call.data[3]);   // [steps][W]
+    const auto* weights = static_cast<const Number*>(call.data[3]);   // [steps][W]
     const auto* bias = static_cast<const float*>(call.data[4]);      // padded to W
     const Clip clip(static_cast<const float*>(call.data[5]));
     const int64_t groups = (s.outputs + W - 1) / W;
@@ -160,8 +161,8 @@ void windows(const Call& call) {
             const int64_t end = start[g + 1];
             for (int64_t e = start[g]; e < end; e += 2) {
                 const uint16_t* from = block + 2 * e;
-                even += load(weights + e * W) * pick(load(x + from[0] * W), load(x + from[1] * W), index + e * W);
-                odd += load(weights + (e + 1) * W) *
+                even += load_weights(weights + e * W) * pick(load(x + from[0] * W), load(x + from[1] * W), index + e * W);
+                odd += load_weights(weights + (e + 1) * W) *
                        pick(load(x + from[2] * W), load(x + from[3] * W), index + (e + 1) * W);
             }
             store_first(out + g * W, clip(even + odd), s.outputs - g * W);
@@ -174,8 +175,8 @@ void windows(const Call& call) {
 // kept as `shifts` copies, copy i holding the columns i, i + step, i + 2 step, ... so that
 // every load is aligned; a max-pool after the convolution
 // (whose stride is then 1) is taken in registers.
-template <int Rows, int Pool>
-inline void lanes_sums(const float* const* at, const int32_t* offset, const float* w, int64_t begin,
+template <int Rows, int Pool, class Number>
+inline void lanes_sums(const float* const* at, const int32_t* offset, const Number* w, int64_t begin,
                        int64_t end, V (&sum)[Rows * Pool][Pool]) {
 #pragma GCC unroll 8
     for (int r = 0; r < Rows * Pool; ++r) {
@@ -193,10 +194,10 @@ inline void lanes_sums(const float* const* at, const int32_t* offset, const floa
     }
 }
 
-template <int Rows, int Pool>
+template <int Rows, int Pool, class Number>
 void lanes_rows(const LanesShape& s, const float* copies, int64_t x, int64_t row_pitch,
                 const int32_t* start, const int32_t* order, const int32_t* offset,
-                const float* weights, const float* bias, const Clip& clip, int64_t y, float* out) {
+                const Number* weights, const float* bias, const Clip& clip, int64_t y, float* out) {
     const float* at[Rows * Pool];
     for (int r = 0; r < Rows * Pool; ++r) {
         at[r] = copies + ((y + r / Pool) * s.row_step + r % Pool) * row_pitch + x * s.shifts;
@@ -219,12 +220,12 @@ void lanes_rows(const LanesShape& s, const float* copies, int64_t x, int64_t row
 
 // Outputs come in the order of their numbers of non-zeros: the end of each loop is then
 // where the last one ended, and the processor foresees it.
-template <int Pool>
+template <int Pool, class Number = float>
 void lanes(const Call& call) {
     const auto& s = *reinterpret_cast<const LanesShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);
     const auto* offset = static_cast<const int32_t*>(call.data[1]);
-    const auto* weights = static_cast<const float*>(call.data[2]);
+    const auto* weights = static_cast<const Number*>(call.data[2]);
     const auto* bias = static_cast<const float*>(call.data[3]);
     const Clip clip(static_cast<const float*>(call.data[4]));
     const auto* order = static_cast<const int32_t*>(call.data[5]);

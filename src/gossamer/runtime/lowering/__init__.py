@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from gossamer.runtime.graph import Node
 from gossamer.runtime.lowering import shapes, simple
 from gossamer.runtime.lowering.conv import conv
+from gossamer.runtime.lowering.eight_bits import in_8_bits, round_
 from gossamer.runtime.lowering.forms import Candidate, Forms
 from gossamer.runtime.lowering.linear import linear
 from gossamer.runtime.lowering.winners import winners
@@ -17,6 +18,7 @@ __all__ = ["Candidate", "Lowering"]
 CHOICES: dict[str, Callable[[Forms, Node], Iterator[Candidate]]] = {"conv": conv, "linear": linear}
 SINGLE: dict[str, Callable[[Forms, Node], None]] = {
     "winners": winners,
+    "round": round_,
     "pool": simple.pool,
     "unary": simple.unary,
     "binary": simple.binary,
@@ -36,6 +38,8 @@ class Lowering(Forms):
     def candidates(self, node: Node) -> list[Candidate]:
         """The ways to compute a node, at least one."""
         if node.op in CHOICES:
-            return list(CHOICES[node.op](self, node))
+            choices = CHOICES[node.op]
+            eight = "step" in node.constants
+            return list(in_8_bits(self, node, choices) if eight else choices(self, node))
         emit = SINGLE[node.op]
         return [Candidate(node.op, lambda: emit(self, node))]

@@ -18,7 +18,7 @@ from gossamer.runtime.packing import (
     up_to,
 )
 from gossamer.runtime.steps import LIST_HEADER, Buffer
-from gossamer.runtime.table import Kernel, find
+from gossamer.runtime.table import Kernel, find, held
 
 
 def active_kernels(forms: Forms, weight: Array, value: Value, span: int) -> Iterator[Kernel]:
@@ -44,7 +44,7 @@ def active_kernels(forms: Forms, weight: Array, value: Value, span: int) -> Iter
     best = math.inf if forms.every else min(cost.values())
     if forms.every:
         cost["scatter 4 bytes"] = 0.0
-    for kernel in find(forms.isa, "active"):
+    for kernel in find(forms.isa, held("active", weight)):
         name = f"{kernel.layout} {kernel.tile}"
         if name in cost and cost[name] <= 2.5 * best:
             yield kernel

@@ -24,7 +24,7 @@ from gossamer.runtime.packing import (
     BLOCK,
     up_to,
 )
-from gossamer.runtime.table import find
+from gossamer.runtime.table import find, held
 
 EXAMPLES = 4 << 20  # bytes that a vector of examples may fill
 
@@ -40,7 +40,7 @@ def conv(forms: Forms, node: Node) -> Iterator[Candidate]:
         return
     plains = ["last", "dense"] if size[0] > 1 and groups == 1 else [forms.layout(value)]
     for plain in plains:
-        for kernel in gemm_kernels(forms, outputs // groups):
+        for kernel in gemm_kernels(forms, weight, outputs // groups):
             yield Candidate(
                 f"{kernel} {plain}",
                 partial(conv_gemm, forms, node, kernel, value, size, plain),
@@ -53,15 +53,15 @@ def conv(forms: Forms, node: Node) -> Iterator[Candidate]:
         # The pooled kernel takes a stride of one.
         poolable = pool != 2 or strides == [1, 1]
         if size[0] * kernel_height * kernel_width < 512 and poolable:
-            for kernel in find(forms.isa, "lanes"):
+            for kernel in find(forms.isa, held("lanes", weight)):
                 if (
                     kernel.tile == ("pool" if pool == 2 else "rows")
                     and lanes_scratch(forms, node, size) * 4 <= 256 << 10
                 ):
                     yield Candidate(str(kernel), partial(lanes, forms, node, kernel, value, size))
-        for kernel in find(forms.isa, "planes"):
+        for kernel in find(forms.isa, held("planes", weight)):
             yield Candidate(str(kernel), partial(planes, forms, node, kernel, value, size))
-        for kernel in find(forms.isa, "examples"):
+        for kernel in find(forms.isa, held("examples", weight)):
             room = examples_scratch(forms, node, kernel, value) * 4 <= EXAMPLES
             if (forms.many or forms.every) and room:
                 yield Candidate(str(kernel), partial(examples, forms, node, kernel, value, size))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gossamer.runtime.graph import Node
+from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.lowering.forms import Forms, Value
 from gossamer.runtime.packing import (
     BLOCK,
@@ -16,12 +16,12 @@ from gossamer.runtime.packing import (
     up_to,
 )
 from gossamer.runtime.steps import Buffer
-from gossamer.runtime.table import Kernel, find
+from gossamer.runtime.table import Kernel, find, held
 
 
-def gemm_kernels(forms: Forms, outputs: int) -> list[Kernel]:
+def gemm_kernels(forms: Forms, weight: Array, outputs: int) -> list[Kernel]:
     """Tiles worth trying: none wider than the outputs ask for."""
-    kernels = find(forms.isa, "gemm")
+    kernels = find(forms.isa, held("gemm", weight))
     fit = [k for k in kernels if (int(k.tile) - 1) * forms.width < outputs]
     waste = {k: up_to(outputs, int(k.tile) * forms.width) for k in fit}
     return [k for k in fit if waste[k] <= 1.3 * min(waste.values())][:2]
@@ -166,7 +166,7 @@ def depthwise(forms: Forms, node: Node, value: Value, size: tuple[int, int, int]
     macs = float(value.lead * weight.size * high * wide)
     forms.add(
         node.name,
-        forms.kernel("depthwise"),
+        forms.kernel(held("depthwise", weight)),
         (source,),
         target,
         (c, pitch, high, wide, *s["strides"], len(taps)),

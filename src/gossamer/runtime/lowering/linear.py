@@ -22,7 +22,7 @@ from gossamer.runtime.packing import (
     up_to,
 )
 from gossamer.runtime.steps import Buffer
-from gossamer.runtime.table import Kernel, find
+from gossamer.runtime.table import Kernel, find, held
 
 
 def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
@@ -128,16 +128,16 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
             macs=float(nonzero * lead),
         )
 
-    for kernel in gemm_kernels(forms, outputs):
+    for kernel in gemm_kernels(forms, weight, outputs):
         yield Candidate(str(kernel), partial(gemm, kernel))
     if not forms.usable(weight):
         return
     density = nonzero / weight.size
     if forms.every or (density < 0.6 and (forms.many or lead > 1)):
-        for kernel in find(forms.isa, "columns"):
+        for kernel in find(forms.isa, held("columns", weight)):
             yield Candidate(str(kernel), partial(columns, kernel))
     if depth < 1 << 16 and (forms.every or (density < 0.4 and not forms.many)):
-        for kernel in find(forms.isa, "windows"):
+        for kernel in find(forms.isa, held("windows", weight)):
             yield Candidate(str(kernel), partial(windows, kernel))
     if flat and depth < 1 << 20:
         for kernel in active_kernels(forms, weight.T[:, None, :], value, up_to(outputs, 8 * BLOCK)):

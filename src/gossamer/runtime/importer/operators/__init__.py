@@ -1,6 +1,7 @@
 """What becomes of each ONNX operator: one table, filled from a module for each kind."""
 
 from gossamer.runtime.importer.operators.conv import CONVOLUTIONS
+from gossamer.runtime.importer.operators.eight_bits import EIGHT_BITS
 from gossamer.runtime.importer.operators.elementwise import ELEMENTWISE
 from gossamer.runtime.importer.operators.linear import LINEAR
 from gossamer.runtime.importer.operators.moves import MOVES
@@ -12,6 +13,7 @@ from gossamer.runtime.importer.reader import Convert
 
 CONVERT: dict[str, Convert] = {
     **CONVOLUTIONS,
+    **EIGHT_BITS,
     **ELEMENTWISE,
     **LINEAR,
     **MOVES,

@@ -49,7 +49,7 @@ def _conv(reader: Reader, name: str, inputs: list[str], output: str, a: Attribut
             "high": math.inf,
             "pool": 1,
         },
-        {"weight": weight, "bias": bias},
+        {"weight": weight, "bias": bias, **reader.step(inputs[1], 0, outputs)},
     )
     reader.emit(node, flat((image[0], outputs, *size), dims))
 

@@ -10,12 +10,20 @@ from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats, shown
 
 
-def _linear(reader: Reader, name: str, value: str, output: str, weight: Array, bias: Array) -> None:
+def _linear(
+    reader: Reader,
+    name: str,
+    value: str,
+    output: str,
+    weight: Array,
+    bias: Array,
+    step: dict[str, Array],
+) -> None:
     shape = reader.shape(value)
     if len(shape) < 2 or shape[-1] != weight.shape[1]:
         raise Unsupported(f"its weight takes {weight.shape[1]} inputs, not {shown(shape)}")
     limits = {"low": -math.inf, "high": math.inf}
-    constants = {"weight": np.ascontiguousarray(weight), "bias": bias}
+    constants = {"weight": np.ascontiguousarray(weight), "bias": bias, **step}
     reader.emit(
         Node("linear", name, (value,), output, limits, constants), (*shape[:-1], len(weight))
     )
@@ -27,6 +35,7 @@ def _gemm(reader: Reader, name: str, inputs: list[str], output: str, a: Attribut
     weight = floats(reader.constant(inputs[1], "weight"))
     if a.get("alpha", 1.0) != 1.0:  # else a mapped weight stays mapped
         weight = weight * np.float32(a["alpha"])
+        reader.steps.pop(inputs[1], None)
     if weight.ndim != 2:
         raise Unsupported(f"its weight has shape {weight.shape}")
     weight = weight if a.get("transB") else weight.T
@@ -38,7 +47,8 @@ def _gemm(reader: Reader, name: str, inputs: list[str], output: str, a: Attribut
         bias = bias + given.reshape(-1)
     if len(reader.shape(inputs[0])) != 2:
         raise Unsupported(f"its input has shape {shown(reader.shape(inputs[0]))}")
-    _linear(reader, name, inputs[0], output, weight, bias)
+    step = reader.step(inputs[1], 0 if a.get("transB") else 1, len(weight))
+    _linear(reader, name, inputs[0], output, weight, bias, step)
 
 
 def _matmul(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -52,7 +62,9 @@ def _matmul(reader: Reader, name: str, inputs: list[str], output: str, a: Attrib
     weight = floats(reader.constant(inputs[1], "right side"))
     if weight.ndim != 2:
         raise Unsupported(f"its weight has shape {weight.shape}")
-    _linear(reader, name, inputs[0], output, weight.T, np.zeros(weight.shape[1], np.float32))
+    bias = np.zeros(weight.shape[1], np.float32)
+    step = reader.step(inputs[1], 1, len(bias))
+    _linear(reader, name, inputs[0], output, weight.T, bias, step)
 
 
 LINEAR: dict[str, Convert] = {"Gemm": _gemm, "MatMul": _matmul}

@@ -25,6 +25,9 @@ def _batch_norm(reader: Reader, name: str, inputs: list[str], output: str, a: At
         weight = before.constants["weight"]
         spread = factor.reshape(-1, *[1] * (weight.ndim - 1))
         before.constants["weight"] = (weight * spread).astype(np.float32)
+        if "step" in before.constants:
+            kept = np.where(factor == 0, 1, np.abs(factor))
+            before.constants["step"] = (before.constants["step"] * kept).astype(np.float32)
         before.constants["bias"] = (before.constants["bias"] * factor + shift).astype(np.float32)
         reader.rename(before, output)
         return

@@ -1,0 +1,160 @@
+"""Whole networks in 8 bits: our own, those of ONNX Runtime's quantiser, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import networks
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from networks import Builder, norm, sparse
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+
+from gossamer.errors import UserError
+from gossamer.runtime import Engine, store_sparse
+from gossamer.runtime.graph import whole
+from gossamer.runtime.importer import read
+
+
+def network(winners: bool, density: float = 0.3) -> Builder:
+    """Two convolutions with batch norms and pools, two linear layers."""
+    rng = np.random.default_rng(0)
+    b = Builder(1, 16, 16)
+    size, channels = 16, 1
+    for outputs in (8, 16):
+        b.add("Conv", b.last, sparse(rng, outputs, channels, 3, 3, density=density), pads=[1] * 4)
+        b.add("BatchNormalization", b.last, *norm(rng, outputs))
+        b.add("MaxPool", b.last, kernel_shape=[2, 2], strides=[2, 2])
+        size, channels = size // 2, outputs
+        if winners:
+            b.winners(channels * size * size // 8, (channels, size, size))
+        else:
+            b.add("Relu", b.last)
+    b.add("Flatten", b.last)
+    for inputs, outputs in ((256, 64), (64, 10)):
+        bias = rng.standard_normal(outputs).astype(np.float32)
+        b.add("Gemm", b.last, sparse(rng, outputs, inputs, density=density), bias, transB=1)
+        if outputs == 64:
+            b.add("Relu", b.last)
+    return b
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((count, 1, 16, 16)).astype(np.float32)
+
+
+def close(found: np.ndarray, wanted: np.ndarray) -> None:
+    """Equal but where the last bit of a sum turned a code, or a tie between winners."""
+    off = np.abs(found - wanted) / np.abs(wanted).max()
+    assert np.median(off) < 1e-3
+    assert off.mean() < 0.01
+
+
+@pytest.mark.parametrize("winners", [True, False], ids=["winners", "relu"])
+@pytest.mark.parametrize("stored", ["dense", "sparse"])
+def test_a_whole_network_computes_what_onnx_runtime_does(winners: bool, stored: str) -> None:
+    model = network(winners).in_8_bits(0.03, np.uint8(0)).model()
+    if stored == "sparse":
+        model = store_sparse(onnx.ModelProto.FromString(model)).SerializeToString()
+    x = images(9)
+    wanted = networks.reference(model, x)
+    engine = Engine(model, threads=1)
+    layers = [node for node in engine.graph.nodes if "step" in node.constants]
+    assert len(layers) == 4, "batch norms leave whole numbers"
+    for node in layers:
+        codes = whole(node)
+        spread = node.constants["step"].reshape(-1, *[1] * (codes.ndim - 1))
+        np.testing.assert_allclose(codes * spread, node.constants["weight"], rtol=1e-5)
+    close(engine(x), wanted)
+    close(np.concatenate([engine(each[None]) for each in x]), wanted)
+
+
+def test_weights_take_a_byte() -> None:
+    b, x = network(False, density=1.0), images(2)
+    plain = sum(row.bytes for row in Engine(b.model(), threads=1).profile(x))
+    eight = sum(row.bytes for row in Engine(b.in_8_bits(0.03).model(), threads=1).profile(x))
+    assert eight < 0.5 * plain, "offsets and biases stay what they are"
+
+
+class Images(CalibrationDataReader):
+    def __init__(self) -> None:
+        self.left = [{"x": images(16)}]
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return self.left.pop() if self.left else None
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("activations", [QuantType.QUInt8, QuantType.QInt8], ids=str)
+def test_what_onnx_runtime_quantised(
+    per_channel: bool, activations: QuantType, tmp_path: Path
+) -> None:
+    """Zero points other than zero, biases in 32 bits, quantised sums and pools."""
+    onnx.save(onnx.ModelProto.FromString(network(False).model()), tmp_path / "net.onnx")
+    quantize_static(
+        tmp_path / "net.onnx", tmp_path / "net8.onnx", Images(), quant_format=QuantFormat.QDQ,
+        per_channel=per_channel, activation_type=activations, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+    x = images(9)
+    options = networks.session_options()
+    session = onnxruntime.InferenceSession(tmp_path / "net8.onnx", options)
+    (wanted,) = session.run(None, {"x": x})
+    engine = Engine(tmp_path / "net8.onnx", threads=1)
+    assert any(node.op == "round" for node in engine.graph.nodes)
+    assert all("step" in n.constants for n in engine.graph.nodes if n.op in ("conv", "linear"))
+    close(engine(x), wanted)
+
+
+def refused(b: Builder, *outputs: str) -> str:
+    with pytest.raises(UserError) as told:
+        read(b.model(*outputs))
+    return str(told.value)
+
+
+def test_what_is_not_understood_is_told() -> None:
+    b = Builder(8)
+    step, zero = np.float32(0.1), np.int8(0)
+    codes = b.add("QuantizeLinear", "x", step, zero)
+    b.add("Relu", codes)
+    b.add("DequantizeLinear", b.last, step, zero)
+    assert "'Relu1' (Relu): it works on quantised numbers" in refused(b)
+    b = Builder(8)
+    b.add("QuantizeLinear", "x", step, zero)
+    b.add("DequantizeLinear", b.last, np.float32(0.2), zero)
+    assert "not those of a QuantizeLinear before it" in refused(b)
+    b = Builder(8)
+    b.add("QuantizeLinear", "x", step, zero)
+    assert "is in 8 bits" in refused(b)
+    b = Builder(2, 8)
+    b.add("QuantizeLinear", "x", np.ones(2, np.float32), np.zeros(2, np.int8), axis=1)
+    assert "several scales" in refused(b)
+    b = Builder(8)
+    b.add("QuantizeLinear", "x", np.float32(np.inf), zero)
+    assert "its scale is inf" in refused(b)
+    b = Builder(8)
+    weight = b.add("DequantizeLinear", np.ones((4, 8), np.int8), np.ones(3, np.float32), axis=0)
+    b.add("Gemm", "x", weight, transB=1)
+    assert "its scale has shape (3,)" in refused(b)
+
+
+def test_a_value_read_twice_and_weights_beyond_127() -> None:
+    b = Builder(8)
+    grid = np.float32(0.05), np.uint8(128)
+    codes = b.add("QuantizeLinear", "x", *grid)
+    left, right = (b.add("DequantizeLinear", codes, *grid) for _ in range(2))
+    b.add("Add", left, right)
+    weight = np.full((4, 8), -128, np.int8)
+    b.add("Gemm", b.last, b.add("DequantizeLinear", weight, np.float32(0.01)), transB=1)
+    graph = read(b.model())
+    assert "step" not in graph.nodes[-1].constants
+    x = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
+    np.testing.assert_allclose(
+        Engine(b.model(), threads=1)(x), networks.reference(b.model(), x), rtol=1e-5, atol=1e-5
+    )
