@@ -65,7 +65,8 @@ def _winners(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) ->
 
 def _round(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
     s = node.settings
-    return (x[0] / s["step"]).round().clamp(s["low"], s["high"]) * s["step"]
+    y: Tensor = (x[0] / s["step"]).round().clamp(s["low"], s["high"]) * s["step"]
+    return y
 
 
 def _pool(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
