@@ -45,6 +45,62 @@ class Attention(nn.Module):
         return x + self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
 
 
+class Bert(nn.Module):
+    """Token ids, a mask and token types into a small BERT-like encoder; a pooled class."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.words, self.places, self.types = (nn.Embedding(n, 24) for n in (50, 9, 2))
+        self.norm, self.qkv, self.out = nn.LayerNorm(24), nn.Linear(24, 72), nn.Linear(24, 24)
+        self.up, self.down, self.head = nn.Linear(24, 48), nn.Linear(48, 24), nn.Linear(24, 3)
+        self.register_buffer("at", torch.arange(9)[None])
+        self.fused = fused
+
+    def forward(self, ids: Tensor, mask: Tensor, types: Tensor) -> Tensor:
+        x = self.words(ids) + self.places(self.at.expand(ids.shape[0], -1)) + self.types(types)
+        x = self.norm(x)
+        parts = (
+            p.reshape(x.shape[0], 9, 3, 8).transpose(1, 2) for p in self.qkv(x).chunk(3, dim=-1)
+        )
+        q, k, v = parts
+        if self.fused:
+            y = functional.scaled_dot_product_attention(q, k, v, mask[:, None, None, :].bool())
+        else:
+            low = (1.0 - mask[:, None, None, :].to(x.dtype)) * torch.finfo(x.dtype).min
+            y = (q @ k.transpose(-1, -2) / 8**0.5 + low).softmax(dim=-1) @ v
+        x = x + self.out(y.transpose(1, 2).reshape(x.shape))
+        x = x + self.down(functional.gelu(self.up(x)))
+        if not self.fused:
+            return self.head(torch.tanh(x[:, 0]))
+        weight = mask[:, :, None].to(x.dtype)
+        return self.head((x * weight).sum(1) / weight.sum(1).clamp(min=1e-9))
+
+
+def tokens(batch: int) -> tuple[Tensor, ...]:
+    """Ids, mask (of different lengths) and types."""
+    torch.manual_seed(batch)
+    ids, types = torch.randint(0, 50, (batch, 9)), torch.randint(0, 2, (batch, 9))
+    return ids, (torch.arange(9) < torch.randint(1, 10, (batch, 1))).long(), types
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_transformers_that_read_tokens(dynamo: bool, fused: bool) -> None:
+    torch.manual_seed(0)
+    model = Bert(fused).eval()
+    given = tokens(2)
+    file = to_onnx(model, given).SerializeToString() if dynamo else scripted(model, *given)
+    graph = read(file)
+    engine = Engine(graph, threads=1)
+    for batch in (1, 3):
+        arrays = [value.numpy() for value in tokens(batch)]
+        wanted = model(*tokens(batch)).detach().numpy()
+        np.testing.assert_allclose(networks.reference(file, *arrays), wanted, atol=2e-5)
+        np.testing.assert_allclose(engine(*arrays), wanted, atol=2e-5)
+        (found,) = TorchGraph(graph)(*tokens(batch))
+        np.testing.assert_allclose(found.detach(), wanted, atol=2e-5)
+
+
 def conv(*layers: nn.Module, channels: int = 4) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(1, channels, 3, 2, 1), *layers)
 
@@ -88,14 +144,14 @@ NETWORKS = {
 }  # fmt: skip
 
 
-def scripted(model: nn.Module, example: Tensor) -> bytes:
+def scripted(model: nn.Module, *example: Tensor) -> bytes:
     """What torch's older exporter writes."""
-    file = io.BytesIO()
+    file, names = io.BytesIO(), [f"x{i}" for i in range(len(example))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            model, (example,), file, dynamo=False, opset_version=17, input_names=["x"],
-            dynamic_axes={"x": {0: "batch"}},
+            model, example, file, dynamo=False, opset_version=17, input_names=names,
+            dynamic_axes={name: {0: "batch"} for name in names},
         )  # fmt: skip
     return file.getvalue()
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from networks import Builder, sparse
+from onnx import TensorProto
 
 from gossamer.runtime.graph import Graph
 from gossamer.runtime.importer import read
@@ -150,7 +151,8 @@ def unary(draw: st.DrawFn, kernel: Kernel) -> Builder:
     op, extra = draw(st.sampled_from(
         [("Sigmoid", {}), ("Tanh", {}), ("Relu", {}), ("Erf", {}), ("LeakyRelu", {"alpha": 0.2}),
          ("HardSigmoid", {"alpha": 0.3, "beta": 0.4}), ("Neg", {}), ("Exp", {}),
-         ("Gelu", {"approximate": "tanh"}), ("Gelu", {})]
+         ("Gelu", {"approximate": "tanh"}), ("Gelu", {}), ("Elu", {}), ("Softplus", {}),
+         ("Abs", {}), ("Reciprocal", {})]
     ))  # fmt: skip
     b.add(op, "x", **extra)
     return b
@@ -161,7 +163,7 @@ def binary(draw: st.DrawFn, kernel: Kernel) -> Builder:
     b = Builder(*shape)
     constant = [n if draw(st.booleans()) else 1 for n in shape]
     b.add(draw(st.sampled_from(["Add", "Sub", "Mul", "Div"])), "x", noise(3, *constant))
-    b.add(draw(st.sampled_from(["Add", "Mul"])), b.last, "x")
+    b.add(draw(st.sampled_from(["Add", "Mul", "Min", "Max"])), b.last, "x")
     return b
 
 
@@ -175,6 +177,15 @@ def layer_norm(draw: st.DrawFn, kernel: Kernel) -> Builder:
     size = draw(st.integers(1, 50))
     b = Builder(draw(st.integers(1, 4)), size)
     b.add("LayerNormalization", "x", noise(0, size), noise(1, size), axis=-1, epsilon=1e-5)
+    return b
+
+
+def embed(draw: st.DrawFn, kernel: Kernel) -> Builder:
+    """Rows of a table by numbers from -2 to 2."""
+    b = Builder(draw(st.integers(1, 40)))
+    b.add("Clip", "x", np.float32(-2), np.float32(2))
+    index = b.add("Cast", b.last, to=TensorProto.INT64)
+    b.add("Gather", noise(0, draw(st.integers(3, 9)), draw(st.integers(1, 40))), index)
     return b
 
 
@@ -223,6 +234,7 @@ OPERATIONS: dict[str, tuple[Network, bool]] = {
     "winners": (winners, False),
     "nonzeros": (from_relu, False),
     "scatter": (winners, False),
+    "embed": (embed, False),
     "matmul": (matmul, True),
     "pool": (pool, False),
     "copy": (copy, True),

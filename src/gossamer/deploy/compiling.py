@@ -24,7 +24,7 @@ def compile(
 ) -> Engine:
     """The engine of a torch module: exported in memory, planned on the example.
 
-    The engine takes the module's tensor inputs as float32 numpy arrays with any batch and
+    The engine takes the module's tensor inputs as numpy arrays with any batch and
     returns its output, or a list of its outputs in the order of the module's. The module is
     left as it was; later changes of its weights do not reach the engine.
 
@@ -36,16 +36,16 @@ def compile(
         threads, plan, isa: see :class:`gossamer.runtime.Engine`.
 
     Raises:
-        UserError: torch cannot export the module, an input is not float32, or the network
+        UserError: torch cannot export the module, an input is float16 or the like, or the network
             has an operator that the engine lacks; the message says which.
     """
     given = [example] if isinstance(example, Tensor) else list(example)
     tensors = [value for value in given if isinstance(value, Tensor)]
     for position, tensor in enumerate(tensors, start=1):
-        if tensor.dtype != torch.float32:
+        if tensor.dtype != torch.float32 and (tensor.is_floating_point() or tensor.is_complex()):
             raise UserError(
-                f"input {position} is {tensor.dtype}; the engine takes float32 inputs: "
-                "convert it, or compile the part of the network behind the embedding"
+                f"input {position} is {tensor.dtype}; the engine takes float32, integers and "
+                "booleans: convert it"
             )
     proto = to_onnx(model, example)
     sample = [tensor.detach().cpu().numpy() for tensor in tensors]

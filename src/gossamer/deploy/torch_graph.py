@@ -106,12 +106,33 @@ UNARY: dict[str, Callable[[Tensor, float, float], Tensor]] = {
     "sqrt": lambda x, a, b: x.sqrt(),
     "exp": lambda x, a, b: x.exp(),
     "neg": lambda x, a, b: -x,
+    "reciprocal": lambda x, a, b: 1.0 / x,
+    "abs": lambda x, a, b: x.abs(),
+    "truncate": lambda x, a, b: x.trunc(),
+    "elu": lambda x, a, b: functional.elu(x, a),
+    "softplus": lambda x, a, b: functional.softplus(x),
+    "is_nan": lambda x, a, b: x.isnan().float(),
 }
+NOTHING = torch.tensor(-0.0)  # what a gate that is shut adds to a sum
+
 BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": torch.add,
     "sub": torch.sub,
     "mul": torch.mul,
     "div": torch.div,
+    "equal": lambda x, y: (x == y).float(),
+    "not_equal": lambda x, y: (x != y).float(),
+    "less": lambda x, y: (x < y).float(),
+    "less_equal": lambda x, y: (x <= y).float(),
+    "greater": lambda x, y: (x > y).float(),
+    "greater_equal": lambda x, y: (x >= y).float(),
+    "min": torch.minimum,
+    "max": torch.maximum,
+    "power": torch.pow,
+    "gate": lambda x, y: torch.where(x != 0, y, NOTHING),
+    "gate_not": lambda x, y: torch.where(x == 0, y, NOTHING),
+    "gated": lambda x, y: torch.where(y != 0, x, NOTHING),
+    "gated_not": lambda x, y: torch.where(y == 0, x, NOTHING),
 }
 
 
@@ -122,6 +143,10 @@ def _unary(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> T
 
 def _binary(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
     return BINARY[node.settings["kind"]](x[0], c["right"] if "right" in c else x[1])
+
+
+def _embed(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
+    return c["table"][x[0].long()]
 
 
 def _softmax(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
@@ -153,6 +178,7 @@ COMPUTE: dict[str, Compute] = {
     "pool": _pool,
     "unary": _unary,
     "binary": _binary,
+    "embed": _embed,
     "softmax": _softmax,
     "layer_norm": _layer_norm,
     "concat": lambda node, c, x, shape: torch.cat(x, dim=node.settings["axis"]),
@@ -175,7 +201,7 @@ class TorchGraph(nn.Module):
         ]
 
     def forward(self, *inputs: Tensor) -> list[Any]:
-        values = dict(zip(self.graph.inputs, inputs, strict=True))
+        values = {name: x.float() for name, x in zip(self.graph.inputs, inputs, strict=True)}
         examples = len(inputs[0]) // self.graph.shapes[self.graph.inputs[0]][0]
         for node, constants in zip(self.graph.nodes, self.constants, strict=True):
             x = [values[name] for name in node.inputs]

@@ -19,6 +19,8 @@ from gossamer.runtime.planner import Plan
 from gossamer.runtime.steps import Step, assemble
 from gossamer.runtime.table import chosen_isa
 
+EXACT = 1 << 24  # up to here float32 holds every integer
+
 
 @dataclass(frozen=True)
 class LayerProfile:
@@ -41,9 +43,10 @@ class LayerProfile:
 class Engine:
     """Runs a network.
 
-    Calling it takes the network's inputs, float32 arrays of shape ``[batch, ...]``, and
-    returns its output (a list, where there are several). Any number of threads computes
-    the same result; calls from several Python threads are safe and wait for one another.
+    Calling it takes the network's inputs, arrays of shape ``[batch, ...]``, float32 or, where
+    the file says so (token ids, masks), integers or booleans, and returns its float32 output (a
+    list, where there are several). Any number of threads computes the same result; calls from
+    several Python threads are safe and wait for one another.
 
     An input with infinities or NaN goes through dense kernels, where zero times infinity
     is NaN as everywhere else.
@@ -75,6 +78,8 @@ class Engine:
         self.threads = threads or usable_cores()
         self.isa = chosen_isa(isa)
         self.graph = model if isinstance(model, Graph) else read(model)
+        # Input -> rows of the table that it looks up.
+        self._rows = {name: self.graph.rows(name) for name in self.graph.dtypes}
         self.plan = self._planned(plan, [sample] if isinstance(sample, np.ndarray) else sample)
         self._programs: dict[str, Program] = {}
         self._steps: dict[str, list[Step]] = {}
@@ -125,6 +130,8 @@ class Engine:
         return self._programs[kind]
 
     def __call__(self, *inputs: Array) -> Any:
+        if self._rows:
+            return self._slow(inputs)
         try:
             program = self._one if len(inputs[0]) < self._few else self._many
             if self._single and len(inputs) == 1:
@@ -157,6 +164,8 @@ class Engine:
         array = np.asarray(x)
         if array.dtype.kind not in "fiub":
             raise UserError(f"input {name!r} holds {array.dtype}; pass a float32 array")
+        if name in self.graph.dtypes:
+            self._check_integers(name, array)
         converted = np.ascontiguousarray(array, dtype=np.float32)
         first = "batch" if self.graph.dynamic else str(lead)
         fits = list(array.shape[1:]) == rest and array.ndim == len(rest) + 1
@@ -165,8 +174,25 @@ class Engine:
             raise UserError(f"input {name!r} has shape {list(array.shape)}, wanted [{wanted}]")
         return converted
 
+    def _check_integers(self, name: str, array: Array) -> None:
+        wanted = self.graph.dtypes[name]
+        if array.dtype.kind not in ("b" if wanted.kind == "b" else "iub"):
+            raise UserError(f"input {name!r} holds {array.dtype}; pass a {wanted} array")
+        if not array.size or wanted.kind == "b":
+            return
+        rows = self._rows[name]
+        low, high = int(array.min()), int(array.max())
+        if rows is not None and not -rows <= low <= high < rows:
+            raise UserError(
+                f"input {name!r} holds {low if low < -rows else high}; "
+                f"its embedding has the rows 0 to {rows - 1}"
+            )
+        if max(-low, high) > EXACT:
+            raise UserError(f"input {name!r} holds integers beyond {EXACT}, not exact in float32")
+
     def noise(self, batch: int = 1, seed: int = 0) -> list[Array]:
-        """Normal noise for every input, ``batch`` examples, the same for the same seed.
+        """Normal noise for every input (integers that their tables have, or 0 and 1),
+        ``batch`` examples, the same for the same seed.
 
         Raises:
             UserError: the network's batch is fixed at another number.

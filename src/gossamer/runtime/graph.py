@@ -31,7 +31,7 @@ def strides(shape: Shape) -> list[int]:
 class Node:
     """One operation.
 
-    ``op`` is one of: conv, linear, winners, round, pool, unary, binary, softmax, layer_norm,
+    ``op`` is one of: conv, linear, winners, round, pool, unary, binary, embed, softmax, layer_norm,
     concat, reshape, transpose, strided, matmul. ``settings`` and ``constants`` are those of
     the operation; ``conv`` and ``linear`` carry the limits ``low`` and ``high`` of a clip
     that follows them, and ``conv`` the side ``pool`` of a max-pool that follows it. Where
@@ -55,18 +55,33 @@ def whole(node: Node) -> Array:
 
 @dataclass
 class Graph:
-    """Nodes in an order in which they can run, and the shape of every value."""
+    """Nodes in an order in which they can run, and the shape of every value.
+
+    All values are computed in float32, truth as 0 and 1; ``dtypes`` names the inputs that the
+    file wants as integers or booleans.
+    """
 
     inputs: list[str]
     outputs: list[str]
     nodes: list[Node]
     shapes: dict[str, Shape]
     dynamic: bool  # may the number of examples vary?
+    dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)  # what the file says of itself
 
     def item(self, value: str) -> int:
         """Floats of one item (one entry of the first dimension)."""
         return math.prod(self.shapes[value][1:])
+
+    def rows(self, value: str) -> int | None:
+        """Rows of the smallest table that an input's integers look up, None if they do not."""
+        same, found = {value}, []
+        for node in self.nodes:
+            if node.op == "embed" and node.inputs[0] in same:
+                found.append(len(node.constants["table"]))
+            elif node.op in ("reshape", "transpose", "strided") and node.inputs[0] in same:
+                same.add(node.output)
+        return min(found, default=None)
 
     def consumers(self, value: str) -> list[Node]:
         return [node for node in self.nodes if value in node.inputs]

@@ -81,10 +81,21 @@ def _pick(candidates: list[Candidate], name: str | None) -> Candidate:
 
 
 def synthetic(graph: Graph, examples: int, seed: int = 0) -> list[Array]:
-    """Normal noise in the shapes of the inputs, the same for the same seed."""
+    """Normal noise in the shapes of the inputs, the same for the same seed.
+
+    Integers are rows of the tables that they look up, or 0 and 1 like booleans.
+    """
     rng = np.random.default_rng(seed)
-    shapes = [graph.shapes[name] for name in graph.inputs]
-    return [rng.standard_normal((shape[0] * examples, *shape[1:]), np.float32) for shape in shapes]
+    found = []
+    for name in graph.inputs:
+        lead, *item = graph.shapes[name]
+        shape = (lead * examples, *item)
+        if name in graph.dtypes:
+            values = rng.integers(0, graph.rows(name) or 2, shape).astype(graph.dtypes[name])
+        else:
+            values = rng.standard_normal(shape, np.float32)
+        found.append(values)
+    return found
 
 
 def make(graph: Graph, isa: str, sample: Sequence[Array] | None = None) -> Plan:
@@ -97,7 +108,7 @@ def make(graph: Graph, isa: str, sample: Sequence[Array] | None = None) -> Plan:
         lead = graph.shapes[graph.inputs[0]][0]
         most = min(most, max(1, len(given[0]) // lead))
     else:
-        given = synthetic(graph, most)
+        given = [np.ascontiguousarray(x, np.float32) for x in synthetic(graph, most)]
     leads = [graph.shapes[name][0] for name in graph.inputs]
     given = [x[: most * lead] for x, lead in zip(given, leads, strict=True)]
     values = dict(zip(graph.inputs, given, strict=True)) | _values(graph, isa, given)

@@ -22,8 +22,32 @@ UNARY = {
     "sqrt": "v = sqrtf(v);",
     "exp": "v = expf(v);",
     "neg": "v = -v;",
+    "reciprocal": "v = 1.0f / v;",
+    "abs": "v = fabsf(v);",
+    "truncate": "v = truncf(v);",
+    "elu": "if (v < 0.0f) v = {a} * expm1f(v);",
+    "softplus": "if (v <= 20.0f) v = log1pf(expf(v));",
+    "is_nan": "v = isnan(v) ? 1.0f : 0.0f;",
 }
-BINARY = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+BINARY = {
+    "add": "{x} + {y}",
+    "sub": "{x} - {y}",
+    "mul": "{x} * {y}",
+    "div": "{x} / {y}",
+    "equal": "{x} == {y} ? 1.0f : 0.0f",
+    "not_equal": "{x} != {y} ? 1.0f : 0.0f",
+    "less": "{x} < {y} ? 1.0f : 0.0f",
+    "less_equal": "{x} <= {y} ? 1.0f : 0.0f",
+    "greater": "{x} > {y} ? 1.0f : 0.0f",
+    "greater_equal": "{x} >= {y} ? 1.0f : 0.0f",
+    "min": "{x} < {y} || isnan({x}) ? {x} : {y}",
+    "max": "{x} > {y} || isnan({x}) ? {x} : {y}",
+    "power": "powf({x}, {y})",
+    "gate": "{x} != 0.0f ? {y} : -0.0f",
+    "gate_not": "{x} == 0.0f ? {y} : -0.0f",
+    "gated": "{y} != 0.0f ? {x} : -0.0f",
+    "gated_not": "{y} == 0.0f ? {x} : -0.0f",
+}
 
 
 def unary(writer: Writer, node: Node) -> None:
@@ -85,8 +109,10 @@ def binary(writer: Writer, node: Node) -> None:
     ahead = f", x += {math.prod(left)}"
     if constant is None:
         ahead += f", x1 += {math.prod(right)}"
-    inner = [f"y[{_at(strides(tuple(sizes)))}] = x[{_at(from_left)}] "
-             f"{BINARY[node.settings['kind']]} {operand}[{_at(from_right)}];"]  # fmt: skip
+    combined = BINARY[node.settings["kind"]].format(
+        x=f"x[{_at(from_left)}]", y=f"{operand}[{_at(from_right)}]"
+    )
+    inner = [f"y[{_at(strides(tuple(sizes)))}] = {combined};"]
     body = _loops(sizes, inner)
     writer.function(
         node,

@@ -96,9 +96,32 @@ def _cast(x: list[Array], a: dict[str, Any]) -> Array:
 
 
 SPARSE = f"{sparse_file.DOMAIN}.{sparse_file.NAME}"
-ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Pow", "Equal", "Where"}
+COMPARE: dict[str, Callable[[Array, Array], Array]] = {
+    "Equal": np.equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Min": np.minimum,
+    "Max": np.maximum,
+}
+ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Mod", "Pow", "Where", *COMPARE}
+
+
+def _compare(of: Callable[[Array, Array], Array]) -> Evaluate:
+    def evaluate(x: list[Array], a: dict[str, Any]) -> Array:
+        left, right = x
+        return np.asarray(of(left, right))
+
+    return evaluate
+
 
 FOLD: dict[str, Evaluate] = {
+    **{name: _compare(of) for name, of in COMPARE.items()},
+    "Not": lambda x, a: np.logical_not(x[0]),
+    "Mod": lambda x, a: np.asarray(np.fmod(x[0], x[1]) if a.get("fmod") else np.mod(x[0], x[1])),
     "Identity": lambda x, a: x[0],
     "Cast": _cast,
     "Gather": lambda x, a: np.take(x[0], x[1].astype(np.int64), axis=a.get("axis", 0)),
@@ -117,7 +140,6 @@ FOLD: dict[str, Evaluate] = {
     "Pow": lambda x, a: np.power(x[0], x[1]),
     "Reciprocal": lambda x, a: np.asarray(1 / x[0]),
     "Floor": lambda x, a: np.floor(x[0]),
-    "Equal": lambda x, a: np.asarray(x[0] == x[1]),
     "Where": lambda x, a: np.where(x[0], x[1], x[2]),
     "ReduceProd": lambda x, a: np.prod(x[0], axis=_axes(x, a), keepdims=bool(a.get("keepdims", 1))),
     "ConstantOfShape": lambda x, a: np.full(

@@ -10,7 +10,7 @@ import numpy as np
 
 from gossamer.errors import nearest
 from gossamer.runtime.graph import Graph, Node, Shape
-from gossamer.runtime.importer.folding import FOLD
+from gossamer.runtime.importer.folding import DTYPES, FOLD
 from gossamer.runtime.importer.operators import CONVERT
 from gossamer.runtime.importer.reader import BATCH, LARGEST, Reader, Unsupported, shown
 from gossamer.runtime.importer.tensors import attributes_of, constant_node, sparse_tensor, tensor_of
@@ -43,6 +43,8 @@ def graph_of(name: str, model: Any, folder: Path | None) -> Graph:
             raise Unsupported(f"output {value!r} is in 8 bits; dequantise it")
         if value in reader.held:
             raise Unsupported(f"output {value!r}: the batch must stay first")
+        if reader.kind(value) != "f":
+            raise Unsupported(f"output {value!r} holds no floats; leave it out of the export")
     shapes: dict[str, Shape] = {}
     for value, shape in reader.shapes.items():
         if value in reader.held:
@@ -54,7 +56,7 @@ def graph_of(name: str, model: Any, folder: Path | None) -> Graph:
         if not shape or any(size >= BATCH and size % BATCH == 0 for size in shape[1:]):
             raise Unsupported(f"the batch is not the first dimension of value {value!r}")
         shapes[value] = shape
-    return Graph(inputs, outputs, _living(reader.nodes, outputs), shapes, dynamic)
+    return Graph(inputs, outputs, _living(reader.nodes, outputs), shapes, dynamic, reader.dtypes)
 
 
 def _inputs(reader: Reader, graph: Any) -> tuple[list[str], bool]:
@@ -64,7 +66,8 @@ def _inputs(reader: Reader, graph: Any) -> tuple[list[str], bool]:
         if value.name in reader.constants:
             continue
         kind = value.type.tensor_type
-        if kind.elem_type != 1:
+        dtype = np.dtype(DTYPES.get(kind.elem_type, object))
+        if dtype != np.float32 and dtype.kind not in "iub":
             raise Unsupported(f"input {value.name!r} is not float32; export it so")
         dims = [int(d.dim_value) if d.HasField("dim_value") else 0 for d in kind.shape.dim]
         if (
@@ -82,6 +85,9 @@ def _inputs(reader: Reader, graph: Any) -> tuple[list[str], bool]:
         if math.prod(dims[1:]) > LARGEST:
             raise Unsupported(f"input {value.name!r} is too large")
         reader.shapes[value.name] = tuple(dims)
+        if dtype != np.float32:
+            reader.dtypes[value.name] = dtype
+            reader.kinds[value.name] = "b" if dtype.kind == "b" else "i"
         inputs.append(value.name)
     if not 1 <= len(inputs) <= 16:
         raise Unsupported(f"it has {len(inputs)} inputs; 1 to 16 can be run")

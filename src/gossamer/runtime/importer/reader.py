@@ -38,6 +38,9 @@ class Reader:
         self.source = source
         self.constants: dict[str, Array] = {}
         self.shapes: dict[str, Shape] = {}
+        self.kinds: dict[str, str] = {}  # as numpy calls them: "i", "b"; all others are floats
+        self.dtypes: dict[str, np.dtype[Any]] = {}  # of inputs that are not float32
+        self.repeated: dict[str, Shape] = {}  # constants held once for all examples
         self.nodes: list[Node] = []
         self.made_by: dict[str, Node] = {}
         self.uses: Counter[str] = Counter()
@@ -49,9 +52,18 @@ class Reader:
         self.free = FREE_NUMBERS  # numbers that may still be computed
 
     def shape(self, value: str) -> Shape:
+        if value in self.repeated:
+            return self.repeated[value]
         if value in self.constants:
             return self.constants[value].shape
         return self.shapes[value]
+
+    def kind(self, value: str) -> str:
+        """ "f", "i" or "b": whether a value holds floats, integers or truth."""
+        if value in self.constants:
+            kind = self.constants[value].dtype.kind
+            return "i" if kind == "u" else kind
+        return self.kinds.get(value, "f")
 
     def constant(self, value: str, what: str) -> Array:
         if value not in self.constants:
@@ -65,7 +77,8 @@ class Reader:
             return {}
         return {"step": np.broadcast_to(found, outputs).astype(np.float32)}
 
-    def emit(self, node: Node, shape: Shape) -> None:
+    def emit(self, node: Node, shape: Shape, kind: str | None = None) -> None:
+        """Adds a node; ``kind`` of its output is that of its first input if not given."""
         shape = tuple(int(size) for size in shape)
         if any(value in self.constants for value in node.inputs):
             raise Unsupported("it works on a constant; export with constants folded")
@@ -81,15 +94,25 @@ class Reader:
         self.nodes.append(node)
         self.made_by[node.output] = node
         self.shapes[node.output] = shape
+        self.kinds[node.output] = kind or self.kind(node.inputs[0])
+
+    def spend(self, wanted: int, most: int = LARGEST_FOLDED) -> None:
+        """Asks for a constant of so many numbers, before it is made."""
+        self.free -= wanted
+        if wanted > most or self.free < 0:
+            raise Unsupported(f"it makes a constant of {wanted} numbers, too many for this file")
 
     def fold(self, operator: str, output: str, inputs: list[str], a: Attributes) -> None:
         """Computes a constant, if the file is large enough to ask for it."""
         values = [self.constants[name] for name in inputs]
+        if operator in ("ConstantOfShape", "Expand"):
+            sizes = np.ravel(values[-1])
+            if np.any(sizes == BATCH):  # the same for every example
+                values[-1] = np.where(sizes == BATCH, 1, sizes)
+                self.repeated[output] = tuple(int(size) for size in sizes)
         wanted = numbers(operator, values, a)
         limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
-        self.free -= wanted
-        if wanted > max(limit, *(value.size for value in values)) or self.free < 0:
-            raise Unsupported(f"it makes a constant of {wanted} numbers, too many for this file")
+        self.spend(wanted, max(limit, *(value.size for value in values)))
         with np.errstate(all="ignore"):
             self.constants[output] = np.asarray(FOLD[operator](values, a))
 

@@ -134,6 +134,10 @@ struct BinaryShape {
     int64_t kind, sizes[4], left[4], right[4];  // strides, 0 where broadcast
 };
 
+struct EmbedShape {
+    int64_t count, rows, width;  // numbers in an item; rows of the table, and floats of a row
+};
+
 struct RowsShape {
     int64_t rows, size, kind;
 };

@@ -102,7 +102,7 @@ void Program::finish(std::vector<int> inputs, std::vector<int> outputs) {
 // Do all kernels that read a slot keep within it? Most read whole vectors past its end, so
 // that an input must be copied to where there is room.
 bool Program::read_exactly(int slot) const {
-    constexpr const char* exact[] = {"binary", "copy", "gemm", "nonzeros", "unary", "winners"};
+    constexpr const char* exact[] = {"binary", "copy", "embed", "gemm", "nonzeros", "unary", "winners"};
     return std::all_of(steps_.begin(), steps_.end(), [&](const Step& step) {
         const bool reads = std::find(step.inputs.begin(), step.inputs.end(), slot) != step.inputs.end();
         return !reads || std::any_of(std::begin(exact), std::end(exact), [&](const char* name) {

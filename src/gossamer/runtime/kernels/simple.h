@@ -141,7 +141,13 @@ inline float unary_one(int64_t kind, float x, float a, float b) {
         }
         case 9: return __builtin_sqrtf(x);
         case 10: return __builtin_expf(x);
-        default: return -x;
+        case 11: return -x;
+        case 12: return 1.0f / x;
+        case 13: return __builtin_fabsf(x);
+        case 14: return __builtin_truncf(x);
+        case 15: return x < 0.0f ? a * __builtin_expm1f(x) : x;
+        case 16: return x > 20.0f ? x : __builtin_log1pf(__builtin_expf(x));
+        default: return x != x ? 1.0f : 0.0f;  // is it NaN?
     }
 }
 
@@ -170,7 +176,22 @@ inline float binary_one(int64_t kind, float a, float b) {
         case 0: return a + b;
         case 1: return a - b;
         case 2: return a * b;
-        default: return a / b;
+        case 3: return a / b;
+        case 4: return a == b ? 1.0f : 0.0f;
+        case 5: return a != b ? 1.0f : 0.0f;
+        case 6: return a < b ? 1.0f : 0.0f;
+        case 7: return a <= b ? 1.0f : 0.0f;
+        case 8: return a > b ? 1.0f : 0.0f;
+        case 9: return a >= b ? 1.0f : 0.0f;
+        case 10: return a < b || a != a ? a : b;  // the smaller; NaN if either is
+        case 11: return a > b || a != a ? a : b;
+        case 12: return __builtin_powf(a, b);
+        // A choice between two values is their sum, each gated by the condition: adding -0
+        // changes nothing.
+        case 13: return a != 0.0f ? b : -0.0f;
+        case 14: return a == 0.0f ? b : -0.0f;
+        case 15: return b != 0.0f ? a : -0.0f;
+        default: return b == 0.0f ? a : -0.0f;
     }
 }
 
@@ -197,6 +218,29 @@ void binary(const Call& call) {
                         for (int64_t i = 0; i < n; ++i) out[i] = binary_one(s.kind, x[i * dx], y[i * dy]);
                     }
                 }
+            }
+        }
+    }
+}
+
+// Rows of a table (data) by their numbers, which count from its end where negative. A number
+// beyond the table gives NaN: the engine looks at what it is given, not at what it computes.
+void embed(const Call& call) {
+    const auto& s = *reinterpret_cast<const EmbedShape*>(call.shape);
+    const auto* table = static_cast<const float*>(call.data[0]);
+    const int64_t last = share(s.count, call.part + 1, call.parts);
+    for (int64_t item = 0; item < call.items; ++item) {
+        const float* in = call.in[0] + item * call.in_size[0];
+        float* out = call.out[0] + item * call.out_size[0];
+        for (int64_t i = share(s.count, call.part, call.parts); i < last; ++i) {
+            const auto rows = static_cast<float>(s.rows);
+            const float at = in[i] < 0.0f ? in[i] + rows : in[i];
+            float* to = out + i * s.width;
+            if (at >= 0.0f && at < rows) {
+                const float* from = table + static_cast<int64_t>(at) * s.width;
+                for (int64_t j = 0; j < s.width; ++j) to[j] = from[j];
+            } else {
+                for (int64_t j = 0; j < s.width; ++j) to[j] = __builtin_nanf("");
             }
         }
     }

@@ -22,6 +22,7 @@ SINGLE: dict[str, Callable[[Forms, Node], None]] = {
     "pool": simple.pool,
     "unary": simple.unary,
     "binary": simple.binary,
+    "embed": simple.embed,
     "softmax": simple.softmax,
     "layer_norm": simple.layer_norm,
     "concat": shapes.concat,

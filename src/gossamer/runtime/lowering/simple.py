@@ -25,8 +25,32 @@ UNARY = (
     "sqrt",
     "exp",
     "neg",
+    "reciprocal",
+    "abs",
+    "truncate",
+    "elu",
+    "softplus",
+    "is_nan",
 )
-BINARY = ("add", "sub", "mul", "div")
+BINARY = (
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "equal",
+    "not_equal",
+    "less",
+    "less_equal",
+    "greater",
+    "greater_equal",
+    "min",
+    "max",
+    "power",
+    "gate",
+    "gate_not",
+    "gated",
+    "gated_not",
+)
 
 
 def pool(forms: Forms, node: Node) -> None:
@@ -137,6 +161,21 @@ def binary(forms: Forms, node: Node) -> None:
         kernel_shape,
         data=data,
         lead=result.lead,
+    )
+
+
+def embed(forms: Forms, node: Node) -> None:
+    value = forms.values[node.inputs[0]]
+    result = forms.value(node.output)
+    table = node.constants["table"]
+    forms.add(
+        node.name,
+        forms.kernel("embed"),
+        (forms.form(value, "dense"),),
+        forms.new(result, "dense", result.item),
+        (value.item, *table.shape),
+        data=[table],
+        lead=value.lead,
     )
 
 

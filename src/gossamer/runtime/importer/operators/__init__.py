@@ -1,9 +1,11 @@
 """What becomes of each ONNX operator: one table, filled from a module for each kind."""
 
+from gossamer.runtime.importer.operators.binary import BINARY
 from gossamer.runtime.importer.operators.conv import CONVOLUTIONS
 from gossamer.runtime.importer.operators.eight_bits import EIGHT_BITS
 from gossamer.runtime.importer.operators.elementwise import ELEMENTWISE
 from gossamer.runtime.importer.operators.linear import LINEAR
+from gossamer.runtime.importer.operators.logic import LOGIC
 from gossamer.runtime.importer.operators.moves import MOVES
 from gossamer.runtime.importer.operators.norms import NORMS
 from gossamer.runtime.importer.operators.pools import POOLS
@@ -12,10 +14,12 @@ from gossamer.runtime.importer.operators.winners import WINNERS
 from gossamer.runtime.importer.reader import Convert
 
 CONVERT: dict[str, Convert] = {
+    **BINARY,
     **CONVOLUTIONS,
     **EIGHT_BITS,
     **ELEMENTWISE,
     **LINEAR,
+    **LOGIC,
     **MOVES,
     **NORMS,
     **POOLS,

@@ -1,13 +1,11 @@
-"""Operators that treat every number alike, with one value, two, or a constant."""
+"""Operators that treat every number of one value alike."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from gossamer.runtime.graph import Array, Node
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats, shown
+from gossamer.runtime.graph import Node
+from gossamer.runtime.importer.reader import Attributes, Convert, Reader
 
 
 def unlimited(node: Node) -> bool:
@@ -18,73 +16,6 @@ def unlimited(node: Node) -> bool:
 def unclipped(node: Node) -> bool:
     """Whether neither clip nor max-pool follows a conv or linear node."""
     return unlimited(node) and bool(node.settings.get("pool", 1) == 1)
-
-
-def constant_binary(
-    reader: Reader, kind: str, name: str, value: str, output: str, constant: Array
-) -> None:
-    """A value and a constant that lies within each example."""
-    shape = reader.shape(value)
-    right = np.ascontiguousarray(constant, np.float32)
-    while right.ndim >= len(shape) and right.ndim and right.shape[0] == 1:
-        right = right[0]
-    if np.broadcast_shapes(shape[1:], right.shape) != shape[1:]:
-        raise Unsupported(f"a constant of shape {right.shape} against {shown(shape)}")
-    node = Node("binary", name, (value,), output, {"kind": kind}, {"right": right})
-    reader.emit(node, shape)
-
-
-def _binary(kind: str) -> Convert:
-    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        left, right = inputs
-        if left in reader.constants:
-            if kind in ("add", "mul"):
-                left, right = right, left
-            else:
-                # c - x = -x + c, c / x has no such form
-                if kind == "div":
-                    raise Unsupported("it divides a constant by a value")
-                reader.emit(
-                    Node("unary", name, (right,), f"{output} negated", {"kind": "neg"}),
-                    reader.shape(right),
-                )
-                constant_binary(
-                    reader,
-                    "add",
-                    name,
-                    f"{output} negated",
-                    output,
-                    floats(reader.constants[left]),
-                )
-                return
-        if right in reader.constants:
-            constant = floats(reader.constants[right])
-            before = reader.alone(left, "linear")
-            if (
-                kind == "add"
-                and before is not None
-                and unclipped(before)
-                and (constant.shape in ((reader.shape(left)[-1],), (1,), ()))
-            ):
-                before.constants["bias"] = before.constants["bias"] + constant
-                reader.rename(before, output)
-                return
-            constant_binary(reader, kind, name, left, output, constant)
-            return
-        shapes = reader.shape(left), reader.shape(right)
-        if len(shapes[0]) < len(shapes[1]) and kind in ("add", "mul"):
-            left, right, shapes = right, left, shapes[::-1]
-        if len(shapes[0]) != len(shapes[1]) or shapes[0][0] != shapes[1][0]:
-            raise Unsupported(f"shapes {shown(shapes[0])} and {shown(shapes[1])} do not match")
-        try:
-            shape = np.broadcast_shapes(*shapes)
-        except ValueError:
-            raise Unsupported(
-                f"shapes {shown(shapes[0])} and {shown(shapes[1])} do not match"
-            ) from None
-        reader.emit(Node("binary", name, (left, right), output, {"kind": kind}), shape)
-
-    return convert
 
 
 def _unary(kind: str, a: float = 0.0, b: float = 0.0) -> Convert:
@@ -130,6 +61,13 @@ def _hard_swish(reader: Reader, name: str, inputs: list[str], output: str, a: At
     reader.emit(Node("binary", name, (inputs[0], gate), output, {"kind": "mul"}), shape)
 
 
+def _mish(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    shape, soft, gate = reader.shape(inputs[0]), f"{output} softplus", f"{output} gate"
+    reader.emit(Node("unary", name, (inputs[0],), soft, {"kind": "softplus"}), shape)
+    reader.emit(Node("unary", name, (soft,), gate, {"kind": "tanh"}), shape)
+    reader.emit(Node("binary", name, (inputs[0], gate), output, {"kind": "mul"}), shape)
+
+
 ELEMENTWISE: dict[str, Convert] = {
     "Relu": _relu,
     "Clip": _clip_between,
@@ -137,14 +75,15 @@ ELEMENTWISE: dict[str, Convert] = {
     "Sigmoid": _unary("sigmoid"),
     "Tanh": _unary("tanh"),
     "Erf": _unary("erf"),
+    "Elu": _unary("elu", 1.0),
     "LeakyRelu": _unary("leaky_relu", 0.01),
     "HardSigmoid": _unary("hard_sigmoid", 0.2, 0.5),
     "HardSwish": _hard_swish,
+    "Mish": _mish,
+    "Softplus": _unary("softplus"),
     "Sqrt": _unary("sqrt"),
     "Exp": _unary("exp"),
+    "Abs": _unary("abs"),
     "Neg": _unary("neg"),
-    "Add": _binary("add"),
-    "Sub": _binary("sub"),
-    "Mul": _binary("mul"),
-    "Div": _binary("div"),
+    "Reciprocal": _unary("reciprocal"),
 }

@@ -10,7 +10,7 @@ from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats, shown
 
 
-def _linear(
+def linear(
     reader: Reader,
     name: str,
     value: str,
@@ -19,6 +19,7 @@ def _linear(
     bias: Array,
     step: dict[str, Array],
 ) -> None:
+    """A linear layer over the last dimension; ``weight`` is [outputs, inputs]."""
     shape = reader.shape(value)
     if len(shape) < 2 or shape[-1] != weight.shape[1]:
         raise Unsupported(f"its weight takes {weight.shape[1]} inputs, not {shown(shape)}")
@@ -48,7 +49,7 @@ def _gemm(reader: Reader, name: str, inputs: list[str], output: str, a: Attribut
     if len(reader.shape(inputs[0])) != 2:
         raise Unsupported(f"its input has shape {shown(reader.shape(inputs[0]))}")
     step = reader.step(inputs[1], 0 if a.get("transB") else 1, len(weight))
-    _linear(reader, name, inputs[0], output, weight, bias, step)
+    linear(reader, name, inputs[0], output, weight, bias, step)
 
 
 def _matmul(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -64,7 +65,7 @@ def _matmul(reader: Reader, name: str, inputs: list[str], output: str, a: Attrib
         raise Unsupported(f"its weight has shape {weight.shape}")
     bias = np.zeros(weight.shape[1], np.float32)
     step = reader.step(inputs[1], 1, len(bias))
-    _linear(reader, name, inputs[0], output, weight.T, bias, step)
+    linear(reader, name, inputs[0], output, weight.T, bias, step)
 
 
 LINEAR: dict[str, Convert] = {"Gemm": _gemm, "MatMul": _matmul}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gossamer.runtime.graph import Array, Node, Shape, strides
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, shown
+from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats, shown
 
 
 def strided(
@@ -50,7 +50,7 @@ def place(reader: Reader, name: str, source: str, perm: list[int], output: str) 
     turned = tuple(shape[p] for p in perm)
     if perm[0] != 0:
         reader.held[output] = (source, perm)
-        reader.shapes[output] = turned
+        reader.shapes[output], reader.kinds[output] = turned, reader.kind(source)
     elif perm == list(range(len(shape))):
         reader.emit(Node("reshape", name, (source,), output), turned)
     else:
@@ -120,7 +120,18 @@ def drop(reader: Reader, name: str, value: str, axes: set[int], output: str) -> 
     place(reader, name, piece, [kept.index(p) for p in perm if p in kept], output)
 
 
+def _embed(reader: Reader, name: str, table: Array, value: str, output: str) -> None:
+    """Rows of a constant table by a value's integers."""
+    if table.ndim != 2 or not table.size:
+        raise Unsupported(f"it takes rows of a constant of shape {table.shape}; a matrix only")
+    node = Node("embed", name, (value,), output, constants={"table": floats(table)})
+    reader.emit(node, (*reader.shape(value), table.shape[1]), "f")
+
+
 def _gather(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    if inputs[0] in reader.constants and int(a.get("axis", 0)) == 0:
+        _embed(reader, name, reader.constants[inputs[0]], inputs[1], output)
+        return
     index = reader.constant(inputs[1], "index")
     axis = _axis(reader, inputs[0], int(a.get("axis", 0)))
     size = reader.shape(inputs[0])[axis]
@@ -203,6 +214,23 @@ def _pad(reader: Reader, name: str, inputs: list[str], output: str, a: Attribute
     strided(reader, name, inputs[0], output, padded, sizes, source, target, at=at, clear=True)
 
 
+def _expand(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    sizes = [int(s) for s in np.ravel(reader.constant(inputs[1], "shape"))]
+    expand(reader, name, inputs[0], np.broadcast_shapes(reader.shape(inputs[0]), sizes), output)
+
+
+def expand(reader: Reader, name: str, value: str, shape: Shape, output: str) -> None:
+    """Repeats a value along dimensions of size one."""
+    own = reader.shape(value)
+    if len(own) != len(shape) or own[0] != shape[0]:
+        raise Unsupported(f"it repeats {shown(own)} to {shown(shape)}; within an example only")
+    sizes = list(shape[1:])
+    source = [
+        0 if size == 1 else step for size, step in zip(own[1:], strides(own[1:]), strict=True)
+    ]
+    strided(reader, name, value, output, shape, sizes, source, strides(shape[1:]))
+
+
 ROUND: dict[str, Callable[[Array], Array]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
     "round_prefer_ceil": lambda x: np.floor(x + 0.5),
@@ -269,6 +297,7 @@ def _depth_to_space(
 
 
 MOVES: dict[str, Convert] = {
+    "Expand": _expand,
     "Transpose": transpose,
     "Gather": _gather,
     "Slice": _slice,

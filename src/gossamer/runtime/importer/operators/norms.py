@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from gossamer.runtime.graph import Node
-from gossamer.runtime.importer.operators.elementwise import constant_binary, unclipped
+from gossamer.runtime.importer.operators.binary import constant_binary
+from gossamer.runtime.importer.operators.elementwise import unclipped
 from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats, shown
 
 
@@ -46,6 +47,7 @@ def _instance_norm(
     if len(shape) < 3 or not scale.shape == bias.shape == (shape[1],):
         raise Unsupported(f"its scale has shape {scale.shape} for {shown(shape)}")
     size = math.prod(shape[2:])
+    reader.spend(2 * size)
     constants = {"scale": np.ones(size, np.float32), "bias": np.zeros(size, np.float32)}
     settings = {"epsilon": float(a.get("epsilon", 1e-5)), "size": size}
     normed, scaled = f"{output} normed", f"{output} scaled"

@@ -1,10 +1,16 @@
-"""Pooling, and means over an image."""
+"""Pooling, and what reduces whole axes."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from gossamer.runtime.graph import Node
+from gossamer.runtime.importer.operators.linear import linear
+from gossamer.runtime.importer.operators.moves import axes_of, place
 from gossamer.runtime.importer.operators.windows import flat, image_of, pair, window
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported
+from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, shown
 
 
 def _pool(kind: str) -> Convert:
@@ -61,19 +67,35 @@ def _global_pool(kind: str) -> Convert:
     return convert
 
 
-def _reduce_mean(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape = reader.shape(inputs[0])
-    axes = a.get("axes")
-    if len(inputs) > 1 and inputs[1]:
-        axes = reader.constant(inputs[1], "axes").reshape(-1).tolist()
-    wanted = sorted(int(axis) % len(shape) for axis in axes or [])
-    if wanted != list(range(2, len(shape))) or len(shape) not in (3, 4):
-        raise Unsupported("it averages over other axes than those of the image")
-    if a.get("keepdims", 1):
-        _global_pool("average")(reader, name, inputs[:1], output, {})
-        return
-    _global_pool("average")(reader, name, inputs[:1], f"{output} with axes", {})
-    reader.emit(Node("reshape", name, (f"{output} with axes",), output), shape[:2])
+def _reduce(kind: str) -> Convert:
+    """Means, sums and maxima over any axes but the batch."""
+
+    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        shape = reader.shape(inputs[0])
+        axes = sorted({axis % len(shape) for axis in axes_of(reader, inputs, a)})
+        if not axes or axes[0] == 0:
+            raise Unsupported(f"it joins the examples of a batch: axes {axes} of {shown(shape)}")
+        kept = [axis for axis in range(len(shape)) if axis not in axes]
+        value, count = inputs[0], math.prod(shape[axis] for axis in axes)
+        if kept + axes != list(range(len(shape))):
+            place(reader, name, value, kept + axes, f"{output} in order")
+            value = f"{output} in order"
+        rows = math.prod(shape[axis] for axis in kept[1:])
+        whole, reduced = f"{output} rows", f"{output} reduced"
+        if kind == "sum":  # exact where it counts
+            reader.emit(Node("reshape", name, (value,), whole), (shape[0], rows, count))
+            reader.spend(count)
+            ones, none = np.ones((1, count), np.float32), np.zeros(1, np.float32)
+            linear(reader, name, whole, reduced, ones, none, {})
+        else:
+            reader.emit(Node("reshape", name, (value,), whole), (shape[0], rows, 1, count))
+            _global_pool(kind)(reader, name, [whole], reduced, {})
+        keep = a.get("keepdims", 1)
+        small = [1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes]
+        kind_of = "f" if kind == "average" else reader.kind(inputs[0])
+        reader.emit(Node("reshape", name, (reduced,), output), tuple(small), kind_of)
+
+    return convert
 
 
 POOLS: dict[str, Convert] = {
@@ -81,5 +103,7 @@ POOLS: dict[str, Convert] = {
     "AveragePool": _pool("average"),
     "GlobalAveragePool": _global_pool("average"),
     "GlobalMaxPool": _global_pool("max"),
-    "ReduceMean": _reduce_mean,
+    "ReduceMax": _reduce("max"),
+    "ReduceMean": _reduce("average"),
+    "ReduceSum": _reduce("sum"),
 }

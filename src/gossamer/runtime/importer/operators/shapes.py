@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from gossamer.runtime.graph import Node, Shape
-from gossamer.runtime.importer.operators.moves import axes_of
+from gossamer.runtime.graph import Node, Shape, strides
+from gossamer.runtime.importer.operators.binary import constant_binary, numbers
+from gossamer.runtime.importer.operators.moves import axes_of, strided
 from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, shown
 
 
@@ -54,11 +55,40 @@ def _concat(reader: Reader, name: str, inputs: list[str], output: str, a: Attrib
     shapes = [reader.shape(i) for i in inputs]
     rank = len(shapes[0])
     axis = int(a["axis"]) % rank
-    rest = {(s[:axis], s[axis + 1 :]) for s in shapes}
-    if axis == 0 or len(rest) > 1 or any(i in reader.constants for i in inputs):
-        raise Unsupported("it joins along the batch, or shapes that do not match, or constants")
-    shape = (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])
+    constants = [i in reader.constants for i in inputs]
+    rest = {(s[1:axis], s[axis + 1 :]) for s in shapes}
+    lead = {s[0] for s, given in zip(shapes, constants, strict=True) if not given}
+    if axis == 0 or len(rest) > 1 or len(lead) > 1:
+        raise Unsupported("it joins along the batch, or shapes that do not match")
+    first = shapes[constants.index(False)]
+    shape = (*first[:axis], sum(s[axis] for s in shapes), *first[axis + 1 :])
+    if any(constants):
+        _join_constants(reader, name, inputs, output, axis, shape)
+        return
     reader.emit(Node("concat", name, tuple(inputs), output, {"axis": axis}), shape)
+
+
+def _join_constants(
+    reader: Reader, name: str, inputs: list[str], output: str, axis: int, shape: Shape
+) -> None:
+    """A value among constants, such as a class token: the value padded, plus the constants."""
+    values = [value for value in inputs if value not in reader.constants]
+    if len(values) > 1 or any(len(reader.constants[i]) != 1 for i in inputs if i not in values):
+        raise Unsupported("it joins constants with several values, or constants with a batch")
+    (value,) = values
+    own = reader.shape(value)
+    reader.spend(math.prod(shape[1:]))
+    filled = np.zeros(own[1:], np.float32)
+    right = np.concatenate(
+        [filled if i == value else numbers(reader.constants[i][0]) for i in inputs], axis - 1
+    )
+    before = sum(reader.shape(i)[axis] for i in inputs[: inputs.index(value)])
+    target = strides(shape[1:])
+    strided(
+        reader, name, value, f"{output} alone", shape, list(own[1:]), strides(own[1:]), target,
+        at=before * target[axis - 1], clear=True,
+    )  # fmt: skip
+    constant_binary(reader, "add", name, f"{output} alone", output, right)
 
 
 def _same(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -72,5 +102,4 @@ SHAPES: dict[str, Convert] = {
     "Unsqueeze": _unsqueeze,
     "Identity": _same,
     "Dropout": _same,
-    "Cast": _same,
 }

@@ -1,0 +1,169 @@
+"""Arithmetic on two values, or on a value and a constant."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gossamer.runtime.graph import Array, Node
+from gossamer.runtime.importer.operators.elementwise import unclipped
+from gossamer.runtime.importer.operators.moves import expand
+from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, shown
+
+# What each kind is called when its operands change places; others have no such form.
+MIRROR = {
+    "add": "add",
+    "mul": "mul",
+    "min": "min",
+    "max": "max",
+    "equal": "equal",
+    "not_equal": "not_equal",
+    "less": "greater",
+    "greater": "less",
+    "less_equal": "greater_equal",
+    "greater_equal": "less_equal",
+    "gate": "gated",
+    "gate_not": "gated_not",
+}
+
+
+def numbers(constant: Array) -> Array:
+    """A constant as float32, which integers must fit."""
+    found = np.asarray(constant, np.float32)
+    if constant.dtype.kind in "iu" and not np.array_equal(found.astype(np.float64), constant):
+        raise Unsupported("a constant holds integers that are not exact in float32")
+    return found
+
+
+def constant_binary(
+    reader: Reader,
+    kind: str,
+    name: str,
+    value: str,
+    output: str,
+    constant: Array,
+    holds: str | None = None,
+) -> None:
+    """A value and a constant that lies within each example; ``holds`` as in ``emit``."""
+    shape = reader.shape(value)
+    right = numbers(constant)
+    while right.ndim >= len(shape) and right.ndim and right.shape[0] == 1:
+        right = right[0]
+    wide = np.broadcast_shapes(shape[1:], right.shape)
+    if len(wide) != len(shape) - 1:
+        raise Unsupported(f"a constant of shape {right.shape} against {shown(shape)}")
+    if wide != shape[1:]:
+        shape = (shape[0], *wide)
+        expand(reader, name, value, shape, f"{output} repeated")
+        value = f"{output} repeated"
+    node = Node("binary", name, (value,), output, {"kind": kind}, {"right": right})
+    reader.emit(node, shape, holds)
+
+
+def combine(
+    reader: Reader,
+    kind: str,
+    name: str,
+    left: str,
+    right: str,
+    output: str,
+    holds: str | None = None,
+) -> None:
+    """Two values, or a value and a constant on either side; ``holds`` as in ``emit``."""
+    if left in reader.constants:
+        if kind in MIRROR:
+            left, right, kind = right, left, MIRROR[kind]
+        elif kind in ("sub", "div"):  # c - x = -x + c, c / x = 1/x * c
+            first, kind = ("neg", "add") if kind == "sub" else ("reciprocal", "mul")
+            turned = f"{output} {first}"
+            reader.emit(Node("unary", name, (right,), turned, {"kind": first}), reader.shape(right))
+            left, right = turned, left
+        else:
+            raise Unsupported("it raises a constant to the power of a value")
+    if right in reader.constants:
+        constant = reader.constants[right]
+        before = reader.alone(left, "linear")
+        if (
+            kind == "add"
+            and before is not None
+            and unclipped(before)
+            and (constant.shape in ((reader.shape(left)[-1],), (1,), ()))
+        ):
+            before.constants["bias"] = before.constants["bias"] + numbers(constant)
+            reader.rename(before, output)
+            return
+        constant_binary(reader, kind, name, left, output, constant, holds)
+        return
+    shapes = reader.shape(left), reader.shape(right)
+    if len(shapes[0]) < len(shapes[1]) and kind in MIRROR:
+        left, right, shapes, kind = right, left, shapes[::-1], MIRROR[kind]
+    if len(shapes[0]) != len(shapes[1]) or shapes[0][0] != shapes[1][0]:
+        raise Unsupported(f"shapes {shown(shapes[0])} and {shown(shapes[1])} do not match")
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise Unsupported(
+            f"shapes {shown(shapes[0])} and {shown(shapes[1])} do not match"
+        ) from None
+    reader.emit(Node("binary", name, (left, right), output, {"kind": kind}), shape, holds)
+
+
+def _binary(kind: str) -> Convert:
+    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        combine(reader, kind, name, inputs[0], inputs[1], output)
+
+    return convert
+
+
+def _divide(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    if reader.kind(inputs[0]) == "f":
+        combine(reader, "div", name, inputs[0], inputs[1], output)
+        return
+    combine(reader, "div", name, inputs[0], inputs[1], f"{output} unrounded")
+    node = Node("unary", name, (f"{output} unrounded",), output, {"kind": "truncate"})
+    reader.emit(node, reader.shape(f"{output} unrounded"))
+
+
+def _several(kind: str) -> Convert:
+    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        if len(inputs) < 2:
+            raise Unsupported("it has fewer than two inputs")
+        left = inputs[0]
+        for i, right in enumerate(inputs[1:], start=2):
+            result = output if i == len(inputs) else f"{output} of {i}"
+            combine(reader, kind, name, left, right, result)
+            left = result
+
+    return convert
+
+
+def _power(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    exponent = reader.constants.get(inputs[1])
+    if exponent is not None and exponent.size == 1 and float(exponent.reshape(())) == 2.0:
+        combine(reader, "mul", name, inputs[0], inputs[0], output)
+    else:
+        combine(reader, "power", name, inputs[0], inputs[1], output)
+
+
+def _prelu(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    """max(x, 0) + slope * min(x, 0)"""
+    shape, slope = reader.shape(inputs[0]), reader.constant(inputs[1], "slope")
+    above, below, scaled = (f"{output} {part}" for part in ("above", "below", "scaled"))
+    for part, low, high in ((above, 0.0, math.inf), (below, -math.inf, 0.0)):
+        settings = {"kind": "clip", "a": low, "b": high}
+        reader.emit(Node("unary", name, (inputs[0],), part, settings), shape)
+    constant_binary(reader, "mul", name, below, scaled, slope)
+    combine(reader, "add", name, above, scaled, output)
+
+
+BINARY: dict[str, Convert] = {
+    "Add": _binary("add"),
+    "Sub": _binary("sub"),
+    "Mul": _binary("mul"),
+    "Div": _divide,
+    "Min": _several("min"),
+    "Max": _several("max"),
+    "Pow": _power,
+    "PRelu": _prelu,
+}

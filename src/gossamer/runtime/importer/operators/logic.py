@@ -1,0 +1,77 @@
+"""Comparisons, truth and choices; truth is 0 or 1, as everything in float32."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gossamer.runtime.graph import Node
+from gossamer.runtime.importer.folding import DTYPES
+from gossamer.runtime.importer.operators.binary import combine, constant_binary, numbers
+from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported
+
+
+def _truth(kind: str) -> Convert:
+    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        combine(reader, kind, name, inputs[0], inputs[1], output, "b")
+
+    return convert
+
+
+def _not(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    constant_binary(reader, "equal", name, inputs[0], output, np.zeros(()), "b")
+
+
+def _is_nan(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    node = Node("unary", name, (inputs[0],), output, {"kind": "is_nan"})
+    reader.emit(node, reader.shape(inputs[0]), "b")
+
+
+def _cast(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    if a["to"] not in DTYPES:
+        raise Unsupported(f"it casts to element type {a['to']}; export in float32")
+    value, shape = inputs[0], reader.shape(inputs[0])
+    kind = np.dtype(DTYPES[a["to"]]).kind.replace("u", "i")
+    if kind == "b" != reader.kind(value):
+        constant_binary(reader, "not_equal", name, value, output, np.zeros(()), "b")
+    elif kind == "i" and reader.kind(value) == "f":
+        reader.emit(Node("unary", name, (value,), output, {"kind": "truncate"}), shape, "i")
+    else:
+        reader.emit(Node("reshape", name, (value,), output), shape, kind)
+
+
+def _where(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    """The sum of two values that the condition gates: -0, which changes no sum, or a number."""
+    condition, *values = inputs
+    kind = reader.kind(values[0])
+    parts = []
+    for value, gate in zip(values, ("gate", "gate_not"), strict=True):
+        part = f"{output} {gate}"
+        if condition in reader.constants and value in reader.constants:
+            given = [reader.constants[i].shape for i in (condition, value)]
+            reader.spend(math.prod(np.broadcast_shapes(*given)))
+            truth = reader.constants[condition].astype(bool) == (gate == "gate")
+            reader.constants[part] = np.where(
+                truth, numbers(reader.constants[value]), np.float32(-0.0)
+            )
+        else:
+            combine(reader, gate, name, condition, value, part, kind)
+        parts.append(part)
+    combine(reader, "add", name, parts[0], parts[1], output, kind)
+
+
+LOGIC: dict[str, Convert] = {
+    "Equal": _truth("equal"),
+    "Less": _truth("less"),
+    "LessOrEqual": _truth("less_equal"),
+    "Greater": _truth("greater"),
+    "GreaterOrEqual": _truth("greater_equal"),
+    "And": _truth("mul"),
+    "Or": _truth("max"),
+    "Xor": _truth("not_equal"),
+    "Not": _not,
+    "IsNaN": _is_nan,
+    "Cast": _cast,
+    "Where": _where,
+}
