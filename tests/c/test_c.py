@@ -14,7 +14,7 @@ from compiled import compile_c, needs_gcc, run_c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Builder, sparse
-from onnx import helper
+from onnx import TensorProto, helper
 
 from gossamer.errors import UserError
 from gossamer.runtime import Engine
@@ -165,7 +165,7 @@ def test_elementwise_functions() -> None:
             "Relu": {}, "Sigmoid": {}, "Tanh": {}, "Erf": {}, "LeakyRelu": {"alpha": 0.2},
             "HardSigmoid": {"alpha": 0.3, "beta": 0.4}, "HardSwish": {}, "Neg": {}, "Exp": {},
             "Gelu": {"approximate": "tanh"}, "Softmax": {"axis": -1}, "LogSoftmax": {"axis": 1},
-            "Identity": {},
+            "Identity": {}, "Elu": {}, "Softplus": {}, "Mish": {}, "Abs": {}, "Reciprocal": {},
         }.items()
     ]  # fmt: skip
     joined.append(b.add("Gelu", "x"))
@@ -241,6 +241,25 @@ def test_attention_block() -> None:
     b.add("MatMul", b.last, sparse(np.random.default_rng(0), 16, 24, density=0.2))
     b.add("Add", b.last, noise(5, 24))
     check(b.model(), noise(6, 3, 5, 16))
+
+
+@needs_gcc
+def test_choices_and_rows_of_a_table() -> None:
+    """Truth, both sides of choices, and an embedding."""
+    b = Builder(4, 3)
+    whole = b.add("Cast", b.add("Clip", "x", np.float32(-2), np.float32(2)), to=TensorProto.INT64)
+    compared = [
+        b.add(op, whole, np.array(1))
+        for op in ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
+    ]
+    truth = b.add("Or", b.add("And", *compared[:2]), b.add("Xor", *compared[1:3]))
+    chosen = b.add("Where", truth, "x", np.float32(-9))
+    other = b.add("Where", b.add("Not", compared[3]), np.float32(2), "x")
+    least = b.add("Min", chosen, other, b.add("Pow", b.add("Abs", "x"), np.float32(1.5)))
+    nothing = b.add("IsNaN", b.add("Max", b.add("Sqrt", "x"), other))
+    rows = b.add("Gather", noise(0, 5, 3), b.add("ReduceMax", whole, np.array([2]), keepdims=0))
+    b.add("Concat", least, b.add("Cast", nothing, to=TensorProto.FLOAT), rows, axis=-1)
+    check(b.model(opset=20), noise(1, 5, 4, 3))
 
 
 @needs_gcc

@@ -238,6 +238,21 @@ for (n = 0; n < {images * channels}; ++n, x += {in_high * in_wide}) {{
     writer.function(node, declared + (", by, bx" if "by" in scale else ""), body)
 
 
+def embed(writer: Writer, node: Node) -> None:
+    table = node.constants["table"]
+    rows, width = table.shape
+    name = writer.tables.floats(f"{writer.called(node)}_table", table)
+    body = f"""
+for (i = 0; i < {writer.size(node.inputs[0])}; ++i) {{
+    row = (int32_t)x[i];
+    if (row < 0) row += {rows};
+    for (j = 0; j < {width}; ++j) {{
+        *y++ = row >= 0 && row < {rows} ? {name}[row * {width} + j] : NAN;
+    }}
+}}"""
+    writer.function(node, "i, j, row", body)
+
+
 def softmax(writer: Writer, node: Node) -> None:
     size = writer.shape(node.output)[-1]
     if node.settings["log"]:

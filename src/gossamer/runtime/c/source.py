@@ -16,6 +16,12 @@ from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import Graph, Node
 from gossamer.runtime.importer import read
 
+# Names that need <math.h>.
+MATH = {
+    *("expf", "expm1f", "logf", "log1pf", "powf", "tanhf", "erff", "sqrtf", "sqrt"),
+    *("fabsf", "truncf", "isnan", "INFINITY", "NAN"),
+}
+
 WRITE: dict[str, Callable[[Writer, Node], None]] = {
     "conv": layers.conv,
     "linear": layers.linear,
@@ -25,6 +31,7 @@ WRITE: dict[str, Callable[[Writer, Node], None]] = {
     "pool": simple.pool,
     "unary": simple.unary,
     "binary": simple.binary,
+    "embed": simple.embed,
     "softmax": simple.softmax,
     "layer_norm": simple.layer_norm,
     "concat": simple.concat,
@@ -167,7 +174,7 @@ def _assembled(writer: Writer, source: str) -> str:
     block = [f"static float memory[{floats}];"] if floats else []
     tables = "\n".join(writer.tables.lines)
     words = re.findall(r"\w+", functions + tables)
-    math_h = {"expf", "tanhf", "erff", "sqrtf", "sqrt", "logf", "INFINITY", "NAN"} & set(words)
+    math_h = MATH & set(words)
     return "\n".join(
         [
             f"/* {_told(source)} as C99, written by gossamer export --c.",
