@@ -211,7 +211,7 @@ def test_whole_size_networks_pruned_by_magnitude(make, shape) -> None:
         (nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), (5, 16), "batch must stay first"),
         (nn.Upsample(scale_factor=2, mode="bilinear"), (1, 4, 4), r"\(Resize\): .*linear"),
         (nn.Upsample(size=(6, 7)), (1, 4, 4), "whole factors"),
-        (nn.ELU(), (3,), r"\(Elu\): the engine has no such operator"),
+        (nn.SELU(), (3,), r"\(Selu\): the engine has no such operator"),
         (nn.ReflectionPad2d(1), (1, 4, 4), r"\(Pad\): it pads by reflect"),
     ],
 )
