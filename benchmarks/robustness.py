@@ -7,7 +7,7 @@ Trains four variants of the task's reference network on one core: dense, sparse 
 k-winners alone, both. A network with its curves is kept in ``--runs`` and not made again, so an
 interrupted benchmark goes on where it was (``--at-most N`` stops after N trainings). Whatever is
 complete over all four variants is written: ``OUT.json`` and ``OUT.md`` hold every task measured
-so far; curves are means over seeds.
+so far; curves are means over seeds, drawn in ``OUT-TASK.svg``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from panels import Panel, svg
+
+NOISE = "noise score"
 # Variant: which of the sparse reference network's settings it takes.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "dense": (),
@@ -93,23 +96,52 @@ def _spread(values: list[float]) -> str:
     return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
 
 
-def page(task: str, rows: dict[str, list[dict[str, Any]]], command: str) -> str:
+def shares(run: dict[str, Any], name: str) -> list[float]:
+    """Percent correct at each level of a disturbance, or of the noise score."""
+    if name == NOISE:
+        noise = run["noise"]
+        return [100 * right * len(noise["levels"]) / noise["of"] for right in noise["correct"]]
+    curve = next(c for c in run["robustness"] if c["name"] == name)
+    return [100 * right / curve["of"] for right in curve["correct"]]
+
+
+def averaged(runs: list[dict[str, Any]], name: str) -> list[float]:
+    """The same, mean over seeds."""
+    return [statistics.fmean(level) for level in zip(*(shares(r, name) for r in runs), strict=True)]
+
+
+def panels(rows: dict[str, list[dict[str, Any]]]) -> list[Panel]:
+    """The noise score and every disturbance, a line for each variant."""
+    first = rows["dense"][0]
+    kinds = [(NOISE, "noise level", first["noise"]["levels"])]
+    for curve in first["robustness"]:
+        unit = "signal to noise, dB" if curve["unit"] == "dB" else curve["unit"]
+        kinds.append((curve["name"], unit, curve["levels"]))
+    return [
+        Panel(
+            name.replace("_", " "),
+            unit,
+            levels,
+            {variant: averaged(runs, name) for variant, runs in rows.items()},
+        )
+        for name, unit, levels in kinds
+    ]
+
+
+def page(task: str, rows: dict[str, list[dict[str, Any]]], command: str, plot: str) -> str:
     """One task's section of the Markdown page."""
     first = rows["dense"][0]
     count = len(rows["dense"])
     names = [curve["name"] for curve in first["robustness"]]
     of = first["robustness"][0]["of"]
+    chosen = "all" if of == first["examples"] else f"{of:,} of them"
     kind = "signal-to-noise ratios" if first["robustness"][0]["unit"] == "dB" else "severities"
-
-    def shares(run: dict[str, Any], name: str) -> list[float]:
-        curve = next(c for c in run["robustness"] if c["name"] == name)
-        return [100 * right / curve["of"] for right in curve["correct"]]
 
     lines = [
         f"## {task}",
         "",
         f"{count} seed{'s' if count > 1 else ''}; test split of {first['examples']:,} examples, "
-        f"corruptions on the first {of:,}. All *measured* but the non-zero weights (*counted*).",
+        f"corruptions on {chosen}. All *measured* but the non-zero weights (*counted*).",
         "",
         "| % correct | " + " | ".join(rows) + " |",
         "|---|" + "---|" * len(rows),
@@ -142,16 +174,13 @@ def page(task: str, rows: dict[str, list[dict[str, Any]]], command: str) -> str:
         for runs in rows.values()
     )
     lines += [f"| **mean of these** | {' | '.join(everything)} |", "", f"Means over {kind}.", ""]
+    lines += [f"![Percent correct, level by level]({plot})", ""]
     lines += ["Level by level, mean over seeds:", ""]
     noise = first["noise"]["levels"]
     lines += ["| noise score | " + " | ".join(f"{level:g}" for level in noise) + " |"]
     lines += ["|---|" + "---|" * len(noise)]
     for variant, runs in rows.items():
-        each = first["noise"]["of"] / len(noise)
-        cells = [
-            statistics.fmean(100 * run["noise"]["correct"][i] / each for run in runs)
-            for i in range(len(noise))
-        ]
+        cells = averaged(runs, NOISE)
         lines.append(f"| {variant} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |")
     levels = first["robustness"][0]["levels"]
     unit = first["robustness"][0]["unit"]
@@ -159,10 +188,7 @@ def page(task: str, rows: dict[str, list[dict[str, Any]]], command: str) -> str:
     lines += ["|---|---|" + "---|" * len(levels)]
     for name in names:
         for variant, runs in rows.items():
-            cells = [
-                statistics.fmean(shares(run, name)[i] for run in runs) for i in range(len(levels))
-            ]
-            written = " | ".join(f"{cell:.1f}" for cell in cells)
+            written = " | ".join(f"{cell:.1f}" for cell in averaged(runs, name))
             lines.append(f"| {name.replace('_', ' ')} | {variant} | {written} |")
     changed = {k: v for k, v in rows["both"][0]["settings"].items() if k != "seed"}
     lines += [
@@ -189,13 +215,17 @@ saying training clips; `pink` and `hum` are synthetic). Every network meets the 
 
 
 def write(out: Path, task: str, found: dict[str, Any]) -> str:
-    """Puts a task's result beside those of the others in ``OUT.json`` and ``OUT.md``."""
+    """Puts a task's result beside those of the others: tables, plots and all digits."""
     file = out.with_suffix(".json")
     whole = json.loads(file.read_text()) if file.exists() else {}
     whole[task] = found
     out.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(whole, indent=1))
-    sections = [page(name, part["runs"], part["command"]) for name, part in sorted(whole.items())]
+    sections = []
+    for name, part in sorted(whole.items()):
+        plot = out.with_name(f"{out.name}-{name}.svg")
+        plot.write_text(svg(panels(part["runs"])))
+        sections.append(page(name, part["runs"], part["command"], plot.name))
     text = "\n".join([HEAD, *(f"{section}\n" for section in sections)])
     out.with_suffix(".md").write_text(text)
     return text
@@ -206,7 +236,7 @@ def main() -> None:
     parser.add_argument("task", choices=sorted(NETWORKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--examples", type=int, help="corrupt only the first so many test examples")
+    parser.add_argument("--examples", type=int, help="corrupt only so many test examples")
     parser.add_argument("--at-most", type=int, help="stop after so many trainings; go on later")
     parser.add_argument("--runs", type=Path, default=Path("runs/robustness"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/robustness"))

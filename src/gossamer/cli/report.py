@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from gossamer.cli.main import Data, Json, app
 from gossamer.errors import UserError
+
+if TYPE_CHECKING:
+    from gossamer.training import Curve
 
 _out = Console()
 
@@ -67,7 +70,7 @@ def robustness(
         typer.Option("--kind", help="A corruption or background noise; repeat. All by default."),
     ] = None,
     examples: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many test examples.")
+        int | None, typer.Option(min=1, help="Only so many test examples, evenly spread.")
     ] = None,
     data: Data = None,
     as_json: Json = False,
@@ -85,16 +88,20 @@ def robustness(
     metrics = load_run(run)
     model, _, _ = load_network(run)
     task = load(load_recipe(run).task, data)
-    curves = [c.as_dict() for c in measure(model, task, kinds=kinds, examples=examples)]
+
+    def tell(curve: Curve) -> None:
+        if not as_json:
+            shares = "  ".join(
+                f"{level:g}: {correct / curve.of:.1%}"
+                for level, correct in zip(curve.levels, curve.correct, strict=True)
+            )
+            _out.print(f"{curve.name} ({curve.unit})  {shares}", highlight=False)
+
+    measured = measure(model, task, kinds=kinds, examples=examples, on_curve=tell)
+    curves = [curve.as_dict() for curve in measured]
     with replacing(run / "metrics.json") as file:
         file.write_text(json.dumps({**metrics, "robustness": curves}, indent=1), encoding="utf-8")
     if as_json:
         typer.echo(json.dumps(curves))
         return
-    for curve in curves:
-        shares = "  ".join(
-            f"{level:g}: {correct / curve['of']:.1%}"
-            for level, correct in zip(curve["levels"], curve["correct"], strict=True)
-        )
-        _out.print(f"{curve['name']} ({curve['unit']})  {shares}", highlight=False)
-    _out.print(f"measured on {curves[0]['of']:,} examples; kept in {run}", highlight=False)
+    _out.print(f"measured on {measured[0].of:,} examples; kept in {run}", highlight=False)

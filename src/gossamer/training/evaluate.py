@@ -188,20 +188,17 @@ def correct_answers(
     level: float,
     rng: np.random.Generator,
     *,
-    examples: int | None = None,
     batch_size: int = 256,
 ) -> int:
     """How many examples of ``data`` are answered correctly after ``change`` of ``level``.
 
     Args:
         change: raw batch, level and generator to a raw batch.
-        examples: only the first so many.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    end = len(data.y) if examples is None else min(examples, len(data.y))
     hits = 0
-    for start in range(0, end, batch_size):
-        part = slice(start, min(start + batch_size, end))
+    for start in range(0, len(data.y), batch_size):
+        part = slice(start, start + batch_size)
         x = task.features(change(data.x[part], level, rng))
         answers = predict(model, torch.from_numpy(x).to(device), batch_size).argmax(dim=1)
         hits += int((answers.cpu() == torch.from_numpy(data.y[part])).sum())

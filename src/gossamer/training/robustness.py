@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from gossamer.data import Task, disturbances
+from gossamer.data import Split, Task, disturbances
 from gossamer.errors import UserError, nearest
 from gossamer.training.evaluate import correct_answers, split_of
 
@@ -39,6 +39,7 @@ def robustness(
     examples: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
+    on_curve: Callable[[Curve], None] | None = None,
 ) -> list[Curve]:
     """Correct answers under every disturbance of the task's kind of data, level by level.
 
@@ -51,16 +52,17 @@ def robustness(
         task: data, features and disturbances.
         split: which examples.
         kinds: names of disturbances; all by default.
-        examples: only the first so many of the split.
+        examples: only so many of the split, evenly spread over it.
         seed: of the disturbances.
         batch_size: examples at a time.
+        on_curve: called with each curve as soon as it is measured.
 
     Raises:
         UserError: no such split or disturbance, or none for this kind of data.
     """
-    data = split_of(task, split)
+    data = _some(split_of(task, split), examples)
     known = disturbances(task)
-    wanted = list(known) if kinds is None else list(kinds)
+    wanted = list(known) if kinds is None else list(dict.fromkeys(kinds))
     for name in wanted:
         if name not in known:
             raise UserError(f"no disturbance '{name}': {nearest(name, known)}")
@@ -75,11 +77,19 @@ def robustness(
                 found.apply,
                 level,
                 np.random.default_rng([seed, zlib.crc32(name.encode()), number]),
-                examples=examples,
                 batch_size=batch_size,
             )
             for number, level in enumerate(found.levels)
         )
-        of = len(data) if examples is None else min(examples, len(data))
-        curves.append(Curve(name, found.unit, found.levels, correct, of))
+        curves.append(Curve(name, found.unit, found.levels, correct, len(data)))
+        if on_curve is not None:
+            on_curve(curves[-1])
     return curves
+
+
+def _some(data: Split, examples: int | None) -> Split:
+    """So many examples, evenly spread: the classes may stand one after the other."""
+    if examples is None or examples >= len(data):
+        return data
+    chosen = np.linspace(0, len(data), examples, endpoint=False).astype(np.int64)
+    return Split(data.x[chosen], data.y[chosen])
