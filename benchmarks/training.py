@@ -6,7 +6,7 @@ and the ratio to dense torch. With one thread the time is the processor time of 
 which other programs on the machine hardly disturb; with several it is the clock on the wall, and
 idle threads of OpenMP sleep instead of spinning, since sparselab brings a second OpenMP.
 
-    python benchmarks/training.py [--cases mlp transformer speech] [--sparsity 0.8 0.9 0.95 0.98]
+    python benchmarks/training.py [--cases mlp speech ...] [--sparsity 0.8 0.9 0.95 0.98]
                                   [--threads 1] [--turns 30] [--out docs/results/training]
 
     dense            torch, all weights
@@ -18,7 +18,9 @@ idle threads of OpenMP sleep instead of spinning, since sparselab brings a secon
 
 The MLP is 1024 - 4 x 1024 - 10 at batch 128, its last layer dense; the transformer block has 512
 features, 8 heads and 2048 hidden units, on 8 x 64 tokens, all six layers sparse; the speech
-network is that of the models room with ReLU at batch 64, first and last layer dense.
+network is that of the models room with ReLU at batch 64, first and last layer dense. In the
+cases with winners 10 % of the units stay active, by k-winners in place of ReLU or GELU, in all
+contestants; gossamer may then visit active inputs only.
 """
 
 from __future__ import annotations
@@ -42,14 +44,18 @@ from torch import Tensor, nn
 import gossamer as gs
 from gossamer.runtime import machine
 
+WINNERS = 0.1
 PHASES = ("forward", "backward", "optimizer", "masks")
 
 
 class TransformerBlock(nn.Module):
     """Attention and feed-forward of 512 features, 8 heads; pre-norm."""
 
-    def __init__(self, features: int = 512, heads: int = 8, hidden: int = 2048) -> None:
+    def __init__(
+        self, features: int = 512, heads: int = 8, hidden: int = 2048, winners: bool = False
+    ) -> None:
         super().__init__()
+        self.active = gs.nn.KWinners(hidden, WINNERS) if winners else nn.GELU()
         self.heads = heads
         self.norms = nn.ModuleList([nn.LayerNorm(features), nn.LayerNorm(features)])
         self.query = nn.Linear(features, features)
@@ -67,13 +73,14 @@ class TransformerBlock(nn.Module):
         )
         y = nn.functional.scaled_dot_product_attention(q, k, v)
         x = x + self.out(y.transpose(1, 2).flatten(2))
-        return x + self.down(nn.functional.gelu(self.up(self.norms[1](x))))
+        return x + self.down(self.active(self.up(self.norms[1](x))))
 
 
-def mlp() -> nn.Module:
+def mlp(winners: bool = False) -> nn.Module:
     layers: list[nn.Module] = []
     for _ in range(4):
-        layers += [nn.Linear(1024, 1024), nn.ReLU()]
+        active = gs.nn.KWinners(1024, WINNERS) if winners else nn.ReLU()
+        layers += [nn.Linear(1024, 1024), active]
     return nn.Sequential(*layers, nn.Linear(1024, 10))
 
 
@@ -86,7 +93,11 @@ class Case:
 
 CASES = {
     "mlp": Case(mlp, lambda: torch.randn(128, 1024), ("last",)),
+    "mlp, winners": Case(lambda: mlp(True), lambda: torch.randn(128, 1024), ("last",)),
     "transformer": Case(TransformerBlock, lambda: torch.randn(8, 64, 512)),
+    "transformer, winners": Case(
+        lambda: TransformerBlock(winners=True), lambda: torch.randn(8, 64, 512)
+    ),
     "speech": Case(gs.models.speech_cnn, lambda: torch.randn(64, 1, 32, 32), ("first", "last")),
 }
 
@@ -159,7 +170,9 @@ class Contestant:
         if self.accelerator is None:
             return ""
         choices = self.accelerator.choices.values()
-        return f"{sum(choice.sparse for choice in choices)} of {len(choices)}"
+        active = sum(choice.active for choice in choices)
+        listed = f", {active} at active inputs" if active else ""
+        return f"{sum(choice.sparse for choice in choices)} of {len(choices)}{listed}"
 
 
 def measure(name: str, sparsity: float, turns: int, threads: int) -> dict[str, Any]:

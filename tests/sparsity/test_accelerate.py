@@ -254,8 +254,89 @@ def test_layers_are_chosen_by_measurement():
     for name, choice in accelerator.choices.items():
         assert choice.input_shape == (256, model[int(name)].in_features)
         assert choice.nonzeros == int(sparsifier.masks[name].sum())
+        assert not choice.active
         assert choice.sparse == (choice.seconds < choice.dense_seconds)
         assert is_compact(model[int(name)]) == choice.sparse
+
+
+class Winners(nn.Module):
+    """Sparse layers behind k-winners, behind pooled ones, behind ReLU and behind neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 16, 3)
+        self.spread = gs.nn.KWinners2d(16, 0.1, boost_strength=0.5)
+        self.hidden = nn.Linear(16 * 5 * 5, 128)
+        self.few = gs.nn.KWinners(128, 0.1, relu=True)
+        self.tokens = nn.Linear(32, 32)
+        self.last = nn.Linear(128, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.max_pool2d(self.spread(self.first(x)), 2)
+        x = self.few(self.hidden(x.flatten(1)))
+        return self.last(x + self.tokens(x.unflatten(1, (4, 32))).flatten(1))
+
+
+def train_winners(accelerate, block, steps=12):
+    torch.manual_seed(1)
+    model = Winners()
+    pattern = gs.Block(block) if block > 1 else gs.Unstructured()
+    rule = gs.RigL(interval=5) if block == 1 else gs.Static()
+    sparsifier = gs.Sparsifier(model, 0.3, pattern=pattern, rule=rule, total_steps=steps)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    sparsifier.attach(optimizer)
+    accelerator = None
+    if accelerate:
+        names = [n for n in ("hidden", "tokens", "last") if n in sparsifier.masks]
+        accelerator = gs.accelerate_sparse(model, sparsifier, optimizer, layers=names)
+    losses, active = [], set()
+    for step in range(steps):
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(9, 1, 12, 12, generator=generator)
+        y = torch.randint(0, 16, (9,), generator=generator)
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        active |= {n for n, m in model.named_modules() if is_compact(m) and m._active}
+    if accelerator is not None:
+        accelerator.close()
+    return losses, model.state_dict(), active
+
+
+@pytest.mark.parametrize("block", [1, 8, 16])
+def test_active_inputs_alone_give_what_masked_dense_training_gives(block, monkeypatch):
+    monkeypatch.setattr("gossamer.sparsity.accelerate.STEPS_TO_HOLD", 2)
+    monkeypatch.setattr("gossamer.sparsity.accelerate.lists_pay", lambda *_: True)
+    losses, state, active = train_winners(True, block)
+    expected, wanted, _ = train_winners(False, block)
+    assert active == {"hidden", "tokens", "last"}
+    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
+    same(state, wanted)
+
+
+def test_layers_behind_winners_are_measured_at_active_inputs():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(256, 1024), gs.nn.KWinners(1024, 0.05), nn.Linear(1024, 1024, bias=False)
+    )
+    sparsifier = gs.Sparsifier(model, 0.05, pattern=gs.Block(16))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    accelerator = gs.accelerate_sparse(model, sparsifier, optimizer)
+    for _ in range(2):
+        model(torch.randn(64, 256)).square().mean().backward()
+        optimizer.step()
+        sparsifier.step()
+    first, last = accelerator.choices["0"], accelerator.choices["2"]
+    assert first.input_density == 1.0
+    assert first.active_seconds is None
+    assert last.input_density == pytest.approx(0.05, abs=0.001)
+    assert last.active == (last.active_seconds < last.seconds)
+    assert model[2]._active == last.active
+    with accelerator.plain():
+        assert not is_compact(model[2])
+    assert model[2]._active == last.active
 
 
 def test_frozen_layers_and_shared_weights():

@@ -1,5 +1,6 @@
 """The kernels of sparse training, every row and instruction set, against torch."""
 
+import copy
 import itertools
 
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from gossamer.nn import KWinners2d
 from gossamer.runtime._training import SparseLayer, training_kernels
+from gossamer.sparsity.active import apply_active, zeros_are_silent
 from gossamer.sparsity.nonzeros import Nonzeros, apply_nonzeros, block_of, supported
 
 ISAS = tuple(dict.fromkeys(isa for _, _, isa, _ in training_kernels()))
@@ -23,7 +26,7 @@ def mask_of(layer, density: float, block: int, seed: int = 0) -> torch.Tensor:
     return mask.repeat_interleave(block, 0)
 
 
-def check(layer, mask, x, isa, threads=1):
+def check(layer, mask, x, isa, threads=1, apply=apply_nonzeros):
     """Outputs and all gradients equal those of the layer with its weight masked."""
     torch.set_num_threads(threads)
     try:
@@ -33,7 +36,7 @@ def check(layer, mask, x, isa, threads=1):
         values = nonzeros.gather(layer.weight.detach()).requires_grad_()
         bias = None if layer.bias is None else layer.bias.detach().clone().requires_grad_()
         ours = x.detach().clone().requires_grad_()
-        y = apply_nonzeros(ours, values, bias, nonzeros)
+        y = apply(ours, values, bias, nonzeros)
         x = x.detach().double().requires_grad_()
         layer = layer.double()
         expected = layer(x)
@@ -41,7 +44,7 @@ def check(layer, mask, x, isa, threads=1):
         expected.backward(gradient.double())
         y.backward(gradient)
         with torch.no_grad():
-            same = apply_nonzeros(ours, values, bias, nonzeros)
+            same = apply(ours, values, bias, nonzeros)
     finally:
         torch.set_num_threads(1)
     assert torch.equal(same, y)
@@ -130,26 +133,84 @@ def test_convolution(
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("block", BLOCKS)
+@settings(max_examples=12, deadline=None)
+@given(
+    batch=st.integers(1, 70),
+    inputs=st.integers(1, 90),
+    rows=st.integers(1, 5),
+    density=st.floats(0.01, 1.0),
+    active=st.floats(0.0, 1.0),
+    bias=st.booleans(),
+    threads=st.sampled_from((1, 2, 3)),
+)
+def test_active_inputs(isa, block, batch, inputs, rows, density, active, bias, threads):
+    torch.manual_seed(0)
+    layer = nn.Linear(inputs, rows * (block if block > 1 else 7), bias=bias)
+    mask = mask_of(layer, density, block)
+    x = torch.randn(batch, inputs).where(torch.rand(batch, inputs) < active, 0.0)
+    behind = nn.Sequential(nn.ReLU(), copy.deepcopy(layer))
+    behind.weight, behind.bias = behind[1].weight, behind[1].bias
+    # The gradient of every input, zero or not; then of those behind a ReLU.
+    check(layer, mask, x, isa, threads, apply_active)
+
+    def apply(x, *rest):
+        return apply_active(x.relu().view_as(x), *rest)
+
+    check(behind, mask, x, isa, threads, apply)
+
+
+def test_which_zeros_need_no_gradient():
+    x = torch.randn(3, 2, 4, 4, requires_grad=True)
+    assert not zeros_are_silent(x)
+    assert not zeros_are_silent(x * 2)
+    assert zeros_are_silent(x.relu())
+    assert zeros_are_silent(nn.functional.max_pool2d(x.relu(), 2).flatten(1))
+    assert zeros_are_silent(nn.ReLU(inplace=True)(x * 2).transpose(1, 2))
+    assert zeros_are_silent(KWinners2d(2, 0.2)(x).flatten(1))
+    assert not zeros_are_silent(KWinners2d(2, 0.2)(x * 0.0)), "a winner that is zero"
+    assert not zeros_are_silent(x.relu() + x)
+    assert not zeros_are_silent(nn.functional.dropout(x, 0.5))
+    looked_at = x.relu()
+    looked_at.retain_grad()
+    assert not zeros_are_silent(looked_at)
+
+
+def test_lists_are_of_linear_layers():
+    layer = nn.Conv2d(2, 4, 3)
+    nonzeros = Nonzeros.of(layer, mask_of(layer, 0.5, 1))
+    with pytest.raises(ValueError, match="only a linear layer"):
+        nonzeros.kernels.active(3)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_many_entries_and_outputs(isa):
     torch.manual_seed(0)
     for block in BLOCKS:
-        layer = nn.Linear(700, 48)
-        check(layer, mask_of(layer, 0.9, block), torch.randn(140, 700), isa, 2)
+        for apply in (apply_nonzeros, apply_active):
+            layer = nn.Linear(700, 48)
+            check(layer, mask_of(layer, 0.9, block), torch.randn(140, 700), isa, 2, apply)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("block", BLOCKS)
-def test_any_number_of_threads_gives_the_same_bits(isa, block):
-    layer = nn.Conv2d(3, 16, 3, padding=1)
+@pytest.mark.parametrize(
+    ("layer", "shape", "apply"),
+    [
+        (nn.Conv2d(3, 16, 3, padding=1), (21, 3, 9, 9), apply_nonzeros),
+        (nn.Linear(90, 32), (21, 90), apply_active),
+    ],
+)
+def test_any_number_of_threads_gives_the_same_bits(isa, block, layer, shape, apply):
     mask = mask_of(layer, 0.4, block)
     nonzeros = Nonzeros.of(layer, mask, isa)
-    x = torch.randn(21, 3, 9, 9)
+    x = torch.randn(shape).relu()
     results = []
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
         try:
             values = nonzeros.gather(layer.weight.detach()).requires_grad_()
-            y = apply_nonzeros(x, values, layer.bias, nonzeros)
+            y = apply(x, values, layer.bias, nonzeros)
             results.append((y, *torch.autograd.grad(y.square().sum(), [values, layer.bias])))
         finally:
             torch.set_num_threads(1)

@@ -26,8 +26,8 @@ def pickable(x: Tensor, k: int, n: int) -> bool:
 class _Pick(torch.autograd.Function):
     """The gradient reaches winners only.
 
-    The graph's node has an attribute ``winners``: how many there are. If as many values are not
-    zero, every zero is a loser, and whoever reads the values need not compute its gradient.
+    The graph's node has an attribute ``zeros_lose``: whether every zero is a loser. Whoever reads
+    the values need not compute a zero's gradient then.
     """
 
     @staticmethod
@@ -36,7 +36,7 @@ class _Pick(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         y, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
         n, threads = len(boost), torch.get_num_threads()
-        counts = torch.zeros(threads, n)
+        counts = torch.zeros(threads, n + 1)
         rows = x.numel() // n
         pick_winners(
             rows,
@@ -52,8 +52,9 @@ class _Pick(torch.autograd.Function):
             training_isa(),
         )
         ctx.save_for_backward(mask)
-        ctx.winners = rows * k
         counts = counts.sum(0)
+        ctx.zeros_lose = not counts[n]
+        counts = counts[:n]
         ctx.mark_non_differentiable(counts)
         return y, counts
 

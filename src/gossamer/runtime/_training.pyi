@@ -68,7 +68,7 @@ class SparseLayer:
         kept: int,
         output: int,
         threads: int,
-    ) -> int: ...
+    ) -> None: ...
     def active_backward(
         self,
         examples: int,

@@ -1,7 +1,8 @@
 """Which weights are zero: pattern, allocation, schedule and rule, bound to a model."""
 
-from gossamer.sparsity.accelerate import Accelerator, LayerChoice, accelerate_sparse
+from gossamer.sparsity.accelerate import Accelerator, accelerate_sparse
 from gossamer.sparsity.allocation import ERK, Allocation, Global, PerLayer, Uniform
+from gossamer.sparsity.choice import LayerChoice
 from gossamer.sparsity.layers import (
     DENSE_BY_DEFAULT,
     LAYER_RULES,

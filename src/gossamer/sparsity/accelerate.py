@@ -2,91 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError, nearest
+from gossamer.sparsity.choice import LayerChoice, Seen, measure
 from gossamer.sparsity.compact import is_compact, make_compact, make_plain
 from gossamer.sparsity.layers import unwrap
-from gossamer.sparsity.nonzeros import Nonzeros, apply_nonzeros, supported
+from gossamer.sparsity.nonzeros import Nonzeros, supported
 from gossamer.sparsity.sparsifier import Sparsifier, inner_optimizer
 
 # Masks that change sooner than this many steps ahead do not repay the change of form.
 STEPS_TO_HOLD = 8
-# A choice is measured anew where the number of non-zeros has changed by more than this share.
-SAME_CHOICE = 0.25
-# Pairs of runs of a measurement, and the seconds after which it is content with fewer.
-PAIRS, SECONDS = 7, 0.3
 
 
-@dataclass(frozen=True)
-class LayerChoice:
-    """How one layer trains, and the measured times that decided it.
-
-    Attributes:
-        sparse: whether it computes with its non-zeros alone.
-        nonzeros: how many the mask allows.
-        input_shape: of the inputs that were measured, those seen in training.
-        seconds: of a forward and backward pass on them with the non-zeros alone; None where
-            the layers were named and nothing was measured.
-        dense_seconds: of the same by torch.
-    """
-
-    sparse: bool
-    nonzeros: int
-    input_shape: tuple[int, ...]
-    seconds: float | None = None
-    dense_seconds: float | None = None
-
-
-def _fastest(*contestants: Callable[[], Any]) -> list[float]:
-    """Least seconds of each, taken in turns."""
-    best = [float("inf")] * len(contestants)
-    started = time.perf_counter()
-    for turn in range(PAIRS):
-        for i, contestant in enumerate(contestants):
-            before = time.perf_counter()
-            contestant()
-            best[i] = min(best[i], time.perf_counter() - before)
-        if turn and time.perf_counter() - started > SECONDS:
-            break
-    return best
-
-
-def _measure(layer: nn.Module, nonzeros: Nonzeros, x_shape: torch.Size) -> tuple[float, float]:
-    """Seconds of forward and backward with the non-zeros alone, and by torch."""
-    generator = torch.Generator().manual_seed(0)  # torch's own is the training's
-    x = torch.randn(x_shape, generator=generator).requires_grad_()
-    parameter, bias = layer._parameters["weight"], layer._parameters["bias"]
-    assert parameter is not None
-    weight = parameter.detach().clone().requires_grad_()
-    values = nonzeros.gather(parameter.detach()).requires_grad_()
-    if bias is not None:
-        bias = nn.Parameter(bias.detach())
-
-    def run(function: Callable[[], Tensor], of: Tensor) -> None:
-        with torch.enable_grad():
-            y = function()
-            torch.autograd.grad(y, [x, of] if bias is None else [x, of, bias], torch.ones_like(y))
-
-    def sparse() -> Tensor:
-        rows = x.reshape(-1, x_shape[-1]) if isinstance(layer, nn.Linear) else x
-        return apply_nonzeros(rows, values, bias, nonzeros)
-
-    def dense() -> Tensor:
-        if isinstance(layer, nn.Conv2d):
-            y: Tensor = layer._conv_forward(x, weight, bias)
-            return y
-        return nn.functional.linear(x, weight, bias)
-
-    seconds, dense_seconds = _fastest(lambda: run(sparse, values), lambda: run(dense, weight))
-    return seconds, dense_seconds
+def lists_pay(nonzeros: Nonzeros, seen: Seen) -> bool:
+    """Whether a layer visits its active inputs only, where it is named and nothing is measured."""
+    return nonzeros.block > 1 and seen.density <= 0.15
 
 
 class Accelerator:
@@ -109,7 +46,7 @@ class Accelerator:
         optimizer = self._optimizer = inner_optimizer(optimizer)
         self._named = None if layers is None else frozenset(layers)
         self._candidates = self._choose(model)
-        self._seen: dict[str, torch.Size] = {}
+        self._seen: dict[str, Seen] = {}
         self._hooks: list[Any] = []
         for name, layer in self._candidates.items():
             self._hooks.append(layer.register_forward_pre_hook(self._see(name)))
@@ -154,7 +91,11 @@ class Accelerator:
     def _see(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def see(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
             if torch.is_grad_enabled() and inputs and isinstance(inputs[0], Tensor):
-                self._seen[name] = inputs[0].shape
+                x = inputs[0]
+                if is_compact(layer):  # chosen for the density that it saw before
+                    self._seen[name] = replace(self._seen[name], shape=x.shape)
+                else:
+                    self._seen[name] = Seen.of(layer, x)
 
         return see
 
@@ -174,37 +115,41 @@ class Accelerator:
 
     def _make_compact(self) -> None:
         for name, layer in self._candidates.items():
-            weight, shape = layer._parameters["weight"], self._seen.get(name)
-            if weight is None or shape is None:
+            weight, seen = layer._parameters["weight"], self._seen.get(name)
+            if weight is None or seen is None:
                 continue
             mask = self._sparsifier.masks[name]
             count = int(mask.sum())
             old = self.choices.get(name)
             if weight.dtype != torch.float32 or weight.device.type != "cpu" or not count:
-                self.choices[name] = LayerChoice(False, count, tuple(shape))
+                self.choices[name] = LayerChoice(False, count, tuple(seen.shape))
                 continue
-            if old is not None and not old.sparse and self._stands(old, count, shape):
+            if old is not None and not old.sparse and old.stands(count, seen):
                 continue
             nonzeros = Nonzeros.of(layer, mask)
-            if old is None or not self._stands(old, count, shape):
-                self.choices[name] = old = self._decide(layer, nonzeros, shape)
+            if old is None or not old.stands(count, seen):
+                self.choices[name] = old = self._decide(layer, nonzeros, seen)
             if old.sparse:
-                make_compact(layer, nonzeros, self._optimizer, self.expand)
+                make_compact(layer, nonzeros, self._optimizer, self.expand, old.active)
         self._sparsifier.compact = frozenset(
             name for name, layer in self._candidates.items() if is_compact(layer)
         )
 
-    @staticmethod
-    def _stands(choice: LayerChoice, count: int, shape: torch.Size) -> bool:
-        near = abs(count - choice.nonzeros) <= SAME_CHOICE * choice.nonzeros
-        return near and choice.input_shape == tuple(shape)
-
-    def _decide(self, layer: nn.Module, nonzeros: Nonzeros, shape: torch.Size) -> LayerChoice:
+    def _decide(self, layer: nn.Module, nonzeros: Nonzeros, seen: Seen) -> LayerChoice:
+        about = (nonzeros.count, tuple(seen.shape))
         if self._named is not None:
-            return LayerChoice(True, nonzeros.count, tuple(shape))
-        seconds, dense_seconds = _measure(layer, nonzeros, shape)
-        sparse = seconds < dense_seconds
-        return LayerChoice(sparse, nonzeros.count, tuple(shape), seconds, dense_seconds)
+            return LayerChoice(True, *about, lists_pay(nonzeros, seen), seen.density)
+        dense, sparse, *listed = measure(layer, nonzeros, seen)
+        active = bool(listed) and listed[0] < sparse
+        return LayerChoice(
+            min(sparse, *listed, dense) < dense,
+            *about,
+            active,
+            seen.density,
+            sparse,
+            listed[0] if listed else None,
+            dense,
+        )
 
     def expand(self) -> None:
         """Make all layers plain and dense; the sparsifier's next step may change them again."""

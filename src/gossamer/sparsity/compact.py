@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gossamer.sparsity.active import apply_active
 from gossamer.sparsity.nonzeros import Nonzeros, apply_nonzeros
 
 
@@ -35,6 +36,7 @@ def plain_needed(x: Tensor) -> bool:
 
 class _Compact(nn.Module):
     _nonzeros: Nonzeros
+    _active: bool  # whether only active inputs are visited
     _expand: Callable[[], None]
 
     @property
@@ -58,12 +60,16 @@ class _Compact(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Copies are plain layers: nothing keeps their masks."""
-        state = {k: v for k, v in self.__dict__.items() if k not in ("_nonzeros", "_expand")}
+        state = {k: v for k, v in self.__dict__.items() if k not in _OWN}
         values = self._parameters["weight"]
         assert values is not None
         weight = nn.Parameter(self.weight.detach(), requires_grad=values.requires_grad)
         state["_parameters"] = {**self._parameters, "weight": weight}
         return copyreg.__newobj__, (PLAIN[type(self)],), state  # type: ignore[attr-defined]
+
+
+# What a compact layer has beside what the plain one has.
+_OWN = ("_nonzeros", "_active", "_expand")
 
 
 class CompactLinear(_Compact, nn.Linear):  # type: ignore[override]
@@ -72,7 +78,8 @@ class CompactLinear(_Compact, nn.Linear):  # type: ignore[override]
         if plain_needed(x) or x.shape[-1] != self.in_features or values is None:
             return nn.functional.linear(x, self.weight, self.bias)
         rows = x.reshape(-1, self.in_features)
-        y = apply_nonzeros(rows, values, self.bias, self._nonzeros)
+        apply = apply_active if self._active else apply_nonzeros
+        y = apply(rows, values, self.bias, self._nonzeros)
         return y.view(*x.shape[:-1], self.out_features)
 
 
@@ -130,13 +137,17 @@ def make_compact(
     nonzeros: Nonzeros,
     optimizer: torch.optim.Optimizer,
     expand: Callable[[], None],
+    active: bool = False,
 ) -> None:
-    """Turns a plain layer into a compact one; ``expand`` must turn it back."""
+    """Turns a plain layer into a compact one; ``expand`` must turn it back.
+
+    ``active``: a linear layer visits its active inputs only.
+    """
     parameter = layer._parameters["weight"]
     assert parameter is not None
     _replace_state(parameter, optimizer, parameter.shape, nonzeros.gather)
     _replace(parameter, nonzeros.gather)
-    layer.__dict__.update(_nonzeros=nonzeros, _expand=expand)
+    layer.__dict__.update(_nonzeros=nonzeros, _active=active, _expand=expand)
     layer.__class__ = COMPACT[type(layer)]
 
 
@@ -149,4 +160,5 @@ def make_plain(layer: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     _replace_state(parameter, optimizer, parameter.shape, nonzeros.scatter)
     _replace(parameter, nonzeros.scatter)
     layer.__class__ = PLAIN[type(layer)]  # type: ignore[assignment]
-    del layer.__dict__["_nonzeros"], layer.__dict__["_expand"]
+    for name in _OWN:
+        del layer.__dict__[name]

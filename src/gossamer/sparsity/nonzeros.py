@@ -166,6 +166,49 @@ class Nonzeros:
         )
         return of_x, of_values, of_bias
 
+    def active_forward(
+        self, x: Tensor, values: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`forward` for a linear layer, from lists of the inputs that are not zero.
+
+        :meth:`active_backward` needs what comes second: the lists, and the values by input.
+        """
+        kept = torch.empty(sum(self.kernels.active(len(x))))
+        y = torch.empty(len(x), self.shape[0])
+        self.kernels.active_forward(
+            len(x),
+            x.data_ptr(),
+            values.data_ptr(),
+            0 if bias is None else bias.data_ptr(),
+            kept.data_ptr(),
+            y.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return y, kept
+
+    def active_backward(
+        self,
+        gradient: Tensor,
+        values: Tensor,
+        kept: Tensor,
+        x_shape: torch.Size,
+        wanted: tuple[bool, bool, bool],
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """As :meth:`backward`, the input's gradient at its non-zeros only and zero elsewhere."""
+        of_x = torch.empty(x_shape) if wanted[0] else None
+        of_values = torch.empty_like(values) if wanted[1] else None
+        of_bias = torch.empty(self.shape[0]) if wanted[2] else None
+        self.kernels.active_backward(
+            len(gradient),
+            gradient.data_ptr(),
+            kept.data_ptr(),
+            0 if of_x is None else of_x.data_ptr(),
+            0 if of_values is None else of_values.data_ptr(),
+            0 if of_bias is None else of_bias.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return of_x, of_values, of_bias
+
 
 def _size(x: Tensor) -> Pair:
     return (1, 1) if x.ndim == 2 else (x.shape[2], x.shape[3])

@@ -20,6 +20,7 @@
 #include <atomic>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -227,8 +228,7 @@ public:
         return {examples * (gossamer::list_header + 2 * channels_), static_cast<int64_t>(column_.size()) * block_};
     }
 
-    // Returns how many inputs are active.
-    int64_t active_forward(int64_t examples, uintptr_t input, uintptr_t values, uintptr_t bias, uintptr_t kept,
+    void active_forward(int64_t examples, uintptr_t input, uintptr_t values, uintptr_t bias, uintptr_t kept,
                            uintptr_t output, int threads) {
         Training t = activity(examples, kept);
         nb::gil_scoped_release release;
@@ -241,11 +241,6 @@ public:
         t.bias = at<const float>(bias);
         t.out = at<float>(output);
         run(active_forward_.run, t, threads);
-        int64_t count = 0;
-        for (int64_t i = 0; i < examples; ++i) {
-            count += reinterpret_cast<const int32_t*>(t.lists)[i * (gossamer::list_header + 2 * channels_)];
-        }
-        return count;
     }
 
     // The input's gradient only where the input is active. 0 as in `backward`.
@@ -320,17 +315,32 @@ private:
         }
     }
 
-    // The entries of a linear layer by input, for lists of active inputs.
+    // The entries of a linear layer by input, inputs with few entries first.
     void by_input() {
-        column_start_.assign(static_cast<size_t>(channels_) + 1, 0);
-        for (const int32_t column : column_) ++column_start_[static_cast<size_t>(column) + 1];
-        for (size_t c = 0; c < static_cast<size_t>(channels_); ++c) column_start_[c + 1] += column_start_[c];
+        const auto inputs = static_cast<size_t>(channels_);
+        std::vector<int32_t> entries(inputs, 0);
+        for (const int32_t column : column_) ++entries[static_cast<size_t>(column)];
+        input_.resize(inputs);
+        std::iota(input_.begin(), input_.end(), 0);
+        const auto of = [&](int32_t input) { return entries[static_cast<size_t>(input)]; };
+        std::stable_sort(input_.begin(), input_.end(), [&](int32_t a, int32_t b) { return of(a) < of(b); });
+        rank_.resize(inputs);
+        bucket_.resize(inputs);
+        column_start_.assign(inputs + 1, 0);
+        for (size_t r = 0; r < inputs; ++r) {
+            const auto input = static_cast<size_t>(input_[r]);
+            if (r == 0 || entries[input] != of(input_[r - 1])) ++buckets_;
+            rank_[input] = static_cast<int32_t>(r);
+            bucket_[input] = static_cast<int32_t>(buckets_ - 1);
+            column_start_[r + 1] = column_start_[r] + entries[input];
+        }
         std::vector<int32_t> next = column_start_;
         column_entry_.resize(column_.size());
         column_output_.resize(column_.size());
         for (size_t row = 0; row + 1 < start_.size(); ++row) {
             for (int32_t e = start_[row]; e < start_[row + 1]; ++e) {
-                const auto to = static_cast<size_t>(next[static_cast<size_t>(column_[static_cast<size_t>(e)])]++);
+                const auto rank = static_cast<size_t>(rank_[static_cast<size_t>(column_[static_cast<size_t>(e)])]);
+                const auto to = static_cast<size_t>(next[rank]++);
                 column_entry_[to] = e;
                 column_output_[to] = static_cast<int32_t>(static_cast<int64_t>(row) * block_);
             }
@@ -344,6 +354,10 @@ private:
         t.channels = t.rows = channels_;
         t.outputs = outputs_;
         t.lists = at<float>(kept);
+        t.buckets = buckets_;
+        t.bucket = bucket_.data();
+        t.rank = rank_.data();
+        t.input = input_.data();
         t.start = column_start_.data();
         t.index = column_entry_.data();
         t.offset = column_output_.data();
@@ -435,7 +449,8 @@ private:
     std::vector<int32_t> back_start_, back_index_, back_output_, back_tap_;
     std::shared_ptr<const Offsets> offsets_;
     TrainingKernel pack_, apply_, back_, gradient_;
-    std::vector<int32_t> column_start_, column_entry_, column_output_;
+    std::vector<int32_t> input_, rank_, bucket_, column_start_, column_entry_, column_output_;
+    int64_t buckets_ = 0;
     TrainingKernel list_{}, columns_{}, active_forward_{}, active_input_{}, active_gradient_{};
 };
 

@@ -40,9 +40,12 @@ struct Training {
     // Of active inputs and winners, see training_active.h.
     int64_t outputs;
     float* lists;                     // of active inputs, by example
+    int64_t buckets;                  // columns of equally many entries
+    const int32_t *bucket, *rank;     // by input
+    const int32_t* input;             // by rank, as rows, start, offset and index are
     int64_t winners, inner, outer;    // per row; the order among ties, as in WinnersShape
     uint8_t* mask;
-    float* counts;                    // [parts][channels]
+    float* counts;                    // [parts][channels + 1]
 };
 
 using TrainingFunction = void (*)(const Training&, int64_t part, int64_t parts);

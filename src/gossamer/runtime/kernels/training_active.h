@@ -2,10 +2,12 @@
 // visit only the inputs that are not zero. Included by training_kernels.h.
 //
 // Here each example is a list of its active inputs, and weights lie by input: one active
-// input meets the weights of its column, in vectors along the outputs of their blocks.
+// input meets the weights of its column, in vectors along the outputs of their blocks. Columns
+// are ranked by how many entries they have and lists are in that order: the loops over a column
+// then take as many turns as the one before, which the processor foresees.
 
 // The k winners of each row of n values: the values themselves, zeros elsewhere, a byte for
-// each winner, and how many winners of each place were above zero.
+// each winner, how many winners of each place were above zero, and how many were zero.
 void pick_winners(const Training& t, int64_t part, int64_t parts) {
     const int64_t n = t.channels, first = share(t.examples, part, parts);
     const int64_t last = share(t.examples, part + 1, parts);
@@ -14,7 +16,7 @@ void pick_winners(const Training& t, int64_t part, int64_t parts) {
     float* scratch = new (std::align_val_t(64)) float[static_cast<size_t>(room + list_header + 2 * capacity)];
     float* list = scratch + room;
     const auto* index = reinterpret_cast<const int32_t*>(list) + list_header;
-    float* counts = t.counts + part * n;
+    float* counts = t.counts + part * (n + 1);
     const int64_t pick[] = {n, capacity, 1, capacity, t.inner, t.outer, 1}, place[] = {n, capacity};
     static_assert(sizeof pick == sizeof(WinnersShape) && sizeof place == sizeof(NonzerosShape));
     for (int64_t row = first; row < last; ++row) {
@@ -28,6 +30,7 @@ void pick_winners(const Training& t, int64_t part, int64_t parts) {
             for (int64_t i = 0; i < n; ++i) {
                 y[i] = x[i];
                 counts[i] += x[i] > 0.0f;
+                counts[n] += x[i] == 0.0f;
             }
             continue;
         }
@@ -40,29 +43,49 @@ void pick_winners(const Training& t, int64_t part, int64_t parts) {
         for (int64_t i = 0; i < capacity; ++i) {
             mask[index[i]] = 1;
             counts[index[i]] += x[index[i]] > 0.0f;
+            counts[n] += x[index[i]] == 0.0f;
         }
     }
     ::operator delete[](scratch, std::align_val_t(64));
 }
 
-// Each example's active inputs, one list after the other.
+// Each example's active inputs by rank, one list after the other.
 void list_active(const Training& t, int64_t part, int64_t parts) {
-    const int64_t n = t.channels, first = share(t.examples, part, parts);
-    const int64_t shape[] = {n, n}, listed = list_header + 2 * n;
-    const float* x = t.in + first * n;
-    float* list = t.lists + first * listed;
-    nonzeros({&x, &list, &n, &listed, shape, nullptr, nullptr, share(t.examples, part + 1, parts) - first, 0, 1});
+    const int64_t n = t.channels, shape[] = {n, n}, listed = list_header + 2 * n;
+    float* found = new (std::align_val_t(64)) float[static_cast<size_t>(listed)];
+    auto* next = new int64_t[static_cast<size_t>(t.buckets) + 1];
+    const auto* input = reinterpret_cast<const int32_t*>(found) + list_header;
+    const float* value = found + list_header + n;
+    for (int64_t example = share(t.examples, part, parts); example < share(t.examples, part + 1, parts); ++example) {
+        const float* x = t.in + example * n;
+        nonzeros({&x, &found, &n, &listed, shape, nullptr, nullptr, 1, 0, 1});
+        const int32_t count = *reinterpret_cast<const int32_t*>(found);
+        // Inputs with equally many entries go together, in the order of the inputs.
+        for (int64_t b = 0; b <= t.buckets; ++b) next[b] = 0;
+        for (int32_t i = 0; i < count; ++i) ++next[t.bucket[input[i]] + 1];
+        for (int64_t b = 0; b < t.buckets; ++b) next[b + 1] += next[b];
+        float* list = t.lists + example * listed;
+        auto* rank = reinterpret_cast<int32_t*>(list) + list_header;
+        *reinterpret_cast<int32_t*>(list) = count;
+        for (int32_t i = 0; i < count; ++i) {
+            const int64_t to = next[t.bucket[input[i]]]++;
+            rank[to] = t.rank[input[i]];
+            list[list_header + n + to] = value[i];
+        }
+    }
+    ::operator delete[](found, std::align_val_t(64));
+    delete[] next;
 }
 
 // One example's active inputs.
 struct Active {
     int64_t count;
-    const int32_t* input;
+    const int32_t* rank;
     const float* value;
     Active(const Training& t, int64_t example) {
         const float* list = t.lists + example * (list_header + 2 * t.channels);
         count = *reinterpret_cast<const int32_t*>(list);
-        input = reinterpret_cast<const int32_t*>(list) + list_header;
+        rank = reinterpret_cast<const int32_t*>(list) + list_header;
         value = list + list_header + t.channels;
     }
 };
@@ -82,9 +105,32 @@ void gather_columns(const Training& t, int64_t part, int64_t parts) {
     }
 }
 
+// Adds x times some entries of a column to what lies at their offsets.
+template <int Block>
+inline void add_column(const float* values, const int32_t* offset, int64_t entries, float x, float* out) {
+    using L = Lanes<Block>;
+    int64_t e = 0;
+    if constexpr (Block == 1) {  // the outputs of a column differ: four at a time
+        for (; e + 4 <= entries; e += 4) {
+            float sum[4];
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; ++i) sum[i] = out[offset[e + i]] + x * values[e + i];
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; ++i) out[offset[e + i]] = sum[i];
+        }
+    }
+    const auto factor = splat<L::width>(x);
+    for (; e < entries; ++e) {
+#pragma GCC unroll 8
+        for (int v = 0; v < L::count; ++v) {
+            float* to = out + offset[e] + v * L::width;
+            store<L::width>(to, load<L::width>(to) + factor * load<L::width>(values + e * Block + v * L::width));
+        }
+    }
+}
+
 template <int Block>
 void active_forward(const Training& t, int64_t part, int64_t parts) {
-    using L = Lanes<Block>;
     const int64_t outputs = t.outputs;
     for (int64_t example = share(t.examples, part, parts); example < share(t.examples, part + 1, parts); ++example) {
         float* out = t.out + example * outputs;
@@ -95,17 +141,22 @@ void active_forward(const Training& t, int64_t part, int64_t parts) {
         }
         const Active active(t, example);
         for (int64_t a = 0; a < active.count; ++a) {
-            const int32_t end = t.start[active.input[a] + 1];
-            const auto x = splat<L::width>(active.value[a]);
-            for (int32_t e = t.start[active.input[a]]; e < end; ++e) {
-                float* to = out + t.offset[e];
-#pragma GCC unroll 8
-                for (int v = 0; v < L::count; ++v) {
-                    const int at = v * L::width;
-                    store<L::width>(to + at, load<L::width>(to + at) + x * load<L::width>(t.values + e * Block + at));
-                }
-            }
+            const int64_t begin = t.start[active.rank[a]], entries = t.start[active.rank[a] + 1] - begin;
+            add_column<Block>(t.values + begin * Block, t.offset + begin, entries, active.value[a], out);
         }
+    }
+}
+
+template <int N>
+inline float lanes_added(typename Of<N>::V v) {
+    if constexpr (N == 1) {
+        return v[0];
+    } else if constexpr (N == 4) {
+        return (v[0] + v[1]) + (v[2] + v[3]);
+    } else {
+        typename Of<N / 2>::V half[2];
+        __builtin_memcpy(half, &v, sizeof v);
+        return lanes_added<N / 2>(half[0] + half[1]);
     }
 }
 
@@ -113,25 +164,30 @@ void active_forward(const Training& t, int64_t part, int64_t parts) {
 template <int Block>
 void active_input(const Training& t, int64_t part, int64_t parts) {
     using L = Lanes<Block>;
+    constexpr int sums = 4;
     for (int64_t example = share(t.examples, part, parts); example < share(t.examples, part + 1, parts); ++example) {
         const float* gradient = t.gradient + example * t.outputs;
         float* out = t.out + example * t.channels;
         __builtin_memset(out, 0, static_cast<size_t>(t.channels) * sizeof(float));
         const Active active(t, example);
         for (int64_t a = 0; a < active.count; ++a) {
-            const int32_t end = t.start[active.input[a] + 1];
-            typename Of<L::width>::V sum[2] = {};
-            for (int32_t e = t.start[active.input[a]]; e < end; ++e) {
+            const int32_t begin = t.start[active.rank[a]], end = t.start[active.rank[a] + 1];
+            typename Of<L::width>::V sum[sums] = {};
+            const auto add = [&](int32_t e, int to) {
 #pragma GCC unroll 8
                 for (int v = 0; v < L::count; ++v) {
                     const int at = v * L::width;
-                    sum[e & 1] += load<L::width>(gradient + t.offset[e] + at) * load<L::width>(t.values + e * Block + at);
+                    sum[to] += load<L::width>(gradient + t.offset[e] + at) *
+                               load<L::width>(t.values + int64_t{e} * Block + at);
                 }
+            };
+            int32_t e = begin;
+            for (; e + sums <= end; e += sums) {
+#pragma GCC unroll 4
+                for (int i = 0; i < sums; ++i) add(e + i, i);
             }
-            sum[0] += sum[1];
-            float total = 0.0f;
-            for (int i = 0; i < L::width; ++i) total += sum[0][i];
-            out[active.input[a]] = total;
+            for (; e < end; ++e) add(e, 0);
+            out[t.input[active.rank[a]]] = lanes_added<L::width>((sum[0] + sum[1]) + (sum[2] + sum[3]));
         }
     }
 }
@@ -139,10 +195,24 @@ void active_input(const Training& t, int64_t part, int64_t parts) {
 // Floats of the weights' gradient that are summed at a time: they stay in the first cache.
 constexpr int64_t gradient_piece = 4096;
 
+// Adds x times the gradients of a column's outputs to the sums of its entries.
+template <int Block>
+inline void add_gradients(const float* gradient, const int32_t* offset, int64_t entries, float x, float* sums) {
+    using L = Lanes<Block>;
+    const auto factor = splat<L::width>(x);
+#pragma GCC unroll 4
+    for (int64_t e = 0; e < entries; ++e) {
+#pragma GCC unroll 8
+        for (int v = 0; v < L::count; ++v) {
+            float* to = sums + e * Block + v * L::width;
+            store<L::width>(to, load<L::width>(to) + factor * load<L::width>(gradient + offset[e] + v * L::width));
+        }
+    }
+}
+
 // The gradient at the non-zeros, summed example by example and written where each belongs.
 template <int Block>
 void active_gradient(const Training& t, int64_t part, int64_t parts) {
-    using L = Lanes<Block>;
     if (t.bias_gradient) {
         const int64_t from = share(t.outputs, part, parts), to = share(t.outputs, part + 1, parts);
         for (int64_t o = from; o < to; ++o) t.bias_gradient[o] = 0.0f;
@@ -154,47 +224,45 @@ void active_gradient(const Training& t, int64_t part, int64_t parts) {
     if (!t.values_gradient) return;
     const int64_t first = shared_row(t.start, t.rows, part, parts), last = shared_row(t.start, t.rows, part + 1, parts);
     // How far each example's list has been read.
-    auto* next = new int32_t[static_cast<size_t>(t.examples)];
+    auto* next = new int64_t[static_cast<size_t>(t.examples)];
     for (int64_t example = 0; example < t.examples; ++example) {
         const Active active(t, example);
         int64_t low = 0, high = active.count;
         while (low < high) {
             const int64_t middle = (low + high) / 2;
-            (active.input[middle] < first ? low : high) = active.input[middle] < first ? middle + 1 : middle;
+            if (active.rank[middle] < first) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
         }
-        next[example] = static_cast<int32_t>(low);
+        next[example] = low;
     }
     int64_t longest = gradient_piece;
-    for (int64_t input = first; input < last; ++input) {
-        const int64_t size = int64_t{t.start[input + 1] - t.start[input]} * Block;
+    for (int64_t rank = first; rank < last; ++rank) {
+        const int64_t size = int64_t{t.start[rank + 1] - t.start[rank]} * Block;
         longest = size > longest ? size : longest;
     }
     float* sums = new (std::align_val_t(64)) float[static_cast<size_t>(longest)];
-    for (int64_t input = first, until; input < last; input = until) {
-        const int64_t begin = t.start[input];
-        for (until = input + 1; until < last && (t.start[until + 1] - begin) * Block <= longest;) ++until;
-        const int64_t entries = t.start[until] - begin;
+    for (int64_t rank = first, until; rank < last; rank = until) {
+        const int64_t from = t.start[rank];
+        for (until = rank + 1; until < last && (t.start[until + 1] - from) * Block <= longest;) ++until;
+        const int64_t entries = t.start[until] - from;
         __builtin_memset(sums, 0, static_cast<size_t>(entries * Block) * sizeof(float));
         for (int64_t example = 0; example < t.examples; ++example) {
             const Active active(t, example);
             const float* gradient = t.gradient + example * t.outputs;
-            int32_t a = next[example];
-            for (; a < active.count && active.input[a] < until; ++a) {
-                const int32_t end = t.start[active.input[a] + 1];
-                const auto x = splat<L::width>(active.value[a]);
-                for (int32_t e = t.start[active.input[a]]; e < end; ++e) {
-                    float* to = sums + (e - begin) * Block;
-#pragma GCC unroll 8
-                    for (int v = 0; v < L::count; ++v) {
-                        const int at = v * L::width;
-                        store<L::width>(to + at, load<L::width>(to + at) + x * load<L::width>(gradient + t.offset[e] + at));
-                    }
-                }
+            int64_t a = next[example];
+            for (; a < active.count && active.rank[a] < until; ++a) {
+                const int64_t begin = t.start[active.rank[a]];
+                add_gradients<Block>(gradient, t.offset + begin, t.start[active.rank[a] + 1] - begin, active.value[a],
+                                     sums + (begin - from) * Block);
             }
             next[example] = a;
         }
         for (int64_t e = 0; e < entries; ++e) {
-            __builtin_memcpy(t.values_gradient + int64_t{t.index[begin + e]} * Block, sums + e * Block, Block * sizeof(float));
+            __builtin_memcpy(t.values_gradient + int64_t{t.index[from + e]} * Block, sums + e * Block,
+                             Block * sizeof(float));
         }
     }
     ::operator delete[](sums, std::align_val_t(64));
