@@ -37,6 +37,9 @@ NETWORKS = {
     "5 % of weights, ReLU": {"density": 0.05},
     "5 % of weights, k-winners": {"density": 0.05, "winners": True},
     "10 % of weights, k-winners": {"density": 0.10, "winners": True},
+    "dense, ReLU, 8 bits": {"int8": True},
+    "5 % of weights, ReLU, 8 bits": {"density": 0.05, "int8": True},
+    "5 % of weights, k-winners, 8 bits": {"density": 0.05, "winners": True, "int8": True},
 }
 LEVELS = ("-O2", "-Os")
 

@@ -62,8 +62,15 @@ def test_a_network_in_8_bits(winners: bool) -> None:
     b.add("Flatten", b.last)
     weight = sparse(np.random.default_rng(2), 10, 54, density=0.3)
     b.add("Gemm", b.last, weight, noise(3, 10), transB=1)
+    plain = to_c(b.model(), "net")
     model = b.in_8_bits(0.04, np.uint8(0)).model()
+    text = to_c(model, "net")
     x = noise(0, 6, 2, 9, 9)
+    # Rounded inside the layer before, where nothing stands between.
+    assert len(re.findall(r"uint8_t \*y\)", text)) == 3
+    assert len(re.findall(r"void net_\d+_round", text)) == (3 if winners else 2)
+    tables, eight = (int(re.search(r"WEIGHT_BYTES (\d+)", t)[1]) for t in (plain, text))
+    assert eight < 0.6 * tables
     found, engine = run_c(model, x)[0], Engine(model, threads=1)(x)
     off = np.abs(found - engine)
     assert np.median(off) < 1e-5
@@ -88,6 +95,7 @@ def convolutions(draw: st.DrawFn) -> dict[str, Any]:
         "winners": draw(st.booleans()),
         "relu": draw(st.booleans()),
         "pool": draw(st.booleans()),
+        "zero": draw(st.sampled_from([None, np.int8(0), np.uint8(0), np.uint8(9)])),
     }  # fmt: skip
 
 
@@ -128,6 +136,8 @@ def convolve(c: dict[str, Any], seed: int) -> None:
     ]  # fmt: skip
     if c["pool"] and min(size) >= 2:
         b.add("MaxPool", b.last, kernel_shape=[2, 2], strides=[2, 2])
+    if c["zero"] is not None:
+        b.in_8_bits(0.03, c["zero"])
     check(b.model(), noise(seed + 1, 2, *shape))
 
 

@@ -162,10 +162,12 @@ def speech_cnn(
     hidden: int = 1500,
     first: float | None = None,
     seed: int = 0,
+    int8: bool = False,
 ) -> bytes:
     """The speech network of the benchmark: two convolutions, one hidden layer, 12 classes.
 
-    ``first`` is the density of the first convolution (12 of 25 taps where sparse).
+    ``first`` is the density of the first convolution (12 of 25 taps where sparse); ``int8`` gives
+    8-bit weights and inputs of layers.
     """
     rng = np.random.default_rng(seed)
     first = (0.48 if density < 1.0 else 1.0) if first is None else first
@@ -187,7 +189,7 @@ def speech_cnn(
     b.add("BatchNormalization", b.last, *norm(rng, hidden))
     b.winners(round(0.10 * hidden), (hidden,)) if winners else b.add("Relu", b.last)
     b.add("Gemm", b.last, sparse(rng, 12, hidden), np.zeros(12, np.float32), transB=1)
-    return b.model()
+    return (b.in_8_bits(0.03) if int8 else b).model()
 
 
 def reference(model: bytes, *inputs: Array, threads: int = 1) -> Array:

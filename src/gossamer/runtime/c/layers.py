@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 
+from gossamer.runtime.c.eight_bits import input_step
+from gossamer.runtime.c.simple import rounded
 from gossamer.runtime.c.tables import rows
 from gossamer.runtime.c.writer import Writer, clipped
-from gossamer.runtime.graph import Graph, Node
+from gossamer.runtime.graph import Array, Graph, Node, whole
 
 # Nodes that keep a value's zeros, or most of them.
 KEEP_ZEROS = ("round", "reshape", "transpose", "strided", "pool")
@@ -26,8 +28,63 @@ def mostly_zero(graph: Graph, value: str) -> bool:
     return bool(2 * node.settings["k"] <= group)
 
 
+def _in_bytes(writer: Writer, node: Node) -> bool:
+    """Whether a layer adds up whole numbers."""
+    return writer.type(node.inputs[0]) != "float"
+
+
+def _weight(writer: Writer, node: Node) -> Array:
+    return whole(node) if _in_bytes(writer, node) else node.constants["weight"]
+
+
+def _finished(writer: Writer, node: Node, channel: str) -> list[str]:
+    """Statements that make a float ``v``, the sum of a channel, what the layer leaves in ``v``."""
+    name = writer.called(node)
+    steps = node.constants["step"] * np.float32(input_step(writer.graph, node.inputs[0]))
+    step = writer.tables.floats(f"{name}_step", steps)
+    bias = writer.tables.floats(f"{name}_bias", node.constants["bias"])
+    limits = clipped(node.settings["low"], node.settings["high"])
+    inside = node.settings.get("round")
+    return [
+        f"v = v * {step}[{channel}] + {bias}[{channel}];",
+        *limits,
+        *(rounded(inside) if inside else []),
+    ]
+
+
+def _stored(writer: Writer, node: Node) -> str:
+    kind = writer.type(node.output)
+    return "v" if kind == "float" else f"({kind})v"
+
+
+def _linear_in_bytes(writer: Writer, node: Node) -> None:
+    """As below, in whole numbers."""
+    weight = _weight(writer, node)
+    outputs, inputs = weight.shape
+    table = rows(writer.tables, writer.called(node), weight.T)
+    finish = "".join(f"        {step}\n" for step in _finished(writer, node, "e"))
+    writer.sums = max(writer.sums, outputs)
+    body = f"""
+for (r = 0; r < {writer.size(node.output) // outputs}; ++r, x += {inputs}, y += {outputs}) {{
+    for (e = 0; e < {outputs}; ++e) sums[e] = 0;
+    for (i = 0; i < {inputs}; ++i) {{
+        const int32_t given = x[i];
+        if (given == 0) continue;
+{table.loop("i", 8, "sums[{o}] += {w} * given;")}
+    }}
+    for (e = 0; e < {outputs}; ++e) {{
+        float v = (float)sums[e];
+{finish}        y[e] = {_stored(writer, node)};
+    }}
+}}"""
+    writer.function(node, "r, i, e", body)
+
+
 def linear(writer: Writer, node: Node) -> None:
     """Each input that is not zero adds to the outputs that it reaches."""
+    if _in_bytes(writer, node):
+        _linear_in_bytes(writer, node)
+        return
     weight = node.constants["weight"]
     outputs, inputs = weight.shape
     name = writer.called(node)
@@ -77,6 +134,35 @@ def _sums(writer: Writer, node: Node) -> tuple[int, int]:
     return high, wide
 
 
+def _planes(writer: Writer, node: Node, high: int, wide: int, channels: int, first: str) -> str:
+    """C that makes the layer's result of whole numbers in ``sums``, planes of some channels.
+
+    A max-pool is taken of the sums: steps are positive. ``first`` is the channel of the first.
+    """
+    pool, (_, _, below, across) = node.settings["pool"], writer.image(node.output)
+    channel = f"{first} + c" if channels == 1 else "c"
+    finish = "".join(f"            {step}\n" for step in _finished(writer, node, channel))
+    take = ""
+    if pool > 1:
+        take = f"""
+            for (e = 1; e < {pool * pool}; ++e) {{
+                const int32_t other = square[e / {pool} * {wide} + e % {pool}];
+                best = other > best ? other : best;
+            }}"""
+    return f"""
+for (c = 0; c < {channels}; ++c) {{
+    for (i = 0; i < {below}; ++i) {{
+        for (j = 0; j < {across}; ++j) {{
+            const int32_t *square = sums + (c * {high} + i * {pool}) * {wide} + j * {pool};
+            int32_t best = square[0];
+            float v;{take}
+            v = (float)best;
+{finish}            y[(c * {below} + i) * {across} + j] = {_stored(writer, node)};
+        }}
+    }}
+}}"""
+
+
 def _pooled(writer: Writer, node: Node, source: str, high: int, wide: int, channels: int) -> str:
     """C that takes the maxima of squares of the planes at ``source`` into ``y``."""
     pool, (_, _, below, across) = node.settings["pool"], writer.image(node.output)
@@ -102,7 +188,7 @@ def _indented(text: str, by: int) -> str:
 
 def _from_inputs(writer: Writer, node: Node) -> None:
     """Each input that is not zero adds to the outputs that it reaches, tap by tap."""
-    weight, s = node.constants["weight"], node.settings
+    weight, s, eight = _weight(writer, node), node.settings, _in_bytes(writer, node)
     outputs, per_group, kernel_high, kernel_wide = weight.shape
     groups, pool = s["groups"], s["pool"]
     each = outputs // groups
@@ -113,9 +199,11 @@ def _from_inputs(writer: Writer, node: Node) -> None:
     by_input = weight.reshape(groups, each, per_group, kernel_high, kernel_wide)
     by_input = by_input.transpose(0, 2, 3, 4, 1).reshape(-1, each)
     table = rows(writer.tables, name, by_input)
-    bias = writer.tables.floats(f"{name}_bias", node.constants["bias"])
+    bias = "" if eight else writer.tables.floats(f"{name}_bias", node.constants["bias"])
     group = f" + c / {per_group} * {each * plane}" if groups > 1 else ""
-    sums = "scratch" if pool > 1 else "y"
+    sums = "sums" if eight else "scratch" if pool > 1 else "y"
+    kind, zero = ("int32_t", "0") if eight else ("float", "0.0f")
+    start = "0" if eight else f"{bias}[e / {plane}]"
 
     def reached(to: str, at: str, axis: int, tap: str, size: int) -> str:
         """The output along an axis that a tap leads to, or on to the next tap."""
@@ -130,7 +218,7 @@ def _from_inputs(writer: Writer, node: Node) -> None:
 for (ky = 0; ky < {kernel_high}; ++ky) {{
 {_indented(reached("oy", "i", 0, "ky", high), 4)}
     for (kx = 0; kx < {kernel_wide}; ++kx) {{
-        float *to;
+        {kind} *to;
         int32_t row;
 {_indented(reached("ox", "j", 1, "kx", wide), 8)}
         to = {sums}{group} + oy * {wide} + ox;
@@ -138,30 +226,35 @@ for (ky = 0; ky < {kernel_high}; ++ky) {{
 {table.loop("row", 8, f"to[{{o}} * {plane}] += {{w}} * given;")}
     }}
 }}"""
-    pooling = _indented(_pooled(writer, node, sums, high, wide, outputs), 4) if pool > 1 else ""
+    if eight:
+        writer.sums = max(writer.sums, outputs * plane)
+        end = _indented(_planes(writer, node, high, wide, outputs, "0"), 4)
+    else:
+        end = _clip(node, outputs * plane, sums)
+        end += _indented(_pooled(writer, node, sums, high, wide, outputs), 4) if pool > 1 else ""
     body = f"""
 for (n = 0; n < {images}; ++n) {{
-    for (e = 0; e < {outputs * plane}; ++e) {sums}[e] = {bias}[e / {plane}];
+    for (e = 0; e < {outputs * plane}; ++e) {sums}[e] = {start};
     for (c = 0; c < {channels}; ++c) {{
         for (i = 0; i < {in_high}; ++i) {{
             for (j = 0; j < {in_wide}; ++j) {{
-                const float given = x[(c * {in_high} + i) * {in_wide} + j];
-                if (given == 0.0f) continue;
+                const {kind} given = x[(c * {in_high} + i) * {in_wide} + j];
+                if (given == {zero}) continue;
 {_indented(taps, 16)}
             }}
         }}
     }}
-{_clip(node, outputs * plane, sums)}{pooling}
+{end}
     x += {channels * in_high * in_wide};
     y += {writer.size(node.output) // images};
 }}"""
     declared = "n, c, i, j, ky, kx, oy, ox, e"
-    writer.function(node, declared, body, scratch=outputs * plane if pool > 1 else 0)
+    writer.function(node, declared, body, scratch=outputs * plane if pool > 1 and not eight else 0)
 
 
 def _from_weights(writer: Writer, node: Node) -> None:
     """Each weight that is not zero adds a shifted plane of its input channel."""
-    weight, s = node.constants["weight"], node.settings
+    weight, s, eight = _weight(writer, node), node.settings, _in_bytes(writer, node)
     outputs, per_group, kernel_high, kernel_wide = weight.shape
     groups, pool = s["groups"], s["pool"]
     images, channels, in_high, in_wide = writer.image(node.inputs[0])
@@ -169,10 +262,12 @@ def _from_weights(writer: Writer, node: Node) -> None:
     plane, taps = high * wide, kernel_high * kernel_wide
     name = writer.called(node)
     table = rows(writer.tables, name, weight.reshape(outputs, -1))
-    bias = writer.tables.floats(f"{name}_bias", node.constants["bias"])
+    bias = "" if eight else writer.tables.floats(f"{name}_bias", node.constants["bias"])
     group = f" + o / {outputs // groups} * {per_group}" if groups > 1 else ""
-    sums = "scratch" if pool > 1 else "y"
+    sums = "sums" if eight else "scratch" if pool > 1 else "y"
+    kind, start = ("int32_t", "0") if eight else ("float", f"{bias}[o]")
     down, across = s["strides"]
+    given = writer.type(node.inputs[0])
 
     def span(first: str, last: str, tap: str, axis: int, size: int, out: int) -> str:
         """The outputs [first, last) along an axis whose input by this tap is inside."""
@@ -187,29 +282,34 @@ def _from_weights(writer: Writer, node: Node) -> None:
 
     add = f"""
 const int32_t tap = {{o}};
-const float w = {{w}};
+const {kind} w = {{w}};
 const int32_t ky = tap / {kernel_wide} % {kernel_high}, kx = tap % {kernel_wide};
-const float *plane = x + (tap / {taps}{group}) * {in_high * in_wide};
+const {given} *plane = x + (tap / {taps}{group}) * {in_high * in_wide};
 {span("top", "bottom", "ky", 0, in_high, high)}
 {span("left", "right", "kx", 1, in_wide, wide)}
 for (i = top; i < bottom; ++i) {{{{
-    const float *from = plane + (i * {down} + ky * {s["dilations"][0]} - {s["pads"][0]}) * {in_wide}
+    const {given} *from = plane
+        + (i * {down} + ky * {s["dilations"][0]} - {s["pads"][0]}) * {in_wide}
         + kx * {s["dilations"][1]} - {s["pads"][1]};
-    float *to = {sums} + i * {wide};
+    {kind} *to = {sums} + i * {wide};
     for (j = left; j < right; ++j) to[j] += w * from[j * {across}];
 }}}}""".strip()
-    pooling = _indented(_pooled(writer, node, sums, high, wide, 1), 8) + "\n" if pool > 1 else ""
+    if eight:
+        writer.sums = max(writer.sums, plane)
+        end = _indented(_planes(writer, node, high, wide, 1, "o"), 8) + "\n"
+    else:
+        end = _indented(_clip(node, plane, sums), 4) + "\n"
+        end += _indented(_pooled(writer, node, sums, high, wide, 1), 8) + "\n" if pool > 1 else ""
     count = writer.size(node.output) // images // outputs
     body = f"""
 for (n = 0; n < {images}; ++n, x += {channels * in_high * in_wide}) {{
     for (o = 0; o < {outputs}; ++o, y += {count}) {{
-        for (e = 0; e < {plane}; ++e) {sums}[e] = {bias}[o];
+        for (e = 0; e < {plane}; ++e) {sums}[e] = {start};
 {table.loop("o", 8, add)}
-{_indented(_clip(node, plane, sums), 4)}
-{pooling}    }}
+{end}    }}
 }}"""
-    declared = "n, o, e, i, j, top, bottom, left, right" + (", c" if pool > 1 else "")
-    writer.function(node, declared, body, scratch=plane if pool > 1 else 0)
+    declared = "n, o, e, i, j, top, bottom, left, right" + (", c" if pool > 1 or eight else "")
+    writer.function(node, declared, body, scratch=plane if pool > 1 and not eight else 0)
 
 
 def matmul(writer: Writer, node: Node) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from gossamer.runtime.c.eight_bits import floats_of, value_types
 from gossamer.runtime.graph import Graph, Node
 
 # Operations that read each number before they write the one in its place.
@@ -27,6 +27,7 @@ def planned(graph: Graph, scratch: dict[str, int]) -> tuple[dict[str, str], dict
     A reshaped value lies where it lay, and so does the result of an operation in place.
     ``scratch`` is floats that a node (by its output) needs while it runs.
     """
+    types = value_types(graph)
     last = {value: i for i, node in enumerate(graph.nodes) for value in node.inputs}
     places = {value: f"in{i}" for i, value in enumerate(graph.inputs)}
     for i, value in enumerate(graph.outputs):
@@ -37,11 +38,13 @@ def planned(graph: Graph, scratch: dict[str, int]) -> tuple[dict[str, str], dict
         before = owner[node.inputs[0]]
         if node.output in places:
             owner[node.output] = node.output
-        elif node.op == "reshape" or _replaces(graph, node, i, spans.get(before)):
+        elif node.op == "reshape" or (
+            node.output not in types and _replaces(graph, node, i, spans.get(before))
+        ):
             owner[node.output] = before
         else:
             owner[node.output] = node.output
-            spans[node.output] = Span(math.prod(graph.shapes[node.output]), i, i)
+            spans[node.output] = Span(floats_of(graph, node.output, types), i, i)
         span = spans.get(owner[node.output])
         if span is not None:
             span.last = max(span.last, last.get(node.output, i))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -65,9 +66,8 @@ for (i = 0; i < {writer.size(node.output)}; ++i) {{
     writer.function(node, "i", body)
 
 
-def rounded(node: Node) -> list[str]:
+def rounded(s: dict[str, Any]) -> list[str]:
     """Statements that leave a float ``v`` the nearest whole number of steps, ties to even."""
-    s = node.settings
     return [
         f"v /= {number(s['step'])};",
         *clipped(s["low"], s["high"]),
@@ -76,12 +76,15 @@ def rounded(node: Node) -> list[str]:
 
 
 def round_(writer: Writer, node: Node) -> None:
-    step = "\n    ".join([*rounded(node), f"v *= {number(node.settings['step'])};"])
+    steps, kind = rounded(node.settings), writer.type(node.output)
+    if kind == "float":
+        steps.append(f"v *= {number(node.settings['step'])};")
+    step = "\n    ".join(steps)
     body = f"""
 for (i = 0; i < {writer.size(node.output)}; ++i) {{
     float v = x[i];
     {step}
-    y[i] = v;
+    y[i] = {"v" if kind == "float" else f"({kind})v"};
 }}"""
     writer.function(node, "i", body)
 

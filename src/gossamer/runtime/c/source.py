@@ -11,6 +11,7 @@ from pathlib import Path
 import gossamer.runtime.c.layers as layers
 import gossamer.runtime.c.simple as simple
 from gossamer.errors import UserError
+from gossamer.runtime.c.eight_bits import with_rounding_inside
 from gossamer.runtime.c.memory import planned
 from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import Graph, Node
@@ -113,6 +114,7 @@ def to_c(model: str | os.PathLike[str] | bytes | Graph, name: str = "model") -> 
     """
     graph = model if isinstance(model, Graph) else read(model)
     source = "a network in memory" if isinstance(model, bytes | Graph) else Path(model).name
+    graph = with_rounding_inside(graph)
     writer = Writer(graph, identifier(name))
     for node in graph.nodes:
         _check(source, node)
@@ -145,6 +147,8 @@ def _assembled(writer: Writer, source: str) -> str:
 
     def place(value: str) -> str:
         at = places[value]
+        if value in writer.types:
+            return f"({writer.types[value]} *)({at})"
         if at == "in0" and len(graph.inputs) == 1:
             return "in"
         return "out" if at == "out0" and len(graph.outputs) == 1 else at
@@ -172,6 +176,9 @@ def _assembled(writer: Writer, source: str) -> str:
     if "winners" in writer.helpers:
         functions = WINNERS.replace("NAME", name).strip() + "\n\n" + functions
     block = [f"static float memory[{floats}];"] if floats else []
+    if writer.sums:
+        block.append(f"static int32_t sums[{writer.sums}];")
+    memory = 4 * (floats + writer.sums)
     tables = "\n".join(writer.tables.lines)
     words = re.findall(r"\w+", functions + tables)
     math_h = MATH & set(words)
@@ -182,7 +189,7 @@ def _assembled(writer: Writer, source: str) -> str:
             f"   void {name}_run({parameters});",
             "",
             f"   Runs one example. Weights: {writer.tables.bytes} bytes, constant.",
-            f"   Memory: {4 * floats} bytes, static: calls must not overlap, nor may inputs and",
+            f"   Memory: {memory} bytes, static: calls must not overlap, nor may inputs and",
             f"   outputs. Define {upper}_MAIN for a program: raw floats, standard input to output.",
             "*/",
             "#include <stdint.h>",
@@ -190,7 +197,7 @@ def _assembled(writer: Writer, source: str) -> str:
             "",
             *sizes,
             f"#define {upper}_WEIGHT_BYTES {writer.tables.bytes}",
-            f"#define {upper}_MEMORY_BYTES {4 * floats}",
+            f"#define {upper}_MEMORY_BYTES {memory}",
             "",
             f"void {name}_run({parameters});",
             "",

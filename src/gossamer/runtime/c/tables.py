@@ -42,6 +42,10 @@ class Tables:
         self._table("float", name, [number(value) for value in flat.tolist()], 4)
         return name
 
+    def bytes_of(self, name: str, values: Array) -> str:
+        self._table("int8_t", name, [str(value) for value in values.reshape(-1).tolist()], 1)
+        return name
+
     def integers(self, name: str, values: Array, largest: int) -> str:
         kind, size = unsigned(largest)
         self._table(kind, name, [str(value) for value in values.tolist()], size)
@@ -86,15 +90,19 @@ class Rows:
 
 
 def rows(tables: Tables, name: str, matrix: Array) -> Rows:
-    """Stores a matrix in the smaller of the two ways."""
+    """Stores a matrix, of float32 or int8, in the smaller of the two ways."""
     count, columns = matrix.shape
+    store = tables.bytes_of if matrix.dtype == np.int8 else tables.floats
     row, column = np.nonzero(matrix)
-    sparse = len(row) * (4 + unsigned(columns - 1)[1]) + (count + 1) * unsigned(len(row))[1]
-    if sparse >= 4 * matrix.size:
-        return Rows(tables.floats(f"{name}_weight", matrix), columns)
+    sparse = (
+        len(row) * (matrix.itemsize + unsigned(columns - 1)[1])
+        + (count + 1) * unsigned(len(row))[1]
+    )
+    if sparse >= matrix.nbytes:
+        return Rows(store(f"{name}_weight", matrix), columns)
     starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=count))])
     return Rows(
-        tables.floats(f"{name}_weight", matrix[row, column]),
+        store(f"{name}_weight", matrix[row, column]),
         columns,
         tables.integers(f"{name}_index", column, columns - 1),
         tables.integers(f"{name}_start", starts, len(row)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from gossamer.runtime.c.eight_bits import value_types
 from gossamer.runtime.c.tables import Tables, number
 from gossamer.runtime.graph import Graph, Node, Shape
 
@@ -20,6 +21,10 @@ class Writer:
     calls: list[tuple[Node, str]] = field(default_factory=list)  # of functions, in order
     scratch: dict[str, int] = field(default_factory=dict)  # floats, by the node's output
     helpers: set[str] = field(default_factory=set)
+    sums: int = 0  # of 32 bits that a layer in 8 bits needs at most, beside the block
+
+    def __post_init__(self) -> None:
+        self.types = value_types(self.graph)
 
     def called(self, node: Node) -> str:
         """The name of the function that computes a node."""
@@ -27,6 +32,9 @@ class Writer:
 
     def shape(self, value: str) -> Shape:
         return self.graph.shapes[value]
+
+    def type(self, value: str) -> str:
+        return self.types.get(value, "float")
 
     def size(self, value: str) -> int:
         return math.prod(self.shape(value))
@@ -40,7 +48,11 @@ class Writer:
         """Adds the function of a node; its parameters: x (and x1, ...), y, and ``scratch``."""
         name = self.called(node)
         inputs = ["x", *(f"x{i}" for i in range(1, len(node.inputs)))]
-        parameters = [*(f"const float *{each}" for each in inputs), "float *y"]
+        parameters = [
+            f"const {self.type(value)} *{each}"
+            for each, value in zip(inputs, node.inputs, strict=True)
+        ]
+        parameters.append(f"{self.type(node.output)} *y")
         if scratch:
             parameters.append("float *scratch")
             self.scratch[node.output] = scratch

@@ -7,6 +7,19 @@ inline typename Of<N>::V load_weights(const float* p) {
 }
 template <int N = W>
 inline typename Of<N>::V load_weights(const int8_t* p) {
+    // Compilers widen in several steps what these instructions do in one.
+#if defined(__AVX512F__)
+    if constexpr (N == 16) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        return (typename Of<N>::V)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+    }
+#endif
+#if defined(__AVX2__)
+    if constexpr (N == 8) {
+        const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+        return (typename Of<N>::V)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+    }
+#endif
     typedef int8_t Bytes __attribute__((vector_size(N)));
     Bytes bytes;
     __builtin_memcpy(&bytes, p, N);
