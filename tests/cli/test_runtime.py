@@ -51,6 +51,26 @@ def test_run_writes_what_onnxruntime_computes(files, gossamer):
     assert json.loads((files / "plan.json").read_text())["one"]
 
 
+@pytest.mark.parametrize("command", ["run", "profile", "bench"])
+def test_a_plan_of_another_machine_is_told_and_renewed(files, gossamer, command):
+    more = {
+        "run": ["--input", "x.npy", "--output", "y.npy"],
+        "profile": [],
+        "bench": ["--turns", 3],
+    }[command]
+    call = [command, "model.onnx", *more, "--threads", 1, "--plan", "plan.json", "--json"]
+    status, _, err = gossamer(*call)
+    assert (status, err) == (0, "")
+    plan = json.loads((files / "plan.json").read_text())
+    (files / "plan.json").write_text(json.dumps({**plan, "machine": "Abacus"}))
+    status, _, err = gossamer(*call)
+    assert status == 0
+    assert err.startswith("plan.json: was made for another machine (Abacus); ")
+    assert err.count("\n") == 1
+    assert json.loads((files / "plan.json").read_text())["machine"] == plan["machine"]
+    assert gossamer(*call)[2] == ""
+
+
 def test_profile_names_every_layer(files, gossamer):
     status, out, err = gossamer("profile", "model.onnx", "--batch", 3, "--json", "--threads", 1)
     assert (status, err) == (0, "")

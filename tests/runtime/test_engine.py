@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 import subprocess
 import sys
 import threading
@@ -166,6 +168,28 @@ def test_plan_is_kept_and_redone(tmp_path: Path, small: bytes) -> None:
     path.write_text("{nonsense")
     assert Engine(small, threads=1, plan=path).plan.machine == first.machine
     assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"machine": "Abacus"}, r"another machine \(Abacus\)"),
+        ({"isa": "beads"}, r"another instruction set \(beads\)"),
+        ({"version": 0}, "another version of gossamer"),
+        ({"network": "0"}, "another network"),
+        ({"beads": 10}, "another version of gossamer"),
+        (None, None),
+    ],
+)
+def test_why_a_plan_is_redone(
+    tmp_path: Path, small: bytes, change: dict[str, object] | None, told: str | None
+) -> None:
+    path = tmp_path / "plan.json"
+    engine = Engine(small, threads=1, plan=path)
+    assert engine.stale is None
+    path.write_text(json.dumps({**dataclasses.asdict(engine.plan), **(change or {})}))
+    stale = Engine(small, threads=1, plan=path).stale
+    assert stale is None if told is None else re.search(told, str(stale))
 
 
 def test_every_candidate_computes_the_same() -> None:

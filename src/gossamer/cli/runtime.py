@@ -46,11 +46,20 @@ def _opened(
     from gossamer.runtime import Engine, read_arrays
     from gossamer.runtime.importer import read
 
-    if given is None:
-        return Engine(model, threads=threads, plan=plan), None
     graph = read(model)
-    inputs = read_arrays(given, graph.inputs)
-    return Engine(graph, threads=threads, plan=plan, sample=inputs), inputs
+    inputs = None if given is None else read_arrays(given, graph.inputs)
+    engine = Engine(graph, threads=threads, plan=plan, sample=inputs)
+    _tell(plan, engine.stale)
+    return engine, inputs
+
+
+def _tell(plan: Path | None, stale: str | None) -> None:
+    """Says that a kept plan was of no use and has been replaced."""
+    if stale is not None:
+        _err.print(
+            f"{plan}: {stale}; the kernels were measured again and the file was renewed",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 @app.command()
@@ -142,6 +151,7 @@ def bench(
             plan=plan,
             on_turn=on_turn,
         )
+    _tell(plan, found.stale)
     if as_json:
         ratios = {c.name: found.ratio(c.name) for c in found.contestants}
         typer.echo(json.dumps({**asdict(found), "ratios": ratios}))

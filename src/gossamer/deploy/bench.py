@@ -53,6 +53,7 @@ class Result:
     batch: int
     clock: str
     contestants: tuple[Contestant, ...]
+    stale: str | None = None  # why the engine's kept plan was made again
 
     def ratio(self, name: str) -> float:
         """How many times the engine is faster than a peer."""
@@ -185,6 +186,7 @@ def bench(
             Contestant(name, t.seconds, t.turns, t.kept, differences.get(name, 0.0))
             for name, t in found.items()
         ),
+        engine.stale,
     )
 
 

@@ -75,6 +75,8 @@ class Engine:
     ) -> None:
         if threads is not None and not 1 <= threads <= 256:
             raise UserError(f"threads = {threads}: must be between 1 and 256")
+        # Why the plan in the file was made again; None where it was not, or there was none.
+        self.stale: str | None = None
         self.threads = threads or usable_cores()
         self.isa = chosen_isa(isa)
         self.graph = model if isinstance(model, Graph) else read(model)
@@ -97,7 +99,9 @@ class Engine:
         if sample is not None:
             sample = [self._accepted(x, i) for i, x in enumerate(sample)]
             sample = sample if all(len(x) for x in sample) else None
-        found = Plan.load(plan, self.graph, self.isa) if plan is not None else None
+        found = None
+        if plan is not None:
+            found, self.stale = Plan.load(plan, self.graph, self.isa)
         if found is None:
             found = planner.make(self.graph, self.isa, sample)
             if plan is not None:

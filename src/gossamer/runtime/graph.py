@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.runtime.constants import Constants
+
 Array = NDArray[Any]
+
 Shape = tuple[int, ...]
 
 
@@ -44,7 +48,10 @@ class Node:
     inputs: tuple[str, ...]
     output: str
     settings: dict[str, Any] = field(default_factory=dict)
-    constants: dict[str, Array] = field(default_factory=dict)
+    constants: MutableMapping[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.constants = self.held = Constants(self.constants)
 
 
 def whole(node: Node) -> Array:
@@ -94,5 +101,6 @@ class Graph:
             digest.update(repr((node.op, node.inputs, node.output, settings)).encode())
             digest.update(repr(self.shapes[node.output]).encode())
             for key in sorted(node.constants):
-                digest.update(np.ascontiguousarray(node.constants[key]).tobytes())
+                for array in node.held.stored(key):
+                    digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]

@@ -52,16 +52,29 @@ class Plan:
             temporary.write_text(json.dumps(asdict(self), indent=1))
 
     @staticmethod
-    def load(path: str | os.PathLike[str], graph: Graph, isa: str) -> Plan | None:
-        """The plan in a file; None if there is none or it was made for anything else."""
+    def load(
+        path: str | os.PathLike[str], graph: Graph, isa: str
+    ) -> tuple[Plan | None, str | None]:
+        """The plan in a file, or None and, where there is a file, why it is of no use."""
         try:
-            found = Plan(**json.loads(Path(path).read_text()))
-        except (OSError, TypeError, ValueError):
-            return None
-        ours = (VERSION, machine(), isa, graph.fingerprint())
-        if (found.version, found.machine, found.isa, found.network) != ours:
-            return None
-        return found
+            text = Path(path).read_text()
+        except FileNotFoundError:
+            return None, None
+        except (OSError, ValueError) as error:
+            return None, f"cannot be read ({getattr(error, 'strerror', None) or 'no text'})"
+        try:
+            found = Plan(**json.loads(text))
+        except (TypeError, ValueError):
+            return None, "is damaged, or of another version of gossamer"
+        for name, theirs, ours in (
+            ("another version of gossamer", found.version, VERSION),
+            (f"another machine ({found.machine})", found.machine, machine()),
+            (f"another instruction set ({found.isa})", found.isa, isa),
+            ("another network", found.network, graph.fingerprint()),
+        ):
+            if theirs != ours:
+                return None, f"was made for {name}"
+        return found, None
 
 
 def lower(

@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gossamer.runtime.graph import Array
+Array = NDArray[Any]
 
 if TYPE_CHECKING:
     import onnx
@@ -56,17 +57,28 @@ def decode(values: Array, gaps: Array, shape: Sequence[int]) -> Array:
     Raises:
         ValueError: the entries do not cover the shape exactly.
     """
+    sizes = check(values, gaps, shape)
+    index = np.cumsum(gaps, dtype=np.int64) + np.arange(len(gaps))
+    flat = np.zeros(math.prod(sizes), values.dtype)
+    flat[index] = values
+    return flat.reshape(sizes)
+
+
+def check(values: Array, gaps: Array, shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape as sizes, if the entries cover it exactly.
+
+    Raises:
+        ValueError: they do not.
+    """
     sizes = tuple(int(size) for size in shape)
     if values.dtype not in DTYPES or gaps.dtype != np.uint8 or values.shape != gaps.shape:
         raise ValueError("values must be float32 or int8 and gaps uint8, as many of each")
     if values.ndim != 1 or not len(values) or any(size < 1 for size in sizes):
         raise ValueError("no entries, or no shape")
-    index = np.cumsum(gaps, dtype=np.int64) + np.arange(len(gaps))
-    if index[-1] + 1 != math.prod(sizes):
-        raise ValueError(f"its entries cover {index[-1] + 1} numbers of the shape {list(sizes)}")
-    flat = np.zeros(math.prod(sizes), values.dtype)
-    flat[index] = values
-    return flat.reshape(sizes)
+    covered = int(gaps.sum(dtype=np.int64)) + len(gaps)
+    if covered != math.prod(sizes):
+        raise ValueError(f"its entries cover {covered} numbers of the shape {list(sizes)}")
+    return sizes
 
 
 def sparse_function() -> onnx.FunctionProto:

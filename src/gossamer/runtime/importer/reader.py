@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.runtime import sparse_file
+from gossamer.runtime.constants import Constants, Packed
 from gossamer.runtime.graph import Array, Node, Shape
 from gossamer.runtime.importer.folding import FOLD, SPARSE, numbers
 from gossamer.runtime.importer.folding import LARGEST as LARGEST_FOLDED
@@ -36,7 +38,7 @@ class Reader:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.constants: dict[str, Array] = {}
+        self.constants = Constants()
         self.shapes: dict[str, Shape] = {}
         self.kinds: dict[str, str] = {}  # as numpy calls them: "i", "b"; all others are floats
         self.dtypes: dict[str, np.dtype[Any]] = {}  # of inputs that are not float32
@@ -55,7 +57,7 @@ class Reader:
         if value in self.repeated:
             return self.repeated[value]
         if value in self.constants:
-            return self.constants[value].shape
+            return self.constants.shape(value)
         return self.shapes[value]
 
     def kind(self, value: str) -> str:
@@ -113,6 +115,10 @@ class Reader:
         wanted = numbers(operator, values, a)
         limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
         self.spend(wanted, max(limit, *(value.size for value in values)))
+        if operator == SPARSE:  # stays as it is until a kernel is made of it
+            shape = sparse_file.check(values[0], values[1], a["shape"])
+            self.constants.hold(output, Packed(values[0], values[1], shape))
+            return
         with np.errstate(all="ignore"):
             self.constants[output] = np.asarray(FOLD[operator](values, a))
 

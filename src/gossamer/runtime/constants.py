@@ -1,0 +1,92 @@
+"""The arrays of a network, those of mostly zeros held as their non-zeros.
+
+A layer's weight is wanted dense only while a kernel's own copy is packed from it. Until then a
+sparse one takes five bytes for each non-zero, as in a file (see ``sparse_file``).
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.runtime.sparse_file import decode, encode
+
+Array = NDArray[Any]
+
+SMALLEST = 1 << 16  # numbers of an array that is worth it
+DENSEST = 0.25
+
+
+@dataclass(eq=False)
+class Packed:
+    """A float32 or int8 array as its non-zeros and the zeros between them."""
+
+    values: Array
+    gaps: Array
+    shape: tuple[int, ...]
+    _made: weakref.ref[Array] | None = field(default=None, repr=False)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def dense(self) -> Array:
+        """The array; one that somebody still holds is not made again. Not to be written to."""
+        found = self._made() if self._made is not None else None
+        if found is None:
+            found = decode(self.values, self.gaps, self.shape)
+            self._made = weakref.ref(found)
+        return found
+
+
+def packed(array: Array) -> Array | Packed:
+    """The array, or its non-zeros if they are few (a negative zero becomes a zero)."""
+    if array.dtype != np.float32 or array.size < SMALLEST:
+        return array
+    if np.count_nonzero(array) > DENSEST * array.size:
+        return array
+    return Packed(*encode(array), array.shape)
+
+
+class Constants(MutableMapping[str, Array]):
+    """Arrays by name. A sparse ``weight`` is packed when it is set and dense when it is read."""
+
+    def __init__(self, arrays: Mapping[str, Array] | None = None) -> None:
+        self._held: dict[str, Array | Packed] = {}
+        self.update(arrays or {})
+
+    def __getitem__(self, name: str) -> Array:
+        held = self._held[name]
+        return held.dense() if isinstance(held, Packed) else held
+
+    def __setitem__(self, name: str, array: Array) -> None:
+        self._held[name] = packed(array) if name == "weight" else array
+
+    def hold(self, name: str, array: Packed) -> None:
+        self._held[name] = array
+
+    def __delitem__(self, name: str) -> None:
+        del self._held[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._held
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._held[name].shape
+
+    def stored(self, name: str) -> Iterable[Array]:
+        """What is held of an array: itself, or its non-zeros and the zeros between them."""
+        held = self._held[name]
+        return (held.values, held.gaps) if isinstance(held, Packed) else (held,)
