@@ -184,12 +184,37 @@ class InputMajor:
         return bounds, offset, weight, self.none
 
     def block(self, size: int) -> tuple[Array, Array, Array, Array]:
-        """Blocks of ``size`` outputs; last, the row of taps of each."""
+        """Blocks of ``size`` outputs."""
         blocks = self.weight.reshape(*self.weight.shape[:4], -1, size)
         there = blocks.any(axis=5)
         _, c, y, x, b = where = np.nonzero(there)
         offset = (self.base[c, y, x] + b * size).astype(np.int32)
-        return self._bounds(there.sum(axis=(3, 4))), offset, blocks[where], y.astype(np.int32)
+        return self._bounds(there.sum(axis=(3, 4))), offset, blocks[where], self.none
+
+    def strips(self, size: int) -> tuple[Array, Array, Array, Array]:
+        """Blocks of ``size`` outputs, those of one input and row of taps together.
+
+        At most four make a strip. Rows come in the order of their numbers of blocks in all
+        tiles, those of a row with the taps backwards, as their inputs pass by an output: its
+        sum has the same order in any tile, and strips of as many blocks follow one another.
+        Returns (the first strip and the first block of each tile [tiles + 1, 2], offsets,
+        weights, input x rows + row and the number of blocks of each strip).
+        """
+        blocks = self.weight.reshape(*self.weight.shape[:4], -1, size)[:, :, :, ::-1]
+        tile, c, y, x, b = where = np.nonzero(blocks.any(axis=5))
+        offset = (self.base[c, y, self.columns - 1 - x] + b * size).astype(np.int32)
+        row = c * self.rows + y
+        of_row = np.bincount(row, minlength=self.inputs * self.rows)
+        order = np.lexsort((row, -of_row[row], tile))  # stable
+        tile, row, count = tile[order], row[order], np.arange(len(order))
+        new = np.diff(row, prepend=-1) | np.diff(tile, prepend=-1)
+        rank = count - np.maximum.accumulate(np.where(new, count, 0))
+        head = np.flatnonzero(rank % 4 == 0)
+        ends = np.append(head, len(order))
+        first = np.searchsorted(tile[head], np.arange(self.tiles + 1))
+        starts = np.stack([first, ends[first]], axis=1).astype(np.int32)
+        strip = np.stack([row[head], np.diff(ends)], axis=1).astype(np.int32)
+        return starts, offset[order], blocks[where][order], strip
 
     def dense(self, width: int) -> tuple[Array, Array, Array, Array]:
         blocks = self.slice // width

@@ -97,22 +97,43 @@ struct Expand {
 };
 #endif
 
+// The sums of W outputs at one pixel, after the max-pool.
+inline V pooled(const ActiveShape& s, const float* at, int64_t slice) {
+    V best = load(at);
+    for (int64_t i = 1; i < s.pool * s.pool; ++i) {
+        best = at_least(load(at + (i / s.pool * s.pitch + i % s.pool) * slice), best);
+    }
+    return best;
+}
+
 // The sums of one tile become its part of the output, clipped and pooled.
 inline void finish_tile(const ActiveShape& s, const float* sums, int64_t slice, int64_t tile,
                         const Clip& clip, float* out) {
     const int64_t outputs = least(slice, s.outputs - tile * slice);
     const int64_t height = s.out_height / s.pool, width = s.out_width / s.pool;
+    if (s.planes) {  // W pixels of W outputs at a time, turned
+        const int64_t pixels = height * width;
+        alignas(64) float square[W * W];
+        for (int64_t o = 0; o < outputs; o += W) {
+            float* const to = out + (tile * slice + o) * pixels;
+            for (int64_t p = 0, x = 0, y = 0; p < pixels; p += W) {
+                const int64_t count = least(W, pixels - p);
+                for (int64_t i = 0; i < count; ++i) {
+                    store(square + i * W, clip(pooled(s, sums + (s.origin + (y * s.pitch + x) * s.pool) * slice + o, slice)));
+                    if (++x == width) x = 0, ++y;
+                }
+                transpose_square(square, W, square, W);
+                for (int64_t i = 0; i < W && o + i < outputs; ++i) store_first(to + i * pixels + p, load(square + i * W), count);
+            }
+        }
+        return;
+    }
     out += tile * slice;
     for (int64_t y = 0; y < height; ++y) {
         for (int64_t x = 0; x < width; ++x, out += s.outputs) {
             const float* at = sums + (s.origin + (y * s.pitch + x) * s.pool) * slice;
             for (int64_t o = 0; o < outputs; o += W) {
-                V best = load(at + o);
-                for (int64_t i = 0; i < s.pool * s.pool && s.pool > 1; ++i) {
-                    const int64_t pixel = i / s.pool * s.pitch + i % s.pool;
-                    best = at_least(load(at + pixel * slice + o), best);
-                }
-                store_first(out + o, clip(best), outputs - o);
+                store_first(out + o, clip(pooled(s, at + o, slice)), outputs - o);
             }
         }
     }
@@ -264,17 +285,37 @@ struct ByChannel {
     }
 };
 
-// Convolution in blocks of N outputs, one input channel after the other: each of the
-// channel's blocks stays in a register while all its active positions pass by. Those whose
-// output would lie above or below are left out (the positions ascend, so they are at the
-// ends); those beside fall into the margins.
+// `Blocks` blocks of one input channel and one row of taps stay in registers while the
+// channel's active positions in a range pass by.
+template <int N, int Blocks, class Number>
+inline void strip(const Number* w, const int32_t* offset, const ByChannel& sorted, int64_t from,
+                  int64_t to, float* sums) {
+    typename Of<N>::V weight[Blocks];
+    float* at[Blocks];
+#pragma GCC unroll 4
+    for (int b = 0; b < Blocks; ++b) {
+        weight[b] = load_weights<N>(w + b * N);
+        at[b] = sums + offset[b];
+    }
+#pragma GCC unroll 1
+    for (int64_t a = from; a < to; ++a) {
+        const auto x = splat<N>(sorted.value[a]);
+        const int64_t base = sorted.base[a];
+#pragma GCC unroll 4
+        for (int b = 0; b < Blocks; ++b) store<N>(at[b] + base, load<N>(at[b] + base) + x * weight[b]);
+    }
+}
+
+// Convolution in blocks of N outputs, in strips: the blocks of one input channel and one row of
+// taps, at most four together. Positions whose output would lie above or below are left out
+// (they ascend, so these are at the ends); those beside fall into the margins.
 template <int N, class Number = float>
 void active_channels(const Call& call) {
     const auto& s = *reinterpret_cast<const ActiveShape*>(call.shape);
-    const auto* start = static_cast<const int32_t*>(call.data[0]);  // [tiles][inputs][rows + 1]
+    const auto* start = static_cast<const int32_t*>(call.data[0]);  // [tiles + 1][strip, block]
     const auto* offset = static_cast<const int32_t*>(call.data[1]);
     const auto* weights = static_cast<const Number*>(call.data[2]);
-    const auto* row = static_cast<const int32_t*>(call.data[3]);  // of each entry
+    const auto* strips = static_cast<const int32_t*>(call.data[3]);  // [][row of taps, blocks]
     const auto* bias = static_cast<const float*>(call.data[4]);
     const Clip clip(static_cast<const float*>(call.data[5]));
     // Per residue and row of taps: the first position that reaches an output, and the end.
@@ -289,39 +330,38 @@ void active_channels(const Call& call) {
     sorted.position = reinterpret_cast<int32_t*>(sums + s.positions * slice);
     sorted.base = sorted.position + room;
     sorted.value = reinterpret_cast<float*>(sorted.base + room);
-    auto* range = reinterpret_cast<int32_t*>(sorted.value + room);  // [inputs][rows][2]
-    sorted.begin = range + 2 * s.inputs * s.rows;
+    auto* ranges = reinterpret_cast<int32_t*>(sorted.value + room);  // [inputs][rows][2]
+    sorted.begin = ranges + 2 * s.inputs * s.rows;
     sorted.end = sorted.begin + s.inputs + 1;
     for (int64_t item = 0; item < call.items; ++item) {
         sorted.sort(s, call.in[0] + item * call.in_size[0], place, slice);
         for (int64_t c = 0, residue = 0; c < s.inputs; ++c) {
             const int32_t* limits = reach + 2 * residue * s.rows;
-            int32_t* of_row = range + 2 * c * s.rows;
+            int32_t* of_row = ranges + 2 * c * s.rows;
             for (int64_t i = 0; i < 2 * s.rows; ++i) of_row[i] = sorted.end[c];
             for (int64_t a = sorted.begin[c]; a < sorted.end[c]; a += W) {
                 const I at = load_int(sorted.position + a);
                 for (int64_t i = 0; i < 2 * s.rows; ++i) {
-                    of_row[i] -= static_cast<int32_t>(lanes_set(at >= splat_int(limits[i])));
+                    of_row[i] -= static_cast<int32_t>(lanes_reaching(at, splat_int(limits[i])));
                 }
             }
             if (++residue == s.residues) residue = 0;
         }
         for (int64_t tile = first; tile < last; ++tile) {
             start_tile(s, bias + tile * slice, slice, sums);
-            for (int64_t c = 0; c < s.inputs; ++c) {
-                if (sorted.begin[c] == sorted.end[c]) continue;
-                const int32_t* bounds = start + (tile * s.inputs + c) * (s.rows + 1);
-                const int32_t* of_row = range + 2 * c * s.rows;
-                for (int64_t e = bounds[0]; e < bounds[s.rows]; ++e) {
-                    const int64_t to = of_row[2 * row[e] + 1];
-                    const auto w = load_weights<N>(weights + e * N);
-                    float* const sum = sums + offset[e];
-#pragma GCC unroll 1
-                    for (int64_t a = of_row[2 * row[e]]; a < to; ++a) {
-                        float* const at = sum + sorted.base[a];
-                        store<N>(at, load<N>(at) + splat<N>(sorted.value[a]) * w);
-                    }
+            const int32_t* at = offset + start[2 * tile + 1];
+            const Number* w = weights + start[2 * tile + 1] * N;
+            for (int64_t i = start[2 * tile]; i < start[2 * tile + 2]; ++i) {
+                const int32_t* reached = ranges + 2 * strips[2 * i];
+                const int64_t from = reached[0], to = reached[1], blocks = strips[2 * i + 1];
+                switch (blocks) {
+                    case 1: strip<N, 1>(w, at, sorted, from, to, sums); break;
+                    case 2: strip<N, 2>(w, at, sorted, from, to, sums); break;
+                    case 3: strip<N, 3>(w, at, sorted, from, to, sums); break;
+                    default: strip<N, 4>(w, at, sorted, from, to, sums);
                 }
+                at += blocks;
+                w += blocks * N;
             }
             finish_tile(s, sums, slice, tile, clip, call.out[0] + item * call.out_size[0]);
         }

@@ -56,6 +56,31 @@ inline int64_t lanes_set(I mask) {
 #endif
 }
 
+// In how many lanes x is at least y.
+inline int64_t lanes_reaching(I x, I y) {
+#if defined(__AVX512F__)
+    return __builtin_popcount(_mm512_cmpge_epi32_mask((__m512i)x, (__m512i)y));
+#else
+    return lanes_set(x >= y);
+#endif
+}
+
+// The sum of all lanes, by halves.
+inline int32_t sum_of(I x) {
+    Of<4>::I sum;
+    if constexpr (W == 4) {
+        __builtin_memcpy(&sum, &x, 16);
+    } else {
+        Of<4>::I part[W / 4];
+        __builtin_memcpy(part, &x, sizeof x);
+        sum = part[0];
+        for (int i = 1; i < W / 4; ++i) sum += part[i];
+    }
+    sum += __builtin_shuffle(sum, Of<4>::I{2, 3, 0, 1});
+    sum += __builtin_shuffle(sum, Of<4>::I{1, 0, 3, 2});
+    return sum[0];
+}
+
 #if defined(__AVX2__)
 inline __m256i first_lanes(int64_t count) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

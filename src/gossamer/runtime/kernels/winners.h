@@ -3,7 +3,7 @@
 //
 // 1. A sample guesses a threshold that a few more than k values reach.
 // 2. One pass compresses the values that reach it. (Fewer than k: all are candidates.)
-// 3. Bisection on the candidates' bits counts its way to the exact threshold.
+// 3. Counting finds the exact threshold between two bounds that come ever closer.
 //
 // Floats are compared as integers that sort the same way, so that every value, NaN too,
 // has a place and the selection always ends with k winners.
@@ -48,19 +48,28 @@ inline unsigned mask_of(I lanes) { return static_cast<unsigned>(_mm256_movemask_
 // How many of the keys are at least `threshold`; `keys` is padded with the lowest key.
 inline int64_t count_reaching(const int32_t* keys, int64_t n, int32_t threshold) {
     const I t = splat_int(threshold);
-    int64_t count = 0;
-    for (int64_t i = 0; i < n; i += W) count += lanes_set(load_int(keys + i) >= t);
-    return count;
+    I count{};
+    for (int64_t i = 0; i < n; i += W) {
+#if defined(__AVX512F__)
+        const __mmask16 mask = _mm512_cmpge_epi32_mask((__m512i)load_int(keys + i), (__m512i)t);
+        count = (I)_mm512_mask_add_epi32((__m512i)count, mask, (__m512i)count, _mm512_set1_epi32(1));
+#else
+        count -= load_int(keys + i) >= t;
+#endif
+    }
+    return sum_of(count);
 }
 
-struct Threshold {
-    int32_t key;
-    int64_t reaching;  // at least k; more than k where values tie at the threshold
+// The k-th largest key lies in [low, high]: `reaching` keys, at least k, are at least `low`,
+// and `above` keys, fewer than k, are larger than `high`.
+struct Bounds {
+    int64_t low, high, reaching, above;
 };
 
-inline Threshold kth_largest(const int32_t* keys, int64_t n, int64_t k) {
-    I low = load_int(keys), high = low;
-    for (int64_t i = W; i + W <= n; i += W) {
+inline Bounds bounds_of(const int32_t* keys, int64_t n) {
+    I low = splat_int(2147483647), high = splat_int(lowest_key);
+    int64_t i = 0;
+    for (; i + W <= n; i += W) {
         const I x = load_int(keys + i);
         low = x < low ? x : low;
         high = x > high ? x : high;
@@ -70,32 +79,11 @@ inline Threshold kth_largest(const int32_t* keys, int64_t n, int64_t k) {
         lo = low[l] < lo ? low[l] : lo;
         hi = high[l] > hi ? high[l] : hi;
     }
-    for (int64_t i = n - n % W; i < n; ++i) {
+    for (; i < n; ++i) {
         lo = keys[i] < lo ? keys[i] : lo;
         hi = keys[i] > hi ? keys[i] : hi;
     }
-    // `lo` is reached by at least k, `hi + 1` by fewer.
-    int64_t reaching = n;
-    // Every other step interpolates: keys near the threshold are spread evenly enough
-    // that it usually lands within a few counts.
-    int64_t above = 0;  // how many reach hi + 1
-    for (bool guess = true; lo < hi && reaching != k; guess = !guess) {
-        int64_t middle = lo + (hi - lo + 1) / 2;
-        if (guess) {
-            const double part = (static_cast<double>(reaching - k) + 0.5) / static_cast<double>(reaching - above);
-            middle = lo + 1 + static_cast<int64_t>(part * static_cast<double>(hi - lo));
-            middle = least(middle, hi);
-        }
-        const int64_t count = count_reaching(keys, n, static_cast<int32_t>(middle));
-        if (count >= k) {
-            lo = middle;
-            reaching = count;
-        } else {
-            hi = middle - 1;
-            above = count;
-        }
-    }
-    return {static_cast<int32_t>(lo), reaching};
+    return {lo, hi, n, 0};
 }
 
 inline float value_of(int32_t key) {
@@ -103,6 +91,37 @@ inline float value_of(int32_t key) {
     float x;
     __builtin_memcpy(&x, &bits, 4);
     return x;
+}
+
+// Narrows the bounds until at most k + `slack` keys reach the lower one, or both are equal.
+// Most steps follow the line through both ends, where an end that stays counts half as much
+// every time (the Illinois method, Dowell & Jarratt 1971): values near the threshold are spread
+// evenly. Every sixth step halves the keys between, however they are spread.
+inline Bounds narrow(const int32_t* keys, int64_t n, int64_t k, Bounds b, int64_t slack = 0) {
+    float low_weight = 1, high_weight = 1;
+    for (int step = 1; b.low < b.high && b.reaching - k > slack; ++step) {
+        int64_t middle = b.low + (b.high - b.low + 1) / 2;
+        if (step % 6) {
+            const float below = low_weight * (static_cast<float>(b.reaching - k) - 0.5f * static_cast<float>(slack));
+            const float beyond = high_weight * static_cast<float>(k - b.above);
+            const float low = value_of(static_cast<int32_t>(b.low)), high = value_of(static_cast<int32_t>(b.high));
+            const int64_t key = key_of(low + below / (below + beyond) * (high - low));  // NaN: some key
+            middle = key <= b.low ? b.low + 1 : key > b.high ? b.high : key;
+        }
+        const int64_t count = count_reaching(keys, n, static_cast<int32_t>(middle));
+        if (count >= k) {
+            b.low = middle;
+            b.reaching = count;
+            high_weight *= 0.5f;
+            low_weight = 1;
+        } else {
+            b.high = middle - 1;
+            b.above = count;
+            low_weight *= 0.5f;
+            high_weight = 1;
+        }
+    }
+    return b;
 }
 
 // Appends (key, index) of the values that reach `guess`, and of NaN; returns how many.
@@ -130,8 +149,8 @@ inline int64_t gather_candidates(const float* x, const float* boost, int64_t n, 
         found += __builtin_popcount(mask);
         at = _mm512_add_epi32(at, _mm512_set1_epi32(16));
     }
-    for (int64_t j = 0; j < found; j += W) {
-        store_int(keys + j, keys_of(load(reinterpret_cast<const float*>(keys) + j)));
+    for (int64_t j = 0; j < found; j += W) {  // NaN of either sign reaches the guess
+        store_int(keys + j, at_least(keys_of(load(reinterpret_cast<const float*>(keys) + j)), splat_int(guess)));
     }
 #elif defined(__AVX2__)
     const I t = splat_int(guess);
@@ -154,31 +173,48 @@ inline int64_t gather_candidates(const float* x, const float* boost, int64_t n, 
     return found;
 }
 
-constexpr int64_t sample_size = 256;
+constexpr int64_t sample_bits = 8, sample_size = 1 << sample_bits;
 
 // The list of winners of x[0..n); scratch holds 2 (n + 2 W) words.
 inline int64_t select(const float* x, const float* boost, int64_t n, int64_t k, int64_t inner,
                       int64_t outer, int32_t first, float* scratch, int32_t* index, float* value) {
     auto* keys = reinterpret_cast<int32_t*>(scratch);
     int32_t* indices = keys + n + 2 * W;
-    int32_t guess = lowest_key;
-    if (n >= 4 * sample_size && k < n / 2) {
-        int32_t sample[sample_size];
+    int32_t guess = lowest_key, high = 2147483647;
+    const bool sampled = n >= 4 * sample_size && k < n / 2;
+    if (sampled) {
+        alignas(64) float drawn[sample_size];
+        alignas(64) int32_t sample[sample_size];
         for (int64_t i = 0; i < sample_size; ++i) {
-            const int64_t at = i * n / sample_size;
-            sample[i] = key_of(boost ? x[at] * boost[at] : x[at]);
+            const int64_t at = i * n >> sample_bits;
+            drawn[i] = boost ? x[at] * boost[at] : x[at];
         }
-        // Expected rank of the k-th largest in the sample, and three deviations more.
+        for (int64_t i = 0; i < sample_size; i += W) store_int(sample + i, keys_of(load(drawn + i)));
+        // The rank of the k-th largest that the sample lets expect, and three deviations
+        // on either side.
         const int64_t rank = k * sample_size / n;
         int64_t deviation = 1;
         while (deviation * deviation < rank) ++deviation;
-        guess = kth_largest(sample, sample_size, least(sample_size, rank + 3 * deviation + 2)).key;
+        const int64_t last = rank + 3 * deviation + 2, first_rank = rank - 3 * deviation - 2;
+        const Bounds all = bounds_of(sample, sample_size);
+        const Bounds from = narrow(sample, sample_size, last, all, deviation);
+        guess = static_cast<int32_t>(from.low);
+        if (first_rank > 0) {
+            const Bounds to = narrow(sample, sample_size, first_rank, {from.low, all.high, from.reaching, 0}, deviation);
+            high = static_cast<int32_t>(to.low);
+        }
     }
     int64_t candidates = gather_candidates(x, boost, n, guess, keys, indices);
-    if (candidates < k) candidates = gather_candidates(x, boost, n, lowest_key, keys, indices);
+    const bool few = candidates < k;
+    if (few) candidates = gather_candidates(x, boost, n, lowest_key, keys, indices);
     for (int64_t i = candidates; i < candidates + W; ++i) keys[i] = lowest_key;
-    const Threshold threshold = kth_largest(keys, candidates, k);
-    int32_t bar = threshold.key;
+    Bounds within{guess, high, candidates, 0};
+    if (sampled && !few) {
+        within.above = high == 2147483647 ? 0 : count_reaching(keys, candidates, high + 1);
+    }
+    if (!sampled || few || within.above >= k) within = bounds_of(keys, candidates);
+    const Bounds threshold = narrow(keys, candidates, k, within);
+    auto bar = static_cast<int32_t>(threshold.low);
     int64_t ties_left = 0;
     if (threshold.reaching > k && bar == 0 && !boost) {
         bar = 1;  // zeros tie: whichever win, they add nothing
@@ -196,7 +232,7 @@ inline int64_t select(const float* x, const float* boost, int64_t n, int64_t k, 
                     -1 - (indices[i] % inner * outer + indices[i] / inner));
             }
             for (int64_t i = count; i < count + W; ++i) ties[i] = lowest_key;
-            const int32_t cut = kth_largest(ties, count, ties_left).key;
+            const auto cut = static_cast<int32_t>(narrow(ties, count, ties_left, bounds_of(ties, count)).low);
             for (int64_t i = 0; i < candidates; ++i) {
                 if (keys[i] != bar) continue;
                 const auto tie = static_cast<int32_t>(

@@ -113,12 +113,15 @@ def emit_active(
     pool: int,
     lead: int,
     macs: float,
+    planes: bool = False,
 ) -> None:
     match kernel.layout:
         case "scatter":
             packed = major.scatter(np.int16 if kernel.tile == "2 bytes" else np.int32)
-        case "block" | "channels":
+        case "block":
             packed = major.block(int(kernel.tile))
+        case "channels":
+            packed = major.strips(int(kernel.tile))
         case "dense":
             packed = major.dense(forms.width)
         case _:
@@ -148,6 +151,7 @@ def emit_active(
         major.inputs,
         grid.in_width,
         *by_row,
+        int(planes),
     )
     bounds, offset, weights, more = packed
     forms.add(

@@ -95,7 +95,8 @@ def conv_active(
     source = forms.form(value, listed)
     rows, shift, grid = arrange(node, size, conv_size(forms, node))
     major = InputMajor(rows, shift, tiles(forms, grid.positions, len(weight)))
-    target, after = after_conv(forms, node, "last", True)
+    planes = node.output in forms.graph.outputs
+    target, after = after_conv(forms, node, "dense" if planes else "last", True)
     # Every weight meets as many inputs as there are outputs, fewer where they are padding.
     meets = np.float64(0.0)
     taps = np.count_nonzero(weight, axis=(0, 1))
@@ -124,5 +125,6 @@ def conv_active(
         pool=s["pool"],
         lead=value.lead,
         macs=float(meets) * value.lead,
+        planes=planes,
     )
     after()
