@@ -30,7 +30,7 @@ _REDRAWS = 100
 # Name -> what suggests from the trials so far, and the complete trials that it waits for; None
 # draws at random, without a model.
 SAMPLERS: dict[str, tuple[Suggest, int] | None] = {
-    "gp": (steering.suggest, 6),
+    "gp": (steering.suggest, 3),
     "optuna_gp": (optunas.ThroughOptuna(optunas.gp), 10),
     "tpe": (optunas.ThroughOptuna(optunas.tpe), 10),
     "random": None,

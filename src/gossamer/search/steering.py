@@ -31,10 +31,10 @@ from gossamer.search.surrogate import GaussianProcess, fit
 _KEPT = 256
 _FITTED = 128
 # Candidates drawn anywhere, made from the furthest trials, and in each round of refinement.
-_ANYWHERE = 200
-_NEARBY = 400
-_REFINED = 150
-_ROUNDS = 3
+_ANYWHERE = 1000
+_NEARBY = 1000
+_REFINED = 300
+_ROUNDS = 12
 # Of points that work (0.5) and fail (-0.5): what a point must be expected to reach. Half way would
 # have every second trial near a border fail.
 _CAUTION = 0.25
