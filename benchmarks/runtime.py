@@ -8,7 +8,12 @@ call, with the ratio to the fastest dense peer. Inputs change from call to call,
 branch predictor learns an example by heart.
 
     python benchmarks/runtime.py [--cases NAME ...] [--turns N] [--threads N] [--json FILE]
-        [--trained FILE.onnx] [--deepsparse PYTHON]
+        [--page FILE.md] [--trained FILE.onnx] [--deepsparse PYTHON]
+
+With ``--cases`` only the cases whose names hold one of the words are measured; the others
+keep their rows in the file, where that is of the same machine, instruction set and number of
+threads; DeepSparse's figure stays too where it is not measured. ``--page`` writes the table of
+the file into a page, between a line ``<!-- NAME.json -->`` and the next ``<!-- end -->``.
 
 Weights are random with the densities named, and trained ones where an exported speech network
 is given; k-winners keep 9.5 / 12.5 / 10 % in the speech network, 10 % elsewhere. The dense
@@ -270,6 +275,61 @@ def deepsparse(python: str, chosen: dict[str, Case], threads: int) -> dict[str, 
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
+HEAD = (
+    "| case | gossamer | fastest dense peer | ratio | goal | others | share of the limit | "
+    "turns kept |\n|---|---|---|---|---|---|---|---|"
+)
+
+
+def line(result: dict[str, Any]) -> str:
+    """A row of the table; *others* are dense peers with k-winners, and DeepSparse."""
+    found, peer = result["contestants"], result["peer"]
+    seconds = {name: of["seconds"] for name, of in found.items()}
+    others = {name.partition(",")[0]: s for name, s in seconds.items() if "," in name}
+    if result["deepsparse_seconds"]:
+        others["deepsparse (ReLU)"] = result["deepsparse_seconds"]
+    kept = min(of["kept"] for of in found.values())
+    return (
+        f"| {result['case']} | {seconds['gossamer'] * 1e6:,.1f} us | "
+        f"{peer} {seconds[peer] * 1e6:,.1f} us | {result['ratio']:.1f}x | {result['goal']} | "
+        f"{'; '.join(f'{name} {s * 1e6:,.0f} us' for name, s in others.items())} | "
+        f"{result['share_of_limit']:.0%} | {kept}/{found['gossamer']['turns']} |"
+    )
+
+
+def merge(path: Path, summary: dict[str, Any]) -> None:
+    """Writes the file; rows of cases that were not measured again stay as they are."""
+    alike = ("machine", "threads", "isa")
+    if path.exists():
+        before = json.loads(path.read_text())
+        if all(before[key] == summary[key] for key in alike):
+            rows = {row["case"]: row for row in before["cases"]}
+            for row in summary["cases"]:
+                if row["deepsparse_seconds"] is None and row["case"] in rows:
+                    row["deepsparse_seconds"] = rows[row["case"]]["deepsparse_seconds"]
+                rows[row["case"]] = row
+            summary["cases"] = list(rows.values())
+    write(path, json.dumps(summary, indent=1) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".part")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def write_table(page: Path, path: Path) -> None:
+    """The table of a file of results in its place on a page."""
+    found = json.loads(path.read_text())
+    mark, end = f"<!-- {path.name} -->\n", "<!-- end -->"
+    before, there, rest = page.read_text().partition(mark)
+    if not there or end not in rest:
+        raise SystemExit(f"{page} has no line {mark.strip()} with {end} after it")
+    table = "\n".join([HEAD, *map(line, found["cases"])])
+    about = f"{found['machine']}; kernels for {found['isa']}; {found['threads']} thread(s)"
+    write(page, f"{before}{mark}\n{about}\n\n{table}\n\n{end}{rest.partition(end)[2]}")
+
+
 def import_seconds() -> float:
     """The shortest import of the runtime in a fresh interpreter, less the interpreter."""
 
@@ -289,9 +349,12 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--page", type=Path, help="where to write the table of --json")
     parser.add_argument("--trained", type=Path, help="an exported speech network")
     parser.add_argument("--deepsparse", help="the Python of an environment with deepsparse")
     arguments = parser.parse_args()
+    if arguments.page and not arguments.json:
+        parser.error("--page writes the table of a file: pass --json FILE too")
     threads = arguments.threads
     chosen = cases()
     if arguments.trained:
@@ -305,18 +368,13 @@ def main() -> None:
         print("deepsparse is left out: no --deepsparse PYTHON given", file=sys.stderr)
         beside = {}
     print(f"{machine()}; {threads} thread(s), kernels for {chosen_isa()}\n")
-    print(
-        "| case | gossamer | fastest dense peer | ratio | goal | dense peers with k-winners | "
-        "share of the limit | turns kept |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    print(HEAD)
     results = []
     for name, case in chosen.items():
         calls = contestants(case, threads)
         found = measure(calls, case.shape, arguments.turns, threads)
         dense = {p: found[p]["seconds"] for p in ("onnxruntime", "openvino", "torch") if p in found}
         best = min(dense, key=lambda p: dense[p])
-        others = {p: found[p]["seconds"] for p in found if "," in p}
         ours = found["gossamer"]["seconds"]
         x = np.random.default_rng(0).standard_normal(case.shape, np.float32)
         engine = calls["gossamer"]
@@ -324,18 +382,6 @@ def main() -> None:
         rows = engine.profile(x, repeats=20)
         limits = measure_limits(engine, rows)
         least = sum(row.seconds * limits.share(row) for row in rows) * case.shape[0]
-        quiet = min(f["kept"] for f in found.values())
-        shown = "; ".join(f"{p.partition(',')[0]} {s * 1e6:,.0f} us" for p, s in others.items())
-        if name in beside:
-            shown = "; ".join([shown, f"deepsparse (ReLU) {beside[name] * 1e6:,.0f} us"]).strip(
-                "; "
-            )
-        print(
-            f"| {name} | {ours * 1e6:,.1f} us | {best} {dense[best] * 1e6:,.1f} us | "
-            f"{dense[best] / ours:.1f}x | {case.goal} | {shown} | {least / ours:.0%} | "
-            f"{quiet}/{arguments.turns} |",
-            flush=True,
-        )
         results.append(
             {
                 "case": name,
@@ -350,6 +396,7 @@ def main() -> None:
                 "layers": [row.__dict__ for row in rows],
             }
         )
+        print(line(results[-1]), flush=True)
     imported = import_seconds()
     print(f"\nimport of the runtime: {imported:.3f} s (goal 0.25 s / 0.15 s)")
     if arguments.json:
@@ -360,9 +407,9 @@ def main() -> None:
             "import_seconds": imported,
             "cases": results,
         }
-        temporary = arguments.json.with_suffix(".part")
-        temporary.write_text(json.dumps(summary, indent=1))
-        temporary.replace(arguments.json)
+        merge(arguments.json, summary)
+        if arguments.page:
+            write_table(arguments.page, arguments.json)
 
 
 if __name__ == "__main__":

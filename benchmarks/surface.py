@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from gossamer.runtime import Engine, machine
-from runtime import convolution, linear
+from runtime import convolution, linear, write
 
 DENSITIES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 EXAMPLES = 32
@@ -126,12 +126,6 @@ def svg(rows: list[dict[str, Any]]) -> str:
         "ideal 1 / (weight density x activation density). Batch 1, one thread.</text></svg>"
     )
     return "\n".join(parts)
-
-
-def write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".part")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def main() -> None:
