@@ -51,6 +51,27 @@ def test_features_are_those_of_gossamer() -> None:
     np.testing.assert_allclose(json.loads(done.stdout), wanted.reshape(-1), atol=2e-2)
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node here")
+def test_the_network_beside_the_page_runs() -> None:
+    folder = ROOT / "examples/wasm"
+    classes = json.loads((folder / "keywords.json").read_text())["classes"]
+    assert (folder / "keywords.wasm").stat().st_size < 200_000
+    script = """
+    import { readFileSync } from "node:fs";
+    const { load } = await import(process.argv[1] + "/network.mjs");
+    const bytes = readFileSync(new URL(process.argv[1] + "/keywords.wasm"));
+    const network = await load(bytes, "keywords", Number(process.argv[2]));
+    console.log(JSON.stringify(Array.from(network(new Float32Array(1024)))));
+    """
+    done = subprocess.run(
+        ["node", "--input-type=module", "-e", script, folder.as_uri(), str(len(classes))],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    scores = json.loads(done.stdout)
+    assert len(scores) == 12
+    assert len(set(scores)) == 12
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass
