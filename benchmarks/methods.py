@@ -377,6 +377,7 @@ def page(lines: list[dict[str, Any]], command: str) -> str:
 def candidates(of: Any) -> list[str]:
     """The rules that may be the default beside each other, on the seeds that all have."""
     rows, means = [], dict.fromkeys(CANDIDATES, 0.0)
+    ahead: dict[str, list[float]] = {rule: [] for rule in CANDIDATES[1:]}
     for network in SMALL:
         found = {
             rule: {line["seed"]: line["accuracy"] for line in of(network, *FREE, rule, PLAIN)}
@@ -391,6 +392,9 @@ def candidates(of: Any) -> list[str]:
             means[rule] += statistics.fmean(accuracy) / len(SMALL)
             spread = f" ± {statistics.stdev(accuracy):.2f}" if len(seeds) > 1 else ""
             cells.append(f"{statistics.fmean(accuracy):.2f}{spread}")
+        for rule, differences in ahead.items():
+            first = found[CANDIDATES[0]]
+            differences += [100 * (found[rule][seed] - first[seed]) for seed in seeds]
         rows.append(f"| {network} | {len(seeds)} | {' | '.join(cells)} |")
     return [
         "## Rules that may be the default",
@@ -402,7 +406,15 @@ def candidates(of: Any) -> list[str]:
         *rows,
         f"| mean | | {' | '.join(f'{mean:.2f}' for mean in means.values())} |",
         "",
+        f"Points ahead of {CANDIDATES[0]}, the default, trained with the same seed, and their "
+        f"standard error: {'; '.join(f'{rule} {mean_error(d)}' for rule, d in ahead.items())}.",
+        "",
     ]
+
+
+def mean_error(values: list[float]) -> str:
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return f"{statistics.fmean(values):+.2f} ± {error:.2f}"
 
 
 def noise(of: Any, network: str) -> list[str]:

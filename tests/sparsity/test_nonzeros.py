@@ -70,6 +70,7 @@ def test_every_instruction_set_has_every_kernel():
         ("gradient", "unstructured"),
         ("gradient", "block"),
         ("winners", "any"),
+        ("mask", "any"),
         ("list", "any"),
         *itertools.product(
             ("columns", "active_forward", "active_input", "active_gradient"),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gossamer.runtime._training import pick_winners
 from gossamer.sparsity.compact import plain_needed
-from gossamer.sparsity.nonzeros import training_isa
+from gossamer.sparsity.isa import training_isa
 
 
 def pickable(x: Tensor, k: int, n: int) -> bool:

@@ -17,6 +17,7 @@ def pick_winners(
     threads: int,
     isa: str,
 ) -> None: ...
+def zero_masked(count: int, weights: int, mask: int, threads: int, isa: str) -> None: ...
 
 class SparseLayer:
     def __init__(

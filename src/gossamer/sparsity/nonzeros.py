@@ -10,19 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from gossamer.runtime._training import SparseLayer, training_kernels
-from gossamer.runtime.table import chosen_isa
+from gossamer.runtime._training import SparseLayer
+from gossamer.sparsity.isa import training_isa
 
 BLOCKS = (16, 8)  # outputs that may share an input, the widest first
 
 Pair = tuple[int, int]
-
-
-def training_isa() -> str:
-    """The instruction set of the training kernels: as the engine's, see ``GOSSAMER_ISA``."""
-    isa = chosen_isa()
-    offered = [isa for _, _, isa, _ in training_kernels()]
-    return isa if isa in offered else offered[-1]
 
 
 def block_of(mask: Tensor) -> int:

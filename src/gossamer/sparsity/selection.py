@@ -1,9 +1,60 @@
-"""The largest of many scores, with ties broken by the lowest index."""
+"""The largest of many scores, with ties broken by the lowest index, and zeros for the others."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from gossamer.runtime._training import pick_winners, zero_masked
+from gossamer.sparsity.isa import training_isa
+
+# Selections among fewer scores are left to torch.
+SMALL = 4096
+
+
+def _picked(scores: Tensor, k: int) -> Tensor:
+    """The same by the runtime's selection, in about a fifth of the time."""
+    rows, columns = scores.shape
+    mask = torch.empty_like(scores, dtype=torch.bool)
+    equal = torch.ones(columns)  # scores are compared as they are
+    pick_winners(
+        rows,
+        columns,
+        k,
+        (1, columns),
+        scores.data_ptr(),
+        equal.data_ptr(),
+        0,
+        mask.data_ptr(),
+        0,
+        min(rows, torch.get_num_threads()),
+        training_isa(),
+    )
+    return mask
+
+
+def zero_outside(weight: Tensor, mask: Tensor) -> bool:
+    """Sets what lies outside the mask to zero in place; False where torch must do it.
+
+    Args:
+        weight: float32 on the CPU, without gaps in memory.
+        mask: boolean, laid out in memory as the weight is.
+    """
+    here = weight.dtype == torch.float32 and weight.device.type == mask.device.type == "cpu"
+    dense = weight.is_contiguous() or (
+        weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    )
+    if not (here and dense and weight.stride() == mask.stride()) or torch.compiler.is_compiling():
+        return False
+    zero_masked(
+        weight.numel(),
+        weight.data_ptr(),
+        mask.data_ptr(),
+        torch.get_num_threads(),
+        training_isa(),
+    )
+    torch.autograd.graph.increment_version(weight)  # as torch's own operations in place do
+    return True
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:
@@ -23,6 +74,8 @@ def top_k(scores: Tensor, k: int) -> Tensor:
         return torch.ones_like(scores, dtype=torch.bool)
     if k <= 0:
         return torch.zeros_like(scores, dtype=torch.bool)
+    if scores.dtype == torch.float32 and scores.device.type == "cpu" and scores.numel() > SMALL:
+        return _picked(scores.detach().contiguous(), k)
     threshold = scores.kthvalue(columns - k + 1, dim=1, keepdim=True).values
     mask = scores >= threshold
     # More than k only where several scores equal the threshold: of those the first ones.

@@ -476,6 +476,17 @@ void pick_winners(int64_t rows, int64_t n, int64_t k, Pair order, uintptr_t inpu
     run(found.run, t, threads);
 }
 
+// Zeros `count` floats where their byte of the mask is 0.
+void zero_masked(int64_t count, uintptr_t weights, uintptr_t mask, int threads, const std::string& isa) {
+    Training t{};
+    t.examples = count;
+    t.out = at<float>(weights);
+    t.mask = at<uint8_t>(mask);
+    const auto& found = kernel("mask", "any", isa);
+    nb::gil_scoped_release release;
+    run(found.run, t, threads);
+}
+
 }  // namespace
 
 NB_MODULE(_training, m) {
@@ -505,4 +516,6 @@ NB_MODULE(_training, m) {
     m.def("pick_winners", &pick_winners, nb::arg("rows"), nb::arg("n"), nb::arg("k"), nb::arg("order"),
           nb::arg("input"), nb::arg("boost"), nb::arg("output"), nb::arg("mask"), nb::arg("counts"),
           nb::arg("threads"), nb::arg("isa"));
+    m.def("zero_masked", &zero_masked, nb::arg("count"), nb::arg("weights"), nb::arg("mask"), nb::arg("threads"),
+          nb::arg("isa"));
 }

@@ -7,7 +7,8 @@
 // then take as many turns as the one before, which the processor foresees.
 
 // The k winners of each row of n values: the values themselves, zeros elsewhere, a byte for
-// each winner, how many winners of each place were above zero, and how many were zero.
+// each winner, how many winners of each place were above zero, and how many were zero. Where
+// only the bytes are wanted, `out` and `counts` are null.
 void pick_winners(const Training& t, int64_t part, int64_t parts) {
     const int64_t n = t.channels, first = share(t.examples, part, parts);
     const int64_t last = share(t.examples, part + 1, parts);
@@ -16,18 +17,18 @@ void pick_winners(const Training& t, int64_t part, int64_t parts) {
     float* scratch = new (std::align_val_t(64)) float[static_cast<size_t>(room + list_header + 2 * capacity)];
     float* list = scratch + room;
     const auto* index = reinterpret_cast<const int32_t*>(list) + list_header;
-    float* counts = t.counts + part * (n + 1);
+    float* counts = t.counts ? t.counts + part * (n + 1) : nullptr;
     const int64_t pick[] = {n, capacity, 1, capacity, t.inner, t.outer, 1}, place[] = {n, capacity};
     static_assert(sizeof pick == sizeof(WinnersShape) && sizeof place == sizeof(NonzerosShape));
     for (int64_t row = first; row < last; ++row) {
         const float* x = t.in + row * n;
-        float* y = t.out + row * n;
+        float* y = counts ? t.out + row * n : nullptr;
         uint8_t* mask = t.mask + row * n;
         bool nan = false;
         for (int64_t i = 0; i < n; ++i) nan |= x[i] * t.values[i] != x[i] * t.values[i];
         if (nan) {  // is never hidden: all win
             __builtin_memset(mask, 1, static_cast<size_t>(n));
-            for (int64_t i = 0; i < n; ++i) {
+            for (int64_t i = 0; counts && i < n; ++i) {
                 y[i] = x[i];
                 counts[i] += x[i] > 0.0f;
                 counts[n] += x[i] == 0.0f;
@@ -37,16 +38,24 @@ void pick_winners(const Training& t, int64_t part, int64_t parts) {
         const int64_t size = n, listed = list_header + 2 * capacity;
         const void* boost = t.values;
         winners({&x, &list, &size, &listed, pick, &boost, scratch, 1, 0, 1});
+        __builtin_memset(mask, 0, static_cast<size_t>(n));
+        for (int64_t i = 0; i < capacity; ++i) mask[index[i]] = 1;
+        if (!counts) continue;
         const float* found = list;
         scatter({&found, &y, &listed, &size, place, nullptr, scratch, 1, 0, 1});
-        __builtin_memset(mask, 0, static_cast<size_t>(n));
         for (int64_t i = 0; i < capacity; ++i) {
-            mask[index[i]] = 1;
             counts[index[i]] += x[index[i]] > 0.0f;
             counts[n] += x[index[i]] == 0.0f;
         }
     }
     ::operator delete[](scratch, std::align_val_t(64));
+}
+
+// Zeros where a byte is 0; where it is 1, what was there.
+void zero_masked(const Training& t, int64_t part, int64_t parts) {
+    auto* bits = reinterpret_cast<uint32_t __attribute__((may_alias))*>(t.out);
+    const int64_t last = share(t.examples, part + 1, parts);
+    for (int64_t i = share(t.examples, part, parts); i < last; ++i) bits[i] &= -static_cast<uint32_t>(t.mask[i]);
 }
 
 // Each example's active inputs by rank, one list after the other.

@@ -355,6 +355,7 @@ const TrainingKernel rows[] = {
     {"gradient", "unstructured", GOSSAMER_ISA, W, gradient<false>},
     {"gradient", "block", GOSSAMER_ISA, W, gradient<true>},
     {"winners", "any", GOSSAMER_ISA, W, pick_winners},
+    {"mask", "any", GOSSAMER_ISA, W, zero_masked},
     {"list", "any", GOSSAMER_ISA, W, list_active},
     GOSSAMER_ACTIVE("unstructured", 1),
     GOSSAMER_ACTIVE("block8", 8),
