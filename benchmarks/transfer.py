@@ -132,15 +132,18 @@ def case_of(run: dict[str, Any]) -> Case:
     return (run["method"], run["width"], run["density"], run["layers"])
 
 
-def finished(path: Path) -> list[dict[str, Any]]:
-    """The runs of a file; a line that was cut short is left out."""
-    runs = []
+def finished(path: Path, out: Path) -> list[dict[str, Any]]:
+    """The runs of a file, without a line that was cut short, and those of earlier results."""
+    results = out.with_suffix(".json")
+    earlier = json.loads(results.read_text())["runs"] if results.exists() else []
+    runs = {key(run): run for run in earlier}
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            runs.append(json.loads(line))
+            run = json.loads(line)
         except ValueError:
             continue
-    return runs
+        runs[key(run)] = run
+    return list(runs.values())
 
 
 def whole(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -365,7 +368,7 @@ def main() -> None:
     arguments = parser.parse_args()
     from gossamer.runtime import machine
 
-    runs = finished(arguments.runs)
+    runs = finished(arguments.runs, arguments.out)
     if not arguments.tables_only:
         import torch
 
