@@ -1,0 +1,89 @@
+"""What every plot has: colours, an empty figure, and its words."""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.utils import PlotlyJSONEncoder
+
+from gossamer.report import figures
+
+# Colours that differ in lightness too, so that the page reads without colour.
+INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+SERIES = ("#8a94a3", "#0b7285", "#c2571a", "#5f3dc4", "#2b8a3e", "#a61e4d")
+INSIDE, OUTSIDE, FRONTIER, LIMIT = "#1c7ed6", "#8993a1", "#0b3d91", "#c92a2a"
+SHADE = "rgba(201, 42, 42, 0.07)"
+FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure and its words: ``alt`` for who cannot see it, ``note`` on how to read it."""
+
+    key: str
+    title: str
+    alt: str
+    figure: go.Figure
+    provenance: tuple[figures.Provenance, ...]
+    wide: bool = False
+    note: str = ""
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return int(self.figure.layout.height)
+
+    @property
+    def json(self) -> str:
+        """The figure as JSON that may stand inside a script element."""
+        encoded = json.dumps(self.figure, cls=PlotlyJSONEncoder, sort_keys=True)
+        # A name holding "</script>" or "<!--" must not end or change the element.
+        for sign in "<>&\u2028\u2029":
+            encoded = encoded.replace(sign, f"\\u{ord(sign):04x}")
+        return encoded
+
+
+def text(name: object) -> str:
+    """A user's text as plotly shows it: plotly reads a small HTML of its own."""
+    return html.escape(str(name), quote=False)
+
+
+def blank(height: int, **layout: Any) -> go.Figure:
+    """An empty figure in the report's style; ``height`` in pixels."""
+    axis = {
+        "gridcolor": GRID,
+        "linecolor": "#cbd2d9",
+        "zeroline": False,
+        "automargin": True,
+        "ticks": "outside",
+        "tickcolor": "#cbd2d9",
+        "title": {"standoff": 10, "font": {"size": 13}},
+    }
+    base = go.layout.Template(
+        layout={
+            "font": {"family": FONT, "size": 13, "color": INK},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "colorway": SERIES,
+            "xaxis": axis,
+            "yaxis": axis,
+            "margin": {"l": 56, "r": 16, "t": 36, "b": 48},
+            "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
+            "modebar": {
+                "bgcolor": "rgba(255,255,255,0.85)",
+                "color": "#9aa5b1",
+                "activecolor": INK,
+            },
+            "hoverlabel": {"font": {"family": FONT}, "align": "left", "namelength": -1},
+        }
+    )
+    return go.Figure(layout={"template": base, "height": height, **layout})
+
+
+def colour(index: int) -> str:
+    """The colour of a series."""
+    return SERIES[index % len(SERIES)]
