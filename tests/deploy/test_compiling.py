@@ -60,11 +60,18 @@ class Branching(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+def test_an_embedding_takes_its_ids_as_integers():
+    model, ids = nn.Embedding(5, 3), torch.tensor([[0, 4, 2, -1], [1, 1, 3, 0]])
+    engine = gs.compile(model, ids.clamp(min=0), threads=1)
+    wanted = model(ids % 5).detach()
+    np.testing.assert_array_equal(engine(ids.numpy()), wanted)
+
+
 def test_what_cannot_be_compiled_is_named():
     with pytest.raises(UserError, match="torch cannot export Branching"):
         gs.compile(Branching(), torch.randn(2, 3))
-    with pytest.raises(UserError, match=r"input 1 is torch.int64; .*embedding"):
-        gs.compile(nn.Embedding(5, 3), torch.zeros(2, 4, dtype=torch.long))
+    with pytest.raises(UserError, match=r"input 1 is torch.float64; .*convert it"):
+        gs.compile(nn.Linear(4, 3), torch.zeros(2, 4, dtype=torch.float64))
     with pytest.raises(UserError, match=r"\(LpNormalization\)|no such operator|ReduceL2"):
         gs.compile(Normed(), torch.randn(2, 3))
     for nothing in ((), torch.zeros(()), torch.zeros(0, 3), (torch.zeros(2, 3), torch.zeros(3, 3))):
