@@ -285,6 +285,7 @@ def run(arguments: argparse.Namespace) -> None:
             continue
         except RuntimeError as error:
             line = {"cell": cell.key, **vars(cell), "error": str(error)}
+        done.add(cell.key)
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(cell.key, line.get("error", line.get("first")), file=sys.stderr, flush=True)
