@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,13 +120,41 @@ def test_thousand_trials_open(tmp_path: Path, serve: Callable[..., Any]) -> None
         begun = time.perf_counter()
         answer = page.get("/api/view")
         answered = time.perf_counter() - begun
-        begun = time.perf_counter()
         with opened(page.address) as (tab, wrong):
-            drawn = tab.evaluate("performance.now() / 1000")
             assert tab.inner_text("#filters button[aria-pressed=true]") == "all 1000"
             assert wrong == []
-    print(f"1,000 trials: {answered:.2f} s until answered, {drawn:.2f} s until drawn")
+        profile = tmp_path / "profile"
+        times = [timed(page.address, profile) for _ in range(3)]
+    print(f"1,000 trials: {answered:.2f} s until the view is answered")
+    for drawn, complete in times:
+        print(f"opened: {drawn:.2f} s until drawn, {complete:.2f} s until complete")
     assert answer.json["states"]["complete"] == 1_000
+
+
+def timed(address: str, profile: Path) -> tuple[float, float]:
+    """Seconds until the upper part is drawn, and all of it, in a browser nobody looks into.
+
+    Playwright listens to the console of the pages it opens, for which V8 parses plotly.js
+    several times over; so it joins only when the page is drawn.
+    """
+    command = [BROWSER, "--headless", "--no-sandbox", "--enable-unsafe-swiftshader"]
+    command += ["--window-size=1400,900", f"--user-data-dir={profile}", "--remote-debugging-port=0"]
+    with subprocess.Popen([*command, address], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        socket = next(line.split()[-1] for line in lines if "DevTools listening on" in line)
+        time.sleep(5)
+        with playwright.sync_playwright() as driver:
+            browser = driver.chromium.connect_over_cdp(socket)
+            (tab,) = (tab for tab in browser.contexts[0].pages if tab.url == address)
+            tab.wait_for_selector("html[data-ready=yes]", timeout=60_000)
+            marks = [
+                tab.evaluate(f"performance.getEntriesByName('{name}')[0].startTime / 1000")
+                for name in ("drawn", "complete")
+            ]
+            browser.new_browser_cdp_session().send("Browser.close")
+        process.stderr.read()  # until it has ended
+    return marks[0], marks[1]
 
 
 def many(path: Path, count: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -37,6 +38,17 @@ def test_page_escapes_the_name_and_loads_nothing_from_elsewhere(page: Any) -> No
     assert len(page.get("/plotly.js").body) > 1_000_000
 
 
+def test_only_plotly_is_kept_for_good_and_its_address_holds_its_version(page: Any) -> None:
+    found = re.search(r'src="(/plotly.js\?[0-9.]+)"', page.get("/").body.decode())
+    assert found is not None
+    version = found[1].partition("?")[2]
+    script = page.get(found[1])
+    assert f"plotly.js v{version}\n".encode() in script.body[:200]
+    assert "immutable" in script.headers["Cache-Control"]
+    for changing in ("/", "/page.js", "/page.css", "/api/view", "/api/plots", "/api/trials"):
+        assert page.get(changing).headers["Cache-Control"] == "no-cache"
+
+
 def test_view_judges_by_the_stored_thresholds(page: Any) -> None:
     view = page.get("/api/view").json
     assert view["feasible"]
@@ -48,12 +60,17 @@ def test_view_judges_by_the_stored_thresholds(page: Any) -> None:
     assert view["hypervolume"] == pytest.approx((0.05 * 0.05 + 0.03 * 0.10) / (0.05 * 0.15))
     assert [best["number"] for best in view["best"]] == [2, 1]
     assert set(view["best"][0]["parameters"]) == {"rate", "rule"}
-    assert set(view["plots"]) == {"scatter", "area", "history", "parallel", "curves"}
+    assert set(view["plots"]) == {"scatter", "area"}
+    assert {group: len(drawn) for group, drawn in page.get("/api/plots").json.items()} == {
+        "history": 2,
+        "parallel": 1,
+        "curves": 0,
+    }
     assert view["secondsLeft"] > 0
 
 
 def test_other_thresholds_change_frontier_and_nothing_stored(page: Any, storage: str) -> None:
-    view = page.get("/api/drag?threshold.accuracy=0.96&threshold.density=").json
+    view = page.get("/api/view?threshold.accuracy=0.96&threshold.density=").json
     assert view["frontier"] == [2]
     assert view["inside"] == 1
     assert view["hypervolume"] is None
@@ -63,7 +80,7 @@ def test_other_thresholds_change_frontier_and_nothing_stored(page: Any, storage:
 
 
 def test_nearest_trials_when_none_is_inside(page: Any) -> None:
-    view = page.get("/api/drag?threshold.accuracy=0.99").json
+    view = page.get("/api/view?threshold.accuracy=0.99").json
     assert not view["feasible"]
     assert view["frontier"][0] == 2
     assert view["best"][0]["missed"] == ["accuracy"]
@@ -79,7 +96,7 @@ BAD_QUERIES = [
 
 def test_bad_thresholds_are_named(page: Any) -> None:
     for query, said in BAD_QUERIES:
-        for path in ("/api/view", "/api/trials", "/export.csv"):
+        for path in ("/api/view", "/api/plots", "/api/trials", "/export.csv"):
             answer = page.get(f"{path}?{query}")
             assert answer.status == 400
             assert said in answer.json["error"]

@@ -16,7 +16,7 @@ from importlib import resources
 from typing import Any
 
 import jinja2
-from plotly.offline import get_plotlyjs
+from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 import gossamer
 from gossamer.dashboard import view
@@ -66,6 +66,7 @@ class _Answer:
     etag: str | None = None
     status: HTTPStatus = HTTPStatus.OK
     filename: str | None = None
+    lasting: bool = False  # its address changes with its content
 
 
 class _Refused(Exception):
@@ -85,7 +86,7 @@ def _static(name: str) -> _Answer:
     else:
         body = (resources.files(__package__) / "templates" / name).read_bytes()
         kind = f"text/{'css' if name.endswith('.css') else 'javascript'}; charset=utf-8"
-    return _Answer(body, kind, _etag(body))
+    return _Answer(body, kind, _etag(body), lasting=name == "plotly.js")
 
 
 def thresholds_asked(query: str) -> dict[str, float | None]:
@@ -166,9 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return self.server.page()
             case "/plotly.js" | "/page.js" | "/page.css":
                 return _static(address.path[1:])
-            case "/api/view" | "/api/drag":
-                return self.server.view(address.query, quick=address.path == "/api/drag")
-            case "/api/trials" | "/export.csv" | "/export.json":
+            case "/api/view":
+                return self.server.view(address.query)
+            case "/api/plots" | "/api/trials" | "/export.csv" | "/export.json":
                 return self.server.listed(address.path, address.query)
             case "/api/importances":
                 return self.server.importances()
@@ -194,14 +195,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json":
             raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
         self.server.watch.set_thresholds(_thresholds_given(body))
-        return self.server.view("", quick=False)
+        return self.server.view("")
 
     def _send(self, answer: _Answer) -> None:
         known = answer.etag is not None and self.headers.get("If-None-Match") == answer.etag
         self.send_response(HTTPStatus.NOT_MODIFIED if known else answer.status)
         for name, content in _HEADERS.items():
             self.send_header(name, content)
-        self.send_header("Cache-Control", "no-cache")
+        # Chromium keeps a script's compiled code only as long as it need not ask for it again.
+        kept = "private, max-age=31536000, immutable" if answer.lasting else "no-cache"
+        self.send_header("Cache-Control", kept)
         if answer.etag is not None:
             self.send_header("ETag", answer.etag)
         if answer.filename is not None:
@@ -241,17 +244,20 @@ class _Server(ThreadingHTTPServer):
             write=self.write,
             dark=json.dumps(DARK),
             version=gossamer.__version__,
+            plotly=get_plotlyjs_version(),
         )
         return _Answer(text.encode(), "text/html; charset=utf-8", _etag(text))
 
-    def view(self, query: str, quick: bool) -> _Answer:
+    def view(self, query: str) -> _Answer:
         stored, judged = self._snapshots(query)
-        body = view.as_json(view.view(judged, stored, quick))
-        return _Answer(body, _JSON, _etag(stored.version, query, quick))
+        body = view.as_json(view.view(judged, stored))
+        return _Answer(body, _JSON, _etag(stored.version, query))
 
     def listed(self, path: str, query: str) -> _Answer:
         stored, judged = self._snapshots(query)
         etag = _etag(stored.version, path, query)
+        if path == "/api/plots":
+            return _Answer(view.as_json(view.below(judged)), _JSON, etag)
         if path == "/api/trials":
             return _Answer(view.as_json(view.trials(judged)), _JSON, etag)
         safe = "".join(c if c.isascii() and c.isalnum() else "-" for c in stored.name)
@@ -299,6 +305,8 @@ class Dashboard:
             raise UserError(str(error)) from None
         try:
             self._server = _Server(watch, port, write)
+            self._server.view("")  # plotly's modules are loaded now, not while the page waits
+            _static("plotly.js")
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"port {port}: {reason}; choose another with --port") from None

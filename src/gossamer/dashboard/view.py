@@ -24,24 +24,15 @@ def as_json(content: object) -> bytes:
     return json.dumps(content, cls=PlotlyJSONEncoder, separators=(",", ":")).encode()
 
 
-def view(snapshot: Snapshot, stored: Snapshot, quick: bool = False) -> dict[str, Any]:
-    """Everything that depends on the thresholds of ``snapshot``.
+def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
+    """What is looked at first, and while a threshold is dragged: scatters, hypervolume, figures.
 
     Args:
         snapshot: the trials, judged by the thresholds that the page shows.
         stored: the same under the thresholds of the experiment.
-        quick: only what is looked at while a threshold is dragged: the scatters, the history
-            of the hypervolume, the best trials and the counts.
     """
     read = study(snapshot)
-    groups: dict[str, list[plots.Plot]] = {"scatter": plots.scatters(read)}
     area = plots.area(read)
-    groups["area"] = [] if area is None else [area]
-    if not quick:
-        groups["history"] = [plot for plot in plots.history(read) if plot.key != "area"]
-        lines = plots.parallel(read)
-        groups["parallel"] = [] if lines is None else [lines]
-        groups["curves"] = curves(read, snapshot.trials())
     left = snapshot.seconds_left
     covered = area_so_far(read)
     return {
@@ -68,8 +59,19 @@ def view(snapshot: Snapshot, stored: Snapshot, quick: bool = False) -> dict[str,
         "parameters": [parameter.name for parameter in read.parameters],
         "best": _best(read),
         "frontier": [trial.number for trial in read.frontier],
-        "plots": {group: [_plot(plot) for plot in drawn] for group, drawn in groups.items()},
+        "plots": _groups(scatter=plots.scatters(read), area=[] if area is None else [area]),
     }
+
+
+def below(snapshot: Snapshot) -> dict[str, Any]:
+    """The plots further down the page, by group."""
+    read = study(snapshot)
+    lines = plots.parallel(read)
+    return _groups(
+        history=[plot for plot in plots.history(read) if plot.key != "area"],
+        parallel=[] if lines is None else [lines],
+        curves=curves(read, snapshot.trials()),
+    )
 
 
 def importances(read: Study, shares: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
@@ -144,6 +146,10 @@ def _best(read: Study) -> list[dict[str, Any]]:
         }
         for trial in read.frontier[:_LISTED]
     ]
+
+
+def _groups(**groups: list[plots.Plot]) -> dict[str, Any]:
+    return {group: [_plot(plot) for plot in drawn] for group, drawn in groups.items()}
 
 
 def _plot(plot: plots.Plot) -> dict[str, Any]:

@@ -14,6 +14,8 @@ let rows = [];             // every trial
 let changed = {};          // metric -> threshold where it is not the experiment's
 let held = null;           // the threshold that is being dragged
 let filter = "all", sorting = { key: "number", down: true }, many = ROWS;
+// The page asks the server while the browser still compiles plotly.js, which comes after it.
+const plotly = new Promise((ready) => document.addEventListener("DOMContentLoaded", ready));
 const tags = new Map(), kept = new Map(); // address -> ETag, answer
 
 function element(tag, attributes = {}, ...children) {
@@ -131,6 +133,7 @@ const sight = new IntersectionObserver((entries) => {
 }, { rootMargin: "300px" });
 
 async function paintPlot(canvas, group, plot) {
+  await plotly;
   const figure = coloured(plot.figure);
   const first = !canvas.classList.contains("js-plotly-plot");
   figure.layout.uirevision = "kept"; // a zoom survives new trials
@@ -245,7 +248,7 @@ async function drag() {
   try {
     do {
       again = false;
-      const [view] = await ask(`/api/drag${query()}`);
+      const [view] = await ask(`/api/view${query()}`);
       await show(view);
     } while (again);
   } catch (error) { live(false, error.message); } finally { asking = false; }
@@ -408,7 +411,15 @@ async function show(view) {
   numbers(view);
   limits();
   for (const [group, plots] of Object.entries(view.plots)) await draw(group, plots);
-  if (view.plots.curves) $("curves-part").hidden = !view.plots.curves.length;
+}
+
+/** What is further down: asked for when the upper part is drawn. */
+async function showBelow(asked) {
+  const [plots] = await ask(`/api/plots${asked}`);
+  $("curves-part").hidden = !plots.curves.length;
+  for (const [group, listed] of Object.entries(plots)) await draw(group, listed);
+  [rows] = await ask(`/api/trials${asked}`);
+  table();
 }
 
 let drawn = "", busy = false, wanted = false;
@@ -423,8 +434,9 @@ async function refresh() {
       if (held || asked !== query()) continue; // moved on meanwhile
       if (drawn !== `${view.version}${asked}${dark.matches}`) {
         await show(view);
-        [rows] = await ask(`/api/trials${asked}`);
-        table();
+        if (!drawn) performance.mark("drawn");
+        await showBelow(asked);
+        if (!drawn) performance.mark("complete");
         drawn = `${view.version}${asked}${dark.matches}`;
       }
       document.documentElement.dataset.ready = "yes";
