@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from types import TracebackType
 
 from rich.console import Console
@@ -17,6 +18,11 @@ from rich.progress import (
 
 from gossamer.search.metrics import Metric
 from gossamer.search.trials import ENDED, TrialRecord
+
+
+def _console() -> Console:
+    """Standard error; in a notebook without widgets rich would show a warning in its place."""
+    return Console(stderr=True, force_jupyter=None if find_spec("ipywidgets") else False)
 
 
 class Board:
@@ -55,7 +61,7 @@ class Board:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[state]}"),
-            console=Console(stderr=True),
+            console=_console(),
             disable=not show,
             # Trials take minutes; the speed is that of the last day, not of the last 30 s.
             speed_estimate_period=86_400,
