@@ -22,6 +22,7 @@ from sqlalchemy.exc import (
 )
 
 from gossamer.errors import UserError
+from gossamer.search.budget import watch
 from gossamer.search.quiet import quiet_optuna
 
 # A key of PostgreSQL's advisory locks: who holds it makes the tables.
@@ -94,7 +95,9 @@ def _connect(shown: str, engine: dict[str, Any], url: str | None = None) -> RDBS
     while True:
         try:
             with quiet_optuna():
-                return RDBStorage(url or shown, engine_kwargs=engine)
+                storage = RDBStorage(url or shown, engine_kwargs=engine)
+            watch(storage)
+            return storage
         except ImportError as error:
             cause = error.__cause__ or error
             raise UserError(

@@ -9,6 +9,7 @@ import math
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
@@ -18,6 +19,7 @@ from optuna.storages import BaseStorage
 
 from gossamer.errors import UserError, nearest
 from gossamer.search import definition
+from gossamer.search.budget import Budget
 from gossamer.search.commands import Command
 from gossamer.search.constraints import LinearConstraint, Space
 from gossamer.search.curves import Curve
@@ -257,27 +259,42 @@ class Experiment:
         sampler to see every running trial; several processes are safe all the same. The process
         that asked is taken to run the trial: when it is gone, the trial is put back.
         """
-        return self._ask(math.inf)
+        trial = self._ask(math.inf)
+        assert trial is not None
+        return trial
 
-    def _ask(self, room: float) -> Trial:
+    def _ask(self, total: float) -> Trial | None:
+        """The next trial that a budget of `total` has room for beside those of all processes;
+        None if it has none."""
+        budget = Budget(total, self._ladder.cost)
         with self._lock:
-            self._store.put_back_abandoned()
-            self._follow_thresholds()
-            waiting = self._store.claim_waiting()
-            if waiting is not None:
-                return self._trial(waiting.number, waiting.parameters, waiting.fidelity)
-            records = self.trials()
-            climbing = self._ladder.next_up(records, room)
-            if climbing is not None:
-                source, fidelity = climbing
-                point, origin = dict(source.parameters), source.number
-            else:
-                point, origin = self._sampler.suggest(self._history(records)), None
-                fidelity = self._ladder.lowest
-            distributions = self._space.distributions()
-            used = {name: distributions[name] for name in point}
-            number = self._store.create(point, used, fidelity, origin)
-            return self._trial(number, point, fidelity)
+            while True:
+                self._store.put_back_abandoned()
+                self._follow_thresholds()
+                waiting = self._store.claim_waiting(budget)
+                if waiting is not None:
+                    return self._trial(waiting.number, waiting.parameters, waiting.fidelity)
+                records = self.trials()
+                spent = budget.spent(Counter(r.fidelity for r in records))
+                if not budget.holds(spent + budget.cost(self._ladder.lowest)):
+                    return None
+                point, fidelity, origin = self._next_point(records, total - spent)
+                distributions = self._space.distributions()
+                used = {name: distributions[name] for name in point}
+                number = self._store.create(point, used, budget, fidelity, origin)
+                if number is not None:
+                    return self._trial(number, point, fidelity)
+                # Another process took the room meanwhile: what is left is seen the next time.
+
+    def _next_point(
+        self, records: Sequence[TrialRecord], room: float
+    ) -> tuple[dict[str, Any], str | None, int | None]:
+        """Parameters of a trial to be made, its fidelity, and the trial that it repeats."""
+        climbing = self._ladder.next_up(records, room)
+        if climbing is None:
+            return self._sampler.suggest(self._history(records)), self._ladder.lowest, None
+        source, fidelity = climbing
+        return dict(source.parameters), fidelity, source.number
 
     def _trial(self, number: int, point: Mapping[str, Any], fidelity: str | None) -> Trial:
         began = time.time()
@@ -507,12 +524,6 @@ class Experiment:
             raise
         crew.close(kill=False)
 
-    def _room(self) -> float:
-        """What the budget has left, those under way anywhere counted as used."""
-        return self.budget - sum(
-            self._ladder.cost(r.fidelity) for r in self.trials() if r.state != "waiting"
-        )
-
     def _history(self, records: Sequence[TrialRecord] | None = None) -> History:
         """What the sampler sees: each point once, with what is known best of its full cost.
 
@@ -567,8 +578,7 @@ class _Run:
         """Until nothing is left to do; `promising`: some trial completed before this run."""
         running = self._running
         while True:
-            while len(running) < crew.room and (room := self._room()) > 0:
-                trial = self._experiment._ask(room)
+            while len(running) < crew.room and (trial := self._next()) is not None:
                 self._by_number[trial.number] = trial
                 running[crew.submit(trial)] = trial
             if not running:
@@ -589,15 +599,10 @@ class _Run:
                         f"{record.reason}; mend that and run again"
                     )
 
-    def _room(self) -> float:
-        """Cost that may still be spent; 0 where not even a cheapest trial fits."""
-        experiment = self._experiment
+    def _next(self) -> Trial | None:
         if self._limit is not None and self.ended + len(self._running) >= self._limit:
-            return 0.0
-        room = experiment._room()
-        # Put-back trials first, whatever they cost: their share of the budget is spoken for.
-        least = experiment._ladder.cost(experiment._ladder.lowest)
-        return room if room > least - 1e-9 else 0.0
+            return None
+        return self._experiment._ask(self._experiment.budget)
 
     def _tell(self, trial: Trial, outcome: Outcome, promising: bool) -> TrialRecord:
         experiment = self._experiment

@@ -26,6 +26,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from gossamer.errors import UserError
+from gossamer.search.budget import Budget, SpentError, within
 from gossamer.search.databases import patient
 from gossamer.search.quiet import quiet_optuna
 from gossamer.search.trials import Report, State, TrialRecord
@@ -138,10 +139,21 @@ class Store:
                 self._ended[trial.number] = _record(trial, metrics)
         return [self._ended.get(trial.number) or _record(trial, metrics) for trial in trials]
 
-    def claim_waiting(self) -> TrialRecord | None:
-        """A trial that was put back, now running as ours; None if there is none."""
-        for trial in self.frozen():
-            if trial.state is TrialState.WAITING and self._claim(trial):
+    def claim_waiting(self, budget: Budget) -> TrialRecord | None:
+        """A trial that was put back, now running as ours; None if there is none.
+
+        Nor where a budget that was made smaller since leaves no room for it beside those that
+        are not waiting, and the waiting ones before it, which others may claim meanwhile.
+        """
+        trials = self.frozen()
+        waiting = [trial for trial in trials if trial.state is TrialState.WAITING]
+        others = [trial for trial in trials if trial.state is not TrialState.WAITING]
+        spent = sum(budget.cost(_fidelity(trial)) for trial in others)
+        for trial in waiting:
+            spent += budget.cost(_fidelity(trial))
+            if not budget.holds(spent):
+                return None
+            if self._claim(trial):
                 self._hand(trial.number, trial.user_attrs.get(_ATTEMPT, 1) + 1)
                 return _record(trial, ())
         return None
@@ -164,12 +176,14 @@ class Store:
         self,
         parameters: Mapping[str, Any],
         distributions: Mapping[str, BaseDistribution],
+        budget: Budget,
         fidelity: str | None = None,
         origin: int | None = None,
-    ) -> int:
-        """A new running trial of ours. Returns its number.
+    ) -> int | None:
+        """A new running trial of ours. Returns its number; None if there was no room for it.
 
         Args:
+            budget: never overshot, however many processes make trials at once.
             fidelity: the cheaper task that it runs.
             origin: the trial of a lower fidelity that it repeats.
         """
@@ -180,15 +194,19 @@ class Store:
             distributions=dict(distributions),
             user_attrs={_OWNER: self._owner, **{k: v for k, v in extra.items() if v is not None}},
         )
-        number = self._create(template)
+        try:
+            number = self._create(template, budget)
+        except SpentError:
+            return None
         self._hand(number, 1)
         return number
 
     @patient
-    def _create(self, template: FrozenTrial) -> int:
+    def _create(self, template: FrozenTrial, budget: Budget) -> int:
         # Where the answer to a first call was lost, the trial of that call stays unhanded, and
         # `put_back_abandoned` puts it back.
-        trial_id = self._storage.create_new_trial(self._study, template)
+        with within(budget, self._study, _FIDELITY):
+            trial_id = self._storage.create_new_trial(self._study, template)
         return self._storage.get_trial_number_from_id(trial_id)
 
     def _hand(self, number: int, attempt: int) -> None:
@@ -367,6 +385,10 @@ def _ended_only_once(number: int) -> Iterator[None]:
         raise _ended(number) from None
 
 
+def _fidelity(trial: FrozenTrial) -> str | None:
+    return trial.user_attrs.get(_FIDELITY)
+
+
 def _record(trial: FrozenTrial, metrics: Sequence[str]) -> TrialRecord:
     stored = trial.user_attrs
     values = {
@@ -394,7 +416,7 @@ def _record(trial: FrozenTrial, metrics: Sequence[str]) -> TrialRecord:
         else {},
         reason=stored.get(_REASON) if finished else None,
         seconds=duration.total_seconds() if finished and duration is not None else None,
-        fidelity=stored.get(_FIDELITY),
+        fidelity=_fidelity(trial),
         reports=tuple(sorted(reports, key=lambda report: report.step)),
         expected=dict(stored.get(_EXPECTED, {})) if finished else {},
         # host/pid of host/pid/start/object

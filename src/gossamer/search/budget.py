@@ -1,0 +1,100 @@
+"""The budget of an experiment, kept by all processes that work on it together.
+
+Each process may see room for the last trial at the same moment. So the room is looked at once
+more in the transaction that writes the new trial, while Optuna holds the study's row (SQLite: the
+file) against all others that would write one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import sqlalchemy
+from optuna.storages import RDBStorage
+from sqlalchemy.orm import Session
+
+# Costs such as 0.1 do not sum up exactly.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be spent on trials in all.
+
+    Every trial counts, whatever its state: one that waits to be run again was admitted once.
+
+    Args:
+        total: cost of the trials that may be made; infinite for any number.
+        cost: of a trial, by its fidelity.
+    """
+
+    total: float
+    cost: Callable[[str | None], float]
+
+    def spent(self, fidelities: Mapping[str | None, int]) -> float:
+        """Cost of so many trials by fidelity."""
+        return sum(count * self.cost(fidelity) for fidelity, count in fidelities.items())
+
+    def holds(self, spent: float) -> bool:
+        """Whether so much may be spent, to within rounding."""
+        return spent <= self.total + _ROUNDING
+
+
+class SpentError(Exception):
+    """The budget had no room for the trial, which has not been written."""
+
+
+_asked: ContextVar[Callable[[Session], None] | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def within(budget: Budget, study: int, key: str) -> Iterator[None]:
+    """Trials made inside, in a database that is watched, are written only as `budget` has room.
+
+    Args:
+        budget: that of the study.
+        study: its id in the database.
+        key: the user attribute of a trial that holds its fidelity.
+
+    Raises:
+        SpentError: in place of writing a trial that would overshoot it.
+    """
+
+    def check(session: Session) -> None:
+        session.flush()
+        rows = session.execute(_COUNT, {"study": study, "key": key})
+        counted: Counter[str | None] = Counter()
+        for fidelity, count in rows:
+            counted[None if fidelity is None else json.loads(fidelity)] += count
+        if not budget.holds(budget.spent(counted)):
+            raise SpentError
+
+    token = _asked.set(check)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def watch(storage: RDBStorage) -> None:
+    """Lets `within` look at what is about to be committed to this database."""
+
+    @sqlalchemy.event.listens_for(storage.scoped_session, "before_commit")
+    def _look(session: Session) -> None:
+        check = _asked.get()
+        if check is not None:
+            check(session)
+
+
+# The trial that is about to be committed is among them.
+_COUNT = sqlalchemy.text(
+    "SELECT attribute.value_json, COUNT(*) FROM trials "
+    "LEFT JOIN trial_user_attributes AS attribute "
+    "ON attribute.trial_id = trials.trial_id AND attribute.key = :key "
+    "WHERE trials.study_id = :study GROUP BY attribute.value_json"
+)
