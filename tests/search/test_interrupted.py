@@ -103,6 +103,29 @@ def test_after_kill_9_the_next_run_finishes_what_was_running(tmp_path, workers):
     check_whole(tmp_path, before, workers)
 
 
+def test_what_was_killed_at_the_end_of_the_budget_is_run_again(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+    script = f"""
+import os
+from gossamer.search import Experiment, Float, Maximize
+
+experiment = Experiment(
+    "x", [Float("a", 0.0, 1.0)], [Maximize("a")], budget=2, storage={url!r}, sampler="random"
+)
+experiment.tell(experiment.ask(), {{"a": 0.5}})
+experiment.ask()
+os._exit(9)
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=False, timeout=120)
+    before = Experiment.from_storage(url).trials()
+    assert [r.state for r in before] == ["complete", "running"]
+    Experiment.from_storage(url).run(lambda trial: trial.parameters, progress=False)
+    after = Experiment.from_storage(url).trials()
+    assert [r.state for r in after] == ["complete", "complete"]
+    assert after[0] == before[0]
+    assert after[1].parameters == before[1].parameters
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_after_ctrl_c_the_next_run_finishes_what_was_running(tmp_path, workers):
     process = stuck(tmp_path, workers)

@@ -582,6 +582,9 @@ class _Run:
                 self._by_number[trial.number] = trial
                 running[crew.submit(trial)] = trial
             if not running:
+                # What a lost process ran has used up its share of the budget until put back.
+                if self._experiment._store.put_back_abandoned():
+                    continue
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
