@@ -1,5 +1,6 @@
 """``gossamer report --compare`` and ``gossamer robustness`` on a run that was really trained."""
 
+import importlib
 import json
 
 import pytest
@@ -48,6 +49,35 @@ def test_robustness_is_kept_and_the_table_shows_it(run_directory, place, gossame
     low, high = rows["Energy, weights in L2"]["values"]["run"]
     assert 0 < low <= high
     assert "| Accuracy |" in (place / "t.md").read_text()
+
+
+def test_interrupted_robustness_goes_on_from_there(run_directory, gossamer, monkeypatch):
+    status, out, _ = gossamer("robustness", "run", "--examples", "10", "--json")
+    whole = json.loads(out)
+    before = (run_directory / "metrics.json").read_text()
+    module = importlib.import_module("gossamer.training.robustness")
+    correct_answers = module.correct_answers
+    measured = 0
+
+    def interrupted(*arguments, **options):
+        nonlocal measured
+        measured += 1
+        if measured == 18:  # three curves of five levels, and into the fourth
+            raise KeyboardInterrupt
+        return correct_answers(*arguments, **options)
+
+    monkeypatch.setattr(module, "correct_answers", interrupted)
+    status, out, err = gossamer("robustness", "run", "--examples", "10")
+    assert status == 130
+    assert len(out.splitlines()) == 3
+    assert err == "gossamer: stopped; the same command goes on from here\n"
+    assert (run_directory / "metrics.json").read_text() == before
+    status, out, _ = gossamer("robustness", "run", "--examples", "10", "--json")
+    assert status == 0
+    assert measured == 18 + 5 * 5
+    assert json.loads(out) == whole
+    assert json.loads((run_directory / "metrics.json").read_text())["robustness"] == whole
+    assert not list(run_directory.glob("*unfinished*"))
 
 
 def test_mistakes_are_one_line(run_directory, gossamer):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gossamer.errors import UserError
-from gossamer.training import predict, robustness
+from gossamer.training import Curve, Unfinished, predict, robustness
 
 
 def test_counts_what_the_network_answers(toy, network):
@@ -52,6 +52,42 @@ def test_all_corruptions_by_default(toy, network):
     names = [curve.name for curve in robustness(network()[0], toy, examples=4)]
     assert len(names) == 8
     assert names == list(dict.fromkeys(names))
+
+
+def test_unfinished_curves_are_those_of_the_same_measurement(tmp_path):
+    path = tmp_path / "unfinished.json"
+    curves = [Curve(name, "dB", (0.0, 5.0), (3, 4), 10) for name in ("hum", "babble")]
+    same = Unfinished(path, {"network": "a", "examples": None})
+    assert same.read() == {}
+    for curve in curves:
+        same.add(curve)
+    assert same.read() == {"hum": curves[0], "babble": curves[1]}
+    assert Unfinished(path, {"network": "a", "examples": 9}).read() == {}
+    assert Unfinished(path, {"network": "b", "examples": None}).read() == {}
+    for damaged in (path.read_text()[:-9], "[]", "{}", '{"of": {}, "curves": 1}', "\0"):
+        path.write_text(damaged)
+        assert same.read() == {}
+        assert Unfinished(path, {}).read() == {}
+    path.write_bytes(b"\xff")
+    assert same.read() == {}
+    same.add(curves[0])
+    assert same.read() == {"hum": curves[0]}
+    same.finish()
+    assert not path.exists()
+
+
+def test_known_curves_are_not_measured_again(toy, network, tmp_path):
+    model, _ = network()
+    told = []
+    unfinished = Unfinished(tmp_path / "unfinished.json", {})
+    known = Curve("contrast", "severity", (1.0, 2.0, 3.0, 4.0, 5.0), (1, 2, 3, 4, 5), 20)
+    unfinished.add(known)
+    kinds = ["shot_noise", "contrast"]
+    curves = robustness(
+        model, toy, kinds=kinds, examples=20, on_curve=told.append, unfinished=unfinished
+    )
+    assert told == curves == [*robustness(model, toy, kinds=kinds[:1], examples=20), known]
+    assert list(unfinished.read()) == ["contrast", "shot_noise"]
 
 
 def test_bad_input(toy, network):

@@ -77,17 +77,24 @@ def robustness(
 ) -> None:
     """Measure a run under corruptions of images or noise behind sounds, and keep the curves.
 
-    They go into the run's metrics.json, where reports find them.
+    They go into the run's metrics.json, where reports find them. Interrupted, the same command
+    goes on after the last finished curve.
     """
+    import hashlib
+
     from gossamer.data import load
     from gossamer.files import replacing
     from gossamer.report import load_run
-    from gossamer.training import load_network, load_recipe
+    from gossamer.training import Unfinished, load_network, load_recipe
     from gossamer.training import robustness as measure
 
     metrics = load_run(run)
     model, _, _ = load_network(run)
     task = load(load_recipe(run).task, data)
+    with (run / "model.safetensors").open("rb") as file:
+        network = hashlib.file_digest(file, "sha256").hexdigest()
+    measuring = {"network": network, "data": data and str(data), "examples": examples}
+    unfinished = Unfinished(run / "robustness.unfinished.json", measuring)
 
     def tell(curve: Curve) -> None:
         if not as_json:
@@ -97,10 +104,13 @@ def robustness(
             )
             _out.print(f"{curve.name} ({curve.unit})  {shares}", highlight=False)
 
-    measured = measure(model, task, kinds=kinds, examples=examples, on_curve=tell)
+    measured = measure(
+        model, task, kinds=kinds, examples=examples, on_curve=tell, unfinished=unfinished
+    )
     curves = [curve.as_dict() for curve in measured]
-    with replacing(run / "metrics.json") as file:
-        file.write_text(json.dumps({**metrics, "robustness": curves}, indent=1), encoding="utf-8")
+    with replacing(run / "metrics.json") as target:
+        target.write_text(json.dumps({**metrics, "robustness": curves}, indent=1), encoding="utf-8")
+    unfinished.finish()
     if as_json:
         typer.echo(json.dumps(curves))
         return

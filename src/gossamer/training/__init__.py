@@ -5,7 +5,7 @@ from gossamer.training.counting import Counts, LayerCount, count, weight_counts
 from gossamer.training.evaluate import Evaluation, Noise, evaluate, inference_seconds, noise_score
 from gossamer.training.fit import DivergedError, Epoch, History, fit, predict
 from gossamer.training.recipe import Recipe
-from gossamer.training.robustness import Curve, robustness
+from gossamer.training.robustness import Curve, Unfinished, robustness
 from gossamer.training.run import Trained, load_description, load_network, load_recipe, train
 from gossamer.training.settings import OPTIMIZERS, SCHEDULES, Settings
 
@@ -23,6 +23,7 @@ __all__ = [
     "Recipe",
     "Settings",
     "Trained",
+    "Unfinished",
     "count",
     "evaluate",
     "fit",

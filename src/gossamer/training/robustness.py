@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from torch import nn
 
 from gossamer.data import Split, Task, disturbances
 from gossamer.errors import UserError, nearest
+from gossamer.files import replacing
 from gossamer.training.evaluate import correct_answers, split_of
 
 
@@ -29,6 +33,51 @@ class Curve:
         """The curve as plain data, the way ``metrics.json`` holds it."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Curve:
+        """The curve that `as_dict` gave, through JSON too."""
+        return cls(**{**data, "levels": tuple(data["levels"]), "correct": tuple(data["correct"])})
+
+
+class Unfinished:
+    """Curves of a measurement that may be interrupted, in a file until it is finished.
+
+    Args:
+        path: of the file.
+        of: what is measured, as JSON has it: the network, the data, how many examples. Curves
+            of anything else are not taken over.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], of: Mapping[str, Any]) -> None:
+        self._path = Path(path)
+        self._of = dict(of)
+
+    def read(self) -> dict[str, Curve]:
+        """What was measured before, by name; nothing where the file is missing or damaged."""
+        try:
+            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            if kept["of"] != self._of:
+                return {}
+            curves = [Curve.from_dict(curve) for curve in kept["curves"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return {curve.name: curve for curve in curves}
+
+    def add(self, curve: Curve) -> None:
+        """Keeps one more.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        curves = {**self.read(), curve.name: curve}
+        kept = {"of": self._of, "curves": [known.as_dict() for known in curves.values()]}
+        with replacing(self._path) as file:
+            file.write_text(json.dumps(kept), encoding="utf-8")
+
+    def finish(self) -> None:
+        """The curves are kept elsewhere now."""
+        self._path.unlink(missing_ok=True)
+
 
 def robustness(
     model: nn.Module,
@@ -40,6 +89,7 @@ def robustness(
     seed: int = 0,
     batch_size: int = 256,
     on_curve: Callable[[Curve], None] | None = None,
+    unfinished: Unfinished | None = None,
 ) -> list[Curve]:
     """Correct answers under every disturbance of the task's kind of data, level by level.
 
@@ -55,7 +105,8 @@ def robustness(
         examples: only so many of the split, evenly spread over it.
         seed: of the disturbances.
         batch_size: examples at a time.
-        on_curve: called with each curve as soon as it is measured.
+        on_curve: called with each curve as soon as it is known.
+        unfinished: keeps curves until all are measured, and knows those that were before.
 
     Raises:
         UserError: no such split or disturbance, or none for this kind of data.
@@ -67,23 +118,29 @@ def robustness(
         if name not in known:
             raise UserError(f"no disturbance '{name}': {nearest(name, known)}")
     curves = []
+    before = {} if unfinished is None else unfinished.read()
     for name in wanted:
         found = known[name]
-        correct = tuple(
-            correct_answers(
-                model,
-                task,
-                data,
-                found.apply,
-                level,
-                np.random.default_rng([seed, zlib.crc32(name.encode()), number]),
-                batch_size=batch_size,
+        curve = before.get(name)
+        if curve is None:
+            correct = tuple(
+                correct_answers(
+                    model,
+                    task,
+                    data,
+                    found.apply,
+                    level,
+                    np.random.default_rng([seed, zlib.crc32(name.encode()), number]),
+                    batch_size=batch_size,
+                )
+                for number, level in enumerate(found.levels)
             )
-            for number, level in enumerate(found.levels)
-        )
-        curves.append(Curve(name, found.unit, found.levels, correct, len(data)))
+            curve = Curve(name, found.unit, found.levels, correct, len(data))
+            if unfinished is not None:
+                unfinished.add(curve)
+        curves.append(curve)
         if on_curve is not None:
-            on_curve(curves[-1])
+            on_curve(curve)
     return curves
 
 
