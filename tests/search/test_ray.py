@@ -96,6 +96,23 @@ def test_trials_run_on_both_nodes_report_and_are_stopped(cluster):
 
 
 @pytest.mark.slow
+def test_reports_wait_on_the_node_of_the_driver(cluster):
+    """On another one, all trials would be lost with it; Ray by itself takes any."""
+    import ray
+
+    def node(_=None):
+        return ray.get_runtime_context().get_node_id()
+
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    for _ in range(5):
+        crew = on_ray(cluster.address)(slow("."), lambda *call: None)
+        try:
+            assert ray.get(crew._mailbox.__ray_call__.remote(node)) == node()
+        finally:
+            crew.close(kill=True)
+
+
+@pytest.mark.slow
 def test_a_lost_worker_or_node_costs_no_trial(cluster, tmp_path):
     experiment = make(f"sqlite:///{tmp_path}/x.db", budget=10)
 
@@ -109,7 +126,9 @@ def test_a_lost_worker_or_node_costs_no_trial(cluster, tmp_path):
         (pathlib.Path(tmp_path) / f"call-{trial.number}-{os.getpid()}").touch()
         if trial.number == 1 and not earlier:
             os.kill(os.getpid(), signal.SIGKILL)
+        trial.report(1, trial.parameters, of=2)
         time.sleep(1.0)
+        trial.report(2, trial.parameters, of=2)
         return trial.parameters
 
     import threading
@@ -126,6 +145,7 @@ def test_a_lost_worker_or_node_costs_no_trial(cluster, tmp_path):
     records = experiment.trials()
     assert [r.state for r in records] == ["complete"] * 10
     assert all(r.values == r.parameters for r in records)
+    assert all([report.step for report in r.reports] == [1, 2] for r in records)
     assert sum(name.startswith("call-1-") for name in calls(tmp_path)) >= 2
 
 

@@ -92,8 +92,15 @@ class Cluster:
             needed = ", ".join(f"{n:g} {kind}" for kind, n in self._needs.items() if n)
             self._leave()
             raise UserError(f"no node of the Ray cluster has the {needed} that a trial needs")
-        # Reports wait here until the driver, who alone knows all trials, has answered them.
-        self._mailbox = ray.remote(num_cpus=0, max_concurrency=1000)(_Mailbox).remote()
+        # Reports wait here until the driver, who alone knows all trials, has answered them. It
+        # stays on the driver's node: were it on another, all trials would be lost with that.
+        strategies = importlib.import_module("ray.util.scheduling_strategies")
+        here = strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        self._mailbox = ray.remote(num_cpus=0, max_concurrency=1000, scheduling_strategy=here)(
+            _Mailbox
+        ).remote()
         self._work = ray.remote(
             num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES, retry_exceptions=False
         )(_work)
