@@ -19,6 +19,7 @@ from gossamer.search import (
     Minimize,
     Trial,
 )
+from gossamer.search.storage import Store
 
 PARAMETERS = [Float("rate", 1e-4, 0.3, log=True), Int("width", 1, 64)]
 METRICS = [Maximize("accuracy", 0.9), Minimize("density", 0.2)]
@@ -364,6 +365,19 @@ def test_a_study_of_someone_else_is_left_alone(tmp_path):
         make(storage=url)
     with pytest.raises(UserError, match="did not make the study 'x'"):
         Experiment.from_storage(url)
+
+
+def test_a_process_that_is_a_moment_quicker_is_no_stranger(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/x.db"
+    read = Store.frozen
+
+    def read_late(store):
+        monkeypatch.undo()
+        make(storage=url).ask()
+        return read(store)
+
+    monkeypatch.setattr(Store, "frozen", read_late)
+    assert [trial.number for trial in make(storage=url).trials()] == [0]
 
 
 @pytest.mark.parametrize(
