@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from gossamer.search import Choice, Float, Int
-from gossamer.search.constraints import Space
 from gossamer.search.definition import from_mapping
+from gossamer.search.space import Space
 
 Parameter = Float | Int | Choice
 DIMENSION = 10

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gossamer.search.beliefs import Prior
+from gossamer.search.choices import Choice, Grid
 from gossamer.search.commands import Command
 from gossamer.search.constraints import LinearConstraint
 from gossamer.search.experiment import Experiment
@@ -11,7 +13,7 @@ from gossamer.search.fidelity import Fidelity
 from gossamer.search.frontier import Frontier
 from gossamer.search.loggers import LOGGERS, MLflow, TensorBoard
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Minimize
-from gossamer.search.parameters import Choice, Float, Grid, Int, Prior
+from gossamer.search.parameters import Float, Int
 from gossamer.search.ray import on_ray
 from gossamer.search.samplers import SAMPLERS
 from gossamer.search.starting import WarmStart

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from gossamer.errors import UserError, nearest
-from gossamer.search.parameters import is_number
 from gossamer.search.trials import Trial
+from gossamer.search.values import is_number
 
 _FIELD = re.compile(r"\{([^{}]+)\}")
 # What a line may hold beside parameters and settings.

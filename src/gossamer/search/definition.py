@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UserError, nearest
+from gossamer.search.beliefs import Prior
+from gossamer.search.choices import Choice, Grid
 from gossamer.search.commands import Command
 from gossamer.search.constraints import LinearConstraint
 from gossamer.search.fidelity import Fidelity
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Metric, Minimize
-from gossamer.search.parameters import Choice, Float, Grid, Int, Parameter, Prior
+from gossamer.search.parameters import Float, Int, Parameter
 from gossamer.search.starting import WarmStart
 from gossamer.search.stopping import rules_from_mapping
 

@@ -21,7 +21,7 @@ from gossamer.errors import UserError, nearest
 from gossamer.search import definition
 from gossamer.search.budget import Budget
 from gossamer.search.commands import Command
-from gossamer.search.constraints import LinearConstraint, Space
+from gossamer.search.constraints import LinearConstraint
 from gossamer.search.curves import Curve
 from gossamer.search.databases import open_storage
 from gossamer.search.fidelity import Fidelity, Ladder
@@ -30,14 +30,16 @@ from gossamer.search.history import History
 from gossamer.search.importances import importances
 from gossamer.search.loggers import Logger
 from gossamer.search.metrics import Maximize, Metric, Minimize, as_number
-from gossamer.search.parameters import Parameter, check_name, is_number
+from gossamer.search.parameters import Parameter
 from gossamer.search.progress import Board
 from gossamer.search.reporting import Receive
 from gossamer.search.samplers import SAMPLERS, Sampler
+from gossamer.search.space import Space
 from gossamer.search.starting import Earlier, WarmStart, start_points
 from gossamer.search.stopping import Situation, StoppingRule, rules_to_mapping
 from gossamer.search.storage import EndedError, Store
 from gossamer.search.trials import ENDED, Report, Trial, TrialRecord
+from gossamer.search.values import check_name, is_number
 from gossamer.search.workers import Crew, Here, Outcome, Train, Workers
 
 # So many trials that all fail are no accident: a run stops and says why.

@@ -11,9 +11,9 @@ import numpy as np
 from gossamer.errors import UserError
 from gossamer.search.curves import Curve, Forecast
 from gossamer.search.metrics import Metric
-from gossamer.search.parameters import check_name, is_number
 from gossamer.search.ranking import order
 from gossamer.search.trials import TrialRecord
+from gossamer.search.values import check_name, is_number
 
 
 @dataclass(frozen=True)

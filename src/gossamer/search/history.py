@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.search.constraints import Point
+from gossamer.search.space import Point
 from gossamer.search.starting import Earlier
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from gossamer.errors import UserError
-from gossamer.search.parameters import check_name, is_number
+from gossamer.search.values import check_name, is_number
 
 
 @dataclass(frozen=True)

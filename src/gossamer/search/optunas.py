@@ -10,11 +10,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from gossamer.search.constraints import Point, Space
 from gossamer.search.frontier import violations
 from gossamer.search.history import History
 from gossamer.search.metrics import Metric
 from gossamer.search.quiet import quiet_optuna
+from gossamer.search.space import Point, Space
 
 
 @dataclass(frozen=True)

@@ -8,39 +8,16 @@ cube, whatever the scales.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
-import numpy as np
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from scipy.special import ndtr, ndtri
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from gossamer.errors import UserError
-
-Value = float | int | str | bool | None
-
-
-def check_name(name: object, kind: str) -> None:
-    """Raise `UserError` unless `name` can name a parameter or a metric."""
-    if not isinstance(name, str) or not name.strip():
-        raise UserError(f"a {kind}'s name must be a text that is not empty, not {name!r}")
-
-
-def is_number(value: object) -> bool:
-    """Whether `value` is a finite real number (True and False are not)."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(
-        value, (int, float, np.integer, np.floating)
-    ):
-        return False
-    return math.isfinite(value)
+from gossamer.search.beliefs import Believed, Prior
+from gossamer.search.choices import Choice, Grid
+from gossamer.search.values import Value, check_name, check_when, is_number
 
 
 def _check_bounds(where: str, low: object, high: object, log: object) -> None:
@@ -57,103 +34,8 @@ def _check_bounds(where: str, low: object, high: object, log: object) -> None:
         raise UserError(f"{where}: log = true needs low > 0, not {low}")
 
 
-def _check_when(where: str, when: object) -> dict[str, tuple[Value, ...]]:
-    """`when` with every value in a tuple."""
-    if not isinstance(when, Mapping):
-        raise UserError(f"{where}: when must map parameters to their values, not {when!r}")
-    checked: dict[str, tuple[Value, ...]] = {}
-    for name, values in when.items():
-        check_name(name, "parameter")
-        listed = isinstance(values, Sequence) and not isinstance(values, str)
-        checked[name] = tuple(values) if listed else (values,)
-        if not checked[name]:
-            raise UserError(f"{where}: when '{name}' has no values; it would never be used")
-    return checked
-
-
 @dataclass(frozen=True)
-class Prior:
-    """A belief in where a parameter's best value lies: normal, cut off at the bounds.
-
-    Points are drawn from it at first, and near it as long as the trials do not speak against it.
-
-    Args:
-        centre: the likeliest value.
-        spread: two thirds of the belief are within centre - spread and centre + spread; on a
-            logarithmic scale within centre / spread and centre * spread (so above 1).
-
-    Raises:
-        UserError: for numbers that are not finite, or a spread that is none.
-    """
-
-    centre: float
-    spread: float
-
-    def __post_init__(self) -> None:
-        for label in ("centre", "spread"):
-            if not is_number(getattr(self, label)):
-                value = getattr(self, label)
-                raise UserError(f"prior: {label} must be a finite number, not {value!r}")
-        if self.spread <= 0:
-            raise UserError(f"prior: spread must be above 0, not {self.spread}")
-
-
-class _Believed(ABC):
-    """What `Float` and `Int` share: a prior on the unit interval."""
-
-    name: str
-    low: float
-    high: float
-    log: bool
-    prior: Prior | None
-
-    @abstractmethod
-    def encode(self, value: float) -> float:
-        """Where in [0, 1] `value` lies."""
-
-    def _check_prior(self) -> None:
-        prior = self.prior
-        if prior is None:
-            return
-        if not isinstance(prior, Prior):
-            raise UserError(f"parameter '{self.name}': prior must be a Prior, not {prior!r}")
-        if not self.low <= prior.centre <= self.high:
-            raise UserError(
-                f"parameter '{self.name}': the prior's centre {prior.centre} is not within "
-                f"{self.low} and {self.high}"
-            )
-        if self.log and prior.spread <= 1:
-            raise UserError(
-                f"parameter '{self.name}': on a logarithmic scale the prior's spread is a "
-                f"factor above 1, not {prior.spread}"
-            )
-
-    def _normal(self) -> tuple[float, float]:
-        """Centre and standard deviation on the unit interval."""
-        assert self.prior is not None
-        width = math.log(self.high / self.low) if self.log else self.high - self.low
-        spread = math.log(self.prior.spread) if self.log else self.prior.spread
-        return self.encode(self.prior.centre), spread / width if width else 1.0
-
-    def believed(self, unit: float) -> float:
-        """Where evenly drawn units in [0, 1] go for the prior to hold."""
-        if self.prior is None:
-            return unit
-        centre, spread = self._normal()
-        below, above = ndtr(-centre / spread), ndtr((1.0 - centre) / spread)
-        return float(np.clip(centre + spread * ndtri(below + unit * (above - below)), 0.0, 1.0))
-
-    def log_belief(self, units: np.ndarray) -> np.ndarray:
-        """Logarithm of the prior's density, up to a constant; 0 without a prior."""
-        if self.prior is None:
-            return np.zeros(len(units))
-        centre, spread = self._normal()
-        density: np.ndarray = -0.5 * ((units - centre) / spread) ** 2
-        return density
-
-
-@dataclass(frozen=True)
-class Float(_Believed):
+class Float(Believed):
     """A real number in [low, high].
 
     Args:
@@ -182,8 +64,8 @@ class Float(_Believed):
         _check_bounds(where, self.low, self.high, self.log)
         object.__setattr__(self, "low", float(self.low))
         object.__setattr__(self, "high", float(self.high))
-        object.__setattr__(self, "when", _check_when(where, self.when))
-        self._check_prior()
+        object.__setattr__(self, "when", check_when(where, self.when))
+        self.check_prior()
         if self.step is None:
             return
         if not is_number(self.step) or self.step <= 0:
@@ -233,7 +115,7 @@ class Float(_Believed):
 
 
 @dataclass(frozen=True)
-class Int(_Believed):
+class Int(Believed):
     """A whole number in [low, high].
 
     Args:
@@ -265,8 +147,8 @@ class Int(_Believed):
             if not is_number(value) or value != int(value):
                 raise UserError(f"{where}: {label} must be a whole number, not {value!r}")
             object.__setattr__(self, label, int(value))
-        object.__setattr__(self, "when", _check_when(where, self.when))
-        self._check_prior()
+        object.__setattr__(self, "when", check_when(where, self.when))
+        self.check_prior()
         if self.step <= 0:
             raise UserError(f"{where}: step must be a whole number above 0, not {self.step}")
         if self.log and self.step != 1:
@@ -302,129 +184,6 @@ class Int(_Believed):
             return (math.log(value) - low) / (high - low)
         count = (self.high - self.low) // self.step + 1
         return ((value - self.low) / self.step + 0.5) / count
-
-
-class _Listed(ABC):
-    """What `Choice` and `Grid` share: a list of values, each with a cell of the unit interval."""
-
-    name: str
-    when: Mapping[str, Sequence[Value]]
-
-    @property
-    @abstractmethod
-    def _values(self) -> Sequence[Any]:
-        """The listed values, in order."""
-
-    def distribution(self) -> BaseDistribution:
-        """The parameter as Optuna knows it."""
-        return CategoricalDistribution(tuple(self._values))
-
-    def decode(self, unit: float) -> Any:
-        """The value at `unit` in [0, 1]."""
-        return self._values[min(int(unit * len(self._values)), len(self._values) - 1)]
-
-    def encode(self, value: Any) -> float:
-        """Where in [0, 1] the value lies: the middle of its cell."""
-        return (list(self._values).index(value) + 0.5) / len(self._values)
-
-    def believed(self, unit: float) -> float:
-        """All are as likely."""
-        return unit
-
-    def log_belief(self, units: np.ndarray) -> np.ndarray:
-        """0: all are as likely."""
-        return np.zeros(len(units))
-
-
-@dataclass(frozen=True)
-class Choice(_Listed):
-    """One of several options: texts, numbers, True/False or None. A single one is a fixed value.
-
-    Args:
-        name: what `train` receives it as.
-        options: in any order.
-        when: other parameter -> its values with which this one exists; else trials have none.
-
-    Raises:
-        UserError: for no options at all, options of another type, or one given twice.
-    """
-
-    name: str
-    options: Sequence[Value]
-    when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
-
-    def __post_init__(self) -> None:
-        check_name(self.name, "parameter")
-        where = f"parameter '{self.name}'"
-        if isinstance(self.options, str) or not isinstance(self.options, Sequence):
-            raise UserError(f"{where}: options must be a list, not {self.options!r}")
-        if not self.options:
-            raise UserError(f"{where}: options is empty; give at least one")
-        seen: list[Value] = []
-        for option in self.options:
-            if not (option is None or isinstance(option, (str, bool)) or is_number(option)):
-                raise UserError(
-                    f"{where}: option {option!r} must be a text, a finite number, "
-                    "true/false or None"
-                )
-            # Compared as Optuna compares them: 1, 1.0 and True are one and the same option.
-            if option in seen:
-                raise UserError(f"{where}: option {option!r} is given twice")
-            seen.append(option)
-        object.__setattr__(self, "options", tuple(self.options))
-
-        object.__setattr__(self, "when", _check_when(where, self.when))
-
-    @property
-    def _values(self) -> Sequence[Value]:
-        return self.options
-
-
-@dataclass(frozen=True)
-class Grid(_Listed):
-    """One of several numbers, which need not be evenly spaced: neighbours are alike.
-
-    Args:
-        name: what `train` receives it as.
-        values: ascending.
-        when: other parameter -> its values with which this one exists; else trials have none.
-
-    Raises:
-        UserError: for no values, some that are no finite numbers, or not ascending.
-    """
-
-    name: str
-    values: Sequence[float]
-    when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
-
-    def __post_init__(self) -> None:
-        check_name(self.name, "parameter")
-        where = f"parameter '{self.name}'"
-        if isinstance(self.values, str) or not isinstance(self.values, Sequence):
-            raise UserError(f"{where}: values must be a list of numbers, not {self.values!r}")
-        if not self.values:
-            raise UserError(f"{where}: values is empty; give at least one")
-        for value in self.values:
-            if not is_number(value):
-                raise UserError(f"{where}: value {value!r} must be a finite number")
-        if any(a >= b for a, b in zip(self.values, self.values[1:], strict=False)):
-            raise UserError(f"{where}: values must ascend; write {sorted(set(self.values))}")
-        object.__setattr__(self, "values", tuple(self.values))
-        object.__setattr__(self, "when", _check_when(where, self.when))
-
-    @property
-    def _values(self) -> Sequence[float]:
-        return self.values
-
-    @property
-    def low(self) -> float:
-        """The least value."""
-        return self.values[0]
-
-    @property
-    def high(self) -> float:
-        """The greatest value."""
-        return self.values[-1]
 
 
 Parameter = Float | Int | Grid | Choice

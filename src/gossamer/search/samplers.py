@@ -17,9 +17,9 @@ from scipy.stats import qmc
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from gossamer.search import optunas, steering
-from gossamer.search.constraints import Point, Space
 from gossamer.search.history import History
 from gossamer.search.metrics import Metric
+from gossamer.search.space import Point, Space
 
 Suggest = Callable[[Space, Sequence[Metric], History, np.random.Generator], Point]
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import UserError, nearest
-from gossamer.search.constraints import Point, Space, takes
+from gossamer.search.choices import Choice, Grid
 from gossamer.search.frontier import frontier
 from gossamer.search.metrics import Metric
-from gossamer.search.parameters import Choice, Grid, Value, is_number
+from gossamer.search.space import Point, Space, takes
 from gossamer.search.trials import TrialRecord
+from gossamer.search.values import Value, is_number
 
 # Trials of an earlier experiment that are remembered, the best of them tried first.
 _REMEMBERED = 200

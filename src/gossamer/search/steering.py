@@ -20,11 +20,11 @@ from gossamer.search.acquisition import (
     log_probability_inside,
     reach,
 )
-from gossamer.search.constraints import Point, Space
 from gossamer.search.frontier import non_dominated
 from gossamer.search.history import History
 from gossamer.search.metrics import Metric
 from gossamer.search.slack import Slack, last_fit
+from gossamer.search.space import Point, Space
 from gossamer.search.surrogate import GaussianProcess, fit
 
 # Trials whose values a model keeps, and those among them that its hyperparameters are fitted to.

@@ -17,8 +17,8 @@ import numpy as np
 from gossamer.errors import UserError, nearest
 from gossamer.search.curves import Curve, Forecast
 from gossamer.search.metrics import Metric
-from gossamer.search.parameters import is_number
 from gossamer.search.ranking import order
+from gossamer.search.values import is_number
 
 
 @dataclass(frozen=True)
