@@ -61,7 +61,7 @@ TABLES: dict[str, dict[str, Any]] = {
             "hidden": 200,
         },
         "examples": (4000, 1000),
-        "thresholds": {"accuracy": 0.60, "density": 0.05},
+        "thresholds": {"accuracy": 0.60, "density": 0.06},
         "maximise": ["accuracy"],
         "parameters": {
             **_NETWORK,

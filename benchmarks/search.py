@@ -310,13 +310,14 @@ theirs do, with the thresholds as constraints on the objectives (Optuna), as out
 (Ax) or as metric thresholds (sigoptlite). Ten parameters, two metrics (`dtlz2_3`: three), and a
 small acceptable box. DTLZ2 has its best distance parameters at 0.35 rather than in the middle. The
 boxes of the bbob-biobj functions end at 1.4 times what the best compromise needs. A table
-(`mnist_table`: 60 trainings, 5 % of them inside) answers from recorded trainings, between them by
-extremely randomised trees. Searches are begun in the order of what they tell for their cost, and
-"not run" says which were not: medians over few or unequal seeds are only a first look. Searches
-whose suggestions took more CPU time than `--cell-minutes` (here 1.5 for the peers) end there, and
-miss the later columns. What `gossamer` does was chosen on the same problems with other seeds
-(`docs/search.md`). All on one machine that did other work too: CPU seconds are those of the
-suggesting process, and caches shared with others make them larger than on a quiet machine.
+(`mnist_table`, `speech_table`: 60 trainings each, 5 % of them inside thresholds that were chosen
+for that) answers from recorded trainings, between them by extremely randomised trees. Searches are
+begun in the order of what they tell for their cost, and "not run" says which were not: medians over
+few or unequal seeds are only a first look. Searches whose suggestions took more CPU time than
+`--cell-minutes` (here 1.5 to 3 for the peers) end there, and miss the later columns. What
+`gossamer` does was chosen on the same problems with other seeds (`docs/search.md`). All on one
+machine that did other work too: CPU seconds are those of the suggesting process, and caches shared
+with others make them larger than on a quiet machine.
 """
 
 
