@@ -141,15 +141,15 @@ class Experiment:
     def _open(self, storage: BaseStorage, described: dict[str, Any]) -> None:
         optimised = [m for m in self.metrics if m.optimised]
         self._store = Store(storage, self.name, [m.goal for m in optimised])
-        # Trials first: whoever made them wrote the definition before, so that a process that comes
-        # in between does not take another's experiment for a stranger's.
-        begun = self._store.frozen()
         stored = self._store.definition
-        if stored is None and begun:
-            raise UserError(
-                f"the storage has a study '{self.name}' that gossamer did not make; "
-                "choose another name or another storage"
-            )
+        if stored is None and self._store.frozen():
+            # Whoever made the trials wrote the definition before them, maybe this very moment.
+            stored = self._store.definition
+            if stored is None:
+                raise UserError(
+                    f"the storage has a study '{self.name}' that gossamer did not make; "
+                    "choose another name or another storage"
+                )
         if stored is not None:
             differs = definition.difference(stored, described)
             if differs:
