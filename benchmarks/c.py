@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import shlex
 import statistics
 import subprocess
@@ -29,6 +28,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "runtime"))
 import networks
+from results import write
 
 from gossamer.runtime import machine
 from gossamer.runtime.c import to_c
@@ -157,8 +157,7 @@ def main() -> None:
     text = page(result)
     print(text)
     if given.out:
-        given.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-        given.out.with_suffix(".md").write_text(text)
+        write(given.out, result, text)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import shlex
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from results import write
 from torch import nn
 
 import gossamer as gs
@@ -244,15 +244,13 @@ def main() -> None:
             results.append(measure(name, Path(folder)))
             print(f"{name}: {results[-1]['ratios']['L2']['whole']}", file=sys.stderr, flush=True)
     command = "python " + shlex.join(sys.argv)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     whole = {"command": command, "machine": machine(), "networks": results}
     whole["totals"] = {
         r["network"]: {side: totals(Work(**work) for work in r[side]) for side in ("dense", "own")}
         for r in results
     }
-    arguments.out.with_suffix(".json").write_text(json.dumps(whole, indent=1))
     text = page(results, command)
-    arguments.out.with_suffix(".md").write_text(text)
+    write(arguments.out, whole, text)
     print(text)
 
 

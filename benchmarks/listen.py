@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import scipy.ndimage
+from results import write
 
 from gossamer.data import Task, load
 from gossamer.data.audio import RATE, floats
@@ -170,10 +171,8 @@ def main() -> None:
         "minutes": given.minutes,
         "runs": [measured(run, recordings) for run in given.runs],
     }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     text = written(result)
-    given.out.with_suffix(".md").write_text(text)
+    write(given.out, result, text)
     print(text)
 
 

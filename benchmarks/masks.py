@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import shlex
 import statistics
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from results import write
 from torch import nn
 from torch.nn import functional
 
@@ -164,11 +164,7 @@ def main() -> None:
     lines = [measure(case, arguments.turns) for case in CASES]
     command = "python " + shlex.join(sys.argv)
     text = page(lines, command)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.with_suffix(".json").write_text(
-        json.dumps({"command": command, "machine": machine(), "lines": lines}, indent=1)
-    )
-    arguments.out.with_suffix(".md").write_text(text)
+    write(arguments.out, {"command": command, "machine": machine(), "lines": lines}, text)
     print(text)
 
 

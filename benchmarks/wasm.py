@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples/wasm"))
 from make_page import build
 from playwright.sync_api import sync_playwright
+from results import write
 from tests.browser import BROWSER
 
 from gossamer.data import load
@@ -152,9 +153,8 @@ def main() -> None:
         "source": metrics["source"],
         "machine": machine(),
     }
-    arguments.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     text = page(result)
-    arguments.out.with_suffix(".md").write_text(text)
+    write(arguments.out, result, text)
     print(text)
 
 

@@ -51,6 +51,11 @@ def _rounded(x: Tensor, step: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return cast(Tensor, _Round.apply(x, step, low, high))  # type: ignore[no-untyped-call]
 
 
+def _by_output(steps: Tensor, weight: Tensor) -> Tensor:
+    """``[outputs]`` as factors of a weight ``[outputs, ...]``."""
+    return steps.view(-1, *[1] * (weight.dim() - 1))
+
+
 class Quantized(nn.Module):
     """What the 8-bit layers share: the range of their inputs, and rounding.
 
@@ -80,7 +85,7 @@ class Quantized(nn.Module):
 
     def weight_codes(self) -> Tensor:
         """The weights as int8, in their shape."""
-        step = self.weight_step().view(-1, *[1] * (self.weight.dim() - 1))
+        step = _by_output(self.weight_step(), self.weight)
         return torch.round(self.weight.detach() / step).to(torch.int8)
 
     def input_grid(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,6 +102,14 @@ class Quantized(nn.Module):
     def calibrated(self) -> bool:
         """Whether it knows the range of its inputs."""
         return bool(self.low <= self.high)
+
+    def require_range(self) -> None:
+        """Raises UserError where it does not."""
+        if not self.calibrated:
+            raise UserError(
+                "an 8-bit layer has seen no data yet: train the network, or give quantize() a "
+                "batch of inputs"
+            )
 
     @torch.no_grad()
     def _observe(self, x: Tensor) -> None:
@@ -128,12 +141,9 @@ class Quantized(nn.Module):
             return self._apply_weight(x, self.weight)
         if self.training:
             self._observe(x)
-        elif not self.calibrated:
-            raise UserError(
-                "an 8-bit layer has seen no data yet: train the network, or give quantize() a "
-                "batch of inputs"
-            )
-        step = self.weight_step().view(-1, *[1] * (self.weight.dim() - 1))
+        else:
+            self.require_range()
+        step = _by_output(self.weight_step(), self.weight)
         bound = torch.full((), float(LARGEST), device=step.device)
         weight = _rounded(self.weight, step.to(self.weight.dtype), -bound, bound)
         return self._apply_weight(_rounded(x, *self.input_grid()), weight)
@@ -272,11 +282,7 @@ def exportable(model: nn.Module) -> Iterator[bool]:
     names = ("weight_int8", "weight_int8_step", "input_step", "input_zero")
     layers = list(quantized_layers(model).values())
     for layer in layers:
-        if not layer.calibrated:
-            raise UserError(
-                "an 8-bit layer has seen no data yet: train the network, or give quantize() a "
-                "batch of inputs"
-            )
+        layer.require_range()
         step, low, _ = layer.input_grid()
         zero = torch.zeros((), dtype=torch.int8 if low < 0 else torch.uint8, device=step.device)
         values = (layer.weight_codes(), layer.weight_step(), step, zero)
@@ -305,7 +311,7 @@ def _(x: Tensor, step: Tensor, zero: Tensor) -> Tensor:
 @torch.library.custom_op("gossamer::from_8_bits", mutates_args=())
 def _from_8_bits(codes: Tensor, steps: Tensor) -> Tensor:
     """DequantizeLinear along the first dimension."""
-    return codes.to(torch.float32) * steps.view(-1, *[1] * (codes.dim() - 1))
+    return codes.to(torch.float32) * _by_output(steps, codes)
 
 
 @_from_8_bits.register_fake

@@ -10,6 +10,7 @@ from torch import Tensor
 from gossamer.runtime._training import pick_winners
 from gossamer.sparsity.compact import plain_needed
 from gossamer.sparsity.isa import training_isa
+from gossamer.sparsity.selection import without_gaps
 
 
 def pickable(x: Tensor, k: int, n: int) -> bool:
@@ -17,10 +18,7 @@ def pickable(x: Tensor, k: int, n: int) -> bool:
 
     Where it does not (other types and devices, tracing), torch computes the same.
     """
-    dense = x.is_contiguous() or (
-        x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    )
-    return 0 < k < n and dense and not plain_needed(x)
+    return 0 < k < n and without_gaps(x) and not plain_needed(x)
 
 
 class _Pick(torch.autograd.Function):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -18,6 +19,8 @@ from gossamer.report.study import Metric, Study, Trial, study
 # The frontier's tables are to fit the usual terminal, and a pipe, which rich takes for one.
 _COLUMNS = 80
 _LABEL = 22  # columns that labels of figures keep, folded
+
+_Item = TypeVar("_Item")
 
 
 def plain_table(title: str, caption: str = "") -> Table:
@@ -61,9 +64,10 @@ def table(runs: Mapping[str, Mapping[str, Any]], title: str = "") -> Group:
     if len(names) <= 2:
         return Group(_pair(lines, names, title, _caption(runs, lines)))
     # The first run stands in every table, the others in one each.
+    beside = partial(_beside_first, lines, names)
     shown = [
-        _many(lines, names, [0, *columns], title if columns[0] == 1 else "")
-        for columns in _fitting(lines, names)
+        beside(columns, title if columns[0] == 1 else "")
+        for columns in _fitting(range(1, len(names)), beside, _COLUMNS + _labels(lines))
     ]
     shown[-1].caption = Text(_caption(runs, lines))
     return Group(*shown)
@@ -94,9 +98,10 @@ def _pair(lines: Sequence[figures.Line], names: Sequence[str], title: str, capti
     return shown
 
 
-def _many(
-    lines: Sequence[figures.Line], names: Sequence[str], columns: Sequence[int], title: str
+def _beside_first(
+    lines: Sequence[figures.Line], names: Sequence[str], others: Sequence[int], title: str = ""
 ) -> Table:
+    columns = [0, *others]
     shown = plain_table(title)
     shown.add_column("Figure", min_width=_LABEL)
     for column in columns:
@@ -111,16 +116,18 @@ def _many(
     return shown
 
 
-def _fitting(lines: Sequence[figures.Line], names: Sequence[str]) -> Iterator[list[int]]:
-    """The runs after the first, as many at a time as fit beside it, but at least one."""
-    block: list[int] = []
-    for column in range(1, len(names)):
-        wider = _many(lines, names, [0, *block, column], "")
-        if block and _width(wider) > _COLUMNS + _labels(lines):
+def _fitting(
+    items: Iterable[_Item], shown: Callable[[list[_Item]], Table], most: int
+) -> Iterator[list[_Item]]:
+    """As many items at a time as are shown in so many columns, but at least one."""
+    block: list[_Item] = []
+    for item in items:
+        if block and _width(shown([*block, item])) > most:
             yield block
             block = []
-        block.append(column)
-    yield block
+        block.append(item)
+    if block:
+        yield block
 
 
 def _labels(lines: Sequence[figures.Line]) -> int:
@@ -180,18 +187,6 @@ def _side_by_side(read: Study, trials: Sequence[Trial]) -> Table:
     return shown
 
 
-def _blocks(read: Study) -> Iterator[Table]:
-    """The frontier in tables of as many trials as fit unbroken, but at least one."""
-    block: list[Trial] = []
-    for trial in read.frontier:
-        if block and _width(_side_by_side(read, [*block, trial])) > _COLUMNS:
-            yield _side_by_side(read, block)
-            block = []
-        block.append(trial)
-    if block:
-        yield _side_by_side(read, block)
-
-
 def frontier_table(frontier: FrontierLike, experiment: ExperimentLike) -> Group:
     """The frontier's trials with their parameters, a column each, best first.
 
@@ -201,4 +196,6 @@ def frontier_table(frontier: FrontierLike, experiment: ExperimentLike) -> Group:
     the values that miss their threshold are red.
     """
     read = study(experiment, frontier)
-    return Group(Text(f"{read.name}: {read.verdict}", "bold"), *_blocks(read))
+    shown = partial(_side_by_side, read)
+    tables = map(shown, _fitting(read.frontier, shown, _COLUMNS))
+    return Group(Text(f"{read.name}: {read.verdict}", "bold"), *tables)

@@ -33,6 +33,14 @@ def _picked(scores: Tensor, k: int) -> Tensor:
     return mask
 
 
+def without_gaps(x: Tensor) -> bool:
+    """Whether the numbers lie one after the other in memory, in torch's order of dimensions or
+    with the channels last."""
+    return x.is_contiguous() or (
+        x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
 def zero_outside(weight: Tensor, mask: Tensor) -> bool:
     """Sets what lies outside the mask to zero in place; False where torch must do it.
 
@@ -41,10 +49,8 @@ def zero_outside(weight: Tensor, mask: Tensor) -> bool:
         mask: boolean, laid out in memory as the weight is.
     """
     here = weight.dtype == torch.float32 and weight.device.type == mask.device.type == "cpu"
-    dense = weight.is_contiguous() or (
-        weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
-    )
-    if not (here and dense and weight.stride() == mask.stride()) or torch.compiler.is_compiling():
+    alike = without_gaps(weight) and weight.stride() == mask.stride()
+    if not (here and alike) or torch.compiler.is_compiling():
         return False
     zero_masked(
         weight.numel(),

@@ -1,0 +1,14 @@
+"""A benchmark's result as its page and, with all digits, as JSON beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def write(out: Path, result: Any, page: str) -> None:
+    """``OUT.json`` and ``OUT.md``; the folder is made."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    out.with_suffix(".md").write_text(page)
