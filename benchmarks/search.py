@@ -314,7 +314,8 @@ boxes of the bbob-biobj functions end at 1.4 times what the best compromise need
 for that) answers from recorded trainings, between them by extremely randomised trees. Searches are
 begun in the order of what they tell for their cost, and "not run" says which were not: medians over
 few or unequal seeds are only a first look. Searches whose suggestions took more CPU time than
-`--cell-minutes` (here 1.5 to 3 for the peers) end there, and miss the later columns. What
+`--cell-minutes` (here 1 to 3 for the peers, 2.5 to 5 for the long ones of `gossamer`) end there,
+and miss the later columns; what nobody reached is left out. What
 `gossamer` does was chosen on the same problems with other seeds (`docs/search.md`). All on one
 machine that did other work too: CPU seconds are those of the suggesting process, and caches shared
 with others make them larger than on a quiet machine.
@@ -339,7 +340,8 @@ def tabulate(arguments: argparse.Namespace) -> None:
         for problem in PROBLEMS
         if any(line["problem"] == problem for line in lines)
     }
-    samplers = (*OURS[:1], *OPTUNAS, *ELSEWHERE, *OURS[1:])
+    order = (*OURS[:1], *OPTUNAS, *ELSEWHERE, *OURS[1:])
+    samplers = [s for s in order if any(line["sampler"] == s for line in alone)]
     rows = [
         _INTRODUCTION,
         "## Trials to the first one inside all thresholds",
@@ -371,33 +373,27 @@ def tabulate(arguments: argparse.Namespace) -> None:
         cells_of.append(f"{ours / min(peers):.2f}" if finite and ours else "-")
         rows.append(_row([problem, *cells_of]))
     for mark in MARKS:
+        reached = [line for line in alone if str(mark) in line["hypervolume"]]
+        columns = [s for s in samplers if any(line["sampler"] == s for line in reached)]
+        if not columns:
+            continue
         rows += [
             "",
             f"## Hypervolume inside the thresholds after {mark} trials",
             "",
             "Median over seeds, as a share of the largest that any search of that problem reached.",
             "",
-            _row(["problem", *samplers]),
-            _row(["---"] * (len(samplers) + 1)),
+            _row(["problem", *columns]),
+            _row(["---"] * (len(columns) + 1)),
         ]
         for problem, most in ceiling.items():
-            found = [
-                [line["hypervolume"][str(mark)] for line in alone if _is(line, problem, s, mark)]
-                for s in samplers
-            ]
-            rows.append(
-                _row(
-                    [
-                        problem,
-                        *(
-                            f"{statistics.median(f) / (most or 1.0):.3f} ({len(f)})"
-                            if f
-                            else "not run"
-                            for f in found
-                        ),
-                    ]
-                )
-            )
+            shares = []
+            for s in columns:
+                found = [w["hypervolume"][str(mark)] for w in reached if _of(w, problem, s)]
+                share = statistics.median(found) / (most or 1.0) if found else None
+                shares.append("not run" if share is None else f"{share:.3f} ({len(found)})")
+            if set(shares) != {"not run"}:
+                rows.append(_row([problem, *shares]))
     rows += [
         "",
         "## CPU seconds for a suggestion",
@@ -409,28 +405,40 @@ def tabulate(arguments: argparse.Namespace) -> None:
     ]
     for mark in MARKS:
         spent = [
-            [line["cpu"][str(mark)] for line in alone if _is(line, None, s, mark)] for s in samplers
+            [w["cpu"][str(mark)] for w in alone if w["sampler"] == s and str(mark) in w["cpu"]]
+            for s in samplers
         ]
         rows.append(
             _row([str(mark), *(f"{statistics.median(c):.3f}" if c else "not run" for c in spent)])
         )
-    wide = [line for line in lines if line["parallel"] > 1]
-    if wide:
-        rows += ["", "## 32 trials at a time, 960 in all", ""]
+    long = sorted(
+        (line for line in lines if line["trials"] > 300),
+        key=lambda w: (
+            list(PROBLEMS).index(w["problem"]),
+            w["parallel"],
+            order.index(w["sampler"]),
+        ),
+    )
+    if long:
         rows += [
-            _row(["problem", "sampler", "seeds", "first inside, median", "hypervolume share"]),
-            _row(["---"] * 5),
+            "",
+            "## Searches of more than 300 trials",
+            "",
+            "One line each, those included that `--cell-minutes` ended early: how many trials ran "
+            "at a time, how many were reached, the first inside, the hypervolume as a share of the "
+            "largest, and CPU seconds for each of the last ten suggestions.",
+            "",
+            "| problem | at a time | sampler | seed | trials | first inside | hypervolume | CPU |",
+            _row(["---"] * 8),
         ]
-        for problem, most in ceiling.items():
-            for sampler in samplers:
-                runs = [w for w in wide if w["problem"] == problem and w["sampler"] == sampler]
-                if runs:
-                    middle = statistics.median_high([w["first"] or float("inf") for w in runs])
-                    share = statistics.median(max(w["hypervolume"].values()) for w in runs) / (
-                        most or 1.0
-                    )
-                    entry = [problem, sampler, str(len(runs)), f"{middle:.0f}", f"{share:.3f}"]
-                    rows.append(_row(entry))
+    for line in long:
+        share = max(line["hypervolume"].values()) / (ceiling[line["problem"]] or 1.0)
+        spent = line["cpu"][str(line["trials"])]
+        first = line["first"] or "none"
+        rows.append(
+            f"| {line['problem']} | {line['parallel']} | {line['sampler']} | {line['seed']} "
+            f"| {line['trials']} | {first} | {share:.3f} | {spent:.3f} |"
+        )
     rows += ["", f"Searches: {len(lines)}, on {', '.join(sorted({w['machine'] for w in lines}))}."]
     for line in failed:
         rows.append(f"Stopped with an error: {line['cell']}: {line['error']}.")
@@ -444,16 +452,15 @@ def _row(entries: Sequence[str]) -> str:
     return "| " + " | ".join(entries) + " |"
 
 
-def _is(line: dict[str, Any], problem: str | None, sampler: str, mark: int) -> bool:
-    fits = problem is None or line["problem"] == problem
-    return fits and line["sampler"] == sampler and str(mark) in line["hypervolume"]
+def _of(line: dict[str, Any], problem: str, sampler: str) -> bool:
+    return line["problem"] == problem and line["sampler"] == sampler
 
 
 def _longest(lines: list[dict[str, Any]], problem: str, sampler: str) -> list[dict[str, Any]]:
     """Of each seed the longest search."""
     found: dict[int, dict[str, Any]] = {}
     for line in lines:
-        if line["problem"] == problem and line["sampler"] == sampler:
+        if _of(line, problem, sampler):
             known = found.get(line["seed"])
             if known is None or line["trials"] > known["trials"]:
                 found[line["seed"]] = line
