@@ -76,6 +76,42 @@ class Bert(nn.Module):
         return self.head((x * weight).sum(1) / weight.sum(1).clamp(min=1e-9))
 
 
+class Sequences(nn.Module):
+    """torch's own attention or encoder, its batch first or second inside; causal or not."""
+
+    def __init__(self, inner: nn.Module, batch_first: bool, causal: bool = False) -> None:
+        super().__init__()
+        self.inner, self.batch_first = inner, batch_first
+        mask = nn.Transformer.generate_square_subsequent_mask(7) if causal else None
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x if self.batch_first else x.transpose(0, 1)
+        if isinstance(self.inner, nn.MultiheadAttention):
+            y, _ = self.inner(x, x, x, attn_mask=self.mask, need_weights=self.mask is None)
+        else:
+            y = self.inner(x, self.mask, is_causal=self.mask is not None)
+        return y if self.batch_first else y.transpose(0, 1)
+
+
+def encoder(batch_first: bool, **more: object) -> nn.Module:
+    layer = nn.TransformerEncoderLayer(24, 3, 40, batch_first=batch_first, **more)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+
+class MeanOfSteps(nn.Module):
+    """A pooled class, out of steps first: the mean over them, and parts of them joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = encoder(False), nn.Linear(48, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x.transpose(0, 1))
+        both = torch.cat([y[1:3].mean(0), y[-1]], dim=-1)
+        return self.head(both)
+
+
 def tokens(batch: int) -> tuple[Tensor, ...]:
     """Ids, mask (of different lengths) and types."""
     torch.manual_seed(batch)
@@ -135,6 +171,20 @@ NETWORKS = {
     "padded": (lambda: nn.Sequential(nn.ZeroPad2d((1, 0, 2, 1)), nn.Conv2d(1, 4, 3)), (1, 8, 8)),
     "attention by permute": (lambda: Attention(False), (7, 24)),
     "attention by chunk": (lambda: Attention(True), (7, 24)),
+    "attention of torch, batch first": (
+        lambda: Sequences(nn.MultiheadAttention(24, 3, batch_first=True), True), (7, 24),
+    ),
+    "attention of torch, causal": (
+        lambda: Sequences(nn.MultiheadAttention(24, 3), False, causal=True), (7, 24),
+    ),
+    "encoder of torch": (lambda: Sequences(encoder(True), True), (7, 24)),
+    "encoder of torch, batch second, causal": (
+        lambda: Sequences(
+            encoder(False, norm_first=True, activation="gelu"), False, causal=True
+        ),
+        (7, 24),
+    ),
+    "encoder of torch, pooled": (MeanOfSteps, (7, 24)),
     "ds_cnn": (lambda: models.ds_cnn(width=16, blocks=2, activation_density=0.25), (1, 32, 32)),
     "resnet": (lambda: models.resnet(blocks=(1, 1), width=8), (3, 16, 16)),
     "vit": (
@@ -145,7 +195,8 @@ NETWORKS = {
 
 
 def scripted(model: nn.Module, *example: Tensor) -> bytes:
-    """What torch's older exporter writes."""
+    """What torch's older exporter writes, which cannot write torch's fast path of attention."""
+    torch.backends.mha.set_fastpath_enabled(False)
     file, names = io.BytesIO(), [f"x{i}" for i in range(len(example))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -208,7 +259,6 @@ def test_whole_size_networks_pruned_by_magnitude(make, shape) -> None:
 @pytest.mark.parametrize(
     ("model", "shape", "told"),
     [
-        (nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), (5, 16), "batch must stay first"),
         (nn.Upsample(scale_factor=2, mode="bilinear"), (1, 4, 4), r"\(Resize\): .*linear"),
         (nn.Upsample(size=(6, 7)), (1, 4, 4), "whole factors"),
         (nn.SELU(), (3,), r"\(Selu\): the engine has no such operator"),

@@ -77,6 +77,11 @@ def _reshape(x: list[Array], a: dict[str, Any]) -> Array:
     return x[0].reshape(shape)
 
 
+def _triangle(x: list[Array], a: dict[str, Any]) -> Array:
+    keep = np.triu if a.get("upper", 1) else np.tril
+    return np.asarray(keep(x[0], int(x[1].reshape(())) if len(x) > 1 else 0))
+
+
 # ONNX's numbers of element types.
 DTYPES: dict[int, type] = {
     1: np.float32,
@@ -140,6 +145,7 @@ FOLD: dict[str, Evaluate] = {
     "Pow": lambda x, a: np.power(x[0], x[1]),
     "Reciprocal": lambda x, a: np.asarray(1 / x[0]),
     "Floor": lambda x, a: np.floor(x[0]),
+    "Trilu": _triangle,
     "Where": lambda x, a: np.where(x[0], x[1], x[2]),
     "ReduceProd": lambda x, a: np.prod(x[0], axis=_axes(x, a), keepdims=bool(a.get("keepdims", 1))),
     "ConstantOfShape": lambda x, a: np.full(

@@ -13,6 +13,7 @@ from gossamer.runtime.graph import Graph, Node, Shape
 from gossamer.runtime.importer.folding import DTYPES, FOLD
 from gossamer.runtime.importer.operators import CONVERT
 from gossamer.runtime.importer.reader import BATCH, LARGEST, Reader, Unsupported, shown
+from gossamer.runtime.importer.strayed import convert
 from gossamer.runtime.importer.tensors import attributes_of, constant_node, sparse_tensor, tensor_of
 from gossamer.runtime.sparse_file import FARTHEST, NAME
 
@@ -93,6 +94,7 @@ def _inputs(reader: Reader, graph: Any) -> tuple[list[str], bool]:
         raise Unsupported(f"it has {len(inputs)} inputs; 1 to 16 can be run")
     if dynamic and any(reader.shapes[i][0] != BATCH for i in inputs):
         raise Unsupported("some inputs have a dynamic batch, some a fixed one")
+    reader.batch = reader.shapes[inputs[0]][0]
     return inputs, dynamic
 
 
@@ -127,7 +129,7 @@ def _convert(reader: Reader, node: Any, name: str, folder: Path | None) -> None:
         elif operator in FOLD and inputs and all(i in reader.constants for i in inputs if i):
             reader.fold(operator, output, [i for i in inputs if i], attributes)
         elif operator in CONVERT:
-            CONVERT[operator](reader, name, inputs, output, attributes)
+            convert(reader, operator, name, inputs, output, attributes)
         else:
             raise Unsupported(
                 "the engine has no such operator; replace it or run that part elsewhere; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,19 @@ class Unsupported(Exception):
     """A setting that the engine lacks; the message says which and what would help."""
 
 
+@dataclass(frozen=True)
+class Strayed:
+    """How to read a value whose batch is not first, from one whose batch is.
+
+    ``source`` is [batch, ...]; the value has the batch in dimension ``axis`` of the rest, with
+    ``after`` numbers of this dimension behind each example.
+    """
+
+    source: str
+    axis: int
+    after: int = 1
+
+
 class Reader:
     """State while one file is read: what is constant, what shape the rest has."""
 
@@ -46,7 +60,8 @@ class Reader:
         self.nodes: list[Node] = []
         self.made_by: dict[str, Node] = {}
         self.uses: Counter[str] = Counter()
-        self.held: dict[str, tuple[str, list[int]]] = {}  # transposes not done yet (see moves)
+        self.batch = BATCH  # what the first dimension of the inputs is
+        self.held: dict[str, Strayed] = {}  # values whose batch is not first (see strayed)
         self.codes: dict[str, tuple[float, int]] = {}  # steps and zero points of quantised values
         self.steps: dict[str, tuple[Array, int | None]] = {}  # of dequantised weights, and axis
         self.outputs: list[str] = []  # of the ONNX node that is being converted

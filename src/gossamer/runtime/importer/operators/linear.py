@@ -46,7 +46,7 @@ def _gemm(reader: Reader, name: str, inputs: list[str], output: str, a: Attribut
         if given.size not in (1, len(weight)):
             raise Unsupported(f"its bias has shape {given.shape} for {len(weight)} outputs")
         bias = bias + given.reshape(-1)
-    if len(reader.shape(inputs[0])) != 2:
+    if len(reader.shape(inputs[0])) < 2:
         raise Unsupported(f"its input has shape {shown(reader.shape(inputs[0]))}")
     step = reader.step(inputs[1], 0 if a.get("transB") else 1, len(weight))
     linear(reader, name, inputs[0], output, weight, bias, step)

@@ -1,8 +1,7 @@
 """ONNX operators that only move numbers: slices, pads, nearest resizing, transposes.
 
-All but transposes become one node, ``strided``: a copy by strides within an example. A
-transpose that takes the batch from its first place is held back: what is sliced or turned back
-after it (attention's queries, keys and values) is taken from where the numbers lie.
+All but transposes become one node, ``strided``: a copy by strides within an example. Here the
+batch is the first dimension and stays so; what takes it elsewhere is in ``strayed``.
 """
 
 from __future__ import annotations
@@ -45,21 +44,13 @@ def strided(
 
 
 def place(reader: Reader, name: str, source: str, perm: list[int], output: str) -> None:
-    """Lets ``output`` be ``source`` with its dimensions permuted, now or when it is asked for."""
+    """``source`` with its dimensions but the first permuted."""
     shape = reader.shape(source)
     turned = tuple(shape[p] for p in perm)
-    if perm[0] != 0:
-        reader.held[output] = (source, perm)
-        reader.shapes[output], reader.kinds[output] = turned, reader.kind(source)
-    elif perm == list(range(len(shape))):
+    if perm == list(range(len(shape))):
         reader.emit(Node("reshape", name, (source,), output), turned)
     else:
         reader.emit(Node("transpose", name, (source,), output, {"perm": perm}), turned)
-
-
-def _source(reader: Reader, value: str) -> tuple[str, list[int]]:
-    """Where a value's numbers lie, and which dimension of that each of its own is."""
-    return reader.held.get(value, (value, list(range(len(reader.shape(value))))))
 
 
 def _axis(reader: Reader, value: str, axis: int) -> int:
@@ -69,55 +60,42 @@ def _axis(reader: Reader, value: str, axis: int) -> int:
     return axis % rank
 
 
-def transpose(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    source, held = _source(reader, inputs[0])
-    perm = [int(p) for p in a.get("perm", range(len(held))[::-1])]
-    if sorted(perm) != list(range(len(held))) or len(held) > 6:
+def _transpose(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    rank = len(reader.shape(inputs[0]))
+    perm = [int(p) for p in a.get("perm", range(rank)[::-1])]
+    if sorted(perm) != list(range(rank)) or rank > 6:
         raise Unsupported(f"it permutes {shown(reader.shape(inputs[0]))} by {perm}")
-    place(reader, name, source, [held[p] for p in perm], output)
+    place(reader, name, inputs[0], perm, output)
 
 
 def _part(reader: Reader, name: str, value: str, axis: int, span: range, output: str) -> None:
     """The numbers at ``span`` along an axis."""
-    source, perm = _source(reader, value)
-    along = perm[axis]
-    shape = reader.shape(source)
-    if along == 0:
+    shape = reader.shape(value)
+    if axis == 0:
         raise Unsupported("it takes a part of the batch")
     if not span or span.step < 1:
-        raise Unsupported(f"it takes nothing, or backwards, of {shown(reader.shape(value))}")
-    outer, inner = math.prod(shape[1:along]), math.prod(shape[along + 1 :])
-    piece = f"{output} in place" if value in reader.held else output
+        raise Unsupported(f"it takes nothing, or backwards, of {shown(shape)}")
+    outer, inner = math.prod(shape[1:axis]), math.prod(shape[axis + 1 :])
     strided(
         reader,
         name,
-        source,
-        piece,
-        (*shape[:along], len(span), *shape[along + 1 :]),
+        value,
+        output,
+        (*shape[:axis], len(span), *shape[axis + 1 :]),
         [outer, len(span), inner],
-        [shape[along] * inner, span.step * inner, 1],
+        [shape[axis] * inner, span.step * inner, 1],
         [len(span) * inner, inner, 1],
         start=span.start * inner,
     )
-    if piece != output:
-        place(reader, name, piece, perm, output)
 
 
 def drop(reader: Reader, name: str, value: str, axes: set[int], output: str) -> None:
     """The value without axes of size one."""
-    source, perm = _source(reader, value)
-    shape = reader.shape(source)
-    gone = {perm[axis] for axis in axes}
-    if 0 in gone or any(shape[axis] != 1 for axis in gone):
-        raise Unsupported(f"it squeezes axes {sorted(axes)} of {shown(reader.shape(value))}")
-    kept = [axis for axis in range(len(shape)) if axis not in gone]
-    small = tuple(shape[axis] for axis in kept)
-    if value not in reader.held:
-        reader.emit(Node("reshape", name, (source,), output), small)
-        return
-    piece = f"{output} squeezed"
-    reader.emit(Node("reshape", name, (source,), piece), small)
-    place(reader, name, piece, [kept.index(p) for p in perm if p in kept], output)
+    shape = reader.shape(value)
+    if 0 in axes or any(shape[axis] != 1 for axis in axes):
+        raise Unsupported(f"it squeezes axes {sorted(axes)} of {shown(shape)}")
+    small = tuple(size for axis, size in enumerate(shape) if axis not in axes)
+    reader.emit(Node("reshape", name, (value,), output), small)
 
 
 def _embed(reader: Reader, name: str, table: Array, value: str, output: str) -> None:
@@ -298,7 +276,7 @@ def _depth_to_space(
 
 MOVES: dict[str, Convert] = {
     "Expand": _expand,
-    "Transpose": transpose,
+    "Transpose": _transpose,
     "Gather": _gather,
     "Slice": _slice,
     "Split": _split,

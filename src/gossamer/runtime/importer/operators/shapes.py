@@ -26,20 +26,23 @@ def _target(reader: Reader, value: str, sizes: list[int], keep_zero: bool) -> Sh
     return tuple(sizes)
 
 
-def _reshape(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def target_of(reader: Reader, operator: str, inputs: list[str], a: Attributes) -> Shape:
+    """The shape that Reshape or Flatten gives its input."""
+    if operator == "Flatten":
+        shape = reader.shape(inputs[0])
+        axis = int(a.get("axis", 1))
+        axis = axis + len(shape) if axis < 0 else axis
+        return math.prod(shape[:axis]), math.prod(shape[axis:])
     sizes = [int(s) for s in np.ravel(reader.constant(inputs[1], "shape"))]
-    shape = _target(reader, inputs[0], sizes, not a.get("allowzero"))
-    reader.emit(Node("reshape", name, (inputs[0],), output), shape)
+    return _target(reader, inputs[0], sizes, not a.get("allowzero"))
 
 
-def _flatten(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape = reader.shape(inputs[0])
-    axis = int(a.get("axis", 1))
-    axis = axis + len(shape) if axis < 0 else axis
-    reader.emit(
-        Node("reshape", name, (inputs[0],), output),
-        (math.prod(shape[:axis]), math.prod(shape[axis:])),
-    )
+def _reshape(operator: str) -> Convert:
+    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        shape = target_of(reader, operator, inputs, a)
+        reader.emit(Node("reshape", name, (inputs[0],), output), shape)
+
+    return convert
 
 
 def _unsqueeze(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -97,8 +100,8 @@ def _same(reader: Reader, name: str, inputs: list[str], output: str, a: Attribut
 
 SHAPES: dict[str, Convert] = {
     "Concat": _concat,
-    "Flatten": _flatten,
-    "Reshape": _reshape,
+    "Flatten": _reshape("Flatten"),
+    "Reshape": _reshape("Reshape"),
     "Unsqueeze": _unsqueeze,
     "Identity": _same,
     "Dropout": _same,

@@ -1,0 +1,254 @@
+"""Values whose batch is not their first dimension, as attention written for sequences makes them.
+
+The engine's values have the batch first. One that a transpose took from there is *strayed*: it
+is held with its batch in front all the same, and only how it would be read is remembered. What
+is computed from it is computed of the value in front, whose axes are one further.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from gossamer.runtime.graph import Node, Shape
+from gossamer.runtime.importer.operators import CONVERT
+from gossamer.runtime.importer.operators.binary import BINARY
+from gossamer.runtime.importer.operators.elementwise import ELEMENTWISE
+from gossamer.runtime.importer.operators.logic import LOGIC
+from gossamer.runtime.importer.operators.moves import axes_of
+from gossamer.runtime.importer.operators.shapes import target_of
+from gossamer.runtime.importer.reader import Attributes, Reader, Strayed, Unsupported, shown
+
+
+def convert(
+    reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    """One node of the engine's operators, whether its inputs have strayed or not."""
+    strays = operator == "Transpose" and a.get("perm", [1])[:1] != [0]
+    if not strays and not any(value in reader.held for value in inputs):
+        CONVERT[operator](reader, name, inputs, output, a)
+    elif operator in STRAYED:
+        STRAYED[operator](reader, operator, name, inputs, output, a)
+    else:
+        turned = next(reader.shape(value) for value in inputs if value in reader.held)
+        raise Unsupported(f"its input is {shown(turned)}; the batch must stay first")
+
+
+def _in_front(reader: Reader, name: str, value: str, output: str) -> tuple[Strayed, Shape]:
+    """The value as one that strayed, and its dimensions but for the batch."""
+    if value not in reader.held:
+        shape = reader.shape(value)
+        lead = reader.batch if shape[0] % reader.batch == 0 else shape[0]
+        within = shape[0] // lead
+        source = f"{output} of {value} in front"
+        if source not in reader.shapes:
+            reader.emit(
+                Node("reshape", name, (value,), source), (lead, shape[0] // lead, *shape[1:])
+            )
+        return Strayed(source, 0, within), (within, *shape[1:])
+    found = reader.held[value]
+    return found, reader.shape(found.source)[1:]
+
+
+def _settle(reader: Reader, name: str, found: Strayed, output: str) -> None:
+    """Lets ``output`` be a strayed value, or a plain one where the batch came back."""
+    lead, *sizes = reader.shape(found.source)
+    back = found.axis == 0 and found.after == sizes[0]
+    sizes[found.axis] *= lead
+    if back:
+        reader.emit(Node("reshape", name, (found.source,), output), tuple(sizes))
+        return
+    reader.held[output], reader.uses[found.source] = found, reader.uses[output]
+    reader.shapes[output], reader.kinds[output] = tuple(sizes), reader.kind(found.source)
+
+
+def _transpose(
+    reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    found, sizes = _in_front(reader, name, inputs[0], output)
+    perm = [int(p) for p in a.get("perm", range(len(sizes))[::-1])]
+    if sorted(perm) != list(range(len(sizes))):
+        raise Unsupported(f"it permutes {shown(reader.shape(inputs[0]))} by {perm}")
+    lead, source = reader.shape(found.source)[0], found.source
+    wide = [p for p in range(len(sizes)) if sizes[p] != 1]
+    order = [wide.index(p) + 1 for p in perm if p in wide]
+    if order != sorted(order):
+        if len(wide) > 5:
+            raise Unsupported(f"it permutes {shown(reader.shape(inputs[0]))}; too many dimensions")
+        narrow, turned = f"{output} narrow", f"{output} turned"
+        small = (lead, *(sizes[p] for p in wide))
+        reader.emit(Node("reshape", name, (source,), narrow), small)
+        settings = {"perm": [0, *order]}
+        shape = (lead, *(small[i] for i in order))
+        reader.emit(Node("transpose", name, (narrow,), turned, settings), shape)
+        source = turned
+    front = f"{output} in front"
+    reader.emit(Node("reshape", name, (source,), front), (lead, *(sizes[p] for p in perm)))
+    _settle(reader, name, Strayed(front, perm.index(found.axis), found.after), output)
+
+
+def _reshape(
+    reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    """The batch stays between the same numbers, whatever dimension that is then."""
+    found, sizes = _in_front(reader, name, inputs[0], output)
+    lead, shape = reader.shape(found.source)[0], target_of(reader, operator, inputs, a)
+    behind = found.after * math.prod(sizes[found.axis + 1 :])
+    places = [
+        (shape[axis], axis)
+        for axis in range(len(shape))
+        if behind % (inner := math.prod(shape[axis + 1 :])) == 0
+        and (inner * shape[axis]) % (behind * lead) == 0
+    ]
+    if not places:
+        turned = reader.shape(inputs[0])
+        raise Unsupported(f"it reshapes {shown(turned)} to {shown(shape)}; that tears the batch")
+    _, axis = min(places)
+    within = (*shape[:axis], shape[axis] // lead, *shape[axis + 1 :])
+    front = f"{output} in front"
+    reader.emit(Node("reshape", name, (found.source,), front), (lead, *within))
+    after = behind // math.prod(shape[axis + 1 :])
+    _settle(reader, name, Strayed(front, axis, after), output)
+
+
+def _fronts(
+    reader: Reader, name: str, inputs: Sequence[str], output: str, rank: int
+) -> tuple[list[str], Strayed]:
+    """The inputs with the batch in front and ``rank`` dimensions behind it, and how to read them.
+
+    Constants stay as they are; they must be the same for all examples.
+    """
+    fronts, ways = [], []
+    for value in inputs:
+        if not value or value in reader.constants:
+            fronts.append(value)
+            continue
+        found, sizes = _in_front(reader, name, value, output)
+        missing = rank - len(sizes)
+        source, lead = found.source, reader.shape(found.source)[0]
+        if missing:
+            source = f"{output} of {value} widened"
+            if source not in reader.shapes:
+                shape = (lead, *[1] * missing, *sizes)
+                reader.emit(Node("reshape", name, (found.source,), source), shape)
+        fronts.append(source)
+        ways.append((Strayed("", found.axis + missing, found.after), lead, sizes[found.axis]))
+    if len(set(ways)) > 1:
+        shapes = " and ".join(shown(reader.shape(value)) for value in inputs if value)
+        raise Unsupported(f"its inputs {shapes} have the batch in different places")
+    way, lead, _ = ways[0]
+    for value in inputs:
+        if value in reader.constants and lead > 1:
+            own = reader.constants.shape(value)
+            at = way.axis - (rank - len(own))
+            if at >= 0 and own[at] != 1:
+                raise Unsupported(f"a constant of shape {own} differs between examples")
+    return fronts, way
+
+
+def _pointwise(
+    reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    rank = max(len(reader.shape(value)) for value in inputs if value)
+    fronts, way = _fronts(reader, name, inputs, output, rank)
+    front = f"{output} in front"
+    CONVERT[operator](reader, name, fronts, front, a)
+    _settle(reader, name, Strayed(front, way.axis, way.after), output)
+
+
+def _multiply(
+    reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    """By a matrix, along the last dimension; or matrices with matrices."""
+    values = [value for value in inputs[:2] if value not in reader.constants]
+    rank = len(reader.shape(values[0]))
+    fronts, way = _fronts(reader, name, values, output, rank)
+    if way.axis >= rank - len(values) or inputs[0] in reader.constants:
+        raise Unsupported(f"it multiplies along the batch of {shown(reader.shape(values[0]))}")
+    front = f"{output} in front"
+    CONVERT[operator](reader, name, [*fronts, *inputs[len(fronts) :]], front, a)
+    _settle(reader, name, Strayed(front, way.axis, way.after), output)
+
+
+def _along(default: int) -> Stray:
+    """Operators that work along the axis of an attribute."""
+
+    def stray(
+        reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
+    ) -> None:
+        if inputs[0] in reader.constants and operator == "Gather":  # an embedding
+            found, _ = _in_front(reader, name, inputs[1], output)
+            front = f"{output} in front"
+            CONVERT[operator](reader, name, [inputs[0], found.source], front, a)
+            _settle(reader, name, Strayed(front, found.axis, found.after), output)
+            return
+        count = len(inputs) if operator == "Concat" else 1
+        rank = len(reader.shape(next(v for v in inputs if v not in reader.constants)))
+        axis = int(a.get("axis", default))
+        fronts, way = _fronts(reader, name, inputs[:count], output, rank)
+        axis = axis + rank if axis < 0 else axis
+        if axis == way.axis or (operator == "LayerNormalization" and axis < way.axis):
+            raise Unsupported("it works along the batch")
+        for i, value in enumerate(fronts):
+            if value in reader.constants:
+                fronts[i] = f"{output} constant {i}"
+                reader.constants[fronts[i]] = reader.constants[value][None]
+        moved = way.axis
+        if operator == "Gather" and not reader.shape(inputs[1]) and axis < way.axis:
+            moved -= 1
+        outputs = reader.outputs if operator == "Split" else [output]
+        reader.outputs = [f"{value} in front" if value else "" for value in outputs]
+        given = {**a, "axis": axis + 1}
+        CONVERT[operator](reader, name, [*fronts, *inputs[count:]], f"{outputs[0]} in front", given)
+        for value in filter(None, outputs):
+            _settle(reader, name, Strayed(f"{value} in front", moved, way.after), value)
+
+    return stray
+
+
+def _by_axes(
+    reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    """Operators that work along several axes, which they name in an input or an attribute."""
+    shape = reader.shape(inputs[0])
+    found, _ = _in_front(reader, name, inputs[0], output)
+    named = [inputs[0], *inputs[3:4]] if operator == "Slice" else inputs
+    axes = axes_of(reader, named, a)
+    if not axes:
+        starts = len(np.ravel(reader.constant(inputs[1], "starts"))) if operator == "Slice" else 0
+        ones = [i for i, size in enumerate(shape) if size == 1]
+        axes = {"Slice": list(range(starts)), "Squeeze": ones}.get(operator, [])
+    rank = len(shape) + (len(axes) if operator == "Unsqueeze" else 0)
+    if not axes or any(not -rank <= axis < rank for axis in axes):
+        raise Unsupported(f"it has no axes {axes} in {shown(shape)}")
+    axes = [axis % rank for axis in axes]
+    axis = found.axis
+    if operator == "Unsqueeze":
+        axis = [i for i in range(rank) if i not in axes][axis]
+    elif axis in axes:
+        raise Unsupported("it works along the batch")
+    elif operator == "Squeeze" or (operator != "Slice" and not a.get("keepdims", 1)):
+        axis -= sum(i < axis for i in set(axes))
+    shifted, front = f"{output} axes", f"{output} in front"
+    reader.constants[shifted] = np.array([i + 1 for i in axes], np.int64)
+    more = [*inputs[1:3], shifted, *inputs[4:]] if operator == "Slice" else [shifted]
+    given = {key: value for key, value in a.items() if key != "axes"}
+    CONVERT[operator](reader, name, [found.source, *more], front, given)
+    _settle(reader, name, Strayed(front, axis, found.after), output)
+
+
+Stray = Callable[[Reader, str, str, list[str], str, Attributes], None]
+
+STRAYED: dict[str, Stray] = {
+    **dict.fromkeys([*ELEMENTWISE, *BINARY, *LOGIC, "Identity", "Dropout"], _pointwise),
+    **dict.fromkeys(["MatMul", "Gemm"], _multiply),
+    **dict.fromkeys(["Softmax", "LogSoftmax", "LayerNormalization"], _along(-1)),
+    **dict.fromkeys(["Concat", "Gather", "Split"], _along(0)),
+    **dict.fromkeys(
+        ["ReduceMax", "ReduceMean", "ReduceSum", "Slice", "Squeeze", "Unsqueeze"], _by_axes
+    ),
+    **dict.fromkeys(["Flatten", "Reshape"], _reshape),
+    "Transpose": _transpose,
+}
