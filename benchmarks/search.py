@@ -420,6 +420,16 @@ def tabulate(arguments: argparse.Namespace) -> None:
         ),
     )
     if long:
+        heads = [
+            "problem",
+            "at a time",
+            "sampler",
+            "seed",
+            "trials",
+            "first inside",
+            "hypervolume",
+            "CPU",
+        ]
         rows += [
             "",
             "## Searches of more than 300 trials",
@@ -428,17 +438,15 @@ def tabulate(arguments: argparse.Namespace) -> None:
             "at a time, how many were reached, the first inside, the hypervolume as a share of the "
             "largest, and CPU seconds for each of the last ten suggestions.",
             "",
-            "| problem | at a time | sampler | seed | trials | first inside | hypervolume | CPU |",
-            _row(["---"] * 8),
+            _row(heads),
+            _row(["---"] * len(heads)),
         ]
     for line in long:
         share = max(line["hypervolume"].values()) / (ceiling[line["problem"]] or 1.0)
         spent = line["cpu"][str(line["trials"])]
-        first = line["first"] or "none"
-        rows.append(
-            f"| {line['problem']} | {line['parallel']} | {line['sampler']} | {line['seed']} "
-            f"| {line['trials']} | {first} | {share:.3f} | {spent:.3f} |"
-        )
+        named = [line[key] for key in ("problem", "parallel", "sampler", "seed", "trials")]
+        entries = [*named, line["first"] or "none", f"{share:.3f}", f"{spent:.3f}"]
+        rows.append(_row([str(entry) for entry in entries]))
     rows += ["", f"Searches: {len(lines)}, on {', '.join(sorted({w['machine'] for w in lines}))}."]
     for line in failed:
         rows.append(f"Stopped with an error: {line['cell']}: {line['error']}.")

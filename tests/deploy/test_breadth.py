@@ -196,14 +196,18 @@ NETWORKS = {
 
 def scripted(model: nn.Module, *example: Tensor) -> bytes:
     """What torch's older exporter writes, which cannot write torch's fast path of attention."""
-    torch.backends.mha.set_fastpath_enabled(False)
     file, names = io.BytesIO(), [f"x{i}" for i in range(len(example))]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model, example, file, dynamo=False, opset_version=17, input_names=names,
-            dynamic_axes={name: {0: "batch"} for name in names},
-        )  # fmt: skip
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                model, example, file, dynamo=False, opset_version=17, input_names=names,
+                dynamic_axes={name: {0: "batch"} for name in names},
+            )  # fmt: skip
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     return file.getvalue()
 
 

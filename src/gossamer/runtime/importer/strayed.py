@@ -17,7 +17,7 @@ from gossamer.runtime.importer.operators import CONVERT
 from gossamer.runtime.importer.operators.binary import BINARY
 from gossamer.runtime.importer.operators.elementwise import ELEMENTWISE
 from gossamer.runtime.importer.operators.logic import LOGIC
-from gossamer.runtime.importer.operators.moves import axes_of
+from gossamer.runtime.importer.operators.moves import axes_of, permutation_of
 from gossamer.runtime.importer.operators.shapes import target_of
 from gossamer.runtime.importer.reader import Attributes, Reader, Strayed, Unsupported, shown
 
@@ -38,18 +38,16 @@ def convert(
 
 def _in_front(reader: Reader, name: str, value: str, output: str) -> tuple[Strayed, Shape]:
     """The value as one that strayed, and its dimensions but for the batch."""
-    if value not in reader.held:
-        shape = reader.shape(value)
-        lead = reader.batch if shape[0] % reader.batch == 0 else shape[0]
-        within = shape[0] // lead
-        source = f"{output} of {value} in front"
-        if source not in reader.shapes:
-            reader.emit(
-                Node("reshape", name, (value,), source), (lead, shape[0] // lead, *shape[1:])
-            )
-        return Strayed(source, 0, within), (within, *shape[1:])
-    found = reader.held[value]
-    return found, reader.shape(found.source)[1:]
+    if value in reader.held:
+        found = reader.held[value]
+        return found, reader.shape(found.source)[1:]
+    size, *rest = reader.shape(value)
+    lead = reader.batch if size % reader.batch == 0 else size
+    within = (size // lead, *rest)
+    source = f"{output} of {value} in front"
+    if source not in reader.shapes:
+        reader.emit(Node("reshape", name, (value,), source), (lead, *within))
+    return Strayed(source, 0, within[0]), within
 
 
 def _settle(reader: Reader, name: str, found: Strayed, output: str) -> None:
@@ -68,9 +66,7 @@ def _transpose(
     reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
 ) -> None:
     found, sizes = _in_front(reader, name, inputs[0], output)
-    perm = [int(p) for p in a.get("perm", range(len(sizes))[::-1])]
-    if sorted(perm) != list(range(len(sizes))):
-        raise Unsupported(f"it permutes {shown(reader.shape(inputs[0]))} by {perm}")
+    perm = permutation_of(reader, inputs[0], a)
     lead, source = reader.shape(found.source)[0], found.source
     wide = [p for p in range(len(sizes)) if sizes[p] != 1]
     order = [wide.index(p) + 1 for p in perm if p in wide]

@@ -60,10 +60,18 @@ def _axis(reader: Reader, value: str, axis: int) -> int:
     return axis % rank
 
 
-def _transpose(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    rank = len(reader.shape(inputs[0]))
+def permutation_of(reader: Reader, value: str, a: Attributes) -> list[int]:
+    """The order in which Transpose takes the dimensions of a value."""
+    rank = len(reader.shape(value))
     perm = [int(p) for p in a.get("perm", range(rank)[::-1])]
-    if sorted(perm) != list(range(rank)) or rank > 6:
+    if sorted(perm) != list(range(rank)):
+        raise Unsupported(f"it permutes {shown(reader.shape(value))} by {perm}")
+    return perm
+
+
+def _transpose(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    perm = permutation_of(reader, inputs[0], a)
+    if len(perm) > 6:
         raise Unsupported(f"it permutes {shown(reader.shape(inputs[0]))} by {perm}")
     place(reader, name, inputs[0], perm, output)
 
