@@ -72,17 +72,29 @@ def feed_forward(density: float, block: int) -> nn.Module:
     return pruned(model, {"up": density, "down": density}, block)
 
 
+_BLOCKS = {"conv1": 0.5, "conv2": 0.125, "linear1": 0.05}
 _PUBLISHED = {"conv1": 0.5, "conv2": 0.2, "linear1": 0.1}
-NETWORKS: dict[str, tuple[Any, tuple[int, ...]]] = {
-    "speech, sparse": (lambda: speech(1000, _PUBLISHED), SPEECH),
-    "speech, super-sparse": (lambda: speech(1500, {**_PUBLISHED, "linear1": 0.05}), SPEECH),
+NETWORKS: dict[str, tuple[Any, tuple[int, ...], int]] = {
+    "speech, sparse": (lambda: speech(1000, _PUBLISHED), SPEECH, 32),
+    "speech, super-sparse": (lambda: speech(1500, {**_PUBLISHED, "linear1": 0.05}), SPEECH, 32),
     "speech, 95 % x 10 %, blocks of 8": (
-        lambda: speech(1504, {"conv1": 0.5, "conv2": 0.125, "linear1": 0.05}, block=8),
+        lambda: speech(1504, _BLOCKS, block=8),
         SPEECH,
+        32,
     ),
-    "feed-forward, 90 % x 10 %": (lambda: feed_forward(0.1, 1), (768,)),
-    "feed-forward, 90 % x 10 %, blocks of 8": (lambda: feed_forward(0.1, 8), (768,)),
-    "feed-forward, 95 % x 10 %, blocks of 8": (lambda: feed_forward(0.05, 8), (768,)),
+    "speech, 95 % x 10 %, blocks of 8, in 8 bits": (
+        lambda: speech(1504, _BLOCKS, block=8),
+        SPEECH,
+        8,
+    ),
+    "speech, dense, in 8 bits": (
+        lambda: speech(1504, {}, winners=False),
+        SPEECH,
+        8,
+    ),
+    "feed-forward, 90 % x 10 %": (lambda: feed_forward(0.1, 1), (768,), 32),
+    "feed-forward, 90 % x 10 %, blocks of 8": (lambda: feed_forward(0.1, 8), (768,), 32),
+    "feed-forward, 95 % x 10 %, blocks of 8": (lambda: feed_forward(0.05, 8), (768,), 32),
 }
 
 
@@ -91,14 +103,19 @@ def named(works: Sequence[Work], names: dict[str, str]) -> list[Work]:
     return [dataclasses.replace(work, layer=names.get(work.layer, work.layer)) for work in works]
 
 
-def planned(model: nn.Module, shape: tuple[int, ...], folder: Path) -> gs.Engine:
+def examples(shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.randn(16, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def planned(model: nn.Module, shape: tuple[int, ...], bits: int, folder: Path) -> gs.Engine:
     path = folder / "model.onnx"
-    generator = torch.Generator().manual_seed(1)
-    sample = torch.randn(16, *shape, generator=generator)
+    sample = examples(shape)
     # Batch norm as after training: it sees what the network makes of its inputs.
     with torch.no_grad():
         model.train()(sample)
     model.eval()
+    if bits == 8:
+        gs.quantize(model, sample)
     gs.export(model, sample[:2], path)
     return gs.Engine(path, threads=1, sample=sample.numpy())
 
@@ -120,17 +137,17 @@ def joules(engine: gs.Engine) -> tuple[float, str] | None:
 
 def measure(name: str, folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
-    build, shape = NETWORKS[name]
+    build, shape, bits = NETWORKS[name]
     network = build()
-    engine = planned(network, shape, folder)
+    engine = planned(network, shape, bits, folder)
     own, dense = count_work(engine)
     layers = [n for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     names = dict(zip((work.layer for work in dense if work.macs), layers, strict=True))
     own, dense = named(own, names), named(dense, names)
     model = EnergyModel()
     # Selecting winners is charged to the layers that profit from it.
-    both = [work for work in own if work.kind in ("both", "winners")]
-    before = [work for work in dense if work.layer in {work.layer for work in both}]
+    met = {work.layer for work in own if work.kind in ("both", "winners")}
+    both, before = ([work for work in side if work.layer in met] for side in (own, dense))
     result: dict[str, Any] = {
         "network": name,
         "own": [work.as_dict() for work in own],
@@ -141,9 +158,9 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     }
     for memory in MEMORIES:
         found = {"whole": (dense, own), "both": (before, both)}
-        for work in own:
-            if work.macs:
-                found[work.layer] = ([d for d in dense if d.layer == work.layer], [work])
+        for layer in dict.fromkeys(work.layer for work in own if work.macs):
+            # Scaling the sums is part of a layer in 8 bits.
+            found[layer] = tuple([w for w in side if w.layer == layer] for side in (dense, own))
         result["ratios"][memory] = {
             part: [ratio.low, ratio.high]
             for part, (first, second) in found.items()
@@ -174,10 +191,11 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
         "# Energy, modelled: how many times less than dense",
         "",
         "*Modelled*, no joules: work that is *counted* from the engine's plan for one example, "
-        "times published energies, against the same network with every weight, every activation "
-        "and ReLU. A range spans two tables of costs, both ends of DRAM's, and register reuse: "
-        "ideal for both networks, none for both, and (the low end, mostly) none only where zeros "
-        "are skipped. The plan depends on measured times: a busy machine may choose other kernels. "
+        "times published energies, against the same network in 32-bit floats with every weight, "
+        "every activation and ReLU. A range spans two tables of costs, both ends of DRAM's, and "
+        "register reuse: ideal for both networks, none for both, and (the low end, mostly) none "
+        "only where zeros are skipped. The plan depends on measured times: a busy machine may "
+        "choose other kernels. "
         "*Both* are the layers in which sparse weights meet sparse activations, the "
         "selection of their winners included. What the model leaves out is in "
         "[energy.md](../energy.md).",
@@ -188,9 +206,10 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
     for result in results:
         macs = [sum(work["macs"] for work in result[side]) for side in ("dense", "own")]
         for memory, ratios in result["ratios"].items():
+            both = _range(ratios["both"]) if "both" in ratios else "–"
             lines.append(
                 f"| {result['network']} | {memory} | {macs[0]:,.0f} / {macs[1]:,.0f} "
-                f"| {_range(ratios['both'])} | {_range(ratios['whole'])} |"
+                f"| {both} | {_range(ratios['whole'])} |"
             )
     lines += ["", "What limits the whole network: shares of the sparse network's energy", ""]
     lines += ["(45 nm, no register reuse), the three largest.", ""]
@@ -220,7 +239,8 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
     ]
     lines += [
         "",
-        "Costs, picojoules: 32-bit float addition / multiplication; per byte in L1, L2, DRAM",
+        "Costs, picojoules: float addition / multiplication; 32-bit whole addition / 8-bit "
+        "multiplication; per byte in L1, L2, DRAM",
     ]
     lines += [""]
     for costs in COSTS:
@@ -228,7 +248,10 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
             f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
             for low, high in costs.access.values()
         )
-        lines.append(f"- {costs.name}: {costs.add} / {costs.multiply}; {access} ({costs.source})")
+        lines.append(
+            f"- {costs.name}: {costs.add} / {costs.multiply}; {costs.add_whole} / "
+            f"{costs.multiply_whole}; {access} ({costs.source})"
+        )
     lines += ["", f"Command: `{command}`  ", f"Machine (for the plan): {machine()}, one thread"]
     return "\n".join(lines) + "\n"
 

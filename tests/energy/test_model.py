@@ -6,9 +6,15 @@ from gossamer.energy import COSTS, MEMORIES, Costs, EnergyModel, Work
 from gossamer.energy.work import gathered, scattered, selected, totals
 
 # A process on which everything is easy to multiply: 1 pJ an addition, 3 a multiplication,
-# 1 pJ per byte in L1, 10 in L2, 100 to 200 in DRAM.
+# 1 pJ a multiply-add in 8 bits, 1 pJ per byte in L1, 10 in L2, 100 to 200 in DRAM.
 PLAIN = Costs(
-    "plain", "made up", 1.0, 3.0, {"L1": (1.0, 1.0), "L2": (10.0, 10.0), "DRAM": (100.0, 200.0)}
+    "plain",
+    "made up",
+    add=1.0,
+    multiply=3.0,
+    add_whole=0.25,
+    multiply_whole=0.75,
+    access={"L1": (1.0, 1.0), "L2": (10.0, 10.0), "DRAM": (100.0, 200.0)},
 )
 
 
@@ -45,6 +51,24 @@ def test_a_layer_with_both_sparsities_by_hand():
     assert work == Work("linear", "both", 8, 0.0, 48, 96.0, 64.0)
     energy = EnergyModel((PLAIN,)).energy([work], "L1", costs=PLAIN, reuse=False)
     assert energy == (8 * 4 + 48 + 96 + 64) / 4
+
+
+def test_layers_in_8_bits_by_hand():
+    dense = gathered("linear", "dense", 200, stored=200, entry=1, ins=10, outs=20, bits=8)
+    # Weights and inputs are bytes, the 20 sums that come out are four each.
+    assert dense == Work("linear", "dense", 200, 0.0, 200, 90.0, 190.0, bits=8)
+    model = EnergyModel((PLAIN,))
+    # 200 x 1 + 200 x 1 + 90 x 1 = 490 pJ, in float multiply-adds of 4 pJ.
+    assert model.energy([dense], "L1", costs=PLAIN, reuse=True) == 490 / 4
+    both = scattered("linear", "both", 8, stored=24, entry=3, active=2, outs=20, bits=8)
+    # 2 entries of an index (4 bytes) and a byte; each multiply-add reads and writes a 32-bit sum.
+    assert both == Work("linear", "both", 8, 0.0, 24, 90.0, 64.0, bits=8)
+    assert model.energy([both], "L2", costs=PLAIN, reuse=False) == (8 + 240 + 90 + 64) / 4
+
+
+def test_operands_of_other_widths_have_no_price():
+    with pytest.raises(KeyError):
+        EnergyModel().energy([Work("a", "dense", 1, bits=16)], "L1", costs=PLAIN, reuse=True)
 
 
 def test_selecting_winners_by_hand():
@@ -92,15 +116,19 @@ def test_every_table_is_whole_and_memories_cost_more_the_farther_they_are(costs)
     assert costs.source
     assert tuple(costs.access) == MEMORIES
     assert 0 < costs.add < costs.multiply
+    assert 0 < costs.add_whole < costs.multiply_whole < costs.add
     ends = [end for memory in MEMORIES for end in costs.access[memory]]
     assert ends == sorted(ends)
 
 
-def test_the_published_table_of_2014():
-    first = COSTS[0]
-    assert first.multiply_add == pytest.approx(4.6)
+def test_the_published_tables():
+    first, second = COSTS
+    assert first.multiply_add() == pytest.approx(4.6)
+    assert first.multiply_add(8) == pytest.approx(0.3)
     assert first.access["L1"][0] * 8 == 20
     assert [end * 8 for end in first.access["DRAM"]] == [1300, 2600]
+    assert second.multiply_add() == pytest.approx(1.69)
+    assert second.multiply_add(8) == pytest.approx(0.1)
 
 
 def test_totals():

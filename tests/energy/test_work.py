@@ -73,3 +73,36 @@ def test_every_call_of_the_plan_is_counted_and_a_convolution_too(engine):
     assert conv.stored == 4 * 16 * 27
     assert sum(work.macs for work in own) <= sum(work.macs for work in dense)
     assert all(min(w.macs, w.operations, w.stored, w.values, w.repeats) >= 0 for w in own + dense)
+
+
+def test_layers_in_8_bits_are_counted_in_bytes(engine):
+    torch.manual_seed(0)
+    inputs, hidden, outputs = 24, 512, 64
+    model = nn.Sequential(
+        nn.Linear(inputs, hidden), gs.KWinners(hidden, 0.125), nn.Linear(hidden, outputs)
+    )
+    nn.init.uniform_(model[2].weight, 0.5, 1.0)  # none is rounded to zero
+    gs.quantize(model.eval(), torch.randn(16, inputs), exclude=["0"])
+    own, dense = count_work(engine(model, (inputs,)))
+    floats, eight = (work for work in own if work.macs)
+    assert (floats.bits, eight.bits) == (32, 8)
+    assert floats.values == 4 * (inputs + hidden)
+    # 64 winners as index and byte, 64 sums of 32 bits; weights of a byte, with an index or not.
+    assert eight.kind == "activations"
+    assert eight.macs == pytest.approx(64 * outputs)
+    assert eight.values == pytest.approx(5 * 64 + 4 * outputs)
+    assert 64 * outputs <= eight.stored < 3.5 * 64 * outputs
+    # The counterpart is the network before: floats, and nothing is rounded.
+    assert {work.bits for work in dense} == {32}
+    assert [work.stored for work in dense if work.macs] == [
+        4 * inputs * hidden,
+        4 * hidden * outputs,
+    ]
+    assert len(dense) == 3
+    # Rounding the winners reads entries of 8 bytes and writes entries of 5.
+    (rounding,) = [
+        work for work in own if work.kind == "other" and work.layer not in (eight.layer, "(form)")
+    ]
+    assert 13 * 64 <= rounding.values < 13 * 64 + 200
+    found = EnergyModel().ratio([dense[-1]], [eight], "DRAM")
+    assert found.low > 512 / 64

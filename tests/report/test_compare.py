@@ -67,6 +67,19 @@ def test_energy_rows_are_ranges_priced_by_the_model(runs):
     assert "oule" not in json.dumps(comparison(runs))
 
 
+def test_runs_that_counted_no_bits_are_of_floats_and_eight_bits_cost_less(runs):
+    def row():
+        found = comparison(runs)["figures"]
+        return next(r for r in found if r["figure"] == "Energy, weights in L1")["values"]["sparse"]
+
+    as_floats = row()
+    old = {key: value for key, value in SPARSE[0].items() if key != "bits"}
+    runs["sparse"]["energy"] = {"own": [old], "dense": DENSE}
+    assert row() == as_floats
+    runs["sparse"]["energy"] = {"own": [{**old, "bits": 8}], "dense": DENSE}
+    assert row() > as_floats
+
+
 def test_runs_of_different_tasks_have_no_energy_gain(runs):
     runs["sparse"]["task"] = "other"
     row = next(r for r in comparison(runs)["figures"] if r["figure"] == "Energy, weights in L2")

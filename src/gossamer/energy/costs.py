@@ -15,6 +15,8 @@ class Costs:
     Attributes:
         name, source: of the table.
         add, multiply: of one operation on 32-bit floats; a comparison costs an addition.
+        add_whole, multiply_whole: of an addition of 32-bit and a multiplication of 8-bit whole
+            numbers, which a multiply-add of an 8-bit layer consists of.
         access: picojoules per byte read or written, lowest and highest published, by where
             the byte lives: ``L1`` (32 kB), ``L2`` (1 MB), ``DRAM``.
     """
@@ -23,11 +25,17 @@ class Costs:
     source: str
     add: float
     multiply: float
+    add_whole: float
+    multiply_whole: float
     access: Mapping[str, tuple[float, float]]
 
-    @property
-    def multiply_add(self) -> float:
-        return self.multiply + self.add
+    def multiply_add(self, bits: int = 32) -> float:
+        """One multiply-add of operands of ``bits`` bits: 32 (floats) or 8 (whole numbers).
+
+        Raises:
+            KeyError: the table has no operands of so many bits.
+        """
+        return {32: self.multiply + self.add, 8: self.multiply_whole + self.add_whole}[bits]
 
 
 def _accesses(l1: float, l2: float, dram: tuple[float, float]) -> dict[str, tuple[float, float]]:
@@ -45,6 +53,8 @@ COSTS: tuple[Costs, ...] = (
         "M. Horowitz, Computing's energy problem (and what we can do about it), ISSCC 2014",
         add=0.9,
         multiply=3.7,
+        add_whole=0.1,
+        multiply_whole=0.2,
         access=_accesses(20.0, 100.0, (1300.0, 2600.0)),
     ),
     Costs(
@@ -53,6 +63,8 @@ COSTS: tuple[Costs, ...] = (
         "ISCA 2021, table 2",
         add=0.38,
         multiply=1.31,
+        add_whole=0.03,
+        multiply_whole=0.07,
         access=_accesses(8.5, 14.0, (1300.0, 1300.0)),
     ),
 )

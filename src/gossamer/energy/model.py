@@ -29,11 +29,11 @@ class Range:
 
 @dataclass(frozen=True)
 class EnergyModel:
-    """Energy from counts, in multiply-adds of the same process: a number without a unit.
+    """Energy from counts, in float multiply-adds of the same process: a number without a unit.
 
-    energy = multiply-adds x (multiply + add) + operations x add + stored bytes x an access where
-    the weights live + bytes of values x an access to L1; without register reuse also the
-    repeated bytes x an access to L1. Static power, instruction fetch and control are left out:
+    energy = multiply-adds x (multiply + add) of their bits + operations x add + stored bytes x an
+    access where the weights live + bytes of values x an access to L1; without register reuse also
+    the repeated bytes x an access to L1. Static power, instruction fetch and control are left out:
     they grow with time, which is measured elsewhere.
 
     Attributes:
@@ -45,7 +45,7 @@ class EnergyModel:
     def energy(
         self, works: Iterable[Work], memory: str, *, costs: Costs, reuse: bool, far: int = 0
     ) -> float:
-        """The energy of ``works``, in that of one multiply-add.
+        """The energy of ``works``, in that of one multiply-add of 32-bit floats.
 
         Args:
             works: counted work.
@@ -58,10 +58,10 @@ class EnergyModel:
         near, home = costs.access["L1"][0], costs.access[memory][far]
         total = 0.0
         for work in works:
-            total += work.macs * costs.multiply_add + work.operations * costs.add
+            total += work.macs * costs.multiply_add(work.bits) + work.operations * costs.add
             total += work.stored * home
             total += (work.values + (0.0 if reuse else work.repeats)) * near
-        return total / costs.multiply_add
+        return total / costs.multiply_add()
 
     def ratio(self, first: Sequence[Work], second: Sequence[Work], memory: str) -> Range:
         """How many times less energy ``second`` needs than ``first``, as a range.

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from gossamer.runtime import Engine, LayerProfile
 from gossamer.runtime.graph import Graph, Node
 
-_FLOAT = 4  # bytes
-_ENTRY = 8  # bytes of a list's entry: index and value
+_FLOAT = 4  # bytes, of a 32-bit sum of whole numbers too
+_INDEX = 4  # bytes of the index of a list's entry; its value comes beside it
 _PASSES = 2  # of the selection of winners over its values, see runtime/kernels/winners.h
 
 Kind = Literal["dense", "weights", "activations", "both", "winners", "other"]
@@ -37,6 +37,8 @@ class Work:
         values: bytes of activations read and written, each once.
         repeats: bytes read and written again where registers hold nothing between two
             multiply-adds: the highest traffic with the nearest cache.
+        bits: of each operand of the multiply-adds: 32 (floats) or 8 (whole numbers, summed up in
+            32 bits).
     """
 
     layer: str
@@ -46,25 +48,41 @@ class Work:
     stored: float = 0.0
     values: float = 0.0
     repeats: float = 0.0
+    bits: int = 32
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def gathered(
-    layer: str, kind: Kind, macs: float, stored: float, entry: float, ins: int, outs: int
+    layer: str,
+    kind: Kind,
+    macs: float,
+    stored: float,
+    entry: float,
+    ins: int,
+    outs: int,
+    bits: int = 32,
 ) -> Work:
     """A layer whose kernel collects every output's products in a register.
 
     Without reuse each multiply-add reads its weight (``entry`` bytes with its index) and its
     activation.
     """
-    again = max(0.0, macs * entry - stored) + max(0.0, _FLOAT * (macs - ins))
-    return Work(layer, kind, macs, 0.0, stored, float(_FLOAT * (ins + outs)), again)
+    value = bits / 8
+    again = max(0.0, macs * entry - stored) + max(0.0, value * (macs - ins))
+    return Work(layer, kind, macs, 0.0, stored, value * ins + _FLOAT * outs, again, bits)
 
 
 def scattered(
-    layer: str, kind: Kind, macs: float, stored: float, entry: float, active: float, outs: int
+    layer: str,
+    kind: Kind,
+    macs: float,
+    stored: float,
+    entry: float,
+    active: float,
+    outs: int,
+    bits: int = 32,
 ) -> Work:
     """A layer whose kernel adds every active input's products to the outputs they reach.
 
@@ -72,21 +90,27 @@ def scattered(
     with its index, and reads and writes its output's sum.
     """
     again = max(0.0, macs * entry - stored) + 2 * _FLOAT * macs
-    return Work(layer, kind, macs, 0.0, stored, _ENTRY * active + _FLOAT * outs, again)
+    values = (_INDEX + bits / 8) * active + _FLOAT * outs
+    return Work(layer, kind, macs, 0.0, stored, values, again, bits)
 
 
 def selected(layer: str, values: int, winners: float) -> Work:
     """k-winners: two passes that read and compare all values, and the list they leave."""
     passes = float(_PASSES * values)
-    return Work(layer, "winners", operations=passes, values=_FLOAT * passes + _ENTRY * winners)
+    return Work(
+        layer, "winners", operations=passes, values=_FLOAT * passes + (_INDEX + _FLOAT) * winners
+    )
 
 
 def count_work(engine: Engine) -> tuple[list[Work], list[Work]]:
     """The network's work as its plan does it, and that of its dense counterpart.
 
-    The counterpart has the same layers with every weight and every activation, ReLU (in the
-    kernel of the layer before) in place of k-winners. Densities of activations are those that
-    the plan was made with: give the engine real examples as ``sample``.
+    The counterpart has the same layers in 32-bit floats with every weight and every activation,
+    ReLU (in the kernel of the layer before) in place of k-winners. Densities of activations are
+    those that the plan was made with: give the engine real examples as ``sample``.
+
+    The multiply-adds of layers in 8 bits are those of whole numbers, and their inputs are bytes:
+    it is the network's arithmetic that is counted, also where the engine expands it to floats.
 
     Returns:
         Two lists with an entry per kernel call of the one, per node of the other.
@@ -94,26 +118,46 @@ def count_work(engine: Engine) -> tuple[list[Work], list[Work]]:
     graph = engine.graph
     nodes = {node.name: node for node in graph.nodes}
     rows = engine.profile(*engine.noise(), repeats=1)
-    own = [_own(row, nodes.get(row.node), engine) for row in rows]
+    rounded = _rounded(graph)
+    own = [_own(row, nodes.get(row.node), engine, rounded) for row in rows]
     macs: dict[str, float] = {}
     for row in rows:
         macs[row.node] = macs.get(row.node, 0.0) + row.dense_macs
-    return own, [_dense(node, graph, macs.get(node.name, 0.0)) for node in graph.nodes]
+    dense = [
+        _dense(node, graph, macs.get(node.name, 0.0)) for node in graph.nodes if node.op != "round"
+    ]
+    return own, dense
 
 
 def _sizes(node: Node, graph: Graph) -> tuple[int, int]:
     return sum(graph.item(name) for name in node.inputs), graph.item(node.output)
 
 
-def _own(row: LayerProfile, node: Node | None, engine: Engine) -> Work:
+def _rounded(graph: Graph) -> set[str]:
+    """The values that are whole multiples of a step."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.op == "round" or (node.op == "reshape" and node.inputs[0] in found):
+            found.add(node.output)
+    return found
+
+
+def _own(row: LayerProfile, node: Node | None, engine: Engine, rounded: set[str]) -> Work:
     graph = engine.graph
     operation = row.kernel.split()[0]
     if node is not None and operation == "winners":
         values, outs = _sizes(node, graph)
         return selected(row.node, values, outs * engine.plan.densities.get(node.output, 1.0))
     if node is None or not row.macs or "weight" not in node.constants:
-        return Work(row.node, "other", operations=row.moved / (2 * _FLOAT), values=row.moved)
+        moved = row.moved
+        if node is not None and node.op == "round":
+            # What it writes are bytes.
+            written = graph.item(node.output) * engine.plan.densities.get(node.output, 1.0)
+            moved = max(0.0, moved - (_FLOAT - 1) * written)
+        return Work(row.node, "other", operations=row.moved / (2 * _FLOAT), values=moved)
     ins, outs = _sizes(node, graph)
+    # Whole numbers are multiplied where weight and input both are.
+    bits = 8 if "step" in node.constants and node.inputs[0] in rounded else 32
     listed = operation == "active"
     density = engine.plan.densities.get(node.inputs[0], 1.0) if listed else 1.0
     # How often each weight is used for a dense input, and with it the stored entries.
@@ -125,8 +169,8 @@ def _own(row: LayerProfile, node: Node | None, engine: Engine) -> Work:
         # The weights of an input are met if it is active. A channel of an image is as good as
         # never without any active pixel.
         needed = row.bytes * (density if node.op == "linear" else 1.0)
-        return scattered(row.node, kind, row.macs, needed, entry, ins * density, outs)
-    return gathered(row.node, kind, row.macs, row.bytes, entry, ins, outs)
+        return scattered(row.node, kind, row.macs, needed, entry, ins * density, outs, bits)
+    return gathered(row.node, kind, row.macs, row.bytes, entry, ins, outs, bits)
 
 
 def _dense(node: Node, graph: Graph, macs: float) -> Work:

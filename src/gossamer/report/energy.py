@@ -11,6 +11,7 @@ from gossamer.energy import MEMORIES, EnergyModel, Work
 __all__ = ["MEMORIES", "against_dense", "between"]
 
 _FIELDS = {field.name for field in dataclasses.fields(Work)}
+_NEEDED = _FIELDS - {"bits"}  # not in runs made before it was counted
 
 
 def _works(run: Mapping[str, Any], side: str) -> list[Work]:
@@ -19,7 +20,7 @@ def _works(run: Mapping[str, Any], side: str) -> list[Work]:
     listed = counted.get(side) if isinstance(counted, Mapping) else None
     if not isinstance(listed, list):
         return []
-    works = [w for w in listed if isinstance(w, Mapping) and set(w) == _FIELDS]
+    works = [w for w in listed if isinstance(w, Mapping) and _NEEDED <= set(w) <= _FIELDS]
     return [Work(**work) for work in works] if len(works) == len(listed) else []
 
 
