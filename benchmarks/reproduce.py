@@ -3,6 +3,11 @@
     python benchmarks/reproduce.py mnist --models image_cnn image_cnn_sparse \
         --seeds 0 1 2 --workers 2 --set epochs=8 --out docs/results/mnist
 
+A network may bring settings of its own, after its name:
+
+    python benchmarks/reproduce.py speech_commands --set epochs=60 \
+        --models speech_cnn "speech_cnn weight_density=0.05" --out docs/results/speech_long
+
 Each training runs on its own core. Finished ones are kept in ``--runs`` and not trained again,
 so that an interrupted benchmark goes on where it was. Writes ``OUT.json`` and ``OUT.md``.
 """
@@ -191,10 +196,10 @@ def main() -> None:
     # Seeds outermost: the first complete set of networks is there as early as possible.
     for seed in arguments.seeds:
         for model in arguments.models:
-            folder = arguments.runs / f"{arguments.task}-{model}-{seed}"
-            jobs[model, seed] = executor.submit(
-                one, arguments.task, model, {**settings, "seed": seed}, folder
-            )
+            name, *own = model.split()
+            given = {**settings, **tomllib.loads("\n".join(own)), "seed": seed}
+            folder = arguments.runs / "-".join([arguments.task, name, *own, str(seed)])
+            jobs[model, seed] = executor.submit(one, arguments.task, name, given, folder)
     rows = {
         model: [jobs[model, seed].result() for seed in arguments.seeds]
         for model in arguments.models

@@ -265,6 +265,8 @@ class Winners(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv2d(1, 16, 3)
+        self.begin = gs.nn.KWinners2d(16, 0.1, boost_strength=0.5)
+        self.second = nn.Conv2d(16, 16, 3, padding=1, bias=False)
         self.spread = gs.nn.KWinners2d(16, 0.1, boost_strength=0.5)
         self.hidden = nn.Linear(16 * 5 * 5, 128)
         self.few = gs.nn.KWinners(128, 0.1, relu=True)
@@ -272,7 +274,8 @@ class Winners(nn.Module):
         self.last = nn.Linear(128, 16)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = nn.functional.max_pool2d(self.spread(self.first(x)), 2)
+        x = self.second(self.begin(self.first(x)))
+        x = nn.functional.max_pool2d(self.spread(x), 2)
         x = self.few(self.hidden(x.flatten(1)))
         return self.last(x + self.tokens(x.unflatten(1, (4, 32))).flatten(1))
 
@@ -287,7 +290,7 @@ def train_winners(accelerate, block, steps=12):
     sparsifier.attach(optimizer)
     accelerator = None
     if accelerate:
-        names = [n for n in ("hidden", "tokens", "last") if n in sparsifier.masks]
+        names = [n for n in ("second", "hidden", "tokens", "last") if n in sparsifier.masks]
         accelerator = gs.accelerate_sparse(model, sparsifier, optimizer, layers=names)
     losses, active = [], set()
     for step in range(steps):
@@ -311,7 +314,7 @@ def test_active_inputs_alone_give_what_masked_dense_training_gives(block, monkey
     monkeypatch.setattr("gossamer.sparsity.accelerate.lists_pay", lambda *_: True)
     losses, state, active = train_winners(True, block)
     expected, wanted, _ = train_winners(False, block)
-    assert active == {"hidden", "tokens", "last"}
+    assert active == {"second", "hidden", "tokens", "last"}
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
     same(state, wanted)
 

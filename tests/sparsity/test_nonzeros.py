@@ -72,6 +72,7 @@ def test_every_instruction_set_has_every_kernel():
         ("winners", "any"),
         ("mask", "any"),
         ("list", "any"),
+        ("spread", "any"),
         *itertools.product(
             ("columns", "active_forward", "active_input", "active_gradient"),
             ("unstructured", "block8", "block16"),
@@ -133,6 +134,18 @@ def test_convolution(
     check(layer, mask_of(layer, density, block), x, isa, threads)
 
 
+def check_active(layer, mask, x, isa, threads):
+    """The gradient of every input, zero or not; then of those behind a ReLU."""
+    behind = copy.deepcopy(layer)
+    behind.register_forward_pre_hook(lambda _, inputs: inputs[0].relu())
+    check(layer, mask, x, isa, threads, apply_active)
+
+    def apply(x, *rest):
+        return apply_active(x.relu().view_as(x), *rest)
+
+    check(behind, mask, x, isa, threads, apply)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("block", BLOCKS)
 @settings(max_examples=12, deadline=None)
@@ -148,17 +161,49 @@ def test_convolution(
 def test_active_inputs(isa, block, batch, inputs, rows, density, active, bias, threads):
     torch.manual_seed(0)
     layer = nn.Linear(inputs, rows * (block if block > 1 else 7), bias=bias)
-    mask = mask_of(layer, density, block)
     x = torch.randn(batch, inputs).where(torch.rand(batch, inputs) < active, 0.0)
-    behind = nn.Sequential(nn.ReLU(), copy.deepcopy(layer))
-    behind.weight, behind.bias = behind[1].weight, behind[1].bias
-    # The gradient of every input, zero or not; then of those behind a ReLU.
-    check(layer, mask, x, isa, threads, apply_active)
+    check_active(layer, mask_of(layer, density, block), x, isa, threads)
 
-    def apply(x, *rest):
-        return apply_active(x.relu().view_as(x), *rest)
 
-    check(behind, mask, x, isa, threads, apply)
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("block", BLOCKS)
+@settings(max_examples=12, deadline=None)
+@given(
+    batch=st.integers(1, 12),
+    channels=st.integers(1, 5),
+    size=st.tuples(st.integers(1, 11), st.integers(1, 19)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    density=st.floats(0.01, 1.0),
+    active=st.floats(0.0, 1.0),
+    bias=st.booleans(),
+    threads=st.sampled_from((1, 2)),
+)
+def test_active_inputs_of_convolutions(
+    isa,
+    block,
+    batch,
+    channels,
+    size,
+    kernel,
+    stride,
+    padding,
+    dilation,
+    density,
+    active,
+    bias,
+    threads,
+):
+    needed = (d * (k - 1) + 1 - 2 * p for d, k, p in zip(dilation, kernel, padding, strict=True))
+    size = tuple(map(max, size, needed))
+    torch.manual_seed(0)
+    outputs = 2 * block if block > 1 else 6
+    layer = nn.Conv2d(channels, outputs, kernel, stride, padding, dilation, bias=bias)
+    x = torch.randn(batch, channels, *size)
+    x = x.where(torch.rand(x.shape) < active, 0.0)
+    check_active(layer, mask_of(layer, density, block), x, isa, threads)
 
 
 def test_which_zeros_need_no_gradient():
@@ -177,13 +222,6 @@ def test_which_zeros_need_no_gradient():
     assert not zeros_are_silent(looked_at)
 
 
-def test_lists_are_of_linear_layers():
-    layer = nn.Conv2d(2, 4, 3)
-    nonzeros = Nonzeros.of(layer, mask_of(layer, 0.5, 1))
-    with pytest.raises(ValueError, match="only a linear layer"):
-        nonzeros.kernels.active(3)
-
-
 @pytest.mark.parametrize("isa", ISAS)
 def test_many_entries_and_outputs(isa):
     torch.manual_seed(0)
@@ -200,6 +238,7 @@ def test_many_entries_and_outputs(isa):
     [
         (nn.Conv2d(3, 16, 3, padding=1), (21, 3, 9, 9), apply_nonzeros),
         (nn.Linear(90, 32), (21, 90), apply_active),
+        (nn.Conv2d(3, 16, 3, padding=1), (21, 3, 9, 9), apply_active),
     ],
 )
 def test_any_number_of_threads_gives_the_same_bits(isa, block, layer, shape, apply):

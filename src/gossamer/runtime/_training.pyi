@@ -59,10 +59,11 @@ class SparseLayer:
         bias_gradient: int,
         threads: int,
     ) -> None: ...
-    def active(self, examples: int) -> list[int]: ...
+    def active(self, examples: int, size: Pair) -> list[int]: ...
     def active_forward(
         self,
         examples: int,
+        size: Pair,
         input: int,
         values: int,
         bias: int,
@@ -73,8 +74,10 @@ class SparseLayer:
     def active_backward(
         self,
         examples: int,
+        size: Pair,
         output_gradient: int,
         kept: int,
+        spread_gradient: int,
         input_gradient: int,
         values_gradient: int,
         bias_gradient: int,

@@ -95,7 +95,7 @@ class Accelerator:
                 if is_compact(layer):  # chosen for the density that it saw before
                     self._seen[name] = replace(self._seen[name], shape=x.shape)
                 else:
-                    self._seen[name] = Seen.of(layer, x)
+                    self._seen[name] = Seen.of(x)
 
         return see
 

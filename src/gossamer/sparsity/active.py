@@ -1,4 +1,4 @@
-"""Linear layers that visit their non-zeros at active inputs only: both sparsities multiply."""
+"""Layers that visit their non-zeros at active inputs only: both sparsities multiply."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def apply_active(x: Tensor, values: Tensor, bias: Tensor | None, nonzeros: Nonze
     The gradient by ``x`` is computed at its non-zeros only where :func:`zeros_are_silent`.
 
     Args:
-        x: float32 on the CPU, ``[batch, inputs]``.
+        x: float32 on the CPU, ``[batch, inputs]`` or ``[batch, channels, height, width]``.
         values: ``[entries, block]`` as :meth:`Nonzeros.gather` gives them.
         bias: ``[outputs]`` or None.
-        nonzeros: of a linear layer.
+        nonzeros: of the layer.
     """
     silent = zeros_are_silent(x)
     x, values = x.contiguous(), values.contiguous()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gossamer.sparsity.active import apply_active, zeros_are_silent
 from gossamer.sparsity.nonzeros import Nonzeros, apply_nonzeros
 
-# Linear layers whose inputs are active by a larger share are not tried with lists of them.
+# Layers whose inputs are active by a larger share are not tried with lists of them.
 ACTIVE = 1 / 3
 # A choice is measured anew where the number of non-zeros, or of active inputs, has changed by
 # more than this share.
@@ -31,8 +31,8 @@ class Seen:
     silent: bool = False
 
     @classmethod
-    def of(cls, layer: nn.Module, x: Tensor) -> Self:
-        if not isinstance(layer, nn.Linear) or not x.numel():
+    def of(cls, x: Tensor) -> Self:
+        if not x.numel():
             return cls(x.shape)
         return cls(x.shape, int(x.count_nonzero()) / x.numel(), zeros_are_silent(x))
 
@@ -46,7 +46,7 @@ class LayerChoice:
         nonzeros: how many the mask allows.
         input_shape: of the inputs that were measured, those seen in training.
         active: whether, of these, only those at active inputs are visited.
-        input_density: share of the inputs that was active; 1 for convolutions.
+        input_density: share of the inputs that was active.
         seconds: of a forward and backward pass on them with the non-zeros alone; None where
             the layers were named and nothing was measured.
         active_seconds: of the same at active inputs only; None where that was not tried.
@@ -102,13 +102,14 @@ def measure(layer: nn.Module, nonzeros: Nonzeros, seen: Seen) -> list[float]:
             y = function()
             torch.autograd.grad(y, [x, of] if bias is None else [x, of, bias], torch.ones_like(y))
 
+    def rows() -> Tensor:
+        return x.reshape(-1, seen.shape[-1]) if isinstance(layer, nn.Linear) else x
+
     def sparse() -> Tensor:
-        rows = x.reshape(-1, seen.shape[-1]) if isinstance(layer, nn.Linear) else x
-        return apply_nonzeros(rows, values, bias, nonzeros)
+        return apply_nonzeros(rows(), values, bias, nonzeros)
 
     def active() -> Tensor:
-        rows = x.reshape(-1, seen.shape[-1])
-        return apply_active(rows.relu() if seen.silent else rows, values, bias, nonzeros)
+        return apply_active(rows().relu() if seen.silent else rows(), values, bias, nonzeros)
 
     def dense() -> Tensor:
         if isinstance(layer, nn.Conv2d):

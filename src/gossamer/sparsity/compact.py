@@ -89,7 +89,8 @@ class CompactConv2d(_Compact, nn.Conv2d):  # type: ignore[override]
         if plain_needed(x) or x.ndim != 4 or x.shape[1] != self.in_channels or values is None:
             y: Tensor = self._conv_forward(x, self.weight, self.bias)
             return y
-        return apply_nonzeros(x, values, self.bias, self._nonzeros)
+        apply = apply_active if self._active else apply_nonzeros
+        return apply(x, values, self.bias, self._nonzeros)
 
 
 COMPACT: dict[type[nn.Module], type[_Compact]] = {
@@ -141,7 +142,7 @@ def make_compact(
 ) -> None:
     """Turns a plain layer into a compact one; ``expand`` must turn it back.
 
-    ``active``: a linear layer visits its active inputs only.
+    ``active``: it visits its active inputs only.
     """
     parameter = layer._parameters["weight"]
     assert parameter is not None

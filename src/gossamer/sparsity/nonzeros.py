@@ -162,14 +162,17 @@ class Nonzeros:
     def active_forward(
         self, x: Tensor, values: Tensor, bias: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """As :meth:`forward` for a linear layer, from lists of the inputs that are not zero.
+        """As :meth:`forward`, from lists of the inputs that are not zero.
 
         :meth:`active_backward` needs what comes second: the lists, and the values by input.
         """
-        kept = torch.empty(sum(self.kernels.active(len(x))))
-        y = torch.empty(len(x), self.shape[0])
+        size = _size(x)
+        kept = torch.empty(sum(self.kernels.active(len(x), size)[:2]))
+        out = (self.kernels.output_size(size)) if x.ndim == 4 else ()
+        y = torch.empty(len(x), self.shape[0], *out)
         self.kernels.active_forward(
             len(x),
+            size,
             x.data_ptr(),
             values.data_ptr(),
             0 if bias is None else bias.data_ptr(),
@@ -188,13 +191,17 @@ class Nonzeros:
         wanted: tuple[bool, bool, bool],
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """As :meth:`backward`, the input's gradient at its non-zeros only and zero elsewhere."""
+        size = (1, 1) if len(x_shape) == 2 else (x_shape[2], x_shape[3])
         of_x = torch.empty(x_shape) if wanted[0] else None
         of_values = torch.empty_like(values) if wanted[1] else None
         of_bias = torch.empty(self.shape[0]) if wanted[2] else None
+        spread = torch.empty(self.kernels.active(len(gradient), size)[2])
         self.kernels.active_backward(
             len(gradient),
+            size,
             gradient.data_ptr(),
             kept.data_ptr(),
+            spread.data_ptr(),
             0 if of_x is None else of_x.data_ptr(),
             0 if of_values is None else of_values.data_ptr(),
             0 if of_bias is None else of_bias.data_ptr(),

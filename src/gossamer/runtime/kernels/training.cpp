@@ -138,9 +138,9 @@ public:
         back_ = ::kernel("apply", "unstructured", isa);
         gradient_ = ::kernel("gradient", layout, isa);
         transpose();
-        if (kernel_[0] * kernel_[1] > 1 || stride_ != Pair{1, 1} || padding_ != Pair{0, 0}) return;
         const std::string by_block = block_ == 1 ? "unstructured" : "block" + std::to_string(block_);
         list_ = ::kernel("list", "any", isa);
+        spread_ = ::kernel("spread", "any", isa);
         columns_ = ::kernel("columns", by_block, isa);
         active_forward_ = ::kernel("active_forward", by_block, isa);
         active_input_ = ::kernel("active_input", by_block, isa);
@@ -221,21 +221,25 @@ public:
         }
     }
 
-    // The same for examples that are lists of their active inputs, of a linear layer only: floats
-    // of the lists, and of the weights by input behind them.
-    Pair active(int64_t examples) const {
-        if (!list_.run) throw std::invalid_argument("only a linear layer takes lists of active inputs");
-        return {examples * (gossamer::list_header + 2 * channels_), static_cast<int64_t>(column_.size()) * block_};
+    // The same for examples that are lists of their active inputs. Floats of the lists, of the
+    // weights by input behind them, and of the spread gradients of the outputs.
+    std::array<int64_t, 3> active(int64_t examples, Pair size) const {
+        const int64_t positions = size[0] * size[1], arrays = linear(size) ? 2 : 3;
+        const Pair plane = spread_planes(size).plane;
+        const int64_t spread = plane[0] * plane[1] * outputs_;
+        return {examples * (gossamer::list_header + arrays * channels_ * positions),
+                static_cast<int64_t>(column_.size()) * block_, spread > outputs_ ? examples * spread : 0};
     }
 
-    void active_forward(int64_t examples, uintptr_t input, uintptr_t values, uintptr_t bias, uintptr_t kept,
-                           uintptr_t output, int threads) {
-        Training t = activity(examples, kept);
+    void active_forward(int64_t examples, Pair size, uintptr_t input, uintptr_t values, uintptr_t bias,
+                        uintptr_t kept, uintptr_t output, int threads) {
+        const auto offsets = spread_offsets(size);
+        Training t = activity(examples, size, *offsets, kept);
         nb::gil_scoped_release release;
         t.in = at<const float>(input);
         run(list_.run, t, threads);
         t.values = at<const float>(values);
-        t.out = at<float>(kept) + active(examples)[0];
+        t.out = at<float>(kept) + active(examples, size)[0];
         run(columns_.run, t, threads);
         t.values = t.out;
         t.bias = at<const float>(bias);
@@ -244,12 +248,21 @@ public:
     }
 
     // The input's gradient only where the input is active. 0 as in `backward`.
-    void active_backward(int64_t examples, uintptr_t output_gradient, uintptr_t kept, uintptr_t input_gradient,
-                         uintptr_t values_gradient, uintptr_t bias_gradient, int threads) {
-        Training t = activity(examples, kept);
+    void active_backward(int64_t examples, Pair size, uintptr_t output_gradient, uintptr_t kept,
+                         uintptr_t spread_gradient, uintptr_t input_gradient, uintptr_t values_gradient,
+                         uintptr_t bias_gradient, int threads) {
+        const auto offsets = spread_offsets(size);
+        Training t = activity(examples, size, *offsets, kept);
+        const auto floats = active(examples, size);
         nb::gil_scoped_release release;
-        t.values = at<const float>(kept) + active(examples)[0];
         t.gradient = at<const float>(output_gradient);
+        if (floats[2]) {
+            t.in = t.gradient;
+            t.out = at<float>(spread_gradient);
+            run(spread_.run, t, threads);
+            t.gradient = t.out;
+        }
+        t.values = at<const float>(kept) + floats[0];
         if (input_gradient) {
             t.out = at<float>(input_gradient);
             run(active_input_.run, t, threads);
@@ -270,6 +283,18 @@ private:
     struct Offsets {
         Pair size;
         std::vector<int32_t> forward, back;
+    };
+
+    // Planes of the outputs that active inputs meet, and where the first output lies.
+    struct SpreadPlanes {
+        Pair out, plane, margin;
+    };
+
+    struct SpreadOffsets {
+        Pair size;
+        SpreadPlanes planes;
+        std::vector<int32_t> base, first_tap, last_tap;  // by position
+        std::vector<int32_t> offset;                     // by entry
     };
 
     void check() const {
@@ -315,53 +340,114 @@ private:
         }
     }
 
-    // The entries of a linear layer by input, inputs with few entries first.
+    // The entries by input channel, channels with few entries first, and by row of taps.
     void by_input() {
-        const auto inputs = static_cast<size_t>(channels_);
-        std::vector<int32_t> entries(inputs, 0);
-        for (const int32_t column : column_) ++entries[static_cast<size_t>(column)];
-        input_.resize(inputs);
-        std::iota(input_.begin(), input_.end(), 0);
-        const auto of = [&](int32_t input) { return entries[static_cast<size_t>(input)]; };
-        std::stable_sort(input_.begin(), input_.end(), [&](int32_t a, int32_t b) { return of(a) < of(b); });
-        rank_.resize(inputs);
-        bucket_.resize(inputs);
-        column_start_.assign(inputs + 1, 0);
-        for (size_t r = 0; r < inputs; ++r) {
-            const auto input = static_cast<size_t>(input_[r]);
-            if (r == 0 || entries[input] != of(input_[r - 1])) ++buckets_;
-            rank_[input] = static_cast<int32_t>(r);
-            bucket_[input] = static_cast<int32_t>(buckets_ - 1);
-            column_start_[r + 1] = column_start_[r] + entries[input];
+        const auto channels = static_cast<size_t>(channels_), tap_rows = static_cast<size_t>(kernel_[0]);
+        // Rows of taps of all channels, one channel after the other.
+        const auto row_of = [&](int32_t column) { return static_cast<size_t>(column / kernel_[1]); };
+        std::vector<int32_t> of_row(channels * tap_rows, 0), entries(channels, 0);
+        for (const int32_t column : column_) {
+            ++of_row[row_of(column)];
+            ++entries[row_of(column) / tap_rows];
         }
-        std::vector<int32_t> next = column_start_;
+        channel_.resize(channels);
+        std::iota(channel_.begin(), channel_.end(), 0);
+        const auto of = [&](int32_t channel) { return entries[static_cast<size_t>(channel)]; };
+        std::stable_sort(channel_.begin(), channel_.end(), [&](int32_t a, int32_t b) { return of(a) < of(b); });
+        rank_.resize(channels);
+        bucket_.resize(channels);
+        column_start_.assign(channels + 1, 0);
+        taps_.assign(channels * tap_rows + 1, 0);
+        for (size_t r = 0; r < channels; ++r) {
+            const auto channel = static_cast<size_t>(channel_[r]);
+            if (r == 0 || entries[channel] != of(channel_[r - 1])) ++buckets_;
+            rank_[channel] = static_cast<int32_t>(r);
+            bucket_[channel] = static_cast<int32_t>(buckets_ - 1);
+            column_start_[r + 1] = column_start_[r] + entries[channel];
+            for (size_t y = 0; y < tap_rows; ++y) {
+                taps_[r * tap_rows + y + 1] = taps_[r * tap_rows + y] + of_row[channel * tap_rows + y];
+            }
+        }
+        std::vector<int32_t> next = taps_;
         column_entry_.resize(column_.size());
         column_output_.resize(column_.size());
         for (size_t row = 0; row + 1 < start_.size(); ++row) {
             for (int32_t e = start_[row]; e < start_[row + 1]; ++e) {
-                const auto rank = static_cast<size_t>(rank_[static_cast<size_t>(column_[static_cast<size_t>(e)])]);
-                const auto to = static_cast<size_t>(next[rank]++);
+                const size_t of_tap = row_of(column_[static_cast<size_t>(e)]);
+                const auto rank = static_cast<size_t>(rank_[of_tap / tap_rows]);
+                const auto to = static_cast<size_t>(next[rank * tap_rows + of_tap % tap_rows]++);
                 column_entry_[to] = e;
                 column_output_[to] = static_cast<int32_t>(static_cast<int64_t>(row) * block_);
             }
         }
     }
 
-    Training activity(int64_t examples, uintptr_t kept) const {
-        active(examples);
-        Training t{};
-        t.examples = examples;
-        t.channels = t.rows = channels_;
+    Training activity(int64_t examples, Pair size, const SpreadOffsets& offsets, uintptr_t kept) const {
+        const SpreadPlanes& p = offsets.planes;
+        Training t = packing(examples, size, channels_, p.out, p.plane, p.margin, stride_);
+        t.rows = channels_;
         t.outputs = outputs_;
+        t.positions = size[0] * size[1];
+        t.base = linear(size) ? nullptr : offsets.base.data();
+        t.first_tap = offsets.first_tap.data();
+        t.last_tap = offsets.last_tap.data();
+        t.taps = taps_.data();
+        t.tap_rows = kernel_[0];
         t.lists = at<float>(kept);
         t.buckets = buckets_;
         t.bucket = bucket_.data();
         t.rank = rank_.data();
-        t.input = input_.data();
+        t.channel = channel_.data();
         t.start = column_start_.data();
         t.index = column_entry_.data();
-        t.offset = column_output_.data();
+        t.offset = offsets.offset.data();
         return t;
+    }
+
+    bool linear(Pair size) const {
+        const Pair one{1, 1};
+        return kernel_ == one && size == one && padding_ == Pair{0, 0};
+    }
+
+    SpreadPlanes spread_planes(Pair size) const {
+        SpreadPlanes p;
+        p.out = planes(size).out;
+        const int64_t reach = (kernel_[1] - 1) * dilation_[1];
+        p.margin = {0, std::max<int64_t>(0, reach - padding_[1])};
+        p.plane = {(p.out[0] - 1) * stride_[0] + 1, p.margin[1] + std::max(size[1] + padding_[1],
+                                                                          (p.out[1] - 1) * stride_[1] + 1)};
+        if (outputs_ * (p.plane[0] + size[0] + padding_[0]) * p.plane[1] > INT32_MAX) {
+            throw std::invalid_argument("one example's activations are too many");
+        }
+        return p;
+    }
+
+    std::shared_ptr<const SpreadOffsets> spread_offsets(Pair size) {
+        // As entry_offsets.
+        if (spread_offsets_ && spread_offsets_->size == size) return spread_offsets_;
+        auto found = std::make_shared<SpreadOffsets>();
+        found->size = size;
+        const SpreadPlanes p = found->planes = spread_planes(size);
+        // The first tap meets the last of an input's outputs: rows and columns count back from it.
+        const auto within = [&](int64_t y, int64_t x) { return (y * p.plane[1] + x) * outputs_; };
+        for (int64_t y = 0; y < size[0]; ++y) {
+            int64_t first = 0, last = kernel_[0];
+            while (first < last && y + padding_[0] - first * dilation_[0] >= p.plane[0]) ++first;
+            while (first < last && y + padding_[0] - (last - 1) * dilation_[0] < 0) --last;
+            for (int64_t x = 0; x < size[1]; ++x) {
+                found->base.push_back(static_cast<int32_t>(within(y + padding_[0], x + padding_[1] + p.margin[1])));
+                found->first_tap.push_back(static_cast<int32_t>(first));
+                found->last_tap.push_back(static_cast<int32_t>(last));
+            }
+        }
+        const int64_t taps = kernel_[0] * kernel_[1];
+        for (size_t to = 0; to < column_entry_.size(); ++to) {
+            const int64_t tap = column_[static_cast<size_t>(column_entry_[to])] % taps;
+            const int64_t back = within(tap / kernel_[1] * dilation_[0], tap % kernel_[1] * dilation_[1]);
+            found->offset.push_back(static_cast<int32_t>(column_output_[to] - back));
+        }
+        spread_offsets_ = found;
+        return found;
     }
 
     Planes planes(Pair size) const {
@@ -449,9 +535,10 @@ private:
     std::vector<int32_t> back_start_, back_index_, back_output_, back_tap_;
     std::shared_ptr<const Offsets> offsets_;
     TrainingKernel pack_, apply_, back_, gradient_;
-    std::vector<int32_t> input_, rank_, bucket_, column_start_, column_entry_, column_output_;
+    std::vector<int32_t> channel_, rank_, bucket_, column_start_, taps_, column_entry_, column_output_;
     int64_t buckets_ = 0;
-    TrainingKernel list_{}, columns_{}, active_forward_{}, active_input_{}, active_gradient_{};
+    std::shared_ptr<const SpreadOffsets> spread_offsets_;
+    TrainingKernel list_, spread_, columns_, active_forward_, active_input_, active_gradient_;
 };
 
 // The k largest of each row's n boosted values, 0 < k < n: see nn/winners.py.
@@ -507,12 +594,12 @@ NB_MODULE(_training, m) {
         .def("backward", &SparseLayer::backward, nb::arg("examples"), nb::arg("size"), nb::arg("output_gradient"),
              nb::arg("values"), nb::arg("packed_input"), nb::arg("packed_gradient"), nb::arg("input_gradient"),
              nb::arg("values_gradient"), nb::arg("bias_gradient"), nb::arg("threads"))
-        .def("active", &SparseLayer::active, nb::arg("examples"))
-        .def("active_forward", &SparseLayer::active_forward, nb::arg("examples"), nb::arg("input"), nb::arg("values"),
-             nb::arg("bias"), nb::arg("kept"), nb::arg("output"), nb::arg("threads"))
-        .def("active_backward", &SparseLayer::active_backward, nb::arg("examples"), nb::arg("output_gradient"),
-             nb::arg("kept"), nb::arg("input_gradient"), nb::arg("values_gradient"), nb::arg("bias_gradient"),
-             nb::arg("threads"));
+        .def("active", &SparseLayer::active, nb::arg("examples"), nb::arg("size"))
+        .def("active_forward", &SparseLayer::active_forward, nb::arg("examples"), nb::arg("size"), nb::arg("input"),
+             nb::arg("values"), nb::arg("bias"), nb::arg("kept"), nb::arg("output"), nb::arg("threads"))
+        .def("active_backward", &SparseLayer::active_backward, nb::arg("examples"), nb::arg("size"),
+             nb::arg("output_gradient"), nb::arg("kept"), nb::arg("spread_gradient"), nb::arg("input_gradient"),
+             nb::arg("values_gradient"), nb::arg("bias_gradient"), nb::arg("threads"));
     m.def("pick_winners", &pick_winners, nb::arg("rows"), nb::arg("n"), nb::arg("k"), nb::arg("order"),
           nb::arg("input"), nb::arg("boost"), nb::arg("output"), nb::arg("mask"), nb::arg("counts"),
           nb::arg("threads"), nb::arg("isa"));

@@ -39,10 +39,16 @@ struct Training {
     float* bias_gradient;             // as `bias`, or null
     // Of active inputs and winners, see training_active.h.
     int64_t outputs;
+    int64_t positions;                // of a channel of the inputs
+    // Of convolutions (else null), by position: where the outputs that it meets begin, and the rows of taps
+    // that meet some. Entries of a channel are in order of their rows: `taps` says by channel and
+    // row where each begins.
+    const int32_t *base, *first_tap, *last_tap, *taps;
+    int64_t tap_rows;
     float* lists;                     // of active inputs, by example
     int64_t buckets;                  // columns of equally many entries
-    const int32_t *bucket, *rank;     // by input
-    const int32_t* input;             // by rank, as rows, start, offset and index are
+    const int32_t *bucket, *rank;     // by channel
+    const int32_t* channel;           // by rank, as rows, start, offset and index are
     int64_t winners, inner, outer;    // per row; the order among ties, as in WinnersShape
     uint8_t* mask;
     float* counts;                    // [parts][channels + 1]

@@ -1,10 +1,18 @@
-// What activation sparsity saves in training: k-winners themselves, and linear layers that
-// visit only the inputs that are not zero. Included by training_kernels.h.
+// What activation sparsity saves in training: k-winners themselves, and layers that visit only
+// the inputs that are not zero. Included by training_kernels.h.
 //
-// Here each example is a list of its active inputs, and weights lie by input: one active
+// Here each example is a list of its active inputs, and weights lie by input channel: one active
 // input meets the weights of its column, in vectors along the outputs of their blocks. Columns
 // are ranked by how many entries they have and lists are in that order: the loops over a column
 // then take as many turns as the one before, which the processor foresees.
+//
+// A convolution's outputs and their gradients are spread with the channels last, in planes
+// [height][width][outputs]: where an input stands says where in the plane the outputs that it
+// meets begin, the weight says how far from there. Entries are in order of the rows of their
+// taps, so that those that would lead above or below the plane are left out at its ends; to the
+// sides it has margins, so that planes stay small and loops need no borders. A stride leaves
+// rows and columns in between that are computed in vain. A linear layer is a convolution with
+// one position, and its rows are such planes already.
 
 // The k winners of each row of n values: the values themselves, zeros elsewhere, a byte for
 // each winner, how many winners of each place were above zero, and how many were zero. Where
@@ -58,9 +66,40 @@ void zero_masked(const Training& t, int64_t part, int64_t parts) {
     for (int64_t i = share(t.examples, part, parts); i < last; ++i) bits[i] &= -static_cast<uint32_t>(t.mask[i]);
 }
 
+inline int64_t plane_floats(const Training& t) { return t.plane_height * t.plane_width * t.outputs; }
+
+// One example's active inputs: ranks of their channels, values, and, of convolutions, positions.
+struct Active {
+    int32_t* count;
+    int32_t* rank;
+    float* value;
+    int32_t* position;
+    Active(const Training& t, int64_t example) {
+        const int64_t n = t.channels * t.positions;
+        float* list = t.lists + example * (list_header + (t.base ? 3 : 2) * n);
+        count = reinterpret_cast<int32_t*>(list);
+        rank = count + list_header;
+        value = list + list_header + n;
+        position = t.base ? rank + 2 * n : nullptr;
+    }
+    // Where the outputs that an input meets begin in their plane.
+    int64_t base(const Training& t, int64_t a) const { return position ? t.base[position[a]] : 0; }
+    // The first entry that it meets, and the one after the last.
+    int64_t begin(const Training& t, int64_t a) const {
+        return position ? t.taps[rank[a] * t.tap_rows + t.first_tap[position[a]]] : t.start[rank[a]];
+    }
+    int64_t end(const Training& t, int64_t a) const {
+        return position ? t.taps[rank[a] * t.tap_rows + t.last_tap[position[a]]] : t.start[rank[a] + 1];
+    }
+    int64_t input(const Training& t, int64_t a) const {
+        const int64_t channel = t.channel[rank[a]];
+        return position ? channel * t.positions + position[a] : channel;
+    }
+};
+
 // Each example's active inputs by rank, one list after the other.
 void list_active(const Training& t, int64_t part, int64_t parts) {
-    const int64_t n = t.channels, shape[] = {n, n}, listed = list_header + 2 * n;
+    const int64_t n = t.channels * t.positions, shape[] = {n, n}, listed = list_header + 2 * n;
     float* found = new (std::align_val_t(64)) float[static_cast<size_t>(listed)];
     auto* next = new int64_t[static_cast<size_t>(t.buckets) + 1];
     const auto* input = reinterpret_cast<const int32_t*>(found) + list_header;
@@ -69,35 +108,50 @@ void list_active(const Training& t, int64_t part, int64_t parts) {
         const float* x = t.in + example * n;
         nonzeros({&x, &found, &n, &listed, shape, nullptr, nullptr, 1, 0, 1});
         const int32_t count = *reinterpret_cast<const int32_t*>(found);
+        // Calls f(channel, its first input, from, to) for the inputs of each channel, which rise.
+        const auto each = [&](auto&& f) {
+            if (t.positions == 1) {
+                for (int32_t i = 0; i < count; ++i) f(int64_t{input[i]}, input[i], i, i + 1);
+                return;
+            }
+            int32_t i = 0, first = 0, size = static_cast<int32_t>(t.positions);
+            for (int64_t channel = 0; i < count; ++channel, first += size) {
+                const int32_t from = i;
+                while (i < count && input[i] - first < size) ++i;
+                f(channel, first, from, i);
+            }
+        };
         // Inputs with equally many entries go together, in the order of the inputs.
         for (int64_t b = 0; b <= t.buckets; ++b) next[b] = 0;
-        for (int32_t i = 0; i < count; ++i) ++next[t.bucket[input[i]] + 1];
+        each([&](int64_t channel, int32_t, int32_t from, int32_t to) { next[t.bucket[channel] + 1] += to - from; });
         for (int64_t b = 0; b < t.buckets; ++b) next[b + 1] += next[b];
-        float* list = t.lists + example * listed;
-        auto* rank = reinterpret_cast<int32_t*>(list) + list_header;
-        *reinterpret_cast<int32_t*>(list) = count;
-        for (int32_t i = 0; i < count; ++i) {
-            const int64_t to = next[t.bucket[input[i]]]++;
-            rank[to] = t.rank[input[i]];
-            list[list_header + n + to] = value[i];
-        }
+        const Active active(t, example);
+        *active.count = count;
+        each([&](int64_t channel, int32_t first, int32_t from, int32_t to) {
+            int64_t& at = next[t.bucket[channel]];
+            for (int32_t i = from; i < to; ++i, ++at) {
+                active.rank[at] = t.rank[channel];
+                active.value[at] = value[i];
+                if (active.position) active.position[at] = input[i] - first;
+            }
+        });
     }
     ::operator delete[](found, std::align_val_t(64));
     delete[] next;
 }
 
-// One example's active inputs.
-struct Active {
-    int64_t count;
-    const int32_t* rank;
-    const float* value;
-    Active(const Training& t, int64_t example) {
-        const float* list = t.lists + example * (list_header + 2 * t.channels);
-        count = *reinterpret_cast<const int32_t*>(list);
-        rank = reinterpret_cast<const int32_t*>(list) + list_header;
-        value = list + list_header + t.channels;
+// The gradients of a convolution's outputs, in planes with the channels last and zeros between.
+void spread_gradient(const Training& t, int64_t part, int64_t parts) {
+    const int64_t plane = plane_floats(t), size = t.height * t.width;
+    for (int64_t example = share(t.examples, part, parts); example < share(t.examples, part + 1, parts); ++example) {
+        float* out = t.out + example * plane;
+        __builtin_memset(out, 0, static_cast<size_t>(plane) * sizeof(float));
+        for (int64_t y = 0; y < t.height; ++y) {
+            transpose(t.in + example * t.outputs * size + y * t.width, size, t.outputs, t.width,
+                      out + ((t.top + y * t.step_y) * t.plane_width + t.left) * t.outputs, t.step_x * t.outputs);
+        }
     }
-};
+}
 
 // Lanes of a vector along a block's outputs, and how many make a block.
 template <int Block>
@@ -114,25 +168,26 @@ void gather_columns(const Training& t, int64_t part, int64_t parts) {
     }
 }
 
-// Adds x times some entries of a column to what lies at their offsets.
+// Adds x times some entries of a column to what lies at their offsets from `base`.
 template <int Block>
-inline void add_column(const float* values, const int32_t* offset, int64_t entries, float x, float* out) {
+inline void add_column(const float* values, const int32_t* offset, int64_t entries, float x, float* out,
+                       int64_t base) {
     using L = Lanes<Block>;
     int64_t e = 0;
     if constexpr (Block == 1) {  // the outputs of a column differ: four at a time
         for (; e + 4 <= entries; e += 4) {
             float sum[4];
 #pragma GCC unroll 4
-            for (int i = 0; i < 4; ++i) sum[i] = out[offset[e + i]] + x * values[e + i];
+            for (int i = 0; i < 4; ++i) sum[i] = out[base + offset[e + i]] + x * values[e + i];
 #pragma GCC unroll 4
-            for (int i = 0; i < 4; ++i) out[offset[e + i]] = sum[i];
+            for (int i = 0; i < 4; ++i) out[base + offset[e + i]] = sum[i];
         }
     }
     const auto factor = splat<L::width>(x);
     for (; e < entries; ++e) {
 #pragma GCC unroll 8
         for (int v = 0; v < L::count; ++v) {
-            float* to = out + offset[e] + v * L::width;
+            float* to = out + (base + offset[e]) + v * L::width;
             store<L::width>(to, load<L::width>(to) + factor * load<L::width>(values + e * Block + v * L::width));
         }
     }
@@ -140,20 +195,30 @@ inline void add_column(const float* values, const int32_t* offset, int64_t entri
 
 template <int Block>
 void active_forward(const Training& t, int64_t part, int64_t parts) {
-    const int64_t outputs = t.outputs;
+    const int64_t outputs = t.outputs, plane = plane_floats(t), size = t.height * t.width;
+    const bool spread = plane > outputs;
+    float* sums = spread ? new (std::align_val_t(64)) float[static_cast<size_t>(plane)] : nullptr;
     for (int64_t example = share(t.examples, part, parts); example < share(t.examples, part + 1, parts); ++example) {
-        float* out = t.out + example * outputs;
+        float* out = spread ? sums : t.out + example * outputs;
         if (t.bias) {
-            __builtin_memcpy(out, t.bias, static_cast<size_t>(outputs) * sizeof(float));
+            for (int64_t i = 0; i < plane; i += outputs) {
+                __builtin_memcpy(out + i, t.bias, static_cast<size_t>(outputs) * sizeof(float));
+            }
         } else {
-            __builtin_memset(out, 0, static_cast<size_t>(outputs) * sizeof(float));
+            __builtin_memset(out, 0, static_cast<size_t>(plane) * sizeof(float));
         }
         const Active active(t, example);
-        for (int64_t a = 0; a < active.count; ++a) {
-            const int64_t begin = t.start[active.rank[a]], entries = t.start[active.rank[a] + 1] - begin;
-            add_column<Block>(t.values + begin * Block, t.offset + begin, entries, active.value[a], out);
+        for (int64_t a = 0; a < *active.count; ++a) {
+            const int64_t begin = active.begin(t, a);
+            add_column<Block>(t.values + begin * Block, t.offset + begin, active.end(t, a) - begin, active.value[a],
+                              out, active.base(t, a));
+        }
+        for (int64_t y = 0; spread && y < t.height; ++y) {
+            transpose(sums + ((t.top + y * t.step_y) * t.plane_width + t.left) * outputs, t.step_x * outputs, t.width,
+                      outputs, t.out + example * outputs * size + y * t.width, size);
         }
     }
+    ::operator delete[](sums, std::align_val_t(64));
 }
 
 template <int N>
@@ -174,29 +239,30 @@ template <int Block>
 void active_input(const Training& t, int64_t part, int64_t parts) {
     using L = Lanes<Block>;
     constexpr int sums = 4;
+    const int64_t inputs = t.channels * t.positions, plane = plane_floats(t);
     for (int64_t example = share(t.examples, part, parts); example < share(t.examples, part + 1, parts); ++example) {
-        const float* gradient = t.gradient + example * t.outputs;
-        float* out = t.out + example * t.channels;
-        __builtin_memset(out, 0, static_cast<size_t>(t.channels) * sizeof(float));
+        float* out = t.out + example * inputs;
+        __builtin_memset(out, 0, static_cast<size_t>(inputs) * sizeof(float));
         const Active active(t, example);
-        for (int64_t a = 0; a < active.count; ++a) {
-            const int32_t begin = t.start[active.rank[a]], end = t.start[active.rank[a] + 1];
+        for (int64_t a = 0; a < *active.count; ++a) {
+            const int64_t begin = active.begin(t, a), end = active.end(t, a);
+            const int64_t base = example * plane + active.base(t, a);
             typename Of<L::width>::V sum[sums] = {};
-            const auto add = [&](int32_t e, int to) {
+            const auto add = [&](int64_t e, int to) {
 #pragma GCC unroll 8
                 for (int v = 0; v < L::count; ++v) {
                     const int at = v * L::width;
-                    sum[to] += load<L::width>(gradient + t.offset[e] + at) *
-                               load<L::width>(t.values + int64_t{e} * Block + at);
+                    sum[to] += load<L::width>(t.gradient + (base + t.offset[e]) + at) *
+                               load<L::width>(t.values + e * Block + at);
                 }
             };
-            int32_t e = begin;
+            int64_t e = begin;
             for (; e + sums <= end; e += sums) {
 #pragma GCC unroll 4
                 for (int i = 0; i < sums; ++i) add(e + i, i);
             }
             for (; e < end; ++e) add(e, 0);
-            out[t.input[active.rank[a]]] = lanes_added<L::width>((sum[0] + sum[1]) + (sum[2] + sum[3]));
+            out[active.input(t, a)] = lanes_added<L::width>((sum[0] + sum[1]) + (sum[2] + sum[3]));
         }
     }
 }
@@ -206,7 +272,8 @@ constexpr int64_t gradient_piece = 4096;
 
 // Adds x times the gradients of a column's outputs to the sums of its entries.
 template <int Block>
-inline void add_gradients(const float* gradient, const int32_t* offset, int64_t entries, float x, float* sums) {
+inline void add_gradients(const float* gradient, int64_t base, const int32_t* offset, int64_t entries, float x,
+                          float* sums) {
     using L = Lanes<Block>;
     const auto factor = splat<L::width>(x);
 #pragma GCC unroll 4
@@ -214,7 +281,7 @@ inline void add_gradients(const float* gradient, const int32_t* offset, int64_t 
 #pragma GCC unroll 8
         for (int v = 0; v < L::count; ++v) {
             float* to = sums + e * Block + v * L::width;
-            store<L::width>(to, load<L::width>(to) + factor * load<L::width>(gradient + offset[e] + v * L::width));
+            store<L::width>(to, load<L::width>(to) + factor * load<L::width>(gradient + (base + offset[e]) + v * L::width));
         }
     }
 }
@@ -222,11 +289,12 @@ inline void add_gradients(const float* gradient, const int32_t* offset, int64_t 
 // The gradient at the non-zeros, summed example by example and written where each belongs.
 template <int Block>
 void active_gradient(const Training& t, int64_t part, int64_t parts) {
+    const int64_t plane = plane_floats(t);
     if (t.bias_gradient) {
         const int64_t from = share(t.outputs, part, parts), to = share(t.outputs, part + 1, parts);
         for (int64_t o = from; o < to; ++o) t.bias_gradient[o] = 0.0f;
-        for (int64_t example = 0; example < t.examples; ++example) {
-            const float* gradient = t.gradient + example * t.outputs;
+        for (int64_t row = 0; row < t.examples * plane; row += t.outputs) {
+            const float* gradient = t.gradient + row;
             for (int64_t o = from; o < to; ++o) t.bias_gradient[o] += gradient[o];
         }
     }
@@ -236,7 +304,7 @@ void active_gradient(const Training& t, int64_t part, int64_t parts) {
     auto* next = new int64_t[static_cast<size_t>(t.examples)];
     for (int64_t example = 0; example < t.examples; ++example) {
         const Active active(t, example);
-        int64_t low = 0, high = active.count;
+        int64_t low = 0, high = *active.count;
         while (low < high) {
             const int64_t middle = (low + high) / 2;
             if (active.rank[middle] < first) {
@@ -260,12 +328,11 @@ void active_gradient(const Training& t, int64_t part, int64_t parts) {
         __builtin_memset(sums, 0, static_cast<size_t>(entries * Block) * sizeof(float));
         for (int64_t example = 0; example < t.examples; ++example) {
             const Active active(t, example);
-            const float* gradient = t.gradient + example * t.outputs;
             int64_t a = next[example];
-            for (; a < active.count && active.rank[a] < until; ++a) {
-                const int64_t begin = t.start[active.rank[a]];
-                add_gradients<Block>(gradient, t.offset + begin, t.start[active.rank[a] + 1] - begin, active.value[a],
-                                     sums + (begin - from) * Block);
+            for (; a < *active.count && active.rank[a] < until; ++a) {
+                const int64_t begin = active.begin(t, a);
+                add_gradients<Block>(t.gradient, example * plane + active.base(t, a), t.offset + begin,
+                                     active.end(t, a) - begin, active.value[a], sums + (begin - from) * Block);
             }
             next[example] = a;
         }

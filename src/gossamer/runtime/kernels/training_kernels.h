@@ -357,6 +357,7 @@ const TrainingKernel rows[] = {
     {"winners", "any", GOSSAMER_ISA, W, pick_winners},
     {"mask", "any", GOSSAMER_ISA, W, zero_masked},
     {"list", "any", GOSSAMER_ISA, W, list_active},
+    {"spread", "any", GOSSAMER_ISA, W, spread_gradient},
     GOSSAMER_ACTIVE("unstructured", 1),
     GOSSAMER_ACTIVE("block8", 8),
     GOSSAMER_ACTIVE("block16", 16),
