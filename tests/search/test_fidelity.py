@@ -62,7 +62,7 @@ def test_the_frontier_and_importances_are_of_full_trials_only():
 def test_the_sampler_sees_each_point_once_at_its_full_value():
     experiment = make(budget=12)
     experiment.run(train, progress=False)
-    history = experiment._history()
+    history = experiment._history(experiment.trials())
     assert len(history.points) == len({tuple(p.items()) for p in history.points})
     assert len(history.points) == len(by_fidelity(experiment, "small"))
     # Once three points were run at both, what small ones lead to is known: 0.1 more.

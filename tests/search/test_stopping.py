@@ -23,7 +23,8 @@ from gossamer.search import (
 )
 from gossamer.search.curves import Curve, Forecast
 from gossamer.search.ranking import order
-from gossamer.search.stopping import Situation, rules_from_mapping, rules_to_mapping
+from gossamer.search.situation import Situation
+from gossamer.search.stopping import rules_from_mapping, rules_to_mapping
 
 METRICS = [Maximize("accuracy", 0.8), Minimize("density", 0.2)]
 EPOCHS = 10
@@ -281,7 +282,7 @@ def test_stopped_trials_are_a_state_of_their_own_and_count_once(workers):
     # None that is inside was stopped, and the sampler knows all of them.
     inside = [r for r in records if r.parameters["end"] >= 0.8 and r.parameters["density"] <= 0.2]
     assert all(r.state == "complete" for r in inside)
-    history = made._history()
+    history = made._history(made.trials())
     assert len(history.points) == 40
     assert history.failed == []
 

@@ -6,6 +6,7 @@ reader, which checks everything and says where in the data the trouble is.
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from gossamer.search.fidelity import Fidelity
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Metric, Minimize
 from gossamer.search.parameters import Float, Int, Parameter
 from gossamer.search.starting import WarmStart
-from gossamer.search.stopping import rules_from_mapping
+from gossamer.search.stopping import StoppingRule, rules_from_mapping, rules_to_mapping
 
 _GOALS: dict[str, type[Metric]] = {
     "maximize": Maximize,
@@ -59,8 +60,6 @@ _TOP = (
     "parameters",
     "constraints",
 )
-# Settings that decide what a trial's numbers mean: trials of two tasks cannot be compared.
-_MEANING = ("task", "model")
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -131,10 +130,20 @@ def to_mapping(
     parameters: Sequence[Parameter],
     metrics: Sequence[Metric],
     constraints: Sequence[LinearConstraint],
+    *,
+    start: Sequence[Mapping[str, Any]] = (),
+    warm_start: WarmStart | None = None,
+    stopping: Sequence[StoppingRule] = (),
+    fidelities: Sequence[Fidelity] = (),
+    command: Command | None = None,
     **others: Any,
 ) -> dict[str, Any]:
-    """What `from_mapping` reads, of JSON's types only; `others` are the remaining keys."""
-    return {
+    """What `from_mapping` reads, of JSON's types only; `others` are the remaining keys.
+
+    Raises:
+        UserError: settings that JSON cannot hold.
+    """
+    described = {
         **others,
         "metrics": {m.name: describe_metric(m) for m in metrics},
         "parameters": {p.name: _describe(p) for p in parameters},
@@ -142,6 +151,28 @@ def to_mapping(
             {"coefficients": dict(c.coefficients), "at_most": c.at_most} for c in constraints
         ],
     }
+    if "settings" in others:
+        described["settings"] = _plain(others["settings"])
+    if start:
+        described["start"] = [dict(point) for point in start]
+    if warm_start is not None:
+        given = asdict(warm_start)
+        described["warm_start"] = {key: v for key, v in given.items() if v is not None}
+    if stopping:
+        described["stopping"] = rules_to_mapping(stopping)
+    if fidelities:
+        described["fidelity"] = [
+            {
+                "name": f.name,
+                "settings": _plain(f.settings),
+                "cost": f.cost,
+                "reduction": f.reduction,
+            }
+            for f in fidelities
+        ]
+    if command is not None:
+        described["command"] = command.as_mapping()
+    return described
 
 
 def describe_metric(metric: Metric) -> dict[str, Any]:
@@ -150,65 +181,20 @@ def describe_metric(metric: Metric) -> dict[str, Any]:
     return {"goal": goal, **({} if metric.threshold is None else {"threshold": metric.threshold})}
 
 
-def beginning(start: Sequence[Mapping[str, Any]], warm_start: WarmStart | None) -> dict[str, Any]:
-    """What `from_mapping` reads of how the search begins; nothing where nothing was given."""
-    found: dict[str, Any] = {}
-    if start:
-        found["start"] = [dict(point) for point in start]
-    if warm_start is not None:
-        entry = {key: v for key, v in asdict(warm_start).items() if v is not None}
-        found["warm_start"] = entry
-    return found
-
-
-def difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """What keeps the trials of `stored` from going on as `wanted`, in words; None if nothing.
-
-    Thresholds, priors, budget, sampler, seed and how it began may change, and orders do not matter.
-    """
-    for kind in ("parameters", "metrics"):
-        old, new = stored[kind], wanted[kind]
-        for name in new:
-            if name not in old:
-                return f"{kind[:-1]} '{name}' is new"
-        for name in old:
-            if name not in new:
-                return f"{kind[:-1]} '{name}' is missing"
-    for name, new in wanted["parameters"].items():
-        old = stored["parameters"][name]
-        for key in {**old, **new}:
-            if key == "prior":  # beliefs may change; the trials mean what they meant
-                continue
-            if old.get(key) != new.get(key) or type(old.get(key)) is not type(new.get(key)):
-                return (
-                    f"parameter '{name}' has {key} = {_said(new.get(key))}, "
-                    f"its trials {_said(old.get(key))}"
-                )
-    for name, new in wanted["metrics"].items():
-        old = stored["metrics"][name]
-        if old["goal"] != new["goal"]:
-            return f"metric '{name}' has goal '{new['goal']}', in its trials '{old['goal']}'"
-    old_rows, new_rows = (
-        sorted((sorted(c["coefficients"].items()), c["at_most"]) for c in d["constraints"])
-        for d in (stored, wanted)
-    )
-    if old_rows != new_rows:
-        return "the constraints differ"
-    old_costs, new_costs = (
-        {f["name"]: f["settings"] for f in d.get("fidelity", [])} for d in (stored, wanted)
-    )
-    for name in old_costs.keys() & new_costs.keys():
-        if old_costs[name] != new_costs[name]:
-            return f"fidelity '{name}' has other settings than its trials"
-    for key in _MEANING:
-        old, new = stored["settings"].get(key), wanted["settings"].get(key)
-        if old != new:
-            return f"settings.{key} is {_said(new)}, in its trials {_said(old)}"
-    return None
-
-
-def _said(value: object) -> str:
+def said(value: object) -> str:
+    """A value in a message."""
     return "nothing" if value is None else repr(value)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` as JSON keeps them."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(settings, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"settings may hold texts, numbers, true/false, lists and tables only: {error}"
+        ) from None
+    return plain
 
 
 def _describe(parameter: Parameter) -> dict[str, Any]:
@@ -242,7 +228,7 @@ def _metric(name: str, entry: Any) -> Metric:
     if not isinstance(goal, str) or goal not in _GOALS:
         raise UserError(
             f"{where}: goal must be 'maximize' or 'minimize', or for a metric that only has to "
-            f"be acceptable 'at_least' or 'at_most'; not {_said(goal)}"
+            f"be acceptable 'at_least' or 'at_most'; not {said(goal)}"
         )
     return _GOALS[goal](name, entry.get("threshold"))
 
@@ -257,7 +243,7 @@ def _parameter(name: str, entry: Any) -> Parameter:
         raise UserError(f'{where}: a name with dots must be quoted: [parameters."{name}.{inner}"]')
     kind = entry.get("type")
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise UserError(f"{where}: type must be {_one_of(_KINDS)}, not {_said(kind)}")
+        raise UserError(f"{where}: type must be {_one_of(_KINDS)}, not {said(kind)}")
     needed, allowed = _KEYS[kind]
     _check_keys(entry, ("type", *needed, *allowed), where)
     for key in needed:

@@ -4,46 +4,40 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
 import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
-import numpy as np
-from optuna.storages import BaseStorage
-
 from gossamer.errors import UserError, nearest
-from gossamer.search import definition
+from gossamer.search import definition, opening
 from gossamer.search.budget import Budget
 from gossamer.search.commands import Command
 from gossamer.search.constraints import LinearConstraint
-from gossamer.search.curves import Curve
 from gossamer.search.databases import open_storage
 from gossamer.search.fidelity import Fidelity, Ladder
 from gossamer.search.frontier import Frontier, frontier
 from gossamer.search.history import History
 from gossamer.search.importances import importances
 from gossamer.search.loggers import Logger
-from gossamer.search.metrics import Maximize, Metric, Minimize, as_number
+from gossamer.search.metrics import Metric, check_metrics
 from gossamer.search.parameters import Parameter
 from gossamer.search.progress import Board
 from gossamer.search.reporting import Receive
+from gossamer.search.running import Run
 from gossamer.search.samplers import SAMPLERS, Sampler
+from gossamer.search.situation import Situation
 from gossamer.search.space import Space
 from gossamer.search.starting import Earlier, WarmStart, start_points
-from gossamer.search.stopping import Situation, StoppingRule, rules_to_mapping
-from gossamer.search.storage import EndedError, Store
-from gossamer.search.trials import ENDED, Report, Trial, TrialRecord
-from gossamer.search.values import check_name, is_number
+from gossamer.search.stopping import StoppingRule
+from gossamer.search.storage import Store
+from gossamer.search.telling import Returned, read_report, read_returned
+from gossamer.search.trials import ENDED, Trial, TrialRecord
+from gossamer.search.values import check_name, check_whole
 from gossamer.search.workers import Crew, Here, Outcome, Train, Workers
-
-# So many trials that all fail are no accident: a run stops and says why.
-_HOPELESS = 5
 
 
 class Experiment:
@@ -93,9 +87,9 @@ class Experiment:
         command: Command | str | None = None,
     ) -> None:
         check_name(name, "experiment")
-        _check_metrics(metrics)
-        _check_whole("budget", budget, 1)
-        _check_whole("seed", seed, 0)
+        check_metrics(metrics)
+        check_whole("budget", budget, 1)
+        check_whole("seed", seed, 0)
         if sampler not in SAMPLERS:
             raise UserError(f"unknown sampler '{sampler}'; {nearest(str(sampler), SAMPLERS)}")
         self.name = name
@@ -121,48 +115,19 @@ class Experiment:
             budget=budget,
             sampler=sampler,
             seed=seed,
-            settings=_plain(self.settings),
-            **definition.beginning(start, warm_start),
-            stopping=rules_to_mapping(self.stopping),
-            fidelity=[
-                {
-                    "name": f.name,
-                    "settings": _plain(f.settings),
-                    "cost": f.cost,
-                    "reduction": f.reduction,
-                }
-                for f in self.fidelities
-            ],
-            **({"command": self.command.as_mapping()} if self.command else {}),
+            settings=self.settings,
+            start=start,
+            warm_start=warm_start,
+            stopping=self.stopping,
+            fidelities=self.fidelities,
+            command=self.command,
         )
-        self._open(open_storage(storage), described)
+        # Optuna keeps the values of these, in the order in which they were first given.
+        goals = {m.name: m.goal for m in self.metrics if m.optimised}
+        self._store = Store(open_storage(storage), name, list(goals.values()))
+        agreed = opening.agree(self._store, described)
+        self._stored_order = [metric for metric in agreed["metrics"] if metric in goals]
         self._earlier = None if warm_start is None else self._read_earlier(warm_start)
-
-    def _open(self, storage: BaseStorage, described: dict[str, Any]) -> None:
-        optimised = [m for m in self.metrics if m.optimised]
-        self._store = Store(storage, self.name, [m.goal for m in optimised])
-        stored = self._store.definition
-        if stored is None and self._store.frozen():
-            # Whoever made the trials wrote the definition before them, maybe this very moment.
-            stored = self._store.definition
-            if stored is None:
-                raise UserError(
-                    f"the storage has a study '{self.name}' that gossamer did not make; "
-                    "choose another name or another storage"
-                )
-        if stored is not None:
-            differs = definition.difference(stored, described)
-            if differs:
-                raise UserError(
-                    f"experiment '{self.name}' is in the storage with another definition: "
-                    f"{differs}; give this one another name or storage, or undo the change"
-                )
-            # Optuna keeps values in the order in which the metrics were first given.
-            described["metrics"] = {m: described["metrics"][m] for m in stored["metrics"]}
-        if stored != described:
-            self._store.definition = described
-        known = {m.name for m in optimised}
-        self._stored_order = [name for name in described["metrics"] if name in known]
 
     def _read_earlier(self, warm_start: WarmStart) -> Earlier:
         """The earlier experiment as it was when it was first read, whatever became of it."""
@@ -204,21 +169,7 @@ class Experiment:
         Raises:
             UserError: when there is none, or several and no name.
         """
-        studies = {study.study_name for study in open_storage(url, create=False).get_all_studies()}
-        if not studies:
-            raise UserError(f"storage '{url}' has no experiment yet")
-        if name is None and len(studies) > 1:
-            raise UserError(
-                f"storage '{url}' has several experiments; give one's name: "
-                + ", ".join(sorted(studies))
-            )
-        chosen = studies.pop() if name is None else name
-        if name is not None and name not in studies:
-            raise UserError(f"storage '{url}' has no experiment '{name}'; {nearest(name, studies)}")
-        stored = Store(open_storage(url), chosen, None).definition
-        if stored is None:
-            raise UserError(f"storage '{url}': gossamer did not make the study '{chosen}'")
-        return cls(**definition.from_mapping(stored), storage=url)
+        return cls(**opening.stored_arguments(url, name))
 
     # Trial by trial
 
@@ -301,6 +252,10 @@ class Experiment:
         source, fidelity = climbing
         return dict(source.parameters), fidelity, source.number
 
+    def _history(self, records: Sequence[TrialRecord]) -> History:
+        """What the sampler sees."""
+        return History.of_trials(records, self.metrics, self._ladder, self._earlier)
+
     def _trial(self, number: int, point: Mapping[str, Any], fidelity: str | None) -> Trial:
         began = time.time()
 
@@ -319,40 +274,18 @@ class Experiment:
         Raises:
             UserError: a report that makes no sense, or of a trial that has ended.
         """
-        _check_whole(f"trial {trial.number}: a report's step", step, 0)
-        if of is not None:
-            _check_whole(f"trial {trial.number}: a report's 'of'", of, max(step, 1))
-        if not isinstance(values, Mapping):
-            raise UserError(f"report takes a mapping of names to numbers, not {values!r}")
-        numbers = {str(name): as_number(value) for name, value in values.items()}
-        finite = {k: v for k, v in numbers.items() if v is not None and is_number(v)}
-        report = Report(step, of, finite, time.time() - began)
+        report = read_report(trial.number, step, values, of, time.time() - began)
         with self._lock:
             self._store.report(trial.number, report)
             for logger in self._loggers:
                 logger.report(self.name, trial, report)
             if not self.stopping or step == of:  # at its end it is not worth stopping any more
                 return None
-            seen = self._situation(trial)
+            seen = Situation.of_trial(trial, self.trials(), self.metrics)
             reason = next((r for rule in self.stopping if (r := rule.reason(seen))), None)
             if reason is not None:
                 self._store.stop(trial.number, reason, seen.expected())
             return reason
-
-    def _situation(self, trial: Trial) -> Situation:
-        """Only trials of the same fidelity are like this one, and the thresholds are those of
-        the full task."""
-        metrics = self.metrics
-        if trial.fidelity is not None:
-            metrics = [(Maximize if m.goal == "maximize" else Minimize)(m.name) for m in metrics]
-        like = [r for r in self.trials() if r.fidelity == trial.fidelity and r.reports]
-        curves = {record.number: Curve.of_record(record, metrics) for record in like}
-        return Situation(
-            metrics,
-            curves[trial.number],
-            finished=[curves[r.number] for r in like if r.state == "complete"],
-            others=[curve for number, curve in curves.items() if number != trial.number],
-        )
 
     def tell(
         self,
@@ -384,37 +317,35 @@ class Experiment:
         if [values, error, stopped].count(None) != 2:
             raise UserError("tell needs either values or an error or why it was stopped")
         if stopped is not None:
-            with self._lock:
-                expected = self._situation(trial).expected() if self._reports(trial) else {}
-            self._store.stop(trial.number, _one_line(stopped), expected)
-            return self._record(trial.number)
-        if values is None:
+            self._store.stop(trial.number, _one_line(stopped), self._expected(trial))
+        elif values is None:
             self._store.fail(trial.number, _one_line(str(error)), {})
-            return self._record(trial.number)
-        if not isinstance(values, Mapping):
-            raise UserError(f"values must be a mapping of metrics to numbers, not {values!r}")
-        numbers = {str(name): as_number(value) for name, value in values.items()}
-        finite = {k: v for k, v in numbers.items() if v is not None and is_number(v)}
-        missing = next((m.name for m in self.metrics if m.name not in numbers), None)
-        if missing is not None:
-            reason = f"train returned no metric '{missing}'; " + (
-                nearest(missing, numbers).replace("Known:", "it returned:")
-                if numbers
-                else "it returned nothing"
-            )
-            self._store.fail(trial.number, reason, finite)
-            raise UserError(reason)
-        wrong = next((m.name for m in self.metrics if m.name not in finite), None)
-        if wrong is not None:
-            self._store.fail(trial.number, f"metric '{wrong}' is {values[wrong]!r}", finite)
-            return self._record(trial.number)
+        else:
+            self._complete(trial, read_returned(values, self.metrics))
+        return self._record(trial.number)
+
+    def _complete(self, trial: Trial, returned: Returned) -> None:
+        values = returned.values
+        if returned.missing is not None:
+            self._store.fail(trial.number, returned.missing, values)
+            raise UserError(returned.missing)
+        if returned.wrong is not None:
+            self._store.fail(trial.number, returned.wrong, values)
+            return
         self._store.complete(
             trial.number,
-            finite,
-            [finite[name] for name in self._stored_order],
-            {m.name: m.violation(finite[m.name]) for m in self.metrics if m.threshold is not None},
+            values,
+            [values[name] for name in self._stored_order],
+            {m.name: m.violation(values[m.name]) for m in self.metrics if m.threshold is not None},
         )
-        return self._record(trial.number)
+
+    def _expected(self, trial: Trial) -> dict[str, float]:
+        """Where the metrics of a trial that stops now would end."""
+        with self._lock:
+            records = self.trials()
+            if not records[trial.number].reports:
+                return {}
+            return Situation.of_trial(trial, records, self.metrics).expected()
 
     def trials(self) -> list[TrialRecord]:
         """Every trial, by number."""
@@ -442,9 +373,6 @@ class Experiment:
 
     def _full(self) -> list[TrialRecord]:
         return [record for record in self.trials() if record.fidelity is None]
-
-    def _reports(self, trial: Trial) -> bool:
-        return bool(self._record(trial.number).reports)
 
     # All of them
 
@@ -479,183 +407,43 @@ class Experiment:
                 failed; the message quotes the reason.
             KeyboardInterrupt: on Ctrl-C, after the running trials were put back.
         """
-        _check_whole("workers", workers, 1)
+        check_whole("workers", workers, 1)
         if trials is not None:
-            _check_whole("trials", trials, 1)
+            check_whole("trials", trials, 1)
         train = train or self.command
         if train is None:
             raise UserError(
                 f"experiment '{self.name}' has no command; give run() a function that trains"
             )
-        search = _Run(self, trials)
+        run = Run(self._store, lambda: self._ask(self.budget), self._end, self.trials, trials)
         if crew is not None:
-            team = crew(train, search.receive)
+            team = crew(train, run.receive)
         else:
-            team = Here(train) if workers == 1 else Workers(train, workers, search.receive)
+            team = Here(train) if workers == 1 else Workers(train, workers, run.receive)
         records = self.trials()
         ended = sum(self._ladder.cost(r.fidelity) for r in records if r.state in ENDED)
         total = self.budget if trials is None else min(self.budget, ended + trials)
         board = Board(self.name, self.metrics, total, records, self._ladder.cost, show=progress)
-        others = self._store.mine()  # asked for by hand, and not this run's to put back
+
+        def on_end(record: TrialRecord) -> None:
+            board.add(record)
+            for logger in self._loggers:
+                logger.end(self.name, record)
+
         self._loggers = list(loggers)
         try:
             with board:
-                self._go(search, team, board, others, records)
+                run.go(team, on_end, any(record.state == "complete" for record in records))
         finally:
             for logger in self._loggers:
                 logger.close()
             self._loggers = []
 
-    def _go(
-        self,
-        search: _Run,
-        crew: Crew,
-        board: Board,
-        others: set[int],
-        records: Sequence[TrialRecord],
-    ) -> None:
-        try:
-            search.go(crew, board, any(record.state == "complete" for record in records))
-        except BaseException as error:
-            try:
-                back = sum(map(self._store.put_back, self._store.mine() - others))
-            finally:
-                crew.close(kill=True)
-            if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(
-                    f"stopped after {search.ended} trials; {back} put back, "
-                    "to be run again when the search goes on"
-                ) from None
-            raise
-        crew.close(kill=False)
-
-    def _history(self, records: Sequence[TrialRecord] | None = None) -> History:
-        """What the sampler sees: each point once, with what is known best of its full cost.
-
-        A stopped trial counts with the values that it was expected to end with.
-        """
-        records = self.trials() if records is None else records
-        climbed = {r.origin for r in records if r.state in ("complete", "stopped")}
-        full = self._ladder.at_full_cost(records)
-        known: list[tuple[dict[str, Any], list[float]]] = []
-        failed, pending = [], []
-        for record in records:
-            values = record.values if record.state == "complete" else record.expected
-            if record.state in ("running", "waiting"):
-                pending.append(record.parameters)
-            elif record.number in climbed:
-                continue
-            elif all(m.name in values for m in self.metrics) and record.state != "failed":
-                known.append((record.parameters, full(record, values)))
-            else:
-                failed.append(record.parameters)
-        return History(
-            points=[point for point, _ in known],
-            values=np.array([values for _, values in known]).reshape(-1, len(self.metrics)),
-            failed=failed,
-            pending=pending,
-            earlier=self._earlier,
-        )
+    def _end(self, trial: Trial, outcome: Outcome) -> TrialRecord:
+        return self.tell(trial, outcome.values, error=outcome.error, stopped=outcome.stopped)
 
     def _record(self, number: int) -> TrialRecord:
         return self.trials()[number]
-
-
-class _Run:
-    """The loop of `Experiment.run`, and what it must know when it is interrupted."""
-
-    def __init__(self, experiment: Experiment, trials: int | None) -> None:
-        self._experiment = experiment
-        self._limit = trials
-        self.ended = 0
-        self._running: dict[Future[Outcome], Trial] = {}
-        self._by_number: dict[int, Trial] = {}
-
-    def receive(
-        self, number: int, step: int, values: Mapping[str, Any], of: int | None
-    ) -> str | None:
-        """A report from elsewhere."""
-        reporter = self._by_number[number]._reporter
-        assert reporter is not None
-        return reporter(step, values, of)
-
-    def go(self, crew: Crew, board: Board, promising: bool) -> None:
-        """Until nothing is left to do; `promising`: some trial completed before this run."""
-        running = self._running
-        while True:
-            while len(running) < crew.room and (trial := self._next()) is not None:
-                self._by_number[trial.number] = trial
-                running[crew.submit(trial)] = trial
-            if not running:
-                # What a lost process ran has used up its share of the budget until put back.
-                if self._experiment._store.put_back_abandoned():
-                    continue
-                return
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                trial = running.pop(future)
-                record = self._tell(trial, crew.collect(future), promising)
-                del self._by_number[trial.number]
-                self.ended += 1
-                board.add(record)
-                for logger in self._experiment._loggers:
-                    logger.end(self._experiment.name, record)
-                promising = promising or record.state in ("complete", "stopped")
-                if not promising and self.ended >= _HOPELESS:
-                    raise UserError(
-                        f"the first {self.ended} trials all failed, the last with: "
-                        f"{record.reason}; mend that and run again"
-                    )
-
-    def _next(self) -> Trial | None:
-        if self._limit is not None and self.ended + len(self._running) >= self._limit:
-            return None
-        return self._experiment._ask(self._experiment.budget)
-
-    def _tell(self, trial: Trial, outcome: Outcome, promising: bool) -> TrialRecord:
-        experiment = self._experiment
-        try:
-            if outcome.stopped is not None:
-                return experiment.tell(trial, stopped=outcome.stopped)
-            if outcome.error is not None:
-                return experiment.tell(trial, error=outcome.error)
-            return experiment.tell(trial, outcome.values)
-        except EndedError:
-            # Stopped by a rule; or taken to be lost, and told by another who ran it again.
-            return experiment._record(trial.number)
-        except UserError:
-            # Missing from one trial: that trial's failure. Missing from all: train's mistake.
-            record = experiment._record(trial.number)
-            if record.state != "failed" or not promising:
-                raise
-            return record
-
-
-def _check_metrics(metrics: Sequence[Metric]) -> None:
-    if not metrics:
-        raise UserError("an experiment needs at least one metric")
-    if not any(m.optimised for m in metrics):
-        raise UserError("an experiment needs at least one metric to maximize or minimize")
-    names = [m.name for m in metrics]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"metric '{name}' is given twice; rename or remove one")
-
-
-def _check_whole(what: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{what} must be a whole number of at least {least}, not {value!r}")
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`settings` as JSON keeps them."""
-    try:
-        plain: dict[str, Any] = json.loads(json.dumps(settings, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"settings may hold texts, numbers, true/false, lists and tables only: {error}"
-        ) from None
-    return plain
 
 
 def _one_line(text: str) -> str:

@@ -13,7 +13,7 @@ from gossamer.search.curves import Curve, Forecast
 from gossamer.search.metrics import Metric
 from gossamer.search.ranking import order
 from gossamer.search.trials import TrialRecord
-from gossamer.search.values import check_name, is_number
+from gossamer.search.values import check_name, check_whole, is_number
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,7 @@ class Fidelity:
             raise UserError(
                 f"fidelity '{self.name}': settings must be a table, not {self.settings!r}"
             )
-        whole = isinstance(self.reduction, int) and not isinstance(self.reduction, bool)
-        if not whole or self.reduction < 2:
-            raise UserError(
-                f"fidelity '{self.name}': reduction must be a whole number of at least 2, "
-                f"not {self.reduction!r}"
-            )
+        check_whole(f"fidelity '{self.name}': reduction", self.reduction, 2)
         object.__setattr__(self, "settings", dict(self.settings))
 
 

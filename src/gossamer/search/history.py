@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gossamer.search.fidelity import Ladder
+from gossamer.search.metrics import Metric
 from gossamer.search.space import Point
 from gossamer.search.starting import Earlier
+from gossamer.search.trials import TrialRecord
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,40 @@ class History:
     failed: Sequence[Point]
     pending: Sequence[Point]
     earlier: Earlier | None = None
+
+    @classmethod
+    def of_trials(
+        cls,
+        records: Sequence[TrialRecord],
+        metrics: Sequence[Metric],
+        ladder: Ladder,
+        earlier: Earlier | None = None,
+    ) -> History:
+        """Each point once, with what is known best of its full cost.
+
+        A stopped trial counts with the values that it was expected to end with.
+        """
+        climbed = {r.origin for r in records if r.state in ("complete", "stopped")}
+        full = ladder.at_full_cost(records)
+        known: list[tuple[Point, list[float]]] = []
+        failed, pending = [], []
+        for record in records:
+            values = record.values if record.state == "complete" else record.expected
+            if record.state in ("running", "waiting"):
+                pending.append(record.parameters)
+            elif record.number in climbed:
+                continue
+            elif all(m.name in values for m in metrics) and record.state != "failed":
+                known.append((record.parameters, full(record, values)))
+            else:
+                failed.append(record.parameters)
+        return cls(
+            points=[point for point, _ in known],
+            values=np.array([values for _, values in known]).reshape(-1, len(metrics)),
+            failed=failed,
+            pending=pending,
+            earlier=earlier,
+        )
 
     def __len__(self) -> int:
         return len(self.points) + len(self.failed) + len(self.pending)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -90,6 +91,23 @@ class AtMost(_Constraint):
     """A metric that must not be above its threshold; less than that is no better."""
 
     goal = "minimize"
+
+
+def check_metrics(metrics: Sequence[Metric]) -> None:
+    """Raise `UserError` unless these can be an experiment's metrics."""
+    if not metrics:
+        raise UserError("an experiment needs at least one metric")
+    if not any(m.optimised for m in metrics):
+        raise UserError("an experiment needs at least one metric to maximize or minimize")
+    names = [m.name for m in metrics]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"metric '{name}' is given twice; rename or remove one")
+
+
+def as_numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
+    """`values` as `as_number` reads them: None where there is one, but not a number."""
+    return {str(name): as_number(value) for name, value in values.items()}
 
 
 def as_number(value: Any) -> float | None:

@@ -18,7 +18,8 @@ from contextlib import suppress
 from typing import Any
 
 from gossamer.errors import UserError
-from gossamer.search.reporting import Receive, answer, plain
+from gossamer.search.metrics import as_numbers
+from gossamer.search.reporting import Receive, answer
 from gossamer.search.trials import Trial
 from gossamer.search.workers import Crew, Outcome, Train, attempt, pickled, reason_of
 
@@ -216,7 +217,7 @@ def _work(data: bytes, trial: Trial, mailbox: Any, path: list[str]) -> Outcome:
         return Outcome(error=f"train cannot be loaded in the worker: {reason_of(error)}")
 
     def report(step: int, values: Mapping[str, Any], of: int | None) -> str | None:
-        call = (trial.number, step, plain(values), of)
+        call = (trial.number, step, as_numbers(values), of)
         reason, wrong = ray.get(mailbox.ask.remote(call))
         if wrong is not None:
             raise UserError(wrong)

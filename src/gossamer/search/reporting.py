@@ -10,16 +10,11 @@ from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
 from gossamer.errors import UserError
-from gossamer.search.metrics import as_number
+from gossamer.search.metrics import as_numbers
 from gossamer.search.trials import Reporter
 
 # (trial, step, values, of) -> why it is to stop, None to go on.
 Receive = Callable[[int, int, Mapping[str, Any], int | None], str | None]
-
-
-def plain(values: Mapping[str, Any]) -> dict[str, float | None]:
-    """What of `values` can be sent anywhere: numbers (None: there, but not a number)."""
-    return {str(name): as_number(value) for name, value in values.items()}
 
 
 class Desk:
@@ -82,7 +77,7 @@ class Caller:
         def report(step: int, values: Mapping[str, Any], of: int | None) -> str | None:
             if self._connection is None:
                 self._connection = Client(self._address, authkey=self._key)
-            self._connection.send((number, step, plain(values), of))
+            self._connection.send((number, step, as_numbers(values), of))
             reason, wrong = self._connection.recv()
             if wrong is not None:
                 raise UserError(wrong)

@@ -9,68 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
 
 from gossamer.errors import UserError, nearest
-from gossamer.search.curves import Curve, Forecast
-from gossamer.search.metrics import Metric
+from gossamer.search.curves import Curve
 from gossamer.search.ranking import order
-from gossamer.search.values import is_number
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What a rule decides on.
-
-    Attributes:
-        metrics: of the experiment.
-        trial: the curve so far of the trial that has just reported.
-        finished: curves of complete trials.
-        others: curves of every other trial that reported: complete, stopped and running.
-    """
-
-    metrics: Sequence[Metric]
-    trial: Curve
-    finished: Sequence[Curve]
-    others: Sequence[Curve]
-    forecasts: Mapping[str, Forecast] = field(init=False)
-
-    def __post_init__(self) -> None:
-        made = {m.name: Forecast(m, self.finished) for m in self.metrics}
-        object.__setattr__(self, "forecasts", made)
-
-    def latest(self, metric: str) -> tuple[float, float] | None:
-        """(share of the training, value) of the trial's latest report of a metric."""
-        values = self.trial.values[metric]
-        known = np.flatnonzero(~np.isnan(values))
-        of = self.of()
-        if not len(known) or of is None:
-            return None
-        return min(1.0, self.trial.steps[known[-1]] / of), float(values[known[-1]])
-
-    def of(self) -> int | None:
-        """Steps that the trial means to make; unsaid, as many as the longest finished one."""
-        if self.trial.of is not None:
-            return self.trial.of
-        return max((c.of for c in self.finished if c.of is not None), default=None)
-
-    def expected(self) -> dict[str, float]:
-        """Where the trial would end, metric by metric; those that it never reported are left
-        out."""
-        found = {}
-        for metric in self.metrics:
-            latest = self.latest(metric.name)
-            if latest is not None:
-                found[metric.name] = self.forecasts[metric.name].expected(*latest)
-            elif len(self.trial.values[metric.name]):
-                known = self.trial.values[metric.name]
-                known = known[~np.isnan(known)]
-                if len(known):
-                    found[metric.name] = float(known[-1])
-        return found
+from gossamer.search.situation import Situation
+from gossamer.search.values import check_whole, is_number
 
 
 class StoppingRule(Protocol):
@@ -294,12 +242,7 @@ def _check_share(rule: object, name: str) -> None:
 
 
 def _check_count(rule: object, name: str, least: int) -> None:
-    value = getattr(rule, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(
-            f"stopping.{_name(rule)}: {name} must be a whole number of at least {least}, "
-            f"not {value!r}"
-        )
+    check_whole(f"stopping.{_name(rule)}: {name}", getattr(rule, name), least)
 
 
 def _name(rule: object) -> str:

@@ -27,6 +27,12 @@ def is_number(value: object) -> bool:
     return math.isfinite(value)
 
 
+def check_whole(what: str, value: object, least: int) -> None:
+    """Raise `UserError` unless `value` is a whole number of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{what} must be a whole number of at least {least}, not {value!r}")
+
+
 def check_when(where: str, when: object) -> dict[str, tuple[Value, ...]]:
     """`when` with every value in a tuple."""
     if not isinstance(when, Mapping):

@@ -24,7 +24,7 @@ import loky
 from loky.backend.reduction import dumps
 
 from gossamer.errors import UserError
-from gossamer.search.metrics import as_number
+from gossamer.search.metrics import as_numbers
 from gossamer.search.reporting import Caller, Desk, Receive
 from gossamer.search.trials import Trial, TrialStopped
 
@@ -62,7 +62,7 @@ def attempt(train: Train, trial: Trial) -> Outcome:
     if not isinstance(returned, Mapping):
         kind = type(returned).__name__
         return Outcome(error=f"train returned {kind} instead of a mapping of metrics to numbers")
-    return Outcome(values={str(name): as_number(value) for name, value in returned.items()})
+    return Outcome(values=as_numbers(returned))
 
 
 def reason_of(error: BaseException) -> str:
