@@ -12,7 +12,9 @@ import gossamer
 from gossamer.errors import UserError
 from gossamer.report import figures, units
 from gossamer.report.html import page, write_text
+from gossamer.report.provenance import PROVENANCE
 from gossamer.report.sources import named_runs
+from gossamer.report.words import warnings
 
 SUFFIXES = (".html", ".md", ".json")
 
@@ -49,8 +51,8 @@ def comparison(runs: Runs) -> dict[str, Any]:
             }
             for line in figures.compare(runs)
         ],
-        "provenance": dict(figures.PROVENANCE),
-        "warnings": figures.warnings(runs),
+        "provenance": dict(PROVENANCE),
+        "warnings": warnings(runs),
     }
 
 
@@ -77,9 +79,9 @@ def markdown(runs: Runs) -> str:
                 gain = line.gains[index - 1]
                 cells.append(units.NOTHING if gain is None else _cell(gain.text))
         lines.append("| " + " | ".join(cells) + " |")
-    known = "; ".join(f"*{how}*: {meaning}" for how, meaning in figures.PROVENANCE.items())
+    known = "; ".join(f"*{how}*: {meaning}" for how, meaning in PROVENANCE.items())
     lines += ["", f"{known[0].upper()}{known[1:]}. Gains are over {_cell(names[0])}."]
-    for warning in figures.warnings(runs):
+    for warning in warnings(runs):
         lines += ["", f"> {warning}"]
     return "\n".join(lines) + "\n"
 

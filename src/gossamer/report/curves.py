@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gossamer.report.figures import metric_provenance
 from gossamer.report.plots import FRONTIER, INSIDE, LIMIT, OUTSIDE, Plot, blank
+from gossamer.report.provenance import metric_provenance
 from gossamer.report.study import Study
 
 # Beyond so many trials the lines hide each other, and the page grows slow.

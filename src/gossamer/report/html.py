@@ -18,8 +18,12 @@ import gossamer
 from gossamer.errors import UserError
 from gossamer.files import replacing
 from gossamer.report import figures, plots, units
+from gossamer.report.layers import LAYER_COLUMNS, layers_of
+from gossamer.report.provenance import PROVENANCE
+from gossamer.report.readings import machine
 from gossamer.report.sources import ExperimentLike, is_experiment, named_runs
 from gossamer.report.study import Study, importances, study
+from gossamer.report.words import sentences, warnings
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("gossamer.report", "templates"),
@@ -103,8 +107,8 @@ def _settings_table(runs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, li
     columns = []
     for run in runs.values():
         said = {key: run[key] for key in about if run.get(key) is not None}
-        if figures.machine(run):
-            said["machine"] = figures.machine(run)
+        if machine(run):
+            said["machine"] = machine(run)
         settings = run.get("settings")
         columns.append(dict(flat(said) + flat(settings if isinstance(settings, Mapping) else {})))
     names = dict.fromkeys(name for column in columns for name in column)
@@ -168,21 +172,21 @@ def page(
         title = part.study.name if part is not None else named
     text = _TEMPLATES.get_template("page.html.j2").render(
         title=title,
-        sentences=figures.sentences(runs),
-        warnings=figures.warnings(runs),
+        sentences=sentences(runs),
+        warnings=warnings(runs),
         runs=runs,
         lines=figures.compare(runs),
         noise=curve,
         disturbed=disturbed,
         noise_curves={name: plots.noise_curve(run) for name, run in runs.items()},
         layer_plots=bars,
-        layer_tables={name: figures.layers(run) for name, run in runs.items()},
-        layer_columns=figures.LAYER_COLUMNS,
+        layer_tables={name: layers_of(run) for name, run in runs.items()},
+        layer_columns=LAYER_COLUMNS,
         settings=_settings_table(runs),
         part=part,
         listed_failures=_LISTED_FAILURES,
         units=units,
-        provenance=figures.PROVENANCE,
+        provenance=PROVENANCE,
         # The plots' JSON and plotly.js hold no "</script": the first by escaping, see Plot.json.
         plots=[(plot.key, Markup(plot.json)) for plot in drawn],
         plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")) if drawn else "",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gossamer.report import units
-from gossamer.report.figures import Provenance, metric_provenance
+from gossamer.report.provenance import Provenance, metric_provenance
 from gossamer.report.sources import ExperimentLike, FrontierLike, finite
 
 

@@ -13,8 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from gossamer.report import figures, units
+from gossamer.report.layers import LAYER_COLUMNS, layers_of
+from gossamer.report.rows import Cell, EnergyRow, Gain
 from gossamer.report.sources import ExperimentLike, FrontierLike
 from gossamer.report.study import Metric, Study, Trial, study
+from gossamer.report.words import warnings
 
 # The frontier's tables are to fit the usual terminal, and a pipe, which rich takes for one.
 _COLUMNS = 80
@@ -39,11 +42,11 @@ def _heading(text: str, below: str = "") -> Text:
     return Text.assemble(text, ("\n" + below, "dim") if below else "")
 
 
-def _cell(cell: figures.Cell) -> Text:
+def _cell(cell: Cell) -> Text:
     return _heading(cell.text, cell.note)
 
 
-def _gain(gain: figures.Gain | None) -> Text:
+def _gain(gain: Gain | None) -> Text:
     if gain is None:
         return Text(units.NOTHING, "dim")
     return Text(gain.text, {True: "green", False: "yellow", None: "dim"}[gain.good])
@@ -74,9 +77,9 @@ def table(runs: Mapping[str, Mapping[str, Any]], title: str = "") -> Group:
 
 
 def _caption(runs: Mapping[str, Mapping[str, Any]], lines: Sequence[figures.Line]) -> str:
-    said = figures.warnings(runs)
-    if any(line.meaning == figures.EnergyRow.meaning for line in lines):
-        said.append(f"Energy: {figures.EnergyRow.meaning}.")
+    said = warnings(runs)
+    if any(line.meaning == EnergyRow.meaning for line in lines):
+        said.append(f"Energy: {EnergyRow.meaning}.")
     return " ".join(said)
 
 
@@ -158,8 +161,8 @@ def layer_table(run: Mapping[str, Any], title: str = "") -> Table:
     shown.add_column("Kind")
     for heading in ("Weights", "Non-zero", "Density", "Input", "Dense", "Weights", "Both"):
         shown.add_column(heading, justify="right", overflow="fold")
-    for layer in figures.layers(run):
-        written = (write(layer) for _, _, write in figures.LAYER_COLUMNS)
+    for layer in layers_of(run):
+        written = (write(layer) for _, _, write in LAYER_COLUMNS)
         shown.add_row(Text(layer.name), Text(layer.kind), *written)
     return shown
 

@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.utils import PlotlyJSONEncoder
 
-from gossamer.report import figures
+from gossamer.report.provenance import Provenance
 
 # Colours that differ in lightness too, so that the page reads without colour.
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
@@ -28,7 +28,7 @@ class Plot:
     title: str
     alt: str
     figure: go.Figure
-    provenance: tuple[figures.Provenance, ...]
+    provenance: tuple[Provenance, ...]
     wide: bool = False
     note: str = ""
 

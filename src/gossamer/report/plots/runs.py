@@ -6,13 +6,15 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from gossamer.report import figures, units
+from gossamer.report import units
+from gossamer.report.layers import layers_of
 from gossamer.report.plots.base import (
     Plot,
     blank,
     colour,
     text,
 )
+from gossamer.report.readings import disturbances, value
 
 
 def noise(runs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
@@ -50,7 +52,7 @@ def noise_curve(run: Mapping[str, Any]) -> list[tuple[float, float]]:
     """Level and accuracy at each noise level; empty when the run did not measure it."""
     measured = run.get("noise") or {}
     levels, correct = measured.get("levels") or [], measured.get("correct") or []
-    of = figures.value(run, "noise", "of")
+    of = value(run, "noise", "of")
     if not levels or len(levels) != len(correct) or not of:
         return []
     return [
@@ -63,7 +65,7 @@ def disturbed(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
     """Accuracy against the strength of each disturbance, one plot each, one curve per run."""
     curves: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, run in runs.items():
-        for curve in figures.disturbances(run):
+        for curve in disturbances(run):
             curves.setdefault(str(curve["name"]), {})[name] = curve
     return [_disturbed(kind, list(runs), found) for kind, found in curves.items()]
 
@@ -99,7 +101,7 @@ def _disturbed(kind: str, names: list[str], curves: Mapping[str, Mapping[str, An
 
 def layers(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
     """Multiply-adds per layer, one plot per run, all on the same scale."""
-    listed = {name: figures.layers(run) for name, run in runs.items()}
+    listed = {name: layers_of(run) for name, run in runs.items()}
     every = itertools.chain.from_iterable(listed.values())
     most = max((layer.dense or 0.0 for layer in every), default=0.0)
     plots = []

@@ -1,0 +1,124 @@
+"""What a run's metrics hold, read: None or nothing where it does not hold it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gossamer.report import units
+
+Run = Mapping[str, Any]
+
+
+def value(run: Run, *keys: str) -> float | None:
+    """The finite number under nested ``keys``; None where the run does not hold one."""
+    found: Any = run
+    for key in keys:
+        if not isinstance(found, Mapping) or key not in found:
+            return None
+        found = found[key]
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+        return None
+    return float(found)
+
+
+def machine(run: Run) -> str:
+    """The machine the run was measured on, in one line; empty when the run does not say."""
+    found = run.get("machine", "")
+    if isinstance(found, Mapping):
+        return ", ".join(units.plain(part) for part in found.values())
+    return str(found or "")
+
+
+def read(*keys: str) -> Callable[[Run], float | None]:
+    """Reads the number under nested ``keys``."""
+    return lambda run: value(run, *keys)
+
+
+def share(part: tuple[str, ...], whole: tuple[str, ...]) -> Callable[[Run], float | None]:
+    """Reads one number as a share of another."""
+
+    def read_share(run: Run) -> float | None:
+        some, total = value(run, *part), value(run, *whole)
+        return None if some is None or not total else some / total
+
+    return read_share
+
+
+def noise_share(run: Run) -> float | None:
+    """The noise score as a share of the highest."""
+    return share(("noise", "score"), ("noise", "of"))(run)
+
+
+def disturbances(run: Run) -> list[Mapping[str, Any]]:
+    """The robustness curves of a run; empty when it did not measure them."""
+    listed = run.get("robustness") or ()
+    keys = ("name", "unit", "levels", "correct", "of")
+    return [c for c in listed if isinstance(c, Mapping) and all(key in c for key in keys)]
+
+
+def disturbed_share(run: Run) -> float | None:
+    """The mean accuracy over all kinds and levels of disturbance."""
+    shares = [
+        correct / curve["of"]
+        for curve in disturbances(run)
+        for correct in curve["correct"]
+        if curve["of"]
+    ]
+    return math.fsum(shares) / len(shares) if shares else None
+
+
+def training_seconds(run: Run) -> float | None:
+    """The seconds of all epochs together."""
+    history = run.get("history")
+    if not isinstance(history, Sequence) or isinstance(history, str):
+        return None
+    spent = [value(epoch, "seconds") for epoch in history if isinstance(epoch, Mapping)]
+    known = [seconds for seconds in spent if seconds is not None]
+    return math.fsum(known) if known and len(known) == len(history) else None
+
+
+def share_note(part: tuple[str, ...], whole: tuple[str, ...]) -> Callable[[Run], str]:
+    """Such as "193,280 of 1,716,000"."""
+
+    def note(run: Run) -> str:
+        some, total = value(run, *part), value(run, *whole)
+        if some is None or total is None:
+            return ""
+        return f"{units.whole(some)} of {units.whole(total)}"
+
+    return note
+
+
+def total_note(*keys: str) -> Callable[[Run], str]:
+    """Such as "of 1,716,000"."""
+
+    def note(run: Run) -> str:
+        total = value(run, *keys)
+        return "" if total is None else f"of {units.whole(total)}"
+
+    return note
+
+
+def disturbed_note(run: Run) -> str:
+    """Over how much the mean of `disturbed_share` goes."""
+    curves = disturbances(run)
+    return f"mean over {len(curves)} kinds, {units.whole(curves[0]['of'])} examples each"
+
+
+def epochs_note(run: Run) -> str:
+    """How long the training was."""
+    epochs = value(run, "epochs")
+    return "" if epochs is None else f"{units.whole(epochs)} epoch{'' if epochs == 1 else 's'}"
+
+
+def engine_note(run: Run) -> str:
+    """What the engine was measured with."""
+    threads, engine = value(run, "engine", "threads"), run.get("engine")
+    if threads is None or not isinstance(engine, Mapping):
+        return ""
+    parts, isa = machine(run), str(engine.get("isa", ""))
+    return ", ".join(
+        filter(None, (f"{units.whole(threads)} thread", isa if isa not in parts else "", parts))
+    )

@@ -1,0 +1,105 @@
+"""One figure: read from a run, written, and compared with that of another run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gossamer.report import energy, units
+from gossamer.report.provenance import Provenance
+from gossamer.report.readings import Run
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure as written: the text, a smaller note such as "of 1,716,000", and its value.
+
+    The value is None where there is no figure, and lowest and highest where it is a range.
+    """
+
+    text: str
+    note: str = ""
+    value: float | tuple[float, float] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a run gained over the first one; ``good`` is None when nothing changed."""
+
+    text: str
+    good: bool | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: how to read it from a run, write it and compare it.
+
+    ``words`` name a ratio when the figure falls and when it rises ("fewer", "more").
+    Without words the figure is a share, and its gain is a difference in points.
+    ``same`` lists the keys that must agree for two runs to be comparable, ``meaning`` says
+    what the label leaves open.
+    """
+
+    label: str
+    provenance: Provenance
+    better: Literal["higher", "lower"]
+    read: Callable[[Run], float | None]
+    write: Callable[[float], str]
+    words: tuple[str, str] | None = None
+    note: Callable[[Run], str] = lambda run: ""
+    meaning: str = ""
+    same: tuple[str, ...] = ()
+
+    def cell(self, run: Run) -> Cell | None:
+        """The figure as written; None where the run does not hold it."""
+        figure = self.read(run)
+        return None if figure is None else Cell(self.write(figure), self.note(run), figure)
+
+    def gain(self, first: Run, run: Run) -> Gain | None:
+        """The gain of ``run`` over ``first``; None where the two cannot be compared."""
+        before, after = self.read(first), self.read(run)
+        if before is None or after is None:
+            return None
+        if any(first.get(key) != run.get(key) for key in self.same):
+            return None
+        good = None if after == before else (after > before) == (self.better == "higher")
+        if self.words is None:
+            points = 100 * (after - before)
+            text = "same" if abs(points) < 0.005 else f"{points:+.2f} points".replace("-", "−")
+            return Gain(text, None if text == "same" else good)
+        if good is None:
+            return Gain("same", None)
+        if min(before, after) <= 0:
+            return None  # no ratio to or from nothing
+        ratio = max(before, after) / min(before, after)
+        if ratio < 1.005:
+            return Gain("same", None)
+        return Gain(f"{units.times(ratio)} {self.words[after > before]}", good)
+
+
+@dataclass(frozen=True)
+class EnergyRow:
+    """Energy as ratios: of a run to its own layers done densely, and to the first run."""
+
+    memory: str
+    label: str
+    provenance: Provenance = "modelled"
+    meaning: str = "times less than its layers done densely; see docs/energy.md"
+
+    def cell(self, run: Run) -> Cell | None:
+        """The range of the ratio to dense layers; None where the run holds no counts."""
+        found = energy.against_dense(run, self.memory)
+        return None if found is None else Cell(units.spread(*found), value=found)
+
+    def gain(self, first: Run, run: Run) -> Gain | None:
+        """The range of the ratio to the first run, doing the same task."""
+        found = energy.between(first, run, self.memory)
+        if found is None or first.get("task") != run.get("task"):
+            return None
+        low, high = found
+        if low >= 1 / 1.005 and high <= 1.005:
+            return Gain("same", None)
+        if high <= 1:
+            return Gain(f"{units.spread(1 / high, 1 / low)} more", False)
+        return Gain(f"{units.spread(low, high)} less", True if low > 1 else None)

@@ -1,0 +1,63 @@
+"""The figures in words: what was gained, and what to know before comparing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gossamer.report import units
+from gossamer.report.figures import ACCURACY, NONZERO, OPERATIONS
+from gossamer.report.readings import Run, machine
+
+
+def sentences(runs: Mapping[str, Run]) -> list[str]:
+    """The gains in words, one sentence per run after the first; of the only run when alone."""
+    if not runs:
+        return []
+    (first_name, first), *others = runs.items()
+    if not others:
+        accuracy, nonzero = ACCURACY.read(first), NONZERO.read(first)
+        parts = [] if accuracy is None else [f"reaches {units.percent(accuracy)} accuracy"]
+        if nonzero is not None:
+            note = NONZERO.note(first)
+            parts.append(f"{units.whole(nonzero)} {f'{note} ' if note else ''}weights non-zero")
+            parts = [" with ".join(parts) if accuracy is not None else f"has {parts[0]}"]
+        return [f"The {first_name} network {parts[0]}."] if parts else []
+    written = []
+    for name, run in others:
+        reached, before = ACCURACY.read(run), ACCURACY.read(first)
+        parts = []
+        for row, what in ((NONZERO, "non-zero weights"), (OPERATIONS, "non-zero multiply-adds")):
+            gain = row.gain(first, run)
+            if gain is not None:
+                parts.append(f"as many {what}" if gain.good is None else f"{gain.text} {what}")
+        start = "comes"
+        if reached is not None:
+            beside = "" if before is None else f" ({first_name}: {units.percent(before)})"
+            start = f"reaches {units.percent(reached)} accuracy{beside}"
+        if parts:
+            written.append(f"The {name} network {start} with {' and '.join(parts)}.")
+        elif reached is not None:
+            written.append(f"The {name} network {start}.")
+    return written
+
+
+def warnings(runs: Mapping[str, Run]) -> list[str]:
+    """What a reader must know before comparing: synthetic data, differing tasks or machines."""
+    said = []
+    synthetic = sorted({str(run.get("task")) for run in runs.values() if run.get("synthetic")})
+    if synthetic:
+        said.append(
+            f"Synthetic data: the examples of {', '.join(synthetic)} are computer-made. "
+            "The figures show the method at work, not what it reaches on real data."
+        )
+    for name, run in runs.items():
+        engine = run.get("engine")
+        if isinstance(engine, Mapping) and engine.get("refused"):
+            said.append(f"The engine cannot run the {name} network: {engine['refused']}.")
+    tasks = {(str(run.get("task")), str(run.get("split"))) for run in runs.values()}
+    if len(tasks) > 1:
+        listed = ", ".join(sorted(f"{task} ({split})" for task, split in tasks))
+        said.append(f"The runs were tested on different data, not compared: {listed}.")
+    if len({machine(run) for run in runs.values()}) > 1:
+        said.append("The runs were timed on different machines, so times are not compared.")
+    return said
