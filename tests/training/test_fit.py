@@ -2,18 +2,15 @@
 
 import math
 from dataclasses import astuple, replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from gossamer.data import arrays
 from gossamer.errors import UserError
 from gossamer.training import DivergedError, Settings, fit, predict
-from gossamer.training.fit import _learning_rate
 
 QUICK = Settings(epochs=3, batch_size=16, learning_rate=0.05, device="cpu")
 
@@ -192,119 +189,11 @@ def test_networks_of_other_dimensions_train():
 # Schedules, by hand.
 
 
-def test_one_cycle_by_hand():
-    settings = Settings(learning_rate=0.5, warmup=0.25)
-    rates = [_learning_rate(settings, step, 100, 0) for step in range(101)]
-    assert rates[0] == pytest.approx(0.5 / 50)
-    assert rates[25] == 0.5 == max(rates)
-    assert rates[100] == pytest.approx(0.5 / 5e4)
-    # Half way up and half way down a cosine: the mean of its ends.
-    assert (rates[12] + rates[13]) / 2 == pytest.approx((0.01 + 0.5) / 2, rel=1e-3)
-    assert (rates[62] + rates[63]) / 2 == pytest.approx((0.5 + 1e-5) / 2, rel=1e-3)
-    assert all(a < b for a, b in pairwise(rates[:26]))
-    assert all(a > b for a, b in pairwise(rates[25:]))
-
-
-@pytest.mark.parametrize(("warmup", "first", "last"), [(0.0, 1.0, 2e-5), (1.0, 0.02, 1.0)])
-def test_one_cycle_without_rise_or_without_fall(warmup, first, last):
-    settings = Settings(learning_rate=1.0, warmup=warmup)
-    assert _learning_rate(settings, 0, 10, 0) == pytest.approx(first)
-    assert _learning_rate(settings, 10, 10, 0) == pytest.approx(last)
-
-
-def test_step_and_constant_by_hand():
-    step = Settings(learning_rate=0.8, schedule="step", learning_rate_decay=0.5)
-    assert [_learning_rate(step, 3 * e, 9, e) for e in range(3)] == [0.8, 0.4, 0.2]
-    constant = Settings(learning_rate=0.8, schedule="constant")
-    assert [_learning_rate(constant, s, 9, s // 3) for s in range(9)] == [0.8] * 9
-
-
 def test_history_holds_the_rates_used(toy, network):
     model, _ = network(1.0)
     settings = replace(QUICK, schedule="step", learning_rate_decay=0.1)
     history = fit(model, toy, settings)
     assert [e.learning_rate for e in history.epochs] == pytest.approx([0.05, 0.005, 0.0005])
-
-
-# Checkpoints that do not fit.
-
-
-@pytest.fixture
-def checkpoint(tmp_path, toy, network):
-    file = tmp_path / "checkpoint.safetensors"
-    model, sparsifier = network()
-    fit(model, toy, QUICK, sparsifier=sparsifier, checkpoint=file)
-    return file
-
-
-def refused(toy, pair, file, settings=QUICK):
-    model, sparsifier = pair
-    with pytest.raises(UserError) as caught:
-        fit(model, toy, settings, sparsifier=sparsifier, checkpoint=file)
-    message = str(caught.value)
-    assert str(file) in message
-    assert "delete it" in message
-    assert "\n" not in message
-    return message
-
-
-def test_checkpoint_holds_no_pickle_and_leaves_no_temporary_file(checkpoint):
-    assert "model.conv1.weight" in load_file(checkpoint)
-    assert [f.name for f in checkpoint.parent.iterdir()] == [checkpoint.name]
-
-
-@pytest.mark.parametrize("length", [0, 5, 100, 3000])
-def test_truncated_checkpoint(checkpoint, toy, network, length):
-    content = checkpoint.read_bytes()
-    assert len(content) > 3000
-    checkpoint.write_bytes(content[:length])
-    assert "damaged" in refused(toy, network(), checkpoint)
-
-
-def test_damaged_checkpoint(checkpoint, toy, network):
-    content = bytearray(checkpoint.read_bytes())
-    content[8:300] = b"\xff" * 292
-    checkpoint.write_bytes(content)
-    assert "damaged" in refused(toy, network(), checkpoint)
-
-
-def test_file_of_another_kind(tmp_path, toy, network):
-    from safetensors.torch import save_file
-
-    file = tmp_path / "x.safetensors"
-    save_file({"a": torch.zeros(2)}, file)
-    assert "not a file of gossamer" in refused(toy, network(), file)
-
-
-def test_checkpoint_of_other_settings(checkpoint, toy, network):
-    message = refused(toy, network(), checkpoint, replace(QUICK, learning_rate=0.07))
-    assert "learning_rate = 0.05, not 0.07" in message
-
-
-def test_checkpoint_of_another_network(checkpoint, toy):
-    from gossamer.models import speech_cnn
-    from gossamer.sparsity import Sparsifier
-
-    model = speech_cnn(
-        3, input_shape=(1, 12, 12), channels=[4], hidden=17, activation_density=(0.25, 0.25)
-    )
-    message = refused(toy, (model, Sparsifier(model, 0.3)), checkpoint)
-    assert "another network" in message
-
-
-def test_checkpoint_with_and_without_a_sparsifier(checkpoint, tmp_path, toy, network):
-    assert "made with a sparsifier" in refused(toy, network(1.0), checkpoint)
-    plain = tmp_path / "plain.safetensors"
-    model, _ = network(1.0)
-    fit(model, toy, QUICK, checkpoint=plain)
-    assert "made without a sparsifier" in refused(toy, network(), plain)
-
-
-def test_checkpoint_in_a_place_that_cannot_be_written(tmp_path, toy, network):
-    (tmp_path / "file").write_text("")
-    model, _ = network(1.0)
-    with pytest.raises(UserError, match=r"cannot write .*c.safetensors"):
-        fit(model, toy, QUICK, checkpoint=tmp_path / "file" / "c.safetensors")
 
 
 @pytest.fixture
@@ -359,3 +248,9 @@ def test_the_final_density_is_known_from_the_first_epoch(toy, network):
     kept, weights = (sum(column) for column in zip(*sparsifier.counts().values(), strict=True))
     assert not history.epochs[0].settled
     assert {epoch.density for epoch in history.epochs} == {kept / weights}
+
+
+def test_the_bar_is_no_output(toy, network, capsys):
+    model, _ = network(1.0)
+    fit(model, toy, QUICK, progress=True)
+    assert capsys.readouterr() == ("", "")  # no terminal: nothing to see

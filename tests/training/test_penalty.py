@@ -1,4 +1,4 @@
-"""Modules that ask for a penalty: its warm-up, the phases of the learning rate, and a whole run."""
+"""Modules that ask for a penalty: what is refused, and whole runs."""
 
 import pytest
 import torch
@@ -7,34 +7,6 @@ from gossamer.errors import UserError
 from gossamer.models import speech_cnn
 from gossamer.nn import VariationalConv2d, penalties
 from gossamer.training import Recipe, Settings, fit, load_network, train
-from gossamer.training.fit import _learning_rate, _penalty_factor
-
-PHASES = Settings(
-    epochs=10,
-    learning_rate=1.0,
-    schedule="phases",
-    learning_rate_decay_before=0.9,
-    learning_rate_decay_during=0.5,
-    learning_rate_decay_after=0.8,
-    penalty_start=0.2,
-    penalty_end=1.0,
-    penalty_warmup_start=0.2,
-    penalty_warmup_end=0.4,
-)
-
-
-def test_phases_by_hand():
-    rates = [_learning_rate(PHASES, 0, 100, epoch) for epoch in range(7)]
-    by_hand = [1.0, 0.9, 0.81, 0.405, 0.2025, 0.162, 0.1296]
-    assert rates == pytest.approx(by_hand)
-
-
-def test_warm_up_by_hand():
-    shares = (0.0, 0.2, 0.25, 0.3, 0.4, 1.0)
-    factors = [_penalty_factor(PHASES, share) for share in shares]
-    assert factors == pytest.approx([0.2, 0.2, 0.4, 0.6, 1.0, 1.0])
-    at_once = Settings(penalty_warmup_start=0.5, penalty_warmup_end=0.5)
-    assert [_penalty_factor(at_once, share) for share in (0.0, 0.49, 0.5)] == [0.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -162,9 +162,9 @@ def bench(
 @contextmanager
 def _turns(total: int, *, shown: bool) -> Iterator[Callable[[], None]]:
     """A progress bar that appears with the first turn, after all that can be refused."""
-    from rich.progress import Progress
+    from gossamer.progress import progress_bar
 
-    progress = Progress(console=_err, transient=True, disable=not shown)
+    progress = progress_bar(show=shown, transient=True)
     task = progress.add_task("measuring", total=total)
 
     def on_turn() -> None:

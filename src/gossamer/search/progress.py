@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TextColumn
 
+from gossamer.progress import progress_bar
 from gossamer.search.metrics import Metric
 from gossamer.search.trials import ENDED, TrialRecord
-
-
-def _console() -> Console:
-    """Standard error; in a notebook without widgets rich would show a warning in its place."""
-    return Console(stderr=True, force_jupyter=None if find_spec("ipywidgets") else False)
 
 
 class Board:
@@ -53,18 +40,11 @@ class Board:
         self._inside = 0
         self._failed = 0
         self._best: dict[str, float] = {}
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+        self._progress = progress_bar(
             TextColumn("{task.fields[state]}"),
-            console=_console(),
-            disable=not show,
+            show=show,
             # Trials take minutes; the speed is that of the last day, not of the last 30 s.
-            speed_estimate_period=86_400,
+            speed_seconds=86_400,
         )
         finished = [record for record in records if record.state in ENDED]
         for record in finished:

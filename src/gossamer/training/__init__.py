@@ -3,7 +3,9 @@
 from gossamer.training.checkpoint import make_folder
 from gossamer.training.counting import Counts, LayerCount, count, weight_counts
 from gossamer.training.evaluate import Evaluation, Noise, evaluate, inference_seconds, noise_score
-from gossamer.training.fit import DivergedError, Epoch, History, fit, predict
+from gossamer.training.examples import predict
+from gossamer.training.fit import DivergedError, fit
+from gossamer.training.history import Epoch, History
 from gossamer.training.recipe import Recipe
 from gossamer.training.robustness import Curve, Unfinished, robustness
 from gossamer.training.run import Trained, load_description, load_network, load_recipe, train

@@ -17,7 +17,7 @@ from gossamer.data.task import Array
 from gossamer.errors import UserError, nearest
 from gossamer.nn import quantized_layers, unrounded
 from gossamer.training.counting import Counts, count
-from gossamer.training.fit import Examples, predict
+from gossamer.training.examples import Examples, predict
 
 SPLITS = ("train", "validation", "test")
 

@@ -32,7 +32,8 @@ from gossamer.training.checkpoint import (
     take,
 )
 from gossamer.training.evaluate import Evaluation, evaluate
-from gossamer.training.fit import Epoch, History, fit
+from gossamer.training.fit import fit
+from gossamer.training.history import Epoch, History
 from gossamer.training.recipe import Recipe
 
 # Test examples that the engine is planned and timed on.

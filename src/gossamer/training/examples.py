@@ -1,0 +1,56 @@
+"""The examples of a split as tensors, and a network's answers to them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gossamer.data import Split, Task
+
+
+class Examples:
+    """A split of a task as batches of tensors on a device.
+
+    Features are computed once where they stay the same, and anew for each epoch where
+    examples are augmented.
+    """
+
+    def __init__(self, task: Task, split: Split, device: torch.device) -> None:
+        self.task = task
+        self.split = split
+        self.device = device
+        self._plain: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.split.y)
+
+    def features(self) -> Tensor:
+        """All examples without augmentation, ``[N, *input_shape]``."""
+        if self._plain is None:
+            self._plain = torch.from_numpy(self.task.features(self.split.x)).to(self.device)
+        return self._plain
+
+    def labels(self) -> Tensor:
+        """``[N]`` int64."""
+        return torch.from_numpy(self.split.y).to(self.device)
+
+    def batch(self, index: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
+        """The examples at ``index``, augmented from ``rng`` if it is given."""
+        y = torch.from_numpy(self.split.y[index]).to(self.device)
+        if rng is None:
+            return self.features()[torch.from_numpy(index).to(self.device)], y
+        x = self.task.features(self.task.augment(self.split.x[index], rng))
+        return torch.from_numpy(x).to(self.device), y
+
+
+def predict(model: nn.Module, x: Tensor, batch_size: int = 256) -> Tensor:
+    """Logits ``[N, classes]`` in evaluation mode; the model's mode is put back after."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            parts = x.split(batch_size)  # type: ignore[no-untyped-call]
+            return torch.cat([model(part) for part in parts])
+    finally:
+        model.train(was_training)

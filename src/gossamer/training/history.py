@@ -1,0 +1,41 @@
+"""What the epochs of a training gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave.
+
+    ``accuracy`` is on the validation split, ``seconds`` wall time; ``settled`` says whether
+    weights and activations were as sparse as they are in the end. ``density`` is the share of
+    weights that masks leave at the end of the training, known from the first epoch on; None where
+    training itself decides it.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    seconds: float
+    settled: bool = True
+    density: float | None = None
+
+
+@dataclass
+class History:
+    """Every epoch of a training, in order, and whether it stopped before the last one."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    stopped_early: bool = False
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch of the highest validation accuracy, the first of equal ones.
+
+        Epochs before the network was as sparse as in the end count only where there are no
+        others.
+        """
+        return max(self.epochs, key=lambda epoch: (epoch.settled, epoch.accuracy))

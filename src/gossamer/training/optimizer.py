@@ -1,0 +1,42 @@
+"""The optimiser that settings ask for, with its groups of parameters."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from gossamer.sparsity import Scaling
+from gossamer.training.settings import Settings
+
+
+def make_optimizer(
+    model: nn.Module, settings: Settings, scaling: Scaling | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser of a model's parameters.
+
+    Args:
+        model: to be trained.
+        settings: which optimiser, learning rate, decay and momentum.
+        scaling: groups with factors of their own on the rate, see :func:`gossamer.sparsity.supar`.
+    """
+    # Decaying biases and norms only harms (He et al. 2019, arXiv 1812.01187).
+    # A module that asks for a penalty of its own is not decayed besides.
+    own = {
+        id(p) for m in model.modules() if hasattr(m, "penalty") for p in m.parameters(recurse=False)
+    }
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.dim() > 1 and id(p) not in own]
+    others = [p for p in trained if p.dim() <= 1 or id(p) in own]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    rate = settings.learning_rate
+    if scaling is not None:
+        groups = scaling.groups(rate, settings.weight_decay)
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, lr=rate, momentum=settings.momentum, nesterov=settings.momentum > 0.0
+        )
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=rate)
