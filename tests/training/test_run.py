@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gossamer.errors import UserError
-from gossamer.sparsity import RULES
+from gossamer.sparsity import RULES, Cubic
 from gossamer.training import Recipe, evaluate, load_network, load_recipe, noise_score, train
 
 SMALL = {
@@ -138,6 +138,14 @@ def test_every_rule_trains_by_name_to_its_density(toy, rule, pattern):
     assert sum(layer.nonzero for layer in rest.values()) == pytest.approx(wanted, abs=2)
 
 
+def test_density_falls_from_where_it_is_told_to():
+    recipe = layer_recipe(rule="granet", weight_density=0.2, density_initial=0.6, density_until=0.5)
+    _, sparsifier = recipe.network(3, (1, 12, 12))
+    kept, weights = map(sum, zip(*sparsifier.counts().values(), strict=True))
+    assert kept == round(0.6 * weights)
+    assert sparsifier.schedule == Cubic(until=0.5, initial=0.6)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -146,6 +154,8 @@ def test_every_rule_trains_by_name_to_its_density(toy, rule, pattern):
         ({"allocation": "earth"}, "allocation: no 'earth'; .*Known: erk, global, uniform"),
         ({"density_schedule": "qubic"}, "density_schedule: no 'qubic'; did you mean 'cubic'"),
         ({"rule": "static", "density_until": 0.5}, "density_until: the schedule Constant has no"),
+        ({"rule": "acdc", "density_initial": 0.5}, "density_initial: the schedule Phases has no"),
+        ({"rule": "granet", "density_initial": 0.0}, "initial density must be above 0"),
         ({"rule": "top_k", "drop_fraction": 0.5}, "drop_fraction: rule top_k has no"),
         ({"rule": "set", "drop_fraction": 1.5}, "SET: fraction must be"),
         ({"mask_interval": 0}, "interval is a number of steps"),

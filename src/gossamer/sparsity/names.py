@@ -81,6 +81,7 @@ class SparsitySettings:
         density_schedule: one of :data:`SCHEDULES`; without it, what suits the rule.
         density_until: share of training at which a falling density has arrived.
         density_start: share of training at which it begins to fall.
+        density_initial: density that a ``cubic`` one falls from; without it, from dense.
         mask_interval: optimiser steps between two changes of the masks.
         mask_until: share of training after which positions change no more.
         drop_fraction: share of the kept weights replaced at the first change (``set``,
@@ -99,6 +100,7 @@ class SparsitySettings:
     density_schedule: str | None = None
     density_until: float | None = None
     density_start: float | None = None
+    density_initial: float | None = None
     mask_interval: int | None = None
     mask_until: float | None = None
     drop_fraction: float | None = None
@@ -133,6 +135,7 @@ class SparsitySettings:
         options = {
             "until": ("density_until", self.density_until),
             "start": ("density_start", self.density_start),
+            "initial": ("density_initial", self.density_initial),
         }
         if any(value is not None for _, value in options.values()):
             kind = type(schedule)
