@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import Builder, sparse
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from gossamer.errors import UserError
 from gossamer.runtime import Engine, store_sparse
@@ -145,24 +145,3 @@ def test_onnx_sparse_initializers_are_read() -> None:
     ]:
         with pytest.raises(UserError, match="sparse constant"):
             read(coo(indices, *dims))
-
-
-def test_external_data_are_mapped(tmp_path: Path) -> None:
-    b = Builder(2)
-    b.add("Gemm", "x", np.zeros((2, 2), np.float32), transB=1)
-    model = onnx.ModelProto.FromString(b.model())
-    weight = np.array([[1, 2], [3, 4]], np.float32)
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", "w.bin"), ("offset", "4096")):
-        entry = tensor.external_data.add()
-        entry.key, entry.value = key, value
-    (tmp_path / "w.bin").write_bytes(b"\0" * 4096 + weight.tobytes())
-    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    constant = read(tmp_path / "m.onnx").nodes[0].constants["weight"]
-    owner = constant
-    while isinstance(owner.base, np.ndarray):
-        owner = owner.base
-    assert isinstance(owner, np.memmap)
-    np.testing.assert_array_equal(constant, weight)

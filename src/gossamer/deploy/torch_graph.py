@@ -196,7 +196,7 @@ class TorchGraph(nn.Module):
         super().__init__()
         self.graph = graph
         self.constants = [
-            {key: torch.from_numpy(value) for key, value in node.constants.items()}
+            {key: torch.tensor(value) for key, value in node.constants.items()}
             for node in graph.nodes
         ]
 

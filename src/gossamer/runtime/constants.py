@@ -36,17 +36,33 @@ class Packed:
     def size(self) -> int:
         return math.prod(self.shape)
 
+    def made(self, array: Array) -> bool:
+        """Is this the array that was made of it, with nothing written to it since?"""
+        return self._made is not None and self._made() is array and not array.flags.writeable
+
     def dense(self) -> Array:
-        """The array; one that somebody still holds is not made again. Not to be written to."""
+        """The array; one that somebody still holds is not made again. It cannot be written to."""
         found = self._made() if self._made is not None else None
         if found is None:
             found = decode(self.values, self.gaps, self.shape)
+            found.flags.writeable = False
             self._made = weakref.ref(found)
+            _MADE_BY[id(found)] = self
         return found
 
 
+# By the id of an array, the non-zeros that it was made of last.
+_MADE_BY: weakref.WeakValueDictionary[int, Packed] = weakref.WeakValueDictionary()
+
+
 def packed(array: Array) -> Array | Packed:
-    """The array, or its non-zeros if they are few (a negative zero becomes a zero)."""
+    """The array, or its non-zeros if they are few (a negative zero becomes a zero).
+
+    An array that was made of its non-zeros is held as these again, few or many.
+    """
+    origin = _MADE_BY.get(id(array))
+    if origin is not None and origin.made(array):
+        return origin
     if array.dtype != np.float32 or array.size < SMALLEST:
         return array
     if np.count_nonzero(array) > DENSEST * array.size:

@@ -111,6 +111,7 @@ class Engine:
     def _program(self, kind: str) -> Program:
         """The program for single examples, for batches, or for inputs with NaN, made once."""
         if kind not in self._programs:
+            self.graph.check()
             many = kind != "one" and self.graph.dynamic
             steps, inputs, outputs = planner.lower(
                 self.graph,
@@ -131,6 +132,7 @@ class Engine:
                 threads=self.threads,
                 chunk=self.plan.chunk if many else 1,
             )
+            self.graph.release()
         return self._programs[kind]
 
     def __call__(self, *inputs: Array) -> Any:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,13 @@ def whole(node: Node) -> Array:
     return np.rint(weight / step.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
 
 
+class File(Protocol):
+    """A mapped file; see ``importer.mapped``."""
+
+    def check(self) -> None: ...
+    def release(self) -> None: ...
+
+
 @dataclass
 class Graph:
     """Nodes in an order in which they can run, and the shape of every value.
@@ -75,6 +82,7 @@ class Graph:
     dynamic: bool  # may the number of examples vary?
     dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)  # what the file says of itself
+    files: Sequence[File] = ()  # in which constants lie
 
     def item(self, value: str) -> int:
         """Floats of one item (one entry of the first dimension)."""
@@ -92,6 +100,20 @@ class Graph:
 
     def consumers(self, value: str) -> list[Node]:
         return [node for node in self.nodes if value in node.inputs]
+
+    def check(self) -> None:
+        """To be called before constants are read again, some time after the graph was.
+
+        Raises:
+            UserError: a file in which they lie was written to.
+        """
+        for file in self.files:
+            file.check()
+
+    def release(self) -> None:
+        """To be called when the constants were read: what is mapped leaves memory."""
+        for file in self.files:
+            file.release()
 
     def fingerprint(self) -> str:
         """Changes when anything does that a plan depends on."""

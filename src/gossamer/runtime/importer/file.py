@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from pathlib import Path
 
 from gossamer.errors import UserError
 from gossamer.runtime.graph import Graph
 from gossamer.runtime.importer.functions import inlined
+from gossamer.runtime.importer.mapped import Source, lifted
 from gossamer.runtime.importer.network import graph_of
 from gossamer.runtime.importer.reader import Unsupported
 
@@ -22,21 +22,25 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
         UserError: the file cannot be read, is damaged, or holds an operator (named, with
             its node) that the engine lacks.
     """
-    folder = None
-    data: memoryview | bytes
+    outside = Source()
     if isinstance(source, bytes):
-        name, data = "the model", source
+        name, data = "the model", memoryview(source)
     else:
         path = Path(source)
-        name, folder = str(path), path.parent
-        data = _mapped(path)
+        name, outside.folder = str(path), path.parent
+        data = outside.file(path).data
     import onnx
 
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(data)
+        message, large = lifted(data)
+        model.ParseFromString(message)
     except Exception:  # protobuf's DecodeError, whichever implementation is installed
         raise UserError(f"{name}: not an ONNX model, or damaged; export it again") from None
+    for tensor, raw in zip(model.graph.initializer, large, strict=True):
+        if raw is not None:
+            # Bytes that were given to us are not kept for the sake of some of them.
+            outside.lifted[tensor.name] = raw if outside.folder else memoryview(bytes(raw))
     if not model.graph.node and not model.graph.output:
         raise UserError(f"{name}: holds no network; export it again")
     versions = {entry.domain: entry.version for entry in model.opset_import}
@@ -44,7 +48,7 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
     if opset < OLDEST_OPSET:
         raise UserError(f"{name}: opset {opset} is too old; export with opset 17 or later")
     try:
-        graph = graph_of(name, inlined(model), folder)
+        graph = graph_of(name, inlined(model), outside)
     except Unsupported as error:
         raise UserError(f"{name}: {_printable(str(error))}") from None
     except MemoryError:
@@ -56,17 +60,3 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
 def _printable(text: str) -> str:
     """Texts in a file may hold any character; a message is one line of plain ones."""
     return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _mapped(path: Path) -> memoryview | bytes:
-    """A file's bytes, mapped rather than read."""
-    try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: cannot be read (not a file)")
-        with path.open("rb") as file:
-            if not path.stat().st_size:
-                return b""
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({reason})") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from gossamer.errors import nearest
 from gossamer.runtime.graph import Graph, Node, Shape
 from gossamer.runtime.importer.folding import DTYPES, FOLD
+from gossamer.runtime.importer.mapped import Source
 from gossamer.runtime.importer.operators import CONVERT
 from gossamer.runtime.importer.reader import BATCH, LARGEST, Reader, Unsupported, shown
 from gossamer.runtime.importer.strayed import convert
@@ -18,13 +18,13 @@ from gossamer.runtime.importer.tensors import attributes_of, constant_node, spar
 from gossamer.runtime.sparse_file import FARTHEST, NAME
 
 
-def graph_of(name: str, model: Any, folder: Path | None) -> Graph:
+def graph_of(name: str, model: Any, source: Source) -> Graph:
     reader = Reader(name)
     graph = model.graph
     for tensor in graph.initializer:
-        reader.constants[tensor.name] = tensor_of(tensor, folder)
+        reader.constants[tensor.name] = tensor_of(tensor, source)
     for sparse in graph.sparse_initializer:
-        reader.constants[sparse.values.name] = sparse_tensor(sparse, folder)
+        reader.constants[sparse.values.name] = sparse_tensor(sparse, source)
     reader.free += 4 * sum(value.size for value in reader.constants.values())
     sparse_values = {n.input[0] for n in graph.node if n.op_type == NAME and n.input}
     reader.free += (FARTHEST + 1) * sum(
@@ -36,7 +36,7 @@ def graph_of(name: str, model: Any, folder: Path | None) -> Graph:
     outputs = [value.name for value in graph.output]
     reader.uses.update(outputs)  # an output's node keeps its own value
     for position, node in enumerate(graph.node):
-        _convert(reader, node, node.name or f"{node.op_type} {position}", folder)
+        _convert(reader, node, node.name or f"{node.op_type} {position}", source)
     for value in outputs:
         if value not in reader.shapes:
             raise Unsupported(f"nothing computes its output {value!r}")
@@ -57,7 +57,8 @@ def graph_of(name: str, model: Any, folder: Path | None) -> Graph:
         if not shape or any(size >= BATCH and size % BATCH == 0 for size in shape[1:]):
             raise Unsupported(f"the batch is not the first dimension of value {value!r}")
         shapes[value] = shape
-    return Graph(inputs, outputs, _living(reader.nodes, outputs), shapes, dynamic, reader.dtypes)
+    nodes, files = _living(reader.nodes, outputs), list(source.files.values())
+    return Graph(inputs, outputs, nodes, shapes, dynamic, reader.dtypes, files=files)
 
 
 def _inputs(reader: Reader, graph: Any) -> tuple[list[str], bool]:
@@ -98,7 +99,7 @@ def _inputs(reader: Reader, graph: Any) -> tuple[list[str], bool]:
     return inputs, dynamic
 
 
-def _convert(reader: Reader, node: Any, name: str, folder: Path | None) -> None:
+def _convert(reader: Reader, node: Any, name: str, source: Source) -> None:
     """One ONNX node: folded if its inputs are constants, else one of the engine's."""
     operator = (
         f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
@@ -119,7 +120,7 @@ def _convert(reader: Reader, node: Any, name: str, folder: Path | None) -> None:
             f"{where}: it works on quantised numbers; have DequantizeLinear stand before it"
         )
     try:
-        attributes = attributes_of(node, folder)
+        attributes = attributes_of(node, source)
         if operator == "Constant":
             reader.constants[output] = constant_node(attributes)
         elif operator == "Shape":

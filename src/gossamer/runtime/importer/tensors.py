@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gossamer.runtime.graph import Array, Shape
 from gossamer.runtime.importer.folding import DTYPES
+from gossamer.runtime.importer.mapped import Source
 from gossamer.runtime.importer.reader import Attributes, Unsupported
 
 # Numbers of a sparse initializer for each entry that the file holds.
 SPARSEST = 1 << 12
 
 
-def tensor_of(tensor: Any, folder: Path | None) -> Array:
+def tensor_of(tensor: Any, source: Source) -> Array:
     """A constant's numbers, after its sizes and where it lies were checked."""
     if tensor.data_type not in DTYPES:
         raise Unsupported(f"constant {tensor.name!r} has element type {tensor.data_type}")
@@ -26,14 +26,14 @@ def tensor_of(tensor: Any, folder: Path | None) -> Array:
         raise Unsupported(f"constant {tensor.name!r} has the impossible shape {shape}")
     count = math.prod(shape)
     if tensor.data_location == 1:
-        return _external(tensor, dtype, shape, folder)
-    if tensor.HasField("raw_data"):
-        if len(tensor.raw_data) != count * dtype.itemsize:
-            raise Unsupported(
-                f"constant {tensor.name!r} of shape {shape} holds {len(tensor.raw_data)} bytes"
-            )
-        little = np.frombuffer(tensor.raw_data, dtype.newbyteorder("<"))
-        return little.astype(dtype).reshape(shape)
+        return _external(tensor, dtype, shape, source)
+    raw = source.lifted.get(tensor.name)
+    if raw is None and tensor.HasField("raw_data"):
+        raw = tensor.raw_data
+    if raw is not None:
+        if len(raw) != count * dtype.itemsize:
+            raise Unsupported(f"constant {tensor.name!r} of shape {shape} holds {len(raw)} bytes")
+        return _view(raw, dtype, shape)
     fields = {1: "float_data", 7: "int64_data", 11: "double_data"}
     values = getattr(tensor, fields.get(tensor.data_type, "int32_data"))
     if len(values) != count:
@@ -43,10 +43,10 @@ def tensor_of(tensor: Any, folder: Path | None) -> Array:
     return np.array(values).astype(dtype).reshape(shape)
 
 
-def sparse_tensor(sparse: Any, folder: Path | None) -> Array:
+def sparse_tensor(sparse: Any, source: Source) -> Array:
     """A sparse initializer as a dense constant: values at indices, linear or by dimension."""
     name = sparse.values.name
-    values, indices = tensor_of(sparse.values, folder), tensor_of(sparse.indices, folder)
+    values, indices = tensor_of(sparse.values, source), tensor_of(sparse.indices, source)
     shape = tuple(int(d) for d in sparse.dims)
     size = math.prod(shape)
     if any(d < 1 for d in shape) or size > SPARSEST * max(1, values.size):
@@ -68,12 +68,12 @@ def sparse_tensor(sparse: Any, folder: Path | None) -> Array:
     return dense.reshape(shape)
 
 
-def _external(tensor: Any, dtype: np.dtype[Any], shape: Shape, folder: Path | None) -> Array:
+def _external(tensor: Any, dtype: np.dtype[Any], shape: Shape, source: Source) -> Array:
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    if folder is None:
+    if source.folder is None:
         raise Unsupported(f"constant {tensor.name!r} lies in another file; open the model by path")
     location = entries.get("location", "")
-    root = folder.resolve()
+    root = source.folder.resolve()
     try:
         path = (root / location).resolve()
         inside = path.is_relative_to(root) and path.is_file()
@@ -87,16 +87,20 @@ def _external(tensor: Any, dtype: np.dtype[Any], shape: Shape, folder: Path | No
     nbytes = math.prod(shape) * dtype.itemsize
     start = entries.get("offset", "0")
     offset = int(start) if start.isdecimal() and len(start) < 19 else -1
-    if offset < 0 or offset + nbytes > path.stat().st_size:
+    data = source.file(path).data
+    if offset < 0 or offset + nbytes > len(data):
         raise Unsupported(f"constant {tensor.name!r} reaches past the end of {path.name}")
-    if not nbytes:
-        return np.zeros(shape, dtype)
-    little = dtype.newbyteorder("<")
-    mapped = np.memmap(path, little, "r", offset, (nbytes // dtype.itemsize,))
-    return np.asarray(mapped).astype(dtype, copy=False).reshape(shape)
+    return _view(data[offset : offset + nbytes], dtype, shape)
 
 
-def attributes_of(node: Any, folder: Path | None) -> Attributes:
+def _view(raw: bytes | memoryview, dtype: np.dtype[Any], shape: Shape) -> Array:
+    """Numbers where they lie, not to be written to; they may lie anywhere, not only aligned."""
+    little = np.frombuffer(raw, dtype.newbyteorder("<"))
+    # The view has the machine's own dtype, which numpy takes for another than its equal "<".
+    return little.astype(dtype, copy=False).view(dtype).reshape(shape)
+
+
+def attributes_of(node: Any, source: Source) -> Attributes:
     found: Attributes = {}
     for a in node.attribute:
         match a.type:
@@ -107,7 +111,7 @@ def attributes_of(node: Any, folder: Path | None) -> Attributes:
             case 3:
                 found[a.name] = a.s.decode(errors="replace")
             case 4:
-                found[a.name] = tensor_of(a.t, folder)
+                found[a.name] = tensor_of(a.t, source)
             case 6:
                 found[a.name] = [float(v) for v in a.floats]
             case 7:

@@ -20,7 +20,7 @@ namespace {
 
 using Input = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<nb::numpy, float>;
-using Constant = nb::ndarray<nb::c_contig, nb::device::cpu>;
+using Constant = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 
 // Instruction sets that this processor and operating system offer, widest last.
 std::vector<std::string> instruction_sets() {

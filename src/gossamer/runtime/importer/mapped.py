@@ -1,0 +1,160 @@
+"""Files as views of memory: mapped, not read, and the large constants of a model left in place.
+
+protobuf copies every field that it parses. So the numbers of large initializers are cut out of
+the message first, by their place in it, and stay where they are: in the mapped file.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gossamer.errors import UserError
+
+LARGE = 4096  # bytes of a constant that is left in place: a page
+GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto and TensorProto
+VARINT, BYTES, FIXED = 0, 2, {1: 8, 5: 4}  # how a field is written, and its bytes
+
+
+@dataclass
+class Source:
+    """Where the numbers of a model lie, outside its message."""
+
+    folder: Path | None = None  # of external data
+    lifted: dict[str, memoryview] = field(default_factory=dict)  # initializer -> its bytes
+    files: dict[Path, Mapped] = field(default_factory=dict)
+
+    def file(self, path: Path) -> Mapped:
+        """A file, opened once.
+
+        Raises:
+            UserError: it cannot be.
+        """
+        if path not in self.files:
+            self.files[path] = Mapped(path)
+        return self.files[path]
+
+
+class Mapped:
+    """A file's bytes; the mapping lives as long as anyone looks at them.
+
+    The file may be removed or replaced by renaming meanwhile, which leaves its bytes alone, but
+    not written to.
+
+    Raises:
+        UserError: it cannot be opened, or is no file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            if path.exists() and not path.is_file():
+                raise UserError(f"{path}: cannot be read (not a file)")
+            descriptor = os.open(path, os.O_RDONLY)
+            weakref.finalize(self, os.close, descriptor)
+            self._descriptor = descriptor
+            self._found = self._state()
+            size = self._found[0]
+            held = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) if size else b""
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{path}: cannot be read ({reason})") from None
+        self.data = memoryview(held)
+
+    def _state(self) -> tuple[int, int]:
+        now = os.fstat(self._descriptor)
+        return now.st_size, now.st_mtime_ns
+
+    def release(self) -> None:
+        """Its pages no longer count as this process's memory, until they are looked at."""
+        if isinstance(self.data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self.data.obj.madvise(mmap.MADV_DONTNEED)
+
+    def check(self) -> None:
+        """To be called before its bytes are read again, some time after it was opened.
+
+        Raises:
+            UserError: the file was written to since; a shorter one would end the process.
+        """
+        if self._state() != self._found:
+            raise UserError(
+                f"{self.path}: was changed while in use; open it again, "
+                "and replace such files by renaming"
+            )
+
+
+def lifted(message: memoryview) -> tuple[bytes, list[memoryview | None]]:
+    """A ModelProto without the bytes of its large initializers, and these, one by one.
+
+    The list has an entry for each initializer, in their order: None for those whose bytes
+    still stand in the message.
+
+    Raises:
+        ValueError: the message is damaged.
+    """
+    found: list[memoryview | None] = []
+
+    def without(message: memoryview, path: tuple[int, ...]) -> bytes:
+        """The message with what lies at the end of the path cut out."""
+        parts: list[bytes | memoryview] = []
+        for number, start, content, end in _fields(message):
+            if number != path[0]:
+                parts.append(message[start:end])
+            elif len(path) > 1:
+                if len(path) == 2:
+                    found.append(None)
+                inner = without(message[content:end], path[1:])
+                parts += [_varint(number << 3 | BYTES), _varint(len(inner)), inner]
+            elif end - content < LARGE:
+                parts.append(message[start:end])
+            else:
+                found[-1] = message[content:end]
+        return b"".join(parts)
+
+    return without(message, (GRAPH, INITIALIZER, RAW_DATA)), found
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """(number, where it starts, where its content starts, where it ends) of each field.
+
+    The number is 0 for a field that holds no bytes.
+    """
+    at, size = 0, len(message)
+    while at < size:
+        start = at
+        tag, content = _number(message, at)
+        kind = tag & 7
+        if kind == VARINT:
+            _, at = _number(message, content)
+        elif kind == BYTES:
+            length, content = _number(message, content)
+            at = content + length
+        elif kind in FIXED:
+            at = content + FIXED[kind]
+        else:
+            raise ValueError("no field")
+        if at > size:
+            raise ValueError("a field reaches past the end")
+        yield tag >> 3 if kind == BYTES else 0, start, content, at
+
+
+def _number(message: memoryview, at: int) -> tuple[int, int]:
+    """A number in groups of seven bits, lowest first, and where it ends."""
+    value = 0
+    for i, byte in enumerate(message[at : at + 10]):
+        value |= (byte & 127) << 7 * i
+        if byte < 128:
+            return value, at + i + 1
+    raise ValueError("a number without an end")
+
+
+def _varint(value: int) -> bytes:
+    parts = []
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts, value])
