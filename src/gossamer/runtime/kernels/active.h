@@ -113,17 +113,27 @@ inline void finish_tile(const ActiveShape& s, const float* sums, int64_t slice, 
     const int64_t height = s.out_height / s.pool, width = s.out_width / s.pool;
     if (s.planes) {  // W pixels of W outputs at a time, turned
         const int64_t pixels = height * width;
-        alignas(64) float square[W * W];
+        const int64_t right = s.pool * slice, down = (s.pitch - width) * right;
         for (int64_t o = 0; o < outputs; o += W) {
             float* const to = out + (tile * slice + o) * pixels;
-            for (int64_t p = 0, x = 0, y = 0; p < pixels; p += W) {
-                const int64_t count = least(W, pixels - p);
-                for (int64_t i = 0; i < count; ++i) {
-                    store(square + i * W, clip(pooled(s, sums + (s.origin + (y * s.pitch + x) * s.pool) * slice + o, slice)));
-                    if (++x == width) x = 0, ++y;
+            const float* at = sums + s.origin * slice + o;
+            for (int64_t p = 0, x = 0; p < pixels; p += W) {
+                V square[W];
+#pragma GCC unroll 16
+                for (int64_t i = 0; i < W; ++i) {  // beyond the last pixel that one, again
+                    square[i] = clip(pooled(s, at, slice));
+                    if (p + i + 1 < pixels) {
+                        const bool end = ++x == width;
+                        at += end ? right + down : right;
+                        x = end ? 0 : x;
+                    }
                 }
-                transpose_square(square, W, square, W);
-                for (int64_t i = 0; i < W && o + i < outputs; ++i) store_first(to + i * pixels + p, load(square + i * W), count);
+                transpose_square(square);
+                const int64_t count = least(W, pixels - p);
+#pragma GCC unroll 16
+                for (int64_t i = 0; i < W; ++i) {
+                    if (o + i < outputs) store_first(to + i * pixels + p, square[i], count);
+                }
             }
         }
         return;
@@ -210,77 +220,89 @@ void active(const Call& call) {
     }
 }
 
-// A list sorted by input channel (and residue), for one item. Every channel's part starts at
-// a multiple of W and is filled up with positions below all others.
-struct ByChannel {
-    int32_t* begin;     // [inputs + 1]: where each part starts
-    int32_t* end;       // [inputs]
-    int32_t* position;
-    int32_t* base;      // where the position's window starts in a tile
-    float* value;
+// n / divisor in every lane, given 1 / divisor: exact below 2^20, where half a step beyond a
+// multiple stays further from any integer than two roundings go.
+inline I quotient(I n, float inverse) {
+    return __builtin_convertvector((__builtin_convertvector(n, V) + splat(0.5f)) * splat(inverse), I);
+}
 
-    static inline int64_t up(int64_t n) { return (n + W - 1) / W * W; }
+// An item's list by input channel (and residue), and in each by rows of the image: what a row
+// of taps takes to an output is then one run, and where the rows start says which.
+struct ByRow {
+    const float* value;
+    int32_t* base;    // where each entry's window starts in a tile
+    int32_t* before;  // [rows of all inputs + 1]: how many entries come before
+    int32_t* ranges;  // [inputs][rows of taps][2]: the first entry that reaches an output, the end
+    int32_t* row;     // for sorting: of each entry of the list, counted through all inputs
+    float* moved;
 
-    inline void put(int64_t to, int64_t at, float x, const int32_t* place, int64_t slice) const {
-        position[to] = static_cast<int32_t>(at);
-        base[to] = place[2 * at] * static_cast<int32_t>(slice);
-        value[to] = x;
-    }
-
-    void sort(const ActiveShape& s, const float* list, const int32_t* place, int64_t slice) const {
+    void sort(const ActiveShape& s, const float* list, const int32_t* reach, int64_t slice) {
         const auto* index = reinterpret_cast<const int32_t*>(list) + list_header;
         const int64_t count = *reinterpret_cast<const int32_t*>(list);
         const float* values = list + list_header + s.capacity;
-        if (s.channel_first && s.residues == 1 && s.row_multiplier) {  // sorted already
-            int64_t a = 0, to = 0;
-            const I start = splat_int(place[0] * static_cast<int32_t>(slice));
-            const auto wide = static_cast<int32_t>(s.in_width);
-            const auto pitch = static_cast<int32_t>(s.pitch);
-            for (int64_t c = 0; c < s.inputs; ++c) {
-                begin[c] = static_cast<int32_t>(to);
-                const auto before = static_cast<int32_t>(c * s.inner);
-                int64_t found = W;
-                for (; found == W; a += found, to += found) {
-                    // What lies after the list's end may be anything: no arithmetic with it.
-                    const I listed = lane_numbers() < splat_int(static_cast<int32_t>(count - a));
-                    const I found_at = (load_int(index + a) & listed) - splat_int(before);
-                    const I here = (found_at < splat_int(static_cast<int32_t>(s.inner))) & listed;
-                    const I at = found_at & here;
-                    const I y = (at * splat_int(static_cast<int32_t>(s.row_multiplier))) >>
-                                static_cast<int32_t>(s.row_shift);
-                    store_int(position + to, at | (splat_int(lowest_key) & ~here));
-                    store_int(base + to, start + (y * splat_int(pitch - wide) + at) *
-                                                     splat_int(static_cast<int32_t>(slice)));
-                    store(value + to, load(values + a));
-                    found = lanes_set(here);
-                }
-                end[c] = static_cast<int32_t>(to);
-                to = up(to);
-            }
-            begin[s.inputs] = static_cast<int32_t>(to);
-            return;
+        const int32_t* place = reach + 2 * s.residues * s.rows;
+        const int64_t rows = s.inputs * s.in_height;
+        for (int64_t r = 0; r <= rows; ++r) before[r] = 0;
+        if (s.channel_first && s.residues == 1) {  // it comes sorted
+            value = values;
+            find_rows(s, index, count, place[0], slice);
+            for (int64_t a = 0; a < count; ++a) before[row[a] + 1] = static_cast<int32_t>(a + 1);
+            for (int64_t r = 0; r < rows; ++r) before[r + 1] = at_least(before[r + 1], before[r]);
+        } else {
+            value = moved;
+            move(s, index, values, count, place, slice);
         }
-        const auto at = [&](int64_t a, int64_t& where) {
-            const int64_t quotient = (index[a] * s.multiplier) >> s.shift;
-            const int64_t rest = index[a] - quotient * s.inner;
-            where = s.channel_first ? rest : quotient;
-            return (s.channel_first ? quotient : rest) * s.residues +
-                   (static_cast<uint32_t>(place[2 * where + 1]) >> 16);
+        for (int64_t c = 0, residue = 0; c < s.inputs; ++c) {
+            const int32_t* const before_row = before + c * s.in_height;
+            const int32_t* const limits = reach + 2 * residue * s.rows;
+            int32_t* const of_input = ranges + 2 * c * s.rows;
+            for (int64_t i = 0; i < 2 * s.rows; ++i) of_input[i] = before_row[limits[i]];
+            if (++residue == s.residues) residue = 0;
+        }
+    }
+
+    inline void find_rows(const ActiveShape& s, const int32_t* index, int64_t count, int32_t origin,
+                          int64_t slice) const {
+        const float by_width = 1.0f / static_cast<float>(s.in_width);
+        const float by_height = 1.0f / static_cast<float>(s.in_height);
+        const I margin = splat_int(static_cast<int32_t>(s.pitch - s.in_width));
+        const I image = splat_int(static_cast<int32_t>(s.pitch * s.in_height));
+        for (int64_t a = 0; a < count; a += W) {
+            // What lies after the list's end may be anything: no arithmetic with it.
+            const I listed = lane_numbers() < splat_int(static_cast<int32_t>(count - a));
+            const I at = load_int(index + a) & listed;
+            const I y = quotient(at, by_width);
+            const I position = splat_int(origin) + at + y * margin - quotient(y, by_height) * image;
+            store_int(row + a, y);
+            store_int(base + a, position * splat_int(static_cast<int32_t>(slice)));
+        }
+    }
+
+    inline void move(const ActiveShape& s, const int32_t* index, const float* values, int64_t count,
+                     const int32_t* place, int64_t slice) const {
+        const int32_t* row_of = place + 2 * s.in_height * s.in_width;  // through the residues
+        const int64_t rows = s.residues * s.in_height;
+        const auto position = [&](int64_t i, int64_t& channel) {
+            const int64_t quotient = (i * s.multiplier) >> s.shift;
+            const int64_t rest = i - quotient * s.inner;
+            channel = s.channel_first ? quotient : rest;
+            return s.channel_first ? rest : quotient;
         };
-        int64_t where;
-        for (int64_t c = 0; c < s.inputs; ++c) end[c] = 0;
-        for (int64_t a = 0; a < count; ++a) ++end[at(a, where)];
-        int64_t to = 0;
-        for (int64_t c = 0; c < s.inputs; ++c) {
-            const int64_t filled = to + end[c];
-            begin[c] = end[c] = static_cast<int32_t>(to);
-            store_int(position + filled, splat_int(lowest_key));
-            to = up(filled);
-        }
-        begin[s.inputs] = static_cast<int32_t>(to);
+        int64_t channel;
         for (int64_t a = 0; a < count; ++a) {
-            const int64_t c = at(a, where);
-            put(end[c]++, where, values[a], place, slice);
+            const int32_t at = row_of[position(index[a], channel)];
+            row[a] = at + static_cast<int32_t>(channel * rows);
+            ++before[row[a]];
+        }
+        int32_t sum = 0;
+        for (int64_t r = 0; r <= s.inputs * s.in_height; ++r) {
+            sum += before[r];
+            before[r] = sum;
+        }
+        for (int64_t a = count; a-- > 0;) {  // from the end: each row is filled down to its start
+            const int32_t to = --before[row[a]];
+            base[to] = place[2 * position(index[a], channel)] * static_cast<int32_t>(slice);
+            moved[to] = values[a];
         }
     }
 };
@@ -288,7 +310,7 @@ struct ByChannel {
 // `Blocks` blocks of one input channel and one row of taps stay in registers while the
 // channel's active positions in a range pass by.
 template <int N, int Blocks, class Number>
-inline void strip(const Number* w, const int32_t* offset, const ByChannel& sorted, int64_t from,
+inline void strip(const Number* w, const int32_t* offset, const ByRow& sorted, int64_t from,
                   int64_t to, float* sums) {
     typename Of<N>::V weight[Blocks];
     float* at[Blocks];
@@ -318,41 +340,27 @@ void active_channels(const Call& call) {
     const auto* strips = static_cast<const int32_t*>(call.data[3]);  // [][row of taps, blocks]
     const auto* bias = static_cast<const float*>(call.data[4]);
     const Clip clip(static_cast<const float*>(call.data[5]));
-    // Per residue and row of taps: the first position that reaches an output, and the end.
+    // Per residue and row of taps: the first row of the image that reaches an output, and the end.
     const auto* reach = static_cast<const int32_t*>(call.data[6]);
-    const auto* place = reach + 2 * s.residues * s.rows;
     const int64_t slice = s.padded / s.tiles;
     const int64_t first = share(s.tiles, call.part, call.parts);
     const int64_t last = share(s.tiles, call.part + 1, call.parts);
-    const int64_t room = s.capacity + W * (s.inputs + 2);
+    const int64_t room = s.capacity + W;
     float* sums = call.scratch;
-    ByChannel sorted;
-    sorted.position = reinterpret_cast<int32_t*>(sums + s.positions * slice);
-    sorted.base = sorted.position + room;
-    sorted.value = reinterpret_cast<float*>(sorted.base + room);
-    auto* ranges = reinterpret_cast<int32_t*>(sorted.value + room);  // [inputs][rows][2]
-    sorted.begin = ranges + 2 * s.inputs * s.rows;
-    sorted.end = sorted.begin + s.inputs + 1;
+    ByRow sorted;
+    sorted.moved = sums + s.positions * slice;
+    sorted.base = reinterpret_cast<int32_t*>(sorted.moved + room);
+    sorted.row = sorted.base + room;
+    sorted.before = sorted.row + room;
+    sorted.ranges = sorted.before + s.inputs * s.in_height + 1;
     for (int64_t item = 0; item < call.items; ++item) {
-        sorted.sort(s, call.in[0] + item * call.in_size[0], place, slice);
-        for (int64_t c = 0, residue = 0; c < s.inputs; ++c) {
-            const int32_t* limits = reach + 2 * residue * s.rows;
-            int32_t* of_row = ranges + 2 * c * s.rows;
-            for (int64_t i = 0; i < 2 * s.rows; ++i) of_row[i] = sorted.end[c];
-            for (int64_t a = sorted.begin[c]; a < sorted.end[c]; a += W) {
-                const I at = load_int(sorted.position + a);
-                for (int64_t i = 0; i < 2 * s.rows; ++i) {
-                    of_row[i] -= static_cast<int32_t>(lanes_reaching(at, splat_int(limits[i])));
-                }
-            }
-            if (++residue == s.residues) residue = 0;
-        }
+        sorted.sort(s, call.in[0] + item * call.in_size[0], reach, slice);
         for (int64_t tile = first; tile < last; ++tile) {
             start_tile(s, bias + tile * slice, slice, sums);
             const int32_t* at = offset + start[2 * tile + 1];
             const Number* w = weights + start[2 * tile + 1] * N;
             for (int64_t i = start[2 * tile]; i < start[2 * tile + 2]; ++i) {
-                const int32_t* reached = ranges + 2 * strips[2 * i];
+                const int32_t* reached = sorted.ranges + 2 * strips[2 * i];
                 const int64_t from = reached[0], to = reached[1], blocks = strips[2 * i + 1];
                 switch (blocks) {
                     case 1: strip<N, 1>(w, at, sorted, from, to, sums); break;

@@ -92,7 +92,7 @@ struct ActiveShape {
     int64_t tiles;                    // slices of the outputs, each with its own weights
     int64_t pool;                     // 1, or the side of the max-pool folded in
     int64_t inputs;                   // channels times residues
-    int64_t in_width, row_multiplier, row_shift;  // position / in_width, likewise; or 0
+    int64_t in_height, in_width;
     int64_t planes;                   // is the output written channels first?
 };
 

@@ -43,28 +43,6 @@ inline I lane_numbers() {
     return lane;
 }
 
-// How many lanes of a comparison's result are set.
-inline int64_t lanes_set(I mask) {
-#if defined(__AVX512F__)
-    return __builtin_popcount(_mm512_movepi32_mask((__m512i)mask));
-#elif defined(__AVX2__)
-    return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps((__m256)mask)));
-#else
-    int64_t sum = 0;
-    for (int i = 0; i < W; ++i) sum -= mask[i];
-    return sum;
-#endif
-}
-
-// In how many lanes x is at least y.
-inline int64_t lanes_reaching(I x, I y) {
-#if defined(__AVX512F__)
-    return __builtin_popcount(_mm512_cmpge_epi32_mask((__m512i)x, (__m512i)y));
-#else
-    return lanes_set(x >= y);
-#endif
-}
-
 // The sum of all lanes, by halves.
 inline int32_t sum_of(I x) {
     Of<4>::I sum;
@@ -184,14 +162,18 @@ inline void swap_halves(V* rows) {
     }
 }
 
-inline void transpose_square(const float* in, int64_t in_pitch, float* out, int64_t out_pitch) {
-    V rows[W];
-#pragma GCC unroll 16
-    for (int i = 0; i < W; ++i) rows[i] = load(in + i * in_pitch);
+inline void transpose_square(V* rows) {
     if constexpr (W >= 16) swap_halves<8>(rows);
     if constexpr (W >= 8) swap_halves<4>(rows);
     swap_halves<2>(rows);
     swap_halves<1>(rows);
+}
+
+inline void transpose_square(const float* in, int64_t in_pitch, float* out, int64_t out_pitch) {
+    V rows[W];
+#pragma GCC unroll 16
+    for (int i = 0; i < W; ++i) rows[i] = load(in + i * in_pitch);
+    transpose_square(rows);
 #pragma GCC unroll 16
     for (int i = 0; i < W; ++i) store(out + i * out_pitch, rows[i]);
 }

@@ -57,9 +57,10 @@ class Grid:
     Sums are kept with a margin between rows, wide enough for what falls beside the output:
     no input then needs to know which columns of the kernel reach an output. ``residues`` are
     the classes of input positions modulo the strides, each with taps of its own. ``place``
-    holds, for each residue and row of taps, the input positions from which (and up to which)
-    it reaches an output; then, for each input position, where its window starts and which
-    rows of taps reach an output (first | end << 8 | residue << 16).
+    holds, for each residue and row of taps, the input rows from which (and up to which) it
+    reaches an output; then, for each input position, where its window starts and which rows
+    of taps reach an output (first | end << 8 | residue << 16); then its row, where the rows
+    of each residue follow one another.
     """
 
     high: int = 1
@@ -71,19 +72,6 @@ class Grid:
     in_height: int = 1
     in_width: int = 1
     place: Array = field(default_factory=lambda: np.zeros(4, np.int32))
-
-
-def reciprocal(divisor: int, most: int) -> tuple[int, int]:
-    """Multiplier and shift that divide any number below ``divisor * most`` in 32 bits.
-
-    (0, 0) where there are none.
-    """
-    for shift in range(31):
-        multiplier = -(-(1 << shift) // divisor)
-        excess = multiplier * divisor - (1 << shift)
-        if divisor * most * excess < 1 << shift and divisor * most * multiplier < 1 << 31:
-            return multiplier, shift
-    return 0, 0
 
 
 def tiles(forms: Forms, positions: int, outputs: int) -> int:
@@ -130,7 +118,6 @@ def emit_active(
     shift = 20 + max(1, math.ceil(math.log2(inner + 1)))
     multiplier = -(-(1 << shift) // inner)
     capacity = (source.floats // value.lead - LIST_HEADER) // 2
-    by_row = reciprocal(grid.in_width, grid.in_height)
     shape = (
         capacity,
         inner,
@@ -149,8 +136,8 @@ def emit_active(
         major.tiles,
         pool,
         major.inputs,
+        grid.in_height,
         grid.in_width,
-        *by_row,
         int(planes),
     )
     bounds, offset, weights, more = packed
@@ -163,8 +150,8 @@ def emit_active(
         data=[bounds, offset, weights, more, padded(bias, major.outputs), clip, grid.place],
         scratch=grid.positions * major.slice
         + 8
-        + 3 * (capacity + BLOCK * (major.inputs + 2))
-        + (2 * major.rows + 2) * major.inputs
+        + 3 * (capacity + BLOCK)
+        + (2 * major.rows + grid.in_height) * major.inputs
         + BLOCK,
         lead=lead,
         macs=macs * value.density,

@@ -67,12 +67,12 @@ def arrange(
     for r in range(sy):
         for j in range(ky.shape[1]):
             begin, end = (down[r, j] + edge for edge in (0, out[0]))
-            reach[r, :, j] = [(max(0, min(h, sy * n + r - pads[0]))) * w for n in (begin, end)]
+            reach[r, :, j] = [max(0, min(h, sy * n + r - pads[0])) for n in (begin, end)]
     place = np.empty((h, w, 2), np.int32)
     place[..., 0] = left + (y // sy)[:, None] * pitch + x // sx
-    place[..., 1] = (first | (first + valid.sum(axis=1)) << 8)[:, None] | (
-        (y % sy)[:, None] * sx + x % sx
-    ) << 16
+    residue = (y % sy)[:, None] * sx + x % sx
+    place[..., 1] = (first | (first + valid.sum(axis=1)) << 8)[:, None] | residue << 16
+    row = (residue * h + np.arange(h)[:, None]).astype(np.int32)
     grid = Grid(
         *out,
         pitch,
@@ -81,7 +81,7 @@ def arrange(
         sy * sx,
         h,
         w,
-        np.concatenate([reach.ravel(), place.ravel()]),
+        np.concatenate([reach.ravel(), place.ravel(), row.ravel()]),
     )
     return rows, shift, grid
 
