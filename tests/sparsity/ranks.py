@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import gossamer as gs
+from gossamer.sparsity import RULES
 
 
 def network() -> nn.Module:
@@ -33,7 +34,6 @@ def train(kind: str, rule: str, out: str) -> None:
     rank = int(os.environ["RANK"])
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
-    rules = {"rigl": gs.RigL, "granet": gs.GraNet, "set": gs.SET, "acdc": gs.ACDC}
     if kind == "accelerate":
         from accelerate import Accelerator
 
@@ -42,7 +42,7 @@ def train(kind: str, rule: str, out: str) -> None:
     else:
         model = nn.parallel.DistributedDataParallel(model)
     sparsifier = gs.Sparsifier(
-        model, 0.3, rule=rules[rule](interval=2), pattern=gs.Unstructured(), total_steps=12
+        model, 0.3, rule=RULES[rule](interval=2), pattern=gs.Unstructured(), total_steps=12
     ).attach(optimizer)
     told = []
     for step in range(24 if kind == "accelerate" else 12):

@@ -222,11 +222,13 @@ def weights() -> dict[str, torch.Tensor]:
 
 @each(ALLOCATIONS | MORE_ALLOCATIONS)
 @pytest.mark.parametrize("density", [0.25, 0.5, 0.8, 1.0])
-def test_allocation_gives_every_layer_a_density(make, density):
-    found = make().densities(weights(), density)
-    assert list(found) == list(weights())
+@pytest.mark.parametrize("device", DEVICES)
+def test_allocation_gives_every_layer_a_density(make, density, device):
+    layers = {name: weight.to(device) for name, weight in weights().items()}
+    found = make().densities(layers, density)
+    assert list(found) == list(layers)
     assert all(isinstance(d, float) and 0.0 < d <= 1.0 for d in found.values())
-    assert make().densities(weights(), density) == found
+    assert make().densities(weights(), density) == found, "on every device the same"
 
 
 @each(ALLOCATIONS)
@@ -345,8 +347,8 @@ def quick(make):
 
 
 @each(RULES)
+@pytest.mark.parametrize("device", DEVICES)
 class TestRule:
-    @pytest.mark.parametrize("device", DEVICES)
     @pytest.mark.parametrize("pattern", PATTERNS)
     def test_counts_are_exact_and_zeros_stay_zero(self, make, pattern, device):
         pattern = PATTERNS[pattern]()
@@ -376,8 +378,8 @@ class TestRule:
         if step:
             assert before == pytest.approx(density * (12 + 16) * 16, abs=step / 2)
 
-    def test_learning_reaches_every_kept_weight(self, make):
-        model = mlp()
+    def test_learning_reaches_every_kept_weight(self, make, device):
+        model = mlp().to(device)
         sparsifier = Sparsifier(model, 0.4, rule=quick(make), total_steps=12)
         optimizer = torch.optim.SGD(model.parameters(), 0.01)
         for _ in steps(model, optimizer, sparsifier, 12):
@@ -391,9 +393,9 @@ class TestRule:
             assert moved[mask].float().mean() > 0.5
 
     @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
-    def test_resumed_training_is_the_same_bit_for_bit(self, make, kind):
+    def test_resumed_training_is_the_same_bit_for_bit(self, make, kind, device):
         def fresh(seed):
-            model = mlp(seed)
+            model = mlp(seed).to(device)
             sparsifier = Sparsifier(
                 model, 0.4, rule=quick(make), pattern=Unstructured(), total_steps=20, seed=seed
             )
@@ -417,12 +419,14 @@ class TestRule:
         for name, value in whole_sparsifier.state_dict().items():
             assert torch.equal(sparsifier.state_dict()[name], value), name
 
-    def test_equal_seeds_give_equal_masks_and_the_global_generator_is_left_alone(self, make):
+    def test_equal_seeds_give_equal_masks_and_the_global_generator_is_left_alone(
+        self, make, device
+    ):
         found = []
         for noise in (1, 2):
             torch.manual_seed(noise)
             state = torch.get_rng_state()
-            model = mlp()
+            model = mlp().to(device)
             sparsifier = Sparsifier(model, 0.4, rule=quick(make), total_steps=20, seed=5)
             optimizer = torch.optim.SGD(model.parameters(), 0.01)
             for _ in steps(model, optimizer, sparsifier, 20):
@@ -432,11 +436,11 @@ class TestRule:
         for name, value in found[0].items():
             assert torch.equal(found[1][name], value), name
 
-    def test_scores_are_finite_and_leave_the_weight(self, make):
-        weight = torch.randn(8, 4, 3, generator=generator())
+    def test_scores_are_finite_and_leave_the_weight(self, make, device):
+        weight = torch.randn(8, 4, 3, generator=generator()).to(device)
         weight[0, 0, 0], weight[1, 0, 0] = math.nan, math.inf
         before = weight.clone()
-        mask = torch.rand(8, 4, 3, generator=generator()) < 0.5
+        mask = torch.rand(8, 4, 3, generator=generator()).to(device) < 0.5
         layer = Layer(weight, mask, weight.clone(), generator())
         for scores in (
             make().initial_scores(weight, generator()),
@@ -448,7 +452,7 @@ class TestRule:
             assert (scores >= 0).all()
         assert torch.equal(weight.nan_to_num(), before.nan_to_num())
 
-    def test_refuses_what_makes_no_sense(self, make):
+    def test_refuses_what_makes_no_sense(self, make, device):
         kind = make().__class__
         for bad in ({"interval": 0}, {"interval": 1.5}, {"until": -0.1}, {"until": 2}):
             with pytest.raises(UserError, match=kind.__name__):

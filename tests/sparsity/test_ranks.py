@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gossamer.sparsity import RULES
+
 KINDS = [
     "ddp",
     pytest.param(
@@ -20,7 +22,7 @@ KINDS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rule", ["rigl", "granet", "set"])
+@pytest.mark.parametrize("rule", [name for name in RULES if name != "static"])
 def test_masks_are_the_same_on_all_ranks_at_every_step(tmp_path, kind, rule):
     common = {
         **os.environ,
@@ -51,7 +53,8 @@ def test_masks_are_the_same_on_all_ranks_at_every_step(tmp_path, kind, rule):
     assert codes == [0, 0], "\n".join(file.read_text() for file in errors)
     one, other = (json.loads((tmp_path / f"told.{rank}").read_text()) for rank in range(2))
     assert one == other
-    assert len(set(one["masks"])) > 3, "masks move"
+    # The largest weights of AC/DC's sparse phases are the same ones in so short a training.
+    assert len(set(one["masks"])) >= (2 if rule == "acdc" else 4), "masks move"
     # Half the steps of an accumulation are none of the optimiser's.
     assert one["steps"] == 12
     assert sum(kept for kept, _ in one["counts"].values()) == round(0.3 * (12 + 16) * 32)

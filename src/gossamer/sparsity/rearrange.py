@@ -210,7 +210,7 @@ def _named(model: nn.Module, names: Sequence[str]) -> Chain:
     layers = sparsifiable_layers(model)
     for name in names:
         if name not in modules:
-            raise UserError(f"pairs: no module '{name}': {nearest(name, modules)}")
+            raise UserError(f"pairs: no module '{name}': {nearest(name, filter(None, modules))}")
     if len(names) < 2 or names[0] not in layers or names[-1] not in layers:
         raise UserError(
             f"pairs: {tuple(names)} must begin and end with a Linear or convolution layer"
