@@ -342,6 +342,22 @@ def test_layers_behind_winners_are_measured_at_active_inputs():
     assert model[2]._active == last.active
 
 
+def test_convolutions_behind_winners_are_measured_at_active_inputs():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3), gs.nn.KWinners2d(16, 0.05), nn.Conv2d(16, 32, 3, bias=False)
+    )
+    sparsifier = gs.Sparsifier(model, 0.1, pattern=gs.Block(16), exclude=["first"])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    accelerator = gs.accelerate_sparse(model, sparsifier, optimizer)
+    model(torch.randn(16, 1, 12, 12)).square().mean().backward()
+    optimizer.step()
+    sparsifier.step()
+    choice = accelerator.choices["2"]
+    assert choice.input_density == pytest.approx(0.05, abs=0.001)
+    assert choice.active == (choice.active_seconds < choice.seconds)
+
+
 def test_frozen_layers_and_shared_weights():
     model = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16), nn.Linear(16, 16))
     model[2].weight = model[0].weight
