@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.search import Experiment
-from gossamer.search import storage as storage_module
+from gossamer.search import Experiment, liveness
 
 SCRIPT = """
 import os, pathlib, signal, sys, time
@@ -151,7 +150,7 @@ def test_workers_end_with_a_killed_driver(tmp_path):
     process.communicate(timeout=60)
 
     def gone():
-        return not any(storage_module._is_running(storage_module._process(p)) for p in pids)
+        return not any(liveness.is_running(liveness.process_name(p)) for p in pids)
 
     wait_for(gone, "the workers' end")
 
@@ -181,7 +180,7 @@ def test_a_driver_on_another_machine_is_gone_when_silent_for_long(tmp_path, monk
     url = f"sqlite:///{tmp_path}/x.db"
     process = start(tmp_path)
     finish(process)
-    monkeypatch.setattr(storage_module.socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(liveness.socket, "gethostname", lambda: "elsewhere")
     there = Experiment.from_storage(url)
     trial = there.ask()
     there._store.beat()
@@ -190,8 +189,8 @@ def test_a_driver_on_another_machine_is_gone_when_silent_for_long(tmp_path, monk
     here = Experiment.from_storage(url)
     assert here._store.put_back_abandoned() == 0
     now = time.time()
-    monkeypatch.setattr(storage_module.time, "time", lambda: now + 599)
+    monkeypatch.setattr(liveness.time, "time", lambda: now + 599)
     assert here._store.put_back_abandoned() == 0
-    monkeypatch.setattr(storage_module.time, "time", lambda: now + 660)
+    monkeypatch.setattr(liveness.time, "time", lambda: now + 660)
     assert here._store.put_back_abandoned() == 1
     assert here.ask() == trial

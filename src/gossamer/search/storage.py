@@ -7,15 +7,10 @@ running by a process that is gone is put back to be run again, once, with the sa
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
 import time
 import uuid
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -28,38 +23,31 @@ from optuna.trial import FrozenTrial, TrialState
 from gossamer.errors import UserError
 from gossamer.search.budget import Budget, SpentError, within
 from gossamer.search.databases import patient
+from gossamer.search.liveness import is_gone, keep_beating, new_owner
 from gossamer.search.quiet import quiet_optuna
-from gossamer.search.trials import Report, State, TrialRecord
+from gossamer.search.records import (
+    ATTEMPT,
+    EXPECTED,
+    FIDELITY,
+    LOST,
+    ORIGIN,
+    OWNER,
+    REASON,
+    TOLD,
+    attempt,
+    fidelity,
+    record,
+    report_key,
+    value_attributes,
+)
+from gossamer.search.trials import Report, TrialRecord
 
 _DEFINITION = "gossamer:definition"
 _EARLIER = "gossamer:earlier"
-_OWNER = "gossamer:owner"
 _ALIVE = "gossamer:alive:"
-_REASON = "gossamer:reason"
-_VALUE = "gossamer:value:"
-_EXPECTED = "gossamer:expected"
-_FIDELITY = "gossamer:fidelity"
-_ORIGIN = "gossamer:origin"
-# Of a trial's attempts only the last one counts: "gossamer:report:<attempt>:<step>".
-_REPORT = "gossamer:report:"
-_ATTEMPT = "gossamer:attempt"
-_LOST = "gossamer:lost"
-# Which call ended the trial, for one that was repeated because the answer was lost.
-_TOLD = "gossamer:told"
 
-_BEAT_SECONDS = 30.0
-# A process on another machine counts as gone when it has not been heard of for this long.
-_SILENCE_SECONDS = 600.0
 # A trial whose process was lost so often is not run again: it may be what kills them.
 _LIVES = 5
-
-_STATES: dict[TrialState, State] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.FAIL: "failed",
-    TrialState.PRUNED: "stopped",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
 
 
 class EndedError(UserError):
@@ -79,13 +67,12 @@ class Store:
 
     def __init__(self, storage: BaseStorage, name: str, goals: Sequence[str] | None) -> None:
         self._storage = storage
-        # One object, one owner: a notebook that makes its experiment anew is another owner.
-        self._owner = f"{_process()}/{uuid.uuid4().hex[:8]}"
+        self._owner = new_owner()
         self._handed: set[int] = set()
         self._attempts: dict[int, int] = {}
         self._ids: dict[int, int] = {}
         self._ended: dict[int, TrialRecord] = {}
-        self._heart: threading.Thread | None = None
+        self._beating = False
         self._study = self._find_or_make(name, goals)
 
     @patient
@@ -136,8 +123,8 @@ class Store:
         """All trials by number; `metrics` come first among the values."""
         for trial in (trials := self.frozen()):
             if trial.state.is_finished() and trial.number not in self._ended:
-                self._ended[trial.number] = _record(trial, metrics)
-        return [self._ended.get(trial.number) or _record(trial, metrics) for trial in trials]
+                self._ended[trial.number] = record(trial, metrics)
+        return [self._ended.get(trial.number) or record(trial, metrics) for trial in trials]
 
     def claim_waiting(self, budget: Budget) -> TrialRecord | None:
         """A trial that was put back, now running as ours; None if there is none.
@@ -148,14 +135,14 @@ class Store:
         trials = self.frozen()
         waiting = [trial for trial in trials if trial.state is TrialState.WAITING]
         others = [trial for trial in trials if trial.state is not TrialState.WAITING]
-        spent = sum(budget.cost(_fidelity(trial)) for trial in others)
+        spent = sum(budget.cost(fidelity(trial)) for trial in others)
         for trial in waiting:
-            spent += budget.cost(_fidelity(trial))
+            spent += budget.cost(fidelity(trial))
             if not budget.holds(spent):
                 return None
             if self._claim(trial):
-                self._hand(trial.number, trial.user_attrs.get(_ATTEMPT, 1) + 1)
-                return _record(trial, ())
+                self._hand(trial.number, attempt(trial) + 1)
+                return record(trial)
         return None
 
     @patient
@@ -165,9 +152,8 @@ class Store:
             if not self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
                 # Another's, unless it is ours by a call whose answer was lost.
                 return False
-            attempt = trial.user_attrs.get(_ATTEMPT, 1) + 1
-            self._storage.set_trial_user_attr(trial_id, _ATTEMPT, attempt)
-            self._storage.set_trial_user_attr(trial_id, _OWNER, self._owner)
+            self._storage.set_trial_user_attr(trial_id, ATTEMPT, attempt(trial) + 1)
+            self._storage.set_trial_user_attr(trial_id, OWNER, self._owner)
         except UpdateFinishedTrialError:
             return False
         return True
@@ -187,12 +173,12 @@ class Store:
             fidelity: the cheaper task that it runs.
             origin: the trial of a lower fidelity that it repeats.
         """
-        extra = {_FIDELITY: fidelity, _ORIGIN: origin}
+        extra = {FIDELITY: fidelity, ORIGIN: origin}
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=dict(parameters),
             distributions=dict(distributions),
-            user_attrs={_OWNER: self._owner, **{k: v for k, v in extra.items() if v is not None}},
+            user_attrs={OWNER: self._owner, **{k: v for k, v in extra.items() if v is not None}},
         )
         try:
             number = self._create(template, budget)
@@ -205,19 +191,19 @@ class Store:
     def _create(self, template: FrozenTrial, budget: Budget) -> int:
         # Where the answer to a first call was lost, the trial of that call stays unhanded, and
         # `put_back_abandoned` puts it back.
-        with within(budget, self._study, _FIDELITY):
+        with within(budget, self._study, FIDELITY):
             trial_id = self._storage.create_new_trial(self._study, template)
         return self._storage.get_trial_number_from_id(trial_id)
 
     def _hand(self, number: int, attempt: int) -> None:
         self._handed.add(number)
         self._attempts[number] = attempt
-        self._start_heart()
+        self._start_beating()
 
     @patient
     def report(self, number: int, report: Report) -> None:
         """Keeps what a running trial says of itself."""
-        key = f"{_REPORT}{self._attempts.get(number, 1)}:{report.step}"
+        key = report_key(self._attempts.get(number, 1), report.step)
         entry = {"values": report.values, "of": report.of, "seconds": report.seconds}
         with _ended_only_once(number):
             self._storage.set_trial_user_attr(self._id(number), key, entry)
@@ -230,17 +216,15 @@ class Store:
         violations: Mapping[str, float],
     ) -> None:
         """Ends a trial with its values; `violations` as Optuna's own tools read them."""
-        attributes = {_VALUE + name: value for name, value in values.items()}
-        self._end(number, TrialState.COMPLETE, attributes, violations, ordered)
+        self._end(number, TrialState.COMPLETE, value_attributes(values), violations, ordered)
 
     def fail(self, number: int, reason: str, values: Mapping[str, float]) -> None:
         """Ends a trial without its metrics, but with what it did return."""
-        attributes = {_VALUE + name: value for name, value in values.items()}
-        self._end(number, TrialState.FAIL, {**attributes, _REASON: reason})
+        self._end(number, TrialState.FAIL, {**value_attributes(values), REASON: reason})
 
     def stop(self, number: int, reason: str, expected: Mapping[str, float]) -> None:
         """Ends a trial that was given up, with where its metrics were expected to end."""
-        attributes = {_REASON: reason, _EXPECTED: dict(expected)}
+        attributes = {REASON: reason, EXPECTED: dict(expected)}
         self._end(number, TrialState.PRUNED, attributes)
 
     def _end(
@@ -252,7 +236,7 @@ class Store:
         ordered: Sequence[float] | None = None,
     ) -> None:
         told = uuid.uuid4().hex
-        self._write_end(number, state, {**attributes, _TOLD: told}, violations or {}, ordered)
+        self._write_end(number, state, {**attributes, TOLD: told}, violations or {}, ordered)
         self._handed.discard(number)
 
     @patient
@@ -273,8 +257,8 @@ class Store:
             values = None if ordered is None else list(ordered)
             self._storage.set_trial_state_values(trial_id, state, values)
         except UpdateFinishedTrialError:
-            stored = self._storage.get_trial(trial_id).user_attrs.get(_TOLD)
-            if stored != attributes[_TOLD]:
+            stored = self._storage.get_trial(trial_id).user_attrs.get(TOLD)
+            if stored != attributes[TOLD]:
                 raise _ended(number) from None
 
     def mine(self) -> set[int]:
@@ -282,7 +266,7 @@ class Store:
         return {
             trial.number
             for trial in self.frozen()
-            if trial.state is TrialState.RUNNING and trial.user_attrs.get(_OWNER) == self._owner
+            if trial.state is TrialState.RUNNING and trial.user_attrs.get(OWNER) == self._owner
         }
 
     @patient
@@ -307,7 +291,7 @@ class Store:
         for trial in self.frozen():
             if trial.state is not TrialState.RUNNING or not self._is_abandoned(trial):
                 continue
-            lost = trial.user_attrs.get(_LOST, 0) + 1
+            lost = trial.user_attrs.get(LOST, 0) + 1
             if lost >= _LIVES:
                 with suppress(EndedError):
                     self.fail(trial.number, f"the process that ran it was lost {lost} times", {})
@@ -319,34 +303,34 @@ class Store:
     @patient
     def _count_loss(self, number: int, lost: int) -> None:
         with suppress(UpdateFinishedTrialError):
-            self._storage.set_trial_user_attr(self._id(number), _LOST, lost)
+            self._storage.set_trial_user_attr(self._id(number), LOST, lost)
 
     def beat(self) -> None:
         """Says that this process is alive."""
         self._set_study_attribute(_ALIVE + self._owner, time.time())
 
-    def _start_heart(self) -> None:
-        if self._heart is not None or isinstance(self._storage, InMemoryStorage):
+    def beat_if_busy(self) -> None:
+        """Beats while trials run here."""
+        if self._handed:
+            with suppress(UserError):  # a database in trouble now hears the next beat
+                self.beat()
+
+    def _start_beating(self) -> None:
+        if self._beating or isinstance(self._storage, InMemoryStorage):
             return
         self.beat()
-        stop = threading.Event()
-        weakref.finalize(self, stop.set)
-        self._heart = threading.Thread(
-            target=_beat, args=(weakref.ref(self), stop), name="gossamer-heartbeat", daemon=True
-        )
-        self._heart.start()
+        self._beating = True
+        keep_beating(self)
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
-        owner = trial.user_attrs.get(_OWNER, "")
+        owner = trial.user_attrs.get(OWNER, "")
         if owner == self._owner:
             return trial.number not in self._handed
-        if not owner:
-            return False
-        process = owner.rsplit("/", 1)[0]
-        if process.rsplit("/", 2)[0] == _process().rsplit("/", 2)[0]:
-            return not _is_running(process)
-        heard = self._study_attributes().get(_ALIVE + owner)
-        return heard is not None and time.time() - float(heard) > _SILENCE_SECONDS
+        return bool(owner) and is_gone(owner, lambda: self._heard(owner))
+
+    def _heard(self, owner: str) -> float | None:
+        beat = self._study_attributes().get(_ALIVE + owner)
+        return None if beat is None else float(beat)
 
     def _id(self, number: int) -> int:
         if number not in self._ids:
@@ -362,17 +346,6 @@ class Store:
         return self._ids[number]
 
 
-def _beat(store: weakref.ref[Store], stop: threading.Event) -> None:
-    while not stop.wait(_BEAT_SECONDS):
-        alive = store()
-        if alive is None:
-            return
-        if alive._handed:
-            with suppress(UserError):  # a database in trouble now hears the next beat
-                alive.beat()
-        del alive
-
-
 def _ended(number: int) -> EndedError:
     return EndedError(f"trial {number} has ended already; it can be told only once")
 
@@ -383,77 +356,3 @@ def _ended_only_once(number: int) -> Iterator[None]:
         yield
     except UpdateFinishedTrialError:
         raise _ended(number) from None
-
-
-def _fidelity(trial: FrozenTrial) -> str | None:
-    return trial.user_attrs.get(_FIDELITY)
-
-
-def _record(trial: FrozenTrial, metrics: Sequence[str]) -> TrialRecord:
-    stored = trial.user_attrs
-    values = {
-        key.removeprefix(_VALUE): value for key, value in stored.items() if key.startswith(_VALUE)
-    }
-    duration = trial.duration
-    finished = trial.state.is_finished()
-    owner = stored.get(_OWNER)
-    attempt = stored.get(_ATTEMPT, 1)
-    prefix = f"{_REPORT}{attempt}:"
-    reports = [
-        Report(int(key.removeprefix(prefix)), entry["of"], entry["values"], entry["seconds"])
-        for key, entry in stored.items()
-        if key.startswith(prefix)
-    ]
-    return TrialRecord(
-        number=trial.number,
-        state=_STATES[trial.state],
-        parameters=dict(trial.params),
-        values={
-            **{name: values[name] for name in metrics if name in values},
-            **{name: values[name] for name in sorted(values) if name not in metrics},
-        }
-        if finished
-        else {},
-        reason=stored.get(_REASON) if finished else None,
-        seconds=duration.total_seconds() if finished and duration is not None else None,
-        fidelity=_fidelity(trial),
-        reports=tuple(sorted(reports, key=lambda report: report.step)),
-        expected=dict(stored.get(_EXPECTED, {})) if finished else {},
-        # host/pid of host/pid/start/object
-        worker="/".join(owner.split("/")[:-2]) if owner else None,
-        attempts=attempt,
-        started=trial.datetime_start.timestamp() if trial.datetime_start else None,
-        origin=stored.get(_ORIGIN),
-    )
-
-
-def _process(pid: int | None = None) -> str:
-    """host/pid/start of a process, which tells it from a later one of the same number."""
-    pid = os.getpid() if pid is None else pid
-    try:
-        # The 22nd field, counted after the name, which may itself hold spaces and brackets.
-        start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        start = "0"  # no /proc on this system: the number alone must do
-    return f"{socket.gethostname()}/{pid}/{start}"
-
-
-def _is_running(process: str) -> bool:
-    """Whether `process`, of this host, still runs."""
-    pid = int(process.split("/")[-2])
-    if Path("/proc/self/stat").exists():
-        return process == _process(pid) and not _is_zombie(pid)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
