@@ -15,7 +15,7 @@ import pytest
 
 from gossamer.cli.main import main
 from gossamer.dashboard import Dashboard
-from gossamer.dashboard.server import DARK
+from gossamer.dashboard.page import DARK
 from gossamer.errors import UserError
 from gossamer.report import plots
 from gossamer.search import Experiment

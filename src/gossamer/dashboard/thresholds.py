@@ -1,0 +1,43 @@
+"""Thresholds as requests give them."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+
+from gossamer.errors import UserError
+
+
+def thresholds_asked(query: str) -> dict[str, float | None]:
+    """Thresholds of a query such as ``threshold.accuracy=0.9&threshold.density=``.
+
+    An empty one means none.
+
+    Raises:
+        UserError: for what is no number; also for any other key.
+    """
+    found: dict[str, float | None] = {}
+    for key, text in urllib.parse.parse_qsl(query, keep_blank_values=True):
+        name = key.removeprefix("threshold.")
+        if name == key:
+            raise UserError(f"unknown key '{key}' in the address; known: threshold.METRIC")
+        try:
+            found[name] = float(text) if text.strip() else None
+        except ValueError:
+            raise UserError(f"threshold of '{name}' must be a number, not '{text}'") from None
+    return found
+
+
+def thresholds_given(body: bytes) -> dict[str, float | None]:
+    """Thresholds of a JSON object of metric name to number or null.
+
+    Raises:
+        UserError: the body is something else.
+    """
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        raise UserError("the body is not JSON; send an object of metric to threshold") from None
+    if not isinstance(given, dict) or not given:
+        raise UserError("send a JSON object of metric to threshold, with at least one")
+    return given
