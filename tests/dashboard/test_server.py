@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import socket
 import time
 from collections.abc import Callable
@@ -15,38 +14,12 @@ import pytest
 
 from gossamer.cli.main import main
 from gossamer.dashboard import Dashboard
-from gossamer.dashboard.page import DARK
 from gossamer.errors import UserError
-from gossamer.report import plots
 from gossamer.search import Experiment
 
 
 def thresholds(storage: str) -> dict[str, float | None]:
     return {m.name: m.threshold for m in Experiment.from_storage(storage).metrics}
-
-
-def test_page_escapes_the_name_and_loads_nothing_from_elsewhere(page: Any) -> None:
-    answer = page.get("/")
-    text = answer.body.decode()
-    assert answer.status == 200
-    assert "some &lt;b&gt;trials&lt;/b&gt;" in text
-    assert "<b>trials" not in text
-    assert "http" not in text
-    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    for asset in ("/plotly.js", "/page.js", "/page.css"):
-        assert page.get(asset).status == 200
-    assert len(page.get("/plotly.js").body) > 1_000_000
-
-
-def test_only_plotly_is_kept_for_good_and_its_address_holds_its_version(page: Any) -> None:
-    found = re.search(r'src="(/plotly.js\?[0-9.]+)"', page.get("/").body.decode())
-    assert found is not None
-    version = found[1].partition("?")[2]
-    script = page.get(found[1])
-    assert f"plotly.js v{version}\n".encode() in script.body[:200]
-    assert "immutable" in script.headers["Cache-Control"]
-    for changing in ("/", "/page.js", "/page.css", "/api/view", "/api/plots", "/api/trials"):
-        assert page.get(changing).headers["Cache-Control"] == "no-cache"
 
 
 def test_view_judges_by_the_stored_thresholds(page: Any) -> None:
@@ -221,10 +194,6 @@ def test_json_reads_back(page: Any) -> None:
     assert content["metrics"][0]["threshold"] == 0.96
     assert len(content["trials"]) == 6
     assert set(content["trials"][0]) >= {"number", "state", "parameters", "values", "reason"}
-
-
-def test_dark_replaces_every_colour_of_the_report() -> None:
-    assert {plots.INK, plots.GRID, plots.INSIDE, plots.OUTSIDE, plots.FRONTIER} <= set(DARK)
 
 
 FILE = """

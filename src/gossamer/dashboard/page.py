@@ -6,12 +6,12 @@ import functools
 import json
 from importlib import resources
 
-import jinja2
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 import gossamer
 from gossamer.dashboard.answer import Answer, etag_of
 from gossamer.report import plots
+from gossamer.report.pages import templates_of
 
 # The report's colours on dark ground: ink, lines, and marks that would be too dark.
 DARK = {
@@ -28,13 +28,7 @@ DARK = {
     "#c3cad3": "#465263",
 }
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("gossamer.dashboard", "templates"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_TEMPLATES = templates_of("gossamer.dashboard")
 
 
 def page(name: str, write: bool) -> Answer:

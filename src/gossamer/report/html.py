@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
@@ -19,19 +18,14 @@ from gossamer.errors import UserError
 from gossamer.files import replacing
 from gossamer.report import figures, plots, units
 from gossamer.report.layers import LAYER_COLUMNS, layers_of
+from gossamer.report.pages import templates_of
 from gossamer.report.provenance import PROVENANCE
 from gossamer.report.readings import machine
 from gossamer.report.sources import ExperimentLike, is_experiment, named_runs
 from gossamer.report.study import Study, importances, study
 from gossamer.report.words import sentences, warnings
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("gossamer.report", "templates"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_TEMPLATES = templates_of("gossamer.report")
 
 
 def _breakable(name: str) -> Markup:
