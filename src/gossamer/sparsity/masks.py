@@ -1,0 +1,90 @@
+"""Masks of a model's layers: which weights are zero, and that they are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.sparsity.selection import zero_outside
+
+# Integers as wide as a weight, by its bytes.
+_AS_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def weight_of(layer: nn.Module) -> nn.Parameter:
+    """The weight of a layer that has one."""
+    weight = layer.weight
+    assert isinstance(weight, nn.Parameter)
+    return weight
+
+
+class Masks(Mapping[str, Tensor]):
+    """Boolean masks by layer name, true where a weight may be non-zero.
+
+    Args:
+        layers: by name; one without a mask yet is not masked.
+    """
+
+    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
+        self._layers = layers
+        self._masks: dict[str, Tensor] = {}
+        self._holed: set[str] = set()  # layers whose masks have holes
+        self._bits: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._masks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._masks)
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    @property
+    def holed(self) -> bool:
+        """Whether any weight is masked."""
+        return bool(self._holed)
+
+    def set(self, name: str, mask: Tensor) -> None:
+        """Take ``mask`` over, laid out in memory as the weight is: masking is faster then."""
+        laid_out = torch.empty_like(
+            weight_of(self._layers[name]), dtype=torch.bool, requires_grad=False
+        )
+        self._masks[name] = laid_out.copy_(mask)
+        self._bits.pop(name, None)
+        self._holed.discard(name)
+        if not bool(mask.all()):
+            self._holed.add(name)
+
+    @torch.no_grad()
+    def apply(self, but: Collection[str] = ()) -> None:
+        """Set every masked weight to exactly zero, ``but`` in some layers; follows the model to
+        another device."""
+        for name, mask in list(self._masks.items()):
+            if name not in self._holed or name in but:
+                continue
+            if not zero_outside(weight_of(self._layers[name]), mask):
+                self._apply_bits(name)
+
+    def _apply_bits(self, name: str) -> None:
+        """Set masked weights to zero where no kernel serves: other types, other devices."""
+        weight, bits = weight_of(self._layers[name]), self._bits.get(name)
+        if bits is None or bits.device != weight.device or bits.stride() != weight.stride():
+            self.set(name, self._masks[name])
+            bits = None
+        if bits is None or bits.element_size() != weight.element_size():
+            kind = _AS_BITS[weight.element_size()]
+            bits = torch.empty_like(weight, dtype=kind, requires_grad=False)
+            self._bits[name] = bits.copy_(self._masks[name]).neg_()  # all bits, or none
+        # Not a product with the mask, which would keep NaN and give -0.0. On CPUs it takes
+        # a fifth of the time of masked_fill_.
+        weight.view(bits.dtype).bitwise_and_(bits)
+
+    @torch.no_grad()
+    def rescale(self) -> None:
+        """Multiply the kept weights by the root of all over the kept, layer by layer."""
+        for name, mask in self._masks.items():
+            weight = weight_of(self._layers[name])
+            weight.mul_((mask.numel() / max(int(mask.sum()), 1)) ** 0.5)
