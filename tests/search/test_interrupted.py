@@ -183,12 +183,12 @@ def test_a_driver_on_another_machine_is_gone_when_silent_for_long(tmp_path, monk
     monkeypatch.setattr(liveness.socket, "gethostname", lambda: "elsewhere")
     there = Experiment.from_storage(url)
     trial = there.ask()
+    now = time.time()
     there._store.beat()
     monkeypatch.undo()
 
     here = Experiment.from_storage(url)
     assert here._store.put_back_abandoned() == 0
-    now = time.time()
     monkeypatch.setattr(liveness.time, "time", lambda: now + 599)
     assert here._store.put_back_abandoned() == 0
     monkeypatch.setattr(liveness.time, "time", lambda: now + 660)
