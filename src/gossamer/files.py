@@ -21,6 +21,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         UserError: the file cannot be written.
     """
     target = Path(path)
+    if not target.name:
+        raise UserError(f"cannot write {str(path)!r}: that names no file; give one")
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         yield temporary

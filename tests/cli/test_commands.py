@@ -28,6 +28,19 @@ def test_help_and_version(gossamer):
     assert __version__ in out
 
 
+# Functions and modules that do not give the network of a 12 x 12 image.
+ODD = {
+    "raises.py": "raise RuntimeError('boom')",
+    "odd.py": """
+import torch
+def boom(classes, input_shape): raise RuntimeError("boom")
+def number(classes, input_shape): return 3
+def narrow(classes, input_shape): return torch.nn.Linear(3, 4)
+def unlike(classes, input_shape):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 7))
+""",
+}
+
 BAD = [
     (["trian"], "train"),
     (["train", "--bogus"], "--bogus"),
@@ -49,6 +62,15 @@ BAD = [
     ([*TRAIN, "--set", "weight_density.linear=0.1"], "'linear1'"),
     ([*TRAIN, "--set", "batch_size=500"], "batch_size"),
     ([*TRAIN, "--out", "net.py/run"], "net.py"),
+    ([*TRAIN, "--set", "device=cup"], "cuda:N"),
+    ([*TRAIN, "--set", "seed=1e30"], "seed must be between 0 and"),
+    ([*TRAIN, "--init", "nowhere"], "nowhere is not a run directory"),
+    (["train", "data.npz", "--model", "raises.py:build"], "RuntimeError: boom"),
+    (["train", "data.npz", "--model", "odd.py:boom"], "RuntimeError: boom"),
+    (["train", "data.npz", "--model", "odd.py:number"], "gives int, not a torch.nn.Module"),
+    (["train", "data.npz", "--model", "odd.py:narrow"], "cannot take inputs [batch, 1, 12, 12]"),
+    (["train", "data.npz", "--model", "odd.py:unlike"], "gives [2, 7] for two examples"),
+    (["train", "far.npz", "--model", "net.py:build"], "label 2000000000"),
     (["train", "--from", "missing.toml"], "missing.toml"),
     (["search", "missing.toml"], "missing.toml"),
     (["frontier", "missing.toml"], "missing.toml"),
@@ -60,11 +82,17 @@ BAD = [
 
 @pytest.mark.parametrize(("arguments", "told"), BAD, ids=lambda v: " ".join(v)[:50])
 def test_a_mistake_is_one_line_and_status_2(place, gossamer, arguments, told):
+    for name, text in ODD.items():
+        (place / name).write_text(text)
+    arrays = dict(np.load(place / "data.npz"))
+    np.savez(place / "far.npz", **{**arrays, "y_train": arrays["y_train"] * 10**9})
+    before = sorted(place.iterdir())
     status, out, err = gossamer(*arguments)
-    assert (status, out) == (2, "")
+    assert (status, out.strip()) == (2, "")  # a progress bar clears its line
     assert err.startswith("gossamer: ")
     assert err.count("\n") == 1
     assert told in err
+    assert [path for path in sorted(place.iterdir()) if path.name != "__pycache__"] == before
 
 
 def test_train_export_report(place, gossamer):
@@ -91,10 +119,11 @@ def test_train_export_report(place, gossamer):
         assert (status, err) == (0, "")
         kinds = {tensor.data_type for tensor in onnx.load(place / "b8.onnx").graph.initializer}
         assert onnx.TensorProto.INT8 in kinds
-    np.save(place / "x.npy", np.zeros((4, 12), np.float32))
-    status, _, err = gossamer("export", "runs/b", "--int8", "--calibrate", "x.npy")
-    assert (status, err.count("\n")) == (2, 1)
-    assert "takes [batch, 1, 12, 12]" in err
+    for wrong in (np.zeros((4, 12), "f4"), np.full((4, 1, 12, 12), "a"), np.float32(3)):
+        np.save(place / "x.npy", wrong)
+        status, _, err = gossamer("export", "runs/b", "--int8", "--calibrate", "x.npy")
+        assert (status, err.count("\n")) == (2, 1)
+        assert "takes numbers [batch, 1, 12, 12]" in err
     status, _, err = gossamer("export", "runs/b", "--calibrate", "x.npy")
     assert (status, err.count("\n")) == (2, 1)
     status, _, err = gossamer("export", "runs/b", "-o", "net.py/b.onnx")
@@ -138,12 +167,13 @@ def test_search_frontier_train_from(place, experiment, gossamer):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"epochs": -1}, "epochs must be at least 1"),
         ({"metric": "acuracy"}, "'accuracy'"),
         ({"parameter": "hiden"}, "'hidden'"),
         ({"parameter": '"weight_density.linear2"'}, "'linear1'"),
     ],
 )
-def test_unknown_names_are_refused_before_anything_is_trained(
+def test_what_is_unknown_is_refused_before_anything_is_stored_and_may_be_mended(
     place, experiment, gossamer, changes, told
 ):
     if "density" in changes.get("parameter", ""):
@@ -151,8 +181,11 @@ def test_unknown_names_are_refused_before_anything_is_trained(
     experiment(**changes)
     status, _, err = gossamer("search", "e.toml")
     assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith("gossamer: e.toml: ")
     assert told in err
-    assert Experiment.from_toml("e.toml").trials() == []
+    assert not (place / "small.db").exists()
+    experiment(budget=1)
+    assert gossamer("search", "e.toml", "--json")[0] == 0
 
 
 def test_a_diverging_trial_fails_and_the_search_goes_on(place, experiment, gossamer):

@@ -86,6 +86,7 @@ def test_mistakes_are_one_line(run_directory, gossamer):
         (("report", "--compare", "run", "run"), "given twice"),
         (("report", "--compare", "run", "-o", "t.pdf"), "must end in one of .html, .md, .json"),
         (("report", "run", "--json"), "--json needs --compare"),
+        (("report", "run", "-o", "page.pdf"), "must end in .html"),
         (("robustness", "run", "--kind", "fog"), "no disturbance 'fog'"),
         (("robustness", "nowhere"), "no run at nowhere"),
     ):

@@ -119,18 +119,24 @@ BAD = [
     ),
     (["run", "model.onnx", "--input", "x.npy"], "--output"),
     (["run", "model.onnx", "--input", "x.npy", "--output", "y", "--threads", "0"], "--threads"),
+    (["run", "model.onnx", "--input", "minus.npy", "--output", "y.npy"], "numpy.save"),
+    (["run", "model.onnx", "--input", "x.npy", "--output", ""], "names no file"),
     (["profile", "none.onnx"], "none.onnx"),
+    (["profile", "model.onnx", "--batch", "10000000000"], "--batch"),
     (["profile", "model.onnx", "--batch", "0"], "--batch"),
     (["profile", "model.onnx", "--input", "empty.npy"], "no examples"),
     (["bench", "model.onnx", "--against", "onnxrutime"], "did you mean 'onnxruntime'"),
     (["bench", "model.onnx", "--against", ","], "names no peer"),
     (["bench", "none.onnx"], "none.onnx"),
+    (["bench", "model.onnx", "--input", "empty.npy"], "no examples"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "told"), BAD, ids=lambda v: " ".join(v)[:60])
 def test_a_mistake_is_one_line_and_status_2(files, gossamer, arguments, told):
     np.save("bad.npy", np.zeros((2, 7), np.float32))
+    written = (files / "bad.npy").read_bytes()
+    (files / "minus.npy").write_bytes(written.replace(b"(2, 7)", b"(-2,7)"))
     np.save("empty.npy", np.zeros((0, 1, 12, 12), np.float32))
     np.savez("two.npz", a=np.zeros(2), b=np.zeros(2))
     np.save("object.npy", np.array([{}]), allow_pickle=True)

@@ -11,6 +11,7 @@ from gossamer.report import comparison, figures, markdown, write_comparison
 from gossamer.report.plots import disturbed
 
 DENSE = [Work("linear", "dense", 1000, 0, 4000, 400, 6000).as_dict()]
+COUNTS = ("macs", "operations", "stored", "values", "repeats")
 SPARSE = [Work("linear", "both", 10, 0, 60, 300, 80).as_dict()]
 
 
@@ -95,7 +96,17 @@ def test_more_energy_is_said_as_more(runs):
 
 @pytest.mark.parametrize(
     "energy",
-    [None, {}, {"own": 3}, {"own": [{"layer": "a"}], "dense": []}, {"own": [], "dense": []}],
+    [
+        None,
+        {},
+        {"own": 3},
+        {"own": [{"layer": "a"}], "dense": []},
+        {"own": [], "dense": []},
+        {"own": [{**SPARSE[0], "bits": 16}], "dense": DENSE},
+        {"own": [{**SPARSE[0], "macs": "many"}], "dense": DENSE},
+        {"own": [{**SPARSE[0], "stored": -1}], "dense": DENSE},
+        {"own": [{**SPARSE[0], **dict.fromkeys(COUNTS, 0)}], "dense": DENSE},
+    ],
 )
 def test_a_run_without_or_with_odd_counts_has_no_energy(runs, energy):
     runs["sparse"]["energy"] = energy

@@ -80,12 +80,13 @@ def _to_8_bits(model: nn.Module, run: Path, given: Path | None, shape: tuple[int
     from gossamer.training import load_recipe
 
     if given is not None:
-        x = np.array(read_arrays(given, ["input"])[0][:_CALIBRATED], np.float32)
-        if x.shape[1:] != shape or not len(x):
+        (found,) = read_arrays(given, ["input"])
+        if found.shape[1:] != shape or not found.size or found.dtype.kind not in "fiub":
             raise UserError(
-                f"{given}: holds {list(x.shape)}, the network takes [batch, "
-                f"{', '.join(map(str, shape))}]"
+                f"{given}: holds {found.dtype} {list(found.shape)}, the network takes numbers "
+                f"[batch, {', '.join(map(str, shape))}]"
             )
+        x = np.array(found[:_CALIBRATED], np.float32)
     else:
         task = load(load_recipe(run).task)
         x = task.features(task.train.x[:_CALIBRATED])

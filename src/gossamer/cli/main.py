@@ -125,7 +125,7 @@ def train(
     from gossamer.data import load
     from gossamer.report import layer_table, table
     from gossamer.search import chosen_trial, recipe_of
-    from gossamer.training import Recipe, make_folder
+    from gossamer.training import Recipe, folder_for
     from gossamer.training import train as run
 
     given = settings_of(settings or [])
@@ -147,14 +147,14 @@ def train(
                 "or an experiment with --from"
             )
         recipe = Recipe(task, model, given)
-    folder = make_folder(out)
-    if (folder / "metrics.json").exists():
-        raise UserError(f"{folder} holds a finished run; choose another --out or delete it")
-    loaded = load(recipe.task, data, **({"download": True} if download else {}))
-    trained = run(
-        recipe, loaded, checkpoint=folder / "checkpoint.safetensors", progress=not as_json
-    )
-    metrics = trained.save(folder)
+    with folder_for(out) as folder:
+        if (folder / "metrics.json").exists():
+            raise UserError(f"{folder} holds a finished run; choose another --out or delete it")
+        loaded = load(recipe.task, data, **({"download": True} if download else {}))
+        trained = run(
+            recipe, loaded, checkpoint=folder / "checkpoint.safetensors", progress=not as_json
+        )
+        metrics = trained.save(folder)
     if as_json:
         typer.echo(json.dumps(metrics))
         return
@@ -178,6 +178,8 @@ def main() -> None:
         told = str(error) or "stopped"
         typer.echo(f"gossamer: {told}; the same command goes on from here", err=True)
         sys.exit(130)
+    except MemoryError as error:
+        _complain(f"not enough memory ({error or 'all is taken'}); take less at a time")
     except typer.TyperException as error:  # wrong command, option or value
         _complain(f"{_message(error)}; see 'gossamer --help'")
 

@@ -33,7 +33,7 @@ KeptPlan = Annotated[
         help="File to keep the choice of kernels in; measured again where made elsewhere.",
     ),
 ]
-Batch = Annotated[int, typer.Option(min=1, help="Examples at a time.")]
+Batch = Annotated[int, typer.Option(min=1, max=1_000_000, help="Examples at a time.")]
 Given = Annotated[
     Path | None, typer.Option("--input", help=".npy or .npz to measure on; noise by default.")
 ]

@@ -57,7 +57,7 @@ def search(
     from gossamer.report import frontier_table
     from gossamer.search import LOGGERS, Experiment
 
-    opened = Experiment.from_toml(experiment, storage=storage)
+    opened = Experiment.from_toml(experiment, check=_train, storage=storage)
     places = {"tensorboard": tensorboard, "mlflow": mlflow}
     loggers = [LOGGERS[name](place) for name, place in places.items() if place is not None]
     crew = None

@@ -38,6 +38,8 @@ def read(path: Path, rate: int = RATE) -> NDArray[np.int16]:
     try:
         samples, found = soundfile.read(path, dtype="int16")
     except (soundfile.LibsndfileError, OSError) as error:
+        if not path.exists():
+            raise UserError(f"{path}: no such file") from error
         reason = str(error).strip().rstrip(".")
         raise UserError(f"{path}: not a readable sound file ({reason}): fetch it again") from error
     if samples.ndim == 2:

@@ -92,6 +92,11 @@ def arrays(
     given = {"train": train, "validation": validation, "test": test}
     splits = {split: _checked(name, split, *pair) for split, pair in given.items() if pair}
     highest = max(int(part.y.max()) for part in splits.values())
+    if classes is None and highest >= len(splits["train"]):  # before so many names are made
+        raise UserError(
+            f"{name}: label {highest}, but only {len(splits['train'])} training examples; labels "
+            "must be 0 to classes - 1 without gaps"
+        )
     names = tuple(classes) if classes is not None else tuple(map(str, range(highest + 1)))
     for split, part in splits.items():
         if int(part.y.max()) >= len(names):

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.deploy.peers import Arrays, Call, prepared, refused
+from gossamer.errors import UserError
 from gossamer.runtime import Engine, Plan, machine
 
 WAKING_SECONDS = 0.05  # before a turn of several threads: they wake and find cores of their own
@@ -179,6 +180,8 @@ def bench(
     Raises:
         UserError: the file cannot be run, or a peer is unknown, missing or refuses it.
     """
+    if inputs is not None and not all(len(x) for x in inputs):
+        raise UserError("a batch of no examples takes no time; pass one example or more")
     path = Path(model)
     names = list(dict.fromkeys(against))
     engine = Engine(path, threads=threads, plan=plan, sample=inputs)

@@ -52,7 +52,7 @@ class Detector:
     ) -> None:
         if not 0.0 < threshold <= 1.0:
             raise UserError(f"threshold {threshold:g}: must be above 0 and at most 1")
-        if smoothing < 1 or refractory < 0.0:
+        if smoothing < 1 or not refractory >= 0.0:
             raise UserError("smoothing must be at least 1 window, refractory at least 0 seconds")
         self.classes = list(classes)
         self.keywords = [name for name in classes if name.strip("_") not in BACKGROUND]

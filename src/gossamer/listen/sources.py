@@ -28,8 +28,7 @@ def from_file(path: Path, rate: int) -> Iterator[Wave]:
     """
     sound = floats(read(path, rate))
     block = rate // 10
-    for start in range(0, len(sound), block):
-        yield sound[start : start + block]
+    return (sound[start : start + block] for start in range(0, len(sound), block))
 
 
 def from_stream(
@@ -49,9 +48,15 @@ def from_stream(
     """
     if form not in FORMATS:
         raise UserError(f"unknown format '{form}': one of {', '.join(FORMATS)}")
-    dtype = np.dtype(FORMATS[form])
     given = given or rate
     convert = None if given == rate else _converter(given, rate)
+    return _read(stream, given, form, convert)
+
+
+def _read(
+    stream: BinaryIO, given: int, form: str, convert: Callable[[Wave], Wave] | None
+) -> Iterator[Wave]:
+    dtype = np.dtype(FORMATS[form])
     while data := stream.read(given // 10 * dtype.itemsize):
         whole = len(data) // dtype.itemsize * dtype.itemsize
         block = floats(np.frombuffer(data[:whole], dtype).astype(dtype.newbyteorder("=")))

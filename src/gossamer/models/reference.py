@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,7 @@ def reference(name: str) -> Reference:
     torch module.
 
     Raises:
-        UserError: no such name, file, module or function.
+        UserError: no such name, file, module or function, or one that fails when imported.
     """
     if name in MODELS:
         return MODELS[name]
@@ -132,6 +133,13 @@ def reference(name: str) -> Reference:
             module = importlib.import_module(place)
     except (ImportError, SyntaxError) as error:
         raise UserError(f"model '{name}': {error}") from None
+    except UserError:
+        raise
+    except Exception as error:  # whatever the module does when it is imported
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"model '{name}': {type(error).__name__}: {error} ({line.filename}, line {line.lineno})"
+        ) from error
     build = getattr(module, function, None)
     if not callable(build):
         own = [known for known, value in vars(module).items() if callable(value)]

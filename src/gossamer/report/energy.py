@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,14 +21,29 @@ def _works(run: Mapping[str, Any], side: str) -> list[Work]:
     listed = counted.get(side) if isinstance(counted, Mapping) else None
     if not isinstance(listed, list):
         return []
-    works = [w for w in listed if isinstance(w, Mapping) and _NEEDED <= set(w) <= _FIELDS]
-    return [Work(**work) for work in works] if len(works) == len(listed) else []
+    return [Work(**work) for work in listed] if all(map(_is_work, listed)) else []
+
+
+def _is_work(found: Any) -> bool:
+    """Whether a file holds what can be priced."""
+    return (
+        isinstance(found, Mapping)
+        and _NEEDED <= set(found) <= _FIELDS
+        and found.get("bits", 32) in (8, 32)
+        and all(
+            isinstance(found[name], int | float) and 0 <= found[name] < math.inf
+            for name in _NEEDED - {"layer", "kind"}
+        )
+    )
 
 
 def _ratio(first: list[Work], second: list[Work], memory: str) -> tuple[float, float] | None:
     if not first or not second:
         return None
-    found = EnergyModel().ratio(first, second, memory)
+    try:
+        found = EnergyModel().ratio(first, second, memory)
+    except ZeroDivisionError:  # a file that says so: no network does nothing
+        return None
     return found.low, found.high
 
 

@@ -230,8 +230,11 @@ def report(
 
     Raises:
         UserError: a source is missing or damaged, there are two experiments or no source at
-            all, or the page cannot be written. An older page stays as it is then.
+            all, another suffix than ``.html``, or the page cannot be written. An older page stays
+            as it is then.
     """
+    if Path(output).suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"-o {output}: a page's name must end in .html")
     folders: list[str | os.PathLike[str]] = []
     experiments: list[ExperimentLike] = []
     for source in sources:

@@ -104,7 +104,8 @@ def total_note(*keys: str) -> Callable[[Run], str]:
 def disturbed_note(run: Run) -> str:
     """Over how much the mean of `disturbed_share` goes."""
     curves = disturbances(run)
-    return f"mean over {len(curves)} kinds, {units.whole(curves[0]['of'])} examples each"
+    kinds = "kind" if len(curves) == 1 else "kinds"
+    return f"mean over {len(curves)} {kinds}, {units.whole(curves[0]['of'])} examples each"
 
 
 def epochs_note(run: Run) -> str:

@@ -25,7 +25,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, EOFError, SyntaxError, MemoryError, zipfile.BadZipFile):
+    except (ValueError, EOFError, SyntaxError, ArithmeticError, MemoryError, zipfile.BadZipFile):
         raise UserError(
             f"{path}: not an array of numbers; write it with numpy.save or numpy.savez"
         ) from None

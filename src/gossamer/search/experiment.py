@@ -140,11 +140,19 @@ class Experiment:
         return Earlier.from_mapping(kept)
 
     @classmethod
-    def from_toml(cls, path: str | os.PathLike[str], **changes: Any) -> Experiment:
+    def from_toml(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        check: Callable[[Experiment], object] | None = None,
+        **changes: Any,
+    ) -> Experiment:
         """The experiment that a TOML file describes.
 
         Args:
             path: the file.
+            check: called with the experiment in memory, before its storage is touched: a file
+                that it refuses leaves no trace, and may be mended.
             changes: arguments of `Experiment` to use in place of the file's, such as
                 `storage` or `budget`; None leaves the file's.
 
@@ -154,6 +162,8 @@ class Experiment:
         arguments = definition.read_toml(path)
         arguments.update({key: value for key, value in changes.items() if value is not None})
         try:
+            if check is not None:
+                check(cls(**{**arguments, "storage": None, "warm_start": None}))
             return cls(**arguments)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None

@@ -1,6 +1,6 @@
 """Trains and evaluates networks on tasks."""
 
-from gossamer.training.checkpoint import make_folder
+from gossamer.training.checkpoint import folder_for, make_folder
 from gossamer.training.counting import Counts, LayerCount, count, weight_counts
 from gossamer.training.evaluate import Evaluation, Noise, evaluate, inference_seconds, noise_score
 from gossamer.training.examples import predict
@@ -29,6 +29,7 @@ __all__ = [
     "count",
     "evaluate",
     "fit",
+    "folder_for",
     "inference_seconds",
     "load_description",
     "load_network",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,19 @@ def make_folder(path: Path) -> Path:
     if not os.access(path, os.W_OK):
         raise UserError(f"the folder {path} cannot be written to; choose another place")
     return path
+
+
+@contextmanager
+def folder_for(path: Path) -> Iterator[Path]:
+    """``path`` as :func:`make_folder` gives it; what is new and empty goes after an error."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield make_folder(path)
+    except BaseException:
+        with suppress(OSError):  # one holds something
+            for folder in new:
+                folder.rmdir()
+        raise
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
@@ -141,10 +155,7 @@ def pick_device(name: str) -> torch.device:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` as a device that is there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device: no '{name}'; known: auto, cpu, cuda, cuda:N") from None
+    device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("device: torch finds no CUDA device; use device = auto or cpu")
     return device

@@ -181,10 +181,14 @@ class Recipe:
             torch.manual_seed(seed)
             try:
                 model = ref.build(classes=classes, input_shape=input_shape, **arguments)
-            except (TypeError, ValueError) as error:
-                if isinstance(error, UserError):
-                    raise
-                raise UserError(f"model '{self.model}': {error}") from error
+            except UserError:
+                raise
+            except Exception as error:  # anyone's own function may raise anything
+                raise UserError(f"model '{self.model}': {type(error).__name__}: {error}") from error
+        if not isinstance(model, nn.Module):
+            raise UserError(
+                f"model '{self.model}': gives {type(model).__name__}, not a torch.nn.Module"
+            )
         if self.settings.get(_VARIATIONAL, False):
             return variational(model), None
         by_layer = {

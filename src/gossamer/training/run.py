@@ -32,6 +32,7 @@ from gossamer.training.checkpoint import (
     take,
 )
 from gossamer.training.evaluate import Evaluation, evaluate
+from gossamer.training.examples import predict
 from gossamer.training.fit import fit
 from gossamer.training.history import Epoch, History
 from gossamer.training.recipe import Recipe
@@ -63,6 +64,7 @@ def train(
     """
     task = task or load(recipe.task)
     model, sparsifier = recipe.network(len(task.classes), task.input_shape)
+    _try(model, task, recipe)
     history = fit(
         model,
         task,
@@ -75,6 +77,27 @@ def train(
         label=label,
     )
     return Trained(recipe, task, harden(model), sparsifier, history)
+
+
+def _try(model: nn.Module, task: Task, recipe: Recipe) -> None:
+    """Refuses a network that cannot take the task's examples, or gives no logits for them."""
+    wanted = [2, len(task.classes)]
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    x = torch.from_numpy(task.features(task.train.x[:2])).to(device)
+    try:
+        found = list(predict(model, x).shape)
+    except UserError:
+        return  # 8-bit layers wait for training; all else is said again there
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise UserError(
+            f"model '{recipe.model}' cannot take inputs [batch, "
+            f"{', '.join(map(str, task.input_shape))}] of task '{recipe.task}': {error}"
+        ) from error
+    if found != wanted:
+        raise UserError(
+            f"model '{recipe.model}' gives {found} for two examples, wanted {wanted}: "
+            "as many logits as there are classes"
+        )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -79,7 +80,7 @@ class Settings:
         self._at_least("epochs", 1)
         self._at_least("batch_size", 2)
         self._at_least("patience", 0)
-        self._at_least("seed", 0)
+        self._between("seed", 0, 2**63 - 1)
         self._at_least("weight_decay", 0.0)
         self._between("warmup", 0.0, 1.0)
         self._between("momentum", 0.0, 1.0)
@@ -93,6 +94,8 @@ class Settings:
         self._between("label_smoothing", 0.0, 1.0)
         if not self.learning_rate > 0.0:
             raise UserError(f"learning_rate must be above 0, not {self.learning_rate}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise UserError(f"device: no '{self.device}'; known: auto, cpu, cuda, cuda:N")
         for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             value = getattr(self, name)
             if value not in known:
