@@ -240,8 +240,8 @@ def engine_table(path: Path) -> list[str]:
         "random weights; behind k-winners 9.5 / 12.5 / 10 % of the activations are not zero. Bytes "
         "are of the packed weights with their offsets and biases, as planned for batch 1 "
         "(*counted*). onnxruntime in 8 bits: what its own `quantize_static` makes of the network. "
-        "It multiplies whole numbers, which pays in dense layers on batches; the engine expands "
-        "weights to floats, and gains where reading them is what takes time.",
+        "Dense layers in 8 bits multiply whole numbers; sparse ones expand weights to floats, and "
+        "gain where reading them is what takes time.",
         "",
         f"| network | | batch 1 | batch {BATCH} | bytes |",
         "|---|---|---|---|---|",

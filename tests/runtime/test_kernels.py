@@ -81,7 +81,7 @@ def convolution(draw: st.DrawFn, kernel: Kernel) -> Builder:
     groups = 1
     if kernel.operation == "depthwise":
         groups = outputs = channels
-    elif kernel.operation == "gemm" and channels == 16 and draw(st.booleans()):
+    elif kernel.operation in ("gemm", "integer gemm") and channels == 16 and draw(st.booleans()):
         groups = outputs = 8
     b = Builder(channels, *size)
     activations(b, draw, (channels, *size))
@@ -208,13 +208,15 @@ def round_(draw: st.DrawFn, kernel: Kernel) -> Builder:
     return b
 
 
-def in_8_bits(network: Callable[[st.DrawFn, Kernel], Builder]) -> Network:
-    """The same with weights, and perhaps inputs, in 8 bits."""
+def in_8_bits(
+    network: Callable[[st.DrawFn, Kernel], Builder], steps: tuple[float, ...] = (0.0, 0.02)
+) -> Network:
+    """The same with weights, and where a step is not 0 inputs, in 8 bits."""
 
     def build(draw: st.DrawFn, kernel: Kernel) -> Builder:
         b = network(draw, kernel._replace(operation=kernel.operation.removesuffix(" int8")))
         zero = draw(st.sampled_from([np.int8(0), np.uint8(0), np.uint8(100)]))
-        return b.in_8_bits(draw(st.sampled_from([0.0, 0.02])), zero)
+        return b.in_8_bits(draw(st.sampled_from(steps)), zero)
 
     return build
 
@@ -243,6 +245,8 @@ OPERATIONS: dict[str, tuple[Network, bool]] = {
     "softmax": (softmax, False),
     "layer_norm": (layer_norm, False),
     "scale": (in_8_bits(either), False),
+    "integer gemm": (in_8_bits(either, (0.02,)), False),
+    "codes": (in_8_bits(either, (0.02,)), False),
     "round": (round_, False),
 }
 for operation in (
@@ -263,7 +267,8 @@ def lowered(
 ) -> tuple[list[Step], list[Buffer]]:
     """Steps in which the kernel computes whatever it can."""
     lowering = Lowering(graph, kernel.isa, threads=threads, many=many, every=True, sparse=sparse)
-    wanted = "active" if kernel.operation == "nonzeros" else str(kernel)
+    through = {"nonzeros": "active", "codes": f"integer gemm {kernel.layout}"}
+    wanted = through.get(kernel.operation, str(kernel))
     for node in graph.nodes:
         candidates = lowering.candidates(node)
         chosen: Candidate = next(
@@ -359,3 +364,28 @@ def test_one_tap_for_each_residue_of_the_stride(kernel: Kernel) -> None:
     shapes = [graph.shapes[graph.inputs[0]]], [graph.shapes[graph.outputs[0]]]
     found = assemble(steps, [source], outputs, *shapes).run([x], False)
     np.testing.assert_allclose(found, networks.reference(model, x), rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("kernel", [k for k in KERNELS if k.operation == "integer gemm"], ids=str)
+@pytest.mark.parametrize("zero", [np.uint8(0), np.uint8(100), np.int8(0)], ids=repr)
+def test_sums_of_whole_numbers_are_exact(kernel: Kernel, zero: np.integer[Any]) -> None:
+    """At both ends of the range, where products of two bytes added up in 16 bits saturate."""
+    inputs, outputs = 4099, int(kernel.tile) * kernel.width - 1
+    rng = np.random.default_rng(0)
+    weight = rng.choice(np.array([-127, 126, 127], np.int8), (outputs, inputs))
+    weight[0], weight[1] = 127, -127
+    b = Builder(inputs)
+    b.rounded("x", 1.0, zero)
+    b.add("Gemm", b.last, b.add("DequantizeLinear", weight, np.float32(1)), transB=1)
+    graph = read(b.model())
+    limits = np.iinfo(zero.dtype)
+    ends = np.array([limits.min, limits.max]) - int(zero)
+    x = rng.choice(ends, (13, inputs))
+    x[0], x[1] = ends[1], ends[0]
+    steps, results = lowered(graph, kernel, threads=1, many=True, sparse=True)
+    assert any(step.kernel == kernel for step in steps)
+    shapes = [graph.shapes[graph.inputs[0]]], [graph.shapes[graph.outputs[0]]]
+    program = assemble(steps, [Buffer(graph.inputs[0], inputs)], results, *shapes)
+    found = program.run([x.astype(np.float32)], False)
+    wanted = x.astype(np.int64) @ weight.T.astype(np.int64)
+    np.testing.assert_array_equal(found, wanted.astype(np.float32))

@@ -115,6 +115,14 @@ class Graph:
         for file in self.files:
             file.release()
 
+    def rounding(self, value: str) -> dict[str, Any] | None:
+        """The settings of the ``round`` node whose result a value is, rearranged or not."""
+        made = {node.output: node for node in self.nodes}
+        node = made.get(value)
+        while node is not None and node.op in ("reshape", "transpose", "strided"):
+            node = made.get(node.inputs[0])
+        return node.settings if node is not None and node.op == "round" else None
+
     def fingerprint(self) -> str:
         """Changes when anything does that a plan depends on."""
         digest = hashlib.sha256()

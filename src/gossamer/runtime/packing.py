@@ -40,6 +40,17 @@ def panels(weight: Array, width: int) -> Array:
     return np.ascontiguousarray(whole.reshape(-1, width, depth).transpose(0, 2, 1))
 
 
+def grouped_panels(weight: Array, width: int, group: int) -> Array:
+    """[outputs, runs, length] -> [panel][groups][width][group]: inputs side by side in groups.
+
+    Each run is filled up with zeros to whole groups.
+    """
+    outputs, runs, length = weight.shape
+    whole = padded(padded(weight, up_to(length, group), axis=2), up_to(outputs, width))
+    tall = whole.reshape(-1, width, runs * up_to(length, group) // group, group)
+    return np.ascontiguousarray(tall.transpose(0, 2, 1, 3))
+
+
 def by_output(weight: Array, offset: Array) -> tuple[Array, Array, Array]:
     """Non-zeros of [outputs, depth] by output: (bounds, offsets, values)."""
     row, column = np.nonzero(weight)

@@ -28,7 +28,7 @@ CHUNKS = (2, 8, 16, 32)
 TOGETHER = 16  # examples, when a candidate for batches is measured: lanes may be examples
 SAMPLES = 64
 MEASURE_NS = 4_000_000  # per candidate
-VERSION = 2
+VERSION = 3
 
 
 @dataclass

@@ -47,6 +47,7 @@ Table portable_table();
 #if defined(__x86_64__)
 Table avx2_table();
 Table avx512_table();
+Table avx512_vnni_table();
 #endif
 
 // A list of active inputs lies in a slot as: the count (int32) in the first of 16 words,
@@ -104,6 +105,15 @@ struct WinnersShape {
 
 struct NonzerosShape {
     int64_t size, capacity;
+};
+
+struct IntegerGemmShape {
+    int64_t rows, groups, outputs;  // per item; groups of inputs that are multiplied together
+    int64_t out_pitch, out_offset;  // as in GemmShape
+};
+
+struct CodesShape {
+    int64_t size;
 };
 
 struct ScaleShape {

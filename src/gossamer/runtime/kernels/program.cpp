@@ -25,6 +25,7 @@ const std::vector<Kernel>& kernels() {
             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
             __builtin_cpu_supports("bmi2")) {
             take(avx512_table());
+            if (__builtin_cpu_supports("avx512vnni")) take(avx512_vnni_table());
         }
 #endif
         return found;

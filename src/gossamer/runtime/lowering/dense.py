@@ -20,8 +20,11 @@ from gossamer.runtime.table import Kernel, find, held
 
 
 def gemm_kernels(forms: Forms, weight: Array, outputs: int) -> list[Kernel]:
+    return worth_trying(forms, find(forms.isa, held("gemm", weight)), outputs)
+
+
+def worth_trying(forms: Forms, kernels: list[Kernel], outputs: int) -> list[Kernel]:
     """Tiles worth trying: none wider than the outputs ask for."""
-    kernels = find(forms.isa, held("gemm", weight))
     fit = [k for k in kernels if (int(k.tile) - 1) * forms.width < outputs]
     waste = {k: up_to(outputs, int(k.tile) * forms.width) for k in fit}
     return [k for k in fit if waste[k] <= 1.3 * min(waste.values())][:2]

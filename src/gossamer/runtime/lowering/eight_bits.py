@@ -2,7 +2,8 @@
 
 The kernels are those of 32 bits with whole numbers for weights: they add up products with weights
 of one byte, expanded in registers, without bias and limits. Then every sum is multiplied by the
-step of its output, in place; a max-pool may come before that, since steps are positive.
+step of its output, in place; a max-pool may come before that, since steps are positive. Where
+inputs are rounded too, dense layers may be computed in whole numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from gossamer.runtime.graph import Node, whole
 from gossamer.runtime.lowering.forms import Candidate, Forms
+from gossamer.runtime.lowering.integer_gemm import integer_gemm
 from gossamer.runtime.packing import limits
 from gossamer.runtime.steps import LIST_HEADER
 
@@ -29,6 +31,7 @@ def in_8_bits(forms: Forms, node: Node, choices: Choices) -> Iterator[Candidate]
     sums = replace(node, settings=settings, constants=constants)
     for candidate in choices(forms, sums):
         yield Candidate(candidate.name, partial(_scaled, forms, node, candidate))
+    yield from integer_gemm(forms, node)
 
 
 def _scaled(forms: Forms, node: Node, candidate: Candidate) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.lowering.active import Grid, active_kernels, emit_active, tiles
 from gossamer.runtime.lowering.dense import gemm_kernels
-from gossamer.runtime.lowering.forms import Candidate, Forms
+from gossamer.runtime.lowering.forms import Candidate, Forms, Value
 from gossamer.runtime.packing import (
     BLOCK,
     InputMajor,
@@ -25,6 +25,14 @@ from gossamer.runtime.steps import Buffer
 from gossamer.runtime.table import Kernel, find, held
 
 
+def in_order(value: Value, weight: Array, plain: str) -> Array:
+    """The weight of a linear layer over whole items, its columns in the order of a form."""
+    if plain == "last" and value.pixels > 1:
+        inner = weight.reshape(len(weight), value.channels, value.pixels)
+        return np.ascontiguousarray(inner.transpose(0, 2, 1)).reshape(weight.shape)
+    return weight
+
+
 def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
     value = forms.values[node.inputs[0]]
     weight, bias = node.constants["weight"], node.constants["bias"]
@@ -36,11 +44,7 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
     flat = lead == value.lead
 
     def order(plain: str) -> Array:
-        """Columns of the weight in the order of a form."""
-        if plain == "last" and flat and value.pixels > 1:
-            inner = weight.reshape(outputs, value.channels, value.pixels)
-            return np.ascontiguousarray(inner.transpose(0, 2, 1)).reshape(outputs, depth)
-        return weight
+        return in_order(value, weight, plain) if flat else weight
 
     def source() -> str:
         return forms.layout(value) if flat else "dense"
