@@ -21,6 +21,8 @@ Array = NDArray[Any]
 
 Shape = tuple[int, ...]
 
+DEEPEST = 1 << 16  # products of two bytes whose sum fits 32 bits
+
 
 def strides(shape: Shape) -> list[int]:
     """Steps of the dimensions of a shape whose numbers lie in order."""

@@ -6,12 +6,11 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from gossamer.runtime.graph import Graph, Node
+from gossamer.runtime.graph import DEEPEST, Graph, Node
 
 # Types of one byte, and the numbers that they hold. They may lie in a block of floats: C lets
 # characters alias anything.
 TYPES = {"int8_t": (-128, 127), "uint8_t": (0, 255)}
-DEEPEST = 1 << 16  # products of two bytes whose sum fits 32 bits
 
 
 def rounding(node: Node) -> dict[str, Any] | None:
@@ -33,7 +32,7 @@ def value_types(graph: Graph) -> dict[str, str]:
         readers = graph.consumers(value)
         return value not in graph.outputs and all(
             (node.op == "reshape" and for_layers(node.output))
-            or ("step" in node.constants and node.constants["weight"][0].size < DEEPEST)
+            or ("step" in node.constants and node.constants["weight"][0].size <= DEEPEST)
             for node in readers
         )
 

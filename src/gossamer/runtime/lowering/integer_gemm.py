@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.runtime.graph import Array, Node, whole
+from gossamer.runtime.graph import DEEPEST, Array, Node, whole
 from gossamer.runtime.lowering.dense import after_conv, conv_size, worth_trying
 from gossamer.runtime.lowering.forms import Candidate, Forms, Value
 from gossamer.runtime.lowering.linear import in_order
@@ -23,8 +23,7 @@ from gossamer.runtime.steps import Buffer
 from gossamer.runtime.table import Kernel, find
 
 CODE_BYTES = {"quads": 1, "pairs": 2}
-DEEPEST = 1 << 16  # products of two bytes whose sum fits 32 bits
-SPARSEST = 0.1  # below, kernels that skip zeros have no rival here
+SPARSEST = 0.1  # below this density, kernels that skip zeros win anyway
 
 
 def integer_gemm(forms: Forms, node: Node) -> Iterator[Candidate]:
