@@ -69,7 +69,10 @@ def ax(problem: dict[str, Any]) -> tuple[Ask, Tell]:
 
 
 def sigoptlite(problem: dict[str, Any]) -> tuple[Ask, Tell]:
-    """The open engine of the platform that introduced metric thresholds."""
+    """The open engine of the platform that introduced metric thresholds.
+
+    It optimises at most two metrics: a third one is a constraint.
+    """
     import random
 
     import numpy as np
@@ -99,8 +102,13 @@ def sigoptlite(problem: dict[str, Any]) -> tuple[Ask, Tell]:
             "name": "benchmark",
             "parameters": parameters,
             "metrics": [
-                {"name": n, "objective": "minimize", "strategy": "optimize", "threshold": limit}
-                for n, limit in problem["thresholds"].items()
+                {
+                    "name": n,
+                    "objective": "minimize",
+                    "strategy": "optimize" if i < 2 else "constraint",
+                    "threshold": limit,
+                }
+                for i, (n, limit) in enumerate(problem["thresholds"].items())
             ],
             "observation_budget": problem["budget"],
             "parallel_bandwidth": 1,

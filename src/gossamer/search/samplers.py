@@ -93,11 +93,13 @@ class Sampler:
             return self._model(self._space, self._metrics, history, rng)
 
     def _startup_design(self, count: int) -> list[Point]:
-        """Feasible points of a scrambled Sobol sequence, which fills the space evenly."""
+        """The middle, then a scrambled Sobol sequence, which fills the space; feasible points."""
         if not count:
             return []
-        sequence = qmc.Sobol(len(self._space), scramble=True, seed=self._seed)
-        points = (self._space.believed(unit) for unit in sequence.random(256))
+        dimension = len(self._space)
+        sequence = qmc.Sobol(dimension, scramble=True, seed=self._seed)
+        units = np.vstack([np.full((1, dimension), 0.5), sequence.random(256)])
+        points = (self._space.believed(unit) for unit in units)
         return [point for point in points if point is not None][:count]
 
     def _key(self, point: Point) -> tuple[object, ...]:
