@@ -199,7 +199,7 @@ def test_prior_beliefs_are_followed_and_given_up():
 
 
 def test_a_batch_of_gp_suggestions_spreads():
-    """Points under way count: a batch is no cloud around the one best point."""
+    """Points under way count: 32 at a time are no cloud around the one best point."""
     experiment = Experiment(
         "batch",
         [Float("x", 0.0, 1.0), Float("y", 0.0, 1.0)],
@@ -215,9 +215,10 @@ def test_a_batch_of_gp_suggestions_spreads():
         }
 
     experiment.run(two, trials=12, progress=False)
-    batch = np.array([list(experiment.ask().parameters.values()) for _ in range(8)])
-    gaps = np.linalg.norm(batch[:, None] - batch[None], axis=2) + np.eye(8)
-    assert gaps.min() > 1e-3
+    batch = np.array([list(experiment.ask().parameters.values()) for _ in range(32)])
+    gaps = np.linalg.norm(batch[:, None] - batch[None], axis=2) + np.eye(32)
+    assert len(np.unique(batch, axis=0)) == 32
+    assert gaps[:8, :8].min() > 1e-3
     assert np.median(gaps) > 0.1
 
 
