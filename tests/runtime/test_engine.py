@@ -70,6 +70,40 @@ def test_several_python_threads_may_call() -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_what_one_thread_computes_alone_does_not_change_the_result(threads: int) -> None:
+    model = networks.speech_cnn(0.3, winners=True, width=8, hidden=40)
+    single = Engine(model, threads=1)
+    engine = Engine(model, threads=threads, plan=single.plan)
+    x = np.random.default_rng(0).standard_normal((1, 1, 32, 32)).astype(np.float32)
+    steps = len(engine.profile(x))
+    rng = np.random.default_rng(1)
+    choices = [[], [0], [steps - 1], list(range(steps))]
+    choices += [np.flatnonzero(rng.random(steps) < 0.5).tolist() for _ in range(10)]
+    for alone in choices:
+        plan = dataclasses.replace(single.plan, alone={str(threads): alone})
+        engine = Engine(model, threads=threads, plan=plan)
+        for _ in range(3):
+            np.testing.assert_array_equal(engine(x), single(x))
+        shown = [layer.threads for layer in engine.profile(x)]
+        assert shown == [1 if i in alone else threads for i in range(steps)]
+        many = np.repeat(x, threads, 0)
+        assert {layer.threads for layer in engine.profile(many)} == {threads}
+
+
+def test_a_plan_keeps_what_is_computed_alone(small: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    Engine(small, threads=1, plan=path)
+    assert json.loads(path.read_text())["alone"] == {}
+    for threads in (2, 3):  # added to the plan that is there
+        kept = Engine(small, threads=threads, plan=path).plan.alone
+        assert json.loads(path.read_text())["alone"] == kept
+    assert set(kept) == {"2", "3"}
+    known = json.loads(path.read_text())
+    path.write_text(json.dumps({**known, "alone": {"2": [0, 99]}}))  # a step that there is not
+    assert max(Engine(small, threads=2, plan=path).plan.alone["2"], default=0) < 99
+
+
 def test_other_python_threads_run_meanwhile() -> None:
     """Were the GIL held during a call, this thread would not get a turn before it ends."""
     engine = Engine(networks.speech_cnn(width=32, hidden=64), threads=1)
@@ -159,7 +193,8 @@ def test_arguments_are_checked(small: bytes) -> None:
 def test_plan_is_kept_and_redone(tmp_path: Path, small: bytes) -> None:
     path = tmp_path / "plan.json"
     first = Engine(small, threads=1, plan=path).plan
-    assert Engine(small, threads=2, plan=path).plan == first
+    kept = Engine(small, threads=2, plan=path).plan
+    assert dataclasses.replace(kept, alone={}) == first
     other = networks.speech_cnn(0.1, width=8, hidden=16)
     assert Engine(other, threads=1, plan=path).plan.network != first.network
     moved = Plan(**{**first.__dict__, "machine": "another"})

@@ -27,7 +27,7 @@ def profile_table(profile: NetworkProfile, title: str = "") -> Table:
     )
     shown = plain_table(title, caption)
     shown.add_column("Layer\nkernel")
-    for heading in ("Time", "Share", "MACs\ndone", "MACs\ndense", "Bytes", "Of\nlimit"):
+    for heading in ("Time", "Share", "MACs\ndone", "MACs\ndense", "Bytes", "Of\nlimit", "Threads"):
         shown.add_column(heading, justify="right")
     total = sum(row.seconds for row in profile.rows) or 1.0
 
@@ -43,6 +43,7 @@ def profile_table(profile: NetworkProfile, title: str = "") -> Table:
             counted(row.dense_macs),
             units.storage(row.bytes) if row.bytes else units.NOTHING,
             units.percent(limits.share(row)),
+            str(row.threads),
         )
     shown.add_section()
     shown.add_row(
@@ -53,6 +54,7 @@ def profile_table(profile: NetworkProfile, title: str = "") -> Table:
         counted(sum(row.dense_macs for row in profile.rows)),
         units.storage(sum(row.bytes for row in profile.rows)),
         units.percent(profile.share),
+        str(profile.threads),
     )
     return shown
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,8 @@ class LayerProfile:
 
     ``seconds`` is measured; ``macs`` (done, at the measured density of the activations) and
     ``dense_macs`` (of the dense layer) are counted; ``bytes`` are those of the packed weights,
-    ``moved`` those of weights and values that the call touches.
+    ``moved`` those of weights and values that the call touches. ``threads`` work on it, each on
+    examples of its own if there are enough.
     """
 
     node: str
@@ -38,6 +40,7 @@ class LayerProfile:
     dense_macs: float
     bytes: int
     moved: float
+    threads: int = 1
 
 
 class Engine:
@@ -90,6 +93,7 @@ class Engine:
         self._few = self._lead * (self.plan.least if self.graph.dynamic else 2)
         self._one = self._program("one")
         self._many = self._program("many") if self.graph.dynamic else self._one
+        self._share(None if isinstance(plan, Plan) else plan)
 
     def _planned(
         self, plan: str | os.PathLike[str] | Plan | None, sample: Sequence[Array] | None
@@ -107,6 +111,19 @@ class Engine:
             if plan is not None:
                 found.save(plan)
         return found
+
+    def _share(self, path: str | os.PathLike[str] | None) -> None:
+        """Decides which steps one thread computes alone, if the plan does not say it yet."""
+        if self.threads == 1:
+            return
+        steps = range(len(self._steps["one"]))
+        known = self.plan.alone.get(str(self.threads))
+        if known is None or not set(known) <= set(steps):
+            known = self.plan.alone[str(self.threads)] = planner.alone(self._one, self.graph)
+            if path is not None:
+                with suppress(UserError):  # a plan from where nothing can be written is as good
+                    self.plan.save(path)
+        self._one.alone(known)
 
     def _program(self, kind: str) -> Program:
         """The program for single examples, for batches, or for inputs with NaN, made once."""
@@ -220,6 +237,8 @@ class Engine:
         program = self._program(kind)
         program.profile(accepted, 1, False)
         times = np.median(np.array(program.profile(accepted, repeats, False)), axis=0)
+        shared = examples < self.threads
+        alone = set(self.plan.alone.get(str(self.threads), []) if shared and kind == "one" else [])
         together = 1 if kind == "one" else min(examples, self.plan.chunk)
         return [
             LayerProfile(
@@ -230,8 +249,9 @@ class Engine:
                 step.dense_macs,
                 step.bytes,
                 self._moved(step, together),
+                1 if number in alone else self.threads,
             )
-            for step, time in zip(self._steps[kind], times, strict=True)
+            for number, (step, time) in enumerate(zip(self._steps[kind], times, strict=True))
         ]
 
     def _moved(self, step: Step, together: int) -> float:

@@ -3,13 +3,16 @@
 A plan holds, for single examples ("one") and for batches ("many"), the chosen candidate of
 each node, how many examples go through the network together, and from how many on a batch is
 worth it. It is made on one thread,
-whatever the number of threads that will run it, so that results do not depend on them.
+whatever the number of threads that will run it, so that results do not depend on them. What may
+depend on them is which steps one thread computes alone, because sharing a step of a few
+microseconds takes longer than the step; its result is the same.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.files import replacing
+from gossamer.runtime._kernels import Program
 from gossamer.runtime.graph import Array, Graph, Node
 from gossamer.runtime.lowering import Candidate, Lowering
 from gossamer.runtime.machine import machine, usable_cores
@@ -28,7 +32,8 @@ CHUNKS = (2, 8, 16, 32)
 TOGETHER = 16  # examples, when a candidate for batches is measured: lanes may be examples
 SAMPLES = 64
 MEASURE_NS = 4_000_000  # per candidate
-VERSION = 3
+SHARING_NS = 20_000_000  # spent on what threads should share
+VERSION = 4
 
 
 @dataclass
@@ -42,6 +47,8 @@ class Plan:
     many: dict[str, str] = field(default_factory=dict)
     chunk: int = 8
     least: int = 2  # smaller batches go through "one", example by example
+    # Threads -> steps of "one" that one of them computes alone, where they have one example.
+    alone: dict[str, list[int]] = field(default_factory=dict)
     densities: dict[str, float] = field(default_factory=dict)
     measured_ns: dict[str, dict[str, float]] = field(default_factory=dict)
     version: int = VERSION
@@ -287,3 +294,30 @@ def _chunk(graph: Graph, isa: str, plan: Plan, given: list[Array]) -> tuple[int,
     # Where the lanes are examples, few of them for each thread leave most lanes idle. The cores
     # count, not the threads, on which results must not depend.
     return best, least if least == 2 else (least - 1) * usable_cores() + 1
+
+
+def alone(program: Program, graph: Graph) -> list[int]:
+    """The steps that one thread computes alone no slower than all of a program's share them.
+
+    Of none of them, those that are faster so one by one, and all of them, what makes one example
+    fastest as a whole. Measured on the clock, in turns.
+    """
+    x = [np.ascontiguousarray(values, np.float32) for values in synthetic(graph, 1)]
+    once = program.profile(x, 1, False)[0]
+    steps, repeats = len(once), max(3, min(20, SHARING_NS // max(1, sum(once))))
+    fastest = {}
+    for choice in ([], list(range(steps))):
+        program.alone(choice)
+        fastest[len(choice)] = np.min(program.profile(x, repeats, False), axis=0)
+    faster = np.flatnonzero(fastest[steps] <= fastest[0])
+    choices = [list(range(steps)), [int(step) for step in faster], []]
+    best, spent = [float("inf")] * len(choices), 0
+    while spent < SHARING_NS:
+        for i, choice in enumerate(choices):
+            program.alone(choice)
+            for _ in range(3):
+                started = time.perf_counter_ns()
+                program.run(x, False)
+                taken = time.perf_counter_ns() - started
+                best[i], spent = min(best[i], taken), spent + max(1, taken)
+    return choices[int(np.argmin(best))]

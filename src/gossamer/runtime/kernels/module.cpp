@@ -83,6 +83,8 @@ public:
         output_shapes_ = std::move(output_shapes);
     }
 
+    void alone(const std::vector<int>& steps) { program_.alone(steps); }
+
     // The outputs; None where `finite_only` is set and an input is not finite.
     nb::object run(const std::vector<Input>& inputs, bool finite_only) {
         const int64_t examples = check(inputs);
@@ -172,6 +174,7 @@ NB_MODULE(_kernels, m) {
         .def("slot", &Runner::slot, nb::arg("floats"), nb::arg("position"))
         .def("add", &Runner::add, nb::arg("kernel"), nb::arg("inputs"), nb::arg("outputs"),
              nb::arg("shape"), nb::arg("data"), nb::arg("scratch"), nb::arg("lead"))
+        .def("alone", &Runner::alone, nb::arg("steps"))
         .def("finish", &Runner::finish, nb::arg("inputs"), nb::arg("outputs"),
              nb::arg("input_shapes"), nb::arg("output_shapes"))
         .def("run", &Runner::run, nb::arg("inputs"), nb::arg("finite_only"))

@@ -79,7 +79,7 @@ void Program::add(int kernel, std::vector<int> inputs, std::vector<int> outputs,
         !std::all_of(outputs.begin(), outputs.end(), known)) {
         throw std::invalid_argument(std::string("wrong arguments for kernel ") + row.operation);
     }
-    Step step{&row, std::move(inputs), std::move(outputs), std::move(shape), {}, {}, lead};
+    Step step{&row, std::move(inputs), std::move(outputs), std::move(shape), {}, {}, lead, false};
     for (const Array& array : data) {
         Buffer buffer(array.bytes);
         if (array.bytes) std::memcpy(buffer.floats(), array.data, array.bytes);
@@ -98,6 +98,12 @@ void Program::finish(std::vector<int> inputs, std::vector<int> outputs) {
     for (size_t i = 0; i < inputs_.size(); ++i) {
         if (read_exactly(inputs_[i])) slots_[static_cast<size_t>(inputs_[i])].input = static_cast<int>(i);
     }
+}
+
+void Program::alone(const std::vector<int>& steps) {
+    const std::lock_guard lock(running_);
+    for (Step& step : steps_) step.alone = false;
+    for (const int step : steps) steps_.at(static_cast<size_t>(step)).alone = true;
 }
 
 // Do all kernels that read a slot keep within it? Most read whole vectors past its end, so
@@ -171,9 +177,13 @@ void Program::pass(const Job& job, float* arena, float* scratch, int64_t first, 
             out[i] = at(job, arena, step.outputs[i], first, examples);
             out_size[i] = slot_floats(step.outputs[i]) / step.lead;
         }
-        step.kernel->run({in, out, in_size, out_size, step.shape.data(), step.data.data(), scratch,
-                  examples * step.lead, part, parts});
-        if (barrier) barrier->wait();
+        const int64_t among = step.alone ? 1 : parts;
+        if (part < among) {
+            step.kernel->run({in, out, in_size, out_size, step.shape.data(), step.data.data(), scratch,
+                      examples * step.lead, part, among});
+        }
+        const bool goes_on = step.alone && (s + 1 == steps_.size() || steps_[s + 1].alone);
+        if (barrier && !goes_on) barrier->wait();
         if (timed) {
             const int64_t after = now(job.processor_time);
             job.nanoseconds[s] += after - before;
@@ -223,10 +233,12 @@ void Program::run(const float* const* in, float* const* out, int64_t examples, i
     const std::lock_guard lock(running_);
     if (examples == 0) return;
     const bool shared = examples < threads_;
+    const bool by_one = threads_ == 1 || (shared && std::all_of(steps_.begin(), steps_.end(),
+                                                                [](const Step& s) { return s.alone; }));
     reserve(shared ? 1 : threads_, std::min(chunk_, examples));
     Barrier barrier(threads_);
     Job job{this, in, out, examples, nanoseconds, processor_time, &barrier};
-    if (threads_ == 1) {
+    if (by_one) {
         work(&job, 0, 1);
     } else {
         pool_->run(&Program::work, &job);

@@ -49,6 +49,9 @@ public:
 
     void finish(std::vector<int> inputs, std::vector<int> outputs);
 
+    // Leaves these steps, and no others, to one thread, where threads would share them.
+    void alone(const std::vector<int>& steps);
+
     // Runs `examples`. `nanoseconds`, when given, gets the time spent in each call: of the
     // clock on the wall, or of the processor, which a busy machine does not disturb.
     void run(const float* const* in, float* const* out, int64_t examples, int64_t* nanoseconds,
@@ -71,6 +74,7 @@ private:
         std::vector<Buffer> buffers;
         std::vector<const void*> data;
         int64_t lead;
+        bool alone = false;
     };
     struct Job;
 
