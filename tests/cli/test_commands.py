@@ -1,5 +1,6 @@
 """The commands, as they are typed."""
 
+import errno
 import json
 import os
 import signal
@@ -12,20 +13,34 @@ import onnx
 import pytest
 
 from gossamer import __version__
+from gossamer.runtime.table import ISAS
 from gossamer.search import Experiment
 
 TRAIN = ["train", "data.npz", "--model", "net.py:build"]
 SETTINGS = ["--set", "epochs=1", "--set", "batch_size=16", "--set", "device=cpu"]
 
 
-def test_help_and_version(gossamer):
+def test_help_and_version(gossamer, monkeypatch):
     status, out, err = gossamer()
     assert (status, err) == (0, "")
     assert "Usage" in out
     assert gossamer("--help") == (0, out, "")
-    status, out, err = gossamer("--version")
-    assert (status, err) == (0, "")
-    assert __version__ in out
+    for isa in ISAS:
+        monkeypatch.setenv("GOSSAMER_ISA", isa)
+        assert gossamer("--version") == (0, f"gossamer {__version__} ({isa})\n", "")
+    monkeypatch.setenv("GOSSAMER_ISA", "abacus")
+    status, _, err = gossamer("--version")
+    assert (status, err.count("\n")) == (2, 1)
+
+
+def test_a_full_disk_is_one_line(place, gossamer, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("gossamer.report.named_runs", full)
+    status, _, err = gossamer("report", "--compare", "a")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "No space left on device" in err
 
 
 # Functions and modules that do not give the network of a 12 x 12 image.

@@ -200,8 +200,6 @@ def test_plan_is_kept_and_redone(tmp_path: Path, small: bytes) -> None:
     moved = Plan(**{**first.__dict__, "machine": "another"})
     moved.save(path)
     assert Engine(small, threads=1, plan=path).plan.machine == first.machine
-    path.write_text("{nonsense")
-    assert Engine(small, threads=1, plan=path).plan.machine == first.machine
     assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
 
 
@@ -225,6 +223,20 @@ def test_why_a_plan_is_redone(
     path.write_text(json.dumps({**dataclasses.asdict(engine.plan), **(change or {})}))
     stale = Engine(small, threads=1, plan=path).stale
     assert stale is None if told is None else re.search(told, str(stale))
+
+
+@pytest.mark.parametrize("held", [b"import gossamer", b"{half", b"[1]", b"{}", b"\xff\xfe"])
+def test_a_file_that_is_no_plan_is_not_overwritten(
+    tmp_path: Path, small: bytes, held: bytes
+) -> None:
+    path = tmp_path / "mine"
+    path.write_bytes(held)
+    with pytest.raises(UserError, match="mine: no kept plan"):
+        Engine(small, threads=1, plan=path)
+    assert path.read_bytes() == held
+    path.write_bytes(b"")
+    assert Engine(small, threads=1, plan=path).stale is None
+    assert path.read_bytes()
 
 
 def test_every_candidate_computes_the_same() -> None:

@@ -6,6 +6,7 @@ Heavy imports stand inside the commands, so that ``--help`` and mistakes answer 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -36,16 +37,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 def _version(shown: bool) -> None:
     if shown:
-        from gossamer.runtime import instruction_sets
+        from gossamer.runtime.table import chosen_isa
 
-        typer.echo(f"gossamer {__version__} ({instruction_sets()[-1]})")
+        typer.echo(f"gossamer {__version__} ({chosen_isa()})")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Version, and exit.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Version and kernels in use, and exit.",
+        ),
     ] = False,
 ) -> None:
     pass
@@ -178,6 +185,12 @@ def main() -> None:
         told = str(error) or "stopped"
         typer.echo(f"gossamer: {told}; the same command goes on from here", err=True)
         sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries once more
+        sys.exit(1)
+    except OSError as error:  # a full disk, say, under what has no file name of its own
+        place = f"{error.filename}: " if error.filename else ""
+        _complain(f"{place}{error.strerror or error}; mend that, then give the command again")
     except MemoryError as error:
         _complain(f"not enough memory ({error or 'all is taken'}); take less at a time")
     except typer.TyperException as error:  # wrong command, option or value

@@ -41,7 +41,8 @@ def missing(task: str, root: Path, names: Sequence[str], landmarks: Sequence[str
     places = ", ".join(str(root / name) for name in [*names, "."])
     return UserError(
         f"{task}: no {' or '.join(landmarks)} in {places}; set GOSSAMER_DATA to the folder that "
-        f"holds the data, or fetch them with gossamer.data.load('{task}', download=True)"
+        f"holds the data, or fetch them: gossamer train --download, in Python "
+        f"gossamer.data.load('{task}', download=True)"
     )
 
 

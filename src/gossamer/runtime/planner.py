@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.errors import UserError
 from gossamer.files import replacing
 from gossamer.runtime._kernels import Program
 from gossamer.runtime.graph import Array, Graph, Node
@@ -62,17 +63,27 @@ class Plan:
     def load(
         path: str | os.PathLike[str], graph: Graph, isa: str
     ) -> tuple[Plan | None, str | None]:
-        """The plan in a file, or None and, where there is a file, why it is of no use."""
+        """The plan in a file, or None and, where there is a plan, why it is of no use.
+
+        Raises:
+            UserError: the file holds something else, which a new plan would overwrite.
+        """
         try:
             text = Path(path).read_text()
+            held = json.loads(text) if text else None
         except FileNotFoundError:
             return None, None
         except (OSError, ValueError) as error:
-            return None, f"cannot be read ({getattr(error, 'strerror', None) or 'no text'})"
+            why = getattr(error, "strerror", None) or "not JSON"
+            raise UserError(f"{path}: no kept plan ({why}); name another file") from None
+        if held is None:
+            return None, None
+        if not isinstance(held, dict) or not {"version", "network"} <= set(held):
+            raise UserError(f"{path}: no kept plan, though JSON; name another file")
         try:
-            found = Plan(**json.loads(text))
-        except (TypeError, ValueError):
-            return None, "is damaged, or of another version of gossamer"
+            found = Plan(**held)
+        except TypeError:
+            return None, "is of another version of gossamer"
         for name, theirs, ours in (
             ("another version of gossamer", found.version, VERSION),
             (f"another machine ({found.machine})", found.machine, machine()),
