@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.search.waiting import wait_for
 
 from gossamer.search import Experiment, liveness
 
@@ -50,14 +51,6 @@ def start(folder, workers=1, speed="fast", name="x"):
         text=True,
         start_new_session=True,
     )
-
-
-def wait_for(condition, what):
-    for _ in range(1200):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"waited a minute in vain for {what}")
 
 
 def calls(folder, number):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.search.servers import PostgreSQL, needs_postgresql
+from tests.search.waiting import wait_for
 
 from gossamer.errors import UserError
 from gossamer.search import Experiment
@@ -81,14 +82,6 @@ def finish(process, status=0):
 
 def calls(folder):
     return [int(path.name.split("-")[1]) for path in Path(folder).glob("call-*")]
-
-
-def wait_for(condition, what):
-    for _ in range(1200):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"waited a minute in vain for {what}")
 
 
 @pytest.fixture

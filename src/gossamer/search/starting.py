@@ -14,7 +14,7 @@ from gossamer.search.frontier import frontier
 from gossamer.search.metrics import Metric
 from gossamer.search.space import Point, Space, takes
 from gossamer.search.trials import TrialRecord
-from gossamer.search.values import Value, is_number
+from gossamer.search.values import Value, check_whole, is_number
 
 # Trials of an earlier experiment that are remembered, the best of them tried first.
 _REMEMBERED = 200
@@ -39,8 +39,7 @@ class WarmStart:
     best: int = 3
 
     def __post_init__(self) -> None:
-        if not isinstance(self.best, int) or isinstance(self.best, bool) or self.best < 0:
-            raise UserError(f"warm_start: best must be a whole number from 0 on, not {self.best!r}")
+        check_whole("warm_start: best", self.best, 0)
 
 
 @dataclass(frozen=True)

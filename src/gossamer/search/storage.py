@@ -89,8 +89,7 @@ class Store:
     @property
     def definition(self) -> dict[str, Any] | None:
         """What was stored with the study; None if nothing was yet."""
-        stored = self._study_attributes().get(_DEFINITION)
-        return stored if isinstance(stored, dict) else None
+        return self._kept(_DEFINITION)
 
     @definition.setter
     def definition(self, definition: dict[str, Any]) -> None:
@@ -99,12 +98,15 @@ class Store:
     @property
     def earlier(self) -> dict[str, Any] | None:
         """What was stored of an earlier experiment; None if nothing was yet."""
-        stored = self._study_attributes().get(_EARLIER)
-        return stored if isinstance(stored, dict) else None
+        return self._kept(_EARLIER)
 
     @earlier.setter
     def earlier(self, earlier: dict[str, Any]) -> None:
         self._set_study_attribute(_EARLIER, earlier)
+
+    def _kept(self, key: str) -> dict[str, Any] | None:
+        stored = self._study_attributes().get(key)
+        return stored if isinstance(stored, dict) else None
 
     @patient
     def _study_attributes(self) -> dict[str, Any]:
