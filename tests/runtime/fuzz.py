@@ -44,6 +44,13 @@ def attention() -> bytes:
     return b.model(padded)
 
 
+def images() -> bytes:
+    b = Builder(2, 5, 4)
+    b.add("Pad", "x", np.array([0, 0, 1, 2, 0, 0, 1, 1]), mode="reflect")
+    none, scales = np.zeros(0, np.float32), np.array([1, 1, 1.5, 2], np.float32)
+    return b.model(b.add("Resize", b.last, none, scales, mode="linear"))
+
+
 def functions() -> bytes:
     """Functions that call one another."""
     b = Builder(3)
@@ -64,7 +71,7 @@ def functions() -> bytes:
 
 def originals() -> list[onnx.ModelProto]:
     speech = networks.speech_cnn(0.1, winners=True, width=4, hidden=12)
-    plain = [onnx.ModelProto.FromString(m) for m in (speech, attention(), functions())]
+    plain = [onnx.ModelProto.FromString(m) for m in (speech, attention(), functions(), images())]
     return [*plain, store_sparse(plain[0])]
 
 

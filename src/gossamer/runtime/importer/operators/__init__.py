@@ -9,6 +9,7 @@ from gossamer.runtime.importer.operators.logic import LOGIC
 from gossamer.runtime.importer.operators.moves import MOVES
 from gossamer.runtime.importer.operators.norms import NORMS
 from gossamer.runtime.importer.operators.pools import POOLS
+from gossamer.runtime.importer.operators.resizing import RESIZING
 from gossamer.runtime.importer.operators.shapes import SHAPES
 from gossamer.runtime.importer.operators.winners import WINNERS
 from gossamer.runtime.importer.reader import Convert
@@ -23,6 +24,7 @@ CONVERT: dict[str, Convert] = {
     **MOVES,
     **NORMS,
     **POOLS,
+    **RESIZING,
     **SHAPES,
     **WINNERS,
 }

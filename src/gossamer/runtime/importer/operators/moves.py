@@ -1,4 +1,4 @@
-"""ONNX operators that only move numbers: slices, pads, nearest resizing, transposes.
+"""ONNX operators that only move numbers: slices, splits, repetitions, transposes.
 
 All but transposes become one node, ``strided``: a copy by strides within an example. Here the
 batch is the first dimension and stays so; what takes it elsewhere is in ``strayed``.
@@ -7,7 +7,6 @@ batch is the first dimension and stays so; what takes it elsewhere is in ``stray
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
@@ -180,26 +179,6 @@ def axes_of(reader: Reader, inputs: list[str], a: Attributes) -> list[int]:
     return [int(x) for x in a.get("axes", [])]
 
 
-def _pad(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape = reader.shape(inputs[0])
-    if a.get("mode", "constant") != "constant":
-        raise Unsupported(f"it pads by {a['mode']}; zeros only")
-    if len(inputs) > 2 and inputs[2] and np.any(reader.constant(inputs[2], "value") != 0):
-        raise Unsupported("it pads with another value than zero")
-    if len(inputs) > 3 and inputs[3]:
-        raise Unsupported("it pads chosen axes; export with pads for all of them")
-    pads = [int(p) for p in np.ravel(reader.constant(inputs[1], "pads"))]
-    rank = len(shape)
-    if len(pads) != 2 * rank or pads[0] or pads[rank] or not all(0 <= p < 1 << 16 for p in pads):
-        raise Unsupported(f"it pads {shown(shape)} by {pads}")
-    padded = tuple(n + pads[i] + pads[i + rank] for i, n in enumerate(shape))
-    target = strides(padded[1:])
-    at = sum(p * step for p, step in zip(pads[1:rank], target, strict=True))
-    sizes = list(shape[1:])
-    source = strides(shape[1:])
-    strided(reader, name, inputs[0], output, padded, sizes, source, target, at=at, clear=True)
-
-
 def _expand(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     sizes = [int(s) for s in np.ravel(reader.constant(inputs[1], "shape"))]
     expand(reader, name, inputs[0], np.broadcast_shapes(reader.shape(inputs[0]), sizes), output)
@@ -215,55 +194,6 @@ def expand(reader: Reader, name: str, value: str, shape: Shape, output: str) -> 
         0 if size == 1 else step for size, step in zip(own[1:], strides(own[1:]), strict=True)
     ]
     strided(reader, name, value, output, shape, sizes, source, strides(shape[1:]))
-
-
-ROUND: dict[str, Callable[[Array], Array]] = {
-    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-    "floor": np.floor,
-    "ceil": np.ceil,
-}
-
-
-def _nearest(size: int, times: int, a: Attributes) -> bool:
-    """Whether a nearest resizing repeats every number ``times`` times."""
-    x = np.arange(size * times, dtype=np.float64)
-    mode = a.get("coordinate_transformation_mode", "half_pixel")
-    if mode == "asymmetric":
-        x = x / times
-    elif mode in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel"):
-        x = (x + 0.5) / times - 0.5
-    else:
-        return False
-    way = a.get("nearest_mode", "round_prefer_floor")
-    if way not in ROUND:
-        return False
-    rounded = ROUND[way](x)
-    return bool(np.array_equal(np.clip(rounded, 0, size - 1), np.arange(size * times) // times))
-
-
-def _resize(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape = reader.shape(inputs[0])
-    if len(inputs) > 3 and inputs[3]:
-        wanted = [int(s) for s in np.ravel(reader.constant(inputs[3], "sizes"))]
-        scales = [w / max(1, s) for w, s in zip(wanted, shape, strict=True)]
-    else:
-        scales = [float(s) for s in np.ravel(reader.constant(inputs[2], "scales"))]
-    if a.get("mode", "nearest") != "nearest" or a.get("axes"):
-        raise Unsupported(f"it resizes by {a.get('mode')}; nearest by whole factors can run")
-    times = [round(s) for s in scales]
-    image = len(shape) in (3, 4) and times[:2] == [1, 1] and len(times) == len(shape)
-    if not image or any(not 1 <= t <= 64 or t != s for t, s in zip(times, scales, strict=True)):
-        raise Unsupported(f"it resizes {shown(shape)} by {scales}; images by whole factors only")
-    if not all(_nearest(n, t, a) for n, t in zip(shape[2:], times[2:], strict=True)):
-        raise Unsupported("it rounds in a way that does not repeat each pixel alike")
-    _, c, h, w = shape if len(shape) == 4 else (*shape[:2], 1, shape[2])
-    down, across = times[2:] if len(shape) == 4 else (1, times[2])
-    resized = (*shape[:2], *(n * t for n, t in zip(shape[2:], times[2:], strict=True)))
-    sizes = [c, h, down, w, across]
-    strided(
-        reader, name, inputs[0], output, resized, sizes, [h * w, w, 0, 1, 0], strides(tuple(sizes))
-    )
 
 
 def _depth_to_space(
@@ -289,7 +219,5 @@ MOVES: dict[str, Convert] = {
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,
-    "Pad": _pad,
-    "Resize": _resize,
     "DepthToSpace": _depth_to_space,
 }
