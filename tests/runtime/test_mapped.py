@@ -184,3 +184,12 @@ def test_bytes_that_do_not_fit_their_shape(tmp_path: Path) -> None:
     model.graph.initializer[0].dims[0] += 1
     with pytest.raises(UserError, match=r"holds 102400 bytes"):
         read(model.SerializeToString())
+
+
+@pytest.mark.parametrize("dims", [[0, 1 << 62, 4], [1 << 62, 0, 1 << 62]])
+def test_empty_constants_of_impossible_shapes(dims: list[int]) -> None:
+    """Found by the fuzzer: no numbers, in a shape that numpy cannot have."""
+    model = onnx.load_from_string(layer())
+    model.graph.initializer.add(name="none", data_type=1, dims=dims, raw_data=b"")
+    with pytest.raises(UserError, match="impossible shape"):
+        read(model.SerializeToString())

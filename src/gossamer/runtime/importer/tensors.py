@@ -15,6 +15,9 @@ from gossamer.runtime.importer.reader import Attributes, Unsupported
 # Numbers of a sparse initializer for each entry that the file holds.
 SPARSEST = 1 << 12
 
+# Numbers of one constant, its dimensions of none left out: what numpy can give a shape to.
+MOST = 1 << 48
+
 
 def tensor_of(tensor: Any, source: Source) -> Array:
     """A constant's numbers, after its sizes and where it lies were checked."""
@@ -22,7 +25,7 @@ def tensor_of(tensor: Any, source: Source) -> Array:
         raise Unsupported(f"constant {tensor.name!r} has element type {tensor.data_type}")
     dtype = np.dtype(DTYPES[tensor.data_type])
     shape = tuple(int(d) for d in tensor.dims)
-    if any(d < 0 for d in shape):
+    if any(d < 0 for d in shape) or math.prod(max(1, d) for d in shape) > MOST:  # even if empty
         raise Unsupported(f"constant {tensor.name!r} has the impossible shape {shape}")
     count = math.prod(shape)
     if tensor.data_location == 1:
