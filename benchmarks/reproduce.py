@@ -198,7 +198,8 @@ def main() -> None:
         for model in arguments.models:
             name, *own = model.split()
             given = {**settings, **tomllib.loads("\n".join(own)), "seed": seed}
-            folder = arguments.runs / "-".join([arguments.task, name, *own, str(seed)])
+            called = "-".join([arguments.task, name, *arguments.set, *own, str(seed)])
+            folder = arguments.runs / called
             jobs[model, seed] = executor.submit(one, arguments.task, name, given, folder)
     rows = {
         model: [jobs[model, seed].result() for seed in arguments.seeds]
