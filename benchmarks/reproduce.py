@@ -97,6 +97,12 @@ class _Standardised:
         return Gentle(domain.shape, domain.mean, domain.std)
 
 
+def spread(values: list[float], digits: int = 0) -> str:
+    """Mean and, of several, standard deviation."""
+    text = f"{statistics.fmean(values):,.{digits}f}"
+    return text + (f" ± {statistics.stdev(values):,.{digits}f}" if len(values) > 1 else "")
+
+
 def table(rows: dict[str, list[dict[str, Any]]], task: str) -> str:
     """Markdown: one line a network, mean and standard deviation over seeds."""
     lines = [
@@ -107,7 +113,6 @@ def table(rows: dict[str, list[dict[str, Any]]], task: str) -> str:
     for model, runs in rows.items():
         accuracy = [100 * run["accuracy"] for run in runs]
         noise = [run["noise"]["score"] for run in runs]
-        spread = statistics.stdev if len(runs) > 1 else (lambda _: 0.0)
         published, published_noise = PUBLISHED.get((task, model), ("-", "-"))
         first = runs[0]
         macs = {
@@ -115,8 +120,8 @@ def table(rows: dict[str, list[dict[str, Any]]], task: str) -> str:
             for kind in ("dense", "weights", "both")
         }
         lines.append(
-            f"| {model} | {statistics.fmean(accuracy):.2f} ± {spread(accuracy):.2f} | {published} "
-            f"| {statistics.fmean(noise):,.0f} ± {spread(noise):,.0f} of {first['noise']['of']:,} "
+            f"| {model} | {spread(accuracy, 2)} | {published} "
+            f"| {spread(noise)} of {first['noise']['of']:,} "
             f"| {published_noise} "
             f"| {first['weights']['nonzero']:,} of {first['weights']['total']:,} "
             f"| {first['weights']['density']:.3f} "
@@ -128,10 +133,8 @@ def table(rows: dict[str, list[dict[str, Any]]], task: str) -> str:
         lines += ["| network | noise score |", "|---|---|"]
         for model, runs in rows.items():
             noise = [run["noise_standardised"]["score"] for run in runs]
-            spread = statistics.stdev if len(runs) > 1 else (lambda _: 0.0)
             lines.append(
-                f"| {model} | {statistics.fmean(noise):,.0f} ± {spread(noise):,.0f} "
-                f"of {runs[0]['noise_standardised']['of']:,} |"
+                f"| {model} | {spread(noise)} of {runs[0]['noise_standardised']['of']:,} |"
             )
     return "\n".join(lines)
 
@@ -151,10 +154,13 @@ comparable only with each other. Published multiplies of the static sparse netwo
 def page(rows: dict[str, list[dict[str, Any]]], task: str, seeds: list[int], command: str) -> str:
     """The whole Markdown page: table, notes, and what it takes to repeat it."""
     first = next(iter(rows.values()))[0]
+    of_seeds = f"Seed {seeds[0]}"
+    if len(seeds) > 1:
+        of_seeds = f"Mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
     lines = [
         f"# {task}: dense and sparse",
         "",
-        f"Mean ± standard deviation over seeds {', '.join(map(str, seeds))}, on the test split "
+        f"{of_seeds}, on the test split "
         f"({first['examples']:,} examples); no setting was chosen on it. Weights and multiply-adds "
         "(per inference, by weights that are not zero and by inputs that are not zero) are "
         "*counted*; accuracy, noise score and activation density are *measured*.",
