@@ -97,7 +97,7 @@ def page(results: list[dict[str, Any]], command: str) -> str:
         "*magnitude*: the largest weights of the whole network; *calibrated*: each times the size "
         f"of its input, and batch norms renewed, on {CALIBRATION} training examples; *rearranged*: "
         "similar outputs put next to each other before blocks are chosen. The dense networks are "
-        "those of [methods](methods.md), with ReLU and its short budget, which training on lengthens "
+        "those of [methods](methods.md), with ReLU and a short budget, which training on lengthens "
         "by that third: dense and tuned have not had the same.",
         "",
     ]
