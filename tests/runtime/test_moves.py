@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Builder
+from onnx import TensorProto
 
 from gossamer.errors import UserError
 from gossamer.runtime import Engine
@@ -137,4 +138,23 @@ def test_a_batch_that_stays_astray_is_refused() -> None:
     b = Builder(4, 6)
     b.add("Transpose", "x", perm=[1, 0, 2])
     with pytest.raises(UserError, match="must stay first"):
+        read(b.model())
+
+
+def counted(axis: int) -> Builder:
+    """The input plus 0, 1, 2, ... along its last axis, as many as dimension ``axis`` has."""
+    b = Builder(4, 6)
+    size = b.add("Gather", b.add("Shape", "x"), np.array(axis))
+    row = b.add("Range", np.array(0), size, np.array(1))
+    b.add("Add", "x", b.add("Cast", row, to=TensorProto.FLOAT))
+    return b
+
+
+def test_numbers_in_a_row() -> None:
+    agree(counted(2), values(2, 4, 6))
+    with pytest.raises(UserError, match=r"\(Range\): it counts the examples of the batch"):
+        read(counted(0).model())
+    b = Builder(6)
+    b.add("Add", "x", b.add("Cast", b.add("Range", *map(np.array, (0, 1 << 40, 1))), to=1))
+    with pytest.raises(UserError, match="too many for this file"):
         read(b.model())

@@ -34,6 +34,8 @@ def numbers(operator: str, x: list[Array], a: dict[str, Any]) -> int:
         return max(made, x[0].size) if operator == "Expand" else made
     if operator == "Gather":
         return int(x[1].size * (x[0].size // max(1, x[0].shape[a.get("axis", 0)])))
+    if operator == "Range":
+        return _count(x)
     if operator == "Concat":
         return sum(value.size for value in x)
     if operator in ELEMENTWISE:
@@ -75,6 +77,18 @@ def _divide(x: list[Array], a: dict[str, Any]) -> Array:
 def _reshape(x: list[Array], a: dict[str, Any]) -> Array:
     shape = [x[0].shape[i] if size == 0 else int(size) for i, size in enumerate(np.ravel(x[1]))]
     return x[0].reshape(shape)
+
+
+def _count(x: list[Array]) -> int:
+    """How many numbers lie between a start and a limit, a step apart."""
+    start, limit, step = (value.item() for value in x)
+    count: int = math.ceil((limit - start) / step)
+    return max(0, count)
+
+
+def _range(x: list[Array], a: dict[str, Any]) -> Array:
+    found = x[0].item() + x[2].item() * np.arange(_count(x))
+    return np.asarray(found, x[0].dtype)
 
 
 def _triangle(x: list[Array], a: dict[str, Any]) -> Array:
@@ -145,6 +159,7 @@ FOLD: dict[str, Evaluate] = {
     "Pow": lambda x, a: np.power(x[0], x[1]),
     "Reciprocal": lambda x, a: np.asarray(1 / x[0]),
     "Floor": lambda x, a: np.floor(x[0]),
+    "Range": _range,
     "Trilu": _triangle,
     "Where": lambda x, a: np.where(x[0], x[1], x[2]),
     "ReduceProd": lambda x, a: np.prod(x[0], axis=_axes(x, a), keepdims=bool(a.get("keepdims", 1))),

@@ -127,6 +127,8 @@ class Reader:
             if np.any(sizes == BATCH):  # the same for every example
                 values[-1] = np.where(sizes == BATCH, 1, sizes)
                 self.repeated[output] = tuple(int(size) for size in sizes)
+        if operator == "Range" and any(value % BATCH == 0 and value for value in values):
+            raise Unsupported("it counts the examples of the batch")
         wanted = numbers(operator, values, a)
         limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
         self.spend(wanted, max(limit, *(value.size for value in values)))
