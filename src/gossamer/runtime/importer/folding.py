@@ -34,6 +34,8 @@ def numbers(operator: str, x: list[Array], a: dict[str, Any]) -> int:
         return max(made, x[0].size) if operator == "Expand" else made
     if operator == "Gather":
         return int(x[1].size * (x[0].size // max(1, x[0].shape[a.get("axis", 0)])))
+    if operator == "GatherElements":
+        return x[1].size
     if operator == "Range":
         return _count(x)
     if operator == "Concat":
@@ -91,6 +93,21 @@ def _range(x: list[Array], a: dict[str, Any]) -> Array:
     return np.asarray(found, x[0].dtype)
 
 
+def _gather_elements(x: list[Array], a: dict[str, Any]) -> Array:
+    axis = a.get("axis", 0) % x[0].ndim
+    near = [slice(None if i == axis else size) for i, size in enumerate(x[1].shape)]
+    return np.take_along_axis(x[0][tuple(near)], x[1].astype(np.int64), axis)
+
+
+def _cum_sum(x: list[Array], a: dict[str, Any]) -> Array:
+    axis = int(x[1].item())
+    values = np.flip(x[0], axis) if a.get("reverse") else x[0]
+    sums = np.cumsum(values, axis, dtype=x[0].dtype)
+    if a.get("exclusive"):
+        sums -= values
+    return np.flip(sums, axis) if a.get("reverse") else sums
+
+
 def _triangle(x: list[Array], a: dict[str, Any]) -> Array:
     keep = np.triu if a.get("upper", 1) else np.tril
     return np.asarray(keep(x[0], int(x[1].reshape(())) if len(x) > 1 else 0))
@@ -144,6 +161,7 @@ FOLD: dict[str, Evaluate] = {
     "Identity": lambda x, a: x[0],
     "Cast": _cast,
     "Gather": lambda x, a: np.take(x[0], x[1].astype(np.int64), axis=a.get("axis", 0)),
+    "GatherElements": _gather_elements,
     "Concat": lambda x, a: np.concatenate(x, axis=a["axis"]),
     "Unsqueeze": _unsqueeze,
     "Squeeze": lambda x, a: np.squeeze(x[0], axis=_axes(x, a)),
@@ -158,8 +176,13 @@ FOLD: dict[str, Evaluate] = {
     "Sqrt": lambda x, a: np.sqrt(x[0]),
     "Pow": lambda x, a: np.power(x[0], x[1]),
     "Reciprocal": lambda x, a: np.asarray(1 / x[0]),
+    "Abs": lambda x, a: np.abs(x[0]),
+    "Log": lambda x, a: np.log(x[0]),
+    "Cos": lambda x, a: np.cos(x[0]),
+    "Sin": lambda x, a: np.sin(x[0]),
     "Floor": lambda x, a: np.floor(x[0]),
     "Range": _range,
+    "CumSum": _cum_sum,
     "Trilu": _triangle,
     "Where": lambda x, a: np.where(x[0], x[1], x[2]),
     "ReduceProd": lambda x, a: np.prod(x[0], axis=_axes(x, a), keepdims=bool(a.get("keepdims", 1))),

@@ -9,6 +9,7 @@ import numpy as np
 
 from gossamer.errors import nearest
 from gossamer.runtime.graph import Graph, Node, Shape
+from gossamer.runtime.importer import counted
 from gossamer.runtime.importer.folding import DTYPES, FOLD
 from gossamer.runtime.importer.mapped import Source
 from gossamer.runtime.importer.operators import CONVERT
@@ -48,7 +49,7 @@ def graph_of(name: str, model: Any, source: Source) -> Graph:
             raise Unsupported(f"output {value!r} holds no floats; leave it out of the export")
     shapes: dict[str, Shape] = {}
     for value, shape in reader.shapes.items():
-        if value in reader.held:
+        if value in reader.held or value in reader.counted:
             continue
         if dynamic:
             if not shape or shape[0] % BATCH:
@@ -127,6 +128,8 @@ def _convert(reader: Reader, node: Any, name: str, source: Source) -> None:
             shape = reader.shape(inputs[0])
             part = slice(attributes.get("start"), attributes.get("end"))
             reader.constants[output] = np.array(shape[part], np.int64)
+        elif counted.counts(reader, operator, inputs):
+            counted.convert(reader, operator, name, inputs, output, attributes)
         elif operator in FOLD and inputs and all(i in reader.constants for i in inputs if i):
             reader.fold(operator, output, [i for i in inputs if i], attributes)
         elif operator in CONVERT:

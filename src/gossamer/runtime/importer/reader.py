@@ -13,7 +13,8 @@ import numpy as np
 from gossamer.runtime import sparse_file
 from gossamer.runtime.constants import Constants, Packed
 from gossamer.runtime.graph import Array, Node, Shape
-from gossamer.runtime.importer.folding import FOLD, SPARSE, numbers
+from gossamer.runtime.importer import folding
+from gossamer.runtime.importer.folding import FOLD, SPARSE
 from gossamer.runtime.importer.folding import LARGEST as LARGEST_FOLDED
 
 # Stands for the number of examples while shapes are worked out: a prime that no real
@@ -47,6 +48,14 @@ class Strayed:
     after: int = 1
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Integers of example i: ``step`` * i + ``start``, both [1, ...] for [batch, ...]."""
+
+    step: Array
+    start: Array
+
+
 class Reader:
     """State while one file is read: what is constant, what shape the rest has."""
 
@@ -62,6 +71,7 @@ class Reader:
         self.uses: Counter[str] = Counter()
         self.batch = BATCH  # what the first dimension of the inputs is
         self.held: dict[str, Strayed] = {}  # values whose batch is not first (see strayed)
+        self.counted: dict[str, Counted | None] = {}  # see counted; None: no more than a shape
         self.codes: dict[str, tuple[float, int]] = {}  # steps and zero points of quantised values
         self.steps: dict[str, tuple[Array, int | None]] = {}  # of dequantised weights, and axis
         self.outputs: list[str] = []  # of the ONNX node that is being converted
@@ -126,10 +136,12 @@ class Reader:
             sizes = np.ravel(values[-1])
             if np.any(sizes == BATCH):  # the same for every example
                 values[-1] = np.where(sizes == BATCH, 1, sizes)
-                self.repeated[output] = tuple(int(size) for size in sizes)
+                shape = tuple(int(size) for size in sizes)
+                own = values[0].shape if operator == "Expand" else ()
+                self.repeated[output] = np.broadcast_shapes(own, shape)
         if operator == "Range" and any(value % BATCH == 0 and value for value in values):
             raise Unsupported("it counts the examples of the batch")
-        wanted = numbers(operator, values, a)
+        wanted = folding.numbers(operator, values, a)
         limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
         self.spend(wanted, max(limit, *(value.size for value in values)))
         if operator == SPARSE:  # stays as it is until a kernel is made of it
@@ -160,6 +172,14 @@ def floats(array: Array) -> Array:
     if array.dtype not in (np.float32, np.float64, np.float16):
         raise Unsupported(f"its weights are {array.dtype}; export in float32")
     return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def numbers(constant: Array) -> Array:
+    """A constant as float32, which integers must fit."""
+    found = np.asarray(constant, np.float32)
+    if constant.dtype.kind in "iu" and not np.array_equal(found.astype(np.float64), constant):
+        raise Unsupported("a constant holds integers that are not exact in float32")
+    return found
 
 
 Attributes = dict[str, Any]

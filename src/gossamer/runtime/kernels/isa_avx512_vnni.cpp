@@ -4,7 +4,6 @@
 #define GOSSAMER_WIDTH 16
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
 #include <immintrin.h>
 
@@ -14,8 +13,6 @@ namespace gossamer {
 namespace {
 
 #include "vec.h"
-
-#include "row_tiles.h"
 
 #include "integer_gemm.h"
 

@@ -9,7 +9,14 @@ import numpy as np
 from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.importer.operators.elementwise import unclipped
 from gossamer.runtime.importer.operators.moves import expand
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, shown
+from gossamer.runtime.importer.reader import (
+    Attributes,
+    Convert,
+    Reader,
+    Unsupported,
+    numbers,
+    shown,
+)
 
 # What each kind is called when its operands change places; others have no such form.
 MIRROR = {
@@ -26,14 +33,6 @@ MIRROR = {
     "gate": "gated",
     "gate_not": "gated_not",
 }
-
-
-def numbers(constant: Array) -> Array:
-    """A constant as float32, which integers must fit."""
-    found = np.asarray(constant, np.float32)
-    if constant.dtype.kind in "iu" and not np.array_equal(found.astype(np.float64), constant):
-        raise Unsupported("a constant holds integers that are not exact in float32")
-    return found
 
 
 def constant_binary(

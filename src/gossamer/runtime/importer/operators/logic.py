@@ -8,8 +8,8 @@ import numpy as np
 
 from gossamer.runtime.graph import Node
 from gossamer.runtime.importer.folding import DTYPES
-from gossamer.runtime.importer.operators.binary import combine, constant_binary, numbers
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported
+from gossamer.runtime.importer.operators.binary import combine, constant_binary
+from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, numbers
 
 
 def _truth(kind: str) -> Convert:

@@ -11,7 +11,15 @@ import math
 import numpy as np
 
 from gossamer.runtime.graph import Array, Node, Shape, strides
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats, shown
+from gossamer.runtime.importer.reader import (
+    Attributes,
+    Convert,
+    Reader,
+    Unsupported,
+    floats,
+    numbers,
+    shown,
+)
 
 
 def strided(
@@ -111,6 +119,20 @@ def _embed(reader: Reader, name: str, table: Array, value: str, output: str) -> 
         raise Unsupported(f"it takes rows of a constant of shape {table.shape}; a matrix only")
     node = Node("embed", name, (value,), output, constants={"table": floats(table)})
     reader.emit(node, (*reader.shape(value), table.shape[1]), "f")
+
+
+def _gather_elements(
+    reader: Reader, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    """From a constant row that all examples share: an embedding of single numbers."""
+    row, shape = reader.constant(inputs[0], "data"), reader.shape(inputs[1])
+    if row.ndim != len(shape) or row.size != row.shape[-1]:
+        raise Unsupported(f"it takes elements of a constant of shape {row.shape}; one row only")
+    if _axis(reader, inputs[1], int(a.get("axis", 0))) != row.ndim - 1:
+        raise Unsupported("it takes elements along another axis than the last")
+    apart = f"{output} apart"
+    _embed(reader, name, numbers(row.reshape(-1, 1)), inputs[1], apart)
+    reader.emit(Node("reshape", name, (apart,), output), shape, reader.kind(inputs[0]))
 
 
 def _gather(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -216,6 +238,7 @@ MOVES: dict[str, Convert] = {
     "Expand": _expand,
     "Transpose": _transpose,
     "Gather": _gather,
+    "GatherElements": _gather_elements,
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,

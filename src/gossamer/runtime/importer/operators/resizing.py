@@ -1,4 +1,4 @@
-"""Padding and resizing: copies by strides where each number is repeated alike, else linear maps.
+"""Padding, resizing, running sums: copies by strides where numbers repeat alike, else linear maps.
 
 A map along each axis mixes its numbers, or repeats them unevenly. As layers the maps need no
 kernels of their own; few of their weights are not zero.
@@ -195,4 +195,17 @@ def _repeat(reader: Reader, name: str, value: str, output: str, times: list[int]
     strided(reader, name, value, output, larger, sizes, [h * w, w, 0, 1, 0], strides(tuple(sizes)))
 
 
-RESIZING: dict[str, Convert] = {"Pad": _pad, "Resize": _resize}
+def _cum_sum(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    shape, axis = reader.shape(inputs[0]), int(reader.constant(inputs[1], "axis").item())
+    axis = axis + len(shape) if axis < 0 else axis
+    if not 1 <= axis < len(shape):
+        raise Unsupported(f"it adds up axis {axis} of {shown(shape)}; within an example only")
+
+    def make() -> Array:
+        earlier = np.tri(shape[axis], k=-1 if a.get("exclusive") else 0)
+        return earlier.T if a.get("reverse") else earlier
+
+    _along_axes(reader, name, inputs[0], output, [(axis, shape[axis], make)])
+
+
+RESIZING: dict[str, Convert] = {"CumSum": _cum_sum, "Pad": _pad, "Resize": _resize}

@@ -7,9 +7,16 @@ import math
 import numpy as np
 
 from gossamer.runtime.graph import Node, Shape, strides
-from gossamer.runtime.importer.operators.binary import constant_binary, numbers
+from gossamer.runtime.importer.operators.binary import constant_binary
 from gossamer.runtime.importer.operators.moves import axes_of, strided
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, shown
+from gossamer.runtime.importer.reader import (
+    Attributes,
+    Convert,
+    Reader,
+    Unsupported,
+    numbers,
+    shown,
+)
 
 
 def _target(reader: Reader, value: str, sizes: list[int], keep_zero: bool) -> Shape:

@@ -1,0 +1,164 @@
+"""Integers that count the examples of a batch, as exporters make them to index a mask.
+
+Written for example ``i``, ``mask[arange(batch), keys]`` is ``mask[i, keys]``: what an example picks
+of its own numbers. So of such integers the reader holds how they grow from one example to the
+next, and what takes an example's own numbers by them becomes a copy within the example. They may
+be used for nothing else: an example's result does not depend on its place in the batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gossamer.runtime.graph import Array, Node, Shape
+from gossamer.runtime.importer.folding import COMPARE, DTYPES, FOLD
+from gossamer.runtime.importer.operators.moves import MOVES, axes_of
+from gossamer.runtime.importer.reader import (
+    BATCH,
+    Attributes,
+    Counted,
+    Reader,
+    Unsupported,
+    shown,
+)
+
+MONOTONE = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
+LINEAR = {"Add", "Sub", "Mul"}
+SHAPE_ONLY = {"Min", "Max"}  # torch's newer exporter makes them to broadcast shapes
+
+
+def counts(reader: Reader, operator: str, inputs: list[str]) -> bool:
+    """Whether an ONNX node counts the examples of the batch, or reads such a count."""
+    if operator == "Range" and all(value in reader.constants for value in inputs):
+        return [reader.constants[value].item() for value in inputs] == [0, BATCH, 1]
+    return any(value in reader.counted for value in inputs)
+
+
+def convert(
+    reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    """One ONNX node that counts examples, or reads such a count."""
+    if operator == "Range":
+        _hold(reader, output, (BATCH,), np.ones(1, np.int64), np.zeros(1, np.int64))
+    elif operator in LINEAR | MONOTONE | SHAPE_ONLY:
+        _pointwise(reader, operator, inputs, output)
+    elif operator in ("Cast", "Concat", "Expand", "Identity", "Unsqueeze"):
+        _move(reader, operator, inputs, output, a)
+    elif operator in ("Gather", "GatherND") and inputs[0] not in reader.counted:
+        _pick(reader, operator, name, inputs, output, a)
+    else:
+        raise Unsupported("it computes with the places of examples in the batch")
+
+
+def _ask(reader: Reader, shape: Shape) -> None:
+    """Before integers of this shape are made."""
+    if shape[0] != BATCH or BATCH in shape[1:]:
+        raise Unsupported(f"it makes {shown(shape)} of the places of examples; batch first only")
+    reader.spend(2 * math.prod(shape[1:]))
+
+
+def _hold(reader: Reader, output: str, shape: Shape, step: Array, start: Array) -> None:
+    within = (1, *shape[1:])
+    reader.counted[output] = Counted(np.broadcast_to(step, within), np.broadcast_to(start, within))
+    reader.shapes[output], reader.kinds[output] = shape, "i"
+
+
+def _counted(reader: Reader, value: str) -> Counted:
+    """A constant is the same for every example."""
+    if value in reader.constants:
+        start = reader.constants[value]
+        if start.dtype.kind not in "iu":
+            raise Unsupported("it computes with the places of examples, and not in integers")
+        return Counted(np.zeros_like(start), start)
+    if value not in reader.counted:
+        raise Unsupported("it computes numbers from the places of examples in the batch")
+    found = reader.counted[value]
+    if found is None:
+        raise Unsupported("it reads the places of examples in the batch")
+    return found
+
+
+def _pointwise(reader: Reader, operator: str, inputs: list[str], output: str) -> None:
+    left, right = (_counted(reader, value) for value in inputs)
+    shape = np.broadcast_shapes(*(reader.shape(value) for value in inputs))
+    if operator in SHAPE_ONLY:
+        reader.counted[output] = None
+        reader.shapes[output], reader.kinds[output] = shape, "i"
+        return
+    _ask(reader, shape)
+    if operator in MONOTONE:  # one answer for the first example and for all after it
+        step, start = left.step - right.step, left.start - right.start
+        least, most = np.where(step < 0, -np.inf, start), np.where(step > 0, np.inf, start)
+        answer, other = (COMPARE[operator](bound, np.zeros(())) for bound in (least, most))
+        if np.any(answer != other):
+            raise Unsupported("its answer depends on the place of an example in the batch")
+        reader.constants[output], reader.repeated[output] = answer, shape
+    elif operator == "Mul":
+        if np.any(left.step) and np.any(right.step):
+            raise Unsupported("it multiplies the places of examples in the batch")
+        step = left.step * right.start + left.start * right.step
+        _hold(reader, output, shape, step, left.start * right.start)
+    else:
+        step = FOLD[operator]([left.step, right.step], {})
+        _hold(reader, output, shape, step, FOLD[operator]([left.start, right.start], {}))
+
+
+def _move(reader: Reader, operator: str, inputs: list[str], output: str, a: Attributes) -> None:
+    shape, parts = list(reader.shape(inputs[0])), [_counted(reader, inputs[0])]
+    axis = 0
+    if operator == "Cast" and DTYPES.get(a["to"]) is not np.int64:
+        raise Unsupported("it casts the places of examples; to int64 only")
+    if operator == "Expand":
+        sizes = tuple(int(size) for size in np.ravel(reader.constant(inputs[1], "shape")))
+        shape = list(np.broadcast_shapes(tuple(shape), sizes))
+    elif operator == "Unsqueeze":
+        axes = axes_of(reader, inputs, a)
+        rank = len(shape) + len(axes)
+        for new in sorted(new % rank for new in axes):
+            shape.insert(new, 1)
+    elif operator == "Concat":  # its constants are held once for all examples
+        axis, parts = int(a["axis"]) % len(shape), [_counted(reader, value) for value in inputs]
+        shape[axis] = sum(reader.shape(value)[axis] for value in inputs)
+    _ask(reader, tuple(shape))
+    step = np.concatenate([part.step for part in parts], axis)
+    start = np.concatenate([part.start for part in parts], axis)
+    if operator == "Unsqueeze":
+        step, start = step.reshape(1, *shape[1:]), start.reshape(1, *shape[1:])
+    _hold(reader, output, tuple(shape), step, start)
+
+
+def _pick(
+    reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    """What each example takes of its own numbers; Gather is GatherND by single indices."""
+    value, shape = inputs[0], reader.shape(inputs[0])
+    if value in reader.constants and shape[:1] == (1,):  # held once for all examples
+        shape = (BATCH, *shape[1:])
+    index = _counted(reader, inputs[1])
+    step, start = index.step, index.start
+    if operator == "Gather":
+        step, start = step[..., None], start[..., None]
+    if int(a.get("axis" if operator == "Gather" else "batch_dims", 0)) != 0:
+        raise Unsupported("it picks by the places of examples, but not along the batch")
+    depth = step.shape[-1]
+    within = (shape[0] // BATCH, *shape[1:depth])
+    own = shape[0] % BATCH == 0 and np.all(step[..., 0] == within[0]) and not step[..., 1:].any()
+    if not own or np.any(start < 0) or np.any(start >= within):
+        raise Unsupported(f"it picks of {shown(shape)} what is not each example's own")
+    picked = np.ravel_multi_index(tuple(np.moveaxis(start, -1, 0)), within)
+    count, rest = math.prod(within), shape[depth:]
+    if value in reader.constants:
+        found = reader.constants[value].reshape(count, *rest)
+        reader.spend(picked.size * math.prod(rest))
+        reader.constants[output] = found[picked]
+        reader.repeated[output] = (BATCH, *picked.shape[1:], *rest)
+        return
+    flat, taken = f"{output} flat", f"{output} taken"
+    reader.emit(Node("reshape", name, (value,), flat), (BATCH, count, *rest))
+    if not np.array_equal(picked.ravel(), np.arange(count)):
+        reader.constants[f"{output} index"] = picked.ravel()
+        MOVES["Gather"](reader, name, [flat, f"{output} index"], taken, {"axis": 1})
+        flat = taken
+    reader.emit(Node("reshape", name, (flat,), output), (BATCH, *picked.shape[1:], *rest))
