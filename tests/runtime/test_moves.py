@@ -152,7 +152,7 @@ def counted(axis: int) -> Builder:
 
 def test_numbers_in_a_row() -> None:
     agree(counted(2), values(2, 4, 6))
-    with pytest.raises(UserError, match=r"\(Range\): it counts the examples of the batch"):
+    with pytest.raises(UserError, match=r"\(Cast\): it casts the places of examples"):
         read(counted(0).model())
     b = Builder(6)
     b.add("Add", "x", b.add("Cast", b.add("Range", *map(np.array, (0, 1 << 40, 1))), to=1))

@@ -55,53 +55,19 @@ void gemm_run(const Call& call) {
     const Clip clip(static_cast<const float*>(call.data[4]));
     constexpr int64_t panel = Vectors * W;
     const int64_t panels = (s.outputs + panel - 1) / panel;
-    const int64_t all_rows = call.items * s.rows;
-    int64_t first_panel = 0, last_panel = panels, first_row = 0, last_row = all_rows;
-    if (all_rows >= 2 * MaxRows * call.parts) {
-        first_row = share(all_rows, call.part, call.parts);
-        last_row = share(all_rows, call.part + 1, call.parts);
-    } else {
-        first_panel = share(panels, call.part, call.parts);
-        last_panel = share(panels, call.part + 1, call.parts);
-    }
-    for (int64_t p = first_panel; p < last_panel; ++p) {
+    const ProductShare part = product_share(call, call.items * s.rows, panels, MaxRows);
+    for (int64_t p = part.first_panel; p < part.last_panel; ++p) {
         const Number* w = weights + p * s.depth * panel;
         const int64_t outputs = least(panel, s.outputs - p * panel);
         for (int64_t k = 0; k < s.depth; k += depth_block) {
             const int64_t depth = least(depth_block, s.depth - k);
             const float* start = k == 0 ? bias + p * panel : nullptr;
             const Clip* end = k + depth == s.depth ? &clip : nullptr;
-            int64_t item = first_row / s.rows, row = first_row % s.rows;
-            for (int64_t r = first_row; r < last_row;) {
-                const float* in[MaxRows];
-                float* out[MaxRows];
-                const int64_t count = least(MaxRows, last_row - r);
-                for (int64_t i = 0; i < count; ++i) {
-                    in[i] = call.in[0] + item * call.in_size[0] + base[row] + (Contiguous ? k : 0);
-                    out[i] = call.out[0] + item * call.out_size[0] + row * s.out_pitch + s.out_offset + p * panel;
-                    if (++row == s.rows) row = 0, ++item;
-                }
-                int64_t i = 0;
-                while (i < count) {
-                    const int64_t left = count - i;
-#define GOSSAMER_ROWS(N)                                                                     \
-    if constexpr (N <= MaxRows)                                                              \
-        if (left >= N) {                                                                     \
-            gemm_rows<N, Vectors, Contiguous, Number>(in + i, out + i, offset + k, depth,            \
-                                              w + k * panel, start, outputs, end);           \
-            i += N;                                                                          \
-            continue;                                                                        \
-        }
-                    GOSSAMER_ROWS(12)
-                    GOSSAMER_ROWS(8)
-                    GOSSAMER_ROWS(6)
-                    GOSSAMER_ROWS(4)
-                    GOSSAMER_ROWS(2)
-                    GOSSAMER_ROWS(1)
-#undef GOSSAMER_ROWS
-                }
-                r += count;
-            }
+            const auto tile = [&](auto n, const float* const* in, float* const* out) {
+                gemm_rows<n, Vectors, Contiguous, Number>(in, out, offset + k, depth, w + k * panel,
+                                                          start, outputs, end);
+            };
+            row_tiles<MaxRows, float>(call, s, base, part, Contiguous ? k : 0, p * panel, tile);
         }
     }
 }

@@ -82,48 +82,14 @@ void integer_gemm(const Call& call) {
     const Clip clip(static_cast<const float*>(call.data[6]));
     constexpr int64_t panel = Vectors * W;
     const int64_t panels = (s.outputs + panel - 1) / panel;
-    const int64_t all_rows = call.items * s.rows;
-    int64_t first_panel = 0, last_panel = panels, first_row = 0, last_row = all_rows;
-    if (all_rows >= 2 * MaxRows * call.parts) {
-        first_row = share(all_rows, call.part, call.parts);
-        last_row = share(all_rows, call.part + 1, call.parts);
-    } else {
-        first_panel = share(panels, call.part, call.parts);
-        last_panel = share(panels, call.part + 1, call.parts);
-    }
-    for (int64_t p = first_panel; p < last_panel; ++p) {
+    const ProductShare part = product_share(call, call.items * s.rows, panels, MaxRows);
+    for (int64_t p = part.first_panel; p < part.last_panel; ++p) {
         const int64_t o = p * panel;
-        int64_t item = first_row / s.rows, row = first_row % s.rows;
-        for (int64_t r = first_row; r < last_row;) {
-            const uint8_t* in[MaxRows];
-            float* out[MaxRows];
-            const int64_t count = least(MaxRows, last_row - r);
-            for (int64_t i = 0; i < count; ++i) {
-                in[i] = reinterpret_cast<const uint8_t*>(call.in[0] + item * call.in_size[0]) + base[row];
-                out[i] = call.out[0] + item * call.out_size[0] + row * s.out_pitch + s.out_offset + o;
-                if (++row == s.rows) row = 0, ++item;
-            }
-            int64_t i = 0;
-            while (i < count) {
-                const int64_t left = count - i;
-#define GOSSAMER_ROWS(N)                                                                            \
-    if constexpr (N <= MaxRows)                                                                     \
-        if (left >= N) {                                                                            \
-            integer_tile<N, Vectors>(in + i, out + i, s, weights + o * s.groups * group, offset,    \
-                                     start + o, step + o, bias + o, s.outputs - o, clip);           \
-            i += N;                                                                                 \
-            continue;                                                                               \
-        }
-                GOSSAMER_ROWS(12)
-                GOSSAMER_ROWS(8)
-                GOSSAMER_ROWS(6)
-                GOSSAMER_ROWS(4)
-                GOSSAMER_ROWS(2)
-                GOSSAMER_ROWS(1)
-#undef GOSSAMER_ROWS
-            }
-            r += count;
-        }
+        const auto tile = [&](auto n, const uint8_t* const* in, float* const* out) {
+            integer_tile<n, Vectors>(in, out, s, weights + o * s.groups * group, offset, start + o,
+                                     step + o, bias + o, s.outputs - o, clip);
+        };
+        row_tiles<MaxRows, uint8_t>(call, s, base, part, 0, o, tile);
     }
 }
 

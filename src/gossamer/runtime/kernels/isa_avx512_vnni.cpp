@@ -4,6 +4,7 @@
 #define GOSSAMER_WIDTH 16
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include <immintrin.h>
 
@@ -13,6 +14,8 @@ namespace gossamer {
 namespace {
 
 #include "vec.h"
+
+#include "row_tiles.h"
 
 #include "integer_gemm.h"
 
