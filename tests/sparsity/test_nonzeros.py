@@ -81,6 +81,17 @@ def test_every_instruction_set_has_every_kernel():
     assert len(rows) == len(kinds) * len(ISAS)
 
 
+# How a convolution's windows lie, as arguments of nn.Conv2d.
+WINDOWS = st.fixed_dictionaries(
+    {
+        "kernel_size": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+        "stride": st.tuples(st.integers(1, 3), st.integers(1, 3)),
+        "padding": st.tuples(st.integers(0, 4), st.integers(0, 4)),
+        "dilation": st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    }
+)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("block", BLOCKS)
 @settings(max_examples=12, deadline=None)
@@ -105,10 +116,7 @@ def test_linear(isa, block, batch, inputs, rows, density, bias, threads):
     batch=st.integers(1, 40),
     channels=st.integers(1, 5),
     size=st.tuples(st.integers(7, 20), st.integers(7, 34)),
-    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
-    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    windows=WINDOWS,
     density=st.floats(0.01, 1.0),
     bias=st.booleans(),
     threads=st.sampled_from((1, 2)),
@@ -119,17 +127,14 @@ def test_convolution(
     batch,
     channels,
     size,
-    kernel,
-    stride,
-    padding,
-    dilation,
+    windows,
     density,
     bias,
     threads,
 ):
     torch.manual_seed(0)
     outputs = block if block > 1 else 6
-    layer = nn.Conv2d(channels, outputs, kernel, stride, padding, dilation, bias=bias)
+    layer = nn.Conv2d(channels, outputs, **windows, bias=bias)
     x = torch.randn(batch, channels, *size)
     check(layer, mask_of(layer, density, block), x, isa, threads)
 
@@ -172,10 +177,7 @@ def test_active_inputs(isa, block, batch, inputs, rows, density, active, bias, t
     batch=st.integers(1, 12),
     channels=st.integers(1, 5),
     size=st.tuples(st.integers(1, 11), st.integers(1, 19)),
-    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
-    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    windows=WINDOWS,
     density=st.floats(0.01, 1.0),
     active=st.floats(0.0, 1.0),
     bias=st.booleans(),
@@ -187,20 +189,18 @@ def test_active_inputs_of_convolutions(
     batch,
     channels,
     size,
-    kernel,
-    stride,
-    padding,
-    dilation,
+    windows,
     density,
     active,
     bias,
     threads,
 ):
-    needed = (d * (k - 1) + 1 - 2 * p for d, k, p in zip(dilation, kernel, padding, strict=True))
+    sides = zip(*(windows[name] for name in ("dilation", "kernel_size", "padding")), strict=True)
+    needed = (d * (k - 1) + 1 - 2 * p for d, k, p in sides)
     size = tuple(map(max, size, needed))
     torch.manual_seed(0)
     outputs = 2 * block if block > 1 else 6
-    layer = nn.Conv2d(channels, outputs, kernel, stride, padding, dilation, bias=bias)
+    layer = nn.Conv2d(channels, outputs, **windows, bias=bias)
     x = torch.randn(batch, channels, *size)
     x = x.where(torch.rand(x.shape) < active, 0.0)
     check_active(layer, mask_of(layer, density, block), x, isa, threads)

@@ -118,8 +118,7 @@ def count_work(engine: Engine) -> tuple[list[Work], list[Work]]:
     graph = engine.graph
     nodes = {node.name: node for node in graph.nodes}
     rows = engine.profile(*engine.noise(), repeats=1)
-    rounded = _rounded(graph)
-    own = [_own(row, nodes.get(row.node), engine, rounded) for row in rows]
+    own = [_own(row, nodes.get(row.node), engine) for row in rows]
     macs: dict[str, float] = {}
     for row in rows:
         macs[row.node] = macs.get(row.node, 0.0) + row.dense_macs
@@ -133,16 +132,7 @@ def _sizes(node: Node, graph: Graph) -> tuple[int, int]:
     return sum(graph.item(name) for name in node.inputs), graph.item(node.output)
 
 
-def _rounded(graph: Graph) -> set[str]:
-    """The values that are whole multiples of a step."""
-    found: set[str] = set()
-    for node in graph.nodes:
-        if node.op == "round" or (node.op == "reshape" and node.inputs[0] in found):
-            found.add(node.output)
-    return found
-
-
-def _own(row: LayerProfile, node: Node | None, engine: Engine, rounded: set[str]) -> Work:
+def _own(row: LayerProfile, node: Node | None, engine: Engine) -> Work:
     graph = engine.graph
     operation = row.kernel.split()[0]
     if node is not None and operation == "winners":
@@ -157,7 +147,7 @@ def _own(row: LayerProfile, node: Node | None, engine: Engine, rounded: set[str]
         return Work(row.node, "other", operations=row.moved / (2 * _FLOAT), values=moved)
     ins, outs = _sizes(node, graph)
     # Whole numbers are multiplied where weight and input both are.
-    bits = 8 if "step" in node.constants and node.inputs[0] in rounded else 32
+    bits = 8 if "step" in node.constants and graph.rounding(node.inputs[0]) is not None else 32
     listed = operation == "active"
     density = engine.plan.densities.get(node.inputs[0], 1.0) if listed else 1.0
     # How often each weight is used for a dense input, and with it the stored entries.

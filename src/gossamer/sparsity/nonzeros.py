@@ -114,10 +114,9 @@ class Nonzeros:
     def forward(self, x: Tensor, values: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Outputs of ``x``, contiguous ``[batch, inputs]`` or ``[batch, channels, height,
         width]``, and the packed inputs that :meth:`backward` needs."""
-        size = _size(x)
+        size = _size(x.shape)
         packed = torch.empty(self.kernels.packed(len(x), size)[0])
-        out = (self.kernels.output_size(size)) if x.ndim == 4 else ()
-        y = torch.empty(len(x), self.shape[0], *out)
+        y = self._output(x)
         self.kernels.forward(
             len(x),
             size,
@@ -139,7 +138,7 @@ class Nonzeros:
         wanted: tuple[bool, bool, bool],
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Gradients of the input, the values and the bias, those that are ``wanted``."""
-        size = (1, 1) if len(x_shape) == 2 else (x_shape[2], x_shape[3])
+        size = _size(x_shape)
         gradient = gradient.contiguous()
         of_x = torch.empty(x_shape) if wanted[0] else None
         of_values = torch.empty_like(values) if wanted[1] else None
@@ -159,6 +158,10 @@ class Nonzeros:
         )
         return of_x, of_values, of_bias
 
+    def _output(self, x: Tensor) -> Tensor:
+        out = self.kernels.output_size(_size(x.shape)) if x.ndim == 4 else ()
+        return torch.empty(len(x), self.shape[0], *out)
+
     def active_forward(
         self, x: Tensor, values: Tensor, bias: Tensor | None
     ) -> tuple[Tensor, Tensor]:
@@ -166,10 +169,9 @@ class Nonzeros:
 
         :meth:`active_backward` needs what comes second: the lists, and the values by input.
         """
-        size = _size(x)
+        size = _size(x.shape)
         kept = torch.empty(sum(self.kernels.active(len(x), size)[:2]))
-        out = (self.kernels.output_size(size)) if x.ndim == 4 else ()
-        y = torch.empty(len(x), self.shape[0], *out)
+        y = self._output(x)
         self.kernels.active_forward(
             len(x),
             size,
@@ -191,7 +193,7 @@ class Nonzeros:
         wanted: tuple[bool, bool, bool],
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """As :meth:`backward`, the input's gradient at its non-zeros only and zero elsewhere."""
-        size = (1, 1) if len(x_shape) == 2 else (x_shape[2], x_shape[3])
+        size = _size(x_shape)
         of_x = torch.empty(x_shape) if wanted[0] else None
         of_values = torch.empty_like(values) if wanted[1] else None
         of_bias = torch.empty(self.shape[0]) if wanted[2] else None
@@ -210,8 +212,8 @@ class Nonzeros:
         return of_x, of_values, of_bias
 
 
-def _size(x: Tensor) -> Pair:
-    return (1, 1) if x.ndim == 2 else (x.shape[2], x.shape[3])
+def _size(shape: torch.Size) -> Pair:
+    return (1, 1) if len(shape) == 2 else (shape[2], shape[3])
 
 
 class _Apply(torch.autograd.Function):
