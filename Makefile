@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow lint types sanitize site wheel clean
+.PHONY: demo test slow cuda lint types sanitize site wheel clean
 
 demo: $(READY)  ## the main job on the embedded data, a few minutes
 	$(BIN)/gossamer demo
@@ -14,6 +14,9 @@ test: $(READY)  ## the quick tests, under 10 minutes on 2 cores
 
 slow: $(READY)  ## the longer tests
 	$(BIN)/pytest -m slow
+
+cuda: $(READY)  ## the tests that need a CUDA device
+	$(BIN)/pytest -m cuda
 
 lint: $(READY)
 	$(BIN)/ruff check .

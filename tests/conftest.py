@@ -1,7 +1,35 @@
 """For all tests."""
 
+import os
+
+import pytest
 from hypothesis import settings
 
 # How long an example takes says something of the machine's load, not of the code.
 settings.register_profile("gossamer", deadline=None)
 settings.load_profile("gossamer")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hides GPUs from all tests but those marked ``cuda``, which are run by ``-m cuda``.
+
+    Trainings choose a GPU where there is one; that the same numbers come out again, to the last
+    bit, is a promise of the CPU.
+    """
+    if config.option.markexpr != "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skips the tests marked ``cuda`` where they have no device."""
+    marked = [item for item in items if item.get_closest_marker("cuda")]
+    if not marked:
+        return
+    if config.option.markexpr == "cuda":
+        import torch
+
+        if torch.cuda.is_available():
+            return
+    skip = pytest.mark.skip(reason="needs a CUDA device, and 'make cuda'")
+    for item in marked:
+        item.add_marker(skip)

@@ -40,13 +40,7 @@ from gossamer.sparsity import (
 
 MORE_ALLOCATIONS = {"per_layer": lambda: PerLayer({"1": 0.75}, rest=ERK())}
 SHAPES = ((16, 16), (16, 8, 4), (16, 4, 4, 4))
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    ),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def each(table):

@@ -158,7 +158,7 @@ def test_apply_removes_nan_and_negative_zero():
     assert is_plus_zero(layer.weight[~mask])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_masks_follow_the_model_to_another_device():
     model = small()
     sparsifier = Sparsifier(model, 0.3)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.errors import UserError, nearest
+from gossamer.nn.mode import exporting
 from gossamer.nn.replace import replace
 
 # The approximation of the Kullback-Leibler divergence, equation 14 of the paper.
@@ -66,7 +67,7 @@ class Variational(nn.Module, ABC):
         """The layer's linear map with this weight in place of its own."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_exporting():
+        if exporting(self):
             raise UserError("call gossamer.nn.harden(model) before exporting: it prunes for good")
         bias = cast("Tensor | None", self.bias)
         if not self.training:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
+from gossamer.nn.mode import exporting
 from gossamer.nn.winners import pick, pickable
 
 
@@ -149,7 +150,7 @@ class KWinners(_KWinnersBase):
                 f"{x.shape[-1]} (input shape {tuple(x.shape)})"
             )
         k = self.winners(self.units)
-        if torch.compiler.is_exporting() and k < self.units:
+        if exporting(self) and k < self.units:
             # The exported function lets a whole sample compete: each row becomes one.
             rows = x if x.dim() == 2 else x.reshape(-1, self.units)
             y = torch.ops.gossamer.k_winners(rows, self.boost(self.units), k, True)
@@ -214,7 +215,7 @@ class KWinners2d(_KWinnersBase):
         n = self.units if self.local else self.units * positions
         k = self.winners(n)
         boost = self.boost(n).reshape(-1, *(1,) * (x.dim() - 2))
-        if torch.compiler.is_exporting() and k < n:
+        if exporting(self) and k < n:
             y = torch.ops.gossamer.k_winners(x, boost, k, not self.local)
             return torch.relu(y) if self.relu else y
         picked = self._pick(x, boost.flatten(), n, k)

@@ -1,11 +1,21 @@
-"""Training and evaluation mode, put back as they were."""
+"""What mode a module is in: training, evaluation, export."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
+
+
+def exporting(module: nn.Module) -> bool:
+    """Whether ``module`` is traced for a file and not for ``torch.compile``.
+
+    torch 2.11 says that it is exporting while it compiles, too; but what trains is compiled, and
+    what is exported is in evaluation mode.
+    """
+    return torch.compiler.is_exporting() and not module.training
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.errors import UserError
-from gossamer.nn.mode import keeping_modes
+from gossamer.nn.mode import exporting, keeping_modes
 from gossamer.sparsity.layers import choose_layers, sparsifiable_layers, unwrap
 
 #: Codes of weights lie between -127 and 127.
@@ -133,7 +133,7 @@ class Quantized(nn.Module):
         loss(min(_CUTS, key=loss))
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_exporting():
+        if exporting(self):
             x = torch.ops.gossamer.round_to_8_bits(x, self.input_step, self.input_zero)
             weight = torch.ops.gossamer.from_8_bits(self.weight_int8, self.weight_int8_step)
             return self._apply_weight(x, weight)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
-from gossamer.nn.mode import keeping_modes
+from gossamer.nn.mode import exporting, keeping_modes
 
 # Turns any difference that single precision can show at ordinary sizes into one above 1.
 _STEEP = 1e38
@@ -39,7 +39,7 @@ class Threshold(nn.Module):
         self.register_buffer("threshold", torch.tensor(0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_exporting():
+        if exporting(self):
             # No comparison and no product with x: runtimes know these, and infinities stay.
             above = x - self.threshold
             passes = (above * _STEEP).clamp(0.0, 1.0)

@@ -59,7 +59,8 @@ def fit(
         scaling: made for this model by :func:`gossamer.sparsity.supar`; its factors multiply
             the learning rate.
         checkpoint: file written after every epoch; where it exists already, training goes on
-            from it and ends with the same weights as an uninterrupted run.
+            from it and ends with the same weights as an uninterrupted run (on a GPU, as nearly
+            as its kernels repeat themselves).
         on_epoch: called after each epoch; an exception from it ends the training.
         progress: show a bar with the time left, on standard error.
         label: the bar's text.
