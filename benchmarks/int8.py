@@ -226,32 +226,39 @@ def engine(path: Path, turns: int) -> None:
 
 
 def engine_table(path: Path) -> list[str]:
-    if not path.exists():
+    """The engine's rows, of this machine and of the others that have a file."""
+    files = [path, *sorted(path.parent.glob(f"{path.stem}-*.json"))]
+    machines = [json.loads(file.read_text()) for file in files if file.exists()]
+    if not machines:
         return []
-    told = json.loads(path.read_text())
     text = [
         "",
         "## The engine",
         "",
         "    python benchmarks/int8.py --engine",
         "",
-        f"{told['machine']}; one thread; least processor time of a call in {told['turns']} turns "
-        "(*measured*). The speech network (2 convolutions of 64 channels, 1,500 hidden units) with "
+        "One thread; least processor time of a call (*measured*). The speech network (2 convolutions "
+        "of 64 channels, 1,500 hidden units) with "
         "random weights; behind k-winners 9.5 / 12.5 / 10 % of the activations are not zero. Bytes "
         "are of the packed weights with their offsets and biases, as planned for batch 1 "
         "(*counted*). onnxruntime in 8 bits: what its own `quantize_static` makes of the network. "
         "Dense layers in 8 bits multiply whole numbers; sparse ones expand weights to floats, and "
         "gain where reading them is what takes time.",
-        "",
-        f"| network | | batch 1 | batch {BATCH} | bytes |",
-        "|---|---|---|---|---|",
     ]
-    for row in told["rows"]:
-        held = f"{row['weight_bytes']:,}" if row["weight_bytes"] else ""
-        text.append(
-            f"| {row['network']} | {row['kind']} | {1e6 * row['batch1_seconds']:.0f} us | "
-            f"{1e6 * row[f'batch{BATCH}_seconds']:,.0f} us | {held} |"
-        )
+    for told in machines:
+        text += [
+            "",
+            f"{told['machine']}; {told['turns']} turns:",
+            "",
+            f"| network | | batch 1 | batch {BATCH} | bytes |",
+            "|---|---|---|---|---|",
+        ]
+        for row in told["rows"]:
+            held = f"{row['weight_bytes']:,}" if row["weight_bytes"] else ""
+            text.append(
+                f"| {row['network']} | {row['kind']} | {1e6 * row['batch1_seconds']:.0f} us | "
+                f"{1e6 * row[f'batch{BATCH}_seconds']:,.0f} us | {held} |"
+            )
     return text
 
 
