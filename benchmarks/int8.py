@@ -237,12 +237,12 @@ def engine_table(path: Path) -> list[str]:
         "",
         "    python benchmarks/int8.py --engine",
         "",
-        "One thread; least processor time of a call (*measured*). The speech network (2 convolutions "
-        "of 64 channels, 1,500 hidden units) with "
-        "random weights; behind k-winners 9.5 / 12.5 / 10 % of the activations are not zero. Bytes "
-        "are of the packed weights with their offsets and biases, as planned for batch 1 "
-        "(*counted*). onnxruntime in 8 bits: what its own `quantize_static` makes of the network. "
-        "Dense layers in 8 bits multiply whole numbers; sparse ones expand weights to floats, and "
+        "One thread; least processor time of a call (*measured*). The speech network (2 "
+        "convolutions of 64 channels, 1,500 hidden units) with random weights; behind k-winners "
+        "9.5 / 12.5 / 10 % of the activations are not zero. Bytes are of the packed weights with "
+        "their offsets and biases, as planned for batch 1 (*counted*). onnxruntime in 8 bits: what "
+        "its own `quantize_static` makes of the network. Dense layers in 8 bits multiply whole "
+        "numbers; sparse ones expand weights to floats, and "
         "gain where reading them is what takes time.",
     ]
     for told in machines:
