@@ -78,6 +78,11 @@ BAD = [
     ([*TRAIN, "--set", "batch_size=500"], "batch_size"),
     ([*TRAIN, "--out", "net.py/run"], "net.py"),
     ([*TRAIN, "--set", "device=cup"], "cuda:N"),
+    ([*TRAIN, "--data", "."], "leave the folder . out"),
+    (
+        ["train", "data.npz", "--model", "speech_cnn", "--set", "hidden=0"],
+        "hidden must be at least 1",
+    ),
     ([*TRAIN, "--set", "seed=1e30"], "seed must be between 0 and"),
     ([*TRAIN, "--init", "nowhere"], "nowhere is not a run directory"),
     (["train", "data.npz", "--model", "raises.py:build"], "RuntimeError: boom"),
@@ -90,6 +95,7 @@ BAD = [
     (["search", "missing.toml"], "missing.toml"),
     (["frontier", "missing.toml"], "missing.toml"),
     (["frontier", "sqlite:///missing.db"], "missing.db"),
+    (["frontier", "sqlite:///empty.db"], "no experiment yet"),
     (["report", "missing"], "missing"),
     (["export", "."], "not a run directory"),
 ]
@@ -101,6 +107,7 @@ def test_a_mistake_is_one_line_and_status_2(place, gossamer, arguments, told):
         (place / name).write_text(text)
     arrays = dict(np.load(place / "data.npz"))
     np.savez(place / "far.npz", **{**arrays, "y_train": arrays["y_train"] * 10**9})
+    (place / "empty.db").touch()
     before = sorted(place.iterdir())
     status, out, err = gossamer(*arguments)
     assert (status, out.strip()) == (2, "")  # a progress bar clears its line
@@ -108,6 +115,7 @@ def test_a_mistake_is_one_line_and_status_2(place, gossamer, arguments, told):
     assert err.count("\n") == 1
     assert told in err
     assert [path for path in sorted(place.iterdir()) if path.name != "__pycache__"] == before
+    assert not (place / "empty.db").read_bytes()
 
 
 def test_train_export_report(place, gossamer):

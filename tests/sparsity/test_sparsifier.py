@@ -479,6 +479,12 @@ def test_lazy_layers_are_refused_until_they_have_a_weight():
     assert Sparsifier(model, 0.5).counts() == {"0": (16, 32)}
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_layers_without_weights_are_left_out():
+    model = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 0))
+    assert Sparsifier(model, 0.5).counts() == {"0": (16, 32)}
+
+
 def test_wrapped_models_have_the_names_of_the_model_inside():
     model = small()
     wrapped = torch.nn.DataParallel(torch.compile(model, backend="eager"))

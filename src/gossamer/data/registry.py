@@ -37,6 +37,8 @@ def load(name: str | os.PathLike[str], root: Root = None, **options: Any) -> Tas
     if key.endswith(".npz"):
         if options:
             raise UserError(f"{key}: an .npz takes no options, not '{min(options)}'")
+        if root is not None:
+            raise UserError(f"{key} holds its data itself: leave the folder {root} out")
         return from_npz(key)
     if key not in TASKS:
         raise UserError(f"unknown task '{key}': {nearest(key, TASKS)}, or PATH.npz")

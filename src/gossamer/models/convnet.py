@@ -32,6 +32,7 @@ def _cnn(
     inference_factor: float,
     dropout: float,
 ) -> nn.Sequential:
+    activation.at_least(1, classes=classes, hidden=hidden, channels=min(channels, default=1))
     densities = activation.each(
         activation_density, len(channels) + 1, "convolutions and the hidden layer"
     )

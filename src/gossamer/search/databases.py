@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -87,6 +88,20 @@ def _check_file(url: str, path: Path, create: bool) -> None:
         raise UserError(
             f"storage '{url}': {path} is not an SQLite database; choose another file name"
         )
+    elif not create and not _has_studies(path):
+        # Whoever only reads must not make tables in somebody's file.
+        raise UserError(f"storage '{url}' has no experiment yet")
+
+
+def _has_studies(path: Path) -> bool:
+    """Whether an SQLite file has Optuna's table of studies; true also where that cannot be told,
+    and opening it will say why."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as found:
+            tables = "SELECT 1 FROM sqlite_master WHERE name = 'studies'"
+            return found.execute(tables).fetchone() is not None
+    except sqlite3.Error:
+        return True
 
 
 def _connect(shown: str, engine: dict[str, Any], url: str | None = None) -> RDBStorage:

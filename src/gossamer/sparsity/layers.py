@@ -32,7 +32,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 def sparsifiable_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The layers of ``model`` whose weights can be sparse, by qualified name, in model order.
 
-    A weight that several layers share appears once, under its first name.
+    A weight that several layers share appears once, under its first name; one without numbers
+    not at all.
     """
     found: dict[str, nn.Module] = {}
     weights: set[int] = set()
@@ -40,6 +41,8 @@ def sparsifiable_layers(model: nn.Module) -> dict[str, nn.Module]:
         if isinstance(module, SPARSIFIABLE):
             # A parametrised or compact weight is computed anew whenever it is asked for.
             parameter = module._parameters.get("weight")
+            if parameter is not None and not is_lazy(parameter) and not parameter.numel():
+                continue
             key = id(module if parameter is None else parameter)
             if key not in weights:
                 weights.add(key)
