@@ -123,6 +123,8 @@ def test_train_export_report(place, gossamer):
     assert (status, err) == (0, "")
     metrics = json.loads(out)
     assert metrics == json.loads((place / "runs/a/metrics.json").read_text())
+    files = {"config.toml", "metrics.json", "model.onnx", "model.safetensors"}
+    assert {path.name for path in (place / "runs/a").iterdir()} == files
     assert metrics["weights"]["density"] == 1.0
     sparse = ["--set", "weight_density=0.2", "--out", "runs/b"]
     status, out, _ = gossamer(*TRAIN, *SETTINGS, *sparse)

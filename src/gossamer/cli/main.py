@@ -158,10 +158,10 @@ def train(
         if (folder / "metrics.json").exists():
             raise UserError(f"{folder} holds a finished run; choose another --out or delete it")
         loaded = load(recipe.task, data, **({"download": True} if download else {}))
-        trained = run(
-            recipe, loaded, checkpoint=folder / "checkpoint.safetensors", progress=not as_json
-        )
+        checkpoint = folder / "checkpoint.safetensors"
+        trained = run(recipe, loaded, checkpoint=checkpoint, progress=not as_json)
         metrics = trained.save(folder)
+        checkpoint.unlink(missing_ok=True)  # a finished run has nothing to go on from
     if as_json:
         typer.echo(json.dumps(metrics))
         return
