@@ -204,10 +204,3 @@ def test_a_constant_token_repeated_by_ones_for_every_example() -> None:
     token = b.add("Expand", np.arange(8, dtype=np.float32)[None, None], sizes)
     b.add("Concat", token, "x", axis=1)
     agree(b)
-
-
-@pytest.mark.parametrize("operator", ["Abs", "Cos", "Log", "Sin"])
-def test_functions_of_constants(operator: str) -> None:
-    b = Builder(*SHAPE)
-    b.add("Add", "x", b.add(operator, np.linspace(0.5, 3, 8, dtype=np.float32)))
-    agree(b)

@@ -13,6 +13,7 @@ import numpy as np
 
 from gossamer.runtime import sparse_file
 from gossamer.runtime.graph import Array
+from gossamer.runtime.importer.maps import resized, scales_of
 
 Evaluate = Callable[[list[Array], dict[str, Any]], Array]
 
@@ -40,6 +41,15 @@ def numbers(operator: str, x: list[Array], a: dict[str, Any]) -> int:
         return _count(x)
     if operator == "Concat":
         return sum(value.size for value in x)
+    if operator == "Tile":
+        return x[0].size * math.prod(_bounded(x[1]))
+    if operator == "Resize":
+        sizes = _bounded(scales_of(x[0].shape, x[-1], a)[1])
+        pairs = list(zip(sizes, x[0].shape, strict=True))
+        return int(max(math.prod(max(pair) for pair in pairs), sum(n * m for n, m in pairs)))
+    if operator == "MatMul":
+        lead = np.broadcast_shapes(x[0].shape[:-2], x[1].shape[:-2])
+        return int(math.prod((*lead, *x[0].shape[-2:-1], *x[1].shape[-1:])))
     if operator in ELEMENTWISE:
         return int(math.prod(np.broadcast_shapes(*(value.shape for value in x))))
     if operator == SPARSE:
@@ -113,6 +123,49 @@ def _triangle(x: list[Array], a: dict[str, Any]) -> Array:
     return np.asarray(keep(x[0], int(x[1].reshape(())) if len(x) > 1 else 0))
 
 
+def _eye(x: list[Array], a: dict[str, Any]) -> Array:
+    rows, columns = x[0].shape
+    dtype = DTYPES[a["dtype"]] if "dtype" in a else x[0].dtype
+    return np.asarray(np.eye(rows, columns, int(a.get("k", 0))), dtype)
+
+
+def _clip(x: list[Array], a: dict[str, Any]) -> Array:
+    return np.asarray(np.clip(x[0], x[1] if len(x) > 1 else None, x[2] if len(x) > 2 else None))
+
+
+def _l2(x: Array, **more: Any) -> Array:
+    return np.asarray(np.sqrt(np.sum(np.square(x), **more)))
+
+
+def _reduce(of: Callable[..., Array]) -> Evaluate:
+    """Over the axes that are named, over all if none are."""
+
+    def evaluate(x: list[Array], a: dict[str, Any]) -> Array:
+        axes = _axes(x, a) or (() if a.get("noop_with_empty_axes") else None)
+        found = of(x[0], axis=axes, keepdims=bool(a.get("keepdims", 1)))
+        return np.asarray(found, x[0].dtype)
+
+    return evaluate
+
+
+def _resize(x: list[Array], a: dict[str, Any]) -> Array:
+    """One axis after the other, each times the matrix of its map."""
+    found, (scales, sizes) = x[0], scales_of(x[0].shape, x[-1], a)
+    for axis, (scale, size) in enumerate(zip(scales, sizes, strict=True)):
+        if scale != 1:
+            along = np.moveaxis(found, axis, -1)
+            found = np.moveaxis(along @ resized(found.shape[axis], size, scale, a).T, -1, axis)
+    return found.astype(x[0].dtype)
+
+
+def _layer_norm(x: list[Array], a: dict[str, Any]) -> Array:
+    axes = tuple(range(int(a.get("axis", -1)) % x[0].ndim, x[0].ndim))
+    centred = x[0] - np.mean(x[0], axes, keepdims=True)
+    spread = np.mean(np.square(centred), axes, keepdims=True) + a.get("epsilon", 1e-5)
+    found = centred / np.sqrt(spread) * x[1]
+    return np.asarray(found + x[2] if len(x) > 2 else found, x[0].dtype)
+
+
 # ONNX's numbers of element types.
 DTYPES: dict[int, type] = {
     1: np.float32,
@@ -142,6 +195,11 @@ COMPARE: dict[str, Callable[[Array, Array], Array]] = {
     "Or": np.logical_or,
     "Min": np.minimum,
     "Max": np.maximum,
+}
+# Operators that may join the examples of a constant that is held once for all of them.
+JOINING = {
+    *("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
+    *("CumSum", "EyeLike", "LayerNormalization", "MatMul", "Resize", "Tile", "Trilu"),
 }
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Mod", "Pow", "Where", *COMPARE}
 
@@ -180,12 +238,30 @@ FOLD: dict[str, Evaluate] = {
     "Log": lambda x, a: np.log(x[0]),
     "Cos": lambda x, a: np.cos(x[0]),
     "Sin": lambda x, a: np.sin(x[0]),
+    "Exp": lambda x, a: np.exp(x[0]),
     "Floor": lambda x, a: np.floor(x[0]),
+    "Ceil": lambda x, a: np.ceil(x[0]),
+    "Round": lambda x, a: np.round(x[0]),
+    "Sign": lambda x, a: np.sign(x[0]),
+    "Relu": lambda x, a: np.maximum(x[0], 0),
+    "Sigmoid": lambda x, a: np.asarray(1 / (1 + np.exp(-x[0]))),
+    "Tanh": lambda x, a: np.tanh(x[0]),
+    "LayerNormalization": _layer_norm,
+    "MatMul": lambda x, a: np.matmul(x[0], x[1]),
     "Range": _range,
     "CumSum": _cum_sum,
     "Trilu": _triangle,
     "Where": lambda x, a: np.where(x[0], x[1], x[2]),
-    "ReduceProd": lambda x, a: np.prod(x[0], axis=_axes(x, a), keepdims=bool(a.get("keepdims", 1))),
+    "ReduceL2": _reduce(_l2),
+    "ReduceMax": _reduce(np.max),
+    "ReduceMean": _reduce(np.mean),
+    "ReduceMin": _reduce(np.min),
+    "ReduceProd": _reduce(np.prod),
+    "ReduceSum": _reduce(np.sum),
+    "Resize": _resize,
+    "Tile": lambda x, a: np.tile(x[0], _bounded(x[1])),
+    "EyeLike": _eye,
+    "Clip": _clip,
     "ConstantOfShape": lambda x, a: np.full(
         _bounded(x[0]), np.ravel(a.get("value", np.zeros(1, np.float32)))[0]
     ),

@@ -16,6 +16,7 @@ from gossamer.runtime.graph import Array, Node, Shape
 from gossamer.runtime.importer import folding
 from gossamer.runtime.importer.folding import FOLD, SPARSE
 from gossamer.runtime.importer.folding import LARGEST as LARGEST_FOLDED
+from gossamer.runtime.importer.unsupported import Unsupported as Unsupported
 
 # Stands for the number of examples while shapes are worked out: a prime that no real
 # dimension has, so that a multiple of it is a multiple of the batch.
@@ -29,10 +30,6 @@ LARGEST_IN_ALL = 1 << 30
 
 # Numbers that may be computed while a file is read, beside those that it holds (times a few).
 FREE_NUMBERS = 1 << 24
-
-
-class Unsupported(Exception):
-    """A setting that the engine lacks; the message says which and what would help."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +136,8 @@ class Reader:
                 shape = tuple(int(size) for size in sizes)
                 own = values[0].shape if operator == "Expand" else ()
                 self.repeated[output] = np.broadcast_shapes(own, shape)
+        if operator in folding.JOINING and any(name in self.repeated for name in inputs):
+            raise Unsupported("it may join the examples of a batch; compute it of one example")
         if operator == "Range" and any(value % BATCH == 0 and value for value in values):
             raise Unsupported("it counts the examples of the batch")
         wanted = folding.numbers(operator, values, a)

@@ -6,24 +6,16 @@ kernels of their own; few of their weights are not zero.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from gossamer.runtime.graph import Array, strides
+from gossamer.runtime.importer.maps import alike, repeated, resized, scales_of
 from gossamer.runtime.importer.operators.linear import linear
 from gossamer.runtime.importer.operators.moves import place, strided
 from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, shown
-
-ROUND: dict[str, Callable[[Array], Array]] = {
-    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-    "floor": np.floor,
-    "ceil": np.ceil,
-}
-
 
 Maps = list[tuple[int, int, Callable[[], Array]]]  # axis, its new size, what makes [new, old]
 
@@ -47,81 +39,6 @@ def _along_axes(reader: Reader, name: str, value: str, output: str, maps: Maps) 
         value = result
 
 
-def _repeated(size: int, before: int, after: int, mode: str) -> Array:
-    """The map of a padding by numbers that are there already."""
-    if mode == "reflect" and max(before, after) >= size:
-        raise Unsupported(f"it reflects {max(before, after)} of {size} numbers")
-    index = np.arange(-before, size + after)
-    if mode == "edge":
-        index = np.clip(index, 0, size - 1)
-    elif mode == "wrap":
-        index = index % size
-    else:
-        index = size - 1 - np.abs(size - 1 - np.abs(index))
-    return np.eye(size, dtype=np.float32)[index]
-
-
-def _resized(size: int, wanted: int, scale: float, a: Attributes) -> Array:
-    """The map of a resizing, as the ONNX operator Resize defines it."""
-    at = _coordinates(size, wanted, scale, a)
-    rows = np.arange(wanted)
-    found = np.zeros((wanted, size))
-    if a.get("antialias") or a.get("exclude_outside"):
-        raise Unsupported("it resizes with antialias or exclude_outside; export without")
-    match a.get("mode", "nearest"):
-        case "nearest":
-            found[rows, np.clip(_rounded(at, a), 0, size - 1)] = 1
-        case "linear" | "cubic" as mode:
-            low = np.floor(at)
-            part = (at - low).astype(np.float64)
-            cubic = _cubic(part, float(a.get("cubic_coeff_a", -0.75)))
-            taps = enumerate(cubic, -1) if mode == "cubic" else enumerate([1 - part, part])
-            for step, weight in taps:
-                np.add.at(found, (rows, np.clip(low.astype(int) + step, 0, size - 1)), weight)
-        case other:
-            raise Unsupported(f"it resizes by {other!r}; nearest, linear and cubic can run")
-    return found
-
-
-def _coordinates(size: int, wanted: int, scale: float, a: Attributes) -> Array:
-    """Where each of ``wanted`` numbers lies among ``size`` ones; in float32, as others do it."""
-    x = np.arange(wanted, dtype=np.float32)
-    by, half = np.float32(scale), np.float32(0.5)
-    match a.get("coordinate_transformation_mode", "half_pixel"):
-        case "asymmetric":
-            return x / by
-        case "align_corners":
-            return x * np.float32(size - 1) / np.float32(max(1, wanted - 1))
-        case "pytorch_half_pixel" if wanted == 1:
-            return np.zeros(1, np.float32)
-        case "half_pixel" | "pytorch_half_pixel":
-            return (x + half) / by - half
-        case "half_pixel_symmetric" if wanted == size * scale:
-            return (x + half) / by - half
-        case other:
-            raise Unsupported(f"it resizes with the coordinates {other!r}; half_pixel can run")
-
-
-def _rounded(at: Array, a: Attributes) -> Array:
-    """Coordinates as positions, by the operator's ``nearest_mode``."""
-    way = a.get("nearest_mode", "round_prefer_floor")
-    if way not in ROUND:
-        raise Unsupported(f"it rounds by {way!r}")
-    return ROUND[way](at).astype(np.int64)
-
-
-def _cubic(part: Array, a: float) -> list[Array]:
-    """Weights of the four numbers around a place (Keys 1981)."""
-
-    def near(d: Array) -> Array:
-        return ((a + 2) * d - (a + 3)) * d * d + 1
-
-    def far(d: Array) -> Array:
-        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-
-    return [far(part + 1), near(part), near(1 - part), far(2 - part)]
-
-
 def _pad(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     shape, mode = reader.shape(inputs[0]), a.get("mode", "constant")
     if mode not in ("constant", "reflect", "edge", "wrap"):
@@ -138,7 +55,7 @@ def _pad(reader: Reader, name: str, inputs: list[str], output: str, a: Attribute
     if not zeros and any(pads):
         sides = [(i, pads[i], pads[i + rank]) for i in range(rank) if pads[i] or pads[i + rank]]
         maps: Maps = [
-            (i, shape[i] + before + after, partial(_repeated, shape[i], before, after, mode))
+            (i, shape[i] + before + after, partial(repeated, shape[i], before, after, mode))
             for i, before, after in sides
         ]
         _along_axes(reader, name, inputs[0], output, maps)
@@ -153,37 +70,24 @@ def _pad(reader: Reader, name: str, inputs: list[str], output: str, a: Attribute
 
 def _resize(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     shape = reader.shape(inputs[0])
-    if len(inputs) > 3 and inputs[3]:
-        sizes = [int(s) for s in np.ravel(reader.constant(inputs[3], "sizes"))]
-        scales = [w / max(1, s) for w, s in zip(sizes, shape, strict=True)]
-    else:
-        scales = [float(s) for s in np.ravel(reader.constant(inputs[2], "scales"))]
-        sizes = [math.floor(n * scale) for n, scale in zip(shape, scales, strict=True)]
-    image = len(shape) in (3, 4) and scales[:2] == [1, 1]
-    if not image or a.get("axes") or a.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+    scales, sizes = scales_of(shape, reader.constant(inputs[-1], "sizes or scales"), a)
+    if len(shape) not in (3, 4) or scales[:2] != [1, 1]:
         raise Unsupported(f"it resizes {shown(shape)} by {scales}; images only, in all their axes")
     times = [round(s) for s in scales]
     whole = all(1 <= t <= 64 and t == s for t, s in zip(times, scales, strict=True))
     if (
         whole
         and a.get("mode", "nearest") == "nearest"
-        and all(_alike(n, t, a) for n, t in zip(shape[2:], times[2:], strict=True))
+        and all(alike(n, t, a) for n, t in zip(shape[2:], times[2:], strict=True))
     ):
         _repeat(reader, name, inputs[0], output, times[2:])
         return
     maps: Maps = [
-        (i, sizes[i], partial(_resized, shape[i], sizes[i], scales[i], a))
+        (i, sizes[i], partial(resized, shape[i], sizes[i], scales[i], a))
         for i in range(2, len(shape))
         if scales[i] != 1
     ]
     _along_axes(reader, name, inputs[0], output, maps or [(2, shape[2], partial(np.eye, shape[2]))])
-
-
-def _alike(size: int, times: int, a: Attributes) -> bool:
-    """Whether a nearest resizing repeats every number ``times`` times."""
-    at = _coordinates(size, size * times, float(times), a)
-    positions = np.clip(_rounded(at, a), 0, size - 1)
-    return bool(np.array_equal(positions, np.arange(size * times) // times))
 
 
 def _repeat(reader: Reader, name: str, value: str, output: str, times: list[int]) -> None:
