@@ -204,3 +204,43 @@ def test_a_constant_token_repeated_by_ones_for_every_example() -> None:
     token = b.add("Expand", np.arange(8, dtype=np.float32)[None, None], sizes)
     b.add("Concat", token, "x", axis=1)
     agree(b)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_rows_by_integers_of_each_example(flat: bool) -> None:
+    """``x[arange(batch), x[..., 0].argmax()]`` as torch's exporters write it."""
+    b, places = counting()
+    first = b.add("Gather", "x", np.int64(0), axis=2)
+    best = b.add("ArgMax", first, axis=1, keepdims=0)
+    if flat:
+        index = b.add("Add", best, b.add("Mul", places, np.int64(SHAPE[0])))
+        b.add("Gather", b.add("Flatten", "x", axis=2), index, axis=0)
+    else:
+        back = b.add("Sub", best, np.int64(SHAPE[0]))  # negative: counted from the end
+        columns = [b.add("Unsqueeze", c, whole(-1)) for c in (places, back)]
+        b.add("GatherND", "x", b.add("Concat", *columns, axis=-1))
+    agree(b)
+
+
+@pytest.mark.parametrize("wrong", ["a product", "the first column"])
+def test_places_joined_otherwise_are_refused(wrong: str) -> None:
+    b, places = counting()
+    best = b.add("ArgMax", b.add("Gather", "x", np.int64(0), axis=2), axis=1, keepdims=0)
+    if wrong == "a product":
+        b.add("Gather", b.add("Flatten", "x", axis=2), b.add("Mul", places, best), axis=0)
+    else:
+        columns = [b.add("Unsqueeze", c, whole(-1)) for c in (best, places)]
+        b.add("GatherND", "x", b.add("Concat", *columns, axis=-1))
+    with pytest.raises(UserError, match="places of examples"):
+        Engine(b.model())
+
+
+def test_a_constant_of_every_part_of_an_example() -> None:
+    """As the masks of Swin's shifted windows: several parts of each example beside the batch."""
+    b = Builder(6, 4)
+    mask = np.random.default_rng(0).standard_normal((1, 3, 1, 4)).astype(np.float32)
+    sizes = b.add("Concat", b.add("Shape", "x", start=0, end=1), whole(1, 1, 1), axis=0)
+    each = b.add("Reshape", b.add("Expand", mask, sizes), whole(-1, 1, 4))
+    parts = b.add("Reshape", "x", whole(-1, 2, 4))
+    b.add("Reshape", b.add("Add", parts, b.add("Neg", each)), whole(-1, 6, 4))
+    agree(b, (6, 4))

@@ -2,8 +2,9 @@
 
 Written for example ``i``, ``mask[arange(batch), keys]`` is ``mask[i, keys]``: what an example picks
 of its own numbers. So of such integers the reader holds how they grow from one example to the
-next, and what takes an example's own numbers by them becomes a copy within the example. They may
-be used for nothing else: an example's result does not depend on its place in the batch.
+next, and what takes an example's own numbers by them becomes a copy within the example; or a
+product with ones and zeros, where integers of the example say which (``x[arange(batch), last]``).
+They may be used for nothing else: an example's result does not depend on its place in the batch.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from gossamer.runtime.graph import Array, Node, Shape
 from gossamer.runtime.importer.folding import COMPARE, DTYPES, FOLD
+from gossamer.runtime.importer.operators.binary import combine, constant_binary
 from gossamer.runtime.importer.operators.moves import MOVES, axes_of
 from gossamer.runtime.importer.reader import (
     BATCH,
@@ -42,6 +44,8 @@ def convert(
     """One ONNX node that counts examples, or reads such a count."""
     if operator == "Range":
         _hold(reader, output, (BATCH,), np.ones(1, np.int64), np.zeros(1, np.int64))
+    elif operator in ("Add", "Concat") and any(_own(reader, value) for value in inputs):
+        _join(reader, operator, name, inputs, output, a)
     elif operator in LINEAR | MONOTONE | SHAPE_ONLY:
         _pointwise(reader, operator, inputs, output)
     elif operator in ("Cast", "Concat", "Expand", "Identity", "Unsqueeze"):
@@ -50,6 +54,41 @@ def convert(
         _pick(reader, operator, name, inputs, output, a)
     else:
         raise Unsupported("it computes with the places of examples in the batch")
+
+
+def _own(reader: Reader, value: str) -> bool:
+    """Whether a value holds integers that each example has itself."""
+    known = value in reader.constants or value in reader.counted
+    return not known and reader.kind(value) == "i"
+
+
+def _join(
+    reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    """A count and an example's own integers: their sum, or these as the last column."""
+    *counts, own = sorted(inputs, key=lambda value: _own(reader, value))
+    shape, column = reader.shape(counts[0]), reader.shape(own)
+    if operator == "Add":
+        first, fit = _counted(reader, counts[0]), column == shape
+    else:
+        first = Counted(*_joined(reader, counts, -1, column))
+        shape, fit = (*column[:-1], first.step.shape[-1]), own == inputs[-1] and column[-1] == 1
+        fit = fit and int(a["axis"]) in (-1, len(column) - 1)
+        reader.emit(Node("reshape", name, (own,), f"{output} own"), column[:-1])
+        own = f"{output} own"
+    if not fit:
+        raise Unsupported("it joins the places of examples and integers in other than one way")
+    _hold(reader, output, shape, first.step, first.start)
+    reader.counted[output] = Counted(first.step, first.start, own)
+
+
+def _joined(reader: Reader, counts: list[str], axis: int, column: Shape) -> tuple[Array, Array]:
+    """Counts side by side, and one column of zeros for what examples have themselves."""
+    parts = [_counted(reader, value) for value in counts]
+    none = np.zeros((1, *column[1:]), np.int64)
+    within = [np.broadcast_to(part.step, none.shape) for part in parts]
+    start = [np.broadcast_to(part.start, none.shape) for part in parts]
+    return np.concatenate([*within, none], axis), np.concatenate([*start, none], axis)
 
 
 def _ask(reader: Reader, shape: Shape) -> None:
@@ -77,6 +116,8 @@ def _counted(reader: Reader, value: str) -> Counted:
     found = reader.counted[value]
     if found is None:
         raise Unsupported("it reads the places of examples in the batch")
+    if found.own:
+        raise Unsupported("it computes with places of examples that are joined with integers")
     return found
 
 
@@ -136,7 +177,7 @@ def _pick(
     value, shape = inputs[0], reader.shape(inputs[0])
     if value in reader.constants and shape[:1] == (1,):  # held once for all examples
         shape = (BATCH, *shape[1:])
-    index = _counted(reader, inputs[1])
+    index = reader.counted.get(inputs[1]) or _counted(reader, inputs[1])
     step, start = index.step, index.start
     if operator == "Gather":
         step, start = step[..., None], start[..., None]
@@ -149,6 +190,10 @@ def _pick(
         raise Unsupported(f"it picks of {shown(shape)} what is not each example's own")
     picked = np.ravel_multi_index(tuple(np.moveaxis(start, -1, 0)), within)
     count, rest = math.prod(within), shape[depth:]
+    if index.own:
+        sizes = count, within[-1] if operator == "GatherND" else 0
+        _pick_by_own(reader, name, value, output, index.own, picked, sizes, rest)
+        return
     if value in reader.constants:
         found = reader.constants[value].reshape(count, *rest)
         reader.spend(picked.size * math.prod(rest))
@@ -162,3 +207,36 @@ def _pick(
         MOVES["Gather"](reader, name, [flat, f"{output} index"], taken, {"axis": 1})
         flat = taken
     reader.emit(Node("reshape", name, (flat,), output), (BATCH, *picked.shape[1:], *rest))
+
+
+def _pick_by_own(
+    reader: Reader,
+    name: str,
+    value: str,
+    output: str,
+    own: str,
+    base: Array,
+    sizes: tuple[int, int],
+    rest: Shape,
+) -> None:
+    """Rows by an example's own integers: a product with a matrix that has a one in each row.
+
+    ``sizes``: how many rows there are, and from how many of them a negative integer counts back.
+    """
+    (count, last), rows = sizes, reader.shape(own)[1:]
+    reader.spend(count + base.size)
+    places, below, back, there, chosen, flat, taken = (
+        f"{output} {part}"
+        for part in ("places", "below", "back", "there", "chosen", "flat", "taken")
+    )
+    reader.emit(Node("reshape", name, (own,), places), (BATCH, math.prod(rows), 1))
+    constant_binary(reader, "less", name, places, below, np.zeros(()))
+    constant_binary(reader, "mul", name, below, back, np.array(last))
+    combine(reader, "add", name, places, back, there)
+    at = np.arange(count) - base.reshape(-1, 1)
+    constant_binary(reader, "equal", name, there, chosen, at)
+    reader.emit(Node("reshape", name, (value,), flat), (BATCH, count, math.prod(rest)))
+    kind = reader.kind(value)
+    product = Node("matmul", name, (chosen, flat), taken)
+    reader.emit(product, (BATCH, math.prod(rows), math.prod(rest)), kind)
+    reader.emit(Node("reshape", name, (taken,), output), (BATCH, *rows, *rest))

@@ -14,8 +14,12 @@ import numpy as np
 from gossamer.runtime import sparse_file
 from gossamer.runtime.graph import Array
 from gossamer.runtime.importer.maps import resized, scales_of
+from gossamer.runtime.importer.unsupported import Unsupported
 
 Evaluate = Callable[[list[Array], dict[str, Any]], Array]
+
+# Stands for an input that a node leaves out before another.
+LEFT_OUT = np.zeros(0)
 
 # Numbers of one constant that is computed while a file is read.
 LARGEST = 1 << 24
@@ -35,6 +39,9 @@ def numbers(operator: str, x: list[Array], a: dict[str, Any]) -> int:
         return max(made, x[0].size) if operator == "Expand" else made
     if operator == "Gather":
         return int(x[1].size * (x[0].size // max(1, x[0].shape[a.get("axis", 0)])))
+    if operator == "GatherND":
+        depth = x[1].shape[-1]
+        return int(math.prod((*x[1].shape[:-1], *x[0].shape[depth:])))
     if operator == "GatherElements":
         return x[1].size
     if operator == "Range":
@@ -73,7 +80,7 @@ def _unsqueeze(x: list[Array], a: dict[str, Any]) -> Array:
 def _slice(x: list[Array], a: dict[str, Any]) -> Array:
     parts = [slice(None)] * x[0].ndim
     starts, ends = np.ravel(x[1]), np.ravel(x[2])
-    axes = np.ravel(x[3]) if len(x) > 3 else np.arange(len(starts))
+    axes = np.ravel(x[3]) if len(x) > 3 and x[3] is not LEFT_OUT else np.arange(len(starts))
     steps = np.ravel(x[4]) if len(x) > 4 else np.ones(len(starts), np.int64)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         parts[int(axis)] = slice(int(start), int(end), int(step))
@@ -89,6 +96,12 @@ def _divide(x: list[Array], a: dict[str, Any]) -> Array:
 def _reshape(x: list[Array], a: dict[str, Any]) -> Array:
     shape = [x[0].shape[i] if size == 0 else int(size) for i, size in enumerate(np.ravel(x[1]))]
     return x[0].reshape(shape)
+
+
+def _flatten(x: list[Array], a: dict[str, Any]) -> Array:
+    axis = int(a.get("axis", 1))
+    axis = axis + x[0].ndim if axis < 0 else axis
+    return x[0].reshape(math.prod(x[0].shape[:axis]), -1)
 
 
 def _count(x: list[Array]) -> int:
@@ -107,6 +120,20 @@ def _gather_elements(x: list[Array], a: dict[str, Any]) -> Array:
     axis = a.get("axis", 0) % x[0].ndim
     near = [slice(None if i == axis else size) for i, size in enumerate(x[1].shape)]
     return np.take_along_axis(x[0][tuple(near)], x[1].astype(np.int64), axis)
+
+
+def _gather_nd(x: list[Array], a: dict[str, Any]) -> Array:
+    if a.get("batch_dims"):
+        raise Unsupported("it has batch dimensions; export without")
+    return np.asarray(x[0][tuple(np.moveaxis(x[1], -1, 0))])
+
+
+def _scatter_nd(x: list[Array], a: dict[str, Any]) -> Array:
+    if a.get("reduction", "none") != "none":
+        raise Unsupported(f"it scatters by {a['reduction']!r}; by replacing only")
+    found = x[0].copy()
+    found[tuple(np.moveaxis(x[1], -1, 0))] = x[2]
+    return found
 
 
 def _cum_sum(x: list[Array], a: dict[str, Any]) -> Array:
@@ -130,7 +157,9 @@ def _eye(x: list[Array], a: dict[str, Any]) -> Array:
 
 
 def _clip(x: list[Array], a: dict[str, Any]) -> Array:
-    return np.asarray(np.clip(x[0], x[1] if len(x) > 1 else None, x[2] if len(x) > 2 else None))
+    limits = [None if limit is LEFT_OUT else limit for limit in x[1:]]
+    low, high, *_ = [*limits, None, None]
+    return np.asarray(np.clip(x[0], low, high))
 
 
 def _l2(x: Array, **more: Any) -> Array:
@@ -199,9 +228,24 @@ COMPARE: dict[str, Callable[[Array, Array], Array]] = {
 # Operators that may join the examples of a constant that is held once for all of them.
 JOINING = {
     *("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
-    *("CumSum", "EyeLike", "LayerNormalization", "MatMul", "Resize", "Tile", "Trilu"),
+    *(
+        "EyeLike",
+        "GatherND",
+        "ScatterND",
+        "LayerNormalization",
+        "MatMul",
+        "Resize",
+        "Tile",
+        "Trilu",
+    ),
 }
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Mod", "Pow", "Where", *COMPARE}
+
+
+POINTWISE = {
+    *("Abs", "Cast", "Ceil", "Clip", "Cos", "Exp", "Floor", "Identity", "Log", "Neg", "Not"),
+    *("Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sin", "Sqrt", "Tanh"),
+}
 
 
 def _compare(of: Callable[[Array, Array], Array]) -> Evaluate:
@@ -220,11 +264,14 @@ FOLD: dict[str, Evaluate] = {
     "Cast": _cast,
     "Gather": lambda x, a: np.take(x[0], x[1].astype(np.int64), axis=a.get("axis", 0)),
     "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
+    "ScatterND": _scatter_nd,
     "Concat": lambda x, a: np.concatenate(x, axis=a["axis"]),
     "Unsqueeze": _unsqueeze,
     "Squeeze": lambda x, a: np.squeeze(x[0], axis=_axes(x, a)),
     "Slice": _slice,
     "Reshape": _reshape,
+    "Flatten": _flatten,
     "Transpose": lambda x, a: np.transpose(x[0], a.get("perm")),
     "Add": lambda x, a: np.asarray(x[0] + x[1]),
     "Sub": lambda x, a: np.asarray(x[0] - x[1]),

@@ -131,7 +131,7 @@ def _convert(reader: Reader, node: Any, name: str, source: Source) -> None:
         elif counted.counts(reader, operator, inputs):
             counted.convert(reader, operator, name, inputs, output, attributes)
         elif operator in FOLD and inputs and all(i in reader.constants for i in inputs if i):
-            reader.fold(operator, output, [i for i in inputs if i], attributes)
+            reader.fold(operator, output, inputs, attributes)
         elif operator in CONVERT:
             convert(reader, operator, name, inputs, output, attributes)
         else:

@@ -47,10 +47,15 @@ class Strayed:
 
 @dataclass(frozen=True)
 class Counted:
-    """Integers of example i: ``step`` * i + ``start``, both [1, ...] for [batch, ...]."""
+    """Integers of example i: ``step`` * i + ``start``, both [1, ...] for [batch, ...].
+
+    To the last one of the last dimension the value ``own`` is added, if there is one: integers
+    that the example has itself, of as many dimensions as are left without the last.
+    """
 
     step: Array
     start: Array
+    own: str = ""
 
 
 class Reader:
@@ -128,7 +133,9 @@ class Reader:
 
     def fold(self, operator: str, output: str, inputs: list[str], a: Attributes) -> None:
         """Computes a constant, if the file is large enough to ask for it."""
-        values = [self.constants[name] for name in inputs]
+        while inputs and not inputs[-1]:
+            inputs = inputs[:-1]
+        values = [self.constants[name] if name else folding.LEFT_OUT for name in inputs]
         if operator in ("ConstantOfShape", "Expand"):
             sizes = np.ravel(values[-1])
             if np.any(sizes == BATCH):  # the same for every example
@@ -136,10 +143,14 @@ class Reader:
                 shape = tuple(int(size) for size in sizes)
                 own = values[0].shape if operator == "Expand" else ()
                 self.repeated[output] = np.broadcast_shapes(own, shape)
-        if operator in folding.JOINING and any(name in self.repeated for name in inputs):
+        sums = operator == "CumSum" and values[1].item() % max(1, values[0].ndim) == 0
+        joins = operator in folding.JOINING or sums
+        if joins and any(name in self.repeated for name in inputs):
             raise Unsupported("it may join the examples of a batch; compute it of one example")
         if operator == "Range" and any(value % BATCH == 0 and value for value in values):
             raise Unsupported("it counts the examples of the batch")
+        if any(name in self.repeated for name in inputs):
+            self._repeat(operator, output, inputs, values)
         wanted = folding.numbers(operator, values, a)
         limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
         self.spend(wanted, max(limit, *(value.size for value in values)))
@@ -149,6 +160,20 @@ class Reader:
             return
         with np.errstate(all="ignore"):
             self.constants[output] = np.asarray(FOLD[operator](values, a))
+
+    def _repeat(self, operator: str, output: str, inputs: list[str], values: list[Array]) -> None:
+        """Remembers what shape a constant has that is made of some held once for all examples."""
+        shapes = [self.shape(name) for name in inputs if name]
+        if operator in folding.ELEMENTWISE:
+            self.repeated[output] = np.broadcast_shapes(*shapes)
+        elif operator in folding.POINTWISE:
+            self.repeated[output] = shapes[0]
+        elif operator == "Reshape" and inputs[0] in self.repeated and shapes[0][0] % BATCH == 0:
+            shape = reshaped(shapes[0], [int(size) for size in np.ravel(values[1])])
+            if shape[0] % BATCH:
+                raise Unsupported(f"it reshapes {shown(shapes[0])} to {shown(shape)}")
+            self.repeated[output] = shape
+            values[1] = np.array([shape[0] // BATCH, *shape[1:]])
 
     def alone(self, value: str, *ops: str) -> Node | None:
         """The node that made ``value``, if it is one of ``ops`` and nobody else reads it."""
@@ -164,6 +189,20 @@ class Reader:
 
 def shown(shape: Shape) -> str:
     return "[" + ", ".join("batch" if s == BATCH else str(s) for s in shape) + "]"
+
+
+def reshaped(shape: Shape, sizes: list[int], keep_zero: bool = True) -> Shape:
+    """The shape that Reshape makes of one, by sizes of which one may be -1."""
+    if keep_zero:
+        sizes = [shape[i] if s == 0 and i < len(shape) else s for i, s in enumerate(sizes)]
+    known = math.prod(s for s in sizes if s != -1)
+    total = math.prod(shape)
+    if sizes.count(-1) > 1 or any(s < -1 for s in sizes) or known == 0:
+        raise Unsupported(f"it reshapes {shown(shape)} to {sizes}")
+    sizes = [total // known if s == -1 else s for s in sizes]
+    if math.prod(sizes) != total:
+        raise Unsupported(f"it reshapes {shown(shape)} to {shown(tuple(sizes))}")
+    return tuple(sizes)
 
 
 def floats(array: Array) -> Array:

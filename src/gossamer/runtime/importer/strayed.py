@@ -18,6 +18,7 @@ from gossamer.runtime.importer.operators.binary import BINARY
 from gossamer.runtime.importer.operators.elementwise import ELEMENTWISE
 from gossamer.runtime.importer.operators.logic import LOGIC
 from gossamer.runtime.importer.operators.moves import axes_of, permutation_of
+from gossamer.runtime.importer.operators.pools import POOLS
 from gossamer.runtime.importer.operators.shapes import target_of
 from gossamer.runtime.importer.reader import Attributes, Reader, Strayed, Unsupported, shown
 
@@ -243,7 +244,8 @@ STRAYED: dict[str, Stray] = {
     **dict.fromkeys(["Softmax", "LogSoftmax", "LayerNormalization"], _along(-1)),
     **dict.fromkeys(["Concat", "Gather", "Split"], _along(0)),
     **dict.fromkeys(
-        ["ReduceMax", "ReduceMean", "ReduceSum", "Slice", "Squeeze", "Unsqueeze"], _by_axes
+        [op for op in POOLS if op.startswith("Reduce")] + ["Slice", "Squeeze", "Unsqueeze"],
+        _by_axes,
     ),
     **dict.fromkeys(["Flatten", "Reshape"], _reshape),
     "Transpose": _transpose,

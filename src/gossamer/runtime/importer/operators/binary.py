@@ -10,6 +10,7 @@ from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.importer.operators.elementwise import unclipped
 from gossamer.runtime.importer.operators.moves import expand
 from gossamer.runtime.importer.reader import (
+    BATCH,
     Attributes,
     Convert,
     Reader,
@@ -60,6 +61,26 @@ def constant_binary(
     reader.emit(node, shape, holds)
 
 
+def _each(
+    reader: Reader,
+    kind: str,
+    name: str,
+    value: str,
+    output: str,
+    constant: Array,
+    holds: str | None,
+) -> None:
+    """A value that has several entries for each example, and a constant of as many."""
+    shape, count = reader.shape(value), len(constant)
+    if shape[0] != count * BATCH or constant.ndim != len(shape):
+        raise Unsupported(f"a constant of {count} entries for each example of {shown(shape)}")
+    apart, result = f"{output} apart", f"{output} of each"
+    reader.emit(Node("reshape", name, (value,), apart), (BATCH, count, *shape[1:]))
+    constant_binary(reader, kind, name, apart, result, constant[None], holds)
+    (_, _, *rest) = reader.shape(result)
+    reader.emit(Node("reshape", name, (result,), output), (shape[0], *rest))
+
+
 def combine(
     reader: Reader,
     kind: str,
@@ -92,7 +113,10 @@ def combine(
             before.constants["bias"] = before.constants["bias"] + numbers(constant)
             reader.rename(before, output)
             return
-        constant_binary(reader, kind, name, left, output, constant, holds)
+        if reader.repeated.get(right, (1,))[0] > BATCH:
+            _each(reader, kind, name, left, output, constant, holds)
+        else:
+            constant_binary(reader, kind, name, left, output, constant, holds)
         return
     shapes = reader.shape(left), reader.shape(right)
     if len(shapes[0]) < len(shapes[1]) and kind in MIRROR:

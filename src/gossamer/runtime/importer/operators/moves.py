@@ -1,16 +1,19 @@
 """ONNX operators that only move numbers: slices, splits, repetitions, transposes.
 
-All but transposes become one node, ``strided``: a copy by strides within an example. Here the
-batch is the first dimension and stays so; what takes it elsewhere is in ``strayed``.
+All but transposes become one node, ``strided``: a copy by strides within an example; what no
+strides reach is a linear map along an axis. Here the batch is the first dimension and stays so;
+what takes it elsewhere is in ``strayed``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from gossamer.runtime.graph import Array, Node, Shape, strides
+from gossamer.runtime.importer.operators.linear import linear
 from gossamer.runtime.importer.reader import (
     Attributes,
     Convert,
@@ -60,6 +63,28 @@ def place(reader: Reader, name: str, source: str, perm: list[int], output: str) 
         reader.emit(Node("transpose", name, (source,), output, {"perm": perm}), turned)
 
 
+Maps = list[tuple[int, int, Callable[[], Array]]]  # axis, its new size, what makes [new, old]
+
+
+def along_axes(reader: Reader, name: str, value: str, output: str, maps: Maps) -> None:
+    """Maps one axis after the other."""
+    for position, (axis, size, make) in enumerate(maps):
+        shape = reader.shape(value)
+        reader.spend(size * shape[axis])
+        matrix = make().astype(np.float32)
+        last = position == len(maps) - 1
+        result = output if last else f"{output} along {axis}"
+        perm = [i for i in range(len(shape)) if i != axis] + [axis]
+        if axis == len(shape) - 1:
+            linear(reader, name, value, result, matrix, np.zeros(size, np.float32), {})
+        else:
+            turned, mapped = f"{output} turned {axis}", f"{output} mapped {axis}"
+            place(reader, name, value, perm, turned)
+            linear(reader, name, turned, mapped, matrix, np.zeros(size, np.float32), {})
+            place(reader, name, mapped, [perm.index(i) for i in range(len(shape))], result)
+        value = result
+
+
 def _axis(reader: Reader, value: str, axis: int) -> int:
     rank = len(reader.shape(value))
     if not -rank <= axis < rank:
@@ -88,8 +113,11 @@ def _part(reader: Reader, name: str, value: str, axis: int, span: range, output:
     shape = reader.shape(value)
     if axis == 0:
         raise Unsupported("it takes a part of the batch")
-    if not span or span.step < 1:
-        raise Unsupported(f"it takes nothing, or backwards, of {shown(shape)}")
+    if not span:
+        raise Unsupported(f"it takes nothing of {shown(shape)}")
+    if span.step < 1:
+        _scattered(reader, name, value, axis, np.array(span), output)
+        return
     outer, inner = math.prod(shape[1:axis]), math.prod(shape[axis + 1 :])
     strided(
         reader,
@@ -143,17 +171,33 @@ def _gather(reader: Reader, name: str, inputs: list[str], output: str, a: Attrib
     axis = _axis(reader, inputs[0], int(a.get("axis", 0)))
     size = reader.shape(inputs[0])[axis]
     picked = np.ravel(index)
+    if not picked.size or picked.min() < -size or picked.max() >= size:
+        raise Unsupported(f"it gathers nothing, or beyond the {size} of its axis")
+    picked = picked % size
     steps = set(np.diff(picked).tolist())
-    if not picked.size or index.ndim > 1 or len(steps) > 1 or not -size <= picked[0] < size:
-        raise Unsupported("it gathers what is no row of steps; a single index or a slice can run")
-    first, step = int(picked[0]) % size, steps.pop() if steps else 1
-    span = range(first, first + step * len(picked), step) if step > 0 else range(0)
-    if span and span[-1] >= size:
-        raise Unsupported(f"it gathers beyond the {size} of its axis")
+    if index.ndim > 1 or len(steps) > 1 or min(steps, default=1) < 1:
+        _scattered(reader, name, inputs[0], axis, index % size, output)
+        return
+    first, step = int(picked[0]), steps.pop() if steps else 1
+    span = range(first, first + step * len(picked), step)
     piece = output if index.ndim else f"{output} with axis"
     _part(reader, name, inputs[0], axis, span, piece)
     if not index.ndim:
         drop(reader, name, piece, {axis}, output)
+
+
+def _scattered(reader: Reader, name: str, value: str, axis: int, index: Array, output: str) -> None:
+    """The numbers at any places along an axis: its map has a one in each row."""
+    shape = reader.shape(value)
+    if axis == 0:
+        raise Unsupported("it takes a part of the batch")
+    taken = output if index.ndim == 1 else f"{output} in a row"
+    along_axes(
+        reader, name, value, taken, [(axis, index.size, lambda: np.eye(shape[axis])[index.ravel()])]
+    )
+    if index.ndim > 1:
+        whole = (*shape[:axis], *index.shape, *shape[axis + 1 :])
+        reader.emit(Node("reshape", name, (taken,), output), whole)
 
 
 def _slice(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:

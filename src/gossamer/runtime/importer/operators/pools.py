@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from gossamer.runtime.graph import Node
+from gossamer.runtime.importer.operators.binary import combine, constant_binary
 from gossamer.runtime.importer.operators.linear import linear
 from gossamer.runtime.importer.operators.moves import axes_of, place
 from gossamer.runtime.importer.operators.windows import flat, image_of, pair, window
@@ -98,12 +99,62 @@ def _reduce(kind: str) -> Convert:
     return convert
 
 
+def _least(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    """-max(-x)"""
+    turned, most, value = f"{output} turned", f"{output} most", inputs[0]
+    reader.emit(Node("unary", name, (value,), turned, {"kind": "neg"}), reader.shape(value))
+    _reduce("max")(reader, name, [turned, *inputs[1:]], most, a)
+    reader.emit(Node("unary", name, (most,), output, {"kind": "neg"}), reader.shape(most))
+
+
+def _sum_of(each: str, root: bool) -> Convert:
+    """The sum of the squares or absolute values, or its square root."""
+
+    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        parts, total, value = f"{output} parts", f"{output} total" if root else output, inputs[0]
+        node = Node("unary", name, (value,), parts, {"kind": "abs"})
+        if each == "square":
+            node = Node("binary", name, (value, value), parts, {"kind": "mul"})
+        reader.emit(node, reader.shape(value))
+        _reduce("sum")(reader, name, [parts, *inputs[1:]], total, a)
+        if root:
+            node = Node("unary", name, (total,), output, {"kind": "sqrt"})
+            reader.emit(node, reader.shape(total))
+
+    return convert
+
+
+def _arg_max(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    """The first place of the maximum: of n places, n less the most that are left there."""
+    value, shape = inputs[0], reader.shape(inputs[0])
+    axis = int(a.get("axis", 0)) % len(shape)
+    size = shape[axis]
+    if axis == 0 or a.get("select_last_index"):
+        raise Unsupported("it looks along the batch, or for the last of several; the first can run")
+    axes, best, there, left, most = (
+        f"{output} {part}" for part in ("axis", "best", "there", "left", "most")
+    )
+    reader.spend(size)
+    reader.constants[axes], along = np.array([axis]), (size, *[1] * (len(shape) - 1 - axis))
+    _reduce("max")(reader, name, [value, axes], best, {})
+    combine(reader, "equal", name, value, best, there, "b")
+    constant_binary(reader, "mul", name, there, left, np.arange(size, 0, -1).reshape(along), "i")
+    _reduce("max")(reader, name, [left, axes], most, {"keepdims": a.get("keepdims", 1)})
+    reader.constants[f"{output} size"] = np.array(size)
+    combine(reader, "sub", name, f"{output} size", most, output, "i")
+
+
 POOLS: dict[str, Convert] = {
+    "ArgMax": _arg_max,
     "MaxPool": _pool("max"),
     "AveragePool": _pool("average"),
     "GlobalAveragePool": _global_pool("average"),
     "GlobalMaxPool": _global_pool("max"),
+    "ReduceL1": _sum_of("absolute", root=False),
+    "ReduceL2": _sum_of("square", root=True),
     "ReduceMax": _reduce("max"),
     "ReduceMean": _reduce("average"),
+    "ReduceMin": _least,
     "ReduceSum": _reduce("sum"),
+    "ReduceSumSquare": _sum_of("square", root=False),
 }

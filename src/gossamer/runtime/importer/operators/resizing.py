@@ -6,37 +6,14 @@ kernels of their own; few of their weights are not zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from gossamer.runtime.graph import Array, strides
 from gossamer.runtime.importer.maps import alike, repeated, resized, scales_of
-from gossamer.runtime.importer.operators.linear import linear
-from gossamer.runtime.importer.operators.moves import place, strided
+from gossamer.runtime.importer.operators.moves import Maps, along_axes, strided
 from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, shown
-
-Maps = list[tuple[int, int, Callable[[], Array]]]  # axis, its new size, what makes [new, old]
-
-
-def _along_axes(reader: Reader, name: str, value: str, output: str, maps: Maps) -> None:
-    """Maps one axis after the other."""
-    for position, (axis, size, make) in enumerate(maps):
-        shape = reader.shape(value)
-        reader.spend(size * shape[axis])
-        matrix = make().astype(np.float32)
-        last = position == len(maps) - 1
-        result = output if last else f"{output} along {axis}"
-        perm = [i for i in range(len(shape)) if i != axis] + [axis]
-        if axis == len(shape) - 1:
-            linear(reader, name, value, result, matrix, np.zeros(size, np.float32), {})
-        else:
-            turned, mapped = f"{output} turned {axis}", f"{output} mapped {axis}"
-            place(reader, name, value, perm, turned)
-            linear(reader, name, turned, mapped, matrix, np.zeros(size, np.float32), {})
-            place(reader, name, mapped, [perm.index(i) for i in range(len(shape))], result)
-        value = result
 
 
 def _pad(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -58,7 +35,7 @@ def _pad(reader: Reader, name: str, inputs: list[str], output: str, a: Attribute
             (i, shape[i] + before + after, partial(repeated, shape[i], before, after, mode))
             for i, before, after in sides
         ]
-        _along_axes(reader, name, inputs[0], output, maps)
+        along_axes(reader, name, inputs[0], output, maps)
         return
     padded = tuple(n + pads[i] + pads[i + rank] for i, n in enumerate(shape))
     target = strides(padded[1:])
@@ -87,7 +64,7 @@ def _resize(reader: Reader, name: str, inputs: list[str], output: str, a: Attrib
         for i in range(2, len(shape))
         if scales[i] != 1
     ]
-    _along_axes(reader, name, inputs[0], output, maps or [(2, shape[2], partial(np.eye, shape[2]))])
+    along_axes(reader, name, inputs[0], output, maps or [(2, shape[2], partial(np.eye, shape[2]))])
 
 
 def _repeat(reader: Reader, name: str, value: str, output: str, times: list[int]) -> None:
@@ -109,7 +86,7 @@ def _cum_sum(reader: Reader, name: str, inputs: list[str], output: str, a: Attri
         earlier = np.tri(shape[axis], k=-1 if a.get("exclusive") else 0)
         return earlier.T if a.get("reverse") else earlier
 
-    _along_axes(reader, name, inputs[0], output, [(axis, shape[axis], make)])
+    along_axes(reader, name, inputs[0], output, [(axis, shape[axis], make)])
 
 
 RESIZING: dict[str, Convert] = {"CumSum": _cum_sum, "Pad": _pad, "Resize": _resize}

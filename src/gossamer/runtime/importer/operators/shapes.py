@@ -15,22 +15,8 @@ from gossamer.runtime.importer.reader import (
     Reader,
     Unsupported,
     numbers,
-    shown,
+    reshaped,
 )
-
-
-def _target(reader: Reader, value: str, sizes: list[int], keep_zero: bool) -> Shape:
-    shape = reader.shape(value)
-    if keep_zero:
-        sizes = [shape[i] if s == 0 and i < len(shape) else s for i, s in enumerate(sizes)]
-    known = math.prod(s for s in sizes if s != -1)
-    total = math.prod(shape)
-    if sizes.count(-1) > 1 or any(s < -1 for s in sizes) or known == 0:
-        raise Unsupported(f"it reshapes {shown(shape)} to {sizes}")
-    sizes = [total // known if s == -1 else s for s in sizes]
-    if math.prod(sizes) != total:
-        raise Unsupported(f"it reshapes {shown(shape)} to {shown(tuple(sizes))}")
-    return tuple(sizes)
 
 
 def target_of(reader: Reader, operator: str, inputs: list[str], a: Attributes) -> Shape:
@@ -41,7 +27,7 @@ def target_of(reader: Reader, operator: str, inputs: list[str], a: Attributes) -
         axis = axis + len(shape) if axis < 0 else axis
         return math.prod(shape[:axis]), math.prod(shape[axis:])
     sizes = [int(s) for s in np.ravel(reader.constant(inputs[1], "shape"))]
-    return _target(reader, inputs[0], sizes, not a.get("allowzero"))
+    return reshaped(reader.shape(inputs[0]), sizes, not a.get("allowzero"))
 
 
 def _reshape(operator: str) -> Convert:

@@ -1,0 +1,73 @@
+"""Reductions, places of maxima and softmax, over any axes but the batch, against ONNX Runtime."""
+
+from __future__ import annotations
+
+import networks
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import Builder
+
+from gossamer.errors import UserError
+from gossamer.runtime import Engine
+from gossamer.runtime.importer import read
+
+
+def agree(b: Builder, *shape: int, ties: bool = False) -> None:
+    x = np.random.default_rng(0).standard_normal((3, *shape)).astype(np.float32)
+    x = np.round(x) if ties else x
+    wanted, found = networks.reference(b.model(), x), Engine(b.model(), threads=1)(x)
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+SHAPES = st.lists(st.integers(1, 6), min_size=1, max_size=4)
+REDUCTIONS = [
+    "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare",
+]  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_reductions(data: st.DataObject) -> None:
+    shape = data.draw(SHAPES)
+    axes = data.draw(st.sets(st.integers(1, len(shape)), min_size=1))
+    if data.draw(st.booleans()):
+        axes = {axis - len(shape) - 1 for axis in axes}
+    b = Builder(*shape)
+    operator = data.draw(st.sampled_from(REDUCTIONS))
+    b.add(operator, "x", np.array(sorted(axes)), keepdims=data.draw(st.integers(0, 1)))
+    agree(b, *shape)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_places_of_maxima_and_softmax(data: st.DataObject) -> None:
+    """Of several maxima the first."""
+    shape = data.draw(SHAPES)
+    axis = data.draw(st.integers(1, len(shape)))
+    b, ties = Builder(*shape), data.draw(st.booleans())
+    operator = data.draw(st.sampled_from(["ArgMax", "Softmax", "LogSoftmax"]))
+    if operator == "ArgMax":
+        keep = data.draw(st.integers(0, 1))
+        b.add("Cast", b.add("ArgMax", "x", axis=axis - len(shape) - 1, keepdims=keep), to=1)
+    else:
+        b.add(operator, "x", axis=axis)
+    agree(b, *shape, ties=ties)
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes", "message"),
+    [
+        ("ArgMax", {"axis": 0}, "along the batch"),
+        ("ArgMax", {"axis": 1, "select_last_index": 1}, "the first can run"),
+        ("Softmax", {"axis": 0}, "along the batch"),
+        ("ReduceMin", {}, "joins the examples"),
+    ],
+)
+def test_what_joins_examples_is_refused(operator: str, attributes: dict, message: str) -> None:
+    b = Builder(4)
+    b.add("Cast", b.add(operator, "x", **attributes), to=1)
+    with pytest.raises(UserError, match=rf"\({operator}\): .*{message}"):
+        read(b.model())
