@@ -43,6 +43,10 @@ def test_functions_of_constants(operator: str) -> None:
 SIX = table(6, 8), table(8)
 FOLDED = {
     "a norm": ("LayerNormalization", [*SIX, table(8)], {"axis": -1}),
+    "a batch norm": ("BatchNormalization", [table(2, 6, 8), *map(np.abs, table(4, 6))], {}),
+    "normalised weights": ("BatchNormalization", [table(2, 6, 8), *table(4, 6)],
+                           {"training_mode": 1}),
+    "shares": ("Softmax", [table(2, 6, 8)], {"axis": 1}),
     "limits": ("Clip", [SIX[0], np.float32(-0.5), np.float32(0.7)], {}),
     "one limit": ("Clip", [SIX[0], np.float32(0.2)], {}),
     "the other limit": ("Clip", [SIX[0], "", np.float32(0.2)], {}),
@@ -72,15 +76,26 @@ def test_what_is_computed_of_constants(name: str) -> None:
     operator, inputs, attributes = FOLDED[name]
     b = Builder(2, 6, 8)
     made = b.add(operator, *inputs, **attributes)
+    if "training_mode" in attributes:
+        b.nodes[-1].output.extend(["mean", "variance"])
     b.add("Add", "x", made)
     agree(b, 2, 6, 8)
 
 
-@pytest.mark.parametrize("operator", ["ReduceSum", "CumSum"])
-def test_what_joins_a_constant_of_all_examples_is_refused(operator: str) -> None:
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("operator", ["ReduceSum", "CumSum", "Softmax"])
+def test_what_joins_a_constant_of_all_examples_is_refused(operator: str, moved: bool) -> None:
     b = Builder(*SHAPE)
     sizes = b.add("Concat", b.add("Shape", "x", start=0, end=1), whole(5, 8), axis=0)
-    joined = b.add(operator, b.add("Expand", table(1, 8), sizes), whole(0))
+    each = b.add("Expand", table(1, 8), sizes)
+    if moved:
+        each = b.add("Concat", b.add("Transpose", each, perm=[1, 0, 2]), table(1, 1, 8), axis=0)
+    axis = int(moved)
+    joined = (
+        b.add(operator, each, axis=axis)
+        if operator == "Softmax"
+        else b.add(operator, each, whole(axis))
+    )
     b.add("Add", "x", joined)
     with pytest.raises(UserError, match=rf"\({operator}\): it may join the examples"):
         Engine(b.model())
@@ -95,3 +110,19 @@ def test_constants_that_would_fill_the_memory_are_refused(operator: str, inputs:
     b.add("Add", "x", b.add(operator, table(2, 2), *inputs))
     with pytest.raises(UserError, match="too many for this file"):
         Engine(b.model())
+
+
+def test_a_product_with_a_constant_of_all_examples() -> None:
+    b = Builder(6, 8)
+    sizes = b.add("Concat", b.add("Shape", "x", start=0, end=1), whole(6, 1), axis=0)
+    each = b.add("Expand", table(1, 6, 4), sizes)
+    b.add("Add", "x", b.add("MatMul", each, table(4, 8)))
+    agree(b, 6, 8)
+
+
+def test_shares_within_a_constant_of_all_examples() -> None:
+    b = Builder(6, 8)
+    sizes = b.add("Concat", b.add("Shape", "x", start=0, end=1), whole(1, 6), axis=0)
+    turned = b.add("Transpose", b.add("Expand", table(1, 8, 1), sizes), perm=[0, 2, 1])
+    b.add("Add", "x", b.add("Softmax", turned, axis=2))
+    agree(b, 6, 8)

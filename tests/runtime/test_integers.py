@@ -108,7 +108,9 @@ def test_casts(kind: str, to: str) -> None:
     check(model, *values(model, 2))
 
 
-@pytest.mark.parametrize("op", ["Abs", "Elu", "Mish", "Softplus", "Reciprocal", "IsNaN"])
+@pytest.mark.parametrize(
+    "op", ["Abs", "Celu", "Elu", "Mish", "Selu", "Softplus", "Softsign", "Reciprocal", "IsNaN"]
+)
 def test_functions_of_one_value(op: str) -> None:
     b = Builder(*SHAPE, x="f")
     model = b.floats(b.add(op, "x")) if op == "IsNaN" else b.model(b.add(op, "x"))

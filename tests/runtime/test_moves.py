@@ -88,7 +88,8 @@ def test_moves(data: st.DataObject) -> None:
         case "pad":
             pads = data.draw(st.lists(st.integers(0, 3), min_size=2 * rank, max_size=2 * rank))
             pads[0] = pads[rank] = 0
-            b.add("Pad", "x", np.array(pads))
+            border = data.draw(st.sampled_from([0, 1.5, -np.inf]))
+            b.add("Pad", "x", np.array(pads), np.float32(border))
         case "split":
             first = data.draw(st.integers(1, size))
             parts = [first, size - first] if first < size else [size]
@@ -117,7 +118,6 @@ def test_moves(data: st.DataObject) -> None:
         ("Squeeze", [[1]], {}, "squeezes"),
         ("Pad", [[1, 0, 0, 0]], {}, "pads"),
         ("Pad", [[0, 0, 0, -1, 0, 0]], {}, "pads"),
-        ("Pad", [[0, 0, 0, 0, 0, 0], np.float32(2)], {}, "another value"),
         ("Pad", [[0, 0, 0, 0, 1 << 20, 0]], {}, "pads"),
         ("DepthToSpace", [], {"blocksize": 2}, "blocks of 2"),
         ("MatMul", ["x"], {}, "multiplies"),
@@ -160,3 +160,14 @@ def test_numbers_in_a_row() -> None:
     b.add("Add", "x", b.add("Cast", b.add("Range", *map(np.array, (0, 1 << 40, 1))), to=1))
     with pytest.raises(UserError, match="too many for this file"):
         read(b.model())
+
+
+def test_heads_beside_one_another_before_the_batch() -> None:
+    """As ``torch.stack([a, b]).mean(0)`` writes it."""
+    b = Builder(4, 6)
+    first = [
+        b.add("Unsqueeze", b.add(op, "x"), np.array([axis]))
+        for op, axis in (("Relu", 0), ("Neg", -4))
+    ]
+    b.add("ReduceMean", b.add("Concat", *first, axis=0), np.array([0]), keepdims=0)
+    agree(b, values(2, 4, 6))

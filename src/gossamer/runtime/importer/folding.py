@@ -187,12 +187,37 @@ def _resize(x: list[Array], a: dict[str, Any]) -> Array:
     return found.astype(x[0].dtype)
 
 
+def _mean(x: Array, axis: Any, keepdims: bool = False) -> Array:
+    """Of nothing it is nothing, without a warning."""
+    total = np.sum(x, axis, keepdims=keepdims)
+    return np.asarray(total / max(1, x.size / max(1, total.size)))
+
+
+def _batch_norm(x: list[Array], a: dict[str, Any]) -> Array:
+    """By the statistics given, or in training mode, as of normalised weights, by those it has."""
+    data, scale, bias, mean, variance = x
+    each = (-1, *[1] * (data.ndim - 2))
+    if a.get("training_mode"):
+        others = tuple(axis for axis in range(data.ndim) if axis != 1)
+        mean = _mean(data, others, keepdims=True)
+        mean, variance = mean.ravel(), _mean(np.square(data - mean), others)
+    factor = scale / np.sqrt(variance + a.get("epsilon", 1e-5))
+    found = (data - mean.reshape(each)) * factor.reshape(each) + bias.reshape(each)
+    return np.asarray(found, data.dtype)
+
+
 def _layer_norm(x: list[Array], a: dict[str, Any]) -> Array:
     axes = tuple(range(int(a.get("axis", -1)) % x[0].ndim, x[0].ndim))
-    centred = x[0] - np.mean(x[0], axes, keepdims=True)
-    spread = np.mean(np.square(centred), axes, keepdims=True) + a.get("epsilon", 1e-5)
+    centred = x[0] - _mean(x[0], axes, keepdims=True)
+    spread = _mean(np.square(centred), axes, keepdims=True) + a.get("epsilon", 1e-5)
     found = centred / np.sqrt(spread) * x[1]
     return np.asarray(found + x[2] if len(x) > 2 else found, x[0].dtype)
+
+
+def _softmax(x: list[Array], a: dict[str, Any]) -> Array:
+    axis = int(a.get("axis", -1))
+    powers = np.exp(x[0] - np.max(x[0], axis, keepdims=True))
+    return np.asarray(powers / np.sum(powers, axis, keepdims=True))
 
 
 # ONNX's numbers of element types.
@@ -242,6 +267,7 @@ JOINING = {
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Mod", "Pow", "Where", *COMPARE}
 
 
+VIEWS = {"Squeeze", "Transpose", "Unsqueeze"}
 POINTWISE = {
     *("Abs", "Cast", "Ceil", "Clip", "Cos", "Exp", "Floor", "Identity", "Log", "Neg", "Not"),
     *("Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sin", "Sqrt", "Tanh"),
@@ -293,7 +319,9 @@ FOLD: dict[str, Evaluate] = {
     "Relu": lambda x, a: np.maximum(x[0], 0),
     "Sigmoid": lambda x, a: np.asarray(1 / (1 + np.exp(-x[0]))),
     "Tanh": lambda x, a: np.tanh(x[0]),
+    "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
+    "Softmax": _softmax,
     "MatMul": lambda x, a: np.matmul(x[0], x[1]),
     "Range": _range,
     "CumSum": _cum_sum,
@@ -301,7 +329,7 @@ FOLD: dict[str, Evaluate] = {
     "Where": lambda x, a: np.where(x[0], x[1], x[2]),
     "ReduceL2": _reduce(_l2),
     "ReduceMax": _reduce(np.max),
-    "ReduceMean": _reduce(np.mean),
+    "ReduceMean": _reduce(_mean),
     "ReduceMin": _reduce(np.min),
     "ReduceProd": _reduce(np.prod),
     "ReduceSum": _reduce(np.sum),

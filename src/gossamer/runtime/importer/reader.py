@@ -68,6 +68,7 @@ class Reader:
         self.kinds: dict[str, str] = {}  # as numpy calls them: "i", "b"; all others are floats
         self.dtypes: dict[str, np.dtype[Any]] = {}  # of inputs that are not float32
         self.repeated: dict[str, Shape] = {}  # constants held once for all examples
+        self.once: set[str] = set()  # what is made of these
         self.nodes: list[Node] = []
         self.made_by: dict[str, Node] = {}
         self.uses: Counter[str] = Counter()
@@ -143,14 +144,14 @@ class Reader:
                 shape = tuple(int(size) for size in sizes)
                 own = values[0].shape if operator == "Expand" else ()
                 self.repeated[output] = np.broadcast_shapes(own, shape)
-        sums = operator == "CumSum" and values[1].item() % max(1, values[0].ndim) == 0
-        joins = operator in folding.JOINING or sums
-        if joins and any(name in self.repeated for name in inputs):
+        once = any(self._is_once(name) for name in inputs)
+        if once and self._joins(operator, inputs, values, a):
             raise Unsupported("it may join the examples of a batch; compute it of one example")
         if operator == "Range" and any(value % BATCH == 0 and value for value in values):
             raise Unsupported("it counts the examples of the batch")
-        if any(name in self.repeated for name in inputs):
-            self._repeat(operator, output, inputs, values)
+        if once:
+            self._repeat(operator, output, inputs, values, a)
+            self.once.add(output)
         wanted = folding.numbers(operator, values, a)
         limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
         self.spend(wanted, max(limit, *(value.size for value in values)))
@@ -161,14 +162,37 @@ class Reader:
         with np.errstate(all="ignore"):
             self.constants[output] = np.asarray(FOLD[operator](values, a))
 
-    def _repeat(self, operator: str, output: str, inputs: list[str], values: list[Array]) -> None:
+    def _is_once(self, value: str) -> bool:
+        return value in self.repeated or value in self.once
+
+    def _joins(self, operator: str, inputs: list[str], values: list[Array], a: Attributes) -> bool:
+        """Whether examples of a constant that is held once for all of them may be joined."""
+        shape = self.repeated.get(inputs[0], ())
+        if operator in ("CumSum", "Softmax"):
+            axis = values[1].item() if operator == "CumSum" else a.get("axis", -1)
+            return not shape or shape[int(axis)] % BATCH == 0
+        if operator == "MatMul":
+            whole = len(shape) > 2 and shape[0] % BATCH == 0 and values[1].ndim == 2
+            return not whole or self._is_once(inputs[1])
+        return operator in folding.JOINING
+
+    def _repeat(
+        self, operator: str, output: str, inputs: list[str], values: list[Array], a: Attributes
+    ) -> None:
         """Remembers what shape a constant has that is made of some held once for all examples."""
         shapes = [self.shape(name) for name in inputs if name]
         if operator in folding.ELEMENTWISE:
             self.repeated[output] = np.broadcast_shapes(*shapes)
-        elif operator in folding.POINTWISE:
+        elif inputs[0] not in self.repeated:
+            return
+        elif operator in folding.POINTWISE or operator in ("CumSum", "Softmax"):
             self.repeated[output] = shapes[0]
-        elif operator == "Reshape" and inputs[0] in self.repeated and shapes[0][0] % BATCH == 0:
+        elif operator in folding.VIEWS:
+            view = np.broadcast_to(np.int8(0), shapes[0])
+            self.repeated[output] = FOLD[operator]([view, *values[1:]], a).shape
+        elif operator == "MatMul":
+            self.repeated[output] = (*shapes[0][:-1], *shapes[1][1:])
+        elif operator == "Reshape" and shapes[0][0] % BATCH == 0:
             shape = reshaped(shapes[0], [int(size) for size in np.ravel(values[1])])
             if shape[0] % BATCH:
                 raise Unsupported(f"it reshapes {shown(shapes[0])} to {shown(shape)}")

@@ -1,6 +1,7 @@
 """Values whose batch is not their first dimension, as attention written for sequences makes them.
 
-The engine's values have the batch first. One that a transpose took from there is *strayed*: it
+The engine's values have the batch first. One that a transpose took from there, or that got an axis
+before it, is *strayed*: it
 is held with its batch in front all the same, and only how it would be read is remembered. What
 is computed from it is computed of the value in front, whose axes are one further.
 """
@@ -28,6 +29,9 @@ def convert(
 ) -> None:
     """One node of the engine's operators, whether its inputs have strayed or not."""
     strays = operator == "Transpose" and a.get("perm", [1])[:1] != [0]
+    if operator == "Unsqueeze":
+        axes = axes_of(reader, inputs, a)
+        strays = any(axis in (0, -len(reader.shape(inputs[0])) - len(axes)) for axis in axes)
     if not strays and not any(value in reader.held for value in inputs):
         CONVERT[operator](reader, name, inputs, output, a)
     elif operator in STRAYED:

@@ -180,6 +180,35 @@ def _prelu(reader: Reader, name: str, inputs: list[str], output: str, a: Attribu
     combine(reader, "add", name, above, scaled, output)
 
 
+def _scaled_elu(alpha: float, scale: float) -> Convert:
+    """Selu: scale * Elu(x)"""
+
+    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        settings = {"kind": "elu", "a": a.get("alpha", alpha), "b": 0.0}
+        node = Node("unary", name, (inputs[0],), f"{output} elu", settings)
+        reader.emit(node, reader.shape(inputs[0]))
+        gamma = np.array(a.get("gamma", scale))
+        constant_binary(reader, "mul", name, f"{output} elu", output, gamma)
+
+    return convert
+
+
+def _celu(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    """alpha * Elu(x / alpha)"""
+    alpha = np.array(a.get("alpha", 1.0))
+    constant_binary(reader, "mul", name, inputs[0], f"{output} less", 1 / alpha)
+    settings = {"alpha": 1.0, "gamma": float(alpha)}
+    BINARY["Selu"](reader, name, [f"{output} less"], output, settings)
+
+
+def _soft_sign(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    """x / (1 + |x|)"""
+    value, size = inputs[0], f"{output} size"
+    reader.emit(Node("unary", name, (value,), size, {"kind": "abs"}), reader.shape(value))
+    constant_binary(reader, "add", name, size, f"{output} divisor", np.ones(()))
+    combine(reader, "div", name, value, f"{output} divisor", output)
+
+
 BINARY: dict[str, Convert] = {
     "Add": _binary("add"),
     "Sub": _binary("sub"),
@@ -189,4 +218,7 @@ BINARY: dict[str, Convert] = {
     "Max": _several("max"),
     "Pow": _power,
     "PRelu": _prelu,
+    "Selu": _scaled_elu(1.6732632423543772, 1.0507009873554805),
+    "Celu": _celu,
+    "Softsign": _soft_sign,
 }

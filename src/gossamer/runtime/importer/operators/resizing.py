@@ -6,14 +6,23 @@ kernels of their own; few of their weights are not zero.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import numpy as np
 
 from gossamer.runtime.graph import Array, strides
 from gossamer.runtime.importer.maps import alike, repeated, resized, scales_of
+from gossamer.runtime.importer.operators.binary import constant_binary
 from gossamer.runtime.importer.operators.moves import Maps, along_axes, strided
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, shown
+from gossamer.runtime.importer.reader import (
+    Attributes,
+    Convert,
+    Reader,
+    Unsupported,
+    numbers,
+    shown,
+)
 
 
 def _pad(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -21,8 +30,8 @@ def _pad(reader: Reader, name: str, inputs: list[str], output: str, a: Attribute
     if mode not in ("constant", "reflect", "edge", "wrap"):
         raise Unsupported(f"it pads by {mode!r}; zeros, reflect, edge and wrap can run")
     zeros = mode == "constant"
-    if zeros and len(inputs) > 2 and inputs[2] and np.any(reader.constant(inputs[2], "value") != 0):
-        raise Unsupported("it pads with another value than zero")
+    given = reader.constant(inputs[2], "value") if len(inputs) > 2 and inputs[2] else np.zeros(())
+    border = numbers(given) if zeros and np.any(given != 0) else None
     if len(inputs) > 3 and inputs[3]:
         raise Unsupported("it pads chosen axes; export with pads for all of them")
     pads = [int(p) for p in np.ravel(reader.constant(inputs[1], "pads"))]
@@ -42,7 +51,13 @@ def _pad(reader: Reader, name: str, inputs: list[str], output: str, a: Attribute
     at = sum(p * step for p, step in zip(pads[1:rank], target, strict=True))
     sizes = list(shape[1:])
     source = strides(shape[1:])
-    strided(reader, name, inputs[0], output, padded, sizes, source, target, at=at, clear=True)
+    alone = output if border is None else f"{output} alone"
+    strided(reader, name, inputs[0], alone, padded, sizes, source, target, at=at, clear=True)
+    if border is not None:  # -0 changes no sum
+        reader.spend(math.prod(padded[1:]))
+        frame = np.full(padded[1:], border.reshape(()))
+        frame[tuple(slice(p, p + n) for p, n in zip(pads[1:rank], sizes, strict=True))] = -0.0
+        constant_binary(reader, "add", name, alone, output, frame)
 
 
 def _resize(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
