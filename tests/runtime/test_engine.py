@@ -16,7 +16,7 @@ import pytest
 from networks import Builder, sparse
 
 from gossamer.errors import UserError
-from gossamer.runtime import Engine, Plan
+from gossamer.runtime import Engine, Plan, planner
 from gossamer.runtime.planner import make
 from gossamer.runtime.table import ISAS, KERNELS
 
@@ -237,6 +237,40 @@ def test_a_file_that_is_no_plan_is_not_overwritten(
     path.write_bytes(b"")
     assert Engine(small, threads=1, plan=path).stale is None
     assert path.read_bytes()
+
+
+def stack(*densities: float) -> bytes:
+    """Layers 96->96, one of each density."""
+    rng, b = np.random.default_rng(5), networks.Builder(96)
+    for density in densities:
+        weight = networks.sparse(rng, 96, 96, density=density)
+        b.add("Gemm", b.last, weight, np.zeros(96, np.float32), transB=1)
+    return b.model()
+
+
+def test_similar_layers_are_measured_once() -> None:
+    """Each of these weights has a number of non-zeros of its own."""
+    plan = Engine(stack(0.2, 0.2, 0.5, 0.205, 0.195, 0.5), threads=1, isa="portable").plan
+    assert list(plan.measured_ns) == ["v0 (one)", "v2 (one)", "v0 (many)", "v2 (many)"]
+    for chosen in (plan.one, plan.many):
+        assert chosen["v0"] == chosen["v1"] == chosen["v3"] == chosen["v4"]
+        assert chosen["v2"] == chosen["v5"]
+
+
+def test_no_more_than_one_of_a_hopeless_kind_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    nanoseconds = {"gemm": 100.0, "columns": 10.0, "active": 0.0}
+
+    def active() -> int:
+        times = Engine(stack(0.2), threads=1, isa="portable").plan.measured_ns["v0 (many)"]
+        return sum(name.startswith("active") for name in times)
+
+    monkeypatch.setattr(planner, "_measure", lambda *rest: nanoseconds[rest[-1].split()[0]])
+    everyone = active()
+    assert everyone > 1
+    nanoseconds["active"] = 39.0
+    assert active() == everyone
+    nanoseconds["active"] = 41.0
+    assert active() == 1
 
 
 def test_every_candidate_computes_the_same() -> None:

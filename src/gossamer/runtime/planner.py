@@ -11,10 +11,12 @@ microseconds takes longer than the step; its result is the same.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,17 @@ from gossamer.runtime._kernels import Program
 from gossamer.runtime.graph import Array, Graph, Node
 from gossamer.runtime.lowering import Candidate, Lowering
 from gossamer.runtime.machine import machine, usable_cores
+from gossamer.runtime.packing import up_to
 from gossamer.runtime.steps import Buffer, Step, assemble
 
 FORMS = ("dense", "last", "list", "list last")
 CHUNKS = (2, 8, 16, 32)
+LONG_NS = 200_000_000  # runs of the network that are enough
 TOGETHER = 16  # examples, when a candidate for batches is measured: lanes may be examples
 SAMPLES = 64
 MEASURE_NS = 4_000_000  # per candidate
+HOPELESS = 4  # times as slow as the fastest candidate, so are others of its kind
+SIMILAR = 0.1  # by how much the numbers of non-zeros of layers measured as one may differ
 SHARING_NS = 20_000_000  # spent on what threads should share
 VERSION = 4
 
@@ -95,15 +101,21 @@ class Plan:
         return found, None
 
 
-def lower(
-    graph: Graph, isa: str, choices: dict[str, str], **settings: Any
-) -> tuple[list[Step], list[Buffer], list[Buffer]]:
+Lowered = tuple[list[Step], list[Buffer], list[Buffer]]  # steps, inputs, outputs
+
+
+def lower(graph: Graph, isa: str, choices: dict[str, str], **settings: Any) -> Lowered:
     """Steps, inputs and outputs for a plan's choices (the first candidate where none)."""
     lowering = Lowering(graph, isa, **settings)
     for node in graph.nodes:
         _pick(lowering.candidates(node), choices.get(node.output)).emit()
-    outputs = [lowering.form(lowering.values[name], "dense") for name in graph.outputs]
-    inputs = [Buffer(name, lowering.values[name].forms["dense"].floats) for name in graph.inputs]
+    return _finished(lowering)
+
+
+def _finished(lowering: Lowering) -> Lowered:
+    graph, values = lowering.graph, lowering.values
+    outputs = [lowering.form(values[name], "dense") for name in graph.outputs]
+    inputs = [Buffer(name, values[name].forms["dense"].floats) for name in graph.inputs]
     return lowering.steps, inputs, outputs
 
 
@@ -147,10 +159,10 @@ def make(graph: Graph, isa: str, sample: Sequence[Array] | None = None) -> Plan:
         name: round(float(np.count_nonzero(value) / max(1, value.size)), 4)
         for name, value in values.items()
     }
-    plan.one = _choose(graph, isa, plan, values, many=False)
+    plan.one, one = _choose(graph, isa, plan, values, many=False)
     if graph.dynamic:
-        plan.many = _choose(graph, isa, plan, values, many=True)
-        plan.chunk, plan.least = _chunk(graph, isa, plan, given)
+        plan.many, many = _choose(graph, isa, plan, values, many=True)
+        plan.chunk, plan.least = _chunk(graph, one, many, given)
     else:
         plan.chunk = 1
     return plan
@@ -174,24 +186,43 @@ def _values(graph: Graph, isa: str, inputs: list[Array]) -> dict[str, Array]:
 
 def _choose(
     graph: Graph, isa: str, plan: Plan, values: dict[str, Array], *, many: bool
-) -> dict[str, str]:
+) -> tuple[dict[str, str], Lowered]:
+    """The choices, and what they are lowered to."""
     lowering = Lowering(graph, isa, many=many, densities=plan.densities)
     choices: dict[str, str] = {}
-    seen: dict[tuple[Any, ...], str] = {}
+    seen: dict[tuple[Any, ...], dict[int, str]] = {}  # then by numbers of non-zeros
     for node in graph.nodes:
         candidates = lowering.candidates(node)
         if len(candidates) > 1:
-            key = _alike(graph, lowering, node, candidates)
-            if key not in seen:
-                times = {
-                    c.name: _measure(graph, isa, lowering, node, c.name, values, many)
-                    for c in candidates
-                }
-                seen[key] = _fastest(times)
+            alike = seen.setdefault(_key(lowering, node, candidates), {})
+            nonzero = int(np.count_nonzero(node.constants["weight"]))
+            near = [n for n in alike if abs(n - nonzero) <= SIMILAR * n]
+            if not near:
+                names = [candidate.name for candidate in candidates]
+                times = _race(names, partial(_measure, graph, isa, lowering, node, values, many))
+                alike[nonzero] = _fastest(times)
                 plan.measured_ns[f"{node.output} ({'many' if many else 'one'})"] = times
-            choices[node.output] = seen[key]
+            choices[node.output] = alike[min(near, default=nonzero, key=lambda n: abs(n - nonzero))]
         _pick(candidates, choices.get(node.output)).emit()
-    return choices
+    return choices, _finished(lowering)
+
+
+def _race(names: Sequence[str], measure: Callable[[str], float]) -> dict[str, float]:
+    """Times of the candidates, without those of a kind that is hopeless.
+
+    The kind is the operation, the first word of a name. Candidates of one kind do the same work
+    in other orders: where one takes many times as long as the fastest so far, the others are
+    not even packed.
+    """
+    times: dict[str, float] = {}
+    hopeless = set()
+    for name in names:
+        kind = name.split()[0]
+        if kind not in hopeless:
+            times[name] = measure(name)
+            if times[name] > HOPELESS * min(times.values()):
+                hopeless.add(kind)
+    return times
 
 
 def _fastest(times: dict[str, float]) -> str:
@@ -204,16 +235,16 @@ def _fastest(times: dict[str, float]) -> str:
     return best if times[best] < 0.9 * times[first] else first
 
 
-def _alike(
-    graph: Graph, lowering: Lowering, node: Node, candidates: list[Candidate]
-) -> tuple[Any, ...]:
-    """Nodes with the same key are measured once: same sizes, forms and numbers of zeros."""
-    weight = node.constants["weight"]
+def _key(lowering: Lowering, node: Node, candidates: list[Candidate]) -> tuple[Any, ...]:
+    """Sizes, forms and candidates, which are the same in nodes that are measured as one.
+
+    Their numbers of non-zeros need only be similar: the time of kernels that skip zeros follows
+    it, and no more may it differ than a candidate must be faster than the dense one.
+    """
     value = lowering.values[node.inputs[0]]
     return (
         node.op,
-        weight.shape,
-        int(np.count_nonzero(weight)),
+        node.constants["weight"].shape,
         repr(sorted(node.settings.items())),
         value.shape,
         round(value.density, 1),
@@ -227,9 +258,9 @@ def _measure(
     isa: str,
     lowering: Lowering,
     node: Node,
-    name: str,
     values: dict[str, Array],
     many: bool,
+    name: str,
 ) -> float:
     """Nanoseconds of a candidate, with the conversions of its input that it needs.
 
@@ -262,7 +293,7 @@ def _measure(
         chunk=TOGETHER if many else 1,
     )
     inputs = [values[i] for i, _ in sources]
-    best, spent, repeats = float("inf"), 0.0, 1
+    best, spent, repeats = math.inf, 0.0, 1
     while spent < MEASURE_NS:
         for times in program.profile(inputs, repeats, True):
             best = min(best, sum(times[before:after]))
@@ -271,18 +302,14 @@ def _measure(
     return best
 
 
-def _chunk(graph: Graph, isa: str, plan: Plan, given: list[Array]) -> tuple[int, int]:
+def _chunk(graph: Graph, one: Lowered, many: Lowered, given: list[Array]) -> tuple[int, int]:
     """How many examples should go through the network together, and the least batch for it."""
     leads = [graph.shapes[name][0] for name in graph.inputs]
+    given_examples = min(CHUNKS[-1], len(given[0]) // leads[0])
 
-    lowered = {
-        kind: lower(graph, isa, choices, many=kind == "many", densities=plan.densities)
-        for kind, choices in (("one", plan.one), ("many", plan.many))
-    }
-
-    def nanoseconds(kind: str, chunk: int, examples: int) -> int:
-        """Of a batch, all steps together."""
-        steps, inputs, outputs = lowered[kind]
+    def nanoseconds(lowered: Lowered, chunk: int, examples: int) -> float:
+        """Of an example, all steps together: the best of four runs, of fewer if they take long."""
+        steps, inputs, outputs = lowered
         program = assemble(
             steps,
             inputs,
@@ -295,13 +322,21 @@ def _chunk(graph: Graph, isa: str, plan: Plan, given: list[Array]) -> tuple[int,
             np.resize(x, (examples * lead, *x.shape[1:]))
             for x, lead in zip(given, leads, strict=True)
         ]
-        program.profile(batch, 1, True)
-        return min(sum(times) for times in program.profile(batch, 3, True))
+        runs: list[int] = []
+        while len(runs) < 4 and sum(runs) < LONG_NS:
+            runs += [sum(times) for times in program.profile(batch, 1, True)]
+        return min(runs) / examples
 
-    best = min(CHUNKS, key=lambda chunk: nanoseconds("many", chunk, CHUNKS[-1]))
+    best, fastest = CHUNKS[0], math.inf
+    for chunk in CHUNKS:
+        taken = nanoseconds(many, chunk, up_to(given_examples, chunk))
+        if taken > 1.1 * fastest:
+            break  # the values of so many examples do not fit the caches; more do so even less
+        if taken < fastest:
+            best, fastest = chunk, taken
     sizes = [n for n in (2, 4, 8) if n <= best]
-    one = nanoseconds("one", 1, CHUNKS[-1]) / CHUNKS[-1]
-    least = next((n for n in sizes if nanoseconds("many", best, n) <= n * one), 2 * sizes[-1])
+    single = nanoseconds(one, 1, given_examples)
+    least = next((n for n in sizes if nanoseconds(many, best, n) <= single), 2 * sizes[-1])
     # Where the lanes are examples, few of them for each thread leave most lanes idle. The cores
     # count, not the threads, on which results must not depend.
     return best, least if least == 2 else (least - 1) * usable_cores() + 1
@@ -322,7 +357,7 @@ def alone(program: Program, graph: Graph) -> list[int]:
         fastest[len(choice)] = np.min(program.profile(x, repeats, False), axis=0)
     faster = np.flatnonzero(fastest[steps] <= fastest[0])
     choices = [list(range(steps)), [int(step) for step in faster], []]
-    best, spent = [float("inf")] * len(choices), 0
+    best, spent = [math.inf] * len(choices), 0
     while spent < SHARING_NS:
         for i, choice in enumerate(choices):
             program.alone(choice)
