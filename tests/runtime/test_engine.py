@@ -8,7 +8,10 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 import networks
 import numpy as np
@@ -264,13 +267,26 @@ def test_no_more_than_one_of_a_hopeless_kind_is_measured(monkeypatch: pytest.Mon
         times = Engine(stack(0.2), threads=1, isa="portable").plan.measured_ns["v0 (many)"]
         return sum(name.startswith("active") for name in times)
 
-    monkeypatch.setattr(planner, "_measure", lambda *rest: nanoseconds[rest[-1].split()[0]])
+    monkeypatch.setattr(planner, "_trial", lambda *rest: lambda: nanoseconds[rest[-1].split()[0]])
     everyone = active()
     assert everyone > 1
     nanoseconds["active"] = 39.0
     assert active() == everyone
     nanoseconds["active"] = 41.0
     assert active() == 1
+
+
+def test_a_candidate_slowed_down_once_may_still_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = {"gemm": 13.0, "columns": 6.0, "active": 10.0}
+
+    def trial(*rest: Any) -> Callable[[], float]:
+        kind = rest[-1].split()[0]
+        looks = chain([first[kind]], repeat({**first, "active": 5.0}[kind]))
+        return lambda: next(looks)
+
+    monkeypatch.setattr(planner, "_trial", trial)
+    plan = Engine(stack(0.2), threads=1, isa="portable").plan
+    assert plan.many["v0"].startswith("active")
 
 
 def test_every_candidate_computes_the_same() -> None:

@@ -36,7 +36,9 @@ CHUNKS = (2, 8, 16, 32)
 LONG_NS = 200_000_000  # runs of the network that are enough
 TOGETHER = 16  # examples, when a candidate for batches is measured: lanes may be examples
 SAMPLES = 64
-MEASURE_NS = 4_000_000  # per candidate
+MEASURE_NS = 4_000_000  # per look at a candidate
+CLOSE = 2  # times as slow as the fastest candidate: it is looked at again
+AGAIN = 2  # times
 HOPELESS = 4  # times as slow as the fastest candidate, so are others of its kind
 SIMILAR = 0.1  # by how much the numbers of non-zeros of layers measured as one may differ
 SHARING_NS = 20_000_000  # spent on what threads should share
@@ -199,7 +201,7 @@ def _choose(
             near = [n for n in alike if abs(n - nonzero) <= SIMILAR * n]
             if not near:
                 names = [candidate.name for candidate in candidates]
-                times = _race(names, partial(_measure, graph, isa, lowering, node, values, many))
+                times = _race(names, partial(_trial, graph, isa, lowering, node, values, many))
                 alike[nonzero] = _fastest(times)
                 plan.measured_ns[f"{node.output} ({'many' if many else 'one'})"] = times
             choices[node.output] = alike[min(near, default=nonzero, key=lambda n: abs(n - nonzero))]
@@ -207,21 +209,29 @@ def _choose(
     return choices, _finished(lowering)
 
 
-def _race(names: Sequence[str], measure: Callable[[str], float]) -> dict[str, float]:
+def _race(names: Sequence[str], trial: Callable[[str], Callable[[], float]]) -> dict[str, float]:
     """Times of the candidates, without those of a kind that is hopeless.
 
     The kind is the operation, the first word of a name. Candidates of one kind do the same work
     in other orders: where one takes many times as long as the fastest so far, the others are
-    not even packed.
+    not even packed. Those close to the fastest are looked at again, in turns, since other work
+    on the machine may have slowed down one of them.
     """
     times: dict[str, float] = {}
+    close: dict[str, Callable[[], float]] = {}
     hopeless = set()
     for name in names:
         kind = name.split()[0]
         if kind not in hopeless:
-            times[name] = measure(name)
-            if times[name] > HOPELESS * min(times.values()):
+            close[name] = trial(name)
+            times[name] = close[name]()
+            fastest = min(times.values())
+            if times[name] > HOPELESS * fastest:
                 hopeless.add(kind)
+            close = {n: look for n, look in close.items() if times[n] <= CLOSE * fastest}
+    for _ in range(AGAIN if len(close) > 1 else 0):
+        for name, look in close.items():
+            times[name] = min(times[name], look())
     return times
 
 
@@ -253,7 +263,7 @@ def _key(lowering: Lowering, node: Node, candidates: list[Candidate]) -> tuple[A
     )
 
 
-def _measure(
+def _trial(
     graph: Graph,
     isa: str,
     lowering: Lowering,
@@ -261,8 +271,8 @@ def _measure(
     values: dict[str, Array],
     many: bool,
     name: str,
-) -> float:
-    """Nanoseconds of a candidate, with the conversions of its input that it needs.
+) -> Callable[[], float]:
+    """A look at a candidate: its nanoseconds, with the conversions of its input that it needs.
 
     Over several examples, one after the other where it is for single ones: on one example
     alone, the processor would learn its branches by heart.
@@ -293,13 +303,17 @@ def _measure(
         chunk=TOGETHER if many else 1,
     )
     inputs = [values[i] for i, _ in sources]
-    best, spent, repeats = math.inf, 0.0, 1
-    while spent < MEASURE_NS:
-        for times in program.profile(inputs, repeats, True):
-            best = min(best, sum(times[before:after]))
-            spent += max(1, sum(times))
-        repeats = min(64, 2 * repeats)
-    return best
+
+    def look() -> float:
+        best, spent, repeats = math.inf, 0.0, 1
+        while spent < MEASURE_NS:
+            for times in program.profile(inputs, repeats, True):
+                best = min(best, sum(times[before:after]))
+                spent += max(1, sum(times))
+            repeats = min(64, 2 * repeats)
+        return best
+
+    return look
 
 
 def _chunk(graph: Graph, one: Lowered, many: Lowered, given: list[Array]) -> tuple[int, int]:
