@@ -57,7 +57,6 @@ def test_unknown_operator_is_named_before_anything_runs() -> None:
         ("Transpose", [], {"perm": [1, 0, 2, 3]}, "must stay first"),
         ("Reshape", [np.array([7, -1])], {}, "reshapes"),
         ("Reshape", [np.array([-1, -1])], {}, "reshapes"),
-        ("Softmax", [], {"axis": 1}, "the last only"),
         ("Concat", [], {"axis": 0}, "along the batch"),
         ("MatMul", [np.ones(3, np.float32)], {}, "shape"),
         ("Add", [np.ones((2, 1, 6, 6), np.float32)], {}, "against"),
