@@ -94,6 +94,24 @@ class Sequences(nn.Module):
         return y if self.batch_first else y.transpose(0, 1)
 
 
+class Windows(nn.Module):
+    """Attention by angles within shifted windows of an image, as in Swin V2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.head = nn.Linear(12, 36), nn.Linear(12, 3)
+        self.register_buffer("mask", torch.randn(4, 16, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.roll(x.permute(0, 2, 3, 1), (-2, -1), (1, 2)).reshape(-1, 2, 4, 2, 4, 12)
+        y = x.permute(0, 1, 3, 2, 4, 5).reshape(-1, 16, 12)
+        q, k, v = self.qkv(y).chunk(3, dim=-1)
+        angles = functional.normalize(q, dim=-1) @ functional.normalize(k, dim=-1).transpose(1, 2)
+        y = (angles + self.mask.repeat(x.shape[0], 1, 1)).softmax(-1) @ v
+        y = y.reshape(-1, 2, 2, 4, 4, 12).permute(0, 1, 3, 2, 4, 5).reshape(-1, 8, 8, 12)
+        return self.head(torch.roll(y, (2, 1), (1, 2)).amin((1, 2)))
+
+
 def encoder(batch_first: bool, **more: object) -> nn.Module:
     layer = nn.TransformerEncoderLayer(24, 3, 40, batch_first=batch_first, **more)
     return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
@@ -156,6 +174,14 @@ NETWORKS = {
         ),
         (3, 16),
     ),
+    "1-d, weight norm": (
+        lambda: nn.Sequential(
+            nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 8, 3, dilation=2)), nn.SELU(),
+            nn.utils.parametrizations.weight_norm(nn.Conv1d(8, 4, 3, dilation=4)),
+        ),
+        (3, 16),
+    ),
+    "shifted windows": (Windows, (12, 8, 8)),
     "autoencoder, upsampling": (
         lambda: conv(nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(4, 1, 3, 1, 1)),
         (1, 16, 16),
@@ -263,8 +289,8 @@ def test_whole_size_networks_pruned_by_magnitude(make, shape) -> None:
 @pytest.mark.parametrize(
     ("model", "shape", "told"),
     [
-        (nn.SELU(), (3,), r"\(Selu\): the engine has no such operator"),
-        (nn.ConstantPad2d(1, 2.0), (1, 4, 4), r"\(Pad\): it pads with another value"),
+        (nn.LogSigmoid(), (3,), r"\(Log\): the engine has no such operator"),
+        (nn.Conv3d(1, 1, 2), (1, 4, 4, 4), r"\(Conv\): .*1-d and 2-d images only"),
     ],
 )
 def test_what_cannot_run_is_named(model: nn.Module, shape: tuple[int, ...], told: str) -> None:

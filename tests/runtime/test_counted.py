@@ -235,12 +235,16 @@ def test_places_joined_otherwise_are_refused(wrong: str) -> None:
         Engine(b.model())
 
 
-def test_a_constant_of_every_part_of_an_example() -> None:
+@pytest.mark.parametrize("tiled", [False, True])
+def test_a_constant_of_every_part_of_an_example(tiled: bool) -> None:
     """As the masks of Swin's shifted windows: several parts of each example beside the batch."""
     b = Builder(6, 4)
     mask = np.random.default_rng(0).standard_normal((1, 3, 1, 4)).astype(np.float32)
-    sizes = b.add("Concat", b.add("Shape", "x", start=0, end=1), whole(1, 1, 1), axis=0)
-    each = b.add("Reshape", b.add("Expand", mask, sizes), whole(-1, 1, 4))
+    sizes = b.add("Concat", b.add("Shape", "x", start=0, end=1), whole(*[1] * (3 - tiled)), axis=0)
+    if tiled:
+        each = b.add("Tile", mask[0], sizes)
+    else:
+        each = b.add("Reshape", b.add("Expand", mask, sizes), whole(-1, 1, 4))
     parts = b.add("Reshape", "x", whole(-1, 2, 4))
     b.add("Reshape", b.add("Add", parts, b.add("Neg", each)), whole(-1, 6, 4))
     agree(b, (6, 4))

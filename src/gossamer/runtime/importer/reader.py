@@ -147,6 +147,10 @@ class Reader:
         once = any(self._is_once(name) for name in inputs)
         if once and self._joins(operator, inputs, values, a):
             raise Unsupported("it may join the examples of a batch; compute it of one example")
+        if operator == "Tile" and values[1].size and values[1].flat[0] % BATCH == 0:
+            times = [int(n) for n in np.ravel(values[1])]
+            shape = tuple(n * by for n, by in zip(values[0].shape, times, strict=True))
+            self.repeated[output], values[1] = shape, np.array([times[0] // BATCH, *times[1:]])
         if operator == "Range" and any(value % BATCH == 0 and value for value in values):
             raise Unsupported("it counts the examples of the batch")
         if once:
