@@ -12,11 +12,20 @@ from gossamer.search.acquisition import (
 
 
 @pytest.mark.parametrize("metrics", [1, 2, 3, 4])
-def test_directions_have_length_one_and_favour_nothing(metrics):
-    ways = directions(metrics)
+@pytest.mark.parametrize("turn", [0, 1, 7, 1000])
+def test_directions_have_length_one_and_favour_nothing(metrics, turn):
+    ways = directions(metrics, turn)
     np.testing.assert_allclose((ways**2).sum(axis=1), 1.0)
     assert ways.min() > 0.0
     np.testing.assert_allclose(ways.mean(axis=0), ways.mean(), rtol=0.15)
+
+
+def test_turned_directions_leave_no_gaps():
+    angles = np.sort(
+        np.concatenate([np.arctan2(*directions(2, turn).T[::-1]) for turn in range(32)])
+    )
+    # 512 directions over a quarter circle.
+    assert np.diff(angles).max() < 3.0 * (np.pi / 2.0) / 512
 
 
 def test_reach_by_hand():

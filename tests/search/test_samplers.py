@@ -314,6 +314,25 @@ def test_thresholds_steer_the_gaussian_process_into_the_box():
     assert missed.trials
 
 
+def test_the_frontier_is_filled_everywhere():
+    """Seen along the same directions for ever, it would be found at those: 0.963 of it, whatever
+    the number of trials. Measured: 0.977 to 0.979."""
+    experiment = Experiment(
+        "curve", [Float("x", 0, 1), Float("y", 0, 1)], [Minimize("a", 0.8), Minimize("b", 0.8)]
+    )
+
+    def curve(trial):
+        x, y = trial.parameters["x"], trial.parameters["y"]
+        return {"a": x, "b": 1.0 - x**0.5 + y}
+
+    experiment.run(curve, trials=50, progress=False)
+    found = np.array([[t.values["a"], t.values["b"]] for t in experiment.frontier().trials])
+    a, b = found[np.argsort(found[:, 0])].T
+    covered = ((np.append(a[1:], 0.8) - a) * (0.8 - b)).sum()
+    # The area between the curve and the thresholds.
+    assert covered > 0.97 * (2.0 / 3.0 * (0.8**1.5 - 0.04**1.5) - 0.2 * (0.8 - 0.04))
+
+
 @pytest.mark.slow
 def test_thresholds_that_change_steer_from_then_on():
     """Old trials are judged by today's thresholds, not by those of their own day."""

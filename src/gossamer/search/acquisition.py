@@ -16,6 +16,8 @@ from scipy.special import log_ndtr, logsumexp
 from scipy.stats import norm, qmc
 
 _DIRECTIONS = 16
+# Radians: no direction is closer to an axis.
+_NARROW = 0.02
 # Gauss-Legendre nodes and weights on [0, 1].
 _NODES, _WEIGHTS = (np.polynomial.legendre.leggauss(8)[i] for i in (0, 1))
 _NODES, _WEIGHTS = (_NODES + 1.0) / 2.0, _WEIGHTS / 2.0
@@ -23,17 +25,37 @@ _NODES, _WEIGHTS = (_NODES + 1.0) / 2.0, _WEIGHTS / 2.0
 _TAIL = 3.0
 
 
-def directions(metrics: int) -> np.ndarray:
-    """float64 [directions, metrics]: evenly spread, of length 1, no component close to 0."""
+def directions(metrics: int, turn: int = 0) -> np.ndarray:
+    """float64 [directions, metrics]: evenly spread, of length 1, no component close to 0.
+
+    Each `turn` gives others, and many turns together are as evenly spread: a frontier seen along
+    the same few directions for ever is found at these and nowhere between.
+    """
     if metrics == 1:
         return np.ones((1, 1))
     if metrics == 2:
-        angles = (np.arange(_DIRECTIONS) + 0.5) / _DIRECTIONS * (np.pi / 2.0)
+        offset = (0.5 + turn * _golden(1)) % 1.0
+        angles = (np.arange(_DIRECTIONS) + offset) / _DIRECTIONS * (np.pi / 2.0)
+        angles = np.clip(angles, _NARROW, np.pi / 2.0 - _NARROW)
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)
     units = qmc.Sobol(metrics, scramble=True, seed=0).random(_DIRECTIONS * 2)
-    normals = np.maximum(np.abs(norm.ppf(units)), 0.05)
+    units = (units + turn * _golden(metrics)) % 1.0
+    normals = np.clip(np.abs(norm.ppf(units)), 0.05, 4.0)
     spread: np.ndarray = normals / np.linalg.norm(normals, axis=1, keepdims=True)
     return spread
+
+
+def _golden(dimensions: int) -> np.ndarray:
+    """float64 [dimensions]: steps whose multiples, modulo 1, stay evenly spread.
+
+    Powers of the generalised golden ratio (Roberts, "The Unreasonable Effectiveness of
+    Quasirandom Sequences", 2018); in one dimension the golden ratio itself.
+    """
+    ratio = 2.0
+    for _ in range(40):
+        ratio = (1.0 + ratio) ** (1.0 / (dimensions + 1))
+    steps: np.ndarray = ratio ** -(1.0 + np.arange(dimensions))
+    return steps
 
 
 def reach(slack: np.ndarray, ways: np.ndarray) -> np.ndarray:

@@ -68,7 +68,9 @@ class _Steering:
         optimised = np.array([m.optimised for m in metrics])
         self._limited = np.array([m.threshold is not None for m in metrics])
         self._optimised = optimised
-        self._ways = directions(int(optimised.sum()))
+        # Once something is inside, the frontier there is looked at from ever other directions.
+        found = int(_all_at_least_0(slack[:, self._limited]).sum())
+        self._ways = directions(int(optimised.sum()), found + len(pending) if found else 0)
         # Hyperparameters change slowly: they are fitted anew when there are a twelfth more trials,
         # from the trials that there were then.
         fitted = self._chosen(slack[: last_fit(len(slack))], _FITTED)
