@@ -35,6 +35,10 @@ _ANYWHERE = 1000
 _NEARBY = 1000
 _REFINED = 300
 _ROUNDS = 12
+# After so many trials inside the frontier is looked at from other directions. Sooner, and gaps are
+# filled between trials that are not good yet: turned after 1 or 6, 100 trials of bbob-biobj's first
+# function had 0.72 of the hypervolume that they have with 16.
+_TURN = 16
 # Of points that work (0.5) and fail (-0.5): what a point must be expected to reach. Half way would
 # have every second trial near a border fail.
 _CAUTION = 0.25
@@ -68,9 +72,9 @@ class _Steering:
         optimised = np.array([m.optimised for m in metrics])
         self._limited = np.array([m.threshold is not None for m in metrics])
         self._optimised = optimised
-        # Once something is inside, the frontier there is looked at from ever other directions.
         found = int(_all_at_least_0(slack[:, self._limited]).sum())
-        self._ways = directions(int(optimised.sum()), found + len(pending) if found else 0)
+        turn = (found + len(pending)) // _TURN if found else 0
+        self._ways = directions(int(optimised.sum()), turn)
         # Hyperparameters change slowly: they are fitted anew when there are a twelfth more trials,
         # from the trials that there were then.
         fitted = self._chosen(slack[: last_fit(len(slack))], _FITTED)
