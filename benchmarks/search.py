@@ -317,11 +317,13 @@ each, 5 % of them inside thresholds that were chosen for that) answers from reco
 between them by extremely randomised trees. Searches are
 begun in the order of what they tell for their cost, and "not run" says which were not: medians over
 few or unequal seeds are only a first look. Searches whose suggestions took more CPU time than
-`--cell-minutes` (here 1 to 3 for the peers, 2.5 to 5 for the long ones of `gossamer`) end there,
-and miss the later columns; what nobody reached is left out. What
-`gossamer` does was chosen on the same problems with other seeds (`docs/search.md`). All on one
-machine that did other work too: CPU seconds are those of the suggesting process, and caches shared
-with others make them larger than on a quiet machine.
+`--cell-minutes` (here 1 to 4 for the peers) end there, and miss the later columns; what nobody
+reached is left out. What
+`gossamer` does was chosen on the same problems with other seeds (`docs/search.md`). Some of its
+searches stand in the first table only: what it does once a trial is inside was changed after they
+ran; until then it is the same, and so was the first trial inside in all that ran both ways. All on
+one machine that did other work too, but for the shortest of Ax: CPU seconds are those of the
+suggesting process, and caches shared with others make them larger than on a quiet machine.
 """
 
 
@@ -338,7 +340,9 @@ def tabulate(arguments: argparse.Namespace) -> None:
     ]
     ceiling = {
         problem: max(
-            max(line["hypervolume"].values()) for line in lines if line["problem"] == problem
+            max(line["hypervolume"].values(), default=0.0)
+            for line in lines
+            if line["problem"] == problem
         )
         for problem in PROBLEMS
         if any(line["problem"] == problem for line in lines)
