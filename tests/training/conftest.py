@@ -5,6 +5,7 @@ import torch
 from gossamer.data import arrays
 from gossamer.models import speech_cnn
 from gossamer.sparsity import Sparsifier
+from gossamer.training import train
 
 
 def examples(number, seed):
@@ -40,3 +41,22 @@ def network():
         return model, Sparsifier(model, density, seed=5) if density < 1.0 else None
 
     return make
+
+
+@pytest.fixture
+def interrupted(toy, tmp_path):
+    """A function that stops a recipe's training after its first epoch; returns the checkpoint."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(_):
+        raise Stop
+
+    def begin(recipe):
+        file = tmp_path / "checkpoint.safetensors"
+        with pytest.raises(Stop):
+            train(recipe, toy, checkpoint=file, on_epoch=stop)
+        return file
+
+    return begin

@@ -23,17 +23,9 @@ KINDS = {
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_trained_saved_resumed_and_read_on_the_cpu(kind, device, toy, tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop(_):
-        raise Stop
-
+def test_trained_saved_resumed_and_read_on_the_cpu(kind, device, toy, interrupted, tmp_path):
     recipe = Recipe("toy", "speech_cnn", {**NETWORK, **KINDS[kind], "device": device})
-    with pytest.raises(Stop):
-        train(recipe, toy, checkpoint=tmp_path / "checkpoint", on_epoch=stop)
-    trained = train(recipe, toy, checkpoint=tmp_path / "checkpoint")
+    trained = train(recipe, toy, checkpoint=interrupted(recipe))
     assert next(trained.model.parameters()).device.type == device
     assert [epoch.epoch for epoch in trained.history.epochs] == [1, 2, 3, 4]
     evaluation = trained.evaluate(noise=False)

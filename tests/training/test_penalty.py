@@ -63,17 +63,9 @@ def test_more_penalty_fewer_weights(toy):
     assert sparse < 0.9 * dense
 
 
-def test_resumed_runs_are_the_same(toy, tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop(_):
-        raise Stop
-
+def test_resumed_runs_are_the_same(toy, interrupted):
     whole = train(recipe(epochs=2), toy)
-    with pytest.raises(Stop):
-        train(recipe(epochs=2), toy, checkpoint=tmp_path / "c", on_epoch=stop)
-    resumed = train(recipe(epochs=2), toy, checkpoint=tmp_path / "c")
+    resumed = train(recipe(epochs=2), toy, checkpoint=interrupted(recipe(epochs=2)))
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name])
 
@@ -119,20 +111,12 @@ def test_winners_are_annealed_and_end_with_their_density(toy):
     assert history.best.settled
 
 
-def test_annealed_trainings_resume(toy, tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop(_):
-        raise Stop
-
+def test_annealed_trainings_resume(toy, interrupted):
     def recipe_of_winners() -> Recipe:
         winners = {"activation_density": [0.25, 0.25], "variational": False}
         return recipe(epochs=2, activation_anneal=0.9, **winners)
 
     whole = train(recipe_of_winners(), toy)
-    with pytest.raises(Stop):
-        train(recipe_of_winners(), toy, checkpoint=tmp_path / "c", on_epoch=stop)
-    resumed = train(recipe_of_winners(), toy, checkpoint=tmp_path / "c")
+    resumed = train(recipe_of_winners(), toy, checkpoint=interrupted(recipe_of_winners()))
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name])

@@ -50,19 +50,10 @@ def test_training_uses_the_rates(toy):
     assert moved["linear2.bias"] == pytest.approx(0.01, rel=0.01)
 
 
-def test_a_run_with_a_base_is_saved_and_resumed(toy, tmp_path):
+def test_a_run_with_a_base_is_saved_and_resumed(toy, interrupted):
     recipe = made(hidden=32, epochs=2, base={"hidden": 16})
     whole = train(recipe, toy)
-
-    class Stop(Exception):
-        pass
-
-    def stop(_):
-        raise Stop
-
-    with pytest.raises(Stop):
-        train(recipe, toy, checkpoint=tmp_path / "c.safetensors", on_epoch=stop)
-    resumed = train(recipe, toy, checkpoint=tmp_path / "c.safetensors")
+    resumed = train(recipe, toy, checkpoint=interrupted(recipe))
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name])
 

@@ -253,16 +253,7 @@ COMPARE: dict[str, Callable[[Array, Array], Array]] = {
 # Operators that may join the examples of a constant that is held once for all of them.
 JOINING = {
     *("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
-    *(
-        "EyeLike",
-        "GatherND",
-        "ScatterND",
-        "LayerNormalization",
-        "MatMul",
-        "Resize",
-        "Tile",
-        "Trilu",
-    ),
+    *("EyeLike", "GatherND", "LayerNormalization", "Resize", "ScatterND", "Tile", "Trilu"),
 }
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Mod", "Pow", "Where", *COMPARE}
 

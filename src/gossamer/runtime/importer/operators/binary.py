@@ -180,17 +180,13 @@ def _prelu(reader: Reader, name: str, inputs: list[str], output: str, a: Attribu
     combine(reader, "add", name, above, scaled, output)
 
 
-def _scaled_elu(alpha: float, scale: float) -> Convert:
-    """Selu: scale * Elu(x)"""
-
-    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        settings = {"kind": "elu", "a": a.get("alpha", alpha), "b": 0.0}
-        node = Node("unary", name, (inputs[0],), f"{output} elu", settings)
-        reader.emit(node, reader.shape(inputs[0]))
-        gamma = np.array(a.get("gamma", scale))
-        constant_binary(reader, "mul", name, f"{output} elu", output, gamma)
-
-    return convert
+def _selu(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    """gamma * Elu(x)"""
+    settings = {"kind": "elu", "a": a.get("alpha", 1.6732632423543772), "b": 0.0}
+    node = Node("unary", name, (inputs[0],), f"{output} elu", settings)
+    reader.emit(node, reader.shape(inputs[0]))
+    gamma = np.array(a.get("gamma", 1.0507009873554805))
+    constant_binary(reader, "mul", name, f"{output} elu", output, gamma)
 
 
 def _celu(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -198,7 +194,7 @@ def _celu(reader: Reader, name: str, inputs: list[str], output: str, a: Attribut
     alpha = np.array(a.get("alpha", 1.0))
     constant_binary(reader, "mul", name, inputs[0], f"{output} less", 1 / alpha)
     settings = {"alpha": 1.0, "gamma": float(alpha)}
-    BINARY["Selu"](reader, name, [f"{output} less"], output, settings)
+    _selu(reader, name, [f"{output} less"], output, settings)
 
 
 def _soft_sign(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -218,7 +214,7 @@ BINARY: dict[str, Convert] = {
     "Max": _several("max"),
     "Pow": _power,
     "PRelu": _prelu,
-    "Selu": _scaled_elu(1.6732632423543772, 1.0507009873554805),
+    "Selu": _selu,
     "Celu": _celu,
     "Softsign": _soft_sign,
 }

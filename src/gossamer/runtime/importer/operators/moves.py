@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -63,26 +64,38 @@ def place(reader: Reader, name: str, source: str, perm: list[int], output: str) 
         reader.emit(Node("transpose", name, (source,), output, {"perm": perm}), turned)
 
 
+def on_axis(
+    reader: Reader, name: str, value: str, axis: int, output: str, act: Callable[[str, str], None]
+) -> None:
+    """``act`` makes one value of another along its last axis: here along any, turned there."""
+    rank = len(reader.shape(value))
+    if axis == rank - 1:
+        act(value, output)
+        return
+    perm = [i for i in range(rank) if i != axis] + [axis]
+    turned, done = f"{output} turned", f"{output} done"
+    place(reader, name, value, perm, turned)
+    act(turned, done)
+    place(reader, name, done, [perm.index(i) for i in range(rank)], output)
+
+
 Maps = list[tuple[int, int, Callable[[], Array]]]  # axis, its new size, what makes [new, old]
 
 
 def along_axes(reader: Reader, name: str, value: str, output: str, maps: Maps) -> None:
     """Maps one axis after the other."""
     for position, (axis, size, make) in enumerate(maps):
-        shape = reader.shape(value)
-        reader.spend(size * shape[axis])
-        matrix = make().astype(np.float32)
+        reader.spend(size * reader.shape(value)[axis])
+        matrix, bias = make().astype(np.float32), np.zeros(size, np.float32)
         last = position == len(maps) - 1
         result = output if last else f"{output} along {axis}"
-        perm = [i for i in range(len(shape)) if i != axis] + [axis]
-        if axis == len(shape) - 1:
-            linear(reader, name, value, result, matrix, np.zeros(size, np.float32), {})
-        else:
-            turned, mapped = f"{output} turned {axis}", f"{output} mapped {axis}"
-            place(reader, name, value, perm, turned)
-            linear(reader, name, turned, mapped, matrix, np.zeros(size, np.float32), {})
-            place(reader, name, mapped, [perm.index(i) for i in range(len(shape))], result)
+        act = partial(_mapped, reader, name, matrix, bias)
+        on_axis(reader, name, value, axis, result, act)
         value = result
+
+
+def _mapped(reader: Reader, name: str, matrix: Array, bias: Array, value: str, output: str) -> None:
+    linear(reader, name, value, output, matrix, bias, {})
 
 
 def _axis(reader: Reader, value: str, axis: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from gossamer.runtime.graph import Node
 from gossamer.runtime.importer.operators.binary import constant_binary
 from gossamer.runtime.importer.operators.elementwise import unclipped
-from gossamer.runtime.importer.operators.moves import place
+from gossamer.runtime.importer.operators.moves import on_axis
 from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats, shown
 
 
@@ -79,15 +79,12 @@ def _softmax(log: bool) -> Convert:
         axis = int(a.get("axis", -1)) % len(shape)
         if axis == 0:
             raise Unsupported(f"it works along the batch of {shown(shape)}")
-        order = [i for i in range(len(shape)) if i != axis] + [axis]
-        turned, done, value = f"{output} turned", f"{output} done", inputs[0]
-        if axis == len(shape) - 1:
-            reader.emit(Node("softmax", name, (value,), output, {"log": log}), shape)
-            return
-        place(reader, name, value, order, turned)
-        node = Node("softmax", name, (turned,), done, {"log": log})
-        reader.emit(node, reader.shape(turned))
-        place(reader, name, done, [order.index(i) for i in range(len(shape))], output)
+
+        def act(value: str, result: str) -> None:
+            node = Node("softmax", name, (value,), result, {"log": log})
+            reader.emit(node, reader.shape(value))
+
+        on_axis(reader, name, inputs[0], axis, output, act)
 
     return convert
 
