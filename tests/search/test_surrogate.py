@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.optimize import check_grad
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
@@ -26,6 +28,36 @@ def test_one_dimension_is_the_textbooks_posterior():
     expected_mean, expected_spread = theirs.predict(new, return_std=True)
     np.testing.assert_allclose(mean, expected_mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(spread, expected_spread, rtol=1e-3, atol=1e-5)
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 40),
+    st.integers(1, 150),
+    st.lists(st.integers(1, 3), min_size=1, max_size=5),
+    st.floats(-3.0, 4.0),
+)
+def test_the_covariance_is_the_sum_of_its_kernels(seed, known, new, widths, length):
+    """Parameters of one column and of several, the shortest and longest lengths allowed."""
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(len(widths)), widths)
+    one, other = (Features(rng.random((n, len(owner))), owner) for n in (known, new))
+    lengths = np.where(rng.random(len(widths)) < 0.5, length, rng.uniform(-3.0, 4.0, len(widths)))
+    add, joint = rng.normal(size=2)
+    kernel = Matern(nu=2.5)
+    each = sum(
+        kernel(*(f.columns[:, owner == p] / np.exp(log) for f in (one, other)))
+        for p, log in enumerate(lengths)
+    )
+    scale = np.exp(lengths)[owner] * len(widths) ** 0.5
+    expected = (
+        np.exp(add) / len(widths) * each
+        + np.exp(joint) * kernel(one.columns / scale, other.columns / scale)
+        + surrogate._OFFSET
+    )
+    theta = np.array([*lengths, add, joint, -7.0])
+    found = surrogate._covariance(theta, one, other)
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
 
 
 def test_the_fits_gradient_is_the_slope(monkeypatch):

@@ -158,8 +158,7 @@ class _Steering:
             candidates = np.vstack([leading, closer])
             worth = self._worth(candidates)
         order = np.argsort(-worth, kind="stable")
-        keys = [_key(unit) for unit in candidates[order]]
-        tried = {_key(unit) for unit in self._tried}
+        keys, tried = _keys(candidates[order]), set(_keys(self._tried))
         fresh = next((i for i, key in enumerate(keys) if key not in tried), 0)
         return self._space.decode(candidates[order[fresh]])
 
@@ -203,9 +202,9 @@ def _learn_earlier(space: Space, metrics: Sequence[Metric], history: History) ->
     return found
 
 
-def _key(unit: np.ndarray) -> bytes:
-    """The same for the same point, to within rounding."""
-    return bytes(np.round(np.nan_to_num(unit, nan=-1.0), 12).tobytes())
+def _keys(units: np.ndarray) -> list[bytes]:
+    """The same for the same points, to within rounding."""
+    return [row.tobytes() for row in np.round(np.nan_to_num(units, nan=-1.0), 12)]
 
 
 def _slack(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
