@@ -131,6 +131,7 @@ class Record:
     values: dict[str, float] = field(default_factory=dict)
     reason: str | None = None
     seconds: float | None = 41.0
+    fidelity: str | None = None
 
 
 @dataclass

@@ -36,6 +36,17 @@ def test_nearest_trials_are_called_so() -> None:
     assert read.verdict == "no trial is inside the thresholds; the nearest 2 are shown"
 
 
+def test_trials_of_a_cheaper_task_are_only_counted() -> None:
+    values = {"accuracy": 0.97, "density": 0.1}
+    cheaper = [Record(n, "complete", {}, values, fidelity="small") for n in range(2)]
+    read = study(Fake(cheaper))
+    assert (read.trials, read.inside, read.cheaper) == ((), 0, 2)
+    assert read.verdict == "no trial of the full task is complete yet"
+    read = study(Fake([*cheaper, Record(2, "complete", {}, values)]))
+    assert [trial.number for trial in read.frontier] == [2]
+    assert (read.inside, read.cheaper) == (1, 2)
+
+
 def test_trials_are_sorted_by_what_became_of_them() -> None:
     records = [
         Record(0, "complete", {}, {"accuracy": 0.97, "density": 0.1}),

@@ -57,12 +57,15 @@ class _ExperimentPart:
         parts = [f"{len(read.trials)} complete"]
         if read.thresholds:
             parts.append(f"{read.inside} inside the thresholds")
+        if read.cheaper:
+            parts.append(f"{read.cheaper} of a cheaper task")
         parts.append(f"{len(read.failures)} failed")
         if read.stopped:
             parts.append(f"{len(read.stopped)} stopped early")
         if read.waiting:
             parts.append(f"{read.waiting} not ended")
-        total = len(read.trials) + len(read.failures) + len(read.stopped) + read.waiting
+        ended = len(read.trials) + read.cheaper + len(read.failures) + len(read.stopped)
+        total = ended + read.waiting
         of = "" if read.budget is None else f" of {read.budget}"
         return f"{total}{of} trials: {', '.join(parts)}"
 

@@ -13,7 +13,10 @@ from gossamer.errors import UserError
 
 
 class TrialLike(Protocol):
-    """One trial: ``values`` are the returned metrics, ``reason`` why it failed."""
+    """One trial: ``values`` are the returned metrics, ``reason`` why it failed.
+
+    One of a cheaper task names it as its ``fidelity``.
+    """
 
     @property
     def number(self) -> int: ...

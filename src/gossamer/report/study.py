@@ -89,7 +89,8 @@ class Study:
 
     ``frontier`` holds the best trials inside the thresholds when ``feasible``, best in the
     first metric first, else the nearest to them, nearest first. ``waiting``
-    counts trials that have not ended.
+    counts trials that have not ended, ``cheaper`` those that did a cheaper task to its end: what
+    they measured says nothing of the thresholds and is left out.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Study:
     frontier: tuple[Trial, ...]
     feasible: bool
     stopped: tuple[Failure, ...] = ()
+    cheaper: int = 0
 
     @property
     def inside(self) -> int:
@@ -115,7 +117,8 @@ class Study:
         count = len(self.frontier)
         trials = f"{count} trial{'' if count == 1 else 's'}"
         if not self.trials:
-            return "no trial is complete yet"
+            of = " of the full task" if self.cheaper else ""
+            return f"no trial{of} is complete yet"
         if not self.feasible:
             shown = "is" if count == 1 else f"{count} are"
             return f"no trial is inside the thresholds; the nearest {shown} shown"
@@ -177,13 +180,15 @@ def study(experiment: ExperimentLike, frontier: FrontierLike | None = None) -> S
     trials: list[Trial] = []
     failures: list[Failure] = []
     stopped: list[Failure] = []
-    waiting = 0
+    waiting = cheaper = 0
     for record in experiment.trials():
         state = str(getattr(record.state, "value", record.state)).lower()
         if state in ("failed", "stopped"):
             reason = " ".join(str(record.reason or "").split())
             of_kind = failures if state == "failed" else stopped
             of_kind.append(Failure(record.number, reason or "no reason was given"))
+        elif state == "complete" and getattr(record, "fidelity", None) is not None:
+            cheaper += 1
         elif state == "complete":
             trial = _trial(record, metrics)
             trials.append(trial) if isinstance(trial, Trial) else failures.append(trial)
@@ -204,6 +209,7 @@ def study(experiment: ExperimentLike, frontier: FrontierLike | None = None) -> S
         failures=tuple(failures),
         stopped=tuple(stopped),
         waiting=waiting,
+        cheaper=cheaper,
         frontier=best,
         feasible=bool(frontier.feasible) and bool(best),
     )
