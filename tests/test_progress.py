@@ -1,7 +1,6 @@
 """The progress bar: where it is written, and what it says."""
 
 import pytest
-from rich.progress import TextColumn
 
 from gossamer import progress
 from gossamer.progress import progress_bar
@@ -9,18 +8,20 @@ from gossamer.progress import progress_bar
 
 def work(bar):
     with bar:
-        row = bar.add_task("work", total=3, state="well")
+        row = bar.add_task("work", total=3, below="all is well, " * 5)
         for _ in range(3):
             bar.advance(row)
 
 
-def test_the_last_state_is_one_line_on_standard_error(capsys):
-    work(progress_bar(TextColumn("{task.fields[state]}")))
+def test_the_last_state_is_on_standard_error_and_what_is_said_of_it_below(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    work(progress_bar())
     out, err = capsys.readouterr()
     assert out == ""
-    (line,) = err.splitlines()
-    for part in ("work", "3/3", "left", "well"):
-        assert part in line
+    bar, below = err.splitlines()
+    for part in ("work", "3/3", "left"):
+        assert part in bar
+    assert below == "  " + "all is well, " * 5
 
 
 @pytest.mark.parametrize("arguments", [{"show": False}, {"transient": True}])
@@ -37,4 +38,4 @@ def test_notebooks_without_widgets_are_no_terminals(monkeypatch, capsys, widgets
     assert bar.console.is_jupyter is widgets
     if not widgets:
         work(bar)  # a warning would be an error
-        assert capsys.readouterr().err.count("\n") == 1
+        assert capsys.readouterr().err.count("\n") == 2

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from rich.progress import TextColumn
-
 from gossamer.progress import progress_bar
 from gossamer.search.metrics import Metric
 from gossamer.search.trials import ENDED, TrialRecord
@@ -41,7 +39,6 @@ class Board:
         self._failed = 0
         self._best: dict[str, float] = {}
         self._progress = progress_bar(
-            TextColumn("{task.fields[state]}"),
             show=show,
             # Trials take minutes; the speed is that of the last day, not of the last 30 s.
             speed_seconds=86_400,
@@ -52,7 +49,7 @@ class Board:
         self._bar = self._progress.add_task(
             name,
             total=total,
-            state=self.summary(),
+            below=self.summary(),
         )
         self._progress.advance(self._bar, sum(cost(record.fidelity) for record in finished))
 
@@ -71,7 +68,7 @@ class Board:
     def add(self, record: TrialRecord) -> None:
         """Counts a trial that has ended."""
         self._count(record)
-        self._progress.update(self._bar, advance=self._cost(record.fidelity), state=self.summary())
+        self._progress.update(self._bar, advance=self._cost(record.fidelity), below=self.summary())
 
     def summary(self) -> str:
         """Such as ``3 inside, 4 stopped early, 1 failed; best accuracy 0.971, density 0.08``."""
