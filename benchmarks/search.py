@@ -314,15 +314,13 @@ enough that this start alone helps there. On the zdt problems nine parameters ar
 and the middle of the tenth is the threshold of `zdt1` and `zdt3`. The boxes of the bbob-biobj
 functions lie anywhere and end at 1.4 times what the best compromise needs. A table (60 trainings
 each, 5 % of them inside thresholds that were chosen for that) answers from recorded trainings,
-between them by extremely randomised trees. Searches are
-begun in the order of what they tell for their cost, and "not run" says which were not: medians over
-few or unequal seeds are only a first look. Searches whose suggestions took more CPU time than
-`--cell-minutes` (here 1 to 4 for the peers) end there, and miss the later columns; what nobody
-reached is left out. What
-`gossamer` does was chosen on the same problems with other seeds (`docs/search.md`). Some of its
-searches stand in the first table only: what it does once a trial is inside was changed after they
-ran; until then it is the same, and so was the first trial inside in all that ran both ways. All on
-one machine that did other work too, but for the shortest of Ax: CPU seconds are those of the
+between them by extremely randomised trees. Searches are begun in the order of what they tell for
+their cost, and "not run" says which were not: medians over few or unequal seeds are only a first
+look. Searches whose suggestions took more CPU time than `--cell-minutes` (here 1 to 4 for the
+peers) end there, and miss the later columns; what nobody reached is left out. Optuna's GP, Ax and
+sigoptlite were not run to 300 trials: long before, a suggestion takes them one to several CPU
+seconds. What `gossamer` does was chosen on the same problems with other seeds (`docs/search.md`).
+All on one machine that did other work too, but for the shortest of Ax: CPU seconds are those of the
 suggesting process, and caches shared with others make them larger than on a quiet machine.
 """
 
