@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,9 @@ class Network:
         from gossamer.nn import KWinners
 
         if self.channels:
-            return (image_cnn if self.task == "mnist" else speech_cnn)(
+            # Batch norms in both, unlike the published network of images.
+            build = partial(image_cnn, norm=True) if self.task == "mnist" else speech_cnn
+            return build(
                 OUTPUTS,
                 input_shape=shape,
                 channels=self.channels,

@@ -41,7 +41,13 @@ _NETWORK: dict[str, dict[str, Any]] = {
 # Name -> task, model, fixed settings, training and validation examples, parameters, thresholds.
 TABLES: dict[str, dict[str, Any]] = {
     "mnist": {
-        "settings": {"task": "mnist", "model": "image_cnn_sparse", "augment": False},
+        "settings": {
+            "task": "mnist",
+            "model": "image_cnn_sparse",
+            "augment": False,
+            "norm": True,
+            "inference_factor": 1.0,
+        },
         "examples": (2000, 2000),
         "thresholds": {"accuracy": 0.94, "density": 0.1, "activation_density": 0.12},
         "maximise": ["accuracy"],

@@ -15,7 +15,6 @@ so that an interrupted benchmark goes on where it was. Writes ``OUT.json`` and `
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import shlex
@@ -44,7 +43,7 @@ def one(task_name: str, model: str, settings: dict[str, Any], folder: Path) -> d
     import torch
 
     from gossamer.data import load
-    from gossamer.training import Recipe, noise_score, train
+    from gossamer.training import Recipe, train
 
     torch.set_num_threads(1)
     task = load(task_name)
@@ -60,41 +59,7 @@ def one(task_name: str, model: str, settings: dict[str, Any], folder: Path) -> d
             flush=True,
         ),
     )
-    metrics = trained.save(folder)
-    if task_name == "mnist":
-        # The published code may have set the noisy pixels after standardising; the paper does
-        # not say. That reading is measured too.
-        gentle = dataclasses.replace(task, domain=_Standardised.of(task.domain))
-        score = noise_score(trained.model, gentle)
-        metrics["noise_standardised"] = {"score": score.score, "of": score.of}
-        done.write_text(json.dumps(metrics, indent=1))
-    return metrics
-
-
-def _standardised_value(mean: float, std: float) -> float:
-    """The raw value that standardising turns into the published number 0.1307 + 2 * 0.3081."""
-    return mean + std * (0.1307 + 2 * 0.3081)
-
-
-class _Standardised:
-    """Images whose noisy pixels have the published value on the standardised scale."""
-
-    @staticmethod
-    def of(domain: Any) -> Any:
-        target = _standardised_value(domain.mean, domain.std)
-
-        @dataclasses.dataclass(frozen=True)
-        class Gentle(type(domain)):  # type: ignore[misc]
-            def noise(self, x: Any, level: float, rng: Any) -> Any:
-                # The same pixels as ever, another value.
-                marked = super().noise(x, level, rng)
-                if marked is x:
-                    return x
-                hit = marked != x
-                marked[hit] = target
-                return marked
-
-        return Gentle(domain.shape, domain.mean, domain.std)
+    return trained.save(folder)
 
 
 def spread(values: list[float], digits: int = 0) -> str:
@@ -128,22 +93,15 @@ def table(rows: dict[str, list[dict[str, Any]]], task: str) -> str:
             f"| {statistics.fmean(run['activations']['density'] for run in runs):.3f} "
             f"| {macs['dense']:,.0f} / {macs['weights']:,.0f} / {macs['both']:,.0f} |"
         )
-    if all("noise_standardised" in run for runs in rows.values() for run in runs):
-        lines += ["", "Noise score with the noisy pixels set on the standardised scale:", ""]
-        lines += ["| network | noise score |", "|---|---|"]
-        for model, runs in rows.items():
-            noise = [run["noise_standardised"]["score"] for run in runs]
-            lines.append(
-                f"| {model} | {spread(noise)} of {runs[0]['noise_standardised']['of']:,} |"
-            )
     return "\n".join(lines)
 
 
 NOTES = {
     "mnist": """\
-The paper says that noisy pixels are set to mean + 2 std, not whether before or after
-standardising. Before, as the text reads (0.75 of white), the noise is far stronger than the
-published scores allow; both readings are given.""",
+As published: no batch norms, a dense network of 30 and 30 channels and 1,000 units, a sparse one of
+32 and 64 channels and 700 units with 1.5 times as many winners at inference, noisy pixels set to
+mean + 2 std before standardizing. Not as published: the training (momentum, one cycle of the
+learning rate). Published noise scores: 97,040 ± 2,853 and 103,764 ± 1,125.""",
     "speech_commands": """\
 ¹ Published on the whole data set (v0.01), with about ten times as many training clips. The
 figures here are of a subset of the test archive with a fixed speaker-disjoint split, and are

@@ -26,12 +26,15 @@ from typing import Any
 from panels import Panel, svg
 
 NOISE = "noise score"
-# Variant: which of the sparse reference network's settings it takes.
+# Of the sparse reference network's settings: what makes its weights sparse, what its activations.
+_WEIGHTS = ("weight_density", "rule", "pattern", "allocation")
+_ACTIVATIONS = ("activation_density", "inference_factor")
+# Variant: which of these it leaves out. All variants have the sparse network's size.
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "dense": (),
-    "weights": ("weight_density",),
-    "activations": ("activation_density",),
-    "both": ("weight_density", "activation_density"),
+    "dense": (*_WEIGHTS, *_ACTIVATIONS),
+    "weights": _ACTIVATIONS,
+    "activations": _WEIGHTS,
+    "both": (),
 }
 NETWORKS = {
     "mnist": ("image_cnn", "image_cnn_sparse"),
@@ -41,14 +44,15 @@ NETWORKS = {
 
 
 def settings_of(task: str, variant: str) -> dict[str, Any]:
-    """The settings of a variant: the dense reference's, and what makes it sparse."""
+    """The settings of a variant: the sparse reference's without what the variant leaves out."""
     from gossamer.models.reference import MODELS
 
-    dense, sparse = (MODELS[name].settings for name in NETWORKS[task])
-    taken = {
-        name: value for name, value in sparse.items() if name.split(".")[0] in VARIANTS[variant]
+    settings = MODELS[NETWORKS[task][1]].settings
+    return {
+        name: value
+        for name, value in settings.items()
+        if name.split(".")[0] not in VARIANTS[variant]
     }
-    return {**dense, **taken}
 
 
 def one(

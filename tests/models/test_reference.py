@@ -38,7 +38,9 @@ def made(name: str, **settings):
     [
         (speech_cnn, 1_716_000),
         (lambda: speech_cnn(hidden=1500), 2_522_000),
-        (image_cnn, 775_800),
+        # 25 * 30 + 25 * 30 * 30 + 30 * 4 * 4 * 1000 + 1000 * 10
+        (image_cnn, 513_250),
+        (lambda: image_cnn(channels=(32, 64), hidden=700), 775_800),
         # 25 * 30 + 30 * 12 * 12 * 150 + 150 * 10
         (lambda: image_cnn(channels=(30,), hidden=150, activation_density=(1, 1)), 650_250),
     ],
@@ -55,7 +57,7 @@ def test_dense_weight_counts(build, expected):
         ("speech_cnn_sparse", 1_716_000, 193_248),
         # 64*12 + 64*320 + 1500*80 + 12*1500
         ("speech_cnn_super_sparse", 2_522_000, 159_248),
-        ("image_cnn", 775_800, 775_800),
+        ("image_cnn", 513_250, 513_250),
         # 800 + 51,200 + 700*307 + 7,000
         ("image_cnn_sparse", 775_800, 273_900),
     ],
@@ -70,6 +72,52 @@ def test_weights_of_the_references(name, total_weights, nonzero_weights):
     stated = re.search(r"([\d,]+) (?:non-zero )?weights", MODELS[name].summary.split(" of ")[0])
     assert stated is not None
     assert int(stated[1].replace(",", "")) == nonzero_weights, "the summary states the count"
+
+
+def published_speech_network(hidden: int, density: float, winners: int) -> nn.Module:
+    """Table 3 of arXiv 1903.11257: convolutions and output layer dense."""
+    settings = {
+        "hidden": hidden,
+        "weight_density.conv1": 1.0,
+        "weight_density.conv2": 1.0,
+        "weight_density.linear1": density,
+        "activation_density": (0.095, 0.125, winners / hidden),
+    }
+    return made("speech_cnn_sparse", **settings)[0]
+
+
+@pytest.mark.parametrize(
+    ("hidden", "density", "winners", "expected"),
+    [
+        # 64*25 + 64*1600 + 1000*640 + 12*1000
+        (1000, 0.4, 100, 756_000),
+        # 64*25 + 64*1600 + 1500*160 + 12*1500
+        (1500, 0.1, 100, 362_000),
+    ],
+)
+def test_weights_of_the_networks_whose_accuracies_were_published(
+    hidden, density, winners, expected
+):
+    assert nonzero(published_speech_network(hidden, density, winners)) == expected
+
+
+def test_the_published_image_networks_have_no_norms():
+    for name in ("image_cnn", "image_cnn_sparse"):
+        model = made(name)[0]
+        assert not any("norm" in child for child, _ in model.named_children())
+        assert all(model.get_submodule(layer).bias is not None for layer in ("conv1", "linear1"))
+    kinds = [type(m) for m in image_cnn(norm=True).children()]
+    assert (kinds.count(nn.BatchNorm2d), kinds.count(nn.BatchNorm1d)) == (2, 1)
+
+
+def test_one_and_a_half_times_the_winners_at_inference():
+    model = made("image_cnn_sparse")[0]
+    x = torch.randn(3, 1, 28, 28)
+    active = [
+        (y != 0).flatten(1).sum(1).tolist() for y in (model.train()[:9](x), model.eval()[:9](x))
+    ]
+    # 14.3 % of 700 units; no more than that many can be active.
+    assert active == [[100] * 3, [150] * 3]
 
 
 @pytest.mark.parametrize("name", CONVNETS)

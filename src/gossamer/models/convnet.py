@@ -1,8 +1,9 @@
 """The two reference networks of Ahmad & Scheinkman 2019 (arXiv 1903.11257).
 
-Both are: [5x5 convolution without padding, batch norm, max-pool 2, activation] for each
-entry of ``channels``, then one hidden linear layer with batch norm and activation, then the
-output layer. The activation is k-winners where a density below 1 is given, else ReLU.
+Both are: [5x5 convolution without padding, max-pool 2, activation] for each entry of
+``channels``, then a hidden linear layer with an activation, then the output layer. The speech
+network has batch norms behind its convolutions and its hidden layer, the image network none.
+The activation is k-winners where its density is below 1, else ReLU.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def _cnn(
     boost_decay: float,
     inference_factor: float,
     dropout: float,
+    norm: bool,
 ) -> nn.Sequential:
     activation.at_least(1, classes=classes, hidden=hidden, channels=min(channels, default=1))
     densities = activation.each(
@@ -50,15 +52,17 @@ def _cnn(
                 f"the input {input_shape} is too small for {len(channels)} convolutions of "
                 f"{_KERNEL}x{_KERNEL} and pooling: give fewer channels or larger examples"
             )
-        # Batch norm without affine parameters follows, so a bias would have no effect.
-        layers[f"conv{index}"] = nn.Conv2d(depth, out, _KERNEL, bias=False)
-        layers[f"norm{index}"] = nn.BatchNorm2d(out, affine=False)
+        # A bias would have no effect in front of batch norm.
+        layers[f"conv{index}"] = nn.Conv2d(depth, out, _KERNEL, bias=not norm)
+        if norm:
+            layers[f"norm{index}"] = nn.BatchNorm2d(out, affine=False)
         layers[f"pool{index}"] = nn.MaxPool2d(2)
         layers[f"act{index}"] = activation.channels(out, density, local=local, **boosting)
         depth = out
     layers["flatten"] = nn.Flatten()
-    layers["linear1"] = nn.Linear(depth * height * width, hidden, bias=False)
-    layers["norm_linear1"] = nn.BatchNorm1d(hidden, affine=False)
+    layers["linear1"] = nn.Linear(depth * height * width, hidden, bias=not norm)
+    if norm:
+        layers["norm_linear1"] = nn.BatchNorm1d(hidden, affine=False)
     layers["act_linear1"] = activation.units(hidden, densities[-1], **boosting)
     if dropout:
         layers["dropout"] = nn.Dropout(dropout)
@@ -108,6 +112,7 @@ def speech_cnn(
         boost_decay=boost_decay,
         inference_factor=inference_factor,
         dropout=dropout,
+        norm=True,
     )
 
 
@@ -115,19 +120,24 @@ def image_cnn(
     classes: int = 10,
     *,
     input_shape: tuple[int, int, int] = (1, 28, 28),
-    channels: Sequence[int] = (32, 64),
-    hidden: int = 700,
+    channels: Sequence[int] = (30, 30),
+    hidden: int = 1000,
     activation_density: float | Sequence[float] = (1.0, 1.0, 1.0),
     local: bool = False,
     boost_strength: float = 1.5,
     boost_decay: float = 0.85,
     inference_factor: float = 1.0,
     dropout: float = 0.0,
+    norm: bool = False,
 ) -> nn.Sequential:
     """The MNIST network (CNN-2): input ``[batch, 1, 28, 28]``; arguments as :func:`speech_cnn`.
 
-    Weights of its four layers: 775,800. The paper's sparse network has activation densities
-    (0.087, 0.293, 0.143); its small form is ``channels=(30,)``, ``hidden=150``.
+    The paper's dense network, 513,250 weights in four layers. Its sparse one is wider, with
+    775,800: ``channels=(32, 64)``, ``hidden=700`` and activation densities (0.087, 0.293, 0.143).
+
+    Args:
+        norm: batch norms as in :func:`speech_cnn`. The published networks have none: with them
+            accuracy rises and robustness to noise falls.
     """
     return _cnn(
         classes=classes,
@@ -140,4 +150,5 @@ def image_cnn(
         boost_decay=boost_decay,
         inference_factor=inference_factor,
         dropout=dropout,
+        norm=norm,
     )

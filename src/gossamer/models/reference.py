@@ -51,6 +51,8 @@ _SPEECH_SPARSE = {
     "weight_density.output": 1.0,
 }
 _IMAGE = {"epochs": 15, "batch_size": 64, "learning_rate": 0.1, "weight_decay": 5e-4}
+# Without batch norms the high rate of the others diverges.
+_MNIST = {**_IMAGE, "learning_rate": 0.05}
 # What the literature recommends where dense phases fit in memory (Peste et al. 2021).
 _LARGE_IMAGE = {**_IMAGE, "rule": "acdc"}
 _TRANSFORMER = {
@@ -75,13 +77,16 @@ MODELS: dict[str, Reference] = {
         "1,500 hidden units at 5 %, 159,248 non-zero weights of 2,522,000",
         {**_SPEECH_SPARSE, "hidden": 1500, "weight_density.linear1": 0.05},
     ),
-    "image_cnn": Reference(image_cnn, "MNIST CNN-2, dense, 775,800 weights", _IMAGE),
+    "image_cnn": Reference(image_cnn, "MNIST CNN-2, dense, 513,250 weights", _MNIST),
     "image_cnn_sparse": Reference(
         image_cnn,
-        "the same, sparse hidden layer and k-winners, 273,900 non-zero weights",
+        "wider, sparse hidden layer and k-winners, 273,900 non-zero weights of 775,800",
         {
-            **_IMAGE,
+            **_MNIST,
             **_AS_PUBLISHED,
+            "channels": (32, 64),
+            "hidden": 700,
+            "inference_factor": 1.5,
             "activation_density": (0.087, 0.293, 0.143),
             "weight_density.linear1": 0.3,
         },
