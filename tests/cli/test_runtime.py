@@ -93,13 +93,30 @@ def test_bench_stands_beside_the_peers(files, gossamer):
     )  # fmt: skip
     assert (status, err) == (0, "")
     told = json.loads(out)
-    assert [c["name"] for c in told["contestants"]] == ["gossamer", "onnxruntime", "torch"]
-    assert all(c["difference"] < 1e-4 for c in told["contestants"])
-    assert told["ratios"]["gossamer"] == 1
+    assert [(c["name"], c["network"]) for c in told["contestants"]] == [
+        ("gossamer", "file"),
+        *((peer, network) for network in ("dense", "file") for peer in ("onnxruntime", "torch")),
+    ]
+    assert all(c["difference"] < 1e-4 for c in told["contestants"][3:])
+    assert list(told["ratios"]) == ["dense", "file"]
+    assert list(told["ratios"]["dense"]) == ["onnxruntime", "torch"]
     assert told["machine"]
     status, out, _ = gossamer("bench", "model.onnx", "--turns", 3, "--batch", 2)
     assert status == 0
-    assert "onnxruntime" in out
+    rows = [line.split()[:2] for line in out.splitlines() if "onnxruntime" in line]
+    assert rows == [["onnxruntime", "dense"], ["onnxruntime", "file"]]
+
+
+@pytest.mark.parametrize(
+    ("more", "batch"), [([], 5), (["--batch", 1], 1), (["--batch", 7], 7), (["--batch", 2], 2)]
+)
+def test_the_batch_of_examples_from_a_file(files, gossamer, more, batch):
+    for command in (["profile"], ["bench", "--turns", 3]):
+        status, out, err = gossamer(
+            command[0], "model.onnx", "--input", "x.npy", *more, *command[1:], "--json"
+        )
+        assert (status, err) == (0, "")
+        assert json.loads(out)["batch"] == batch
 
 
 BAD = [

@@ -33,7 +33,12 @@ KeptPlan = Annotated[
         help="File to keep the choice of kernels in; measured again where made elsewhere.",
     ),
 ]
-Batch = Annotated[int, typer.Option(min=1, max=1_000_000, help="Examples at a time.")]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=1_000_000, help="Examples at a time; all of --input, or one, by default."
+    ),
+]
 Given = Annotated[
     Path | None, typer.Option("--input", help=".npy or .npz to measure on; noise by default.")
 ]
@@ -99,7 +104,7 @@ def run(
 @app.command()
 def profile(
     model: Model,
-    batch: Batch = 1,
+    batch: Batch = None,
     given: Given = None,
     threads: Threads = None,
     plan: KeptPlan = None,
@@ -108,9 +113,14 @@ def profile(
     """Where a network's time goes: kernel, time, multiply-adds, bytes, for each layer."""
     from gossamer.report import profile_table
     from gossamer.runtime import network_profile
+    from gossamer.runtime.arrays import batches
 
     engine, inputs = _opened(model, threads, plan, given)
-    found = network_profile(engine, inputs if inputs is not None else engine.noise(batch))
+    if inputs is None:
+        inputs = engine.noise(batch or 1)
+    elif batch is not None and all(len(x) for x in inputs):
+        inputs = batches(engine.graph, inputs, batch, 1)[0]
+    found = network_profile(engine, inputs)
     if as_json:
         typer.echo(json.dumps(found.as_dict()))
     else:
@@ -123,14 +133,14 @@ def bench(
     against: Annotated[
         str, typer.Option(help="Peers, separated by commas: onnxruntime, openvino, torch.")
     ] = "onnxruntime",
-    batch: Batch = 1,
+    batch: Batch = None,
     given: Given = None,
     threads: Threads = None,
     turns: Annotated[int, typer.Option(min=3, help="Turns of each contestant.")] = 30,
     plan: KeptPlan = None,
     as_json: Json = False,
 ) -> None:
-    """Time a network beside other runtimes: the same file, in one process, in turns."""
+    """Time a network beside other runtimes, which run its dense network and the same file."""
     from gossamer.deploy import bench as measure
     from gossamer.report import bench_table
     from gossamer.runtime import read_arrays
@@ -153,8 +163,7 @@ def bench(
         )
     _tell(plan, found.stale)
     if as_json:
-        ratios = {c.name: found.ratio(c.name) for c in found.contestants}
-        typer.echo(json.dumps({**asdict(found), "ratios": ratios}))
+        typer.echo(json.dumps({**asdict(found), "ratios": found.ratios()}))
     else:
         _out.print(bench_table(found))
 

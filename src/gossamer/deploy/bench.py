@@ -11,43 +11,54 @@ example by heart.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
+from gossamer.deploy.dense import dense_network
 from gossamer.deploy.peers import Arrays, Call, prepared, refused
 from gossamer.errors import UserError
 from gossamer.runtime import Engine, Plan, machine
+from gossamer.runtime.arrays import batches
 
 WAKING_SECONDS = 0.05  # before a turn of several threads: they wake and find cores of their own
 TURN_SECONDS = 0.01
 INPUTS = 8
 MOST_CALLS = 5000
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One runtime's figures.
+    """One runtime's figures on one network.
 
-    ``seconds`` is measured, per call of the whole batch; ``difference`` is the largest
-    absolute difference of its outputs from the engine's, as a share of the largest output.
+    ``network`` is ``file``, or ``dense`` for the dense network of the same layers
+    (:func:`gossamer.deploy.dense.dense_network`). ``seconds`` is measured, per call of the whole
+    batch; ``difference`` is the largest absolute difference of its outputs from the engine's, as
+    a share of the largest output: None where it ran another network.
     """
 
     name: str
+    network: str
     seconds: float
     turns: int
     kept: int
-    difference: float
+    difference: float | None
 
 
 @dataclass(frozen=True)
 class Result:
-    """All contestants on one network, the engine first."""
+    """All contestants: the engine, the peers' dense networks, the file under the peers.
+
+    Where the file is dense itself, it is run once by each peer, as ``dense``.
+    """
 
     model: str
     machine: str
@@ -57,10 +68,13 @@ class Result:
     contestants: tuple[Contestant, ...]
     stale: str | None = None  # why the engine's kept plan was made again
 
-    def ratio(self, name: str) -> float:
-        """How many times the engine is faster than a peer."""
-        times = {c.name: c.seconds for c in self.contestants}
-        return times[name] / times["gossamer"]
+    def ratios(self) -> dict[str, dict[str, float]]:
+        """How many times the engine is faster, by network and peer: ``dense`` first."""
+        engine, *peers = self.contestants
+        ratios: dict[str, dict[str, float]] = {"dense": {}}
+        for peer in peers:
+            ratios.setdefault(peer.network, {})[peer.name] = peer.seconds / engine.seconds
+        return ratios
 
 
 class Probe:
@@ -103,22 +117,22 @@ class Turns:
 
 
 def take_turns(
-    calls: Mapping[str, Callable[[Any], Any]],
+    calls: Mapping[Name, Callable[[Any], Any]],
     inputs: Sequence[Any],
     *,
     turns: int,
     threads: int,
     on_turn: Callable[[], None] = lambda: None,
-) -> dict[str, Turns]:
+) -> dict[Name, Turns]:
     """Times callables in turns on changing inputs.
 
     Where no turn was quiet, the median is that of all turns and ``kept`` is 0.
     """
     clock = time.process_time if threads == 1 else time.perf_counter
     probe = Probe()
-    every: dict[str, list[float]] = {name: [] for name in calls}
-    quiet: dict[str, list[float]] = {name: [] for name in calls}
-    repeats: dict[str, int] = {}
+    every: dict[Name, list[float]] = {name: [] for name in calls}
+    quiet: dict[Name, list[float]] = {name: [] for name in calls}
+    repeats: dict[Name, int] = {}
     for name, call in calls.items():  # the first call sets up, the second says how many fit
         call(inputs[0])
         start = clock()
@@ -158,22 +172,25 @@ def bench(
     model: str | os.PathLike[str],
     against: Sequence[str] = ("onnxruntime",),
     *,
-    batch: int = 1,
+    batch: int | None = None,
     threads: int | None = None,
     turns: int = 30,
     inputs: Arrays | None = None,
     plan: str | os.PathLike[str] | Plan | None = None,
     on_turn: Callable[[], None] = lambda: None,
 ) -> Result:
-    """Measures an ONNX file under the engine and under peers.
+    """Measures an ONNX file under the engine, and under peers the file and its dense network.
+
+    The dense network is what counts: a runtime that gains nothing from zeros would not be given
+    the sparse one, least of all with k-winners, which cost it time.
 
     Args:
-        model: the file; every contestant runs this very file.
+        model: the file.
         against: names of :data:`PEERS`.
-        batch: examples in a call.
+        batch: examples in a call; if not given, all ``inputs``, or one example of noise.
         threads: threads of each contestant; all usable cores if not given.
         turns: turns of each contestant.
-        inputs: one example batch for each input; normal noise if not given.
+        inputs: examples for each input, cut into batches; normal noise if not given.
         plan: see :class:`gossamer.runtime.Engine`.
         on_turn: called after each round of turns.
 
@@ -185,27 +202,44 @@ def bench(
     path = Path(model)
     names = list(dict.fromkeys(against))
     engine = Engine(path, threads=threads, plan=plan, sample=inputs)
-    batches: list[Arrays] = [inputs] if inputs is not None else []
-    batches = batches or [engine.noise(batch, seed=i) for i in range(INPUTS)]
-    calls: dict[str, Call] = {"gossamer": lambda x: _listed(engine(*x))}
-    calls |= {name: prepared(name, path, engine.threads) for name in names}
-    wanted = calls["gossamer"](batches[0])
-    differences = {}
-    for name in names:
-        try:
-            differences[name] = _difference(calls[name](batches[0]), wanted)
-        except Exception as error:  # each peer raises its own kinds
-            raise refused(name, path, error) from None
-    found = take_turns(calls, batches, turns=turns, threads=engine.threads, on_turn=on_turn)
+    if inputs is None:
+        calls_on = [engine.noise(batch or 1, seed=i) for i in range(INPUTS)]
+    else:
+        calls_on = batches(engine.graph, inputs, batch or len(inputs[0]), INPUTS)
+    dense = dense_network(onnx.load(path))
+    with tempfile.TemporaryDirectory() as folder:
+        networks = {"dense": path}
+        if dense is not None:
+            networks = {"dense": Path(folder) / "dense.onnx", "file": path}
+            onnx.save(dense, networks["dense"], save_as_external_data=dense.ByteSize() > 1 << 30)
+        peers = {
+            (name, network): prepared(name, file, engine.threads)
+            for network, file in networks.items()
+            for name in names
+        }
+        wanted = _listed(engine(*calls_on[0]))
+        differences = {}
+        for (name, network), call in peers.items():
+            try:
+                outputs = call(calls_on[0])
+            except Exception as error:  # each peer raises its own kinds
+                raise refused(name, networks[network], error) from None
+            if networks[network] == path:
+                differences[name, network] = _difference(outputs, wanted)
+        calls: dict[tuple[str, str], Call] = {
+            ("gossamer", "file"): lambda x: _listed(engine(*x)),
+            **peers,
+        }
+        found = take_turns(calls, calls_on, turns=turns, threads=engine.threads, on_turn=on_turn)
     return Result(
         str(path),
         machine(),
         engine.threads,
-        len(batches[0][0]),
+        len(calls_on[0][0]),
         "processor" if engine.threads == 1 else "wall",
         tuple(
-            Contestant(name, t.seconds, t.turns, t.kept, differences.get(name, 0.0))
-            for name, t in found.items()
+            Contestant(name, network, t.seconds, t.turns, t.kept, differences.get((name, network)))
+            for (name, network), t in found.items()
         ),
         engine.stale,
     )
@@ -237,11 +271,7 @@ def engine_times(
     engine = model if isinstance(model, Engine) else Engine(model, threads=1, sample=inputs)
     seconds = {}
     for batch in BATCHES:
-        count = max(1, min(INPUTS, len(inputs) // batch))
-        batches = [
-            np.resize(inputs[i * batch : (i + 1) * batch], (batch, *inputs.shape[1:]))
-            for i in range(count)
-        ]
-        times = take_turns({"gossamer": engine}, batches, turns=10, threads=1)
+        examples = [x for (x,) in batches(engine.graph, [inputs], batch, INPUTS)]
+        times = take_turns({"gossamer": engine}, examples, turns=10, threads=1)
         seconds[f"batch{batch}"] = times["gossamer"].seconds / batch
     return {"threads": 1, "isa": engine.isa, "seconds": seconds}

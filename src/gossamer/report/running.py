@@ -60,23 +60,27 @@ def profile_table(profile: NetworkProfile, title: str = "") -> Table:
 
 
 def bench_table(result: Result) -> Table:
-    """A row for each runtime, and how many times the engine is faster."""
+    """A row for each runtime and network, and how many times the engine is faster."""
     shown = plain_table(
         result.model,
         f"{result.machine}; batch {result.batch}, {result.threads} thread(s), {result.clock} time. "
         "Measured in turns in one process: the median over the quiet turns of the mean time of a "
-        "call. Difference: largest of the outputs, as a share of the largest output.",
+        "call. Dense: the same layers with all weights, and ReLU for k-winners. Difference: "
+        "largest of the outputs, as a share of the largest output.",
     )
     shown.add_column("Runtime")
+    shown.add_column("Network")
     for heading in ("Time a call", "Engine is faster", "Difference", "Quiet turns"):
         shown.add_column(heading, justify="right")
+    ratios = result.ratios()
     for c in result.contestants:
-        first = c.name == "gossamer"
+        ratio = ratios.get(c.network, {}).get(c.name)
         shown.add_row(
             c.name,
+            c.network,
             units.duration(c.seconds),
-            units.NOTHING if first else f"{result.ratio(c.name):.2f}×",
-            units.NOTHING if first else f"{c.difference:.1e}",
+            units.NOTHING if ratio is None else f"{ratio:.2f}×",
+            units.NOTHING if c.difference is None else f"{c.difference:.1e}",
             f"{c.kept} of {c.turns}",
         )
     return shown

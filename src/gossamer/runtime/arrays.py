@@ -10,7 +10,7 @@ import numpy as np
 
 from gossamer.errors import UserError
 from gossamer.files import replacing
-from gossamer.runtime.graph import Array
+from gossamer.runtime.graph import Array, Graph
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
@@ -51,6 +51,31 @@ def read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
             raise UserError(
                 f"{path}: damaged, or holds objects; write it with numpy.savez"
             ) from None
+
+
+def batches(graph: Graph, inputs: Sequence[Array], size: int, most: int) -> list[list[Array]]:
+    """Up to ``most`` batches of a network's inputs, each with ``size`` rows of the first input.
+
+    Rows are taken in order, and again from the first where they are fewer than a batch.
+
+    Raises:
+        UserError: the network's batch is fixed at another size.
+    """
+    leads = [graph.shapes[name][0] for name in graph.inputs]
+    if size % leads[0] or (not graph.dynamic and size != leads[0]):
+        raise UserError(
+            f"batch {size}: the network's batch is fixed at {leads[0]}; "
+            "export it with a dynamic batch"
+        )
+    rows = [size * lead // leads[0] for lead in leads]
+    count = max(1, min(most, len(inputs[0]) // size))
+    return [
+        [
+            np.resize(x[i * n : (i + 1) * n], (n, *x.shape[1:]))
+            for x, n in zip(inputs, rows, strict=True)
+        ]
+        for i in range(count)
+    ]
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
