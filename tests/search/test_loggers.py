@@ -80,7 +80,7 @@ def test_mlflow_has_runs(tmp_path):
 
 
 def test_what_is_not_installed_is_said(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
     with pytest.raises(UserError, match=r"gossamer\[tensorboard\]"):
         TensorBoard("logs")

@@ -17,13 +17,17 @@ from rich.console import Console
 
 from gossamer import __version__
 from gossamer.errors import UserError
+from gossamer.extras import needed
 
 app = typer.Typer(
     name="gossamer",
     help="Finds, trains and runs sparse neural networks.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+# Command -> the extra to name where several bring a package that it lacks.
+_EXTRAS = {"dashboard": "search", "demo": "all", "frontier": "search", "trials": "search"}
 
 _out = Console()
 _err = Console(stderr=True)
@@ -173,10 +177,15 @@ def train(
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit status 2."""
     command = typer.main.get_command(app)
+    assert isinstance(command, typer.core.TyperGroup)
+    if "_GOSSAMER_COMPLETE" in os.environ:  # asked by the shell, while a line is typed
+        command(prog_name="gossamer")
     try:
         # Not app(), which swallows what an interrupted command has to say.
         with command.make_context("gossamer", sys.argv[1:] or ["--help"]) as context:
-            command.invoke(context)
+            name = next((item for item in sys.argv[1:] if item in command.commands), "")
+            with needed(f"gossamer {name}".strip(), _EXTRAS.get(name, name)):
+                command.invoke(context)
     except typer.Exit as done:
         sys.exit(done.exit_code)
     except UserError as error:

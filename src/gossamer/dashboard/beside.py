@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 
 from gossamer.dashboard.hosts import HERE, is_here
 from gossamer.errors import UserError
+from gossamer.extras import needed
 
 # Optuna 5 writes each constraint under a key of its own, optuna-dashboard reads them as a list.
 _WRITTEN, _READ = "constraints:", "constraints"
@@ -92,12 +93,8 @@ def optuna_dashboard(storage: BaseStorage, port: int, write: bool) -> Iterator[s
     Raises:
         UserError: it is not installed, or the port is taken.
     """
-    try:
+    with needed("--optuna"):
         from optuna_dashboard import wsgi
-    except ImportError:
-        raise UserError(
-            "--optuna needs optuna-dashboard: pip install 'gossamer[optuna-dashboard]'"
-        ) from None
     application = guarded(wsgi(ConstraintsAsList(storage)), write)
     try:
         server = make_server(HERE, port, application, _Server, _Quiet)

@@ -19,6 +19,7 @@ from gossamer.data.scenes import Wave, babble, coloured, hum, level, reverberate
 from gossamer.data.speech_commands import CLASSES, SILENCE, WORDS
 from gossamer.data.task import Split, Task
 from gossamer.errors import UserError
+from gossamer.extras import needed
 from gossamer.files import replacing
 
 _VERSION = 1  # raise it with every change to how clips are made: caches carry it in their name
@@ -68,7 +69,8 @@ def spoken_words(root: Root = None, *, clips: int = 2_400, seed: int = 0) -> Tas
     if clips < _LEAST:
         raise UserError(f"spoken_words: clips is {clips}, not at least {_LEAST}")
     folder = Path(root).expanduser() if root is not None else cache_folder()
-    synthesiser = importlib.metadata.version("espeakng-loader")
+    with needed("the task spoken_words", "speech"):
+        synthesiser = importlib.metadata.version("espeakng-loader")
     said = (synthesiser, clips, seed, WORDS, _OTHERS, _ACCENTS, _VOICES, _RATE, _PITCH, _RANGE)
     scene = (_LOUDNESS, _SNR, _DECAY, _WET, _SHIFT, _NOISE_SECONDS)
     digest = hashlib.sha256(repr((said, scene)).encode()).hexdigest()[:12]

@@ -3,8 +3,22 @@
 This room joins ``nn`` (torch, export) and ``runtime`` (no torch); neither imports it.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from gossamer.deploy.bench import Contestant, Result, bench, engine_times
-from gossamer.deploy.compiling import compile
 from gossamer.deploy.peers import PEERS
 
+if TYPE_CHECKING:
+    from gossamer.deploy.compiling import compile
+
 __all__ = ["PEERS", "Contestant", "Result", "bench", "compile", "engine_times"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "compile":  # imports torch, which `bench` does without
+        from gossamer.deploy import compiling
+
+        return compiling.compile
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from gossamer.errors import UserError
+from gossamer.extras import needed
 
 _WINDOW = "gossamer"
 
@@ -33,13 +34,9 @@ class Reading:
 
 
 def _monitor() -> Any:
-    try:
+    with needed("reading energy counters"):
         energy = importlib.import_module("zeus.monitor.energy")
         failure = importlib.import_module("zeus.exception").ZeusBaseError
-    except ImportError:
-        raise UserError(
-            "reading energy counters needs the package zeus: pip install 'gossamer[energy]'"
-        ) from None
     try:
         return energy.ZeusMonitor(approx_instant_energy=False)
     except (failure, OSError) as error:

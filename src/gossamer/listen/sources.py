@@ -11,6 +11,7 @@ import numpy as np
 
 from gossamer.data.audio import floats, read
 from gossamer.errors import UserError
+from gossamer.extras import needed
 from gossamer.listen.windows import Wave
 
 #: Formats of raw samples, little-endian.
@@ -73,13 +74,8 @@ def _others(form: str) -> str:
 
 def _converter(given: int, rate: int) -> Callable[[Wave], Wave]:
     """A resampler that remembers the blocks before, so that their borders are not heard."""
-    try:
+    with needed(f"sound of {given} samples a second, where the network takes {rate},"):
         import soxr
-    except ImportError:
-        raise UserError(
-            f"sound of {given} samples a second, the network takes {rate}: convert it, or "
-            "pip install 'gossamer[listen]' for the package soxr, which does so here"
-        ) from None
     stream = soxr.ResampleStream(given, rate, 1, dtype="float32")
     return lambda block: np.asarray(stream.resample_chunk(block), np.float32)
 
@@ -97,7 +93,7 @@ def from_microphone(rate: int, device: str | None = None) -> Iterator[Wave]:
     """
     try:
         import sounddevice
-    except (ImportError, OSError) as error:  # OSError: the package without PortAudio
+    except (ImportError, OSError) as error:  # OSError: without the library PortAudio
         raise UserError(
             f"a microphone needs the package sounddevice and PortAudio ({error}): "
             "pip install 'gossamer[listen]', on Debian also apt install libportaudio2; or give "

@@ -1,10 +1,17 @@
 """What was gained, with the evidence: terminal tables and one self-contained HTML page."""
 
-from gossamer.report.compare import comparison, markdown, write_comparison
-from gossamer.report.html import page, report
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from gossamer.report.running import bench_table, profile_table
 from gossamer.report.sources import ExperimentLike, load_run, named_runs
 from gossamer.report.terminal import frontier_table, layer_table, table
+
+if TYPE_CHECKING:
+    from gossamer.report.compare import comparison, markdown, write_comparison
+    from gossamer.report.html import page, report
 
 __all__ = [
     "ExperimentLike",
@@ -21,3 +28,18 @@ __all__ = [
     "table",
     "write_comparison",
 ]
+
+# The pages need packages that the tables of `profile` and `bench` do without.
+_PAGES = {
+    "comparison": "compare",
+    "markdown": "compare",
+    "page": "html",
+    "report": "html",
+    "write_comparison": "compare",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PAGES:
+        return getattr(importlib.import_module(f"gossamer.report.{_PAGES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,6 +23,7 @@ from sqlalchemy.exc import (
 )
 
 from gossamer.errors import UserError
+from gossamer.extras import needed
 from gossamer.search.budget import watch
 from gossamer.search.quiet import quiet_optuna
 
@@ -132,12 +133,8 @@ def _connect(shown: str, engine: dict[str, Any], url: str | None = None) -> RDBS
 
 def _connect_postgresql(url: str, parsed: sqlalchemy.engine.URL) -> RDBStorage:
     """One process after the other, so that of many starting at once one makes the tables."""
-    try:
+    with needed(f"storage '{parsed}'"):
         import psycopg  # noqa: F401
-    except ImportError:
-        raise UserError(
-            f"storage '{parsed}' needs the package psycopg; pip install 'gossamer[postgresql]'"
-        ) from None
     through = parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     # No connection is kept: a server has few of them, and one that was restarted forgets them.
     options: dict[str, Any] = {

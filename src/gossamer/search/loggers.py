@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gossamer.errors import UserError
+from gossamer.extras import needed
 from gossamer.search.trials import Report, Trial, TrialRecord
 
 
@@ -36,12 +37,9 @@ class TensorBoard:
     """
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
-        try:
+        with needed("logging to TensorBoard", "tensorboard"):
+            import tensorboard  # noqa: F401  # torch's module names itself when it is missing
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise UserError(
-                "logging to TensorBoard needs it installed; pip install 'gossamer[tensorboard]'"
-            ) from None
         self._make = SummaryWriter
         self._folder = Path(place)
         self._open: dict[int, Any] = {}
@@ -90,12 +88,8 @@ class MLflow:
     """
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
-        try:
+        with needed("logging to MLflow"):
             from mlflow.tracking import MlflowClient
-        except ImportError:
-            raise UserError(
-                "logging to MLflow needs it installed; pip install 'gossamer[mlflow]'"
-            ) from None
         try:
             self._client = MlflowClient(tracking_uri=os.fspath(place))
         except Exception as error:  # MLflow's own, of many kinds

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from gossamer.errors import UserError
+from gossamer.extras import needed
 from gossamer.search.metrics import as_numbers
 from gossamer.search.reporting import Receive, answer
 from gossamer.search.trials import Trial
@@ -70,10 +71,8 @@ class Cluster:
         gpus: float,
         workers: int | None,
     ) -> None:
-        try:
+        with needed("running on a cluster"):
             ray: Any = importlib.import_module("ray")
-        except ImportError:
-            raise UserError("running on a cluster needs Ray; pip install 'gossamer[ray]'") from None
         self._ray = ray
         data = pickled(train)
         self._needs = {"CPU": cpus, "GPU": gpus}
@@ -90,9 +89,9 @@ class Cluster:
         self._looked = 0.0
         self._room = 0
         if self.room < 1:
-            needed = ", ".join(f"{n:g} {kind}" for kind, n in self._needs.items() if n)
+            wanted = ", ".join(f"{n:g} {kind}" for kind, n in self._needs.items() if n)
             self._leave()
-            raise UserError(f"no node of the Ray cluster has the {needed} that a trial needs")
+            raise UserError(f"no node of the Ray cluster has the {wanted} that a trial needs")
         # Reports wait here until the driver, who alone knows all trials, has answered them. It
         # stays on the driver's node: were it on another, all trials would be lost with that.
         strategies = importlib.import_module("ray.util.scheduling_strategies")

@@ -1,0 +1,36 @@
+"""Missing packages are named with the extra that brings them."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+
+import pytest
+
+from gossamer.errors import UserError
+from gossamer.extras import extra_of, needed
+
+
+def test_a_package_of_an_extra_is_named_with_it() -> None:
+    assert extra_of("torch") == "train"
+    assert extra_of("sklearn") == "search"
+    assert extra_of("psycopg") == "postgresql"
+    assert extra_of("espeakng_loader") == extra_of("espeakng-loader") == "speech"
+    assert extra_of("scipy") != extra_of("scipy", "listen") == "listen"
+    assert extra_of("scipy", "all") == "all"
+    assert extra_of("numpy") is extra_of("no_such_package") is None
+
+
+def test_needed_raises_one_line_for_a_known_package_only() -> None:
+    told = "this needs the package tomli_w: pip install 'gossamer[train]'"
+    with pytest.raises(UserError, match=re.escape(told)) as caught, needed("this"):
+        raise ModuleNotFoundError("No module named 'tomli_w'", name="tomli_w.inner")
+    assert isinstance(caught.value, ImportError)
+    with pytest.raises(ModuleNotFoundError, match="mine"), needed("this"):
+        raise ModuleNotFoundError("No module named 'mine'", name="mine")
+
+
+def test_the_base_installation_is_the_engine_and_the_command_line() -> None:
+    lines = [line for line in metadata.requires("gossamer") or [] if "extra ==" not in line]
+    names = {re.split(r"[^\w-]", line, maxsplit=1)[0] for line in lines}
+    assert names == {"numpy", "onnx", "rich", "typer"}
