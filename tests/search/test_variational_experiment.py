@@ -1,6 +1,7 @@
 """The ten-parameter experiment as it ships, run for real with a small budget."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from gossamer.cli import main
 from gossamer.search import Experiment
+from gossamer.search.networks import TrainNetwork
 
 SHIPPED = Path(__file__).parents[2] / "experiments" / "speech_variational.toml"
 
@@ -16,8 +18,27 @@ def test_ten_parameters_two_constraints_two_thresholds(tmp_path):
     experiment = Experiment.from_toml(SHIPPED, storage=f"sqlite:///{tmp_path / 'x.db'}")
     assert len(experiment.parameters) == 10
     assert len(experiment.constraints) == 2
-    assert {m.name: m.threshold for m in experiment.metrics} == {"accuracy": 0.965, "density": 0.15}
+    assert {m.name: (m.goal, m.threshold) for m in experiment.metrics} == {
+        "log_error": ("minimize", pytest.approx(math.log(1 - 0.965), abs=1e-6)),
+        "log_nonzero": ("minimize", pytest.approx(math.log(0.15 * 1_716_000), abs=1e-6)),
+    }
     assert experiment.budget == 1000
+    ranges = {p.name: (p.decode(0.0), p.decode(1.0)) for p in experiment.parameters}
+    assert ranges == {
+        "epochs": (30, 200),
+        "batch_size": (32, 256),
+        "learning_rate": (pytest.approx(1e-5), pytest.approx(0.3)),
+        "learning_rate_decay_before": (0.5, 1.0),
+        "learning_rate_decay_during": (0.5, 1.0),
+        "learning_rate_decay_after": (0.5, pytest.approx(0.97)),
+        "penalty_warmup_start": (0.0, 1.0),
+        "penalty_warmup_end": (0.0, 1.0),
+        "penalty_start": (pytest.approx(1e-4), pytest.approx(1.0)),
+        "penalty_end": (pytest.approx(0.1), pytest.approx(10.0)),
+    }
+    assert {"log_error", "log_nonzero"} <= set(TrainNetwork.measured())
+    (batch,) = (p for p in experiment.parameters if p.name == "batch_size")
+    assert list(batch.values) == [32, 64, 128, 256]
 
 
 @pytest.mark.slow
@@ -38,7 +59,9 @@ def test_it_searches(tmp_path, monkeypatch, capsys):
     assert sum(found["trials"].values()) == 3
     assert found["trials"]["complete"] >= 1
     for trial in found["frontier"]:
-        assert 0.0 <= trial["values"]["density"] <= 1.0
+        values = trial["values"]
+        assert math.log(0.3) < values["log_error"] <= 0.0  # a tenth is right by chance
+        assert 0.0 < values["log_nonzero"] <= math.log(8 * 25 + 64 * 25 + 200 * 32 + 32 * 12)
         p = trial["parameters"]
         assert p["penalty_warmup_start"] <= p["penalty_warmup_end"]
         assert p["penalty_start"] <= p["penalty_end"]

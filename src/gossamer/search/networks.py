@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -70,7 +71,10 @@ class TrainNetwork:
     @staticmethod
     def measured() -> tuple[str, ...]:
         """The metrics that a trial returns."""
-        return ("accuracy", "loss", "density", "nonzero", "activation_density", "macs")
+        return (
+            *("accuracy", "loss", "density", "nonzero", "activation_density", "macs"),
+            *("log_error", "log_nonzero"),
+        )
 
     def _recipe(self, trial: Trial) -> Recipe:
         given = self.cheaper[trial.fidelity] if trial.fidelity is not None else {}
@@ -83,6 +87,7 @@ class TrainNetwork:
 
         def on_epoch(epoch: Epoch) -> None:
             numbers = {"accuracy": epoch.accuracy, "training_loss": epoch.loss}
+            numbers["log_error"] = _log_error(epoch.accuracy)
             if epoch.density is not None:
                 numbers["density"] = epoch.density
             trial.report(epoch.epoch, numbers, of=epochs)
@@ -97,8 +102,15 @@ class TrainNetwork:
             counts.nonzero,
             counts.active_share,
             counts.macs()["both"],
+            _log_error(found.accuracy),
+            math.log(max(counts.nonzero, 1)),
         )
         return dict(zip(self.measured(), numbers, strict=True))
+
+
+def _log_error(accuracy: float) -> float:
+    """Natural logarithm of the share of wrong answers; of 1 in 100,000 where there is none."""
+    return math.log(max(1.0 - accuracy, 1e-5))
 
 
 def chosen_trial(experiment: Experiment, number: int | None = None) -> TrialRecord:
