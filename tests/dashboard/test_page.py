@@ -19,7 +19,11 @@ def test_page_escapes_the_name_and_loads_nothing_from_elsewhere(page: Any) -> No
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     for asset in ("/plotly.js", "/page.js", "/page.css"):
         assert page.get(asset).status == 200
-    assert len(page.get("/plotly.js").body) > 1_000_000
+    script = page.get("/plotly.js").body.decode()
+    assert len(script) > 1_000_000
+    assert set(re.findall(r"""["'`]https?://([^/"'`]*)""", script)) == {"www.w3.org"}
+    for asset in ("/page.js", "/page.css"):
+        assert b"http" not in page.get(asset).body
 
 
 def test_only_plotly_is_kept_for_good_and_its_address_holds_its_version(page: Any) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import resource
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -29,11 +32,12 @@ def test_view_judges_by_the_stored_thresholds(page: Any) -> None:
     assert view["inside"] == 3
     assert view["budget"] == 10
     assert view["states"] == {"complete": 4, "stopped": 0, "failed": 1, "running": 1, "waiting": 0}
-    # Gains over (0.92, 0.35): (0.05, 0.05), (0.03, 0.15); box 0.05 x 0.15.
-    assert view["hypervolume"] == pytest.approx((0.05 * 0.05 + 0.03 * 0.10) / (0.05 * 0.15))
+    # Gains over (0.92, 0.35): (0.05, 0.05), (0.03, 0.15).
+    assert view["hypervolume"] == pytest.approx(0.05 * 0.05 + 0.03 * 0.10)
+    assert view["hypervolumeText"] == "0.0055"
     assert [best["number"] for best in view["best"]] == [2, 1]
     assert set(view["best"][0]["parameters"]) == {"rate", "rule"}
-    assert set(view["plots"]) == {"scatter", "area"}
+    assert set(view["plots"]) == {"scatter", "hypervolume"}
     assert {group: len(drawn) for group, drawn in page.get("/api/plots").json.items()} == {
         "history": 2,
         "parallel": 1,
@@ -256,3 +260,114 @@ def test_command_names_mistakes(
     assert stopped.value.code == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "does not exist" in said
+
+
+@pytest.mark.parametrize("threshold", ["1e308", "-1e308", "1e301"])
+def test_threshold_that_cannot_be_drawn_is_refused_and_not_stored(
+    writing: Any, storage: str, threshold: str
+) -> None:
+    asked = writing.get(f"/api/view?threshold.accuracy={threshold}")
+    stored = writing.post("/api/thresholds", {"accuracy": float(threshold)})
+    for answer in (asked, stored):
+        assert answer.status == 400
+        assert "too large to compare with" in answer.json["error"]
+    assert thresholds(storage) == {"accuracy": 0.92, "density": 0.35}
+    assert writing.post("/api/thresholds", b'{"accuracy": 1' + b"0" * 400 + b"}").status == 400
+    # What can be drawn is drawn, however far off.
+    assert writing.get("/api/view?threshold.accuracy=1e300").status == 200
+    assert writing.get("/api/plots?threshold.accuracy=-1e300").status == 200
+
+
+def raw(page: Any, text: bytes) -> bytes:
+    """The status line that answers to bytes that no client library would send."""
+    host, _, port = page.host.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(text)
+        return connection.recv(65536).partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [(b"9" * 5000, b"413"), (b"\xb2", b"413"), (b"-1", b"413"), (b"1e3", b"413"), (b"", b"413")],
+)
+def test_lengths_that_are_none_are_refused(writing: Any, length: bytes, status: bytes) -> None:
+    head = b"POST /api/thresholds HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+    assert status in raw(writing, head + length + b"\r\n\r\n")
+
+
+def test_address_that_is_none_is_refused(page: Any) -> None:
+    assert b"400" in raw(page, b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+
+def test_fault_is_answered_and_the_page_goes_on(
+    page: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("some fault")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gossamer.dashboard.view.trials", broken)
+        answer = page.get("/api/trials")
+    assert answer.status == 500
+    assert "ZeroDivisionError: some fault" in answer.json["error"]
+    assert "Traceback" in caplog.text
+    assert page.get("/api/trials").status == 200
+
+
+def replaced(path: Path, how: str) -> None:
+    if how == "renamed":
+        path.rename(path.with_name("other.db"))
+    elif how == "deleted":
+        path.unlink()
+    else:
+        shutil.copy(path, path.with_name("new.db"))
+        path.with_name("new.db").replace(path)
+
+
+@pytest.mark.parametrize("how", ["renamed", "deleted", "replaced"])
+def test_database_that_is_another_one_is_said(
+    writing: Any, storage: str, tmp_path: Path, how: str
+) -> None:
+    assert writing.get("/api/view").status == 200
+    path = tmp_path / "copy.db"
+    replaced(path, how)
+    assert writing.post("/api/thresholds", {"accuracy": 0.5}).status == 503
+    time.sleep(0.6)  # until the trials are read again
+    for address in ("/api/view", "/api/trials", "/export.csv"):
+        answer = writing.get(address)
+        assert answer.status == 503
+        assert "was renamed, deleted or replaced" in answer.json["error"]
+    for kept in tmp_path.glob("*.db"):
+        assert thresholds(f"sqlite:///{kept}") == {"accuracy": 0.92, "density": 0.35}
+    if how == "renamed":
+        path.with_name("other.db").rename(path)
+        assert writing.get("/api/view").status == 200
+
+
+def test_database_overwritten_in_place_is_said(
+    database: Path, storage: str, tmp_path: Path, serve: Callable[..., Any]
+) -> None:
+    experiment = Experiment.from_storage(storage)
+    experiment.tell(experiment.ask(), {"accuracy": 0.98, "density": 0.1})
+    with serve(storage) as page:
+        (tmp_path / "copy.db").write_bytes(database.read_bytes())
+        time.sleep(0.6)
+        answer = page.get("/api/view")
+        assert answer.status == 503
+        assert "has lost trials" in answer.json["error"]
+
+
+def test_many_connections_that_say_nothing_keep_nobody_out(page: Any) -> None:
+    many = 1_300
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 2 * many + 200 > most:
+        pytest.skip(f"only {most} files may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limit, 2 * many + 200), most))
+    host, _, port = page.host.rpartition(":")
+    with contextlib.ExitStack() as stack:
+        for _ in range(many):
+            connection = socket.create_connection((host, int(port)), timeout=60)
+            stack.callback(connection.close)
+        begun = time.perf_counter()
+        assert page.get("/api/view").status == 200
+        assert time.perf_counter() - begun < 10

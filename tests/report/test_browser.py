@@ -30,6 +30,8 @@ def test_plots_are_drawn_without_a_complaint(tmp_path: Path) -> None:
             "--disable-component-update",
             "--disable-sync",
             "--enable-logging=stderr",
+            # A pointer that hovers, without which there is no mode bar.
+            "--blink-settings=primaryHoverType=2,availableHoverTypes=2",
             f"--user-data-dir={tmp_path / 'profile'}",
             "--virtual-time-budget=10000",
             "--dump-dom",
@@ -53,3 +55,6 @@ def test_plots_are_drawn_without_a_complaint(tmp_path: Path) -> None:
     for place in places:
         assert 'class="main-svg"' in place
     assert "could not be drawn" not in re.sub(r"<script.*?</script>", "", done.stdout, flags=re.S)
+    # plotly has a button that uploads the plot; the page has its own list.
+    buttons = set(re.findall(r'data-title="([^"]+)"', "".join(places)))
+    assert buttons == {"Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"}

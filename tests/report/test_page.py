@@ -92,7 +92,7 @@ def test_full_page_has_every_part(tmp_path: Path) -> None:
         "scatter-0-1",
         "history-0",
         "history-1",
-        "area",
+        "hypervolume",
         "parallel",
         "importance-0",
         "importance-1",
@@ -101,7 +101,7 @@ def test_full_page_has_every_part(tmp_path: Path) -> None:
         "Speech on a budget",
         "The sparse network reaches 96.90 % accuracy (dense: 97.30 %)",
         "8.9× fewer non-zero weights",
-        "120 of 1000 trials: 115 complete",
+        "120 of 1,000 trials: 115 complete",
         "5 failed",
         "the loss became NaN in epoch 2",
         "7, 30, 53, 76, 99",
@@ -149,8 +149,13 @@ def test_page_loads_nothing(tmp_path: Path) -> None:
         if tag == "meta" and attrs.get("http-equiv") == "Content-Security-Policy"
     )
     assert "default-src 'none'" in policy
+    assert "form-action 'none'" in policy
     assert "http" not in policy
     assert "connect-src" not in policy
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    # plotly.js names XML's vocabularies; beside these there is no address in any text.
+    assert set(re.findall(r"""["'`]https?://([^/"'`]*)""", source)) == {"www.w3.org"}
+    assert "cloud.plotly" not in source
 
 
 @pytest.mark.filterwarnings("error")
@@ -206,7 +211,7 @@ def test_one_run_without_noise_layers_or_timing(tmp_path: Path) -> None:
 def test_no_trials(tmp_path: Path) -> None:
     found = written(tmp_path, {}, experiment(0))
     assert found.figures == {}
-    assert "0 of 1000 trials" in found.text
+    assert "0 of 1,000 trials" in found.text
     assert "No trial is complete yet" in found.text
 
 
@@ -214,7 +219,7 @@ def test_only_failed_trials(tmp_path: Path) -> None:
     records = [Record(n, "failed", {}, {}, f"reason {n % 60}") for n in range(130)]
     found = written(tmp_path, {}, Fake(records))
     assert found.figures == {}
-    assert "130 of 1000 trials: 0 complete" in found.text
+    assert "130 of 1,000 trials: 0 complete" in found.text
     assert "Failed trials: 130" in found.text
     assert "10 further reasons are left out" in found.text
 
@@ -228,7 +233,7 @@ def test_all_infeasible_shows_the_nearest_and_says_so(tmp_path: Path) -> None:
     assert "Best parameters" not in found.text
     names = [trace["name"] for trace in found.figures["scatter-0-1"]["data"]]
     assert names == ["outside the thresholds", "nearest to the thresholds"]
-    assert "area" not in found.figures
+    assert "hypervolume" not in found.figures
     # All on one side of the thresholds: coloured by the first metric instead.
     assert "accuracy" in found.figures["parallel"]["data"][0]["line"]["colorbar"]["title"]["text"]
 
@@ -301,12 +306,14 @@ def test_parallel_axes_are_logarithmic_or_categories(tmp_path: Path) -> None:
     found = written(tmp_path, {}, fake)
     axes = {axis["label"]: axis for axis in found.figures["parallel"]["data"][0]["dimensions"]}
     rate = axes["learning_rate"]
-    assert rate["range"] == pytest.approx([-4, -0.5228787])
+    assert rate["range"] == [0, 1]
     assert rate["ticktext"] == ["0.0001", "0.001", "0.01", "0.1"]
-    assert rate["tickvals"] == pytest.approx([-4, -3, -2, -1])
+    # From 1e-4 to 0.3, 3.477 decades.
+    assert rate["tickvals"] == pytest.approx([0, 1 / 3.4771, 2 / 3.4771, 3 / 3.4771], rel=1e-4)
     assert axes["rule"]["ticktext"] == ["static", "set", "rigl"]
     assert set(axes["rule"]["values"]) == {0, 1, 2}
-    assert axes["log2_batch"]["tickvals"] == [5, 6, 7, 8]
+    assert axes["log2_batch"]["ticktext"] == ["5", "6", "7", "8"]
+    assert axes["log2_batch"]["tickvals"] == pytest.approx([0, 1 / 3, 2 / 3, 1])
     lengths = {len(axis["values"]) for axis in axes.values()}
     assert lengths == {sum(record.state == "complete" for record in fake.records)}
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_fakes import ACCURACY, DENSITY, Axis, Fake, Goal, Record, Sum, experiment
 
-from gossamer.report.study import area_so_far, best_so_far, importances, study
+from gossamer.report.study import best_so_far, hypervolume_so_far, importances, study
 
 
 def made(*values: tuple[float, float]) -> Fake:
@@ -96,44 +96,45 @@ def test_best_so_far_counts_only_trials_inside_all_thresholds() -> None:
     assert best_so_far(read, density) == [(1, 0.14), (2, 0.14), (3, 0.14), (4, 0.01)]
 
 
-def test_area_by_hand() -> None:
-    # Gains over the thresholds (.5, .5): (.1, .3), outside, (.4, .1). Box .4 x .3.
+def test_hypervolume_by_hand_never_falls() -> None:
+    # Gains over the thresholds (.5, .5): (.1, .3), outside, (.4, .1), (.05, .05).
     goals = (Goal("accuracy", "maximize", 0.5), Goal("density", "minimize", 0.5))
-    values = ((0.6, 0.2), (0.4, 0.0), (0.9, 0.4))
-    fake = made(*values)
-    fake.metrics = goals
-    steps = area_so_far(study(fake))
-    assert [number for number, _ in steps] == [0, 1, 2]
-    expected = [0.03 / 0.12, 0.03 / 0.12, (0.03 + 0.3 * 0.1) / 0.12]
-    assert [share for _, share in steps] == pytest.approx(expected)
+    values = ((0.6, 0.2), (0.4, 0.0), (0.9, 0.4), (0.55, 0.45))
+    expected = [0.03, 0.03, 0.03 + 0.3 * 0.1, 0.06]
+    for count in range(1, 5):
+        fake = made(*values[:count])
+        fake.metrics = goals
+        steps = hypervolume_so_far(study(fake))
+        assert [number for number, _ in steps] == list(range(count))
+        # What was said of a trial stays, whatever comes after it.
+        assert [volume for _, volume in steps] == pytest.approx(expected[:count])
 
 
-def test_area_needs_two_thresholds_and_a_box() -> None:
-    assert area_so_far(study(experiment(30, (ACCURACY,)))) == []
-    assert area_so_far(study(experiment(30, (ACCURACY, Goal("density", "minimize"))))) == []
-    assert area_so_far(study(made((0.965, 0.15)))) == []
-    assert area_so_far(study(made((0.5, 0.9)))) == []
+def test_hypervolume_needs_two_thresholds_and_a_trial_beyond_them() -> None:
+    assert hypervolume_so_far(study(experiment(30, (ACCURACY,)))) == []
+    one = (ACCURACY, Goal("density", "minimize"))
+    assert hypervolume_so_far(study(experiment(30, one))) == []
+    assert hypervolume_so_far(study(made((0.965, 0.15)))) == []
+    assert hypervolume_so_far(study(made((0.5, 0.9)))) == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=12))
 @settings(max_examples=60)
-def test_area_agrees_with_counting_the_cells_of_a_grid(points: list[tuple[int, int]]) -> None:
+def test_hypervolume_agrees_with_counting_the_cells_of_a_grid(
+    points: list[tuple[int, int]],
+) -> None:
     """Integers make the dominated region a set of unit cells, which can be counted."""
     goals = (Goal("accuracy", "maximize", 2.0), Goal("density", "minimize", 10.0))
     fake = made(*((float(a), float(d)) for a, d in points))
     fake.metrics = goals
-    steps = area_so_far(study(fake))
-    inside = [(a - 2, 10 - d) for a, d in points if a >= 2 and d <= 10]
-    width = max((x for x, _ in inside), default=0)
-    height = max((y for _, y in inside), default=0)
-    if not width * height:
-        assert steps == []
-        return
-    cells = np.zeros((width, height), dtype=bool)
-    for number, (accuracy, density) in enumerate(points):
+    cells = np.zeros((10, 10), dtype=bool)
+    volumes = []
+    for accuracy, density in points:
         if accuracy >= 2 and density <= 10:
             cells[: accuracy - 2, : 10 - density] = True
-        assert steps[number] == (number, pytest.approx(cells.mean()))
+        volumes.append(int(cells.sum()))
+    steps = hypervolume_so_far(study(fake))
+    assert steps == (list(enumerate(volumes)) if volumes[-1] else [])
 
 
 def test_importances_are_ranked_and_finite() -> None:

@@ -8,7 +8,7 @@ from report_fakes import Axis, Fake, Goal, Record, experiment, pair, run
 from rich.console import Console, Group
 from rich.table import Table
 
-from gossamer.report import frontier_table, layer_table, table
+from gossamer.report import frontier_table, layer_table, table, units
 
 
 def printed(shown: Table | Group, width: int = 200) -> str:
@@ -179,7 +179,7 @@ def test_frontier_of_long_names_breaks_no_name_and_no_number_in_80_columns() -> 
         for name in ("accuracy", "density"):
             assert [name, *(f"{r.values[name]:.4g}" for r in records)] in lines
         for name in LONG[:-1]:
-            assert [name, *(f"{r.parameters[name]:.4g}" for r in records)] in lines
+            assert [name, *(units.plain(r.parameters[name]) for r in records)] in lines
         assert ["schedule.rule", *("constrained" for _ in records)] in lines
         assert ["maximise,", "≥", "0.965,", "measured"] in lines
         assert ["minimise,", "≤", "0.15,", "counted"] in lines

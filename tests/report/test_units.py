@@ -32,6 +32,16 @@ from gossamer.report import units
         (units.plain(True), "yes"),
         (units.plain([1, 0.5]), "1, 0.5"),
         (units.plain(math.inf), "inf"),
+        (units.plain(1000), "1,000"),
+        (units.plain(36980.0), "36,980"),
+        (units.plain(36980.5), "36,980"),
+        (units.plain(1234.56), "1,235"),
+        (units.plain(0.0), "0"),
+        (units.plain(0.0001234), "0.0001234"),
+        (units.plain(2e-9), "2e-9"),
+        (units.plain(-1.23456e300), "-1.235e+300"),
+        (units.plain(1e-310), "1e-310"),
+        (units.plain(0.965000012, 9), "0.965000012"),
         (units.times(10.83), "10.8×"),
         (units.times(1.07), "1.07×"),
         (units.times(1234.5), "1,234×"),
@@ -46,3 +56,17 @@ def test_short_counts_are_within_half_a_percent(value: float) -> None:
     number, _, suffix = units.short(value).partition(" ")
     factor = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[suffix]
     assert float(number) * factor == pytest.approx(value, rel=5.1e-3)
+
+
+@given(st.floats(-1e308, 1e308), st.integers(4, 17))
+def test_numbers_are_right_to_the_digits_written(value: float, digits: int) -> None:
+    read = float(units.plain(value, digits).replace(",", ""))
+    assert read == pytest.approx(value, rel=0.51 * 10.0 ** (1 - digits), abs=5e-324)
+
+
+@given(st.floats(-1e308, 1e308), st.floats(-1e308, 1e308))
+def test_ends_of_a_range_are_told_apart(low: float, high: float) -> None:
+    low, high = min(low, high), max(low, high)
+    digits = units.digits_between(low, high)
+    apart = units.plain(low, digits) != units.plain(high, digits)
+    assert apart == (low != high)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import re
 import urllib.parse
 from collections.abc import Callable
 from http import HTTPStatus
@@ -30,6 +32,9 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _LARGEST_BODY = 100_000
+_LENGTH = re.compile(r"[0-9]{1,6}")  # isdigit() takes other scripts' digits, int() not 5,000
+
+_log = logging.getLogger(__name__)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -63,19 +68,31 @@ class Handler(BaseHTTPRequestHandler):
             answer = wrong(HTTPStatus.BAD_REQUEST, str(error))
         except Unreadable as error:
             answer = wrong(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        except (ConnectionError, TimeoutError):
+            raise  # nobody is left to answer
+        except Exception as error:
+            # Without an answer the page would only see a lost connection.
+            _log.exception("%s %s", self.command, self.path)
+            self.close_connection = True
+            fault = f"fault of the dashboard: {type(error).__name__}: {error}"
+            answer = wrong(HTTPStatus.INTERNAL_SERVER_ERROR, fault)
         with contextlib.suppress(ConnectionError):  # a page that was closed meanwhile
             self._send(answer)
 
     def _check_host(self) -> None:
         host = self.headers.get("Host", "")
         if not is_here(host):
+            self.close_connection = True  # a body that is not read would be the next request
             raise Refused(
                 HTTPStatus.FORBIDDEN,
                 f"this page is served as localhost only, not as '{host}'",
             )
 
     def _get(self) -> Answer:
-        address = urllib.parse.urlsplit(self.path)
+        try:
+            address = urllib.parse.urlsplit(self.path)
+        except ValueError as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, f"no usable address: {error}") from None
         match address.path:
             case "/":
                 return self.server.site.page()
@@ -92,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
     def _post(self) -> Answer:
         # Whatever was sent must be read, or it would be taken for the next request.
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > _LARGEST_BODY:
+        if not _LENGTH.fullmatch(length) or int(length) > _LARGEST_BODY:
             self.close_connection = True
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body's length is not usable")
         body = self.rfile.read(int(length))
@@ -135,6 +152,7 @@ class Server(ThreadingHTTPServer):
     """Answers from a site, at a port of this machine."""
 
     daemon_threads = True
+    request_queue_size = 1024  # a full queue costs whoever comes next seconds
     # Two dashboards on one port would take turns in answering.
     allow_reuse_port = False
 

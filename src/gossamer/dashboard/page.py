@@ -6,12 +6,12 @@ import functools
 import json
 from importlib import resources
 
-from plotly.offline import get_plotlyjs, get_plotlyjs_version
+from plotly.offline import get_plotlyjs_version
 
 import gossamer
 from gossamer.dashboard.answer import Answer, etag_of
 from gossamer.report import plots
-from gossamer.report.pages import templates_of
+from gossamer.report.pages import plotly_js, templates_of
 
 # The report's colours on dark ground: ink, lines, and marks that would be too dark.
 DARK = {
@@ -47,7 +47,7 @@ def page(name: str, write: bool) -> Answer:
 def static(name: str) -> Answer:
     """A file that the page loads."""
     if name == "plotly.js":
-        body, kind = get_plotlyjs().encode(), "text/javascript; charset=utf-8"
+        body, kind = plotly_js().encode(), "text/javascript; charset=utf-8"
     else:
         body = (resources.files(__package__) / "templates" / name).read_bytes()
         kind = f"text/{'css' if name.endswith('.css') else 'javascript'}; charset=utf-8"

@@ -11,7 +11,7 @@ from gossamer.dashboard.handler import Server
 from gossamer.dashboard.hosts import HERE
 from gossamer.dashboard.page import static
 from gossamer.dashboard.site import Site
-from gossamer.dashboard.watch import Unreadable, Watch, open_stored, stored_at
+from gossamer.dashboard.watch import Unreadable, Watch, stored_at
 from gossamer.errors import UserError
 
 
@@ -35,8 +35,8 @@ class Dashboard:
         port: int = 0,
         write: bool = False,
     ) -> None:
-        watch = Watch(open_stored(source, name))
         try:
+            watch = Watch(source, name)
             watch.read()  # all trials at once; from then on only what is new
         except Unreadable as error:
             raise UserError(str(error)) from None

@@ -13,7 +13,7 @@ from plotly.utils import PlotlyJSONEncoder
 from gossamer.dashboard.snapshot import Snapshot, described, reports
 from gossamer.report import plots, units
 from gossamer.report.curves import curves
-from gossamer.report.study import Study, area_so_far, study
+from gossamer.report.study import Study, hypervolume_so_far, study
 
 # Rows of the list of best trials; the table of all trials holds the others.
 _LISTED = 12
@@ -32,9 +32,9 @@ def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
         stored: the same under the thresholds of the experiment.
     """
     read = study(snapshot)
-    area = plots.area(read)
+    volume = plots.hypervolume(read)
     left = snapshot.seconds_left
-    covered = area_so_far(read)
+    steps = hypervolume_so_far(read)
     return {
         "version": stored.version,
         "name": snapshot.name,
@@ -45,7 +45,8 @@ def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
         "timeLeft": None if left is None else units.duration(left),
         "verdict": read.verdict,
         "feasible": read.feasible,
-        "hypervolume": covered[-1][1] if covered else None,
+        "hypervolume": steps[-1][1] if steps else None,
+        "hypervolumeText": units.plain(steps[-1][1]) if steps else units.NOTHING,
         "metrics": [
             {
                 "name": metric.name,
@@ -59,7 +60,9 @@ def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
         "parameters": [parameter.name for parameter in read.parameters],
         "best": _best(read),
         "frontier": [trial.number for trial in read.frontier],
-        "plots": _groups(scatter=plots.scatters(read), area=[] if area is None else [area]),
+        "plots": _groups(
+            scatter=plots.scatters(read), hypervolume=[] if volume is None else [volume]
+        ),
     }
 
 
@@ -68,7 +71,7 @@ def below(snapshot: Snapshot) -> dict[str, Any]:
     read = study(snapshot)
     lines = plots.parallel(read)
     return _groups(
-        history=[plot for plot in plots.history(read) if plot.key != "area"],
+        history=[plot for plot in plots.history(read) if plot.key != "hypervolume"],
         parallel=[] if lines is None else [lines],
         curves=curves(read, snapshot.trials()),
     )
@@ -140,7 +143,7 @@ def _best(read: Study) -> list[dict[str, Any]]:
     return [
         {
             "number": trial.number,
-            "values": {m.name: units.plain(trial.values[m.name]) for m in read.metrics},
+            "values": {m.name: read.written(m, trial) for m in read.metrics},
             "missed": [m.name for m in read.metrics if not m.inside(trial.values[m.name])],
             "parameters": {p.name: trial.written(p.name) for p in read.parameters},
         }

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 
 from optuna.storages import BaseStorage
+from sqlalchemy import make_url
 
 from gossamer.dashboard.snapshot import Snapshot
 from gossamer.errors import UserError
@@ -19,8 +24,60 @@ from gossamer.search.definition import read_toml
 _FRESH_SECONDS = 0.5
 
 
+_AGAIN = "put it back, or start the dashboard again"
+
+
 class Unreadable(Exception):
     """The storage does not answer now."""
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What an SQLite file holds of an experiment, and which file it is."""
+
+    file: tuple[int, int]  # device, inode
+    study: int
+    trials: int
+
+
+class DatabaseFile:
+    """Tells whether an SQLite file is still the one that was opened.
+
+    An open connection goes on reading, and writing, a file that was renamed or deleted.
+    """
+
+    def __init__(self, url: str, experiment: str) -> None:
+        parsed = make_url(url)
+        sqlite = parsed.get_backend_name() == "sqlite" and parsed.database
+        self._path = Path(parsed.database).absolute() if sqlite and parsed.database else None
+        self._experiment = experiment
+        self._seen = self._content()
+
+    def check(self) -> None:
+        """Raise `Unreadable` if the file is gone, another one, or holds fewer trials."""
+        seen, now = self._seen, self._content()
+        if seen and (now is None or now.file != seen.file or now.study != seen.study):
+            raise Unreadable(f"{self._path} was renamed, deleted or replaced; {_AGAIN}")
+        if seen and now and now.trials < seen.trials:
+            raise Unreadable(f"{self._path} has lost trials; {_AGAIN}")
+        self._seen = now
+
+    def _content(self) -> _Content | None:
+        if self._path is None:
+            return None
+        try:
+            status = self._path.stat()
+            query = (
+                "SELECT study_id, (SELECT COUNT(*) FROM trials WHERE trials.study_id = "
+                "studies.study_id) FROM studies WHERE study_name = ?"
+            )
+            with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as database:
+                found = database.execute(query, (self._experiment,)).fetchone()
+        except FileNotFoundError:
+            return None
+        except (OSError, sqlite3.Error) as error:
+            raise Unreadable(f"{self._path} cannot be read: {error}") from None
+        return None if found is None else _Content((status.st_dev, status.st_ino), *found)
 
 
 def open_stored(source: str | os.PathLike[str], name: str | None = None) -> Experiment:
@@ -63,10 +120,11 @@ def _where(source: str | os.PathLike[str]) -> tuple[str, str | None]:
 
 
 class Watch:
-    """Reads the experiment for the page."""
+    """Reads the experiment for the page; `source` and `name` as `open_stored` takes them."""
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
+    def __init__(self, source: str | os.PathLike[str], name: str | None = None) -> None:
+        self.experiment = open_stored(source, name)
+        self._file = DatabaseFile(_where(source)[0], self.experiment.name)
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
         self._read_at = 0.0
@@ -82,10 +140,14 @@ class Watch:
         """
         with self._lock:
             if self._snapshot is None or time.monotonic() - self._read_at > _FRESH_SECONDS:
+                self._file.check()
                 try:
                     self._snapshot = Snapshot.of(self.experiment)
                 except UserError as error:
                     raise Unreadable(str(error)) from None
+                except KeyError:  # Optuna's, of a study that is not there
+                    name = self.experiment.name
+                    raise Unreadable(f"experiment '{name}' was deleted; {_AGAIN}") from None
                 self._read_at = time.monotonic()
             return self._snapshot
 
@@ -99,6 +161,7 @@ class Watch:
         self.read().judged_by(thresholds)
         with self._lock:
             self._snapshot = None
+            self._file.check()
             try:
                 for name, threshold in thresholds.items():
                     self.experiment.set_threshold(name, threshold)

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
-from plotly.offline import get_plotlyjs
 
 import gossamer
 from gossamer.errors import UserError
 from gossamer.files import replacing
 from gossamer.report import figures, plots, units
 from gossamer.report.layers import LAYER_COLUMNS, layers_of
-from gossamer.report.pages import templates_of
+from gossamer.report.pages import plotly_js, templates_of
 from gossamer.report.provenance import PROVENANCE
 from gossamer.report.readings import machine
 from gossamer.report.sources import ExperimentLike, is_experiment, named_runs
@@ -54,20 +53,20 @@ class _ExperimentPart:
     def counts(self) -> str:
         """How many trials there are, of how many, and what became of them."""
         read = self.study
-        parts = [f"{len(read.trials)} complete"]
+        parts = [f"{len(read.trials):,} complete"]
         if read.thresholds:
-            parts.append(f"{read.inside} inside the thresholds")
+            parts.append(f"{read.inside:,} inside the thresholds")
         if read.cheaper:
-            parts.append(f"{read.cheaper} of a cheaper task")
-        parts.append(f"{len(read.failures)} failed")
+            parts.append(f"{read.cheaper:,} of a cheaper task")
+        parts.append(f"{len(read.failures):,} failed")
         if read.stopped:
-            parts.append(f"{len(read.stopped)} stopped early")
+            parts.append(f"{len(read.stopped):,} stopped early")
         if read.waiting:
-            parts.append(f"{read.waiting} not ended")
+            parts.append(f"{read.waiting:,} not ended")
         ended = len(read.trials) + read.cheaper + len(read.failures) + len(read.stopped)
         total = ended + read.waiting
-        of = "" if read.budget is None else f" of {read.budget}"
-        return f"{total}{of} trials: {', '.join(parts)}"
+        of = "" if read.budget is None else f" of {read.budget:,}"
+        return f"{total:,}{of} trials: {', '.join(parts)}"
 
 
 def _experiment_part(experiment: ExperimentLike) -> _ExperimentPart:
@@ -186,7 +185,7 @@ def page(
         provenance=PROVENANCE,
         # The plots' JSON and plotly.js hold no "</script": the first by escaping, see Plot.json.
         plots=[(plot.key, Markup(plot.json)) for plot in drawn],
-        plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")) if drawn else "",
+        plotly=Markup(plotly_js().replace("</script", "<\\/script")) if drawn else "",
         version=gossamer.__version__,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )

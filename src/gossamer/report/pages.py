@@ -1,8 +1,16 @@
-"""How pages are made of templates."""
+"""What pages are made of: templates, and plotly.js without the addresses in it."""
 
 from __future__ import annotations
 
+import functools
+import re
+
 import jinja2
+from plotly.offline import get_plotlyjs
+
+# Of its maps, and of a service to which its mode bar would upload a plot. Names of XML's
+# vocabularies look like addresses, and are needed.
+_ADDRESS = re.compile(r"""(["'`])https?://(?!www\.w3\.org/)[^"'`\\\s<>]*""")
 
 
 def templates_of(package: str) -> jinja2.Environment:
@@ -15,3 +23,9 @@ def templates_of(package: str) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+@functools.cache
+def plotly_js() -> str:
+    """The installed plotly.js; texts in it that are addresses of other hosts are empty."""
+    return _ADDRESS.sub(r"\1", get_plotlyjs())

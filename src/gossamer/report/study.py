@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from gossamer.report import units
@@ -32,7 +34,7 @@ class Metric:
         """The threshold in words ("≥ 0.965", the space does not break); empty without one."""
         if self.threshold is None:
             return ""
-        return f"{'≥' if self.maximise else '≤'}\u00a0{units.plain(float(self.threshold))}"
+        return f"{'≥' if self.maximise else '≤'}\u00a0{units.plain(float(self.threshold), 15)}"
 
     @property
     def goal(self) -> str:
@@ -106,6 +108,26 @@ class Study:
     feasible: bool
     stopped: tuple[Failure, ...] = ()
     cheaper: int = 0
+
+    @cached_property
+    def digits(self) -> dict[str, int]:
+        """Significant digits that tell the values of each metric apart."""
+        found = {}
+        for metric in self.metrics:
+            values = [trial.values[metric.name] for trial in self.trials]
+            values += [] if metric.threshold is None else [metric.threshold]
+            found[metric.name] = units.digits_between(min(values), max(values)) if values else 4
+        return found
+
+    def written(self, metric: Metric, trial: Trial) -> str:
+        """The trial's value of a metric, never rounded to a threshold that it misses."""
+        value, digits = trial.values[metric.name], self.digits[metric.name]
+        text = units.plain(value, digits)
+        limit = units.plain(metric.threshold, 15)
+        while text == limit and digits < 17 and not metric.inside(value):
+            digits += 1
+            text = units.plain(value, digits)
+        return text
 
     @property
     def inside(self) -> int:
@@ -258,38 +280,28 @@ def best_so_far(study: Study, metric: Metric) -> list[tuple[int, float]]:
     return steps
 
 
-def area_so_far(study: Study) -> list[tuple[int, float]]:
-    """Trial number and share of the box that the trials so far dominate (two metrics only).
+def hypervolume_so_far(study: Study) -> list[tuple[int, float]]:
+    """Trial number and hypervolume inside the thresholds so far (two metrics only).
 
-    The box reaches from the two thresholds to the best value of each metric among the
-    trials inside; the share is the two-dimensional hypervolume over the box's area.
-    Empty unless exactly two metrics are optimised, both with a threshold, and there is a box.
+    The area that the trials inside dominate, from the two thresholds on, in one metric's unit
+    times the other's. It is measured from what no trial moves, so it never falls.
+    Empty unless exactly two metrics are optimised, both with a threshold, and it is above 0.
     """
     metrics = [metric for metric in study.metrics if metric.optimised]
     if len(metrics) != 2 or any(metric.threshold is None for metric in metrics):
         return []
-    numbered = sorted(study.trials, key=lambda trial: trial.number)
-    # Each trial inside as its two gains over the thresholds, larger is better.
-    gains = {}
-    for trial in numbered:
-        if trial.inside:
-            x, y = (abs(trial.values[m.name] - (m.threshold or 0.0)) for m in metrics)
-            gains[trial.number] = (x, y)
-    width = max((gain[0] for gain in gains.values()), default=0.0)
-    height = max((gain[1] for gain in gains.values()), default=0.0)
-    if width <= 0 or height <= 0:
-        return []
     steps = []
     best: list[tuple[float, float]] = []  # of the gains so far those that no other dominates
     area = 0.0
-    for trial in numbered:
-        gain = gains.get(trial.number)
-        if gain is not None and not any(x >= gain[0] and y >= gain[1] for x, y in best):
-            best = [(x, y) for x, y in best if x > gain[0] or y > gain[1]]
-            best = sorted([*best, gain], reverse=True)
+    for trial in sorted(study.trials, key=lambda trial: trial.number):
+        # Two gains over the thresholds, larger is better.
+        x, y = (abs(trial.values[m.name] - (m.threshold or 0.0)) for m in metrics)
+        if trial.inside and not any(a >= x and b >= y for a, b in best):
+            best = [(a, b) for a, b in best if a > x or b > y]
+            best = sorted([*best, (x, y)], reverse=True)
             area, covered = 0.0, 0.0
-            for x, y in best:
-                area += x * (y - covered)
-                covered = y
-        steps.append((trial.number, area / (width * height)))
-    return steps
+            for width, height in best:
+                area += width * (height - covered)
+                covered = height
+        steps.append((trial.number, area))
+    return steps if 0 < area < math.inf else []

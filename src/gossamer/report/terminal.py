@@ -167,9 +167,9 @@ def layer_table(run: Mapping[str, Any], title: str = "") -> Table:
     return shown
 
 
-def _value(metric: Metric, trial: Trial) -> Text:
-    value = trial.values[metric.name]
-    return Text(units.plain(value), "" if metric.inside(value) else "red")
+def _value(read: Study, metric: Metric, trial: Trial) -> Text:
+    missed = not metric.inside(trial.values[metric.name])
+    return Text(read.written(metric, trial), "red" if missed else "")
 
 
 def _side_by_side(read: Study, trials: Sequence[Trial]) -> Table:
@@ -181,7 +181,7 @@ def _side_by_side(read: Study, trials: Sequence[Trial]) -> Table:
         below = ", ".join(filter(None, (metric.goal, metric.limit, metric.provenance)))
         shown.add_row(
             _heading(metric.name, below),
-            *(_value(metric, trial) for trial in trials),
+            *(_value(read, metric, trial) for trial in trials),
             end_section=metric is read.metrics[-1],
         )
     for parameter in read.parameters:

@@ -51,17 +51,43 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
-def plain(value: object) -> str:
-    """A parameter, metric or setting: numbers in four digits, everything else as it is."""
+def plain(value: object, digits: int = 4) -> str:
+    """A parameter, metric or setting: numbers in ``digits``, everything else as it is.
+
+    ``1000`` -> ``1,000``; ``0.123456`` -> ``0.1235``; ``2e-09`` -> ``2e-9``.
+    """
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, int):
-        return str(value)
+        return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4g}" if math.isfinite(value) else str(value)
+        return _number(value, digits)
     if isinstance(value, (list, tuple)):
         return ", ".join(plain(item) for item in value)
     return str(value)
+
+
+def _number(value: float, digits: int) -> str:
+    size = abs(value)
+    if not math.isfinite(value) or value == 0:
+        return str(value) if value else "0"
+    if not 1e-4 <= size < 1e15:
+        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+        if "." in mantissa:
+            mantissa = mantissa.rstrip("0").rstrip(".")
+        return f"{mantissa}e{exponent[0]}{exponent[1:].lstrip('0')}"
+    if value == int(value):
+        return f"{value:,.0f}"
+    written = f"{value:,.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
+
+
+def digits_between(low: float, high: float) -> int:
+    """Significant digits that tell numbers from ``low`` to ``high`` apart; at least 4."""
+    largest, half = max(abs(low), abs(high)), high / 2 - low / 2
+    if half <= 0 or largest / 2 / half < 10:
+        return 4
+    return min(17, 4 + math.floor(math.log10(largest / 2) - math.log10(half)))
 
 
 def times(ratio: float) -> str:

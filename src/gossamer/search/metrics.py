@@ -10,6 +10,9 @@ from typing import Any, ClassVar, Literal
 from gossamer.errors import UserError
 from gossamer.search.values import check_name, is_number
 
+# Differences and margins of larger numbers are not finite: nothing could be compared or drawn.
+_LARGEST = 1e300
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -20,7 +23,7 @@ class Metric:
         threshold: the worst value that is still acceptable; None if any value is.
 
     Raises:
-        UserError: for an empty name or a threshold that is no finite number.
+        UserError: for an empty name or a threshold that is no number from -1e300 to 1e300.
     """
 
     goal: ClassVar[Literal["maximize", "minimize"]]
@@ -37,6 +40,11 @@ class Metric:
             raise UserError(
                 f"metric '{self.name}': threshold must be a finite number or left out, "
                 f"not {self.threshold!r}"
+            )
+        if abs(self.threshold) > _LARGEST:
+            raise UserError(
+                f"metric '{self.name}': threshold {self.threshold:g} is too large to compare with; "
+                f"use one from {-_LARGEST:g} to {_LARGEST:g}, or leave it out"
             )
         object.__setattr__(self, "threshold", float(self.threshold))
 

@@ -24,7 +24,10 @@ def is_number(value: object) -> bool:
         value, (int, float, np.integer, np.floating)
     ):
         return False
-    return math.isfinite(value)
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the range of floats
+        return False
 
 
 def check_whole(what: str, value: object, least: int) -> None:

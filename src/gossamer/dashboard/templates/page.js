@@ -141,8 +141,9 @@ async function paintPlot(canvas, group, plot) {
     for (const axis of ["xaxis", "yaxis"]) figure.layout[axis].range = canvas._fullLayout[axis].range.slice();
   }
   await Plotly.react(canvas, figure.data, figure.layout, {
-    displaylogo: false, displayModeBar: "hover",
-    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+    displaylogo: false, displayModeBar: "hover", plotlyServerURL: "",
+    // Named one by one: plotly's own list has one that uploads the plot.
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
   });
   if (first) {
     widths.observe(canvas);
@@ -194,9 +195,9 @@ function handles(canvas, key) {
 
 /** A value of the axis with the digits that a pixel tells apart. */
 function rounded(axis, pixel) {
-  const value = axis.p2d(pixel), step = Math.abs(axis.p2d(pixel + 1) - value) || 1e-9;
-  const digits = Math.min(12, Math.max(0, Math.ceil(-Math.log10(step))));
-  return Number(value.toFixed(digits));
+  const value = axis.p2d(pixel), step = Math.abs(axis.p2d(pixel + 1) - value);
+  const digits = Math.ceil(Math.log10(Math.abs(value) / step)) + 1;
+  return Number(value.toPrecision(Math.min(15, Math.max(1, digits || 1))));
 }
 
 function moved(canvas, letter, name, pixel) {
@@ -318,7 +319,7 @@ function numbers(view) {
   $("inside").textContent = view.inside;
   $("best-count").textContent = view.frontier.length;
   $("best-kind").textContent = view.feasible ? "on the frontier" : "nearest to the thresholds";
-  $("volume").textContent = view.hypervolume === null ? "–" : `${(100 * view.hypervolume).toFixed(1)} %`;
+  $("volume").textContent = view.hypervolumeText;
   $("left").textContent = view.secondsLeft === 0 ? "done" : view.timeLeft ?? "–";
   $("best-title").textContent = view.feasible ? "Best trials and their parameters" : "Nearest to the thresholds";
   const listed = view.best.length < view.frontier.length ? ` The first ${view.best.length} are listed.` : "";

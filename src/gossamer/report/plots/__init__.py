@@ -11,7 +11,7 @@ from gossamer.report.plots.base import (
     Plot,
     blank,
 )
-from gossamer.report.plots.history import area, history
+from gossamer.report.plots.history import history, hypervolume
 from gossamer.report.plots.parameters import importances, parallel
 from gossamer.report.plots.runs import disturbed, layers, noise, noise_curve
 from gossamer.report.plots.scatters import scatters
@@ -25,10 +25,10 @@ __all__ = [
     "OUTSIDE",
     "SHADE",
     "Plot",
-    "area",
     "blank",
     "disturbed",
     "history",
+    "hypervolume",
     "importances",
     "layers",
     "noise",

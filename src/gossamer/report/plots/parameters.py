@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gossamer.report import units
+from gossamer.report.plots.axes import Scale, scale_of
 from gossamer.report.plots.base import (
     INSIDE,
     Plot,
     blank,
     text,
-)
-from gossamer.report.plots.scatters import (
-    axis_of,
-    log_ticks,
 )
 from gossamer.report.study import Parameter, Study
 
@@ -37,8 +33,7 @@ def parallel(study: Study) -> Plot | None:
     ]
     for metric in study.metrics:
         values = [trial.values[metric.name] for trial in shown]
-        axis = axis_of(metric, values)
-        dimensions.append(_scaled(f"{metric.name} ({metric.goal})", values, axis.log))
+        dimensions.append(_scaled(f"{metric.name} ({metric.goal})", values, scale_of(values, 0)))
     first = study.metrics[0]
     sides = {trial.inside for trial in shown}
     if len(sides) == 2:
@@ -88,7 +83,7 @@ def _dimension(parameter: Parameter, values: Sequence[Any]) -> dict[str, Any]:
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     ]
     if parameter.options is None and len(numbers) == len(values):
-        return _scaled(parameter.name, numbers, parameter.log and min(numbers) > 0, parameter)
+        return _scaled(parameter.name, numbers, _searched(parameter, numbers))
     # A choice: its options in the order given, then whatever else was tried.
     options = list(parameter.options or ())
     for value in values:
@@ -103,40 +98,25 @@ def _dimension(parameter: Parameter, values: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _scaled(
-    label: str, values: Sequence[float], log: bool, parameter: Parameter | None = None
-) -> dict[str, Any]:
-    """A numeric axis; parallel coordinates know no log axes, so the exponents are drawn.
-
-    A parameter's axis spans what was searched, a metric's what was found.
-    """
-    ends = [*values]
-    if parameter is not None:
-        ends += [end for end in (parameter.low, parameter.high) if end is not None]
-    low, high = min(ends), max(ends)
-    if low == high:
-        margin = 0.05 * abs(low) or 0.5
-        return {
-            "label": text(label),
-            "values": list(values),
-            "range": [low - margin, high + margin],
-            "tickvals": [low],
-            "ticktext": [units.plain(low)],
-        }
-    if not log:
-        axis = {"label": text(label), "values": list(values), "range": [low, high]}
-        if all(value == int(value) for value in values) and high - low <= 12:
-            numbers = list(range(math.ceil(low), math.floor(high) + 1))
-            axis |= {"tickvals": numbers, "ticktext": [str(number) for number in numbers]}
-        return axis
-    ticks = log_ticks(low, high) or {"tickvals": [low, high]}
+def _scaled(label: str, values: Sequence[float], scale: Scale) -> dict[str, Any]:
+    """A numeric axis; parallel coordinates know no log axes, so positions from 0 to 1 are drawn."""
+    ticks = scale.ticks()
     return {
         "label": text(label),
-        "values": [math.log10(value) for value in values],
-        "range": [math.log10(low), math.log10(high)],
-        "tickvals": [math.log10(tick) for tick in ticks["tickvals"]],
-        "ticktext": [units.plain(tick) for tick in ticks["tickvals"]],
+        "values": [scale.position(value) for value in values],
+        "range": [0, 1],
+        "tickvals": [scale.position(tick) for tick in ticks],
+        "ticktext": [scale.text(tick) for tick in ticks],
     }
+
+
+def _searched(parameter: Parameter, values: Sequence[float]) -> Scale:
+    """The scale of a parameter: what was searched, and whatever else was tried."""
+    ends = [end for end in (parameter.low, parameter.high) if end is not None]
+    low, high = min([*values, *ends]), max([*values, *ends])
+    if low == high:
+        return scale_of([low])
+    return Scale(parameter.log and low > 0, low, high)
 
 
 def importances(shares: Mapping[str, Mapping[str, float]]) -> list[Plot]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from gossamer.report import units
+from gossamer.report.plots.axes import Scale, scale_of
 from gossamer.report.plots.base import (
     FRONTIER,
     INSIDE,
@@ -26,51 +26,25 @@ from gossamer.report.study import Metric, Study, Trial
 
 @dataclass(frozen=True)
 class Axis:
-    """The range of one metric's axis: wide enough for values and threshold."""
+    """The axis of one metric: wide enough for values and threshold."""
 
     metric: Metric
-    log: bool
-    low: float
-    high: float
+    scale: Scale
 
     @property
     def layout(self) -> dict[str, Any]:
-        ends = [self.low, self.high]
-        name = text(self.metric.name)
-        common = {"title": {"text": f"{name} ({self.metric.goal})"}}
-        if not self.log:
-            return {**common, "range": ends}
-        ticks = {"type": "log", "range": [math.log10(end) for end in ends]}
-        return {**common, **ticks, **log_ticks(self.low, self.high)}
-
-
-def log_ticks(low: float, high: float) -> dict[str, Any]:
-    """1, 2, 5 per decade while few, else powers of ten: plotly's own run into each other."""
-    decades = math.log10(high / low)
-    steps = (1, 2, 5) if decades < 3 else (1,)
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    ticks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
-    kept = [tick for tick in ticks if low <= tick <= high]
-    if len(kept) < 2:
-        return {}
-    return {"tickvals": kept, "ticktext": [units.plain(tick) for tick in kept]}
+        return self.scale.layout(f"{text(self.metric.name)} ({self.metric.goal})")
 
 
 def axis_of(metric: Metric, values: Sequence[float]) -> Axis:
-    """The axis of a metric: logarithmic where its values spread over more than 30 times."""
-    known = [*values, *([] if metric.threshold is None else [metric.threshold])]
-    low, high = min(known), max(known)
-    log = low > 0 and high / low > 30
-    if log:
-        spread = (high / low) ** 0.06
-        return Axis(metric, True, low / spread, high * spread)
-    margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
-    return Axis(metric, False, low - margin, high + margin)
+    """The axis of a metric."""
+    limit = [] if metric.threshold is None else [metric.threshold]
+    return Axis(metric, scale_of([*values, *limit]))
 
 
 def draw_limits(figure: go.Figure, x: Axis, y: Axis) -> None:
     """Threshold lines, and everything beyond them shaded without shading twice."""
-    left, right, bottom, top = x.low, x.high, y.low, y.high
+    left, right, bottom, top = x.scale.low, x.scale.high, y.scale.low, y.scale.high
     shade = {"type": "rect", "fillcolor": SHADE, "line_width": 0, "layer": "below"}
     line = {"type": "line", "line": {"color": LIMIT, "width": 1.5, "dash": "dash"}}
     limit = x.metric.threshold
@@ -83,13 +57,13 @@ def draw_limits(figure: go.Figure, x: Axis, y: Axis) -> None:
     if limit is not None:
         failing = (bottom, limit) if y.metric.maximise else (limit, top)
         figure.add_shape(**shade, x0=left, x1=right, y0=failing[0], y1=failing[1])
-        figure.add_shape(**line, x0=x.low, x1=x.high, y0=limit, y1=limit)
+        figure.add_shape(**line, x0=x.scale.low, x1=x.scale.high, y0=limit, y1=limit)
 
 
 def hover_text(study: Study, trial: Trial) -> str:
     """What is told of a trial that is pointed at."""
     lines = [f"<b>trial {trial.number}</b>"]
-    lines += [f"{text(m.name)}: {units.plain(trial.values[m.name])}" for m in study.metrics]
+    lines += [f"{text(m.name)}: {study.written(m, trial)}" for m in study.metrics]
     lines += [f"{text(k)}: {text(units.plain(v))}" for k, v in trial.parameters.items()]
     return "<br>".join(lines)
 
@@ -141,8 +115,8 @@ def _scatter(study: Study, first: Metric, second: Metric) -> Plot:
         ordered = sorted(trials, key=lambda trial: trial.values[second.name])
         best = label == "frontier" and only
         figure.add_scatter(
-            x=[trial.values[second.name] for trial in ordered],
-            y=[trial.values[first.name] for trial in ordered],
+            x=xs.scale.clip(trial.values[second.name] for trial in ordered),
+            y=ys.scale.clip(trial.values[first.name] for trial in ordered),
             mode="lines+markers" if best else "markers",
             name=label,
             marker=marker,

@@ -1,0 +1,103 @@
+"""Axes that fit their values, whatever the magnitude of these."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gossamer.report import units
+
+# Beyond these a pixel's worth of a linear axis, or the axis's length, is no float any more.
+_TINY, _HUGE = 1e-300, 8e307
+_LEAST = math.log10(5e-324)
+_LOG_SPREAD = math.log10(30)
+_MOST_TICKS = 9
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A range from ``low`` to ``high``, linear or logarithmic."""
+
+    log: bool
+    low: float
+    high: float
+
+    @property
+    def digits(self) -> int:
+        """Significant digits that tell values of the range apart."""
+        return units.digits_between(self.low, self.high)
+
+    def position(self, value: float) -> float:
+        """Where ``value`` is between the ends, these being 0 and 1."""
+        if self.log:
+            low, high, at = (math.log10(v) for v in (self.low, self.high, value))
+        else:
+            low, high, at = self.low / 2, self.high / 2, value / 2
+        return min(1.0, max(0.0, (at - low) / (high - low)))
+
+    def clip(self, values: Iterable[float]) -> list[float]:
+        """The values as they can be drawn."""
+        return [min(max(value, -_HUGE), _HUGE) for value in values]
+
+    def ticks(self) -> list[float]:
+        """Round numbers of the range, at most ten."""
+        if self.log:
+            return _log_ticks(self.low, self.high)
+        span = self.high / 2 - self.low / 2
+        rough = 10.0 ** math.floor(math.log10(span / 2.5))
+        step = next(s * rough for s in (1, 2, 5, 10) if span / (s * rough) <= 2.5)
+        numbers = range(math.ceil(self.low / step), math.floor(self.high / step) + 1)
+        return [float(f"{number * step:.15g}") for number in numbers]
+
+    def layout(self, title: str) -> dict[str, Any]:
+        """The axis as plotly takes it."""
+        named: dict[str, Any] = {"title": {"text": title}}
+        if not self.log:
+            largest = max(abs(self.low), abs(self.high))
+            plain = {"exponentformat": "none", "separatethousands": True}
+            style = plain if 1e-3 <= largest < 1e7 else {"exponentformat": "e"}
+            return {**named, "range": [self.low, self.high], **style}
+        ends = [math.log10(self.low), math.log10(self.high)]
+        ticks = self.ticks()
+        # Plotly's own run into each other.
+        shown = {"tickvals": ticks, "ticktext": [self.text(tick) for tick in ticks]}
+        return {**named, "type": "log", "range": ends, **(shown if len(ticks) > 1 else {})}
+
+    def text(self, value: float) -> str:
+        """A tick in words."""
+        many = 1e6 <= value < 1e15 and self.digits == 4
+        return units.short(value) if many else units.plain(value, self.digits)
+
+
+def scale_of(values: Sequence[float], room: float = 0.06) -> Scale:
+    """A scale for finite values, logarithmic where they spread over more than 30 times.
+
+    ``room`` is left at both ends, as a share. Values whose size differs less than a ten-billionth
+    are drawn as equal, those below 1e-300 as 0 unless all are positive.
+    """
+    low, high = min(values), max(values)
+    if low > 0 and (high < _TINY or math.log10(high) - math.log10(low) > _LOG_SPREAD):
+        first, last = math.log10(low), math.log10(high)
+        margin = room * (last - first) or 0.5
+        return Scale(True, 10.0 ** max(first - margin, _LEAST), 10.0 ** min(last + margin, 308))
+    largest = max(abs(low), abs(high))
+    if largest < _TINY:
+        return Scale(False, -0.5, 0.5)
+    half = high / 2 - low / 2
+    least = 1e-10 * largest if half else 0.05 * largest
+    margin = 2 * room * half if half > least else least
+    return Scale(False, max(low - margin, -_HUGE), min(high + margin, _HUGE))
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5 per decade while few, else powers of ten."""
+    decades = math.log10(high) - math.log10(low)
+    steps = (1, 2, 5) if decades < 3 else (1,)
+    every = max(1, math.ceil(decades / _MOST_TICKS))
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    powers = [power for power in range(first, last + 1) if power % every == 0]
+    # 10.0 ** 309 is an error, 1e309 is infinite.
+    ticks = [float(f"{step}e{power}") for power in powers for step in steps]
+    return [tick for tick in ticks if low <= tick <= high]
