@@ -39,7 +39,9 @@ class Reference:
 
 # Ahmad & Scheinkman 2019: random masks that never change, equally many inputs in every unit.
 _AS_PUBLISHED = {"rule": "static", "pattern": "fan_in", "allocation": "uniform"}
-# The tuned schedule of the paper's authors: one cycle, up to a high learning rate.
+# As the authors tuned it: one cycle, up to a high learning rate. The sparse networks are those of
+# their later library; the ones of the paper's table 3 have dense convolutions and 40 % or 10 % of
+# the hidden layer's weights, 756,000 and 362,000 non-zeros, and the paper's accuracies are theirs.
 _SPEECH = {"epochs": 30, "batch_size": 32, "learning_rate": 0.03, "weight_decay": 5e-4}
 _SPEECH_SPARSE = {
     **_SPEECH,
