@@ -32,7 +32,7 @@ def _official_which_set(filename):
 def _test_archive(folder, suffix="wav"):
     for number, speaker in enumerate(_SPEAKERS):
         for label, word in enumerate(_WORDS):
-            _sound(folder / word / f"{speaker}_nohash_0.{suffix}", 100 * label + number)
+            _sound(folder / word / f"{speaker}_nohash_0.{suffix}", 100 * label + 100 + number)
         _sound(folder / "_unknown_" / f"bed_{speaker}_nohash_0.{suffix}", 2_000 + number)
         _sound(folder / "_silence_" / f"{number}.{suffix}", 3_000 + number)
 
@@ -42,7 +42,7 @@ def _training_archive(folder, suffix="wav"):
     for number, speaker in enumerate(_SPEAKERS[:10]):
         split = {0: "validation", 1: "test"}.get(number, "train")
         for label, word in enumerate([*_WORDS, "bed", "cat", "tree"]):
-            _sound(folder / word / f"{speaker}_nohash_0.{suffix}", 100 * label + number)
+            _sound(folder / word / f"{speaker}_nohash_0.{suffix}", 100 * label + 100 + number)
             if split != "train":
                 lists[split].append(f"{word}/{speaker}_nohash_0.wav")
     (folder / "validation_list.txt").write_text("\n".join(lists["validation"]) + "\n")
@@ -50,6 +50,7 @@ def _training_archive(folder, suffix="wav"):
     for name, level in (("hum", 10_000), ("hiss", 20_000)):
         _sound(folder / "_background_noise_" / f"{name}.wav", level, 3)
     (folder / "_background_noise_" / "README.md").write_text("")
+    (folder / "yes" / "._a_nohash_0.wav").write_text("of a Mac")
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
@@ -67,7 +68,7 @@ def test_test_archive_is_split_by_the_official_hash(tmp_path, suffix):
     ):
         assert (split.x == split.x[:, :1]).all()
         for label in range(11):
-            base = 2_000 if label == 10 else 100 * label
+            base = 2_000 if label == 10 else 100 + 100 * label
             assert set(split.x[split.y == label, 0] - base) == expected[name]
     assert sum(np.sum(split.y == 11) for split in (task.train, task.validation, task.test)) == 24
     # without recordings of background noise, augmentation draws on the silence of training
@@ -84,7 +85,7 @@ def test_split_csv_is_followed(tmp_path):
     with (tmp_path / "split.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label", "speaker", "split"), *rows])
     task = speech_commands(tmp_path)
-    assert sorted(task.validation.x[:, 0]) == [*range(2, 1_000, 100), 3_002]
+    assert sorted(task.validation.x[:, 0]) == [*range(102, 1_100, 100), 3_002]
     assert (len(task.train), len(task.validation), len(task.test)) == (22, 11, 11)
     (tmp_path / "split.csv").write_text("path,label,speaker,split\nyes/a.wav,yes,a,dev\n")
     with pytest.raises(UserError, match=r"split\.csv, line 2: .*split dev"):
@@ -107,10 +108,10 @@ def test_training_archive(tmp_path, suffix):
         each = len(held[name])
         assert np.bincount(split.y).tolist() == [each] * 12  # unknown and silence: the mean
         for label in range(10):
-            assert set(split.x[split.y == label, 0] - 100 * label) == held[name]
+            assert set(split.x[split.y == label, 0] - 100 - 100 * label) == held[name]
         others = split.x[split.y == 10, 0]
         assert {int(level) % 100 for level in others} <= held[name]
-        assert all(1_000 <= level < 1_300 for level in others)
+        assert all(1_100 <= level < 1_400 for level in others)
         silence = split.x[split.y == 11]
         assert (silence == silence[:, :1]).all()
         assert (silence[:, 0] <= 20_000).all()
@@ -158,7 +159,7 @@ def test_a_damaged_clip_is_named(tmp_path):
 
 def test_too_few_speakers_for_a_split(tmp_path):
     for number, word in enumerate([*_WORDS, "_unknown_", "_silence_"]):
-        _sound(tmp_path / word / f"{_SPEAKERS[0]}_nohash_0.wav", number)
+        _sound(tmp_path / word / f"{_SPEAKERS[0]}_nohash_0.wav", 100 + number)
     with pytest.raises(UserError, match="no clips for"):
         speech_commands(tmp_path)
 

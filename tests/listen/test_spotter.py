@@ -42,6 +42,11 @@ def test_files_and_streams(model, tmp_path):
     soundfile.write(tmp_path / "a.wav", sound, RATE)
     expected = list(Spotter(model).listen([sound.astype(np.float32) / 32768]))
     assert list(Spotter(model).listen(from_file(tmp_path / "a.wav", RATE))) == expected
+    for subtype in ("FLOAT", "DOUBLE", "PCM_24"):
+        soundfile.write(tmp_path / "b.wav", sound / 32768, RATE, subtype, format="WAVEX")
+        assert list(Spotter(model).listen(from_file(tmp_path / "b.wav", RATE))) == expected
+    with pytest.raises(UserError, match="a sound file, not raw samples: give it as --wav FILE"):
+        list(from_stream(io.BytesIO((tmp_path / "b.wav").read_bytes()), RATE))
     raw = io.BytesIO(sound.astype("<i2").tobytes() + b"\0")  # and half a sample
     assert list(Spotter(model).listen(from_stream(raw, RATE))) == expected
     raw = io.BytesIO((sound.astype(np.float32) / 32768).astype("<f4").tobytes())
@@ -101,6 +106,13 @@ def test_the_command(model, tmp_path, monkeypatch, capsys):
     assert summary["detections"] == 1
     assert summary["real_time_factor"] > 0
     assert summary["cpu_share"] > 0
+
+
+def test_silence_is_warned_of(model, tmp_path, monkeypatch, capsys):
+    soundfile.write(tmp_path / "a.wav", np.zeros(2 * RATE), RATE)
+    code, told = run(monkeypatch, capsys, model, "--wav", tmp_path / "a.wav", "--json")
+    assert (code, json.loads(told.out)["peak"]) == (0, 0.0)
+    assert told.err.strip().endswith("a.wav is all but silent (below -60 dB of full scale)")
 
 
 @pytest.mark.parametrize(

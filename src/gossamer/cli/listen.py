@@ -70,6 +70,8 @@ def listen(
 
 
 def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -> None:
+    from gossamer.data.audio import QUIET
+
     clock, processor = time.perf_counter(), time.process_time()
     if not as_json:
         words = ", ".join(spotter.detector.keywords)
@@ -100,6 +102,8 @@ def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -
             markup=False,
             soft_wrap=True,
         )
+    if score.peak < QUIET:
+        typer.echo(f"gossamer: {name} is all but silent (below -60 dB of full scale)", err=True)
     if broken is not None:
         raise broken
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from math import gcd
 from pathlib import Path
@@ -16,12 +19,22 @@ from gossamer.data.features import LogMel
 from gossamer.errors import UserError
 
 RATE = 16_000  #: samples per second of every sound task
+QUIET = 1e-3  #: the loudest sample of what counts as silent: -60 dB of full scale
+
+_RATES = (1_000, 768_000)  # samples per second of files; resampling far beyond takes all memory
+_LOUDEST = 16.0  # full scale is 1; integers stored as floats go far beyond
+_CANCELLED = 0.01  # of the channels' power in their mean; one of many alone leaves 1 / channels
 
 
 def floats(x: NDArray[Any]) -> NDArray[np.float32]:
-    """Waveforms as float32 in [-1, 1]; int16 (as files and caches hold them) is scaled."""
+    """Waveforms as float32 in [-1, 1]; int16 (as files and caches hold them) is scaled.
+
+    Raises UserError for other types, whose full scale cannot be known.
+    """
     if x.dtype == np.int16:
         return x.astype(np.float32) / np.float32(32768)
+    if x.dtype.kind != "f":
+        raise UserError(f"waveforms of type {x.dtype}: convert them to int16, or floats in [-1, 1]")
     return x.astype(np.float32, copy=False)
 
 
@@ -30,23 +43,106 @@ def int16(x: NDArray[Any]) -> NDArray[np.int16]:
     return np.clip(np.rint(x * 32768.0), -32768, 32767).astype(np.int16)
 
 
-def read(path: Path, rate: int = RATE) -> NDArray[np.int16]:
-    """The samples of a WAV or FLAC file, int16 ``[samples]``, mixed to one channel, at ``rate``.
+def is_sound(path: Path) -> bool:
+    """Whether it is named as a WAV or FLAC file; macOS's ``._name.wav`` hold no sound."""
+    return path.suffix.lower() in (".wav", ".flac") and not path.name.startswith(".")
 
-    Raises UserError naming the file when it cannot be read.
+
+def read(path: Path, rate: int = RATE, *, silence: bool = False) -> NDArray[np.int16]:
+    """The samples of a sound file, int16 ``[samples]``, mixed to one channel, at ``rate``.
+
+    WAV or FLAC of any width, integer or floating point; what else libsndfile reads works too.
+    Warns where the sound is clipped, where channels cancel each other (the loudest one is taken
+    then) and, unless ``silence`` is expected, where nothing is above -60 dB of full scale.
+
+    Raises UserError naming the file where it cannot be read, is empty, holds NaN or infinity, or
+    has another full scale than 1.
     """
     try:
-        samples, found = soundfile.read(path, dtype="int16")
+        samples, own_rate = _decode(path)
     except (soundfile.LibsndfileError, OSError) as error:
         if not path.exists():
             raise UserError(f"{path}: no such file") from error
         reason = str(error).strip().rstrip(".")
         raise UserError(f"{path}: not a readable sound file ({reason}): fetch it again") from error
-    if samples.ndim == 2:
-        samples = int16(floats(samples).mean(axis=1))
-    if found != rate:
-        samples = int16(resample(floats(samples), found, rate))
-    return np.asarray(samples)
+    if not len(samples):
+        raise UserError(f"{path}: holds no sound; remove it or fetch it again")
+    if not _RATES[0] <= own_rate <= _RATES[1]:
+        raise UserError(f"{path}: {own_rate} samples a second; resample it to {rate}")
+    peak = float(np.abs(samples).max())
+    if not peak <= _LOUDEST:  # NaN too
+        raise UserError(
+            f"{path}: its samples reach {peak:g}, where full scale is 1; write it again as floats "
+            "in [-1, 1] or as 16-bit integers"
+        )
+    mono, cancelled = _mix(samples)
+    if cancelled:
+        warnings.warn(f"{path}: its channels cancel each other; took the loudest", stacklevel=2)
+    if own_rate != rate:
+        mono = resample(mono, own_rate, rate)
+    if peak > 1:
+        warnings.warn(f"{path}: reaches {peak:.3g} times full scale; clipped", stacklevel=2)
+    elif not silence and np.abs(mono).max(initial=0) < QUIET:
+        warnings.warn(f"{path}: is all but silent (below -60 dB of full scale)", stacklevel=2)
+    return int16(mono)
+
+
+def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
+    """Samples ``[n, channels]`` of full scale 1, and their rate.
+
+    Always as floats: read as integers, libsndfile cuts floating-point samples down to 0.
+    """
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    if not len(samples) and (whole := _sized(path.read_bytes())) is not None:
+        samples, rate = soundfile.read(io.BytesIO(whole), dtype="float32", always_2d=True)
+    return samples, rate
+
+
+def _sized(raw: bytes) -> bytes | None:
+    """A WAV whose data chunk claims 0 bytes, as written to a pipe, with its size put right.
+
+    None where it is no such file: further chunks follow, or nothing.
+    """
+    chunk = 12
+    while raw[:4] == b"RIFF" and chunk + 8 < len(raw):
+        size = int.from_bytes(raw[chunk + 4 : chunk + 8], "little")
+        if raw[chunk : chunk + 4] == b"data" and not size:
+            left = len(raw) - chunk - 8
+            further = int.from_bytes(raw[chunk + 12 : chunk + 16], "little")
+            if further + 8 == left:
+                return None
+            return raw[: chunk + 4] + left.to_bytes(4, "little") + raw[chunk + 8 :]
+        chunk += 8 + size + size % 2
+    return None
+
+
+def _mix(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], bool]:
+    """The mean of the channels, ``[n]``, or the loudest one where they cancel; whether they do."""
+    mixed = x.mean(axis=1)
+    power = np.square(x, dtype=np.float64).mean(axis=0)
+    if np.square(mixed, dtype=np.float64).mean() < _CANCELLED * power.mean():
+        return x[:, power.argmax()], True
+    return mixed, False
+
+
+def read_clips(paths: Sequence[Path], *, silent: Collection[Path] = ()) -> NDArray[np.int16]:
+    """Sound files as clips of one second, ``[len(paths), RATE]``: see `read` and `fit_length`.
+
+    ``silent``: those that may be silent. Warns once of each kind of doubtful file.
+    """
+    out = np.empty((len(paths), RATE), np.int16)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for row, path in enumerate(paths):
+            out[row] = fit_length(read(path, silence=path in silent))
+    kinds: dict[str, list[str]] = {}
+    for warning in caught:
+        text = str(warning.message)
+        kinds.setdefault(text.rpartition(": ")[2].split()[0], []).append(text)
+    for texts in kinds.values():
+        more = f" (and {len(texts) - 1:,} more files)" if len(texts) > 1 else ""
+        warnings.warn(texts[0] + more, stacklevel=3)
+    return out
 
 
 def resample(x: NDArray[np.float32], rate: int, to: int) -> NDArray[np.float32]:

@@ -6,13 +6,12 @@ import csv
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.data import places
-from gossamer.data.audio import RATE, Sound, cut, fit_length, floats, int16, read
+from gossamer.data.audio import RATE, Sound, cut, floats, int16, is_sound, read, read_clips
 from gossamer.data.task import Split, Task
 from gossamer.errors import UserError
 
@@ -96,7 +95,7 @@ def _fetch(folder: Path, prefix: str) -> Path:
 def _sounds(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"speech_commands: no folder {folder}: unpack the whole archive there")
-    return sorted(path for path in folder.iterdir() if path.suffix in (".wav", ".flac"))
+    return sorted(path for path in folder.iterdir() if is_sound(path))
 
 
 def _background(found: Path) -> list[NDArray[np.int16]]:
@@ -195,7 +194,6 @@ def _silence(
 def _decode(files: list[tuple[Path, int]], found: Path, split: str) -> Split:
     if not files:
         raise UserError(f"speech_commands: no clips for {split} in {found}: too few speakers there")
-    x: NDArray[Any] = np.empty((len(files), RATE), np.int16)
-    for row, (path, _) in enumerate(files):
-        x[row] = fit_length(read(path))
+    silent = {path for path, label in files if label == SILENCE}
+    x = read_clips([path for path, _ in files], silent=silent)
     return Split(x, np.array([label for _, label in files], np.int64))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gossamer.data import places
-from gossamer.data.audio import Sound, fit_length, read
+from gossamer.data.audio import Sound, read_clips
 from gossamer.data.task import Split, Task
 from gossamer.errors import UserError
 
 _NAMES = ("fsdd", "free-spoken-digit-dataset", "spoken_digits")
-_PATTERN = re.compile(r"([0-9])_([^_]+)_(\d+)\.(?:wav|flac)")
+_PATTERN = re.compile(r"([0-9])_([^_]+)_(\d+)\.(?:wav|flac)", re.IGNORECASE)
 # checksum: TensorFlow Datasets, spoken_digit/checksums.tsv
 _URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.9.tar.gz"
 _CHECKSUM = "sha256:8bc44cde129d505cbbb6b365c09f80c663f2aa77578afc634e6141a2f87100c0"
@@ -37,16 +35,13 @@ def spoken_digits(root: places.Root = None, *, download: bool = False) -> Task:
         places.unpack(places.download(_URL, _CHECKSUM, folder), found)
     if found is None:
         raise places.missing("spoken_digits", folder, _NAMES, ["recordings"])
-    clips: list[NDArray[Any]] = []
-    digits: list[int] = []
-    indices: list[int] = []
-    for path in sorted((found / "recordings").iterdir()):
-        match = _PATTERN.fullmatch(path.name)
-        if match:
-            clips.append(fit_length(read(path)))
-            digits.append(int(match[1]))
-            indices.append(int(match[3]))
-    index, y = np.array(indices), np.array(digits, np.int64)
+    matches = {
+        path: match
+        for path in sorted((found / "recordings").iterdir())
+        if (match := _PATTERN.fullmatch(path.name))
+    }
+    index = np.array([int(match[3]) for match in matches.values()])
+    y = np.array([int(match[1]) for match in matches.values()], np.int64)
     chosen = {"test": index < 5, "validation": (index >= 5) & (index < 10), "train": index >= 10}
     for split, mask in chosen.items():
         absent = set(range(10)) - set(y[mask].tolist()) if len(y) else set(range(10))
@@ -56,7 +51,7 @@ def spoken_digits(root: places.Root = None, *, download: bool = False) -> Task:
                 f"digit {min(absent)} for {split} (test: index 0-4, validation: 5-9, train: 10 "
                 f"and up): fetch the data set again"
             )
-    x = np.stack(clips)
+    x = read_clips(list(matches))
     splits = {split: Split(x[mask], y[mask]) for split, mask in chosen.items()}
     return Task(
         name="spoken_digits",

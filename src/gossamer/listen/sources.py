@@ -17,6 +17,7 @@ from gossamer.listen.windows import Wave
 #: Formats of raw samples, little-endian.
 FORMATS = {"s16le": "<i2", "f32le": "<f4"}
 
+_HEADERS = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff")
 _LOUDEST = 1e6  # full scale is 1; bytes of another format, read as floats, go far beyond
 _SILENT = 3  # seconds without a block after which a microphone counts as gone
 
@@ -27,7 +28,7 @@ def from_file(path: Path, rate: int) -> Iterator[Wave]:
     Raises:
         UserError: it cannot be read.
     """
-    sound = floats(read(path, rate))
+    sound = floats(read(path, rate, silence=True))  # the score tells of silence
     block = rate // 10
     return (sound[start : start + block] for start in range(0, len(sound), block))
 
@@ -58,7 +59,11 @@ def _read(
     stream: BinaryIO, given: int, form: str, convert: Callable[[Wave], Wave] | None
 ) -> Iterator[Wave]:
     dtype = np.dtype(FORMATS[form])
+    first = True
     while data := stream.read(given // 10 * dtype.itemsize):
+        if first and data.startswith(_HEADERS):
+            raise UserError("the input is a sound file, not raw samples: give it as --wav FILE")
+        first = False
         whole = len(data) // dtype.itemsize * dtype.itemsize
         block = floats(np.frombuffer(data[:whole], dtype).astype(dtype.newbyteorder("=")))
         if not (np.abs(block) < _LOUDEST).all():  # NaN too

@@ -22,6 +22,7 @@ class Score:
     """What listening took. ``real_time_factor`` is work per second of sound: below 1 keeps up.
 
     ``network_seconds`` is the engine's part of ``work_seconds``; both are measured clock time.
+    ``peak`` is the loudest sample, of full scale 1.
     """
 
     sound_seconds: float = 0.0
@@ -29,6 +30,7 @@ class Score:
     network_seconds: float = 0.0
     windows: int = 0
     detections: int = 0
+    peak: float = 0.0
 
     @property
     def real_time_factor(self) -> float:
@@ -111,6 +113,7 @@ class Spotter:
         self.score.sound_seconds += len(samples) / self.rate
         self.score.work_seconds += time.perf_counter() - started
         self.score.detections += len(found)
+        self.score.peak = max(self.score.peak, float(np.abs(samples).max(initial=0.0)))
         return found
 
     def listen(self, blocks: Iterable[Wave]) -> Iterator[Detection]:
