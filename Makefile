@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow cuda lint types sanitize site wheel clean
+.PHONY: demo test slow cuda lint types sanitize site wheel lock clean
 
 demo: $(READY)  ## the main job on the embedded data, a few minutes
 	$(BIN)/gossamer demo
@@ -47,13 +47,22 @@ wheel: $(READY)  ## the wheel, into dist/, tried where there is no compiler
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 	$(BIN)/python tests/wheel.py dist/*.whl
 
-# The lock file first, then gossamer itself, compiled with the locked build tools. The rooms stand
-# for their modules: an editable installation must hear of those that come, go or move.
-$(READY): requirements.lock pyproject.toml CMakeLists.txt $(wildcard src/gossamer/runtime/kernels/*) \
+lock:  ## the hashes of requirements.lock anew; needs uv
+	head -3 requirements.lock > build/lock
+	sed -E '/^ |^#/d; s/ .*//' requirements.lock | uv pip compile - --quiet --no-deps --universal \
+	    --python-version 3.11.5 --generate-hashes --no-annotate --no-header >> build/lock
+	mv build/lock requirements.lock
+
+# The lock files first (the first names all that it needs, so that nothing is resolved), then
+# gossamer itself, compiled with the locked build tools. The rooms stand for their modules: an
+# editable installation must hear of those that come, go or move.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+$(READY): requirements.lock requirements-torch.lock pyproject.toml CMakeLists.txt $(wildcard src/gossamer/runtime/kernels/*) \
     $(wildcard src/gossamer/*/)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(INSTALL) --no-deps --require-hashes -r requirements.lock
+	$(INSTALL) -r requirements-torch.lock
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $@
 
 clean:
