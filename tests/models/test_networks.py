@@ -97,7 +97,7 @@ def test_tokens_of_any_type():
     ("build", "message"),
     [
         (lambda: resnet(stem="imagnet"), "no 'imagnet'; did you mean 'imagenet'"),
-        (lambda: resnet(blocks=()), "stages must be at least 1"),
+        (lambda: resnet(blocks=()), "blocks is empty; give at least one number"),
         (lambda: resnet(blocks=(1, 0)), "blocks must be at least 1"),
         (lambda: ds_cnn(width=0), "width must be at least 1"),
         (lambda: vit(width=40, head_size=32), "no multiple of head_size 32: use 32"),

@@ -34,10 +34,3 @@ def each(density: float | Sequence[float], count: int, what: str) -> list[float]
             f"not {len(found)}"
         )
     return found
-
-
-def at_least(least: int, **given: int) -> None:
-    """A :class:`UserError` that names the first argument below ``least``."""
-    for name, value in given.items():
-        if value < least:
-            raise UserError(f"{name} must be at least {least}, not {value}")

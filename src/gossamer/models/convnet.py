@@ -16,6 +16,7 @@ from torch import nn
 
 from gossamer.errors import UserError
 from gossamer.models import activation
+from gossamer.models.arguments import checked
 
 _KERNEL = 5
 
@@ -34,7 +35,6 @@ def _cnn(
     dropout: float,
     norm: bool,
 ) -> nn.Sequential:
-    activation.at_least(1, classes=classes, hidden=hidden, channels=min(channels, default=1))
     densities = activation.each(
         activation_density, len(channels) + 1, "convolutions and the hidden layer"
     )
@@ -70,6 +70,7 @@ def _cnn(
     return nn.Sequential(layers)
 
 
+@checked
 def speech_cnn(
     classes: int = 12,
     *,
@@ -116,6 +117,7 @@ def speech_cnn(
     )
 
 
+@checked
 def image_cnn(
     classes: int = 10,
     *,

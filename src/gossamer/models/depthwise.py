@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from gossamer.models.activation import at_least, channels, each
+from gossamer.models.activation import channels, each
+from gossamer.models.arguments import checked
 
 # MobileNet's thirteen blocks: outputs and stride (Howard et al. 2017, arXiv 1704.04861).
 _MOBILENET = (
@@ -59,6 +60,7 @@ def _network(
     return nn.Sequential(layers)
 
 
+@checked
 def ds_cnn(
     classes: int = 12,
     *,
@@ -90,7 +92,6 @@ def ds_cnn(
     Raises:
         UserError: a value out of range.
     """
-    at_least(1, classes=classes, width=width, blocks=blocks)
     return _network(
         classes=classes,
         inputs=input_shape[0],
@@ -106,6 +107,7 @@ def ds_cnn(
     )
 
 
+@checked
 def mobilenet(
     classes: int = 1000,
     *,
@@ -122,7 +124,6 @@ def mobilenet(
     ``width`` multiplies the channels, 32 after the stem to 1,024 at the end. The stem halves
     images of 64 pixels and more; smaller ones keep their size there.
     """
-    at_least(1, classes=classes)
 
     def wide(outputs: int) -> int:
         return max(round(outputs * width), 1)

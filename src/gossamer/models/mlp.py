@@ -8,9 +8,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from gossamer.models.activation import at_least, each, units
+from gossamer.models.activation import each, units
+from gossamer.models.arguments import checked
 
 
+@checked
 def mlp(
     classes: int = 10,
     *,
@@ -40,7 +42,6 @@ def mlp(
     Raises:
         UserError: a value out of range.
     """
-    at_least(1, classes=classes, hidden=hidden, layers=layers)
     boosting = {
         "boost_strength": boost_strength,
         "boost_decay": boost_decay,

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from gossamer.errors import UserError, nearest
-from gossamer.models.activation import at_least, channels, each
+from gossamer.models.activation import channels, each
+from gossamer.models.arguments import checked
 
 # Kernel and stride of the first convolution, and whether max-pool follows.
 STEMS = {"cifar": (3, 1, False), "imagenet": (7, 2, True)}
@@ -67,6 +68,7 @@ class Residual(nn.Module):
         return y
 
 
+@checked
 def resnet(
     classes: int = 10,
     *,
@@ -102,7 +104,6 @@ def resnet(
     Raises:
         UserError: a value out of range.
     """
-    at_least(1, classes=classes, width=width, stages=len(blocks), blocks=min(blocks, default=0))
     if stem == "auto":
         stem = "imagenet" if min(input_shape[1:]) >= _LARGE else "cifar"
     if stem not in STEMS:

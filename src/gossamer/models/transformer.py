@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.errors import UserError
-from gossamer.models.activation import at_least, each
+from gossamer.models.activation import each
+from gossamer.models.arguments import checked
 from gossamer.nn import KWinners, SparseActivation
 
 
@@ -119,7 +120,6 @@ def _encoder(
     dropout: float,
     boosting: dict[str, Any],
 ) -> Transformer:
-    at_least(1, classes=classes, layers=layers)
     densities = each(activation_density, layers, "layers")
     hidden = max(round(expansion * width), 1)
     blocks = nn.Sequential(
@@ -131,7 +131,6 @@ def _encoder(
 
 
 def _check_heads(width: int, head_size: int) -> None:
-    at_least(1, width=width, head_size=head_size)
     if width % head_size:
         raise UserError(
             f"width {width} is no multiple of head_size {head_size}: use "
@@ -139,6 +138,7 @@ def _check_heads(width: int, head_size: int) -> None:
         )
 
 
+@checked
 def vit(
     classes: int = 10,
     *,
@@ -172,7 +172,6 @@ def vit(
     Raises:
         UserError: a value out of range, or an image that does not divide into patches.
     """
-    at_least(1, patch=patch)
     _check_heads(width, head_size)
     inputs, height, wide = input_shape
     if height % patch or wide % patch:
@@ -198,6 +197,7 @@ def vit(
     )
 
 
+@checked
 def bert(
     classes: int = 2,
     *,
@@ -219,7 +219,6 @@ def bert(
     the length of a text, ``vocabulary`` the number of different tokens; the other arguments are
     those of :func:`vit`.
     """
-    at_least(1, vocabulary=vocabulary)
     _check_heads(width, head_size)
     return _encoder(
         Tokens(vocabulary, width),

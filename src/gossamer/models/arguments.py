@@ -1,0 +1,95 @@
+"""Checks of the reference networks' arguments, by the types that their functions declare."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from gossamer.errors import UserError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_LARGEST = 2**31 - 1
+_LARGE = 10_000
+_HIGHEST = {"dropout": 1}
+
+
+def checked(build: Callable[P, T]) -> Callable[P, T]:
+    """``build``, called with arguments of the types that it declares.
+
+    Counts (``int``) are whole and at least 1, numbers (``float``) finite and not negative.
+
+    Raises:
+        UserError: from the call, for an argument that is neither of its type nor converts to it.
+    """
+    hints, signature = get_type_hints(build), inspect.signature(build)
+
+    @functools.wraps(build)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        bound = signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            bound.arguments[name] = _convert(name, value, hints[name])
+        return build(*bound.args, **bound.kwargs)
+
+    return call
+
+
+def _convert(name: str, value: Any, kind: Any) -> Any:
+    if kind is int:
+        return _count(name, value)
+    if kind is float:
+        return _number(name, value)
+    if kind in (bool, str):
+        if not isinstance(value, kind):
+            raise UserError(f"{name} must be of type {kind.__name__}, not {value!r}")
+        return value
+    kinds = get_args(kind)
+    if float in kinds:  # one number, or one for each of several
+        return _each(name, value, _number) if _several(value) else _number(name, value)
+    values = _each(name, value, _count)
+    if get_origin(kind) is tuple and ... not in kinds and len(values) != len(kinds):
+        raise UserError(f"{name} must have {len(kinds)} number(s), not {value!r}")
+    if not values:
+        raise UserError(f"{name} is empty; give at least one number")
+    return values
+
+
+def _several(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _each(name: str, value: Any, convert: Callable[[str, Any], Any]) -> tuple[Any, ...]:
+    if not _several(value):
+        raise UserError(f"{name} must be a list of numbers, not {value!r}")
+    return tuple(convert(name, item) for item in value)
+
+
+def _count(name: str, value: Any) -> int:
+    if not _finite(value) or value != int(value):
+        raise UserError(f"{name} must be a whole number, not {value!r}")
+    if value < 1:
+        raise UserError(f"{name} must be at least 1, not {value}")
+    if value > _LARGEST:
+        raise UserError(f"{name} must be at most {_LARGEST:,}, not {value}")
+    return int(value)
+
+
+def _number(name: str, value: Any) -> float:
+    if not _finite(value):
+        raise UserError(f"{name} must be a finite number, not {value!r}")
+    most = _HIGHEST.get(name, _LARGE)
+    if not 0 <= value <= most:
+        raise UserError(f"{name} must be at least 0 and at most {most:,}, not {value}")
+    return float(value)
+
+
+def _finite(value: Any) -> bool:
+    """Whether it is a number (numpy's too) with a finite value; true and false are none."""
+    number = isinstance(value, (int, float, np.integer, np.floating))
+    return number and not isinstance(value, bool) and math.isfinite(value)
