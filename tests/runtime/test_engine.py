@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import os
+import pickle
 import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -53,24 +57,119 @@ def test_threads_do_not_change_the_result() -> None:
             np.testing.assert_array_equal(result, results[0])
 
 
-def test_several_python_threads_may_call() -> None:
+@pytest.mark.parametrize("callers", [5, 16])
+def test_several_python_threads_may_call(callers: int) -> None:
     model = networks.speech_cnn(0.1, winners=True, width=16, hidden=64)
     engine = Engine(model, threads=2)
-    x = np.random.default_rng(0).standard_normal((6, 1, 32, 32)).astype(np.float32)
-    wanted = [engine(x[i : i + 1 + i % 2]) for i in range(5)]
-    wrong: list[int] = []
+    x = np.random.default_rng(0).standard_normal((callers + 1, 1, 32, 32)).astype(np.float32)
+    wanted = [engine(x[i : i + 1 + i % 2]) for i in range(callers)]
 
-    def call(i: int) -> None:
-        for _ in range(50):
-            if not np.array_equal(engine(x[i : i + 1 + i % 2]), wanted[i]):
-                wrong.append(i)
+    def call(i: int) -> bool:
+        some = x[i : i + 1 + i % 2]
+        return all(np.array_equal(engine(some), wanted[i]) for _ in range(20))
 
-    callers = [threading.Thread(target=call, args=(i,)) for i in range(5)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert wrong == []
+    with ThreadPoolExecutor(callers) as pool:
+        assert all(pool.map(call, range(callers)))
+
+
+FORKS = """
+import os, sys, threading
+import numpy as np
+from gossamer.runtime import Engine
+
+engine = Engine(sys.argv[1], threads=3)
+x = np.random.default_rng(0).standard_normal((3, 1, 32, 32)).astype(np.float32)
+wanted, busy = engine(x), True
+
+def call():
+    while busy:
+        engine(x)
+
+def threads():
+    return len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 3
+
+other = threading.Thread(target=call)
+other.start()
+for _ in range(10):
+    child = os.fork()
+    if not child:
+        before, same = threads(), np.array_equal(engine(x), wanted)
+        grandchild = os.fork()
+        if grandchild:
+            os._exit(not (same and threads() == before + 2) or os.waitpid(grandchild, 0)[1] != 0)
+        os._exit(not np.array_equal(engine(x), wanted))
+    status = os.waitpid(child, 0)[1]
+    if status:
+        break
+busy = False
+other.join()
+sys.exit(status != 0 or not np.array_equal(engine(x), wanted))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_while_another_thread_runs_the_engine_has_threads_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(networks.speech_cnn(0.1, winners=True, width=16, hidden=64))
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS, str(path)]
+    subprocess.run(command, check=True, timeout=60)
+
+
+def test_a_pickle_and_a_copy_open_the_file_again(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(networks.speech_cnn(0.1, winners=True, width=16, hidden=64))
+    engine = Engine(path, threads=2)
+    x = np.random.default_rng(0).standard_normal((3, 1, 32, 32)).astype(np.float32)
+    for again in (pickle.loads(pickle.dumps(engine)), copy.deepcopy(engine)):
+        assert (again.threads, again.plan) == (engine.threads, engine.plan)
+        np.testing.assert_array_equal(again(x), engine(x))
+    with pytest.raises(UserError, match="write the network to a file"):
+        pickle.dumps(Engine(path.read_bytes(), threads=1, plan=engine.plan))
+
+
+def test_threads_may_share_a_plan_file(tmp_path: Path) -> None:
+    network, path = Builder(8), tmp_path / "plan"
+    network.add("Gemm", "x", np.eye(16, 8, dtype=np.float32), transB=1)
+    model = network.model()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: Engine(model, threads=1, plan=path), range(4)))
+    assert Engine(model, threads=1, plan=path).stale is None
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+def test_an_engine_keeps_one_descriptor_and_the_limit_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(networks.speech_cnn(1.0, winners=False, width=16, hidden=64))
+    plan = tmp_path / "plan"
+    Engine(path, threads=1, plan=plan)
+    before = len(os.listdir("/proc/self/fd"))
+    engines = [Engine(path, threads=1, plan=plan) for _ in range(3)]
+    assert len(os.listdir("/proc/self/fd")) <= before + len(engines)
+    code = f"""
+import resource
+from gossamer.errors import UserError
+from gossamer.runtime import Engine
+import onnx
+Engine({str(path)!r}, threads=1, plan={str(plan)!r})
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+engines = []
+try:
+    while True:
+        engines.append(Engine({str(path)!r}, threads=1, plan={str(plan)!r}))
+except UserError as error:
+    assert len(engines) > 10 and "(Too many open files)" in str(error), error
+    assert "name another file" not in str(error)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_file_for_one_example_takes_three() -> None:
+    network = Builder(8, batch=1)
+    network.add("Gemm", "x", np.ones((4, 8), np.float32), transB=1)
+    x = np.arange(24, dtype=np.float32).reshape(3, 8)
+    y = Engine(network.model(), threads=1)(x)
+    np.testing.assert_array_equal(y, np.repeat(x.sum(axis=1, keepdims=True), 4, axis=1))
 
 
 @pytest.mark.parametrize("threads", [2, 3])
@@ -234,7 +333,7 @@ def test_a_file_that_is_no_plan_is_not_overwritten(
 ) -> None:
     path = tmp_path / "mine"
     path.write_bytes(held)
-    with pytest.raises(UserError, match="mine: no kept plan"):
+    with pytest.raises(UserError, match="mine: not a plan"):
         Engine(small, threads=1, plan=path)
     assert path.read_bytes() == held
     path.write_bytes(b"")

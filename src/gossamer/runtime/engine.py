@@ -15,10 +15,10 @@ from gossamer.runtime import planner
 from gossamer.runtime._kernels import Program
 from gossamer.runtime.graph import Array, Graph
 from gossamer.runtime.importer import read
-from gossamer.runtime.machine import usable_cores
+from gossamer.runtime.machine import machine, usable_cores
 from gossamer.runtime.planner import Plan
 from gossamer.runtime.steps import Step, assemble
-from gossamer.runtime.table import chosen_isa
+from gossamer.runtime.table import ISAS, chosen_isa
 
 EXACT = 1 << 24  # up to here float32 holds every integer
 
@@ -78,6 +78,8 @@ class Engine:
     ) -> None:
         if threads is not None and not 1 <= threads <= 256:
             raise UserError(f"threads = {threads}: must be between 1 and 256")
+        # What a copy in another process is opened from.
+        self._path = os.path.abspath(model) if isinstance(model, str | os.PathLike) else None
         # Why the plan in the file was made again; None where it was not, or there was none.
         self.stale: str | None = None
         self.threads = threads or usable_cores()
@@ -94,6 +96,19 @@ class Engine:
         self._one = self._program("one")
         self._many = self._program("many") if self.graph.dynamic else self._one
         self._share(None if isinstance(plan, Plan) else plan)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle or a copy opens the same file again, with the same threads and plan.
+
+        Raises:
+            UserError: the engine was not opened from a file.
+        """
+        if self._path is None:
+            raise UserError(
+                "an engine that was not opened from a file cannot be copied or pickled; "
+                "write the network to a file and open its path"
+            )
+        return _reopened, (self._path, self.threads, self.plan)
 
     def _planned(
         self, plan: str | os.PathLike[str] | Plan | None, sample: Sequence[Array] | None
@@ -262,3 +277,11 @@ class Engine:
             value = step.inputs[0].name.partition("|")[0]
             weights *= self.plan.densities.get(value, 1.0)
         return 4.0 * sum(buffer.floats for buffer in buffers) + weights / together
+
+
+def _reopened(path: str, threads: int, plan: Plan) -> Engine:
+    """The engine of a pickle; measures anew on another machine."""
+    here = plan.machine == machine() and plan.isa in ISAS
+    return Engine(
+        path, threads=threads, plan=plan if here else None, isa=plan.isa if here else None
+    )

@@ -81,13 +81,14 @@ class Plan:
             held = json.loads(text) if text else None
         except FileNotFoundError:
             return None, None
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "not JSON"
-            raise UserError(f"{path}: no kept plan ({why}); name another file") from None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+        except ValueError:
+            raise UserError(f"{path}: not a plan (not JSON); name another file") from None
         if held is None:
             return None, None
         if not isinstance(held, dict) or not {"version", "network"} <= set(held):
-            raise UserError(f"{path}: no kept plan, though JSON; name another file")
+            raise UserError(f"{path}: not a plan, though JSON; name another file")
         try:
             found = Plan(**held)
         except TypeError:

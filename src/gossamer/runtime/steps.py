@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gossamer.errors import UserError
 from gossamer.runtime._kernels import Program
 from gossamer.runtime.graph import Array, Shape
 from gossamer.runtime.packing import up_to
@@ -96,7 +97,10 @@ def assemble(
     chunk: int = 1,
 ) -> Program:
     """The compiled program of some steps."""
-    program = Program(threads, chunk)
+    try:
+        program = Program(threads, chunk)
+    except RuntimeError as error:
+        raise UserError(f"{error}; use fewer threads or raise the limit of processes") from None
     layout = arrange(steps, inputs, outputs)
     slots = {
         buffer: program.slot(buffer.floats, position)

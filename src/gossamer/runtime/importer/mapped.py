@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,20 +53,14 @@ class Mapped:
         try:
             if path.exists() and not path.is_file():
                 raise UserError(f"{path}: cannot be read (not a file)")
-            descriptor = os.open(path, os.O_RDONLY)
-            weakref.finalize(self, os.close, descriptor)
-            self._descriptor = descriptor
-            self._found = self._state()
-            size = self._found[0]
-            held = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) if size else b""
+            with path.open("rb", buffering=0) as file:
+                self._opened = os.fstat(file.fileno())
+                size = self._opened.st_size
+                content = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"{path}: cannot be read ({reason})") from None
-        self.data = memoryview(held)
-
-    def _state(self) -> tuple[int, int]:
-        now = os.fstat(self._descriptor)
-        return now.st_size, now.st_mtime_ns
+        self.data = memoryview(content)
 
     def release(self) -> None:
         """Its pages no longer count as this process's memory, until they are looked at."""
@@ -80,7 +73,13 @@ class Mapped:
         Raises:
             UserError: the file was written to since; a shorter one would end the process.
         """
-        if self._state() != self._found:
+        opened = self._opened
+        try:  # by name: an open descriptor for each engine would soon reach the limit
+            now = os.stat(self.path)
+        except OSError:
+            return
+        same = (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino)
+        if same and (now.st_size, now.st_mtime_ns) != (opened.st_size, opened.st_mtime_ns):
             raise UserError(
                 f"{self.path}: was changed while in use; open it again, "
                 "and replace such files by renaming"

@@ -88,7 +88,7 @@ private:
     const int threads_;
     const int64_t chunk_;
     std::shared_ptr<Pool> pool_;
-    std::mutex running_;
+    ForkMutex running_;
     std::vector<Slot> slots_;
     std::vector<Step> steps_;
     std::vector<int> inputs_, outputs_;

@@ -17,6 +17,14 @@ inline void pause() {
 #endif
 }
 
+// A mutex that a fork waits for: the child, which has none of the other threads, never finds
+// it locked by one of them.
+class ForkMutex : public std::mutex {
+public:
+    ForkMutex();
+    ~ForkMutex();
+};
+
 // Threads of one job meet here; all must arrive before any goes on.
 class Barrier {
 public:
@@ -56,14 +64,18 @@ public:
 
     // Calls job(context, thread, threads) on every thread, the caller's among them.
     // A pool that is busy with another program's job leaves it to the caller alone:
-    // results do not depend on the number of threads.
+    // results do not depend on the number of threads. In a forked child, where the pool's
+    // threads are not, it first starts others.
     void run(void (*job)(void*, int, int), void* context);
 
 private:
-    void work(int thread);
+    void start();
+    void stop();
+    void work(int thread, uint32_t seen);
 
     const int threads_;
-    std::mutex busy_;
+    ForkMutex busy_;
+    int forks_;  // of this process's line when the workers were started
     void (*job_)(void*, int, int) = nullptr;
     void* context_ = nullptr;
     std::atomic<uint32_t> started_{0};
