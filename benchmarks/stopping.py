@@ -64,7 +64,7 @@ RULES: dict[str, list[Any]] = {
 def record(trials: int, file: Path) -> None:
     """Trains until `file` has so many curves."""
     from gossamer.data import Split, load
-    from gossamer.files import replacing
+    from gossamer.files import write_text
     from gossamer.runtime import machine
     from gossamer.search import recipe_of
     from gossamer.training import train
@@ -96,8 +96,7 @@ def record(trials: int, file: Path) -> None:
                 "epochs": epochs,
             }
         )
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(kept, indent=1) + "\n")
+        write_text(file, json.dumps(kept, indent=1) + "\n")
         print(f"{number + 1}/{trials}: {epochs[-1]}, {kept['trainings'][-1]['seconds']} s")
 
 

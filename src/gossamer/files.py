@@ -1,37 +1,174 @@
-"""Writing files whole or not at all."""
+"""Writing files: whole or not at all, and never over what is not a plain file.
+
+Everything that gossamer writes goes through :func:`writing`.
+"""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
-from collections.abc import Iterator
+import secrets
+import stat
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from gossamer.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows: leftovers of killed processes stay
+    fcntl = None  # type: ignore[assignment]
+
+Name = str | os.PathLike[str]
+
+# A temporary file whose process is gone is deleted by a later save, after so many seconds.
+_ABANDONED = 60.0
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it when the block ends well.
+def writing(path: Name) -> Iterator[BinaryIO]:
+    """A binary file to write, which becomes ``path`` when the block ends without an error.
 
-    Whoever looks sees the old file or the new one, never a half of either; after an error or
-    an interruption nothing is left behind.
+    A reader sees the old file or the new one, never half of either; after an error or an
+    interruption nothing is left behind. A link is followed. A pipe or a device gets the bytes
+    at the end of the block. A new file has the mode that the umask asks for, a replaced one
+    keeps its own.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written; what was there before is unchanged.
     """
-    target = Path(path)
-    if not target.name:
-        raise UserError(f"cannot write {str(path)!r}: that names no file; give one")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    if not Path(path).name:
+        raise UserError(f"cannot write {str(path)!r}: that names no file; name one")
     try:
-        yield temporary
-        temporary.replace(target)
+        if is_stream(path):
+            buffer = io.BytesIO()
+            yield buffer
+            with _open_stream(path) as stream:
+                stream.write(buffer.getbuffer())
+        else:
+            with _replacing(path) as file:
+                yield file
     except OSError as error:
-        raise UserError(
-            f"cannot write {target}: {error.strerror or error}; "
-            "choose a place that can be written to"
-        ) from None
+        if error.errno in _FULL:
+            remedy = "make room, or choose another place"
+        else:
+            remedy = "choose a place that can be written to"
+        raise UserError(f"cannot write {path}: {error.strerror or error}; {remedy}") from None
+
+
+def write_text(path: Name, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, see :func:`writing`."""
+    with writing(path) as file:
+        file.write(text.encode("utf-8", "replace"))  # names of files may hold lone surrogates
+
+
+def is_stream(path: Name) -> bool:
+    """Whether ``path`` is a pipe, a device or this process's own output, not a file to replace."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return False
+    kind = stat.S_IFMT(found.st_mode)
+    return kind not in (stat.S_IFREG, stat.S_IFDIR) or _own_output(found) is not None
+
+
+def refuse_overwrite(output: Name, inputs: Iterable[Name | None]) -> None:
+    """Refuse an output that is one of the inputs, by whatever name or link.
+
+    Raises:
+        UserError: it is.
+    """
+    for path in inputs:
+        if path is not None and not is_stream(output) and _same(output, path):
+            raise UserError(f"{output} is read as {path}; name another file to write")
+
+
+def _same(one: Name, other: Name) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):  # one of them does not exist
+        return False
+
+
+def _own_output(found: os.stat_result) -> int | None:
+    """The descriptor of standard output or error where that is the regular file ``found``."""
+    for descriptor in (1, 2):
+        with suppress(OSError):  # closed
+            if stat.S_ISREG(found.st_mode) and os.path.samestat(found, os.fstat(descriptor)):
+                return descriptor
+    return None
+
+
+def _open_stream(path: Name) -> BinaryIO:
+    own = _own_output(os.stat(path))
+    if own is not None:  # opened by its name it would be written from its beginning again
+        return os.fdopen(os.dup(own), "wb")
+    return os.fdopen(os.open(path, os.O_WRONLY), "wb")
+
+
+@contextmanager
+def _replacing(path: Name) -> Iterator[BinaryIO]:
+    """A temporary file beside what ``path`` leads to, renamed to it at the end."""
+    if Path(path).is_symlink():
+        path = os.path.realpath(path)
+        if os.path.islink(path):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    prefix = f".{target.name[:100]}."
+    _delete_abandoned(target.parent, prefix)
+    temporary, descriptor = _new_file(target.parent, prefix)
+    try:
+        # Read and write: numpy writes to a file that is only written past Python, and then a
+        # full disk has no name.
+        with os.fdopen(descriptor, "w+b") as file:
+            if target.exists():
+                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+            yield file
+        temporary.replace(target)
     finally:
-        with suppress(OSError):  # where the folder cannot be used, there is nothing to remove
+        with suppress(OSError):
             temporary.unlink()
+
+
+def _new_file(folder: Path, prefix: str) -> tuple[Path, int]:
+    """A new file under a random name that no other process or link has, locked while open."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    while True:
+        path = folder / f"{prefix}{secrets.token_hex(8)}.tmp"
+        with suppress(FileExistsError):
+            descriptor = os.open(path, flags, 0o666)
+            if not fcntl:
+                return path, descriptor
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return path, descriptor
+
+
+def _delete_abandoned(folder: Path, prefix: str) -> None:
+    """Delete temporary files of saves that were killed: nobody writes them, nobody locks them."""
+    if not fcntl:
+        return
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            if not (name.startswith(prefix) and name.endswith(".tmp")):
+                continue
+            path = folder / name
+            with suppress(OSError):
+                if time.time() - path.lstat().st_mtime < _ABANDONED:
+                    continue
+                descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                finally:
+                    os.close(descriptor)

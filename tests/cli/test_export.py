@@ -62,3 +62,23 @@ def test_wrong_use(network, gossamer, arguments, told):
     status, _, err = gossamer("export", *arguments)
     assert (status, err.count("\n")) == (2, 1)
     assert told in err
+
+
+def test_what_is_written_never_replaces_what_is_read(place, network, gossamer):
+    whole = (place / "small.onnx").read_bytes()
+    (place / "link.c").symlink_to("small.onnx")
+    for output in ("small.onnx", "link.c"):
+        status, out, err = gossamer("export", "small.onnx", "--c", "-o", output)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert "is read as small.onnx" in err
+    assert (place / "small.onnx").read_bytes() == whole
+    (place / "run").mkdir()
+    for name in ("config.toml", "metrics.json", "model.onnx", "model.safetensors"):
+        (place / "run" / name).write_bytes(whole)
+        status, _, err = gossamer("export", "run", "-o", f"run/{name}")
+        assert (status, err.count("\n")) == (2, 1)
+        assert "is read as" in err
+    (place / "größe.c").symlink_to("code.c")
+    assert gossamer("export", "run", "--c", "-o", "größe.c")[0] == 0
+    assert (place / "größe.c").is_symlink()
+    assert "C99" in (place / "code.c").read_text()

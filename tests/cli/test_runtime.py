@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
+import threading
 
 import numpy as np
 import onnxruntime
@@ -171,3 +174,27 @@ def test_a_peer_that_is_not_installed_is_named(files, gossamer, monkeypatch):
     status, _, err = gossamer("bench", "model.onnx", "--against", "openvino")
     assert status == 2
     assert "pip install openvino" in err
+
+
+def test_only_a_plain_file_is_replaced_and_no_input(files, gossamer):
+    whole = {path: path.read_bytes() for path in files.iterdir() if path.is_file()}
+    (files / "link.npy").symlink_to("x.npy")
+    call = ["run", "model.onnx", "--input", "x.npy", "--threads", 1]
+    for output in ("model.onnx", "x.npy", "link.npy", "./x.npy"):
+        status, out, err = gossamer(*call, "--output", output)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert "is read as" in err
+    for plan in ("model.onnx", "x.npy"):
+        status, _, err = gossamer(*call, "--output", "y.npy", "--plan", plan)
+        assert (status, err.count("\n")) == (2, 1)
+    assert {path: path.read_bytes() for path in whole} == whole
+    assert (files / "link.npy").is_symlink()
+    os.mkfifo(files / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((files / "pipe").read_bytes()))
+    reader.start()
+    status, out, err = gossamer(*call, "--output", "pipe")
+    reader.join(30)
+    assert (status, out) == (0, "")
+    assert err.startswith("pipe: ")
+    assert np.load(io.BytesIO(read[0])).shape == (5, 3)

@@ -6,6 +6,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tests.test_files import mode, umask
 
 from gossamer.data import mnist, speech_commands, spoken_digits
 from gossamer.data.places import cache_folder, data_root, download, find, unpack
@@ -65,7 +66,10 @@ def test_download_verifies_the_checksum(served, tmp_path):
     folder, url = served
     (folder / "x.bin").write_bytes(b"hello")
     good = "sha256:" + hashlib.sha256(b"hello").hexdigest()
-    assert download(url + "x.bin", good, tmp_path / "new").read_bytes() == b"hello"
+    with umask(0o027):
+        path = download(url + "x.bin", good, tmp_path / "new")
+    assert path.read_bytes() == b"hello"
+    assert mode(path) == 0o640
     with pytest.raises(UserError, match=r"cannot download .*x\.bin.*hash"):
         download(url + "x.bin", "md5:" + "0" * 32, tmp_path / "other")
     assert not (tmp_path / "other" / "x.bin").exists()

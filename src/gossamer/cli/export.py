@@ -10,11 +10,13 @@ from rich.console import Console
 
 from gossamer.cli.main import app
 from gossamer.errors import UserError
+from gossamer.files import is_stream, refuse_overwrite, write_text
 
 if TYPE_CHECKING:
     from torch import nn
 
 _out = Console()
+_err = Console(stderr=True)
 
 # Examples by which --int8 finds the ranges of activations.
 _CALIBRATED = 512
@@ -48,10 +50,13 @@ def export(
     """Write a run's network as ONNX, checked against torch, or as C."""
     if calibrate is not None and not int8:
         raise UserError("--calibrate goes with --int8")
+    files = ("config.toml", "metrics.json", "model.onnx", "model.safetensors")
+    out = out or Path("model.c" if as_c else "model.onnx")
+    refuse_overwrite(out, (run, calibrate, *(run / name for name in files)))
     if as_c:
         if int8:
             raise UserError("--int8 writes ONNX: export so first, then give that file to --c")
-        _write_c(run, out or Path("model.c"))
+        _write_c(run, out)
         return
     if run.suffix == ".onnx" and run.is_file():
         raise UserError(f"{run} is an ONNX file already; add --c to write it as C")
@@ -60,14 +65,13 @@ def export(
     from gossamer.nn import export as write
     from gossamer.training import load_description, load_network
 
-    out = out or Path("model.onnx")
     model, _, shape = load_network(run)
     if int8:
         _to_8_bits(model, run, calibrate, shape)
     generator = torch.Generator().manual_seed(0)
     example = torch.randn(2, *shape, generator=generator)
     write(model, example, out, load_description(run))
-    _out.print(f"{out}: {out.stat().st_size:,} bytes, agrees with torch", highlight=False)
+    _say(out, "agrees with torch")
 
 
 def _to_8_bits(model: nn.Module, run: Path, given: Path | None, shape: tuple[int, ...]) -> None:
@@ -94,7 +98,6 @@ def _to_8_bits(model: nn.Module, run: Path, given: Path | None, shape: tuple[int
 
 
 def _write_c(source: Path, out: Path) -> None:
-    from gossamer.files import replacing
     from gossamer.runtime.c import to_c
 
     if source.is_dir():
@@ -105,7 +108,12 @@ def _write_c(source: Path, out: Path) -> None:
                 "give one that 'gossamer train' finished, or an ONNX file"
             )
     text = to_c(source, out.stem)
-    with replacing(out) as temporary:
-        temporary.write_text(text, encoding="ascii")
-    _out.print(f"{out}: {out.stat().st_size:,} bytes of C99; sizes stand at its head",
-               highlight=False)  # fmt: skip
+    write_text(out, text)
+    _say(out, "C99; its head lists the sizes")
+
+
+def _say(out: Path, about: str) -> None:
+    """What was written; beside a stream on standard error, so that it holds the file alone."""
+    stream = is_stream(out)
+    size = "" if stream else f"{out.stat().st_size:,} bytes, "
+    (_err if stream else _out).print(f"{out}: {size}{about}", highlight=False, markup=False)

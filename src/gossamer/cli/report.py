@@ -83,7 +83,7 @@ def robustness(
     import hashlib
 
     from gossamer.data import load
-    from gossamer.files import replacing
+    from gossamer.files import write_text
     from gossamer.report import load_run
     from gossamer.training import Unfinished, load_network, load_recipe
     from gossamer.training import robustness as measure
@@ -108,8 +108,7 @@ def robustness(
         model, task, kinds=kinds, examples=examples, on_curve=tell, unfinished=unfinished
     )
     curves = [curve.as_dict() for curve in measured]
-    with replacing(run / "metrics.json") as target:
-        target.write_text(json.dumps({**metrics, "robustness": curves}, indent=1), encoding="utf-8")
+    write_text(run / "metrics.json", json.dumps({**metrics, "robustness": curves}, indent=1))
     unfinished.finish()
     if as_json:
         typer.echo(json.dumps(curves))

@@ -81,8 +81,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a network on the arrays in a file."""
+    from gossamer.files import is_stream, refuse_overwrite
     from gossamer.runtime import write_arrays
 
+    refuse_overwrite(output, (model, input, plan))
     engine, inputs = _opened(model, threads, plan, input)
     assert inputs is not None
     started = time.perf_counter()
@@ -98,7 +100,8 @@ def run(
         typer.echo(json.dumps({**told, "threads": engine.threads}))
         return
     listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    _out.print(f"{output}: {listed} in {seconds * 1e3:.3g} ms", highlight=False, markup=False)
+    console = _err if is_stream(output) else _out  # a stream holds the array alone
+    console.print(f"{output}: {listed} in {seconds * 1e3:.3g} ms", highlight=False, markup=False)
 
 
 @app.command()

@@ -7,6 +7,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pooch
@@ -53,7 +54,10 @@ def download(url: str, checksum: str, folder: Path) -> Path:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return Path(pooch.retrieve(url, checksum, url.rsplit("/", 1)[1], folder))
+        path = Path(pooch.retrieve(url, checksum, url.rsplit("/", 1)[1], folder))
+        with suppress(PermissionError):  # pooch leaves files that nobody else may read
+            path.chmod(folder.stat().st_mode & 0o666)
+        return path
     except (OSError, ValueError) as error:  # requests' errors are OSErrors, a bad hash ValueError
         reason = " ".join(str(error).split())
         raise UserError(

@@ -20,7 +20,7 @@ from gossamer.data.speech_commands import CLASSES, SILENCE, WORDS
 from gossamer.data.task import Split, Task
 from gossamer.errors import UserError
 from gossamer.extras import needed
-from gossamer.files import replacing
+from gossamer.files import writing
 
 _VERSION = 1  # raise it with every change to how clips are made: caches carry it in their name
 
@@ -187,7 +187,7 @@ def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Write to a temporary name, then rename: other processes see a whole file or none."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, open(temporary, "wb") as file:
+        with writing(path) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
     except (OSError, UserError) as error:
         warnings.warn(f"spoken_words: not kept for next time: {error}", stacklevel=3)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from gossamer.errors import UserError
-from gossamer.files import replacing
+from gossamer.files import writing
 from gossamer.nn.quantized import exportable, quantized_layers
 from gossamer.runtime import store_sparse
 from gossamer.sparsity.compact import plain_model
@@ -303,6 +303,6 @@ def export(
         )
     if description:
         helper.set_model_props(proto, {DOMAIN: json.dumps(description)})
-    with replacing(path) as temporary:
-        onnx.save(store_sparse(proto), temporary)
+    with writing(path) as file:
+        file.write(store_sparse(proto).SerializeToString())
     return Path(path)

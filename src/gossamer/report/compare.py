@@ -10,8 +10,9 @@ from typing import Any
 
 import gossamer
 from gossamer.errors import UserError
+from gossamer.files import refuse_overwrite
 from gossamer.report import figures, units
-from gossamer.report.html import page, write_text
+from gossamer.report.html import page, write_page
 from gossamer.report.provenance import PROVENANCE
 from gossamer.report.sources import named_runs
 from gossamer.report.words import warnings
@@ -103,9 +104,10 @@ def write_comparison(
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f"-o {target}: the name must end in one of {', '.join(SUFFIXES)}")
+    refuse_overwrite(target, (Path(source) / "metrics.json" for source in sources))
     runs = named_runs(sources)
     if suffix == ".html":
         return page(target, runs, title=title)
     text = markdown(runs) if suffix == ".md" else json.dumps(comparison(runs), indent=1) + "\n"
-    write_text(target, text)
+    write_page(target, text)
     return target

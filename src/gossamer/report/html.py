@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 import gossamer
 from gossamer.errors import UserError
-from gossamer.files import replacing
+from gossamer.files import refuse_overwrite, write_text
 from gossamer.report import figures, plots, units
 from gossamer.report.layers import LAYER_COLUMNS, layers_of
 from gossamer.report.pages import plotly_js, templates_of
@@ -120,11 +120,10 @@ def _parents(path: Path) -> None:
         ) from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes beside ``path``, then renames, so that no half page is ever there."""
+def write_page(path: Path, text: str) -> None:
+    """Write ``text``, in a new folder where it is missing."""
     _parents(path)
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def page(
@@ -189,7 +188,7 @@ def page(
         version=gossamer.__version__,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
-    write_text(target, text)
+    write_page(target, text)
     return target
 
 
@@ -245,6 +244,8 @@ def report(
             experiments.append(experiment)
         elif isinstance(source, (str, os.PathLike)):
             folders.append(source)
+        if isinstance(source, (str, os.PathLike)):
+            refuse_overwrite(output, (source, Path(source) / "metrics.json"))
     if len(experiments) > 1:
         raise UserError("a report shows one experiment, two were given: write one page for each")
     return page(output, named_runs(folders), experiments[0] if experiments else None, title)

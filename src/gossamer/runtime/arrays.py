@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gossamer.errors import UserError
-from gossamer.files import replacing
+from gossamer.files import writing
 from gossamer.runtime.graph import Array, Graph
 
 
@@ -89,7 +89,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
             f"{path}: the network has {len(arrays)} outputs ({', '.join(arrays)}); "
             "name an .npz file for them"
         )
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with writing(path) as file:
         if path.suffix == ".npz":
             np.savez(file, allow_pickle=False, **arrays)
         else:

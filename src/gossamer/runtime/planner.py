@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import UserError
-from gossamer.files import replacing
+from gossamer.files import is_stream, write_text
 from gossamer.runtime._kernels import Program
 from gossamer.runtime.graph import Array, Graph, Node
 from gossamer.runtime.lowering import Candidate, Lowering
@@ -64,8 +64,7 @@ class Plan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the plan as JSON, whole or not at all."""
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1))
+        write_text(path, json.dumps(asdict(self), indent=1))
 
     @staticmethod
     def load(
@@ -76,6 +75,8 @@ class Plan:
         Raises:
             UserError: the file holds something else, which a new plan would overwrite.
         """
+        if is_stream(path):  # takes the plan, gives none
+            return None, None
         try:
             text = Path(path).read_text()
             held = json.loads(text) if text else None

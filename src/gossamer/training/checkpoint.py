@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
-from gossamer.files import replacing
+from gossamer.files import writing
 
 _DATA = "gossamer"
 
@@ -57,11 +57,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, A
     """
     # Clones, because safetensors refuses tensors that share memory.
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
-        try:
-            save_file(own, temporary, metadata={_DATA: json.dumps(data)})
-        except SafetensorError as error:  # what it makes of a disk that is full
-            raise OSError(str(error)) from None
+    with writing(path) as file:
+        file.write(save(own, metadata={_DATA: json.dumps(data)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -15,7 +15,7 @@ from torch import nn
 
 from gossamer.data import Split, Task, disturbances
 from gossamer.errors import UserError, nearest
-from gossamer.files import replacing
+from gossamer.files import write_text
 from gossamer.training.evaluate import correct_answers, split_of
 
 
@@ -71,8 +71,7 @@ class Unfinished:
         """
         curves = {**self.read(), curve.name: curve}
         kept = {"of": self._of, "curves": [known.as_dict() for known in curves.values()]}
-        with replacing(self._path) as file:
-            file.write_text(json.dumps(kept), encoding="utf-8")
+        write_text(self._path, json.dumps(kept))
 
     def finish(self) -> None:
         """The curves are kept elsewhere now."""

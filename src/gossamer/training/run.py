@@ -19,7 +19,7 @@ from gossamer.data import Task, load
 from gossamer.deploy import engine_times
 from gossamer.energy import count_work
 from gossamer.errors import UserError
-from gossamer.files import replacing
+from gossamer.files import write_text
 from gossamer.nn import export, harden
 from gossamer.runtime import Engine, machine
 from gossamer.sparsity import Sparsifier
@@ -150,8 +150,7 @@ class Trained:
             "model": self.recipe.model,
             "settings": dict(self.recipe.settings),
         }
-        with replacing(path / "config.toml") as file:
-            file.write_text(tomli_w.dumps(config), encoding="utf-8")
+        write_text(path / "config.toml", tomli_w.dumps(config))
         masks = self.sparsifier.masks if self.sparsifier is not None else {}
         save_tensors(
             path / "model.safetensors",
@@ -166,8 +165,7 @@ class Trained:
         example = torch.zeros(1, *self.task.input_shape, device=device)
         export(self.model, example, path / "model.onnx", self.task.description)
         metrics |= self._running(path / "model.onnx")
-        with replacing(path / "metrics.json") as file:
-            file.write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+        write_text(path / "metrics.json", json.dumps(metrics, indent=1))
         return metrics
 
     def _running(self, model: Path) -> dict[str, Any]:
