@@ -19,6 +19,8 @@ SMALL = {
     "resnet50": ({"width": 4, "blocks": (1, 1)}, (2, 12, 12)),
     "ds_cnn": ({"width": 12, "blocks": 2}, (1, 16, 12)),
     "mobilenet": ({"width": 0.125}, (3, 32, 32)),
+    "tc_resnet": ({"width": 0.5}, (1, 8, 16)),
+    "bc_resnet": ({"width": 0.5}, (1, 16, 10)),
     "vit": ({"width": 16, "head_size": 8, "layers": 2}, (1, 8, 12)),
     "bert": ({"width": 16, "head_size": 8, "vocabulary": 30}, (9,)),
     "mlp": ({"hidden": 24}, (2, 8, 8)),

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 from gossamer.errors import UserError
-from gossamer.models import bert, ds_cnn, mobilenet, resnet, vit
+from gossamer.models import bc_resnet, bert, ds_cnn, mobilenet, resnet, tc_resnet, vit
+from gossamer.models.bc_resnet import BroadcastedResidual, SubSpectralNorm
 from gossamer.models.transformer import Attention
 
 
@@ -29,6 +30,58 @@ def parameters(model: nn.Module) -> int:
 def test_as_many_parameters_as_published(build, published):
     with torch.device("meta"):
         assert parameters(build()) == published
+
+
+@pytest.mark.parametrize(
+    ("width", "published"),
+    # Exact in arXiv 2406.06634, else in thousands: arXiv 2106.04140.
+    [(0.625, 4_585), (1, 9_232), (8, 321_000)],
+)
+def test_parameters_of_bc_resnet(width, published):
+    with torch.device("meta"):
+        counted = parameters(bc_resnet(width=width))
+    assert counted == published or round(counted, -3) == published
+
+
+@pytest.mark.parametrize(
+    ("layers", "width", "thousands"),
+    # arXiv 1904.03814, the running statistics of batch norms counted.
+    [(8, 1.0, 66), (8, 1.5, 145), (14, 1.0, 137), (14, 1.5, 305)],
+)
+def test_parameters_of_tc_resnet(layers, width, thousands):
+    with torch.device("meta"):
+        model = tc_resnet(layers=layers, width=width)
+    counted = sum(value.numel() for value in model.state_dict().values() if value.dim())
+    assert round(counted / 1000) == thousands
+
+
+@pytest.mark.parametrize("build", [tc_resnet, bc_resnet])
+def test_frames_first_is_the_same_network_turned(build):
+    torch.manual_seed(0)
+    model = build(3, input_shape=(1, 16, 10), width=0.5).eval()
+    turned = build(3, input_shape=(1, 10, 16), width=0.5, frames_first=True).eval()
+    turned.load_state_dict(model.state_dict())
+    x = torch.randn(2, 1, 16, 10)
+    torch.testing.assert_close(turned(x.transpose(2, 3)), model(x))
+
+
+def test_sub_bands_have_norms_of_their_own():
+    norm = SubSpectralNorm(3, 2).train()
+    x = torch.randn(5, 3, 8, 7) + torch.arange(8.0).reshape(8, 1)
+    y = norm(x)
+    for channel in range(3):
+        for rows in (slice(0, 4), slice(4, 8)):
+            part, wanted = y[:, channel, rows], x[:, channel, rows]
+            wanted = (wanted - wanted.mean()) / (wanted.var(correction=0) + 1e-5).sqrt()
+            torch.testing.assert_close(part, wanted)
+
+
+def test_time_is_broadcast_over_the_bands():
+    block = BroadcastedResidual(4, 4, 1, 2, 2, 1.0, 0.1, {}).eval()
+    x = torch.randn(2, 4, 6, 9)
+    bands = block.over_bands(x)
+    time = block.over_time(bands.mean(dim=2, keepdim=True))
+    torch.testing.assert_close(block(x), torch.relu(x + bands + time))
 
 
 def test_stems():
@@ -102,6 +155,8 @@ def test_tokens_of_any_type():
         (lambda: ds_cnn(width=0), "width must be at least 1"),
         (lambda: vit(width=40, head_size=32), "no multiple of head_size 32: use 32"),
         (lambda: vit(patch=5), "32x32 does not divide into patches of 5: use patch = 32"),
+        (lambda: tc_resnet(layers=9), "layers must be 8 or 14, not 9"),
+        (lambda: bc_resnet(input_shape=(1, 98, 40), width=1), "98 bands are no multiple of 8"),
         (lambda: bert(vocabulary=0), "vocabulary must be at least 1"),
     ],
 )

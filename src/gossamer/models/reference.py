@@ -14,10 +14,12 @@ from typing import Any
 from torch import nn
 
 from gossamer.errors import UserError, nearest
+from gossamer.models.bc_resnet import bc_resnet
 from gossamer.models.convnet import image_cnn, speech_cnn
 from gossamer.models.depthwise import ds_cnn, mobilenet
 from gossamer.models.mlp import mlp
 from gossamer.models.resnet import resnet
+from gossamer.models.tc_resnet import tc_resnet
 from gossamer.models.transformer import bert, vit
 
 
@@ -52,6 +54,7 @@ _SPEECH_SPARSE = {
     "weight_density.linear1": 0.1,
     "weight_density.output": 1.0,
 }
+_KEYWORD = {"epochs": 40, "batch_size": 100, "learning_rate": 0.1, "weight_decay": 1e-3}
 _IMAGE = {"epochs": 15, "batch_size": 64, "learning_rate": 0.1, "weight_decay": 5e-4}
 # Without batch norms the high rate of the others diverges.
 _MNIST = {**_IMAGE, "learning_rate": 0.05}
@@ -101,6 +104,12 @@ MODELS: dict[str, Reference] = {
         {**_LARGE_IMAGE, "blocks": (3, 4, 6, 3), "bottleneck": True},
     ),
     "ds_cnn": Reference(ds_cnn, "keyword spotting, depthwise separable convolutions", _SPEECH),
+    "tc_resnet": Reference(
+        tc_resnet, "keyword spotting, convolutions over time: 8 layers, or layers=14", _KEYWORD
+    ),
+    "bc_resnet": Reference(
+        bc_resnet, "keyword spotting, broadcasted residuals, the smallest accurate ones", _KEYWORD
+    ),
     "mobilenet": Reference(
         mobilenet, "MobileNet, thirteen depthwise blocks, any image", _LARGE_IMAGE
     ),

@@ -1,0 +1,24 @@
+"""What keyword spotters do with a spectrogram first: bring bands and frames into one order."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+
+class BandsFirst(nn.Module):
+    """``[batch, channels, frames, bands]`` to ``[batch, channels, bands, frames]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(2, 3)
+
+
+def spectrogram(
+    shape: tuple[int, int, int], frames_first: bool
+) -> tuple[OrderedDict[str, nn.Module], tuple[int, int, int]]:
+    """The first layers of a network, and the shape that they give: channels, bands, frames."""
+    if not frames_first:
+        return OrderedDict(), shape
+    channels, frames, bands = shape
+    return OrderedDict(turn=BandsFirst()), (channels, bands, frames)

@@ -1,0 +1,125 @@
+"""TC-ResNet, temporal convolutions for keyword spotting (Choi et al. 2019, arXiv 1904.03814)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from gossamer.errors import UserError
+from gossamer.models.activation import channels, each
+from gossamer.models.arguments import checked
+from gossamer.models.spectrogram import spectrogram
+
+_STEM, _STAGES = 16, (24, 32, 48)
+_KERNEL = 9
+# Layers, the stem and the output among them -> blocks of a stage.
+_BLOCKS = {8: 1, 14: 2}
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv1d:
+    return nn.Conv1d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class TemporalResidual(nn.Module):
+    """Two convolutions over time, the input added: ``[batch, inputs, frames]`` to the outputs."""
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, density: float, boosting: dict[str, Any]
+    ) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            OrderedDict(
+                conv1=_conv(inputs, outputs, _KERNEL, stride),
+                norm1=nn.BatchNorm1d(outputs),
+                act1=channels(outputs, density, **boosting),
+                conv2=_conv(outputs, outputs, _KERNEL),
+                norm2=nn.BatchNorm1d(outputs),
+            )
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                OrderedDict(
+                    conv=_conv(inputs, outputs, 1, stride),
+                    norm=nn.BatchNorm1d(outputs),
+                    act=nn.ReLU(),
+                )
+            )
+        self.act = channels(outputs, density, **boosting)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.act(self.body(x) + self.shortcut(x))
+        return y
+
+
+@checked
+def tc_resnet(
+    classes: int = 12,
+    *,
+    input_shape: tuple[int, int, int] = (1, 40, 98),
+    layers: int = 8,
+    width: float = 1.0,
+    frames_first: bool = False,
+    activation_density: float | Sequence[float] = 1.0,
+    local: bool = False,
+    boost_strength: float = 1.5,
+    boost_decay: float = 0.9,
+    inference_factor: float = 1.0,
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """TC-ResNet8 and TC-ResNet14: bands are channels, convolutions go over time alone.
+
+    Trainable parameters and running statistics on 40 bands with 12 classes: 65,836 (8 layers),
+    145,260 (8, width 1.5), 136,940 (14) and 304,620 (14, width 1.5); published as 66, 145, 137 and
+    305 thousand.
+
+    Args:
+        classes: outputs, ``[batch, classes]`` logits.
+        input_shape: channels, bands and frames of one example.
+        layers: 8 or 14.
+        width: multiplies the channels, 16 after the stem to 48 at the end.
+        frames_first: whether examples are channels, frames and bands instead.
+        activation_density: share of winners, one value or one for each of the three stages (the
+            stem has the first one's); 1.0 means ReLU.
+        local: k-winners compete at each frame instead of over the whole clip.
+        boost_strength, boost_decay, inference_factor: see :class:`gossamer.nn.KWinners`.
+        dropout: before the output layer; 0.5 in the paper.
+
+    Raises:
+        UserError: a value out of range.
+    """
+    if layers not in _BLOCKS:
+        raise UserError(f"layers must be 8 or 14, not {layers}")
+    boosting: dict[str, Any] = {
+        "local": local,
+        "boost_strength": boost_strength,
+        "boost_decay": boost_decay,
+        "inference_factor": inference_factor,
+    }
+    densities = each(activation_density, len(_STAGES), "stages")
+
+    def wide(outputs: int) -> int:
+        return max(round(outputs * width), 1)
+
+    model, (depth, bands, _) = spectrogram(input_shape, frames_first)
+    inputs = wide(_STEM)
+    model["bands"] = nn.Flatten(1, 2)
+    model["conv"] = _conv(depth * bands, inputs, 3)
+    model["norm"] = nn.BatchNorm1d(inputs)
+    model["act"] = channels(inputs, densities[0], **boosting)
+    for stage, (outputs, density) in enumerate(zip(_STAGES, densities, strict=True), start=1):
+        members = []
+        for block in range(_BLOCKS[layers]):
+            stride = 1 if block else 2
+            members.append(TemporalResidual(inputs, wide(outputs), stride, density, boosting))
+            inputs = wide(outputs)
+        model[f"stage{stage}"] = nn.Sequential(*members)
+    model["average"] = nn.AdaptiveAvgPool1d(1)
+    model["flatten"] = nn.Flatten()
+    if dropout:
+        model["dropout"] = nn.Dropout(dropout)
+    model["output"] = nn.Linear(inputs, classes)
+    return nn.Sequential(model)
