@@ -1,5 +1,7 @@
 """The progress bar: where it is written, and what it says."""
 
+import time
+
 import pytest
 
 from gossamer import progress
@@ -28,6 +30,31 @@ def test_the_last_state_is_on_standard_error_and_what_is_said_of_it_below(capsys
 def test_what_is_not_shown_or_not_to_stay_writes_nothing(arguments, capsys):
     work(progress_bar(**arguments))
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_pipe_gets_a_line_now_and_then(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_EVERY", 0.01)
+    for arguments in ({}, {"transient": True}):
+        with progress_bar(**arguments) as bar:
+            bar.add_task("work", total=12_000, completed=3_000, below="2 inside")
+            time.sleep(0.2)
+        out, err = capsys.readouterr()
+        assert out == ""
+        lines = err.splitlines()
+        assert "work 3,000/12,000, 0:00; 2 inside" in lines
+        time.sleep(0.05)
+        assert capsys.readouterr().err == ""  # it ends with the bar
+
+
+@pytest.mark.parametrize("columns", [12, 24, 32, 50, 80, 200])
+def test_no_number_is_split_at_any_width(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with progress_bar() as bar:
+        bar.add_task("work", total=1234, completed=1234)
+    _, err = capsys.readouterr()
+    assert ("1234/1234" in err) == (columns > 12)
+    assert max(map(len, err.splitlines())) <= columns
+    assert ("0:00:00" in err) == (columns > 12)
 
 
 @pytest.mark.parametrize("widgets", [True, False])

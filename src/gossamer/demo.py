@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from gossamer.console import show
 from gossamer.data import Task, load
 from gossamer.report import frontier_table, page, table
 from gossamer.search import Experiment, TrainNetwork, TrialRecord, chosen_trial, recipe_of
@@ -88,7 +89,7 @@ def demo(
     at_once = workers or len(os.sched_getaffinity(0))
     experiment.run(TrainNetwork.for_experiment(experiment), workers=at_once)
     frontier = experiment.frontier()
-    say.print(frontier_table(frontier, experiment))
+    show(frontier_table(frontier, experiment), say)
 
     say.rule("4  the best sparse network, trained longer")
     chosen = chosen_trial(experiment)
@@ -98,10 +99,10 @@ def demo(
 
     say.rule("5  what was gained")
     runs = {"dense": dense, "sparse": sparse}
-    say.print(table(runs))
+    show(table(runs), say)
     written = page(home / "report.html", runs, experiment)
     minutes = (time.perf_counter() - started) / 60
-    say.print(f"{minutes:.1f} minutes in all. The whole story: {written}")
+    say.print(f"{minutes:.1f} minutes in all. The whole story: {written}", soft_wrap=True)
     say.print(
         "\nNext: your own data and network\n"
         "  gossamer train data.npz --model net.py:build --set weight_density=0.1 --out runs/mine\n"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from importlib.util import find_spec
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +18,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+# Seconds between the lines that stand for the bar where standard error is no terminal.
+_EVERY = 30.0
+
 
 class _Bar(Progress):
     """One whose tasks may have a line below them, their field ``below``.
@@ -23,11 +28,63 @@ class _Bar(Progress):
     Beside the bar a long text would narrow every column until nothing is left of the numbers.
     """
 
+    _stopping: threading.Event | None = None
+
+    @property
+    def _moves(self) -> bool:
+        return self.console.is_terminal or self.console.is_jupyter
+
+    def start(self) -> None:
+        if self._moves:
+            super().start()
+        elif not self.disable and self._stopping is None:
+            self._stopping = threading.Event()
+            threading.Thread(target=self._log, args=(self._stopping,), daemon=True).start()
+
+    def stop(self) -> None:
+        if self._moves:
+            super().stop()
+        elif self._stopping is not None:
+            self._stopping.set()
+            self._stopping = None
+            if not self.live.transient:
+                self.console.print(Group(*self.get_renderables()))
+
+    def _log(self, stopping: threading.Event) -> None:
+        """A line now and then, so that a log does not stay silent."""
+        while not stopping.wait(_EVERY):
+            for task in self.tasks:
+                minutes, seconds = divmod(int(task.elapsed or 0), 60)
+                steps = f"{task.completed:,g}" + (f"/{task.total:,g}" if task.total else "")
+                below = task.fields.get("below")
+                line = f"{task.description} {steps}, {minutes}:{seconds:02d}"
+                self.console.print(Text(f"{line}; {below}" if below else line), soft_wrap=True)
+
     def get_renderables(self) -> Iterable[RenderableType]:
-        yield self.make_tasks_table(self.tasks)
+        yield _Fitted(self)
         for task in self.tasks:
             if below := task.fields.get("below"):
                 yield Text(f"  {below}")
+
+
+class _Fitted:
+    """A bar's tasks with the columns that there is room for: first the bar goes, then times."""
+
+    def __init__(self, bar: _Bar) -> None:
+        self._bar = bar
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        bar, columns = self._bar, self._bar.columns
+        room = options.update_width(10_000)
+        try:
+            for dropped in ((), (1,), (1, 4, 5), (1, 3, 4, 5)):
+                bar.columns = tuple(c for i, c in enumerate(columns) if i not in dropped)
+                table = bar.make_tasks_table(bar.tasks)
+                if Measurement.get(console, room, table).maximum <= options.max_width:
+                    break
+        finally:
+            bar.columns = columns
+        yield table
 
 
 def progress_bar(
@@ -40,17 +97,16 @@ def progress_bar(
 
     What a task has in its field ``below`` is written on a line of its own.
 
-    Where standard error is no terminal nothing moves: the last state is written once, of a
-    transient bar not even that. A notebook without widgets counts as no terminal; rich would
-    warn of the widgets in place of the bar.
+    Where standard error is no terminal nothing moves: a line is written every 30 seconds, and
+    the last state once, except of a transient bar. A notebook without widgets counts as no
+    terminal; rich would warn of the widgets in place of the bar.
 
     Args:
         show: False shows nothing.
         transient: leave no trace when done.
-        speed_seconds: the time left is reckoned from the speed of so many last seconds.
+        speed_seconds: the time left follows from the speed in so many last seconds.
     """
     console = Console(stderr=True, force_jupyter=None if find_spec("ipywidgets") else False)
-    watched = console.is_terminal or console.is_jupyter
     return _Bar(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
@@ -59,7 +115,7 @@ def progress_bar(
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
-        disable=not show or (transient and not watched),
+        disable=not show,
         transient=transient,
         speed_estimate_period=speed_seconds,
     )

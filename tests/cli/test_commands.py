@@ -13,6 +13,7 @@ import onnx
 import pytest
 
 from gossamer import __version__
+from gossamer.cli.main import settings_of
 from gossamer.runtime.table import ISAS
 from gossamer.search import Experiment
 
@@ -273,3 +274,33 @@ def test_an_interrupted_search_goes_on(place, experiment, gossamer):
     assert {number: after[number].values for number in before} == {
         number: t.values for number, t in before.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("8,16", [8, 16]),
+        ("[8,16]", [8, 16]),
+        ("8,", [8]),
+        ("0.1,a", "0.1,a"),
+        ("a", "a"),
+        ("", ""),
+        ("1e-3", 0.001),
+        ("true", True),
+    ],
+)
+def test_settings_are_written_as_in_toml_or_as_a_shell_lets_them(text, value):
+    assert settings_of([f"x = {text}"]) == {"x": value}
+
+
+@pytest.mark.parametrize(
+    ("command", "goes_on"), [("train", True), ("bench", False), ("profile", False)]
+)
+def test_going_on_is_said_only_of_commands_that_do(gossamer, monkeypatch, command, goes_on):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.core.TyperGroup.invoke", interrupted)
+    status, _, err = gossamer(command)
+    assert status == 130
+    assert err == "gossamer: stopped" + "; the same command goes on from here" * goes_on + "\n"

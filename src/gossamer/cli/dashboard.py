@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gossamer.cli.main import app
-
-_out = Console()
+from gossamer.console import say
 
 
 @app.command()
@@ -34,9 +32,9 @@ def dashboard(
 
     def opened(address: str, other: str | None = None) -> None:
         does = "reads, and stores thresholds" if write else "only reads"
-        _out.print(f"{address} ({does}); Ctrl-C ends it", highlight=False)
+        say(f"{address} ({does}); Ctrl-C ends it")
         if other is not None:
-            _out.print(f"{other} (optuna-dashboard)", highlight=False)
+            say(f"{other} (optuna-dashboard)")
         if show:
             webbrowser.open(address)
 

@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from gossamer import console
 from gossamer.cli.main import app
+from gossamer.console import say
 from gossamer.errors import UserError
 from gossamer.files import is_stream, refuse_overwrite, write_text
 
 if TYPE_CHECKING:
     from torch import nn
-
-_out = Console()
-_err = Console(stderr=True)
 
 # Examples by which --int8 finds the ranges of activations.
 _CALIBRATED = 512
@@ -71,7 +69,7 @@ def export(
     generator = torch.Generator().manual_seed(0)
     example = torch.randn(2, *shape, generator=generator)
     write(model, example, out, load_description(run))
-    _say(out, "agrees with torch")
+    _written(out, "agrees with torch")
 
 
 def _to_8_bits(model: nn.Module, run: Path, given: Path | None, shape: tuple[int, ...]) -> None:
@@ -109,11 +107,11 @@ def _write_c(source: Path, out: Path) -> None:
             )
     text = to_c(source, out.stem)
     write_text(out, text)
-    _say(out, "C99; its head lists the sizes")
+    _written(out, "C99; its head lists the sizes")
 
 
-def _say(out: Path, about: str) -> None:
+def _written(out: Path, about: str) -> None:
     """What was written; beside a stream on standard error, so that it holds the file alone."""
     stream = is_stream(out)
     size = "" if stream else f"{out.stat().st_size:,} bytes, "
-    (_err if stream else _out).print(f"{out}: {size}{about}", highlight=False, markup=False)
+    say(f"{out}: {size}{about}", console.err if stream else console.out)

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from gossamer.cli.main import Json, app
+from gossamer.console import err, say
 from gossamer.errors import UserError
 
 if TYPE_CHECKING:
     from gossamer.listen import Detection, Spotter
-
-_out = Console()
 
 
 @app.command()
@@ -76,7 +74,7 @@ def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -
     if not as_json:
         words = ", ".join(spotter.detector.keywords)
         told = f"{name}: listening for {words}"
-        _out.print(told, highlight=False, markup=False, soft_wrap=True)
+        say(told)
     broken = None
     try:
         for detection in spotter.listen(blocks):
@@ -94,16 +92,13 @@ def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -
         typer.echo(json.dumps({"source": name, **asdict(score), **factor}))
     else:
         network = score.network_seconds / max(score.windows, 1) * 1e6
-        _out.print(
+        say(
             f"{name}: {score.detections} keywords in {score.sound_seconds:.1f} s of sound; "
             f"{score.real_time_factor:.4f} s of work a second of sound "
-            f"({network:.0f} us a window in the network), CPU share {share:.1%}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+            f"({network:.0f} us a window in the network), CPU share {share:.1%}"
         )
     if score.peak < QUIET:
-        typer.echo(f"gossamer: {name} is all but silent (below -60 dB of full scale)", err=True)
+        say(f"gossamer: {name} is all but silent (below -60 dB of full scale)", err)
     if broken is not None:
         raise broken
 
@@ -113,8 +108,4 @@ def _tell(detection: Detection, name: str, as_json: bool) -> None:
         typer.echo(json.dumps({"source": name, **asdict(detection)}))
     else:
         minutes, seconds = divmod(detection.seconds, 60)
-        _out.print(
-            f"  {int(minutes):3d}:{seconds:05.2f}  {detection.keyword}  {detection.confidence:.2f}",
-            highlight=False,
-            markup=False,
-        )
+        say(f"  {int(minutes):3d}:{seconds:05.2f}  {detection.keyword}  {detection.confidence:.2f}")

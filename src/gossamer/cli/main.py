@@ -9,13 +9,14 @@ import json
 import os
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from gossamer import __version__
+from gossamer import __version__, console
+from gossamer.console import say, show
 from gossamer.errors import UserError
 from gossamer.extras import needed
 
@@ -29,8 +30,8 @@ app = typer.Typer(
 # Command -> the extra to name where several bring a package that it lacks.
 _EXTRAS = {"dashboard": "search", "demo": "all", "frontier": "search", "trials": "search"}
 
-_out = Console()
-_err = Console(stderr=True)
+# Commands that keep what an interruption leaves.
+_RESUMED = ("demo", "robustness", "search", "train")
 
 Data = Annotated[
     Path | None,
@@ -63,7 +64,7 @@ def _options(
 
 
 def settings_of(given: list[str]) -> dict[str, Any]:
-    """``name=value`` texts as settings; values as in TOML, bare words as texts.
+    """``name=value`` texts as settings: values as in TOML, ``8,16`` a list, bare words texts.
 
     Raises:
         UserError: no ``=``, or a name given twice.
@@ -76,11 +77,16 @@ def settings_of(given: list[str]) -> dict[str, Any]:
             raise UserError(f"--set {item}: write it as name=value")
         if name in found:
             raise UserError(f"--set {name} is given twice; remove one")
-        try:
-            found[name] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[name] = text.strip()
+        found[name] = _value(text)
     return found
+
+
+def _value(text: str) -> Any:
+    # "[8,16]" is a pattern for some shells.
+    for form in (text, f"[{text}]") if "," in text else (text,):
+        with suppress(tomllib.TOMLDecodeError):
+            return tomllib.loads(f"value = {form}")["value"]
+    return text.strip()
 
 
 @app.command()
@@ -97,7 +103,7 @@ def demo(
     """The main job on the embedded data: dense, search, sparse, report. A few minutes."""
     from gossamer.demo import demo as run
 
-    run(out, trials=trials, workers=workers, fresh=fresh, console=_out)
+    run(out, trials=trials, workers=workers, fresh=fresh, console=console.out)
 
 
 @app.command()
@@ -169,9 +175,9 @@ def train(
     if as_json:
         typer.echo(json.dumps(metrics))
         return
-    _out.print(table({folder.name: metrics}))
-    _out.print(layer_table(metrics))
-    _out.print(f"saved in {folder}", highlight=False)
+    show(table({folder.name: metrics}))
+    show(layer_table(metrics))
+    say(f"saved in {folder}")
 
 
 def main() -> None:
@@ -180,28 +186,32 @@ def main() -> None:
     assert isinstance(command, typer.core.TyperGroup)
     if "_GOSSAMER_COMPLETE" in os.environ:  # asked by the shell, while a line is typed
         command(prog_name="gossamer")
+    console.accept_every_encoding()
+    name = next((item for item in sys.argv[1:] if item in command.commands), "")
     try:
         # Not app(), which swallows what an interrupted command has to say.
-        with command.make_context("gossamer", sys.argv[1:] or ["--help"]) as context:
-            name = next((item for item in sys.argv[1:] if item in command.commands), "")
-            with needed(f"gossamer {name}".strip(), _EXTRAS.get(name, name)):
-                command.invoke(context)
+        with (
+            command.make_context("gossamer", sys.argv[1:] or ["--help"]) as context,
+            needed(f"gossamer {name}".strip(), _EXTRAS.get(name, name)),
+        ):
+            command.invoke(context)
     except typer.Exit as done:
         sys.exit(done.exit_code)
     except UserError as error:
         _complain(str(error))
     except (KeyboardInterrupt, typer.Abort) as error:
-        told = str(error) or "stopped"
-        typer.echo(f"gossamer: {told}; the same command goes on from here", err=True)
+        further = "; the same command goes on from here" if name in _RESUMED else ""
+        say(f"gossamer: {str(error) or 'stopped'}{further}", console.err)
         sys.exit(130)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries once more
         sys.exit(1)
     except OSError as error:  # a full disk, say, under what has no file name of its own
         place = f"{error.filename}: " if error.filename else ""
-        _complain(f"{place}{error.strerror or error}; mend that, then give the command again")
+        _complain(f"{place}{error.strerror or error}; fix this and rerun")
     except MemoryError as error:
-        _complain(f"not enough memory ({error or 'all is taken'}); take less at a time")
+        reason = f" ({error})" if str(error) else ""
+        _complain(f"out of memory{reason}; use a smaller batch or network")
     except typer.TyperException as error:  # wrong command, option or value
         _complain(f"{_message(error)}; see 'gossamer --help'")
 
@@ -212,5 +222,5 @@ def _message(error: typer.TyperException) -> str:
 
 
 def _complain(message: str) -> None:
-    typer.echo("gossamer: " + " ".join(message.split()), err=True)
+    say("gossamer: " + " ".join(message.split()), console.err)
     sys.exit(2)

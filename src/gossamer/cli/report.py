@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from gossamer.cli.main import Data, Json, app
+from gossamer.console import say, show
 from gossamer.errors import UserError
 
 if TYPE_CHECKING:
     from gossamer.training import Curve
-
-_out = Console()
 
 
 @app.command()
@@ -49,7 +47,7 @@ def report(
         if as_json:
             raise UserError("--json needs --compare: a page has no JSON")
         written = write(*sources, output=out or Path("report.html"))
-        _out.print(f"{written}: open it in a browser", highlight=False)
+        say(f"{written}: open it in a browser")
         return
     runs = named_runs(sources)
     if out is not None:
@@ -57,9 +55,9 @@ def report(
     if as_json:
         typer.echo(json.dumps(comparison(runs)))
         return
-    _out.print(table(runs))
+    show(table(runs))
     if out is not None:
-        _out.print(f"{out} written", highlight=False)
+        say(f"{out} written")
 
 
 @app.command()
@@ -102,7 +100,7 @@ def robustness(
                 f"{level:g}: {correct / curve.of:.1%}"
                 for level, correct in zip(curve.levels, curve.correct, strict=True)
             )
-            _out.print(f"{curve.name} ({curve.unit})  {shares}", highlight=False)
+            say(f"{curve.name} ({curve.unit})  {shares}")
 
     measured = measure(
         model, task, kinds=kinds, examples=examples, on_curve=tell, unfinished=unfinished
@@ -113,4 +111,4 @@ def robustness(
     if as_json:
         typer.echo(json.dumps(curves))
         return
-    _out.print(f"measured on {measured[0].of:,} examples; kept in {run}", highlight=False)
+    say(f"measured on {measured[0].of:,} examples; kept in {run}")

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from gossamer.cli.main import Json, app
+from gossamer.console import err, out, say, show
 from gossamer.errors import UserError
 
 if TYPE_CHECKING:
     from gossamer.runtime import Engine
 
-_out = Console()
-_err = Console(stderr=True)
 
 Model = Annotated[Path, typer.Argument(help="ONNX file.")]
 Threads = Annotated[
@@ -61,10 +59,7 @@ def _opened(
 def _tell(plan: Path | None, stale: str | None) -> None:
     """Says that a kept plan was of no use and has been replaced."""
     if stale is not None:
-        _err.print(
-            f"{plan}: {stale}; the kernels were measured again and the file was renewed",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+        say(f"{plan}: {stale}; the kernels were measured again and the file was renewed", err)
 
 
 @app.command()
@@ -100,8 +95,8 @@ def run(
         typer.echo(json.dumps({**told, "threads": engine.threads}))
         return
     listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    console = _err if is_stream(output) else _out  # a stream holds the array alone
-    console.print(f"{output}: {listed} in {seconds * 1e3:.3g} ms", highlight=False, markup=False)
+    # A stream holds the array alone.
+    say(f"{output}: {listed} in {seconds * 1e3:.3g} ms", err if is_stream(output) else out)
 
 
 @app.command()
@@ -127,7 +122,7 @@ def profile(
     if as_json:
         typer.echo(json.dumps(found.as_dict()))
     else:
-        _out.print(profile_table(found, str(model)))
+        show(profile_table(found, str(model)))
 
 
 @app.command()
@@ -168,7 +163,7 @@ def bench(
     if as_json:
         typer.echo(json.dumps({**asdict(found), "ratios": found.ratios()}))
     else:
-        _out.print(bench_table(found))
+        show(bench_table(found))
 
 
 @contextmanager
@@ -186,5 +181,4 @@ def _turns(total: int, *, shown: bool) -> Iterator[Callable[[], None]]:
     try:
         yield on_turn
     finally:
-        if progress.live.is_started:
-            progress.stop()
+        progress.stop()

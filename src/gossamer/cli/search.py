@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from gossamer.cli.main import Json, app
-
-_out = Console()
+from gossamer.console import show
 
 
 def open_experiment(source: str) -> Any:
@@ -76,7 +74,7 @@ def search(
     if as_json:
         typer.echo(json.dumps(_frontier_json(opened)))
     else:
-        _out.print(frontier_table(opened.frontier(), opened))
+        show(frontier_table(opened.frontier(), opened))
 
 
 def _train(experiment: Any) -> Any:
@@ -117,4 +115,4 @@ def frontier(
     if as_json:
         typer.echo(json.dumps(_frontier_json(opened)))
     else:
-        _out.print(frontier_table(opened.frontier(), opened))
+        show(frontier_table(opened.frontier(), opened))

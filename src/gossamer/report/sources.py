@@ -112,7 +112,7 @@ def load_run(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = folder / "metrics.json"
     mend = f"train it again with gossamer train TASK --out {folder}"
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         if not folder.exists():
             raise UserError(f"no run at {folder}: check the path, or {mend}") from None

@@ -71,7 +71,7 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     file = Path(path)
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"experiment file {file} does not exist; check the name") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -229,7 +229,7 @@ def load_recipe(run: str | Path) -> Recipe:
     """
     path = Path(run) / "config.toml"
     try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
+        config = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(config["model"], str):
             raise TypeError(f"model = {config['model']!r} is no name")
         return Recipe(config["task"], config["model"], config["settings"])

@@ -1,0 +1,114 @@
+"""What the commands print: in every encoding, at every width, no number split in the middle."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+import unicodedata
+
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+out = Console()
+err = Console(stderr=True)
+
+# In place of signs that an encoding lacks.
+_PLAIN = {
+    "–": "-",
+    "—": "-",
+    "−": "-",
+    "×": "x",
+    "·": "*",
+    "µ": "u",
+    "μ": "u",
+    "±": "+-",
+    "≤": "<=",
+    "≥": ">=",
+    "≈": "~",
+    "→": "->",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+}
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    told = (
+        _PLAIN.get(sign) or unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
+        for sign in text
+    )
+    return "".join(sign or "?" for sign in told), error.end
+
+
+codecs.register_error("gossamer", _plain)
+
+
+def accept_every_encoding() -> None:
+    """Print what the output's encoding lacks as the nearest signs that it has."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="gossamer")
+
+
+def say(text: str, to: Console = out) -> None:
+    """Print a sentence: one line in a pipe, wrapped between words in a terminal."""
+    pipe = not to.is_terminal
+    to.print(Text(text), soft_wrap=pipe, overflow="ignore", no_wrap=pipe, crop=False)
+
+
+def show(shown: RenderableType, to: Console = out) -> None:
+    """Print tables and texts; a table that is too wide for its numbers is written as a list."""
+    if isinstance(shown, Group):
+        for part in shown.renderables:
+            show(part, to)
+        return
+    if isinstance(shown, Table):
+        shown = _fitted(shown, to.width)
+    to.print(shown, overflow="ignore", crop=False)
+
+
+def _fitted(table: Table, width: int) -> RenderableType:
+    """``table`` with columns that split no word, or a list where even those are too wide."""
+    room = Console(width=10_000)
+    overhead = Measurement.get(room, room.options, table).maximum
+    least, most = [], []
+    for column in table.columns:
+        cells = [
+            Measurement.get(room, room.options, cell) for cell in (column.header, *column.cells)
+        ]
+        least.append(max(cell.minimum for cell in cells))
+        most.append(max(max(cell.maximum for cell in cells), column.min_width or 0))
+    overhead -= sum(most)
+    spare = width - overhead - sum(least)
+    if spare < 0:
+        return _listed(table)
+    # The columns that need least get what they need first.
+    order = sorted(range(len(most)), key=lambda index: most[index] - least[index])
+    for place, index in enumerate(order):
+        more = min(most[index] - least[index], spare // (len(order) - place))
+        table.columns[index].width = least[index] + more
+        spare -= more
+    return table
+
+
+def _listed(table: Table) -> Group:
+    """Each row as a heading, its first cell, and a line for each further cell."""
+    headings = [_line(column.header) for column in table.columns]
+    lines = [Text(_line(table.title), "bold")] if table.title else []
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        lines.append(Text(_line(row[0]), "bold"))
+        for heading, cell in zip(headings[1:], row[1:], strict=True):
+            if text := _line(cell):
+                lines.append(Text(f"  {heading}: {text}" if heading else f"  {text}"))
+    if table.caption:
+        lines.append(Text(_line(table.caption), "dim"))
+    return Group(*lines)
+
+
+def _line(cell: object) -> str:
+    return " ".join(str(cell).split())
