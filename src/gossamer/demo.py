@@ -88,8 +88,7 @@ def demo(
     say.print(f"{experiment.budget} trials over {len(experiment.parameters)} parameters; {limits}")
     at_once = workers or len(os.sched_getaffinity(0))
     experiment.run(TrainNetwork.for_experiment(experiment), workers=at_once)
-    frontier = experiment.frontier()
-    show(frontier_table(frontier, experiment), say)
+    show(frontier_table(experiment), say)
 
     say.rule("4  the best sparse network, trained longer")
     chosen = chosen_trial(experiment)

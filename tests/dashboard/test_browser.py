@@ -71,7 +71,7 @@ def test_dragged_threshold_changes_the_frontier_and_is_stored(
         assert tab.inner_text("h1") == "some <b>trials</b>"
         assert tab.inner_text("#best-count") == "2"
         assert tab.is_hidden("#store")
-        drag_up(tab, 150)
+        drag_up(tab, 200)
         # Still held: the page follows while the threshold moves.
         tab.wait_for_function("document.getElementById('best-count').textContent === '1'")
         assert [m.threshold for m in Experiment.from_storage(storage).metrics] == [0.92, 0.35]
@@ -121,7 +121,7 @@ def test_thousand_trials_open(tmp_path: Path, serve: Callable[..., Any]) -> None
         answer = page.get("/api/view")
         answered = time.perf_counter() - begun
         with opened(page.address) as (tab, wrong):
-            assert tab.inner_text("#filters button[aria-pressed=true]") == "all 1000"
+            assert tab.inner_text("#filters button[aria-pressed=true]") == "all 1,000"
             assert wrong == []
         profile = tmp_path / "profile"
         times = [timed(page.address, profile) for _ in range(3)]

@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from gossamer.dashboard.page import DARK
-from gossamer.report import plots
-
 
 def test_page_escapes_the_name_and_loads_nothing_from_elsewhere(page: Any) -> None:
     answer = page.get("/")
@@ -35,7 +32,3 @@ def test_only_plotly_is_kept_for_good_and_its_address_holds_its_version(page: An
     assert "immutable" in script.headers["Cache-Control"]
     for changing in ("/", "/page.js", "/page.css", "/api/view", "/api/plots", "/api/trials"):
         assert page.get(changing).headers["Cache-Control"] == "no-cache"
-
-
-def test_dark_replaces_every_colour_of_the_report() -> None:
-    assert {plots.INK, plots.GRID, plots.INSIDE, plots.OUTSIDE, plots.FRONTIER} <= set(DARK)

@@ -5,10 +5,22 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from gossamer.search import (
+    Choice,
+    Float,
+    Int,
+    LinearConstraint,
+    Maximize,
+    Minimize,
+    Snapshot,
+    TrialRecord,
+)
+from gossamer.search.metrics import Metric
+from gossamer.search.trials import State
 
 LAYERS = (  # name, kind, weights, multiply-adds, weight density, input density
     ("conv1", "Conv2d", 1_600, 1_254_400, 0.5, 1.0),
@@ -101,108 +113,49 @@ def pair() -> dict[str, dict[str, Any]]:
     return {"dense": run(sparse=False), "sparse": run()}
 
 
-@dataclass
-class Goal:
-    name: str
-    goal: str = "maximize"
-    threshold: float | None = None
+def goal(name: str, goal: str = "maximize", threshold: float | None = None) -> Metric:
+    return (Maximize if goal == "maximize" else Minimize)(name, threshold)
 
 
-@dataclass
-class Axis:
-    name: str
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    options: Sequence[Any] | None = None
+def record(
+    number: int,
+    state: State = "complete",
+    parameters: Mapping[str, Any] | None = None,
+    values: Mapping[str, float] | None = None,
+    reason: str | None = None,
+    seconds: float | None = 41.0,
+    fidelity: str | None = None,
+    **more: Any,
+) -> TrialRecord:
+    told = dict(values or {})
+    return TrialRecord(
+        number, state, dict(parameters or {}), told, reason, seconds, fidelity, **more
+    )
 
 
-@dataclass
-class Sum:
-    coefficients: Mapping[str, float]
-    at_most: float
+ACCURACY = goal("accuracy", "maximize", 0.965)
+DENSITY = goal("density", "minimize", 0.15)
+LATENCY = goal("latency", "minimize", 0.004)
 
 
-@dataclass
-class Record:
-    number: int
-    state: str = "complete"
-    parameters: dict[str, Any] = field(default_factory=dict)
-    values: dict[str, float] = field(default_factory=dict)
-    reason: str | None = None
-    seconds: float | None = 41.0
-    fidelity: str | None = None
-
-
-@dataclass
-class Front:
-    trials: list[Record]
-    feasible: bool
-
-
-ACCURACY = Goal("accuracy", "maximize", 0.965)
-DENSITY = Goal("density", "minimize", 0.15)
-LATENCY = Goal("latency", "minimize", 0.004)
-
-
-@dataclass
-class Fake:
-    """An experiment that holds its trials; the frontier is worked out the slow, plain way."""
-
-    records: list[Record]
-    metrics: Sequence[Goal] = (ACCURACY, DENSITY)
-    parameters: Sequence[Axis] = ()
-    constraints: Sequence[Sum] = ()
-    budget: int | None = 1000
-    name: str = "speech"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-
-    def trials(self) -> list[Record]:
-        return self.records
-
-    def _misses(self, record: Record) -> float:
-        missed = 0.0
-        for metric in self.metrics:
-            if metric.threshold is not None:
-                gap = record.values[metric.name] - metric.threshold
-                missed += max(0.0, -gap if metric.goal == "maximize" else gap)
-        return missed
-
-    def _beats(self, one: Record, other: Record) -> bool:
-        signs = {m.name: 1 if m.goal == "maximize" else -1 for m in self.metrics}
-        gaps = [sign * (one.values[n] - other.values[n]) for n, sign in signs.items()]
-        return min(gaps) >= 0 and max(gaps) > 0
-
-    def frontier(self) -> Front:
-        complete = [r for r in self.records if r.state == "complete"]
-        complete = [r for r in complete if all(m.name in r.values for m in self.metrics)]
-        inside = [record for record in complete if self._misses(record) == 0]
-        if not inside:
-            return Front(sorted(complete, key=self._misses)[:3], False)
-        best = [r for r in inside if not any(self._beats(other, r) for other in inside)]
-        return Front(sorted(best, key=self._sorted), True)
-
-    def _sorted(self, record: Record) -> list[float]:
-        signs = [(m.name, -1 if m.goal == "maximize" else 1) for m in self.metrics]
-        return [sign * record.values[name] for name, sign in signs]
-
-    def importances(self) -> Mapping[str, Mapping[str, float]]:
-        return self.shares
+def snapshot(records: Sequence[TrialRecord], **changes: Any) -> Snapshot:
+    """An experiment called speech with these trials."""
+    made: dict[str, Any] = {"metrics": (ACCURACY, DENSITY), "budget": 1000} | changes
+    return Snapshot("speech", trials=tuple(records), **made)
 
 
 def experiment(
-    count: int = 120, metrics: Sequence[Goal] = (ACCURACY, DENSITY), **changes: Any
-) -> Fake:
+    count: int = 120, metrics: Sequence[Metric] = (ACCURACY, DENSITY), **changes: Any
+) -> Snapshot:
     """A speech search of ``count`` trials that closes in on the thresholds; some fail."""
     rng = np.random.default_rng(3)
     parameters = (
-        Axis("learning_rate", 1e-4, 0.3, log=True),
-        Axis("weight_decay", 1e-6, 1e-2, log=True),
-        Axis("weight_density.conv2", 0.02, 0.5),
-        Axis("weight_density.linear1", 0.01, 0.5),
-        Axis("log2_batch", 5, 8),
-        Axis("rule", options=("static", "set", "rigl")),
+        Float("learning_rate", 1e-4, 0.3, log=True),
+        Float("weight_decay", 1e-6, 1e-2, log=True),
+        Float("weight_density.conv2", 0.02, 0.5),
+        Float("weight_density.linear1", 0.01, 0.5),
+        Int("log2_batch", 5, 8),
+        Choice("rule", ["static", "set", "rigl"]),
     )
     records = []
     for number in range(count):
@@ -220,16 +173,17 @@ def experiment(
             "rule": str(rng.choice(["static", "set", "rigl"])),
         }
         values = {"accuracy": accuracy, "density": density, "latency": 0.001 + 0.02 * density}
-        record = Record(number, "complete", chosen, values, None, float(rng.uniform(20, 60)))
+        seconds = float(rng.uniform(20, 60))
         if number % 23 == 7:
-            record = Record(number, "failed", chosen, {}, "the loss became NaN in epoch 2")
-        records.append(record)
+            records.append(record(number, "failed", chosen, {}, "the loss became NaN in epoch 2"))
+        else:
+            records.append(record(number, "complete", chosen, values, None, seconds))
     made: dict[str, Any] = {
         "metrics": metrics,
         "parameters": parameters,
-        "constraints": (Sum({"warmup.start": 1.0, "warmup.end": -1.0}, 0.0),),
+        "constraints": (LinearConstraint({"warmup.start": 1.0, "warmup.end": -1.0}, 0.0),),
         "settings": {"task": "speech_commands", "model": "speech_cnn", "epochs": 6},
-        "shares": {
+        "importances": {
             "accuracy": {
                 "learning_rate": 0.61,
                 "rule": 0.2,
@@ -239,4 +193,4 @@ def experiment(
             "density": {"weight_density.linear1": 0.7, "weight_density.conv2": 0.3},
         },
     }
-    return Fake(records, **(made | changes))
+    return snapshot(records, **(made | changes))

@@ -8,7 +8,7 @@ from report_fakes import pair, run
 from gossamer.energy import EnergyModel, Work
 from gossamer.errors import UserError
 from gossamer.report import comparison, figures, markdown, write_comparison
-from gossamer.report.plots import disturbed
+from gossamer.report.plots.runs import disturbed
 
 DENSE = [Work("linear", "dense", 1000, 0, 4000, 400, 6000).as_dict()]
 COUNTS = ("macs", "operations", "stored", "values", "repeats")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from report_fakes import pair, run
 
 from gossamer.report import figures, units
+from gossamer.report.figure_row import Cell, Gain
 from gossamer.report.layers import layers_of
-from gossamer.report.readings import machine
-from gossamer.report.rows import Cell, Gain
-from gossamer.report.words import warnings
+from gossamer.report.metrics_reader import machine
+from gossamer.report.summary import warnings
 
 
 def line(runs: dict[str, Any], label: str) -> figures.Line:
@@ -85,8 +85,8 @@ def test_note_that_all_runs_share_is_said_once() -> None:
     assert all(not cell.note for cell in line(pair(), "Non-zero weights").cells)
     assert line(pair(), "Accuracy").note == ""
     assert [cell.note for cell in line(pair(), "Accuracy").cells] == [
-        "3,892 of 4,000",
-        "3,876 of 4,000",
+        "3,892 of 4,000, test",
+        "3,876 of 4,000, test",
     ]
     assert line({"only": run()}, "Non-zero weights").cells[0].note == "of 1,716,000"
 

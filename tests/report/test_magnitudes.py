@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from report_fakes import Axis, Fake, Goal, Record
+from report_fakes import goal, record, snapshot
 from rich.console import Console
 
-from gossamer.report import plots, units
+from gossamer.report import experiment as words
+from gossamer.report import units
+from gossamer.report.panels import PANELS
 from gossamer.report.plots.axes import Scale, scale_of
-from gossamer.report.study import Study, study
+from gossamer.report.plots.base import Plot
 from gossamer.report.terminal import frontier_table
+from gossamer.search import Float, Snapshot
 
 BASES = (0.0, 1e-310, 5e-324, 1e-12, 2.5e-9, 0.965, 1.0, 3698.0, 1e9, 1e300, -1e-12, -1e300)
 STEPS = (0.0, 1e-310, 1e-12, 1e-9, 1e-3, 1.0, 1e6, 1e300)
@@ -29,18 +32,17 @@ def values(draw: st.DrawFn) -> list[float]:
     return [base + count * step for count in counts]
 
 
-def searched(first: list[float], second: list[float], limits: tuple[Any, Any]) -> Fake:
+def searched(first: list[float], second: list[float], limits: tuple[Any, Any]) -> Snapshot:
     records = [
-        Record(number, "complete", {"x": x}, {"up": x, "down": y})
+        record(number, "complete", {"x": x}, {"up": x, "down": y})
         for number, (x, y) in enumerate(zip(first, second, strict=False))
     ]
-    goals = (Goal("up", "maximize", limits[0]), Goal("down", "minimize", limits[1]))
-    return Fake(records, metrics=goals, parameters=(Axis("x"),))
+    goals = (goal("up", "maximize", limits[0]), goal("down", "minimize", limits[1]))
+    return snapshot(records, metrics=goals, parameters=(Float("x", 0.0, 1.0),))
 
 
-def all_plots(read: Study) -> list[plots.Plot]:
-    lines = plots.parallel(read)
-    return [*plots.scatters(read), *plots.history(read), *([lines] if lines else [])]
+def all_plots(read: Snapshot) -> list[Plot]:
+    return [plot for panel in PANELS for plot in panel.draw(read)]
 
 
 def numbers_of(found: Any) -> list[float]:
@@ -59,9 +61,12 @@ def numbers_of(found: Any) -> list[float]:
 def test_plots_hold_finite_numbers_within_their_axes(
     first: list[float], second: list[float], limited: bool
 ) -> None:
-    limits = (first[0], second[0]) if limited and abs(second[0]) <= 1e300 else (None, None)
-    fake = searched(first, second, limits)
-    read = study(fake)
+    limits = (
+        (first[0], second[0])
+        if limited and max(abs(first[0]), abs(second[0])) <= 1e300
+        else (None, None)
+    )
+    read = searched(first, second, limits)
     for plot in all_plots(read):
         figure = json.loads(plot.json)
         assert all(map(math.isfinite, numbers_of(figure)))
@@ -78,7 +83,7 @@ def test_plots_hold_finite_numbers_within_their_axes(
                 assert all(low <= v <= high for v in at)
     console = Console(width=80)
     with console.capture() as caught:
-        console.print(frontier_table(fake.frontier(), fake))
+        console.print(frontier_table(read))
     assert "Traceback" not in caught.get()
 
 
@@ -119,21 +124,21 @@ def test_ticks_by_hand() -> None:
 
 
 def test_nearly_constant_values_are_told_apart() -> None:
-    read = study(searched([0.96500001, 0.96500002], [1e-9, 2e-9], (None, None)))
+    read = searched([0.96500001, 0.96500002], [1e-9, 2e-9], (None, None))
     up, down = read.metrics
-    assert [read.written(up, trial) for trial in read.trials] == ["0.96500001", "0.96500002"]
-    assert [read.written(down, trial) for trial in read.trials] == ["1e-9", "2e-9"]
+    assert [words.value(read, up, trial) for trial in read.trials] == ["0.96500001", "0.96500002"]
+    assert [words.value(read, down, trial) for trial in read.trials] == ["1e-9", "2e-9"]
 
 
 def test_value_that_misses_is_never_written_as_the_threshold() -> None:
-    read = study(searched([0.96499, 0.5], [0.1, 0.2], (0.965, None)))
-    assert read.written(read.metrics[0], read.trials[0]) == "0.96499"
-    assert read.metrics[0].limit == "≥\u00a00.965"
+    read = searched([0.96499, 0.5], [0.1, 0.2], (0.965, None))
+    assert words.value(read, read.metrics[0], read.trials[0]) == "0.96499"
+    assert words.limit(read.metrics[0]) == "≥\u00a00.965"
 
 
 @pytest.mark.parametrize("limit", [1e300, -1e300, 1e-310, 0.0])
 def test_far_threshold_is_drawn(limit: float) -> None:
-    read = study(searched([0.9, 0.95], [0.1, 0.2], (limit, limit)))
+    read = searched([0.9, 0.95], [0.1, 0.2], (limit, limit))
     for plot in all_plots(read):
         assert all(map(math.isfinite, numbers_of(json.loads(plot.json))))
-    assert units.plain(limit, 15) in read.metrics[0].limit
+    assert units.plain(limit, 15) in words.limit(read.metrics[0])

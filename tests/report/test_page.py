@@ -13,19 +13,27 @@ from report_fakes import (
     ACCURACY,
     DENSITY,
     LATENCY,
-    Axis,
-    Fake,
-    Goal,
-    Record,
     experiment,
+    goal,
     pair,
+    record,
     run,
+    snapshot,
 )
 
 import gossamer
 from gossamer.errors import UserError
 from gossamer.report import page, report
-from gossamer.search import Choice, Experiment, Float, LinearConstraint, Maximize, Minimize
+from gossamer.search import (
+    Choice,
+    Experiment,
+    Float,
+    Int,
+    LinearConstraint,
+    Maximize,
+    Minimize,
+    Snapshot,
+)
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028<!--"
 VOID = {"meta", "br", "wbr", "img", "link", "input", "hr"}
@@ -99,7 +107,7 @@ def test_full_page_has_every_part(tmp_path: Path) -> None:
     }
     for said in (
         "Speech on a budget",
-        "The sparse network reaches 96.90 % accuracy (dense: 97.30 %)",
+        "The sparse network reaches 96.90 % test accuracy (dense: 97.30 %)",
         "8.9× fewer non-zero weights",
         "120 of 1,000 trials: 115 complete",
         "5 failed",
@@ -161,17 +169,17 @@ def test_page_loads_nothing(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("error")
 def test_what_users_name_is_escaped_everywhere(tmp_path: Path) -> None:
     records = [
-        Record(n, "complete", {EVIL: EVIL, "x": 0.1 * n}, {EVIL: 0.1 * n, "density": 0.2 * n})
+        record(n, "complete", {EVIL: EVIL, "x": 0.1 * n}, {EVIL: 0.1 * n, "density": 0.2 * n})
         for n in range(4)
     ]
-    records.append(Record(4, "failed", {EVIL: EVIL, "x": 1.0}, {}, EVIL))
-    fake = Fake(
-        records,
-        metrics=(Goal(EVIL), Goal("density", "minimize", 0.5)),
-        parameters=(Axis(EVIL, options=(EVIL,)), Axis("x", 0.0, 1.0)),
-        name=EVIL,
+    records.append(record(4, "failed", {EVIL: EVIL, "x": 1.0}, {}, EVIL))
+    fake = Snapshot(
+        EVIL,
+        (goal(EVIL), goal("density", "minimize", 0.5)),
+        (Choice(EVIL, [EVIL, "other"]), Float("x", 0.0, 1.0)),
         settings={EVIL: EVIL},
-        shares={EVIL: {EVIL: 1.0}},
+        trials=tuple(records),
+        importances={EVIL: {EVIL: 1.0}},
     )
     evil = run(task=EVIL, source=EVIL, machine=EVIL, synthetic=True, settings={EVIL: EVIL})
     evil["layers"][0] |= {"name": EVIL, "kind": EVIL}
@@ -209,15 +217,15 @@ def test_one_run_without_noise_layers_or_timing(tmp_path: Path) -> None:
 
 
 def test_no_trials(tmp_path: Path) -> None:
-    found = written(tmp_path, {}, experiment(0))
+    found = written(tmp_path, {}, experiment(0, importances={}))
     assert found.figures == {}
     assert "0 of 1,000 trials" in found.text
     assert "No trial is complete yet" in found.text
 
 
 def test_only_failed_trials(tmp_path: Path) -> None:
-    records = [Record(n, "failed", {}, {}, f"reason {n % 60}") for n in range(130)]
-    found = written(tmp_path, {}, Fake(records))
+    records = [record(n, "failed", {}, {}, f"reason {n % 60}") for n in range(130)]
+    found = written(tmp_path, {}, snapshot(records))
     assert found.figures == {}
     assert "130 of 1,000 trials: 0 complete" in found.text
     assert "Failed trials: 130" in found.text
@@ -225,7 +233,7 @@ def test_only_failed_trials(tmp_path: Path) -> None:
 
 
 def test_all_infeasible_shows_the_nearest_and_says_so(tmp_path: Path) -> None:
-    tight = (Goal("accuracy", "maximize", 0.999), Goal("density", "minimize", 0.001))
+    tight = (goal("accuracy", "maximize", 0.999), goal("density", "minimize", 0.001))
     found = written(tmp_path, {}, experiment(40, tight))
     assert "No trial is inside the thresholds" in found.text
     assert "Nearest to the thresholds" in found.text
@@ -249,11 +257,11 @@ def test_one_metric(tmp_path: Path) -> None:
     [(3, {"0-1", "0-2", "1-2"}), (5, {"0-1", "0-2", "0-3", "0-4"})],
 )
 def test_more_than_two_metrics(tmp_path: Path, count: int, pairs: set[str]) -> None:
-    metrics = (ACCURACY, DENSITY, LATENCY, Goal("extra"), Goal("more", "minimize"))[:count]
+    metrics = (ACCURACY, DENSITY, LATENCY, goal("extra"), goal("more", "minimize"))[:count]
     fake = experiment(40, metrics)
-    for record in fake.records:
-        if record.values:
-            record.values |= {"extra": record.values["density"], "more": record.number}
+    for trial in fake.trials:
+        if trial.values:
+            trial.values.update(extra=trial.values["density"], more=trial.number)
     found = written(tmp_path, {}, fake)
     scatters = {key for key in found.figures if key.startswith("scatter")}
     assert scatters == {f"scatter-{pair}" for pair in pairs}
@@ -261,19 +269,19 @@ def test_more_than_two_metrics(tmp_path: Path, count: int, pairs: set[str]) -> N
 
 
 def test_no_thresholds(tmp_path: Path) -> None:
-    found = written(tmp_path, {}, experiment(30, (Goal("accuracy"), Goal("density", "minimize"))))
+    found = written(tmp_path, {}, experiment(30, (goal("accuracy"), goal("density", "minimize"))))
     assert "inside the thresholds" not in found.text
     assert "shapes" not in found.figures["scatter-0-1"]["layout"]
 
 
 def test_one_trial_and_equal_values(tmp_path: Path) -> None:
     same = [
-        Record(n, "complete", {"x": 1.0, "y": 0}, {"accuracy": 0.97, "density": 0.1})
+        record(n, "complete", {"x": 1.0, "y": 0}, {"accuracy": 0.97, "density": 0.1})
         for n in range(3)
     ]
-    axes = (Axis("x", 1.0, 1.0), Axis("y", 0, 0))
+    axes = (Float("x", 1.0, 1.0), Int("y", 0, 0))
     for records in (same[:1], same):
-        found = written(tmp_path, {}, Fake(records, parameters=axes))
+        found = written(tmp_path, {}, snapshot(records, parameters=axes))
         assert "parallel" not in found.figures or len(records) > 1
         assert "scatter-0-1" in found.figures
 
@@ -292,7 +300,7 @@ def test_scatter_shades_what_fails_and_only_once(tmp_path: Path) -> None:
     # Ranges of a logarithmic axis are exponents; density spans decades here.
     assert layout["xaxis"]["type"] == "log"
     low, high = (10**end for end in layout["xaxis"]["range"])
-    values = [record.values["density"] for record in experiment(60).records if record.values]
+    values = [trial.values["density"] for trial in experiment(60).complete]
     assert low < min(values)
     assert high > max(values)
     frontier = found.figures["scatter-0-1"]["data"][-1]
@@ -315,7 +323,7 @@ def test_parallel_axes_are_logarithmic_or_categories(tmp_path: Path) -> None:
     assert axes["log2_batch"]["ticktext"] == ["5", "6", "7", "8"]
     assert axes["log2_batch"]["tickvals"] == pytest.approx([0, 1 / 3, 2 / 3, 1])
     lengths = {len(axis["values"]) for axis in axes.values()}
-    assert lengths == {sum(record.state == "complete" for record in fake.records)}
+    assert lengths == {len(fake.complete)}
 
 
 def test_noise_curve_is_the_share_of_each_level(tmp_path: Path) -> None:
@@ -404,7 +412,7 @@ def test_real_experiment_by_object_and_by_storage(tmp_path: Path, searched: Expe
         target = report(source, output=tmp_path / "real.html")
         found = read(target)
         assert "25 of 30 trials: 23 complete" in found.text
-        assert "1 failed, 1 not ended" in found.text
+        assert "1 failed, 1 unfinished" in found.text
         assert "the loss became NaN" in found.text
         assert "start − end ≤ 0" in found.text
         assert {"scatter-0-1", "parallel", "importance-0"} <= set(found.figures)

@@ -7,7 +7,7 @@ import json
 import plotly.graph_objects as go
 import pytest
 
-from gossamer.report.plots import Plot
+from gossamer.report.plots.base import Plot
 
 
 @pytest.mark.parametrize("name", ["</script>", "<!-- <script>", "a & b", "\u2028\u2029", "ü×"])

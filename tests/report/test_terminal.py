@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
-from report_fakes import Axis, Fake, Goal, Record, experiment, pair, run
+from report_fakes import experiment, goal, pair, record, run, snapshot
 from rich.console import Console, Group
 from rich.table import Table
 
 from gossamer.report import frontier_table, layer_table, table, units
+from gossamer.search import Float, Snapshot
 
 
 def printed(shown: Table | Group, width: int = 200) -> str:
@@ -95,8 +97,8 @@ def test_layer_table() -> None:
 
 def test_frontier_table_lists_metrics_thresholds_and_parameters() -> None:
     fake = experiment(120)
-    best = fake.frontier()
-    shown = frontier_table(best, fake)
+    best = fake.frontier
+    shown = frontier_table(fake)
     text = printed(shown)
     assert "on the frontier, inside the thresholds" in text
     assert "≥\u00a00.965" in text
@@ -111,19 +113,19 @@ def test_frontier_table_lists_metrics_thresholds_and_parameters() -> None:
 
 
 def test_frontier_table_says_when_nothing_is_inside() -> None:
-    fake = experiment(30, (Goal("accuracy", "maximize", 0.999), Goal("density", "minimize")))
-    text = printed(frontier_table(fake.frontier(), fake))
-    assert "no trial is inside the thresholds; the nearest 3 are shown" in text
+    fake = experiment(30, (goal("accuracy", "maximize", 0.999), goal("density", "minimize")))
+    text = printed(frontier_table(fake))
+    assert "no trial is inside the thresholds; the nearest is trial" in text
 
 
 def test_frontier_table_of_nothing() -> None:
     fake = experiment(0)
-    assert "no trial is complete yet" in printed(frontier_table(fake.frontier(), fake))
+    assert "no trial is complete yet" in printed(frontier_table(fake))
 
 
 def test_narrow_terminal_loses_no_digit() -> None:
     fake = experiment(120)
-    frontier = frontier_table(fake.frontier(), fake)
+    frontier = frontier_table(fake)
     for shown in (table(pair()), layer_table(run()), frontier):
         text = printed(shown, width=80)
         assert "…" not in text
@@ -144,15 +146,15 @@ LONG = (
 )
 
 
-def many_parameters(names: tuple[str, ...], trials: int) -> Fake:
+def many_parameters(names: tuple[str, ...], trials: int) -> Snapshot:
     """A search whose trials are all on the frontier, the first of them the most accurate."""
     records = []
     for i in range(trials):
         chosen = {name: 1.234e-05 * (j + 1) * (i + 1) ** 3 for j, name in enumerate(names)}
         values = {"accuracy": 0.975 - 0.001 * i, "density": 0.1499 / (i + 1)}
         rule = {"schedule.rule": "constrained"}
-        records.append(Record(1000 + 37 * i, "complete", chosen | rule, values))
-    return Fake(records, parameters=[Axis(name) for name in names])
+        records.append(record(1000 + 37 * i, "complete", chosen | rule, values))
+    return snapshot(records, parameters=[Float(name, 0.0, 1.0) for name in names])
 
 
 def blocks(text: str) -> list[list[list[str]]]:
@@ -169,27 +171,27 @@ def blocks(text: str) -> list[list[list[str]]]:
 
 def test_frontier_of_long_names_breaks_no_name_and_no_number_in_80_columns() -> None:
     fake = many_parameters(LONG, 7)
-    text = printed(frontier_table(fake.frontier(), fake), width=80)
+    text = printed(frontier_table(fake), width=80)
     assert max(map(len, text.splitlines())) <= 80
     numbers = []
     for heading, *lines in blocks(text):
-        shown = [int(number) for number in heading[1:]]
+        shown = [int(number.replace(",", "")) for number in heading[1:]]
         numbers += shown
-        records = [next(r for r in fake.records if r.number == number) for number in shown]
+        records = [next(r for r in fake.trials if r.number == number) for number in shown]
         for name in ("accuracy", "density"):
             assert [name, *(f"{r.values[name]:.4g}" for r in records)] in lines
         for name in LONG[:-1]:
             assert [name, *(units.plain(r.parameters[name]) for r in records)] in lines
         assert ["schedule.rule", *("constrained" for _ in records)] in lines
-        assert ["maximise,", "≥", "0.965,", "measured"] in lines
-        assert ["minimise,", "≤", "0.15,", "counted"] in lines
+        assert ["maximize,", "≥", "0.965,", "measured"] in lines
+        assert ["minimize,", "≤", "0.15,", "counted"] in lines
     assert numbers == [1000 + 37 * i for i in range(7)]
 
 
 def test_short_names_leave_room_for_more_trials_side_by_side() -> None:
     def side_by_side(names: tuple[str, ...]) -> list[int]:
         fake = many_parameters(names, 7)
-        text = printed(frontier_table(fake.frontier(), fake), width=80)
+        text = printed(frontier_table(fake), width=80)
         return [len(heading) - 1 for heading, *_ in blocks(text)]
 
     assert side_by_side(("optimizer.learning_rate",)) == [4, 3]
@@ -197,11 +199,11 @@ def test_short_names_leave_room_for_more_trials_side_by_side() -> None:
 
 
 def test_values_that_miss_their_threshold_are_red() -> None:
-    goals = (Goal("accuracy", "maximize", 0.9999), Goal("density", "minimize", 0.15))
+    goals = (goal("accuracy", "maximize", 0.9999), goal("density", "minimize", 0.15))
     fake = many_parameters(LONG, 3)
-    fake.metrics = goals
+    fake = dataclasses.replace(fake, metrics=goals)
     console = Console(width=80, color_system="standard", force_terminal=True, no_color=False)
     with console.capture() as caught:
-        console.print(frontier_table(fake.frontier(), fake))
+        console.print(frontier_table(fake))
     red = re.findall(r"\x1b\[31m\s*([\d.]+)", caught.get())
-    assert red == [f"{record.values['accuracy']:.4g}" for record in fake.records]
+    assert red == ["0.975"]  # the nearest alone is shown: no other is nearer in anything

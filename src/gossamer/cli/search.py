@@ -74,7 +74,7 @@ def search(
     if as_json:
         typer.echo(json.dumps(_frontier_json(opened)))
     else:
-        show(frontier_table(opened.frontier(), opened))
+        show(frontier_table(opened))
 
 
 def _train(experiment: Any) -> Any:
@@ -115,4 +115,4 @@ def frontier(
     if as_json:
         typer.echo(json.dumps(_frontier_json(opened)))
     else:
-        show(frontier_table(opened.frontier(), opened))
+        show(frontier_table(opened))

@@ -12,11 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from gossamer.dashboard.answer import Answer, Refused, wrong
+from gossamer.dashboard.cache import Unreadable
 from gossamer.dashboard.hosts import HERE, is_here
 from gossamer.dashboard.page import static
 from gossamer.dashboard.site import Site
-from gossamer.dashboard.thresholds import thresholds_given
-from gossamer.dashboard.watch import Unreadable
+from gossamer.dashboard.thresholds import thresholds_sent
 from gossamer.errors import UserError
 
 # Parallel coordinates are drawn by WebGL programs that plotly.js makes from text.
@@ -102,8 +102,8 @@ class Handler(BaseHTTPRequestHandler):
                 return self.server.site.view(address.query)
             case "/api/plots" | "/api/trials" | "/export.csv" | "/export.json":
                 return self.server.site.listed(address.path, address.query)
-            case "/api/importances":
-                return self.server.site.importances()
+            case "/api/slow":
+                return self.server.site.slow()
         raise Refused(HTTPStatus.NOT_FOUND, f"there is no {address.path}")
 
     def _post(self) -> Answer:
@@ -125,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.FORBIDDEN, f"not from a page of '{origin}'")
         if self.headers.get_content_type() != "application/json":
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
-        self.server.site.watch.set_thresholds(thresholds_given(body))
+        self.server.site.cache.set_thresholds(thresholds_sent(body))
         return self.server.site.view("")
 
     def _send(self, answer: Answer) -> None:

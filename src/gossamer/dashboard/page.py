@@ -1,4 +1,4 @@
-"""The page itself: its template, scripts and styles, and its colours on dark ground."""
+"""The page itself: its template, scripts and styles."""
 
 from __future__ import annotations
 
@@ -10,25 +10,13 @@ from plotly.offline import get_plotlyjs_version
 
 import gossamer
 from gossamer.dashboard.answer import Answer, etag_of
-from gossamer.report import plots
-from gossamer.report.pages import plotly_js, templates_of
-
-# The report's colours on dark ground: ink, lines, and marks that would be too dark.
-DARK = {
-    plots.INK: "#e6eaf0",
-    plots.GRID: "#2a3340",
-    "#cbd2d9": "#455163",
-    plots.INSIDE: "#4dabf7",
-    plots.FRONTIER: "#a5d8ff",
-    plots.OUTSIDE: "#6f7b8b",
-    plots.LIMIT: "#ff6b6b",
-    plots.SHADE: "rgba(255, 107, 107, 0.10)",
-    "rgba(11, 61, 145, 0.08)": "rgba(165, 216, 255, 0.12)",
-    "rgba(255,255,255,0.85)": "rgba(23,29,38,0.85)",
-    "#c3cad3": "#465263",
-}
+from gossamer.report.pages import asset, plotly_js, templates_of
+from gossamer.report.panels import PANELS, SECTIONS
+from gossamer.report.plots.base import DARK
 
 _TEMPLATES = templates_of("gossamer.dashboard")
+# What the report shares with the page comes first.
+_SHARED = {"page.js": "plots.js", "page.css": "theme.css"}
 
 
 def page(name: str, write: bool) -> Answer:
@@ -36,6 +24,8 @@ def page(name: str, write: bool) -> Answer:
     text = _TEMPLATES.get_template("page.html.j2").render(
         name=name,
         write=write,
+        first=PANELS[0],
+        sections=SECTIONS,
         dark=json.dumps(DARK),
         version=gossamer.__version__,
         plotly=get_plotlyjs_version(),
@@ -47,8 +37,9 @@ def page(name: str, write: bool) -> Answer:
 def static(name: str) -> Answer:
     """A file that the page loads."""
     if name == "plotly.js":
-        body, kind = plotly_js().encode(), "text/javascript; charset=utf-8"
+        body = plotly_js().encode()
     else:
-        body = (resources.files(__package__) / "templates" / name).read_bytes()
-        kind = f"text/{'css' if name.endswith('.css') else 'javascript'}; charset=utf-8"
+        own = (resources.files(__package__) / "templates" / name).read_bytes()
+        body = asset(_SHARED[name]) + b"\n" + own
+    kind = f"text/{'css' if name.endswith('.css') else 'javascript'}; charset=utf-8"
     return Answer(body, kind, etag_of(body), lasting=name == "plotly.js")

@@ -6,12 +6,12 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from gossamer.dashboard.beside import optuna_dashboard
+from gossamer.dashboard.cache import Cache, Unreadable, stored_at
 from gossamer.dashboard.handler import Server
 from gossamer.dashboard.hosts import HERE
+from gossamer.dashboard.optuna_dashboard import optuna_dashboard
 from gossamer.dashboard.page import static
 from gossamer.dashboard.site import Site
-from gossamer.dashboard.watch import Unreadable, Watch, stored_at
 from gossamer.errors import UserError
 
 
@@ -36,12 +36,12 @@ class Dashboard:
         write: bool = False,
     ) -> None:
         try:
-            watch = Watch(source, name)
-            watch.read()  # all trials at once; from then on only what is new
+            cache = Cache(source, name)
+            cache.read()  # all trials at once; from then on only what is new
         except Unreadable as error:
             raise UserError(str(error)) from None
         try:
-            site = Site(watch, write)
+            site = Site(cache, write)
             self._server = Server(site, port)
             site.view("")  # plotly's modules are loaded now, not while the page waits
             static("plotly.js")
@@ -60,7 +60,7 @@ class Dashboard:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._server.site.watch.close()
+        self._server.site.cache.close()
 
 
 def dashboard(

@@ -1,4 +1,4 @@
-"""Thresholds as requests give them."""
+"""Thresholds as requests hold them."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def thresholds_asked(query: str) -> dict[str, float | None]:
     return found
 
 
-def thresholds_given(body: bytes) -> dict[str, float | None]:
+def thresholds_sent(body: bytes) -> dict[str, float | None]:
     """Thresholds of a JSON object of metric name to number or null.
 
     Raises:
         UserError: the body is something else.
     """
     try:
-        given = json.loads(body)
+        sent = json.loads(body)
     except (ValueError, RecursionError):
         raise UserError("the body is not JSON; send an object of metric to threshold") from None
-    if not isinstance(given, dict) or not given:
+    if not isinstance(sent, dict) or not sent:
         raise UserError("send a JSON object of metric to threshold, with at least one")
-    return given
+    return sent

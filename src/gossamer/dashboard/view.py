@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from plotly.utils import PlotlyJSONEncoder
 
-from gossamer.dashboard.snapshot import Snapshot, described, reports
-from gossamer.report import plots, units
-from gossamer.report.curves import curves
-from gossamer.report.study import Study, hypervolume_so_far, study
+from gossamer.report import experiment as words
+from gossamer.report import units
+from gossamer.report.panels import PANELS
+from gossamer.search import Snapshot
 
 # Rows of the list of best trials; the table of all trials holds the others.
 _LISTED = 12
@@ -25,81 +25,81 @@ def as_json(content: object) -> bytes:
 
 
 def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
-    """What is looked at first, and while a threshold is dragged: scatters, hypervolume, figures.
+    """What is looked at first, and while a threshold is dragged: live panels and figures.
 
     Args:
         snapshot: the trials, judged by the thresholds that the page shows.
         stored: the same under the thresholds of the experiment.
     """
-    read = study(snapshot)
-    volume = plots.hypervolume(read)
-    left = snapshot.seconds_left
-    steps = hypervolume_so_far(read)
+    left, steps = snapshot.seconds_left, snapshot.hypervolume_so_far
     return {
         "version": stored.version,
         "name": snapshot.name,
         "budget": snapshot.budget,
         "states": snapshot.states,
-        "inside": read.inside,
+        "counts": words.counts(snapshot),
+        "running": stored.running,
+        "inside": len(snapshot.inside),
         "secondsLeft": left,
         "timeLeft": None if left is None else units.duration(left),
-        "verdict": read.verdict,
-        "feasible": read.feasible,
+        "verdict": words.verdict(snapshot),
+        "feasible": snapshot.frontier.feasible,
         "hypervolume": steps[-1][1] if steps else None,
         "hypervolumeText": units.plain(steps[-1][1]) if steps else units.NOTHING,
         "metrics": [
             {
                 "name": metric.name,
                 "goal": metric.goal,
+                "role": words.role(metric),
+                "split": words.split(snapshot, metric),
                 "optimised": metric.optimised,
                 "threshold": metric.threshold,
-                "stored": kept.threshold,
+                "stored": own.threshold,
+                "storedText": words.limit(own) or "none",
             }
-            for metric, kept in zip(read.metrics, stored.metrics, strict=True)
+            for metric, own in zip(snapshot.metrics, stored.metrics, strict=True)
         ],
-        "parameters": [parameter.name for parameter in read.parameters],
-        "best": _best(read),
-        "frontier": [trial.number for trial in read.frontier],
-        "plots": _groups(
-            scatter=plots.scatters(read), hypervolume=[] if volume is None else [volume]
-        ),
+        "parameters": [parameter.name for parameter in snapshot.parameters],
+        "best": _best(snapshot),
+        "frontier": [trial.number for trial in snapshot.frontier.trials],
+        "plots": panels(snapshot, "live"),
     }
 
 
-def below(snapshot: Snapshot) -> dict[str, Any]:
-    """The plots further down the page, by group."""
-    read = study(snapshot)
-    lines = plots.parallel(read)
-    return _groups(
-        history=[plot for plot in plots.history(read) if plot.key != "hypervolume"],
-        parallel=[] if lines is None else [lines],
-        curves=curves(read, snapshot.trials()),
-    )
-
-
-def importances(read: Study, shares: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
-    """The plots of each metric's importances, in the order of the metrics."""
-    known = {m.name: shares[m.name] for m in read.metrics if shares.get(m.name)}
-    return [_plot(plot) for plot in plots.importances(known)]
+def panels(snapshot: Snapshot, asked: str) -> dict[str, Any]:
+    """Panel -> its plots, of the panels that are asked for at that time."""
+    return {
+        panel.key: [
+            {
+                name: getattr(plot, name)
+                for name in ("key", "title", "alt", "note", "wide", "figure")
+            }
+            for plot in panel.draw(snapshot)
+        ]
+        for panel in PANELS
+        if panel.asked == asked
+    }
 
 
 def trials(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Every trial for the table, with the number of its reports in their place."""
-    metrics = {metric.name: metric for metric in snapshot.metrics}
+    """Every trial for the table, with its numbers in words, and the number of its reports."""
+    digits = words.digits(snapshot)
     rows = []
-    for record in snapshot.records:
-        row = described(record)
-        row["reports"] = len(reports(record))
-        row["inside"] = record.state == "complete" and all(
-            metric.violation(record.values[name]) <= 0 for name, metric in metrics.items()
-        )
-        rows.append(row)
+    for trial in snapshot.trials:
+        row = dataclasses.asdict(dataclasses.replace(trial, reports=()))
+        texts = {f"parameter:{k}": units.plain(v) for k, v in trial.parameters.items()}
+        for kind, numbers in (("value", trial.values), ("expected", trial.expected)):
+            for name, number in numbers.items():
+                texts[f"{kind}:{name}"] = units.plain(number, digits.get(name, 4))
+        texts["seconds"] = units.NOTHING if trial.seconds is None else units.duration(trial.seconds)
+        inside = trial.number in snapshot.inside
+        rows.append({**row, "reports": len(trial.reports), "inside": inside, "texts": texts})
     return rows
 
 
 def export_json(snapshot: Snapshot) -> bytes:
     """The experiment and all its trials, with what they reported while they trained."""
-    found = snapshot.frontier()
+    front = snapshot.frontier
     content = {
         "experiment": snapshot.name,
         "budget": snapshot.budget,
@@ -108,20 +108,20 @@ def export_json(snapshot: Snapshot) -> bytes:
             {"name": m.name, "goal": m.goal, "optimised": m.optimised, "threshold": m.threshold}
             for m in snapshot.metrics
         ],
-        "feasible": found.feasible,
-        "frontier": [record.number for record in found.trials],
-        "trials": [described(record) for record in snapshot.records],
+        "feasible": front.feasible,
+        "frontier": [record.number for record in front.trials],
+        "trials": [dataclasses.asdict(trial) for trial in snapshot.trials],
     }
     return json.dumps(content, indent=1, cls=PlotlyJSONEncoder).encode()
 
 
 def export_csv(snapshot: Snapshot) -> bytes:
     """All trials, one a row; columns of parameters and metrics are named by their kind too."""
-    found = snapshot.frontier()
-    best = {record.number for record in found.trials} if found.feasible else set()
-    parameters = list(dict.fromkeys(k for record in snapshot.records for k in record.parameters))
+    front = snapshot.frontier
+    best = {trial.number for trial in front.trials} if front.feasible else set()
+    parameters = list(dict.fromkeys(k for trial in snapshot.trials for k in trial.parameters))
     values = [metric.name for metric in snapshot.metrics]
-    values += sorted({k for record in snapshot.records for k in record.values} - {*values})
+    values += sorted({k for trial in snapshot.trials for k in trial.values} - {*values})
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(
@@ -129,38 +129,24 @@ def export_csv(snapshot: Snapshot) -> bytes:
         + [f"parameter:{name}" for name in parameters]
         + [f"value:{name}" for name in values]
     )
-    for row in trials(snapshot):
+    for trial in snapshot.trials:
+        inside = int(trial.number in snapshot.inside)
         table.writerow(
-            [row["number"], row["state"], int(row["inside"]), int(row["number"] in best)]
-            + [row["seconds"], row["reason"]]
-            + [row["parameters"].get(name) for name in parameters]
-            + [row["values"].get(name) for name in values]
+            [trial.number, trial.state, inside, int(trial.number in best)]
+            + [trial.seconds, trial.reason]
+            + [trial.parameters.get(name) for name in parameters]
+            + [trial.values.get(name) for name in values]
         )
     return text.getvalue().encode()
 
 
-def _best(read: Study) -> list[dict[str, Any]]:
+def _best(snapshot: Snapshot) -> list[dict[str, Any]]:
     return [
         {
             "number": trial.number,
-            "values": {m.name: read.written(m, trial) for m in read.metrics},
-            "missed": [m.name for m in read.metrics if not m.inside(trial.values[m.name])],
-            "parameters": {p.name: trial.written(p.name) for p in read.parameters},
+            "values": {m.name: words.value(snapshot, m, trial) for m in snapshot.metrics},
+            "missed": [m.name for m in snapshot.metrics if words.missed(m, trial)],
+            "parameters": {p.name: words.parameter(trial, p.name) for p in snapshot.parameters},
         }
-        for trial in read.frontier[:_LISTED]
+        for trial in snapshot.frontier.trials[:_LISTED]
     ]
-
-
-def _groups(**groups: list[plots.Plot]) -> dict[str, Any]:
-    return {group: [_plot(plot) for plot in drawn] for group, drawn in groups.items()}
-
-
-def _plot(plot: plots.Plot) -> dict[str, Any]:
-    return {
-        "key": plot.key,
-        "title": plot.title,
-        "alt": plot.alt,
-        "note": plot.note,
-        "wide": plot.wide,
-        "figure": plot.figure,
-    }

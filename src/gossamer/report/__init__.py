@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gossamer.report.running import bench_table, profile_table
-from gossamer.report.sources import ExperimentLike, load_run, named_runs
+from gossamer.report.runtime_tables import bench_table, profile_table
+from gossamer.report.sources import load_run, named_runs
 from gossamer.report.terminal import frontier_table, layer_table, table
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from gossamer.report.html import page, report
 
 __all__ = [
-    "ExperimentLike",
     "bench_table",
     "comparison",
     "frontier_table",

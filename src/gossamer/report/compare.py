@@ -15,7 +15,7 @@ from gossamer.report import figures, units
 from gossamer.report.html import page, write_page
 from gossamer.report.provenance import PROVENANCE
 from gossamer.report.sources import named_runs
-from gossamer.report.words import warnings
+from gossamer.report.summary import warnings
 
 SUFFIXES = (".html", ".md", ".json")
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
 import gossamer
 from gossamer.errors import UserError
 from gossamer.files import refuse_overwrite, write_text
-from gossamer.report import figures, plots, units
+from gossamer.report import experiment as words
+from gossamer.report import figures, units
 from gossamer.report.layers import LAYER_COLUMNS, layers_of
-from gossamer.report.pages import plotly_js, templates_of
-from gossamer.report.provenance import PROVENANCE
-from gossamer.report.readings import machine
-from gossamer.report.sources import ExperimentLike, is_experiment, named_runs
-from gossamer.report.study import Study, importances, study
-from gossamer.report.words import sentences, warnings
+from gossamer.report.metrics_reader import machine
+from gossamer.report.pages import asset, plotly_js, templates_of
+from gossamer.report.panels import PANELS, SECTIONS
+from gossamer.report.plots import runs as plots
+from gossamer.report.plots.base import DARK
+from gossamer.report.provenance import PROVENANCE, metric_provenance
+from gossamer.report.sources import named_runs
+from gossamer.report.summary import sentences, warnings
+
+if TYPE_CHECKING:
+    from gossamer.search import Experiment, Snapshot
 
 _TEMPLATES = templates_of("gossamer.report")
 
@@ -35,54 +41,6 @@ def _breakable(name: str) -> Markup:
 _TEMPLATES.filters["breakable"] = _breakable
 # Failed trials listed one by one; beyond it they are only counted, by reason.
 _LISTED_FAILURES = 50
-
-
-@dataclass(frozen=True)
-class _ExperimentPart:
-    """What the page shows of an experiment."""
-
-    study: Study
-    scatters: list[plots.Plot]
-    history: list[plots.Plot]
-    parallel: plots.Plot | None
-    importances: list[plots.Plot]
-    settings: list[tuple[str, str]]
-    failures: list[tuple[str, list[int]]]
-
-    @property
-    def counts(self) -> str:
-        """How many trials there are, of how many, and what became of them."""
-        read = self.study
-        parts = [f"{len(read.trials):,} complete"]
-        if read.thresholds:
-            parts.append(f"{read.inside:,} inside the thresholds")
-        if read.cheaper:
-            parts.append(f"{read.cheaper:,} of a cheaper task")
-        parts.append(f"{len(read.failures):,} failed")
-        if read.stopped:
-            parts.append(f"{len(read.stopped):,} stopped early")
-        if read.waiting:
-            parts.append(f"{read.waiting:,} not ended")
-        ended = len(read.trials) + read.cheaper + len(read.failures) + len(read.stopped)
-        total = ended + read.waiting
-        of = "" if read.budget is None else f" of {read.budget:,}"
-        return f"{total:,}{of} trials: {', '.join(parts)}"
-
-
-def _experiment_part(experiment: ExperimentLike) -> _ExperimentPart:
-    read = study(experiment)
-    reasons: dict[str, list[int]] = {}
-    for failure in read.failures:
-        reasons.setdefault(failure.reason, []).append(failure.number)
-    return _ExperimentPart(
-        study=read,
-        scatters=plots.scatters(read),
-        history=plots.history(read),
-        parallel=plots.parallel(read),
-        importances=plots.importances(importances(experiment, read)),
-        settings=flat(read.settings),
-        failures=sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0])),
-    )
 
 
 def flat(settings: Mapping[str, Any], under: str = "") -> list[tuple[str, str]]:
@@ -129,7 +87,7 @@ def write_page(path: Path, text: str) -> None:
 def page(
     path: str | os.PathLike[str],
     runs: Mapping[str, Mapping[str, Any]],
-    experiment: ExperimentLike | None = None,
+    experiment: Experiment | Snapshot | None = None,
     title: str | None = None,
 ) -> Path:
     """Write the report of ``runs`` and of an experiment as one HTML page.
@@ -141,7 +99,7 @@ def page(
         path: the file to write; its folder is made when missing.
         runs: name -> the contents of a run's ``metrics.json``. The first run is the one the
             others are compared with. May be empty.
-        experiment: the search to show; any object that answers `ExperimentLike`.
+        experiment: the search to show.
         title: of the page.
 
     Returns:
@@ -153,38 +111,46 @@ def page(
     if not runs and experiment is None:
         raise UserError("a report needs at least one run or an experiment: name a run directory")
     target = Path(path)
-    part = None if experiment is None else _experiment_part(experiment)
-    curve = plots.noise(runs)
-    disturbed = plots.disturbed(runs)
-    bars = plots.layers(runs)
-    drawn: list[plots.Plot] = [*([curve] if curve else []), *disturbed, *bars]
-    if part is not None:
-        drawn += [*part.scatters, *part.history, *part.importances]
-        drawn += [part.parallel] if part.parallel else []
+    snapshot = None if experiment is None else _snapshot(experiment)
+    closer = plots.of_runs(runs)
+    first = PANELS[0].draw(snapshot) if snapshot else []
+    sections = {
+        title: [plot for panel in panels for plot in panel.draw(snapshot)] if snapshot else []
+        for title, panels in SECTIONS.items()
+    }
+    drawn = [*closer, *first, *(plot for listed in sections.values() for plot in listed)]
     if title is None:
         *others, last = runs or ("",)
         named = f"{', '.join(others)} and {last}" if others else last
-        title = part.study.name if part is not None else named
+        title = snapshot.name if snapshot is not None else named
     text = _TEMPLATES.get_template("page.html.j2").render(
         title=title,
         sentences=sentences(runs),
         warnings=warnings(runs),
         runs=runs,
         lines=figures.compare(runs),
-        noise=curve,
-        disturbed=disturbed,
-        noise_curves={name: plots.noise_curve(run) for name, run in runs.items()},
-        layer_plots=bars,
+        closer=closer,
+        noise_curves={
+            name: curve for name, run in runs.items() if (curve := plots.noise_curve(run))
+        },
         layer_tables={name: layers_of(run) for name, run in runs.items()},
         layer_columns=LAYER_COLUMNS,
         settings=_settings_table(runs),
-        part=part,
+        snapshot=snapshot,
+        first=first,
+        sections=sections,
+        experiment_settings=flat(snapshot.settings) if snapshot else [],
+        failures=words.failures(snapshot) if snapshot else [],
         listed_failures=_LISTED_FAILURES,
+        words=words,
         units=units,
         provenance=PROVENANCE,
+        metric_provenance=metric_provenance,
+        dark=json.dumps(DARK),
         # The plots' JSON and plotly.js hold no "</script": the first by escaping, see Plot.json.
         plots=[(plot.key, Markup(plot.json)) for plot in drawn],
         plotly=Markup(plotly_js().replace("</script", "<\\/script")) if drawn else "",
+        script=Markup(asset("plots.js").decode()),
         version=gossamer.__version__,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
@@ -192,28 +158,35 @@ def page(
     return target
 
 
-def _opened(source: object) -> ExperimentLike | None:
-    """The experiment that ``source`` is or names; None when it names a run directory."""
-    if is_experiment(source):
-        return source
-    if not isinstance(source, (str, os.PathLike)):
-        raise UserError(
-            f"a report is made of run directories and experiments, not of {type(source).__name__}"
-        )
-    name = os.fspath(source)
-    address = "://" in str(name)
-    if not address and Path(str(name)).suffix.lower() != ".toml":
-        return None
-    from gossamer.search import Experiment  # only here: optuna is slow to import
+def _snapshot(experiment: Experiment | Snapshot) -> Snapshot:
+    from gossamer.search import Snapshot  # only here: the pages of runs do without the search
 
-    opened: ExperimentLike = (
-        Experiment.from_storage(name) if address else Experiment.from_toml(name)
+    if isinstance(experiment, Snapshot):
+        return experiment
+    return Snapshot.of(experiment, importances=True)
+
+
+def _opened(source: object) -> Experiment | Snapshot | None:
+    """The experiment that ``source`` is or names; None when it names a run directory."""
+    if isinstance(source, (str, os.PathLike)):
+        name = os.fspath(source)
+        address = "://" in str(name)
+        if not address and Path(str(name)).suffix.lower() != ".toml":
+            return None
+        from gossamer.search import Experiment
+
+        return Experiment.from_storage(name) if address else Experiment.from_toml(name)
+    from gossamer.search import Experiment, Snapshot
+
+    if isinstance(source, (Experiment, Snapshot)):
+        return source
+    raise UserError(
+        f"a report is made of run directories and experiments, not of {type(source).__name__}"
     )
-    return opened
 
 
 def report(
-    *sources: str | os.PathLike[str] | ExperimentLike,
+    *sources: str | os.PathLike[str] | Experiment | Snapshot,
     output: str | os.PathLike[str] = "report.html",
     title: str | None = None,
 ) -> Path:
@@ -237,7 +210,7 @@ def report(
     if Path(output).suffix.lower() not in (".html", ".htm"):
         raise UserError(f"-o {output}: a page's name must end in .html")
     folders: list[str | os.PathLike[str]] = []
-    experiments: list[ExperimentLike] = []
+    experiments: list[Experiment | Snapshot] = []
     for source in sources:
         experiment = _opened(source)
         if experiment is not None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gossamer.report import units
+from gossamer.report.metrics_reader import Run, value
 from gossamer.report.provenance import Provenance
-from gossamer.report.readings import Run, value
 
 
 @dataclass(frozen=True)

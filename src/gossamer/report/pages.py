@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from importlib import resources
 
 import jinja2
 from plotly.offline import get_plotlyjs
@@ -23,6 +24,12 @@ def templates_of(package: str) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def asset(*names: str) -> bytes:
+    """Scripts or styles that both pages share, one after the other."""
+    folder = resources.files(__package__) / "templates"
+    return b"\n".join((folder / name).read_bytes() for name in names)
 
 
 @functools.cache

@@ -1,70 +1,14 @@
-"""Where a report comes from: run directories on disk, experiments by what they can answer."""
+"""The figures of run directories."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard
+from typing import Any
 
 from gossamer.errors import UserError
-
-
-class TrialLike(Protocol):
-    """One trial: ``values`` are the returned metrics, ``reason`` why it failed.
-
-    One of a cheaper task names it as its ``fidelity``.
-    """
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def parameters(self) -> Mapping[str, Any]: ...
-    @property
-    def values(self) -> Mapping[str, float]: ...
-    @property
-    def reason(self) -> str | None: ...
-    @property
-    def seconds(self) -> float | None: ...
-
-
-class FrontierLike(Protocol):
-    """The best trials inside the thresholds, or the nearest ones when ``feasible`` is False."""
-
-    @property
-    def trials(self) -> Sequence[Any]: ...
-    @property
-    def feasible(self) -> bool: ...
-
-
-class ExperimentLike(Protocol):
-    """What a report asks of an experiment; `gossamer.Experiment` answers it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def metrics(self) -> Sequence[Any]: ...
-    @property
-    def parameters(self) -> Sequence[Any]: ...
-    @property
-    def constraints(self) -> Sequence[Any]: ...
-    @property
-    def budget(self) -> int | None: ...
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-
-    def trials(self) -> Sequence[Any]: ...
-    def frontier(self) -> FrontierLike: ...
-    def importances(self) -> Mapping[str, Mapping[str, float]]: ...
-
-
-def is_experiment(source: object) -> TypeGuard[ExperimentLike]:
-    """Whether ``source`` answers what a report asks of an experiment."""
-    return all(callable(getattr(source, name, None)) for name in ("trials", "frontier"))
 
 
 def _number(found: object) -> bool:
@@ -158,11 +102,3 @@ def named_runs(paths: Iterable[str | os.PathLike[str]]) -> dict[str, dict[str, A
             name, above = f"{above.name}/{name}", above.parent
         runs[name] = load_run(path)
     return runs
-
-
-def finite(found: object) -> float | None:
-    """``found`` as a float, None unless it is a finite number."""
-    if not _number(found):
-        return None
-    number = float(found)  # type: ignore[arg-type]
-    return number if math.isfinite(number) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -12,12 +12,16 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from gossamer.report import experiment as words
 from gossamer.report import figures, units
+from gossamer.report.figure_row import Cell, EnergyRow, Gain
 from gossamer.report.layers import LAYER_COLUMNS, layers_of
-from gossamer.report.rows import Cell, EnergyRow, Gain
-from gossamer.report.sources import ExperimentLike, FrontierLike
-from gossamer.report.study import Metric, Study, Trial, study
-from gossamer.report.words import warnings
+from gossamer.report.provenance import metric_provenance
+from gossamer.report.summary import warnings
+
+if TYPE_CHECKING:
+    from gossamer.search import Experiment, Snapshot, TrialRecord
+    from gossamer.search.metrics import Metric
 
 # The frontier's tables are to fit the usual terminal, and a pipe, which rich takes for one.
 _COLUMNS = 80
@@ -167,30 +171,31 @@ def layer_table(run: Mapping[str, Any], title: str = "") -> Table:
     return shown
 
 
-def _value(read: Study, metric: Metric, trial: Trial) -> Text:
-    missed = not metric.inside(trial.values[metric.name])
-    return Text(read.written(metric, trial), "red" if missed else "")
+def _value(snapshot: Snapshot, metric: Metric, trial: TrialRecord) -> Text:
+    style = "red" if words.missed(metric, trial) else ""
+    return Text(words.value(snapshot, metric, trial), style)
 
 
-def _side_by_side(read: Study, trials: Sequence[Trial]) -> Table:
+def _side_by_side(snapshot: Snapshot, trials: Sequence[TrialRecord]) -> Table:
     shown = plain_table("")
     shown.add_column("Trial", overflow="fold")
     for trial in trials:
-        shown.add_column(str(trial.number), justify="right", overflow="fold")
-    for metric in read.metrics:
-        below = ", ".join(filter(None, (metric.goal, metric.limit, metric.provenance)))
+        shown.add_column(units.whole(trial.number), justify="right", overflow="fold")
+    for metric in snapshot.metrics:
+        known = f"{metric_provenance(metric.name)} {words.split(snapshot, metric)}".strip()
+        below = ", ".join(filter(None, (words.role(metric), words.limit(metric), known)))
         shown.add_row(
             _heading(metric.name, below),
-            *(_value(read, metric, trial) for trial in trials),
-            end_section=metric is read.metrics[-1],
+            *(_value(snapshot, metric, trial) for trial in trials),
+            end_section=metric is snapshot.metrics[-1],
         )
-    for parameter in read.parameters:
-        written = (Text(trial.written(parameter.name)) for trial in trials)
+    for parameter in snapshot.parameters:
+        written = (Text(words.parameter(trial, parameter.name)) for trial in trials)
         shown.add_row(Text(parameter.name), *written)
     return shown
 
 
-def frontier_table(frontier: FrontierLike, experiment: ExperimentLike) -> Group:
+def frontier_table(experiment: Experiment | Snapshot) -> Group:
     """The frontier's trials with their parameters, a column each, best first.
 
     Names stand in rows, since experiments have many parameters with long names and frontiers
@@ -198,7 +203,9 @@ def frontier_table(frontier: FrontierLike, experiment: ExperimentLike) -> Group:
     When no trial is inside the thresholds these are the nearest ones: the title says so, and
     the values that miss their threshold are red.
     """
-    read = study(experiment, frontier)
-    shown = partial(_side_by_side, read)
-    tables = map(shown, _fitting(read.frontier, shown, _COLUMNS))
-    return Group(Text(f"{read.name}: {read.verdict}", "bold"), *tables)
+    from gossamer.search import Snapshot  # the tables of runs do without the search's packages
+
+    snapshot = experiment if isinstance(experiment, Snapshot) else Snapshot.of(experiment)
+    shown = partial(_side_by_side, snapshot)
+    tables = map(shown, _fitting(snapshot.frontier.trials, shown, _COLUMNS))
+    return Group(Text(f"{snapshot.name}: {words.verdict(snapshot)}", "bold"), *tables)

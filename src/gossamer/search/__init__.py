@@ -16,6 +16,7 @@ from gossamer.search.metrics import AtLeast, AtMost, Maximize, Minimize
 from gossamer.search.parameters import Float, Int
 from gossamer.search.ray import on_ray
 from gossamer.search.samplers import SAMPLERS
+from gossamer.search.snapshot import Snapshot
 from gossamer.search.starting import WarmStart
 from gossamer.search.stopping import STOPPING, Dominated, Halving, OutOfReach, Violated
 from gossamer.search.trials import Report, Trial, TrialRecord, TrialStopped
@@ -46,6 +47,7 @@ __all__ = [
     "OutOfReach",
     "Prior",
     "Report",
+    "Snapshot",
     "TensorBoard",
     "TrainNetwork",
     "Trial",

@@ -1,10 +1,7 @@
-"use strict";
 // The page draws what the server computes; frontier, hypervolume and figures are the report's.
 
 const $ = (id) => document.getElementById(id);
 const writes = document.documentElement.dataset.write === "yes";
-const DARK = JSON.parse(document.documentElement.dataset.dark);
-const dark = matchMedia("(prefers-color-scheme: dark)");
 const STATES = ["complete", "stopped", "failed", "running", "waiting"];
 const POLL = 2000;
 const ROWS = 25;
@@ -29,19 +26,7 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-function written(value) {
-  if (value === null || value === undefined) return "–";
-  if (typeof value === "boolean") return value ? "yes" : "no";
-  if (typeof value !== "number" || Number.isInteger(value)) return String(value);
-  return String(Number(value.toPrecision(4)));
-}
-
-function seconds(value) {
-  if (value === null || value === undefined) return "–";
-  if (value < 60) return `${written(value)} s`;
-  const minutes = Math.round(value / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-}
+const count = (number) => number.toLocaleString("en-US");
 
 // Asking the server
 
@@ -63,18 +48,13 @@ async function ask(address) {
   return [answer, true];
 }
 
-function live(works, words) {
-  $("live").className = `live ${works ? "on" : "off"}`;
+/** kind: "on" where trials run, "off" where the page is not up to date. */
+function live(kind, words) {
+  $("live").className = `live ${kind}`;
   $("live").textContent = words;
 }
 
 // Plots
-
-function coloured(figure) {
-  let text = JSON.stringify(figure);
-  if (dark.matches) for (const [light, other] of Object.entries(DARK)) text = text.replaceAll(light, other);
-  return JSON.parse(text);
-}
 
 const widths = new ResizeObserver((entries) => {
   for (const { target } of entries) {
@@ -88,17 +68,18 @@ function place(group, plot) {
   let found = $(id);
   if (!found) {
     found = element("figure", { class: `plot${plot.wide ? " wide" : ""}`, id },
-      element("figcaption", {}, element("h3", {}), element("p", { class: "hint" })),
+      element("figcaption", {}, element("h3", {}), element("p", { class: "key" })),
       element("div", { class: "canvas", role: "img" }));
     $(group).append(found);
   }
   found.querySelector("h3").textContent = plot.title;
-  found.querySelector(".hint").textContent = plot.note;
+  found.querySelector(".key").textContent = plot.note;
   found.querySelector(".canvas").setAttribute("aria-label", plot.alt);
   return found.querySelector(".canvas");
 }
 
 async function draw(group, plots) {
+  const section = $(group).closest(".panels");
   const wanted = new Set(plots.map((plot) => `plot-${plot.key}`));
   for (const old of [...$(group).children]) {
     if (wanted.has(old.id)) continue;
@@ -109,6 +90,7 @@ async function draw(group, plots) {
     Plotly.purge(canvas);
     old.remove();
   }
+  if (section) section.hidden = !plots.length && !section.querySelector(".plot");
   // All places first: each plot is drawn as wide as it stays.
   const places = plots.map((plot) => place(group, plot));
   for (const [index, plot] of plots.entries()) {
@@ -134,17 +116,14 @@ const sight = new IntersectionObserver((entries) => {
 
 async function paintPlot(canvas, group, plot) {
   await plotly;
-  const figure = coloured(plot.figure);
+  const figure = themed(plot.figure);
   const first = !canvas.classList.contains("js-plotly-plot");
   figure.layout.uirevision = "kept"; // a zoom survives new trials
   if (held && group === "scatter" && !first) { // the ground must not move under the pointer
     for (const axis of ["xaxis", "yaxis"]) figure.layout[axis].range = canvas._fullLayout[axis].range.slice();
   }
-  await Plotly.react(canvas, figure.data, figure.layout, {
-    displaylogo: false, displayModeBar: "hover", plotlyServerURL: "",
-    // Named one by one: plotly's own list has one that uploads the plot.
-    modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
-  });
+  legend(canvas, figure);
+  await Plotly.react(canvas, figure.data, figure.layout, CONFIG);
   if (first) {
     widths.observe(canvas);
     canvas.on("plotly_click", (event) => {
@@ -184,8 +163,8 @@ function handles(canvas, key) {
     }
     handle.setAttribute("aria-label", `Threshold of ${metric.name}`);
     handle.setAttribute("aria-valuenow", value);
-    handle.setAttribute("aria-valuetext", written(value));
-    handle.querySelector("output").textContent = written(value);
+    handle.setAttribute("aria-valuetext", value);
+    handle.querySelector("output").textContent = value;
     const style = letter === "x"
       ? { left: `${area.l + at}px`, top: `${area.t}px`, height: `${area.h}px` }
       : { top: `${area.t + at}px`, left: `${area.l}px`, width: `${area.w}px` };
@@ -252,7 +231,7 @@ async function drag() {
       const [view] = await ask(`/api/view${query()}`);
       await show(view);
     } while (again);
-  } catch (error) { live(false, error.message); } finally { asking = false; }
+  } catch (error) { live("off", error.message); } finally { asking = false; }
 }
 
 function limits() {
@@ -270,13 +249,13 @@ function limits() {
       });
       row = element("div", { class: "limit", id },
         element("label", { for: `${id}-value` }, metric.name, element("small", {})),
-        element("span", { "aria-hidden": "true" }, metric.goal === "maximise" ? "≥" : "≤"), input);
+        element("span", { "aria-hidden": "true" }, metric.goal === "maximize" ? "≥" : "≤"), input);
       $("limits").append(row);
     }
     const differs = metric.name in changed;
     row.classList.toggle("changed", differs);
     row.querySelector("small").textContent =
-      (metric.optimised ? metric.goal : "only to be acceptable") + (differs ? `, the experiment's: ${metric.stored === null ? "none" : written(metric.stored)}` : "");
+      [metric.role, metric.split, differs ? `stored: ${metric.storedText}` : ""].filter(Boolean).join(", ");
     const input = row.querySelector("input"), value = threshold(metric.name);
     if (document.activeElement !== input || held) input.value = value === null ? "" : value;
   }
@@ -313,11 +292,11 @@ function numbers(view) {
   }));
   const ended = view.states.complete + view.states.stopped + view.states.failed;
   $("states").replaceChildren(
-    element("strong", {}, element("b", {}, `${ended} of ${view.budget}`), " trials ended"),
+    element("strong", {}, element("b", {}, `${count(ended)} of ${count(view.budget)}`), " trials ended"),
     ...STATES.filter((s) => view.states[s]).map((state) =>
-      element("span", { class: state }, element("b", {}, String(view.states[state])), ` ${state === "stopped" ? "stopped early" : state}`)));
-  $("inside").textContent = view.inside;
-  $("best-count").textContent = view.frontier.length;
+      element("span", { class: state }, element("b", {}, count(view.states[state])), ` ${state === "stopped" ? "stopped early" : state}`)));
+  $("inside").textContent = count(view.inside);
+  $("best-count").textContent = count(view.frontier.length);
   $("best-kind").textContent = view.feasible ? "on the frontier" : "nearest to the thresholds";
   $("volume").textContent = view.hypervolumeText;
   $("left").textContent = view.secondsLeft === 0 ? "done" : view.timeLeft ?? "–";
@@ -327,30 +306,36 @@ function numbers(view) {
   const names = view.metrics.map((m) => m.name);
   $("best").replaceChildren(
     element("thead", {}, element("tr", {}, element("th", {}, "trial"),
-      ...names.map((n) => element("th", { class: "metric" }, n)), ...view.parameters.map((n) => element("th", {}, n)))),
+      ...view.metrics.map((m) => element("th", { class: "metric" }, m.split ? `${m.name} (${m.split})` : m.name)), ...view.parameters.map((n) => element("th", {}, n)))),
     element("tbody", {}, ...view.best.map((trial) => element("tr", { class: "link", onclick: () => detail(trial.number) },
-      element("td", {}, opener(trial.number)),
-      ...names.map((n) => element("td", { class: `metric${trial.missed.includes(n) ? " missed" : ""}` }, trial.values[n])),
-      ...view.parameters.map((n) => element("td", {}, trial.parameters[n]))))));
+      element("td", { class: "trial" }, opener(trial.number)),
+      ...names.map((n) => element("td", { "data-label": n, class: `metric${trial.missed.includes(n) ? " missed" : ""}` }, trial.values[n])),
+      ...view.parameters.map((n) => element("td", { "data-label": n }, trial.parameters[n]))))));
 }
 
 function opener(number) {
-  return element("button", { type: "button", "aria-label": `Details of trial ${number}`, onclick: (event) => { event.stopPropagation(); detail(number); } }, String(number));
+  return element("button", { type: "button", "aria-label": `Details of trial ${number}`, onclick: (event) => { event.stopPropagation(); detail(number); } }, count(number));
 }
 
 function fill(title, pairs) {
   const listed = Object.entries(pairs);
   if (!listed.length) return null;
   return element("div", {}, element("h3", {}, title), element("table", {}, element("tbody", {},
-    ...listed.map(([name, value]) => element("tr", {}, element("td", {}, name), element("td", {}, written(value)))))));
+    ...listed.map(([name, value]) => element("tr", {}, element("td", {}, name), element("td", {}, String(value)))))));
+}
+
+/** What a trial's texts hold of a kind, by name. */
+function texts(trial, kind) {
+  return Object.fromEntries(Object.entries(trial.texts)
+    .filter(([key]) => key.startsWith(`${kind}:`)).map(([key, text]) => [key.slice(kind.length + 1), text]));
 }
 
 function detail(number) {
   const trial = rows.find((row) => row.number === number);
   if (!trial) return;
-  $("detail-title").textContent = `Trial ${number}`;
+  $("detail-title").textContent = `Trial ${count(number)}`;
   const place = trial.state !== "complete" ? "" : trial.inside ? ", inside the thresholds" : ", outside the thresholds";
-  const facts = { state: trial.state === "stopped" ? "stopped early" : trial.state + place, time: seconds(trial.seconds) };
+  const facts = { state: trial.state === "stopped" ? "stopped early" : trial.state + place, time: trial.texts.seconds };
   if (trial.fidelity) facts["cheaper task"] = trial.fidelity;
   if (trial.worker) facts.worker = trial.worker;
   if (trial.attempts > 1) facts.attempts = trial.attempts;
@@ -358,8 +343,8 @@ function detail(number) {
   if (Number.isInteger(trial.origin)) facts["repeats trial"] = trial.origin;
   $("detail-body").replaceChildren(...[
     trial.reason ? element("p", { class: "why" }, trial.reason) : null,
-    fill("Values", trial.values), fill("Expected at the end, when it was stopped", trial.expected ?? {}),
-    fill("Parameters", trial.parameters), fill("About", facts)].filter((part) => part !== null));
+    fill("Values", texts(trial, "value")), fill("Expected at the end, when it was stopped", texts(trial, "expected")),
+    fill("Parameters", texts(trial, "parameter")), fill("About", facts)].filter((part) => part !== null));
   $("detail").showModal();
 }
 
@@ -372,9 +357,9 @@ function table() {
   const states = ["all", "inside", ...STATES];
   const matches = (state) => (row) => state === "all" || (state === "inside" ? row.inside : row.state === state);
   $("filters").replaceChildren(...states.map((state) => [state, rows.filter(matches(state)).length])
-    .filter(([state, count]) => count || state === "all")
-    .map(([state, count]) => element("button", { type: "button", "aria-pressed": String(state === filter),
-      onclick: () => { filter = state; many = ROWS; table(); } }, `${state === "stopped" ? "stopped early" : state} ${count}`)));
+    .filter(([state, size]) => size || state === "all")
+    .map(([state, size]) => element("button", { type: "button", "aria-pressed": String(state === filter),
+      onclick: () => { filter = state; many = ROWS; table(); } }, `${state === "stopped" ? "stopped early" : state} ${count(size)}`)));
   const columns = [["number", "trial"], ["state", "state"], ...shown.metrics.map((m) => [`value:${m.name}`, m.name]),
     ...shown.parameters.map((n) => [`parameter:${n}`, n]), ["seconds", "time"], ["reason", "reason"]];
   const found = rows.filter(matches(filter));
@@ -393,16 +378,15 @@ function table() {
       table();
     } }, name + (sorting.key !== key ? "" : sorting.down ? " ↓" : " ↑"))));
   const body = found.slice(0, many).map((row) => element("tr", { class: "link", onclick: () => detail(row.number) },
-    ...columns.map(([key]) => {
-      if (key === "number") return element("td", {}, opener(row.number));
+    ...columns.map(([key, name]) => {
+      if (key === "number") return element("td", { class: "trial" }, opener(row.number));
       if (key === "state") return element("td", {}, element("span", { class: `state ${row.state}` }, row.state === "stopped" ? "stopped early" : row.state));
-      if (key === "seconds") return element("td", {}, seconds(row.seconds));
       if (key === "reason") return element("td", { class: "reason" }, row.reason ?? "");
-      return element("td", { class: key.startsWith("value:") ? "metric" : "" }, written(cell(row, key)));
+      return element("td", { "data-label": name, class: key.startsWith("value:") ? "metric" : "" }, row.texts[key] ?? "–");
     })));
   $("trials").replaceChildren(element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
   $("more").hidden = found.length <= many;
-  $("more").textContent = `Show more (${found.length - many} left)`;
+  $("more").textContent = `Show more (${count(found.length - many)} left)`;
 }
 
 // The whole page
@@ -417,7 +401,6 @@ async function show(view) {
 /** What is further down: asked for when the upper part is drawn. */
 async function showBelow(asked) {
   const [plots] = await ask(`/api/plots${asked}`);
-  $("curves-part").hidden = !plots.curves.length;
   for (const [group, listed] of Object.entries(plots)) await draw(group, listed);
   [rows] = await ask(`/api/trials${asked}`);
   table();
@@ -441,23 +424,24 @@ async function refresh() {
         drawn = `${view.version}${asked}${dark.matches}`;
       }
       document.documentElement.dataset.ready = "yes";
-      live(true, "live");
+      live(view.running ? "on" : "", view.running ? `live, ${count(view.running)} running` : "up to date, nothing runs");
     } while (wanted);
   } catch (error) {
-    live(false, `not up to date: ${error.message}; asking again`);
+    live("off", `not up to date: ${error.message}; asking again`);
   } finally { busy = false; }
 }
 
-let moves = "";
-async function importances() {
+let slowTheme = "";
+/** The panels that take seconds to compute. */
+async function slow() {
   if (!shown) return;
   try {
-    const [answer, isNew] = await ask("/api/importances");
-    if (!isNew && moves === String(dark.matches)) return;
-    await draw("importances", answer.plots);
-    moves = String(dark.matches);
-    $("moves-said").textContent = answer.plots.length
-      ? `From ${answer.of} complete trials.`
+    const [answer, isNew] = await ask("/api/slow");
+    if (!isNew && slowTheme === String(dark.matches)) return;
+    for (const [group, plots] of Object.entries(answer.plots)) await draw(group, plots);
+    slowTheme = String(dark.matches);
+    $("slow-note").textContent = answer.of
+      ? `From ${count(answer.of)} complete trials.`
       : answer.coming ? "Being computed …" : "Computed from 10 complete trials on.";
   } catch { /* refresh says so */ }
 }
@@ -465,9 +449,9 @@ async function importances() {
 $("reset").addEventListener("click", () => { changed = {}; $("said").textContent = ""; refresh(); });
 if (writes) $("store").addEventListener("click", store);
 $("more").addEventListener("click", () => { many += 200; table(); });
-dark.addEventListener("change", () => { refresh(); importances(); });
+dark.addEventListener("change", () => { refresh(); slow(); });
 
 (async function poll() {
-  if (!held && !document.hidden) { await refresh(); await importances(); }
+  if (!held && !document.hidden) { await refresh(); await slow(); }
   setTimeout(poll, POLL);
 })();

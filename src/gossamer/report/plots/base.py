@@ -1,4 +1,4 @@
-"""What every plot has: colours, an empty figure, and its words."""
+"""What every plot has: colors, an empty figure, and its words."""
 
 from __future__ import annotations
 
@@ -12,11 +12,32 @@ from plotly.utils import PlotlyJSONEncoder
 
 from gossamer.report.provenance import Provenance
 
-# Colours that differ in lightness too, so that the page reads without colour.
+# Colors that differ in lightness too, so that the page reads without color.
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 SERIES = ("#8a94a3", "#0b7285", "#c2571a", "#5f3dc4", "#2b8a3e", "#a61e4d")
 INSIDE, OUTSIDE, FRONTIER, LIMIT = "#1c7ed6", "#8993a1", "#0b3d91", "#c92a2a"
-SHADE = "rgba(201, 42, 42, 0.07)"
+SHADE, FILL = "rgba(201, 42, 42, 0.07)", "rgba(11, 61, 145, 0.08)"
+BORDER, UNSELECTED, STOPPED, RING = "#cbd2d9", "#c3cad3", "#e8590c", "#fefefe"
+# Those that differ on dark ground; the page replaces them.
+DARK = {
+    INK: "#e6eaf0",
+    GRID: "#2a3340",
+    BORDER: "#455163",
+    UNSELECTED: "#465263",
+    INSIDE: "#4dabf7",
+    OUTSIDE: "#6f7b8b",
+    FRONTIER: "#a5d8ff",
+    LIMIT: "#ff6b6b",
+    STOPPED: "#ffa94d",
+    SHADE: "rgba(255, 107, 107, 0.10)",
+    FILL: "rgba(165, 216, 255, 0.12)",
+    "#0b7285": "#3bc9db",
+    "#c2571a": "#ffa94d",
+    "#5f3dc4": "#b197fc",
+    "#2b8a3e": "#69db7c",
+    "#a61e4d": "#f783ac",
+    RING: "#171d26",
+}
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
 
@@ -56,11 +77,11 @@ def blank(height: int, **layout: Any) -> go.Figure:
     """An empty figure in the report's style; ``height`` in pixels."""
     axis = {
         "gridcolor": GRID,
-        "linecolor": "#cbd2d9",
+        "linecolor": BORDER,
         "zeroline": False,
         "automargin": True,
         "ticks": "outside",
-        "tickcolor": "#cbd2d9",
+        "tickcolor": BORDER,
         "title": {"standoff": 10, "font": {"size": 13}},
     }
     base = go.layout.Template(
@@ -71,19 +92,16 @@ def blank(height: int, **layout: Any) -> go.Figure:
             "colorway": SERIES,
             "xaxis": axis,
             "yaxis": axis,
-            "margin": {"l": 56, "r": 16, "t": 36, "b": 48},
-            "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
-            "modebar": {
-                "bgcolor": "rgba(255,255,255,0.85)",
-                "color": "#9aa5b1",
-                "activecolor": INK,
-            },
+            "margin": {"l": 56, "r": 16, "t": 28, "b": 48},
+            # The page writes the legend above the plot, where it takes no room from it.
+            "showlegend": False,
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#9aa5b1", "activecolor": INK},
             "hoverlabel": {"font": {"family": FONT}, "align": "left", "namelength": -1},
         }
     )
     return go.Figure(layout={"template": base, "height": height, **layout})
 
 
-def colour(index: int) -> str:
-    """The colour of a series."""
+def color(index: int) -> str:
+    """The color of a series."""
     return SERIES[index % len(SERIES)]

@@ -2,58 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from gossamer.report import experiment as words
 from gossamer.report import units
 from gossamer.report.plots.axes import Scale, scale_of
 from gossamer.report.plots.base import (
     INSIDE,
+    UNSELECTED,
     Plot,
     blank,
     text,
 )
-from gossamer.report.study import Parameter, Study
+from gossamer.report.provenance import metric_provenance
+
+if TYPE_CHECKING:
+    from gossamer.search import Snapshot
 
 
-def parallel(study: Study) -> Plot | None:
+def parallel(snapshot: Snapshot) -> list[Plot]:
     """Parameters and metrics as parallel axes, one line per trial, coloured by the thresholds.
 
     Without thresholds, or when all trials are on one side of them, by the first metric.
     """
     shown = [
-        trial for trial in study.trials if all(p.name in trial.parameters for p in study.parameters)
+        trial
+        for trial in snapshot.complete
+        if all(p.name in trial.parameters for p in snapshot.parameters)
     ]
     if len(shown) < 2:
-        return None
-    shown.sort(key=lambda trial: trial.inside)  # later lines are drawn on top
+        return []
+    shown.sort(key=lambda trial: trial.number in snapshot.inside)  # later lines are drawn on top
     dimensions = [
         _dimension(parameter, [trial.parameters[parameter.name] for trial in shown])
-        for parameter in study.parameters
+        for parameter in snapshot.parameters
     ]
-    for metric in study.metrics:
+    for metric in snapshot.metrics:
         values = [trial.values[metric.name] for trial in shown]
-        dimensions.append(_scaled(f"{metric.name} ({metric.goal})", values, scale_of(values, 0)))
-    first = study.metrics[0]
-    sides = {trial.inside for trial in shown}
+        dimensions.append(
+            _scaled(f"{metric.name} ({words.role(metric)})", values, scale_of(values, 0))
+        )
+    first = snapshot.metrics[0]
+    sides = {trial.number in snapshot.inside for trial in shown}
     if len(sides) == 2:
-        colours: list[float] = [float(trial.inside) for trial in shown]
+        colours: list[float] = [float(trial.number in snapshot.inside) for trial in shown]
         line = {
-            "colorscale": [[0, "#c3cad3"], [0.5, "#c3cad3"], [0.5, INSIDE], [1, INSIDE]],
+            "colorscale": [[0, UNSELECTED], [0.5, UNSELECTED], [0.5, INSIDE], [1, INSIDE]],
             "cmin": 0,
             "cmax": 1,
             "showscale": False,
         }
-        said = "blue: inside the thresholds, grey: outside"
+        meaning = "blue: inside the thresholds, grey: outside"
     else:
         colours = [trial.values[first.name] for trial in shown]
         line = {
             "colorscale": "Viridis",
-            "reversescale": first.maximise,
+            "reversescale": first.goal == "maximize",
             "showscale": True,
             "colorbar": {"title": {"text": text(first.name)}, "thickness": 12},
         }
-        said = f"coloured by {first.name}"
+        meaning = f"colored by {first.name}"
     figure = blank(430, margin={"l": 70, "r": 70, "t": 76, "b": 28})
     figure.add_parcoords(
         dimensions=dimensions,
@@ -66,26 +75,25 @@ def parallel(study: Study) -> Plot | None:
         tickfont={"size": 11},
         unselected={"line": {"opacity": 0.08}},
     )
-    alt = (
-        f"Parallel coordinates of {len(shown)} trials over {len(dimensions)} axes "
-        f"({', '.join([p.name for p in study.parameters] + [m.name for m in study.metrics])}); "
-        f"{said}."
+    axes = ", ".join(part.name for part in (*snapshot.parameters, *snapshot.metrics))
+    alt = f"Parallel coordinates of {len(shown)} trials: {axes}; {meaning}."
+    how = tuple(dict.fromkeys(metric_provenance(m.name) for m in snapshot.metrics))
+    note = (
+        f"{meaning[:1].upper()}{meaning[1:]}. Drag along an axis to pick trials, click to release."
     )
-    how = tuple(dict.fromkeys(metric.provenance for metric in study.metrics))
-    note = f"{said[:1].upper()}{said[1:]}. Drag along an axis to pick trials, click it to release."
-    return Plot("parallel", "Parallel coordinates", alt, figure, how, True, note)
+    return [Plot("parallel", "Parallel coordinates", alt, figure, how, True, note)]
 
 
-def _dimension(parameter: Parameter, values: Sequence[Any]) -> dict[str, Any]:
+def _dimension(parameter: Any, values: Sequence[Any]) -> dict[str, Any]:
     numbers = [
         float(value)
         for value in values
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     ]
-    if parameter.options is None and len(numbers) == len(values):
+    options = list(getattr(parameter, "options", ()))  # only a choice has them
+    if not options and len(numbers) == len(values):
         return _scaled(parameter.name, numbers, _searched(parameter, numbers))
-    # A choice: its options in the order given, then whatever else was tried.
-    options = list(parameter.options or ())
+    # In the order given, then whatever else was tried.
     for value in values:
         if value not in options:
             options.append(value)
@@ -110,20 +118,23 @@ def _scaled(label: str, values: Sequence[float], scale: Scale) -> dict[str, Any]
     }
 
 
-def _searched(parameter: Parameter, values: Sequence[float]) -> Scale:
+def _searched(parameter: Any, values: Sequence[float]) -> Scale:
     """The scale of a parameter: what was searched, and whatever else was tried."""
-    ends = [end for end in (parameter.low, parameter.high) if end is not None]
+    ends = [parameter.low, parameter.high] if hasattr(parameter, "low") else []
     low, high = min([*values, *ends]), max([*values, *ends])
     if low == high:
         return scale_of([low])
-    return Scale(parameter.log and low > 0, low, high)
+    return Scale(getattr(parameter, "log", False) and low > 0, low, high)
 
 
-def importances(shares: Mapping[str, Mapping[str, float]]) -> list[Plot]:
+def importances(snapshot: Snapshot) -> list[Plot]:
     """How much each parameter moves each metric, one plot per metric."""
     plots = []
-    for index, (metric, ranked) in enumerate(shares.items()):
-        names = list(ranked)
+    for index, metric in enumerate(snapshot.metrics):
+        ranked = snapshot.importances.get(metric.name)
+        if not ranked:
+            continue
+        names = sorted(ranked, key=lambda name: -ranked[name])
         figure = blank(90 + 28 * len(names))
         figure.add_bar(
             y=[text(name) for name in names],
@@ -138,7 +149,7 @@ def importances(shares: Mapping[str, Mapping[str, float]]) -> list[Plot]:
         most = max(ranked.values(), default=0) or 1
         figure.update_xaxes(tickformat=".0%", range=[0, 1.18 * most], title_text="share")
         figure.update_yaxes(autorange="reversed", type="category", ticks="")
-        title = f"What moves {metric}"
+        title = f"What moves {metric.name}"
         listed = ", ".join(f"{name} {100 * ranked[name]:.0f} %" for name in names)
         alt = f"{title}: {listed}."
         note = "Share of the metric's variation that a model of the trials ascribes to it."

@@ -8,13 +8,21 @@ from typing import Any
 
 from gossamer.report import units
 from gossamer.report.layers import layers_of
+from gossamer.report.metrics_reader import disturbances, value
 from gossamer.report.plots.base import (
+    FRONTIER,
+    INSIDE,
     Plot,
     blank,
-    colour,
+    color,
     text,
 )
-from gossamer.report.readings import disturbances, value
+
+
+def of_runs(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
+    """Accuracy under noise and corruptions, and multiply-adds per layer, where measured."""
+    curve = noise(runs)
+    return [*([curve] if curve else []), *disturbed(runs), *layers(runs)]
 
 
 def noise(runs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
@@ -33,7 +41,7 @@ def noise(runs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
             y=shares,
             name=text(name),
             mode="lines+markers",
-            line={"color": colour(index), "width": 2.5},
+            line={"color": color(index), "width": 2.5},
             marker={"size": 7, "symbol": index},
             hovertemplate="%{y:.2%} at level %{x}",
         )
@@ -83,7 +91,7 @@ def _disturbed(kind: str, names: list[str], curves: Mapping[str, Mapping[str, An
             y=shares,
             name=text(name),
             mode="lines+markers",
-            line={"color": colour(index), "width": 2.5},
+            line={"color": color(index), "width": 2.5},
             marker={"size": 7, "symbol": index},
             hovertemplate=f"%{{y:.2%}} at %{{x}} {text(unit)}",
         )
@@ -111,8 +119,8 @@ def layers(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
         figure = blank(110 + 62 * len(parts), barmode="group", bargap=0.25)
         for label, fill, read in (
             ("dense", "#b8c1cc", [layer.dense for layer in parts]),
-            ("weights only", "#4dabf7", [layer.weights_only for layer in parts]),
-            ("weights × activations", "#0b3d91", [layer.both for layer in parts]),
+            ("weights only", INSIDE, [layer.weights_only for layer in parts]),
+            ("weights × activations", FRONTIER, [layer.both for layer in parts]),
         ):
             figure.add_bar(
                 y=[text(layer.name) for layer in parts],

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
+from gossamer.report import experiment as words
 from gossamer.report import units
 from gossamer.report.plots.axes import Scale, scale_of
 from gossamer.report.plots.base import (
@@ -16,12 +17,18 @@ from gossamer.report.plots.base import (
     INSIDE,
     LIMIT,
     OUTSIDE,
+    RING,
     SHADE,
+    STOPPED,
     Plot,
     blank,
     text,
 )
-from gossamer.report.study import Metric, Study, Trial
+from gossamer.report.provenance import metric_provenance
+
+if TYPE_CHECKING:
+    from gossamer.search import Snapshot, TrialRecord
+    from gossamer.search.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Axis:
 
     @property
     def layout(self) -> dict[str, Any]:
-        return self.scale.layout(f"{text(self.metric.name)} ({self.metric.goal})")
+        return self.scale.layout(f"{text(self.metric.name)} ({words.role(self.metric)})")
 
 
 def axis_of(metric: Metric, values: Sequence[float]) -> Axis:
@@ -45,71 +52,73 @@ def axis_of(metric: Metric, values: Sequence[float]) -> Axis:
 def draw_limits(figure: go.Figure, x: Axis, y: Axis) -> None:
     """Threshold lines, and everything beyond them shaded without shading twice."""
     left, right, bottom, top = x.scale.low, x.scale.high, y.scale.low, y.scale.high
+    more_x, more_y = (axis.metric.goal == "maximize" for axis in (x, y))
     shade = {"type": "rect", "fillcolor": SHADE, "line_width": 0, "layer": "below"}
     line = {"type": "line", "line": {"color": LIMIT, "width": 1.5, "dash": "dash"}}
     limit = x.metric.threshold
     if limit is not None:
-        failing = (left, limit) if x.metric.maximise else (limit, right)
+        failing = (left, limit) if more_x else (limit, right)
         figure.add_shape(**shade, x0=failing[0], x1=failing[1], y0=bottom, y1=top)
         figure.add_shape(**line, x0=limit, x1=limit, y0=bottom, y1=top)
-        left, right = (limit, right) if x.metric.maximise else (left, limit)
+        left, right = (limit, right) if more_x else (left, limit)
     limit = y.metric.threshold
     if limit is not None:
-        failing = (bottom, limit) if y.metric.maximise else (limit, top)
+        failing = (bottom, limit) if more_y else (limit, top)
         figure.add_shape(**shade, x0=left, x1=right, y0=failing[0], y1=failing[1])
         figure.add_shape(**line, x0=x.scale.low, x1=x.scale.high, y0=limit, y1=limit)
 
 
-def hover_text(study: Study, trial: Trial) -> str:
-    """What is told of a trial that is pointed at."""
+def hover_text(snapshot: Snapshot, trial: TrialRecord) -> str:
+    """The label of a trial that is pointed at."""
     lines = [f"<b>trial {trial.number}</b>"]
-    lines += [f"{text(m.name)}: {study.written(m, trial)}" for m in study.metrics]
+    lines += [f"{text(m.name)}: {words.value(snapshot, m, trial)}" for m in snapshot.metrics]
     lines += [f"{text(k)}: {text(units.plain(v))}" for k, v in trial.parameters.items()]
     return "<br>".join(lines)
 
 
-def groups_of(study: Study) -> list[tuple[str, list[Trial], dict[str, Any]]]:
+def groups_of(snapshot: Snapshot) -> list[tuple[str, list[TrialRecord], dict[str, Any]]]:
     """The trials in drawing order: outside, inside, and the frontier on top."""
-    best = {trial.number for trial in study.frontier}
-    rest = [trial for trial in study.trials if trial.number not in best]
-    outside = [trial for trial in rest if not trial.inside]
-    inside = [trial for trial in rest if trial.inside]
-    label = "frontier" if study.feasible else "nearest to the thresholds"
+    front = snapshot.frontier
+    best = {trial.number for trial in front.trials}
+    rest = [trial for trial in snapshot.complete if trial.number not in best]
+    outside = [trial for trial in rest if trial.number not in snapshot.inside]
+    inside = [trial for trial in rest if trial.number in snapshot.inside]
+    label = "frontier" if front.feasible else "nearest to the thresholds"
     faint = {"color": OUTSIDE, "size": 6, "opacity": 0.7, "symbol": "x-thin-open"}
     full = {"color": INSIDE, "size": 7, "opacity": 0.75}
-    strong = {"color": FRONTIER, "size": 11, "line": {"color": "white", "width": 1.5}}
-    if not study.feasible:
-        strong |= {"color": "#e8590c", "symbol": "diamond"}
+    strong = {"color": FRONTIER, "size": 11, "line": {"color": RING, "width": 1.5}}
+    if not front.feasible:
+        strong |= {"color": STOPPED, "symbol": "diamond"}
     return [
         ("outside the thresholds", outside, faint),
-        ("inside the thresholds" if study.thresholds else "trial", inside, full),
-        (label, list(study.frontier), strong),
+        ("inside the thresholds" if snapshot.has_thresholds else "trial", inside, full),
+        (label, front.trials, strong),
     ]
 
 
-def scatters(study: Study) -> list[Plot]:
+def scatters(snapshot: Snapshot) -> list[Plot]:
     """Every pair of metrics against each other, thresholds drawn; none with one metric.
 
     With more than four metrics only the pairs holding the first one.
     """
-    pairs = list(itertools.combinations(study.metrics, 2))
-    if len(study.metrics) > 4:
-        pairs = [pair for pair in pairs if pair[0] is study.metrics[0]]
-    return [_scatter(study, *pair) for pair in pairs] if study.trials else []
+    pairs = list(itertools.combinations(snapshot.metrics, 2))
+    if len(snapshot.metrics) > 4:
+        pairs = [pair for pair in pairs if pair[0] is snapshot.metrics[0]]
+    return [_scatter(snapshot, *pair) for pair in pairs] if snapshot.complete else []
 
 
-def _scatter(study: Study, first: Metric, second: Metric) -> Plot:
+def _scatter(snapshot: Snapshot, first: Metric, second: Metric) -> Plot:
     # The first metric stands upright: accuracy over density reads as one expects.
-    xs = axis_of(second, [trial.values[second.name] for trial in study.trials])
-    ys = axis_of(first, [trial.values[first.name] for trial in study.trials])
-    only = len(study.metrics) == 2
+    xs = axis_of(second, [trial.values[second.name] for trial in snapshot.complete])
+    ys = axis_of(first, [trial.values[first.name] for trial in snapshot.complete])
+    only = len(snapshot.metrics) == 2
     figure = blank(480 if only else 380, hovermode="closest")
     figure.update_xaxes(**xs.layout)
     figure.update_yaxes(**ys.layout)
     draw_limits(figure, xs, ys)
     # What the frontier reaches is bounded by steps, not by straight lines between its trials.
-    stairs = "vh" if second.maximise else "hv"
-    for label, trials, marker in groups_of(study):
+    stairs = "vh" if second.goal == "maximize" else "hv"
+    for label, trials, marker in groups_of(snapshot):
         if not trials:
             continue
         ordered = sorted(trials, key=lambda trial: trial.values[second.name])
@@ -121,22 +130,23 @@ def _scatter(study: Study, first: Metric, second: Metric) -> Plot:
             name=label,
             marker=marker,
             line={"color": FRONTIER, "width": 2, "shape": stairs},
-            text=[hover_text(study, trial) for trial in ordered],
+            text=[hover_text(snapshot, trial) for trial in ordered],
             customdata=[trial.number for trial in ordered],
             hovertemplate="%{text}<extra></extra>",
         )
     title = f"{first.name} against {second.name}"
-    alt = f"Scatter of {len(study.trials)} trials, {title}. {limits_said(first, second)}"
-    if study.thresholds:
-        alt += f"{study.inside} are inside all thresholds. "
-    alt += f"{study.verdict[:1].upper()}{study.verdict[1:]}."
-    key = f"scatter-{study.metrics.index(first)}-{study.metrics.index(second)}"
-    how = dict.fromkeys((first.provenance, second.provenance))
-    note = "Dashed red: the thresholds. Shaded: outside them." if study.thresholds else ""
+    alt = f"Scatter of {len(snapshot.complete)} trials, {title}. {limits_text(first, second)}"
+    if snapshot.has_thresholds:
+        alt += f"{len(snapshot.inside)} are inside all thresholds. "
+    verdict = words.verdict(snapshot)
+    alt += f"{verdict[:1].upper()}{verdict[1:]}."
+    key = f"scatter-{snapshot.metrics.index(first)}-{snapshot.metrics.index(second)}"
+    how = dict.fromkeys(metric_provenance(metric.name) for metric in (first, second))
+    note = "Dashed red: the thresholds. Shaded: outside them." if snapshot.has_thresholds else ""
     return Plot(key, title, alt, figure, tuple(how), only, note)
 
 
-def limits_said(*metrics: Metric) -> str:
+def limits_text(*metrics: Metric) -> str:
     """The thresholds in words."""
-    limits = [f"{metric.name} {metric.limit}" for metric in metrics if metric.limit]
+    limits = [f"{m.name} {words.limit(m)}" for m in metrics if m.threshold is not None]
     return f"Thresholds: {', '.join(limits)}. " if limits else ""

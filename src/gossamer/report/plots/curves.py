@@ -2,52 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gossamer.report.plots import FRONTIER, INSIDE, LIMIT, OUTSIDE, Plot, blank
+from gossamer.report import experiment as words
+from gossamer.report.plots.base import FRONTIER, INSIDE, LIMIT, OUTSIDE, STOPPED, Plot, blank
 from gossamer.report.provenance import metric_provenance
-from gossamer.report.study import Study
+
+if TYPE_CHECKING:
+    from gossamer.search import Snapshot, TrialRecord
 
 # Beyond so many trials the lines hide each other, and the page grows slow.
 SHOWN = 200
 
-# State -> colour, opacity and mark at the end of its curves.
+# State -> color, opacity and mark at the end of its curves.
 _LOOKS: dict[str, tuple[str, float, str | None]] = {
     "failed": (OUTSIDE, 0.5, "x-thin-open"),
-    "stopped": ("#e8590c", 0.75, "square"),
+    "stopped": (STOPPED, 0.75, "square"),
     "complete": (INSIDE, 0.45, None),
     "running": (FRONTIER, 1.0, "circle"),
 }
 
 
-def curves(study: Study, records: Sequence[Any]) -> list[Plot]:
+def curves(snapshot: Snapshot) -> list[Plot]:
     """One plot per metric that was reported: its value by step, one line per trial.
 
-    Args:
-        study: as read from the same experiment.
-        records: its trials with their ``reports`` (``step``, ``values``); trials without any
-            are left out, and of many the newest are shown.
-
-    Stopped trials end in a square, running ones in a dot, failed ones in a cross.
+    Trials of the full task that reported; of many the newest are shown. Stopped trials end in a
+    square, running ones in a dot, failed ones in a cross.
     """
-    reported = [record for record in records if getattr(record, "reports", ())]
+    reported = [trial for trial in snapshot.trials if trial.reports and trial.fidelity is None]
     shown = reported[-SHOWN:]
     plots = []
-    for index, metric in enumerate(study.metrics):
+    for index, metric in enumerate(snapshot.metrics):
         lines = {state: _lines(shown, state, metric.name) for state in _LOOKS}
         if not any(lines.values()):
             continue
         figure = blank(340, hovermode="closest")
         figure.update_xaxes(title_text="step")
-        figure.update_yaxes(title_text=f"{metric.name} ({metric.goal})")
+        figure.update_yaxes(title_text=f"{metric.name} ({words.role(metric)})")
         counts = []
-        for state, (colour, opacity, mark) in _LOOKS.items():
+        for state, (color, opacity, mark) in _LOOKS.items():
             drawn = lines[state]
             if not drawn:
                 continue
             counts.append(f"{len(drawn)} {state}")
-            _add(figure, state, drawn, {"color": colour, "width": 1.5}, opacity, mark)
+            _add(figure, state, drawn, {"color": color, "width": 1.5}, opacity, mark)
         if metric.threshold is not None:
             line = {"color": LIMIT, "width": 1.5, "dash": "dash"}
             figure.add_hline(y=metric.threshold, line=line)
@@ -63,18 +61,16 @@ def curves(study: Study, records: Sequence[Any]) -> list[Plot]:
 
 
 def _lines(
-    records: Sequence[Any], state: str, metric: str
+    trials: list[TrialRecord], state: str, metric: str
 ) -> list[tuple[int, list[int], list[float]]]:
     """Trial, steps and values of the trials of ``state`` that reported ``metric``."""
-    found = []
-    for record in records:
-        if str(record.state) != state:
-            continue
-        points = [(r.step, r.values[metric]) for r in record.reports if metric in r.values]
-        if points:
+    lines = []
+    for trial in trials:
+        points = [(r.step, r.values[metric]) for r in trial.reports if metric in r.values]
+        if trial.state == state and points:
             steps, values = zip(*points, strict=True)
-            found.append((record.number, list(steps), list(values)))
-    return found
+            lines.append((trial.number, list(steps), list(values)))
+    return lines
 
 
 def _add(

@@ -1,4 +1,4 @@
-"""What a run's metrics hold, read: None or nothing where it does not hold it."""
+"""Readers of a run's metrics: None or nothing where it does not hold them."""
 
 from __future__ import annotations
 
@@ -89,6 +89,12 @@ def share_note(part: tuple[str, ...], whole: tuple[str, ...]) -> Callable[[Run],
         return f"{units.whole(some)} of {units.whole(total)}"
 
     return note
+
+
+def accuracy_note(run: Run) -> str:
+    """Such as "3,876 of 4,000, test"."""
+    counted = share_note(("correct",), ("examples",))(run)
+    return ", ".join(filter(None, (counted, str(run.get("split") or ""))))
 
 
 def total_note(*keys: str) -> Callable[[Run], str]:

@@ -14,9 +14,8 @@ from pathlib import Path
 from optuna.storages import BaseStorage
 from sqlalchemy import make_url
 
-from gossamer.dashboard.snapshot import Snapshot
 from gossamer.errors import UserError
-from gossamer.search import Experiment
+from gossamer.search import Experiment, Snapshot
 from gossamer.search.databases import open_storage
 from gossamer.search.definition import read_toml
 
@@ -119,8 +118,8 @@ def _where(source: str | os.PathLike[str]) -> tuple[str, str | None]:
     return storage, described["name"]
 
 
-class Watch:
-    """Reads the experiment for the page; `source` and `name` as `open_stored` takes them."""
+class Cache:
+    """The experiment as it was read last; `source` and `name` as `open_stored` takes them."""
 
     def __init__(self, source: str | os.PathLike[str], name: str | None = None) -> None:
         self.experiment = open_stored(source, name)
@@ -174,7 +173,7 @@ class Watch:
         They take seconds, so they are computed beside the requests, and anew only when the
         complete trials have become 5 % more.
         """
-        complete = self.read().states["complete"]
+        complete = len(self.read().complete)
         with self._lock:
             busy = self._computing is not None and self._computing.is_alive()
             if not busy and complete > 1.05 * self._shares_of:

@@ -1,10 +1,10 @@
-"""The figures in words."""
+"""The summary in sentences."""
 
 from __future__ import annotations
 
 from report_fakes import pair, run
 
-from gossamer.report.words import sentences, warnings
+from gossamer.report.summary import sentences, warnings
 
 
 def test_synthetic_data_is_said() -> None:
@@ -17,11 +17,12 @@ def test_synthetic_data_is_said() -> None:
 
 def test_sentence_names_accuracy_and_both_gains() -> None:
     assert sentences(pair()) == [
-        "The sparse network reaches 96.90 % accuracy (dense: 97.30 %) with "
+        "The sparse network reaches 96.90 % test accuracy (dense: 97.30 %) with "
         "8.9× fewer non-zero weights and 8.5× fewer non-zero multiply-adds."
     ]
     assert sentences({"sparse": run()}) == [
-        "The sparse network reaches 96.90 % accuracy with 193,280 of 1,716,000 weights non-zero."
+        "The sparse network reaches 96.90 % test accuracy "
+        "with 193,280 of 1,716,000 weights non-zero."
     ]
     assert sentences({}) == []
     assert sentences({"a": {}, "b": {}}) == []

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from optuna.storages import BaseStorage
 
-from gossamer.dashboard.beside import ConstraintsAsList, guarded, optuna_dashboard
-from gossamer.dashboard.watch import stored_at
+from gossamer.dashboard.cache import stored_at
+from gossamer.dashboard.optuna_dashboard import ConstraintsAsList, guarded, optuna_dashboard
 from gossamer.errors import UserError
 from gossamer.search import Experiment
 

@@ -1,4 +1,4 @@
-"""The figures in words: what was gained, and what to know before comparing."""
+"""A summary of runs in sentences: what was gained, and what to know before comparing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gossamer.report import units
 from gossamer.report.figures import ACCURACY, NONZERO, OPERATIONS
-from gossamer.report.readings import Run, machine
+from gossamer.report.metrics_reader import Run, machine
 
 
 def sentences(runs: Mapping[str, Run]) -> list[str]:
@@ -16,7 +16,9 @@ def sentences(runs: Mapping[str, Run]) -> list[str]:
     (first_name, first), *others = runs.items()
     if not others:
         accuracy, nonzero = ACCURACY.read(first), NONZERO.read(first)
-        parts = [] if accuracy is None else [f"reaches {units.percent(accuracy)} accuracy"]
+        parts = (
+            [] if accuracy is None else [f"reaches {units.percent(accuracy)} {_accuracy(first)}"]
+        )
         if nonzero is not None:
             note = NONZERO.note(first)
             parts.append(f"{units.whole(nonzero)} {f'{note} ' if note else ''}weights non-zero")
@@ -33,12 +35,17 @@ def sentences(runs: Mapping[str, Run]) -> list[str]:
         start = "comes"
         if reached is not None:
             beside = "" if before is None else f" ({first_name}: {units.percent(before)})"
-            start = f"reaches {units.percent(reached)} accuracy{beside}"
+            start = f"reaches {units.percent(reached)} {_accuracy(run)}{beside}"
         if parts:
             written.append(f"The {name} network {start} with {' and '.join(parts)}.")
         elif reached is not None:
             written.append(f"The {name} network {start}.")
     return written
+
+
+def _accuracy(run: Run) -> str:
+    """Such as "test accuracy"."""
+    return f"{run['split']} accuracy" if run.get("split") else "accuracy"
 
 
 def warnings(runs: Mapping[str, Run]) -> list[str]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gossamer.report import energy, units
+from gossamer.report.metrics_reader import Run
 from gossamer.report.provenance import Provenance
-from gossamer.report.readings import Run
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,123 @@
+"""The figures of an experiment in words; values shown together are of one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from gossamer.report import units
+
+if TYPE_CHECKING:  # the pages of runs do without the search's packages
+    from gossamer.search import LinearConstraint, Snapshot, TrialRecord
+    from gossamer.search.metrics import Metric
+
+# Metrics that gossamer's own training measures on data, so that it matters on which.
+_OF_DATA = ("accuracy", "loss", "activation_density")
+
+
+def role(metric: Metric) -> str:
+    """What is wanted of a metric."""
+    return metric.goal if metric.optimised else "constraint"
+
+
+def limit(metric: Metric) -> str:
+    """The threshold ("≥ 0.965", the space does not break); empty without one."""
+    if metric.threshold is None:
+        return ""
+    sign = "≥" if metric.goal == "maximize" else "≤"
+    return f"{sign}\u00a0{units.plain(metric.threshold, 15)}"
+
+
+def split(snapshot: Snapshot, metric: Metric) -> str:
+    """The data that a metric was measured on, where that is known."""
+    return snapshot.split or "" if metric.name in _OF_DATA else ""
+
+
+@lru_cache(maxsize=8)
+def digits(snapshot: Snapshot) -> Mapping[str, int]:
+    """Significant digits that tell the values of each metric apart."""
+    found = {}
+    for metric in snapshot.metrics:
+        values = [trial.values[metric.name] for trial in snapshot.complete]
+        values += [] if metric.threshold is None else [metric.threshold]
+        found[metric.name] = units.digits_between(min(values), max(values)) if values else 4
+    return found
+
+
+def missed(metric: Metric, trial: TrialRecord) -> bool:
+    """Whether a trial is on the wrong side of a metric's threshold."""
+    return metric.violation(trial.values[metric.name]) > 0
+
+
+def value(snapshot: Snapshot, metric: Metric, trial: TrialRecord) -> str:
+    """A trial's value of a metric, never rounded to a threshold that it misses."""
+    found, most = trial.values[metric.name], digits(snapshot)[metric.name]
+    text = units.plain(found, most)
+    while most < 17 and missed(metric, trial) and text == units.plain(metric.threshold, 15):
+        most += 1
+        text = units.plain(found, most)
+    return text
+
+
+def parameter(trial: TrialRecord, name: str) -> str:
+    """A parameter's value; a dash where the trial did not have it."""
+    return units.plain(trial.parameters[name]) if name in trial.parameters else units.NOTHING
+
+
+def constraint(constraint: LinearConstraint) -> str:
+    """Such as "start − end ≤ 0"."""
+    words: list[str] = []
+    for name, factor in constraint.coefficients.items():
+        size = "" if abs(factor) == 1 else f"{units.plain(abs(factor))} · "
+        sign = ("− " if factor < 0 else "+ ") if words else ("−" if factor < 0 else "")
+        words.append(f"{sign}{size}{name}")
+    return f"{' '.join(words)} ≤\u00a0{units.plain(constraint.at_most)}"
+
+
+def verdict(snapshot: Snapshot) -> str:
+    """What the frontier is, and its first trial: the best in the first metric, or the nearest."""
+    front = snapshot.frontier.trials
+    if not front:
+        cheaper = any(t.state == "complete" for t in snapshot.trials)
+        return f"no trial{' of the full task' if cheaper else ''} is complete yet"
+    first = front[0]
+    values = ", ".join(f"{m.name} {value(snapshot, m, first)}" for m in snapshot.metrics)
+    named = f"trial {first.number} with {values}"
+    if not snapshot.frontier.feasible:
+        more = f"; {units.whole(len(front))} are shown" if len(front) > 1 else ""
+        return f"no trial is inside the thresholds; the nearest is {named}{more}"
+    trials = f"{units.whole(len(front))} trial{'' if len(front) == 1 else 's'}"
+    inside = ", inside the thresholds" if snapshot.has_thresholds else ""
+    best = next((m.name for m in snapshot.metrics if m.optimised), "")
+    return f"{trials} on the frontier{inside}; best in {best} is {named}"
+
+
+def counts(snapshot: Snapshot) -> str:
+    """How many trials there are, of how many, and what became of them."""
+    states = snapshot.states
+    cheaper = states["complete"] - len(snapshot.complete)
+    listed = [(len(snapshot.complete), "complete")]
+    if snapshot.has_thresholds:
+        listed.append((len(snapshot.inside), "inside the thresholds"))
+    unfinished = states["running"] + states["waiting"]
+    for count, what in (
+        (cheaper, "of a cheaper task"),
+        (states["failed"], "failed"),
+        (states["stopped"], "stopped early"),
+        (unfinished, "unfinished"),
+    ):
+        listed += [(count, what)] if count else []
+    of = "" if snapshot.budget is None else f" of {units.whole(snapshot.budget)}"
+    parts = ", ".join(f"{units.whole(count)} {what}" for count, what in listed)
+    return f"{units.whole(len(snapshot.trials))}{of} trials: {parts}"
+
+
+def failures(snapshot: Snapshot) -> list[tuple[str, list[int]]]:
+    """Why trials failed, and their numbers, the most frequent reason first."""
+    reasons: dict[str, list[int]] = {}
+    for trial in snapshot.trials:
+        if trial.state == "failed":
+            reason = " ".join((trial.reason or "no reason was given").split())
+            reasons.setdefault(reason, []).append(trial.number)
+    return sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))

@@ -1,0 +1,193 @@
+"""An experiment at one moment: what reports and the dashboard show."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import socket
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gossamer.errors import UserError, nearest
+from gossamer.search.experiment import Experiment
+from gossamer.search.frontier import Frontier, frontier
+from gossamer.search.metrics import Metric
+from gossamer.search.trials import ENDED, TrialRecord
+
+# The newest trials tell best how long the next ones take.
+_RECENT = 30
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """An experiment as it was when it was read, judged by its thresholds or by others.
+
+    Attributes:
+        name, metrics, parameters, constraints, budget, settings: as `Experiment` has them.
+        trials: every trial, by number.
+        importances: metric -> parameter -> share; empty unless asked for.
+        split: the data that gossamer's own training measured the metrics on; None where
+            something else evaluates the trials.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    parameters: tuple[Any, ...] = ()
+    constraints: tuple[Any, ...] = ()
+    budget: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    trials: tuple[TrialRecord, ...] = ()
+    importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    split: str | None = None
+
+    @classmethod
+    def of(cls, experiment: Experiment, importances: bool = False) -> Snapshot:
+        """Read the trials, and the thresholds as they are stored now.
+
+        Args:
+            experiment: to read.
+            importances: compute them too, which takes seconds.
+        """
+        experiment.frontier()  # takes over thresholds that another process has changed
+        trained = experiment.command is None and {"task", "model"} <= set(experiment.settings)
+        return cls(
+            experiment.name,
+            tuple(experiment.metrics),
+            tuple(experiment.parameters),
+            tuple(experiment.constraints),
+            experiment.budget,
+            dict(experiment.settings),
+            tuple(experiment.trials()),
+            experiment.importances() if importances else {},
+            "validation" if trained else None,
+        )
+
+    def judged_by(self, thresholds: Mapping[str, float | None]) -> Snapshot:
+        """The same trials under other thresholds; metrics not named keep theirs.
+
+        Raises:
+            UserError: for an unknown metric, or a threshold that it cannot have.
+        """
+        names = [metric.name for metric in self.metrics]
+        for name in thresholds:
+            if name not in names:
+                raise UserError(f"no metric '{name}'; {nearest(name, names)}")
+        changed = tuple(
+            dataclasses.replace(metric, threshold=thresholds[metric.name])
+            if metric.name in thresholds
+            else metric
+            for metric in self.metrics
+        )
+        return dataclasses.replace(self, metrics=changed)
+
+    @property
+    def version(self) -> str:
+        """A text that differs once anything that is shown has changed."""
+        state = [
+            [(metric.name, metric.threshold) for metric in self.metrics],
+            [(t.number, t.state, t.seconds, len(t.reports)) for t in self.trials],
+        ]
+        return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
+
+    @property
+    def has_thresholds(self) -> bool:
+        return any(metric.threshold is not None for metric in self.metrics)
+
+    @cached_property
+    def complete(self) -> tuple[TrialRecord, ...]:
+        """Complete trials of the full task; metrics of cheaper tasks are not comparable."""
+        return tuple(t for t in self.trials if t.state == "complete" and t.fidelity is None)
+
+    @cached_property
+    def frontier(self) -> Frontier:
+        return frontier(self.metrics, self.complete)
+
+    @cached_property
+    def inside(self) -> frozenset[int]:
+        """Numbers of the complete trials inside all thresholds."""
+        return frozenset(
+            trial.number
+            for trial in self.complete
+            if all(metric.violation(trial.values[metric.name]) <= 0 for metric in self.metrics)
+        )
+
+    @property
+    def states(self) -> dict[str, int]:
+        """State -> number of trials, none left out."""
+        known = ("complete", "stopped", "failed", "running", "waiting")
+        counts = Counter(str(trial.state) for trial in self.trials)
+        return {state: counts[state] for state in known}
+
+    @property
+    def running(self) -> int:
+        """Number of running trials, without those whose process on this machine has ended."""
+        return sum(trial.state == "running" and not _is_lost(trial) for trial in self.trials)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the budget is used up at the present pace; None while nothing has ended.
+
+        The trials still to be ended, each taking the median of the newest ended ones, shared
+        among as many at a time as run now.
+        """
+        ended = [trial for trial in self.trials if trial.state in ENDED]
+        known = [trial.seconds for trial in ended if trial.seconds is not None]
+        left = 0 if self.budget is None else self.budget - len(ended)
+        if left <= 0:
+            return 0.0
+        if not known:
+            return None
+        return left * statistics.median(known[-_RECENT:]) / max(1, self.running)
+
+    def best_so_far(self, metric: Metric) -> list[tuple[int, float]]:
+        """Trial number and best value of `metric` so far among the trials inside."""
+        best: float | None = None
+        steps = []
+        for trial in self.complete:
+            value = trial.values[metric.name]
+            if trial.number in self.inside:
+                best = value if best is None else min(best, value, key=metric.loss)
+            if best is not None:
+                steps.append((trial.number, best))
+        return steps
+
+    @cached_property
+    def hypervolume_so_far(self) -> Sequence[tuple[int, float]]:
+        """Trial number and hypervolume inside the thresholds so far (two metrics only).
+
+        The area that the trials inside dominate, from the two thresholds on, in one metric's
+        unit times the other's. It is measured from what no trial moves, so it never falls.
+        Empty unless exactly two metrics are optimised, both with a threshold, and it is above 0.
+        """
+        metrics = [metric for metric in self.metrics if metric.optimised]
+        if len(metrics) != 2 or any(metric.threshold is None for metric in metrics):
+            return []
+        steps = []
+        best: list[tuple[float, float]] = []  # of the gains so far those that no other dominates
+        area = 0.0
+        for trial in self.complete:
+            # Two gains over the thresholds, larger is better.
+            x, y = (-metric.violation(trial.values[metric.name]) for metric in metrics)
+            if trial.number in self.inside and not any(a >= x and b >= y for a, b in best):
+                best = [(a, b) for a, b in best if a > x or b > y]
+                best = sorted([*best, (x, y)], reverse=True)
+                area, covered = 0.0, 0.0
+                for width, height in best:
+                    area += width * (height - covered)
+                    covered = height
+            steps.append((trial.number, area))
+        return steps if 0 < area < math.inf else []
+
+
+def _is_lost(trial: TrialRecord) -> bool:
+    """Whether the process of a running trial has ended, as far as this machine can tell."""
+    host, _, pid = (trial.worker or "").rpartition("/")
+    here = host == socket.gethostname() and Path("/proc/self").exists()
+    return here and not Path(f"/proc/{pid}").exists()

@@ -1,0 +1,91 @@
+"""The figures of an experiment in words."""
+
+from __future__ import annotations
+
+from report_fakes import goal, record, snapshot
+
+from gossamer.report import experiment as words
+from gossamer.search import AtMost, LinearConstraint
+
+INSIDE = {"accuracy": 0.97, "density": 0.1}
+
+
+def test_best_is_inside_and_its_values_are_of_one_trial() -> None:
+    # The highest accuracy and the lowest density are of trials outside, or of other trials.
+    read = snapshot(
+        [
+            record(0, values={"accuracy": 0.99, "density": 0.5}),
+            record(1, values={"accuracy": 0.5, "density": 0.001}),
+            record(2, values={"accuracy": 0.966, "density": 0.02}),
+            record(3, values={"accuracy": 0.971, "density": 0.14}),
+        ]
+    )
+    assert words.verdict(read) == (
+        "2 trials on the frontier, inside the thresholds; "
+        "best in accuracy is trial 3 with accuracy 0.971, density 0.14"
+    )
+
+
+def test_nearest_is_called_so() -> None:
+    read = snapshot(
+        [
+            record(0, values={"accuracy": 0.96, "density": 0.15}),
+            record(1, values={"accuracy": 0.5, "density": 0.9}),
+        ]
+    )
+    assert words.verdict(read) == (
+        "no trial is inside the thresholds; the nearest is trial 0 with accuracy 0.96, density 0.15"
+    )
+
+
+def test_no_trial_of_the_full_task() -> None:
+    assert words.verdict(snapshot([])) == "no trial is complete yet"
+    read = snapshot([record(0, values=INSIDE, fidelity="small")])
+    assert words.verdict(read) == "no trial of the full task is complete yet"
+
+
+def test_counts_have_separators_and_leave_nothing_out() -> None:
+    trials = [record(n, values=INSIDE) for n in range(1200)]
+    trials += [record(n, values=INSIDE, fidelity="small") for n in range(1200, 1203)]
+    trials += [record(1203, "failed"), record(1204, "stopped"), record(1205, "running")]
+    trials += [record(1206, "waiting")]
+    assert words.counts(snapshot(trials, budget=2000)) == (
+        "1,207 of 2,000 trials: 1,200 complete, 1,200 inside the thresholds, "
+        "3 of a cheaper task, 1 failed, 1 stopped early, 2 unfinished"
+    )
+
+
+def test_failures_by_reason() -> None:
+    trials = [record(0, "failed", reason="out of\n memory"), record(1, "failed")]
+    trials += [record(2, "failed", reason="out of memory"), record(3, values=INSIDE)]
+    assert words.failures(snapshot(trials)) == [
+        ("out of memory", [0, 2]),
+        ("no reason was given", [1]),
+    ]
+
+
+def test_limits_roles_and_constraints() -> None:
+    read = snapshot([])
+    assert [words.limit(metric) for metric in read.metrics] == ["≥\u00a00.965", "≤\u00a00.15"]
+    assert words.limit(goal("loss", "minimize")) == ""
+    assert words.limit(goal("loss", "minimize", 0.123456789)) == "≤\u00a00.123456789"
+    roles = [words.role(metric) for metric in (*read.metrics, AtMost("size", 3.0))]
+    assert roles == ["maximize", "minimize", "constraint"]
+    order = LinearConstraint({"start": 1.0, "end": -1.0}, 0.0)
+    scaled = LinearConstraint({"a": -2.0, "b": 0.5}, 1.5)
+    assert words.constraint(order) == "start − end ≤\u00a00"
+    assert words.constraint(scaled) == "−2 · a + 0.5 · b ≤\u00a01.5"
+
+
+def test_metrics_of_gossamers_own_training_name_their_data() -> None:
+    accuracy, density = snapshot([]).metrics
+    trained, own = snapshot([], split="validation"), snapshot([])
+    assert words.split(trained, accuracy) == "validation"
+    assert words.split(trained, density) == ""
+    assert words.split(own, accuracy) == ""
+
+
+def test_parameter_that_is_none_differs_from_one_that_is_missing() -> None:
+    trial = record(0, parameters={"rule": None})
+    assert words.parameter(trial, "rule") == "none"
+    assert words.parameter(trial, "other") == "–"
