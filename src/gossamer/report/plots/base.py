@@ -93,8 +93,7 @@ def blank(height: int, **layout: Any) -> go.Figure:
             "xaxis": axis,
             "yaxis": axis,
             "margin": {"l": 56, "r": 16, "t": 28, "b": 48},
-            # The page writes the legend above the plot, where it takes no room from it.
-            "showlegend": False,
+            "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
             "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#9aa5b1", "activecolor": INK},
             "hoverlabel": {"font": {"family": FONT}, "align": "left", "namelength": -1},
         }

@@ -47,5 +47,6 @@ function legend(canvas, figure) {
     });
     return button;
   }));
+  figure.layout.showlegend = false;
   for (const trace of figure.data) if (hidden.has(group(trace))) trace.visible = false;
 }
