@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -16,8 +15,9 @@ from rich.console import Console
 from gossamer.console import show
 from gossamer.data import Task, load
 from gossamer.report import frontier_table, page, table
+from gossamer.runtime.machine import usable_cores
 from gossamer.search import Experiment, TrainNetwork, TrialRecord, chosen_trial, recipe_of
-from gossamer.training import Recipe, make_folder, train
+from gossamer.training import Recipe, folder_for, make_folder, train
 
 EXPERIMENT = Path(__file__).with_name("demo.toml")
 
@@ -41,6 +41,7 @@ def demo(
     *,
     trials: int | None = None,
     workers: int | None = None,
+    threads: int | None = None,
     fresh: bool = False,
     console: Console | None = None,
 ) -> Result:
@@ -50,6 +51,7 @@ def demo(
         folder: gets ``dense/``, ``sparse/``, ``search.db`` and ``report.html``.
         trials: of the search; the experiment's budget by default.
         workers: trials at a time; one for each core by default.
+        threads: of each worker; its share of the cores by default.
         fresh: delete what an earlier run left in ``folder`` first.
         console: where the tale is told.
 
@@ -86,8 +88,9 @@ def demo(
         for metric in experiment.metrics
     )
     say.print(f"{experiment.budget} trials over {len(experiment.parameters)} parameters; {limits}")
-    at_once = workers or len(os.sched_getaffinity(0))
-    experiment.run(TrainNetwork.for_experiment(experiment), workers=at_once)
+    experiment.run(
+        TrainNetwork.for_experiment(experiment), workers=workers or usable_cores(), threads=threads
+    )
     show(frontier_table(experiment), say)
 
     say.rule("4  the best sparse network, trained longer")
@@ -120,14 +123,10 @@ def _run(folder: Path, recipe: Recipe, task: Task, say: Console, label: str) -> 
         say.print(f"{folder} is there already; --fresh starts anew")
         metrics: dict[str, Any] = json.loads(done.read_text())
         return metrics
-    trained = train(
-        recipe,
-        task,
-        checkpoint=make_folder(folder) / "checkpoint.safetensors",
-        progress=True,
-        label=label,
-    )
-    metrics = trained.save(folder)
+    with folder_for(folder):
+        checkpoint = folder / "checkpoint.safetensors"
+        trained = train(recipe, task, checkpoint=checkpoint, progress=True, label=label)
+        metrics = trained.save(folder)
     say.print(
         f"{label}: {metrics['accuracy']:.1%} on test, "
         f"{metrics['weights']['nonzero']:,} non-zero weights"

@@ -124,7 +124,7 @@ def test_train_export_report(place, gossamer):
     assert (status, err) == (0, "")
     metrics = json.loads(out)
     assert metrics == json.loads((place / "runs/a/metrics.json").read_text())
-    files = {"config.toml", "metrics.json", "model.onnx", "model.safetensors"}
+    files = {"config.toml", "examples.npy", "metrics.json", "model.onnx", "model.safetensors"}
     assert {path.name for path in (place / "runs/a").iterdir()} == files
     assert metrics["weights"]["density"] == 1.0
     sparse = ["--set", "weight_density=0.2", "--out", "runs/b"]
@@ -141,13 +141,15 @@ def test_train_export_report(place, gossamer):
     assert f"{(place / 'b.onnx').stat().st_size:,} bytes" in out
     for calibration in ([], ["--calibrate", "x.npy"]):
         np.save(place / "x.npy", np.zeros((4, 1, 12, 12), np.float32))
-        status, out, err = gossamer("export", "runs/b", "--int8", *calibration, "-o", "b8.onnx")
+        status, out, err = gossamer(
+            "export", "runs/b", "--int8", "--trust", *calibration, "-o", "b8.onnx"
+        )
         assert (status, err) == (0, "")
         kinds = {tensor.data_type for tensor in onnx.load(place / "b8.onnx").graph.initializer}
         assert onnx.TensorProto.INT8 in kinds
     for wrong in (np.zeros((4, 12), "f4"), np.full((4, 1, 12, 12), "a"), np.float32(3)):
         np.save(place / "x.npy", wrong)
-        status, _, err = gossamer("export", "runs/b", "--int8", "--calibrate", "x.npy")
+        status, _, err = gossamer("export", "runs/b", "--int8", "--trust", "--calibrate", "x.npy")
         assert (status, err.count("\n")) == (2, 1)
         assert "takes numbers [batch, 1, 12, 12]" in err
     status, _, err = gossamer("export", "runs/b", "--calibrate", "x.npy")
@@ -193,7 +195,7 @@ def test_search_frontier_train_from(place, experiment, gossamer):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"epochs": -1}, "epochs must be at least 1"),
+        ({"epochs": -1}, "epochs must be between 1"),
         ({"metric": "acuracy"}, "'accuracy'"),
         ({"parameter": "hiden"}, "'hidden'"),
         ({"parameter": '"weight_density.linear2"'}, "'linear1'"),

@@ -79,7 +79,7 @@ def test_unknown_split(toy, measure):
         ({"weight_density": 1.5}, "above 0 and at most 1"),
         ({"weight_density.linear1": 0}, "'linear1': density must be above 0"),
         ({"weight_density.linear1": "dense"}, "'linear1': density must be above 0"),
-        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"epochs": 0}, "epochs must be between 1"),
         ({"boost_strength": -1.0}, "boost_strength"),
         ({"int8": 8}, "int8 must be true or false"),
         ({"int8": True, "accelerate": True}, "accelerate and int8 exclude each other"),
@@ -240,6 +240,7 @@ def test_a_run_directory_holds_everything(finished):
     trained, folder, metrics = finished
     assert {f.name for f in folder.iterdir()} == {
         "config.toml",
+        "examples.npy",
         "metrics.json",
         "model.safetensors",
         "model.onnx",

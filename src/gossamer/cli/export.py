@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gossamer import console
-from gossamer.cli.main import app
+from gossamer.cli.main import Trust, app
 from gossamer.console import say
 from gossamer.errors import UserError
-from gossamer.files import is_stream, refuse_overwrite, write_text
+from gossamer.files import is_stream, refuse_overwrite, write_text, writing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,8 +45,13 @@ def export(
             show_default=False,
         ),
     ] = None,
+    trust: Trust = False,
 ) -> None:
-    """Write a run's network as ONNX, checked against torch, or as C."""
+    """Write a run's network as ONNX, or as C.
+
+    A reference network is built again and checked against torch. Of your own network, whose
+    Python code is not run without --trust, the file that training wrote is taken.
+    """
     if calibrate is not None and not int8:
         raise UserError("--calibrate goes with --int8")
     files = ("config.toml", "metrics.json", "model.onnx", "model.safetensors")
@@ -60,10 +66,16 @@ def export(
         raise UserError(f"{run} is an ONNX file already; add --c to write it as C")
     import torch
 
+    from gossamer.models import MODELS
     from gossamer.nn import export as write
-    from gossamer.training import load_description, load_network
+    from gossamer.training import load_config, load_description, load_network, onnx_of
 
-    model, _, shape = load_network(run)
+    if not (trust or int8 or load_config(run)["model"] in MODELS):
+        with writing(out) as target, onnx_of(run).open("rb") as source:
+            shutil.copyfileobj(source, target)
+        _written(out, "as training wrote it")
+        return
+    model, _, shape = load_network(run, trust=trust)
     if int8:
         _to_8_bits(model, run, calibrate, shape)
     generator = torch.Generator().manual_seed(0)
@@ -79,8 +91,10 @@ def _to_8_bits(model: nn.Module, run: Path, given: Path | None, shape: tuple[int
     from gossamer.data import load
     from gossamer.nn import quantize
     from gossamer.runtime.arrays import read_arrays
-    from gossamer.training import load_recipe
+    from gossamer.training import EXAMPLES, load_config
 
+    if given is None and (run / EXAMPLES).is_file():
+        given = run / EXAMPLES
     if given is not None:
         (found,) = read_arrays(given, ["input"])
         if found.shape[1:] != shape or not found.size or found.dtype.kind not in "fiub":
@@ -90,7 +104,7 @@ def _to_8_bits(model: nn.Module, run: Path, given: Path | None, shape: tuple[int
             )
         x = np.array(found[:_CALIBRATED], np.float32)
     else:
-        task = load(load_recipe(run).task)
+        task = load(load_config(run)["task"])
         x = task.features(task.train.x[:_CALIBRATED])
     quantize(model, torch.from_numpy(x))
 

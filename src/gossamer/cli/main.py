@@ -37,6 +37,34 @@ Data = Annotated[
     Path | None,
     typer.Option(help="Folder with the data; by default $GOSSAMER_DATA, else the cache."),
 ]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run the Python code of a run of your own network.")
+]
+
+
+def _set_threads(threads: int | None) -> int | None:
+    """Threads for the libraries that are imported later, and how they wait for each other.
+
+    By default OpenMP's threads spin at each barrier: beside one other busy process two threads
+    on two cores then take many times as long as one.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+        if "torch" in sys.modules:  # too late for the variables
+            sys.modules["torch"].set_num_threads(threads)
+    return threads
+
+
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=256,
+        callback=_set_threads,
+        help="Threads of a training; by default all usable cores, shared among workers.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -99,11 +127,12 @@ def demo(
         int | None, typer.Option(min=1, help="Trials at a time; one a core by default.")
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Start anew instead of going on.")] = False,
+    threads: Threads = None,
 ) -> None:
     """The main job on the embedded data: dense, search, sparse, report. A few minutes."""
     from gossamer.demo import demo as run
 
-    run(out, trials=trials, workers=workers, fresh=fresh, console=console.out)
+    run(out, trials=trials, workers=workers, threads=threads, fresh=fresh, console=console.out)
 
 
 @app.command()
@@ -132,6 +161,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Run directory to write.")] = Path("runs/train"),
     data: Data = None,
     download: Annotated[bool, typer.Option(help="Fetch the data where they are missing.")] = False,
+    threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Train one network, evaluate it on the test split, and save the run directory.

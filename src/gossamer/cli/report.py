@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gossamer.cli.main import Data, Json, app
+from gossamer.cli.main import Data, Json, Trust, app
 from gossamer.console import say, show
 from gossamer.errors import UserError
 
@@ -71,6 +71,7 @@ def robustness(
         int | None, typer.Option(min=1, help="Only so many test examples, evenly spread.")
     ] = None,
     data: Data = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Measure a run under corruptions of images or noise behind sounds, and keep the curves.
@@ -83,12 +84,12 @@ def robustness(
     from gossamer.data import load
     from gossamer.files import write_text
     from gossamer.report import load_run
-    from gossamer.training import Unfinished, load_network, load_recipe
+    from gossamer.training import Unfinished, load_config, load_network
     from gossamer.training import robustness as measure
 
     metrics = load_run(run)
-    model, _, _ = load_network(run)
-    task = load(load_recipe(run).task, data)
+    model, _, _ = load_network(run, trust=trust)
+    task = load(load_config(run)["task"], data)
     with (run / "model.safetensors").open("rb") as file:
         network = hashlib.file_digest(file, "sha256").hexdigest()
     measuring = {"network": network, "data": data and str(data), "examples": examples}

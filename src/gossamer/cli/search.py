@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gossamer.cli.main import Json, app
+from gossamer.cli.main import Json, Threads, app
 from gossamer.console import show
 
 
@@ -45,6 +45,7 @@ def search(
     mlflow: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Log the trials to MLflow.")
     ] = None,
+    threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Search until the experiment's budget is used up; called again, it goes on.
@@ -70,6 +71,7 @@ def search(
         progress=not as_json,
         loggers=loggers,
         crew=crew,
+        threads=threads,
     )
     if as_json:
         typer.echo(json.dumps(_frontier_json(opened)))

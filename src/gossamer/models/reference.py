@@ -117,6 +117,25 @@ MODELS: dict[str, Reference] = {
     "bert": Reference(bert, "transformer over tokens, two layers of 128", _TRANSFORMER),
 }
 
+_FOLDERS: set[str] = set()  # of networks that were given as files
+
+
+def _put_first(folder: Path) -> None:
+    """Let a file import the modules beside it, as Python does for a program.
+
+    Modules of the same names that another network's folder has brought are imported anew.
+    """
+    for path in folder.iterdir():
+        top = sys.modules.get(path.stem)
+        origin = Path(getattr(top, "__file__", None) or "/")
+        if {str(origin.parent), str(origin.parent.parent)} & (_FOLDERS - {str(folder)}):
+            for name in [name for name in sys.modules if name.partition(".")[0] == path.stem]:
+                del sys.modules[name]
+    _FOLDERS.add(str(folder))
+    if str(folder) in sys.path:
+        sys.path.remove(str(folder))
+    sys.path.insert(0, str(folder))
+
 
 def reference(name: str) -> Reference:
     """A reference network by its name, or anyone's own as ``file.py:function``.
@@ -144,6 +163,7 @@ def reference(name: str) -> Reference:
             module = importlib.util.module_from_spec(spec)
             # Dataclasses look their module up by name while it is being run.
             sys.modules[module.__name__] = module
+            _put_first(path.resolve().parent)
             spec.loader.exec_module(module)
         else:
             module = importlib.import_module(place)

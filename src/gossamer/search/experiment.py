@@ -394,6 +394,7 @@ class Experiment:
         progress: bool = True,
         loggers: Sequence[Logger] = (),
         crew: Callable[[Train, Receive], Crew] | None = None,
+        threads: int | None = None,
     ) -> None:
         """Asks, trains and tells until the budget is used up.
 
@@ -411,6 +412,7 @@ class Experiment:
             loggers: told of reports and ends, see `LOGGERS`.
             crew: what runs the trials instead of `workers`, such as `on_ray`; called with train
                 and with what takes reports.
+            threads: of each worker process; its share of the cores by default.
 
         Raises:
             UserError: when train never returned one of the metrics, or the first 5 trials all
@@ -418,6 +420,8 @@ class Experiment:
             KeyboardInterrupt: on Ctrl-C, after the running trials were put back.
         """
         check_whole("workers", workers, 1)
+        if threads is not None:
+            check_whole("threads", threads, 1)
         if trials is not None:
             check_whole("trials", trials, 1)
         train = train or self.command
@@ -429,7 +433,7 @@ class Experiment:
         if crew is not None:
             team = crew(train, run.receive)
         else:
-            team = Here(train) if workers == 1 else Workers(train, workers, run.receive)
+            team = Here(train) if workers == 1 else Workers(train, workers, run.receive, threads)
         records = self.trials()
         ended = sum(self._ladder.cost(r.fidelity) for r in records if r.state in ENDED)
         total = self.budget if trials is None else min(self.budget, ended + trials)

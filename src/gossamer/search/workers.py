@@ -132,16 +132,19 @@ class Workers:
         train: may be a closure or be defined in a notebook.
         count: processes; each may use its share of the cores.
         receive: takes the trials' reports.
+        threads: of each process; its share of the cores by default.
 
     Raises:
         UserError: when `train` cannot be sent to another process.
     """
 
-    def __init__(self, train: Train, count: int, receive: Receive) -> None:
+    def __init__(
+        self, train: Train, count: int, receive: Receive, threads: int | None = None
+    ) -> None:
         self._train = pickled(train)
         self._desk = Desk(receive)
-        threads = str(max(1, loky.cpu_count() // count))
-        self._environment = dict.fromkeys(_THREADS, threads)
+        share = threads or max(1, loky.cpu_count() // count)
+        self._environment = dict.fromkeys(_THREADS, str(share))
         self._free = [self._start() for _ in range(count)]
         self._busy: dict[Future[Outcome], loky.ProcessPoolExecutor] = {}
 

@@ -8,10 +8,20 @@ from gossamer.training.fit import DivergedError, fit
 from gossamer.training.history import Epoch, History
 from gossamer.training.recipe import Recipe
 from gossamer.training.robustness import Curve, Unfinished, robustness
-from gossamer.training.run import Trained, load_description, load_network, load_recipe, train
+from gossamer.training.run import (
+    EXAMPLES,
+    Trained,
+    load_config,
+    load_description,
+    load_network,
+    load_recipe,
+    onnx_of,
+    train,
+)
 from gossamer.training.settings import OPTIMIZERS, SCHEDULES, Settings
 
 __all__ = [
+    "EXAMPLES",
     "OPTIMIZERS",
     "SCHEDULES",
     "Counts",
@@ -31,11 +41,13 @@ __all__ = [
     "fit",
     "folder_for",
     "inference_seconds",
+    "load_config",
     "load_description",
     "load_network",
     "load_recipe",
     "make_folder",
     "noise_score",
+    "onnx_of",
     "predict",
     "robustness",
     "train",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -37,11 +38,43 @@ def make_folder(path: Path) -> Path:
 
 
 @contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Within it no other process writes to ``path``, a file or a folder that exists.
+
+    The operating system frees the lock of a process that is killed.
+
+    Raises:
+        UserError: another process is writing to it, or nothing can be written there.
+    """
+    place = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    lock = FileLock(place, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"another training is writing to {path}: wait until it ends, or choose another place"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; choose another place"
+        ) from None
+    try:
+        yield
+    finally:
+        place.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
 def folder_for(path: Path) -> Iterator[Path]:
-    """``path`` as :func:`make_folder` gives it; what is new and empty goes after an error."""
+    """``path`` as a folder that only this process writes to; see `make_folder`, `exclusive`.
+
+    After an error, what is new and empty is removed.
+    """
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
-        yield make_folder(path)
+        with exclusive(make_folder(path)):
+            yield path
     except BaseException:
         with suppress(OSError):  # one holds something
             for folder in new:
@@ -96,6 +129,7 @@ def load_weights(model: nn.Module, run: str | Path) -> None:
         raise UserError(f"init: {run} is not a run directory: it has no model.safetensors")
     weights = take(load_tensors(path)[0], MODEL)
     own = model.state_dict()
+    check_tensors(path, weights, own)
     parameters = {name for name, _ in model.named_parameters()}
     misfits = [name for name in sorted(parameters) if name not in weights]
     misfits += [
@@ -112,6 +146,24 @@ def load_weights(model: nn.Module, run: str | Path) -> None:
             "give the same model and sizes"
         )
     model.load_state_dict(weights, strict=False)
+
+
+def check_tensors(
+    path: Path, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor] | None = None
+) -> None:
+    """Refuse a file's tensors that are NaN or of another type than those of the same name.
+
+    Raises:
+        UserError: naming the file and the tensor.
+    """
+    for name, tensor in tensors.items():
+        expected = tensor if own is None else own.get(name, tensor)
+        if tensor.dtype != expected.dtype:
+            raise UserError(
+                f"{path}: '{name}' holds {tensor.dtype}, not {expected.dtype}; train the run again"
+            )
+        if tensor.isnan().any():
+            raise UserError(f"{path}: '{name}' holds NaN; train the run again")
 
 
 def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

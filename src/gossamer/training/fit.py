@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from gossamer.errors import UserError
 from gossamer.nn import AnnealActivations, decay_boost, penalties
 from gossamer.progress import progress_bar
 from gossamer.sparsity import Scaling, Sparsifier, accelerate_sparse
-from gossamer.training.checkpoint import pick_device
+from gossamer.training.checkpoint import exclusive, pick_device
 from gossamer.training.counting import weight_counts
 from gossamer.training.examples import Examples, predict
 from gossamer.training.history import Epoch, History
@@ -71,7 +71,7 @@ def fit(
     Raises:
         DivergedError: the loss became NaN or infinite.
         UserError: fewer training examples than one batch, or a checkpoint that is damaged or
-            of other settings.
+            of other settings, or that another process is writing.
     """
     settings = settings or Settings()
     device = pick_device(settings.device)
@@ -104,11 +104,12 @@ def fit(
     if sparsifier is not None and sparsifier.total_steps is None:
         sparsifier.total_steps = steps
     path = Path(checkpoint) if checkpoint is not None else None
-    if path is not None and path.exists():
-        best = restore_training(path, model, optimizer, sparsifier, history, settings)
 
     bar = progress_bar(show=progress, transient=True)
-    with bar, _accelerated(model, optimizer, sparsifier, settings):
+    alone = nullcontext() if path is None else exclusive(path)
+    with alone, bar, _accelerated(model, optimizer, sparsifier, settings):
+        if path is not None and path.exists():
+            best = restore_training(path, model, optimizer, sparsifier, history, settings)
         row = bar.add_task(label, total=steps, completed=len(history.epochs) * batches)
         for epoch in range(len(history.epochs), settings.epochs):
             if history.stopped_early:

@@ -15,16 +15,18 @@ import torch
 from torch import nn
 
 from gossamer import __version__
-from gossamer.data import Task, load
+from gossamer.data import TASKS, Task, load
 from gossamer.deploy import engine_times
 from gossamer.energy import count_work
 from gossamer.errors import UserError
-from gossamer.files import write_text
-from gossamer.nn import export, harden
+from gossamer.files import write_text, writing
+from gossamer.models import MODELS
+from gossamer.nn import export, harden, unrounded
 from gossamer.runtime import Engine, machine
 from gossamer.sparsity import Sparsifier
 from gossamer.training.checkpoint import (
     MODEL,
+    check_tensors,
     give,
     load_tensors,
     make_folder,
@@ -41,6 +43,12 @@ from gossamer.training.recipe import Recipe
 _TIMED = 256
 
 _MASK = "mask."
+
+#: A file of a run on one's own data: training inputs, by which a later export finds the ranges of
+#: activations; the data themselves may be gone by then.
+EXAMPLES = "examples.npy"
+_CALIBRATION = 512  # at most so many
+_CALIBRATION_BYTES = 2**23
 
 
 def train(
@@ -85,9 +93,10 @@ def _try(model: nn.Module, task: Task, recipe: Recipe) -> None:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x = torch.from_numpy(task.features(task.train.x[:2])).to(device)
     try:
-        found = list(predict(model, x).shape)
+        with unrounded(model):  # 8-bit layers know no ranges yet
+            found = list(predict(model, x).shape)
     except UserError:
-        return  # 8-bit layers wait for training; all else is said again there
+        raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise UserError(
             f"model '{recipe.model}' cannot take inputs [batch, "
@@ -136,9 +145,9 @@ class Trained:
     def save(self, folder: str | Path, evaluation: Evaluation | None = None) -> dict[str, Any]:
         """Write the run directory; returns the metrics.
 
-        ``config.toml``, ``metrics.json``, ``model.safetensors``, ``model.onnx``; each is
-        written to a temporary name first, ``metrics.json`` last, so that a run directory
-        with it is complete.
+        ``config.toml``, ``metrics.json``, ``model.safetensors``, ``model.onnx`` and, of one's
+        own data, ``examples.npy``; each is written to a temporary name first, ``metrics.json``
+        last, so that a run directory with it is complete.
 
         Raises:
             UserError: the folder cannot be written to.
@@ -151,6 +160,8 @@ class Trained:
             "settings": dict(self.recipe.settings),
         }
         write_text(path / "config.toml", tomli_w.dumps(config))
+        if self.recipe.task not in TASKS:
+            self._keep_examples(path / EXAMPLES)
         masks = self.sparsifier.masks if self.sparsifier is not None else {}
         save_tensors(
             path / "model.safetensors",
@@ -168,6 +179,12 @@ class Trained:
         write_text(path / "metrics.json", json.dumps(metrics, indent=1))
         return metrics
 
+    def _keep_examples(self, path: Path) -> None:
+        one = self.task.features(self.task.train.x[:1]).nbytes
+        count = min(_CALIBRATION, max(_CALIBRATION_BYTES // one, 1))
+        with writing(path) as file:
+            np.save(file, self.task.features(self.task.train.x[:count]))
+
     def _running(self, model: Path) -> dict[str, Any]:
         """The file's size, its times under the engine and its work, or why it has none."""
         inputs = self.task.features(self.task.test.x[:_TIMED])
@@ -184,14 +201,19 @@ class Trained:
         return found
 
 
-def load_network(run: str | Path) -> tuple[nn.Module, tuple[str, ...], tuple[int, ...]]:
+def load_network(
+    run: str | Path, *, trust: bool = False
+) -> tuple[nn.Module, tuple[str, ...], tuple[int, ...]]:
     """The network of a run directory, in evaluation mode, its classes and input shape.
 
+    ``trust``: see :func:`load_recipe`.
+
     Raises:
-        UserError: the folder is no run, or a file in it is missing or damaged.
+        UserError: the folder is no run, a file in it is missing or damaged, or it names code and
+            is not trusted.
     """
     folder = Path(run)
-    recipe = load_recipe(folder)
+    recipe = load_recipe(folder, trust=trust)
     tensors, data = load_tensors(folder / "model.safetensors")
     try:
         classes, shape = tuple(data["classes"]), tuple(data["input_shape"])
@@ -201,14 +223,29 @@ def load_network(run: str | Path) -> tuple[nn.Module, tuple[str, ...], tuple[int
         ) from None
     model, _ = recipe.network(len(classes), shape, initial=False)
     model = harden(model)
+    weights = take(tensors, MODEL)
+    check_tensors(folder / "model.safetensors", weights, model.state_dict())
     try:
-        model.load_state_dict(take(tensors, MODEL))
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(
             f"{folder / 'model.safetensors'} does not fit {folder / 'config.toml'} "
             f"({str(error).splitlines()[0]}); train the run again"
         ) from None
     return model.eval(), classes, shape
+
+
+def onnx_of(run: str | Path) -> Path:
+    """The ONNX file that training wrote into a run directory; nothing of the run is executed.
+
+    Raises:
+        UserError: there is none, or the weights that it was made of are damaged.
+    """
+    path, weights = Path(run) / "model.onnx", Path(run) / "model.safetensors"
+    check_tensors(weights, load_tensors(weights)[0])
+    if not path.is_file():
+        raise UserError(f"{run}: has no model.onnx; train the run again")
+    return path
 
 
 def load_description(run: str | Path) -> dict[str, Any]:
@@ -221,8 +258,27 @@ def load_description(run: str | Path) -> dict[str, Any]:
     return dict(data.get("description", {}))
 
 
-def load_recipe(run: str | Path) -> Recipe:
+def load_recipe(run: str | Path, *, trust: bool = False) -> Recipe:
     """The recipe of a run directory.
+
+    ``trust``: import the Python code that a run of one's own network names, as in ``model =
+    "net.py:build"``. A run received from others could name anything.
+
+    Raises:
+        UserError: the folder is no run, its ``config.toml`` is missing or damaged, or it names
+            code and is not trusted.
+    """
+    config = load_config(run)
+    if config["model"] not in MODELS and not trust:
+        raise UserError(
+            f"the network of {run} is Python code, {config['model']}, which would be run; if you "
+            "trust it, give --trust (in Python trust=True)"
+        )
+    return Recipe(config["task"], config["model"], config["settings"])
+
+
+def load_config(run: str | Path) -> dict[str, Any]:
+    """What ``config.toml`` of a run directory holds: ``task``, ``model`` and ``settings``.
 
     Raises:
         UserError: the folder is no run, or its ``config.toml`` is missing or damaged.
@@ -230,9 +286,10 @@ def load_recipe(run: str | Path) -> Recipe:
     path = Path(run) / "config.toml"
     try:
         config = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        if not isinstance(config["model"], str):
-            raise TypeError(f"model = {config['model']!r} is no name")
-        return Recipe(config["task"], config["model"], config["settings"])
+        for name, kind in (("task", str), ("model", str), ("settings", dict)):
+            if not isinstance(config[name], kind):
+                raise TypeError(f"{name} = {config[name]!r}")
+        return config
     except FileNotFoundError:
         raise UserError(
             f"{run} is not a run directory: it has no config.toml; "

@@ -11,6 +11,7 @@ from typing import Any, Self
 from gossamer.errors import UserError, nearest
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
+_MOST_EPOCHS = 1_000_000
 SCHEDULES = ("one_cycle", "step", "phases", "constant")
 
 
@@ -77,9 +78,9 @@ class Settings:
         for field in fields(self):
             value = getattr(self, field.name)
             object.__setattr__(self, field.name, _typed(field.name, value, str(field.type)))
-        self._at_least("epochs", 1)
-        self._at_least("batch_size", 2)
-        self._at_least("patience", 0)
+        self._between("epochs", 1, _MOST_EPOCHS)
+        self._between("batch_size", 2, 2**31 - 1)
+        self._between("patience", 0, _MOST_EPOCHS)
         self._between("seed", 0, 2**63 - 1)
         self._at_least("weight_decay", 0.0)
         self._between("warmup", 0.0, 1.0)
