@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow cuda lint types sanitize site wheel lock clean
+.PHONY: demo test slow cuda lint types sanitize clang site wheel lock clean
 
 demo: $(READY)  ## the main job on the embedded data, a few minutes
 	$(BIN)/gossamer demo
@@ -12,8 +13,9 @@ demo: $(READY)  ## the main job on the embedded data, a few minutes
 test: $(READY)  ## the quick tests, under 10 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto
 
-slow: $(READY)  ## the longer tests
-	$(BIN)/pytest -m slow
+slow: $(READY)  ## the longer tests, two at a time; then those that want the machine for themselves
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow and not serial" -n 2 --dist worksteal
+	$(BIN)/pytest -m "slow and serial"
 
 cuda: $(READY)  ## the tests that need a CUDA device
 	$(BIN)/pytest -m cuda
@@ -25,19 +27,23 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# The runtime's tests on an extension built under AddressSanitizer and UBSan, in a folder of its
-# own. Without `site` (-S) the editable installation stays out of the way.
-SANITIZED := build/sanitize
-sanitize: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	    --no-build-isolation --upgrade --target $(SANITIZED)/site \
-	    --config-settings=build-dir=$(SANITIZED)/cmake \
-	    --config-settings=cmake.define.GOSSAMER_SANITIZE=ON .
+# An extension built otherwise, in a folder of its own, for the tests that follow. Without `site`
+# (-S) the editable installation stays out of the way.
+BESIDE = $(INSTALL) --no-deps --no-build-isolation --upgrade --target build/$@/site \
+    --config-settings=build-dir=build/$@/cmake
+TRIED = PYTHONPATH="build/$@/site:$$(echo $(VENV)/lib/python3.*/site-packages)" \
+    $(BIN)/python -S -m pytest --capture=sys -m "not slow and not no_sanitize"
+
+sanitize: $(READY)  ## the runtime's tests under AddressSanitizer and UBSan
+	$(BESIDE) --config-settings=cmake.define.GOSSAMER_SANITIZE=ON .
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	PYTHONPATH="$(SANITIZED)/site:$$(echo $(VENV)/lib/python3.*/site-packages)" \
-	$(BIN)/python -S -m pytest --capture=sys -m "not slow and not no_sanitize" tests/runtime
+	$(TRIED) tests/runtime
+
+clang: $(READY)  ## the kernels' tests, compiled by Clang
+	CXX=clang++ $(BESIDE) .
+	$(TRIED) tests/runtime/test_kernels.py
 
 site: $(READY)  ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -56,7 +62,6 @@ lock:  ## the hashes of requirements.lock anew; needs uv
 # The lock files first (the first names all that it needs, so that nothing is resolved), then
 # gossamer itself, compiled with the locked build tools. The rooms stand for their modules: an
 # editable installation must hear of those that come, go or move.
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 $(READY): requirements.lock requirements-torch.lock pyproject.toml CMakeLists.txt $(wildcard src/gossamer/runtime/kernels/*) \
     $(wildcard src/gossamer/*/)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -7,6 +7,7 @@ from gossamer.demo import demo
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 @pytest.mark.timeout(3600)
 def test_the_demo_leaves_runs_and_page_and_goes_on(tmp_path):
     folder = tmp_path / "demo"

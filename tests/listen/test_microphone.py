@@ -111,6 +111,7 @@ def card() -> Iterator[Card]:
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_words_are_heard_when_they_are_said_and_ctrl_c_ends(card: Card, model: Path) -> None:
     command = card.listen(model, "--json", "--threshold", 0.9)
     card.play(bursts(*BURSTS, length=6))
@@ -127,6 +128,7 @@ def test_words_are_heard_when_they_are_said_and_ctrl_c_ends(card: Card, model: P
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_unplugged_while_listening(card: Card, model: Path) -> None:
     command = card.listen(model)
     card.play(bursts(1.0, length=3))
@@ -138,6 +140,7 @@ def test_unplugged_while_listening(card: Card, model: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_no_such_device(card: Card, model: Path) -> None:
     told, complaints = card.listen(model, "--device", "nosuch").communicate(timeout=30)
     assert told == ""

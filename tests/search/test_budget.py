@@ -64,11 +64,13 @@ def check_exactly_seven(url):
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_five_processes_share_a_budget_of_seven(tmp_path):
     check_exactly_seven(f"sqlite:///{tmp_path}/x.db")
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_five_processes_share_a_budget_of_seven_on_postgresql():
     needs_postgresql()
     server = PostgreSQL()
@@ -79,6 +81,7 @@ def test_five_processes_share_a_budget_of_seven_on_postgresql():
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_five_processes_share_a_budget_of_fractional_costs(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
     search_together(url, [CHEAP])

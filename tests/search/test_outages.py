@@ -95,6 +95,7 @@ def postgresql():
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_twenty_workers_start_at_once_on_an_empty_database(postgresql, tmp_path):
     finish(start(postgresql.url, tmp_path, budget=40, processes=20))
     records = Experiment.from_storage(postgresql.url).trials()
@@ -104,6 +105,7 @@ def test_twenty_workers_start_at_once_on_an_empty_database(postgresql, tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_twenty_workers_start_at_once_on_a_new_file(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
     finish(start(url, tmp_path, budget=25, processes=20))
@@ -113,6 +115,7 @@ def test_twenty_workers_start_at_once_on_a_new_file(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_a_search_outlives_its_database(postgresql, tmp_path):
     process = start(postgresql.url, tmp_path, pause=0.2, budget=30)
     for killed in (5, 15):
@@ -129,6 +132,7 @@ def test_a_search_outlives_its_database(postgresql, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_a_killed_driver_on_postgresql_is_gone_on_with(postgresql, tmp_path):
     process = start(postgresql.url, tmp_path, pause=1.0, budget=6)
     wait_for(lambda: len(calls(tmp_path)) >= 3, "three trials")

@@ -75,6 +75,7 @@ pytestmark = [
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_trials_run_on_both_nodes_report_and_are_stopped(cluster):
     experiment = make(budget=16, stopping=[Violated()])
 
@@ -96,6 +97,7 @@ def test_trials_run_on_both_nodes_report_and_are_stopped(cluster):
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_reports_wait_on_the_node_of_the_driver(cluster):
     """On another one, all trials would be lost with it; Ray by itself takes any."""
     import ray
@@ -113,6 +115,7 @@ def test_reports_wait_on_the_node_of_the_driver(cluster):
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_a_lost_worker_or_node_costs_no_trial(cluster, tmp_path):
     experiment = make(f"sqlite:///{tmp_path}/x.db", budget=10)
 
@@ -150,6 +153,7 @@ def test_a_lost_worker_or_node_costs_no_trial(cluster, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_after_kill_9_of_the_driver_the_next_run_goes_on(cluster, tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
     command = [sys.executable, "-c", SCRIPT, cluster.address, url, str(tmp_path)]
@@ -171,6 +175,7 @@ def test_after_kill_9_of_the_driver_the_next_run_goes_on(cluster, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_needs_that_no_node_meets_are_said_at_once(cluster):
     with pytest.raises(UserError, match="no node of the Ray cluster has the 1 CPU, 2 GPU"):
         make().run(slow("."), crew=on_ray(cluster.address, gpus=2), progress=False)

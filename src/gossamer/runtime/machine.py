@@ -28,7 +28,4 @@ def machine() -> str:
 
     Every measured figure names its machine with this line.
     """
-    usable = (
-        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    )
-    return f"{_processor()}, {len(usable)} cores, {instruction_sets()[-1]}, {platform.system()}"
+    return f"{_processor()}, {usable_cores()} cores, {instruction_sets()[-1]}, {platform.system()}"

@@ -3,9 +3,7 @@
 
 // The larger of neighbours in a row: two vectors become one of every second lane.
 inline V pairs_max(V a, V b) {
-    I even, odd;
-    for (int i = 0; i < W; ++i) even[i] = 2 * i, odd[i] = 2 * i + 1;
-    return at_least(__builtin_shuffle(a, b, odd), __builtin_shuffle(a, b, even));
+    return at_least(every_second<1>(a, b), every_second(a, b));
 }
 
 // The common pool, channels first: the maximum of 2 x 2 squares side by side.

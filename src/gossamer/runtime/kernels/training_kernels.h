@@ -204,14 +204,9 @@ void apply(const Training& t, int64_t part, int64_t parts) {
 // Sums of the lanes of W vectors, side by side in one: halves are added, ever smaller.
 template <int Half>
 inline void add_halves(V* v) {
-    I low, high;
-    for (int i = 0; i < W; ++i) {
-        low[i] = (i & Half) ? W + i - Half : i;
-        high[i] = (i & Half) ? W + i : i + Half;
-    }
 #pragma GCC unroll 16
     for (int i = 0; i < Half; ++i) {
-        v[i] = __builtin_shuffle(v[i], v[i + Half], low) + __builtin_shuffle(v[i], v[i + Half], high);
+        v[i] = low_halves<Half>(v[i], v[i + Half]) + high_halves<Half>(v[i], v[i + Half]);
     }
 }
 

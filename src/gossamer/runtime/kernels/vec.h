@@ -43,6 +43,23 @@ inline I lane_numbers() {
     return lane;
 }
 
+// Lane i of the result is lane at(i) of `a` and `b` side by side. Clang's own shuffle wants numbers
+// that are known when it parses; it makes one shuffle of the loop.
+template <class T, class At>
+inline T shuffled(T a, T b, At at) {
+    constexpr int lanes = sizeof(T) / 4;
+#if defined(__clang__)
+    T found;
+#pragma clang loop unroll(full)
+    for (int i = 0; i < lanes; ++i) found[i] = at(i) < lanes ? a[at(i)] : b[at(i) - lanes];
+    return found;
+#else
+    typename Of<lanes>::I lane;
+    for (int i = 0; i < lanes; ++i) lane[i] = at(i);
+    return __builtin_shuffle(a, b, lane);
+#endif
+}
+
 // The sum of all lanes, by halves.
 inline int32_t sum_of(I x) {
     Of<4>::I sum;
@@ -54,8 +71,8 @@ inline int32_t sum_of(I x) {
         sum = part[0];
         for (int i = 1; i < W / 4; ++i) sum += part[i];
     }
-    sum += __builtin_shuffle(sum, Of<4>::I{2, 3, 0, 1});
-    sum += __builtin_shuffle(sum, Of<4>::I{1, 0, 3, 2});
+    sum += shuffled(sum, sum, [](int i) { return i ^ 2; });
+    sum += shuffled(sum, sum, [](int i) { return i ^ 1; });
     return sum[0];
 }
 
@@ -137,28 +154,32 @@ struct Clip {
     inline float one(float v) const { return any ? (v < lo ? lo : v > hi ? hi : v) : v; }
 };
 
-// Lanes 0, 2, 4, ... of two vectors side by side.
+// Lanes First, First + 2, First + 4, ... of two vectors side by side.
+template <int First = 0>
 inline V every_second(V a, V b) {
-    I even;
-    for (int i = 0; i < W; ++i) even[i] = 2 * i;
-    return __builtin_shuffle(a, b, even);
+    return shuffled(a, b, [](int i) { return 2 * i + First; });
+}
+
+// The lower (or the upper) half of each run of 2 x Half lanes of `a`, then that of `b`.
+template <int Half>
+inline V low_halves(V a, V b) {
+    return shuffled(a, b, [](int i) { return (i & Half) ? W + i - Half : i; });
+}
+template <int Half>
+inline V high_halves(V a, V b) {
+    return shuffled(a, b, [](int i) { return (i & Half) ? W + i : i + Half; });
 }
 
 // Transposes a W x W square, from rows `in_pitch` apart to rows `out_pitch` apart.
 // Each stage swaps halves of ever smaller squares (Eklundh 1972).
 template <int Half>
 inline void swap_halves(V* rows) {
-    I low, high;
-    for (int i = 0; i < W; ++i) {
-        low[i] = (i & Half) ? W + i - Half : i;
-        high[i] = (i & Half) ? W + i : i + Half;
-    }
 #pragma GCC unroll 16
     for (int i = 0; i < W; ++i) {
         if (i & Half) continue;
         const V a = rows[i], b = rows[i + Half];
-        rows[i] = __builtin_shuffle(a, b, low);
-        rows[i + Half] = __builtin_shuffle(a, b, high);
+        rows[i] = low_halves<Half>(a, b);
+        rows[i + Half] = high_halves<Half>(a, b);
     }
 }
 

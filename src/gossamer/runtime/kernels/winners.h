@@ -68,8 +68,8 @@ struct Bounds {
 
 inline Bounds bounds_of(const int32_t* keys, int64_t n) {
     I low = splat_int(2147483647), high = splat_int(lowest_key);
-    int64_t i = 0;
-    for (; i + W <= n; i += W) {
+    const int rest = static_cast<int>(n % W);
+    for (int64_t i = 0; i < n - rest; i += W) {
         const I x = load_int(keys + i);
         low = x < low ? x : low;
         high = x > high ? x : high;
@@ -79,9 +79,10 @@ inline Bounds bounds_of(const int32_t* keys, int64_t n) {
         lo = low[l] < lo ? low[l] : lo;
         hi = high[l] > hi ? high[l] : hi;
     }
-    for (; i < n; ++i) {
-        lo = keys[i] < lo ? keys[i] : lo;
-        hi = keys[i] > hi ? keys[i] : hi;
+    for (int i = 0; i < rest; ++i) {
+        const int32_t key = keys[n - rest + i];
+        lo = key < lo ? key : lo;
+        hi = key > hi ? key : hi;
     }
     return {lo, hi, n, 0};
 }
