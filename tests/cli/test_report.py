@@ -83,7 +83,7 @@ def test_interrupted_robustness_goes_on_from_there(run_directory, gossamer, monk
 def test_mistakes_are_one_line(run_directory, gossamer):
     for arguments, told in (
         (("report", "--compare", "nowhere"), "no run at nowhere"),
-        (("report", "--compare", "run", "run"), "given twice"),
+        (("report", "--compare", "run", "run"), "named twice"),
         (("report", "--compare", "run", "-o", "t.pdf"), "must end in one of .html, .md, .json"),
         (("report", "run", "--json"), "--json needs --compare"),
         (("report", "run", "-o", "page.pdf"), "must end in .html"),

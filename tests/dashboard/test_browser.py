@@ -14,7 +14,7 @@ import optuna
 import pytest
 from tests.browser import BROWSER
 
-from gossamer.search import Experiment, Float, Maximize, Minimize
+from gossamer.search import Choice, Experiment, Float, Maximize, Minimize, Trial
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 pytestmark = [
@@ -26,14 +26,14 @@ HARMLESS = re.compile(r"WebGL|ReadPixels|willReadFrequently")
 
 
 @contextmanager
-def opened(address: str) -> Iterator[tuple[Any, list[str]]]:
+def opened(address: str, width: int = 1400) -> Iterator[tuple[Any, list[str]]]:
     """The page once it is drawn, and what went wrong in it so far."""
     wrong: list[str] = []
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=BROWSER, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
         )
-        tab = browser.new_page(viewport={"width": 1400, "height": 900})
+        tab = browser.new_page(viewport={"width": width, "height": 900})
         tab.on(
             "console",
             lambda said: None if HARMLESS.search(said.text) else wrong.append(said.text),
@@ -80,7 +80,7 @@ def test_dragged_threshold_changes_the_frontier_and_is_stored(
         assert 0.95 < moved <= 0.97
         assert "threshold.accuracy" in tab.get_attribute("#csv", "href")
         tab.click("#store")
-        tab.wait_for_function("document.getElementById('said').textContent.startsWith('Stored')")
+        tab.wait_for_function("document.getElementById('message').textContent.startsWith('Stored')")
         stored = Experiment.from_storage(storage).metrics[0].threshold
         assert stored == moved
         tab.wait_for_selector("#store", state="hidden")
@@ -105,11 +105,64 @@ def test_threshold_moves_by_keyboard_and_by_number(page: Any) -> None:
         assert wrong == []
 
 
+EVIL = """</script><img src=x onerror='hit = 1'><b onclick=hit>%&;"""
+
+
+def test_names_are_words_and_run_nothing(tmp_path: Path, serve: Callable[..., Any]) -> None:
+    storage = f"sqlite:///{tmp_path / 'evil.db'}"
+    experiment = Experiment(
+        f"name {EVIL}",
+        [Float(f"x {EVIL}", 0.0, 1.0), Choice(f"rule {EVIL}", [f"a {EVIL}", f"b {EVIL}"])],
+        [Maximize(f"up {EVIL}", 0.1), Minimize(f"down {EVIL}", 0.9)],
+        storage=storage,
+        sampler="random",
+    )
+    for number in range(12):
+        trial = experiment.ask()
+        values = {f"up {EVIL}": 0.05 * number, f"down {EVIL}": 0.5, f"loss {EVIL}": 1.0}
+        trial.report(1, values)
+        experiment.tell(trial, values)
+    experiment.tell(experiment.ask(), error=f"reason {EVIL}")
+    with serve(storage) as page, opened(page.address) as (tab, wrong):
+        tab.fill("#limit-0-value", "0.2")  # the name goes through the address too
+        tab.press("#limit-0-value", "Enter")
+        tab.wait_for_function("document.getElementById('inside').textContent === '8'")
+        tab.click("#trials tbody tr:first-child")
+        assert f"reason {EVIL}" in tab.inner_text("#detail")
+        assert tab.inner_text("h1") == f"name {EVIL}"
+        assert tab.evaluate("typeof hit") == "undefined"
+        assert tab.locator("img[src=x]").count() == 0
+        assert wrong == []
+
+
 def test_new_trials_appear(page: Any, storage: str) -> None:
     with opened(page.address) as (tab, wrong):
         experiment = Experiment.from_storage(storage)
         experiment.tell(experiment.ask(), {"accuracy": 0.98, "density": 0.1})
         tab.wait_for_function("document.getElementById('inside').textContent === '4'")
+        # The process of the trial that runs is this one.
+        assert tab.inner_text("#live") == "live, 1 running"
+        tab.hover("#scatter .canvas")
+        buttons = tab.locator("#scatter .modebar-btn").evaluate_all(
+            "found => found.map((button) => button.dataset.title)"
+        )
+        assert "Download plot as a PNG" in buttons
+        assert not [title for title in buttons if "hare" in title]
+        experiment.tell(Trial(5, {}), error="ended")
+        tab.wait_for_function(
+            "document.getElementById('live').textContent === 'up to date, nothing runs'"
+        )
+        assert wrong == []
+
+
+def test_nothing_is_cut_off_on_a_phone(page: Any) -> None:
+    with opened(page.address, width=390) as (tab, wrong):
+        tab.wait_for_selector("#trials tbody tr")
+        assert tab.evaluate("document.documentElement.scrollWidth") == 390
+        cut = "e => e.filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.id)"
+        assert tab.locator(".scroll, table, td, .plot").evaluate_all(cut) == []
+        canvas = tab.locator("#scatter .canvas .nsewdrag").bounding_box()
+        assert canvas["height"] > 300  # of 480: the legend is above the plot
         assert wrong == []
 
 

@@ -58,3 +58,32 @@ def test_plots_are_drawn_without_a_complaint(tmp_path: Path) -> None:
     # plotly has a button that uploads the plot; the page has its own list.
     buttons = set(re.findall(r'data-title="([^"]+)"', "".join(places)))
     assert buttons == {"Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_is_cut_off_on_a_phone(tmp_path: Path, theme: str) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    target = page(tmp_path / "report.html", pair(), experiment(60))
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 390, "height": 900}, color_scheme=theme)
+        tab.goto(target.as_uri())
+        tab.wait_for_selector("#history-1 .main-svg")
+        tab.evaluate(
+            "document.querySelectorAll('details').forEach((part) => { part.open = true; })"
+        )
+        assert tab.evaluate("document.documentElement.scrollWidth") == 390
+        cut = (
+            "e => e.filter((box) => box.scrollWidth > box.clientWidth + 1).map((b) => b.className)"
+        )
+        assert tab.locator(".scroll, table, td, .plot").evaluate_all(cut) == []
+        assert tab.locator(".sides .gain").first.is_visible()
+        plot = tab.locator("#history-0 .nsewdrag").bounding_box()
+        assert plot["height"] > 180  # of 300: the legend is above the plot
+        ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(15, 20, 27)"}[theme]
+        ink = tab.locator("#history-0 .xtick text").first.evaluate("t => t.style.fill")
+        assert ink == {"light": "rgb(31, 41, 51)", "dark": "rgb(230, 234, 240)"}[theme]
+        browser.close()

@@ -60,7 +60,7 @@ def test_failures_by_reason() -> None:
     trials += [record(2, "failed", reason="out of memory"), record(3, values=INSIDE)]
     assert words.failures(snapshot(trials)) == [
         ("out of memory", [0, 2]),
-        ("no reason was given", [1]),
+        ("no reason recorded", [1]),
     ]
 
 

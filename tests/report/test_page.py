@@ -370,7 +370,7 @@ def test_failed_report_leaves_the_older_page(tmp_path: Path) -> None:
     target.write_text("older")
     with pytest.raises(UserError, match="no run at"):
         report(tmp_path / "nowhere", output=target)
-    with pytest.raises(UserError, match="two were given"):
+    with pytest.raises(UserError, match="not two"):
         report(experiment(2), experiment(2), output=target)
     with pytest.raises(UserError, match="not of int"):
         report(3, output=target)  # type: ignore[arg-type]

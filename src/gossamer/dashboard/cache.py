@@ -71,12 +71,12 @@ class DatabaseFile:
                 "studies.study_id) FROM studies WHERE study_name = ?"
             )
             with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as database:
-                found = database.execute(query, (self._experiment,)).fetchone()
+                row = database.execute(query, (self._experiment,)).fetchone()
         except FileNotFoundError:
             return None
         except (OSError, sqlite3.Error) as error:
             raise Unreadable(f"{self._path} cannot be read: {error}") from None
-        return None if found is None else _Content((status.st_dev, status.st_ino), *found)
+        return None if row is None else _Content((status.st_dev, status.st_ino), *row)
 
 
 def open_stored(source: str | os.PathLike[str], name: str | None = None) -> Experiment:
@@ -87,7 +87,7 @@ def open_stored(source: str | os.PathLike[str], name: str | None = None) -> Expe
         name: of the experiment, where a storage has several.
 
     Raises:
-        UserError: when there is no such experiment, or it is kept in memory only.
+        UserError: when there is no such experiment, or it is in memory only.
     """
     url, named = _where(source)
     if named is None:

@@ -134,8 +134,8 @@ class Handler(BaseHTTPRequestHandler):
         for name, content in _HEADERS.items():
             self.send_header(name, content)
         # Chromium keeps a script's compiled code only as long as it need not ask for it again.
-        kept = "private, max-age=31536000, immutable" if answer.lasting else "no-cache"
-        self.send_header("Cache-Control", kept)
+        caching = "private, max-age=31536000, immutable" if answer.lasting else "no-cache"
+        self.send_header("Cache-Control", caching)
         if answer.etag is not None:
             self.send_header("ETag", answer.etag)
         if answer.filename is not None:

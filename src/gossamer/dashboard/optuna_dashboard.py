@@ -24,7 +24,7 @@ _WRITTEN, _READ = "constraints:", "constraints"
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def mended(trial: FrozenTrial) -> FrozenTrial:
+def with_constraint_list(trial: FrozenTrial) -> FrozenTrial:
     """The trial with its constraints as a list too, in the order of their names."""
     attributes = trial._system_attrs
     names = sorted(key for key in attributes if key.startswith(_WRITTEN))
@@ -36,8 +36,8 @@ def mended(trial: FrozenTrial) -> FrozenTrial:
 
 
 def _passed_on(name: str) -> Callable[..., Any]:
-    def call(self: Any, *given: Any, **named: Any) -> Any:
-        return getattr(self.inner, name)(*given, **named)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.inner, name)(*args, **kwargs)
 
     return call
 
@@ -54,10 +54,10 @@ class ConstraintsAsList(_Passing):  # type: ignore[misc]
         self.inner = inner
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        return mended(self.inner.get_trial(trial_id))
+        return with_constraint_list(self.inner.get_trial(trial_id))
 
-    def get_all_trials(self, *given: Any, **named: Any) -> list[FrozenTrial]:
-        return [mended(trial) for trial in self.inner.get_all_trials(*given, **named)]
+    def get_all_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        return [with_constraint_list(trial) for trial in self.inner.get_all_trials(*args, **kwargs)]
 
 
 def guarded(application: Application, write: bool) -> Application:

@@ -16,16 +16,16 @@ def thresholds_asked(query: str) -> dict[str, float | None]:
     Raises:
         UserError: for what is no number; also for any other key.
     """
-    found: dict[str, float | None] = {}
+    thresholds: dict[str, float | None] = {}
     for key, text in urllib.parse.parse_qsl(query, keep_blank_values=True):
         name = key.removeprefix("threshold.")
         if name == key:
             raise UserError(f"unknown key '{key}' in the address; known: threshold.METRIC")
         try:
-            found[name] = float(text) if text.strip() else None
+            thresholds[name] = float(text) if text.strip() else None
         except ValueError:
             raise UserError(f"threshold of '{name}' must be a number, not '{text}'") from None
-    return found
+    return thresholds
 
 
 def thresholds_sent(body: bytes) -> dict[str, float | None]:

@@ -72,8 +72,8 @@ def markdown(runs: Runs) -> str:
         "|---|---|" + "---:|" * (len(heading) - 2),
     ]
     for line in figures.compare(runs):
-        said = ", ".join(filter(None, (line.meaning, line.note)))
-        cells = [_cell(line.label, f"({said})" if said else ""), line.provenance]
+        notes = ", ".join(filter(None, (line.meaning, line.note)))
+        cells = [_cell(line.label, f"({notes})" if notes else ""), line.provenance]
         for index, cell in enumerate(line.cells):
             cells.append(_cell(cell.text, f"({cell.note})" if cell.note else ""))
             if index:

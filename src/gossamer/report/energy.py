@@ -24,14 +24,14 @@ def _works(run: Mapping[str, Any], side: str) -> list[Work]:
     return [Work(**work) for work in listed] if all(map(_is_work, listed)) else []
 
 
-def _is_work(found: Any) -> bool:
+def _is_work(work: Any) -> bool:
     """Whether a file holds what can be priced."""
     return (
-        isinstance(found, Mapping)
-        and _NEEDED <= set(found) <= _FIELDS
-        and found.get("bits", 32) in (8, 32)
+        isinstance(work, Mapping)
+        and _NEEDED <= set(work) <= _FIELDS
+        and work.get("bits", 32) in (8, 32)
         and all(
-            isinstance(found[name], int | float) and 0 <= found[name] < math.inf
+            isinstance(work[name], int | float) and 0 <= work[name] < math.inf
             for name in _NEEDED - {"layer", "kind"}
         )
     )
@@ -41,10 +41,10 @@ def _ratio(first: list[Work], second: list[Work], memory: str) -> tuple[float, f
     if not first or not second:
         return None
     try:
-        found = EnergyModel().ratio(first, second, memory)
+        ratio = EnergyModel().ratio(first, second, memory)
     except ZeroDivisionError:  # a file that says so: no network does nothing
         return None
-    return found.low, found.high
+    return ratio.low, ratio.high
 
 
 def against_dense(run: Mapping[str, Any], memory: str) -> tuple[float, float] | None:

@@ -37,12 +37,12 @@ def split(snapshot: Snapshot, metric: Metric) -> str:
 @lru_cache(maxsize=8)
 def digits(snapshot: Snapshot) -> Mapping[str, int]:
     """Significant digits that tell the values of each metric apart."""
-    found = {}
+    needed = {}
     for metric in snapshot.metrics:
         values = [trial.values[metric.name] for trial in snapshot.complete]
         values += [] if metric.threshold is None else [metric.threshold]
-        found[metric.name] = units.digits_between(min(values), max(values)) if values else 4
-    return found
+        needed[metric.name] = units.digits_between(min(values), max(values)) if values else 4
+    return needed
 
 
 def missed(metric: Metric, trial: TrialRecord) -> bool:
@@ -52,11 +52,11 @@ def missed(metric: Metric, trial: TrialRecord) -> bool:
 
 def value(snapshot: Snapshot, metric: Metric, trial: TrialRecord) -> str:
     """A trial's value of a metric, never rounded to a threshold that it misses."""
-    found, most = trial.values[metric.name], digits(snapshot)[metric.name]
-    text = units.plain(found, most)
+    number, most = trial.values[metric.name], digits(snapshot)[metric.name]
+    text = units.plain(number, most)
     while most < 17 and missed(metric, trial) and text == units.plain(metric.threshold, 15):
         most += 1
-        text = units.plain(found, most)
+        text = units.plain(number, most)
     return text
 
 
@@ -118,6 +118,6 @@ def failures(snapshot: Snapshot) -> list[tuple[str, list[int]]]:
     reasons: dict[str, list[int]] = {}
     for trial in snapshot.trials:
         if trial.state == "failed":
-            reason = " ".join((trial.reason or "no reason was given").split())
+            reason = " ".join((trial.reason or "no reason recorded").split())
             reasons.setdefault(reason, []).append(trial.number)
     return sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))

@@ -89,15 +89,15 @@ class EnergyRow:
 
     def cell(self, run: Run) -> Cell | None:
         """The range of the ratio to dense layers; None where the run holds no counts."""
-        found = energy.against_dense(run, self.memory)
-        return None if found is None else Cell(units.spread(*found), value=found)
+        ratios = energy.against_dense(run, self.memory)
+        return None if ratios is None else Cell(units.spread(*ratios), value=ratios)
 
     def gain(self, first: Run, run: Run) -> Gain | None:
         """The range of the ratio to the first run, doing the same task."""
-        found = energy.between(first, run, self.memory)
-        if found is None or first.get("task") != run.get("task"):
+        ratios = energy.between(first, run, self.memory)
+        if ratios is None or first.get("task") != run.get("task"):
             return None
-        low, high = found
+        low, high = ratios
         if low >= 1 / 1.005 and high <= 1.005:
             return Gain("same", None)
         if high <= 1:

@@ -193,7 +193,7 @@ ROWS: tuple[Row | EnergyRow, ...] = (
 class Line:
     """A row filled in: one cell per run, one gain per run after the first.
 
-    ``note`` is what the notes of all runs agree on; it stands beside the label, said once.
+    ``note`` is what the notes of all runs agree on; it stands beside the label, written once.
     """
 
     label: str
@@ -209,10 +209,10 @@ def compare(runs: Mapping[str, Run]) -> list[Line]:
     listed = list(runs.values())
     lines = []
     for row in ROWS:
-        found = [row.cell(run) for run in listed]
-        if all(cell is None for cell in found):
+        filled = [row.cell(run) for run in listed]
+        if all(cell is None for cell in filled):
             continue
-        cells = tuple(cell or Cell(units.NOTHING) for cell in found)
+        cells = tuple(cell or Cell(units.NOTHING) for cell in filled)
         notes = {cell.note for cell in cells}
         shared = notes.pop() if len(cells) > 1 and len(notes) == 1 else ""
         if shared:

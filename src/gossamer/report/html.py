@@ -60,11 +60,13 @@ def _settings_table(runs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, li
     about = ("task", "source", "model", "split", "examples", "seed", "epochs")
     columns = []
     for run in runs.values():
-        said = {key: run[key] for key in about if run.get(key) is not None}
+        entries = {key: run[key] for key in about if run.get(key) is not None}
         if machine(run):
-            said["machine"] = machine(run)
+            entries["machine"] = machine(run)
         settings = run.get("settings")
-        columns.append(dict(flat(said) + flat(settings if isinstance(settings, Mapping) else {})))
+        columns.append(
+            dict(flat(entries) + flat(settings if isinstance(settings, Mapping) else {}))
+        )
     names = dict.fromkeys(name for column in columns for name in column)
     return [(name, [column.get(name, units.NOTHING) for column in columns]) for name in names]
 
@@ -220,5 +222,5 @@ def report(
         if isinstance(source, (str, os.PathLike)):
             refuse_overwrite(output, (source, Path(source) / "metrics.json"))
     if len(experiments) > 1:
-        raise UserError("a report shows one experiment, two were given: write one page for each")
+        raise UserError("a report shows one experiment, not two: write one page for each")
     return page(output, named_runs(folders), experiments[0] if experiments else None, title)

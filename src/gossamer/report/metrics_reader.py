@@ -13,22 +13,22 @@ Run = Mapping[str, Any]
 
 def value(run: Run, *keys: str) -> float | None:
     """The finite number under nested ``keys``; None where the run does not hold one."""
-    found: Any = run
+    entry: Any = run
     for key in keys:
-        if not isinstance(found, Mapping) or key not in found:
+        if not isinstance(entry, Mapping) or key not in entry:
             return None
-        found = found[key]
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+        entry = entry[key]
+    if isinstance(entry, bool) or not isinstance(entry, (int, float)) or not math.isfinite(entry):
         return None
-    return float(found)
+    return float(entry)
 
 
 def machine(run: Run) -> str:
     """The machine the run was measured on, in one line; empty when the run does not say."""
-    found = run.get("machine", "")
-    if isinstance(found, Mapping):
-        return ", ".join(units.plain(part) for part in found.values())
-    return str(found or "")
+    entry = run.get("machine", "")
+    if isinstance(entry, Mapping):
+        return ", ".join(units.plain(part) for part in entry.values())
+    return str(entry or "")
 
 
 def read(*keys: str) -> Callable[[Run], float | None]:

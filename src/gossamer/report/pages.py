@@ -15,8 +15,10 @@ _ADDRESS = re.compile(r"""(["'`])https?://(?!www\.w3\.org/)[^"'`\\\s<>]*""")
 
 
 def templates_of(package: str) -> jinja2.Environment:
-    """The templates in the folder ``templates`` of a package: what they are given is escaped,
-    and what they are not given is an error."""
+    """The templates in the folder ``templates`` of a package.
+
+    Values are escaped; a name without a value is an error.
+    """
     return jinja2.Environment(
         loader=jinja2.PackageLoader(package, "templates"),
         autoescape=True,

@@ -11,24 +11,24 @@ from typing import Any
 from gossamer.errors import UserError
 
 
-def _number(found: object) -> bool:
-    return isinstance(found, (int, float)) and not isinstance(found, bool)
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _numbers(found: object) -> bool:
-    return isinstance(found, list) and all(_number(item) for item in found)
+def _numbers(value: object) -> bool:
+    return isinstance(value, list) and all(_number(item) for item in value)
 
 
-def _layers(found: object) -> bool:
-    return isinstance(found, list) and all(
-        isinstance(layer, dict) and isinstance(layer.get("name"), str) for layer in found
+def _layers(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(layer, dict) and isinstance(layer.get("name"), str) for layer in value
     )
 
 
 # What every metrics.json must hold for a report to be written from it.
 _SHAPE: tuple[tuple[str, Callable[[object], bool], str], ...] = (
-    ("task", lambda found: isinstance(found, str), "a text"),
-    ("synthetic", lambda found: isinstance(found, bool), "true or false"),
+    ("task", lambda value: isinstance(value, str), "a text"),
+    ("synthetic", lambda value: isinstance(value, bool), "true or false"),
     ("accuracy", _number, "a number"),
     ("weights.total", _number, "a number"),
     ("weights.nonzero", _number, "a number"),
@@ -54,37 +54,37 @@ def load_run(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     folder = Path(path)
     file = folder / "metrics.json"
-    mend = f"train it again with gossamer train TASK --out {folder}"
+    remedy = f"train it again with gossamer train TASK --out {folder}"
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         if not folder.exists():
-            raise UserError(f"no run at {folder}: check the path, or {mend}") from None
+            raise UserError(f"no run at {folder}: check the path, or {remedy}") from None
         if not folder.is_dir():
             message = (
                 f"{folder} is neither a run directory nor an experiment: give the folder that "
                 "holds metrics.json, a TOML file, or a storage such as sqlite:///speech.db"
             )
         else:
-            message = f"{folder} holds no metrics.json, so no training ended there: {mend}"
+            message = f"{folder} holds no metrics.json, so no training ended there: {remedy}"
         raise UserError(message) from None
     except UnicodeDecodeError:
-        raise UserError(f"{file} is damaged (not text): {mend}") from None
+        raise UserError(f"{file} is damaged (not text): {remedy}") from None
     except OSError as error:
         message = f"{file} cannot be read ({error.strerror}): check its permissions"
         raise UserError(message) from None
     try:
         run = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{file} is damaged (line {error.lineno}: {error.msg}): {mend}") from None
+        raise UserError(f"{file} is damaged (line {error.lineno}: {error.msg}): {remedy}") from None
     if not isinstance(run, dict):
-        raise UserError(f"{file} is damaged (not a table of figures): {mend}")
+        raise UserError(f"{file} is damaged (not a table of figures): {remedy}")
     for key, right, what in (*_SHAPE, *(_NOISE if run.get("noise") else ())):
-        found: Any = run
+        value: Any = run
         for part in key.split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        if not right(found):
-            raise UserError(f"{file} is damaged ({key!r} is not {what}): {mend}")
+            value = value.get(part) if isinstance(value, dict) else None
+        if not right(value):
+            raise UserError(f"{file} is damaged ({key!r} is not {what}): {remedy}")
     return run
 
 
@@ -95,7 +95,7 @@ def named_runs(paths: Iterable[str | os.PathLike[str]]) -> dict[str, dict[str, A
     for path in paths:
         folder = Path(path).resolve()
         if folder in seen:
-            raise UserError(f"run {path} was given twice: name every run once")
+            raise UserError(f"run {path} is named twice: name every run once")
         seen.add(folder)
         name, above = folder.name or str(folder), folder.parent
         while name in runs:  # ends at the root at the latest: the folders differ

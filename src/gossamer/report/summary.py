@@ -50,21 +50,21 @@ def _accuracy(run: Run) -> str:
 
 def warnings(runs: Mapping[str, Run]) -> list[str]:
     """What a reader must know before comparing: synthetic data, differing tasks or machines."""
-    said = []
+    notes = []
     synthetic = sorted({str(run.get("task")) for run in runs.values() if run.get("synthetic")})
     if synthetic:
-        said.append(
+        notes.append(
             f"Synthetic data: the examples of {', '.join(synthetic)} are computer-made. "
             "The figures show the method at work, not what it reaches on real data."
         )
     for name, run in runs.items():
         engine = run.get("engine")
         if isinstance(engine, Mapping) and engine.get("refused"):
-            said.append(f"The engine cannot run the {name} network: {engine['refused']}.")
+            notes.append(f"The engine cannot run the {name} network: {engine['refused']}.")
     tasks = {(str(run.get("task")), str(run.get("split"))) for run in runs.values()}
     if len(tasks) > 1:
         listed = ", ".join(sorted(f"{task} ({split})" for task, split in tasks))
-        said.append(f"The runs were tested on different data, not compared: {listed}.")
+        notes.append(f"The runs were tested on different data, not compared: {listed}.")
     if len({machine(run) for run in runs.values()}) > 1:
-        said.append("The runs were timed on different machines, so times are not compared.")
-    return said
+        notes.append("The runs were timed on different machines, so times are not compared.")
+    return notes

@@ -81,10 +81,10 @@ def table(runs: Mapping[str, Mapping[str, Any]], title: str = "") -> Group:
 
 
 def _caption(runs: Mapping[str, Mapping[str, Any]], lines: Sequence[figures.Line]) -> str:
-    said = warnings(runs)
+    notes = warnings(runs)
     if any(line.meaning == EnergyRow.meaning for line in lines):
-        said.append(f"Energy: {EnergyRow.meaning}.")
-    return " ".join(said)
+        notes.append(f"Energy: {EnergyRow.meaning}.")
+    return " ".join(notes)
 
 
 def _pair(lines: Sequence[figures.Line], names: Sequence[str], title: str, caption: str) -> Table:

@@ -164,7 +164,7 @@ class Snapshot:
 
         The area that the trials inside dominate, from the two thresholds on, in one metric's
         unit times the other's. It is measured from what no trial moves, so it never falls.
-        Empty unless exactly two metrics are optimised, both with a threshold, and it is above 0.
+        Empty unless exactly two metrics are optimized, both with a threshold, and it is above 0.
         """
         metrics = [metric for metric in self.metrics if metric.optimised]
         if len(metrics) != 2 or any(metric.threshold is None for metric in metrics):

@@ -9,11 +9,11 @@ const ROWS = 25;
 let shown = null;          // the view that is drawn
 let rows = [];             // every trial
 let changed = {};          // metric -> threshold where it is not the experiment's
-let held = null;           // the threshold that is being dragged
+let dragged = null;           // the threshold that is being dragged
 let filter = "all", sorting = { key: "number", down: true }, many = ROWS;
 // The page asks the server while the browser still compiles plotly.js, which comes after it.
 const plotly = new Promise((ready) => document.addEventListener("DOMContentLoaded", ready));
-const tags = new Map(), kept = new Map(); // address -> ETag, answer
+const tags = new Map(), answers = new Map(); // address -> ETag, answer
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -39,12 +39,12 @@ function query() {
 async function ask(address) {
   const headers = tags.has(address) ? { "If-None-Match": tags.get(address) } : {};
   const response = await fetch(address, { headers, cache: "no-store" });
-  if (response.status === 304) return [kept.get(address), false];
+  if (response.status === 304) return [answers.get(address), false];
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.error);
-  if (tags.size > 40) { tags.clear(); kept.clear(); }
+  if (tags.size > 40) { tags.clear(); answers.clear(); }
   tags.set(address, response.headers.get("ETag"));
-  kept.set(address, answer);
+  answers.set(address, answer);
   return [answer, true];
 }
 
@@ -65,17 +65,17 @@ const widths = new ResizeObserver((entries) => {
 
 function place(group, plot) {
   const id = `plot-${plot.key}`;
-  let found = $(id);
-  if (!found) {
-    found = element("figure", { class: `plot${plot.wide ? " wide" : ""}`, id },
+  let figure = $(id);
+  if (!figure) {
+    figure = element("figure", { class: `plot${plot.wide ? " wide" : ""}`, id },
       element("figcaption", {}, element("h3", {}), element("p", { class: "key" })),
       element("div", { class: "canvas", role: "img" }));
-    $(group).append(found);
+    $(group).append(figure);
   }
-  found.querySelector("h3").textContent = plot.title;
-  found.querySelector(".key").textContent = plot.note;
-  found.querySelector(".canvas").setAttribute("aria-label", plot.alt);
-  return found.querySelector(".canvas");
+  figure.querySelector("h3").textContent = plot.title;
+  figure.querySelector(".key").textContent = plot.note;
+  figure.querySelector(".canvas").setAttribute("aria-label", plot.alt);
+  return figure.querySelector(".canvas");
 }
 
 async function draw(group, plots) {
@@ -118,8 +118,8 @@ async function paintPlot(canvas, group, plot) {
   await plotly;
   const figure = themed(plot.figure);
   const first = !canvas.classList.contains("js-plotly-plot");
-  figure.layout.uirevision = "kept"; // a zoom survives new trials
-  if (held && group === "scatter" && !first) { // the ground must not move under the pointer
+  figure.layout.uirevision = "same"; // a zoom survives new trials
+  if (dragged && group === "scatter" && !first) { // the ground must not move under the pointer
     for (const axis of ["xaxis", "yaxis"]) figure.layout[axis].range = canvas._fullLayout[axis].range.slice();
   }
   legend(canvas, figure);
@@ -194,16 +194,16 @@ function grab(event, canvas, letter, name) {
   event.stopPropagation();
   const handle = event.currentTarget;
   handle.setPointerCapture(event.pointerId);
-  handle.classList.add("held");
-  held = name;
+  handle.classList.add("dragged");
+  dragged = name;
   const move = (at) => {
     const box = canvas.getBoundingClientRect(), area = canvas._fullLayout._size;
     moved(canvas, letter, name, letter === "x" ? at.clientX - box.left - area.l : at.clientY - box.top - area.t);
   };
   const drop = () => {
-    handle.classList.remove("held");
+    handle.classList.remove("dragged");
     handle.removeEventListener("pointermove", move);
-    held = null;
+    dragged = null;
     refresh();
   };
   handle.addEventListener("pointermove", move);
@@ -257,7 +257,7 @@ function limits() {
     row.querySelector("small").textContent =
       [metric.role, metric.split, differs ? `stored: ${metric.storedText}` : ""].filter(Boolean).join(", ");
     const input = row.querySelector("input"), value = threshold(metric.name);
-    if (document.activeElement !== input || held) input.value = value === null ? "" : value;
+    if (document.activeElement !== input || dragged) input.value = value === null ? "" : value;
   }
   const any = Object.keys(changed).length > 0;
   $("reset").hidden = !any;
@@ -274,10 +274,10 @@ async function store() {
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.error);
     changed = {};
-    $("said").textContent = "Stored: the next suggestions are made for these thresholds.";
+    $("message").textContent = "Stored: the next suggestions are made for these thresholds.";
     await refresh();
   } catch (error) {
-    $("said").textContent = `Not stored: ${error.message}`;
+    $("message").textContent = `Not stored: ${error.message}`;
   } finally { $("store").disabled = false; }
 }
 
@@ -362,9 +362,9 @@ function table() {
       onclick: () => { filter = state; many = ROWS; table(); } }, `${state === "stopped" ? "stopped early" : state} ${count(size)}`)));
   const columns = [["number", "trial"], ["state", "state"], ...shown.metrics.map((m) => [`value:${m.name}`, m.name]),
     ...shown.parameters.map((n) => [`parameter:${n}`, n]), ["seconds", "time"], ["reason", "reason"]];
-  const found = rows.filter(matches(filter));
+  const matching = rows.filter(matches(filter));
   const missing = (v) => v === null || v === undefined;
-  found.sort((a, b) => {
+  matching.sort((a, b) => {
     const x = cell(a, sorting.key), y = cell(b, sorting.key);
     if (missing(x) || missing(y)) return missing(x) - missing(y);
     const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
@@ -377,7 +377,7 @@ function table() {
       sorting = { key, down: sorting.key === key ? !sorting.down : false };
       table();
     } }, name + (sorting.key !== key ? "" : sorting.down ? " ↓" : " ↑"))));
-  const body = found.slice(0, many).map((row) => element("tr", { class: "link", onclick: () => detail(row.number) },
+  const body = matching.slice(0, many).map((row) => element("tr", { class: "link", onclick: () => detail(row.number) },
     ...columns.map(([key, name]) => {
       if (key === "number") return element("td", { class: "trial" }, opener(row.number));
       if (key === "state") return element("td", {}, element("span", { class: `state ${row.state}` }, row.state === "stopped" ? "stopped early" : row.state));
@@ -385,8 +385,8 @@ function table() {
       return element("td", { "data-label": name, class: key.startsWith("value:") ? "metric" : "" }, row.texts[key] ?? "–");
     })));
   $("trials").replaceChildren(element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
-  $("more").hidden = found.length <= many;
-  $("more").textContent = `Show more (${count(found.length - many)} left)`;
+  $("more").hidden = matching.length <= many;
+  $("more").textContent = `Show more (${count(matching.length - many)} left)`;
 }
 
 // The whole page
@@ -415,7 +415,7 @@ async function refresh() {
       wanted = false;
       const asked = query(), address = `/api/view${asked}`;
       const [view] = await ask(address);
-      if (held || asked !== query()) continue; // moved on meanwhile
+      if (dragged || asked !== query()) continue; // moved on meanwhile
       if (drawn !== `${view.version}${asked}${dark.matches}`) {
         await show(view);
         if (!drawn) performance.mark("drawn");
@@ -446,12 +446,12 @@ async function slow() {
   } catch { /* refresh says so */ }
 }
 
-$("reset").addEventListener("click", () => { changed = {}; $("said").textContent = ""; refresh(); });
+$("reset").addEventListener("click", () => { changed = {}; $("message").textContent = ""; refresh(); });
 if (writes) $("store").addEventListener("click", store);
 $("more").addEventListener("click", () => { many += 200; table(); });
 dark.addEventListener("change", () => { refresh(); slow(); });
 
 (async function poll() {
-  if (!held && !document.hidden) { await refresh(); await slow(); }
+  if (!dragged && !document.hidden) { await refresh(); await slow(); }
   setTimeout(poll, POLL);
 })();

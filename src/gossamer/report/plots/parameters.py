@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def parallel(snapshot: Snapshot) -> list[Plot]:
-    """Parameters and metrics as parallel axes, one line per trial, coloured by the thresholds.
+    """Parameters and metrics as parallel axes, one line per trial, colored by the thresholds.
 
     Without thresholds, or when all trials are on one side of them, by the first metric.
     """
@@ -46,7 +46,7 @@ def parallel(snapshot: Snapshot) -> list[Plot]:
     first = snapshot.metrics[0]
     sides = {trial.number in snapshot.inside for trial in shown}
     if len(sides) == 2:
-        colours: list[float] = [float(trial.number in snapshot.inside) for trial in shown]
+        colors: list[float] = [float(trial.number in snapshot.inside) for trial in shown]
         line = {
             "colorscale": [[0, UNSELECTED], [0.5, UNSELECTED], [0.5, INSIDE], [1, INSIDE]],
             "cmin": 0,
@@ -55,7 +55,7 @@ def parallel(snapshot: Snapshot) -> list[Plot]:
         }
         meaning = "blue: inside the thresholds, grey: outside"
     else:
-        colours = [trial.values[first.name] for trial in shown]
+        colors = [trial.values[first.name] for trial in shown]
         line = {
             "colorscale": "Viridis",
             "reversescale": first.goal == "maximize",
@@ -66,7 +66,7 @@ def parallel(snapshot: Snapshot) -> list[Plot]:
     figure = blank(430, margin={"l": 70, "r": 70, "t": 76, "b": 28})
     figure.add_parcoords(
         dimensions=dimensions,
-        line={"color": colours, **line},
+        line={"color": colors, **line},
         labelangle=-18,
         labelside="top",
         labelfont={"size": 12},
@@ -93,7 +93,7 @@ def _dimension(parameter: Any, values: Sequence[Any]) -> dict[str, Any]:
     options = list(getattr(parameter, "options", ()))  # only a choice has them
     if not options and len(numbers) == len(values):
         return _scaled(parameter.name, numbers, _searched(parameter, numbers))
-    # In the order given, then whatever else was tried.
+    # In the order of the options, then whatever else was tried.
     for value in values:
         if value not in options:
             options.append(value)

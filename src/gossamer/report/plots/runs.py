@@ -75,7 +75,7 @@ def disturbed(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
     for name, run in runs.items():
         for curve in disturbances(run):
             curves.setdefault(str(curve["name"]), {})[name] = curve
-    return [_disturbed(kind, list(runs), found) for kind, found in curves.items()]
+    return [_disturbed(kind, list(runs), by_run) for kind, by_run in curves.items()]
 
 
 def _disturbed(kind: str, names: list[str], curves: Mapping[str, Mapping[str, Any]]) -> Plot:
