@@ -126,7 +126,7 @@ def _run(folder: Path, recipe: Recipe, task: Task, say: Console, label: str) -> 
     with folder_for(folder):
         checkpoint = folder / "checkpoint.safetensors"
         trained = train(recipe, task, checkpoint=checkpoint, progress=True, label=label)
-        metrics = trained.save(folder)
+        metrics = trained.save(folder, progress=True)
     say.print(
         f"{label}: {metrics['accuracy']:.1%} on test, "
         f"{metrics['weights']['nonzero']:,} non-zero weights"

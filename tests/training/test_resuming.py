@@ -1,7 +1,12 @@
 """Checkpoints: what they hold, and those that do not fit."""
 
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -88,3 +93,53 @@ def test_checkpoint_in_a_place_that_cannot_be_written(tmp_path, toy, network):
     model, _ = network(1.0)
     with pytest.raises(UserError, match=r"cannot write .*c.safetensors"):
         fit(model, toy, QUICK, checkpoint=tmp_path / "file" / "c.safetensors")
+
+
+@pytest.mark.slow
+def test_killed_five_times_a_training_ends_as_if_it_had_not_been(toy, tmp_path):
+    arrays = {
+        f"{kind}_{name}": getattr(getattr(toy, name), kind)
+        for name in ("train", "validation", "test")
+        for kind in "xy"
+    }
+    np.savez(tmp_path / "data.npz", **arrays)
+    settings = {"epochs": 40, "batch_size": 8, "rule": "rigl", "weight_density": 0.3}
+    settings |= {
+        "mask_interval": 5,
+        "activation_density": 0.3,
+        "activation_anneal": 0.5,
+        "patience": 30,
+        "device": "cpu",
+    }
+    command = [sys.executable, "-c", "from gossamer.cli import main; main()", "train", "data.npz"]
+    command += ["--model", "mlp", "--set", "hidden=32", "--json", "--threads", "1"]
+    command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+
+    def start(folder):
+        return subprocess.Popen(
+            [*command, "--out", folder], cwd=tmp_path, stdout=subprocess.DEVNULL
+        )
+
+    assert start("whole").wait(300) == 0
+    checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        before = checkpoint.read_bytes() if checkpoint.exists() else None
+        process = start("killed")
+        while not checkpoint.exists() or checkpoint.read_bytes() == before:
+            assert process.poll() is None
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0.0, 0.02))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "it had not ended by itself"
+    assert start("killed").wait(300) == 0
+    whole, killed = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "killed"))
+    assert whole.keys() == killed.keys()
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert sorted(path.name for path in checkpoint.parent.iterdir() if path.suffix != ".tmp") == [
+        "config.toml",
+        "examples.npy",
+        "metrics.json",
+        "model.onnx",
+        "model.safetensors",
+    ]

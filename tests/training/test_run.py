@@ -63,6 +63,19 @@ def test_every_network_meets_the_same_noise(toy):
     assert not torch.equal(other.seen[-1], first.seen[-1])
 
 
+def test_without_noise_the_examples_are_not_run_again(toy):
+    model = Constant()
+    found = noise_score(model, toy, seed=3, clean=7)
+    assert found.correct == (7, *(10,) * 10)
+    assert len(model.seen) == 10
+
+
+def test_the_noise_score_is_optional(toy, tmp_path):
+    trained = train(layer_recipe(noise_score=False), toy)
+    assert trained.evaluate(timing=False).noise is None
+    assert trained.evaluate(timing=False, noise=True).noise is not None
+
+
 @pytest.mark.parametrize("measure", [evaluate, noise_score])
 def test_unknown_split(toy, measure):
     with pytest.raises(UserError, match="no split 'tset': did you mean 'test'"):

@@ -200,7 +200,7 @@ def train(
         loaded = load(recipe.task, data, **({"download": True} if download else {}))
         checkpoint = folder / "checkpoint.safetensors"
         trained = run(recipe, loaded, checkpoint=checkpoint, progress=not as_json)
-        metrics = trained.save(folder)
+        metrics = trained.save(folder, progress=not as_json)
         checkpoint.unlink(missing_ok=True)  # a finished run has nothing to go on from
     if as_json:
         typer.echo(json.dumps(metrics))

@@ -168,7 +168,7 @@ def fit(
                 _final_density(model, sparsifier),
             )
             history.epochs.append(done)
-            bar.update(row, description=f"{label}: accuracy {accuracy:.1%}")
+            bar.update(row, description=f"{label}: validation accuracy {accuracy:.1%}")
             if settings.patience:
                 if history.best is done:
                     best = {

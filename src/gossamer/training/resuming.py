@@ -90,7 +90,7 @@ def restore_training(
         saved: dict[str, Any] = data["settings"]
         present = json.loads(json.dumps(asdict(settings)))
         for name, value in present.items():
-            if name != "device" and saved[name] != value:
+            if name not in ("device", "noise_score") and saved[name] != value:
                 raise UserError(
                     f"checkpoint {path} was made with {name} = {saved[name]!r}, "
                     f"not {value!r}; {mend}"

@@ -120,10 +120,17 @@ class Trained:
     history: History
 
     def evaluate(
-        self, split: str = "test", *, noise: bool = True, timing: bool = True
+        self,
+        split: str = "test",
+        *,
+        noise: bool | None = None,
+        timing: bool = True,
+        progress: bool = False,
     ) -> Evaluation:
-        """See :func:`gossamer.training.evaluate`."""
-        return evaluate(self.model, self.task, split, noise=noise, timing=timing)
+        """See :func:`gossamer.training.evaluate`; ``noise`` is that of the settings by default."""
+        if noise is None:
+            noise = self.recipe.training().noise_score
+        return evaluate(self.model, self.task, split, noise=noise, timing=timing, progress=progress)
 
     def metrics(self, evaluation: Evaluation) -> dict[str, Any]:
         """What ``metrics.json`` holds: the evaluation and where it comes from."""
@@ -142,7 +149,9 @@ class Trained:
             "history": [asdict(epoch) for epoch in self.history.epochs],
         }
 
-    def save(self, folder: str | Path, evaluation: Evaluation | None = None) -> dict[str, Any]:
+    def save(
+        self, folder: str | Path, evaluation: Evaluation | None = None, *, progress: bool = False
+    ) -> dict[str, Any]:
         """Write the run directory; returns the metrics.
 
         ``config.toml``, ``metrics.json``, ``model.safetensors``, ``model.onnx`` and, of one's
@@ -153,7 +162,7 @@ class Trained:
             UserError: the folder cannot be written to.
         """
         path = make_folder(Path(folder))
-        metrics = self.metrics(evaluation or self.evaluate())
+        metrics = self.metrics(evaluation or self.evaluate(progress=progress))
         config = {
             "task": self.recipe.task,
             "model": self.recipe.model,

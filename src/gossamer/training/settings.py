@@ -42,6 +42,8 @@ class Settings:
         accelerate: whether sparse layers compute with their non-zeros alone on the CPU, where
             that is measured to be faster. Measured choices may differ from run to run, and
             with them the last bits of the result.
+        noise_score: whether the finished network's noise score is taken, which takes ten times as
+            long as its accuracy on the test split.
         augment: whether training examples are varied (shifted, mixed with noise).
         seed: of initialisation, masks, order and augmentation.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
@@ -71,6 +73,7 @@ class Settings:
     patience: int = 0
     accelerate: bool = False
     augment: bool = True
+    noise_score: bool = True
     seed: int = 0
     device: str = "auto"
 
