@@ -10,6 +10,7 @@ import typer
 
 from gossamer.cli.main import Json, Threads, app
 from gossamer.console import show
+from gossamer.errors import UserError
 
 
 def open_experiment(source: str) -> Any:
@@ -37,8 +38,12 @@ def search(
         str | None,
         typer.Option(metavar="ADDRESS", help="Run the trials on a Ray cluster ('auto' finds one)."),
     ] = None,
-    cpus: Annotated[float, typer.Option(min=0, help="CPUs of a trial, with --ray.")] = 1,
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs of a trial, with --ray.")] = 0,
+    cpus: Annotated[
+        float | None, typer.Option(min=0, max=10_000, help="CPUs of a trial, with --ray; 1.")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, max=10_000, help="GPUs of a trial, with --ray; 0.")
+    ] = None,
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Log the trials for TensorBoard.")
     ] = None,
@@ -56,14 +61,18 @@ def search(
     from gossamer.report import frontier_table
     from gossamer.search import LOGGERS, Experiment
 
-    opened = Experiment.from_toml(experiment, check=_train, storage=storage)
+    if ray is None and (cpus is not None or gpus is not None):
+        raise UserError("--cpus and --gpus go with --ray ADDRESS")
     places = {"tensorboard": tensorboard, "mlflow": mlflow}
     loggers = [LOGGERS[name](place) for name, place in places.items() if place is not None]
+    # After all that can be refused: this creates the database.
+    opened = Experiment.from_toml(experiment, check=_train, storage=storage)
     crew = None
     if ray is not None:
         from gossamer.search.ray import on_ray
 
-        crew = on_ray(ray, cpus=cpus, gpus=gpus, workers=workers)
+        asked = 1.0 if cpus is None else cpus
+        crew = on_ray(ray, cpus=asked, gpus=gpus or 0.0, workers=workers)
     opened.run(
         _train(opened),
         workers=workers or 1,
