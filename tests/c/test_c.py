@@ -10,6 +10,7 @@ from typing import Any
 import networks
 import numpy as np
 import pytest
+import torch
 from compiled import compile_c, needs_gcc, run_c
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from networks import Builder, sparse
 from onnx import TensorProto, helper
 
 from gossamer.errors import UserError
+from gossamer.nn import KWinners2d, k_winners_functions
 from gossamer.runtime import Engine
 from gossamer.runtime.c import to_c
 from gossamer.runtime.c.memory import planned
@@ -163,6 +165,32 @@ def test_winners(
     (found,) = run_c(b.model(), x)
     np.testing.assert_array_equal(found, networks.reference(b.model(), x))
     np.testing.assert_array_equal(found, Engine(b.model(), threads=1)(x))
+
+
+@needs_gcc
+@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize("boosted", [False, True])
+@pytest.mark.parametrize("n", [20, 1100])
+def test_nan_wins_alike_everywhere(local: bool, boosted: bool, n: int) -> None:
+    """In torch (its own operations and the kernel), ONNX Runtime, the engine and C."""
+    x = noise(0, 6, n, 3)
+    x[1, n // 2, 1], x[2], x[3, :, 0] = np.nan, np.nan, np.inf
+    x[3, 1, 0], x[4, 0, 0], x[5, n // 3, 2] = np.nan, -np.nan, -np.inf
+    boost = np.linspace(0.5, 2, n, dtype=np.float32)[:, None] if boosted else np.ones((n, 1), "f4")
+    k = n // 5 if local else 3 * n // 5
+    b = Builder(n, 3)
+    b.functions.extend(k_winners_functions())
+    b.add("KWinnersLocal" if local else "KWinners", "x", boost, domain="gossamer", k=k)
+    wanted = networks.reference(b.model(), x)
+    layer = KWinners2d(n, k / n if local else k / n / 3, local=local, boost_strength=1.0)
+    layer.boost = lambda n: torch.from_numpy(boost[:, 0])  # type: ignore[method-assign]
+    for found in (
+        layer(torch.from_numpy(x)).numpy(),
+        layer(torch.from_numpy(x).double()).float().numpy(),
+        Engine(b.model(), threads=1)(x),
+        run_c(b.model(), x)[0],
+    ):
+        np.testing.assert_array_equal(found, wanted)
 
 
 @needs_gcc

@@ -159,11 +159,11 @@ def test_failed_write_keeps_the_older_file(tmp_path, identity, monkeypatch):
     target = tmp_path / "model.onnx"
     target.write_bytes(b"older")
 
-    def full(proto, path):
-        Path(path).write_bytes(b"half of it")
-        raise OSError(28, "No space left on device")
+    class Full:
+        def SerializeToString(self):
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(onnx, "save", full)
+    monkeypatch.setattr(module, "store_sparse", lambda proto: Full())
     with pytest.raises(UserError, match="No space left on device"):
         export(nn.Identity(), torch.ones(2, 3), target)
     assert target.read_bytes() == b"older"

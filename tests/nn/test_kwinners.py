@@ -73,19 +73,92 @@ def test_winner_mask_is_a_stable_sort(x, k):
     assert (mask.sum(-1) == min(k, x.shape[-1])).all()
 
 
-@pytest.mark.parametrize("k", [0, 1, 2, 3, 4])
-def test_nan_is_never_hidden(k):
-    x = torch.tensor([[3.0, math.nan, 2.0, 1.0], [3.0, 4.0, 2.0, 1.0]])
-    mask = winner_mask(x, k)
-    assert mask[0, 1]
-    assert int(mask[1].sum()) == k, "a NaN in one row must not change another"
+@pytest.mark.parametrize(
+    ("x", "k", "winners"),
+    [
+        ([3.0, math.nan, 2.0, 1.0], 1, [1]),
+        ([3.0, -math.nan, 2.0, 1.0], 3, [0, 1, 2]),
+        ([math.inf, 1.0, math.nan, math.inf], 1, [0]),
+        ([-math.inf, math.nan, math.inf, math.nan], 2, [1, 2]),
+        ([math.nan] * 4, 2, [0, 1]),
+        ([1.0, math.nan], 0, []),
+    ],
+)
+def test_nan_counts_as_infinity(x, k, winners):
+    rows = torch.tensor([x, [4.0, 3.0, 2.0, 1.0][: len(x)]])
+    for kind in (torch.float32, torch.float64, torch.bfloat16):
+        mask = winner_mask(rows.to(kind), k)
+        assert mask[0].nonzero().flatten().tolist() == winners
+        assert mask[1].nonzero().flatten().tolist() == list(range(k)), "rows are independent"
 
 
-@pytest.mark.parametrize("layer", [KWinners(4, 0.25), KWinners2d(4, 0.25, local=True)])
-def test_layers_pass_nan_on(layer):
-    x = torch.tensor([5.0, 1.0, math.nan, -2.0])
-    y = layer(x.view(1, 4) if isinstance(layer, KWinners) else x.view(1, 4, 1))
-    assert y.flatten()[2].isnan()
+FORMS = {
+    "units": lambda: KWinners(8, 0.25, duty_cycle_period=1000),
+    "global": lambda: KWinners2d(8, 0.25),
+    "local": lambda: KWinners2d(8, 0.25, local=True),
+}
+INPUTS = {
+    "kernel": lambda x: x,
+    "torch": lambda x: x.double(),
+    "channels last": lambda x: x.contiguous(memory_format=torch.channels_last),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("order", INPUTS)
+def test_samples_with_nan_pass_it_on_and_teach_nothing(form, order):
+    if form == "units" and order == "channels last":
+        return
+    x = torch.randn(5, 8, *(() if form == "units" else (2, 3)))
+    spoiled = x.clone()
+    spoiled[1, 3], spoiled[4, 0] = math.nan, math.nan
+    layer, clean = FORMS[form](), FORMS[form]()
+    y = layer(INPUTS[order](spoiled))
+    assert y[1, 3].isnan().any()
+    assert y[4, 0].isnan().any()
+    assert int((y != 0).sum()) == layer.winners(8) * y.numel() // 8, "k winners in every row"
+    clean(INPUTS[order](x[[0, 2, 3]]))
+    assert layer.samples_seen == clean.samples_seen == 3
+    torch.testing.assert_close(layer.duty_cycle, clean.duty_cycle)
+    layer(INPUTS[order](torch.full_like(x, math.nan)))
+    torch.testing.assert_close(layer.duty_cycle, clean.duty_cycle)
+
+
+CASTS = {
+    "half": lambda m: m.half(),
+    "bfloat16": lambda m: m.bfloat16(),
+    "to": lambda m: m.to(torch.bfloat16),
+    "double": lambda m: m.double(),
+    "assign": lambda m: m.load_state_dict(
+        {k: v.bfloat16() if v.is_floating_point() else v for k, v in m.state_dict().items()},
+        assign=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("cast", CASTS)
+def test_duty_cycles_learn_in_float32_whatever_the_model_is_in(cast):
+    model = nn.Sequential(nn.Linear(20, 20), KWinners(20, 0.05, boost_strength=0.0))
+    model[1](torch.eye(20)[:2])
+    before = model[1].duty_cycle.clone()
+    CASTS[cast](model)
+    layer = model[1]
+    assert layer.duty_cycle.dtype == layer.boost_strength.dtype == torch.float32
+    torch.testing.assert_close(layer.duty_cycle, before, rtol=0.01, atol=0)
+    numbers = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        layer(torch.randn(32, 20, generator=numbers).abs().to(model[0].weight.dtype))
+    assert layer.duty_cycle.mean().item() == pytest.approx(0.05, rel=1e-3)
+    assert layer.duty_cycle.max().item() < 0.1
+
+
+@pytest.mark.parametrize("equal", [-math.inf, math.inf, 0.0, 1.0])
+def test_of_70_000_equal_units_the_first_win(equal):
+    layer = KWinners(70_000, 0.01, boost_strength=0.0)
+    for x in (torch.full((1, 70_000), equal), torch.full((1, 70_000), equal).double()):
+        y = layer(x)
+        assert torch.equal(y[0, :700], x[0, :700])
+        assert not y[0, 700:].any()
 
 
 @QUICK

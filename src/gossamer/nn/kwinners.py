@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
-from gossamer.nn.mode import exporting
+from gossamer.nn.mode import Float32Buffers, exporting
 from gossamer.nn.winners import pick, pickable
 
 
@@ -25,27 +25,27 @@ def winner_mask(x: Tensor, k: int) -> Tensor:
 
     Returns:
         Boolean ``[..., n]`` with exactly ``min(k, n)`` entries true along the last
-        dimension. Only where a NaN is among the entries do all of them win (with ``k = 0``
-        the NaN alone), so that a NaN is never hidden.
+        dimension. NaN counts as infinity.
     """
     n = x.shape[-1]
     if k >= n:
         return torch.ones_like(x, dtype=torch.bool)
     if k <= 0:
-        return torch.isnan(x)
+        return torch.zeros_like(x, dtype=torch.bool)
+    x = x.nan_to_num(math.inf, math.inf, -math.inf)
     # torch.topk breaks ties arbitrarily, so it only supplies the k-th largest value. All
     # above it win; of those equal to it, the first ones fill up the remaining places.
     largest = torch.topk(x, k, dim=-1, sorted=False).values
     kth = largest.amin(dim=-1, keepdim=True)
-    places = k - (~(largest <= kth)).to(torch.float32).sum(dim=-1, keepdim=True)
-    above = ~(x <= kth)
+    places = k - (largest > kth).to(torch.float32).sum(dim=-1, keepdim=True)
+    above = x > kth
     tied = x == kth
     # Counted in float32: exact up to 2**24 units, and many times faster than in integers.
     first = tied.to(torch.float32).cumsum(dim=-1) <= places
     return above | (tied & first)
 
 
-class _KWinnersBase(nn.Module):
+class _KWinnersBase(Float32Buffers):
     """Boosting and duty cycles, which the dense and the image form share."""
 
     duty_cycle: Tensor
@@ -93,8 +93,9 @@ class _KWinnersBase(nn.Module):
         self.duty_cycle_period = duty_cycle_period
         self.relu = relu
         # Buffers, not numbers: saved with the model, and changing them needs no recompilation.
-        self.register_buffer("duty_cycle", torch.zeros(units))
-        self.register_buffer("boost_strength", torch.tensor(float(boost_strength)))
+        self.register_buffer("duty_cycle", torch.zeros(units, dtype=torch.float32))
+        strength = torch.tensor(float(boost_strength), dtype=torch.float32)
+        self.register_buffer("boost_strength", strength)
         self.register_buffer("samples_seen", torch.tensor(0, dtype=torch.int64))
 
     def winners(self, n: int) -> int:
@@ -107,11 +108,24 @@ class _KWinnersBase(nn.Module):
         return torch.exp(self.boost_strength * (self.winners(n) / n - self.duty_cycle))
 
     @torch.no_grad()
-    def _update_duty_cycle(self, active: Tensor, batch: int) -> None:
-        """``active``: how often each unit was among the winners, summed over the batch."""
+    def _update_duty_cycle(self, x: Tensor, y: Tensor, active: Tensor | None) -> None:
+        """Learn how often each unit wins. A sample that holds a NaN is left out.
+
+        Args:
+            x, y: the layer's input and output as ``[samples, units, positions]``.
+            active: how often each unit won with a positive value, summed over the batch and
+                averaged over positions; None where it is to be counted.
+        """
+        if active is not None:
+            batch = torch.tensor(len(x))
+        else:
+            clean = ~x.isnan().flatten(1).any(dim=1)
+            batch = clean.sum()
+            won = (y > 0) & clean.view(-1, 1, 1)
+            active = won.to(torch.float32).sum(dim=(0, 2)) / max(x.shape[2], 1)
         self.samples_seen += batch
         # A batch larger than the period replaces the average instead of over-correcting it.
-        period = self.samples_seen.clamp(max=self.duty_cycle_period).clamp(min=max(batch, 1))
+        period = self.samples_seen.clamp(max=self.duty_cycle_period).maximum(batch).clamp(min=1)
         self.duty_cycle.copy_((self.duty_cycle * (period - batch) + active) / period)
 
     def extra_repr(self) -> str:
@@ -164,9 +178,8 @@ class KWinners(_KWinnersBase):
         if self.relu:
             y = torch.relu(y)
         if self.training:
-            if active is None:
-                active = (y > 0).to(torch.float32).reshape(-1, self.units).sum(dim=0)
-            self._update_duty_cycle(active, x.numel() // self.units)
+            shape = (-1, self.units, 1)
+            self._update_duty_cycle(x.reshape(shape), y.reshape(shape), active)
         return y
 
 
@@ -223,31 +236,29 @@ class KWinners2d(_KWinnersBase):
         if self.relu:
             y = torch.relu(y)
         if self.training:
-            if active is None:
-                active = (y > 0).to(torch.float32).flatten(2).sum(dim=(0, 2)) / math.prod(
-                    x.shape[2:]
-                )
-            self._update_duty_cycle(active, x.shape[0])
+            self._update_duty_cycle(x.flatten(2), y.flatten(2), active)
         return y
 
-    def _pick(self, x: Tensor, boost: Tensor, n: int, k: int) -> tuple[Tensor, Tensor] | None:
+    def _pick(
+        self, x: Tensor, boost: Tensor, n: int, k: int
+    ) -> tuple[Tensor, Tensor | None] | None:
         """Winners by the kernel, and how often each channel won; None where it cannot."""
         if not pickable(x, k, n):
             return None
         positions = math.prod(x.shape[2:])
         first = x.is_contiguous()  # channels outermost in memory
-        if self.local:
-            if first and positions > 1:
-                return None
+        if self.local and first and positions > 1:
+            # Rows must lie one after the other: two copies cost less than torch's selection.
+            y, active = pick(x.flatten(2).transpose(1, 2).contiguous(), boost, k)
+            y = y.transpose(1, 2).contiguous().view(x.shape)
+        elif self.local:
             y, active = pick(x, boost, k)
-            return y, active / positions
-        if first:
+        elif first:
             y, active = pick(x, boost.repeat_interleave(positions), k)
-            active = active.view(self.units, positions).sum(dim=1)
+            active = None if active is None else active.view(self.units, -1).sum(dim=1)
         else:
             y, active = pick(x, boost.repeat(positions), k, self.units)
-            active = active.view(positions, self.units).sum(dim=0)
-        return y, active / positions
+        return y, None if active is None else active.view(-1, self.units).sum(dim=0) / positions
 
     def _select(self, x: Tensor, boost: Tensor, k: int) -> Tensor:
         boosted = (x * boost).detach()

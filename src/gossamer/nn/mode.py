@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -27,3 +28,26 @@ def keeping_modes(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+class Float32Buffers(nn.Module):
+    """A module whose float32 buffers stay so in a model of fewer bits.
+
+    A running average moves by a small share at a time, which bfloat16 and float16 round away.
+    """
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in before.items():
+            now = self._buffers[name]
+            if buffer is not None and now is not None and buffer.dtype == torch.float32:
+                self._buffers[name] = buffer.to(now.device) if now.dtype != buffer.dtype else now
+        return self
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        types = {n: b.dtype for n, b in self._buffers.items() if b is not None}
+        super()._load_from_state_dict(*args)
+        for name, dtype in types.items():  # with assign=True the file's types come in
+            buffer = self._buffers[name]
+            self._buffers[name] = None if buffer is None else buffer.to(dtype)

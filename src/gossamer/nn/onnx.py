@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,11 +74,15 @@ def _function(name: str, doc: str, nodes: list[onnx.NodeProto]) -> onnx.Function
 def _winners(x: str, boosted: str, output: str) -> list[onnx.NodeProto]:
     """Keep ``x`` where ``boosted`` is among the k largest along axis 1, zero elsewhere.
 
-    ONNX's TopK puts the lower index first among equal values, which is the rule here too.
+    ONNX's TopK puts the lower index first among equal values, which is the rule here too. Where
+    it puts NaN is not specified, so NaN becomes infinity first.
     """
     return [
         *_k_of_attribute(),
-        helper.make_node("TopK", [boosted, "k"], ["best", "index"], axis=1, largest=1, sorted=1),
+        _node("Constant", [], "infinity", value_float=math.inf),
+        _node("IsNaN", [boosted], "is_nan"),
+        _node("Where", ["is_nan", "infinity", boosted], "keys"),
+        helper.make_node("TopK", ["keys", "k"], ["best", "index"], axis=1, largest=1, sorted=1),
         _node("Shape", [x], "shape_of_x"),
         _filled("shape_of_x", "losers", 0.0),
         _node("Shape", ["index"], "shape_of_index"),

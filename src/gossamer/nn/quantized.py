@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.errors import UserError
-from gossamer.nn.mode import exporting, keeping_modes
+from gossamer.nn.mode import Float32Buffers, exporting, keeping_modes
 from gossamer.sparsity.layers import choose_layers, sparsifiable_layers, unwrap
 
 #: Codes of weights lie between -127 and 127.
@@ -56,7 +56,7 @@ def _by_output(steps: Tensor, weight: Tensor) -> Tensor:
     return steps.view(-1, *[1] * (weight.dim() - 1))
 
 
-class Quantized(nn.Module):
+class Quantized(Float32Buffers):
     """What the 8-bit layers share: the range of their inputs, and rounding.
 
     ``low`` and ``high`` are that range: a running average over training batches, or fitted to

@@ -34,7 +34,7 @@ class _Pick(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         y, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
         n, threads = len(boost), torch.get_num_threads()
-        counts = torch.zeros(threads, n + 1)
+        counts = torch.zeros(threads, n + 2)
         rows = x.numel() // n
         pick_winners(
             rows,
@@ -52,7 +52,6 @@ class _Pick(torch.autograd.Function):
         ctx.save_for_backward(mask)
         counts = counts.sum(0)
         ctx.zeros_lose = not counts[n]
-        counts = counts[:n]
         ctx.mark_non_differentiable(counts)
         return y, counts
 
@@ -62,21 +61,22 @@ class _Pick(torch.autograd.Function):
         return torch.where(mask, gradient, 0.0), None, None, None
 
 
-def pick(x: Tensor, boost: Tensor, k: int, inner: int = 1) -> tuple[Tensor, Tensor]:
+def pick(x: Tensor, boost: Tensor, k: int, inner: int = 1) -> tuple[Tensor, Tensor | None]:
     """Keeps the ``k`` largest boosted values of each row of ``n``; the others become zero.
 
     Args:
         x: float32 that :func:`pickable` accepts; each ``n`` consecutive values in memory are
             a row.
         boost: ``[n]``, factors of the values where they are compared.
-        k: winners of a row, above 0 and below n. Where a value is NaN the whole row wins.
+        k: winners of a row, above 0 and below n. NaN counts as infinity.
         inner: ties go to the lowest ``i % inner * (n // inner) + i // inner``: the order of
             ``[channels, positions]`` where the memory holds ``[positions, channels]``.
 
     Returns:
-        ``y`` as ``x``, and ``[n]``: how many values above zero were winners at each place.
+        ``y`` as ``x``, and ``[n]``: how many values above zero were winners at each place; None
+        where a row holds a NaN.
     """
-    found: tuple[Tensor, Tensor] = _Pick.apply(  # type: ignore[no-untyped-call]
+    y, counts = _Pick.apply(  # type: ignore[no-untyped-call]
         x, boost.detach().contiguous(), k, (inner, len(boost) // inner)
     )
-    return found
+    return y, None if counts[-1] else counts[: len(boost)]

@@ -51,10 +51,11 @@ KEYWORDS = frozenset(
 )
 
 WINNERS = """
-/* Floats as unsigned numbers of the same order; negative zero ties with zero. */
+/* Floats as unsigned numbers of the same order; negative zero ties with zero, NaN with infinity. */
 static uint32_t NAME_key(float x)
 {
     union { float value; uint32_t bits; } u;
+    if (x != x) return 0xff800000u;
     u.value = x + 0.0f;
     return u.bits & 0x80000000u ? ~u.bits : u.bits | 0x80000000u;
 }

@@ -15,8 +15,8 @@
 // one position, and its rows are such planes already.
 
 // The k winners of each row of n values: the values themselves, zeros elsewhere, a byte for
-// each winner, how many winners of each place were above zero, and how many were zero. Where
-// only the bytes are wanted, `out` and `counts` are null.
+// each winner, how many winners of each place were above zero, how many were zero, and how many
+// rows hold a NaN. Where only the bytes are wanted, `out` and `counts` are null.
 void pick_winners(const Training& t, int64_t part, int64_t parts) {
     const int64_t n = t.channels, first = share(t.examples, part, parts);
     const int64_t last = share(t.examples, part + 1, parts);
@@ -25,24 +25,13 @@ void pick_winners(const Training& t, int64_t part, int64_t parts) {
     float* scratch = new (std::align_val_t(64)) float[static_cast<size_t>(room + list_header + 2 * capacity)];
     float* list = scratch + room;
     const auto* index = reinterpret_cast<const int32_t*>(list) + list_header;
-    float* counts = t.counts ? t.counts + part * (n + 1) : nullptr;
+    float* counts = t.counts ? t.counts + part * (n + 2) : nullptr;
     const int64_t pick[] = {n, capacity, 1, capacity, t.inner, t.outer, 1}, place[] = {n, capacity};
     static_assert(sizeof pick == sizeof(WinnersShape) && sizeof place == sizeof(NonzerosShape));
     for (int64_t row = first; row < last; ++row) {
         const float* x = t.in + row * n;
         float* y = counts ? t.out + row * n : nullptr;
         uint8_t* mask = t.mask + row * n;
-        bool nan = false;
-        for (int64_t i = 0; i < n; ++i) nan |= x[i] * t.values[i] != x[i] * t.values[i];
-        if (nan) {  // is never hidden: all win
-            __builtin_memset(mask, 1, static_cast<size_t>(n));
-            for (int64_t i = 0; counts && i < n; ++i) {
-                y[i] = x[i];
-                counts[i] += x[i] > 0.0f;
-                counts[n] += x[i] == 0.0f;
-            }
-            continue;
-        }
         const int64_t size = n, listed = list_header + 2 * capacity;
         const void* boost = t.values;
         winners({&x, &list, &size, &listed, pick, &boost, scratch, 1, 0, 1});
@@ -55,6 +44,9 @@ void pick_winners(const Training& t, int64_t part, int64_t parts) {
             counts[index[i]] += x[index[i]] > 0.0f;
             counts[n] += x[index[i]] == 0.0f;
         }
+        bool nan = false;
+        for (int64_t i = 0; i < n; ++i) nan |= x[i] != x[i];
+        counts[n + 1] += nan;
     }
     ::operator delete[](scratch, std::align_val_t(64));
 }

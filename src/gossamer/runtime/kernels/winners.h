@@ -5,20 +5,22 @@
 // 2. One pass compresses the values that reach it. (Fewer than k: all are candidates.)
 // 3. Counting finds the exact threshold between two bounds that come ever closer.
 //
-// Floats are compared as integers that sort the same way, so that every value, NaN too,
-// has a place and the selection always ends with k winners.
+// Floats are compared as integers that sort the same way. NaN counts as infinity, as in every
+// other implementation of k-winners, so that the selection always ends with k winners.
 
 constexpr int32_t lowest_key = -2147483647 - 1;
 
+constexpr float infinity = __builtin_inff();
+
 inline int32_t key_of(float x) {
     int32_t bits;
-    x += 0.0f;  // negative zero ties with zero
+    x = x == x ? x + 0.0f : infinity;  // negative zero ties with zero
     __builtin_memcpy(&bits, &x, 4);
     return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
 inline I keys_of(V x) {
-    const I bits = (I)(x + V{});
+    const I bits = (I)(x == x ? x + V{} : splat(infinity));
     return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
@@ -283,6 +285,10 @@ inline int64_t select(const float* x, const float* boost, int64_t n, int64_t k, 
         value[found] = x[indices[i]];
         found += keys[i] >= bar;
     }
+    // A key does not say whether it was infinity or NaN.
+    bool infinite = false;
+    for (int64_t j = 0; j < found; ++j) infinite |= value[j] == infinity;
+    for (int64_t j = 0; infinite && j < found; ++j) value[j] = x[index[j] - first];
     return found;
 }
 
