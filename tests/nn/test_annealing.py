@@ -47,7 +47,7 @@ def test_denser_layers_keep_their_density():
 def test_mistakes():
     with pytest.raises(UserError, match="no k-winners to anneal; put them in with"):
         AnnealActivations(torch.nn.Linear(2, 2), 5)
-    with pytest.raises(UserError, match="steps must be at least 1"):
+    with pytest.raises(UserError, match="steps must be a whole number of at least 1"):
         AnnealActivations(network(), 0)
     with pytest.raises(UserError, match="start must be above 0"):
         AnnealActivations(network(), 5, start=0.0)

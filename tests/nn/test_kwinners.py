@@ -452,7 +452,7 @@ def test_winner_mask_on_cuda_is_a_stable_sort():
 @pytest.mark.parametrize(
     ("units", "density", "options", "message"),
     [
-        (0, 0.5, {}, "number of units must be at least 1, not 0"),
+        (0, 0.5, {}, "the number of units must be a whole number of at least 1, not 0"),
         (4, 0.0, {}, "density must be above 0 and at most 1, not 0.0"),
         (4, 1.1, {}, "density must be above 0 and at most 1, not 1.1"),
         (4, math.nan, {}, "density must be above 0 and at most 1, not nan"),
@@ -464,7 +464,12 @@ def test_winner_mask_on_cuda_is_a_stable_sort():
         (4, 0.5, {"inference_factor": 0.0}, "inference_factor must be finite and above 0"),
         (4, 0.5, {"inference_factor": math.nan}, "inference_factor must be finite and above 0"),
         (4, 0.5, {"inference_factor": math.inf}, "inference_factor must be finite and above 0"),
-        (4, 0.5, {"duty_cycle_period": 0}, "duty_cycle_period must be at least 1 sample"),
+        (
+            4,
+            0.5,
+            {"duty_cycle_period": 0},
+            "duty_cycle_period (in samples) must be a whole number of at least 1",
+        ),
     ],
 )
 def test_bad_arguments(kind, units, density, options, message):

@@ -171,7 +171,7 @@ def test_density_falls_from_where_it_is_told_to():
         ({"rule": "granet", "density_initial": 0.0}, "initial density must be above 0"),
         ({"rule": "top_k", "drop_fraction": 0.5}, "drop_fraction: rule top_k has no"),
         ({"rule": "set", "drop_fraction": 1.5}, "SET: fraction must be"),
-        ({"mask_interval": 0}, "interval is a number of steps"),
+        ({"mask_interval": 0}, "interval .in steps. must be a whole number of at least 1"),
         ({"exclude": 3}, "exclude must be a list of names"),
         ({"exclude": ["lst"]}, "exclude: no sparsifiable layer 'lst': did you mean 'last'"),
         ({"pattern": "block8"}, "layer 'conv1': its 4 outputs do not divide into blocks of 8"),
@@ -182,6 +182,17 @@ def test_bad_sparsity_setting(settings, message):
     with pytest.raises(UserError, match=message) as caught:
         layer_recipe(**{"weight_density": 0.3, **settings}).network(3, (1, 12, 12))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"pattern": "block7"}, {"rule": "set"}, {"allocation": "global"}]
+)
+def test_how_to_be_sparse_needs_a_density(setting):
+    ((name, value),) = setting.items()
+    with pytest.raises(UserError, match=f"{name}={value} has no effect .* set weight_density"):
+        Recipe("toy", "speech_cnn", setting)
+    Recipe("toy", "speech_cnn", {**setting, "weight_density.linear1": 0.5})
+    Recipe("toy", "resnet50", {"rule": "acdc"})  # its own default
 
 
 def test_layers_are_excluded_by_name_and_by_rule():

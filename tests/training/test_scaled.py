@@ -7,7 +7,7 @@ from gossamer.errors import UserError
 from gossamer.training import Recipe, Settings, fit, train
 
 SMALL = {"hidden": 16, "norm": False, "optimizer": "adam", "learning_rate": 0.01, "epochs": 1}
-SMALL |= {"rule": "static", "allocation": "uniform"}
+SMALL |= {"rule": "static", "allocation": "uniform", "weight_density": 1.0}
 
 
 def made(**settings) -> Recipe:

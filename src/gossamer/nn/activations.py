@@ -15,6 +15,7 @@ from gossamer.nn.replace import replace
 from gossamer.nn.rewriting import plan, rewritten
 from gossamer.nn.sites import FUNCTIONS, MODULES, Example, Function, Site, activation_sites
 from gossamer.nn.threshold import Threshold
+from gossamer.sparsity.numbers import positive_share
 
 
 class SparseActivation(nn.Module):
@@ -81,9 +82,10 @@ def sparsify_activations(
     for name in [*exclude, *(density if isinstance(density, Mapping) else ())]:
         if name not in names:
             raise UserError(f"no activation '{name}': {nearest(name, names)}")
+    named = density if isinstance(density, Mapping) else dict.fromkeys(names, density)
     wanted = {
-        name: density.get(name, 1.0) if isinstance(density, Mapping) else density
-        for name in names
+        name: positive_share(share, f"activation '{name}': density")
+        for name, share in named.items()
         if name not in exclude
     }
     boosting = {

@@ -9,6 +9,7 @@ from torch import nn
 
 from gossamer.errors import UserError
 from gossamer.nn.kwinners import KWinners, KWinners2d
+from gossamer.sparsity.numbers import positive_share, whole
 
 
 class AnnealActivations:
@@ -29,10 +30,8 @@ class AnnealActivations:
     """
 
     def __init__(self, model: nn.Module, steps: int, *, start: float = 1.0) -> None:
-        if steps < 1:
-            raise UserError(f"AnnealActivations: steps must be at least 1, not {steps}")
-        if not 0.0 < start <= 1.0:
-            raise UserError(f"AnnealActivations: start must be above 0 and at most 1, not {start}")
+        self.steps = whole(steps, 1, "AnnealActivations: steps")
+        self.start = positive_share(start, "AnnealActivations: start")
         self._layers = {
             name: (layer, layer.density)
             for name, layer in model.named_modules()
@@ -43,7 +42,6 @@ class AnnealActivations:
                 f"{type(model).__name__} has no k-winners to anneal; put them in with "
                 "sparsify_activations(model, density)"
             )
-        self.steps, self.start = steps, start
         self.at(0)
 
     def at(self, step: int) -> None:

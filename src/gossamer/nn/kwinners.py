@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gossamer.errors import UserError
 from gossamer.nn.mode import Float32Buffers, exporting
 from gossamer.nn.winners import pick, pickable
+from gossamer.sparsity.numbers import positive_share, real, share, whole
 
 
 def winner_mask(x: Tensor, k: int) -> Tensor:
@@ -21,13 +22,13 @@ def winner_mask(x: Tensor, k: int) -> Tensor:
 
     Args:
         x: ``[..., n]``.
-        k: number of winners, ``0 <= k``.
+        k: number of winners, a whole number from 0 on.
 
     Returns:
         Boolean ``[..., n]`` with exactly ``min(k, n)`` entries true along the last
         dimension. NaN counts as infinity.
     """
-    n = x.shape[-1]
+    n, k = x.shape[-1], whole(k, 0, "winner_mask: k")
     if k >= n:
         return torch.ones_like(x, dtype=torch.bool)
     if k <= 0:
@@ -65,32 +66,22 @@ class _KWinnersBase(Float32Buffers):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        if units < 1:
-            raise UserError(f"{name}: the number of units must be at least 1, not {units}")
-        if not 0.0 < density <= 1.0:
+        if not 0.0 <= real(boost_strength) < math.inf:
             raise UserError(
-                f"{name}: density must be above 0 and at most 1, not {density}; "
-                "it is the share of units that stay active"
+                f"{name}: boost_strength must be finite and at least 0, not {boost_strength!r}"
             )
-        if not 0.0 <= boost_strength < math.inf:
+        if not 0.0 < real(inference_factor) < math.inf:
             raise UserError(
-                f"{name}: boost_strength must be finite and at least 0, not {boost_strength}"
+                f"{name}: inference_factor must be finite and above 0, not {inference_factor!r}"
             )
-        if not 0.0 <= boost_decay <= 1.0:
-            raise UserError(f"{name}: boost_decay must be between 0 and 1, not {boost_decay}")
-        if not 0.0 < inference_factor < math.inf:
-            raise UserError(
-                f"{name}: inference_factor must be finite and above 0, not {inference_factor}"
-            )
-        if duty_cycle_period < 1:
-            raise UserError(
-                f"{name}: duty_cycle_period must be at least 1 sample, not {duty_cycle_period}"
-            )
-        self.units = units
-        self.density = density
-        self.boost_decay = boost_decay
-        self.inference_factor = inference_factor
-        self.duty_cycle_period = duty_cycle_period
+        self.units = units = whole(units, 1, f"{name}: the number of units")
+        meaning = "; it is the share of units that stay active"
+        self.density = positive_share(density, f"{name}: density", meaning)
+        self.boost_decay = share(boost_decay, f"{name}: boost_decay")
+        self.inference_factor = real(inference_factor)
+        self.duty_cycle_period = whole(
+            duty_cycle_period, 1, f"{name}: duty_cycle_period (in samples)"
+        )
         self.relu = relu
         # Buffers, not numbers: saved with the model, and changing them needs no recompilation.
         self.register_buffer("duty_cycle", torch.zeros(units, dtype=torch.float32))
@@ -100,8 +91,8 @@ class _KWinnersBase(Float32Buffers):
 
     def winners(self, n: int) -> int:
         """k for ``n`` competing units in the present mode (training or inference)."""
-        share = self.density if self.training else self.density * self.inference_factor
-        return min(max(round(n * share), 1), n)
+        density = self.density if self.training else self.density * self.inference_factor
+        return min(max(round(n * density), 1), n)
 
     def boost(self, n: int) -> Tensor:
         """Boost factors ``exp(boost_strength * (k / n - duty_cycle))``, shape ``[units]``."""

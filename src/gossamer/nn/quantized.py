@@ -113,6 +113,8 @@ class Quantized(Float32Buffers):
 
     @torch.no_grad()
     def _observe(self, x: Tensor) -> None:
+        if not x.numel():
+            return
         low, high = (edge.float() for edge in x.detach().aminmax())
         first = self.low > self.high
         self.low.copy_(torch.where(first, low, torch.lerp(self.low, low, _NEW)))
@@ -121,6 +123,8 @@ class Quantized(Float32Buffers):
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
         """Set the range of the inputs so that rounding ``x`` loses least (squared error)."""
+        if not x.numel():
+            raise UserError("quantize: the batch is empty; give some hundred examples")
         low, high = (edge.float() for edge in x.detach().aminmax())
         if not bool(torch.isfinite(low) & torch.isfinite(high)):
             raise UserError("8-bit layers need finite inputs; these hold NaN or infinity")

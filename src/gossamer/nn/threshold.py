@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gossamer.errors import UserError
 from gossamer.nn.mode import exporting, keeping_modes
+from gossamer.sparsity.numbers import positive_share
 
 # Turns any difference that single precision can show at ordinary sizes into one above 1.
 _STEEP = 1e38
@@ -32,9 +33,7 @@ class Threshold(nn.Module):
 
     def __init__(self, density: float) -> None:
         super().__init__()
-        if not 0.0 < density <= 1.0:
-            raise UserError(f"Threshold: density must be above 0 and at most 1, not {density}")
-        self.density = density
+        self.density = positive_share(density, "Threshold: density")
         # Until it is calibrated it is a ReLU.
         self.register_buffer("threshold", torch.tensor(0.0))
 
@@ -53,6 +52,8 @@ class Threshold(nn.Module):
         It lies midway between two of them, so that rounding elsewhere does not move any across.
         """
         values = x.detach().float().flatten()
+        if not values.numel():
+            raise UserError("calibrate: the batch is empty; give some hundred examples")
         passing = round(self.density * values.numel())
         if passing == 0:
             self.threshold.fill_(float(values.max()))

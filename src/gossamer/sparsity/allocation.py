@@ -6,23 +6,19 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from gossamer.errors import UserError, nearest
+from gossamer.sparsity.numbers import positive_share
 
 
-def check_density(density: float, where: str) -> float:
+def check_density(density: Any, where: str) -> float:
     """``density`` as a float, if it is above 0 and at most 1; else a :class:`UserError`."""
-    number = isinstance(density, int | float) and not isinstance(density, bool)
-    if not number or not 0.0 < density <= 1.0:
-        raise UserError(
-            f"{where}: density must be above 0 and at most 1, not {density!r}; "
-            "it is the share of weights that stay non-zero (density = 1 - sparsity)"
-        )
-    return float(density)
+    meaning = "; it is the share of weights that stay non-zero (density = 1 - sparsity)"
+    return positive_share(density, f"{where}: density", meaning)
 
 
 class Allocation(ABC):
@@ -135,6 +131,8 @@ class PerLayer(Allocation):
     """
 
     def __init__(self, by_layer: Mapping[str, float], rest: Allocation | None = None) -> None:
+        if not isinstance(by_layer, Mapping):
+            raise UserError(f"PerLayer: by_layer maps layer names to densities, not {by_layer!r}")
         self.by_layer = {
             name: check_density(density, f"layer '{name}'") for name, density in by_layer.items()
         }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
@@ -18,6 +19,11 @@ SPARSIFIABLE = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The model inside ``torch.compile`` and data-parallel wrappers; layer names are its own."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError(
+            "the model is scripted (torch.jit.script) and its layers cannot be changed: give the "
+            "model that it was made from, and script it afterwards"
+        )
     while True:
         inner = model._modules.get("_orig_mod")
         if inner is None and isinstance(
@@ -161,6 +167,16 @@ def _check_weight(name: str, layer: nn.Module) -> None:
             f"layer '{name}': its weight is computed from other parameters (weight_norm, pruning "
             "or another parametrisation), so no zero in it would last; remove that first "
             "(torch.nn.utils.parametrize.remove_parametrizations) or exclude the layer"
+        )
+    if hasattr(weight, "full_tensor"):
+        raise UserError(
+            f"layer '{name}': its weight is sharded over processes (DTensor, as in FSDP2), and "
+            "masks need whole weights; use DistributedDataParallel, or exclude the layer"
+        )
+    if weight.device.type == "meta":
+        raise UserError(
+            f"layer '{name}' is on the meta device and has no numbers yet; call "
+            "model.to_empty(device=...) and load its weights first"
         )
     if is_lazy(weight):
         raise UserError(

@@ -43,9 +43,9 @@ class Masks(Mapping[str, Tensor]):
         return len(self._masks)
 
     @property
-    def holed(self) -> bool:
-        """Whether any weight is masked."""
-        return bool(self._holed)
+    def holed(self) -> Collection[str]:
+        """The layers some of whose weights are masked."""
+        return self._holed
 
     def set(self, name: str, mask: Tensor) -> None:
         """Take ``mask`` over, laid out in memory as the weight is: masking is faster then."""
@@ -83,8 +83,9 @@ class Masks(Mapping[str, Tensor]):
         weight.view(bits.dtype).bitwise_and_(bits)
 
     @torch.no_grad()
-    def rescale(self) -> None:
-        """Multiply the kept weights by the root of all over the kept, layer by layer."""
-        for name, mask in self._masks.items():
-            weight = weight_of(self._layers[name])
-            weight.mul_((mask.numel() / max(int(mask.sum()), 1)) ** 0.5)
+    def rescale(self) -> dict[str, float]:
+        """Multiply weights by the root of all over the kept ones; gives each layer's factor."""
+        factors = {n: (m.numel() / max(int(m.sum()), 1)) ** 0.5 for n, m in self._masks.items()}
+        for name, factor in factors.items():
+            weight_of(self._layers[name]).mul_(factor)
+        return factors

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import UserError
+from gossamer.sparsity.numbers import whole
 from gossamer.sparsity.selection import top_k
 
 Shape = Sequence[int]
@@ -149,8 +150,7 @@ class Block(Pattern):
     size: int = 8
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or isinstance(self.size, bool) or self.size < 1:
-            raise UserError(f"Block: size must be a whole number from 1 on, not {self.size!r}")
+        self.__dict__.update(size=whole(self.size, 1, "Block: size"))
 
     @property
     def granularity(self) -> int:
@@ -208,9 +208,10 @@ class NM(Pattern):
     m: int = 4
 
     def __post_init__(self) -> None:
-        whole = all(isinstance(v, int) and not isinstance(v, bool) for v in (self.n, self.m))
-        if not whole or not 0 < self.n <= self.m:
-            raise UserError(f"NM: needs 0 < n <= m, not {self.n!r} and {self.m!r}")
+        n, m = whole(self.n, 1, "NM: n"), whole(self.m, 1, "NM: m")
+        if n > m:
+            raise UserError(f"NM: n must be at most m, not {n} of {m}")
+        self.__dict__.update(n=n, m=m)
 
     @property
     def end(self) -> str:

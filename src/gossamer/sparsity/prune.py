@@ -65,8 +65,14 @@ def prune(
         UserError: as :class:`Sparsifier`, or a calibration without batches.
     """
     batches = None if calibration is None else list(calibration)
-    if batches is not None and not batches:
-        raise UserError("prune: calibration holds no batch; give some, or leave it out")
+    if batches is not None:
+        if not batches:
+            raise UserError("prune: calibration holds no batch; give some, or leave it out")
+        if not all(isinstance(batch, Tensor) and batch.numel() for batch in batches):
+            raise UserError(
+                "prune: calibration must hold tensors [examples, ...] of inputs, none of them "
+                "empty and without labels, as the model takes them"
+            )
     norms = {} if batches is None else _input_norms(model, batches)
     sparsifier = Sparsifier(
         model,

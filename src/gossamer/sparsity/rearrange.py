@@ -13,7 +13,8 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gossamer.errors import UserError, nearest
-from gossamer.sparsity.layers import sparsifiable_layers
+from gossamer.sparsity.allocation import check_density
+from gossamer.sparsity.layers import sparsifiable_layers, unwrap
 from gossamer.sparsity.pattern import Block
 from gossamer.sparsity.rule import magnitude
 
@@ -180,7 +181,14 @@ def rearrange(
         UserError: a model that cannot be traced, unknown names, or layers that do not follow
             each other.
     """
+    density = check_density(density, "rearrange")
     pattern = pattern or Block(8)
+    if not isinstance(pattern, Block):
+        raise UserError(
+            f"rearrange: only blocks profit from another order of the units: the pattern must be "
+            f"a Block, not {pattern!r}"
+        )
+    model = unwrap(model)
     found = chains(model) if pairs is None else [_named(model, pair) for pair in pairs]
     modules = dict(model.named_modules())
     gains = {}

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import UserError, nearest
+from gossamer.sparsity.numbers import real, share, whole
 from gossamer.sparsity.pattern import Pattern
-from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule, check_share
+from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,8 @@ class Rule:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        whole = isinstance(self.interval, int) and not isinstance(self.interval, bool)
-        if not whole or self.interval < 1:
-            raise UserError(
-                f"{name}: interval is a number of steps from 1 on, not {self.interval!r}"
-            )
-        check_share(self.until, f"{name}: until")
+        interval = whole(self.interval, 1, f"{name}: interval (in steps)")
+        self.__dict__.update(interval=interval, until=share(self.until, f"{name}: until"))
 
     def schedule(self) -> Schedule:
         """The schedule that suits the rule where none is given."""
@@ -157,10 +154,12 @@ class SET(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 <= self.fraction < 1.0:
+        fraction = real(self.fraction)
+        if not 0.0 <= fraction < 1.0:
             raise UserError(
                 f"{type(self).__name__}: fraction must be from 0 to below 1, not {self.fraction!r}"
             )
+        self.__dict__.update(fraction=fraction)
 
     def drop(self, share: float) -> float:
         if share >= self.until:

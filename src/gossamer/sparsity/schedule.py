@@ -6,13 +6,16 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from gossamer.errors import UserError
+from gossamer.sparsity.numbers import positive_share, share, whole
 
 
-def check_share(value: float, where: str) -> None:
-    """A :class:`UserError` unless ``value`` is a share: between 0 and 1."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0.0 <= value <= 1.0:
-        raise UserError(f"{where} is a share of training, between 0 and 1, not {value!r}")
+def _interval(schedule: Cubic | Phases) -> tuple[float, float]:
+    """``start`` and ``until`` of a schedule, checked."""
+    name = type(schedule).__name__
+    start, until = share(schedule.start, f"{name}: start"), share(schedule.until, f"{name}: until")
+    if start >= until:
+        raise UserError(f"{name}: start {start:g} must be before until {until:g}")
+    return start, until
 
 
 class Schedule(ABC):
@@ -49,14 +52,9 @@ class Cubic(Schedule):
     initial: float = 1.0
 
     def __post_init__(self) -> None:
-        check_share(self.until, "Cubic: until")
-        check_share(self.start, "Cubic: start")
-        if self.start >= self.until:
-            raise UserError(f"Cubic: start {self.start:g} must be before until {self.until:g}")
-        if not 0.0 < self.initial <= 1.0:
-            raise UserError(
-                f"Cubic: initial density must be above 0 and at most 1, not {self.initial!r}"
-            )
+        start, until = _interval(self)
+        initial = positive_share(self.initial, "Cubic: initial density")
+        self.__dict__.update(start=start, until=until, initial=initial)
 
     def density(self, final: float, share: float) -> float:
         if share >= self.until:
@@ -83,12 +81,9 @@ class Phases(Schedule):
     until: float = 0.75
 
     def __post_init__(self) -> None:
-        check_share(self.until, "Phases: until")
-        check_share(self.start, "Phases: start")
-        if self.start >= self.until:
-            raise UserError(f"Phases: start {self.start:g} must be before until {self.until:g}")
-        if not isinstance(self.pairs, int) or self.pairs < 1:
-            raise UserError(f"Phases: pairs must be a whole number from 1 on, not {self.pairs!r}")
+        start, until = _interval(self)
+        pairs = whole(self.pairs, 1, "Phases: pairs")
+        self.__dict__.update(start=start, until=until, pairs=pairs)
 
     def density(self, final: float, share: float) -> float:
         if share < self.start:

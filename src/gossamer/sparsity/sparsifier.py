@@ -11,11 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
-from gossamer.sparsity.allocation import Allocation, Uniform, check_density, exact_counts
+from gossamer.sparsity.allocation import (
+    Allocation,
+    PerLayer,
+    Uniform,
+    check_density,
+    exact_counts,
+)
 from gossamer.sparsity.layers import choose_layers, sparsifiable_layers, unwrap
 from gossamer.sparsity.masks import Masks, weight_of
+from gossamer.sparsity.numbers import whole
 from gossamer.sparsity.pattern import FanIn, Pattern
-from gossamer.sparsity.rule import Layer, Rule, Static
+from gossamer.sparsity.rule import Layer, Rule, Static, magnitude
 from gossamer.sparsity.schedule import Constant, Schedule
 
 _STEP = "step"
@@ -24,13 +31,14 @@ _STEP = "step"
 ASSUMED_STEPS = 10_000
 
 
-def _generator(seed: int) -> torch.Generator:
+def _generator(seed: Any) -> torch.Generator:
     """A generator of its own stream.
 
     Seeded with the bare number it would repeat the numbers of ``torch.manual_seed(seed)``, from
     which the weights were drawn: a random mask would then keep the largest weights, all of one
     sign, and the network hardly learns.
     """
+    seed = whole(seed, 0, "Sparsifier: seed")
     own = np.random.SeedSequence([seed, 0x6D61736B]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(own >> np.uint64(1)))
 
@@ -53,7 +61,8 @@ class Sparsifier:
         model: its ``Linear``, ``Conv1d`` and ``Conv2d`` layers become sparse, but for
             depthwise convolutions, weights shared with an embedding and frozen layers, and
             the last (``Block``) or first (``NM``) layer where the pattern does not divide it.
-        density: share of their weights that stay non-zero, above 0 and at most 1.
+        density: share of their weights that stay non-zero, above 0 and at most 1; may be left
+            out with :class:`PerLayer`, whose unnamed layers are dense then.
         pattern: where non-zeros may stand; by default :class:`FanIn`.
         allocation: how the density is shared out among layers; by default :class:`Uniform`.
         schedule: how it changes over training; by default what suits the rule.
@@ -76,7 +85,7 @@ class Sparsifier:
     def __init__(
         self,
         model: nn.Module,
-        density: float = 1.0,
+        density: float | None = None,
         *,
         pattern: Pattern | None = None,
         allocation: Allocation | None = None,
@@ -88,6 +97,8 @@ class Sparsifier:
         rescale: bool = True,
         seed: int = 0,
     ) -> None:
+        if density is None and isinstance(allocation, PerLayer):
+            density = 1.0
         self.density = check_density(density, "Sparsifier")
         self.pattern = pattern or FanIn()
         self.allocation = allocation or Uniform()
@@ -97,9 +108,7 @@ class Sparsifier:
         #: Layers that hold no masked weights at this time: there is nothing to apply.
         self.compact: Collection[str] = frozenset()
         self.observers: list[Observer] = []
-        self.total_steps = total_steps
-        if total_steps is not None and total_steps < 1:
-            raise UserError(f"total_steps must be at least 1, not {total_steps}")
+        self.total_steps = None if total_steps is None else whole(total_steps, 1, "total_steps")
         self._generator = _generator(seed)
         self._layers = choose_layers(model, exclude, include)
         self._leave_end(model, include)
@@ -121,8 +130,10 @@ class Sparsifier:
         self._masks = Masks(self._layers)
         for name, mask in masks.items():
             self._masks.set(name, mask)
-        if rescale:
-            self._masks.rescale()
+        # Until training begins, another sparsifier's state may be restored: its masks are for
+        # the weights that were there before this one changed them.
+        self._before = {name: self._weight(name).detach().clone() for name in self._masks.holed}
+        self._factors = self._masks.rescale() if rescale else {}
         self.apply()
 
     def _leave_end(self, model: nn.Module, include: Collection[str]) -> None:
@@ -193,8 +204,9 @@ class Sparsifier:
                 moments) is set to zero, so that the weight starts afresh.
 
         Raises:
-            UserError: the rule grows by gradient and the gradients are gone.
+            UserError: the rule grows by gradient and no layer has one.
         """
+        self._before.clear()
         self.steps += 1
         due = self.due(self.steps)
         if not (due and self.rule.sees_masked):
@@ -240,17 +252,17 @@ class Sparsifier:
         return self.rule.needs_gradient and self.due(self.steps + 1)
 
     def _gradients(self) -> dict[str, Tensor | None]:
+        """The gradients by which the rule grows weights, None where a layer has none."""
         if not self.rule.needs_gradient:
             return dict.fromkeys(self._masks)
         gradients: dict[str, Tensor | None] = {}
         for name in self._masks:
-            gradient = self._weight(name).grad
-            if gradient is None:
-                raise UserError(
-                    f"layer '{name}' has no gradient, and {type(self.rule).__name__} grows "
-                    "weights by it: call step() before optimizer.zero_grad()"
-                )
-            gradients[name] = gradient
+            gradients[name] = self._weight(name).grad
+        if all(gradient is None for gradient in gradients.values()):
+            raise UserError(
+                f"no sparse layer has a gradient, and {type(self.rule).__name__} grows weights "
+                "by it: call step() after backward() and before optimizer.zero_grad()"
+            )
         return gradients
 
     def _update(self, optimizer: torch.optim.Optimizer | None) -> None:
@@ -267,6 +279,11 @@ class Sparsifier:
             weight, before = self._weight(name), self._masks[name]
             if keep == weight.numel():
                 mask = torch.ones_like(before)
+            elif self.rule.needs_gradient and gradients[name] is None:
+                # Frozen, or left out of this step (LayerDrop): nothing grows, and where the
+                # density falls the smallest weights go.
+                scores = magnitude(weight).masked_fill(~before, -1.0)
+                mask = before if int(before.sum()) == keep else self.pattern.mask(scores, keep)
             else:
                 layer = Layer(weight.detach(), before, gradients[name], self._generator)
                 mask = self.rule.update(layer, self.pattern, keep, share)
@@ -295,7 +312,7 @@ class Sparsifier:
     @property
     def masked(self) -> bool:
         """Whether any weight is masked now or will be in the end."""
-        return self._masks.holed or any(
+        return bool(self._masks.holed) or any(
             keep < self._shapes[name].numel() for name, keep in self._final_counts.items()
         )
 
@@ -349,11 +366,55 @@ class Sparsifier:
                 )
         for observer in self.observers:
             observer.before_masks_change()
+        self._undo()
         for name, mask in masks.items():
             self._masks.set(name, mask.to(torch.bool))
+        if self.allocation.follows_weights and isinstance(self.schedule, Constant):
+            self._final_counts = {name: kept for name, (kept, _) in self.counts().items()}
         self.steps = int(state[_STEP])
         self._generator.set_state(state["generator"].to("cpu", torch.uint8))
         self.apply()
+
+    @torch.no_grad()
+    def _undo(self) -> None:
+        """Give weights that nobody has changed since this sparsifier was made their values back.
+
+        They may be those of the network whose masks are about to be restored.
+        """
+        for name, before in self._before.items():
+            weight = self._weight(name)
+            factor, mask = self._factors.get(name, 1.0), self._masks[name].to(before.device)
+            made = (before * factor).masked_fill_(~mask, 0.0)
+            if torch.equal(weight, made.to(weight)):
+                weight.copy_(before)
+        self._before.clear()
+
+    def apply_to(self, model: nn.Module) -> None:
+        """Set the masked weights of another model of the same structure to exactly zero.
+
+        For averages of the model's weights (EMA, SWA): the masks have changed during the
+        averaging, so an average has more non-zeros than the model. Call it when the averaging
+        ends, before batch norms get new statistics.
+
+        Args:
+            model: a copy, or ``torch.optim.swa_utils.AveragedModel``.
+
+        Raises:
+            UserError: a sparse layer is missing or of another shape; nothing is changed then.
+        """
+        if isinstance(model, torch.optim.swa_utils.AveragedModel):
+            model = model.module
+        layers = sparsifiable_layers(unwrap(model))
+        for name, mask in self._masks.items():
+            if name not in layers or weight_of(layers[name]).shape != mask.shape:
+                raise UserError(
+                    f"apply_to: the model has no layer '{name}' with a weight of shape "
+                    f"{tuple(mask.shape)}; give a copy or an average of the sparse model"
+                )
+        masks = Masks(layers)
+        for name, mask in self._masks.items():
+            masks.set(name, mask)
+        masks.apply()
 
 
 def inner_optimizer(optimizer: Any) -> torch.optim.Optimizer:

@@ -75,6 +75,7 @@ class Recipe:
                 raise UserError(
                     f"no setting '{name}' for model '{self.model}': {nearest(name, shown)}"
                 )
+        self._check_density(ref.settings)
         self._base()
         self._check_variational()
         self._check_int8()
@@ -85,6 +86,15 @@ class Recipe:
         """How its weights become sparse."""
         names = SparsitySettings.names()
         return SparsitySettings(**{k: v for k, v in self.settings.items() if k in names})
+
+    def _check_density(self, usual: Mapping[str, Any]) -> None:
+        """How weights become sparse is of no effect where no density says how sparse."""
+        names = [n for n in SparsitySettings.names() if self.settings.get(n) != usual.get(n)]
+        if names and not any(name.partition(".")[0] == _WEIGHT for name in self.settings):
+            raise UserError(
+                f"{names[0]}={self.settings[names[0]]} has no effect while every weight is kept: "
+                f"set {_WEIGHT} too, the share of weights that stay non-zero ({_WEIGHT}=0.1)"
+            )
 
     def _check_variational(self) -> None:
         noisy = self.settings.get(_VARIATIONAL, False)
@@ -126,7 +136,8 @@ class Recipe:
                 )
         same = {k: v for k, v in self.settings.items() if k != _BASE}
         # Its zeros are counted, so they must be there from the start.
-        same["rule"] = "static"
+        if any(name.partition(".")[0] == _WEIGHT for name in (*same, *smaller)):
+            same["rule"] = "static"
         return Recipe(self.task, self.model, _merge(same, smaller))
 
     def scaling(

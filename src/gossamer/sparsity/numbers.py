@@ -1,0 +1,53 @@
+"""Numbers of Python, NumPy and torch, checked alike."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+from gossamer.errors import UserError
+
+
+def scalar(value: Any) -> Real | None:
+    """A number of Python, or the one in a zero-dimensional array or tensor; else None."""
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = None if str(getattr(value, "device", "")) == "meta" else value.item()
+    return value if isinstance(value, Real) and not isinstance(value, bool) else None
+
+
+def real(value: Any) -> float:
+    """``value`` as a float; NaN where it is no number."""
+    number = scalar(value)
+    try:
+        return math.nan if number is None else float(number)
+    except OverflowError:
+        return math.inf
+
+
+def whole(value: Any, least: int, where: str) -> int:
+    """``value`` as an int.
+
+    Raises:
+        UserError: no whole number, or one below ``least``; ``where`` names it.
+    """
+    number = scalar(value)
+    if not isinstance(number, Integral) or number < least:
+        raise UserError(f"{where} must be a whole number of at least {least}, not {value!r}")
+    return int(number)
+
+
+def share(value: Any, where: str) -> float:
+    """``value`` as a float between 0 and 1; else a :class:`UserError`."""
+    number = real(value)
+    if not 0.0 <= number <= 1.0:
+        raise UserError(f"{where} must be between 0 and 1, not {value!r}")
+    return number
+
+
+def positive_share(value: Any, where: str, meaning: str = "") -> float:
+    """``value`` as a float above 0 and at most 1; else a :class:`UserError`."""
+    number = real(value)
+    if not 0.0 < number <= 1.0:
+        raise UserError(f"{where} must be above 0 and at most 1, not {value!r}{meaning}")
+    return number
