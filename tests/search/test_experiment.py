@@ -22,12 +22,12 @@ def test_ask_and_tell():
     assert trial.number == 0
     assert sorted(trial.parameters) == ["rate", "width"]
     assert states(experiment) == ["running"]
-    told = experiment.tell(trial, {"density": 0.1, "seconds": 3, "accuracy": 0.97, "name": "net"})
+    told = experiment.tell(trial, {"density": 0.1, "seconds": 3, "accuracy": 0.97, "none": None})
     (record,) = experiment.trials()
     assert told == record
     assert record.state == "complete"
     assert record.parameters == trial.parameters
-    # Metrics first; further numbers are kept, what is none is not.
+    # Metrics first; further numbers are stored beside them.
     assert list(record.values.items()) == [("accuracy", 0.97), ("density", 0.1), ("seconds", 3.0)]
     assert record.seconds is not None
     assert record.seconds >= 0
@@ -36,8 +36,20 @@ def test_ask_and_tell():
 def test_numbers_of_numpy_and_torch_are_numbers():
     experiment = make()
     values = {"accuracy": torch.tensor(0.5), "density": np.float32(0.25), "n": np.int64(3)}
-    record = experiment.tell(experiment.ask(), {**values, "vector": np.ones(3)})
+    record = experiment.tell(experiment.ask(), values)
     assert record.values == {"accuracy": 0.5, "density": 0.25, "n": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [("net", "'net' as 'more'"), (np.ones(2), r"'\[1. 1.\]' as 'more'")]
+)
+def test_a_text_among_the_values_is_an_error(value, words):
+    experiment = make()
+    with pytest.raises(UserError, match=f"train returned {words}, which is no number"):
+        experiment.tell(experiment.ask(), {"accuracy": 1, "density": 1, "more": value})
+    assert states(experiment) == ["failed"]
+    with pytest.raises(UserError, match=f"trial 1: it reported {words}"):
+        experiment.ask().report(1, {"more": value})
 
 
 @pytest.mark.parametrize(

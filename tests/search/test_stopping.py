@@ -225,7 +225,7 @@ def test_halving_keeps_a_third_at_each_rung_and_the_whole_frontier():
         ({"halving": {"reduction": 1}}, "reduction must be a whole number of at least 2"),
         ({"out_of_reach": {"confidence": 95}}, "confidence must be between 0 and 1, not 95"),
         ({"dominated": {"least": 0}}, "least must be a whole number of at least 1"),
-        ({"violated": {"metrics": "density"}}, "metrics must be names"),
+        ({"violated": {"metrics": "density"}}, "metrics must be a list, such as ['density']"),
     ],
 )
 def test_rules_of_nonsense(data, words):

@@ -10,7 +10,10 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from gossamer.errors import UserError
-from gossamer.search.values import is_number
+from gossamer.search.values import is_number, make_plain
+
+# Spreads on the unit interval beyond which nothing changes any more but the rounding.
+_NARROWEST, _WIDEST = 1e-6, 1e6
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Prior:
     spread: float
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for label in ("centre", "spread"):
             if not is_number(getattr(self, label)):
                 value = getattr(self, label)
@@ -75,7 +79,8 @@ class Believed(ABC):
         assert self.prior is not None
         width = math.log(self.high / self.low) if self.log else self.high - self.low
         spread = math.log(self.prior.spread) if self.log else self.prior.spread
-        return self.encode(self.prior.centre), spread / width if width else 1.0
+        share = min(max(spread / width, _NARROWEST), _WIDEST) if width else 1.0
+        return self.encode(self.prior.centre), share
 
     def believed(self, unit: float) -> float:
         """Where evenly drawn units in [0, 1] go for the prior to hold."""

@@ -11,7 +11,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from gossamer.errors import UserError
-from gossamer.search.values import Value, check_name, check_when, is_number
+from gossamer.search.values import Value, check_name, check_when, is_number, make_plain
 
 
 class _Listed(ABC):
@@ -64,6 +64,7 @@ class Choice(_Listed):
     when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_name(self.name, "parameter")
         where = f"parameter '{self.name}'"
         if isinstance(self.options, str) or not isinstance(self.options, Sequence):
@@ -107,6 +108,7 @@ class Grid(_Listed):
     when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_name(self.name, "parameter")
         where = f"parameter '{self.name}'"
         if isinstance(self.values, str) or not isinstance(self.values, Sequence):

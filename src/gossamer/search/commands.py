@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from gossamer.errors import UserError, nearest
 from gossamer.search.trials import Trial
-from gossamer.search.values import is_number
+from gossamer.search.values import is_number, make_plain
 
 _FIELD = re.compile(r"\{([^{}]+)\}")
 # What a line may hold beside parameters and settings.
@@ -57,6 +57,7 @@ class Command:
     timeout: float | None = None
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if not isinstance(self.line, str) or not self._words():
             raise UserError(f"command must be a command line, not {self.line!r}")
         if self.timeout is not None and not (is_number(self.timeout) and self.timeout > 0):

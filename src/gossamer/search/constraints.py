@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gossamer.errors import UserError
-from gossamer.search.values import Value, check_name, is_number
+from gossamer.search.values import Value, check_name, is_number, make_plain
 
 # Sums of decimal fractions miss by a few units in the last place: 0.1 + 0.2 > 0.3.
 _ROUNDING = 1e-12
@@ -34,6 +34,7 @@ class LinearConstraint:
     at_most: float
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if not isinstance(self.coefficients, Mapping) or not self.coefficients:
             raise UserError(
                 "a constraint needs coefficients: parameter name -> number, "

@@ -13,7 +13,7 @@ from gossamer.search.curves import Curve, Forecast
 from gossamer.search.metrics import Metric
 from gossamer.search.ranking import order
 from gossamer.search.trials import TrialRecord
-from gossamer.search.values import check_name, check_whole, is_number
+from gossamer.search.values import check_name, check_whole, is_number, make_plain
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Fidelity:
     reduction: int = 4
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_name(self.name, "fidelity")
         if not is_number(self.cost) or not 0 < self.cost < 1:
             raise UserError(
@@ -48,7 +49,6 @@ class Fidelity:
                 f"fidelity '{self.name}': settings must be a table, not {self.settings!r}"
             )
         check_whole(f"fidelity '{self.name}': reduction", self.reduction, 2)
-        object.__setattr__(self, "settings", dict(self.settings))
 
 
 class Ladder:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from gossamer.errors import UserError
-from gossamer.search.values import check_name, is_number
+from gossamer.search.values import check_list, check_name, is_number, make_plain
 
 # Differences and margins of larger numbers are not finite: nothing could be compared or drawn.
 _LARGEST = 1e300
@@ -33,6 +34,7 @@ class Metric:
     threshold: float | None = None
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_name(self.name, "metric")
         if self.threshold is None:
             return
@@ -56,7 +58,8 @@ class Metric:
         """How far `value` is on the wrong side of the threshold: at most 0 when acceptable."""
         if self.threshold is None:
             return -math.inf
-        return self.loss(value) - self.loss(self.threshold)
+        beyond = self.loss(value) - self.loss(self.threshold)
+        return max(-sys.float_info.max, min(beyond, sys.float_info.max))
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class AtMost(_Constraint):
 
 def check_metrics(metrics: Sequence[Metric]) -> None:
     """Raise `UserError` unless these can be an experiment's metrics."""
+    check_list("metrics", metrics, Metric, 'Maximize("accuracy")')
     if not metrics:
         raise UserError("an experiment needs at least one metric")
     if not any(m.optimised for m in metrics):
@@ -113,9 +117,16 @@ def check_metrics(metrics: Sequence[Metric]) -> None:
             raise UserError(f"metric '{name}' is given twice; rename or remove one")
 
 
-def as_numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
-    """`values` as `as_number` reads them: None where there is one, but not a number."""
-    return {str(name): as_number(value) for name, value in values.items()}
+def as_numbers(values: Mapping[str, Any]) -> dict[str, float | str | None]:
+    """`values` as `as_number` reads them; what is no number as text, cut to 60 characters.
+
+    None stays None.
+    """
+    numbers: dict[str, float | str | None] = {}
+    for name, value in values.items():
+        number = as_number(value)
+        numbers[str(name)] = str(value)[:60] if number is None and value is not None else number
+    return numbers
 
 
 def as_number(value: Any) -> float | None:

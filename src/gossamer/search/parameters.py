@@ -17,7 +17,10 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from gossamer.errors import UserError
 from gossamer.search.beliefs import Believed, Prior
 from gossamer.search.choices import Choice, Grid
-from gossamer.search.values import Value, check_name, check_when, is_number
+from gossamer.search.values import Value, check_name, check_when, is_number, make_plain
+
+# Whole numbers up to here are exact as doubles, as which databases keep them.
+_EXACT = 2**53
 
 
 def _check_bounds(where: str, low: object, high: object, log: object) -> None:
@@ -32,6 +35,18 @@ def _check_bounds(where: str, low: object, high: object, log: object) -> None:
         raise UserError(f"{where}: log must be true or false, not {log!r}")
     if log and low <= 0:
         raise UserError(f"{where}: log = true needs low > 0, not {low}")
+    if math.isinf(float(high) - float(low)) or (log and math.isinf(float(high) / float(low))):
+        raise UserError(
+            f"{where}: low {low} and high {high} are further apart than a double can tell; "
+            "bring them closer together"
+        )
+
+
+def _check_steps(where: str, low: float, high: float, step: float) -> None:
+    if (high - low) / step >= _EXACT:
+        raise UserError(
+            f"{where}: {step} is too small a step from {low} to {high}; use a larger one, or none"
+        )
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,7 @@ class Float(Believed):
     when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_name(self.name, "parameter")
         where = f"parameter '{self.name}'"
         _check_bounds(where, self.low, self.high, self.log)
@@ -73,6 +89,7 @@ class Float(Believed):
         object.__setattr__(self, "step", float(self.step))
         if self.log:
             raise UserError(f"{where}: log and step exclude each other; leave one out")
+        _check_steps(where, self.low, self.high, self.step)
         low, step = Decimal(str(self.low)), Decimal(str(self.step))
         if (Decimal(str(self.high)) - low) % step != 0:
             reached = float(low + (Decimal(str(self.high)) - low) // step * step)
@@ -139,6 +156,7 @@ class Int(Believed):
     when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_name(self.name, "parameter")
         where = f"parameter '{self.name}'"
         _check_bounds(where, self.low, self.high, self.log)
@@ -146,6 +164,8 @@ class Int(Believed):
             value = getattr(self, label)
             if not is_number(value) or value != int(value):
                 raise UserError(f"{where}: {label} must be a whole number, not {value!r}")
+            if abs(value) > _EXACT:
+                raise UserError(f"{where}: {label} {value} is beyond 2**53, so not exact")
             object.__setattr__(self, label, int(value))
         object.__setattr__(self, "when", check_when(where, self.when))
         self.check_prior()

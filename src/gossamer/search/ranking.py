@@ -46,7 +46,7 @@ def order(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
 def _crowding(losses: np.ndarray) -> np.ndarray:
     """float64 [points]: distance between each point's neighbours, summed over the metrics."""
     distance = np.zeros(len(losses))
-    for column in losses.T:
+    for column in losses.T / 2:  # so that no difference overflows
         by_value = np.argsort(column, kind="stable")
         width = column[by_value[-1]] - column[by_value[0]]
         distance[by_value[[0, -1]]] = np.inf

@@ -10,6 +10,7 @@ search that was stopped and resumed goes on as if it had not been.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -90,7 +91,7 @@ class Sampler:
             return self._space.draw(rng)
         # One thread: on matrices this small, more of them only wait for each other.
         with threadpool_limits(1):
-            return self._model(self._space, self._metrics, history, rng)
+            return self._model(self._space, *_scaled(self._metrics, history), rng)
 
     def _startup_design(self, count: int) -> list[Point]:
         """The middle, then a scrambled Sobol sequence, which fills the space; feasible points."""
@@ -104,6 +105,20 @@ class Sampler:
 
     def _key(self, point: Point) -> tuple[object, ...]:
         return tuple(point.get(name, _Absent) for name in self._space.parameters)
+
+
+def _scaled(metrics: Sequence[Metric], history: History) -> tuple[Sequence[Metric], History]:
+    """The same, with metrics whose squares a double could not hold divided by their largest."""
+    values = history.values.copy()
+    changed = list(metrics)
+    for i, metric in enumerate(metrics):
+        largest = max(np.abs(values[:, i]).max(), abs(metric.threshold or 0.0))
+        if 1e-100 < largest < 1e100 or largest == 0:
+            continue
+        values[:, i] /= largest
+        if metric.threshold is not None:
+            changed[i] = dataclasses.replace(metric, threshold=metric.threshold / largest)
+    return changed, dataclasses.replace(history, values=values)
 
 
 class _Absent:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -32,6 +34,15 @@ def takes(parameter: Parameter, value: Value) -> bool:
         return value in parameter.values
     there = parameter.decode(min(max(parameter.encode(value), 0.0), 1.0))
     return math.isclose(there, value, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def exact(parameter: Parameter, value: Any) -> Value:
+    """`value`, which `parameter` can be, in the parameter's own type."""
+    listed = parameter.options if isinstance(parameter, Choice) else None
+    listed = parameter.values if isinstance(parameter, Grid) else listed
+    if listed is not None:
+        return listed[list(listed).index(value)]
+    return float(value) if isinstance(parameter, Float) else int(value)
 
 
 class Space:
@@ -82,6 +93,11 @@ class Space:
                         f"constraint {constraint}: '{name}' is conditional; "
                         "only parameters that every trial has can be constrained"
                     )
+            numbers = (self.parameters[name] for name in constraint.coefficients)
+            largest = [max(abs(p.low), abs(p.high)) for p in numbers if not isinstance(p, Choice)]
+            terms = map(operator.mul, map(abs, constraint.coefficients.values()), largest)
+            if math.isinf(sum(terms, abs(constraint.at_most))):
+                raise UserError(f"constraint {constraint}: its terms are too large for a double")
         earlier: dict[str, Parameter] = {}
         for parameter in self.parameters.values():
             for name, values in parameter.when.items():

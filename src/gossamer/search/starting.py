@@ -12,9 +12,9 @@ from gossamer.errors import UserError, nearest
 from gossamer.search.choices import Choice, Grid
 from gossamer.search.frontier import frontier
 from gossamer.search.metrics import Metric
-from gossamer.search.space import Point, Space, takes
+from gossamer.search.space import Point, Space, exact, takes
 from gossamer.search.trials import TrialRecord
-from gossamer.search.values import Value, check_whole, is_number
+from gossamer.search.values import Value, check_list, check_whole, is_number, make_plain, plain
 
 # Trials of an earlier experiment that are remembered, the best of them tried first.
 _REMEMBERED = 200
@@ -39,6 +39,7 @@ class WarmStart:
     best: int = 3
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_whole("warm_start: best", self.best, 0)
 
 
@@ -128,19 +129,17 @@ def start_points(space: Space, start: Sequence[Mapping[str, Value]]) -> list[Poi
     Raises:
         UserError: for names or values that the space does not have, and broken constraints.
     """
-    if isinstance(start, (str, Mapping)) or not isinstance(start, Sequence):
-        raise UserError(f"start must be a list of points, not {start!r}")
     points = []
-    for position, given in enumerate(start, 1):
+    for position, written in enumerate(check_list("start", start, Mapping, '{"width": 8}'), 1):
         where = f"start {position}"
-        if not isinstance(given, Mapping):
-            raise UserError(f"{where} must map parameters to values, not {given!r}")
+        given = plain(written)
         for name, value in given.items():
             if name not in space.parameters:
                 known = nearest(str(name), space.parameters)
                 raise UserError(f"{where}: unknown parameter '{name}'; {known}")
             if not takes(space.parameters[name], value):
                 raise UserError(f"{where}: '{name}' is never {value!r} in this experiment")
+            given[name] = exact(space.parameters[name], value)
         whole = {**space.middle(), **given}
         missing = [name for name in space.pruned(whole) if name not in given]
         if not space.holds(whole) and not missing:

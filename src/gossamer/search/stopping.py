@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,9 +18,10 @@ from gossamer.errors import UserError, nearest
 from gossamer.search.curves import Curve
 from gossamer.search.ranking import order
 from gossamer.search.situation import Situation
-from gossamer.search.values import check_whole, is_number
+from gossamer.search.values import check_list, check_whole, is_number, make_plain
 
 
+@runtime_checkable
 class StoppingRule(Protocol):
     """Gives a reason to stop, in one line, or None."""
 
@@ -41,6 +42,7 @@ class OutOfReach:
     least: int = 10
 
     def __post_init__(self) -> None:
+        make_plain(self)
         _check_share(self, "confidence")
         _check_count(self, "least", 1)
 
@@ -71,9 +73,9 @@ class Violated:
     metrics: Sequence[str] = ("density",)
 
     def __post_init__(self) -> None:
-        if isinstance(self.metrics, str) or not all(isinstance(m, str) for m in self.metrics):
-            raise UserError(f"stopping.violated: metrics must be names, not {self.metrics!r}")
-        object.__setattr__(self, "metrics", tuple(self.metrics))
+        make_plain(self)
+        names = check_list("stopping.violated: metrics", self.metrics, str, "'density'")
+        object.__setattr__(self, "metrics", tuple(names))
 
     def reason(self, seen: Situation) -> str | None:
         for metric in seen.metrics:
@@ -104,6 +106,7 @@ class Dominated:
     least: int = 10
 
     def __post_init__(self) -> None:
+        make_plain(self)
         _check_share(self, "confidence")
         _check_count(self, "least", 1)
 
@@ -150,6 +153,7 @@ class Halving:
     least: int = 10
 
     def __post_init__(self) -> None:
+        make_plain(self)
         _check_count(self, "reduction", 2)
         _check_count(self, "first", 1)
         _check_count(self, "least", 1)

@@ -25,7 +25,10 @@ def read_report(
         check_whole(f"trial {trial}: a report's 'of'", of, max(step, 1))
     if not isinstance(values, Mapping):
         raise UserError(f"report takes a mapping of names to numbers, not {values!r}")
-    return Report(step, of, _finite(as_numbers(values)), seconds)
+    numbers = as_numbers(values)
+    if text := _not_a_number(numbers):
+        raise UserError(f"trial {trial}: it reported {text}")
+    return Report(step, of, _finite(numbers), seconds)
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,13 @@ class Returned:
 
     Attributes:
         values: every finite number, by name.
-        missing: what to say of a metric that is not there at all; None if all are.
+        mistake: what to say of a metric that is not there at all, or of a value that is no
+            number; None if there is none such.
         wrong: what to say of a metric that is no finite number; None if all are.
     """
 
     values: dict[str, float]
-    missing: str | None = None
+    mistake: str | None = None
     wrong: str | None = None
 
 
@@ -57,12 +61,22 @@ def read_returned(values: Mapping[str, Any], metrics: Sequence[Metric]) -> Retur
     if missing is not None:
         known = nearest(missing, numbers).replace("Known:", "it returned:")
         found = known if numbers else "it returned nothing"
-        return Returned(finite, missing=f"train returned no metric '{missing}'; {found}")
+        return Returned(finite, mistake=f"train returned no metric '{missing}'; {found}")
     wrong = next((m.name for m in metrics if m.name not in finite), None)
     if wrong is not None:
         return Returned(finite, wrong=f"metric '{wrong}' is {values[wrong]!r}")
+    if text := _not_a_number(numbers):
+        return Returned(finite, mistake=f"train returned {text}")
     return Returned(finite)
 
 
-def _finite(numbers: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: n for name, n in numbers.items() if n is not None and is_number(n)}
+def _not_a_number(numbers: Mapping[str, float | str | None]) -> str | None:
+    """What to say of the first text among `numbers`; None if there is none."""
+    for name, value in numbers.items():
+        if isinstance(value, str):
+            return f"{value!r} as '{name}', which is no number; leave it out or make it one"
+    return None
+
+
+def _finite(numbers: Mapping[str, float | str | None]) -> dict[str, float]:
+    return {name: n for name, n in numbers.items() if isinstance(n, float) and is_number(n)}

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from typing import Any
 
 from gossamer.errors import UserError
 
 Value = float | int | str | bool | None
+
+
+def plain(value: Any) -> Any:
+    """`value` in Python's own types: numpy's and torch's scalars as numbers, arrays as lists."""
+    if callable(tolist := getattr(value, "tolist", None)):
+        return tolist()
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def make_plain(instance: Any) -> None:
+    """Replace every field of a frozen dataclass by its `plain` value."""
+    for field in dataclasses.fields(instance):
+        object.__setattr__(instance, field.name, plain(getattr(instance, field.name)))
 
 
 def check_name(name: object, kind: str) -> None:
@@ -19,21 +36,40 @@ def check_name(name: object, kind: str) -> None:
 
 
 def is_number(value: object) -> bool:
-    """Whether `value` is a finite real number (True and False are not)."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(
-        value, (int, float, np.integer, np.floating)
-    ):
+    """Whether `value` is a number that a double can hold (True, False and NaN are not)."""
+    value = plain(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond the range of floats
+    except OverflowError:  # a whole number of more than 308 digits
         return False
 
 
-def check_whole(what: str, value: object, least: int) -> None:
-    """Raise `UserError` unless `value` is a whole number of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+def check_whole(what: str, value: object, least: int) -> int:
+    """`value` as an int.
+
+    Raises:
+        UserError: unless it is a whole number of at least `least`.
+    """
+    value = plain(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
         raise UserError(f"{what} must be a whole number of at least {least}, not {value!r}")
+    return value
+
+
+def check_list(what: str, values: object, kind: type | tuple[type, ...], example: str) -> list[Any]:
+    """`values` as a list.
+
+    Raises:
+        UserError: unless all of them are of `kind`, which `example` shows.
+    """
+    if isinstance(values, str | Mapping) or not isinstance(values, Sequence):
+        raise UserError(f"{what} must be a list, such as [{example}], not {values!r}")
+    for value in values:
+        if not isinstance(value, kind):
+            raise UserError(f"{what} must hold such as {example}, not {value!r}")
+    return list(values)
 
 
 def check_when(where: str, when: object) -> dict[str, tuple[Value, ...]]:
