@@ -1,6 +1,15 @@
 """The progress bar of a search."""
 
-from tests.search.experiments import make
+import re
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.search.experiments import METRICS, make
+
+from gossamer.search import TrialRecord
+from gossamer.search.frontier import best, frontier
+from gossamer.search.progress import Board
 
 
 def test_the_progress_bar_counts(capsys):
@@ -12,4 +21,37 @@ def test_the_progress_bar_counts(capsys):
     make(budget=6).run(train, progress=True)
     shown = " ".join(capsys.readouterr().err.split())
     assert "6/6" in shown
-    assert "1 failed" in shown
+    assert "2 inside, 1 failed; best: trial 5, accuracy 1, density 0.1" in shown
+
+
+def complete(number, accuracy, density):
+    values = {"accuracy": accuracy, "density": density}
+    return TrialRecord(number, "complete", {}, values, None, 1.0)
+
+
+def test_the_best_is_one_trial_inside_or_the_nearest():
+    board = Board("x", METRICS, 9, [], show=False)
+    assert board.summary() == "0 inside"
+    board.add(complete(0, 0.5, 0.1))
+    board.add(complete(1, 0.99, 0.9))  # the best accuracy, far outside
+    board.add(complete(2, 0.85, 0.1))
+    assert board.summary() == "0 inside; nearest: trial 2, accuracy 0.85, density 0.1"
+    board.add(complete(3, 0.95, 0.15))
+    board.add(complete(4, 0.91, 0.01))
+    assert board.summary() == "2 inside; best: trial 3, accuracy 0.95, density 0.15"
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=12))
+def test_the_named_trial_is_the_first_of_the_frontier(values):
+    records = [complete(i, *pair) for i, pair in enumerate(values)]
+    first = frontier(METRICS, records)
+    found = best(METRICS, records)
+    if found is None:
+        assert first.trials == []
+        return
+    assert found[1] == first.feasible
+    assert found[0].values == first.trials[0].values
+    board = Board("x", METRICS, 9, records, show=False)
+    words = re.search(r"trial (\d+), accuracy (\S+), density (\S+)$", board.summary())
+    named = records[int(words[1])].values
+    assert np.allclose([float(words[2]), float(words[3])], list(named.values()), rtol=1e-3)

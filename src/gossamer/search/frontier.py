@@ -44,7 +44,8 @@ def violations(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
             continue
         beyond = np.array([metric.violation(value) for value in column])
         violated = beyond[beyond > 0]
-        columns.append(beyond / np.median(violated) if len(violated) else beyond)
+        # Halved, so that a mean of two values in the middle does not overflow.
+        columns.append(beyond / 2 / np.median(violated / 2) if len(violated) else beyond)
     return np.stack(columns, axis=1) if columns else np.zeros((len(values), 0))
 
 
@@ -103,3 +104,24 @@ def frontier(metrics: Sequence[Metric], records: Sequence[TrialRecord]) -> Front
         key=lambda i: (misses[i].sum(), complete[i].number),
     )
     return Frontier([complete[i] for i in order], False)
+
+
+def inside(metrics: Sequence[Metric], complete: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Those of the complete trials that are inside all thresholds."""
+    return [r for r in complete if all(m.violation(r.values[m.name]) <= 0 for m in metrics)]
+
+
+def best(
+    metrics: Sequence[Metric], complete: Sequence[TrialRecord]
+) -> tuple[TrialRecord, bool] | None:
+    """The first trial of the frontier, and whether it is inside all thresholds.
+
+    The frontier itself takes time that grows with the square of the number of trials.
+    """
+    optimized = [m for m in metrics if m.optimised]
+    if acceptable := inside(metrics, complete):
+        return min(
+            acceptable, key=lambda r: (*(m.loss(r.values[m.name]) for m in optimized), r.number)
+        ), True
+    nearest = frontier(metrics, complete).trials
+    return (nearest[0], False) if nearest else None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from gossamer.progress import progress_bar
+from gossamer.search.frontier import best, inside
 from gossamer.search.metrics import Metric
 from gossamer.search.trials import ENDED, TrialRecord
 
@@ -33,25 +35,19 @@ class Board:
         show: bool,
     ) -> None:
         self._cost = cost
-        self._stopped = 0
         self._metrics = metrics
-        self._inside = 0
-        self._failed = 0
-        self._best: dict[str, float] = {}
         self._progress = progress_bar(
             show=show,
             # Trials take minutes; the speed is that of the last day, not of the last 30 s.
             speed_seconds=86_400,
         )
-        finished = [record for record in records if record.state in ENDED]
-        for record in finished:
-            self._count(record)
+        self._records = [record for record in records if record.state in ENDED]
         self._bar = self._progress.add_task(
             name,
             total=total,
             below=self.summary(),
         )
-        self._progress.advance(self._bar, sum(cost(record.fidelity) for record in finished))
+        self._progress.advance(self._bar, sum(cost(r.fidelity) for r in self._records))
 
     def __enter__(self) -> Board:
         self._progress.start()
@@ -67,35 +63,29 @@ class Board:
 
     def add(self, record: TrialRecord) -> None:
         """Counts a trial that has ended."""
-        self._count(record)
+        self._records.append(record)
         self._progress.update(self._bar, advance=self._cost(record.fidelity), below=self.summary())
 
     def summary(self) -> str:
-        """Such as ``3 inside, 4 stopped early, 1 failed; best accuracy 0.971, density 0.08``."""
-        counts = (
-            [f"{self._inside} inside"]
-            if any(m.threshold is not None for m in self._metrics)
-            else []
-        )
-        if self._stopped:
-            counts.append(f"{self._stopped} stopped early")
-        if self._failed:
-            counts.append(f"{self._failed} failed")
-        best = ", ".join(f"{name} {value:.4g}" for name, value in self._best.items())
-        return "; ".join(part for part in (", ".join(counts), best and f"best {best}") if part)
+        """Such as ``3 inside, 1 failed; best: trial 17, accuracy 0.971, density 0.08``.
 
-    def _count(self, record: TrialRecord) -> None:
-        if record.state == "failed":
-            self._failed += 1
-            return
-        if record.state == "stopped":
-            self._stopped += 1
-            return
-        if record.fidelity is not None:
-            return
-        self._inside += all(m.violation(record.values[m.name]) <= 0 for m in self._metrics)
-        for metric in self._metrics:
-            value = record.values[metric.name]
-            best = self._best.get(metric.name)
-            if best is None or metric.loss(value) < metric.loss(best):
-                self._best[metric.name] = value
+        All values are those of one trial, the frontier's first; where none is inside the
+        thresholds, "nearest" is the one that misses them least.
+        """
+        states = Counter(record.state for record in self._records)
+        full = [r for r in self._records if r.state == "complete" and r.fidelity is None]
+        limited = any(m.threshold is not None for m in self._metrics)
+        parts = [
+            (len(inside(self._metrics, full)) if limited else 0, "inside"),
+            (states["stopped"], "stopped early"),
+            (states["failed"], "failed"),
+        ]
+        shown = [part for part in parts if part[0] or (limited and part[1] == "inside")]
+        counts = ", ".join(f"{count:,} {words}" for count, words in shown)
+        found = best(self._metrics, full)
+        if found is None:
+            return counts
+        trial, feasible = found
+        values = ", ".join(f"{m.name} {trial.values[m.name]:.4g}" for m in self._metrics)
+        named = f"{'best' if feasible else 'nearest'}: trial {trial.number}, {values}"
+        return f"{counts}; {named}" if counts else named
