@@ -126,6 +126,7 @@ def test_changes_replace_what_the_file_says(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
     experiment = read(tmp_path, GOOD, storage=url, budget=5, sampler=None)
     assert experiment.budget == 5
+    experiment.ask()
     assert Experiment.from_storage(url).name == "small"
 
 
@@ -145,16 +146,19 @@ def test_a_definition_survives_the_way_to_plain_data_and_back(tmp_path):
 def test_all_that_a_file_can_say_is_stored_and_comes_back(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
     experiment = read(tmp_path, GOOD, storage=url)
+    twin = read(tmp_path, GOOD)
+    for one in (experiment, twin):
+        one.tell(one.ask(), error="no number")
     again = Experiment.from_storage(url)
     assert again.parameters == experiment.parameters
     assert again.metrics == experiment.metrics
     assert again.constraints == experiment.constraints
-    assert again.ask().parameters == read(tmp_path, GOOD).ask().parameters
+    assert again.ask().parameters == twin.ask().parameters
 
 
 def test_a_prior_may_change_and_a_condition_may_not(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
-    read(tmp_path, GOOD, storage=url)
+    read(tmp_path, GOOD, storage=url).ask()
     read(tmp_path, GOOD.replace("centre = 1e-2", "centre = 1e-3"), storage=url)
     with pytest.raises(UserError, match="'momentum' has when = "):
         read(tmp_path, GOOD.replace('when = { optimiser = ["sgd"] }', ""), storage=url)

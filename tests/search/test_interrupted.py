@@ -2,14 +2,17 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.search.waiting import wait_for
 
+from gossamer.errors import UserError
 from gossamer.search import Experiment, liveness
 
 SCRIPT = """
@@ -187,3 +190,85 @@ def test_a_driver_on_another_machine_is_gone_when_silent_for_long(tmp_path, monk
     monkeypatch.setattr(liveness.time, "time", lambda: now + 660)
     assert here._store.put_back_abandoned() == 1
     assert here.ask() == trial
+
+
+AGAIN = """
+import os, pathlib, sys, time
+from gossamer.search import Experiment, Float, Minimize
+
+folder, seconds = pathlib.Path(sys.argv[1]), float(sys.argv[2])
+
+def train(trial):
+    time.sleep(seconds)  # killed in here, mostly
+    descriptor = os.open(folder / "ended", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(descriptor, f"{trial.number}\\n".encode())
+    return trial.parameters
+
+Experiment(
+    "x", [Float("a", 0.0, 1.0)], [Minimize("a")], budget=int(sys.argv[3]),
+    storage=f"sqlite:///{folder}/x.db", sampler="random",
+).run(train, progress=False)
+"""
+
+
+def again(folder, seconds, budget):
+    return subprocess.Popen([sys.executable, "-c", AGAIN, str(folder), str(seconds), str(budget)])
+
+
+def check_none_lost(folder, budget):
+    """Every trial ended once and was remembered, with the values that it returned."""
+    url = f"sqlite:///{folder}/x.db"
+    records = Experiment.from_storage(url).trials()
+    assert [(r.number, r.state) for r in records] == [(n, "complete") for n in range(budget)]
+    assert all(r.values == r.parameters for r in records)
+    # A trial may have been killed after its end but before that was stored: then it ran twice.
+    ended = (Path(folder) / "ended").read_text().split()
+    assert {int(number) for number in ended} == set(range(budget))
+    with closing(sqlite3.connect(f"{folder}/x.db")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.slow
+def test_a_driver_killed_again_and_again_loses_no_trial(tmp_path):
+    before = {}
+    for turn in range(6):
+        driver = again(tmp_path, 0.05, 30)
+        wait_for(lambda: (tmp_path / "ended").exists(), "a first trial")
+        time.sleep(1.5 + 0.31 * turn)
+        driver.kill()
+        driver.wait(60)
+        records = Experiment.from_storage(f"sqlite:///{tmp_path}/x.db").trials()
+        now = {r.number: r for r in records if r.state == "complete"}
+        assert before.items() <= now.items()
+        before = now
+    assert again(tmp_path, 0.0, 30).wait(120) == 0
+    check_none_lost(tmp_path, 30)
+
+
+@pytest.mark.slow
+def test_four_drivers_killed_within_trials_lose_none(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+    drivers = [again(tmp_path, 600, 12) for _ in range(4)]
+
+    def all_run():
+        path = tmp_path / "x.db"
+        found = Experiment.from_storage(url).trials() if path.exists() else []
+        return sum(r.state == "running" for r in found) == 4
+
+    def running():
+        try:
+            return all_run()
+        except UserError:  # the database is being made
+            return False
+
+    wait_for(running, "four trials")
+    for driver in drivers:
+        driver.kill()
+        driver.wait(60)
+    asked = [r.parameters for r in Experiment.from_storage(url).trials()]
+    drivers = [again(tmp_path, 0.01, 12) for _ in range(4)]
+    assert [driver.wait(180) for driver in drivers] == [0] * 4
+    check_none_lost(tmp_path, 12)
+    after = Experiment.from_storage(url).trials()
+    assert [r.parameters for r in after[:4]] == asked
+    assert [r.attempts for r in after] == [2] * 4 + [1] * 8

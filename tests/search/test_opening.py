@@ -62,7 +62,7 @@ def test_thresholds_budget_and_order_may_change_when_reopened(tmp_path):
 )
 def test_another_definition_under_the_same_name_is_refused(tmp_path, changes, words):
     url = f"sqlite:///{tmp_path}/x.db"
-    make(storage=url)
+    make(storage=url).ask()
     with pytest.raises(UserError) as error:
         make(storage=url, **changes)
     assert words in str(error.value)
@@ -101,8 +101,8 @@ def test_from_storage_with_several_or_none(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
     with pytest.raises(UserError, match="does not exist"):
         Experiment.from_storage(url)
-    make("first", storage=url)
-    make("second", storage=url)
+    make("first", storage=url).ask()
+    make("second", storage=url).ask()
     with pytest.raises(UserError, match="several experiments; give one's name: first, second"):
         Experiment.from_storage(url)
     with pytest.raises(UserError, match="no experiment 'secnd'; did you mean 'second'"):
@@ -131,4 +131,4 @@ def test_a_process_that_is_a_moment_quicker_is_no_stranger(tmp_path, monkeypatch
         return read(store)
 
     monkeypatch.setattr(Store, "frozen", read_late)
-    assert [trial.number for trial in make(storage=url).trials()] == [0]
+    assert make(storage=url).ask().number == 1

@@ -112,15 +112,31 @@ def test_what_cannot_be_sent_to_a_worker_is_said_before_anything_runs():
     assert experiment.trials() == []
 
 
-def test_a_worker_that_is_killed_fails_its_trial_only():
+def test_a_trial_whose_worker_is_killed_is_run_again(tmp_path):
     def train(trial):
         import os
         import signal
-        import time
+
+        if trial.number == 1 and not (tmp_path / "killed").exists():
+            (tmp_path / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return good(trial)
+
+    experiment = make(budget=3)
+    experiment.run(train, workers=2, progress=False)
+    records = experiment.trials()
+    assert [r.state for r in records] == ["complete"] * 3
+    assert [r.attempts for r in records] == [1, 2, 1]
+
+
+@pytest.mark.slow
+def test_a_trial_that_kills_its_worker_each_time_fails_alone():
+    def train(trial):
+        import os
+        import signal
 
         if trial.number == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(0.05)
         return good(trial)
 
     experiment = make()
@@ -128,6 +144,23 @@ def test_a_worker_that_is_killed_fails_its_trial_only():
     records = experiment.trials()
     assert [r.state for r in records] == ["complete", "failed"] + ["complete"] * 6
     assert records[1].reason.startswith("the worker process died (SIGKILL")
+    assert records[1].reason.endswith("5 times")
+    assert records[1].attempts == 5
+
+
+def test_after_a_mistake_is_fixed_a_search_goes_on(tmp_path):
+    def broken(trial):
+        raise ValueError("no such data")
+
+    url = f"sqlite:///{tmp_path}/x.db"
+    for _ in range(3):  # the budget of 8 is used up by failures, and more than that
+        with pytest.raises(UserError, match="no such data"):
+            make(storage=url).run(broken, progress=False)
+    assert states(make(storage=url)) == ["failed"] * 15
+    make(storage=url).run(good, progress=False)
+    assert states(make(storage=url)) == ["failed"] * 15 + ["complete"] * 8
+    make(storage=url).run(good, progress=False)
+    assert len(make(storage=url).trials()) == 23
 
 
 def test_an_interrupted_run_puts_its_trial_back_once(tmp_path):

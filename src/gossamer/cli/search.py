@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
+from gossamer import console
 from gossamer.cli.main import Json, Threads, app
-from gossamer.console import show
+from gossamer.console import say, show
 from gossamer.errors import UserError
 
 
 def open_experiment(source: str) -> Any:
-    """The experiment of a file or of a storage's address."""
+    """The experiment of a file, a storage's address, or an SQLite file."""
     from gossamer.search import Experiment
 
+    path = Path(source)
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(16) == b"SQLite format 3\0":
+                return Experiment.from_storage(f"sqlite:///{quote(str(path))}")
     return Experiment.from_storage(source) if "://" in source else Experiment.from_toml(source)
 
 
@@ -65,7 +72,6 @@ def search(
         raise UserError("--cpus and --gpus go with --ray ADDRESS")
     places = {"tensorboard": tensorboard, "mlflow": mlflow}
     loggers = [LOGGERS[name](place) for name, place in places.items() if place is not None]
-    # After all that can be refused: this creates the database.
     opened = Experiment.from_toml(experiment, check=_train, storage=storage)
     crew = None
     if ray is not None:
@@ -73,15 +79,21 @@ def search(
 
         asked = 1.0 if cpus is None else cpus
         crew = on_ray(ray, cpus=asked, gpus=gpus or 0.0, workers=workers)
-    opened.run(
-        _train(opened),
-        workers=workers or 1,
-        trials=trials,
-        progress=not as_json,
-        loggers=loggers,
-        crew=crew,
-        threads=threads,
-    )
+    try:
+        opened.run(
+            _train(opened),
+            workers=workers or 1,
+            trials=trials,
+            progress=not as_json,
+            loggers=loggers,
+            crew=crew,
+            threads=threads,
+        )
+    except KeyboardInterrupt as stop:
+        if opened.storage is not None:
+            raise
+        say(f"gossamer: {stop}", console.err)  # there is nothing to go on from
+        raise typer.Exit(130) from None
     if as_json:
         typer.echo(json.dumps(_frontier_json(opened)))
     else:

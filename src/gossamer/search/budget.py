@@ -1,14 +1,14 @@
 """The budget of an experiment, kept by all processes that work on it together.
 
-Each process may see room for the last trial at the same moment. So the room is looked at once
-more in the transaction that writes the new trial, while Optuna holds the study's row (SQLite: the
-file) against all others that would write one.
+Each process may see room for the last trial at the same moment, and choose the same point for the
+next one. So both are looked at once more in the transaction that writes the new trial, while
+Optuna holds the study's row (SQLite: the file) against all others that would write one.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -45,24 +45,39 @@ class Budget:
         return spent <= self.total + _ROUNDING
 
 
-class SpentError(Exception):
-    """The budget had no room for the trial, which has not been written."""
+@dataclass(frozen=True)
+class Room:
+    """What must still hold when a trial is written.
+
+    Args:
+        budget: has room for it.
+        seen: trials that there were when it was chosen.
+        strict: there are no others by now; else only none with the same parameters.
+    """
+
+    budget: Budget
+    seen: int
+    strict: bool
+
+
+class RoomTakenError(Exception):
+    """The trial has not been written: others took its place meanwhile."""
 
 
 _asked: ContextVar[Callable[[Session], None] | None] = ContextVar("asked", default=None)
 
 
 @contextmanager
-def within(budget: Budget, study: int, key: str) -> Iterator[None]:
-    """Trials made inside, in a database that is watched, are written only as `budget` has room.
+def within(room: Room, study: int, key: str) -> Iterator[None]:
+    """Trials made inside, in a database that is watched, are written only as `room` allows.
 
     Args:
-        budget: that of the study.
+        room: for one trial of the study.
         study: its id in the database.
         key: the user attribute of a trial that holds its fidelity.
 
     Raises:
-        SpentError: in place of writing a trial that would overshoot it.
+        RoomTakenError: in place of writing a trial.
     """
 
     def check(session: Session) -> None:
@@ -71,14 +86,27 @@ def within(budget: Budget, study: int, key: str) -> Iterator[None]:
         counted: Counter[str | None] = Counter()
         for fidelity, count in rows:
             counted[None if fidelity is None else json.loads(fidelity)] += count
-        if not budget.holds(budget.spent(counted)):
-            raise SpentError
+        # The trial itself is among them.
+        taken = counted.total() - 1 > room.seen and (
+            room.strict or _is_repeated(session, study, room.seen)
+        )
+        if taken or not room.budget.holds(room.budget.spent(counted)):
+            raise RoomTakenError
 
     token = _asked.set(check)
     try:
         yield
     finally:
         _asked.reset(token)
+
+
+def _is_repeated(session: Session, study: int, first: int) -> bool:
+    """Whether the last trial has the parameters of one from number `first` on."""
+    points: defaultdict[int, dict[str, float]] = defaultdict(dict)
+    for number, name, value in session.execute(_NEWEST, {"study": study, "first": first}):
+        points[number][name] = value
+    last = points.pop(max(points))
+    return last in points.values()
 
 
 def watch(storage: RDBStorage) -> None:
@@ -97,4 +125,9 @@ _COUNT = sqlalchemy.text(
     "LEFT JOIN trial_user_attributes AS attribute "
     "ON attribute.trial_id = trials.trial_id AND attribute.key = :key "
     "WHERE trials.study_id = :study GROUP BY attribute.value_json"
+)
+_NEWEST = sqlalchemy.text(
+    "SELECT trials.number, param_name, param_value FROM trials "
+    "JOIN trial_params ON trial_params.trial_id = trials.trial_id "
+    "WHERE trials.study_id = :study AND trials.number >= :first"
 )

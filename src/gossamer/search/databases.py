@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import wraps
@@ -27,11 +29,30 @@ from gossamer.extras import needed
 from gossamer.search.budget import watch
 from gossamer.search.quiet import quiet_optuna
 
+_MOUNTS = Path("/proc/mounts")
+# As the table of mounts calls network file systems.
+_NETWORK = (
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "glusterfs",
+    "gpfs",
+    "lustre",
+    "nfs",
+    "nfs4",
+    "smb3",
+    "sshfs",
+)
 # A key of PostgreSQL's advisory locks: who holds it makes the tables.
 _MAKING = 0x676F7373
 _MAKING_SECONDS = 60.0
 _PATIENCE_SECONDS = 120.0
 _PAUSE_SECONDS = 1.0
+
+
+class NothingStoredError(UserError):
+    """A storage that was to be read only holds no experiment."""
 
 
 def open_storage(url: str | None, *, create: bool = True) -> BaseStorage:
@@ -40,9 +61,10 @@ def open_storage(url: str | None, *, create: bool = True) -> BaseStorage:
     Args:
         url: such as ``sqlite:///speech.db`` (relative to the working directory) or
             ``postgresql://user@host/base``; None keeps everything in memory.
-        create: make the SQLite file if it is not there.
+        create: make the tables, and SQLite's file, if they are not there.
 
     Raises:
+        NothingStoredError: there are none to be read.
         UserError: when it cannot be opened, with the reason.
     """
     if url is None:
@@ -64,12 +86,18 @@ def open_storage(url: str | None, *, create: bool = True) -> BaseStorage:
                 "or leave storage out to keep the trials in memory"
             )
         _check_file(url, Path(parsed.database), create)
+        if (kind := network_mount(parsed.database, _MOUNTS)) is not None:
+            warnings.warn(
+                f"storage '{url}' is an SQLite file on a network file system ({kind}), whose locks "
+                "may fail between machines; use a local disk, or PostgreSQL to share it",
+                stacklevel=2,
+            )
         storage = _connect(url, {"connect_args": {"timeout": 60}})
         _serialise(storage.engine)
         return get_storage(storage)
     if parsed.get_backend_name() == "postgresql":
-        return get_storage(_connect_postgresql(url, parsed))
-    return get_storage(_connect(url, {"pool_pre_ping": True}))
+        return get_storage(_connect_postgresql(url, parsed, create))
+    return get_storage(_connect(url, {"pool_pre_ping": True}, create=create))
 
 
 def _check_file(url: str, path: Path, create: bool) -> None:
@@ -80,7 +108,7 @@ def _check_file(url: str, path: Path, create: bool) -> None:
         raise UserError(f"storage '{url}': folder {folder} does not exist; create it first")
     if not path.exists():
         if not create:
-            raise UserError(f"storage '{url}': file {path} does not exist; check the name")
+            raise NothingStoredError(f"storage '{url}': file {path} does not exist; check the name")
         if not os.access(folder, os.W_OK):
             raise UserError(f"storage '{url}': folder {folder} is not writable; choose another")
     elif not os.access(path, os.R_OK | os.W_OK):
@@ -91,7 +119,23 @@ def _check_file(url: str, path: Path, create: bool) -> None:
         )
     elif not create and not _has_studies(path):
         # Whoever only reads must not make tables in somebody's file.
-        raise UserError(f"storage '{url}' has no experiment yet")
+        raise NothingStoredError(f"storage '{url}' has no experiment yet")
+
+
+def network_mount(path: str | os.PathLike[str], mounts: Path) -> str | None:
+    """The type of the network file system that `path` is on; None if it is on none.
+
+    Also None where the system has no table of mounts.
+    """
+    try:
+        table = [line.split()[1:3] for line in mounts.read_text(errors="replace").splitlines()]
+    except OSError:
+        return None
+    # Spaces and such are octal escapes there.
+    places = {re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), at): kind for at, kind in table}
+    here = Path(path).resolve()
+    kind = next((places[str(p)] for p in (here, *here.parents) if str(p) in places), "")
+    return kind if kind.removeprefix("fuse.") in _NETWORK else None
 
 
 def _has_studies(path: Path) -> bool:
@@ -105,11 +149,19 @@ def _has_studies(path: Path) -> bool:
         return True
 
 
-def _connect(shown: str, engine: dict[str, Any], url: str | None = None) -> RDBStorage:
+def _connect(
+    shown: str, engine: dict[str, Any], url: str | None = None, *, create: bool = True
+) -> RDBStorage:
     """`shown` stands for the URL in messages, `url` is used where it is another one."""
     deadline = time.monotonic() + _MAKING_SECONDS
     while True:
         try:
+            if not create:
+                looking = sqlalchemy.create_engine(url or shown, **engine)
+                there = sqlalchemy.inspect(looking).has_table("studies")
+                looking.dispose()
+                if not there:
+                    raise NothingStoredError(f"storage '{shown}' has no experiment yet")
             with quiet_optuna():
                 storage = RDBStorage(url or shown, engine_kwargs=engine)
             watch(storage)
@@ -131,7 +183,7 @@ def _connect(shown: str, engine: dict[str, Any], url: str | None = None) -> RDBS
             raise UserError(f"storage '{shown}' cannot be opened: {one_line(error)}") from None
 
 
-def _connect_postgresql(url: str, parsed: sqlalchemy.engine.URL) -> RDBStorage:
+def _connect_postgresql(url: str, parsed: sqlalchemy.engine.URL, create: bool) -> RDBStorage:
     """One process after the other, so that of many starting at once one makes the tables."""
     with needed(f"storage '{parsed}'"):
         import psycopg  # noqa: F401
@@ -145,7 +197,7 @@ def _connect_postgresql(url: str, parsed: sqlalchemy.engine.URL) -> RDBStorage:
     try:
         with gate.connect() as connection:
             connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_MAKING})"))
-            return _connect(str(parsed), options, through)
+            return _connect(str(parsed), options, through, create=create)
     except SQLAlchemyError as error:
         raise UserError(f"storage '{parsed}' cannot be opened: {one_line(error)}") from None
 

@@ -10,11 +10,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from gossamer.errors import UserError, nearest
 from gossamer.search import definition, opening
-from gossamer.search.budget import Budget
+from gossamer.search.budget import Budget, Room
 from gossamer.search.commands import Command
 from gossamer.search.constraints import LinearConstraint
 from gossamer.search.databases import open_storage
@@ -36,8 +36,13 @@ from gossamer.search.stopping import StoppingRule
 from gossamer.search.storage import Store
 from gossamer.search.telling import Returned, read_report, read_returned
 from gossamer.search.trials import ENDED, Trial, TrialRecord
-from gossamer.search.values import check_name, check_whole
+from gossamer.search.values import check_list, check_name, check_whole, plain
 from gossamer.search.workers import Crew, Here, Outcome, Train, Workers
+
+# For so long a suggestion is made again whenever another process made a trial meanwhile; after
+# that only if it made the same one.
+_FRESH_SECONDS = 30.0
+_CONSTRAINT = 'LinearConstraint({"start": 1, "end": -1}, at_most=0)'
 
 
 class Experiment:
@@ -48,8 +53,8 @@ class Experiment:
         parameters: what is searched over.
         metrics: what is searched for. With several, the trade-off between them.
         constraints: linear, between parameters; every suggestion keeps them.
-        budget: trials in all, failed and stopped ones included; one of a fidelity counts as its
-            cost.
+        budget: trials in all, stopped ones included; one of a fidelity counts as its cost. A
+            failed trial takes its place only until the next run, which tries another instead.
         storage: database URL such as ``sqlite:///speech.db``; None keeps trials in memory.
         sampler: a key of `SAMPLERS`: "gp" (few, costly trials), "tpe", "random".
         seed: for everything random; with one worker the same seed gives the same search.
@@ -88,56 +93,94 @@ class Experiment:
     ) -> None:
         check_name(name, "experiment")
         check_metrics(metrics)
-        check_whole("budget", budget, 1)
-        check_whole("seed", seed, 0)
-        if sampler not in SAMPLERS:
-            raise UserError(f"unknown sampler '{sampler}'; {nearest(str(sampler), SAMPLERS)}")
-        self.name = name
-        self.parameters = list(parameters)
+        if not isinstance(sampler, str) or sampler not in SAMPLERS:
+            raise UserError(f"unknown sampler {sampler!r}; {nearest(str(sampler), SAMPLERS)}")
+        if not isinstance(settings, Mapping | None):
+            raise UserError(f"settings must map names to values, not {settings!r}")
+        self.name = str(name)
+        self.parameters = check_list("parameters", parameters, get_args(Parameter), "Float(...)")
         self.metrics = list(metrics)
-        self.constraints = list(constraints)
-        self.budget = budget
-        self.settings = copy.deepcopy(dict(settings or {}))
+        self.constraints = check_list("constraints", constraints, LinearConstraint, _CONSTRAINT)
+        self.budget = check_whole("budget", budget, 1)
+        seed = check_whole("seed", seed, 0)
+        self.settings = plain(settings or {})
         self._space = Space(self.parameters, self.constraints)
         points = start_points(self._space, start)
         self._sampler = Sampler(sampler, self._space, self.metrics, seed, points)
         self._lock = threading.RLock()
-        self.stopping = list(stopping)
-        self.fidelities = list(fidelities)
+        self.stopping = check_list("stopping", stopping, StoppingRule, "Halving()")
+        self.fidelities = check_list("fidelities", fidelities, Fidelity, 'Fidelity("small")')
         self.command = Command(command) if isinstance(command, str) else command
+        if not isinstance(self.command, Command | None):
+            raise UserError(f"command must be a command line or a Command, not {command!r}")
+        if not isinstance(warm_start, WarmStart | None):
+            raise UserError(f"warm_start must be a WarmStart, not {warm_start!r}")
         self._ladder = Ladder(self.metrics, self.fidelities)
         self._loggers: list[Logger] = []
-        described = definition.to_mapping(
+        self._described = definition.to_mapping(
             self.parameters,
             self.metrics,
             self.constraints,
             name=name,
-            budget=budget,
+            budget=self.budget,
             sampler=sampler,
             seed=seed,
             settings=self.settings,
-            start=start,
+            start=plain(start),
             warm_start=warm_start,
             stopping=self.stopping,
             fidelities=self.fidelities,
             command=self.command,
         )
-        # Optuna keeps the values of these, in the order in which they were first given.
-        goals = {m.name: m.goal for m in self.metrics if m.optimised}
-        self._store = Store(open_storage(storage), name, list(goals.values()))
-        agreed = opening.agree(self._store, described)
-        self._stored_order = [metric for metric in agreed["metrics"] if metric in goals]
+        self.storage = storage
+        self._opened: Store | None = None
+        # Whether the stored definition is followed; else this one is to replace it.
+        self._agreed = self._replaces = False
+        if (reading := self._reading) is not None:
+            stored, self._described = opening.agree(reading, self._described)
+            self._agreed = stored == self._described
+            self._replaces = stored is not None
+        self._warm_start = warm_start
         self._earlier = None if warm_start is None else self._read_earlier(warm_start)
+
+    @property
+    def _reading(self) -> Store | None:
+        """The trials, for reading: None, and no database is made, where there are none yet."""
+        if self._opened is None and self.storage is not None:
+            self._opened = opening.find(self.storage, self.name)
+        return self._opened
+
+    @property
+    def _store(self) -> Store:
+        """The trials, for writing: stored with this definition from now on."""
+        with self._lock:
+            goals = {m.name: m.goal for m in self.metrics if m.optimised}
+            if self._opened is None:
+                self._opened = Store(open_storage(self.storage), self.name, list(goals.values()))
+            if not self._agreed:
+                stored, self._described = opening.agree(self._opened, self._described)
+                if stored is None or self._replaces:
+                    self._opened.definition = self._described
+                if self._warm_start is not None and self._earlier is not None:
+                    asked = dataclasses.asdict(self._warm_start)
+                    self._opened.earlier = {"asked": asked, **self._earlier.to_mapping()}
+                self._agreed = True
+            return self._opened
+
+    @property
+    def _stored_order(self) -> list[str]:
+        """Optimized metrics in the order in which Optuna keeps their values, that of the first
+        definition."""
+        optimized = [m.name for m in self.metrics if m.optimised]
+        return [name for name in self._described["metrics"] if name in optimized]
 
     def _read_earlier(self, warm_start: WarmStart) -> Earlier:
         """The earlier experiment as it was when it was first read, whatever became of it."""
-        asked = dataclasses.asdict(warm_start)
-        kept = self._store.earlier
-        if kept is None or kept["asked"] != asked:
-            before = Experiment.from_storage(warm_start.storage, warm_start.experiment)
-            found = Earlier.of(self._space, self.metrics, before._full(), warm_start.best)
-            kept = self._store.earlier = {"asked": asked, **found.to_mapping()}
-        return Earlier.from_mapping(kept)
+        kept = None if self._opened is None else self._opened.earlier
+        if kept is not None and kept["asked"] == dataclasses.asdict(warm_start):
+            return Earlier.from_mapping(kept)
+        before = Experiment.from_storage(warm_start.storage, warm_start.experiment)
+        return Earlier.of(self._space, self.metrics, before._full(), warm_start.best)
 
     @classmethod
     def from_toml(
@@ -210,7 +253,10 @@ class Experiment:
 
     def _follow_thresholds(self) -> None:
         """Takes over thresholds that another process has changed."""
-        described = self._store.definition
+        reading = self._reading
+        if not self._agreed or reading is None:
+            return  # those of this object win, and are stored with its first trial
+        described = reading.definition
         assert described is not None
         for i, metric in enumerate(self.metrics):
             threshold = described["metrics"][metric.name].get("threshold")
@@ -233,6 +279,7 @@ class Experiment:
         """The next trial that a budget of `total` has room for beside those of all processes;
         None if it has none."""
         budget = Budget(total, self._ladder.cost)
+        patience = time.monotonic() + _FRESH_SECONDS
         with self._lock:
             while True:
                 self._store.put_back_abandoned()
@@ -247,10 +294,11 @@ class Experiment:
                 point, fidelity, origin = self._next_point(records, total - spent)
                 distributions = self._space.distributions()
                 used = {name: distributions[name] for name in point}
-                number = self._store.create(point, used, budget, fidelity, origin)
+                room = Room(budget, len(records), strict=time.monotonic() < patience)
+                number = self._store.create(point, used, room, fidelity, origin)
                 if number is not None:
                     return self._trial(number, point, fidelity)
-                # Another process took the room meanwhile: what is left is seen the next time.
+                # Another process made a trial meanwhile: this one is chosen anew beside it.
 
     def _next_point(
         self, records: Sequence[TrialRecord], room: float
@@ -336,9 +384,9 @@ class Experiment:
 
     def _complete(self, trial: Trial, returned: Returned) -> None:
         values = returned.values
-        if returned.missing is not None:
-            self._store.fail(trial.number, returned.missing, values)
-            raise UserError(returned.missing)
+        if returned.mistake is not None:
+            self._store.fail(trial.number, returned.mistake, values)
+            raise UserError(returned.mistake)
         if returned.wrong is not None:
             self._store.fail(trial.number, returned.wrong, values)
             return
@@ -359,7 +407,8 @@ class Experiment:
 
     def trials(self) -> list[TrialRecord]:
         """Every trial, by number."""
-        return self._store.records([m.name for m in self.metrics])
+        reading = self._reading
+        return [] if reading is None else reading.records([m.name for m in self.metrics])
 
     def frontier(self) -> Frontier:
         """Non-dominated trials inside all thresholds; if there are none, the nearest misses.
@@ -398,8 +447,9 @@ class Experiment:
     ) -> None:
         """Asks, trains and tells until the budget is used up.
 
-        A trial that raises, dies or returns no finite number fails with its reason, and the
-        search goes on. Stopped at any moment, it goes on from there when run again: what had
+        A trial that raises or returns no finite number fails with its reason, and the search
+        goes on. One whose worker process or driver dies is run again, five times at most.
+        Stopped at any moment, it goes on from there when run again: what had
         ended is kept, what was running is run again with the same parameters.
 
         Args:
@@ -429,15 +479,18 @@ class Experiment:
             raise UserError(
                 f"experiment '{self.name}' has no command; give run() a function that trains"
             )
-        run = Run(self._store, lambda: self._ask(self.budget), self._end, self.trials, trials)
+        before = self.trials()
+        records = [record for record in before if record.state != "failed"]
+        failed = sum(self._ladder.cost(r.fidelity) for r in before if r.state == "failed")
+        total = self.budget + failed  # what failed in earlier runs is tried again elsewhere
+        run = Run(self._store, lambda: self._ask(total), self._end, self.trials, trials)
         if crew is not None:
             team = crew(train, run.receive)
         else:
             team = Here(train) if workers == 1 else Workers(train, workers, run.receive, threads)
-        records = self.trials()
         ended = sum(self._ladder.cost(r.fidelity) for r in records if r.state in ENDED)
-        total = self.budget if trials is None else min(self.budget, ended + trials)
-        board = Board(self.name, self.metrics, total, records, self._ladder.cost, show=progress)
+        goal = self.budget if trials is None else min(self.budget, ended + trials)
+        board = Board(self.name, self.metrics, goal, records, self._ladder.cost, show=progress)
 
         def on_end(record: TrialRecord) -> None:
             board.add(record)

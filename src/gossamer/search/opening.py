@@ -7,10 +7,11 @@ meaning of its trials as it is, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from gossamer.errors import UserError, nearest
-from gossamer.search.databases import open_storage
+from gossamer.search.databases import NothingStoredError, open_storage
 from gossamer.search.definition import from_mapping, said
 from gossamer.search.storage import Store
 
@@ -45,9 +46,23 @@ def stored_arguments(url: str, name: str | None = None) -> dict[str, Any]:
     return {**from_mapping(stored), "storage": url}
 
 
-def agree(store: Store, described: Mapping[str, Any]) -> dict[str, Any]:
-    """Keeps a definition with its trials, and returns it with the metrics in the order in which
-    Optuna keeps their values: that in which they were first given.
+def find(url: str, name: str) -> Store | None:
+    """The trials of an experiment that is stored; None, and nothing is made, if it is not.
+
+    Raises:
+        UserError: storage that cannot be used.
+    """
+    with suppress(NothingStoredError, KeyError):
+        return Store(open_storage(url, create=False), name, None)
+    return None
+
+
+def agree(
+    store: Store, described: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """The definition that is stored with the trials, if there is one, and the one to be stored:
+    `described`, with the metrics in the order in which they were first given, which is that in
+    which Optuna keeps their values.
 
     Raises:
         UserError: the trials are of another definition, or not gossamer's.
@@ -71,9 +86,7 @@ def agree(store: Store, described: Mapping[str, Any]) -> dict[str, Any]:
                 f"{differs}; give this one another name or storage, or undo the change"
             )
         wanted["metrics"] = {m: wanted["metrics"][m] for m in stored["metrics"]}
-    if stored != wanted:
-        store.definition = wanted
-    return wanted
+    return stored, wanted
 
 
 def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:

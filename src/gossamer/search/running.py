@@ -72,9 +72,11 @@ class Run:
             finally:
                 crew.close(kill=True)
             if isinstance(error, KeyboardInterrupt):
+                after = f"stopped after {self._ended:,} trials"
                 raise KeyboardInterrupt(
-                    f"stopped after {self._ended} trials; {back} put back, "
-                    "to be run again when the search goes on"
+                    f"{after}; {back} put back, to be run again when the search goes on"
+                    if self._store.lasts
+                    else f"{after}, which are in memory only; a storage would keep them"
                 ) from None
             raise
         crew.close(kill=False)
@@ -93,8 +95,11 @@ class Run:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 trial = running.pop(future)
-                record = self._end(trial, crew.collect(future), promising)
+                outcome = crew.collect(future)
                 del self._by_number[trial.number]
+                if outcome.lost is not None and self._store.lose(trial.number, outcome.lost):
+                    continue
+                record = self._end(trial, outcome, promising)
                 self._ended += 1
                 on_end(record)
                 promising = promising or record.state in ("complete", "stopped")
@@ -110,6 +115,8 @@ class Run:
         return self._ask()
 
     def _end(self, trial: Trial, outcome: Outcome, promising: bool) -> TrialRecord:
+        if outcome.lost is not None:
+            return self._trials()[trial.number]
         try:
             return self._tell(trial, outcome)
         except EndedError:

@@ -2,7 +2,7 @@
 
 A trial is written in one transaction when it is asked for, with its parameters and with who
 runs it; so whatever is killed, and when, leaves only whole trials behind. One that was left
-running by a process that is gone is put back to be run again, once, with the same parameters.
+running by a process that is gone is put back to be run again with the same parameters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from gossamer.errors import UserError
-from gossamer.search.budget import Budget, SpentError, within
+from gossamer.search.budget import Budget, Room, RoomTakenError, within
 from gossamer.search.databases import patient
 from gossamer.search.liveness import is_gone, keep_beating, new_owner
 from gossamer.search.quiet import quiet_optuna
@@ -46,7 +46,7 @@ _DEFINITION = "gossamer:definition"
 _EARLIER = "gossamer:earlier"
 _ALIVE = "gossamer:alive:"
 
-# A trial whose process was lost so often is not run again: it may be what kills them.
+# A trial that lost its process, worker or driver, so often is not run again.
 _LIVES = 5
 
 
@@ -85,6 +85,11 @@ class Store:
                 with suppress(DuplicatedStudyError):
                     self._storage.create_new_study(directions, name)
             return self._storage.get_study_id_from_name(name)
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the trials outlive this process."""
+        return not isinstance(self._storage, InMemoryStorage)
 
     @property
     def definition(self) -> dict[str, Any] | None:
@@ -164,14 +169,14 @@ class Store:
         self,
         parameters: Mapping[str, Any],
         distributions: Mapping[str, BaseDistribution],
-        budget: Budget,
+        room: Room,
         fidelity: str | None = None,
         origin: int | None = None,
     ) -> int | None:
         """A new running trial of ours. Returns its number; None if there was no room for it.
 
         Args:
-            budget: never overshot, however many processes make trials at once.
+            room: what must hold, however many processes make trials at once.
             fidelity: the cheaper task that it runs.
             origin: the trial of a lower fidelity that it repeats.
         """
@@ -183,17 +188,17 @@ class Store:
             user_attrs={OWNER: self._owner, **{k: v for k, v in extra.items() if v is not None}},
         )
         try:
-            number = self._create(template, budget)
-        except SpentError:
+            number = self._create(template, room)
+        except RoomTakenError:
             return None
         self._hand(number, 1)
         return number
 
     @patient
-    def _create(self, template: FrozenTrial, budget: Budget) -> int:
+    def _create(self, template: FrozenTrial, room: Room) -> int:
         # Where the answer to a first call was lost, the trial of that call stays unhanded, and
         # `put_back_abandoned` puts it back.
-        with within(budget, self._study, FIDELITY):
+        with within(room, self._study, FIDELITY):
             trial_id = self._storage.create_new_trial(self._study, template)
         return self._storage.get_trial_number_from_id(trial_id)
 
@@ -285,27 +290,37 @@ class Store:
         return back
 
     def put_back_abandoned(self) -> int:
-        """Puts back the running trials whose process is gone. Returns how many.
+        """Puts back the running trials whose process is gone. Returns how many."""
+        running = (t for t in self.frozen() if t.state is TrialState.RUNNING)
+        return sum(
+            self.lose(trial.number, "the process that ran it was lost")
+            for trial in running
+            if self._is_abandoned(trial)
+        )
 
-        One that lost its process too often fails instead.
+    def lose(self, number: int, how: str) -> bool:
+        """Puts back a running trial that lost its process; False if it is not to be run again.
+
+        One that lost its process too often fails instead: it may be what kills them.
+
+        Args:
+            number: of the trial.
+            how: it was lost, as the reason begins if it fails.
         """
-        back = 0
-        for trial in self.frozen():
-            if trial.state is not TrialState.RUNNING or not self._is_abandoned(trial):
-                continue
-            lost = trial.user_attrs.get(LOST, 0) + 1
-            if lost >= _LIVES:
-                with suppress(EndedError):
-                    self.fail(trial.number, f"the process that ran it was lost {lost} times", {})
-                continue
-            self._count_loss(trial.number, lost)
-            back += self.put_back(trial.number)
-        return back
+        lost = self._count_loss(number)
+        if lost < _LIVES:
+            return self.put_back(number)
+        with suppress(EndedError):
+            self.fail(number, f"{how}, {lost} times", {})
+        return False
 
     @patient
-    def _count_loss(self, number: int, lost: int) -> None:
+    def _count_loss(self, number: int) -> int:
+        trial_id = self._id(number)
+        lost = int(self._storage.get_trial(trial_id).user_attrs.get(LOST, 0)) + 1
         with suppress(UpdateFinishedTrialError):
-            self._storage.set_trial_user_attr(self._id(number), LOST, lost)
+            self._storage.set_trial_user_attr(trial_id, LOST, lost)
+        return lost
 
     def beat(self) -> None:
         """Says that this process is alive."""
@@ -318,7 +333,7 @@ class Store:
                 self.beat()
 
     def _start_beating(self) -> None:
-        if self._beating or isinstance(self._storage, InMemoryStorage):
+        if self._beating or not self.lasts:
             return
         self.beat()
         self._beating = True

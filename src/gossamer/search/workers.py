@@ -43,12 +43,13 @@ _REASON_LENGTH = 500
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a trial: numbers by name (None: there, but not a number), an error, or why
-    it was stopped."""
+    """What came of a trial: its values by name, see `as_numbers`; an error; why it was stopped; or
+    how its process was lost."""
 
-    values: dict[str, float | None] | None = None
+    values: dict[str, float | str | None] | None = None
     error: str | None = None
     stopped: str | None = None
+    lost: str | None = None
 
 
 def attempt(train: Train, trial: Trial) -> Outcome:
@@ -185,8 +186,8 @@ class Workers:
         if isinstance(error, BrokenProcessPool):
             code = re.search(r"exit codes of the workers are \{(.*)\}", str(error))
             return Outcome(
-                error=f"the worker process died ({code[1] if code else 'killed'}); "
-                "if memory ran out, use fewer workers"
+                lost=f"the worker process died ({code[1] if code else 'killed'}; "
+                "if memory ran out, use fewer workers)"
             )
         return Outcome(error=reason_of(error))
 
