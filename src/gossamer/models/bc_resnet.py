@@ -64,7 +64,6 @@ class BroadcastedResidual(nn.Module):
             nn.Conv2d(outputs, outputs, (3, 1), (stride, 1), (1, 0), groups=outputs, bias=False),
             SubSpectralNorm(outputs, bands),
         )
-        self.mean = nn.AdaptiveAvgPool2d((1, None))
         self.over_time = nn.Sequential(
             nn.Conv2d(
                 outputs,
@@ -84,7 +83,7 @@ class BroadcastedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bands = self.over_bands(self.transition(x))
-        y = bands + self.over_time(self.mean(bands))
+        y = bands + self.over_time(bands.mean(dim=2, keepdim=True))
         out: Tensor = self.act(y + x if self.same else y)
         return out
 
