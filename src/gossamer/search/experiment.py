@@ -21,7 +21,7 @@ from gossamer.search.databases import open_storage
 from gossamer.search.fidelity import Fidelity, Ladder
 from gossamer.search.frontier import Frontier, frontier
 from gossamer.search.history import History
-from gossamer.search.importances import importances
+from gossamer.search.importances import Importance, importances
 from gossamer.search.loggers import Logger
 from gossamer.search.metrics import Metric, check_metrics
 from gossamer.search.parameters import Parameter
@@ -418,17 +418,13 @@ class Experiment:
         self._follow_thresholds()
         return frontier(self.metrics, self._full())
 
-    def importances(self) -> dict[str, dict[str, float]]:
+    def importances(self) -> dict[str, dict[str, Importance]]:
         """Each parameter's share in what moves each metric, most important first.
 
-        The shares of a metric sum to 1; a metric with too few trials, or that never changed,
-        has none.
+        Each with its 90 % interval. The shares of a metric sum to 1; a metric with fewer than 10
+        trials or two a parameter, or that never changed, has none.
         """
-        records = [
-            dataclasses.replace(record, parameters=self._space.whole(record.parameters))
-            for record in self._full()
-        ]
-        return importances(self.metrics, self._space.distributions(), records)
+        return importances(self.metrics, self._space, self._full())
 
     def _full(self) -> list[TrialRecord]:
         return [record for record in self.trials() if record.fidelity is None]

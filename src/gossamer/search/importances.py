@@ -1,58 +1,93 @@
-"""Which parameters move which metric."""
+"""Which parameters move which metric, and how surely."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import optuna
-from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial
+import numpy as np
+from scipy.stats import qmc
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from gossamer.search.metrics import Metric
-from gossamer.search.quiet import quiet_optuna
+from gossamer.search.space import Space
+from gossamer.search.surrogate import GaussianProcess, fit
 from gossamer.search.trials import TrialRecord
 
-# A forest on fewer trials says more about the forest.
+# Below this, and below two trials a parameter, an interval says nothing.
 _LEAST = 10
-# Trees of full depth take half a minute for 1,000 trials, these a few seconds; on test functions
-# the shares differ by at most 0.06.
-_TREES = 32
-_DEPTH = 6
+# The newest so many trials are modelled, of which hyperparameters are fitted to a part.
+_MODELLED, _FITTED = 256, 128
+# Points at which functions drawn from the posterior are compared in all, and so many functions.
+_POINTS, _DRAWS = 1500, 200
+_CONFIDENCE = 0.9
+
+
+class Importance(float):
+    """A parameter's share in what moves a metric, as expected.
+
+    Attributes:
+        low, high: ends of its 90 % credible interval.
+    """
+
+    low: float
+    high: float
+
+    def __new__(cls, share: float, low: float, high: float) -> Importance:
+        made = super().__new__(cls, share)
+        made.low, made.high = low, high
+        return made
 
 
 def importances(
-    metrics: Sequence[Metric],
-    distributions: Mapping[str, BaseDistribution],
-    records: Sequence[TrialRecord],
-) -> dict[str, dict[str, float]]:
-    """Metric name -> parameter name -> share of the metric's variance, largest first.
+    metrics: Sequence[Metric], space: Space, records: Sequence[TrialRecord]
+) -> dict[str, dict[str, Importance]]:
+    """Metric name -> parameter name -> its share, largest first; the shares sum to 1.
 
-    By functional analysis of variance over a random forest (Hutter, Hoos and Leyton-Brown,
-    "An Efficient Approach for Assessing Hyperparameter Importance", ICML 2014).
+    A parameter's share is its total effect (Sobol' indices, by the estimator of Jansen, "Analysis
+    of variance designs for model output", 1999) in proportion to the others', in functions drawn
+    from the posterior of the Gaussian process that the sampler models the metric with; their
+    spread is the interval. Metrics that never changed, or of too few trials, have none.
     """
-    # Here, because it imports scikit-learn, which no worker process needs.
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
-    complete = [record for record in records if record.state == "complete"]
-    shares: dict[str, dict[str, float]] = {}
+    complete = [record for record in records if record.state == "complete"][-_MODELLED:]
+    free = Space(list(space.parameters.values()))  # constraints would tie parameters together
+    found: dict[str, dict[str, Importance]] = {}
     for metric in metrics:
-        values = [record.values[metric.name] for record in complete]
-        if len(values) < _LEAST or min(values) == max(values):
-            shares[metric.name] = {}
+        values = np.array([record.values[metric.name] for record in complete])
+        found[metric.name] = {}
+        if len(values) < max(_LEAST, 2 * len(space)):
             continue
-        with quiet_optuna():
-            study = optuna.create_study(direction=metric.goal)
-            for record, value in zip(complete, values, strict=True):
-                study.add_trial(_as_optuna(record, value, distributions))
-            forest = FanovaImportanceEvaluator(n_trees=_TREES, max_depth=_DEPTH, seed=0)
-            found = get_param_importances(study, evaluator=forest)
-        shares[metric.name] = {name: float(share) for name, share in found.items()}
+        values /= np.abs(values).max() or 1.0
+        if np.ptp(values) == 0.0:
+            continue
+        with threadpool_limits(1):
+            shares = _shares(free, [record.parameters for record in complete], values)
+        low, high = np.quantile(shares, [0.5 - _CONFIDENCE / 2, 0.5 + _CONFIDENCE / 2], axis=0)
+        mean = shares.mean(axis=0)
+        found[metric.name] = {
+            list(space.parameters)[i]: Importance(float(mean[i]), float(low[i]), float(high[i]))
+            for i in np.argsort(-mean, kind="stable")
+        }
+    return found
+
+
+def _shares(space: Space, points: Sequence[dict[str, object]], values: np.ndarray) -> np.ndarray:
+    """Of each drawn function, the parameters' shares; float64 [functions, parameters]."""
+    features = space.features(space.encode(points))  # type: ignore[arg-type]
+    normal = (values - values.mean()) / values.std()
+    theta, _ = fit(features[slice(-_FITTED, None)], normal[-_FITTED:])
+    process = GaussianProcess(features, normal, theta)
+    count = int(np.clip(_POINTS // (len(space) + 1), 16, 128))
+    units = qmc.Sobol(2 * len(space), scramble=True, seed=0).random(128)[:count]
+    base, other = units[:, : len(space)], units[:, len(space) :]
+    fixed = [distribution.single() for distribution in space.distributions().values()]
+    base[:, fixed] = other[:, fixed] = 0.5
+    changed = [base]
+    for i in range(len(space)):
+        changed.append(base.copy())
+        changed[-1][:, i] = other[:, i]
+    rng = np.random.default_rng(0)
+    drawn = process.draw(space.features(space.on_grid(np.vstack(changed))), _DRAWS, rng)
+    drawn = drawn.reshape(_DRAWS, len(space) + 1, count)
+    effects = ((drawn[:, 1:] - drawn[:, :1]) ** 2).mean(axis=2)
+    shares: np.ndarray = effects / effects.sum(axis=1, keepdims=True)
     return shares
-
-
-def _as_optuna(
-    record: TrialRecord, value: float, distributions: Mapping[str, BaseDistribution]
-) -> FrozenTrial:
-    return optuna.trial.create_trial(
-        params=record.parameters, distributions=dict(distributions), value=value
-    )

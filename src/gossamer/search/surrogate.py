@@ -157,6 +157,15 @@ class GaussianProcess:
         variance = prior - (solved**2).sum(axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
+    def draw(self, features: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Functions drawn from the posterior, at `features`; float64 [count, points]."""
+        cross = _covariance(self._theta, self.features, features)
+        solved = solve_triangular(self._root, cross, lower=True, check_finite=False)
+        covariance = _covariance(self._theta, features, features) - solved.T @ solved
+        noise = rng.standard_normal((count, len(features)))
+        drawn: np.ndarray = cross.T @ self._weights + noise @ _cholesky(covariance, 0.0).T
+        return drawn
+
     def believing(self, features: Features) -> GaussianProcess:
         """The posterior as if `features` had been seen with the values expected there."""
         both = Features(np.vstack([self.features.columns, features.columns]), features.owner)

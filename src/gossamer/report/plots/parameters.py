@@ -135,10 +135,21 @@ def importances(snapshot: Snapshot) -> list[Plot]:
         if not ranked:
             continue
         names = sorted(ranked, key=lambda name: -ranked[name])
+        # Floats of the search's know their interval; others have none.
+        ends = [
+            (getattr(ranked[n], "low", ranked[n]), getattr(ranked[n], "high", ranked[n]))
+            for n in names
+        ]
         figure = blank(90 + 28 * len(names))
         figure.add_bar(
             y=[text(name) for name in names],
-            x=[ranked[name] for name in names],
+            x=[float(ranked[name]) for name in names],
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [high - ranked[n] for n, (_, high) in zip(names, ends, strict=True)],
+                "arrayminus": [ranked[n] - low for n, (low, _) in zip(names, ends, strict=True)],
+            },
             orientation="h",
             marker={"color": INSIDE},
             text=[f"{100 * ranked[name]:.0f} %" for name in names],
@@ -146,13 +157,21 @@ def importances(snapshot: Snapshot) -> list[Plot]:
             cliponaxis=False,
             hovertemplate="%{y}: %{x:.1%}<extra></extra>",
         )
-        most = max(ranked.values(), default=0) or 1
+        most = max(high for _, high in ends) or 1
         figure.update_xaxes(tickformat=".0%", range=[0, 1.18 * most], title_text="share")
         figure.update_yaxes(autorange="reversed", type="category", ticks="")
         title = f"What moves {metric.name}"
-        listed = ", ".join(f"{name} {100 * ranked[name]:.0f} %" for name in names)
+        listed = ", ".join(
+            f"{name} {100 * ranked[name]:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
+            if low < high
+            else f"{name} {100 * ranked[name]:.0f} %"
+            for name, (low, high) in zip(names, ends, strict=True)
+        )
         alt = f"{title}: {listed}."
-        note = "Share of the metric's variation that a model of the trials ascribes to it."
+        note = (
+            "Share of the metric's variation that the search's model of the trials ascribes to it, "
+            "with its 90 % interval."
+        )
         key = f"importance-{index}"
         plots.append(Plot(key, title, alt, figure, ("modelled",), note=note))
     return plots
