@@ -10,6 +10,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from gossamer.runtime.onnx_functions import k_winners_functions
+
 Array = np.ndarray[Any, Any]
 
 
@@ -95,43 +97,8 @@ class Builder:
 
 
 def winners_function(local: bool) -> onnx.FunctionProto:
-    """The ONNX function of a k-winners layer: standard operators inside."""
-    node = helper.make_node
-    take_k = node("Constant", [], ["k"])
-    reference = take_k.attribute.add()
-    reference.name, reference.ref_attr_name = "value_int", "k"
-    reference.type = onnx.AttributeProto.INT
-    axis = 1
-    body = [
-        take_k,
-        node("Constant", [], ["one"], value_ints=[1]),
-        node("Reshape", ["k", "one"], ["k1"]),
-        node("Mul", ["X", "boost"], ["boosted"]),
-    ]
-    if not local:
-        body += [
-            node("Flatten", ["X"], ["flat"], axis=1),
-            node("Flatten", ["boosted"], ["keys"], axis=1),
-        ]
-    source, keys = ("X", "boosted") if local else ("flat", "keys")
-    body += [
-        node("TopK", [keys, "k1"], ["best", "where"], axis=axis, largest=1, sorted=1),
-        node("GatherElements", [source, "where"], ["won"], axis=axis),
-        node("Shape", [source], ["size"]),
-        node("ConstantOfShape", ["size"], ["zeros"]),
-        node("ScatterElements", ["zeros", "where", "won"], ["spread"], axis=axis),
-        node("Shape", ["X"], ["shape"]),
-        node("Reshape", ["spread", "shape"], ["Y"]),
-    ]
-    return helper.make_function(
-        "gossamer",
-        "KWinnersLocal" if local else "KWinners",
-        ["X", "boost"],
-        ["Y"],
-        body,
-        [helper.make_opsetid("", 18)],
-        ["k"],
-    )
+    """The ONNX function of a k-winners layer."""
+    return k_winners_functions()[local]
 
 
 def sparse(rng: np.random.Generator, *shape: int, density: float = 1.0, block: int = 1) -> Array:

@@ -10,9 +10,10 @@ from gossamer.nn.dropout import (
     variational,
 )
 from gossamer.nn.kwinners import KWinners, KWinners2d, decay_boost, winner_mask
-from gossamer.nn.onnx import export, k_winners_functions, to_onnx
+from gossamer.nn.onnx import export, to_onnx
 from gossamer.nn.quantized import Quantized, quantize, quantized_layers, unrounded
 from gossamer.nn.threshold import Threshold, calibrate
+from gossamer.runtime.onnx_functions import k_winners_functions
 
 __all__ = [
     "AnnealActivations",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 import onnx
 import onnxscript
 import torch
-from onnx import TensorProto, defs, helper
+from onnx import defs, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_25
 from onnx.reference.ops.op_quantize_linear import QuantizeLinear_25
@@ -31,88 +30,8 @@ from gossamer.errors import UserError
 from gossamer.files import writing
 from gossamer.nn.quantized import exportable, quantized_layers
 from gossamer.runtime import store_sparse
+from gossamer.runtime.onnx_functions import DOMAIN, OPSET, k_winners_functions
 from gossamer.sparsity.compact import plain_model
-
-DOMAIN = "gossamer"
-OPSET = 18
-
-
-def _node(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(kind, inputs, [output], **attributes)
-
-
-def _constant(output: str, values: list[int]) -> onnx.NodeProto:
-    tensor = helper.make_tensor(output, TensorProto.INT64, [len(values)], values)
-    return _node("Constant", [], output, value=tensor)
-
-
-def _filled(shape: str, output: str, value: float) -> onnx.NodeProto:
-    tensor = helper.make_tensor("value", TensorProto.FLOAT, [1], [value])
-    return _node("ConstantOfShape", [shape], output, value=tensor)
-
-
-def _k_of_attribute() -> list[onnx.NodeProto]:
-    """The attribute ``k`` as the one-element tensor that TopK wants."""
-    k = _node("Constant", [], "k_scalar")
-    k.attribute.append(onnx.AttributeProto(name="value_int", ref_attr_name="k", type="INT"))
-    return [k, _constant("one", [1]), _node("Reshape", ["k_scalar", "one"], "k")]
-
-
-def _function(name: str, doc: str, nodes: list[onnx.NodeProto]) -> onnx.FunctionProto:
-    return helper.make_function(
-        DOMAIN,
-        name,
-        inputs=["X", "boost"],
-        outputs=["Y"],
-        nodes=nodes,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        attributes=["k"],
-        doc_string=doc,
-    )
-
-
-def _winners(x: str, boosted: str, output: str) -> list[onnx.NodeProto]:
-    """Keep ``x`` where ``boosted`` is among the k largest along axis 1, zero elsewhere.
-
-    ONNX's TopK puts the lower index first among equal values, which is the rule here too. Where
-    it puts NaN is not specified, so NaN becomes infinity first.
-    """
-    return [
-        *_k_of_attribute(),
-        _node("Constant", [], "infinity", value_float=math.inf),
-        _node("IsNaN", [boosted], "is_nan"),
-        _node("Where", ["is_nan", "infinity", boosted], "keys"),
-        helper.make_node("TopK", ["keys", "k"], ["best", "index"], axis=1, largest=1, sorted=1),
-        _node("Shape", [x], "shape_of_x"),
-        _filled("shape_of_x", "losers", 0.0),
-        _node("Shape", ["index"], "shape_of_index"),
-        _filled("shape_of_index", "winners", 1.0),
-        _node("ScatterElements", ["losers", "index", "winners"], "marked", axis=1),
-        _node("Cast", ["marked"], "mask", to=TensorProto.BOOL),
-        # Where, not Mul: a loser may be infinite.
-        _node("Where", ["mask", x, "losers"], output),
-    ]
-
-
-def k_winners_functions() -> list[onnx.FunctionProto]:
-    """``KWinners`` (a whole sample competes) and ``KWinnersLocal`` (axis 1 competes)."""
-    whole = [
-        _node("Mul", ["X", "boost"], "boosted"),
-        _node("Flatten", ["X"], "flat", axis=1),
-        _node("Flatten", ["boosted"], "flat_boosted", axis=1),
-        *_winners("flat", "flat_boosted", "flat_y"),
-        _node("Shape", ["X"], "shape"),
-        _node("Reshape", ["flat_y", "shape"], "Y"),
-    ]
-    local = [_node("Mul", ["X", "boost"], "boosted"), *_winners("X", "boosted", "Y")]
-    doc = (
-        "X at the k largest entries of X * boost {}, ties to the lowest index, zero elsewhere. "
-        "Ahmad & Scheinkman 2019, arXiv 1903.11257."
-    )
-    return [
-        _function("KWinners", doc.format("over all dimensions but the first"), whole),
-        _function("KWinnersLocal", doc.format("over axis 1 at each position"), local),
-    ]
 
 
 def _operator(name: str) -> Any:

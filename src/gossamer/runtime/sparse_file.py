@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import onnx
 
 DOMAIN, NAME = "gossamer", "Sparse"
-OPSET = 18
 SMALLEST = 256  # weights with fewer numbers stay as they are
 FARTHEST = 255  # zeros that one gap can hold
 GAP_BYTES = 1
@@ -87,43 +86,6 @@ def check(values: Array, gaps: Array, shape: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def sparse_function() -> onnx.FunctionProto:
-    """``gossamer.Sparse(values, gaps; shape) -> weight`` in standard operators."""
-    from onnx import AttributeProto, TensorProto, helper
-
-    def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
-        return helper.make_node(kind, inputs, [output], **attributes)
-
-    shape = node("Constant", [], "shape")
-    shape.attribute.append(
-        AttributeProto(name="value_ints", ref_attr_name="shape", type=AttributeProto.INTS)
-    )
-    body = [
-        shape,
-        node("Constant", [], "one", value_int=1),
-        node("Constant", [], "first", value_int=0),
-        node("Cast", ["gaps"], "zeros_before", to=TensorProto.INT64),
-        node("Add", ["zeros_before", "one"], "steps"),
-        node("CumSum", ["steps", "first"], "after"),
-        node("Sub", ["after", "one"], "index"),
-        node("ReduceProd", ["shape"], "size", keepdims=1),
-        node("ConstantOfShape", ["size"], "zeros"),
-        node("CastLike", ["zeros", "values"], "empty"),
-        node("ScatterElements", ["empty", "index", "values"], "flat", axis=0),
-        node("Reshape", ["flat", "shape"], "weight"),
-    ]
-    return helper.make_function(
-        DOMAIN,
-        NAME,
-        inputs=["values", "gaps"],
-        outputs=["weight"],
-        nodes=body,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        attributes=["shape"],
-        doc_string="A weight from its non-zeros and the number of zeros before each.",
-    )
-
-
 def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with every float32 or int8 constant that gets smaller so stored sparse.
 
@@ -131,6 +93,8 @@ def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
+
+    from gossamer.runtime.onnx_functions import sparse_function
 
     kept: list[onnx.TensorProto] = []
     nodes: list[onnx.NodeProto] = []

@@ -1,48 +1,89 @@
-"""The functions of a file: those that are no operators of the engine are inlined."""
+"""The functions of a file: those that are operators of the engine stay, all others are inlined."""
 
 from __future__ import annotations
 
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from gossamer.runtime.importer.folding import SPARSE
-from gossamer.runtime.importer.operators import CONVERT
-from gossamer.runtime.importer.reader import Unsupported
+from gossamer.runtime.importer.unsupported import Unsupported
 
 MOST_NODES = 1 << 18
+DEEPEST = 100  # functions within one another; onnx's inliner takes no more
+
+Key = tuple[str, str]  # domain, name
 
 
 def inlined(model: Any) -> Any:
-    """The model without functions, but for those that are operators of the engine."""
-    known = {*CONVERT, SPARSE}
-    ours = {(f.domain, f.name) for f in model.functions if f"{f.domain}.{f.name}" in known}
-    others = {(f.domain, f.name) for f in model.functions} - ours
-    if not others:
+    """The model without functions, except those that are operators of the engine.
+
+    One that has the name of such an operator and another body is inlined like any other: what
+    the file says is what runs.
+    """
+    if not model.functions:
         return model
-    _count_nodes(model, ours)
     import onnx.inliner
 
+    from gossamer.runtime.onnx_functions import own_functions
+
+    own = {(f.domain, f.name): _canonical(f) for f in own_functions()}
+    bodies = {(f.domain, f.name): f for f in model.functions}
+    others = [key for key, f in bodies.items() if key not in own or _canonical(f) != own[key]]
+    if not others:
+        return model
+    _check_size(model, {key: bodies[key].node for key in others})
     try:
         return onnx.inliner.inline_selected_functions(model, sorted(others), exclude=False)
     except Exception as error:  # the library raises whatever its C++ side threw
         raise Unsupported(f"its functions cannot be inlined ({str(error)[:80]})") from None
 
 
-def _count_nodes(model: Any, ours: set[tuple[str, str]]) -> None:
+def _canonical(function: Any) -> tuple[Any, ...]:
+    """What a function computes, whatever its values, nodes and texts are called."""
+    names: dict[str, int] = {"": -1}
+    signature = [names.setdefault(value, len(names)) for value in function.input]
+    nodes = [
+        (
+            node.domain,
+            node.op_type,
+            tuple(names.setdefault(value, len(names)) for value in node.input),
+            tuple(names.setdefault(value, len(names)) for value in node.output),
+            tuple(sorted(_attribute(a) for a in node.attribute)),
+        )
+        for node in function.node
+    ]
+    results = [names.setdefault(value, len(names)) for value in function.output]
+    return signature, sorted(function.attribute), nodes, results
+
+
+def _attribute(attribute: Any) -> tuple[str, bytes]:
+    """The name of an attribute, and all that it says but texts and names."""
+    plain = type(attribute)()
+    plain.CopyFrom(attribute)
+    plain.ClearField("doc_string")
+    plain.t.ClearField("name")
+    if not attribute.HasField("t"):
+        plain.ClearField("t")
+    return attribute.name, plain.SerializeToString(deterministic=True)
+
+
+def _check_size(model: Any, bodies: dict[Key, Any]) -> None:
     """Refuses functions that call themselves, and bodies that grow without measure."""
-    bodies = {(f.domain, f.name): f.node for f in model.functions}
-    counts: dict[tuple[str, str], int] = dict.fromkeys(ours, 1)
 
-    def count(nodes: Any, within: tuple[tuple[str, str], ...]) -> int:
-        total = 0
-        for node in nodes:
-            key = (node.domain, node.op_type)
-            if key in bodies and key not in counts:
-                if key in within or len(within) > 50:
-                    raise Unsupported(f"its function {node.op_type!r} calls itself")
-                counts[key] = count(bodies[key], (*within, key))
-            total += counts.get(key, 1)
-        if total > MOST_NODES:
-            raise Unsupported(f"its functions make more than {MOST_NODES} nodes")
-        return total
+    def called(nodes: Any) -> set[Key]:
+        return {(node.domain, node.op_type) for node in nodes} & bodies.keys()
 
-    count(model.graph.node, ())
+    calls = {key: called(nodes) for key, nodes in bodies.items()}
+    try:
+        order = list(TopologicalSorter(calls).static_order())
+    except CycleError as error:
+        raise Unsupported(f"its function {error.args[1][0][1]!r} calls itself") from None
+    depths: dict[Key, int] = {}
+    counts: dict[Key, int] = {}
+    for key in order:
+        depths[key] = 1 + max((depths[inner] for inner in calls[key]), default=0)
+        counts[key] = sum(counts.get((n.domain, n.op_type), 1) for n in bodies[key])
+    total = sum(counts.get((n.domain, n.op_type), 1) for n in model.graph.node)
+    if max(depths.values()) > DEEPEST:
+        raise Unsupported(f"its functions call one another more than {DEEPEST} deep; inline them")
+    if total > MOST_NODES:
+        raise Unsupported(f"its functions make more than {MOST_NODES} nodes")
