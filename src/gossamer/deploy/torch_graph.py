@@ -65,7 +65,8 @@ def _winners(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) ->
 
 def _round(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
     s = node.settings
-    y: Tensor = (x[0] / s["step"]).round().clamp(s["low"], s["high"]) * s["step"]
+    whole = torch.nan_to_num(x[0] / s["step"], nan=-math.inf)  # NaN becomes the lowest
+    y: Tensor = whole.round().clamp(s["low"], s["high"]) * s["step"]
     return y
 
 

@@ -174,7 +174,7 @@ for (c = 0; c < {channels}; ++c) {{
             float best = square[0];
             for (e = 0; e < {pool * pool}; ++e) {{
                 const float v = square[e / {pool} * {wide} + e % {pool}];
-                best = v > best ? v : best;
+                best = v > best || isnan(v) ? v : best;
             }}
             y[(c * {below} + i) * {across} + j] = best;
         }}

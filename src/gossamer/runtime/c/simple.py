@@ -9,7 +9,7 @@ import numpy as np
 
 from gossamer.runtime.c.tables import number
 from gossamer.runtime.c.writer import Writer, clipped
-from gossamer.runtime.graph import Array, Node, strides
+from gossamer.runtime.graph import Array, Node, merged, repeating, strides
 
 UNARY = {
     "gelu": "v = 0.5f * v * (1.0f + erff(v * 0.70710678f));",
@@ -70,7 +70,8 @@ def rounded(s: dict[str, Any]) -> list[str]:
     """Statements that leave a float ``v`` the nearest whole number of steps, ties to even."""
     return [
         f"v /= {number(s['step'])};",
-        *clipped(s["low"], s["high"]),
+        f"if (!(v > {number(s['low'])})) v = {number(s['low'])};",  # NaN becomes the lowest
+        *clipped(-math.inf, s["high"]),
         "v = (v + 12582912.0f) - 12582912.0f;",  # no room for a fraction beyond 2^23
     ]
 
@@ -95,19 +96,10 @@ def binary(writer: Writer, node: Node) -> None:
     constant = node.constants.get("right")
     left = writer.shape(node.inputs[0])[1:]
     right = constant.shape if constant is not None else writer.shape(node.inputs[1])[1:]
-
-    def steps(sizes: tuple[int, ...]) -> list[int]:
-        padded = (*[1] * (len(shape) - len(sizes)), *sizes)
-        return [
-            0 if size == 1 else step for size, step in zip(padded, strides(padded), strict=True)
-        ]
-
     operand = "x1"
     if constant is not None:
         operand = writer.tables.floats(f"{writer.called(node)}_right", constant)
-    sizes, from_left, from_right = list(shape), steps(left), steps(right)
-    if left == shape and right == shape:
-        sizes, from_left, from_right = [math.prod(shape)], [1], [1]
+    sizes, (from_left, from_right) = merged(shape, repeating(left, shape), repeating(right, shape))
     item = math.prod(shape)
     ahead = f", x += {math.prod(left)}"
     if constant is None:
@@ -212,7 +204,7 @@ def pool(writer: Writer, node: Node) -> None:
             f"bx -= j * {across} - {pads[1]};\n"
             "best *= 1.0f / (float)(by * bx);\n"
         )
-    take = "best = v > best ? v : best;" if largest else "best += v;"
+    take = "best = v > best || isnan(v) ? v : best;" if largest else "best += v;"
     scaled = "".join(f"            {line}\n" for line in scale.splitlines())
     body = f"""
 for (n = 0; n < {images * channels}; ++n, x += {in_high * in_wide}) {{

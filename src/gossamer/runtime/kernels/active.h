@@ -101,7 +101,7 @@ struct Expand {
 inline V pooled(const ActiveShape& s, const float* at, int64_t slice) {
     V best = load(at);
     for (int64_t i = 1; i < s.pool * s.pool; ++i) {
-        best = at_least(load(at + (i / s.pool * s.pitch + i % s.pool) * slice), best);
+        best = larger(load(at + (i / s.pool * s.pitch + i % s.pool) * slice), best);
     }
     return best;
 }
@@ -247,7 +247,7 @@ struct ByRow {
             value = values;
             find_rows(s, index, count, place[0], slice);
             for (int64_t a = 0; a < count; ++a) before[row[a] + 1] = static_cast<int32_t>(a + 1);
-            for (int64_t r = 0; r < rows; ++r) before[r + 1] = at_least(before[r + 1], before[r]);
+            for (int64_t r = 0; r < rows; ++r) before[r + 1] = larger(before[r + 1], before[r]);
         } else {
             value = moved;
             move(s, index, values, count, place, slice);

@@ -27,7 +27,8 @@ inline typename Of<N>::V load_weights(const int8_t* p) {
 }
 
 // To the nearest multiple of a step, ties to even, between two multiples. Below 2^22 adding
-// 1.5 * 2^23 leaves no room for a fraction.
+// 1.5 * 2^23 leaves no room for a fraction. NaN becomes the lowest, as in ONNX Runtime: what
+// follows may compute in whole numbers, which have no NaN.
 void round_to(const Call& call) {
     const auto& s = *reinterpret_cast<const NonzerosShape*>(call.shape);
     const auto* grid = static_cast<const float*>(call.data[0]);
@@ -49,7 +50,8 @@ void round_to(const Call& call) {
         int64_t i = first;
         for (; i < last; i += W) {
             const int64_t left = last - i;
-            const V x = at_most(at_least(load_first(in + i, left) / splat(step), splat(low)), splat(high));
+            const V steps = load_first(in + i, left) / splat(step);
+            const V x = at_most(steps > splat(low) ? steps : splat(low), splat(high));
             store_first(out + i, ((x + splat(whole)) - splat(whole)) * splat(step), left);
         }
     }

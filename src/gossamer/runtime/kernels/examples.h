@@ -39,7 +39,7 @@ inline void examples_tile(const ExamplesShape& s, const float* in, const int32_t
             } else if constexpr (Rows == 2 && N % 2 == 0) {
 #pragma GCC unroll 8
                 for (int v = 0; v < N; v += 2) {
-                    const V best = at_least(at_least(sum[N + v + 1], sum[N + v]), at_least(sum[v + 1], sum[v]));
+                    const V best = larger(larger(sum[N + v + 1], sum[N + v]), larger(sum[v + 1], sum[v]));
                     store(to + v / 2 * W, clip(best));
                 }
             }

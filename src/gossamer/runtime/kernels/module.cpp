@@ -18,6 +18,8 @@ namespace nb = nanobind;
 
 namespace {
 
+constexpr size_t max_rank = 32;  // of outputs: what every numpy can hold
+
 using Input = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<nb::numpy, float>;
 using Constant = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
@@ -78,6 +80,9 @@ public:
     void finish(std::vector<int> inputs, std::vector<int> outputs,
                 std::vector<std::vector<int64_t>> input_shapes,
                 std::vector<std::vector<int64_t>> output_shapes) {
+        for (const auto& shape : output_shapes) {
+            if (shape.empty() || shape.size() > max_rank) throw nb::value_error("an output of too many dimensions");
+        }
         program_.finish(std::move(inputs), std::move(outputs));
         input_shapes_ = std::move(input_shapes);
         output_shapes_ = std::move(output_shapes);

@@ -3,7 +3,7 @@
 
 // The larger of neighbours in a row: two vectors become one of every second lane.
 inline V pairs_max(V a, V b) {
-    return at_least(every_second<1>(a, b), every_second(a, b));
+    return larger(every_second<1>(a, b), every_second(a, b));
 }
 
 // The common pool, channels first: the maximum of 2 x 2 squares side by side.
@@ -14,13 +14,13 @@ inline void pool_halves(const PoolShape& s, const float* in, float* out, int64_t
         const float* below = above + s.in_width;
         float* to = out + row * s.width;
         for (int64_t x = 0; x < whole; x += W) {
-            const V left = at_least(load(below + 2 * x), load(above + 2 * x));
-            const V right = at_least(load(below + 2 * x + W), load(above + 2 * x + W));
+            const V left = larger(load(below + 2 * x), load(above + 2 * x));
+            const V right = larger(load(below + 2 * x + W), load(above + 2 * x + W));
             store(to + x, pairs_max(left, right));
         }
         for (int64_t x = whole; x < s.width; ++x) {
-            const float left = at_least(below[2 * x], above[2 * x]);
-            to[x] = at_least(at_least(below[2 * x + 1], above[2 * x + 1]), left);
+            const float left = larger(below[2 * x], above[2 * x]);
+            to[x] = larger(larger(below[2 * x + 1], above[2 * x + 1]), left);
         }
     }
 }
@@ -64,7 +64,7 @@ void pool(const Call& call) {
                     for (int64_t i = y0; i < y1; ++i) {
                         for (int64_t j = x0; j < x1; ++j) {
                             const float v = in[i * s.in_width + j];
-                            best = s.kind ? best + v : (v > best ? v : best);
+                            best = s.kind ? best + v : larger(v, best);
                         }
                     }
                     out[x] = best * scale;
@@ -76,7 +76,7 @@ void pool(const Call& call) {
                     for (int64_t i = y0; i < y1; ++i) {
                         for (int64_t j = x0; j < x1; ++j) {
                             const V v = load_first(in + (i * s.in_width + j) * s.channels + c, lanes);
-                            best = s.kind ? best + v : (v > best ? v : best);
+                            best = s.kind ? best + v : larger(v, best);
                         }
                     }
                     store_first(out + x * s.channels + c, best * splat(scale), lanes);
@@ -182,7 +182,7 @@ inline float binary_one(int64_t kind, float a, float b) {
         case 8: return a > b ? 1.0f : 0.0f;
         case 9: return a >= b ? 1.0f : 0.0f;
         case 10: return a < b || a != a ? a : b;  // the smaller; NaN if either is
-        case 11: return a > b || a != a ? a : b;
+        case 11: return larger(a, b);
         case 12: return __builtin_powf(a, b);
         // A choice between two values is their sum, each gated by the condition: adding -0
         // changes nothing.

@@ -211,7 +211,7 @@ void lanes_rows(const LanesShape& s, const float* copies, int64_t x, int64_t row
         for (int r = 0; r < Rows; ++r) {
             V best = sum[r * Pool][0];
             if constexpr (Pool == 2) {
-                best = at_least(at_least(sum[2 * r + 1][1], sum[2 * r + 1][0]), at_least(sum[2 * r][1], best));
+                best = larger(larger(sum[2 * r + 1][1], sum[2 * r + 1][0]), larger(sum[2 * r][1], best));
             }
             store_first(out + (o * s.height + y + r) * s.width + x, clip(best + b), s.width - x);
         }

@@ -137,6 +137,12 @@ inline T at_most(T x, T hi) {
     return x > hi ? hi : x;
 }
 
+// The maximum of a pool: NaN if either is.
+template <class T>
+inline T larger(T x, T y) {
+    return ((x > y) | (x != x)) ? x : y;
+}
+
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t share(int64_t total, int64_t part, int64_t parts) { return total * part / parts; }
 
