@@ -33,6 +33,30 @@ def strides(shape: Shape) -> list[int]:
     return steps[::-1]
 
 
+def merged(sizes: Sequence[int], *steps: Sequence[int]) -> tuple[list[int], list[list[int]]]:
+    """The fewest loops that visit the same numbers in the same order, and their steps.
+
+    ``steps`` has one list for each array. Neighbouring dimensions become one where every array
+    goes through both evenly; those of size one disappear.
+    """
+    loops: list[tuple[int, tuple[int, ...]]] = []
+    for size, *each in zip(sizes, *steps, strict=True):
+        if size == 1:
+            continue
+        if loops and all(a == size * b for a, b in zip(loops[-1][1], each, strict=True)):
+            loops[-1] = loops[-1][0] * size, tuple(each)
+        else:
+            loops.append((size, tuple(each)))
+    loops = loops or [(1, (1,) * len(steps))]
+    return [size for size, _ in loops], [[each[i] for _, each in loops] for i in range(len(steps))]
+
+
+def repeating(shape: Shape, within: Shape) -> list[int]:
+    """Steps of an operand of shape ``shape`` that is repeated to ``within``."""
+    padded = (*[1] * (len(within) - len(shape)), *shape)
+    return [0 if n == 1 else step for n, step in zip(padded, strides(padded), strict=True)]
+
+
 @dataclass
 class Node:
     """One operation.

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from gossamer.errors import UserError
 from gossamer.runtime.graph import Graph
 from gossamer.runtime.importer.functions import inlined
 from gossamer.runtime.importer.mapped import Source, lifted
 from gossamer.runtime.importer.network import graph_of
-from gossamer.runtime.importer.reader import Unsupported
+from gossamer.runtime.importer.reader import Unsupported, in_words
 
-OLDEST_OPSET = 13
+OLDEST_OPSET = 13  # from here on Softmax, Squeeze and others are what they are today
 
 
 def read(source: str | os.PathLike[str] | bytes) -> Graph:
@@ -27,7 +30,7 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
         name, data = "the model", memoryview(source)
     else:
         path = Path(source)
-        name, outside.folder = str(path), path.parent
+        name, outside.path = str(path), path
         data = outside.file(path).data
     import onnx
 
@@ -40,21 +43,38 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
     for tensor, raw in zip(model.graph.initializer, large, strict=True):
         if raw is not None:
             # Bytes that were given to us are not kept for the sake of some of them.
-            outside.lifted[tensor.name] = raw if outside.folder else memoryview(bytes(raw))
+            outside.lifted[tensor.name] = raw if outside.path else memoryview(bytes(raw))
     if not model.graph.node and not model.graph.output:
         raise UserError(f"{name}: holds no network; export it again")
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    opset = versions.get("", versions.get("ai.onnx", 0))
-    if opset < OLDEST_OPSET:
-        raise UserError(f"{name}: opset {opset} is too old; export with opset 17 or later")
+    _check_opset(name, model)
     try:
-        graph = graph_of(name, inlined(model), outside)
+        with np.errstate(all="ignore"):  # constants may be anything
+            graph = graph_of(name, inlined(model), outside)
     except Unsupported as error:
-        raise UserError(f"{name}: {_printable(str(error))}") from None
+        raise UserError(f"{name}: {_printable(in_words(str(error)))}") from None
     except MemoryError:
         raise UserError(f"{name}: takes more memory than there is") from None
     graph.metadata = {entry.key: entry.value for entry in model.metadata_props}
     return graph
+
+
+def _check_opset(name: str, model: Any) -> None:
+    import onnx
+
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    opset = versions.get("", versions.get("ai.onnx"))
+    newest = onnx.defs.onnx_opset_version()
+    if opset is None:
+        raise UserError(f"{name}: does not say which opset it uses; export it again")
+    if opset < OLDEST_OPSET:
+        raise UserError(
+            f"{name}: opset {opset} is too old; export with opset {OLDEST_OPSET} or later"
+        )
+    if opset > newest:
+        raise UserError(
+            f"{name}: opset {opset} is newer than {newest}, the newest that the installed onnx "
+            "knows; update onnx, or export with an older opset"
+        )
 
 
 def _printable(text: str) -> str:

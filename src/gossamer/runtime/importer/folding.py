@@ -62,7 +62,7 @@ def numbers(operator: str, x: list[Array], a: dict[str, Any]) -> int:
     if operator == SPARSE:
         made = math.prod(_bounded(a["shape"]))
         if made > (sparse_file.FARTHEST + 1) * x[0].size:
-            raise ValueError(f"{x[0].size} entries for the shape {a['shape']}")
+            raise Unsupported(f"it has {x[0].size} entries for the shape {a['shape']}")
         return made
     return x[0].size
 
@@ -74,7 +74,10 @@ def _axes(x: list[Array], a: dict[str, Any]) -> tuple[int, ...] | None:
 
 
 def _unsqueeze(x: list[Array], a: dict[str, Any]) -> Array:
-    return np.expand_dims(x[0], _axes(x, a) or (0,))
+    axes = _axes(x, a) or (0,)
+    if len(axes) > 32:
+        raise Unsupported(f"it makes {len(axes)} dimensions; 32 at most can run")
+    return np.expand_dims(x[0], axes)
 
 
 def _slice(x: list[Array], a: dict[str, Any]) -> Array:

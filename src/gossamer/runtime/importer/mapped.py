@@ -23,9 +23,18 @@ VARINT, BYTES, FIXED = 0, 2, {1: 8, 5: 4}  # how a field is written, and its byt
 class Source:
     """Where the numbers of a model lie, outside its message."""
 
-    folder: Path | None = None  # of external data
+    path: Path | None = None  # of the model; external data lies beside it
     lifted: dict[str, memoryview] = field(default_factory=dict)  # initializer -> its bytes
     files: dict[Path, Mapped] = field(default_factory=dict)
+
+    def folders(self) -> list[Path]:
+        """Where external data may lie: beside the model, and beside the file it links to.
+
+        Caches (Hugging Face's) hold a model and its data as links into one folder of blobs.
+        """
+        if self.path is None:
+            return []
+        return [self.path.parent.resolve(), self.path.resolve().parent]
 
     def file(self, path: Path) -> Mapped:
         """A file, opened once.
@@ -52,7 +61,7 @@ class Mapped:
         self.path = path
         try:
             if path.exists() and not path.is_file():
-                raise UserError(f"{path}: cannot be read (not a file)")
+                raise ValueError("not a file")
             with path.open("rb", buffering=0) as file:
                 self._opened = os.fstat(file.fileno())
                 size = self._opened.st_size

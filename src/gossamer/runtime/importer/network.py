@@ -13,7 +13,7 @@ from gossamer.runtime.importer import counted
 from gossamer.runtime.importer.folding import DTYPES, FOLD
 from gossamer.runtime.importer.mapped import Source
 from gossamer.runtime.importer.operators import CONVERT
-from gossamer.runtime.importer.reader import BATCH, LARGEST, Reader, Unsupported, shown
+from gossamer.runtime.importer.reader import BATCH, LARGEST, Reader, Unsupported, check_rank, shown
 from gossamer.runtime.importer.strayed import convert
 from gossamer.runtime.importer.tensors import attributes_of, constant_node, sparse_tensor, tensor_of
 from gossamer.runtime.sparse_file import FARTHEST, NAME
@@ -39,8 +39,10 @@ def graph_of(name: str, model: Any, source: Source) -> Graph:
     for position, node in enumerate(graph.node):
         _convert(reader, node, node.name or f"{node.op_type} {position}", source)
     for value in outputs:
+        if value in reader.constants:
+            raise Unsupported(f"output {value!r} is the same for all inputs; leave it out")
         if value not in reader.shapes:
-            raise Unsupported(f"nothing computes its output {value!r}")
+            raise Unsupported(_missing(reader, value) or f"nothing computes its output {value!r}")
         if value in reader.codes:
             raise Unsupported(f"output {value!r} is in 8 bits; dequantise it")
         if value in reader.held:
@@ -72,6 +74,7 @@ def _inputs(reader: Reader, graph: Any) -> tuple[list[str], bool]:
         dtype = np.dtype(DTYPES.get(kind.elem_type, object))
         if dtype != np.float32 and dtype.kind not in "iub":
             raise Unsupported(f"input {value.name!r} is not float32; export it so")
+        check_rank(len(kind.shape.dim))
         dims = [int(d.dim_value) if d.HasField("dim_value") else 0 for d in kind.shape.dim]
         if (
             not dims
@@ -113,7 +116,10 @@ def _convert(reader: Reader, node: Any, name: str, source: Source) -> None:
     reader.outputs = list(node.output)
     for value in inputs:
         if value and value not in reader.shapes and value not in reader.constants:
-            raise Unsupported(f"{where}: reads {value!r}, which nothing before it computes")
+            missing = (
+                _missing(reader, value) or f"reads {value!r}, which nothing before it computes"
+            )
+            raise Unsupported(f"{where}: {missing}")
     if output in reader.shapes or output in reader.constants:
         raise Unsupported(f"{where}: computes {output!r} a second time")
     if operator != "DequantizeLinear" and any(value in reader.codes for value in inputs):
@@ -134,6 +140,11 @@ def _convert(reader: Reader, node: Any, name: str, source: Source) -> None:
             reader.fold(operator, output, inputs, attributes)
         elif operator in CONVERT:
             convert(reader, operator, name, inputs, output, attributes)
+        elif operator in FOLD:
+            raise Unsupported(
+                "the engine computes it of constants only, and an input is none; "
+                "replace it or run that part elsewhere"
+            )
         else:
             raise Unsupported(
                 "the engine has no such operator; replace it or run that part elsewhere; "
@@ -149,9 +160,24 @@ def _convert(reader: Reader, node: Any, name: str, source: Source) -> None:
         OverflowError,
         TypeError,
         ValueError,
-    ) as error:
-        text = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise Unsupported(f"{where}: its inputs or settings make no sense ({text})") from None
+    ):
+        known = [i for i in inputs if i in reader.shapes or i in reader.constants]
+        shapes = " and ".join(shown(reader.shape(i)) for i in known) or "none"
+        raise Unsupported(
+            f"{where}: its attributes or inputs ({shapes}) are invalid; export it again"
+        ) from None
+    for further in node.output[1:]:
+        if further and further not in reader.shapes and further not in reader.constants:
+            reader.further[further] = where
+
+
+def _missing(reader: Reader, value: str) -> str | None:
+    """Why nothing computes a value that a node before does have as an output."""
+    where = reader.further.get(value)
+    return where and (
+        f"{value!r} is a further output of {where}, and the engine computes the first only; "
+        "export without"
+    )
 
 
 def _living(nodes: list[Node], outputs: list[str]) -> list[Node]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from gossamer.runtime.importer.unsupported import Unsupported as Unsupported
 # Stands for the number of examples while shapes are worked out: a prime that no real
 # dimension has, so that a multiple of it is a multiple of the batch.
 BATCH = 1_000_003
+
+# Dimensions of a value: what every numpy can hold.
+MOST_DIMENSIONS = 32
 
 # Floats of one value for one example; a file that asks for more is wrong.
 LARGEST = 1 << 28
@@ -77,6 +81,7 @@ class Reader:
         self.counted: dict[str, Counted | None] = {}  # see counted; None: no more than a shape
         self.codes: dict[str, tuple[float, int]] = {}  # steps and zero points of quantised values
         self.steps: dict[str, tuple[Array, int | None]] = {}  # of dequantised weights, and axis
+        self.further: dict[str, str] = {}  # outputs that are not computed, and of which node
         self.outputs: list[str] = []  # of the ONNX node that is being converted
         self.floats = 0  # of all values, for one example
         self.free = FREE_NUMBERS  # numbers that may still be computed
@@ -115,6 +120,7 @@ class Reader:
         if any(value in self.held for value in node.inputs):
             turned = next(self.shape(value) for value in node.inputs if value in self.held)
             raise Unsupported(f"its input is {shown(turned)}; the batch must stay first")
+        check_rank(len(shape))
         if any(size < 1 for size in shape):
             raise Unsupported(f"its output has the impossible shape {shown(shape)}")
         floats = math.prod(shape) // (BATCH if shape[:1] and shape[0] % BATCH == 0 else 1)
@@ -160,11 +166,15 @@ class Reader:
         limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
         self.spend(wanted, max(limit, *(value.size for value in values)))
         if operator == SPARSE:  # stays as it is until a kernel is made of it
-            shape = sparse_file.check(values[0], values[1], a["shape"])
+            try:
+                shape = sparse_file.check(values[0], values[1], a["shape"])
+            except ValueError as error:
+                raise Unsupported(str(error)) from None
             self.constants.hold(output, Packed(values[0], values[1], shape))
             return
-        with np.errstate(all="ignore"):
-            self.constants[output] = np.asarray(FOLD[operator](values, a))
+        found = np.asarray(FOLD[operator](values, a))
+        check_rank(found.ndim)
+        self.constants[output] = found
 
     def _is_once(self, value: str) -> bool:
         return value in self.repeated or value in self.once
@@ -215,8 +225,24 @@ class Reader:
         node.output = output
 
 
+def check_rank(rank: int) -> None:
+    if rank > MOST_DIMENSIONS:
+        raise Unsupported(f"it makes {rank} dimensions; {MOST_DIMENSIONS} at most can run")
+
+
 def shown(shape: Shape) -> str:
-    return "[" + ", ".join("batch" if s == BATCH else str(s) for s in shape) + "]"
+    """A shape as a reader of the file would write it."""
+    return in_words(str(list(shape)))
+
+
+def in_words(text: str) -> str:
+    """A message in which the number that stands for the batch is called so."""
+
+    def batch(found: re.Match[str]) -> str:
+        times, rest = divmod(int(found[0]), BATCH)
+        return found[0] if rest or not times else "batch" if times == 1 else f"{times} * batch"
+
+    return re.sub(r"\d{7,15}", batch, text)
 
 
 def reshaped(shape: Shape, sizes: list[int], keep_zero: bool = True) -> Shape:

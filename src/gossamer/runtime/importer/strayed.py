@@ -18,7 +18,7 @@ from gossamer.runtime.importer.operators import CONVERT
 from gossamer.runtime.importer.operators.binary import BINARY
 from gossamer.runtime.importer.operators.elementwise import ELEMENTWISE
 from gossamer.runtime.importer.operators.logic import LOGIC
-from gossamer.runtime.importer.operators.moves import axes_of, permutation_of
+from gossamer.runtime.importer.operators.moves import axes_of, permutation_of, place
 from gossamer.runtime.importer.operators.pools import POOLS
 from gossamer.runtime.importer.operators.shapes import target_of
 from gossamer.runtime.importer.reader import Attributes, Reader, Strayed, Unsupported, shown
@@ -76,14 +76,9 @@ def _transpose(
     wide = [p for p in range(len(sizes)) if sizes[p] != 1]
     order = [wide.index(p) + 1 for p in perm if p in wide]
     if order != sorted(order):
-        if len(wide) > 5:
-            raise Unsupported(f"it permutes {shown(reader.shape(inputs[0]))}; too many dimensions")
         narrow, turned = f"{output} narrow", f"{output} turned"
-        small = (lead, *(sizes[p] for p in wide))
-        reader.emit(Node("reshape", name, (source,), narrow), small)
-        settings = {"perm": [0, *order]}
-        shape = (lead, *(small[i] for i in order))
-        reader.emit(Node("transpose", name, (narrow,), turned, settings), shape)
+        reader.emit(Node("reshape", name, (source,), narrow), (lead, *(sizes[p] for p in wide)))
+        place(reader, name, narrow, [0, *order], turned)
         source = turned
     front = f"{output} in front"
     reader.emit(Node("reshape", name, (source,), front), (lead, *(sizes[p] for p in perm)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,14 @@ import numpy as np
 from gossamer.runtime.graph import Array, Shape
 from gossamer.runtime.importer.folding import DTYPES
 from gossamer.runtime.importer.mapped import Source
-from gossamer.runtime.importer.reader import Attributes, Unsupported
+from gossamer.runtime.importer.reader import Attributes, Unsupported, check_rank
+
+# Attributes that are true or false. What other numbers mean is read in several ways.
+FLAGS = {
+    *("allowzero", "antialias", "ceil_mode", "count_include_pad", "exclude_outside", "exclusive"),
+    *("fmod", "keepdims", "noop_with_empty_axes", "reverse", "select_last_index"),
+    *("training_mode", "transA", "transB", "upper"),
+}
 
 # Numbers of a sparse initializer for each entry that the file holds.
 SPARSEST = 1 << 12
@@ -25,6 +34,7 @@ def tensor_of(tensor: Any, source: Source) -> Array:
         raise Unsupported(f"constant {tensor.name!r} has element type {tensor.data_type}")
     dtype = np.dtype(DTYPES[tensor.data_type])
     shape = tuple(int(d) for d in tensor.dims)
+    check_rank(len(shape))
     if any(d < 0 for d in shape) or math.prod(max(1, d) for d in shape) > MOST:  # even if empty
         raise Unsupported(f"constant {tensor.name!r} has the impossible shape {shape}")
     count = math.prod(shape)
@@ -51,6 +61,7 @@ def sparse_tensor(sparse: Any, source: Source) -> Array:
     name = sparse.values.name
     values, indices = tensor_of(sparse.values, source), tensor_of(sparse.indices, source)
     shape = tuple(int(d) for d in sparse.dims)
+    check_rank(len(shape))
     size = math.prod(shape)
     if any(d < 1 for d in shape) or size > SPARSEST * max(1, values.size):
         raise Unsupported(f"sparse constant {name!r} has the shape {shape}, too large for it")
@@ -73,13 +84,14 @@ def sparse_tensor(sparse: Any, source: Source) -> Array:
 
 def _external(tensor: Any, dtype: np.dtype[Any], shape: Shape, source: Source) -> Array:
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    if source.folder is None:
+    if not (folders := source.folders()):
         raise Unsupported(f"constant {tensor.name!r} lies in another file; open the model by path")
     location = entries.get("location", "")
-    root = source.folder.resolve()
     try:
-        path = (root / location).resolve()
-        inside = path.is_relative_to(root) and path.is_file()
+        beside = Path(os.path.normpath(location))
+        path = (folders[0] / beside).resolve()
+        inside = not beside.is_absolute() and ".." not in beside.parts and path.is_file()
+        inside = inside and any(path.is_relative_to(folder) for folder in folders)
     except (OSError, ValueError, RuntimeError):  # no path at all, or a circle of links
         inside = False
     if not inside:
@@ -88,12 +100,22 @@ def _external(tensor: Any, dtype: np.dtype[Any], shape: Shape, source: Source) -
             "which is not a file in the model's folder"
         )
     nbytes = math.prod(shape) * dtype.itemsize
-    start = entries.get("offset", "0")
-    offset = int(start) if start.isdecimal() and len(start) < 19 else -1
+    offset, length = (_whole(entries.get(key, "")) for key in ("offset", "length"))
+    offset = 0 if "offset" not in entries else offset
+    if "length" in entries and length != nbytes:
+        raise Unsupported(
+            f"constant {tensor.name!r} of shape {shape} takes {nbytes} bytes, "
+            f"its external data says {entries['length'][:20]!r}"
+        )
     data = source.file(path).data
     if offset < 0 or offset + nbytes > len(data):
         raise Unsupported(f"constant {tensor.name!r} reaches past the end of {path.name}")
     return _view(data[offset : offset + nbytes], dtype, shape)
+
+
+def _whole(text: str) -> int:
+    """The number that a text holds, -1 if it holds none."""
+    return int(text) if text.isdecimal() and len(text) < 19 else -1
 
 
 def _view(raw: bytes | memoryview, dtype: np.dtype[Any], shape: Shape) -> Array:
@@ -109,8 +131,12 @@ def attributes_of(node: Any, source: Source) -> Attributes:
         match a.type:
             case 1:
                 found[a.name] = float(a.f)
+                if not math.isfinite(a.f) and node.op_type != "Constant":
+                    raise Unsupported(f"its attribute {a.name!r} is {a.f}; it must be finite")
             case 2:
                 found[a.name] = int(a.i)
+                if a.name in FLAGS and a.i not in (0, 1):
+                    raise Unsupported(f"its attribute {a.name!r} is {a.i}; it must be 0 or 1")
             case 3:
                 found[a.name] = a.s.decode(errors="replace")
             case 4:

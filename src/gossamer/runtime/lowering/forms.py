@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.runtime.graph import Array, Graph, Node, Shape
+from gossamer.runtime.graph import Array, Graph, Node, Shape, merged
 from gossamer.runtime.steps import LIST_HEADER, Buffer, Step
 from gossamer.runtime.table import Kernel, find
 
@@ -124,6 +124,7 @@ class Forms:
         at: int = 0,
         clear: int = 0,
     ) -> None:
+        sizes, (from_, to) = merged(sizes, from_, to)
         missing = 5 - len(sizes)
         shape = [
             *[1] * missing,

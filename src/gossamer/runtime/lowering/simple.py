@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from gossamer.runtime.graph import Node
+from gossamer.runtime.graph import Node, merged, repeating
 from gossamer.runtime.lowering.forms import Forms
 from gossamer.runtime.packing import (
     limits,
@@ -115,32 +113,17 @@ def binary(forms: Forms, node: Node) -> None:
     if last:
         result.channels, result.pixels = values[0].channels, values[0].pixels
 
-    def strides(sizes: tuple[int, ...]) -> list[int]:
-        steps, step = [], 1
-        for size in sizes[::-1]:
-            steps.append(0 if size == 1 else step)
-            step *= size
-        return steps[::-1]
-
-    def of(sizes: tuple[int, ...]) -> list[int]:
-        """Strides of an operand over the result's item, at most four dimensions."""
-        return strides((*[1] * (len(shape) - 1 - len(sizes)), *sizes))
-
-    sizes = list(shape[1:])
     right = constant.shape if constant is not None else values[1].shape[1:]
     if last:
         c, p = values[0].channels, values[0].pixels
         sizes = [p, c]
-        left_steps = [c, 1]
-        if constant is None:
-            right_steps = [c, 1]
-        else:
+        left_steps = right_steps = [c, 1]
+        if constant is not None:
             constant = np.broadcast_to(constant, shape[1:]).reshape(c, p).T.copy()
-            right_steps = [c, 1]
     else:
-        left_steps, right_steps = of(values[0].shape[1:]), of(tuple(right))
-        if values[0].shape == shape and tuple(right) == shape[1:]:
-            sizes, left_steps, right_steps = [math.prod(shape[1:])], [1], [1]
+        sizes, (left_steps, right_steps) = merged(
+            shape[1:], repeating(values[0].shape[1:], shape[1:]), repeating(right, shape[1:])
+        )
     missing = 4 - len(sizes)
     kernel_shape = (
         BINARY.index(node.settings["kind"]),

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gossamer.runtime.graph import Array, Node
+from gossamer.runtime.graph import Array, Node, Shape, merged, repeating
 from gossamer.runtime.importer.operators.elementwise import unclipped
 from gossamer.runtime.importer.operators.moves import expand
 from gossamer.runtime.importer.reader import (
@@ -57,8 +57,16 @@ def constant_binary(
         shape = (shape[0], *wide)
         expand(reader, name, value, shape, f"{output} repeated")
         value = f"{output} repeated"
+    _check_loops(shape, shape[1:], right.shape)
     node = Node("binary", name, (value,), output, {"kind": kind}, {"right": right})
     reader.emit(node, shape, holds)
+
+
+def _check_loops(shape: Shape, left: Shape, right: Shape) -> None:
+    """What the kernel can go through: four dimensions, of any number that lie together."""
+    within = shape[1:]
+    if len(merged(within, repeating(left, within), repeating(right, within))[0]) > 4:
+        raise Unsupported(f"it repeats values to {shown(shape)} along too many dimensions")
 
 
 def _each(
@@ -129,6 +137,7 @@ def combine(
         raise Unsupported(
             f"shapes {shown(shapes[0])} and {shown(shapes[1])} do not match"
         ) from None
+    _check_loops(shape, shapes[0][1:], shapes[1][1:])
     reader.emit(Node("binary", name, (left, right), output, {"kind": kind}), shape, holds)
 
 

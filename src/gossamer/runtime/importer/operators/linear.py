@@ -35,7 +35,10 @@ def _gemm(reader: Reader, name: str, inputs: list[str], output: str, a: Attribut
         raise Unsupported("it transposes its input; export a plain linear layer")
     weight = floats(reader.constant(inputs[1], "weight"))
     if a.get("alpha", 1.0) != 1.0:  # else a mapped weight stays mapped
-        weight = weight * np.float32(a["alpha"])
+        scaled = weight * np.float32(a["alpha"])
+        if np.any(np.isinf(scaled) & np.isfinite(weight)):
+            raise Unsupported(f"its alpha {a['alpha']:g} takes its weight beyond float32")
+        weight = scaled
         reader.steps.pop(inputs[1], None)
     if weight.ndim != 2:
         raise Unsupported(f"its weight has shape {weight.shape}")

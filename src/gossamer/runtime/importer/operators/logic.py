@@ -32,7 +32,12 @@ def _cast(reader: Reader, name: str, inputs: list[str], output: str, a: Attribut
     if a["to"] not in DTYPES:
         raise Unsupported(f"it casts to element type {a['to']}; export in float32")
     value, shape = inputs[0], reader.shape(inputs[0])
-    kind = np.dtype(DTYPES[a["to"]]).kind.replace("u", "i")
+    dtype = np.dtype(DTYPES[a["to"]])
+    kind = dtype.kind.replace("u", "i")
+    if dtype.itemsize < 4 and kind != "b" != reader.kind(value):
+        raise Unsupported(f"it casts to {dtype}, whose range is not kept; export in float32")
+    if dtype == np.float64:
+        raise Unsupported("it casts to float64; export in float32, which everything is computed in")
     if kind == "b" != reader.kind(value):
         constant_binary(reader, "not_equal", name, value, output, np.zeros(()), "b")
     elif kind == "i" and reader.kind(value) == "f":

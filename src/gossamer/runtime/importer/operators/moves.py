@@ -8,18 +8,19 @@ what takes it elsewhere is in ``strayed``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
-from gossamer.runtime.graph import Array, Node, Shape, strides
+from gossamer.runtime.graph import Array, Node, Shape, merged, strides
 from gossamer.runtime.importer.operators.linear import linear
 from gossamer.runtime.importer.reader import (
     Attributes,
     Convert,
     Reader,
     Unsupported,
+    check_rank,
     floats,
     numbers,
     shown,
@@ -41,8 +42,7 @@ def strided(
     clear: bool = False,
 ) -> None:
     """Copies ``sizes`` numbers of each example by strides; ``clear``: the rest is zero."""
-    if len(sizes) > 5:
-        raise Unsupported("it moves more than five dimensions")
+    _check_loops(sizes, source, target)
     settings = {
         "sizes": sizes,
         "source": source,
@@ -54,6 +54,11 @@ def strided(
     reader.emit(Node("strided", name, (value,), output, settings), shape)
 
 
+def _check_loops(sizes: Sequence[int], source: list[int], target: list[int]) -> None:
+    if len(merged(sizes, source, target)[0]) > 5:
+        raise Unsupported("it moves more than five dimensions that do not lie together")
+
+
 def place(reader: Reader, name: str, source: str, perm: list[int], output: str) -> None:
     """``source`` with its dimensions but the first permuted."""
     shape = reader.shape(source)
@@ -61,6 +66,8 @@ def place(reader: Reader, name: str, source: str, perm: list[int], output: str) 
     if perm == list(range(len(shape))):
         reader.emit(Node("reshape", name, (source,), output), turned)
     else:
+        steps = [strides(shape)[p] for p in perm[1:]]
+        _check_loops(turned[1:], steps, strides(turned[1:]))
         reader.emit(Node("transpose", name, (source,), output, {"perm": perm}), turned)
 
 
@@ -115,10 +122,7 @@ def permutation_of(reader: Reader, value: str, a: Attributes) -> list[int]:
 
 
 def _transpose(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    perm = permutation_of(reader, inputs[0], a)
-    if len(perm) > 6:
-        raise Unsupported(f"it permutes {shown(reader.shape(inputs[0]))} by {perm}")
-    place(reader, name, inputs[0], perm, output)
+    place(reader, name, inputs[0], permutation_of(reader, inputs[0], a), output)
 
 
 def _part(reader: Reader, name: str, value: str, axis: int, span: range, output: str) -> None:
@@ -253,9 +257,11 @@ def _squeeze(reader: Reader, name: str, inputs: list[str], output: str, a: Attri
 
 def axes_of(reader: Reader, inputs: list[str], a: Attributes) -> list[int]:
     """The axes that an operator names in its second input or its attribute."""
+    axes = a.get("axes", [])
     if len(inputs) > 1 and inputs[1]:
-        return [int(x) for x in np.ravel(reader.constant(inputs[1], "axes"))]
-    return [int(x) for x in a.get("axes", [])]
+        axes = np.ravel(reader.constant(inputs[1], "axes"))
+    check_rank(len(axes))
+    return [int(axis) for axis in axes]
 
 
 def _expand(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:

@@ -6,36 +6,51 @@ import math
 
 import numpy as np
 
-from gossamer.runtime.graph import Node
+from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.importer.operators.binary import constant_binary
 from gossamer.runtime.importer.operators.elementwise import unclipped
 from gossamer.runtime.importer.operators.moves import on_axis
 from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats, shown
 
 
+def _scaled(weight: Array, factor: Array) -> Array:
+    """A layer's weight, each output's times its factor."""
+    return (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+
+
 def _batch_norm(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    scale, shift, mean, variance = (
+    if a.get("training_mode"):
+        raise Unsupported("it is in training mode; export the network in evaluation mode")
+    scale, bias, mean, variance = (
         floats(reader.constant(i, "statistics")).astype(np.float64) for i in inputs[1:5]
     )
     factor = scale / np.sqrt(variance + a.get("epsilon", 1e-5))
-    shift = shift - mean * factor
+    shift = bias - mean * factor
     shape = reader.shape(inputs[0])
     if len(shape) < 2 or not factor.shape == shift.shape == (shape[1],):
         raise Unsupported(f"its statistics have shape {factor.shape} for {shown(shape)}")
     before = reader.alone(inputs[0], "conv", "linear")
-    if before is not None and unclipped(before) and (before.op == "conv" or len(shape) == 2):
-        weight = before.constants["weight"]
-        spread = factor.reshape(-1, *[1] * (weight.ndim - 1))
-        before.constants["weight"] = (weight * spread).astype(np.float32)
-        if "step" in before.constants:
-            kept = np.where(factor == 0, 1, np.abs(factor))
-            before.constants["step"] = (before.constants["step"] * kept).astype(np.float32)
+    if (
+        before is not None
+        and unclipped(before)
+        and (before.op == "conv" or len(shape) == 2)
+        # Beyond float32, a weight times its factor is NaN where the sum times it is infinite.
+        and np.isfinite(weight := _scaled(before.constants["weight"], factor)).all()
+    ):
+        before.constants["weight"] = weight
+        if (step := before.constants.pop("step", None)) is not None:
+            step = step * np.where(factor == 0, 1, np.abs(factor)).astype(np.float32)
+            if np.isfinite(step).all():  # else the weights are no multiples of it
+                before.constants["step"] = step
         before.constants["bias"] = (before.constants["bias"] * factor + shift).astype(np.float32)
         reader.rename(before, output)
         return
     each = (shape[1], *[1] * (len(shape) - 2))
-    scaled = f"{output} before its shift"
-    constant_binary(reader, "mul", name, inputs[0], scaled, factor.reshape(each))
+    value, scaled = inputs[0], f"{output} before its shift"
+    if not np.isfinite(shift).all():  # an infinite factor: in the order of the operator's text
+        value, shift = f"{output} centered", bias
+        constant_binary(reader, "sub", name, inputs[0], value, mean.reshape(each))
+    constant_binary(reader, "mul", name, value, scaled, factor.reshape(each))
     constant_binary(reader, "add", name, scaled, output, shift.reshape(each))
 
 

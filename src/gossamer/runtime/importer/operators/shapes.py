@@ -91,11 +91,17 @@ def _same(reader: Reader, name: str, inputs: list[str], output: str, a: Attribut
     reader.emit(Node("reshape", name, (inputs[0],), output), reader.shape(inputs[0]))
 
 
+def _dropout(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    if len(inputs) > 2 and inputs[2] and np.any(reader.constant(inputs[2], "training mode")):
+        raise Unsupported("it is in training mode; export the network in evaluation mode")
+    _same(reader, name, inputs, output, a)
+
+
 SHAPES: dict[str, Convert] = {
     "Concat": _concat,
     "Flatten": _reshape("Flatten"),
     "Reshape": _reshape("Reshape"),
     "Unsqueeze": _unsqueeze,
     "Identity": _same,
-    "Dropout": _same,
+    "Dropout": _dropout,
 }
