@@ -29,7 +29,7 @@ from onnx import TensorProto, helper, numpy_helper
 from gossamer.errors import UserError
 from gossamer.runtime import Engine, planner, store_sparse
 from gossamer.runtime.graph import Array, Graph
-from gossamer.runtime.importer import mapped, read
+from gossamer.runtime.importer import mmap, read
 from gossamer.runtime.table import chosen_isa
 
 MORE_MEMORY = 512 << 20  # bytes that any of these files may take
@@ -324,7 +324,7 @@ def compare(path: Path, graph: Graph, seed: int) -> str:
 
 def main(first: int, count: int, folder: Path) -> None:
     (folder / "w.bin").write_bytes(bytes(64))
-    mapped.LARGE = 64  # so that the small constants of these networks are left in the file, too
+    mmap.LARGE = 64  # so that the small constants of these networks are left in the file, too
     models = originals()
     path = folder / "mutated.onnx"
     for seed, model in enumerate(models):

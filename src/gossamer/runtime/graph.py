@@ -87,7 +87,7 @@ def whole(node: Node) -> Array:
 
 
 class File(Protocol):
-    """A mapped file; see ``importer.mapped``."""
+    """A mapped file; see ``importer.mmap``."""
 
     def check(self) -> None: ...
     def release(self) -> None: ...

@@ -13,7 +13,7 @@ import numpy as np
 
 from gossamer.runtime import sparse_file
 from gossamer.runtime.graph import Array
-from gossamer.runtime.importer.maps import resized, scales_of
+from gossamer.runtime.importer.resize_matrix import resized, scales_of
 from gossamer.runtime.importer.unsupported import Unsupported
 
 Evaluate = Callable[[list[Array], dict[str, Any]], Array]

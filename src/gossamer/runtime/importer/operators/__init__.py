@@ -1,18 +1,18 @@
 """What becomes of each ONNX operator: one table, filled from a module for each kind."""
 
+from gossamer.runtime.importer.context import Convert
 from gossamer.runtime.importer.operators.binary import BINARY
 from gossamer.runtime.importer.operators.conv import CONVOLUTIONS
 from gossamer.runtime.importer.operators.eight_bits import EIGHT_BITS
 from gossamer.runtime.importer.operators.elementwise import ELEMENTWISE
+from gossamer.runtime.importer.operators.layout_ops import LAYOUT_OPS
 from gossamer.runtime.importer.operators.linear import LINEAR
 from gossamer.runtime.importer.operators.logic import LOGIC
-from gossamer.runtime.importer.operators.moves import MOVES
 from gossamer.runtime.importer.operators.norms import NORMS
 from gossamer.runtime.importer.operators.pools import POOLS
 from gossamer.runtime.importer.operators.resizing import RESIZING
 from gossamer.runtime.importer.operators.shapes import SHAPES
 from gossamer.runtime.importer.operators.winners import WINNERS
-from gossamer.runtime.importer.reader import Convert
 
 CONVERT: dict[str, Convert] = {
     **BINARY,
@@ -21,7 +21,7 @@ CONVERT: dict[str, Convert] = {
     **ELEMENTWISE,
     **LINEAR,
     **LOGIC,
-    **MOVES,
+    **LAYOUT_OPS,
     **NORMS,
     **POOLS,
     **RESIZING,

@@ -7,14 +7,14 @@ import math
 import numpy as np
 
 from gossamer.runtime.graph import Node, strides
-from gossamer.runtime.importer.operators.moves import strided
-from gossamer.runtime.importer.operators.windows import flat, image_of, window
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats
+from gossamer.runtime.importer.context import Attributes, Context, Convert, Unsupported, floats
+from gossamer.runtime.importer.operators.conv_params import flat, image_of, window
+from gossamer.runtime.importer.operators.layout_ops import strided
 
 
-def _conv(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    image, dims = image_of(reader, inputs[0])
-    weight = floats(reader.constant(inputs[1], "weight"))
+def _conv(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    image, dims = image_of(context, inputs[0])
+    weight = floats(context.constant(inputs[1], "weight"))
     if weight.ndim != dims + 2:
         raise Unsupported(f"its weight has shape {weight.shape} for a {dims}-d image")
     if dims == 1:
@@ -25,7 +25,7 @@ def _conv(reader: Reader, name: str, inputs: list[str], output: str, a: Attribut
         raise Unsupported(f"its weight {weight.shape} does not fit {image[1]} channels")
     bias = np.zeros(outputs, np.float32)
     if len(inputs) > 2 and inputs[2]:
-        bias = floats(reader.constant(inputs[2], "bias"))
+        bias = floats(context.constant(inputs[2], "bias"))
         if bias.shape != (outputs,):
             raise Unsupported(f"its bias has shape {bias.shape} for {outputs} outputs")
     strides, dilations, pads = window(a, image[2:], [height, width], dims)
@@ -49,17 +49,17 @@ def _conv(reader: Reader, name: str, inputs: list[str], output: str, a: Attribut
             "high": math.inf,
             "pool": 1,
         },
-        {"weight": weight, "bias": bias, **reader.step(inputs[1], 0, outputs)},
+        {"weight": weight, "bias": bias, **context.step(inputs[1], 0, outputs)},
     )
-    reader.emit(node, flat((image[0], outputs, *size), dims))
+    context.emit(node, flat((image[0], outputs, *size), dims))
 
 
 def _conv_transpose(
-    reader: Reader, name: str, inputs: list[str], output: str, a: Attributes
+    context: Context, name: str, inputs: list[str], output: str, a: Attributes
 ) -> None:
     """A convolution over the image with zeros between its pixels."""
-    image, dims = image_of(reader, inputs[0])
-    weight = floats(reader.constant(inputs[1], "weight"))
+    image, dims = image_of(context, inputs[0])
+    weight = floats(context.constant(inputs[1], "weight"))
     groups = int(a.get("group", 1))
     if weight.ndim != dims + 2 or len(weight) != image[1] or groups < 1 or len(weight) % groups:
         raise Unsupported(f"its weight {weight.shape} does not fit {image[1]} channels")
@@ -82,7 +82,7 @@ def _conv_transpose(
     turned = weight.reshape(groups, per_group, outputs, *weight.shape[2:]).swapaxes(1, 2)
     turned = turned.reshape(groups * outputs, per_group, *weight.shape[2:])
     flipped = np.flip(turned, tuple(range(2, 2 + dims)))
-    shape, value = reader.shape(inputs[0]), inputs[0]
+    shape, value = context.shape(inputs[0]), inputs[0]
     if any(step > 1 for step in strides_):
         size = tuple((shape[2 + i] - 1) * strides_[i] + 1 for i in range(dims))
         value = f"{output} spread"
@@ -92,10 +92,10 @@ def _conv_transpose(
         spread = (*shape[:2], *size)
         source = strides(shape[1:])
         sizes = list(shape[1:])
-        strided(reader, name, inputs[0], value, spread, sizes, source, target, clear=True)
-    reader.constants[f"{output} weight"] = np.ascontiguousarray(flipped)
+        strided(context, name, inputs[0], value, spread, sizes, source, target, clear=True)
+    context.constants[f"{output} weight"] = np.ascontiguousarray(flipped)
     settings = {"dilations": dilations, "pads": [*before, *after], "group": groups}
-    _conv(reader, name, [value, f"{output} weight", *inputs[2:]], output, settings)
+    _conv(context, name, [value, f"{output} weight", *inputs[2:]], output, settings)
 
 
 CONVOLUTIONS: dict[str, Convert] = {"Conv": _conv, "ConvTranspose": _conv_transpose}

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 
 from gossamer.runtime.graph import Node
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported
+from gossamer.runtime.importer.context import Attributes, Context, Convert, Unsupported
 
 # Weights beyond it (there is one more negative number than positive ones) stay in 32 bits.
 LARGEST = 127
 
 
-def _grid(reader: Reader, inputs: list[str]) -> tuple[float, int, np.dtype[np.integer[Any]]]:
+def _grid(context: Context, inputs: list[str]) -> tuple[float, int, np.dtype[np.integer[Any]]]:
     """Step, zero point and type of codes of a value."""
-    step = reader.constant(inputs[1], "scale")
+    step = context.constant(inputs[1], "scale")
     zero = np.zeros((), np.uint8)
     if len(inputs) > 2 and inputs[2]:
-        zero = reader.constant(inputs[2], "zero point")
+        zero = context.constant(inputs[2], "zero point")
     if step.size != 1 or zero.size != 1:
         raise Unsupported("its values have several scales; quantise them with one for all")
     found = float(np.float32(step.reshape(())))
@@ -31,37 +31,37 @@ def _grid(reader: Reader, inputs: list[str]) -> tuple[float, int, np.dtype[np.in
     return found, int(zero.reshape(())), zero.dtype
 
 
-def _quantize(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if inputs[0] in reader.constants:
+def _quantize(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    if inputs[0] in context.constants:
         raise Unsupported("it quantises a constant; store the constant quantised")
-    step, zero, dtype = _grid(reader, inputs)
+    step, zero, dtype = _grid(context, inputs)
     limits = np.iinfo(dtype)
     settings = {"step": step, "low": int(limits.min) - zero, "high": int(limits.max) - zero}
-    shape = reader.shape(inputs[0])
-    reader.emit(Node("round", name, (inputs[0],), output, settings), shape)
-    reader.codes[output] = (step, zero)
+    shape = context.shape(inputs[0])
+    context.emit(Node("round", name, (inputs[0],), output, settings), shape)
+    context.codes[output] = (step, zero)
 
 
-def _dequantize(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if inputs[0] in reader.constants:
-        _constant(reader, inputs, output, a)
+def _dequantize(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    if inputs[0] in context.constants:
+        _constant(context, inputs, output, a)
         return
-    step, zero, _ = _grid(reader, inputs)
-    if reader.codes.get(inputs[0]) != (step, zero):
+    step, zero, _ = _grid(context, inputs)
+    if context.codes.get(inputs[0]) != (step, zero):
         raise Unsupported("its scale and zero point are not those of a QuantizeLinear before it")
-    shape = reader.shapes[inputs[0]]
-    before = reader.alone(inputs[0], "round")
+    shape = context.shapes[inputs[0]]
+    before = context.alone(inputs[0], "round")
     if before is not None:
-        reader.rename(before, output)
+        context.rename(before, output)
     else:
-        reader.emit(Node("reshape", name, (inputs[0],), output), shape)
+        context.emit(Node("reshape", name, (inputs[0],), output), shape)
 
 
-def _constant(reader: Reader, inputs: list[str], output: str, a: Attributes) -> None:
-    codes, step = reader.constants[inputs[0]], reader.constant(inputs[1], "scale")
+def _constant(context: Context, inputs: list[str], output: str, a: Attributes) -> None:
+    codes, step = context.constants[inputs[0]], context.constant(inputs[1], "scale")
     zero = np.zeros((), codes.dtype)
     if len(inputs) > 2 and inputs[2]:
-        zero = reader.constant(inputs[2], "zero point")
+        zero = context.constant(inputs[2], "zero point")
     if codes.dtype.kind not in "iu" or step.dtype != np.float32 or "block_size" in a:
         raise Unsupported(f"it holds {codes.dtype} with scales of {step.dtype}, or in blocks")
     axis = int(a.get("axis", 1))
@@ -72,10 +72,10 @@ def _constant(reader: Reader, inputs: list[str], output: str, a: Attributes) -> 
         spread = [-1 if i == axis else 1 for i in range(codes.ndim)]
         step, zero = step.reshape(spread), zero.reshape(spread) if zero.size > 1 else zero
     whole = codes.astype(np.int32) - zero.astype(np.int32)
-    reader.constants[output] = whole.astype(np.float32) * step
+    context.constants[output] = whole.astype(np.float32) * step
     fits = bool(whole.size and np.abs(whole).max() <= LARGEST and (step > 0).all())
     if fits and np.isfinite(step).all():
-        reader.steps[output] = (step.ravel(), axis if step.size > 1 else None)
+        context.steps[output] = (step.ravel(), axis if step.size > 1 else None)
 
 
 EIGHT_BITS: dict[str, Convert] = {"QuantizeLinear": _quantize, "DequantizeLinear": _dequantize}

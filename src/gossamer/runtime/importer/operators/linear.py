@@ -7,11 +7,18 @@ import math
 import numpy as np
 
 from gossamer.runtime.graph import Array, Node
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats, shown
+from gossamer.runtime.importer.context import (
+    Attributes,
+    Context,
+    Convert,
+    Unsupported,
+    floats,
+    shown,
+)
 
 
 def linear(
-    reader: Reader,
+    context: Context,
     name: str,
     value: str,
     output: str,
@@ -20,55 +27,55 @@ def linear(
     step: dict[str, Array],
 ) -> None:
     """A linear layer over the last dimension; ``weight`` is [outputs, inputs]."""
-    shape = reader.shape(value)
+    shape = context.shape(value)
     if len(shape) < 2 or shape[-1] != weight.shape[1]:
         raise Unsupported(f"its weight takes {weight.shape[1]} inputs, not {shown(shape)}")
     limits = {"low": -math.inf, "high": math.inf}
     constants = {"weight": np.ascontiguousarray(weight), "bias": bias, **step}
-    reader.emit(
+    context.emit(
         Node("linear", name, (value,), output, limits, constants), (*shape[:-1], len(weight))
     )
 
 
-def _gemm(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _gemm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     if a.get("transA"):
         raise Unsupported("it transposes its input; export a plain linear layer")
-    weight = floats(reader.constant(inputs[1], "weight"))
+    weight = floats(context.constant(inputs[1], "weight"))
     if a.get("alpha", 1.0) != 1.0:  # else a mapped weight stays mapped
         scaled = weight * np.float32(a["alpha"])
         if np.any(np.isinf(scaled) & np.isfinite(weight)):
             raise Unsupported(f"its alpha {a['alpha']:g} takes its weight beyond float32")
         weight = scaled
-        reader.steps.pop(inputs[1], None)
+        context.steps.pop(inputs[1], None)
     if weight.ndim != 2:
         raise Unsupported(f"its weight has shape {weight.shape}")
     weight = weight if a.get("transB") else weight.T
     bias = np.zeros(len(weight), np.float32)
     if len(inputs) > 2 and inputs[2]:
-        given = floats(reader.constant(inputs[2], "bias")) * np.float32(a.get("beta", 1.0))
+        given = floats(context.constant(inputs[2], "bias")) * np.float32(a.get("beta", 1.0))
         if given.size not in (1, len(weight)):
             raise Unsupported(f"its bias has shape {given.shape} for {len(weight)} outputs")
         bias = bias + given.reshape(-1)
-    if len(reader.shape(inputs[0])) < 2:
-        raise Unsupported(f"its input has shape {shown(reader.shape(inputs[0]))}")
-    step = reader.step(inputs[1], 0 if a.get("transB") else 1, len(weight))
-    linear(reader, name, inputs[0], output, weight, bias, step)
+    if len(context.shape(inputs[0])) < 2:
+        raise Unsupported(f"its input has shape {shown(context.shape(inputs[0]))}")
+    step = context.step(inputs[1], 0 if a.get("transB") else 1, len(weight))
+    linear(context, name, inputs[0], output, weight, bias, step)
 
 
-def _matmul(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if inputs[1] not in reader.constants:
-        left, right = (reader.shape(i) for i in inputs)
+def _matmul(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    if inputs[1] not in context.constants:
+        left, right = (context.shape(i) for i in inputs)
         matrices = left[:-2] == right[:-2] and len(left) > 2 and left[-1] == right[-2]
-        if inputs[0] in reader.constants or not matrices:
+        if inputs[0] in context.constants or not matrices:
             raise Unsupported(f"it multiplies {shown(left)} by {shown(right)}")
-        reader.emit(Node("matmul", name, (inputs[0], inputs[1]), output), (*left[:-1], right[-1]))
+        context.emit(Node("matmul", name, (inputs[0], inputs[1]), output), (*left[:-1], right[-1]))
         return
-    weight = floats(reader.constant(inputs[1], "right side"))
+    weight = floats(context.constant(inputs[1], "right side"))
     if weight.ndim != 2:
         raise Unsupported(f"its weight has shape {weight.shape}")
     bias = np.zeros(weight.shape[1], np.float32)
-    step = reader.step(inputs[1], 1, len(bias))
-    linear(reader, name, inputs[0], output, weight.T, bias, step)
+    step = context.step(inputs[1], 1, len(bias))
+    linear(context, name, inputs[0], output, weight.T, bias, step)
 
 
 LINEAR: dict[str, Convert] = {"Gemm": _gemm, "MatMul": _matmul}

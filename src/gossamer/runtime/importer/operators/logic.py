@@ -7,63 +7,63 @@ import math
 import numpy as np
 
 from gossamer.runtime.graph import Node
+from gossamer.runtime.importer.context import Attributes, Context, Convert, Unsupported, numbers
 from gossamer.runtime.importer.folding import DTYPES
 from gossamer.runtime.importer.operators.binary import combine, constant_binary
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, numbers
 
 
 def _truth(kind: str) -> Convert:
-    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        combine(reader, kind, name, inputs[0], inputs[1], output, "b")
+    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        combine(context, kind, name, inputs[0], inputs[1], output, "b")
 
     return convert
 
 
-def _not(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    constant_binary(reader, "equal", name, inputs[0], output, np.zeros(()), "b")
+def _not(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    constant_binary(context, "equal", name, inputs[0], output, np.zeros(()), "b")
 
 
-def _is_nan(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _is_nan(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     node = Node("unary", name, (inputs[0],), output, {"kind": "is_nan"})
-    reader.emit(node, reader.shape(inputs[0]), "b")
+    context.emit(node, context.shape(inputs[0]), "b")
 
 
-def _cast(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _cast(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     if a["to"] not in DTYPES:
         raise Unsupported(f"it casts to element type {a['to']}; export in float32")
-    value, shape = inputs[0], reader.shape(inputs[0])
+    value, shape = inputs[0], context.shape(inputs[0])
     dtype = np.dtype(DTYPES[a["to"]])
     kind = dtype.kind.replace("u", "i")
-    if dtype.itemsize < 4 and kind != "b" != reader.kind(value):
+    if dtype.itemsize < 4 and kind != "b" != context.kind(value):
         raise Unsupported(f"it casts to {dtype}, whose range is not kept; export in float32")
     if dtype == np.float64:
         raise Unsupported("it casts to float64; export in float32, which everything is computed in")
-    if kind == "b" != reader.kind(value):
-        constant_binary(reader, "not_equal", name, value, output, np.zeros(()), "b")
-    elif kind == "i" and reader.kind(value) == "f":
-        reader.emit(Node("unary", name, (value,), output, {"kind": "truncate"}), shape, "i")
+    if kind == "b" != context.kind(value):
+        constant_binary(context, "not_equal", name, value, output, np.zeros(()), "b")
+    elif kind == "i" and context.kind(value) == "f":
+        context.emit(Node("unary", name, (value,), output, {"kind": "truncate"}), shape, "i")
     else:
-        reader.emit(Node("reshape", name, (value,), output), shape, kind)
+        context.emit(Node("reshape", name, (value,), output), shape, kind)
 
 
-def _where(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _where(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     """The sum of two values that the condition gates: -0, which changes no sum, or a number."""
     condition, *values = inputs
-    kind = reader.kind(values[0])
+    kind = context.kind(values[0])
     parts = []
     for value, gate in zip(values, ("gate", "gate_not"), strict=True):
         part = f"{output} {gate}"
-        if condition in reader.constants and value in reader.constants:
-            given = [reader.constants[i].shape for i in (condition, value)]
-            reader.spend(math.prod(np.broadcast_shapes(*given)))
-            truth = reader.constants[condition].astype(bool) == (gate == "gate")
-            reader.constants[part] = np.where(
-                truth, numbers(reader.constants[value]), np.float32(-0.0)
+        if condition in context.constants and value in context.constants:
+            given = [context.constants[i].shape for i in (condition, value)]
+            context.spend(math.prod(np.broadcast_shapes(*given)))
+            truth = context.constants[condition].astype(bool) == (gate == "gate")
+            context.constants[part] = np.where(
+                truth, numbers(context.constants[value]), np.float32(-0.0)
             )
         else:
-            combine(reader, gate, name, condition, value, part, kind)
+            combine(context, gate, name, condition, value, part, kind)
         parts.append(part)
-    combine(reader, "add", name, parts[0], parts[1], output, kind)
+    combine(context, "add", name, parts[0], parts[1], output, kind)
 
 
 LOGIC: dict[str, Convert] = {

@@ -7,10 +7,17 @@ import math
 import numpy as np
 
 from gossamer.runtime.graph import Array, Node
+from gossamer.runtime.importer.context import (
+    Attributes,
+    Context,
+    Convert,
+    Unsupported,
+    floats,
+    shown,
+)
 from gossamer.runtime.importer.operators.binary import constant_binary
 from gossamer.runtime.importer.operators.elementwise import unclipped
-from gossamer.runtime.importer.operators.moves import on_axis
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, floats, shown
+from gossamer.runtime.importer.operators.layout_ops import on_axis
 
 
 def _scaled(weight: Array, factor: Array) -> Array:
@@ -18,18 +25,18 @@ def _scaled(weight: Array, factor: Array) -> Array:
     return (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
 
 
-def _batch_norm(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _batch_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     if a.get("training_mode"):
         raise Unsupported("it is in training mode; export the network in evaluation mode")
     scale, bias, mean, variance = (
-        floats(reader.constant(i, "statistics")).astype(np.float64) for i in inputs[1:5]
+        floats(context.constant(i, "statistics")).astype(np.float64) for i in inputs[1:5]
     )
     factor = scale / np.sqrt(variance + a.get("epsilon", 1e-5))
     shift = bias - mean * factor
-    shape = reader.shape(inputs[0])
+    shape = context.shape(inputs[0])
     if len(shape) < 2 or not factor.shape == shift.shape == (shape[1],):
         raise Unsupported(f"its statistics have shape {factor.shape} for {shown(shape)}")
-    before = reader.alone(inputs[0], "conv", "linear")
+    before = context.alone(inputs[0], "conv", "linear")
     if (
         before is not None
         and unclipped(before)
@@ -43,63 +50,63 @@ def _batch_norm(reader: Reader, name: str, inputs: list[str], output: str, a: At
             if np.isfinite(step).all():  # else the weights are no multiples of it
                 before.constants["step"] = step
         before.constants["bias"] = (before.constants["bias"] * factor + shift).astype(np.float32)
-        reader.rename(before, output)
+        context.rename(before, output)
         return
     each = (shape[1], *[1] * (len(shape) - 2))
     value, scaled = inputs[0], f"{output} before its shift"
     if not np.isfinite(shift).all():  # an infinite factor: in the order of the operator's text
         value, shift = f"{output} centered", bias
-        constant_binary(reader, "sub", name, inputs[0], value, mean.reshape(each))
-    constant_binary(reader, "mul", name, value, scaled, factor.reshape(each))
-    constant_binary(reader, "add", name, scaled, output, shift.reshape(each))
+        constant_binary(context, "sub", name, inputs[0], value, mean.reshape(each))
+    constant_binary(context, "mul", name, value, scaled, factor.reshape(each))
+    constant_binary(context, "add", name, scaled, output, shift.reshape(each))
 
 
 def _instance_norm(
-    reader: Reader, name: str, inputs: list[str], output: str, a: Attributes
+    context: Context, name: str, inputs: list[str], output: str, a: Attributes
 ) -> None:
     """A layer norm of each channel's image, then the channel's scale and bias."""
-    shape = reader.shape(inputs[0])
-    scale, bias = (floats(reader.constant(i, "scale and bias")) for i in inputs[1:3])
+    shape = context.shape(inputs[0])
+    scale, bias = (floats(context.constant(i, "scale and bias")) for i in inputs[1:3])
     if len(shape) < 3 or not scale.shape == bias.shape == (shape[1],):
         raise Unsupported(f"its scale has shape {scale.shape} for {shown(shape)}")
     size = math.prod(shape[2:])
-    reader.spend(2 * size)
+    context.spend(2 * size)
     constants = {"scale": np.ones(size, np.float32), "bias": np.zeros(size, np.float32)}
     settings = {"epsilon": float(a.get("epsilon", 1e-5)), "size": size}
     normed, scaled = f"{output} normed", f"{output} scaled"
-    reader.emit(Node("layer_norm", name, (inputs[0],), normed, settings, constants), shape)
+    context.emit(Node("layer_norm", name, (inputs[0],), normed, settings, constants), shape)
     each = (shape[1], *[1] * (len(shape) - 2))
-    constant_binary(reader, "mul", name, normed, scaled, scale.reshape(each))
-    constant_binary(reader, "add", name, scaled, output, bias.reshape(each))
+    constant_binary(context, "mul", name, normed, scaled, scale.reshape(each))
+    constant_binary(context, "add", name, scaled, output, bias.reshape(each))
 
 
-def _layer_norm(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape = reader.shape(inputs[0])
+def _layer_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    shape = context.shape(inputs[0])
     axis = int(a.get("axis", -1)) % len(shape)
     size = math.prod(shape[axis:])
     if axis == 0:
         raise Unsupported("it normalises along the batch")
-    scale = np.broadcast_to(floats(reader.constant(inputs[1], "scale")), shape[axis:])
+    scale = np.broadcast_to(floats(context.constant(inputs[1], "scale")), shape[axis:])
     bias = np.zeros(size, np.float32)
     if len(inputs) > 2 and inputs[2]:
-        bias = np.broadcast_to(floats(reader.constant(inputs[2], "bias")), shape[axis:])
+        bias = np.broadcast_to(floats(context.constant(inputs[2], "bias")), shape[axis:])
     constants = {"scale": scale.reshape(-1).copy(), "bias": np.ravel(bias).copy()}
     settings = {"epsilon": float(a.get("epsilon", 1e-5)), "size": size}
-    reader.emit(Node("layer_norm", name, (inputs[0],), output, settings, constants), shape)
+    context.emit(Node("layer_norm", name, (inputs[0],), output, settings, constants), shape)
 
 
 def _softmax(log: bool) -> Convert:
-    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        shape = reader.shape(inputs[0])
+    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        shape = context.shape(inputs[0])
         axis = int(a.get("axis", -1)) % len(shape)
         if axis == 0:
             raise Unsupported(f"it works along the batch of {shown(shape)}")
 
         def act(value: str, result: str) -> None:
             node = Node("softmax", name, (value,), result, {"log": log})
-            reader.emit(node, reader.shape(value))
+            context.emit(node, context.shape(value))
 
-        on_axis(reader, name, inputs[0], axis, output, act)
+        on_axis(context, name, inputs[0], axis, output, act)
 
     return convert
 

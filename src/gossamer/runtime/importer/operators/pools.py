@@ -7,16 +7,16 @@ import math
 import numpy as np
 
 from gossamer.runtime.graph import Node
+from gossamer.runtime.importer.context import Attributes, Context, Convert, Unsupported, shown
 from gossamer.runtime.importer.operators.binary import combine, constant_binary
+from gossamer.runtime.importer.operators.conv_params import flat, image_of, pair, window
+from gossamer.runtime.importer.operators.layout_ops import axes_of, place
 from gossamer.runtime.importer.operators.linear import linear
-from gossamer.runtime.importer.operators.moves import axes_of, place
-from gossamer.runtime.importer.operators.windows import flat, image_of, pair, window
-from gossamer.runtime.importer.reader import Attributes, Convert, Reader, Unsupported, shown
 
 
 def _pool(kind: str) -> Convert:
-    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        image, dims = image_of(reader, inputs[0])
+    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        image, dims = image_of(context, inputs[0])
         kernel = pair(a.get("kernel_shape"), dims, 1)
         strides, dilations, pads = window(a, image[2:], kernel, dims)
         if dilations != [1, 1]:
@@ -31,7 +31,7 @@ def _pool(kind: str) -> Convert:
                 steps -= 1  # no window may start in the padding after the image
             size.append(steps + 1)
         shape = (image[0], image[1], *size)
-        before = reader.alone(inputs[0], "conv")
+        before = context.alone(inputs[0], "conv")
         whole = kernel == strides and kernel[0] == kernel[1] and not any(pads)
         if (
             kind == "max"
@@ -43,24 +43,24 @@ def _pool(kind: str) -> Convert:
             and not a.get("ceil_mode")
         ):
             before.settings["pool"] = kernel[0]
-            reader.rename(before, output, shape)
+            context.rename(before, output, shape)
             return
         if kind == "average" and a.get("count_include_pad"):
             settings_kind = "average_padded"
         else:
             settings_kind = kind
         settings = {"kind": settings_kind, "kernel": kernel, "strides": strides, "pads": pads}
-        reader.emit(Node("pool", name, (inputs[0],), output, settings), flat(shape, dims))
+        context.emit(Node("pool", name, (inputs[0],), output, settings), flat(shape, dims))
 
     return convert
 
 
 def _global_pool(kind: str) -> Convert:
-    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        image, dims = image_of(reader, inputs[0])
+    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        image, dims = image_of(context, inputs[0])
         kernel = list(image[2:])
         settings = {"kind": kind, "kernel": kernel, "strides": [1, 1], "pads": [0] * 4}
-        reader.emit(
+        context.emit(
             Node("pool", name, (inputs[0],), output, settings),
             flat((image[0], image[1], 1, 1), dims),
         )
@@ -71,62 +71,62 @@ def _global_pool(kind: str) -> Convert:
 def _reduce(kind: str) -> Convert:
     """Means, sums and maxima over any axes but the batch."""
 
-    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        shape = reader.shape(inputs[0])
-        axes = sorted({axis % len(shape) for axis in axes_of(reader, inputs, a)})
+    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        shape = context.shape(inputs[0])
+        axes = sorted({axis % len(shape) for axis in axes_of(context, inputs, a)})
         if not axes or axes[0] == 0:
             raise Unsupported(f"it joins the examples of a batch: axes {axes} of {shown(shape)}")
         kept = [axis for axis in range(len(shape)) if axis not in axes]
         value, count = inputs[0], math.prod(shape[axis] for axis in axes)
         if kept + axes != list(range(len(shape))):
-            place(reader, name, value, kept + axes, f"{output} in order")
+            place(context, name, value, kept + axes, f"{output} in order")
             value = f"{output} in order"
         rows = math.prod(shape[axis] for axis in kept[1:])
         whole, reduced = f"{output} rows", f"{output} reduced"
         if kind == "sum":  # exact where it counts
-            reader.emit(Node("reshape", name, (value,), whole), (shape[0], rows, count))
-            reader.spend(count)
+            context.emit(Node("reshape", name, (value,), whole), (shape[0], rows, count))
+            context.spend(count)
             ones, none = np.ones((1, count), np.float32), np.zeros(1, np.float32)
-            linear(reader, name, whole, reduced, ones, none, {})
+            linear(context, name, whole, reduced, ones, none, {})
         else:
-            reader.emit(Node("reshape", name, (value,), whole), (shape[0], rows, 1, count))
-            _global_pool(kind)(reader, name, [whole], reduced, {})
+            context.emit(Node("reshape", name, (value,), whole), (shape[0], rows, 1, count))
+            _global_pool(kind)(context, name, [whole], reduced, {})
         keep = a.get("keepdims", 1)
         small = [1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes]
-        kind_of = "f" if kind == "average" else reader.kind(inputs[0])
-        reader.emit(Node("reshape", name, (reduced,), output), tuple(small), kind_of)
+        kind_of = "f" if kind == "average" else context.kind(inputs[0])
+        context.emit(Node("reshape", name, (reduced,), output), tuple(small), kind_of)
 
     return convert
 
 
-def _least(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _least(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     """-max(-x)"""
     turned, most, value = f"{output} turned", f"{output} most", inputs[0]
-    reader.emit(Node("unary", name, (value,), turned, {"kind": "neg"}), reader.shape(value))
-    _reduce("max")(reader, name, [turned, *inputs[1:]], most, a)
-    reader.emit(Node("unary", name, (most,), output, {"kind": "neg"}), reader.shape(most))
+    context.emit(Node("unary", name, (value,), turned, {"kind": "neg"}), context.shape(value))
+    _reduce("max")(context, name, [turned, *inputs[1:]], most, a)
+    context.emit(Node("unary", name, (most,), output, {"kind": "neg"}), context.shape(most))
 
 
 def _sum_of(each: str, root: bool) -> Convert:
     """The sum of the squares or absolute values, or its square root."""
 
-    def convert(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
         parts, total, value = f"{output} parts", f"{output} total" if root else output, inputs[0]
         node = Node("unary", name, (value,), parts, {"kind": "abs"})
         if each == "square":
             node = Node("binary", name, (value, value), parts, {"kind": "mul"})
-        reader.emit(node, reader.shape(value))
-        _reduce("sum")(reader, name, [parts, *inputs[1:]], total, a)
+        context.emit(node, context.shape(value))
+        _reduce("sum")(context, name, [parts, *inputs[1:]], total, a)
         if root:
             node = Node("unary", name, (total,), output, {"kind": "sqrt"})
-            reader.emit(node, reader.shape(total))
+            context.emit(node, context.shape(total))
 
     return convert
 
 
-def _arg_max(reader: Reader, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _arg_max(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     """The first place of the maximum: of n places, n less the most that are left there."""
-    value, shape = inputs[0], reader.shape(inputs[0])
+    value, shape = inputs[0], context.shape(inputs[0])
     axis = int(a.get("axis", 0)) % len(shape)
     size = shape[axis]
     if axis == 0 or a.get("select_last_index"):
@@ -134,14 +134,14 @@ def _arg_max(reader: Reader, name: str, inputs: list[str], output: str, a: Attri
     axes, best, there, left, most = (
         f"{output} {part}" for part in ("axis", "best", "there", "left", "most")
     )
-    reader.spend(size)
-    reader.constants[axes], along = np.array([axis]), (size, *[1] * (len(shape) - 1 - axis))
-    _reduce("max")(reader, name, [value, axes], best, {})
-    combine(reader, "equal", name, value, best, there, "b")
-    constant_binary(reader, "mul", name, there, left, np.arange(size, 0, -1).reshape(along), "i")
-    _reduce("max")(reader, name, [left, axes], most, {"keepdims": a.get("keepdims", 1)})
-    reader.constants[f"{output} size"] = np.array(size)
-    combine(reader, "sub", name, f"{output} size", most, output, "i")
+    context.spend(size)
+    context.constants[axes], along = np.array([axis]), (size, *[1] * (len(shape) - 1 - axis))
+    _reduce("max")(context, name, [value, axes], best, {})
+    combine(context, "equal", name, value, best, there, "b")
+    constant_binary(context, "mul", name, there, left, np.arange(size, 0, -1).reshape(along), "i")
+    _reduce("max")(context, name, [left, axes], most, {"keepdims": a.get("keepdims", 1)})
+    context.constants[f"{output} size"] = np.array(size)
+    combine(context, "sub", name, f"{output} size", most, output, "i")
 
 
 POOLS: dict[str, Convert] = {

@@ -37,7 +37,7 @@ FREE_NUMBERS = 1 << 24
 
 
 @dataclass(frozen=True)
-class Strayed:
+class BatchAxis:
     """How to read a value whose batch is not first, from one whose batch is.
 
     ``source`` is [batch, ...]; the value has the batch in dimension ``axis`` of the rest, with
@@ -50,7 +50,7 @@ class Strayed:
 
 
 @dataclass(frozen=True)
-class Counted:
+class BatchIndex:
     """Integers of example i: ``step`` * i + ``start``, both [1, ...] for [batch, ...].
 
     To the last one of the last dimension the value ``own`` is added, if there is one: integers
@@ -62,7 +62,7 @@ class Counted:
     own: str = ""
 
 
-class Reader:
+class Context:
     """State while one file is read: what is constant, what shape the rest has."""
 
     def __init__(self, source: str) -> None:
@@ -77,8 +77,12 @@ class Reader:
         self.made_by: dict[str, Node] = {}
         self.uses: Counter[str] = Counter()
         self.batch = BATCH  # what the first dimension of the inputs is
-        self.held: dict[str, Strayed] = {}  # values whose batch is not first (see strayed)
-        self.counted: dict[str, Counted | None] = {}  # see counted; None: no more than a shape
+        self.batch_axes: dict[
+            str, BatchAxis
+        ] = {}  # values whose batch is not first (see batch_axis)
+        self.batch_indices: dict[
+            str, BatchIndex | None
+        ] = {}  # see batch_index; None: no more than a shape
         self.codes: dict[str, tuple[float, int]] = {}  # steps and zero points of quantised values
         self.steps: dict[str, tuple[Array, int | None]] = {}  # of dequantised weights, and axis
         self.further: dict[str, str] = {}  # outputs that are not computed, and of which node
@@ -117,8 +121,8 @@ class Reader:
         shape = tuple(int(size) for size in shape)
         if any(value in self.constants for value in node.inputs):
             raise Unsupported("it works on a constant; export with constants folded")
-        if any(value in self.held for value in node.inputs):
-            turned = next(self.shape(value) for value in node.inputs if value in self.held)
+        if any(value in self.batch_axes for value in node.inputs):
+            turned = next(self.shape(value) for value in node.inputs if value in self.batch_axes)
             raise Unsupported(f"its input is {shown(turned)}; the batch must stay first")
         check_rank(len(shape))
         if any(size < 1 for size in shape):
@@ -231,7 +235,7 @@ def check_rank(rank: int) -> None:
 
 
 def shown(shape: Shape) -> str:
-    """A shape as a reader of the file would write it."""
+    """A shape as a context of the file would write it."""
     return in_words(str(list(shape)))
 
 
@@ -275,4 +279,4 @@ def numbers(constant: Array) -> Array:
 
 
 Attributes = dict[str, Any]
-Convert = Callable[[Reader, str, list[str], str, Attributes], None]
+Convert = Callable[[Context, str, list[str], str, Attributes], None]

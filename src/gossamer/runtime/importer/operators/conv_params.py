@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gossamer.runtime.graph import Shape
-from gossamer.runtime.importer.reader import Attributes, Reader, Unsupported, shown
+from gossamer.runtime.importer.context import Attributes, Context, Unsupported, shown
 
 
 def pair(values: Any, count: int, default: int) -> list[int]:
@@ -44,9 +44,9 @@ def window(
     return strides, dilations, pads
 
 
-def image_of(reader: Reader, value: str) -> tuple[Shape, int]:
+def image_of(context: Context, value: str) -> tuple[Shape, int]:
     """Batch, channels, height, width of a value, and how many of its dimensions are spatial."""
-    shape = reader.shape(value)
+    shape = context.shape(value)
     if len(shape) == 3:
         return (shape[0], shape[1], 1, shape[2]), 1
     if len(shape) != 4:

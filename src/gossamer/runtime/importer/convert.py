@@ -9,49 +9,56 @@ import numpy as np
 
 from gossamer.errors import nearest
 from gossamer.runtime.graph import Graph, Node, Shape
-from gossamer.runtime.importer import counted
+from gossamer.runtime.importer import batch_index
+from gossamer.runtime.importer.batch_axis import convert
+from gossamer.runtime.importer.context import (
+    BATCH,
+    LARGEST,
+    Context,
+    Unsupported,
+    check_rank,
+    shown,
+)
 from gossamer.runtime.importer.folding import DTYPES, FOLD
-from gossamer.runtime.importer.mapped import Source
+from gossamer.runtime.importer.mmap import Source
 from gossamer.runtime.importer.operators import CONVERT
-from gossamer.runtime.importer.reader import BATCH, LARGEST, Reader, Unsupported, check_rank, shown
-from gossamer.runtime.importer.strayed import convert
 from gossamer.runtime.importer.tensors import attributes_of, constant_node, sparse_tensor, tensor_of
 from gossamer.runtime.sparse_file import FARTHEST, NAME
 
 
 def graph_of(name: str, model: Any, source: Source) -> Graph:
-    reader = Reader(name)
+    context = Context(name)
     graph = model.graph
     for tensor in graph.initializer:
-        reader.constants[tensor.name] = tensor_of(tensor, source)
+        context.constants[tensor.name] = tensor_of(tensor, source)
     for sparse in graph.sparse_initializer:
-        reader.constants[sparse.values.name] = sparse_tensor(sparse, source)
-    reader.free += 4 * sum(value.size for value in reader.constants.values())
+        context.constants[sparse.values.name] = sparse_tensor(sparse, source)
+    context.free += 4 * sum(value.size for value in context.constants.values())
     sparse_values = {n.input[0] for n in graph.node if n.op_type == NAME and n.input}
-    reader.free += (FARTHEST + 1) * sum(
-        reader.constants[value].size for value in sparse_values if value in reader.constants
+    context.free += (FARTHEST + 1) * sum(
+        context.constants[value].size for value in sparse_values if value in context.constants
     )
-    inputs, dynamic = _inputs(reader, graph)
+    inputs, dynamic = _inputs(context, graph)
     for node in graph.node:
-        reader.uses.update(value for value in node.input if value)
+        context.uses.update(value for value in node.input if value)
     outputs = [value.name for value in graph.output]
-    reader.uses.update(outputs)  # an output's node keeps its own value
+    context.uses.update(outputs)  # an output's node keeps its own value
     for position, node in enumerate(graph.node):
-        _convert(reader, node, node.name or f"{node.op_type} {position}", source)
+        _convert(context, node, node.name or f"{node.op_type} {position}", source)
     for value in outputs:
-        if value in reader.constants:
+        if value in context.constants:
             raise Unsupported(f"output {value!r} is the same for all inputs; leave it out")
-        if value not in reader.shapes:
-            raise Unsupported(_missing(reader, value) or f"nothing computes its output {value!r}")
-        if value in reader.codes:
+        if value not in context.shapes:
+            raise Unsupported(_missing(context, value) or f"nothing computes its output {value!r}")
+        if value in context.codes:
             raise Unsupported(f"output {value!r} is in 8 bits; dequantise it")
-        if value in reader.held:
+        if value in context.batch_axes:
             raise Unsupported(f"output {value!r}: the batch must stay first")
-        if reader.kind(value) != "f":
+        if context.kind(value) != "f":
             raise Unsupported(f"output {value!r} holds no floats; leave it out of the export")
     shapes: dict[str, Shape] = {}
-    for value, shape in reader.shapes.items():
-        if value in reader.held or value in reader.counted:
+    for value, shape in context.shapes.items():
+        if value in context.batch_axes or value in context.batch_indices:
             continue
         if dynamic:
             if not shape or shape[0] % BATCH:
@@ -60,15 +67,15 @@ def graph_of(name: str, model: Any, source: Source) -> Graph:
         if not shape or any(size >= BATCH and size % BATCH == 0 for size in shape[1:]):
             raise Unsupported(f"the batch is not the first dimension of value {value!r}")
         shapes[value] = shape
-    nodes, files = _living(reader.nodes, outputs), list(source.files.values())
-    return Graph(inputs, outputs, nodes, shapes, dynamic, reader.dtypes, files=files)
+    nodes, files = _living(context.nodes, outputs), list(source.files.values())
+    return Graph(inputs, outputs, nodes, shapes, dynamic, context.dtypes, files=files)
 
 
-def _inputs(reader: Reader, graph: Any) -> tuple[list[str], bool]:
+def _inputs(context: Context, graph: Any) -> tuple[list[str], bool]:
     inputs: list[str] = []
     dynamic = False
     for value in graph.input:
-        if value.name in reader.constants:
+        if value.name in context.constants:
             continue
         kind = value.type.tensor_type
         dtype = np.dtype(DTYPES.get(kind.elem_type, object))
@@ -90,20 +97,20 @@ def _inputs(reader: Reader, graph: Any) -> tuple[list[str], bool]:
             dims[0], dynamic = BATCH, True
         if math.prod(dims[1:]) > LARGEST:
             raise Unsupported(f"input {value.name!r} is too large")
-        reader.shapes[value.name] = tuple(dims)
+        context.shapes[value.name] = tuple(dims)
         if dtype != np.float32:
-            reader.dtypes[value.name] = dtype
-            reader.kinds[value.name] = "b" if dtype.kind == "b" else "i"
+            context.dtypes[value.name] = dtype
+            context.kinds[value.name] = "b" if dtype.kind == "b" else "i"
         inputs.append(value.name)
     if not 1 <= len(inputs) <= 16:
         raise Unsupported(f"it has {len(inputs)} inputs; 1 to 16 can be run")
-    if dynamic and any(reader.shapes[i][0] != BATCH for i in inputs):
+    if dynamic and any(context.shapes[i][0] != BATCH for i in inputs):
         raise Unsupported("some inputs have a dynamic batch, some a fixed one")
-    reader.batch = reader.shapes[inputs[0]][0]
+    context.batch = context.shapes[inputs[0]][0]
     return inputs, dynamic
 
 
-def _convert(reader: Reader, node: Any, name: str, source: Source) -> None:
+def _convert(context: Context, node: Any, name: str, source: Source) -> None:
     """One ONNX node: folded if its inputs are constants, else one of the engine's."""
     operator = (
         f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
@@ -113,33 +120,33 @@ def _convert(reader: Reader, node: Any, name: str, source: Source) -> None:
     if not node.output or not node.output[0]:
         raise Unsupported(f"{where}: has no output")
     output = node.output[0]
-    reader.outputs = list(node.output)
+    context.outputs = list(node.output)
     for value in inputs:
-        if value and value not in reader.shapes and value not in reader.constants:
+        if value and value not in context.shapes and value not in context.constants:
             missing = (
-                _missing(reader, value) or f"reads {value!r}, which nothing before it computes"
+                _missing(context, value) or f"reads {value!r}, which nothing before it computes"
             )
             raise Unsupported(f"{where}: {missing}")
-    if output in reader.shapes or output in reader.constants:
+    if output in context.shapes or output in context.constants:
         raise Unsupported(f"{where}: computes {output!r} a second time")
-    if operator != "DequantizeLinear" and any(value in reader.codes for value in inputs):
+    if operator != "DequantizeLinear" and any(value in context.codes for value in inputs):
         raise Unsupported(
             f"{where}: it works on quantised numbers; have DequantizeLinear stand before it"
         )
     try:
         attributes = attributes_of(node, source)
         if operator == "Constant":
-            reader.constants[output] = constant_node(attributes)
+            context.constants[output] = constant_node(attributes)
         elif operator == "Shape":
-            shape = reader.shape(inputs[0])
+            shape = context.shape(inputs[0])
             part = slice(attributes.get("start"), attributes.get("end"))
-            reader.constants[output] = np.array(shape[part], np.int64)
-        elif counted.counts(reader, operator, inputs):
-            counted.convert(reader, operator, name, inputs, output, attributes)
-        elif operator in FOLD and inputs and all(i in reader.constants for i in inputs if i):
-            reader.fold(operator, output, inputs, attributes)
+            context.constants[output] = np.array(shape[part], np.int64)
+        elif batch_index.counts(context, operator, inputs):
+            batch_index.convert(context, operator, name, inputs, output, attributes)
+        elif operator in FOLD and inputs and all(i in context.constants for i in inputs if i):
+            context.fold(operator, output, inputs, attributes)
         elif operator in CONVERT:
-            convert(reader, operator, name, inputs, output, attributes)
+            convert(context, operator, name, inputs, output, attributes)
         elif operator in FOLD:
             raise Unsupported(
                 "the engine computes it of constants only, and an input is none; "
@@ -161,19 +168,19 @@ def _convert(reader: Reader, node: Any, name: str, source: Source) -> None:
         TypeError,
         ValueError,
     ):
-        known = [i for i in inputs if i in reader.shapes or i in reader.constants]
-        shapes = " and ".join(shown(reader.shape(i)) for i in known) or "none"
+        known = [i for i in inputs if i in context.shapes or i in context.constants]
+        shapes = " and ".join(shown(context.shape(i)) for i in known) or "none"
         raise Unsupported(
             f"{where}: its attributes or inputs ({shapes}) are invalid; export it again"
         ) from None
     for further in node.output[1:]:
-        if further and further not in reader.shapes and further not in reader.constants:
-            reader.further[further] = where
+        if further and further not in context.shapes and further not in context.constants:
+            context.further[further] = where
 
 
-def _missing(reader: Reader, value: str) -> str | None:
+def _missing(context: Context, value: str) -> str | None:
     """Why nothing computes a value that a node before does have as an output."""
-    where = reader.further.get(value)
+    where = context.further.get(value)
     return where and (
         f"{value!r} is a further output of {where}, and the engine computes the first only; "
         "export without"

@@ -1,7 +1,7 @@
 """Integers that count the examples of a batch, as exporters make them to index a mask.
 
 Written for example ``i``, ``mask[arange(batch), keys]`` is ``mask[i, keys]``: what an example picks
-of its own numbers. So of such integers the reader holds how they grow from one example to the
+of its own numbers. So of such integers the context holds how they grow from one example to the
 next, and what takes an example's own numbers by them becomes a copy within the example; or a
 product with ones and zeros, where integers of the example say which (``x[arange(batch), last]``).
 They may be used for nothing else: an example's result does not depend on its place in the batch.
@@ -14,106 +14,108 @@ import math
 import numpy as np
 
 from gossamer.runtime.graph import Array, Node, Shape
-from gossamer.runtime.importer.folding import COMPARE, DTYPES, FOLD
-from gossamer.runtime.importer.operators.binary import combine, constant_binary
-from gossamer.runtime.importer.operators.moves import MOVES, axes_of
-from gossamer.runtime.importer.reader import (
+from gossamer.runtime.importer.context import (
     BATCH,
     Attributes,
-    Counted,
-    Reader,
+    BatchIndex,
+    Context,
     Unsupported,
     shown,
 )
+from gossamer.runtime.importer.folding import COMPARE, DTYPES, FOLD
+from gossamer.runtime.importer.operators.binary import combine, constant_binary
+from gossamer.runtime.importer.operators.layout_ops import LAYOUT_OPS, axes_of
 
 MONOTONE = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 LINEAR = {"Add", "Sub", "Mul"}
 SHAPE_ONLY = {"Min", "Max"}  # torch's newer exporter makes them to broadcast shapes
 
 
-def counts(reader: Reader, operator: str, inputs: list[str]) -> bool:
+def counts(context: Context, operator: str, inputs: list[str]) -> bool:
     """Whether an ONNX node counts the examples of the batch, or reads such a count."""
-    if operator == "Range" and all(value in reader.constants for value in inputs):
-        return [reader.constants[value].item() for value in inputs] == [0, BATCH, 1]
-    return any(value in reader.counted for value in inputs)
+    if operator == "Range" and all(value in context.constants for value in inputs):
+        return [context.constants[value].item() for value in inputs] == [0, BATCH, 1]
+    return any(value in context.batch_indices for value in inputs)
 
 
 def convert(
-    reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
+    context: Context, operator: str, name: str, inputs: list[str], output: str, a: Attributes
 ) -> None:
     """One ONNX node that counts examples, or reads such a count."""
     if operator == "Range":
-        _hold(reader, output, (BATCH,), np.ones(1, np.int64), np.zeros(1, np.int64))
-    elif operator in ("Add", "Concat") and any(_own(reader, value) for value in inputs):
-        _join(reader, operator, name, inputs, output, a)
+        _hold(context, output, (BATCH,), np.ones(1, np.int64), np.zeros(1, np.int64))
+    elif operator in ("Add", "Concat") and any(_own(context, value) for value in inputs):
+        _join(context, operator, name, inputs, output, a)
     elif operator in LINEAR | MONOTONE | SHAPE_ONLY:
-        _pointwise(reader, operator, inputs, output)
+        _pointwise(context, operator, inputs, output)
     elif operator in ("Cast", "Concat", "Expand", "Identity", "Unsqueeze"):
-        _move(reader, operator, inputs, output, a)
-    elif operator in ("Gather", "GatherND") and inputs[0] not in reader.counted:
-        _pick(reader, operator, name, inputs, output, a)
+        _move(context, operator, inputs, output, a)
+    elif operator in ("Gather", "GatherND") and inputs[0] not in context.batch_indices:
+        _pick(context, operator, name, inputs, output, a)
     else:
         raise Unsupported("it computes with the places of examples in the batch")
 
 
-def _own(reader: Reader, value: str) -> bool:
+def _own(context: Context, value: str) -> bool:
     """Whether a value holds integers that each example has itself."""
-    known = value in reader.constants or value in reader.counted
-    return not known and reader.kind(value) == "i"
+    known = value in context.constants or value in context.batch_indices
+    return not known and context.kind(value) == "i"
 
 
 def _join(
-    reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
+    context: Context, operator: str, name: str, inputs: list[str], output: str, a: Attributes
 ) -> None:
     """A count and an example's own integers: their sum, or these as the last column."""
-    *counts, own = sorted(inputs, key=lambda value: _own(reader, value))
-    shape, column = reader.shape(counts[0]), reader.shape(own)
+    *counts, own = sorted(inputs, key=lambda value: _own(context, value))
+    shape, column = context.shape(counts[0]), context.shape(own)
     if operator == "Add":
-        first, fit = _counted(reader, counts[0]), column == shape
+        first, fit = _index(context, counts[0]), column == shape
     else:
-        first = Counted(*_joined(reader, counts, -1, column))
+        first = BatchIndex(*_joined(context, counts, -1, column))
         shape, fit = (*column[:-1], first.step.shape[-1]), own == inputs[-1] and column[-1] == 1
         fit = fit and int(a["axis"]) in (-1, len(column) - 1)
-        reader.emit(Node("reshape", name, (own,), f"{output} own"), column[:-1])
+        context.emit(Node("reshape", name, (own,), f"{output} own"), column[:-1])
         own = f"{output} own"
     if not fit:
         raise Unsupported("it joins the places of examples and integers in other than one way")
-    _hold(reader, output, shape, first.step, first.start)
-    reader.counted[output] = Counted(first.step, first.start, own)
+    _hold(context, output, shape, first.step, first.start)
+    context.batch_indices[output] = BatchIndex(first.step, first.start, own)
 
 
-def _joined(reader: Reader, counts: list[str], axis: int, column: Shape) -> tuple[Array, Array]:
+def _joined(context: Context, counts: list[str], axis: int, column: Shape) -> tuple[Array, Array]:
     """Counts side by side, and one column of zeros for what examples have themselves."""
-    parts = [_counted(reader, value) for value in counts]
+    parts = [_index(context, value) for value in counts]
     none = np.zeros((1, *column[1:]), np.int64)
     within = [np.broadcast_to(part.step, none.shape) for part in parts]
     start = [np.broadcast_to(part.start, none.shape) for part in parts]
     return np.concatenate([*within, none], axis), np.concatenate([*start, none], axis)
 
 
-def _ask(reader: Reader, shape: Shape) -> None:
+def _ask(context: Context, shape: Shape) -> None:
     """Before integers of this shape are made."""
     if shape[0] != BATCH or BATCH in shape[1:]:
         raise Unsupported(f"it makes {shown(shape)} of the places of examples; batch first only")
-    reader.spend(2 * math.prod(shape[1:]))
+    context.spend(2 * math.prod(shape[1:]))
 
 
-def _hold(reader: Reader, output: str, shape: Shape, step: Array, start: Array) -> None:
+def _hold(context: Context, output: str, shape: Shape, step: Array, start: Array) -> None:
     within = (1, *shape[1:])
-    reader.counted[output] = Counted(np.broadcast_to(step, within), np.broadcast_to(start, within))
-    reader.shapes[output], reader.kinds[output] = shape, "i"
+    context.batch_indices[output] = BatchIndex(
+        np.broadcast_to(step, within), np.broadcast_to(start, within)
+    )
+    context.shapes[output], context.kinds[output] = shape, "i"
 
 
-def _counted(reader: Reader, value: str) -> Counted:
+def _index(context: Context, value: str) -> BatchIndex:
     """A constant is the same for every example."""
-    if value in reader.constants:
-        start = reader.constants[value]
+    if value in context.constants:
+        start = context.constants[value]
         if start.dtype.kind not in "iu":
             raise Unsupported("it computes with the places of examples, and not in integers")
-        return Counted(np.zeros_like(start), start)
-    if value not in reader.counted:
+        return BatchIndex(np.zeros_like(start), start)
+    if value not in context.batch_indices:
         raise Unsupported("it computes numbers from the places of examples in the batch")
-    found = reader.counted[value]
+    found = context.batch_indices[value]
     if found is None:
         raise Unsupported("it reads the places of examples in the batch")
     if found.own:
@@ -121,63 +123,63 @@ def _counted(reader: Reader, value: str) -> Counted:
     return found
 
 
-def _pointwise(reader: Reader, operator: str, inputs: list[str], output: str) -> None:
-    left, right = (_counted(reader, value) for value in inputs)
-    shape = np.broadcast_shapes(*(reader.shape(value) for value in inputs))
+def _pointwise(context: Context, operator: str, inputs: list[str], output: str) -> None:
+    left, right = (_index(context, value) for value in inputs)
+    shape = np.broadcast_shapes(*(context.shape(value) for value in inputs))
     if operator in SHAPE_ONLY:
-        reader.counted[output] = None
-        reader.shapes[output], reader.kinds[output] = shape, "i"
+        context.batch_indices[output] = None
+        context.shapes[output], context.kinds[output] = shape, "i"
         return
-    _ask(reader, shape)
+    _ask(context, shape)
     if operator in MONOTONE:  # one answer for the first example and for all after it
         step, start = left.step - right.step, left.start - right.start
         least, most = np.where(step < 0, -np.inf, start), np.where(step > 0, np.inf, start)
         answer, other = (COMPARE[operator](bound, np.zeros(())) for bound in (least, most))
         if np.any(answer != other):
             raise Unsupported("its answer depends on the place of an example in the batch")
-        reader.constants[output], reader.repeated[output] = answer, shape
+        context.constants[output], context.repeated[output] = answer, shape
     elif operator == "Mul":
         if np.any(left.step) and np.any(right.step):
             raise Unsupported("it multiplies the places of examples in the batch")
         step = left.step * right.start + left.start * right.step
-        _hold(reader, output, shape, step, left.start * right.start)
+        _hold(context, output, shape, step, left.start * right.start)
     else:
         step = FOLD[operator]([left.step, right.step], {})
-        _hold(reader, output, shape, step, FOLD[operator]([left.start, right.start], {}))
+        _hold(context, output, shape, step, FOLD[operator]([left.start, right.start], {}))
 
 
-def _move(reader: Reader, operator: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape, parts = list(reader.shape(inputs[0])), [_counted(reader, inputs[0])]
+def _move(context: Context, operator: str, inputs: list[str], output: str, a: Attributes) -> None:
+    shape, parts = list(context.shape(inputs[0])), [_index(context, inputs[0])]
     axis = 0
     if operator == "Cast" and DTYPES.get(a["to"]) is not np.int64:
         raise Unsupported("it casts the places of examples; to int64 only")
     if operator == "Expand":
-        sizes = tuple(int(size) for size in np.ravel(reader.constant(inputs[1], "shape")))
+        sizes = tuple(int(size) for size in np.ravel(context.constant(inputs[1], "shape")))
         shape = list(np.broadcast_shapes(tuple(shape), sizes))
     elif operator == "Unsqueeze":
-        axes = axes_of(reader, inputs, a)
+        axes = axes_of(context, inputs, a)
         rank = len(shape) + len(axes)
         for new in sorted(new % rank for new in axes):
             shape.insert(new, 1)
     elif operator == "Concat":  # its constants are held once for all examples
-        axis, parts = int(a["axis"]) % len(shape), [_counted(reader, value) for value in inputs]
-        shape[axis] = sum(reader.shape(value)[axis] for value in inputs)
-    _ask(reader, tuple(shape))
+        axis, parts = int(a["axis"]) % len(shape), [_index(context, value) for value in inputs]
+        shape[axis] = sum(context.shape(value)[axis] for value in inputs)
+    _ask(context, tuple(shape))
     step = np.concatenate([part.step for part in parts], axis)
     start = np.concatenate([part.start for part in parts], axis)
     if operator == "Unsqueeze":
         step, start = step.reshape(1, *shape[1:]), start.reshape(1, *shape[1:])
-    _hold(reader, output, tuple(shape), step, start)
+    _hold(context, output, tuple(shape), step, start)
 
 
 def _pick(
-    reader: Reader, operator: str, name: str, inputs: list[str], output: str, a: Attributes
+    context: Context, operator: str, name: str, inputs: list[str], output: str, a: Attributes
 ) -> None:
     """What each example takes of its own numbers; Gather is GatherND by single indices."""
-    value, shape = inputs[0], reader.shape(inputs[0])
-    if value in reader.constants and shape[:1] == (1,):  # held once for all examples
+    value, shape = inputs[0], context.shape(inputs[0])
+    if value in context.constants and shape[:1] == (1,):  # held once for all examples
         shape = (BATCH, *shape[1:])
-    index = reader.counted.get(inputs[1]) or _counted(reader, inputs[1])
+    index = context.batch_indices.get(inputs[1]) or _index(context, inputs[1])
     step, start = index.step, index.start
     if operator == "Gather":
         step, start = step[..., None], start[..., None]
@@ -192,25 +194,25 @@ def _pick(
     count, rest = math.prod(within), shape[depth:]
     if index.own:
         sizes = count, within[-1] if operator == "GatherND" else 0
-        _pick_by_own(reader, name, value, output, index.own, picked, sizes, rest)
+        _pick_by_own(context, name, value, output, index.own, picked, sizes, rest)
         return
-    if value in reader.constants:
-        found = reader.constants[value].reshape(count, *rest)
-        reader.spend(picked.size * math.prod(rest))
-        reader.constants[output] = found[picked]
-        reader.repeated[output] = (BATCH, *picked.shape[1:], *rest)
+    if value in context.constants:
+        found = context.constants[value].reshape(count, *rest)
+        context.spend(picked.size * math.prod(rest))
+        context.constants[output] = found[picked]
+        context.repeated[output] = (BATCH, *picked.shape[1:], *rest)
         return
     flat, taken = f"{output} flat", f"{output} taken"
-    reader.emit(Node("reshape", name, (value,), flat), (BATCH, count, *rest))
+    context.emit(Node("reshape", name, (value,), flat), (BATCH, count, *rest))
     if not np.array_equal(picked.ravel(), np.arange(count)):
-        reader.constants[f"{output} index"] = picked.ravel()
-        MOVES["Gather"](reader, name, [flat, f"{output} index"], taken, {"axis": 1})
+        context.constants[f"{output} index"] = picked.ravel()
+        LAYOUT_OPS["Gather"](context, name, [flat, f"{output} index"], taken, {"axis": 1})
         flat = taken
-    reader.emit(Node("reshape", name, (flat,), output), (BATCH, *picked.shape[1:], *rest))
+    context.emit(Node("reshape", name, (flat,), output), (BATCH, *picked.shape[1:], *rest))
 
 
 def _pick_by_own(
-    reader: Reader,
+    context: Context,
     name: str,
     value: str,
     output: str,
@@ -223,20 +225,20 @@ def _pick_by_own(
 
     ``sizes``: how many rows there are, and from how many of them a negative integer counts back.
     """
-    (count, last), rows = sizes, reader.shape(own)[1:]
-    reader.spend(count + base.size)
+    (count, last), rows = sizes, context.shape(own)[1:]
+    context.spend(count + base.size)
     places, below, back, there, chosen, flat, taken = (
         f"{output} {part}"
         for part in ("places", "below", "back", "there", "chosen", "flat", "taken")
     )
-    reader.emit(Node("reshape", name, (own,), places), (BATCH, math.prod(rows), 1))
-    constant_binary(reader, "less", name, places, below, np.zeros(()))
-    constant_binary(reader, "mul", name, below, back, np.array(last))
-    combine(reader, "add", name, places, back, there)
+    context.emit(Node("reshape", name, (own,), places), (BATCH, math.prod(rows), 1))
+    constant_binary(context, "less", name, places, below, np.zeros(()))
+    constant_binary(context, "mul", name, below, back, np.array(last))
+    combine(context, "add", name, places, back, there)
     at = np.arange(count) - base.reshape(-1, 1)
-    constant_binary(reader, "equal", name, there, chosen, at)
-    reader.emit(Node("reshape", name, (value,), flat), (BATCH, count, math.prod(rest)))
-    kind = reader.kind(value)
+    constant_binary(context, "equal", name, there, chosen, at)
+    context.emit(Node("reshape", name, (value,), flat), (BATCH, count, math.prod(rest)))
+    kind = context.kind(value)
     product = Node("matmul", name, (chosen, flat), taken)
-    reader.emit(product, (BATCH, math.prod(rows), math.prod(rest)), kind)
-    reader.emit(Node("reshape", name, (taken,), output), (BATCH, *rows, *rest))
+    context.emit(product, (BATCH, math.prod(rows), math.prod(rest)), kind)
+    context.emit(Node("reshape", name, (taken,), output), (BATCH, *rows, *rest))

@@ -16,10 +16,10 @@ from onnx import TensorProto, helper
 
 from gossamer.errors import UserError
 from gossamer.runtime import Engine, store_sparse
-from gossamer.runtime.importer import mapped, read
-from gossamer.runtime.importer.mapped import lifted
+from gossamer.runtime.importer import mmap, read
+from gossamer.runtime.importer.mmap import lifted
 
-BIG = mapped.LARGE // 4
+BIG = mmap.LARGE // 4
 
 
 def layer(seed: int = 0, *, stored: bool = False) -> bytes:
@@ -61,9 +61,9 @@ def test_nothing_but_large_bytes_is_cut_out(seed: int) -> None:
     message, found = lifted(memoryview(whole))
     wanted, rest = onnx.ModelProto.FromString(whole), onnx.ModelProto.FromString(message)
     for tensor, raw in zip(rest.graph.initializer, found, strict=True):
-        assert raw is None or (len(raw) >= mapped.LARGE and not tensor.HasField("raw_data"))
+        assert raw is None or (len(raw) >= mmap.LARGE and not tensor.HasField("raw_data"))
         if raw is None:
-            assert len(tensor.raw_data) < mapped.LARGE
+            assert len(tensor.raw_data) < mmap.LARGE
         else:
             tensor.raw_data = bytes(raw)
     assert rest == wanted
