@@ -43,10 +43,10 @@ def trained(network: str, kind: str, seed: int, task: Any, int8: bool) -> Any:
 
     from gossamer.nn import quantize
     from gossamer.sparsity import SparsitySettings
-    from gossamer.training import Settings, fit
+    from gossamer.training import TrainingConfig, fit
 
     what = SMALL[network]
-    settings = Settings(**what.settings, augment=False, seed=seed, device="cpu")
+    settings = TrainingConfig(**what.settings, augment=False, seed=seed, device="cpu")
     torch.manual_seed(seed)
     sparse = kind == "sparse"
     model = what.build(SPARSE["winners"] if sparse else 1.0, task.input_shape)

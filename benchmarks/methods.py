@@ -196,10 +196,10 @@ def one(point: Point, task: Any) -> dict[str, Any]:
     import torch
 
     from gossamer.sparsity import SparsitySettings
-    from gossamer.training import Settings, evaluate, fit, noise_score
+    from gossamer.training import TrainingConfig, evaluate, fit, noise_score
 
     network = NETWORKS[point.network]
-    settings = Settings(**network.settings, augment=False, seed=point.seed, device="cpu")
+    settings = TrainingConfig(**network.settings, augment=False, seed=point.seed, device="cpu")
     torch.manual_seed(point.seed)
     model = network.build(point.winners, task.input_shape)
     sparsifier = None

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 import gossamer as gs
 from gossamer.data import Task, load
 from gossamer.runtime import machine
-from gossamer.training import Settings, evaluate, fit
+from gossamer.training import TrainingConfig, evaluate, fit
 
 NETWORKS = ("mnist_cnn", "speech_cnn")
 DENSITIES = (0.2, 0.1, 0.05)
@@ -62,7 +62,7 @@ def accuracy(model: nn.Module, task: Task) -> float:
 
 def rows(network: Network, task: Task, seed: int) -> Iterator[dict[str, Any]]:
     """The dense network, then every way at every density, at once and after training on."""
-    settings = Settings(**network.settings, augment=False, seed=seed, device="cpu")
+    settings = TrainingConfig(**network.settings, augment=False, seed=seed, device="cpu")
     torch.manual_seed(seed)
     dense = network.build(1.0, task.input_shape)
     fit(dense, task, settings)

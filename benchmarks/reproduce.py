@@ -134,7 +134,7 @@ def page(rows: dict[str, list[dict[str, Any]]], task: str, seeds: list[int], com
         f"Data: {first['source']}  ",
         f"Machine: {first['machine']}, one thread a training",
         "",
-        "Settings, where they differ from the defaults of `gossamer.training.Settings`:",
+        "Settings, where they differ from the defaults of `gossamer.training.TrainingConfig`:",
         "",
     ]
     for model, runs in rows.items():

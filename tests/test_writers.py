@@ -16,7 +16,7 @@ PROTO = to_onnx(LAYER, torch.zeros(1, 3))
 
 
 def tensors(path):
-    from gossamer.training.checkpoint import save_tensors
+    from gossamer.training.tensor_file import save_tensors
 
     save_tensors(path, {"x": torch.ones(3)}, {})
 

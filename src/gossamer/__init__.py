@@ -54,7 +54,7 @@ _DEFINED = {
         "variational",
     ),
     "data": ("Task", "load"),
-    "training": ("Recipe", "Settings", "evaluate", "fit", "train"),
+    "training": ("Recipe", "TrainingConfig", "evaluate", "fit", "train"),
     "runtime": ("Engine",),
     "energy": ("EnergyMeter", "EnergyModel"),
     "deploy": ("compile",),

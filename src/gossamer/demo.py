@@ -45,7 +45,7 @@ def demo(
     fresh: bool = False,
     console: Console | None = None,
 ) -> Result:
-    """Run the main job; each finished part is kept in ``folder`` and not done again.
+    """Run the main job; each finished part stays in ``folder`` and not done again.
 
     Args:
         folder: gets ``dense/``, ``sparse/``, ``search.db`` and ``report.html``.
@@ -53,7 +53,7 @@ def demo(
         workers: trials at a time; one for each core by default.
         threads: of each worker; its share of the cores by default.
         fresh: delete what an earlier run left in ``folder`` first.
-        console: where the tale is told.
+        console: for the text.
 
     Raises:
         UserError: the folder cannot be written to.

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+ROBUSTNESS = ("robustness", "run", "--trust")
+
 
 @pytest.fixture
 def run_directory(place, gossamer):
@@ -25,7 +27,7 @@ def run_directory(place, gossamer):
 
 def test_robustness_is_kept_and_the_table_shows_it(run_directory, place, gossamer):
     before = json.loads((run_directory / "metrics.json").read_text())
-    status, out, _ = gossamer("robustness", "run", "--kind", "contrast", "--examples", "10")
+    status, out, _ = gossamer(*ROBUSTNESS, "--kind", "contrast", "--examples", "10")
     assert status == 0
     assert "contrast (severity)" in out
     after = json.loads((run_directory / "metrics.json").read_text())
@@ -33,7 +35,7 @@ def test_robustness_is_kept_and_the_table_shows_it(run_directory, place, gossame
     assert after == before
     assert curve["of"] == 10
 
-    status, out, _ = gossamer("robustness", "run", "--json")
+    status, out, _ = gossamer(*ROBUSTNESS, "--json")
     assert status == 0
     assert len(json.loads(out)) == 8
 
@@ -52,7 +54,7 @@ def test_robustness_is_kept_and_the_table_shows_it(run_directory, place, gossame
 
 
 def test_interrupted_robustness_goes_on_from_there(run_directory, gossamer, monkeypatch):
-    status, out, _ = gossamer("robustness", "run", "--examples", "10", "--json")
+    status, out, _ = gossamer(*ROBUSTNESS, "--examples", "10", "--json")
     whole = json.loads(out)
     before = (run_directory / "metrics.json").read_text()
     module = importlib.import_module("gossamer.training.robustness")
@@ -67,12 +69,12 @@ def test_interrupted_robustness_goes_on_from_there(run_directory, gossamer, monk
         return correct_answers(*arguments, **options)
 
     monkeypatch.setattr(module, "correct_answers", interrupted)
-    status, out, err = gossamer("robustness", "run", "--examples", "10")
+    status, out, err = gossamer(*ROBUSTNESS, "--examples", "10")
     assert status == 130
     assert len(out.splitlines()) == 3
     assert err == "gossamer: stopped; the same command goes on from here\n"
     assert (run_directory / "metrics.json").read_text() == before
-    status, out, _ = gossamer("robustness", "run", "--examples", "10", "--json")
+    status, out, _ = gossamer(*ROBUSTNESS, "--examples", "10", "--json")
     assert status == 0
     assert measured == 18 + 5 * 5
     assert json.loads(out) == whole
@@ -87,7 +89,7 @@ def test_mistakes_are_one_line(run_directory, gossamer):
         (("report", "--compare", "run", "-o", "t.pdf"), "must end in one of .html, .md, .json"),
         (("report", "run", "--json"), "--json needs --compare"),
         (("report", "run", "-o", "page.pdf"), "must end in .html"),
-        (("robustness", "run", "--kind", "fog"), "no disturbance 'fog'"),
+        ((*ROBUSTNESS, "--kind", "fog"), "no corruption 'fog'"),
         (("robustness", "nowhere"), "no run at nowhere"),
     ):
         status, out, err = gossamer(*arguments)

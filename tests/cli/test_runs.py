@@ -16,7 +16,8 @@ from gossamer.data import arrays, load
 from gossamer.errors import UserError
 from gossamer.models import mlp, reference
 from gossamer.training import EXAMPLES, Recipe, folder_for, train
-from gossamer.training.checkpoint import exclusive, load_weights
+from gossamer.training.folder import exclusive
+from gossamer.training.initial import load_weights
 
 MLP = ["train", "data.npz", "--model", "mlp"]
 SETTINGS = {"hidden": 8, "epochs": 1, "batch_size": 16, "device": "cpu"}

@@ -1,77 +1,99 @@
-"""Common corruptions: shapes, range, determinism, and that severity means what it says."""
+"""Background noise: the stated signal-to-noise ratio is the one that is there."""
 
 import numpy as np
 import pytest
-import scipy.ndimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gossamer.data.corruptions import CORRUPTIONS, SEVERITIES, contrast, jpeg, pixelate, shot_noise
+from gossamer.data.audio import Sound
+from gossamer.data.corruptions import corruptions
+from gossamer.data.images import Images
+from gossamer.data.mixing import RATIOS, at_snr, noises
+from gossamer.data.task import Split, Task
+from gossamer.errors import UserError
+
+
+def ratio(clips, mixed):
+    signal = np.mean(np.square(clips, dtype=np.float64), axis=-1)
+    noise = np.mean(np.square(mixed.astype(np.float64) - clips), axis=-1)
+    return 10 * np.log10(signal / noise)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.floats(-20, 40),
+    st.integers(1, 4),
+    st.integers(0, 2**32 - 1),
+    st.floats(1e-3, 1.0),
+)
+def test_the_ratio_of_every_clip_is_exact(decibels, clips, seed, loudness):
+    rng = np.random.default_rng(seed)
+    speech = (loudness * rng.standard_normal((clips, 400))).astype(np.float32)
+    noise = rng.standard_normal((clips, 400)).astype(np.float32) * rng.uniform(0.1, 5)
+    np.testing.assert_allclose(ratio(speech, at_snr(speech, noise, decibels)), decibels, atol=1e-3)
+
+
+def test_by_hand():
+    speech = np.array([[0.5, -0.5, 0.5, -0.5]], np.float32)
+    noise = np.array([[1.0, 1.0, -1.0, -1.0]], np.float32)
+    np.testing.assert_allclose(at_snr(speech, noise, 0.0), [[1.0, 0.0, 0.0, -1.0]], atol=1e-7)
+    np.testing.assert_allclose(at_snr(speech, noise, 20.0), speech + 0.05 * noise, atol=1e-7)
+
+
+def test_silence_stays_silent_and_int16_is_scaled():
+    speech = np.zeros((2, 8), np.int16)
+    speech[1] = 16384
+    noise = np.ones((2, 8), np.float32)
+    found = at_snr(speech, noise, 0.0)
+    assert not found[0].any()
+    np.testing.assert_allclose(found[1], 1.0)
+    np.testing.assert_allclose(at_snr(speech, 0 * noise, 0.0)[1], 0.5)
 
 
 @pytest.fixture(scope="module")
-def images():
-    """Images of soft light shapes on dark ground."""
-    noise = np.random.default_rng(3).standard_normal((64, 1, 28, 28), np.float32)
-    return np.clip(2 * scipy.ndimage.gaussian_filter(noise, (0, 0, 1.2, 1.2)), 0, 1)
+def sounds():
+    rng = np.random.default_rng(0)
+    train = Split((rng.standard_normal((12, 16_000)) * 3000).astype(np.int16), np.arange(12) % 3)
+    background = (rng.standard_normal(40_000) * 1000).astype(np.int16)
+    domain = Sound.fitted(train.x, background)
+    return Task("sounds", ("a", "b", "c"), train, train, train, domain, "made up")
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
-def test_shape_range_and_type_stay_and_the_input_is_not_touched(name, images):
-    before = images.copy()
-    for severity in SEVERITIES:
-        found = CORRUPTIONS[name](images, severity, np.random.default_rng(0))
-        assert found.shape == images.shape
-        assert found.dtype == np.float32
-        assert found.min() >= 0
-        assert found.max() <= 1
-    np.testing.assert_array_equal(images, before)
+def test_every_noise_has_its_ratio_and_repeats_itself(sounds):
+    known = corruptions(sounds)
+    assert list(known) == ["background", "babble", "pink", "hum"]
+    x = sounds.test.x[:3]
+    for found in known.values():
+        assert found.unit == "dB"
+        assert found.levels == RATIOS
+        first, second = (found.apply(x, 5.0, np.random.default_rng(1)) for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_allclose(ratio(x / np.float32(32768), first), 5.0, atol=0.01)
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
-def test_the_same_seed_gives_the_same_images(name, images):
-    first, second = (CORRUPTIONS[name](images, 3, np.random.default_rng(7)) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
+def test_no_recordings_no_background(sounds):
+    domain = Sound(np.zeros(0, np.int16))
+    assert "background" not in noises(domain, sounds.train)
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
-def test_more_severe_is_further_from_the_original(name, images):
-    distances = [
-        np.abs(CORRUPTIONS[name](images, severity, np.random.default_rng(0)) - images).mean()
-        for severity in SEVERITIES
-    ]
-    assert distances[0] > 0
-    assert distances == sorted(distances)
+def test_images_are_corrupted_in_their_own_range():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (4, 12, 12)).astype(np.uint8)
+    split = Split(x, np.arange(4))
+    task = Task("images", tuple("abcd"), split, split, split, Images.fitted(x), "made up")
+    found = corruptions(task)["contrast"]
+    changed = found.apply(x, 1, rng)
+    assert changed.shape == x.shape
+    for image, original in zip(changed, x, strict=True):
+        np.testing.assert_allclose(
+            image, (original - original.mean()) * 0.4 + original.mean(), atol=1e-3
+        )
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
-@pytest.mark.parametrize("shape", [(2, 3, 16, 24), (1, 1, 7, 9), (0, 1, 28, 28)])
-def test_any_shape_colour_and_an_empty_batch(name, shape):
-    x = np.random.default_rng(0).random(shape, np.float32)
-    assert CORRUPTIONS[name](x, 5, np.random.default_rng(0)).shape == shape
+def test_other_data_have_no_corruptions(sounds):
+    class Vectors:
+        shape = (3,)
 
-
-def test_contrast_by_hand():
-    x = np.array([[[[0.0, 1.0]]]], np.float32)
-    np.testing.assert_allclose(contrast(x, 1, None), [[[[0.3, 0.7]]]], atol=1e-6)
-
-
-def test_pixelate_averages_whole_pixels_where_they_divide():
-    x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4) / 16
-    found = pixelate(x, 4, None)  # 0.3 of 4: a single pixel
-    np.testing.assert_allclose(found, np.full((1, 1, 4, 4), x.mean()), atol=1e-6)
-    found = pixelate(x, 1, None)  # 0.6 of 4: two by two
-    np.testing.assert_allclose(found[0, 0, :2, :2], x[0, 0, :2, :2].mean(), atol=1e-6)
-
-
-def test_shot_noise_keeps_black_and_the_mean():
-    x = np.full((1, 1, 200, 200), 0.25, np.float32)
-    found = shot_noise(x, 1, np.random.default_rng(0))
-    assert abs(found.mean() - 0.25) < 0.005
-    assert not shot_noise(np.zeros_like(x), 5, np.random.default_rng(0)).any()
-
-
-def test_jpeg_keeps_flat_blocks_to_the_rounding_of_their_mean():
-    # Quality 25 quantises the mean of a block by 32 / 8 = 4 grey levels.
-    x = np.full((1, 1, 8, 8), 200 / 255, np.float32)
-    found = jpeg(x, 1, None) * 255
-    assert np.ptp(found) == 0
-    assert abs(found.flat[0] - 200) <= 2
+    task = Task("numbers", ("a",), sounds.train, sounds.train, sounds.train, Vectors(), "made up")
+    with pytest.raises(UserError, match="numbers has neither images nor sounds"):
+        corruptions(task)

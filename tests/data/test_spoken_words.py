@@ -45,7 +45,7 @@ def test_every_word_is_heard_and_silence_is_softer(task):
 
 
 def test_the_second_time_the_cache_is_read(task, folder, monkeypatch):
-    monkeypatch.setattr(module, "_synthesise", lambda *_: pytest.fail("synthesised again"))
+    monkeypatch.setattr(module, "_synthesize", lambda *_: pytest.fail("synthesized again"))
     again = spoken_words(folder, clips=_CLIPS)
     np.testing.assert_array_equal(again.train.x, task.train.x)
     np.testing.assert_array_equal(again.domain.background, task.domain.background)
@@ -79,7 +79,7 @@ def test_no_voice_is_in_two_splits(monkeypatch):
         return 16_000, [memoryview(np.full(4_000, 999, np.int16)) for _ in utterances]
 
     monkeypatch.setattr(module, "speak", listen)
-    module._synthesise(600, 0)
+    module._synthesize(600, 0)
     train, validation, test = used
     assert not train & validation
     assert not train & test
@@ -92,7 +92,7 @@ def test_too_few_clips():
         load("spoken_words", clips=12)
 
 
-def test_a_failing_synthesiser_is_one_clear_error(tmp_path, monkeypatch):
+def test_a_failing_synthesizer_is_one_clear_error(tmp_path, monkeypatch):
     def fail(_):
         raise RuntimeError("no library")
 
@@ -104,7 +104,7 @@ def test_a_failing_synthesiser_is_one_clear_error(tmp_path, monkeypatch):
 def test_an_unwritable_folder_warns_and_goes_on(tmp_path, task):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
-    with pytest.warns(UserWarning, match="not kept for next time"):
+    with pytest.warns(UserWarning, match="not saved for next time"):
         again = spoken_words(blocked / "cache", clips=_CLIPS)
     np.testing.assert_array_equal(again.test.x, task.test.x)
 
@@ -133,8 +133,8 @@ def test_reverberation_keeps_the_direct_sound_and_decays():
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
-def test_coloured_noise_falls_as_asked(exponent):
-    wave = scenes.coloured(160_000, exponent, np.random.default_rng(1))
+def test_colored_noise_falls_as_asked(exponent):
+    wave = scenes.colored(160_000, exponent, np.random.default_rng(1))
     power = np.abs(np.fft.rfft(wave)) ** 2
     low, high = power[2_500:5_000].mean(), power[40_000:80_000].mean()  # four octaves apart
     assert 10 * np.log10(low / high) == pytest.approx(exponent * 40 * np.log10(2), abs=0.5)

@@ -10,9 +10,9 @@ from torch import nn
 
 from gossamer.data import arrays
 from gossamer.errors import UserError
-from gossamer.training import DivergedError, Settings, fit, predict
+from gossamer.training import DivergedError, TrainingConfig, fit, predict
 
-QUICK = Settings(epochs=3, batch_size=16, learning_rate=0.05, device="cpu")
+QUICK = TrainingConfig(epochs=3, batch_size=16, learning_rate=0.05, device="cpu")
 
 
 def same(one, other):

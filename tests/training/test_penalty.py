@@ -6,7 +6,7 @@ import torch
 from gossamer.errors import UserError
 from gossamer.models import speech_cnn
 from gossamer.nn import VariationalConv2d, penalties
-from gossamer.training import Recipe, Settings, fit, load_network, train
+from gossamer.training import Recipe, TrainingConfig, fit, load_network, train
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from gossamer.training import Recipe, Settings, fit, load_network, train
 )
 def test_bad_values(name, value):
     with pytest.raises(UserError, match=name):
-        Settings(**{name: value})
+        TrainingConfig(**{name: value})
 
 
 def recipe(**settings) -> Recipe:
@@ -74,9 +74,11 @@ def test_what_has_a_penalty_is_not_decayed_besides(toy):
     model, _ = recipe().network(3, toy.input_shape)
     assert isinstance(model.conv1, VariationalConv2d)
     before = model.conv1.log_variance.detach().clone()
-    settings = Settings(epochs=1, batch_size=120, optimizer="sgd", momentum=0.0, weight_decay=9.0)
+    settings = TrainingConfig(
+        epochs=1, batch_size=120, optimizer="sgd", momentum=0.0, weight_decay=9.0
+    )
     with torch.no_grad():
-        toy_gradient_free = Settings(**{**vars(settings), "learning_rate": 1e-9})
+        toy_gradient_free = TrainingConfig(**{**vars(settings), "learning_rate": 1e-9})
     fit(model, toy, toy_gradient_free)
     torch.testing.assert_close(model.conv1.log_variance.detach(), before)
 
@@ -100,7 +102,7 @@ def test_mistakes(settings, message):
 
 def test_winners_are_annealed_and_end_with_their_density(toy):
     seen = []
-    settings = Settings(epochs=4, batch_size=60, activation_anneal=0.5, augment=False)
+    settings = TrainingConfig(epochs=4, batch_size=60, activation_anneal=0.5, augment=False)
     model = speech_cnn(
         3, input_shape=(1, 12, 12), channels=[4], hidden=16, activation_density=(0.25, 0.5)
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gossamer.errors import UserError
-from gossamer.training import Recipe, Settings, fit, train
+from gossamer.training import Recipe, TrainingConfig, fit, train
 
 SMALL = {"hidden": 16, "norm": False, "optimizer": "adam", "learning_rate": 0.01, "epochs": 1}
 SMALL |= {"rule": "static", "allocation": "uniform", "weight_density": 1.0}
@@ -35,7 +35,7 @@ def test_training_uses_the_rates(toy):
     fit(
         model,
         toy,
-        Settings(
+        TrainingConfig(
             epochs=1, batch_size=120, optimizer="adam", learning_rate=0.01, schedule="constant"
         ),
         scaling=scaling,

@@ -4,10 +4,10 @@ from itertools import pairwise
 
 import pytest
 
-from gossamer.training import Settings
+from gossamer.training import TrainingConfig
 from gossamer.training.schedules import learning_rate, penalty_factor
 
-PHASES = Settings(
+PHASES = TrainingConfig(
     epochs=10,
     learning_rate=1.0,
     schedule="phases",
@@ -22,7 +22,7 @@ PHASES = Settings(
 
 
 def test_one_cycle_by_hand():
-    settings = Settings(learning_rate=0.5, warmup=0.25)
+    settings = TrainingConfig(learning_rate=0.5, warmup=0.25)
     rates = [learning_rate(settings, step, 100, 0) for step in range(101)]
     assert rates[0] == pytest.approx(0.5 / 50)
     assert rates[25] == 0.5 == max(rates)
@@ -36,15 +36,15 @@ def test_one_cycle_by_hand():
 
 @pytest.mark.parametrize(("warmup", "first", "last"), [(0.0, 1.0, 2e-5), (1.0, 0.02, 1.0)])
 def test_one_cycle_without_rise_or_without_fall(warmup, first, last):
-    settings = Settings(learning_rate=1.0, warmup=warmup)
+    settings = TrainingConfig(learning_rate=1.0, warmup=warmup)
     assert learning_rate(settings, 0, 10, 0) == pytest.approx(first)
     assert learning_rate(settings, 10, 10, 0) == pytest.approx(last)
 
 
 def test_step_and_constant_by_hand():
-    step = Settings(learning_rate=0.8, schedule="step", learning_rate_decay=0.5)
+    step = TrainingConfig(learning_rate=0.8, schedule="step", learning_rate_decay=0.5)
     assert [learning_rate(step, 3 * e, 9, e) for e in range(3)] == [0.8, 0.4, 0.2]
-    constant = Settings(learning_rate=0.8, schedule="constant")
+    constant = TrainingConfig(learning_rate=0.8, schedule="constant")
     assert [learning_rate(constant, s, 9, s // 3) for s in range(9)] == [0.8] * 9
 
 
@@ -58,5 +58,5 @@ def test_warm_up_by_hand():
     shares = (0.0, 0.2, 0.25, 0.3, 0.4, 1.0)
     factors = [penalty_factor(PHASES, share) for share in shares]
     assert factors == pytest.approx([0.2, 0.2, 0.4, 0.6, 1.0, 1.0])
-    at_once = Settings(penalty_warmup_start=0.5, penalty_warmup_end=0.5)
+    at_once = TrainingConfig(penalty_warmup_start=0.5, penalty_warmup_end=0.5)
     assert [penalty_factor(at_once, share) for share in (0.0, 0.49, 0.5)] == [0.0, 0.0, 1.0]

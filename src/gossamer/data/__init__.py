@@ -1,9 +1,9 @@
 """Tasks: an embedded default, real data sets and the user's own, each with features and noise."""
 
-from gossamer.data.disturbances import Disturbance, disturbances
+from gossamer.data.arrays import arrays, from_dataset
+from gossamer.data.corruptions import Corruption, corruptions
 from gossamer.data.features import LogMel
 from gossamer.data.mnist import mnist
-from gossamer.data.own import arrays, from_dataset
 from gossamer.data.registry import TASKS, load
 from gossamer.data.speech_commands import speech_commands
 from gossamer.data.spoken_digits import spoken_digits
@@ -13,12 +13,12 @@ from gossamer.data.task import NOISE_LEVELS, Split, Task
 __all__ = [
     "NOISE_LEVELS",
     "TASKS",
-    "Disturbance",
+    "Corruption",
     "LogMel",
     "Split",
     "Task",
     "arrays",
-    "disturbances",
+    "corruptions",
     "from_dataset",
     "load",
     "mnist",

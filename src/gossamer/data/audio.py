@@ -165,7 +165,7 @@ def cut(x: NDArray[Any], starts: NDArray[np.int64], samples: int = RATE) -> NDAr
 class Sound:
     """The domain of clips of sound: log-mel features, time shift and background noise.
 
-    ``mean`` and ``std`` standardise the features; ``background`` is one long int16 recording that
+    ``mean`` and ``std`` standardize the features; ``background`` is one long int16 recording that
     augmentation cuts its noise from (empty: no noise is added).
     """
 
@@ -177,7 +177,7 @@ class Sound:
 
     @classmethod
     def fitted(cls, train: NDArray[Any], background: NDArray[np.int16]) -> Sound:
-        """A domain that standardises by the mean and deviation of the training clips."""
+        """A domain that standardizes by the mean and deviation of the training clips."""
         plain = cls(background, samples=train.shape[1])
         features = plain.features(train)
         mean, std = float(features.mean(dtype=np.float64)), float(features.std(dtype=np.float64))
@@ -193,7 +193,7 @@ class Sound:
         return {"kind": "log_mel", **self.log_mel.settings(), **own}
 
     def features(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Waveforms ``[B, samples]`` to standardised log-mel, float32 ``[B, 1, 32, 32]``."""
+        """Waveforms ``[B, samples]`` to standardized log-mel, float32 ``[B, 1, 32, 32]``."""
         out = np.empty((len(x), *self.shape), np.float32)
         for start in range(0, len(x), 512):  # bounds the memory of the float copies
             out[start : start + 512] = self.log_mel(floats(x[start : start + 512]))

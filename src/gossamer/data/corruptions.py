@@ -1,129 +1,88 @@
-"""Common corruptions of small images, in five severities each.
-
-The eight corruptions and, where they are shares of the range from black to white, their
-severities are those of ImageNet-C (Hendrycks & Dietterich 2019, arXiv 1903.12261); lengths are
-relative to the image's side, since a blur of six pixels leaves nothing of 28.
-
-Every function takes images ``[N, C, H, W]``, float32 in [0, 1], a severity from 1 to 5 and a
-generator, and returns images of the same shape in [0, 1].
-"""
+"""Corruptions of a task's test examples, by name: of images, and noise behind sounds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
-import scipy.ndimage
-from numpy.typing import NDArray
 
-Pixels = NDArray[np.float32]
-Corruption = Callable[[Pixels, int, np.random.Generator], Pixels]
-
-SEVERITIES = (1, 2, 3, 4, 5)
-
-
-def _clip(x: NDArray[np.floating]) -> Pixels:
-    return np.asarray(np.clip(x, 0.0, 1.0), np.float32)
+from gossamer.data.audio import Sound
+from gossamer.data.image_corruptions import CORRUPTIONS, SEVERITIES, Corrupt
+from gossamer.data.images import Images
+from gossamer.data.mixing import RATIOS, Noise, at_snr, noises
+from gossamer.data.task import Array, Task
+from gossamer.errors import UserError
 
 
-def gaussian_noise(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Independent normal noise, as of electronics in low light."""
-    deviation = (0.08, 0.12, 0.18, 0.26, 0.38)[severity - 1]
-    return _clip(x + np.float32(deviation) * rng.standard_normal(x.shape, np.float32))
+@dataclass(frozen=True)
+class Corruption:
+    """One way of corrupting raw examples.
 
-
-def shot_noise(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """The noise of counting photons: Poisson, of which a white pixel receives so many."""
-    photons = (60, 25, 12, 5, 3)[severity - 1]
-    return _clip(rng.poisson(x * photons) / photons)
-
-
-def impulse_noise(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Salt and pepper: a share of all pixels turns black or white."""
-    share = (0.03, 0.06, 0.09, 0.17, 0.27)[severity - 1]
-    draw = rng.random(x.shape, np.float32)
-    return _clip(np.where(draw < share / 2, 0.0, np.where(draw < share, 1.0, x)))
-
-
-def gaussian_blur(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """A Gaussian of severity / 56 of the side: half a pixel to two and a half of 28."""
-    sigma = severity * x.shape[-1] / 56
-    return _clip(scipy.ndimage.gaussian_filter(x, (0, 0, sigma, sigma), mode="nearest"))
-
-
-def brightness(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Everything lighter by a tenth of the range for each severity."""
-    return _clip(x + np.float32(0.1 * severity))
-
-
-def contrast(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Differences from the image's mean shrink."""
-    kept = (0.4, 0.3, 0.2, 0.1, 0.05)[severity - 1]
-    mean = x.mean(axis=(2, 3), keepdims=True)
-    return _clip((x - mean) * np.float32(kept) + mean)
-
-
-def _shares(old: int, new: int) -> NDArray[np.float64]:
-    """``[new, old]``: the share of each of ``old`` pixels in each of ``new`` on the same side."""
-    left, start = np.arange(new)[:, None] / new, np.arange(old) / old
-    overlap = np.minimum(left + 1 / new, start + 1 / old) - np.maximum(left, start)
-    return np.asarray(np.clip(overlap, 0.0, None) * new)
-
-
-def pixelate(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Shrunk by averaging, then enlarged again, a pixel between two coarse ones as their mean."""
-    factor = (0.6, 0.5, 0.4, 0.3, 0.25)[severity - 1]
-    rows, columns = (
-        _shares(coarse, side) @ _shares(side, coarse)
-        for side in x.shape[2:]
-        for coarse in [max(1, int(side * factor))]
-    )
-    return _clip(rows @ x @ columns.T)
-
-
-# The luminance table of the JPEG standard (ITU-T T.81, table K.1).
-_LUMINANCE = np.array(
-    [
-        [16, 11, 10, 16, 24, 40, 51, 61],
-        [12, 12, 14, 19, 26, 58, 60, 55],
-        [14, 13, 16, 24, 40, 57, 69, 56],
-        [14, 17, 22, 29, 51, 87, 80, 62],
-        [18, 22, 37, 56, 68, 109, 103, 77],
-        [24, 35, 55, 64, 81, 104, 113, 92],
-        [49, 64, 78, 87, 103, 121, 120, 101],
-        [72, 92, 95, 98, 112, 100, 103, 99],
-    ],
-    np.float64,
-)
-
-
-def jpeg(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """JPEG's loss: 8x8 cosine transforms, quantised at quality 25, 18, 15, 10 and 7.
-
-    Each channel is treated as luminance. The rest of JPEG loses nothing and is left out.
+    Attributes:
+        name: of the corruption, e.g. ``gaussian_blur``.
+        unit: what the levels count: ``severity`` or ``dB`` of signal to noise.
+        levels: from mild to strong.
+        apply: raw batch, level and generator to a raw batch of the same shape.
     """
-    quality = (25, 18, 15, 10, 7)[severity - 1]
-    steps = np.clip(np.floor((_LUMINANCE * (5000 / quality) + 50) / 100), 1, 255)
-    number, channels, height, width = x.shape
-    padding = ((0, 0), (0, 0), (0, -height % 8), (0, -width % 8))
-    whole = np.pad(x.astype(np.float64) * 255 - 128, padding, mode="edge")
-    high, wide = whole.shape[2] // 8, whole.shape[3] // 8
-    blocks = whole.reshape(number, channels, high, 8, wide, 8)
-    found = scipy.fft.dctn(blocks, axes=(3, 5), norm="ortho")
-    steps = steps[:, None, :]
-    kept = scipy.fft.idctn(np.rint(found / steps) * steps, axes=(3, 5), norm="ortho")
-    pixels = np.rint(kept.reshape(whole.shape)[:, :, :height, :width] + 128)
-    return _clip(pixels / 255)
+
+    name: str
+    unit: str
+    levels: tuple[float, ...]
+    apply: Callable[[Array, float, np.random.Generator], Array]
 
 
-CORRUPTIONS: dict[str, Corruption] = {
-    "gaussian_noise": gaussian_noise,
-    "shot_noise": shot_noise,
-    "impulse_noise": impulse_noise,
-    "gaussian_blur": gaussian_blur,
-    "brightness": brightness,
-    "contrast": contrast,
-    "pixelate": pixelate,
-    "jpeg": jpeg,
-}
+def corruptions(task: Task) -> dict[str, Corruption]:
+    """The corruptions of a task's kind of data.
+
+    Images: the eight common corruptions (``image_corruptions.py``). Sounds: background noise at
+    stated signal-to-noise ratios (``mixing.py``).
+
+    Raises:
+        UserError: the data are neither images nor sounds.
+    """
+    domain = task.domain
+    if isinstance(domain, Images):
+        low, high = _range(task)
+        return {
+            name: Corruption(
+                name, "severity", tuple(map(float, SEVERITIES)), _corrupted(corrupt, low, high)
+            )
+            for name, corrupt in CORRUPTIONS.items()
+        }
+    if isinstance(domain, Sound):
+        return {
+            name: Corruption(name, "dB", RATIOS, _mixed(noise))
+            for name, noise in noises(domain, task.train).items()
+        }
+    raise UserError(
+        f"task {task.name} has neither images nor sounds, and only these have corruptions or "
+        "background noise: leave robustness out"
+    )
+
+
+def _range(task: Task) -> tuple[float, float]:
+    """The raw values of black and of white."""
+    if task.train.x.dtype == np.uint8:
+        return 0.0, 255.0
+    low, high = float(task.train.x.min()), float(task.train.x.max())
+    return low, high if high > low else low + 1.0
+
+
+def _corrupted(
+    corrupt: Corrupt, low: float, high: float
+) -> Callable[[Array, float, np.random.Generator], Array]:
+    def apply(x: Array, level: float, rng: np.random.Generator) -> Array:
+        pixels = (x.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+        shape = x.shape if x.ndim == 4 else (len(x), 1, *x.shape[1:])
+        changed = corrupt(np.clip(pixels, 0.0, 1.0).reshape(shape), int(level), rng)
+        return changed.reshape(x.shape) * np.float32(high - low) + np.float32(low)
+
+    return apply
+
+
+def _mixed(noise: Noise) -> Callable[[Array, float, np.random.Generator], Array]:
+    def apply(x: Array, level: float, rng: np.random.Generator) -> Array:
+        return at_snr(x, noise(len(x), x.shape[1], rng), level)
+
+    return apply

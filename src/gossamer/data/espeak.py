@@ -1,6 +1,6 @@
 """Speech from text by the espeak-ng library, in a process of its own.
 
-The library keeps global state: what it says depends on what it said before, a fault in it would end
+The library keeps global state: its output depends on earlier output, a fault in it would end
 the caller, and it can be set up only once. A short-lived child process speaks a whole list from a
 fresh start, so the same list always gives the same samples.
 
@@ -78,8 +78,8 @@ def _main() -> None:
         library.espeak_SetParameter(rate_parameter, rate, 0)
         library.espeak_SetParameter(pitch_parameter, pitch, 0)
         library.espeak_SetParameter(range_parameter, pitch_range, 0)
-        said = text.encode() + b"\0"
-        library.espeak_Synth(said, ctypes.c_size_t(len(said)), 0, 1, 0, utf8, None, None)
+        raw = text.encode() + b"\0"
+        library.espeak_Synth(raw, ctypes.c_size_t(len(raw)), 0, 1, 0, utf8, None, None)
         library.espeak_Synchronize()
         head.append(len(samples) - ends)
         ends = len(samples)

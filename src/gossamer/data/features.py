@@ -25,7 +25,7 @@ def _hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 class LogMel:
     """Waveforms to log-mel spectrograms in dB: ``[B, samples]`` to ``[B, 1, bands, frames]``.
 
-    Frames are centred on multiples of ``hop`` (zeros beyond both ends), so one second at 16 kHz
+    Frames are centered on multiples of ``hop`` (zeros beyond both ends), so one second at 16 kHz
     gives exactly 32 frames: 32 x 32 with the 32 bands. Hann window; triangular filters of unit
     height, equally wide on the mel scale (O'Shaughnessy 1987) from ``low`` to ``high`` hertz. Power
     is scaled so that a sine of full scale reads 0 dB; ``floor`` in dB keeps silence finite.

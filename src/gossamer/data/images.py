@@ -1,4 +1,4 @@
-"""Images: scaling, standardisation and the noise that replaces pixels."""
+"""Images: scaling, standardization and the noise that replaces pixels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Images:
 
     @classmethod
     def fitted(cls, train: NDArray[Any]) -> Images:
-        """A domain that standardises by the mean and deviation of the training images."""
+        """A domain that standardizes by the mean and deviation of the training images."""
         shape = train.shape[1:] if train.ndim == 4 else (1, *train.shape[1:])
         std = float(train.std(dtype=np.float64))
         return cls(shape, float(train.mean(dtype=np.float64)), std or 1.0)
@@ -32,7 +32,7 @@ class Images:
         return {"kind": "images", "mean": self.mean, "std": self.std}
 
     def features(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Raw images to standardised float32 ``[B, C, H, W]``."""
+        """Raw images to standardized float32 ``[B, C, H, W]``."""
         out = x.astype(np.float32).reshape(len(x), *self.shape)
         out -= np.float32(self.mean)
         out /= np.float32(self.std)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.data.audio import Sound, cut, floats
-from gossamer.data.scenes import Wave, babble, coloured, hum
+from gossamer.data.scenes import Wave, babble, colored, hum
 from gossamer.data.task import Split
 
 #: Signal-to-noise ratios in decibels, from mild to strong noise.
@@ -43,7 +43,7 @@ def noises(domain: Sound, train: Split) -> dict[str, Noise]:
     draws from the same ones); ``babble``: six voices speaking training clips at once; ``pink``
     noise and the ``hum`` of machines are synthetic.
     """
-    found: dict[str, Noise] = {}
+    kinds: dict[str, Noise] = {}
 
     def recorded(clips: int, samples: int, rng: np.random.Generator) -> Wave:
         starts = rng.integers(0, len(domain.background) - samples, clips, endpoint=True)
@@ -58,8 +58,8 @@ def noises(domain: Sound, train: Split) -> dict[str, Noise]:
         return lambda clips, samples, rng: np.stack([make(samples, rng) for _ in range(clips)])
 
     if len(domain.background) >= domain.samples:
-        found["background"] = recorded
-    found["babble"] = speaking
-    found["pink"] = each(lambda samples, rng: coloured(samples, 1.0, rng))
-    found["hum"] = each(hum)
-    return found
+        kinds["background"] = recorded
+    kinds["babble"] = speaking
+    kinds["pink"] = each(lambda samples, rng: colored(samples, 1.0, rng))
+    kinds["hum"] = each(hum)
+    return kinds

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.data import places
+from gossamer.data.download import Root, data_root, fetch, find, missing
 from gossamer.data.images import Images
 from gossamer.data.task import Split, Task
 from gossamer.errors import UserError
@@ -33,22 +33,22 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     dimension as a big-endian 32-bit integer, the values. Raises UserError naming the file when it
     is damaged, of another type or of another length than its header says.
     """
-    mend = "fetch it again"
+    remedy = "fetch it again"
     try:
         raw = path.read_bytes()
         data = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: damaged or unreadable ({error}): {mend}") from error
+        raise UserError(f"{path}: damaged or unreadable ({error}): {remedy}") from error
     if len(data) < 4 or data[:3] != b"\0\0\x08":
-        raise UserError(f"{path}: not an IDX file of unsigned bytes (begins {data[:4]!r}): {mend}")
+        raise UserError(f"{path}: not an IDX file of unsigned bytes ({data[:4]!r}): {remedy}")
     start = 4 + 4 * data[3]
     if len(data) < start:
-        raise UserError(f"{path}: ends within its header: {mend}")
+        raise UserError(f"{path}: ends within its header: {remedy}")
     shape = tuple(int(size) for size in np.frombuffer(data[4:start], ">u4"))
     expected = int(np.prod(shape, dtype=np.int64))
     if len(data) - start != expected:
         raise UserError(
-            f"{path}: holds {len(data) - start} values where its header says {expected}: {mend}"
+            f"{path}: holds {len(data) - start} values where its header says {expected}: {remedy}"
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
@@ -74,7 +74,7 @@ def _pair(folder: Path, prefix: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return x, y.astype(np.int64)
 
 
-def mnist(root: places.Root = None, *, download: bool = False, validation: int = 5_000) -> Task:
+def mnist(root: Root = None, *, download: bool = False, validation: int = 5_000) -> Task:
     """MNIST: 28 x 28 digits, 60,000 training images less ``validation`` of them, 10,000 of test.
 
     The files ``train-images-idx3-ubyte.gz`` and so on (or uncompressed) are looked for in
@@ -84,26 +84,26 @@ def mnist(root: places.Root = None, *, download: bool = False, validation: int =
 
     Raises UserError when files are missing or damaged, or a download fails.
     """
-    folder = places.data_root(root)
+    folder = data_root(root)
     landmarks = [f"train-images-idx3-ubyte{suffix}" for suffix in (".gz", "")]
-    found = places.find(folder, _NAMES, landmarks)
-    if found is None and download:
-        found = folder / _NAMES[0]
-        _fetch(found)
-    if found is None:
-        raise places.missing("mnist", folder, _NAMES, landmarks[:1])
-    x, y = _pair(found, "train")
-    test = Split(*_pair(found, "t10k"))
+    dataset = find(folder, _NAMES, landmarks)
+    if dataset is None and download:
+        dataset = folder / _NAMES[0]
+        _fetch(dataset)
+    if dataset is None:
+        raise missing("mnist", folder, _NAMES, landmarks[:1])
+    x, y = _pair(dataset, "train")
+    test = Split(*_pair(dataset, "t10k"))
     if not 0 <= validation < len(x):
         raise UserError(f"mnist: validation is {validation}, not from 0 to {len(x) - 1}")
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(x))
-    kept, held = np.sort(order[validation:]), np.sort(order[:validation])
-    train = Split(x[kept], y[kept])
+    train_rows, validation_rows = np.sort(order[validation:]), np.sort(order[:validation])
+    train = Split(x[train_rows], y[train_rows])
     return Task(
         name="mnist",
         classes=tuple("0123456789"),
         train=train,
-        validation=Split(x[held], y[held]),
+        validation=Split(x[validation_rows], y[validation_rows]),
         test=test,
         domain=Images.fitted(train.x),
         source="MNIST, Y. LeCun, C. Cortes, C. Burges; commonly stated CC BY-SA 3.0",
@@ -112,4 +112,4 @@ def mnist(root: places.Root = None, *, download: bool = False, validation: int =
 
 def _fetch(folder: Path) -> None:
     for name, checksum in _FILES.items():
-        places.download(f"{_MIRROR}{name}.gz", checksum, folder)
+        fetch(f"{_MIRROR}{name}.gz", checksum, folder)

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from gossamer.data.arrays import from_npz
+from gossamer.data.download import Root
 from gossamer.data.mnist import mnist
-from gossamer.data.own import from_npz
-from gossamer.data.places import Root
 from gossamer.data.speech_commands import speech_commands
 from gossamer.data.spoken_digits import spoken_digits
 from gossamer.data.spoken_words import spoken_words

@@ -32,7 +32,7 @@ def reverberate(x: Wave, decay: float, share: float, rng: np.random.Generator) -
     return np.asarray(scipy.signal.fftconvolve(x, response), np.float32)
 
 
-def coloured(samples: int, exponent: float, rng: np.random.Generator) -> Wave:
+def colored(samples: int, exponent: float, rng: np.random.Generator) -> Wave:
     """Noise whose power falls as frequency ** -exponent: 0 white, 1 pink, 2 brown."""
     frequency = np.fft.rfftfreq(samples, 1.0 / RATE)
     shape = np.maximum(frequency, 20.0) ** (-exponent / 2.0)
@@ -49,7 +49,7 @@ def hum(samples: int, rng: np.random.Generator) -> Wave:
         strength = rng.uniform(0.2, 1.0) / harmonic
         wave += strength * np.sin(2 * np.pi * (base * harmonic * seconds + rng.random()))
     wave *= 1.0 + 0.5 * np.sin(2 * np.pi * swell * seconds)
-    return level(wave.astype(np.float32), -3.0) + level(coloured(samples, 1.0, rng), -15.0)
+    return level(wave.astype(np.float32), -3.0) + level(colored(samples, 1.0, rng), -15.0)
 
 
 def babble(samples: int, words: list[Wave], voices: int, rng: np.random.Generator) -> Wave:

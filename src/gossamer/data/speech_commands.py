@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.data import places
 from gossamer.data.audio import RATE, Sound, cut, floats, int16, is_sound, read, read_clips
+from gossamer.data.download import Root, data_root, fetch, find, missing, unpack
 from gossamer.data.task import Split, Task
 from gossamer.errors import UserError
 
@@ -41,7 +41,7 @@ _SEED = 1804
 Listing = dict[str, list[tuple[Path, int]]]  # split name: (file, class)
 
 
-def speech_commands(root: places.Root = None, *, download: bool | str = False) -> Task:
+def speech_commands(root: Root = None, *, download: bool | str = False) -> Task:
     """Google Speech Commands v0.02: ten words, *unknown* and *silence*; one second at 16 kHz.
 
     Looked for in ``root/speech_commands_v0.02``, ``root/speech_commands``,
@@ -59,18 +59,18 @@ def speech_commands(root: places.Root = None, *, download: bool | str = False) -
     ``download=True`` fetches the training archive (2.4 GB), ``download="test"`` the test archive
     (0.1 GB). Raises UserError when something is missing or damaged, or a download fails.
     """
-    folder = places.data_root(root)
-    found = places.find(folder, _NAMES, _LANDMARKS)
-    if found is None and download:
-        found = _fetch(folder, "speech_commands" + ("_test_set" if download == "test" else ""))
-    if found is None:
-        raise places.missing("speech_commands", folder, _NAMES, _LANDMARKS)
-    noises = _background(found)
-    if (found / "testing_list.txt").exists():
-        splits = _training_archive(found, noises)
+    folder = data_root(root)
+    dataset = find(folder, _NAMES, _LANDMARKS)
+    if dataset is None and download:
+        dataset = _fetch(folder, "speech_commands" + ("_test_set" if download == "test" else ""))
+    if dataset is None:
+        raise missing("speech_commands", folder, _NAMES, _LANDMARKS)
+    noises = _background(dataset)
+    if (dataset / "testing_list.txt").exists():
+        splits = _training_archive(dataset, noises)
         note = ""
     else:
-        splits = _test_archive(found)
+        splits = _test_archive(dataset)
         train = splits["train"]
         noises = noises or [train.x[train.y == SILENCE].ravel()]
         note = " (test archive)"
@@ -87,20 +87,20 @@ def speech_commands(root: places.Root = None, *, download: bool | str = False) -
 
 def _fetch(folder: Path, prefix: str) -> Path:
     name = f"{prefix}_v0.02"
-    archive = places.download(f"{_URL}{name}.tar.gz", _ARCHIVES[name], folder)
-    places.unpack(archive, folder / name)
+    archive = fetch(f"{_URL}{name}.tar.gz", _ARCHIVES[name], folder)
+    unpack(archive, folder / name)
     return folder / name
 
 
 def _sounds(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UserError(f"speech_commands: no folder {folder}: unpack the whole archive there")
+        raise UserError(f"speech_commands: no folder {folder}: unpack the whole archive")
     return sorted(path for path in folder.iterdir() if is_sound(path))
 
 
-def _background(found: Path) -> list[NDArray[np.int16]]:
+def _background(dataset: Path) -> list[NDArray[np.int16]]:
     """The long noise recordings; the official test archive has none."""
-    folder = found / "_background_noise_"
+    folder = dataset / "_background_noise_"
     recordings = [read(path) for path in _sounds(folder)] if folder.is_dir() else []
     return [recording for recording in recordings if len(recording) >= RATE]
 
@@ -116,10 +116,10 @@ def _hashed_split(speaker: str) -> str:
     return "validation" if percentage < 15 else "test" if percentage < 30 else "train"
 
 
-def _test_archive(found: Path) -> dict[str, Split]:
+def _test_archive(dataset: Path) -> dict[str, Split]:
     folders = {name: label for label, name in enumerate((*WORDS, "_unknown_", "_silence_"))}
     listing: Listing = {split: [] for split in _SPLITS}
-    table = found / "split.csv"
+    table = dataset / "split.csv"
     if table.exists():
         with table.open(newline="", encoding="utf-8") as lines:
             for number, row in enumerate(csv.DictReader(lines), start=2):
@@ -129,35 +129,35 @@ def _test_archive(found: Path) -> dict[str, Split]:
                         f"{table}, line {number}: path {row.get('path')}, label {label}, split "
                         f"{split}: label must be a class folder, split one of {', '.join(_SPLITS)}"
                     )
-                listing[split].append((found / row["path"], folders[label]))
+                listing[split].append((dataset / row["path"], folders[label]))
     else:
         for name, label in folders.items():
-            for path in _sounds(found / name):
+            for path in _sounds(dataset / name):
                 speaker = path.stem if name == "_silence_" else _speaker(path)
                 listing[_hashed_split(speaker)].append((path, label))
-    return {split: _decode(files, found, split) for split, files in listing.items()}
+    return {split: _decode(files, dataset, split) for split, files in listing.items()}
 
 
-def _training_archive(found: Path, noises: list[NDArray[np.int16]]) -> dict[str, Split]:
-    held = {
+def _training_archive(dataset: Path, noises: list[NDArray[np.int16]]) -> dict[str, Split]:
+    listed = {
         path: split
         for split, name in (("validation", "validation_list.txt"), ("test", "testing_list.txt"))
-        for path in _lines(found / name)
+        for path in _lines(dataset / name)
     }
     others = sorted(
         path.name
-        for path in found.iterdir()
+        for path in dataset.iterdir()
         if path.is_dir() and path.name not in WORDS and path.name[0] not in "_."
     )
     if not others or not noises:
         absent = "_background_noise_ with recordings" if others else "folders of other words"
-        raise UserError(f"speech_commands: no {absent} in {found}: unpack the whole archive there")
+        raise UserError(f"speech_commands: no {absent} in {dataset}: unpack the whole archive")
     listing: Listing = {split: [] for split in _SPLITS}
     unknown: dict[str, list[Path]] = {split: [] for split in _SPLITS}
     for word in (*WORDS, *others):
-        for path in _sounds(found / word):
+        for path in _sounds(dataset / word):
             # the lists name .wav files, also where they were re-encoded
-            split = held.get(f"{word}/{path.stem}.wav", "train")
+            split = listed.get(f"{word}/{path.stem}.wav", "train")
             if word in WORDS:
                 listing[split].append((path, WORDS.index(word)))
             else:
@@ -168,7 +168,7 @@ def _training_archive(found: Path, noises: list[NDArray[np.int16]]) -> dict[str,
         count = round(len(files) / len(WORDS))
         order = rng.permutation(len(unknown[split]))[:count]
         files.extend((unknown[split][index], UNKNOWN) for index in np.sort(order))
-        words = _decode(files, found, split)
+        words = _decode(files, dataset, split)
         x = np.concatenate([words.x, _silence(noises, count, rng)])
         splits[split] = Split(x, np.concatenate([words.y, np.full(count, SILENCE)]))
     return splits
@@ -176,7 +176,7 @@ def _training_archive(found: Path, noises: list[NDArray[np.int16]]) -> dict[str,
 
 def _lines(path: Path) -> list[str]:
     if not path.exists():
-        raise UserError(f"speech_commands: no {path}: unpack the whole archive there")
+        raise UserError(f"speech_commands: no {path}: unpack the whole archive")
     return path.read_text(encoding="utf-8").split()
 
 
@@ -191,9 +191,9 @@ def _silence(
     return out
 
 
-def _decode(files: list[tuple[Path, int]], found: Path, split: str) -> Split:
+def _decode(files: list[tuple[Path, int]], dataset: Path, split: str) -> Split:
     if not files:
-        raise UserError(f"speech_commands: no clips for {split} in {found}: too few speakers there")
+        raise UserError(f"speech_commands: no clips for {split} in {dataset}: too few speakers")
     silent = {path for path, label in files if label == SILENCE}
     x = read_clips([path for path, _ in files], silent=silent)
     return Split(x, np.array([label for _, label in files], np.int64))

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-from gossamer.data import places
 from gossamer.data.audio import Sound, read_clips
+from gossamer.data.download import Root, data_root, fetch, find, missing, unpack
 from gossamer.data.task import Split, Task
 from gossamer.errors import UserError
 
@@ -18,7 +18,7 @@ _URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.9.t
 _CHECKSUM = "sha256:8bc44cde129d505cbbb6b365c09f80c663f2aa77578afc634e6141a2f87100c0"
 
 
-def spoken_digits(root: places.Root = None, *, download: bool = False) -> Task:
+def spoken_digits(root: Root = None, *, download: bool = False) -> Task:
     """Free Spoken Digits: 10 classes, ``recordings/{digit}_{speaker}_{index}.wav``.
 
     Test is the official split (index 0-4), validation index 5-9, training the rest; all speakers
@@ -28,16 +28,16 @@ def spoken_digits(root: places.Root = None, *, download: bool = False) -> Task:
 
     Raises UserError when recordings are missing, damaged or named otherwise, or a download fails.
     """
-    folder = places.data_root(root)
-    found = places.find(folder, _NAMES, ["recordings"])
-    if found is None and download:
-        found = folder / _NAMES[0]
-        places.unpack(places.download(_URL, _CHECKSUM, folder), found)
-    if found is None:
-        raise places.missing("spoken_digits", folder, _NAMES, ["recordings"])
+    folder = data_root(root)
+    dataset = find(folder, _NAMES, ["recordings"])
+    if dataset is None and download:
+        dataset = folder / _NAMES[0]
+        unpack(fetch(_URL, _CHECKSUM, folder), dataset)
+    if dataset is None:
+        raise missing("spoken_digits", folder, _NAMES, ["recordings"])
     matches = {
         path: match
-        for path in sorted((found / "recordings").iterdir())
+        for path in sorted((dataset / "recordings").iterdir())
         if (match := _PATTERN.fullmatch(path.name))
     }
     index = np.array([int(match[3]) for match in matches.values()])
@@ -47,7 +47,7 @@ def spoken_digits(root: places.Root = None, *, download: bool = False) -> Task:
         absent = set(range(10)) - set(y[mask].tolist()) if len(y) else set(range(10))
         if absent:
             raise UserError(
-                f"{found / 'recordings'}: no recordings {{digit}}_{{speaker}}_{{index}}.wav of "
+                f"{dataset / 'recordings'}: no recordings {{digit}}_{{speaker}}_{{index}}.wav of "
                 f"digit {min(absent)} for {split} (test: index 0-4, validation: 5-9, train: 10 "
                 f"and up): fetch the data set again"
             )

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from gossamer.data.archives import read_npz
 from gossamer.data.audio import RATE, Sound, cut, floats, int16, resample
+from gossamer.data.download import Root, cache_folder
 from gossamer.data.espeak import Utterance, speak
-from gossamer.data.places import Root, cache_folder
-from gossamer.data.scenes import Wave, babble, coloured, hum, level, reverberate
+from gossamer.data.scenes import Wave, babble, colored, hum, level, reverberate
 from gossamer.data.speech_commands import CLASSES, SILENCE, WORDS
 from gossamer.data.task import Split, Task
 from gossamer.errors import UserError
@@ -54,7 +54,7 @@ _LEAST = 84  # clips: one of each class in validation and in test
 
 
 def spoken_words(root: Root = None, *, clips: int = 2_400, seed: int = 0) -> Task:
-    """Ten command words, *unknown* and *silence*, spoken by the espeak-ng synthesiser.
+    """Ten command words, *unknown* and *silence*, spoken by the espeak-ng synthesizer.
 
     Synthetic speech: fit for a first look and for tests, no measure of a network on real speech.
     ``clips`` one-second clips at 16 kHz (at least 84), as many of each class, 70 / 15 / 15 % for
@@ -63,21 +63,21 @@ def spoken_words(root: Root = None, *, clips: int = 2_400, seed: int = 0) -> Tas
     at random, the same for the same ``seed``. *unknown* is one of twelve other words, *silence*
     background noise alone.
 
-    Made on first use and kept in ``root`` or else the cache folder. Raises UserError when
-    the synthesiser fails; warns when the folder cannot be written, and makes the clips anew.
+    Made on first use and saved in ``root``, by default the cache folder. Raises UserError when
+    the synthesizer fails; warns when the folder cannot be written, and makes the clips anew.
     """
     if clips < _LEAST:
         raise UserError(f"spoken_words: clips is {clips}, not at least {_LEAST}")
     folder = Path(root).expanduser() if root is not None else cache_folder()
     with needed("the task spoken_words", "speech"):
-        synthesiser = importlib.metadata.version("espeakng-loader")
-    said = (synthesiser, clips, seed, WORDS, _OTHERS, _ACCENTS, _VOICES, _RATE, _PITCH, _RANGE)
+        synthesizer = importlib.metadata.version("espeakng-loader")
+    speech = (synthesizer, clips, seed, WORDS, _OTHERS, _ACCENTS, _VOICES, _RATE, _PITCH, _RANGE)
     scene = (_LOUDNESS, _SNR, _DECAY, _WET, _SHIFT, _NOISE_SECONDS)
-    digest = hashlib.sha256(repr((said, scene)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(repr((speech, scene)).encode()).hexdigest()[:12]
     path = folder / f"spoken_words-v{_VERSION}-{clips}-{digest}.npz"
     arrays = _read(path)
     if arrays is None:
-        arrays = _synthesise(clips, seed)
+        arrays = _synthesize(clips, seed)
         _write(path, arrays)
     splits = {name: Split(arrays[f"x_{name}"], arrays[f"y_{name}"]) for name in _SHARES}
     return Task(
@@ -87,12 +87,12 @@ def spoken_words(root: Root = None, *, clips: int = 2_400, seed: int = 0) -> Tas
         validation=splits["validation"],
         test=splits["test"],
         domain=Sound.fitted(splits["train"].x, arrays["background"]),
-        source=f"SYNTHETIC speech by espeak-ng (espeakng-loader {synthesiser}), no recordings",
+        source=f"SYNTHETIC speech by espeak-ng (espeakng-loader {synthesizer}), no recordings",
         synthetic=True,
     )
 
 
-def _synthesise(clips: int, seed: int) -> dict[str, NDArray[Any]]:
+def _synthesize(clips: int, seed: int) -> dict[str, NDArray[Any]]:
     voices = np.random.default_rng(seed).permutation(_VOICES).tolist()
     arrays: dict[str, NDArray[Any]] = {}
     first = 0
@@ -112,8 +112,8 @@ def _split(
 ) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int16]]:
     """``each`` clips of every class, their labels and the noise that was mixed in."""
     others = [_OTHERS[index % len(_OTHERS)] for index in range(each)]
-    said = [word for word in WORDS for _ in range(each)] + others
-    spoken = _say(said, voices, rng)
+    texts = [word for word in WORDS for _ in range(each)] + others
+    spoken = _say(texts, voices, rng)
     noises = _noises(spoken[-each:], rng)
     y = np.repeat(np.arange(len(CLASSES)), each)
     x = np.empty((len(y), RATE), np.int16)
@@ -148,7 +148,7 @@ def _say(words: list[str], voices: list[str], rng: np.random.Generator) -> list[
         rate, spoken = speak(utterances)
     except (RuntimeError, OSError) as error:
         raise UserError(
-            f"spoken_words: the speech synthesiser failed ({error}): reinstall espeakng-loader, "
+            f"spoken_words: the speech synthesizer failed ({error}): reinstall espeakng-loader, "
             f"or choose another task"
         ) from error
     waves = []
@@ -161,7 +161,7 @@ def _say(words: list[str], voices: list[str], rng: np.random.Generator) -> list[
 
 def _noises(words: list[Wave], rng: np.random.Generator) -> list[Wave]:
     samples = _NOISE_SECONDS * RATE
-    tones = [coloured(samples, exponent, rng) for exponent in (0.0, 1.0, 2.0)]
+    tones = [colored(samples, exponent, rng) for exponent in (0.0, 1.0, 2.0)]
     return [*tones, hum(samples, rng), babble(samples, words, 6, rng)]
 
 
@@ -190,4 +190,4 @@ def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
         with writing(path) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
     except (OSError, UserError) as error:
-        warnings.warn(f"spoken_words: not kept for next time: {error}", stacklevel=3)
+        warnings.warn(f"spoken_words: not saved for next time: {error}", stacklevel=3)

@@ -1,4 +1,4 @@
-"""What every task is: three splits of raw examples, and the way from raw to features."""
+"""Tasks: three splits of raw examples, their features, augmentation and noise."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Domain(Protocol):
         """What a deployed network must know to make its features, as plain JSON values."""
 
     def features(self, x: Array) -> NDArray[np.float32]:
-        """Raw batch to standardised float32 ``[B, *shape]``."""
+        """Raw batch to standardized float32 ``[B, *shape]``."""
 
     def augment(self, x: Array, rng: np.random.Generator) -> Array:
         """Raw batch to a randomly varied raw batch, for training only."""
@@ -78,7 +78,7 @@ class Task:
         return {"classes": list(self.classes), "features": self.domain.description}
 
     def features(self, x: Array) -> NDArray[np.float32]:
-        """Raw batch to float32 ``[B, *input_shape]``, standardised as the training split is."""
+        """Raw batch to float32 ``[B, *input_shape]``, standardized as the training split is."""
         return self.domain.features(x)
 
     def augment(self, x: Array, rng: np.random.Generator) -> Array:

@@ -1,4 +1,4 @@
-"""From the network's outputs over time to detections."""
+"""Detections from a network's outputs over time."""
 
 from __future__ import annotations
 

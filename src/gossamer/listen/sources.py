@@ -1,4 +1,4 @@
-"""Where sound comes from: files, standard input, a microphone; always in blocks of 100 ms."""
+"""Sources of sound, in blocks of 100 ms: files, standard input, a microphone."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def from_file(path: Path, rate: int) -> Iterator[Wave]:
 
 
 def from_stream(
-    stream: BinaryIO, rate: int, given: int | None = None, form: str = "s16le"
+    stream: BinaryIO, rate: int, source_rate: int | None = None, form: str = "s16le"
 ) -> Iterator[Wave]:
     """Raw samples of one channel, as ``arecord -t raw`` or ``ffmpeg -f s16le`` write them.
 
     Args:
         stream: bytes; read until it ends.
         rate: samples per second to give.
-        given: samples per second that come in, ``rate`` if not said.
+        source_rate: samples per second that come in, ``rate`` by default.
         form: a key of :data:`FORMATS`.
 
     Raises:
@@ -50,17 +50,17 @@ def from_stream(
     """
     if form not in FORMATS:
         raise UserError(f"unknown format '{form}': one of {', '.join(FORMATS)}")
-    given = given or rate
-    convert = None if given == rate else _converter(given, rate)
-    return _read(stream, given, form, convert)
+    source_rate = source_rate or rate
+    convert = None if source_rate == rate else _converter(source_rate, rate)
+    return _read(stream, source_rate, form, convert)
 
 
 def _read(
-    stream: BinaryIO, given: int, form: str, convert: Callable[[Wave], Wave] | None
+    stream: BinaryIO, source_rate: int, form: str, convert: Callable[[Wave], Wave] | None
 ) -> Iterator[Wave]:
     dtype = np.dtype(FORMATS[form])
     first = True
-    while data := stream.read(given // 10 * dtype.itemsize):
+    while data := stream.read(source_rate // 10 * dtype.itemsize):
         if first and data.startswith(_HEADERS):
             raise UserError("the input is a sound file, not raw samples: give it as --wav FILE")
         first = False
@@ -77,11 +77,11 @@ def _others(form: str) -> str:
     return " or ".join(name for name in FORMATS if name != form)
 
 
-def _converter(given: int, rate: int) -> Callable[[Wave], Wave]:
+def _converter(source_rate: int, rate: int) -> Callable[[Wave], Wave]:
     """A resampler that remembers the blocks before, so that their borders are not heard."""
-    with needed(f"sound of {given} samples a second, where the network takes {rate},"):
+    with needed(f"sound of {source_rate} samples a second, where the network takes {rate},"):
         import soxr
-    stream = soxr.ResampleStream(given, rate, 1, dtype="float32")
+    stream = soxr.ResampleStream(source_rate, rate, 1, dtype="float32")
     return lambda block: np.asarray(stream.resample_chunk(block), np.float32)
 
 
@@ -90,7 +90,7 @@ def from_microphone(rate: int, device: str | None = None) -> Iterator[Wave]:
 
     Args:
         rate: samples per second to give.
-        device: its number, or a part of its name; the system's default if not said.
+        device: its number, or a part of its name; without one the system's default.
 
     Raises:
         UserError: ``sounddevice`` is not installed, there is no such microphone, it has another
@@ -111,10 +111,15 @@ def from_microphone(rate: int, device: str | None = None) -> Iterator[Wave]:
 
     chosen = int(device) if device is not None and device.isdigit() else device
     try:
-        given, channels = _accepted(sounddevice, chosen, rate)
-        convert = None if given == rate else _converter(given, rate)
+        source_rate, channels = _accepted(sounddevice, chosen, rate)
+        convert = None if source_rate == rate else _converter(source_rate, rate)
         stream = sounddevice.InputStream(
-            given, given // 10, chosen, channels=channels, dtype="float32", callback=take
+            source_rate,
+            source_rate // 10,
+            chosen,
+            channels=channels,
+            dtype="float32",
+            callback=take,
         )
     except (sounddevice.PortAudioError, ValueError) as error:
         raise UserError(
@@ -128,12 +133,12 @@ def _accepted(sounddevice: Any, device: int | str | None, rate: int) -> tuple[in
     """The samples a second and channels, as near to ``rate`` and 1 as the microphone has them."""
     info = sounddevice.query_devices(device, "input")
     own, most = round(info["default_samplerate"]), int(info["max_input_channels"])
-    for given, channels in ((rate, 1), (own, 1), (rate, most)):
+    for source_rate, channels in ((rate, 1), (own, 1), (rate, most)):
         try:
-            sounddevice.check_input_settings(device, channels, "float32", samplerate=given)
+            sounddevice.check_input_settings(device, channels, "float32", samplerate=source_rate)
         except sounddevice.PortAudioError:
             continue
-        return given, channels
+        return source_rate, channels
     return own, most  # opening it says what is wrong
 
 
@@ -147,7 +152,7 @@ def _heard(
             yield block if convert is None else convert(block)
     except queue.Empty:
         raise UserError(
-            f"the microphone has given nothing for {_SILENT} seconds: is it still plugged in?"
+            f"the microphone has sent nothing for {_SILENT} seconds: is it still plugged in?"
         ) from None
     finally:
         # Not stop(): that would wait for a device which may be gone.

@@ -63,8 +63,8 @@ class Spotter:
     ) -> None:
         graph = read(model)
         try:
-            said = json.loads(graph.metadata["gossamer"])
-            features, named = said["features"], list(said["classes"])
+            description = json.loads(graph.metadata["gossamer"])
+            features, named = description["features"], list(description["classes"])
         except (KeyError, TypeError, ValueError):
             raise UserError(
                 f"{model} does not say how its features are made; write it with "
@@ -101,7 +101,7 @@ class Spotter:
     def push(self, samples: Wave) -> list[Detection]:
         """Takes the stream's next samples, float32 ``[n]`` in [-1, 1]; what was heard in them."""
         started = time.perf_counter()
-        found = []
+        detections = []
         for seconds, features in self.windows.push(samples):
             before = time.perf_counter()
             outputs = self.engine(features[None])[0]
@@ -109,12 +109,12 @@ class Spotter:
             self.score.windows += 1
             detection = self.detector.push(seconds, outputs)
             if detection is not None:
-                found.append(detection)
+                detections.append(detection)
         self.score.sound_seconds += len(samples) / self.rate
         self.score.work_seconds += time.perf_counter() - started
-        self.score.detections += len(found)
+        self.score.detections += len(detections)
         self.score.peak = max(self.score.peak, float(np.abs(samples).max(initial=0.0)))
-        return found
+        return detections
 
     def listen(self, blocks: Iterable[Wave]) -> Iterator[Detection]:
         """Detections in a stream of blocks, as they are made."""

@@ -15,7 +15,7 @@ Wave = NDArray[np.float32]
 
 
 class Windows:
-    """Cuts a stream of samples into windows and gives each one's standardised log-mel features.
+    """Cuts a stream of samples into windows and gives each one's standardized log-mel features.
 
     Neighbouring windows share most of their frames: a frame is computed once, when its last
     sample has come. Only the frames at both ends of a window, which in training look beyond the
@@ -53,7 +53,7 @@ class Windows:
         self._first = 0  # frame at which the next window starts
         self._sound: Wave = np.zeros(0, np.float32)  # samples from there on
         self._skip = 0  # samples still to come that no window holds
-        self._known = np.zeros((0, self.bands), np.float32)  # frames centred from there on
+        self._known = np.zeros((0, self.bands), np.float32)  # frames centered from there on
 
     @property
     def rate(self) -> int:

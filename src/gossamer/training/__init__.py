@@ -1,24 +1,27 @@
-"""Trains and evaluates networks on tasks."""
+"""Training and evaluation of networks on tasks, and run directories.
 
-from gossamer.training.checkpoint import folder_for, make_folder
-from gossamer.training.counting import Counts, LayerCount, count, weight_counts
+What is saved is also measured, by the rooms ``deploy``, ``energy`` and ``runtime``: in
+``measure.py`` alone.
+"""
+
+from gossamer.training.config import OPTIMIZERS, SCHEDULES, TrainingConfig
 from gossamer.training.evaluate import Evaluation, Noise, evaluate, inference_seconds, noise_score
-from gossamer.training.examples import predict
 from gossamer.training.fit import DivergedError, fit
+from gossamer.training.flops import Counts, LayerCount, count, weight_counts
+from gossamer.training.folder import folder_for, make_folder
 from gossamer.training.history import Epoch, History
+from gossamer.training.loader import predict
 from gossamer.training.recipe import Recipe
 from gossamer.training.robustness import Curve, Unfinished, robustness
 from gossamer.training.run import (
     EXAMPLES,
-    Trained,
     load_config,
     load_description,
     load_network,
     load_recipe,
     onnx_of,
-    train,
 )
-from gossamer.training.settings import OPTIMIZERS, SCHEDULES, Settings
+from gossamer.training.trained import Trained, train
 
 __all__ = [
     "EXAMPLES",
@@ -33,8 +36,8 @@ __all__ = [
     "LayerCount",
     "Noise",
     "Recipe",
-    "Settings",
     "Trained",
+    "TrainingConfig",
     "Unfinished",
     "count",
     "evaluate",

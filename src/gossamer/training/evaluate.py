@@ -17,8 +17,8 @@ from gossamer.data.task import Array
 from gossamer.errors import UserError, nearest
 from gossamer.nn import quantized_layers, unrounded
 from gossamer.progress import progress_bar
-from gossamer.training.counting import Counts, count
-from gossamer.training.examples import Examples, predict
+from gossamer.training.flops import Counts, count
+from gossamer.training.loader import Examples, predict
 
 SPLITS = ("train", "validation", "test")
 

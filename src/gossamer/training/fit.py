@@ -1,4 +1,4 @@
-"""Trains a network on a task."""
+"""Training of a network on a task."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from gossamer.errors import UserError
 from gossamer.nn import AnnealActivations, decay_boost, penalties
 from gossamer.progress import progress_bar
 from gossamer.sparsity import Scaling, Sparsifier, accelerate_sparse
-from gossamer.training.checkpoint import exclusive, pick_device
-from gossamer.training.counting import weight_counts
-from gossamer.training.examples import Examples, predict
-from gossamer.training.history import Epoch, History
-from gossamer.training.optimizer import make_optimizer
-from gossamer.training.resuming import (
+from gossamer.training.checkpoint import (
     network_state,
     restore_network,
     restore_training,
     save_training,
 )
+from gossamer.training.config import TrainingConfig
+from gossamer.training.flops import weight_counts
+from gossamer.training.folder import exclusive
+from gossamer.training.history import Epoch, History
+from gossamer.training.loader import Examples, predict
+from gossamer.training.optimizer import make_optimizer
 from gossamer.training.schedules import learning_rate, penalty_factor
-from gossamer.training.settings import Settings
 
 
 class DivergedError(UserError):
@@ -40,7 +40,7 @@ class DivergedError(UserError):
 def fit(
     model: nn.Module,
     task: Task,
-    settings: Settings | None = None,
+    config: TrainingConfig | None = None,
     *,
     sparsifier: Sparsifier | None = None,
     scaling: Scaling | None = None,
@@ -54,8 +54,8 @@ def fit(
     Args:
         model: gives logits ``[batch, classes]`` for ``[batch, *task.input_shape]``.
         task: data and features.
-        settings: see :class:`Settings`.
-        sparsifier: made for this model; its ``step`` runs after each optimiser step.
+        config: see :class:`TrainingConfig`.
+        sparsifier: made for this model; its ``step`` runs after each optimizer step.
         scaling: made for this model by :func:`gossamer.sparsity.supar`; its factors multiply
             the learning rate.
         checkpoint: file written after every epoch; where it exists already, training goes on
@@ -73,116 +73,159 @@ def fit(
         UserError: fewer training examples than one batch, or a checkpoint that is damaged or
             of other settings, or that another process is writing.
     """
-    settings = settings or Settings()
-    device = pick_device(settings.device)
-    # Convolutions train about a third faster on CPUs with channels innermost.
-    model.to(device)
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if len(task.train.y) < settings.batch_size:
-        raise UserError(
-            f"batch_size {settings.batch_size} is more than the {len(task.train.y)} training "
-            f"examples of task '{task.name}'; use a smaller one"
-        )
-    if not len(task.validation.y):
-        raise UserError(
-            f"task '{task.name}' has no validation examples to watch the training by; hold some out"
-        )
-    train = Examples(task, task.train, device)
-    validation = Examples(task, task.validation, device)
-    optimizer = make_optimizer(model, settings, scaling)
-    batches = len(train) // settings.batch_size
-    steps = batches * settings.epochs
-    annealed = (
-        AnnealActivations(model, max(round(settings.activation_anneal * steps), 1))
-        if settings.activation_anneal
-        else None
-    )
-    history = History()
+    config = config or TrainingConfig()
+    training = _Training(model, task, config, sparsifier, scaling)
+    optimizer, history = training.optimizer, History()
     best: dict[str, Tensor] = {}
-    if sparsifier is not None and sparsifier.total_steps is None:
-        sparsifier.total_steps = steps
     path = Path(checkpoint) if checkpoint is not None else None
-
+    lock = nullcontext() if path is None else exclusive(path)
     bar = progress_bar(show=progress, transient=True)
-    alone = nullcontext() if path is None else exclusive(path)
-    with alone, bar, _accelerated(model, optimizer, sparsifier, settings):
+    with lock, bar, _accelerated(model, optimizer, sparsifier, config):
         if path is not None and path.exists():
-            best = restore_training(path, model, optimizer, sparsifier, history, settings)
-        row = bar.add_task(label, total=steps, completed=len(history.epochs) * batches)
-        for epoch in range(len(history.epochs), settings.epochs):
-            if history.stopped_early:
-                break
+            best = restore_training(path, model, optimizer, sparsifier, history, config)
+        row = bar.add_task(
+            label, total=training.steps, completed=len(history.epochs) * training.batches
+        )
+        while len(history.epochs) < config.epochs and not history.stopped_early:
             started = time.perf_counter()
-            # Everything random in an epoch comes from (seed, epoch): an epoch after a
-            # resumption is the same as without one. The caller's generators are untouched.
-            rng = np.random.default_rng([settings.seed, epoch])
-            order = rng.permutation(len(train))
-            loss_sum = torch.zeros((), device=device)
-            model.train()
-            devices = [device] if device.type == "cuda" else []
-            with torch.random.fork_rng(devices=devices):
-                torch.manual_seed(int(rng.integers(2**31)))
-                for batch in range(batches):
-                    index = order[batch * settings.batch_size : (batch + 1) * settings.batch_size]
-                    if annealed is not None:
-                        annealed.at(epoch * batches + batch)
-                    x, y = train.batch(index, rng if settings.augment else None)
-                    rate = learning_rate(settings, epoch * batches + batch, steps, epoch)
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate * group.get("lr_scale", 1.0)
-                    loss = functional.cross_entropy(
-                        model(x), y, label_smoothing=settings.label_smoothing
-                    )
-                    penalty = penalties(model)
-                    if penalty is not None:
-                        share = (epoch * batches + batch) / steps
-                        loss = loss + penalty_factor(settings, share) * penalty / len(train)
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
-                    if sparsifier is not None:
-                        sparsifier.step(optimizer)
-                    loss_sum += loss.detach()
-                    bar.advance(row)
-            mean_loss = float(loss_sum) / batches
-            if not math.isfinite(mean_loss):
-                raise DivergedError(
-                    f"the loss became {mean_loss} in epoch {epoch + 1} of {settings.epochs} "
-                    f"(learning_rate {settings.learning_rate:g}); use a lower learning_rate"
-                )
-            decay_boost(model)
-            if annealed is not None:
-                annealed.at((epoch + 1) * batches)
-            hits = predict(model, validation.features()).argmax(dim=1) == validation.labels()
-            accuracy = float(hits.float().mean())
+            loss, rate = training.train_epoch(len(history.epochs), lambda: bar.advance(row))
+            accuracy = training.validate()
             done = Epoch(
-                epoch + 1,
-                mean_loss,
+                len(history.epochs) + 1,
+                loss,
                 accuracy,
                 rate,
                 time.perf_counter() - started,
-                (sparsifier is None or sparsifier.settled)
-                and (annealed is None or annealed.settled),
+                training.settled,
                 _final_density(model, sparsifier),
             )
             history.epochs.append(done)
             bar.update(row, description=f"{label}: validation accuracy {accuracy:.1%}")
-            if settings.patience:
+            if config.patience:
+                history.decide(config.patience)
                 if history.best is done:
-                    best = {
-                        n: t.detach().clone() for n, t in network_state(model, sparsifier).items()
-                    }
-                waited = done.epoch - history.best.epoch
-                history.stopped_early = done.settled and waited >= settings.patience
+                    state = network_state(model, sparsifier)
+                    best = {name: tensor.detach().clone() for name, tensor in state.items()}
             if path is not None:
-                save_training(path, model, optimizer, sparsifier, history, best, settings)
+                save_training(path, model, optimizer, sparsifier, history, best, config)
             if on_epoch is not None:
                 on_epoch(done)
-    if settings.patience and best:
+    if config.patience and best:
         restore_network(best, model, sparsifier)
     return history
+
+
+class _Training:
+    """A network being trained: its data, its optimizer, and the parts of an epoch."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        config: TrainingConfig,
+        sparsifier: Sparsifier | None,
+        scaling: Scaling | None,
+    ) -> None:
+        if len(task.train) < config.batch_size:
+            raise UserError(
+                f"batch_size {config.batch_size} is more than the {len(task.train)} training "
+                f"examples of task '{task.name}'; use a smaller one"
+            )
+        if not len(task.validation):
+            raise UserError(
+                f"task '{task.name}' has no validation examples to watch the training by; hold "
+                "some out"
+            )
+        self.model, self.config, self.sparsifier = model, config, sparsifier
+        self.device = pick_device(config.device)
+        model.to(self.device)
+        # Convolutions train about a third faster on CPUs with channels innermost.
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.train = Examples(task, task.train, self.device)
+        self.validation = Examples(task, task.validation, self.device)
+        self.optimizer = make_optimizer(model, config, scaling)
+        self.batches = len(self.train) // config.batch_size
+        self.steps = self.batches * config.epochs
+        annealing = max(round(config.activation_anneal * self.steps), 1)
+        self.annealed = AnnealActivations(model, annealing) if config.activation_anneal else None
+        if sparsifier is not None and sparsifier.total_steps is None:
+            sparsifier.total_steps = self.steps
+
+    @property
+    def settled(self) -> bool:
+        """Whether weights and activations are as sparse as they are in the end."""
+        parts = (self.sparsifier, self.annealed)
+        return all(part is None or part.settled for part in parts)
+
+    def train_epoch(self, epoch: int, on_step: Callable[[], object]) -> tuple[float, float]:
+        """One pass over the training examples; the mean loss and the last learning rate.
+
+        Everything random in it comes from the seed and the number of the epoch: an epoch after
+        a resumption is the same as without one. The caller's generators are left alone.
+        """
+        rng = np.random.default_rng([self.config.seed, epoch])
+        order = rng.permutation(len(self.train))
+        size, loss_sum = self.config.batch_size, torch.zeros((), device=self.device)
+        self.model.train()
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(int(rng.integers(2**31)))
+            for batch in range(self.batches):
+                step = epoch * self.batches + batch
+                rate = learning_rate(self.config, step, self.steps, epoch)
+                index = order[batch * size : (batch + 1) * size]
+                loss_sum += self._step(step, rate, *self._examples(index, rng))
+                on_step()
+        loss = float(loss_sum) / self.batches
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss became {loss} in epoch {epoch + 1} of {self.config.epochs} "
+                f"(learning_rate {self.config.learning_rate:g}); use a lower learning_rate"
+            )
+        decay_boost(self.model)
+        if self.annealed is not None:
+            self.annealed.at((epoch + 1) * self.batches)
+        return loss, rate
+
+    def _examples(self, index: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        return self.train.batch(index, rng if self.config.augment else None)
+
+    def _step(self, step: int, rate: float, x: Tensor, y: Tensor) -> Tensor:
+        """One step of the optimizer; the loss before it."""
+        if self.annealed is not None:
+            self.annealed.at(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        loss = functional.cross_entropy(
+            self.model(x), y, label_smoothing=self.config.label_smoothing
+        )
+        penalty = penalties(self.model)
+        if penalty is not None:
+            factor = penalty_factor(self.config, step / self.steps)
+            loss = loss + factor * penalty / len(self.train)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        if self.sparsifier is not None:
+            self.sparsifier.step(self.optimizer)
+        return loss.detach()
+
+    def validate(self) -> float:
+        """The accuracy on the validation examples."""
+        answers = predict(self.model, self.validation.features()).argmax(dim=1)
+        return float((answers == self.validation.labels()).float().mean())
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` as a device that is there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: torch finds no CUDA device; use device = auto or cpu")
+    return device
 
 
 @contextmanager
@@ -190,10 +233,10 @@ def _accelerated(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     sparsifier: Sparsifier | None,
-    settings: Settings,
+    config: TrainingConfig,
 ) -> Iterator[None]:
     """Within it layers compute with their non-zeros alone, where the settings ask for it."""
-    if not settings.accelerate or sparsifier is None:
+    if not config.accelerate or sparsifier is None:
         yield
         return
     accelerator = accelerate_sparse(model, sparsifier, optimizer)

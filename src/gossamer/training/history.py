@@ -1,4 +1,4 @@
-"""What the epochs of a training gave."""
+"""The epochs of a training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave.
+    """One epoch of a training.
 
     ``accuracy`` is on the validation split, ``seconds`` wall time; ``settled`` says whether
     weights and activations were as sparse as they are in the end. ``density`` is the share of
@@ -39,3 +39,8 @@ class History:
         others.
         """
         return max(self.epochs, key=lambda epoch: (epoch.settled, epoch.accuracy))
+
+    def decide(self, patience: int) -> None:
+        """Stop where ``patience`` epochs have brought no better validation accuracy."""
+        last = self.epochs[-1]
+        self.stopped_early = last.settled and last.epoch - self.best.epoch >= patience

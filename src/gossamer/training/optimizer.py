@@ -1,4 +1,4 @@
-"""The optimiser that settings ask for, with its groups of parameters."""
+"""The optimizer that settings ask for, with its groups of parameters."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import torch
 from torch import nn
 
 from gossamer.sparsity import Scaling
-from gossamer.training.settings import Settings
+from gossamer.training.config import TrainingConfig
 
 
 def make_optimizer(
-    model: nn.Module, settings: Settings, scaling: Scaling | None = None
+    model: nn.Module, settings: TrainingConfig, scaling: Scaling | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser of a model's parameters.
+    """The optimizer of a model's parameters.
 
     Args:
         model: to be trained.
-        settings: which optimiser, learning rate, decay and momentum.
+        settings: which optimizer, learning rate, decay and momentum.
         scaling: groups with factors of their own on the rate, see :func:`gossamer.sparsity.supar`.
     """
     # Decaying biases and norms only harms (He et al. 2019, arXiv 1812.01187).

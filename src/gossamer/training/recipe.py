@@ -1,4 +1,4 @@
-"""From flat named settings to a network and its training.
+"""Recipes: flat named settings of a network and its training.
 
 A recipe is what ``gossamer train`` takes with ``--set name=value``, what an experiment
 varies, and what ``config.toml`` of a run holds: flat names of the model's, the sparsity's and
@@ -19,8 +19,8 @@ from gossamer.errors import UserError, nearest
 from gossamer.models import reference
 from gossamer.nn import quantize, variational
 from gossamer.sparsity import Scaling, Sparsifier, SparsitySettings, supar
-from gossamer.training.checkpoint import load_weights
-from gossamer.training.settings import Settings
+from gossamer.training.config import TrainingConfig
+from gossamer.training.initial import load_weights
 
 _WEIGHT = "weight_density"
 _ACTIVATION = "activation_density"
@@ -36,7 +36,7 @@ _GIVEN = ("classes", "input_shape")
 class Recipe:
     """A task, a model and all settings that are not left at their defaults.
 
-    Settings, besides those of :class:`Settings` and :class:`SparsitySettings`: the keyword
+    Settings, besides those of :class:`TrainingConfig` and :class:`SparsitySettings`: the keyword
     arguments of the model's function; ``activation_density.<stage>`` for one entry of its
     ``activation_density`` (stages: ``conv1``, ``conv2``, ..., ``linear1``); ``weight_density``
     for all layers and ``weight_density.<layer>`` for one; ``init``, a run directory whose
@@ -59,7 +59,7 @@ class Recipe:
         merged = _merge(ref.settings, self.settings)
         object.__setattr__(self, "settings", merged)
         known = {
-            *Settings.names(),
+            *TrainingConfig.names(),
             *SparsitySettings.names(),
             *_model_settings(ref.build),
             _WEIGHT,
@@ -129,7 +129,7 @@ class Recipe:
                 f"for, as in {_BASE} = {{hidden = 64}}, not {smaller!r}"
             )
         for name in smaller:
-            if name in Settings.names():
+            if name in TrainingConfig.names():
                 raise UserError(
                     f"{_BASE}.{name}: '{name}' belongs to the training, which both share; "
                     f"{_BASE} holds widths and densities only"
@@ -159,15 +159,15 @@ class Recipe:
         density = sparsifier.densities if sparsifier is not None else None
         return supar(model, base, density=density, optimizer=kind)
 
-    def training(self) -> Settings:
+    def training(self) -> TrainingConfig:
         """The settings of the training."""
-        names = Settings.names()
-        return Settings.from_mapping({k: v for k, v in self.settings.items() if k in names})
+        names = TrainingConfig.names()
+        return TrainingConfig.from_mapping({k: v for k, v in self.settings.items() if k in names})
 
     def network(
         self, classes: int, input_shape: tuple[int, ...], *, initial: bool = True
     ) -> tuple[nn.Module, Sparsifier | None]:
-        """A fresh network and its sparsifier, None where every weight is kept.
+        """A fresh network and its sparsifier, None where no weight is masked.
 
         Initialisation and masks depend on the seed alone, and on the weights of the ``init``
         run where one is set and ``initial`` is true.
@@ -217,12 +217,12 @@ class Recipe:
         return model, sparsifier if sparsifier.masked else None
 
 
-def _merge(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """``given`` over ``defaults``; a whole-network density replaces the defaults of layers."""
+def _merge(defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` over ``defaults``; a whole-network density replaces the defaults of layers."""
     for base in (_WEIGHT, _ACTIVATION):
-        if base in given:
+        if base in settings:
             defaults = {k: v for k, v in defaults.items() if not k.startswith(base + ".")}
-    return {**defaults, **given}
+    return {**defaults, **settings}
 
 
 def _model_settings(build: Callable[..., nn.Module]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a network's accuracy falls when its examples are disturbed."""
+"""Accuracy of a network under corruptions of its examples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from gossamer.data import Split, Task, disturbances
+from gossamer.data import Split, Task, corruptions
 from gossamer.errors import UserError, nearest
 from gossamer.files import write_text
 from gossamer.training.evaluate import correct_answers, split_of
@@ -21,7 +21,7 @@ from gossamer.training.evaluate import correct_answers, split_of
 
 @dataclass(frozen=True)
 class Curve:
-    """Correct answers at each level of one disturbance, of ``of`` examples each."""
+    """Correct answers at each level of one corruption, of ``of`` examples each."""
 
     name: str
     unit: str
@@ -55,10 +55,10 @@ class Unfinished:
     def read(self) -> dict[str, Curve]:
         """What was measured before, by name; nothing where the file is missing or damaged."""
         try:
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
-            if kept["of"] != self._of:
+            stored = json.loads(self._path.read_text(encoding="utf-8"))
+            if stored["of"] != self._of:
                 return {}
-            curves = [Curve.from_dict(curve) for curve in kept["curves"]]
+            curves = [Curve.from_dict(curve) for curve in stored["curves"]]
         except (OSError, ValueError, KeyError, TypeError):
             return {}
         return {curve.name: curve for curve in curves}
@@ -70,11 +70,11 @@ class Unfinished:
             UserError: the file cannot be written.
         """
         curves = {**self.read(), curve.name: curve}
-        kept = {"of": self._of, "curves": [known.as_dict() for known in curves.values()]}
-        write_text(self._path, json.dumps(kept))
+        stored = {"of": self._of, "curves": [known.as_dict() for known in curves.values()]}
+        write_text(self._path, json.dumps(stored))
 
     def finish(self) -> None:
-        """The curves are kept elsewhere now."""
+        """Delete the file: the curves are in ``metrics.json`` now."""
         self._path.unlink(missing_ok=True)
 
 
@@ -90,36 +90,36 @@ def robustness(
     on_curve: Callable[[Curve], None] | None = None,
     unfinished: Unfinished | None = None,
 ) -> list[Curve]:
-    """Correct answers under every disturbance of the task's kind of data, level by level.
+    """Correct answers under every corruption of the task's kind of data, level by level.
 
     Images meet common corruptions (Hendrycks & Dietterich 2019), sounds background noise at
-    stated signal-to-noise ratios; see :func:`gossamer.data.disturbances`. What an example
-    meets depends on ``seed``, disturbance and level alone: every network meets the same.
+    stated signal-to-noise ratios; see :func:`gossamer.data.corruptions`. What an example
+    meets depends on ``seed``, corruption and level alone: every network meets the same.
 
     Args:
         model: gives logits ``[batch, classes]``.
-        task: data, features and disturbances.
+        task: data, features and corruptions.
         split: which examples.
-        kinds: names of disturbances; all by default.
+        kinds: names of corruptions; all by default.
         examples: only so many of the split, evenly spread over it.
-        seed: of the disturbances.
+        seed: of the corruptions.
         batch_size: examples at a time.
         on_curve: called with each curve as soon as it is known.
         unfinished: keeps curves until all are measured, and knows those that were before.
 
     Raises:
-        UserError: no such split or disturbance, or none for this kind of data.
+        UserError: no such split or corruption, or none for this kind of data.
     """
     data = _some(split_of(task, split), examples)
-    known = disturbances(task)
+    known = corruptions(task)
     wanted = list(known) if kinds is None else list(dict.fromkeys(kinds))
     for name in wanted:
         if name not in known:
-            raise UserError(f"no disturbance '{name}': {nearest(name, known)}")
+            raise UserError(f"no corruption '{name}': {nearest(name, known)}")
     curves = []
     before = {} if unfinished is None else unfinished.read()
     for name in wanted:
-        found = known[name]
+        corruption = known[name]
         curve = before.get(name)
         if curve is None:
             correct = tuple(
@@ -127,14 +127,14 @@ def robustness(
                     model,
                     task,
                     data,
-                    found.apply,
+                    corruption.apply,
                     level,
                     np.random.default_rng([seed, zlib.crc32(name.encode()), number]),
                     batch_size=batch_size,
                 )
-                for number, level in enumerate(found.levels)
+                for number, level in enumerate(corruption.levels)
             )
-            curve = Curve(name, found.unit, found.levels, correct, len(data))
+            curve = Curve(name, corruption.unit, corruption.levels, correct, len(data))
             if unfinished is not None:
                 unfinished.add(curve)
         curves.append(curve)

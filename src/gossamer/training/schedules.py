@@ -1,14 +1,14 @@
-"""What changes along a training: the learning rate, and how much a penalty counts."""
+"""Schedules of the learning rate and of the penalty's weight."""
 
 from __future__ import annotations
 
 import math
 
-from gossamer.training.settings import Settings
+from gossamer.training.config import TrainingConfig
 
 
-def learning_rate(settings: Settings, step: int, steps: int, epoch: int) -> float:
-    """Rate before optimiser step ``step`` of ``steps``; a function of the position alone.
+def learning_rate(settings: TrainingConfig, step: int, steps: int, epoch: int) -> float:
+    """Rate before optimizer step ``step`` of ``steps``; a function of the position alone.
 
     One cycle (Smith & Topin 2017, arXiv 1708.07120): up from a 50th of the highest rate and
     down to nearly nothing, along cosines.
@@ -35,7 +35,7 @@ def learning_rate(settings: Settings, step: int, steps: int, epoch: int) -> floa
     return high + (low - high) * (1.0 + math.cos(math.pi * share)) / 2.0
 
 
-def penalty_factor(settings: Settings, share: float) -> float:
+def penalty_factor(settings: TrainingConfig, share: float) -> float:
     """Of the penalty, after a ``share`` of the training."""
     first, last = settings.penalty_warmup_start, settings.penalty_warmup_end
     risen = (share - first) / (last - first) if last > first else float(share >= first)

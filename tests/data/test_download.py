@@ -9,7 +9,7 @@ import pytest
 from tests.test_files import mode, umask
 
 from gossamer.data import mnist, speech_commands, spoken_digits
-from gossamer.data.places import cache_folder, data_root, download, find, unpack
+from gossamer.data.download import cache_folder, data_root, fetch, find, unpack
 from gossamer.errors import UserError
 
 
@@ -67,14 +67,14 @@ def test_download_verifies_the_checksum(served, tmp_path):
     (folder / "x.bin").write_bytes(b"hello")
     good = "sha256:" + hashlib.sha256(b"hello").hexdigest()
     with umask(0o027):
-        path = download(url + "x.bin", good, tmp_path / "new")
+        path = fetch(url + "x.bin", good, tmp_path / "new")
     assert path.read_bytes() == b"hello"
     assert mode(path) == 0o640
     with pytest.raises(UserError, match=r"cannot download .*x\.bin.*hash"):
-        download(url + "x.bin", "md5:" + "0" * 32, tmp_path / "other")
+        fetch(url + "x.bin", "md5:" + "0" * 32, tmp_path / "other")
     assert not (tmp_path / "other" / "x.bin").exists()
     with pytest.raises(UserError, match=r"cannot download .*404"):
-        download(url + "gone.bin", good, tmp_path / "other")
+        fetch(url + "gone.bin", good, tmp_path / "other")
 
 
 @pytest.mark.parametrize("task", [mnist, spoken_digits, speech_commands])
@@ -91,7 +91,7 @@ def test_download_into_an_unwritable_folder(served, tmp_path):
     _, url = served
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot download"):
-        download(url + "x.bin", "md5:" + "0" * 32, tmp_path / "file" / "folder")
+        fetch(url + "x.bin", "md5:" + "0" * 32, tmp_path / "file" / "folder")
 
 
 def test_unpack(tmp_path):

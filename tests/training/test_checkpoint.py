@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from gossamer.errors import UserError
-from gossamer.training import Settings, fit
+from gossamer.training import TrainingConfig, fit
 
-QUICK = Settings(epochs=3, batch_size=16, learning_rate=0.05, device="cpu")
+QUICK = TrainingConfig(epochs=3, batch_size=16, learning_rate=0.05, device="cpu")
 
 
 @pytest.fixture

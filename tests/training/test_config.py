@@ -5,7 +5,7 @@ import math
 import pytest
 
 from gossamer.errors import UserError
-from gossamer.training import Settings
+from gossamer.training import TrainingConfig
 
 BAD = [
     ("epochs", 0),
@@ -49,27 +49,27 @@ BAD = [
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_bad_value_is_refused_by_name(name, value):
     with pytest.raises(UserError, match=rf"^{name}\b") as caught:
-        Settings.from_mapping({name: value})
+        TrainingConfig.from_mapping({name: value})
     assert "\n" not in str(caught.value)
 
 
 def test_nearest_name_and_nearest_choice_are_suggested():
     with pytest.raises(UserError, match=r"no setting 'learning_rat'.*mean 'learning_rate'"):
-        Settings.from_mapping({"learning_rat": 0.1})
+        TrainingConfig.from_mapping({"learning_rat": 0.1})
     with pytest.raises(UserError, match="mean 'adam'"):
-        Settings(optimizer="adm")
+        TrainingConfig(optimizer="adm")
     with pytest.raises(UserError, match="mean 'one_cycle'"):
-        Settings(schedule="onecycle")
+        TrainingConfig(schedule="onecycle")
 
 
 def test_good_values_are_kept_and_take_their_type():
-    settings = Settings.from_mapping({"epochs": 5.0, "learning_rate": 1, "seed": 7})
+    settings = TrainingConfig.from_mapping({"epochs": 5.0, "learning_rate": 1, "seed": 7})
     assert (settings.epochs, settings.learning_rate, settings.seed) == (5, 1.0, 7)
     assert type(settings.epochs) is int
     assert type(settings.learning_rate) is float
-    assert settings == Settings(epochs=5, learning_rate=1.0, seed=7)
-    assert Settings.from_mapping({}) == Settings()
+    assert settings == TrainingConfig(epochs=5, learning_rate=1.0, seed=7)
+    assert TrainingConfig.from_mapping({}) == TrainingConfig()
 
 
 def test_names_are_those_of_the_arguments():
-    assert set(Settings.names()) == set(vars(Settings()))
+    assert set(TrainingConfig.names()) == set(vars(TrainingConfig()))

@@ -16,7 +16,7 @@ from gossamer.data.images import Images
 from gossamer.data.task import Domain, Split, Task
 from gossamer.errors import UserError, nearest
 
-_SHARE = 0.15  # of the training examples, held out for a split that was not given
+_SHARE = 0.15  # of the training examples, held out for a split that is missing
 _SEED = 15
 _KEYS = tuple(f"{kind}_{split}" for split in ("train", "validation", "test") for kind in "xy")
 
@@ -45,7 +45,7 @@ class Vectors:
 
     @classmethod
     def fitted(cls, train: NDArray[Any]) -> Vectors:
-        """A domain that standardises by the training examples; constant features become 0."""
+        """A domain that standardizes by the training examples; constant features become 0."""
         axes = 0 if train.ndim == 2 else None
         mean = np.asarray(train.mean(axis=axes, dtype=np.float64), np.float32)
         std = np.asarray(train.std(axis=axes, dtype=np.float64), np.float32)
@@ -81,16 +81,16 @@ def arrays(
     """A task of the user's own arrays: pairs ``(x, y)`` for training, validation and test.
 
     ``x`` numbers ``[N, ...]``, ``y`` whole numbers ``[N]`` from 0 to classes - 1. ``[N, H, W]`` and
-    ``[N, C, H, W]`` are images: standardised as a whole, noise replaces pixels (`Images.noise`).
-    Other shapes are `Vectors`: ``[N, F]`` is standardised feature by feature, noise is Gaussian.
+    ``[N, C, H, W]`` are images: standardized as a whole, noise replaces pixels (`Images.noise`).
+    Other shapes are `Vectors`: ``[N, F]`` is standardized feature by feature, noise is Gaussian.
     There is no augmentation. ``classes``: their names; else their numbers.
 
     Where validation or test is missing, 15 % of the training examples of each class are held out
     for it, at least one, with a fixed seed. Raises UserError for lengths, shapes, labels or values
     (NaN, infinity) that do not go together.
     """
-    given = {"train": train, "validation": validation, "test": test}
-    splits = {split: _checked(name, split, *pair) for split, pair in given.items() if pair}
+    pairs = {"train": train, "validation": validation, "test": test}
+    splits = {split: _checked(name, split, *pair) for split, pair in pairs.items() if pair}
     highest = max(int(part.y.max()) for part in splits.values())
     if classes is None and highest >= len(splits["train"]):  # before so many names are made
         raise UserError(
@@ -114,7 +114,7 @@ def arrays(
             f"{name}: no training example of class {min(absent)} ({names[min(absent)]}); labels "
             f"must be 0 to {len(names) - 1} without gaps"
         )
-    missing = [split for split in given if split not in splits]
+    missing = [split for split in pairs if split not in splits]
     splits |= _hold_out(name, splits["train"], missing)
     x = splits["train"].x
     domain: Domain = Images.fitted(x) if x.ndim in (3, 4) else Vectors.fitted(x)
@@ -137,24 +137,24 @@ def from_npz(path: str | os.PathLike[str]) -> Task:
     """
     path = Path(path)
     try:
-        found = read_npz(path)
+        stored = read_npz(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path}: not an .npz of plain arrays ({error}): write it with numpy.savez"
         ) from error
-    for key in found:
+    for key in stored:
         if key not in (*_KEYS, "classes"):
             raise UserError(f"{path}: unknown key '{key}': {nearest(key, (*_KEYS, 'classes'))}")
     pairs: dict[str, Pair | None] = {}
     for split in ("train", "validation", "test"):
-        have = [key for key in (f"x_{split}", f"y_{split}") if key in found]
+        have = [key for key in (f"x_{split}", f"y_{split}") if key in stored]
         if len(have) == 1 or (split == "train" and not have):
             absent = {f"x_{split}", f"y_{split}"} - set(have)
             raise UserError(f"{path}: key '{min(absent)}' is missing")
-        pairs[split] = (found[f"x_{split}"], found[f"y_{split}"]) if have else None
-    names = [str(name) for name in found["classes"]] if "classes" in found else None
+        pairs[split] = (stored[f"x_{split}"], stored[f"y_{split}"]) if have else None
+    names = [str(name) for name in stored["classes"]] if "classes" in stored else None
     train = pairs["train"]
     assert train is not None
     return arrays(train, pairs["validation"], pairs["test"], names, name=path.stem)
@@ -171,8 +171,8 @@ def from_dataset(
 
     ``x`` may be whatever numpy can read, torch tensors included. All examples are read at once.
     """
-    given = {"train": train, "validation": validation, "test": test}
-    pairs = {split: _collect(name, split, data) for split, data in given.items() if data}
+    datasets = {"train": train, "validation": validation, "test": test}
+    pairs = {split: _collect(name, split, data) for split, data in datasets.items() if data}
     if "train" not in pairs:
         raise UserError(f"{name}: no examples in train")
     return arrays(pairs["train"], pairs.get("validation"), pairs.get("test"), classes, name)
@@ -213,7 +213,7 @@ def _checked(name: str, split: str, x: ArrayLike, y: ArrayLike) -> Split:
     if values.dtype.kind == "f":
         bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
         if len(bad):
-            raise UserError(f"{where} x[{bad[0]}] holds NaN or infinity: mend or leave it out")
+            raise UserError(f"{where} x[{bad[0]}] holds NaN or infinity: replace or remove it")
     return Split(values, labels.astype(np.int64))
 
 

@@ -1,4 +1,4 @@
-"""The settings of a training run, checked when they are given."""
+"""The settings of a training, checked when they are made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCHEDULES = ("one_cycle", "step", "phases", "constant")
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingConfig:
     """How a network is trained.
 
     Attributes:
@@ -45,7 +45,7 @@ class Settings:
         noise_score: whether the finished network's noise score is taken, which takes ten times as
             long as its accuracy on the test split.
         augment: whether training examples are varied (shifted, mixed with noise).
-        seed: of initialisation, masks, order and augmentation.
+        seed: of initialization, masks, order and augmentation.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:

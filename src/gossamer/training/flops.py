@@ -47,7 +47,7 @@ class LayerCount:
 
 @dataclass
 class Counts:
-    """A network's counts on given data.
+    """A network's counts on some data.
 
     Attributes:
         layers: Linear and convolution layers in model order.
@@ -184,7 +184,7 @@ def _stored_bytes(parameter: Tensor, rounded: bool) -> int:
 def _count_layer(module: nn.Module, x: Tensor, y: Tensor, sums: dict[str, float]) -> None:
     weight = _weight(module)
     nonzero = int(torch.count_nonzero(weight))
-    kept = (weight != 0).to(torch.float32)
+    present = (weight != 0).to(torch.float32)
     active = (x != 0).to(torch.float32)
     sums["active"] += float(active.sum(dtype=torch.float64))
     sums["inputs"] += x.numel()
@@ -194,7 +194,7 @@ def _count_layer(module: nn.Module, x: Tensor, y: Tensor, sums: dict[str, float]
         sums["weights"] += rows * nonzero
         # Each active input meets the non-zeros of its column.
         met = active.reshape(-1, module.in_features).sum(dim=0, dtype=torch.float64)
-        sums["both"] += float(met @ kept.sum(dim=0, dtype=torch.float64))
+        sums["both"] += float(met @ present.sum(dim=0, dtype=torch.float64))
         return
     assert isinstance(module, nn.Conv1d | nn.Conv2d)
     positions = math.prod(y.shape[2:]) * len(x)
@@ -202,7 +202,7 @@ def _count_layer(module: nn.Module, x: Tensor, y: Tensor, sums: dict[str, float]
     sums["weights"] += positions * nonzero
     # Non-zeros that meet an active input: the convolution of the indicators, with the
     # outputs of a group added up beforehand, since only the sum is wanted.
-    grouped = kept.reshape(module.groups, -1, *kept.shape[1:]).sum(dim=1)
+    grouped = present.reshape(module.groups, -1, *present.shape[1:]).sum(dim=1)
     convolve = functional.conv1d if isinstance(module, nn.Conv1d) else functional.conv2d
     if module.padding_mode != "zeros":
         active = functional.pad(

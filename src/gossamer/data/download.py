@@ -1,4 +1,4 @@
-"""Where data lie: the root, the cache folder, and downloads with checksums."""
+"""The folders of data sets, and downloads with checksums."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def missing(task: str, root: Path, names: Sequence[str], landmarks: Sequence[str
     )
 
 
-def download(url: str, checksum: str, folder: Path) -> Path:
+def fetch(url: str, checksum: str, folder: Path) -> Path:
     """Fetch ``url`` into ``folder`` and verify its ``checksum`` (``algorithm:hex``); the file.
 
     Raises UserError where there is no network, the checksum differs or the folder is unwritable.

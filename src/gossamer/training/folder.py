@@ -1,0 +1,70 @@
+"""Folders and files that one process at a time writes to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from gossamer.errors import UserError
+
+
+def make_folder(path: Path) -> Path:
+    """``path`` as a folder that exists and can be written to, else a :class:`UserError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {path}: {error.strerror}; choose another place"
+        ) from None
+    if not os.access(path, os.W_OK):
+        raise UserError(f"the folder {path} cannot be written to; choose another place")
+    return path
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Within it no other process writes to ``path``, a file or a folder that exists.
+
+    The operating system frees the lock of a process that is killed.
+
+    Raises:
+        UserError: another process is writing to it, or nothing can be written there.
+    """
+    place = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    lock = FileLock(place, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"another training is writing to {path}: wait until it ends, or choose another place"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; choose another place"
+        ) from None
+    try:
+        yield
+    finally:
+        place.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def folder_for(path: Path) -> Iterator[Path]:
+    """``path`` as a folder that only this process writes to; see `make_folder`, `exclusive`.
+
+    After an error, what is new and empty is removed.
+    """
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        with exclusive(make_folder(path)):
+            yield path
+    except BaseException:
+        with suppress(OSError):  # one holds something
+            for folder in new:
+                folder.rmdir()
+        raise

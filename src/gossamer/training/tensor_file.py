@@ -1,0 +1,81 @@
+"""Tensors and plain data in one safetensors file, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from gossamer.errors import UserError
+from gossamer.files import writing
+
+_DATA = "gossamer"
+
+#: Before the names of a network's tensors in a run's file.
+MODEL = "model."
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
+    """Save named tensors and JSON-like ``data`` to ``path``.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    # Clones, because safetensors refuses tensors that share memory.
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with writing(path) as file:
+        file.write(save(own, metadata={_DATA: json.dumps(data)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What :func:`save_tensors` wrote, on the CPU.
+
+    Raises:
+        UserError: the file is missing, damaged, or not one of gossamer's.
+    """
+    if not path.is_file():
+        raise UserError(f"no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        data = json.loads(metadata[_DATA])
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(
+            f"{path} is damaged or not a file of gossamer ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else ''}); delete it and train again"
+        ) from None
+    return tensors, data
+
+
+def check_tensors(
+    path: Path, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor] | None = None
+) -> None:
+    """Refuse a file's tensors that are NaN or of another type than those of the same name.
+
+    Raises:
+        UserError: naming the file and the tensor.
+    """
+    for name, tensor in tensors.items():
+        expected = tensor if own is None else own.get(name, tensor)
+        if tensor.dtype != expected.dtype:
+            raise UserError(
+                f"{path}: '{name}' holds {tensor.dtype}, not {expected.dtype}; train the run again"
+            )
+        if tensor.isnan().any():
+            raise UserError(f"{path}: '{name}' holds NaN; train the run again")
+
+
+def strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, without it."""
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def add_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The same tensors under names that begin with ``prefix``."""
+    return {prefix + name: tensor for name, tensor in tensors.items()}

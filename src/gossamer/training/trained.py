@@ -1,0 +1,189 @@
+"""Training a recipe, and the trained network with all that led to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+import torch
+from torch import nn
+
+from gossamer import __version__
+from gossamer.data import TASKS, Task, load
+from gossamer.errors import UserError
+from gossamer.files import write_text, writing
+from gossamer.nn import export, harden, unrounded
+from gossamer.runtime import machine
+from gossamer.sparsity import Sparsifier
+from gossamer.training.evaluate import Evaluation, evaluate
+from gossamer.training.fit import fit
+from gossamer.training.folder import make_folder
+from gossamer.training.history import Epoch, History
+from gossamer.training.loader import predict
+from gossamer.training.measure import measure
+from gossamer.training.recipe import Recipe
+from gossamer.training.run import EXAMPLES
+from gossamer.training.tensor_file import MODEL, add_prefix, save_tensors
+
+_TIMED = 256  # test examples that the engine is planned and timed on
+_CALIBRATION = 512  # at most so many training examples are saved
+_CALIBRATION_BYTES = 2**23
+_MASK = "mask."
+
+
+def train(
+    recipe: Recipe,
+    task: Task | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    progress: bool = False,
+    label: str = "training",
+) -> Trained:
+    """Build and train the network of ``recipe``.
+
+    Args:
+        recipe: what to train.
+        task: the recipe's task where it is loaded already; else it is loaded.
+        checkpoint, on_epoch, progress, label: see :func:`gossamer.training.fit`.
+
+    Raises:
+        UserError: what loading the task, building the network or :func:`fit` raise.
+    """
+    task = task or load(recipe.task)
+    model, sparsifier = recipe.network(len(task.classes), task.input_shape)
+    _try(model, task, recipe)
+    history = fit(
+        model,
+        task,
+        recipe.training(),
+        sparsifier=sparsifier,
+        scaling=recipe.scaling(model, len(task.classes), task.input_shape),
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        progress=progress,
+        label=label,
+    )
+    return Trained(recipe, task, harden(model), sparsifier, history)
+
+
+def _try(model: nn.Module, task: Task, recipe: Recipe) -> None:
+    """Refuses a network that cannot take the task's examples, or gives no logits for them."""
+    wanted = [2, len(task.classes)]
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    x = torch.from_numpy(task.features(task.train.x[:2])).to(device)
+    try:
+        with unrounded(model):  # 8-bit layers know no ranges yet
+            found = list(predict(model, x).shape)
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise UserError(
+            f"model '{recipe.model}' cannot take inputs [batch, "
+            f"{', '.join(map(str, task.input_shape))}] of task '{recipe.task}': {error}"
+        ) from error
+    if found != wanted:
+        raise UserError(
+            f"model '{recipe.model}' gives {found} for two examples, wanted {wanted}: "
+            "as many logits as there are classes"
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network with all that led to it."""
+
+    recipe: Recipe
+    task: Task
+    model: nn.Module
+    sparsifier: Sparsifier | None
+    history: History
+
+    def evaluate(
+        self,
+        split: str = "test",
+        *,
+        noise: bool | None = None,
+        timing: bool = True,
+        progress: bool = False,
+    ) -> Evaluation:
+        """See :func:`gossamer.training.evaluate`; ``noise`` is that of the settings by default."""
+        if noise is None:
+            noise = self.recipe.training().noise_score
+        return evaluate(self.model, self.task, split, noise=noise, timing=timing, progress=progress)
+
+    def metrics(self, evaluation: Evaluation) -> dict[str, Any]:
+        """What ``metrics.json`` holds: the evaluation and where it comes from."""
+        settings = self.recipe.training()
+        return {
+            "gossamer": __version__,
+            "task": self.recipe.task,
+            "synthetic": self.task.synthetic,
+            "source": self.task.source,
+            "model": self.recipe.model,
+            "settings": dict(self.recipe.settings),
+            "machine": machine(),
+            "seed": settings.seed,
+            "epochs": len(self.history.epochs),
+            **evaluation.as_dict(),
+            "history": [asdict(epoch) for epoch in self.history.epochs],
+        }
+
+    def save(
+        self, folder: str | Path, evaluation: Evaluation | None = None, *, progress: bool = False
+    ) -> dict[str, Any]:
+        """Write the run directory; returns the metrics.
+
+        ``config.toml``, ``metrics.json``, ``model.safetensors``, ``model.onnx`` and, of one's
+        own data, ``examples.npy``; each is written to a temporary name first, ``metrics.json``
+        last, so that a run directory with it is complete.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        path = make_folder(Path(folder))
+        metrics = self.metrics(evaluation or self.evaluate(progress=progress))
+        save_network(self, path)
+        export_network(self, path / "model.onnx")
+        metrics |= measure(path / "model.onnx", self.task.features(self.task.test.x[:_TIMED]))
+        write_text(path / "metrics.json", json.dumps(metrics, indent=1))
+        return metrics
+
+
+def save_network(trained: Trained, folder: Path) -> None:
+    """Write ``config.toml``, ``model.safetensors`` and, of one's own data, ``examples.npy``.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    recipe, task = trained.recipe, trained.task
+    config = {"task": recipe.task, "model": recipe.model, "settings": dict(recipe.settings)}
+    write_text(folder / "config.toml", tomli_w.dumps(config))
+    if recipe.task not in TASKS:
+        count = min(
+            _CALIBRATION, max(_CALIBRATION_BYTES // task.features(task.train.x[:1]).nbytes, 1)
+        )
+        with writing(folder / EXAMPLES) as file:
+            np.save(file, task.features(task.train.x[:count]))
+    masks = trained.sparsifier.masks if trained.sparsifier is not None else {}
+    save_tensors(
+        folder / "model.safetensors",
+        {**add_prefix(trained.model.state_dict(), MODEL), **add_prefix(masks, _MASK)},
+        {
+            "classes": list(task.classes),
+            "input_shape": list(task.input_shape),
+            "description": task.description,
+        },
+    )
+
+
+def export_network(trained: Trained, path: Path) -> None:
+    """Write the network as ONNX; see :func:`gossamer.nn.export`."""
+    device = next(trained.model.parameters()).device
+    example = torch.zeros(1, *trained.task.input_shape, device=device)
+    export(trained.model, example, path, trained.task.description)
