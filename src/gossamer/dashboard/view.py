@@ -31,7 +31,7 @@ def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
         snapshot: the trials, judged by the thresholds that the page shows.
         stored: the same under the thresholds of the experiment.
     """
-    left, steps = snapshot.seconds_left, snapshot.hypervolume_so_far
+    steps = snapshot.hypervolume_so_far
     return {
         "version": stored.version,
         "name": snapshot.name,
@@ -40,8 +40,8 @@ def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
         "counts": words.counts(snapshot),
         "running": stored.running,
         "inside": len(snapshot.inside),
-        "secondsLeft": left,
-        "timeLeft": None if left is None else units.duration(left),
+        "secondsLeft": snapshot.seconds_left,
+        "timeLeft": _time_left(snapshot),
         "verdict": words.verdict(snapshot),
         "feasible": snapshot.frontier.feasible,
         "hypervolume": steps[-1][1] if steps else None,
@@ -86,14 +86,14 @@ def trials(snapshot: Snapshot) -> list[dict[str, Any]]:
     digits = words.digits(snapshot)
     rows = []
     for trial in snapshot.trials:
-        row = dataclasses.asdict(dataclasses.replace(trial, reports=()))
         texts = {f"parameter:{k}": units.plain(v) for k, v in trial.parameters.items()}
         for kind, numbers in (("value", trial.values), ("expected", trial.expected)):
             for name, number in numbers.items():
                 texts[f"{kind}:{name}"] = units.plain(number, digits.get(name, 4))
         texts["seconds"] = units.NOTHING if trial.seconds is None else units.duration(trial.seconds)
         inside = trial.number in snapshot.inside
-        rows.append({**row, "reports": len(trial.reports), "inside": inside, "texts": texts})
+        more = {"reports": len(trial.reports), "inside": inside, "texts": texts}
+        rows.append({**vars(trial), **more})
     return rows
 
 
@@ -138,6 +138,12 @@ def export_csv(snapshot: Snapshot) -> bytes:
             + [trial.values.get(name) for name in values]
         )
     return text.getvalue().encode()
+
+
+def _time_left(snapshot: Snapshot) -> str:
+    if snapshot.budget is None or snapshot.seconds_left is None:
+        return units.NOTHING
+    return units.duration(snapshot.seconds_left) if snapshot.trials_left else "done"
 
 
 def _best(snapshot: Snapshot) -> list[dict[str, Any]]:

@@ -131,20 +131,24 @@ class Snapshot:
         return sum(trial.state == "running" and not _is_lost(trial) for trial in self.trials)
 
     @property
+    def trials_left(self) -> int:
+        """Trials of the budget that have not ended."""
+        ended = sum(trial.state in ENDED for trial in self.trials)
+        return 0 if self.budget is None else max(0, self.budget - ended)
+
+    @property
     def seconds_left(self) -> float | None:
         """Until the budget is used up at the present pace; None while nothing has ended.
 
         The trials still to be ended, each taking the median of the newest ended ones, shared
         among as many at a time as run now.
         """
-        ended = [trial for trial in self.trials if trial.state in ENDED]
-        known = [trial.seconds for trial in ended if trial.seconds is not None]
-        left = 0 if self.budget is None else self.budget - len(ended)
-        if left <= 0:
+        known = [t.seconds for t in self.trials if t.state in ENDED and t.seconds is not None]
+        if not self.trials_left:
             return 0.0
         if not known:
             return None
-        return left * statistics.median(known[-_RECENT:]) / max(1, self.running)
+        return self.trials_left * statistics.median(known[-_RECENT:]) / max(1, self.running)
 
     def best_so_far(self, metric: Metric) -> list[tuple[int, float]]:
         """Trial number and best value of `metric` so far among the trials inside."""

@@ -292,14 +292,14 @@ function numbers(view) {
   }));
   const ended = view.states.complete + view.states.stopped + view.states.failed;
   $("states").replaceChildren(
-    element("strong", {}, element("b", {}, `${count(ended)} of ${count(view.budget)}`), " trials ended"),
+    element("strong", {}, element("b", {}, view.budget === null ? count(ended) : `${count(ended)} of ${count(view.budget)}`), " trials ended"),
     ...STATES.filter((s) => view.states[s]).map((state) =>
       element("span", { class: state }, element("b", {}, count(view.states[state])), ` ${state === "stopped" ? "stopped early" : state}`)));
   $("inside").textContent = count(view.inside);
   $("best-count").textContent = count(view.frontier.length);
   $("best-kind").textContent = view.feasible ? "on the frontier" : "nearest to the thresholds";
   $("volume").textContent = view.hypervolumeText;
-  $("left").textContent = view.secondsLeft === 0 ? "done" : view.timeLeft ?? "–";
+  $("left").textContent = view.timeLeft;
   $("best-title").textContent = view.feasible ? "Best trials and their parameters" : "Nearest to the thresholds";
   const listed = view.best.length < view.frontier.length ? ` The first ${view.best.length} are listed.` : "";
   $("verdict").textContent = `${view.verdict.charAt(0).toUpperCase()}${view.verdict.slice(1)}.${listed}`;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
@@ -70,10 +71,18 @@ def draw_limits(figure: go.Figure, x: Axis, y: Axis) -> None:
 
 def hover_text(snapshot: Snapshot, trial: TrialRecord) -> str:
     """The label of a trial that is pointed at."""
-    lines = [f"<b>trial {trial.number}</b>"]
-    lines += [f"{text(m.name)}: {words.value(snapshot, m, trial)}" for m in snapshot.metrics]
-    lines += [f"{text(k)}: {text(units.plain(v))}" for k, v in trial.parameters.items()]
-    return "<br>".join(lines)
+    return _hover_texts(snapshot)[trial.number]
+
+
+@lru_cache(maxsize=4)  # every plot of trials has the same
+def _hover_texts(snapshot: Snapshot) -> dict[int, str]:
+    texts = {}
+    for trial in snapshot.complete:
+        lines = [f"<b>trial {trial.number}</b>"]
+        lines += [f"{text(m.name)}: {words.value(snapshot, m, trial)}" for m in snapshot.metrics]
+        lines += [f"{text(k)}: {text(units.plain(v))}" for k, v in trial.parameters.items()]
+        texts[trial.number] = "<br>".join(lines)
+    return texts
 
 
 def groups_of(snapshot: Snapshot) -> list[tuple[str, list[TrialRecord], dict[str, Any]]]:
