@@ -10,15 +10,16 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from gossamer.search.metrics import Metric
 from gossamer.search.space import Space
-from gossamer.search.surrogate import GaussianProcess, fit
+from gossamer.search.surrogate import GaussianProcess, sample
 from gossamer.search.trials import TrialRecord
 
 # Below this, and below two trials a parameter, an interval says nothing.
 _LEAST = 10
 # The newest so many trials are modelled, of which hyperparameters are fitted to a part.
 _MODELLED, _FITTED = 256, 128
-# Points at which functions drawn from the posterior are compared in all, and so many functions.
-_POINTS, _DRAWS = 1500, 200
+# Points at which functions drawn from the posterior are compared; so many hyperparameters are
+# drawn, and with each of them so many functions.
+_POINTS, _MODELS, _DRAWS = 600, 24, 8
 _CONFIDENCE = 0.9
 
 
@@ -45,8 +46,9 @@ def importances(
 
     A parameter's share is its total effect (Sobol' indices, by the estimator of Jansen, "Analysis
     of variance designs for model output", 1999) in proportion to the others', in functions drawn
-    from the posterior of the Gaussian process that the sampler models the metric with; their
-    spread is the interval. Metrics that never changed, or of too few trials, have none.
+    from the posterior of the Gaussian process that the sampler models the metric with, over its
+    hyperparameters too; their spread is the interval. A metric that never changed, or of too few
+    trials, has none.
     """
     complete = [record for record in records if record.state == "complete"][-_MODELLED:]
     free = Space(list(space.parameters.values()))  # constraints would tie parameters together
@@ -74,8 +76,6 @@ def _shares(space: Space, points: Sequence[dict[str, object]], values: np.ndarra
     """Of each drawn function, the parameters' shares; float64 [functions, parameters]."""
     features = space.features(space.encode(points))  # type: ignore[arg-type]
     normal = (values - values.mean()) / values.std()
-    theta, _ = fit(features[slice(-_FITTED, None)], normal[-_FITTED:])
-    process = GaussianProcess(features, normal, theta)
     count = int(np.clip(_POINTS // (len(space) + 1), 16, 128))
     units = qmc.Sobol(2 * len(space), scramble=True, seed=0).random(128)[:count]
     base, other = units[:, : len(space)], units[:, len(space) :]
@@ -86,8 +86,12 @@ def _shares(space: Space, points: Sequence[dict[str, object]], values: np.ndarra
         changed.append(base.copy())
         changed[-1][:, i] = other[:, i]
     rng = np.random.default_rng(0)
-    drawn = process.draw(space.features(space.on_grid(np.vstack(changed))), _DRAWS, rng)
-    drawn = drawn.reshape(_DRAWS, len(space) + 1, count)
-    effects = ((drawn[:, 1:] - drawn[:, :1]) ** 2).mean(axis=2)
-    shares: np.ndarray = effects / effects.sum(axis=1, keepdims=True)
+    where = space.features(space.on_grid(np.vstack(changed)))
+    effects = []
+    for theta in sample(features[slice(-_FITTED, None)], normal[-_FITTED:], _MODELS, rng):
+        drawn = GaussianProcess(features, normal, theta).draw(where, _DRAWS, rng)
+        drawn = drawn.reshape(_DRAWS, len(space) + 1, count)
+        effects.append(((drawn[:, 1:] - drawn[:, :1]) ** 2).mean(axis=2))
+    total = np.vstack(effects)
+    shares: np.ndarray = total / total.sum(axis=1, keepdims=True)
     return shares

@@ -9,12 +9,15 @@ Optimization Performs Great in High Dimensions", 2024), what they do to each oth
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.optimize import minimize
+
+_Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 _ROOT5 = 5.0**0.5
 # Logarithms of: length scale in the unit cube, variance of the additive part, of the joint part,
@@ -24,6 +27,8 @@ _BOUNDS = {"length": (-3.0, 4.0), "add": (-9.0, 4.0), "joint": (-9.0, 4.0), "noi
 # The mean is not known: a constant with this variance is part of the covariance.
 _OFFSET = 4.0
 _EVALUATIONS = 40
+# Steps of a walk between two samples of hyperparameters.
+_THINNED = 20
 _PIECE = 128
 
 
@@ -182,12 +187,42 @@ def fit(features: Features, values: np.ndarray) -> tuple[np.ndarray, float]:
     return _fit(columns.tobytes(), columns.shape, tuple(features.owner), values.tobytes())
 
 
+def sample(
+    features: Features, values: np.ndarray, count: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """`count` hyperparameters as probable as they are given `values`, by a Metropolis walk."""
+    loss, _, spread, bounds = _posterior(features, values)
+    theta, _ = fit(features, values)
+    here = loss(theta)[0]
+    found = []
+    for step in range(count * _THINNED):
+        moved = rng.random(len(theta)) < 2.0 / len(theta)
+        there = theta + 0.6 * spread * moved * rng.standard_normal(len(theta))
+        if all(low <= t <= high for t, (low, high) in zip(there, bounds, strict=True)):
+            lost = loss(there)[0]
+            if np.log(rng.random()) < here - lost:
+                theta, here = there, lost
+        if step % _THINNED == _THINNED - 1:
+            found.append(theta)
+    return found
+
+
 @lru_cache(maxsize=64)
 def _fit(
     columns: bytes, shape: tuple[int, int], owner: tuple[int, ...], given: bytes
 ) -> tuple[np.ndarray, float]:
     features = Features(np.frombuffer(columns).reshape(shape), np.array(owner))
-    values = np.frombuffer(given)
+    loss, centre, _, bounds = _posterior(features, np.frombuffer(given))
+    options = {"maxfun": _EVALUATIONS}
+    found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return found.x, -float(found.fun)
+
+
+def _posterior(
+    features: Features, values: np.ndarray
+) -> tuple[_Loss, np.ndarray, np.ndarray, list[tuple[float, float]]]:
+    """Of hyperparameters: minus the logarithm of how probable they are, with its gradient; center
+    and spread of their prior; and their bounds."""
     parameters = features.parameters
     squared = np.stack([features.squared_distances(features, p) for p in range(parameters)])
     kinds = ["length"] * parameters + ["add", "joint", "noise"]
@@ -220,15 +255,7 @@ def _fit(
         evidence = 0.5 * values @ weights + np.log(np.diag(root)).sum()
         return float(evidence + 0.5 * (off**2).sum()), gradient + off / spread
 
-    found = minimize(
-        loss,
-        centre,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[_BOUNDS[kind] for kind in kinds],
-        options={"maxfun": _EVALUATIONS},
-    )
-    return found.x, -float(found.fun)
+    return loss, centre, spread, [_BOUNDS[kind] for kind in kinds]
 
 
 def _cholesky(covariance: np.ndarray, noise: float) -> np.ndarray:
