@@ -72,8 +72,8 @@ def demo(
     settings = experiment.settings
     task = load(settings["task"])
     say.print(
-        f"{len(task.train)} training, {len(task.validation)} validation, {len(task.test)} test "
-        f"clips of {len(task.classes)} classes. {task.source}"
+        f"{len(task.train):,} training, {len(task.validation):,} validation, "
+        f"{len(task.test):,} test clips of {len(task.classes)} classes. {task.source}"
     )
 
     say.rule("2  the dense network")
@@ -87,7 +87,9 @@ def demo(
         f"{metric.name} {'at least' if metric.goal == 'maximize' else 'at most'} {metric.threshold}"
         for metric in experiment.metrics
     )
-    say.print(f"{experiment.budget} trials over {len(experiment.parameters)} parameters; {limits}")
+    say.print(
+        f"{experiment.budget:,} trials over {len(experiment.parameters)} parameters; {limits}"
+    )
     experiment.run(
         TrainNetwork.for_experiment(experiment), workers=workers or usable_cores(), threads=threads
     )

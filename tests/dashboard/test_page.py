@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from gossamer.report.panels import PANELS
+
 
 def test_page_escapes_the_name_and_loads_nothing_from_elsewhere(page: Any) -> None:
     answer = page.get("/")
@@ -32,3 +34,14 @@ def test_only_plotly_is_kept_for_good_and_its_address_holds_its_version(page: An
     assert "immutable" in script.headers["Cache-Control"]
     for changing in ("/", "/page.js", "/page.css", "/api/view", "/api/plots", "/api/trials"):
         assert page.get(changing).headers["Cache-Control"] == "no-cache"
+
+
+def test_every_panel_of_the_report_has_its_place_and_is_answered(page: Any) -> None:
+    keys = [panel.key for panel in PANELS]
+    assert len(set(keys)) == len(keys)
+    text = page.get("/").body.decode()
+    for key in keys:
+        assert text.count(f'id="{key}"') == 1
+    answered = [*page.get("/api/view").json["plots"], *page.get("/api/plots").json]
+    answered += page.get("/api/slow").json["plots"]
+    assert sorted(answered) == sorted(keys)

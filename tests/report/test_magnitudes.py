@@ -57,7 +57,7 @@ def numbers_of(found: Any) -> list[float]:
 @given(values(), values(), st.booleans())
 @example([1e-310, 1e300], [1.7e308, -1.7e308], True)
 @example([1.0, math.nextafter(1.0, 2.0)], [5e-324, 1e-323], True)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_plots_hold_finite_numbers_within_their_axes(
     first: list[float], second: list[float], limited: bool
 ) -> None:

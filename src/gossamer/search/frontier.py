@@ -43,9 +43,13 @@ def violations(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
         if metric.threshold is None:
             continue
         beyond = np.array([metric.violation(value) for value in column])
-        violated = beyond[beyond > 0]
-        # Halved, so that a mean of two values in the middle does not overflow.
-        columns.append(beyond / 2 / np.median(violated / 2) if len(violated) else beyond)
+        violated = np.sort(beyond[beyond > 0])
+        if len(violated):
+            # The median, written so that neither 1e308 overflows nor 1e-323 becomes 0.
+            low, high = violated[(len(violated) - 1) // 2], violated[len(violated) // 2]
+            with np.errstate(over="ignore"):
+                beyond = beyond / (low + (high - low) / 2)
+        columns.append(beyond)
     return np.stack(columns, axis=1) if columns else np.zeros((len(values), 0))
 
 

@@ -442,7 +442,7 @@ async function slow() {
     slowTheme = String(dark.matches);
     $("slow-note").textContent = answer.of
       ? `From ${count(answer.of)} complete trials.`
-      : answer.coming ? "Being computed …" : "Computed from 10 complete trials on.";
+      : answer.coming ? "Being computed …" : "Computed from 10 complete trials, and two a parameter, on.";
   } catch { /* refresh says so */ }
 }
 
