@@ -58,6 +58,18 @@ def test_global_generators_are_untouched(toy, network):
     assert np.random.rand() == expected  # noqa: NPY002
 
 
+def test_pictures_are_varied_where_settings_say_so(toy, network):
+    (plain, _), (varied, _), (off, _) = (network(1.0) for _ in range(3))
+    settings = replace(QUICK, epochs=1, shift=3)
+    fit(plain, toy, replace(settings, shift=0))
+    fit(varied, toy, settings)
+    fit(off, toy, replace(settings, augment=False))
+    assert torch.equal(plain.conv1.weight, off.conv1.weight)
+    assert not torch.equal(plain.conv1.weight, varied.conv1.weight)
+    with pytest.raises(UserError, match="time_mask must be below 12"):
+        fit(plain, toy, replace(settings, time_mask=12))
+
+
 class Stop(Exception):
     pass
 
@@ -68,6 +80,14 @@ CASES = {
     "adamw": {"optimizer": "adamw", "learning_rate": 0.01},
     "adam, step": {"optimizer": "adam", "learning_rate": 0.01, "schedule": "step"},
     "patience": {"patience": 3, "learning_rate": 0.2, "label_smoothing": 0.1},
+    "augmented": {
+        "flip": True,
+        "crop": 1,
+        "shift": 2,
+        "time_mask": 3,
+        "frequency_mask": 2,
+        "gain": 0.1,
+    },
 }
 
 

@@ -1,6 +1,7 @@
 """Tasks: an embedded default, real data sets and the user's own, each with features and noise."""
 
 from gossamer.data.arrays import arrays, from_dataset
+from gossamer.data.augmentation import Augmentation
 from gossamer.data.corruptions import Corruption, corruptions
 from gossamer.data.features import LogMel
 from gossamer.data.mnist import mnist
@@ -13,6 +14,7 @@ from gossamer.data.task import NOISE_LEVELS, Split, Task
 __all__ = [
     "NOISE_LEVELS",
     "TASKS",
+    "Augmentation",
     "Corruption",
     "LogMel",
     "Split",

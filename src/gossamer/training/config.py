@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from gossamer.data import Augmentation
 from gossamer.errors import UserError, nearest
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -44,7 +45,10 @@ class TrainingConfig:
             with them the last bits of the result.
         noise_score: whether the finished network's noise score is taken, which takes ten times as
             long as its accuracy on the test split.
-        augment: whether training examples are varied (shifted, mixed with noise).
+        augment: whether training examples are varied: sounds are shifted and mixed with noise,
+            pictures and spectrograms varied by the settings that follow.
+        flip, crop, shift, time_mask, frequency_mask, gain: see
+            :class:`gossamer.data.Augmentation`; none by default.
         seed: of initialization, masks, order and augmentation.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
@@ -73,6 +77,12 @@ class TrainingConfig:
     patience: int = 0
     accelerate: bool = False
     augment: bool = True
+    flip: bool = False
+    crop: int = 0
+    shift: int = 0
+    time_mask: int = 0
+    frequency_mask: int = 0
+    gain: float = 0.0
     noise_score: bool = True
     seed: int = 0
     device: str = "auto"
@@ -84,6 +94,9 @@ class TrainingConfig:
         self._between("epochs", 1, _MOST_EPOCHS)
         self._between("batch_size", 2, 2**31 - 1)
         self._between("patience", 0, _MOST_EPOCHS)
+        for name in ("crop", "shift", "time_mask", "frequency_mask"):
+            self._between(name, 0, 10_000)
+        self._between("gain", 0.0, 100.0)
         self._between("seed", 0, 2**63 - 1)
         self._at_least("weight_decay", 0.0)
         self._between("warmup", 0.0, 1.0)
@@ -104,6 +117,12 @@ class TrainingConfig:
             value = getattr(self, name)
             if value not in known:
                 raise UserError(f"{name}: no '{value}'; {nearest(value, known)}")
+
+    def augmentation(self) -> Augmentation:
+        """How pictures and spectrograms are varied."""
+        names = [field.name for field in fields(Augmentation)]
+        values = {name: getattr(self, name) for name in names}
+        return Augmentation(**values) if self.augment else Augmentation()
 
     def _at_least(self, name: str, least: float) -> None:
         if not getattr(self, name) >= least:

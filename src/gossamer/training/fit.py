@@ -143,7 +143,8 @@ class _Training:
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.train = Examples(task, task.train, self.device)
+        config.augmentation().check(task.input_shape)
+        self.train = Examples(task, task.train, self.device, config.augmentation())
         self.validation = Examples(task, task.validation, self.device)
         self.optimizer = make_optimizer(model, config, scaling)
         self.batches = len(self.train) // config.batch_size

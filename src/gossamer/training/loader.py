@@ -6,17 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.data import Split, Task
+from gossamer.data import Augmentation, Split, Task
 
 
 class Examples:
     """A split of a task as batches of tensors on a device.
 
     Features are computed once where they stay the same, and anew for each epoch where
-    examples are augmented.
+    examples are augmented: raw by their task, then as features by ``augmentation``.
     """
 
-    def __init__(self, task: Task, split: Split, device: torch.device) -> None:
+    def __init__(
+        self,
+        task: Task,
+        split: Split,
+        device: torch.device,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        self.augmentation = augmentation
         self.task = task
         self.split = split
         self.device = device
@@ -41,6 +48,8 @@ class Examples:
         if rng is None:
             return self.features()[torch.from_numpy(index).to(self.device)], y
         x = self.task.features(self.task.augment(self.split.x[index], rng))
+        if self.augmentation:
+            x = self.augmentation(x, rng)
         return torch.from_numpy(x).to(self.device), y
 
 

@@ -1,0 +1,93 @@
+"""Random variations of pictures and spectrograms, for training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Variations of standardized features ``[B, channels, rows, columns]``.
+
+    Of a spectrogram, rows are frequencies and columns are frames. What is drawn is drawn for
+    each example by itself. Masks are those of SpecAugment (Park et al. 2019, arXiv 1904.08779),
+    padded crops those of He et al. 2016 (arXiv 1512.03385).
+
+    Attributes:
+        flip: mirror half of the examples left to right.
+        crop: add so many rows and columns of 0, the mean, on each side, and cut out a random
+            piece of the old size.
+        shift: move by up to so many columns either way; the column at the edge is repeated.
+        time_mask: set up to so many columns side by side to 0.
+        frequency_mask: set up to so many rows side by side to 0.
+        gain: add up to so many standard deviations, or take them away: the loudness of a log
+            spectrogram, the brightness of a picture.
+    """
+
+    flip: bool = False
+    crop: int = 0
+    shift: int = 0
+    time_mask: int = 0
+    frequency_mask: int = 0
+    gain: float = 0.0
+
+    def __bool__(self) -> bool:
+        return self != Augmentation()
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse what cannot be done to examples of this shape.
+
+        Raises:
+            UserError: they are no pictures, or are smaller than a shift or mask.
+        """
+        if not self:
+            return
+        if len(shape) != 3:
+            raise UserError(
+                f"flip, crop, shift, masks and gain are for pictures and spectrograms [channels, "
+                f"rows, columns]; these examples have shape {list(shape)}: leave them out"
+            )
+        for name, size in (("shift", 2), ("time_mask", 2), ("frequency_mask", 1)):
+            if getattr(self, name) >= shape[size]:
+                raise UserError(
+                    f"{name} must be below {shape[size]}, the examples' "
+                    f"{'columns' if size == 2 else 'rows'}, not {getattr(self, name)}"
+                )
+
+    def __call__(self, x: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Features ``[B, channels, rows, columns]`` varied; the input is left as it is."""
+        x, batch = x.copy(), np.arange(len(x))
+        if self.flip:
+            mirrored = rng.random(len(x)) < 0.5
+            x[mirrored] = x[mirrored, :, :, ::-1]
+        if self.crop:
+            side = (self.crop, self.crop)
+            windows = _windows(np.pad(x, ((0, 0), (0, 0), side, side)), x.shape[2:], (2, 3))
+            top, left = rng.integers(0, 2 * self.crop, (2, len(x)), endpoint=True)
+            x = windows[batch, :, top, left]
+        if self.shift:
+            side = (self.shift, self.shift)
+            padded = np.pad(x, ((0, 0), (0, 0), (0, 0), side), mode="edge")
+            left = rng.integers(0, 2 * self.shift, len(x), endpoint=True)
+            x = _windows(padded, x.shape[3:], (3,))[batch, :, :, left]
+        for widest, axis in ((self.time_mask, 3), (self.frequency_mask, 2)):
+            if widest:
+                size = x.shape[axis]
+                width = rng.integers(0, widest, len(x), endpoint=True)
+                first = (rng.random(len(x)) * (size - width + 1)).astype(np.int64)
+                at = np.arange(size) - first[:, None]
+                masked = (at >= 0) & (at < width[:, None])
+                x = np.where(np.expand_dims(masked, (1, 5 - axis)), np.float32(0), x)
+        if self.gain:
+            x += rng.uniform(-self.gain, self.gain, (len(x), 1, 1, 1)).astype(np.float32)
+        return x
+
+
+def _windows(x: NDArray[Any], shape: tuple[int, ...], axis: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.lib.stride_tricks.sliding_window_view(x, shape, axis)
