@@ -11,7 +11,7 @@ import gossamer as gs
 from gossamer.errors import UserError
 from gossamer.models import MODELS, reference
 from gossamer.nn import KWinners, KWinners2d, to_onnx
-from gossamer.sparsity import sparsifiable_layers, supar
+from gossamer.sparsity import mu_parametrize, sparsifiable_layers
 
 # Settings that make a network small, and its input. The rest is small enough.
 SMALL = {
@@ -144,7 +144,7 @@ def test_exported_and_in_the_engine(name, density):
 def test_supar_scales_it(name):
     wider = WIDER.get(name, {"channels": (8, 12), "hidden": 40})
     model, base = made(name, **wider)[0], made(name)[0]
-    scaling = supar(model, base)
+    scaling = mu_parametrize(model, base)
     assert set(scaling.scales) == {n for n, _ in model.named_parameters()}
     output = next(n for n in reversed(scaling.scales) if n.endswith("output.weight"))
     assert scaling.scales[output].learning_rate == 0.5

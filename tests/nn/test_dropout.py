@@ -18,10 +18,10 @@ from gossamer.models import speech_cnn
 from gossamer.nn import (
     VariationalConv2d,
     VariationalLinear,
-    harden,
     penalties,
+    to_deterministic,
     to_onnx,
-    variational,
+    to_variational,
 )
 from gossamer.training import count
 
@@ -156,7 +156,7 @@ def test_penalty_falls_with_noise_and_log_alpha_is_clipped():
 
 
 def test_penalties_of_a_model_are_the_sum():
-    model = variational(small())
+    model = to_variational(small())
     total = penalties(model)
     torch.testing.assert_close(total, model[0].penalty() + model[3].penalty())
     assert penalties(small()) is None
@@ -180,12 +180,12 @@ def prune_half(model: nn.Module) -> dict[str, int]:
 
 
 def test_hardening_is_what_evaluation_computed():
-    model = variational(small())
+    model = to_variational(small())
     kept = prune_half(model)
     model.eval()
     x = torch.randn(3, 2, 8, 8)
     expected = model(x)
-    hard = harden(model)
+    hard = to_deterministic(model)
     assert hard is model
     assert [type(m) for m in model] == [nn.Conv2d, nn.ReLU, nn.Flatten, nn.Linear]
     assert not model.training
@@ -197,7 +197,7 @@ def test_hardening_is_what_evaluation_computed():
 def test_conversion_keeps_weights_options_and_names():
     plain = small()
     before = {n: p.detach().clone() for n, p in plain.named_parameters()}
-    model = variational(plain, exclude=["3"])
+    model = to_variational(plain, exclude=["3"])
     assert model is plain
     assert isinstance(model[0], VariationalConv2d)
     assert type(model[3]) is nn.Linear
@@ -206,20 +206,20 @@ def test_conversion_keeps_weights_options_and_names():
     assert set(state) == set(before) | {"0.log_variance"}
     for name, value in before.items():
         assert torch.equal(state[name], value)
-    hard = harden(copy.deepcopy(model)).state_dict()
+    hard = to_deterministic(copy.deepcopy(model)).state_dict()
     assert set(hard) == set(before)
 
 
 def test_a_single_layer_is_replaced_itself():
-    layer = variational(nn.Linear(4, 2))
+    layer = to_variational(nn.Linear(4, 2))
     assert isinstance(layer, VariationalLinear)
-    assert type(harden(layer)) is nn.Linear
+    assert type(to_deterministic(layer)) is nn.Linear
 
 
 def test_a_hardened_network_runs_under_onnxruntime():
-    model = variational(speech_cnn(4, channels=(4, 4), hidden=8))
+    model = to_variational(speech_cnn(4, channels=(4, 4), hidden=8))
     prune_half(model)
-    model = harden(model).eval()
+    model = to_deterministic(model).eval()
     x = torch.randn(3, 1, 32, 32)
     session = onnxruntime.InferenceSession(to_onnx(model, x[:1]).SerializeToString())
     (found,) = session.run(None, {"input": x.numpy()})
@@ -230,12 +230,12 @@ def test_a_hardened_network_runs_under_onnxruntime():
 
 
 def test_exporting_before_hardening_names_the_mend():
-    with pytest.raises(UserError, match="harden"):
-        to_onnx(variational(nn.Sequential(nn.Linear(4, 2))), torch.randn(1, 4))
+    with pytest.raises(UserError, match="to_deterministic"):
+        to_onnx(to_variational(nn.Sequential(nn.Linear(4, 2))), torch.randn(1, 4))
 
 
 def test_nothing_to_convert_and_unknown_names():
     with pytest.raises(UserError, match="no Linear or Conv2d layer"):
-        variational(nn.Sequential(nn.ReLU()))
+        to_variational(nn.Sequential(nn.ReLU()))
     with pytest.raises(UserError, match="no such layer 'outptu': did you mean 'output'"):
-        variational(speech_cnn(), exclude=["outptu"])
+        to_variational(speech_cnn(), exclude=["outptu"])

@@ -206,4 +206,4 @@ def test_wrong_use_is_told():
     with pytest.raises(UserError, match="finite"):
         gs.quantize(network(), torch.full((2, 1, 16, 16), torch.inf))
     with pytest.raises(UserError, match="VariationalLinear"):
-        gs.quantize(gs.variational(nn.Sequential(nn.Linear(2, 2))))
+        gs.quantize(gs.to_variational(nn.Sequential(nn.Linear(2, 2))))

@@ -10,7 +10,7 @@ from torch import nn
 import gossamer as gs
 from gossamer.errors import UserError
 from gossamer.sparsity import sparsifiable_layers
-from gossamer.sparsity.compact import is_compact
+from gossamer.sparsity.packed_layers import is_packed
 
 
 class Network(nn.Module):
@@ -93,7 +93,7 @@ def test_losses_and_weights_are_those_of_masked_dense_training(optimizer, option
     ours = make(optimizer, **options)
     masked = make(optimizer, accelerate=False, **options)
     losses = train(*ours[:3], steps=15)
-    assert {n for n, layer in sparsifiable_layers(ours[0]).items() if is_compact(layer)} == set(ALL)
+    assert {n for n, layer in sparsifiable_layers(ours[0]).items() if is_packed(layer)} == set(ALL)
     torch.testing.assert_close(losses, train(*masked[:3], steps=15), rtol=1e-4, atol=1e-5)
     same(ours[0].state_dict(), masked[0].state_dict())
 
@@ -103,7 +103,7 @@ def test_gradient_accumulation_and_an_attached_sparsifier():
     for run in (ours, masked):
         train(run[0], None, run[2], steps=8, parts=3)
     assert ours[1].steps == 8
-    assert is_compact(ours[0].twice)
+    assert is_packed(ours[0].twice)
     same(ours[0].state_dict(), masked[0].state_dict())
 
 
@@ -113,25 +113,25 @@ def test_gradient_accumulation_and_an_attached_sparsifier():
 def test_rules_see_dense_weights_and_gradients(rule):
     ours = make(rule=rule, attach=True)
     masked = make(rule=rule, attach=True, accelerate=False)
-    compact = []
+    packed = []
     for step in range(45):
         loss = train(ours[0], None, ours[2], steps=1, first=step)
         expected = train(masked[0], None, masked[2], steps=1, first=step)
         torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-4)
-        compact.append(is_compact(ours[0].tokens))
+        packed.append(is_packed(ours[0].tokens))
         for name, mask in ours[1].masks.items():
             assert torch.equal(mask, masked[1].masks[name])
             weight = sparsifiable_layers(ours[0])[name].weight
             assert not weight[~mask].any()
     same(ours[0].state_dict(), masked[0].state_dict())
     # Dense in the steps 20 and 40, at whose ends the masks change.
-    assert compact == [step not in (18, 38) for step in range(45)]
+    assert packed == [step not in (18, 38) for step in range(45)]
 
 
-def test_masks_that_never_hold_still_are_never_compact():
+def test_masks_that_never_hold_still_are_never_packed():
     model, sparsifier, optimizer, accelerator = make(rule=gs.TopK())
     train(model, sparsifier, optimizer, steps=4)
-    assert not any(is_compact(layer) for layer in model.modules())
+    assert not any(is_packed(layer) for layer in model.modules())
     assert accelerator.choices == {}
 
 
@@ -160,7 +160,7 @@ def test_the_layer_is_still_the_users_layer():
     parameters = dict(model.named_parameters())
     train(model, sparsifier, optimizer, steps=2)
     layer = model.tokens
-    assert is_compact(layer)
+    assert is_packed(layer)
     assert isinstance(layer, nn.Linear)
     assert dict(model.named_parameters()).keys() == parameters.keys()
     assert all(parameters[name] is p for name, p in model.named_parameters())
@@ -177,7 +177,7 @@ def test_the_layer_is_still_the_users_layer():
     expected = model.eval()(x)
     for plain in (copy.deepcopy(model), Network()):
         plain.load_state_dict(model.state_dict())
-        assert not any(is_compact(m) for m in plain.modules())
+        assert not any(is_packed(m) for m in plain.modules())
         torch.testing.assert_close(plain(x), expected, rtol=1e-4, atol=1e-5)
     buffer = io.BytesIO()
     torch.save(model.state_dict(), buffer)
@@ -189,11 +189,11 @@ def test_the_layer_is_still_the_users_layer():
         assert type(layer) is nn.Linear
         assert parameters["tokens.weight"].shape == (24, 16)
         torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
-    assert is_compact(layer)
+    assert is_packed(layer)
     accelerator.close()
-    assert not any(is_compact(m) for m in model.modules())
+    assert not any(is_packed(m) for m in model.modules())
     train(model, sparsifier, optimizer, steps=2)
-    assert not any(is_compact(m) for m in model.modules())
+    assert not any(is_packed(m) for m in model.modules())
 
 
 def test_other_types_devices_and_transforms_are_computed_densely():
@@ -231,7 +231,7 @@ def test_saved_in_the_middle_and_resumed(rule, optimizer):
     assert all(tuple(s["exp_avg"].shape) in shapes for s in saved[2]["state"].values())
     train(whole[0], None, whole[2], steps=14, first=12)
     resumed = make(rule=rule, attach=True, **options)
-    train(resumed[0], None, resumed[2], steps=3, first=50)  # has been elsewhere, and is compact
+    train(resumed[0], None, resumed[2], steps=3, first=50)  # has been elsewhere, and is packed
     for part, state in zip(resumed[:3], saved, strict=True):
         part.load_state_dict(state)
     train(resumed[0], None, resumed[2], steps=14, first=12)
@@ -256,7 +256,7 @@ def test_layers_are_chosen_by_measurement():
         assert choice.nonzeros == int(sparsifier.masks[name].sum())
         assert not choice.active
         assert choice.sparse == (choice.seconds < choice.dense_seconds)
-        assert is_compact(model[int(name)]) == choice.sparse
+        assert is_packed(model[int(name)]) == choice.sparse
 
 
 class Winners(nn.Module):
@@ -302,7 +302,7 @@ def train_winners(accelerate, block, steps=12):
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-        active |= {n for n, m in model.named_modules() if is_compact(m) and m._active}
+        active |= {n for n, m in model.named_modules() if is_packed(m) and m._active}
     if accelerator is not None:
         accelerator.close()
     return losses, model.state_dict(), active
@@ -338,7 +338,7 @@ def test_layers_behind_winners_are_measured_at_active_inputs():
     assert last.active == (last.active_seconds < last.seconds)
     assert model[2]._active == last.active
     with accelerator.plain():
-        assert not is_compact(model[2])
+        assert not is_packed(model[2])
     assert model[2]._active == last.active
 
 
@@ -371,8 +371,8 @@ def test_frozen_layers_and_shared_weights():
     model(torch.randn(4, 16)).sum().backward()
     optimizer.step()
     sparsifier.step()
-    assert is_compact(model[3])
-    assert not is_compact(model[0])
+    assert is_packed(model[3])
+    assert not is_packed(model[0])
     # Frozen from now on: no gradient is made, the layer still works.
     model[3].requires_grad_(False)
     optimizer.zero_grad()
@@ -399,6 +399,6 @@ def test_export_holds_dense_weights():
     model, sparsifier, optimizer, _ = make()
     train(model, sparsifier, optimizer, steps=2)
     proto = gs.nn.to_onnx(model.tokens, torch.randn(2, 16))
-    assert is_compact(model.tokens)
+    assert is_packed(model.tokens)
     assert (24, 16) in {tuple(i.dims)[::sign] for i in proto.graph.initializer for sign in (1, -1)}
     assert {node.op_type for node in proto.graph.node} <= {"Gemm", "MatMul", "Add", "Transpose"}

@@ -9,7 +9,7 @@ from torch import nn
 import gossamer as gs
 from gossamer.errors import UserError
 from gossamer.models import mlp
-from gossamer.sparsity import Sparsifier, scale, supar
+from gossamer.sparsity import Sparsifier, mu_parametrize, scale
 
 
 def build(hidden: int, seed: int = 0, **given) -> nn.Sequential:
@@ -41,7 +41,7 @@ def test_exponents_by_hand(inputs, outputs, density, init, adam, sgd):
 def test_factors_of_a_network_by_hand():
     model, base = build(64), build(16, seed=1)
     Sparsifier(model, 0.25, exclude=["output"])
-    found = {n: s.learning_rate for n, s in supar(model, base).scales.items()}
+    found = {n: s.learning_rate for n, s in mu_parametrize(model, base).scales.items()}
     assert found == {
         "linear1.weight": 4.0,
         "linear1.bias": 1.0,
@@ -50,7 +50,9 @@ def test_factors_of_a_network_by_hand():
         "output.weight": 0.25,
         "output.bias": 1.0,
     }
-    found = {n: s.learning_rate for n, s in supar(model, base, optimizer="sgd").scales.items()}
+    found = {
+        n: s.learning_rate for n, s in mu_parametrize(model, base, optimizer="sgd").scales.items()
+    }
     assert found == {
         "linear1.weight": 16.0,
         "linear1.bias": 4.0,
@@ -65,7 +67,7 @@ def test_factors_of_a_network_by_hand():
 def test_weights_get_their_deviation_however_they_were_made(rescale):
     model, base = build(64), build(16, seed=1)
     sparsifier = Sparsifier(model, 0.25, rescale=rescale)
-    supar(model, base)
+    mu_parametrize(model, base)
     for name, factor in (("linear1", 2.0), ("linear2", 1.0), ("output", 0.5)):
         weight, mask = model.get_submodule(name).weight, sparsifier.masks[name]
         rms = weight[mask].square().mean().sqrt()
@@ -77,7 +79,7 @@ def test_weights_get_their_deviation_however_they_were_made(rescale):
 def test_a_base_beside_itself_changes_nothing():
     model, base = build(16), build(16)
     before = {name: p.clone() for name, p in model.named_parameters()}
-    scaling = supar(model, base)
+    scaling = mu_parametrize(model, base)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter, before[name])
     assert {s.learning_rate for s in scaling.scales.values()} == {1.0}
@@ -85,8 +87,8 @@ def test_a_base_beside_itself_changes_nothing():
 
 def test_densities_may_be_said_where_masks_still_change():
     model, base = build(16), build(16)
-    assert supar(model, base, density=0.125).scales["linear2.weight"].learning_rate == 8.0
-    scales = supar(model, base, density={"linear1": 0.5}).scales
+    assert mu_parametrize(model, base, density=0.125).scales["linear2.weight"].learning_rate == 8.0
+    scales = mu_parametrize(model, base, density={"linear1": 0.5}).scales
     assert scales["linear1.weight"].learning_rate == 2.0
     assert scales["linear2.weight"].learning_rate == 1.0
     assert scales["linear1.weight"].init == pytest.approx(2**0.5)
@@ -96,7 +98,7 @@ def test_densities_may_be_said_where_masks_still_change():
 def test_groups_hold_every_parameter_once_with_its_rate():
     model, base = build(64), build(16)
     model.linear1.bias.requires_grad_(False)
-    groups = supar(model, base).groups(0.1, weight_decay=0.01)
+    groups = mu_parametrize(model, base).groups(0.1, weight_decay=0.01)
     optimizer = torch.optim.AdamW(groups)
     held = [p for group in optimizer.param_groups for p in group["params"]]
     assert sorted(map(id, held)) == sorted(id(p) for p in model.parameters() if p.requires_grad)
@@ -106,7 +108,7 @@ def test_groups_hold_every_parameter_once_with_its_rate():
 
 
 def test_schedulers_of_torch_keep_the_ratios():
-    optimizer = torch.optim.SGD(supar(build(64), build(16)).groups(0.1))
+    optimizer = torch.optim.SGD(mu_parametrize(build(64), build(16)).groups(0.1))
     ratios = [group["lr"] / group["lr_scale"] for group in optimizer.param_groups]
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
     optimizer.step()
@@ -127,7 +129,7 @@ class Tables(nn.Module):
 
 
 def test_tables_and_depthwise_layers_have_no_inputs_to_scale_by():
-    scales = supar(Tables(32), Tables(8), optimizer="sgd").scales
+    scales = mu_parametrize(Tables(32), Tables(8), optimizer="sgd").scales
     found = {name: (s.inputs, s.outputs) for name, s in scales.items()}
     assert found == dict.fromkeys(found, (1.0, 4.0))
 
@@ -143,7 +145,11 @@ def sizes(hidden: int, density: float, scaled: bool, optimizer: str) -> dict[str
     sparsifier = Sparsifier(model, density, exclude=exclude, rescale=scaled)
     rate = 0.003 if optimizer == "adam" else 0.2
     kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
-    groups = supar(model, base, optimizer=optimizer).groups(rate) if scaled else model.parameters()
+    groups = (
+        mu_parametrize(model, base, optimizer=optimizer).groups(rate)
+        if scaled
+        else model.parameters()
+    )
     sparsifier.attach(steps := kind(groups, lr=rate))
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(256, 20, generator=generator)
@@ -193,26 +199,26 @@ def test_without_scaling_they_do_not():
 
 def test_mistakes_name_their_mend():
     with pytest.raises(UserError, match=r"'linear3\.weight' has no counterpart"):
-        supar(mlp(4, input_shape=(20,), layers=3), mlp(4, input_shape=(20,), layers=2))
+        mu_parametrize(mlp(4, input_shape=(20,), layers=3), mlp(4, input_shape=(20,), layers=2))
     with pytest.raises(UserError, match="no optimizer 'adma': did you mean 'adam'"):
-        supar(build(16), build(16), optimizer="adma")
+        mu_parametrize(build(16), build(16), optimizer="adma")
     with pytest.raises(UserError, match="no sparsifiable layer 'linaer1': did you mean 'linear1'"):
-        supar(build(16), build(16), density={"linaer1": 0.5})
+        mu_parametrize(build(16), build(16), density={"linaer1": 0.5})
     with pytest.raises(UserError, match="density must be above 0"):
-        supar(build(16), build(16), density=math.nan)
+        mu_parametrize(build(16), build(16), density=math.nan)
     tied = nn.ModuleDict({"table": nn.Embedding(8, 4), "output": nn.Linear(4, 8, bias=False)})
     tied["output"].weight = tied["table"].weight
     with pytest.raises(UserError, match=r"'output' and 'table' share their weights.*untie"):
-        supar(tied, tied)
+        mu_parametrize(tied, tied)
 
 
 def test_an_error_leaves_the_model_as_it_was():
     model = build(64)
     before = model.linear1.weight.clone()
     with pytest.raises(UserError):
-        supar(model, mlp(4, input_shape=(20,), layers=1))
+        mu_parametrize(model, mlp(4, input_shape=(20,), layers=1))
     assert torch.equal(model.linear1.weight, before)
 
 
 def test_public():
-    assert gs.supar is supar
+    assert gs.mu_parametrize is mu_parametrize

@@ -5,9 +5,9 @@ from gossamer.nn.annealing import AnnealActivations
 from gossamer.nn.dropout import (
     VariationalConv2d,
     VariationalLinear,
-    harden,
     penalties,
-    variational,
+    to_deterministic,
+    to_variational,
 )
 from gossamer.nn.kwinners import KWinners, KWinners2d, decay_boost, winner_mask
 from gossamer.nn.onnx import export, to_onnx
@@ -27,14 +27,14 @@ __all__ = [
     "calibrate",
     "decay_boost",
     "export",
-    "harden",
     "k_winners_functions",
     "penalties",
     "quantize",
     "quantized_layers",
     "sparsify_activations",
+    "to_deterministic",
     "to_onnx",
+    "to_variational",
     "unrounded",
-    "variational",
     "winner_mask",
 ]

@@ -10,10 +10,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from gossamer.errors import UserError, nearest
+from gossamer.nn.activation_finder import (
+    FUNCTIONS,
+    MODULES,
+    Example,
+    Function,
+    Site,
+    activation_sites,
+)
+from gossamer.nn.graph_rewriter import plan, rewritten
 from gossamer.nn.kwinners import KWinners, KWinners2d
-from gossamer.nn.replace import replace
-from gossamer.nn.rewriting import plan, rewritten
-from gossamer.nn.sites import FUNCTIONS, MODULES, Example, Function, Site, activation_sites
+from gossamer.nn.module_tools import replace
 from gossamer.nn.threshold import Threshold
 from gossamer.sparsity.numbers import positive_share
 

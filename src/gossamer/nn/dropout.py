@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.errors import UserError, nearest
-from gossamer.nn.mode import exporting
-from gossamer.nn.replace import replace
+from gossamer.nn.module_tools import exporting, replace
 
 # The approximation of the Kullback-Leibler divergence, equation 14 of the paper.
 _K1, _K2, _K3 = 0.63576, 1.87320, 1.48695
@@ -68,7 +67,9 @@ class Variational(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         if exporting(self):
-            raise UserError("call gossamer.nn.harden(model) before exporting: it prunes for good")
+            raise UserError(
+                "call gossamer.nn.to_deterministic(model) before exporting: it prunes for good"
+            )
         bias = cast("Tensor | None", self.bias)
         if not self.training:
             return self._apply_weight(x, self.hard_weight(), bias)
@@ -142,13 +143,13 @@ def _arguments(layer: nn.Module) -> dict[str, Any]:
     return made | {name: getattr(layer, name) for name in names}
 
 
-def variational(
+def to_variational(
     model: nn.Module, *, exclude: Collection[str] = (), threshold: float = THRESHOLD
 ) -> nn.Module:
     """Turn the ``Linear`` and ``Conv2d`` layers of ``model`` into variational ones, in place.
 
     Their weights are kept as the means. Add :func:`penalties` to the loss while training
-    (:func:`gossamer.training.fit` does), and :func:`harden` the model when done.
+    (:func:`gossamer.training.fit` does), and turn it back with :func:`to_deterministic` when done.
 
     Args:
         model: any network.
@@ -176,7 +177,7 @@ def variational(
     return replace(model, made)
 
 
-def harden(model: nn.Module) -> nn.Module:
+def to_deterministic(model: nn.Module) -> nn.Module:
     """Turn variational layers back into plain ones with exact zeros, in place.
 
     The network computes what it did in evaluation mode, can be exported, and its non-zeros

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
-from gossamer.nn.mode import Float32Buffers, exporting
+from gossamer.nn.module_tools import Float32Buffers, exporting
 from gossamer.nn.winners import pick, pickable
 from gossamer.sparsity.numbers import positive_share, real, share, whole
 

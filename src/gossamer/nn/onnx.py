@@ -31,7 +31,7 @@ from gossamer.files import writing
 from gossamer.nn.quantized import exportable, quantized_layers
 from gossamer.runtime import store_sparse
 from gossamer.runtime.onnx_functions import DOMAIN, OPSET, k_winners_functions
-from gossamer.sparsity.compact import plain_model
+from gossamer.sparsity.packed_layers import plain_model
 
 
 def _operator(name: str) -> Any:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.errors import UserError
-from gossamer.nn.mode import Float32Buffers, exporting, keeping_modes
+from gossamer.nn.module_tools import Float32Buffers, exporting, keeping_modes
 from gossamer.sparsity.layers import choose_layers, sparsifiable_layers, unwrap
 
 #: Codes of weights lie between -127 and 127.
@@ -227,7 +227,8 @@ def quantize(
         elif not isinstance(layer, Quantized):
             raise UserError(
                 f"layer '{name}' is a {kind.__name__}: 8 bits are for plain Linear, Conv1d and "
-                "Conv2d; harden a variational network first, end sparse acceleration, or exclude it"
+                "Conv2d; call to_deterministic() on a variational network first, end sparse "
+                "acceleration, or exclude it"
             )
     if x is not None:
         _calibrate(inner, x)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
-from gossamer.nn.mode import exporting, keeping_modes
+from gossamer.nn.module_tools import exporting, keeping_modes
 from gossamer.sparsity.numbers import positive_share
 
 # Turns any difference that single precision can show at ordinary sizes into one above 1.

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from gossamer.runtime._training import pick_winners
-from gossamer.sparsity.compact import plain_needed
 from gossamer.sparsity.isa import training_isa
-from gossamer.sparsity.selection import without_gaps
+from gossamer.sparsity.packed_layers import plain_needed
+from gossamer.sparsity.topk import without_gaps
 
 
 def pickable(x: Tensor, k: int, n: int) -> bool:

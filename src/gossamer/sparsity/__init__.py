@@ -2,7 +2,7 @@
 
 from gossamer.sparsity.accelerate import Accelerator, accelerate_sparse
 from gossamer.sparsity.allocation import ERK, Allocation, Global, PerLayer, Uniform
-from gossamer.sparsity.choice import LayerChoice
+from gossamer.sparsity.autotune import LayerChoice
 from gossamer.sparsity.layers import (
     DENSE_BY_DEFAULT,
     LAYER_RULES,
@@ -10,16 +10,16 @@ from gossamer.sparsity.layers import (
     choose_layers,
     sparsifiable_layers,
 )
-from gossamer.sparsity.names import (
+from gossamer.sparsity.pattern import NM, Block, FanIn, Pattern, Unstructured
+from gossamer.sparsity.prune import prune
+from gossamer.sparsity.rearrange import rearrange
+from gossamer.sparsity.registry import (
     ALLOCATIONS,
     PATTERNS,
     RULES,
     SCHEDULES,
     SparsitySettings,
 )
-from gossamer.sparsity.pattern import NM, Block, FanIn, Pattern, Unstructured
-from gossamer.sparsity.prune import prune
-from gossamer.sparsity.rearrange import rearrange
 from gossamer.sparsity.rule import (
     ACDC,
     SET,
@@ -31,7 +31,7 @@ from gossamer.sparsity.rule import (
     Static,
     TopK,
 )
-from gossamer.sparsity.scaling import Scale, Scaling, scale, supar
+from gossamer.sparsity.scaling import Scale, Scaling, mu_parametrize, scale
 from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule
 from gossamer.sparsity.sparsifier import Sparsifier
 
@@ -74,9 +74,9 @@ __all__ = [
     "Unstructured",
     "accelerate_sparse",
     "choose_layers",
+    "mu_parametrize",
     "prune",
     "rearrange",
     "scale",
     "sparsifiable_layers",
-    "supar",
 ]

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError, nearest
-from gossamer.sparsity.choice import LayerChoice, Seen, measure
-from gossamer.sparsity.compact import is_compact, make_compact, make_plain
+from gossamer.sparsity.autotune import LayerChoice, Seen, measure
 from gossamer.sparsity.layers import unwrap
-from gossamer.sparsity.nonzeros import Nonzeros, supported
+from gossamer.sparsity.packed_layers import is_packed, make_packed, make_plain
+from gossamer.sparsity.sparse_weight import SparseWeight, supported
 from gossamer.sparsity.sparsifier import Sparsifier, inner_optimizer
 
 # Masks that change sooner than this many steps ahead do not repay the change of form.
 STEPS_TO_HOLD = 8
 
 
-def lists_pay(nonzeros: Nonzeros, seen: Seen) -> bool:
+def lists_pay(nonzeros: SparseWeight, seen: Seen) -> bool:
     """Whether a layer visits its active inputs only, where it is named and nothing is measured."""
     return nonzeros.block > 1 and seen.density <= 0.15
 
@@ -92,7 +92,7 @@ class Accelerator:
         def see(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
             if torch.is_grad_enabled() and inputs and isinstance(inputs[0], Tensor):
                 x = inputs[0]
-                if is_compact(layer):  # chosen for the density that it saw before
+                if is_packed(layer):  # chosen for the density that it saw before
                     self._seen[name] = replace(self._seen[name], shape=x.shape)
                 else:
                     self._seen[name] = Seen.of(x)
@@ -104,16 +104,16 @@ class Accelerator:
         coming = self._sparsifier.steps + 1
         if self._sparsifier.due(coming):
             self.expand()
-        elif not self._sparsifier.compact and not any(
+        elif not self._sparsifier.packed and not any(
             self._sparsifier.due(step) for step in range(coming, coming + STEPS_TO_HOLD)
         ):
-            self._make_compact()
+            self._make_packed()
 
     def before_masks_change(self) -> None:
         """Called by the sparsifier before it takes over masks from elsewhere."""
         self.expand()
 
-    def _make_compact(self) -> None:
+    def _make_packed(self) -> None:
         for name, layer in self._candidates.items():
             weight, seen = layer._parameters["weight"], self._seen.get(name)
             if weight is None or seen is None:
@@ -126,16 +126,16 @@ class Accelerator:
                 continue
             if old is not None and not old.sparse and old.stands(count, seen):
                 continue
-            nonzeros = Nonzeros.of(layer, mask)
+            nonzeros = SparseWeight.of(layer, mask)
             if old is None or not old.stands(count, seen):
                 self.choices[name] = old = self._decide(layer, nonzeros, seen)
             if old.sparse:
-                make_compact(layer, nonzeros, self._optimizer, self.expand, old.active)
-        self._sparsifier.compact = frozenset(
-            name for name, layer in self._candidates.items() if is_compact(layer)
+                make_packed(layer, nonzeros, self._optimizer, self.expand, old.active)
+        self._sparsifier.packed = frozenset(
+            name for name, layer in self._candidates.items() if is_packed(layer)
         )
 
-    def _decide(self, layer: nn.Module, nonzeros: Nonzeros, seen: Seen) -> LayerChoice:
+    def _decide(self, layer: nn.Module, nonzeros: SparseWeight, seen: Seen) -> LayerChoice:
         about = (nonzeros.count, tuple(seen.shape))
         if self._named is not None:
             return LayerChoice(True, *about, lists_pay(nonzeros, seen), seen.density)
@@ -154,20 +154,20 @@ class Accelerator:
     def expand(self) -> None:
         """Make all layers plain and dense; the sparsifier's next step may change them again."""
         for layer in self._candidates.values():
-            if is_compact(layer):
+            if is_packed(layer):
                 make_plain(layer, self._optimizer)
-        self._sparsifier.compact = frozenset()
+        self._sparsifier.packed = frozenset()
 
     @contextmanager
     def plain(self) -> Iterator[None]:
         """Plain layers for a while, to export or compile the model in the midst of training."""
-        held = bool(self._sparsifier.compact)
+        held = bool(self._sparsifier.packed)
         self.expand()
         try:
             yield
         finally:
             if held:
-                self._make_compact()
+                self._make_packed()
 
     def close(self) -> None:
         """Make all layers plain for good."""
@@ -178,17 +178,17 @@ class Accelerator:
             self._sparsifier.observers.remove(self)
 
     def _dense_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        compact = {
+        packed = {
             id(layer._parameters["weight"]): layer
             for layer in self._candidates.values()
-            if is_compact(layer)
+            if is_packed(layer)
         }
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for i, parameter in enumerate(parameters):
-            layer = compact.get(id(parameter))
+            layer = packed.get(id(parameter))
             if layer is None or i not in state["state"]:
                 continue
-            nonzeros: Nonzeros = layer._nonzeros  # type: ignore[assignment]
+            nonzeros: SparseWeight = layer._sparse_weight  # type: ignore[assignment]
             state["state"][i] = {
                 key: nonzeros.scatter(value)
                 if isinstance(value, Tensor) and value.shape == parameter.shape

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gossamer.sparsity.nonzeros import Nonzeros
+from gossamer.sparsity.sparse_weight import SparseWeight
 
 # Nodes of the autograd graph whose gradient of a zero ends where the zero came from.
 _PASSING = frozenset(
@@ -47,7 +47,12 @@ def zeros_are_silent(x: Tensor) -> bool:
 class _ApplyActive(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, nonzeros: Nonzeros, silent: bool
+        ctx: Any,
+        x: Tensor,
+        values: Tensor,
+        bias: Tensor | None,
+        nonzeros: SparseWeight,
+        silent: bool,
     ) -> Tensor:
         y, kept = nonzeros.active_forward(x, values, bias)
         ctx.save_for_backward(values, kept)
@@ -58,7 +63,7 @@ class _ApplyActive(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         values, kept = ctx.saved_tensors
-        nonzeros: Nonzeros = ctx.nonzeros
+        nonzeros: SparseWeight = ctx.nonzeros
         of_x, of_values, of_bias = ctx.needs_input_grad[:3]
         gradient = gradient.contiguous()
         active = of_x and ctx.silent, of_values, of_bias
@@ -70,14 +75,14 @@ class _ApplyActive(torch.autograd.Function):
         return (*found, None, None)
 
 
-def apply_active(x: Tensor, values: Tensor, bias: Tensor | None, nonzeros: Nonzeros) -> Tensor:
-    """What :func:`apply_nonzeros` computes, by work that falls with the zeros of ``x``.
+def apply_active(x: Tensor, values: Tensor, bias: Tensor | None, nonzeros: SparseWeight) -> Tensor:
+    """What :func:`apply_sparse` computes, by work that falls with the zeros of ``x``.
 
     The gradient by ``x`` is computed at its non-zeros only where :func:`zeros_are_silent`.
 
     Args:
         x: float32 on the CPU, ``[batch, inputs]`` or ``[batch, channels, height, width]``.
-        values: ``[entries, block]`` as :meth:`Nonzeros.gather` gives them.
+        values: ``[entries, block]`` as :meth:`SparseWeight.gather` gives them.
         bias: ``[outputs]`` or None.
         nonzeros: of the layer.
     """

@@ -45,7 +45,7 @@ def sparsifiable_layers(model: nn.Module) -> dict[str, nn.Module]:
     weights: set[int] = set()
     for name, module in model.named_modules():
         if isinstance(module, SPARSIFIABLE):
-            # A parametrised or compact weight is computed anew whenever it is asked for.
+            # A parametrized or packed weight is computed anew whenever it is asked for.
             parameter = module._parameters.get("weight")
             if parameter is not None and not is_lazy(parameter) and not parameter.numel():
                 continue

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from gossamer.sparsity.selection import zero_outside
+from gossamer.sparsity.topk import zero_outside
 
 # Integers as wide as a weight, by its bytes.
 _AS_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}

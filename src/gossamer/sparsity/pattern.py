@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gossamer.errors import UserError
 from gossamer.sparsity.numbers import whole
-from gossamer.sparsity.selection import top_k
+from gossamer.sparsity.topk import top_k
 
 Shape = Sequence[int]
 

@@ -52,7 +52,9 @@ def scale(inputs: float, outputs: float, density: float, optimizer: str = "adam"
     ``1 / f`` for Adam and ``outputs / f`` for SGD, whose gradients shrink with the width.
     """
     if optimizer not in OPTIMIZERS:
-        raise UserError(f"supar: no optimizer '{optimizer}': {nearest(optimizer, OPTIMIZERS)}")
+        raise UserError(
+            f"mu_parametrize: no optimizer '{optimizer}': {nearest(optimizer, OPTIMIZERS)}"
+        )
     active = inputs * density
     return Scale(
         inputs,
@@ -64,7 +66,7 @@ def scale(inputs: float, outputs: float, density: float, optimizer: str = "adam"
 
 
 class Scaling:
-    """What :func:`supar` found for a model: a :class:`Scale` for each parameter, by name."""
+    """A :class:`Scale` for each parameter of a model, by name; see :func:`mu_parametrize`."""
 
     def __init__(self, model: nn.Module, scales: Mapping[str, Scale]) -> None:
         self.scales = dict(scales)
@@ -95,7 +97,7 @@ class Scaling:
         return list(groups.values())
 
 
-def supar(
+def mu_parametrize(
     model: nn.Module,
     base: nn.Module,
     *,
@@ -109,7 +111,7 @@ def supar(
     on fresh networks, after the :class:`~gossamer.sparsity.Sparsifier` was made::
 
         sparsifier = gs.Sparsifier(model, density=0.05)
-        scaling = gs.supar(model, base=build(width=64))
+        scaling = gs.mu_parametrize(model, base=build(width=64))
         optimizer = torch.optim.AdamW(scaling.groups(learning_rate=0.004))
 
     Args:
@@ -140,8 +142,8 @@ def supar(
     for name, parameter in model.named_parameters():
         if name not in of_base or of_base[name].dim() != parameter.dim():
             raise UserError(
-                f"supar: '{name}' has no counterpart in the base network: build both with the "
-                "same function and vary only its widths"
+                f"mu_parametrize: '{name}' has no counterpart in the base network: build both with "
+                "the same function and vary only its widths"
             )
         reference = of_base[name]
         inputs, outputs = _growth(kinds[name], parameter, reference)
@@ -168,8 +170,8 @@ def _refuse_tied(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and id(module.weight) in tables:
             raise UserError(
-                f"supar: '{name}' and '{tables[id(module.weight)]}' share their weights, which "
-                "cannot be scaled as an embedding and as an output at once: untie them"
+                f"mu_parametrize: '{name}' and '{tables[id(module.weight)]}' share their weights, "
+                "which cannot be scaled as an embedding and as an output at once: untie them"
             )
 
 
@@ -178,11 +180,13 @@ def _densities(model: nn.Module, density: float | Mapping[str, float] | None) ->
         return {}
     layers = sparsifiable_layers(model)
     if not isinstance(density, Mapping):
-        density = dict.fromkeys(layers, check_density(density, "supar"))
+        density = dict.fromkeys(layers, check_density(density, "mu_parametrize"))
     for name, value in density.items():
         if name not in layers:
-            raise UserError(f"supar: no sparsifiable layer '{name}': {nearest(name, layers)}")
-        check_density(value, f"supar: layer '{name}'")
+            raise UserError(
+                f"mu_parametrize: no sparsifiable layer '{name}': {nearest(name, layers)}"
+            )
+        check_density(value, f"mu_parametrize: layer '{name}'")
     return dict(density)
 
 

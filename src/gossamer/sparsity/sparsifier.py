@@ -106,7 +106,7 @@ class Sparsifier:
         self.schedule = schedule or self.rule.schedule()
         self.steps = 0
         #: Layers that hold no masked weights at this time: there is nothing to apply.
-        self.compact: Collection[str] = frozenset()
+        self.packed: Collection[str] = frozenset()
         self.observers: list[Observer] = []
         self.total_steps = None if total_steps is None else whole(total_steps, 1, "total_steps")
         self._generator = _generator(seed)
@@ -193,7 +193,7 @@ class Sparsifier:
 
     def apply(self) -> None:
         """Set every masked weight to exactly zero; follows the model to another device."""
-        self._masks.apply(but=self.compact)
+        self._masks.apply(but=self.packed)
 
     @torch.no_grad()
     def step(self, optimizer: torch.optim.Optimizer | None = None) -> None:

@@ -56,8 +56,8 @@ def fit(
         task: data and features.
         config: see :class:`TrainingConfig`.
         sparsifier: made for this model; its ``step`` runs after each optimizer step.
-        scaling: made for this model by :func:`gossamer.sparsity.supar`; its factors multiply
-            the learning rate.
+        scaling: made for this model by :func:`gossamer.sparsity.mu_parametrize`; its factors
+            multiply the learning rate.
         checkpoint: file written after every epoch; where it exists already, training goes on
             from it and ends with the same weights as an uninterrupted run (on a GPU, as nearly
             as its kernels repeat themselves).

@@ -17,7 +17,8 @@ def make_optimizer(
     Args:
         model: to be trained.
         settings: which optimizer, learning rate, decay and momentum.
-        scaling: groups with factors of their own on the rate, see :func:`gossamer.sparsity.supar`.
+        scaling: groups with factors of their own on the rate, see
+            :func:`gossamer.sparsity.mu_parametrize`.
     """
     # Decaying biases and norms only harms (He et al. 2019, arXiv 1812.01187).
     # A module that asks for a penalty of its own is not decayed besides.

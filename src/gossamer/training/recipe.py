@@ -17,8 +17,8 @@ from torch import nn
 
 from gossamer.errors import UserError, nearest
 from gossamer.models import reference
-from gossamer.nn import quantize, variational
-from gossamer.sparsity import Scaling, Sparsifier, SparsitySettings, supar
+from gossamer.nn import quantize, to_variational
+from gossamer.sparsity import Scaling, Sparsifier, SparsitySettings, mu_parametrize
 from gossamer.training.config import TrainingConfig
 from gossamer.training.initial import load_weights
 
@@ -145,7 +145,7 @@ class Recipe:
     ) -> Scaling | None:
         """SµPar for ``model``, a fresh :meth:`network` of this recipe, where a base is named.
 
-        Rescales the weights of ``model``; see :func:`gossamer.sparsity.supar`.
+        Rescales the weights of ``model``; see :func:`gossamer.sparsity.mu_parametrize`.
 
         Raises:
             UserError: the two networks differ in more than widths and densities.
@@ -157,7 +157,7 @@ class Recipe:
         kind = "sgd" if self.training().optimizer == "sgd" else "adam"
         _, sparsifier = self.network(classes, input_shape)
         density = sparsifier.densities if sparsifier is not None else None
-        return supar(model, base, density=density, optimizer=kind)
+        return mu_parametrize(model, base, density=density, optimizer=kind)
 
     def training(self) -> TrainingConfig:
         """The settings of the training."""
@@ -201,7 +201,7 @@ class Recipe:
                 f"model '{self.model}': gives {type(model).__name__}, not a torch.nn.Module"
             )
         if self.settings.get(_VARIATIONAL, False):
-            return variational(model), None
+            return to_variational(model), None
         by_layer = {
             k.partition(".")[2]: v for k, v in self.settings.items() if k.startswith(_WEIGHT + ".")
         }

@@ -10,7 +10,7 @@ from torch import nn
 
 from gossamer.errors import UserError
 from gossamer.models import MODELS
-from gossamer.nn import harden
+from gossamer.nn import to_deterministic
 from gossamer.training.recipe import Recipe
 from gossamer.training.tensor_file import MODEL, check_tensors, load_tensors, strip_prefix
 
@@ -40,7 +40,7 @@ def load_network(
             f"{folder / 'model.safetensors'} is not the network of a run; train the run again"
         ) from None
     model, _ = recipe.network(len(classes), shape, initial=False)
-    model = harden(model)
+    model = to_deterministic(model)
     weights = strip_prefix(tensors, MODEL)
     check_tensors(folder / "model.safetensors", weights, model.state_dict())
     try:

@@ -17,7 +17,7 @@ from gossamer import __version__
 from gossamer.data import TASKS, Task, load
 from gossamer.errors import UserError
 from gossamer.files import write_text, writing
-from gossamer.nn import export, harden, unrounded
+from gossamer.nn import export, to_deterministic, unrounded
 from gossamer.runtime import machine
 from gossamer.sparsity import Sparsifier
 from gossamer.training.evaluate import Evaluation, evaluate
@@ -69,7 +69,7 @@ def train(
         progress=progress,
         label=label,
     )
-    return Trained(recipe, task, harden(model), sparsifier, history)
+    return Trained(recipe, task, to_deterministic(model), sparsifier, history)
 
 
 def _try(model: nn.Module, task: Task, recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from gossamer.nn import KWinners2d
 from gossamer.runtime._training import SparseLayer, training_kernels
 from gossamer.sparsity.active import apply_active, zeros_are_silent
-from gossamer.sparsity.nonzeros import Nonzeros, apply_nonzeros, block_of, supported
+from gossamer.sparsity.sparse_weight import SparseWeight, apply_sparse, block_of, supported
 
 ISAS = tuple(dict.fromkeys(isa for _, _, isa, _ in training_kernels()))
 BLOCKS = (1, 8, 16)
@@ -26,13 +26,13 @@ def mask_of(layer, density: float, block: int, seed: int = 0) -> torch.Tensor:
     return mask.repeat_interleave(block, 0)
 
 
-def check(layer, mask, x, isa, threads=1, apply=apply_nonzeros):
+def check(layer, mask, x, isa, threads=1, apply=apply_sparse):
     """Outputs and all gradients equal those of the layer with its weight masked."""
     torch.set_num_threads(threads)
     try:
         with torch.no_grad():
             layer.weight.masked_fill_(~mask, 0.0)
-        nonzeros = Nonzeros.of(layer, mask, isa)
+        nonzeros = SparseWeight.of(layer, mask, isa)
         values = nonzeros.gather(layer.weight.detach()).requires_grad_()
         bias = None if layer.bias is None else layer.bias.detach().clone().requires_grad_()
         ours = x.detach().clone().requires_grad_()
@@ -226,7 +226,7 @@ def test_which_zeros_need_no_gradient():
 def test_many_entries_and_outputs(isa):
     torch.manual_seed(0)
     for block in BLOCKS:
-        for apply in (apply_nonzeros, apply_active):
+        for apply in (apply_sparse, apply_active):
             layer = nn.Linear(700, 48)
             check(layer, mask_of(layer, 0.9, block), torch.randn(140, 700), isa, 2, apply)
 
@@ -236,14 +236,14 @@ def test_many_entries_and_outputs(isa):
 @pytest.mark.parametrize(
     ("layer", "shape", "apply"),
     [
-        (nn.Conv2d(3, 16, 3, padding=1), (21, 3, 9, 9), apply_nonzeros),
+        (nn.Conv2d(3, 16, 3, padding=1), (21, 3, 9, 9), apply_sparse),
         (nn.Linear(90, 32), (21, 90), apply_active),
         (nn.Conv2d(3, 16, 3, padding=1), (21, 3, 9, 9), apply_active),
     ],
 )
 def test_any_number_of_threads_gives_the_same_bits(isa, block, layer, shape, apply):
     mask = mask_of(layer, 0.4, block)
-    nonzeros = Nonzeros.of(layer, mask, isa)
+    nonzeros = SparseWeight.of(layer, mask, isa)
     x = torch.randn(shape).relu()
     results = []
     for threads in (1, 2, 5):
@@ -293,15 +293,15 @@ def test_named_padding(padding):
 def test_gradients_asked_for_alone():
     layer = nn.Linear(12, 8)
     mask = mask_of(layer, 0.5, 8)
-    nonzeros = Nonzeros.of(layer, mask)
+    nonzeros = SparseWeight.of(layer, mask)
     values = nonzeros.gather(layer.weight.detach())
     x = torch.randn(5, 12)
     weight = nonzeros.scatter(values)
     bias = layer.bias.detach().requires_grad_()
-    apply_nonzeros(x, values, bias, nonzeros).sum().backward()
+    apply_sparse(x, values, bias, nonzeros).sum().backward()
     torch.testing.assert_close(bias.grad, torch.full((8,), 5.0))
     x.requires_grad_()
-    apply_nonzeros(x, values, None, nonzeros).sum().backward()
+    apply_sparse(x, values, None, nonzeros).sum().backward()
     torch.testing.assert_close(x.grad, weight.sum(0).expand(5, -1))
 
 

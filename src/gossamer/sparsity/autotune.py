@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.sparsity.active import apply_active, zeros_are_silent
-from gossamer.sparsity.nonzeros import Nonzeros, apply_nonzeros
+from gossamer.sparsity.sparse_weight import SparseWeight, apply_sparse
 
 # Layers whose inputs are active by a larger share are not tried with lists of them.
 ACTIVE = 1 / 3
@@ -83,7 +83,7 @@ def _fastest(*contestants: Callable[[], Any]) -> list[float]:
     return best
 
 
-def measure(layer: nn.Module, nonzeros: Nonzeros, seen: Seen) -> list[float]:
+def measure(layer: nn.Module, nonzeros: SparseWeight, seen: Seen) -> list[float]:
     """Seconds of forward and backward by torch, with the non-zeros alone, and at active inputs."""
     generator = torch.Generator().manual_seed(0)  # torch's own is the training's
     x = torch.randn(seen.shape, generator=generator)
@@ -106,7 +106,7 @@ def measure(layer: nn.Module, nonzeros: Nonzeros, seen: Seen) -> list[float]:
         return x.reshape(-1, seen.shape[-1]) if isinstance(layer, nn.Linear) else x
 
     def sparse() -> Tensor:
-        return apply_nonzeros(rows(), values, bias, nonzeros)
+        return apply_sparse(rows(), values, bias, nonzeros)
 
     def active() -> Tensor:
         return apply_active(rows().relu() if seen.silent else rows(), values, bias, nonzeros)

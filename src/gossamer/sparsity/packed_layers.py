@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.sparsity.active import apply_active
-from gossamer.sparsity.nonzeros import Nonzeros, apply_nonzeros
+from gossamer.sparsity.sparse_weight import SparseWeight, apply_sparse
 
 
 def plain_needed(x: Tensor) -> bool:
@@ -34,8 +34,8 @@ def plain_needed(x: Tensor) -> bool:
     )
 
 
-class _Compact(nn.Module):
-    _nonzeros: Nonzeros
+class _Packed(nn.Module):
+    _sparse_weight: SparseWeight
     _active: bool  # whether only active inputs are visited
     _expand: Callable[[], None]
 
@@ -44,7 +44,7 @@ class _Compact(nn.Module):
         """The dense weight, made for the occasion; gradients flow through it."""
         values = self._parameters["weight"]
         assert values is not None
-        return self._nonzeros.scatter(values)
+        return self._sparse_weight.scatter(values)
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
@@ -68,45 +68,45 @@ class _Compact(nn.Module):
         return copyreg.__newobj__, (PLAIN[type(self)],), state  # type: ignore[attr-defined]
 
 
-# What a compact layer has beside what the plain one has.
-_OWN = ("_nonzeros", "_active", "_expand")
+# What a packed layer has beside what the plain one has.
+_OWN = ("_sparse_weight", "_active", "_expand")
 
 
-class CompactLinear(_Compact, nn.Linear):  # type: ignore[override]
+class PackedLinear(_Packed, nn.Linear):  # type: ignore[override]
     def forward(self, x: Tensor) -> Tensor:
         values = self._parameters["weight"]
         if plain_needed(x) or x.shape[-1] != self.in_features or values is None:
             return nn.functional.linear(x, self.weight, self.bias)
         rows = x.reshape(-1, self.in_features)
-        apply = apply_active if self._active else apply_nonzeros
-        y = apply(rows, values, self.bias, self._nonzeros)
+        apply = apply_active if self._active else apply_sparse
+        y = apply(rows, values, self.bias, self._sparse_weight)
         return y.view(*x.shape[:-1], self.out_features)
 
 
-class CompactConv2d(_Compact, nn.Conv2d):  # type: ignore[override]
+class PackedConv2d(_Packed, nn.Conv2d):  # type: ignore[override]
     def forward(self, x: Tensor) -> Tensor:
         values = self._parameters["weight"]
         if plain_needed(x) or x.ndim != 4 or x.shape[1] != self.in_channels or values is None:
             y: Tensor = self._conv_forward(x, self.weight, self.bias)
             return y
-        apply = apply_active if self._active else apply_nonzeros
-        return apply(x, values, self.bias, self._nonzeros)
+        apply = apply_active if self._active else apply_sparse
+        return apply(x, values, self.bias, self._sparse_weight)
 
 
-COMPACT: dict[type[nn.Module], type[_Compact]] = {
-    nn.Linear: CompactLinear,
-    nn.Conv2d: CompactConv2d,
+PACKED: dict[type[nn.Module], type[_Packed]] = {
+    nn.Linear: PackedLinear,
+    nn.Conv2d: PackedConv2d,
 }
-PLAIN = {compact: plain for plain, compact in COMPACT.items()}
+PLAIN = {packed: plain for plain, packed in PACKED.items()}
 
 
-def is_compact(layer: nn.Module) -> bool:
-    return isinstance(layer, _Compact)
+def is_packed(layer: nn.Module) -> bool:
+    return isinstance(layer, _Packed)
 
 
 def plain_model(model: nn.Module) -> nn.Module:
-    """The model itself, or a copy with plain layers where it has compact ones."""
-    return copy.deepcopy(model) if any(map(is_compact, model.modules())) else model
+    """The model itself, or a copy with plain layers where it has packed ones."""
+    return copy.deepcopy(model) if any(map(is_packed, model.modules())) else model
 
 
 def _replace(parameter: nn.Parameter, change: Callable[[Tensor], Tensor]) -> None:
@@ -133,14 +133,14 @@ def _replace_state(
 
 
 @torch.no_grad()
-def make_compact(
+def make_packed(
     layer: nn.Module,
-    nonzeros: Nonzeros,
+    nonzeros: SparseWeight,
     optimizer: torch.optim.Optimizer,
     expand: Callable[[], None],
     active: bool = False,
 ) -> None:
-    """Turns a plain layer into a compact one; ``expand`` must turn it back.
+    """Turns a plain layer into a packed one; ``expand`` must turn it back.
 
     ``active``: it visits its active inputs only.
     """
@@ -148,15 +148,15 @@ def make_compact(
     assert parameter is not None
     _replace_state(parameter, optimizer, parameter.shape, nonzeros.gather)
     _replace(parameter, nonzeros.gather)
-    layer.__dict__.update(_nonzeros=nonzeros, _active=active, _expand=expand)
-    layer.__class__ = COMPACT[type(layer)]
+    layer.__dict__.update(_sparse_weight=nonzeros, _active=active, _expand=expand)
+    layer.__class__ = PACKED[type(layer)]
 
 
 @torch.no_grad()
 def make_plain(layer: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Turns a compact layer back into the plain one; masked positions are zeros everywhere."""
-    assert isinstance(layer, _Compact)
-    parameter, nonzeros = layer._parameters["weight"], layer._nonzeros
+    """Turns a packed layer back into the plain one; masked positions are zeros everywhere."""
+    assert isinstance(layer, _Packed)
+    parameter, nonzeros = layer._parameters["weight"], layer._sparse_weight
     assert parameter is not None
     _replace_state(parameter, optimizer, parameter.shape, nonzeros.scatter)
     _replace(parameter, nonzeros.scatter)

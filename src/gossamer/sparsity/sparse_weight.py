@@ -55,7 +55,7 @@ def supported(layer: nn.Module) -> bool:
 
 
 @dataclass(frozen=True)
-class Nonzeros:
+class SparseWeight:
     """Where the non-zeros of a weight lie, in the order in which the kernels read them.
 
     Values are a matrix ``[entries, block]``: one entry is an input that ``block`` consecutive
@@ -219,7 +219,7 @@ def _size(shape: torch.Size) -> Pair:
 class _Apply(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, nonzeros: Nonzeros
+        ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, nonzeros: SparseWeight
     ) -> Tensor:
         y, packed = nonzeros.forward(x, values, bias)
         ctx.save_for_backward(values, packed)
@@ -234,12 +234,12 @@ class _Apply(torch.autograd.Function):
         return (*ctx.nonzeros.backward(gradient, values, packed, ctx.x_shape, wanted), None)
 
 
-def apply_nonzeros(x: Tensor, values: Tensor, bias: Tensor | None, nonzeros: Nonzeros) -> Tensor:
+def apply_sparse(x: Tensor, values: Tensor, bias: Tensor | None, nonzeros: SparseWeight) -> Tensor:
     """The layer's outputs from its non-zeros; differentiable once.
 
     Args:
         x: float32 on the CPU, ``[batch, inputs]`` or ``[batch, channels, height, width]``.
-        values: ``[entries, block]`` as :meth:`Nonzeros.gather` gives them.
+        values: ``[entries, block]`` as :meth:`SparseWeight.gather` gives them.
         bias: ``[outputs]`` or None.
         nonzeros: of the layer.
     """

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from gossamer.nn.mode import keeping_modes
+from gossamer.nn.module_tools import keeping_modes
 
 Example = Tensor | tuple[Tensor, ...] | Mapping[str, Any]
 Function = Callable[[Tensor], Tensor]

@@ -1,8 +1,8 @@
-"""What mode a module is in: training, evaluation, export."""
+"""Modules' modes, and their replacement within a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -51,3 +51,17 @@ class Float32Buffers(nn.Module):
         for name, dtype in types.items():  # with assign=True the file's types come in
             buffer = self._buffers[name]
             self._buffers[name] = None if buffer is None else buffer.to(dtype)
+
+
+def replace(model: nn.Module, modules: Mapping[str, nn.Module]) -> nn.Module:
+    """``model`` with the submodules at some qualified names replaced, in place.
+
+    A module that stands at several names is replaced at all of them. Where ``model`` itself is
+    replaced (the name ``""``), the new one is returned, else ``model``.
+    """
+    new = {id(model.get_submodule(name)): module for name, module in modules.items()}
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is not None and id(child) in new:
+                setattr(parent, name, new[id(child)])
+    return modules.get("", model)

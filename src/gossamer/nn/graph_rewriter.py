@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import fx, nn
 
 from gossamer.errors import UserError
-from gossamer.nn.mode import keeping_modes
-from gossamer.nn.sites import FUNCTIONS, METHODS, MODULES, Site
+from gossamer.nn.activation_finder import FUNCTIONS, METHODS, MODULES, Site
+from gossamer.nn.module_tools import keeping_modes
 
 
 class _OwnForward(fx.Tracer):
