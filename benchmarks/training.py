@@ -119,7 +119,7 @@ def with_sparselab(model: nn.Module, sparsifier: gs.Sparsifier, sparsity: float)
         import sparselab
     except ImportError:
         return False
-    linear = {n: m for n, m in sparsifier.layers.items() if isinstance(m, nn.Linear)}
+    linear = {n: w.module for n, w in sparsifier.weights.items() if isinstance(w.module, nn.Linear)}
     for name, layer in linear.items():
         owner, _, own = name.rpartition(".")
         with warnings.catch_warnings():
@@ -150,7 +150,11 @@ class Contestant:
         if kind == "sparselab":
             assert self.sparsifier is not None
             self.available = with_sparselab(self.model, self.sparsifier, sparsity)
-            convolutions = [m for m in self.sparsifier.layers.values() if isinstance(m, nn.Conv2d)]
+            convolutions = [
+                w.module
+                for w in self.sparsifier.weights.values()
+                if isinstance(w.module, nn.Conv2d)
+            ]
             self.sparsifier = None
             if convolutions:
                 self.sparsifier = gs.Sparsifier(self.model, 1.0 - sparsity, exclude=case.exclude)

@@ -11,7 +11,7 @@ import gossamer as gs
 from gossamer.errors import UserError
 from gossamer.models import MODELS, reference
 from gossamer.nn import KWinners, KWinners2d, to_onnx
-from gossamer.sparsity import mu_parametrize, sparsifiable_layers
+from gossamer.sparsity import mu_parametrize, sparsifiable_weights
 
 # Settings that make a network small, and its input. The rest is small enough.
 SMALL = {
@@ -83,7 +83,7 @@ def test_activation_density(name):
 def test_masks_of_any_density(name):
     model, x = made(name)
     sparsifier = gs.Sparsifier(model, 0.5)
-    assert set(sparsifier.masks) <= set(sparsifiable_layers(model))
+    assert set(sparsifier.masks) <= set(sparsifiable_weights(model))
     assert model(x).isfinite().all()
 
 
@@ -94,7 +94,7 @@ def test_activations_of_a_dense_one_become_sparse(name):
     assert any(isinstance(module, KWinners | KWinners2d) for module in model.modules())
     sparsifier = gs.Sparsifier(model, 0.3)
     model(x).square().sum().backward()
-    assert all(layer.weight.grad.isfinite().all() for layer in sparsifier.layers.values())
+    assert all(weight.tensor.grad.isfinite().all() for weight in sparsifier.weights.values())
 
 
 @EACH

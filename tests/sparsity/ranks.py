@@ -58,7 +58,7 @@ def train(kind: str, rule: str, out: str) -> None:
             model(x).square().mean().backward()
             optimizer.step()
         for name, mask in sparsifier.masks.items():
-            assert not sparsifier.layers[name].weight[~mask].any()
+            assert not sparsifier.weights[name].tensor[~mask].any()
         told.append(digest(sparsifier))
     counts = sparsifier.counts()
     with open(f"{out}.{rank}", "w") as file:

@@ -384,7 +384,7 @@ def test_too_sparse_names_the_layer_and_leaves_the_model():
 
 
 def test_nothing_to_make_sparse():
-    with pytest.raises(UserError, match="Sequential has no Linear, Conv1d or Conv2d layer"):
+    with pytest.raises(UserError, match="Sequential has no layer whose weights can be sparse"):
         Sparsifier(nn.Sequential(nn.ReLU()), 0.5)
 
 

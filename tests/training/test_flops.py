@@ -118,3 +118,50 @@ def test_a_whole_network_by_hand():
     assert found.macs() == {"dense": 48.0, "weights": 32.0, "both": 8 / 2 + 4}
     # 16 non-zeros and 32 bits; bias of 8; 16 dense weights; a bias of zeros as 1 byte of bits.
     assert found.bytes == (64 + 4) + 32 + 64 + 1
+
+
+class Several(nn.Module):
+    """Layers whose weights are not called ``weight``."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(4, 3, batch_first=True)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.up = nn.ConvTranspose1d(4, 6, 3, groups=2)
+
+    def forward(self, x):
+        self.rnn(x)
+        self.attention(query=x, key=x[:, :2], value=x[:, :2], need_weights=False)
+        return self.up(x.transpose(1, 2))
+
+
+def test_recurrent_layers_attention_and_transposed_convolutions():
+    generator = torch.Generator().manual_seed(0)
+    model = Several()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data = sparse(parameter.shape, generator)
+    x = sparse((2, 5, 4), generator)
+    found = {layer.name: layer for layer in count(model, [x]).layers}
+    assert weight_counts(model)[1] == sum(layer.weights for layer in found.values())
+    assert list(found) == [
+        "rnn.weight_ih_l0", "rnn.weight_hh_l0", "attention.in_proj_weight", "attention.out_proj",
+        "up",
+    ]  # fmt: skip
+
+    def products(weight, rows):  # by every row, output and input
+        return sum(int((w != 0) & (a != 0)) for r in rows for o in weight for w, a in zip(o, r))  # noqa: B905
+
+    rows, keys = x.reshape(-1, 4), x[:, :2].reshape(-1, 4)
+    ih = found["rnn.weight_ih_l0"]
+    assert ih.macs_dense == 5 * 12 * 4
+    assert ih.macs_both == products(model.rnn.weight_ih_l0, rows) / 2
+    hh = found["rnn.weight_hh_l0"]
+    assert hh.macs_both == hh.macs_weights == 5 * hh.nonzero
+    query, key, value = model.attention.in_proj_weight.chunk(3)
+    both = products(query, rows) + products(key, keys) + products(value, keys)
+    assert found["attention.in_proj_weight"].macs_both == both / 2
+    assert found["attention.in_proj_weight"].macs_dense == (5 + 2 + 2) * 16
+    up = found["up"]
+    assert up.macs_dense == 5 * 4 * 3 * 3
+    assert up.macs_both == products(model.up.weight.flatten(1).t(), rows) / 2

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from gossamer.errors import UserError
 from gossamer.nn.module_tools import Float32Buffers, exporting, keeping_modes
-from gossamer.sparsity.layers import choose_layers, sparsifiable_layers, unwrap
+from gossamer.sparsity.layers import PLAIN_LAYERS, choose_weights, unwrap
 
 #: Codes of weights lie between -127 and 127.
 LARGEST = 127
@@ -212,15 +212,15 @@ def quantize(
             all, or inputs that are not finite.
     """
     inner = unwrap(model)
-    found = sparsifiable_layers(inner)
-    if not found:
+    if not any(isinstance(module, PLAIN_LAYERS) for module in inner.modules()):
         raise UserError(
             f"{type(inner).__name__} has no Linear, Conv1d or Conv2d layer: there is nothing to "
             "give 8 bits"
         )
-    chosen = choose_layers(inner, exclude=exclude, include=["depthwise", "frozen", *include])
-    for name, layer in chosen.items():
-        kind = type(layer)
+    include = ["depthwise", "frozen", *include]
+    chosen = choose_weights(inner, exclude=exclude, include=include, kinds=PLAIN_LAYERS)
+    for name, weight in chosen.items():
+        layer, kind = weight.module, type(weight.module)
         if kind in _QUANTIZED:
             layer.__class__ = _QUANTIZED[kind]
             cast(Quantized, layer)._begin()

@@ -6,9 +6,10 @@ from gossamer.sparsity.autotune import LayerChoice
 from gossamer.sparsity.layers import (
     DENSE_BY_DEFAULT,
     LAYER_RULES,
-    SPARSIFIABLE,
-    choose_layers,
+    Weight,
+    choose_weights,
     sparsifiable_layers,
+    sparsifiable_weights,
 )
 from gossamer.sparsity.pattern import NM, Block, FanIn, Pattern, Unstructured
 from gossamer.sparsity.prune import prune
@@ -46,7 +47,6 @@ __all__ = [
     "RULES",
     "SCHEDULES",
     "SET",
-    "SPARSIFIABLE",
     "Accelerator",
     "Allocation",
     "Block",
@@ -72,11 +72,13 @@ __all__ = [
     "TopK",
     "Uniform",
     "Unstructured",
+    "Weight",
     "accelerate_sparse",
-    "choose_layers",
+    "choose_weights",
     "mu_parametrize",
     "prune",
     "rearrange",
     "scale",
     "sparsifiable_layers",
+    "sparsifiable_weights",
 ]

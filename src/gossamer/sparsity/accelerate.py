@@ -63,7 +63,7 @@ class Accelerator:
         optimised = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
         candidates = {}
         for name in self._sparsifier.masks:
-            layer = self._sparsifier.layers[name]
+            layer = self._sparsifier.weights[name].module
             weight = layer._parameters.get("weight")
             alone = users.get(id(weight)) == 1 and id(weight) in optimised
             if supported(layer) and alone:

@@ -1,20 +1,70 @@
-"""Which layers of a model can be sparse, and which of them shall."""
+"""The weights of a model that can be sparse, and which of them shall be."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from gossamer.errors import UserError, nearest
 
-# Layers with one weight of shape [outputs, inputs / groups, ...kernel].
-SPARSIFIABLE = (nn.Linear, nn.Conv1d, nn.Conv2d)
+# Layers that the kernels of training, 8 bits and the counting of operations know.
+PLAIN_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+
+# A warning is given where weights of unknown use hold a larger share of all weights.
+UNKNOWN_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight that can be sparse: one parameter of a module.
+
+    Patterns and rules see weights as ``[outputs, inputs / groups, ...kernel]``. Transposed
+    convolutions store theirs as ``[inputs, outputs / groups, ...kernel]``.
+    """
+
+    module: nn.Module
+    name: str = "weight"
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The parameter itself."""
+        parameter = self.module._parameters[self.name]
+        assert parameter is not None
+        return parameter
+
+    @property
+    def tensor(self) -> Tensor:
+        """The dense weight, also of a module that holds its non-zeros only."""
+        tensor = getattr(self.module, self.name)
+        assert isinstance(tensor, Tensor)
+        return tensor
+
+    @property
+    def groups(self) -> int:
+        return int(getattr(self.module, "groups", 1))
+
+    def by_output(self, stored: Tensor) -> Tensor:
+        """A tensor of the parameter's shape as ``[outputs, inputs / groups, ...kernel]``."""
+        return self._exchanged(stored)
+
+    def as_stored(self, by_output: Tensor) -> Tensor:
+        """The inverse of :meth:`by_output`."""
+        return self._exchanged(by_output)
+
+    def _exchanged(self, tensor: Tensor) -> Tensor:
+        if not isinstance(self.module, _ConvTransposeNd):
+            return tensor
+        rows, columns, *kernel = tensor.shape
+        grouped = tensor.reshape(self.groups, rows // self.groups, columns, *kernel)
+        return grouped.transpose(1, 2).reshape(self.groups * columns, -1, *kernel)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -35,53 +85,121 @@ def unwrap(model: nn.Module) -> nn.Module:
         model = inner
 
 
-def sparsifiable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers of ``model`` whose weights can be sparse, by qualified name, in model order.
+def _weight_names(module: nn.Module) -> list[str]:
+    """The attributes of a module in which weights are that can be sparse."""
+    if isinstance(module, nn.Linear | nn.Bilinear | _ConvNd):
+        return ["weight"]
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return [name for name in module._parameters if name.startswith("weight_")]
+    if isinstance(module, nn.MultiheadAttention):
+        names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+        return [name for name in names if getattr(module, name) is not None]
+    return []
 
-    A weight that several layers share appears once, under its first name; one without numbers
-    not at all.
+
+def _all_weights(model: nn.Module) -> Iterator[tuple[str, str, Weight]]:
+    """(name, name of its module, weight) of all that can be sparse, shared ones repeated."""
+    for layer, module in model.named_modules():
+        for name in _weight_names(module):
+            yield (
+                layer if name == "weight" else f"{layer}.{name}".lstrip("."),
+                layer,
+                Weight(module, name),
+            )
+
+
+def _key(weight: Weight) -> int:
+    # A parametrized or packed weight is computed anew whenever it is asked for.
+    return id(weight.module._parameters.get(weight.name, weight.module))
+
+
+def sparsifiable_weights(model: nn.Module) -> dict[str, Weight]:
+    """The weights of ``model`` that can be sparse, in model order.
+
+    Of ``Linear``, ``Bilinear``, convolutions and transposed convolutions, by the layer's name;
+    of recurrent layers and cells and of the projections of ``MultiheadAttention``, by the
+    parameter's (``lstm.weight_hh_l0``). A weight that several layers share appears once, under
+    its first name; one without numbers not at all.
     """
-    found: dict[str, nn.Module] = {}
-    weights: set[int] = set()
-    for name, module in model.named_modules():
-        if isinstance(module, SPARSIFIABLE):
-            # A parametrized or packed weight is computed anew whenever it is asked for.
-            parameter = module._parameters.get("weight")
-            if parameter is not None and not is_lazy(parameter) and not parameter.numel():
-                continue
-            key = id(module if parameter is None else parameter)
-            if key not in weights:
-                weights.add(key)
-                found[name] = module
+    found: dict[str, Weight] = {}
+    seen: set[int] = set()
+    for name, _, weight in _all_weights(model):
+        parameter = weight.module._parameters.get(weight.name)
+        empty = parameter is not None and not is_lazy(parameter) and not parameter.numel()
+        if not empty and _key(weight) not in seen:
+            seen.add(_key(weight))
+            found[name] = weight
     return found
+
+
+def sparsifiable_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Of :func:`sparsifiable_weights` the ``Linear``, ``Conv1d`` and ``Conv2d`` layers."""
+    weights = sparsifiable_weights(model)
+    return {name: w.module for name, w in weights.items() if isinstance(w.module, PLAIN_LAYERS)}
+
+
+def dense_weights(model: nn.Module, sparse: Collection[str]) -> dict[str, int]:
+    """How many numbers each weight holds that stays dense, by the parameter's name.
+
+    A weight is a parameter of two or more dimensions; ``sparse`` are names as of
+    :func:`sparsifiable_weights`.
+    """
+    known = sparsifiable_weights(model)
+    masked = {_key(known[name]) for name in sparse}
+    return {
+        name: parameter.numel()
+        for name, parameter in model.named_parameters()
+        if parameter.dim() > 1 and id(parameter) not in masked
+    }
+
+
+def warn_of_unknown(model: nn.Module) -> None:
+    """A warning where weights of modules that are not torch's hold much of the model."""
+    sizes = {n: p.numel() for n, p in model.named_parameters() if not is_lazy(p) and p.dim() > 1}
+    unknown = {
+        f"{layer}.{name}".lstrip(".")
+        for layer, module in model.named_modules()
+        if not type(module).__module__.startswith("torch.") and not _weight_names(module)
+        for name in module._parameters
+        if "weight" in name
+    }
+    shares = {n: size / sum(sizes.values()) for n, size in sizes.items() if n in unknown}
+    if sum(shares.values()) > UNKNOWN_SHARE:
+        listed = ", ".join(f"'{name}' ({share:.0%})" for name, share in shares.items())
+        warnings.warn(
+            f"{listed} of the model's weights stay dense: they belong to modules that are not "
+            "torch's own; make them nn.Linear or a convolution to have them sparse",
+            stacklevel=4,
+        )
 
 
 @dataclass(frozen=True)
 class _Network:
-    """A model's sparsifiable layers and what the rules below ask of them."""
+    """A model's sparsifiable weights and what the rules below ask of them."""
 
-    layers: Mapping[str, nn.Module]
+    weights: Mapping[str, Weight]
     embeddings: frozenset[int]
 
 
 def _depthwise(network: _Network, name: str) -> bool:
-    layer = network.layers[name]
-    return isinstance(layer, nn.Conv1d | nn.Conv2d) and 1 < layer.groups == layer.in_channels
+    layer = network.weights[name].module
+    return isinstance(layer, _ConvNd) and 1 < layer.groups == layer.in_channels
 
 
 def _embeddings(network: _Network, name: str) -> bool:
-    return id(network.layers[name]._parameters.get("weight")) in network.embeddings
+    return _key(network.weights[name]) in network.embeddings
 
 
 def _frozen(network: _Network, name: str) -> bool:
-    weight = network.layers[name]._parameters.get("weight")
-    return weight is not None and not weight.requires_grad
+    weight = network.weights[name]
+    parameter = weight.module._parameters.get(weight.name)
+    return parameter is not None and not parameter.requires_grad
 
 
-#: Rules by which layers can be named in ``exclude`` and ``include``.
+#: Rules by which weights can be named in ``exclude`` and ``include``.
 LAYER_RULES: dict[str, Callable[[_Network, str], bool]] = {
-    "first": lambda network, name: name == next(iter(network.layers)),
-    "last": lambda network, name: name == list(network.layers)[-1],
+    "first": lambda network, name: name == next(iter(network.weights)),
+    "last": lambda network, name: name == list(network.weights)[-1],
     "depthwise": _depthwise,
     "embeddings": _embeddings,
     "frozen": _frozen,
@@ -93,92 +211,101 @@ LAYER_RULES: dict[str, Callable[[_Network, str], bool]] = {
 DENSE_BY_DEFAULT = ("depthwise", "embeddings", "frozen")
 
 
-def choose_layers(
-    model: nn.Module, exclude: Collection[str] = (), include: Collection[str] = ()
-) -> dict[str, nn.Module]:
-    """The layers to make sparse.
+def choose_weights(
+    model: nn.Module,
+    exclude: Collection[str] = (),
+    include: Collection[str] = (),
+    *,
+    kinds: tuple[type[nn.Module], ...] = (nn.Module,),
+) -> dict[str, Weight]:
+    """The weights to make sparse.
 
     Args:
         model: any module, compiled and data-parallel ones too.
-        exclude: layers that stay dense, besides :data:`DENSE_BY_DEFAULT`: names, patterns with
-            ``*``, or rules (:data:`LAYER_RULES`).
+        exclude: what stays dense, besides :data:`DENSE_BY_DEFAULT`: names of weights or layers,
+            patterns with ``*``, or rules (:data:`LAYER_RULES`).
         include: what becomes sparse although it would stay dense by default.
+        kinds: of modules to choose from.
 
     Raises:
-        UserError: an unknown name, a layer whose weight cannot be masked, or nothing left.
+        UserError: an unknown name, a weight that cannot be masked, or nothing left.
     """
     for argument, given in (("exclude", exclude), ("include", include)):
         if isinstance(given, str):
             raise UserError(f"{argument} is a list of names: write [{given!r}]")
     model = unwrap(model)
-    layers = sparsifiable_layers(model)
-    if not layers:
+    weights = {
+        name: weight
+        for name, weight in sparsifiable_weights(model).items()
+        if isinstance(weight.module, kinds)
+    }
+    if not weights:
         raise UserError(
-            f"{type(model).__name__} has no Linear, Conv1d or Conv2d layer: "
-            "there is nothing to make sparse"
+            f"{type(model).__name__} has no layer whose weights can be sparse (Linear, "
+            "convolutions, recurrent layers, attention)"
         )
-    aliases: dict[str, str] = {}
-    first = {id(layer._parameters.get("weight")): name for name, layer in layers.items()}
-    for name, module in model.named_modules():
-        if isinstance(module, SPARSIFIABLE):
-            weight = module._parameters.get("weight")
-            aliases[name] = name if weight is None else first.get(id(weight), name)
+    first = {_key(weight): name for name, weight in weights.items()}
+    aliases: dict[str, set[str]] = {}
+    for name, layer, weight in _all_weights(model):
+        if _key(weight) in first:
+            for alias in (name, layer):
+                aliases.setdefault(alias, set()).add(first[_key(weight)])
     tied = frozenset(
         id(module.weight)
         for module in model.modules()
         if isinstance(module, nn.Embedding | nn.EmbeddingBag)
     )
-    network = _Network(layers, tied)
+    network = _Network(weights, tied)
 
     def named(given: Collection[str], argument: str) -> set[str]:
         found: set[str] = set()
         for item in given:
             if item in aliases:
-                found.add(aliases[item])
+                found |= aliases[item]
             elif item in LAYER_RULES:
-                found |= {name for name in layers if LAYER_RULES[item](network, name)}
+                found |= {name for name in weights if LAYER_RULES[item](network, name)}
             else:
-                matched = {aliases[name] for name in aliases if fnmatchcase(name, item)}
+                matched = [names for alias, names in aliases.items() if fnmatchcase(alias, item)]
                 if not matched:
                     raise UserError(
                         f"{argument}: no sparsifiable layer '{item}': "
-                        f"{nearest(item, [*layers, *LAYER_RULES])}"
+                        f"{nearest(item, [*weights, *LAYER_RULES])}"
                     )
-                found |= matched
+                found = found.union(*matched)
         return found
 
     dense = named(DENSE_BY_DEFAULT, "exclude") - named(include, "include")
     dense |= named(exclude, "exclude")
-    chosen = {name: layer for name, layer in layers.items() if name not in dense}
+    chosen = {name: weight for name, weight in weights.items() if name not in dense}
     if not chosen:
         raise UserError(
             f"every layer stays dense ({', '.join(sorted(dense))} excluded or frozen): there is "
             "nothing to make sparse"
         )
-    for name, layer in chosen.items():
-        _check_weight(name, layer)
+    for name, weight in chosen.items():
+        _check(name, weight)
     return chosen
 
 
-def _check_weight(name: str, layer: nn.Module) -> None:
-    weight = layer._parameters.get("weight")
-    if parametrize.is_parametrized(layer, "weight") or weight is None:
+def _check(name: str, weight: Weight) -> None:
+    parameter = weight.module._parameters.get(weight.name)
+    if parametrize.is_parametrized(weight.module, weight.name) or parameter is None:
         raise UserError(
             f"layer '{name}': its weight is computed from other parameters (weight_norm, pruning "
-            "or another parametrisation), so no zero in it would last; remove that first "
+            "or another parametrization), so no zero in it would last; remove that first "
             "(torch.nn.utils.parametrize.remove_parametrizations) or exclude the layer"
         )
-    if hasattr(weight, "full_tensor"):
+    if hasattr(parameter, "full_tensor"):
         raise UserError(
             f"layer '{name}': its weight is sharded over processes (DTensor, as in FSDP2), and "
             "masks need whole weights; use DistributedDataParallel, or exclude the layer"
         )
-    if weight.device.type == "meta":
+    if is_lazy(parameter):
+        raise UserError(
+            f"layer '{name}' has no weight yet (lazy); run one batch through the model first"
+        )
+    if parameter.device.type == "meta":
         raise UserError(
             f"layer '{name}' is on the meta device and has no numbers yet; call "
             "model.to_empty(device=...) and load its weights first"
-        )
-    if is_lazy(weight):
-        raise UserError(
-            f"layer '{name}' has no weight yet (lazy); run one batch through the model first"
         )

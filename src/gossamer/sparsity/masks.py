@@ -1,36 +1,30 @@
-"""Masks of a model's layers: which weights are zero, and that they are."""
+"""Masks of a model's weights: which numbers are zero, and that they are."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from gossamer.sparsity.layers import Weight
 from gossamer.sparsity.topk import zero_outside
 
 # Integers as wide as a weight, by its bytes.
 _AS_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def weight_of(layer: nn.Module) -> nn.Parameter:
-    """The weight of a layer that has one."""
-    weight = layer.weight
-    assert isinstance(weight, nn.Parameter)
-    return weight
-
-
 class Masks(Mapping[str, Tensor]):
-    """Boolean masks by layer name, true where a weight may be non-zero.
+    """Boolean masks by name, true where a weight may be non-zero.
 
     Args:
-        layers: by name; one without a mask yet is not masked.
+        weights: by name; one without a mask yet is not masked.
     """
 
-    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
-        self._layers = layers
+    def __init__(self, weights: Mapping[str, Weight]) -> None:
+        self._weights = weights
         self._masks: dict[str, Tensor] = {}
-        self._holed: set[str] = set()  # layers whose masks have holes
+        self._holed: set[str] = set()  # names of masks with holes
         self._bits: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -44,14 +38,13 @@ class Masks(Mapping[str, Tensor]):
 
     @property
     def holed(self) -> Collection[str]:
-        """The layers some of whose weights are masked."""
+        """The names of weights with masked positions."""
         return self._holed
 
     def set(self, name: str, mask: Tensor) -> None:
         """Take ``mask`` over, laid out in memory as the weight is: masking is faster then."""
-        laid_out = torch.empty_like(
-            weight_of(self._layers[name]), dtype=torch.bool, requires_grad=False
-        )
+        parameter = self._weights[name].parameter
+        laid_out = torch.empty_like(parameter, dtype=torch.bool, requires_grad=False)
         self._masks[name] = laid_out.copy_(mask)
         self._bits.pop(name, None)
         self._holed.discard(name)
@@ -60,17 +53,17 @@ class Masks(Mapping[str, Tensor]):
 
     @torch.no_grad()
     def apply(self, but: Collection[str] = ()) -> None:
-        """Set every masked weight to exactly zero, ``but`` in some layers; follows the model to
+        """Set every masked weight to exactly zero, ``but`` in some; follows the model to
         another device."""
         for name, mask in list(self._masks.items()):
             if name not in self._holed or name in but:
                 continue
-            if not zero_outside(weight_of(self._layers[name]), mask):
+            if not zero_outside(self._weights[name].parameter, mask):
                 self._apply_bits(name)
 
     def _apply_bits(self, name: str) -> None:
         """Set masked weights to zero where no kernel serves: other types, other devices."""
-        weight, bits = weight_of(self._layers[name]), self._bits.get(name)
+        weight, bits = self._weights[name].parameter, self._bits.get(name)
         if bits is None or bits.device != weight.device or bits.stride() != weight.stride():
             self.set(name, self._masks[name])
             bits = None
@@ -84,8 +77,8 @@ class Masks(Mapping[str, Tensor]):
 
     @torch.no_grad()
     def rescale(self) -> dict[str, float]:
-        """Multiply weights by the root of all over the kept ones; gives each layer's factor."""
+        """Multiply weights by the root of all over the kept ones; gives the factors."""
         factors = {n: (m.numel() / max(int(m.sum()), 1)) ** 0.5 for n, m in self._masks.items()}
         for name, factor in factors.items():
-            weight_of(self._layers[name]).mul_(factor)
+            self._weights[name].parameter.mul_(factor)
         return factors

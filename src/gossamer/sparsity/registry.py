@@ -11,7 +11,7 @@ from torch import nn
 
 from gossamer.errors import UserError, nearest
 from gossamer.sparsity.allocation import ERK, Allocation, Global, PerLayer, Uniform
-from gossamer.sparsity.layers import choose_layers, sparsifiable_layers
+from gossamer.sparsity.layers import choose_weights, sparsifiable_weights
 from gossamer.sparsity.pattern import NM, Block, FanIn, Pattern, Unstructured
 from gossamer.sparsity.rule import ACDC, SET, GraNet, Magnitude, RigL, Rule, Static, TopK
 from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule
@@ -175,8 +175,8 @@ class SparsitySettings:
         pattern, allocation, schedule, rule = self.parts()
         if by_layer:
             # A density of 1 says no more than the exclusion of the same layer.
-            every = sparsifiable_layers(model)
-            chosen = choose_layers(model, self.exclude, self.include)
+            every = sparsifiable_weights(model)
+            chosen = choose_weights(model, self.exclude, self.include)
             by_layer = {
                 name: value
                 for name, value in by_layer.items()

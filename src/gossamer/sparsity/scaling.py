@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gossamer.errors import UserError, nearest
 from gossamer.sparsity.allocation import check_density
-from gossamer.sparsity.layers import sparsifiable_layers
+from gossamer.sparsity.layers import sparsifiable_weights
 
 # What the size of an update leans on: normalised gradients (Adam, AdamW), or plain ones.
 OPTIMIZERS = ("adam", "sgd")
@@ -151,8 +151,8 @@ def mu_parametrize(
             scales[name] = scale(1.0, outputs, 1.0, optimizer)
             continue
         counted = _density(parameter) / _density(reference)
-        layer = name.rpartition(".")[0]
-        final = wanted[layer] / _density(reference) if layer in wanted else counted
+        final = wanted.get(name, wanted.get(name.rpartition(".")[0]))
+        final = counted if final is None else final / _density(reference)
         scales[name] = scale(inputs, outputs, final, optimizer)
         rms, target = _rms(parameter), _rms(reference) * scale(inputs, outputs, counted).init
         if init and rms and target:
@@ -178,7 +178,7 @@ def _refuse_tied(model: nn.Module) -> None:
 def _densities(model: nn.Module, density: float | Mapping[str, float] | None) -> dict[str, float]:
     if density is None:
         return {}
-    layers = sparsifiable_layers(model)
+    layers = sparsifiable_weights(model)
     if not isinstance(density, Mapping):
         density = dict.fromkeys(layers, check_density(density, "mu_parametrize"))
     for name, value in density.items():

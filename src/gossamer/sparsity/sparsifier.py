@@ -18,8 +18,15 @@ from gossamer.sparsity.allocation import (
     check_density,
     exact_counts,
 )
-from gossamer.sparsity.layers import choose_layers, sparsifiable_layers, unwrap
-from gossamer.sparsity.masks import Masks, weight_of
+from gossamer.sparsity.layers import (
+    Weight,
+    choose_weights,
+    dense_weights,
+    sparsifiable_weights,
+    unwrap,
+    warn_of_unknown,
+)
+from gossamer.sparsity.masks import Masks
 from gossamer.sparsity.numbers import whole
 from gossamer.sparsity.pattern import FanIn, Pattern
 from gossamer.sparsity.rule import Layer, Rule, Static, magnitude
@@ -58,9 +65,11 @@ class Sparsifier:
     :meth:`step` after every optimiser step, or :meth:`attach` an optimiser once.
 
     Args:
-        model: its ``Linear``, ``Conv1d`` and ``Conv2d`` layers become sparse, but for
-            depthwise convolutions, weights shared with an embedding and frozen layers, and
-            the last (``Block``) or first (``NM``) layer where the pattern does not divide it.
+        model: its weights become sparse: of ``Linear`` layers, convolutions (transposed ones
+            too), recurrent layers and attention's projections, but for depthwise convolutions,
+            weights shared with an embedding and frozen ones, and the last (``Block``) or first
+            (``NM``) layer where the pattern does not divide it. :meth:`summary` lists what
+            stays dense.
         density: share of their weights that stay non-zero, above 0 and at most 1; may be left
             out with :class:`PerLayer`, whose unnamed layers are dense then.
         pattern: where non-zeros may stand; by default :class:`FanIn`.
@@ -110,12 +119,14 @@ class Sparsifier:
         self.observers: list[Observer] = []
         self.total_steps = None if total_steps is None else whole(total_steps, 1, "total_steps")
         self._generator = _generator(seed)
-        self._layers = choose_layers(model, exclude, include)
+        self._weights = choose_weights(model, exclude, include)
+        warn_of_unknown(unwrap(model))
         self._leave_end(model, include)
-        self._shapes = {name: self._weight(name).shape for name in self._layers}
+        self._dense = dense_weights(unwrap(model), self._weights)
+        self._shapes = {name: weight.shape for name, weight in self._by_output().items()}
         self._final = self._densities(1.0)
         for name, density in self._final.items():
-            groups = getattr(self._layers[name], "groups", 1)
+            groups = self._weights[name].groups
             try:
                 self.pattern.check(self._shapes[name], check_density(density, "allocation"), groups)
             except UserError as error:
@@ -123,44 +134,44 @@ class Sparsifier:
         self._final_counts = self._counts(1.0)
         masks = {}
         for name, keep in self._counts(0.0).items():
-            weight = self._weight(name).detach()
-            scores = self.rule.initial_scores(weight, self._generator)
-            masks[name] = self.pattern.mask(scores, keep)
+            weight = self._weights[name]
+            rows = weight.by_output(weight.parameter.detach())
+            scores = self.rule.initial_scores(rows, self._generator)
+            masks[name] = weight.as_stored(self.pattern.mask(scores, keep))
         # All masks are made before any weight changes: an error leaves the model as it was.
-        self._masks = Masks(self._layers)
+        self._masks = Masks(self._weights)
         for name, mask in masks.items():
             self._masks.set(name, mask)
         # Until training begins, another sparsifier's state may be restored: its masks are for
         # the weights that were there before this one changed them.
-        self._before = {name: self._weight(name).detach().clone() for name in self._masks.holed}
+        self._before = {
+            name: self._weights[name].parameter.detach().clone() for name in self._masks.holed
+        }
         self._factors = self._masks.rescale() if rescale else {}
         self.apply()
 
     def _leave_end(self, model: nn.Module, include: Collection[str]) -> None:
         """Leave the layer dense that the data size, if the pattern does not divide it."""
         end = self.pattern.end
-        if end is None or len(self._layers) < 2:
+        if end is None or len(self._weights) < 2:
             return
-        name = list(sparsifiable_layers(unwrap(model)))[0 if end == "first" else -1]
+        name = list(sparsifiable_weights(unwrap(model)))[0 if end == "first" else -1]
         named = {end, name} & set(include) or name in getattr(self.allocation, "by_layer", ())
-        if name in self._layers and not named:
-            groups = getattr(self._layers[name], "groups", 1)
-            if not self.pattern.divides(self._weight(name).shape, groups):
-                del self._layers[name]
+        if name in self._weights and not named:
+            weight = self._weights[name]
+            if not self.pattern.divides(weight.by_output(weight.parameter).shape, weight.groups):
+                del self._weights[name]
 
-    def _weight(self, name: str) -> nn.Parameter:
-        return weight_of(self._layers[name])
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: self._weight(name).detach() for name in self._layers}
+    def _by_output(self) -> dict[str, Tensor]:
+        return {name: w.by_output(w.parameter.detach()) for name, w in self._weights.items()}
 
     def _densities(self, share: float) -> dict[str, float]:
         """Density of each layer after a share of training."""
         if self.allocation.follows_weights:
             now = self.schedule.density(self.density, share)
-            return self.allocation.densities(self._weights(), now)
+            return self.allocation.densities(self._by_output(), now)
         if share == 1.0:
-            return self.allocation.densities(self._weights(), self.density)
+            return self.allocation.densities(self._by_output(), self.density)
         return {name: self.schedule.density(final, share) for name, final in self._final.items()}
 
     def _counts(self, share: float) -> dict[str, int]:
@@ -182,13 +193,13 @@ class Sparsifier:
         return exact_counts(counts, ideal, limits, self.pattern.granularity)
 
     @property
-    def layers(self) -> Mapping[str, nn.Module]:
-        """The sparse layers by name."""
-        return self._layers
+    def weights(self) -> Mapping[str, Weight]:
+        """The sparse weights by name, see :func:`sparsifiable_weights`."""
+        return self._weights
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
-        """Boolean masks by layer name, true where a weight may be non-zero."""
+        """Boolean masks of the weights' shapes by name, true where one may be non-zero."""
         return self._masks
 
     def apply(self) -> None:
@@ -257,7 +268,7 @@ class Sparsifier:
             return dict.fromkeys(self._masks)
         gradients: dict[str, Tensor | None] = {}
         for name in self._masks:
-            gradients[name] = self._weight(name).grad
+            gradients[name] = self._weights[name].parameter.grad
         if all(gradient is None for gradient in gradients.values()):
             raise UserError(
                 f"no sparse layer has a gradient, and {type(self.rule).__name__} grows weights "
@@ -276,17 +287,26 @@ class Sparsifier:
             return
         counts = self._counts(share)
         for name, keep in counts.items():
-            weight, before = self._weight(name), self._masks[name]
+            weight, before = self._weights[name].parameter, self._masks[name]
+            by_output, gradient = self._weights[name].by_output, gradients[name]
             if keep == weight.numel():
                 mask = torch.ones_like(before)
-            elif self.rule.needs_gradient and gradients[name] is None:
+            elif self.rule.needs_gradient and gradient is None:
                 # Frozen, or left out of this step (LayerDrop): nothing grows, and where the
                 # density falls the smallest weights go.
-                scores = magnitude(weight).masked_fill(~before, -1.0)
-                mask = before if int(before.sum()) == keep else self.pattern.mask(scores, keep)
+                mask = before
+                if int(before.sum()) != keep:
+                    scores = by_output(magnitude(weight).masked_fill(~before, -1.0))
+                    mask = self._weights[name].as_stored(self.pattern.mask(scores, keep))
             else:
-                layer = Layer(weight.detach(), before, gradients[name], self._generator)
-                mask = self.rule.update(layer, self.pattern, keep, share)
+                layer = Layer(
+                    by_output(weight.detach()),
+                    by_output(before),
+                    None if gradient is None else by_output(gradient),
+                    self._generator,
+                )
+                rows = self.rule.update(layer, self.pattern, keep, share)
+                mask = self._weights[name].as_stored(rows)
             self._masks.set(name, mask)
             if optimizer is not None and not self.rule.sees_masked:
                 _forget(optimizer, weight, self._masks[name] & ~before)
@@ -304,10 +324,20 @@ class Sparsifier:
 
     @property
     def densities(self) -> dict[str, float]:
-        """Density of each sparse layer at the end of training."""
+        """Density of each sparse weight at the end of training."""
         return {
             name: keep / self._shapes[name].numel() for name, keep in self._final_counts.items()
         }
+
+    def summary(self) -> str:
+        """The sparse weights with their non-zeros, and those that stay dense with their share."""
+        lines = [
+            f"{name}: {kept:,} of {size:,} weights" for name, (kept, size) in self.counts().items()
+        ]
+        total = sum(self._dense.values()) + sum(shape.numel() for shape in self._shapes.values())
+        for name, size in self._dense.items():
+            lines.append(f"{name}: dense, {size / total:.1%} of all weights")
+        return "\n".join(lines)
 
     @property
     def masked(self) -> bool:
@@ -331,7 +361,7 @@ class Sparsifier:
         )
 
     def counts(self) -> dict[str, tuple[int, int]]:
-        """(non-zeros allowed by the mask, all weights) of each sparse layer."""
+        """(non-zeros allowed by the mask, size) of each sparse weight."""
         return {name: (int(mask.sum()), mask.numel()) for name, mask in self._masks.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -382,7 +412,7 @@ class Sparsifier:
         They may be those of the network whose masks are about to be restored.
         """
         for name, before in self._before.items():
-            weight = self._weight(name)
+            weight = self._weights[name].parameter
             factor, mask = self._factors.get(name, 1.0), self._masks[name].to(before.device)
             made = (before * factor).masked_fill_(~mask, 0.0)
             if torch.equal(weight, made.to(weight)):
@@ -404,14 +434,14 @@ class Sparsifier:
         """
         if isinstance(model, torch.optim.swa_utils.AveragedModel):
             model = model.module
-        layers = sparsifiable_layers(unwrap(model))
+        weights = sparsifiable_weights(unwrap(model))
         for name, mask in self._masks.items():
-            if name not in layers or weight_of(layers[name]).shape != mask.shape:
+            if name not in weights or weights[name].parameter.shape != mask.shape:
                 raise UserError(
                     f"apply_to: the model has no layer '{name}' with a weight of shape "
                     f"{tuple(mask.shape)}; give a copy or an average of the sparse model"
                 )
-        masks = Masks(layers)
+        masks = Masks(weights)
         for name, mask in self._masks.items():
             masks.set(name, mask)
         masks.apply()

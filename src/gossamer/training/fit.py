@@ -253,7 +253,6 @@ def _final_density(model: nn.Module, sparsifier: Sparsifier | None) -> float | N
     nonzero, weights = weight_counts(model)
     if sparsifier is not None:
         for name, density in sparsifier.densities.items():
-            weight = sparsifier.layers[name].weight
-            assert isinstance(weight, Tensor)
+            weight = sparsifier.weights[name].tensor
             nonzero += round(density * weight.numel()) - int(torch.count_nonzero(weight))
     return nonzero / weights if weights else 1.0

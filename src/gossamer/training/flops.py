@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.conv import _ConvTransposeNd
+from torch.nn.utils.rnn import PackedSequence
 
 from gossamer.nn import KWinners, KWinners2d, Threshold, quantized_layers
-from gossamer.sparsity import sparsifiable_layers
+from gossamer.sparsity import Weight, sparsifiable_weights
 
 _BYTES = 4  # of a 32-bit float
 
@@ -20,9 +22,15 @@ _BYTES = 4  # of a 32-bit float
 ACTIVATIONS = (KWinners, KWinners2d, Threshold, nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish)
 
 
+# Weights of recurrent layers and cells that meet the input; the others meet hidden states.
+_READ_INPUTS = ("weight_ih", "weight_ih_l0", "weight_ih_l0_reverse")
+
+
 @dataclass
 class LayerCount:
-    """One Linear or convolution. Multiply-adds are per inference, averaged over the data.
+    """One weight that can be sparse. Multiply-adds are per inference, averaged over the data.
+
+    Hidden states of recurrent layers count as inputs that are all active.
 
     Attributes:
         macs_dense: as if no weight and no input were zero; taps on padding included.
@@ -50,7 +58,8 @@ class Counts:
     """A network's counts on some data.
 
     Attributes:
-        layers: Linear and convolution layers in model order.
+        layers: all weights that can be sparse (:func:`gossamer.sparsity.sparsifiable_weights`),
+            in model order.
         activations: share of non-zero outputs of each activation layer (k-winners, ReLU...).
         active_share: the same over all units of all activation layers.
         parameters: all trainable numbers, biases and norms included.
@@ -89,16 +98,10 @@ class Counts:
 
 
 def weight_counts(model: nn.Module) -> tuple[int, int]:
-    """(non-zero weights, all weights) of the Linear and convolution layers."""
-    weights = [_weight(layer) for layer in sparsifiable_layers(model).values()]
+    """(non-zero weights, all weights) of all weights that can be sparse."""
+    weights = [weight.tensor for weight in sparsifiable_weights(model).values()]
     nonzero = sum(int(torch.count_nonzero(weight)) for weight in weights)
     return nonzero, sum(weight.numel() for weight in weights)
-
-
-def _weight(layer: nn.Module) -> Tensor:
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return weight
 
 
 def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
@@ -106,7 +109,7 @@ def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
 
     A layer that is called several times per inference counts each call.
     """
-    layers = sparsifiable_layers(model)
+    layers = sparsifiable_weights(model)
     totals = {
         name: dict.fromkeys(("dense", "weights", "both", "active", "inputs"), 0.0)
         for name in layers
@@ -115,8 +118,12 @@ def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
     hooks = []
 
     def layer_hook(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            _count_layer(module, inputs[0], output, totals[name])
+        def hook(
+            module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any
+        ) -> None:
+            read = (x.data if isinstance(x, PackedSequence) else x for x in inputs)
+            tensors = [x for x in (*read, *named.values()) if isinstance(x, Tensor)]
+            _count_layer(layers[name], tensors, output, totals[name])
 
         return hook
 
@@ -129,7 +136,7 @@ def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
         return hook
 
     for name, layer in layers.items():
-        hooks.append(layer.register_forward_hook(layer_hook(name)))
+        hooks.append(layer.module.register_forward_hook(layer_hook(name), with_kwargs=True))
     for name, module in model.named_modules():
         if isinstance(module, ACTIVATIONS):
             hooks.append(module.register_forward_hook(activation_hook(name)))
@@ -148,12 +155,12 @@ def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
 
     counted = []
     for name, layer in layers.items():
-        weight = _weight(layer)
+        weight = layer.tensor
         sums = totals[name]
         counted.append(
             LayerCount(
                 name=name,
-                kind=type(layer).__name__,
+                kind=type(layer.module).__name__,
                 weights=weight.numel(),
                 nonzero=int(torch.count_nonzero(weight)),
                 input_density=sums["active"] / sums["inputs"] if sums["inputs"] else 0.0,
@@ -181,29 +188,56 @@ def _stored_bytes(parameter: Tensor, rounded: bool) -> int:
     return steps + min(each * parameter.numel(), sparse)
 
 
-def _count_layer(module: nn.Module, x: Tensor, y: Tensor, sums: dict[str, float]) -> None:
-    weight = _weight(module)
+def _count_layer(layer: Weight, inputs: list[Tensor], y: Any, sums: dict[str, float]) -> None:
+    module, weight, x = layer.module, layer.tensor, inputs[0]
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        _count_convolution(module, weight, x, y, sums)
+    elif isinstance(module, _ConvTransposeNd):
+        # Each input meets the weights of its channel, those at the cut edges too.
+        _count_rows(weight.flatten(1).t(), x.movedim(1, -1), sums)
+    elif isinstance(module, nn.Linear) or layer.name in _READ_INPUTS:
+        _count_rows(weight, x, sums)
+    elif isinstance(module, nn.MultiheadAttention):
+        parts = weight.chunk(3) if layer.name == "in_proj_weight" else [weight]
+        first = max("qkv".find(layer.name[0]), 0)
+        for part, read in zip(parts, inputs[first:], strict=False):
+            _count_rows(part, read, sums)
+    else:
+        rows = x.numel() // x.shape[-1]
+        _count_rows(weight.flatten(1), x.new_ones(rows, 1).expand(-1, weight[0].numel()), sums)
+
+
+def _count_rows(weight: Tensor, x: Tensor, sums: dict[str, float]) -> None:
+    """Count the rows of ``x`` times ``weight`` ``[outputs, inputs]``."""
+    rows = x.numel() // weight.shape[1]
+    # Each active input meets the non-zeros of its column.
+    met = torch.count_nonzero(x.reshape(-1, weight.shape[1]), dim=0).double()
+    sums["active"] += float(met.sum())
+    sums["inputs"] += x.numel()
+    sums["dense"] += rows * weight.numel()
+    sums["weights"] += rows * int(torch.count_nonzero(weight))
+    sums["both"] += float(met @ torch.count_nonzero(weight, dim=0).double())
+
+
+def _count_convolution(
+    module: nn.Conv1d | nn.Conv2d | nn.Conv3d,
+    weight: Tensor,
+    x: Tensor,
+    y: Tensor,
+    sums: dict[str, float],
+) -> None:
     nonzero = int(torch.count_nonzero(weight))
     present = (weight != 0).to(torch.float32)
     active = (x != 0).to(torch.float32)
     sums["active"] += float(active.sum(dtype=torch.float64))
     sums["inputs"] += x.numel()
-    if isinstance(module, nn.Linear):
-        rows = x.numel() // module.in_features
-        sums["dense"] += rows * weight.numel()
-        sums["weights"] += rows * nonzero
-        # Each active input meets the non-zeros of its column.
-        met = active.reshape(-1, module.in_features).sum(dim=0, dtype=torch.float64)
-        sums["both"] += float(met @ present.sum(dim=0, dtype=torch.float64))
-        return
-    assert isinstance(module, nn.Conv1d | nn.Conv2d)
     positions = math.prod(y.shape[2:]) * len(x)
     sums["dense"] += positions * weight.numel()
     sums["weights"] += positions * nonzero
     # Non-zeros that meet an active input: the convolution of the indicators, with the
     # outputs of a group added up beforehand, since only the sum is wanted.
     grouped = present.reshape(module.groups, -1, *present.shape[1:]).sum(dim=1)
-    convolve = functional.conv1d if isinstance(module, nn.Conv1d) else functional.conv2d
+    convolve = getattr(functional, f"conv{x.dim() - 2}d")
     if module.padding_mode != "zeros":
         active = functional.pad(
             active, module._reversed_padding_repeated_twice, mode=module.padding_mode
