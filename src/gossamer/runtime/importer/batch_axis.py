@@ -13,7 +13,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gossamer.runtime.graph import Node, Shape
-from gossamer.runtime.importer.context import Attributes, BatchAxis, Context, Unsupported, shown
+from gossamer.runtime.importer.context import (
+    Attributes,
+    BatchAxis,
+    Context,
+    Unsupported,
+    Value,
+    shown,
+)
 from gossamer.runtime.importer.operators import CONVERT
 from gossamer.runtime.importer.operators.binary import BINARY
 from gossamer.runtime.importer.operators.elementwise import ELEMENTWISE
@@ -31,25 +38,29 @@ def convert(
     if operator == "Unsqueeze":
         axes = axes_of(context, inputs, a)
         moves = any(axis in (0, -len(context.shape(inputs[0])) - len(axes)) for axis in axes)
-    if not moves and not any(value in context.batch_axes for value in inputs):
+    if not moves and not any(_elsewhere(context, value) for value in inputs):
         CONVERT[operator](context, name, inputs, output, a)
     elif operator in WITH_BATCH_ELSEWHERE:
         WITH_BATCH_ELSEWHERE[operator](context, operator, name, inputs, output, a)
     else:
-        turned = next(context.shape(value) for value in inputs if value in context.batch_axes)
+        turned = next(context.shape(v) for v in inputs if _elsewhere(context, v))
         raise Unsupported(f"its input is {shown(turned)}; the batch must stay first")
+
+
+def _elsewhere(context: Context, value: str) -> bool:
+    """Whether the batch of a value is not its first dimension."""
+    return bool(value) and context.values[value].batch_axis is not None
 
 
 def _in_front(context: Context, name: str, value: str, output: str) -> tuple[BatchAxis, Shape]:
     """Where the batch of a value is, in front if need be, and its other dimensions."""
-    if value in context.batch_axes:
-        found = context.batch_axes[value]
+    if (found := context.values[value].batch_axis) is not None:
         return found, context.shape(found.source)[1:]
     size, *rest = context.shape(value)
     lead = context.batch if size % context.batch == 0 else size
     within = (size // lead, *rest)
     source = f"{output} of {value} in front"
-    if source not in context.shapes:
+    if source not in context.values:
         context.emit(Node("reshape", name, (value,), source), (lead, *within))
     return BatchAxis(source, 0, within[0]), within
 
@@ -62,8 +73,9 @@ def _settle(context: Context, name: str, found: BatchAxis, output: str) -> None:
     if back:
         context.emit(Node("reshape", name, (found.source,), output), tuple(sizes))
         return
-    context.batch_axes[output], context.uses[found.source] = found, context.uses[output]
-    context.shapes[output], context.kinds[output] = tuple(sizes), context.kind(found.source)
+    context.uses[found.source] = context.uses[output]
+    kind = context.kind(found.source)
+    context.values[output] = Value(tuple(sizes), kind, batch_axis=found)
 
 
 def _transpose(
@@ -117,7 +129,7 @@ def _fronts(
     """
     fronts, ways = [], []
     for value in inputs:
-        if not value or value in context.constants:
+        if not value or context.is_constant(value):
             fronts.append(value)
             continue
         found, sizes = _in_front(context, name, value, output)
@@ -125,7 +137,7 @@ def _fronts(
         source, lead = found.source, context.shape(found.source)[0]
         if missing:
             source = f"{output} of {value} widened"
-            if source not in context.shapes:
+            if source not in context.values:
                 shape = (lead, *[1] * missing, *sizes)
                 context.emit(Node("reshape", name, (found.source,), source), shape)
         fronts.append(source)
@@ -135,8 +147,8 @@ def _fronts(
         raise Unsupported(f"its inputs {shapes} have the batch in different places")
     way, lead, _ = ways[0]
     for value in inputs:
-        if value in context.constants and lead > 1:
-            own = context.constants.shape(value)
+        if context.is_constant(value) and lead > 1:
+            own = context.array(value).shape
             at = way.axis - (rank - len(own))
             if at >= 0 and own[at] != 1:
                 raise Unsupported(f"a constant of shape {own} differs between examples")
@@ -157,10 +169,10 @@ def _multiply(
     context: Context, operator: str, name: str, inputs: list[str], output: str, a: Attributes
 ) -> None:
     """By a matrix, along the last dimension; or matrices with matrices."""
-    values = [value for value in inputs[:2] if value not in context.constants]
+    values = [value for value in inputs[:2] if not context.is_constant(value)]
     rank = len(context.shape(values[0]))
     fronts, way = _fronts(context, name, values, output, rank)
-    if way.axis >= rank - len(values) or inputs[0] in context.constants:
+    if way.axis >= rank - len(values) or context.is_constant(inputs[0]):
         raise Unsupported(f"it multiplies along the batch of {shown(context.shape(values[0]))}")
     front = f"{output} in front"
     CONVERT[operator](context, name, [*fronts, *inputs[len(fronts) :]], front, a)
@@ -173,23 +185,23 @@ def _along(default: int) -> Along:
     def convert_along(
         context: Context, operator: str, name: str, inputs: list[str], output: str, a: Attributes
     ) -> None:
-        if inputs[0] in context.constants and operator == "Gather":  # an embedding
+        if context.is_constant(inputs[0]) and operator == "Gather":  # an embedding
             found, _ = _in_front(context, name, inputs[1], output)
             front = f"{output} in front"
             CONVERT[operator](context, name, [inputs[0], found.source], front, a)
             _settle(context, name, BatchAxis(front, found.axis, found.after), output)
             return
         count = len(inputs) if operator == "Concat" else 1
-        rank = len(context.shape(next(v for v in inputs if v not in context.constants)))
+        rank = len(context.shape(next(v for v in inputs if not context.is_constant(v))))
         axis = int(a.get("axis", default))
         fronts, way = _fronts(context, name, inputs[:count], output, rank)
         axis = axis + rank if axis < 0 else axis
         if axis == way.axis or (operator == "LayerNormalization" and axis < way.axis):
             raise Unsupported("it works along the batch")
         for i, value in enumerate(fronts):
-            if value in context.constants:
+            if context.is_constant(value):
                 fronts[i] = f"{output} constant {i}"
-                context.constants[fronts[i]] = context.constants[value][None]
+                context.add_constant(fronts[i], context.array(value)[None])
         moved = way.axis
         if operator == "Gather" and not context.shape(inputs[1]) and axis < way.axis:
             moved -= 1
@@ -229,7 +241,7 @@ def _by_axes(
     elif operator == "Squeeze" or (operator != "Slice" and not a.get("keepdims", 1)):
         axis -= sum(i < axis for i in set(axes))
     shifted, front = f"{output} axes", f"{output} in front"
-    context.constants[shifted] = np.array([i + 1 for i in axes], np.int64)
+    context.add_constant(shifted, np.array([i + 1 for i in axes], np.int64))
     more = [*inputs[1:3], shifted, *inputs[4:]] if operator == "Slice" else [shifted]
     given = {key: value for key, value in a.items() if key != "axes"}
     CONVERT[operator](context, name, [found.source, *more], front, given)

@@ -20,6 +20,7 @@ from gossamer.runtime.importer.context import (
     BatchIndex,
     Context,
     Unsupported,
+    Value,
     shown,
 )
 from gossamer.runtime.importer.folding import COMPARE, DTYPES, FOLD
@@ -31,11 +32,19 @@ LINEAR = {"Add", "Sub", "Mul"}
 SHAPE_ONLY = {"Min", "Max"}  # torch's newer exporter makes them to broadcast shapes
 
 
+UNREADABLE = BatchIndex(np.zeros(0), np.zeros(0))  # of a value whose integers nobody may read
+
+
+def _counts(context: Context, value: str) -> bool:
+    known = context.values.get(value)
+    return known is not None and known.batch_index is not None
+
+
 def counts(context: Context, operator: str, inputs: list[str]) -> bool:
     """Whether an ONNX node counts the examples of the batch, or reads such a count."""
-    if operator == "Range" and all(value in context.constants for value in inputs):
-        return [context.constants[value].item() for value in inputs] == [0, BATCH, 1]
-    return any(value in context.batch_indices for value in inputs)
+    if operator == "Range" and all(context.is_constant(value) for value in inputs):
+        return [context.array(value).item() for value in inputs] == [0, BATCH, 1]
+    return any(_counts(context, value) for value in inputs)
 
 
 def convert(
@@ -50,7 +59,7 @@ def convert(
         _pointwise(context, operator, inputs, output)
     elif operator in ("Cast", "Concat", "Expand", "Identity", "Unsqueeze"):
         _move(context, operator, inputs, output, a)
-    elif operator in ("Gather", "GatherND") and inputs[0] not in context.batch_indices:
+    elif operator in ("Gather", "GatherND") and not _counts(context, inputs[0]):
         _pick(context, operator, name, inputs, output, a)
     else:
         raise Unsupported("it computes with the places of examples in the batch")
@@ -58,7 +67,7 @@ def convert(
 
 def _own(context: Context, value: str) -> bool:
     """Whether a value holds integers that each example has itself."""
-    known = value in context.constants or value in context.batch_indices
+    known = context.is_constant(value) or _counts(context, value)
     return not known and context.kind(value) == "i"
 
 
@@ -79,7 +88,7 @@ def _join(
     if not fit:
         raise Unsupported("it joins the places of examples and integers in other than one way")
     _hold(context, output, shape, first.step, first.start)
-    context.batch_indices[output] = BatchIndex(first.step, first.start, own)
+    context.values[output].batch_index = BatchIndex(first.step, first.start, own)
 
 
 def _joined(context: Context, counts: list[str], axis: int, column: Shape) -> tuple[Array, Array]:
@@ -100,23 +109,20 @@ def _ask(context: Context, shape: Shape) -> None:
 
 def _hold(context: Context, output: str, shape: Shape, step: Array, start: Array) -> None:
     within = (1, *shape[1:])
-    context.batch_indices[output] = BatchIndex(
-        np.broadcast_to(step, within), np.broadcast_to(start, within)
-    )
-    context.shapes[output], context.kinds[output] = shape, "i"
+    index = BatchIndex(np.broadcast_to(step, within), np.broadcast_to(start, within))
+    context.values[output] = Value(shape, "i", batch_index=index)
 
 
 def _index(context: Context, value: str) -> BatchIndex:
     """A constant is the same for every example."""
-    if value in context.constants:
-        start = context.constants[value]
+    if context.is_constant(value):
+        start = context.array(value)
         if start.dtype.kind not in "iu":
             raise Unsupported("it computes with the places of examples, and not in integers")
         return BatchIndex(np.zeros_like(start), start)
-    if value not in context.batch_indices:
+    if (found := context.values[value].batch_index) is None:
         raise Unsupported("it computes numbers from the places of examples in the batch")
-    found = context.batch_indices[value]
-    if found is None:
+    if found is UNREADABLE:
         raise Unsupported("it reads the places of examples in the batch")
     if found.own:
         raise Unsupported("it computes with places of examples that are joined with integers")
@@ -127,8 +133,7 @@ def _pointwise(context: Context, operator: str, inputs: list[str], output: str) 
     left, right = (_index(context, value) for value in inputs)
     shape = np.broadcast_shapes(*(context.shape(value) for value in inputs))
     if operator in SHAPE_ONLY:
-        context.batch_indices[output] = None
-        context.shapes[output], context.kinds[output] = shape, "i"
+        context.values[output] = Value(shape, "i", batch_index=UNREADABLE)
         return
     _ask(context, shape)
     if operator in MONOTONE:  # one answer for the first example and for all after it
@@ -137,7 +142,7 @@ def _pointwise(context: Context, operator: str, inputs: list[str], output: str) 
         answer, other = (COMPARE[operator](bound, np.zeros(())) for bound in (least, most))
         if np.any(answer != other):
             raise Unsupported("its answer depends on the place of an example in the batch")
-        context.constants[output], context.repeated[output] = answer, shape
+        context.add_constant(output, answer, shape)
     elif operator == "Mul":
         if np.any(left.step) and np.any(right.step):
             raise Unsupported("it multiplies the places of examples in the batch")
@@ -177,9 +182,10 @@ def _pick(
 ) -> None:
     """What each example takes of its own numbers; Gather is GatherND by single indices."""
     value, shape = inputs[0], context.shape(inputs[0])
-    if value in context.constants and shape[:1] == (1,):  # held once for all examples
+    if context.is_constant(value) and shape[:1] == (1,):  # held once for all examples
         shape = (BATCH, *shape[1:])
-    index = context.batch_indices.get(inputs[1]) or _index(context, inputs[1])
+    index = context.values[inputs[1]].batch_index
+    index = _index(context, inputs[1]) if index is None or index is UNREADABLE else index
     step, start = index.step, index.start
     if operator == "Gather":
         step, start = step[..., None], start[..., None]
@@ -196,16 +202,15 @@ def _pick(
         sizes = count, within[-1] if operator == "GatherND" else 0
         _pick_by_own(context, name, value, output, index.own, picked, sizes, rest)
         return
-    if value in context.constants:
-        found = context.constants[value].reshape(count, *rest)
+    if context.is_constant(value):
+        found = context.array(value).reshape(count, *rest)
         context.spend(picked.size * math.prod(rest))
-        context.constants[output] = found[picked]
-        context.repeated[output] = (BATCH, *picked.shape[1:], *rest)
+        context.add_constant(output, found[picked], (BATCH, *picked.shape[1:], *rest))
         return
     flat, taken = f"{output} flat", f"{output} taken"
     context.emit(Node("reshape", name, (value,), flat), (BATCH, count, *rest))
     if not np.array_equal(picked.ravel(), np.arange(count)):
-        context.constants[f"{output} index"] = picked.ravel()
+        context.add_constant(f"{output} index", picked.ravel())
         LAYOUT_OPS["Gather"](context, name, [flat, f"{output} index"], taken, {"axis": 1})
         flat = taken
     context.emit(Node("reshape", name, (flat,), output), (BATCH, *picked.shape[1:], *rest))

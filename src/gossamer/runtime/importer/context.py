@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.runtime import sparse_file
-from gossamer.runtime.constants import Constants, Packed
+from gossamer.runtime.constants import Packed
 from gossamer.runtime.graph import Array, Node, Shape
 from gossamer.runtime.importer import folding
 from gossamer.runtime.importer.folding import FOLD, SPARSE
@@ -62,68 +62,94 @@ class BatchIndex:
     own: str = ""
 
 
+@dataclass(eq=False)
+class Value:
+    """What is known of one value of the file.
+
+    ``shape`` is the file's; a constant that is stored once for all examples has the batch in it.
+    ``kind`` is numpy's: "f" for floats, "i" for integers, "b" for truth.
+    """
+
+    shape: Shape
+    kind: str = "f"
+    constant: Array | Packed | None = None
+    repeated: bool = False  # a constant that is stored once for all examples
+    once: bool = False  # the same, or made of such constants
+    made_by: Node | None = None
+    batch_axis: BatchAxis | None = None
+    batch_index: BatchIndex | None = None
+    codes: tuple[float, int] | None = None  # step and zero point, where it was quantized
+    step: tuple[Array, int | None] | None = None  # of a dequantized weight, and its axis
+
+
 class Context:
-    """State while one file is read: what is constant, what shape the rest has."""
+    """State while one file is read: what is known of each value, and the nodes so far."""
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.constants = Constants()
-        self.shapes: dict[str, Shape] = {}
-        self.kinds: dict[str, str] = {}  # as numpy calls them: "i", "b"; all others are floats
-        self.dtypes: dict[str, np.dtype[Any]] = {}  # of inputs that are not float32
-        self.repeated: dict[str, Shape] = {}  # constants held once for all examples
-        self.once: set[str] = set()  # what is made of these
+        self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
-        self.made_by: dict[str, Node] = {}
         self.uses: Counter[str] = Counter()
         self.batch = BATCH  # what the first dimension of the inputs is
-        self.batch_axes: dict[
-            str, BatchAxis
-        ] = {}  # values whose batch is not first (see batch_axis)
-        self.batch_indices: dict[
-            str, BatchIndex | None
-        ] = {}  # see batch_index; None: no more than a shape
-        self.codes: dict[str, tuple[float, int]] = {}  # steps and zero points of quantised values
-        self.steps: dict[str, tuple[Array, int | None]] = {}  # of dequantised weights, and axis
-        self.further: dict[str, str] = {}  # outputs that are not computed, and of which node
+        self.uncomputed: dict[str, str] = {}  # further outputs of nodes, and of which
         self.outputs: list[str] = []  # of the ONNX node that is being converted
         self.floats = 0  # of all values, for one example
         self.free = FREE_NUMBERS  # numbers that may still be computed
 
     def shape(self, value: str) -> Shape:
-        if value in self.repeated:
-            return self.repeated[value]
-        if value in self.constants:
-            return self.constants.shape(value)
-        return self.shapes[value]
+        return self.values[value].shape
 
     def kind(self, value: str) -> str:
-        """ "f", "i" or "b": whether a value holds floats, integers or truth."""
-        if value in self.constants:
-            kind = self.constants[value].dtype.kind
-            return "i" if kind == "u" else kind
-        return self.kinds.get(value, "f")
+        return self.values[value].kind
+
+    def is_constant(self, value: str) -> bool:
+        known = self.values.get(value)
+        return known is not None and known.constant is not None
+
+    def is_once(self, value: str) -> bool:
+        """Whether a constant is stored once for all examples, or made of such constants."""
+        known = self.values.get(value)
+        return known is not None and known.once
+
+    def array(self, value: str) -> Array:
+        """The numbers of a constant."""
+        constant = self.values[value].constant
+        if constant is None:
+            raise KeyError(value)
+        return constant.dense() if isinstance(constant, Packed) else constant
+
+    def add_constant(
+        self, name: str, array: Array | Packed, shape: Shape | None = None, *, once: bool = False
+    ) -> None:
+        """Adds a constant; ``shape`` has the batch in it if it is stored once for all examples."""
+        dtype = array.values.dtype if isinstance(array, Packed) else array.dtype
+        kind = "i" if dtype.kind == "u" else dtype.kind
+        whole = array.shape if shape is None else shape
+        repeated = shape is not None
+        self.values[name] = Value(whole, kind, array, repeated, once or repeated)
 
     def constant(self, value: str, what: str) -> Array:
-        if value not in self.constants:
+        if not self.is_constant(value):
             raise Unsupported(f"its {what} must be a constant; export with constants folded")
-        return self.constants[value]
+        return self.array(value)
 
     def step(self, value: str, axis: int, outputs: int) -> dict[str, Array]:
         """A layer's constant ``step``, where the weight ``value`` is whole multiples of one."""
-        found, along = self.steps.get(value, (np.zeros(0, np.float32), None))
-        if not found.size or (along not in (None, axis) and found.size > 1):
+        if (known := self.values[value].step) is None:
+            return {}
+        found, along = known
+        if along not in (None, axis) and found.size > 1:
             return {}
         return {"step": np.broadcast_to(found, outputs).astype(np.float32)}
 
     def emit(self, node: Node, shape: Shape, kind: str | None = None) -> None:
         """Adds a node; ``kind`` of its output is that of its first input if not given."""
         shape = tuple(int(size) for size in shape)
-        if any(value in self.constants for value in node.inputs):
-            raise Unsupported("it works on a constant; export with constants folded")
-        if any(value in self.batch_axes for value in node.inputs):
-            turned = next(self.shape(value) for value in node.inputs if value in self.batch_axes)
-            raise Unsupported(f"its input is {shown(turned)}; the batch must stay first")
+        for value in (self.values[name] for name in node.inputs):
+            if value.constant is not None:
+                raise Unsupported("it works on a constant; export with constants folded")
+            if value.batch_axis is not None:
+                raise Unsupported(f"its input is {shown(value.shape)}; the batch must stay first")
         check_rank(len(shape))
         if any(size < 1 for size in shape):
             raise Unsupported(f"its output has the impossible shape {shown(shape)}")
@@ -132,9 +158,8 @@ class Context:
         if floats > LARGEST or self.floats > LARGEST_IN_ALL:
             raise Unsupported(f"its output of shape {shown(shape)} is too large")
         self.nodes.append(node)
-        self.made_by[node.output] = node
-        self.shapes[node.output] = shape
-        self.kinds[node.output] = kind or self.kind(node.inputs[0])
+        kind = kind or self.kind(node.inputs[0])
+        self.values[node.output] = Value(shape, kind, made_by=node)
 
     def spend(self, wanted: int, most: int = LARGEST_FOLDED) -> None:
         """Asks for a constant of so many numbers, before it is made."""
@@ -146,86 +171,88 @@ class Context:
         """Computes a constant, if the file is large enough to ask for it."""
         while inputs and not inputs[-1]:
             inputs = inputs[:-1]
-        values = [self.constants[name] if name else folding.LEFT_OUT for name in inputs]
+        values = [self.array(name) if name else folding.LEFT_OUT for name in inputs]
+        shape: Shape | None = None  # where the result is stored once for all examples
         if operator in ("ConstantOfShape", "Expand"):
             sizes = np.ravel(values[-1])
             if np.any(sizes == BATCH):  # the same for every example
                 values[-1] = np.where(sizes == BATCH, 1, sizes)
-                shape = tuple(int(size) for size in sizes)
                 own = values[0].shape if operator == "Expand" else ()
-                self.repeated[output] = np.broadcast_shapes(own, shape)
-        once = any(self._is_once(name) for name in inputs)
+                shape = np.broadcast_shapes(own, tuple(int(size) for size in sizes))
+        once = any(self.is_once(name) for name in inputs)
         if once and self._joins(operator, inputs, values, a):
             raise Unsupported("it may join the examples of a batch; compute it of one example")
         if operator == "Tile" and values[1].size and values[1].flat[0] % BATCH == 0:
             times = [int(n) for n in np.ravel(values[1])]
             shape = tuple(n * by for n, by in zip(values[0].shape, times, strict=True))
-            self.repeated[output], values[1] = shape, np.array([times[0] // BATCH, *times[1:]])
+            values[1] = np.array([times[0] // BATCH, *times[1:]])
         if operator == "Range" and any(value % BATCH == 0 and value for value in values):
             raise Unsupported("it counts the examples of the batch")
         if once:
-            self._repeat(operator, output, inputs, values, a)
-            self.once.add(output)
+            shape = self._repeated(operator, inputs, values, a) or shape
         wanted = folding.numbers(operator, values, a)
         limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
         self.spend(wanted, max(limit, *(value.size for value in values)))
         if operator == SPARSE:  # stays as it is until a kernel is made of it
             try:
-                shape = sparse_file.check(values[0], values[1], a["shape"])
+                dense = sparse_file.check(values[0], values[1], a["shape"])
             except ValueError as error:
                 raise Unsupported(str(error)) from None
-            self.constants.hold(output, Packed(values[0], values[1], shape))
+            self.add_constant(output, Packed(values[0], values[1], dense), once=once)
             return
         found = np.asarray(FOLD[operator](values, a))
         check_rank(found.ndim)
-        self.constants[output] = found
+        self.add_constant(output, found, shape, once=once)
 
-    def _is_once(self, value: str) -> bool:
-        return value in self.repeated or value in self.once
+    def _whole(self, value: str) -> Shape | None:
+        """The shape of a constant that is stored once for all examples, with the batch in it."""
+        known = self.values[value]
+        return known.shape if known.repeated else None
 
     def _joins(self, operator: str, inputs: list[str], values: list[Array], a: Attributes) -> bool:
-        """Whether examples of a constant that is held once for all of them may be joined."""
-        shape = self.repeated.get(inputs[0], ())
+        """Whether examples of a constant that is stored once for all of them may be joined."""
+        shape = self._whole(inputs[0]) or ()
         if operator in ("CumSum", "Softmax"):
             axis = values[1].item() if operator == "CumSum" else a.get("axis", -1)
             return not shape or shape[int(axis)] % BATCH == 0
         if operator == "MatMul":
             whole = len(shape) > 2 and shape[0] % BATCH == 0 and values[1].ndim == 2
-            return not whole or self._is_once(inputs[1])
+            return not whole or self.is_once(inputs[1])
         return operator in folding.JOINING
 
-    def _repeat(
-        self, operator: str, output: str, inputs: list[str], values: list[Array], a: Attributes
-    ) -> None:
-        """Remembers what shape a constant has that is made of some held once for all examples."""
+    def _repeated(
+        self, operator: str, inputs: list[str], values: list[Array], a: Attributes
+    ) -> Shape | None:
+        """The shape, with the batch in it, of what is made of constants stored once for all."""
         shapes = [self.shape(name) for name in inputs if name]
         if operator in folding.ELEMENTWISE:
-            self.repeated[output] = np.broadcast_shapes(*shapes)
-        elif inputs[0] not in self.repeated:
-            return
-        elif operator in folding.POINTWISE or operator in ("CumSum", "Softmax"):
-            self.repeated[output] = shapes[0]
-        elif operator in folding.VIEWS:
+            return np.broadcast_shapes(*shapes)
+        if self._whole(inputs[0]) is None:
+            return None
+        if operator in folding.POINTWISE or operator in ("CumSum", "Softmax"):
+            return shapes[0]
+        if operator in folding.VIEWS:
             view = np.broadcast_to(np.int8(0), shapes[0])
-            self.repeated[output] = FOLD[operator]([view, *values[1:]], a).shape
-        elif operator == "MatMul":
-            self.repeated[output] = (*shapes[0][:-1], *shapes[1][1:])
-        elif operator == "Reshape" and shapes[0][0] % BATCH == 0:
+            return FOLD[operator]([view, *values[1:]], a).shape
+        if operator == "MatMul":
+            return (*shapes[0][:-1], *shapes[1][1:])
+        if operator == "Reshape" and shapes[0][0] % BATCH == 0:
             shape = reshaped(shapes[0], [int(size) for size in np.ravel(values[1])])
             if shape[0] % BATCH:
                 raise Unsupported(f"it reshapes {shown(shapes[0])} to {shown(shape)}")
-            self.repeated[output] = shape
             values[1] = np.array([shape[0] // BATCH, *shape[1:]])
+            return shape
+        return None
 
     def alone(self, value: str, *ops: str) -> Node | None:
         """The node that made ``value``, if it is one of ``ops`` and nobody else reads it."""
-        node = self.made_by.get(value)
+        node = self.values[value].made_by
         return node if node is not None and node.op in ops and self.uses[value] == 1 else None
 
     def rename(self, node: Node, output: str, shape: Shape | None = None) -> None:
         """Lets ``node`` take the place of the one after it."""
-        self.shapes[output] = shape or self.shapes[node.output]
-        self.made_by[output] = node
+        old = self.values[node.output]
+        self.values[output] = Value(shape or old.shape, old.kind, made_by=node)
         node.output = output
 
 

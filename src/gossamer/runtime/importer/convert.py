@@ -16,6 +16,7 @@ from gossamer.runtime.importer.context import (
     LARGEST,
     Context,
     Unsupported,
+    Value,
     check_rank,
     shown,
 )
@@ -30,15 +31,15 @@ def graph_of(name: str, model: Any, source: Source) -> Graph:
     context = Context(name)
     graph = model.graph
     for tensor in graph.initializer:
-        context.constants[tensor.name] = tensor_of(tensor, source)
+        context.add_constant(tensor.name, tensor_of(tensor, source))
     for sparse in graph.sparse_initializer:
-        context.constants[sparse.values.name] = sparse_tensor(sparse, source)
-    context.free += 4 * sum(value.size for value in context.constants.values())
+        context.add_constant(sparse.values.name, sparse_tensor(sparse, source))
+    context.free += 4 * sum(context.array(name).size for name in context.values)
     sparse_values = {n.input[0] for n in graph.node if n.op_type == NAME and n.input}
     context.free += (FARTHEST + 1) * sum(
-        context.constants[value].size for value in sparse_values if value in context.constants
+        context.array(value).size for value in sparse_values if context.is_constant(value)
     )
-    inputs, dynamic = _inputs(context, graph)
+    inputs, dynamic, dtypes = _inputs(context, graph)
     for node in graph.node:
         context.uses.update(value for value in node.input if value)
     outputs = [value.name for value in graph.output]
@@ -46,20 +47,21 @@ def graph_of(name: str, model: Any, source: Source) -> Graph:
     for position, node in enumerate(graph.node):
         _convert(context, node, node.name or f"{node.op_type} {position}", source)
     for value in outputs:
-        if value in context.constants:
+        if context.is_constant(value):
             raise Unsupported(f"output {value!r} is the same for all inputs; leave it out")
-        if value not in context.shapes:
+        if value not in context.values:
             raise Unsupported(_missing(context, value) or f"nothing computes its output {value!r}")
-        if value in context.codes:
+        if context.values[value].codes is not None:
             raise Unsupported(f"output {value!r} is in 8 bits; dequantise it")
-        if value in context.batch_axes:
+        if context.values[value].batch_axis is not None:
             raise Unsupported(f"output {value!r}: the batch must stay first")
         if context.kind(value) != "f":
             raise Unsupported(f"output {value!r} holds no floats; leave it out of the export")
     shapes: dict[str, Shape] = {}
-    for value, shape in context.shapes.items():
-        if value in context.batch_axes or value in context.batch_indices:
+    for value, known in context.values.items():
+        if any(v is not None for v in (known.constant, known.batch_axis, known.batch_index)):
             continue
+        shape = known.shape
         if dynamic:
             if not shape or shape[0] % BATCH:
                 raise Unsupported(f"value {value!r} of shape {shown(shape)} lost the batch")
@@ -68,14 +70,16 @@ def graph_of(name: str, model: Any, source: Source) -> Graph:
             raise Unsupported(f"the batch is not the first dimension of value {value!r}")
         shapes[value] = shape
     nodes, files = _living(context.nodes, outputs), list(source.files.values())
-    return Graph(inputs, outputs, nodes, shapes, dynamic, context.dtypes, files=files)
+    return Graph(inputs, outputs, nodes, shapes, dynamic, dtypes, files=files)
 
 
-def _inputs(context: Context, graph: Any) -> tuple[list[str], bool]:
+def _inputs(context: Context, graph: Any) -> tuple[list[str], bool, dict[str, np.dtype[Any]]]:
+    """Names, whether the batch is free, and the types of those that are not float32."""
     inputs: list[str] = []
+    dtypes: dict[str, np.dtype[Any]] = {}
     dynamic = False
     for value in graph.input:
-        if value.name in context.constants:
+        if context.is_constant(value.name):
             continue
         kind = value.type.tensor_type
         dtype = np.dtype(DTYPES.get(kind.elem_type, object))
@@ -97,17 +101,16 @@ def _inputs(context: Context, graph: Any) -> tuple[list[str], bool]:
             dims[0], dynamic = BATCH, True
         if math.prod(dims[1:]) > LARGEST:
             raise Unsupported(f"input {value.name!r} is too large")
-        context.shapes[value.name] = tuple(dims)
+        context.values[value.name] = Value(tuple(dims), dtype.kind.replace("u", "i"))
         if dtype != np.float32:
-            context.dtypes[value.name] = dtype
-            context.kinds[value.name] = "b" if dtype.kind == "b" else "i"
+            dtypes[value.name] = dtype
         inputs.append(value.name)
     if not 1 <= len(inputs) <= 16:
         raise Unsupported(f"it has {len(inputs)} inputs; 1 to 16 can be run")
-    if dynamic and any(context.shapes[i][0] != BATCH for i in inputs):
+    if dynamic and any(context.shape(i)[0] != BATCH for i in inputs):
         raise Unsupported("some inputs have a dynamic batch, some a fixed one")
-    context.batch = context.shapes[inputs[0]][0]
-    return inputs, dynamic
+    context.batch = context.shape(inputs[0])[0]
+    return inputs, dynamic, dtypes
 
 
 def _convert(context: Context, node: Any, name: str, source: Source) -> None:
@@ -122,28 +125,30 @@ def _convert(context: Context, node: Any, name: str, source: Source) -> None:
     output = node.output[0]
     context.outputs = list(node.output)
     for value in inputs:
-        if value and value not in context.shapes and value not in context.constants:
+        if value and value not in context.values:
             missing = (
                 _missing(context, value) or f"reads {value!r}, which nothing before it computes"
             )
             raise Unsupported(f"{where}: {missing}")
-    if output in context.shapes or output in context.constants:
+    if output in context.values:
         raise Unsupported(f"{where}: computes {output!r} a second time")
-    if operator != "DequantizeLinear" and any(value in context.codes for value in inputs):
+    if operator != "DequantizeLinear" and any(
+        context.values[value].codes is not None for value in inputs if value
+    ):
         raise Unsupported(
             f"{where}: it works on quantised numbers; have DequantizeLinear stand before it"
         )
     try:
         attributes = attributes_of(node, source)
         if operator == "Constant":
-            context.constants[output] = constant_node(attributes)
+            context.add_constant(output, constant_node(attributes))
         elif operator == "Shape":
             shape = context.shape(inputs[0])
             part = slice(attributes.get("start"), attributes.get("end"))
-            context.constants[output] = np.array(shape[part], np.int64)
+            context.add_constant(output, np.array(shape[part], np.int64))
         elif batch_index.counts(context, operator, inputs):
             batch_index.convert(context, operator, name, inputs, output, attributes)
-        elif operator in FOLD and inputs and all(i in context.constants for i in inputs if i):
+        elif operator in FOLD and inputs and all(context.is_constant(i) for i in inputs if i):
             context.fold(operator, output, inputs, attributes)
         elif operator in CONVERT:
             convert(context, operator, name, inputs, output, attributes)
@@ -168,19 +173,19 @@ def _convert(context: Context, node: Any, name: str, source: Source) -> None:
         TypeError,
         ValueError,
     ):
-        known = [i for i in inputs if i in context.shapes or i in context.constants]
+        known = [i for i in inputs if i in context.values]
         shapes = " and ".join(shown(context.shape(i)) for i in known) or "none"
         raise Unsupported(
             f"{where}: its attributes or inputs ({shapes}) are invalid; export it again"
         ) from None
     for further in node.output[1:]:
-        if further and further not in context.shapes and further not in context.constants:
-            context.further[further] = where
+        if further and further not in context.values:
+            context.uncomputed[further] = where
 
 
 def _missing(context: Context, value: str) -> str | None:
     """Why nothing computes a value that a node before does have as an output."""
-    where = context.further.get(value)
+    where = context.uncomputed.get(value)
     return where and (
         f"{value!r} is a further output of {where}, and the engine computes the first only; "
         "export without"

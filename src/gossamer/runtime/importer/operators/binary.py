@@ -99,7 +99,7 @@ def combine(
     holds: str | None = None,
 ) -> None:
     """Two values, or a value and a constant on either side; ``holds`` as in ``emit``."""
-    if left in context.constants:
+    if context.is_constant(left):
         if kind in MIRROR:
             left, right, kind = right, left, MIRROR[kind]
         elif kind in ("sub", "div"):  # c - x = -x + c, c / x = 1/x * c
@@ -111,8 +111,8 @@ def combine(
             left, right = turned, left
         else:
             raise Unsupported("it raises a constant to the power of a value")
-    if right in context.constants:
-        constant = context.constants[right]
+    if context.is_constant(right):
+        constant = context.array(right)
         before = context.alone(left, "linear")
         if (
             kind == "add"
@@ -123,7 +123,7 @@ def combine(
             before.constants["bias"] = before.constants["bias"] + numbers(constant)
             context.rename(before, output)
             return
-        if context.repeated.get(right, (1,))[0] > BATCH:
+        if context.values[right].repeated and context.shape(right)[0] > BATCH:
             _each(context, kind, name, left, output, constant, holds)
         else:
             constant_binary(context, kind, name, left, output, constant, holds)
@@ -173,8 +173,8 @@ def _several(kind: str) -> Convert:
 
 
 def _power(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    exponent = context.constants.get(inputs[1])
-    if exponent is not None and exponent.size == 1 and float(exponent.reshape(())) == 2.0:
+    exponent = context.array(inputs[1]) if context.is_constant(inputs[1]) else np.zeros(0)
+    if exponent.size == 1 and float(exponent.reshape(())) == 2.0:
         combine(context, "mul", name, inputs[0], inputs[0], output)
     else:
         combine(context, "power", name, inputs[0], inputs[1], output)

@@ -93,7 +93,7 @@ def _conv_transpose(
         source = strides(shape[1:])
         sizes = list(shape[1:])
         strided(context, name, inputs[0], value, spread, sizes, source, target, clear=True)
-    context.constants[f"{output} weight"] = np.ascontiguousarray(flipped)
+    context.add_constant(f"{output} weight", np.ascontiguousarray(flipped))
     settings = {"dilations": dilations, "pads": [*before, *after], "group": groups}
     _conv(context, name, [value, f"{output} weight", *inputs[2:]], output, settings)
 

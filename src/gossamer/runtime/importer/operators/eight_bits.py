@@ -32,24 +32,24 @@ def _grid(context: Context, inputs: list[str]) -> tuple[float, int, np.dtype[np.
 
 
 def _quantize(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if inputs[0] in context.constants:
+    if context.is_constant(inputs[0]):
         raise Unsupported("it quantises a constant; store the constant quantised")
     step, zero, dtype = _grid(context, inputs)
     limits = np.iinfo(dtype)
     settings = {"step": step, "low": int(limits.min) - zero, "high": int(limits.max) - zero}
     shape = context.shape(inputs[0])
     context.emit(Node("round", name, (inputs[0],), output, settings), shape)
-    context.codes[output] = (step, zero)
+    context.values[output].codes = step, zero
 
 
 def _dequantize(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if inputs[0] in context.constants:
+    if context.is_constant(inputs[0]):
         _constant(context, inputs, output, a)
         return
     step, zero, _ = _grid(context, inputs)
-    if context.codes.get(inputs[0]) != (step, zero):
+    if context.values[inputs[0]].codes != (step, zero):
         raise Unsupported("its scale and zero point are not those of a QuantizeLinear before it")
-    shape = context.shapes[inputs[0]]
+    shape = context.shape(inputs[0])
     before = context.alone(inputs[0], "round")
     if before is not None:
         context.rename(before, output)
@@ -58,7 +58,7 @@ def _dequantize(context: Context, name: str, inputs: list[str], output: str, a: 
 
 
 def _constant(context: Context, inputs: list[str], output: str, a: Attributes) -> None:
-    codes, step = context.constants[inputs[0]], context.constant(inputs[1], "scale")
+    codes, step = context.array(inputs[0]), context.constant(inputs[1], "scale")
     zero = np.zeros((), codes.dtype)
     if len(inputs) > 2 and inputs[2]:
         zero = context.constant(inputs[2], "zero point")
@@ -72,10 +72,10 @@ def _constant(context: Context, inputs: list[str], output: str, a: Attributes) -
         spread = [-1 if i == axis else 1 for i in range(codes.ndim)]
         step, zero = step.reshape(spread), zero.reshape(spread) if zero.size > 1 else zero
     whole = codes.astype(np.int32) - zero.astype(np.int32)
-    context.constants[output] = whole.astype(np.float32) * step
+    context.add_constant(output, whole.astype(np.float32) * step)
     fits = bool(whole.size and np.abs(whole).max() <= LARGEST and (step > 0).all())
     if fits and np.isfinite(step).all():
-        context.steps[output] = (step.ravel(), axis if step.size > 1 else None)
+        context.values[output].step = (step.ravel(), axis if step.size > 1 else None)
 
 
 EIGHT_BITS: dict[str, Convert] = {"QuantizeLinear": _quantize, "DequantizeLinear": _dequantize}

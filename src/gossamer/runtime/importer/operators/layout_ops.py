@@ -183,8 +183,8 @@ def _gather_elements(
 
 
 def _gather(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if inputs[0] in context.constants and int(a.get("axis", 0)) == 0:
-        _embed(context, name, context.constants[inputs[0]], inputs[1], output)
+    if context.is_constant(inputs[0]) and int(a.get("axis", 0)) == 0:
+        _embed(context, name, context.array(inputs[0]), inputs[1], output)
         return
     index = context.constant(inputs[1], "index")
     axis = _axis(context, inputs[0], int(a.get("axis", 0)))

@@ -46,7 +46,6 @@ def _gemm(context: Context, name: str, inputs: list[str], output: str, a: Attrib
         if np.any(np.isinf(scaled) & np.isfinite(weight)):
             raise Unsupported(f"its alpha {a['alpha']:g} takes its weight beyond float32")
         weight = scaled
-        context.steps.pop(inputs[1], None)
     if weight.ndim != 2:
         raise Unsupported(f"its weight has shape {weight.shape}")
     weight = weight if a.get("transB") else weight.T
@@ -58,15 +57,16 @@ def _gemm(context: Context, name: str, inputs: list[str], output: str, a: Attrib
         bias = bias + given.reshape(-1)
     if len(context.shape(inputs[0])) < 2:
         raise Unsupported(f"its input has shape {shown(context.shape(inputs[0]))}")
-    step = context.step(inputs[1], 0 if a.get("transB") else 1, len(weight))
+    whole = a.get("alpha", 1.0) == 1.0
+    step = context.step(inputs[1], 0 if a.get("transB") else 1, len(weight)) if whole else {}
     linear(context, name, inputs[0], output, weight, bias, step)
 
 
 def _matmul(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if inputs[1] not in context.constants:
+    if not context.is_constant(inputs[1]):
         left, right = (context.shape(i) for i in inputs)
         matrices = left[:-2] == right[:-2] and len(left) > 2 and left[-1] == right[-2]
-        if inputs[0] in context.constants or not matrices:
+        if context.is_constant(inputs[0]) or not matrices:
             raise Unsupported(f"it multiplies {shown(left)} by {shown(right)}")
         context.emit(Node("matmul", name, (inputs[0], inputs[1]), output), (*left[:-1], right[-1]))
         return

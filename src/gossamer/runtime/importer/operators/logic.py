@@ -53,13 +53,12 @@ def _where(context: Context, name: str, inputs: list[str], output: str, a: Attri
     parts = []
     for value, gate in zip(values, ("gate", "gate_not"), strict=True):
         part = f"{output} {gate}"
-        if condition in context.constants and value in context.constants:
-            given = [context.constants[i].shape for i in (condition, value)]
+        if context.is_constant(condition) and context.is_constant(value):
+            given = [context.array(i).shape for i in (condition, value)]
             context.spend(math.prod(np.broadcast_shapes(*given)))
-            truth = context.constants[condition].astype(bool) == (gate == "gate")
-            context.constants[part] = np.where(
-                truth, numbers(context.constants[value]), np.float32(-0.0)
-            )
+            truth = context.array(condition).astype(bool) == (gate == "gate")
+            chosen = np.where(truth, numbers(context.array(value)), np.float32(-0.0))
+            context.add_constant(part, chosen)
         else:
             combine(context, gate, name, condition, value, part, kind)
         parts.append(part)

@@ -135,12 +135,13 @@ def _arg_max(context: Context, name: str, inputs: list[str], output: str, a: Att
         f"{output} {part}" for part in ("axis", "best", "there", "left", "most")
     )
     context.spend(size)
-    context.constants[axes], along = np.array([axis]), (size, *[1] * (len(shape) - 1 - axis))
+    context.add_constant(axes, np.array([axis]))
+    along = (size, *[1] * (len(shape) - 1 - axis))
     _reduce("max")(context, name, [value, axes], best, {})
     combine(context, "equal", name, value, best, there, "b")
     constant_binary(context, "mul", name, there, left, np.arange(size, 0, -1).reshape(along), "i")
     _reduce("max")(context, name, [left, axes], most, {"keepdims": a.get("keepdims", 1)})
-    context.constants[f"{output} size"] = np.array(size)
+    context.add_constant(f"{output} size", np.array(size))
     combine(context, "sub", name, f"{output} size", most, output, "i")
 
 

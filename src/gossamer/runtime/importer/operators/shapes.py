@@ -51,7 +51,7 @@ def _concat(context: Context, name: str, inputs: list[str], output: str, a: Attr
     shapes = [context.shape(i) for i in inputs]
     rank = len(shapes[0])
     axis = int(a["axis"]) % rank
-    constants = [i in context.constants for i in inputs]
+    constants = [context.is_constant(i) for i in inputs]
     rest = {(s[1:axis], s[axis + 1 :]) for s in shapes}
     lead = {s[0] for s, given in zip(shapes, constants, strict=True) if not given}
     if axis == 0 or len(rest) > 1 or len(lead) > 1:
@@ -68,15 +68,15 @@ def _join_constants(
     context: Context, name: str, inputs: list[str], output: str, axis: int, shape: Shape
 ) -> None:
     """A value among constants, such as a class token: the value padded, plus the constants."""
-    values = [value for value in inputs if value not in context.constants]
-    if len(values) > 1 or any(len(context.constants[i]) != 1 for i in inputs if i not in values):
+    values = [value for value in inputs if not context.is_constant(value)]
+    if len(values) > 1 or any(len(context.array(i)) != 1 for i in inputs if i not in values):
         raise Unsupported("it joins constants with several values, or constants with a batch")
     (value,) = values
     own = context.shape(value)
     context.spend(math.prod(shape[1:]))
     filled = np.zeros(own[1:], np.float32)
     right = np.concatenate(
-        [filled if i == value else numbers(context.constants[i][0]) for i in inputs], axis - 1
+        [filled if i == value else numbers(context.array(i)[0]) for i in inputs], axis - 1
     )
     before = sum(context.shape(i)[axis] for i in inputs[: inputs.index(value)])
     target = strides(shape[1:])
