@@ -323,7 +323,7 @@ def mlp(seed: int = 0) -> nn.Sequential:
 
 
 def steps(model, optimizer, sparsifier, count, start=0):
-    """``count`` optimiser steps on data that depend on the step alone."""
+    """``count`` optimizer steps on data that depend on the step alone."""
     device = next(model.parameters()).device
     for step in range(start, start + count):
         x = torch.randn(4, 12, generator=generator(step)).to(device)

@@ -82,4 +82,4 @@ def test_a_model_that_changes_its_type_stays_masked(kind):
             nn.init.ones_(layer.weight)
         sparsifier.apply()
         for name, mask in sparsifier.masks.items():
-            assert torch.equal(sparsifier.layers[name].weight != 0, mask)
+            assert torch.equal(sparsifier.weights[name].tensor != 0, mask)

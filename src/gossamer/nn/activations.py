@@ -136,23 +136,25 @@ def _place(model: nn.Module, sites: list[Site], made: list[nn.Module | None]) ->
         calls[site.module] += 1
         callers[site.caller].append(site)
     by_name: dict[str, nn.Module] = {}
-    held: list[tuple[nn.Module, str, nn.Module]] = []
+    attributes: list[tuple[nn.Module, str, nn.Module]] = []
     rewrite: dict[str, dict[str, nn.Module]] = defaultdict(dict)
     for site, module in zip(sites, made, strict=True):
         if module is None:
             continue
         module.train(model.training)
         caller = model.get_submodule(site.caller)
-        attribute = _held(caller, site.kind) if len(callers[site.caller]) == 1 else None
+        attribute = (
+            _function_attribute(caller, site.kind) if len(callers[site.caller]) == 1 else None
+        )
         if site.module is not None and calls[site.module] == 1:
             by_name[site.module] = module
         elif site.module is None and attribute is not None:
-            held.append((caller, attribute, module))
+            attributes.append((caller, attribute, module))
         else:
             rewrite[site.caller][site.name] = module
     plans = {name: plan(model, name, callers[name]) for name in rewrite}
     # Nothing changes before all is known to work.
-    for caller, attribute, module in held:
+    for caller, attribute, module in attributes:
         setattr(caller, attribute, module)
         if isinstance(caller, nn.TransformerEncoderLayer):
             caller.activation_relu_or_gelu = 0  # torch's fused path would leave it out
@@ -169,7 +171,7 @@ def _place(model: nn.Module, sites: list[Site], made: list[nn.Module | None]) ->
     return model
 
 
-def _held(module: nn.Module, kind: str) -> str | None:
+def _function_attribute(module: nn.Module, kind: str) -> str | None:
     """The attribute in which a module holds the activation function that it calls."""
     for name, value in vars(module).items():
         if inspect.isroutine(value) and FUNCTIONS.get(value) == kind:

@@ -17,12 +17,12 @@ class AnnealActivations:
 
     At a share ``p`` of the way the density is ``final + (start - final) * (1 - p) ** 3``, as
     weights are pruned by Zhu & Gupta 2017 (arXiv 1710.01878). Call :meth:`step` after every
-    optimiser step, or :meth:`attach` an optimiser once; a :class:`~gossamer.sparsity.Sparsifier`
+    optimizer step, or :meth:`attach` an optimizer once; a :class:`~gossamer.sparsity.Sparsifier`
     does its own part beside it.
 
     Args:
         model: its k-winners layers are annealed, beginning now.
-        steps: optimiser steps until the final densities are reached.
+        steps: optimizer steps until the final densities are reached.
         start: density at first; layers that are denser in the end keep theirs.
 
     Raises:
@@ -57,7 +57,7 @@ class AnnealActivations:
         return self.done >= self.steps
 
     def step(self) -> None:
-        """Call after every optimiser step."""
+        """Call after every optimizer step."""
         self.at(self.done + 1)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> Self:

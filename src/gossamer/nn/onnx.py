@@ -79,7 +79,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _user_error(error: BaseException | None) -> UserError | None:
-    """What one of our own layers said, within the errors that torch wraps around it."""
+    """The error of one of our own layers, within those that torch wraps around it."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
@@ -154,9 +154,9 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
                 verbose=False,
             )
     except Exception as error:
-        told = _user_error(error)
-        if told is not None:
-            raise UserError(f"{type(model).__name__} cannot be exported: {told}") from error
+        own = _user_error(error)
+        if own is not None:
+            raise UserError(f"{type(model).__name__} cannot be exported: {own}") from error
         reason = str(error).strip().splitlines()
         raise UserError(
             f"torch cannot export {type(model).__name__} to ONNX: "

@@ -60,12 +60,12 @@ class Accelerator:
         for module in model.modules():
             for parameter in module._parameters.values():
                 users[id(parameter)] = users.get(id(parameter), 0) + 1
-        optimised = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
+        optimized = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
         candidates = {}
         for name in self._sparsifier.masks:
             layer = self._sparsifier.weights[name].module
             weight = layer._parameters.get("weight")
-            alone = users.get(id(weight)) == 1 and id(weight) in optimised
+            alone = users.get(id(weight)) == 1 and id(weight) in optimized
             if supported(layer) and alone:
                 candidates[name] = layer
         for name in self._named or ():
@@ -161,12 +161,12 @@ class Accelerator:
     @contextmanager
     def plain(self) -> Iterator[None]:
         """Plain layers for a while, to export or compile the model in the midst of training."""
-        held = bool(self._sparsifier.packed)
+        packed = bool(self._sparsifier.packed)
         self.expand()
         try:
             yield
         finally:
-            if held:
+            if packed:
                 self._make_packed()
 
     def close(self) -> None:
@@ -209,14 +209,14 @@ def accelerate_sparse(
     The first step runs as ever and shows the shapes; at its end each ``Linear`` and ``Conv2d``
     (one group, zero padding) whose weight ``sparsifier`` masks is measured on them, and those
     that are faster so change form: the parameter, the same object, then holds the non-zeros
-    only, and forward pass, gradients, optimiser and masks cost what they cost. ``weight``,
+    only, and forward pass, gradients, optimizer and masks cost what they cost. ``weight``,
     ``state_dict`` and copies stay dense. Before masks change, layers become plain again, for
     the whole step, so that rules see dense weights and gradients.
 
     Args:
         model: the one that ``sparsifier`` was made for; float32 on the CPU. Other types,
             devices and autocast are computed densely.
-        sparsifier: its :meth:`~Sparsifier.step` must run after every step of the optimiser.
+        sparsifier: its :meth:`~Sparsifier.step` must run after every step of the optimizer.
         optimizer: any that treats every weight by itself (SGD, Adam, AdamW, ...).
         layers: names of the layers to train so, without measuring. Measured choices, and with
             them the last bits of the results, may differ from run to run; named ones do not.

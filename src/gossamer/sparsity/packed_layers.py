@@ -2,7 +2,7 @@
 
 To its user such a layer is still the ``nn.Linear`` or ``nn.Conv2d`` that it was: its ``weight``
 reads as a dense tensor, ``state_dict`` and copies hold dense weights. Its one parameter of that
-name, the very same object, holds ``[entries, block]`` values instead: gradients, optimiser
+name, the very same object, holds ``[entries, block]`` values instead: gradients, optimizer
 state, clipping and weight decay then cost what the non-zeros cost.
 """
 
@@ -126,7 +126,7 @@ def _replace_state(
     shape: torch.Size,
     change: Callable[[Tensor], Tensor],
 ) -> None:
-    """Changes what the optimiser remembers of a parameter, where it has the weight's shape."""
+    """Changes what the optimizer remembers of a parameter, where it has the weight's shape."""
     for key, value in optimizer.state.get(parameter, {}).items():
         if isinstance(value, Tensor) and value.shape == shape:
             optimizer.state[parameter][key] = change(value)

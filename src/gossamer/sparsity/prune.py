@@ -59,7 +59,7 @@ def prune(
             taken anew afterwards, which alone wins back much of what pruning costs.
 
     Returns:
-        A sparsifier with static masks: attach it to the optimiser to fine-tune, or drop it.
+        A sparsifier with static masks: attach it to the optimizer to fine-tune, or drop it.
 
     Raises:
         UserError: as :class:`Sparsifier`, or a calibration without batches.

@@ -82,7 +82,7 @@ class SparsitySettings:
         density_until: share of training at which a falling density has arrived.
         density_start: share of training at which it begins to fall.
         density_initial: density that a ``cubic`` one falls from; without it, from dense.
-        mask_interval: optimiser steps between two changes of the masks.
+        mask_interval: optimizer steps between two changes of the masks.
         mask_until: share of training after which positions change no more.
         drop_fraction: share of the kept weights replaced at the first change (``set``,
             ``rigl``, ``granet``).
@@ -139,7 +139,7 @@ class SparsitySettings:
         }
         if any(value is not None for _, value in options.values()):
             kind = type(schedule)
-            # What the rule prefers stays where nothing else is said.
+            # The rule's own choice, unless the settings name another.
             preferred = {"until": getattr(schedule, "until", None)}
             schedule = self._made(kind, options, f"the schedule {kind.__name__}", preferred)
         allocation = _found(ALLOCATIONS, self.allocation, "allocation")()

@@ -20,7 +20,7 @@ class Layer:
     """What a rule sees of one layer when its mask is about to change.
 
     Attributes:
-        weight: ``[outputs, ...inputs]`` after the optimiser step.
+        weight: ``[outputs, ...inputs]`` after the optimizer step.
         mask: the present mask, of the same shape.
         gradient: of the loss by *all* positions, masked ones too; None where the rule does not
             ask for it.
@@ -51,14 +51,14 @@ class Rule:
     A new rule overrides :meth:`importance`, :meth:`growth` or :meth:`drop`.
 
     Args:
-        interval: optimiser steps between two changes.
+        interval: optimizer steps between two changes.
         until: share of training after which positions change no more (a density that is still
             falling goes on to).
     """
 
     #: Whether :meth:`growth` reads ``layer.gradient``.
     needs_gradient: ClassVar[bool] = False
-    #: Whether masked weights keep what the optimiser step has given them until the masks are
+    #: Whether masked weights keep what the optimizer step has given them until the masks are
     #: chosen; otherwise they are zero again by then.
     sees_masked: ClassVar[bool] = False
 
@@ -78,13 +78,13 @@ class Rule:
         """Scores for the first mask: random, unless a rule says otherwise.
 
         Args:
-            weight: ``[outputs, ...inputs]``, as initialised or trained so far.
+            weight: ``[outputs, ...inputs]``, as initialized or trained so far.
             generator: a CPU generator.
         """
         return torch.rand(weight.shape, generator=generator).to(weight.device)
 
     def due(self, step: int, total: int) -> bool:
-        """Whether positions change after this optimiser step (from 1 to ``total``)."""
+        """Whether positions change after this optimizer step (from 1 to ``total``)."""
         return step % self.interval == 0 and step <= self.until * total
 
     def drop(self, share: float) -> float:
@@ -229,7 +229,7 @@ class ACDC(Magnitude):
 
 @dataclass(frozen=True)
 class TopK(Rule):
-    """The largest magnitudes after every optimiser step, masked positions taking part.
+    """The largest magnitudes after every optimizer step, masked positions taking part.
 
     A masked weight starts each step at zero and comes in when one step makes it larger than the
     smallest kept one. With a cubic schedule from dense: the recipe of weight-sparse

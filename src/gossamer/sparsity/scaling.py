@@ -19,7 +19,7 @@ from gossamer.errors import UserError, nearest
 from gossamer.sparsity.allocation import check_density
 from gossamer.sparsity.layers import sparsifiable_weights
 
-# What the size of an update leans on: normalised gradients (Adam, AdamW), or plain ones.
+# What the size of an update leans on: normalized gradients (Adam, AdamW), or plain ones.
 OPTIMIZERS = ("adam", "sgd")
 
 
@@ -75,7 +75,7 @@ class Scaling:
         }
 
     def groups(self, learning_rate: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """Parameter groups for any torch optimiser, with the base network's settings.
+        """Parameter groups for any torch optimizer, with the base network's settings.
 
         Parameters of one factor form a group; it has the learning rate times the factor as
         ``lr`` and the factor itself as ``lr_scale``, for loops that set ``lr`` by themselves.
@@ -105,7 +105,7 @@ def mu_parametrize(
     optimizer: str = "adam",
     init: bool = True,
 ) -> Scaling:
-    """Scale initialisation and learning rates of ``model`` by its widths and densities.
+    """Scale initialization and learning rates of ``model`` by its widths and densities.
 
     Settings that were found best on ``base`` are then close to the best for ``model``. Call it
     on fresh networks, after the :class:`~gossamer.sparsity.Sparsifier` was made::
@@ -120,15 +120,15 @@ def mu_parametrize(
             or both. Its zeros count: make it sparse where it was.
         density: that learning rates are scaled for, of all sparse layers or by layer name,
             where the masks still change; by default the share of non-zeros of each weight.
-        optimizer: ``adam`` (Adam, AdamW and others that normalise gradients) or ``sgd``.
+        optimizer: ``adam`` (Adam, AdamW and others that normalize gradients) or ``sgd``.
         init: rescale the weights of ``model`` in place, so that they have the standard
             deviation of the base's times :attr:`Scale.init`. Off for a trained network.
 
     Raises:
         UserError: the two networks differ in more than widths and densities, a layer or
-            optimiser is unknown, or an output layer shares the weights of an embedding.
+            optimizer is unknown, or an output layer shares the weights of an embedding.
     """
-    scale(1.0, 1.0, 1.0, optimizer)  # an unknown optimiser is named before anything else
+    scale(1.0, 1.0, 1.0, optimizer)  # an unknown optimizer is named before anything else
     _refuse_tied(model)
     wanted = _densities(model, density)
     of_base = dict(base.named_parameters())

@@ -42,7 +42,7 @@ def _conv_padding(layer: nn.Conv2d) -> Pair | None:
 def supported(layer: nn.Module) -> bool:
     """Whether there are kernels for the layer: ``Linear``, and ``Conv2d`` in one group.
 
-    Subclasses and parametrised layers compute something of their own and are left alone.
+    Subclasses and parametrized layers compute something of their own and are left alone.
     """
     if type(layer) is nn.Linear:
         return True
@@ -59,7 +59,7 @@ class SparseWeight:
     """Where the non-zeros of a weight lie, in the order in which the kernels read them.
 
     Values are a matrix ``[entries, block]``: one entry is an input that ``block`` consecutive
-    outputs share. It has two dimensions so that optimisers set up by the habit "no weight
+    outputs share. It has two dimensions so that optimizers set up by the habit "no weight
     decay for vectors" treat it as the weight that it is.
     """
 

@@ -34,7 +34,7 @@ from gossamer.sparsity.schedule import Constant, Schedule
 
 _STEP = "step"
 
-#: Steps of training assumed, with a warning, where shares of training matter and nobody said.
+#: Steps of training assumed, with a warning, where shares of training matter and none is given.
 ASSUMED_STEPS = 10_000
 
 
@@ -62,7 +62,7 @@ class Sparsifier:
 
     The model stays a plain torch model: masks live here, masked weights are exactly zero in
     the model itself, so it can be copied, compiled, exported and saved as ever. Call
-    :meth:`step` after every optimiser step, or :meth:`attach` an optimiser once.
+    :meth:`step` after every optimizer step, or :meth:`attach` an optimizer once.
 
     Args:
         model: its weights become sparse: of ``Linear`` layers, convolutions (transposed ones
@@ -79,10 +79,10 @@ class Sparsifier:
         exclude: layers that stay dense as well: names, patterns with ``*``, or the rules
             ``first``, ``last``, ``depthwise``, ``embeddings``, ``frozen``.
         include: layers or rules that become sparse although they would stay dense by default.
-        total_steps: optimiser steps of the whole training; schedules and rules are given in
+        total_steps: optimizer steps of the whole training; schedules and rules are given in
             shares of it. ``fit`` sets it.
         rescale: multiply the kept weights by ``sqrt(fan_in / non-zeros per unit)``, so that a
-            fresh initialisation has the scale that suits the sparse fan-in. Switch it off for
+            fresh initialization has the scale that suits the sparse fan-in. Switch it off for
             a trained model.
         seed: of the random choices.
 
@@ -208,7 +208,7 @@ class Sparsifier:
 
     @torch.no_grad()
     def step(self, optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Call after every optimiser step: updates masks where the rule says so, then applies.
+        """Call after every optimizer step: updates masks where the rule says so, then applies.
 
         Args:
             optimizer: where it is given, what it remembers of a grown weight (momentum,
@@ -448,14 +448,14 @@ class Sparsifier:
 
 
 def inner_optimizer(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimiser inside the wrapper of accelerate, which has no hooks of its own."""
+    """The optimizer inside the wrapper of accelerate, which has no hooks of its own."""
     inner = getattr(optimizer, "optimizer", optimizer)
     assert isinstance(inner, torch.optim.Optimizer)
     return inner
 
 
 def _forget(optimizer: torch.optim.Optimizer, weight: Tensor, grown: Tensor) -> None:
-    """Set what the optimiser remembers of the weights just grown to zero."""
+    """Set what the optimizer remembers of the weights just grown to zero."""
     for value in inner_optimizer(optimizer).state.get(weight, {}).values():
         if isinstance(value, Tensor) and value.shape == weight.shape:
             value.masked_fill_(grown, 0.0)
