@@ -18,8 +18,8 @@ import gossamer as gs
 from gossamer.sparsity import RULES
 
 
-def network() -> nn.Module:
-    torch.manual_seed(0)
+def network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 16))
 
 
@@ -32,7 +32,7 @@ def digest(sparsifier: gs.Sparsifier) -> str:
 
 def train(kind: str, rule: str, out: str) -> None:
     rank = int(os.environ["RANK"])
-    model = network()
+    model = network(seed=rank)  # the wrappers give every rank the weights of the first
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     if kind == "accelerate":
         from accelerate import Accelerator
