@@ -52,7 +52,7 @@ class Builder:
         return self.add(function.name, self.last, boost, domain="gossamer", k=k)
 
     def rounded(self, value: str, step: float, zero: Array) -> str:
-        """The value quantised and dequantised, with a zero point of the wanted type."""
+        """The value quantized and dequantized, with a zero point of the wanted type."""
         grid = [self.constant(np.float32(step)), self.constant(zero)]
         codes = self.add("QuantizeLinear", value, *grid)
         return self.add("DequantizeLinear", codes, *grid)

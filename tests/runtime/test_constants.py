@@ -55,7 +55,7 @@ def test_a_graph_holds_the_non_zeros_only(stored: bool) -> None:
         model = store_sparse(onnx.load_from_string(model)).SerializeToString()
     graph = read(model)
     dense = 512 * 512 * 4
-    assert sum(held(node.held, "weight") for node in graph.nodes) < 6 * dense * 0.03
+    assert sum(held(node.store, "weight") for node in graph.nodes) < 6 * dense * 0.03
     assert graph.fingerprint() == read(b.model()).fingerprint()
     x = np.random.default_rng(9).standard_normal((3, 512)).astype(np.float32)
     np.testing.assert_allclose(

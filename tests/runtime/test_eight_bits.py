@@ -1,4 +1,4 @@
-"""Whole networks in 8 bits: our own, those of ONNX Runtime's quantiser, and what is refused."""
+"""Whole networks in 8 bits: our own, those of ONNX Runtime's quantizer, and what is refused."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ class Images(CalibrationDataReader):
 
 @pytest.mark.parametrize("per_channel", [True, False])
 @pytest.mark.parametrize("activations", [QuantType.QUInt8, QuantType.QInt8], ids=str)
-def test_what_onnx_runtime_quantised(
+def test_what_onnx_runtime_quantized(
     per_channel: bool, activations: QuantType, tmp_path: Path
 ) -> None:
-    """Zero points other than zero, biases in 32 bits, quantised sums and pools."""
+    """Zero points other than zero, biases in 32 bits, quantized sums and pools."""
     onnx.save(onnx.ModelProto.FromString(network(False).model()), tmp_path / "net.onnx")
     quantize_static(
         tmp_path / "net.onnx", tmp_path / "net8.onnx", Images(), quant_format=QuantFormat.QDQ,
@@ -124,7 +124,7 @@ def test_what_is_not_understood_is_told() -> None:
     codes = b.add("QuantizeLinear", "x", step, zero)
     b.add("Relu", codes)
     b.add("DequantizeLinear", b.last, step, zero)
-    assert "'Relu1' (Relu): it works on quantised numbers" in refused(b)
+    assert "'Relu1' (Relu): it works on quantized numbers" in refused(b)
     b = Builder(8)
     b.add("QuantizeLinear", "x", step, zero)
     b.add("DequantizeLinear", b.last, np.float32(0.2), zero)

@@ -44,7 +44,7 @@ SIX = table(6, 8), table(8)
 FOLDED = {
     "a norm": ("LayerNormalization", [*SIX, table(8)], {"axis": -1}),
     "a batch norm": ("BatchNormalization", [table(2, 6, 8), *map(np.abs, table(4, 6))], {}),
-    "normalised weights": ("BatchNormalization", [table(2, 6, 8), *table(4, 6)],
+    "normalized weights": ("BatchNormalization", [table(2, 6, 8), *table(4, 6)],
                            {"training_mode": 1}),
     "shares": ("Softmax", [table(2, 6, 8)], {"axis": 1}),
     "limits": ("Clip", [SIX[0], np.float32(-0.5), np.float32(0.7)], {}),

@@ -74,10 +74,10 @@ def test_constants_are_views_of_the_file(stored: bool, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(layer(stored=stored))
     node = read(path).nodes[0]
-    assert all(in_file(array) for array in node.held.stored("weight"))
+    assert all(in_file(array) for array in node.store.stored("weight"))
     given = read(layer(stored=stored)).nodes[0]
     np.testing.assert_array_equal(node.constants["weight"], given.constants["weight"])
-    assert not any(in_file(array) for array in given.held.stored("weight"))
+    assert not any(in_file(array) for array in given.store.stored("weight"))
 
 
 def test_external_data_are_views_of_their_file(tmp_path: Path) -> None:

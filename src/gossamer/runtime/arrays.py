@@ -19,7 +19,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
     A ``.npy`` file is mapped, not read. Pickled objects are refused.
 
     Raises:
-        UserError: no such file, not one of numpy's, or arrays missing; the message has the mend.
+        UserError: no such file, not one of numpy's, or arrays missing.
     """
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -37,13 +37,13 @@ def read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
             )
         return [found]
     with found:
-        held = set(found.files)
-        if len(names) == 1 and len(held) == 1:
+        known = set(found.files)
+        if len(names) == 1 and len(known) == 1:
             names = found.files
-        missing = [name for name in names if name not in held]
+        missing = [name for name in names if name not in known]
         if missing:
             raise UserError(
-                f"{path}: has no array {missing[0]!r}; it holds {', '.join(sorted(held)) or 'none'}"
+                f"{path}: has no array {missing[0]!r}, only {', '.join(sorted(known)) or 'none'}"
             )
         try:
             return [found[name] for name in names]

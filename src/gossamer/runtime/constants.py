@@ -1,4 +1,4 @@
-"""The arrays of a network, those of mostly zeros held as their non-zeros.
+"""The arrays of a network, those of mostly zeros stored as their non-zeros.
 
 A layer's weight is wanted dense only while a kernel's own copy is packed from it. Until then a
 sparse one takes five bytes for each non-zero, as in a file (see ``sparse_file``).
@@ -41,7 +41,7 @@ class Packed:
         return self._made is not None and self._made() is array and not array.flags.writeable
 
     def dense(self) -> Array:
-        """The array; one that somebody still holds is not made again. It cannot be written to."""
+        """The array; one that is still in use is not made again. It cannot be written to."""
         found = self._made() if self._made is not None else None
         if found is None:
             found = decode(self.values, self.gaps, self.shape)
@@ -58,7 +58,7 @@ _MADE_BY: weakref.WeakValueDictionary[int, Packed] = weakref.WeakValueDictionary
 def packed(array: Array) -> Array | Packed:
     """The array, or its non-zeros if they are few (a negative zero becomes a zero).
 
-    An array that was made of its non-zeros is held as these again, few or many.
+    An array that was made of its non-zeros is stored as these again, few or many.
     """
     origin = _MADE_BY.get(id(array))
     if origin is not None and origin.made(array):
@@ -74,35 +74,32 @@ class Constants(MutableMapping[str, Array]):
     """Arrays by name. A sparse ``weight`` is packed when it is set and dense when it is read."""
 
     def __init__(self, arrays: Mapping[str, Array] | None = None) -> None:
-        self._held: dict[str, Array | Packed] = {}
+        self._stored: dict[str, Array | Packed] = {}
         self.update(arrays or {})
 
     def __getitem__(self, name: str) -> Array:
-        held = self._held[name]
-        return held.dense() if isinstance(held, Packed) else held
+        stored = self._stored[name]
+        return stored.dense() if isinstance(stored, Packed) else stored
 
     def __setitem__(self, name: str, array: Array) -> None:
-        self._held[name] = packed(array) if name == "weight" else array
-
-    def hold(self, name: str, array: Packed) -> None:
-        self._held[name] = array
+        self._stored[name] = packed(array) if name == "weight" else array
 
     def __delitem__(self, name: str) -> None:
-        del self._held[name]
+        del self._stored[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._held
+        return name in self._stored
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._held)
+        return iter(self._stored)
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._stored)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._held[name].shape
+        return self._stored[name].shape
 
     def stored(self, name: str) -> Iterable[Array]:
-        """What is held of an array: itself, or its non-zeros and the zeros between them."""
-        held = self._held[name]
-        return (held.values, held.gaps) if isinstance(held, Packed) else (held,)
+        """What is stored of an array: itself, or its non-zeros and the zeros between them."""
+        stored = self._stored[name]
+        return (stored.values, stored.gaps) if isinstance(stored, Packed) else (stored,)

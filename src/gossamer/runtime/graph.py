@@ -77,7 +77,7 @@ class Node:
     constants: MutableMapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.constants = self.held = Constants(self.constants)
+        self.constants = self.store = Constants(self.constants)
 
 
 def whole(node: Node) -> Array:
@@ -157,6 +157,6 @@ class Graph:
             digest.update(repr((node.op, node.inputs, node.output, settings)).encode())
             digest.update(repr(self.shapes[node.output]).encode())
             for key in sorted(node.constants):
-                for array in node.held.stored(key):
+                for array in node.store.stored(key):
                     digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]

@@ -166,7 +166,7 @@ def _move(context: Context, operator: str, inputs: list[str], output: str, a: At
         rank = len(shape) + len(axes)
         for new in sorted(new % rank for new in axes):
             shape.insert(new, 1)
-    elif operator == "Concat":  # its constants are held once for all examples
+    elif operator == "Concat":  # its constants are stored once for all examples
         axis, parts = int(a["axis"]) % len(shape), [_index(context, value) for value in inputs]
         shape[axis] = sum(context.shape(value)[axis] for value in inputs)
     _ask(context, tuple(shape))
@@ -182,7 +182,7 @@ def _pick(
 ) -> None:
     """What each example takes of its own numbers; Gather is GatherND by single indices."""
     value, shape = inputs[0], context.shape(inputs[0])
-    if context.is_constant(value) and shape[:1] == (1,):  # held once for all examples
+    if context.is_constant(value) and shape[:1] == (1,):  # stored once for all examples
         shape = (BATCH, *shape[1:])
     index = context.values[inputs[1]].batch_index
     index = _index(context, inputs[1]) if index is None or index is UNREADABLE else index

@@ -28,8 +28,28 @@ from gossamer.runtime.sparse_file import FARTHEST, NAME
 
 
 def graph_of(name: str, model: Any, source: Source) -> Graph:
-    context = Context(name)
-    graph = model.graph
+    """The engine's graph of a model whose functions are inlined: one pass after the other.
+
+    Constants and inputs are parsed; every node is folded if it depends on constants alone, else
+    converted (which fuses it into the node before where that can be) with the place of the batch
+    in each value; what no output depends on is dropped.
+    """
+    context, graph = Context(name), model.graph
+    _constants(context, graph, source)
+    inputs, dynamic, dtypes = _inputs(context, graph)
+    outputs = [value.name for value in graph.output]
+    for node in graph.node:
+        context.uses.update(value for value in node.input if value)
+    context.uses.update(outputs)  # an output's node keeps its own value
+    for position, node in enumerate(graph.node):
+        _convert(context, node, node.name or f"{node.op_type} {position}", source)
+    for value in outputs:
+        _check_output(context, value)
+    shapes, nodes = _shapes(context, dynamic), _living(context.nodes, outputs)
+    return Graph(inputs, outputs, nodes, shapes, dynamic, dtypes, files=list(source.files.values()))
+
+
+def _constants(context: Context, graph: Any, source: Source) -> None:
     for tensor in graph.initializer:
         context.add_constant(tensor.name, tensor_of(tensor, source))
     for sparse in graph.sparse_initializer:
@@ -39,24 +59,24 @@ def graph_of(name: str, model: Any, source: Source) -> Graph:
     context.free += (FARTHEST + 1) * sum(
         context.array(value).size for value in sparse_values if context.is_constant(value)
     )
-    inputs, dynamic, dtypes = _inputs(context, graph)
-    for node in graph.node:
-        context.uses.update(value for value in node.input if value)
-    outputs = [value.name for value in graph.output]
-    context.uses.update(outputs)  # an output's node keeps its own value
-    for position, node in enumerate(graph.node):
-        _convert(context, node, node.name or f"{node.op_type} {position}", source)
-    for value in outputs:
-        if context.is_constant(value):
-            raise Unsupported(f"output {value!r} is the same for all inputs; leave it out")
-        if value not in context.values:
-            raise Unsupported(_missing(context, value) or f"nothing computes its output {value!r}")
-        if context.values[value].codes is not None:
-            raise Unsupported(f"output {value!r} is in 8 bits; dequantise it")
-        if context.values[value].batch_axis is not None:
-            raise Unsupported(f"output {value!r}: the batch must stay first")
-        if context.kind(value) != "f":
-            raise Unsupported(f"output {value!r} holds no floats; leave it out of the export")
+
+
+def _check_output(context: Context, value: str) -> None:
+    if context.is_constant(value):
+        raise Unsupported(f"output {value!r} is the same for all inputs; leave it out")
+    if value not in context.values:
+        raise Unsupported(_missing(context, value) or f"nothing computes its output {value!r}")
+    known = context.values[value]
+    if known.codes is not None:
+        raise Unsupported(f"output {value!r} is in 8 bits; dequantize it")
+    if known.batch_axis is not None:
+        raise Unsupported(f"output {value!r}: the batch must stay first")
+    if known.kind != "f":
+        raise Unsupported(f"output {value!r} holds no floats; leave it out of the export")
+
+
+def _shapes(context: Context, dynamic: bool) -> dict[str, Shape]:
+    """The shapes of the engine's values, for one example where the batch is free."""
     shapes: dict[str, Shape] = {}
     for value, known in context.values.items():
         if any(v is not None for v in (known.constant, known.batch_axis, known.batch_index)):
@@ -69,8 +89,7 @@ def graph_of(name: str, model: Any, source: Source) -> Graph:
         if not shape or any(size >= BATCH and size % BATCH == 0 for size in shape[1:]):
             raise Unsupported(f"the batch is not the first dimension of value {value!r}")
         shapes[value] = shape
-    nodes, files = _living(context.nodes, outputs), list(source.files.values())
-    return Graph(inputs, outputs, nodes, shapes, dynamic, dtypes, files=files)
+    return shapes
 
 
 def _inputs(context: Context, graph: Any) -> tuple[list[str], bool, dict[str, np.dtype[Any]]]:
@@ -136,7 +155,7 @@ def _convert(context: Context, node: Any, name: str, source: Source) -> None:
         context.values[value].codes is not None for value in inputs if value
     ):
         raise Unsupported(
-            f"{where}: it works on quantised numbers; have DequantizeLinear stand before it"
+            f"{where}: it works on quantized numbers; have DequantizeLinear stand before it"
         )
     try:
         attributes = attributes_of(node, source)
@@ -195,9 +214,9 @@ def _missing(context: Context, value: str) -> str | None:
 def _living(nodes: list[Node], outputs: list[str]) -> list[Node]:
     """The nodes that an output depends on."""
     wanted = set(outputs)
-    kept = []
+    living = []
     for node in reversed(nodes):
         if node.output in wanted:
             wanted.update(node.inputs)
-            kept.append(node)
-    return kept[::-1]
+            living.append(node)
+    return living[::-1]

@@ -197,7 +197,7 @@ def _mean(x: Array, axis: Any, keepdims: bool = False) -> Array:
 
 
 def _batch_norm(x: list[Array], a: dict[str, Any]) -> Array:
-    """By the statistics given, or in training mode, as of normalised weights, by those it has."""
+    """By the statistics given, or in training mode, as of normalized weights, by those it has."""
     data, scale, bias, mean, variance = x
     each = (-1, *[1] * (data.ndim - 2))
     if a.get("training_mode"):
@@ -211,9 +211,9 @@ def _batch_norm(x: list[Array], a: dict[str, Any]) -> Array:
 
 def _layer_norm(x: list[Array], a: dict[str, Any]) -> Array:
     axes = tuple(range(int(a.get("axis", -1)) % x[0].ndim, x[0].ndim))
-    centred = x[0] - _mean(x[0], axes, keepdims=True)
-    spread = _mean(np.square(centred), axes, keepdims=True) + a.get("epsilon", 1e-5)
-    found = centred / np.sqrt(spread) * x[1]
+    centered = x[0] - _mean(x[0], axes, keepdims=True)
+    spread = _mean(np.square(centered), axes, keepdims=True) + a.get("epsilon", 1e-5)
+    found = centered / np.sqrt(spread) * x[1]
     return np.asarray(found + x[2] if len(x) > 2 else found, x[0].dtype)
 
 
@@ -253,7 +253,7 @@ COMPARE: dict[str, Callable[[Array, Array], Array]] = {
     "Min": np.minimum,
     "Max": np.maximum,
 }
-# Operators that may join the examples of a constant that is held once for all of them.
+# Operators that may join the examples of a constant that is stored once for all of them.
 JOINING = {
     *("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
     *("EyeLike", "GatherND", "LayerNormalization", "Resize", "ScatterND", "Tile", "Trilu"),

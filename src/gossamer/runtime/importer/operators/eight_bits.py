@@ -1,7 +1,7 @@
 """Numbers in 8 bits: what QuantizeLinear and DequantizeLinear leave behind.
 
-A value that is quantised and dequantised again becomes a ``round`` node; a weight that is
-dequantised keeps its steps beside it, so that its layer can hold whole numbers in their place.
+A value that is quantized and dequantized again becomes a ``round`` node; a weight that is
+dequantized keeps its steps beside it, so that its layer can hold whole numbers in their place.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _grid(context: Context, inputs: list[str]) -> tuple[float, int, np.dtype[np.
     if len(inputs) > 2 and inputs[2]:
         zero = context.constant(inputs[2], "zero point")
     if step.size != 1 or zero.size != 1:
-        raise Unsupported("its values have several scales; quantise them with one for all")
+        raise Unsupported("its values have several scales; quantize them with one for all")
     found = float(np.float32(step.reshape(())))
     if not (np.isfinite(found) and found > 0) or zero.dtype.kind not in "iu":
         raise Unsupported(f"its scale is {found}, its zero point {zero.dtype}")
@@ -33,7 +33,7 @@ def _grid(context: Context, inputs: list[str]) -> tuple[float, int, np.dtype[np.
 
 def _quantize(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     if context.is_constant(inputs[0]):
-        raise Unsupported("it quantises a constant; store the constant quantised")
+        raise Unsupported("it quantizes a constant; store the constant quantized")
     step, zero, dtype = _grid(context, inputs)
     limits = np.iinfo(dtype)
     settings = {"step": step, "low": int(limits.min) - zero, "high": int(limits.max) - zero}

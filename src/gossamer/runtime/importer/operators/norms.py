@@ -1,4 +1,4 @@
-"""Normalisation: by batch, instance and layer, and softmax."""
+"""Normalization: by batch, instance and layer, and softmax."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _layer_norm(context: Context, name: str, inputs: list[str], output: str, a: 
     axis = int(a.get("axis", -1)) % len(shape)
     size = math.prod(shape[axis:])
     if axis == 0:
-        raise Unsupported("it normalises along the batch")
+        raise Unsupported("it normalizes along the batch")
     scale = np.broadcast_to(floats(context.constant(inputs[1], "scale")), shape[axis:])
     bias = np.zeros(size, np.float32)
     if len(inputs) > 2 and inputs[2]:
