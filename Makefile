@@ -23,6 +23,7 @@ cuda: $(READY)  ## the tests that need a CUDA device
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(wildcard src/gossamer/kernels/*.*[hcp] tests/runtime/*.cpp)
 
 types: $(READY)
 	$(BIN)/mypy
@@ -62,7 +63,7 @@ lock:  ## the hashes of requirements.lock anew; needs uv
 # The lock files first (the first names all that it needs, so that nothing is resolved), then
 # gossamer itself, compiled with the locked build tools. The rooms stand for their modules: an
 # editable installation must hear of those that come, go or move.
-$(READY): requirements.lock requirements-torch.lock pyproject.toml CMakeLists.txt $(wildcard src/gossamer/runtime/kernels/*) \
+$(READY): requirements.lock requirements-torch.lock pyproject.toml CMakeLists.txt $(wildcard src/gossamer/kernels/*) \
     $(wildcard src/gossamer/*/)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) --no-deps --require-hashes -r requirements.lock

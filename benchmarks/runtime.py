@@ -43,9 +43,9 @@ import networks  # the same networks as in the tests
 from networks import Builder, sparse
 
 from gossamer.deploy.bench import take_turns
+from gossamer.kernels.registry import chosen_isa
 from gossamer.runtime import Engine, machine
-from gossamer.runtime.limits import measure_limits
-from gossamer.runtime.table import chosen_isa
+from gossamer.runtime.roofline import measure_limits
 
 Array = np.ndarray[Any, Any]
 Call = Callable[[Array], Any]

@@ -41,7 +41,7 @@ def seconds(layer: str, density: float, active: float, block: int, turns: int) -
     x = np.random.default_rng(1).standard_normal((EXAMPLES, *shape)).astype(np.float32)
     engine = Engine(model, threads=1, sample=x[:8])
     # The program for single examples, on one after the other.
-    program, steps = engine._program("one"), engine._steps["one"]
+    program, steps = engine._program("single"), engine._steps["single"]
     program.profile([x], 2, True)
     times = np.array(program.profile([x], turns, True), float)
     counted = [step.kernel.operation != "winners" for step in steps]

@@ -14,7 +14,7 @@ import pytest
 
 from gossamer import __version__
 from gossamer.cli.main import settings_of
-from gossamer.runtime.table import ISAS
+from gossamer.kernels.registry import ISAS
 from gossamer.search import Experiment
 
 TRAIN = ["train", "data.npz", "--model", "net.py:build"]

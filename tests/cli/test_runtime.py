@@ -51,7 +51,7 @@ def test_run_writes_what_onnxruntime_computes(files, gossamer):
     told = json.loads(out)
     assert (status, told["shapes"], told["threads"]) == (0, {"output": [5, 3]}, 1)
     np.testing.assert_array_equal(np.load("z.npz")["output"], np.load("y.npy"))
-    assert json.loads((files / "plan.json").read_text())["one"]
+    assert json.loads((files / "plan.json").read_text())["single"]
 
 
 @pytest.mark.parametrize("command", ["run", "profile", "bench"])

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gossamer.kernels._training import pick_winners, training_kernels
 from gossamer.nn import KWinners, KWinners2d
 from gossamer.nn.kwinners import winner_mask
 from gossamer.nn.winners import pick, pickable
-from gossamer.runtime._training import pick_winners, training_kernels
 
 ISAS = tuple(dict.fromkeys(isa for _, _, isa, _ in training_kernels()))
 

@@ -27,10 +27,10 @@ from networks import Builder, sparse
 from onnx import TensorProto, helper, numpy_helper
 
 from gossamer.errors import UserError
+from gossamer.kernels.registry import chosen_isa
 from gossamer.runtime import Engine, planner, store_sparse
 from gossamer.runtime.graph import Array, Graph
 from gossamer.runtime.importer import mmap, read
-from gossamer.runtime.table import chosen_isa
 
 MORE_MEMORY = 512 << 20  # bytes that any of these files may take
 SECONDS = 10  # for one file

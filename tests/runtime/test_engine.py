@@ -23,9 +23,9 @@ import pytest
 from networks import Builder, sparse
 
 from gossamer.errors import UserError
+from gossamer.kernels.registry import ISAS, KERNELS
 from gossamer.runtime import Engine, Plan, planner
 from gossamer.runtime.planner import make
-from gossamer.runtime.table import ISAS, KERNELS
 
 
 def close(found: networks.Array, wanted: networks.Array) -> None:
@@ -183,7 +183,7 @@ def test_what_one_thread_computes_alone_does_not_change_the_result(threads: int)
     choices = [[], [0], [steps - 1], list(range(steps))]
     choices += [np.flatnonzero(rng.random(steps) < 0.5).tolist() for _ in range(10)]
     for alone in choices:
-        plan = dataclasses.replace(single.plan, alone={str(threads): alone})
+        plan = dataclasses.replace(single.plan, single_threaded={str(threads): alone})
         engine = Engine(model, threads=threads, plan=plan)
         for _ in range(3):
             np.testing.assert_array_equal(engine(x), single(x))
@@ -196,14 +196,16 @@ def test_what_one_thread_computes_alone_does_not_change_the_result(threads: int)
 def test_a_plan_keeps_what_is_computed_alone(small: bytes, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     Engine(small, threads=1, plan=path)
-    assert json.loads(path.read_text())["alone"] == {}
+    assert json.loads(path.read_text())["single_threaded"] == {}
     for threads in (2, 3):  # added to the plan that is there
-        kept = Engine(small, threads=threads, plan=path).plan.alone
-        assert json.loads(path.read_text())["alone"] == kept
+        kept = Engine(small, threads=threads, plan=path).plan.single_threaded
+        assert json.loads(path.read_text())["single_threaded"] == kept
     assert set(kept) == {"2", "3"}
     known = json.loads(path.read_text())
-    path.write_text(json.dumps({**known, "alone": {"2": [0, 99]}}))  # a step that there is not
-    assert max(Engine(small, threads=2, plan=path).plan.alone["2"], default=0) < 99
+    path.write_text(
+        json.dumps({**known, "single_threaded": {"2": [0, 99]}})
+    )  # a step that there is not
+    assert max(Engine(small, threads=2, plan=path).plan.single_threaded["2"], default=0) < 99
 
 
 def test_other_python_threads_run_meanwhile() -> None:
@@ -241,7 +243,7 @@ def test_nan_and_infinity_spread_as_in_onnx_runtime(small: bytes) -> None:
 
 def test_small_batches_go_through_the_kernels_for_single_examples(small: bytes) -> None:
     engine = Engine(small, threads=1)
-    few = Engine(small, threads=1, plan=dataclasses.replace(engine.plan, least=4))
+    few = Engine(small, threads=1, plan=dataclasses.replace(engine.plan, smallest_batch=4))
     x = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
     each = np.concatenate([few(x[i : i + 1]) for i in range(4)])
     np.testing.assert_array_equal(few(x[:3]), each[:3])
@@ -296,7 +298,7 @@ def test_plan_is_kept_and_redone(tmp_path: Path, small: bytes) -> None:
     path = tmp_path / "plan.json"
     first = Engine(small, threads=1, plan=path).plan
     kept = Engine(small, threads=2, plan=path).plan
-    assert dataclasses.replace(kept, alone={}) == first
+    assert dataclasses.replace(kept, single_threaded={}) == first
     other = networks.speech_cnn(0.1, width=8, hidden=16)
     assert Engine(other, threads=1, plan=path).plan.network != first.network
     moved = Plan(**{**first.__dict__, "machine": "another"})
@@ -353,8 +355,8 @@ def stack(*densities: float) -> bytes:
 def test_similar_layers_are_measured_once() -> None:
     """Each of these weights has a number of non-zeros of its own."""
     plan = Engine(stack(0.2, 0.2, 0.5, 0.205, 0.195, 0.5), threads=1, isa="portable").plan
-    assert list(plan.measured_ns) == ["v0 (one)", "v2 (one)", "v0 (many)", "v2 (many)"]
-    for chosen in (plan.one, plan.many):
+    assert list(plan.measured_ns) == ["v0 (single)", "v2 (single)", "v0 (batched)", "v2 (batched)"]
+    for chosen in (plan.single, plan.batched):
         assert chosen["v0"] == chosen["v1"] == chosen["v3"] == chosen["v4"]
         assert chosen["v2"] == chosen["v5"]
 
@@ -363,7 +365,7 @@ def test_no_more_than_one_of_a_hopeless_kind_is_measured(monkeypatch: pytest.Mon
     nanoseconds = {"gemm": 100.0, "columns": 10.0, "active": 0.0}
 
     def active() -> int:
-        times = Engine(stack(0.2), threads=1, isa="portable").plan.measured_ns["v0 (many)"]
+        times = Engine(stack(0.2), threads=1, isa="portable").plan.measured_ns["v0 (batched)"]
         return sum(name.startswith("active") for name in times)
 
     monkeypatch.setattr(planner, "_trial", lambda *rest: lambda: nanoseconds[rest[-1].split()[0]])
@@ -385,7 +387,7 @@ def test_a_candidate_slowed_down_once_may_still_win(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(planner, "_trial", trial)
     plan = Engine(stack(0.2), threads=1, isa="portable").plan
-    assert plan.many["v0"].startswith("active")
+    assert plan.batched["v0"].startswith("active")
 
 
 def test_every_candidate_computes_the_same() -> None:
@@ -402,14 +404,31 @@ def test_every_candidate_computes_the_same() -> None:
         for key in plan.measured_ns:
             value, _, kind = key.partition(" (")
             for name in plan.measured_ns[key]:
-                choices = {**(plan.one if kind == "one)" else plan.many), value: name}
+                choices = {**(plan.single if kind == "single)" else plan.batched), value: name}
                 forced = Plan(**{**plan.__dict__, kind[:-1]: choices})
                 engine = Engine(model, threads=1, isa=isa, plan=forced)
-                rows = x[:1] if kind == "one)" else x
+                rows = x[:1] if kind == "single)" else x
                 close(engine(rows), wanted[: len(rows)])
                 used |= {row.kernel for row in engine.profile(rows, repeats=1)}
     sparse_ones = {str(k) for k in KERNELS if k.operation in ("active", "planes", "lanes")}
     assert len(sparse_ones & used) >= len(sparse_ones) // 2
+
+
+def test_a_plan_with_an_unknown_kernel_is_refused(small: bytes) -> None:
+    plan = Engine(small, threads=1, isa="portable").plan
+    wrong = dataclasses.replace(plan, single=dict.fromkeys(plan.single, "gemm rows 5 portable"))
+    with pytest.raises(UserError, match=r"'gemm rows 5 portable' for 'Gemm0'.* did you mean"):
+        Engine(small, threads=1, isa="portable", plan=wrong)
+
+
+def test_a_shape_needs_every_field_of_its_kernel() -> None:
+    kernel = next(kernel for kernel in KERNELS if kernel.operation == "copy")
+    shape = {name: [1, 2, 3, 4, 5] for name in ("sizes", "in_strides", "out_strides")}
+    offsets = {"in_offset": 6, "out_offset": 7, "clear": 8}
+    assert kernel.shape({**offsets, **shape}) == [*[1, 2, 3, 4, 5] * 3, 6, 7, 8]
+    for wrong in (shape, {**shape, **offsets, "step": 1}, {**shape, **offsets, "sizes": [1]}):
+        with pytest.raises(ValueError, match="copy any 1 portable takes the shape"):
+            kernel.shape(wrong)
 
 
 def test_profile_counts_the_work() -> None:

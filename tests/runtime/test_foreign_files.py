@@ -17,10 +17,10 @@ from test_importer import external
 from test_operators import check, noise
 
 from gossamer.errors import UserError
+from gossamer.kernels.registry import ISAS
 from gossamer.runtime import Engine, store_sparse
 from gossamer.runtime.importer import read
 from gossamer.runtime.onnx_functions import k_winners_functions
-from gossamer.runtime.table import ISAS
 
 
 def refused(model: bytes | onnx.ModelProto) -> str:

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper
 
 from gossamer.deploy.torch_graph import TorchGraph
 from gossamer.errors import UserError
+from gossamer.kernels.registry import ISAS
 from gossamer.runtime import Engine
 from gossamer.runtime.importer import read
-from gossamer.runtime.table import ISAS
 
 KINDS = {"f": TensorProto.FLOAT, "i": TensorProto.INT64, "b": TensorProto.BOOL}
 SHAPE = (2, 3, 5)

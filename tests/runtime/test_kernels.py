@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from networks import Builder, sparse
 from onnx import TensorProto
 
+from gossamer.kernels.registry import KERNELS, Kernel
 from gossamer.runtime.graph import Graph
 from gossamer.runtime.importer import read
 from gossamer.runtime.lowering import Candidate, Lowering
-from gossamer.runtime.steps import Buffer, Step, assemble
-from gossamer.runtime.table import KERNELS, Kernel
+from gossamer.runtime.program import Buffer, Step, assemble
 
 Network = Callable[[st.DrawFn, Kernel], Builder]
 DENSITIES = st.sampled_from([0.0, 0.03, 0.2, 0.7, 1.0])
@@ -263,10 +263,12 @@ for operation in (
 
 
 def lowered(
-    graph: Graph, kernel: Kernel, *, threads: int, many: bool, sparse: bool
+    graph: Graph, kernel: Kernel, *, threads: int, batched: bool, sparse: bool
 ) -> tuple[list[Step], list[Buffer]]:
     """Steps in which the kernel computes whatever it can."""
-    lowering = Lowering(graph, kernel.isa, threads=threads, many=many, every=True, sparse=sparse)
+    lowering = Lowering(
+        graph, kernel.isa, threads=threads, batched=batched, every=True, sparse=sparse
+    )
     through = {"nonzeros": "active", "codes": f"integer gemm {kernel.layout}"}
     wanted = through.get(kernel.operation, str(kernel))
     for node in graph.nodes:
@@ -296,7 +298,7 @@ def check(kernel: Kernel, draw: st.DrawFn) -> bool:
         x.flat[draw(st.integers(0, x.size - 1))] = draw(st.sampled_from([np.nan, np.inf, -np.inf]))
     results, used = [], False
     for threads in (1, 2, 3):
-        steps, outputs = lowered(graph, kernel, threads=threads, many=many, sparse=not strange)
+        steps, outputs = lowered(graph, kernel, threads=threads, batched=many, sparse=not strange)
         used |= any(step.kernel == kernel for step in steps)
         source = Buffer(name, math.prod(graph.shapes[name]))
         program = assemble(
@@ -358,7 +360,7 @@ def test_one_tap_for_each_residue_of_the_stride(kernel: Kernel) -> None:
     model = b.model(opset=20)
     graph = read(model)
     x = noise(5, 3, 2, 4, 12)
-    steps, outputs = lowered(graph, kernel, threads=1, many=True, sparse=True)
+    steps, outputs = lowered(graph, kernel, threads=1, batched=True, sparse=True)
     assert any(step.kernel == kernel for step in steps)
     source = Buffer(graph.inputs[0], 2 * 4 * 12)
     shapes = [graph.shapes[graph.inputs[0]]], [graph.shapes[graph.outputs[0]]]
@@ -382,7 +384,7 @@ def test_sums_of_whole_numbers_are_exact(kernel: Kernel, zero: np.integer[Any]) 
     ends = np.array([limits.min, limits.max]) - int(zero)
     x = rng.choice(ends, (13, inputs))
     x[0], x[1] = ends[1], ends[0]
-    steps, results = lowered(graph, kernel, threads=1, many=True, sparse=True)
+    steps, results = lowered(graph, kernel, threads=1, batched=True, sparse=True)
     assert any(step.kernel == kernel for step in steps)
     shapes = [graph.shapes[graph.inputs[0]]], [graph.shapes[graph.outputs[0]]]
     program = assemble(steps, [Buffer(graph.inputs[0], inputs)], results, *shapes)

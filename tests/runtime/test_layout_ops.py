@@ -11,9 +11,9 @@ from networks import Builder
 from onnx import TensorProto
 
 from gossamer.errors import UserError
+from gossamer.kernels.registry import ISAS
 from gossamer.runtime import Engine
 from gossamer.runtime.importer import read
-from gossamer.runtime.table import ISAS
 
 SIZES = st.integers(1, 40)
 

@@ -20,9 +20,9 @@ from networks import Builder
 from onnx import TensorProto, helper, numpy_helper
 
 from gossamer.errors import UserError
+from gossamer.kernels.registry import chosen_isa
 from gossamer.runtime import Engine, planner
 from gossamer.runtime.importer import read
-from gossamer.runtime.table import chosen_isa
 
 # The text of the operator and PyTorch take the length of the resized axis, a whole number; the
 # data of these two cases was made with its fraction. ONNX Runtime reads the text as we do.

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from networks import Builder, sparse
 from onnx import helper
 
+from gossamer.kernels.registry import ISAS
 from gossamer.runtime import Engine, Plan, machine
 from gossamer.runtime.importer import read
 from gossamer.runtime.lowering import Lowering
-from gossamer.runtime.table import ISAS
 
 QUICK = settings(max_examples=15, deadline=None)
 LONG = settings(max_examples=400, deadline=None)
@@ -26,8 +26,8 @@ def unmeasured(model: bytes, isa: str, number: int = 0) -> Plan:
     """A plan that takes each node's candidate ``number`` (modulo how many there are)."""
     graph = read(model)
     plan = Plan(machine(), isa, graph.fingerprint(), chunk=3)
-    for many, choices in ((False, plan.one), (True, plan.many)):
-        lowering = Lowering(graph, isa, many=many)
+    for many, choices in ((False, plan.single), (True, plan.batched)):
+        lowering = Lowering(graph, isa, batched=many)
         for node in graph.nodes:
             candidates = lowering.candidates(node)
             chosen = candidates[number % len(candidates)]

@@ -17,12 +17,13 @@ import networks
 import numpy as np
 import pytest
 
-from gossamer.runtime import _kernels, planner, steps
+from gossamer.kernels import _kernels
+from gossamer.runtime import planner, program
 from gossamer.runtime.graph import Graph
 from gossamer.runtime.importer import read
 from gossamer.runtime.lowering import Lowering
 
-KERNELS = Path(__file__).parents[2] / "src/gossamer/runtime/kernels"
+KERNELS = Path(__file__).parents[2] / "src/gossamer/kernels"
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 
@@ -96,7 +97,7 @@ def in_int8(graph: Graph) -> Graph:
 
 def programs(graph: Graph, many: bool) -> Iterator[dict[str, str]]:
     """Choices with every candidate of every node."""
-    lowering = Lowering(graph, "portable", many=many, every=True)
+    lowering = Lowering(graph, "portable", batched=many, every=True)
     for node in graph.nodes:
         candidates = lowering.candidates(node)
         yield from ({node.output: candidate.name} for candidate in candidates[1:])
@@ -109,7 +110,7 @@ def programs(graph: Graph, many: bool) -> Iterator[dict[str, str]]:
 def test_every_candidate_computes_the_same_on_aarch64(
     replay: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, int8: bool
 ) -> None:
-    monkeypatch.setattr(steps, "Program", Recorder)
+    monkeypatch.setattr(program, "Program", Recorder)
     graph = read(networks.speech_cnn(0.1, winners=True, width=16, hidden=50))
     graph = in_int8(graph) if int8 else graph
     operations, files = set(), []
@@ -117,9 +118,9 @@ def test_every_candidate_computes_the_same_on_aarch64(
         examples = 5 if many else 1
         x = [values.astype(np.float32) for values in planner.synthetic(graph, examples)]
         for choices in programs(graph, many):
-            lowered = planner.lower(graph, "portable", choices, many=many, every=True)
+            lowered = planner.lower(graph, "portable", choices, batched=many, every=True)
             shapes = ([graph.shapes[v] for v in names] for names in (graph.inputs, graph.outputs))
-            recorder: Any = steps.assemble(*lowered, *shapes, chunk=4 if many else 1)
+            recorder: Any = program.assemble(*lowered, *shapes, chunk=4 if many else 1)
             operations |= {step.kernel.operation for step in lowered[0]}
             files.append(tmp_path / f"{len(files)}-{'-'.join(choices.values()).replace(' ', '-')}")
             files[-1].write_bytes(recorder.recorded(x, examples))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from gossamer.kernels._training import SparseLayer, training_kernels
 from gossamer.nn import KWinners2d
-from gossamer.runtime._training import SparseLayer, training_kernels
 from gossamer.sparsity.active import apply_active, zeros_are_silent
 from gossamer.sparsity.sparse_weight import SparseWeight, apply_sparse, block_of, supported
 

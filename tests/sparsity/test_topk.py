@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import gossamer as gs
-from gossamer.runtime._training import training_kernels
+from gossamer.kernels._training import training_kernels
 from gossamer.sparsity.topk import SMALL, top_k, zero_outside
 
 ISAS = tuple(dict.fromkeys(isa for _, _, isa, _ in training_kernels()))

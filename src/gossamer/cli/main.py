@@ -70,7 +70,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 def _version(shown: bool) -> None:
     if shown:
-        from gossamer.runtime.table import chosen_isa
+        from gossamer.kernels.registry import chosen_isa
 
         typer.echo(f"gossamer {__version__} ({chosen_isa()})")
         raise typer.Exit

@@ -11,7 +11,7 @@ from gossamer.runtime.graph import Graph, Node
 
 _FLOAT = 4  # bytes, of a 32-bit sum of whole numbers too
 _INDEX = 4  # bytes of the index of a list's entry; its value comes beside it
-_PASSES = 2  # of the selection of winners over its values, see runtime/kernels/winners.h
+_PASSES = 2  # of the selection of winners over its values, see kernels/kwinners.h
 
 Kind = Literal["dense", "weights", "activations", "both", "winners", "other"]
 _SKIPPED: dict[tuple[bool, bool], Kind] = {

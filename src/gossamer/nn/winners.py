@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.runtime._training import pick_winners
-from gossamer.sparsity.isa import training_isa
+from gossamer.kernels._training import pick_winners
+from gossamer.kernels.registry import training_isa
 from gossamer.sparsity.packed_layers import plain_needed
 from gossamer.sparsity.topk import without_gaps
 

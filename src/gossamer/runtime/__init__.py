@@ -3,12 +3,11 @@
 Imports neither torch nor any other room of gossamer.
 """
 
-from gossamer.runtime._kernels import instruction_sets
 from gossamer.runtime.arrays import read_arrays, write_arrays
 from gossamer.runtime.engine import Engine, LayerProfile
-from gossamer.runtime.limits import Limits, NetworkProfile, measure_limits, network_profile
 from gossamer.runtime.machine import machine
 from gossamer.runtime.planner import Plan
+from gossamer.runtime.roofline import Limits, NetworkProfile, measure_limits, network_profile
 from gossamer.runtime.sparse_file import store_sparse
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "Limits",
     "NetworkProfile",
     "Plan",
-    "instruction_sets",
     "machine",
     "measure_limits",
     "network_profile",

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import UserError
+from gossamer.kernels._kernels import Program
+from gossamer.kernels.registry import ISAS, chosen_isa
 from gossamer.runtime import planner
-from gossamer.runtime._kernels import Program
 from gossamer.runtime.graph import Array, Graph
 from gossamer.runtime.importer import read
 from gossamer.runtime.machine import machine, usable_cores
 from gossamer.runtime.planner import Plan
-from gossamer.runtime.steps import Step, assemble
-from gossamer.runtime.table import ISAS, chosen_isa
+from gossamer.runtime.program import Step, assemble
 
 EXACT = 1 << 24  # up to here float32 holds every integer
 
@@ -92,9 +92,9 @@ class Engine:
         self._steps: dict[str, list[Step]] = {}
         self._single = len(self.graph.inputs) == 1
         self._lead = self.graph.shapes[self.graph.inputs[0]][0]
-        self._few = self._lead * (self.plan.least if self.graph.dynamic else 2)
-        self._one = self._program("one")
-        self._many = self._program("many") if self.graph.dynamic else self._one
+        self._few = self._lead * (self.plan.smallest_batch if self.graph.dynamic else 2)
+        self._single_program = self._program("single")
+        self._batched = self._program("batched") if self.graph.dynamic else self._single_program
         self._share(None if isinstance(plan, Plan) else plan)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -131,27 +131,28 @@ class Engine:
         """Decides which steps one thread computes alone, if the plan does not say it yet."""
         if self.threads == 1:
             return
-        steps = range(len(self._steps["one"]))
-        known = self.plan.alone.get(str(self.threads))
+        steps = range(len(self._steps["single"]))
+        known = self.plan.single_threaded.get(str(self.threads))
         if known is None or not set(known) <= set(steps):
-            known = self.plan.alone[str(self.threads)] = planner.alone(self._one, self.graph)
+            known = planner.single_threaded(self._single_program, self.graph)
+            self.plan.single_threaded[str(self.threads)] = known
             if path is not None:
                 with suppress(UserError):  # a plan from where nothing can be written is as good
                     self.plan.save(path)
-        self._one.alone(known)
+        self._single_program.single_threaded(known)
 
     def _program(self, kind: str) -> Program:
         """The program for single examples, for batches, or for inputs with NaN, made once."""
         if kind not in self._programs:
             self.graph.check()
-            many = kind != "one" and self.graph.dynamic
+            batched = kind != "single" and self.graph.dynamic
             steps, inputs, outputs = planner.lower(
                 self.graph,
                 self.isa,
-                {} if kind == "careful" else self.plan.one if kind == "one" else self.plan.many,
+                {"single": self.plan.single, "batched": self.plan.batched}.get(kind, {}),
                 threads=self.threads,
                 sparse=kind != "careful",
-                many=many,
+                batched=batched,
                 densities=self.plan.densities,
             )
             self._steps[kind] = steps
@@ -162,7 +163,7 @@ class Engine:
                 [self.graph.shapes[name] for name in self.graph.inputs],
                 [self.graph.shapes[name] for name in self.graph.outputs],
                 threads=self.threads,
-                chunk=self.plan.chunk if many else 1,
+                chunk=self.plan.chunk if batched else 1,
             )
             self.graph.release()
         return self._programs[kind]
@@ -171,7 +172,7 @@ class Engine:
         if self._rows:
             return self._slow(inputs)
         try:
-            program = self._one if len(inputs[0]) < self._few else self._many
+            program = self._single_program if len(inputs[0]) < self._few else self._batched
             if self._single and len(inputs) == 1:
                 found = program.run_one(inputs[0], True)
             else:
@@ -193,7 +194,7 @@ class Engine:
         if len(examples) > 1:
             raise UserError(f"the inputs have different batches: {[len(x) for x in accepted]}")
         finite = all(np.isfinite(x).all() for x in accepted)
-        program = self._one if len(accepted[0]) < self._few else self._many
+        program = self._single_program if len(accepted[0]) < self._few else self._batched
         return (program if finite else self._program("careful")).run(accepted, False)
 
     def _accepted(self, x: Array, position: int) -> Array:
@@ -248,13 +249,14 @@ class Engine:
         examples = len(accepted[0]) // self._lead
         if not examples:
             raise UserError("a batch of no examples has no profile; pass one example or more")
-        kind = "one" if examples * self._lead < self._few else "many"
+        kind = "single" if examples * self._lead < self._few else "batched"
         program = self._program(kind)
         program.profile(accepted, 1, False)
         times = np.median(np.array(program.profile(accepted, repeats, False)), axis=0)
         shared = examples < self.threads
-        alone = set(self.plan.alone.get(str(self.threads), []) if shared and kind == "one" else [])
-        together = 1 if kind == "one" else min(examples, self.plan.chunk)
+        known = self.plan.single_threaded.get(str(self.threads), [])
+        single_threaded = set(known if shared and kind == "single" else [])
+        together = 1 if kind == "single" else min(examples, self.plan.chunk)
         return [
             LayerProfile(
                 step.node or "(form)",
@@ -264,7 +266,7 @@ class Engine:
                 step.dense_macs,
                 step.bytes,
                 self._moved(step, together),
-                1 if number in alone else self.threads,
+                1 if number in single_threaded else self.threads,
             )
             for number, (step, time) in enumerate(zip(self._steps[kind], times, strict=True))
         ]

@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from gossamer.runtime._kernels import instruction_sets
+from gossamer.kernels.registry import ISAS
 
 
 def _processor() -> str:
@@ -28,4 +28,4 @@ def machine() -> str:
 
     Every measured figure names its machine with this line.
     """
-    return f"{_processor()}, {usable_cores()} cores, {instruction_sets()[-1]}, {platform.system()}"
+    return f"{_processor()}, {usable_cores()} cores, {ISAS[-1]}, {platform.system()}"

@@ -1,6 +1,6 @@
 """Chooses a kernel for every node by measuring the candidates on this machine.
 
-A plan holds, for single examples ("one") and for batches ("many"), the chosen candidate of
+A plan holds, for single examples ("single") and for batches ("batched"), the chosen candidate of
 each node, how many examples go through the network together, and from how many on a batch is
 worth it. It is made on one thread,
 whatever the number of threads that will run it, so that results do not depend on them. What may
@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, nearest
 from gossamer.files import is_stream, write_text
-from gossamer.runtime._kernels import Program
+from gossamer.kernels._kernels import Program
 from gossamer.runtime.graph import Array, Graph, Node
 from gossamer.runtime.lowering import Candidate, Lowering
 from gossamer.runtime.machine import machine, usable_cores
 from gossamer.runtime.packing import up_to
-from gossamer.runtime.steps import Buffer, Step, assemble
+from gossamer.runtime.program import Buffer, Step, assemble
 
 FORMS = ("dense", "last", "list", "list last")
 CHUNKS = (2, 8, 16, 32)
@@ -42,7 +42,7 @@ AGAIN = 2  # times
 HOPELESS = 4  # times as slow as the fastest candidate, so are others of its kind
 SIMILAR = 0.1  # by how much the numbers of non-zeros of layers measured as one may differ
 SHARING_NS = 20_000_000  # spent on what threads should share
-VERSION = 4
+VERSION = 5
 
 
 @dataclass
@@ -52,12 +52,12 @@ class Plan:
     machine: str
     isa: str
     network: str
-    one: dict[str, str] = field(default_factory=dict)
-    many: dict[str, str] = field(default_factory=dict)
+    single: dict[str, str] = field(default_factory=dict)
+    batched: dict[str, str] = field(default_factory=dict)
     chunk: int = 8
-    least: int = 2  # smaller batches go through "one", example by example
-    # Threads -> steps of "one" that one of them computes alone, where they have one example.
-    alone: dict[str, list[int]] = field(default_factory=dict)
+    smallest_batch: int = 2  # smaller batches go through "single", example by example
+    # Threads -> steps of "single" that one of them computes alone, where they have one example.
+    single_threaded: dict[str, list[int]] = field(default_factory=dict)
     densities: dict[str, float] = field(default_factory=dict)
     measured_ns: dict[str, dict[str, float]] = field(default_factory=dict)
     version: int = VERSION
@@ -112,7 +112,13 @@ def lower(graph: Graph, isa: str, choices: dict[str, str], **settings: Any) -> L
     """Steps, inputs and outputs for a plan's choices (the first candidate where none)."""
     lowering = Lowering(graph, isa, **settings)
     for node in graph.nodes:
-        _pick(lowering.candidates(node), choices.get(node.output)).emit()
+        candidates, name = lowering.candidates(node), choices.get(node.output)
+        if name is not None and name not in {candidate.name for candidate in candidates}:
+            raise UserError(
+                f"the plan names the kernel {name!r} for {node.name or node.output!r}, where "
+                f"{nearest(name, [candidate.name for candidate in candidates])}; make it anew"
+            )
+        _pick(candidates, name).emit()
     return _finished(lowering)
 
 
@@ -163,10 +169,10 @@ def make(graph: Graph, isa: str, sample: Sequence[Array] | None = None) -> Plan:
         name: round(float(np.count_nonzero(value) / max(1, value.size)), 4)
         for name, value in values.items()
     }
-    plan.one, one = _choose(graph, isa, plan, values, many=False)
+    plan.single, single = _choose(graph, isa, plan, values, batched=False)
     if graph.dynamic:
-        plan.many, many = _choose(graph, isa, plan, values, many=True)
-        plan.chunk, plan.least = _chunk(graph, one, many, given)
+        plan.batched, batched = _choose(graph, isa, plan, values, batched=True)
+        plan.chunk, plan.smallest_batch = _chunk(graph, single, batched, given)
     else:
         plan.chunk = 1
     return plan
@@ -174,7 +180,7 @@ def make(graph: Graph, isa: str, sample: Sequence[Array] | None = None) -> Plan:
 
 def _values(graph: Graph, isa: str, inputs: list[Array]) -> dict[str, Array]:
     """Every value of the network for the sample inputs, by the dense kernels."""
-    lowering = Lowering(graph, isa, sparse=False, many=True)
+    lowering = Lowering(graph, isa, sparse=False, batched=True)
     for node in graph.nodes:
         lowering.candidates(node)[0].emit()
     names = [node.output for node in graph.nodes]
@@ -189,10 +195,10 @@ def _values(graph: Graph, isa: str, inputs: list[Array]) -> dict[str, Array]:
 
 
 def _choose(
-    graph: Graph, isa: str, plan: Plan, values: dict[str, Array], *, many: bool
+    graph: Graph, isa: str, plan: Plan, values: dict[str, Array], *, batched: bool
 ) -> tuple[dict[str, str], Lowered]:
     """The choices, and what they are lowered to."""
-    lowering = Lowering(graph, isa, many=many, densities=plan.densities)
+    lowering = Lowering(graph, isa, batched=batched, densities=plan.densities)
     choices: dict[str, str] = {}
     seen: dict[tuple[Any, ...], dict[int, str]] = {}  # then by numbers of non-zeros
     for node in graph.nodes:
@@ -203,9 +209,9 @@ def _choose(
             near = [n for n in alike if abs(n - nonzero) <= SIMILAR * n]
             if not near:
                 names = [candidate.name for candidate in candidates]
-                times = _race(names, partial(_trial, graph, isa, lowering, node, values, many))
+                times = _race(names, partial(_trial, graph, isa, lowering, node, values, batched))
                 alike[nonzero] = _fastest(times)
-                plan.measured_ns[f"{node.output} ({'many' if many else 'one'})"] = times
+                plan.measured_ns[f"{node.output} ({'batched' if batched else 'single'})"] = times
             choices[node.output] = alike[min(near, default=nonzero, key=lambda n: abs(n - nonzero))]
         _pick(candidates, choices.get(node.output)).emit()
     return choices, _finished(lowering)
@@ -271,7 +277,7 @@ def _trial(
     lowering: Lowering,
     node: Node,
     values: dict[str, Array],
-    many: bool,
+    batched: bool,
     name: str,
 ) -> Callable[[], float]:
     """A look at a candidate: its nanoseconds, with the conversions of its input that it needs.
@@ -279,7 +285,7 @@ def _trial(
     Over several examples, one after the other where it is for single ones: on one example
     alone, the processor would learn its branches by heart.
     """
-    trial = Lowering(graph, isa, many=many, densities=lowering.densities)
+    trial = Lowering(graph, isa, batched=batched, densities=lowering.densities)
     sources = []
     for i in dict.fromkeys(node.inputs):
         there = lowering.values[i]
@@ -302,7 +308,7 @@ def _trial(
         [output],
         [graph.shapes[i] for i, _ in sources],
         [(result.lead, output.floats // result.lead)],
-        chunk=TOGETHER if many else 1,
+        chunk=TOGETHER if batched else 1,
     )
     inputs = [values[i] for i, _ in sources]
 
@@ -318,7 +324,7 @@ def _trial(
     return look
 
 
-def _chunk(graph: Graph, one: Lowered, many: Lowered, given: list[Array]) -> tuple[int, int]:
+def _chunk(graph: Graph, single: Lowered, batched: Lowered, given: list[Array]) -> tuple[int, int]:
     """How many examples should go through the network together, and the least batch for it."""
     leads = [graph.shapes[name][0] for name in graph.inputs]
     given_examples = min(CHUNKS[-1], len(given[0]) // leads[0])
@@ -345,20 +351,20 @@ def _chunk(graph: Graph, one: Lowered, many: Lowered, given: list[Array]) -> tup
 
     best, fastest = CHUNKS[0], math.inf
     for chunk in CHUNKS:
-        taken = nanoseconds(many, chunk, up_to(given_examples, chunk))
+        taken = nanoseconds(batched, chunk, up_to(given_examples, chunk))
         if taken > 1.1 * fastest:
             break  # the values of so many examples do not fit the caches; more do so even less
         if taken < fastest:
             best, fastest = chunk, taken
     sizes = [n for n in (2, 4, 8) if n <= best]
-    single = nanoseconds(one, 1, given_examples)
-    least = next((n for n in sizes if nanoseconds(many, best, n) <= single), 2 * sizes[-1])
+    one_by_one = nanoseconds(single, 1, given_examples)
+    least = next((n for n in sizes if nanoseconds(batched, best, n) <= one_by_one), 2 * sizes[-1])
     # Where the lanes are examples, few of them for each thread leave most lanes idle. The cores
     # count, not the threads, on which results must not depend.
     return best, least if least == 2 else (least - 1) * usable_cores() + 1
 
 
-def alone(program: Program, graph: Graph) -> list[int]:
+def single_threaded(program: Program, graph: Graph) -> list[int]:
     """The steps that one thread computes alone no slower than all of a program's share them.
 
     Of none of them, those that are faster so one by one, and all of them, what makes one example
@@ -369,14 +375,14 @@ def alone(program: Program, graph: Graph) -> list[int]:
     steps, repeats = len(once), max(3, min(20, SHARING_NS // max(1, sum(once))))
     fastest = {}
     for choice in ([], list(range(steps))):
-        program.alone(choice)
+        program.single_threaded(choice)
         fastest[len(choice)] = np.min(program.profile(x, repeats, False), axis=0)
     faster = np.flatnonzero(fastest[steps] <= fastest[0])
     choices = [list(range(steps)), [int(step) for step in faster], []]
     best, spent = [math.inf] * len(choices), 0
     while spent < SHARING_NS:
         for i, choice in enumerate(choices):
-            program.alone(choice)
+            program.single_threaded(choice)
             for _ in range(3):
                 started = time.perf_counter_ns()
                 program.run(x, False)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from gossamer.runtime._training import SparseLayer
-from gossamer.sparsity.isa import training_isa
+from gossamer.kernels._training import SparseLayer
+from gossamer.kernels.registry import training_isa
 
 BLOCKS = (16, 8)  # outputs that may share an input, the widest first
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gossamer.runtime._training import pick_winners, zero_masked
-from gossamer.sparsity.isa import training_isa
+from gossamer.kernels._training import pick_winners, zero_masked
+from gossamer.kernels.registry import training_isa
 
 # Selections among fewer scores are left to torch.
 SMALL = 4096

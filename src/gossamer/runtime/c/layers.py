@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from gossamer.runtime.c.eight_bits import input_step
-from gossamer.runtime.c.simple import rounded
+from gossamer.runtime.c.elementwise import rounded
+from gossamer.runtime.c.int8 import input_step
 from gossamer.runtime.c.tables import rows
 from gossamer.runtime.c.writer import Writer, clipped
 from gossamer.runtime.graph import Array, Graph, Node, whole
@@ -174,7 +174,7 @@ for (c = 0; c < {channels}; ++c) {{
             float best = square[0];
             for (e = 0; e < {pool * pool}; ++e) {{
                 const float v = square[e / {pool} * {wide} + e % {pool}];
-                best = v > best || isnan(v) ? v : best;
+                best = v > best || v != v ? v : best;
             }}
             y[(c * {below} + i) * {across} + j] = best;
         }}

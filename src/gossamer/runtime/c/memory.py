@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gossamer.runtime.c.eight_bits import floats_of, value_types
+from gossamer.runtime.c.int8 import floats_of, value_types
 from gossamer.runtime.graph import Graph, Node
 
 # Operations that read each number before they write the one in its place.

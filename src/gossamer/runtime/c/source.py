@@ -8,10 +8,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import gossamer.runtime.c.layers as layers
-import gossamer.runtime.c.simple as simple
 from gossamer.errors import UserError
-from gossamer.runtime.c.eight_bits import with_rounding_inside
+from gossamer.runtime.c import elementwise, layers
+from gossamer.runtime.c.int8 import with_rounding_inside
 from gossamer.runtime.c.memory import planned
 from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import Graph, Node
@@ -27,18 +26,18 @@ WRITE: dict[str, Callable[[Writer, Node], None]] = {
     "conv": layers.conv,
     "linear": layers.linear,
     "matmul": layers.matmul,
-    "winners": simple.winners,
-    "round": simple.round_,
-    "pool": simple.pool,
-    "unary": simple.unary,
-    "binary": simple.binary,
-    "embed": simple.embed,
-    "softmax": simple.softmax,
-    "layer_norm": simple.layer_norm,
-    "concat": simple.concat,
-    "reshape": simple.reshape,
-    "transpose": simple.transpose,
-    "strided": simple.strided,
+    "winners": elementwise.winners,
+    "round": elementwise.round_,
+    "pool": elementwise.pool,
+    "unary": elementwise.unary,
+    "binary": elementwise.binary,
+    "embed": elementwise.embed,
+    "softmax": elementwise.softmax,
+    "layer_norm": elementwise.layer_norm,
+    "concat": elementwise.concat,
+    "reshape": elementwise.reshape,
+    "transpose": elementwise.transpose,
+    "strided": elementwise.strided,
 }
 
 # Floats of all values; the C counts in 32 bits.
@@ -129,9 +128,6 @@ def to_c(model: str | os.PathLike[str] | bytes | Graph, name: str = "model") -> 
 def _check(source: str, node: Node) -> None:
     if node.op not in WRITE:
         raise UserError(f"{source}: node {node.name!r} ({node.op}) has no form in C; replace it")
-    kind = node.settings.get("kind")
-    if node.op == "unary" and kind != "clip" and kind not in simple.UNARY:
-        raise UserError(f"{source}: node {node.name!r} ({kind}) has no form in C; replace it")
     if node.op in ("conv", "linear") and not layers.finite(node):
         raise UserError(
             f"{source}: the weights of node {node.name!r} are not finite; train it again"

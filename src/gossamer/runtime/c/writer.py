@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from gossamer.runtime.c.eight_bits import value_types
+from gossamer.runtime.c.int8 import value_types
 from gossamer.runtime.c.tables import Tables, number
 from gossamer.runtime.graph import Graph, Node, Shape
 

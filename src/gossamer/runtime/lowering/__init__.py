@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from gossamer.runtime.graph import Node
-from gossamer.runtime.lowering import shapes, simple
+from gossamer.runtime.lowering import elementwise, layout_ops
 from gossamer.runtime.lowering.conv import conv
-from gossamer.runtime.lowering.eight_bits import in_8_bits, round_
-from gossamer.runtime.lowering.forms import Candidate, Forms
+from gossamer.runtime.lowering.int8 import in_8_bits, round_
+from gossamer.runtime.lowering.kwinners import winners
+from gossamer.runtime.lowering.layouts import Candidate, Forms
 from gossamer.runtime.lowering.linear import linear
-from gossamer.runtime.lowering.winners import winners
 
 __all__ = ["Candidate", "Lowering"]
 
@@ -19,17 +19,17 @@ CHOICES: dict[str, Callable[[Forms, Node], Iterator[Candidate]]] = {"conv": conv
 SINGLE: dict[str, Callable[[Forms, Node], None]] = {
     "winners": winners,
     "round": round_,
-    "pool": simple.pool,
-    "unary": simple.unary,
-    "binary": simple.binary,
-    "embed": simple.embed,
-    "softmax": simple.softmax,
-    "layer_norm": simple.layer_norm,
-    "concat": shapes.concat,
-    "reshape": shapes.reshape,
-    "transpose": shapes.transpose,
-    "strided": shapes.strided,
-    "matmul": simple.matmul,
+    "pool": elementwise.pool,
+    "unary": elementwise.unary,
+    "binary": elementwise.binary,
+    "embed": elementwise.embed,
+    "softmax": elementwise.softmax,
+    "layer_norm": elementwise.layer_norm,
+    "concat": layout_ops.concat,
+    "reshape": layout_ops.reshape,
+    "transpose": layout_ops.transpose,
+    "strided": layout_ops.strided,
+    "matmul": elementwise.matmul,
 }
 
 

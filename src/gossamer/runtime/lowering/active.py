@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gossamer.kernels.registry import Kernel, find, typed
 from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.lowering.dense import dense_macs
-from gossamer.runtime.lowering.forms import SUMS, Forms, Value
+from gossamer.runtime.lowering.layouts import SUMS, Forms, Value
 from gossamer.runtime.packing import (
     BLOCK,
     InputMajor,
     padded,
     up_to,
 )
-from gossamer.runtime.steps import LIST_HEADER, Buffer
-from gossamer.runtime.table import Kernel, find, held
+from gossamer.runtime.program import LIST_HEADER, Buffer
 
 
 def active_kernels(forms: Forms, weight: Array, value: Value, span: int) -> Iterator[Kernel]:
@@ -44,7 +44,7 @@ def active_kernels(forms: Forms, weight: Array, value: Value, span: int) -> Iter
     best = math.inf if forms.every else min(cost.values())
     if forms.every:
         cost["scatter 4 bytes"] = 0.0
-    for kernel in find(forms.isa, held("active", weight)):
+    for kernel in find(forms.isa, typed("active", weight)):
         name = f"{kernel.layout} {kernel.tile}"
         if name in cost and cost[name] <= 2.5 * best:
             yield kernel
@@ -79,7 +79,7 @@ def tiles(forms: Forms, positions: int, outputs: int) -> int:
     blocks = up_to(outputs, BLOCK) // BLOCK
     fit = max(1, SUMS // (positions * BLOCK * 4))
     tiles = -(-blocks // fit) if positions > 1 else 1
-    if not forms.many:
+    if not forms.batched:
         tiles = max(tiles, forms.threads)
     return min(tiles, blocks, 8)
 
@@ -118,28 +118,28 @@ def emit_active(
     shift = 20 + max(1, math.ceil(math.log2(inner + 1)))
     multiplier = -(-(1 << shift) // inner)
     capacity = (source.floats // value.lead - LIST_HEADER) // 2
-    shape = (
-        capacity,
-        inner,
-        multiplier,
-        shift,
-        int(channel_first),
-        grid.residues,
-        major.rows,
-        len(bias),
-        major.outputs,
-        grid.positions,
-        grid.pitch,
-        grid.origin,
-        grid.wide,
-        grid.high,
-        major.tiles,
-        pool,
-        major.inputs,
-        grid.in_height,
-        grid.in_width,
-        int(planes),
-    )
+    shape = {
+        "capacity": capacity,
+        "inner": inner,
+        "multiplier": multiplier,
+        "shift": shift,
+        "channel_first": channel_first,
+        "residues": grid.residues,
+        "rows": major.rows,
+        "outputs": len(bias),
+        "padded": major.outputs,
+        "positions": grid.positions,
+        "pitch": grid.pitch,
+        "origin": grid.origin,
+        "out_width": grid.wide,
+        "out_height": grid.high,
+        "tiles": major.tiles,
+        "pool": pool,
+        "inputs": major.inputs,
+        "in_height": grid.in_height,
+        "in_width": grid.in_width,
+        "planes": planes,
+    }
     bounds, offset, weights, more = packed
     forms.add(
         node.name,

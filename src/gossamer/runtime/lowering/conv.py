@@ -8,12 +8,13 @@ from functools import partial
 
 import numpy as np
 
+from gossamer.kernels.registry import find, typed
 from gossamer.runtime.graph import Node
 from gossamer.runtime.lowering.active import active_kernels
 from gossamer.runtime.lowering.conv_active import conv_active
 from gossamer.runtime.lowering.dense import conv_gemm, conv_size, depthwise, gemm_kernels
-from gossamer.runtime.lowering.forms import Candidate, Forms
-from gossamer.runtime.lowering.pixels import (
+from gossamer.runtime.lowering.layouts import Candidate, Forms
+from gossamer.runtime.lowering.sparse_conv import (
     examples,
     examples_scratch,
     lanes,
@@ -24,7 +25,6 @@ from gossamer.runtime.packing import (
     BLOCK,
     up_to,
 )
-from gossamer.runtime.table import find, held
 
 EXAMPLES = 4 << 20  # bytes that a vector of examples may fill
 
@@ -53,17 +53,17 @@ def conv(forms: Forms, node: Node) -> Iterator[Candidate]:
         # The pooled kernel takes a stride of one.
         poolable = pool != 2 or strides == [1, 1]
         if size[0] * kernel_height * kernel_width < 512 and poolable:
-            for kernel in find(forms.isa, held("lanes", weight)):
+            for kernel in find(forms.isa, typed("lanes", weight)):
                 if (
                     kernel.tile == ("pool" if pool == 2 else "rows")
                     and lanes_scratch(forms, node, size) * 4 <= 256 << 10
                 ):
                     yield Candidate(str(kernel), partial(lanes, forms, node, kernel, value, size))
-        for kernel in find(forms.isa, held("planes", weight)):
+        for kernel in find(forms.isa, typed("planes", weight)):
             yield Candidate(str(kernel), partial(planes, forms, node, kernel, value, size))
-        for kernel in find(forms.isa, held("examples", weight)):
+        for kernel in find(forms.isa, typed("examples", weight)):
             room = examples_scratch(forms, node, kernel, value) * 4 <= EXAMPLES
-            if (forms.many or forms.every) and room:
+            if (forms.batched or forms.every) and room:
                 yield Candidate(str(kernel), partial(examples, forms, node, kernel, value, size))
     reach = max(kernel_height, kernel_width, strides[0], strides[1]) < 128
     if reach and math.prod(size) < 1 << 20 and high * wide * BLOCK * 4 <= 1 << 20:

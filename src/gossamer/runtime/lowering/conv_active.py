@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from gossamer.kernels.registry import Kernel
 from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.lowering.active import Grid, emit_active, tiles
 from gossamer.runtime.lowering.dense import after_conv, conv_size
-from gossamer.runtime.lowering.forms import Forms, Value
+from gossamer.runtime.lowering.layouts import Forms, Value
 from gossamer.runtime.packing import (
     InputMajor,
     limits,
 )
-from gossamer.runtime.table import Kernel
 
 
 def taps_by_residue(size: int, stride: int, dilation: int) -> tuple[Array, Array]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from gossamer.kernels.registry import Kernel, find, typed
 from gossamer.runtime.graph import Array, Node
-from gossamer.runtime.lowering.forms import Forms, Value
+from gossamer.runtime.lowering.layouts import Forms, Value
 from gossamer.runtime.packing import (
     BLOCK,
     limits,
@@ -15,12 +16,11 @@ from gossamer.runtime.packing import (
     panels,
     up_to,
 )
-from gossamer.runtime.steps import Buffer
-from gossamer.runtime.table import Kernel, find, held
+from gossamer.runtime.program import Buffer
 
 
 def gemm_kernels(forms: Forms, weight: Array, outputs: int) -> list[Kernel]:
-    return worth_trying(forms, find(forms.isa, held("gemm", weight)), outputs)
+    return worth_trying(forms, find(forms.isa, typed("gemm", weight)), outputs)
 
 
 def worth_trying(forms: Forms, kernels: list[Kernel], outputs: int) -> list[Kernel]:
@@ -51,6 +51,37 @@ def dense_macs(forms: Forms, node: Node) -> float:
     return float(weight.size * high * wide)
 
 
+def pool_shape(
+    size: tuple[int, int, int],
+    out: tuple[int, int],
+    *,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int],
+    kind: str,
+    channels_last: bool,
+) -> dict[str, int]:
+    """The shape of the kernel ``pool``: sizes in and out, and the settings of a pool node."""
+    channels, in_height, in_width = size
+    return {
+        "channels": channels,
+        "in_height": in_height,
+        "in_width": in_width,
+        "height": out[0],
+        "width": out[1],
+        "kernel_height": kernel[0],
+        "kernel_width": kernel[1],
+        "stride_height": strides[0],
+        "stride_width": strides[1],
+        "top": pads[0],
+        "left": pads[1],
+        "kind": ("max", "average", "average_padded").index(kind),
+        "channels_last": channels_last,
+        "below": pads[2],
+        "right": pads[3],
+    }
+
+
 def after_conv(
     forms: Forms, node: Node, form: str, pool: bool
 ) -> tuple[Buffer, Callable[[], None]]:
@@ -64,29 +95,20 @@ def after_conv(
     before = Buffer(f"{node.output}|before pool", result.lead * channels * high * wide)
 
     def after() -> None:
-        shape = (
-            channels,
-            high,
-            wide,
-            high // side,
-            wide // side,
-            side,
-            side,
-            side,
-            side,
-            0,
-            0,
-            0,
-            int(form == "last"),
-            0,
-            0,
-        )
         forms.add(
             node.name,
             forms.kernel("pool"),
             (before,),
             forms.new(result, form, result.item),
-            shape,
+            pool_shape(
+                (channels, high, wide),
+                (high // side, wide // side),
+                kernel=[side, side],
+                strides=[side, side],
+                pads=[0, 0, 0, 0],
+                kind="max",
+                channels_last=form == "last",
+            ),
             lead=result.lead,
         )
 
@@ -136,7 +158,14 @@ def conv_gemm(
             kernel,
             (source,),
             target,
-            (high * wide, len(offset), outputs, contiguous, len(weight), group * outputs),
+            {
+                "rows": high * wide,
+                "depth": len(offset),
+                "outputs": outputs,
+                "contiguous": contiguous,
+                "out_pitch": len(weight),
+                "out_offset": group * outputs,
+            },
             data=data,
             lead=value.lead,
             macs=macs,
@@ -169,10 +198,18 @@ def depthwise(forms: Forms, node: Node, value: Value, size: tuple[int, int, int]
     macs = float(value.lead * weight.size * high * wide)
     forms.add(
         node.name,
-        forms.kernel(held("depthwise", weight)),
+        forms.kernel(typed("depthwise", weight)),
         (source,),
         target,
-        (c, pitch, high, wide, *s["strides"], len(taps)),
+        {
+            "channels": c,
+            "in_width": pitch,
+            "height": high,
+            "width": wide,
+            "stride_height": s["strides"][0],
+            "stride_width": s["strides"][1],
+            "taps": len(taps),
+        },
         data=data,
         lead=value.lead,
         macs=macs,

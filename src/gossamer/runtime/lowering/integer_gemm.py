@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.kernels.registry import Kernel, find
 from gossamer.runtime.graph import DEEPEST, Array, Node, whole
 from gossamer.runtime.lowering.dense import after_conv, conv_size, worth_trying
-from gossamer.runtime.lowering.forms import Candidate, Forms, Value
+from gossamer.runtime.lowering.layouts import Candidate, Forms, Value
 from gossamer.runtime.lowering.linear import in_order
 from gossamer.runtime.packing import grouped_panels, limits, padded, up_to
-from gossamer.runtime.steps import Buffer
-from gossamer.runtime.table import Kernel, find
+from gossamer.runtime.program import Buffer
 
 CODE_BYTES = {"quads": 1, "pairs": 2}
 SPARSEST = 0.1  # below this density, kernels that skip zeros win anyway
@@ -105,7 +105,7 @@ def _codes(
             forms.kernel("codes", kernel.layout),
             (plain,),
             value.forms[form],
-            (size,),
+            {"size": size},
             data=[np.array([grid["step"], _shift(kernel, grid)], np.float32)],
             lead=lead,
         )
@@ -142,7 +142,13 @@ def _add(
         kernel,
         (source,),
         target,
-        (len(base), offset.size, outputs, len(node.constants["bias"]), first),
+        {
+            "rows": len(base),
+            "groups": offset.size,
+            "outputs": outputs,
+            "out_pitch": len(node.constants["bias"]),
+            "out_offset": first,
+        },
         data=[
             grouped_panels(weight, columns, group),
             padded(start, everywhere),

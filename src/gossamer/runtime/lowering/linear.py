@@ -7,10 +7,11 @@ from functools import partial
 
 import numpy as np
 
+from gossamer.kernels.registry import Kernel, find, typed
 from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.lowering.active import Grid, active_kernels, emit_active, tiles
 from gossamer.runtime.lowering.dense import gemm_kernels
-from gossamer.runtime.lowering.forms import Candidate, Forms, Value
+from gossamer.runtime.lowering.layouts import Candidate, Forms, Value
 from gossamer.runtime.packing import (
     BLOCK,
     InputMajor,
@@ -21,8 +22,7 @@ from gossamer.runtime.packing import (
     panels,
     up_to,
 )
-from gossamer.runtime.steps import Buffer
-from gossamer.runtime.table import Kernel, find, held
+from gossamer.runtime.program import Buffer
 
 
 def in_order(value: Value, weight: Array, plain: str) -> Array:
@@ -68,7 +68,14 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
             kernel,
             (forms.form(value, plain),),
             out(),
-            (1, depth, outputs, 1, outputs, 0),
+            {
+                "rows": 1,
+                "depth": depth,
+                "outputs": outputs,
+                "contiguous": True,
+                "out_pitch": outputs,
+                "out_offset": 0,
+            },
             data=data,
             macs=float(lead * weight.size),
             **{k: v for k, v in facts.items() if k != "node"},
@@ -83,7 +90,7 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
             kernel,
             (forms.form(value, plain),),
             out(),
-            (1, depth, outputs),
+            {"rows": 1, "depth": depth, "outputs": outputs},
             data=[bounds, index, values, bias, clip],
             lead=lead,
             scratch=(depth + forms.width) * lanes,
@@ -98,7 +105,7 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
             kernel,
             (forms.form(value, plain),),
             out(),
-            (1, depth, outputs),
+            {"rows": 1, "depth": depth, "outputs": outputs},
             data=[
                 *by_windows(order(plain), forms.width),
                 padded(bias, up_to(outputs, forms.width)),
@@ -137,11 +144,11 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
     if not forms.usable(weight):
         return
     density = nonzero / weight.size
-    if forms.every or (density < 0.6 and (forms.many or lead > 1)):
-        for kernel in find(forms.isa, held("columns", weight)):
+    if forms.every or (density < 0.6 and (forms.batched or lead > 1)):
+        for kernel in find(forms.isa, typed("columns", weight)):
             yield Candidate(str(kernel), partial(columns, kernel))
-    if depth < 1 << 16 and (forms.every or (density < 0.4 and not forms.many)):
-        for kernel in find(forms.isa, held("windows", weight)):
+    if depth < 1 << 16 and (forms.every or (density < 0.4 and not forms.batched)):
+        for kernel in find(forms.isa, typed("windows", weight)):
             yield Candidate(str(kernel), partial(windows, kernel))
     if flat and depth < 1 << 20:
         for kernel in active_kernels(forms, weight.T[:, None, :], value, up_to(outputs, 8 * BLOCK)):

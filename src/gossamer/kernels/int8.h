@@ -1,0 +1,104 @@
+// Weights of one byte, and rounding to what eight bits can hold.
+
+#pragma once
+
+#include <cstdint>
+
+#include "kernel.h"
+#include "vec.h"
+
+namespace gossamer {
+namespace {
+
+// Weights as a vector of floats, whatever they are stored as.
+template <int N = W>
+inline typename Of<N>::V load_weights(const float* p) {
+    return load<N>(p);
+}
+template <int N = W>
+inline typename Of<N>::V load_weights(const int8_t* p) {
+    // Compilers widen in several steps what these instructions do in one.
+#if defined(__AVX512F__)
+    if constexpr (N == 16) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        return (typename Of<N>::V)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+    }
+#endif
+#if defined(__AVX2__)
+    if constexpr (N == 8) {
+        const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+        return (typename Of<N>::V)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+    }
+#endif
+    typedef int8_t Bytes __attribute__((vector_size(N)));
+    Bytes bytes;
+    __builtin_memcpy(&bytes, p, N);
+    return __builtin_convertvector(__builtin_convertvector(bytes, typename Of<N>::I),
+                                   typename Of<N>::V);
+}
+
+// To the nearest multiple of a step, ties to even, between two multiples. Below 2^22 adding
+// 1.5 * 2^23 leaves no room for a fraction. NaN becomes the lowest, as in ONNX Runtime: what
+// follows may compute in whole numbers, which have no NaN.
+void round_to(const Call& call) {
+    const auto& s = *reinterpret_cast<const NonzerosShape*>(call.shape);
+    const auto* grid = static_cast<const float*>(call.data[0]);
+    const float step = grid[0], low = grid[1], high = grid[2];
+    constexpr float whole = 12582912.0f;
+    for (int64_t item = 0; item < call.items; ++item) {
+        const float* in = call.in[0] + item * call.in_size[0];
+        float* out = call.out[0] + item * call.out_size[0];
+        int64_t first = share(s.size, call.part, call.parts),
+                last = share(s.size, call.part + 1, call.parts);
+        if (s.capacity) {  // a list: its count and indices stay
+            if (call.part) continue;
+            const int64_t count = *reinterpret_cast<const int32_t*>(in);
+            __builtin_memcpy(out, in, static_cast<size_t>(list_header + count) * sizeof(float));
+            in += list_header + s.capacity;
+            out += list_header + s.capacity;
+            first = 0;
+            last = count;
+        }
+        int64_t i = first;
+        for (; i < last; i += W) {
+            const int64_t left = last - i;
+            const V steps = load_first(in + i, left) / splat(step);
+            const V x = at_most(steps > splat(low) ? steps : splat(low), splat(high));
+            store_first(out + i, ((x + splat(whole)) - splat(whole)) * splat(step), left);
+        }
+    }
+}
+
+// Sums of whole numbers become a layer's output: times the step of each, plus its bias, clipped.
+void scale(const Call& call) {
+    const auto& s = *reinterpret_cast<const ScaleShape*>(call.shape);
+    const auto* step = static_cast<const float*>(call.data[0]);
+    const auto* bias = static_cast<const float*>(call.data[1]);
+    const Clip clip(static_cast<const float*>(call.data[2]));
+    const int64_t rows = s.inner == 1 ? s.outer : s.outer * s.channels;
+    const int64_t columns = s.inner == 1 ? s.channels : s.inner;
+    const int64_t first = share(rows, call.part, call.parts),
+                  last = share(rows, call.part + 1, call.parts);
+    for (int64_t item = 0; item < call.items; ++item) {
+        for (int64_t row = first; row < last; ++row) {
+            const float* x = call.in[0] + item * call.in_size[0] + row * columns;
+            float* y = call.out[0] + item * call.out_size[0] + row * columns;
+            if (s.inner == 1) {  // channels lie side by side
+                for (int64_t c = 0; c < columns; c += W) {
+                    const int64_t left = columns - c;
+                    const V sum = load_first(x + c, left) * load_first(step + c, left);
+                    store_first(y + c, clip(sum + load_first(bias + c, left)), left);
+                }
+            } else {
+                const V by = splat(step[row % s.channels]), plus = splat(bias[row % s.channels]);
+                for (int64_t i = 0; i < columns; i += W) {
+                    store_first(y + i, clip(load_first(x + i, columns - i) * by + plus),
+                                columns - i);
+                }
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace gossamer

@@ -1,0 +1,134 @@
+// What a kernel is, and what it is called with.
+//
+// Every kernel of every instruction set is one row of one table. The planner, the tests
+// and the benchmarks all walk that table; nothing else names a kernel.
+
+#pragma once
+
+#include <cstdint>
+
+namespace gossamer {
+
+// One call works on `items` consecutive examples. `part` of `parts` says which share of
+// the outputs this thread computes; shares never overlap and no sum is split between
+// them, so that the result does not depend on the number of threads.
+struct Call {
+    const float* const* in;
+    float* const* out;
+    const int64_t* in_size;  // floats from one item to the next
+    const int64_t* out_size;
+    const int64_t* shape;     // the kernel's own integers, see the structs below
+    const void* const* data;  // packed weights and tables, 64-byte aligned
+    float* scratch;           // private to the thread, 64-byte aligned
+    int64_t items;
+    int64_t part;
+    int64_t parts;
+};
+
+using Function = void (*)(const Call&);
+
+struct Kernel {
+    const char* operation;
+    const char* layout;
+    const char* tile;
+    const char* isa;
+    int width;           // floats in a vector register of this instruction set
+    const char* fields;  // the names of the integers in `Call::shape`, see SHAPE
+    int shape;           // how many those are
+    int data;            // how many arrays `Call::data` must hold
+    Function run;
+};
+
+struct Table {
+    const Kernel* rows;
+    int size;
+};
+
+Table portable_table();
+#if defined(__x86_64__)
+Table avx2_table();
+Table avx512_table();
+Table avx512_vnni_table();
+#endif
+
+// A list of active inputs lies in a slot as: the count (int32) in the first of 16 words,
+// then `capacity` indices (int32), then `capacity` values (float).
+constexpr int64_t list_header = 16;
+
+// The integers of a kernel's shape, by name here and in Python: `fields` are their declarators.
+#define SHAPE(name, ...)                                    \
+    struct name {                                           \
+        int64_t __VA_ARGS__;                                \
+        static constexpr const char* fields = #__VA_ARGS__; \
+    }
+
+SHAPE(GemmShape, rows, depth, outputs,  // per item
+      contiguous,                       // offsets are 0, 1, 2, ...: a plain matrix product
+      out_pitch,                        // floats from one output row to the next
+      out_offset);                      // where a group's outputs start
+
+SHAPE(PlanesShape, chunks, outputs, pitch, height, width);  // pitch of the input's rows
+
+SHAPE(ExamplesShape, chunks, outputs, pitch, height, width,  // before the pool
+      pool);  // 1, or the side of the max-pool folded in
+
+SHAPE(ColumnsShape, rows, depth, outputs);
+
+SHAPE(LanesShape, channels, in_height, in_width, outputs, height, width,
+      step,      // input columns from one lane to the next
+      shifts,    // how many shifted copies of a row are kept
+      row_step,  // input rows from one output row to the next
+      pool);     // 1, or the side of the max-pool folded in
+
+SHAPE(ActiveShape,
+      capacity,                  // of the incoming list
+      inner, multiplier, shift,  // index / inner = (index * multiplier) >> shift
+      channel_first,             // is index / inner the channel, or the position?
+      residues, rows,            // classes of positions modulo the strides; rows of taps
+      outputs, padded, positions, pitch,
+      origin,  // of the sums, with margins; where output (0, 0) lies
+      out_width, out_height,
+      tiles,   // slices of the outputs, each with its own weights
+      pool,    // 1, or the side of the max-pool folded in
+      inputs,  // channels times residues
+      in_height, in_width,
+      planes);  // is the output written channels first?
+
+SHAPE(WinnersShape, size, k, groups, capacity, inner,
+      outer,  // canonical index of i is (i % inner) * outer + i / inner
+      boosted);
+
+SHAPE(NonzerosShape, size, capacity);
+
+SHAPE(IntegerGemmShape, rows, groups,
+      outputs,                 // per item; groups of inputs that are multiplied together
+      out_pitch, out_offset);  // as in GemmShape
+
+SHAPE(CodesShape, size);
+
+SHAPE(ScaleShape, outer, channels, inner);  // of an item
+
+SHAPE(PoolShape, channels, in_height, in_width, height, width, kernel_height, kernel_width,
+      stride_height, stride_width, top, left,
+      kind,  // 0 the maximum, 1 the average of what lies inside, 2 with the padding
+      channels_last, below, right);
+
+SHAPE(DepthwiseShape, channels, in_width, height, width, stride_height, stride_width, taps);
+
+SHAPE(CopyShape, sizes[5], in_strides[5], out_strides[5], in_offset, out_offset,
+      clear);  // clear: floats of the output zeroed first
+
+SHAPE(UnaryShape, size, kind);
+
+SHAPE(BinaryShape, kind, sizes[4], left[4], right[4]);  // strides, 0 where broadcast
+
+SHAPE(EmbedShape, count, rows,
+      width);  // numbers in an item; rows of the table, and floats of a row
+
+SHAPE(RowsShape, rows, size, kind);
+
+SHAPE(MatmulShape, count, rows, depth, columns);  // matrices of an item, and their sizes
+
+#undef SHAPE
+
+}  // namespace gossamer

@@ -1,0 +1,251 @@
+#include "program.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <ctime>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+
+#include "features.h"
+
+namespace gossamer {
+
+const std::vector<Kernel>& kernels() {
+    static const std::vector<Kernel> all = [] {
+        std::vector<Kernel> found;
+        const auto take = [&found](Table table) {
+            found.insert(found.end(), table.rows, table.rows + table.size);
+        };
+        take(portable_table());
+#if defined(__x86_64__)
+        if (features().avx2) take(avx2_table());
+        if (features().avx512) take(avx512_table());
+        if (features().vnni) take(avx512_vnni_table());
+#endif
+        return found;
+    }();
+    return all;
+}
+
+namespace {
+
+int64_t now(bool processor_time) {
+#if defined(CLOCK_THREAD_CPUTIME_ID)
+    if (processor_time) {
+        timespec time{};
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+        return time.tv_sec * 1'000'000'000 + time.tv_nsec;
+    }
+#endif
+    (void)processor_time;
+    const auto time = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
+}
+
+}  // namespace
+
+// A kernel may read one vector past the end of its data, and half of one (planes) more.
+constexpr size_t slack_bytes = 256;
+constexpr size_t alignment = 64;
+
+Buffer::Buffer(size_t bytes) : owned_(new std::byte[bytes + slack_bytes + alignment]()) {
+    auto address = reinterpret_cast<uintptr_t>(owned_.get());
+    address = (address + alignment - 1) / alignment * alignment;
+    aligned_ = reinterpret_cast<std::byte*>(address);
+}
+
+Program::Program(int threads, int64_t chunk)
+    : threads_(threads), chunk_(chunk), pool_(Pool::of(threads)) {}
+
+int Program::slot(int64_t floats, int64_t position) {
+    slots_.push_back({floats, position, -1});
+    arena_floats_ = std::max(arena_floats_, position + floats);
+    return static_cast<int>(slots_.size()) - 1;
+}
+
+void Program::add(int kernel, std::vector<int> inputs, std::vector<int> outputs,
+                  std::vector<int64_t> shape, const std::vector<Array>& data, int64_t scratch,
+                  int64_t lead) {
+    const Kernel& row = kernels().at(static_cast<size_t>(kernel));
+    const auto known = [this](int slot) {
+        return slot >= -1 && slot < static_cast<int>(slots_.size());
+    };
+    if (static_cast<int>(shape.size()) != row.shape || static_cast<int>(data.size()) != row.data ||
+        lead < 1 || !std::all_of(inputs.begin(), inputs.end(), known) ||
+        !std::all_of(outputs.begin(), outputs.end(), known)) {
+        throw std::invalid_argument(std::string("wrong arguments for kernel ") + row.operation);
+    }
+    Step step{&row, std::move(inputs), std::move(outputs), std::move(shape), {}, {}, lead, false};
+    for (const Array& array : data) {
+        Buffer buffer(array.bytes);
+        if (array.bytes) std::memcpy(buffer.floats(), array.data, array.bytes);
+        step.data.push_back(buffer.data());
+        step.buffers.push_back(std::move(buffer));
+    }
+    scratch_floats_ = std::max(scratch_floats_, scratch);
+    steps_.push_back(std::move(step));
+}
+
+void Program::finish(std::vector<int> inputs, std::vector<int> outputs) {
+    inputs_ = std::move(inputs);
+    outputs_ = std::move(outputs);
+    for (const int slot : inputs_) (void)slot_floats(slot);
+    for (const int slot : outputs_) (void)slot_floats(slot);
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+        if (read_exactly(inputs_[i]))
+            slots_[static_cast<size_t>(inputs_[i])].input = static_cast<int>(i);
+    }
+}
+
+void Program::single_threaded(const std::vector<int>& steps) {
+    const std::lock_guard lock(running_);
+    for (Step& step : steps_) step.single_threaded = false;
+    for (const int step : steps) steps_.at(static_cast<size_t>(step)).single_threaded = true;
+}
+
+// Do all kernels that read a slot keep within it? Most read whole vectors past its end, so
+// that an input must be copied to where there is room.
+bool Program::read_exactly(int slot) const {
+    constexpr const char* exact[] = {"binary",   "copy",  "embed",  "gemm",
+                                     "nonzeros", "unary", "winners"};
+    return std::all_of(steps_.begin(), steps_.end(), [&](const Step& step) {
+        const bool reads =
+            std::find(step.inputs.begin(), step.inputs.end(), slot) != step.inputs.end();
+        return !reads || std::any_of(std::begin(exact), std::end(exact), [&](const char* name) {
+            return !std::strcmp(name, step.kernel->operation);
+        });
+    });
+}
+
+struct Program::Job {
+    Program* program;
+    const float* const* in;
+    float* const* out;
+    int64_t examples;
+    int64_t* nanoseconds;
+    bool processor_time;
+    Barrier* barrier;
+};
+
+float* Program::at(const Job& job, float* arena, int slot, int64_t first, int64_t examples) const {
+    if (slot < 0) return nullptr;
+    const int input = slots_[static_cast<size_t>(slot)].input;
+    // Nothing writes to an input.
+    if (input >= 0) return const_cast<float*>(job.in[input]) + first * slot_floats(slot);
+    return arena + slots_[static_cast<size_t>(slot)].position * examples;
+}
+
+void Program::reserve(int arenas, int64_t examples) {
+    if (examples > reserved_) {
+        arenas_.clear();
+        reserved_ = examples;
+    }
+    while (static_cast<int>(arenas_.size()) < arenas) {
+        arenas_.emplace_back(static_cast<size_t>(arena_floats_ * reserved_) * sizeof(float));
+    }
+    while (static_cast<int>(scratches_.size()) < threads_) {
+        scratches_.emplace_back(static_cast<size_t>(scratch_floats_) * sizeof(float));
+    }
+}
+
+// One chunk of examples through all steps, as part `part` of `parts`.
+void Program::pass(const Job& job, float* arena, float* scratch, int64_t first, int64_t examples,
+                   int64_t part, int64_t parts, Barrier* barrier) {
+    constexpr size_t most = 4;
+    if (part == 0) {
+        for (size_t i = 0; i < inputs_.size(); ++i) {
+            if (slots_[static_cast<size_t>(inputs_[i])].input >= 0) continue;
+            const int64_t floats = slot_floats(inputs_[i]);
+            std::memcpy(at(job, arena, inputs_[i], first, examples), job.in[i] + first * floats,
+                        static_cast<size_t>(floats * examples) * sizeof(float));
+        }
+    }
+    if (barrier) barrier->wait();
+    const bool timed = job.nanoseconds && part == 0;
+    int64_t before = timed ? now(job.processor_time) : 0;
+    for (size_t s = 0; s < steps_.size(); ++s) {
+        const Step& step = steps_[s];
+        const float* in[most] = {};
+        float* out[most] = {};
+        int64_t in_size[most] = {}, out_size[most] = {};
+        for (size_t i = 0; i < step.inputs.size() && i < most; ++i) {
+            in[i] = at(job, arena, step.inputs[i], first, examples);
+            in_size[i] = step.inputs[i] < 0 ? 0 : slot_floats(step.inputs[i]) / step.lead;
+        }
+        for (size_t i = 0; i < step.outputs.size() && i < most; ++i) {
+            out[i] = at(job, arena, step.outputs[i], first, examples);
+            out_size[i] = slot_floats(step.outputs[i]) / step.lead;
+        }
+        const int64_t among = step.single_threaded ? 1 : parts;
+        if (part < among) {
+            step.kernel->run({in, out, in_size, out_size, step.shape.data(), step.data.data(),
+                              scratch, examples * step.lead, part, among});
+        }
+        const bool goes_on =
+            step.single_threaded && (s + 1 == steps_.size() || steps_[s + 1].single_threaded);
+        if (barrier && !goes_on) barrier->wait();
+        if (timed) {
+            const int64_t after = now(job.processor_time);
+            job.nanoseconds[s] += after - before;
+            before = after;
+        }
+    }
+    if (part == 0) {
+        for (size_t i = 0; i < outputs_.size(); ++i) {
+            const int64_t floats = slot_floats(outputs_[i]);
+            std::memcpy(job.out[i] + first * floats, at(job, arena, outputs_[i], first, examples),
+                        static_cast<size_t>(floats * examples) * sizeof(float));
+        }
+    }
+    if (barrier) barrier->wait();
+}
+
+// With an example or more for each thread, each takes its own through the whole network
+// and they never wait for one another. With fewer, they share every step.
+void Program::work(void* context, int thread, int threads) {
+    const Job& job = *static_cast<Job*>(context);
+    Program& program = *job.program;
+    const auto t = static_cast<size_t>(thread);
+    float* scratch = program.scratches_[t].floats();
+    const bool shared = job.examples < threads;
+    Job own = job;
+    if (thread) own.nanoseconds = nullptr;
+    int64_t first = 0, last = job.examples;
+    if (!shared) {
+        first = job.examples * thread / threads;
+        last = job.examples * (thread + 1) / threads;
+    }
+    float* arena = program.arenas_[shared ? 0 : t].floats();
+    while (first < last) {
+        const int64_t examples = std::min(program.chunk_, last - first);
+        if (shared) {
+            program.pass(own, arena, scratch, first, examples, thread, threads,
+                         threads > 1 ? job.barrier : nullptr);
+        } else {
+            program.pass(own, arena, scratch, first, examples, 0, 1, nullptr);
+        }
+        first += examples;
+    }
+}
+
+void Program::run(const float* const* in, float* const* out, int64_t examples, int64_t* nanoseconds,
+                  bool processor_time) {
+    const std::lock_guard lock(running_);
+    if (examples == 0) return;
+    const bool shared = examples < threads_;
+    const bool by_one =
+        threads_ == 1 || (shared && std::all_of(steps_.begin(), steps_.end(),
+                                                [](const Step& s) { return s.single_threaded; }));
+    reserve(shared ? 1 : threads_, std::min(chunk_, examples));
+    Barrier barrier(threads_);
+    Job job{this, in, out, examples, nanoseconds, processor_time, &barrier};
+    if (by_one) {
+        work(&job, 0, 1);
+    } else {
+        pool_->run(&Program::work, &job);
+    }
+}
+
+}  // namespace gossamer

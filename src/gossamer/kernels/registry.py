@@ -1,0 +1,95 @@
+"""The kernels of this machine: how to find one, and which instruction set to use."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import UserError, nearest
+from gossamer.kernels._kernels import kernel_table
+
+
+class Kernel(NamedTuple):
+    """One row: what it computes, on which layout, in which tile, with which instructions.
+
+    ``width`` is the number of floats in a vector register, ``fields`` are the names of the
+    integers that its shape consists of, each with how many there are.
+    """
+
+    number: int
+    operation: str
+    layout: str
+    tile: str
+    isa: str
+    width: int
+    fields: tuple[tuple[str, int], ...]
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.layout} {self.tile} {self.isa}"
+
+    def shape(self, values: Mapping[str, int | Sequence[int]]) -> list[int]:
+        """The integers of a shape, in the order of the kernel's struct.
+
+        Raises:
+            ValueError: a field is missing, unknown, or has another number of integers.
+        """
+        lists = {
+            name: list(value) if isinstance(value, Sequence) else [value]
+            for name, value in values.items()
+        }
+        if {name: len(numbers) for name, numbers in lists.items()} != dict(self.fields):
+            raise ValueError(f"{self} takes the shape {dict(self.fields)}, not {values}")
+        return [int(number) for name, _ in self.fields for number in lists[name]]
+
+
+def _fields(declarators: str) -> tuple[tuple[str, int], ...]:
+    """``"size, strides[4]"`` -> ``(("size", 1), ("strides", 4))``."""
+    return tuple(
+        (name, int(count or 1)) for name, count in re.findall(r"(\w+)(?:\[(\d+)\])?", declarators)
+    )
+
+
+KERNELS = tuple(
+    Kernel(number, *row[:-1], _fields(row[-1])) for number, row in enumerate(kernel_table())
+)
+ISAS = tuple(dict.fromkeys(kernel.isa for kernel in KERNELS))  # narrowest first
+
+
+def chosen_isa(isa: str | None = None) -> str:
+    """The instruction set to use: the argument, GOSSAMER_ISA, or the widest there is."""
+    wanted = isa or os.environ.get("GOSSAMER_ISA") or ISAS[-1]
+    if wanted not in ISAS:
+        raise UserError(
+            f"instruction set {wanted!r} is not on this machine; {nearest(wanted, ISAS)}"
+        )
+    return wanted
+
+
+def training_isa() -> str:
+    """The instruction set of the training kernels: as the engine's, see ``GOSSAMER_ISA``."""
+    from gossamer.kernels._training import training_kernels
+
+    isa = chosen_isa()
+    offered = [isa for _, _, isa, _ in training_kernels()]
+    return isa if isa in offered else offered[-1]
+
+
+def typed(operation: str, weight: NDArray[Any]) -> str:
+    """The operation by its kernels for weights of this type: float32, or int8."""
+    return f"{operation} int8" if weight.dtype == np.int8 else operation
+
+
+def find(isa: str, operation: str, layout: str | None = None) -> list[Kernel]:
+    """The kernels of an operation, in the order of the table."""
+    return [
+        kernel
+        for kernel in KERNELS
+        if kernel.isa == isa
+        and kernel.operation == operation
+        and (layout is None or kernel.layout == layout)
+    ]

@@ -1,0 +1,70 @@
+// What the products in floats and in whole numbers share: the share of a part, and the walk over
+// its rows, as many of them in registers at once as a tile holds.
+
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "kernel.h"
+#include "vec.h"
+
+namespace gossamer {
+namespace {
+
+struct ProductShare {
+    int64_t first_panel, last_panel, first_row, last_row;
+};
+
+// Rows are shared where each part gets two tiles of them, panels of outputs elsewhere.
+inline ProductShare product_share(const Call& call, int64_t rows, int64_t panels,
+                                  int64_t tile_rows) {
+    if (rows >= 2 * tile_rows * call.parts) {
+        return {0, panels, share(rows, call.part, call.parts),
+                share(rows, call.part + 1, call.parts)};
+    }
+    return {share(panels, call.part, call.parts), share(panels, call.part + 1, call.parts), 0,
+            rows};
+}
+
+// tile(n, in, out) for n rows at a time, n known when this is compiled: where each row's inputs,
+// numbers of type In, and its outputs lie, `in_skip` and `out_skip` behind its first ones.
+template <int MaxRows, class In, class Shape, class Tile>
+inline void row_tiles(const Call& call, const Shape& s, const int32_t* base,
+                      const ProductShare& part, int64_t in_skip, int64_t out_skip,
+                      const Tile& tile) {
+    int64_t item = part.first_row / s.rows, row = part.first_row % s.rows;
+    for (int64_t r = part.first_row; r < part.last_row;) {
+        const In* in[MaxRows];
+        float* out[MaxRows];
+        const int64_t count = least(MaxRows, part.last_row - r);
+        for (int64_t i = 0; i < count; ++i) {
+            in[i] = reinterpret_cast<const In*>(call.in[0] + item * call.in_size[0]) + base[row] +
+                    in_skip;
+            out[i] =
+                call.out[0] + item * call.out_size[0] + row * s.out_pitch + s.out_offset + out_skip;
+            if (++row == s.rows) row = 0, ++item;
+        }
+        int64_t i = 0;
+        while (i < count) {
+#define GOSSAMER_ROWS(N)                                             \
+    if constexpr (N <= MaxRows)                                      \
+        if (count - i >= N) {                                        \
+            tile(std::integral_constant<int, N>{}, in + i, out + i); \
+            i += N;                                                  \
+            continue;                                                \
+        }
+            GOSSAMER_ROWS(12)
+            GOSSAMER_ROWS(8)
+            GOSSAMER_ROWS(6)
+            GOSSAMER_ROWS(4)
+            GOSSAMER_ROWS(2)
+            GOSSAMER_ROWS(1)
+#undef GOSSAMER_ROWS
+        }
+        r += count;
+    }
+}
+
+}  // namespace
+}  // namespace gossamer

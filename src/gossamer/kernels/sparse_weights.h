@@ -1,0 +1,296 @@
+// Sparse weights, dense activations: every non-zero weight is broadcast over lanes that
+// are pixels or examples, so that no weight pattern needs a gather.
+
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "int8.h"
+#include "kernel.h"
+#include "vec.h"
+
+namespace gossamer {
+namespace {
+
+// Convolution whose lanes are consecutive pixels of the (padded) input plane. Rows of the
+// plane are wider than rows of the output: the lanes between them compute what nobody
+// reads, which costs less than leaving them out. Non-zeros are ordered by chunk of
+// input channels (a chunk's planes fit L1), then by output.
+template <int N, int Vectors, class Number>
+inline void planes_tile(const float* in, const int32_t* offset, const Number* w, int64_t begin,
+                        int64_t end, float* sums) {
+    using T = typename Of<N>::V;
+    T sum[Vectors];
+#pragma GCC unroll 32
+    for (int v = 0; v < Vectors; ++v) sum[v] = load<N>(sums + v * N);
+    for (int64_t e = begin; e < end; ++e) {
+        const T weight = splat<N>(w[e]);
+        const float* x = in + offset[e];
+#pragma GCC unroll 32
+        for (int v = 0; v < Vectors; ++v) sum[v] += weight * load<N>(x + v * N);
+    }
+#pragma GCC unroll 32
+    for (int v = 0; v < Vectors; ++v) store<N>(sums + v * N, sum[v]);
+}
+
+template <int N, int Vectors, class Number = float>
+void planes(const Call& call) {
+    const auto& s = *reinterpret_cast<const PlanesShape*>(call.shape);
+    const auto* start = static_cast<const int32_t*>(call.data[0]);  // [chunks][outputs + 1]
+    const auto* offset = static_cast<const int32_t*>(call.data[1]);
+    const auto* weights = static_cast<const Number*>(call.data[2]);
+    const auto* bias = static_cast<const float*>(call.data[3]);
+    const Clip clip(static_cast<const float*>(call.data[4]));
+    const int64_t length = (s.height - 1) * s.pitch + s.width;
+    const int64_t padded = (length + N - 1) / N * N;
+    const int64_t first = share(s.outputs, call.part, call.parts);
+    const int64_t last = share(s.outputs, call.part + 1, call.parts);
+    float* sums = call.scratch;
+    for (int64_t item = 0; item < call.items; ++item) {
+        const float* in = call.in[0] + item * call.in_size[0];
+        float* out = call.out[0] + item * call.out_size[0];
+        for (int64_t o = first; o < last; ++o) {
+            for (int64_t i = 0; i < padded; i += N) {
+                store<N>(sums + (o - first) * padded + i, splat<N>(bias[o]));
+            }
+        }
+        for (int64_t tile = 0; tile < padded; tile += Vectors * N) {
+            const int64_t vectors = least(Vectors, (padded - tile) / N);
+            for (int64_t c = 0; c < s.chunks; ++c) {
+                const int32_t* bounds = start + c * (s.outputs + 1);
+                for (int64_t o = first; o < last; ++o) {
+                    const int64_t begin = bounds[o], end = bounds[o + 1];
+                    if (begin == end) continue;
+                    float* to = sums + (o - first) * padded + tile;
+                    const float* from = in + tile;
+                    int64_t v = 0;
+#define GOSSAMER_VECTORS(M)                                                           \
+    if constexpr (M <= Vectors)                                                       \
+        while (vectors - v >= M) {                                                    \
+            planes_tile<N, M>(from + v * N, offset, weights, begin, end, to + v * N); \
+            v += M;                                                                   \
+        }
+                    GOSSAMER_VECTORS(20)
+                    GOSSAMER_VECTORS(17)
+                    GOSSAMER_VECTORS(12)
+                    GOSSAMER_VECTORS(9)
+                    GOSSAMER_VECTORS(6)
+                    GOSSAMER_VECTORS(4)
+                    GOSSAMER_VECTORS(2)
+                    GOSSAMER_VECTORS(1)
+#undef GOSSAMER_VECTORS
+                }
+            }
+        }
+        for (int64_t o = first; o < last; ++o) {
+            for (int64_t y = 0; y < s.height; ++y) {
+                const float* from = sums + (o - first) * padded + y * s.pitch;
+                float* to = out + (o * s.height + y) * s.width;
+                for (int64_t x = 0; x < s.width; x += N) {
+                    store_first<N>(to + x, clip.operator()<N>(load_first<N>(from + x, s.width - x)),
+                                   s.width - x);
+                }
+            }
+        }
+    }
+}
+
+// Linear layer on a batch: the lanes are examples. A tile of examples is transposed once,
+// then every non-zero weight meets `Vectors` vectors of it.
+template <int Vectors, class Number = float>
+void columns(const Call& call) {
+    const auto& s = *reinterpret_cast<const ColumnsShape*>(call.shape);
+    const auto* start = static_cast<const int32_t*>(call.data[0]);  // [outputs + 1]
+    const auto* input = static_cast<const int32_t*>(call.data[1]);
+    const auto* weights = static_cast<const Number*>(call.data[2]);
+    const auto* bias = static_cast<const float*>(call.data[3]);
+    const Clip clip(static_cast<const float*>(call.data[4]));
+    constexpr int64_t lanes = Vectors * W;
+    const int64_t first = share(s.outputs, call.part, call.parts);
+    const int64_t last = share(s.outputs, call.part + 1, call.parts);
+    float* tile = call.scratch;            // [depth][lanes]
+    float* sums = tile + s.depth * lanes;  // [W][lanes]
+    const int64_t all_rows = call.items * s.rows;
+    for (int64_t row = 0; row < all_rows; row += lanes) {
+        const int64_t count = least(lanes, all_rows - row);
+        transpose(call.in[0] + row * s.depth, s.depth, count, s.depth, tile, lanes);
+        for (int64_t o = first; o < last; o += W) {
+            const int64_t outputs = least(W, last - o);
+            for (int64_t j = 0; j < outputs; ++j) {
+                V sum[Vectors];
+#pragma GCC unroll 8
+                for (int v = 0; v < Vectors; ++v) sum[v] = splat(bias[o + j]);
+                const int64_t end = start[o + j + 1];
+                for (int64_t e = start[o + j]; e < end; ++e) {
+                    const V weight = splat(weights[e]);
+                    const float* x = tile + input[e] * lanes;
+#pragma GCC unroll 8
+                    for (int v = 0; v < Vectors; ++v) sum[v] += weight * load(x + v * W);
+                }
+#pragma GCC unroll 8
+                for (int v = 0; v < Vectors; ++v) store(sums + j * lanes + v * W, clip(sum[v]));
+            }
+            transpose(sums, lanes, outputs, count, call.out[0] + row * s.outputs + o, s.outputs);
+        }
+    }
+}
+
+#if GOSSAMER_WIDTH > 4
+// `index` picks for each lane one of the 2 W values of two vectors.
+inline V pick(V low, V high, const uint8_t* index) {
+#if defined(__AVX512F__)
+    const __m512i at =
+        _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(index)));
+    return (V)_mm512_permutex2var_ps((__m512)low, at, (__m512)high);
+#else
+    const __m256i at =
+        _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(index)));
+    const __m256 lower = _mm256_permutevar8x32_ps((__m256)low, at);
+    const __m256 upper = _mm256_permutevar8x32_ps((__m256)high, at);
+    return (V)_mm256_blendv_ps(lower, upper, _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)));
+#endif
+}
+
+// Linear layer on one example: the lanes are outputs, and nothing is gathered. Every step
+// takes one weight for each of W outputs, all from the same two blocks of W inputs, which a
+// permutation of two registers brings to their lanes (see packing.by_windows).
+template <class Number = float>
+void windows(const Call& call) {
+    const auto& s = *reinterpret_cast<const ColumnsShape*>(call.shape);
+    const auto* start = static_cast<const int32_t*>(call.data[0]);   // [groups + 1], even
+    const auto* block = static_cast<const uint16_t*>(call.data[1]);  // [steps][2]
+    const auto* index = static_cast<const uint8_t*>(call.data[2]);   // [steps][W]
+    const auto* weights = static_cast<const Number*>(call.data[3]);  // [steps][W]
+    const auto* bias = static_cast<const float*>(call.data[4]);      // padded to W
+    const Clip clip(static_cast<const float*>(call.data[5]));
+    const int64_t groups = (s.outputs + W - 1) / W;
+    const int64_t first = share(groups, call.part, call.parts);
+    const int64_t last = share(groups, call.part + 1, call.parts);
+    for (int64_t row = 0; row < call.items * s.rows; ++row) {
+        const float* x = call.in[0] + row * s.depth;
+        float* out = call.out[0] + row * s.outputs;
+        for (int64_t g = first; g < last; ++g) {
+            V even = load(bias + g * W), odd{};
+            const int64_t end = start[g + 1];
+            for (int64_t e = start[g]; e < end; e += 2) {
+                const uint16_t* from = block + 2 * e;
+                even += load_weights(weights + e * W) *
+                        pick(load(x + from[0] * W), load(x + from[1] * W), index + e * W);
+                odd += load_weights(weights + (e + 1) * W) *
+                       pick(load(x + from[2] * W), load(x + from[3] * W), index + (e + 1) * W);
+            }
+            store_first(out + g * W, clip(even + odd), s.outputs - g * W);
+        }
+    }
+}
+#endif
+
+// Convolution with few input channels: the lanes are output columns. Each input row is
+// kept as `shifts` copies, copy i holding the columns i, i + step, i + 2 step, ... so that
+// every load is aligned; a max-pool after the convolution
+// (whose stride is then 1) is taken in registers.
+template <int Rows, int Pool, class Number>
+inline void lanes_sums(const float* const* at, const int32_t* offset, const Number* w,
+                       int64_t begin, int64_t end, V (&sum)[Rows * Pool][Pool]) {
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows * Pool; ++r) {
+        for (int x = 0; x < Pool; ++x) sum[r][x] = V{};
+    }
+    for (int64_t e = begin; e < end; ++e) {
+        const V weight = splat(w[e]);
+        const int64_t o = offset[e];
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows * Pool; ++r) {
+            const float* from = at[r] + o;
+#pragma GCC unroll 2
+            for (int x = 0; x < Pool; ++x) sum[r][x] += weight * load(from + x * W);
+        }
+    }
+}
+
+template <int Rows, int Pool, class Number>
+void lanes_rows(const LanesShape& s, const float* copies, int64_t x, int64_t row_pitch,
+                const int32_t* start, const int32_t* order, const int32_t* offset,
+                const Number* weights, const float* bias, const Clip& clip, int64_t y, float* out) {
+    const float* at[Rows * Pool];
+    for (int r = 0; r < Rows * Pool; ++r) {
+        at[r] = copies + ((y + r / Pool) * s.row_step + r % Pool) * row_pitch + x * s.shifts;
+    }
+    for (int64_t i = 0; i < s.outputs; ++i) {
+        const int64_t o = order[i];
+        V sum[Rows * Pool][Pool];
+        lanes_sums<Rows, Pool>(at, offset, weights, start[i], start[i + 1], sum);
+        const V b = splat(bias[o]);
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) {
+            V best = sum[r * Pool][0];
+            if constexpr (Pool == 2) {
+                best = larger(larger(sum[2 * r + 1][1], sum[2 * r + 1][0]),
+                              larger(sum[2 * r][1], best));
+            }
+            store_first(out + (o * s.height + y + r) * s.width + x, clip(best + b), s.width - x);
+        }
+    }
+}
+
+// Outputs come in the order of their numbers of non-zeros: the end of each loop is then
+// where the last one ended, and the processor foresees it.
+template <int Pool, class Number = float>
+void lanes(const Call& call) {
+    const auto& s = *reinterpret_cast<const LanesShape*>(call.shape);
+    const auto* start = static_cast<const int32_t*>(call.data[0]);
+    const auto* offset = static_cast<const int32_t*>(call.data[1]);
+    const auto* weights = static_cast<const Number*>(call.data[2]);
+    const auto* bias = static_cast<const float*>(call.data[3]);
+    const Clip clip(static_cast<const float*>(call.data[4]));
+    const auto* order = static_cast<const int32_t*>(call.data[5]);
+    const int64_t tiles = (s.width + W - 1) / W;
+    const int64_t row_pitch = tiles * s.shifts * W;
+    const int64_t first = share(s.height, call.part, call.parts);
+    const int64_t last = share(s.height, call.part + 1, call.parts);
+    float* copies = call.scratch;
+    for (int64_t item = 0; item < call.items; ++item) {
+        const float* in = call.in[0] + item * call.in_size[0];
+        float* out = call.out[0] + item * call.out_size[0];
+        for (int64_t row = 0; row < s.channels * s.in_height; ++row) {
+            const float* from = in + row * s.in_width;
+            float* to = copies + row * row_pitch;
+            for (int64_t t = 0; t < tiles; ++t) {
+                for (int64_t i = 0; i < s.shifts; ++i, to += W) {
+                    // Lanes past the last output read past the row: nobody reads them.
+                    const int64_t column = t * W * s.step + i;
+                    const int64_t there = least(W, s.width - t * W);
+                    if (s.step == 1) {
+                        store(to, load(from + column));
+                    } else if (s.step == 2) {
+                        store(to, every_second(load(from + column), load(from + column + W)));
+                    } else {
+                        for (int64_t l = 0; l < there; ++l) to[l] = from[column + l * s.step];
+                    }
+                }
+            }
+        }
+        for (int64_t x = 0; x < s.width; x += W) {
+            int64_t y = first;
+            constexpr int many = Pool == 1 ? 8 : W == 16 ? 4 : 2;
+            for (; y + many <= last; y += many) {
+                lanes_rows<many, Pool>(s, copies, x, row_pitch, start, order, offset, weights, bias,
+                                       clip, y, out);
+            }
+            if constexpr (many == 4) {
+                for (; y + 2 <= last; y += 2) {
+                    lanes_rows<2, Pool>(s, copies, x, row_pitch, start, order, offset, weights,
+                                        bias, clip, y, out);
+                }
+            }
+            for (; y < last; ++y) {
+                lanes_rows<1, Pool>(s, copies, x, row_pitch, start, order, offset, weights, bias,
+                                    clip, y, out);
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace gossamer

@@ -1,0 +1,225 @@
+"""The forms that values take in memory, and the steps that make them.
+
+A value may lie in memory in several forms; a form is made when a kernel first wants it:
+
+- ``dense``: as ONNX has it, channels first;
+- ``last``: dense, channels last;
+- ``list`` and ``list last``: its non-zeros as (index, value), indices into that form;
+- padded copies, for convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gossamer.kernels.registry import Kernel, find
+from gossamer.runtime.graph import Array, Graph, Node, Shape, merged
+from gossamer.runtime.program import LIST_HEADER, Buffer, Step
+
+L1 = 28 << 10  # bytes of the first cache that a tile may fill
+SUMS = 48 << 10  # of sums of a tile: a little more than L1, since every pass has its price
+
+
+@dataclass
+class Value:
+    """What is known about a value while the network is lowered."""
+
+    name: str
+    shape: Shape
+    channels: int  # of the channels-last form, if the value has one
+    pixels: int
+    forms: dict[str, Buffer] = field(default_factory=dict)
+    density: float = 1.0
+
+    @property
+    def lead(self) -> int:
+        return self.shape[0]
+
+    @property
+    def item(self) -> int:
+        return math.prod(self.shape[1:])
+
+
+@dataclass
+class Candidate:
+    """One way to compute a node: its name in a plan, and how to emit its steps."""
+
+    name: str
+    emit: Callable[[], None]
+
+
+class Forms:
+    """Collects steps; knows every value's forms.
+
+    Args:
+        graph: the network.
+        isa: instruction set of the kernels.
+        threads: threads that share a layer when there are fewer examples than threads.
+        sparse: offer kernels that skip zeros; off where inputs may be infinite or NaN.
+        batched: whether it is for batches (else for single examples).
+        every: offer every kernel that can compute a node, not only those that could win.
+        densities: measured share of non-zeros of values, where known.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        isa: str,
+        *,
+        threads: int = 1,
+        sparse: bool = True,
+        batched: bool = False,
+        every: bool = False,
+        densities: dict[str, float] | None = None,
+    ) -> None:
+        self.densities = densities or {}
+        self.graph, self.isa, self.threads = graph, isa, threads
+        self.sparse, self.batched, self.every = sparse, batched, every
+        self.width = find(isa, "gemm")[0].width
+        self.steps: list[Step] = []
+        self.values: dict[str, Value] = {}
+        for name in graph.inputs:
+            value = self.value(name)
+            value.forms["dense"] = Buffer(name, value.lead * value.item)
+
+    # values and forms
+
+    def value(self, name: str) -> Value:
+        shape = self.graph.shapes[name]
+        channels = shape[1] if len(shape) > 1 else 1
+        value = Value(name, shape, channels, math.prod(shape[2:]))
+        value.density = self.densities.get(name, 1.0)
+        self.values[name] = value
+        return value
+
+    def new(self, value: Value, form: str, floats: int) -> Buffer:
+        """A buffer for a form of a value; ``floats`` are per item."""
+        buffer = Buffer(f"{value.name}|{form}", value.lead * floats)
+        value.forms[form] = buffer
+        return buffer
+
+    def kernel(self, operation: str, layout: str | None = None) -> Kernel:
+        return find(self.isa, operation, layout)[0]
+
+    def add(
+        self, node: str, kernel: Kernel, inputs: Any, output: Buffer, shape: Any, **more: Any
+    ) -> None:
+        self.steps.append(Step(kernel, tuple(inputs), (output,), shape, node=node, **more))
+
+    def copy(
+        self,
+        source: Buffer,
+        target: Buffer,
+        lead: int,
+        sizes: list[int],
+        from_: list[int],
+        to: list[int],
+        *,
+        start: int = 0,
+        at: int = 0,
+        clear: int = 0,
+    ) -> None:
+        sizes, (from_, to) = merged(sizes, from_, to)
+        missing = 5 - len(sizes)
+        shape = {
+            "sizes": [*[1] * missing, *sizes],
+            "in_strides": [*[0] * missing, *from_],
+            "out_strides": [*[0] * missing, *to],
+            "in_offset": start,
+            "out_offset": at,
+            "clear": clear,
+        }
+        self.add("", self.kernel("copy"), (source,), target, shape, lead=lead)
+
+    def form(self, value: Value, form: str) -> Buffer:
+        """The value in a form, made now if it is not there yet."""
+        if form in value.forms:
+            return value.forms[form]
+        c, p = value.channels, value.pixels
+        if form in ("list", "list last"):
+            dense = self.form(value, "last" if form == "list last" else "dense")
+            buffer = self.new(value, form, LIST_HEADER + 2 * value.item)
+            self.add(
+                "",
+                self.kernel("nonzeros"),
+                (dense,),
+                buffer,
+                {"size": value.item, "capacity": value.item},
+                lead=value.lead,
+            )
+            return buffer
+        for listed, plain in (("list", "dense"), ("list last", "last")):
+            if listed in value.forms and plain not in value.forms and form == plain:
+                source = value.forms[listed]
+                buffer = self.new(value, plain, value.item)
+                capacity = (source.floats // value.lead - LIST_HEADER) // 2
+                self.add(
+                    "",
+                    self.kernel("scatter"),
+                    (source,),
+                    buffer,
+                    {"size": value.item, "capacity": capacity},
+                    lead=value.lead,
+                )
+                return buffer
+        if form == "dense":
+            source = self.form(value, "last")
+            buffer = self.new(value, form, value.item)
+            self.copy(source, buffer, value.lead, [p, c], [c, 1], [1, p])
+            return buffer
+        source = self.form(value, "dense")
+        buffer = self.new(value, form, value.item)
+        self.copy(source, buffer, value.lead, [c, p], [p, 1], [1, c])
+        return buffer
+
+    def layout(self, value: Value) -> str:
+        """ "dense" or "last", whichever is nearer at hand."""
+        for form, plain in (("dense", "dense"), ("last", "last"), ("list", "dense")):
+            if form in value.forms:
+                return plain
+        return "last"
+
+    def list_form(self, value: Value) -> str:
+        for form in ("list", "list last"):
+            if form in value.forms:
+                return form
+        return "list last" if self.layout(value) == "last" else "list"
+
+    def image(self, node: Node) -> tuple[Value, tuple[int, int, int]]:
+        value = self.values[node.inputs[0]]
+        _, channels, *size = value.shape
+        return value, (channels, size[0] if len(size) == 2 else 1, size[-1])
+
+    def padded_image(
+        self, value: Value, size: tuple[int, int, int], pads: list[int], plain: str
+    ) -> Buffer:
+        """The image with zeros around it, in form "dense" or "last"."""
+        if not any(pads):
+            return self.form(value, plain)
+        form = f"{plain} padded {pads}"
+        if form in value.forms:
+            return value.forms[form]
+        c, h, w = size
+        source = self.form(value, self.layout(value))
+        high, wide = h + pads[0] + pads[2], w + pads[1] + pads[3]
+        buffer = self.new(value, form, c * high * wide)
+        from_ = [w, h * w, 1] if self.layout(value) == "dense" else [w * c, 1, c]
+        if plain == "dense":
+            to, at = [wide, high * wide, 1], pads[0] * wide + pads[1]
+        else:
+            to, at = [wide * c, 1, c], (pads[0] * wide + pads[1]) * c
+        sizes = [h, c, w]
+        if from_[1] == 1 and to[1] == 1:  # channels last on both sides: channels innermost
+            sizes, from_, to = [h, w, c], [from_[0], from_[2], 1], [to[0], to[2], 1]
+        elif from_[1] == 1:
+            sizes, from_, to = [h, w, c], [from_[0], from_[2], 1], [to[0], 1, to[1]]
+        self.copy(source, buffer, value.lead, sizes, from_, to, at=at, clear=c * high * wide)
+        return buffer
+
+    def usable(self, weight: Array) -> bool:
+        return self.sparse and bool(np.isfinite(weight).all())

@@ -1,0 +1,228 @@
+"""Convolutions with sparse weights whose lanes are pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gossamer.kernels.registry import Kernel
+from gossamer.runtime.graph import Array, Node
+from gossamer.runtime.lowering.dense import after_conv, conv_size, dense_macs
+from gossamer.runtime.lowering.layouts import L1, SUMS, Forms, Value
+from gossamer.runtime.packing import (
+    BLOCK,
+    by_chunk,
+    by_count,
+    by_output,
+    limits,
+    up_to,
+)
+from gossamer.runtime.program import Buffer
+
+
+def planes(
+    forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
+) -> None:
+    weight, bias, s = node.constants["weight"], node.constants["bias"], node.settings
+    high, wide = conv_size(forms, node)
+    source, offset, pitch, (below, beside) = strided_planes(forms, node, value, size)
+    narrow = forms.width // 2 if kernel.tile == "half" else forms.width
+    length = up_to((high - 1) * pitch + wide, narrow)
+    vectors = 20 if forms.width == 16 else 9
+    tile = min(length, vectors * narrow)
+    per_channel = (tile + below * pitch + beside) * 4
+    chunk = max(1, min(size[0], L1 // per_channel)) * weight.shape[2] * weight.shape[3]
+    matrix = weight.reshape(len(weight), -1)
+    bounds, offsets, values = by_chunk(matrix, offset, chunk)
+    target, after = after_conv(forms, node, "dense", False)
+    forms.add(
+        node.name,
+        kernel,
+        (source,),
+        target,
+        {
+            "chunks": len(bounds),
+            "outputs": len(weight),
+            "pitch": pitch,
+            "height": high,
+            "width": wide,
+        },
+        data=[bounds, offsets, values, bias, limits(s["low"], s["high"])],
+        scratch=len(weight) * length + BLOCK,
+        lead=value.lead,
+        macs=float(value.lead * len(values) * high * wide),
+        dense_macs=dense_macs(forms, node) * value.lead,
+    )
+    after()
+
+
+def examples_scratch(forms: Forms, node: Node, kernel: Kernel, value: Value) -> int:
+    """Floats: the image as the kernel reads it, the result, and the sums of a tile."""
+    (_, c, *size), s = value.shape, node.settings
+    h, w = size if len(size) == 2 else (1, *size)
+    (sy, sx), pads = s["strides"], s["pads"]
+    image = c * up_to(h + pads[0] + pads[2], sy) * up_to(w + pads[1] + pads[3], sx)
+    high, wide = conv_size(forms, node)
+    outputs = len(node.constants["weight"])
+    return (image + outputs * (high * wide + 2 * int(kernel.tile))) * forms.width
+
+
+def examples(
+    forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
+) -> None:
+    weight, bias, s = node.constants["weight"], node.constants["bias"], node.settings
+    high, wide = conv_size(forms, node)
+    source, offset, pitch, (below, beside) = strided_planes(forms, node, value, size)
+    per_channel = (2 + below) * (min(wide, int(kernel.tile)) + beside) * forms.width * 4
+    # A little more than L1: with every chunk all sums are read and written once more.
+    chunk = max(1, min(size[0], SUMS // per_channel)) * weight.shape[2] * weight.shape[3]
+    matrix = weight.reshape(len(weight), -1)
+    bounds, offsets, values = by_chunk(matrix, offset * forms.width, chunk)
+    pool = s["pool"] == 2
+    target, after = after_conv(forms, node, "dense", pool)
+    forms.add(
+        node.name,
+        kernel,
+        (source,),
+        target,
+        {
+            "chunks": len(bounds),
+            "outputs": len(weight),
+            "pitch": pitch,
+            "height": high,
+            "width": wide,
+            "pool": 2 if pool else 1,
+        },
+        data=[bounds, offsets, values, bias, limits(s["low"], s["high"])],
+        scratch=examples_scratch(forms, node, kernel, value),
+        lead=value.lead,
+        macs=float(value.lead * len(values) * high * wide),
+        dense_macs=dense_macs(forms, node) * value.lead,
+    )
+    after()
+
+
+def strided_planes(
+    forms: Forms, node: Node, value: Value, size: tuple[int, int, int]
+) -> tuple[Buffer, Array, int, tuple[int, int]]:
+    """The padded planes of the input, those of every phase where there is a stride.
+
+    Returns them, where the input of every weight lies for output (0, 0), the pitch of the
+    rows, and how many rows and columns the weights reach beyond it.
+    """
+    weight, s = node.constants["weight"], node.settings
+    (c, h, w), (sy, sx), pads = size, s["strides"], s["pads"]
+    # Phases: with a stride, every stride-th row and column lie together.
+    rows, pitch = -(-(h + pads[0] + pads[2]) // sy), -(-(w + pads[1] + pads[3]) // sx)
+    plane = rows * pitch
+    if sy == sx == 1:
+        source = forms.padded_image(value, size, pads, "dense")
+    else:
+        source = phases(forms, value, size, pads, (sy, sx), rows, pitch)
+    ic, ky, kx = np.meshgrid(
+        np.arange(c),
+        np.arange(weight.shape[2]) * s["dilations"][0],
+        np.arange(weight.shape[3]) * s["dilations"][1],
+        indexing="ij",
+    )
+    offset = ((ic * sy + ky % sy) * sx + kx % sx) * plane + ky // sy * pitch + kx // sx
+    return source, offset.ravel(), pitch, (int(ky.max()) // sy, int(kx.max()) // sx)
+
+
+def phases(
+    forms: Forms,
+    value: Value,
+    size: tuple[int, int, int],
+    pads: list[int],
+    strides: tuple[int, int],
+    rows: int,
+    pitch: int,
+) -> Buffer:
+    form = f"phases {pads} {strides}"
+    if form in value.forms:
+        return value.forms[form]
+    (c, h, w), (sy, sx) = size, strides
+    source = forms.form(value, "dense")
+    total = c * sy * sx * rows * pitch
+    buffer = forms.new(value, form, total)
+    clear = total
+    for py in range(sy):
+        for px in range(sx):
+            # rows y of the image with (y + top) % sy == py
+            y0, x0 = (py - pads[0]) % sy, (px - pads[1]) % sx
+            tall, broad = -(-(h - y0) // sy), -(-(w - x0) // sx)
+            if tall < 1 or broad < 1:
+                continue
+            at = (py * sx + px) * rows * pitch + (y0 + pads[0]) // sy * pitch + (x0 + pads[1]) // sx
+            forms.copy(
+                source,
+                buffer,
+                value.lead,
+                [c, tall, broad],
+                [h * w, sy * w, sx],
+                [sy * sx * rows * pitch, pitch, 1],
+                start=y0 * w + x0,
+                at=at,
+                clear=clear,
+            )
+            clear = 0
+    return buffer
+
+
+def lanes_shape(forms: Forms, node: Node, size: tuple[int, int, int]) -> dict[str, int]:
+    s, weight = node.settings, node.constants["weight"]
+    pool = s["pool"] if s["pool"] == 2 else 1
+    rows, pitch = size[1] + s["pads"][0] + s["pads"][2], size[2] + s["pads"][1] + s["pads"][3]
+    high, wide = (n // pool for n in conv_size(forms, node))
+    shifts = (pool - 1) * s["strides"][1] + (weight.shape[3] - 1) * s["dilations"][1] + 1
+    return {
+        "channels": size[0],
+        "in_height": rows,
+        "in_width": pitch,
+        "outputs": len(weight),
+        "height": high,
+        "width": wide,
+        "step": s["strides"][1] * pool,
+        "shifts": shifts,
+        "row_step": s["strides"][0] * pool,
+        "pool": pool,
+    }
+
+
+def lanes_scratch(forms: Forms, node: Node, size: tuple[int, int, int]) -> int:
+    shape = lanes_shape(forms, node, size)
+    row = up_to(shape["width"], forms.width) * shape["shifts"]
+    return shape["channels"] * shape["in_height"] * row
+
+
+def lanes(
+    forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
+) -> None:
+    s, weight = node.settings, node.constants["weight"]
+    shape = lanes_shape(forms, node, size)
+    channels, rows = shape["channels"], shape["in_height"]
+    source = forms.padded_image(value, size, s["pads"], "dense")
+    pitch = up_to(shape["width"], forms.width) * shape["shifts"]
+    ic, ky, kx = np.meshgrid(
+        np.arange(channels) * rows * pitch,
+        np.arange(weight.shape[2]) * s["dilations"][0] * pitch,
+        np.arange(weight.shape[3]) * s["dilations"][1] * forms.width,
+        indexing="ij",
+    )
+    found = by_output(weight.reshape(len(weight), -1), (ic + ky + kx).ravel())
+    bounds, offsets, values, order = by_count(*found)
+    clip = limits(s["low"], s["high"])
+    target, after = after_conv(forms, node, "dense", kernel.tile == "pool")
+    high, wide = conv_size(forms, node)
+    forms.add(
+        node.name,
+        kernel,
+        (source,),
+        target,
+        shape,
+        data=[bounds, offsets, values, node.constants["bias"], clip, order],
+        scratch=lanes_scratch(forms, node, size),
+        lead=value.lead,
+        macs=float(value.lead * len(values) * high * wide),
+        dense_macs=dense_macs(forms, node) * value.lead,
+    )
+    after()

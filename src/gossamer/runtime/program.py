@@ -1,0 +1,122 @@
+"""Steps: kernel calls over named buffers, and how they become a compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gossamer.errors import UserError
+from gossamer.kernels._kernels import Program
+from gossamer.kernels.registry import Kernel
+from gossamer.runtime.graph import Array, Shape
+from gossamer.runtime.packing import up_to
+
+LIST_HEADER = 16
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory for one value in one form. ``floats`` are per example."""
+
+    name: str
+    floats: int
+
+
+@dataclass
+class Step:
+    """One kernel call.
+
+    ``macs`` are multiply-adds per example, ``dense_macs`` those of the dense layer;
+    for kernels that read a list, ``macs`` counts every input as active.
+    """
+
+    kernel: Kernel
+    inputs: tuple[Buffer | None, ...]
+    outputs: tuple[Buffer, ...]
+    shape: Mapping[str, int | Sequence[int]]  # the fields of the kernel's struct
+    data: Sequence[Array] = ()
+    scratch: int = 0
+    lead: int = 1
+    node: str = ""
+    macs: float = 0.0
+    dense_macs: float = 0.0
+
+    @property
+    def bytes(self) -> int:
+        return sum(array.nbytes for array in self.data)
+
+
+@dataclass
+class Layout:
+    """Where each buffer lies in the arena."""
+
+    positions: dict[Buffer, int] = field(default_factory=dict)
+
+
+def arrange(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> Layout:
+    """Positions such that buffers alive together never overlap (first fit)."""
+    first: dict[Buffer, int] = dict.fromkeys(inputs, -1)
+    last: dict[Buffer, int] = dict.fromkeys(inputs, -1)
+    for time, step in enumerate(steps):
+        for buffer in (*step.inputs, *step.outputs):
+            if buffer is not None:
+                first.setdefault(buffer, time)
+                last[buffer] = time
+    for buffer in outputs:
+        first.setdefault(buffer, -1)
+        last[buffer] = len(steps)
+    layout = Layout()
+    placed: list[tuple[int, int, Buffer]] = []
+    for buffer in sorted(first, key=lambda b: (first[b], -b.floats)):
+        size = up_to(buffer.floats, 16)
+        busy = sorted(
+            (start, end)
+            for start, end, other in placed
+            if first[other] <= last[buffer] and first[buffer] <= last[other]
+        )
+        position = 0
+        for start, end in busy:
+            if position + size <= start:
+                break
+            position = max(position, end)
+        layout.positions[buffer] = position
+        placed.append((position, position + size, buffer))
+    return layout
+
+
+def assemble(
+    steps: Sequence[Step],
+    inputs: Sequence[Buffer],
+    outputs: Sequence[Buffer],
+    input_shapes: Sequence[Shape],
+    output_shapes: Sequence[Shape],
+    *,
+    threads: int = 1,
+    chunk: int = 1,
+) -> Program:
+    """The compiled program of some steps."""
+    try:
+        program = Program(threads, chunk)
+    except RuntimeError as error:
+        raise UserError(f"{error}; use fewer threads or raise the limit of processes") from None
+    layout = arrange(steps, inputs, outputs)
+    slots = {
+        buffer: program.slot(buffer.floats, position)
+        for buffer, position in layout.positions.items()
+    }
+    for step in steps:
+        program.add(
+            step.kernel.number,
+            [-1 if buffer is None else slots[buffer] for buffer in step.inputs],
+            [slots[buffer] for buffer in step.outputs],
+            step.kernel.shape(step.shape),
+            [np.ascontiguousarray(array) for array in step.data],
+            int(step.scratch),
+            step.lead,
+        )
+    program.finish(
+        [slots[b] for b in inputs], [slots[b] for b in outputs], input_shapes, output_shapes
+    )
+    return program
