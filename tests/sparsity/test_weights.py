@@ -2,11 +2,13 @@
 
 import copy
 
+import onnx
 import pytest
 import torch
 from torch import nn
 
 import gossamer as gs
+from gossamer import nn as gnn
 from gossamer.errors import UserError
 from gossamer.sparsity import (
     ERK,
@@ -223,3 +225,30 @@ def test_what_stays_dense_is_listed_with_its_share():
     )
     with pytest.warns(UserWarning, match=r"'1.weight' \(67%\) of the model's weights stay dense"):
         Sparsifier(nn.Sequential(nn.Linear(8, 4), Own(8, 8)), 0.5)
+
+
+def test_acceleration_leaves_weights_of_other_layers_as_they_are():
+    model = made("lstm")
+    sparsifier = Sparsifier(model, 0.25, total_steps=20)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    accelerator = gs.accelerate_sparse(model, sparsifier, optimizer, layers=["output"])
+    train(model, sparsifier, optimizer, (3, 5, 8), range(4))
+    assert sparsifier.packed == {"output"}
+    accelerator.close()
+    for n, mask in sparsifier.masks.items():
+        assert not sparsifier.weights[n].parameter[~mask].any()
+    with pytest.raises(UserError, match=r"layer 'rnn\.weight_hh_l0' has no kernel"):
+        gs.accelerate_sparse(model, sparsifier, optimizer, layers=["rnn.weight_hh_l0"])
+
+
+def test_zeros_of_transposed_convolutions_are_exported():
+    model = nn.Sequential(nn.Conv1d(4, 8, 3), nn.ReLU(), nn.ConvTranspose1d(8, 6, 3, groups=2))
+    sparsifier = Sparsifier(model, 0.25, pattern=Unstructured())
+    x = torch.randn(2, 4, 9)
+    proto = gnn.to_onnx(model, x)
+    found = sorted(
+        int((onnx.numpy_helper.to_array(t) != 0).sum())
+        for t in proto.graph.initializer
+        if len(t.dims) == 3
+    )
+    assert found == sorted(kept for kept, _ in sparsifier.counts().values())
