@@ -138,7 +138,8 @@ def demo(
 @app.command()
 def train(
     task: Annotated[
-        str | None, typer.Argument(help="Task name, or an .npz file of your own arrays.")
+        str | None,
+        typer.Argument(help="Task name, an .npz file of your arrays, or a folder of sounds."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Reference network, or your own as file.py:function.")

@@ -6,6 +6,7 @@ from gossamer.data.corruptions import Corruption, corruptions
 from gossamer.data.features import LogMel
 from gossamer.data.mnist import mnist
 from gossamer.data.registry import TASKS, load
+from gossamer.data.sound_folder import from_folder
 from gossamer.data.speech_commands import speech_commands
 from gossamer.data.spoken_digits import spoken_digits
 from gossamer.data.spoken_words import spoken_words
@@ -22,6 +23,7 @@ __all__ = [
     "arrays",
     "corruptions",
     "from_dataset",
+    "from_folder",
     "load",
     "mnist",
     "speech_commands",

@@ -161,6 +161,18 @@ def cut(x: NDArray[Any], starts: NDArray[np.int64], samples: int = RATE) -> NDAr
     return np.lib.stride_tricks.sliding_window_view(x, samples)[starts]
 
 
+def silence(
+    noises: Sequence[NDArray[np.int16]], count: int, rng: np.random.Generator
+) -> NDArray[np.int16]:
+    """Clips of noise alone, ``[count, RATE]``, cut from recordings at random volume."""
+    out = np.empty((count, RATE), np.int16)
+    for row in range(count):
+        noise = noises[int(rng.integers(len(noises)))]
+        piece = cut(noise, rng.integers(0, len(noise) - RATE, 1, endpoint=True))
+        out[row] = int16(floats(piece[0]) * np.float32(rng.uniform(0.0, 1.0)))
+    return out
+
+
 @dataclass(frozen=True)
 class Sound:
     """The domain of clips of sound: log-mel features, time shift and background noise.

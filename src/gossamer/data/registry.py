@@ -10,6 +10,7 @@ from typing import Any
 from gossamer.data.arrays import from_npz
 from gossamer.data.download import Root
 from gossamer.data.mnist import mnist
+from gossamer.data.sound_folder import from_folder
 from gossamer.data.speech_commands import speech_commands
 from gossamer.data.spoken_digits import spoken_digits
 from gossamer.data.spoken_words import spoken_words
@@ -28,7 +29,8 @@ TASKS: dict[str, Callable[..., Task]] = {
 def load(name: str | os.PathLike[str], root: Root = None, **options: Any) -> Task:
     """The task ``name``, with the loader's own ``options`` (such as ``download=True``).
 
-    ``name`` is one of `TASKS`, or the path of an ``.npz`` file of the user's own arrays.
+    ``name`` is one of `TASKS`, the path of an ``.npz`` file of the user's own arrays, or the path
+    of a folder of their own sounds (see `from_folder`).
 
     ``root``: the folder that holds the data; else the environment variable GOSSAMER_DATA, else the
     cache folder. Raises UserError for an unknown task or option, and what the loader raises.
@@ -40,8 +42,14 @@ def load(name: str | os.PathLike[str], root: Root = None, **options: Any) -> Tas
         if root is not None:
             raise UserError(f"{key} holds its data itself: leave the folder {root} out")
         return from_npz(key)
+    if key not in TASKS and os.path.isdir(key):
+        if options or root is not None:
+            raise UserError(f"{key} is a folder of sounds: leave --data and options out")
+        return from_folder(key)
     if key not in TASKS:
-        raise UserError(f"unknown task '{key}': {nearest(key, TASKS)}, or PATH.npz")
+        raise UserError(
+            f"unknown task '{key}': {nearest(key, TASKS)}, PATH.npz, or a folder of sounds"
+        )
     loader = TASKS[key]
     known = [option for option in inspect.signature(loader).parameters if option != "root"]
     for option in options:

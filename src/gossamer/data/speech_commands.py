@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.data.audio import RATE, Sound, cut, floats, int16, is_sound, read, read_clips
+from gossamer.data.audio import RATE, Sound, is_sound, read, read_clips, silence
 from gossamer.data.download import Root, data_root, fetch, find, missing, unpack
 from gossamer.data.task import Split, Task
 from gossamer.errors import UserError
@@ -169,7 +169,7 @@ def _training_archive(dataset: Path, noises: list[NDArray[np.int16]]) -> dict[st
         order = rng.permutation(len(unknown[split]))[:count]
         files.extend((unknown[split][index], UNKNOWN) for index in np.sort(order))
         words = _decode(files, dataset, split)
-        x = np.concatenate([words.x, _silence(noises, count, rng)])
+        x = np.concatenate([words.x, silence(noises, count, rng)])
         splits[split] = Split(x, np.concatenate([words.y, np.full(count, SILENCE)]))
     return splits
 
@@ -178,17 +178,6 @@ def _lines(path: Path) -> list[str]:
     if not path.exists():
         raise UserError(f"speech_commands: no {path}: unpack the whole archive")
     return path.read_text(encoding="utf-8").split()
-
-
-def _silence(
-    noises: list[NDArray[np.int16]], count: int, rng: np.random.Generator
-) -> NDArray[np.int16]:
-    out = np.empty((count, RATE), np.int16)
-    for row in range(count):
-        noise = noises[rng.integers(len(noises))]
-        piece = cut(noise, rng.integers(0, len(noise) - RATE, 1, endpoint=True))
-        out[row] = int16(floats(piece[0]) * np.float32(rng.uniform(0.0, 1.0)))
-    return out
 
 
 def _decode(files: list[tuple[Path, int]], dataset: Path, split: str) -> Split:

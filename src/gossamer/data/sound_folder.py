@@ -1,0 +1,113 @@
+"""A folder of the user's own sounds: one folder for each word."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.data.audio import RATE, Sound, is_sound, read, read_clips, silence
+from gossamer.data.task import Split, Task
+from gossamer.errors import UserError
+
+_NOISE = "_background_noise_"
+_SHARE = 0.15  # of the speakers, or of a word's files, for validation and for test each
+_SEED = 1804
+_SPEAKER = re.compile(r"(?:.*_)?([^_]+)_nohash_.*")
+
+
+def from_folder(path: str | os.PathLike[str]) -> Task:
+    """A task of sounds in ``path/WORD/*.wav`` (or FLAC), the classes in alphabetical order.
+
+    Files may have any rate, width and number of channels; each becomes one second at 16 kHz, cut
+    or filled up at its end. Files named ``SPEAKER_nohash_N.wav``, as in Speech Commands, are split
+    by speaker, so that no speaker is in two splits; of others each word's files are split. 70 /
+    15 / 15 % are for training, validation and test, always the same ones.
+
+    ``_unknown_`` holds other words, ``_silence_`` none; both are classes. Recordings in
+    ``_background_noise_`` are mixed in by augmentation, and where there is no ``_silence_``
+    folder that class is cut from them.
+
+    Raises UserError for less than two classes, a word with too few files or speakers, and files
+    that cannot be read.
+    """
+    root = Path(path)
+    folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith((".", "__")))
+    sounds = {folder.name: sorted(filter(is_sound, folder.iterdir())) for folder in folders}
+    noise_files = sounds.pop(_NOISE, [])
+    sounds = {word: files for word, files in sounds.items() if files}
+    names = sorted(sounds, key=lambda word: word.strip("_"))
+    if len(names) < 2:
+        raise UserError(
+            f"{root}: needs at least two folders with WAV or FLAC files, one for each word; "
+            f"found {', '.join(names) or 'none'}"
+        )
+    split = _splits(sounds)
+    noises = [n for n in (read(file) for file in noise_files) if len(n) >= RATE]
+    classes = [name.strip("_") for name in names]
+    if noises and "silence" not in classes:
+        classes.append("silence")
+    rng = np.random.default_rng(_SEED)
+    parts = {}
+    for part in ("train", "validation", "test"):
+        files = [
+            (file, label)
+            for label, word in enumerate(names)
+            for file in sounds[word]
+            if split[file] == part
+        ]
+        y = np.array([label for _, label in files], np.int64)
+        absent = set(range(len(names))) - set(y.tolist())
+        if absent:
+            raise UserError(
+                f"{root / names[min(absent)]}: no files for {part}; record more of its speakers"
+            )
+        quiet = {file for file, label in files if classes[label] == "silence"}
+        x = read_clips([file for file, _ in files], silent=quiet)
+        if len(classes) > len(names):
+            count = max(1, round(len(y) / len(names)))
+            x = np.concatenate([x, silence(noises, count, rng)])
+            y = np.append(y, np.full(count, len(names)))
+        parts[part] = Split(x, y)
+    background: NDArray[np.int16] = np.concatenate(noises) if noises else np.zeros(0, np.int16)
+    return Task(
+        name=root.resolve().name,
+        classes=tuple(classes),
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
+        domain=Sound.fitted(parts["train"].x, background),
+        source="the user's own recordings",
+    )
+
+
+def _splits(sounds: dict[str, list[Path]]) -> dict[Path, str]:
+    """The split of each file: that of its speaker where its name tells one."""
+    speakers: dict[str, list[Path]] = {}
+    found: dict[Path, str] = {}
+    for word, files in sounds.items():
+        others = {}
+        for file in files:
+            match = _SPEAKER.fullmatch(file.stem)
+            if match:
+                speakers.setdefault(match[1], []).append(file)
+            else:
+                others[f"{word}/{file.name}"] = [file]
+        found |= _divided(others)
+    return found | _divided(speakers)
+
+
+def _divided(groups: dict[str, list[Path]]) -> dict[Path, str]:
+    order = sorted(groups, key=lambda name: hashlib.sha1(name.encode()).hexdigest())
+    each = max(1, round(_SHARE * len(order)))
+    parts: Iterable[tuple[str, list[str]]] = (
+        ("validation", order[:each]),
+        ("test", order[each : 2 * each]),
+        ("train", order[2 * each :]),
+    )
+    return {file: part for part, names in parts for name in names for file in groups[name]}
