@@ -111,7 +111,7 @@ def test_a_body_under_our_name_is_what_runs() -> None:
     body.node.append(other)
     np.testing.assert_array_equal(Engine(b.model(), threads=1)(x), x)
     body.node[0].op_type = "Mod"
-    assert "(Mod): the engine computes it of constants only" in refused(b.model())
+    assert "(Mod): the engine runs it on constants only" in refused(b.model())
 
     stored = Builder(20)
     stored.add("MatMul", "x", sparse(np.random.default_rng(0), 20, 30, density=0.1))
@@ -177,7 +177,7 @@ def test_five_dimensions_against_a_constant() -> None:
         ("Cast", [], {"to": TensorProto.FLOAT16}, "casts to float16, whose range"),
         ("Cast", [], {"to": TensorProto.DOUBLE}, "casts to float64"),
         ("Cast", [], {"to": TensorProto.INT8}, "casts to int8, whose range"),
-        ("Floor", [], {}, "of constants only"),
+        ("Floor", [], {}, "on constants only"),
         ("Reshape", [np.array([1000003, 3, 6])], {}, r"reshapes \[batch, 3\] to \[batch, 3, 6\]"),
         ("Pow", ["x"], {"to": 1, "axis": 3}, ""),
     ],

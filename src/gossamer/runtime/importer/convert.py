@@ -173,7 +173,7 @@ def _convert(context: Context, node: Any, name: str, source: Source) -> None:
             convert(context, operator, name, inputs, output, attributes)
         elif operator in FOLD:
             raise Unsupported(
-                "the engine computes it of constants only, and an input is none; "
+                "the engine runs it on constants only, and an input is not constant; "
                 "replace it or run that part elsewhere"
             )
         else:
