@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import soundfile
@@ -68,7 +70,9 @@ def test_words_without_speakers_are_split_each(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_is_trained_on_exported_in_8_bits_and_listened_with(words, tmp_path, monkeypatch):
+def test_a_folder_is_trained_on_exported_in_8_bits_and_listened_with(
+    words, tmp_path, monkeypatch, capsys
+):
     from gossamer.cli.main import main
 
     def gossamer(*arguments):
@@ -78,7 +82,13 @@ def test_a_folder_is_trained_on_exported_in_8_bits_and_listened_with(words, tmp_
     monkeypatch.chdir(tmp_path)
     small = ["--set", "channels=[4,4]", "--set", "hidden=8", "--set", "epochs=1"]
     small += ["--set", "batch_size=8", "--set", "noise_score=false"]
-    gossamer("train", "sounds", "--model", "speech_cnn", *small, "--out", "run")
+    write(words / "go/quiet.wav", 0.0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gossamer("train", "sounds", "--model", "speech_cnn", *small, "--out", "run")
+    (line,) = [warnings.formatwarning(w.message, w.category, w.filename, w.lineno) for w in caught]
+    assert line.startswith("gossamer: sounds/go/quiet.wav: is all but silent")
+    assert line.count("\n") == 1
     gossamer("export", "run", "--int8", "-o", "small.onnx")
     for model in ("run/model.onnx", "small.onnx"):
         gossamer("listen", model, "--wav", "sounds/go/s0_nohash_0.wav", "--json")

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tomllib
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -213,6 +214,7 @@ def train(
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit status 2."""
+    warnings.formatwarning = _one_line
     command = typer.main.get_command(app)
     assert isinstance(command, typer.core.TyperGroup)
     if "_GOSSAMER_COMPLETE" in os.environ:  # asked by the shell, while a line is typed
@@ -245,6 +247,19 @@ def main() -> None:
         _complain(f"out of memory{reason}; use a smaller batch or network")
     except typer.TyperException as error:  # wrong command, option or value
         _complain(f"{_message(error)}; see 'gossamer --help'")
+
+
+def _one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """A warning of ours without the place in the code that it comes from."""
+    if category is UserWarning and filename.startswith(str(Path(__file__).parents[1])):
+        return f"gossamer: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _message(error: typer.TyperException) -> str:
