@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "features.h"
+#include "processor.h"
 
 namespace gossamer {
 

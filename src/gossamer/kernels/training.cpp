@@ -26,8 +26,8 @@
 #include <tuple>
 #include <vector>
 
-#include "features.h"
 #include "kernel.h"
+#include "processor.h"
 #include "threads.h"
 
 namespace nb = nanobind;
