@@ -36,7 +36,7 @@ TRIED = PYTHONPATH="build/$@/site:$$(echo $(VENV)/lib/python3.*/site-packages)" 
     $(BIN)/python -S -m pytest --capture=sys -m "not slow and not no_sanitize"
 
 sanitize: $(READY)  ## the runtime's tests under AddressSanitizer and UBSan
-	$(BESIDE) --config-settings=cmake.define.GOSSAMER_SANITIZE=ON .
+	env -u SKBUILD_CMAKE_DEFINE $(BESIDE) --config-settings=cmake.define.GOSSAMER_SANITIZE=ON .
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
