@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +47,13 @@ def test_every_command_of_the_readme(tmp_path: Path) -> None:
         run(command.split(), tmp_path)
     for made in ("model.onnx", "report.html", "runs/best/metrics.json"):
         assert (tmp_path / made).stat().st_size > 0
+
+
+def test_the_snippet_of_the_readme_runs() -> None:
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    names: dict[str, object] = {}
+    exec(snippet, names)
+    assert names["engine"](np.zeros((3, 64), np.float32)).shape == (3, 10)  # type: ignore[operator]
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:

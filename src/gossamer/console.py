@@ -38,11 +38,11 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
-    told = (
+    plain = (
         _PLAIN.get(sign) or unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
         for sign in text
     )
-    return "".join(sign or "?" for sign in told), error.end
+    return "".join(sign or "?" for sign in plain), error.end
 
 
 codecs.register_error("gossamer", _plain)

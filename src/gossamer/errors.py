@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Bad input: the message says what is wrong, where, and how to mend it.
+    """Bad input: the message says what is wrong, where, and how to fix it.
 
     The command line prints the message on one line and exits with status 2.
     """

@@ -40,17 +40,20 @@ def _exported() -> bytes:
 def files(folder: Path) -> None:
     """The experiments, networks of ONNX, an input for them and a recording, in ``folder``."""
     import numpy as np
-    import soundfile
 
     shutil.copytree(ROOT / "experiments", folder / "experiments")
-    for path in (folder / "model.onnx", folder / "runs/words/model.onnx"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_exported())
+    (folder / "model.onnx").write_bytes(_exported())
+    recording(folder)
+    np.save(folder / "x.npy", np.zeros((2, 1, 32, 32), np.float32))
+
+
+def recording(folder: Path) -> None:
+    """A recording of the reader's own."""
+    import numpy as np
+    import soundfile
+
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, 3 * 16_000)
     soundfile.write(folder / "recording.wav", noise, 16_000)
-    x = np.zeros((2, 1, 32, 32), np.float32)
-    np.save(folder / "x.npy", x)
-    x.tofile(folder / "input.f32")
 
 
 def names(folder: Path) -> dict[str, Any]:
@@ -63,13 +66,15 @@ def names(folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
     x = np.zeros((2, 1, 32, 32), np.float32)
+    network = folder / "model.onnx"
+    engine = {"engine": gs.Engine(network, threads=1)} if network.exists() else {}
     return {
+        **engine,
         "gs": gs,
         "torch": torch,
         "model": model,
         "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
         "example": torch.randn(1, 64),
-        "engine": gs.Engine(folder / "model.onnx", threads=1),
         "x": x,
         "examples": x,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from tests.docs import given
 from tests.docs.blocks import PAGES, RUNNERS, blocks_of, commands_of
 
 RUN = [page for page in PAGES if any(block.runs for block in blocks_of(page))]
-SLOW = [page for page in PAGES if any(block.slow for block in blocks_of(page))]
 
 
 def name_of(page: Path) -> str:
@@ -20,7 +20,6 @@ def name_of(page: Path) -> str:
 
 def run_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, slow: bool) -> None:
     monkeypatch.chdir(folder)
-    given.files(folder)
     blocks = [b for b in blocks_of(page) if b.runs and (slow or not b.slow)]
     python = any(block.language == "python" for block in blocks)
     # A module of the page's own: dataclasses and worker processes look their names up in it.
@@ -34,13 +33,41 @@ def run_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, slow:
 
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_blocks_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given.files(tmp_path)
     run_page(page, tmp_path, monkeypatch, slow=False)
 
 
+def in_order(folder: Path) -> list[Path]:
+    """The pages below a folder in the order of its navigation; what is not named comes last."""
+    navigation = folder / ".nav.yml"
+    names = (
+        re.findall(r"([\w.]+)$", navigation.read_text(), re.MULTILINE)
+        if navigation.exists()
+        else []
+    )
+    rest = sorted(path.name for path in folder.glob("*.md"))
+    pages: list[Path] = []
+    for name in [*names, *rest]:
+        path = folder / name
+        if path.is_dir():
+            pages += in_order(path)
+        elif path.suffix == ".md" and path.exists() and path not in pages:
+            pages.append(path)
+    return pages
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", SLOW, ids=name_of)
-def test_slow_blocks_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_page(page, tmp_path, monkeypatch, slow=True)
+@pytest.mark.timeout(1800)
+def test_a_reader_runs_every_page_from_an_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One folder for all pages, in the order of the navigation, with a clone's experiments."""
+    shutil.copytree(given.ROOT / "experiments", tmp_path / "experiments")
+    given.recording(tmp_path)
+    pages = [page for page in in_order(given.ROOT / "docs") if page in RUN]
+    assert set(pages) == set(RUN)
+    for page in pages:
+        run_page(page, tmp_path, monkeypatch, slow=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -73,8 +73,7 @@ def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -
     clock, processor = time.perf_counter(), time.process_time()
     if not as_json:
         words = ", ".join(spotter.detector.keywords)
-        told = f"{name}: listening for {words}"
-        say(told)
+        say(f"{name}: listening for {words}")
     broken = None
     try:
         for detection in spotter.listen(blocks):

@@ -263,8 +263,8 @@ def _one_line(
 
 
 def _message(error: typer.TyperException) -> str:
-    told = getattr(error, "format_message", None)
-    return str(told() if callable(told) else error).rstrip(".")
+    message = getattr(error, "format_message", None)
+    return str(message() if callable(message) else error).rstrip(".")
 
 
 def _complain(message: str) -> None:

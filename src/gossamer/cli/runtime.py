@@ -91,8 +91,8 @@ def run(
     write_arrays(output, outputs)
     shapes = {name: list(array.shape) for name, array in outputs.items()}
     if as_json:
-        told = {"output": str(output), "shapes": shapes, "seconds": seconds}
-        typer.echo(json.dumps({**told, "threads": engine.threads}))
+        result = {"output": str(output), "shapes": shapes, "seconds": seconds}
+        typer.echo(json.dumps({**result, "threads": engine.threads}))
         return
     listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     # A stream holds the array alone.

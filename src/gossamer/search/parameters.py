@@ -62,7 +62,7 @@ class Float(Believed):
         when: other parameter -> its values with which this one exists; else trials have none.
 
     Raises:
-        UserError: for bounds, scales or steps that make no sense.
+        UserError: for invalid bounds, scales or steps.
     """
 
     name: str
@@ -144,7 +144,7 @@ class Int(Believed):
         when: other parameter -> its values with which this one exists; else trials have none.
 
     Raises:
-        UserError: for bounds, scales or steps that make no sense.
+        UserError: for invalid bounds, scales or steps.
     """
 
     name: str
