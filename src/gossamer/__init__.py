@@ -34,10 +34,10 @@ if TYPE_CHECKING:  # for completion and type checks; the same names as below
     from gossamer.nn import calibrate as calibrate
     from gossamer.nn import decay_boost as decay_boost
     from gossamer.nn import export as export
-    from gossamer.nn import harden as harden
     from gossamer.nn import quantize as quantize
     from gossamer.nn import sparsify_activations as sparsify_activations
-    from gossamer.nn import variational as variational
+    from gossamer.nn import to_deterministic as to_deterministic
+    from gossamer.nn import to_variational as to_variational
     from gossamer.runtime import Engine as Engine
     from gossamer.search import AtLeast as AtLeast
     from gossamer.search import AtMost as AtMost
@@ -78,11 +78,11 @@ if TYPE_CHECKING:  # for completion and type checks; the same names as below
     from gossamer.sparsity import Uniform as Uniform
     from gossamer.sparsity import Unstructured as Unstructured
     from gossamer.sparsity import accelerate_sparse as accelerate_sparse
+    from gossamer.sparsity import mu_parametrize as mu_parametrize
     from gossamer.sparsity import prune as prune
     from gossamer.sparsity import rearrange as rearrange
-    from gossamer.sparsity import supar as supar
     from gossamer.training import Recipe as Recipe
-    from gossamer.training import Settings as Settings
+    from gossamer.training import TrainingConfig as TrainingConfig
     from gossamer.training import train as train
     from gossamer.training.evaluate import evaluate as evaluate
     from gossamer.training.fit import fit as fit
