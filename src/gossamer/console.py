@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import sys
+import textwrap
 import unicodedata
 
 from rich.console import Console, Group, RenderableType
@@ -55,10 +56,9 @@ def accept_every_encoding() -> None:
             stream.reconfigure(errors="gossamer")
 
 
-def say(text: str, to: Console = out) -> None:
+def say(text: str | Text, to: Console = out) -> None:
     """Print a sentence: one line in a pipe, wrapped between words in a terminal."""
-    pipe = not to.is_terminal
-    to.print(Text(text), soft_wrap=pipe, overflow="ignore", no_wrap=pipe, crop=False)
+    _print(Text(text) if isinstance(text, str) else text, to, wrapped=to.is_terminal)
 
 
 def show(shown: RenderableType, to: Console = out) -> None:
@@ -66,10 +66,33 @@ def show(shown: RenderableType, to: Console = out) -> None:
     if isinstance(shown, Group):
         for part in shown.renderables:
             show(part, to)
-        return
-    if isinstance(shown, Table):
-        shown = _fitted(shown, to.width)
-    to.print(shown, overflow="ignore", crop=False)
+    elif isinstance(shown, Text):
+        _print(shown, to, wrapped=True)
+    elif isinstance(shown, Table):
+        # rich would wrap these to the table's width, and split what is longer.
+        title, caption = (Text(_line(text)) for text in (shown.title or "", shown.caption or ""))
+        shown.title = shown.caption = None
+        if title:
+            show(Text(title.plain, "bold"), to)
+        fitted = _fitted(shown, to.width)
+        if fitted is shown:
+            to.print(shown, crop=False)
+        else:
+            show(fitted, to)
+        if caption:
+            show(Text(caption.plain, "dim"), to)
+    else:
+        to.print(shown, crop=False)
+
+
+def _print(text: Text, to: Console, *, wrapped: bool) -> None:
+    lines = text.plain.splitlines()
+    if wrapped:  # rich splits a word that is longer than a line
+        words = textwrap.TextWrapper(
+            max(to.width, 1), break_long_words=False, break_on_hyphens=False
+        )
+        lines = [part for line in lines for part in words.wrap(line) or [""]]
+    to.print(Text("\n".join(lines), text.style), soft_wrap=True)
 
 
 def _fitted(table: Table, width: int) -> RenderableType:
@@ -99,14 +122,12 @@ def _fitted(table: Table, width: int) -> RenderableType:
 def _listed(table: Table) -> Group:
     """Each row as a heading, its first cell, and a line for each further cell."""
     headings = [_line(column.header) for column in table.columns]
-    lines = [Text(_line(table.title), "bold")] if table.title else []
+    lines = []
     for row in zip(*(column.cells for column in table.columns), strict=True):
         lines.append(Text(_line(row[0]), "bold"))
         for heading, cell in zip(headings[1:], row[1:], strict=True):
             if text := _line(cell):
                 lines.append(Text(f"  {heading}: {text}" if heading else f"  {text}"))
-    if table.caption:
-        lines.append(Text(_line(table.caption), "dim"))
     return Group(*lines)
 
 
