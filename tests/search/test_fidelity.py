@@ -161,8 +161,8 @@ def test_fidelities_of_nonsense(tmp_path, old, new, words):
 
 def test_other_settings_under_the_same_name_are_refused(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
-    make(url)
+    make(url).ask()
     with pytest.raises(UserError, match="fidelity 'small' has other settings"):
-        make(url, fidelities=[Fidelity("small", {"width": 9})])
+        make(url, fidelities=[Fidelity("small", {"width": 9})]).ask()
     with pytest.raises(UserError, match="same name"):
         make(fidelities=[SMALL, SMALL])

@@ -26,6 +26,19 @@ class Logger(Protocol):
     def close(self) -> None: ...
 
 
+def _writable(folder: Path) -> Path:
+    """The folder, if it can be made: known before a trial runs, not after it."""
+    try:
+        above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        fault = None if above.is_dir() else f"{above} is no folder"
+        fault = fault if os.access(above, os.W_OK) else fault or f"{above} is read-only"
+    except OSError as error:
+        fault = error.strerror
+    if fault:
+        raise UserError(f"cannot write the folder {folder}: {fault}; name another")
+    return folder
+
+
 class TensorBoard:
     """Writes each trial's curves and hyperparameters below a folder.
 
@@ -33,7 +46,7 @@ class TensorBoard:
         place: the folder; ``tensorboard --logdir`` shows it.
 
     Raises:
-        UserError: TensorBoard is not installed.
+        UserError: TensorBoard is not installed, or nothing can be written there.
     """
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
@@ -41,7 +54,7 @@ class TensorBoard:
             import tensorboard  # noqa: F401  # torch's module names itself when it is missing
             from torch.utils.tensorboard import SummaryWriter
         self._make = SummaryWriter
-        self._folder = Path(place)
+        self._folder = _writable(Path(place))
         self._open: dict[int, Any] = {}
 
     def _writer(self, experiment: str, number: int) -> Any:
