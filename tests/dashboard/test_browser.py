@@ -221,10 +221,12 @@ def many(path: Path, count: int) -> str:
         storage=storage,
         sampler="random",
     )
+    # The first trial creates the study in the database.
+    experiment.tell(experiment.ask(), {"accuracy": 0.5, "density": 0.5})
     study = optuna.load_study(study_name="many", storage=storage)
     space = {name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in "abcd"}
     made = []
-    for index in range(count):
+    for index in range(1, count):
         point = {name: (index * step) % 1.0 for name, step in zip("abcd", STEPS, strict=True)}
         values = [point["a"], 0.5 * point["a"] + 0.5 * point["b"]]
         named = dict(zip(("accuracy", "density"), values, strict=True))
