@@ -25,7 +25,7 @@ from gossamer.data import load
 from gossamer.data.task import Split
 from gossamer.search.definition import from_mapping
 from gossamer.search.networks import recipe_of
-from gossamer.search.space import Space
+from gossamer.search.space.space import Space
 from gossamer.training import train
 
 _LOG = {"type": "float", "log": True}

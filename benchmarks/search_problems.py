@@ -16,7 +16,7 @@ import numpy as np
 
 from gossamer.search import Choice, Float, Int
 from gossamer.search.definition import from_mapping
-from gossamer.search.space import Space
+from gossamer.search.space.space import Space
 
 Parameter = Float | Int | Choice
 DIMENSION = 10

@@ -20,7 +20,7 @@ from gossamer.search import (
     TrialRecord,
 )
 from gossamer.search.metrics import Metric
-from gossamer.search.trials import State
+from gossamer.search.trials.trial import State
 
 LAYERS = (  # name, kind, weights, multiply-adds, weight density, input density
     ("conv1", "Conv2d", 1_600, 1_254_400, 0.5, 1.0),

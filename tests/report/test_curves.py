@@ -6,7 +6,7 @@ from report_fakes import record, snapshot
 
 from gossamer.report.plots.curves import SHOWN, curves
 from gossamer.search import Report, TrialRecord
-from gossamer.search.trials import State
+from gossamer.search.trials.trial import State
 
 
 def reporting(number: int, state: State, accuracies: list[float]) -> TrialRecord:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gossamer.search.acquisition import (
+from gossamer.search.samplers.acquisition import (
     directions,
     log_expected_gain,
     log_probability_inside,

@@ -17,7 +17,7 @@ from gossamer.search import (
     Trial,
     Violated,
 )
-from gossamer.search.commands import CommandError
+from gossamer.search.execution.commands import CommandError
 
 PYTHON = f"'{sys.executable}'"
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gossamer.errors import UserError
 from gossamer.search import Choice, Float, Int, LinearConstraint
-from gossamer.search.space import Space
+from gossamer.search.space.space import Space
 
 _PARAMETERS = [
     Float("a", 0.0, 1.0),

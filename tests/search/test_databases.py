@@ -8,8 +8,9 @@ import pytest
 from tests.search.experiments import good, make, states
 
 from gossamer.errors import UserError
-from gossamer.search import Experiment, databases
-from gossamer.search.databases import network_mount
+from gossamer.search import Experiment
+from gossamer.search.trials import databases
+from gossamer.search.trials.databases import network_mount
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import pytest
 from tests.search.waiting import wait_for
 
 from gossamer.errors import UserError
-from gossamer.search import Experiment, liveness
+from gossamer.search import Experiment
+from gossamer.search.trials import heartbeat
 
 SCRIPT = """
 import os, pathlib, signal, sys, time
@@ -146,7 +147,7 @@ def test_workers_end_with_a_killed_driver(tmp_path):
     process.communicate(timeout=60)
 
     def gone():
-        return not any(liveness.is_running(liveness.process_name(p)) for p in pids)
+        return not any(heartbeat.is_running(heartbeat.process_name(p)) for p in pids)
 
     wait_for(gone, "the workers' end")
 
@@ -176,7 +177,7 @@ def test_a_driver_on_another_machine_is_gone_when_silent_for_long(tmp_path, monk
     url = f"sqlite:///{tmp_path}/x.db"
     process = start(tmp_path)
     finish(process)
-    monkeypatch.setattr(liveness.socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(heartbeat.socket, "gethostname", lambda: "elsewhere")
     there = Experiment.from_storage(url)
     trial = there.ask()
     now = time.time()
@@ -185,9 +186,9 @@ def test_a_driver_on_another_machine_is_gone_when_silent_for_long(tmp_path, monk
 
     here = Experiment.from_storage(url)
     assert here._store.put_back_abandoned() == 0
-    monkeypatch.setattr(liveness.time, "time", lambda: now + 599)
+    monkeypatch.setattr(heartbeat.time, "time", lambda: now + 599)
     assert here._store.put_back_abandoned() == 0
-    monkeypatch.setattr(liveness.time, "time", lambda: now + 660)
+    monkeypatch.setattr(heartbeat.time, "time", lambda: now + 660)
     assert here._store.put_back_abandoned() == 1
     assert here.ask() == trial
 

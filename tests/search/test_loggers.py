@@ -6,7 +6,7 @@ import pytest
 
 from gossamer.errors import UserError
 from gossamer.search import LOGGERS, Experiment, Float, Maximize, MLflow, TensorBoard, Trial
-from gossamer.search.trials import Report, TrialRecord
+from gossamer.search.trials.trial import Report, TrialRecord
 
 # MLflow's own, of its database.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.search.experiments import METRICS, make
 
 from gossamer.search import TrialRecord
+from gossamer.search.execution.progress import Board
 from gossamer.search.frontier import best, frontier
-from gossamer.search.progress import Board
 
 
 def test_the_progress_bar_counts(capsys):

@@ -20,10 +20,10 @@ from gossamer.search import (
     Minimize,
     Prior,
 )
-from gossamer.search.history import History
-from gossamer.search.optunas import ThroughOptuna
-from gossamer.search.samplers import Sampler
-from gossamer.search.space import Space
+from gossamer.search.samplers.history import History
+from gossamer.search.samplers.optuna import ThroughOptuna
+from gossamer.search.samplers.sampler import Sampler
+from gossamer.search.space.space import Space
 
 PARAMETERS = [
     Float("rate", 1e-4, 0.3, log=True),

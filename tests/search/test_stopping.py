@@ -21,10 +21,10 @@ from gossamer.search import (
     TrialStopped,
     Violated,
 )
-from gossamer.search.curves import Curve, Forecast
 from gossamer.search.ranking import order
-from gossamer.search.situation import Situation
-from gossamer.search.stopping import rules_from_mapping, rules_to_mapping
+from gossamer.search.stopping.context import Situation
+from gossamer.search.stopping.learning_curves import Curve, Forecast
+from gossamer.search.stopping.rules import rules_from_mapping, rules_to_mapping
 
 METRICS = [Maximize("accuracy", 0.8), Minimize("density", 0.2)]
 EPOCHS = 10

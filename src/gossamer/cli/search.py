@@ -75,7 +75,7 @@ def search(
     opened = Experiment.from_toml(experiment, check=_train, storage=storage)
     crew = None
     if ray is not None:
-        from gossamer.search.ray import on_ray
+        from gossamer.search.execution.ray import on_ray
 
         asked = 1.0 if cpus is None else cpus
         crew = on_ray(ray, cpus=asked, gpus=gpus or 0.0, workers=workers)

@@ -16,8 +16,8 @@ from sqlalchemy import make_url
 
 from gossamer.errors import UserError
 from gossamer.search import Experiment, Snapshot
-from gossamer.search.databases import open_storage
 from gossamer.search.definition import read_toml
+from gossamer.search.trials.databases import open_storage
 
 # However many pages are open, the storage is read at most so often.
 _FRESH_SECONDS = 0.5

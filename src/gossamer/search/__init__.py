@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gossamer.search.beliefs import Prior
-from gossamer.search.choices import Choice, Grid
-from gossamer.search.commands import Command
-from gossamer.search.constraints import LinearConstraint
+from gossamer.search.execution.commands import Command
+from gossamer.search.execution.loggers import LOGGERS, MLflow, TensorBoard
+from gossamer.search.execution.ray import on_ray
 from gossamer.search.experiment import Experiment
-from gossamer.search.fidelity import Fidelity
 from gossamer.search.frontier import Frontier
-from gossamer.search.loggers import LOGGERS, MLflow, TensorBoard
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Minimize
-from gossamer.search.parameters import Float, Int
-from gossamer.search.ray import on_ray
-from gossamer.search.samplers import SAMPLERS
+from gossamer.search.samplers.sampler import SAMPLERS
+from gossamer.search.samplers.warm_start import WarmStart
 from gossamer.search.snapshot import Snapshot
-from gossamer.search.starting import WarmStart
-from gossamer.search.stopping import STOPPING, Dominated, Halving, OutOfReach, Violated
-from gossamer.search.trials import Report, Trial, TrialRecord, TrialStopped
+from gossamer.search.space.constraints import LinearConstraint
+from gossamer.search.space.parameters import Choice, Float, Grid, Int, Prior
+from gossamer.search.stopping.fidelity import Fidelity
+from gossamer.search.stopping.rules import STOPPING, Dominated, Halving, OutOfReach, Violated
+from gossamer.search.trials.trial import Report, Trial, TrialRecord, TrialStopped
 
 if TYPE_CHECKING:
     from gossamer.search.networks import TrainNetwork, chosen_trial, recipe_of

@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UserError, nearest
-from gossamer.search.beliefs import Prior
-from gossamer.search.choices import Choice, Grid
-from gossamer.search.commands import Command
-from gossamer.search.constraints import LinearConstraint
-from gossamer.search.fidelity import Fidelity
+from gossamer.search.execution.commands import Command
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Metric, Minimize
-from gossamer.search.parameters import Float, Int, Parameter
-from gossamer.search.starting import WarmStart
-from gossamer.search.stopping import StoppingRule, rules_from_mapping, rules_to_mapping
+from gossamer.search.samplers.warm_start import WarmStart
+from gossamer.search.space.constraints import LinearConstraint
+from gossamer.search.space.parameters import Choice, Float, Grid, Int, Parameter, Prior
+from gossamer.search.stopping.fidelity import Fidelity
+from gossamer.search.stopping.rules import StoppingRule, rules_from_mapping, rules_to_mapping
 
 _GOALS: dict[str, type[Metric]] = {
     "maximize": Maximize,

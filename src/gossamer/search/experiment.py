@@ -13,31 +13,31 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from gossamer.errors import UserError, nearest
-from gossamer.search import definition, opening
-from gossamer.search.budget import Budget, Room
-from gossamer.search.commands import Command
-from gossamer.search.constraints import LinearConstraint
-from gossamer.search.databases import open_storage
-from gossamer.search.fidelity import Fidelity, Ladder
+from gossamer.search import definition, schema
+from gossamer.search.execution.commands import Command
+from gossamer.search.execution.loggers import Logger
+from gossamer.search.execution.loop import Run
+from gossamer.search.execution.progress import Board
+from gossamer.search.execution.report_channel import Receive
+from gossamer.search.execution.workers import Crew, Here, Outcome, Train, Workers
 from gossamer.search.frontier import Frontier, frontier
-from gossamer.search.history import History
 from gossamer.search.importances import Importance, importances
-from gossamer.search.loggers import Logger
 from gossamer.search.metrics import Metric, check_metrics
-from gossamer.search.parameters import Parameter
-from gossamer.search.progress import Board
-from gossamer.search.reporting import Receive
-from gossamer.search.running import Run
-from gossamer.search.samplers import SAMPLERS, Sampler
-from gossamer.search.situation import Situation
-from gossamer.search.space import Space
-from gossamer.search.starting import Earlier, WarmStart, start_points
-from gossamer.search.stopping import StoppingRule
-from gossamer.search.storage import Store
-from gossamer.search.telling import Returned, read_report, read_returned
-from gossamer.search.trials import ENDED, Trial, TrialRecord
-from gossamer.search.values import check_list, check_name, check_whole, plain
-from gossamer.search.workers import Crew, Here, Outcome, Train, Workers
+from gossamer.search.samplers.history import History
+from gossamer.search.samplers.sampler import SAMPLERS, Sampler
+from gossamer.search.samplers.warm_start import Earlier, WarmStart, start_points
+from gossamer.search.space.constraints import LinearConstraint
+from gossamer.search.space.parameters import Parameter
+from gossamer.search.space.space import Space
+from gossamer.search.stopping.context import Situation
+from gossamer.search.stopping.fidelity import Fidelity, Ladder
+from gossamer.search.stopping.rules import StoppingRule
+from gossamer.search.trials.budget import Budget, Room
+from gossamer.search.trials.databases import open_storage
+from gossamer.search.trials.results import Returned, read_report, read_returned
+from gossamer.search.trials.storage import Store
+from gossamer.search.trials.trial import ENDED, Trial, TrialRecord
+from gossamer.search.validation import check_list, check_name, check_whole, plain
 
 # For so long a suggestion is made again whenever another process made a trial meanwhile; after
 # that only if it made the same one.
@@ -137,7 +137,7 @@ class Experiment:
         # Whether the stored definition is followed; else this one is to replace it.
         self._agreed = self._replaces = False
         if (reading := self._reading) is not None:
-            stored, self._described = opening.agree(reading, self._described)
+            stored, self._described = schema.agree(reading, self._described)
             self._agreed = stored == self._described
             self._replaces = stored is not None
         self._warm_start = warm_start
@@ -147,7 +147,7 @@ class Experiment:
     def _reading(self) -> Store | None:
         """The trials, for reading: None, and no database is made, where there are none yet."""
         if self._opened is None and self.storage is not None:
-            self._opened = opening.find(self.storage, self.name)
+            self._opened = schema.find(self.storage, self.name)
         return self._opened
 
     @property
@@ -158,7 +158,7 @@ class Experiment:
             if self._opened is None:
                 self._opened = Store(open_storage(self.storage), self.name, list(goals.values()))
             if not self._agreed:
-                stored, self._described = opening.agree(self._opened, self._described)
+                stored, self._described = schema.agree(self._opened, self._described)
                 if stored is None or self._replaces:
                     self._opened.definition = self._described
                 if self._warm_start is not None and self._earlier is not None:
@@ -222,7 +222,7 @@ class Experiment:
         Raises:
             UserError: when there is none, or several and no name.
         """
-        return cls(**opening.stored_arguments(url, name))
+        return cls(**schema.stored_arguments(url, name))
 
     # Trial by trial
 

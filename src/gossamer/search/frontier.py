@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gossamer.search.metrics import Metric
-from gossamer.search.trials import TrialRecord
+from gossamer.search.trials.trial import TrialRecord
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from scipy.stats import qmc
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from gossamer.search.metrics import Metric
-from gossamer.search.space import Space
-from gossamer.search.surrogate import GaussianProcess, sample
-from gossamer.search.trials import TrialRecord
+from gossamer.search.samplers.gaussian_process import GaussianProcess, sample
+from gossamer.search.space.space import Space
+from gossamer.search.trials.trial import TrialRecord
 
 # Below this, and below two trials a parameter, an interval says nothing.
 _LEAST = 10

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from gossamer.errors import UserError
-from gossamer.search.values import check_list, check_name, is_number, make_plain
+from gossamer.search.validation import check_list, check_name, is_number, make_plain
 
 # Differences and margins of larger numbers are not finite: nothing could be compared or drawn.
 _LARGEST = 1e300

@@ -11,7 +11,7 @@ from typing import Any
 from gossamer.data import Task, load
 from gossamer.errors import UserError, nearest
 from gossamer.search.experiment import Experiment
-from gossamer.search.trials import Trial, TrialRecord
+from gossamer.search.trials.trial import Trial, TrialRecord
 from gossamer.training import Epoch, Recipe, train
 
 _NEEDED = ("task", "model")

@@ -19,7 +19,7 @@ from gossamer.errors import UserError, nearest
 from gossamer.search.experiment import Experiment
 from gossamer.search.frontier import Frontier, frontier
 from gossamer.search.metrics import Metric
-from gossamer.search.trials import ENDED, TrialRecord
+from gossamer.search.trials.trial import ENDED, TrialRecord
 
 # The newest trials tell best how long the next ones take.
 _RECENT = 30

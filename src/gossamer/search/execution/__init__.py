@@ -1,0 +1,1 @@
+"""Running trials: the loop, worker processes, Ray, commands, progress and logs."""

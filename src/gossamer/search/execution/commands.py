@@ -1,0 +1,232 @@
+"""Trials evaluated by a command line, of a program in any language that prints JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shlex
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any
+
+from gossamer.errors import UserError, nearest
+from gossamer.search.trials.trial import Trial
+from gossamer.search.validation import is_number, make_plain
+
+_FIELD = re.compile(r"\{([^{}]+)\}")
+# What a line may hold beside parameters and settings.
+_NUMBER = "trial"
+_TAIL = 300
+# Keys that say how far a program is, and are no metrics.
+_PROGRESS = ("step", "epoch", "of", "epochs")
+# A program that is told to end has so long to do so.
+_GRACE_SECONDS = 5.0
+
+
+class CommandError(Exception):
+    """The program failed; the trial's reason."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """Runs a program for each trial; it prints its metrics as a line of JSON.
+
+    Args:
+        line: the command line, not passed to a shell. ``{name}`` stands for a parameter's or
+            setting's value, ``{trial}`` for the trial's number.
+        timeout: seconds after which a trial fails; None waits as long as it takes.
+
+    On standard output each line that is a JSON object counts, others are ignored. The last one
+    holds the metrics. Those before it are reports while the program trains: their "step" or
+    "epoch" says how far it is (else they are counted), and "of" out of how many. A report that
+    has a step is looked at at once, so that the trial can be stopped early. All parameters
+    also stand in the environment as JSON, in ``GOSSAMER_PARAMETERS``.
+
+    Raises:
+        UserError: an empty or unreadable line, or a timeout that is no positive number.
+    """
+
+    line: str
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        if not isinstance(self.line, str) or not self._words():
+            raise UserError(f"command must be a command line, not {self.line!r}")
+        if self.timeout is not None and not (is_number(self.timeout) and self.timeout > 0):
+            raise UserError(
+                f"command: timeout must be a number of seconds above 0, not {self.timeout!r}"
+            )
+
+    @classmethod
+    def from_entry(cls, entry: Any) -> Command:
+        """From an experiment file: a text, or a table with ``line`` and ``timeout``."""
+        if isinstance(entry, str):
+            return cls(entry)
+        if not isinstance(entry, dict) or "line" not in entry:
+            raise UserError(f"command must be a text or a table with 'line', not {entry!r}")
+        for key in entry:
+            if key not in ("line", "timeout"):
+                raise UserError(f"command: unknown key '{key}'; {nearest(key, ['timeout'])}")
+        return cls(**entry)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """What `from_entry` reads."""
+        return {
+            "line": self.line,
+            **({} if self.timeout is None else {"timeout": self.timeout}),
+        }
+
+    def check(self, names: Mapping[str, Any]) -> None:
+        """Checks, before anything runs, that every ``{name}`` is known.
+
+        Raises:
+            UserError: naming the one that is not.
+        """
+        for name in _FIELD.findall(self.line):
+            if name not in names and name != _NUMBER:
+                raise UserError(
+                    f"command: no parameter or setting '{{{name}}}'; "
+                    f"{nearest(name, [*names, _NUMBER])}"
+                )
+
+    def __call__(self, trial: Trial) -> dict[str, float]:
+        """Runs the program to its end.
+
+        Raises:
+            CommandError: it could not be started, ended with another status than 0, took too
+                long, or printed no JSON object.
+            TrialStopped: a report was answered so; the program has been ended.
+        """
+        values = {**trial.settings, **trial.parameters, _NUMBER: trial.number}
+        self.check(values)
+        words = [_FIELD.sub(lambda found: _text(values[found[1]]), word) for word in self._words()]
+        environment = {**os.environ, "GOSSAMER_PARAMETERS": json.dumps(trial.parameters)}
+        with tempfile.TemporaryFile() as errors:
+            try:
+                process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    errors="replace",
+                    env=environment,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise CommandError(
+                    f"'{words[0]}' cannot be started: {error.strerror or error}"
+                ) from None
+            late = threading.Event()
+            timer = threading.Timer(self.timeout or 0.0, _expire, (process, late))
+            timer.daemon = True
+            if self.timeout is not None:
+                timer.start()
+            assert process.stdout is not None
+            try:
+                last = _follow(process.stdout, trial)
+                status = process.wait()
+            finally:
+                timer.cancel()
+                if process.poll() is None:
+                    _end(process)
+                process.stdout.close()
+            if late.is_set():
+                raise CommandError(f"took longer than {self.timeout:g} seconds{_tail(errors)}")
+            if status != 0:
+                ended = f"status {status}" if status > 0 else signal.Signals(-status).name
+                raise CommandError(f"'{words[0]}' ended with {ended}{_tail(errors)}")
+            if last is None:
+                raise CommandError(f"'{words[0]}' printed no line of JSON{_tail(errors)}")
+            return _numbers(last)
+
+    def _words(self) -> list[str]:
+        try:
+            return shlex.split(self.line)
+        except ValueError as error:
+            raise UserError(f"command {self.line!r}: {error}") from None
+
+
+def _follow(output: IO[str], trial: Trial) -> dict[str, Any] | None:
+    """Reports while lines come in; returns the last JSON object."""
+    last: dict[str, Any] | None = None
+    reported = True
+    count = 0
+    for line in output:
+        found = _json(line)
+        if found is None:
+            continue
+        if last is not None and not reported:  # it was not the last one: a report after all
+            count += 1
+            _report(trial, count, last)
+        last, step = found, found.get("step", found.get("epoch"))
+        reported = False
+        if isinstance(step, int) and not isinstance(step, bool):
+            count, reported = max(count + 1, step), True
+            _report(trial, count, found)
+    return last
+
+
+def _report(trial: Trial, step: int, found: Mapping[str, Any]) -> None:
+    of = found.get("of", found.get("epochs"))
+    planned = of if isinstance(of, int) and not isinstance(of, bool) and of >= step else None
+    trial.report(step, _numbers(found), planned)
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+    """NaN and infinity too: as a metric they say why a trial failed."""
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in _PROGRESS and isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _json(line: str) -> dict[str, Any] | None:
+    if not line.lstrip().startswith("{"):
+        return None
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and math.isfinite(value):
+        return repr(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _expire(process: subprocess.Popen[str], late: threading.Event) -> None:
+    late.set()
+    _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Ends the program and what it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _tail(errors: IO[bytes]) -> str:
+    """The end of what the program complained of, in one line."""
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - 4 * _TAIL))
+    told = " ".join(errors.read().decode(errors="replace").split())
+    return f": {told[-_TAIL:]}" if told else ""

@@ -1,0 +1,91 @@
+"""The search's progress bar: how far, how many inside the thresholds, the best so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from gossamer.progress import progress_bar
+from gossamer.search.frontier import best, inside
+from gossamer.search.metrics import Metric
+from gossamer.search.trials.trial import ENDED, TrialRecord
+
+
+class Board:
+    """A context that shows a progress bar on standard error.
+
+    Args:
+        name: of the experiment.
+        metrics: to count and compare by.
+        total: cost to come to, a full trial's being 1.
+        records: the trials so far.
+        cost: of a trial of a fidelity.
+        show: False shows nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        metrics: Sequence[Metric],
+        total: float,
+        records: Sequence[TrialRecord],
+        cost: Callable[[str | None], float] = lambda fidelity: 1.0,
+        *,
+        show: bool,
+    ) -> None:
+        self._cost = cost
+        self._metrics = metrics
+        self._progress = progress_bar(
+            show=show,
+            # Trials take minutes; the speed is that of the last day, not of the last 30 s.
+            speed_seconds=86_400,
+        )
+        self._records = [record for record in records if record.state in ENDED]
+        self._bar = self._progress.add_task(
+            name,
+            total=total,
+            below=self.summary(),
+        )
+        self._progress.advance(self._bar, sum(cost(r.fidelity) for r in self._records))
+
+    def __enter__(self) -> Board:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def add(self, record: TrialRecord) -> None:
+        """Counts a trial that has ended."""
+        self._records.append(record)
+        self._progress.update(self._bar, advance=self._cost(record.fidelity), below=self.summary())
+
+    def summary(self) -> str:
+        """Such as ``3 inside, 1 failed; best: trial 17, accuracy 0.971, density 0.08``.
+
+        All values are those of one trial, the frontier's first; where none is inside the
+        thresholds, "nearest" is the one that misses them least.
+        """
+        states = Counter(record.state for record in self._records)
+        full = [r for r in self._records if r.state == "complete" and r.fidelity is None]
+        limited = any(m.threshold is not None for m in self._metrics)
+        parts = [
+            (len(inside(self._metrics, full)) if limited else 0, "inside"),
+            (states["stopped"], "stopped early"),
+            (states["failed"], "failed"),
+        ]
+        shown = [part for part in parts if part[0] or (limited and part[1] == "inside")]
+        counts = ", ".join(f"{count:,} {words}" for count, words in shown)
+        found = best(self._metrics, full)
+        if found is None:
+            return counts
+        trial, feasible = found
+        values = ", ".join(f"{m.name} {trial.values[m.name]:.4g}" for m in self._metrics)
+        named = f"{'best' if feasible else 'nearest'}: trial {trial.number}, {values}"
+        return f"{counts}; {named}" if counts else named

@@ -1,0 +1,86 @@
+"""Reports from worker processes: asked there, answered here."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Client, Connection, Listener
+from typing import Any
+
+from gossamer.errors import UserError
+from gossamer.search.metrics import as_numbers
+from gossamer.search.trials.trial import Reporter
+
+# (trial, step, values, of) -> why it is to stop, None to go on.
+Receive = Callable[[int, int, Mapping[str, Any], int | None], str | None]
+
+
+class Desk:
+    """Answers the reports of this machine's worker processes, until closed.
+
+    Each worker keeps one connection, on a local socket that only this user can open and only
+    those who know `key` may use.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.key = os.urandom(32)
+        self._listener = Listener(authkey=self.key)
+        self.address = self._listener.address
+        threading.Thread(target=self._accept, name="gossamer-reports", daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection = self._listener.accept()
+            except Exception:  # closed; or a caller without the key, or that died while calling
+                if self._is_closed():
+                    return
+                continue
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _is_closed(self) -> bool:
+        return getattr(self._listener, "_listener", None) is None
+
+    def _serve(self, connection: Connection) -> None:
+        with suppress(EOFError, OSError), connection:
+            while True:
+                connection.send(answer(self._receive, *connection.recv()))
+
+
+def answer(
+    receive: Receive, number: int, step: int, values: Mapping[str, Any], of: int | None
+) -> tuple[str | None, str | None]:
+    """(why the trial is to stop, what was wrong with the report), each None if nothing."""
+    try:
+        return receive(number, step, values, of), None
+    except UserError as error:
+        return None, str(error)
+
+
+class Caller:
+    """A worker process's end of a `Desk`; connects when first used."""
+
+    def __init__(self, address: Any, key: bytes) -> None:
+        self._address = address
+        self._key = key
+        self._connection: Connection | None = None
+
+    def reporter(self, number: int) -> Reporter:
+        """Of the trial `number`."""
+
+        def report(step: int, values: Mapping[str, Any], of: int | None) -> str | None:
+            if self._connection is None:
+                self._connection = Client(self._address, authkey=self._key)
+            self._connection.send((number, step, as_numbers(values), of))
+            reason, wrong = self._connection.recv()
+            if wrong is not None:
+                raise UserError(wrong)
+            return reason if reason is None else str(reason)
+
+        return report

@@ -1,0 +1,238 @@
+"""Gaussian processes over the parameters: what a metric is expected to be where nothing was tried.
+
+The covariance is a sum of one-dimensional Matern 5/2 kernels and one over all parameters
+together. The first part (Duvenaud, Nickisch and Rasmussen, "Additive Gaussian Processes", 2011)
+learns from a dozen trials what each parameter does by itself; the second, with length scales that
+grow with the square root of the dimension (Hvarfner, Hellsten and Nardi, "Vanilla Bayesian
+Optimization Performs Great in High Dimensions", 2024), what they do to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+from gossamer.search.space.features import Features
+
+_Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
+_ROOT5 = 5.0**0.5
+# Logarithms of: length scale in the unit cube, variance of the additive part, of the joint part,
+# of the noise; mean and spread of their normal priors, and bounds. Metrics have variance 1.
+_PRIOR = {"length": (-0.2, 1.0), "add": (0.0, 1.5), "joint": (-3.0, 1.5), "noise": (-7.0, 2.5)}
+_BOUNDS = {"length": (-3.0, 4.0), "add": (-9.0, 4.0), "joint": (-9.0, 4.0), "noise": (-13.8, 0.7)}
+# The mean is not known: a constant with this variance is part of the covariance.
+_OFFSET = 4.0
+_EVALUATIONS = 40
+# Steps of a walk between two samples of hyperparameters.
+_THINNED = 20
+_PIECE = 128
+
+
+def _matern(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Matern 5/2 kernel at scaled squared distances, and -2 * its derivative by them."""
+    scaled = _ROOT5 * np.sqrt(squared)
+    slope = np.exp(-scaled)
+    kernel = slope * (1.0 + scaled + (5.0 / 3.0) * squared)
+    slope *= (5.0 / 3.0) * (1.0 + scaled)
+    return kernel, slope
+
+
+def _covariance(theta: np.ndarray, features: Features, others: Features) -> np.ndarray:
+    """float64 [points, other points]."""
+    rates = _ROOT5 * np.exp(-theta[:-3])
+    count = len(rates)
+    alone = np.flatnonzero(np.bincount(features.owner) == 1)
+    several = np.flatnonzero(np.bincount(features.owner) > 1).tolist()
+    columns = np.searchsorted(features.owner, alone)
+    # From the middle, which keeps the terms of `_Lines` small.
+    here, there = (rates[alone] * (f.columns[:, columns] - 0.5) for f in (features, others))
+    lines = _Lines(here.T)
+    covariance = np.empty((len(features), len(others)))
+    # In pieces that stay in the cache, parameter by parameter.
+    for start in range(0, len(others), _PIECE):
+        rows = slice(start, start + _PIECE)
+        near = there[rows]
+        each = lines.kernels(near.T)
+        total = (here**2).sum(axis=1)[:, None] + (near**2).sum(axis=1) - 2.0 * here @ near.T
+        total = np.maximum(total, 0.0) / 5.0
+        for parameter in several:
+            squared = features.squared_distances(others[rows], parameter)
+            squared *= rates[parameter] ** 2 / 5.0
+            total += squared
+            each += _matern(squared)[0]
+        joint = _matern(total / count)[0]
+        covariance[:, rows] = np.exp(theta[-3]) / count * each + np.exp(theta[-2]) * joint + _OFFSET
+    return covariance
+
+
+class _Lines:
+    """The Matern 5/2 kernel exp(-d) (1 + d + d^2 / 3), d = |x - y|, of each parameter by itself.
+
+    Without the absolute value it is a sum of three products of a function of x and one of y: right
+    where x is the larger, too large where it is not, and the other way round when mirrored. So
+    there are exponentials of points, not of pairs.
+
+    Args:
+        x: float64 [parameters, points].
+    """
+
+    def __init__(self, x: np.ndarray) -> None:
+        self._shape = x.shape
+        self._plain, self._mirrored = self._left(x), self._left(-x)
+
+    @staticmethod
+    def _left(x: np.ndarray) -> np.ndarray:
+        terms = [1.0 + x + x**2 / 3.0, -1.0 - 2.0 / 3.0 * x, np.full_like(x, 1.0 / 3.0)]
+        factors: np.ndarray = np.stack(terms, axis=2) * np.exp(-x)[:, :, None]
+        return factors
+
+    @staticmethod
+    def _right(y: np.ndarray) -> np.ndarray:
+        factors: np.ndarray = np.stack([np.ones_like(y), y, y**2], axis=1) * np.exp(y)[:, None]
+        return factors
+
+    def kernels(self, y: np.ndarray) -> np.ndarray:
+        """Their sum over the parameters; float64 [points, other points]."""
+        total = np.zeros((self._shape[1], y.shape[1]))
+        products = zip(self._plain, self._right(y), self._mirrored, self._right(-y), strict=True)
+        for left, right, mirrored_left, mirrored_right in products:
+            total += np.minimum(left @ right, mirrored_left @ mirrored_right)
+        return total
+
+
+class GaussianProcess:
+    """A posterior over one metric, known at `features`.
+
+    Args:
+        features: the points.
+        values: float64 [points], of about unit variance.
+        theta: hyperparameters as `fit` returns them.
+    """
+
+    def __init__(self, features: Features, values: np.ndarray, theta: np.ndarray) -> None:
+        self.features = features
+        self._values = values
+        self._theta = theta
+        covariance = _covariance(theta, features, features)
+        self._root = _cholesky(covariance, float(np.exp(theta[-1])))
+        self._weights = cho_solve((self._root, True), values)
+        self.denoised: np.ndarray = covariance @ self._weights
+
+    def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation, without noise; float64 [points] each."""
+        cross = _covariance(self._theta, self.features, features)
+        mean = cross.T @ self._weights
+        solved = solve_triangular(self._root, cross, lower=True, check_finite=False)
+        prior = np.exp(self._theta[-3]) + np.exp(self._theta[-2]) + _OFFSET
+        variance = prior - (solved**2).sum(axis=0)
+        return mean, np.sqrt(np.maximum(variance, 1e-12))
+
+    def draw(self, features: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Functions drawn from the posterior, at `features`; float64 [count, points]."""
+        cross = _covariance(self._theta, self.features, features)
+        solved = solve_triangular(self._root, cross, lower=True, check_finite=False)
+        covariance = _covariance(self._theta, features, features) - solved.T @ solved
+        noise = rng.standard_normal((count, len(features)))
+        drawn: np.ndarray = cross.T @ self._weights + noise @ _cholesky(covariance, 0.0).T
+        return drawn
+
+    def believing(self, features: Features) -> GaussianProcess:
+        """The posterior as if `features` had been seen with the values expected there."""
+        both = Features(np.vstack([self.features.columns, features.columns]), features.owner)
+        expected = self.predict(features)[0]
+        return GaussianProcess(both, np.concatenate([self._values, expected]), self._theta)
+
+
+def fit(features: Features, values: np.ndarray) -> tuple[np.ndarray, float]:
+    """The most probable hyperparameters, and the logarithm of how probable they make `values`.
+
+    The last answers are remembered: searches ask again and again with the same trials.
+    """
+    columns = features.columns
+    return _fit(columns.tobytes(), columns.shape, tuple(features.owner), values.tobytes())
+
+
+def sample(
+    features: Features, values: np.ndarray, count: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """`count` hyperparameters as probable as they are given `values`, by a Metropolis walk."""
+    loss, _, spread, bounds = _posterior(features, values)
+    theta, _ = fit(features, values)
+    here = loss(theta)[0]
+    found = []
+    for step in range(count * _THINNED):
+        moved = rng.random(len(theta)) < 2.0 / len(theta)
+        there = theta + 0.6 * spread * moved * rng.standard_normal(len(theta))
+        if all(low <= t <= high for t, (low, high) in zip(there, bounds, strict=True)):
+            lost = loss(there)[0]
+            if np.log(rng.random()) < here - lost:
+                theta, here = there, lost
+        if step % _THINNED == _THINNED - 1:
+            found.append(theta)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _fit(
+    columns: bytes, shape: tuple[int, int], owner: tuple[int, ...], given: bytes
+) -> tuple[np.ndarray, float]:
+    features = Features(np.frombuffer(columns).reshape(shape), np.array(owner))
+    loss, centre, _, bounds = _posterior(features, np.frombuffer(given))
+    options = {"maxfun": _EVALUATIONS}
+    found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return found.x, -float(found.fun)
+
+
+def _posterior(
+    features: Features, values: np.ndarray
+) -> tuple[_Loss, np.ndarray, np.ndarray, list[tuple[float, float]]]:
+    """Of hyperparameters: minus the logarithm of how probable they are, with its gradient; center
+    and spread of their prior; and their bounds."""
+    parameters = features.parameters
+    squared = np.stack([features.squared_distances(features, p) for p in range(parameters)])
+    kinds = ["length"] * parameters + ["add", "joint", "noise"]
+    centre, spread = (np.array([_PRIOR[kind][i] for kind in kinds]) for i in (0, 1))
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled = squared * np.exp(-2.0 * theta[:-3])[:, None, None]
+        each, each_slope = _matern(scaled)
+        joint, joint_slope = _matern(scaled.mean(axis=0))
+        add, together, noise = np.exp(theta[-3:])
+        each_mean = each.mean(axis=0)
+        root = _cholesky(add * each_mean + together * joint + _OFFSET, noise)
+        weights = cho_solve((root, True), values, check_finite=False)
+        inverse = cho_solve((root, True), np.eye(len(values)), check_finite=False)
+        # d loss / d covariance, doubled: inverse - weights weights^T.
+        outer = inverse - np.outer(weights, weights)
+        by_length = (
+            np.einsum("pij,pij,ij->p", scaled, each_slope, outer, optimize=False) * add
+            + np.einsum("pij,ij->p", scaled, joint_slope * outer, optimize=False) * together
+        ) / parameters
+        gradient = 0.5 * np.array(
+            [
+                *by_length,
+                add * (outer * each_mean).sum(),
+                together * (outer * joint).sum(),
+                noise * np.trace(outer),
+            ]
+        )
+        off = (theta - centre) / spread
+        evidence = 0.5 * values @ weights + np.log(np.diag(root)).sum()
+        return float(evidence + 0.5 * (off**2).sum()), gradient + off / spread
+
+    return loss, centre, spread, [_BOUNDS[kind] for kind in kinds]
+
+
+def _cholesky(covariance: np.ndarray, noise: float) -> np.ndarray:
+    """The lower root of `covariance` plus noise, more of it where rounding asks for it."""
+    jitter = 1e-8
+    while True:
+        try:
+            return np.linalg.cholesky(covariance + (noise + jitter) * np.eye(len(covariance)))
+        except np.linalg.LinAlgError:
+            jitter *= 100.0

@@ -1,0 +1,70 @@
+"""The trials so far, as samplers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gossamer.search.metrics import Metric
+from gossamer.search.samplers.warm_start import Earlier
+from gossamer.search.space.space import Point
+from gossamer.search.stopping.fidelity import Ladder
+from gossamer.search.trials.trial import TrialRecord
+
+
+@dataclass(frozen=True)
+class History:
+    """The trials so far: points with their metrics' values, and points without (yet).
+
+    Attributes:
+        points: of complete trials.
+        values: float64 [complete trials, metrics].
+        failed: points whose trial failed.
+        pending: points running, or waiting to be run.
+        earlier: what is known from another experiment.
+    """
+
+    points: Sequence[Point]
+    values: np.ndarray
+    failed: Sequence[Point]
+    pending: Sequence[Point]
+    earlier: Earlier | None = None
+
+    @classmethod
+    def of_trials(
+        cls,
+        records: Sequence[TrialRecord],
+        metrics: Sequence[Metric],
+        ladder: Ladder,
+        earlier: Earlier | None = None,
+    ) -> History:
+        """Each point once, with what is known best of its full cost.
+
+        A stopped trial counts with the values that it was expected to end with.
+        """
+        climbed = {r.origin for r in records if r.state in ("complete", "stopped")}
+        full = ladder.at_full_cost(records)
+        known: list[tuple[Point, list[float]]] = []
+        failed, pending = [], []
+        for record in records:
+            values = record.values if record.state == "complete" else record.expected
+            if record.state in ("running", "waiting"):
+                pending.append(record.parameters)
+            elif record.number in climbed:
+                continue
+            elif all(m.name in values for m in metrics) and record.state != "failed":
+                known.append((record.parameters, full(record, values)))
+            else:
+                failed.append(record.parameters)
+        return cls(
+            points=[point for point, _ in known],
+            values=np.array([values for _, values in known]).reshape(-1, len(metrics)),
+            failed=failed,
+            pending=pending,
+            earlier=earlier,
+        )
+
+    def __len__(self) -> int:
+        return len(self.points) + len(self.failed) + len(self.pending)

@@ -1,0 +1,154 @@
+"""What a search knows before its first trial: good points, and an earlier experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gossamer.errors import UserError, nearest
+from gossamer.search.frontier import frontier
+from gossamer.search.metrics import Metric
+from gossamer.search.space.parameters import Choice, Grid
+from gossamer.search.space.space import Point, Space, exact, takes
+from gossamer.search.trials.trial import TrialRecord
+from gossamer.search.validation import Value, check_list, check_whole, is_number, make_plain, plain
+
+# Trials of an earlier experiment that are remembered, the best of them tried first.
+_REMEMBERED = 200
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """An earlier experiment to learn from, with the same metrics but perhaps a smaller network.
+
+    Its best points are tried first. Its trials say where this experiment's metrics are expected
+    to rise and fall; by how much and from where is learnt anew. Parameters are matched by name:
+    those that it did not have start in their middle, and values out of bounds at the bound.
+
+    Args:
+        storage: database URL.
+        experiment: its name; not needed when the storage has only one.
+        best: how many of its best points are tried first.
+    """
+
+    storage: str
+    experiment: str | None = None
+    best: int = 3
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        check_whole("warm_start: best", self.best, 0)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Trials of an earlier experiment, brought into this one's space.
+
+    Attributes:
+        points: feasible here.
+        values: float64 [points, metrics]; NaN for a metric that it did not have.
+        best: the points to try first.
+    """
+
+    points: Sequence[Point]
+    values: np.ndarray
+    best: Sequence[Point]
+
+    @classmethod
+    def of(
+        cls,
+        space: Space,
+        metrics: Sequence[Metric],
+        records: Sequence[TrialRecord],
+        best: int,
+    ) -> Earlier:
+        """From the earlier experiment's trials.
+
+        Raises:
+            UserError: when it has no complete trial, or shares no metric or no parameter.
+        """
+        shared = [m for m in metrics if any(m.name in r.values for r in records)]
+        whole = [
+            r for r in records if r.state == "complete" and all(m.name in r.values for m in shared)
+        ]
+        if not shared or not whole:
+            raise UserError(
+                "warm_start: the earlier experiment has no complete trial with one of the metrics "
+                + ", ".join(m.name for m in metrics)
+            )
+        if not any(name in record.parameters for record in whole for name in space.parameters):
+            raise UserError(
+                "warm_start: the earlier experiment has none of the parameters "
+                + ", ".join(space.parameters)
+            )
+        found = frontier(shared, whole).trials[:best]
+        others = [record for record in whole if record not in found]
+        kept = [*found, *others[-(_REMEMBERED - len(found)) :]]
+        return cls(
+            points=[_brought(space, record.parameters) for record in kept],
+            values=np.array([[r.values.get(m.name, np.nan) for m in metrics] for r in kept]),
+            best=[_brought(space, record.parameters) for record in found],
+        )
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any]) -> Earlier:
+        """What `to_mapping` made."""
+        values = [[np.nan if v is None else v for v in row] for row in data["values"]]
+        return cls(data["points"], np.array(values, dtype=float), data["best"])
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Of JSON's types only."""
+        values = [[None if np.isnan(v) else v for v in row] for row in self.values.tolist()]
+        return {"points": list(self.points), "values": values, "best": list(self.best)}
+
+
+def _brought(space: Space, parameters: Mapping[str, Value]) -> Point:
+    """The point of `space` nearest to another space's `parameters`."""
+    point = space.whole({})
+    for name, parameter in space.parameters.items():
+        value = parameters.get(name)
+        if name not in parameters:
+            continue
+        if takes(parameter, value):
+            point[name] = value
+        elif not isinstance(parameter, Choice) and is_number(value):
+            assert isinstance(value, (int, float))
+            inside = min(max(value, parameter.low), parameter.high)
+            if isinstance(parameter, Grid):
+                inside = min(parameter.values, key=lambda v: abs(v - inside))
+            point[name] = parameter.decode(min(max(parameter.encode(inside), 0.0), 1.0))
+    return space.repair(point)
+
+
+def start_points(space: Space, start: Sequence[Mapping[str, Value]]) -> list[Point]:
+    """Known good points, what they leave open in the middle or where it is believed to be best.
+
+    Raises:
+        UserError: for names or values that the space does not have, and broken constraints.
+    """
+    points = []
+    for position, written in enumerate(check_list("start", start, Mapping, '{"width": 8}'), 1):
+        where = f"start {position}"
+        given = plain(written)
+        for name, value in given.items():
+            if name not in space.parameters:
+                known = nearest(str(name), space.parameters)
+                raise UserError(f"{where}: unknown parameter '{name}'; {known}")
+            if not takes(space.parameters[name], value):
+                raise UserError(f"{where}: '{name}' is never {value!r} in this experiment")
+            given[name] = exact(space.parameters[name], value)
+        whole = {**space.middle(), **given}
+        missing = [name for name in space.pruned(whole) if name not in given]
+        if not space.holds(whole) and not missing:
+            raise UserError(f"{where} breaks {space.broken(whole)}")
+        points.append(space.repair(whole))
+        for name, value in given.items():
+            if points[-1].get(name, value) != value:
+                raise UserError(
+                    f"{where}: '{name}' = {value!r} breaks {space.broken(whole)} with what is left "
+                    "open in the middle; give the constraint's other parameters too"
+                )
+    return points

@@ -1,0 +1,135 @@
+"""Opening an experiment that its storage may know already.
+
+Whoever comes first writes the definition; those who come later may change what leaves the
+meaning of its trials as it is, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from gossamer.errors import UserError, nearest
+from gossamer.search.definition import from_mapping, said
+from gossamer.search.trials.databases import NothingStoredError, open_storage
+from gossamer.search.trials.storage import Store
+
+# Settings that decide what a trial's numbers mean: trials of two tasks cannot be compared.
+_MEANING = ("task", "model")
+
+
+def stored_arguments(url: str, name: str | None = None) -> dict[str, Any]:
+    """The arguments of `Experiment` as they are stored.
+
+    Args:
+        url: the database.
+        name: of the experiment; not needed when the storage has only one.
+
+    Raises:
+        UserError: when there is none, or several and no name.
+    """
+    studies = {study.study_name for study in open_storage(url, create=False).get_all_studies()}
+    if not studies:
+        raise UserError(f"storage '{url}' has no experiment yet")
+    if name is None and len(studies) > 1:
+        raise UserError(
+            f"storage '{url}' has several experiments; give one's name: "
+            + ", ".join(sorted(studies))
+        )
+    chosen = studies.pop() if name is None else name
+    if name is not None and name not in studies:
+        raise UserError(f"storage '{url}' has no experiment '{name}'; {nearest(name, studies)}")
+    stored = Store(open_storage(url), chosen, None).definition
+    if stored is None:
+        raise UserError(f"storage '{url}': gossamer did not make the study '{chosen}'")
+    return {**from_mapping(stored), "storage": url}
+
+
+def find(url: str, name: str) -> Store | None:
+    """The trials of an experiment that is stored; None, and nothing is made, if it is not.
+
+    Raises:
+        UserError: storage that cannot be used.
+    """
+    with suppress(NothingStoredError, KeyError):
+        return Store(open_storage(url, create=False), name, None)
+    return None
+
+
+def agree(
+    store: Store, described: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """The definition that is stored with the trials, if there is one, and the one to be stored:
+    `described`, with the metrics in the order in which they were first given, which is that in
+    which Optuna keeps their values.
+
+    Raises:
+        UserError: the trials are of another definition, or not gossamer's.
+    """
+    wanted = dict(described)
+    name = wanted["name"]
+    stored = store.definition
+    if stored is None and store.frozen():
+        # Whoever made the trials wrote the definition before them, maybe this very moment.
+        stored = store.definition
+        if stored is None:
+            raise UserError(
+                f"the storage has a study '{name}' that gossamer did not make; "
+                "choose another name or another storage"
+            )
+    if stored is not None:
+        differs = _difference(stored, wanted)
+        if differs:
+            raise UserError(
+                f"experiment '{name}' is in the storage with another definition: "
+                f"{differs}; give this one another name or storage, or undo the change"
+            )
+        wanted["metrics"] = {m: wanted["metrics"][m] for m in stored["metrics"]}
+    return stored, wanted
+
+
+def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """What keeps the trials of `stored` from going on as `wanted`, in words; None if nothing.
+
+    Thresholds, priors, budget, sampler, seed and how it began may change, and orders do not matter.
+    """
+    for kind in ("parameters", "metrics"):
+        old, new = stored[kind], wanted[kind]
+        for name in new:
+            if name not in old:
+                return f"{kind[:-1]} '{name}' is new"
+        for name in old:
+            if name not in new:
+                return f"{kind[:-1]} '{name}' is missing"
+    for name, new in wanted["parameters"].items():
+        old = stored["parameters"][name]
+        for key in {**old, **new}:
+            if key == "prior":  # beliefs may change; the trials mean what they meant
+                continue
+            if old.get(key) != new.get(key) or type(old.get(key)) is not type(new.get(key)):
+                return (
+                    f"parameter '{name}' has {key} = {said(new.get(key))}, "
+                    f"its trials {said(old.get(key))}"
+                )
+    for name, new in wanted["metrics"].items():
+        old = stored["metrics"][name]
+        if old["goal"] != new["goal"]:
+            return f"metric '{name}' has goal '{new['goal']}', in its trials '{old['goal']}'"
+    old_rows, new_rows = (
+        sorted((sorted(c["coefficients"].items()), c["at_most"]) for c in d["constraints"])
+        for d in (stored, wanted)
+    )
+    if old_rows != new_rows:
+        return "the constraints differ"
+    old_costs, new_costs = (
+        {f["name"]: f["settings"] for f in d.get("fidelity", [])} for d in (stored, wanted)
+    )
+    for name in old_costs.keys() & new_costs.keys():
+        if old_costs[name] != new_costs[name]:
+            return f"fidelity '{name}' has other settings than its trials"
+    for key in _MEANING:
+        old, new = stored["settings"].get(key), wanted["settings"].get(key)
+        if old != new:
+            return f"settings.{key} is {said(new)}, in its trials {said(old)}"
+    return None

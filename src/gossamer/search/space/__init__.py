@@ -1,0 +1,1 @@
+"""What is searched: parameters, constraints between them, and points."""

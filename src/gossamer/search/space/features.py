@@ -1,0 +1,38 @@
+"""Points as coordinates that models measure distances in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Features:
+    """Points as coordinates in which distances mean something.
+
+    Attributes:
+        columns: float64 [points, columns].
+        owner: int [columns], the parameter that each column belongs to.
+    """
+
+    columns: np.ndarray
+    owner: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray | slice) -> Features:
+        return Features(self.columns[rows], self.owner)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters there are."""
+        return int(self.owner[-1]) + 1
+
+    def squared_distances(self, other: Features, parameter: int) -> np.ndarray:
+        """In one parameter alone; float64 [points, other points]."""
+        squared = np.zeros((len(self), len(other)))
+        for column in np.flatnonzero(self.owner == parameter):
+            squared += (self.columns[:, column, None] - other.columns[None, :, column]) ** 2
+        return squared

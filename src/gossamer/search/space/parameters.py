@@ -1,0 +1,427 @@
+"""Parameters: numbers between two bounds or from a list, choices; and priors over them.
+
+Every parameter maps the unit interval onto its values (``decode``) and back (``encode``), so
+that random draws, start-up designs and moves towards a constraint's border are done in one
+cube, whatever the scales.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from scipy.special import ndtr, ndtri
+
+from gossamer.errors import UserError
+from gossamer.search.validation import Value, check_name, check_when, is_number, make_plain
+
+# Spreads on the unit interval beyond which nothing changes any more but the rounding.
+_NARROWEST, _WIDEST = 1e-6, 1e6
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A belief in where a parameter's best value lies: normal, cut off at the bounds.
+
+    Points are drawn from it at first, and near it as long as the trials do not speak against it.
+
+    Args:
+        centre: the likeliest value.
+        spread: two thirds of the belief are within centre - spread and centre + spread; on a
+            logarithmic scale within centre / spread and centre * spread (so above 1).
+
+    Raises:
+        UserError: for numbers that are not finite, or a spread that is none.
+    """
+
+    centre: float
+    spread: float
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        for label in ("centre", "spread"):
+            if not is_number(getattr(self, label)):
+                value = getattr(self, label)
+                raise UserError(f"prior: {label} must be a finite number, not {value!r}")
+        if self.spread <= 0:
+            raise UserError(f"prior: spread must be above 0, not {self.spread}")
+
+
+class Believed(ABC):
+    """What `Float` and `Int` share: a prior on the unit interval."""
+
+    name: str
+    low: float
+    high: float
+    log: bool
+    prior: Prior | None
+
+    @abstractmethod
+    def encode(self, value: float) -> float:
+        """Where in [0, 1] `value` lies."""
+
+    def check_prior(self) -> None:
+        prior = self.prior
+        if prior is None:
+            return
+        if not isinstance(prior, Prior):
+            raise UserError(f"parameter '{self.name}': prior must be a Prior, not {prior!r}")
+        if not self.low <= prior.centre <= self.high:
+            raise UserError(
+                f"parameter '{self.name}': the prior's centre {prior.centre} is not within "
+                f"{self.low} and {self.high}"
+            )
+        if self.log and prior.spread <= 1:
+            raise UserError(
+                f"parameter '{self.name}': on a logarithmic scale the prior's spread is a "
+                f"factor above 1, not {prior.spread}"
+            )
+
+    def _normal(self) -> tuple[float, float]:
+        """Centre and standard deviation on the unit interval."""
+        assert self.prior is not None
+        width = math.log(self.high / self.low) if self.log else self.high - self.low
+        spread = math.log(self.prior.spread) if self.log else self.prior.spread
+        share = min(max(spread / width, _NARROWEST), _WIDEST) if width else 1.0
+        return self.encode(self.prior.centre), share
+
+    def believed(self, unit: float) -> float:
+        """Where evenly drawn units in [0, 1] go for the prior to hold."""
+        if self.prior is None:
+            return unit
+        centre, spread = self._normal()
+        below, above = ndtr(-centre / spread), ndtr((1.0 - centre) / spread)
+        return float(np.clip(centre + spread * ndtri(below + unit * (above - below)), 0.0, 1.0))
+
+    def log_belief(self, units: np.ndarray) -> np.ndarray:
+        """Logarithm of the prior's density, up to a constant; 0 without a prior."""
+        if self.prior is None:
+            return np.zeros(len(units))
+        centre, spread = self._normal()
+        density: np.ndarray = -0.5 * ((units - centre) / spread) ** 2
+        return density
+
+
+class _Listed(ABC):
+    """What `Choice` and `Grid` share: a list of values, each with a cell of the unit interval."""
+
+    name: str
+    when: Mapping[str, Sequence[Value]]
+
+    @property
+    @abstractmethod
+    def _values(self) -> Sequence[Any]:
+        """The listed values, in order."""
+
+    def distribution(self) -> BaseDistribution:
+        """The parameter as Optuna knows it."""
+        return CategoricalDistribution(tuple(self._values))
+
+    def decode(self, unit: float) -> Any:
+        """The value at `unit` in [0, 1]."""
+        return self._values[min(int(unit * len(self._values)), len(self._values) - 1)]
+
+    def encode(self, value: Any) -> float:
+        """Where in [0, 1] the value lies: the middle of its cell."""
+        return (list(self._values).index(value) + 0.5) / len(self._values)
+
+    def believed(self, unit: float) -> float:
+        """All are as likely."""
+        return unit
+
+    def log_belief(self, units: np.ndarray) -> np.ndarray:
+        """0: all are as likely."""
+        return np.zeros(len(units))
+
+
+@dataclass(frozen=True)
+class Choice(_Listed):
+    """One of several options: texts, numbers, True/False or None. A single one is a fixed value.
+
+    Args:
+        name: what `train` receives it as.
+        options: in any order.
+        when: other parameter -> its values with which this one exists; else trials have none.
+
+    Raises:
+        UserError: for no options at all, options of another type, or one given twice.
+    """
+
+    name: str
+    options: Sequence[Value]
+    when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        check_name(self.name, "parameter")
+        where = f"parameter '{self.name}'"
+        if isinstance(self.options, str) or not isinstance(self.options, Sequence):
+            raise UserError(f"{where}: options must be a list, not {self.options!r}")
+        if not self.options:
+            raise UserError(f"{where}: options is empty; give at least one")
+        seen: list[Value] = []
+        for option in self.options:
+            if not (option is None or isinstance(option, (str, bool)) or is_number(option)):
+                raise UserError(
+                    f"{where}: option {option!r} must be a text, a finite number, "
+                    "true/false or None"
+                )
+            # Compared as Optuna compares them: 1, 1.0 and True are one and the same option.
+            if option in seen:
+                raise UserError(f"{where}: option {option!r} is given twice")
+            seen.append(option)
+        object.__setattr__(self, "options", tuple(self.options))
+        object.__setattr__(self, "when", check_when(where, self.when))
+
+    @property
+    def _values(self) -> Sequence[Value]:
+        return self.options
+
+
+@dataclass(frozen=True)
+class Grid(_Listed):
+    """One of several numbers, which need not be evenly spaced: neighbours are alike.
+
+    Args:
+        name: what `train` receives it as.
+        values: ascending.
+        when: other parameter -> its values with which this one exists; else trials have none.
+
+    Raises:
+        UserError: for no values, some that are no finite numbers, or not ascending.
+    """
+
+    name: str
+    values: Sequence[float]
+    when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        check_name(self.name, "parameter")
+        where = f"parameter '{self.name}'"
+        if isinstance(self.values, str) or not isinstance(self.values, Sequence):
+            raise UserError(f"{where}: values must be a list of numbers, not {self.values!r}")
+        if not self.values:
+            raise UserError(f"{where}: values is empty; give at least one")
+        for value in self.values:
+            if not is_number(value):
+                raise UserError(f"{where}: value {value!r} must be a finite number")
+        if any(a >= b for a, b in zip(self.values, self.values[1:], strict=False)):
+            raise UserError(f"{where}: values must ascend; write {sorted(set(self.values))}")
+        object.__setattr__(self, "values", tuple(self.values))
+        object.__setattr__(self, "when", check_when(where, self.when))
+
+    @property
+    def _values(self) -> Sequence[float]:
+        return self.values
+
+    @property
+    def low(self) -> float:
+        """The least value."""
+        return self.values[0]
+
+    @property
+    def high(self) -> float:
+        """The greatest value."""
+        return self.values[-1]
+
+
+# Whole numbers up to here are exact as doubles, as which databases keep them.
+_EXACT = 2**53
+
+
+def _check_bounds(where: str, low: object, high: object, log: object) -> None:
+    for label, bound in (("low", low), ("high", high)):
+        if not is_number(bound):
+            raise UserError(f"{where}: {label} must be a finite number, not {bound!r}")
+    assert isinstance(low, (int, float))
+    assert isinstance(high, (int, float))
+    if low > high:
+        raise UserError(f"{where}: low {low} is above high {high}; swap them")
+    if not isinstance(log, bool):
+        raise UserError(f"{where}: log must be true or false, not {log!r}")
+    if log and low <= 0:
+        raise UserError(f"{where}: log = true needs low > 0, not {low}")
+    if math.isinf(float(high) - float(low)) or (log and math.isinf(float(high) / float(low))):
+        raise UserError(
+            f"{where}: low {low} and high {high} are further apart than a double can tell; "
+            "bring them closer together"
+        )
+
+
+def _check_steps(where: str, low: float, high: float, step: float) -> None:
+    if (high - low) / step >= _EXACT:
+        raise UserError(
+            f"{where}: {step} is too small a step from {low} to {high}; use a larger one, or none"
+        )
+
+
+@dataclass(frozen=True)
+class Float(Believed):
+    """A real number in [low, high].
+
+    Args:
+        name: what `train` receives it as.
+        low, high: the bounds, both included.
+        log: spread evenly over the logarithm (low must be positive).
+        step: only low, low + step, low + 2 step ... high; not together with `log`.
+        prior: where its best value is believed to lie.
+        when: other parameter -> its values with which this one exists; else trials have none.
+
+    Raises:
+        UserError: for invalid bounds, scales or steps.
+    """
+
+    name: str
+    low: float
+    high: float
+    log: bool = field(default=False, kw_only=True)
+    step: float | None = field(default=None, kw_only=True)
+    prior: Prior | None = field(default=None, kw_only=True)
+    when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        check_name(self.name, "parameter")
+        where = f"parameter '{self.name}'"
+        _check_bounds(where, self.low, self.high, self.log)
+        object.__setattr__(self, "low", float(self.low))
+        object.__setattr__(self, "high", float(self.high))
+        object.__setattr__(self, "when", check_when(where, self.when))
+        self.check_prior()
+        if self.step is None:
+            return
+        if not is_number(self.step) or self.step <= 0:
+            raise UserError(f"{where}: step must be a number above 0, not {self.step!r}")
+        object.__setattr__(self, "step", float(self.step))
+        if self.log:
+            raise UserError(f"{where}: log and step exclude each other; leave one out")
+        _check_steps(where, self.low, self.high, self.step)
+        low, step = Decimal(str(self.low)), Decimal(str(self.step))
+        if (Decimal(str(self.high)) - low) % step != 0:
+            reached = float(low + (Decimal(str(self.high)) - low) // step * step)
+            raise UserError(
+                f"{where}: steps of {self.step} from {self.low} do not reach high {self.high}; "
+                f"use high = {reached}"
+            )
+
+    @property
+    def _count(self) -> int:
+        low, high, step = (Decimal(str(v)) for v in (self.low, self.high, self.step))
+        return int((high - low) / step) + 1
+
+    def distribution(self) -> BaseDistribution:
+        """The parameter as Optuna knows it."""
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def decode(self, unit: float) -> float:
+        """The value at `unit` in [0, 1]."""
+        if self.step is not None:
+            index = min(int(unit * self._count), self._count - 1)
+            # Decimal steps: 0.1 + 2 * 0.1 must be 0.3, not 0.30000000000000004.
+            return float(Decimal(str(self.low)) + index * Decimal(str(self.step)))
+        if self.log:
+            low, high = math.log(self.low), math.log(self.high)
+            value = math.exp(low + unit * (high - low))
+        else:
+            value = self.low + unit * (self.high - self.low)
+        return min(max(value, self.low), self.high)
+
+    def encode(self, value: float) -> float:
+        """Where in [0, 1] `value` lies; the middle of its cell for a stepped parameter."""
+        if self.step is not None:
+            return (round((value - self.low) / self.step) + 0.5) / self._count
+        if self.low == self.high:
+            return 0.5
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Int(Believed):
+    """A whole number in [low, high].
+
+    Args:
+        name: what `train` receives it as.
+        low, high: the bounds, both included.
+        log: spread evenly over the logarithm (low must be at least 1, `step` 1).
+        step: only low, low + step, low + 2 step ... high.
+        prior: where its best value is believed to lie.
+        when: other parameter -> its values with which this one exists; else trials have none.
+
+    Raises:
+        UserError: for invalid bounds, scales or steps.
+    """
+
+    name: str
+    low: int
+    high: int
+    log: bool = field(default=False, kw_only=True)
+    step: int = field(default=1, kw_only=True)
+    prior: Prior | None = field(default=None, kw_only=True)
+    when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        check_name(self.name, "parameter")
+        where = f"parameter '{self.name}'"
+        _check_bounds(where, self.low, self.high, self.log)
+        for label in ("low", "high", "step"):
+            value = getattr(self, label)
+            if not is_number(value) or value != int(value):
+                raise UserError(f"{where}: {label} must be a whole number, not {value!r}")
+            if abs(value) > _EXACT:
+                raise UserError(f"{where}: {label} {value} is beyond 2**53, so not exact")
+            object.__setattr__(self, label, int(value))
+        object.__setattr__(self, "when", check_when(where, self.when))
+        self.check_prior()
+        if self.step <= 0:
+            raise UserError(f"{where}: step must be a whole number above 0, not {self.step}")
+        if self.log and self.step != 1:
+            raise UserError(f"{where}: log and step exclude each other; leave one out")
+        if (self.high - self.low) % self.step:
+            reached = self.low + (self.high - self.low) // self.step * self.step
+            raise UserError(
+                f"{where}: steps of {self.step} from {self.low} do not reach high {self.high}; "
+                f"use high = {reached}"
+            )
+
+    def distribution(self) -> BaseDistribution:
+        """The parameter as Optuna knows it."""
+        return IntDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    @property
+    def _log_edges(self) -> tuple[float, float]:
+        # Half a unit beyond the bounds: the ends get as wide a cell as their neighbours.
+        return math.log(self.low - 0.5), math.log(self.high + 0.5)
+
+    def decode(self, unit: float) -> int:
+        """The value at `unit` in [0, 1]."""
+        if self.log:
+            low, high = self._log_edges
+            return min(max(round(math.exp(low + unit * (high - low))), self.low), self.high)
+        count = (self.high - self.low) // self.step + 1
+        return self.low + min(int(unit * count), count - 1) * self.step
+
+    def encode(self, value: float) -> float:
+        """Where in [0, 1] `value` lies: the middle of its cell."""
+        if self.log:
+            low, high = self._log_edges
+            return (math.log(value) - low) / (high - low)
+        count = (self.high - self.low) // self.step + 1
+        return ((value - self.low) / self.step + 0.5) / count
+
+
+Parameter = Float | Int | Grid | Choice

@@ -1,0 +1,254 @@
+"""The space of points: the parameters' box, less what breaks a constraint."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+
+from gossamer.errors import UserError, nearest
+from gossamer.search.space.constraints import LinearConstraint
+from gossamer.search.space.feasible import Feasible
+from gossamer.search.space.features import Features
+from gossamer.search.space.parameters import Choice, Float, Grid, Parameter
+from gossamer.search.validation import Value, is_number
+
+Point = dict[str, Value]
+
+
+def takes(parameter: Parameter, value: Value) -> bool:
+    """Whether `parameter` can be `value`."""
+    if isinstance(parameter, Choice):
+        return value in parameter.options
+    if not is_number(value):
+        return False
+    assert isinstance(value, (int, float))
+    if not parameter.low <= value <= parameter.high:
+        return False
+    if isinstance(parameter, Grid):
+        return value in parameter.values
+    there = parameter.decode(min(max(parameter.encode(value), 0.0), 1.0))
+    return math.isclose(there, value, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def exact(parameter: Parameter, value: Any) -> Value:
+    """`value`, which `parameter` can be, in the parameter's own type."""
+    listed = parameter.options if isinstance(parameter, Choice) else None
+    listed = parameter.values if isinstance(parameter, Grid) else listed
+    if listed is not None:
+        return listed[list(listed).index(value)]
+    return float(value) if isinstance(parameter, Float) else int(value)
+
+
+class Space:
+    """The parameters' box, less the points that break a constraint.
+
+    Args:
+        parameters: at least one, names unique; conditional ones after those they depend on.
+        constraints: between numeric parameters of these.
+
+    Raises:
+        UserError: for names given twice, unknown or not numeric ones in a constraint, and for
+            constraints that no point keeps; for conditions on parameters or values that there
+            are not.
+    """
+
+    def __init__(
+        self, parameters: Sequence[Parameter], constraints: Sequence[LinearConstraint] = ()
+    ) -> None:
+        self.parameters = {p.name: p for p in parameters}
+        self.constraints = tuple(constraints)
+        if not parameters:
+            raise UserError("an experiment needs at least one parameter")
+        if len(self.parameters) < len(parameters):
+            names = [p.name for p in parameters]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"parameter '{twice}' is given twice; rename or remove one")
+        self._check()
+        named = {name for c in self.constraints for name in c.coefficients}
+        # Only these coordinates are ever moved: the others do not matter to any constraint.
+        constrained = [p for p in parameters if not isinstance(p, Choice) and p.name in named]
+        self._feasible = Feasible(constrained, self.constraints) if constrained else None
+
+    def _check(self) -> None:
+        for constraint in self.constraints:
+            for name in constraint.coefficients:
+                if name not in self.parameters:
+                    raise UserError(
+                        f"constraint {constraint}: unknown parameter '{name}'; "
+                        + nearest(name, self.parameters)
+                    )
+                if isinstance(self.parameters[name], Choice):
+                    raise UserError(
+                        f"constraint {constraint}: '{name}' is a choice; "
+                        "only float, int and grid parameters can be constrained"
+                    )
+                if self.parameters[name].when:
+                    raise UserError(
+                        f"constraint {constraint}: '{name}' is conditional; "
+                        "only parameters that every trial has can be constrained"
+                    )
+            numbers = (self.parameters[name] for name in constraint.coefficients)
+            largest = [max(abs(p.low), abs(p.high)) for p in numbers if not isinstance(p, Choice)]
+            terms = map(operator.mul, map(abs, constraint.coefficients.values()), largest)
+            if math.isinf(sum(terms, abs(constraint.at_most))):
+                raise UserError(f"constraint {constraint}: its terms are too large for a double")
+        earlier: dict[str, Parameter] = {}
+        for parameter in self.parameters.values():
+            for name, values in parameter.when.items():
+                self._check_condition(parameter.name, name, values, earlier)
+            earlier[parameter.name] = parameter
+
+    def _check_condition(
+        self, child: str, name: str, values: Sequence[Value], earlier: Mapping[str, Parameter]
+    ) -> None:
+        where = f"parameter '{child}': when '{name}'"
+        if name not in self.parameters:
+            raise UserError(f"{where}: unknown parameter; {nearest(name, self.parameters)}")
+        if name not in earlier:
+            raise UserError(f"{where}: give '{name}' before '{child}'")
+        parent = earlier[name]
+        if isinstance(parent, Float) and parent.step is None:
+            raise UserError(
+                f"{where}: '{name}' is a float without steps; conditions need a parameter of "
+                "separate values"
+            )
+        for value in values:
+            if not takes(parent, value):
+                raise UserError(f"{where}: '{name}' is never {value!r}")
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    def decode(self, unit: np.ndarray) -> Point:
+        """The feasible point at or near `unit`, float [parameters], in the unit cube."""
+        pairs = zip(self.parameters.values(), np.nan_to_num(unit, nan=0.5).tolist(), strict=True)
+        return self.repair({parameter.name: parameter.decode(u) for parameter, u in pairs})
+
+    def encode(self, points: Sequence[Mapping[str, Value]]) -> np.ndarray:
+        """float64 [points, parameters] in the unit cube; NaN where a point has no value."""
+        units = np.full((len(points), len(self)), np.nan)
+        for row, point in zip(units, points, strict=True):
+            for column, (name, parameter) in enumerate(self.parameters.items()):
+                if name in point:
+                    row[column] = parameter.encode(point[name])  # type: ignore[arg-type]
+        return units
+
+    def whole(self, point: Mapping[str, Value]) -> Point:
+        """`point` with a value in the middle for every parameter that it does not have."""
+        return {
+            name: point[name] if name in point else parameter.decode(0.5)
+            for name, parameter in self.parameters.items()
+        }
+
+    def middle(self) -> Point:
+        """A value for every parameter: where it is believed to be best, else the middle."""
+        return {
+            name: parameter.decode(parameter.believed(0.5))
+            for name, parameter in self.parameters.items()
+        }
+
+    def pruned(self, point: Mapping[str, Value]) -> Point:
+        """`point` without the parameters whose condition is not met."""
+        kept: Point = {}
+        for name, parameter in self.parameters.items():
+            if all(n in kept and kept[n] in values for n, values in parameter.when.items()):
+                kept[name] = point[name]
+        return kept
+
+    def features(self, units: np.ndarray) -> Features:
+        """As coordinates: a choice has one per option, a conditional parameter one for absence."""
+        columns: list[np.ndarray] = []
+        owner: list[int] = []
+        for i, (unit, parameter) in enumerate(zip(units.T, self.parameters.values(), strict=True)):
+            absent = np.isnan(unit)
+            found = [np.where(absent, 0.5, unit)]
+            if isinstance(parameter, Choice):
+                count = len(parameter.options)
+                index = np.minimum(np.where(absent, -1.0, unit * count), count - 1).astype(int)
+                found = [(index == option) / 2.0**0.5 for option in range(count)]
+            if parameter.when:
+                found.append(absent.astype(float))
+            columns += found
+            owner += [i] * len(found)
+        return Features(np.stack(columns, axis=1), np.array(owner))
+
+    def log_belief(self, units: np.ndarray) -> np.ndarray:
+        """Logarithm of the density of the parameters' priors, float64 [points]."""
+        each = [
+            np.nan_to_num(parameter.log_belief(unit))
+            for unit, parameter in zip(units.T, self.parameters.values(), strict=True)
+        ]
+        belief: np.ndarray = np.sum(each, axis=0)
+        return belief
+
+    def on_grid(self, units: np.ndarray) -> np.ndarray:
+        """Rows of `units` that keep the constraints, in the middle of the cells they lie in."""
+        snapped = units.copy()
+        values: dict[str, list[Value]] = {}
+        for i, (name, parameter) in enumerate(self.parameters.items()):
+            plain = isinstance(parameter, Float) and parameter.step is None
+            if plain and not self.constraints:
+                continue
+            values[name] = [parameter.decode(u) for u in units[:, i].tolist()]
+            if not plain:
+                snapped[:, i] = [parameter.encode(v) for v in values[name]]  # type: ignore[arg-type]
+        for i, parameter in enumerate(self.parameters.values()):
+            for name, wanted in parameter.when.items():
+                parent = snapped[:, list(self.parameters).index(name)]
+                met = np.array([value in wanted for value in values[name]])
+                snapped[~met | np.isnan(parent), i] = np.nan
+        if self._feasible is None:
+            return snapped
+        names = self._feasible.names
+        rows = zip(*(values[name] for name in names), strict=True)
+        holds = [self._feasible.holds(dict(zip(names, row, strict=True))) for row in rows]
+        kept: np.ndarray = snapped[np.array(holds, dtype=bool)]
+        return kept
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """The parameters as Optuna knows them."""
+        return {name: parameter.distribution() for name, parameter in self.parameters.items()}
+
+    def holds(self, point: Mapping[str, Value]) -> bool:
+        """Whether `point` keeps every constraint."""
+        return self._feasible is None or self._feasible.holds(point)
+
+    def broken(self, point: Mapping[str, Value]) -> str:
+        """The constraints that `point` does not keep, in words."""
+        return ", ".join(f"constraint {c}" for c in self.constraints if not c.holds(point))
+
+    def draw(self, rng: np.random.Generator) -> Point:
+        """A random feasible point, drawn from the priors where the feasible share is not tiny."""
+        for _ in range(200):
+            point = self._believed(rng.random(len(self)))
+            if self.holds(point):
+                return self.pruned(point)
+        assert self._feasible is not None
+        return self.pruned({**point, **self._feasible.draw(rng)})
+
+    def believed(self, unit: np.ndarray) -> Point | None:
+        """The point at `unit`, even draws spread as the priors are; None if it is infeasible."""
+        point = self._believed(unit)
+        return self.pruned(point) if self.holds(point) else None
+
+    def _believed(self, unit: np.ndarray) -> Point:
+        pairs = zip(self.parameters.values(), unit.tolist(), strict=True)
+        return {parameter.name: parameter.decode(parameter.believed(u)) for parameter, u in pairs}
+
+    def repair(self, point: Mapping[str, Value]) -> Point:
+        """`point` itself if it keeps the constraints, else a feasible point near it.
+
+        Coordinates in no constraint keep their values.
+
+        Args:
+            point: with a value for every parameter; conditional ones that are not called for
+                are left out of what is returned.
+        """
+        if self._feasible is None or self._feasible.holds(point):
+            return self.pruned(point)
+        return self.pruned({**point, **self._feasible.near(point)})

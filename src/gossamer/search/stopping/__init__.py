@@ -1,0 +1,1 @@
+"""Trials that end early: learning curves, stopping rules, cheaper fidelities."""

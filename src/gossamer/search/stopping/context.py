@@ -1,0 +1,84 @@
+"""What a stopping rule sees: a trial's learning curve among those of others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gossamer.search.metrics import Maximize, Metric, Minimize
+from gossamer.search.stopping.learning_curves import Curve, Forecast
+from gossamer.search.trials.trial import Trial, TrialRecord
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a rule decides on.
+
+    Attributes:
+        metrics: of the experiment.
+        trial: the curve so far of the trial that has just reported.
+        finished: curves of complete trials.
+        others: curves of every other trial that reported: complete, stopped and running.
+    """
+
+    metrics: Sequence[Metric]
+    trial: Curve
+    finished: Sequence[Curve]
+    others: Sequence[Curve]
+    forecasts: Mapping[str, Forecast] = field(init=False)
+
+    @classmethod
+    def of_trial(
+        cls, trial: Trial, records: Sequence[TrialRecord], metrics: Sequence[Metric]
+    ) -> Situation:
+        """That of a trial which has reported, among all trials of its experiment.
+
+        Only trials of the same fidelity are like it, and the thresholds are those of the full
+        task.
+        """
+        if trial.fidelity is not None:
+            metrics = [(Maximize if m.goal == "maximize" else Minimize)(m.name) for m in metrics]
+        like = [r for r in records if r.fidelity == trial.fidelity and r.reports]
+        curves = {record.number: Curve.of_record(record, metrics) for record in like}
+        return cls(
+            metrics,
+            curves[trial.number],
+            finished=[curves[r.number] for r in like if r.state == "complete"],
+            others=[curve for number, curve in curves.items() if number != trial.number],
+        )
+
+    def __post_init__(self) -> None:
+        made = {m.name: Forecast(m, self.finished) for m in self.metrics}
+        object.__setattr__(self, "forecasts", made)
+
+    def latest(self, metric: str) -> tuple[float, float] | None:
+        """(share of the training, value) of the trial's latest report of a metric."""
+        values = self.trial.values[metric]
+        known = np.flatnonzero(~np.isnan(values))
+        of = self.of()
+        if not len(known) or of is None:
+            return None
+        return min(1.0, self.trial.steps[known[-1]] / of), float(values[known[-1]])
+
+    def of(self) -> int | None:
+        """Steps that the trial means to make; unsaid, as many as the longest finished one."""
+        if self.trial.of is not None:
+            return self.trial.of
+        return max((c.of for c in self.finished if c.of is not None), default=None)
+
+    def expected(self) -> dict[str, float]:
+        """Where the trial would end, metric by metric; those that it never reported are left
+        out."""
+        found = {}
+        for metric in self.metrics:
+            latest = self.latest(metric.name)
+            if latest is not None:
+                found[metric.name] = self.forecasts[metric.name].expected(*latest)
+            elif len(self.trial.values[metric.name]):
+                known = self.trial.values[metric.name]
+                known = known[~np.isnan(known)]
+                if len(known):
+                    found[metric.name] = float(known[-1])
+        return found

@@ -1,0 +1,136 @@
+"""Small to large: cheaper tasks tried first, the full cost spent on promising settings only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gossamer.errors import UserError
+from gossamer.search.metrics import Metric
+from gossamer.search.ranking import order
+from gossamer.search.stopping.learning_curves import Curve, Forecast
+from gossamer.search.trials.trial import TrialRecord
+from gossamer.search.validation import check_name, check_whole, is_number, make_plain
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """A cheaper form of the experiment's task: a smaller network, less data, fewer epochs.
+
+    Args:
+        name: of the fidelity; trials carry it.
+        settings: what is different; they stand over the experiment's settings and over a
+            trial's parameters.
+        cost: of a trial, as a share of a full one's; so much of the budget it takes.
+        reduction: of so many trials of this fidelity the best one is run at the next dearer one.
+
+    Raises:
+        UserError: for a cost that is not between 0 and 1, or a reduction below 2.
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    cost: float = 0.1
+    reduction: int = 4
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        check_name(self.name, "fidelity")
+        if not is_number(self.cost) or not 0 < self.cost < 1:
+            raise UserError(
+                f"fidelity '{self.name}': cost must be between 0 and 1, the share of a full "
+                f"trial's, not {self.cost!r}"
+            )
+        if not isinstance(self.settings, Mapping):
+            raise UserError(
+                f"fidelity '{self.name}': settings must be a table, not {self.settings!r}"
+            )
+        check_whole(f"fidelity '{self.name}': reduction", self.reduction, 2)
+
+
+class Ladder:
+    """The fidelities from the cheapest to the full task, which has no name.
+
+    Of the trials of a rung, the best ``1/reduction`` climb to the next, as soon as they are that
+    (asynchronous successive halving, Li et al. 2020, arXiv 1810.05934). How good a cheap trial is
+    depends on what its values lead to at full cost: a line through the points that were run at
+    both, once there are three of them.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], fidelities: Sequence[Fidelity]) -> None:
+        self._metrics = metrics
+        self.rungs = sorted(fidelities, key=lambda fidelity: fidelity.cost)
+        self._by_name = {fidelity.name: fidelity for fidelity in fidelities}
+        if len(self._by_name) < len(fidelities):
+            raise UserError("two fidelities have the same name; rename one")
+
+    @property
+    def lowest(self) -> str | None:
+        """Where new points start."""
+        return self.rungs[0].name if self.rungs else None
+
+    def cost(self, fidelity: str | None) -> float:
+        known = self._by_name.get(fidelity) if fidelity is not None else None
+        return known.cost if known else 1.0
+
+    def settings(self, fidelity: str | None) -> Mapping[str, Any]:
+        known = self._by_name.get(fidelity) if fidelity is not None else None
+        return known.settings if known else {}
+
+    def next_up(
+        self, records: Sequence[TrialRecord], room: float
+    ) -> tuple[TrialRecord, str | None] | None:
+        """A trial to repeat at the next dearer fidelity, and its name; None if none deserves it.
+
+        Args:
+            records: all trials.
+            room: cost that the budget has left.
+        """
+        climbed = {record.origin for record in records}
+        targets = [*(fidelity.name for fidelity in self.rungs), None][1:]
+        for fidelity, target in reversed(list(zip(self.rungs, targets, strict=True))):
+            if self.cost(target) > room + 1e-9:
+                continue
+            here = [r for r in records if r.fidelity == fidelity.name and r.state == "complete"]
+            count = len(here) // fidelity.reduction
+            if not count:
+                continue
+            full = self.at_full_cost(records)
+            values = np.array([full(r, r.values) for r in here])
+            for index in order(self._metrics, values)[:count]:
+                if here[index].number not in climbed:
+                    return here[index], target
+        return None
+
+    def at_full_cost(
+        self, records: Sequence[TrialRecord]
+    ) -> Callable[[TrialRecord, Mapping[str, float]], list[float]]:
+        """A function from a trial and values of its fidelity to what they lead to at full cost,
+        by metric."""
+        forecasts = {f.name: self._forecasts(f.name, records) for f in self.rungs}
+
+        def full(record: TrialRecord, values: Mapping[str, float]) -> list[float]:
+            if record.fidelity not in forecasts:
+                return [values[m.name] for m in self._metrics]
+            known = forecasts[record.fidelity]
+            return [known[m.name].expected(1.0, values[m.name]) for m in self._metrics]
+
+        return full
+
+    def _forecasts(self, fidelity: str, records: Sequence[TrialRecord]) -> dict[str, Forecast]:
+        """A point run at both costs is a curve that starts at the cheap value and ends at the
+        full one."""
+        pairs = []
+        for record in records:
+            if record.fidelity is not None or record.state != "complete":
+                continue
+            start: TrialRecord | None = record
+            while start is not None and start.fidelity != fidelity:
+                start = records[start.origin] if start.origin is not None else None
+            if start is not None:
+                cheap = {m.name: np.array([start.values[m.name]]) for m in self._metrics}
+                pairs.append(Curve(record.number, np.ones(1, np.int64), 1, cheap, record.values))
+        return {m.name: Forecast(m, pairs) for m in self._metrics}

@@ -1,0 +1,172 @@
+"""Learning curves, and where they will end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gossamer.search.metrics import Metric
+from gossamer.search.trials.trial import TrialRecord
+
+# Where curves are compared: so many shares of the training, evenly spaced.
+_GRID = np.linspace(0.05, 1.0, 20)
+# The latest so many curves suffice, and keep a forecast's cost below a tenth of a second.
+_MOST = 200
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A trial's reports as arrays.
+
+    Attributes:
+        number: of the trial.
+        steps: int64 [reports], rising.
+        of: steps in all that the trial means to make, or made; None if unknown.
+        values: metric -> float64 [reports], NaN where a report had no such metric.
+        ends: metric -> value that a complete trial returned; empty for others.
+    """
+
+    number: int
+    steps: np.ndarray
+    of: int | None
+    values: Mapping[str, np.ndarray]
+    ends: Mapping[str, float]
+
+    @classmethod
+    def of_record(cls, record: TrialRecord, metrics: Sequence[Metric]) -> Curve:
+        reports = record.reports
+        complete = record.state == "complete"
+        planned = [report.of for report in reports if report.of is not None]
+        if planned:
+            of: int | None = planned[-1]
+        else:
+            of = reports[-1].step if complete and reports else None
+        return cls(
+            record.number,
+            np.array([report.step for report in reports], dtype=np.int64),
+            of,
+            {m.name: np.array([r.values.get(m.name, math.nan) for r in reports]) for m in metrics},
+            {m.name: record.values[m.name] for m in metrics} if complete else {},
+        )
+
+    def at(self, metric: str, share: float | np.ndarray) -> np.ndarray:
+        """The metric at shares of the training; NaN before its first report and after its last.
+
+        Between two reports as on a straight line.
+        """
+        values = self.values[metric]
+        known = ~np.isnan(values)
+        where = np.asarray(share, dtype=np.float64)
+        if self.of is None or not known.any():
+            return np.full(where.shape, math.nan)
+        shares = self.steps[known] / self.of
+        found: np.ndarray = np.interp(where, shares, values[known], left=math.nan, right=math.nan)
+        return found
+
+
+class Forecast:
+    """Where a metric will end, from its value at a share of the training.
+
+    At each share the ends of the finished curves are a straight line in their values there, plus
+    a residual. What the rule "stop" needs is a bound that holds at *all* looks at once: each
+    finished curve's score is its largest residual over all shares, each residual being that of
+    the line through the *other* curves, in units of its share's typical one; the bound is the
+    conformal quantile of these scores. With exchangeable curves a trial so ends beyond its bound,
+    at whichever moment it was looked at, with a probability of at most 1 - confidence (split
+    conformal prediction, Vovk et al. 2005; leave-one-out residuals: Barber et al. 2021,
+    "Predictive inference with the jackknife+"). The number of curves limits the confidence:
+    0.95 needs 19 of them, 0.9 needs 9; below that every end is possible.
+
+    Args:
+        metric: which is forecast.
+        finished: complete curves; the latest 200 are used.
+    """
+
+    def __init__(self, metric: Metric, finished: Sequence[Curve]) -> None:
+        self._metric = metric
+        usable = [c for c in finished if metric.name in c.ends and len(c.steps)]
+        usable = usable[-_MOST:]
+        self._curves = usable
+        self._fits: dict[float, _Line | None] = {}
+        self._ends = np.array([metric.loss(c.ends[metric.name]) for c in usable])
+
+    def __len__(self) -> int:
+        return len(self._curves)
+
+    def expected(self, share: float, value: float) -> float:
+        """The likeliest end of a curve at `value`; the value itself with fewer than 3 curves."""
+        fitted = self._fit(share)
+        if fitted is None:
+            return value
+        end, _ = fitted.predict(self._metric.loss(value))
+        return self._metric.loss(end)
+
+    def best(self, share: float, value: float, confidence: float) -> float:
+        """The best end that is still to be reckoned with: infinitely good with too few curves."""
+        fitted = self._fit(share)
+        rank = math.ceil((len(self._scores) + 1) * confidence)
+        if fitted is None or rank > len(self._scores):
+            return self._metric.loss(-math.inf)
+        end, spread = fitted.predict(self._metric.loss(value))
+        return self._metric.loss(end - float(np.sort(self._scores)[rank - 1]) * spread)
+
+    @cached_property
+    def _scores(self) -> np.ndarray:
+        """float64 [curves]: how far each ended below its forecasts, at the worst share."""
+        worst = np.zeros(len(self._curves))
+        for share in _GRID:
+            fitted = self._fit(float(share))
+            if fitted is not None:
+                worst[fitted.used] = np.maximum(worst[fitted.used], fitted.scores)
+        return worst
+
+    def _fit(self, share: float) -> _Line | None:
+        if share not in self._fits:
+            self._fits[share] = self._fitted(share)
+        return self._fits[share]
+
+    def _fitted(self, share: float) -> _Line | None:
+        values = np.array(
+            [self._metric.loss(float(c.at(self._metric.name, share))) for c in self._curves]
+        )
+        used = ~np.isnan(values)
+        return _Line(values[used], self._ends[used], used) if used.sum() >= 3 else None
+
+
+class _Line:
+    """A line through points (x, y), shrunk a little to slope 1 so that few points suffice.
+
+    Args:
+        x, y: float64 [points].
+        used: bool [curves], which of the curves the points are of.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, used: np.ndarray) -> None:
+        self.used = used
+        self._mean = x.mean()
+        centred, gains = x - self._mean, y - x
+        self._spread = float(centred @ centred)
+        self._scale = max(float(np.abs(x).max()), float(np.abs(y).max()), 1e-300)
+        tiny = (1e-9 * self._scale) ** 2
+        # The prior is worth one point at the curves' typical distance.
+        self._ridge = self._spread / len(x) + tiny
+        self._slope = float(centred @ gains) / (self._spread + self._ridge)
+        self._gain = float(gains.mean())
+        leverage = 1 / len(x) + centred**2 / (self._spread + self._ridge)
+        residuals = (gains - self._gain - self._slope * centred) / np.maximum(1 - leverage, 1e-3)
+        self._typical = float(np.sqrt(np.mean(residuals**2)))
+        # What is constant to rounding leaves no residual worth the name.
+        exact = self._typical <= 1e-6 * self._scale
+        self.scores = np.zeros(len(x)) if exact else -residuals / self._typical
+        self._typical = 0.0 if exact else self._typical
+        self._points = len(x)
+
+    def predict(self, x: float) -> tuple[float, float]:
+        """The end expected from `x`, and its typical error: more, the farther from the points."""
+        off = x - self._mean
+        leverage = 1 / self._points + off**2 / (self._spread + self._ridge)
+        return x + self._gain + self._slope * off, self._typical * math.sqrt(1 + leverage)

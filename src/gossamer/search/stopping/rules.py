@@ -1,0 +1,253 @@
+"""When a trial is given up before its end.
+
+A rule sees the trial's learning curve and those of others, and gives a reason to stop or None.
+A new rule is one small frozen dataclass and one entry of `STOPPING`, under whose name experiment
+files configure it; the conformance tests find it there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from gossamer.errors import UserError, nearest
+from gossamer.search.ranking import order
+from gossamer.search.stopping.context import Situation
+from gossamer.search.stopping.learning_curves import Curve
+from gossamer.search.validation import check_list, check_whole, is_number, make_plain
+
+
+@runtime_checkable
+class StoppingRule(Protocol):
+    """Gives a reason to stop, in one line, or None."""
+
+    def reason(self, seen: Situation) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class OutOfReach:
+    """Stops a trial whose learning curve cannot reach a threshold any more.
+
+    Args:
+        confidence: that such a trial would have ended outside the threshold, over all looks
+            together (see `Forecast`).
+        least: finished curves before any trial is stopped; never fewer than `confidence` needs.
+    """
+
+    confidence: float = 0.95
+    least: int = 10
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        _check_share(self, "confidence")
+        _check_count(self, "least", 1)
+
+    def reason(self, seen: Situation) -> str | None:
+        for metric in seen.metrics:
+            latest = seen.latest(metric.name)
+            forecast = seen.forecasts[metric.name]
+            if metric.threshold is None or latest is None or len(forecast) < self.least:
+                continue
+            best = forecast.best(*latest, self.confidence)
+            if metric.violation(best) > 0:
+                return (
+                    f"{metric.name} {latest[1]:.4g} after {latest[0]:.0%} would end at "
+                    f"{best:.4g} at best, outside the threshold {metric.threshold:g} "
+                    f"(confidence {self.confidence:g}, {len(forecast)} finished curves)"
+                )
+        return None
+
+
+@dataclass(frozen=True)
+class Violated:
+    """Stops a trial that violates the threshold of a metric which training does not improve.
+
+    Args:
+        metrics: their names, such as the density of a network with fixed masks.
+    """
+
+    metrics: Sequence[str] = ("density",)
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        names = check_list("stopping.violated: metrics", self.metrics, str, "'density'")
+        object.__setattr__(self, "metrics", tuple(names))
+
+    def reason(self, seen: Situation) -> str | None:
+        for metric in seen.metrics:
+            values = seen.trial.values[metric.name]
+            if metric.name not in self.metrics or not len(values) or math.isnan(values[-1]):
+                continue
+            if metric.violation(float(values[-1])) > 0:
+                return (
+                    f"{metric.name} {values[-1]:.4g} is outside the threshold "
+                    f"{metric.threshold:g}, and training does not improve it"
+                )
+        return None
+
+
+@dataclass(frozen=True)
+class Dominated:
+    """Stops a trial that would end dominated by a finished one of no higher cost.
+
+    Even the best end that must be reckoned with for each metric is then at most equal to the
+    other's, which is inside all thresholds and made no more steps.
+
+    Args:
+        confidence: of that, over all metrics and looks together (see `Forecast`).
+        least: finished curves before any trial is stopped; never fewer than `confidence` needs.
+    """
+
+    confidence: float = 0.95
+    least: int = 10
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        _check_share(self, "confidence")
+        _check_count(self, "least", 1)
+
+    def reason(self, seen: Situation) -> str | None:
+        of = seen.of()
+        each = 1 - (1 - self.confidence) / len(seen.metrics)
+        best = []
+        for metric in seen.metrics:
+            latest = seen.latest(metric.name)
+            forecast = seen.forecasts[metric.name]
+            if latest is None or of is None or len(forecast) < self.least:
+                return None
+            best.append(metric.loss(forecast.best(*latest, each)))
+        for other in seen.finished:
+            ends = [metric.loss(other.ends[metric.name]) for metric in seen.metrics]
+            inside = all(m.violation(other.ends[m.name]) <= 0 for m in seen.metrics)
+            dominates = all(e <= b for e, b in zip(ends, best, strict=True)) and ends != best
+            if inside and dominates and other.of is not None and other.of <= (of or 0):
+                return (
+                    f"would end dominated by trial {other.number} "
+                    f"(confidence {self.confidence:g}, {len(seen.finished)} finished curves)"
+                )
+        return None
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Successive halving without waiting: at rungs of rising cost only the best go on.
+
+    A trial that reaches rung ``first``, ``first * reduction``, ``first * reduction**2`` ... goes
+    on if it is among the best 1/reduction of all that have reached the rung so far (ASHA, Li et
+    al. 2020, arXiv 1810.05934). Trials are ordered by what their values there lead to (see
+    `Forecast`): inside all thresholds before outside, then by fronts of non-dominated points,
+    as in multi-objective ASHA (Schmucker et al. 2021, arXiv 2106.12639).
+
+    Args:
+        reduction: the share that goes on is 1/reduction.
+        first: steps before the first decision.
+        least: other trials that must have reached a rung before any is stopped there.
+    """
+
+    reduction: int = 3
+    first: int = 1
+    least: int = 10
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        _check_count(self, "reduction", 2)
+        _check_count(self, "first", 1)
+        _check_count(self, "least", 1)
+
+    def reason(self, seen: Situation) -> str | None:
+        now = int(seen.trial.steps[-1])
+        before = int(seen.trial.steps[-2]) if len(seen.trial.steps) > 1 else 0
+        rung = self.first
+        while rung * self.reduction <= now:
+            rung *= self.reduction
+        of = seen.of()
+        if not before < rung <= now or of is None or rung >= of:
+            return None
+        reached = [
+            row
+            for curve in (seen.trial, *seen.others)
+            if (row := self._row(seen, curve, rung, of)) is not None
+        ]
+        if self._row(seen, seen.trial, rung, of) is None or len(reached) <= self.least:
+            return None
+        place = int(np.flatnonzero(order(seen.metrics, np.array(reached)) == 0)[0])
+        keep = math.ceil(len(reached) / self.reduction)
+        if place < keep:
+            return None
+        return (
+            f"place {place + 1} of {len(reached)} after {rung} steps; the best {keep} of them go on"
+        )
+
+    @staticmethod
+    def _row(seen: Situation, curve: Curve, rung: int, of: int) -> list[float] | None:
+        """What the metrics at a rung lead to; None for who did not get there."""
+        row = []
+        for metric in seen.metrics:
+            values = curve.values[metric.name]
+            there = (curve.steps >= rung) & ~np.isnan(values)
+            if not there.any():
+                return None
+            value = float(values[np.argmax(there)])
+            share = min(1.0, rung / (curve.of or of))
+            row.append(seen.forecasts[metric.name].expected(share, value))
+        return row
+
+
+STOPPING: dict[str, type[OutOfReach] | type[Violated] | type[Dominated] | type[Halving]] = {
+    "violated": Violated,
+    "out_of_reach": OutOfReach,
+    "dominated": Dominated,
+    "halving": Halving,
+}
+
+
+def rules_from_mapping(data: Mapping[str, Any]) -> list[StoppingRule]:
+    """The rules of ``[stopping.NAME]`` tables, asked in this order.
+
+    Raises:
+        UserError: an unknown rule or option, or a value out of range.
+    """
+    rules: list[StoppingRule] = []
+    for name, options in data.items():
+        if name not in STOPPING:
+            raise UserError(f"stopping: no rule '{name}'; {nearest(name, STOPPING)}")
+        if not isinstance(options, Mapping):
+            raise UserError(f"stopping.{name} must be a table, not {options!r}")
+        known = [f.name for f in fields(STOPPING[name])]
+        for option in options:
+            if option not in known:
+                raise UserError(f"stopping.{name}: no option '{option}'; {nearest(option, known)}")
+        rules.append(STOPPING[name](**options))
+    return rules
+
+
+def rules_to_mapping(rules: Sequence[StoppingRule]) -> dict[str, Any]:
+    """What `rules_from_mapping` reads, of JSON's types only; rules not in `STOPPING` are code,
+    and left out."""
+    names = {kind: name for name, kind in STOPPING.items()}
+    return {
+        names[type(rule)]: {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(rule).items()
+        }
+        for rule in rules
+        if isinstance(rule, OutOfReach | Violated | Dominated | Halving)
+    }
+
+
+def _check_share(rule: object, name: str) -> None:
+    value = getattr(rule, name)
+    if not is_number(value) or not 0 < value < 1:
+        raise UserError(f"stopping.{_name(rule)}: {name} must be between 0 and 1, not {value!r}")
+
+
+def _check_count(rule: object, name: str, least: int) -> None:
+    check_whole(f"stopping.{_name(rule)}: {name}", getattr(rule, name), least)
+
+
+def _name(rule: object) -> str:
+    return next((name for name, kind in STOPPING.items() if kind is type(rule)), "rule")

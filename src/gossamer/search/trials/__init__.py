@@ -1,0 +1,1 @@
+"""Trials, what they return, and the databases that hold them."""

@@ -1,0 +1,89 @@
+"""A trial in an Optuna storage: what gossamer keeps beside it, and the record that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from gossamer.search.trials.heartbeat import place
+from gossamer.search.trials.trial import Report, State, TrialRecord
+
+# User attributes of a trial.
+OWNER = "gossamer:owner"
+REASON = "gossamer:reason"
+EXPECTED = "gossamer:expected"
+FIDELITY = "gossamer:fidelity"
+ORIGIN = "gossamer:origin"
+ATTEMPT = "gossamer:attempt"
+LOST = "gossamer:lost"
+# Which call ended the trial, for one that was repeated because the answer was lost.
+TOLD = "gossamer:told"
+_VALUE = "gossamer:value:"
+_REPORT = "gossamer:report:"
+
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "stopped",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+
+
+def value_attributes(values: Mapping[str, float]) -> dict[str, float]:
+    """The attributes that hold what a trial returned."""
+    return {_VALUE + name: value for name, value in values.items()}
+
+
+def report_key(attempt: int, step: int | None = None) -> str:
+    """The attribute of a report, or what those of an attempt begin with: of a trial's attempts
+    only the last one counts."""
+    return f"{_REPORT}{attempt}:" + ("" if step is None else str(step))
+
+
+def attempt(trial: FrozenTrial) -> int:
+    """How often a trial was started."""
+    return int(trial.user_attrs.get(ATTEMPT, 1))
+
+
+def fidelity(trial: FrozenTrial) -> str | None:
+    """The cheaper task that a trial runs; None for the full one."""
+    return trial.user_attrs.get(FIDELITY)
+
+
+def record(trial: FrozenTrial, metrics: Sequence[str] = ()) -> TrialRecord:
+    """What is known of a trial; `metrics` come first among the values."""
+    stored = trial.user_attrs
+    values = {
+        key.removeprefix(_VALUE): value for key, value in stored.items() if key.startswith(_VALUE)
+    }
+    duration = trial.duration
+    finished = trial.state.is_finished()
+    owner = stored.get(OWNER)
+    prefix = report_key(attempt(trial))
+    reports = [
+        Report(int(key.removeprefix(prefix)), entry["of"], entry["values"], entry["seconds"])
+        for key, entry in stored.items()
+        if key.startswith(prefix)
+    ]
+    return TrialRecord(
+        number=trial.number,
+        state=_STATES[trial.state],
+        parameters=dict(trial.params),
+        values={
+            **{name: values[name] for name in metrics if name in values},
+            **{name: values[name] for name in sorted(values) if name not in metrics},
+        }
+        if finished
+        else {},
+        reason=stored.get(REASON) if finished else None,
+        seconds=duration.total_seconds() if finished and duration is not None else None,
+        fidelity=fidelity(trial),
+        reports=tuple(sorted(reports, key=lambda report: report.step)),
+        expected=dict(stored.get(EXPECTED, {})) if finished else {},
+        worker=place(owner) if owner else None,
+        attempts=attempt(trial),
+        started=trial.datetime_start.timestamp() if trial.datetime_start else None,
+        origin=stored.get(ORIGIN),
+    )

@@ -1,0 +1,82 @@
+"""What a trial tells, read: its reports while it trains, and the values at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gossamer.errors import UserError, nearest
+from gossamer.search.metrics import Metric, as_numbers
+from gossamer.search.trials.trial import Report
+from gossamer.search.validation import check_whole, is_number
+
+
+def read_report(
+    trial: int, step: int, values: Mapping[str, Any], of: int | None, seconds: float
+) -> Report:
+    """The report that trial number `trial` made after so many seconds.
+
+    Raises:
+        UserError: a report that makes no sense.
+    """
+    check_whole(f"trial {trial}: a report's step", step, 0)
+    if of is not None:
+        check_whole(f"trial {trial}: a report's 'of'", of, max(step, 1))
+    if not isinstance(values, Mapping):
+        raise UserError(f"report takes a mapping of names to numbers, not {values!r}")
+    numbers = as_numbers(values)
+    if text := _not_a_number(numbers):
+        raise UserError(f"trial {trial}: it reported {text}")
+    return Report(step, of, _finite(numbers), seconds)
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What a trial returned.
+
+    Attributes:
+        values: every finite number, by name.
+        mistake: what to say of a metric that is not there at all, or of a value that is no
+            number; None if there is none such.
+        wrong: what to say of a metric that is no finite number; None if all are.
+    """
+
+    values: dict[str, float]
+    mistake: str | None = None
+    wrong: str | None = None
+
+
+def read_returned(values: Mapping[str, Any], metrics: Sequence[Metric]) -> Returned:
+    """Reads the values that a trial ends with.
+
+    Raises:
+        UserError: they are no mapping.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"values must be a mapping of metrics to numbers, not {values!r}")
+    numbers = as_numbers(values)
+    finite = _finite(numbers)
+    missing = next((m.name for m in metrics if m.name not in numbers), None)
+    if missing is not None:
+        known = nearest(missing, numbers).replace("Known:", "it returned:")
+        found = known if numbers else "it returned nothing"
+        return Returned(finite, mistake=f"train returned no metric '{missing}'; {found}")
+    wrong = next((m.name for m in metrics if m.name not in finite), None)
+    if wrong is not None:
+        return Returned(finite, wrong=f"metric '{wrong}' is {values[wrong]!r}")
+    if text := _not_a_number(numbers):
+        return Returned(finite, mistake=f"train returned {text}")
+    return Returned(finite)
+
+
+def _not_a_number(numbers: Mapping[str, float | str | None]) -> str | None:
+    """What to say of the first text among `numbers`; None if there is none."""
+    for name, value in numbers.items():
+        if isinstance(value, str):
+            return f"{value!r} as '{name}', which is no number; leave it out or make it one"
+    return None
+
+
+def _finite(numbers: Mapping[str, float | str | None]) -> dict[str, float]:
+    return {name: n for name, n in numbers.items() if isinstance(n, float) and is_number(n)}

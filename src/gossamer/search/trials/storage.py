@@ -1,0 +1,375 @@
+"""Where trials are kept: an Optuna storage, in memory or in a database.
+
+A trial is written in one transaction when it is asked for, with its parameters and with who
+runs it; so whatever is killed, and when, leaves only whole trials behind. One that was left
+running by a process that is gone is put back to be run again with the same parameters.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from gossamer.errors import UserError
+from gossamer.search.trials.budget import Budget, Room, RoomTakenError, within
+from gossamer.search.trials.databases import patient
+from gossamer.search.trials.heartbeat import is_gone, keep_beating, new_owner
+from gossamer.search.trials.optuna_log import quiet_optuna
+from gossamer.search.trials.records import (
+    ATTEMPT,
+    EXPECTED,
+    FIDELITY,
+    LOST,
+    ORIGIN,
+    OWNER,
+    REASON,
+    TOLD,
+    attempt,
+    fidelity,
+    record,
+    report_key,
+    value_attributes,
+)
+from gossamer.search.trials.trial import Report, TrialRecord
+
+_DEFINITION = "gossamer:definition"
+_EARLIER = "gossamer:earlier"
+_ALIVE = "gossamer:alive:"
+
+# A trial that lost its process, worker or driver, so often is not run again.
+_LIVES = 5
+
+
+class EndedError(UserError):
+    """A trial that has ended already cannot be told of again."""
+
+
+class Store:
+    """One experiment's trials.
+
+    While it has running trials it lets others know, every half minute, that it is alive.
+
+    Args:
+        storage: an Optuna storage, see `open_storage`.
+        name: the study's name.
+        goals: of the metrics, in order; None opens an existing study only.
+    """
+
+    def __init__(self, storage: BaseStorage, name: str, goals: Sequence[str] | None) -> None:
+        self._storage = storage
+        self._owner = new_owner()
+        self._handed: set[int] = set()
+        self._attempts: dict[int, int] = {}
+        self._ids: dict[int, int] = {}
+        self._ended: dict[int, TrialRecord] = {}
+        self._beating = False
+        self._study = self._find_or_make(name, goals)
+
+    @patient
+    def _find_or_make(self, name: str, goals: Sequence[str] | None) -> int:
+        with quiet_optuna():
+            if goals is not None:
+                directions = [StudyDirection[goal.upper()] for goal in goals]
+                # Made first, looked up after: of two processes that both want to make it, one
+                # is told that it is there already.
+                with suppress(DuplicatedStudyError):
+                    self._storage.create_new_study(directions, name)
+            return self._storage.get_study_id_from_name(name)
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the trials outlive this process."""
+        return not isinstance(self._storage, InMemoryStorage)
+
+    @property
+    def definition(self) -> dict[str, Any] | None:
+        """What was stored with the study; None if nothing was yet."""
+        return self._kept(_DEFINITION)
+
+    @definition.setter
+    def definition(self, definition: dict[str, Any]) -> None:
+        self._set_study_attribute(_DEFINITION, definition)
+
+    @property
+    def earlier(self) -> dict[str, Any] | None:
+        """What was stored of an earlier experiment; None if nothing was yet."""
+        return self._kept(_EARLIER)
+
+    @earlier.setter
+    def earlier(self, earlier: dict[str, Any]) -> None:
+        self._set_study_attribute(_EARLIER, earlier)
+
+    def _kept(self, key: str) -> dict[str, Any] | None:
+        stored = self._study_attributes().get(key)
+        return stored if isinstance(stored, dict) else None
+
+    @patient
+    def _study_attributes(self) -> dict[str, Any]:
+        return self._storage.get_study_user_attrs(self._study)
+
+    @patient
+    def _set_study_attribute(self, key: str, value: Any) -> None:
+        self._storage.set_study_user_attr(self._study, key, value)
+
+    @patient
+    def frozen(self) -> list[FrozenTrial]:
+        """All trials as Optuna keeps them, by number."""
+        return self._storage.get_all_trials(self._study, deepcopy=False)
+
+    def records(self, metrics: Sequence[str]) -> list[TrialRecord]:
+        """All trials by number; `metrics` come first among the values."""
+        for trial in (trials := self.frozen()):
+            if trial.state.is_finished() and trial.number not in self._ended:
+                self._ended[trial.number] = record(trial, metrics)
+        return [self._ended.get(trial.number) or record(trial, metrics) for trial in trials]
+
+    def claim_waiting(self, budget: Budget) -> TrialRecord | None:
+        """A trial that was put back, now running as ours; None if there is none.
+
+        Nor where a budget that was made smaller since leaves no room for it beside those that
+        are not waiting, and the waiting ones before it, which others may claim meanwhile.
+        """
+        trials = self.frozen()
+        waiting = [trial for trial in trials if trial.state is TrialState.WAITING]
+        others = [trial for trial in trials if trial.state is not TrialState.WAITING]
+        spent = sum(budget.cost(fidelity(trial)) for trial in others)
+        for trial in waiting:
+            spent += budget.cost(fidelity(trial))
+            if not budget.holds(spent):
+                return None
+            if self._claim(trial):
+                self._hand(trial.number, attempt(trial) + 1)
+                return record(trial)
+        return None
+
+    @patient
+    def _claim(self, trial: FrozenTrial) -> bool:
+        trial_id = self._id(trial.number)
+        try:
+            if not self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                # Another's, unless it is ours by a call whose answer was lost.
+                return False
+            self._storage.set_trial_user_attr(trial_id, ATTEMPT, attempt(trial) + 1)
+            self._storage.set_trial_user_attr(trial_id, OWNER, self._owner)
+        except UpdateFinishedTrialError:
+            return False
+        return True
+
+    def create(
+        self,
+        parameters: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+        room: Room,
+        fidelity: str | None = None,
+        origin: int | None = None,
+    ) -> int | None:
+        """A new running trial of ours. Returns its number; None if there was no room for it.
+
+        Args:
+            room: what must hold, however many processes make trials at once.
+            fidelity: the cheaper task that it runs.
+            origin: the trial of a lower fidelity that it repeats.
+        """
+        extra = {FIDELITY: fidelity, ORIGIN: origin}
+        template = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=dict(parameters),
+            distributions=dict(distributions),
+            user_attrs={OWNER: self._owner, **{k: v for k, v in extra.items() if v is not None}},
+        )
+        try:
+            number = self._create(template, room)
+        except RoomTakenError:
+            return None
+        self._hand(number, 1)
+        return number
+
+    @patient
+    def _create(self, template: FrozenTrial, room: Room) -> int:
+        # Where the answer to a first call was lost, the trial of that call stays unhanded, and
+        # `put_back_abandoned` puts it back.
+        with within(room, self._study, FIDELITY):
+            trial_id = self._storage.create_new_trial(self._study, template)
+        return self._storage.get_trial_number_from_id(trial_id)
+
+    def _hand(self, number: int, attempt: int) -> None:
+        self._handed.add(number)
+        self._attempts[number] = attempt
+        self._start_beating()
+
+    @patient
+    def report(self, number: int, report: Report) -> None:
+        """Keeps what a running trial says of itself."""
+        key = report_key(self._attempts.get(number, 1), report.step)
+        entry = {"values": report.values, "of": report.of, "seconds": report.seconds}
+        with _ended_only_once(number):
+            self._storage.set_trial_user_attr(self._id(number), key, entry)
+
+    def complete(
+        self,
+        number: int,
+        values: Mapping[str, float],
+        ordered: Sequence[float],
+        violations: Mapping[str, float],
+    ) -> None:
+        """Ends a trial with its values; `violations` as Optuna's own tools read them."""
+        self._end(number, TrialState.COMPLETE, value_attributes(values), violations, ordered)
+
+    def fail(self, number: int, reason: str, values: Mapping[str, float]) -> None:
+        """Ends a trial without its metrics, but with what it did return."""
+        self._end(number, TrialState.FAIL, {**value_attributes(values), REASON: reason})
+
+    def stop(self, number: int, reason: str, expected: Mapping[str, float]) -> None:
+        """Ends a trial that was given up, with where its metrics were expected to end."""
+        attributes = {REASON: reason, EXPECTED: dict(expected)}
+        self._end(number, TrialState.PRUNED, attributes)
+
+    def _end(
+        self,
+        number: int,
+        state: TrialState,
+        attributes: Mapping[str, Any],
+        violations: Mapping[str, float] | None = None,
+        ordered: Sequence[float] | None = None,
+    ) -> None:
+        told = uuid.uuid4().hex
+        self._write_end(number, state, {**attributes, TOLD: told}, violations or {}, ordered)
+        self._handed.discard(number)
+
+    @patient
+    def _write_end(
+        self,
+        number: int,
+        state: TrialState,
+        attributes: Mapping[str, Any],
+        violations: Mapping[str, float],
+        ordered: Sequence[float] | None,
+    ) -> None:
+        trial_id = self._id(number)
+        try:
+            for key, value in attributes.items():
+                self._storage.set_trial_user_attr(trial_id, key, value)
+            for name, violation in violations.items():
+                self._storage.set_trial_system_attr(trial_id, f"constraints:{name}", violation)
+            values = None if ordered is None else list(ordered)
+            self._storage.set_trial_state_values(trial_id, state, values)
+        except UpdateFinishedTrialError:
+            stored = self._storage.get_trial(trial_id).user_attrs.get(TOLD)
+            if stored != attributes[TOLD]:
+                raise _ended(number) from None
+
+    def mine(self) -> set[int]:
+        """The running trials that were asked for through this object."""
+        return {
+            trial.number
+            for trial in self.frozen()
+            if trial.state is TrialState.RUNNING and trial.user_attrs.get(OWNER) == self._owner
+        }
+
+    @patient
+    def put_back(self, number: int) -> bool:
+        """A running trial becomes a waiting one; False if it has ended in the meantime."""
+        trial = self._storage.get_trial(self._id(number))
+        if trial.state is not TrialState.RUNNING:
+            return False
+        try:
+            back = self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
+        except UpdateFinishedTrialError:
+            return False
+        self._handed.discard(number)
+        return back
+
+    def put_back_abandoned(self) -> int:
+        """Puts back the running trials whose process is gone. Returns how many."""
+        running = (t for t in self.frozen() if t.state is TrialState.RUNNING)
+        return sum(
+            self.lose(trial.number, "the process that ran it was lost")
+            for trial in running
+            if self._is_abandoned(trial)
+        )
+
+    def lose(self, number: int, how: str) -> bool:
+        """Puts back a running trial that lost its process; False if it is not to be run again.
+
+        One that lost its process too often fails instead: it may be what kills them.
+
+        Args:
+            number: of the trial.
+            how: it was lost, as the reason begins if it fails.
+        """
+        lost = self._count_loss(number)
+        if lost < _LIVES:
+            return self.put_back(number)
+        with suppress(EndedError):
+            self.fail(number, f"{how}, {lost} times", {})
+        return False
+
+    @patient
+    def _count_loss(self, number: int) -> int:
+        trial_id = self._id(number)
+        lost = int(self._storage.get_trial(trial_id).user_attrs.get(LOST, 0)) + 1
+        with suppress(UpdateFinishedTrialError):
+            self._storage.set_trial_user_attr(trial_id, LOST, lost)
+        return lost
+
+    def beat(self) -> None:
+        """Says that this process is alive."""
+        self._set_study_attribute(_ALIVE + self._owner, time.time())
+
+    def beat_if_busy(self) -> None:
+        """Beats while trials run here."""
+        if self._handed:
+            with suppress(UserError):  # a database in trouble now hears the next beat
+                self.beat()
+
+    def _start_beating(self) -> None:
+        if self._beating or not self.lasts:
+            return
+        self.beat()
+        self._beating = True
+        keep_beating(self)
+
+    def _is_abandoned(self, trial: FrozenTrial) -> bool:
+        owner = trial.user_attrs.get(OWNER, "")
+        if owner == self._owner:
+            return trial.number not in self._handed
+        return bool(owner) and is_gone(owner, lambda: self._heard(owner))
+
+    def _heard(self, owner: str) -> float | None:
+        beat = self._study_attributes().get(_ALIVE + owner)
+        return None if beat is None else float(beat)
+
+    def _id(self, number: int) -> int:
+        if number not in self._ids:
+            try:
+                self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(
+                    self._study, number
+                )
+            except KeyError:
+                raise UserError(
+                    f"trial {number} is not in this experiment; "
+                    "tell only trials that ask() returned"
+                ) from None
+        return self._ids[number]
+
+
+def _ended(number: int) -> EndedError:
+    return EndedError(f"trial {number} has ended already; it can be told only once")
+
+
+@contextmanager
+def _ended_only_once(number: int) -> Iterator[None]:
+    try:
+        yield
+    except UpdateFinishedTrialError:
+        raise _ended(number) from None

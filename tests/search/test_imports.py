@@ -1,0 +1,55 @@
+"""The direction of imports between the folders of the search."""
+
+import ast
+from pathlib import Path
+
+import gossamer.search
+
+ROOT = Path(gossamer.search.__file__).parent
+# Each may import those before it, and itself.
+ORDER = (
+    "validation",
+    "metrics",
+    "space",
+    "trials",
+    "frontier",
+    "ranking",
+    "stopping",
+    "samplers",
+    "importances",
+    "execution",
+    "definition",
+    "schema",
+    "experiment",
+    "snapshot",
+    "networks",
+    "__init__",
+)
+
+
+def place(module: str) -> str:
+    """The folder, or the module above the folders."""
+    return [*module.split("."), "__init__"][2]
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "gossamer.search":
+            for alias in node.names:
+                inner = (ROOT / alias.name).exists() or (ROOT / f"{alias.name}.py").exists()
+                found.add(f"gossamer.search.{alias.name}" if inner else "gossamer.search")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gossamer.search"):
+            found.add(node.module)
+    return found
+
+
+def test_every_module_imports_only_what_comes_before_it():
+    seen = set()
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        here = ORDER.index(parts[0])
+        seen.add(parts[0])
+        for module in imported(path):
+            assert ORDER.index(place(module)) <= here, f"{path} imports {module}"
+    assert seen == set(ORDER)

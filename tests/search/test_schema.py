@@ -1,0 +1,134 @@
+"""Opening an experiment that its storage knows already."""
+
+import optuna
+import pytest
+from tests.search.experiments import METRICS, PARAMETERS, good, make
+
+from gossamer.errors import UserError
+from gossamer.search import (
+    Choice,
+    Experiment,
+    Float,
+    Int,
+    LinearConstraint,
+    Maximize,
+    Minimize,
+)
+from gossamer.search.trials.storage import Store
+
+
+def test_thresholds_budget_and_order_may_change_when_reopened(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+    make(storage=url).run(good, progress=False)
+    again = make(
+        storage=url,
+        parameters=PARAMETERS[::-1],
+        metrics=[Minimize("density", 0.01), Maximize("accuracy")],
+        budget=10,
+        sampler="gp",
+    )
+    again.run(good, progress=False)
+    assert len(again.trials()) == 10
+    assert all(r.values["accuracy"] == 0.95 for r in again.trials())
+    # What Optuna keeps is still in the first order.
+    study = optuna.load_study(study_name="x", storage=url)
+    assert {t.values[0] for t in study.trials} == {0.95}
+    stored = Experiment.from_storage(url)
+    assert stored.budget == 10
+    assert {m.name: m.threshold for m in stored.metrics} == {"accuracy": None, "density": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"parameters": [*PARAMETERS, Float("more", 0, 1)]}, "parameter 'more' is new"),
+        ({"parameters": PARAMETERS[:1]}, "parameter 'width' is missing"),
+        (
+            {"parameters": [PARAMETERS[0], Int("width", 1, 65)]},
+            "parameter 'width' has high = 65, its trials 64",
+        ),
+        (
+            {"parameters": [PARAMETERS[0], Float("width", 1, 64)]},
+            "parameter 'width' has type = 'float', its trials 'int'",
+        ),
+        ({"metrics": METRICS[:1]}, "metric 'density' is missing"),
+        (
+            {"metrics": [Maximize("accuracy"), Maximize("density")]},
+            "metric 'density' has goal 'maximize'",
+        ),
+        ({"constraints": [LinearConstraint({"rate": 1}, 1)]}, "the constraints differ"),
+        ({"settings": {"task": "mnist"}}, "settings.task is 'mnist', in its trials nothing"),
+    ],
+)
+def test_another_definition_under_the_same_name_is_refused(tmp_path, changes, words):
+    url = f"sqlite:///{tmp_path}/x.db"
+    make(storage=url).ask()
+    with pytest.raises(UserError) as error:
+        make(storage=url, **changes)
+    assert words in str(error.value)
+    assert "another name or storage" in str(error.value)
+    assert "\n" not in str(error.value)
+    make(storage=url)
+    make("other", storage=url, **changes)
+
+
+def test_from_storage_rebuilds_everything(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+    parameters = [
+        *PARAMETERS,
+        Float("stepped", 0.0, 1.0, step=0.25),
+        Choice("kind", ["a", 2, None, True]),
+    ]
+    constraints = [LinearConstraint({"rate": 1.0, "width": -0.5}, 0.1)]
+    settings = {"task": "mnist", "epochs": 3, "nested": {"list": [1, 2.5]}}
+    first = make(
+        storage=url, parameters=parameters, constraints=constraints, settings=settings, seed=4
+    )
+    first.run(good, trials=3, progress=False)
+    again = Experiment.from_storage(url)
+    assert again.name == "x"
+    assert again.parameters == parameters
+    assert again.metrics == METRICS
+    assert again.constraints == constraints
+    assert again.settings == settings
+    assert again.budget == 8
+    assert again.trials() == first.trials()
+    next_here = first._sampler.suggest(first._history(first.trials()))
+    assert again.ask().parameters == next_here
+
+
+def test_from_storage_with_several_or_none(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+    with pytest.raises(UserError, match="does not exist"):
+        Experiment.from_storage(url)
+    make("first", storage=url).ask()
+    make("second", storage=url).ask()
+    with pytest.raises(UserError, match="several experiments; give one's name: first, second"):
+        Experiment.from_storage(url)
+    with pytest.raises(UserError, match="no experiment 'secnd'; did you mean 'second'"):
+        Experiment.from_storage(url, "secnd")
+    assert Experiment.from_storage(url, "second").name == "second"
+
+
+def test_a_study_of_someone_else_is_left_alone(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(study_name="x", storage=url, directions=["maximize", "minimize"])
+    study.tell(study.ask(), [1, 2])
+    with pytest.raises(UserError, match="that gossamer did not make"):
+        make(storage=url)
+    with pytest.raises(UserError, match="did not make the study 'x'"):
+        Experiment.from_storage(url)
+
+
+def test_a_process_that_is_a_moment_quicker_is_no_stranger(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/x.db"
+    read = Store.frozen
+
+    def read_late(store):
+        monkeypatch.undo()
+        make(storage=url).ask()
+        return read(store)
+
+    monkeypatch.setattr(Store, "frozen", read_late)
+    assert make(storage=url).ask().number == 1
