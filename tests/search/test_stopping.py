@@ -22,6 +22,7 @@ from gossamer.search import (
     Violated,
 )
 from gossamer.search.ranking import order
+from gossamer.search.stopping import learning_curves
 from gossamer.search.stopping.context import Situation
 from gossamer.search.stopping.learning_curves import Curve, Forecast
 from gossamer.search.stopping.rules import rules_from_mapping, rules_to_mapping
@@ -405,3 +406,39 @@ high = 1
     )
     read = Experiment.from_toml(tmp_path / "e.toml")
     assert read.stopping == [Violated(["density"]), OutOfReach(confidence=0.9, least=12)]
+
+
+def test_reports_do_not_cost_more_as_trials_become_more(monkeypatch):
+    fits = []
+    made = learning_curves._Line.__init__
+    monkeypatch.setattr(
+        learning_curves._Line, "__init__", lambda line, *args: fits.append(1) or made(line, *args)
+    )
+    reads = []
+    of_record = Curve.of_record
+    monkeypatch.setattr(
+        Curve, "of_record", lambda record, metrics: reads.append(1) or of_record(record, metrics)
+    )
+    experiment = Experiment(
+        "x",
+        [Float("end", 0.6, 0.95)],
+        [Maximize("accuracy", 0.5)],
+        sampler="random",
+        stopping=[OutOfReach(least=3)],
+    )
+
+    def counted(trials):
+        fits.clear(), reads.clear()
+        for _ in range(trials):
+            trial = experiment.ask()
+            for step in range(1, 6):
+                trial.report(step, {"accuracy": trial.parameters["end"] * step / 5}, of=5)
+            experiment.tell(trial, {"accuracy": trial.parameters["end"]})
+        return len(fits) / trials, len(reads) / trials
+
+    counted(20)
+    # Of each trial: the 17 shares of the grid from its first report on and the 4 at which it may
+    # be stopped, once; its own curve at these 4, and that of the trial which ended before it.
+    assert counted(10) == (21, 5)
+    counted(30)
+    assert counted(10) == (21, 5)

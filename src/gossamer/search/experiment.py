@@ -29,7 +29,7 @@ from gossamer.search.samplers.warm_start import Earlier, WarmStart, start_points
 from gossamer.search.space.constraints import LinearConstraint
 from gossamer.search.space.parameters import Parameter
 from gossamer.search.space.space import Space
-from gossamer.search.stopping.context import Situation
+from gossamer.search.stopping.context import LearningCurves
 from gossamer.search.stopping.fidelity import Fidelity, Ladder
 from gossamer.search.stopping.rules import StoppingRule
 from gossamer.search.trials.budget import Budget, Room
@@ -116,6 +116,7 @@ class Experiment:
         if not isinstance(warm_start, WarmStart | None):
             raise UserError(f"warm_start must be a WarmStart, not {warm_start!r}")
         self._ladder = Ladder(self.metrics, self.fidelities)
+        self._curves = LearningCurves()
         self._loggers: list[Logger] = []
         self._described = definition.to_mapping(
             self.parameters,
@@ -339,7 +340,7 @@ class Experiment:
                 logger.report(self.name, trial, report)
             if not self.stopping or step == of:  # at its end it is not worth stopping any more
                 return None
-            seen = Situation.of_trial(trial, self.trials(), self.metrics)
+            seen = self._curves.context(trial, self.trials(), self.metrics)
             reason = next((r for rule in self.stopping if (r := rule.reason(seen))), None)
             if reason is not None:
                 self._store.stop(trial.number, reason, seen.expected())
@@ -403,7 +404,7 @@ class Experiment:
             records = self.trials()
             if not records[trial.number].reports:
                 return {}
-            return Situation.of_trial(trial, records, self.metrics).expected()
+            return self._curves.context(trial, records, self.metrics).expected()
 
     def trials(self) -> list[TrialRecord]:
         """Every trial, by number."""

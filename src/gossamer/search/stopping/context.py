@@ -9,7 +9,50 @@ import numpy as np
 
 from gossamer.search.metrics import Maximize, Metric, Minimize
 from gossamer.search.stopping.learning_curves import Curve, Forecast
-from gossamer.search.trials.trial import Trial, TrialRecord
+from gossamer.search.trials.trial import ENDED, Trial, TrialRecord
+
+
+class LearningCurves:
+    """The curves and forecasts of an experiment, remembered from one report to the next.
+
+    A trial's curve is read anew while it runs only, and forecasts are fitted anew only when
+    another trial is complete: what a report costs does not grow with their number.
+    """
+
+    def __init__(self) -> None:
+        self._ended: dict[int, tuple[TrialRecord, Curve]] = {}
+        self._forecasts: dict[str | None, tuple[list[Curve], dict[str, Forecast]]] = {}
+
+    def context(
+        self, trial: Trial, records: Sequence[TrialRecord], metrics: Sequence[Metric]
+    ) -> Situation:
+        """What rules see of a trial that has reported, among all trials of its experiment.
+
+        Only trials of the same fidelity are like it, and the thresholds are those of the full
+        task.
+        """
+        if trial.fidelity is not None:
+            metrics = [(Maximize if m.goal == "maximize" else Minimize)(m.name) for m in metrics]
+        like = [r for r in records if r.fidelity == trial.fidelity and r.reports]
+        curves = {record.number: self._curve(record, metrics) for record in like}
+        finished = [curves[r.number] for r in like if r.state == "complete"]
+        latest, forecasts = self._forecasts.get(trial.fidelity, ([], {}))
+        # Curves are compared as objects: a trial that was replaced has another one.
+        if len(latest) != len(finished) or any(
+            a is not b for a, b in zip(latest, finished, strict=True)
+        ):
+            forecasts = {m.name: Forecast(m, finished) for m in metrics}
+            self._forecasts[trial.fidelity] = finished, forecasts
+        others = [curve for number, curve in curves.items() if number != trial.number]
+        return Situation(metrics, curves[trial.number], finished, others, forecasts)
+
+    def _curve(self, record: TrialRecord, metrics: Sequence[Metric]) -> Curve:
+        if record.state not in ENDED:
+            return Curve.of_record(record, metrics)
+        known = self._ended.get(record.number)
+        if known is None or known[0] is not record:
+            known = self._ended[record.number] = record, Curve.of_record(record, metrics)
+        return known[1]
 
 
 @dataclass(frozen=True)
@@ -21,36 +64,17 @@ class Situation:
         trial: the curve so far of the trial that has just reported.
         finished: curves of complete trials.
         others: curves of every other trial that reported: complete, stopped and running.
+        forecasts: metric -> forecast from the finished curves; made here unless there is one.
     """
 
     metrics: Sequence[Metric]
     trial: Curve
     finished: Sequence[Curve]
     others: Sequence[Curve]
-    forecasts: Mapping[str, Forecast] = field(init=False)
-
-    @classmethod
-    def of_trial(
-        cls, trial: Trial, records: Sequence[TrialRecord], metrics: Sequence[Metric]
-    ) -> Situation:
-        """That of a trial which has reported, among all trials of its experiment.
-
-        Only trials of the same fidelity are like it, and the thresholds are those of the full
-        task.
-        """
-        if trial.fidelity is not None:
-            metrics = [(Maximize if m.goal == "maximize" else Minimize)(m.name) for m in metrics]
-        like = [r for r in records if r.fidelity == trial.fidelity and r.reports]
-        curves = {record.number: Curve.of_record(record, metrics) for record in like}
-        return cls(
-            metrics,
-            curves[trial.number],
-            finished=[curves[r.number] for r in like if r.state == "complete"],
-            others=[curve for number, curve in curves.items() if number != trial.number],
-        )
+    forecasts: Mapping[str, Forecast] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        made = {m.name: Forecast(m, self.finished) for m in self.metrics}
+        made = self.forecasts or {m.name: Forecast(m, self.finished) for m in self.metrics}
         object.__setattr__(self, "forecasts", made)
 
     def latest(self, metric: str) -> tuple[float, float] | None:

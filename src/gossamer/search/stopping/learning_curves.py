@@ -53,6 +53,11 @@ class Curve:
             {m.name: record.values[m.name] for m in metrics} if complete else {},
         )
 
+    @cached_property
+    def on_grid(self) -> Mapping[str, np.ndarray]:
+        """Metric -> its values at the shares of the grid, as `at` gives them."""
+        return {metric: self.at(metric, _GRID) for metric in self.values}
+
     def at(self, metric: str, share: float | np.ndarray) -> np.ndarray:
         """The metric at shares of the training; NaN before its first report and after its last.
 
@@ -118,23 +123,25 @@ class Forecast:
     def _scores(self) -> np.ndarray:
         """float64 [curves]: how far each ended below its forecasts, at the worst share."""
         worst = np.zeros(len(self._curves))
-        for share in _GRID:
-            fitted = self._fit(float(share))
+        values = np.array([curve.on_grid[self._metric.name] for curve in self._curves])
+        for column in values.T:
+            fitted = self._fitted(column)
             if fitted is not None:
                 worst[fitted.used] = np.maximum(worst[fitted.used], fitted.scores)
         return worst
 
     def _fit(self, share: float) -> _Line | None:
         if share not in self._fits:
-            self._fits[share] = self._fitted(share)
+            self._fits[share] = self._fitted(
+                np.array([curve.at(self._metric.name, share) for curve in self._curves])
+            )
         return self._fits[share]
 
-    def _fitted(self, share: float) -> _Line | None:
-        values = np.array(
-            [self._metric.loss(float(c.at(self._metric.name, share))) for c in self._curves]
-        )
+    def _fitted(self, values: np.ndarray) -> _Line | None:
+        """The line through the curves' values at a share, NaN where a curve has none."""
         used = ~np.isnan(values)
-        return _Line(values[used], self._ends[used], used) if used.sum() >= 3 else None
+        losses = np.array([self._metric.loss(value) for value in values[used]])
+        return _Line(losses, self._ends[used], used) if used.sum() >= 3 else None
 
 
 class _Line:
