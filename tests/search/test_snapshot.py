@@ -75,6 +75,23 @@ def test_time_left_is_that_of_the_newest_trials() -> None:
     assert Snapshot("some", (ACCURACY,), budget=9).seconds_left is None
 
 
+def test_failed_trials_are_no_measure_of_the_time_left() -> None:
+    whole = [record(n, seconds=10.0) for n in range(4)]
+    failed = [record(n, "failed", seconds=0.01, values={}) for n in range(4, 40)]
+    read = Snapshot("some", (ACCURACY,), budget=10, trials=(*whole, *failed))
+    assert (read.trials_left, read.seconds_left) == (6, 60.0)
+    only = dataclasses.replace(read, trials=tuple(failed))
+    assert (only.trials_left, only.seconds_left) == (10, None)
+
+
+def test_cheaper_trials_take_their_part_of_the_budget_and_of_the_time() -> None:
+    cheap = [record(n, fidelity="small", seconds=1.0) for n in range(20)]
+    stopped = record(20, "stopped", values={}, seconds=10.0)
+    read = Snapshot("x", (ACCURACY,), budget=9, trials=(*cheap, stopped), costs={"small": 0.1})
+    assert read.trials_left == 9 - 20 * 0.1 - 1
+    assert read.seconds_left == pytest.approx(6 * 10.0)
+
+
 def test_snapshot_of_an_experiment_follows_it_and_stays() -> None:
     experiment = Experiment("some", [Float("x", 0.0, 1.0)], [Maximize("y", 0.5)], budget=20)
     before = Snapshot.of(experiment)

@@ -19,10 +19,12 @@ from gossamer.errors import UserError, nearest
 from gossamer.search.experiment import Experiment
 from gossamer.search.frontier import Frontier, frontier
 from gossamer.search.metrics import Metric
-from gossamer.search.trials.trial import ENDED, TrialRecord
+from gossamer.search.trials.trial import TrialRecord
 
 # The newest trials tell best how long the next ones take.
 _RECENT = 30
+# States of trials that have used up their part of the budget.
+_SPENT = ("complete", "stopped")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,7 @@ class Snapshot:
         importances: metric -> parameter -> share; empty unless asked for.
         split: the data that gossamer's own training measured the metrics on; None where
             something else evaluates the trials.
+        costs: fidelity -> the part of the budget that one of its trials takes.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Snapshot:
     trials: tuple[TrialRecord, ...] = ()
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     split: str | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, experiment: Experiment, importances: bool = False) -> Snapshot:
@@ -67,6 +71,7 @@ class Snapshot:
             tuple(experiment.trials()),
             experiment.importances() if importances else {},
             "validation" if trained else None,
+            {fidelity.name: fidelity.cost for fidelity in experiment.fidelities},
         )
 
     def judged_by(self, thresholds: Mapping[str, float | None]) -> Snapshot:
@@ -131,24 +136,35 @@ class Snapshot:
         return sum(trial.state == "running" and not _is_lost(trial) for trial in self.trials)
 
     @property
-    def trials_left(self) -> int:
-        """Trials of the budget that have not ended."""
-        ended = sum(trial.state in ENDED for trial in self.trials)
-        return 0 if self.budget is None else max(0, self.budget - ended)
+    def trials_left(self) -> float:
+        """Trials of the full task that the budget still holds.
+
+        A failed trial does not use it up: another is tried in its place when the search runs again.
+        """
+        spent = sum(self._cost(trial) for trial in self.trials if trial.state in _SPENT)
+        return 0.0 if self.budget is None else max(0.0, round(self.budget - spent, 9))
 
     @property
     def seconds_left(self) -> float | None:
         """Until the budget is used up at the present pace; None while nothing has ended.
 
-        The trials still to be ended, each taking the median of the newest ended ones, shared
-        among as many at a time as run now.
+        Each trial that is left takes the median of the newest ended ones, a cheaper one's time
+        divided by its cost, shared among as many at a time as run now. Failed trials, which often
+        end at once, tell nothing of it.
         """
-        known = [t.seconds for t in self.trials if t.state in ENDED and t.seconds is not None]
         if not self.trials_left:
             return 0.0
+        known = [
+            trial.seconds / self._cost(trial)
+            for trial in self.trials
+            if trial.state in _SPENT and trial.seconds is not None
+        ]
         if not known:
             return None
         return self.trials_left * statistics.median(known[-_RECENT:]) / max(1, self.running)
+
+    def _cost(self, trial: TrialRecord) -> float:
+        return 1.0 if trial.fidelity is None else self.costs.get(trial.fidelity, 1.0)
 
     def best_so_far(self, metric: Metric) -> list[tuple[int, float]]:
         """Trial number and best value of `metric` so far among the trials inside."""
