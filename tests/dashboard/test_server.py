@@ -358,6 +358,29 @@ def test_database_overwritten_in_place_is_said(
         assert "has lost trials" in answer.json["error"]
 
 
+def test_another_experiment_copied_over_the_file_is_said(
+    database: Path, storage: str, tmp_path: Path, serve: Callable[..., Any]
+) -> None:
+    """It has the same name, the same place on the disk, and more trials."""
+    described = Experiment.from_storage(storage)
+    other = Experiment(
+        described.name,
+        described.parameters,
+        described.metrics,
+        sampler="random",
+        storage=f"sqlite:///{tmp_path / 'other.db'}",
+    )
+    for _ in range(len(described.trials()) + 3):
+        other.tell(other.ask(), {"accuracy": 0.98, "density": 0.1})
+    with serve(storage) as page:
+        assert page.get("/api/view").status == 200
+        (tmp_path / "copy.db").write_bytes((tmp_path / "other.db").read_bytes())
+        time.sleep(0.6)
+        answer = page.get("/api/view")
+        assert answer.status == 503
+        assert "was overwritten with another experiment" in answer.json["error"]
+
+
 def test_many_connections_that_say_nothing_keep_nobody_out(page: Any) -> None:
     many = 1_300
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -18,6 +18,7 @@ from gossamer.errors import UserError
 from gossamer.search import Experiment, Snapshot
 from gossamer.search.definition import read_toml
 from gossamer.search.trials.databases import open_storage
+from gossamer.search.trials.storage import MADE
 
 # However many pages are open, the storage is read at most so often.
 _FRESH_SECONDS = 0.5
@@ -36,7 +37,16 @@ class _Content:
 
     file: tuple[int, int]  # device, inode
     study: int
+    made: str | None  # the study's own mark; older ones have none
     trials: int
+
+
+_CONTENT = (
+    "SELECT study_id, (SELECT value_json FROM study_user_attributes AS mark "
+    "WHERE mark.study_id = studies.study_id AND mark.key = ?), "
+    "(SELECT COUNT(*) FROM trials WHERE trials.study_id = studies.study_id) "
+    "FROM studies WHERE study_name = ?"
+)
 
 
 class DatabaseFile:
@@ -55,8 +65,10 @@ class DatabaseFile:
     def check(self) -> None:
         """Raise `Unreadable` if the file is gone, another one, or holds fewer trials."""
         seen, now = self._seen, self._content()
-        if seen and (now is None or now.file != seen.file or now.study != seen.study):
+        if seen and (now is None or (now.file, now.study) != (seen.file, seen.study)):
             raise Unreadable(f"{self._path} was renamed, deleted or replaced; {_AGAIN}")
+        if seen and now and seen.made not in (None, now.made):
+            raise Unreadable(f"{self._path} was overwritten with another experiment; {_AGAIN}")
         if seen and now and now.trials < seen.trials:
             raise Unreadable(f"{self._path} has lost trials; {_AGAIN}")
         self._seen = now
@@ -66,12 +78,8 @@ class DatabaseFile:
             return None
         try:
             status = self._path.stat()
-            query = (
-                "SELECT study_id, (SELECT COUNT(*) FROM trials WHERE trials.study_id = "
-                "studies.study_id) FROM studies WHERE study_name = ?"
-            )
             with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as database:
-                row = database.execute(query, (self._experiment,)).fetchone()
+                row = database.execute(_CONTENT, (MADE, self._experiment)).fetchone()
         except FileNotFoundError:
             return None
         except (OSError, sqlite3.Error) as error:

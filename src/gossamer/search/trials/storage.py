@@ -42,6 +42,8 @@ from gossamer.search.trials.records import (
 )
 from gossamer.search.trials.trial import Report, TrialRecord
 
+# Tells a study from any other of its name.
+MADE = "gossamer:made"
 _DEFINITION = "gossamer:definition"
 _EARLIER = "gossamer:earlier"
 _ALIVE = "gossamer:alive:"
@@ -83,7 +85,8 @@ class Store:
                 # Made first, looked up after: of two processes that both want to make it, one
                 # is told that it is there already.
                 with suppress(DuplicatedStudyError):
-                    self._storage.create_new_study(directions, name)
+                    made = self._storage.create_new_study(directions, name)
+                    self._storage.set_study_user_attr(made, MADE, uuid.uuid4().hex)
             return self._storage.get_study_id_from_name(name)
 
     @property
