@@ -39,7 +39,7 @@ Way = Callable[[nn.Module, float, list[Tensor]], gs.Sparsifier]
 
 
 def rearranged(model: nn.Module, density: float, batches: list[Tensor]) -> gs.Sparsifier:
-    gs.rearrange(model, density, gs.Block(8))
+    gs.sparsity.rearrange(model, density, gs.Block(8))
     return gs.prune(model, density, pattern=gs.Block(8), calibration=batches)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 import gossamer as gs
-from gossamer.search import TrialRecord
+from gossamer.search import Dominated, Halving, OutOfReach, TrialRecord, Violated
 from gossamer.search.frontier import frontier
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -50,14 +50,14 @@ ORDERS = 5
 
 RULES: dict[str, list[Any]] = {
     "none": [],
-    "violated": [gs.Violated(["density"])],
-    "out of reach, 0.95": [gs.OutOfReach(0.95)],
-    "dominated, 0.95": [gs.Dominated(0.95)],
-    "violated + out of reach, 0.95": [gs.Violated(["density"]), gs.OutOfReach(0.95)],
-    "all three, 0.95": [gs.Violated(["density"]), gs.OutOfReach(0.95), gs.Dominated(0.95)],
-    "all three, 0.9": [gs.Violated(["density"]), gs.OutOfReach(0.9), gs.Dominated(0.9)],
-    "all three, 0.8": [gs.Violated(["density"]), gs.OutOfReach(0.8), gs.Dominated(0.8)],
-    "violated + halving": [gs.Violated(["density"]), gs.Halving(reduction=3)],
+    "violated": [Violated(["density"])],
+    "out of reach, 0.95": [OutOfReach(0.95)],
+    "dominated, 0.95": [Dominated(0.95)],
+    "violated + out of reach, 0.95": [Violated(["density"]), OutOfReach(0.95)],
+    "all three, 0.95": [Violated(["density"]), OutOfReach(0.95), Dominated(0.95)],
+    "all three, 0.9": [Violated(["density"]), OutOfReach(0.9), Dominated(0.9)],
+    "all three, 0.8": [Violated(["density"]), OutOfReach(0.8), Dominated(0.8)],
+    "violated + halving": [Violated(["density"]), Halving(reduction=3)],
 }
 
 

@@ -143,7 +143,7 @@ class Contestant:
         self.sparsifier: gs.Sparsifier | None = None
         self.accelerator: Any = None
         if kind != "dense":
-            pattern = gs.Block(8) if "blocks" in kind else gs.FanIn()
+            pattern = gs.Block(8) if "blocks" in kind else gs.sparsity.FanIn()
             self.sparsifier = gs.Sparsifier(
                 self.model, 1.0 - sparsity, pattern=pattern, exclude=case.exclude
             )

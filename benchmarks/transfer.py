@@ -75,7 +75,7 @@ def one(data: Any, case: Case, rate: float, seed: int) -> dict[str, Any]:
     if method == "supar":
         # The base's random numbers are its own: only its sizes and deviations matter.
         base = build(BASE_WIDTH, seed + 1000)
-        groups = gs.mu_parametrize(model, base).groups(rate)
+        groups = gs.sparsity.mu_parametrize(model, base).groups(rate)
         optimizer = torch.optim.Adam(groups)
     else:
         optimizer = torch.optim.Adam(model.parameters(), lr=rate)

@@ -16,7 +16,7 @@ if __name__ == "__main__":
         "beam",
         parameters=[gs.Float("width", 0.5, 10), gs.Float("height", 0.5, 10)],
         metrics=[gs.Minimize("weight", threshold=120), gs.Minimize("sag", threshold=1.5)],
-        constraints=[gs.LinearConstraint({"height": 1, "width": -4}, at_most=0)],
+        constraints=[gs.search.LinearConstraint({"height": 1, "width": -4}, at_most=0)],
         budget=30,
     )
     experiment.run(beam)

@@ -11,8 +11,8 @@ if __name__ == "__main__":
         parameters=[gs.Float("x", 0, 1), gs.Float("y", 0.01, 1, log=True)],
         metrics=[gs.Maximize("accuracy", threshold=0.8), gs.Minimize("density", threshold=0.3)],
         budget=30,
-        stopping=[gs.Violated(["density"]), gs.OutOfReach(confidence=0.9)],
-        command=gs.Command(f"sh '{program}' {{x}} {{y}}", timeout=60),
+        stopping=[gs.search.Violated(["density"]), gs.search.OutOfReach(confidence=0.9)],
+        command=gs.search.Command(f"sh '{program}' {{x}} {{y}}", timeout=60),
     )
     experiment.run()
     for trial in experiment.trials():

@@ -24,7 +24,7 @@ for _epoch in range(20):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()  # the masks are applied right after it
-    gs.decay_boost(model)
+    gs.nn.decay_boost(model)
 
 model.eval()
 accuracy = (model(x[test]).argmax(1) == y[test]).float().mean()

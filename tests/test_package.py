@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import gossamer
 
@@ -106,7 +110,54 @@ def test_type_checkers_see_the_names_that_exist() -> None:
     }
     rooms = {name for name, module in seen.items() if module == "gossamer"}
     names = {n: ".".join(m.split(".")[:2]) for n, m in seen.items() if n not in rooms}
-    assert names == gossamer._PUBLIC
+    assert names == gossamer._HOMES
     assert sorted([*names, *rooms]) == sorted(gossamer.__all__)
     for name in gossamer.__all__:
         assert getattr(gossamer, name) is not None
+
+
+def test_the_top_has_few_names() -> None:
+    names = [name for name in gossamer.__all__ if name not in gossamer._ROOMS]
+    assert len(names) <= 26
+    assert {"Sparsifier", "Block", "RigL", "Experiment", "Float", "Maximize", "Minimize"} < {*names}
+    assert {"compile", "Engine"} < {*names}
+
+
+def test_completion_sees_the_names_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    jedi = pytest.importorskip("jedi", reason="comes with the notebook of the examples")
+    # jedi cannot follow the finder of an editable installation.
+    finders = [finder for finder in sys.meta_path if "editable" not in type(finder).__module__]
+    monkeypatch.setattr(sys, "meta_path", finders)
+    here = jedi.InterpreterEnvironment()
+    project = jedi.Project(ROOT, added_sys_path=[str(ROOT.parent)])
+
+    script = jedi.Script("import gossamer as gs\ngs.", project=project, environment=here)
+    assert {*gossamer.__all__} <= {completion.name for completion in script.complete(2, 3)}
+
+    source = "import gossamer as gs\ngs.Sparsifier("
+    (signature,) = jedi.Script(source, project=project, environment=here).get_signatures(2, 14)
+    assert "density" in [parameter.name for parameter in signature.params]
+
+
+@pytest.mark.slow
+def test_mypy_knows_the_types_of_the_names(tmp_path: Path) -> None:
+    source = tmp_path / "user.py"
+    source.write_text(
+        "import gossamer as gs\n"
+        "x: int = gs.Float('x', 0, 1)\n"
+        "y: gs.search.LinearConstraint = gs.search.LinearConstraint({'x': 1}, at_most=0)\n"
+        "gs.Sparsifiers\n"
+    )
+    # Without torch's sources, which take a minute to check.
+    options = ["--strict", "--no-site-packages", "--ignore-missing-imports", "--cache-dir=cache"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, str(source)],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT.parent)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    errors = re.findall(r"^user\.py:(\d+): error: .*\[([\w-]+)\]$", done.stdout, re.MULTILINE)
+    assert errors == [("2", "assignment"), ("4", "attr-defined")], done.stdout + done.stderr

@@ -238,7 +238,7 @@ def test_composes_with_a_sparsifier_and_trains():
     model = sparsify_activations(Residual(), 0.5, example=IMAGES[:1])
     sparsifier = gs.Sparsifier(model, 0.5)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    annealed = gs.AnnealActivations(model, steps=20).attach(optimizer)
+    annealed = gs.nn.AnnealActivations(model, steps=20).attach(optimizer)
     sparsifier.attach(optimizer)
     y = torch.tensor([0, 1, 2, 3])
     losses = []
@@ -264,7 +264,7 @@ def test_exported_and_in_the_engine(build, threshold):
     model = build().eval()
     sparse = sparsify_activations(model, 0.25, example=IMAGES[:1], threshold=threshold)
     if threshold:
-        gs.calibrate(sparse, IMAGES)
+        gs.nn.calibrate(sparse, IMAGES)
     proto = to_onnx(sparse, IMAGES[:2])
     expected = sparse(IMAGES).detach().numpy()
     session = onnxruntime.InferenceSession(proto.SerializeToString())

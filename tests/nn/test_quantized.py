@@ -100,7 +100,7 @@ def test_masks_survive_training(first):
     model = network()
     if first:
         gs.quantize(model)
-    sparsifier = gs.Sparsifier(model, density=0.3, rule=gs.SET(), total_steps=20)
+    sparsifier = gs.Sparsifier(model, density=0.3, rule=gs.sparsity.SET(), total_steps=20)
     if not first:
         gs.quantize(model)
     names = set(model.state_dict())
@@ -206,4 +206,4 @@ def test_wrong_use_is_told():
     with pytest.raises(UserError, match="finite"):
         gs.quantize(network(), torch.full((2, 1, 16, 16), torch.inf))
     with pytest.raises(UserError, match="VariationalLinear"):
-        gs.quantize(gs.to_variational(nn.Sequential(nn.Linear(2, 2))))
+        gs.quantize(gs.nn.to_variational(nn.Sequential(nn.Linear(2, 2))))

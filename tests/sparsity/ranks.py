@@ -42,7 +42,7 @@ def train(kind: str, rule: str, out: str) -> None:
     else:
         model = nn.parallel.DistributedDataParallel(model)
     sparsifier = gs.Sparsifier(
-        model, 0.3, rule=RULES[rule](interval=2), pattern=gs.Unstructured(), total_steps=12
+        model, 0.3, rule=RULES[rule](interval=2), pattern=gs.sparsity.Unstructured(), total_steps=12
     ).attach(optimizer)
     told = []
     for step in range(24 if kind == "accelerate" else 12):

@@ -9,7 +9,7 @@ from torch import nn
 
 import gossamer as gs
 from gossamer.errors import UserError
-from gossamer.sparsity import sparsifiable_layers
+from gossamer.sparsity import SET, Magnitude, RigL, Static, TopK, Unstructured, sparsifiable_layers
 from gossamer.sparsity.packed_layers import is_packed
 
 
@@ -108,7 +108,9 @@ def test_gradient_accumulation_and_an_attached_sparsifier():
 
 
 @pytest.mark.parametrize(
-    "rule", [gs.RigL(interval=20), gs.SET(interval=20), gs.Magnitude(interval=20)], ids=repr
+    "rule",
+    [RigL(interval=20), SET(interval=20), Magnitude(interval=20)],
+    ids=repr,
 )
 def test_rules_see_dense_weights_and_gradients(rule):
     ours = make(rule=rule, attach=True)
@@ -129,7 +131,7 @@ def test_rules_see_dense_weights_and_gradients(rule):
 
 
 def test_masks_that_never_hold_still_are_never_packed():
-    model, sparsifier, optimizer, accelerator = make(rule=gs.TopK())
+    model, sparsifier, optimizer, accelerator = make(rule=TopK())
     train(model, sparsifier, optimizer, steps=4)
     assert not any(is_packed(layer) for layer in model.modules())
     assert accelerator.choices == {}
@@ -219,7 +221,7 @@ def test_other_types_devices_and_transforms_are_computed_densely():
 
 @pytest.mark.parametrize(
     ("rule", "optimizer"),
-    [(None, torch.optim.AdamW), (gs.RigL(interval=20), torch.optim.AdamW)],
+    [(None, torch.optim.AdamW), (RigL(interval=20), torch.optim.AdamW)],
     ids=["static", "rigl"],
 )
 def test_saved_in_the_middle_and_resumed(rule, optimizer):
@@ -283,8 +285,8 @@ class Winners(nn.Module):
 def train_winners(accelerate, block, steps=12):
     torch.manual_seed(1)
     model = Winners()
-    pattern = gs.Block(block) if block > 1 else gs.Unstructured()
-    rule = gs.RigL(interval=5) if block == 1 else gs.Static()
+    pattern = gs.Block(block) if block > 1 else Unstructured()
+    rule = RigL(interval=5) if block == 1 else Static()
     sparsifier = gs.Sparsifier(model, 0.3, pattern=pattern, rule=rule, total_steps=steps)
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     sparsifier.attach(optimizer)

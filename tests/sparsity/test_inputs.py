@@ -23,6 +23,7 @@ from gossamer.sparsity import (
     Sparsifier,
     SparsitySettings,
     Unstructured,
+    rearrange,
 )
 
 
@@ -50,7 +51,7 @@ SHARES = {
         gs.sparsify_activations(network(), d, example=torch.ones(1, 16))[1].density
     ),
     "AnnealActivations": lambda d: (
-        gs.AnnealActivations(nn.Sequential(gnn.KWinners(8, 0.1)), 9, start=d).start
+        gnn.AnnealActivations(nn.Sequential(gnn.KWinners(8, 0.1)), 9, start=d).start
     ),
 }
 WHOLES = {
@@ -62,7 +63,7 @@ WHOLES = {
     "KWinners": lambda n: gnn.KWinners(n, 0.5).units,
     "period": lambda n: gnn.KWinners(4, 0.5, duty_cycle_period=n).duty_cycle_period,
     "winner_mask": lambda n: int(gnn.winner_mask(torch.ones(9), n).sum()),
-    "steps": lambda n: gs.AnnealActivations(nn.Sequential(gnn.KWinners(8, 0.1)), n).steps,
+    "steps": lambda n: gnn.AnnealActivations(nn.Sequential(gnn.KWinners(8, 0.1)), n).steps,
 }
 
 
@@ -192,9 +193,15 @@ def test_models_without_weights_of_their_own(make, message):
         (lambda m: gs.prune(m, 0.5, calibration=[torch.ones(0, 16)]), "none of them empty"),
         (lambda m: gs.prune(m, 0.5, calibration=[(torch.ones(1, 16), 3)]), "without labels"),
         (lambda m: gs.quantize(m, torch.ones(0, 16)), "the batch is empty"),
-        (lambda m: gs.calibrate(nn.Sequential(gnn.Threshold(0.5)), torch.ones(0, 4)), "is empty"),
-        (lambda m: gs.rearrange(m, 0.5, Unstructured()), r"must be a Block, not Unstructured\(\)"),
-        (lambda m: gs.rearrange(m, "half"), "rearrange: density must be above 0"),
+        (
+            lambda m: gnn.calibrate(nn.Sequential(gnn.Threshold(0.5)), torch.ones(0, 4)),
+            "is empty",
+        ),
+        (
+            lambda m: rearrange(m, 0.5, Unstructured()),
+            r"must be a Block, not Unstructured\(\)",
+        ),
+        (lambda m: rearrange(m, "half"), "rearrange: density must be above 0"),
         (lambda m: PerLayer([0.5]), "by_layer maps layer names to densities"),
     ],
 )

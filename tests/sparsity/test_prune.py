@@ -10,6 +10,7 @@ from torch.nn import functional
 import gossamer as gs
 from gossamer.errors import UserError
 from gossamer.models import image_cnn
+from gossamer.sparsity import FanIn, Uniform, rearrange
 from gossamer.sparsity.rearrange import chains
 
 
@@ -65,9 +66,7 @@ def test_prune_keeps_the_largest_of_the_whole_network():
 def test_pruned_networks_are_tuned_with_their_masks():
     model = trained().train()
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
-    sparsifier = gs.prune(model, 0.2, allocation=gs.Uniform(), pattern=gs.Block(8)).attach(
-        optimizer
-    )
+    sparsifier = gs.prune(model, 0.2, allocation=Uniform(), pattern=gs.Block(8)).attach(optimizer)
     masks = {name: mask.clone() for name, mask in sparsifier.masks.items()}
     for _ in range(5):
         optimizer.zero_grad()
@@ -97,7 +96,7 @@ def test_calibration_of_grouped_convolutions():
     model = nn.Sequential(nn.Conv2d(4, 4, 1, groups=2, bias=False))
     nn.init.ones_(model[0].weight)
     x = torch.ones(1, 4, 2, 2) * torch.tensor([1.0, 2.0, 4.0, 3.0]).view(1, 4, 1, 1)
-    gs.prune(model, 0.5, pattern=gs.FanIn(), allocation=gs.Uniform(), calibration=[x])
+    gs.prune(model, 0.5, pattern=FanIn(), allocation=Uniform(), calibration=[x])
     assert model[0].weight.flatten(1).tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]]
 
 
@@ -146,7 +145,7 @@ def scrambled() -> nn.Sequential:
 def test_rearranging_changes_no_output_and_keeps_more():
     model = scrambled()
     before, x = copy.deepcopy(model), example()
-    gains = gs.rearrange(model, 0.25, gs.Block(8))
+    gains = rearrange(model, 0.25, gs.Block(8))
     assert set(gains) == {"0", "6"}
     assert all(gain > 1.05 for gain in gains.values()), gains
     assert not torch.equal(model[0].weight, before[0].weight)
@@ -171,7 +170,7 @@ def test_rearranging_for_the_reference_networks():
         ("linear1", "output"),
     ]
     before, x = copy.deepcopy(model), torch.randn(4, 1, 28, 28)
-    assert gs.rearrange(model, 0.1)
+    assert rearrange(model, 0.1)
     torch.testing.assert_close(model(x), before(x), rtol=1e-4, atol=1e-4)
 
 
@@ -192,7 +191,7 @@ class Residual(nn.Module):
 def test_what_may_not_be_rearranged_is_left():
     model = Residual()
     assert chains(model) == []
-    assert gs.rearrange(model, 0.25) == {}
+    assert rearrange(model, 0.25) == {}
 
 
 class Dynamic(nn.Module):
@@ -207,10 +206,10 @@ class Dynamic(nn.Module):
 def test_chains_by_name_where_tracing_fails():
     model = Dynamic()
     with pytest.raises(UserError, match=r"cannot follow Dynamic .*pairs="):
-        gs.rearrange(model, 0.25)
+        rearrange(model, 0.25)
     x = torch.ones(2, 4)
     before = model(x)
-    assert gs.rearrange(model, 0.25, pairs=[("a", "b")])["a"] > 1.0
+    assert rearrange(model, 0.25, pairs=[("a", "b")])["a"] > 1.0
     torch.testing.assert_close(model(x), before)
     for pairs, message in (
         ([("a", "c")], "no module 'c'"),
@@ -218,7 +217,7 @@ def test_chains_by_name_where_tracing_fails():
         ([("b", "b")], "'b' does not read the outputs of 'b'"),
     ):
         with pytest.raises(UserError, match=message):
-            gs.rearrange(model, 0.25, pairs=pairs)
+            rearrange(model, 0.25, pairs=pairs)
 
 
 def test_a_good_order_stays():
@@ -226,5 +225,5 @@ def test_a_good_order_stays():
     with torch.no_grad():
         model[0].weight.copy_(torch.eye(2, 4).repeat_interleave(8, dim=0) + 0.01)
     before = model[0].weight.clone()
-    assert gs.rearrange(model, 0.25) == {}
+    assert rearrange(model, 0.25) == {}
     assert torch.equal(model[0].weight, before)

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-import gossamer as gs
 from gossamer.errors import UserError
 from gossamer.models import mlp
 from gossamer.sparsity import Sparsifier, mu_parametrize, scale
@@ -218,7 +217,3 @@ def test_an_error_leaves_the_model_as_it_was():
     with pytest.raises(UserError):
         mu_parametrize(model, mlp(4, input_shape=(20,), layers=1))
     assert torch.equal(model.linear1.weight, before)
-
-
-def test_public():
-    assert gs.mu_parametrize is mu_parametrize

@@ -111,7 +111,7 @@ def mu_parametrize(
     on fresh networks, after the :class:`~gossamer.sparsity.Sparsifier` was made::
 
         sparsifier = gs.Sparsifier(model, density=0.05)
-        scaling = gs.mu_parametrize(model, base=build(width=64))
+        scaling = gs.sparsity.mu_parametrize(model, base=build(width=64))
         optimizer = torch.optim.AdamW(scaling.groups(learning_rate=0.004))
 
     Args:
