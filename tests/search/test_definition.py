@@ -55,7 +55,7 @@ type = "float"
 low = 1e-4
 high = 0.3
 log = true
-prior = { centre = 1e-2, spread = 3.0 }
+prior = { center = 1e-2, spread = 3.0 }
 
 [parameters."weight_density.conv2"]
 type = "float"
@@ -159,7 +159,7 @@ def test_all_that_a_file_can_say_is_stored_and_comes_back(tmp_path):
 def test_a_prior_may_change_and_a_condition_may_not(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
     read(tmp_path, GOOD, storage=url).ask()
-    read(tmp_path, GOOD.replace("centre = 1e-2", "centre = 1e-3"), storage=url)
+    read(tmp_path, GOOD.replace("center = 1e-2", "center = 1e-3"), storage=url)
     with pytest.raises(UserError, match="'momentum' has when = "):
         read(tmp_path, GOOD.replace('when = { optimiser = ["sgd"] }', ""), storage=url)
 
@@ -185,14 +185,14 @@ def test_a_warm_start_as_a_table():
         ('when = { optimiser = ["sgd"] }', 'when = { optimiser = ["sdg"] }', "is never 'sdg'"),
         ('when = { optimiser = ["sgd"] }', "when = { patience = 1 }", "give 'patience' before"),
         ('when = { optimiser = ["sgd"] }', "when = { learning_rate = 1 }", "without steps"),
-        ("{ centre = 1e-2, spread = 3.0 }", "{ centre = 1e-2 }", "prior: 'spread' is missing"),
-        ("{ centre = 1e-2, spread = 3.0 }", "{ center = 1, spread = 3 }", "'center'; did you"),
-        ("{ centre = 1e-2, spread = 3.0 }", "{ centre = 1.0, spread = 3.0 }", "not within"),
-        ("{ centre = 1e-2, spread = 3.0 }", "{ centre = 0.1, spread = 1.0 }", "factor above 1"),
+        ("{ center = 1e-2, spread = 3.0 }", "{ center = 1e-2 }", "prior: 'spread' is missing"),
+        ("{ center = 1e-2, spread = 3.0 }", "{ centre = 1, spread = 3 }", "'centre'; did you"),
+        ("{ center = 1e-2, spread = 3.0 }", "{ center = 1.0, spread = 3.0 }", "not within"),
+        ("{ center = 1e-2, spread = 3.0 }", "{ center = 0.1, spread = 1.0 }", "factor above 1"),
         ("values = [1, 3, 10]", "values = [3, 1, 10]", "must ascend; write [1, 3, 10]"),
         ("width = 16", "width = 17", "start 1: 'width' is never 17"),
         ("width = 16", "widht = 16", "start 1: unknown parameter 'widht'; did you mean 'width'"),
-        ("threshold = 5.0", "", "metric 'latency': a metric that is not optimised needs"),
+        ("threshold = 5.0", "", "metric 'latency': a metric that is not optimized needs"),
         ("budget = 12", "buget = 12", "unknown key 'buget'; did you mean 'budget'?"),
         ("budget = 12", 'budget = "12"', "'budget' must be a whole number, not '12'"),
         ("budget = 12", "budget = true", "'budget' must be a whole number"),

@@ -15,7 +15,7 @@ import sys
 from gossamer.search import Experiment, on_ray
 from tests.search.test_ray import make, slow
 
-make(sys.argv[2]).run(slow(sys.argv[3]), crew=on_ray(sys.argv[1]), progress=False)
+make(sys.argv[2]).run(slow(sys.argv[3]), executor=on_ray(sys.argv[1]), progress=False)
 """
 
 
@@ -86,8 +86,8 @@ def test_trials_run_on_both_nodes_report_and_are_stopped(cluster):
         time.sleep(0.3)
         return trial.parameters
 
-    crew = on_ray(cluster.address)
-    experiment.run(train, crew=crew, progress=False)
+    executor = on_ray(cluster.address)
+    experiment.run(train, executor=executor, progress=False)
     records = experiment.trials()
     assert len(records) == 16
     for record in records:
@@ -107,11 +107,11 @@ def test_reports_wait_on_the_node_of_the_driver(cluster):
 
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     for _ in range(5):
-        crew = on_ray(cluster.address)(slow("."), lambda *call: None)
+        executor = on_ray(cluster.address)(slow("."), lambda *call: None)
         try:
-            assert ray.get(crew._mailbox.__ray_call__.remote(node)) == node()
+            assert ray.get(executor._mailbox.__ray_call__.remote(node)) == node()
         finally:
-            crew.close(kill=True)
+            executor.close(kill=True)
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_a_lost_worker_or_node_costs_no_trial(cluster, tmp_path):
 
     loss = threading.Thread(target=lose)
     loss.start()
-    experiment.run(train, crew=on_ray(cluster.address), progress=False)
+    experiment.run(train, executor=on_ray(cluster.address), progress=False)
     loss.join()
     records = experiment.trials()
     assert [r.state for r in records] == ["complete"] * 10
@@ -166,7 +166,7 @@ def test_after_kill_9_of_the_driver_the_next_run_goes_on(cluster, tmp_path):
     process.wait()
     before = Experiment.from_storage(url).trials()
     assert any(r.state == "running" for r in before)
-    make(url).run(slow(tmp_path, 0.1), crew=on_ray(cluster.address), progress=False)
+    make(url).run(slow(tmp_path, 0.1), executor=on_ray(cluster.address), progress=False)
     after = Experiment.from_storage(url).trials()
     assert [r.state for r in after] == ["complete"] * 8
     ended = {r.number: r for r in before if r.state == "complete"}
@@ -178,13 +178,13 @@ def test_after_kill_9_of_the_driver_the_next_run_goes_on(cluster, tmp_path):
 @pytest.mark.serial
 def test_needs_that_no_node_meets_are_said_at_once(cluster):
     with pytest.raises(UserError, match="no node of the Ray cluster has the 1 CPU, 2 GPU"):
-        make().run(slow("."), crew=on_ray(cluster.address, gpus=2), progress=False)
+        make().run(slow("."), executor=on_ray(cluster.address, gpus=2), progress=False)
 
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'gossamer\[ray\]'"):
-        make().run(slow("."), crew=on_ray(), progress=False)
+        make().run(slow("."), executor=on_ray(), progress=False)
 
 
 def test_a_trial_needs_something():

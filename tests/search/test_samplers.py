@@ -180,7 +180,7 @@ def test_failed_trials_count_as_bad_so_the_model_turns_away(sampler):
 
 
 def test_prior_beliefs_are_followed_and_given_up():
-    """First near the centre; where that was wrong, the trials win."""
+    """First near the center; where that was wrong, the trials win."""
     parameters = [
         Float("rate", 1e-6, 1.0, log=True, prior=Prior(1e-2, 3.0)),
         Float("x", 0.0, 1.0, prior=Prior(0.1, 0.1)),

@@ -23,7 +23,7 @@ from gossamer.search import (
 )
 from gossamer.search.ranking import order
 from gossamer.search.stopping import learning_curves
-from gossamer.search.stopping.context import Situation
+from gossamer.search.stopping.context import StoppingContext
 from gossamer.search.stopping.learning_curves import Curve, Forecast
 from gossamer.search.stopping.rules import rules_from_mapping, rules_to_mapping
 
@@ -62,7 +62,7 @@ def finished(count, low=0.5, high=0.95, seed=0, noise=0.02, density=0.1):
 
 def seen(trial, others, metrics=METRICS):
     complete = [other for other in others if other.ends]
-    return Situation(metrics, trial, complete, others)
+    return StoppingContext(metrics, trial, complete, others)
 
 
 # Forecast

@@ -56,10 +56,10 @@ def test_points_that_cannot_be_are_named(start, words):
     assert words in str(error.value)
 
 
-def _bowl(centre, offset=0.0, slope=1.0):
+def _bowl(center, offset=0.0, slope=1.0):
     def train(trial):
         x = np.array([trial.parameters[f"x{i}"] for i in range(8)])
-        away = x - centre
+        away = x - center
         return {
             "loss": offset + slope * (away**2).sum(),
             "size": float(trial.parameters["x0"] + trial.parameters["x1"]),

@@ -73,12 +73,12 @@ def search(
     places = {"tensorboard": tensorboard, "mlflow": mlflow}
     loggers = [LOGGERS[name](place) for name, place in places.items() if place is not None]
     opened = Experiment.from_toml(experiment, check=_train, storage=storage)
-    crew = None
+    executor = None
     if ray is not None:
         from gossamer.search.execution.ray import on_ray
 
         asked = 1.0 if cpus is None else cpus
-        crew = on_ray(ray, cpus=asked, gpus=gpus or 0.0, workers=workers)
+        executor = on_ray(ray, cpus=asked, gpus=gpus or 0.0, workers=workers)
     try:
         opened.run(
             _train(opened),
@@ -86,7 +86,7 @@ def search(
             trials=trials,
             progress=not as_json,
             loggers=loggers,
-            crew=crew,
+            executor=executor,
             threads=threads,
         )
     except KeyboardInterrupt as stop:

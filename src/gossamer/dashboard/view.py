@@ -52,7 +52,7 @@ def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
                 "goal": metric.goal,
                 "role": words.role(metric),
                 "split": words.split(snapshot, metric),
-                "optimised": metric.optimised,
+                "optimized": metric.optimized,
                 "threshold": metric.threshold,
                 "stored": own.threshold,
                 "storedText": words.limit(own) or "none",
@@ -105,7 +105,7 @@ def export_json(snapshot: Snapshot) -> bytes:
         "budget": snapshot.budget,
         "settings": dict(snapshot.settings),
         "metrics": [
-            {"name": m.name, "goal": m.goal, "optimised": m.optimised, "threshold": m.threshold}
+            {"name": m.name, "goal": m.goal, "optimized": m.optimized, "threshold": m.threshold}
             for m in snapshot.metrics
         ],
         "feasible": front.feasible,

@@ -18,7 +18,7 @@ _OF_DATA = ("accuracy", "loss", "activation_density")
 
 def role(metric: Metric) -> str:
     """What is wanted of a metric."""
-    return metric.goal if metric.optimised else "constraint"
+    return metric.goal if metric.optimized else "constraint"
 
 
 def limit(metric: Metric) -> str:
@@ -89,7 +89,7 @@ def verdict(snapshot: Snapshot) -> str:
         return f"no trial is inside the thresholds; the nearest is {named}{more}"
     trials = f"{units.whole(len(front))} trial{'' if len(front) == 1 else 's'}"
     inside = ", inside the thresholds" if snapshot.has_thresholds else ""
-    best = next((m.name for m in snapshot.metrics if m.optimised), "")
+    best = next((m.name for m in snapshot.metrics if m.optimized), "")
     return f"{trials} on the frontier{inside}; best in {best} is {named}"
 
 

@@ -212,7 +212,7 @@ def _describe(parameter: Parameter) -> dict[str, Any]:
             described["step"] = parameter.step
         if parameter.prior is not None:
             prior = parameter.prior
-            described["prior"] = {"centre": prior.centre, "spread": prior.spread}
+            described["prior"] = {"center": prior.center, "spread": prior.spread}
     if parameter.when:
         described["when"] = {name: list(values) for name, values in parameter.when.items()}
     return described
@@ -255,8 +255,8 @@ def _parameter(name: str, entry: Any) -> Parameter:
 
 def _prior(entry: Any, where: str) -> Prior:
     _typed(entry, dict, where)
-    _check_keys(entry, ("centre", "spread"), where)
-    for key in ("centre", "spread"):
+    _check_keys(entry, ("center", "spread"), where)
+    for key in ("center", "spread"):
         if key not in entry:
             raise UserError(f"{where}: '{key}' is missing; add it")
     return Prior(**entry)

@@ -19,7 +19,7 @@ from gossamer.search.execution.loggers import Logger
 from gossamer.search.execution.loop import Run
 from gossamer.search.execution.progress import Board
 from gossamer.search.execution.report_channel import Receive
-from gossamer.search.execution.workers import Crew, Here, Outcome, Train, Workers
+from gossamer.search.execution.workers import Executor, InProcess, Outcome, Train, Workers
 from gossamer.search.frontier import Frontier, frontier
 from gossamer.search.importances import Importance, importances
 from gossamer.search.metrics import Metric, check_metrics
@@ -155,7 +155,7 @@ class Experiment:
     def _store(self) -> Store:
         """The trials, for writing: stored with this definition from now on."""
         with self._lock:
-            goals = {m.name: m.goal for m in self.metrics if m.optimised}
+            goals = {m.name: m.goal for m in self.metrics if m.optimized}
             if self._opened is None:
                 self._opened = Store(open_storage(self.storage), self.name, list(goals.values()))
             if not self._agreed:
@@ -172,7 +172,7 @@ class Experiment:
     def _stored_order(self) -> list[str]:
         """Optimized metrics in the order in which Optuna keeps their values, that of the first
         definition."""
-        optimized = [m.name for m in self.metrics if m.optimised]
+        optimized = [m.name for m in self.metrics if m.optimized]
         return [name for name in self._described["metrics"] if name in optimized]
 
     def _read_earlier(self, warm_start: WarmStart) -> Earlier:
@@ -340,10 +340,10 @@ class Experiment:
                 logger.report(self.name, trial, report)
             if not self.stopping or step == of:  # at its end it is not worth stopping any more
                 return None
-            seen = self._curves.context(trial, self.trials(), self.metrics)
-            reason = next((r for rule in self.stopping if (r := rule.reason(seen))), None)
+            context = self._curves.context(trial, self.trials(), self.metrics)
+            reason = next((r for rule in self.stopping if (r := rule.reason(context))), None)
             if reason is not None:
-                self._store.stop(trial.number, reason, seen.expected())
+                self._store.stop(trial.number, reason, context.expected())
             return reason
 
     def tell(
@@ -439,7 +439,7 @@ class Experiment:
         trials: int | None = None,
         progress: bool = True,
         loggers: Sequence[Logger] = (),
-        crew: Callable[[Train, Receive], Crew] | None = None,
+        executor: Callable[[Train, Receive], Executor] | None = None,
         threads: int | None = None,
     ) -> None:
         """Asks, trains and tells until the budget is used up.
@@ -457,7 +457,7 @@ class Experiment:
             trials: at most so many in this run.
             progress: show a progress bar.
             loggers: told of reports and ends, see `LOGGERS`.
-            crew: what runs the trials instead of `workers`, such as `on_ray`; called with train
+            executor: what runs the trials instead of `workers`, such as `on_ray`; called with train
                 and with what takes reports.
             threads: of each worker process; its share of the cores by default.
 
@@ -481,10 +481,12 @@ class Experiment:
         failed = sum(self._ladder.cost(r.fidelity) for r in before if r.state == "failed")
         total = self.budget + failed  # what failed in earlier runs is tried again elsewhere
         run = Run(self._store, lambda: self._ask(total), self._end, self.trials, trials)
-        if crew is not None:
-            team = crew(train, run.receive)
+        if executor is not None:
+            chosen = executor(train, run.receive)
         else:
-            team = Here(train) if workers == 1 else Workers(train, workers, run.receive, threads)
+            chosen = (
+                InProcess(train) if workers == 1 else Workers(train, workers, run.receive, threads)
+            )
         ended = sum(self._ladder.cost(r.fidelity) for r in records if r.state in ENDED)
         goal = self.budget if trials is None else min(self.budget, ended + trials)
         board = Board(self.name, self.metrics, goal, records, self._ladder.cost, show=progress)
@@ -497,7 +499,7 @@ class Experiment:
         self._loggers = list(loggers)
         try:
             with board:
-                run.go(team, on_end, any(record.state == "complete" for record in records))
+                run.go(chosen, on_end, any(record.state == "complete" for record in records))
         finally:
             for logger in self._loggers:
                 logger.close()

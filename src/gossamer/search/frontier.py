@@ -81,7 +81,7 @@ def frontier(metrics: Sequence[Metric], records: Sequence[TrialRecord]) -> Front
         [
             values[:, i] if m.goal == "minimize" else -values[:, i]
             for i, m in enumerate(metrics)
-            if m.optimised
+            if m.optimized
         ],
         axis=1,
     )
@@ -122,7 +122,7 @@ def best(
 
     The frontier itself takes time that grows with the square of the number of trials.
     """
-    optimized = [m for m in metrics if m.optimised]
+    optimized = [m for m in metrics if m.optimized]
     if acceptable := inside(metrics, complete):
         return min(
             acceptable, key=lambda r: (*(m.loss(r.values[m.name]) for m in optimized), r.number)

@@ -28,7 +28,7 @@ class Metric:
     """
 
     goal: ClassVar[Literal["maximize", "minimize"]]
-    optimised: ClassVar[bool] = True
+    optimized: ClassVar[bool] = True
 
     name: str
     threshold: float | None = None
@@ -80,13 +80,13 @@ class Minimize(Metric):
 class _Constraint(Metric):
     """A metric that must be acceptable, and need not be any better than that."""
 
-    optimised = False
+    optimized = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.threshold is None:
             raise UserError(
-                f"metric '{self.name}': a metric that is not optimised needs a threshold"
+                f"metric '{self.name}': a metric that is not optimized needs a threshold"
             )
 
 
@@ -109,7 +109,7 @@ def check_metrics(metrics: Sequence[Metric]) -> None:
     check_list("metrics", metrics, Metric, 'Maximize("accuracy")')
     if not metrics:
         raise UserError("an experiment needs at least one metric")
-    if not any(m.optimised for m in metrics):
+    if not any(m.optimized for m in metrics):
         raise UserError("an experiment needs at least one metric to maximize or minimize")
     names = [m.name for m in metrics]
     for name in names:

@@ -25,7 +25,7 @@ def order(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
     """
     beyond = np.maximum(violations(metrics, values), 0.0).sum(axis=1)
     losses = np.stack(
-        [np.array([m.loss(v) for v in values[:, i]]) for i, m in enumerate(metrics) if m.optimised],
+        [np.array([m.loss(v) for v in values[:, i]]) for i, m in enumerate(metrics) if m.optimized],
         axis=1,
     )
     front = np.zeros(len(values), dtype=np.int64)
@@ -44,7 +44,7 @@ def order(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
 
 
 def _crowding(losses: np.ndarray) -> np.ndarray:
-    """float64 [points]: distance between each point's neighbours, summed over the metrics."""
+    """float64 [points]: distance between each point's neighbors, summed over the metrics."""
     distance = np.zeros(len(losses))
     for column in losses.T / 2:  # so that no difference overflows
         by_value = np.argsort(column, kind="stable")

@@ -186,7 +186,7 @@ class Snapshot:
         unit times the other's. It is measured from what no trial moves, so it never falls.
         Empty unless exactly two metrics are optimized, both with a threshold, and it is above 0.
         """
-        metrics = [metric for metric in self.metrics if metric.optimised]
+        metrics = [metric for metric in self.metrics if metric.optimized]
         if len(metrics) != 2 or any(metric.threshold is None for metric in metrics):
             return []
         steps = []

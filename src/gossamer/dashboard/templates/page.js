@@ -243,7 +243,7 @@ function limits() {
       input.addEventListener("change", () => {
         if (!input.checkValidity()) return;
         const value = input.value === "" ? null : Number(input.value);
-        if (value === null && !metric.optimised) { limits(); return; }
+        if (value === null && !metric.optimized) { limits(); return; }
         set(metric.name, value);
         refresh();
       });

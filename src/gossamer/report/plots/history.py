@@ -38,7 +38,7 @@ def hypervolume(snapshot: Snapshot) -> list[Plot]:
         fillcolor=FILL,
         hovertemplate="%{y:.4g} after trial %{x}<extra></extra>",
     )
-    names = " × ".join(metric.name for metric in snapshot.metrics if metric.optimised)
+    names = " × ".join(metric.name for metric in snapshot.metrics if metric.optimized)
     figure.update_xaxes(title_text="trial")
     figure.update_yaxes(**(scale.layout(text(names)) | {"range": [0, scale.high]}))
     alt = f"Hypervolume by trial: {units.plain(volumes[-1])} {names} after trial {numbers[-1]}."

@@ -1,4 +1,4 @@
-"""The loop of a run: trials are asked for, handed to a crew and told of, until none is left."""
+"""The loop of a run: ask for trials, execute them and tell their outcomes, until none is left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 from gossamer.errors import UserError
-from gossamer.search.execution.workers import Crew, Outcome
+from gossamer.search.execution.workers import Executor, Outcome
 from gossamer.search.trials.storage import EndedError, Store
 from gossamer.search.trials.trial import Trial, TrialRecord
 
@@ -51,11 +51,13 @@ class Run:
         assert reporter is not None
         return reporter(step, values, of)
 
-    def go(self, crew: Crew, on_end: Callable[[TrialRecord], None], promising: bool) -> None:
-        """Until nothing is left to do; the crew is closed then, whatever happens.
+    def go(
+        self, executor: Executor, on_end: Callable[[TrialRecord], None], promising: bool
+    ) -> None:
+        """Until nothing is left to do; the executor is closed then, whatever happens.
 
         Args:
-            crew: runs the trials.
+            executor: runs the trials.
             on_end: called with each trial of this run as it ends.
             promising: some trial completed before this run.
 
@@ -65,12 +67,12 @@ class Run:
         """
         others = self._store.mine()  # asked for by hand, and not this run's to put back
         try:
-            self._go(crew, on_end, promising)
+            self._go(executor, on_end, promising)
         except BaseException as error:
             try:
                 back = sum(map(self._store.put_back, self._store.mine() - others))
             finally:
-                crew.close(kill=True)
+                executor.close(kill=True)
             if isinstance(error, KeyboardInterrupt):
                 after = f"stopped after {self._ended:,} trials"
                 raise KeyboardInterrupt(
@@ -79,14 +81,16 @@ class Run:
                     else f"{after}, which are in memory only; a storage would keep them"
                 ) from None
             raise
-        crew.close(kill=False)
+        executor.close(kill=False)
 
-    def _go(self, crew: Crew, on_end: Callable[[TrialRecord], None], promising: bool) -> None:
+    def _go(
+        self, executor: Executor, on_end: Callable[[TrialRecord], None], promising: bool
+    ) -> None:
         running = self._running
         while True:
-            while len(running) < crew.room and (trial := self._next()) is not None:
+            while len(running) < executor.capacity and (trial := self._next()) is not None:
                 self._by_number[trial.number] = trial
-                running[crew.submit(trial)] = trial
+                running[executor.submit(trial)] = trial
             if not running:
                 # What a lost process ran has used up its share of the budget until put back.
                 if self._store.put_back_abandoned():
@@ -95,7 +99,7 @@ class Run:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 trial = running.pop(future)
-                outcome = crew.collect(future)
+                outcome = executor.collect(future)
                 del self._by_number[trial.number]
                 if outcome.lost is not None and self._store.lose(trial.number, outcome.lost):
                     continue

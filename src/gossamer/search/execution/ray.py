@@ -20,7 +20,7 @@ from typing import Any
 from gossamer.errors import UserError
 from gossamer.extras import needed
 from gossamer.search.execution.report_channel import Receive, answer
-from gossamer.search.execution.workers import Crew, Outcome, Train, attempt, pickled, reason_of
+from gossamer.search.execution.workers import Executor, Outcome, Train, attempt, pickled, reason_of
 from gossamer.search.metrics import as_numbers
 from gossamer.search.trials.trial import Trial
 
@@ -36,8 +36,8 @@ def on_ray(
     cpus: float = 1,
     gpus: float = 0,
     workers: int | None = None,
-) -> Callable[[Train, Receive], Crew]:
-    """For `Experiment.run(train, crew=on_ray(...))`.
+) -> Callable[[Train, Receive], Executor]:
+    """For `Experiment.run(train, executor=on_ray(...))`.
 
     Args:
         address: of the cluster, such as ``ray://host:10001`` or ``host:6379``; "auto" finds one
@@ -53,7 +53,7 @@ def on_ray(
     if cpus <= 0 and gpus <= 0:
         raise UserError("a trial needs some CPUs or GPUs; give cpus or gpus above 0")
 
-    def make(train: Train, receive: Receive) -> Crew:
+    def make(train: Train, receive: Receive) -> Executor:
         return Cluster(train, receive, address, cpus, gpus, workers)
 
     return make
@@ -87,8 +87,8 @@ class Cluster:
                     "start one with 'ray start --head', or leave --ray out"
                 ) from None
         self._looked = 0.0
-        self._room = 0
-        if self.room < 1:
+        self._capacity = 0
+        if self.capacity < 1:
             wanted = ", ".join(f"{n:g} {kind}" for kind, n in self._needs.items() if n)
             self._leave()
             raise UserError(f"no node of the Ray cluster has the {wanted} that a trial needs")
@@ -114,16 +114,16 @@ class Cluster:
         self._clerk.start()
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """How many trials fit onto the nodes that are there, or `workers` if that is given."""
         if self._workers is not None:
             return self._workers
         if time.monotonic() - self._looked > _LOOK_SECONDS or not self._looked:
             self._looked = time.monotonic()
-            self._room = sum(
+            self._capacity = sum(
                 self._fit(node["Resources"]) for node in self._ray.nodes() if node["Alive"]
             )
-        return self._room
+        return self._capacity
 
     def _fit(self, resources: Mapping[str, float]) -> int:
         return int(min(resources.get(kind, 0.0) // n for kind, n in self._needs.items() if n))

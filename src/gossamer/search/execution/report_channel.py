@@ -17,7 +17,7 @@ from gossamer.search.trials.trial import Reporter
 Receive = Callable[[int, int, Mapping[str, Any], int | None], str | None]
 
 
-class Desk:
+class ReportServer:
     """Answers the reports of this machine's worker processes, until closed.
 
     Each worker keeps one connection, on a local socket that only this user can open and only
@@ -63,8 +63,8 @@ def answer(
         return None, str(error)
 
 
-class Caller:
-    """A worker process's end of a `Desk`; connects when first used."""
+class ReportClient:
+    """A worker process's end of a `ReportServer`; connects when first used."""
 
     def __init__(self, address: Any, key: bytes) -> None:
         self._address = address

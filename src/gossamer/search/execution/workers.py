@@ -24,7 +24,7 @@ import loky
 from loky.backend.reduction import dumps
 
 from gossamer.errors import UserError
-from gossamer.search.execution.report_channel import Caller, Desk, Receive
+from gossamer.search.execution.report_channel import Receive, ReportClient, ReportServer
 from gossamer.search.metrics import as_numbers
 from gossamer.search.trials.trial import Trial, TrialStopped
 
@@ -90,11 +90,11 @@ def pickled(train: Train) -> bytes:
         ) from None
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """What runs trials."""
 
     @property
-    def room(self) -> int: ...
+    def capacity(self) -> int: ...
 
     def submit(self, trial: Trial) -> Future[Outcome]: ...
 
@@ -103,14 +103,14 @@ class Crew(Protocol):
     def close(self, *, kill: bool) -> None: ...
 
 
-class Here:
+class InProcess:
     """Runs each trial in this process as soon as it is submitted."""
 
     def __init__(self, train: Train) -> None:
         self._train = train
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """How many trials it runs at a time."""
         return 1
 
@@ -143,7 +143,7 @@ class Workers:
         self, train: Train, count: int, receive: Receive, threads: int | None = None
     ) -> None:
         self._train = pickled(train)
-        self._desk = Desk(receive)
+        self._server = ReportServer(receive)
         share = threads or max(1, loky.cpu_count() // count)
         self._environment = dict.fromkeys(_THREADS, str(share))
         self._free = [self._start() for _ in range(count)]
@@ -157,13 +157,13 @@ class Workers:
                 self._train,
                 os.getpid(),
                 list(sys.path),
-                Caller(self._desk.address, self._desk.key),
+                ReportClient(self._server.address, self._server.key),
             ),
             env=self._environment,
         )
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """How many trials it runs at a time."""
         return len(self._free) + len(self._busy)
 
@@ -197,20 +197,20 @@ class Workers:
         self._free, self._busy = [], {}
         for executor in executors:
             executor.shutdown(wait=True, kill_workers=kill)
-        self._desk.close()
+        self._server.close()
 
 
 # In a worker process: the pickled train, and what it unpickles to when first needed (in a
 # trial, so that what goes wrong is that trial's reason).
 _pickled: bytes = b""
 _train: Train | None = None
-_caller: Caller | None = None
+_client: ReportClient | None = None
 
 
-def _prepare(train: bytes, parent: int, path: list[str], caller: Caller) -> None:
+def _prepare(train: bytes, parent: int, path: list[str], client: ReportClient) -> None:
     """Runs first in a worker process."""
-    global _pickled, _caller
-    _pickled, _caller = train, caller
+    global _pickled, _client
+    _pickled, _client = train, client
     # Modules beside the user's script must be found here as they are there.
     sys.path.extend(entry for entry in path if entry not in sys.path)
     # Ctrl-C reaches every process of the terminal; what becomes of the trials is up to the parent.
@@ -232,5 +232,5 @@ def _work(trial: Trial) -> Outcome:
             _train = pickle.loads(_pickled)
         except Exception as error:
             return Outcome(error=f"train cannot be loaded in the worker: {reason_of(error)}")
-    assert _caller is not None
-    return attempt(_train, trial.reporting(_caller.reporter(trial.number)))
+    assert _client is not None
+    return attempt(_train, trial.reporting(_client.reporter(trial.number)))

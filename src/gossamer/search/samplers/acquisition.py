@@ -48,7 +48,7 @@ def directions(metrics: int, turn: int = 0) -> np.ndarray:
 def _golden(dimensions: int) -> np.ndarray:
     """float64 [dimensions]: steps whose multiples, modulo 1, stay evenly spread.
 
-    Powers of the generalised golden ratio (Roberts, "The Unreasonable Effectiveness of
+    Powers of the generalized golden ratio (Roberts, "The Unreasonable Effectiveness of
     Quasirandom Sequences", 2018); in one dimension the golden ratio itself.
     """
     ratio = 2.0

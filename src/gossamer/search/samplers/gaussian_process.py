@@ -182,9 +182,9 @@ def _fit(
     columns: bytes, shape: tuple[int, int], owner: tuple[int, ...], given: bytes
 ) -> tuple[np.ndarray, float]:
     features = Features(np.frombuffer(columns).reshape(shape), np.array(owner))
-    loss, centre, _, bounds = _posterior(features, np.frombuffer(given))
+    loss, center, _, bounds = _posterior(features, np.frombuffer(given))
     options = {"maxfun": _EVALUATIONS}
-    found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    found = minimize(loss, center, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return found.x, -float(found.fun)
 
 
@@ -196,7 +196,7 @@ def _posterior(
     parameters = features.parameters
     squared = np.stack([features.squared_distances(features, p) for p in range(parameters)])
     kinds = ["length"] * parameters + ["add", "joint", "noise"]
-    centre, spread = (np.array([_PRIOR[kind][i] for kind in kinds]) for i in (0, 1))
+    center, spread = (np.array([_PRIOR[kind][i] for kind in kinds]) for i in (0, 1))
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         scaled = squared * np.exp(-2.0 * theta[:-3])[:, None, None]
@@ -221,11 +221,11 @@ def _posterior(
                 noise * np.trace(outer),
             ]
         )
-        off = (theta - centre) / spread
+        off = (theta - center) / spread
         evidence = 0.5 * values @ weights + np.log(np.diag(root)).sum()
         return float(evidence + 0.5 * (off**2).sum()), gradient + off / spread
 
-    return loss, centre, spread, [_BOUNDS[kind] for kind in kinds]
+    return loss, center, spread, [_BOUNDS[kind] for kind in kinds]
 
 
 def _cholesky(covariance: np.ndarray, noise: float) -> np.ndarray:

@@ -69,12 +69,12 @@ class _Steering:
         units = space.encode(history.points)
         pending = space.encode(history.pending)
         slack = _slack(metrics, history.values)
-        optimised = np.array([m.optimised for m in metrics])
+        optimized = np.array([m.optimized for m in metrics])
         self._limited = np.array([m.threshold is not None for m in metrics])
-        self._optimised = optimised
+        self._optimized = optimized
         found = int(_all_at_least_0(slack[:, self._limited]).sum())
         turn = (found + len(pending)) // _TURN if found else 0
-        self._ways = directions(int(optimised.sum()), turn)
+        self._ways = directions(int(optimized.sum()), turn)
         # Hyperparameters change slowly: they are fitted anew when there are a twelfth more trials,
         # from the trials that there were then.
         fitted = self._chosen(slack[: last_fit(len(slack))], _FITTED)
@@ -112,8 +112,8 @@ class _Steering:
 
     def _reaches(self, slack: np.ndarray) -> np.ndarray:
         """float64 [directions, trials], no further than the constraint metrics allow."""
-        along = reach(slack[:, self._optimised], self._ways)
-        strict = slack[:, ~self._optimised].min(axis=1, initial=np.inf)
+        along = reach(slack[:, self._optimized], self._ways)
+        strict = slack[:, ~self._optimized].min(axis=1, initial=np.inf)
         return np.where(strict < 0.0, np.minimum(along, strict), along)
 
     def _learn_failing(self, units: np.ndarray, failed: np.ndarray) -> Slack | None:
@@ -133,7 +133,7 @@ class _Steering:
         predicted = [model.predict(features) for model in self._slacks]
         mean, spread = (np.stack([p[i] for p in predicted], axis=1) / self._unit for i in (0, 1))
         if self._any_inside or not self._limited.any():
-            chosen = self._optimised
+            chosen = self._optimized
             worth = log_expected_gain(mean[:, chosen], spread[:, chosen], self._best, self._ways)
             strict = ~chosen
         else:
@@ -219,8 +219,8 @@ def _slack(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
     if free.any():
         inside = losses[(losses <= limits).all(axis=1)]
         shown = inside if len(inside) else losses
-        optimised = shown[:, [m.optimised for m in metrics]]
-        front = shown[non_dominated(optimised)]
+        optimized = shown[:, [m.optimized for m in metrics]]
+        front = shown[non_dominated(optimized)]
         limits = np.where(free, front.max(axis=0) + 0.1 * np.ptp(front, axis=0), limits)
     slack: np.ndarray = limits - losses
     return slack

@@ -24,7 +24,7 @@ class Slack:
     """What a metric's slack (at least 0: acceptable) is expected to be, warped."""
 
     process: GaussianProcess
-    centre: float
+    center: float
     scale: float
     trend: _Trend | None = None
 
@@ -48,13 +48,13 @@ class Slack:
         found = []
         unit = float(np.median(np.abs(values[fitted])))
         for warped, log_slope in _warps(values, unit):
-            centre, scale = float(warped[fitted].mean()), float(warped[fitted].std()) or 1.0
-            normal = (warped - centre) / scale
+            center, scale = float(warped[fitted].mean()), float(warped[fitted].std()) or 1.0
+            normal = (warped - center) / scale
             theta, evidence = fit(features[fitted], normal[fitted])
             evidence += float((log_slope[fitted] - np.log(scale)).sum())
-            found.append((evidence, theta, normal, centre, scale))
-        _, theta, normal, centre, scale = max(found, key=lambda one: one[0])
-        return cls(GaussianProcess(features, normal, theta), centre, scale)
+            found.append((evidence, theta, normal, center, scale))
+        _, theta, normal, center, scale = max(found, key=lambda one: one[0])
+        return cls(GaussianProcess(features, normal, theta), center, scale)
 
     def believing(self, pending: Features) -> Slack:
         """As if the points `pending` had come out as expected."""
@@ -63,13 +63,13 @@ class Slack:
     def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
         mean, spread = self.process.predict(features)
         trend = 0.0 if self.trend is None else self.trend.at(features)
-        return trend + self.centre + self.scale * mean, self.scale * spread
+        return trend + self.center + self.scale * mean, self.scale * spread
 
     @property
     def denoised(self) -> np.ndarray:
         """At the points learnt from, less the noise."""
         trend = 0.0 if self.trend is None else self.trend.at(self.process.features)
-        denoised: np.ndarray = trend + self.centre + self.scale * self.process.denoised
+        denoised: np.ndarray = trend + self.center + self.scale * self.process.denoised
         return denoised
 
 
@@ -101,7 +101,7 @@ def _warps(slack: np.ndarray, unit: float) -> list[tuple[np.ndarray, np.ndarray]
 
     Far from the threshold only the order of magnitude tells where to go (Eriksson and Poloczek,
     "Scalable Constrained Bayesian Optimization", AISTATS 2021). The more probable one is used,
-    with a little in favour of leaving values as they are.
+    with a little in favor of leaving values as they are.
     """
     found = [(slack, np.zeros(len(slack)))]
     if unit > 0.0:

@@ -40,7 +40,7 @@ class ThroughOptuna:
         # point stands out by far, Optuna's roulette for the others divides 0 by 0, then goes
         # without it as it should.
         with quiet_optuna(), threadpool_limits(1), np.errstate(invalid="ignore"):
-            goals = [m.goal for m in metrics if m.optimised]
+            goals = [m.goal for m in metrics if m.optimized]
             study = optuna.create_study(directions=goals, sampler=sampler)
             study.add_trials(_as_optuna(space, metrics, history))
             asked = study.ask()
@@ -59,13 +59,13 @@ def _as_optuna(space: Space, metrics: Sequence[Metric], history: History) -> lis
     points = [space.whole(point) for point in (*history.points, *history.failed)]
     values = np.vstack([history.values, *[worst for _ in history.failed]])
     limits = [m.name for m in metrics if m.threshold is not None]
-    optimised = [m.optimised for m in metrics]
+    optimized = [m.optimized for m in metrics]
     distributions = space.distributions()
     finished = [
         optuna.trial.create_trial(
             params=point,
             distributions=distributions,
-            values=row[optimised].tolist(),
+            values=row[optimized].tolist(),
             constraints=dict(zip(limits, beyond.tolist(), strict=True)),
         )
         for point, row, beyond in zip(points, values, violations(metrics, values), strict=True)

@@ -37,20 +37,20 @@ class Prior:
     Points are drawn from it at first, and near it as long as the trials do not speak against it.
 
     Args:
-        centre: the likeliest value.
-        spread: two thirds of the belief are within centre - spread and centre + spread; on a
-            logarithmic scale within centre / spread and centre * spread (so above 1).
+        center: the likeliest value.
+        spread: two thirds of the belief are within center - spread and center + spread; on a
+            logarithmic scale within center / spread and center * spread (so above 1).
 
     Raises:
         UserError: for numbers that are not finite, or a spread that is none.
     """
 
-    centre: float
+    center: float
     spread: float
 
     def __post_init__(self) -> None:
         make_plain(self)
-        for label in ("centre", "spread"):
+        for label in ("center", "spread"):
             if not is_number(getattr(self, label)):
                 value = getattr(self, label)
                 raise UserError(f"prior: {label} must be a finite number, not {value!r}")
@@ -77,9 +77,9 @@ class Believed(ABC):
             return
         if not isinstance(prior, Prior):
             raise UserError(f"parameter '{self.name}': prior must be a Prior, not {prior!r}")
-        if not self.low <= prior.centre <= self.high:
+        if not self.low <= prior.center <= self.high:
             raise UserError(
-                f"parameter '{self.name}': the prior's centre {prior.centre} is not within "
+                f"parameter '{self.name}': the prior's center {prior.center} is not within "
                 f"{self.low} and {self.high}"
             )
         if self.log and prior.spread <= 1:
@@ -89,27 +89,27 @@ class Believed(ABC):
             )
 
     def _normal(self) -> tuple[float, float]:
-        """Centre and standard deviation on the unit interval."""
+        """Center and standard deviation on the unit interval."""
         assert self.prior is not None
         width = math.log(self.high / self.low) if self.log else self.high - self.low
         spread = math.log(self.prior.spread) if self.log else self.prior.spread
         share = min(max(spread / width, _NARROWEST), _WIDEST) if width else 1.0
-        return self.encode(self.prior.centre), share
+        return self.encode(self.prior.center), share
 
     def believed(self, unit: float) -> float:
         """Where evenly drawn units in [0, 1] go for the prior to hold."""
         if self.prior is None:
             return unit
-        centre, spread = self._normal()
-        below, above = ndtr(-centre / spread), ndtr((1.0 - centre) / spread)
-        return float(np.clip(centre + spread * ndtri(below + unit * (above - below)), 0.0, 1.0))
+        center, spread = self._normal()
+        below, above = ndtr(-center / spread), ndtr((1.0 - center) / spread)
+        return float(np.clip(center + spread * ndtri(below + unit * (above - below)), 0.0, 1.0))
 
     def log_belief(self, units: np.ndarray) -> np.ndarray:
         """Logarithm of the prior's density, up to a constant; 0 without a prior."""
         if self.prior is None:
             return np.zeros(len(units))
-        centre, spread = self._normal()
-        density: np.ndarray = -0.5 * ((units - centre) / spread) ** 2
+        center, spread = self._normal()
+        density: np.ndarray = -0.5 * ((units - center) / spread) ** 2
         return density
 
 
@@ -191,7 +191,7 @@ class Choice(_Listed):
 
 @dataclass(frozen=True)
 class Grid(_Listed):
-    """One of several numbers, which need not be evenly spaced: neighbours are alike.
+    """One of several numbers, which need not be evenly spaced: neighbors are alike.
 
     Args:
         name: what `train` receives it as.
@@ -404,7 +404,7 @@ class Int(Believed):
 
     @property
     def _log_edges(self) -> tuple[float, float]:
-        # Half a unit beyond the bounds: the ends get as wide a cell as their neighbours.
+        # Half a unit beyond the bounds: the ends get as wide a cell as their neighbors.
         return math.log(self.low - 0.5), math.log(self.high + 0.5)
 
     def decode(self, unit: float) -> int:

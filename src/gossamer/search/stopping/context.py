@@ -25,7 +25,7 @@ class LearningCurves:
 
     def context(
         self, trial: Trial, records: Sequence[TrialRecord], metrics: Sequence[Metric]
-    ) -> Situation:
+    ) -> StoppingContext:
         """What rules see of a trial that has reported, among all trials of its experiment.
 
         Only trials of the same fidelity are like it, and the thresholds are those of the full
@@ -44,7 +44,7 @@ class LearningCurves:
             forecasts = {m.name: Forecast(m, finished) for m in metrics}
             self._forecasts[trial.fidelity] = finished, forecasts
         others = [curve for number, curve in curves.items() if number != trial.number]
-        return Situation(metrics, curves[trial.number], finished, others, forecasts)
+        return StoppingContext(metrics, curves[trial.number], finished, others, forecasts)
 
     def _curve(self, record: TrialRecord, metrics: Sequence[Metric]) -> Curve:
         if record.state not in ENDED:
@@ -56,7 +56,7 @@ class LearningCurves:
 
 
 @dataclass(frozen=True)
-class Situation:
+class StoppingContext:
     """What a rule decides on.
 
     Attributes:

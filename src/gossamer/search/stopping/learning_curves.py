@@ -155,16 +155,16 @@ class _Line:
     def __init__(self, x: np.ndarray, y: np.ndarray, used: np.ndarray) -> None:
         self.used = used
         self._mean = x.mean()
-        centred, gains = x - self._mean, y - x
-        self._spread = float(centred @ centred)
+        centered, gains = x - self._mean, y - x
+        self._spread = float(centered @ centered)
         self._scale = max(float(np.abs(x).max()), float(np.abs(y).max()), 1e-300)
         tiny = (1e-9 * self._scale) ** 2
         # The prior is worth one point at the curves' typical distance.
         self._ridge = self._spread / len(x) + tiny
-        self._slope = float(centred @ gains) / (self._spread + self._ridge)
+        self._slope = float(centered @ gains) / (self._spread + self._ridge)
         self._gain = float(gains.mean())
-        leverage = 1 / len(x) + centred**2 / (self._spread + self._ridge)
-        residuals = (gains - self._gain - self._slope * centred) / np.maximum(1 - leverage, 1e-3)
+        leverage = 1 / len(x) + centered**2 / (self._spread + self._ridge)
+        residuals = (gains - self._gain - self._slope * centered) / np.maximum(1 - leverage, 1e-3)
         self._typical = float(np.sqrt(np.mean(residuals**2)))
         # What is constant to rounding leaves no residual worth the name.
         exact = self._typical <= 1e-6 * self._scale

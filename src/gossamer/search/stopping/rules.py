@@ -16,7 +16,7 @@ import numpy as np
 
 from gossamer.errors import UserError, nearest
 from gossamer.search.ranking import order
-from gossamer.search.stopping.context import Situation
+from gossamer.search.stopping.context import StoppingContext
 from gossamer.search.stopping.learning_curves import Curve
 from gossamer.search.validation import check_list, check_whole, is_number, make_plain
 
@@ -25,7 +25,7 @@ from gossamer.search.validation import check_list, check_whole, is_number, make_
 class StoppingRule(Protocol):
     """Gives a reason to stop, in one line, or None."""
 
-    def reason(self, seen: Situation) -> str | None: ...
+    def reason(self, context: StoppingContext) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class OutOfReach:
         _check_share(self, "confidence")
         _check_count(self, "least", 1)
 
-    def reason(self, seen: Situation) -> str | None:
-        for metric in seen.metrics:
-            latest = seen.latest(metric.name)
-            forecast = seen.forecasts[metric.name]
+    def reason(self, context: StoppingContext) -> str | None:
+        for metric in context.metrics:
+            latest = context.latest(metric.name)
+            forecast = context.forecasts[metric.name]
             if metric.threshold is None or latest is None or len(forecast) < self.least:
                 continue
             best = forecast.best(*latest, self.confidence)
@@ -77,9 +77,9 @@ class Violated:
         names = check_list("stopping.violated: metrics", self.metrics, str, "'density'")
         object.__setattr__(self, "metrics", tuple(names))
 
-    def reason(self, seen: Situation) -> str | None:
-        for metric in seen.metrics:
-            values = seen.trial.values[metric.name]
+    def reason(self, context: StoppingContext) -> str | None:
+        for metric in context.metrics:
+            values = context.trial.values[metric.name]
             if metric.name not in self.metrics or not len(values) or math.isnan(values[-1]):
                 continue
             if metric.violation(float(values[-1])) > 0:
@@ -110,24 +110,24 @@ class Dominated:
         _check_share(self, "confidence")
         _check_count(self, "least", 1)
 
-    def reason(self, seen: Situation) -> str | None:
-        of = seen.of()
-        each = 1 - (1 - self.confidence) / len(seen.metrics)
+    def reason(self, context: StoppingContext) -> str | None:
+        of = context.of()
+        each = 1 - (1 - self.confidence) / len(context.metrics)
         best = []
-        for metric in seen.metrics:
-            latest = seen.latest(metric.name)
-            forecast = seen.forecasts[metric.name]
+        for metric in context.metrics:
+            latest = context.latest(metric.name)
+            forecast = context.forecasts[metric.name]
             if latest is None or of is None or len(forecast) < self.least:
                 return None
             best.append(metric.loss(forecast.best(*latest, each)))
-        for other in seen.finished:
-            ends = [metric.loss(other.ends[metric.name]) for metric in seen.metrics]
-            inside = all(m.violation(other.ends[m.name]) <= 0 for m in seen.metrics)
+        for other in context.finished:
+            ends = [metric.loss(other.ends[metric.name]) for metric in context.metrics]
+            inside = all(m.violation(other.ends[m.name]) <= 0 for m in context.metrics)
             dominates = all(e <= b for e, b in zip(ends, best, strict=True)) and ends != best
             if inside and dominates and other.of is not None and other.of <= (of or 0):
                 return (
                     f"would end dominated by trial {other.number} "
-                    f"(confidence {self.confidence:g}, {len(seen.finished)} finished curves)"
+                    f"(confidence {self.confidence:g}, {len(context.finished)} finished curves)"
                 )
         return None
 
@@ -158,23 +158,23 @@ class Halving:
         _check_count(self, "first", 1)
         _check_count(self, "least", 1)
 
-    def reason(self, seen: Situation) -> str | None:
-        now = int(seen.trial.steps[-1])
-        before = int(seen.trial.steps[-2]) if len(seen.trial.steps) > 1 else 0
+    def reason(self, context: StoppingContext) -> str | None:
+        now = int(context.trial.steps[-1])
+        before = int(context.trial.steps[-2]) if len(context.trial.steps) > 1 else 0
         rung = self.first
         while rung * self.reduction <= now:
             rung *= self.reduction
-        of = seen.of()
+        of = context.of()
         if not before < rung <= now or of is None or rung >= of:
             return None
         reached = [
             row
-            for curve in (seen.trial, *seen.others)
-            if (row := self._row(seen, curve, rung, of)) is not None
+            for curve in (context.trial, *context.others)
+            if (row := self._row(context, curve, rung, of)) is not None
         ]
-        if self._row(seen, seen.trial, rung, of) is None or len(reached) <= self.least:
+        if self._row(context, context.trial, rung, of) is None or len(reached) <= self.least:
             return None
-        place = int(np.flatnonzero(order(seen.metrics, np.array(reached)) == 0)[0])
+        place = int(np.flatnonzero(order(context.metrics, np.array(reached)) == 0)[0])
         keep = math.ceil(len(reached) / self.reduction)
         if place < keep:
             return None
@@ -183,17 +183,17 @@ class Halving:
         )
 
     @staticmethod
-    def _row(seen: Situation, curve: Curve, rung: int, of: int) -> list[float] | None:
+    def _row(context: StoppingContext, curve: Curve, rung: int, of: int) -> list[float] | None:
         """What the metrics at a rung lead to; None for who did not get there."""
         row = []
-        for metric in seen.metrics:
+        for metric in context.metrics:
             values = curve.values[metric.name]
             there = (curve.steps >= rung) & ~np.isnan(values)
             if not there.any():
                 return None
             value = float(values[np.argmax(there)])
             share = min(1.0, rung / (curve.of or of))
-            row.append(seen.forecasts[metric.name].expected(share, value))
+            row.append(context.forecasts[metric.name].expected(share, value))
         return row
 
 

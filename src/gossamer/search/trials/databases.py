@@ -93,7 +93,7 @@ def open_storage(url: str | None, *, create: bool = True) -> BaseStorage:
                 stacklevel=2,
             )
         storage = _connect(url, {"connect_args": {"timeout": 60}})
-        _serialise(storage.engine)
+        _serialize(storage.engine)
         return get_storage(storage)
     if parsed.get_backend_name() == "postgresql":
         return get_storage(_connect_postgresql(url, parsed, create))
@@ -202,7 +202,7 @@ def _connect_postgresql(url: str, parsed: sqlalchemy.engine.URL, create: bool) -
         raise UserError(f"storage '{parsed}' cannot be opened: {one_line(error)}") from None
 
 
-def _serialise(engine: sqlalchemy.engine.Engine) -> None:
+def _serialize(engine: sqlalchemy.engine.Engine) -> None:
     """One SQLite transaction after the other.
 
     Python's sqlite3 begins a transaction only at the first write, so two processes could both
