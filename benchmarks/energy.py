@@ -215,7 +215,7 @@ def page(results: Sequence[dict[str, Any]], command: str, planned_on: str) -> st
         "measured times: a busy machine may choose other kernels. "
         "*Both* are the layers in which sparse weights meet sparse activations, the "
         "selection of their winners included. What the model leaves out is in "
-        "[energy.md](../energy.md).",
+        "[energy.md](../explanation/energy.md).",
         "",
         "| network | weights in | multiply-adds, dense / done | both sparsities | whole network |",
         "|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-// Runs a network that `gossamer export --c` wrote, compiled to WebAssembly as docs/c.md says.
+// Runs a network that `gossamer export --c` wrote, compiled to WebAssembly as docs/howto/c.md says.
 // For browsers and Node alike:
 //
 //   const bytes = await (await fetch("keywords.wasm")).arrayBuffer();

@@ -1,4 +1,4 @@
-"""The C compiled to WebAssembly as docs/c.md says, run by Node through the example's loader."""
+"""The C compiled to WebAssembly as docs/howto/c.md says, run by Node through the example's loader."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ console.log(JSON.stringify(given.map((x) => Array.from(network(new Float32Array(
 def documented() -> list[str]:
     """The command of the documentation, word by word."""
     found = re.search(
-        r"^\$ (clang --target=wasm32(?:.*\\\n)*.*)$", (ROOT / "docs/c.md").read_text(), re.M
+        r"^\$ (clang --target=wasm32(?:.*\\\n)*.*)$", (ROOT / "docs/howto/c.md").read_text(), re.M
     )
     assert found is not None
     return shlex.split(found[1].replace("\\\n", " "))

@@ -167,7 +167,7 @@ def test_nothing_is_cut_off_on_a_phone(page: Any) -> None:
 
 
 def test_thousand_trials_open(tmp_path: Path, serve: Callable[..., Any]) -> None:
-    """How long it takes is printed (pytest -s), and in docs/dashboard.md."""
+    """How long it takes is printed (pytest -s), and in docs/howto/dashboard.md."""
     storage = many(tmp_path / "many.db", 1_000)
     with serve(storage) as page:
         begun = time.perf_counter()

@@ -1,6 +1,6 @@
-"""docs/licenses.md names every package of the lock files with its license.
+"""docs/reference/licenses.md names every package of the lock files with its license.
 
-    python tests/docs/test_licenses.py > docs/licenses.md
+    python tests/docs/test_licenses.py > docs/reference/licenses.md
 
 writes the page anew, in an environment that was made from the lock files.
 """
@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs/licenses.md"
+PAGE = ROOT / "docs/reference/licenses.md"
 LOCKS = ("requirements.lock", "requirements-torch.lock")
 EXTRAS = ("train", "search", "listen", "speech", "accelerate", "compare", "postgresql", "docs")
 # Packages whose metadata name no license: what is known of their files.
@@ -93,7 +93,9 @@ def page() -> str:
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="other versions bring other packages")
 def test_the_page_is_what_the_installed_packages_say() -> None:
     made = page()
-    assert PAGE.read_text() == made, "run: python tests/docs/test_licenses.py > docs/licenses.md"
+    assert PAGE.read_text() == made, (
+        "run: python tests/docs/test_licenses.py > docs/reference/licenses.md"
+    )
     assert not re.findall(r"\|  \|", made), "a package without a license; look into its files"
 
 

@@ -11,7 +11,7 @@ from gossamer.models import MODELS, reference
 from gossamer.sparsity import sparsifiable_layers
 
 ROOT = Path(__file__).parents[2]
-MODELS_PAGE = ROOT / "docs" / "models.md"
+MODELS_PAGE = ROOT / "docs" / "reference" / "models.md"
 
 
 def test_every_network_of_the_table_is_described() -> None:

@@ -85,7 +85,7 @@ class EnergyRow:
     memory: str
     label: str
     provenance: Provenance = "modelled"
-    meaning: str = "times less than its layers done densely; see docs/energy.md"
+    meaning: str = "times less than its layers done densely; see docs/explanation/energy.md"
 
     def cell(self, run: Run) -> Cell | None:
         """The range of the ratio to dense layers; None where the run holds no counts."""
