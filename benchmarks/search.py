@@ -319,7 +319,8 @@ their cost, and "not run" says which were not: medians over few or unequal seeds
 look. Searches whose suggestions took more CPU time than `--cell-minutes` (here 1 to 4 for the
 peers) end there, and miss the later columns; what nobody reached is left out. Optuna's GP, Ax and
 sigoptlite were not run to 300 trials: long before, a suggestion takes them one to several CPU
-seconds. What `gossamer` does was chosen on the same problems with other seeds (`docs/explanation/search.md`).
+seconds. What `gossamer` does was chosen on the same problems with other seeds
+(`docs/explanation/search.md`).
 All on one machine that did other work too, but for the shortest of Ax: CPU seconds are those of the
 suggesting process, and caches shared with others make them larger than on a quiet machine.
 """

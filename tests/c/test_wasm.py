@@ -1,4 +1,4 @@
-"""The C compiled to WebAssembly as docs/howto/c.md says, run by Node through the example's loader."""
+"""The C compiled to WebAssembly as docs/howto/c.md says, run by Node with the example's loader."""
 
 from __future__ import annotations
 
