@@ -22,37 +22,16 @@ from gossamer.runtime.program import Buffer
 def planes(
     forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
 ) -> None:
-    weight, bias, s = node.constants["weight"], node.constants["bias"], node.settings
     high, wide = conv_size(forms, node)
-    source, offset, pitch, (below, beside) = strided_planes(forms, node, value, size)
+    lie = strided_planes(forms, node, value, size)
+    _, _, pitch, (below, beside) = lie
     narrow = forms.width // 2 if kernel.tile == "half" else forms.width
     length = up_to((high - 1) * pitch + wide, narrow)
     vectors = 20 if forms.width == 16 else 9
     tile = min(length, vectors * narrow)
     per_channel = (tile + below * pitch + beside) * 4
-    chunk = max(1, min(size[0], L1 // per_channel)) * weight.shape[2] * weight.shape[3]
-    matrix = weight.reshape(len(weight), -1)
-    bounds, offsets, values = by_chunk(matrix, offset, chunk)
-    target, after = after_conv(forms, node, "dense", False)
-    forms.add(
-        node.name,
-        kernel,
-        (source,),
-        target,
-        {
-            "chunks": len(bounds),
-            "outputs": len(weight),
-            "pitch": pitch,
-            "height": high,
-            "width": wide,
-        },
-        data=[bounds, offsets, values, bias, limits(s["low"], s["high"])],
-        scratch=len(weight) * length + BLOCK,
-        lead=value.lead,
-        macs=float(value.lead * len(values) * high * wide),
-        dense_macs=dense_macs(forms, node) * value.lead,
-    )
-    after()
+    scratch = len(node.constants["weight"]) * length + BLOCK
+    _by_chunks(forms, node, kernel, value, lie, L1 // per_channel, {}, 1, scratch)
 
 
 def examples_scratch(forms: Forms, node: Node, kernel: Kernel, value: Value) -> int:
@@ -69,16 +48,38 @@ def examples_scratch(forms: Forms, node: Node, kernel: Kernel, value: Value) -> 
 def examples(
     forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
 ) -> None:
-    weight, bias, s = node.constants["weight"], node.constants["bias"], node.settings
-    high, wide = conv_size(forms, node)
-    source, offset, pitch, (below, beside) = strided_planes(forms, node, value, size)
+    _, wide = conv_size(forms, node)
+    lie = strided_planes(forms, node, value, size)
+    *_, (below, beside) = lie
     per_channel = (2 + below) * (min(wide, int(kernel.tile)) + beside) * forms.width * 4
+    pool = {"pool": 2 if node.settings["pool"] == 2 else 1}
+    scratch = examples_scratch(forms, node, kernel, value)
     # A little more than L1: with every chunk all sums are read and written once more.
-    chunk = max(1, min(size[0], SUMS // per_channel)) * weight.shape[2] * weight.shape[3]
-    matrix = weight.reshape(len(weight), -1)
-    bounds, offsets, values = by_chunk(matrix, offset * forms.width, chunk)
-    pool = s["pool"] == 2
-    target, after = after_conv(forms, node, "dense", pool)
+    fit = SUMS // per_channel
+    _by_chunks(forms, node, kernel, value, lie, fit, pool, forms.width, scratch)
+
+
+def _by_chunks(
+    forms: Forms,
+    node: Node,
+    kernel: Kernel,
+    value: Value,
+    lie: tuple[Buffer, Array, int, tuple[int, int]],
+    channels: int,
+    pool: dict[str, int],
+    scale: int,
+    scratch: int,
+) -> None:
+    """A convolution whose weights are read by chunks of ``channels``, as many as fit the cache.
+
+    ``lie`` is of ``strided_planes``; the kernel's offsets are ``scale`` times its.
+    """
+    weight, bias, s = node.constants["weight"], node.constants["bias"], node.settings
+    source, offset, pitch, _ = lie
+    high, wide = conv_size(forms, node)
+    chunk = max(1, min(weight.shape[1], channels)) * weight.shape[2] * weight.shape[3]
+    bounds, offsets, values = by_chunk(weight.reshape(len(weight), -1), offset * scale, chunk)
+    target, after = after_conv(forms, node, "dense", pool.get("pool") == 2)
     forms.add(
         node.name,
         kernel,
@@ -90,10 +91,10 @@ def examples(
             "pitch": pitch,
             "height": high,
             "width": wide,
-            "pool": 2 if pool else 1,
+            **pool,
         },
         data=[bounds, offsets, values, bias, limits(s["low"], s["high"])],
-        scratch=examples_scratch(forms, node, kernel, value),
+        scratch=scratch,
         lead=value.lead,
         macs=float(value.lead * len(values) * high * wide),
         dense_macs=dense_macs(forms, node) * value.lead,
