@@ -178,6 +178,14 @@ def test_wrong_network_is_not_written(tmp_path, identity):
     assert target.read_bytes() == b"older"
 
 
+def test_weights_that_are_nan_are_refused(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    nn.init.constant_(model[1].bias, float("nan"))
+    with pytest.raises(UserError, match=r"'1\.bias' holds NaN"):
+        export(model, torch.ones(2, 3), tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+
+
 def test_written_file_replaces_the_older_one(tmp_path, identity):
     target = tmp_path / "model.onnx"
     target.write_bytes(b"older")

@@ -118,7 +118,8 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
             the outputs likewise.
 
     Raises:
-        UserError: torch cannot export the network; the message has torch's reason.
+        UserError: torch cannot export the network (the message has torch's reason), or a weight
+            of it is NaN.
     """
     arguments = [example] if isinstance(example, Tensor) else list(example)
     tensors = [a for a in arguments if isinstance(a, Tensor)]
@@ -128,6 +129,9 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
         )
     inputs = [_two(t) for t in tensors]
     model = plain_model(model)
+    for name, values in model.state_dict().items():
+        if isinstance(values, Tensor) and values.isnan().any():
+            raise UserError(f"{type(model).__name__} cannot be exported: {name!r} holds NaN")
     plain = len(arguments) == 1
     network = model if plain else _Fixed(model, arguments)
     was_training = model.training
