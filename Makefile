@@ -23,7 +23,7 @@ cuda: $(READY)  ## the tests that need a CUDA device
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $(wildcard src/gossamer/kernels/*.*[hcp] tests/runtime/*.cpp)
+	$(BIN)/clang-format --dry-run -Werror $(wildcard src/gossamer/kernels/*.*[hcp] tests/kernels/*.cpp)
 
 types: $(READY)
 	$(BIN)/mypy
@@ -40,11 +40,11 @@ sanitize: $(READY)  ## the runtime's tests under AddressSanitizer and UBSan
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	$(TRIED) tests/runtime
+	$(TRIED) tests/runtime tests/kernels
 
 clang: $(READY)  ## the kernels' tests, compiled by Clang
 	CXX=clang++ $(BESIDE) .
-	$(TRIED) tests/runtime/test_kernels.py
+	$(TRIED) tests/kernels/test_kernels.py
 
 site: $(READY)  ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -300,6 +300,9 @@ def test_a_file_of_one_example_at_another_batch() -> None:
     engine, x = Engine(b.model(), threads=1), noise(0, 3, 3)
     one_by_one = np.concatenate([engine(x[i : i + 1]) for i in range(3)])
     np.testing.assert_allclose(engine(x), one_by_one, rtol=1e-6)
+    np.testing.assert_allclose(engine(x.astype(np.float64)), one_by_one, rtol=1e-6)
+    x[1, 0] = np.nan
+    assert np.isnan(engine(x)).any(axis=1).tolist() == [False, True, False]
 
 
 # Values
@@ -396,3 +399,37 @@ def test_a_norm_with_an_infinite_factor_is_not_folded() -> None:
     with np.errstate(all="ignore"):
         expected = ReferenceEvaluator(b.model()).run(None, {"x": x})[0]
     np.testing.assert_array_equal(np.isnan(Engine(b.model(), threads=1)(x)), np.isnan(expected))
+
+
+def test_an_int8_layer_before_a_norm_with_an_infinite_factor() -> None:
+    """Its steps do not survive the norm, for weights of zero neither."""
+    codes = np.random.default_rng(2).integers(1, 128, (4, 3, 3, 3)).astype(np.int8)
+    codes[3] = 0
+    scale, one = np.array([1, np.inf, 1e38, 3e38], np.float32), np.ones(4, np.float32)
+    b = Builder(3, 5, 5)
+    weight = b.add("DequantizeLinear", codes, np.array([0.1, 2, 50, 50], np.float32), axis=0)
+    b.add("Conv", b.rounded("x", 0.05, np.int8(0)), weight)
+    b.add("BatchNormalization", b.last, scale, one, one * 0, one)
+    x = np.abs(noise(1, 2, 3, 5, 5))
+    x[:, :, 0] = 0
+    with np.errstate(all="ignore"):
+        expected = ReferenceEvaluator(b.model(opset=21)).run(None, {"x": x})[0]
+    found = Engine(b.model(opset=21), threads=1)(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, equal_nan=True)
+    assert not np.isfinite(expected[:, 1:3]).all()
+    assert np.isfinite(expected[:, [0, 3]]).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("gamma", [1e30, -1e30, 1e-30])
+def test_a_layer_norm_of_huge_and_tiny_weights(isa: str, gamma: float) -> None:
+    scale = np.full(9, gamma, np.float32)
+    scale[4] = 1
+    b = Builder(5, 9)
+    b.add("LayerNormalization", "x", scale, noise(1, 9))
+    x = noise(0, 3, 5, 9)
+    found = Engine(b.model(), threads=1, isa=isa)(x)
+    for expected in (
+        networks.reference(b.model(), x), ReferenceEvaluator(b.model()).run(None, {"x": x})[0]
+    ):  # fmt: skip
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -206,9 +206,9 @@ class Engine:
         if name in self.graph.dtypes:
             self._check_integers(name, array)
         converted = np.ascontiguousarray(array, dtype=np.float32)
-        first = "batch" if self.graph.dynamic else str(lead)
+        first = "batch" if self.graph.dynamic else str(lead)  # several such batches run, too
         fits = list(array.shape[1:]) == rest and array.ndim == len(rest) + 1
-        if not fits or array.shape[0] % lead or (not self.graph.dynamic and len(array) != lead):
+        if not fits or array.shape[0] % lead:
             wanted = ", ".join([first, *map(str, rest)])
             raise UserError(f"input {name!r} has shape {list(array.shape)}, wanted [{wanted}]")
         return converted
