@@ -1,6 +1,6 @@
 """The C of a sparse network beside that of the same network dense: bytes and time.
 
-Flash is code and constants, RAM is zeroed and initialised data, of the object file as gcc's
+Flash is code and constants, RAM is zeroed and initialized data, of the object file as gcc's
 ``size`` counts them on this machine's processor; time is the median over turns of the mean
 time of a call, all programs taking turns in one process, on one thread.
 
@@ -48,8 +48,8 @@ LEVELS = ("-O2", "-Os")
 ABOUT = """\
 The speech network (2 convolutions of 64 channels, 1500 hidden units, 12 classes), random weights
 of the densities named; behind k-winners 9.5 / 12.5 / 10 % of the activations are not zero. Flash is
-code and constants, RAM zeroed and initialised data, *counted* by `size` in the x86-64 object file;
-times are *measured*; the ratios are to the dense network at the same level of optimisation.
+code and constants, RAM zeroed and initialized data, *counted* by `size` in the x86-64 object file;
+times are *measured*; the ratios are to the dense network at the same level of optimization.
 """
 NOTE = """\
 k-winners need more RAM: a convolution behind them keeps the sums of all its outputs until the

@@ -204,9 +204,9 @@ def eight_bits(results: Sequence[dict[str, Any]]) -> list[str]:
 
 def page(results: Sequence[dict[str, Any]], command: str, planned_on: str) -> str:
     lines = [
-        "# Energy, modelled: how many times less than dense",
+        "# Energy, modeled: how many times less than dense",
         "",
-        "*Modelled*, no joules: work that is *counted* from the engine's plan for one example, "
+        "*Modeled*, no joules: work that is *counted* from the engine's plan for one example, "
         "times published energies, against the same network in 32-bit floats with every weight, "
         "every activation and ReLU: 8 bits alone take 3.9 to 7.5 times less, so the network in 8 "
         "bits has rows against the dense one in 8 bits too. A range spans two tables of "

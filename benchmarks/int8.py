@@ -152,7 +152,7 @@ BATCH = 16
 
 
 def onnxruntimes(model: bytes, x: Any) -> dict[str, Any]:
-    """ONNX Runtime on a network, and on what its quantiser makes of it."""
+    """ONNX Runtime on a network, and on what its quantizer makes of it."""
     import networks
     import onnxruntime
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
@@ -168,7 +168,7 @@ def onnxruntimes(model: bytes, x: Any) -> dict[str, Any]:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     with tempfile.TemporaryDirectory() as folder:
         plain, eight = Path(folder) / "plain.onnx", Path(folder) / "eight.onnx"
-        # Batch norms folded first, as its quantiser asks for.
+        # Batch norms folded first, as its quantizer asks for.
         folding = networks.session_options()
         folding.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         folding.optimized_model_filepath = str(plain)

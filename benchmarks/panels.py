@@ -8,7 +8,7 @@ from html import escape
 
 WIDTH, HEIGHT = 250, 200  # of a panel
 LEFT, RIGHT, TOP, BOTTOM = 34, 10, 26, 34
-COLOURS = ("#5c6773", "#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e")
+COLORS = ("#5c6773", "#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def svg(panels: Sequence[Panel], columns: int = 5) -> str:
     for i, name in enumerate(names):
         parts.append(
             f'<text x="{LEFT + 110 * i}" y="15" font-size="12" font-weight="bold" '
-            f'fill="{COLOURS[i]}">{escape(name)}</text>'
+            f'fill="{COLORS[i]}">{escape(name)}</text>'
         )
     for number, panel in enumerate(panels):
         parts += _panel(panel, number % columns * WIDTH, number // columns * HEIGHT + 24, names)
@@ -64,9 +64,7 @@ def _panel(panel: Panel, x0: float, y0: float, names: Sequence[str]) -> list[str
         f'<text x="{x + wide / 2}" y="{y + 27}" text-anchor="middle">{escape(panel.across)}</text>'
     )
     for name, values in panel.lines.items():
-        colour = COLOURS[names.index(name)]
+        color = COLORS[names.index(name)]
         points = " ".join("{:.1f},{:.1f}".format(*at(i, v)) for i, v in enumerate(values))
-        parts.append(
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
-        )
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
     return parts

@@ -50,7 +50,7 @@ TABLES: dict[str, dict[str, Any]] = {
         },
         "examples": (2000, 2000),
         "thresholds": {"accuracy": 0.94, "density": 0.1, "activation_density": 0.12},
-        "maximise": ["accuracy"],
+        "maximize": ["accuracy"],
         "parameters": {
             **_NETWORK,
             "weight_density.linear1": {**_LOG, "low": 0.005, "high": 0.5},
@@ -68,7 +68,7 @@ TABLES: dict[str, dict[str, Any]] = {
         },
         "examples": (4000, 1000),
         "thresholds": {"accuracy": 0.60, "density": 0.06},
-        "maximise": ["accuracy"],
+        "maximize": ["accuracy"],
         "parameters": {
             **_NETWORK,
             "weight_density.linear1": {**_LOG, "low": 0.005, "high": 0.5},

@@ -307,14 +307,14 @@ _INTRODUCTION = """# Samplers side by side
 
 `gossamer` is the default sampler `gp`, called as its users call it; the others are called as
 theirs do, with the thresholds as constraints on the objectives (Optuna), as outcome constraints
-(Ax) or as metric thresholds (sigoptlite, which optimises two metrics: a third one is a constraint).
+(Ax) or as metric thresholds (sigoptlite, which optimizes two metrics: a third one is a constraint).
 Ten parameters, two metrics (`dtlz2_3`, `mnist_table`: three), and a small acceptable box. DTLZ2 has
 its best distance parameters at 0.35 rather than in the middle, where `gossamer` and Ax begin: near
 enough that this start alone helps there. On the zdt problems nine parameters are best at the edge,
 and the middle of the tenth is the threshold of `zdt1` and `zdt3`. The boxes of the bbob-biobj
 functions lie anywhere and end at 1.4 times what the best compromise needs. A table (60 trainings
 each, 5 % of them inside thresholds that were chosen for that) answers from recorded trainings,
-between them by extremely randomised trees. Searches are begun in the order of what they tell for
+between them by extremely randomized trees. Searches are begun in the order of what they tell for
 their cost, and "not run" says which were not: medians over few or unequal seeds are only a first
 look. Searches whose suggestions took more CPU time than `--cell-minutes` (here 1 to 4 for the
 peers) end there, and miss the later columns; what nobody reached is left out. Optuna's GP, Ax and

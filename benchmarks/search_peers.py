@@ -71,7 +71,7 @@ def ax(problem: dict[str, Any]) -> tuple[Ask, Tell]:
 def sigoptlite(problem: dict[str, Any]) -> tuple[Ask, Tell]:
     """The open engine of the platform that introduced metric thresholds.
 
-    It optimises at most two metrics: a third one is a constraint.
+    It optimizes at most two metrics: a third one is a constraint.
     """
     import random
 

@@ -1,6 +1,6 @@
 """Problems with a small acceptable box, and tables of recorded trainings.
 
-All metrics are minimised; a trial is inside when every metric is at most its threshold.
+All metrics are minimized; a trial is inside when every metric is at most its threshold.
 """
 
 from __future__ import annotations
@@ -125,9 +125,9 @@ def table(path: Path) -> Problem:
     """A problem that answers from recorded trainings.
 
     The file holds ``parameters`` as in an experiment file, ``thresholds`` (metric -> number),
-    ``maximise`` (names of metrics to be turned round) and ``trials``, each with ``parameters``
+    ``maximize`` (names of metrics to be turned round) and ``trials``, each with ``parameters``
     and ``metrics``. Between the recorded points the metrics are the mean of 200 extremely
-    randomised trees over the parameters on their scales (Geurts et al., 2006).
+    randomized trees over the parameters on their scales (Geurts et al., 2006).
     """
     from sklearn.ensemble import ExtraTreesRegressor
 
@@ -140,7 +140,7 @@ def table(path: Path) -> Problem:
         }
     )["parameters"]
     space = Space(parameters)
-    signs = np.array([-1.0 if n in data["maximise"] else 1.0 for n in data["thresholds"]])
+    signs = np.array([-1.0 if n in data["maximize"] else 1.0 for n in data["thresholds"]])
     units = space.encode([trial["parameters"] for trial in data["trials"]])
     values = np.array([[t["metrics"][n] for n in data["thresholds"]] for t in data["trials"]])
     forest = ExtraTreesRegressor(200, min_samples_leaf=2, random_state=0).fit(units, values * signs)

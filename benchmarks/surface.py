@@ -73,7 +73,7 @@ def surface(turns: int) -> list[dict[str, Any]]:
     return rows
 
 
-def colour(speedup: float, most: float) -> str:
+def color(speedup: float, most: float) -> str:
     """White at 1x and below, deep blue at the largest."""
     share = min(1.0, max(0.0, math.log(max(speedup, 1)) / math.log(most)))
     return "#" + "".join(f"{round(255 + (end - 255) * share):02x}" for end in (0x1A, 0x4F, 0x8B))
@@ -100,10 +100,10 @@ def svg(rows: list[dict[str, Any]]) -> str:
                 "weight density</text>"
             )
             for k, density in enumerate(DENSITIES):
-                centre = k * cell + cell / 2
+                center = k * cell + cell / 2
                 parts.append(
-                    f'<text x="{x0 + centre}" y="{y0 - 6}">{density:.0%}</text>'
-                    f'<text x="{x0 - 18}" y="{y0 + centre + 5}">{density:.0%}</text>'
+                    f'<text x="{x0 + center}" y="{y0 - 6}">{density:.0%}</text>'
+                    f'<text x="{x0 - 18}" y="{y0 + center + 5}">{density:.0%}</text>'
                 )
             for row in rows:
                 if (row["layer"], row["pattern"]) != (layer, pattern):
@@ -116,7 +116,7 @@ def svg(rows: list[dict[str, Any]]) -> str:
                 )
                 parts.append(
                     f'<rect x="{x}" y="{y}" width="{cell - 2}" height="{cell - 2}" '
-                    f'fill="{colour(row["speedup"], most)}" stroke="#cccccc"/>'
+                    f'fill="{color(row["speedup"], most)}" stroke="#cccccc"/>'
                     f'<text x="{x + cell / 2 - 1}" y="{y + 30}" fill="{ink}">{shown}</text>'
                     f'<text x="{x + cell / 2 - 1}" y="{y + 47}" fill="{ink}" font-size="10">'
                     f"of {row['ideal']:,.0f}x</text>"

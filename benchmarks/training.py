@@ -1,6 +1,6 @@
 """A step of sparse training beside dense, masked dense and sparselab, in one process.
 
-A step is forward, backward, optimiser (SGD with momentum and weight decay) and masks. The
+A step is forward, backward, optimizer (SGD with momentum and weight decay) and masks. The
 contestants of a case take turns, one step each; printed is the 20th percentile over the turns
 and the ratio to dense torch. With one thread the time is the processor time of the process,
 which other programs on the machine hardly disturb; with several it is the clock on the wall, and
@@ -132,7 +132,7 @@ def with_sparselab(model: nn.Module, sparsifier: gs.Sparsifier, sparsity: float)
 
 
 class Contestant:
-    """One model with its optimiser; :meth:`step` gives the seconds of each phase."""
+    """One model with its optimizer; :meth:`step` gives the seconds of each phase."""
 
     def __init__(self, kind: str, case: Case, sparsity: float, clock: Callable[[], float]) -> None:
         torch.manual_seed(0)

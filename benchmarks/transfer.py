@@ -30,9 +30,9 @@ DENSITY_WIDTH = 256
 RATES = tuple(2.0**-power for power in range(12, 3, -1))
 # What is done for the wider or sparser network; the learning rate is the same for all.
 METHODS = {
-    "plain": "torch's initialisation, masked",
-    "rescaled": "initialisation rescaled for the sparse fan-in",
-    "supar": "SµPar: initialisation and learning rates scaled",
+    "plain": "torch's initialization, masked",
+    "rescaled": "initialization rescaled for the sparse fan-in",
+    "supar": "SµPar: initialization and learning rates scaled",
 }
 BATCH = 128
 
@@ -289,16 +289,16 @@ def plot(found: dict[Case, dict[float, float]], path: Path) -> None:
                 parts.append(f'<text x="{x0 - 30}" y="{y + 4}">{loss:g}</text>')
         for index, case in enumerate(c for c in members if c in found):
             curve = found[case]
-            colour = f"hsl({230 - 200 * index / max(len(members) - 1, 1):.0f},70%,45%)"
+            color = f"hsl({230 - 200 * index / max(len(members) - 1, 1):.0f},70%,45%)"
             line = " ".join(at(rate, loss) for rate, loss in curve.items())
             parts.append(
-                f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>'
+                f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>'
             )
             x, y = at(min(curve, key=lambda r: curve[r]), min(curve.values())).split(",")
-            parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>')
+            parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{color}"/>')
             label = f"width {case[1]}" if "widths" in title else f"density {_share(case[2])}"
             parts.append(
-                f'<text x="{x0 + w + 6}" y="{y0 + 14 + 16 * index}" fill="{colour}">{label}</text>'
+                f'<text x="{x0 + w + 6}" y="{y0 + 14 + 16 * index}" fill="{color}">{label}</text>'
             )
     path.write_text("\n".join([*parts, "</svg>"]) + "\n")
 
@@ -337,7 +337,7 @@ def page(runs: list[dict[str, Any]], command: str, machine: str, name: str) -> s
         [
             "# Transfer of the learning rate over width and density",
             "",
-            f"An MLP with three hidden layers (ReLU, no normalisation) on MNIST, one epoch of "
+            f"An MLP with three hidden layers (ReLU, no normalization) on MNIST, one epoch of "
             f"Adam, batch {BATCH}, the rate falling in a line; mean validation loss over seeds "
             f"{', '.join(map(str, seeds))}{partly}. Layers are sparse by random masks that "
             "stay, with as many inputs for each unit; the output layer is dense. The base is "

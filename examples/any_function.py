@@ -6,7 +6,7 @@ import gossamer as gs
 def beam(trial: gs.search.Trial) -> dict[str, float]:
     width, height = trial.parameters["width"], trial.parameters["height"]
     return {
-        "weight": 7.85 * width * height,  # grams per centimetre
+        "weight": 7.85 * width * height,  # grams per centimeter
         "sag": 1000 / (width * height**3),  # millimetres
     }
 

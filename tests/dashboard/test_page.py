@@ -1,4 +1,4 @@
-"""The page: what it holds and loads, and its colours."""
+"""The page: what it holds and loads, and its colors."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_held_out_examples_are_a_stratified_15_percent(count, classes, has_test)
     np.testing.assert_array_equal(again.validation.x, task.validation.x)
 
 
-def test_columns_are_standardised_one_by_one():
+def test_columns_are_standardized_one_by_one():
     x = np.array([[0.0, 100.0, 7.0], [2.0, 300.0, 7.0]] * 10)
     task = arrays((x, np.zeros(20, int)), _pair(3, (3,), 1), _pair(3, (3,), 1))
     out = task.features(x)
@@ -70,7 +70,7 @@ def test_images_are_treated_as_images(shape, expected):
     assert (changed == int(42 * 0.5) * np.prod(expected) // 42).all()
 
 
-def test_other_shapes_are_standardised_as_a_whole():
+def test_other_shapes_are_standardized_as_a_whole():
     task = arrays(_pair(40, (2, 3, 4, 5)))
     assert task.input_shape == (2, 3, 4, 5)
     assert task.features(task.train.x).std() == pytest.approx(1, abs=1e-4)

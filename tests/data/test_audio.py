@@ -62,7 +62,7 @@ def test_int16_clips():
     assert int16(np.array([-2.0, 0.5, 2.0])).tolist() == [-32768, 16384, 32767]
 
 
-def test_features_are_standardised_by_the_training_split():
+def test_features_are_standardized_by_the_training_split():
     train = _clips(40)
     sound = Sound.fitted(train, _BACKGROUND)
     out = sound.features(train)

@@ -31,7 +31,7 @@ def test_agrees_with_scipy_stft_and_a_filter_bank_by_hand(n_fft):
     ours = LogMel(n_fft=n_fft)(x[None].astype(np.float32))[0, 0]
     hann = scipy.signal.get_window("hann", n_fft)
     transform = scipy.signal.ShortTimeFFT(hann * 2 / hann.sum(), hop=512, fs=16_000)
-    power = np.abs(transform.stft(x, p0=0, p1=32)) ** 2  # frame p is centred on sample 512 p
+    power = np.abs(transform.stft(x, p0=0, p1=32)) ** 2  # frame p is centered on sample 512 p
 
     mel = np.linspace(2595 * np.log10(1 + 20 / 700), 2595 * np.log10(1 + 8000 / 700), 34)
     edges = 700 * (10 ** (mel / 2595) - 1)

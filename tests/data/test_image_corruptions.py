@@ -51,7 +51,7 @@ def test_more_severe_is_further_from_the_original(name, images):
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("shape", [(2, 3, 16, 24), (1, 1, 7, 9), (0, 1, 28, 28)])
-def test_any_shape_colour_and_an_empty_batch(name, shape):
+def test_any_shape_color_and_an_empty_batch(name, shape):
     x = np.random.default_rng(0).random(shape, np.float32)
     assert CORRUPTIONS[name](x, 5, np.random.default_rng(0)).shape == shape
 
@@ -77,7 +77,7 @@ def test_shot_noise_keeps_black_and_the_mean():
 
 
 def test_jpeg_keeps_flat_blocks_to_the_rounding_of_their_mean():
-    # Quality 25 quantises the mean of a block by 32 / 8 = 4 grey levels.
+    # Quality 25 quantizes the mean of a block by 32 / 8 = 4 gray levels.
     x = np.full((1, 1, 8, 8), 200 / 255, np.float32)
     found = jpeg(x, 1, None) * 255
     assert np.ptp(found) == 0

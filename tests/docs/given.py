@@ -57,7 +57,7 @@ def recording(folder: Path) -> None:
 
 
 def names(folder: Path) -> dict[str, Any]:
-    """What a page's first block finds defined: a network, its optimiser, an example, an engine."""
+    """What a page's first block finds defined: a network, its optimizer, an example, an engine."""
     import numpy as np
     import torch
 

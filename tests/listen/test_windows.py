@@ -59,7 +59,7 @@ def test_windows_with_gaps_between_them():
     assert found == [1.0, 2.28, 3.56]
 
 
-@pytest.mark.parametrize("change", [{"hop": "a"}, {"colour": 1}, {"mean": None}])
+@pytest.mark.parametrize("change", [{"hop": "a"}, {"color": 1}, {"mean": None}])
 def test_a_description_that_makes_no_sense(change):
     with pytest.raises(UserError, match="not trained on log-mel features"):
         Windows(SOUND.description | change)

@@ -52,7 +52,7 @@ def test_json_holds_every_line_with_values_and_reads_back(runs):
     disturbed_share = rows["Accuracy, corrupted or in background noise"]
     assert disturbed_share["values"] == pytest.approx({"dense": 0.75, "sparse": 0.82})
     assert disturbed_share["gains"] == {"sparse": "+7.00 points"}
-    assert {row["provenance"] for row in rows.values()} == {"counted", "measured", "modelled"}
+    assert {row["provenance"] for row in rows.values()} == {"counted", "measured", "modeled"}
 
 
 def test_energy_rows_are_ranges_priced_by_the_model(runs):
@@ -60,7 +60,7 @@ def test_energy_rows_are_ranges_priced_by_the_model(runs):
     own, dense = [Work(**w) for w in SPARSE], [Work(**w) for w in DENSE]
     for memory in ("L1", "L2", "DRAM"):
         row = rows[f"Energy, weights in {memory}"]
-        assert row["provenance"] == "modelled"
+        assert row["provenance"] == "modeled"
         expected = EnergyModel().ratio(dense, own, memory)
         assert row["values"]["sparse"] == [expected.low, expected.high]
         assert row["gains"]["sparse"].endswith("× less")
@@ -168,7 +168,7 @@ def test_a_plot_for_each_disturbance(runs):
     first, _, last = plots
     assert list(first.figure.data[1].y) == [0.92, 0.8]
     assert first.title == "Accuracy under gaussian blur"
-    # A run keeps its colour in every plot; decibels run from quiet to loud.
+    # A run keeps its color in every plot; decibels run from quiet to loud.
     assert last.figure.data[0].line.color == first.figure.data[1].line.color
     assert last.figure.layout.xaxis.autorange == "reversed"
     assert last.title == "Accuracy in pink noise"

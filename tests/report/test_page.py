@@ -132,7 +132,7 @@ def test_every_plot_has_a_place_words_and_a_provenance(tmp_path: Path) -> None:
     source = (tmp_path / "report.html").read_text(encoding="utf-8")
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", source, re.DOTALL)
     assert len(captions) == len(places)
-    assert all(re.search(r'class="tag (counted|measured|modelled)"', c) for c in captions)
+    assert all(re.search(r'class="tag (counted|measured|modeled)"', c) for c in captions)
 
 
 def test_every_row_of_figures_has_its_provenance(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_all_infeasible_shows_the_nearest_and_says_so(tmp_path: Path) -> None:
     names = [trace["name"] for trace in found.figures["scatter-0-1"]["data"]]
     assert names == ["outside the thresholds", "nearest to the thresholds"]
     assert "hypervolume" not in found.figures
-    # All on one side of the thresholds: coloured by the first metric instead.
+    # All on one side of the thresholds: colored by the first metric instead.
     assert "accuracy" in found.figures["parallel"]["data"][0]["line"]["colorbar"]["title"]["text"]
 
 

@@ -13,7 +13,7 @@ from gossamer.report.provenance import PROVENANCE, metric_provenance
     [
         ("accuracy", "measured"),
         ("density", "counted"),
-        ("energy", "modelled"),
+        ("energy", "modeled"),
         ("mine", "measured"),
     ],
 )

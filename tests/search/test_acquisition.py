@@ -13,7 +13,7 @@ from gossamer.search.samplers.acquisition import (
 
 @pytest.mark.parametrize("metrics", [1, 2, 3, 4])
 @pytest.mark.parametrize("turn", [0, 1, 7, 1000])
-def test_directions_have_length_one_and_favour_nothing(metrics, turn):
+def test_directions_have_length_one_and_favor_nothing(metrics, turn):
     ways = directions(metrics, turn)
     np.testing.assert_allclose((ways**2).sum(axis=1), 1.0)
     assert ways.min() > 0.0

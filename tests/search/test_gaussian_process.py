@@ -80,7 +80,7 @@ def test_the_fits_gradient_is_the_slope(monkeypatch):
         assert error < 1e-3 * (1.0 + np.linalg.norm(loss(theta)[1]))
 
 
-def test_what_each_parameter_does_is_learnt_from_few_points():
+def test_what_each_parameter_does_is_learned_from_few_points():
     rng = np.random.default_rng(2)
     known, new = rng.random((40, 10)), rng.random((200, 10))
 

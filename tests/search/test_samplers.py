@@ -31,9 +31,9 @@ PARAMETERS = [
     Float("end", 0.0, 1.0),
     Float("grid", 0.0, 1.0, step=0.25),
     Int("layers", 1, 6),
-    Choice("optimiser", ["adam", "sgd"]),
-    Float("momentum", 0.0, 0.99, when={"optimiser": ["sgd"]}),
-    Choice("nesterov", [True, False], when={"optimiser": ["sgd"], "layers": [2, 3]}),
+    Choice("optimizer", ["adam", "sgd"]),
+    Float("momentum", 0.0, 0.99, when={"optimizer": ["sgd"]}),
+    Choice("nesterov", [True, False], when={"optimizer": ["sgd"], "layers": [2, 3]}),
     Grid("width", [16, 64, 256]),
     Float("fixed", 2.0, 2.0),
     Choice("only", ["this"]),
@@ -48,7 +48,7 @@ METRICS = [Maximize("accuracy", 0.8), Minimize("density", 0.3), AtMost("latency"
 def train(trial):
     p = trial.parameters
     return {
-        "accuracy": 1.0 - abs(p["start"] - 0.2) - 0.1 * (p["optimiser"] == "sgd"),
+        "accuracy": 1.0 - abs(p["start"] - 0.2) - 0.1 * (p["optimizer"] == "sgd"),
         "density": p["end"] + 0.05 * p["layers"],
         "latency": np.log2(p["width"]) - 4.0,
         "loss": p["rate"],
@@ -75,7 +75,7 @@ def searched(request):
 def test_every_point_is_whole_in_bounds_and_feasible(searched):
     for record in searched[1].trials():
         point = record.parameters
-        sgd = point["optimiser"] == "sgd"
+        sgd = point["optimizer"] == "sgd"
         absent = set() if sgd else {"momentum"}
         if not sgd or point["layers"] not in (2, 3):
             absent.add("nesterov")
@@ -164,7 +164,7 @@ def test_a_single_metric_without_threshold(sampler):
 
 @pytest.mark.parametrize("sampler", ["gp", "optuna_gp", "tpe"])
 def test_failed_trials_count_as_bad_so_the_model_turns_away(sampler):
-    # Better and better towards x = 1, but everything above 0.7 fails.
+    # Better and better toward x = 1, but everything above 0.7 fails.
     def cliff(trial):
         if trial.parameters["x"] > 0.7:
             raise ValueError("too far")

@@ -463,7 +463,7 @@ def test_a_list_is_wanted():
         lambda layer: torch_prune.l1_unstructured(layer, "weight", 0.5),
     ],
 )
-def test_parametrised_weights_are_refused_and_can_be_excluded(change):
+def test_parametrized_weights_are_refused_and_can_be_excluded(change):
     model = small()
     change(model[3])
     with pytest.raises(UserError, match=r"layer '3': its weight is computed .*exclude the layer"):

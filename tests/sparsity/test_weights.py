@@ -200,7 +200,7 @@ def test_depthwise_and_frozen_weights_stay_dense():
     assert list(choose_weights(lstm)) == ["rnn.weight_ih_l0", "output"]
 
 
-def test_parametrised_attention_is_refused():
+def test_parametrized_attention_is_refused():
     model = made("attention")
     nn.utils.parametrizations.weight_norm(model.attention, "in_proj_weight")
     with pytest.raises(UserError, match="in_proj_weight': its weight is computed"):

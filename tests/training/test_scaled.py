@@ -14,7 +14,7 @@ def made(**settings) -> Recipe:
     return Recipe("toy", "mlp", {**SMALL, "batch_size": 20, "augment": False, **settings})
 
 
-def test_base_scales_initialisation_and_rates():
+def test_base_scales_initialization_and_rates():
     recipe = made(hidden=64, weight_density=0.25, base={"hidden": 16, "weight_density": 1.0})
     model, _ = recipe.network(3, (12, 12))
     plain = model.linear2.weight.detach().clone()

@@ -55,7 +55,7 @@ class Task:
     """Classified examples in three splits, with their features, augmentation and noise.
 
     ``synthetic`` is true where no recording or photograph stands behind the data; ``source`` is
-    one line on where they are from and under which licence.
+    one line on where they are from and under which license.
     """
 
     name: str

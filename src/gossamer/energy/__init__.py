@@ -1,4 +1,4 @@
-"""Energy: read from counters where there are some, else modelled from counted work, as a ratio.
+"""Energy: read from counters where there are some, else modeled from counted work, as a ratio.
 
 A figure in joules comes from a counter (`EnergyMeter`) or is not given at all. Without one,
 `EnergyModel` says how many times less energy a network needs than its dense counterpart, as a

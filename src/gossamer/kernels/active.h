@@ -8,7 +8,7 @@
 // One body serves linear layers (one position, one tap) and convolutions. It differs in
 // what a stored weight is: a single number (Scatter), N consecutive outputs (Block), a
 // mask of W outputs with only the non-zeros stored (Expand), or whole rows with zeros kept
-// (Dense), whose runs over neighbouring taps are contiguous in weights and outputs alike.
+// (Dense), whose runs over neighboring taps are contiguous in weights and outputs alike.
 
 #pragma once
 

@@ -1,5 +1,5 @@
 // Everything between the layers with weights: pooling, copies, elementwise functions,
-// normalisations over rows.
+// normalizations over rows.
 
 #pragma once
 
@@ -12,7 +12,7 @@
 namespace gossamer {
 namespace {
 
-// The larger of neighbours in a row: two vectors become one of every second lane.
+// The larger of neighbors in a row: two vectors become one of every second lane.
 inline V pairs_max(V a, V b) { return larger(every_second<1>(a, b), every_second(a, b)); }
 
 // The common pool, channels first: the maximum of 2 x 2 squares side by side.

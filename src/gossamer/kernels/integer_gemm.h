@@ -2,7 +2,7 @@
 // that activations were rounded to, added up in 32 bits. No sum is ever rounded, so that their
 // order does not matter; the steps and the bias come at its end, in floats.
 //
-// Rows and tiles are those of dense.h. 32 bits of codes, a group of neighbours in memory, meet
+// Rows and tiles are those of dense.h. 32 bits of codes, a group of neighbors in memory, meet
 // the weights of W outputs at once: four unsigned bytes where an instruction multiplies those
 // (VNNI's vpdpbusd), two numbers of 16 bits elsewhere on x86 (vpmaddwd), which needs weights
 // widened but cannot saturate as vpmaddubsw does.

@@ -17,7 +17,7 @@ Wave = NDArray[np.float32]
 class Windows:
     """Cuts a stream of samples into windows and gives each one's standardized log-mel features.
 
-    Neighbouring windows share most of their frames: a frame is computed once, when its last
+    Neighboring windows share most of their frames: a frame is computed once, when its last
     sample has come. Only the frames at both ends of a window, which in training look beyond the
     clip into zeros, are computed for each window anew. So the features are those of
     ``data.Sound.features`` for the same samples, within rounding.

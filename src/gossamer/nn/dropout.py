@@ -1,7 +1,7 @@
 """Variational dropout: each weight learns its own noise, and noisy weights are pruned.
 
 Molchanov, Ashukha & Vetrov, "Variational Dropout Sparsifies Deep Neural Networks", ICML 2017,
-arXiv 1701.05369; additive noise parametrization and local reparametrisation as there.
+arXiv 1701.05369; additive noise parametrization and local reparametrization as there.
 """
 
 from __future__ import annotations

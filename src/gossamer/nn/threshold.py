@@ -63,7 +63,7 @@ class Threshold(nn.Module):
         else:
             below = values.numel() - passing
             loser, winner = (values.kthvalue(k).values for k in (below, below + 1))
-            # Of two neighbours in single precision the lower one is its own middle.
+            # Of two neighbors in single precision the lower one is its own middle.
             self.threshold.copy_(torch.minimum((loser + winner) / 2, winner.nextafter(loser)))
 
     def extra_repr(self) -> str:

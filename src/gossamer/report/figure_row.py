@@ -84,7 +84,7 @@ class EnergyRow:
 
     memory: str
     label: str
-    provenance: Provenance = "modelled"
+    provenance: Provenance = "modeled"
     meaning: str = "times less than its layers done densely; see docs/explanation/energy.md"
 
     def cell(self, run: Run) -> Cell | None:

@@ -1,16 +1,16 @@
-"""How a figure is known: counted, measured, or modelled."""
+"""How a figure is known: counted, measured, or modeled."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-Provenance = Literal["counted", "measured", "modelled"]
+Provenance = Literal["counted", "measured", "modeled"]
 
 # What the three tags mean; printed under every table.
 PROVENANCE: dict[Provenance, str] = {
     "counted": "exact, from the network and its operations",
     "measured": "by running the network on data or against a clock",
-    "modelled": "an estimate from a model, not a measurement",
+    "modeled": "an estimate from a model, not a measurement",
 }
 
 # Metrics of an experiment whose names say where they come from.
@@ -25,7 +25,7 @@ _METRICS: dict[str, Provenance] = {
     "nonzero": "counted",
     "macs": "counted",
     "bytes": "counted",
-    "energy": "modelled",
+    "energy": "modeled",
 }
 
 

@@ -36,7 +36,7 @@ def strides(shape: Shape) -> list[int]:
 def merged(sizes: Sequence[int], *steps: Sequence[int]) -> tuple[list[int], list[list[int]]]:
     """The fewest loops that visit the same numbers in the same order, and their steps.
 
-    ``steps`` has one list for each array. Neighbouring dimensions become one where every array
+    ``steps`` has one list for each array. Neighboring dimensions become one where every array
     goes through both evenly; those of size one disappear.
     """
     loops: list[tuple[int, tuple[int, ...]]] = []

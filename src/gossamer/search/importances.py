@@ -15,8 +15,8 @@ from gossamer.search.trials.trial import TrialRecord
 
 # Below this, and below two trials a parameter, an interval says nothing.
 _LEAST = 10
-# The newest so many trials are modelled, of which hyperparameters are fitted to a part.
-_MODELLED, _FITTED = 256, 128
+# The newest so many trials are modeled, of which hyperparameters are fitted to a part.
+_MODELED, _FITTED = 256, 128
 # Points at which functions drawn from the posterior are compared; so many hyperparameters are
 # drawn, and with each of them so many functions.
 _POINTS, _MODELS, _DRAWS = 600, 24, 8
@@ -50,7 +50,7 @@ def importances(
     hyperparameters too; their spread is the interval. A metric that never changed, or of too few
     trials, has none.
     """
-    complete = [record for record in records if record.state == "complete"][-_MODELLED:]
+    complete = [record for record in records if record.state == "complete"][-_MODELED:]
     free = Space(list(space.parameters.values()))  # constraints would tie parameters together
     found: dict[str, dict[str, Importance]] = {}
     for metric in metrics:

@@ -169,7 +169,7 @@ class Recipe:
     ) -> tuple[nn.Module, Sparsifier | None]:
         """A fresh network and its sparsifier, None where no weight is masked.
 
-        Initialisation and masks depend on the seed alone, and on the weights of the ``init``
+        Initialization and masks depend on the seed alone, and on the weights of the ``init``
         run where one is set and ``initial`` is true.
 
         Raises:

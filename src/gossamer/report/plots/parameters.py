@@ -53,7 +53,7 @@ def parallel(snapshot: Snapshot) -> list[Plot]:
             "cmax": 1,
             "showscale": False,
         }
-        meaning = "blue: inside the thresholds, grey: outside"
+        meaning = "blue: inside the thresholds, gray: outside"
     else:
         colors = [trial.values[first.name] for trial in shown]
         line = {
@@ -173,5 +173,5 @@ def importances(snapshot: Snapshot) -> list[Plot]:
             "with its 90 % interval."
         )
         key = f"importance-{index}"
-        plots.append(Plot(key, title, alt, figure, ("modelled",), note=note))
+        plots.append(Plot(key, title, alt, figure, ("modeled",), note=note))
     return plots

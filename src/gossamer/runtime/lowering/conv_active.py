@@ -40,7 +40,7 @@ def arrange(
     """Weights [inputs, rows, columns, outputs], shifts of the taps, and the grid of sums.
 
     The inputs are channels times residues. Columns descend, so that the outputs of
-    neighbouring taps are neighbours too.
+    neighboring taps are neighbors too.
     """
     weight, s = node.constants["weight"], node.settings
     (_, h, w), (sy, sx), pads = size, s["strides"], s["pads"]

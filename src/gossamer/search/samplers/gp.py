@@ -166,7 +166,7 @@ class _Steering:
         return self._rng.random((_ANYWHERE, self._known.shape[1]))
 
     def _near(self, origins: np.ndarray, count: int, furthest: float) -> np.ndarray:
-        """Moves of a few or all coordinates, of all sizes, some of them towards another origin."""
+        """Moves of a few or all coordinates, of all sizes, some of them toward another origin."""
         origins = np.where(np.isnan(origins), self._rng.random(origins.shape), origins)
         rng, dimension = self._rng, origins.shape[1]
         start = origins[rng.integers(len(origins), size=count)]

@@ -67,7 +67,7 @@ class Slack:
 
     @property
     def denoised(self) -> np.ndarray:
-        """At the points learnt from, less the noise."""
+        """At the points learned from, less the noise."""
         trend = 0.0 if self.trend is None else self.trend.at(self.process.features)
         denoised: np.ndarray = trend + self.center + self.scale * self.process.denoised
         return denoised

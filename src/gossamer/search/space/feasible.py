@@ -13,7 +13,7 @@ from gossamer.search.space.constraints import LinearConstraint
 from gossamer.search.space.parameters import Float, Grid, Int
 from gossamer.search.validation import Value
 
-# How many feasible points are kept to move infeasible suggestions towards.
+# How many feasible points are kept to move infeasible suggestions toward.
 _POOL = 256
 # Halvings on the way from a feasible point to the suggestion: to a millionth of the way.
 _HALVINGS = 20
@@ -59,7 +59,7 @@ class Feasible:
     def near(self, point: Mapping[str, Value]) -> Numbers:
         """A feasible point near `point`.
 
-        From the nearest known feasible point the way towards `point` is halved until the border.
+        From the nearest known feasible point the way toward `point` is halved until the border.
         Integers and steps are rounded before each check, so that what is returned is what was
         checked.
         """

@@ -1,7 +1,7 @@
 """Parameters: numbers between two bounds or from a list, choices; and priors over them.
 
 Every parameter maps the unit interval onto its values (``decode``) and back (``encode``), so
-that random draws, start-up designs and moves towards a constraint's border are done in one
+that random draws, start-up designs and moves toward a constraint's border are done in one
 cube, whatever the scales.
 """
 
