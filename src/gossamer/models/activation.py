@@ -1,24 +1,30 @@
-"""What the reference networks put after a layer."""
+"""Activations of the reference networks: k-winners, or ReLU where the density is 1."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 from torch import nn
 
 from gossamer.errors import UserError
+from gossamer.models.arguments import ImageWinners, Winners
 from gossamer.nn import KWinners, KWinners2d
 
 
-def units(count: int, density: float, **boosting: Any) -> nn.Module:
-    """k-winners over ``[batch, ..., count]``, ReLU where the density is 1."""
-    return KWinners(count, density, **boosting) if density != 1.0 else nn.ReLU()
+def units(
+    count: int, density: float, *, local: bool = False, **winners: Unpack[Winners]
+) -> nn.Module:
+    """k-winners over ``[batch, ..., count]``, ReLU where the density is 1.
+
+    ``local`` changes nothing: there is one position.
+    """
+    return KWinners(count, density, **winners) if density != 1.0 else nn.ReLU()
 
 
-def channels(count: int, density: float, *, local: bool = False, **boosting: Any) -> nn.Module:
+def channels(count: int, density: float, **winners: Unpack[ImageWinners]) -> nn.Module:
     """k-winners over ``[batch, count, height, width]``, ReLU where the density is 1."""
-    return KWinners2d(count, density, local=local, **boosting) if density != 1.0 else nn.ReLU()
+    return KWinners2d(count, density, **winners) if density != 1.0 else nn.ReLU()
 
 
 def each(density: float | Sequence[float], count: int, what: str) -> list[float]:
@@ -27,10 +33,10 @@ def each(density: float | Sequence[float], count: int, what: str) -> list[float]
     Raises:
         UserError: another number of them.
     """
-    found = list(density) if isinstance(density, Sequence) else [density] * count
-    if len(found) != count:
+    densities = list(density) if isinstance(density, Sequence) else [density] * count
+    if len(densities) != count:
         raise UserError(
             f"activation_density needs one value, or {count}, one for each of the {what}; "
-            f"not {len(found)}"
+            f"not {len(densities)}"
         )
-    return found
+    return densities

@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ParamSpec, TypedDict, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -20,23 +20,57 @@ _LARGE = 10_000
 _HIGHEST = {"dropout": 1}
 
 
-def checked(build: Callable[P, T]) -> Callable[P, T]:
+class Winners(TypedDict, total=False):
+    """Arguments that a network passes to all its k-winners: :class:`gossamer.nn.KWinners`."""
+
+    boost_strength: float
+    boost_decay: float
+    inference_factor: float
+
+
+class ImageWinners(Winners, total=False):
+    """Those of :class:`gossamer.nn.KWinners2d`."""
+
+    local: bool
+
+
+_DEFAULTS = {"boost_strength": 1.5, "boost_decay": 0.9, "inference_factor": 1.0, "local": False}
+
+
+def checked(build: Callable[P, T], **defaults: float) -> Callable[P, T]:
     """``build``, called with arguments of the types that it declares.
 
     Counts (``int``) are whole and at least 1, numbers (``float``) finite and not negative.
+    ``**winners: Unpack[Winners]`` is shown and checked as the arguments that it stands for;
+    ``defaults`` replaces their defaults.
 
     Raises:
         UserError: from the call, for an argument that is neither of its type nor converts to it.
     """
-    hints, signature = get_type_hints(build), inspect.signature(build)
+    hints, parameters = get_type_hints(build), []
+    for name, parameter in inspect.signature(build).parameters.items():
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            parameters.append(parameter.replace(annotation=hints[name]))
+            continue
+        (winners,) = get_args(hints[name])
+        for name, kind in get_type_hints(winners).items():
+            hints[name], default = kind, {**_DEFAULTS, **defaults}[name]
+            parameters.append(
+                inspect.Parameter(
+                    name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind
+                )
+            )
+    signature = inspect.Signature(parameters)
 
     @functools.wraps(build)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
         for name, value in bound.arguments.items():
             bound.arguments[name] = _convert(name, value, hints[name])
         return build(*bound.args, **bound.kwargs)
 
+    call.__signature__ = signature  # type: ignore[attr-defined]
     return call
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
 from gossamer.models.activation import channels, each
-from gossamer.models.arguments import checked
+from gossamer.models.arguments import ImageWinners, checked
 from gossamer.models.spectrogram import spectrogram
 
 # Of each stage: blocks, channels in those of the first stage, stride over the bands.
@@ -51,7 +51,7 @@ class BroadcastedResidual(nn.Module):
         bands: int,
         density: float,
         dropout: float,
-        boosting: dict[str, Any],
+        winners: ImageWinners,
     ) -> None:
         super().__init__()
         self.same = inputs == outputs
@@ -79,7 +79,7 @@ class BroadcastedResidual(nn.Module):
             nn.Conv2d(outputs, outputs, 1, bias=False),
             nn.Dropout2d(dropout),
         )
-        self.act = channels(outputs, density, **boosting)
+        self.act = channels(outputs, density, **winners)
 
     def forward(self, x: Tensor) -> Tensor:
         bands = self.over_bands(self.transition(x))
@@ -96,11 +96,8 @@ def bc_resnet(
     width: float = 1.0,
     frames_first: bool = False,
     activation_density: float | Sequence[float] = 1.0,
-    local: bool = False,
-    boost_strength: float = 1.5,
-    boost_decay: float = 0.9,
-    inference_factor: float = 1.0,
     dropout: float = 0.1,
+    **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
     """BC-ResNet of a width: 1, 1.5, 2, 3, 6 and 8 in the paper, 0.625 in SparkNet's.
 
@@ -114,19 +111,13 @@ def bc_resnet(
         frames_first: whether examples are channels, frames and bands instead.
         activation_density: share of winners after each block, one value or one for each of the
             four stages (the stem has the first one's, the head the last one's); 1.0 means ReLU.
-        local: k-winners compete at each position instead of over the whole clip.
-        boost_strength, boost_decay, inference_factor: see :class:`gossamer.nn.KWinners`.
         dropout: of whole channels, in each block.
+        winners: see :class:`gossamer.nn.KWinners2d`; ``local`` ones compete at each position
+            instead of over the whole clip.
 
     Raises:
         UserError: a value out of range, or a number of bands that does not divide by 8.
     """
-    boosting: dict[str, Any] = {
-        "local": local,
-        "boost_strength": boost_strength,
-        "boost_decay": boost_decay,
-        "inference_factor": inference_factor,
-    }
     densities = each(activation_density, len(_STAGES), "stages")
     model, (depth, bands, _) = spectrogram(input_shape, frames_first)
     if bands % _HALVED:
@@ -140,7 +131,7 @@ def bc_resnet(
     inputs = 2 * base
     model["conv"] = nn.Conv2d(depth, inputs, 5, (2, 1), 2, bias=False)
     model["norm"] = nn.BatchNorm2d(inputs)
-    model["act"] = channels(inputs, densities[0], **boosting)
+    model["act"] = channels(inputs, densities[0], **winners)
     for stage, ((blocks, times, stride), density) in enumerate(
         zip(_STAGES, densities, strict=True)
     ):
@@ -156,7 +147,7 @@ def bc_resnet(
                     rows,
                     density,
                     dropout,
-                    boosting,
+                    winners,
                 )
             )
             inputs = outputs
@@ -166,7 +157,7 @@ def bc_resnet(
     )
     model["pointwise"] = nn.Conv2d(inputs, 4 * base, 1, bias=False)
     model["norm_head"] = nn.BatchNorm2d(4 * base)
-    model["act_head"] = channels(4 * base, densities[-1], **boosting)
+    model["act_head"] = channels(4 * base, densities[-1], **winners)
     model["average"] = nn.AdaptiveAvgPool2d(1)
     model["flatten"] = nn.Flatten()
     model["output"] = nn.Linear(4 * base, classes)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Unpack
 
 from torch import nn
 
 from gossamer.errors import UserError
 from gossamer.models import activation
-from gossamer.models.arguments import checked
+from gossamer.models.arguments import ImageWinners, checked
 
 _KERNEL = 5
 
@@ -28,21 +29,13 @@ def _cnn(
     channels: Sequence[int],
     hidden: int,
     activation_density: float | Sequence[float],
-    local: bool,
-    boost_strength: float,
-    boost_decay: float,
-    inference_factor: float,
     dropout: float,
     norm: bool,
+    winners: ImageWinners,
 ) -> nn.Sequential:
     densities = activation.each(
         activation_density, len(channels) + 1, "convolutions and the hidden layer"
     )
-    boosting: dict[str, Any] = {
-        "boost_strength": boost_strength,
-        "boost_decay": boost_decay,
-        "inference_factor": inference_factor,
-    }
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     depth, height, width = input_shape
     for index, (out, density) in enumerate(zip(channels, densities[:-1], strict=True), start=1):
@@ -57,13 +50,13 @@ def _cnn(
         if norm:
             layers[f"norm{index}"] = nn.BatchNorm2d(out, affine=False)
         layers[f"pool{index}"] = nn.MaxPool2d(2)
-        layers[f"act{index}"] = activation.channels(out, density, local=local, **boosting)
+        layers[f"act{index}"] = activation.channels(out, density, **winners)
         depth = out
     layers["flatten"] = nn.Flatten()
     layers["linear1"] = nn.Linear(depth * height * width, hidden, bias=not norm)
     if norm:
         layers["norm_linear1"] = nn.BatchNorm1d(hidden, affine=False)
-    layers["act_linear1"] = activation.units(hidden, densities[-1], **boosting)
+    layers["act_linear1"] = activation.units(hidden, densities[-1], **winners)
     if dropout:
         layers["dropout"] = nn.Dropout(dropout)
     layers["output"] = nn.Linear(hidden, classes)
@@ -78,11 +71,8 @@ def speech_cnn(
     channels: Sequence[int] = (64, 64),
     hidden: int = 1000,
     activation_density: float | Sequence[float] = (1.0, 1.0, 1.0),
-    local: bool = False,
-    boost_strength: float = 1.5,
-    boost_decay: float = 0.9,
-    inference_factor: float = 1.0,
     dropout: float = 0.0,
+    **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
     """The keyword-spotting network (GSC CNN-2): input ``[batch, 1, 32, 32]`` log-mel.
 
@@ -95,9 +85,9 @@ def speech_cnn(
         hidden: units of the linear layer.
         activation_density: share of winners after each convolution and the hidden layer;
             1.0 means ReLU. The paper's sparse network has (0.095, 0.125, 0.10).
-        local: k-winners compete at each position instead of over the whole image.
-        boost_strength, boost_decay, inference_factor: see :class:`gossamer.nn.KWinners`.
         dropout: before the output layer.
+        winners: see :class:`gossamer.nn.KWinners2d`; ``local`` ones compete at each position
+            instead of over the whole image.
 
     Raises:
         UserError: a value out of range, or an input too small for the convolutions.
@@ -108,16 +98,13 @@ def speech_cnn(
         channels=channels,
         hidden=hidden,
         activation_density=activation_density,
-        local=local,
-        boost_strength=boost_strength,
-        boost_decay=boost_decay,
-        inference_factor=inference_factor,
         dropout=dropout,
         norm=True,
+        winners=winners,
     )
 
 
-@checked
+@partial(checked, boost_decay=0.85)
 def image_cnn(
     classes: int = 10,
     *,
@@ -125,12 +112,9 @@ def image_cnn(
     channels: Sequence[int] = (30, 30),
     hidden: int = 1000,
     activation_density: float | Sequence[float] = (1.0, 1.0, 1.0),
-    local: bool = False,
-    boost_strength: float = 1.5,
-    boost_decay: float = 0.85,
-    inference_factor: float = 1.0,
     dropout: float = 0.0,
     norm: bool = False,
+    **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
     """The MNIST network (CNN-2): input ``[batch, 1, 28, 28]``; arguments as :func:`speech_cnn`.
 
@@ -147,10 +131,7 @@ def image_cnn(
         channels=channels,
         hidden=hidden,
         activation_density=activation_density,
-        local=local,
-        boost_strength=boost_strength,
-        boost_decay=boost_decay,
-        inference_factor=inference_factor,
         dropout=dropout,
         norm=norm,
+        winners=winners,
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 from torch import nn
 
 from gossamer.models.activation import channels, each
-from gossamer.models.arguments import checked
+from gossamer.models.arguments import ImageWinners, checked
 
 # MobileNet's thirteen blocks: outputs and stride (Howard et al. 2017, arXiv 1704.04861).
 _MOBILENET = (
@@ -26,7 +26,7 @@ def _network(
     stem: tuple[int, int, int],
     blocks: Sequence[tuple[int, int]],
     activation_density: float | Sequence[float],
-    boosting: dict[str, Any],
+    winners: ImageWinners,
 ) -> nn.Sequential:
     """Stem (outputs, kernel, stride), blocks (outputs, stride), average, output layer."""
     densities = each(activation_density, len(blocks) + 1, "blocks and the stem")
@@ -34,7 +34,7 @@ def _network(
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv=nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
         norm=nn.BatchNorm2d(outputs),
-        act=channels(outputs, densities[0], **boosting),
+        act=channels(outputs, densities[0], **winners),
     )
     for index, ((wide, stride), density) in enumerate(
         zip(blocks, densities[1:], strict=True), start=1
@@ -50,7 +50,7 @@ def _network(
                 act1=nn.ReLU(),
                 pointwise=nn.Conv2d(outputs, wide, 1, bias=False),
                 norm2=nn.BatchNorm2d(wide),
-                act2=channels(wide, density, **boosting),
+                act2=channels(wide, density, **winners),
             )
         )
         outputs = wide
@@ -68,10 +68,7 @@ def ds_cnn(
     width: int = 64,
     blocks: int = 4,
     activation_density: float | Sequence[float] = 1.0,
-    local: bool = False,
-    boost_strength: float = 1.5,
-    boost_decay: float = 0.9,
-    inference_factor: float = 1.0,
+    **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
     """DS-CNN for keyword spotting (Zhang et al. 2017, "Hello Edge", arXiv 1711.07128).
 
@@ -86,8 +83,8 @@ def ds_cnn(
         blocks: depthwise separable convolutions.
         activation_density: share of winners after the stem and after each block's pointwise
             convolution, one value or one for each; 1.0 means ReLU.
-        local: k-winners compete at each position instead of over the whole image.
-        boost_strength, boost_decay, inference_factor: see :class:`gossamer.nn.KWinners`.
+        winners: see :class:`gossamer.nn.KWinners2d`; ``local`` ones compete at each position
+            instead of over the whole image.
 
     Raises:
         UserError: a value out of range.
@@ -98,12 +95,7 @@ def ds_cnn(
         stem=(width, 5, 2),
         blocks=((width, 1),) * blocks,
         activation_density=activation_density,
-        boosting={
-            "local": local,
-            "boost_strength": boost_strength,
-            "boost_decay": boost_decay,
-            "inference_factor": inference_factor,
-        },
+        winners=winners,
     )
 
 
@@ -114,10 +106,7 @@ def mobilenet(
     input_shape: tuple[int, int, int] = (3, 224, 224),
     width: float = 1.0,
     activation_density: float | Sequence[float] = 1.0,
-    local: bool = False,
-    boost_strength: float = 1.5,
-    boost_decay: float = 0.9,
-    inference_factor: float = 1.0,
+    **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
     """MobileNet (Howard et al. 2017, arXiv 1704.04861); arguments as of :func:`ds_cnn`.
 
@@ -134,10 +123,5 @@ def mobilenet(
         stem=(wide(32), 3, 2 if min(input_shape[1:]) >= 64 else 1),
         blocks=[(wide(outputs), stride) for outputs, stride in _MOBILENET],
         activation_density=activation_density,
-        boosting={
-            "local": local,
-            "boost_strength": boost_strength,
-            "boost_decay": boost_decay,
-            "inference_factor": inference_factor,
-        },
+        winners=winners,
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import nn
 
 from gossamer.models.activation import each, units
-from gossamer.models.arguments import checked
+from gossamer.models.arguments import Winners, checked
 
 
 @checked
@@ -21,10 +22,8 @@ def mlp(
     layers: int = 2,
     activation_density: float | Sequence[float] = 1.0,
     norm: bool = True,
-    boost_strength: float = 1.5,
-    boost_decay: float = 0.9,
-    inference_factor: float = 1.0,
     dropout: float = 0.0,
+    **winners: Unpack[Winners],
 ) -> nn.Sequential:
     """Any input, flattened; [linear, batch norm, activation] ``layers`` times; output layer.
 
@@ -36,24 +35,19 @@ def mlp(
         activation_density: share of winners after each hidden layer, one value or one for
             each; 1.0 means ReLU.
         norm: whether batch norm stands between a hidden layer and its activation.
-        boost_strength, boost_decay, inference_factor: see :class:`gossamer.nn.KWinners`.
         dropout: after each activation.
+        winners: see :class:`gossamer.nn.KWinners`.
 
     Raises:
         UserError: a value out of range.
     """
-    boosting = {
-        "boost_strength": boost_strength,
-        "boost_decay": boost_decay,
-        "inference_factor": inference_factor,
-    }
     parts: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     inputs = math.prod(input_shape)
     for index, density in enumerate(each(activation_density, layers, "hidden layers"), start=1):
         parts[f"linear{index}"] = nn.Linear(inputs, hidden, bias=not norm)
         if norm:
             parts[f"norm{index}"] = nn.BatchNorm1d(hidden)
-        parts[f"act{index}"] = units(hidden, density, **boosting)
+        parts[f"act{index}"] = units(hidden, density, **winners)
         if dropout:
             parts[f"dropout{index}"] = nn.Dropout(dropout)
         inputs = hidden

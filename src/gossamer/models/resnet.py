@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor, nn
 
 from gossamer.errors import UserError, nearest
 from gossamer.models.activation import channels, each
-from gossamer.models.arguments import checked
+from gossamer.models.arguments import ImageWinners, checked
 
 # Kernel and stride of the first convolution, and whether max-pool follows.
 STEMS = {"cifar": (3, 1, False), "imagenet": (7, 2, True)}
@@ -36,7 +36,7 @@ class Residual(nn.Module):
         *,
         bottleneck: bool,
         density: float,
-        boosting: dict[str, Any],
+        winners: ImageWinners,
     ) -> None:
         super().__init__()
         self.outputs = 4 * width if bottleneck else width
@@ -50,7 +50,7 @@ class Residual(nn.Module):
             layers[f"conv{index}"] = _conv(*shape)
             layers[f"norm{index}"] = nn.BatchNorm2d(shape[1])
             if index < len(shapes):
-                layers[f"act{index}"] = channels(shape[1], density, **boosting)
+                layers[f"act{index}"] = channels(shape[1], density, **winners)
         self.body = nn.Sequential(layers)
         # A block begins as the identity (Goyal et al. 2017, arXiv 1706.02677).
         nn.init.zeros_(layers[f"norm{len(shapes)}"].weight)  # type: ignore[arg-type]
@@ -61,7 +61,7 @@ class Residual(nn.Module):
                     conv=_conv(inputs, self.outputs, 1, stride), norm=nn.BatchNorm2d(self.outputs)
                 )
             )
-        self.act = channels(self.outputs, density, **boosting)
+        self.act = channels(self.outputs, density, **winners)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.act(self.body(x) + self.shortcut(x))
@@ -78,10 +78,7 @@ def resnet(
     bottleneck: bool = False,
     stem: str = "auto",
     activation_density: float | Sequence[float] = 1.0,
-    local: bool = False,
-    boost_strength: float = 1.5,
-    boost_decay: float = 0.9,
-    inference_factor: float = 1.0,
+    **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
     """A residual network: stem, stages of blocks, average over the image, output layer.
 
@@ -98,8 +95,8 @@ def resnet(
             ``auto``, which takes the latter for images of 96 pixels and more.
         activation_density: share of winners, one value or one for each stage (the stem has the
             first one's); 1.0 means ReLU.
-        local: k-winners compete at each position instead of over the whole image.
-        boost_strength, boost_decay, inference_factor: see :class:`gossamer.nn.KWinners`.
+        winners: see :class:`gossamer.nn.KWinners2d`; ``local`` ones compete at each position
+            instead of over the whole image.
 
     Raises:
         UserError: a value out of range.
@@ -108,18 +105,12 @@ def resnet(
         stem = "imagenet" if min(input_shape[1:]) >= _LARGE else "cifar"
     if stem not in STEMS:
         raise UserError(f"stem: no '{stem}'; {nearest(stem, (*STEMS, 'auto'))}")
-    boosting: dict[str, Any] = {
-        "local": local,
-        "boost_strength": boost_strength,
-        "boost_decay": boost_decay,
-        "inference_factor": inference_factor,
-    }
     densities = each(activation_density, len(blocks), "stages")
     kernel, stride, pool = STEMS[stem]
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv=_conv(input_shape[0], width, kernel, stride),
         norm=nn.BatchNorm2d(width),
-        act=channels(width, densities[0], **boosting),
+        act=channels(width, densities[0], **winners),
     )
     if pool:
         layers["pool"] = nn.MaxPool2d(3, 2, padding=1)
@@ -134,7 +125,7 @@ def resnet(
                 stride,
                 bottleneck=bottleneck,
                 density=density,
-                boosting=boosting,
+                winners=winners,
             )
             members.append(block)
             inputs = block.outputs

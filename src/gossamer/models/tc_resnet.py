@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
 from gossamer.models.activation import channels, each
-from gossamer.models.arguments import checked
+from gossamer.models.arguments import ImageWinners, checked
 from gossamer.models.spectrogram import spectrogram
 
 _STEM, _STAGES = 16, (24, 32, 48)
@@ -27,14 +27,14 @@ class TemporalResidual(nn.Module):
     """Two convolutions over time, the input added: ``[batch, inputs, frames]`` to the outputs."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, density: float, boosting: dict[str, Any]
+        self, inputs: int, outputs: int, stride: int, density: float, winners: ImageWinners
     ) -> None:
         super().__init__()
         self.body = nn.Sequential(
             OrderedDict(
                 conv1=_conv(inputs, outputs, _KERNEL, stride),
                 norm1=nn.BatchNorm1d(outputs),
-                act1=channels(outputs, density, **boosting),
+                act1=channels(outputs, density, **winners),
                 conv2=_conv(outputs, outputs, _KERNEL),
                 norm2=nn.BatchNorm1d(outputs),
             )
@@ -48,7 +48,7 @@ class TemporalResidual(nn.Module):
                     act=nn.ReLU(),
                 )
             )
-        self.act = channels(outputs, density, **boosting)
+        self.act = channels(outputs, density, **winners)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.act(self.body(x) + self.shortcut(x))
@@ -64,11 +64,8 @@ def tc_resnet(
     width: float = 1.0,
     frames_first: bool = False,
     activation_density: float | Sequence[float] = 1.0,
-    local: bool = False,
-    boost_strength: float = 1.5,
-    boost_decay: float = 0.9,
-    inference_factor: float = 1.0,
     dropout: float = 0.0,
+    **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
     """TC-ResNet8 and TC-ResNet14: bands are channels, convolutions go over time alone.
 
@@ -84,21 +81,15 @@ def tc_resnet(
         frames_first: whether examples are channels, frames and bands instead.
         activation_density: share of winners, one value or one for each of the three stages (the
             stem has the first one's); 1.0 means ReLU.
-        local: k-winners compete at each frame instead of over the whole clip.
-        boost_strength, boost_decay, inference_factor: see :class:`gossamer.nn.KWinners`.
         dropout: before the output layer; 0.5 in the paper.
+        winners: see :class:`gossamer.nn.KWinners2d`; ``local`` ones compete at each frame
+            instead of over the whole clip.
 
     Raises:
         UserError: a value out of range.
     """
     if layers not in _BLOCKS:
         raise UserError(f"layers must be 8 or 14, not {layers}")
-    boosting: dict[str, Any] = {
-        "local": local,
-        "boost_strength": boost_strength,
-        "boost_decay": boost_decay,
-        "inference_factor": inference_factor,
-    }
     densities = each(activation_density, len(_STAGES), "stages")
 
     def wide(outputs: int) -> int:
@@ -109,12 +100,12 @@ def tc_resnet(
     model["bands"] = nn.Flatten(1, 2)
     model["conv"] = _conv(depth * bands, inputs, 3)
     model["norm"] = nn.BatchNorm1d(inputs)
-    model["act"] = channels(inputs, densities[0], **boosting)
+    model["act"] = channels(inputs, densities[0], **winners)
     for stage, (outputs, density) in enumerate(zip(_STAGES, densities, strict=True), start=1):
         members = []
         for block in range(_BLOCKS[layers]):
             stride = 1 if block else 2
-            members.append(TemporalResidual(inputs, wide(outputs), stride, density, boosting))
+            members.append(TemporalResidual(inputs, wide(outputs), stride, density, winners))
             inputs = wide(outputs)
         model[f"stage{stage}"] = nn.Sequential(*members)
     model["average"] = nn.AdaptiveAvgPool1d(1)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch.nn import functional
 
 from gossamer.errors import UserError
 from gossamer.models.activation import each
-from gossamer.models.arguments import checked
+from gossamer.models.arguments import Winners, checked
 from gossamer.nn import KWinners, SparseActivation
 
 
@@ -55,7 +56,7 @@ class Block(nn.Module):
         head_size: int,
         density: float,
         dropout: float,
-        boosting: dict[str, Any],
+        winners: Winners,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
@@ -64,7 +65,7 @@ class Block(nn.Module):
         self.linear1 = nn.Linear(width, hidden)
         self.act: nn.Module = nn.GELU()
         if density != 1.0:
-            self.act = SparseActivation(functional.gelu, KWinners(hidden, density, **boosting))
+            self.act = SparseActivation(functional.gelu, KWinners(hidden, density, **winners))
         self.linear2 = nn.Linear(hidden, width)
         self.dropout = nn.Dropout(dropout)
 
@@ -118,12 +119,12 @@ def _encoder(
     expansion: float,
     activation_density: float | Sequence[float],
     dropout: float,
-    boosting: dict[str, Any],
+    winners: Winners,
 ) -> Transformer:
     densities = each(activation_density, layers, "layers")
     hidden = max(round(expansion * width), 1)
     blocks = nn.Sequential(
-        *(Block(width, hidden, head_size, d, dropout, boosting) for d in densities)
+        *(Block(width, hidden, head_size, d, dropout, winners) for d in densities)
     )
     model = Transformer(embed, tokens, width, blocks)
     model.output = nn.Linear(width, classes)
@@ -138,7 +139,7 @@ def _check_heads(width: int, head_size: int) -> None:
         )
 
 
-@checked
+@partial(checked, boost_strength=1.0)
 def vit(
     classes: int = 10,
     *,
@@ -149,10 +150,8 @@ def vit(
     head_size: int = 32,
     expansion: float = 4.0,
     activation_density: float | Sequence[float] = 1.0,
-    boost_strength: float = 1.0,
-    boost_decay: float = 0.9,
-    inference_factor: float = 1.0,
     dropout: float = 0.0,
+    **winners: Unpack[Winners],
 ) -> Transformer:
     """A vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929), mean over tokens.
 
@@ -166,8 +165,8 @@ def vit(
         expansion: hidden units of the feed-forward part, in widths.
         activation_density: share of those units that stay active, one value or one for each
             layer; 1.0 means GELU alone, else the winners of GELU pass.
-        boost_strength, boost_decay, inference_factor: see :class:`gossamer.nn.KWinners`.
         dropout: after attention and feed-forward part.
+        winners: see :class:`gossamer.nn.KWinners`.
 
     Raises:
         UserError: a value out of range, or an image that does not divide into patches.
@@ -189,15 +188,11 @@ def vit(
         expansion=expansion,
         activation_density=activation_density,
         dropout=dropout,
-        boosting={
-            "boost_strength": boost_strength,
-            "boost_decay": boost_decay,
-            "inference_factor": inference_factor,
-        },
+        winners=winners,
     )
 
 
-@checked
+@partial(checked, boost_strength=1.0)
 def bert(
     classes: int = 2,
     *,
@@ -208,10 +203,8 @@ def bert(
     head_size: int = 64,
     expansion: float = 4.0,
     activation_density: float | Sequence[float] = 1.0,
-    boost_strength: float = 1.0,
-    boost_decay: float = 0.9,
-    inference_factor: float = 1.0,
     dropout: float = 0.0,
+    **winners: Unpack[Winners],
 ) -> Transformer:
     """A transformer over tokens ``[batch, length]`` of whole numbers, as BERT has its encoder.
 
@@ -230,9 +223,5 @@ def bert(
         expansion=expansion,
         activation_density=activation_density,
         dropout=dropout,
-        boosting={
-            "boost_strength": boost_strength,
-            "boost_decay": boost_decay,
-            "inference_factor": inference_factor,
-        },
+        winners=winners,
     )
