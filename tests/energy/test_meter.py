@@ -134,7 +134,7 @@ def test_damaged_counters_are_one_clear_error(zeus):
         raise ZeusBaseError("Error reading package name")
 
     zeus(__init__=broken)
-    with pytest.raises(UserError, match=r"cannot be read \(Error reading package name\): mend"):
+    with pytest.raises(UserError, match=r"cannot be read \(Error reading package name\): fix"):
         EnergyMeter()
 
 

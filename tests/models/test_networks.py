@@ -163,3 +163,21 @@ def test_tokens_of_any_type():
 def test_mistakes(build, message):
     with pytest.raises(UserError, match=message):
         build()
+
+
+@pytest.mark.parametrize(("width", "counted"), [(1, 2_482_156), (0.625, 1_246_580)])
+def test_multiply_adds_of_bc_resnet(width, counted):
+    """Of the convolutions and the output layer, as docs/reference/models.md has them."""
+    macs = 0
+
+    def count(layer, _, y):
+        nonlocal macs
+        macs += y[0].numel() * layer.weight[0].numel()
+
+    with torch.device("meta"):
+        model = bc_resnet(width=width, input_shape=(1, 40, 101))
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.register_forward_hook(count)
+        model(torch.empty(1, 1, 40, 101))
+    assert macs == counted

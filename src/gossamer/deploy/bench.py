@@ -1,11 +1,10 @@
 """One network under several runtimes in one process, taking turns.
 
-Every contestant gets turns of some ten milliseconds, one after the other; a turn before or
-after which a fixed piece of work was slow is thrown away, since something else had the
-machine. On one thread the time is the processor time of the process, which others hardly
-disturb; on several it is the clock on the wall. Reported is the median over the turns of the
-mean time of a call. Inputs change from call to call, so that no branch predictor learns an
-example by heart.
+All contestants take turns of about ten milliseconds. On one thread the time is the processor time
+of the process, which other programs hardly disturb. On several threads it is wall time, and a
+turn is discarded if a fixed piece of work was slow before or after it, because another program
+used the machine. The result is the median over the turns of the mean time of a call. Inputs
+change from call to call, so that the branch predictor cannot learn an example.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class Result:
     batch: int
     clock: str
     contestants: tuple[Contestant, ...]
-    stale: str | None = None  # why the engine's kept plan was made again
+    stale: str | None = None  # why the engine's stored plan was made again
 
     def ratios(self) -> dict[str, dict[str, float]]:
         """How many times the engine is faster, by network and peer: ``dense`` first."""
@@ -78,7 +77,7 @@ class Result:
 
 
 class Probe:
-    """A fixed piece of work; slow when something else has the machine."""
+    """A fixed piece of work, slow while another program uses the machine."""
 
     def __init__(self) -> None:
         self.numbers = np.random.default_rng(0).standard_normal(1 << 14).astype(np.float32)
@@ -90,13 +89,13 @@ class Probe:
         return time.perf_counter() - start
 
     def quiet(self) -> bool:
-        seconds = min(self._seconds() for _ in range(3))  # the first finds its numbers cold
+        seconds = min(self._seconds() for _ in range(3))  # first it fills the cache
         self.best = min(self.best, seconds)
         return seconds < 1.3 * self.best
 
 
 def _rest() -> None:
-    """Waits, half a second at most, until no thread of this process works.
+    """Wait, half a second at most, until no thread of this process works.
 
     Peers' threads spin for a while after a call, on the cores that the next one needs.
     """
@@ -109,7 +108,7 @@ def _rest() -> None:
 
 @dataclass(frozen=True)
 class Turns:
-    """What one contestant's turns gave: the median of those kept."""
+    """One contestant's median time of a call over the ``kept`` of its turns."""
 
     seconds: float
     turns: int
@@ -124,7 +123,7 @@ def take_turns(
     threads: int,
     on_turn: Callable[[], None] = lambda: None,
 ) -> dict[Name, Turns]:
-    """Times callables in turns on changing inputs.
+    """Time callables, interleaved, on changing inputs.
 
     Where no turn was quiet, the median is that of all turns and ``kept`` is 0.
     """
@@ -160,11 +159,11 @@ def take_turns(
     }
 
 
-def _difference(found: Sequence[NDArray[Any]], wanted: Sequence[NDArray[Any]]) -> float:
+def _difference(outputs: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> float:
     worst = 0.0
-    for f, w in zip(found, wanted, strict=True):
-        scale = float(np.abs(w).max(initial=1e-30))
-        worst = max(worst, float(np.abs(f - w).max(initial=0.0)) / scale)
+    for y, e in zip(outputs, expected, strict=True):
+        scale = float(np.abs(e).max(initial=1e-30))
+        worst = max(worst, float(np.abs(y - e).max(initial=0.0)) / scale)
     return worst
 
 
@@ -179,18 +178,18 @@ def bench(
     plan: str | os.PathLike[str] | Plan | None = None,
     on_turn: Callable[[], None] = lambda: None,
 ) -> Result:
-    """Measures an ONNX file under the engine, and under peers the file and its dense network.
+    """Time an ONNX file in the engine, and the file and its dense network in peers.
 
-    The dense network is what counts: a runtime that gains nothing from zeros would not be given
-    the sparse one, least of all with k-winners, which cost it time.
+    The fair comparison is with the dense network: no one would run the sparse one in a runtime
+    that gains nothing from zeros and loses time with k-winners.
 
     Args:
         model: the file.
         against: names of :data:`PEERS`.
-        batch: examples in a call; if not given, all ``inputs``, or one example of noise.
-        threads: threads of each contestant; all usable cores if not given.
+        batch: examples in a call; by default all ``inputs``, or one example of noise.
+        threads: threads of each contestant; by default all usable cores.
         turns: turns of each contestant.
-        inputs: examples for each input, cut into batches; normal noise if not given.
+        inputs: examples for each input, cut into batches; by default normal noise.
         plan: see :class:`gossamer.runtime.Engine`.
         on_turn: called after each round of turns.
 
@@ -217,7 +216,7 @@ def bench(
             for network, file in networks.items()
             for name in names
         }
-        wanted = _listed(engine(*calls_on[0]))
+        expected = _listed(engine(*calls_on[0]))
         differences = {}
         for (name, network), call in peers.items():
             try:
@@ -225,12 +224,12 @@ def bench(
             except Exception as error:  # each peer raises its own kinds
                 raise refused(name, networks[network], error) from None
             if networks[network] == path:
-                differences[name, network] = _difference(outputs, wanted)
+                differences[name, network] = _difference(outputs, expected)
         calls: dict[tuple[str, str], Call] = {
             ("gossamer", "file"): lambda x: _listed(engine(*x)),
             **peers,
         }
-        found = take_turns(calls, calls_on, turns=turns, threads=engine.threads, on_turn=on_turn)
+        times = take_turns(calls, calls_on, turns=turns, threads=engine.threads, on_turn=on_turn)
     return Result(
         str(path),
         machine(),
@@ -239,14 +238,14 @@ def bench(
         "processor" if engine.threads == 1 else "wall",
         tuple(
             Contestant(name, network, t.seconds, t.turns, t.kept, differences.get((name, network)))
-            for (name, network), t in found.items()
+            for (name, network), t in times.items()
         ),
         engine.stale,
     )
 
 
-def _listed(found: Any) -> list[NDArray[Any]]:
-    return found if isinstance(found, list) else [found]
+def _listed(outputs: Any) -> list[NDArray[Any]]:
+    return outputs if isinstance(outputs, list) else [outputs]
 
 
 BATCHES = (1, 64)
@@ -255,7 +254,7 @@ BATCHES = (1, 64)
 def engine_times(
     model: str | os.PathLike[str] | Engine, inputs: NDArray[np.float32]
 ) -> dict[str, Any]:
-    """Times a network of one input under the engine, on one thread, as plain data.
+    """Time a network of one input in the engine, on one thread, as plain data.
 
     Args:
         model: the ONNX file, or the engine of one thread that opened it.

@@ -39,8 +39,8 @@ def compile(
         UserError: torch cannot export the module, an input is float16 or the like, or the network
             has an operator that the engine lacks; the message says which.
     """
-    given = [example] if isinstance(example, Tensor) else list(example)
-    tensors = [value for value in given if isinstance(value, Tensor)]
+    arguments = [example] if isinstance(example, Tensor) else list(example)
+    tensors = [value for value in arguments if isinstance(value, Tensor)]
     for position, tensor in enumerate(tensors, start=1):
         if tensor.dtype != torch.float32 and (tensor.is_floating_point() or tensor.is_complex()):
             raise UserError(

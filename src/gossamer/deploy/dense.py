@@ -1,4 +1,4 @@
-"""The dense network beside a sparse ONNX file: what a runtime without sparsity would be given."""
+"""The dense network of a sparse ONNX file, for runtimes that gain nothing from sparsity."""
 
 from __future__ import annotations
 

@@ -46,8 +46,8 @@ def _onnxruntime(path: Path, threads: int) -> Call:
     names = [value.name for value in session.get_inputs()]
 
     def call(inputs: Arrays) -> list[NDArray[Any]]:
-        found: list[NDArray[Any]] = session.run(None, dict(zip(names, inputs, strict=True)))
-        return found
+        outputs: list[NDArray[Any]] = session.run(None, dict(zip(names, inputs, strict=True)))
+        return outputs
 
     return call
 
@@ -69,8 +69,8 @@ def _openvino(path: Path, threads: int) -> Call:
     outputs = len(model.outputs)
 
     def call(inputs: Arrays) -> list[NDArray[Any]]:
-        found = request.infer(list(inputs), share_inputs=True)
-        return [found[i] for i in range(outputs)]
+        results = request.infer(list(inputs), share_inputs=True)
+        return [results[i] for i in range(outputs)]
 
     return call
 
@@ -125,6 +125,6 @@ def prepared(name: str, path: Path, threads: int) -> Call:
 
 
 def refused(name: str, path: Path, error: Exception) -> UserError:
-    """What to tell when a peer cannot run a file."""
+    """The error for a file that a peer cannot run."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return UserError(f"{name} cannot run {path}: {reason[:300]}; leave it out of --against")

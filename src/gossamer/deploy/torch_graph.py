@@ -59,8 +59,8 @@ def _winners(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) ->
         (x[0], boosted) if node.settings["local"] else (x[0].flatten(1), boosted.flatten(1))
     )
     best = keys.topk(node.settings["k"], dim=1, sorted=False).indices
-    kept = torch.zeros_like(flat).scatter_(1, best, flat.gather(1, best))
-    return kept.reshape(x[0].shape)
+    winners = torch.zeros_like(flat).scatter_(1, best, flat.gather(1, best))
+    return winners.reshape(x[0].shape)
 
 
 def _round(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:

@@ -1,8 +1,8 @@
-"""Energy: read from counters where there are some, else modeled from counted work, as a ratio.
+"""Energy: measured by counters, else modeled from counted work, as a ratio.
 
-A figure in joules comes from a counter (`EnergyMeter`) or is not given at all. Without one,
-`EnergyModel` says how many times less energy a network needs than its dense counterpart, as a
-range over published costs and stated assumptions.
+Joules come only from a counter (`EnergyMeter`). Without one, `EnergyModel` computes how many
+times less energy a network needs than its dense counterpart, as a range over published costs
+and stated assumptions.
 """
 
 from gossamer.energy.costs import COSTS, Costs

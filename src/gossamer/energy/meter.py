@@ -15,7 +15,7 @@ _WINDOW = "gossamer"
 
 @dataclass(frozen=True)
 class Reading:
-    """What the counters counted.
+    """The counters' readings.
 
     Attributes:
         joules: by counter: ``rapl`` (processor packages, all that ran on them), ``rapl dram``
@@ -41,7 +41,7 @@ def _monitor() -> Any:
         return energy.ZeusMonitor(approx_instant_energy=False)
     except (failure, OSError) as error:
         raise UserError(
-            f"the energy counters of this machine cannot be read ({error}): mend them, or use "
+            f"the energy counters of this machine cannot be read ({error}): fix them, or use "
             "EnergyModel, which compares counted work"
         ) from None
 
@@ -49,7 +49,7 @@ def _monitor() -> Any:
 def _packages(monitor: Any) -> set[int]:
     """The processor packages among zeus's zones.
 
-    Laptops have a zone ``psys`` beside them, in which the packages are counted once more.
+    Laptops have another zone, ``psys``, that counts the packages once more.
     """
     listed = monitor.cpus.cpus
     zones = {index: getattr(listed[index], "rapl_file", None) for index in monitor.cpu_indices}
@@ -61,7 +61,7 @@ def _gpu_counter(monitor: Any) -> str:
     return "amdsmi" if "AMD" in type(monitor.gpus).__name__ else "nvml"
 
 
-def _found(monitor: Any) -> tuple[str, ...]:
+def _available(monitor: Any) -> tuple[str, ...]:
     return (
         *(["rapl"] if _packages(monitor) else []),
         *([_gpu_counter(monitor)] if monitor.gpu_indices else []),
@@ -74,7 +74,7 @@ def counters() -> tuple[str, ...]:
     Raises:
         UserError: the package zeus is not installed, or counters are there but damaged.
     """
-    return _found(_monitor())
+    return _available(_monitor())
 
 
 class EnergyMeter:
@@ -94,10 +94,10 @@ class EnergyMeter:
 
     def __init__(self) -> None:
         self._zeus = _monitor()
-        if not _found(self._zeus):
+        if not _available(self._zeus):
             raise UserError(
-                "no energy counter can be read here: RAPL needs Linux on a machine of its own, "
-                "mostly as root (/sys/class/powercap), NVML an NVIDIA GPU; use EnergyModel, which "
+                "no energy counter can be read here: RAPL needs Linux on a physical machine, "
+                "usually as root (/sys/class/powercap), NVML an NVIDIA GPU; use EnergyModel, which "
                 "compares counted work"
             )
 
@@ -111,7 +111,7 @@ class EnergyMeter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        found = self._zeus.end_window(
+        window = self._zeus.end_window(
             _WINDOW, sync_execution=bool(self._zeus.gpu_indices), cancel=error is not None
         )
         if error is not None:
@@ -119,11 +119,11 @@ class EnergyMeter:
         joules: dict[str, float] = {}
         packages, gpus = _packages(self._zeus), set(self._zeus.gpu_indices)
         for name, counted, zones in (
-            ("rapl", found.cpu_energy, packages),
-            ("rapl dram", found.dram_energy, packages),
-            (_gpu_counter(self._zeus), found.gpu_energy, gpus),
+            ("rapl", window.cpu_energy, packages),
+            ("rapl dram", window.dram_energy, packages),
+            (_gpu_counter(self._zeus), window.gpu_energy, gpus),
         ):
             shares = [energy for zone, energy in (counted or {}).items() if zone in zones]
             if shares:
                 joules[name] = float(sum(shares))
-        self.reading = Reading(joules, float(found.time))
+        self.reading = Reading(joules, float(window.time))

@@ -1,4 +1,4 @@
-"""What a network does in one inference, counted layer by layer from the engine's plan."""
+"""Work of one inference, counted layer by layer from the engine's plan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gossamer.runtime import Engine, LayerProfile
 from gossamer.runtime.graph import Graph, Node
 
 _FLOAT = 4  # bytes, of a 32-bit sum of whole numbers too
-_INDEX = 4  # bytes of the index of a list's entry; its value comes beside it
+_INDEX = 4  # bytes of an entry's index in a list of values; the value is extra
 _PASSES = 2  # of the selection of winners over its values, see kernels/kwinners.h
 
 Kind = Literal["dense", "weights", "activations", "both", "winners", "other"]
@@ -141,12 +141,12 @@ def _own(row: LayerProfile, node: Node | None, engine: Engine) -> Work:
     if node is None or not row.macs or "weight" not in node.constants:
         moved = row.moved
         if node is not None and node.op == "round":
-            # What it writes are bytes.
+            # Its outputs are bytes.
             written = graph.item(node.output) * engine.plan.densities.get(node.output, 1.0)
             moved = max(0.0, moved - (_FLOAT - 1) * written)
         return Work(row.node, "other", operations=row.moved / (2 * _FLOAT), values=moved)
     ins, outs = _sizes(node, graph)
-    # Whole numbers are multiplied where weight and input both are.
+    # Layers multiply whole numbers where both weight and input are whole.
     bits = 8 if "step" in node.constants and graph.rounding(node.inputs[0]) is not None else 32
     listed = operation == "active"
     density = engine.plan.densities.get(node.inputs[0], 1.0) if listed else 1.0
@@ -156,8 +156,8 @@ def _own(row: LayerProfile, node: Node | None, engine: Engine) -> Work:
     entry = row.bytes / entries if entries else 0.0
     kind = _SKIPPED[row.macs < 0.999 * density * row.dense_macs, density < 1.0]
     if listed:
-        # The weights of an input are met if it is active. A channel of an image is as good as
-        # never without any active pixel.
+        # An input's weights are read if it is active. A channel of an image nearly always has an
+        # active pixel.
         needed = row.bytes * (density if node.op == "linear" else 1.0)
         return scattered(row.node, kind, row.macs, needed, entry, ins * density, outs, bits)
     return gathered(row.node, kind, row.macs, row.bytes, entry, ins, outs, bits)

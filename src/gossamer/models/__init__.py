@@ -1,4 +1,4 @@
-"""Reference networks, found by name in one table."""
+"""Reference networks and the table of their names."""
 
 from gossamer.models.bc_resnet import bc_resnet
 from gossamer.models.convnet import image_cnn, speech_cnn

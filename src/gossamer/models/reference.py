@@ -58,7 +58,7 @@ _KEYWORD = {"epochs": 40, "batch_size": 100, "learning_rate": 0.1, "weight_decay
 _IMAGE = {"epochs": 15, "batch_size": 64, "learning_rate": 0.1, "weight_decay": 5e-4}
 # Without batch norms the high rate of the others diverges.
 _MNIST = {**_IMAGE, "learning_rate": 0.05}
-# What the literature recommends where dense phases fit in memory (Peste et al. 2021).
+# Recommended in the literature where dense phases fit in memory (Peste et al. 2021).
 _LARGE_IMAGE = {**_IMAGE, "rule": "acdc"}
 _TRANSFORMER = {
     "epochs": 30,
@@ -117,13 +117,13 @@ MODELS: dict[str, Reference] = {
     "bert": Reference(bert, "transformer over tokens, two layers of 128", _TRANSFORMER),
 }
 
-_FOLDERS: set[str] = set()  # of networks that were given as files
+_FOLDERS: set[str] = set()  # of networks loaded from files
 
 
 def _put_first(folder: Path) -> None:
-    """Let a file import the modules beside it, as Python does for a program.
+    """Let a file import the modules of its own folder, as Python does for a program.
 
-    Modules of the same names that another network's folder has brought are imported anew.
+    Modules of the same names from another network's folder are imported anew.
     """
     for path in folder.iterdir():
         top = sys.modules.get(path.stem)

@@ -1,4 +1,4 @@
-"""What keyword spotters do with a spectrogram first: bring bands and frames into one order."""
+"""Spectrograms in one order, bands before frames, whatever the order of the task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class BandsFirst(nn.Module):
 def spectrogram(
     shape: tuple[int, int, int], frames_first: bool
 ) -> tuple[OrderedDict[str, nn.Module], tuple[int, int, int]]:
-    """The first layers of a network, and the shape that they give: channels, bands, frames."""
+    """The first layers of a network, and the shape of their output: channels, bands, frames."""
     if not frames_first:
         return OrderedDict(), shape
     channels, frames, bands = shape

@@ -23,7 +23,7 @@ from gossamer.nn import KWinners, SparseActivation
 
 
 class Attention(nn.Module):
-    """Every token looks at every other: ``[batch, tokens, width]`` to the same."""
+    """Scaled dot-product attention of every token to every other: ``[batch, tokens, width]``."""
 
     def __init__(self, width: int, head_size: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward part, each added to what it is given the norm of."""
+    """Attention and feed-forward part, each applied to the norm of its input and added to it."""
 
     def __init__(
         self,
