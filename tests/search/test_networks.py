@@ -1,9 +1,11 @@
 """Trials that train networks: recipes, checks before training, and the choice of a trial."""
 
+import numpy as np
 import pytest
 
 from gossamer.errors import UserError
 from gossamer.search import (
+    AtMost,
     Experiment,
     Float,
     Maximize,
@@ -70,7 +72,64 @@ def test_no_such_trial(experiment):
             chosen_trial(experiment, number)
 
 
-def test_measured_metrics_of_an_experiment_without_settings(experiment):
-    assert {"accuracy", "density"} <= set(TrainNetwork.measured())
+def test_an_experiment_without_a_task(experiment):
     with pytest.raises(UserError, match="no 'task'"):
         TrainNetwork.for_experiment(experiment)
+
+
+def test_a_metric_of_the_deployed_network_is_measured_where_it_is_named():
+    counted = set(TrainNetwork({}).measured())
+    assert {"accuracy", "density", "macs", "nonzero"} <= counted
+    assert not {"speedup", "latency", "file_bytes"} & counted
+    named = set(TrainNetwork({}, metrics=("speedup",)).measured(("file_bytes",)))
+    assert named - counted == {"speedup", "file_bytes"}
+
+
+def test_an_unknown_metric_lists_the_table():
+    experiment = Experiment("x", [Float("a", 0.0, 1.0)], [Maximize("speed")])
+    with pytest.raises(UserError, match="no metric 'speed' of a network: did you mean 'speedup'"):
+        TrainNetwork.for_experiment(experiment)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    x = rng.normal(0.0, 0.3, (90, 6)).astype(np.float32)
+    x[np.arange(90), y] += 2.0
+    path = tmp_path_factory.mktemp("data") / "toy.npz"
+    np.savez(path, x_train=x, y_train=y)
+    return str(path)
+
+
+@pytest.mark.slow
+def test_speed_size_and_energy_are_optimized_bounded_and_stored(data, tmp_path):
+    """Each trial's network is exported and measured; what is only stored stands beside it."""
+    experiment = Experiment(
+        "fast",
+        [Float("weight_density", 0.2, 0.5)],
+        [Maximize("speedup"), AtMost("file_bytes", 50_000), Minimize("energy")],
+        budget=1,
+        settings={
+            "task": data,
+            "model": "mlp",
+            "hidden": 16,
+            "epochs": 1,
+            "batch_size": 16,
+            "device": "cpu",
+            "measure": ["latency"],
+            "engine_batch": 8,
+            "energy_memory": "DRAM",
+        },
+    )
+    experiment.run(TrainNetwork.for_experiment(experiment), progress=False)
+    (trial,) = experiment.trials()
+    assert trial.reason is None
+    values = trial.values
+    assert values["speedup"] > 0
+    assert 0 < values["latency"] < 1
+    assert 0 < values["speedup_spread"] < 1
+    assert 0 < values["file_bytes"] < 50_000
+    assert values["energy"] > 0
+    assert "throughput" not in values
+    assert experiment.frontier().feasible

@@ -268,6 +268,7 @@ def test_a_run_directory_holds_everything(finished):
         "metrics.json",
         "model.safetensors",
         "model.onnx",
+        "plan.json",
     }
     assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     assert metrics["split"] == "test"

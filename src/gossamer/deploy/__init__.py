@@ -1,4 +1,5 @@
-"""From a trained network to one that runs: ``compile`` for torch modules, ``bench`` against peers.
+"""From a trained network to one that runs: ``compile`` for torch modules, ``bench`` against peers,
+and the metrics of a deployed network.
 
 This room joins ``nn`` (torch, export) and ``runtime`` (no torch); neither imports it.
 """
@@ -8,12 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gossamer.deploy.bench import Contestant, Result, bench, engine_times
+from gossamer.deploy.metrics import METRICS, MeasureSettings, NetworkMetric
 from gossamer.deploy.peers import PEERS
 
 if TYPE_CHECKING:
     from gossamer.deploy.compiling import compile
 
-__all__ = ["PEERS", "Contestant", "Result", "bench", "compile", "engine_times"]
+__all__ = [
+    "METRICS",
+    "PEERS",
+    "Contestant",
+    "MeasureSettings",
+    "NetworkMetric",
+    "Result",
+    "bench",
+    "compile",
+    "engine_times",
+]
 
 
 def __getattr__(name: str) -> Any:

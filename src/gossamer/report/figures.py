@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gossamer.deploy.metrics import METRICS
 from gossamer.report import energy, units
 from gossamer.report import metrics_reader as reader
 from gossamer.report.figure_row import Cell, EnergyRow, Gain, Row
@@ -142,6 +143,17 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         units.storage,
         words=("smaller", "larger"),
         meaning="the whole file; sparse weights stored sparse",
+    ),
+    Row(
+        "Speedup, engine, batch 1",
+        "measured",
+        "higher",
+        METRICS["speedup"].read,
+        units.times,
+        words=("lower", "higher"),
+        note=reader.speedup_note,
+        meaning="time of the dense network over its own, in turns in one process",
+        same=("machine",),
     ),
     Row(
         "Time per inference, engine, batch 1",

@@ -120,6 +120,15 @@ def epochs_note(run: Run) -> str:
     return "" if epochs is None else f"{units.whole(epochs)} epoch{'' if epochs == 1 else 's'}"
 
 
+def speedup_note(run: Run) -> str:
+    """Over which network, and how much repeated measurements differed."""
+    deployed = run.get("deployed")
+    spread = value(run, "deployed", "spread", "speedup")
+    if not isinstance(deployed, Mapping) or spread is None:
+        return ""
+    return f"over {deployed.get('reference', 'dense')}, ± {units.percent(spread)}"
+
+
 def engine_note(run: Run) -> str:
     """What the engine was measured with."""
     threads, engine = value(run, "engine", "threads"), run.get("engine")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from gossamer.deploy.metrics import METRICS
+
 Provenance = Literal["counted", "measured", "modeled"]
 
 # What the three tags mean; printed under every table.
@@ -13,22 +15,7 @@ PROVENANCE: dict[Provenance, str] = {
     "modeled": "an estimate from a model, not a measurement",
 }
 
-# Metrics of an experiment whose names say where they come from.
-_METRICS: dict[str, Provenance] = {
-    "accuracy": "measured",
-    "loss": "measured",
-    "noise_score": "measured",
-    "activation_density": "measured",
-    "seconds": "measured",
-    "density": "counted",
-    "weight_density": "counted",
-    "nonzero": "counted",
-    "macs": "counted",
-    "bytes": "counted",
-    "energy": "modeled",
-}
-
 
 def metric_provenance(name: str) -> Provenance:
     """How a metric of that name is known; "measured" for what a user's own training returns."""
-    return _METRICS.get(name, "measured")
+    return METRICS[name].provenance if name in METRICS else "measured"

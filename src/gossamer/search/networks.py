@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from gossamer.data import Task, load
-from gossamer.errors import UserError, nearest
+from gossamer.deploy.metrics import METRICS, log_error, metric_named, read_metrics
+from gossamer.errors import UserError
 from gossamer.search.experiment import Experiment
 from gossamer.search.trials.trial import Trial, TrialRecord
-from gossamer.training import Epoch, Recipe, train
+from gossamer.training import Epoch, Recipe, Trained, train
+from gossamer.training.measure import spreads
+from gossamer.training.trained import export_network
 
 _NEEDED = ("task", "model")
 
@@ -44,37 +48,35 @@ class TrainNetwork:
     settings: Mapping[str, Any]
     # Fidelity -> its settings, which stand over the parameters too.
     cheaper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # Names of the experiment's metrics: those of the deployed network are measured if named.
+    metrics: tuple[str, ...] = ()
 
     @classmethod
     def for_experiment(cls, experiment: Experiment) -> TrainNetwork:
         """Checks, before anything is trained, that the experiment's names are known.
 
         Raises:
-            UserError: an unknown task, model, setting, parameter or layer name.
+            UserError: an unknown task, model, setting, parameter, layer or metric name.
         """
         first = {parameter.name: parameter.decode(0.0) for parameter in experiment.parameters}
         made = cls(
-            dict(experiment.settings), {f.name: dict(f.settings) for f in experiment.fidelities}
+            dict(experiment.settings),
+            {f.name: dict(f.settings) for f in experiment.fidelities},
+            tuple(metric.name for metric in experiment.metrics),
         )
+        for name in made.metrics:
+            metric_named(name)
         for fidelity in (None, *made.cheaper):
             recipe = made._recipe(Trial(0, first, fidelity))
             task = _load(recipe.task)
             recipe.network(len(task.classes), task.input_shape)
-        known = cls.measured()
-        for metric in experiment.metrics:
-            if metric.name not in known:
-                raise UserError(
-                    f"training returns no metric '{metric.name}': {nearest(metric.name, known)}"
-                )
         return made
 
-    @staticmethod
-    def measured() -> tuple[str, ...]:
-        """The metrics that a trial returns."""
-        return (
-            *("accuracy", "loss", "density", "nonzero", "activation_density", "macs"),
-            *("log_error", "log_nonzero"),
-        )
+    def measured(self, stored: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """The metrics that a trial returns: all but those of the deployed network, which it
+        returns where the experiment or ``stored`` names them."""
+        named = {*self.metrics, *stored}
+        return tuple(n for n, metric in METRICS.items() if not metric.deployed or n in named)
 
     def _recipe(self, trial: Trial) -> Recipe:
         given = self.cheaper[trial.fidelity] if trial.fidelity is not None else {}
@@ -87,30 +89,25 @@ class TrainNetwork:
 
         def on_epoch(epoch: Epoch) -> None:
             numbers = {"accuracy": epoch.accuracy, "training_loss": epoch.loss}
-            numbers["log_error"] = _log_error(epoch.accuracy)
+            numbers["log_error"] = log_error(epoch.accuracy)
             if epoch.density is not None:
                 numbers["density"] = epoch.density
             trial.report(epoch.epoch, numbers, of=epochs)
 
         trained = train(recipe, task, on_epoch=on_epoch)
-        found = trained.evaluate("validation", noise=False, timing=False)
-        counts = found.counts
-        numbers = (
-            found.accuracy,
-            found.loss,
-            counts.density,
-            counts.nonzero,
-            counts.active_share,
-            counts.macs()["both"],
-            _log_error(found.accuracy),
-            math.log(max(counts.nonzero, 1)),
-        )
-        return dict(zip(self.measured(), numbers, strict=True))
+        names = self.measured(recipe.measuring().measure)
+        run: dict[str, Any] = trained.evaluate("validation", noise=False, timing=False).as_dict()
+        if any(METRICS[name].deployed for name in names):
+            run |= _deployed(trained)
+        return {**read_metrics(run, names), **spreads(run)}
 
 
-def _log_error(accuracy: float) -> float:
-    """Natural logarithm of the share of wrong answers; of 1 in 100,000 where there is none."""
-    return math.log(max(1.0 - accuracy, 1e-5))
+def _deployed(trained: Trained) -> dict[str, Any]:
+    """The exported network as the engine measures it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_network(trained, path)
+        return trained.measured(path)
 
 
 def chosen_trial(experiment: Experiment, number: int | None = None) -> TrialRecord:

@@ -2,33 +2,173 @@
 
 from __future__ import annotations
 
+import math
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from gossamer.deploy import engine_times
-from gossamer.energy import count_work
+from gossamer.data.download import cache_folder
+from gossamer.deploy.bench import INPUTS, take_turns
+from gossamer.deploy.dense import dense_network
+from gossamer.deploy.metrics import MeasureSettings
+from gossamer.energy import EnergyModel, Work, count_work
 from gossamer.errors import UserError
 from gossamer.runtime import Engine
+from gossamer.runtime.arrays import batches
+
+# Rounds of turns: so many at least, up to three times as many while they differ, and no more
+# after so many seconds.
+_ROUNDS = 5
+_NOISY = 0.05  # half the distance between the quartiles of the rounds, as a share of their median
+_LONG_SECONDS = 10.0
+_TURNS = 3
+_PATIENCE_SECONDS = 600.0  # then another's measurement is taken to hang
 
 
-def measure(model: Path, inputs: NDArray[Any]) -> dict[str, Any]:
+@contextmanager
+def quiet_turn() -> Iterator[None]:
+    """Within it no other process of this user on this machine measures.
+
+    Where no lock can be made, the measurement is taken without one.
+    """
+    place = cache_folder() / f"measuring-{socket.gethostname()}.lock"
+    lock = FileLock(place, timeout=_PATIENCE_SECONDS)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, Timeout):
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def measure(
+    model: Path,
+    inputs: NDArray[Any],
+    settings: MeasureSettings | None = None,
+    plan: Path | None = None,
+) -> dict[str, Any]:
     """The size of an ONNX file, its times under the engine and its work, or why it has none.
 
     Args:
         model: the file.
         inputs: examples ``[N, ...]`` that the engine is planned and timed on.
+        settings: threads, batch, memory and the network to compare with.
+        plan: file to keep the engine's plan in.
+
+    Returns:
+        What :data:`gossamer.deploy.metrics.METRICS` reads: ``file_bytes``, ``engine`` (seconds
+        per example), ``energy`` (counted work) and ``deployed``, whose ``spread`` is half the
+        distance between the quartiles of repeated measurements, as a share of their median.
+
+    Raises:
+        UserError: the network to compare with is missing or cannot be run.
     """
+    settings = settings or MeasureSettings()
     measured: dict[str, Any] = {"file_bytes": model.stat().st_size}
-    try:
-        inputs = np.ascontiguousarray(inputs, np.float32)
-        engine = Engine(model, threads=1, sample=inputs)
-        own, dense = count_work(engine)
-        measured["engine"] = engine_times(engine, inputs)
-    except UserError as error:  # a network of one's own may hold any operator
-        return {**measured, "engine": {"refused": str(error)}}
+    inputs = np.ascontiguousarray(inputs, np.float32)
+    with quiet_turn(), tempfile.TemporaryDirectory() as folder:
+        try:
+            engine = Engine(model, threads=settings.engine_threads, plan=plan, sample=inputs)
+            own, dense = count_work(engine)
+        except UserError as error:  # a network of one's own may hold any operator
+            return {**measured, "engine": {"refused": str(error)}}
+        reference = _reference(model, inputs, settings, Path(folder))
+        if settings.dense_reference and reference is not None:
+            dense = count_work(reference)[0]
+        times = _times(engine, reference, inputs, settings)
+    latency, batch = times["latency"], settings.engine_batch
+    measured["engine"] = {
+        "threads": engine.threads,
+        "isa": engine.isa,
+        "seconds": {"batch1": latency, f"batch{batch}": 1 / times["throughput"]},
+    }
     works = {"own": own, "dense": dense}
     measured["energy"] = {side: [w.as_dict() for w in listed] for side, listed in works.items()}
+    measured["deployed"] = {
+        **times,
+        **_energy(own, dense, settings.energy_memory),
+        "threads": engine.threads,
+        "batch": batch,
+        "memory": settings.energy_memory,
+        "reference": settings.dense_reference or "its own layers",
+    }
     return measured
+
+
+def _reference(
+    model: Path, inputs: NDArray[Any], settings: MeasureSettings, folder: Path
+) -> Engine | None:
+    """The engine of the dense network; None where the network is its own."""
+    path = Path(settings.dense_reference)
+    if settings.dense_reference:
+        path = path / "model.onnx" if path.is_dir() else path
+        if not path.is_file():
+            raise UserError(
+                f"dense_reference: no file {path}; name a run directory or an ONNX file"
+            )
+    else:
+        dense = dense_network(onnx.load(model))
+        if dense is None:
+            return None
+        path = folder / "dense.onnx"
+        onnx.save(dense, path, save_as_external_data=dense.ByteSize() > 1 << 30)
+    return Engine(path, threads=settings.engine_threads, sample=inputs)
+
+
+def _times(
+    engine: Engine, reference: Engine | None, inputs: NDArray[Any], settings: MeasureSettings
+) -> dict[str, Any]:
+    """``speedup``, ``latency``, ``throughput`` and their ``spread``, from rounds of turns."""
+    contestants = {"own": engine, **({} if reference is None else {"dense": reference})}
+    singles = [x for (x,) in batches(engine.graph, [inputs], 1, INPUTS)]
+    many = [x for (x,) in batches(engine.graph, [inputs], settings.engine_batch, INPUTS)]
+    rounds: dict[str, list[float]] = {"speedup": [], "latency": [], "throughput": []}
+    started = time.perf_counter()
+    while True:
+        turns = take_turns(contestants, singles, turns=_TURNS, threads=engine.threads)
+        own = turns["own"].seconds
+        rounds["speedup"].append(turns["dense"].seconds / own if reference is not None else 1.0)
+        rounds["latency"].append(own)
+        batch = take_turns({"own": engine}, many, turns=_TURNS, threads=engine.threads)
+        rounds["throughput"].append(settings.engine_batch / batch["own"].seconds)
+        spread = {name: _spread(values) for name, values in rounds.items()}
+        count = len(rounds["latency"])
+        if count >= _ROUNDS and max(spread.values()) <= _NOISY:
+            break
+        if count >= 3 * _ROUNDS or time.perf_counter() - started > _LONG_SECONDS:
+            break
+    return {**{name: float(np.median(v)) for name, v in rounds.items()}, "spread": spread}
+
+
+def _spread(values: list[float]) -> float:
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return float((high - low) / (2 * middle))
+
+
+def _energy(own: list[Work], dense: list[Work], memory: str) -> dict[str, Any]:
+    """The share of the dense network's energy: the middle of its range, and the range."""
+    try:
+        ratio = EnergyModel().ratio(dense, own, memory)
+    except ZeroDivisionError:  # a network that does nothing
+        return {}
+    low, high = 1 / ratio.high, 1 / ratio.low
+    return {"energy": math.sqrt(low * high), "energy_range": [low, high]}
+
+
+def spreads(run: Mapping[str, Any]) -> dict[str, float]:
+    """``speedup_spread`` and the like of a measured network, to be kept beside the metrics."""
+    spread = run.get("deployed", {}).get("spread", {})
+    return {f"{name}_spread": value for name, value in spread.items()}

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gossamer.deploy.metrics import MeasureSettings
 from gossamer.errors import UserError, nearest
 from gossamer.models import reference
 from gossamer.nn import quantize, to_variational
@@ -36,15 +37,15 @@ _GIVEN = ("classes", "input_shape")
 class Recipe:
     """A task, a model and all settings that are not left at their defaults.
 
-    Settings, besides those of :class:`TrainingConfig` and :class:`SparsitySettings`: the keyword
-    arguments of the model's function; ``activation_density.<stage>`` for one entry of its
-    ``activation_density`` (stages: ``conv1``, ``conv2``, ..., ``linear1``); ``weight_density``
-    for all layers and ``weight_density.<layer>`` for one; ``init``, a run directory whose
-    weights training begins with; ``variational`` (true or false), whether weights are
-    pruned by variational dropout instead; ``int8`` (true or false), whether layers train and
-    run with 8-bit weights and inputs (:func:`gossamer.nn.quantize`); ``base``, a table of those
-    settings in which a smaller or denser network differs, for which the training's settings
-    were found (see :meth:`scaling`).
+    Settings, besides those of :class:`TrainingConfig`, :class:`SparsitySettings` and
+    :class:`gossamer.deploy.MeasureSettings`: the keyword arguments of the model's function;
+    ``activation_density.<stage>`` for one entry of its ``activation_density`` (stages:
+    ``conv1``, ``conv2``, ..., ``linear1``); ``weight_density`` for all layers and
+    ``weight_density.<layer>`` for one; ``init``, a run directory whose weights training begins
+    with; ``variational`` (true or false), whether weights are pruned by variational dropout
+    instead; ``int8`` (true or false), whether layers train and run with 8-bit weights and inputs
+    (:func:`gossamer.nn.quantize`); ``base``, a table of those settings in which a smaller or
+    denser network differs, for which the training's settings were found (see :meth:`scaling`).
 
     Raises:
         UserError: an unknown model, or a setting that is unknown or out of range.
@@ -61,6 +62,7 @@ class Recipe:
         known = {
             *TrainingConfig.names(),
             *SparsitySettings.names(),
+            *MeasureSettings.names(),
             *_model_settings(ref.build),
             _WEIGHT,
             _INIT,
@@ -81,11 +83,17 @@ class Recipe:
         self._check_int8()
         self.training()
         self.sparsity()
+        self.measuring()
 
     def sparsity(self) -> SparsitySettings:
         """How its weights become sparse."""
         names = SparsitySettings.names()
         return SparsitySettings(**{k: v for k, v in self.settings.items() if k in names})
+
+    def measuring(self) -> MeasureSettings:
+        """How its exported network is measured."""
+        names = MeasureSettings.names()
+        return MeasureSettings(**{k: v for k, v in self.settings.items() if k in names})
 
     def _check_density(self, usual: Mapping[str, Any]) -> None:
         """How weights become sparse is of no effect where no density says how sparse."""

@@ -139,9 +139,10 @@ class Trained:
     ) -> dict[str, Any]:
         """Write the run directory; returns the metrics.
 
-        ``config.toml``, ``metrics.json``, ``model.safetensors``, ``model.onnx`` and, of one's
-        own data, ``examples.npy``; each is written to a temporary name first, ``metrics.json``
-        last, so that a run directory with it is complete.
+        ``config.toml``, ``metrics.json``, ``model.safetensors``, ``model.onnx``, ``plan.json``
+        (the engine's choice of kernels) and, of one's own data, ``examples.npy``; each is written
+        to a temporary name first, ``metrics.json`` last, so that a run directory with it is
+        complete.
 
         Raises:
             UserError: the folder cannot be written to.
@@ -150,9 +151,19 @@ class Trained:
         metrics = self.metrics(evaluation or self.evaluate(progress=progress))
         save_network(self, path)
         export_network(self, path / "model.onnx")
-        metrics |= measure(path / "model.onnx", self.task.features(self.task.test.x[:_TIMED]))
+        metrics |= self.measured(path / "model.onnx", path / "plan.json")
         write_text(path / "metrics.json", json.dumps(metrics, indent=1))
         return metrics
+
+    def measured(self, model: Path, plan: Path | None = None) -> dict[str, Any]:
+        """What the engine measures of the exported network, on test examples.
+
+        Args:
+            model: the ONNX file.
+            plan: file to keep the engine's plan in.
+        """
+        inputs = self.task.features(self.task.test.x[:_TIMED])
+        return measure(model, inputs, self.recipe.measuring(), plan)
 
 
 def save_network(trained: Trained, folder: Path) -> None:

@@ -1,0 +1,253 @@
+"""The metrics of a trained network that runs, searches and reports share: one definition each.
+
+The table says where a metric stands in a run's ``metrics.json``; a trial of a search reads the
+same places.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from gossamer.energy import MEMORIES
+from gossamer.errors import UserError, nearest
+
+Run = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class NetworkMetric:
+    """A number about one trained network.
+
+    Attributes:
+        name: in experiments, settings and trials.
+        goal: which way is better.
+        provenance: ``counted``, ``measured`` or ``modeled``.
+        unit: of the number; empty for a share or a ratio.
+        meaning: in one line.
+        read: from the contents of ``metrics.json``; None where they do not hold it.
+        deployed: whether the exported network must be measured on the engine for it.
+    """
+
+    name: str
+    goal: Literal["maximize", "minimize"]
+    provenance: Literal["counted", "measured", "modeled"]
+    unit: str
+    meaning: str
+    read: Callable[[Run], float | None]
+    deployed: bool = False
+
+
+def _at(*keys: str) -> Callable[[Run], float | None]:
+    """Reads the finite number under nested keys."""
+
+    def read(run: Run) -> float | None:
+        entry: Any = run
+        for key in keys:
+            if not isinstance(entry, Mapping) or key not in entry:
+                return None
+            entry = entry[key]
+        is_number = isinstance(entry, int | float) and not isinstance(entry, bool)
+        return float(entry) if is_number and math.isfinite(entry) else None
+
+    return read
+
+
+def log_error(accuracy: float) -> float:
+    """Natural logarithm of the share of wrong answers; of 1 in 100,000 where there is none."""
+    return math.log(max(1.0 - accuracy, 1e-5))
+
+
+def _log_error(run: Run) -> float | None:
+    accuracy = _at("accuracy")(run)
+    return None if accuracy is None else log_error(accuracy)
+
+
+def _log_nonzero(run: Run) -> float | None:
+    nonzero = _at("weights", "nonzero")(run)
+    return None if nonzero is None else math.log(max(nonzero, 1))
+
+
+#: Every metric by its name.
+METRICS: dict[str, NetworkMetric] = {
+    metric.name: metric
+    for metric in (
+        NetworkMetric(
+            "accuracy", "maximize", "measured", "", "share of correct answers", _at("accuracy")
+        ),
+        NetworkMetric("loss", "minimize", "measured", "", "mean cross-entropy", _at("loss")),
+        NetworkMetric(
+            "density",
+            "minimize",
+            "counted",
+            "",
+            "share of non-zeros among the weights that can be sparse",
+            _at("weights", "density"),
+        ),
+        NetworkMetric(
+            "nonzero", "minimize", "counted", "", "non-zero weights", _at("weights", "nonzero")
+        ),
+        NetworkMetric(
+            "activation_density",
+            "minimize",
+            "measured",
+            "",
+            "share of non-zero outputs of activation functions",
+            _at("activations", "density"),
+        ),
+        NetworkMetric(
+            "macs",
+            "minimize",
+            "counted",
+            "",
+            "multiply-adds of an inference whose weight and input are both non-zero",
+            _at("macs", "both"),
+        ),
+        NetworkMetric(
+            "log_error",
+            "minimize",
+            "measured",
+            "",
+            "natural logarithm of the share of wrong answers",
+            _log_error,
+        ),
+        NetworkMetric(
+            "log_nonzero",
+            "minimize",
+            "counted",
+            "",
+            "natural logarithm of the non-zero weights",
+            _log_nonzero,
+        ),
+        NetworkMetric(
+            "file_bytes",
+            "minimize",
+            "counted",
+            "bytes",
+            "size of model.onnx, sparse weights stored sparse",
+            _at("file_bytes"),
+            deployed=True,
+        ),
+        NetworkMetric(
+            "speedup",
+            "maximize",
+            "measured",
+            "",
+            "time of the dense network over its own, engine, batch 1, measured in turns",
+            _at("deployed", "speedup"),
+            deployed=True,
+        ),
+        NetworkMetric(
+            "latency",
+            "minimize",
+            "measured",
+            "s",
+            "seconds of an inference, engine, batch 1, on engine_threads threads",
+            _at("deployed", "latency"),
+            deployed=True,
+        ),
+        NetworkMetric(
+            "throughput",
+            "maximize",
+            "measured",
+            "1/s",
+            "examples a second, engine, batches of engine_batch, on engine_threads threads",
+            _at("deployed", "throughput"),
+            deployed=True,
+        ),
+        NetworkMetric(
+            "energy",
+            "minimize",
+            "modeled",
+            "",
+            "share of the dense network's energy with weights in energy_memory, the geometric "
+            "middle of the modeled range",
+            _at("deployed", "energy"),
+            deployed=True,
+        ),
+    )
+}
+
+
+def metric_named(name: str) -> NetworkMetric:
+    """The metric of that name.
+
+    Raises:
+        UserError: no such metric; the message lists all.
+    """
+    if name not in METRICS:
+        raise UserError(f"no metric '{name}' of a network: {nearest(name, METRICS)}")
+    return METRICS[name]
+
+
+def read_metrics(run: Run, names: Iterable[str]) -> dict[str, float]:
+    """The metrics of those names.
+
+    Args:
+        run: the contents of ``metrics.json``.
+        names: of the table.
+
+    Raises:
+        UserError: the run holds no such number, with the engine's reason where it refused.
+    """
+    found = {}
+    for name in names:
+        value = metric_named(name).read(run)
+        if value is None:
+            engine = run.get("engine")
+            refused = engine.get("refused") if isinstance(engine, Mapping) else None
+            raise UserError(f"metric '{name}' is not known: {refused or 'it was not measured'}")
+        found[name] = value
+    return found
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """How an exported network is measured, and what a trial keeps of it.
+
+    Attributes:
+        measure: metrics that every trial of a search keeps beside those of its experiment.
+        engine_threads: threads of the engine.
+        engine_batch: examples at a time for ``throughput``.
+        energy_memory: where the weights live for ``energy``, one of
+            :data:`gossamer.energy.MEMORIES`.
+        dense_reference: run directory or ONNX file of the network that ``speedup`` and
+            ``energy`` compare with; without one, the network's own layers done densely.
+
+    Raises:
+        UserError: a value out of its range, or an unknown name.
+    """
+
+    measure: tuple[str, ...] = ()
+    engine_threads: int = 1
+    engine_batch: int = 64
+    energy_memory: str = "L2"
+    dense_reference: str = ""
+
+    def __post_init__(self) -> None:
+        named = self.measure
+        if isinstance(named, str):
+            named = tuple(part.strip() for part in named.split(",") if part.strip())
+        if not isinstance(named, list | tuple) or not all(isinstance(n, str) for n in named):
+            raise UserError(f"measure must be a list of metrics, not {named!r}")
+        for name in named:
+            metric_named(name)
+        object.__setattr__(self, "measure", tuple(named))
+        for name, most in (("engine_threads", 256), ("engine_batch", 1_000_000)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+                raise UserError(f"{name} must be a whole number from 1 to {most:,}, not {value!r}")
+        if self.energy_memory not in MEMORIES:
+            known = nearest(str(self.energy_memory), MEMORIES)
+            raise UserError(f"energy_memory: no '{self.energy_memory}'; {known}")
+        if not isinstance(self.dense_reference, str):
+            raise UserError(
+                "dense_reference must be a run directory or an ONNX file, not "
+                f"{self.dense_reference!r}"
+            )
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        return tuple(field.name for field in fields(cls))
