@@ -56,6 +56,10 @@ def test_what_cannot_be_written_leaves_nothing(place, network, gossamer):
         (["small.onnx"], "add --c"),
         ([".", "--c"], "not a run directory with a model.onnx"),
         (["missing.onnx", "--c"], "cannot be read"),
+        (["run", "-o", "m.txt"], "m.txt: name a file that ends in .onnx"),
+        (["run", "-o", "m.c"], "--c writes C"),
+        (["run", "-o", "m"], "ends in .onnx"),
+        (["small.onnx", "--c", "-o", "m.onnx"], "m.onnx: name a file that ends in .c"),
     ],
 )
 def test_wrong_use(network, gossamer, arguments, told):

@@ -55,8 +55,12 @@ def export(
     if calibrate is not None and not int8:
         raise UserError("--calibrate goes with --int8")
     files = ("config.toml", "metrics.json", "model.onnx", "model.safetensors")
-    out = out or Path("model.c" if as_c else "model.onnx")
+    suffix = ".c" if as_c else ".onnx"
+    out = out or Path(f"model{suffix}")
     refuse_overwrite(out, (run, calibrate, *(run / name for name in files)))
+    if out.suffix != suffix and not is_stream(out):
+        written = "C" if as_c else "ONNX; --c writes C"
+        raise UserError(f"{out}: name a file that ends in {suffix}: export writes {written}")
     if as_c:
         if int8:
             raise UserError("--int8 writes ONNX: export so first, then give that file to --c")
