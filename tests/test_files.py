@@ -60,6 +60,20 @@ def test_a_file_is_replaced_when_the_block_ends(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_the_new_bytes_are_on_the_disk_before_the_old_file_goes(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    synced = []
+
+    def fsync(descriptor):
+        synced.append((os.fstat(descriptor).st_size, path.read_text()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(path, "newer")
+    assert synced == [(5, "old")]
+    assert path.read_text() == "newer"
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_interrupted_block_leaves_the_old_file_alone(tmp_path, error):
     path = tmp_path / "a.txt"

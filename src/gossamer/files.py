@@ -134,6 +134,8 @@ def _replacing(path: Name) -> Iterator[BinaryIO]:
             if target.exists():
                 os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # or a crash of the machine may leave an empty file
         temporary.replace(target)
     finally:
         with suppress(OSError):
