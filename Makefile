@@ -55,6 +55,7 @@ wheel: $(READY)  ## the wheel, into dist/, tried where there is no compiler
 	$(BIN)/python tests/wheel.py dist/*.whl
 
 lock:  ## the hashes of requirements.lock anew; needs uv
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 2; }
 	head -3 requirements.lock > build/lock
 	sed -E '/^ |^#/d; s/ .*//' requirements.lock | uv pip compile - --quiet --no-deps --universal \
 	    --python-version 3.11.5 --generate-hashes --no-annotate --no-header >> build/lock
