@@ -142,6 +142,7 @@ BAD = [
     (["run", "model.onnx", "--input", "minus.npy", "--output", "y.npy"], "numpy.save"),
     (["run", "model.onnx", "--input", "x.npy", "--output", ""], "names no file"),
     (["profile", "none.onnx"], "none.onnx"),
+    (["profile", "."], ".: cannot be read (a folder, not a file)"),
     (["profile", "model.onnx", "--batch", "10000000000"], "--batch"),
     (["profile", "model.onnx", "--batch", "0"], "--batch"),
     (["profile", "model.onnx", "--input", "empty.npy"], "no examples"),

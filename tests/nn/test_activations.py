@@ -277,7 +277,7 @@ def test_exported_and_in_the_engine(build, threshold):
 # ---------------------------------------------------------------- mistakes
 
 
-def test_mistakes_name_their_mend():
+def test_mistakes_name_the_remedy():
     with pytest.raises(UserError, match="no activation 'act3': did you mean 'act2'"):
         sparsify_activations(Plain(), {"act3": 0.5}, example=IMAGES[:1])
     with pytest.raises(UserError, match="no activation 'acd'"):

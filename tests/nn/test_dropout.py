@@ -229,7 +229,7 @@ def test_a_hardened_network_runs_under_onnxruntime():
 # ---------------------------------------------------------------- mistakes
 
 
-def test_exporting_before_hardening_names_the_mend():
+def test_exporting_before_hardening_names_the_remedy():
     with pytest.raises(UserError, match="to_deterministic"):
         to_onnx(to_variational(nn.Sequential(nn.Linear(4, 2))), torch.randn(1, 4))
 

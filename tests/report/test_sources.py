@@ -66,7 +66,7 @@ def test_missing_directory_and_missing_file(tmp_path: Path) -> None:
         (run(noise={"levels": [0.0], "correct": "x", "score": 1, "of": 2}), "'noise.correct'"),
     ],
 )
-def test_damaged_file_names_file_field_and_mend(tmp_path: Path, content: Any, said: str) -> None:
+def test_damaged_file_names_file_field_and_remedy(tmp_path: Path, content: Any, said: str) -> None:
     message = refused(write(tmp_path / "run", content))
     assert str(tmp_path / "run" / "metrics.json") in message
     assert "damaged" in message

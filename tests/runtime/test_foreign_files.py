@@ -273,7 +273,7 @@ def test_external_data_of_a_length_of_its_own(tmp_path: Path) -> None:
         else:
             with pytest.raises(UserError, match="takes 16 bytes, its external data says"):
                 read(path)
-    with pytest.raises(UserError, match=r"cannot be read \(not a file\)"):
+    with pytest.raises(UserError, match=r"cannot be read \(a folder, not a file\)"):
         read(tmp_path)
 
 

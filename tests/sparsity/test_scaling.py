@@ -196,7 +196,7 @@ def test_without_scaling_they_do_not():
 # ---------------------------------------------------------------- mistakes
 
 
-def test_mistakes_name_their_mend():
+def test_mistakes_name_the_remedy():
     with pytest.raises(UserError, match=r"'linear3\.weight' has no counterpart"):
         mu_parametrize(mlp(4, input_shape=(20,), layers=3), mlp(4, input_shape=(20,), layers=2))
     with pytest.raises(UserError, match="no optimizer 'adma': did you mean 'adam'"):

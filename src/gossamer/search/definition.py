@@ -73,7 +73,8 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"experiment file {file} does not exist; check the name") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"experiment file {file} cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"experiment file {file} cannot be read ({reason})") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{file} is not valid TOML: {error}") from None
     try:

@@ -60,6 +60,8 @@ class Mapped:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            if path.is_dir():
+                raise ValueError("a folder, not a file")
             if path.exists() and not path.is_file():
                 raise ValueError("not a file")
             with path.open("rb", buffering=0) as file:

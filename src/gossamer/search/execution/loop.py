@@ -110,7 +110,7 @@ class Run:
                 if not promising and self._ended >= _HOPELESS:
                     raise UserError(
                         f"the first {self._ended} trials all failed, the last with: "
-                        f"{record.reason}; mend that and run again"
+                        f"{record.reason}; fix that and rerun"
                     )
 
     def _next(self) -> Trial | None:

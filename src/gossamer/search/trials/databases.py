@@ -287,7 +287,7 @@ def _cause(error: BaseException) -> BaseException:
         error = inner
 
 
-_MENDS = {
+_REMEDIES = {
     "disk is full": "make room on its disk, then run again: it goes on where it was",
     "No space left": "make room on the database's disk, then run again: it goes on where it was",
     "disk I/O error": "check its disk, then run again: it goes on where it was",
@@ -298,8 +298,8 @@ _MENDS = {
 def _told(error: BaseException) -> str:
     cause = error if isinstance(error, DBAPIError) else error.__cause__ or error
     told = one_line(cause)
-    mend = next((mend for words, mend in _MENDS.items() if words in told), None)
-    return f"{told}; {mend}" if mend else told
+    remedy = next((remedy for words, remedy in _REMEDIES.items() if words in told), None)
+    return f"{told}; {remedy}" if remedy else told
 
 
 def one_line(error: BaseException) -> str:
