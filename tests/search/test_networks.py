@@ -34,6 +34,16 @@ def test_parameters_stand_over_settings():
     assert settings["hidden"] == 10
 
 
+def test_a_setting_of_one_model_is_left_out_for_others():
+    settings = {"task": "t", "model": "mlp", "ds_cnn.width": 8, "mlp.task": "u", "epochs": 3}
+    recipe = recipe_of(settings, {"mlp.epochs": 5})
+    assert (recipe.task, recipe.model, recipe.training().epochs) == ("u", "mlp", 5)
+    assert "width" not in recipe.settings
+    recipe = recipe_of(settings, {"model": "ds_cnn", "mlp.epochs": 5})
+    assert (recipe.task, recipe.model, recipe.training().epochs) == ("t", "ds_cnn", 3)
+    assert recipe.settings["width"] == 8
+
+
 @pytest.fixture
 def experiment(tmp_path):
     return Experiment(

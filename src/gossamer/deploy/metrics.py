@@ -55,19 +55,29 @@ def _at(*keys: str) -> Callable[[Run], float | None]:
     return read
 
 
-def log_error(accuracy: float) -> float:
-    """Natural logarithm of the share of wrong answers; of 1 in 100,000 where there is none."""
-    return math.log(max(1.0 - accuracy, 1e-5))
+def log_share(share: float) -> float:
+    """Natural logarithm of a share; of 1 in 100,000 where it is less."""
+    return math.log(max(share, 1e-5))
 
 
 def _log_error(run: Run) -> float | None:
     accuracy = _at("accuracy")(run)
-    return None if accuracy is None else log_error(accuracy)
+    return None if accuracy is None else log_share(1.0 - accuracy)
 
 
-def _log_nonzero(run: Run) -> float | None:
-    nonzero = _at("weights", "nonzero")(run)
-    return None if nonzero is None else math.log(max(nonzero, 1))
+def _log_density(run: Run) -> float | None:
+    density = _at("weights", "density")(run)
+    return None if density is None else log_share(density)
+
+
+def _log_count(*keys: str) -> Callable[[Run], float | None]:
+    """Reads the logarithm of the count under nested keys."""
+
+    def read(run: Run) -> float | None:
+        count = _at(*keys)(run)
+        return None if count is None else math.log(max(count, 1))
+
+    return read
 
 
 #: Every metric by its name.
@@ -114,12 +124,28 @@ METRICS: dict[str, NetworkMetric] = {
             _log_error,
         ),
         NetworkMetric(
+            "log_density",
+            "minimize",
+            "counted",
+            "",
+            "natural logarithm of density",
+            _log_density,
+        ),
+        NetworkMetric(
             "log_nonzero",
             "minimize",
             "counted",
             "",
             "natural logarithm of the non-zero weights",
-            _log_nonzero,
+            _log_count("weights", "nonzero"),
+        ),
+        NetworkMetric(
+            "log_macs",
+            "minimize",
+            "counted",
+            "",
+            "natural logarithm of macs",
+            _log_count("macs", "both"),
         ),
         NetworkMetric(
             "file_bytes",

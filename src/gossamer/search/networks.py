@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.data import Task, load
-from gossamer.deploy.metrics import METRICS, log_error, metric_named, read_metrics
+from gossamer.deploy.metrics import METRICS, log_share, metric_named, read_metrics
 from gossamer.errors import UserError
+from gossamer.models import MODELS
 from gossamer.search.experiment import Experiment
+from gossamer.search.space.parameters import Choice
+from gossamer.search.space.space import Space
 from gossamer.search.trials.trial import Trial, TrialRecord
 from gossamer.training import Epoch, Recipe, Trained, train
 from gossamer.training.measure import spreads
@@ -27,15 +31,22 @@ _load = lru_cache(maxsize=4)(load)
 def recipe_of(settings: Mapping[str, Any], parameters: Mapping[str, Any]) -> Recipe:
     """The recipe of a trial: an experiment's fixed settings and the trial's parameters.
 
+    The model may be a parameter. A name such as ``ds_cnn.width`` is the setting ``width`` of that
+    model and is left out for the others.
+
     Raises:
-        UserError: no task or model among the settings, or a name or value that training does
-            not know.
+        UserError: no task or model, or a name or value that training does not know.
     """
+    values = {**settings, **parameters}
+    for name in [name for name in values if name.partition(".")[0] in MODELS]:
+        model, _, setting = name.partition(".")
+        value = values.pop(name)
+        if model == values.get("model"):
+            values[setting] = value
     for name in _NEEDED:
-        if name not in settings:
+        if name not in values:
             raise UserError(f"[settings] has no '{name}': name what to train, {name} = \"...\"")
-    values = {k: v for k, v in {**settings, **parameters}.items() if k not in _NEEDED}
-    return Recipe(settings["task"], settings["model"], values)
+    return Recipe(values.pop("task"), values.pop("model"), values)
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,10 @@ class TrainNetwork:
         Raises:
             UserError: an unknown task, model, setting, parameter, layer or metric name.
         """
+        space = Space(experiment.parameters)
         first = {parameter.name: parameter.decode(0.0) for parameter in experiment.parameters}
+        choices = [p for p in experiment.parameters if isinstance(p, Choice) and p.name == "model"]
+        points = [{**first, "model": m} for p in choices for m in p.options] or [first]
         made = cls(
             dict(experiment.settings),
             {f.name: dict(f.settings) for f in experiment.fidelities},
@@ -66,8 +80,8 @@ class TrainNetwork:
         )
         for name in made.metrics:
             metric_named(name)
-        for fidelity in (None, *made.cheaper):
-            recipe = made._recipe(Trial(0, first, fidelity))
+        for point, fidelity in itertools.product(points, (None, *made.cheaper)):
+            recipe = made._recipe(Trial(0, space.pruned(point), fidelity))
             task = _load(recipe.task)
             recipe.network(len(task.classes), task.input_shape)
         return made
@@ -89,9 +103,9 @@ class TrainNetwork:
 
         def on_epoch(epoch: Epoch) -> None:
             numbers = {"accuracy": epoch.accuracy, "training_loss": epoch.loss}
-            numbers["log_error"] = log_error(epoch.accuracy)
+            numbers["log_error"] = log_share(1.0 - epoch.accuracy)
             if epoch.density is not None:
-                numbers["density"] = epoch.density
+                numbers |= {"density": epoch.density, "log_density": log_share(epoch.density)}
             trial.report(epoch.epoch, numbers, of=epochs)
 
         trained = train(recipe, task, on_epoch=on_epoch)

@@ -1,0 +1,74 @@
+"""The experiments that ship: each loads, and those of whole Speech Commands search for real."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gossamer.cli import main
+from gossamer.deploy.metrics import METRICS
+from gossamer.search import Experiment, TrainNetwork, recipe_of
+
+FOLDER = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.toml")), ids=lambda file: file.stem)
+def test_it_loads_and_its_metrics_are_measured(file, tmp_path):
+    experiment = Experiment.from_toml(file, storage=f"sqlite:///{tmp_path / 'x.db'}")
+    assert {metric.name for metric in experiment.metrics} <= set(METRICS)
+    point = experiment.ask().parameters
+    assert recipe_of(experiment.settings, point).training().epochs >= 1
+
+
+def test_the_seed_on_whole_speech_commands(tmp_path):
+    file = FOLDER / "speech_whole.toml"
+    experiment = Experiment.from_toml(file, storage=f"sqlite:///{tmp_path / 'x.db'}")
+    assert (len(experiment.parameters), experiment.budget) == (10, 1000)
+    assert {m.name: (m.goal, m.threshold) for m in experiment.metrics} == {
+        "accuracy": ("maximize", 0.965),
+        "log_density": ("minimize", pytest.approx(math.log(0.15), abs=1e-6)),
+    }
+
+
+def pictures(path, shape, seed=0):
+    """A dozen classes that differ in one band, as an .npz."""
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for split, each in (("train", 24), ("validation", 2), ("test", 2)):
+        y = np.tile(np.arange(12), each)
+        x = rng.integers(0, 60, (len(y), *shape), dtype=np.uint8)
+        x[np.arange(len(y)), 2 * y] += 150
+        arrays |= {f"x_{split}": x, f"y_{split}": y}
+    np.savez(path, **arrays)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    pictures(tmp_path / "keywords.npz", (40, 98))
+    pictures(tmp_path / "keywords_32.npz", (32, 32))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["keywords", "speech_whole"])
+def test_every_network_of_it_can_be_built(name, data):
+    experiment = Experiment.from_toml(FOLDER / f"{name}.toml", storage="sqlite:///x.db")
+    assert TrainNetwork.for_experiment(experiment).settings == experiment.settings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["keywords", "speech_whole"])
+def test_it_searches(name, data, monkeypatch, capsys):
+    text = (FOLDER / f"{name}.toml").read_text()
+    text = re.sub(r"low = 10\nhigh = \d+", "low = 1\nhigh = 2", text)  # epochs
+    text = re.sub(r"epochs = \d+", "epochs = 1", text)
+    text = text.replace("low = 64\nhigh = 1000\nstep = 8", "low = 64\nhigh = 72\nstep = 8")
+    file = data / "small.toml"
+    file.write_text(text)
+    monkeypatch.setattr("sys.argv", ["gossamer", "search", str(file), "--trials", "4", "--json"])
+    main()
+    found = json.loads(capsys.readouterr().out)
+    assert found["trials"] == {"complete": 4}, found
