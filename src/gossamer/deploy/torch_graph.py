@@ -113,6 +113,15 @@ UNARY: dict[str, Callable[[Tensor, float, float], Tensor]] = {
     "elu": lambda x, a, b: functional.elu(x, a),
     "softplus": lambda x, a, b: functional.softplus(x),
     "is_nan": lambda x, a, b: x.isnan().float(),
+    "hard_swish": lambda x, a, b: x * (a * x + b).clamp(0.0, 1.0),
+    "mish": lambda x, a, b: functional.mish(x),
+    "log": lambda x, a, b: x.log(),
+    "floor": lambda x, a, b: x.floor(),
+    "ceil": lambda x, a, b: x.ceil(),
+    "round": lambda x, a, b: x.round(),
+    "sign": lambda x, a, b: torch.where(x.isnan(), x, x.sign()),
+    "sin": lambda x, a, b: x.sin(),
+    "cos": lambda x, a, b: x.cos(),
 }
 NOTHING = torch.tensor(-0.0)  # what a gate that is shut adds to a sum
 
@@ -155,8 +164,12 @@ def _softmax(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) ->
 
 
 def _layer_norm(node: Node, c: dict[str, Tensor], x: list[Tensor], shape: Shape) -> Tensor:
-    rows = x[0].reshape(-1, node.settings["size"])
-    y = functional.layer_norm(rows, rows.shape[1:], c["scale"], c["bias"], node.settings["epsilon"])
+    s = node.settings
+    by_row = "channels" in s
+    rows = x[0].reshape(-1, s.get("channels", 1), s["size"])
+    y = functional.layer_norm(rows, rows.shape[2:], eps=s["epsilon"])
+    y = y * (c["scale"][:, None] if by_row else c["scale"])
+    y = y + (c["bias"][:, None] if by_row else c["bias"])
     return y.reshape(x[0].shape)
 
 

@@ -24,9 +24,7 @@ inline V by_lane(V v, F f) {
 }
 
 inline V fabsf(V v) { return (V)((I)v & 0x7fffffff); }
-inline V copysign(V size, V sign) {
-    return (V)(((I)size & 0x7fffffff) | ((I)sign & splat_int(lowest_int)));
-}
+inline V copysign(V size, V sign) { return (V)(((I)size & 0x7fffffff) | ((I)sign & ~0x7fffffff)); }
 inline V sqrtf(V v) {
     return by_lane(v, [](float x) { return __builtin_sqrtf(x); });
 }

@@ -66,6 +66,7 @@ class Node:
     the operation; ``conv`` and ``linear`` carry the limits ``low`` and ``high`` of a clip
     that follows them, and ``conv`` the side ``pool`` of a max-pool that follows it. Where
     they have a constant ``step``, their weights are whole multiples of it, for each output.
+    ``layer_norm`` scales each number of a row or, where it has ``channels``, each row as a whole.
     ``round`` rounds to the multiples of ``step`` from ``low`` to ``high`` times, ties to even.
     """
 

@@ -239,6 +239,8 @@ def layer_norm(writer: Writer, node: Node) -> None:
     size, name = node.settings["size"], writer.called(node)
     scale = writer.tables.floats(f"{name}_scale", node.constants["scale"])
     bias = writer.tables.floats(f"{name}_bias", node.constants["bias"])
+    channels = node.settings.get("channels", 0)
+    at = f"r % {channels}" if channels else "i"
     body = f"""
 for (r = 0; r < {writer.size(node.output) // size}; ++r, x += {size}, y += {size}) {{
     double sum = 0.0, squares = 0.0, mean;
@@ -248,7 +250,7 @@ for (r = 0; r < {writer.size(node.output) // size}; ++r, x += {size}, y += {size
     for (i = 0; i < {size}; ++i) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
     factor = (float)(1.0 / sqrt(squares / {size}.0 + (double){number(node.settings["epsilon"])}));
     center = (float)mean;
-    for (i = 0; i < {size}; ++i) y[i] = (x[i] - center) * factor * {scale}[i] + {bias}[i];
+    for (i = 0; i < {size}; ++i) y[i] = (x[i] - center) * factor * {scale}[{at}] + {bias}[{at}];
 }}"""
     writer.function(node, "r, i", body)
 

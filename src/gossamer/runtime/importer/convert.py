@@ -21,6 +21,7 @@ from gossamer.runtime.importer.context import (
     shown,
 )
 from gossamer.runtime.importer.folding import DTYPES, FOLD
+from gossamer.runtime.importer.fusion import fuse
 from gossamer.runtime.importer.mmap import Source
 from gossamer.runtime.importer.operators import CONVERT
 from gossamer.runtime.importer.tensors import attributes_of, constant_node, sparse_tensor, tensor_of
@@ -45,7 +46,8 @@ def graph_of(name: str, model: Any, source: Source) -> Graph:
         _convert(context, node, node.name or f"{node.op_type} {position}", source)
     for value in outputs:
         _check_output(context, value)
-    shapes, nodes = _shapes(context, dynamic), _living(context.nodes, outputs)
+    shapes = _shapes(context, dynamic)
+    nodes = _living(fuse(context.nodes, shapes), outputs)
     return Graph(inputs, outputs, nodes, shapes, dynamic, dtypes, files=list(source.files.values()))
 
 

@@ -146,7 +146,7 @@ def layer_norm(forms: Forms, node: Node) -> None:
         forms.kernel("layer_norm"),
         (forms.form(value, "dense"),),
         forms.new(result, "dense", result.item),
-        {"rows": value.item // size, "size": size, "kind": 0},
+        {"rows": value.item // size, "size": size, "kind": node.settings.get("channels", 0)},
         data=data,
         lead=value.lead,
     )

@@ -56,20 +56,6 @@ def _clip_between(
     _clip(context, name, inputs, output, limits[0], limits[1])
 
 
-def _hard_swish(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape, gate = context.shape(inputs[0]), f"{output} gate"
-    settings = {"kind": "hard_sigmoid", "a": 1 / 6, "b": 0.5}
-    context.emit(Node("unary", name, (inputs[0],), gate, settings), shape)
-    context.emit(Node("binary", name, (inputs[0], gate), output, {"kind": "mul"}), shape)
-
-
-def _mish(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape, soft, gate = context.shape(inputs[0]), f"{output} softplus", f"{output} gate"
-    context.emit(Node("unary", name, (inputs[0],), soft, {"kind": "softplus"}), shape)
-    context.emit(Node("unary", name, (soft,), gate, {"kind": "tanh"}), shape)
-    context.emit(Node("binary", name, (inputs[0], gate), output, {"kind": "mul"}), shape)
-
-
 ELEMENTWISE: dict[str, Convert] = {
     "Relu": _relu,
     "Clip": _clip_between,
@@ -80,12 +66,19 @@ ELEMENTWISE: dict[str, Convert] = {
     "Elu": _unary("elu", 1.0),
     "LeakyRelu": _unary("leaky_relu", 0.01),
     "HardSigmoid": _unary("hard_sigmoid", 0.2, 0.5),
-    "HardSwish": _hard_swish,
-    "Mish": _mish,
+    "HardSwish": _unary("hard_swish", 1 / 6, 0.5),
+    "Mish": _unary("mish"),
     "Softplus": _unary("softplus"),
     "Sqrt": _unary("sqrt"),
     "Exp": _unary("exp"),
     "Abs": _unary("abs"),
+    "Log": _unary("log"),
+    "Floor": _unary("floor"),
+    "Ceil": _unary("ceil"),
+    "Round": _unary("round"),
+    "Sign": _unary("sign"),
+    "Sin": _unary("sin"),
+    "Cos": _unary("cos"),
     "Neg": _unary("neg"),
     "Reciprocal": _unary("reciprocal"),
 }

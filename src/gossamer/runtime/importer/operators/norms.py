@@ -64,20 +64,18 @@ def _batch_norm(context: Context, name: str, inputs: list[str], output: str, a: 
 def _instance_norm(
     context: Context, name: str, inputs: list[str], output: str, a: Attributes
 ) -> None:
-    """A layer norm of each channel's image, then the channel's scale and bias."""
+    """A layer norm of each channel's image, with the channel's scale and bias."""
     shape = context.shape(inputs[0])
     scale, bias = (floats(context.constant(i, "scale and bias")) for i in inputs[1:3])
     if len(shape) < 3 or not scale.shape == bias.shape == (shape[1],):
         raise Unsupported(f"its scale has shape {scale.shape} for {shown(shape)}")
-    size = math.prod(shape[2:])
-    context.spend(2 * size)
-    constants = {"scale": np.ones(size, np.float32), "bias": np.zeros(size, np.float32)}
-    settings = {"epsilon": float(a.get("epsilon", 1e-5)), "size": size}
-    normed, scaled = f"{output} normed", f"{output} scaled"
-    context.emit(Node("layer_norm", name, (inputs[0],), normed, settings, constants), shape)
-    each = (shape[1], *[1] * (len(shape) - 2))
-    constant_binary(context, "mul", name, normed, scaled, scale.reshape(each))
-    constant_binary(context, "add", name, scaled, output, bias.reshape(each))
+    settings = {
+        "epsilon": float(a.get("epsilon", 1e-5)),
+        "size": math.prod(shape[2:]),
+        "channels": shape[1],
+    }
+    constants = {"scale": scale, "bias": bias}
+    context.emit(Node("layer_norm", name, (inputs[0],), output, settings, constants), shape)
 
 
 def _layer_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
