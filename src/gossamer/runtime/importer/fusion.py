@@ -134,8 +134,8 @@ def _with_cube(chains: Chains, value: str) -> str | None:
         if cube is not None and _is_cube(chains, cube, x):
             return x
     for x, sum_ in chains.factors(value):
-        term = chains.number(sum_, "add", 1.0)
-        square = chains.number(term, "mul", 0.044715) if term is not None else None
+        addend = chains.number(sum_, "add", 1.0)
+        square = chains.number(addend, "mul", 0.044715) if addend is not None else None
         if square is not None and _is_square(chains, square, x):
             return x
     return None
