@@ -69,8 +69,8 @@ def trained(network: str, variant: str, seed: int, task: Any, folder: Path) -> d
     done = folder / "metrics.json"
     if not done.exists():
         _, model, settings = NETWORKS[network]
-        values = {**settings, **VARIANTS[variant], "batch_size": 64, "seed": seed}
-        train(Recipe("mnist", model, values), task).save(folder)
+        values = {**settings, **VARIANTS[variant], "batch_size": 64, "noise_score": False}
+        train(Recipe("mnist", model, values | {"seed": seed}), task).save(folder)
         print(folder.name, file=sys.stderr, flush=True)
     metrics: dict[str, Any] = json.loads(done.read_text())
     return {"accuracy": metrics["accuracy"], "nonzero": metrics["weights"]["nonzero"]}
