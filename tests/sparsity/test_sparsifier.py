@@ -624,7 +624,9 @@ def test_without_the_length_of_training_it_says_what_it_takes():
         sparsifier.step()
     assert sparsifier.total_steps == 10_000
     falling = fixed(small(), 0.4, rule=Magnitude(interval=100))
-    with pytest.raises(UserError, match=r"density falls .* give total_steps=.*gs\.Static\(\)"):
+    with pytest.raises(
+        UserError, match=r"density falls .* give total_steps=.*gs\.sparsity\.Static\(\)"
+    ):
         falling.step()
     fixed(small(), 0.4).step()  # nothing to know, nothing to say
     with pytest.raises(UserError, match="total_steps must be a whole number of at least 1"):

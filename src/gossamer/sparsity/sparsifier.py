@@ -230,8 +230,8 @@ class Sparsifier:
             if not isinstance(self.schedule, Constant):
                 raise UserError(
                     "Sparsifier: the density falls over training, whose length is not known: give "
-                    "total_steps=, the optimizer steps of all epochs, or rule=gs.sparsity.Static() for "
-                    "fixed random masks"
+                    "total_steps=, the optimizer steps of all epochs, or, for fixed random masks, "
+                    "rule=gs.sparsity.Static()"
                 )
             if not isinstance(self.rule, Static):
                 warnings.warn(
