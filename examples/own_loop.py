@@ -15,13 +15,11 @@ train, test = order[:1400], order[1400:]
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(64, 256), gs.KWinners(256, density=0.1), nn.Linear(256, 10))
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-batches = torch.utils.data.DataLoader(train, batch_size=50, shuffle=True)
-epochs = 20
-sparsifier = gs.Sparsifier(model, density=0.2, total_steps=epochs * len(batches)).attach(optimizer)
+sparsifier = gs.Sparsifier(model, density=0.2).attach(optimizer)
 
-for _epoch in range(epochs):
+for _epoch in range(20):
     model.train()
-    for batch in batches:
+    for batch in train[torch.randperm(len(train))].split(50):
         loss = nn.functional.cross_entropy(model(x[batch]), y[batch])
         optimizer.zero_grad()
         loss.backward()

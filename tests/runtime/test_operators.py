@@ -188,8 +188,7 @@ UNARY = {
     "Relu": {}, "Sigmoid": {}, "Tanh": {}, "Erf": {}, "LeakyRelu": {"alpha": 0.2},
     "HardSigmoid": {"alpha": 0.3, "beta": 0.4}, "Neg": {}, "Exp": {},
     "Gelu": {"approximate": "tanh"}, "Softmax": {"axis": -1}, "LogSoftmax": {"axis": 1},
-    "Identity": {}, "Sqrt": {}, "Log": {}, "Floor": {}, "Ceil": {}, "Round": {}, "Sign": {},
-    "Sin": {}, "Cos": {}, "HardSwish": {}, "Mish": {},
+    "Identity": {},
 }  # fmt: skip
 
 
@@ -197,8 +196,8 @@ UNARY = {
 def test_unary(op: str) -> None:
     b = Builder(13)
     b.add(op, "x", **UNARY[op])
-    model, x = b.model(opset=20), noise(0, 3, 13)
-    check(model, np.abs(x) if op in ("Log", "Sqrt") else x)
+    model = b.model(opset=20)
+    check(model, noise(0, 3, 13))
 
 
 def test_clip_and_exact_gelu() -> None:

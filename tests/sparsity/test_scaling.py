@@ -4,12 +4,11 @@ import math
 
 import pytest
 import torch
-from tests.sparsity.fixed import fixed
 from torch import nn
 
 from gossamer.errors import UserError
 from gossamer.models import mlp
-from gossamer.sparsity import mu_parametrize, scale
+from gossamer.sparsity import Sparsifier, mu_parametrize, scale
 
 
 def build(hidden: int, seed: int = 0, **given) -> nn.Sequential:
@@ -40,7 +39,7 @@ def test_exponents_by_hand(inputs, outputs, density, init, adam, sgd):
 
 def test_factors_of_a_network_by_hand():
     model, base = build(64), build(16, seed=1)
-    fixed(model, 0.25, exclude=["output"])
+    Sparsifier(model, 0.25, exclude=["output"])
     found = {n: s.learning_rate for n, s in mu_parametrize(model, base).scales.items()}
     assert found == {
         "linear1.weight": 4.0,
@@ -66,7 +65,7 @@ def test_factors_of_a_network_by_hand():
 @pytest.mark.parametrize("rescale", [True, False])
 def test_weights_get_their_deviation_however_they_were_made(rescale):
     model, base = build(64), build(16, seed=1)
-    sparsifier = fixed(model, 0.25, rescale=rescale)
+    sparsifier = Sparsifier(model, 0.25, rescale=rescale)
     mu_parametrize(model, base)
     for name, factor in (("linear1", 2.0), ("linear2", 1.0), ("output", 0.5)):
         weight, mask = model.get_submodule(name).weight, sparsifier.masks[name]
@@ -142,7 +141,7 @@ def sizes(hidden: int, density: float, scaled: bool, optimizer: str) -> dict[str
     model, base = build(hidden), build(64, seed=1)
     # Independent inputs do not add up in one direction, as hidden units do: the first is dense.
     exclude = ["linear1", "output"]
-    sparsifier = fixed(model, density, exclude=exclude, rescale=scaled)
+    sparsifier = Sparsifier(model, density, exclude=exclude, rescale=scaled)
     rate = 0.003 if optimizer == "adam" else 0.2
     kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
     groups = (

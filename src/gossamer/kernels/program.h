@@ -66,8 +66,7 @@ public:
 private:
     struct Slot {
         int64_t floats, position;
-        int input = -1;   // the input that it is, where that is read where it lies
-        int output = -1;  // the output that it is, where that is written where it lies
+        int input = -1;  // the input that it is, where that is read where it lies
     };
     struct Step {
         const Kernel* kernel;
@@ -80,7 +79,7 @@ private:
     };
     struct Job;
 
-    bool exact(int slot) const;
+    bool read_exactly(int slot) const;
     void reserve(int arenas, int64_t examples);
     float* at(const Job& job, float* arena, int slot, int64_t first, int64_t examples) const;
     void pass(const Job& job, float* arena, float* scratch, int64_t first, int64_t examples,
