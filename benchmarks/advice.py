@@ -1,11 +1,13 @@
-"""Where to begin: accuracy and engine time of the sparsities that the pages could advise.
+"""Which sparsity to begin with: accuracy and engine time of what the pages could advise.
 
-    python benchmarks/advice.py --seeds 0 1 2 --out docs/results/advice
+    python benchmarks/advice.py train --seeds 0 1 2 --out docs/results/advice
+    python benchmarks/advice.py time --out docs/results/advice
 
-Trains a small residual network and a wide perceptron on a part of MNIST: dense, with a tenth of the
-weights free or in blocks of 8, with ReLU or a tenth of the activations. Then all variants of a
-network take turns in the engine, and onnxruntime on the dense one with them, so that what else the
-machine does hits all alike. Finished trainings are kept in ``--runs`` and not made again.
+``train`` trains a small residual network and a wide perceptron on a part of MNIST: dense, and with
+a tenth of the weights as single weights or in blocks of 8, each with ReLU or with a tenth of the
+activations. ``time`` runs the networks of the first seed in the engine, and the dense one in
+onnxruntime, interleaved in one process, so that other load hits all of them alike. Both write
+``OUT.md`` and ``OUT.json``. Finished trainings stay in ``--runs`` and are not repeated.
 """
 
 from __future__ import annotations
@@ -24,11 +26,10 @@ import onnxruntime
 import torch
 from results import write
 
-import gossamer as gs
 from gossamer.data import load
 from gossamer.data.task import Split
 from gossamer.deploy.bench import take_turns
-from gossamer.runtime import machine
+from gossamer.runtime import Engine, machine
 from gossamer.training import Recipe, train
 
 EXAMPLES = 8_000
@@ -48,8 +49,9 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
 _SPARSE = {"weight_density": 0.1, "weight_density.output": 1.0}
 _BLOCKS = {**_SPARSE, "pattern": "block8"}
 _WINNERS = {"activation_density": 0.1}
+DENSE, PEER = "dense, ReLU", "dense, ReLU, onnxruntime"
 VARIANTS: dict[str, dict[str, Any]] = {
-    "dense, ReLU": {},
+    DENSE: {},
     "single weights, ReLU": _SPARSE,
     "blocks of 8, ReLU": _BLOCKS,
     "single weights, winners": {**_SPARSE, **_WINNERS},
@@ -57,64 +59,72 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+def folder_of(runs: Path, network: str, variant: str, seed: int) -> Path:
+    name = f"{network}-{variant}-{seed}"
+    return runs / name.replace(", ", "-").replace(" ", "_")
+
+
 def trained(network: str, variant: str, seed: int, task: Any, folder: Path) -> dict[str, Any]:
-    """The metrics of one training, which is read back where it is finished."""
+    """The metrics of one training; read from its folder if it is finished."""
     done = folder / "metrics.json"
     if not done.exists():
         _, model, settings = NETWORKS[network]
-        values = {**settings, **VARIANTS[variant], "batch_size": 64, "seed": seed}
-        train(Recipe("mnist", model, values), task).save(folder)
+        values = {**settings, **VARIANTS[variant], "batch_size": 64, "noise_score": False}
+        train(Recipe("mnist", model, values | {"seed": seed}), task).save(folder)
         print(folder.name, file=sys.stderr, flush=True)
-    found: dict[str, Any] = json.loads(done.read_text())
-    return found
+    metrics: dict[str, Any] = json.loads(done.read_text())
+    return {"accuracy": metrics["accuracy"], "nonzero": metrics["weights"]["nonzero"]}
 
 
 def times(files: dict[str, Path], sample: Any) -> dict[str, float]:
-    """Seconds of one example on one thread, all in turns: the engine, and a dense peer."""
+    """Seconds of one example on one thread, interleaved: the engine, and a dense peer."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(files["dense, ReLU"]), options)
+    session = onnxruntime.InferenceSession(str(files[DENSE]), options)
     calls: dict[str, Any] = {
-        variant: gs.Engine(file, threads=1, sample=sample) for variant, file in files.items()
+        variant: Engine(file, threads=1, sample=sample) for variant, file in files.items()
     }
-    calls["dense, ReLU, onnxruntime"] = lambda x: session.run(None, {"input": x})
-    found = take_turns(calls, [sample[i : i + 1] for i in range(8)], turns=TURNS, threads=1)
-    return {variant: turns.seconds for variant, turns in found.items()}
+    calls[PEER] = lambda x: session.run(None, {"input": x})
+    turns = take_turns(calls, [sample[i : i + 1] for i in range(8)], turns=TURNS, threads=1)
+    return {variant: of.seconds for variant, of in turns.items()}
 
 
-def page(results: dict[str, Any], seeds: list[int], command: str, on: str) -> str:
+def page(result: dict[str, Any]) -> str:
+    seeds = len(result["seeds"])
     lines = [
-        "# Where to begin: free weights or blocks, ReLU or winners",
+        "# Where to begin: single weights or blocks, ReLU or k-winners",
         "",
         f"A tenth of the weights (GraNet, ERK, output layer dense), a tenth of the activations, "
-        f"{EXAMPLES:,} examples of MNIST, short trainings, {len(seeds)} seed(s); accuracy "
-        "(*measured*) on the whole test split. Time (*measured*): one example, one thread, "
-        f"processor time, median over {TURNS} turns that all variants and onnxruntime took one "
-        "after the other in one process, on a machine that did other work too: compare the ratios.",
+        f"{EXAMPLES:,} examples of MNIST, three epochs, {seeds} seed{'s' * (seeds > 1)}. Accuracy "
+        "(*measured*) is on the whole test split, as mean ± standard deviation. Time is the "
+        "processor time of one example on one thread relative to the dense network in onnxruntime "
+        f"(*measured*): medians of {TURNS} turns, all variants interleaved in one process.",
     ]
-    for name, result in results.items():
-        dense = result["seconds"]["dense, ReLU, onnxruntime"]
+    for name, of in result["networks"].items():
         lines += ["", f"## {NETWORKS[name][0]}", ""]
-        lines += [
-            "| variant | test accuracy % | non-zero weights | time | against dense onnxruntime |"
-        ]
-        lines += ["|---|---|---|---|---|"]
-        for variant, seconds in result["seconds"].items():
-            runs = result["runs"].get(variant, [])
+        lines += ["| variant | test accuracy % | non-zero weights | times faster |"]
+        lines += ["|---|---|---|---|"]
+        seconds = of.get("seconds", {})
+        for variant in [*VARIANTS, *({PEER} & set(seconds))]:
+            runs = of["runs"].get(variant, [])
             accuracy = [100 * run["accuracy"] for run in runs]
             spread = f" ± {statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
             shown = f"{statistics.fmean(accuracy):.2f}{spread}" if accuracy else ""
             weights = f"{runs[0]['nonzero']:,}" if runs else ""
-            lines.append(
-                f"| {variant} | {shown} | {weights} | {seconds * 1e6:.0f} us "
-                f"| {dense / seconds:.2f} times as fast |"
-            )
-    lines += ["", f"Command: `{command}`  ", f"Machine: {on}"]
+            faster = f"{seconds[PEER] / seconds[variant]:.2f}" if seconds else "not measured"
+            lines.append(f"| {variant} | {shown} | {weights} | {faster} |")
+    for what, command in result["commands"].items():
+        lines += [
+            "",
+            f"Command ({what}): `{command['command']}`  ",
+            f"Machine: {command['machine']}",
+        ]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("train", "time"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/advice"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/advice"))
@@ -124,21 +134,29 @@ def main() -> None:
     task = dataclasses.replace(
         whole, train=Split(whole.train.x[:EXAMPLES], whole.train.y[:EXAMPLES])
     )
-    sample = task.features(task.test.x[:64])
-    runs: dict[str, dict[str, list[dict[str, Any]]]] = {n: {} for n in NETWORKS}
-    files: dict[str, dict[str, Path]] = {n: {} for n in NETWORKS}
-    # Seeds outermost: the first whole comparison is there as early as possible.
-    for seed, network, variant in itertools.product(arguments.seeds, NETWORKS, VARIANTS):
-        called = f"{network}-{variant}-{seed}".replace(", ", "-").replace(" ", "_")
-        folder = arguments.runs / called
-        found = trained(network, variant, seed, task, folder)
-        kept = {"accuracy": found["accuracy"], "nonzero": found["weights"]["nonzero"]}
-        runs[network].setdefault(variant, []).append(kept)
-        files[network].setdefault(variant, folder / "model.onnx")
-    results = {n: {"runs": runs[n], "seconds": times(files[n], sample)} for n in NETWORKS}
-    command = "python " + shlex.join(sys.argv)
-    text = page(results, arguments.seeds, command, machine())
-    write(arguments.out, {"command": command, "machine": machine(), "networks": results}, text)
+    stored = arguments.out.with_suffix(".json")
+    result = json.loads(stored.read_text()) if stored.exists() else {"commands": {}}
+    command = {"command": "python " + shlex.join(sys.argv), "machine": machine()}
+    result["commands"][arguments.what] = command
+    if arguments.what == "train":
+        networks: dict[str, Any] = {name: {"runs": {}} for name in NETWORKS}
+        # Seeds outermost: the first whole comparison is there as early as possible.
+        for seed, network, variant in itertools.product(arguments.seeds, NETWORKS, VARIANTS):
+            folder = folder_of(arguments.runs, network, variant, seed)
+            run = trained(network, variant, seed, task, folder)
+            networks[network]["runs"].setdefault(variant, []).append(run)
+        result |= {"seeds": arguments.seeds, "networks": networks}
+        result["commands"].pop("time", None)
+    else:
+        sample = task.features(task.test.x[:64])
+        for network, of in result["networks"].items():
+            seed = result["seeds"][0]
+            files = {
+                v: folder_of(arguments.runs, network, v, seed) / "model.onnx" for v in VARIANTS
+            }
+            of["seconds"] = times(files, sample)
+    text = page(result)
+    write(arguments.out, result, text)
     print(text)
 
 

@@ -34,20 +34,25 @@ DENSITIES = (0.2, 0.1, 0.05)
 CALIBRATION, BATCH = 512, 64  # examples
 # Training on takes a third of the dense training's epochs, from a third of its rate.
 TUNED = 3
+GLOBAL = gs.sparsity.Global()
 
 Way = Callable[[nn.Module, float, list[Tensor]], gs.Sparsifier]
 
 
 def rearranged(model: nn.Module, density: float, batches: list[Tensor]) -> gs.Sparsifier:
     gs.sparsity.rearrange(model, density, gs.Block(8))
-    return gs.prune(model, density, pattern=gs.Block(8), calibration=batches)
+    return gs.prune(model, density, pattern=gs.Block(8), allocation=GLOBAL, calibration=batches)
 
 
 WAYS: dict[str, Way] = {
-    "magnitude": lambda model, density, _: gs.prune(model, density),
-    "calibrated": lambda model, density, batches: gs.prune(model, density, calibration=batches),
+    "magnitude": lambda model, density, _: gs.prune(
+        model, density, pattern=gs.sparsity.Unstructured(), allocation=GLOBAL
+    ),
+    "calibrated": lambda model, density, batches: gs.prune(
+        model, density, pattern=gs.sparsity.Unstructured(), allocation=GLOBAL, calibration=batches
+    ),
     "blocks of 8, calibrated": lambda model, density, batches: gs.prune(
-        model, density, pattern=gs.Block(8), calibration=batches
+        model, density, pattern=gs.Block(8), allocation=GLOBAL, calibration=batches
     ),
     "blocks of 8, rearranged, calibrated": rearranged,
 }

@@ -1,4 +1,4 @@
-"""Trains reference networks from several seeds and tabulates them beside published figures.
+"""Train reference networks from several seeds and tabulate them beside published figures.
 
     python benchmarks/reproduce.py mnist --models image_cnn image_cnn_sparse \
         --seeds 0 1 2 --workers 2 --set epochs=8 --out docs/results/mnist
@@ -9,7 +9,8 @@ A network may bring settings of its own, after its name:
         --models speech_cnn "speech_cnn weight_density=0.05" --out docs/results/speech_long
 
 Each training runs on its own core. Finished ones are kept in ``--runs`` and not trained again,
-so that an interrupted benchmark goes on where it was. Writes ``OUT.json`` and ``OUT.md``.
+so that an interrupted benchmark continues. Writes ``OUT.json`` and ``OUT.md``; ``--table-only``
+writes ``OUT.md`` again from ``OUT.json``.
 """
 
 from __future__ import annotations
@@ -24,15 +25,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-# The published mean and deviation, test accuracy in % and noise score
-# (Ahmad & Scheinkman 2019, arXiv 1903.11257), by task and model.
-PUBLISHED = {
-    ("mnist", "image_cnn"): ("99.31 ± 0.06", "97,040 of 110,000"),
-    ("mnist", "image_cnn_sparse"): ("99.09 ± 0.05", "103,764 of 110,000"),
-    ("speech_commands", "speech_cnn"): ("96.37 ± 0.37 ¹", "8,730 of 28,072 ¹"),
-    ("speech_commands", "speech_cnn_sparse"): ("96.65 ± 0.21 ¹", "11,233 of 28,072 ¹"),
-    ("speech_commands", "speech_cnn_super_sparse"): ("96.57 ± 0.16 ¹", "10,752 of 28,072 ¹"),
-}
+from published import OURS
+from results import write
 
 
 def one(task_name: str, model: str, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -78,16 +72,17 @@ def table(rows: dict[str, list[dict[str, Any]]], task: str) -> str:
     for model, runs in rows.items():
         accuracy = [100 * run["accuracy"] for run in runs]
         noise = [run["noise"]["score"] for run in runs]
-        published, published_noise = PUBLISHED.get((task, model), ("-", "-"))
+        published = OURS.get((task, model))
         first = runs[0]
         macs = {
             kind: statistics.fmean(run["macs"][kind] for run in runs)
             for kind in ("dense", "weights", "both")
         }
         lines.append(
-            f"| {model} | {spread(accuracy, 2)} | {published} "
+            f"| {model} | {spread(accuracy, 2)} "
+            f"| {published.shown_accuracy() if published else '–'} "
             f"| {spread(noise)} of {first['noise']['of']:,} "
-            f"| {published_noise} "
+            f"| {published.shown_score() if published else '–'} "
             f"| {first['weights']['nonzero']:,} of {first['weights']['total']:,} "
             f"| {first['weights']['density']:.3f} "
             f"| {statistics.fmean(run['activations']['density'] for run in runs):.3f} "
@@ -101,14 +96,13 @@ NOTES = {
 As published: no batch norms, a dense network of 30 and 30 channels and 1,000 units, a sparse one of
 32 and 64 channels and 700 units with 1.5 times as many winners at inference, noisy pixels set to
 mean + 2 std before standardizing. Not as published: the training (momentum, one cycle of the
-learning rate). Published noise scores: 97,040 ± 2,853 and 103,764 ± 1,125.""",
+learning rate).""",
     "speech_commands": """\
-¹ Published on the whole data set (v0.01), with about ten times as many training clips, and of other
-sparse networks: those of the paper's table 3 have dense convolutions and 756,000 (sparse) and
-362,000 (super-sparse) non-zero weights, counted from their settings. The networks here are the ones
-of the authors' later library, whose published multiplies (static sparse) are 2.85 M. The figures
-here are of a subset of the test archive with a fixed speaker-disjoint split, and are comparable
-only with each other.""",
+The published figures of the dense network are of the whole data set (v0.01), with about ten times
+as many training clips: they cannot be compared with ours. The sparse networks are those of the
+authors' later library, for which the paper has no accuracy; its own sparse networks are larger
+([the seed](seed.md#speech-networks)). The figures here are of a subset of the test archive with a
+fixed speaker-disjoint split, and are comparable only with each other.""",
 }
 
 
@@ -138,21 +132,27 @@ def page(rows: dict[str, list[dict[str, Any]]], task: str, seeds: list[int], com
         "",
     ]
     for model, runs in rows.items():
-        kept = {name: value for name, value in runs[0]["settings"].items() if name != "seed"}
-        lines.append(f"- `{model}`: `{json.dumps(kept)}`")
+        shown = {name: value for name, value in runs[0]["settings"].items() if name != "seed"}
+        lines.append(f"- `{model}`: `{json.dumps(shown)}`")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task")
-    parser.add_argument("--models", nargs="+", required=True)
+    parser.add_argument("--models", nargs="+", default=[])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--table-only", action="store_true")
     arguments = parser.parse_args()
+    if arguments.table_only:
+        result = json.loads(arguments.out.with_suffix(".json").read_text())
+        text = page(result["runs"], arguments.task, arguments.seeds, result["command"])
+        arguments.out.with_suffix(".md").write_text(text)
+        return
 
     os.environ["OMP_NUM_THREADS"] = "1"
     from loky import get_reusable_executor
@@ -164,10 +164,10 @@ def main() -> None:
     for seed in arguments.seeds:
         for model in arguments.models:
             name, *own = model.split()
-            given = {**settings, **tomllib.loads("\n".join(own)), "seed": seed}
+            chosen = {**settings, **tomllib.loads("\n".join(own)), "seed": seed}
             called = "-".join([arguments.task, name, *arguments.set, *own, str(seed)])
             folder = arguments.runs / called
-            jobs[model, seed] = executor.submit(one, arguments.task, name, given, folder)
+            jobs[model, seed] = executor.submit(one, arguments.task, name, chosen, folder)
     rows = {
         model: [jobs[model, seed].result() for seed in arguments.seeds]
         for model in arguments.models
@@ -176,14 +176,9 @@ def main() -> None:
         for run in runs:
             run.pop("layers", None)
     command = "python " + shlex.join(sys.argv)
-    out: Path = arguments.out
-    out.parent.mkdir(parents=True, exist_ok=True)
     first = next(iter(rows.values()))[0]
-    out.with_suffix(".json").write_text(
-        json.dumps({"command": command, "machine": first["machine"], "runs": rows}, indent=1)
-    )
     text = page(rows, arguments.task, arguments.seeds, command)
-    out.with_suffix(".md").write_text(text)
+    write(arguments.out, {"command": command, "machine": first["machine"], "runs": rows}, text)
     print(text)
 
 

@@ -47,6 +47,7 @@ import gossamer as gs
 from gossamer.runtime import machine
 
 WINNERS = 0.1
+FIXED = {"allocation": gs.sparsity.Uniform(), "rule": gs.sparsity.Static()}
 PHASES = ("forward", "backward", "optimizer", "masks")
 
 
@@ -145,7 +146,7 @@ class Contestant:
         if kind != "dense":
             pattern = gs.Block(8) if "blocks" in kind else gs.sparsity.FanIn()
             self.sparsifier = gs.Sparsifier(
-                self.model, 1.0 - sparsity, pattern=pattern, exclude=case.exclude
+                self.model, 1.0 - sparsity, pattern=pattern, exclude=case.exclude, **FIXED
             )
         if kind == "sparselab":
             assert self.sparsifier is not None
@@ -157,7 +158,13 @@ class Contestant:
             ]
             self.sparsifier = None
             if convolutions:
-                self.sparsifier = gs.Sparsifier(self.model, 1.0 - sparsity, exclude=case.exclude)
+                self.sparsifier = gs.Sparsifier(
+                    self.model,
+                    1.0 - sparsity,
+                    pattern=gs.sparsity.FanIn(),
+                    exclude=case.exclude,
+                    **FIXED,
+                )
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4
         )

@@ -70,7 +70,14 @@ def one(data: Any, case: Case, rate: float, seed: int) -> dict[str, Any]:
     started = time.perf_counter()
     model = build(width, seed)
     sparsifier = gs.Sparsifier(
-        model, density, exclude=SPARSE.get(layers, ()), rescale=method != "plain", seed=seed
+        model,
+        density,
+        pattern=gs.sparsity.FanIn(),
+        allocation=gs.sparsity.Uniform(),
+        rule=gs.sparsity.Static(),
+        exclude=SPARSE.get(layers, ()),
+        rescale=method != "plain",
+        seed=seed,
     )
     if method == "supar":
         # The base's random numbers are its own: only its sizes and deviations matter.

@@ -15,11 +15,13 @@ train, test = order[:1400], order[1400:]
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(64, 256), gs.KWinners(256, density=0.1), nn.Linear(256, 10))
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-sparsifier = gs.Sparsifier(model, density=0.2).attach(optimizer)
+batches = torch.utils.data.DataLoader(train, batch_size=50, shuffle=True)
+epochs = 20
+sparsifier = gs.Sparsifier(model, density=0.2, total_steps=epochs * len(batches)).attach(optimizer)
 
-for _epoch in range(20):
+for _epoch in range(epochs):
     model.train()
-    for batch in train[torch.randperm(len(train))].split(50):
+    for batch in batches:
         loss = nn.functional.cross_entropy(model(x[batch]), y[batch])
         optimizer.zero_grad()
         loss.backward()

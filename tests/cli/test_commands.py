@@ -187,6 +187,13 @@ def test_search_frontier_train_from(place, experiment, gossamer):
     assert settings["epochs"] == 2
     parameters = found["frontier"][0]["parameters"]
     assert {name: settings[name] for name in parameters} == parameters
+    # The address of a database may come from others; the file is the user's own.
+    stored = ["train", "--from", "sqlite:///small.db", "--out", "runs/d", "--set", "epochs=1"]
+    status, _, err = gossamer(*stored)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "is Python code, net.py:build" in err
+    assert "--trust" in err
+    assert gossamer(*stored, "--trust", "--json")[0] == 0
     status, _, err = gossamer("train", "--from", "e.toml", "--trial", 99)
     assert (status, err.count("\n")) == (2, 1)
     assert "99" in err

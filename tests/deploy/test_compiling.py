@@ -20,7 +20,7 @@ def test_a_sparse_network_with_winners():
     model = gs.models.speech_cnn(
         4, input_shape=(1, 12, 12), channels=[4], hidden=16, activation_density=(0.2, 0.25)
     )
-    gs.Sparsifier(model, density=0.3)
+    gs.Sparsifier(model, density=0.3, rule=gs.sparsity.Static())
     model.train()
     x = torch.randn(5, 1, 12, 12)
     engine = gs.compile(model, x, threads=1)

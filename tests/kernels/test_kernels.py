@@ -126,14 +126,17 @@ def from_relu(draw: st.DrawFn, kernel: Kernel) -> Builder:
 
 
 def pool(draw: st.DrawFn, kernel: Kernel) -> Builder:
-    side, stride = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    pads = [draw(st.integers(0, side - 1)) for _ in range(4)]
-    b = Builder(
-        draw(st.sampled_from([1, 5, 16, 20])), draw(st.integers(3, 36)), draw(st.integers(3, 36))
-    )
+    sides = [draw(st.integers(1, 5)) for _ in range(2)]
+    strides = [draw(st.integers(1, 3)) for _ in range(2)]
+    pads = [draw(st.integers(0, side - 1)) for side in 2 * sides]
+    width = draw(st.one_of(st.integers(5, 36), st.sampled_from([1100, 2300])))
+    channels = draw(st.sampled_from([1, 5, 16, 20] if width < 100 else [1]))
+    b = Builder(channels, draw(st.integers(5, 20)), width)
+    if draw(st.integers(0, 4)) == 0:  # one output a row, or a window too wide to be worth vectors
+        sides, pads = [draw(st.integers(1, 5)), draw(st.sampled_from([width, width - 1]))], [0] * 4
     op = draw(st.sampled_from(["MaxPool", "AveragePool"]))
     extra = {"count_include_pad": int(draw(st.booleans()))} if op == "AveragePool" else {}
-    b.add(op, "x", kernel_shape=[side, side], strides=[stride, stride], pads=pads,
+    b.add(op, "x", kernel_shape=sides, strides=strides, pads=pads,
           ceil_mode=int(draw(st.booleans())), **extra)  # fmt: skip
     return b
 
@@ -142,6 +145,10 @@ def copy(draw: st.DrawFn, kernel: Kernel) -> Builder:
     shape = [draw(st.integers(1, 20)) for _ in range(3)]
     b = Builder(*shape)
     b.add("Transpose", "x", perm=[0, *draw(st.permutations([1, 2, 3]))])
+    if draw(st.booleans()):
+        times = [1.0, 1.0, *(float(draw(st.integers(1, 5))) for _ in range(2))]
+        b.add("Resize", b.last, np.zeros(0, np.float32), np.array(times, np.float32),
+              coordinate_transformation_mode="asymmetric", nearest_mode="floor")  # fmt: skip
     b.add("Concat", b.last, b.last, axis=draw(st.integers(1, 3)))
     return b
 
@@ -292,9 +299,7 @@ def check(kernel: Kernel, draw: st.DrawFn) -> bool:
     if draw(st.booleans()):
         x = np.round(x)  # ties, and zeros
     # What a max-pool makes of NaN depends on where it lies, in ONNX Runtime.
-    vague = any(
-        node.op == "winners" or getattr(node.operation, "pool", 1) > 1 for node in graph.nodes
-    )
+    vague = any(node.op == "winners" or node.settings.get("pool", 1) > 1 for node in graph.nodes)
     strange = any_value and not vague and bool(x.size) and draw(st.booleans())
     if strange:
         x.flat[draw(st.integers(0, x.size - 1))] = draw(st.sampled_from([np.nan, np.inf, -np.inf]))

@@ -82,7 +82,7 @@ def test_activation_density(name):
 @EACH
 def test_masks_of_any_density(name):
     model, x = made(name)
-    sparsifier = gs.Sparsifier(model, 0.5)
+    sparsifier = gs.Sparsifier(model, 0.5, rule=gs.sparsity.Static())
     assert set(sparsifier.masks) <= set(sparsifiable_weights(model))
     assert model(x).isfinite().all()
 
@@ -92,7 +92,7 @@ def test_activations_of_a_dense_one_become_sparse(name):
     model, x = made(name)
     model = gs.sparsify_activations(model, 0.25, example=x[:1])
     assert any(isinstance(module, KWinners | KWinners2d) for module in model.modules())
-    sparsifier = gs.Sparsifier(model, 0.3)
+    sparsifier = gs.Sparsifier(model, 0.3, rule=gs.sparsity.Static())
     model(x).square().sum().backward()
     assert all(weight.tensor.grad.isfinite().all() for weight in sparsifier.weights.values())
 
@@ -101,7 +101,8 @@ def test_activations_of_a_dense_one_become_sparse(name):
 def test_learns(name):
     """Six examples by heart, with sparse weights and activations."""
     model, x = sparse(name, 0.5)
-    gs.Sparsifier(model, 0.7).attach(optimizer := torch.optim.Adam(model.parameters(), lr=1e-2))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    gs.Sparsifier(model, 0.7, rule=gs.sparsity.Static()).attach(optimizer)
     y = torch.tensor([0, 1, 2, 0, 1, 2])
     first = None
     for _ in range(40):

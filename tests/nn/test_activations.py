@@ -236,7 +236,7 @@ def test_inputs_as_a_tuple_or_by_name():
 def test_composes_with_a_sparsifier_and_trains():
     torch.manual_seed(0)
     model = sparsify_activations(Residual(), 0.5, example=IMAGES[:1])
-    sparsifier = gs.Sparsifier(model, 0.5)
+    sparsifier = gs.Sparsifier(model, 0.5, rule=gs.sparsity.Static())
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     annealed = gs.nn.AnnealActivations(model, steps=20).attach(optimizer)
     sparsifier.attach(optimizer)
@@ -342,6 +342,6 @@ def test_transformers_library():
     sparse = sparsify_activations(model, 0.25, example=tokens)
     found = [n for n, m in sparse.named_modules() if isinstance(m, KWinners)]
     assert [name.rpartition(".act")[0] for name in found] == names
-    sparsifier = gs.Sparsifier(sparse, 0.2)
+    sparsifier = gs.Sparsifier(sparse, 0.2, rule=gs.sparsity.Static())
     assert sparse(**tokens).last_hidden_state.shape == (2, 7, 16)
     assert sparsifier.counts()

@@ -159,7 +159,7 @@ def test_a_layer_used_twice_has_one_range():
 
 def test_exported_it_computes_the_same():
     model, x = network(), inputs()
-    gs.Sparsifier(model, density=0.3)
+    gs.Sparsifier(model, density=0.3, rule=gs.sparsity.Static())
     gs.quantize(model, x)
     model.eval()
     proto = to_onnx(model, x[:2])
@@ -185,7 +185,7 @@ def test_exported_it_computes_the_same():
 def test_a_sparse_file_takes_two_bytes_for_a_weight(tmp_path):
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(500, 400), nn.ReLU(), nn.Linear(400, 10)), torch.ones(9, 500)
-    gs.Sparsifier(model, density=0.1)
+    gs.Sparsifier(model, density=0.1, rule=gs.sparsity.Static())
     gs.quantize(model, x)
     size = export(model, x, tmp_path / "model.onnx").stat().st_size
     nonzero = 0.1 * 204_000

@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+from tests.sparsity.fixed import fixed
 from torch import nn
 
 import gossamer as gs
@@ -40,7 +41,7 @@ def make(
 ):
     torch.manual_seed(3)
     model = Network()
-    sparsifier = gs.Sparsifier(model, 0.25, rule=rule, total_steps=60)
+    sparsifier = fixed(model, 0.25, rule=rule, total_steps=60)
     options = options or {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}
     optimizer = optimizer(model.parameters(), **options)
     if attach:
@@ -245,7 +246,7 @@ def test_saved_in_the_middle_and_resumed(rule, optimizer):
 def test_layers_are_chosen_by_measurement():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(512, 1024), nn.ReLU(), nn.Linear(1024, 8))
-    sparsifier = gs.Sparsifier(model, 0.02)
+    sparsifier = fixed(model, 0.02)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     accelerator = gs.accelerate_sparse(model, sparsifier, optimizer)
     for _ in range(2):
@@ -287,7 +288,7 @@ def train_winners(accelerate, block, steps=12):
     model = Winners()
     pattern = gs.Block(block) if block > 1 else Unstructured()
     rule = RigL(interval=5) if block == 1 else Static()
-    sparsifier = gs.Sparsifier(model, 0.3, pattern=pattern, rule=rule, total_steps=steps)
+    sparsifier = fixed(model, 0.3, pattern=pattern, rule=rule, total_steps=steps)
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     sparsifier.attach(optimizer)
     accelerator = None
@@ -326,7 +327,7 @@ def test_layers_behind_winners_are_measured_at_active_inputs():
     model = nn.Sequential(
         nn.Linear(256, 1024), gs.nn.KWinners(1024, 0.05), nn.Linear(1024, 1024, bias=False)
     )
-    sparsifier = gs.Sparsifier(model, 0.05, pattern=gs.Block(16))
+    sparsifier = fixed(model, 0.05, pattern=gs.Block(16))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     accelerator = gs.accelerate_sparse(model, sparsifier, optimizer)
     for _ in range(2):
@@ -349,7 +350,7 @@ def test_convolutions_behind_winners_are_measured_at_active_inputs():
     model = nn.Sequential(
         nn.Conv2d(1, 16, 3), gs.nn.KWinners2d(16, 0.05), nn.Conv2d(16, 32, 3, bias=False)
     )
-    sparsifier = gs.Sparsifier(model, 0.1, pattern=gs.Block(16), exclude=["first"])
+    sparsifier = fixed(model, 0.1, pattern=gs.Block(16), exclude=["first"])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     accelerator = gs.accelerate_sparse(model, sparsifier, optimizer)
     model(torch.randn(16, 1, 12, 12)).square().mean().backward()
@@ -363,7 +364,7 @@ def test_convolutions_behind_winners_are_measured_at_active_inputs():
 def test_frozen_layers_and_shared_weights():
     model = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16), nn.Linear(16, 16))
     model[2].weight = model[0].weight
-    sparsifier = gs.Sparsifier(model, 0.5)
+    sparsifier = fixed(model, 0.5)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(UserError, match="layer '0' has no kernel"):
         gs.accelerate_sparse(model, sparsifier, optimizer, layers=["0"])
@@ -385,7 +386,7 @@ def test_frozen_layers_and_shared_weights():
 
 def test_nothing_to_accelerate():
     model = nn.Sequential(nn.Conv1d(3, 4, 3))
-    sparsifier = gs.Sparsifier(model, 0.5)
+    sparsifier = fixed(model, 0.5)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(UserError, match="no sparse layer of this model can be accelerated"):
         gs.accelerate_sparse(model, sparsifier, optimizer)

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from tests.sparsity.fixed import fixed
 from torch import nn
 
 import gossamer.sparsity
@@ -32,7 +33,6 @@ from gossamer.sparsity import (
     RigL,
     Rule,
     Schedule,
-    Sparsifier,
     Static,
     TopK,
     Unstructured,
@@ -230,10 +230,10 @@ def test_allocation_gives_every_layer_a_density(make, density, device):
 def test_network_keeps_its_density_to_the_weight(make, density):
     model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Linear(32, 16), nn.Linear(16, 8))
     total = sum(layer.weight.numel() for layer in model)
-    sparsifier = Sparsifier(model, density, pattern=Unstructured(), allocation=make())
+    sparsifier = fixed(model, density, pattern=Unstructured(), allocation=make())
     assert sum(kept for kept, _ in sparsifier.counts().values()) == round(total * density)
     model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Linear(32, 16), nn.Linear(16, 8))
-    sparsifier = Sparsifier(model, density, pattern=Block(4), allocation=make())
+    sparsifier = fixed(model, density, pattern=Block(4), allocation=make())
     kept = sum(kept for kept, _ in sparsifier.counts().values())
     assert kept == pytest.approx(total * density, abs=2.5)
 
@@ -349,7 +349,7 @@ class TestRule:
         density = 0.5 if isinstance(pattern, NM) else 0.4
         model = mlp().to(device)
         rule = quick(make)
-        sparsifier = Sparsifier(model, density, rule=rule, pattern=pattern, total_steps=20)
+        sparsifier = fixed(model, density, rule=rule, pattern=pattern, total_steps=20)
         optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=0.1)
         before = sum(kept for kept, _ in sparsifier.counts().values())
         for _ in steps(model, optimizer, sparsifier, 20):
@@ -374,7 +374,7 @@ class TestRule:
 
     def test_learning_reaches_every_kept_weight(self, make, device):
         model = mlp().to(device)
-        sparsifier = Sparsifier(model, 0.4, rule=quick(make), total_steps=12)
+        sparsifier = fixed(model, 0.4, rule=quick(make), total_steps=12)
         optimizer = torch.optim.SGD(model.parameters(), 0.01)
         for _ in steps(model, optimizer, sparsifier, 12):
             pass
@@ -390,7 +390,7 @@ class TestRule:
     def test_resumed_training_is_the_same_bit_for_bit(self, make, kind, device):
         def fresh(seed):
             model = mlp(seed).to(device)
-            sparsifier = Sparsifier(
+            sparsifier = fixed(
                 model, 0.4, rule=quick(make), pattern=Unstructured(), total_steps=20, seed=seed
             )
             options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
@@ -421,7 +421,7 @@ class TestRule:
             torch.manual_seed(noise)
             state = torch.get_rng_state()
             model = mlp().to(device)
-            sparsifier = Sparsifier(model, 0.4, rule=quick(make), total_steps=20, seed=5)
+            sparsifier = fixed(model, 0.4, rule=quick(make), total_steps=20, seed=5)
             optimizer = torch.optim.SGD(model.parameters(), 0.01)
             for _ in steps(model, optimizer, sparsifier, 20):
                 pass
@@ -488,7 +488,7 @@ def test_top_k_lets_masked_weights_in_and_magnitude_does_not():
 def test_acdc_is_dense_and_sparse_by_turns():
     model = mlp()
     rule = gossamer.sparsity.ACDC()
-    sparsifier = Sparsifier(model, 0.25, rule=rule, total_steps=40)
+    sparsifier = fixed(model, 0.25, rule=rule, total_steps=40)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     sparse = [
         sum(kept for kept, _ in sparsifier.counts().values()) == 0.25 * (12 + 16) * 16

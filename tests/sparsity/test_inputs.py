@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.sparsity.fixed import fixed
 from torch import nn
 
 import gossamer as gs
@@ -20,7 +21,6 @@ from gossamer.sparsity import (
     PerLayer,
     Phases,
     RigL,
-    Sparsifier,
     SparsitySettings,
     Unstructured,
     rearrange,
@@ -34,12 +34,12 @@ def network() -> nn.Sequential:
 
 
 def counted(density) -> list[int]:
-    return [kept for kept, _ in Sparsifier(network(), density).counts().values()]
+    return [kept for kept, _ in fixed(network(), density).counts().values()]
 
 
 # What takes a share, by the number that it makes of it.
 SHARES = {
-    "Sparsifier": lambda d: Sparsifier(network(), d).density,
+    "Sparsifier": lambda d: fixed(network(), d).density,
     "PerLayer": lambda d: PerLayer({"0": d}).by_layer["0"],
     "settings": lambda d: SparsitySettings().sparsifier(network(), d, {"0": d}).density,
     "prune": lambda d: gs.prune(network(), d).density,
@@ -59,7 +59,7 @@ WHOLES = {
     "NM": lambda n: NM(1, n).m,
     "RigL": lambda n: RigL(interval=n).interval,
     "Phases": lambda n: Phases(pairs=n).pairs,
-    "total_steps": lambda n: Sparsifier(network(), 0.5, total_steps=n).total_steps,
+    "total_steps": lambda n: fixed(network(), 0.5, total_steps=n).total_steps,
     "KWinners": lambda n: gnn.KWinners(n, 0.5).units,
     "period": lambda n: gnn.KWinners(4, 0.5, duty_cycle_period=n).duty_cycle_period,
     "winner_mask": lambda n: int(gnn.winner_mask(torch.ones(9), n).sum()),
@@ -113,19 +113,19 @@ def test_no_whole_number(name, bad):
 
 def test_tiny_and_huge_numbers():
     with pytest.raises(UserError, match="leaves its output units without any"):
-        Sparsifier(network(), 5e-324)
+        fixed(network(), 5e-324)
     assert counted(np.nextafter(np.float32(1), np.float32(0))) == [512, 256]
-    assert Sparsifier(network(), 0.5, total_steps=10**30, rule=SET()).total_steps == 10**30
+    assert fixed(network(), 0.5, total_steps=10**30, rule=SET()).total_steps == 10**30
     with pytest.raises(UserError, match="seed must be a whole number of at least 0, not -1"):
-        Sparsifier(network(), 0.5, seed=-1)
-    assert Sparsifier(network(), 0.5, seed=np.uint64(2**63)).counts()
+        fixed(network(), 0.5, seed=-1)
+    assert fixed(network(), 0.5, seed=np.uint64(2**63)).counts()
 
 
 @pytest.mark.parametrize("options", [{}, {"pattern": Block(7)}, {"allocation": ERK()}])
 def test_a_density_is_needed(options):
     with pytest.raises(UserError, match="density must be above 0 and at most 1, not None"):
-        Sparsifier(network(), **options)
-    named = Sparsifier(network(), allocation=PerLayer({"0": 0.25}))
+        fixed(network(), **options)
+    named = fixed(network(), allocation=PerLayer({"0": 0.25}))
     assert named.counts() == {"0": (128, 512), "2": (256, 256)}
 
 
@@ -137,7 +137,7 @@ def test_a_layer_that_is_frozen_for_a_while_keeps_its_positions(rule):
     """Gradual unfreezing, and LayerDrop: the others go on changing."""
     model = network()
     kind = gs.sparsity.RULES[rule](interval=1)
-    sparsifier = Sparsifier(model, 0.25, rule=kind, pattern=Unstructured(), total_steps=20)
+    sparsifier = fixed(model, 0.25, rule=kind, pattern=Unstructured(), total_steps=20)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     for step in range(20):
         model[0].requires_grad_(step >= 10)
@@ -180,7 +180,7 @@ def sharded() -> nn.Module:
 )
 def test_models_without_weights_of_their_own(make, message):
     model = make()
-    for attempt in (lambda: Sparsifier(model, 0.5), lambda: gs.prune(model, 0.5)):
+    for attempt in (lambda: fixed(model, 0.5), lambda: gs.prune(model, 0.5)):
         with pytest.raises(UserError, match=message) as caught:
             attempt()
         assert "\n" not in str(caught.value)
@@ -239,7 +239,7 @@ def step(model, optimizer, x):
 def test_zeros_stay_zero_with_other_optimizers(make):
     model = network()
     optimizer = make(model.parameters())
-    sparsifier = Sparsifier(model, 0.25, rule=RigL(interval=2), total_steps=8).attach(optimizer)
+    sparsifier = fixed(model, 0.25, rule=RigL(interval=2), total_steps=8).attach(optimizer)
     for _ in range(8):
         step(model, optimizer, torch.randn(4, 16))
         for name, mask in sparsifier.masks.items():
@@ -250,7 +250,7 @@ def test_zeros_stay_zero_with_other_optimizers(make):
 def test_a_step_of_nan_moves_no_mask_and_leaves_zeros():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    sparsifier = Sparsifier(model, 0.25, rule=RigL(interval=1), total_steps=8).attach(optimizer)
+    sparsifier = fixed(model, 0.25, rule=RigL(interval=1), total_steps=8).attach(optimizer)
     masks = copy.deepcopy(dict(sparsifier.masks))
     step(model, optimizer, torch.full((4, 16), math.nan))
     for name, mask in sparsifier.masks.items():
@@ -262,7 +262,7 @@ def test_a_step_of_nan_moves_no_mask_and_leaves_zeros():
 
 def test_erk_with_a_layer_that_would_be_above_1():
     model = nn.Sequential(nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 2))
-    sparsifier = Sparsifier(model, 0.3, pattern=Unstructured(), allocation=ERK())
+    sparsifier = fixed(model, 0.3, pattern=Unstructured(), allocation=ERK())
     assert sparsifier.densities["2"] == 1.0
     assert sum(kept for kept, _ in sparsifier.counts().values()) == round(0.3 * 10_200)
 
@@ -272,8 +272,7 @@ def test_blocks_of_a_convolution_with_channels_last():
     last.load_state_dict(plain.state_dict())
     last.to(memory_format=torch.channels_last)
     masks = [
-        Sparsifier(nn.Sequential(layer), 0.3, pattern=Block(8)).masks["0"]
-        for layer in (plain, last)
+        fixed(nn.Sequential(layer), 0.3, pattern=Block(8)).masks["0"] for layer in (plain, last)
     ]
     assert torch.equal(*masks)
     assert masks[1].stride() == last.weight.stride()

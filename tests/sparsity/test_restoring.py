@@ -5,6 +5,7 @@ from itertools import permutations
 
 import pytest
 import torch
+from tests.sparsity.fixed import fixed
 from torch import nn
 
 import gossamer as gs
@@ -20,7 +21,7 @@ def network(seed: int) -> nn.Sequential:
 
 def sparsify(model: nn.Module, rule: str, pattern: str, seed: int = 0) -> Sparsifier:
     kind = PATTERNS[pattern]()
-    return Sparsifier(
+    return fixed(
         model,
         0.5 if isinstance(kind, NM) else 0.3,
         rule=type(RULES[rule]())(interval=2),
@@ -115,7 +116,7 @@ def test_a_pruned_network_reports_the_densities_restored():
     saved = gs.prune(model, 0.2)
     fresh = network(1)
     fresh.load_state_dict(model.state_dict())
-    restored = Sparsifier(fresh, 0.2, allocation=Global(), pattern=Unstructured(), rescale=False)
+    restored = fixed(fresh, 0.2, allocation=Global(), pattern=Unstructured(), rescale=False)
     restored.load_state_dict(saved.state_dict())
     assert same(fresh, model)
     assert restored.densities == saved.densities
@@ -147,7 +148,7 @@ def test_an_average_of_the_weights_becomes_sparse(kind):
 
 
 def test_a_model_of_another_shape_is_not_masked():
-    sparsifier = Sparsifier(network(0), 0.5, pattern=Block(8))
+    sparsifier = fixed(network(0), 0.5, pattern=Block(8))
     other = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 8))
     before = copy.deepcopy(other)
     with pytest.raises(UserError, match=r"no layer '2' with a weight of shape \(16, 16\)"):

@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from tests.sparsity.fixed import fixed
 from torch import nn
 
 from gossamer.errors import UserError
 from gossamer.models import mlp
-from gossamer.sparsity import Sparsifier, mu_parametrize, scale
+from gossamer.sparsity import mu_parametrize, scale
 
 
 def build(hidden: int, seed: int = 0, **given) -> nn.Sequential:
@@ -39,7 +40,7 @@ def test_exponents_by_hand(inputs, outputs, density, init, adam, sgd):
 
 def test_factors_of_a_network_by_hand():
     model, base = build(64), build(16, seed=1)
-    Sparsifier(model, 0.25, exclude=["output"])
+    fixed(model, 0.25, exclude=["output"])
     found = {n: s.learning_rate for n, s in mu_parametrize(model, base).scales.items()}
     assert found == {
         "linear1.weight": 4.0,
@@ -65,7 +66,7 @@ def test_factors_of_a_network_by_hand():
 @pytest.mark.parametrize("rescale", [True, False])
 def test_weights_get_their_deviation_however_they_were_made(rescale):
     model, base = build(64), build(16, seed=1)
-    sparsifier = Sparsifier(model, 0.25, rescale=rescale)
+    sparsifier = fixed(model, 0.25, rescale=rescale)
     mu_parametrize(model, base)
     for name, factor in (("linear1", 2.0), ("linear2", 1.0), ("output", 0.5)):
         weight, mask = model.get_submodule(name).weight, sparsifier.masks[name]
@@ -141,7 +142,7 @@ def sizes(hidden: int, density: float, scaled: bool, optimizer: str) -> dict[str
     model, base = build(hidden), build(64, seed=1)
     # Independent inputs do not add up in one direction, as hidden units do: the first is dense.
     exclude = ["linear1", "output"]
-    sparsifier = Sparsifier(model, density, exclude=exclude, rescale=scaled)
+    sparsifier = fixed(model, density, exclude=exclude, rescale=scaled)
     rate = 0.003 if optimizer == "adam" else 0.2
     kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
     groups = (

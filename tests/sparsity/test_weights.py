@@ -5,6 +5,7 @@ import copy
 import onnx
 import pytest
 import torch
+from tests.sparsity.fixed import fixed
 from torch import nn
 
 import gossamer as gs
@@ -16,7 +17,6 @@ from gossamer.sparsity import (
     Block,
     Global,
     PerLayer,
-    Sparsifier,
     Unstructured,
     choose_weights,
     sparsifiable_weights,
@@ -117,7 +117,7 @@ def test_weights_of_every_layer_train_sparse(name, pattern):
     def fresh(seed):
         model = made(name)
         options = {"rule": gs.RigL(interval=1, fraction=0.6), "total_steps": 12, "seed": seed}
-        sparsifier = Sparsifier(model, density, pattern=pattern, include=["first", "last"],
+        sparsifier = fixed(model, density, pattern=pattern, include=["first", "last"],
                                 **options)  # fmt: skip
         return model, sparsifier, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
 
@@ -182,9 +182,9 @@ def test_names_exclude_and_allocate():
     lstm = made("lstm")
     assert list(choose_weights(lstm, exclude=["rnn"])) == ["output"]
     assert list(choose_weights(lstm, exclude=["*hh*"])) == ["rnn.weight_ih_l0", "output"]
-    named = Sparsifier(lstm, 0.5, allocation=PerLayer({"rnn.weight_hh_l0": 0.25}))
+    named = fixed(lstm, 0.5, allocation=PerLayer({"rnn.weight_hh_l0": 0.25}))
     assert named.counts()["rnn.weight_hh_l0"] == (16 * 16, 64 * 16)
-    erk = Sparsifier(made("lstm"), 0.4, pattern=Unstructured(), allocation=ERK()).densities
+    erk = fixed(made("lstm"), 0.4, pattern=Unstructured(), allocation=ERK()).densities
     # In proportion to the sum of the sides over their product.
     ratio = (64 + 8) / (64 * 8) / ((64 + 16) / (64 * 16))
     assert erk["rnn.weight_ih_l0"] / erk["rnn.weight_hh_l0"] == pytest.approx(ratio, rel=0.01)
@@ -217,19 +217,19 @@ class Own(nn.Module):
 
 def test_what_stays_dense_is_listed_with_its_share():
     model = nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 30), nn.Linear(30, 10))
-    sparsifier = Sparsifier(model, 0.5, exclude=["2"])
+    sparsifier = fixed(model, 0.5, exclude=["2"])
     assert sparsifier.summary() == (
         "1: 120 of 240 weights\n"
         "0.weight: dense, 12.9% of all weights\n"
         "2.weight: dense, 48.4% of all weights"
     )
     with pytest.warns(UserWarning, match=r"'1.weight' \(67%\) of the model's weights stay dense"):
-        Sparsifier(nn.Sequential(nn.Linear(8, 4), Own(8, 8)), 0.5)
+        fixed(nn.Sequential(nn.Linear(8, 4), Own(8, 8)), 0.5)
 
 
 def test_acceleration_leaves_weights_of_other_layers_as_they_are():
     model = made("lstm")
-    sparsifier = Sparsifier(model, 0.25, total_steps=20)
+    sparsifier = fixed(model, 0.25, total_steps=20)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     accelerator = gs.accelerate_sparse(model, sparsifier, optimizer, layers=["output"])
     train(model, sparsifier, optimizer, (3, 5, 8), range(4))
@@ -243,7 +243,7 @@ def test_acceleration_leaves_weights_of_other_layers_as_they_are():
 
 def test_zeros_of_transposed_convolutions_are_exported():
     model = nn.Sequential(nn.Conv1d(4, 8, 3), nn.ReLU(), nn.ConvTranspose1d(8, 6, 3, groups=2))
-    sparsifier = Sparsifier(model, 0.25, pattern=Unstructured())
+    sparsifier = fixed(model, 0.25, pattern=Unstructured())
     x = torch.randn(2, 4, 9)
     proto = gnn.to_onnx(model, x)
     found = sorted(

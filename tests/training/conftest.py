@@ -4,7 +4,7 @@ import torch
 
 from gossamer.data import arrays
 from gossamer.models import speech_cnn
-from gossamer.sparsity import Sparsifier
+from gossamer.sparsity import Sparsifier, Static
 from gossamer.training import train
 
 
@@ -38,7 +38,7 @@ def network():
                 activation_density=(winners, winners),
                 dropout=dropout,
             )
-        return model, Sparsifier(model, density, seed=5) if density < 1.0 else None
+        return model, Sparsifier(model, density, rule=Static(), seed=5) if density < 1.0 else None
 
     return make
 

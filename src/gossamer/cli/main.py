@@ -151,7 +151,9 @@ def train(
     experiment: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="EXPERIMENT", help="Take task, model and settings of a trial."
+            "--from",
+            metavar="EXPERIMENT|STORAGE",
+            help="Take task, model and settings of a trial.",
         ),
     ] = None,
     trial: Annotated[
@@ -164,17 +166,20 @@ def train(
     data: Data = None,
     download: Annotated[bool, typer.Option(help="Fetch the data where they are missing.")] = False,
     threads: Threads = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run the Python code that a storage names (--from).")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train one network, evaluate it on the test split, and save the run directory.
 
     Interrupted, it goes on after the last finished epoch when called again.
     """
-    from gossamer.cli.search import open_experiment
+    from gossamer.cli.search import open_experiment, storage_address
     from gossamer.data import load
     from gossamer.report import layer_table, table
     from gossamer.search import chosen_trial, recipe_of
-    from gossamer.training import Recipe, folder_for
+    from gossamer.training import Recipe, check_trust, folder_for
     from gossamer.training import train as run
 
     given = settings_of(settings or [])
@@ -186,6 +191,8 @@ def train(
         fixed = dict(source.settings)
         fixed.update({"task": task} if task else {})
         fixed.update({"model": model} if model else {})
+        if "model" in fixed and not model and storage_address(experiment):
+            check_trust(str(fixed["model"]), experiment, trust)
         recipe = recipe_of(fixed, {**chosen.parameters, **given})
     else:
         if trial is not None:
@@ -201,8 +208,8 @@ def train(
             raise UserError(f"{folder} holds a finished run; choose another --out or delete it")
         loaded = load(recipe.task, data, **({"download": True} if download else {}))
         checkpoint = folder / "checkpoint.safetensors"
-        trained = run(recipe, loaded, checkpoint=checkpoint, progress=not as_json)
-        metrics = trained.save(folder, progress=not as_json)
+        trained = run(recipe, loaded, checkpoint=checkpoint, progress=True)
+        metrics = trained.save(folder, progress=True)
         checkpoint.unlink(missing_ok=True)  # a finished run has nothing to go on from
     if as_json:
         typer.echo(json.dumps(metrics))

@@ -19,12 +19,18 @@ def open_experiment(source: str) -> Any:
     """The experiment of a file, a storage's address, or an SQLite file."""
     from gossamer.search import Experiment
 
+    address = storage_address(source)
+    return Experiment.from_storage(address) if address else Experiment.from_toml(source)
+
+
+def storage_address(source: str) -> str | None:
+    """The address of the storage that ``source`` names, None where it is an experiment's file."""
     path = Path(source)
     if path.is_file():
         with path.open("rb") as file:
             if file.read(16) == b"SQLite format 3\0":
-                return Experiment.from_storage(f"sqlite:///{quote(str(path))}")
-    return Experiment.from_storage(source) if "://" in source else Experiment.from_toml(source)
+                return f"sqlite:///{quote(str(path))}"
+    return source if "://" in source else None
 
 
 @app.command()

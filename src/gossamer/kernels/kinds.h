@@ -1,5 +1,6 @@
 // The operations that work number by number: one row each, from which the kernels, the names in
-// Python and the text of generated C are made. An expression is both C++ and C.
+// Python and the text of generated C are made. An expression is C++ of vectors as well as C of one
+// number: its choices are made for each lane.
 
 #pragma once
 
@@ -27,7 +28,16 @@ namespace gossamer {
     KIND(truncate, truncf(v)) \
     KIND(elu, v < 0.0f ? a * expm1f(v) : v) \
     KIND(softplus, v > 20.0f ? v : log1pf(expf(v))) \
-    KIND(is_nan, v != v ? 1.0f : 0.0f)
+    KIND(is_nan, v != v ? 1.0f : 0.0f) \
+    KIND(hard_swish, a * v + b < 0.0f ? 0.0f * v : a * v + b > 1.0f ? v : v * (a * v + b)) \
+    KIND(mish, v > 20.0f ? v : v * tanhf(log1pf(expf(v)))) \
+    KIND(log, logf(v)) \
+    KIND(floor, floorf(v)) \
+    KIND(ceil, ceilf(v)) \
+    KIND(round, rintf(v)) \
+    KIND(sign, v > 0.0f ? 1.0f : v < 0.0f ? -1.0f : v) \
+    KIND(sin, sinf(v)) \
+    KIND(cos, cosf(v))
 
 // Of two values v and w. min and max are NaN if either is. A choice between two values is their
 // sum, each gated by the condition: adding -0 changes nothing.
@@ -42,8 +52,8 @@ namespace gossamer {
     KIND(less_equal, v <= w ? 1.0f : 0.0f) \
     KIND(greater, v > w ? 1.0f : 0.0f) \
     KIND(greater_equal, v >= w ? 1.0f : 0.0f) \
-    KIND(min, v < w || v != v ? v : w) \
-    KIND(max, v > w || v != v ? v : w) \
+    KIND(min, ((v < w) | (v != v)) ? v : w) \
+    KIND(max, ((v > w) | (v != v)) ? v : w) \
     KIND(power, powf(v, w)) \
     KIND(gate, v != 0.0f ? w : -0.0f) \
     KIND(gate_not, v == 0.0f ? w : -0.0f) \

@@ -98,7 +98,7 @@ public:
             sizes[0] *= static_cast<size_t>(examples);
             size_t count = 1;
             for (const size_t size : sizes) count *= size;
-            auto memory = std::make_unique<float[]>(count + 1);
+            std::unique_ptr<float[]> memory(new float[count + 1]);  // not cleared
             out.push_back(memory.get());
             nb::capsule owner(memory.get(),
                               [](void* p) noexcept { delete[] static_cast<float*>(p); });

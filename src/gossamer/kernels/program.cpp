@@ -94,8 +94,12 @@ void Program::finish(std::vector<int> inputs, std::vector<int> outputs) {
     for (const int slot : inputs_) (void)slot_floats(slot);
     for (const int slot : outputs_) (void)slot_floats(slot);
     for (size_t i = 0; i < inputs_.size(); ++i) {
-        if (read_exactly(inputs_[i]))
-            slots_[static_cast<size_t>(inputs_[i])].input = static_cast<int>(i);
+        if (exact(inputs_[i])) slots_[static_cast<size_t>(inputs_[i])].input = static_cast<int>(i);
+    }
+    for (size_t i = 0; i < outputs_.size(); ++i) {
+        Slot& slot = slots_[static_cast<size_t>(outputs_[i])];
+        if (slot.input < 0 && slot.output < 0 && exact(outputs_[i]))
+            slot.output = static_cast<int>(i);
     }
 }
 
@@ -105,15 +109,18 @@ void Program::single_threaded(const std::vector<int>& steps) {
     for (const int step : steps) steps_.at(static_cast<size_t>(step)).single_threaded = true;
 }
 
-// Do all kernels that read a slot keep within it? Most read whole vectors past its end, so
-// that an input must be copied to where there is room.
-bool Program::read_exactly(int slot) const {
-    constexpr const char* exact[] = {"binary",   "copy",  "embed",  "gemm",
-                                     "nonzeros", "unary", "winners"};
+// Do all kernels that read or write a slot keep within it? Most read whole vectors past its end,
+// so that an input must be copied to where there is room, and an output from there.
+bool Program::exact(int slot) const {
+    constexpr const char* exact[] = {"binary", "copy",    "depthwise", "embed",
+                                     "gemm",   "matmul",  "nonzeros",  "layer_norm",
+                                     "pool",   "softmax", "unary",     "winners"};
+    const auto uses = [slot](const std::vector<int>& slots) {
+        return std::find(slots.begin(), slots.end(), slot) != slots.end();
+    };
     return std::all_of(steps_.begin(), steps_.end(), [&](const Step& step) {
-        const bool reads =
-            std::find(step.inputs.begin(), step.inputs.end(), slot) != step.inputs.end();
-        return !reads || std::any_of(std::begin(exact), std::end(exact), [&](const char* name) {
+        if (!uses(step.inputs) && !uses(step.outputs)) return true;
+        return std::any_of(std::begin(exact), std::end(exact), [&](const char* name) {
             return !std::strcmp(name, step.kernel->operation);
         });
     });
@@ -131,10 +138,11 @@ struct Program::Job {
 
 float* Program::at(const Job& job, float* arena, int slot, int64_t first, int64_t examples) const {
     if (slot < 0) return nullptr;
-    const int input = slots_[static_cast<size_t>(slot)].input;
+    const Slot& at = slots_[static_cast<size_t>(slot)];
     // Nothing writes to an input.
-    if (input >= 0) return const_cast<float*>(job.in[input]) + first * slot_floats(slot);
-    return arena + slots_[static_cast<size_t>(slot)].position * examples;
+    if (at.input >= 0) return const_cast<float*>(job.in[at.input]) + first * at.floats;
+    if (at.output >= 0) return job.out[at.output] + first * at.floats;
+    return arena + at.position * examples;
 }
 
 void Program::reserve(int arenas, int64_t examples) {
@@ -194,7 +202,9 @@ void Program::pass(const Job& job, float* arena, float* scratch, int64_t first, 
     }
     if (part == 0) {
         for (size_t i = 0; i < outputs_.size(); ++i) {
-            const int64_t floats = slot_floats(outputs_[i]);
+            const Slot& slot = slots_[static_cast<size_t>(outputs_[i])];
+            if (slot.output == static_cast<int>(i)) continue;
+            const int64_t floats = slot.floats;
             std::memcpy(job.out[i] + first * floats, at(job, arena, outputs_[i], first, examples),
                         static_cast<size_t>(floats * examples) * sizeof(float));
         }

@@ -66,7 +66,8 @@ public:
 private:
     struct Slot {
         int64_t floats, position;
-        int input = -1;  // the input that it is, where that is read where it lies
+        int input = -1;   // the input that it is, where that is read where it lies
+        int output = -1;  // the output that it is, where that is written where it lies
     };
     struct Step {
         const Kernel* kernel;
@@ -79,7 +80,7 @@ private:
     };
     struct Job;
 
-    bool read_exactly(int slot) const;
+    bool exact(int slot) const;
     void reserve(int arenas, int64_t examples);
     float* at(const Job& job, float* arena, int slot, int64_t first, int64_t examples) const;
     void pass(const Job& job, float* arena, float* scratch, int64_t first, int64_t examples,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,11 +73,15 @@ def chosen_isa(isa: str | None = None) -> str:
 
 def training_isa() -> str:
     """The instruction set of the training kernels: as the engine's, see ``GOSSAMER_ISA``."""
+    isa, offered = chosen_isa(), _training_isas()
+    return isa if isa in offered else offered[-1]
+
+
+@cache
+def _training_isas() -> tuple[str, ...]:
     from gossamer.kernels._training import training_kernels
 
-    isa = chosen_isa()
-    offered = [isa for _, _, isa, _ in training_kernels()]
-    return isa if isa in offered else offered[-1]
+    return tuple(isa for _, _, isa, _ in training_kernels())
 
 
 def typed(operation: str, weight: NDArray[Any]) -> str:

@@ -14,13 +14,7 @@ from gossamer.sparsity.layers import (
 from gossamer.sparsity.pattern import NM, Block, FanIn, Pattern, Unstructured
 from gossamer.sparsity.prune import prune
 from gossamer.sparsity.rearrange import rearrange
-from gossamer.sparsity.registry import (
-    ALLOCATIONS,
-    PATTERNS,
-    RULES,
-    SCHEDULES,
-    SparsitySettings,
-)
+from gossamer.sparsity.registry import ALLOCATIONS, PATTERNS, RULES, SCHEDULES
 from gossamer.sparsity.rule import (
     ACDC,
     SET,
@@ -34,6 +28,7 @@ from gossamer.sparsity.rule import (
 )
 from gossamer.sparsity.scaling import Scale, Scaling, mu_parametrize, scale
 from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule
+from gossamer.sparsity.settings import SparsitySettings
 from gossamer.sparsity.sparsifier import Sparsifier
 
 __all__ = [

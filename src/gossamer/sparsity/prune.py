@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gossamer.errors import UserError
-from gossamer.sparsity.allocation import Allocation, Global, Uniform
+from gossamer.sparsity.allocation import Allocation
 from gossamer.sparsity.layers import sparsifiable_layers, unwrap
-from gossamer.sparsity.pattern import NM, Pattern, Unstructured
+from gossamer.sparsity.pattern import Pattern
+from gossamer.sparsity.registry import default_allocation, default_pattern
 from gossamer.sparsity.rule import Layer, Static, magnitude
 from gossamer.sparsity.sparsifier import Sparsifier
 
@@ -50,8 +51,8 @@ def prune(
         model: trained; frozen layers are pruned as well.
         density: share of the weights of its layers that stay.
         pattern: where they may stand; by default anywhere.
-        allocation: by default the largest magnitudes of the whole network (:class:`Global`), and
-            each layer alike (:class:`Uniform`) for N:M.
+        allocation: by default the largest magnitudes of the whole network
+            (:class:`gossamer.sparsity.Global`), and each layer alike for N:M.
         exclude, include: see :class:`Sparsifier`.
         calibration: batches of inputs, as ``model`` takes them, a few hundred examples. With
             them a weight is worth its magnitude times the root mean square of its input (Wanda,
@@ -73,12 +74,13 @@ def prune(
                 "prune: calibration must hold tensors [examples, ...] of inputs, none of them "
                 "empty and without labels, as the model takes them"
             )
+    pattern = pattern or default_pattern()
     norms = {} if batches is None else _input_norms(model, batches)
     sparsifier = Sparsifier(
         model,
         density,
-        pattern=pattern or Unstructured(),
-        allocation=allocation or (Uniform() if isinstance(pattern, NM) else Global()),
+        pattern=pattern,
+        allocation=allocation or default_allocation(pattern, trained=True),
         rule=_Measured(by="magnitude", norms=norms),
         exclude=exclude,
         include=["frozen", *include],

@@ -11,13 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
-from gossamer.sparsity.allocation import (
-    Allocation,
-    PerLayer,
-    Uniform,
-    check_density,
-    exact_counts,
-)
+from gossamer.sparsity.allocation import Allocation, PerLayer, check_density, exact_counts
 from gossamer.sparsity.layers import (
     Weight,
     choose_weights,
@@ -28,13 +22,14 @@ from gossamer.sparsity.layers import (
 )
 from gossamer.sparsity.masks import Masks
 from gossamer.sparsity.numbers import whole
-from gossamer.sparsity.pattern import FanIn, Pattern
+from gossamer.sparsity.pattern import Pattern
+from gossamer.sparsity.registry import default_allocation, default_pattern, default_rule
 from gossamer.sparsity.rule import Layer, Rule, Static, magnitude
 from gossamer.sparsity.schedule import Constant, Schedule
 
 _STEP = "step"
 
-#: Steps of training assumed, with a warning, where shares of training matter and none is given.
+#: Steps of training assumed, with a warning, where only the end of a rule's changes depends on it.
 ASSUMED_STEPS = 10_000
 
 
@@ -72,15 +67,17 @@ class Sparsifier:
             stays dense.
         density: share of their weights that stay non-zero, above 0 and at most 1; may be left
             out with :class:`PerLayer`, whose unnamed layers are dense then.
-        pattern: where non-zeros may stand; by default :class:`FanIn`.
-        allocation: how the density is shared out among layers; by default :class:`Uniform`.
+        pattern: where non-zeros may stand; by default anywhere (:class:`Unstructured`).
+        allocation: how the density is shared out among layers; by default :class:`ERK`, and
+            :class:`Uniform` for :class:`NM`.
         schedule: how it changes over training; by default what suits the rule.
-        rule: how masks are chosen and changed; by default :class:`Static`.
+        rule: how masks are chosen and changed; by default :class:`GraNet`, which starts dense and
+            has pruned the network by half of the training.
         exclude: layers that stay dense as well: names, patterns with ``*``, or the rules
             ``first``, ``last``, ``depthwise``, ``embeddings``, ``frozen``.
         include: layers or rules that become sparse although they would stay dense by default.
-        total_steps: optimizer steps of the whole training; schedules and rules are given in
-            shares of it. ``fit`` sets it.
+        total_steps: optimizer steps of the whole training; schedules and rules are in shares of
+            it. ``fit`` sets it; in a loop of one's own a density that falls needs it.
         rescale: multiply the kept weights by ``sqrt(fan_in / non-zeros per unit)``, so that a
             fresh initialization has the scale that suits the sparse fan-in. Switch it off for
             a trained model.
@@ -109,9 +106,9 @@ class Sparsifier:
         if density is None and isinstance(allocation, PerLayer):
             density = 1.0
         self.density = check_density(density, "Sparsifier")
-        self.pattern = pattern or FanIn()
-        self.allocation = allocation or Uniform()
-        self.rule = rule or Static()
+        self.pattern = pattern or default_pattern()
+        self.allocation = allocation or default_allocation(self.pattern)
+        self.rule = rule or default_rule()
         self.schedule = schedule or self.rule.schedule()
         self.steps = 0
         #: Layers that hold no masked weights at this time: there is nothing to apply.
@@ -215,7 +212,8 @@ class Sparsifier:
                 moments) is set to zero, so that the weight starts afresh.
 
         Raises:
-            UserError: the rule grows by gradient and no layer has one.
+            UserError: the rule grows by gradient and no layer has one, or the density falls
+                over a training whose length is not known.
         """
         self._before.clear()
         self.steps += 1
@@ -229,8 +227,13 @@ class Sparsifier:
 
     def _total(self) -> int:
         if self.total_steps is None:
-            shares = not isinstance(self.schedule, Constant) or not isinstance(self.rule, Static)
-            if shares:
+            if not isinstance(self.schedule, Constant):
+                raise UserError(
+                    "Sparsifier: the density falls over training, whose length is not known: give "
+                    "total_steps=, the optimizer steps of all epochs, or, for fixed random masks, "
+                    "rule=gs.sparsity.Static()"
+                )
+            if not isinstance(self.rule, Static):
                 warnings.warn(
                     f"Sparsifier does not know how long training is and takes {ASSUMED_STEPS:,} "
                     "steps; give total_steps=",

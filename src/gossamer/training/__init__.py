@@ -15,6 +15,7 @@ from gossamer.training.recipe import Recipe
 from gossamer.training.robustness import Curve, Unfinished, robustness
 from gossamer.training.run import (
     EXAMPLES,
+    check_trust,
     load_config,
     load_description,
     load_network,
@@ -39,6 +40,7 @@ __all__ = [
     "Trained",
     "TrainingConfig",
     "Unfinished",
+    "check_trust",
     "count",
     "evaluate",
     "fit",

@@ -87,12 +87,21 @@ def load_recipe(run: str | Path, *, trust: bool = False) -> Recipe:
             code and is not trusted.
     """
     config = load_config(run)
-    if config["model"] not in MODELS and not trust:
+    check_trust(config["model"], run, trust)
+    return Recipe(config["task"], config["model"], config["settings"])
+
+
+def check_trust(model: str, source: str | Path, trust: bool) -> None:
+    """Refuse to import the code that a file of others names as its network.
+
+    Raises:
+        UserError: ``model`` is no reference network and ``source`` is not trusted.
+    """
+    if model not in MODELS and not trust:
         raise UserError(
-            f"the network of {run} is Python code, {config['model']}, which would be run; if you "
+            f"the network of {source} is Python code, {model}, which would be run; if you "
             "trust it, give --trust (in Python trust=True)"
         )
-    return Recipe(config["task"], config["model"], config["settings"])
 
 
 def load_config(run: str | Path) -> dict[str, Any]:

@@ -8,14 +8,10 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import nearest
-from gossamer.runtime.graph import AnyNode, Graph, Shape
+from gossamer.runtime.graph import Graph, Node, Shape
 from gossamer.runtime.importer import batch_index
 from gossamer.runtime.importer.batch_axis import convert
-from gossamer.runtime.importer.fold import fold, foldable
-from gossamer.runtime.importer.mmap import Source
-from gossamer.runtime.importer.tensors import attributes_of, constant_node, sparse_tensor, tensor_of
-from gossamer.runtime.operators import OPERATORS
-from gossamer.runtime.operators.context import (
+from gossamer.runtime.importer.context import (
     BATCH,
     LARGEST,
     Context,
@@ -24,7 +20,11 @@ from gossamer.runtime.operators.context import (
     check_rank,
     shown,
 )
-from gossamer.runtime.operators.folding import DTYPES
+from gossamer.runtime.importer.folding import DTYPES, FOLD
+from gossamer.runtime.importer.fusion import fuse
+from gossamer.runtime.importer.mmap import Source
+from gossamer.runtime.importer.operators import CONVERT
+from gossamer.runtime.importer.tensors import attributes_of, constant_node, sparse_tensor, tensor_of
 from gossamer.runtime.sparse_file import FARTHEST, NAME
 
 
@@ -46,7 +46,8 @@ def graph_of(name: str, model: Any, source: Source) -> Graph:
         _convert(context, node, node.name or f"{node.op_type} {position}", source)
     for value in outputs:
         _check_output(context, value)
-    shapes, nodes = _shapes(context, dynamic), _living(context.nodes, outputs)
+    shapes = _shapes(context, dynamic)
+    nodes = _living(fuse(context.nodes, shapes), outputs)
     return Graph(inputs, outputs, nodes, shapes, dynamic, dtypes, files=list(source.files.values()))
 
 
@@ -158,7 +159,6 @@ def _convert(context: Context, node: Any, name: str, source: Source) -> None:
         raise Unsupported(
             f"{where}: it works on quantized numbers; have DequantizeLinear stand before it"
         )
-    known = OPERATORS.get(operator)
     try:
         attributes = attributes_of(node, source)
         if operator == "Constant":
@@ -169,20 +169,19 @@ def _convert(context: Context, node: Any, name: str, source: Source) -> None:
             context.add_constant(output, np.array(shape[part], np.int64))
         elif batch_index.counts(context, operator, inputs):
             batch_index.convert(context, operator, name, inputs, output, attributes)
-        elif foldable(context, operator, inputs):
-            fold(context, operator, output, inputs, attributes)
-        elif known is not None and known.convert is not None:
-            convert(context, operator, known, name, inputs, output, attributes)
-        elif known is not None:
+        elif operator in FOLD and inputs and all(context.is_constant(i) for i in inputs if i):
+            context.fold(operator, output, inputs, attributes)
+        elif operator in CONVERT:
+            convert(context, operator, name, inputs, output, attributes)
+        elif operator in FOLD:
             raise Unsupported(
                 "the engine runs it on constants only, and an input is not constant; "
                 "replace it or run that part elsewhere"
             )
         else:
-            convertible = [op for op, each in OPERATORS.items() if each.convert is not None]
             raise Unsupported(
                 "the engine has no such operator; replace it or run that part elsewhere; "
-                + nearest(operator, convertible).partition("Known:")[0].rstrip("? ").strip(" ;")
+                + nearest(operator, CONVERT).partition("Known:")[0].rstrip("? ").strip(" ;")
             )
     except Unsupported as error:
         raise Unsupported(f"{where}: {error}".rstrip("; ")) from None
@@ -195,8 +194,8 @@ def _convert(context: Context, node: Any, name: str, source: Source) -> None:
         TypeError,
         ValueError,
     ):
-        there = [i for i in inputs if i in context.values]
-        shapes = " and ".join(shown(context.shape(i)) for i in there) or "none"
+        known = [i for i in inputs if i in context.values]
+        shapes = " and ".join(shown(context.shape(i)) for i in known) or "none"
         raise Unsupported(
             f"{where}: its attributes or inputs ({shapes}) are invalid; export it again"
         ) from None
@@ -214,7 +213,7 @@ def _missing(context: Context, value: str) -> str | None:
     )
 
 
-def _living(nodes: list[AnyNode], outputs: list[str]) -> list[AnyNode]:
+def _living(nodes: list[Node], outputs: list[str]) -> list[Node]:
     """The nodes that an output depends on."""
     wanted = set(outputs)
     living = []

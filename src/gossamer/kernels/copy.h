@@ -1,0 +1,139 @@
+// Values that only move: rearrangements by strides, and rows of tables.
+
+#pragma once
+
+#include <cstdint>
+
+#include "kernel.h"
+#include "vec.h"
+
+namespace gossamer {
+namespace {
+
+// A copy's two innermost loops.
+struct Plane {
+    int64_t rows, columns, in_row, in_column, out_row, out_column;
+};
+
+inline void move(const float* in, float* out, int64_t n) {
+    int64_t i = 0;
+    for (; i + W <= n; i += W) store(out + i, load(in + i));
+    if (i < n) store_first(out + i, load_first(in + i, n - i), n - i);
+}
+
+// Every number `Times` times in a row.
+template <int Times>
+inline void repeat(const float* in, float* out, int64_t n) {
+    int64_t i = 0;
+    for (; i + W <= n; i += W) {
+        const V v = load(in + i);
+#pragma GCC unroll 4
+        for (int k = 0; k < Times; ++k) {
+            store(out + i * Times + k * W,
+                  shuffled(v, v, [k](int lane) { return (k * W + lane) / Times; }));
+        }
+    }
+    for (; i < n; ++i) {
+        for (int k = 0; k < Times; ++k) out[i * Times + k] = in[i];
+    }
+}
+
+inline void copy_plane(const Plane& p, const float* in, float* out) {
+    const bool repeats =
+        p.in_column == 0 && p.out_column == 1 && p.in_row == 1 && p.out_row == p.columns;
+    if (p.in_column == 1 && p.out_column == 1) {
+        for (int64_t d = 0; d < p.rows; ++d)
+            move(in + d * p.in_row, out + d * p.out_row, p.columns);
+    } else if (p.in_column == 1 && p.out_row == 1) {
+        transpose(in, p.in_row, p.rows, p.columns, out, p.out_column);
+    } else if (p.in_row == 1 && p.out_column == 1) {
+        transpose(in, p.in_column, p.columns, p.rows, out, p.out_row);
+    } else if (repeats && p.columns == 2) {
+        repeat<2>(in, out, p.rows);
+    } else if (repeats && p.columns == 3) {
+        repeat<3>(in, out, p.rows);
+    } else if (repeats && p.columns == 4) {
+        repeat<4>(in, out, p.rows);
+    } else {
+        for (int64_t d = 0; d < p.rows; ++d) {
+            for (int64_t e = 0; e < p.columns; ++e)
+                out[d * p.out_row + e * p.out_column] = in[d * p.in_row + e * p.in_column];
+        }
+    }
+}
+
+// The loops of a copy in any order: those that both sides go through one by one innermost.
+struct Loops {
+    int64_t sizes[5], in[5], out[5];
+
+    explicit Loops(const CopyShape& s) {
+        for (int i = 0; i < 5; ++i)
+            sizes[i] = s.sizes[i], in[i] = s.in_strides[i], out[i] = s.out_strides[i];
+        int last = 4;
+        for (int i = 0; i < 4; ++i) last = sizes[i] > 1 && out[i] == 1 ? i : last;
+        swap(last, 4);
+        int before = 3;
+        for (int i = 0; i < 3; ++i) before = sizes[i] > 1 && in[i] == 1 ? i : before;
+        if (in[4] != 1) swap(before, 3);
+    }
+
+    void swap(int a, int b) {
+        int64_t* const arrays[] = {sizes, in, out};
+        for (int64_t* each : arrays) {
+            const int64_t other = each[a];
+            each[a] = each[b], each[b] = other;
+        }
+    }
+};
+
+// Any rearrangement by strides: transposes, padding, layouts, concatenation, repetition.
+void copy(const Call& call) {
+    const auto& s = *reinterpret_cast<const CopyShape*>(call.shape);
+    const Loops l(s);
+    const int64_t parts = s.clear ? 1 : call.parts;  // nothing may be cleared behind a copy
+    if (call.part >= parts) return;
+    const int64_t outer = l.sizes[0] * l.sizes[1] * l.sizes[2];
+    const bool by_row = outer < parts;
+    const int64_t first = by_row ? 0 : share(outer, call.part, parts);
+    const int64_t last = by_row ? outer : share(outer, call.part + 1, parts);
+    const int64_t row = by_row ? share(l.sizes[3], call.part, parts) : 0;
+    const int64_t end = by_row ? share(l.sizes[3], call.part + 1, parts) : l.sizes[3];
+    const Plane plane{end - row, l.sizes[4], l.in[3], l.in[4], l.out[3], l.out[4]};
+    for (int64_t item = 0; item < call.items; ++item) {
+        const float* in = call.in[0] + item * call.in_size[0] + s.in_offset + row * l.in[3];
+        float* whole = call.out[0] + item * call.out_size[0];
+        if (s.clear) __builtin_memset(whole, 0, static_cast<size_t>(s.clear) * sizeof(float));
+        float* out = whole + s.out_offset + row * l.out[3];
+        for (int64_t i = first; i < last; ++i) {
+            const int64_t c = i % l.sizes[2], b = i / l.sizes[2] % l.sizes[1],
+                          a = i / l.sizes[2] / l.sizes[1];
+            copy_plane(plane, in + a * l.in[0] + b * l.in[1] + c * l.in[2],
+                       out + a * l.out[0] + b * l.out[1] + c * l.out[2]);
+        }
+    }
+}
+
+// Rows of a table (data) by their numbers, which count from its end where negative. A number
+// beyond the table gives NaN: the engine looks at what it is given, not at what it computes.
+void embed(const Call& call) {
+    const auto& s = *reinterpret_cast<const EmbedShape*>(call.shape);
+    const auto* table = static_cast<const float*>(call.data[0]);
+    const int64_t last = share(s.count, call.part + 1, call.parts);
+    for (int64_t item = 0; item < call.items; ++item) {
+        const float* in = call.in[0] + item * call.in_size[0];
+        float* out = call.out[0] + item * call.out_size[0];
+        for (int64_t i = share(s.count, call.part, call.parts); i < last; ++i) {
+            const auto rows = static_cast<float>(s.rows);
+            const float at = in[i] < 0.0f ? in[i] + rows : in[i];
+            float* to = out + i * s.width;
+            if (at >= 0.0f && at < rows) {
+                move(table + static_cast<int64_t>(at) * s.width, to, s.width);
+            } else {
+                for (int64_t j = 0; j < s.width; ++j) to[j] = __builtin_nanf("");
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace gossamer

@@ -1,0 +1,228 @@
+// Pools: the maximum or the average of windows.
+
+#pragma once
+
+#include <cstdint>
+
+#include "kernel.h"
+#include "vec.h"
+
+namespace gossamer {
+namespace {
+
+// The larger of neighbours in a row: two vectors become one of every second lane.
+inline V pairs_max(V a, V b) { return larger(every_second<1>(a, b), every_second(a, b)); }
+
+// The common pool, channels first: the maximum of 2 x 2 squares side by side.
+inline void pool_halves(const PoolShape& s, const float* in, float* out, int64_t first,
+                        int64_t last) {
+    const int64_t whole = s.width - s.width % W;
+    for (int64_t row = first; row < last; ++row) {
+        const float* above = in + (row / s.height * s.in_height + row % s.height * 2) * s.in_width;
+        const float* below = above + s.in_width;
+        float* to = out + row * s.width;
+        for (int64_t x = 0; x < whole; x += W) {
+            const V left = larger(load(below + 2 * x), load(above + 2 * x));
+            const V right = larger(load(below + 2 * x + W), load(above + 2 * x + W));
+            store(to + x, pairs_max(left, right));
+        }
+        for (int64_t x = whole; x < s.width; ++x) {
+            const float left = larger(below[2 * x], above[2 * x]);
+            to[x] = larger(larger(below[2 * x + 1], above[2 * x + 1]), left);
+        }
+    }
+}
+
+// What a pool does with a window's numbers, by its kind: 0 the maximum, else a sum.
+template <bool Largest>
+struct Fold {
+    static inline V none() { return splat(Largest ? -__builtin_inff() : 0.0f); }
+    static inline V of(V found, V v) {
+        if constexpr (Largest) return larger(v, found);
+        return found + v;
+    }
+    static inline float one(float found, float v) {
+        if constexpr (Largest) return larger(v, found);
+        return found + v;
+    }
+};
+
+// One window, or the part of it that lies in the image.
+struct Window {
+    int64_t top, bottom, left, right;
+};
+
+// The rows of output row y, or the columns of column x, that lie in the image.
+inline Window window_of(const PoolShape& s, int64_t y, int64_t x) {
+    const int64_t top = y * s.stride_height - s.top, left = x * s.stride_width - s.left;
+    return {top < 0 ? 0 : top, least(s.in_height, top + s.kernel_height), left < 0 ? 0 : left,
+            least(s.in_width, left + s.kernel_width)};
+}
+
+// What the sum of window (y, x) is multiplied by.
+inline float pool_scale(const PoolShape& s, int64_t y, int64_t x) {
+    if (s.kind == 0) return 1.0f;
+    Window in = window_of(s, y, x);
+    if (s.kind == 2) {  // the padding counts, but not what lies beyond it
+        in.top = y * s.stride_height - s.top;
+        in.left = x * s.stride_width - s.left;
+        in.bottom = least(s.in_height + s.below, in.top + s.kernel_height);
+        in.right = least(s.in_width + s.right, in.left + s.kernel_width);
+    }
+    return 1.0f / static_cast<float>((in.bottom - in.top) * (in.right - in.left));
+}
+
+// All of in[0..n), in four sums, since each waits for its last addition.
+template <bool Largest>
+inline float fold_run(const float* in, int64_t n, float found) {
+    using F = Fold<Largest>;
+    V part[4] = {F::none(), F::none(), F::none(), F::none()};
+    int64_t i = 0;
+    for (; i + 4 * W <= n; i += 4 * W) {
+        for (int k = 0; k < 4; ++k) part[k] = F::of(part[k], load(in + i + k * W));
+    }
+    for (; i + W <= n; i += W) part[0] = F::of(part[0], load(in + i));
+    const V whole = F::of(F::of(part[0], part[1]), F::of(part[2], part[3]));
+    if (n >= W) {
+        for (int lane = 0; lane < W; ++lane) found = F::one(found, whole[lane]);
+    }
+    for (; i < n; ++i) found = F::one(found, in[i]);
+    return found;
+}
+
+// Windows too wide to be worth a vector of outputs: each alone.
+template <bool Largest>
+inline void pool_wide(const PoolShape& s, const float* in, float* out, int64_t y) {
+    for (int64_t x = 0; x < s.width; ++x) {
+        const Window of = window_of(s, y, x);
+        const int64_t columns = of.right - of.left;
+        float found = Fold<Largest>::none()[0];
+        if (columns == s.in_width) {
+            found = fold_run<Largest>(in + of.top * columns, (of.bottom - of.top) * columns, found);
+        } else {
+            for (int64_t i = of.top; i < of.bottom; ++i)
+                found = fold_run<Largest>(in + i * s.in_width + of.left, columns, found);
+        }
+        out[x] = found * pool_scale(s, y, x);
+    }
+}
+
+constexpr int64_t row_room = 1024;                // floats of a part of a row, padding included
+constexpr int64_t widest_window = row_room / 16;  // more is wide
+
+// One output row: its windows' rows become one row, padded on both sides, of which every output
+// takes `kernel_width` neighbours.
+template <bool Largest>
+inline void pool_row(const PoolShape& s, const float* in, float* out, int64_t y) {
+    using F = Fold<Largest>;
+    alignas(64) float row[row_room + 2 * W];
+    const Window rows = window_of(s, y, 0);
+    const int64_t step = s.stride_width;
+    const int64_t together = (row_room - s.kernel_width) / step;  // outputs of a part
+    for (int64_t from = 0; from < s.width; from += together) {
+        const int64_t count = least(together, s.width - from);
+        const int64_t left = from * step - s.left;  // the column of row[0]
+        const int64_t columns = (count - 1) * step + s.kernel_width;
+        const int64_t before = least(columns, left < 0 ? -left : 0);
+        const int64_t inside = least(s.in_width, left + columns) - (left + before);
+        for (int64_t i = 0; i < before; i += W) store(row + i, F::none());
+        const float* first = in + rows.top * s.in_width + left + before;
+        for (int64_t i = 0; i < inside; i += W) {
+            V found = load_first(first + i, inside - i);
+            for (int64_t r = 1; r < rows.bottom - rows.top; ++r)
+                found = F::of(found, load_first(first + r * s.in_width + i, inside - i));
+            store(row + before + i, found);
+        }
+        for (int64_t i = before + (inside < 0 ? 0 : inside); i < columns; i += W)
+            store(row + i, F::none());
+        int64_t x = 0;
+        for (; step <= 2 && x < count; x += W) {
+            V found = F::none();
+            for (int64_t k = 0; k < s.kernel_width; ++k) {
+                const float* at = row + x * step + k;
+                // outputs beyond the part read what is there
+                found = F::of(found, step == 1 ? load(at) : every_second(load(at), load(at + W)));
+            }
+            store_first(out + from + x, found, count - x);
+        }
+        for (; x < count; ++x) {
+            float found = F::none()[0];
+            for (int64_t k = 0; k < s.kernel_width; ++k) found = F::one(found, row[x * step + k]);
+            out[from + x] = found;
+        }
+    }
+    if (s.kind == 0) return;
+    // Windows that lie in the image whole have one scale.
+    int64_t begin = least(s.width, (s.left + step - 1) / step), end = s.width;
+    while (end > begin && (end - 1) * step - s.left + s.kernel_width > s.in_width) --end;
+    for (int64_t x = 0; x < begin; ++x) out[x] *= pool_scale(s, y, x);
+    if (begin < end) {
+        const V scale = splat(pool_scale(s, y, begin));
+        for (int64_t x = begin; x < end; x += W)
+            store_first(out + x, load_first(out + x, end - x) * scale, end - x);
+    }
+    for (int64_t x = end; x < s.width; ++x) out[x] *= pool_scale(s, y, x);
+}
+
+// Channels last: the lanes are channels.
+template <bool Largest>
+inline void pool_channels(const PoolShape& s, const float* in, float* out, int64_t y) {
+    using F = Fold<Largest>;
+    for (int64_t x = 0; x < s.width; ++x) {
+        const Window of = window_of(s, y, x);
+        const V scale = splat(pool_scale(s, y, x));
+        for (int64_t c = 0; c < s.channels; c += W) {
+            const int64_t lanes = s.channels - c;
+            V found = F::none();
+            for (int64_t i = of.top; i < of.bottom; ++i) {
+                const float* at = in + (i * s.in_width + of.left) * s.channels + c;
+                for (int64_t j = of.left; j < of.right; ++j, at += s.channels)
+                    found = F::of(found, load_first(at, lanes));
+            }
+            store_first(out + x * s.channels + c, Largest ? found : found * scale, lanes);
+        }
+    }
+}
+
+template <bool Largest>
+inline void pool_image(const PoolShape& s, const float* in, float* out, int64_t y) {
+    if (s.channels_last) {
+        pool_channels<Largest>(s, in, out, y);
+    } else if (s.kernel_width > widest_window || s.stride_width > widest_window || s.width == 1) {
+        pool_wide<Largest>(s, in, out, y);
+    } else {
+        pool_row<Largest>(s, in, out, y);
+    }
+}
+
+void pool(const Call& call) {
+    const auto& s = *reinterpret_cast<const PoolShape*>(call.shape);
+    const int64_t pixel = s.channels_last ? s.channels : 1;
+    const int64_t in_plane = s.channels_last ? 0 : s.in_height * s.in_width;
+    const int64_t planes = s.channels_last ? 1 : s.channels;
+    const int64_t first = share(planes * s.height, call.part, call.parts);
+    const int64_t last = share(planes * s.height, call.part + 1, call.parts);
+    const bool halves = s.kind == 0 && s.kernel_height == 2 && s.kernel_width == 2 &&
+                        s.stride_height == 2 && s.stride_width == 2 && s.top + s.left == 0 &&
+                        s.in_height >= 2 * s.height && s.in_width >= 2 * s.width;
+    for (int64_t item = 0; item < call.items; ++item) {
+        const float* in = call.in[0] + item * call.in_size[0];
+        float* out = call.out[0] + item * call.out_size[0];
+        if (halves && !s.channels_last) {
+            pool_halves(s, in, out, first, last);
+            continue;
+        }
+        for (int64_t row = first; row < last; ++row) {
+            const float* plane = in + row / s.height * in_plane;
+            float* to = out + row * s.width * pixel;
+            if (s.kind == 0) {
+                pool_image<true>(s, plane, to, row % s.height);
+            } else {
+                pool_image<false>(s, plane, to, row % s.height);
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace gossamer

@@ -1,0 +1,160 @@
+"""The sparsity of a network as flat named settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from torch import nn
+
+from gossamer.errors import UserError
+from gossamer.sparsity.allocation import Allocation, PerLayer
+from gossamer.sparsity.layers import choose_weights, sparsifiable_weights
+from gossamer.sparsity.pattern import Pattern
+from gossamer.sparsity.registry import (
+    ALLOCATIONS,
+    DEFAULT_PATTERN,
+    DEFAULT_RULE,
+    RULES,
+    SCHEDULES,
+    by_name,
+    default_allocation,
+    named_pattern,
+)
+from gossamer.sparsity.rule import Rule
+from gossamer.sparsity.schedule import Schedule
+from gossamer.sparsity.sparsifier import Sparsifier
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class SparsitySettings:
+    """How weights become sparse, by names and plain values.
+
+    Attributes:
+        pattern: one of :data:`PATTERNS`, ``blockN`` or ``N:M``.
+        allocation: one of :data:`ALLOCATIONS`, for layers without a density of their own; without
+            it, what suits the pattern.
+        rule: one of :data:`RULES`.
+        density_schedule: one of :data:`SCHEDULES`; without it, what suits the rule.
+        density_until: share of training at which a falling density has arrived.
+        density_start: share of training at which it begins to fall.
+        density_initial: density that a ``cubic`` one falls from; without it, from dense.
+        mask_interval: optimizer steps between two changes of the masks.
+        mask_until: share of training after which positions change no more.
+        drop_fraction: share of the weights replaced at the first change (``set``,
+            ``rigl``, ``granet``).
+        exclude: layers that stay dense: names, patterns with ``*``, or rules.
+        include: what becomes sparse although it would stay dense by default.
+
+    Raises:
+        UserError: an unknown name, a value out of range, or one that the rule or schedule does
+            not take.
+    """
+
+    pattern: str = DEFAULT_PATTERN
+    allocation: str | None = None
+    rule: str = DEFAULT_RULE
+    density_schedule: str | None = None
+    density_until: float | None = None
+    density_start: float | None = None
+    density_initial: float | None = None
+    mask_interval: int | None = None
+    mask_until: float | None = None
+    drop_fraction: float | None = None
+    exclude: tuple[str, ...] = field(default=())
+    include: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name in ("exclude", "include"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                value = [part.strip() for part in value.split(",") if part.strip()]
+            if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+                raise UserError(f"{name} must be a list of names, not {value!r}")
+            object.__setattr__(self, name, tuple(value))
+        self.parts()
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        return tuple(f.name for f in fields(cls))
+
+    def parts(self) -> tuple[Pattern, Allocation, Schedule, Rule]:
+        """The four types that the names stand for."""
+        options = {
+            "interval": ("mask_interval", self.mask_interval),
+            "until": ("mask_until", self.mask_until),
+            "fraction": ("drop_fraction", self.drop_fraction),
+        }
+        rule = self._part(by_name(RULES, self.rule, "rule"), options, f"rule {self.rule}")
+        schedule = rule.schedule()
+        if self.density_schedule is not None:
+            schedule = by_name(SCHEDULES, self.density_schedule, "density_schedule")()
+        options = {
+            "until": ("density_until", self.density_until),
+            "start": ("density_start", self.density_start),
+            "initial": ("density_initial", self.density_initial),
+        }
+        if any(value is not None for _, value in options.values()):
+            kind = type(schedule)
+            # The rule's own choice, unless the settings name another.
+            preferred = {"until": getattr(schedule, "until", None)}
+            schedule = self._part(kind, options, f"the schedule {kind.__name__}", preferred)
+        pattern = named_pattern(self.pattern)
+        allocation = default_allocation(pattern)
+        if self.allocation is not None:
+            allocation = by_name(ALLOCATIONS, self.allocation, "allocation")()
+        return pattern, allocation, schedule, rule
+
+    @staticmethod
+    def _part(
+        make: Callable[..., Part],
+        options: Mapping[str, tuple[str, Any]],
+        where: str,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> Part:
+        known = getattr(make, "__dataclass_fields__", {})
+        arguments = {k: v for k, v in (defaults or {}).items() if v is not None}
+        for name, (setting, value) in options.items():
+            if value is None:
+                continue
+            if name not in known:
+                raise UserError(f"{setting}: {where} has no such setting; leave it out")
+            arguments[name] = value
+        return make(**arguments)
+
+    def sparsifier(
+        self,
+        model: nn.Module,
+        density: float,
+        by_layer: Mapping[str, float] | None = None,
+        *,
+        rescale: bool = True,
+        seed: int = 0,
+    ) -> Sparsifier:
+        """A sparsifier of these settings; ``by_layer`` are densities of single layers."""
+        pattern, allocation, schedule, rule = self.parts()
+        if by_layer:
+            # A density of 1 says no more than the exclusion of the same layer.
+            every = sparsifiable_weights(model)
+            chosen = choose_weights(model, self.exclude, self.include)
+            by_layer = {
+                name: value
+                for name, value in by_layer.items()
+                if name in chosen or name not in every or value != 1.0
+            }
+            allocation = PerLayer(by_layer, rest=allocation)
+        return Sparsifier(
+            model,
+            density,
+            pattern=pattern,
+            allocation=allocation,
+            schedule=schedule,
+            rule=rule,
+            exclude=self.exclude,
+            include=self.include,
+            rescale=rescale,
+            seed=seed,
+        )
