@@ -6,8 +6,8 @@ time of a call, all programs taking turns in one process, on one thread.
 
     python benchmarks/c.py [--turns N] [--model FILE.onnx] [--out docs/results/c]
 
-The speech network has random weights of the densities named; behind its k-winners 9.5 / 12.5 /
-10 % of the activations are not zero. ``--model`` adds a network of your own. Prints the page of
+The speech network has random weights of the stated densities; its k-winners leave 9.5 / 12.5 /
+10 % of the activations non-zero. ``--model`` adds a network of your own. Prints the page of
 results; ``--out`` writes it, ``OUT.md``, and all digits, ``OUT.json``.
 """
 
@@ -47,13 +47,13 @@ LEVELS = ("-O2", "-Os")
 
 ABOUT = """\
 The speech network (2 convolutions of 64 channels, 1500 hidden units, 12 classes), random weights
-of the densities named; behind k-winners 9.5 / 12.5 / 10 % of the activations are not zero. Flash is
+of the stated densities; k-winners leave 9.5 / 12.5 / 10 % of the activations non-zero. Flash is
 code and constants, RAM zeroed and initialized data, *counted* by `size` in the x86-64 object file;
 times are *measured*; the ratios are to the dense network at the same level of optimization.
 """
 NOTE = """\
-k-winners need more RAM: a convolution behind them keeps the sums of all its outputs until the
-last input is done, where the other kind keeps one plane.
+k-winners need more RAM: the convolution after them accumulates all its outputs at once, any other
+convolution one plane at a time.
 """
 
 
@@ -107,7 +107,7 @@ def row(program: Program, programs: list[Program]) -> dict[str, Any]:
 
 def page(result: dict[str, Any]) -> str:
     lines = [
-        "# The C of a sparse network beside the dense one's",
+        "# Generated C of sparse and dense networks",
         "",
         f"    {result['command']}",
         "",

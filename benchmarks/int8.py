@@ -238,12 +238,12 @@ def engine_table(path: Path) -> list[str]:
         "    python benchmarks/int8.py --engine",
         "",
         "One thread; least processor time of a call (*measured*). The speech network (2 "
-        "convolutions of 64 channels, 1,500 hidden units) with random weights; behind k-winners "
-        "9.5 / 12.5 / 10 % of the activations are not zero. Bytes are of the packed weights with "
-        "their offsets and biases, as planned for batch 1 (*counted*). onnxruntime in 8 bits: what "
-        "its own `quantize_static` makes of the network. Dense layers in 8 bits multiply whole "
-        "numbers; sparse ones expand weights to floats, and "
-        "gain where reading them is what takes time.",
+        "convolutions of 64 channels, 1,500 hidden units) with random weights; k-winners leave "
+        "9.5 / 12.5 / 10 % of the activations non-zero. Bytes are of the packed weights with "
+        "their offsets and biases, as planned for batch 1 (*counted*). onnxruntime in 8 bits runs "
+        "the output of its own `quantize_static`. Dense layers in 8 bits multiply whole numbers; "
+        "sparse ones expand weights to floats, and gain only where reading the weights takes most "
+        "of the time.",
     ]
     for told in machines:
         text += [
@@ -277,12 +277,12 @@ def page(lines: list[dict[str, Any]], command: str, timed: list[str]) -> str:
         "",
         f"    {command}",
         "",
-        f"{len(lines)} of {whole} lines have been run. Accuracy in % (*measured*) on test and "
-        "validation examples together, none of which decided anything: mean ± standard deviation "
-        "over seeds. *after training*: the 32-bit network given 8-bit weights and activations, "
-        f"calibrated on {CALIBRATED} training examples. *while training*: rounding from the first "
-        "step, the same epochs. The trainings are short (`benchmarks/methods.py`): compare the "
-        "columns. Bytes are of `model.onnx` (*counted*), sparse weights stored sparse.",
+        f"{len(lines)} of {whole} networks and seeds have been trained. Accuracy in % "
+        "(*measured*) on test and validation examples together, none of which was used for a "
+        "decision: mean ± standard deviation over seeds. *after training*: the 32-bit network "
+        f"with weights and activations rounded to 8 bits, calibrated on {CALIBRATED} training "
+        "examples. *while training*: rounding from the first step, the same epochs. The trainings "
+        "are short (`benchmarks/methods.py`): compare the columns. Bytes are of `model.onnx` (*counted*), sparse weights stored sparse.",
         "",
         "| network | seeds | 32 bits | 8 bits after training | 8 bits while training | "
         "file, 32 bits | file, 8 bits | smaller |",

@@ -124,11 +124,11 @@ def measure(case: str, turns: int) -> dict[str, Any]:
 def page(lines: list[dict[str, Any]], command: str) -> str:
     rules = list(lines[0]["updates_ms"])
     text = [
-        "# What masks cost",
+        "# The cost of masks",
         "",
-        "*Measured*: medians of steps taken by turns in one process, one thread. Masking is what "
-        "every step pays: setting masked weights to zero again. An update is what a rule pays "
-        f"when masks change, every {INTERVAL} steps by default; top-k pays it after every step.",
+        "*Measured*: medians of interleaved steps in one process, one thread. *Masking* sets "
+        "masked weights to zero again, in every step. An *update* changes the masks, every "
+        f"{INTERVAL} steps by default, with top-k in every step.",
         "",
         "| network | weights | dense step ms | masking ms | masking / dense step "
         "| whole masked step / dense step |",

@@ -311,18 +311,18 @@ def page(lines: list[dict[str, Any]], command: str) -> str:
     text = [
         "# Sparse training: rules and patterns",
         "",
-        f"{len(lines)} of {full} trainings have been run; cells that are empty have not, or are "
-        "not among them: the rules that may be the default have three seeds where rules are "
-        "compared, and crosses that decide nothing are left out. Cells "
+        f"{len(lines)} of {full} planned trainings have been run. Empty cells were not: "
+        "candidates for the default have three seeds wherever rules are compared, and "
+        "combinations that would decide nothing are left out. Cells "
         "give accuracy in % (*measured*) on the test and validation examples "
-        "together, none of which was used for training or for choosing anything, as mean ± "
+        "together, none of which was used for training or for a decision, as mean ± "
         "standard deviation over seeds, and in brackets the difference in points from the mean of "
         "the dense network with ReLU. [n] counts the seeds where they are fewer than "
         f"{len(SEEDS)}. All trainings of a network have the same budget, without augmentation; "
-        "it is short, so that many fit into little time: compare the columns and rows with each "
-        "other, not with tables of long trainings (those named `_long` and `_published` have more "
-        "epochs and more units). Densities are of all weights of Linear and "
-        "convolution layers, shared out by ERK, and *counted* after training.",
+        "it is short, to make many trainings possible: compare columns and rows with "
+        "each other, not with long trainings elsewhere (those named `_long` and `_published` have "
+        "more epochs and more units). Densities are of all weights of Linear and "
+        "convolution layers, allocated by ERK, and *counted* after training.",
         "",
         *candidates(of),
     ]

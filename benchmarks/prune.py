@@ -97,13 +97,15 @@ def page(results: list[dict[str, Any]], command: str) -> str:
         "# Pruning a trained network",
         "",
         "Accuracy in % (*measured*) on the test and validation examples together, "
-        f"{of_seeds}: pruned at once / after training on with the zeros that it "
-        f"has, for a third of the dense training's epochs from a third of its learning rate. "
-        "*magnitude*: the largest weights of the whole network; *calibrated*: each times the size "
-        f"of its input, and batch norms renewed, on {CALIBRATION} training examples; *rearranged*: "
-        "similar outputs put next to each other before blocks are chosen. The dense networks are "
-        "those of [methods](methods.md), with ReLU and a short budget, which training on lengthens "
-        "by that third: dense and tuned have not had the same.",
+        f"{of_seeds}: right after pruning / after further training with the same "
+        f"zeros, for a third of the dense training's epochs from a third of its learning rate. "
+        "*magnitude*: the largest weights of the whole network; *calibrated*: the same, each "
+        "weight times the size of its input, and batch-norm statistics measured again, on "
+        f"{CALIBRATION} training examples; *rearranged*: "
+        "similar outputs are made neighbors before blocks are chosen. The dense networks are "
+        "those of [methods](methods.md), with ReLU and a short budget, which further "
+        "training lengthens by a third: dense and tuned networks have not been trained equally "
+        "long.",
         "",
     ]
     for name in dict.fromkeys(line["network"] for line in results):

@@ -214,12 +214,11 @@ means over the orders.
 
 Hypervolume is that between the thresholds and (accuracy 1, density 0), of complete trials inside
 both, relative to that of all trainings. The last columns count stopped trials that would have
-ended inside the thresholds, and on the frontier. A trial that would have ended inside may
-rightly be stopped by `dominated` and `halving`: a
-better one is known. Stopped wrongly are those of the last column and,
-by `violated` and `out of reach`, those of the one before.
+ended inside the thresholds, and on the frontier. `dominated` and `halving` may rightly stop a
+trial that would have ended inside, because a better one is known. Trials in the last column were
+stopped wrongly, and so were those in the column before it by `violated` and `out of reach`.
 
-The trials come at random, so most of them are bad: a search that already knows where to look has
+The settings are random, so most trials are bad: a search whose sampler avoids bad settings has
 less to save.
 """
     (out / "stopping.md").write_text(text)

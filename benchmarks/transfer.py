@@ -345,11 +345,11 @@ def page(runs: list[dict[str, Any]], command: str, machine: str, name: str) -> s
             "# Transfer of the learning rate over width and density",
             "",
             f"An MLP with three hidden layers (ReLU, no normalization) on MNIST, one epoch of "
-            f"Adam, batch {BATCH}, the rate falling in a line; mean validation loss over seeds "
-            f"{', '.join(map(str, seeds))}{partly}. Layers are sparse by random masks that "
-            "stay, with as many inputs for each unit; the output layer is dense. The base is "
+            f"Adam, batch {BATCH}, with a linearly falling learning rate; mean validation loss "
+            f"over seeds {', '.join(map(str, seeds))}{partly}. Sparse layers have fixed random "
+            "masks with equally many inputs for each unit; the output layer is dense. The base is "
             f"width {BASE_WIDTH} at density 1; each row is searched over {len(RATES)} learning "
-            "rates in steps of 2, and the best is refined by a parabola. Losses are *measured*.",
+            "rates in factors of 2, and the best is refined by a parabola. Losses are *measured*.",
             "",
             means + ".",
             "",

@@ -84,8 +84,8 @@ def page(result: dict[str, Any]) -> str:
     lines = [
         "# A trained network in the browser",
         "",
-        f"{result['clips']} clips of the test split of Speech Commands (subset, speakers that the "
-        "network never heard) given to the page of `examples/wasm` as WAV files, in a headless "
+        f"{result['clips']} clips of the test split of Speech Commands (subset, speakers unseen in "
+        "training) passed to the page of `examples/wasm` as WAV files, in a headless "
         f"{result['browser']}. Hits are *counted*, times *measured* (by the page's clock, one "
         "clip at a time, other programs running).",
         "",
