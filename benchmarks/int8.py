@@ -282,7 +282,8 @@ def page(lines: list[dict[str, Any]], command: str, timed: list[str]) -> str:
         "decision: mean ± standard deviation over seeds. *after training*: the 32-bit network "
         f"with weights and activations rounded to 8 bits, calibrated on {CALIBRATED} training "
         "examples. *while training*: rounding from the first step, the same epochs. The trainings "
-        "are short (`benchmarks/methods.py`): compare the columns. Bytes are of `model.onnx` (*counted*), sparse weights stored sparse.",
+        "are short (`benchmarks/methods.py`): compare the columns. Bytes are of `model.onnx` "
+        "(*counted*), sparse weights stored sparse.",
         "",
         "| network | seeds | 32 bits | 8 bits after training | 8 bits while training | "
         "file, 32 bits | file, 8 bits | smaller |",
