@@ -34,10 +34,15 @@ def commands() -> str:
 
     from gossamer.cli import app
 
-    group: Any = typer.main.get_command(app)
-    context = group.make_context("gossamer", [], resilient_parsing=True)
+    return _commands(typer.main.get_command(app), "")
+
+
+def _commands(group: Any, before: str) -> str:
     return "".join(
-        _command(group.get_command(context, name), name) for name in sorted(group.commands)
+        _commands(command, f"{before}{name} ")
+        if hasattr(command, "commands")
+        else _command(command, before + name)
+        for name, command in sorted(group.commands.items())
     )
 
 

@@ -27,9 +27,24 @@ RIGHT = {
     "run": ["model.onnx", "--input", "x.npy", "--output", "y.npy"],
     "search": ["e.toml"],
     "train": ["data.npz", "--model", "net.py:build"],
+    "trials export": ["e.toml", "--output", "trials.json"],
+    "trials import": ["trials.json", "--storage", "sqlite:///new.db"],
+    "trials list": ["e.toml"],
 }
 
-GROUP = typer.main.get_command(app)
+
+def commands(group: typer.core.TyperGroup, before: str = "") -> dict[str, typer.core.TyperCommand]:
+    """Name, with those of the groups that it is in, and command."""
+    found = {}
+    for name, command in group.commands.items():
+        if isinstance(command, typer.core.TyperGroup):
+            found |= commands(command, f"{before}{name} ")
+        else:
+            found[before + name] = command
+    return dict(sorted(found.items()))
+
+
+COMMANDS = commands(typer.main.get_command(app))
 NUMBERS = ["", "x", "1e400", "-1", "nan"]
 FILES = ["", "none/there", "folder", "junk", "junk/below", "x" * 300]
 UNUSABLE = ["junk/below", "x" * 300]  # of an output, which may be any new file or folder
@@ -51,7 +66,7 @@ OUTPUTS = ("--out", "--output", "--tensorboard")
 
 
 def cases():
-    for name, command in sorted(GROUP.commands.items()):
+    for name, command in COMMANDS.items():
         assert name in RIGHT, f"{name}: say how it is called rightly"
         yield name, ["--no-such-option"]
         yield name, ["more", "arguments", "than", "it", "takes", "--", "so", "many"]
@@ -108,7 +123,7 @@ def everything(folder: Path):
     }
 
 
-@pytest.mark.parametrize("name", sorted(GROUP.commands))
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_wrong(folder, gossamer, name):
     before = everything(folder)
     wrong = []
@@ -116,11 +131,11 @@ def test_every_option_wrong(folder, gossamer, name):
         if command != name:
             continue
         if tail is None:
-            arguments = [name]
+            arguments = name.split()
         elif tail[0].startswith("-"):
-            arguments = [name, *RIGHT[name], *tail]
+            arguments = [*name.split(), *RIGHT[name], *tail]
         else:
-            arguments = [name, *tail]
+            arguments = [*name.split(), *tail]
         status, out, err = gossamer(*arguments)
         fine = (
             status == 2

@@ -20,6 +20,7 @@ ORDER = (
     "execution",
     "definition",
     "schema",
+    "transfer",
     "experiment",
     "snapshot",
     "networks",

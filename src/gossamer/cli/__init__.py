@@ -6,6 +6,7 @@ from gossamer.cli import listen as listen
 from gossamer.cli import report as report
 from gossamer.cli import runtime as runtime
 from gossamer.cli import search as search
+from gossamer.cli import trials as trials
 from gossamer.cli.main import app, main
 
 __all__ = ["app", "main"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -14,23 +15,50 @@ from gossamer.cli.main import Json, Threads, app
 from gossamer.console import say, show
 from gossamer.errors import UserError
 
+Source = Annotated[str, typer.Argument(help="Experiment file, or a storage's address.")]
+Name = Annotated[str | None, typer.Option(help="The experiment, where the storage has several.")]
 
-def open_experiment(source: str) -> Any:
-    """The experiment of a file, a storage's address, or an SQLite file."""
+
+def open_experiment(source: str, name: str | None = None) -> Any:
+    """The experiment of a file, a storage's address, or an SQLite file.
+
+    Raises:
+        UserError: there is none, or what is there is something else.
+    """
     from gossamer.search import Experiment
 
     address = storage_address(source)
-    return Experiment.from_storage(address) if address else Experiment.from_toml(source)
+    if address:
+        return Experiment.from_storage(address, name)
+    if name is not None:
+        raise UserError(f"--name chooses in a storage; the experiment file {source} names its own")
+    return Experiment.from_toml(source)
 
 
 def storage_address(source: str) -> str | None:
-    """The address of the storage that ``source`` names, None where it is an experiment's file."""
+    """The address of the storage that ``source`` names, None where it is an experiment's file.
+
+    Raises:
+        UserError: it is neither.
+    """
     path = Path(source)
+    if path.is_dir():
+        raise UserError(f"{source} is a folder; name an experiment file or a storage")
     if path.is_file():
         with path.open("rb") as file:
             if file.read(16) == b"SQLite format 3\0":
                 return f"sqlite:///{quote(str(path))}"
+        if path.suffix != ".toml" and not _is_toml(path):
+            raise UserError(f"{source} is neither an experiment file (TOML) nor an SQLite database")
+        return None
     return source if "://" in source else None
+
+
+def _is_toml(path: Path) -> bool:
+    try:
+        return bool(tomllib.loads(path.read_text("utf-8-sig")))
+    except ValueError:
+        return False
 
 
 @app.command()
@@ -133,14 +161,11 @@ def _frontier_json(experiment: Any) -> dict[str, Any]:
 
 
 @app.command()
-def frontier(
-    source: Annotated[str, typer.Argument(help="Experiment file, or a storage's address.")],
-    as_json: Json = False,
-) -> None:
+def frontier(source: Source, name: Name = None, as_json: Json = False) -> None:
     """The best trials inside all thresholds, or the nearest ones where none is inside."""
     from gossamer.report import frontier_table
 
-    opened = open_experiment(source)
+    opened = open_experiment(source, name)
     if as_json:
         typer.echo(json.dumps(_frontier_json(opened)))
     else:

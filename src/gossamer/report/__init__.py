@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gossamer.report.runtime_tables import bench_table, profile_table
 from gossamer.report.sources import load_run, named_runs
-from gossamer.report.terminal import frontier_table, layer_table, table
+from gossamer.report.terminal import frontier_table, layer_table, table, trials_table
 
 if TYPE_CHECKING:
     from gossamer.report.compare import comparison, markdown, write_comparison
@@ -25,6 +25,7 @@ __all__ = [
     "profile_table",
     "report",
     "table",
+    "trials_table",
     "write_comparison",
 ]
 

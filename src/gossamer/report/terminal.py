@@ -209,3 +209,36 @@ def frontier_table(experiment: Experiment | Snapshot) -> Group:
     shown = partial(_side_by_side, snapshot)
     tables = map(shown, _fitting(snapshot.frontier.trials, shown, _COLUMNS))
     return Group(Text(f"{snapshot.name}: {words.verdict(snapshot)}", "bold"), *tables)
+
+
+def trials_table(experiment: Experiment | Snapshot) -> Group:
+    """Every trial, by number: its state, values and time, and why it failed or was stopped.
+
+    Values that miss their threshold are red. Of a stopped trial they are what it was expected to
+    end with.
+    """
+    from gossamer.search import Snapshot
+
+    snapshot = experiment if isinstance(experiment, Snapshot) else Snapshot.of(experiment)
+    shown = plain_table("")
+    shown.add_column("Trial", justify="right")
+    shown.add_column("State")
+    for metric in snapshot.metrics:
+        below = " ".join(filter(None, (words.limit(metric), words.split(snapshot, metric))))
+        shown.add_column(_heading(metric.name, below), justify="right")
+    shown.add_column("Time", justify="right")
+    shown.add_column("Note")
+    for trial in snapshot.trials:
+        full = trial.state == "complete" and trial.fidelity is None
+        known = trial.expected if trial.state == "stopped" else trial.values
+        values = (
+            _value(snapshot, metric, trial)
+            if full
+            else Text(units.plain(known[metric.name]) if metric.name in known else units.NOTHING)
+            for metric in snapshot.metrics
+        )
+        time = units.NOTHING if trial.seconds is None else units.duration(trial.seconds)
+        fidelity = f"fidelity {trial.fidelity}" if trial.fidelity else ""
+        note = "; ".join(filter(None, (fidelity, trial.reason or "")))
+        shown.add_row(units.whole(trial.number), trial.state, *values, time, Text(note))
+    return Group(Text(f"{snapshot.name}: {words.counts(snapshot)}", "bold"), shown)

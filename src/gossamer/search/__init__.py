@@ -17,6 +17,7 @@ from gossamer.search.space.constraints import LinearConstraint
 from gossamer.search.space.parameters import Choice, Float, Grid, Int, Prior
 from gossamer.search.stopping.fidelity import Fidelity
 from gossamer.search.stopping.rules import STOPPING, Dominated, Halving, OutOfReach, Violated
+from gossamer.search.transfer import export_trials, import_trials
 from gossamer.search.trials.trial import Report, Trial, TrialRecord, TrialStopped
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ __all__ = [
     "Violated",
     "WarmStart",
     "chosen_trial",
+    "export_trials",
+    "import_trials",
     "on_ray",
     "recipe_of",
 ]

@@ -13,14 +13,26 @@ from typing import Any
 from gossamer.errors import UserError, nearest
 from gossamer.search.definition import from_mapping, said
 from gossamer.search.trials.databases import NothingStoredError, open_storage
-from gossamer.search.trials.storage import Store
+from gossamer.search.trials.storage import DEFINITION, Store
 
 # Settings that decide what a trial's numbers mean: trials of two tasks cannot be compared.
 _MEANING = ("task", "model")
 
 
 def stored_arguments(url: str, name: str | None = None) -> dict[str, Any]:
-    """The arguments of `Experiment` as they are stored.
+    """The arguments of `Experiment` as they are stored, see `stored_name`.
+
+    Raises:
+        UserError: when there is none, or several and no name.
+    """
+    chosen = stored_name(url, name)
+    stored = Store(open_storage(url), chosen, None).definition
+    assert stored is not None
+    return {**from_mapping(stored), "storage": url}
+
+
+def stored_name(url: str, name: str | None = None) -> str:
+    """The name of the experiment that is meant.
 
     Args:
         url: the database.
@@ -29,7 +41,8 @@ def stored_arguments(url: str, name: str | None = None) -> dict[str, Any]:
     Raises:
         UserError: when there is none, or several and no name.
     """
-    studies = {study.study_name for study in open_storage(url, create=False).get_all_studies()}
+    found = open_storage(url, create=False).get_all_studies()
+    studies = {study.study_name: study for study in found}
     if not studies:
         raise UserError(f"storage '{url}' has no experiment yet")
     if name is None and len(studies) > 1:
@@ -37,13 +50,12 @@ def stored_arguments(url: str, name: str | None = None) -> dict[str, Any]:
             f"storage '{url}' has several experiments; give one's name: "
             + ", ".join(sorted(studies))
         )
-    chosen = studies.pop() if name is None else name
-    if name is not None and name not in studies:
-        raise UserError(f"storage '{url}' has no experiment '{name}'; {nearest(name, studies)}")
-    stored = Store(open_storage(url), chosen, None).definition
-    if stored is None:
+    chosen = next(iter(studies)) if name is None else name
+    if chosen not in studies:
+        raise UserError(f"storage '{url}' has no experiment '{name}'; {nearest(chosen, studies)}")
+    if DEFINITION not in studies[chosen].user_attrs:
         raise UserError(f"storage '{url}': gossamer did not make the study '{chosen}'")
-    return {**from_mapping(stored), "storage": url}
+    return chosen
 
 
 def find(url: str, name: str) -> Store | None:

@@ -42,9 +42,9 @@ from gossamer.search.trials.records import (
 )
 from gossamer.search.trials.trial import Report, TrialRecord
 
-# Tells a study from any other of its name.
+# Attributes of a study. MADE tells it from any other of its name.
 MADE = "gossamer:made"
-_DEFINITION = "gossamer:definition"
+DEFINITION = "gossamer:definition"
 _EARLIER = "gossamer:earlier"
 _ALIVE = "gossamer:alive:"
 
@@ -97,11 +97,11 @@ class Store:
     @property
     def definition(self) -> dict[str, Any] | None:
         """What was stored with the study; None if nothing was yet."""
-        return self._kept(_DEFINITION)
+        return self._kept(DEFINITION)
 
     @definition.setter
     def definition(self, definition: dict[str, Any]) -> None:
-        self._set_study_attribute(_DEFINITION, definition)
+        self._set_study_attribute(DEFINITION, definition)
 
     @property
     def earlier(self) -> dict[str, Any] | None:

@@ -1,0 +1,225 @@
+"""The trials of an experiment as a file: taken to another database, or published.
+
+The file is JSON and holds all that the storage does: the definition, what was learnt from an
+earlier experiment, and of each trial its parameters, values, state, times and attributes, among
+which gossamer keeps reports, reasons and fidelities (see `gossamer.search.trials.records`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from gossamer.errors import UserError
+from gossamer.files import write_text
+from gossamer.search import schema
+from gossamer.search.definition import from_mapping
+from gossamer.search.metrics import Metric
+from gossamer.search.trials.databases import open_storage, readable_errors
+from gossamer.search.trials.optuna_log import quiet_optuna
+from gossamer.search.trials.records import OWNER, record
+from gossamer.search.trials.storage import DEFINITION, Store
+from gossamer.search.validation import check_name
+
+_FORMAT = "gossamer trials"
+_VERSION = 1
+# Of a study whose import has begun; it is whole once it has a definition.
+_IMPORTING = "gossamer:importing"
+
+
+def export_trials(storage: str, path: str | os.PathLike[str], name: str | None = None) -> int:
+    """Write an experiment and all its trials to a file, and return their number.
+
+    Args:
+        storage: URL of the database.
+        path: the JSON file to write.
+        name: of the experiment, where the storage has several.
+
+    Raises:
+        UserError: there is no such experiment, or the file cannot be written.
+    """
+    chosen = schema.stored_name(storage, name)
+    opened = open_storage(storage, create=False)
+    store = Store(opened, chosen, None)
+    with readable_errors():
+        attributes = opened.get_study_user_attrs(opened.get_study_id_from_name(chosen))
+    distributions: dict[str, int] = {}
+    trials = [_trial_entry(trial, distributions) for trial in store.frozen()]
+    content = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "definition": store.definition,
+        "earlier": store.earlier,
+        "attributes": {k: v for k, v in attributes.items() if not k.startswith("gossamer:")},
+        "distributions": [json.loads(text) for text in distributions],
+        "trials": trials,
+    }
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return len(trials)
+
+
+def import_trials(
+    path: str | os.PathLike[str], storage: str, name: str | None = None
+) -> tuple[str, int]:
+    """Put an exported experiment into a storage, where its search goes on.
+
+    Trials keep their numbers; those that ran when they were exported wait to be run again with
+    the same parameters. A killed import leaves nothing that counts: the next one begins anew.
+
+    Args:
+        path: a file that `export_trials` wrote.
+        storage: URL of the database, which is made if it is not there.
+        name: of the experiment there; as in the file by default.
+
+    Returns:
+        The experiment's name, and the number of its trials.
+
+    Raises:
+        UserError: the file is no export, or the storage has an experiment of that name.
+    """
+    content = _read(Path(path))
+    try:
+        definition = dict(content["definition"])
+        if name is not None:
+            check_name(name, "experiment")
+            definition["name"] = name
+        arguments = from_mapping(definition)
+        trials = _trials(content["trials"], content["distributions"], arguments["metrics"])
+        attributes = dict(content["attributes"])
+        earlier = content["earlier"]
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise UserError(f"{path}: {_in_words(error)}; export the trials again") from None
+    named = str(arguments["name"])
+    directions = [StudyDirection[m.goal.upper()] for m in arguments["metrics"] if m.optimized]
+    opened = open_storage(storage)
+    with quiet_optuna(), readable_errors():
+        _check_free(opened, storage, named)
+        study = opened.create_new_study(directions, named)
+        opened.set_study_user_attr(study, _IMPORTING, True)
+        for trial in trials:
+            opened.create_new_trial(study, trial)
+        for key, value in attributes.items():
+            opened.set_study_user_attr(study, key, value)
+    store = Store(opened, named, None)
+    if earlier is not None:
+        store.earlier = earlier
+    store.definition = definition  # last: what has it is whole
+    return named, len(trials)
+
+
+def _check_free(opened: BaseStorage, storage: str, name: str) -> None:
+    """Raise `UserError` if the storage has that experiment; delete the rest of an import."""
+    for study in opened.get_all_studies():
+        if study.study_name != name:
+            continue
+        attributes = study.user_attrs
+        if _IMPORTING not in attributes or DEFINITION in attributes:
+            raise UserError(
+                f"storage '{storage}' has an experiment '{name}' already; "
+                "give this one another --name or another storage"
+            )
+        opened.delete_study(study._study_id)
+
+
+def _trial_entry(trial: FrozenTrial, distributions: dict[str, int]) -> dict[str, Any]:
+    """What is written of a trial; `distributions`, each with its place, get those of it."""
+    used = {
+        name: distributions.setdefault(distribution_to_json(found), len(distributions))
+        for name, found in trial.distributions.items()
+    }
+    entry = {
+        "number": trial.number,
+        "state": trial.state.name.lower(),
+        "parameters": trial.params,
+        "distributions": used,
+        "values": trial.values,
+        "started": _utc(trial.datetime_start),
+        "ended": _utc(trial.datetime_complete),
+        "attributes": trial.user_attrs,
+        "system": trial.system_attrs,
+        "intermediate": {str(k): v for k, v in trial.intermediate_values.items()},
+    }
+    return {key: value for key, value in entry.items() if value not in (None, {})}
+
+
+def _trials(
+    entries: Sequence[Mapping[str, Any]], written: Sequence[Any], metrics: Sequence[Metric]
+) -> list[FrozenTrial]:
+    distributions = [json_to_distribution(json.dumps(entry)) for entry in written]
+    trials = []
+    for number, entry in enumerate(entries):
+        if entry["number"] != number:
+            raise ValueError(f"trial {number} is missing")
+        state = TrialState[entry["state"].upper()]
+        attributes = dict(entry.get("attributes", {}))
+        if state is TrialState.RUNNING:  # nowhere any more
+            state = TrialState.WAITING
+            attributes.pop(OWNER, None)
+        trial = optuna.trial.create_trial(
+            state=state,
+            values=entry.get("values"),
+            params=dict(entry.get("parameters", {})),
+            distributions={
+                name: distributions[place] for name, place in entry.get("distributions", {}).items()
+            },
+            user_attrs=attributes,
+            system_attrs=dict(entry.get("system", {})),
+            intermediate_values={
+                int(step): float(value) for step, value in entry.get("intermediate", {}).items()
+            },
+        )
+        trial.datetime_start = _local(entry.get("started"))
+        trial.datetime_complete = _local(entry.get("ended"))
+        _check_values(trial, number, metrics)
+        trials.append(trial)
+    return trials
+
+
+def _check_values(trial: FrozenTrial, number: int, metrics: Sequence[Metric]) -> None:
+    """Raise `ValueError` unless a complete trial has a value of every metric."""
+    if trial.state is TrialState.COMPLETE:
+        known = record(trial).values
+        missing = next((m.name for m in metrics if m.name not in known), None)
+        if missing is not None or len(trial.values) != sum(m.optimized for m in metrics):
+            raise ValueError(f"trial {number} has not a value for every metric")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; check the name") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise UserError(f"{path} is no file of 'gossamer trials export'")
+    if content.get("version") != _VERSION:
+        raise UserError(f"{path} was written by a newer gossamer; use that one here too")
+    return content
+
+
+def _in_words(error: Exception) -> str:
+    return f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _utc(local: datetime | None) -> str | None:
+    """Optuna's times are those of the machine's clock on the wall."""
+    return None if local is None else local.astimezone(UTC).isoformat()
+
+
+def _local(utc: str | None) -> datetime | None:
+    return None if utc is None else datetime.fromisoformat(utc).astimezone().replace(tzinfo=None)

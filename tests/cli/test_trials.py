@@ -1,0 +1,128 @@
+"""Looking at trials, and taking them to another database; what is no experiment is said."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from gossamer.search import Experiment
+
+TOML = """
+name = "small"
+budget = 9
+storage = "sqlite:///small.db"
+sampler = "random"
+metrics = {accuracy = {goal = "maximize", threshold = 0.9}, weights = {goal = "minimize"}}
+parameters.rate = {type = "float", low = 0.1, high = 1.0}
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "e.toml").write_text(TOML)
+    return tmp_path
+
+
+@pytest.fixture
+def searched(place):
+    experiment = Experiment.from_toml("e.toml")
+    for accuracy in (0.95, 0.85):
+        experiment.tell(experiment.ask(), {"accuracy": accuracy, "weights": 36980.0})
+    experiment.tell(experiment.ask(), error="ValueError: no\nsuch file")
+    trial = experiment.ask()
+    trial.report(1, {"accuracy": 0.3}, of=2)
+    experiment.tell(trial, stopped="too slow")
+    experiment.ask()
+    return experiment
+
+
+def test_trials_are_listed(place, searched, gossamer):
+    status, out, err = gossamer("trials", "e.toml")
+    assert (status, err) == (0, "")
+    assert "small: 5 of 9 trials: 2 complete, 1 inside the thresholds, 1 failed" in out
+    rows = [line.split() for line in out.splitlines() if re.match(r" *\d+ +[a-z]", line)]
+    assert [row[:2] for row in rows] == [
+        ["0", "complete"],
+        ["1", "complete"],
+        ["2", "failed"],
+        ["3", "stopped"],
+        ["4", "running"],
+    ]
+    assert rows[0][2:4] == ["0.95", "36,980"]
+    assert "ValueError: no such file" in out
+    assert rows[3][2:4] == ["0.3", "–"]
+    assert "too slow" in out
+    status, listed, _ = gossamer("trials", "list", "small.db", "--json")
+    assert status == 0
+    assert [trial["state"] for trial in json.loads(listed)] == [row[1] for row in rows]
+    assert json.loads(listed)[3]["reports"][0]["values"] == {"accuracy": 0.3}
+
+
+def test_trials_go_to_another_database_and_the_search_goes_on(place, searched, gossamer):
+    status, out, err = gossamer("trials", "export", "e.toml", "-o", "trials.json")
+    assert (status, out, err) == (0, "5 trials of 'small' in trials.json\n", "")
+    new = ["--storage", "sqlite:///new.db"]
+    status, out, err = gossamer("trials", "import", "trials.json", *new)
+    assert (status, out, err) == (0, "5 trials of 'small' in sqlite:///new.db\n", "")
+    status, _, err = gossamer("trials", "import", "trials.json", *new)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "already" in err
+    assert gossamer("trials", "import", "trials.json", *new, "--name", "copy")[0] == 0
+    for command in ("frontier", "trials"):
+        status, _, err = gossamer(command, "new.db")
+        assert (status, err.count("\n")) == (2, 1)
+        assert "several experiments; give one's name: copy, small" in err
+        assert gossamer(command, "new.db", "--name", "copy")[0] == 0
+        status, _, err = gossamer(command, "e.toml", "--name", "copy")
+        assert (status, err.count("\n")) == (2, 1)
+    goes_on = Experiment.from_toml("e.toml", storage="sqlite:///new.db")
+    goes_on.run(lambda trial: {"accuracy": 0.9, "weights": 1.0}, progress=False)
+    states = [trial.state for trial in goes_on.trials()]
+    assert (states.count("complete"), states.count("waiting"), len(states)) == (8, 0, 10)
+
+
+def test_looking_makes_no_database(place, gossamer):
+    for command in (["frontier"], ["trials"], ["trials", "export", "-o", "x.json"]):
+        gossamer(*command, "e.toml")
+        gossamer(*command, "sqlite:///other.db")
+    (place / "x.json").unlink(missing_ok=True)
+    assert [path.name for path in place.iterdir()] == ["e.toml"]
+    assert gossamer("frontier", "e.toml")[0] == 0
+    assert "no trial is complete yet" in gossamer("frontier", "e.toml")[1]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("text.txt", "text.txt is neither an experiment file (TOML) nor an SQLite database"),
+        ("junk.db", "junk.db is neither an experiment file (TOML) nor an SQLite database"),
+        ("empty.db", "empty.db is neither an experiment file (TOML) nor an SQLite database"),
+        ("folder", "folder is a folder; name"),
+        ("broken.toml", "broken.toml is not valid TOML"),
+        ("none.db", "none.db does not exist"),
+    ],
+)
+@pytest.mark.parametrize("command", ["frontier", "trials"])
+def test_what_is_no_experiment_is_said_in_a_line(place, gossamer, command, source, words):
+    (place / "text.txt").write_text("some\ntext\n")
+    (place / "junk.db").write_bytes(b"\x00\xff junk" * 100)
+    (place / "empty.db").touch()
+    (place / "broken.toml").write_text("name = ")
+    (place / "folder").mkdir()
+    status, out, err = gossamer(command, source)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+    assert "Expected" not in err or source == "broken.toml"
+
+
+@pytest.mark.parametrize("command", ["profile", "bench"])
+def test_a_folder_is_no_network(place, gossamer, command):
+    (place / "folder").mkdir()
+    status, out, err = gossamer(command, "folder")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("gossamer: folder")
+    assert "Errno" not in err
