@@ -67,10 +67,10 @@ class Program:
         source.write_text(to_c(graph, "net"), encoding="ascii")
         common = ["gcc", "-std=c99", level, str(source)]
         subprocess.run([*common, "-c", "-o", str(folder / "net.o")], check=True)
-        told = subprocess.run(
+        sizes = subprocess.run(
             ["size", str(folder / "net.o")], check=True, capture_output=True, text=True
         ).stdout.split("\n")[1]
-        text, data, bss = (int(field) for field in told.split()[:3])
+        text, data, bss = (int(field) for field in sizes.split()[:3])
         self.flash, self.ram = text + data, data + bss
         library = folder / "net.so"
         subprocess.run([*common, "-shared", "-fPIC", "-o", str(library), "-lm"], check=True)
@@ -118,11 +118,11 @@ def page(result: dict[str, Any]) -> str:
         "| network | gcc | flash | RAM | time | of dense: flash | RAM | time |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for found in result["rows"]:
+    for row in result["rows"]:
         lines.append(
-            f"| {found['network']} | {found['level']} | {found['flash_bytes']:,} "
-            f"| {found['ram_bytes']:,} | {found['milliseconds']:.2f} ms "
-            f"| {found['flash_ratio']:.3f} | {found['ram_ratio']:.2f} | {found['time_ratio']:.3f} |"
+            f"| {row['network']} | {row['level']} | {row['flash_bytes']:,} "
+            f"| {row['ram_bytes']:,} | {row['milliseconds']:.2f} ms "
+            f"| {row['flash_ratio']:.3f} | {row['ram_ratio']:.2f} | {row['time_ratio']:.3f} |"
         )
     return "\n".join([*lines, "", NOTE])
 
@@ -132,10 +132,10 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=30)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     models = {name: networks.speech_cnn(**settings) for name, settings in NETWORKS.items()}
-    if given.model:
-        models[given.model.name] = given.model.read_bytes()
+    if arguments.model:
+        models[arguments.model.name] = arguments.model.read_bytes()
     programs = []
     with tempfile.TemporaryDirectory() as folder:
         for level in LEVELS:
@@ -143,7 +143,7 @@ def main() -> None:
                 place = Path(folder) / f"{i}{level}"
                 place.mkdir()
                 programs.append(Program(name, model, level, place))
-        for _ in range(given.turns):
+        for _ in range(arguments.turns):
             for program in programs:
                 program.turn()
     gcc = subprocess.run(["gcc", "--version"], check=True, capture_output=True, text=True).stdout
@@ -151,13 +151,13 @@ def main() -> None:
         "command": "python " + shlex.join(sys.argv),
         "machine": machine(),
         "gcc": gcc.splitlines()[0],
-        "turns": given.turns,
+        "turns": arguments.turns,
         "rows": [row(program, programs) for program in programs],
     }
     text = page(result)
     print(text)
-    if given.out:
-        write(given.out, result, text)
+    if arguments.out:
+        write(arguments.out, result, text)
 
 
 if __name__ == "__main__":

@@ -44,11 +44,11 @@ def pruned(model: nn.Module, densities: dict[str, float], block: int = 1) -> nn.
         weight = model.get_submodule(name).weight
         outputs = weight.shape[0] // block
         places = weight.numel() // weight.shape[0]
-        kept = round(outputs * density)
-        if kept == 0:
+        count = round(outputs * density)
+        if count == 0:
             raise SystemExit(f"{name}: no weights left at density {density}")
         order = torch.rand(outputs, places, generator=generator).argsort(dim=0)
-        mask = (order < kept).repeat_interleave(block, dim=0).reshape(weight.shape)
+        mask = (order < count).repeat_interleave(block, dim=0).reshape(weight.shape)
         with torch.no_grad():
             weight *= mask
     return model
@@ -159,13 +159,13 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         "joules": joules(engine),
     }
     for memory in MEMORIES:
-        found = {"whole": (dense, own), "both": (before, both)}
+        pairs = {"whole": (dense, own), "both": (before, both)}
         for layer in dict.fromkeys(work.layer for work in own if work.macs):
             # Scaling the sums is part of a layer in 8 bits.
-            found[layer] = tuple([w for w in side if w.layer == layer] for side in (dense, own))
+            pairs[layer] = tuple([w for w in side if w.layer == layer] for side in (dense, own))
         result["ratios"][memory] = {
             part: [ratio.low, ratio.high]
-            for part, (first, second) in found.items()
+            for part, (first, second) in pairs.items()
             if second
             for ratio in [model.ratio(first, second, memory)]
         }
@@ -174,18 +174,18 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
 
 def shares(model: EnergyModel, own: Sequence[Work]) -> dict[str, dict[str, float]]:
     """Each layer's share of the sparse network's energy (45 nm, no reuse of registers)."""
-    found = {}
+    ranges = {}
     for memory in MEMORIES:
         each = [model.energy([w], memory, costs=COSTS[0], reuse=False) for w in own]
-        found[memory] = {
+        ranges[memory] = {
             f"{work.layer} ({work.kind})": energy / sum(each)
             for work, energy in zip(own, each, strict=True)
         }
-    return found
+    return ranges
 
 
-def _range(found: Sequence[float]) -> str:
-    return f"{found[0]:.3g} – {found[1]:.3g}×"
+def _range(bounds: Sequence[float]) -> str:
+    return f"{bounds[0]:.3g} – {bounds[1]:.3g}×"
 
 
 def eight_bits(results: Sequence[dict[str, Any]]) -> list[str]:

@@ -68,8 +68,8 @@ def accuracy(model: Any, task: Any) -> float:
     from gossamer.training import evaluate
 
     splits = ("test", "validation")
-    found = [evaluate(model, task, split, noise=False, timing=False) for split in splits]
-    return sum(e.correct for e in found) / sum(e.examples for e in found)
+    results = [evaluate(model, task, split, noise=False, timing=False) for split in splits]
+    return sum(e.correct for e in results) / sum(e.examples for e in results)
 
 
 def file_bytes(model: Any, example: Any) -> int:
@@ -206,23 +206,23 @@ def engine(path: Path, turns: int) -> None:
         best = {(kind, batch): float("inf") for kind in calls for batch in (1, BATCH)}
         for _ in range(turns):
             for kind, batch in best:
-                given = x[:batch]
+                examples = x[:batch]
                 started = time.process_time()
-                calls[kind](given)
+                calls[kind](examples)
                 best[kind, batch] = min(best[kind, batch], time.process_time() - started)
         for kind in calls:
-            held = engines.get(kind)
+            runner = engines.get(kind)
             rows.append(
                 {
                     "network": name,
                     "kind": kind,
                     "batch1_seconds": best[kind, 1],
                     f"batch{BATCH}_seconds": best[kind, BATCH],
-                    "weight_bytes": held and sum(row.bytes for row in held.profile(x[:1])),
+                    "weight_bytes": runner and sum(row.bytes for row in runner.profile(x[:1])),
                 }
             )
-    told = {"machine": machine(), "turns": turns, "rows": rows}
-    path.write_text(json.dumps(told, indent=1) + "\n")
+    result = {"machine": machine(), "turns": turns, "rows": rows}
+    path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def engine_table(path: Path) -> list[str]:
@@ -245,19 +245,19 @@ def engine_table(path: Path) -> list[str]:
         "sparse ones expand weights to floats, and gain only where reading the weights takes most "
         "of the time.",
     ]
-    for told in machines:
+    for measured in machines:
         text += [
             "",
-            f"{told['machine']}; {told['turns']} turns:",
+            f"{measured['machine']}; {measured['turns']} turns:",
             "",
             f"| network | | batch 1 | batch {BATCH} | bytes |",
             "|---|---|---|---|---|",
         ]
-        for row in told["rows"]:
-            held = f"{row['weight_bytes']:,}" if row["weight_bytes"] else ""
+        for row in measured["rows"]:
+            size = f"{row['weight_bytes']:,}" if row["weight_bytes"] else ""
             text.append(
                 f"| {row['network']} | {row['kind']} | {1e6 * row['batch1_seconds']:.0f} us | "
-                f"{1e6 * row[f'batch{BATCH}_seconds']:,.0f} us | {held} |"
+                f"{1e6 * row[f'batch{BATCH}_seconds']:,.0f} us | {size} |"
             )
     return text
 
@@ -319,15 +319,15 @@ def main() -> None:
     parser.add_argument("--engine", action="store_true", help="measure the engine instead")
     parser.add_argument("--turns", type=int, default=200)
     parser.add_argument("--table-only", action="store_true")
-    given = parser.parse_args()
-    path = given.out.with_suffix(".jsonl")
-    if given.engine:
-        engine(given.out.with_suffix(".json"), given.turns)
-    elif not given.table_only:
-        run(path, given.budget_minutes)
-    command = f"python benchmarks/int8.py --budget-minutes {given.budget_minutes:g}"
-    timed = engine_table(given.out.with_suffix(".json"))
-    given.out.with_suffix(".md").write_text(page(read(path), command, timed))
+    arguments = parser.parse_args()
+    path = arguments.out.with_suffix(".jsonl")
+    if arguments.engine:
+        engine(arguments.out.with_suffix(".json"), arguments.turns)
+    elif not arguments.table_only:
+        run(path, arguments.budget_minutes)
+    command = f"python benchmarks/int8.py --budget-minutes {arguments.budget_minutes:g}"
+    timed = engine_table(arguments.out.with_suffix(".json"))
+    arguments.out.with_suffix(".md").write_text(page(read(path), command, timed))
 
 
 if __name__ == "__main__":

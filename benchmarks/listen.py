@@ -80,10 +80,10 @@ def outputs(spotter: Spotter, sound: np.ndarray) -> list[tuple[float, np.ndarray
 
 def judged(heard: list[tuple[float, np.ndarray]], spotter: Spotter, threshold: float, made: Any):
     detector = Detector(spotter.detector.classes, threshold)
-    found = [d for seconds, out in heard if (d := detector.push(seconds, out)) is not None]
+    detections = [d for seconds, out in heard if (d := detector.push(seconds, out)) is not None]
     left = list(made.spoken)
     false = 0
-    for detection in found:
+    for detection in detections:
         fits = [
             word
             for word in left
@@ -108,9 +108,9 @@ def measured(run: Path, recordings: dict[float, Recording]) -> dict[str, Any]:
         seconds = len(made.sound) / RATE
         length += seconds
         for threshold in THRESHOLDS:
-            found = judged(heard, spotter, threshold, made)
-            per_hour = found["false"] * 3600 / seconds
-            rows.append({"snr": snr, "threshold": threshold, **found, "false_per_hour": per_hour})
+            outcome = judged(heard, spotter, threshold, made)
+            per_hour = outcome["false"] * 3600 / seconds
+            rows.append({"snr": snr, "threshold": threshold, **outcome, "false_per_hour": per_hour})
         print(f"{run.name}: {snr:g} dB done, {seconds / 60:.0f} min", file=sys.stderr, flush=True)
     metrics = json.loads((run / "metrics.json").read_text())
     return {
@@ -158,21 +158,23 @@ def main() -> None:
     parser.add_argument("--snr", type=float, nargs="+", default=[20.0, 10.0, 5.0, 0.0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/listen"))
-    given = parser.parse_args()
-    task = load(given.task)
+    arguments = parser.parse_args()
+    task = load(arguments.task)
     recordings = {
-        snr: recording(task, snr, given.minutes * 60, np.random.default_rng([given.seed, i]))
-        for i, snr in enumerate(given.snr)
+        snr: recording(
+            task, snr, arguments.minutes * 60, np.random.default_rng([arguments.seed, i])
+        )
+        for i, snr in enumerate(arguments.snr)
     }
     result = {
         "command": "python " + shlex.join(sys.argv),
         "machine": machine(),
         "data": task.source,
-        "minutes": given.minutes,
-        "runs": [measured(run, recordings) for run in given.runs],
+        "minutes": arguments.minutes,
+        "runs": [measured(run, recordings) for run in arguments.runs],
     }
     text = written(result)
-    write(given.out, result, text)
+    write(arguments.out, result, text)
     print(text)
 
 

@@ -217,15 +217,15 @@ def one(point: Point, task: Any) -> dict[str, Any]:
     started = time.perf_counter()
     fit(model, task, settings, sparsifier=sparsifier)
     seconds = time.perf_counter() - started
-    found = [
+    results = [
         evaluate(model, task, split, noise=False, timing=False) for split in ("test", "validation")
     ]
-    counts = found[0].counts
+    counts = results[0].counts
     line = {
         **dataclasses.asdict(point),
-        "accuracy": sum(e.correct for e in found) / sum(e.examples for e in found),
-        "test_accuracy": found[0].accuracy,
-        "examples": sum(e.examples for e in found),
+        "accuracy": sum(e.correct for e in results) / sum(e.examples for e in results),
+        "test_accuracy": results[0].accuracy,
+        "examples": sum(e.examples for e in results),
         "nonzero": counts.nonzero,
         "weights": counts.weights,
         "activation_density": counts.active_share,
@@ -383,22 +383,22 @@ def candidates(of: Any) -> list[str]:
     rows, means = [], dict.fromkeys(CANDIDATES, 0.0)
     ahead: dict[str, list[float]] = {rule: [] for rule in CANDIDATES[1:]}
     for network in SMALL:
-        found = {
+        by_rule = {
             rule: {line["seed"]: line["accuracy"] for line in of(network, *FREE, rule, PLAIN)}
             for rule in CANDIDATES
         }
-        seeds = set.intersection(*(set(of_rule) for of_rule in found.values()))
+        seeds = set.intersection(*(set(of_rule) for of_rule in by_rule.values()))
         if not seeds:
             return []
         cells = []
-        for rule, of_rule in found.items():
+        for rule, of_rule in by_rule.items():
             accuracy = [100 * of_rule[seed] for seed in sorted(seeds)]
             means[rule] += statistics.fmean(accuracy) / len(SMALL)
             spread = f" ± {statistics.stdev(accuracy):.2f}" if len(seeds) > 1 else ""
             cells.append(f"{statistics.fmean(accuracy):.2f}{spread}")
         for rule, differences in ahead.items():
-            first = found[CANDIDATES[0]]
-            differences += [100 * (found[rule][seed] - first[seed]) for seed in seeds]
+            first = by_rule[CANDIDATES[0]]
+            differences += [100 * (by_rule[rule][seed] - first[seed]) for seed in seeds]
         rows.append(f"| {network} | {len(seeds)} | {' | '.join(cells)} |")
     return [
         "## Rules that may be the default",
@@ -453,12 +453,12 @@ def goals(network: str, of: Any) -> list[str]:
     )
     shown = []
     for rule in CANDIDATES:
-        found = of(network, *FREE, rule, PLAIN)
-        seeds = {line["seed"] for line in found} & {line["seed"] for line in dense}
+        sparse = of(network, *FREE, rule, PLAIN)
+        seeds = {line["seed"] for line in sparse} & {line["seed"] for line in dense}
         if seeds:
             sparse, base = (
                 statistics.fmean(100 * li["accuracy"] for li in lines if li["seed"] in seeds)
-                for lines in (found, dense)
+                for lines in (sparse, dense)
             )
             met = "met" if base - sparse <= allowed else "missed"
             shown.append(f"{rule} {sparse - base:+.2f}, {met} ({len(seeds)} seeds)")
@@ -469,8 +469,8 @@ def goals(network: str, of: Any) -> list[str]:
             # The same seeds on both sides.
             seeds = {line["seed"] for line in lines} & {line["seed"] for line in free}
             one, other = (
-                statistics.fmean(100 * li["accuracy"] for li in found if li["seed"] in seeds)
-                for found in (lines, free)
+                statistics.fmean(100 * li["accuracy"] for li in group if li["seed"] in seeds)
+                for group in (lines, free)
             )
             text += f" {pattern} against unstructured: {one - other:+.2f} ({len(seeds)} seeds)."
     return [text, ""]

@@ -141,9 +141,9 @@ def measure(shape: tuple[int, ...], write: Write, turns: int) -> dict[str, Any]:
         "engine": engine,
         "onnxruntime": lambda x: session.run(None, {"x": x})[0],
     }
-    found, wanted = (call(inputs[0]) for call in calls.values())
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
-    elements = max(math.prod(shape), wanted.size)
+    outputs, expected = (call(inputs[0]) for call in calls.values())
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+    elements = max(math.prod(shape), expected.size)
     times = take_turns(calls, inputs, turns=turns, threads=1)
     ns = {f"{name}_ns": turn.seconds / elements * 1e9 for name, turn in times.items()}
     return {"shape": list(shape), **ns, "ratio": ns["onnxruntime_ns"] / ns["engine_ns"]}

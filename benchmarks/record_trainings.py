@@ -109,13 +109,13 @@ def record(name: str, trainings: int, path: Path) -> None:
     for number in range(len(data["trials"]), trainings):
         before = time.process_time()
         trained = train(recipe_of(table["settings"], points[number]), task)
-        found = trained.evaluate("validation", noise=False, timing=False)
+        result = trained.evaluate("validation", noise=False, timing=False)
         metrics = {
-            "accuracy": found.accuracy,
-            "loss": found.loss,
-            "density": found.counts.density,
-            "activation_density": found.counts.active_share,
-            "macs": found.counts.macs()["both"],
+            "accuracy": result.accuracy,
+            "loss": result.loss,
+            "density": result.counts.density,
+            "activation_density": result.counts.active_share,
+            "macs": result.counts.macs()["both"],
         }
         seconds = time.process_time() - before
         data["trials"].append(

@@ -218,11 +218,11 @@ saying training clips; `pink` and `hum` are synthetic). Every network meets the 
 """
 
 
-def write(out: Path, task: str, found: dict[str, Any]) -> str:
+def write(out: Path, task: str, result: dict[str, Any]) -> str:
     """Puts a task's result beside those of the others: tables, plots and all digits."""
     file = out.with_suffix(".json")
     whole = json.loads(file.read_text()) if file.exists() else {}
-    whole[task] = found
+    whole[task] = result
     out.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(whole, indent=1))
     sections = []
@@ -265,8 +265,8 @@ def main() -> None:
     if not rows["dense"]:
         print("no seed is complete yet: give the same command again", file=sys.stderr)
         return
-    kept = [a for i, a in enumerate(sys.argv) if "--at-most" not in (a, sys.argv[i - 1])]
-    command = "python " + shlex.join(kept)
+    shown = [a for i, a in enumerate(sys.argv) if "--at-most" not in (a, sys.argv[i - 1])]
+    command = "python " + shlex.join(shown)
     write(arguments.out, task.name, {"command": command, "runs": rows})
 
 

@@ -105,7 +105,7 @@ def trivial() -> bytes:
 
 def cases() -> dict[str, Case]:
     dense = networks.speech_cnn()
-    found: dict[str, Case] = {}
+    table: dict[str, Case] = {}
     for batch, goal, relu_goal in ((1, "8x / 15x", "5.4x / 11x"), (64, "6x / 12x", "5.4x / 8x")):
         shape = (batch, 1, 32, 32)
         for block in (1, 16):
@@ -113,24 +113,24 @@ def cases() -> dict[str, Case]:
             ours = networks.speech_cnn(0.05, winners=True, block=block)
             name = f"speech 95 % weights, 10 % winners, {pattern}, batch {batch}"
             others = {"onnxruntime, k-winners": networks.speech_cnn(winners=True)}
-            found[name] = Case(name, ours, dense, shape, goal, _speech, others, _speech_winners)
+            table[name] = Case(name, ours, dense, shape, goal, _speech, others, _speech_winners)
         name = f"speech 95 % weights, ReLU, unstructured, batch {batch}"
-        found[name] = Case(name, networks.speech_cnn(0.05), dense, shape, relu_goal, _speech)
+        table[name] = Case(name, networks.speech_cnn(0.05), dense, shape, relu_goal, _speech)
         name = f"speech dense, ReLU, batch {batch}"
-        found[name] = Case(name, dense, dense, shape, "0.8x / 1x", _speech)
+        table[name] = Case(name, dense, dense, shape, "0.8x / 1x", _speech)
     for block in (1, 16):
         pattern = "unstructured" if block == 1 else "blocks of 16"
         name = f"linear 1600 -> 1500, 95 %, 160 active, {pattern}, batch 1"
-        found[name] = Case(name, linear(1500, 1600, 0.05, 160, block), linear(1500, 1600, 1.0),
+        table[name] = Case(name, linear(1500, 1600, 0.05, 160, block), linear(1500, 1600, 1.0),
                            (1, 1600), "30x / 80x")  # fmt: skip
         name = f"feed-forward 768 -> 3072 -> 768, 90 %, 307 winners, {pattern}, batch 1"
-        found[name] = Case(name, feed_forward(0.1, 307, block), feed_forward(1.0, 0), (1, 768),
+        table[name] = Case(name, feed_forward(0.1, 307, block), feed_forward(1.0, 0), (1, 768),
                            "12x / 25x")  # fmt: skip
         name = f"convolution 64 -> 64 5x5, 90 %, 1254 active, {pattern}, batch 1"
-        found[name] = Case(name, convolution(0.1, 1254, block), convolution(1.0, 0),
+        table[name] = Case(name, convolution(0.1, 1254, block), convolution(1.0, 0),
                            (1, 64, 14, 14), "12x / 25x")  # fmt: skip
-    found["call floor"] = Case("call floor", trivial(), trivial(), (1, 4), "3 us / 1 us")
-    return found
+    table["call floor"] = Case("call floor", trivial(), trivial(), (1, 4), "3 us / 1 us")
+    return table
 
 
 def trained(file: Path, batch: int) -> Case:
@@ -209,18 +209,18 @@ def _torch(make: Callable[[], Any], threads: int) -> Call | None:
 
 
 def contestants(case: Case, threads: int) -> dict[str, Call]:
-    found: dict[str, Call | None] = {
+    calls: dict[str, Call | None] = {
         "gossamer": Engine(case.ours, threads=threads),
         "onnxruntime": _onnxruntime(case.dense, threads),
         "openvino": _openvino(case.dense, threads),
     }
     if case.torch is not None:
-        found["torch"] = _torch(case.torch, threads)
+        calls["torch"] = _torch(case.torch, threads)
     if case.torch_winners is not None:
-        found["torch, k-winners"] = _torch(case.torch_winners, threads)
+        calls["torch, k-winners"] = _torch(case.torch_winners, threads)
     for name, model in case.others.items():
-        found[name] = _onnxruntime(model, threads)
-    return {name: call for name, call in found.items() if call is not None}
+        calls[name] = _onnxruntime(model, threads)
+    return {name: call for name, call in calls.items() if call is not None}
 
 
 def measure(
@@ -230,15 +230,15 @@ def measure(
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(shape, np.float32) for _ in range(16)]
     clock = "processor" if threads == 1 else "wall"
-    found = take_turns(calls, inputs, turns=turns, threads=threads)
-    return {name: {**asdict(of), "clock": clock} for name, of in found.items()}
+    times = take_turns(calls, inputs, turns=turns, threads=threads)
+    return {name: {**asdict(of), "clock": clock} for name, of in times.items()}
 
 
 DEEPSPARSE = """
 import json, sys, time
 import numpy as np
 from deepsparse import compile_model
-found = {}
+seconds = {}
 for name, file, shape in json.load(open(sys.argv[1])):
     engine = compile_model(file, batch_size=shape[0], num_cores=int(sys.argv[2]))
     xs = [np.random.default_rng(i).standard_normal(shape).astype(np.float32) for i in range(16)]
@@ -247,8 +247,8 @@ for name, file, shape in json.load(open(sys.argv[1])):
         start = time.perf_counter()
         engine([xs[i % 16]])
         times.append(time.perf_counter() - start)
-    found[name] = float(np.median(times))
-print(json.dumps(found))
+    seconds[name] = float(np.median(times))
+print(json.dumps(seconds))
 """
 
 
@@ -283,17 +283,17 @@ HEAD = (
 
 def line(result: dict[str, Any]) -> str:
     """A row of the table; *others* are dense peers with k-winners, and DeepSparse."""
-    found, peer = result["contestants"], result["peer"]
-    seconds = {name: of["seconds"] for name, of in found.items()}
+    timed, peer = result["contestants"], result["peer"]
+    seconds = {name: of["seconds"] for name, of in timed.items()}
     others = {name.partition(",")[0]: s for name, s in seconds.items() if "," in name}
     if result["deepsparse_seconds"]:
         others["deepsparse (ReLU)"] = result["deepsparse_seconds"]
-    kept = min(of["kept"] for of in found.values())
+    quiet = min(of["kept"] for of in timed.values())
     return (
         f"| {result['case']} | {seconds['gossamer'] * 1e6:,.1f} us | "
         f"{peer} {seconds[peer] * 1e6:,.1f} us | {result['ratio']:.1f}x | {result['goal']} | "
         f"{'; '.join(f'{name} {s * 1e6:,.0f} us' for name, s in others.items())} | "
-        f"{result['share_of_limit']:.0%} | {kept}/{found['gossamer']['turns']} |"
+        f"{result['share_of_limit']:.0%} | {quiet}/{timed['gossamer']['turns']} |"
     )
 
 
@@ -320,13 +320,13 @@ def write(path: Path, text: str) -> None:
 
 def write_table(page: Path, path: Path) -> None:
     """The table of a file of results in its place on a page."""
-    found = json.loads(path.read_text())
+    stored = json.loads(path.read_text())
     mark, end = f"<!-- {path.name} -->\n", "<!-- end -->"
     before, there, rest = page.read_text().partition(mark)
     if not there or end not in rest:
         raise SystemExit(f"{page} has no line {mark.strip()} with {end} after it")
-    table = "\n".join([HEAD, *map(line, found["cases"])])
-    about = f"{found['machine']}; kernels for {found['isa']}; {found['threads']} thread(s)"
+    table = "\n".join([HEAD, *map(line, stored["cases"])])
+    about = f"{stored['machine']}; kernels for {stored['isa']}; {stored['threads']} thread(s)"
     write(page, f"{before}{mark}\n{about}\n\n{table}\n\n{end}{rest.partition(end)[2]}")
 
 
@@ -372,10 +372,10 @@ def main() -> None:
     results = []
     for name, case in chosen.items():
         calls = contestants(case, threads)
-        found = measure(calls, case.shape, arguments.turns, threads)
-        dense = {p: found[p]["seconds"] for p in ("onnxruntime", "openvino", "torch") if p in found}
+        timed = measure(calls, case.shape, arguments.turns, threads)
+        dense = {p: timed[p]["seconds"] for p in ("onnxruntime", "openvino", "torch") if p in timed}
         best = min(dense, key=lambda p: dense[p])
-        ours = found["gossamer"]["seconds"]
+        ours = timed["gossamer"]["seconds"]
         x = np.random.default_rng(0).standard_normal(case.shape, np.float32)
         engine = calls["gossamer"]
         assert isinstance(engine, Engine)
@@ -387,7 +387,7 @@ def main() -> None:
                 "case": name,
                 "goal": case.goal,
                 "batch": case.shape[0],
-                "contestants": found,
+                "contestants": timed,
                 "deepsparse_seconds": beside.get(name),
                 "ratio": dense[best] / ours,
                 "peer": best,

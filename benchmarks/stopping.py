@@ -71,15 +71,15 @@ def record(trials: int, file: Path) -> None:
 
     drawn = gs.Experiment("curves", PARAMETERS, [gs.Maximize("accuracy")], sampler="random", seed=1)
     points = [drawn.ask().parameters for _ in range(trials)]
-    kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"trainings": []}
+    stored: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"trainings": []}
     whole = load(SETTINGS["task"])
     parts = {
         split: Split(getattr(whole, split).x[:count], getattr(whole, split).y[:count])
         for split, count in EXAMPLES.items()
     }
     task = dataclasses.replace(whole, **parts)
-    kept |= {"settings": SETTINGS, "examples": EXAMPLES, "machine": machine()}
-    for number, point in enumerate(points[len(kept["trainings"]) :], len(kept["trainings"])):
+    stored |= {"settings": SETTINGS, "examples": EXAMPLES, "machine": machine()}
+    for number, point in enumerate(points[len(stored["trainings"]) :], len(stored["trainings"])):
         started = time.perf_counter()
         epochs: list[dict[str, float]] = []
 
@@ -89,15 +89,15 @@ def record(trials: int, file: Path) -> None:
             )
 
         train(recipe_of(SETTINGS, point), task, on_epoch=on_epoch)
-        kept["trainings"].append(
+        stored["trainings"].append(
             {
                 "parameters": point,
                 "seconds": round(time.perf_counter() - started, 2),
                 "epochs": epochs,
             }
         )
-        write_text(file, json.dumps(kept, indent=1) + "\n")
-        print(f"{number + 1}/{trials}: {epochs[-1]}, {kept['trainings'][-1]['seconds']} s")
+        write_text(file, json.dumps(stored, indent=1) + "\n")
+        print(f"{number + 1}/{trials}: {epochs[-1]}, {stored['trainings'][-1]['seconds']} s")
 
 
 def search(trainings: list[dict[str, Any]], rules: list[Any]) -> list[TrialRecord]:
@@ -146,11 +146,11 @@ def hypervolume(records: list[TrialRecord]) -> float:
 
 def measure(trainings: list[dict[str, Any]], rules: list[Any], order: np.ndarray) -> dict[str, Any]:
     """One order of the trainings under one set of rules."""
-    given = [trainings[i] for i in order]
-    records = search(given, rules)
+    ordered = [trainings[i] for i in order]
+    records = search(ordered, rules)
     whole = [
         TrialRecord(i, "complete", {}, dict(t["epochs"][-1]), None, 1.0)
-        for i, t in enumerate(given)
+        for i, t in enumerate(ordered)
     ]
     metrics = [
         gs.Maximize("accuracy", THRESHOLDS["accuracy"]),
@@ -164,7 +164,7 @@ def measure(trainings: list[dict[str, Any]], rules: list[Any], order: np.ndarray
         if all(m.violation(whole[r.number].values[m.name]) <= 0 for m in metrics)
     ]
     spent = sum(len(r.reports) for r in records)
-    total = sum(len(t["epochs"]) for t in given)
+    total = sum(len(t["epochs"]) for t in ordered)
     return {
         "epochs_saved": 1 - spent / total,
         "stopped": len(stopped),
@@ -176,10 +176,10 @@ def measure(trainings: list[dict[str, Any]], rules: list[Any], order: np.ndarray
 
 def replay(file: Path, out: Path) -> None:
     """Every set of rules over the same random orders."""
-    kept = json.loads(file.read_text())
-    trainings = kept["trainings"]
+    stored = json.loads(file.read_text())
+    trainings = stored["trainings"]
     orders = [np.random.default_rng(seed).permutation(len(trainings)) for seed in range(ORDERS)]
-    found = {
+    results = {
         name: [measure(trainings, rules, order) for order in orders]
         for name, rules in RULES.items()
     }
@@ -193,7 +193,7 @@ def replay(file: Path, out: Path) -> None:
         f"| {name} | {mean(runs, 'epochs_saved'):.1%} | {mean(runs, 'hypervolume'):.4f} | "
         f"{min(r['hypervolume'] for r in runs):.4f} | {mean(runs, 'stopped'):.1f} | "
         f"{mean(runs, 'stopped_inside'):.2f} | {mean(runs, 'stopped_on_frontier'):.2f} |"
-        for name, runs in found.items()
+        for name, runs in results.items()
     ]
     text = f"""# Stopping early: what it saves, what it costs
 
@@ -222,7 +222,7 @@ The settings are random, so most trials are bad: a search whose sampler avoids b
 less to save.
 """
     (out / "stopping.md").write_text(text)
-    data = {"thresholds": THRESHOLDS, "orders": ORDERS, "curves": file.name, "rules": found}
+    data = {"thresholds": THRESHOLDS, "orders": ORDERS, "curves": file.name, "rules": results}
     (out / "stopping.json").write_text(json.dumps(data, indent=1) + "\n")
     print("\n".join(rows))
 
@@ -236,12 +236,12 @@ def main() -> None:
     parser.add_argument("what", choices=["record", "replay"])
     parser.add_argument("--trials", type=int, default=72, help="curves to come to, for record")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of curves and results")
-    given = parser.parse_args()
-    curves = given.out / "stopping_curves.json"
-    if given.what == "record":
-        record(given.trials, curves)
+    arguments = parser.parse_args()
+    curves = arguments.out / "stopping_curves.json"
+    if arguments.what == "record":
+        record(arguments.trials, curves)
     else:
-        replay(curves, given.out)
+        replay(curves, arguments.out)
 
 
 if __name__ == "__main__":

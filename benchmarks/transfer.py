@@ -44,9 +44,9 @@ Case = tuple[str, int, float, str]
 
 def cases() -> list[Case]:
     """(method, width, density, which layers); at full density ``rescaled`` is ``plain``."""
-    found = [(m, w, 1.0, "none") for m in ("plain", "supar") for w in WIDTHS]
+    points = [(m, w, 1.0, "none") for m in ("plain", "supar") for w in WIDTHS]
     # The most telling first: a benchmark that is stopped has something to show.
-    return found + [
+    return points + [
         (m, DENSITY_WIDTH, d, layers)
         for layers in SPARSE
         for d in (1 / 32, 1 / 8, 1 / 2, 1 / 16, 1 / 4)
@@ -186,14 +186,14 @@ def best(curve: dict[float, float]) -> tuple[float, float]:
 
 def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each case: its best rate, and what the base's best rate costs it."""
-    found = curves(runs)
-    base = found["plain", BASE_WIDTH, 1.0, "none"]
+    by_case = curves(runs)
+    base = by_case["plain", BASE_WIDTH, 1.0, "none"]
     base_rate = min(base, key=lambda rate: base[rate])
     table = []
     for case in sorted(cases(), key=lambda case: (case[3] != "none", case[3:], case[0], -case[2])):
-        if case not in found:
+        if case not in by_case:
             continue
-        curve = found[case]
+        curve = by_case[case]
         rate, loss = best(curve)
         table.append(
             {
@@ -251,7 +251,7 @@ def drift(table: list[dict[str, Any]], method: str, layers: str) -> float | None
     return max(rates) / min(rates) if len(rates) == complete else None
 
 
-def plot(found: dict[Case, dict[float, float]], path: Path) -> None:
+def plot(by_case: dict[Case, dict[float, float]], path: Path) -> None:
     """Loss against learning rate, one panel for each method and direction, as a plain SVG."""
     panels = [
         ("plain, widths", [("plain", w, 1.0, "none") for w in WIDTHS]),
@@ -265,7 +265,9 @@ def plot(found: dict[Case, dict[float, float]], path: Path) -> None:
         ),
     ]
     width, height, left, top = 380, 250, 48, 28
-    shown = [v for _, members in panels for c in members if c in found for v in found[c].values()]
+    shown = [
+        v for _, members in panels for c in members if c in by_case for v in by_case[c].values()
+    ]
     low, high = math.log(min(shown)), math.log(min(max(shown), 1.2))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * width} {2 * height}" '
@@ -294,8 +296,8 @@ def plot(found: dict[Case, dict[float, float]], path: Path) -> None:
                 y = float(at(RATES[0], loss).split(",")[1])
                 parts.append(f'<line x1="{x0}" x2="{x0 + w}" y1="{y}" y2="{y}" stroke="#e4e4e4"/>')
                 parts.append(f'<text x="{x0 - 30}" y="{y + 4}">{loss:g}</text>')
-        for index, case in enumerate(c for c in members if c in found):
-            curve = found[case]
+        for index, case in enumerate(c for c in members if c in by_case):
+            curve = by_case[case]
             color = f"hsl({230 - 200 * index / max(len(members) - 1, 1):.0f},70%,45%)"
             line = " ".join(at(rate, loss) for rate, loss in curve.items())
             parts.append(
@@ -405,13 +407,13 @@ def main() -> None:
     command = "python " + shlex.join(a for a in sys.argv if a != "--tables-only")
     out: Path = arguments.out
     out.parent.mkdir(parents=True, exist_ok=True)
-    found = curves(runs)
+    by_case = curves(runs)
     out.with_suffix(".json").write_text(
         json.dumps(
             {"command": command, "machine": machine(), "table": rows(runs), "runs": runs}, indent=1
         )
     )
-    plot(found, out.with_suffix(".svg"))
+    plot(by_case, out.with_suffix(".svg"))
     text = page(runs, command, machine(), out.name)
     out.with_suffix(".md").write_text(text)
     print(text)

@@ -69,9 +69,9 @@ def shown(site: Path, clips: list[np.ndarray]) -> tuple[list[str], list[float], 
             tab.set_input_files("#file", file)
             tab.wait_for_selector("#told:has-text('the network took')")
             words.append(tab.inner_text("#word"))
-            told = re.search(r"took ([\d.]+) ms", tab.inner_text("#told"))
-            assert told is not None
-            times.append(float(told[1]))
+            answer = re.search(r"took ([\d.]+) ms", tab.inner_text("#told"))
+            assert answer is not None
+            times.append(float(answer[1]))
         version = f"Chromium {browser.version}"
         browser.close()
     server.shutdown()
