@@ -31,7 +31,7 @@ import networks
 from results import write
 
 from gossamer.runtime import machine
-from gossamer.runtime.c import to_c
+from gossamer.runtime.c.source import to_c
 from gossamer.runtime.importer import read
 
 NETWORKS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gossamer.runtime.c import to_c
+from gossamer.runtime.c.source import to_c
 from gossamer.runtime.importer import read
 
 STRICT = (

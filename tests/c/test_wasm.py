@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gossamer.runtime import Engine
-from gossamer.runtime.c import to_c
+from gossamer.runtime.c.source import to_c
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ("clang", "wasm-ld", "node")

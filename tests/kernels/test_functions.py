@@ -14,6 +14,8 @@ from gossamer.kernels._kernels import BINARY, UNARY
 from gossamer.kernels.registry import ISAS
 from gossamer.runtime.graph import Array, Graph, Node
 from gossamer.runtime.lowering import Lowering
+from gossamer.runtime.operators.binary import Binary
+from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.program import Buffer, assemble
 
 A, B = 0.25, 0.5
@@ -104,7 +106,7 @@ def agree(found: Array, x: Array, wanted: Tensor, units: float, share: Array | f
 @pytest.mark.parametrize("kind", UNARY)
 def test_functions_of_a_number(kind: str, isa: str) -> None:
     x = arguments()
-    node = Node("unary", "f", ("x",), "y", {"kind": kind, "a": A, "b": B})
+    node = Node(Unary(kind, A, B), "f", ("x",), "y")
     found, argument = computed(isa, node, x), torch.from_numpy(x).double()
     if kind in CANCELLING:
         ordinary = np.isfinite(x)  # 0 times infinity elsewhere, as in ONNX Runtime
@@ -122,7 +124,7 @@ def test_functions_of_a_number(kind: str, isa: str) -> None:
 )
 def test_zero_keeps_its_sign(kind: str, isa: str) -> None:
     zeros = np.array([0.0, -0.0], np.float32)
-    found = computed(isa, Node("unary", "f", ("x",), "y", {"kind": kind}), zeros)
+    found = computed(isa, Node(Unary(kind), "f", ("x",), "y"), zeros)
     wanted = {"neg": [True, False], "abs": [False, False]}.get(kind, [False, True])
     np.testing.assert_array_equal(np.signbit(found), wanted)
 
@@ -145,7 +147,7 @@ PAIRS: dict[str, Callable[[Array, Array], Array]] = {
 @pytest.mark.parametrize("kind", BINARY)
 def test_functions_of_two_numbers(kind: str, isa: str) -> None:
     left, right = (side.ravel() for side in np.meshgrid(SPECIAL, SPECIAL))
-    found = computed(isa, Node("binary", "f", ("x", "x1"), "y", {"kind": kind}), left, right)
+    found = computed(isa, Node(Binary(kind), "f", ("x", "x1"), "y"), left, right)
     with np.errstate(all="ignore"):
         wanted = PAIRS[kind](left, right).astype(np.float32)
     np.testing.assert_allclose(found, wanted, rtol=2e-7, atol=1e-44 if kind == "power" else 0)

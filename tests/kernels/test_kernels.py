@@ -299,7 +299,9 @@ def check(kernel: Kernel, draw: st.DrawFn) -> bool:
     if draw(st.booleans()):
         x = np.round(x)  # ties, and zeros
     # What a max-pool makes of NaN depends on where it lies, in ONNX Runtime.
-    vague = any(node.op == "winners" or node.settings.get("pool", 1) > 1 for node in graph.nodes)
+    vague = any(
+        node.op == "winners" or getattr(node.operation, "pool", 1) > 1 for node in graph.nodes
+    )
     strange = any_value and not vague and bool(x.size) and draw(st.booleans())
     if strange:
         x.flat[draw(st.integers(0, x.size - 1))] = draw(st.sampled_from([np.nan, np.inf, -np.inf]))

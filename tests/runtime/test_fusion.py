@@ -77,7 +77,7 @@ def test_a_chain_is_one_node(name: str) -> None:
     kind, steps = CHAINS[name]
     model = written(steps)
     (node,) = read(model).nodes
-    assert (node.op, node.settings["kind"]) == ("unary", kind)
+    assert (node.op, node.operation.kind) == ("unary", kind)
     agree(model)
 
 
@@ -92,5 +92,5 @@ def test_what_else_reads_a_step_still_gets_it() -> None:
     b = Builder(4, 9)
     gate = b.add("Sigmoid", "x")
     b.add("Add", b.add("Mul", "x", gate), gate)
-    assert [node.settings["kind"] for node in read(b.model()).nodes] == ["sigmoid", "silu", "add"]
+    assert [node.operation.kind for node in read(b.model()).nodes] == ["sigmoid", "silu", "add"]
     agree(b.model())

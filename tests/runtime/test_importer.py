@@ -229,7 +229,7 @@ def test_folding_by_hand() -> None:
     # (2 x + 1 - 1) / 2 * 3 + 5
     assert node.constants["weight"].item() == pytest.approx(3)
     assert node.constants["bias"].item() == pytest.approx(5)
-    assert (node.settings["low"], node.settings["high"]) == (0, float("inf"))
+    assert (node.operation.low, node.operation.high) == (0, float("inf"))
 
 
 def test_outputs_in_the_middle_are_kept() -> None:

@@ -114,7 +114,7 @@ def _to_8_bits(model: nn.Module, run: Path, given: Path | None, shape: tuple[int
 
 
 def _write_c(source: Path, out: Path) -> None:
-    from gossamer.runtime.c import to_c
+    from gossamer.runtime.c.source import to_c
 
     if source.is_dir():
         source = source / "model.onnx"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from gossamer.runtime import Engine, LayerProfile
-from gossamer.runtime.graph import Graph, Node
+from gossamer.runtime.graph import AnyNode, Graph
 
 _FLOAT = 4  # bytes, of a 32-bit sum of whole numbers too
 _INDEX = 4  # bytes of an entry's index in a list of values; the value is extra
@@ -128,11 +128,11 @@ def count_work(engine: Engine) -> tuple[list[Work], list[Work]]:
     return own, dense
 
 
-def _sizes(node: Node, graph: Graph) -> tuple[int, int]:
+def _sizes(node: AnyNode, graph: Graph) -> tuple[int, int]:
     return sum(graph.item(name) for name in node.inputs), graph.item(node.output)
 
 
-def _own(row: LayerProfile, node: Node | None, engine: Engine) -> Work:
+def _own(row: LayerProfile, node: AnyNode | None, engine: Engine) -> Work:
     graph = engine.graph
     operation = row.kernel.split()[0]
     if node is not None and operation == "winners":
@@ -163,7 +163,7 @@ def _own(row: LayerProfile, node: Node | None, engine: Engine) -> Work:
     return gathered(row.node, kind, row.macs, row.bytes, entry, ins, outs, bits)
 
 
-def _dense(node: Node, graph: Graph, macs: float) -> Work:
+def _dense(node: AnyNode, graph: Graph, macs: float) -> Work:
     ins, outs = _sizes(node, graph)
     if macs and "weight" in node.constants:
         stored = _FLOAT * node.constants["weight"].size

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import MutableMapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.runtime.constants import Constants
+
+if TYPE_CHECKING:
+    from gossamer.runtime.c.writer import Writer
+    from gossamer.runtime.lowering.layouts import Lowering
 
 Array = NDArray[Any]
 
@@ -58,30 +63,68 @@ def repeating(shape: Shape, within: Shape) -> list[int]:
 
 
 @dataclass
-class Node:
-    """One operation.
+class Candidate:
+    """One way to compute a node: its name in a plan, and how to emit its steps."""
 
-    ``op`` is one of: conv, linear, winners, round, pool, unary, binary, embed, softmax, layer_norm,
-    concat, reshape, transpose, strided, matmul. ``settings`` and ``constants`` are those of
-    the operation; ``conv`` and ``linear`` carry the limits ``low`` and ``high`` of a clip
-    that follows them, and ``conv`` the side ``pool`` of a max-pool that follows it. Where
-    they have a constant ``step``, their weights are whole multiples of it, for each output.
-    ``layer_norm`` scales each number of a row or, where it has ``channels``, each row as a whole.
-    ``round`` rounds to the multiples of ``step`` from ``low`` to ``high`` times, ties to even.
+    name: str
+    emit: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Operation(ABC):
+    """What a node does: its attributes, the kernels that could compute it, and its text in C.
+
+    A subclass is one kind of operation, its fields are the attributes (see ``operators``).
     """
 
-    op: str
+    op: ClassVar[str]
+
+    @abstractmethod
+    def candidates(self, lowering: Lowering, node: Node[Any]) -> Iterable[Candidate]:
+        """The ways to compute a node, at least one."""
+
+    @abstractmethod
+    def write(self, writer: Writer, node: Node[Any]) -> None:
+        """Adds the function that computes a node to a C file."""
+
+
+@dataclass(frozen=True)
+class Single(Operation):
+    """An operation with one way to compute it."""
+
+    def candidates(self, lowering: Lowering, node: Node[Any]) -> Iterable[Candidate]:
+        return [Candidate(self.op, lambda: self.lower(lowering, node))]
+
+    @abstractmethod
+    def lower(self, lowering: Lowering, node: Node[Any]) -> None:
+        """Adds the steps that compute a node."""
+
+
+Kind = TypeVar("Kind", bound=Operation)
+
+
+@dataclass
+class Node(Generic[Kind]):
+    """One operation on named values, with its constants."""
+
+    operation: Kind
     name: str
     inputs: tuple[str, ...]
     output: str
-    settings: dict[str, Any] = field(default_factory=dict)
     constants: MutableMapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constants = self.store = Constants(self.constants)
 
+    @property
+    def op(self) -> str:
+        return self.operation.op
 
-def whole(node: Node) -> Array:
+
+AnyNode = Node[Any]
+
+
+def whole(node: AnyNode) -> Array:
     """The weight of a node with a ``step`` in steps, as int8."""
     weight, step = node.constants["weight"], node.constants["step"]
     return np.rint(weight / step.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
@@ -104,7 +147,7 @@ class Graph:
 
     inputs: list[str]
     outputs: list[str]
-    nodes: list[Node]
+    nodes: list[AnyNode]
     shapes: dict[str, Shape]
     dynamic: bool  # may the number of examples vary?
     dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
@@ -125,7 +168,7 @@ class Graph:
                 same.add(node.output)
         return min(found, default=None)
 
-    def consumers(self, value: str) -> list[Node]:
+    def consumers(self, value: str) -> list[AnyNode]:
         return [node for node in self.nodes if value in node.inputs]
 
     def check(self) -> None:
@@ -142,20 +185,19 @@ class Graph:
         for file in self.files:
             file.release()
 
-    def rounding(self, value: str) -> dict[str, Any] | None:
-        """The settings of the ``round`` node whose result a value is, rearranged or not."""
+    def rounding(self, value: str) -> Any:
+        """The ``Round`` operation whose result a value is, rearranged or not."""
         made = {node.output: node for node in self.nodes}
         node = made.get(value)
         while node is not None and node.op in ("reshape", "transpose", "strided"):
             node = made.get(node.inputs[0])
-        return node.settings if node is not None and node.op == "round" else None
+        return node.operation if node is not None and node.op == "round" else None
 
     def fingerprint(self) -> str:
         """Changes when anything does that a plan depends on."""
         digest = hashlib.sha256()
         for node in self.nodes:
-            settings = sorted(node.settings.items())
-            digest.update(repr((node.op, node.inputs, node.output, settings)).encode())
+            digest.update(repr((node.operation, node.inputs, node.output)).encode())
             digest.update(repr(self.shapes[node.output]).encode())
             for key in sorted(node.constants):
                 for array in node.store.stored(key):

@@ -25,7 +25,7 @@ import numpy as np
 from gossamer.errors import UserError, nearest
 from gossamer.files import is_stream, write_text
 from gossamer.kernels._kernels import Program
-from gossamer.runtime.graph import Array, Graph, Node
+from gossamer.runtime.graph import AnyNode, Array, Graph
 from gossamer.runtime.lowering import Candidate, Lowering
 from gossamer.runtime.machine import machine, usable_cores
 from gossamer.runtime.packing import up_to
@@ -42,7 +42,7 @@ AGAIN = 2  # times
 HOPELESS = 4  # times as slow as the fastest candidate, so are others of its kind
 SIMILAR = 0.1  # by how much the numbers of non-zeros of layers measured as one may differ
 SHARING_NS = 20_000_000  # spent on what threads should share
-VERSION = 5
+VERSION = 6
 
 
 @dataclass
@@ -253,7 +253,7 @@ def _fastest(times: dict[str, float]) -> str:
     return best if times[best] < 0.9 * times[first] else first
 
 
-def _key(lowering: Lowering, node: Node, candidates: list[Candidate]) -> tuple[Any, ...]:
+def _key(lowering: Lowering, node: AnyNode, candidates: list[Candidate]) -> tuple[Any, ...]:
     """Sizes, forms and candidates, which are the same in nodes that are measured as one.
 
     Their numbers of non-zeros need only be similar: the time of kernels that skip zeros follows
@@ -263,7 +263,7 @@ def _key(lowering: Lowering, node: Node, candidates: list[Candidate]) -> tuple[A
     return (
         node.op,
         node.constants["weight"].shape,
-        repr(sorted(node.settings.items())),
+        repr(node.operation),
         value.shape,
         round(value.density, 1),
         tuple(sorted(value.forms)),
@@ -275,7 +275,7 @@ def _trial(
     graph: Graph,
     isa: str,
     lowering: Lowering,
-    node: Node,
+    node: AnyNode,
     values: dict[str, Array],
     batched: bool,
     name: str,

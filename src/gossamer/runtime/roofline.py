@@ -19,6 +19,7 @@ from gossamer.runtime.engine import Engine, LayerProfile
 from gossamer.runtime.graph import Array, Graph, Node, Shape
 from gossamer.runtime.lowering import Lowering
 from gossamer.runtime.machine import machine
+from gossamer.runtime.operators.linear import Linear
 from gossamer.runtime.planner import lower, synthetic
 from gossamer.runtime.program import assemble
 
@@ -122,12 +123,11 @@ def measure_limits(engine: Engine, rows: Sequence[LayerProfile]) -> Limits:
 
 def _seconds(engine: Engine, outputs: int, depth: int, rows: int) -> float:
     """The shortest time of a dense layer on ``rows`` rows that share its weights."""
-    limits = {"low": -math.inf, "high": math.inf}
     constants = {
         "weight": np.full((outputs, depth), 0.5, np.float32),
         "bias": np.zeros(outputs, np.float32),
     }
-    node = Node("linear", "limit", ("x",), "y", limits, constants)
+    node = Node(Linear(), "limit", ("x",), "y", constants)
     shapes: dict[str, Shape] = {"x": (1, rows, depth), "y": (1, rows, outputs)}
     graph = Graph(["x"], ["y"], [node], shapes, dynamic=True)
     best = math.inf

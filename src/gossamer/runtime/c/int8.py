@@ -6,22 +6,23 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from gossamer.runtime.graph import DEEPEST, Graph, Node
+from gossamer.runtime.c.tables import number
+from gossamer.runtime.graph import DEEPEST, AnyNode, Graph
 
 # Types of one byte, and the numbers that they hold. They may lie in a block of floats: C lets
 # characters alias anything.
 TYPES = {"int8_t": (-128, 127), "uint8_t": (0, 255)}
 
 
-def rounding(node: Node) -> dict[str, Any] | None:
-    """The settings of the rounding that a node is, or has inside."""
-    return node.settings if node.op == "round" else node.settings.get("round")
+def rounding(node: AnyNode) -> Any:
+    """The ``Round`` that a node is, or has inside; None if neither."""
+    return node.operation if node.op == "round" else getattr(node.operation, "rounded", None)
 
 
-def byte_type(node: Node) -> str | None:
+def byte_type(node: AnyNode) -> str | None:
     """The type that holds what a node leaves, if it is rounded to what one byte holds."""
     s = rounding(node)
-    fit = (k for k, (low, high) in TYPES.items() if s and low <= s["low"] and s["high"] <= high)
+    fit = (k for k, (low, high) in TYPES.items() if s and low <= s.low and s.high <= high)
     return next(fit, None)
 
 
@@ -48,7 +49,7 @@ def with_rounding_inside(graph: Graph) -> Graph:
     """The graph with ``round`` as a setting of the layer in 8 bits before it, where it can be."""
     types = value_types(graph)
     made = {node.output: node for node in graph.nodes}
-    inside: dict[str, Node] = {}
+    inside: dict[str, AnyNode] = {}
     for node in graph.nodes:
         if node.op != "round" or node.output not in types:
             continue
@@ -63,7 +64,7 @@ def with_rounding_inside(graph: Graph) -> Graph:
             inside[before.output] = node
     dropped = {id(node) for node in inside.values()}
     nodes = [
-        replace(node, output=into.output, settings={**node.settings, "round": into.settings})
+        replace(node, output=into.output, operation=replace(node.operation, rounded=into.operation))
         if (into := inside.get(node.output)) is not None
         else node
         for node in graph.nodes
@@ -78,12 +79,20 @@ def input_step(graph: Graph, value: str) -> float:
     node = made[value]
     while node.op == "reshape":
         node = made[node.inputs[0]]
-    settings = rounding(node)
-    assert settings is not None
-    return float(settings["step"])
+    return float(rounding(node).step)
 
 
 def floats_of(graph: Graph, value: str, types: dict[str, str]) -> int:
     """Floats that a value takes in the block of memory."""
     size = math.prod(graph.shapes[value])
     return -(-size // 4) if value in types else size
+
+
+def rounding_steps(s: Any) -> list[str]:
+    """Statements that leave a float ``v`` the nearest whole number of steps, ties to even."""
+    return [
+        f"v /= {number(s.step)};",
+        f"if (!(v > {number(s.low)})) v = {number(s.low)};",  # NaN becomes the lowest
+        f"if (v > {number(s.high)}) v = {number(s.high)};",
+        "v = (v + 12582912.0f) - 12582912.0f;",  # no room for a fraction beyond 2^23
+    ]

@@ -6,11 +6,10 @@ import math
 
 import numpy as np
 
-from gossamer.runtime.c.elementwise import rounded
-from gossamer.runtime.c.int8 import input_step
+from gossamer.runtime.c.int8 import input_step, rounding_steps
 from gossamer.runtime.c.tables import rows
 from gossamer.runtime.c.writer import Writer, clipped
-from gossamer.runtime.graph import Array, Graph, Node, whole
+from gossamer.runtime.graph import AnyNode, Array, Graph, whole
 
 # Nodes that keep a value's zeros, or most of them.
 KEEP_ZEROS = ("round", "reshape", "transpose", "strided", "pool")
@@ -24,40 +23,40 @@ def mostly_zero(graph: Graph, value: str) -> bool:
     if node is None or node.op != "winners":
         return False
     shape = graph.shapes[value]
-    group = shape[1] if node.settings["local"] else math.prod(shape[1:])
-    return bool(2 * node.settings["k"] <= group)
+    group = shape[1] if node.operation.local else math.prod(shape[1:])
+    return bool(2 * node.operation.k <= group)
 
 
-def _in_bytes(writer: Writer, node: Node) -> bool:
+def _in_bytes(writer: Writer, node: AnyNode) -> bool:
     """Whether a layer adds up whole numbers."""
     return writer.type(node.inputs[0]) != "float"
 
 
-def _weight(writer: Writer, node: Node) -> Array:
+def _weight(writer: Writer, node: AnyNode) -> Array:
     return whole(node) if _in_bytes(writer, node) else node.constants["weight"]
 
 
-def _finished(writer: Writer, node: Node, channel: str) -> list[str]:
+def _finished(writer: Writer, node: AnyNode, channel: str) -> list[str]:
     """Statements that make a float ``v``, the sum of a channel, what the layer leaves in ``v``."""
     name = writer.called(node)
     steps = node.constants["step"] * np.float32(input_step(writer.graph, node.inputs[0]))
     step = writer.tables.floats(f"{name}_step", steps)
     bias = writer.tables.floats(f"{name}_bias", node.constants["bias"])
-    limits = clipped(node.settings["low"], node.settings["high"])
-    inside = node.settings.get("round")
+    limits = clipped(node.operation.low, node.operation.high)
+    inside = node.operation.rounded
     return [
         f"v = v * {step}[{channel}] + {bias}[{channel}];",
         *limits,
-        *(rounded(inside) if inside else []),
+        *(rounding_steps(inside) if inside else []),
     ]
 
 
-def _stored(writer: Writer, node: Node) -> str:
+def _stored(writer: Writer, node: AnyNode) -> str:
     kind = writer.type(node.output)
     return "v" if kind == "float" else f"({kind})v"
 
 
-def _linear_in_bytes(writer: Writer, node: Node) -> None:
+def _linear_in_bytes(writer: Writer, node: AnyNode) -> None:
     """As below, in whole numbers."""
     weight = _weight(writer, node)
     outputs, inputs = weight.shape
@@ -80,7 +79,7 @@ for (r = 0; r < {writer.size(node.output) // outputs}; ++r, x += {inputs}, y += 
     writer.function(node, "r, i, e", body)
 
 
-def linear(writer: Writer, node: Node) -> None:
+def linear(writer: Writer, node: AnyNode) -> None:
     """Each input that is not zero adds to the outputs that it reaches."""
     if _in_bytes(writer, node):
         _linear_in_bytes(writer, node)
@@ -102,9 +101,9 @@ for (r = 0; r < {writer.size(node.output) // outputs}; ++r, x += {inputs}, y += 
     writer.function(node, "r, i, e", body)
 
 
-def _clip(node: Node, count: int, array: str = "y") -> str:
+def _clip(node: AnyNode, count: int, array: str = "y") -> str:
     """A loop that clips an array, if the node clips at all."""
-    steps = clipped(node.settings["low"], node.settings["high"])
+    steps = clipped(node.operation.low, node.operation.high)
     if not steps:
         return ""
     inner = "".join(f"        {step}\n" for step in steps)
@@ -114,32 +113,32 @@ def _clip(node: Node, count: int, array: str = "y") -> str:
     )
 
 
-def conv(writer: Writer, node: Node) -> None:
+def conv(writer: Writer, node: AnyNode) -> None:
     if mostly_zero(writer.graph, node.inputs[0]):
         _from_inputs(writer, node)
     else:
         _from_weights(writer, node)
 
 
-def _sums(writer: Writer, node: Node) -> tuple[int, int]:
+def _sums(writer: Writer, node: AnyNode) -> tuple[int, int]:
     """Height and width of a convolution's result, before a max-pool that it holds."""
-    image, s = writer.image(node.inputs[0]), node.settings
+    image, s = writer.image(node.inputs[0]), node.operation
     kernel = node.constants["weight"].shape[2:]
     high, wide = (
-        (image[2 + i] + s["pads"][i] + s["pads"][i + 2] - s["dilations"][i] * (kernel[i] - 1) - 1)
-        // s["strides"][i]
+        (image[2 + i] + s.pads[i] + s.pads[i + 2] - s.dilations[i] * (kernel[i] - 1) - 1)
+        // s.strides[i]
         + 1
         for i in range(2)
     )
     return high, wide
 
 
-def _planes(writer: Writer, node: Node, high: int, wide: int, channels: int, first: str) -> str:
+def _planes(writer: Writer, node: AnyNode, high: int, wide: int, channels: int, first: str) -> str:
     """C that makes the layer's result of whole numbers in ``sums``, planes of some channels.
 
     A max-pool is taken of the sums: steps are positive. ``first`` is the channel of the first.
     """
-    pool, (_, _, below, across) = node.settings["pool"], writer.image(node.output)
+    pool, (_, _, below, across) = node.operation.pool, writer.image(node.output)
     channel = f"{first} + c" if channels == 1 else "c"
     finish = "".join(f"            {step}\n" for step in _finished(writer, node, channel))
     take = ""
@@ -163,9 +162,9 @@ for (c = 0; c < {channels}; ++c) {{
 }}"""
 
 
-def _pooled(writer: Writer, node: Node, source: str, high: int, wide: int, channels: int) -> str:
+def _pooled(writer: Writer, node: AnyNode, source: str, high: int, wide: int, channels: int) -> str:
     """C that takes the maxima of squares of the planes at ``source`` into ``y``."""
-    pool, (_, _, below, across) = node.settings["pool"], writer.image(node.output)
+    pool, (_, _, below, across) = node.operation.pool, writer.image(node.output)
     return f"""
 for (c = 0; c < {channels}; ++c) {{
     for (i = 0; i < {below}; ++i) {{
@@ -186,11 +185,11 @@ def _indented(text: str, by: int) -> str:
     return "\n".join(" " * by + line if line else line for line in text.strip("\n").split("\n"))
 
 
-def _from_inputs(writer: Writer, node: Node) -> None:
+def _from_inputs(writer: Writer, node: AnyNode) -> None:
     """Each input that is not zero adds to the outputs that it reaches, tap by tap."""
-    weight, s, eight = _weight(writer, node), node.settings, _in_bytes(writer, node)
+    weight, s, eight = _weight(writer, node), node.operation, _in_bytes(writer, node)
     outputs, per_group, kernel_high, kernel_wide = weight.shape
-    groups, pool = s["groups"], s["pool"]
+    groups, pool = s.groups, s.pool
     each = outputs // groups
     images, channels, in_high, in_wide = writer.image(node.inputs[0])
     high, wide = _sums(writer, node)
@@ -207,8 +206,8 @@ def _from_inputs(writer: Writer, node: Node) -> None:
 
     def reached(to: str, at: str, axis: int, tap: str, size: int) -> str:
         """The output along an axis that a tap leads to, or on to the next tap."""
-        text = f"{to} = {at} + {s['pads'][axis]} - {tap} * {s['dilations'][axis]};\n"
-        step = s["strides"][axis]
+        text = f"{to} = {at} + {s.pads[axis]} - {tap} * {s.dilations[axis]};\n"
+        step = s.strides[axis]
         if step > 1:
             text += f"if ({to} < 0 || {to} % {step} != 0) continue;\n{to} /= {step};\n"
             return text + f"if ({to} >= {size}) continue;"
@@ -252,11 +251,11 @@ for (n = 0; n < {images}; ++n) {{
     writer.function(node, declared, body, scratch=outputs * plane if pool > 1 and not eight else 0)
 
 
-def _from_weights(writer: Writer, node: Node) -> None:
+def _from_weights(writer: Writer, node: AnyNode) -> None:
     """Each weight that is not zero adds a shifted plane of its input channel."""
-    weight, s, eight = _weight(writer, node), node.settings, _in_bytes(writer, node)
+    weight, s, eight = _weight(writer, node), node.operation, _in_bytes(writer, node)
     outputs, per_group, kernel_high, kernel_wide = weight.shape
-    groups, pool = s["groups"], s["pool"]
+    groups, pool = s.groups, s.pool
     images, channels, in_high, in_wide = writer.image(node.inputs[0])
     high, wide = _sums(writer, node)
     plane, taps = high * wide, kernel_high * kernel_wide
@@ -266,13 +265,13 @@ def _from_weights(writer: Writer, node: Node) -> None:
     group = f" + o / {outputs // groups} * {per_group}" if groups > 1 else ""
     sums = "sums" if eight else "scratch" if pool > 1 else "y"
     kind, start = ("int32_t", "0") if eight else ("float", f"{bias}[o]")
-    down, across = s["strides"]
+    down, across = s.strides
     given = writer.type(node.inputs[0])
 
     def span(first: str, last: str, tap: str, axis: int, size: int, out: int) -> str:
         """The outputs [first, last) along an axis whose input by this tap is inside."""
-        shift = f"{s['pads'][axis]} - {tap} * {s['dilations'][axis]}"
-        step = s["strides"][axis]
+        shift = f"{s.pads[axis]} - {tap} * {s.dilations[axis]}"
+        step = s.strides[axis]
         return (
             f"{first} = {shift};\n"
             f"{last} = {first} + {size} <= 0 ? 0 : ({first} + {size - 1}) / {step} + 1;\n"
@@ -289,8 +288,8 @@ const {given} *plane = x + (tap / {taps}{group}) * {in_high * in_wide};
 {span("left", "right", "kx", 1, in_wide, wide)}
 for (i = top; i < bottom; ++i) {{{{
     const {given} *from = plane
-        + (i * {down} + ky * {s["dilations"][0]} - {s["pads"][0]}) * {in_wide}
-        + kx * {s["dilations"][1]} - {s["pads"][1]};
+        + (i * {down} + ky * {s.dilations[0]} - {s.pads[0]}) * {in_wide}
+        + kx * {s.dilations[1]} - {s.pads[1]};
     {kind} *to = {sums} + i * {wide};
     for (j = left; j < right; ++j) to[j] += w * from[j * {across}];
 }}}}""".strip()
@@ -312,7 +311,7 @@ for (n = 0; n < {images}; ++n, x += {channels * in_high * in_wide}) {{
     writer.function(node, declared, body, scratch=plane if pool > 1 and not eight else 0)
 
 
-def matmul(writer: Writer, node: Node) -> None:
+def matmul(writer: Writer, node: AnyNode) -> None:
     *_, depth = writer.shape(node.inputs[0])
     *_, lines, columns = writer.shape(node.output)
     count = writer.size(node.output) // (lines * columns)
@@ -329,6 +328,6 @@ for (n = 0; n < {count}; ++n, x1 += {depth * columns}) {{
     writer.function(node, "n, i, j, d", body)
 
 
-def finite(node: Node) -> bool:
+def finite(node: AnyNode) -> bool:
     """Whether skipping zeros is right: zero times infinity is not zero."""
     return all(bool(np.isfinite(constant).all()) for constant in node.constants.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gossamer.runtime.c.int8 import floats_of, value_types
-from gossamer.runtime.graph import Graph, Node
+from gossamer.runtime.graph import AnyNode, Graph
 
 # Operations that read each number before they write the one in its place.
 IN_PLACE = ("winners", "round", "unary", "binary", "softmax", "layer_norm")
@@ -57,7 +57,7 @@ def planned(graph: Graph, scratch: dict[str, int]) -> tuple[dict[str, str], dict
     return places, {name: span.at for name, span in temporary.items()}, total
 
 
-def _replaces(graph: Graph, node: Node, i: int, span: Span | None) -> bool:
+def _replaces(graph: Graph, node: AnyNode, i: int, span: Span | None) -> bool:
     """Whether the result of a node may overwrite its first input, which lies in ``span``."""
     return (
         node.op in IN_PLACE

@@ -5,39 +5,21 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from gossamer.errors import UserError
-from gossamer.runtime.c import elementwise, layers
+from gossamer.kernels._kernels import BINARY, UNARY
+from gossamer.runtime.c import layers
 from gossamer.runtime.c.int8 import with_rounding_inside
 from gossamer.runtime.c.memory import planned
 from gossamer.runtime.c.writer import Writer
-from gossamer.runtime.graph import Graph, Node
+from gossamer.runtime.graph import AnyNode, Graph
 from gossamer.runtime.importer import read
 
-# Names that need <math.h>.
+# Names that need <math.h>: the functions of the kernels' expressions, and what else is written.
 MATH = {
-    *("expf", "expm1f", "logf", "log1pf", "powf", "tanhf", "erff", "sqrtf", "sqrt"),
-    *("fabsf", "truncf", "isnan", "INFINITY", "NAN"),
-}
-
-WRITE: dict[str, Callable[[Writer, Node], None]] = {
-    "conv": layers.conv,
-    "linear": layers.linear,
-    "matmul": layers.matmul,
-    "winners": elementwise.winners,
-    "round": elementwise.round_,
-    "pool": elementwise.pool,
-    "unary": elementwise.unary,
-    "binary": elementwise.binary,
-    "embed": elementwise.embed,
-    "softmax": elementwise.softmax,
-    "layer_norm": elementwise.layer_norm,
-    "concat": elementwise.concat,
-    "reshape": elementwise.reshape,
-    "transpose": elementwise.transpose,
-    "strided": elementwise.strided,
+    *re.findall(r"\b([a-z]\w*)\(", " ".join([*UNARY.values(), *BINARY.values()])),
+    *("expf", "logf", "sqrt", "isnan", "INFINITY", "NAN"),
 }
 
 # Floats of all values; the C counts in 32 bits.
@@ -121,13 +103,11 @@ def to_c(model: str | os.PathLike[str] | bytes | Graph, name: str = "model") -> 
     if sum(math.prod(shape) for shape in graph.shapes.values()) > LARGEST:
         raise UserError(f"{source}: its values are too many for C; run it with the engine")
     for node in graph.nodes:
-        WRITE[node.op](writer, node)
+        node.operation.write(writer, node)
     return _assembled(writer, source)
 
 
-def _check(source: str, node: Node) -> None:
-    if node.op not in WRITE:
-        raise UserError(f"{source}: node {node.name!r} ({node.op}) has no form in C; replace it")
+def _check(source: str, node: AnyNode) -> None:
     if node.op in ("conv", "linear") and not layers.finite(node):
         raise UserError(
             f"{source}: the weights of node {node.name!r} are not finite; train it again"

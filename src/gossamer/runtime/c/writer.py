@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gossamer.runtime.c.int8 import value_types
 from gossamer.runtime.c.tables import Tables, number
-from gossamer.runtime.graph import Graph, Node, Shape
+from gossamer.runtime.graph import AnyNode, Graph, Shape
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Writer:
     name: str
     tables: Tables = field(default_factory=Tables)
     functions: list[str] = field(default_factory=list)
-    calls: list[tuple[Node, str]] = field(default_factory=list)  # of functions, in order
+    calls: list[tuple[AnyNode, str]] = field(default_factory=list)  # of functions, in order
     scratch: dict[str, int] = field(default_factory=dict)  # floats, by the node's output
     helpers: set[str] = field(default_factory=set)
     sums: int = 0  # of 32 bits that a layer in 8 bits needs at most, beside the block
@@ -26,7 +26,7 @@ class Writer:
     def __post_init__(self) -> None:
         self.types = value_types(self.graph)
 
-    def called(self, node: Node) -> str:
+    def called(self, node: AnyNode) -> str:
         """The name of the function that computes a node."""
         return f"{self.name}_{self.graph.nodes.index(node)}_{node.op}"
 
@@ -44,7 +44,7 @@ class Writer:
         shape = self.shape(value)
         return shape if len(shape) == 4 else (*shape[:2], 1, shape[2])
 
-    def function(self, node: Node, declared: str, body: str, *, scratch: int = 0) -> None:
+    def function(self, node: AnyNode, declared: str, body: str, *, scratch: int = 0) -> None:
         """Adds the function of a node; its parameters: x (and x1, ...), y, and ``scratch``."""
         name = self.called(node)
         inputs = ["x", *(f"x{i}" for i in range(1, len(node.inputs)))]

@@ -14,18 +14,21 @@ import math
 import numpy as np
 
 from gossamer.runtime.graph import Array, Node, Shape
-from gossamer.runtime.importer.context import (
+from gossamer.runtime.operators.binary import combine, constant_binary
+from gossamer.runtime.operators.context import (
     BATCH,
     Attributes,
     BatchIndex,
     Context,
     Unsupported,
     Value,
+    axes_of,
     shown,
 )
-from gossamer.runtime.importer.folding import COMPARE, DTYPES, FOLD
-from gossamer.runtime.importer.operators.binary import combine, constant_binary
-from gossamer.runtime.importer.operators.layout_ops import LAYOUT_OPS, axes_of
+from gossamer.runtime.operators.folding import COMPARE, DTYPES
+from gossamer.runtime.operators.layout_ops import gather
+from gossamer.runtime.operators.linear import Matmul
+from gossamer.runtime.operators.reshape import Reshape
 
 MONOTONE = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 LINEAR = {"Add", "Sub", "Mul"}
@@ -83,7 +86,7 @@ def _join(
         first = BatchIndex(*_joined(context, counts, -1, column))
         shape, fit = (*column[:-1], first.step.shape[-1]), own == inputs[-1] and column[-1] == 1
         fit = fit and int(a["axis"]) in (-1, len(column) - 1)
-        context.emit(Node("reshape", name, (own,), f"{output} own"), column[:-1])
+        context.emit(Node(Reshape(), name, (own,), f"{output} own"), column[:-1])
         own = f"{output} own"
     if not fit:
         raise Unsupported("it joins the places of examples and integers in other than one way")
@@ -149,8 +152,9 @@ def _pointwise(context: Context, operator: str, inputs: list[str], output: str) 
         step = left.step * right.start + left.start * right.step
         _hold(context, output, shape, step, left.start * right.start)
     else:
-        step = FOLD[operator]([left.step, right.step], {})
-        _hold(context, output, shape, step, FOLD[operator]([left.start, right.start], {}))
+        combine_them = np.add if operator == "Add" else np.subtract
+        step, start = combine_them(left.step, right.step), combine_them(left.start, right.start)
+        _hold(context, output, shape, step, start)
 
 
 def _move(context: Context, operator: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -208,12 +212,12 @@ def _pick(
         context.add_constant(output, found[picked], (BATCH, *picked.shape[1:], *rest))
         return
     flat, taken = f"{output} flat", f"{output} taken"
-    context.emit(Node("reshape", name, (value,), flat), (BATCH, count, *rest))
+    context.emit(Node(Reshape(), name, (value,), flat), (BATCH, count, *rest))
     if not np.array_equal(picked.ravel(), np.arange(count)):
         context.add_constant(f"{output} index", picked.ravel())
-        LAYOUT_OPS["Gather"](context, name, [flat, f"{output} index"], taken, {"axis": 1})
+        gather(context, name, [flat, f"{output} index"], taken, {"axis": 1})
         flat = taken
-    context.emit(Node("reshape", name, (flat,), output), (BATCH, *picked.shape[1:], *rest))
+    context.emit(Node(Reshape(), name, (flat,), output), (BATCH, *picked.shape[1:], *rest))
 
 
 def _pick_by_own(
@@ -236,14 +240,14 @@ def _pick_by_own(
         f"{output} {part}"
         for part in ("places", "below", "back", "there", "chosen", "flat", "taken")
     )
-    context.emit(Node("reshape", name, (own,), places), (BATCH, math.prod(rows), 1))
+    context.emit(Node(Reshape(), name, (own,), places), (BATCH, math.prod(rows), 1))
     constant_binary(context, "less", name, places, below, np.zeros(()))
     constant_binary(context, "mul", name, below, back, np.array(last))
     combine(context, "add", name, places, back, there)
     at = np.arange(count) - base.reshape(-1, 1)
     constant_binary(context, "equal", name, there, chosen, at)
-    context.emit(Node("reshape", name, (value,), flat), (BATCH, count, math.prod(rest)))
+    context.emit(Node(Reshape(), name, (value,), flat), (BATCH, count, math.prod(rest)))
     kind = context.kind(value)
-    product = Node("matmul", name, (chosen, flat), taken)
+    product = Node(Matmul(), name, (chosen, flat), taken)
     context.emit(product, (BATCH, math.prod(rows), math.prod(rest)), kind)
-    context.emit(Node("reshape", name, (taken,), output), (BATCH, *rows, *rest))
+    context.emit(Node(Reshape(), name, (taken,), output), (BATCH, *rows, *rest))

@@ -8,10 +8,15 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import nearest
-from gossamer.runtime.graph import Graph, Node, Shape
+from gossamer.runtime.graph import AnyNode, Graph, Shape
 from gossamer.runtime.importer import batch_index
 from gossamer.runtime.importer.batch_axis import convert
-from gossamer.runtime.importer.context import (
+from gossamer.runtime.importer.fold import fold, foldable
+from gossamer.runtime.importer.fusion import fuse
+from gossamer.runtime.importer.mmap import Source
+from gossamer.runtime.importer.tensors import attributes_of, constant_node, sparse_tensor, tensor_of
+from gossamer.runtime.operators import OPERATORS
+from gossamer.runtime.operators.context import (
     BATCH,
     LARGEST,
     Context,
@@ -20,11 +25,7 @@ from gossamer.runtime.importer.context import (
     check_rank,
     shown,
 )
-from gossamer.runtime.importer.folding import DTYPES, FOLD
-from gossamer.runtime.importer.fusion import fuse
-from gossamer.runtime.importer.mmap import Source
-from gossamer.runtime.importer.operators import CONVERT
-from gossamer.runtime.importer.tensors import attributes_of, constant_node, sparse_tensor, tensor_of
+from gossamer.runtime.operators.folding import DTYPES
 from gossamer.runtime.sparse_file import FARTHEST, NAME
 
 
@@ -159,6 +160,7 @@ def _convert(context: Context, node: Any, name: str, source: Source) -> None:
         raise Unsupported(
             f"{where}: it works on quantized numbers; have DequantizeLinear stand before it"
         )
+    known = OPERATORS.get(operator)
     try:
         attributes = attributes_of(node, source)
         if operator == "Constant":
@@ -169,19 +171,20 @@ def _convert(context: Context, node: Any, name: str, source: Source) -> None:
             context.add_constant(output, np.array(shape[part], np.int64))
         elif batch_index.counts(context, operator, inputs):
             batch_index.convert(context, operator, name, inputs, output, attributes)
-        elif operator in FOLD and inputs and all(context.is_constant(i) for i in inputs if i):
-            context.fold(operator, output, inputs, attributes)
-        elif operator in CONVERT:
-            convert(context, operator, name, inputs, output, attributes)
-        elif operator in FOLD:
+        elif foldable(context, operator, inputs):
+            fold(context, operator, output, inputs, attributes)
+        elif known is not None and known.convert is not None:
+            convert(context, operator, known, name, inputs, output, attributes)
+        elif known is not None:
             raise Unsupported(
                 "the engine runs it on constants only, and an input is not constant; "
                 "replace it or run that part elsewhere"
             )
         else:
+            convertible = [op for op, each in OPERATORS.items() if each.convert is not None]
             raise Unsupported(
                 "the engine has no such operator; replace it or run that part elsewhere; "
-                + nearest(operator, CONVERT).partition("Known:")[0].rstrip("? ").strip(" ;")
+                + nearest(operator, convertible).partition("Known:")[0].rstrip("? ").strip(" ;")
             )
     except Unsupported as error:
         raise Unsupported(f"{where}: {error}".rstrip("; ")) from None
@@ -194,8 +197,8 @@ def _convert(context: Context, node: Any, name: str, source: Source) -> None:
         TypeError,
         ValueError,
     ):
-        known = [i for i in inputs if i in context.values]
-        shapes = " and ".join(shown(context.shape(i)) for i in known) or "none"
+        there = [i for i in inputs if i in context.values]
+        shapes = " and ".join(shown(context.shape(i)) for i in there) or "none"
         raise Unsupported(
             f"{where}: its attributes or inputs ({shapes}) are invalid; export it again"
         ) from None
@@ -213,7 +216,7 @@ def _missing(context: Context, value: str) -> str | None:
     )
 
 
-def _living(nodes: list[Node], outputs: list[str]) -> list[Node]:
+def _living(nodes: list[AnyNode], outputs: list[str]) -> list[AnyNode]:
     """The nodes that an output depends on."""
     wanted = set(outputs)
     living = []

@@ -10,10 +10,10 @@ import numpy as np
 
 from gossamer.errors import UserError
 from gossamer.runtime.graph import Graph
-from gossamer.runtime.importer.context import Unsupported, in_words
 from gossamer.runtime.importer.convert import graph_of
 from gossamer.runtime.importer.functions import inlined
 from gossamer.runtime.importer.mmap import Source, lifted
+from gossamer.runtime.operators.context import Unsupported, in_words
 
 OLDEST_OPSET = 13  # from here on Softmax, Squeeze and others are what they are today
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from gossamer.runtime.importer.unsupported import Unsupported
+from gossamer.runtime.operators.unsupported import Unsupported
 
 MOST_NODES = 1 << 18
 DEEPEST = 100  # functions within one another; onnx's inliner takes no more

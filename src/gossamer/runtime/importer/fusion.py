@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from gossamer.runtime.graph import Node, Shape
+from gossamer.runtime.graph import AnyNode, Node, Shape
+from gossamer.runtime.operators.elementwise import Unary
 
 Match = tuple[str, str, float, float]  # a value, the kind of its function, and its numbers
 CLOSE = 1e-4  # constants are float32, some of them rounded to four digits
@@ -18,20 +19,22 @@ CLOSE = 1e-4  # constants are float32, some of them rounded to four digits
 class Chains:
     """The nodes that make each value, for looking back along a chain."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[AnyNode]) -> None:
         self.made = {node.output: node for node in nodes}
 
     def unary(self, value: str, kind: str) -> str | None:
         """What a value is this function of."""
         node = self.made.get(value)
-        if node is None or node.op != "unary" or node.settings["kind"] != kind:
+        if node is None or node.op != "unary" or node.operation.kind != kind:
             return None
         return node.inputs[0]
 
     def clip(self, value: str, low: float, high: float) -> str | None:
         source = self.unary(value, "clip")
-        s = self.made[value].settings if source is not None else {}
-        return source if s and near(s["a"], low) and near(s["b"], high) else None
+        if source is None:
+            return None
+        s = self.made[value].operation
+        return source if near(s.a, low) and near(s.b, high) else None
 
     def number(self, value: str, kind: str, wanted: float) -> str | None:
         """What a value is the sum (``add``) or product (``mul``) of with this number."""
@@ -41,7 +44,7 @@ class Chains:
         right = node.constants["right"]
         if right.size != 1:
             return None
-        number, found = float(right.reshape(())), node.settings["kind"]
+        number, found = float(right.reshape(())), node.operation.kind
         if found == "div" and number:
             number, found = 1 / number, "mul"
         elif found == "sub":
@@ -51,7 +54,7 @@ class Chains:
     def operands(self, value: str, kind: str) -> Iterator[tuple[str, str]]:
         """Both values whose sum (``add``) or product (``mul``) a value is, in either order."""
         node = self.made.get(value)
-        if node is None or node.op != "binary" or node.settings["kind"] != kind:
+        if node is None or node.op != "binary" or node.operation.kind != kind:
             return
         if len(node.inputs) == 2:
             yield node.inputs[0], node.inputs[1]
@@ -82,8 +85,8 @@ def _gated(chains: Chains, value: str) -> Match | None:
         if chains.unary(gate, "sigmoid") == x:
             return x, "silu", 0.0, 0.0
         if chains.unary(gate, "hard_sigmoid") == x:
-            s = chains.made[gate].settings
-            return x, "hard_swish", s["a"], s["b"]
+            s = chains.made[gate].operation
+            return x, "hard_swish", s.a, s.b
         soft = chains.unary(gate, "tanh")
         if soft is not None and chains.unary(soft, "softplus") == x:
             return x, "mish", 0.0, 0.0
@@ -147,7 +150,7 @@ def _is_square(chains: Chains, value: str, x: str) -> bool:
 
 def _is_cube(chains: Chains, value: str, x: str) -> bool:
     node = chains.made.get(value)
-    if node is not None and node.op == "binary" and node.settings["kind"] == "power":
+    if node is not None and node.op == "binary" and node.operation.kind == "power":
         right = node.constants.get("right")
         return node.inputs == (x,) and right is not None and right.size == 1 and right.item() == 3
     return any(one == x and _is_square(chains, two, x) for one, two in chains.factors(value))
@@ -161,7 +164,7 @@ PATTERNS: tuple[Callable[[Chains, str], Match | None], ...] = (
 )
 
 
-def fuse(nodes: Sequence[Node], shapes: Mapping[str, Shape]) -> list[Node]:
+def fuse(nodes: Sequence[AnyNode], shapes: Mapping[str, Shape]) -> list[AnyNode]:
     """The nodes, the last one of each such chain in its place; the others may be left over."""
     chains = Chains(nodes)
     fused = []
@@ -170,7 +173,7 @@ def fuse(nodes: Sequence[Node], shapes: Mapping[str, Shape]) -> list[Node]:
         match = next((match for match in matches if match is not None), None)
         if match is not None and shapes[match[0]] == shapes[node.output]:
             x, kind, a, b = match
-            settings = {"kind": kind, "a": a, "b": b}
-            node = chains.made[node.output] = Node("unary", node.name, (x,), node.output, settings)
+            node = Node(Unary(kind, a, b), node.name, (x,), node.output)
+            chains.made[node.output] = node
         fused.append(node)
     return fused

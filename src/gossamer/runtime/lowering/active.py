@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gossamer.kernels.registry import Kernel, find, typed
-from gossamer.runtime.graph import Array, Node
+from gossamer.runtime.graph import AnyNode, Array
 from gossamer.runtime.lowering.dense import dense_macs
-from gossamer.runtime.lowering.layouts import SUMS, Forms, Value
+from gossamer.runtime.lowering.layouts import SUMS, Lowering, Value
 from gossamer.runtime.packing import (
     BLOCK,
     InputMajor,
@@ -21,13 +21,13 @@ from gossamer.runtime.packing import (
 from gossamer.runtime.program import LIST_HEADER, Buffer
 
 
-def active_kernels(forms: Forms, weight: Array, value: Value, span: int) -> Iterator[Kernel]:
+def active_kernels(lowering: Lowering, weight: Array, value: Value, span: int) -> Iterator[Kernel]:
     """Input-major kernels that could win, by how much each would multiply.
 
     ``span`` bounds how far an output may lie from where its window starts.
     """
     listed = any(form.startswith("list") for form in value.forms)
-    if weight.shape[1] > 1 and value.density > 0.7 and not (listed or forms.every):
+    if weight.shape[1] > 1 and value.density > 0.7 and not (listed or lowering.every):
         return
     outputs = weight.shape[2]
     nonzero = max(1, int(np.count_nonzero(weight)))
@@ -36,15 +36,15 @@ def active_kernels(forms: Forms, weight: Array, value: Value, span: int) -> Iter
     cost = {"scatter 2 bytes" if span < 1 << 15 else "scatter 4 bytes": nonzero * 1.0}
     for size in (8, 16):
         blocks = whole.reshape(*whole.shape[:2], -1, size).any(axis=3).sum()
-        cost[f"block {size}"] = float(blocks) * max(1.0, size / forms.width)
+        cost[f"block {size}"] = float(blocks) * max(1.0, size / lowering.width)
         if weight.shape[1] > 1:
             cost[f"channels {size}"] = cost[f"block {size}"]
     cost["expand 16"] = cost["block 16"] * 1.2
-    cost["dense 1"] = weight[:, :, :1].size * up_to(outputs, BLOCK) / forms.width * 0.7
-    best = math.inf if forms.every else min(cost.values())
-    if forms.every:
+    cost["dense 1"] = weight[:, :, :1].size * up_to(outputs, BLOCK) / lowering.width * 0.7
+    best = math.inf if lowering.every else min(cost.values())
+    if lowering.every:
         cost["scatter 4 bytes"] = 0.0
-    for kernel in find(forms.isa, typed("active", weight)):
+    for kernel in find(lowering.isa, typed("active", weight)):
         name = f"{kernel.layout} {kernel.tile}"
         if name in cost and cost[name] <= 2.5 * best:
             yield kernel
@@ -74,19 +74,19 @@ class Grid:
     place: Array = field(default_factory=lambda: np.zeros(4, np.int32))
 
 
-def tiles(forms: Forms, positions: int, outputs: int) -> int:
+def tiles(lowering: Lowering, positions: int, outputs: int) -> int:
     """Slices of the outputs: their sums stay near, and every thread has one."""
     blocks = up_to(outputs, BLOCK) // BLOCK
     fit = max(1, SUMS // (positions * BLOCK * 4))
     tiles = -(-blocks // fit) if positions > 1 else 1
-    if not forms.batched:
-        tiles = max(tiles, forms.threads)
+    if not lowering.batched:
+        tiles = max(tiles, lowering.threads)
     return min(tiles, blocks, 8)
 
 
 def emit_active(
-    forms: Forms,
-    node: Node,
+    lowering: Lowering,
+    node: AnyNode,
     kernel: Kernel,
     value: Value,
     source: Buffer,
@@ -111,7 +111,7 @@ def emit_active(
         case "channels":
             packed = major.strips(int(kernel.tile))
         case "dense":
-            packed = major.dense(forms.width)
+            packed = major.dense(lowering.width)
         case _:
             packed = major.expand()
     # index / inner by multiplication, exact for all indices below 2^20
@@ -141,7 +141,7 @@ def emit_active(
         "planes": planes,
     }
     bounds, offset, weights, more = packed
-    forms.add(
+    lowering.add(
         node.name,
         kernel,
         (source,),
@@ -155,5 +155,5 @@ def emit_active(
         + BLOCK,
         lead=lead,
         macs=macs * value.density,
-        dense_macs=dense_macs(forms, node) * lead,
+        dense_macs=dense_macs(lowering, node) * lead,
     )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from gossamer.kernels.registry import Kernel
 from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.lowering.active import Grid, emit_active, tiles
 from gossamer.runtime.lowering.dense import after_conv, conv_size
-from gossamer.runtime.lowering.layouts import Forms, Value
+from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.packing import (
     InputMajor,
     limits,
 )
+
+if TYPE_CHECKING:
+    from gossamer.runtime.operators.conv import Conv
 
 
 def taps_by_residue(size: int, stride: int, dilation: int) -> tuple[Array, Array]:
@@ -35,17 +40,17 @@ def taps_by_residue(size: int, stride: int, dilation: int) -> tuple[Array, Array
 
 
 def arrange(
-    node: Node, size: tuple[int, int, int], out: tuple[int, int]
+    node: Node[Conv], size: tuple[int, int, int], out: tuple[int, int]
 ) -> tuple[Array, Array, Grid]:
     """Weights [inputs, rows, columns, outputs], shifts of the taps, and the grid of sums.
 
     The inputs are channels times residues. Columns descend, so that the outputs of
     neighboring taps are neighbors too.
     """
-    weight, s = node.constants["weight"], node.settings
-    (_, h, w), (sy, sx), pads = size, s["strides"], s["pads"]
-    ky, down = taps_by_residue(weight.shape[2], sy, s["dilations"][0])
-    kx, right = taps_by_residue(weight.shape[3], sx, s["dilations"][1])
+    weight, s = node.constants["weight"], node.operation
+    (_, h, w), (sy, sx), pads = size, s.strides, s.pads
+    ky, down = taps_by_residue(weight.shape[2], sy, s.dilations[0])
+    kx, right = taps_by_residue(weight.shape[3], sx, s.dilations[1])
     kx, right = kx[:, ::-1], right[:, ::-1]
     picked = weight[:, :, ky][..., kx]  # [outputs, channels, sy, rows, sx, columns]
     picked = picked * ((ky >= 0)[:, :, None, None] & (kx >= 0))
@@ -87,42 +92,39 @@ def arrange(
 
 
 def conv_active(
-    forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
+    lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value, size: tuple[int, int, int]
 ) -> None:
-    weight, s = node.constants["weight"], node.settings
+    weight, s = node.constants["weight"], node.operation
     c, h, w = size
-    listed = forms.list_form(value)
-    source = forms.form(value, listed)
-    rows, shift, grid = arrange(node, size, conv_size(forms, node))
-    major = InputMajor(rows, shift, tiles(forms, grid.positions, len(weight)))
-    planes = node.output in forms.graph.outputs
-    target, after = after_conv(forms, node, "dense" if planes else "last", True)
+    listed = lowering.list_form(value)
+    source = lowering.form(value, listed)
+    rows, shift, grid = arrange(node, size, conv_size(lowering, node))
+    major = InputMajor(rows, shift, tiles(lowering, grid.positions, len(weight)))
+    planes = node.output in lowering.graph.outputs
+    target, after = after_conv(lowering, node, "dense" if planes else "last", True)
     # Every weight meets as many inputs as there are outputs, fewer where they are padding.
     meets = np.float64(0.0)
     taps = np.count_nonzero(weight, axis=(0, 1))
     for ky, kx in np.ndindex(taps.shape):
         counts = [
-            sum(
-                0 <= o * s["strides"][i] + k * s["dilations"][i] - s["pads"][i] < n
-                for o in range(m)
-            )
+            sum(0 <= o * s.strides[i] + k * s.dilations[i] - s.pads[i] < n for o in range(m))
             for i, (k, n, m) in enumerate(((ky, h, grid.high), (kx, w, grid.wide)))
         ]
         meets += taps[ky, kx] * counts[0] * counts[1]
     emit_active(
-        forms,
+        lowering,
         node,
         kernel,
         value,
         source,
         major,
         node.constants["bias"],
-        limits(s["low"], s["high"]),
+        limits(s.low, s.high),
         target,
         inner=h * w if listed == "list" else c,
         channel_first=listed == "list",
         grid=grid,
-        pool=s["pool"],
+        pool=s.pool,
         lead=value.lead,
         macs=float(meets) * value.lead,
         planes=planes,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gossamer.kernels.registry import Kernel, find, typed
-from gossamer.runtime.graph import Array, Node
-from gossamer.runtime.lowering.layouts import Forms, Value
+from gossamer.runtime.graph import AnyNode, Array, Node
+from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.packing import (
     BLOCK,
     limits,
@@ -18,36 +19,37 @@ from gossamer.runtime.packing import (
 )
 from gossamer.runtime.program import Buffer
 
+if TYPE_CHECKING:
+    from gossamer.runtime.operators.conv import Conv
 
-def gemm_kernels(forms: Forms, weight: Array, outputs: int) -> list[Kernel]:
-    return worth_trying(forms, find(forms.isa, typed("gemm", weight)), outputs)
+
+def gemm_kernels(lowering: Lowering, weight: Array, outputs: int) -> list[Kernel]:
+    return worth_trying(lowering, find(lowering.isa, typed("gemm", weight)), outputs)
 
 
-def worth_trying(forms: Forms, kernels: list[Kernel], outputs: int) -> list[Kernel]:
+def worth_trying(lowering: Lowering, kernels: list[Kernel], outputs: int) -> list[Kernel]:
     """Tiles worth trying: none wider than the outputs ask for."""
-    fit = [k for k in kernels if (int(k.tile) - 1) * forms.width < outputs]
-    waste = {k: up_to(outputs, int(k.tile) * forms.width) for k in fit}
+    fit = [k for k in kernels if (int(k.tile) - 1) * lowering.width < outputs]
+    waste = {k: up_to(outputs, int(k.tile) * lowering.width) for k in fit}
     return [k for k in fit if waste[k] <= 1.3 * min(waste.values())][:2]
 
 
-def conv_size(forms: Forms, node: Node) -> tuple[int, int]:
+def conv_size(lowering: Lowering, node: Node[Conv]) -> tuple[int, int]:
     """Height and width of the convolution's own output, before a pool."""
-    _, (_, h, w) = forms.image(node)
-    s, kernel = node.settings, node.constants["weight"].shape[2:]
+    _, (_, h, w) = lowering.image(node)
+    s, kernel = node.operation, node.constants["weight"].shape[2:]
     high, wide = (
-        (n + s["pads"][i] + s["pads"][i + 2] - s["dilations"][i] * (kernel[i] - 1) - 1)
-        // s["strides"][i]
-        + 1
+        (n + s.pads[i] + s.pads[i + 2] - s.dilations[i] * (kernel[i] - 1) - 1) // s.strides[i] + 1
         for i, n in enumerate((h, w))
     )
     return high, wide
 
 
-def dense_macs(forms: Forms, node: Node) -> float:
+def dense_macs(lowering: Lowering, node: AnyNode) -> float:
     weight = node.constants["weight"]
     if node.op == "linear":
         return float(weight.size)
-    high, wide = conv_size(forms, node)
+    high, wide = conv_size(lowering, node)
     return float(weight.size * high * wide)
 
 
@@ -61,7 +63,7 @@ def pool_shape(
     kind: str,
     channels_last: bool,
 ) -> dict[str, int]:
-    """The shape of the kernel ``pool``: sizes in and out, and the settings of a pool node."""
+    """The shape of the kernel ``pool``: sizes in and out, and the attributes of a pool."""
     channels, in_height, in_width = size
     return {
         "channels": channels,
@@ -83,23 +85,23 @@ def pool_shape(
 
 
 def after_conv(
-    forms: Forms, node: Node, form: str, pool: bool
+    lowering: Lowering, node: Node[Conv], form: str, pool: bool
 ) -> tuple[Buffer, Callable[[], None]]:
     """Where a convolution writes, and the max-pool that follows if it has none itself."""
-    result = forms.value(node.output)
-    side = node.settings["pool"]
+    result = lowering.value(node.output)
+    side = node.operation.pool
     if side == 1 or pool:
-        return forms.new(result, form, result.item), lambda: None
-    high, wide = conv_size(forms, node)
+        return lowering.new(result, form, result.item), lambda: None
+    high, wide = conv_size(lowering, node)
     channels = result.channels
     before = Buffer(f"{node.output}|before pool", result.lead * channels * high * wide)
 
     def after() -> None:
-        forms.add(
+        lowering.add(
             node.name,
-            forms.kernel("pool"),
+            lowering.kernel("pool"),
             (before,),
-            forms.new(result, form, result.item),
+            lowering.new(result, form, result.item),
             pool_shape(
                 (channels, high, wide),
                 (high // side, wide // side),
@@ -116,31 +118,36 @@ def after_conv(
 
 
 def conv_gemm(
-    forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int], plain: str
+    lowering: Lowering,
+    node: Node[Conv],
+    kernel: Kernel,
+    value: Value,
+    size: tuple[int, int, int],
+    plain: str,
 ) -> None:
-    weight, bias, s = node.constants["weight"], node.constants["bias"], node.settings
-    groups, pads = s["groups"], s["pads"]
+    weight, bias, s = node.constants["weight"], node.constants["bias"], node.operation
+    groups, pads = s.groups, s.pads
     c, h, w = size
-    high, wide = conv_size(forms, node)
-    source = forms.padded_image(value, size, pads, plain)
+    high, wide = conv_size(lowering, node)
+    source = lowering.padded_image(value, size, pads, plain)
     rows, pitch = h + pads[0] + pads[2], w + pads[1] + pads[3]
     across, down, deep = (c, pitch * c, 1) if plain == "last" else (1, pitch, rows * pitch)
     ky, kx, ic = np.meshgrid(
-        np.arange(weight.shape[2]) * s["dilations"][0] * down,
-        np.arange(weight.shape[3]) * s["dilations"][1] * across,
+        np.arange(weight.shape[2]) * s.dilations[0] * down,
+        np.arange(weight.shape[3]) * s.dilations[1] * across,
         np.arange(weight.shape[1]) * deep,
         indexing="ij",
     )
     offset = (ky + kx + ic).astype(np.int32).ravel()
     y, x = np.meshgrid(
-        np.arange(high) * s["strides"][0], np.arange(wide) * s["strides"][1], indexing="ij"
+        np.arange(high) * s.strides[0], np.arange(wide) * s.strides[1], indexing="ij"
     )
     base = (y * down + x * across).astype(np.int32).ravel()
-    target, after = after_conv(forms, node, "last", False)
+    target, after = after_conv(lowering, node, "last", False)
     outputs = len(weight) // groups
-    columns = int(kernel.tile) * forms.width
+    columns = int(kernel.tile) * lowering.width
     matrix = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
-    clip = limits(s["low"], s["high"])
+    clip = limits(s.low, s.high)
     # The offsets are 0, 1, 2, ... for a 1x1 convolution, and along a padded row.
     contiguous = int(bool(np.array_equal(offset, np.arange(len(offset)))))
     for group in range(groups):
@@ -153,7 +160,7 @@ def conv_gemm(
             clip,
         ]
         macs = float(value.lead * matrix[part].size * high * wide)
-        forms.add(
+        lowering.add(
             node.name,
             kernel,
             (source,),
@@ -174,15 +181,17 @@ def conv_gemm(
     after()
 
 
-def depthwise(forms: Forms, node: Node, value: Value, size: tuple[int, int, int]) -> None:
-    weight, bias, s = node.constants["weight"], node.constants["bias"], node.settings
+def depthwise(
+    lowering: Lowering, node: Node[Conv], value: Value, size: tuple[int, int, int]
+) -> None:
+    weight, bias, s = node.constants["weight"], node.constants["bias"], node.operation
     c, _, w = size
-    high, wide = conv_size(forms, node)
-    source = forms.padded_image(value, size, s["pads"], "last")
-    pitch = w + s["pads"][1] + s["pads"][3]
+    high, wide = conv_size(lowering, node)
+    source = lowering.padded_image(value, size, s.pads, "last")
+    pitch = w + s.pads[1] + s.pads[3]
     ky, kx = np.meshgrid(
-        np.arange(weight.shape[2]) * s["dilations"][0] * pitch * c,
-        np.arange(weight.shape[3]) * s["dilations"][1] * c,
+        np.arange(weight.shape[2]) * s.dilations[0] * pitch * c,
+        np.arange(weight.shape[3]) * s.dilations[1] * c,
         indexing="ij",
     )
     taps = padded(weight.reshape(c, -1).T, up_to(c, BLOCK), axis=1)
@@ -190,15 +199,15 @@ def depthwise(forms: Forms, node: Node, value: Value, size: tuple[int, int, int]
         taps,
         padded(bias, up_to(c, BLOCK)),
         (ky + kx).astype(np.int32).ravel(),
-        limits(s["low"], s["high"]),
+        limits(s.low, s.high),
     ]
     # The kernel pads channels to its own width.
-    data[0] = np.ascontiguousarray(taps[:, : up_to(c, forms.width)])
-    target, after = after_conv(forms, node, "last", False)
+    data[0] = np.ascontiguousarray(taps[:, : up_to(c, lowering.width)])
+    target, after = after_conv(lowering, node, "last", False)
     macs = float(value.lead * weight.size * high * wide)
-    forms.add(
+    lowering.add(
         node.name,
-        forms.kernel(typed("depthwise", weight)),
+        lowering.kernel(typed("depthwise", weight)),
         (source,),
         target,
         {
@@ -206,8 +215,8 @@ def depthwise(forms: Forms, node: Node, value: Value, size: tuple[int, int, int]
             "in_width": pitch,
             "height": high,
             "width": wide,
-            "stride_height": s["strides"][0],
-            "stride_width": s["strides"][1],
+            "stride_height": s.strides[0],
+            "stride_width": s.strides[1],
             "taps": len(taps),
         },
         data=data,

@@ -1,4 +1,4 @@
-"""Layers whose weights are held in 8 bits, and rounding.
+"""Layers whose weights are in 8 bits.
 
 The kernels are those of 32 bits with whole numbers for weights: they add up products with weights
 of one byte, expanded in registers, without bias and limits. Then every sum is multiplied by the
@@ -12,65 +12,41 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from gossamer.runtime.graph import Node, whole
+from gossamer.runtime.graph import AnyNode, Candidate, whole
 from gossamer.runtime.lowering.integer_gemm import integer_gemm
-from gossamer.runtime.lowering.layouts import Candidate, Forms
+from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.packing import limits
-from gossamer.runtime.program import LIST_HEADER
 
-Choices = Callable[[Forms, Node], Iterator[Candidate]]
+Choices = Callable[[Lowering, Any], Iterator[Candidate]]
 
 
-def in_8_bits(forms: Forms, node: Node, choices: Choices) -> Iterator[Candidate]:
+def in_8_bits(lowering: Lowering, node: AnyNode, choices: Choices) -> Iterator[Candidate]:
     """The candidates of a layer whose weights have steps."""
     constants = {"weight": whole(node), "bias": np.zeros_like(node.constants["bias"])}
-    settings = {**node.settings, "low": -math.inf, "high": math.inf}
-    sums = replace(node, settings=settings, constants=constants)
-    for candidate in choices(forms, sums):
-        yield Candidate(candidate.name, partial(_scaled, forms, node, candidate))
-    yield from integer_gemm(forms, node)
+    operation = replace(node.operation, low=-math.inf, high=math.inf)
+    sums = replace(node, operation=operation, constants=constants)
+    for candidate in choices(lowering, sums):
+        yield Candidate(candidate.name, partial(_scaled, lowering, node, candidate))
+    yield from integer_gemm(lowering, node)
 
 
-def _scaled(forms: Forms, node: Node, candidate: Candidate) -> None:
+def _scaled(lowering: Lowering, node: AnyNode, candidate: Candidate) -> None:
     candidate.emit()
-    result = forms.values[node.output]
+    result = lowering.values[node.output]
     ((form, buffer),) = result.forms.items()
     channels = len(node.constants["bias"])
     inner = 1 if node.op == "linear" or form == "last" else result.item // channels
     c = node.constants
-    forms.add(
+    lowering.add(
         node.name,
-        forms.kernel("scale"),
+        lowering.kernel("scale"),
         (buffer,),
         buffer,
         {"outer": result.item // channels // inner, "channels": channels, "inner": inner},
-        data=[c["step"], c["bias"], limits(node.settings["low"], node.settings["high"])],
+        data=[c["step"], c["bias"], limits(node.operation.low, node.operation.high)],
         lead=result.lead,
-    )
-
-
-def round_(forms: Forms, node: Node) -> None:
-    """To multiples of a step; of a list its values alone."""
-    value = forms.values[node.inputs[0]]
-    result = forms.value(node.output)
-    result.channels, result.pixels = value.channels, value.pixels
-    result.density = min(result.density, value.density)
-    listed = [form for form in ("list", "list last") if form in value.forms]
-    form = listed[0] if listed else forms.layout(value)
-    source = forms.form(value, form)
-    floats = source.floats // value.lead
-    capacity = (floats - LIST_HEADER) // 2 if listed else 0
-    s = node.settings
-    grid = np.array([s["step"], s["low"], s["high"]], np.float32)
-    forms.add(
-        node.name,
-        forms.kernel("round"),
-        (source,),
-        forms.new(result, form, floats),
-        {"size": value.item, "capacity": capacity},
-        data=[grid],
-        lead=value.lead,
     )

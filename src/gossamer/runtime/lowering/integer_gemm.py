@@ -10,81 +10,85 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gossamer.kernels.registry import Kernel, find
-from gossamer.runtime.graph import DEEPEST, Array, Node, whole
+from gossamer.runtime.graph import DEEPEST, AnyNode, Array, Candidate, Node, whole
 from gossamer.runtime.lowering.dense import after_conv, conv_size, worth_trying
-from gossamer.runtime.lowering.layouts import Candidate, Forms, Value
+from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.lowering.linear import in_order
 from gossamer.runtime.packing import grouped_panels, limits, padded, up_to
 from gossamer.runtime.program import Buffer
+
+if TYPE_CHECKING:
+    from gossamer.runtime.operators.conv import Conv
+    from gossamer.runtime.operators.int8 import Round
 
 CODE_BYTES = {"quads": 1, "pairs": 2}
 SPARSEST = 0.1  # below this density, kernels that skip zeros win anyway
 
 
-def integer_gemm(forms: Forms, node: Node) -> Iterator[Candidate]:
+def integer_gemm(lowering: Lowering, node: AnyNode) -> Iterator[Candidate]:
     """The candidates of a layer with 8-bit weights, if its inputs are in 8 bits too."""
-    grid = forms.graph.rounding(node.inputs[0])
+    grid = lowering.graph.rounding(node.inputs[0])
     weight = node.constants["weight"]
-    if grid is None or grid["high"] - grid["low"] > 255 or not forms.usable(weight):
+    if grid is None or grid.high - grid.low > 255 or not lowering.usable(weight):
         return
     density = np.count_nonzero(weight) / max(1, weight.size)
-    if weight[0].size > DEEPEST or (density < SPARSEST and not forms.every):
+    if weight[0].size > DEEPEST or (density < SPARSEST and not lowering.every):
         return
-    groups = node.settings["groups"] if node.op == "conv" else 1
+    groups = node.operation.groups if node.op == "conv" else 1
     if groups > 1 and groups == len(weight):
         return  # depthwise
     emit = _conv if node.op == "conv" else _linear
-    kernels = find(forms.isa, "integer gemm")
+    kernels = find(lowering.isa, "integer gemm")
     layouts = list(dict.fromkeys(kernel.layout for kernel in kernels))
-    for layout in layouts if forms.every else layouts[-1:]:
+    for layout in layouts if lowering.every else layouts[-1:]:
         tiles = [kernel for kernel in kernels if kernel.layout == layout]
-        for kernel in worth_trying(forms, tiles, len(weight) // groups):
-            yield Candidate(str(kernel), partial(emit, forms, node, kernel, grid))
+        for kernel in worth_trying(lowering, tiles, len(weight) // groups):
+            yield Candidate(str(kernel), partial(emit, lowering, node, kernel, grid))
 
 
-def _linear(forms: Forms, node: Node, kernel: Kernel, grid: dict[str, Any]) -> None:
-    value = forms.values[node.inputs[0]]
+def _linear(lowering: Lowering, node: AnyNode, kernel: Kernel, grid: Round) -> None:
+    value = lowering.values[node.inputs[0]]
     weight = whole(node)
     depth = weight.shape[1]
     lead = value.lead * value.item // depth
     plain = "dense"
     if lead == value.lead:
-        plain = forms.layout(value)
+        plain = lowering.layout(value)
         weight = in_order(value, weight, plain)
-    source = _codes(forms, value, forms.form(value, plain), lead, kernel, grid)
-    result = forms.value(node.output)
+    source = _codes(lowering, value, lowering.form(value, plain), lead, kernel, grid)
+    result = lowering.value(node.output)
     _add(
-        forms, node, kernel, grid, source, forms.new(result, "dense", result.item),
+        lowering, node, kernel, grid, source, lowering.new(result, "dense", result.item),
         weight[:, None], np.zeros(1, np.int64), np.zeros(1, np.int64), lead,
     )  # fmt: skip
 
 
-def _conv(forms: Forms, node: Node, kernel: Kernel, grid: dict[str, Any]) -> None:
-    value, (c, h, w) = forms.image(node)
-    s = node.settings
-    plain = "last" if c > 1 else forms.layout(value)
-    image = forms.padded_image(value, (c, h, w), s["pads"], plain)
-    source = _codes(forms, value, image, value.lead, kernel, grid)
+def _conv(lowering: Lowering, node: Node[Conv], kernel: Kernel, grid: Round) -> None:
+    value, (c, h, w) = lowering.image(node)
+    s = node.operation
+    plain = "last" if c > 1 else lowering.layout(value)
+    image = lowering.padded_image(value, (c, h, w), s.pads, plain)
+    source = _codes(lowering, value, image, value.lead, kernel, grid)
     weight = whole(node).transpose(0, 2, 3, 1)  # [outputs, rows, columns, channels]
     outputs, tall, wide, channels = weight.shape
-    pitch = (w + s["pads"][1] + s["pads"][3]) * c
-    together = channels == c and s["dilations"][1] == 1  # do the taps of a row touch?
-    across = np.zeros(1, np.int64) if together else np.arange(wide) * s["dilations"][1] * c
-    runs = (np.arange(tall)[:, None] * s["dilations"][0] * pitch + across).ravel()
-    high, broad = conv_size(forms, node)
-    y, x = np.arange(high) * s["strides"][0] * pitch, np.arange(broad) * s["strides"][1] * c
+    pitch = (w + s.pads[1] + s.pads[3]) * c
+    together = channels == c and s.dilations[1] == 1  # do the taps of a row touch?
+    across = np.zeros(1, np.int64) if together else np.arange(wide) * s.dilations[1] * c
+    runs = (np.arange(tall)[:, None] * s.dilations[0] * pitch + across).ravel()
+    high, broad = conv_size(lowering, node)
+    y, x = np.arange(high) * s.strides[0] * pitch, np.arange(broad) * s.strides[1] * c
     base = (y[:, None] + x).ravel()
-    target, after = after_conv(forms, node, "last", False)
-    each = outputs // s["groups"]
-    for group in range(s["groups"]):
+    target, after = after_conv(lowering, node, "last", False)
+    each = outputs // s.groups
+    for group in range(s.groups):
         part = slice(group * each, (group + 1) * each)
         _add(
-            forms, node, kernel, grid, source, target,
+            lowering, node, kernel, grid, source, target,
             weight[part].reshape(each, len(runs), -1), runs, base + group * channels,
             value.lead, part,
         )  # fmt: skip
@@ -92,7 +96,7 @@ def _conv(forms: Forms, node: Node, kernel: Kernel, grid: dict[str, Any]) -> Non
 
 
 def _codes(
-    forms: Forms, value: Value, plain: Buffer, lead: int, kernel: Kernel, grid: dict[str, Any]
+    lowering: Lowering, value: Value, plain: Buffer, lead: int, kernel: Kernel, grid: Round
 ) -> Buffer:
     """The codes of a value that lies in a buffer, in ``lead`` rows of whole words."""
     form = f"{kernel.layout} {lead} {plain.name}"
@@ -100,25 +104,25 @@ def _codes(
         size = plain.floats // lead
         words = up_to(size * CODE_BYTES[kernel.layout], 4) // 4
         value.forms[form] = Buffer(f"{value.name}|{form}", lead * words)
-        forms.add(
+        lowering.add(
             "",
-            forms.kernel("codes", kernel.layout),
+            lowering.kernel("codes", kernel.layout),
             (plain,),
             value.forms[form],
             {"size": size},
-            data=[np.array([grid["step"], _shift(kernel, grid)], np.float32)],
+            data=[np.array([grid.step, _shift(kernel, grid)], np.float32)],
             lead=lead,
         )
     return value.forms[form]
 
 
-def _shift(kernel: Kernel, grid: dict[str, Any]) -> int:
+def _shift(kernel: Kernel, grid: Round) -> int:
     """What is added to codes: those of one byte have no sign."""
-    return -int(grid["low"]) if kernel.layout == "quads" else 0
+    return -int(grid.low) if kernel.layout == "quads" else 0
 
 
 def _add(
-    forms: Forms, node: Node, kernel: Kernel, grid: dict[str, Any], source: Buffer,
+    lowering: Lowering, node: AnyNode, kernel: Kernel, grid: Round, source: Buffer,
     target: Buffer, weight: Array, runs: Array, base: Array, lead: int,
     part: slice = slice(None),
 ) -> None:  # fmt: skip
@@ -132,12 +136,12 @@ def _add(
     outputs, _, length = weight.shape
     columns = int(kernel.tile) * kernel.width
     start = -_shift(kernel, grid) * weight.sum(axis=(1, 2), dtype=np.int32)
-    step = (node.constants["step"] * np.float32(grid["step"])).astype(np.float32)
+    step = (node.constants["step"] * np.float32(grid.step)).astype(np.float32)
     offset = runs[:, None] + np.arange(0, up_to(length, group), group)
     everywhere = up_to(outputs, columns)
     first = part.indices(len(node.constants["bias"]))[0]
     macs = float(lead * len(base) * weight.size)
-    forms.add(
+    lowering.add(
         node.name,
         kernel,
         (source,),
@@ -156,7 +160,7 @@ def _add(
             padded(node.constants["bias"][part], everywhere),
             (offset * code_bytes).astype(np.int32).ravel(),
             (base * code_bytes).astype(np.int32),
-            limits(node.settings["low"], node.settings["high"]),
+            limits(node.operation.low, node.operation.high),
         ],
         lead=lead,
         macs=macs,

@@ -11,14 +11,14 @@ A value may lie in memory in several forms; a form is made when a kernel first w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gossamer.kernels.registry import Kernel, find
-from gossamer.runtime.graph import Array, Graph, Node, Shape, merged
+from gossamer.runtime.graph import AnyNode, Array, Candidate, Graph, Shape, merged
 from gossamer.runtime.program import LIST_HEADER, Buffer, Step
 
 L1 = 28 << 10  # bytes of the first cache that a tile may fill
@@ -45,15 +45,7 @@ class Value:
         return math.prod(self.shape[1:])
 
 
-@dataclass
-class Candidate:
-    """One way to compute a node: its name in a plan, and how to emit its steps."""
-
-    name: str
-    emit: Callable[[], None]
-
-
-class Forms:
+class Lowering:
     """Collects steps; knows every value's forms.
 
     Args:
@@ -87,6 +79,10 @@ class Forms:
             value = self.value(name)
             value.forms["dense"] = Buffer(name, value.lead * value.item)
 
+    def candidates(self, node: AnyNode) -> list[Candidate]:
+        """The ways to compute a node, at least one."""
+        return list(node.operation.candidates(self, node))
+
     # values and forms
 
     def value(self, name: str) -> Value:
@@ -116,9 +112,9 @@ class Forms:
         source: Buffer,
         target: Buffer,
         lead: int,
-        sizes: list[int],
-        from_: list[int],
-        to: list[int],
+        sizes: Sequence[int],
+        from_: Sequence[int],
+        to: Sequence[int],
         *,
         start: int = 0,
         at: int = 0,
@@ -190,13 +186,13 @@ class Forms:
                 return form
         return "list last" if self.layout(value) == "last" else "list"
 
-    def image(self, node: Node) -> tuple[Value, tuple[int, int, int]]:
+    def image(self, node: AnyNode) -> tuple[Value, tuple[int, int, int]]:
         value = self.values[node.inputs[0]]
         _, channels, *size = value.shape
         return value, (channels, size[0] if len(size) == 2 else 1, size[-1])
 
     def padded_image(
-        self, value: Value, size: tuple[int, int, int], pads: list[int], plain: str
+        self, value: Value, size: tuple[int, int, int], pads: tuple[int, ...], plain: str
     ) -> Buffer:
         """The image with zeros around it, in form "dense" or "last"."""
         if not any(pads):

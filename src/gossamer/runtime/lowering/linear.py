@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gossamer.kernels.registry import Kernel, find, typed
-from gossamer.runtime.graph import Array, Node
+from gossamer.runtime.graph import Array, Candidate, Node
 from gossamer.runtime.lowering.active import Grid, active_kernels, emit_active, tiles
 from gossamer.runtime.lowering.dense import gemm_kernels
-from gossamer.runtime.lowering.layouts import Candidate, Forms, Value
+from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.packing import (
     BLOCK,
     InputMajor,
@@ -24,6 +25,9 @@ from gossamer.runtime.packing import (
 )
 from gossamer.runtime.program import Buffer
 
+if TYPE_CHECKING:
+    from gossamer.runtime.operators.linear import Linear
+
 
 def in_order(value: Value, weight: Array, plain: str) -> Array:
     """The weight of a linear layer over whole items, its columns in the order of a form."""
@@ -33,12 +37,12 @@ def in_order(value: Value, weight: Array, plain: str) -> Array:
     return weight
 
 
-def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
-    value = forms.values[node.inputs[0]]
+def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
+    value = lowering.values[node.inputs[0]]
     weight, bias = node.constants["weight"], node.constants["bias"]
     outputs, depth = weight.shape
     lead = value.lead * value.item // depth
-    clip = limits(node.settings["low"], node.settings["high"])
+    clip = limits(node.operation.low, node.operation.high)
     nonzero = int(np.count_nonzero(weight))
     facts = {"node": node.name, "lead": lead, "dense_macs": float(lead * weight.size)}
     flat = lead == value.lead
@@ -47,15 +51,15 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
         return in_order(value, weight, plain) if flat else weight
 
     def source() -> str:
-        return forms.layout(value) if flat else "dense"
+        return lowering.layout(value) if flat else "dense"
 
     def out() -> Buffer:
-        result = forms.value(node.output)
-        return forms.new(result, "dense", result.item)
+        result = lowering.value(node.output)
+        return lowering.new(result, "dense", result.item)
 
     def gemm(kernel: Kernel) -> None:
         plain = source()
-        columns = int(kernel.tile) * forms.width
+        columns = int(kernel.tile) * lowering.width
         data = [
             panels(order(plain), columns),
             padded(bias, up_to(outputs, columns)),
@@ -63,10 +67,10 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
             np.zeros(1, np.int32),
             clip,
         ]
-        forms.add(
+        lowering.add(
             node.name,
             kernel,
-            (forms.form(value, plain),),
+            (lowering.form(value, plain),),
             out(),
             {
                 "rows": 1,
@@ -84,31 +88,31 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
     def columns(kernel: Kernel) -> None:
         plain = source()
         bounds, index, values = by_output(order(plain), np.arange(depth))
-        lanes = int(kernel.tile) * forms.width
-        forms.add(
+        lanes = int(kernel.tile) * lowering.width
+        lowering.add(
             node.name,
             kernel,
-            (forms.form(value, plain),),
+            (lowering.form(value, plain),),
             out(),
             {"rows": 1, "depth": depth, "outputs": outputs},
             data=[bounds, index, values, bias, clip],
             lead=lead,
-            scratch=(depth + forms.width) * lanes,
+            scratch=(depth + lowering.width) * lanes,
             macs=float(lead * nonzero),
             dense_macs=facts["dense_macs"],
         )
 
     def windows(kernel: Kernel) -> None:
         plain = source()
-        forms.add(
+        lowering.add(
             node.name,
             kernel,
-            (forms.form(value, plain),),
+            (lowering.form(value, plain),),
             out(),
             {"rows": 1, "depth": depth, "outputs": outputs},
             data=[
-                *by_windows(order(plain), forms.width),
-                padded(bias, up_to(outputs, forms.width)),
+                *by_windows(order(plain), lowering.width),
+                padded(bias, up_to(outputs, lowering.width)),
                 clip,
             ],
             lead=lead,
@@ -117,12 +121,14 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
         )
 
     def active(kernel: Kernel) -> None:
-        listed = forms.list_form(value)
-        source = forms.form(value, listed)
+        listed = lowering.list_form(value)
+        source = lowering.form(value, listed)
         inputs = np.ascontiguousarray(order("last" if listed == "list last" else "dense").T)
-        major = InputMajor(inputs[:, None, None], np.zeros(1, np.int64), tiles(forms, 1, outputs))
+        major = InputMajor(
+            inputs[:, None, None], np.zeros(1, np.int64), tiles(lowering, 1, outputs)
+        )
         emit_active(
-            forms,
+            lowering,
             node,
             kernel,
             value,
@@ -139,17 +145,19 @@ def linear(forms: Forms, node: Node) -> Iterator[Candidate]:
             macs=float(nonzero * lead),
         )
 
-    for kernel in gemm_kernels(forms, weight, outputs):
+    for kernel in gemm_kernels(lowering, weight, outputs):
         yield Candidate(str(kernel), partial(gemm, kernel))
-    if not forms.usable(weight):
+    if not lowering.usable(weight):
         return
     density = nonzero / weight.size
-    if forms.every or (density < 0.6 and (forms.batched or lead > 1)):
-        for kernel in find(forms.isa, typed("columns", weight)):
+    if lowering.every or (density < 0.6 and (lowering.batched or lead > 1)):
+        for kernel in find(lowering.isa, typed("columns", weight)):
             yield Candidate(str(kernel), partial(columns, kernel))
-    if depth < 1 << 16 and (forms.every or (density < 0.4 and not forms.batched)):
-        for kernel in find(forms.isa, typed("windows", weight)):
+    if depth < 1 << 16 and (lowering.every or (density < 0.4 and not lowering.batched)):
+        for kernel in find(lowering.isa, typed("windows", weight)):
             yield Candidate(str(kernel), partial(windows, kernel))
     if flat and depth < 1 << 20:
-        for kernel in active_kernels(forms, weight.T[:, None, :], value, up_to(outputs, 8 * BLOCK)):
+        for kernel in active_kernels(
+            lowering, weight.T[:, None, :], value, up_to(outputs, 8 * BLOCK)
+        ):
             yield Candidate(str(kernel), partial(active, kernel))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from gossamer.kernels.registry import Kernel
 from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.lowering.dense import after_conv, conv_size, dense_macs
-from gossamer.runtime.lowering.layouts import L1, SUMS, Forms, Value
+from gossamer.runtime.lowering.layouts import L1, SUMS, Lowering, Value
 from gossamer.runtime.packing import (
     BLOCK,
     by_chunk,
@@ -18,50 +20,53 @@ from gossamer.runtime.packing import (
 )
 from gossamer.runtime.program import Buffer
 
+if TYPE_CHECKING:
+    from gossamer.runtime.operators.conv import Conv
+
 
 def planes(
-    forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
+    lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value, size: tuple[int, int, int]
 ) -> None:
-    high, wide = conv_size(forms, node)
-    lie = strided_planes(forms, node, value, size)
+    high, wide = conv_size(lowering, node)
+    lie = strided_planes(lowering, node, value, size)
     _, _, pitch, (below, beside) = lie
-    narrow = forms.width // 2 if kernel.tile == "half" else forms.width
+    narrow = lowering.width // 2 if kernel.tile == "half" else lowering.width
     length = up_to((high - 1) * pitch + wide, narrow)
-    vectors = 20 if forms.width == 16 else 9
+    vectors = 20 if lowering.width == 16 else 9
     tile = min(length, vectors * narrow)
     per_channel = (tile + below * pitch + beside) * 4
     scratch = len(node.constants["weight"]) * length + BLOCK
-    _by_chunks(forms, node, kernel, value, lie, L1 // per_channel, {}, 1, scratch)
+    _by_chunks(lowering, node, kernel, value, lie, L1 // per_channel, {}, 1, scratch)
 
 
-def examples_scratch(forms: Forms, node: Node, kernel: Kernel, value: Value) -> int:
+def examples_scratch(lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value) -> int:
     """Floats: the image as the kernel reads it, the result, and the sums of a tile."""
-    (_, c, *size), s = value.shape, node.settings
+    (_, c, *size), s = value.shape, node.operation
     h, w = size if len(size) == 2 else (1, *size)
-    (sy, sx), pads = s["strides"], s["pads"]
+    (sy, sx), pads = s.strides, s.pads
     image = c * up_to(h + pads[0] + pads[2], sy) * up_to(w + pads[1] + pads[3], sx)
-    high, wide = conv_size(forms, node)
+    high, wide = conv_size(lowering, node)
     outputs = len(node.constants["weight"])
-    return (image + outputs * (high * wide + 2 * int(kernel.tile))) * forms.width
+    return (image + outputs * (high * wide + 2 * int(kernel.tile))) * lowering.width
 
 
 def examples(
-    forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
+    lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value, size: tuple[int, int, int]
 ) -> None:
-    _, wide = conv_size(forms, node)
-    lie = strided_planes(forms, node, value, size)
+    _, wide = conv_size(lowering, node)
+    lie = strided_planes(lowering, node, value, size)
     *_, (below, beside) = lie
-    per_channel = (2 + below) * (min(wide, int(kernel.tile)) + beside) * forms.width * 4
-    pool = {"pool": 2 if node.settings["pool"] == 2 else 1}
-    scratch = examples_scratch(forms, node, kernel, value)
+    per_channel = (2 + below) * (min(wide, int(kernel.tile)) + beside) * lowering.width * 4
+    pool = {"pool": 2 if node.operation.pool == 2 else 1}
+    scratch = examples_scratch(lowering, node, kernel, value)
     # A little more than L1: with every chunk all sums are read and written once more.
     fit = SUMS // per_channel
-    _by_chunks(forms, node, kernel, value, lie, fit, pool, forms.width, scratch)
+    _by_chunks(lowering, node, kernel, value, lie, fit, pool, lowering.width, scratch)
 
 
 def _by_chunks(
-    forms: Forms,
-    node: Node,
+    lowering: Lowering,
+    node: Node[Conv],
     kernel: Kernel,
     value: Value,
     lie: tuple[Buffer, Array, int, tuple[int, int]],
@@ -74,13 +79,13 @@ def _by_chunks(
 
     ``lie`` is of ``strided_planes``; the kernel's offsets are ``scale`` times its.
     """
-    weight, bias, s = node.constants["weight"], node.constants["bias"], node.settings
+    weight, bias, s = node.constants["weight"], node.constants["bias"], node.operation
     source, offset, pitch, _ = lie
-    high, wide = conv_size(forms, node)
+    high, wide = conv_size(lowering, node)
     chunk = max(1, min(weight.shape[1], channels)) * weight.shape[2] * weight.shape[3]
     bounds, offsets, values = by_chunk(weight.reshape(len(weight), -1), offset * scale, chunk)
-    target, after = after_conv(forms, node, "dense", pool.get("pool") == 2)
-    forms.add(
+    target, after = after_conv(lowering, node, "dense", pool.get("pool") == 2)
+    lowering.add(
         node.name,
         kernel,
         (source,),
@@ -93,36 +98,36 @@ def _by_chunks(
             "width": wide,
             **pool,
         },
-        data=[bounds, offsets, values, bias, limits(s["low"], s["high"])],
+        data=[bounds, offsets, values, bias, limits(s.low, s.high)],
         scratch=scratch,
         lead=value.lead,
         macs=float(value.lead * len(values) * high * wide),
-        dense_macs=dense_macs(forms, node) * value.lead,
+        dense_macs=dense_macs(lowering, node) * value.lead,
     )
     after()
 
 
 def strided_planes(
-    forms: Forms, node: Node, value: Value, size: tuple[int, int, int]
+    lowering: Lowering, node: Node[Conv], value: Value, size: tuple[int, int, int]
 ) -> tuple[Buffer, Array, int, tuple[int, int]]:
     """The padded planes of the input, those of every phase where there is a stride.
 
     Returns them, where the input of every weight lies for output (0, 0), the pitch of the
     rows, and how many rows and columns the weights reach beyond it.
     """
-    weight, s = node.constants["weight"], node.settings
-    (c, h, w), (sy, sx), pads = size, s["strides"], s["pads"]
+    weight, s = node.constants["weight"], node.operation
+    (c, h, w), (sy, sx), pads = size, s.strides, s.pads
     # Phases: with a stride, every stride-th row and column lie together.
     rows, pitch = -(-(h + pads[0] + pads[2]) // sy), -(-(w + pads[1] + pads[3]) // sx)
     plane = rows * pitch
     if sy == sx == 1:
-        source = forms.padded_image(value, size, pads, "dense")
+        source = lowering.padded_image(value, size, pads, "dense")
     else:
-        source = phases(forms, value, size, pads, (sy, sx), rows, pitch)
+        source = phases(lowering, value, size, pads, (sy, sx), rows, pitch)
     ic, ky, kx = np.meshgrid(
         np.arange(c),
-        np.arange(weight.shape[2]) * s["dilations"][0],
-        np.arange(weight.shape[3]) * s["dilations"][1],
+        np.arange(weight.shape[2]) * s.dilations[0],
+        np.arange(weight.shape[3]) * s.dilations[1],
         indexing="ij",
     )
     offset = ((ic * sy + ky % sy) * sx + kx % sx) * plane + ky // sy * pitch + kx // sx
@@ -130,11 +135,11 @@ def strided_planes(
 
 
 def phases(
-    forms: Forms,
+    lowering: Lowering,
     value: Value,
     size: tuple[int, int, int],
-    pads: list[int],
-    strides: tuple[int, int],
+    pads: tuple[int, ...],
+    strides: tuple[int, ...],
     rows: int,
     pitch: int,
 ) -> Buffer:
@@ -142,9 +147,9 @@ def phases(
     if form in value.forms:
         return value.forms[form]
     (c, h, w), (sy, sx) = size, strides
-    source = forms.form(value, "dense")
+    source = lowering.form(value, "dense")
     total = c * sy * sx * rows * pitch
-    buffer = forms.new(value, form, total)
+    buffer = lowering.new(value, form, total)
     clear = total
     for py in range(sy):
         for px in range(sx):
@@ -154,7 +159,7 @@ def phases(
             if tall < 1 or broad < 1:
                 continue
             at = (py * sx + px) * rows * pitch + (y0 + pads[0]) // sy * pitch + (x0 + pads[1]) // sx
-            forms.copy(
+            lowering.copy(
                 source,
                 buffer,
                 value.lead,
@@ -169,12 +174,12 @@ def phases(
     return buffer
 
 
-def lanes_shape(forms: Forms, node: Node, size: tuple[int, int, int]) -> dict[str, int]:
-    s, weight = node.settings, node.constants["weight"]
-    pool = s["pool"] if s["pool"] == 2 else 1
-    rows, pitch = size[1] + s["pads"][0] + s["pads"][2], size[2] + s["pads"][1] + s["pads"][3]
-    high, wide = (n // pool for n in conv_size(forms, node))
-    shifts = (pool - 1) * s["strides"][1] + (weight.shape[3] - 1) * s["dilations"][1] + 1
+def lanes_shape(lowering: Lowering, node: Node[Conv], size: tuple[int, int, int]) -> dict[str, int]:
+    s, weight = node.operation, node.constants["weight"]
+    pool = s.pool if s.pool == 2 else 1
+    rows, pitch = size[1] + s.pads[0] + s.pads[2], size[2] + s.pads[1] + s.pads[3]
+    high, wide = (n // pool for n in conv_size(lowering, node))
+    shifts = (pool - 1) * s.strides[1] + (weight.shape[3] - 1) * s.dilations[1] + 1
     return {
         "channels": size[0],
         "in_height": rows,
@@ -182,48 +187,48 @@ def lanes_shape(forms: Forms, node: Node, size: tuple[int, int, int]) -> dict[st
         "outputs": len(weight),
         "height": high,
         "width": wide,
-        "step": s["strides"][1] * pool,
+        "step": s.strides[1] * pool,
         "shifts": shifts,
-        "row_step": s["strides"][0] * pool,
+        "row_step": s.strides[0] * pool,
         "pool": pool,
     }
 
 
-def lanes_scratch(forms: Forms, node: Node, size: tuple[int, int, int]) -> int:
-    shape = lanes_shape(forms, node, size)
-    row = up_to(shape["width"], forms.width) * shape["shifts"]
+def lanes_scratch(lowering: Lowering, node: Node[Conv], size: tuple[int, int, int]) -> int:
+    shape = lanes_shape(lowering, node, size)
+    row = up_to(shape["width"], lowering.width) * shape["shifts"]
     return shape["channels"] * shape["in_height"] * row
 
 
 def lanes(
-    forms: Forms, node: Node, kernel: Kernel, value: Value, size: tuple[int, int, int]
+    lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value, size: tuple[int, int, int]
 ) -> None:
-    s, weight = node.settings, node.constants["weight"]
-    shape = lanes_shape(forms, node, size)
+    s, weight = node.operation, node.constants["weight"]
+    shape = lanes_shape(lowering, node, size)
     channels, rows = shape["channels"], shape["in_height"]
-    source = forms.padded_image(value, size, s["pads"], "dense")
-    pitch = up_to(shape["width"], forms.width) * shape["shifts"]
+    source = lowering.padded_image(value, size, s.pads, "dense")
+    pitch = up_to(shape["width"], lowering.width) * shape["shifts"]
     ic, ky, kx = np.meshgrid(
         np.arange(channels) * rows * pitch,
-        np.arange(weight.shape[2]) * s["dilations"][0] * pitch,
-        np.arange(weight.shape[3]) * s["dilations"][1] * forms.width,
+        np.arange(weight.shape[2]) * s.dilations[0] * pitch,
+        np.arange(weight.shape[3]) * s.dilations[1] * lowering.width,
         indexing="ij",
     )
     found = by_output(weight.reshape(len(weight), -1), (ic + ky + kx).ravel())
     bounds, offsets, values, order = by_count(*found)
-    clip = limits(s["low"], s["high"])
-    target, after = after_conv(forms, node, "dense", kernel.tile == "pool")
-    high, wide = conv_size(forms, node)
-    forms.add(
+    clip = limits(s.low, s.high)
+    target, after = after_conv(lowering, node, "dense", kernel.tile == "pool")
+    high, wide = conv_size(lowering, node)
+    lowering.add(
         node.name,
         kernel,
         (source,),
         target,
         shape,
         data=[bounds, offsets, values, node.constants["bias"], clip, order],
-        scratch=lanes_scratch(forms, node, size),
+        scratch=lanes_scratch(lowering, node, size),
         lead=value.lead,
         macs=float(value.lead * len(values) * high * wide),
-        dense_macs=dense_macs(forms, node) * value.lead,
+        dense_macs=dense_macs(lowering, node) * value.lead,
     )
     after()

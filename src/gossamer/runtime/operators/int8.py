@@ -1,20 +1,74 @@
 """Numbers in 8 bits: what QuantizeLinear and DequantizeLinear leave behind.
 
-A value that is quantized and dequantized again becomes a ``round`` node; a weight that is
+A value that is quantized and dequantized again becomes a ``Round`` node; a weight that is
 dequantized keeps its steps beside it, so that its layer can hold whole numbers in their place.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from gossamer.runtime.graph import Node
-from gossamer.runtime.importer.context import Attributes, Context, Convert, Unsupported
+from gossamer.runtime.c.int8 import rounding_steps
+from gossamer.runtime.c.tables import number
+from gossamer.runtime.c.writer import Writer
+from gossamer.runtime.graph import AnyNode, Node, Single
+from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.operators.context import Attributes, Context, Unsupported
+from gossamer.runtime.operators.operator import Operator, Operators
+from gossamer.runtime.operators.reshape import Reshape
+from gossamer.runtime.program import LIST_HEADER
 
 # Weights beyond it (there is one more negative number than positive ones) stay in 32 bits.
 LARGEST = 127
+
+
+@dataclass(frozen=True)
+class Round(Single):
+    """To the multiples of ``step`` from ``low`` to ``high`` times, ties to even."""
+
+    op = "round"
+
+    step: float
+    low: int
+    high: int
+
+    def lower(self, lowering: Lowering, node: AnyNode) -> None:
+        """To multiples of a step; of a list its values alone."""
+        value = lowering.values[node.inputs[0]]
+        result = lowering.value(node.output)
+        result.channels, result.pixels = value.channels, value.pixels
+        result.density = min(result.density, value.density)
+        listed = [form for form in ("list", "list last") if form in value.forms]
+        form = listed[0] if listed else lowering.layout(value)
+        source = lowering.form(value, form)
+        floats = source.floats // value.lead
+        capacity = (floats - LIST_HEADER) // 2 if listed else 0
+        grid = np.array([self.step, self.low, self.high], np.float32)
+        lowering.add(
+            node.name,
+            lowering.kernel("round"),
+            (source,),
+            lowering.new(result, form, floats),
+            {"size": value.item, "capacity": capacity},
+            data=[grid],
+            lead=value.lead,
+        )
+
+    def write(self, writer: Writer, node: AnyNode) -> None:
+        steps, kind = rounding_steps(self), writer.type(node.output)
+        if kind == "float":
+            steps.append(f"v *= {number(self.step)};")
+        step = "\n    ".join(steps)
+        body = f"""
+for (i = 0; i < {writer.size(node.output)}; ++i) {{
+    float v = x[i];
+    {step}
+    y[i] = {"v" if kind == "float" else f"({kind})v"};
+}}"""
+        writer.function(node, "i", body)
 
 
 def _grid(context: Context, inputs: list[str]) -> tuple[float, int, np.dtype[np.integer[Any]]]:
@@ -36,9 +90,9 @@ def _quantize(context: Context, name: str, inputs: list[str], output: str, a: At
         raise Unsupported("it quantizes a constant; store the constant quantized")
     step, zero, dtype = _grid(context, inputs)
     limits = np.iinfo(dtype)
-    settings = {"step": step, "low": int(limits.min) - zero, "high": int(limits.max) - zero}
+    operation = Round(step, int(limits.min) - zero, int(limits.max) - zero)
     shape = context.shape(inputs[0])
-    context.emit(Node("round", name, (inputs[0],), output, settings), shape)
+    context.emit(Node(operation, name, (inputs[0],), output), shape)
     context.values[output].codes = step, zero
 
 
@@ -54,7 +108,7 @@ def _dequantize(context: Context, name: str, inputs: list[str], output: str, a: 
     if before is not None:
         context.rename(before, output)
     else:
-        context.emit(Node("reshape", name, (inputs[0],), output), shape)
+        context.emit(Node(Reshape(), name, (inputs[0],), output), shape)
 
 
 def _constant(context: Context, inputs: list[str], output: str, a: Attributes) -> None:
@@ -78,4 +132,7 @@ def _constant(context: Context, inputs: list[str], output: str, a: Attributes) -
         context.values[output].step = (step.ravel(), axis if step.size > 1 else None)
 
 
-EIGHT_BITS: dict[str, Convert] = {"QuantizeLinear": _quantize, "DequantizeLinear": _dequantize}
+INT8: Operators = {
+    "QuantizeLinear": Operator(_quantize),
+    "DequantizeLinear": Operator(_dequantize),
+}

@@ -12,17 +12,12 @@ from functools import partial
 import numpy as np
 
 from gossamer.runtime.graph import Array, strides
-from gossamer.runtime.importer.context import (
-    Attributes,
-    Context,
-    Convert,
-    Unsupported,
-    numbers,
-    shown,
-)
-from gossamer.runtime.importer.operators.binary import constant_binary
-from gossamer.runtime.importer.operators.layout_ops import Maps, along_axes, strided
-from gossamer.runtime.importer.resize_matrix import alike, repeated, resized, scales_of
+from gossamer.runtime.operators.binary import constant_binary
+from gossamer.runtime.operators.context import Attributes, Context, Unsupported, numbers, shown
+from gossamer.runtime.operators.folding import bounded
+from gossamer.runtime.operators.layout_ops import Maps, along_axes, strided
+from gossamer.runtime.operators.operator import Operator, Operators
+from gossamer.runtime.operators.resize_matrix import alike, repeated, resized, scales_of
 
 
 def _pad(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -104,4 +99,33 @@ def _cum_sum(context: Context, name: str, inputs: list[str], output: str, a: Att
     along_axes(context, name, inputs[0], output, [(axis, shape[axis], make)])
 
 
-RESIZING: dict[str, Convert] = {"CumSum": _cum_sum, "Pad": _pad, "Resize": _resize}
+def _resize_constant(x: list[Array], a: Attributes) -> Array:
+    """One axis after the other, each times the matrix of its map."""
+    found, (scales, sizes) = x[0], scales_of(x[0].shape, x[-1], a)
+    for axis, (scale, size) in enumerate(zip(scales, sizes, strict=True)):
+        if scale != 1:
+            along = np.moveaxis(found, axis, -1)
+            found = np.moveaxis(along @ resized(found.shape[axis], size, scale, a).T, -1, axis)
+    return found.astype(x[0].dtype)
+
+
+def _sums(x: list[Array], a: Attributes) -> Array:
+    axis = int(x[1].item())
+    values = np.flip(x[0], axis) if a.get("reverse") else x[0]
+    sums = np.cumsum(values, axis, dtype=x[0].dtype)
+    if a.get("exclusive"):
+        sums -= values
+    return np.flip(sums, axis) if a.get("reverse") else sums
+
+
+def _resized(x: list[Array], a: Attributes) -> int:
+    sizes = bounded(scales_of(x[0].shape, x[-1], a)[1])
+    pairs = list(zip(sizes, x[0].shape, strict=True))
+    return max(math.prod(int(max(pair)) for pair in pairs), sum(n * int(m) for n, m in pairs))
+
+
+RESIZING: Operators = {
+    "CumSum": Operator(_cum_sum, _sums),
+    "Pad": Operator(_pad),
+    "Resize": Operator(_resize, _resize_constant, _resized, "joins"),
+}

@@ -1,30 +1,135 @@
 """ONNX operators that only move numbers: slices, splits, repetitions, transposes.
 
-All but transposes become one node, ``strided``: a copy by strides within an example; what no
-strides reach is a linear map along an axis. Here the batch is the first dimension and stays so;
-what takes it elsewhere is in ``batch_axis``.
+All but transposes become one operation, ``Strided``: a copy by strides within an example; what no
+strides reach is a linear map along an axis.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from gossamer.runtime.graph import Array, Node, Shape, merged, strides
-from gossamer.runtime.importer.context import (
+from gossamer.runtime.c.loops import moved
+from gossamer.runtime.c.writer import Writer
+from gossamer.runtime.graph import AnyNode, Array, Node, Shape, Single, merged, strides
+from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.operators.batch_axis import along, by_axes, in_front, settle
+from gossamer.runtime.operators.context import (
     Attributes,
+    BatchAxis,
     Context,
-    Convert,
     Unsupported,
-    check_rank,
     floats,
     numbers,
     shown,
 )
-from gossamer.runtime.importer.operators.linear import linear
+from gossamer.runtime.operators.folding import LEFT_OUT, bounded
+from gossamer.runtime.operators.linear import linear
+from gossamer.runtime.operators.operator import Convert, Operator, Operators
+from gossamer.runtime.operators.reshape import Reshape
+
+
+@dataclass(frozen=True)
+class Strided(Single):
+    """A copy of ``sizes`` numbers of each example by strides; ``clear``: the rest is zero."""
+
+    op = "strided"
+
+    sizes: tuple[int, ...]
+    source: tuple[int, ...]
+    target: tuple[int, ...]
+    start: int = 0
+    at: int = 0
+    clear: bool = False
+
+    def lower(self, lowering: Lowering, node: AnyNode) -> None:
+        value = lowering.values[node.inputs[0]]
+        result = lowering.value(node.output)
+        lowering.copy(
+            lowering.form(value, "dense"),
+            lowering.new(result, "dense", result.item),
+            value.lead,
+            self.sizes,
+            self.source,
+            self.target,
+            start=self.start,
+            at=self.at,
+            clear=result.item if self.clear else 0,
+        )
+
+    def write(self, writer: Writer, node: AnyNode) -> None:
+        moved(writer, node, self.sizes, self.source, self.target,
+               start=self.start, at=self.at, clear=self.clear)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Transpose(Single):
+    """The dimensions in the order ``perm``, the batch first."""
+
+    op = "transpose"
+
+    perm: tuple[int, ...]
+
+    def lower(self, lowering: Lowering, node: AnyNode) -> None:
+        value = lowering.values[node.inputs[0]]
+        result = lowering.value(node.output)
+        perm = self.perm
+        sizes = [value.shape[p] for p in perm[1:]]
+        steps = np.cumprod([1, *value.shape[:1:-1]])[::-1].tolist()
+        out = np.cumprod([1, *sizes[:0:-1]])[::-1].tolist() if sizes else []
+        lowering.copy(
+            lowering.form(value, "dense"),
+            lowering.new(result, "dense", result.item),
+            value.lead,
+            sizes,
+            [steps[p - 1] for p in perm[1:]],
+            out,
+        )
+
+    def write(self, writer: Writer, node: AnyNode) -> None:
+        shape = writer.shape(node.output)[1:]
+        steps = strides(writer.shape(node.inputs[0])[1:])
+        source = [steps[axis - 1] for axis in self.perm[1:]]
+        moved(writer, node, list(shape), source, strides(shape))
+
+
+@dataclass(frozen=True)
+class Embed(Single):
+    """Rows of the constant ``table``."""
+
+    op = "embed"
+
+    def lower(self, lowering: Lowering, node: AnyNode) -> None:
+        value = lowering.values[node.inputs[0]]
+        result = lowering.value(node.output)
+        table = node.constants["table"]
+        lowering.add(
+            node.name,
+            lowering.kernel("embed"),
+            (lowering.form(value, "dense"),),
+            lowering.new(result, "dense", result.item),
+            {"count": value.item, "rows": table.shape[0], "width": table.shape[1]},
+            data=[table],
+            lead=value.lead,
+        )
+
+    def write(self, writer: Writer, node: AnyNode) -> None:
+        table = node.constants["table"]
+        rows, width = table.shape
+        name = writer.tables.floats(f"{writer.called(node)}_table", table)
+        body = f"""
+for (i = 0; i < {writer.size(node.inputs[0])}; ++i) {{
+    row = (int32_t)x[i];
+    if (row < 0) row += {rows};
+    for (j = 0; j < {width}; ++j) {{
+        *y++ = row >= 0 && row < {rows} ? {name}[row * {width} + j] : NAN;
+    }}
+}}"""
+        writer.function(node, "i, j, row", body)
 
 
 def strided(
@@ -43,15 +148,8 @@ def strided(
 ) -> None:
     """Copies ``sizes`` numbers of each example by strides; ``clear``: the rest is zero."""
     _check_loops(sizes, source, target)
-    settings = {
-        "sizes": sizes,
-        "source": source,
-        "target": target,
-        "start": start,
-        "at": at,
-        "clear": clear,
-    }
-    context.emit(Node("strided", name, (value,), output, settings), shape)
+    operation = Strided(tuple(sizes), tuple(source), tuple(target), start, at, clear)
+    context.emit(Node(operation, name, (value,), output), shape)
 
 
 def _check_loops(sizes: Sequence[int], source: list[int], target: list[int]) -> None:
@@ -64,11 +162,11 @@ def place(context: Context, name: str, source: str, perm: list[int], output: str
     shape = context.shape(source)
     turned = tuple(shape[p] for p in perm)
     if perm == list(range(len(shape))):
-        context.emit(Node("reshape", name, (source,), output), turned)
+        context.emit(Node(Reshape(), name, (source,), output), turned)
     else:
         steps = [strides(shape)[p] for p in perm[1:]]
         _check_loops(turned[1:], steps, strides(turned[1:]))
-        context.emit(Node("transpose", name, (source,), output, {"perm": perm}), turned)
+        context.emit(Node(Transpose(tuple(perm)), name, (source,), output), turned)
 
 
 def on_axis(
@@ -107,7 +205,7 @@ def _mapped(
     linear(context, name, value, output, matrix, bias, {})
 
 
-def _axis(context: Context, value: str, axis: int) -> int:
+def axis_of(context: Context, value: str, axis: int) -> int:
     rank = len(context.shape(value))
     if not -rank <= axis < rank:
         raise Unsupported(f"it has no axis {axis} in {shown(context.shape(value))}")
@@ -157,14 +255,14 @@ def drop(context: Context, name: str, value: str, axes: set[int], output: str) -
     if 0 in axes or any(shape[axis] != 1 for axis in axes):
         raise Unsupported(f"it squeezes axes {sorted(axes)} of {shown(shape)}")
     small = tuple(size for axis, size in enumerate(shape) if axis not in axes)
-    context.emit(Node("reshape", name, (value,), output), small)
+    context.emit(Node(Reshape(), name, (value,), output), small)
 
 
 def _embed(context: Context, name: str, table: Array, value: str, output: str) -> None:
     """Rows of a constant table by a value's integers."""
     if table.ndim != 2 or not table.size:
         raise Unsupported(f"it takes rows of a constant of shape {table.shape}; a matrix only")
-    node = Node("embed", name, (value,), output, constants={"table": floats(table)})
+    node = Node(Embed(), name, (value,), output, {"table": floats(table)})
     context.emit(node, (*context.shape(value), table.shape[1]), "f")
 
 
@@ -175,19 +273,19 @@ def _gather_elements(
     row, shape = context.constant(inputs[0], "data"), context.shape(inputs[1])
     if row.ndim != len(shape) or row.size != row.shape[-1]:
         raise Unsupported(f"it takes elements of a constant of shape {row.shape}; one row only")
-    if _axis(context, inputs[1], int(a.get("axis", 0))) != row.ndim - 1:
+    if axis_of(context, inputs[1], int(a.get("axis", 0))) != row.ndim - 1:
         raise Unsupported("it takes elements along another axis than the last")
     apart = f"{output} apart"
     _embed(context, name, numbers(row.reshape(-1, 1)), inputs[1], apart)
-    context.emit(Node("reshape", name, (apart,), output), shape, context.kind(inputs[0]))
+    context.emit(Node(Reshape(), name, (apart,), output), shape, context.kind(inputs[0]))
 
 
-def _gather(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def gather(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     if context.is_constant(inputs[0]) and int(a.get("axis", 0)) == 0:
         _embed(context, name, context.array(inputs[0]), inputs[1], output)
         return
     index = context.constant(inputs[1], "index")
-    axis = _axis(context, inputs[0], int(a.get("axis", 0)))
+    axis = axis_of(context, inputs[0], int(a.get("axis", 0)))
     size = context.shape(inputs[0])[axis]
     picked = np.ravel(index)
     if not picked.size or picked.min() < -size or picked.max() >= size:
@@ -222,7 +320,7 @@ def _scattered(
     )
     if index.ndim > 1:
         whole = (*shape[:axis], *index.shape, *shape[axis + 1 :])
-        context.emit(Node("reshape", name, (taken,), output), whole)
+        context.emit(Node(Reshape(), name, (taken,), output), whole)
 
 
 def _slice(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -233,7 +331,7 @@ def _slice(context: Context, name: str, inputs: list[str], output: str, a: Attri
     value = inputs[0]
     parts = list(zip(starts, ends, axes, steps, strict=True))
     for i, (start, end, which, step) in enumerate(parts):
-        axis = _axis(context, value, int(which))
+        axis = axis_of(context, value, int(which))
         span = range(context.shape(value)[axis])[int(start) : int(end) : int(step)]
         result = output if i == len(parts) - 1 else f"{output} cut {i}"
         _part(context, name, value, axis, span, result)
@@ -241,7 +339,7 @@ def _slice(context: Context, name: str, inputs: list[str], output: str, a: Attri
 
 
 def _split(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    axis = _axis(context, inputs[0], int(a.get("axis", 0)))
+    axis = axis_of(context, inputs[0], int(a.get("axis", 0)))
     size, outputs = context.shape(inputs[0])[axis], context.outputs
     if len(inputs) > 1 and inputs[1]:
         parts = [int(p) for p in np.ravel(context.constant(inputs[1], "parts"))]
@@ -255,21 +353,6 @@ def _split(context: Context, name: str, inputs: list[str], output: str, a: Attri
         if result:
             _part(context, name, inputs[0], axis, range(at, at + part), result)
         at += part
-
-
-def _squeeze(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape = context.shape(inputs[0])
-    axes = {_axis(context, inputs[0], axis) for axis in axes_of(context, inputs, a)}
-    drop(context, name, inputs[0], axes or {i for i, size in enumerate(shape) if size == 1}, output)
-
-
-def axes_of(context: Context, inputs: list[str], a: Attributes) -> list[int]:
-    """The axes that an operator names in its second input or its attribute."""
-    axes = a.get("axes", [])
-    if len(inputs) > 1 and inputs[1]:
-        axes = np.ravel(context.constant(inputs[1], "axes"))
-    check_rank(len(axes))
-    return [int(axis) for axis in axes]
 
 
 def _expand(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -305,13 +388,106 @@ def _depth_to_space(
     strided(context, name, inputs[0], output, resized, sizes, source, strides(tuple(sizes)))
 
 
-LAYOUT_OPS: dict[str, Convert] = {
-    "Expand": _expand,
-    "Transpose": _transpose,
-    "Gather": _gather,
-    "GatherElements": _gather_elements,
-    "Slice": _slice,
-    "Split": _split,
-    "Squeeze": _squeeze,
-    "DepthToSpace": _depth_to_space,
+def _gather_turned(
+    context: Context, convert: Convert, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    if not context.is_constant(inputs[0]):
+        along(0)(context, convert, name, inputs, output, a)
+        return
+    found, _ = in_front(context, name, inputs[1], output)  # an embedding
+    front = f"{output} in front"
+    convert(context, name, [inputs[0], found.source], front, a)
+    settle(context, name, BatchAxis(front, found.axis, found.after), output)
+
+
+def _transpose_turned(
+    context: Context, convert: Convert, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    found, sizes = in_front(context, name, inputs[0], output)
+    perm = permutation_of(context, inputs[0], a)
+    lead, source = context.shape(found.source)[0], found.source
+    wide = [p for p in range(len(sizes)) if sizes[p] != 1]
+    order = [wide.index(p) + 1 for p in perm if p in wide]
+    if order != sorted(order):
+        narrow, turned = f"{output} narrow", f"{output} turned"
+        context.emit(Node(Reshape(), name, (source,), narrow), (lead, *(sizes[p] for p in wide)))
+        place(context, name, narrow, [0, *order], turned)
+        source = turned
+    front = f"{output} in front"
+    context.emit(Node(Reshape(), name, (source,), front), (lead, *(sizes[p] for p in perm)))
+    settle(context, name, BatchAxis(front, perm.index(found.axis), found.after), output)
+
+
+def _slice_constant(x: list[Array], a: Attributes) -> Array:
+    parts = [slice(None)] * x[0].ndim
+    starts, ends = np.ravel(x[1]), np.ravel(x[2])
+    axes = np.ravel(x[3]) if len(x) > 3 and x[3] is not LEFT_OUT else np.arange(len(starts))
+    steps = np.ravel(x[4]) if len(x) > 4 else np.ones(len(starts), np.int64)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        parts[int(axis)] = slice(int(start), int(end), int(step))
+    return np.asarray(x[0][tuple(parts)])
+
+
+def _elements_constant(x: list[Array], a: Attributes) -> Array:
+    axis = a.get("axis", 0) % x[0].ndim
+    near = [slice(None if i == axis else size) for i, size in enumerate(x[1].shape)]
+    return np.take_along_axis(x[0][tuple(near)], x[1].astype(np.int64), axis)
+
+
+def _gather_nd(x: list[Array], a: Attributes) -> Array:
+    if a.get("batch_dims"):
+        raise Unsupported("it has batch dimensions; export without")
+    return np.asarray(x[0][tuple(np.moveaxis(x[1], -1, 0))])
+
+
+def _scatter_nd(x: list[Array], a: Attributes) -> Array:
+    if a.get("reduction", "none") != "none":
+        raise Unsupported(f"it scatters by {a['reduction']!r}; by replacing only")
+    found = x[0].copy()
+    found[tuple(np.moveaxis(x[1], -1, 0))] = x[2]
+    return found
+
+
+def _gathered(x: list[Array], a: Attributes) -> int:
+    return int(x[1].size * (x[0].size // max(1, x[0].shape[a.get("axis", 0)])))
+
+
+def _gathered_nd(x: list[Array], a: Attributes) -> int:
+    depth = x[1].shape[-1]
+    return math.prod((*x[1].shape[:-1], *x[0].shape[depth:]))
+
+
+def _expanded(x: list[Array], a: Attributes) -> int:
+    return max(math.prod(bounded(x[-1])), x[0].size)
+
+
+def _expand_constant(x: list[Array], a: Attributes) -> Array:
+    return np.broadcast_to(x[0], np.broadcast_shapes(x[0].shape, bounded(x[1]))).copy()
+
+
+LAYOUT_OPS: Operators = {
+    "Expand": Operator(_expand, _expand_constant, _expanded),
+    "Transpose": Operator(
+        _transpose,
+        lambda x, a: np.transpose(x[0], a.get("perm")),
+        shared="view",
+        turned=_transpose_turned,
+    ),
+    "Gather": Operator(
+        gather,
+        lambda x, a: np.take(x[0], x[1].astype(np.int64), axis=a.get("axis", 0)),
+        _gathered,
+        turned=_gather_turned,
+    ),
+    "GatherElements": Operator(_gather_elements, _elements_constant, lambda x, a: x[1].size),
+    "GatherND": Operator(fold=_gather_nd, size=_gathered_nd, shared="joins"),
+    "ScatterND": Operator(fold=_scatter_nd, shared="joins"),
+    "Slice": Operator(_slice, _slice_constant, turned=by_axes("slice")),
+    "Split": Operator(_split, turned=along(0, all_outputs=True)),
+    "DepthToSpace": Operator(_depth_to_space),
+    "Tile": Operator(
+        fold=lambda x, a: np.tile(x[0], bounded(x[1])),
+        size=lambda x, a: x[0].size * math.prod(bounded(x[1])),
+        shared="joins",
+    ),
 }

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.runtime.graph import Node, strides
-from gossamer.runtime.importer.context import Attributes, Context, Convert, Unsupported, floats
-from gossamer.runtime.importer.operators.conv_params import flat, image_of, window
-from gossamer.runtime.importer.operators.layout_ops import strided
+from gossamer.runtime.c import layers
+from gossamer.runtime.c.writer import Writer
+from gossamer.runtime.graph import AnyNode, Candidate, Node, strides
+from gossamer.runtime.lowering.conv import conv
+from gossamer.runtime.lowering.int8 import in_8_bits
+from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.operators.context import Attributes, Context, Unsupported, floats
+from gossamer.runtime.operators.conv_params import flat, image_of, window
+from gossamer.runtime.operators.layer import Layer
+from gossamer.runtime.operators.layout_ops import strided
+from gossamer.runtime.operators.operator import Operator, Operators
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv(Layer):
+    """A convolution; ``pads`` are top, left, bottom, right, ``pool`` is the side of a max-pool."""
+
+    op = "conv"
+
+    strides: tuple[int, ...] = (1, 1)
+    dilations: tuple[int, ...] = (1, 1)
+    pads: tuple[int, ...] = (0, 0, 0, 0)
+    groups: int = 1
+    pool: int = 1
+
+    @property
+    def bare(self) -> bool:
+        return self.unlimited and self.pool == 1
+
+    def candidates(self, lowering: Lowering, node: AnyNode) -> Iterable[Candidate]:
+        eight = "step" in node.constants
+        return in_8_bits(lowering, node, conv) if eight else conv(lowering, node)
+
+    def write(self, writer: Writer, node: AnyNode) -> None:
+        layers.conv(writer, node)
 
 
 def _conv(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -35,22 +67,11 @@ def _conv(context: Context, name: str, inputs: list[str], output: str, a: Attrib
         + 1
         for i in range(2)
     ]
-    node = Node(
-        "conv",
-        name,
-        (inputs[0],),
-        output,
-        {
-            "strides": strides,
-            "dilations": dilations,
-            "pads": pads,
-            "groups": groups,
-            "low": -math.inf,
-            "high": math.inf,
-            "pool": 1,
-        },
-        {"weight": weight, "bias": bias, **context.step(inputs[1], 0, outputs)},
+    operation = Conv(
+        strides=tuple(strides), dilations=tuple(dilations), pads=tuple(pads), groups=groups
     )
+    constants = {"weight": weight, "bias": bias, **context.step(inputs[1], 0, outputs)}
+    node = Node(operation, name, (inputs[0],), output, constants)
     context.emit(node, flat((image[0], outputs, *size), dims))
 
 
@@ -94,8 +115,8 @@ def _conv_transpose(
         sizes = list(shape[1:])
         strided(context, name, inputs[0], value, spread, sizes, source, target, clear=True)
     context.add_constant(f"{output} weight", np.ascontiguousarray(flipped))
-    settings = {"dilations": dilations, "pads": [*before, *after], "group": groups}
-    _conv(context, name, [value, f"{output} weight", *inputs[2:]], output, settings)
+    plain = {"dilations": dilations, "pads": [*before, *after], "group": groups}
+    _conv(context, name, [value, f"{output} weight", *inputs[2:]], output, plain)
 
 
-CONVOLUTIONS: dict[str, Convert] = {"Conv": _conv, "ConvTranspose": _conv_transpose}
+CONVOLUTIONS: Operators = {"Conv": Operator(_conv), "ConvTranspose": Operator(_conv_transpose)}

@@ -1,23 +1,36 @@
-"""Arithmetic on two values, or on a value and a constant."""
+"""Arithmetic on two values, or on a value and a constant.
+
+A kind of ``Binary`` is a row of the kernels' table in ``kernels/kinds.h``.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.runtime.graph import Array, Node, Shape, merged, repeating
-from gossamer.runtime.importer.context import (
+from gossamer.kernels._kernels import BINARY as KINDS
+from gossamer.runtime.c.loops import expression, index, names, nested
+from gossamer.runtime.c.writer import Writer
+from gossamer.runtime.graph import AnyNode, Array, Node, Shape, Single, merged, repeating, strides
+from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.operators.batch_axis import pointwise
+from gossamer.runtime.operators.context import (
     BATCH,
     Attributes,
     Context,
-    Convert,
     Unsupported,
     numbers,
     shown,
 )
-from gossamer.runtime.importer.operators.elementwise import unclipped
-from gossamer.runtime.importer.operators.layout_ops import expand
+from gossamer.runtime.operators.elementwise import Unary
+from gossamer.runtime.operators.folding import broadcast
+from gossamer.runtime.operators.layer import layer_before
+from gossamer.runtime.operators.layout_ops import expand
+from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
+from gossamer.runtime.operators.reshape import Reshape
 
 # What each kind is called when its operands change places; others have no such form.
 MIRROR = {
@@ -34,6 +47,90 @@ MIRROR = {
     "gate": "gated",
     "gate_not": "gated_not",
 }
+
+
+@dataclass(frozen=True)
+class Binary(Single):
+    """A function of the numbers ``v`` and ``w`` of two values, or of one and ``right``."""
+
+    op = "binary"
+
+    kind: str
+
+    def lower(self, lowering: Lowering, node: AnyNode) -> None:
+        values = [lowering.values[name] for name in node.inputs]
+        result = lowering.value(node.output)
+        shape = result.shape
+        constant = node.constants.get("right")
+        last = (
+            lowering.layout(values[0]) == "last"
+            and values[0].shape == shape
+            and (constant is not None or values[-1].shape == shape)
+            and len({(v.channels, v.pixels) for v in values}) == 1
+            and (constant is None or len(shape) > 2)
+        )
+        plain = "last" if last else "dense"
+        if last:
+            result.channels, result.pixels = values[0].channels, values[0].pixels
+
+        right = constant.shape if constant is not None else values[1].shape[1:]
+        if last:
+            c, p = values[0].channels, values[0].pixels
+            sizes = [p, c]
+            left_steps = right_steps = [c, 1]
+            if constant is not None:
+                constant = np.broadcast_to(constant, shape[1:]).reshape(c, p).T.copy()
+        else:
+            sizes, (left_steps, right_steps) = merged(
+                shape[1:], repeating(values[0].shape[1:], shape[1:]), repeating(right, shape[1:])
+            )
+        missing = 4 - len(sizes)
+        kernel_shape = {
+            "kind": list(KINDS).index(self.kind),
+            "sizes": [*[1] * missing, *sizes],
+            "left": [*[0] * missing, *left_steps],
+            "right": [*[0] * missing, *right_steps],
+        }
+        sources = [lowering.form(value, plain) for value in values]
+        data = [np.zeros(1, np.float32) if constant is None else constant.astype(np.float32)]
+        lowering.add(
+            node.name,
+            lowering.kernel("binary"),
+            (*sources, *[None] * (2 - len(sources))),
+            lowering.new(result, plain, result.item),
+            kernel_shape,
+            data=data,
+            lead=result.lead,
+        )
+
+    def write(self, writer: Writer, node: AnyNode) -> None:
+        """By strides over the result's item, where a repeated dimension has stride zero."""
+        shape = writer.shape(node.output)[1:]
+        constant = node.constants.get("right")
+        left = writer.shape(node.inputs[0])[1:]
+        right = constant.shape if constant is not None else writer.shape(node.inputs[1])[1:]
+        operand = "x1"
+        if constant is not None:
+            operand = writer.tables.floats(f"{writer.called(node)}_right", constant)
+        sizes, (from_left, from_right) = merged(
+            shape, repeating(left, shape), repeating(right, shape)
+        )
+        item = math.prod(shape)
+        ahead = f", x += {math.prod(left)}"
+        if constant is None:
+            ahead += f", x1 += {math.prod(right)}"
+        combined = expression(
+            KINDS[self.kind], v=f"x[{index(from_left)}]", w=f"{operand}[{index(from_right)}]"
+        )
+        inner = [f"y[{index(strides(tuple(sizes)))}] = {combined};"]
+        body = nested(sizes, inner)
+        writer.function(
+            node,
+            ", ".join(["n", *names(sizes)]),
+            f"for (n = 0; n < {writer.shape(node.output)[0]}; ++n{ahead}, y += {item}) {{\n"
+            + "\n".join("    " + line for line in body)
+            + "\n}",
+        )
 
 
 def constant_binary(
@@ -58,7 +155,7 @@ def constant_binary(
         expand(context, name, value, shape, f"{output} repeated")
         value = f"{output} repeated"
     _check_loops(shape, shape[1:], right.shape)
-    node = Node("binary", name, (value,), output, {"kind": kind}, {"right": right})
+    node = Node(Binary(kind), name, (value,), output, {"right": right})
     context.emit(node, shape, holds)
 
 
@@ -83,10 +180,10 @@ def _each(
     if shape[0] != count * BATCH or constant.ndim != len(shape):
         raise Unsupported(f"a constant of {count} entries for each example of {shown(shape)}")
     apart, result = f"{output} apart", f"{output} of each"
-    context.emit(Node("reshape", name, (value,), apart), (BATCH, count, *shape[1:]))
+    context.emit(Node(Reshape(), name, (value,), apart), (BATCH, count, *shape[1:]))
     constant_binary(context, kind, name, apart, result, constant[None], holds)
     (_, _, *rest) = context.shape(result)
-    context.emit(Node("reshape", name, (result,), output), (shape[0], *rest))
+    context.emit(Node(Reshape(), name, (result,), output), (shape[0], *rest))
 
 
 def combine(
@@ -105,20 +202,17 @@ def combine(
         elif kind in ("sub", "div"):  # c - x = -x + c, c / x = 1/x * c
             first, kind = ("neg", "add") if kind == "sub" else ("reciprocal", "mul")
             turned = f"{output} {first}"
-            context.emit(
-                Node("unary", name, (right,), turned, {"kind": first}), context.shape(right)
-            )
+            context.emit(Node(Unary(first), name, (right,), turned), context.shape(right))
             left, right = turned, left
         else:
             raise Unsupported("it raises a constant to the power of a value")
     if context.is_constant(right):
         constant = context.array(right)
-        before = context.alone(left, "linear")
+        before = layer_before(context, left, "linear")
         if (
             kind == "add"
             and before is not None
-            and unclipped(before)
-            and (constant.shape in ((context.shape(left)[-1],), (1,), ()))
+            and constant.shape in ((context.shape(left)[-1],), (1,), ())
         ):
             before.constants["bias"] = before.constants["bias"] + numbers(constant)
             context.rename(before, output)
@@ -140,7 +234,7 @@ def combine(
             f"shapes {shown(shapes[0])} and {shown(shapes[1])} do not match"
         ) from None
     _check_loops(shape, shapes[0][1:], shapes[1][1:])
-    context.emit(Node("binary", name, (left, right), output, {"kind": kind}), shape, holds)
+    context.emit(Node(Binary(kind), name, (left, right), output), shape, holds)
 
 
 def _binary(kind: str) -> Convert:
@@ -155,7 +249,7 @@ def _divide(context: Context, name: str, inputs: list[str], output: str, a: Attr
         combine(context, "div", name, inputs[0], inputs[1], output)
         return
     combine(context, "div", name, inputs[0], inputs[1], f"{output} unrounded")
-    node = Node("unary", name, (f"{output} unrounded",), output, {"kind": "truncate"})
+    node = Node(Unary("truncate"), name, (f"{output} unrounded",), output)
     context.emit(node, context.shape(f"{output} unrounded"))
 
 
@@ -185,17 +279,15 @@ def _prelu(context: Context, name: str, inputs: list[str], output: str, a: Attri
     shape, slope = context.shape(inputs[0]), context.constant(inputs[1], "slope")
     above, below, scaled = (f"{output} {part}" for part in ("above", "below", "scaled"))
     for part, low, high in ((above, 0.0, math.inf), (below, -math.inf, 0.0)):
-        settings = {"kind": "clip", "a": low, "b": high}
-        context.emit(Node("unary", name, (inputs[0],), part, settings), shape)
+        context.emit(Node(Unary("clip", low, high), name, (inputs[0],), part), shape)
     constant_binary(context, "mul", name, below, scaled, slope)
     combine(context, "add", name, above, scaled, output)
 
 
 def _selu(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     """gamma * Elu(x)"""
-    settings = {"kind": "elu", "a": a.get("alpha", 1.6732632423543772), "b": 0.0}
-    node = Node("unary", name, (inputs[0],), f"{output} elu", settings)
-    context.emit(node, context.shape(inputs[0]))
+    elu = Unary("elu", a.get("alpha", 1.6732632423543772))
+    context.emit(Node(elu, name, (inputs[0],), f"{output} elu"), context.shape(inputs[0]))
     gamma = np.array(a.get("gamma", 1.0507009873554805))
     constant_binary(context, "mul", name, f"{output} elu", output, gamma)
 
@@ -204,28 +296,49 @@ def _celu(context: Context, name: str, inputs: list[str], output: str, a: Attrib
     """alpha * Elu(x / alpha)"""
     alpha = np.array(a.get("alpha", 1.0))
     constant_binary(context, "mul", name, inputs[0], f"{output} less", 1 / alpha)
-    settings = {"alpha": 1.0, "gamma": float(alpha)}
-    _selu(context, name, [f"{output} less"], output, settings)
+    _selu(context, name, [f"{output} less"], output, {"alpha": 1.0, "gamma": float(alpha)})
 
 
 def _soft_sign(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     """x / (1 + |x|)"""
     value, size = inputs[0], f"{output} size"
-    context.emit(Node("unary", name, (value,), size, {"kind": "abs"}), context.shape(value))
+    context.emit(Node(Unary("abs"), name, (value,), size), context.shape(value))
     constant_binary(context, "add", name, size, f"{output} divisor", np.ones(()))
     combine(context, "div", name, value, f"{output} divisor", output)
 
 
-BINARY: dict[str, Convert] = {
-    "Add": _binary("add"),
-    "Sub": _binary("sub"),
-    "Mul": _binary("mul"),
-    "Div": _divide,
-    "Min": _several("min"),
-    "Max": _several("max"),
-    "Pow": _power,
-    "PRelu": _prelu,
-    "Selu": _selu,
-    "Celu": _celu,
-    "Softsign": _soft_sign,
+def _quotient(x: list[Array], a: Attributes) -> Array:
+    if np.issubdtype(x[0].dtype, np.integer):
+        return np.asarray(np.trunc(x[0] / x[1])).astype(x[0].dtype)
+    return np.asarray(x[0] / x[1])
+
+
+def arithmetic(convert: Convert | None, fold: Fold | None = None) -> Operator:
+    """An operator on two values number by number, one repeated to the shape of the other."""
+    return Operator(convert, fold, broadcast, "elementwise", pointwise if convert else None)
+
+
+def of_two(function: Callable[[Array, Array], Array]) -> Fold:
+    def fold(x: list[Array], a: Attributes) -> Array:
+        left, right = x
+        return np.asarray(function(left, right))
+
+    return fold
+
+
+BINARY: Operators = {
+    "Add": arithmetic(_binary("add"), of_two(np.add)),
+    "Sub": arithmetic(_binary("sub"), lambda x, a: np.asarray(x[0] - x[1])),
+    "Mul": arithmetic(_binary("mul"), of_two(np.multiply)),
+    "Div": arithmetic(_divide, _quotient),
+    "Min": arithmetic(_several("min"), of_two(np.minimum)),
+    "Max": arithmetic(_several("max"), of_two(np.maximum)),
+    "Mod": arithmetic(
+        None, lambda x, a: np.asarray((np.fmod if a.get("fmod") else np.mod)(x[0], x[1]))
+    ),
+    "Pow": arithmetic(_power, lambda x, a: np.power(x[0], x[1])),
+    "PRelu": Operator(_prelu, turned=pointwise),
+    "Selu": Operator(_selu, turned=pointwise),
+    "Celu": Operator(_celu, turned=pointwise),
+    "Softsign": Operator(_soft_sign, turned=pointwise),
 }

@@ -5,19 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from gossamer.runtime import sparse_file
 from gossamer.runtime.constants import Packed
-from gossamer.runtime.graph import Array, Node, Shape
-from gossamer.runtime.importer import folding
-from gossamer.runtime.importer.folding import FOLD, SPARSE
-from gossamer.runtime.importer.folding import LARGEST as LARGEST_FOLDED
-from gossamer.runtime.importer.unsupported import Unsupported as Unsupported
+from gossamer.runtime.graph import AnyNode, Array, Shape
+from gossamer.runtime.operators.unsupported import Unsupported as Unsupported
 
 # Stands for the number of examples while shapes are worked out: a prime that no real
 # dimension has, so that a multiple of it is a multiple of the batch.
@@ -31,6 +26,9 @@ LARGEST = 1 << 28
 
 # Floats of all values together for one example.
 LARGEST_IN_ALL = 1 << 30
+
+# Numbers of one constant that is computed while a file is read.
+LARGEST_FOLDED = 1 << 24
 
 # Numbers that may be computed while a file is read, beside those that it holds (times a few).
 FREE_NUMBERS = 1 << 24
@@ -75,7 +73,7 @@ class Value:
     constant: Array | Packed | None = None
     repeated: bool = False  # a constant that is stored once for all examples
     once: bool = False  # the same, or made of such constants
-    made_by: Node | None = None
+    made_by: AnyNode | None = None
     batch_axis: BatchAxis | None = None
     batch_index: BatchIndex | None = None
     codes: tuple[float, int] | None = None  # step and zero point, where it was quantized
@@ -88,7 +86,7 @@ class Context:
     def __init__(self, source: str) -> None:
         self.source = source
         self.values: dict[str, Value] = {}
-        self.nodes: list[Node] = []
+        self.nodes: list[AnyNode] = []
         self.uses: Counter[str] = Counter()
         self.batch = BATCH  # what the first dimension of the inputs is
         self.uncomputed: dict[str, str] = {}  # further outputs of nodes, and of which
@@ -142,7 +140,7 @@ class Context:
             return {}
         return {"step": np.broadcast_to(found, outputs).astype(np.float32)}
 
-    def emit(self, node: Node, shape: Shape, kind: str | None = None) -> None:
+    def emit(self, node: AnyNode, shape: Shape, kind: str | None = None) -> None:
         """Adds a node; ``kind`` of its output is that of its first input if not given."""
         shape = tuple(int(size) for size in shape)
         for value in (self.values[name] for name in node.inputs):
@@ -167,89 +165,12 @@ class Context:
         if wanted > most or self.free < 0:
             raise Unsupported(f"it makes a constant of {wanted} numbers, too many for this file")
 
-    def fold(self, operator: str, output: str, inputs: list[str], a: Attributes) -> None:
-        """Computes a constant, if the file is large enough to ask for it."""
-        while inputs and not inputs[-1]:
-            inputs = inputs[:-1]
-        values = [self.array(name) if name else folding.LEFT_OUT for name in inputs]
-        shape: Shape | None = None  # where the result is stored once for all examples
-        if operator in ("ConstantOfShape", "Expand"):
-            sizes = np.ravel(values[-1])
-            if np.any(sizes == BATCH):  # the same for every example
-                values[-1] = np.where(sizes == BATCH, 1, sizes)
-                own = values[0].shape if operator == "Expand" else ()
-                shape = np.broadcast_shapes(own, tuple(int(size) for size in sizes))
-        once = any(self.is_once(name) for name in inputs)
-        if once and self._joins(operator, inputs, values, a):
-            raise Unsupported("it may join the examples of a batch; compute it of one example")
-        if operator == "Tile" and values[1].size and values[1].flat[0] % BATCH == 0:
-            times = [int(n) for n in np.ravel(values[1])]
-            shape = tuple(n * by for n, by in zip(values[0].shape, times, strict=True))
-            values[1] = np.array([times[0] // BATCH, *times[1:]])
-        if operator == "Range" and any(value % BATCH == 0 and value for value in values):
-            raise Unsupported("it counts the examples of the batch")
-        if once:
-            shape = self._repeated(operator, inputs, values, a) or shape
-        wanted = folding.numbers(operator, values, a)
-        limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
-        self.spend(wanted, max(limit, *(value.size for value in values)))
-        if operator == SPARSE:  # stays as it is until a kernel is made of it
-            try:
-                dense = sparse_file.check(values[0], values[1], a["shape"])
-            except ValueError as error:
-                raise Unsupported(str(error)) from None
-            self.add_constant(output, Packed(values[0], values[1], dense), once=once)
-            return
-        found = np.asarray(FOLD[operator](values, a))
-        check_rank(found.ndim)
-        self.add_constant(output, found, shape, once=once)
-
-    def _whole(self, value: str) -> Shape | None:
-        """The shape of a constant that is stored once for all examples, with the batch in it."""
-        known = self.values[value]
-        return known.shape if known.repeated else None
-
-    def _joins(self, operator: str, inputs: list[str], values: list[Array], a: Attributes) -> bool:
-        """Whether examples of a constant that is stored once for all of them may be joined."""
-        shape = self._whole(inputs[0]) or ()
-        if operator in ("CumSum", "Softmax"):
-            axis = values[1].item() if operator == "CumSum" else a.get("axis", -1)
-            return not shape or shape[int(axis)] % BATCH == 0
-        if operator == "MatMul":
-            whole = len(shape) > 2 and shape[0] % BATCH == 0 and values[1].ndim == 2
-            return not whole or self.is_once(inputs[1])
-        return operator in folding.JOINING
-
-    def _repeated(
-        self, operator: str, inputs: list[str], values: list[Array], a: Attributes
-    ) -> Shape | None:
-        """The shape, with the batch in it, of what is made of constants stored once for all."""
-        shapes = [self.shape(name) for name in inputs if name]
-        if operator in folding.ELEMENTWISE:
-            return np.broadcast_shapes(*shapes)
-        if self._whole(inputs[0]) is None:
-            return None
-        if operator in folding.POINTWISE or operator in ("CumSum", "Softmax"):
-            return shapes[0]
-        if operator in folding.VIEWS:
-            view = np.broadcast_to(np.int8(0), shapes[0])
-            return FOLD[operator]([view, *values[1:]], a).shape
-        if operator == "MatMul":
-            return (*shapes[0][:-1], *shapes[1][1:])
-        if operator == "Reshape" and shapes[0][0] % BATCH == 0:
-            shape = reshaped(shapes[0], [int(size) for size in np.ravel(values[1])])
-            if shape[0] % BATCH:
-                raise Unsupported(f"it reshapes {shown(shapes[0])} to {shown(shape)}")
-            values[1] = np.array([shape[0] // BATCH, *shape[1:]])
-            return shape
-        return None
-
-    def alone(self, value: str, *ops: str) -> Node | None:
+    def alone(self, value: str, *ops: str) -> AnyNode | None:
         """The node that made ``value``, if it is one of ``ops`` and nobody else reads it."""
         node = self.values[value].made_by
         return node if node is not None and node.op in ops and self.uses[value] == 1 else None
 
-    def rename(self, node: Node, output: str, shape: Shape | None = None) -> None:
+    def rename(self, node: AnyNode, output: str, shape: Shape | None = None) -> None:
         """Lets ``node`` take the place of the one after it."""
         old = self.values[node.output]
         self.values[output] = Value(shape or old.shape, old.kind, made_by=node)
@@ -290,6 +211,15 @@ def reshaped(shape: Shape, sizes: list[int], keep_zero: bool = True) -> Shape:
     return tuple(sizes)
 
 
+def axes_of(context: Context, inputs: list[str], a: Attributes) -> list[int]:
+    """The axes that an operator names in its second input or its attribute."""
+    axes = a.get("axes", [])
+    if len(inputs) > 1 and inputs[1]:
+        axes = np.ravel(context.constant(inputs[1], "axes"))
+    check_rank(len(axes))
+    return [int(axis) for axis in axes]
+
+
 def floats(array: Array) -> Array:
     """Weights as contiguous float32."""
     if array.dtype not in (np.float32, np.float64, np.float16):
@@ -306,4 +236,3 @@ def numbers(constant: Array) -> Array:
 
 
 Attributes = dict[str, Any]
-Convert = Callable[[Context, str, list[str], str, Attributes], None]

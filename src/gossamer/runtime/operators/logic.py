@@ -6,10 +6,14 @@ import math
 
 import numpy as np
 
-from gossamer.runtime.graph import Node
-from gossamer.runtime.importer.context import Attributes, Context, Convert, Unsupported, numbers
-from gossamer.runtime.importer.folding import DTYPES
-from gossamer.runtime.importer.operators.binary import combine, constant_binary
+from gossamer.runtime.graph import Array, Node
+from gossamer.runtime.operators.batch_axis import pointwise
+from gossamer.runtime.operators.binary import arithmetic, combine, constant_binary, of_two
+from gossamer.runtime.operators.context import Attributes, Context, Unsupported, numbers
+from gossamer.runtime.operators.elementwise import Unary
+from gossamer.runtime.operators.folding import COMPARE, DTYPES
+from gossamer.runtime.operators.operator import Convert, Operator, Operators
+from gossamer.runtime.operators.reshape import Reshape
 
 
 def _truth(kind: str) -> Convert:
@@ -24,7 +28,7 @@ def _not(context: Context, name: str, inputs: list[str], output: str, a: Attribu
 
 
 def _is_nan(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    node = Node("unary", name, (inputs[0],), output, {"kind": "is_nan"})
+    node = Node(Unary("is_nan"), name, (inputs[0],), output)
     context.emit(node, context.shape(inputs[0]), "b")
 
 
@@ -41,9 +45,9 @@ def _cast(context: Context, name: str, inputs: list[str], output: str, a: Attrib
     if kind == "b" != context.kind(value):
         constant_binary(context, "not_equal", name, value, output, np.zeros(()), "b")
     elif kind == "i" and context.kind(value) == "f":
-        context.emit(Node("unary", name, (value,), output, {"kind": "truncate"}), shape, "i")
+        context.emit(Node(Unary("truncate"), name, (value,), output), shape, "i")
     else:
-        context.emit(Node("reshape", name, (value,), output), shape, kind)
+        context.emit(Node(Reshape(), name, (value,), output), shape, kind)
 
 
 def _where(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -65,17 +69,21 @@ def _where(context: Context, name: str, inputs: list[str], output: str, a: Attri
     combine(context, "add", name, parts[0], parts[1], output, kind)
 
 
-LOGIC: dict[str, Convert] = {
-    "Equal": _truth("equal"),
-    "Less": _truth("less"),
-    "LessOrEqual": _truth("less_equal"),
-    "Greater": _truth("greater"),
-    "GreaterOrEqual": _truth("greater_equal"),
-    "And": _truth("mul"),
-    "Or": _truth("max"),
-    "Xor": _truth("not_equal"),
-    "Not": _not,
-    "IsNaN": _is_nan,
-    "Cast": _cast,
-    "Where": _where,
+def _cast_constant(x: list[Array], a: Attributes) -> Array:
+    return x[0].astype(DTYPES[a["to"]])
+
+
+LOGIC: Operators = {
+    "Equal": arithmetic(_truth("equal"), of_two(COMPARE["Equal"])),
+    "Less": arithmetic(_truth("less"), of_two(COMPARE["Less"])),
+    "LessOrEqual": arithmetic(_truth("less_equal"), of_two(COMPARE["LessOrEqual"])),
+    "Greater": arithmetic(_truth("greater"), of_two(COMPARE["Greater"])),
+    "GreaterOrEqual": arithmetic(_truth("greater_equal"), of_two(COMPARE["GreaterOrEqual"])),
+    "And": arithmetic(_truth("mul"), of_two(np.logical_and)),
+    "Or": arithmetic(_truth("max"), of_two(np.logical_or)),
+    "Xor": Operator(_truth("not_equal"), turned=pointwise),
+    "Not": Operator(_not, lambda x, a: np.logical_not(x[0]), shared="pointwise", turned=pointwise),
+    "IsNaN": Operator(_is_nan, turned=pointwise),
+    "Cast": Operator(_cast, _cast_constant, shared="pointwise", turned=pointwise),
+    "Where": arithmetic(_where, lambda x, a: np.where(x[0], x[1], x[2])),
 }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.runtime.graph import Array, Shape
-from gossamer.runtime.importer.unsupported import Unsupported
+from gossamer.runtime.operators.unsupported import Unsupported
 
 ROUND: dict[str, Callable[[Array], Array]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),

@@ -3,18 +3,64 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.runtime.graph import Array, Node
-from gossamer.runtime.importer.context import (
-    Attributes,
-    Context,
-    Convert,
-    Unsupported,
-    floats,
-    shown,
-)
+from gossamer.runtime.c import layers
+from gossamer.runtime.c.writer import Writer
+from gossamer.runtime.graph import AnyNode, Array, Candidate, Node, Single
+from gossamer.runtime.lowering import linear as kernels
+from gossamer.runtime.lowering.int8 import in_8_bits
+from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.operators.batch_axis import multiply
+from gossamer.runtime.operators.context import Attributes, Context, Unsupported, floats, shown
+from gossamer.runtime.operators.layer import Layer
+from gossamer.runtime.operators.operator import Operator, Operators
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Layer):
+    """A matrix [outputs, inputs] times the last dimension."""
+
+    op = "linear"
+
+    def candidates(self, lowering: Lowering, node: AnyNode) -> Iterable[Candidate]:
+        eight = "step" in node.constants
+        linear = kernels.linear
+        return in_8_bits(lowering, node, linear) if eight else linear(lowering, node)
+
+    def write(self, writer: Writer, node: AnyNode) -> None:
+        layers.linear(writer, node)
+
+
+@dataclass(frozen=True)
+class Matmul(Single):
+    """Matrices of one value times those of another."""
+
+    op = "matmul"
+
+    def lower(self, lowering: Lowering, node: AnyNode) -> None:
+        left, right = (lowering.values[name] for name in node.inputs)
+        result = lowering.value(node.output)
+        *_, rows, depth = left.shape
+        columns = right.shape[-1]
+        count = left.item // (rows * depth)
+        macs = float(left.lead * left.item * columns)
+        lowering.add(
+            node.name,
+            lowering.kernel("matmul"),
+            (lowering.form(left, "dense"), lowering.form(right, "dense")),
+            lowering.new(result, "dense", result.item),
+            {"count": count, "rows": rows, "depth": depth, "columns": columns},
+            lead=left.lead,
+            macs=macs,
+            dense_macs=macs,
+        )
+
+    def write(self, writer: Writer, node: AnyNode) -> None:
+        layers.matmul(writer, node)
 
 
 def linear(
@@ -30,11 +76,8 @@ def linear(
     shape = context.shape(value)
     if len(shape) < 2 or shape[-1] != weight.shape[1]:
         raise Unsupported(f"its weight takes {weight.shape[1]} inputs, not {shown(shape)}")
-    limits = {"low": -math.inf, "high": math.inf}
     constants = {"weight": np.ascontiguousarray(weight), "bias": bias, **step}
-    context.emit(
-        Node("linear", name, (value,), output, limits, constants), (*shape[:-1], len(weight))
-    )
+    context.emit(Node(Linear(), name, (value,), output, constants), (*shape[:-1], len(weight)))
 
 
 def _gemm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -68,7 +111,7 @@ def _matmul(context: Context, name: str, inputs: list[str], output: str, a: Attr
         matrices = left[:-2] == right[:-2] and len(left) > 2 and left[-1] == right[-2]
         if context.is_constant(inputs[0]) or not matrices:
             raise Unsupported(f"it multiplies {shown(left)} by {shown(right)}")
-        context.emit(Node("matmul", name, (inputs[0], inputs[1]), output), (*left[:-1], right[-1]))
+        context.emit(Node(Matmul(), name, (inputs[0], inputs[1]), output), (*left[:-1], right[-1]))
         return
     weight = floats(context.constant(inputs[1], "right side"))
     if weight.ndim != 2:
@@ -78,4 +121,12 @@ def _matmul(context: Context, name: str, inputs: list[str], output: str, a: Attr
     linear(context, name, inputs[0], output, weight.T, bias, step)
 
 
-LINEAR: dict[str, Convert] = {"Gemm": _gemm, "MatMul": _matmul}
+def _products(x: list[Array], a: Attributes) -> int:
+    lead = np.broadcast_shapes(x[0].shape[:-2], x[1].shape[:-2])
+    return math.prod((*lead, *x[0].shape[-2:-1], *x[1].shape[-1:]))
+
+
+LINEAR: Operators = {
+    "Gemm": Operator(_gemm, turned=multiply),
+    "MatMul": Operator(_matmul, lambda x, a: np.matmul(x[0], x[1]), _products, turned=multiply),
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gossamer.runtime.graph import Shape
-from gossamer.runtime.importer.context import Attributes, Context, Unsupported, shown
+from gossamer.runtime.operators.context import Attributes, Context, Unsupported, shown
 
 
 def pair(values: Any, count: int, default: int) -> list[int]:

@@ -1,0 +1,119 @@
+"""Nodes on constants alone, computed while a file is read.
+
+Exporters compute shapes with chains of small operators; after this nothing of them is left.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gossamer.runtime import sparse_file
+from gossamer.runtime.constants import Packed
+from gossamer.runtime.graph import Array, Shape
+from gossamer.runtime.operators import OPERATORS
+from gossamer.runtime.operators.constants import SPARSE
+from gossamer.runtime.operators.context import (
+    BATCH,
+    LARGEST,
+    LARGEST_FOLDED,
+    Attributes,
+    Context,
+    Unsupported,
+    check_rank,
+    reshaped,
+    shown,
+)
+from gossamer.runtime.operators.folding import LEFT_OUT
+
+
+def foldable(context: Context, operator: str, inputs: list[str]) -> bool:
+    """Whether a node is computed here: all of its inputs are constants."""
+    known = OPERATORS.get(operator)
+    offered = known is not None and known.fold is not None and bool(inputs)
+    return offered and all(context.is_constant(value) for value in inputs if value)
+
+
+def fold(context: Context, operator: str, output: str, inputs: list[str], a: Attributes) -> None:
+    """Computes a constant, if the file is large enough to ask for it."""
+    while inputs and not inputs[-1]:
+        inputs = inputs[:-1]
+    values = [context.array(name) if name else LEFT_OUT for name in inputs]
+    shape: Shape | None = None  # where the result is stored once for all examples
+    if operator in ("ConstantOfShape", "Expand"):
+        sizes = np.ravel(values[-1])
+        if np.any(sizes == BATCH):  # the same for every example
+            values[-1] = np.where(sizes == BATCH, 1, sizes)
+            own = values[0].shape if operator == "Expand" else ()
+            shape = np.broadcast_shapes(own, tuple(int(size) for size in sizes))
+    once = any(context.is_once(name) for name in inputs)
+    if once and _joins(context, operator, inputs, values, a):
+        raise Unsupported("it may join the examples of a batch; compute it of one example")
+    if operator == "Tile" and values[1].size and values[1].flat[0] % BATCH == 0:
+        times = [int(n) for n in np.ravel(values[1])]
+        shape = tuple(n * by for n, by in zip(values[0].shape, times, strict=True))
+        values[1] = np.array([times[0] // BATCH, *times[1:]])
+    if operator == "Range" and any(value % BATCH == 0 and value for value in values):
+        raise Unsupported("it counts the examples of the batch")
+    if once:
+        shape = _repeated(context, operator, inputs, values, a) or shape
+    known = OPERATORS[operator]
+    wanted = known.size(values, a) if known.size is not None else values[0].size
+    limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
+    context.spend(wanted, max(limit, *(value.size for value in values)))
+    if operator == SPARSE:  # stays as it is until a kernel is made of it
+        try:
+            dense = sparse_file.check(values[0], values[1], a["shape"])
+        except ValueError as error:
+            raise Unsupported(str(error)) from None
+        context.add_constant(output, Packed(values[0], values[1], dense), once=once)
+        return
+    assert known.fold is not None
+    found = np.asarray(known.fold(values, a))
+    check_rank(found.ndim)
+    context.add_constant(output, found, shape, once=once)
+
+
+def _whole(context: Context, value: str) -> Shape | None:
+    """The shape of a constant that is stored once for all examples, with the batch in it."""
+    known = context.values[value]
+    return known.shape if known.repeated else None
+
+
+def _joins(
+    context: Context, operator: str, inputs: list[str], values: list[Array], a: Attributes
+) -> bool:
+    """Whether examples of a constant that is stored once for all of them may be joined."""
+    shape = _whole(context, inputs[0]) or ()
+    if operator in ("CumSum", "Softmax"):
+        axis = values[1].item() if operator == "CumSum" else a.get("axis", -1)
+        return not shape or shape[int(axis)] % BATCH == 0
+    if operator == "MatMul":
+        whole = len(shape) > 2 and shape[0] % BATCH == 0 and values[1].ndim == 2
+        return not whole or context.is_once(inputs[1])
+    return OPERATORS[operator].shared == "joins"
+
+
+def _repeated(
+    context: Context, operator: str, inputs: list[str], values: list[Array], a: Attributes
+) -> Shape | None:
+    """The shape, with the batch in it, of what is made of constants stored once for all."""
+    known = OPERATORS[operator]
+    shapes = [context.shape(name) for name in inputs if name]
+    if known.shared == "elementwise":
+        return np.broadcast_shapes(*shapes)
+    if _whole(context, inputs[0]) is None:
+        return None
+    if known.shared == "pointwise" or operator in ("CumSum", "Softmax"):
+        return shapes[0]
+    if known.shared == "view" and known.fold is not None:
+        view = np.broadcast_to(np.int8(0), shapes[0])
+        return known.fold([view, *values[1:]], a).shape
+    if operator == "MatMul":
+        return (*shapes[0][:-1], *shapes[1][1:])
+    if operator == "Reshape" and shapes[0][0] % BATCH == 0:
+        shape = reshaped(shapes[0], [int(size) for size in np.ravel(values[1])])
+        if shape[0] % BATCH:
+            raise Unsupported(f"it reshapes {shown(shapes[0])} to {shown(shape)}")
+        values[1] = np.array([shape[0] // BATCH, *shape[1:]])
+        return shape
+    return None

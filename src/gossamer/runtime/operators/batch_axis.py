@@ -1,0 +1,192 @@
+"""Values whose batch is not their first dimension, as attention written for sequences makes them.
+
+The engine's values have the batch first. Where a transpose takes it from there, or an axis is put
+before it, the value is computed with its batch in front all the same, and a ``BatchAxis`` says how
+to read it. What depends on it is computed from the value in front, whose axes are one further.
+Each operator names its rule, one of these or one of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from gossamer.runtime.graph import Node, Shape
+from gossamer.runtime.operators.context import (
+    Attributes,
+    BatchAxis,
+    Context,
+    Unsupported,
+    Value,
+    axes_of,
+    shown,
+)
+from gossamer.runtime.operators.operator import Convert, Turned
+from gossamer.runtime.operators.reshape import Reshape
+
+
+def in_front(context: Context, name: str, value: str, output: str) -> tuple[BatchAxis, Shape]:
+    """Where the batch of a value is, in front if need be, and its other dimensions."""
+    if (found := context.values[value].batch_axis) is not None:
+        return found, context.shape(found.source)[1:]
+    size, *rest = context.shape(value)
+    lead = context.batch if size % context.batch == 0 else size
+    within = (size // lead, *rest)
+    source = f"{output} of {value} in front"
+    if source not in context.values:
+        context.emit(Node(Reshape(), name, (value,), source), (lead, *within))
+    return BatchAxis(source, 0, within[0]), within
+
+
+def settle(context: Context, name: str, found: BatchAxis, output: str) -> None:
+    """Lets ``output`` be read by a ``BatchAxis``, or be plain where the batch came back."""
+    lead, *sizes = context.shape(found.source)
+    back = found.axis == 0 and found.after == sizes[0]
+    sizes[found.axis] *= lead
+    if back:
+        context.emit(Node(Reshape(), name, (found.source,), output), tuple(sizes))
+        return
+    context.uses[found.source] = context.uses[output]
+    kind = context.kind(found.source)
+    context.values[output] = Value(tuple(sizes), kind, batch_axis=found)
+
+
+def fronts_of(
+    context: Context, name: str, inputs: Sequence[str], output: str, rank: int
+) -> tuple[list[str], BatchAxis]:
+    """The inputs with the batch in front and ``rank`` dimensions behind it, and how to read them.
+
+    Constants stay as they are; they must be the same for all examples.
+    """
+    fronts, ways = [], []
+    for value in inputs:
+        if not value or context.is_constant(value):
+            fronts.append(value)
+            continue
+        found, sizes = in_front(context, name, value, output)
+        missing = rank - len(sizes)
+        source, lead = found.source, context.shape(found.source)[0]
+        if missing:
+            source = f"{output} of {value} widened"
+            if source not in context.values:
+                shape = (lead, *[1] * missing, *sizes)
+                context.emit(Node(Reshape(), name, (found.source,), source), shape)
+        fronts.append(source)
+        ways.append((BatchAxis("", found.axis + missing, found.after), lead, sizes[found.axis]))
+    if len(set(ways)) > 1:
+        shapes = " and ".join(shown(context.shape(value)) for value in inputs if value)
+        raise Unsupported(f"its inputs {shapes} have the batch in different places")
+    way, lead, _ = ways[0]
+    for value in inputs:
+        if context.is_constant(value) and lead > 1:
+            own = context.array(value).shape
+            at = way.axis - (rank - len(own))
+            if at >= 0 and own[at] != 1:
+                raise Unsupported(f"a constant of shape {own} differs between examples")
+    return fronts, way
+
+
+def pointwise(
+    context: Context, convert: Convert, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    rank = max(len(context.shape(value)) for value in inputs if value)
+    fronts, way = fronts_of(context, name, inputs, output, rank)
+    front = f"{output} in front"
+    convert(context, name, fronts, front, a)
+    settle(context, name, BatchAxis(front, way.axis, way.after), output)
+
+
+def multiply(
+    context: Context, convert: Convert, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    """By a matrix, along the last dimension; or matrices with matrices."""
+    values = [value for value in inputs[:2] if not context.is_constant(value)]
+    rank = len(context.shape(values[0]))
+    fronts, way = fronts_of(context, name, values, output, rank)
+    if way.axis >= rank - len(values) or context.is_constant(inputs[0]):
+        raise Unsupported(f"it multiplies along the batch of {shown(context.shape(values[0]))}")
+    front = f"{output} in front"
+    convert(context, name, [*fronts, *inputs[len(fronts) :]], front, a)
+    settle(context, name, BatchAxis(front, way.axis, way.after), output)
+
+
+def along(
+    default: int, *, all_inputs: bool = False, all_outputs: bool = False, and_after: bool = False
+) -> Turned:
+    """Operators that work along the axis of an attribute, of the first input or of all of them.
+
+    ``and_after``: along all dimensions after it as well.
+    """
+
+    def rule(
+        context: Context,
+        convert: Convert,
+        name: str,
+        inputs: list[str],
+        output: str,
+        a: Attributes,
+    ) -> None:
+        count = len(inputs) if all_inputs else 1
+        rank = len(context.shape(next(v for v in inputs if not context.is_constant(v))))
+        axis = int(a.get("axis", default))
+        fronts, way = fronts_of(context, name, inputs[:count], output, rank)
+        axis = axis + rank if axis < 0 else axis
+        if axis == way.axis or (and_after and axis < way.axis):
+            raise Unsupported("it works along the batch")
+        for i, value in enumerate(fronts):
+            if context.is_constant(value):
+                fronts[i] = f"{output} constant {i}"
+                context.add_constant(fronts[i], context.array(value)[None])
+        outputs = context.outputs if all_outputs else [output]
+        context.outputs = [f"{value} in front" if value else "" for value in outputs]
+        given = {**a, "axis": axis + 1}
+        convert(context, name, [*fronts, *inputs[count:]], f"{outputs[0]} in front", given)
+        for value in filter(None, outputs):
+            front = f"{value} in front"
+            more = len(context.shape(front)) - 1 - rank  # dimensions in place of the axis
+            moved = way.axis + (more if axis < way.axis else 0)
+            settle(context, name, BatchAxis(front, moved, way.after), value)
+
+    return rule
+
+
+def by_axes(what: Literal["slice", "squeeze", "unsqueeze", "reduce"]) -> Turned:
+    """Operators that work along several axes, which they name in an input or an attribute."""
+
+    def rule(
+        context: Context,
+        convert: Convert,
+        name: str,
+        inputs: list[str],
+        output: str,
+        a: Attributes,
+    ) -> None:
+        shape = context.shape(inputs[0])
+        found, _ = in_front(context, name, inputs[0], output)
+        named = [inputs[0], *inputs[3:4]] if what == "slice" else inputs
+        axes = axes_of(context, named, a)
+        if not axes:
+            starts = len(np.ravel(context.constant(inputs[1], "starts"))) if what == "slice" else 0
+            ones = [i for i, size in enumerate(shape) if size == 1]
+            axes = {"slice": list(range(starts)), "squeeze": ones}.get(what, [])
+        rank = len(shape) + (len(axes) if what == "unsqueeze" else 0)
+        if not axes or any(not -rank <= axis < rank for axis in axes):
+            raise Unsupported(f"it has no axes {axes} in {shown(shape)}")
+        axes = [axis % rank for axis in axes]
+        axis = found.axis
+        if what == "unsqueeze":
+            axis = [i for i in range(rank) if i not in axes][axis]
+        elif axis in axes:
+            raise Unsupported("it works along the batch")
+        elif what == "squeeze" or (what == "reduce" and not a.get("keepdims", 1)):
+            axis -= sum(i < axis for i in set(axes))
+        shifted, front = f"{output} axes", f"{output} in front"
+        context.add_constant(shifted, np.array([i + 1 for i in axes], np.int64))
+        more = [*inputs[1:3], shifted, *inputs[4:]] if what == "slice" else [shifted]
+        given = {key: value for key, value in a.items() if key != "axes"}
+        convert(context, name, [found.source, *more], front, given)
+        settle(context, name, BatchAxis(front, axis, found.after), output)
+
+    return rule

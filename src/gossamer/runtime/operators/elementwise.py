@@ -1,0 +1,147 @@
+"""Operators that treat every number of one value alike.
+
+A kind of ``Unary`` is a row of the kernels' table in ``kernels/kinds.h``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gossamer.kernels._kernels import UNARY
+from gossamer.runtime.c.loops import expression
+from gossamer.runtime.c.tables import number
+from gossamer.runtime.c.writer import Writer, clipped
+from gossamer.runtime.graph import AnyNode, Array, Node, Single
+from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.operators.batch_axis import pointwise
+from gossamer.runtime.operators.context import Attributes, Context
+from gossamer.runtime.operators.folding import LEFT_OUT
+from gossamer.runtime.operators.layer import clip
+from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
+from gossamer.runtime.packing import limits
+
+
+@dataclass(frozen=True)
+class Unary(Single):
+    """A function of each number ``v``: the expression of its kind, with the numbers a and b."""
+
+    op = "unary"
+
+    kind: str
+    a: float = 0.0
+    b: float = 0.0
+
+    def lower(self, lowering: Lowering, node: AnyNode) -> None:
+        value = lowering.values[node.inputs[0]]
+        plain = lowering.layout(value)
+        result = lowering.value(node.output)
+        result.channels, result.pixels = value.channels, value.pixels
+        lowering.add(
+            node.name,
+            lowering.kernel("unary"),
+            (lowering.form(value, plain),),
+            lowering.new(result, plain, result.item),
+            {"size": value.item, "kind": list(UNARY).index(self.kind)},
+            data=[limits(self.a, self.b)],
+            lead=value.lead,
+        )
+
+    def write(self, writer: Writer, node: AnyNode) -> None:
+        if self.kind == "clip":
+            step = "\n    ".join(clipped(self.a, self.b))
+        else:
+            a, b = (number(limit) for limit in (self.a, self.b))
+            step = f"v = {expression(UNARY[self.kind], v='v', a=a, b=b)};"
+        body = f"""
+for (i = 0; i < {writer.size(node.output)}; ++i) {{
+    float v = x[i];
+    {step}
+    y[i] = v;
+}}"""
+        writer.function(node, "i", body)
+
+
+def _unary(kind: str, a: float = 0.0, b: float = 0.0) -> Convert:
+    def convert(
+        context: Context, name: str, inputs: list[str], output: str, given: Attributes
+    ) -> None:
+        tanh = kind == "gelu" and given.get("approximate", "none") == "tanh"
+        low, high = given.get("alpha", a), given.get("beta", b)
+        each = Unary("gelu_tanh" if tanh else kind, low, high)
+        context.emit(Node(each, name, (inputs[0],), output), context.shape(inputs[0]))
+
+    return convert
+
+
+def _clip(
+    context: Context, name: str, inputs: list[str], output: str, low: float, high: float
+) -> None:
+    before = context.alone(inputs[0], "conv", "linear")
+    if before is not None and before.operation.unlimited:  # a max-pool between changes nothing
+        clip(before, low, high)
+        context.rename(before, output)
+        return
+    each = Unary("clip", low, high)
+    context.emit(Node(each, name, (inputs[0],), output), context.shape(inputs[0]))
+
+
+def _relu(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    _clip(context, name, inputs, output, 0.0, math.inf)
+
+
+def _clip_between(
+    context: Context, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    limits = [-math.inf, math.inf]
+    for i in range(2):
+        if len(inputs) > i + 1 and inputs[i + 1]:
+            limits[i] = float(context.constant(inputs[i + 1], "limits").reshape(()))
+    _clip(context, name, inputs, output, limits[0], limits[1])
+
+
+def _clip_constant(x: list[Array], a: Attributes) -> Array:
+    bounds = [None if limit is LEFT_OUT else limit for limit in x[1:]]
+    low, high, *_ = [*bounds, None, None]
+    return np.asarray(np.clip(x[0], low, high))
+
+
+def _of(function: Callable[[Array], Array]) -> Fold:
+    return lambda x, a: np.asarray(function(x[0]))
+
+
+def _each(convert: Convert, function: Callable[[Array], Array] | None = None) -> Operator:
+    """An operator that is converted so and, of constants, computed by a function of numpy."""
+    fold = None if function is None else _of(function)
+    return Operator(convert, fold, shared="pointwise", turned=pointwise)
+
+
+ELEMENTWISE: Operators = {
+    "Relu": _each(_relu, lambda x: np.maximum(x, 0)),
+    "Clip": Operator(_clip_between, _clip_constant, shared="pointwise", turned=pointwise),
+    "Gelu": _each(_unary("gelu")),
+    "Sigmoid": _each(_unary("sigmoid"), lambda x: 1 / (1 + np.exp(-x))),
+    "Tanh": _each(_unary("tanh"), np.tanh),
+    "Erf": _each(_unary("erf")),
+    "Elu": _each(_unary("elu", 1.0)),
+    "LeakyRelu": _each(_unary("leaky_relu", 0.01)),
+    "HardSigmoid": _each(_unary("hard_sigmoid", 0.2, 0.5)),
+    "HardSwish": _each(_unary("hard_swish", 1 / 6, 0.5)),
+    "Mish": _each(_unary("mish")),
+    "Softplus": _each(_unary("softplus")),
+    "Sqrt": _each(_unary("sqrt"), np.sqrt),
+    "Exp": _each(_unary("exp"), np.exp),
+    "Abs": _each(_unary("abs"), np.abs),
+    "Neg": _each(_unary("neg"), np.negative),
+    "Reciprocal": _each(_unary("reciprocal"), lambda x: 1 / x),
+    "Log": _each(_unary("log"), np.log),
+    "Cos": _each(_unary("cos"), np.cos),
+    "Sin": _each(_unary("sin"), np.sin),
+    "Floor": _each(_unary("floor"), np.floor),
+    "Ceil": _each(_unary("ceil"), np.ceil),
+    "Round": _each(_unary("round"), np.round),
+    "Sign": _each(_unary("sign"), np.sign),
+}

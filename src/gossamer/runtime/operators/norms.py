@@ -1,0 +1,232 @@
+"""Normalization: by batch, instance and layer, and softmax."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from gossamer.runtime.c.tables import number
+from gossamer.runtime.c.writer import Writer
+from gossamer.runtime.graph import AnyNode, Array, Node, Single
+from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.operators.batch_axis import along
+from gossamer.runtime.operators.binary import constant_binary
+from gossamer.runtime.operators.context import Attributes, Context, Unsupported, floats, shown
+from gossamer.runtime.operators.layer import layer_before
+from gossamer.runtime.operators.layout_ops import on_axis
+from gossamer.runtime.operators.operator import Convert, Operator, Operators
+from gossamer.runtime.operators.pools import average
+
+
+@dataclass(frozen=True)
+class LayerNorm(Single):
+    """Rows of ``size`` numbers less their mean, over their deviation, times scale plus bias.
+
+    These are of each number in a row or, where there are ``channels``, of each row as a whole.
+    """
+
+    op = "layer_norm"
+
+    epsilon: float
+    size: int
+    channels: int = 0
+
+    def lower(self, lowering: Lowering, node: AnyNode) -> None:
+        value = lowering.values[node.inputs[0]]
+        result = lowering.value(node.output)
+        size = self.size
+        data = [
+            node.constants["scale"],
+            node.constants["bias"],
+            np.array([self.epsilon], np.float32),
+        ]
+        lowering.add(
+            node.name,
+            lowering.kernel("layer_norm"),
+            (lowering.form(value, "dense"),),
+            lowering.new(result, "dense", result.item),
+            {"rows": value.item // size, "size": size, "kind": self.channels},
+            data=data,
+            lead=value.lead,
+        )
+
+    def write(self, writer: Writer, node: AnyNode) -> None:
+        size, name = self.size, writer.called(node)
+        scale = writer.tables.floats(f"{name}_scale", node.constants["scale"])
+        bias = writer.tables.floats(f"{name}_bias", node.constants["bias"])
+        at = f"r % {self.channels}" if self.channels else "i"
+        body = f"""
+for (r = 0; r < {writer.size(node.output) // size}; ++r, x += {size}, y += {size}) {{
+    double sum = 0.0, squares = 0.0, mean;
+    float factor, center;
+    for (i = 0; i < {size}; ++i) sum += (double)x[i];
+    mean = sum / {size}.0;
+    for (i = 0; i < {size}; ++i) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
+    factor = (float)(1.0 / sqrt(squares / {size}.0 + (double){number(self.epsilon)}));
+    center = (float)mean;
+    for (i = 0; i < {size}; ++i) y[i] = (x[i] - center) * factor * {scale}[{at}] + {bias}[{at}];
+}}"""
+        writer.function(node, "r, i", body)
+
+
+@dataclass(frozen=True)
+class Softmax(Single):
+    """Softmax over the last dimension, or its logarithm."""
+
+    op = "softmax"
+
+    log: bool
+
+    def lower(self, lowering: Lowering, node: AnyNode) -> None:
+        value = lowering.values[node.inputs[0]]
+        result = lowering.value(node.output)
+        size = value.shape[-1]
+        lowering.add(
+            node.name,
+            lowering.kernel("softmax"),
+            (lowering.form(value, "dense"),),
+            lowering.new(result, "dense", result.item),
+            {"rows": value.item // size, "size": size, "kind": self.log},
+            lead=value.lead,
+        )
+
+    def write(self, writer: Writer, node: AnyNode) -> None:
+        size = writer.shape(node.output)[-1]
+        if self.log:
+            last = f"sum = logf(sum);\n    for (i = 0; i < {size}; ++i) y[i] = x[i] - top - sum;"
+            store = "sum += expf(x[i] - top);"
+        else:
+            last = f"for (i = 0; i < {size}; ++i) y[i] /= sum;"
+            store = "sum += y[i] = expf(x[i] - top);"
+        body = f"""
+for (r = 0; r < {writer.size(node.output) // size}; ++r, x += {size}, y += {size}) {{
+    float top = x[0], sum = 0.0f;
+    for (i = 1; i < {size}; ++i) top = x[i] > top ? x[i] : top;
+    for (i = 0; i < {size}; ++i) {store}
+    {last}
+}}"""
+        writer.function(node, "r, i", body)
+
+
+def _scaled(weight: Array, factor: Array) -> Array:
+    """A layer's weight, each output's times its factor."""
+    return (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+
+
+def _batch_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    if a.get("training_mode"):
+        raise Unsupported("it is in training mode; export the network in evaluation mode")
+    scale, bias, mean, variance = (
+        floats(context.constant(i, "statistics")).astype(np.float64) for i in inputs[1:5]
+    )
+    factor = scale / np.sqrt(variance + a.get("epsilon", 1e-5))
+    shift = bias - mean * factor
+    shape = context.shape(inputs[0])
+    if len(shape) < 2 or not factor.shape == shift.shape == (shape[1],):
+        raise Unsupported(f"its statistics have shape {factor.shape} for {shown(shape)}")
+    before = layer_before(context, inputs[0], "conv", "linear")
+    if (
+        before is not None
+        and (before.op == "conv" or len(shape) == 2)
+        # Beyond float32, a weight times its factor is NaN where the sum times it is infinite.
+        and np.isfinite(weight := _scaled(before.constants["weight"], factor)).all()
+    ):
+        before.constants["weight"] = weight
+        if (step := before.constants.pop("step", None)) is not None:
+            step = step * np.where(factor == 0, 1, np.abs(factor)).astype(np.float32)
+            if np.isfinite(step).all():  # else the weights are no multiples of it
+                before.constants["step"] = step
+        before.constants["bias"] = (before.constants["bias"] * factor + shift).astype(np.float32)
+        context.rename(before, output)
+        return
+    each = (shape[1], *[1] * (len(shape) - 2))
+    value, scaled = inputs[0], f"{output} before its shift"
+    if not np.isfinite(shift).all():  # an infinite factor: in the order of the operator's text
+        value, shift = f"{output} centered", bias
+        constant_binary(context, "sub", name, inputs[0], value, mean.reshape(each))
+    constant_binary(context, "mul", name, value, scaled, factor.reshape(each))
+    constant_binary(context, "add", name, scaled, output, shift.reshape(each))
+
+
+def _instance_norm(
+    context: Context, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    """A layer norm of each channel's image, with the channel's scale and bias."""
+    shape = context.shape(inputs[0])
+    scale, bias = (floats(context.constant(i, "scale and bias")) for i in inputs[1:3])
+    if len(shape) < 3 or not scale.shape == bias.shape == (shape[1],):
+        raise Unsupported(f"its scale has shape {scale.shape} for {shown(shape)}")
+    operation = LayerNorm(float(a.get("epsilon", 1e-5)), math.prod(shape[2:]), shape[1])
+    constants = {"scale": scale, "bias": bias}
+    context.emit(Node(operation, name, (inputs[0],), output, constants), shape)
+
+
+def _layer_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    shape = context.shape(inputs[0])
+    axis = int(a.get("axis", -1)) % len(shape)
+    size = math.prod(shape[axis:])
+    if axis == 0:
+        raise Unsupported("it normalizes along the batch")
+    scale = np.broadcast_to(floats(context.constant(inputs[1], "scale")), shape[axis:])
+    bias = np.zeros(size, np.float32)
+    if len(inputs) > 2 and inputs[2]:
+        bias = np.broadcast_to(floats(context.constant(inputs[2], "bias")), shape[axis:])
+    constants = {"scale": scale.reshape(-1).copy(), "bias": np.ravel(bias).copy()}
+    operation = LayerNorm(float(a.get("epsilon", 1e-5)), size)
+    context.emit(Node(operation, name, (inputs[0],), output, constants), shape)
+
+
+def _softmax(log: bool) -> Convert:
+    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        shape = context.shape(inputs[0])
+        axis = int(a.get("axis", -1)) % len(shape)
+        if axis == 0:
+            raise Unsupported(f"it works along the batch of {shown(shape)}")
+
+        def act(value: str, result: str) -> None:
+            node = Node(Softmax(log), name, (value,), result)
+            context.emit(node, context.shape(value))
+
+        on_axis(context, name, inputs[0], axis, output, act)
+
+    return convert
+
+
+def _batch_norm_constant(x: list[Array], a: Attributes) -> Array:
+    """By the statistics given, or in training mode, as of normalized weights, by those it has."""
+    data, scale, bias, mean, variance = x
+    each = (-1, *[1] * (data.ndim - 2))
+    if a.get("training_mode"):
+        others = tuple(axis for axis in range(data.ndim) if axis != 1)
+        mean = average(data, others, keepdims=True)
+        mean, variance = mean.ravel(), average(np.square(data - mean), others)
+    factor = scale / np.sqrt(variance + a.get("epsilon", 1e-5))
+    found = (data - mean.reshape(each)) * factor.reshape(each) + bias.reshape(each)
+    return np.asarray(found, data.dtype)
+
+
+def _layer_norm_constant(x: list[Array], a: Attributes) -> Array:
+    axes = tuple(range(int(a.get("axis", -1)) % x[0].ndim, x[0].ndim))
+    centered = x[0] - average(x[0], axes, keepdims=True)
+    spread = average(np.square(centered), axes, keepdims=True) + a.get("epsilon", 1e-5)
+    found = centered / np.sqrt(spread) * x[1]
+    return np.asarray(found + x[2] if len(x) > 2 else found, x[0].dtype)
+
+
+def _softmax_constant(x: list[Array], a: Attributes) -> Array:
+    axis = int(a.get("axis", -1))
+    powers = np.exp(x[0] - np.max(x[0], axis, keepdims=True))
+    return np.asarray(powers / np.sum(powers, axis, keepdims=True))
+
+
+NORMS: Operators = {
+    "BatchNormalization": Operator(_batch_norm, _batch_norm_constant),
+    "InstanceNormalization": Operator(_instance_norm),
+    "LayerNormalization": Operator(
+        _layer_norm, _layer_norm_constant, shared="joins", turned=along(-1, and_after=True)
+    ),
+    "Softmax": Operator(_softmax(False), _softmax_constant, turned=along(-1)),
+    "LogSoftmax": Operator(_softmax(True), turned=along(-1)),
+}

@@ -1,0 +1,277 @@
+"""Pooling, and what reduces whole axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gossamer.runtime.c.writer import Writer
+from gossamer.runtime.graph import AnyNode, Array, Node, Single
+from gossamer.runtime.lowering.dense import pool_shape
+from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.operators.batch_axis import by_axes
+from gossamer.runtime.operators.binary import Binary, combine, constant_binary
+from gossamer.runtime.operators.context import Attributes, Context, Unsupported, axes_of, shown
+from gossamer.runtime.operators.conv_params import flat, image_of, pair, window
+from gossamer.runtime.operators.elementwise import Unary
+from gossamer.runtime.operators.folding import axes_in
+from gossamer.runtime.operators.layout_ops import place
+from gossamer.runtime.operators.linear import linear
+from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
+from gossamer.runtime.operators.reshape import Reshape
+
+
+@dataclass(frozen=True)
+class Pool(Single):
+    """The maximum or average of windows; ``average_padded`` counts the padding too."""
+
+    op = "pool"
+
+    kind: str
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+
+    def lower(self, lowering: Lowering, node: AnyNode) -> None:
+        value, (c, h, w) = lowering.image(node)
+        plain = lowering.layout(value)
+        result = lowering.value(node.output)
+        shape = result.shape
+        high, wide = (1, shape[2]) if len(shape) == 3 else shape[2:]
+        lowering.add(
+            node.name,
+            lowering.kernel("pool"),
+            (lowering.form(value, plain),),
+            lowering.new(result, plain, result.item),
+            pool_shape(
+                (c, h, w),
+                (high, wide),
+                kernel=self.kernel,
+                strides=self.strides,
+                pads=self.pads,
+                kind=self.kind,
+                channels_last=plain == "last",
+            ),
+            lead=value.lead,
+        )
+
+    def write(self, writer: Writer, node: AnyNode) -> None:
+        images, channels, in_high, in_wide = writer.image(node.inputs[0])
+        _, _, high, wide = writer.image(node.output)
+        (kernel_high, kernel_wide), (down, across), pads = self.kernel, self.strides, self.pads
+        largest = self.kind == "max"
+        scale = ""
+        if self.kind == "average":
+            scale = "best *= 1.0f / (float)((bottom - top) * (right - left));\n"
+        elif self.kind == "average_padded":
+            scale = (
+                f"by = i * {down} + {kernel_high - pads[0]};\n"
+                f"if (by > {in_high + pads[2]}) by = {in_high + pads[2]};\n"
+                f"by -= i * {down} - {pads[0]};\n"
+                f"bx = j * {across} + {kernel_wide - pads[1]};\n"
+                f"if (bx > {in_wide + pads[3]}) bx = {in_wide + pads[3]};\n"
+                f"bx -= j * {across} - {pads[1]};\n"
+                "best *= 1.0f / (float)(by * bx);\n"
+            )
+        take = "best = v > best || v != v ? v : best;" if largest else "best += v;"
+        scaled = "".join(f"            {line}\n" for line in scale.splitlines())
+        body = f"""
+for (n = 0; n < {images * channels}; ++n, x += {in_high * in_wide}) {{
+    for (i = 0; i < {high}; ++i) {{
+        for (j = 0; j < {wide}; ++j) {{
+            float best = {"-INFINITY" if largest else "0.0f"};
+            top = i * {down} - {pads[0]};
+            left = j * {across} - {pads[1]};
+            bottom = top + {kernel_high};
+            right = left + {kernel_wide};
+            if (top < 0) top = 0;
+            if (left < 0) left = 0;
+            if (bottom > {in_high}) bottom = {in_high};
+            if (right > {in_wide}) right = {in_wide};
+            for (a = top; a < bottom; ++a) {{
+                for (b = left; b < right; ++b) {{
+                    const float v = x[a * {in_wide} + b];
+                    {take}
+                }}
+            }}
+{scaled}            *y++ = best;
+        }}
+    }}
+}}"""
+        declared = "n, i, j, a, b, top, left, bottom, right"
+        writer.function(node, declared + (", by, bx" if "by" in scale else ""), body)
+
+
+def _pool(kind: str) -> Convert:
+    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        image, dims = image_of(context, inputs[0])
+        kernel = pair(a.get("kernel_shape"), dims, 1)
+        strides, dilations, pads = window(a, image[2:], kernel, dims)
+        if dilations != [1, 1]:
+            raise Unsupported("its window is dilated")
+        if any(pads[i] >= kernel[i] or pads[i + 2] >= kernel[i] for i in range(2)):
+            raise Unsupported("its pads are as large as its window")
+        size = []
+        for i in range(2):
+            free = image[2 + i] + pads[i] + pads[i + 2] - kernel[i]
+            steps = -(-free // strides[i]) if a.get("ceil_mode") else free // strides[i]
+            if steps * strides[i] >= image[2 + i] + pads[i]:
+                steps -= 1  # no window may start in the padding after the image
+            size.append(steps + 1)
+        shape = (image[0], image[1], *size)
+        before = context.alone(inputs[0], "conv")
+        whole = kernel == strides and kernel[0] == kernel[1] and not any(pads)
+        if (
+            kind == "max"
+            and before is not None
+            and whole
+            and kernel[0] <= 4
+            and dims == 2
+            and before.operation.pool == 1
+            and not a.get("ceil_mode")
+        ):
+            before.operation = replace(before.operation, pool=kernel[0])
+            context.rename(before, output, shape)
+            return
+        padded = kind == "average" and a.get("count_include_pad")
+        operation = Pool(
+            "average_padded" if padded else kind, tuple(kernel), tuple(strides), tuple(pads)
+        )
+        context.emit(Node(operation, name, (inputs[0],), output), flat(shape, dims))
+
+    return convert
+
+
+def _global_pool(kind: str) -> Convert:
+    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        image, dims = image_of(context, inputs[0])
+        operation = Pool(kind, tuple(image[2:]), (1, 1), (0, 0, 0, 0))
+        context.emit(
+            Node(operation, name, (inputs[0],), output), flat((image[0], image[1], 1, 1), dims)
+        )
+
+    return convert
+
+
+def _reduce(kind: str) -> Convert:
+    """Means, sums and maxima over any axes but the batch."""
+
+    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        shape = context.shape(inputs[0])
+        axes = sorted({axis % len(shape) for axis in axes_of(context, inputs, a)})
+        if not axes or axes[0] == 0:
+            raise Unsupported(f"it joins the examples of a batch: axes {axes} of {shown(shape)}")
+        kept = [axis for axis in range(len(shape)) if axis not in axes]
+        value, count = inputs[0], math.prod(shape[axis] for axis in axes)
+        if kept + axes != list(range(len(shape))):
+            place(context, name, value, kept + axes, f"{output} in order")
+            value = f"{output} in order"
+        rows = math.prod(shape[axis] for axis in kept[1:])
+        whole, reduced = f"{output} rows", f"{output} reduced"
+        if kind == "sum":  # exact where it counts
+            context.emit(Node(Reshape(), name, (value,), whole), (shape[0], rows, count))
+            context.spend(count)
+            ones, none = np.ones((1, count), np.float32), np.zeros(1, np.float32)
+            linear(context, name, whole, reduced, ones, none, {})
+        else:
+            context.emit(Node(Reshape(), name, (value,), whole), (shape[0], rows, 1, count))
+            _global_pool(kind)(context, name, [whole], reduced, {})
+        keep = a.get("keepdims", 1)
+        small = [1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes]
+        kind_of = "f" if kind == "average" else context.kind(inputs[0])
+        context.emit(Node(Reshape(), name, (reduced,), output), tuple(small), kind_of)
+
+    return convert
+
+
+def _least(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    """-max(-x)"""
+    turned, most, value = f"{output} turned", f"{output} most", inputs[0]
+    context.emit(Node(Unary("neg"), name, (value,), turned), context.shape(value))
+    _reduce("max")(context, name, [turned, *inputs[1:]], most, a)
+    context.emit(Node(Unary("neg"), name, (most,), output), context.shape(most))
+
+
+def _sum_of(each: str, root: bool) -> Convert:
+    """The sum of the squares or absolute values, or its square root."""
+
+    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+        parts, total, value = f"{output} parts", f"{output} total" if root else output, inputs[0]
+        node: AnyNode = Node(Unary("abs"), name, (value,), parts)
+        if each == "square":
+            node = Node(Binary("mul"), name, (value, value), parts)
+        context.emit(node, context.shape(value))
+        _reduce("sum")(context, name, [parts, *inputs[1:]], total, a)
+        if root:
+            node = Node(Unary("sqrt"), name, (total,), output)
+            context.emit(node, context.shape(total))
+
+    return convert
+
+
+def _arg_max(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    """The first place of the maximum: of n places, n less the most that are left there."""
+    value, shape = inputs[0], context.shape(inputs[0])
+    axis = int(a.get("axis", 0)) % len(shape)
+    size = shape[axis]
+    if axis == 0 or a.get("select_last_index"):
+        raise Unsupported("it looks along the batch, or for the last of several; the first can run")
+    axes, best, there, left, most = (
+        f"{output} {part}" for part in ("axis", "best", "there", "left", "most")
+    )
+    context.spend(size)
+    context.add_constant(axes, np.array([axis]))
+    along = (size, *[1] * (len(shape) - 1 - axis))
+    _reduce("max")(context, name, [value, axes], best, {})
+    combine(context, "equal", name, value, best, there, "b")
+    constant_binary(context, "mul", name, there, left, np.arange(size, 0, -1).reshape(along), "i")
+    _reduce("max")(context, name, [left, axes], most, {"keepdims": a.get("keepdims", 1)})
+    context.add_constant(f"{output} size", np.array(size))
+    combine(context, "sub", name, f"{output} size", most, output, "i")
+
+
+def _l2(x: Array, **more: Any) -> Array:
+    return np.asarray(np.sqrt(np.sum(np.square(x), **more)))
+
+
+def average(x: Array, axis: Any, keepdims: bool = False) -> Array:
+    """The average; of nothing it is nothing, without a warning."""
+    total = np.sum(x, axis, keepdims=keepdims)
+    return np.asarray(total / max(1, x.size / max(1, total.size)))
+
+
+def _fold(of: Callable[..., Array]) -> Fold:
+    """Over the axes that are named, over all if none are."""
+
+    def evaluate(x: list[Array], a: Attributes) -> Array:
+        axes = axes_in(x, a) or (() if a.get("noop_with_empty_axes") else None)
+        found = of(x[0], axis=axes, keepdims=bool(a.get("keepdims", 1)))
+        return np.asarray(found, x[0].dtype)
+
+    return evaluate
+
+
+def _reduction(convert: Convert, of: Callable[..., Array] | None = None) -> Operator:
+    fold = None if of is None else _fold(of)
+    return Operator(convert, fold, shared="joins" if fold else "", turned=by_axes("reduce"))
+
+
+POOLS: Operators = {
+    "ArgMax": Operator(_arg_max),
+    "MaxPool": Operator(_pool("max")),
+    "AveragePool": Operator(_pool("average")),
+    "GlobalAveragePool": Operator(_global_pool("average")),
+    "GlobalMaxPool": Operator(_global_pool("max")),
+    "ReduceL1": _reduction(_sum_of("absolute", root=False)),
+    "ReduceL2": _reduction(_sum_of("square", root=True), _l2),
+    "ReduceMax": _reduction(_reduce("max"), np.max),
+    "ReduceMean": _reduction(_reduce("average"), average),
+    "ReduceMin": _reduction(_least, np.min),
+    "ReduceProd": Operator(fold=_fold(np.prod), shared="joins"),
+    "ReduceSum": _reduction(_reduce("sum"), np.sum),
+    "ReduceSumSquare": _reduction(_sum_of("square", root=False)),
+}
