@@ -116,9 +116,15 @@ TABLE: tuple[Published, ...] = (
     Published(_SPEECH, "tuned dense CNN-2", SEARCH, accuracy=97.37, nonzero=1_716_000),
     Published(_SPEECH, "most accurate CNN-2", SEARCH, accuracy=97.65, nonzero=572_600),
     Published(
-        _SPEECH, "most accurate inside the thresholds", SEARCH, accuracy=97.53, nonzero=167_696
+        _SPEECH,
+        "CNN-2, most accurate inside the thresholds",
+        SEARCH,
+        accuracy=97.53,
+        nonzero=167_696,
     ),
-    Published(_SPEECH, "smallest inside the thresholds", SEARCH, accuracy=96.67, nonzero=11_410),
+    Published(
+        _SPEECH, "CNN-2, smallest inside the thresholds", SEARCH, accuracy=96.67, nonzero=11_410
+    ),
     Published(
         *(_V2, "BC-ResNet-8", BC_RESNET),
         accuracy=98.7,

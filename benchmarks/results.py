@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gossamer.files import write_text
+
 
 def write(out: Path, result: Any, page: str) -> None:
     """``OUT.json`` and ``OUT.md``; the folder is made."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    out.with_suffix(".md").write_text(page)
+    write_text(out.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    write_text(out.with_suffix(".md"), page)
