@@ -95,13 +95,13 @@ def test_five_processes_share_a_budget_of_fractional_costs(tmp_path):
 
 def outrun(monkeypatch, experiment, other):
     """`other` asks whenever `experiment` has seen room, but has not yet made its trial."""
-    suggest, asked = experiment._sampler.suggest, []
+    suggest, asked = experiment._suggester.suggest, []
 
     def slow(history):
         asked.append(other._ask(other.budget))
         return suggest(history)
 
-    monkeypatch.setattr(experiment._sampler, "suggest", slow)
+    monkeypatch.setattr(experiment._suggester, "suggest", slow)
     return asked
 
 

@@ -74,14 +74,14 @@ def test_an_impatient_driver_still_repeats_no_point(tmp_path, monkeypatch):
     first, second = (
         Experiment("x", TWO, [Minimize("m")], storage=url, sampler="random") for _ in range(2)
     )
-    suggest = second._sampler.suggest
+    suggest = second._suggester.suggest
 
     def slow(history):
-        monkeypatch.setattr(second._sampler, "suggest", suggest)
+        monkeypatch.setattr(second._suggester, "suggest", suggest)
         first.ask()
         return suggest(history)
 
-    monkeypatch.setattr(second._sampler, "suggest", slow)
+    monkeypatch.setattr(second._suggester, "suggest", slow)
     trial = second.ask()
     assert trial.number == 1
     assert trial.parameters != first.trials()[0].parameters

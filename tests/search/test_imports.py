@@ -24,6 +24,7 @@ ORDER = (
     "experiment",
     "snapshot",
     "networks",
+    "testing",
     "__init__",
 )
 

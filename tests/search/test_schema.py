@@ -93,7 +93,7 @@ def test_from_storage_rebuilds_everything(tmp_path):
     assert again.settings == settings
     assert again.budget == 8
     assert again.trials() == first.trials()
-    next_here = first._sampler.suggest(first._history(first.trials()))
+    next_here = first._suggester.suggest(first._history(first.trials()))
     assert again.ask().parameters == next_here
 
 

@@ -10,11 +10,16 @@ from gossamer.search.execution.ray import on_ray
 from gossamer.search.experiment import Experiment
 from gossamer.search.frontier import Frontier
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Minimize
-from gossamer.search.samplers.sampler import SAMPLERS
+from gossamer.search.samplers.gp import GPSampler
+from gossamer.search.samplers.history import History
+from gossamer.search.samplers.optuna import OptunaSampler
+from gossamer.search.samplers.registry import SAMPLERS
+from gossamer.search.samplers.sampler import RandomSampler, Sampler
 from gossamer.search.samplers.warm_start import WarmStart
 from gossamer.search.snapshot import Snapshot
 from gossamer.search.space.constraints import LinearConstraint
 from gossamer.search.space.parameters import Choice, Float, Grid, Int, Prior
+from gossamer.search.space.space import Space
 from gossamer.search.stopping.fidelity import Fidelity
 from gossamer.search.stopping.rules import STOPPING, Dominated, Halving, OutOfReach, Violated
 from gossamer.search.transfer import export_trials, import_trials
@@ -36,17 +41,23 @@ __all__ = [
     "Fidelity",
     "Float",
     "Frontier",
+    "GPSampler",
     "Grid",
     "Halving",
+    "History",
     "Int",
     "LinearConstraint",
     "MLflow",
     "Maximize",
     "Minimize",
+    "OptunaSampler",
     "OutOfReach",
     "Prior",
+    "RandomSampler",
     "Report",
+    "Sampler",
     "Snapshot",
+    "Space",
     "TensorBoard",
     "TrainNetwork",
     "Trial",

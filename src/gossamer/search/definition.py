@@ -143,7 +143,7 @@ def to_mapping(
         UserError: settings that JSON cannot hold.
     """
     described = {
-        **others,
+        **{key: value for key, value in others.items() if value is not None},
         "metrics": {m.name: describe_metric(m) for m in metrics},
         "parameters": {p.name: _describe(p) for p in parameters},
         "constraints": [

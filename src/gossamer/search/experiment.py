@@ -24,7 +24,9 @@ from gossamer.search.frontier import Frontier, frontier
 from gossamer.search.importances import Importance, importances
 from gossamer.search.metrics import Metric, check_metrics
 from gossamer.search.samplers.history import History
-from gossamer.search.samplers.sampler import SAMPLERS, Sampler
+from gossamer.search.samplers.registry import read_sampler, sampler_name
+from gossamer.search.samplers.sampler import Sampler
+from gossamer.search.samplers.suggester import Suggester
 from gossamer.search.samplers.warm_start import Earlier, WarmStart, start_points
 from gossamer.search.space.constraints import LinearConstraint
 from gossamer.search.space.parameters import Parameter
@@ -56,7 +58,8 @@ class Experiment:
         budget: trials in all, stopped ones included; one of a fidelity counts as its cost. A
             failed trial takes its place only until the next run, which tries another instead.
         storage: database URL such as ``sqlite:///speech.db``; None keeps trials in memory.
-        sampler: a key of `SAMPLERS`: "gp" (few, costly trials), "tpe", "random".
+        sampler: a `Sampler`, or the name of one in `SAMPLERS`: "gp" (few, costly trials),
+            "tpe", "random".
         seed: for everything random; with one worker the same seed gives the same search.
         settings: fixed values to be passed on to training; kept with the experiment.
         start: known good points, tried first; what one leaves open is in its middle.
@@ -82,7 +85,7 @@ class Experiment:
         constraints: Sequence[LinearConstraint] = (),
         budget: int = 100,
         storage: str | None = None,
-        sampler: str = "gp",
+        sampler: str | Sampler = "gp",
         seed: int = 0,
         settings: Mapping[str, Any] | None = None,
         start: Sequence[Mapping[str, Any]] = (),
@@ -93,8 +96,7 @@ class Experiment:
     ) -> None:
         check_name(name, "experiment")
         check_metrics(metrics)
-        if not isinstance(sampler, str) or sampler not in SAMPLERS:
-            raise UserError(f"unknown sampler {sampler!r}; {nearest(str(sampler), SAMPLERS)}")
+        chosen = read_sampler(sampler)
         if not isinstance(settings, Mapping | None):
             raise UserError(f"settings must map names to values, not {settings!r}")
         self.name = str(name)
@@ -106,7 +108,7 @@ class Experiment:
         self.settings = plain(settings or {})
         self._space = Space(self.parameters, self.constraints)
         points = start_points(self._space, start)
-        self._sampler = Sampler(sampler, self._space, self.metrics, seed, points)
+        self._suggester = Suggester(chosen, self._space, self.metrics, seed, points)
         self._lock = threading.RLock()
         self.stopping = check_list("stopping", stopping, StoppingRule, "Halving()")
         self.fidelities = check_list("fidelities", fidelities, Fidelity, 'Fidelity("small")')
@@ -124,7 +126,7 @@ class Experiment:
             self.constraints,
             name=name,
             budget=self.budget,
-            sampler=sampler,
+            sampler=sampler_name(chosen),
             seed=seed,
             settings=self.settings,
             start=plain(start),
@@ -307,7 +309,7 @@ class Experiment:
         """Parameters of a trial to be made, its fidelity, and the trial that it repeats."""
         climbing = self._ladder.next_up(records, room)
         if climbing is None:
-            return self._sampler.suggest(self._history(records)), self._ladder.lowest, None
+            return self._suggester.suggest(self._history(records)), self._ladder.lowest, None
         source, fidelity = climbing
         return dict(source.parameters), fidelity, source.number
 

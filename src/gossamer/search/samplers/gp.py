@@ -1,4 +1,4 @@
-"""The sampler whose thresholds steer: where is the acceptable region, and what is best inside it?
+"""The Gaussian process sampler: first to the acceptable region, then to the best inside it.
 
 Each metric has a Gaussian process of its own, and so has failing. Until a trial is inside all
 thresholds, the point that is most probably inside is tried next; from then on the one with the
@@ -11,8 +11,10 @@ others, which bounds the time for a suggestion.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from gossamer.search.frontier import non_dominated
 from gossamer.search.metrics import Metric
@@ -25,6 +27,7 @@ from gossamer.search.samplers.acquisition import (
 from gossamer.search.samplers.gaussian_process import GaussianProcess, fit
 from gossamer.search.samplers.history import History
 from gossamer.search.samplers.margin import Slack, last_fit
+from gossamer.search.samplers.sampler import Sampler
 from gossamer.search.space.space import Point, Space
 
 # Trials whose values a model keeps, and those among them that its hyperparameters are fitted to.
@@ -46,14 +49,25 @@ _CAUTION = 0.25
 _BELIEF = 5.0
 
 
-def suggest(
-    space: Space, metrics: Sequence[Metric], history: History, rng: np.random.Generator
-) -> Point:
-    """The point to try next; `history` holds at least two complete trials."""
-    return _Steering(space, metrics, history, rng).point()
+@dataclass(frozen=True)
+class GPSampler(Sampler):
+    """Gaussian processes steered by the thresholds; for few, costly trials."""
+
+    startup = 3
+
+    def suggest(
+        self,
+        space: Space,
+        metrics: Sequence[Metric],
+        history: History,
+        rng: np.random.Generator,
+    ) -> Point:
+        # One thread: on matrices this small, more of them only wait for each other.
+        with threadpool_limits(1):
+            return _Suggestion(space, metrics, history, rng).point()
 
 
-class _Steering:
+class _Suggestion:
     """The models of one suggestion, and the search for their best point."""
 
     def __init__(

@@ -13,24 +13,30 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from gossamer.search.frontier import violations
 from gossamer.search.metrics import Metric
 from gossamer.search.samplers.history import History
+from gossamer.search.samplers.sampler import Sampler
 from gossamer.search.space.space import Point, Space
 from gossamer.search.trials.optuna_log import quiet_optuna
 
 
 @dataclass(frozen=True)
-class ThroughOptuna:
-    """Suggests what an Optuna sampler would, given the trials so far.
+class OptunaSampler(Sampler):
+    """Any of Optuna's samplers, asked anew for each point.
 
     Args:
-        make: makes the sampler from a seed.
+        make: makes the sampler from a seed, such as
+            ``lambda seed: optuna.samplers.CmaEsSampler(seed=seed)``.
     """
 
     make: Callable[[int], optuna.samplers.BaseSampler]
+    startup = 10
 
-    def __call__(
-        self, space: Space, metrics: Sequence[Metric], history: History, rng: np.random.Generator
+    def suggest(
+        self,
+        space: Space,
+        metrics: Sequence[Metric],
+        history: History,
+        rng: np.random.Generator,
     ) -> Point:
-        """The point to try next."""
         sampler = self.make(int(rng.integers(2**31)))
         distributions = space.distributions()
         open_ones = {name: d for name, d in distributions.items() if not d.single()}
@@ -45,7 +51,7 @@ class ThroughOptuna:
             study.add_trials(_as_optuna(space, metrics, history))
             asked = study.ask()
             joint = sampler.sample_relative(study, study.trials[asked.number], open_ones)
-        return space.repair({**space.whole({}), **joint})
+        return {**space.whole({}), **joint}
 
 
 def _as_optuna(space: Space, metrics: Sequence[Metric], history: History) -> list[FrozenTrial]:

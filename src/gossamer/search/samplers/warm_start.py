@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.errors import UserError, nearest
+from gossamer.errors import UserError
 from gossamer.search.frontier import frontier
 from gossamer.search.metrics import Metric
 from gossamer.search.space.parameters import Choice, Grid
-from gossamer.search.space.space import Point, Space, exact, takes
+from gossamer.search.space.space import Point, Space, takes
 from gossamer.search.trials.trial import TrialRecord
-from gossamer.search.validation import Value, check_list, check_whole, is_number, make_plain, plain
+from gossamer.search.validation import Value, check_list, check_whole, is_number, make_plain
 
 # Trials of an earlier experiment that are remembered, the best of them tried first.
 _REMEMBERED = 200
@@ -132,14 +132,7 @@ def start_points(space: Space, start: Sequence[Mapping[str, Value]]) -> list[Poi
     points = []
     for position, written in enumerate(check_list("start", start, Mapping, '{"width": 8}'), 1):
         where = f"start {position}"
-        given = plain(written)
-        for name, value in given.items():
-            if name not in space.parameters:
-                known = nearest(str(name), space.parameters)
-                raise UserError(f"{where}: unknown parameter '{name}'; {known}")
-            if not takes(space.parameters[name], value):
-                raise UserError(f"{where}: '{name}' is never {value!r} in this experiment")
-            given[name] = exact(space.parameters[name], value)
+        given = space.read(written, where)
         whole = {**space.middle(), **given}
         missing = [name for name in space.pruned(whole) if name not in given]
         if not space.holds(whole) and not missing:

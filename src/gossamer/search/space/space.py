@@ -15,7 +15,7 @@ from gossamer.search.space.constraints import LinearConstraint
 from gossamer.search.space.feasible import Feasible
 from gossamer.search.space.features import Features
 from gossamer.search.space.parameters import Choice, Float, Grid, Parameter
-from gossamer.search.validation import Value, is_number
+from gossamer.search.validation import Value, is_number, plain
 
 Point = dict[str, Value]
 
@@ -137,6 +137,26 @@ class Space:
                 if name in point:
                     row[column] = parameter.encode(point[name])  # type: ignore[arg-type]
         return units
+
+    def read(self, values: Mapping[str, Any], where: str) -> Point:
+        """`values` of some parameters, in the parameters' own types.
+
+        Args:
+            values: by name.
+            where: what the values are from, as a message begins.
+
+        Raises:
+            UserError: a name or a value that the space does not have.
+        """
+        point: Point = {}
+        for name, value in plain(values).items():
+            if name not in self.parameters:
+                known = nearest(str(name), self.parameters)
+                raise UserError(f"{where}: unknown parameter '{name}'; {known}")
+            if not takes(self.parameters[name], value):
+                raise UserError(f"{where}: '{name}' is never {value!r} in this experiment")
+            point[name] = exact(self.parameters[name], value)
+        return point
 
     def whole(self, point: Mapping[str, Value]) -> Point:
         """`point` with a value in the middle for every parameter that it does not have."""
