@@ -98,7 +98,7 @@ def outrun(monkeypatch, experiment, other):
     suggest, asked = experiment._suggester.suggest, []
 
     def slow(history):
-        asked.append(other._ask(other.budget))
+        asked.append(other.ask_within(other.budget))
         return suggest(history)
 
     monkeypatch.setattr(experiment._suggester, "suggest", slow)
@@ -109,7 +109,7 @@ def test_who_comes_second_to_the_last_place_makes_no_trial(tmp_path, monkeypatch
     url = f"sqlite:///{tmp_path}/x.db"
     first, second = make(url, budget=1), make(url, budget=1)
     asked = outrun(monkeypatch, second, first)
-    assert second._ask(1) is None
+    assert second.ask_within(1) is None
     assert [trial.number for trial in asked] == [0]
     assert [r.state for r in second.trials()] == ["running"]
     # Asking by hand looks at no budget.
@@ -122,7 +122,7 @@ def test_a_place_that_was_lost_leaves_the_smaller_ones(tmp_path, monkeypatch):
     first, second = (make(url, budget=1, fidelities=[CHEAP]) for _ in range(2))
     asked = outrun(monkeypatch, second, first)
     # The other is quicker until the room is used up: 0.3 three times.
-    assert second._ask(1) is None
+    assert second.ask_within(1) is None
     assert [trial and trial.number for trial in asked] == [0, 1, 2]
     assert len(second.trials()) == 3
 
@@ -130,19 +130,19 @@ def test_a_place_that_was_lost_leaves_the_smaller_ones(tmp_path, monkeypatch):
 def test_a_trial_put_back_keeps_its_place(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
     first, second = make(url, budget=2), make(url, budget=2)
-    trial = first._ask(2)
-    first._ask(2)
+    trial = first.ask_within(2)
+    first.ask_within(2)
     first._store.put_back(trial.number)
-    assert second._ask(2) == trial
-    assert second._ask(2) is None
+    assert second.ask_within(2) == trial
+    assert second.ask_within(2) is None
     first.tell(trial, error="broke")
-    assert second._ask(2) is None
+    assert second.ask_within(2) is None
 
 
 def test_a_smaller_budget_runs_fewer_of_those_put_back(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
     experiment = make(url, budget=4)
-    trials = [experiment._ask(4) for _ in range(4)]
+    trials = [experiment.ask_within(4) for _ in range(4)]
     experiment.tell(trials[3], {"accuracy": 1.0})
     for trial in trials[:3]:
         experiment._store.put_back(trial.number)

@@ -268,7 +268,7 @@ def test_a_model_that_fails_all_design_points_still_asks():
     assert experiment.ask().number == 15
 
 
-def test_a_model_may_divide_nought_by_nought():
+def test_a_model_may_divide_zero_by_zero():
     # Optuna's GPSampler does, where one candidate stands out by far, and goes on as it should;
     # the warning must not reach the user (nor, as an error, stop the search).
     class Roulette(optuna.samplers.RandomSampler):

@@ -16,10 +16,8 @@ from gossamer.errors import UserError, nearest
 from gossamer.search import definition, schema
 from gossamer.search.execution.commands import Command
 from gossamer.search.execution.loggers import Logger
-from gossamer.search.execution.loop import Run
-from gossamer.search.execution.progress import Board
-from gossamer.search.execution.report_channel import Receive
-from gossamer.search.execution.workers import Executor, InProcess, Outcome, Train, Workers
+from gossamer.search.execution.runner import MakeExecutor, run
+from gossamer.search.execution.workers import Train
 from gossamer.search.frontier import Frontier, frontier
 from gossamer.search.importances import Importance, importances
 from gossamer.search.metrics import Metric, check_metrics
@@ -38,7 +36,7 @@ from gossamer.search.trials.budget import Budget, Room
 from gossamer.search.trials.databases import open_storage
 from gossamer.search.trials.results import Returned, read_report, read_returned
 from gossamer.search.trials.storage import Store
-from gossamer.search.trials.trial import ENDED, Trial, TrialRecord
+from gossamer.search.trials.trial import Trial, TrialRecord
 from gossamer.search.validation import check_list, check_name, check_whole, plain
 
 # For so long a suggestion is made again whenever another process made a trial meanwhile; after
@@ -119,7 +117,6 @@ class Experiment:
             raise UserError(f"warm_start must be a WarmStart, not {warm_start!r}")
         self._ladder = Ladder(self.metrics, self.fidelities)
         self._curves = LearningCurves()
-        self._loggers: list[Logger] = []
         self._described = definition.to_mapping(
             self.parameters,
             self.metrics,
@@ -274,30 +271,33 @@ class Experiment:
         sampler to see every running trial; several processes are safe all the same. The process
         that asked is taken to run the trial: when it is gone, the trial is put back.
         """
-        trial = self._ask(math.inf)
+        trial = self.ask_within(math.inf)
         assert trial is not None
         return trial
 
-    def _ask(self, total: float) -> Trial | None:
-        """The next trial that a budget of `total` has room for beside those of all processes;
-        None if it has none."""
-        budget = Budget(total, self._ladder.cost)
+    def ask_within(self, budget: float) -> Trial | None:
+        """As `ask`; None once the trials of all processes have used up a budget.
+
+        Args:
+            budget: trials in all; one of a fidelity counts as its cost.
+        """
+        allowed = Budget(budget, self._ladder.cost)
         patience = time.monotonic() + _FRESH_SECONDS
         with self._lock:
             while True:
                 self._store.put_back_abandoned()
                 self._follow_thresholds()
-                waiting = self._store.claim_waiting(budget)
+                waiting = self._store.claim_waiting(allowed)
                 if waiting is not None:
                     return self._trial(waiting.number, waiting.parameters, waiting.fidelity)
                 records = self.trials()
-                spent = budget.spent(Counter(r.fidelity for r in records))
-                if not budget.holds(spent + budget.cost(self._ladder.lowest)):
+                spent = allowed.spent(Counter(r.fidelity for r in records))
+                if not allowed.holds(spent + allowed.cost(self._ladder.lowest)):
                     return None
-                point, fidelity, origin = self._next_point(records, total - spent)
+                point, fidelity, origin = self._next_point(records, budget - spent)
                 distributions = self._space.distributions()
                 used = {name: distributions[name] for name in point}
-                room = Room(budget, len(records), strict=time.monotonic() < patience)
+                room = Room(allowed, len(records), strict=time.monotonic() < patience)
                 number = self._store.create(point, used, room, fidelity, origin)
                 if number is not None:
                     return self._trial(number, point, fidelity)
@@ -338,8 +338,6 @@ class Experiment:
         report = read_report(trial.number, step, values, of, time.time() - began)
         with self._lock:
             self._store.report(trial.number, report)
-            for logger in self._loggers:
-                logger.report(self.name, trial, report)
             if not self.stopping or step == of:  # at its end it is not worth stopping any more
                 return None
             context = self._curves.context(trial, self.trials(), self.metrics)
@@ -441,7 +439,7 @@ class Experiment:
         trials: int | None = None,
         progress: bool = True,
         loggers: Sequence[Logger] = (),
-        executor: Callable[[Train, Receive], Executor] | None = None,
+        executor: MakeExecutor | None = None,
         threads: int | None = None,
     ) -> None:
         """Asks, trains and tells until the budget is used up.
@@ -468,47 +466,8 @@ class Experiment:
                 failed; the message quotes the reason.
             KeyboardInterrupt: on Ctrl-C, after the running trials were put back.
         """
-        check_whole("workers", workers, 1)
-        if threads is not None:
-            check_whole("threads", threads, 1)
-        if trials is not None:
-            check_whole("trials", trials, 1)
-        train = train or self.command
-        if train is None:
-            raise UserError(
-                f"experiment '{self.name}' has no command; give run() a function that trains"
-            )
-        before = self.trials()
-        records = [record for record in before if record.state != "failed"]
-        failed = sum(self._ladder.cost(r.fidelity) for r in before if r.state == "failed")
-        total = self.budget + failed  # what failed in earlier runs is tried again elsewhere
-        run = Run(self._store, lambda: self._ask(total), self._end, self.trials, trials)
-        if executor is not None:
-            chosen = executor(train, run.receive)
-        else:
-            chosen = (
-                InProcess(train) if workers == 1 else Workers(train, workers, run.receive, threads)
-            )
-        ended = sum(self._ladder.cost(r.fidelity) for r in records if r.state in ENDED)
-        goal = self.budget if trials is None else min(self.budget, ended + trials)
-        board = Board(self.name, self.metrics, goal, records, self._ladder.cost, show=progress)
-
-        def on_end(record: TrialRecord) -> None:
-            board.add(record)
-            for logger in self._loggers:
-                logger.end(self.name, record)
-
-        self._loggers = list(loggers)
-        try:
-            with board:
-                run.go(chosen, on_end, any(record.state == "complete" for record in records))
-        finally:
-            for logger in self._loggers:
-                logger.close()
-            self._loggers = []
-
-    def _end(self, trial: Trial, outcome: Outcome) -> TrialRecord:
-        return self.tell(trial, outcome.values, error=outcome.error, stopped=outcome.stopped)
+        options = (train, workers, trials, progress, loggers, executor, threads)
+        run(self, lambda: self._store, self._ladder.cost, *options)
 
     def _record(self, number: int) -> TrialRecord:
         return self.trials()[number]
