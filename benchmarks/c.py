@@ -1,8 +1,8 @@
-"""The C of a sparse network beside that of the same network dense: bytes and time.
+"""Generated C of sparse networks and of the dense one: bytes and time.
 
 Flash is code and constants, RAM is zeroed and initialized data, of the object file as gcc's
 ``size`` counts them on this machine's processor; time is the median over turns of the mean
-time of a call, all programs taking turns in one process, on one thread.
+time of a call, all programs interleaved in one process, on one thread.
 
     python benchmarks/c.py [--turns N] [--model FILE.onnx] [--out docs/results/c]
 

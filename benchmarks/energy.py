@@ -1,10 +1,10 @@
-"""How many times less energy than dense: the speech network and a transformer's block.
+"""Modeled energy against dense: the speech network and a transformer's block.
 
     python benchmarks/energy.py --out docs/results/energy
 
-Builds the networks with random weights (what is counted depends on where the zeros are, not on
-values), exports them, lets the engine plan them for single examples on this machine, counts the
-work of its plan and prices it with `gossamer.energy.EnergyModel`. Where the machine has counters
+Builds the networks with random weights (the counts depend on the places of zeros, not on values),
+exports them, lets the engine plan them for single examples on this machine, counts the work of its
+plan and prices it with `gossamer.energy.EnergyModel`. Where the machine has counters
 (RAPL, and zeus installed), the joules per inference of both networks are measured as well.
 Writes ``OUT.json`` and ``OUT.md``. Takes about a minute.
 """

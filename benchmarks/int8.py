@@ -1,17 +1,17 @@
-"""What 8 bits cost in accuracy and give in bytes and time: networks in 32 bits and in 8.
+"""Accuracy, bytes and time of networks in 8 bits, against 32.
 
     GOSSAMER_DATA=... python benchmarks/int8.py --budget-minutes 60
     python benchmarks/int8.py --engine
     python benchmarks/int8.py --table-only
 
-The first measures accuracy, the second the engine; both write ``OUT.md`` from whatever is there.
-Each line of ``OUT.jsonl`` is one network and seed: trained in 32 bits, the same given 8 bits after
-training (calibrated on 512 training examples), and one trained with 8 bits from the start for as
-many epochs. One that is there is not done again. Networks, budgets and splits are those of
+The first measures accuracy, the second the engine; both write ``OUT.md`` from the results so
+far. Each line of ``OUT.jsonl`` is one network and seed: trained in 32 bits, the same rounded to 8
+bits after training (calibrated on 512 training examples), and one trained with 8 bits from the
+start for as many epochs. Finished lines are not repeated. Networks, budgets and splits are those of
 ``benchmarks/methods.py``.
 
 The engine's part times the speech network with random weights, both ways and in ONNX Runtime
-(dense alone: its 32 bits, and its own ``quantize_static``), taking turns in one process on one
+(dense alone: its 32 bits, and its own ``quantize_static``), interleaved in one process on one
 thread, and writes ``OUT.json``.
 """
 
@@ -64,7 +64,7 @@ def trained(network: str, kind: str, seed: int, task: Any, int8: bool) -> Any:
 
 
 def accuracy(model: Any, task: Any) -> float:
-    """On the test and validation examples together; none of them decided anything."""
+    """Accuracy on the test and validation examples together, neither used for a decision."""
     from gossamer.training import evaluate
 
     splits = ("test", "validation")

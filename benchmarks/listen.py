@@ -4,10 +4,10 @@
         learning_rate=0.03 --out runs/listen-dense
     python benchmarks/listen.py runs/listen-dense runs/listen-sparse --out docs/results/listen
 
-Recordings are made from clips of the test split, whose speakers no network has heard, at random
-moments over the data's background noise, at stated signal-to-noise ratios: the power of the clip
-in its loudest 300 ms over that of the noise under it. A keyword counts as hit when it is reported
-between its start and a second after its end; every other report is a false alarm. Writes
+Recordings are made from clips of the test split, whose speakers are not in the training split, at
+random moments over the data's background noise, at stated signal-to-noise ratios: the power of
+the clip in its loudest 300 ms over that of the noise under it. A keyword counts as hit when it is
+reported between its start and a second after its end; every other report is a false alarm. Writes
 ``OUT.json`` and ``OUT.md``.
 """
 

@@ -1,9 +1,9 @@
-"""What masks cost: a training step with a sparsifier beside the same step without.
+"""The cost of masks: a training step with a sparsifier beside the same step without.
 
     python benchmarks/masks.py --out docs/results/masks
 
-Both steps are taken by turns in one process; figures are the medians of the pairs. A rule's cost
-is that of its update, spread over its interval of 100 steps (1 for top-k).
+The two steps are interleaved in one process; figures are medians. A rule's cost is that of its
+update, spread over its interval of 100 steps (1 for top-k).
 """
 
 from __future__ import annotations

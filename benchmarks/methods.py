@@ -1,11 +1,11 @@
-"""Every rule with every pattern that makes sense, at five densities, with the dense network beside.
+"""Rules and patterns of sparse training at five densities, beside the dense network.
 
     GOSSAMER_DATA=... python benchmarks/methods.py --budget-minutes 90
     python benchmarks/methods.py --table-only
 
-Each training is one JSON line in ``OUT.jsonl``; one that is there is not done again, so that the
-benchmark can be stopped at any moment and goes on where it was. The most telling trainings come
-first. Writes ``OUT.md`` from whatever is there.
+Each training is one JSON line in ``OUT.jsonl``; finished ones are not repeated, so the benchmark
+can be stopped at any moment and continues when run again. The most informative trainings come
+first. Writes ``OUT.md`` from the results so far.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ SMALL = {
         512,
     ),
 }
-# What the small layers and the short budget have to do with what is lost.
+# Effect of the small layers and of the short budget on the accuracy lost.
 LARGER = {
     **{f"{name}_long": network.longer(4) for name, network in SMALL.items()},
     "mnist_cnn_published": Network(
@@ -160,7 +160,7 @@ def points() -> Iterator[Point]:
     for density in (0.2, 0.1, 0.02, 0.01):
         for pattern in ("unstructured", "block8"):
             yield from each(0.1, density, "granet", pattern, seeds=(0,))
-    # Whether larger layers and longer training close the gap, the dense network given the same.
+    # Larger layers and longer training, for the dense network too: do they close the gap?
     for name in ("mnist_cnn_published", "speech_cnn_long", "mnist_cnn_long", "mnist_mlp_long"):
         for seed in SEEDS:
             yield from each(1.0, seeds=(seed,), of=(name,))

@@ -1,10 +1,10 @@
-"""What pruning a trained network at once costs, and what wins it back.
+"""Accuracy lost by pruning a trained network at once, and regained by further training.
 
     GOSSAMER_DATA=... python benchmarks/prune.py --out docs/results/prune
 
-Dense networks of ``methods.py`` are trained and pruned in each way of ``WAYS`` at each density,
-and trained on with the zeros that they have. Accuracy is of the test and validation examples
-together, none of which was used for training, calibration or choosing anything.
+Dense networks of ``methods.py`` are trained, pruned in each way of ``WAYS`` at each density, and
+trained further with the same zeros. Accuracy is of the test and validation examples together,
+none of which was used for training, calibration or a decision.
 """
 
 from __future__ import annotations

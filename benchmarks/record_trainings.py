@@ -1,10 +1,10 @@
-"""Records short real trainings at points spread over an experiment, as a table to search on.
+"""Record short real trainings at points spread over an experiment, as a table to search on.
 
     python benchmarks/record_trainings.py mnist|speech --trainings 300
 
-Writes ``benchmarks/data/NAME_table.json`` after every training and goes on from there when run
-again. The points are of a scrambled Sobol sequence, so that any number of them fills the space.
-Each training sees a part of the training split, so that it takes seconds.
+Writes ``benchmarks/data/NAME_table.json`` after every training and continues when run again. The
+points are of a scrambled Sobol sequence, so that any number of them fills the space. Each
+training sees a part of the training split, so that it takes seconds.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ TABLES: dict[str, dict[str, Any]] = {
 
 
 def record(name: str, trainings: int, path: Path) -> None:
-    """Trains what the table still lacks."""
+    """Train the missing points of the table."""
     table = TABLES[name]
     data = {**table, "trials": []}
     if path.exists():

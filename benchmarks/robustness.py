@@ -4,9 +4,9 @@
     python benchmarks/robustness.py speech_commands --seeds 0 1 2 --set epochs=15
 
 Trains four variants of the task's reference network on one core: dense, sparse weights alone,
-k-winners alone, both. A network with its curves is kept in ``--runs`` and not made again, so an
-interrupted benchmark goes on where it was (``--at-most N`` stops after N trainings). Whatever is
-complete over all four variants is written: ``OUT.json`` and ``OUT.md`` hold every task measured
+k-winners alone, both. Networks and their curves are stored in ``--runs`` and not repeated: an
+interrupted benchmark continues (``--at-most N`` stops after N trainings). Results that are
+complete over all four variants are written: ``OUT.json`` and ``OUT.md`` hold every task measured
 so far; curves are means over seeds, drawn in ``OUT-TASK.svg``.
 """
 
@@ -219,7 +219,7 @@ saying training clips; `pink` and `hum` are synthetic). Every network meets the 
 
 
 def write(out: Path, task: str, result: dict[str, Any]) -> str:
-    """Puts a task's result beside those of the others: tables, plots and all digits."""
+    """Add a task's result to those of the others: tables, plots and all digits."""
     file = out.with_suffix(".json")
     whole = json.loads(file.read_text()) if file.exists() else {}
     whole[task] = result

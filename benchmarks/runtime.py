@@ -1,26 +1,25 @@
 """The runtime beside onnxruntime, openvino and torch: every figure from one process.
 
-All contestants of a case take turns of some ten milliseconds. On one thread the time is
-the processor time of the process, which other programs on the machine hardly disturb; on
-several it is the clock on the wall, and a turn before or after which a probe (a fixed piece
-of work) was slow is thrown away. Printed is the median over the turns of the mean time of a
-call, with the ratio to the fastest dense peer. Inputs change from call to call, so that no
-branch predictor learns an example by heart.
+All contestants of a case take turns of about ten milliseconds. On one thread the time is the
+processor time of the process, which other programs hardly disturb. On several threads it is wall
+time, and a turn is discarded if a probe (a fixed piece of work) was slow before or after it. The
+result is the median over the turns of the mean time of a call, with the ratio to the fastest
+dense peer. Inputs change from call to call, so that the branch predictor cannot learn an example.
 
     python benchmarks/runtime.py [--cases NAME ...] [--turns N] [--threads N] [--json FILE]
         [--page FILE.md] [--trained FILE.onnx] [--deepsparse PYTHON]
 
-With ``--cases`` only the cases whose names hold one of the words are measured; the others
-keep their rows in the file, where that is of the same machine, instruction set and number of
-threads; DeepSparse's figure stays too where it is not measured. ``--page`` writes the table of
+With ``--cases`` only the cases whose names contain one of the words are measured; the rows of the
+others, and DeepSparse's figures if it is not measured, stay in the file if that is of the same
+machine, instruction set and number of threads. ``--page`` writes the table of
 the file into a page, between a line ``<!-- NAME.json -->`` and the next ``<!-- end -->``.
 
-Weights are random with the densities named, and trained ones where an exported speech network
-is given; k-winners keep 9.5 / 12.5 / 10 % in the speech network, 10 % elsewhere. The dense
-peers run the dense network with ReLU; beside them stand the peers' dense network with
-k-winners. torch runs its own modules (channels-last convolutions would not change the
-ranking); openvino and torch are left out where they are not installed, and so is deepsparse,
-which needs an environment of its own and is timed in a process of its own.
+Weights are random with the stated densities, or trained if an exported speech network is passed;
+k-winners keep 9.5 / 12.5 / 10 % in the speech network, 10 % elsewhere. The dense peers run the
+dense network with ReLU; their dense network with k-winners is timed too. torch runs its own
+modules (channels-last convolutions would not change the ranking); openvino and torch are left out
+where they are not installed, and so is deepsparse, which needs an environment of its own and is
+timed in a process of its own.
 """
 
 from __future__ import annotations
@@ -298,7 +297,7 @@ def line(result: dict[str, Any]) -> str:
 
 
 def merge(path: Path, summary: dict[str, Any]) -> None:
-    """Writes the file; rows of cases that were not measured again stay as they are."""
+    """Write the file; rows of cases that were not measured again do not change."""
     alike = ("machine", "threads", "isa")
     if path.exists():
         before = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Samplers side by side: how soon inside the thresholds, how much found there, at what cost.
+"""Samplers side by side: trials to the first one inside, hypervolume, and CPU time.
 
     python benchmarks/search.py run RESULTS.jsonl --budget-minutes 60
     python benchmarks/search.py table RESULTS.jsonl --out docs/results/samplers
@@ -305,29 +305,29 @@ _INTRODUCTION = """# Samplers side by side
     python benchmarks/search.py run RESULTS.jsonl --python ax=PATH --python sigoptlite=PATH
     python benchmarks/search.py table RESULTS.jsonl --out docs/results/samplers
 
-`gossamer` is the default sampler `gp`, called as its users call it; the others are called as
-theirs do, with the thresholds as constraints on the objectives (Optuna), as outcome constraints
-(Ax) or as metric thresholds (sigoptlite, which optimizes two metrics: a third one is a constraint).
-Ten parameters, two metrics (`dtlz2_3`, `mnist_table`: three), and a small acceptable box. DTLZ2 has
-its best distance parameters at 0.35 rather than in the middle, where `gossamer` and Ax begin: near
-enough that this start alone helps there. On the zdt problems nine parameters are best at the edge,
-and the middle of the tenth is the threshold of `zdt1` and `zdt3`. The boxes of the bbob-biobj
-functions lie anywhere and end at 1.4 times what the best compromise needs. A table (60 trainings
-each, 5 % of them inside thresholds that were chosen for that) answers from recorded trainings,
-between them by extremely randomized trees. Searches are begun in the order of what they tell for
-their cost, and "not run" says which were not: medians over few or unequal seeds are only a first
-look. Searches whose suggestions took more CPU time than `--cell-minutes` (here 1 to 4 for the
-peers) end there, and miss the later columns; what nobody reached is left out. Optuna's GP, Ax and
-sigoptlite were not run to 300 trials: long before, a suggestion takes them one to several CPU
-seconds. What `gossamer` does was chosen on the same problems with other seeds
-(`docs/explanation/search.md`).
-All on one machine that did other work too, but for the shortest of Ax: CPU seconds are those of the
-suggesting process, and caches shared with others make them larger than on a quiet machine.
+`gossamer` is the default sampler `gp`, called as its users call it. The others are called as
+their users do, with the thresholds as constraints on the objectives (Optuna), as outcome
+constraints (Ax) or as metric thresholds (sigoptlite, which optimizes two metrics: a third one is
+a constraint). The problems have ten parameters, two metrics (`dtlz2_3`, `mnist_table`: three),
+and a small acceptable box. DTLZ2 has its best distance parameters at 0.35. That is near the
+middle, where `gossamer` and Ax begin, so their start alone helps there. On the zdt problems nine
+parameters are best at the edge, and the middle of the tenth is the threshold of `zdt1` and
+`zdt3`. The boxes of the bbob-biobj functions lie anywhere and end at 1.4 times the values of the
+best compromise. A table (60 trainings each, thresholds chosen so that 5 % of them are inside)
+returns the values of recorded trainings, interpolated by extremely randomized trees. The searches
+that tell most for their cost were run first; "not run" marks the others, so medians over few or
+unequal seeds are only a first look. A search ends once its suggestions have taken more CPU time
+than `--cell-minutes` (here 1 to 4 for the peers), and is missing from the later columns. Optuna's
+GP, Ax and sigoptlite were not run to 300 trials: long before, a suggestion takes them one to
+several CPU seconds. The settings of `gossamer` were chosen on the same problems with other seeds
+(`docs/explanation/search.md`). Except for the shortest searches of Ax, all ran on one machine
+beside other work: CPU seconds are those of the suggesting process, and shared caches make them
+larger than on a quiet machine.
 """
 
 
 def tabulate(arguments: argparse.Namespace) -> None:
-    """Writes what there is as Markdown, and the lines as JSON."""
+    """Write the results so far as Markdown, and the lines as JSON."""
     lines = [line for line in read(arguments.results) if "error" not in line]
     failed = [line for line in read(arguments.results) if "error" in line]
     single = [line for line in lines if line["parallel"] == 1]

@@ -1,4 +1,4 @@
-"""Optimizers that need an environment of their own, spoken to in lines of JSON.
+"""Optimizers that need an environment of their own, called through lines of JSON.
 
     PYTHON benchmarks/search_peers.py ax|sigoptlite
 

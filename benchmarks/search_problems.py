@@ -169,13 +169,13 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 
 
 def inside(values: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
-    """Which rows of `values` [trials, metrics] are inside; bool [trials]."""
+    """True for rows of `values` [trials, metrics] inside all thresholds; bool [trials]."""
     found: np.ndarray = (values <= np.array(thresholds)).all(axis=1)
     return found
 
 
 def hypervolume(values: np.ndarray, thresholds: Sequence[float]) -> float:
-    """What `values` [trials, metrics] dominate inside the thresholds."""
+    """Hypervolume that `values` [trials, metrics] dominate inside the thresholds."""
     kept = values[inside(values, thresholds)]
     if not len(kept):
         return 0.0

@@ -1,10 +1,10 @@
-"""What stopping early saves: recorded learning curves of real trainings, replayed under each rule.
+"""Epochs saved by stopping early: recorded learning curves, replayed under each rule.
 
     GOSSAMER_DATA=... python benchmarks/stopping.py record --trials 72
     python benchmarks/stopping.py replay
 
 ``record`` trains networks at random settings to their end, one after the other, and adds each to
-``docs/results/stopping_curves.json``; called again, it goes on. ``replay`` runs the search again
+``docs/results/stopping_curves.json``; called again, it continues. ``replay`` runs the search again
 from the recorded curves, in many random orders and one trial at a time, and writes
 ``docs/results/stopping.md`` and ``.json``: the epochs saved, the frontier's hypervolume beside
 that of the full curves, and how many trials were stopped wrongly: they would have ended on the
@@ -62,7 +62,7 @@ RULES: dict[str, list[Any]] = {
 
 
 def record(trials: int, file: Path) -> None:
-    """Trains until `file` has so many curves."""
+    """Train until `file` has so many curves."""
     from gossamer.data import Split, load
     from gossamer.files import write_text
     from gossamer.runtime import machine

@@ -1,12 +1,12 @@
-"""How far weight and activation sparsity multiply: speed-up over the dense kernel on a grid.
+"""Speed-up over the dense kernel on a grid of weight and activation densities.
 
     python benchmarks/surface.py [--json FILE] [--svg FILE] [--turns N]
 
 For each weight density x activation density, a linear layer (1600 -> 1500) and a convolution
 (64 -> 64 channels, 5 x 5, on 14 x 14), batch 1, one thread, weights unstructured and in blocks
 of 16 outputs. The activations come from k-winners, whose own time is left out; conversions
-that a kernel needs are counted. Beside each figure stands the ideal, 1 / (dW * dA). Times are
-processor time, the least of several passes over 32 inputs that all differ.
+that a kernel needs are counted. The ideal, 1 / (dW * dA), is shown beside each figure. Times are
+processor time, the minimum of several passes over 32 different inputs.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A step of sparse training beside dense, masked dense and sparselab, in one process.
 
 A step is forward, backward, optimizer (SGD with momentum and weight decay) and masks. The
-contestants of a case take turns, one step each; printed is the 20th percentile over the turns
+contestants of a case take turns, one step each; the result is the 20th percentile over the turns
 and the ratio to dense torch. With one thread the time is the processor time of the process,
-which other programs on the machine hardly disturb; with several it is the clock on the wall, and
+which other programs on the machine hardly disturb; with several it is wall time, and
 idle threads of OpenMP sleep instead of spinning, since sparselab brings a second OpenMP.
 
     python benchmarks/training.py [--cases mlp speech ...] [--sparsity 0.8 0.9 0.95 0.98]
@@ -115,7 +115,7 @@ CASES = {
 
 
 def with_sparselab(model: nn.Module, sparsifier: gs.Sparsifier, sparsity: float) -> bool:
-    """Puts sparselab's layer in place of every sparse Linear; False where it cannot be had."""
+    """Replace every sparse Linear by sparselab's layer; False where it is not installed."""
     try:
         import sparselab
     except ImportError:

@@ -3,9 +3,9 @@
     python benchmarks/transfer.py --out docs/results/transfer
 
 Trains an MLP on MNIST at every learning rate of a grid, for widths at full density and for
-densities at one width. Each finished training is one line of ``--runs`` and is not done again, so
-that an interrupted benchmark goes on where it was; seeds are outermost, so that a whole table is
-there early. ``--tables-only`` makes the tables from whatever is there. Writes ``OUT.json``,
+densities at one width. Each finished training is one line of ``--runs`` and is not repeated: an
+interrupted benchmark continues. Seeds are outermost, so that a whole table exists early.
+``--tables-only`` makes the tables from the results so far. Writes ``OUT.json``,
 ``OUT.md`` and ``OUT.svg``.
 """
 
@@ -28,7 +28,7 @@ WIDTHS = (64, 128, 256, 512)
 DENSITIES = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
 DENSITY_WIDTH = 256
 RATES = tuple(2.0**-power for power in range(12, 3, -1))
-# What is done for the wider or sparser network; the learning rate is the same for all.
+# Changes to the wider or sparser network; the learning rate is the same for all.
 METHODS = {
     "plain": "torch's initialization, masked",
     "rescaled": "initialization rescaled for the sparse fan-in",
@@ -36,7 +36,7 @@ METHODS = {
 }
 BATCH = 128
 
-# Which layers are sparse, by those that stay dense. The output layer does always, as in the paper.
+# Sparse layers, named by the dense ones. The output layer is always dense, as in the paper.
 SPARSE = {"hidden": ("linear1", "output"), "first and hidden": ("output",)}
 
 Case = tuple[str, int, float, str]

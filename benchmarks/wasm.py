@@ -2,9 +2,9 @@
 
     python benchmarks/wasm.py runs/words/model.onnx --clips 492 --out docs/results/wasm
 
-Builds the page of `examples/wasm`, opens it in a headless Chromium, gives it test clips of Speech
-Commands as WAV files, as a visitor would, and counts how often it names the word; beside it what
-the engine makes of the same clips. Needs the data, clang, lld, Chromium and playwright.
+Builds the page of `examples/wasm`, opens it in a headless Chromium, uploads test clips of Speech
+Commands as WAV files, as a visitor would, and counts how often it names the word, and how often
+the engine does on the same clips. Needs the data, clang, lld, Chromium and playwright.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def wav(clip: np.ndarray) -> bytes:
 
 
 def shown(site: Path, clips: list[np.ndarray]) -> tuple[list[str], list[float], str]:
-    """What the page names in each clip, the milliseconds that it says, and the browser."""
+    """The class that the page names for each clip, its milliseconds, and the browser."""
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))
     )
