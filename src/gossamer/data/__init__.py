@@ -1,7 +1,7 @@
 """Tasks: an embedded default, real data sets and the user's own, each with features and noise."""
 
 from gossamer.data.arrays import arrays, from_dataset
-from gossamer.data.augmentation import Augmentation
+from gossamer.data.augmentation import Augmentation, AugmentationSettings
 from gossamer.data.corruptions import Corruption, corruptions
 from gossamer.data.features import LogMel
 from gossamer.data.mnist import mnist
@@ -16,6 +16,7 @@ __all__ = [
     "NOISE_LEVELS",
     "TASKS",
     "Augmentation",
+    "AugmentationSettings",
     "Corruption",
     "LogMel",
     "Split",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,8 @@ from gossamer.errors import UserError
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """Variations of standardized features ``[B, channels, rows, columns]``.
-
-    Of a spectrogram, rows are frequencies and columns are frames. What is drawn is drawn for
-    each example by itself. Masks are those of SpecAugment (Park et al. 2019, arXiv 1904.08779),
-    padded crops those of He et al. 2016 (arXiv 1512.03385).
+class AugmentationSettings:
+    """How much examples are varied.
 
     Attributes:
         flip: mirror half of the examples left to right.
@@ -28,6 +25,9 @@ class Augmentation:
         frequency_mask: set up to so many rows side by side to 0.
         gain: add up to so many standard deviations, or take them away: the loudness of a log
             spectrogram, the brightness of a picture.
+
+    Raises:
+        UserError: a value out of its range, naming the setting.
     """
 
     flip: bool = False
@@ -36,6 +36,29 @@ class Augmentation:
     time_mask: int = 0
     frequency_mask: int = 0
     gain: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(AugmentationSettings)):
+            value = getattr(self, name)
+            if name == "flip":
+                if not isinstance(value, bool | np.bool_):
+                    raise UserError(f"flip must be true or false, not {value!r}")
+                continue
+            gain = name == "gain"
+            most = 100 if gain else 10_000
+            if not isinstance(value, Real if gain else Integral) or not 0 <= float(value) <= most:
+                what = "" if gain else "a whole number "
+                raise UserError(f"{name} must be {what}between 0 and {most}, not {value!r}")
+
+
+class Augmentation(AugmentationSettings):
+    """Variations of standardized features ``[B, channels, rows, columns]``.
+
+    Of a spectrogram, rows are frequencies and columns are frames. What is drawn is drawn for
+    each example by itself. Masks are those of SpecAugment (Park et al. 2019, arXiv 1904.08779),
+    padded crops those of He et al. 2016 (arXiv 1512.03385). Its arguments are those of
+    :class:`AugmentationSettings`.
+    """
 
     def __bool__(self) -> bool:
         return self != Augmentation()

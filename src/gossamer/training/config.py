@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from gossamer.data import Augmentation
+from gossamer.data import Augmentation, AugmentationSettings
 from gossamer.errors import UserError, nearest
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -16,8 +16,8 @@ _MOST_EPOCHS = 1_000_000
 SCHEDULES = ("one_cycle", "step", "phases", "constant")
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(AugmentationSettings):
     """How a network is trained.
 
     Attributes:
@@ -38,6 +38,14 @@ class TrainingConfig:
             divergence of variational dropout) before and after its warm-up; in a line between.
         penalty_warmup_start, penalty_warmup_end: shares of the training.
         label_smoothing: share of the target spread over all classes.
+        teacher_share: share of a teacher's answers in the loss, the rest is the labels'; of no
+            effect without a teacher.
+        teacher_temperature: divides the logits of both networks before they are compared; the
+            higher, the more the teacher's order of the wrong answers counts.
+        redrawn_class: a class of which each epoch draws other training examples, so many that
+            they are ``redrawn_share`` of the epoch: how the field treats ``unknown``. Empty:
+            none, each epoch sees all examples.
+        redrawn_share: its share of the examples of an epoch.
         patience: stop after so many epochs without a better validation accuracy and return to
             the best; 0 trains to the end.
         accelerate: whether sparse layers compute with their non-zeros alone on the CPU, where
@@ -48,7 +56,7 @@ class TrainingConfig:
         augment: whether training examples are varied: sounds are shifted and mixed with noise,
             pictures and spectrograms varied by the settings that follow.
         flip, crop, shift, time_mask, frequency_mask, gain: see
-            :class:`gossamer.data.Augmentation`; none by default.
+            :class:`gossamer.data.AugmentationSettings`; none by default.
         seed: of initialization, masks, order and augmentation.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
@@ -74,15 +82,13 @@ class TrainingConfig:
     penalty_warmup_start: float = 0.1
     penalty_warmup_end: float = 0.5
     label_smoothing: float = 0.0
+    teacher_share: float = 0.5
+    teacher_temperature: float = 4.0
+    redrawn_class: str = ""
+    redrawn_share: float = 0.1
     patience: int = 0
     accelerate: bool = False
     augment: bool = True
-    flip: bool = False
-    crop: int = 0
-    shift: int = 0
-    time_mask: int = 0
-    frequency_mask: int = 0
-    gain: float = 0.0
     noise_score: bool = True
     seed: int = 0
     device: str = "auto"
@@ -94,9 +100,10 @@ class TrainingConfig:
         self._between("epochs", 1, _MOST_EPOCHS)
         self._between("batch_size", 2, 2**31 - 1)
         self._between("patience", 0, _MOST_EPOCHS)
-        for name in ("crop", "shift", "time_mask", "frequency_mask"):
-            self._between(name, 0, 10_000)
-        self._between("gain", 0.0, 100.0)
+        super().__post_init__()
+        self._between("teacher_share", 0.0, 1.0)
+        self._between("teacher_temperature", 0.01, 1000.0)
+        self._between("redrawn_share", 1e-6, 0.999)
         self._between("seed", 0, 2**63 - 1)
         self._at_least("weight_decay", 0.0)
         self._between("warmup", 0.0, 1.0)
@@ -120,9 +127,8 @@ class TrainingConfig:
 
     def augmentation(self) -> Augmentation:
         """How pictures and spectrograms are varied."""
-        names = [field.name for field in fields(Augmentation)]
-        values = {name: getattr(self, name) for name in names}
-        return Augmentation(**values) if self.augment else Augmentation()
+        names = [field.name for field in fields(Augmentation) if self.augment]
+        return Augmentation(**{name: getattr(self, name) for name in names})
 
     def _at_least(self, name: str, least: float) -> None:
         if not getattr(self, name) >= least:
