@@ -23,7 +23,9 @@ def same(one, other):
 
 def story(history):
     """All of a history but the wall times."""
-    return [astuple(replace(e, seconds=0.0)) for e in history.epochs], history.stopped_early
+    return [
+        astuple(replace(e, seconds=0.0, parts={})) for e in history.epochs
+    ], history.stopped_early
 
 
 def test_learns_a_separable_task(toy, network):
@@ -88,6 +90,8 @@ CASES = {
         "frequency_mask": 2,
         "gain": 0.1,
     },
+    "redrawn": {"redrawn_class": "1", "redrawn_share": 0.25},
+    "distilled": {"teacher_share": 0.7, "teacher_temperature": 2.0},
 }
 
 
@@ -95,8 +99,9 @@ CASES = {
 @pytest.mark.parametrize("density", [0.3, 1.0])
 def test_interrupted_training_ends_with_the_same_weights(tmp_path, toy, network, changes, density):
     settings = replace(QUICK, epochs=4, **changes)
+    teacher = network(1.0)[0] if "teacher_share" in changes else None
     whole, whole_sparsifier = network(density, dropout=0.2)
-    expected = fit(whole, toy, settings, sparsifier=whole_sparsifier)
+    expected = fit(whole, toy, settings, sparsifier=whole_sparsifier, teacher=teacher)
 
     file = tmp_path / "checkpoint.safetensors"
 
@@ -106,17 +111,17 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path, toy, network,
 
     for _ in range(2):
         model, sparsifier = network(density, dropout=0.2)
+        both = {"sparsifier": sparsifier, "teacher": teacher, "checkpoint": file}
         with pytest.raises(Stop):
-            fit(model, toy, settings, sparsifier=sparsifier, checkpoint=file, on_epoch=stop)
+            fit(model, toy, settings, on_epoch=stop, **both)
     seen = []
     # Fresh objects made in another way: everything has to come from the file.
     model, sparsifier = network(density, dropout=0.2)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1.0)
-    history = fit(
-        model, toy, settings, sparsifier=sparsifier, checkpoint=file, on_epoch=seen.append
-    )
+    both["sparsifier"] = sparsifier
+    history = fit(model, toy, settings, on_epoch=seen.append, **both)
     assert [epoch.epoch for epoch in seen] == [4]
     assert story(history) == story(expected)
     same(model.state_dict(), whole.state_dict())

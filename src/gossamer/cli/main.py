@@ -162,12 +162,16 @@ def train(
     init: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Begin with the weights of this run.")
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Learn from the answers of this run's network too."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Run directory to write.")] = Path("runs/train"),
     data: Data = None,
     download: Annotated[bool, typer.Option(help="Fetch the data where they are missing.")] = False,
     threads: Threads = None,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Run the Python code that a storage names (--from).")
+        bool, typer.Option("--trust", help="Run the Python code that a storage or teacher names.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -185,6 +189,8 @@ def train(
     given = settings_of(settings or [])
     if init is not None:
         given["init"] = str(init)
+    if teacher is not None:
+        given["teacher"] = str(teacher)
     if experiment is not None:
         source = open_experiment(experiment)
         chosen = chosen_trial(source, trial)
@@ -208,7 +214,7 @@ def train(
             raise UserError(f"{folder} holds a finished run; choose another --out or delete it")
         loaded = load(recipe.task, data, **({"download": True} if download else {}))
         checkpoint = folder / "checkpoint.safetensors"
-        trained = run(recipe, loaded, checkpoint=checkpoint, progress=True)
+        trained = run(recipe, loaded, checkpoint=checkpoint, progress=True, trust=trust)
         metrics = trained.save(folder, progress=True)
         checkpoint.unlink(missing_ok=True)  # a finished run has nothing to go on from
     if as_json:
@@ -216,6 +222,10 @@ def train(
         return
     show(table({folder.name: metrics}))
     show(layer_table(metrics))
+    if total := sum(metrics["training_seconds"].values()):
+        parts = metrics["training_seconds"].items()
+        shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in parts)
+        say(f"training took {total:,.1f} s: {shares}")
     say(f"saved in {folder}")
 
 

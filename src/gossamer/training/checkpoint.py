@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,56 +33,64 @@ def restore_network(
         sparsifier.load_state_dict(strip_prefix(state, "sparsifier."))
 
 
-def save_training(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    sparsifier: Sparsifier | None,
-    history: History,
-    best: dict[str, Tensor],
-    settings: TrainingConfig,
-) -> None:
-    """Write the state after an epoch; ``best`` is that of the best epoch so far.
+@dataclass
+class TrainingState:
+    """All that changes while a network trains, and what it was begun with.
+
+    Attributes:
+        model, optimizer, sparsifier: see :func:`gossamer.training.fit`.
+        config: the settings.
+        teacher: the fingerprint of the teacher's weights, empty without one.
+        history: the epochs so far.
+        best: weights and masks of the best epoch so far, see `network_state`.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    sparsifier: Sparsifier | None
+    config: TrainingConfig
+    teacher: str = ""
+    history: History = field(default_factory=History)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+def save_training(path: Path, state: TrainingState) -> None:
+    """Write the state after an epoch.
 
     Raises:
         UserError: the file cannot be written.
     """
-    moments, plain = _flatten_optimizer(optimizer.state_dict())
+    moments, plain = _flatten_optimizer(state.optimizer.state_dict())
     tensors = {
-        **network_state(model, sparsifier),
+        **network_state(state.model, state.sparsifier),
         **add_prefix(moments, "optimizer."),
-        **add_prefix(best, "best."),
+        **add_prefix(state.best, "best."),
     }
     save_tensors(
         path,
         tensors,
         {
             "optimizer": plain,
-            "history": asdict(history),
-            "settings": asdict(settings),
-            "sparsity": repr(sparsifier),
+            "history": asdict(state.history),
+            "settings": asdict(state.config),
+            "sparsity": repr(state.sparsifier),
+            "teacher": state.teacher,
         },
     )
 
 
-def restore_training(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    sparsifier: Sparsifier | None,
-    history: History,
-    settings: TrainingConfig,
-) -> dict[str, Tensor]:
-    """Restore the state after the checkpoint's last epoch; the best state.
+def restore_training(path: Path, state: TrainingState) -> None:
+    """Restore the state after the checkpoint's last epoch.
 
     Raises:
-        UserError: the file is damaged, or of another network or other settings.
+        UserError: the file is damaged, or of another network, teacher or other settings.
     """
+    sparsifier = state.sparsifier
     tensors, data = load_tensors(path)
     remedy = "give the same settings, or delete it to start anew"
     try:
         saved: dict[str, Any] = data["settings"]
-        present = json.loads(json.dumps(asdict(settings)))
+        present = json.loads(json.dumps(asdict(state.config)))
         for name, value in present.items():
             if name not in ("device", "noise_score") and saved[name] != value:
                 raise UserError(
@@ -98,20 +106,22 @@ def restore_training(
         sparse = data.get("sparsity", repr(sparsifier))
         if sparse != repr(sparsifier):
             raise UserError(f"checkpoint {path} was made with {sparse}, not {sparsifier}; {remedy}")
-        model.load_state_dict(strip_prefix(tensors, "model."))
-        optimizer.load_state_dict(
+        if data.get("teacher", "") != state.teacher:
+            raise UserError(f"checkpoint {path} was made with another teacher; {remedy}")
+        state.model.load_state_dict(strip_prefix(tensors, "model."))
+        state.optimizer.load_state_dict(
             _unflatten_optimizer(strip_prefix(tensors, "optimizer."), data["optimizer"])
         )
         if sparsifier is not None:
             sparsifier.load_state_dict(masks)
-        history.epochs = [Epoch(**epoch) for epoch in data["history"]["epochs"]]
-        history.stopped_early = data["history"]["stopped_early"]
+        state.history.epochs = [Epoch(**epoch) for epoch in data["history"]["epochs"]]
+        state.history.stopped_early = data["history"]["stopped_early"]
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"checkpoint {path} is of another network ({reason}); {remedy}") from None
-    return strip_prefix(tensors, "best.")
+    state.best = strip_prefix(tensors, "best.")
 
 
 def _flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

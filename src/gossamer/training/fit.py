@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -19,18 +18,22 @@ from gossamer.nn import AnnealActivations, decay_boost, penalties
 from gossamer.progress import progress_bar
 from gossamer.sparsity import Scaling, Sparsifier, accelerate_sparse
 from gossamer.training.checkpoint import (
+    TrainingState,
     network_state,
     restore_network,
     restore_training,
     save_training,
 )
 from gossamer.training.config import TrainingConfig
+from gossamer.training.distillation import fingerprint, soft_loss
 from gossamer.training.flops import weight_counts
 from gossamer.training.folder import exclusive
 from gossamer.training.history import Epoch, History
 from gossamer.training.loader import Examples, predict
 from gossamer.training.optimizer import make_optimizer
+from gossamer.training.sampling import EpochOrder
 from gossamer.training.schedules import learning_rate, penalty_factor
+from gossamer.training.stopwatch import Stopwatch
 
 
 class DivergedError(UserError):
@@ -44,6 +47,7 @@ def fit(
     *,
     sparsifier: Sparsifier | None = None,
     scaling: Scaling | None = None,
+    teacher: nn.Module | None = None,
     checkpoint: str | Path | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     progress: bool = False,
@@ -58,6 +62,9 @@ def fit(
         sparsifier: made for this model; its ``step`` runs after each optimizer step.
         scaling: made for this model by :func:`gossamer.sparsity.mu_parametrize`; its factors
             multiply the learning rate.
+        teacher: a trained network for the same inputs and classes, whose answers are learned too
+            (``teacher_share``, ``teacher_temperature``); it is put into evaluation mode and moved
+            to the device.
         checkpoint: file written after every epoch; where it exists already, training goes on
             from it and ends with the same weights as an uninterrupted run (on a GPU, as nearly
             as its kernels repeat themselves).
@@ -74,44 +81,46 @@ def fit(
             of other settings, or that another process is writing.
     """
     config = config or TrainingConfig()
-    training = _Training(model, task, config, sparsifier, scaling)
-    optimizer, history = training.optimizer, History()
-    best: dict[str, Tensor] = {}
+    training = _Training(model, task, config, sparsifier, scaling, teacher)
+    state = TrainingState(model, training.optimizer, sparsifier, config, fingerprint(teacher))
+    history = state.history
     path = Path(checkpoint) if checkpoint is not None else None
     lock = nullcontext() if path is None else exclusive(path)
     bar = progress_bar(show=progress, transient=True)
-    with lock, bar, _accelerated(model, optimizer, sparsifier, config):
+    with lock, bar, _accelerated(model, training.optimizer, sparsifier, config):
         if path is not None and path.exists():
-            best = restore_training(path, model, optimizer, sparsifier, history, config)
+            restore_training(path, state)
         row = bar.add_task(
             label, total=training.steps, completed=len(history.epochs) * training.batches
         )
         while len(history.epochs) < config.epochs and not history.stopped_early:
-            started = time.perf_counter()
-            loss, rate = training.train_epoch(len(history.epochs), lambda: bar.advance(row))
+            watch = Stopwatch()
+            loss, rate = training.train_epoch(len(history.epochs), lambda: bar.advance(row), watch)
             accuracy = training.validate()
+            watch.lap("validation")
             done = Epoch(
                 len(history.epochs) + 1,
                 loss,
                 accuracy,
                 rate,
-                time.perf_counter() - started,
+                sum(watch.parts.values()),
                 training.settled,
                 _final_density(model, sparsifier),
+                watch.parts,
             )
             history.epochs.append(done)
             bar.update(row, description=f"{label}: validation accuracy {accuracy:.1%}")
             if config.patience:
                 history.decide(config.patience)
                 if history.best is done:
-                    state = network_state(model, sparsifier)
-                    best = {name: tensor.detach().clone() for name, tensor in state.items()}
+                    now = network_state(model, sparsifier)
+                    state.best = {name: tensor.detach().clone() for name, tensor in now.items()}
             if path is not None:
-                save_training(path, model, optimizer, sparsifier, history, best, config)
+                save_training(path, state)
             if on_epoch is not None:
                 on_epoch(done)
-    if config.patience and best:
-        restore_network(best, model, sparsifier)
+    if config.patience and state.best:
+        restore_network(state.best, model, sparsifier)
     return history
 
 
@@ -125,10 +134,12 @@ class _Training:
         config: TrainingConfig,
         sparsifier: Sparsifier | None,
         scaling: Scaling | None,
+        teacher: nn.Module | None,
     ) -> None:
-        if len(task.train) < config.batch_size:
+        self.order = EpochOrder(task, config)
+        if len(self.order) < config.batch_size:
             raise UserError(
-                f"batch_size {config.batch_size} is more than the {len(task.train)} training "
+                f"batch_size {config.batch_size} is more than the {len(self.order)} training "
                 f"examples of task '{task.name}'; use a smaller one"
             )
         if not len(task.validation):
@@ -139,6 +150,8 @@ class _Training:
         self.model, self.config, self.sparsifier = model, config, sparsifier
         self.device = pick_device(config.device)
         model.to(self.device)
+        self.teacher = None if teacher is None else teacher.to(self.device).eval()
+        self.penalized = penalties(model) is not None
         # Convolutions train about a third faster on CPUs with channels innermost.
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d):
@@ -147,7 +160,7 @@ class _Training:
         self.train = Examples(task, task.train, self.device, config.augmentation())
         self.validation = Examples(task, task.validation, self.device)
         self.optimizer = make_optimizer(model, config, scaling)
-        self.batches = len(self.train) // config.batch_size
+        self.batches = len(self.order) // config.batch_size
         self.steps = self.batches * config.epochs
         annealing = max(round(config.activation_anneal * self.steps), 1)
         self.annealed = AnnealActivations(model, annealing) if config.activation_anneal else None
@@ -160,14 +173,16 @@ class _Training:
         parts = (self.sparsifier, self.annealed)
         return all(part is None or part.settled for part in parts)
 
-    def train_epoch(self, epoch: int, on_step: Callable[[], object]) -> tuple[float, float]:
+    def train_epoch(
+        self, epoch: int, on_step: Callable[[], object], watch: Stopwatch
+    ) -> tuple[float, float]:
         """One pass over the training examples; the mean loss and the last learning rate.
 
         Everything random in it comes from the seed and the number of the epoch: an epoch after
         a resumption is the same as without one. The caller's generators are left alone.
         """
         rng = np.random.default_rng([self.config.seed, epoch])
-        order = rng.permutation(len(self.train))
+        order = self.order.draw(rng)
         size, loss_sum = self.config.batch_size, torch.zeros((), device=self.device)
         self.model.train()
         devices = [self.device] if self.device.type == "cuda" else []
@@ -177,9 +192,12 @@ class _Training:
                 step = epoch * self.batches + batch
                 rate = learning_rate(self.config, step, self.steps, epoch)
                 index = order[batch * size : (batch + 1) * size]
-                loss_sum += self._step(step, rate, *self._examples(index, rng))
+                x, y = self._examples(index, rng)
+                watch.lap("data")
+                loss_sum += self._step(step, rate, x, y, watch)
                 on_step()
         loss = float(loss_sum) / self.batches
+        watch.lap("network")  # on a GPU, what is still being computed
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the loss became {loss} in epoch {epoch + 1} of {self.config.epochs} "
@@ -193,25 +211,36 @@ class _Training:
     def _examples(self, index: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         return self.train.batch(index, rng if self.config.augment else None)
 
-    def _step(self, step: int, rate: float, x: Tensor, y: Tensor) -> Tensor:
+    def _step(self, step: int, rate: float, x: Tensor, y: Tensor, watch: Stopwatch) -> Tensor:
         """One step of the optimizer; the loss before it."""
         if self.annealed is not None:
             self.annealed.at(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        loss = functional.cross_entropy(
-            self.model(x), y, label_smoothing=self.config.label_smoothing
-        )
-        penalty = penalties(self.model)
-        if penalty is not None:
+        loss = self._loss(self.model(x), x, y)
+        if self.penalized and (penalty := penalties(self.model)) is not None:
             factor = penalty_factor(self.config, step / self.steps)
             loss = loss + factor * penalty / len(self.train)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        watch.lap("network")
         self.optimizer.step()
+        watch.lap("optimizer")
         if self.sparsifier is not None:
             self.sparsifier.step(self.optimizer)
+            watch.lap("masks")
         return loss.detach()
+
+    def _loss(self, logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """The loss by the labels and, where there is one, by the teacher's answers."""
+        smoothing, share = self.config.label_smoothing, self.config.teacher_share
+        loss = functional.cross_entropy(logits, y, label_smoothing=smoothing)
+        if self.teacher is None:
+            return loss
+        with torch.no_grad():
+            answers = self.teacher(x)
+        softened = soft_loss(logits, answers, self.config.teacher_temperature)
+        return (1.0 - share) * loss + share * softened
 
     def validate(self) -> float:
         """The accuracy on the validation examples."""

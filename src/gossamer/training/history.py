@@ -12,7 +12,9 @@ class Epoch:
     ``accuracy`` is on the validation split, ``seconds`` wall time; ``settled`` says whether
     weights and activations were as sparse as they are in the end. ``density`` is the share of
     weights that masks leave at the end of the training, known from the first epoch on; None where
-    training itself decides it.
+    training itself decides it. ``parts`` are the seconds by part: ``data`` (drawing,
+    augmentation, features), ``network`` (forward and backward, a teacher's answers too),
+    ``optimizer``, ``masks``, ``validation``.
     """
 
     epoch: int
@@ -22,6 +24,7 @@ class Epoch:
     seconds: float
     settled: bool = True
     density: float | None = None
+    parts: dict[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass
@@ -39,6 +42,11 @@ class History:
         others.
         """
         return max(self.epochs, key=lambda epoch: (epoch.settled, epoch.accuracy))
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of all epochs by part, see `Epoch`."""
+        names = dict.fromkeys(name for epoch in self.epochs for name in epoch.parts)
+        return {name: sum(e.parts.get(name, 0.0) for e in self.epochs) for name in names}
 
     def decide(self, patience: int) -> None:
         """Stop where ``patience`` epochs have brought no better validation accuracy."""

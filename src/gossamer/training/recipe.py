@@ -29,6 +29,7 @@ _BASE = "base"
 _VARIATIONAL = "variational"
 _INT8 = "int8"
 _INIT = "init"
+_TEACHER = "teacher"
 # Arguments of a model's function that the task gives, not the user.
 _GIVEN = ("classes", "input_shape")
 
@@ -42,8 +43,9 @@ class Recipe:
     ``activation_density.<stage>`` for one entry of its ``activation_density`` (stages:
     ``conv1``, ``conv2``, ..., ``linear1``); ``weight_density`` for all layers and
     ``weight_density.<layer>`` for one; ``init``, a run directory whose weights training begins
-    with; ``variational`` (true or false), whether weights are pruned by variational dropout
-    instead; ``int8`` (true or false), whether layers train and run with 8-bit weights and inputs
+    with; ``teacher``, a run directory whose network's answers are learned too; ``variational``
+    (true or false), whether weights are pruned by variational dropout instead; ``int8`` (true or
+    false), whether layers train and run with 8-bit weights and inputs
     (:func:`gossamer.nn.quantize`); ``base``, a table of those settings in which a smaller or
     denser network differs, for which the training's settings were found (see :meth:`scaling`).
 
@@ -66,6 +68,7 @@ class Recipe:
             *_model_settings(ref.build),
             _WEIGHT,
             _INIT,
+            _TEACHER,
             _BASE,
             _VARIATIONAL,
             _INT8,
@@ -81,6 +84,7 @@ class Recipe:
         self._base()
         self._check_variational()
         self._check_int8()
+        self._check_teacher()
         self.training()
         self.sparsity()
         self.measuring()
@@ -125,6 +129,17 @@ class Recipe:
                     f"{name} and {_INT8} exclude each other: train with {name} first, then give "
                     f"its run as init and {_INT8} = true"
                 )
+
+    def _check_teacher(self) -> None:
+        if _TEACHER in self.settings:
+            if not isinstance(self.settings[_TEACHER], str):
+                raise UserError(
+                    f"{_TEACHER} must be a run directory, not {self.settings[_TEACHER]!r}"
+                )
+            return
+        for name in ("teacher_share", "teacher_temperature"):
+            if name in self.settings:
+                raise UserError(f"{name} has no effect without a teacher: set {_TEACHER} too")
 
     def _base(self) -> Recipe | None:
         """The network that the settings were found for, where there is one."""

@@ -20,6 +20,7 @@ from gossamer.files import write_text, writing
 from gossamer.nn import export, to_deterministic, unrounded
 from gossamer.runtime import machine
 from gossamer.sparsity import Sparsifier
+from gossamer.training.distillation import load_teacher
 from gossamer.training.evaluate import Evaluation, evaluate
 from gossamer.training.fit import fit
 from gossamer.training.folder import make_folder
@@ -27,7 +28,7 @@ from gossamer.training.history import Epoch, History
 from gossamer.training.loader import predict
 from gossamer.training.measure import measure
 from gossamer.training.recipe import Recipe
-from gossamer.training.run import EXAMPLES
+from gossamer.training.run import EXAMPLES, load_config
 from gossamer.training.tensor_file import MODEL, add_prefix, save_tensors
 
 _TIMED = 256  # test examples that the engine is planned and timed on
@@ -44,6 +45,7 @@ def train(
     on_epoch: Callable[[Epoch], None] | None = None,
     progress: bool = False,
     label: str = "training",
+    trust: bool = False,
 ) -> Trained:
     """Build and train the network of ``recipe``.
 
@@ -51,6 +53,8 @@ def train(
         recipe: what to train.
         task: the recipe's task where it is loaded already; else it is loaded.
         checkpoint, on_epoch, progress, label: see :func:`gossamer.training.fit`.
+        trust: import the Python code that a teacher's run names as its network; that of the
+            recipe's own network is imported without.
 
     Raises:
         UserError: what loading the task, building the network or :func:`fit` raise.
@@ -58,12 +62,17 @@ def train(
     task = task or load(recipe.task)
     model, sparsifier = recipe.network(len(task.classes), task.input_shape)
     _try(model, task, recipe)
+    teacher = recipe.settings.get("teacher")
+    if teacher is not None:
+        trust = trust or load_config(teacher)["model"] == recipe.model
+        teacher = load_teacher(teacher, task, trust=trust)
     history = fit(
         model,
         task,
         recipe.training(),
         sparsifier=sparsifier,
         scaling=recipe.scaling(model, len(task.classes), task.input_shape),
+        teacher=teacher,
         checkpoint=checkpoint,
         on_epoch=on_epoch,
         progress=progress,
@@ -130,6 +139,7 @@ class Trained:
             "machine": machine(),
             "seed": settings.seed,
             "epochs": len(self.history.epochs),
+            "training_seconds": self.history.seconds(),
             **evaluation.as_dict(),
             "history": [asdict(epoch) for epoch in self.history.epochs],
         }

@@ -1,0 +1,58 @@
+"""Distillation: a network learns from another's answers as well as from the labels."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gossamer.data import Task
+from gossamer.errors import UserError
+from gossamer.training.run import load_network
+
+
+def soft_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Divergence of a network's softened answers from a teacher's, times the temperature squared.
+
+    The factor keeps its gradient as large as that of the labels whatever the temperature (Hinton
+    et al. 2015, arXiv 1503.02531).
+
+    Args:
+        logits, teacher: ``[batch, classes]``.
+        temperature: divides both before the softmax; above 0.
+    """
+    answers, targets = (functional.log_softmax(x / temperature, dim=1) for x in (logits, teacher))
+    divergence = functional.kl_div(answers, targets, reduction="batchmean", log_target=True)
+    return divergence * temperature**2
+
+
+def load_teacher(run: str | Path, task: Task, *, trust: bool = False) -> nn.Module:
+    """The network of a run directory as a teacher of ``task``, in evaluation mode.
+
+    Raises:
+        UserError: the run is none or damaged, its network has other classes or inputs, or is
+            Python code that is not trusted.
+    """
+    model, classes, shape = load_network(run, trust=trust)
+    if classes != task.classes or shape != task.input_shape:
+        raise UserError(
+            f"teacher: the network of {run} tells {len(classes)} classes apart in inputs "
+            f"{list(shape)}, task '{task.name}' has {len(task.classes)} classes and inputs "
+            f"{list(task.input_shape)}; both must be the same, in the same order"
+        )
+    return model
+
+
+def fingerprint(model: nn.Module | None) -> str:
+    """A text that differs between networks of other weights; empty without a network."""
+    if model is None:
+        return ""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
