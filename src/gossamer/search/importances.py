@@ -16,10 +16,10 @@ from gossamer.search.trials.trial import TrialRecord
 # Below this, and below two trials a parameter, an interval says nothing.
 _LEAST = 10
 # The newest so many trials are modeled, of which hyperparameters are fitted to a part.
-_MODELED, _FITTED = 256, 128
+_MODELED, _FITTED = 256, 96
 # Points at which functions drawn from the posterior are compared; so many hyperparameters are
 # drawn, and with each of them so many functions.
-_POINTS, _MODELS, _DRAWS = 600, 24, 8
+_POINTS, _MODELS, _DRAWS = 400, 16, 8
 _CONFIDENCE = 0.9
 
 

@@ -28,8 +28,11 @@ _BOUNDS = {"length": (-3.0, 4.0), "add": (-9.0, 4.0), "joint": (-9.0, 4.0), "noi
 # The mean is not known: a constant with this variance is part of the covariance.
 _OFFSET = 4.0
 _EVALUATIONS = 40
-# Steps of a walk between two samples of hyperparameters.
-_THINNED = 20
+# Of the length scales where a parameter is to do nothing until the values say so.
+_IDLE = (1.5, 1.5)
+# Steps of a walk before the first sample of hyperparameters, and from one to the next.
+_BURN_IN = 200
+_THINNED = 30
 _PIECE = 128
 
 
@@ -160,21 +163,101 @@ def fit(features: Features, values: np.ndarray) -> tuple[np.ndarray, float]:
 def sample(
     features: Features, values: np.ndarray, count: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """`count` hyperparameters as probable as they are given `values`, by a Metropolis walk."""
-    loss, _, spread, bounds = _posterior(features, values)
+    """`count` hyperparameters drawn from their posterior, by a Metropolis walk.
+
+    Here a parameter does nothing unless the values say so: length scales are long a priori (after
+    the sparse axis-aligned subspaces of Eriksson and Jankowiak, "High-Dimensional Bayesian
+    Optimization with SAASBO", 2021). Where several parameters may explain the same values, as
+    among trials around one optimum, exchanging two length scales leads from one explanation to
+    the other.
+    """
     theta, _ = fit(features, values)
-    here = loss(theta)[0]
+    walk = _Walk(features, values, theta)
     found = []
-    for step in range(count * _THINNED):
-        moved = rng.random(len(theta)) < 2.0 / len(theta)
-        there = theta + 0.6 * spread * moved * rng.standard_normal(len(theta))
-        if all(low <= t <= high for t, (low, high) in zip(there, bounds, strict=True)):
-            lost = loss(there)[0]
-            if np.log(rng.random()) < here - lost:
-                theta, here = there, lost
-        if step % _THINNED == _THINNED - 1:
-            found.append(theta)
+    for step in range(_BURN_IN + count * _THINNED):
+        walk.step(rng)
+        if step >= _BURN_IN and (step - _BURN_IN) % _THINNED == _THINNED - 1:
+            found.append(walk.theta)
     return found
+
+
+class _Walk:
+    """A random walk over hyperparameters that visits them as often as they are probable.
+
+    Args:
+        features: the points.
+        values: float64 [points], of about unit variance.
+        theta: where it begins.
+    """
+
+    def __init__(self, features: Features, values: np.ndarray, theta: np.ndarray) -> None:
+        count = features.parameters
+        kinds = ["length"] * count + ["add", "joint", "noise"]
+        prior = {**_PRIOR, "length": _IDLE}
+        self._center, self._spread = (np.array([prior[kind][i] for kind in kinds]) for i in (0, 1))
+        self._low, self._high = (np.array([_BOUNDS[kind][i] for kind in kinds]) for i in (0, 1))
+        self._count = count
+        self._values = values
+        self._squared = [features.squared_distances(features, i) for i in range(count)]
+        self.theta = theta
+        self._scaled = [self._scale(i, theta) for i in range(count)]
+        self._each = [_matern(scaled)[0] for scaled in self._scaled]
+        self._sums = np.sum(self._scaled, axis=0), np.sum(self._each, axis=0)
+        self._loss = self._lost(theta, *self._sums)
+
+    def _scale(self, parameter: int, theta: np.ndarray) -> np.ndarray:
+        scaled: np.ndarray = self._squared[parameter] * np.exp(-2.0 * theta[parameter])
+        return scaled
+
+    def _lost(self, theta: np.ndarray, scaled: np.ndarray, each: np.ndarray) -> float:
+        """Minus the logarithm of how probable `theta` is.
+
+        Args:
+            scaled, each: float64 [points, points], sums over the parameters of squared distances
+                in length scales and of their kernels.
+        """
+        add, together, noise = np.exp(theta[-3:])
+        joint = _matern(scaled / self._count)[0]
+        root = _cholesky(add / self._count * each + together * joint + _OFFSET, noise)
+        solved = solve_triangular(root, self._values, lower=True, check_finite=False)
+        off = (theta - self._center) / self._spread
+        return float(0.5 * (solved @ solved + off @ off) + np.log(np.diag(root)).sum())
+
+    def step(self, rng: np.random.Generator) -> None:
+        """Moves, or stays."""
+        there, gain = self._proposed(rng)
+        if (there < self._low).any() or (there > self._high).any():
+            return
+        changed = {}
+        scaled_sum, each_sum = self._sums
+        for i in np.flatnonzero(there[: self._count] != self.theta[: self._count]).tolist():
+            scaled = self._scale(i, there)
+            each = _matern(scaled)[0]
+            changed[i] = scaled, each
+            scaled_sum = scaled_sum + (scaled - self._scaled[i])
+            each_sum = each_sum + (each - self._each[i])
+        lost = self._lost(there, np.maximum(scaled_sum, 0.0), each_sum)
+        if np.log(rng.random()) < self._loss - lost + gain:
+            self.theta, self._loss, self._sums = there, lost, (scaled_sum, each_sum)
+            for i, (scaled, each) in changed.items():
+                self._scaled[i], self._each[i] = scaled, each
+
+    def _proposed(self, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """Where to go, and how much likelier, as a logarithm, the way back is than the way."""
+        there = self.theta.copy()
+        kind = rng.random()
+        if kind < 0.25 and self._count > 1:  # two parameters change their roles
+            one, other = rng.choice(self._count, 2, replace=False)
+            there[[one, other]] = there[[other, one]]
+            return there, 0.0
+        if kind < 0.4:  # a length scale from its prior, so that none is stuck
+            one = rng.integers(self._count)
+            there[one] = self._center[one] + self._spread[one] * rng.standard_normal()
+            ends = (np.array([there[one], self.theta[one]]) - self._center[one]) / self._spread[one]
+            return there, float(0.5 * (ends[0] ** 2 - ends[1] ** 2))
+        moved = rng.random(len(there)) < 2.0 / len(there)
+        there += 0.6 * self._spread * moved * rng.standard_normal(len(there))
+        return there, 0.0
 
 
 @lru_cache(maxsize=64)
