@@ -191,3 +191,20 @@ def test_an_interrupted_run_puts_its_trial_back_once(tmp_path):
 def test_run_checks_its_numbers(workers, trials):
     with pytest.raises(UserError, match="must be a whole number of at least 1"):
         make().run(good, workers=workers, trials=trials, progress=False)
+
+
+def test_minutes_end_the_run_and_another_goes_on(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("gossamer.search.execution.runner.time.monotonic", lambda: now[0])
+    experiment = make(budget=8)
+
+    def minute_long(trial):
+        now[0] += 60.0
+        return good(trial)
+
+    experiment.run(minute_long, progress=False, minutes=2.5)
+    assert len(experiment.trials()) == 3
+    experiment.run(minute_long, progress=False, minutes=1)
+    assert states(experiment) == ["complete"] * 4
+    with pytest.raises(UserError, match="minutes must be a number above 0"):
+        experiment.run(good, minutes=0)

@@ -8,7 +8,7 @@ from gossamer.errors import UserError
 from gossamer.training import TrainingConfig
 
 BAD = [
-    ("epochs", 0),
+    ("epochs", -1),
     ("epochs", 1.5),
     ("epochs", "20"),
     ("epochs", True),

@@ -92,7 +92,7 @@ def test_unknown_split(toy, measure):
         ({"weight_density": 1.5}, "above 0 and at most 1"),
         ({"weight_density.linear1": 0}, "'linear1': density must be above 0"),
         ({"weight_density.linear1": "dense"}, "'linear1': density must be above 0"),
-        ({"epochs": 0}, "epochs must be between 1"),
+        ({"epochs": -1}, "epochs must be between 0"),
         ({"boost_strength": -1.0}, "boost_strength"),
         ({"int8": 8}, "int8 must be true or false"),
         ({"int8": True, "accelerate": True}, "accelerate and int8 exclude each other"),
@@ -342,3 +342,50 @@ def test_missing_and_unusable_folders(finished, tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UserError, match="cannot make the folder"):
             finished[0].save(folder)
+
+
+def test_no_epochs_prune_at_once(toy, finished, tmp_path):
+    """The largest weights of the run that it begins with stay as they are."""
+    _, folder, _ = finished
+    before, _, _ = load_network(folder)
+    settings = {
+        **SMALL,
+        "weight_density.linear1": 0.1,
+        "rule": "one_shot",
+        "pattern": "unstructured",
+        "init": str(folder),
+    }
+    trained = train(Recipe("toy", "speech_cnn", {**settings, "epochs": 0}), toy)
+    name = "linear1.weight"
+    was, now = before.state_dict()[name], trained.model.state_dict()[name]
+    kept = now != 0
+    assert kept.sum() == round(0.1 * was.numel())
+    assert torch.equal(now[kept], was[kept])
+    # Beside them only what is the largest of a unit that would have no input.
+    small = kept & (was.abs() < was[~kept].abs().max())
+    largest = was.abs() == was.abs().amax(dim=1, keepdim=True)
+    assert largest[small].all()
+    assert trained.history.epochs == []
+
+
+def test_winners_take_the_place_of_any_activation(toy):
+    recipe = Recipe("toy", f"{__file__}:own_network", {"winners": 0.25})
+    model, sparsifier = recipe.network(3, (1, 12, 12))
+    assert sparsifier is None or not sparsifier.masked
+    assert [type(m).__name__ for m in model] == ["Flatten", "Linear", "KWinners", "Linear"]
+    assert model[2].density == 0.25
+    with pytest.raises(UserError, match="winners"):
+        Recipe("toy", "speech_cnn", {"winners": 0.0})
+
+
+def own_network():
+    """Takes neither classes nor an input shape."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(144, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def test_a_task_in_code_is_not_run_unasked(run):
+    config = run / "config.toml"
+    config.write_text(config.read_text().replace('task = "toy"', 'task = "evil.py:data"'))
+    with pytest.raises(UserError, match=r"the task of .* is Python code, evil.py:data"):
+        load_recipe(run)
+    assert load_recipe(run, trust=True).task == "evil.py:data"

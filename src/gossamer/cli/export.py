@@ -81,21 +81,22 @@ def export(
         return
     model, _, shape = load_network(run, trust=trust)
     if int8:
-        _to_8_bits(model, run, calibrate, shape)
+        _to_8_bits(model, run, calibrate, shape, trust=trust)
     generator = torch.Generator().manual_seed(0)
     example = torch.randn(2, *shape, generator=generator)
     write(model, example, out, load_description(run))
     _written(out, "agrees with torch")
 
 
-def _to_8_bits(model: nn.Module, run: Path, given: Path | None, shape: tuple[int, ...]) -> None:
+def _to_8_bits(
+    model: nn.Module, run: Path, given: Path | None, shape: tuple[int, ...], *, trust: bool
+) -> None:
     import numpy as np
     import torch
 
-    from gossamer.data import load
     from gossamer.nn import quantize
     from gossamer.runtime.arrays import read_arrays
-    from gossamer.training import EXAMPLES, load_config
+    from gossamer.training import EXAMPLES, load_recipe
 
     if given is None and (run / EXAMPLES).is_file():
         given = run / EXAMPLES
@@ -108,7 +109,7 @@ def _to_8_bits(model: nn.Module, run: Path, given: Path | None, shape: tuple[int
             )
         x = np.array(found[:_CALIBRATED], np.float32)
     else:
-        task = load(load_config(run)["task"])
+        task = load_recipe(run, trust=trust).load()
         x = task.features(task.train.x[:_CALIBRATED])
     quantize(model, torch.from_numpy(x))
 

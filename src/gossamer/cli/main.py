@@ -29,10 +29,16 @@ app = typer.Typer(
 )
 
 # Command -> the extra to name where several bring a package that it lacks.
-_EXTRAS = {"dashboard": "search", "demo": "all", "frontier": "search", "trials": "search"}
+_EXTRAS = {
+    "compress": "all",
+    "dashboard": "search",
+    "demo": "all",
+    "frontier": "search",
+    "trials": "search",
+}
 
 # Commands that keep what an interruption leaves.
-_RESUMED = ("demo", "robustness", "search", "train")
+_RESUMED = ("compress", "demo", "robustness", "search", "train")
 
 Data = Annotated[
     Path | None,
@@ -180,7 +186,6 @@ def train(
     Interrupted, it goes on after the last finished epoch when called again.
     """
     from gossamer.cli.search import open_experiment, storage_address
-    from gossamer.data import load
     from gossamer.report import layer_table, table
     from gossamer.search import chosen_trial, recipe_of
     from gossamer.training import Recipe, check_trust, folder_for
@@ -198,7 +203,7 @@ def train(
         fixed.update({"task": task} if task else {})
         fixed.update({"model": model} if model else {})
         if "model" in fixed and not model and storage_address(experiment):
-            check_trust(str(fixed["model"]), experiment, trust)
+            check_trust(str(fixed["model"]), str(fixed["task"]), experiment, trust)
         recipe = recipe_of(fixed, {**chosen.parameters, **given})
     else:
         if trial is not None:
@@ -212,7 +217,7 @@ def train(
     with folder_for(out) as folder:
         if (folder / "metrics.json").exists():
             raise UserError(f"{folder} holds a finished run; choose another --out or delete it")
-        loaded = load(recipe.task, data, **({"download": True} if download else {}))
+        loaded = recipe.load(data, **({"download": True} if download else {}))
         checkpoint = folder / "checkpoint.safetensors"
         trained = run(recipe, loaded, checkpoint=checkpoint, progress=True, trust=trust)
         metrics = trained.save(folder, progress=True)

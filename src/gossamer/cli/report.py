@@ -81,15 +81,14 @@ def robustness(
     """
     import hashlib
 
-    from gossamer.data import load
     from gossamer.files import write_text
     from gossamer.report import load_run
-    from gossamer.training import Unfinished, load_config, load_network
+    from gossamer.training import Unfinished, load_network, load_recipe
     from gossamer.training import robustness as measure
 
     metrics = load_run(run)
     model, _, _ = load_network(run, trust=trust)
-    task = load(load_config(run)["task"], data)
+    task = load_recipe(run, trust=trust).load(data)
     with (run / "model.safetensors").open("rb") as file:
         network = hashlib.file_digest(file, "sha256").hexdigest()
     measuring = {"network": network, "data": data and str(data), "examples": examples}

@@ -5,6 +5,7 @@ from gossamer.data.augmentation import Augmentation, AugmentationSettings
 from gossamer.data.corruptions import Corruption, corruptions
 from gossamer.data.features import LogMel
 from gossamer.data.mnist import mnist
+from gossamer.data.own import from_code, task_of
 from gossamer.data.registry import TASKS, load
 from gossamer.data.sound_folder import from_folder
 from gossamer.data.speech_commands import speech_commands
@@ -23,6 +24,7 @@ __all__ = [
     "Task",
     "arrays",
     "corruptions",
+    "from_code",
     "from_dataset",
     "from_folder",
     "load",
@@ -30,4 +32,5 @@ __all__ = [
     "speech_commands",
     "spoken_digits",
     "spoken_words",
+    "task_of",
 ]

@@ -77,13 +77,16 @@ def arrays(
     test: Pair | None = None,
     classes: Sequence[str] | None = None,
     name: str = "own",
+    *,
+    standardize: bool = True,
 ) -> Task:
     """A task of the user's own arrays: pairs ``(x, y)`` for training, validation and test.
 
     ``x`` numbers ``[N, ...]``, ``y`` whole numbers ``[N]`` from 0 to classes - 1. ``[N, H, W]`` and
     ``[N, C, H, W]`` are images: standardized as a whole, noise replaces pixels (`Images.noise`).
     Other shapes are `Vectors`: ``[N, F]`` is standardized feature by feature, noise is Gaussian.
-    There is no augmentation. ``classes``: their names; else their numbers.
+    There is no augmentation. ``classes``: their names; else their numbers. ``standardize``: False
+    gives the network the examples as they are, for one that was trained so elsewhere.
 
     Where validation or test is missing, 15 % of the training examples of each class are held out
     for it, at least one, with a fixed seed. Raises UserError for lengths, shapes, labels or values
@@ -117,7 +120,11 @@ def arrays(
     missing = [split for split in pairs if split not in splits]
     splits |= _hold_out(name, splits["train"], missing)
     x = splits["train"].x
-    domain: Domain = Images.fitted(x) if x.ndim in (3, 4) else Vectors.fitted(x)
+    domain: Domain
+    if not standardize:
+        domain = Vectors(x.shape[1:], np.zeros((), np.float32), np.ones((), np.float32))
+    else:
+        domain = Images.fitted(x) if x.ndim in (3, 4) else Vectors.fitted(x)
     return Task(
         name=name,
         classes=names,
@@ -129,11 +136,11 @@ def arrays(
     )
 
 
-def from_npz(path: str | os.PathLike[str]) -> Task:
+def from_npz(path: str | os.PathLike[str], *, standardize: bool = True) -> Task:
     """A task of the arrays in an ``.npz`` file: x_train, y_train, and as well x_validation, ...
 
     ``classes``, an array of strings, may name the classes. Object arrays (pickle) are refused.
-    Raises UserError naming the file and the key.
+    ``standardize``: see `arrays`. Raises UserError naming the file and the key.
     """
     path = Path(path)
     try:
@@ -157,7 +164,9 @@ def from_npz(path: str | os.PathLike[str]) -> Task:
     names = [str(name) for name in stored["classes"]] if "classes" in stored else None
     train = pairs["train"]
     assert train is not None
-    return arrays(train, pairs["validation"], pairs["test"], names, name=path.stem)
+    return arrays(
+        train, pairs["validation"], pairs["test"], names, path.stem, standardize=standardize
+    )
 
 
 def from_dataset(
@@ -166,19 +175,29 @@ def from_dataset(
     test: Pairs | None = None,
     classes: Sequence[str] | None = None,
     name: str = "own",
+    *,
+    standardize: bool = True,
 ) -> Task:
     """A task of any objects with ``len`` and an index that gives ``(x, y)``; see `arrays`.
 
     ``x`` may be whatever numpy can read, torch tensors included. All examples are read at once.
     """
     datasets = {"train": train, "validation": validation, "test": test}
-    pairs = {split: _collect(name, split, data) for split, data in datasets.items() if data}
+    pairs = {split: collect(name, split, data) for split, data in datasets.items() if data}
     if "train" not in pairs:
         raise UserError(f"{name}: no examples in train")
-    return arrays(pairs["train"], pairs.get("validation"), pairs.get("test"), classes, name)
+    return arrays(
+        pairs["train"],
+        pairs.get("validation"),
+        pairs.get("test"),
+        classes,
+        name,
+        standardize=standardize,
+    )
 
 
-def _collect(name: str, split: str, data: Pairs) -> Pair:
+def collect(name: str, split: str, data: Pairs) -> Pair:
+    """All examples of ``data`` in two arrays."""
     xs, ys = [], []
     for index in range(len(data)):
         item = data[index]

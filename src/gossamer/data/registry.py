@@ -10,12 +10,14 @@ from typing import Any
 from gossamer.data.arrays import from_npz
 from gossamer.data.download import Root
 from gossamer.data.mnist import mnist
+from gossamer.data.own import from_code
 from gossamer.data.sound_folder import from_folder
 from gossamer.data.speech_commands import speech_commands
 from gossamer.data.spoken_digits import spoken_digits
 from gossamer.data.spoken_words import spoken_words
 from gossamer.data.task import Task
 from gossamer.errors import UserError, nearest
+from gossamer.own_code import is_code
 
 #: The loader of each task by its name.
 TASKS: dict[str, Callable[..., Task]] = {
@@ -29,26 +31,33 @@ TASKS: dict[str, Callable[..., Task]] = {
 def load(name: str | os.PathLike[str], root: Root = None, **options: Any) -> Task:
     """The task ``name``, with the loader's own ``options`` (such as ``download=True``).
 
-    ``name`` is one of `TASKS`, the path of an ``.npz`` file of the user's own arrays, or the path
-    of a folder of their own sounds (see `from_folder`).
+    ``name`` is one of `TASKS`, the path of an ``.npz`` file of the user's own arrays (whose option
+    ``standardize`` is that of `arrays`), the path of a folder of their own sounds (see
+    `from_folder`), or their own code as ``file.py:function`` (see `from_code`), which is run.
 
     ``root``: the folder that holds the data; else the environment variable GOSSAMER_DATA, else the
     cache folder. Raises UserError for an unknown task or option, and what the loader raises.
     """
     key = os.fspath(name)
     if key.endswith(".npz"):
-        if options:
-            raise UserError(f"{key}: an .npz takes no options, not '{min(options)}'")
+        for option in options:
+            if option != "standardize":
+                raise UserError(f"{key}: an .npz takes no options but standardize, not '{option}'")
         if root is not None:
             raise UserError(f"{key} holds its data itself: leave the folder {root} out")
-        return from_npz(key)
+        return from_npz(key, **options)
     if key not in TASKS and os.path.isdir(key):
         if options or root is not None:
             raise UserError(f"{key} is a folder of sounds: leave --data and options out")
         return from_folder(key)
+    if is_code(key):
+        if options or root is not None:
+            raise UserError(f"{key} is your own code: leave --data and options out")
+        return from_code(key)
     if key not in TASKS:
         raise UserError(
-            f"unknown task '{key}': {nearest(key, TASKS)}, PATH.npz, or a folder of sounds"
+            f"unknown task '{key}': {nearest(key, TASKS)}, PATH.npz, a folder of sounds, or "
+            "file.py:function"
         )
     loader = TASKS[key]
     known = [option for option in inspect.signature(loader).parameters if option != "root"]

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -21,6 +16,7 @@ from gossamer.models.mlp import mlp
 from gossamer.models.resnet import resnet
 from gossamer.models.tc_resnet import tc_resnet
 from gossamer.models.transformer import bert, vit
+from gossamer.own_code import is_code, load_function
 
 
 @dataclass(frozen=True)
@@ -117,25 +113,6 @@ MODELS: dict[str, Reference] = {
     "bert": Reference(bert, "transformer over tokens, two layers of 128", _TRANSFORMER),
 }
 
-_FOLDERS: set[str] = set()  # of networks loaded from files
-
-
-def _put_first(folder: Path) -> None:
-    """Let a file import the modules of its own folder, as Python does for a program.
-
-    Modules of the same names from another network's folder are imported anew.
-    """
-    for path in folder.iterdir():
-        top = sys.modules.get(path.stem)
-        origin = Path(getattr(top, "__file__", None) or "/")
-        if {str(origin.parent), str(origin.parent.parent)} & (_FOLDERS - {str(folder)}):
-            for name in [name for name in sys.modules if name.partition(".")[0] == path.stem]:
-                del sys.modules[name]
-    _FOLDERS.add(str(folder))
-    if str(folder) in sys.path:
-        sys.path.remove(str(folder))
-    sys.path.insert(0, str(folder))
-
 
 def reference(name: str) -> Reference:
     """A reference network by its name, or anyone's own as ``file.py:function``.
@@ -149,37 +126,9 @@ def reference(name: str) -> Reference:
     """
     if name in MODELS:
         return MODELS[name]
-    place, colon, function = name.rpartition(":")
-    if not (colon and place):
+    if not is_code(name):
         raise UserError(
             f"unknown model '{name}': {nearest(name, MODELS)}; or give your own as file.py:function"
         )
-    try:
-        if place.endswith(".py"):
-            path = Path(place)
-            spec = importlib.util.spec_from_file_location(f"own_model_{path.stem}", path)
-            if spec is None or spec.loader is None or not path.is_file():
-                raise UserError(f"model '{name}': no file {path}")
-            module = importlib.util.module_from_spec(spec)
-            # Dataclasses look their module up by name while it is being run.
-            sys.modules[module.__name__] = module
-            _put_first(path.resolve().parent)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(place)
-    except (ImportError, SyntaxError) as error:
-        raise UserError(f"model '{name}': {error}") from None
-    except UserError:
-        raise
-    except Exception as error:  # whatever the module does when it is imported
-        line = traceback.extract_tb(error.__traceback__)[-1]
-        raise UserError(
-            f"model '{name}': {type(error).__name__}: {error} ({line.filename}, line {line.lineno})"
-        ) from error
-    build = getattr(module, function, None)
-    if not callable(build):
-        own = [known for known, value in vars(module).items() if callable(value)]
-        raise UserError(
-            f"model '{name}': {place} has no function '{function}': {nearest(function, own)}"
-        )
-    return Reference(build, f"{function} of {place}")
+    place, _, function = name.rpartition(":")
+    return Reference(load_function(name, "model"), f"{function} of {place}")

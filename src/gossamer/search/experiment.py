@@ -441,6 +441,7 @@ class Experiment:
         loggers: Sequence[Logger] = (),
         executor: MakeExecutor | None = None,
         threads: int | None = None,
+        minutes: float | None = None,
     ) -> None:
         """Asks, trains and tells until the budget is used up.
 
@@ -460,13 +461,14 @@ class Experiment:
             executor: what runs the trials instead of `workers`, such as `on_ray`; called with train
                 and with what takes reports.
             threads: of each worker process; its share of the cores by default.
+            minutes: after so many no further trial is begun; those that run are awaited.
 
         Raises:
             UserError: when train never returned one of the metrics, or the first 5 trials all
                 failed; the message quotes the reason.
             KeyboardInterrupt: on Ctrl-C, after the running trials were put back.
         """
-        options = (train, workers, trials, progress, loggers, executor, threads)
+        options = (train, workers, trials, progress, loggers, executor, threads, minutes)
         run(self, lambda: self._store, self._ladder.cost, *options)
 
     def _record(self, number: int) -> TrialRecord:

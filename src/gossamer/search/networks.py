@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,8 +25,16 @@ from gossamer.training.trained import export_network
 
 _NEEDED = ("task", "model")
 
+
 # Once in each worker process, not once a trial; the tasks of fidelities beside the full one.
-_load = lru_cache(maxsize=4)(load)
+@lru_cache(maxsize=4)
+def _load(task: str, options: tuple[tuple[str, Any], ...] = ()) -> Task:
+    return load(task, **dict(options))
+
+
+def _task(recipe: Recipe) -> Task:
+    named = {k: v for k, v in recipe.settings.items() if k == "standardize"}
+    return _load(recipe.task, tuple(named.items()))
 
 
 def recipe_of(settings: Mapping[str, Any], parameters: Mapping[str, Any]) -> Recipe:
@@ -61,10 +70,18 @@ class TrainNetwork:
     cheaper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # Names of the experiment's metrics: those of the deployed network are measured if named.
     metrics: tuple[str, ...] = ()
+    # Gets a run directory of each trial, named by its number.
+    folder: str | None = None
 
     @classmethod
-    def for_experiment(cls, experiment: Experiment) -> TrainNetwork:
+    def for_experiment(
+        cls, experiment: Experiment, folder: str | os.PathLike[str] | None = None
+    ) -> TrainNetwork:
         """Checks, before anything is trained, that the experiment's names are known.
+
+        Args:
+            experiment: its settings name the task and the model.
+            folder: to keep a run directory of each trial in, named by its number.
 
         Raises:
             UserError: an unknown task, model, setting, parameter, layer or metric name.
@@ -77,12 +94,13 @@ class TrainNetwork:
             dict(experiment.settings),
             {f.name: dict(f.settings) for f in experiment.fidelities},
             tuple(metric.name for metric in experiment.metrics),
+            None if folder is None else os.fspath(folder),
         )
         for name in made.metrics:
             metric_named(name)
         for point, fidelity in itertools.product(points, (None, *made.cheaper)):
             recipe = made._recipe(Trial(0, space.pruned(point), fidelity))
-            task = _load(recipe.task)
+            task = _task(recipe)
             recipe.network(len(task.classes), task.input_shape)
         return made
 
@@ -98,7 +116,7 @@ class TrainNetwork:
 
     def __call__(self, trial: Trial) -> dict[str, float]:
         recipe = self._recipe(trial)
-        task: Task = _load(recipe.task)
+        task = _task(recipe)
         epochs = recipe.training().epochs
 
         def on_epoch(epoch: Epoch) -> None:
@@ -110,8 +128,11 @@ class TrainNetwork:
 
         trained = train(recipe, task, on_epoch=on_epoch)
         names = self.measured(recipe.measuring().measure)
-        run: dict[str, Any] = trained.evaluate("validation", noise=False, timing=False).as_dict()
-        if any(METRICS[name].deployed for name in names):
+        evaluation = trained.evaluate("validation", noise=False, timing=False)
+        run: dict[str, Any] = evaluation.as_dict()
+        if self.folder is not None:
+            run = trained.save(Path(self.folder) / str(trial.number), evaluation)
+        elif any(METRICS[name].deployed for name in names):
             run |= _deployed(trained)
         return {**read_metrics(run, names), **spreads(run)}
 

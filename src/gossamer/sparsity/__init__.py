@@ -12,7 +12,7 @@ from gossamer.sparsity.layers import (
     sparsifiable_weights,
 )
 from gossamer.sparsity.pattern import NM, Block, FanIn, Pattern, Unstructured
-from gossamer.sparsity.prune import prune
+from gossamer.sparsity.prune import prune, renew_statistics
 from gossamer.sparsity.rearrange import rearrange
 from gossamer.sparsity.registry import ALLOCATIONS, PATTERNS, RULES, SCHEDULES
 from gossamer.sparsity.rule import (
@@ -21,6 +21,7 @@ from gossamer.sparsity.rule import (
     GraNet,
     Layer,
     Magnitude,
+    OneShot,
     RigL,
     Rule,
     Static,
@@ -53,6 +54,7 @@ __all__ = [
     "Layer",
     "LayerChoice",
     "Magnitude",
+    "OneShot",
     "Pattern",
     "PerLayer",
     "Phases",
@@ -73,6 +75,7 @@ __all__ = [
     "mu_parametrize",
     "prune",
     "rearrange",
+    "renew_statistics",
     "scale",
     "sparsifiable_layers",
     "sparsifiable_weights",

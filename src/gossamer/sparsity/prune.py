@@ -88,7 +88,7 @@ def prune(
     )
     sparsifier.rule = Static(by="magnitude")
     if batches is not None:
-        _renew_statistics(model, batches)
+        renew_statistics(model, batches)
     return sparsifier
 
 
@@ -142,8 +142,11 @@ def _input_norms(model: nn.Module, batches: list[Tensor]) -> dict[int, Tensor]:
     return norms
 
 
-def _renew_statistics(model: nn.Module, batches: list[Tensor]) -> None:
-    """Running mean and variance of every batch norm as of ``batches`` in the pruned network."""
+def renew_statistics(model: nn.Module, batches: list[Tensor]) -> None:
+    """Take the running mean and variance of every batch norm anew, of ``batches`` of inputs.
+
+    Wins back much of what pruning costs where the network is not trained further.
+    """
     norms = [
         layer
         for layer in model.modules()

@@ -9,7 +9,7 @@ from typing import TypeVar
 from gossamer.errors import UserError, nearest
 from gossamer.sparsity.allocation import ERK, Allocation, Global, Uniform
 from gossamer.sparsity.pattern import NM, Block, FanIn, Pattern, Unstructured
-from gossamer.sparsity.rule import ACDC, SET, GraNet, Magnitude, RigL, Rule, Static, TopK
+from gossamer.sparsity.rule import ACDC, SET, GraNet, Magnitude, OneShot, RigL, Rule, Static, TopK
 from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule
 
 PATTERNS: dict[str, Callable[[], Pattern]] = {
@@ -32,6 +32,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 }
 RULES: dict[str, Callable[..., Rule]] = {
     "static": Static,
+    "one_shot": OneShot,
     "set": SET,
     "rigl": RigL,
     "magnitude": Magnitude,

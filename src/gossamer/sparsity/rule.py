@@ -142,6 +142,13 @@ class Static(Rule):
 
 
 @dataclass(frozen=True)
+class OneShot(Static):
+    """Masks of the largest weights of a trained network, chosen once (see :func:`prune`)."""
+
+    by: Literal["random", "magnitude"] = "magnitude"
+
+
+@dataclass(frozen=True)
 class SET(Rule):
     """Drops the smallest weights and grows others at random (Mocanu et al. 2018).
 

@@ -21,7 +21,8 @@ class TrainingConfig(AugmentationSettings):
     """How a network is trained.
 
     Attributes:
-        epochs: passes over the training split.
+        epochs: passes over the training split; 0 trains nothing, and takes the running
+            statistics of batch norms anew where weights were pruned.
         batch_size: examples per step; what is left over of an epoch is in the next shuffle.
         learning_rate: the highest of the one-cycle schedule, the first of the others.
         optimizer: ``sgd`` (Nesterov momentum), ``adam`` or ``adamw``.
@@ -97,7 +98,7 @@ class TrainingConfig(AugmentationSettings):
         for field in fields(self):
             value = getattr(self, field.name)
             object.__setattr__(self, field.name, _typed(field.name, value, str(field.type)))
-        self._between("epochs", 1, _MOST_EPOCHS)
+        self._between("epochs", 0, _MOST_EPOCHS)
         self._between("batch_size", 2, 2**31 - 1)
         self._between("patience", 0, _MOST_EPOCHS)
         super().__post_init__()

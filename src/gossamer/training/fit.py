@@ -16,7 +16,7 @@ from gossamer.data import Task
 from gossamer.errors import UserError
 from gossamer.nn import AnnealActivations, decay_boost, penalties
 from gossamer.progress import progress_bar
-from gossamer.sparsity import Scaling, Sparsifier, accelerate_sparse
+from gossamer.sparsity import Scaling, Sparsifier, accelerate_sparse, renew_statistics
 from gossamer.training.checkpoint import (
     TrainingState,
     network_state,
@@ -34,6 +34,8 @@ from gossamer.training.optimizer import make_optimizer
 from gossamer.training.sampling import EpochOrder
 from gossamer.training.schedules import learning_rate, penalty_factor
 from gossamer.training.stopwatch import Stopwatch
+
+_STATISTICS = 2048  # examples for the statistics of batch norms
 
 
 class DivergedError(UserError):
@@ -119,6 +121,9 @@ def fit(
                 save_training(path, state)
             if on_epoch is not None:
                 on_epoch(done)
+    if not config.epochs and sparsifier is not None:
+        examples = training.train.features()[:_STATISTICS]
+        renew_statistics(model, list(examples.split(config.batch_size)))  # type: ignore[no-untyped-call]
     if config.patience and state.best:
         restore_network(state.best, model, sparsifier)
     return history
@@ -165,7 +170,7 @@ class _Training:
         annealing = max(round(config.activation_anneal * self.steps), 1)
         self.annealed = AnnealActivations(model, annealing) if config.activation_anneal else None
         if sparsifier is not None and sparsifier.total_steps is None:
-            sparsifier.total_steps = self.steps
+            sparsifier.total_steps = max(self.steps, 1)
 
     @property
     def settled(self) -> bool:

@@ -8,6 +8,7 @@ the training's settings.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from gossamer.data import Task, load
 from gossamer.deploy.metrics import MeasureSettings
 from gossamer.errors import UserError, nearest
 from gossamer.models import reference
-from gossamer.nn import quantize, to_variational
+from gossamer.nn import quantize, sparsify_activations, to_variational
 from gossamer.sparsity import Scaling, Sparsifier, SparsitySettings, mu_parametrize
+from gossamer.sparsity.numbers import positive_share
 from gossamer.training.config import TrainingConfig
 from gossamer.training.initial import load_weights
 
@@ -30,6 +33,8 @@ _VARIATIONAL = "variational"
 _INT8 = "int8"
 _INIT = "init"
 _TEACHER = "teacher"
+_WINNERS = "winners"
+_STANDARDIZE = "standardize"
 # Arguments of a model's function that the task gives, not the user.
 _GIVEN = ("classes", "input_shape")
 
@@ -46,8 +51,11 @@ class Recipe:
     with; ``teacher``, a run directory whose network's answers are learned too; ``variational``
     (true or false), whether weights are pruned by variational dropout instead; ``int8`` (true or
     false), whether layers train and run with 8-bit weights and inputs
-    (:func:`gossamer.nn.quantize`); ``base``, a table of those settings in which a smaller or
-    denser network differs, for which the training's settings were found (see :meth:`scaling`).
+    (:func:`gossamer.nn.quantize`); ``winners``, the share of units that k-winners leave active in
+    place of the network's own activations (:func:`gossamer.nn.sparsify_activations`);
+    ``standardize`` (true or false), of an ``.npz`` (:func:`gossamer.data.arrays`); ``base``, a
+    table of those settings in which a smaller or denser network differs, for which the training's
+    settings were found (see :meth:`scaling`).
 
     Raises:
         UserError: an unknown model, or a setting that is unknown or out of range.
@@ -72,6 +80,8 @@ class Recipe:
             _BASE,
             _VARIATIONAL,
             _INT8,
+            _WINNERS,
+            _STANDARDIZE,
         }
         for name in merged:
             base, dot, _ = name.partition(".")
@@ -85,9 +95,20 @@ class Recipe:
         self._check_variational()
         self._check_int8()
         self._check_teacher()
+        if not isinstance(self.settings.get(_STANDARDIZE, True), bool):
+            raise UserError(
+                f"{_STANDARDIZE} must be true or false, not {self.settings[_STANDARDIZE]!r}"
+            )
+        positive_share(self.settings.get(_WINNERS, 1.0), _WINNERS)
         self.training()
         self.sparsity()
         self.measuring()
+
+    def load(self, root: str | os.PathLike[str] | None = None, **options: Any) -> Task:
+        """Its task; see :func:`gossamer.data.load`."""
+        if _STANDARDIZE in self.settings:
+            options[_STANDARDIZE] = self.settings[_STANDARDIZE]
+        return load(self.task, root, **options)
 
     def sparsity(self) -> SparsitySettings:
         """How its weights become sparse."""
@@ -214,7 +235,7 @@ class Recipe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
-                model = ref.build(classes=classes, input_shape=input_shape, **arguments)
+                model = ref.build(**_given(ref.build, classes, input_shape), **arguments)
             except UserError:
                 raise
             except Exception as error:  # anyone's own function may raise anything
@@ -232,6 +253,9 @@ class Recipe:
         init = self.settings.get(_INIT) if initial else None
         if init is not None:
             load_weights(model, str(init))
+        winners = self.settings.get(_WINNERS, 1.0)
+        if winners < 1.0:
+            model = sparsify_activations(model, winners, example=torch.zeros(2, *input_shape))
         sparsifier = self.sparsity().sparsifier(
             model, density, by_layer, rescale=init is None, seed=seed
         )
@@ -255,6 +279,17 @@ def _model_settings(build: Callable[..., nn.Module]) -> dict[str, Any]:
         for name, parameter in inspect.signature(build).parameters.items()
         if name not in _GIVEN and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }
+
+
+def _given(
+    build: Callable[..., nn.Module], classes: int, input_shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """What the task gives to a model's function, as far as it takes it."""
+    parameters = inspect.signature(build).parameters.values()
+    every = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+    names = {p.name for p in parameters}
+    given = {"classes": classes, "input_shape": input_shape}
+    return {name: value for name, value in given.items() if every or name in names}
 
 
 def _with_stages(densities: Any, stages: Mapping[str, float]) -> tuple[float, ...]:

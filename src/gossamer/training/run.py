@@ -11,6 +11,7 @@ from torch import nn
 from gossamer.errors import UserError
 from gossamer.models import MODELS
 from gossamer.nn import to_deterministic
+from gossamer.own_code import is_code
 from gossamer.training.recipe import Recipe
 from gossamer.training.tensor_file import MODEL, check_tensors, load_tensors, strip_prefix
 
@@ -87,21 +88,24 @@ def load_recipe(run: str | Path, *, trust: bool = False) -> Recipe:
             code and is not trusted.
     """
     config = load_config(run)
-    check_trust(config["model"], run, trust)
+    check_trust(config["model"], config["task"], run, trust)
     return Recipe(config["task"], config["model"], config["settings"])
 
 
-def check_trust(model: str, source: str | Path, trust: bool) -> None:
-    """Refuse to import the code that a file of others names as its network.
+def check_trust(model: str, task: str, source: str | Path, trust: bool) -> None:
+    """Refuse to run the code that a file of others names as its network or data.
 
     Raises:
-        UserError: ``model`` is no reference network and ``source`` is not trusted.
+        UserError: ``model`` is no reference network or ``task`` is code, and ``source`` is not
+            trusted.
     """
-    if model not in MODELS and not trust:
-        raise UserError(
-            f"the network of {source} is Python code, {model}, which would be run; if you "
-            "trust it, give --trust (in Python trust=True)"
-        )
+    code = {"network": model not in MODELS, "task": is_code(task)}
+    for kind, name in (("network", model), ("task", task)):
+        if code[kind] and not trust:
+            raise UserError(
+                f"the {kind} of {source} is Python code, {name}, which would be run; if you "
+                "trust it, give --trust (in Python trust=True)"
+            )
 
 
 def load_config(run: str | Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from gossamer import __version__
-from gossamer.data import TASKS, Task, load
+from gossamer.data import TASKS, Task
 from gossamer.errors import UserError
 from gossamer.files import write_text, writing
 from gossamer.nn import export, to_deterministic, unrounded
@@ -59,7 +59,7 @@ def train(
     Raises:
         UserError: what loading the task, building the network or :func:`fit` raise.
     """
-    task = task or load(recipe.task)
+    task = task or recipe.load()
     model, sparsifier = recipe.network(len(task.classes), task.input_shape)
     _try(model, task, recipe)
     teacher = recipe.settings.get("teacher")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from gossamer.search.metrics import Metric
 from gossamer.search.trials.results import read_report
 from gossamer.search.trials.storage import EndedError, Store
 from gossamer.search.trials.trial import ENDED, Trial, TrialRecord
-from gossamer.search.validation import check_whole
+from gossamer.search.validation import check_whole, is_number
 
 # So many trials that all fail are no accident: a run stops and says why.
 _HOPELESS = 5
@@ -59,6 +60,7 @@ def run(
     loggers: Sequence[Logger],
     executor: MakeExecutor | None,
     threads: int | None,
+    minutes: float | None,
 ) -> None:
     """Run an experiment's trials; see `Experiment.run`.
 
@@ -71,6 +73,9 @@ def run(
         check_whole("threads", threads, 1)
     if trials is not None:
         check_whole("trials", trials, 1)
+    if minutes is not None and not (is_number(minutes) and minutes > 0):
+        raise UserError(f"minutes must be a number above 0, not {minutes!r}")
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     train = train or experiment.command
     if train is None:
         raise UserError(
@@ -83,7 +88,7 @@ def run(
     ended = sum(cost(r.fidelity) for r in records if r.state in ENDED)
     goal = experiment.budget if trials is None else min(experiment.budget, ended + trials)
     board = Board(experiment.name, experiment.metrics, goal, records, cost, show=progress)
-    runner = Runner(experiment, store(), total, trials, board, loggers)
+    runner = Runner(experiment, store(), total, trials, deadline, board, loggers)
     if executor is not None:
         chosen = executor(train, runner.receive)
     elif workers == 1:
@@ -106,6 +111,7 @@ class Runner:
         store: of its trials.
         total: the budget.
         limit: at most so many trials are run; None for any number.
+        deadline: on the monotonic clock, after which no trial is begun.
         board: shows each trial that ends.
         loggers: hear of each report and each end.
     """
@@ -116,6 +122,7 @@ class Runner:
         store: Store,
         total: float,
         limit: int | None,
+        deadline: float,
         board: Board,
         loggers: Sequence[Logger],
     ) -> None:
@@ -123,6 +130,7 @@ class Runner:
         self._store = store
         self._total = total
         self._limit = limit
+        self._deadline = deadline
         self._board = board
         self._loggers = loggers
         self._ended = 0
@@ -212,6 +220,8 @@ class Runner:
                     )
 
     def _next(self) -> Trial | None:
+        if time.monotonic() > self._deadline:
+            return None
         if self._limit is not None and self._ended + len(self._running) >= self._limit:
             return None
         trial = self._experiment.ask_within(self._total)

@@ -1,0 +1,100 @@
+"""Data of the user's own in any of the usual forms: arrays, data sets, loaders of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gossamer.data.arrays import Pair, arrays, collect
+from gossamer.data.task import Task
+from gossamer.errors import UserError
+from gossamer.own_code import load_function
+
+_SPLITS = ("train", "validation", "test")
+
+
+def from_code(place: str) -> Task:
+    """The task that a function of the user's own returns, ``file.py:function``; see `task_of`.
+
+    The file is run. Raises UserError naming the place.
+    """
+    function = load_function(place, "data")
+    try:
+        found = function()
+    except UserError:
+        raise
+    except Exception as error:  # anyone's own function may raise anything
+        raise UserError(f"data '{place}': {type(error).__name__}: {error}") from error
+    return task_of(found, place)
+
+
+def task_of(found: Any, name: str = "own") -> Task:
+    """A task of whatever holds classified examples.
+
+    ``found``: a `Task`; one split for training, or up to three (training, validation, test) in a
+    tuple, a list or a mapping by those names. A split is a pair of arrays ``(x, y)``, an object
+    with ``len`` and an index that gives ``(x, y)``, or an iterable of batches ``(x, y)`` such as
+    a ``torch.utils.data.DataLoader``, which is read through once. Examples reach the network as
+    they are; see `arrays` for what is checked and for splits that are missing.
+
+    Raises UserError for anything else.
+    """
+    if isinstance(found, Task):
+        return found
+    splits = _splits(found, name)
+    pairs = {split: _pair(part, name, split) for split, part in splits.items()}
+    if "train" not in pairs:
+        raise UserError(f"{name}: no examples to train with; give the split 'train'")
+    return arrays(
+        pairs["train"], pairs.get("validation"), pairs.get("test"), name=name, standardize=False
+    )
+
+
+def _splits(found: Any, name: str) -> dict[str, Any]:
+    if isinstance(found, Mapping):
+        for key in found:
+            if key not in _SPLITS:
+                raise UserError(f"{name}: no split '{key}': use {', '.join(_SPLITS)}")
+        return {key: part for key, part in found.items() if part is not None}
+    if isinstance(found, tuple | list) and not _is_pair(found):
+        if not 1 <= len(found) <= 3:
+            raise UserError(
+                f"{name}: {len(found)} splits; give training, validation and test, or fewer"
+            )
+        return {key: part for key, part in zip(_SPLITS, found, strict=False) if part is not None}
+    return {"train": found}
+
+
+def _is_pair(part: Any) -> bool:
+    """Whether it is ``(x, y)``: two arrays, not two splits."""
+    return (
+        isinstance(part, tuple | list) and len(part) == 2 and all(hasattr(a, "shape") for a in part)
+    )
+
+
+def _pair(part: Any, name: str, split: str) -> Pair:
+    if _is_pair(part):
+        return _array(part[0]), _array(part[1])
+    if hasattr(part, "__getitem__") and hasattr(part, "__len__"):
+        return collect(name, split, part)
+    if not hasattr(part, "__iter__"):
+        raise UserError(
+            f"{name}: {split} is {type(part).__name__}; give a pair of arrays (x, y), a data set "
+            "or a loader of batches"
+        )
+    xs, ys = [], []
+    for batch in part:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise UserError(f"{name}: a batch of {split} is not a pair (x, y)")
+        xs.append(_array(batch[0]))
+        ys.append(_array(batch[1]))
+    if not xs:
+        raise UserError(f"{name}: {split} has no batches")
+    return np.concatenate(xs), np.concatenate(ys)
+
+
+def _array(values: Any) -> Any:
+    """A numpy array, of a tensor on a GPU as well."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)

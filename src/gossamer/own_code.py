@@ -1,0 +1,82 @@
+"""The user's own code, named as ``file.py:function`` or ``package.module:function``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gossamer.errors import UserError, nearest
+
+_FOLDERS: set[str] = set()  # of files loaded so far
+
+
+def _put_first(folder: Path) -> None:
+    """Let a file import the modules of its own folder, as Python does for a program.
+
+    Modules of the same names from another file's folder are imported anew.
+    """
+    for path in folder.iterdir():
+        top = sys.modules.get(path.stem)
+        origin = Path(getattr(top, "__file__", None) or "/")
+        if {str(origin.parent), str(origin.parent.parent)} & (_FOLDERS - {str(folder)}):
+            for name in [name for name in sys.modules if name.partition(".")[0] == path.stem]:
+                del sys.modules[name]
+    _FOLDERS.add(str(folder))
+    if str(folder) in sys.path:
+        sys.path.remove(str(folder))
+    sys.path.insert(0, str(folder))
+
+
+def is_code(name: str) -> bool:
+    """Whether ``name`` has the form of a place in code."""
+    place, colon, function = name.rpartition(":")
+    return bool(colon and place and function.isidentifier())
+
+
+def load_function(name: str, kind: str) -> Callable[..., Any]:
+    """The function that ``file.py:function`` or ``package.module:function`` names.
+
+    Its file is run: only for what the user has typed, or has said to trust.
+
+    Args:
+        name: the place.
+        kind: what it stands for, the beginning of messages.
+
+    Raises:
+        UserError: no such file, module or function, or one that fails when imported.
+    """
+    place, _, function = name.rpartition(":")
+    try:
+        if place.endswith(".py"):
+            path = Path(place)
+            spec = importlib.util.spec_from_file_location(f"own_{kind}_{path.stem}", path)
+            if spec is None or spec.loader is None or not path.is_file():
+                raise UserError(f"{kind} '{name}': no file {path}")
+            module = importlib.util.module_from_spec(spec)
+            # Dataclasses look their module up by name while it is being run.
+            sys.modules[module.__name__] = module
+            _put_first(path.resolve().parent)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+    except (ImportError, SyntaxError) as error:
+        raise UserError(f"{kind} '{name}': {error}") from None
+    except UserError:
+        raise
+    except Exception as error:  # whatever the module does when it is imported
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{line.filename}, line {line.lineno}"
+        raise UserError(f"{kind} '{name}': {type(error).__name__}: {error} ({where})") from error
+    found = getattr(module, function, None)
+    if not callable(found):
+        own = [known for known, value in vars(module).items() if callable(value)]
+        raise UserError(
+            f"{kind} '{name}': {place} has no function '{function}': {nearest(function, own)}"
+        )
+    called: Callable[..., Any] = found
+    return called
