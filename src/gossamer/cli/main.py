@@ -202,8 +202,9 @@ def train(
         fixed = dict(source.settings)
         fixed.update({"task": task} if task else {})
         fixed.update({"model": model} if model else {})
-        if "model" in fixed and not model and storage_address(experiment):
-            check_trust(str(fixed["model"]), str(fixed["task"]), experiment, trust)
+        if storage_address(experiment):
+            named = (source.settings.get("model"), source.settings.get("task"))
+            check_trust(None if model else named[0], None if task else named[1], experiment, trust)
         recipe = recipe_of(fixed, {**chosen.parameters, **given})
     else:
         if trial is not None:

@@ -92,16 +92,19 @@ def load_recipe(run: str | Path, *, trust: bool = False) -> Recipe:
     return Recipe(config["task"], config["model"], config["settings"])
 
 
-def check_trust(model: str, task: str, source: str | Path, trust: bool) -> None:
-    """Refuse to run the code that a file of others names as its network or data.
+def check_trust(model: str | None, task: str | None, source: str | Path, trust: bool) -> None:
+    """Refuse to run the code that a file of others names as its network or data, if it names any.
 
     Raises:
         UserError: ``model`` is no reference network or ``task`` is code, and ``source`` is not
             trusted.
     """
-    code = {"network": model not in MODELS, "task": is_code(task)}
-    for kind, name in (("network", model), ("task", task)):
-        if code[kind] and not trust:
+    code = {
+        "network": model if model not in (None, *MODELS) else None,
+        "task": task if task is not None and is_code(task) else None,
+    }
+    for kind, name in code.items():
+        if name is not None and not trust:
             raise UserError(
                 f"the {kind} of {source} is Python code, {name}, which would be run; if you "
                 "trust it, give --trust (in Python trust=True)"
