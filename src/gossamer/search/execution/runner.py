@@ -220,7 +220,7 @@ class Runner:
                     )
 
     def _next(self) -> Trial | None:
-        if time.monotonic() > self._deadline:
+        if time.monotonic() >= self._deadline:
             return None
         if self._limit is not None and self._ended + len(self._running) >= self._limit:
             return None
