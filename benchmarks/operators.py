@@ -1,13 +1,14 @@
 """Networks of one operator under the engine and onnxruntime: nanoseconds an element.
 
-    python benchmarks/operators.py [--turns N] [--only NAME ...] [--before FILE.json]
+    python benchmarks/operators.py [--turns N] [--only NAME ...] [--before FILE.json] [--quiet]
         [--out FILE_WITHOUT_SUFFIX]
 
 Both take turns in one process, on one thread, on changing inputs (``take_turns`` of ``gossamer
 bench``); printed is the median over the turns of the processor time of a whole call over the
 elements of the operator's input (of its output where that is larger), and how many times faster
-than onnxruntime the engine is. ``--before`` adds the ratio that an earlier file has: the same
-script, run with an earlier engine.
+than onnxruntime the engine is. ``--before`` adds the ratio of an earlier file: of the same
+script, run with an earlier engine, or, where that file has such a ratio itself, that one.
+``--quiet`` says on the page that nothing else used the machine; do not say it where it is not so.
 """
 
 from __future__ import annotations
@@ -149,18 +150,35 @@ def measure(shape: tuple[int, ...], write: Write, turns: int) -> dict[str, Any]:
     return {"shape": list(shape), **ns, "ratio": ns["onnxruntime_ns"] / ns["engine_ns"]}
 
 
-def page(rows: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]]) -> str:
-    earlier = " ratio before |" if before else ""
+def table(rows: dict[str, dict[str, Any]]) -> str:
     lines = [
-        f"| operator | input | engine, ns an element | onnxruntime |{earlier} ratio |",
-        f"|---|---|---|---|{'---|' if before else ''}---|",
+        "| operator | input | engine, ns an element | onnxruntime | ratio before | ratio |",
+        "|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
-        then = f" {before[name]['ratio']:.2f}x |" if name in before else " |" if before else ""
+        before = f"{row['ratio_before']:.2f}x" if "ratio_before" in row else ""
         shape = " x ".join(map(str, row["shape"]))
         ns = f"{row['engine_ns']:.2f} | {row['onnxruntime_ns']:.2f}"
-        lines.append(f"| {name} | {shape} | {ns} |{then} {row['ratio']:.2f}x |")
+        lines.append(f"| {name} | {shape} | {ns} | {before} | {row['ratio']:.2f}x |")
     return "\n".join(lines) + "\n"
+
+
+PAGE = """# The engine operator by operator
+
+Made by
+
+    python benchmarks/operators.py --before docs/results/engine.json --out docs/results/engine
+
+{about}
+
+Networks of one operator (or of the few that spell out an activation), under the engine and
+onnxruntime {onnxruntime}, interleaved in one process on one thread: *measured* processor time of a
+whole call over the elements of the larger of input and output, the median over {turns} turns.
+*Ratio* says how many times faster than onnxruntime the engine is; *ratio before* is that of its
+kernels before they computed these operators in vectors, by the same script at commit 31a5312.
+
+{table}
+"""
 
 
 def main() -> None:
@@ -168,6 +186,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--only", nargs="*", help="parts of operators' names")
     parser.add_argument("--before", type=Path, help="an earlier file")
+    parser.add_argument("--quiet", action="store_true", help="nothing else uses the machine")
     parser.add_argument("--out", type=Path, help="where to write .json and .md")
     arguments = parser.parse_args()
     wanted = arguments.only or [""]
@@ -177,11 +196,15 @@ def main() -> None:
         if any(part in name for part in wanted)
     }
     before = json.loads(arguments.before.read_text())["operators"] if arguments.before else {}
-    text = page(rows, before)
-    print(f"{machine()}; one thread; kernels for {chosen_isa()}\n\n{text}", end="")
+    for name in rows.keys() & before.keys():
+        rows[name]["ratio_before"] = before[name].get("ratio_before", before[name]["ratio"])
+    others = "used by nothing else" if arguments.quiet else "shared with other programs"
+    about = f"on {machine()} (kernels for {chosen_isa()}), {others}."
+    print(f"{about}\n\n{table(rows)}", end="")
     if arguments.out:
-        summary = {"machine": machine(), "isa": chosen_isa(), "operators": rows}
-        results.write(arguments.out, summary, text)
+        text = PAGE.format(about=about, onnxruntime=onnxruntime.__version__,
+                           turns=arguments.turns, table=table(rows).rstrip())  # fmt: skip
+        results.write(arguments.out, {"about": about, "operators": rows}, text)
 
 
 if __name__ == "__main__":

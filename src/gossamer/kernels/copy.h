@@ -24,17 +24,14 @@ inline void move(const float* in, float* out, int64_t n) {
 // Every number `Times` times in a row.
 template <int Times>
 inline void repeat(const float* in, float* out, int64_t n) {
-    int64_t i = 0;
-    for (; i + W <= n; i += W) {
-        const V v = load(in + i);
+    for (int64_t i = 0; i < n; i += W) {
+        const V v = load_first(in + i, n - i);
 #pragma GCC unroll 4
         for (int k = 0; k < Times; ++k) {
-            store(out + i * Times + k * W,
-                  shuffled(v, v, [k](int lane) { return (k * W + lane) / Times; }));
+            store_first(out + i * Times + k * W,
+                        shuffled(v, v, [k](int lane) { return (k * W + lane) / Times; }),
+                        (n - i) * Times - k * W);
         }
-    }
-    for (; i < n; ++i) {
-        for (int k = 0; k < Times; ++k) out[i * Times + k] = in[i];
     }
 }
 
@@ -104,12 +101,9 @@ void copy(const Call& call) {
         float* whole = call.out[0] + item * call.out_size[0];
         if (s.clear) __builtin_memset(whole, 0, static_cast<size_t>(s.clear) * sizeof(float));
         float* out = whole + s.out_offset + row * l.out[3];
-        for (int64_t i = first; i < last; ++i) {
-            const int64_t c = i % l.sizes[2], b = i / l.sizes[2] % l.sizes[1],
-                          a = i / l.sizes[2] / l.sizes[1];
-            copy_plane(plane, in + a * l.in[0] + b * l.in[1] + c * l.in[2],
-                       out + a * l.out[0] + b * l.out[1] + c * l.out[2]);
-        }
+        Walk walk(l.sizes, l.in, l.out, first);
+        for (int64_t i = first; i < last; ++i, walk.next())
+            copy_plane(plane, in + walk.in_first(), out + walk.in_second());
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include "kernel.h"
 #include "kinds.h"
+#include "lists.h"
 #include "vec.h"
 #include "vec_math.h"
 
@@ -39,6 +40,15 @@ void unary(const Call& call) {
     const int64_t first = share(s.size, call.part, call.parts);
     const int64_t last = share(s.size, call.part + 1, call.parts);
     for (int64_t item = 0; item < call.items; ++item) {
+        if (s.capacity) {
+            if (call.part) continue;
+            const int64_t count = copy_list_head(call.in[0] + item * call.in_size[0],
+                                                 call.out[0] + item * call.out_size[0]);
+            const int64_t values = item * call.in_size[0] + list_header + s.capacity;
+            unary_run(static_cast<Unary>(s.kind), call.in[0] + values, call.out[0] + values, count,
+                      limits);
+            continue;
+        }
         unary_run(static_cast<Unary>(s.kind), call.in[0] + item * call.in_size[0] + first,
                   call.out[0] + item * call.out_size[0] + first, last - first, limits);
     }
@@ -97,14 +107,12 @@ void binary(const Call& call) {
         const float* left = call.in[0] + item * call.in_size[0];
         const float* right = call.in[1] ? call.in[1] + item * call.in_size[1] : constant;
         float* out = call.out[0] + item * call.out_size[0];
-        for (int64_t i = first; i < last;) {  // a row, or what of it is in the share
-            const int64_t row = i / n, from = i % n, count = least(n - from, last - i);
-            const int64_t c = row % s.sizes[2], b = row / s.sizes[2] % s.sizes[1],
-                          a = row / s.sizes[2] / s.sizes[1];
-            const float* x = left + a * s.left[0] + b * s.left[1] + c * s.left[2];
-            const float* y = right + a * s.right[0] + b * s.right[1] + c * s.right[2];
-            binary_run(static_cast<Binary>(s.kind), x + from * s.left[3], s.left[3],
-                       y + from * s.right[3], s.right[3], out + i, count);
+        Walk walk(s.sizes, s.left, s.right, first / n);
+        for (int64_t i = first, from = first % n; i < last; from = 0, walk.next()) {
+            const int64_t count = least(n - from, last - i);  // of a row, what is in the share
+            binary_run(static_cast<Binary>(s.kind), left + walk.in_first() + from * s.left[3],
+                       s.left[3], right + walk.in_second() + from * s.right[3], s.right[3], out + i,
+                       count);
             i += count;
         }
     }

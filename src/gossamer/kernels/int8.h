@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernel.h"
+#include "lists.h"
 #include "vec.h"
 
 namespace gossamer {
@@ -52,12 +53,10 @@ void round_to(const Call& call) {
                 last = share(s.size, call.part + 1, call.parts);
         if (s.capacity) {  // a list: its count and indices stay
             if (call.part) continue;
-            const int64_t count = *reinterpret_cast<const int32_t*>(in);
-            __builtin_memcpy(out, in, static_cast<size_t>(list_header + count) * sizeof(float));
+            last = copy_list_head(in, out);
             in += list_header + s.capacity;
             out += list_header + s.capacity;
             first = 0;
-            last = count;
         }
         int64_t i = first;
         for (; i < last; i += W) {

@@ -60,28 +60,18 @@ inline void integer_tile(const uint8_t* const* in, float* const* out, const Inte
     for (int r = 0; r < Rows; ++r) {
         for (int v = 0; v < Vectors; ++v) sum[r][v] = load_int(start + v * W);
     }
-    for (int64_t k = 0; k < s.groups; ++k) {
-        I weights[Vectors];
-#pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v)
-            weights[v] = load_group(w + (k * Vectors + v) * W * group);
-#pragma GCC unroll 16
-        for (int r = 0; r < Rows; ++r) {
+    multiply_tile(
+        sum, s.groups, [w](int64_t i) { return load_group(w + i * W * group); },
+        [in, offset](int r, int64_t k) {
             int32_t codes;
             __builtin_memcpy(&codes, in[r] + offset[k], sizeof codes);
-            const I x = splat_int(codes);
-#pragma GCC unroll 4
-            for (int v = 0; v < Vectors; ++v) sum[r][v] = add_products(sum[r][v], x, weights[v]);
-        }
-    }
-    for (int r = 0; r < Rows; ++r) {
-        for (int v = 0; v < Vectors; ++v) {
-            if (outputs <= v * W) break;
-            const V y =
-                __builtin_convertvector(sum[r][v], V) * load(step + v * W) + load(bias + v * W);
-            store_first(out[r] + v * W, clip(y), outputs - v * W);
-        }
-    }
+            return splat_int(codes);
+        },
+        add_products);
+    store_tile<Rows, Vectors>(out, outputs, [&](int r, int v) {
+        return clip(__builtin_convertvector(sum[r][v], V) * load(step + v * W) +
+                    load(bias + v * W));
+    });
 }
 
 template <int MaxRows, int Vectors>
@@ -94,17 +84,13 @@ void integer_gemm(const Call& call) {
     const auto* offset = static_cast<const int32_t*>(call.data[4]);  // in bytes
     const auto* base = static_cast<const int32_t*>(call.data[5]);
     const Clip clip(static_cast<const float*>(call.data[6]));
-    constexpr int64_t panel = Vectors * W;
-    const int64_t panels = (s.outputs + panel - 1) / panel;
-    const ProductShare part = product_share(call, call.items * s.rows, panels, MaxRows);
-    for (int64_t p = part.first_panel; p < part.last_panel; ++p) {
-        const int64_t o = p * panel;
+    over_panels<MaxRows, Vectors>(call, s, [&](const ProductShare& part, int64_t o) {
         const auto tile = [&](auto n, const uint8_t* const* in, float* const* out) {
             integer_tile<n, Vectors>(in, out, s, weights + o * s.groups * group, offset, start + o,
                                      step + o, bias + o, s.outputs - o, clip);
         };
         row_tiles<MaxRows, uint8_t>(call, s, base, part, 0, o, tile);
-    }
+    });
 }
 
 // The codes of values that were rounded: whole multiples of a step, and a shift that leaves none

@@ -110,7 +110,7 @@ SHAPE(ScaleShape, outer, channels, inner);  // of an item
 
 SHAPE(PoolShape, channels, in_height, in_width, height, width, kernel_height, kernel_width,
       stride_height, stride_width, top, left,
-      kind,  // 0 the maximum, 1 the average of what lies inside, 2 with the padding
+      kind,  // 0 the maximum, 1 the average of what lies inside, 2 with the padding, 3 the sum
       channels_last, below, right);
 
 SHAPE(DepthwiseShape, channels, in_width, height, width, stride_height, stride_width, taps);
@@ -118,7 +118,8 @@ SHAPE(DepthwiseShape, channels, in_width, height, width, stride_height, stride_w
 SHAPE(CopyShape, sizes[5], in_strides[5], out_strides[5], in_offset, out_offset,
       clear);  // clear: floats of the output zeroed first
 
-SHAPE(UnaryShape, size, kind);
+SHAPE(UnaryShape, size, kind,
+      capacity);  // of a list; 0 where all numbers are there
 
 SHAPE(BinaryShape, kind, sizes[4], left[4], right[4]);  // strides, 0 where broadcast
 

@@ -29,16 +29,14 @@ void softmax(const Call& call) {
             const int64_t count = s.size - whole;
             most = at_least(most, lanes_from(load_first(x + whole, count), count, most[0]));
         }
-        float top = most[0];
-        for (int lane = 1; lane < W; ++lane) top = most[lane] > top ? most[lane] : top;
+        const float top = across(most, [](V a, V b) { return at_least(a, b); });
         V sums{};
         for (int64_t i = 0; i < s.size; i += W) {
             const V e = expf(load_first(x + i, s.size - i) - splat(top));
             store_first(y + i, e, s.size - i);
             sums += i < whole ? e : lanes_from(e, s.size - i, 0.0f);
         }
-        float sum = 0.0f;
-        for (int lane = 0; lane < W; ++lane) sum += sums[lane];
+        const float sum = across(sums, [](V a, V b) { return a + b; });
         if (s.kind) {
             const V less = splat(top), log_sum = logf(splat(sum));
             for (int64_t i = 0; i < s.size; i += W)

@@ -16,19 +16,16 @@ inline V pairs_max(V a, V b) { return larger(every_second<1>(a, b), every_second
 // The common pool, channels first: the maximum of 2 x 2 squares side by side.
 inline void pool_halves(const PoolShape& s, const float* in, float* out, int64_t first,
                         int64_t last) {
-    const int64_t whole = s.width - s.width % W;
     for (int64_t row = first; row < last; ++row) {
         const float* above = in + (row / s.height * s.in_height + row % s.height * 2) * s.in_width;
         const float* below = above + s.in_width;
         float* to = out + row * s.width;
-        for (int64_t x = 0; x < whole; x += W) {
-            const V left = larger(load(below + 2 * x), load(above + 2 * x));
-            const V right = larger(load(below + 2 * x + W), load(above + 2 * x + W));
-            store(to + x, pairs_max(left, right));
-        }
-        for (int64_t x = whole; x < s.width; ++x) {
-            const float left = larger(below[2 * x], above[2 * x]);
-            to[x] = larger(larger(below[2 * x + 1], above[2 * x + 1]), left);
+        for (int64_t x = 0; x < s.width; x += W) {
+            const int64_t at = 2 * x, next = 2 * x + W, lanes = 2 * (s.width - x);
+            const V left = larger(load_first(below + at, lanes), load_first(above + at, lanes));
+            const V right =
+                larger(load_first(below + next, lanes - W), load_first(above + next, lanes - W));
+            store_first(to + x, pairs_max(left, right), s.width - x);
         }
     }
 }
@@ -61,7 +58,7 @@ inline Window window_of(const PoolShape& s, int64_t y, int64_t x) {
 
 // What the sum of window (y, x) is multiplied by.
 inline float pool_scale(const PoolShape& s, int64_t y, int64_t x) {
-    if (s.kind == 0) return 1.0f;
+    if (s.kind == 0 || s.kind == 3) return 1.0f;
     Window in = window_of(s, y, x);
     if (s.kind == 2) {  // the padding counts, but not what lies beyond it
         in.top = y * s.stride_height - s.top;
@@ -82,9 +79,9 @@ inline float fold_run(const float* in, int64_t n, float found) {
         for (int k = 0; k < 4; ++k) part[k] = F::of(part[k], load(in + i + k * W));
     }
     for (; i + W <= n; i += W) part[0] = F::of(part[0], load(in + i));
-    const V whole = F::of(F::of(part[0], part[1]), F::of(part[2], part[3]));
     if (n >= W) {
-        for (int lane = 0; lane < W; ++lane) found = F::one(found, whole[lane]);
+        const V whole = F::of(F::of(part[0], part[1]), F::of(part[2], part[3]));
+        found = F::one(found, across(whole, F::of));
     }
     for (; i < n; ++i) found = F::one(found, in[i]);
     return found;
@@ -107,53 +104,62 @@ inline void pool_wide(const PoolShape& s, const float* in, float* out, int64_t y
     }
 }
 
-constexpr int64_t row_room = 1024;                // floats of a part of a row, padding included
-constexpr int64_t widest_window = row_room / 16;  // more is wide
+// Windows narrow enough: their rows become one row first, of which every output takes neighbours.
+// That row has room for some outputs and the padding on both sides.
+constexpr int64_t row_room = 512, rows_together = 8;
+constexpr int64_t widest_window = row_room / 16;
 
-// One output row: its windows' rows become one row, padded on both sides, of which every output
-// takes `kernel_width` neighbours.
+// Outputs [from, from + count) of some rows.
+struct Part {
+    int64_t from, count;
+};
+
+// The row of output row y: the fold of its windows' rows, and nothing in the padding.
 template <bool Largest>
-inline void pool_row(const PoolShape& s, const float* in, float* out, int64_t y) {
+inline void fold_rows(const PoolShape& s, const float* in, int64_t y, const Part& part,
+                      float* row) {
     using F = Fold<Largest>;
-    alignas(64) float row[row_room + 2 * W];
-    const Window rows = window_of(s, y, 0);
-    const int64_t step = s.stride_width;
-    const int64_t together = (row_room - s.kernel_width) / step;  // outputs of a part
-    for (int64_t from = 0; from < s.width; from += together) {
-        const int64_t count = least(together, s.width - from);
-        const int64_t left = from * step - s.left;  // the column of row[0]
-        const int64_t columns = (count - 1) * step + s.kernel_width;
-        const int64_t before = least(columns, left < 0 ? -left : 0);
-        const int64_t inside = least(s.in_width, left + columns) - (left + before);
-        for (int64_t i = 0; i < before; i += W) store(row + i, F::none());
-        const float* first = in + rows.top * s.in_width + left + before;
-        for (int64_t i = 0; i < inside; i += W) {
-            V found = load_first(first + i, inside - i);
-            for (int64_t r = 1; r < rows.bottom - rows.top; ++r)
-                found = F::of(found, load_first(first + r * s.in_width + i, inside - i));
-            store(row + before + i, found);
-        }
-        for (int64_t i = before + (inside < 0 ? 0 : inside); i < columns; i += W)
-            store(row + i, F::none());
-        int64_t x = 0;
-        for (; step <= 2 && x < count; x += W) {
-            V found = F::none();
-            for (int64_t k = 0; k < s.kernel_width; ++k) {
-                const float* at = row + x * step + k;
-                // outputs beyond the part read what is there
-                found = F::of(found, step == 1 ? load(at) : every_second(load(at), load(at + W)));
-            }
-            store_first(out + from + x, found, count - x);
-        }
-        for (; x < count; ++x) {
-            float found = F::none()[0];
-            for (int64_t k = 0; k < s.kernel_width; ++k) found = F::one(found, row[x * step + k]);
-            out[from + x] = found;
-        }
+    const Window of = window_of(s, y, 0);
+    const int64_t left = part.from * s.stride_width - s.left;  // the column of row[0]
+    const int64_t columns = (part.count - 1) * s.stride_width + s.kernel_width;
+    const int64_t before = left < 0 ? -left : 0;
+    const int64_t inside = least(s.in_width, left + columns) - (left + before);
+    for (int64_t i = 0; i < before; i += W) store(row + i, F::none());
+    const float* first = in + of.top * s.in_width + left + before;
+    for (int64_t i = 0; i < inside; i += W) {
+        V found = load_first(first + i, inside - i);
+        for (int64_t r = 1; r < of.bottom - of.top; ++r)
+            found = F::of(found, load_first(first + r * s.in_width + i, inside - i));
+        store(row + before + i, found);
     }
-    if (s.kind == 0) return;
-    // Windows that lie in the image whole have one scale.
-    int64_t begin = least(s.width, (s.left + step - 1) / step), end = s.width;
+    for (int64_t i = before + inside; i < columns; i += W) store(row + i, F::none());
+}
+
+template <bool Largest>
+inline void fold_neighbours(const PoolShape& s, const float* row, int64_t count, float* out) {
+    using F = Fold<Largest>;
+    const int64_t step = s.stride_width;
+    int64_t x = 0;
+    for (; step <= 2 && x < count; x += W) {  // outputs beyond the part take what is there
+        V found = F::none();
+        for (int64_t k = 0; k < s.kernel_width; ++k) {
+            const float* at = row + x * step + k;
+            found = F::of(found, step == 1 ? load(at) : every_second(load(at), load(at + W)));
+        }
+        store_first(out + x, found, count - x);
+    }
+    for (; x < count; ++x) {
+        float found = F::none()[0];
+        for (int64_t k = 0; k < s.kernel_width; ++k) found = F::one(found, row[x * step + k]);
+        out[x] = found;
+    }
+}
+
+// The sums of a row become averages. Windows whose columns all lie in the image have one scale.
+inline void scale_row(const PoolShape& s, int64_t y, float* out) {
+    const int64_t step = s.stride_width;
+    const int64_t begin = least(s.width, (s.left + step - 1) / step);
+    int64_t end = s.width;
     while (end > begin && (end - 1) * step - s.left + s.kernel_width > s.in_width) --end;
     for (int64_t x = 0; x < begin; ++x) out[x] *= pool_scale(s, y, x);
     if (begin < end) {
@@ -162,6 +168,24 @@ inline void pool_row(const PoolShape& s, const float* in, float* out, int64_t y)
             store_first(out + x, load_first(out + x, end - x) * scale, end - x);
     }
     for (int64_t x = end; x < s.width; ++x) out[x] *= pool_scale(s, y, x);
+}
+
+// Some rows at a time: what was just written is not yet where it can be read at another place.
+template <bool Largest>
+inline void pool_rows(const PoolShape& s, const float* in, float* out, int64_t y, int64_t end) {
+    alignas(64) float rows[rows_together][row_room + 2 * W];
+    const int64_t together = (row_room - s.kernel_width) / s.stride_width;
+    for (; y < end; y += rows_together, out += rows_together * s.width) {
+        const int64_t count = least(rows_together, end - y);
+        for (int64_t from = 0; from < s.width; from += together) {
+            const Part part{from, least(together, s.width - from)};
+            for (int64_t r = 0; r < count; ++r) fold_rows<Largest>(s, in, y + r, part, rows[r]);
+            for (int64_t r = 0; r < count; ++r)
+                fold_neighbours<Largest>(s, rows[r], part.count, out + r * s.width + from);
+        }
+        if (s.kind == 0) continue;
+        for (int64_t r = 0; r < count; ++r) scale_row(s, y + r, out + r * s.width);
+    }
 }
 
 // Channels last: the lanes are channels.
@@ -184,24 +208,51 @@ inline void pool_channels(const PoolShape& s, const float* in, float* out, int64
     }
 }
 
+// Rows [y, end) of a plane, or of all channels.
 template <bool Largest>
-inline void pool_image(const PoolShape& s, const float* in, float* out, int64_t y) {
-    if (s.channels_last) {
-        pool_channels<Largest>(s, in, out, y);
-    } else if (s.kernel_width > widest_window || s.stride_width > widest_window || s.width == 1) {
-        pool_wide<Largest>(s, in, out, y);
-    } else {
-        pool_row<Largest>(s, in, out, y);
+inline void pool_image(const PoolShape& s, const float* in, float* out, int64_t y, int64_t end) {
+    if (!s.channels_last && s.kernel_width <= widest_window && s.stride_width <= widest_window &&
+        s.width > 1) {
+        pool_rows<Largest>(s, in, out, y, end);
+        return;
+    }
+    for (; y < end; ++y) {
+        if (s.channels_last) {
+            pool_channels<Largest>(s, in, out, y);
+            out += s.width * s.channels;
+        } else {
+            pool_wide<Largest>(s, in, out, y);
+            out += s.width;
+        }
+    }
+}
+
+// Rows [first, last) of all planes, one after the other.
+template <bool Largest>
+inline void pool_planes(const PoolShape& s, const float* in, float* out, int64_t first,
+                        int64_t last) {
+    const int64_t plane = s.channels_last ? 0 : s.in_height * s.in_width;
+    const int64_t pixel = s.channels_last ? s.channels : 1;
+    if (plane && s.height == 1 && s.width == 1 && s.kernel_height == s.in_height &&
+        s.kernel_width == s.in_width && s.top + s.left == 0) {
+        const float scale = pool_scale(s, 0, 0), none = Fold<Largest>::none()[0];
+        for (int64_t c = first; c < last; ++c)
+            out[c] = fold_run<Largest>(in + c * plane, plane, none) * scale;
+        return;
+    }
+    while (first < last) {
+        const int64_t y = first % s.height, end = least(s.height, y + last - first);
+        pool_image<Largest>(s, in + first / s.height * plane, out + first * s.width * pixel, y,
+                            end);
+        first += end - y;
     }
 }
 
 void pool(const Call& call) {
     const auto& s = *reinterpret_cast<const PoolShape*>(call.shape);
-    const int64_t pixel = s.channels_last ? s.channels : 1;
-    const int64_t in_plane = s.channels_last ? 0 : s.in_height * s.in_width;
-    const int64_t planes = s.channels_last ? 1 : s.channels;
-    const int64_t first = share(planes * s.height, call.part, call.parts);
-    const int64_t last = share(planes * s.height, call.part + 1, call.parts);
+    const int64_t rows = (s.channels_last ? 1 : s.channels) * s.height;
+    const int64_t first = share(rows, call.part, call.parts);
+    const int64_t last = share(rows, call.part + 1, call.parts);
     const bool halves = s.kind == 0 && s.kernel_height == 2 && s.kernel_width == 2 &&
                         s.stride_height == 2 && s.stride_width == 2 && s.top + s.left == 0 &&
                         s.in_height >= 2 * s.height && s.in_width >= 2 * s.width;
@@ -210,16 +261,10 @@ void pool(const Call& call) {
         float* out = call.out[0] + item * call.out_size[0];
         if (halves && !s.channels_last) {
             pool_halves(s, in, out, first, last);
-            continue;
-        }
-        for (int64_t row = first; row < last; ++row) {
-            const float* plane = in + row / s.height * in_plane;
-            float* to = out + row * s.width * pixel;
-            if (s.kind == 0) {
-                pool_image<true>(s, plane, to, row % s.height);
-            } else {
-                pool_image<false>(s, plane, to, row % s.height);
-            }
+        } else if (s.kind == 0) {
+            pool_planes<true>(s, in, out, first, last);
+        } else {
+            pool_planes<false>(s, in, out, first, last);
         }
     }
 }

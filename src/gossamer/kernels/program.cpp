@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "denormals.h"
 #include "processor.h"
 
 namespace gossamer {
@@ -215,6 +216,7 @@ void Program::pass(const Job& job, float* arena, float* scratch, int64_t first, 
 // With an example or more for each thread, each takes its own through the whole network
 // and they never wait for one another. With fewer, they share every step.
 void Program::work(void* context, int thread, int threads) {
+    const FlushDenormals flush;
     const Job& job = *static_cast<Job*>(context);
     Program& program = *job.program;
     const auto t = static_cast<size_t>(thread);

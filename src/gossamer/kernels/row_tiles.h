@@ -27,6 +27,45 @@ inline ProductShare product_share(const Call& call, int64_t rows, int64_t panels
             rows};
 }
 
+// panel(part, o) for every panel of `Vectors` vectors of outputs that this part computes: o is its
+// first output.
+template <int MaxRows, int Vectors, class Shape, class Panel>
+inline void over_panels(const Call& call, const Shape& s, const Panel& panel) {
+    constexpr int64_t width = Vectors * W;
+    const int64_t panels = (s.outputs + width - 1) / width;
+    const ProductShare part = product_share(call, call.items * s.rows, panels, MaxRows);
+    for (int64_t p = part.first_panel; p < part.last_panel; ++p) panel(part, p * width);
+}
+
+// Adds `depth` products to the sums: those of weight(i), vector i of the panel's weights, and
+// input(r, k), input k of row r in all lanes.
+template <int Rows, int Vectors, class T, class Weight, class Input, class Add>
+inline void multiply_tile(T (&sum)[Rows][Vectors], int64_t depth, const Weight& weight,
+                          const Input& input, const Add& add) {
+    for (int64_t k = 0; k < depth; ++k) {
+        T w[Vectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) w[v] = weight(k * Vectors + v);
+#pragma GCC unroll 16
+        for (int r = 0; r < Rows; ++r) {
+            const T x = input(r, k);
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v) sum[r][v] = add(sum[r][v], x, w[v]);
+        }
+    }
+}
+
+// The first `outputs` results of every row: result(r, v), vector v of row r.
+template <int Rows, int Vectors, class Result>
+inline void store_tile(float* const* out, int64_t outputs, const Result& result) {
+    for (int r = 0; r < Rows; ++r) {
+        for (int v = 0; v < Vectors; ++v) {
+            if (outputs <= v * W) break;
+            store_first(out[r] + v * W, result(r, v), outputs - v * W);
+        }
+    }
+}
+
 // tile(n, in, out) for n rows at a time, n known when this is compiled: where each row's inputs,
 // numbers of type In, and its outputs lie, `in_skip` and `out_skip` behind its first ones.
 template <int MaxRows, class In, class Shape, class Tile>

@@ -78,6 +78,37 @@ inline T shuffled(T a, T b, At at) {
 #endif
 }
 
+// What an operation on two vectors makes of all lanes of one, by halves.
+template <class F>
+inline float across(V v, F f) {
+    if constexpr (W >= 16) v = f(v, shuffled(v, v, [](int i) { return i ^ 8; }));
+    if constexpr (W >= 8) v = f(v, shuffled(v, v, [](int i) { return i ^ 4; }));
+    v = f(v, shuffled(v, v, [](int i) { return i ^ 2; }));
+    v = f(v, shuffled(v, v, [](int i) { return i ^ 1; }));
+    return v[0];
+}
+
+// Where a walk over three loops, the last innermost, is in two arrays that step differently.
+struct Walk {
+    const int64_t *sizes, *first, *second;
+    int64_t at[3];
+
+    Walk(const int64_t* sizes_, const int64_t* first_, const int64_t* second_, int64_t row)
+        : sizes(sizes_),
+          first(first_),
+          second(second_),
+          at{row / sizes_[2] / sizes_[1], row / sizes_[2] % sizes_[1], row % sizes_[2]} {}
+    int64_t in_first() const { return at[0] * first[0] + at[1] * first[1] + at[2] * first[2]; }
+    int64_t in_second() const { return at[0] * second[0] + at[1] * second[1] + at[2] * second[2]; }
+    void next() {
+        if (++at[2] < sizes[2]) return;
+        at[2] = 0;
+        if (++at[1] < sizes[1]) return;
+        at[1] = 0;
+        ++at[0];
+    }
+};
+
 // The sum of all lanes, by halves.
 inline int32_t sum_of(I x) {
     Of<4>::I sum;

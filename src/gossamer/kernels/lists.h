@@ -1,0 +1,21 @@
+// Lists of active inputs, as kernel.h has them.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernel.h"
+
+namespace gossamer {
+namespace {
+
+// The count and the indices of a list into another; returns the count.
+inline int64_t copy_list_head(const float* in, float* out) {
+    const int64_t count = *reinterpret_cast<const int32_t*>(in);
+    __builtin_memcpy(out, in, static_cast<size_t>(list_header + count) * sizeof(float));
+    return count;
+}
+
+}  // namespace
+}  // namespace gossamer
