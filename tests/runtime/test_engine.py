@@ -443,3 +443,16 @@ def test_profile_counts_the_work() -> None:
 def test_import_needs_no_torch() -> None:
     code = "import sys, gossamer.runtime; assert not {'torch', 'onnx'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_denormal_numbers_are_zeros_in_the_engine_alone() -> None:
+    """They may take a hundred times as long; the caller's own arithmetic keeps them."""
+    b = Builder(4)
+    b.add("Mul", "x", np.float32(0.5))
+    b.add("Mul", b.last, np.float32(2**24))
+    tiny = np.float32(np.finfo(np.float32).tiny)
+    for threads in (1, 2):
+        engine = Engine(b.model(), threads=threads)
+        found = engine(np.array([[tiny, 2 * tiny, 1, tiny / 2]], np.float32))
+        np.testing.assert_array_equal(found, np.array([[0, 2**24 * tiny, 2**23, 0]], np.float32))
+        assert (np.array([tiny]) * np.float32(0.5))[0] > 0

@@ -94,3 +94,19 @@ def test_what_else_reads_a_step_still_gets_it() -> None:
     b.add("Add", b.add("Mul", "x", gate), gate)
     assert [node.operation.kind for node in read(b.model()).nodes] == ["sigmoid", "silu", "add"]
     agree(b.model())
+
+
+def test_a_norm_of_bands_keeps_the_image() -> None:
+    """Sub-spectral norm: a batch norm of every channel's bands, between two reshapes."""
+    b = Builder(4, 9)
+    b.add("Reshape", "x", np.array([-1, 4, 9, 1]))
+    b.add("Conv", b.last, networks.sparse(np.random.default_rng(0), 4, 1, 3, 1), group=4,
+          pads=[1, 0, 1, 0])  # fmt: skip
+    b.add("Reshape", b.last, np.array([-1, 12, 3, 1]))
+    b.add("BatchNormalization", b.last, *networks.norm(np.random.default_rng(0), 12))
+    b.add("Relu", b.last)
+    b.add("Reshape", b.last, np.array([-1, 4, 9, 1]))
+    nodes = read(b.model()).nodes
+    assert [node.op for node in nodes] == ["reshape", "conv", "binary", "binary", "unary"]
+    assert nodes[2].constants["right"].shape == (4, 9, 1)
+    agree(b.model())

@@ -77,6 +77,8 @@ def _pool(node: AnyNode, c: dict[str, Tensor], x: list[Tensor], shape: Shape) ->
     if s.kind == "max":
         whole = functional.pad(image, _sides(sides), value=-math.inf) if any(sides) else image
         y = functional.max_pool2d(whole, s.kernel, s.strides)
+    elif s.kind == "sum":
+        y = functional.avg_pool2d(image, s.kernel, divisor_override=1)
     else:
         whole = functional.pad(image, _sides(sides)) if any(sides) else image
         y = functional.avg_pool2d(whole, s.kernel, s.strides)

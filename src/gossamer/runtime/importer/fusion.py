@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from gossamer.runtime.graph import AnyNode, Node, Shape
+import numpy as np
+
+from gossamer.runtime.graph import AnyNode, Array, Node, Shape
 from gossamer.runtime.operators.elementwise import Unary
 
 Match = tuple[str, str, float, float]  # a value, the kind of its function, and its numbers
@@ -164,11 +166,57 @@ PATTERNS: tuple[Callable[[Chains, str], Match | None], ...] = (
 )
 
 
-def fuse(nodes: Sequence[AnyNode], shapes: Mapping[str, Shape]) -> list[AnyNode]:
+def _unshaped(chains: Chains, node: AnyNode, shapes: Mapping[str, Shape]) -> list[AnyNode] | None:
+    """The chain that ends in a reshape back to the shape that a first reshape left.
+
+    What treats each number alike needs no other shape, as in sub-spectral norm: its nodes over the
+    first shape, their constants spread over it, or None.
+    """
+    found: list[AnyNode] = []
+    value = node.inputs[0]
+    while (step := chains.made.get(value)) is not None and len(step.inputs) == 1:
+        if step.op == "reshape":
+            break
+        if step.op not in ("unary", "binary") or shapes[value] != shapes[step.inputs[0]]:
+            return None
+        found.append(step)
+        value = step.inputs[0]
+    if step is None or step.op != "reshape" or shapes[step.inputs[0]] != shapes[node.output]:
+        return None
+    if shapes[step.output][0] != shapes[node.output][0]:
+        return None
+    source, new = step.inputs[0], []
+    for left, old in enumerate(reversed(found), start=1 - len(found)):
+        output = f"{node.output} {-left} before" if left else node.output
+        constants = dict(old.constants)
+        if "right" in constants:
+            constants["right"] = _spread(constants["right"], shapes[old.output], shapes[source])
+        new.append(Node(old.operation, old.name, (source,), output, constants))
+        source = output
+    return new
+
+
+def _spread(constant: Array, shape: Shape, wanted: Shape) -> Array:
+    """A constant beside numbers of one shape, for the same numbers in another."""
+    whole = np.broadcast_to(constant, shape[1:]).reshape(wanted[1:])
+    for axis in range(whole.ndim):
+        first = whole.take([0], axis)
+        if (whole == first).all():
+            whole = first
+    return whole.copy()
+
+
+def fuse(nodes: Sequence[AnyNode], shapes: dict[str, Shape]) -> list[AnyNode]:
     """The nodes, the last one of each such chain in its place; the others may be left over."""
     chains = Chains(nodes)
-    fused = []
+    fused: list[AnyNode] = []
     for node in nodes:
+        if node.op == "reshape" and (moved := _unshaped(chains, node, shapes)):
+            for each in moved:
+                chains.made[each.output] = each
+                shapes[each.output] = shapes[node.output]
+            fused += moved
+            continue
         matches = (pattern(chains, node.output) for pattern in PATTERNS)
         match = next((match for match in matches if match is not None), None)
         if match is not None and shapes[match[0]] == shapes[node.output]:

@@ -77,7 +77,7 @@ def pool_shape(
         "stride_width": strides[1],
         "top": pads[0],
         "left": pads[1],
-        "kind": ("max", "average", "average_padded").index(kind),
+        "kind": ("max", "average", "average_padded", "sum").index(kind),
         "channels_last": channels_last,
         "below": pads[2],
         "right": pads[3],

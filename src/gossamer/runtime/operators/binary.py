@@ -15,7 +15,7 @@ from gossamer.kernels._kernels import BINARY as KINDS
 from gossamer.runtime.c.loops import expression, index, names, nested
 from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import AnyNode, Array, Node, Shape, Single, merged, repeating, strides
-from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.operators.batch_axis import pointwise
 from gossamer.runtime.operators.context import (
     BATCH,
@@ -49,6 +49,20 @@ MIRROR = {
 }
 
 
+def _channels_last(shape: Shape) -> Shape:
+    """The shape of an image's item, its channels last."""
+    return (*shape[1:], shape[0])
+
+
+def _stays_last(lowering: Lowering, values: list[Value], shape: Shape) -> bool:
+    """Whether two values, or one and a constant, are best combined with their channels last."""
+    left, other = values[0], values[-1]
+    if lowering.layout(left) != "last" or left.shape != shape or not 3 <= len(shape) <= 5:
+        return False
+    near = lowering.layout(other) == "last" or other.pixels == 1  # both layouts are the same
+    return other.channels == left.channels and (other.shape == shape or near)
+
+
 @dataclass(frozen=True)
 class Binary(Single):
     """A function of the numbers ``v`` and ``w`` of two values, or of one and ``right``."""
@@ -60,30 +74,22 @@ class Binary(Single):
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
         values = [lowering.values[name] for name in node.inputs]
         result = lowering.value(node.output)
-        shape = result.shape
+        within = result.shape[1:]
+        operands = [value.shape[1:] for value in values]
         constant = node.constants.get("right")
-        last = (
-            lowering.layout(values[0]) == "last"
-            and values[0].shape == shape
-            and (constant is not None or values[-1].shape == shape)
-            and len({(v.channels, v.pixels) for v in values}) == 1
-            and (constant is None or len(shape) > 2)
-        )
+        if constant is not None:
+            constant = constant.reshape(*[1] * (len(within) - constant.ndim), *constant.shape)
+            operands.append(constant.shape)
+        last = _stays_last(lowering, values, result.shape)
         plain = "last" if last else "dense"
         if last:
             result.channels, result.pixels = values[0].channels, values[0].pixels
-
-        right = constant.shape if constant is not None else values[1].shape[1:]
-        if last:
-            c, p = values[0].channels, values[0].pixels
-            sizes = [p, c]
-            left_steps = right_steps = [c, 1]
-            if constant is not None:
-                constant = np.broadcast_to(constant, shape[1:]).reshape(c, p).T.copy()
-        else:
-            sizes, (left_steps, right_steps) = merged(
-                shape[1:], repeating(values[0].shape[1:], shape[1:]), repeating(right, shape[1:])
-            )
+            within, *operands = (_channels_last(shape) for shape in (within, *operands))
+            constant = constant if constant is None else np.moveaxis(constant, 0, -1)
+        left, right = operands if len(operands) == 2 else operands * 2
+        sizes, (left_steps, right_steps) = merged(
+            within, repeating(left, within), repeating(right, within)
+        )
         missing = 4 - len(sizes)
         kernel_shape = {
             "kind": list(KINDS).index(self.kind),
@@ -92,14 +98,14 @@ class Binary(Single):
             "right": [*[0] * missing, *right_steps],
         }
         sources = [lowering.form(value, plain) for value in values]
-        data = [np.zeros(1, np.float32) if constant is None else constant.astype(np.float32)]
+        data = [np.zeros(1) if constant is None else constant.ravel()]
         lowering.add(
             node.name,
             lowering.kernel("binary"),
             (*sources, *[None] * (2 - len(sources))),
             lowering.new(result, plain, result.item),
             kernel_shape,
-            data=data,
+            data=[numbers.astype(np.float32) for numbers in data],
             lead=result.lead,
         )
 

@@ -23,6 +23,12 @@ from gossamer.runtime.operators.folding import LEFT_OUT
 from gossamer.runtime.operators.layer import clip
 from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
 from gossamer.runtime.packing import limits
+from gossamer.runtime.program import LIST_HEADER
+
+ZERO_AT_ZERO = (
+    *("gelu", "gelu_tanh", "tanh", "erf", "leaky_relu", "silu", "hard_swish", "mish", "elu"),
+    *("sqrt", "neg", "abs", "truncate", "floor", "ceil", "round", "sign", "sin"),
+)
 
 
 @dataclass(frozen=True)
@@ -35,17 +41,31 @@ class Unary(Single):
     a: float = 0.0
     b: float = 0.0
 
+    @property
+    def keeps_zero(self) -> bool:
+        return self.kind in ZERO_AT_ZERO or (self.kind == "clip" and self.a <= 0 <= self.b)
+
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
+        """Of a list its values alone, where zero stays zero."""
         value = lowering.values[node.inputs[0]]
-        plain = lowering.layout(value)
         result = lowering.value(node.output)
         result.channels, result.pixels = value.channels, value.pixels
+        listed = [form for form in ("list", "list last") if form in value.forms]
+        form = lowering.layout(value)
+        if listed and self.keeps_zero:
+            form, result.density = listed[0], min(result.density, value.density)
+        source = lowering.form(value, form)
+        floats = source.floats // value.lead
         lowering.add(
             node.name,
             lowering.kernel("unary"),
-            (lowering.form(value, plain),),
-            lowering.new(result, plain, result.item),
-            {"size": value.item, "kind": list(UNARY).index(self.kind)},
+            (source,),
+            lowering.new(result, form, floats),
+            {
+                "size": value.item,
+                "kind": list(UNARY).index(self.kind),
+                "capacity": (floats - LIST_HEADER) // 2 if form in listed else 0,
+            },
             data=[limits(self.a, self.b)],
             lead=value.lead,
         )

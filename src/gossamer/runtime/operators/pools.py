@@ -20,14 +20,13 @@ from gossamer.runtime.operators.conv_params import flat, image_of, pair, window
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.folding import axes_in
 from gossamer.runtime.operators.layout_ops import place
-from gossamer.runtime.operators.linear import linear
 from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
 
 
 @dataclass(frozen=True)
 class Pool(Single):
-    """The maximum or average of windows; ``average_padded`` counts the padding too."""
+    """The maximum, sum or average of windows; ``average_padded`` counts the padding too."""
 
     op = "pool"
 
@@ -165,25 +164,27 @@ def _reduce(kind: str) -> Convert:
         axes = sorted({axis % len(shape) for axis in axes_of(context, inputs, a)})
         if not axes or axes[0] == 0:
             raise Unsupported(f"it joins the examples of a batch: axes {axes} of {shown(shape)}")
+        keep = a.get("keepdims", 1)
+        small = tuple(1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes)
+        kind_of = "f" if kind == "average" else context.kind(inputs[0])
+        reduced = f"{output} reduced"
+        if len(shape) == 4 and axes[0] >= 2:  # of an image: its rows, columns or both
+            kernel = tuple(shape[axis] if axis in axes else 1 for axis in (2, 3))
+            pooled = (*shape[:2], *(n // k for n, k in zip(shape[2:], kernel, strict=True)))
+            each = Pool(kind, kernel, (1, 1), (0, 0, 0, 0))
+            context.emit(Node(each, name, (inputs[0],), reduced), pooled)
+            context.emit(Node(Reshape(), name, (reduced,), output), small, kind_of)
+            return
         kept = [axis for axis in range(len(shape)) if axis not in axes]
         value, count = inputs[0], math.prod(shape[axis] for axis in axes)
         if kept + axes != list(range(len(shape))):
             place(context, name, value, kept + axes, f"{output} in order")
             value = f"{output} in order"
         rows = math.prod(shape[axis] for axis in kept[1:])
-        whole, reduced = f"{output} rows", f"{output} reduced"
-        if kind == "sum":  # exact where it counts
-            context.emit(Node(Reshape(), name, (value,), whole), (shape[0], rows, count))
-            context.spend(count)
-            ones, none = np.ones((1, count), np.float32), np.zeros(1, np.float32)
-            linear(context, name, whole, reduced, ones, none, {})
-        else:
-            context.emit(Node(Reshape(), name, (value,), whole), (shape[0], rows, 1, count))
-            _global_pool(kind)(context, name, [whole], reduced, {})
-        keep = a.get("keepdims", 1)
-        small = [1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes]
-        kind_of = "f" if kind == "average" else context.kind(inputs[0])
-        context.emit(Node(Reshape(), name, (reduced,), output), tuple(small), kind_of)
+        whole = f"{output} rows"
+        context.emit(Node(Reshape(), name, (value,), whole), (shape[0], rows, 1, count))
+        _global_pool(kind)(context, name, [whole], reduced, {})
+        context.emit(Node(Reshape(), name, (reduced,), output), small, kind_of)
 
     return convert
 

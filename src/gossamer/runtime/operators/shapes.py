@@ -40,10 +40,15 @@ class Concat(Single):
         values = [lowering.values[name] for name in node.inputs]
         result = lowering.value(node.output)
         axis = self.axis
-        outer = math.prod(result.shape[1:axis])
-        inner = math.prod(result.shape[axis + 1 :])
-        sources = [lowering.form(value, "dense") for value in values]
-        buffer = lowering.new(result, "dense", result.item)
+        last = axis == 1 and len(result.shape) > 2  # images whose channels lie last stay so
+        last = last and all(
+            lowering.layout(v) == "last" and v.pixels == result.pixels for v in values
+        )
+        outer = result.pixels if last else math.prod(result.shape[1:axis])
+        inner = 1 if last else math.prod(result.shape[axis + 1 :])
+        plain = "last" if last else "dense"
+        sources = [lowering.form(value, plain) for value in values]
+        buffer = lowering.new(result, plain, result.item)
         at, whole = 0, result.shape[axis] * inner
         for value, source in zip(values, sources, strict=True):
             part = value.shape[axis] * inner
