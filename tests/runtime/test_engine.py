@@ -456,3 +456,21 @@ def test_denormal_numbers_are_zeros_in_the_engine_alone() -> None:
         found = engine(np.array([[tiny, 2 * tiny, 1, tiny / 2]], np.float32))
         np.testing.assert_array_equal(found, np.array([[0, 2**24 * tiny, 2**23, 0]], np.float32))
         assert (np.array([tiny]) * np.float32(0.5))[0] > 0
+
+
+@pytest.mark.parametrize("op", ["Relu", "Tanh", "Sigmoid"])
+def test_what_follows_winners_reads_their_list(op: str) -> None:
+    """A function that keeps zero at zero makes no dense value of a list, one that does not does."""
+    b = Builder(400)
+    b.winners(40, (400,))
+    b.add(op, b.last)
+    b.add("Gemm", b.last, sparse(np.random.default_rng(0), 30, 400, density=0.1), transB=1)
+    engine = Engine(b.model(), threads=1)
+    x = np.random.default_rng(1).standard_normal((3, 400)).astype(np.float32)
+    np.testing.assert_allclose(engine(x), networks.reference(b.model(), x), rtol=1e-4, atol=1e-5)
+    graph = engine.graph
+    choices = {graph.outputs[0]: f"active scatter 2 bytes {engine.isa}"}
+    steps, _, _ = planner.lower(graph, engine.isa, choices)
+    between = [] if op != "Sigmoid" else ["scatter"]
+    operations = ["winners", *between, "unary", *(["nonzeros"] if between else []), "active"]
+    assert [step.kernel.operation for step in steps] == operations

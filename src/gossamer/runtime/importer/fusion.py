@@ -190,7 +190,9 @@ def _unshaped(chains: Chains, node: AnyNode, shapes: Mapping[str, Shape]) -> lis
         output = f"{node.output} {-left} before" if left else node.output
         constants = dict(old.constants)
         if "right" in constants:
-            constants["right"] = _spread(constants["right"], shapes[old.output], shapes[source])
+            constants["right"] = _spread(
+                constants["right"], shapes[old.output], shapes[node.output]
+            )
         new.append(Node(old.operation, old.name, (source,), output, constants))
         source = output
     return new

@@ -78,7 +78,7 @@ class Binary(Single):
         operands = [value.shape[1:] for value in values]
         constant = node.constants.get("right")
         if constant is not None:
-            constant = constant.reshape(*[1] * (len(within) - constant.ndim), *constant.shape)
+            constant = constant.reshape((*[1] * (len(within) - constant.ndim), *constant.shape))
             operands.append(constant.shape)
         last = _stays_last(lowering, values, result.shape)
         plain = "last" if last else "dense"
