@@ -22,8 +22,8 @@ def test_a_package_of_an_extra_is_named_with_it() -> None:
 
 
 def test_needed_raises_one_line_for_a_known_package_only() -> None:
-    told = "this needs the package tomli_w: pip install 'gossamer[train]'"
-    with pytest.raises(UserError, match=re.escape(told)) as caught, needed("this"):
+    message = "this needs the package tomli_w: pip install 'gossamer[train]'"
+    with pytest.raises(UserError, match=re.escape(message)) as caught, needed("this"):
         raise ModuleNotFoundError("No module named 'tomli_w'", name="tomli_w.inner")
     assert isinstance(caught.value, ImportError)
     with pytest.raises(ModuleNotFoundError, match="mine"), needed("this"):

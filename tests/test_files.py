@@ -254,11 +254,11 @@ def test_nothing_is_written_past_this_module():
         r"|open\([^()]*[\"'][rwax]?b?[wax+]b?\+?[\"']"
     )
     assert writer.search('path.open("wb")')
-    found = [
+    writers = [
         f"{path}: {line.strip()}"
         for path in SOURCES.rglob("*.py")
         if path.name not in ("files.py", "bench.py")  # bench.py: in a temporary folder
         for line in path.read_text().splitlines()
         if writer.search(line)
     ]
-    assert not found
+    assert not writers

@@ -71,11 +71,11 @@ def write_text(path: Name, text: str) -> None:
 def is_stream(path: Name) -> bool:
     """Whether ``path`` is a pipe, a device or this process's own output, not a file to replace."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):
         return False
-    kind = stat.S_IFMT(found.st_mode)
-    return kind not in (stat.S_IFREG, stat.S_IFDIR) or _own_output(found) is not None
+    kind = stat.S_IFMT(status.st_mode)
+    return kind not in (stat.S_IFREG, stat.S_IFDIR) or _own_output(status) is not None
 
 
 def refuse_overwrite(output: Name, inputs: Iterable[Name | None]) -> None:
@@ -96,11 +96,11 @@ def _same(one: Name, other: Name) -> bool:
         return False
 
 
-def _own_output(found: os.stat_result) -> int | None:
-    """The descriptor of standard output or error where that is the regular file ``found``."""
+def _own_output(status: os.stat_result) -> int | None:
+    """The descriptor of standard output or error where that is the regular file ``status``."""
     for descriptor in (1, 2):
         with suppress(OSError):  # closed
-            if stat.S_ISREG(found.st_mode) and os.path.samestat(found, os.fstat(descriptor)):
+            if stat.S_ISREG(status.st_mode) and os.path.samestat(status, os.fstat(descriptor)):
                 return descriptor
     return None
 

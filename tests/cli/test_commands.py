@@ -102,8 +102,8 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "told"), BAD, ids=lambda v: " ".join(v)[:50])
-def test_a_mistake_is_one_line_and_status_2(place, gossamer, arguments, told):
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda v: " ".join(v)[:50])
+def test_a_mistake_is_one_line_and_status_2(place, gossamer, arguments, message):
     for name, text in ODD.items():
         (place / name).write_text(text)
     arrays = dict(np.load(place / "data.npz"))
@@ -114,7 +114,7 @@ def test_a_mistake_is_one_line_and_status_2(place, gossamer, arguments, told):
     assert (status, out.strip()) == (2, "")  # a progress bar clears its line
     assert err.startswith("gossamer: ")
     assert err.count("\n") == 1
-    assert told in err
+    assert message in err
     assert [path for path in sorted(place.iterdir()) if path.name != "__pycache__"] == before
     assert not (place / "empty.db").read_bytes()
 
@@ -124,7 +124,8 @@ def test_train_export_report(place, gossamer):
     assert (status, err) == (0, "")
     metrics = json.loads(out)
     assert metrics == json.loads((place / "runs/a/metrics.json").read_text())
-    files = {"config.toml", "examples.npy", "metrics.json", "model.onnx", "model.safetensors"}
+    files = {"config.toml", "examples.npy", "metrics.json", "plan.json"}
+    files |= {"model.onnx", "model.safetensors"}
     assert {path.name for path in (place / "runs/a").iterdir()} == files
     assert metrics["weights"]["density"] == 1.0
     sparse = ["--set", "weight_density=0.2", "--out", "runs/b"]
@@ -168,24 +169,24 @@ def test_search_frontier_train_from(place, experiment, gossamer):
     experiment()
     status, out, err = gossamer("search", "e.toml", "--json")
     assert (status, err) == (0, "")
-    found = json.loads(out)
-    assert found["trials"] == {"complete": 3}
-    assert found["thresholds"] == {"accuracy": 0.2, "density": 0.9}
+    result = json.loads(out)
+    assert result["trials"] == {"complete": 3}
+    assert result["thresholds"] == {"accuracy": 0.2, "density": 0.9}
     status, out, _ = gossamer("frontier", "e.toml", "--json")
-    assert (status, json.loads(out)) == (0, found)
+    assert (status, json.loads(out)) == (0, result)
     status, out, _ = gossamer("frontier", "sqlite:///small.db", "--json")
-    assert (status, json.loads(out)) == (0, found)
+    assert (status, json.loads(out)) == (0, result)
     status, out, _ = gossamer("frontier", "e.toml")
     assert status == 0
     assert "accuracy" in out
 
-    number = found["frontier"][0]["trial"]
+    number = result["frontier"][0]["trial"]
     chosen = ["train", "--from", "e.toml", "--trial", number, "--set", "epochs=2"]
     status, out, err = gossamer(*chosen, "--out", "runs/c", "--json")
     assert (status, err) == (0, "")
     settings = json.loads(out)["settings"]
     assert settings["epochs"] == 2
-    parameters = found["frontier"][0]["parameters"]
+    parameters = result["frontier"][0]["parameters"]
     assert {name: settings[name] for name in parameters} == parameters
     # The address of a database may come from others; the file is the user's own.
     stored = ["train", "--from", "sqlite:///small.db", "--out", "runs/d", "--set", "epochs=1"]
@@ -200,7 +201,7 @@ def test_search_frontier_train_from(place, experiment, gossamer):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"epochs": -1}, "epochs must be between 1"),
         ({"metric": "acuracy"}, "'accuracy'"),
@@ -209,7 +210,7 @@ def test_search_frontier_train_from(place, experiment, gossamer):
     ],
 )
 def test_what_is_unknown_is_refused_before_anything_is_stored_and_may_be_mended(
-    place, experiment, gossamer, changes, told
+    place, experiment, gossamer, changes, message
 ):
     if "density" in changes.get("parameter", ""):
         changes = {**changes, "options": "[0.1, 0.2]"}
@@ -217,7 +218,7 @@ def test_what_is_unknown_is_refused_before_anything_is_stored_and_may_be_mended(
     status, _, err = gossamer("search", "e.toml")
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith("gossamer: e.toml: ")
-    assert told in err
+    assert message in err
     assert not (place / "small.db").exists()
     experiment(budget=1)
     assert gossamer("search", "e.toml", "--json")[0] == 0
@@ -273,7 +274,7 @@ def test_an_interrupted_search_goes_on(place, experiment, gossamer):
     assert process.returncode == 130, err
     assert err.count("\n") == 1
     assert "stopped after" in err
-    assert "goes on from here" in err
+    assert "again to continue" in err
     before = {t.number: t for t in complete()}
     assert 2 <= len(before) < 40
     status, _, err = gossamer("search", "e.toml", "--json", "--trials", 1)
@@ -312,4 +313,4 @@ def test_going_on_is_said_only_of_commands_that_do(gossamer, monkeypatch, comman
     monkeypatch.setattr("typer.core.TyperGroup.invoke", interrupted)
     status, _, err = gossamer(command)
     assert status == 130
-    assert err == "gossamer: stopped" + "; the same command goes on from here" * goes_on + "\n"
+    assert err == "gossamer: stopped" + "; run the same command again to continue" * goes_on + "\n"

@@ -40,18 +40,18 @@ def test_c_from_a_file_and_from_a_run(place, network, gossamer):
 def test_what_cannot_be_written_leaves_nothing(place, network, gossamer):
     network.graph.node[0].op_type = "Einsum"
     onnx.save(network, place / "odd.onnx")
-    (place / "kept.c").write_text("kept")
-    status, _, err = gossamer("export", "odd.onnx", "--c", "-o", "kept.c")
+    (place / "old.c").write_text("old")
+    status, _, err = gossamer("export", "odd.onnx", "--c", "-o", "old.c")
     assert status == 2
     assert err.count("\n") == 1
     assert "'last' (Einsum)" in err
-    assert (place / "kept.c").read_text() == "kept"
+    assert (place / "old.c").read_text() == "old"
     status, _, err = gossamer("export", "small.onnx", "--c", "-o", "no/such/folder.c")
     assert (status, err.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["small.onnx"], "add --c"),
         ([".", "--c"], "not a run directory with a model.onnx"),
@@ -62,10 +62,10 @@ def test_what_cannot_be_written_leaves_nothing(place, network, gossamer):
         (["small.onnx", "--c", "-o", "m.onnx"], "m.onnx: name a file that ends in .c"),
     ],
 )
-def test_wrong_use(network, gossamer, arguments, told):
+def test_wrong_use(network, gossamer, arguments, message):
     status, _, err = gossamer("export", *arguments)
     assert (status, err.count("\n")) == (2, 1)
-    assert told in err
+    assert message in err
 
 
 def test_what_is_written_never_replaces_what_is_read(place, network, gossamer):

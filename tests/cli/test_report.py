@@ -45,9 +45,9 @@ def test_robustness_is_kept_and_the_table_shows_it(run_directory, place, gossame
     assert "corrupted or in" in out
 
     status, out, _ = gossamer("report", "--compare", "run", "--json", "-o", "t.md")
-    found = json.loads(out)
-    assert found["runs"] == ["run"]
-    rows = {row["figure"]: row for row in found["figures"]}
+    result = json.loads(out)
+    assert result["runs"] == ["run"]
+    rows = {row["figure"]: row for row in result["figures"]}
     low, high = rows["Energy, weights in L2"]["values"]["run"]
     assert 0 < low <= high
     assert "| Accuracy |" in (place / "t.md").read_text()
@@ -72,7 +72,7 @@ def test_interrupted_robustness_goes_on_from_there(run_directory, gossamer, monk
     status, out, err = gossamer(*ROBUSTNESS, "--examples", "10")
     assert status == 130
     assert len(out.splitlines()) == 3
-    assert err == "gossamer: stopped; the same command goes on from here\n"
+    assert err == "gossamer: stopped; run the same command again to continue\n"
     assert (run_directory / "metrics.json").read_text() == before
     status, out, _ = gossamer(*ROBUSTNESS, "--examples", "10", "--json")
     assert status == 0
@@ -83,7 +83,7 @@ def test_interrupted_robustness_goes_on_from_there(run_directory, gossamer, monk
 
 
 def test_mistakes_are_one_line(run_directory, gossamer):
-    for arguments, told in (
+    for arguments, message in (
         (("report", "--compare", "nowhere"), "no run at nowhere"),
         (("report", "--compare", "run", "run"), "named twice"),
         (("report", "--compare", "run", "-o", "t.pdf"), "must end in one of .html, .md, .json"),
@@ -97,4 +97,4 @@ def test_mistakes_are_one_line(run_directory, gossamer):
         assert out == ""
         assert err.startswith("gossamer: ")
         assert err.count("\n") == 1
-        assert told in err
+        assert message in err

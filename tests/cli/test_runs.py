@@ -43,10 +43,10 @@ def run(trained, place):
     return shutil.copytree(trained[0], place / "run")
 
 
-def one_line(result, *told):
+def one_line(result, *messages):
     status, _, err = result
     assert (status, err.strip().count("\n")) == (2, 0)
-    for part in told:
+    for part in messages:
         assert part in err
 
 
@@ -58,9 +58,9 @@ def test_a_received_run_is_exported_without_running_its_code(place, run, gossame
     assert (status, err) == (0, "")
     assert "as training wrote it" in out
     assert (place / "a.onnx").read_bytes() == (run / "model.onnx").read_bytes()
-    told = ("is Python code, evil.py:build", "--trust")
-    one_line(gossamer("export", "run", "--int8", "-o", "b.onnx"), *told)
-    one_line(gossamer("robustness", "run"), *told)
+    messages = ("is Python code, evil.py:build", "--trust")
+    one_line(gossamer("export", "run", "--int8", "-o", "b.onnx"), *messages)
+    one_line(gossamer("robustness", "run"), *messages)
     load_weights(mlp(3, input_shape=(1, 12, 12), hidden=8), run)  # what --init does
     assert not (place / "ran").exists()
     (run / "model.onnx").unlink()
@@ -70,20 +70,20 @@ def test_a_received_run_is_exported_without_running_its_code(place, run, gossame
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda t: t.to(torch.int32), "holds torch.int32, not torch.float32"),
         (lambda t: t * torch.nan, "holds NaN"),
     ],
 )
-def test_damaged_weights_are_refused(place, run, gossamer, change, told):
+def test_damaged_weights_are_refused(place, run, gossamer, change, message):
     file = run / "model.safetensors"
     tensors = load_file(file)
     with file.open("rb") as raw:
         head = json.loads(raw.read(int.from_bytes(raw.read(8), "little")))
     tensors["model.linear1.weight"] = change(tensors["model.linear1.weight"])
     save_file(tensors, file, head["__metadata__"])
-    where = f"'linear1.weight' {told}"
+    where = f"'linear1.weight' {message}"
     one_line(gossamer("export", "run"), "model.safetensors", where)
     init = ["--init", "run", "--set", "hidden=8", "--out", "b"]
     one_line(gossamer(*MLP, *init), "model.safetensors", where)
@@ -135,7 +135,7 @@ def test_a_network_imports_the_modules_beside_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (["--set", "hidden=[16,16]"], "hidden"),
         (["--set", "epochs=1e99"], "epochs must be between 1 and 1000000"),
@@ -144,12 +144,12 @@ def test_a_network_imports_the_modules_beside_it(tmp_path):
         (["--set", "int8=true", "--model", "narrow.py:build"], "cannot take inputs [batch, 1, 12"),
     ],
 )
-def test_settings_that_cannot_be(place, gossamer, settings, told):
+def test_settings_that_cannot_be(place, gossamer, settings, message):
     (place / "narrow.py").write_text(
         "from torch import nn\ndef build(classes, input_shape, hidden=3):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(100, classes))\n"
     )
-    one_line(gossamer(*MLP, *settings), told)
+    one_line(gossamer(*MLP, *settings), message)
 
 
 def test_a_run_on_data_that_are_gone_is_exported_in_8_bits(trained, place, run, gossamer):

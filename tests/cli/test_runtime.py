@@ -48,8 +48,8 @@ def test_run_writes_what_onnxruntime_computes(files, gossamer):
         "run", "model.onnx", "--input", "x.npy", "--output", "z.npz", "--threads", 1,
         "--plan", "plan.json", "--json",
     )  # fmt: skip
-    told = json.loads(out)
-    assert (status, told["shapes"], told["threads"]) == (0, {"output": [5, 3]}, 1)
+    result = json.loads(out)
+    assert (status, result["shapes"], result["threads"]) == (0, {"output": [5, 3]}, 1)
     np.testing.assert_array_equal(np.load("z.npz")["output"], np.load("y.npy"))
     assert json.loads((files / "plan.json").read_text())["single"]
 
@@ -77,12 +77,12 @@ def test_a_plan_of_another_machine_is_told_and_renewed(files, gossamer, command)
 def test_profile_names_every_layer(files, gossamer):
     status, out, err = gossamer("profile", "model.onnx", "--batch", 3, "--json", "--threads", 1)
     assert (status, err) == (0, "")
-    told = json.loads(out)
-    assert (told["batch"], told["threads"]) == (3, 1)
-    assert told["total"]["dense_macs"] == 4 * 9 * 100 + 100 * 20 + 20 * 3
-    assert told["limits"]["macs"] > 0
-    assert told["call_seconds"] > 0
-    assert all(layer["kernel"] and layer["limit_share"] > 0 for layer in told["layers"])
+    result = json.loads(out)
+    assert (result["batch"], result["threads"]) == (3, 1)
+    assert result["total"]["dense_macs"] == 4 * 9 * 100 + 100 * 20 + 20 * 3
+    assert result["limits"]["macs"] > 0
+    assert result["call_seconds"] > 0
+    assert all(layer["kernel"] and layer["limit_share"] > 0 for layer in result["layers"])
     status, out, _ = gossamer("profile", "model.onnx", "--input", "x.npy")
     assert status == 0
     assert "winners" in out
@@ -95,15 +95,15 @@ def test_bench_stands_beside_the_peers(files, gossamer):
         "--threads", 1,
     )  # fmt: skip
     assert (status, err) == (0, "")
-    told = json.loads(out)
-    assert [(c["name"], c["network"]) for c in told["contestants"]] == [
+    result = json.loads(out)
+    assert [(c["name"], c["network"]) for c in result["contestants"]] == [
         ("gossamer", "file"),
         *((peer, network) for network in ("dense", "file") for peer in ("onnxruntime", "torch")),
     ]
-    assert all(c["difference"] < 1e-4 for c in told["contestants"][3:])
-    assert list(told["ratios"]) == ["dense", "file"]
-    assert list(told["ratios"]["dense"]) == ["onnxruntime", "torch"]
-    assert told["machine"]
+    assert all(c["difference"] < 1e-4 for c in result["contestants"][3:])
+    assert list(result["ratios"]) == ["dense", "file"]
+    assert list(result["ratios"]["dense"]) == ["onnxruntime", "torch"]
+    assert result["machine"]
     status, out, _ = gossamer("bench", "model.onnx", "--turns", 3, "--batch", 2)
     assert status == 0
     rows = [line.split()[:2] for line in out.splitlines() if "onnxruntime" in line]
@@ -153,8 +153,8 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "told"), BAD, ids=lambda v: " ".join(v)[:60])
-def test_a_mistake_is_one_line_and_status_2(files, gossamer, arguments, told):
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda v: " ".join(v)[:60])
+def test_a_mistake_is_one_line_and_status_2(files, gossamer, arguments, message):
     np.save("bad.npy", np.zeros((2, 7), np.float32))
     written = (files / "bad.npy").read_bytes()
     (files / "minus.npy").write_bytes(written.replace(b"(2, 7)", b"(-2,7)"))
@@ -166,7 +166,7 @@ def test_a_mistake_is_one_line_and_status_2(files, gossamer, arguments, told):
     assert (status, out) == (2, "")
     assert err.startswith("gossamer: ")
     assert err.count("\n") == 1
-    assert told in err
+    assert message in err
     assert sorted(files.iterdir()) == before
 
 

@@ -1,4 +1,4 @@
-"""Looking at trials, and taking them to another database; what is no experiment is said."""
+"""Looking at trials, and taking them to another database; what is no experiment is named."""
 
 from __future__ import annotations
 

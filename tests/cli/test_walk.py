@@ -35,13 +35,13 @@ RIGHT = {
 
 def commands(group: typer.core.TyperGroup, before: str = "") -> dict[str, typer.core.TyperCommand]:
     """Name, with those of the groups that it is in, and command."""
-    found = {}
+    leaves = {}
     for name, command in group.commands.items():
         if isinstance(command, typer.core.TyperGroup):
-            found |= commands(command, f"{before}{name} ")
+            leaves |= commands(command, f"{before}{name} ")
         else:
-            found[before + name] = command
-    return dict(sorted(found.items()))
+            leaves[before + name] = command
+    return dict(sorted(leaves.items()))
 
 
 COMMANDS = commands(typer.main.get_command(app))

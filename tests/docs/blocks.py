@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.docs.given import ROOT
+from tests.docs.workspace import ROOT
 
 PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if "results" not in p.parts)
 
@@ -52,17 +52,17 @@ class Block:
 
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text()
-    found = []
+    blocks = []
     for match in _BLOCK.finditer(text):
         language, _, rest = match["info"].strip().partition(" ")
         title = re.search(r'title="([^"]+)"', rest)
         line = text.count("\n", 0, match.start("code")) + 1
-        found.append(
+        blocks.append(
             Block(
                 page, line, language, title[1] if title else "", match["code"], match["mark"] or ""
             )
         )
-    return found
+    return blocks
 
 
 def commands_of(code: str) -> list[str]:

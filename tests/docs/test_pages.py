@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.docs import given
+from tests.docs import workspace
 from tests.docs.blocks import PAGES, RUNNERS, blocks_of, commands_of
 
 RUN = [page for page in PAGES if any(block.runs for block in blocks_of(page))]
 
 
 def name_of(page: Path) -> str:
-    return page.relative_to(given.ROOT / "docs").with_suffix("").as_posix()
+    return page.relative_to(workspace.ROOT / "docs").with_suffix("").as_posix()
 
 
 def run_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, slow: bool) -> None:
@@ -26,14 +26,14 @@ def run_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, slow:
     module = type(sys)("page")
     monkeypatch.setitem(sys.modules, "page", module)
     if python:
-        module.__dict__.update(given.names(folder))
+        module.__dict__.update(workspace.names(folder))
     for block in blocks:
         block.run(folder, module.__dict__)
 
 
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_blocks_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given.files(tmp_path)
+    workspace.files(tmp_path)
     run_page(page, tmp_path, monkeypatch, slow=False)
 
 
@@ -62,9 +62,9 @@ def test_a_reader_runs_every_page_from_an_empty_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One folder for all pages, in the order of the navigation, with a clone's experiments."""
-    shutil.copytree(given.ROOT / "experiments", tmp_path / "experiments")
-    given.recording(tmp_path)
-    pages = [page for page in in_order(given.ROOT / "docs") if page in RUN]
+    shutil.copytree(workspace.ROOT / "experiments", tmp_path / "experiments")
+    workspace.recording(tmp_path)
+    pages = [page for page in in_order(workspace.ROOT / "docs") if page in RUN]
     assert set(pages) == set(RUN)
     for page in pages:
         run_page(page, tmp_path, monkeypatch, slow=True)
@@ -79,7 +79,7 @@ def test_no_block_goes_by_unread(page: Path) -> None:
         assert not block.runs or block.language in RUNNERS, (
             f"{page}:{block.line}: no way to run {block.language!r}"
         )
-    # Commands outside a fence would not be found.
+    # Commands outside a fence would not be run.
     assert not re.findall(r"^ {4}(?:\$ )?(?:gossamer|python|pip|make|gcc) .*", text, re.MULTILINE)
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.docs.given import ROOT
+from tests.docs.workspace import ROOT
 
 pytestmark = pytest.mark.slow
 

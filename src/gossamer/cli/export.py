@@ -89,7 +89,7 @@ def export(
 
 
 def _to_8_bits(
-    model: nn.Module, run: Path, given: Path | None, shape: tuple[int, ...], *, trust: bool
+    model: nn.Module, run: Path, inputs: Path | None, shape: tuple[int, ...], *, trust: bool
 ) -> None:
     import numpy as np
     import torch
@@ -98,16 +98,16 @@ def _to_8_bits(
     from gossamer.runtime.arrays import read_arrays
     from gossamer.training import EXAMPLES, load_recipe
 
-    if given is None and (run / EXAMPLES).is_file():
-        given = run / EXAMPLES
-    if given is not None:
-        (found,) = read_arrays(given, ["input"])
-        if found.shape[1:] != shape or not found.size or found.dtype.kind not in "fiub":
+    if inputs is None and (run / EXAMPLES).is_file():
+        inputs = run / EXAMPLES
+    if inputs is not None:
+        (array,) = read_arrays(inputs, ["input"])
+        if array.shape[1:] != shape or not array.size or array.dtype.kind not in "fiub":
             raise UserError(
-                f"{given}: holds {found.dtype} {list(found.shape)}, the network takes numbers "
+                f"{inputs}: holds {array.dtype} {list(array.shape)}, the network takes numbers "
                 f"[batch, {', '.join(map(str, shape))}]"
             )
-        x = np.array(found[:_CALIBRATED], np.float32)
+        x = np.array(array[:_CALIBRATED], np.float32)
     else:
         task = load_recipe(run, trust=trust).load()
         x = task.features(task.train.x[:_CALIBRATED])

@@ -77,7 +77,7 @@ def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -
     broken = None
     try:
         for detection in spotter.listen(blocks):
-            _tell(detection, name, as_json)
+            _print(detection, name, as_json)
     except KeyboardInterrupt:
         pass  # the usual end of listening
     except UserError as error:
@@ -102,7 +102,7 @@ def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -
         raise broken
 
 
-def _tell(detection: Detection, name: str, as_json: bool) -> None:
+def _print(detection: Detection, name: str, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"source": name, **asdict(detection)}))
     else:

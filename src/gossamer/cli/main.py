@@ -98,22 +98,22 @@ def _options(
     pass
 
 
-def settings_of(given: list[str]) -> dict[str, Any]:
+def settings_of(items: list[str]) -> dict[str, Any]:
     """``name=value`` texts as settings: values as in TOML, ``8,16`` a list, bare words texts.
 
     Raises:
-        UserError: no ``=``, or a name given twice.
+        UserError: no ``=``, or a name twice.
     """
-    found: dict[str, Any] = {}
-    for item in given:
+    settings: dict[str, Any] = {}
+    for item in items:
         name, equals, text = item.partition("=")
         name = name.strip()
         if not equals or not name:
             raise UserError(f"--set {item}: write it as name=value")
-        if name in found:
-            raise UserError(f"--set {name} is given twice; remove one")
-        found[name] = _value(text)
-    return found
+        if name in settings:
+            raise UserError(f"--set {name} appears twice; remove one")
+        settings[name] = _value(text)
+    return settings
 
 
 def _value(text: str) -> Any:
@@ -183,7 +183,7 @@ def train(
 ) -> None:
     """Train one network, evaluate it on the test split, and save the run directory.
 
-    Interrupted, it goes on after the last finished epoch when called again.
+    If interrupted, run the same command again: it continues after the last finished epoch.
     """
     from gossamer.cli.search import open_experiment, storage_address
     from gossamer.report import layer_table, table
@@ -191,11 +191,11 @@ def train(
     from gossamer.training import Recipe, check_trust, folder_for
     from gossamer.training import train as run
 
-    given = settings_of(settings or [])
+    own = settings_of(settings or [])
     if init is not None:
-        given["init"] = str(init)
+        own["init"] = str(init)
     if teacher is not None:
-        given["teacher"] = str(teacher)
+        own["teacher"] = str(teacher)
     if experiment is not None:
         source = open_experiment(experiment)
         chosen = chosen_trial(source, trial)
@@ -205,7 +205,7 @@ def train(
         if storage_address(experiment):
             named = (source.settings.get("model"), source.settings.get("task"))
             check_trust(None if model else named[0], None if task else named[1], experiment, trust)
-        recipe = recipe_of(fixed, {**chosen.parameters, **given})
+        recipe = recipe_of(fixed, {**chosen.parameters, **own})
     else:
         if trial is not None:
             raise UserError("--trial needs --from EXPERIMENT, the experiment it belongs to")
@@ -214,7 +214,7 @@ def train(
                 "name a task and a model, as in 'gossamer train spoken_words --model speech_cnn', "
                 "or an experiment with --from"
             )
-        recipe = Recipe(task, model, given)
+        recipe = Recipe(task, model, own)
     with folder_for(out) as folder:
         if (folder / "metrics.json").exists():
             raise UserError(f"{folder} holds a finished run; choose another --out or delete it")
@@ -256,7 +256,7 @@ def main() -> None:
     except UserError as error:
         _complain(str(error))
     except (KeyboardInterrupt, typer.Abort) as error:
-        further = "; the same command goes on from here" if name in _RESUMED else ""
+        further = "; run the same command again to continue" if name in _RESUMED else ""
         say(f"gossamer: {str(error) or 'stopped'}{further}", console.err)
         sys.exit(130)
     except BrokenPipeError:  # whoever read the output has seen enough

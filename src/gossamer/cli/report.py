@@ -38,7 +38,7 @@ def report(
     """One self-contained page: networks side by side, and the experiment's frontier.
 
     With --compare the table of the runs alone, the first one being what the others are compared
-    with: in the terminal, as JSON with --json, and in the file given with -o.
+    with: in the terminal, as JSON with --json, and in the file named by -o.
     """
     from gossamer.report import comparison, named_runs, table, write_comparison
     from gossamer.report import report as write
@@ -76,8 +76,8 @@ def robustness(
 ) -> None:
     """Measure a run under corruptions of images or noise behind sounds, and keep the curves.
 
-    They go into the run's metrics.json, where reports find them. Interrupted, the same command
-    goes on after the last finished curve.
+    They go into the run's metrics.json, for reports. If interrupted, the same command continues
+    after the last finished curve.
     """
     import hashlib
 
@@ -94,7 +94,7 @@ def robustness(
     measuring = {"network": network, "data": data and str(data), "examples": examples}
     unfinished = Unfinished(run / "robustness.unfinished.json", measuring)
 
-    def tell(curve: Curve) -> None:
+    def show_curve(curve: Curve) -> None:
         if not as_json:
             shares = "  ".join(
                 f"{level:g}: {correct / curve.of:.1%}"
@@ -103,7 +103,7 @@ def robustness(
             say(f"{curve.name} ({curve.unit})  {shares}")
 
     measured = measure(
-        model, task, kinds=kinds, examples=examples, on_curve=tell, unfinished=unfinished
+        model, task, kinds=kinds, examples=examples, on_curve=show_curve, unfinished=unfinished
     )
     curves = [curve.as_dict() for curve in measured]
     write_text(run / "metrics.json", json.dumps({**metrics, "robustness": curves}, indent=1))
@@ -111,4 +111,4 @@ def robustness(
     if as_json:
         typer.echo(json.dumps(curves))
         return
-    say(f"measured on {measured[0].of:,} examples; kept in {run}")
+    say(f"measured on {measured[0].of:,} examples; saved in {run}")

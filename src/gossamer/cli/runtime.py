@@ -24,11 +24,11 @@ Model = Annotated[Path, typer.Argument(help="ONNX file.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, max=256, help="Threads; all usable cores by default.")
 ]
-KeptPlan = Annotated[
+PlanFile = Annotated[
     Path | None,
     typer.Option(
         "--plan",
-        help="File to keep the choice of kernels in; measured again where made elsewhere.",
+        help="File with the choice of kernels; written anew if made elsewhere.",
     ),
 ]
 Batch = Annotated[
@@ -37,27 +37,27 @@ Batch = Annotated[
         min=1, max=1_000_000, help="Examples at a time; all of --input, or one, by default."
     ),
 ]
-Given = Annotated[
+InputFile = Annotated[
     Path | None, typer.Option("--input", help=".npy or .npz to measure on; noise by default.")
 ]
 
 
 def _opened(
-    model: Path, threads: int | None, plan: Path | None, given: Path | None
+    model: Path, threads: int | None, plan: Path | None, input_file: Path | None
 ) -> tuple[Engine, list[Any] | None]:
-    """The engine, planned on the inputs in a file where one is given, and those inputs."""
+    """The engine, planned on the inputs of a file if there is one, and those inputs."""
     from gossamer.runtime import Engine, read_arrays
     from gossamer.runtime.importer import read
 
     graph = read(model)
-    inputs = None if given is None else read_arrays(given, graph.inputs)
+    inputs = None if input_file is None else read_arrays(input_file, graph.inputs)
     engine = Engine(graph, threads=threads, plan=plan, sample=inputs)
-    _tell(plan, engine.stale)
+    _warn_stale(plan, engine.stale)
     return engine, inputs
 
 
-def _tell(plan: Path | None, stale: str | None) -> None:
-    """Says that a kept plan was of no use and has been replaced."""
+def _warn_stale(plan: Path | None, stale: str | None) -> None:
+    """Say that a saved plan did not fit and was replaced."""
     if stale is not None:
         say(f"{plan}: {stale}; the kernels were measured again and the file was renewed", err)
 
@@ -72,7 +72,7 @@ def run(
         Path, typer.Option("--output", help=".npy to write; .npz where there are several outputs.")
     ],
     threads: Threads = None,
-    plan: KeptPlan = None,
+    plan: PlanFile = None,
     as_json: Json = False,
 ) -> None:
     """Run a network on the arrays in a file."""
@@ -83,10 +83,10 @@ def run(
     engine, inputs = _opened(model, threads, plan, input)
     assert inputs is not None
     started = time.perf_counter()
-    found = engine(*inputs)
+    results = engine(*inputs)
     seconds = time.perf_counter() - started
     outputs = dict(
-        zip(engine.graph.outputs, found if isinstance(found, list) else [found], strict=True)
+        zip(engine.graph.outputs, results if isinstance(results, list) else [results], strict=True)
     )
     write_arrays(output, outputs)
     shapes = {name: list(array.shape) for name, array in outputs.items()}
@@ -103,9 +103,9 @@ def run(
 def profile(
     model: Model,
     batch: Batch = None,
-    given: Given = None,
+    input_file: InputFile = None,
     threads: Threads = None,
-    plan: KeptPlan = None,
+    plan: PlanFile = None,
     as_json: Json = False,
 ) -> None:
     """Where a network's time goes: kernel, time, multiply-adds, bytes, for each layer."""
@@ -113,16 +113,16 @@ def profile(
     from gossamer.runtime import network_profile
     from gossamer.runtime.arrays import batches
 
-    engine, inputs = _opened(model, threads, plan, given)
+    engine, inputs = _opened(model, threads, plan, input_file)
     if inputs is None:
         inputs = engine.noise(batch or 1)
     elif batch is not None and all(len(x) for x in inputs):
         inputs = batches(engine.graph, inputs, batch, 1)[0]
-    found = network_profile(engine, inputs)
+    measured = network_profile(engine, inputs)
     if as_json:
-        typer.echo(json.dumps(found.as_dict()))
+        typer.echo(json.dumps(measured.as_dict()))
     else:
-        show(profile_table(found, str(model)))
+        show(profile_table(measured, str(model)))
 
 
 @app.command()
@@ -132,10 +132,10 @@ def bench(
         str, typer.Option(help="Peers, separated by commas: onnxruntime, openvino, torch.")
     ] = "onnxruntime",
     batch: Batch = None,
-    given: Given = None,
+    input_file: InputFile = None,
     threads: Threads = None,
     turns: Annotated[int, typer.Option(min=3, help="Turns of each contestant.")] = 30,
-    plan: KeptPlan = None,
+    plan: PlanFile = None,
     as_json: Json = False,
 ) -> None:
     """Time a network beside other runtimes, which run its dense network and the same file."""
@@ -147,9 +147,9 @@ def bench(
     names = [name.strip() for name in against.split(",") if name.strip()]
     if not names:
         raise UserError("--against names no peer; as in --against onnxruntime,torch")
-    inputs = None if given is None else read_arrays(given, read(model).inputs)
+    inputs = None if input_file is None else read_arrays(input_file, read(model).inputs)
     with _turns(turns, shown=not as_json) as on_turn:
-        found = measure(
+        timed = measure(
             model,
             names,
             batch=batch,
@@ -159,11 +159,11 @@ def bench(
             plan=plan,
             on_turn=on_turn,
         )
-    _tell(plan, found.stale)
+    _warn_stale(plan, timed.stale)
     if as_json:
-        typer.echo(json.dumps({**asdict(found), "ratios": found.ratios()}))
+        typer.echo(json.dumps({**asdict(timed), "ratios": timed.ratios()}))
     else:
-        show(bench_table(found))
+        show(bench_table(timed))
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def search(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Search until the experiment's budget is used up; called again, it goes on.
+    """Search until the experiment's budget is used up; called again, it continues.
 
     The experiment's command evaluates the trials; without one, its settings' task and model are
     trained, with data from $GOSSAMER_DATA.
@@ -146,16 +146,16 @@ def _train(experiment: Any) -> Any:
 
 
 def _frontier_json(experiment: Any) -> dict[str, Any]:
-    found = experiment.frontier()
+    frontier = experiment.frontier()
     states = [trial.state for trial in experiment.trials()]
     return {
         "experiment": experiment.name,
         "thresholds": {m.name: m.threshold for m in experiment.metrics},
         "trials": {state: states.count(state) for state in sorted(set(states))},
-        "feasible": found.feasible,
+        "feasible": frontier.feasible,
         "frontier": [
             {"trial": t.number, "values": t.values, "parameters": t.parameters}
-            for t in found.trials
+            for t in frontier.trials
         ],
     }
 

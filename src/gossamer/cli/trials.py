@@ -54,7 +54,7 @@ def export(
 
     opened = open_experiment(source, name)
     if opened.storage is None:
-        raise UserError(f"{source} names no storage, so its trials are kept nowhere")
+        raise UserError(f"{source} names no storage, so its trials are not stored")
     count = export_trials(opened.storage, out, opened.name)
     say(f"{count:,} trial{'' if count == 1 else 's'} of '{opened.name}' in {out}")
 
@@ -67,7 +67,7 @@ def import_(
         str | None, typer.Option(help="Name of the experiment there; by default as in the file.")
     ] = None,
 ) -> None:
-    """Put exported trials into a database, where their search goes on."""
+    """Put exported trials into a database, where their search continues."""
     from gossamer.search import import_trials
 
     named, count = import_trials(file, storage, name)

@@ -1,4 +1,4 @@
-"""What the pages take as given, as their readers have it: a network, data, and files of both."""
+"""What readers of the pages have: a network, data, and files of both, in a folder."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def recording(folder: Path) -> None:
 
 
 def names(folder: Path) -> dict[str, Any]:
-    """What a page's first block finds defined: a network, its optimizer, an example, an engine."""
+    """Names that a page may use: a network, its optimizer, an example, an engine."""
     import numpy as np
     import torch
 
