@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from gossamer.runtime.importer.batch_axis import convert
 from gossamer.runtime.importer.fold import fold, foldable
 from gossamer.runtime.importer.fusion import fuse
 from gossamer.runtime.importer.mmap import Source
+from gossamer.runtime.importer.rewrite import Call, rewritten
 from gossamer.runtime.importer.tensors import attributes_of, constant_node, sparse_tensor, tensor_of
 from gossamer.runtime.operators import OPERATORS
 from gossamer.runtime.operators.context import (
@@ -26,10 +28,14 @@ from gossamer.runtime.operators.context import (
     shown,
 )
 from gossamer.runtime.operators.folding import DTYPES
+from gossamer.runtime.operators.int8 import as_numbers
 from gossamer.runtime.sparse_file import FARTHEST, NAME
 
+GRAPH = 5  # the type of an attribute that is a branch of an If
+DEEPEST_BRANCH = 16
 
-def graph_of(name: str, model: Any, source: Source) -> Graph:
+
+def graph_of(name: str, model: Any, source: Source, opset: int) -> Graph:
     """The engine's graph of a model whose functions are inlined: one pass after the other.
 
     Constants and inputs are parsed; every node is folded if it depends on constants alone, else
@@ -40,11 +46,10 @@ def graph_of(name: str, model: Any, source: Source) -> Graph:
     _constants(context, graph, source)
     inputs, dynamic, dtypes = _inputs(context, graph)
     outputs = [value.name for value in graph.output]
-    for node in graph.node:
-        context.uses.update(value for value in node.input if value)
+    context.uses.update(_reads(graph))
     context.uses.update(outputs)  # an output's node keeps its own value
     for position, node in enumerate(graph.node):
-        _convert(context, node, node.name or f"{node.op_type} {position}", source)
+        _convert(context, node, node.name or f"{node.op_type} {position}", source, opset)
     for value in outputs:
         _check_output(context, value)
     shapes = _shapes(context, dynamic)
@@ -57,7 +62,8 @@ def _constants(context: Context, graph: Any, source: Source) -> None:
         context.add_constant(tensor.name, tensor_of(tensor, source))
     for sparse in graph.sparse_initializer:
         context.add_constant(sparse.values.name, sparse_tensor(sparse, source))
-    context.free += 4 * sum(context.array(name).size for name in context.values)
+    tensors = [*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)]
+    context.free += 4 * sum(context.array(tensor.name).size for tensor in tensors)
     sparse_values = {n.input[0] for n in graph.node if n.op_type == NAME and n.input}
     context.free += (FARTHEST + 1) * sum(
         context.array(value).size for value in sparse_values if context.is_constant(value)
@@ -135,57 +141,30 @@ def _inputs(context: Context, graph: Any) -> tuple[list[str], bool, dict[str, np
     return inputs, dynamic, dtypes
 
 
-def _convert(context: Context, node: Any, name: str, source: Source) -> None:
-    """One ONNX node: folded if its inputs are constants, else one of the engine's."""
+def _convert(context: Context, node: Any, name: str, source: Source, opset: int) -> None:
+    """One ONNX node, as the operators of today."""
     operator = (
         f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
     )
     where = f"node {name!r} ({operator})"
-    inputs = list(node.input)
     if not node.output or not node.output[0]:
         raise Unsupported(f"{where}: has no output")
-    output = node.output[0]
-    context.outputs = list(node.output)
-    for value in inputs:
+    for value in node.input:
         if value and value not in context.values:
             missing = (
                 _missing(context, value) or f"reads {value!r}, which nothing before it computes"
             )
             raise Unsupported(f"{where}: {missing}")
-    if output in context.values:
-        raise Unsupported(f"{where}: computes {output!r} a second time")
-    if operator != "DequantizeLinear" and any(
-        context.values[value].codes is not None for value in inputs if value
-    ):
-        raise Unsupported(
-            f"{where}: it works on quantized numbers; have DequantizeLinear stand before it"
-        )
-    known = OPERATORS.get(operator)
+    if node.output[0] in context.values:
+        raise Unsupported(f"{where}: computes {node.output[0]!r} a second time")
+    if operator == "If":
+        _branch(context, node, where, source, opset)
+        return
+    inputs = list(node.input)
     try:
-        attributes = attributes_of(node, source)
-        if operator == "Constant":
-            context.add_constant(output, constant_node(attributes))
-        elif operator == "Shape":
-            shape = context.shape(inputs[0])
-            part = slice(attributes.get("start"), attributes.get("end"))
-            context.add_constant(output, np.array(shape[part], np.int64))
-        elif batch_index.counts(context, operator, inputs):
-            batch_index.convert(context, operator, name, inputs, output, attributes)
-        elif foldable(context, operator, inputs):
-            fold(context, operator, output, inputs, attributes)
-        elif known is not None and known.convert is not None:
-            convert(context, operator, known, name, inputs, output, attributes)
-        elif known is not None:
-            raise Unsupported(
-                "the engine runs it on constants only, and an input is not constant; "
-                "replace it or run that part elsewhere"
-            )
-        else:
-            convertible = [op for op, each in OPERATORS.items() if each.convert is not None]
-            raise Unsupported(
-                "the engine has no such operator; replace it or run that part elsewhere; "
-                + nearest(operator, convertible).partition("Known:")[0].rstrip("? ").strip(" ;")
-            )
+        call = Call(operator, name, inputs, list(node.output), attributes_of(node, source))
+        for each in rewritten(context, opset, call):
+            _call(context, each)
     except Unsupported as error:
         raise Unsupported(f"{where}: {error}".rstrip("; ")) from None
     except (
@@ -205,6 +184,72 @@ def _convert(context: Context, node: Any, name: str, source: Source) -> None:
     for further in node.output[1:]:
         if further and further not in context.values:
             context.uncomputed[further] = where
+
+
+def _branch(context: Context, node: Any, where: str, source: Source, opset: int) -> None:
+    """The branch of an ``If`` that its constant condition takes, in place of the node."""
+    condition = node.input[0] if node.input else ""
+    if not context.is_constant(condition) or context.array(condition).size != 1:
+        raise Unsupported(f"{where}: its condition is computed; only constant ones can run")
+    name = "then_branch" if context.array(condition).item() else "else_branch"
+    branch = next((a.g for a in node.attribute if a.name == name and a.type == GRAPH), None)
+    if branch is None or len(branch.output) != len(node.output):
+        raise Unsupported(f"{where}: its {name} is missing or has other outputs")
+    _constants(context, branch, source)
+    for position, inner in enumerate(branch.node):
+        _convert(context, inner, inner.name or f"{inner.op_type} {position}", source, opset)
+    for inside, outside in zip(branch.output, node.output, strict=True):
+        if inside.name not in context.values:
+            raise Unsupported(f"{where}: nothing computes {inside.name!r} of its {name}")
+        _call(context, Call("Identity", node.name, [inside.name], [outside], {}))
+
+
+def _call(context: Context, call: Call) -> None:
+    """Folded if its inputs are constants, else made of the engine's operations."""
+    operator, name, inputs, attributes = call.operator, call.name, call.inputs, call.attributes
+    output = call.outputs[0]
+    context.outputs = call.outputs
+    known = OPERATORS.get(operator)
+    if operator != "DequantizeLinear":
+        inputs = [
+            as_numbers(context, name, value)
+            if value and context.values[value].codes is not None
+            else value
+            for value in inputs
+        ]
+    if operator == "Constant":
+        context.add_constant(output, constant_node(attributes))
+    elif operator == "Shape":
+        shape = context.shape(inputs[0])
+        part = slice(attributes.get("start"), attributes.get("end"))
+        context.add_constant(output, np.array(shape[part], np.int64))
+    elif batch_index.counts(context, operator, inputs):
+        batch_index.convert(context, operator, name, inputs, output, attributes)
+    elif foldable(context, operator, inputs):
+        fold(context, operator, output, inputs, attributes)
+    elif known is not None and known.convert is not None:
+        convert(context, operator, known, name, inputs, output, attributes)
+    elif known is not None:
+        raise Unsupported(
+            "the engine runs it on constants only, and an input is not constant; "
+            "replace it or run that part elsewhere"
+        )
+    else:
+        convertible = [op for op, each in OPERATORS.items() if each.convert is not None]
+        raise Unsupported(
+            "the engine has no such operator; replace it or run that part elsewhere; "
+            + nearest(operator, convertible).partition("Known:")[0].rstrip("? ").strip(" ;")
+        )
+
+
+def _reads(graph: Any, depth: int = 0) -> Iterator[str]:
+    """The values that nodes read, those of branches within as well."""
+    for node in graph.node:
+        yield from filter(None, node.input)
+        for attribute in node.attribute:
+            if attribute.type == GRAPH and depth < DEEPEST_BRANCH:
+                yield from _reads(attribute.g, depth + 1)
+                yield from (value.name for value in attribute.g.output)
 
 
 def _missing(context: Context, value: str) -> str | None:

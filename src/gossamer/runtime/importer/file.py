@@ -15,7 +15,7 @@ from gossamer.runtime.importer.functions import inlined
 from gossamer.runtime.importer.mmap import Source, lifted
 from gossamer.runtime.operators.context import Unsupported, in_words
 
-OLDEST_OPSET = 13  # from here on Softmax, Squeeze and others are what they are today
+OLDEST_OPSET = 7  # from here on operators broadcast as numpy does
 
 
 def read(source: str | os.PathLike[str] | bytes) -> Graph:
@@ -46,10 +46,10 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
             outside.lifted[tensor.name] = raw if outside.path else memoryview(bytes(raw))
     if not model.graph.node and not model.graph.output:
         raise UserError(f"{name}: holds no network; export it again")
-    _check_opset(name, model)
+    opset = _checked_opset(name, model)
     try:
         with np.errstate(all="ignore"):  # constants may be anything
-            graph = graph_of(name, inlined(model), outside)
+            graph = graph_of(name, inlined(model), outside, opset)
     except Unsupported as error:
         raise UserError(f"{name}: {_printable(in_words(str(error)))}") from None
     except MemoryError:
@@ -58,7 +58,7 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
     return graph
 
 
-def _check_opset(name: str, model: Any) -> None:
+def _checked_opset(name: str, model: Any) -> int:
     import onnx
 
     versions = {entry.domain: entry.version for entry in model.opset_import}
@@ -75,6 +75,7 @@ def _check_opset(name: str, model: Any) -> None:
             f"{name}: opset {opset} is newer than {newest}, the newest that the installed onnx "
             "knows; update onnx, or export with an older opset"
         )
+    return int(opset)
 
 
 def _printable(text: str) -> str:

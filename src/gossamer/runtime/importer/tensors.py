@@ -21,6 +21,8 @@ FLAGS = {
     *("training_mode", "transA", "transB", "upper"),
 }
 
+BFLOAT16, UINT16 = 16, 4  # numbers of element types
+
 # Numbers of a sparse initializer for each entry that the file holds.
 SPARSEST = 1 << 12
 
@@ -30,6 +32,8 @@ MOST = 1 << 48
 
 def tensor_of(tensor: Any, source: Source) -> Array:
     """A constant's numbers, after its sizes and where it lies were checked."""
+    if tensor.data_type == BFLOAT16:
+        return _from_bfloat16(tensor, source)
     if tensor.data_type not in DTYPES:
         raise Unsupported(f"constant {tensor.name!r} has element type {tensor.data_type}")
     dtype = np.dtype(DTYPES[tensor.data_type])
@@ -54,6 +58,14 @@ def tensor_of(tensor: Any, source: Source) -> Array:
     if tensor.data_type == 10:
         return np.array(values, np.uint16).view(np.float16).reshape(shape)
     return np.array(values).astype(dtype).reshape(shape)
+
+
+def _from_bfloat16(tensor: Any, source: Source) -> Array:
+    """As float32, of which it is the upper half."""
+    halves = type(tensor)()
+    halves.CopyFrom(tensor)
+    halves.data_type = UINT16
+    return (tensor_of(halves, source).astype(np.uint32) << 16).view(np.float32)
 
 
 def sparse_tensor(sparse: Any, source: Source) -> Array:

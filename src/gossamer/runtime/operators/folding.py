@@ -18,6 +18,7 @@ DTYPES: dict[int, type] = {
     1: np.float32,
     2: np.uint8,
     3: np.int8,
+    4: np.uint16,
     5: np.int16,
     6: np.int32,
     7: np.int64,

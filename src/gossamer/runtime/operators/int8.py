@@ -16,7 +16,9 @@ from gossamer.runtime.c.tables import number
 from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import AnyNode, Node, Single
 from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.operators.binary import constant_binary
 from gossamer.runtime.operators.context import Attributes, Context, Unsupported
+from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.operator import Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
 from gossamer.runtime.program import LIST_HEADER
@@ -101,14 +103,33 @@ def _dequantize(context: Context, name: str, inputs: list[str], output: str, a: 
         _constant(context, inputs, output, a)
         return
     step, zero, _ = _grid(context, inputs)
-    if context.values[inputs[0]].codes != (step, zero):
-        raise Unsupported("its scale and zero point are not those of a QuantizeLinear before it")
     shape = context.shape(inputs[0])
+    if context.values[inputs[0]].codes != (step, zero):  # any integers
+        numbers = as_numbers(context, name, inputs[0])
+        constant_binary(context, "sub", name, numbers, f"{output} whole", np.array(zero), "f")
+        constant_binary(context, "mul", name, f"{output} whole", output, np.array(step), "f")
+        return
     before = context.alone(inputs[0], "round")
     if before is not None:
         context.rename(before, output)
     else:
         context.emit(Node(Reshape(), name, (inputs[0],), output), shape)
+
+
+def as_numbers(context: Context, name: str, value: str) -> str:
+    """A value of integers: the codes of a quantized one, computed from its rounded floats."""
+    known = context.values[value]
+    if known.codes is None:
+        if known.kind != "i":
+            raise Unsupported("it dequantizes what is not integers")
+        return value
+    (step, zero), result = known.codes, f"{value} as numbers"
+    if result not in context.values:
+        parts, whole = f"{value} in steps", f"{value} in whole steps"
+        constant_binary(context, "div", name, value, parts, np.array(step), "f")
+        context.emit(Node(Unary("round"), name, (parts,), whole), context.shape(parts))
+        constant_binary(context, "add", name, whole, result, np.array(zero), "i")
+    return result
 
 
 def _constant(context: Context, inputs: list[str], output: str, a: Attributes) -> None:

@@ -1,0 +1,212 @@
+"""Nodes of older opsets, and those that stand for several, in the operators of today.
+
+What older opsets write as attributes are inputs today; ``Upsample`` is ``Resize``; an operator on
+numbers in 8 bits is one on floats between ``DequantizeLinear`` and ``QuantizeLinear``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gossamer.runtime.operators.context import Attributes, Context, Unsupported
+
+
+@dataclass(frozen=True)
+class Call:
+    """One node of a file: an operator applied to values."""
+
+    operator: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: Attributes
+
+
+Rule = Callable[[Context, int, Call], list[Call]]
+
+
+def rewritten(context: Context, opset: int, call: Call) -> list[Call]:
+    """The calls that a call of this opset stands for: mostly itself alone."""
+    rule = RULES.get(call.operator)
+    calls = [call] if rule is None else rule(context, opset, call)
+    if len(calls) > 1:
+        context.uses.update(value for each in calls for value in each.inputs if value)
+        context.uses.subtract(value for value in call.inputs if value)
+    return calls
+
+
+def _constant(context: Context, call: Call, what: str, value: Any, dtype: type) -> str:
+    name = f"{call.outputs[0]} {what}"
+    context.add_constant(name, np.asarray(value, dtype))
+    return name
+
+
+def _without(a: Attributes, *names: str) -> Attributes:
+    return {key: value for key, value in a.items() if key not in names}
+
+
+def _clip(context: Context, opset: int, call: Call) -> list[Call]:
+    if opset >= 11:
+        return [call]
+    a = call.attributes
+    limits = [
+        _constant(context, call, key, a.get(key, rest), np.float32)
+        for key, rest in (("min", -math.inf), ("max", math.inf))
+    ]
+    return [replace(call, inputs=[call.inputs[0], *limits], attributes={})]
+
+
+def _slice(context: Context, opset: int, call: Call) -> list[Call]:
+    if opset >= 10:
+        return [call]
+    a = call.attributes
+    axes = a.get("axes", list(range(len(a["starts"]))))
+    parts = [("starts", a["starts"]), ("ends", a["ends"]), ("axes", axes)]
+    names = [_constant(context, call, key, value, np.int64) for key, value in parts]
+    return [replace(call, inputs=[call.inputs[0], *names], attributes={})]
+
+
+def _split(context: Context, opset: int, call: Call) -> list[Call]:
+    if opset >= 13 or "split" not in call.attributes:
+        return [call]
+    parts = _constant(context, call, "parts", call.attributes["split"], np.int64)
+    return [
+        replace(
+            call,
+            inputs=[call.inputs[0], parts],
+            attributes=_without(call.attributes, "split"),
+        )
+    ]
+
+
+def _pad(context: Context, opset: int, call: Call) -> list[Call]:
+    if opset >= 11:
+        return [call]
+    a = call.attributes
+    pads = _constant(context, call, "pads", a["pads"], np.int64)
+    value = _constant(context, call, "value", a.get("value", 0.0), np.float32)
+    inputs = [call.inputs[0], pads, value]
+    return [replace(call, inputs=inputs, attributes=_without(a, "pads", "value"))]
+
+
+def _softmax(context: Context, opset: int, call: Call) -> list[Call]:
+    """Once over all dimensions from the axis on, as if they were one."""
+    shape = context.shape(call.inputs[0])
+    if opset >= 13:
+        return [call]
+    axis = int(call.attributes.get("axis", 1))
+    axis = axis + len(shape) if axis < 0 else axis
+    if math.prod(shape[axis + 1 :]) == 1:
+        return [replace(call, attributes={"axis": axis})]
+    output = call.outputs[0]
+    flat, soft = f"{output} flat", f"{output} of it"
+    there = _constant(context, call, "there", [*[0] * axis, -1], np.int64)
+    back = _constant(context, call, "back", shape, np.int64)
+    return [
+        Call("Reshape", call.name, [call.inputs[0], there], [flat], {}),
+        Call(call.operator, call.name, [flat], [soft], {"axis": -1}),
+        Call("Reshape", call.name, [soft, back], [output], {}),
+    ]
+
+
+def _resize(context: Context, opset: int, call: Call) -> list[Call]:
+    """Before opset 11, and as ``Upsample``: by scales, from the lower neighbor."""
+    if opset >= 11 and call.operator == "Resize":
+        return [call]
+    a = call.attributes
+    if len(call.inputs) > 1:
+        scales = call.inputs[1]
+    else:
+        scales = _constant(context, call, "scales", a["scales"], np.float32)
+    plain = {
+        "mode": a.get("mode", "nearest"),
+        "coordinate_transformation_mode": "asymmetric",
+        "nearest_mode": "floor",
+    }
+    return [Call("Resize", call.name, [call.inputs[0], "", scales], call.outputs, plain)]
+
+
+def _batch_norm(context: Context, opset: int, call: Call) -> list[Call]:
+    if opset < 14 and any(call.outputs[1:]):  # the statistics of this batch
+        raise Unsupported("it is in training mode; export the network in evaluation mode")
+    if not call.attributes.get("spatial", 1):
+        raise Unsupported("it has statistics for each pixel; export it with spatial = 1")
+    return [call]
+
+
+def _dequantized(context: Context, call: Call, at: int, axis: int) -> Call:
+    """The three inputs from ``at`` on (numbers, scale, zero point) as floats."""
+    inputs = call.inputs[at : at + 3]
+    output = f"{call.outputs[0]} input {at}"
+    return Call("DequantizeLinear", call.name, inputs, [output], {"axis": axis})
+
+
+def _quantized(call: Call, at: int) -> Call:
+    """The result quantized by the scale and zero point from ``at`` on."""
+    inputs = [f"{call.outputs[0]} in floats", *call.inputs[at : at + 2]]
+    return Call("QuantizeLinear", call.name, inputs, call.outputs, {})
+
+
+def _int8_conv(context: Context, opset: int, call: Call) -> list[Call]:
+    image, weight = (_dequantized(context, call, at, 0) for at in (0, 3))
+    inputs = [image.outputs[0], weight.outputs[0]]
+    if len(call.inputs) > 8 and call.inputs[8]:
+        codes = context.constant(call.inputs[8], "bias").astype(np.float64)
+        steps = (context.constant(call.inputs[at], "scale").astype(np.float64) for at in (1, 4))
+        bias = codes * math.prod(steps, start=np.ones(()))
+        inputs.append(_constant(context, call, "bias", bias, np.float32))
+    output = f"{call.outputs[0]} in floats"
+    conv = Call("Conv", call.name, inputs, [output], call.attributes)
+    return [image, weight, conv, _quantized(call, 6)]
+
+
+def _int8_matmul(context: Context, opset: int, call: Call) -> list[Call]:
+    left, right = (_dequantized(context, call, at, -1) for at in (0, 3))
+    inputs, output = [left.outputs[0], right.outputs[0]], f"{call.outputs[0]} in floats"
+    return [left, right, Call("MatMul", call.name, inputs, [output], {}), _quantized(call, 6)]
+
+
+def _integer(operator: str, axis: int) -> Rule:
+    """A product of integers less their zero points, in 32 bits."""
+
+    def rule(context: Context, opset: int, call: Call) -> list[Call]:
+        one = _constant(context, call, "one", 1.0, np.float32)
+        zeros = [*call.inputs[2:], "", ""][:2]
+        sides = [
+            Call(
+                "DequantizeLinear",
+                call.name,
+                [value, one, *filter(None, [zero])],
+                [f"{call.outputs[0]} input {i}"],
+                {"axis": axis},
+            )
+            for i, (value, zero) in enumerate(zip(call.inputs[:2], zeros, strict=True))
+        ]
+        total = f"{call.outputs[0]} in floats"
+        inputs = [side.outputs[0] for side in sides]
+        product = Call(operator, call.name, inputs, [total], call.attributes)
+        return [*sides, product, Call("Cast", call.name, [total], call.outputs, {"to": 6})]
+
+    return rule
+
+
+RULES: dict[str, Rule] = {
+    "BatchNormalization": _batch_norm,
+    "Clip": _clip,
+    "ConvInteger": _integer("Conv", 0),
+    "LogSoftmax": _softmax,
+    "MatMulInteger": _integer("MatMul", -1),
+    "Pad": _pad,
+    "QLinearConv": _int8_conv,
+    "QLinearMatMul": _int8_matmul,
+    "Resize": _resize,
+    "Slice": _slice,
+    "Softmax": _softmax,
+    "Split": _split,
+    "Upsample": _resize,
+}
