@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -259,15 +260,20 @@ def _divide(context: Context, name: str, inputs: list[str], output: str, a: Attr
     context.emit(node, context.shape(f"{output} unrounded"))
 
 
-def _several(kind: str) -> Convert:
+def _several(kind: str, mean: bool = False) -> Convert:
+    """Of one value or more, constants last; ``mean``: divided by how many there are."""
+
     def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        if len(inputs) < 2:
-            raise Unsupported("it has fewer than two inputs")
-        left = inputs[0]
-        for i, right in enumerate(inputs[1:], start=2):
-            result = output if i == len(inputs) else f"{output} of {i}"
+        left, *others = sorted(inputs, key=context.is_constant)
+        total = f"{output} total" if mean else output
+        if not others:
+            context.emit(Node(Reshape(), name, (left,), total), context.shape(left))
+        for i, right in enumerate(others, start=2):
+            result = total if i == len(inputs) else f"{output} of {i}"
             combine(context, kind, name, left, right, result)
             left = result
+        if mean:
+            constant_binary(context, "div", name, total, output, np.array(len(inputs)))
 
     return convert
 
@@ -332,13 +338,21 @@ def of_two(function: Callable[[Array, Array], Array]) -> Fold:
     return fold
 
 
+def _of_all(function: Callable[[Array, Array], Array]) -> Fold:
+    return lambda x, a: np.asarray(reduce(function, x))
+
+
 BINARY: Operators = {
     "Add": arithmetic(_binary("add"), of_two(np.add)),
     "Sub": arithmetic(_binary("sub"), lambda x, a: np.asarray(x[0] - x[1])),
     "Mul": arithmetic(_binary("mul"), of_two(np.multiply)),
     "Div": arithmetic(_divide, _quotient),
-    "Min": arithmetic(_several("min"), of_two(np.minimum)),
-    "Max": arithmetic(_several("max"), of_two(np.maximum)),
+    "Min": arithmetic(_several("min"), _of_all(np.minimum)),
+    "Max": arithmetic(_several("max"), _of_all(np.maximum)),
+    "Sum": arithmetic(_several("add"), _of_all(np.add)),
+    "Mean": arithmetic(
+        _several("add", mean=True), lambda x, a: _of_all(np.add)(x, a) / np.float32(len(x))
+    ),
     "Mod": arithmetic(
         None, lambda x, a: np.asarray((np.fmod if a.get("fmod") else np.mod)(x[0], x[1]))
     ),

@@ -228,6 +228,9 @@ def _transpose(context: Context, name: str, inputs: list[str], output: str, a: A
 def _part(context: Context, name: str, value: str, axis: int, span: range, output: str) -> None:
     """The numbers at ``span`` along an axis."""
     shape = context.shape(value)
+    if span == range(shape[axis]):
+        context.emit(Node(Reshape(), name, (value,), output), shape)
+        return
     if axis == 0:
         raise Unsupported("it takes a part of the batch")
     if not span:
@@ -388,6 +391,32 @@ def _depth_to_space(
     strided(context, name, inputs[0], output, resized, sizes, source, strides(tuple(sizes)))
 
 
+def _space_to_depth(
+    context: Context, name: str, inputs: list[str], output: str, a: Attributes
+) -> None:
+    shape, r = context.shape(inputs[0]), int(a["blocksize"])
+    if len(shape) != 4 or r < 1 or shape[2] % r or shape[3] % r:
+        raise Unsupported(f"it makes blocks of {r} of {shown(shape)}")
+    _, c, h, w = shape
+    sizes, source = [r, r, c, h // r, w // r], [w, 1, h * w, r * w, r]
+    if a.get("mode", "DCR") == "CRD":  # channels outermost
+        sizes, source = [c, r, r, *sizes[3:]], [h * w, w, 1, *source[3:]]
+    resized = (shape[0], c * r * r, h // r, w // r)
+    strided(context, name, inputs[0], output, resized, sizes, source, strides(tuple(sizes)))
+
+
+def _tile(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    shape = context.shape(inputs[0])
+    times = [int(n) for n in np.ravel(context.constant(inputs[1], "repeats"))]
+    if len(times) != len(shape) or times[0] != 1 or min(times) < 1:
+        raise Unsupported(f"it repeats {shown(shape)} {times} times; within an example only")
+    steps, pairs = strides(shape[1:]), list(zip(times[1:], shape[1:], strict=True))
+    sizes = [size for pair in pairs for size in pair]
+    source = [step for own in steps for step in (0, own)]
+    larger = (shape[0], *(by * n for by, n in pairs))
+    strided(context, name, inputs[0], output, larger, sizes, source, strides(tuple(sizes)))
+
+
 def _gather_turned(
     context: Context, convert: Convert, name: str, inputs: list[str], output: str, a: Attributes
 ) -> None:
@@ -485,7 +514,9 @@ LAYOUT_OPS: Operators = {
     "Slice": Operator(_slice, _slice_constant, turned=by_axes("slice")),
     "Split": Operator(_split, turned=along(0, all_outputs=True)),
     "DepthToSpace": Operator(_depth_to_space),
+    "SpaceToDepth": Operator(_space_to_depth),
     "Tile": Operator(
+        _tile,
         fold=lambda x, a: np.tile(x[0], bounded(x[1])),
         size=lambda x, a: x[0].size * math.prod(bounded(x[1])),
         shared="joins",

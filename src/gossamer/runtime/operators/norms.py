@@ -12,12 +12,14 @@ from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import AnyNode, Array, Node, Single
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.batch_axis import along
-from gossamer.runtime.operators.binary import constant_binary
+from gossamer.runtime.operators.binary import Binary, combine, constant_binary
 from gossamer.runtime.operators.context import Attributes, Context, Unsupported, floats, shown
+from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.layer import layer_before
-from gossamer.runtime.operators.layout_ops import on_axis
+from gossamer.runtime.operators.layout_ops import along_axes, on_axis
 from gossamer.runtime.operators.operator import Convert, Operator, Operators
-from gossamer.runtime.operators.pools import average
+from gossamer.runtime.operators.pools import average, reduce_by
+from gossamer.runtime.operators.reshape import Reshape
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,66 @@ def _layer_norm(context: Context, name: str, inputs: list[str], output: str, a: 
     context.emit(Node(operation, name, (inputs[0],), output, constants), shape)
 
 
+def _group_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    """A layer norm of each group, then the scale and bias of each channel (or, once, group)."""
+    shape, groups = context.shape(inputs[0]), int(a["num_groups"])
+    scale, bias = (floats(context.constant(i, "scale and bias")) for i in inputs[1:3])
+    if len(shape) < 3 or groups < 1 or shape[1] % groups or scale.shape != bias.shape:
+        raise Unsupported(f"it makes {groups} groups of {shown(shape)}")
+    if len(scale) == groups:
+        scale, bias = (np.repeat(array, shape[1] // groups) for array in (scale, bias))
+    size = math.prod(shape[1:]) // groups
+    grouped, normed, whole, scaled = (
+        f"{output} {part}" for part in ("grouped", "normed", "whole", "scaled")
+    )
+    context.emit(Node(Reshape(), name, (inputs[0],), grouped), (shape[0], groups, size))
+    constants = {"scale": np.ones(groups, np.float32), "bias": np.zeros(groups, np.float32)}
+    operation = LayerNorm(float(a.get("epsilon", 1e-5)), size, groups)
+    context.emit(Node(operation, name, (grouped,), normed, constants), (shape[0], groups, size))
+    context.emit(Node(Reshape(), name, (normed,), whole), shape)
+    each = (shape[1], *[1] * (len(shape) - 2))
+    constant_binary(context, "mul", name, whole, scaled, scale.reshape(each))
+    constant_binary(context, "add", name, scaled, output, bias.reshape(each))
+
+
+def _rms_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    """x / sqrt(mean(x^2) + epsilon) * scale, over the dimensions from an axis on."""
+    value, shape = inputs[0], context.shape(inputs[0])
+    axes = list(range(int(a.get("axis", -1)) % len(shape), len(shape)))
+    squares, mean, shifted, root, normed, named = (
+        f"{output} {part}" for part in ("squares", "mean", "shifted", "root", "normed", "axes")
+    )
+    context.emit(Node(Binary("mul"), name, (value, value), squares), shape)
+    context.add_constant(named, np.array(axes))
+    reduce_by("average")(context, name, [squares, named], mean, {})
+    constant_binary(context, "add", name, mean, shifted, np.array(a.get("epsilon", 1e-5)))
+    context.emit(Node(Unary("sqrt"), name, (shifted,), root), context.shape(shifted))
+    combine(context, "div", name, value, root, normed)
+    scale = floats(context.constant(inputs[1], "scale"))
+    constant_binary(context, "mul", name, normed, output, scale)
+
+
+def _local_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    """x / (bias + alpha / size * the squares of ``size`` channels around)^beta"""
+    value, shape, size = inputs[0], context.shape(inputs[0]), int(a["size"])
+    if len(shape) < 3 or not 1 <= size <= 1 << 16:
+        raise Unsupported(f"it normalizes {shown(shape)} over {size} channels")
+    squares, around, shifted, power = (
+        f"{output} {part}" for part in ("squares", "around", "shifted", "power")
+    )
+
+    def window() -> Array:
+        distance = np.arange(shape[1]) - np.arange(shape[1])[:, None]
+        near = (-((size - 1) // 2) <= distance) & (distance <= size // 2)
+        return np.asarray(near * (a.get("alpha", 1e-4) / size))
+
+    context.emit(Node(Binary("mul"), name, (value, value), squares), shape)
+    along_axes(context, name, squares, around, [(1, shape[1], window)])
+    constant_binary(context, "add", name, around, shifted, np.array(a.get("bias", 1.0)))
+    constant_binary(context, "power", name, shifted, power, np.array(a.get("beta", 0.75)))
+    combine(context, "div", name, value, power, output)
+
+
 def _softmax(log: bool) -> Convert:
     def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
         shape = context.shape(inputs[0])
@@ -223,10 +285,13 @@ def _softmax_constant(x: list[Array], a: Attributes) -> Array:
 
 NORMS: Operators = {
     "BatchNormalization": Operator(_batch_norm, _batch_norm_constant),
+    "GroupNormalization": Operator(_group_norm),
     "InstanceNormalization": Operator(_instance_norm),
     "LayerNormalization": Operator(
         _layer_norm, _layer_norm_constant, shared="joins", turned=along(-1, and_after=True)
     ),
+    "LRN": Operator(_local_norm),
+    "RMSNormalization": Operator(_rms_norm),
     "Softmax": Operator(_softmax(False), _softmax_constant, turned=along(-1)),
     "LogSoftmax": Operator(_softmax(True), turned=along(-1)),
 }

@@ -156,7 +156,7 @@ def _global_pool(kind: str) -> Convert:
     return convert
 
 
-def _reduce(kind: str) -> Convert:
+def reduce_by(kind: str) -> Convert:
     """Means, sums and maxima over any axes but the batch."""
 
     def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
@@ -193,7 +193,7 @@ def _least(context: Context, name: str, inputs: list[str], output: str, a: Attri
     """-max(-x)"""
     turned, most, value = f"{output} turned", f"{output} most", inputs[0]
     context.emit(Node(Unary("neg"), name, (value,), turned), context.shape(value))
-    _reduce("max")(context, name, [turned, *inputs[1:]], most, a)
+    reduce_by("max")(context, name, [turned, *inputs[1:]], most, a)
     context.emit(Node(Unary("neg"), name, (most,), output), context.shape(most))
 
 
@@ -206,7 +206,7 @@ def _sum_of(each: str, root: bool) -> Convert:
         if each == "square":
             node = Node(Binary("mul"), name, (value, value), parts)
         context.emit(node, context.shape(value))
-        _reduce("sum")(context, name, [parts, *inputs[1:]], total, a)
+        reduce_by("sum")(context, name, [parts, *inputs[1:]], total, a)
         if root:
             node = Node(Unary("sqrt"), name, (total,), output)
             context.emit(node, context.shape(total))
@@ -227,12 +227,18 @@ def _arg_max(context: Context, name: str, inputs: list[str], output: str, a: Att
     context.spend(size)
     context.add_constant(axes, np.array([axis]))
     along = (size, *[1] * (len(shape) - 1 - axis))
-    _reduce("max")(context, name, [value, axes], best, {})
+    reduce_by("max")(context, name, [value, axes], best, {})
     combine(context, "equal", name, value, best, there, "b")
     constant_binary(context, "mul", name, there, left, np.arange(size, 0, -1).reshape(along), "i")
-    _reduce("max")(context, name, [left, axes], most, {"keepdims": a.get("keepdims", 1)})
+    reduce_by("max")(context, name, [left, axes], most, {"keepdims": a.get("keepdims", 1)})
     context.add_constant(f"{output} size", np.array(size))
     combine(context, "sub", name, f"{output} size", most, output, "i")
+
+
+def _arg_min(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+    value, turned = inputs[0], f"{output} turned"
+    context.emit(Node(Unary("neg"), name, (value,), turned), context.shape(value))
+    _arg_max(context, name, [turned], output, a)
 
 
 def _l2(x: Array, **more: Any) -> Array:
@@ -263,16 +269,17 @@ def _reduction(convert: Convert, of: Callable[..., Array] | None = None) -> Oper
 
 POOLS: Operators = {
     "ArgMax": Operator(_arg_max),
+    "ArgMin": Operator(_arg_min),
     "MaxPool": Operator(_pool("max")),
     "AveragePool": Operator(_pool("average")),
     "GlobalAveragePool": Operator(_global_pool("average")),
     "GlobalMaxPool": Operator(_global_pool("max")),
     "ReduceL1": _reduction(_sum_of("absolute", root=False)),
     "ReduceL2": _reduction(_sum_of("square", root=True), _l2),
-    "ReduceMax": _reduction(_reduce("max"), np.max),
-    "ReduceMean": _reduction(_reduce("average"), average),
+    "ReduceMax": _reduction(reduce_by("max"), np.max),
+    "ReduceMean": _reduction(reduce_by("average"), average),
     "ReduceMin": _reduction(_least, np.min),
     "ReduceProd": Operator(fold=_fold(np.prod), shared="joins"),
-    "ReduceSum": _reduction(_reduce("sum"), np.sum),
+    "ReduceSum": _reduction(reduce_by("sum"), np.sum),
     "ReduceSumSquare": _reduction(_sum_of("square", root=False)),
 }
