@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -20,6 +21,22 @@ from rich.text import Text
 
 # Seconds between the lines that stand for the bar where standard error is no terminal.
 _EVERY = 30.0
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A number in so many digits, and a whole one in all of its: ``36,980``; ``2e-9``."""
+    size = abs(value)
+    if not math.isfinite(value) or value == 0:
+        return str(value) if value else "0"
+    if not 1e-4 <= size < 1e15:
+        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+        if "." in mantissa:
+            mantissa = mantissa.rstrip("0").rstrip(".")
+        return f"{mantissa}e{exponent[0]}{exponent[1:].lstrip('0')}"
+    if value == int(value):
+        return f"{value:,.0f}"
+    written = f"{value:,.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
 
 
 class _Bar(Progress):

@@ -21,6 +21,7 @@ TOML = f"""
 name = "{SIGNS}"
 budget = 3
 storage = "sqlite:///{SIGNS}.db"
+command = "true {{learning_rate}}"
 
 [metrics.accuracy]
 goal = "maximize"
@@ -40,6 +41,8 @@ log = true
 # Figures that the outputs hold, whole: from the fakes and the experiment.
 COMMANDS = {
     "frontier": (["frontier", f"{SIGNS}.toml"], 0, ["0.981", "12,340,000"]),
+    "search": (["search", f"{SIGNS}.toml"], 0, ["0.981", "12,340,000"]),
+    "trials": (["trials", f"{SIGNS}.toml"], 0, ["0.981", "12,345,678", "0.9713"]),
     "frontier --json": (["frontier", f"{SIGNS}.toml", "--json"], 0, ["12340000.0"]),
     "compare": (["report", "--compare", "dense", f"sparse {SIGNS}"], 0, ["1,716,000", "96.90"]),
     "compare three": (["report", "--compare", "dense", "sparse", "third"], 0, ["1,716,000"]),
@@ -104,11 +107,11 @@ def test_every_encoding_and_width(folder, monkeypatch, name):
         assert "Traceback" not in err
         for figure in figures:
             assert figure in out
-        if name != "help":
+        if name not in ("help", "search"):  # a progress bar shows the time
             assert set(numbers(out + err)) <= set(whole)
         if expected:
             assert (out, err.count("\n")) == ("", 1)
-        elif name in ("frontier", "compare") and columns >= 80:
+        elif name in ("frontier", "search", "trials", "compare") and columns >= 80:
             assert max(map(len, out.splitlines())) <= columns
 
 

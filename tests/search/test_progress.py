@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.search.experiments import METRICS, make
 
-from gossamer.search import TrialRecord
+from gossamer.search import Maximize, Minimize, TrialRecord
 from gossamer.search.execution.progress import Board
 from gossamer.search.frontier import best, frontier
 
@@ -39,6 +39,15 @@ def test_the_best_is_one_trial_inside_or_the_nearest():
     board.add(complete(3, 0.95, 0.15))
     board.add(complete(4, 0.91, 0.01))
     assert board.summary() == "2 inside; best: trial 3, accuracy 0.95, density 0.15"
+
+
+def test_counts_are_counts_and_the_split_is_said():
+    metrics = [Maximize("accuracy", 0.9), Minimize("nonzero", 40_000)]
+    values = {"accuracy": 0.95, "nonzero": 36_980.0}
+    record = TrialRecord(12_345, "complete", {}, values, None, 1.0)
+    board = Board("x", metrics, 9, [record], split="validation", show=False)
+    named = "trial 12,345, validation accuracy 0.95, nonzero 36,980"
+    assert board.summary() == f"1 inside; best: {named}"
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=12))

@@ -12,9 +12,6 @@ if TYPE_CHECKING:  # the pages of runs do without the search's packages
     from gossamer.search import LinearConstraint, Snapshot, TrialRecord
     from gossamer.search.metrics import Metric
 
-# Metrics that gossamer's own training measures on data, so that it matters on which.
-_OF_DATA = ("accuracy", "loss", "activation_density")
-
 
 def role(metric: Metric) -> str:
     """What is wanted of a metric."""
@@ -31,7 +28,7 @@ def limit(metric: Metric) -> str:
 
 def split(snapshot: Snapshot, metric: Metric) -> str:
     """The data that a metric was measured on, where that is known."""
-    return snapshot.split or "" if metric.name in _OF_DATA else ""
+    return snapshot.label(metric).removesuffix(metric.name).strip()
 
 
 @lru_cache(maxsize=8)
@@ -82,7 +79,7 @@ def verdict(snapshot: Snapshot) -> str:
         cheaper = any(t.state == "complete" for t in snapshot.trials)
         return f"no trial{' of the full task' if cheaper else ''} is complete yet"
     first = front[0]
-    values = ", ".join(f"{m.name} {value(snapshot, m, first)}" for m in snapshot.metrics)
+    values = ", ".join(f"{snapshot.label(m)} {value(snapshot, m, first)}" for m in snapshot.metrics)
     named = f"trial {first.number} with {values}"
     if not snapshot.frontier.feasible:
         more = f"; {units.whole(len(front))} are shown" if len(front) > 1 else ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from gossamer.progress import number
+
 NOTHING = "–"  # written where a run does not hold the figure
 
 
@@ -61,25 +63,10 @@ def plain(value: object, digits: int = 4) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return _number(value, digits)
+        return number(value, digits)
     if isinstance(value, (list, tuple)):
         return ", ".join(plain(item) for item in value)
     return str(value)
-
-
-def _number(value: float, digits: int) -> str:
-    size = abs(value)
-    if not math.isfinite(value) or value == 0:
-        return str(value) if value else "0"
-    if not 1e-4 <= size < 1e15:
-        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-        if "." in mantissa:
-            mantissa = mantissa.rstrip("0").rstrip(".")
-        return f"{mantissa}e{exponent[0]}{exponent[1:].lstrip('0')}"
-    if value == int(value):
-        return f"{value:,.0f}"
-    written = f"{value:,.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
-    return written.rstrip("0").rstrip(".") if "." in written else written
 
 
 def digits_between(low: float, high: float) -> int:

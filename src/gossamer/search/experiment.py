@@ -224,6 +224,12 @@ class Experiment:
         """
         return cls(**schema.stored_arguments(url, name))
 
+    @property
+    def split(self) -> str | None:
+        """The data that gossamer's own training measures metrics on; None where it does not."""
+        trained = self.command is None and {"task", "model"} <= set(self.settings)
+        return "validation" if trained else None
+
     # Trial by trial
 
     def set_threshold(self, metric: str, threshold: float | None) -> None:

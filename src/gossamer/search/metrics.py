@@ -13,6 +13,8 @@ from gossamer.search.validation import check_list, check_name, is_number, make_p
 
 # Differences and margins of larger numbers are not finite: nothing could be compared or drawn.
 _LARGEST = 1e300
+# What gossamer's own training measures on data, so that it matters on which.
+_OF_DATA = ("accuracy", "loss", "log_error", "activation_density")
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,16 @@ class AtMost(_Constraint):
     """A metric that must not be above its threshold; less than that is no better."""
 
     goal = "minimize"
+
+
+def label(metric: Metric, split: str | None) -> str:
+    """A metric's name, with the data that it was measured on where that is known and matters.
+
+    Args:
+        metric: to name.
+        split: the data that trials are evaluated on, such as "validation".
+    """
+    return f"{split} {metric.name}" if split and metric.name in _OF_DATA else metric.name
 
 
 def check_metrics(metrics: Sequence[Metric]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from gossamer.errors import UserError, nearest
 from gossamer.search.experiment import Experiment
 from gossamer.search.frontier import Frontier, frontier
-from gossamer.search.metrics import Metric
+from gossamer.search.metrics import Metric, label
 from gossamer.search.trials.trial import TrialRecord
 
 # The newest trials tell best how long the next ones take.
@@ -60,7 +60,6 @@ class Snapshot:
             importances: compute them too, which takes seconds.
         """
         experiment.frontier()  # takes over thresholds that another process has changed
-        trained = experiment.command is None and {"task", "model"} <= set(experiment.settings)
         return cls(
             experiment.name,
             tuple(experiment.metrics),
@@ -70,7 +69,7 @@ class Snapshot:
             dict(experiment.settings),
             tuple(experiment.trials()),
             experiment.importances() if importances else {},
-            "validation" if trained else None,
+            experiment.split,
             {fidelity.name: fidelity.cost for fidelity in experiment.fidelities},
         )
 
@@ -104,6 +103,10 @@ class Snapshot:
     @property
     def has_thresholds(self) -> bool:
         return any(metric.threshold is not None for metric in self.metrics)
+
+    def label(self, metric: Metric) -> str:
+        """A metric's name, with the split that it was measured on: "validation accuracy"."""
+        return label(metric, self.split)
 
     @cached_property
     def complete(self) -> tuple[TrialRecord, ...]:

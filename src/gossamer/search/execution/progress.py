@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from gossamer.progress import progress_bar
+from gossamer.progress import number, progress_bar
 from gossamer.search.frontier import best, inside
-from gossamer.search.metrics import Metric
+from gossamer.search.metrics import Metric, label
 from gossamer.search.trials.trial import ENDED, TrialRecord
 
 
@@ -21,6 +21,7 @@ class Board:
         total: cost to come to, a full trial's being 1.
         records: the trials so far.
         cost: of a trial of a fidelity.
+        split: the data that the trials are evaluated on, where that is known.
         show: False shows nothing.
     """
 
@@ -31,10 +32,12 @@ class Board:
         total: float,
         records: Sequence[TrialRecord],
         cost: Callable[[str | None], float] = lambda fidelity: 1.0,
+        split: str | None = None,
         *,
         show: bool,
     ) -> None:
         self._cost = cost
+        self._split = split
         self._metrics = metrics
         self._progress = progress_bar(
             show=show,
@@ -86,6 +89,8 @@ class Board:
         if found is None:
             return counts
         trial, feasible = found
-        values = ", ".join(f"{m.name} {trial.values[m.name]:.4g}" for m in self._metrics)
-        named = f"{'best' if feasible else 'nearest'}: trial {trial.number}, {values}"
+        values = ", ".join(
+            f"{label(m, self._split)} {number(trial.values[m.name])}" for m in self._metrics
+        )
+        named = f"{'best' if feasible else 'nearest'}: trial {trial.number:,}, {values}"
         return f"{counts}; {named}" if counts else named

@@ -35,6 +35,9 @@ class Asked(Protocol):
     budget: int
     command: Command | None
 
+    @property
+    def split(self) -> str | None: ...
+
     def trials(self) -> list[TrialRecord]: ...
 
     def ask_within(self, budget: float) -> Trial | None: ...
@@ -87,7 +90,9 @@ def run(
     total = experiment.budget + failed  # what failed in earlier runs is tried again elsewhere
     ended = sum(cost(r.fidelity) for r in records if r.state in ENDED)
     goal = experiment.budget if trials is None else min(experiment.budget, ended + trials)
-    board = Board(experiment.name, experiment.metrics, goal, records, cost, show=progress)
+    board = Board(
+        experiment.name, experiment.metrics, goal, records, cost, experiment.split, show=progress
+    )
     runner = Runner(experiment, store(), total, trials, deadline, board, loggers)
     if executor is not None:
         chosen = executor(train, runner.receive)

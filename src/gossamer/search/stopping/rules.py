@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from gossamer.errors import UserError, nearest
+from gossamer.progress import number
 from gossamer.search.ranking import order
 from gossamer.search.stopping.context import StoppingContext
 from gossamer.search.stopping.learning_curves import Curve
@@ -55,8 +56,8 @@ class OutOfReach:
             best = forecast.best(*latest, self.confidence)
             if metric.violation(best) > 0:
                 return (
-                    f"{metric.name} {latest[1]:.4g} after {latest[0]:.0%} would end at "
-                    f"{best:.4g} at best, outside the threshold {metric.threshold:g} "
+                    f"{metric.name} {number(latest[1])} after {latest[0]:.0%} would end at "
+                    f"{number(best)} at best, outside the threshold {number(metric.threshold, 15)} "
                     f"(confidence {self.confidence:g}, {len(forecast)} finished curves)"
                 )
         return None
@@ -82,10 +83,10 @@ class Violated:
             values = context.trial.values[metric.name]
             if metric.name not in self.metrics or not len(values) or math.isnan(values[-1]):
                 continue
-            if metric.violation(float(values[-1])) > 0:
+            if metric.threshold is not None and metric.violation(float(values[-1])) > 0:
                 return (
-                    f"{metric.name} {values[-1]:.4g} is outside the threshold "
-                    f"{metric.threshold:g}, and training does not improve it"
+                    f"{metric.name} {number(float(values[-1]))} is outside the threshold "
+                    f"{number(metric.threshold, 15)}, and training does not improve it"
                 )
         return None
 
