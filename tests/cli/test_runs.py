@@ -138,7 +138,7 @@ def test_a_network_imports_the_modules_beside_it(tmp_path):
     ("settings", "message"),
     [
         (["--set", "hidden=[16,16]"], "hidden"),
-        (["--set", "epochs=1e99"], "epochs must be between 1 and 1000000"),
+        (["--set", "epochs=1e99"], "epochs must be between 0 and 1000000"),
         (["--set", "batch_size=1e99"], "batch_size must be between"),
         (["--set", "patience=1e99"], "patience must be between"),
         (["--set", "int8=true", "--model", "narrow.py:build"], "cannot take inputs [batch, 1, 12"),

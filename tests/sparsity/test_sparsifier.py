@@ -541,7 +541,7 @@ def test_channels_last_and_half_precision():
         assert mask.stride() == weight.stride()
 
 
-# ---------------------------------------------------------------- anyone's loop
+# ---------------------------------------------------------------- other training loops
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -71,7 +71,7 @@ class Experiment:
     sampler and seed may have changed.
 
     Raises:
-        UserError: for input that makes no sense, storage that cannot be used, and a stored
+        UserError: for invalid input, storage that cannot be used, and a stored
             experiment of the same name that is another one.
     """
 
@@ -195,7 +195,7 @@ class Experiment:
         Args:
             path: the file.
             check: called with the experiment in memory, before its storage is touched: a file
-                that it refuses leaves no trace, and may be mended.
+                that it refuses leaves no trace, and can be corrected.
             changes: arguments of `Experiment` to use in place of the file's, such as
                 `storage` or `budget`; None leaves the file's.
 
@@ -339,7 +339,7 @@ class Experiment:
         """Keeps a report; why the trial has been stopped because of it, None if it goes on.
 
         Raises:
-            UserError: a report that makes no sense, or of a trial that has ended.
+            UserError: an invalid report, or of a trial that has ended.
         """
         report = read_report(trial.number, step, values, of, time.time() - began)
         with self._lock:

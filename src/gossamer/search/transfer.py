@@ -1,6 +1,6 @@
 """The trials of an experiment as a file: taken to another database, or published.
 
-The file is JSON and holds all that the storage does: the definition, what was learnt from an
+The file is JSON and holds all that the storage does: the definition, what was learned from an
 earlier experiment, and of each trial its parameters, values, state, times and attributes, among
 which gossamer keeps reports, reasons and fidelities (see `gossamer.search.trials.records`).
 """

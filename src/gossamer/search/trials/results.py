@@ -18,7 +18,7 @@ def read_report(
     """The report that trial number `trial` made after so many seconds.
 
     Raises:
-        UserError: a report that makes no sense.
+        UserError: an invalid report.
     """
     check_whole(f"trial {trial}: a report's step", step, 0)
     if of is not None:

@@ -1,0 +1,50 @@
+"""Private phrases that were replaced by plain ones stay away, and so does British spelling."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from tests.docs.workspace import ROOT
+
+PHRASES = (
+    r"\bmend(s|ed|ing)?\b",
+    r"each search is another one",
+    r"[Nn]othing is downloaded but",
+    r"cut short at the very moment",
+    r"they were told with",
+    r"is told elsewhere",
+    r"if they were said so",
+    r"thoroughness with which",
+    r"makes? no sense",
+    r"goes on from here",
+    r"all is taken",
+    r"looked at three times",
+    r"anyone's (loop|function)",
+    r"give the (same )?command again",
+    # In the libraries' spelling, names and sentences alike.
+    r"\w*(optimis|normalis|quantis|initialis|maximis|minimis|recognis|standardis|parametris)\w*",
+    r"(neighbour|colour|centre|modelled|(?<!aria-)labelled|learnt|licence|grey|behaviour)\w*",
+)
+# Where a wrong word is tested to be refused.
+EXPECTED = {"tests/search/test_definition.py", "tests/docs/test_words.py"}
+
+FILES = [
+    path
+    for folder in ("docs", "src", "examples", "experiments", "tests")
+    for path in sorted((ROOT / folder).rglob("*"))
+    if path.suffix in (".md", ".py", ".toml", ".j2", ".css")
+    and path.relative_to(ROOT).as_posix() not in EXPECTED
+]
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_a_phrase_that_was_replaced_stays_away(phrase: str) -> None:
+    texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *FILES]
+    places = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in texts
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(phrase, line)
+    ]
+    assert not places, "\n".join(places)
