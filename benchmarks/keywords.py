@@ -88,6 +88,7 @@ def page(result: dict[str, Any]) -> str:
                 f"| {entry.nonzero:,} | {macs} | {entry.source}{note} |"
             )
     lines += ["", result["missing"], ""]
+    lines += ["    python benchmarks/keyword_pictures.py speech.npz"]
     lines += [f"    {command(run)}" for run in runs]
     lines += ["", f"Command: `{result['command']}`  "]
     lines += ["Data: Google Speech Commands v0.02, Pete Warden, arXiv 1804.03209, CC BY 4.0  "]

@@ -1,4 +1,4 @@
-"""What every network of the table must keep. New ones are found by themselves."""
+"""Tests that every network of the table must pass; new ones are included without a change here."""
 
 import numpy as np
 import onnxruntime

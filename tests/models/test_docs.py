@@ -1,4 +1,4 @@
-"""What the page on models says of them (its code is run by tests/docs)."""
+"""The page on models states the counted figures (its code is run by tests/docs)."""
 
 from __future__ import annotations
 
