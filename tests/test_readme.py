@@ -61,15 +61,3 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     assert links
     for link in links:
         assert (ROOT / link).exists(), link
-
-
-def test_experiment_files_are_valid(tmp_path: Path) -> None:
-    from gossamer.search import Experiment, recipe_of
-
-    files = [*(ROOT / "experiments").glob("*.toml"), ROOT / "src/gossamer/demo.toml"]
-    assert len(files) >= 4
-    for file in files:
-        storage = f"sqlite:///{tmp_path / file.stem}.db"
-        experiment = Experiment.from_toml(file, storage=storage)
-        first = {p.name: p.decode(0.0) for p in experiment.parameters}
-        recipe_of(experiment.settings, first).network(12, (1, 32, 32))

@@ -42,6 +42,13 @@ def test_a_setting_of_one_model_is_left_out_for_others():
     recipe = recipe_of(settings, {"model": "ds_cnn", "mlp.epochs": 5})
     assert (recipe.task, recipe.model, recipe.training().epochs) == ("t", "ds_cnn", 3)
     assert recipe.settings["width"] == 8
+    recipe = recipe_of(settings, {"model": "ds_cnn"}, {"width": 16, "task": "v"})
+    assert (recipe.task, recipe.settings["width"]) == ("v", 16)
+
+
+def test_a_model_setting_cannot_name_another_model():
+    recipe = recipe_of({"task": "t", "model": "mlp", "mlp.model": "evil.py:f"}, {})
+    assert recipe.model == "mlp"
 
 
 @pytest.fixture

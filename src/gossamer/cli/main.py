@@ -187,7 +187,7 @@ def train(
     """
     from gossamer.cli.search import open_experiment, storage_address
     from gossamer.report import layer_table, table
-    from gossamer.search import chosen_trial, recipe_of
+    from gossamer.search import chosen_trial, merged, recipe_of
     from gossamer.training import Recipe, check_trust, folder_for
     from gossamer.training import train as run
 
@@ -199,13 +199,13 @@ def train(
     if experiment is not None:
         source = open_experiment(experiment)
         chosen = chosen_trial(source, trial)
-        fixed = dict(source.settings)
-        fixed.update({"task": task} if task else {})
-        fixed.update({"model": model} if model else {})
+        own |= {"task": task} if task else {}
+        own |= {"model": model} if model else {}
         if storage_address(experiment):
-            named = (source.settings.get("model"), source.settings.get("task"))
-            check_trust(None if model else named[0], None if task else named[1], experiment, trust)
-        recipe = recipe_of(fixed, {**chosen.parameters, **own})
+            named = merged(source.settings, chosen.parameters, own)
+            checked = (None if model else named["model"], None if task else named["task"])
+            check_trust(*checked, experiment, trust)
+        recipe = recipe_of(source.settings, chosen.parameters, own)
     else:
         if trial is not None:
             raise UserError("--trial needs --from EXPERIMENT, the experiment it belongs to")

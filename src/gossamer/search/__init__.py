@@ -26,7 +26,7 @@ from gossamer.search.transfer import export_trials, import_trials
 from gossamer.search.trials.trial import Report, Trial, TrialRecord, TrialStopped
 
 if TYPE_CHECKING:
-    from gossamer.search.networks import TrainNetwork, chosen_trial, recipe_of
+    from gossamer.search.networks import TrainNetwork, chosen_trial, merged, recipe_of
 
 __all__ = [
     "LOGGERS",
@@ -68,13 +68,14 @@ __all__ = [
     "chosen_trial",
     "export_trials",
     "import_trials",
+    "merged",
     "on_ray",
     "recipe_of",
 ]
 
 # These import torch, which takes seconds, in every worker process too; whoever searches for
 # something else than a network does without.
-_OF_NETWORKS = ("TrainNetwork", "chosen_trial", "recipe_of")
+_OF_NETWORKS = ("TrainNetwork", "chosen_trial", "merged", "recipe_of")
 
 
 def __getattr__(name: str) -> Any:

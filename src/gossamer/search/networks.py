@@ -23,8 +23,6 @@ from gossamer.training import Epoch, Recipe, Trained, train
 from gossamer.training.measure import spreads
 from gossamer.training.trained import export_network
 
-_NEEDED = ("task", "model")
-
 
 # Once in each worker process, not once a trial; the tasks of fidelities beside the full one.
 @lru_cache(maxsize=4)
@@ -37,25 +35,42 @@ def _task(recipe: Recipe) -> Task:
     return _load(recipe.task, tuple(named.items()))
 
 
-def recipe_of(settings: Mapping[str, Any], parameters: Mapping[str, Any]) -> Recipe:
-    """The recipe of a trial: an experiment's fixed settings and the trial's parameters.
-
-    The model may be a parameter. A name such as ``ds_cnn.width`` is the setting ``width`` of that
-    model and is left out for the others.
+def recipe_of(*mappings: Mapping[str, Any]) -> Recipe:
+    """The recipe of a trial: its merged settings, see :func:`merged`.
 
     Raises:
         UserError: no task or model, or a name or value that training does not know.
     """
-    values = {**settings, **parameters}
-    for name in [name for name in values if name.partition(".")[0] in MODELS]:
-        model, _, setting = name.partition(".")
-        value = values.pop(name)
-        if model == values.get("model"):
-            values[setting] = value
-    for name in _NEEDED:
-        if name not in values:
-            raise UserError(f"[settings] has no '{name}': name what to train, {name} = \"...\"")
+    values = merged(*mappings)
     return Recipe(values.pop("task"), values.pop("model"), values)
+
+
+def merged(*mappings: Mapping[str, Any]) -> dict[str, Any]:
+    """An experiment's fixed settings and, over them, a trial's parameters, with task and model.
+
+    Of several mappings a later one stands over those before it. The model may be a parameter. A
+    name such as ``ds_cnn.width`` is the setting ``width`` of that model, stands over ``width`` in
+    the same mapping, and is left out for other models.
+
+    Raises:
+        UserError: no task or model.
+    """
+    values: dict[str, Any] = {}
+    for name in ("task", "model"):
+        named = [mapping[name] for mapping in mappings if name in mapping]
+        if not named:
+            raise UserError(f"[settings] has no '{name}': name what to train, {name} = \"...\"")
+        model = named[-1]
+    for mapping in mappings:
+        own = {k.partition(".")[2]: v for k, v in mapping.items() if _owner(k) == model}
+        values |= {k: v for k, v in mapping.items() if _owner(k) is None} | own
+    return {**values, "model": model}
+
+
+def _owner(name: str) -> str | None:
+    """The model whose setting it is; None for a setting of all models."""
+    first, dot, _ = name.partition(".")
+    return first if dot and first in MODELS else None
 
 
 @dataclass(frozen=True)
@@ -112,7 +127,7 @@ class TrainNetwork:
 
     def _recipe(self, trial: Trial) -> Recipe:
         given = self.cheaper[trial.fidelity] if trial.fidelity is not None else {}
-        return recipe_of({**self.settings, **given}, {**trial.parameters, **given})
+        return recipe_of(self.settings, trial.parameters, given)
 
     def __call__(self, trial: Trial) -> dict[str, float]:
         recipe = self._recipe(trial)
