@@ -42,7 +42,8 @@ RULES: dict[str, Callable[..., Rule]] = {
 }
 
 #: The sparsity of `Sparsifier`, of the settings of training and of `prune` where none is named; the
-#: schedule is the rule's own. docs/sparsity.md says by which measurements they were chosen.
+#: schedule is the rule's own. The measurements by which they were chosen are in
+#: docs/explanation/sparsity.md.
 DEFAULT_PATTERN, DEFAULT_ALLOCATION, DEFAULT_RULE = "unstructured", "erk", "granet"
 #: Of a trained network, pruned at once: its magnitudes say which layers need their weights.
 DEFAULT_PRUNING_ALLOCATION = "global"
