@@ -21,7 +21,9 @@ from gossamer.sparsity import (
     PerLayer,
     Phases,
     RigL,
+    Sparsifier,
     SparsitySettings,
+    Static,
     Unstructured,
     rearrange,
 )
@@ -157,7 +159,7 @@ def test_a_layer_that_is_frozen_for_a_while_keeps_its_positions(rule):
 
 
 class Sharded(nn.Parameter):
-    """Stands for a DTensor, whose kind needs a process group to be made."""
+    """Stands for a DTensor in the quick tests; the slow one below has real ones."""
 
     def full_tensor(self):
         return self.data
@@ -186,6 +188,113 @@ def test_models_without_weights_of_their_own(make, message):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's own, of gloo
+def test_weights_sharded_by_fsdp_are_refused_in_one_line():
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DTensor
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = network()
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        assert isinstance(model[0].weight, DTensor)
+        for attempt in (
+            lambda: Sparsifier(model, 0.5),
+            lambda: gs.prune(model, 0.5),
+            lambda: gs.quantize(model),
+            lambda: rearrange(model, 0.5, Block(4)),
+        ):
+            with pytest.raises(UserError, match="layer '0': its weight is sharded") as caught:
+                attempt()
+            assert "\n" not in str(caught.value)
+        named = Sparsifier(nn.Sequential(model, nn.Linear(16, 8)), 0.5, exclude=["0.*"])
+        assert list(named.masks) == ["1"]
+    finally:
+        distributed.destroy_process_group()
+
+
+# ---------------------------------------------------------------- weights of every kind
+
+
+def of_layout(name: str, weight: torch.Tensor) -> torch.Tensor:
+    """The same numbers, laid out in memory in another way."""
+    if name == "Fortran":
+        return weight.t().contiguous().t()
+    if name == "every other":
+        return torch.stack([weight, weight + 1], dim=-1)[..., 0]
+    if name == "read-only":
+        array = weight.numpy().copy()
+        array.setflags(write=False)
+        return torch.tensor(array)
+    if name == "reversed":
+        return torch.from_numpy(weight.numpy()[::-1].copy()).flip(0)
+    return weight.clone()
+
+
+WAYS = {
+    "Sparsifier": lambda m: Sparsifier(m, 0.25),
+    "static": lambda m: fixed(m, 0.25),
+    "largest": lambda m: Sparsifier(m, 0.25, rule=Static(by="magnitude")),
+    "prune": lambda m: gs.prune(m, 0.25),
+    "calibrated": lambda m: gs.prune(m, 0.25, calibration=[torch.ones(4, 16)]),
+    "blocks": lambda m: gs.prune(m, 0.25, pattern=Block(4)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("layout", ["Fortran", "every other", "read-only", "reversed"])
+def test_the_layout_in_memory_decides_nothing(layout, way):
+    plain, other = network(), network()
+    for layer in (other[0], other[2]):
+        layer.weight = nn.Parameter(of_layout(layout, layer.weight.detach()))
+    masks = [dict(WAYS[way](model).masks) for model in (plain, other)]
+    for name, mask in masks[0].items():
+        assert torch.equal(mask, masks[1][name])
+        weights = [model.get_submodule(name).weight for model in (plain, other)]
+        assert torch.allclose(*weights)
+        assert not weights[1][~mask].any()
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "calibrated"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38, 1e-45, 0.0])
+def test_weights_of_any_value_leave_exact_counts(value, way):
+    model = network()
+    with torch.no_grad():
+        model[0].weight[::2] = value
+    sparsifier = WAYS[way](model)
+    final = sparsifier.densities.items()
+    kept = sum(round(d * model.get_submodule(name).weight.numel()) for name, d in final)
+    assert kept == round(0.25 * (512 + 256))
+    for name, mask in sparsifier.masks.items():
+        assert (model.get_submodule(name).weight[~mask] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (torch.full((4, 16), math.nan), "layer '0' are NaN, infinite or too large"),
+        (torch.full((4, 16), math.inf), "layer '0' are NaN, infinite or too large"),
+        (torch.full((4, 16), 3e38), "layer '0' are NaN, infinite or too large"),
+        (torch.ones(4, 15), r"cannot take the calibration batch \[4, 15\]"),
+        (torch.ones(4, 16).double(), "of torch.float64"),
+        (torch.ones(4, 16).int(), "of torch.int32"),
+        (np.ones((4, 16), np.float32), "must hold tensors"),
+        ([1.0] * 16, "must hold tensors"),
+    ],
+    ids=["NaN", "infinite", "huge", "shape", "float64", "whole", "numpy", "list"],
+)
+def test_calibration_that_says_nothing_is_refused(batch, message):
+    model = network()
+    with pytest.raises(UserError, match=message) as caught:
+        gs.prune(model, 0.5, calibration=[batch])
+    assert "\n" not in str(caught.value)
+    for name, value in network().state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
 @pytest.mark.parametrize(
     ("attempt", "message"),
     [
@@ -196,6 +305,10 @@ def test_models_without_weights_of_their_own(make, message):
         (
             lambda m: gnn.calibrate(nn.Sequential(gnn.Threshold(0.5)), torch.ones(0, 4)),
             "is empty",
+        ),
+        (
+            lambda m: gnn.calibrate(nn.Sequential(gnn.Threshold(0.5)), torch.tensor([math.nan])),
+            "hold NaN or infinity",
         ),
         (
             lambda m: rearrange(m, 0.5, Unstructured()),

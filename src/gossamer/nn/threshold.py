@@ -54,6 +54,8 @@ class Threshold(nn.Module):
         values = x.detach().float().flatten()
         if not values.numel():
             raise UserError("calibrate: the batch is empty; give some hundred examples")
+        if not values.isfinite().all():
+            raise UserError("calibrate: the inputs of a threshold layer hold NaN or infinity")
         passing = round(self.density * values.numel())
         if passing == 0:
             self.threshold.fill_(float(values.max()))

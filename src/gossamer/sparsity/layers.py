@@ -18,7 +18,7 @@ from gossamer.errors import UserError, nearest
 # Layers that the kernels of training, 8 bits and the counting of operations know.
 PLAIN_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
-# A warning is given where weights of unknown use hold a larger share of all weights.
+# There is a warning where weights of unknown use have a larger share of all weights.
 UNKNOWN_SHARE = 0.1
 
 
@@ -121,15 +121,15 @@ def sparsifiable_weights(model: nn.Module) -> dict[str, Weight]:
     parameter's (``lstm.weight_hh_l0``). A weight that several layers share appears once, under
     its first name; one without numbers not at all.
     """
-    found: dict[str, Weight] = {}
+    weights: dict[str, Weight] = {}
     seen: set[int] = set()
     for name, _, weight in _all_weights(model):
         parameter = weight.module._parameters.get(weight.name)
         empty = parameter is not None and not is_lazy(parameter) and not parameter.numel()
         if not empty and _key(weight) not in seen:
             seen.add(_key(weight))
-            found[name] = weight
-    return found
+            weights[name] = weight
+    return weights
 
 
 def sparsifiable_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -230,9 +230,9 @@ def choose_weights(
     Raises:
         UserError: an unknown name, a weight that cannot be masked, or nothing left.
     """
-    for argument, given in (("exclude", exclude), ("include", include)):
-        if isinstance(given, str):
-            raise UserError(f"{argument} is a list of names: write [{given!r}]")
+    for argument, names in (("exclude", exclude), ("include", include)):
+        if isinstance(names, str):
+            raise UserError(f"{argument} is a list of names: write [{names!r}]")
     model = unwrap(model)
     weights = {
         name: weight
@@ -257,22 +257,22 @@ def choose_weights(
     )
     network = _Network(weights, tied)
 
-    def named(given: Collection[str], argument: str) -> set[str]:
-        found: set[str] = set()
-        for item in given:
+    def named(names: Collection[str], argument: str) -> set[str]:
+        selected: set[str] = set()
+        for item in names:
             if item in aliases:
-                found |= aliases[item]
+                selected |= aliases[item]
             elif item in LAYER_RULES:
-                found |= {name for name in weights if LAYER_RULES[item](network, name)}
+                selected |= {name for name in weights if LAYER_RULES[item](network, name)}
             else:
-                matched = [names for alias, names in aliases.items() if fnmatchcase(alias, item)]
+                matched = [own for alias, own in aliases.items() if fnmatchcase(alias, item)]
                 if not matched:
                     raise UserError(
                         f"{argument}: no sparsifiable layer '{item}': "
                         f"{nearest(item, [*weights, *LAYER_RULES])}"
                     )
-                found = found.union(*matched)
-        return found
+                selected = selected.union(*matched)
+        return selected
 
     dense = named(DENSE_BY_DEFAULT, "exclude") - named(include, "include")
     dense |= named(exclude, "exclude")
@@ -283,11 +283,16 @@ def choose_weights(
             "nothing to make sparse"
         )
     for name, weight in chosen.items():
-        _check(name, weight)
+        check_weight(name, weight)
     return chosen
 
 
-def _check(name: str, weight: Weight) -> None:
+def check_weight(name: str, weight: Weight) -> None:
+    """Refuse a weight that no mask can be made for.
+
+    Raises:
+        UserError: it is computed from other parameters, sharded, lazy or on the meta device.
+    """
     parameter = weight.module._parameters.get(weight.name)
     if parametrize.is_parametrized(weight.module, weight.name) or parameter is None:
         raise UserError(

@@ -63,7 +63,8 @@ def prune(
         A sparsifier with static masks: attach it to the optimizer to fine-tune, or drop it.
 
     Raises:
-        UserError: as :class:`Sparsifier`, or a calibration without batches.
+        UserError: as :class:`Sparsifier`, or a calibration without batches, of inputs that the
+            model does not take, or with NaN; the model is as before then.
     """
     batches = None if calibration is None else list(calibration)
     if batches is not None:
@@ -108,7 +109,13 @@ def _run(model: nn.Module, batches: list[Tensor]) -> None:
     device = next(model.parameters()).device
     with torch.no_grad():
         for batch in batches:
-            model(batch.to(device))
+            try:
+                model(batch.to(device))
+            except RuntimeError as error:
+                raise UserError(
+                    f"prune: the model cannot take the calibration batch {list(batch.shape)} of "
+                    f"{batch.dtype} ({str(error).splitlines()[0]}); give inputs as in training"
+                ) from error
 
 
 def _input_norms(model: nn.Module, batches: list[Tensor]) -> dict[int, Tensor]:
@@ -124,7 +131,9 @@ def _input_norms(model: nn.Module, batches: list[Tensor]) -> dict[int, Tensor]:
         entry[1] = entry[1] + x.square().mean(dim=other)
 
     try:
-        for layer in sparsifiable_layers(unwrap(model)).values():
+        names = {}
+        for name, layer in sparsifiable_layers(unwrap(model)).items():
+            names[id(layer)] = name
             hooks.append(layer.register_forward_pre_hook(hook))
         with _evaluating(model):
             _run(model, batches)
@@ -135,6 +144,11 @@ def _input_norms(model: nn.Module, batches: list[Tensor]) -> dict[int, Tensor]:
     for layer, total in sums.values():
         weight = layer.weight
         norm = (total / len(batches)).sqrt()
+        if not norm.isfinite().all():
+            raise UserError(
+                f"prune: with this calibration the inputs of layer '{names[id(layer)]}' are NaN, "
+                "infinite or too large to square; look for such numbers in the batches and weights"
+            )
         groups = getattr(layer, "groups", 1)
         # Each output meets the channels of its own group.
         rows = norm.view(groups, -1).repeat_interleave(weight.shape[0] // groups, dim=0)
@@ -154,7 +168,7 @@ def renew_statistics(model: nn.Module, batches: list[Tensor]) -> None:
     ]
     if not norms:
         return
-    kept = [layer.momentum for layer in norms]
+    momenta = [layer.momentum for layer in norms]
     try:
         with _evaluating(model):
             for layer in norms:
@@ -163,5 +177,5 @@ def renew_statistics(model: nn.Module, batches: list[Tensor]) -> None:
                 layer.train()
             _run(model, batches)
     finally:
-        for layer, momentum in zip(norms, kept, strict=True):
+        for layer, momentum in zip(norms, momenta, strict=True):
             layer.momentum = momentum

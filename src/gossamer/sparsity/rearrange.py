@@ -14,7 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gossamer.errors import UserError, nearest
 from gossamer.sparsity.allocation import check_density
-from gossamer.sparsity.layers import sparsifiable_layers, unwrap
+from gossamer.sparsity.layers import (
+    check_weight,
+    sparsifiable_layers,
+    sparsifiable_weights,
+    unwrap,
+)
 from gossamer.sparsity.pattern import Block
 from gossamer.sparsity.rule import magnitude
 
@@ -76,11 +81,11 @@ def chains(model: nn.Module) -> list[Chain]:
         UserError: the model cannot be traced.
     """
     layers = sparsifiable_layers(model)
-    kept = {id(module) for module in model.modules() if _passes(module)}
+    leaves = {id(module) for module in model.modules() if _passes(module)}
 
     class Tracer(fx.Tracer):
         def is_leaf_module(self, m: nn.Module, qualified_name: str) -> bool:
-            return id(m) in kept or super().is_leaf_module(m, qualified_name)
+            return id(m) in leaves or super().is_leaf_module(m, qualified_name)
 
     try:
         graph = Tracer().trace(model)
@@ -94,7 +99,7 @@ def chains(model: nn.Module) -> list[Chain]:
     for node in graph.nodes:
         if node.op == "call_module":
             calls[node.target] = calls.get(node.target, 0) + 1
-    found = []
+    chained = []
     for node in graph.nodes:
         if node.op != "call_module" or node.target not in layers:
             continue
@@ -108,7 +113,7 @@ def chains(model: nn.Module) -> list[Chain]:
                 reads = flat or not isinstance(modules[step.target], nn.Linear)
                 fits = _fits(modules[node.target], modules[step.target])
                 if calls[step.target] == 1 and reads and fits:
-                    found.append(Chain(node.target, step.target, tuple(between)))
+                    chained.append(Chain(node.target, step.target, tuple(between)))
                 break
             if not _passes_node(step, modules):
                 break
@@ -117,7 +122,7 @@ def chains(model: nn.Module) -> list[Chain]:
                 if calls[step.target] > 1:
                     break
                 between.append(step.target)
-    return found
+    return chained
 
 
 def _passes(module: nn.Module) -> bool:
@@ -175,7 +180,7 @@ def rearrange(
 
     Returns:
         For each rearranged layer the magnitude that blocks keep after it, relative to before.
-        A layer for which no better order was found is left out.
+        A layer without a better order is left out.
 
     Raises:
         UserError: a model that cannot be traced, unknown names, or layers that do not follow
@@ -189,10 +194,11 @@ def rearrange(
             f"a Block, not {pattern!r}"
         )
     model = unwrap(model)
-    found = chains(model) if pairs is None else [_named(model, pair) for pair in pairs]
-    modules = dict(model.named_modules())
+    pairs_of_layers = chains(model) if pairs is None else [_named(model, pair) for pair in pairs]
+    modules, weights = dict(model.named_modules()), sparsifiable_weights(model)
     gains = {}
-    for chain in found:
+    for chain in pairs_of_layers:
+        check_weight(chain.first, weights[chain.first])
         weight = modules[chain.first].weight
         assert isinstance(weight, Tensor)
         if len(weight) % pattern.size or density >= 1.0:
@@ -205,7 +211,8 @@ def rearrange(
             _greedy(rows, keep / weight.numel(), pattern.size),
         )
         after, order = max(
-            (_improved(rows, start, pattern, keep) for start in starts), key=lambda found: found[0]
+            (_improved(rows, start, pattern, keep) for start in starts),
+            key=lambda improved: improved[0],
         )
         if after > before * (1 + 1e-6):
             _permute(modules, chain, order)
@@ -256,19 +263,19 @@ def _greedy(rows: Tensor, density: float, size: int) -> Tensor:
 
 
 def _improved(rows: Tensor, order: Tensor, pattern: Block, keep: int) -> tuple[float, Tensor]:
-    """The magnitude kept and the order, after rows have changed blocks as long as it helps.
+    """The magnitude that stays and the order, after rows have changed blocks as long as it helps.
 
     By turns: the best blocks for the groups as they are, then the best groups for the blocks as
     they are (a linear assignment). Neither makes it worse.
     """
-    best, found = -1.0, order
+    best, best_order = -1.0, order
     while True:
         moved = rows[order]
         mask = pattern.mask(moved, keep)
-        kept = float(moved[mask].sum())
-        if kept <= best * (1 + 1e-6):
-            return best, found
-        best, found = kept, order
+        stays = float(moved[mask].sum())
+        if stays <= best * (1 + 1e-6):
+            return best, best_order
+        best, best_order = stays, order
         worth = rows @ mask[:: pattern.size].to(rows.dtype).T
         slots = worth.repeat_interleave(pattern.size, dim=1)
         taken, slot = linear_sum_assignment(slots.cpu().numpy(), maximize=True)
