@@ -103,3 +103,25 @@ def test_mistakes(tmp_path, words):
         load(words)
     with pytest.raises(UserError, match="leave --data and options out"):
         load(words, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "size"), [("mlp", {"hidden": 8}), ("speech_cnn", {"channels": [2, 2], "hidden": 8})]
+)
+def test_a_search_trains_on_a_folder(words, model, size):
+    from gossamer.search import Choice, Experiment, Maximize, Minimize, TrainNetwork
+
+    experiment = Experiment(
+        "sounds",
+        parameters=[Choice("weight_density", [0.5, 1.0])],
+        metrics=[Maximize("accuracy", threshold=0.1), Minimize("density", threshold=0.9)],
+        budget=2,
+        settings={
+            "task": str(words), "model": model, **size, "epochs": 1, "batch_size": 8,
+            "redrawn_class": "unknown", "redrawn_share": 0.25, "device": "cpu",
+        },
+    )  # fmt: skip
+    experiment.run(TrainNetwork.for_experiment(experiment))
+    assert [trial.state for trial in experiment.trials()] == ["complete", "complete"]
+    densities = {t.parameters["weight_density"]: t.values["density"] for t in experiment.trials()}
+    assert all(value == pytest.approx(wanted, abs=0.01) for wanted, value in densities.items())
