@@ -1,4 +1,4 @@
-"""What every pattern, allocation, schedule and rule of the package must keep.
+"""The contract of every pattern, allocation, schedule and rule of the package.
 
 They are those of the tables that settings name them by, and those that need arguments.
 """

@@ -1,4 +1,4 @@
-"""Which examples an epoch sees, and in which order."""
+"""The examples of an epoch and their order."""
 
 import numpy as np
 import pytest

@@ -89,7 +89,7 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
 def _splits(sounds: dict[str, list[Path]]) -> dict[Path, str]:
     """The split of each file: that of its speaker where its name tells one."""
     speakers: dict[str, list[Path]] = {}
-    found: dict[Path, str] = {}
+    splits: dict[Path, str] = {}
     for word, files in sounds.items():
         others = {}
         for file in files:
@@ -98,8 +98,8 @@ def _splits(sounds: dict[str, list[Path]]) -> dict[Path, str]:
                 speakers.setdefault(match[1], []).append(file)
             else:
                 others[f"{word}/{file.name}"] = [file]
-        found |= _divided(others)
-    return found | _divided(speakers)
+        splits |= _divided(others)
+    return splits | _divided(speakers)
 
 
 def _divided(groups: dict[str, list[Path]]) -> dict[Path, str]:

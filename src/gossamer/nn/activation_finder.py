@@ -1,4 +1,4 @@
-"""The places where a network calls an activation, found by running it on an example."""
+"""The places where a network calls an activation, recorded by running it on an example."""
 
 from __future__ import annotations
 

@@ -53,13 +53,13 @@ class Variational(nn.Module, ABC):
         gained = _K1 * torch.sigmoid(_K2 + _K3 * alpha) - 0.5 * functional.softplus(-alpha) - _K1
         return -gained.sum()
 
-    def kept(self) -> Tensor:
+    def significant(self) -> Tensor:
         """Boolean, true for the weights that are not noise."""
         return self.log_alpha() < self.threshold
 
     def hard_weight(self) -> Tensor:
         """The means, exactly zero where a weight is pruned: what evaluation computes with."""
-        return self.weight.masked_fill(~self.kept(), 0.0)
+        return self.weight.masked_fill(~self.significant(), 0.0)
 
     @abstractmethod
     def _apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -148,7 +148,7 @@ def to_variational(
 ) -> nn.Module:
     """Turn the ``Linear`` and ``Conv2d`` layers of ``model`` into variational ones, in place.
 
-    Their weights are kept as the means. Add :func:`penalties` to the loss while training
+    Their weights become the means. Add :func:`penalties` to the loss while training
     (:func:`gossamer.training.fit` does), and turn it back with :func:`to_deterministic` when done.
 
     Args:
@@ -200,5 +200,5 @@ def to_deterministic(model: nn.Module) -> nn.Module:
 def penalties(model: nn.Module) -> Tensor | None:
     """Sum of what the modules of ``model`` that have a ``penalty()`` ask for; None without any."""
     asked = [getattr(module, "penalty", None) for module in model.modules()]
-    found = [cast(Tensor, penalty()) for penalty in asked if callable(penalty)]
-    return torch.stack(found).sum() if found else None
+    asked_for = [cast(Tensor, penalty()) for penalty in asked if callable(penalty)]
+    return torch.stack(asked_for).sum() if asked_for else None

@@ -70,7 +70,7 @@ def plan(
 def rewritten(
     owner: nn.Module, graph: fx.Graph, modules: list[tuple[fx.Node, str, nn.Module]]
 ) -> nn.Module:
-    """``owner`` with some calls in its graph replaced by modules of the given names."""
+    """``owner`` with some calls in its graph replaced by modules, by name."""
     made = fx.GraphModule(owner, graph, type(owner).__name__)
     for node, name, module in modules:
         made.add_submodule(name, module)

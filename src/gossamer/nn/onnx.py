@@ -86,7 +86,7 @@ def _user_error(error: BaseException | None) -> UserError | None:
 
 
 class _Fixed(nn.Module):
-    """A model as a function of its tensor arguments alone; bools and numbers stay as given."""
+    """A model as a function of its tensor arguments alone; bools and numbers stay as they are."""
 
     def __init__(self, model: nn.Module, arguments: Sequence[Any]) -> None:
         super().__init__()
@@ -220,11 +220,11 @@ def export(
     model.train(was_training)
     reference = ReferenceEvaluator(proto, new_ops=[QuantizeLinear, DequantizeLinear])
     outputs = reference.run(None, {"input": example.cpu().numpy()})
-    (found,) = cast("list[np.ndarray]", outputs)
+    (actual,) = cast("list[np.ndarray]", outputs)
     # Between two codes the last bit of a sum decides, and a code is a step of 1/127.
     steps = 0.05 * float(np.abs(expected).max(initial=0.0)) if quantized_layers(model) else 0.0
-    if not np.allclose(found, expected, rtol=1e-3, atol=1e-4 + steps, equal_nan=True):
-        off = float(np.abs(found - expected).max())
+    if not np.allclose(actual, expected, rtol=1e-3, atol=1e-4 + steps, equal_nan=True):
+        off = float(np.abs(actual - expected).max())
         raise UserError(
             f"the exported network differs from torch by up to {off:.2g}; "
             "nothing was written: some operation of the model is exported wrongly"

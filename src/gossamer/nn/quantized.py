@@ -260,9 +260,7 @@ def _calibrate(model: nn.Module, x: Any) -> None:
             handle.remove()
     missing = [name for name in layers if name not in seen]
     if missing:
-        raise UserError(
-            f"calibration: '{missing[0]}' was not reached by the inputs given; exclude it"
-        )
+        raise UserError(f"calibration: '{missing[0]}' was not reached by these inputs; exclude it")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Which weights are zero: pattern, allocation, schedule and rule, bound to a model."""
+"""Sparse weights: pattern, allocation, schedule and rule, bound to a model."""
 
 from gossamer.sparsity.accelerate import Accelerator, accelerate_sparse
 from gossamer.sparsity.allocation import ERK, Allocation, Global, PerLayer, Uniform

@@ -54,25 +54,25 @@ class _ApplyActive(torch.autograd.Function):
         nonzeros: SparseWeight,
         silent: bool,
     ) -> Tensor:
-        y, kept = nonzeros.active_forward(x, values, bias)
-        ctx.save_for_backward(values, kept)
+        y, saved = nonzeros.active_forward(x, values, bias)
+        ctx.save_for_backward(values, saved)
         ctx.nonzeros, ctx.x_shape, ctx.silent = nonzeros, x.shape, silent
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        values, kept = ctx.saved_tensors
+        values, saved = ctx.saved_tensors
         nonzeros: SparseWeight = ctx.nonzeros
         of_x, of_values, of_bias = ctx.needs_input_grad[:3]
         gradient = gradient.contiguous()
         active = of_x and ctx.silent, of_values, of_bias
-        found = nonzeros.active_backward(gradient, values, kept, ctx.x_shape, active)
+        gradients = nonzeros.active_backward(gradient, values, saved, ctx.x_shape, active)
         if of_x and not ctx.silent:
             only_x = (True, False, False)
-            whole = nonzeros.backward(gradient, values, kept, ctx.x_shape, only_x)[0]
-            found = (whole, *found[1:])
-        return (*found, None, None)
+            whole = nonzeros.backward(gradient, values, saved, ctx.x_shape, only_x)[0]
+            gradients = (whole, *gradients[1:])
+        return (*gradients, None, None)
 
 
 def apply_active(x: Tensor, values: Tensor, bias: Tensor | None, nonzeros: SparseWeight) -> Tensor:

@@ -1,4 +1,4 @@
-"""How the density of a network is shared out among its layers."""
+"""Allocations: the density of each layer for that of the network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_density(density: Any, where: str) -> float:
 class Allocation(ABC):
     """Gives every layer its density."""
 
-    #: Whether the densities follow the weights and are found anew when masks change.
+    #: Whether the densities follow the weights and are computed anew when masks change.
     follows_weights: ClassVar[bool] = False
 
     @abstractmethod
@@ -111,12 +111,12 @@ class Global(Allocation):
             contest.append(rows.scatter(1, best, -1.0).flatten())
         chosen = torch.cat(contest).topk(spare).indices if spare else torch.empty(0)
         ends = torch.tensor([len(part) for part in contest]).cumsum(0)
-        found = torch.bincount(
+        extras = torch.bincount(
             torch.bucketize(chosen, ends, right=True), minlength=len(ends)
         ).tolist()
         return {
             name: (least[name] + extra) / sizes[name]
-            for name, extra in zip(weights, found, strict=True)
+            for name, extra in zip(weights, extras, strict=True)
         }
 
 
@@ -147,8 +147,8 @@ class PerLayer(Allocation):
             if name not in weights:
                 raise UserError(f"no sparsifiable layer '{name}': {nearest(name, weights)}")
         others = {name: weight for name, weight in weights.items() if name not in self.by_layer}
-        found = self.rest.densities(others, density) if others else {}
-        return {name: self.by_layer.get(name, found.get(name, density)) for name in weights}
+        shared = self.rest.densities(others, density) if others else {}
+        return {name: self.by_layer.get(name, shared.get(name, density)) for name in weights}
 
     def __repr__(self) -> str:
         rest = "" if isinstance(self.rest, Uniform) else f", rest={self.rest!r}"

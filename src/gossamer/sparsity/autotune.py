@@ -1,4 +1,4 @@
-"""Which form a layer trains in: measured on what it sees."""
+"""The form in which a layer trains, measured on its inputs."""
 
 from __future__ import annotations
 

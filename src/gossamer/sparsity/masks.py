@@ -77,7 +77,7 @@ class Masks(Mapping[str, Tensor]):
 
     @torch.no_grad()
     def rescale(self) -> dict[str, float]:
-        """Multiply weights by the root of all over the kept ones; gives the factors."""
+        """Multiply weights by the root of all over the unmasked ones; return the factors."""
         factors = {n: (m.numel() / max(int(m.sum()), 1)) ** 0.5 for n, m in self._masks.items()}
         for name, factor in factors.items():
             self._weights[name].parameter.mul_(factor)

@@ -1,4 +1,4 @@
-"""Where non-zeros may stand within one weight."""
+"""Patterns: the positions within one weight at which non-zeros may stand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When and by what score masks are made and changed."""
+"""Rules: the scores by which masks are chosen, and the steps at which they change."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Rule:
 
     #: Whether :meth:`growth` reads ``layer.gradient``.
     needs_gradient: ClassVar[bool] = False
-    #: Whether masked weights keep what the optimizer step has given them until the masks are
+    #: Whether masked weights keep what the optimizer step has added to them until the masks are
     #: chosen; otherwise they are zero again by then.
     sees_masked: ClassVar[bool] = False
 
@@ -71,7 +71,7 @@ class Rule:
         self.__dict__.update(interval=interval, until=share(self.until, f"{name}: until"))
 
     def schedule(self) -> Schedule:
-        """The schedule that suits the rule where none is given."""
+        """The schedule that suits the rule where no other is named."""
         return Constant()
 
     def initial_scores(self, weight: Tensor, generator: torch.Generator) -> Tensor:
@@ -88,7 +88,7 @@ class Rule:
         return step % self.interval == 0 and step <= self.until * total
 
     def drop(self, share: float) -> float:
-        """Share of the kept weights that gives way to grown ones, after a share of training."""
+        """Share of the weights that gives way to grown ones, after a share of training."""
         return 0.0
 
     def importance(self, layer: Layer) -> Tensor:
@@ -153,7 +153,7 @@ class SET(Rule):
     """Drops the smallest weights and grows others at random (Mocanu et al. 2018).
 
     Args:
-        fraction: share of the kept weights that is replaced at the first change; it falls to
+        fraction: share of the remaining weights that is replaced at the first change; it falls to
             nothing along a cosine until ``until``.
     """
 
@@ -225,7 +225,7 @@ class ACDC(Magnitude):
     """Dense and sparse phases by turns (Peste et al. 2021, arXiv 2106.12379).
 
     Each sparse phase keeps the largest weights of the dense one before. The phases are those
-    of its schedule, :class:`Phases`, unless another is given.
+    of its schedule, :class:`Phases`, unless another is named.
     """
 
     interval: int = 1
@@ -239,7 +239,7 @@ class TopK(Rule):
     """The largest magnitudes after every optimizer step, masked positions taking part.
 
     A masked weight starts each step at zero and comes in when one step makes it larger than the
-    smallest kept one. With a cubic schedule from dense: the recipe of weight-sparse
+    smallest remaining one. With a cubic schedule from dense: the recipe of weight-sparse
     transformers (Gao et al. 2025, arXiv 2511.13653).
     """
 

@@ -1,4 +1,4 @@
-"""SµPar: settings found on a small or dense network carry over to a wide or sparse one.
+"""SµPar: settings of a small or dense network carry over to a wide or sparse one.
 
 Dey, Bergsma & Hestness, "Sparse maximal update parameterization: A holistic approach to sparse
 training dynamics", arXiv 2405.15743, 2024, which extends µP (Yang et al. 2022, arXiv 2203.03466)
@@ -107,7 +107,7 @@ def mu_parametrize(
 ) -> Scaling:
     """Scale initialization and learning rates of ``model`` by its widths and densities.
 
-    Settings that were found best on ``base`` are then close to the best for ``model``. Call it
+    Settings that are the best for ``base`` are then close to the best for ``model``. Call it
     on fresh networks, after the :class:`~gossamer.sparsity.Sparsifier` was made::
 
         sparsifier = gs.Sparsifier(model, density=0.05)

@@ -1,4 +1,4 @@
-"""How density changes while a network trains."""
+"""Schedules: the density over the course of a training."""
 
 from __future__ import annotations
 

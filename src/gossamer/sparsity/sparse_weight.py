@@ -170,7 +170,7 @@ class SparseWeight:
         :meth:`active_backward` needs what comes second: the lists, and the values by input.
         """
         size = _size(x.shape)
-        kept = torch.empty(sum(self.kernels.active(len(x), size)[:2]))
+        saved = torch.empty(sum(self.kernels.active(len(x), size)[:2]))
         y = self._output(x)
         self.kernels.active_forward(
             len(x),
@@ -178,17 +178,17 @@ class SparseWeight:
             x.data_ptr(),
             values.data_ptr(),
             0 if bias is None else bias.data_ptr(),
-            kept.data_ptr(),
+            saved.data_ptr(),
             y.data_ptr(),
             torch.get_num_threads(),
         )
-        return y, kept
+        return y, saved
 
     def active_backward(
         self,
         gradient: Tensor,
         values: Tensor,
-        kept: Tensor,
+        saved: Tensor,
         x_shape: torch.Size,
         wanted: tuple[bool, bool, bool],
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -202,7 +202,7 @@ class SparseWeight:
             len(gradient),
             size,
             gradient.data_ptr(),
-            kept.data_ptr(),
+            saved.data_ptr(),
             spread.data_ptr(),
             0 if of_x is None else of_x.data_ptr(),
             0 if of_values is None else of_values.data_ptr(),

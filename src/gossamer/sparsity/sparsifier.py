@@ -78,7 +78,7 @@ class Sparsifier:
         include: layers or rules that become sparse although they would stay dense by default.
         total_steps: optimizer steps of the whole training; schedules and rules are in shares of
             it. ``fit`` sets it; in a loop of one's own a density that falls needs it.
-        rescale: multiply the kept weights by ``sqrt(fan_in / non-zeros per unit)``, so that a
+        rescale: multiply the unmasked weights by ``sqrt(fan_in / non-zeros per unit)``, so that a
             fresh initialization has the scale that suits the sparse fan-in. Switch it off for
             a trained model.
         seed: of the random choices.
@@ -208,7 +208,7 @@ class Sparsifier:
         """Call after every optimizer step: updates masks where the rule says so, then applies.
 
         Args:
-            optimizer: where it is given, what it remembers of a grown weight (momentum,
+            optimizer: with it, what it remembers of a grown weight (momentum,
                 moments) is set to zero, so that the weight starts afresh.
 
         Raises:
@@ -335,7 +335,8 @@ class Sparsifier:
     def summary(self) -> str:
         """The sparse weights with their non-zeros, and those that stay dense with their share."""
         lines = [
-            f"{name}: {kept:,} of {size:,} weights" for name, (kept, size) in self.counts().items()
+            f"{name}: {nonzero:,} of {size:,} weights"
+            for name, (nonzero, size) in self.counts().items()
         ]
         total = sum(self._dense.values()) + sum(shape.numel() for shape in self._shapes.values())
         for name, size in self._dense.items():
@@ -354,8 +355,8 @@ class Sparsifier:
         """Whether the network has as many weights as in the end."""
         if isinstance(self.schedule, Constant):
             return True
-        kept = sum(int(mask.sum()) for mask in self._masks.values())
-        return kept == sum(self._final_counts.values())
+        nonzero = sum(int(mask.sum()) for mask in self._masks.values())
+        return nonzero == sum(self._final_counts.values())
 
     def __repr__(self) -> str:
         return (
@@ -403,7 +404,7 @@ class Sparsifier:
         for name, mask in masks.items():
             self._masks.set(name, mask.to(torch.bool))
         if self.allocation.follows_weights and isinstance(self.schedule, Constant):
-            self._final_counts = {name: kept for name, (kept, _) in self.counts().items()}
+            self._final_counts = {name: nonzero for name, (nonzero, _) in self.counts().items()}
         self.steps = int(state[_STEP])
         self._generator.set_state(state["generator"].to("cpu", torch.uint8))
         self.apply()

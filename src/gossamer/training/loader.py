@@ -43,7 +43,7 @@ class Examples:
         return torch.from_numpy(self.split.y).to(self.device)
 
     def batch(self, index: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        """The examples at ``index``, augmented from ``rng`` if it is given."""
+        """The examples at ``index``, augmented from ``rng`` unless it is None."""
         y = torch.from_numpy(self.split.y[index]).to(self.device)
         if rng is None:
             return self.features()[torch.from_numpy(index).to(self.device)], y

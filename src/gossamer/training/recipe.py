@@ -55,7 +55,7 @@ class Recipe:
     place of the network's own activations (:func:`gossamer.nn.sparsify_activations`);
     ``standardize`` (true or false), of an ``.npz`` (:func:`gossamer.data.arrays`); ``base``, a
     table of those settings in which a smaller or denser network differs, for which the training's
-    settings were found (see :meth:`scaling`).
+    settings were tuned (see :meth:`scaling`).
 
     Raises:
         UserError: an unknown model, or a setting that is unknown or out of range.
@@ -125,7 +125,7 @@ class Recipe:
         names = [n for n in SparsitySettings.names() if self.settings.get(n) != usual.get(n)]
         if names and not any(name.partition(".")[0] == _WEIGHT for name in self.settings):
             raise UserError(
-                f"{names[0]}={self.settings[names[0]]} has no effect while every weight is kept: "
+                f"{names[0]}={self.settings[names[0]]} has no effect while all weights stay: "
                 f"set {_WEIGHT} too, the share of weights that stay non-zero ({_WEIGHT}=0.1)"
             )
 
@@ -163,13 +163,13 @@ class Recipe:
                 raise UserError(f"{name} has no effect without a teacher: set {_TEACHER} too")
 
     def _base(self) -> Recipe | None:
-        """The network that the settings were found for, where there is one."""
+        """The network that the settings were tuned for, where there is one."""
         if _BASE not in self.settings:
             return None
         smaller = self.settings[_BASE]
         if not isinstance(smaller, Mapping) or _BASE in smaller:
             raise UserError(
-                f"{_BASE} must be a table of settings of the network that yours were found "
+                f"{_BASE} must be a table of settings of the network that yours were tuned "
                 f"for, as in {_BASE} = {{hidden = 64}}, not {smaller!r}"
             )
         for name in smaller:

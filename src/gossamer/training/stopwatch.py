@@ -1,4 +1,4 @@
-"""Where the time of a training goes."""
+"""Seconds of a training by part."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def _try(model: nn.Module, task: Task, recipe: Recipe) -> None:
     x = torch.from_numpy(task.features(task.train.x[:2])).to(device)
     try:
         with unrounded(model):  # 8-bit layers know no ranges yet
-            found = list(predict(model, x).shape)
+            shape = list(predict(model, x).shape)
     except UserError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -96,9 +96,9 @@ def _try(model: nn.Module, task: Task, recipe: Recipe) -> None:
             f"model '{recipe.model}' cannot take inputs [batch, "
             f"{', '.join(map(str, task.input_shape))}] of task '{recipe.task}': {error}"
         ) from error
-    if found != wanted:
+    if shape != wanted:
         raise UserError(
-            f"model '{recipe.model}' gives {found} for two examples, wanted {wanted}: "
+            f"model '{recipe.model}' gives {shape} for two examples, wanted {wanted}: "
             "as many logits as there are classes"
         )
 
