@@ -35,7 +35,7 @@ ROOMS = (
     "listen",
     "training",
     "search",
-    "compress",
+    "compression",
     "report",
     "dashboard",
     "demo",

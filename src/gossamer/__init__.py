@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gossamer.extras import needed
 
 if TYPE_CHECKING:  # for completion and type checks; the same names as below
+    from gossamer import compression as compression
     from gossamer import data as data
     from gossamer import deploy as deploy
     from gossamer import energy as energy
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # for completion and type checks; the same names as below
     from gossamer import search as search
     from gossamer import sparsity as sparsity
     from gossamer import training as training
+    from gossamer.compression import compress as compress
     from gossamer.data import load as load
     from gossamer.deploy import compile as compile
     from gossamer.nn import KWinners as KWinners
@@ -70,6 +72,7 @@ _ROOMS = {
     "runtime": ("Engine",),
     "energy": (),
     "deploy": ("compile",),
+    "compression": ("compress",),
     "report": (),
 }
 _HOMES = {name: f"gossamer.{room}" for room, names in _ROOMS.items() for name in names}

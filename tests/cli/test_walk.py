@@ -16,6 +16,7 @@ from gossamer.cli.main import app
 # Arguments with which a command gets as far as its options.
 RIGHT = {
     "bench": ["model.onnx"],
+    "compress": ["net.py:build", "data.npz"],
     "dashboard": ["e.toml"],
     "demo": [],
     "export": ["run"],
@@ -50,6 +51,11 @@ FILES = ["", "none/there", "folder", "junk", "junk/below", "x" * 300]
 UNUSABLE = ["junk/below", "x" * 300]  # of an output, which may be any new file or folder
 TEXTS = {
     "--against": ["", ",", "none"],
+    "--at-least": ["", "accuracy", "accuracy=x", "none=3"],
+    "--at-most": ["", "density", "none=3"],
+    "--lose-at-most": ["", "accuracy=-1", "none=3"],
+    "--maximize": ["", "none", "density"],
+    "--minimize": ["", "none", "speedup"],
     "--format": ["", "mp3"],
     "--from": ["", "none.toml", "folder", "junk"],
     "--kind": ["", "none"],

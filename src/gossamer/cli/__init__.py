@@ -1,6 +1,7 @@
 """The commands. They only translate: the work is done in the other rooms."""
 
-from gossamer.cli import dashboard as dashboard  # these register their commands
+from gossamer.cli import compress as compress  # these register their commands
+from gossamer.cli import dashboard as dashboard
 from gossamer.cli import export as export
 from gossamer.cli import listen as listen
 from gossamer.cli import report as report

@@ -1,0 +1,161 @@
+"""``gossamer compress``: from a trained network to a sparse one that meets the goals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gossamer.cli.main import Json, Threads, Trust, app, settings_of
+from gossamer.console import err, say, show
+from gossamer.errors import UserError
+
+if TYPE_CHECKING:
+    from gossamer.compression import Compressed
+
+_GOAL = "METRIC=NUMBER"
+
+
+@app.command()
+def compress(
+    network: Annotated[
+        str,
+        typer.Argument(
+            help="Run directory, FILE.py:FUNCTION (with --weights), or a reference network."
+        ),
+    ],
+    data: Annotated[
+        str, typer.Argument(help="Task name, an .npz file of arrays, or FILE.py:FUNCTION.")
+    ],
+    at_least: Annotated[
+        list[str] | None,
+        typer.Option(metavar=_GOAL, help="As in accuracy=0.965; repeat."),
+    ] = None,
+    at_most: Annotated[
+        list[str] | None,
+        typer.Option(metavar=_GOAL, help="As in density=15% or file_bytes=100k; repeat."),
+    ] = None,
+    lose_at_most: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar=_GOAL,
+            help="Against the network as given; accuracy=0.005 by default. Repeat.",
+        ),
+    ] = None,
+    maximize: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC", help="By default speedup; repeat."),
+    ] = None,
+    minimize: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC", help="As in latency or file_bytes; repeat."),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=100_000, help="No trial begins after so many; 30 by default."),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="At most so many in all.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.safetensors", help="State dict of FILE.py:FUNCTION."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the model; repeat."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for all that is found.")] = Path(
+        "runs/compress"
+    ),
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Write the experiment that would be searched, and stop.")
+    ] = False,
+    trust: Trust = False,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Prune and fine-tune a trained network until it meets the goals, as fast as it can be.
+
+    The first answer takes seconds and gets better while the search runs; model.onnx in the folder
+    is always the best so far. Ctrl-C ends with what was found; the same command goes on.
+    """
+    from gossamer.compression import compress as run
+    from gossamer.compression import thresholds
+
+    def tell(look: Sequence[str]) -> None:
+        for line in [] if as_json else look:
+            say(line, err)
+
+    found = run(
+        network,
+        data,
+        at_least=thresholds("--at-least", at_least or []),
+        at_most=thresholds("--at-most", at_most or []),
+        lose_at_most=thresholds("--lose-at-most", lose_at_most or []),
+        maximize=maximize or [],
+        minimize=minimize or [],
+        minutes=minutes,
+        trials=trials,
+        workers=workers,
+        threads=threads,
+        out=out,
+        weights=weights,
+        settings=settings_of(settings or []),
+        trust=trust,
+        plan=plan,
+        progress=not as_json,
+        on_start=tell,
+    )
+    if plan:
+        _planned(found, as_json)
+        return
+    if as_json:
+        assert found.trial is not None
+        typer.echo(
+            json.dumps(
+                {
+                    "folder": str(found.folder),
+                    "feasible": found.feasible,
+                    "trial": found.trial.number,
+                    "parameters": found.trial.parameters,
+                    "values": found.trial.values,
+                    "dense": found.dense,
+                    "sparse": found.sparse,
+                }
+            )
+        )
+    else:
+        _told(found)
+    if found.interrupted:
+        raise KeyboardInterrupt
+
+
+def _planned(found: Compressed, as_json: bool) -> None:
+    file = found.folder / "experiment.toml"
+    if as_json:
+        typer.echo(json.dumps({"experiment": str(file), "look": list(found.look)}))
+    else:
+        say(f"{file}: read and change it; the same command without --plan searches it")
+
+
+def _told(found: Compressed) -> None:
+    """Dense beside sparse, beside onnxruntime, the frontier, and what to do next."""
+    from gossamer.report import bench_table, frontier_table, table
+
+    assert found.sparse is not None
+    show(frontier_table(found.experiment))
+    show(table({"dense": found.dense, "sparse": found.sparse}))
+    model = found.folder / "model.onnx"
+    try:
+        from gossamer.deploy import bench
+
+        show(bench_table(bench(model, threads=1, plan=found.folder / "plan.json")))
+    except UserError as error:
+        say(f"not timed beside onnxruntime: {error}")
+    if not found.feasible:
+        say("No network meets all goals yet: this is the nearest. The same command goes on.")
+    say(f"{model} and plan.json: the network and the engine's choice of kernels")
+    say(f"Next: gossamer profile {model}")

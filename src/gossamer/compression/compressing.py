@@ -1,0 +1,277 @@
+"""From a trained network to a sparse one that meets the goals: a search from given weights."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from torch import nn
+
+from gossamer.compression.goals import Goals
+from gossamer.compression.modules import Evaluate, ModuleNetwork, Train
+from gossamer.compression.networks import NamedNetwork
+from gossamer.compression.plan import Look, write_experiment
+from gossamer.errors import UserError
+from gossamer.files import writing
+from gossamer.search import Experiment, Trial, TrialRecord, chosen_trial
+from gossamer.search.trials.trial import Report
+from gossamer.training import folder_for
+
+#: Minutes of a search where neither these nor trials are given.
+MINUTES = 30.0
+# With a limit in minutes alone.
+_MANY = 10_000
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What `compress` leaves.
+
+    Attributes:
+        experiment: the search.
+        folder: holds ``experiment.toml``, ``search.db``, the run ``dense`` and, once a trial has
+            ended, the run ``sparse``, ``model.onnx`` and ``plan.json``.
+        look: what was seen of the network, in sentences.
+        dense, sparse: what ``metrics.json`` of the two holds; ``sparse`` is None of a plan.
+        trial: the one that was chosen, None of a plan.
+        feasible: whether it meets all goals.
+        model: the sparse network; the dense one of a plan.
+        interrupted: whether Ctrl-C ended the search.
+    """
+
+    experiment: Experiment
+    folder: Path
+    look: Sequence[str]
+    dense: Mapping[str, Any]
+    sparse: Mapping[str, Any] | None
+    trial: TrialRecord | None
+    feasible: bool
+    model: nn.Module
+    interrupted: bool = False
+
+
+def compress(
+    model: nn.Module | str | os.PathLike[str],
+    data: Any,
+    *,
+    at_least: Mapping[str, float] | None = None,
+    at_most: Mapping[str, float] | None = None,
+    lose_at_most: Mapping[str, float] | None = None,
+    maximize: str | Sequence[str] = (),
+    minimize: str | Sequence[str] = (),
+    minutes: float | None = None,
+    trials: int | None = None,
+    workers: int = 1,
+    threads: int | None = None,
+    out: str | os.PathLike[str] = "runs/compress",
+    weights: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    evaluate: Evaluate | None = None,
+    train: Train | None = None,
+    trust: bool = False,
+    plan: bool = False,
+    progress: bool = True,
+    on_start: Callable[[Sequence[str]], object] = lambda look: None,
+) -> Compressed:
+    """Prune and fine-tune a trained network until it meets the goals, as fast as it can be.
+
+    A search (:class:`gossamer.Experiment`) over densities, patterns, k-winners and trainings, each
+    from the given weights. It begins with pruning at once, so that there is an answer after
+    seconds; the best network so far is always ``model.onnx`` in ``out``. Interrupted, it ends
+    with what was found; called again, it goes on.
+
+    Args:
+        model: a torch module; or a run directory, the name of a reference network (which is
+            trained first where it has no weights), or ``file.py:function``.
+        data: of a module, whatever :func:`gossamer.data.task_of` takes, such as loaders of
+            training, validation and test; of a name, a task of :func:`gossamer.data.load`.
+        at_least, at_most: metric -> the worst acceptable value, on validation data.
+        lose_at_most: metric -> by how much it may be worse than that of the given network; by
+            default half a point of accuracy where no goal concerns the answers' quality.
+        maximize, minimize: metrics that shall be as good as possible; by default ``speedup``.
+        minutes: no trial is begun after so many; 30 by default.
+        trials: at most so many in all.
+        workers: trials at a time.
+        threads: of each worker.
+        out: folder for all that is found.
+        weights: safetensors file of the state dict, for a name.
+        settings: of the model, for a name.
+        evaluate: of the user's own, for tasks that are no classification: a module to a number
+            (the metric ``score``, more is better) or a mapping of metrics to numbers.
+        train: of the user's own: trains the module further and calls the sparsifier's ``step``
+            after each optimizer step (or attaches it to the optimizer).
+        trust: run the Python code that a run names.
+        plan: write ``experiment.toml`` and stop.
+        progress: show bars on standard error.
+        on_start: called with what was seen of the network before the search.
+
+    Raises:
+        UserError: a network, data or goals that make no sense, a folder of another compression,
+            or no trial that completed.
+        KeyboardInterrupt: on Ctrl-C, where no trial has completed yet.
+    """
+    goals = {"at_least": at_least or {}, "at_most": at_most or {}}
+    goals["lose_at_most"] = lose_at_most or {}
+    asked = bool(at_least or at_most or lose_at_most or maximize or minimize)
+    if not isinstance(model, nn.Module):
+        if evaluate is not None or train is not None:
+            raise UserError("evaluate and train go with a torch module in place of a name")
+        Goals(**goals, maximize=maximize, minimize=minimize)  # refused before anything is trained
+    elif weights is not None or settings:
+        raise UserError("weights and settings go with a network's name; a module has its own")
+    elif train is not None and evaluate is None:
+        raise UserError("train needs evaluate beside it: how good is what it trained?")
+    folder = Path(out)
+    with folder_for(folder):
+        network: NamedNetwork | ModuleNetwork
+        own: Sequence[str] = ()
+        if isinstance(model, nn.Module):
+            network = ModuleNetwork(model, data, folder, evaluate=evaluate, train=train)
+            own = network.own
+        else:
+            named = {"weights": weights, "settings": settings, "trust": trust}
+            network = NamedNetwork(model, data, folder, progress=progress, **named)  # type: ignore[arg-type]
+        metrics = Goals(**goals, maximize=maximize, minimize=minimize, own=own).metrics(
+            network.values
+        )
+        look = Look.at(network.model, network.example)
+        file = folder / "experiment.toml"
+        budget = trials or _MANY
+        if not file.exists():
+            heading = [
+                f"gossamer compress: {network.title}",
+                "as given: " + ", ".join(f"{m.name} {network.values[m.name]:.6g}" for m in metrics),
+            ]
+            write_experiment(
+                file, look, network.tuning(), metrics, network.settings, budget, heading
+            )
+        storage = f"sqlite:///{quote(str(folder / 'search.db'))}"
+        experiment = Experiment.from_toml(
+            file, check=network.trainer, storage=storage, budget=budget
+        )
+        _agree(experiment, network.settings, metrics if asked else None, file)
+        on_start(look.sentences())
+        if plan:
+            return Compressed(
+                experiment, folder, look.sentences(), network.run, None, None, False, network.model
+            )
+        if minutes is None and trials is None:
+            minutes = MINUTES
+        interrupted = _search(experiment, network, folder, workers, threads, minutes, progress)
+        record = chosen_trial(experiment)
+        sparse = network.finish(experiment, record)
+        _publish(folder / "sparse", folder)
+        feasible = experiment.frontier().feasible
+        found = network.model
+        if isinstance(network, NamedNetwork):
+            from gossamer.training import load_network
+
+            found = load_network(folder / "sparse", trust=True)[0]
+        return Compressed(
+            experiment,
+            folder,
+            look.sentences(),
+            network.run,
+            sparse,
+            record,
+            feasible,
+            found,
+            interrupted,
+        )
+
+
+def _search(
+    experiment: Experiment,
+    network: NamedNetwork | ModuleNetwork,
+    folder: Path,
+    workers: int,
+    threads: int | None,
+    minutes: float | None,
+    progress: bool,
+) -> bool:
+    """Runs it; whether Ctrl-C ended it."""
+    try:
+        experiment.run(
+            network.trainer(experiment),
+            workers=workers,
+            threads=threads,
+            minutes=minutes,
+            progress=progress,
+            loggers=[_Best(experiment, folder)],
+        )
+    except KeyboardInterrupt:
+        if not experiment.frontier().trials:
+            raise
+        return True
+    if not experiment.frontier().trials:
+        failed = [t for t in experiment.trials() if t.state == "failed"]
+        reason = failed[-1].reason if failed else "there was no time for any"
+        raise UserError(f"no trial completed: {reason}")
+    return False
+
+
+class _Best:
+    """Puts the best network so far into the folder; removes those that others dominate."""
+
+    def __init__(self, experiment: Experiment, folder: Path) -> None:
+        self._experiment, self._folder = experiment, folder
+        self._best: int | None = None
+
+    def report(self, experiment: str, trial: Trial, report: Report) -> None:
+        """Nothing is done while a trial trains."""
+
+    def end(self, experiment: str, record: TrialRecord) -> None:
+        if record.state != "complete":
+            return
+        kept = {trial.number for trial in self._experiment.frontier().trials}
+        best = chosen_trial(self._experiment).number
+        if best != self._best:
+            _publish(self._folder / "trials" / str(best), self._folder)
+            self._best = best
+        for other in self._experiment.trials():
+            if other.state == "complete" and other.number not in kept:
+                shutil.rmtree(self._folder / "trials" / str(other.number), ignore_errors=True)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def _publish(run: Path, folder: Path) -> None:
+    """Copy a run's ``model.onnx`` and ``plan.json``."""
+    for name in ("model.onnx", "plan.json"):
+        if (run / name).is_file():
+            with writing(folder / name) as target, (run / name).open("rb") as source:
+                shutil.copyfileobj(source, target)
+
+
+def _agree(
+    experiment: Experiment,
+    settings: Mapping[str, Any],
+    metrics: Sequence[Any] | None,
+    file: Path,
+) -> None:
+    """Refuse to go on with the experiment of another network, data or goals."""
+    for name in ("task", "model"):
+        there, here = experiment.settings.get(name), settings.get(name)
+        if there != here:
+            raise UserError(
+                f"{file} is of {name} {there}, not {here}; choose another --out, or delete it"
+            )
+    if metrics is None:
+        return
+
+    def told(listed: Sequence[Any]) -> list[tuple[type, str, float]]:
+        limits = ((m, math.inf if m.threshold is None else round(m.threshold, 9)) for m in listed)
+        return sorted(((type(m), m.name, limit) for m, limit in limits), key=lambda t: t[1])
+
+    if told(experiment.metrics) != told(metrics):
+        raise UserError(
+            f"{file} has other goals than those given now: leave the goals out to go on with its "
+            "own, or choose another --out"
+        )

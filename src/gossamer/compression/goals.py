@@ -1,0 +1,155 @@
+"""What a compressed network must reach: thresholds and what is to be as good as it can."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gossamer.deploy.metrics import METRICS
+from gossamer.errors import UserError, nearest
+from gossamer.search.metrics import AtLeast, AtMost, Maximize, Metric, Minimize
+
+#: What may be lost where no goal says how good the network must stay: half a point.
+LOSS = 0.005
+
+# After a number, such as 100k, 15% or 200us.
+_UNITS = {"": 1.0, "%": 0.01, "k": 1e3, "M": 1e6, "G": 1e9, "s": 1.0, "ms": 1e-3, "us": 1e-6}
+_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(%|k|M|G|s|ms|us)?")
+# Metrics that say how good the network's answers are.
+_QUALITY = ("accuracy", "loss", "log_error")
+
+
+@dataclass(frozen=True)
+class Goals:
+    """What is asked for, by metric.
+
+    Attributes:
+        at_least, at_most: the worst acceptable value.
+        lose_at_most: by how much it may be worse than that of the network as given.
+        maximize, minimize: what shall be as good as possible inside all thresholds, the most
+            important first; by default ``speedup``.
+        own: metrics that the user's own ``evaluate`` returns, beside those of
+            :data:`gossamer.deploy.METRICS`.
+
+    Raises:
+        UserError: an unknown metric, one that is better the other way round, a value that is no
+            number, or two thresholds for one metric.
+    """
+
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    at_most: Mapping[str, float] = field(default_factory=dict)
+    lose_at_most: Mapping[str, float] = field(default_factory=dict)
+    maximize: Sequence[str] = ()
+    minimize: Sequence[str] = ()
+    own: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("maximize", "minimize"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        known = {*METRICS, *self.own}
+        goals: list[tuple[str, Collection[str], str | None]] = [
+            ("at_least", self.at_least, "maximize"),
+            ("at_most", self.at_most, "minimize"),
+            ("lose_at_most", self.lose_at_most, None),
+            ("maximize", self.maximize, "maximize"),
+            ("minimize", self.minimize, "minimize"),
+        ]
+        for goal, names, wanted in goals:
+            for name in names:
+                if name not in known:
+                    raise UserError(f"{goal}: no metric '{name}'; {nearest(name, known)}")
+                better = METRICS[name].goal if name in METRICS else wanted
+                if wanted is not None and better != wanted:
+                    turned = {
+                        "at_least": "at_most",
+                        "at_most": "at_least",
+                        "maximize": "minimize",
+                        "minimize": "maximize",
+                    }[goal]
+                    less = "less" if better == "minimize" else "more"
+                    raise UserError(f"{goal} {name}: {less} is better; use {turned}")
+        for goal, values in (
+            ("at_least", self.at_least),
+            ("at_most", self.at_most),
+            ("lose_at_most", self.lose_at_most),
+        ):
+            for name, value in values.items():
+                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                if not is_number or not math.isfinite(value):
+                    raise UserError(f"{goal} {name}: must be a number, not {value!r}")
+        for name, value in self.lose_at_most.items():
+            if value < 0:
+                raise UserError(f"lose_at_most {name}: must not be negative, not {value!r}")
+            if name in self.at_least or name in self.at_most:
+                raise UserError(
+                    f"{name} has two thresholds, lose_at_most and at_least or at_most; keep one"
+                )
+
+    def metrics(self, dense: Mapping[str, float]) -> list[Metric]:
+        """The metrics of the search, what is optimized first.
+
+        Args:
+            dense: values of the network as given.
+        """
+        limits = {**self.at_least, **self.at_most, **self._losses(dense)}
+        ways: dict[str, Literal["maximize", "minimize"]] = {}
+        ways |= dict.fromkeys(self.maximize, "maximize")
+        ways |= dict.fromkeys(self.minimize, "minimize")
+        if not ways:
+            ways["speedup"] = "maximize"
+        made: list[Metric] = []
+        for name, way in ways.items():
+            kind = Maximize if way == "maximize" else Minimize
+            made.append(kind(name, limits.get(name)))
+        for name, limit in limits.items():
+            if name not in ways:
+                made.append((AtLeast if self._rises(name) else AtMost)(name, limit))
+        return made
+
+    def _rises(self, name: str) -> bool:
+        """Whether more of it is better."""
+        if name in METRICS:
+            return METRICS[name].goal == "maximize"
+        return name not in self.at_most and name not in self.minimize
+
+    def _losses(self, dense: Mapping[str, float]) -> dict[str, float]:
+        losses = dict(self.lose_at_most)
+        quality = {*self.own} if self.own else {*_QUALITY}
+        named = {*self.at_least, *self.at_most, *losses, *self.maximize, *self.minimize}
+        if not quality & named:
+            first = next(iter(self.own), "accuracy")
+            # Of a metric of the user's own nobody knows the unit.
+            losses[first] = LOSS * abs(dense[first]) if self.own else LOSS
+        return {
+            name: dense[name] - loss if self._rises(name) else dense[name] + loss
+            for name, loss in losses.items()
+        }
+
+
+def thresholds(option: str, given: Sequence[str]) -> dict[str, float]:
+    """``NAME=VALUE`` texts as numbers: ``0.965``, ``15%``, ``100k``, ``200us``.
+
+    Args:
+        option: as it was typed, the beginning of messages.
+        given: the texts.
+
+    Raises:
+        UserError: no ``=``, no number, or a name given twice.
+    """
+    found: dict[str, float] = {}
+    for text in given:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        number = _NUMBER.fullmatch(value)
+        if not name or not equals or number is None:
+            raise UserError(
+                f"{option} {text}: write it as NAME=NUMBER, such as accuracy=0.965, density=15% "
+                "or file_bytes=100k"
+            )
+        if name in found:
+            raise UserError(f"{option} {name} is given twice; remove one")
+        found[name] = float(number[1]) * _UNITS[number[2] or ""]
+    return found

@@ -1,0 +1,249 @@
+"""Networks that are torch modules in memory, with their own data, evaluation and training."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from gossamer.compression.plan import Tuning
+from gossamer.data import Task, task_of
+from gossamer.deploy.metrics import METRICS, MeasureSettings, read_metrics
+from gossamer.errors import UserError
+from gossamer.files import write_text
+from gossamer.nn import export, sparsify_activations
+from gossamer.search import Experiment, Trial, TrialRecord
+from gossamer.sparsity import Sparsifier, SparsitySettings
+from gossamer.training import TrainingConfig, count, evaluate, fit, make_folder
+from gossamer.training.measure import measure, spreads
+from gossamer.training.tensor_file import MODEL, add_prefix, save_tensors, strip_prefix
+
+#: From a network to one metric or several by name.
+Evaluate = Callable[[nn.Module], float | Mapping[str, float]]
+#: Trains a network further; the sparsifier's ``step`` is to run after each optimizer step.
+Train = Callable[[nn.Module, Sparsifier], object]
+
+#: The metric of an ``evaluate`` that returns a number.
+SCORE = "score"
+_MEASURED = 256
+
+
+@dataclass(frozen=True)
+class PruneModule:
+    """What `Experiment.run` calls for each trial: prunes a copy, trains, evaluates, measures."""
+
+    model: nn.Module
+    inputs: Tensor
+    task: Task | None
+    evaluate: Evaluate | None
+    train: Train | None
+    folder: str
+    metrics: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    def __call__(self, trial: Trial) -> dict[str, float]:
+        values = {**self.settings, **trial.parameters}
+        model = self._network(values)
+        sparsifier = self._settings(SparsitySettings, values).sparsifier(
+            model, values["weight_density"], rescale=False
+        )
+        if self.train is None:
+            assert self.task is not None
+            fit(
+                model,
+                self.task,
+                self._settings(TrainingConfig, values),
+                sparsifier=sparsifier,
+                on_epoch=lambda epoch: trial.report(
+                    epoch.epoch, {"accuracy": epoch.accuracy}, of=values["epochs"]
+                ),
+            )
+        elif values["epochs"]:
+            self.train(model, sparsifier)
+        place = make_folder(Path(self.folder) / "trials" / str(trial.number))
+        save_tensors(place / "model.safetensors", add_prefix(model.state_dict(), MODEL), {})
+        write_text(place / "values.json", json.dumps(values))
+        return self.measured(model, place, "validation", self.metrics)[0]
+
+    def _network(self, values: Mapping[str, Any]) -> nn.Module:
+        model = copy.deepcopy(self.model)
+        if values.get("winners", 1.0) < 1.0:
+            model = sparsify_activations(model, values["winners"], example=self.inputs[:2])
+        return model
+
+    def restored(self, number: int) -> nn.Module:
+        """The network of a finished trial."""
+        place = Path(self.folder) / "trials" / str(number)
+        model = self._network(json.loads((place / "values.json").read_text()))
+        model.load_state_dict(strip_prefix(load_file(place / "model.safetensors"), MODEL))
+        return model.eval()
+
+    @staticmethod
+    def _settings(kind: Any, values: Mapping[str, Any]) -> Any:
+        return kind(**{name: values[name] for name in kind.names() if name in values})
+
+    def measured(
+        self, model: nn.Module, place: Path, split: str, names: Iterable[str] | None
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """The metrics of ``names`` (None: all there are), and all that a run holds of them.
+
+        Exports the network to ``place`` and measures it on the engine.
+        """
+        model.eval()
+        export(model, self.inputs[:2], place / "model.onnx")
+        settings = self._settings(MeasureSettings, self.settings)
+        # What the dense network is compared with is itself.
+        if Path(settings.dense_reference) == place:
+            settings = MeasureSettings()
+        inputs = self.inputs.cpu().numpy()
+        run: dict[str, Any] = {"split": split}
+        own: dict[str, float] = {}
+        if self.task is not None:
+            run |= evaluate(model, self.task, split, noise=False, timing=False).as_dict()
+        else:
+            counts = count(model, [self.inputs])
+            run["weights"] = {
+                "total": counts.weights,
+                "nonzero": counts.nonzero,
+                "density": counts.density,
+            }
+            run["activations"] = {"density": counts.active_share, "layers": counts.activations}
+            run["macs"] = counts.macs()
+        if self.evaluate is not None:
+            found = self.evaluate(model)
+            own = dict(found) if isinstance(found, Mapping) else {SCORE: float(found)}
+            run["own"] = {name: float(value) for name, value in own.items()}
+        run |= measure(place / "model.onnx", inputs, settings, place / "plan.json")
+        write_text(place / "metrics.json", json.dumps(run, indent=1))
+        if names is None:
+            table = {n: v for n, m in METRICS.items() if (v := m.read(run)) is not None}
+        else:
+            table = read_metrics(run, [name for name in names if name not in own])
+            own = {**own, **read_metrics(run, _counted(run))}
+        return {**table, **own, **spreads(run)}, run
+
+
+def _counted(run: Mapping[str, Any]) -> list[str]:
+    """What is known without the engine, kept with every trial."""
+    return [n for n, m in METRICS.items() if not m.deployed and m.read(run) is not None]
+
+
+class ModuleNetwork:
+    """A torch module and whatever it is trained and evaluated with.
+
+    Args:
+        model: trained.
+        data: what `gossamer.data.task_of` takes; with an ``evaluate`` and a ``train`` of the
+            user's own any iterable whose items begin with a batch of inputs, or such a batch.
+        folder: gets the networks.
+        evaluate: of the user's own.
+        train: of the user's own.
+
+    Raises:
+        UserError: data in no form that is known.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,
+        folder: Path,
+        *,
+        evaluate: Evaluate | None = None,
+        train: Train | None = None,
+    ) -> None:
+        self.folder = folder
+        self.model = copy.deepcopy(model).cpu().eval()
+        own = evaluate is not None and train is not None
+        task = None if own else task_of(data, "data")
+        if task is None:
+            inputs = _first_inputs(data)
+        else:
+            inputs = torch.from_numpy(task.features(task.test.x[:_MEASURED]))
+        self._trainer = PruneModule(
+            self.model, inputs, task, evaluate, train, str(folder), (), self.settings
+        )
+        place = make_folder(folder / "dense")
+        self.values, self.run = self._trainer.measured(self.model, place, "validation", None)
+        if task is not None:
+            _, self.run = self._trainer.measured(self.model, place, "test", None)
+        self.own = tuple(self.run.get("own", ()))
+
+    @property
+    def example(self) -> Tensor:
+        """Two inputs of the network."""
+        return self._trainer.inputs[:2]
+
+    @property
+    def title(self) -> str:
+        """What is compressed."""
+        return type(self.model).__name__
+
+    def tuning(self) -> Tuning:
+        """How it is trained further; by the user's own function once or not at all."""
+        if self._trainer.train is not None:
+            return Tuning(1, None)
+        assert self._trainer.task is not None
+        size = max(2, min(64, len(self._trainer.task.train)))
+        return Tuning(5, (1e-4, 3e-3), {"optimizer": "adamw", "batch_size": size, "warmup": 0.1})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What every trial has in common."""
+        return {
+            "pattern": "unstructured",
+            "rule": "one_shot",
+            "allocation": "global",
+            "dense_reference": str(self.folder / "dense"),
+        }
+
+    def trainer(self, experiment: Experiment) -> PruneModule:
+        """What evaluates a trial."""
+        first = self._trainer
+        return PruneModule(
+            first.model,
+            first.inputs,
+            first.task,
+            first.evaluate,
+            first.train,
+            first.folder,
+            tuple(metric.name for metric in experiment.metrics),
+            experiment.settings,
+        )
+
+    def finish(self, experiment: Experiment, record: TrialRecord) -> dict[str, Any]:
+        """The network of a trial in the folder ``sparse``, measured on the test split."""
+        place = make_folder(self.folder / "sparse")
+        trainer = self.trainer(experiment)
+        self.model = trainer.restored(record.number)
+        shutil.copyfile(
+            self.folder / "trials" / str(record.number) / "model.safetensors",
+            place / "model.safetensors",
+        )
+        return trainer.measured(self.model, place, "test", None)[1]
+
+
+def _first_inputs(data: Any) -> Tensor:
+    """The first batch of inputs of whatever holds some."""
+    item: Any = data
+    if not isinstance(item, Tensor | np.ndarray):
+        try:
+            item = next(iter(data))
+        except (TypeError, StopIteration):
+            raise UserError(
+                f"data is {type(data).__name__}; give a loader, or a batch of inputs"
+            ) from None
+        if isinstance(item, tuple | list):
+            item = item[0]
+    if not isinstance(item, Tensor | np.ndarray) or not len(item):
+        raise UserError("data: the first item holds no batch of inputs; give a loader of batches")
+    return torch.as_tensor(item)[:_MEASURED].detach().cpu()

@@ -1,0 +1,242 @@
+"""Networks that have a name: a run, a reference network, a function in a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from gossamer.compression.plan import Tuning
+from gossamer.deploy.metrics import METRICS
+from gossamer.errors import UserError
+from gossamer.models import MODELS
+from gossamer.own_code import is_code
+from gossamer.search import Experiment, TrainNetwork, TrialRecord
+from gossamer.sparsity import SparsitySettings
+from gossamer.training import (
+    History,
+    Recipe,
+    Trained,
+    TrainingConfig,
+    load_network,
+    load_recipe,
+    train,
+)
+from gossamer.training.tensor_file import MODEL, check_tensors, strip_prefix
+
+# A network of one's own that is given without weights must do better than by so much of guessing.
+_GUESSING = 1.5
+_MOST_EPOCHS = 10
+# Settings of how a network was trained, which say nothing of what it is.
+_OF_TRAINING = {
+    *TrainingConfig.names(),
+    *SparsitySettings.names(),
+    *("init", "base", "variational", "measure", "dense_reference"),
+}
+_KEPT = ("batch_size", "augment", "flip", "crop", "shift", "time_mask", "frequency_mask", "gain")
+
+
+class NamedNetwork:
+    """A network by name, on a task: written as a run into ``folder / "dense"``.
+
+    Args:
+        network: run directory, name of a reference network, or ``file.py:function``.
+        data: name of a task, see :func:`gossamer.data.load`.
+        folder: gets the runs.
+        weights: safetensors file of the network's state dict.
+        settings: of the model, where it is no run.
+        trust: run the code that a run names.
+        progress: show bars.
+
+    Raises:
+        UserError: no such network or data, weights that do not fit, or a network that guesses.
+    """
+
+    def __init__(
+        self,
+        network: str | os.PathLike[str],
+        data: str | os.PathLike[str],
+        folder: Path,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        trust: bool = False,
+        progress: bool = True,
+    ) -> None:
+        self.folder, self._progress = folder, progress
+        name = os.fspath(network)
+        self.from_run = name not in MODELS and Path(name).is_dir()
+        named = dict(settings or {})
+        if self.from_run:
+            if weights is not None or named:
+                raise UserError(f"{name} is a run and has its own weights and settings")
+            recipe = load_recipe(name, trust=trust)
+            for setting in ("int8", "variational"):
+                if recipe.settings.get(setting):
+                    raise UserError(
+                        f"{name} was trained with {setting}: compress a run without it, "
+                        "and export that with --int8 where 8 bits are wanted"
+                    )
+            self._trained_with = recipe.settings
+            named = {k: v for k, v in recipe.settings.items() if not _of_training(k)}
+            self.recipe = Recipe(os.fspath(data), recipe.model, named)
+        else:
+            if weights is not None and "standardize" not in named and _is_npz(data):
+                named["standardize"] = False
+            self.recipe = Recipe(os.fspath(data), name, named)
+            self._trained_with = self.recipe.settings
+        self.task = self.recipe.load()
+        self.run, model = self._dense_run(name, weights, trust)
+        evaluation = Trained(self.recipe, self.task, model, None, History()).evaluate(
+            "validation", noise=False, timing=False
+        )
+        self.model = model
+        self.values = {
+            name: value
+            for name, metric in METRICS.items()
+            if (value := metric.read({**self.run, **evaluation.as_dict()})) is not None
+        }
+
+    @property
+    def example(self) -> torch.Tensor:
+        """Two inputs of the network."""
+        return torch.from_numpy(self.task.features(self.task.train.x[:2]))
+
+    @property
+    def title(self) -> str:
+        """What is compressed."""
+        return f"{self.recipe.model} on {self.recipe.task}"
+
+    def _dense_run(
+        self, name: str, weights: str | os.PathLike[str] | None, trust: bool
+    ) -> tuple[dict[str, Any], nn.Module]:
+        """The metrics and the network of the run ``dense``; made where it is not there yet."""
+        place = self.folder / "dense"
+        if (place / "metrics.json").is_file():
+            model, classes, shape = load_network(place, trust=True)  # written here, see below
+            self._check(classes, shape)
+            metrics: dict[str, Any] = json.loads((place / "metrics.json").read_text())
+            return metrics, model
+        checkpoint = place / "checkpoint.safetensors"
+        if self.from_run:
+            model, classes, shape = load_network(name, trust=trust)
+            self._check(classes, shape)
+            trained = Trained(self.recipe, self.task, model, None, History())
+        elif weights is not None or is_code(name):
+            model, _ = self.recipe.network(len(self.task.classes), self.task.input_shape)
+            if weights is not None:
+                _load(model, Path(weights))
+            trained = Trained(self.recipe, self.task, model.eval(), None, History())
+        else:
+            place.mkdir(parents=True, exist_ok=True)
+            trained = train(
+                self.recipe,
+                self.task,
+                checkpoint=checkpoint,
+                progress=self._progress,
+                label="dense network",
+            )
+        evaluation = trained.evaluate(noise=False)
+        guessing = 1 / len(self.task.classes)
+        if weights is None and is_code(name) and evaluation.accuracy < _GUESSING * guessing:
+            raise UserError(
+                f"{name} answers {evaluation.accuracy:.1%} of the test examples correctly, hardly "
+                "more than by guessing: give its weights, --weights FILE.safetensors, or train it "
+                "with 'gossamer train' and give the run"
+            )
+        metrics = trained.save(place, evaluation)
+        checkpoint.unlink(missing_ok=True)
+        return metrics, trained.model
+
+    def _check(self, classes: tuple[str, ...], shape: tuple[int, ...]) -> None:
+        if shape != self.task.input_shape or len(classes) != len(self.task.classes):
+            raise UserError(
+                f"the network takes {list(shape)} and knows {len(classes)} classes, "
+                f"'{self.task.name}' has {list(self.task.input_shape)} and "
+                f"{len(self.task.classes)}: give the data that it was trained for"
+            )
+
+    def tuning(self) -> Tuning:
+        """How it is trained further: as it was trained, shorter and with a lower rate."""
+        before = {k: v for k, v in self._trained_with.items() if k in _KEPT}
+        before.setdefault("batch_size", 64)
+        before["batch_size"] = max(2, min(before["batch_size"], len(self.task.train)))
+        settings = {**before, "warmup": 0.1, "noise_score": False}
+        if "learning_rate" in self._trained_with:
+            known = TrainingConfig.from_mapping(
+                {k: v for k, v in self._trained_with.items() if k in TrainingConfig.names()}
+            )
+            rate, settings["optimizer"] = known.learning_rate, known.optimizer
+            settings["weight_decay"] = known.weight_decay
+            epochs = min(max(known.epochs // 3, 3), _MOST_EPOCHS)
+        else:
+            rate, settings["optimizer"], epochs = 3e-3, "adamw", 5
+        return Tuning(epochs, (rate / 30, rate), settings)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What every trial has in common."""
+        dense = str(self.folder / "dense")
+        return {
+            "task": self.recipe.task,
+            "model": self.recipe.model,
+            **{k: v for k, v in self.recipe.settings.items() if not _of_training(k)},
+            "init": dense,
+            "dense_reference": dense,
+            "pattern": "unstructured",
+            "rule": "one_shot",
+            "allocation": "global",
+        }
+
+    def trainer(self, experiment: Experiment) -> TrainNetwork:
+        """What evaluates a trial."""
+        return TrainNetwork.for_experiment(experiment, self.folder / "trials")
+
+    def finish(self, experiment: Experiment, record: TrialRecord) -> dict[str, Any]:
+        """The network of a trial as the run ``sparse``, measured on the test split."""
+        place = self.folder / "trials" / str(record.number)
+        model, _, _ = load_network(place, trust=True)
+        recipe = load_recipe(place, trust=True)
+        trained = Trained(recipe, self.task, model, None, History())
+        return trained.save(self.folder / "sparse", trained.evaluate(noise=False))
+
+
+def _of_training(name: str) -> bool:
+    return name in _OF_TRAINING or name.partition(".")[0] == "weight_density"
+
+
+def _is_npz(data: str | os.PathLike[str]) -> bool:
+    return os.fspath(data).endswith(".npz")
+
+
+def _load(model: nn.Module, path: Path) -> None:
+    """Load a state dict, or the weights of a run's file."""
+    if path.suffix != ".safetensors":
+        raise UserError(
+            f"{path}: weights are read from safetensors alone, which run no code; write them with "
+            "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+        )
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    own = model.state_dict()
+    if tensors and all(name.startswith((MODEL, "mask.")) for name in tensors):
+        tensors = strip_prefix(tensors, MODEL)
+    check_tensors(path, tensors, own)
+    odd = sorted(set(own) ^ set(tensors))
+    odd += [n for n in own if n in tensors and own[n].shape != tensors[n].shape]
+    if odd:
+        here, there = (tuple(s[odd[0]].shape) if odd[0] in s else "missing" for s in (own, tensors))
+        raise UserError(
+            f"{path} does not fit the network: '{odd[0]}' is {there} in the file, {here} in the "
+            "network; give the file of this network, and its sizes with --set"
+        )
+    model.load_state_dict(tensors)

@@ -1,0 +1,184 @@
+"""From a trained network to a sparse one, for every kind of network and data."""
+
+import json
+import math
+import os
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from gossamer.cli import main
+from gossamer.compression import compress
+from gossamer.errors import UserError
+from gossamer.runtime import Engine
+from gossamer.search import Experiment
+from gossamer.training import load_network
+
+NAMED = ("net.py:build", "net.py:data")
+QUICK = {"progress": False, "out": "out"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--at-least", "accuracy"], "--at-least accuracy: write it as NAME=NUMBER"),
+        (["--maximize", "speed"], "maximize: no metric 'speed'; did you mean 'speedup'"),
+        (["--at-most", "accuracy=0.9"], "at_most accuracy: more is better; use at_least"),
+        (["--set", "x"], "--set x: write it as name=value"),
+        (["--weights", "none.safetensors"], "none.safetensors: cannot be read"),
+        ([], "hardly more than by guessing: give its weights"),
+    ],
+)
+def test_one_line_says_what_is_wrong(place, monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr("sys.argv", ["gossamer", "compress", *NAMED, *arguments, "--out", "out"])
+    torch.manual_seed(1)  # of a network without weights
+    with pytest.raises(SystemExit) as ended:
+        main()
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (place / "out").exists()
+
+
+def test_arguments_of_the_other_kind_of_network(trained):
+    with pytest.raises(UserError, match="go with a torch module"):
+        compress("mlp", "x.npz", evaluate=lambda model: 1.0)
+    with pytest.raises(UserError, match="a module has its own"):
+        compress(trained, None, weights="x.safetensors")
+    with pytest.raises(UserError, match="train needs evaluate"):
+        compress(trained, None, train=lambda model, sparsifier: None)
+
+
+@pytest.mark.slow
+def test_a_plan_is_an_experiment_and_is_followed(place, monkeypatch, capsys):
+    """The file is written once, may be changed, and is what the same command searches."""
+    call = ["gossamer", "compress", *NAMED, "--weights", "weights.safetensors", "--out", "out"]
+    monkeypatch.setattr("sys.argv", [*call, "--plan"])
+    main()
+    assert "out/experiment.toml: read and change it" in capsys.readouterr().out
+    assert sorted(os.listdir("out")) == ["dense", "experiment.toml"]
+    file = place / "out" / "experiment.toml"
+    assert "# as given: speedup 1, accuracy" in file.read_text()
+    file.write_text(file.read_text().replace("high = 0.7", "high = 0.6"))
+    monkeypatch.setattr("sys.argv", [*call, "--trials", "2", "--json"])
+    main()
+    found = json.loads(capsys.readouterr().out)
+    (bound,) = (p for p in Experiment.from_toml(file).parameters if p.name == "weight_density")
+    assert bound.high == 0.6
+    assert found["dense"]["accuracy"] > 0.9
+    model, _, _ = load_network("out/sparse", trust=True)
+    x = np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)
+    wanted = model(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(Engine("out/model.onnx", threads=1)(x), wanted, atol=1e-5)
+    assert json.loads((place / "out" / "plan.json").read_text())["network"]
+    with pytest.raises(UserError, match="has other goals"):
+        compress(*NAMED, weights="weights.safetensors", maximize="throughput", **QUICK)
+    with pytest.raises(UserError, match=r"is of task net.py:data, not toy.npz"):
+        compress("net.py:build", "toy.npz", weights="weights.safetensors", **QUICK)
+
+
+@pytest.mark.slow
+def test_a_reference_network_and_then_its_run(place):
+    """A name without weights is trained first; the run that is left can be compressed too."""
+    settings = {"hidden": 16, "epochs": 2, "batch_size": 16}
+    first = compress("mlp", "toy.npz", settings=settings, trials=1, **QUICK)
+    assert first.trial is not None
+    assert first.dense["accuracy"] > 0.8
+    again = compress("out/dense", "toy.npz", trials=1, progress=False, out="again")
+    assert again.dense["accuracy"] == first.dense["accuracy"]
+    assert again.dense["weights"]["nonzero"] == first.dense["weights"]["nonzero"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_with_what_was_found_and_the_same_call_goes_on(place, monkeypatch):
+    ends = []
+    tell = Experiment.tell
+
+    def interrupt(self, *arguments, **named):
+        found = tell(self, *arguments, **named)
+        ends.append(found.number)
+        if len(ends) == 2:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(Experiment, "tell", interrupt)
+    call = {"weights": "weights.safetensors", "trials": 3, **QUICK}
+    stopped = compress(*NAMED, **call)
+    assert stopped.interrupted
+    assert stopped.trial.number in (0, 1)
+    assert (place / "out" / "model.onnx").is_file()
+    done = compress(*NAMED, **call)
+    assert not done.interrupted
+    assert ends == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_a_module_and_its_loaders(trained, examples, tmp_path):
+    x, y = map(torch.from_numpy, examples)
+    loader = DataLoader(TensorDataset(x, y), batch_size=32)
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    found = compress(
+        trained,
+        {"train": loader, "test": loader},
+        at_least={"accuracy": 0.5},
+        at_most={"density": 0.6},
+        trials=1,
+        out=tmp_path / "out",
+        progress=False,
+    )
+    assert found.feasible
+    assert found.sparse["accuracy"] >= 0.5
+    assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
+    weight = found.model[0].weight
+    kept = weight != 0
+    assert 0 < kept.sum() < weight.numel()
+    assert torch.equal(weight[kept], before["0.weight"][kept])  # pruned at once
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    (given,) = session.run(None, {session.get_inputs()[0].name: examples[0][:4]})
+    np.testing.assert_allclose(given, found.model(x[:4]).detach(), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_regression_with_ones_own_training(tmp_path):
+    """No classes anywhere: the metric and the loop are the user's."""
+    torch.manual_seed(0)
+    x = torch.randn(256, 16)
+    y = x[:, :1] * 2 - x[:, 1:2]
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
+    trainings = []
+
+    def train(network, sparsifier, steps=60):
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            nn.functional.mse_loss(network(x), y).backward()
+            optimizer.step()
+            if sparsifier is not None:
+                sparsifier.step()
+        trainings.append(steps)
+
+    def evaluate(network):
+        with torch.no_grad():
+            return {"error": float(nn.functional.mse_loss(network(x), y))}
+
+    train(model, None, 200)
+    found = compress(
+        model,
+        x,
+        evaluate=evaluate,
+        train=train,
+        at_most={"error": 10.0, "density": 0.7},
+        minimize=["error"],
+        trials=6,
+        out=tmp_path,
+        progress=False,
+    )
+    assert found.feasible
+    assert len(trainings) == 2  # the dense one's, and that of the first trial that is trained
+    assert math.isfinite(found.trial.values["error"])
+    assert found.trial.values["error"] == pytest.approx(evaluate(found.model)["error"], rel=1e-4)

@@ -1,0 +1,109 @@
+"""Goals: what they mean, and every wrong spelling."""
+
+import pytest
+
+from gossamer.compression import Goals, thresholds
+from gossamer.errors import UserError
+from gossamer.search import AtLeast, AtMost, Maximize, Minimize
+
+DENSE = {"accuracy": 0.97, "loss": 0.1, "density": 1.0, "speedup": 1.0, "file_bytes": 7e6}
+
+
+def metrics(own=(), dense=DENSE, **goals):
+    return [
+        (type(m), m.name, None if m.threshold is None else pytest.approx(m.threshold))
+        for m in Goals(own=own, **goals).metrics(dense)
+    ]
+
+
+def test_without_goals_half_a_point_may_be_lost_and_speed_is_wanted():
+    assert metrics() == [(Maximize, "speedup", None), (AtLeast, "accuracy", 0.965)]
+
+
+@pytest.mark.parametrize(
+    ("goals", "expected"),
+    [
+        (
+            {"at_least": {"accuracy": 0.9}},
+            [(Maximize, "speedup", None), (AtLeast, "accuracy", 0.9)],
+        ),
+        (
+            {"lose_at_most": {"accuracy": 0.25}, "at_most": {"density": 0.15}},
+            [(Maximize, "speedup", None), (AtMost, "density", 0.15), (AtLeast, "accuracy", 0.72)],
+        ),
+        (
+            {"lose_at_most": {"loss": 0.5}, "minimize": ["file_bytes"]},
+            [(Minimize, "file_bytes", None), (AtMost, "loss", 0.6)],
+        ),
+        (
+            {"maximize": "accuracy", "at_least": {"accuracy": 0.9}, "at_most": {"file_bytes": 1e5}},
+            [(Maximize, "accuracy", 0.9), (AtMost, "file_bytes", 1e5)],
+        ),
+        (
+            {"minimize": ["latency"]},
+            [(Minimize, "latency", None), (AtLeast, "accuracy", 0.965)],
+        ),
+    ],
+)
+def test_goals_become_metrics_of_a_search(goals, expected):
+    assert metrics(**goals) == expected
+
+
+def test_a_metric_of_ones_own_may_lose_a_two_hundredth():
+    found = metrics(own=["score"], dense={"score": 40.0})
+    assert found == [(Maximize, "speedup", None), (AtLeast, "score", 39.8)]
+    found = metrics(own=["error"], dense={"error": 2.0}, at_most={"error": 3.0})
+    assert found == [(Maximize, "speedup", None), (AtMost, "error", 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("goals", "message"),
+    [
+        ({"at_least": {"acuracy": 0.9}}, "at_least: no metric 'acuracy'; did you mean 'accuracy'"),
+        ({"maximize": ["speed"]}, "maximize: no metric 'speed'"),
+        ({"maximize": ["density"]}, "maximize density: less is better; use minimize"),
+        ({"minimize": ["speedup"]}, "minimize speedup: more is better; use maximize"),
+        ({"at_least": {"latency": 1.0}}, "at_least latency: less is better; use at_most"),
+        ({"at_most": {"accuracy": 1.0}}, "at_most accuracy: more is better; use at_least"),
+        ({"at_least": {"accuracy": "high"}}, "accuracy: must be a number"),
+        ({"at_least": {"accuracy": float("nan")}}, "accuracy: must be a number"),
+        ({"lose_at_most": {"accuracy": -0.1}}, "must not be negative"),
+        (
+            {"lose_at_most": {"accuracy": 0.1}, "at_least": {"accuracy": 0.9}},
+            "accuracy has two thresholds",
+        ),
+    ],
+)
+def test_goals_that_make_no_sense(goals, message):
+    with pytest.raises(UserError, match=message):
+        Goals(**goals)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("accuracy=0.965", 0.965),
+        ("density=15%", 0.15),
+        ("file_bytes = 100k", 100_000.0),
+        ("file_bytes=1.5M", 1.5e6),
+        ("latency=200us", 2e-4),
+        ("latency=2ms", 2e-3),
+        ("loss=1e-2", 0.01),
+        ("x=.5", 0.5),
+    ],
+)
+def test_numbers_as_people_write_them(text, value):
+    assert list(thresholds("--at-most", [text]).values()) == [pytest.approx(value)]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "accuracy", "accuracy=", "=3", "accuracy=high", "accuracy=3x", "a=1=2", "a=1 2"]
+)
+def test_what_is_no_goal(text):
+    with pytest.raises(UserError, match=r"--at-least .*write it as NAME=NUMBER"):
+        thresholds("--at-least", [text])
+
+
+def test_one_number_for_each():
+    with pytest.raises(UserError, match="--at-least a is given twice"):
+        thresholds("--at-least", ["a=1", "a=2"])

@@ -1,0 +1,59 @@
+"""Networks and data by name, and what is refused of them."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tests.compression.conftest import network
+from torch import nn
+
+from gossamer.compression.networks import _load
+from gossamer.compression.plan import Look, Tuning, parameters, start
+from gossamer.errors import UserError
+
+
+def test_a_look_lists_what_stays_dense():
+    model = nn.Sequential(
+        nn.Embedding(100, 16), nn.Linear(16, 32), nn.ReLU(), nn.Conv1d(8, 8, 3, groups=8)
+    )
+    look = Look.at(model.eval(), torch.zeros(2, 8, dtype=torch.long))
+    assert look.weights == 1600 + 512 + 24
+    assert dict(look.dense) == {"0.weight": 1600, "3.weight": 24}
+    assert "stays dense: 0.weight, 1,600 weights, 74.9%" in look.sentences()
+
+
+def test_the_space_is_what_the_network_allows():
+    look = Look.at(network().eval(), torch.zeros(2, 16))
+    assert look.winners
+    assert "unstructured" in look.patterns
+    space = parameters(look, Tuning(6, (1e-3, 1e-1)))
+    assert space["epochs"]["values"] == [0, 2, 6]
+    assert space["learning_rate"]["when"] == {"epochs": [2, 6]}
+    first = start(look, Tuning(6, (1e-3, 1e-1)))
+    assert first[0]["epochs"] == 0
+    assert all(point["weight_density"] >= look.least for point in first)
+    own = parameters(look, Tuning(1, None))
+    assert own["epochs"]["values"] == [0, 1]
+    assert not {"learning_rate", "rule"} & set(own)
+
+
+def test_weights_that_do_not_fit(tmp_path):
+    model = network()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    path = tmp_path / "w.safetensors"
+    save_file({**state, "0.weight": torch.zeros(32, 8)}, path)
+    with pytest.raises(UserError, match=r"'0.weight' is \(32, 8\) in the file, \(32, 16\)"):
+        _load(model, path)
+    save_file({k: v for k, v in state.items() if k != "2.bias"}, path)
+    with pytest.raises(UserError, match=r"'2.bias' is missing in the file"):
+        _load(model, path)
+    save_file({**state, "0.bias": torch.full((32,), torch.nan)}, path)
+    with pytest.raises(UserError, match=r"'0.bias' holds NaN"):
+        _load(model, path)
+    path.write_bytes(b"junk")
+    with pytest.raises(UserError, match="cannot be read"):
+        _load(model, path)
+    with pytest.raises(UserError, match="read from safetensors alone"):
+        _load(model, tmp_path / "w.pt")
+    save_file({f"model.{name}": value + 1 for name, value in state.items()}, path)
+    _load(model, path)  # a run's file
+    assert torch.equal(model.state_dict()["0.bias"], state["0.bias"] + 1)
