@@ -110,7 +110,7 @@ def mu_parametrize(
     Settings that are the best for ``base`` are then close to the best for ``model``. Call it
     on fresh networks, after the :class:`~gossamer.sparsity.Sparsifier` was made::
 
-        sparsifier = gs.Sparsifier(model, density=0.05)
+        sparsifier = gs.Sparsifier(model, density=0.05, rule=gs.sparsity.Static())
         scaling = gs.sparsity.mu_parametrize(model, base=build(width=64))
         optimizer = torch.optim.AdamW(scaling.groups(learning_rate=0.004))
 
