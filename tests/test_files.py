@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from gossamer.errors import UserError
-from gossamer.files import is_stream, refuse_overwrite, write_text, writing
+from gossamer.files import (
+    check_folder,
+    is_stream,
+    make_folder,
+    refuse_overwrite,
+    write_text,
+    writing,
+)
 
 SOURCES = Path(__file__).parents[1] / "src"
 
@@ -262,3 +269,19 @@ def test_nothing_is_written_past_this_module():
         if writer.search(line)
     ]
     assert not writers
+
+
+@pytest.mark.parametrize("refuse", [check_folder, make_folder])
+def test_a_folder_below_a_file_is_refused(refuse, tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "a" / "b"):
+        with pytest.raises(UserError, match=r"cannot write the folder .*file is no folder; name"):
+            refuse(path)
+
+
+def test_a_folder_is_checked_before_it_is_made(tmp_path):
+    path = tmp_path / "a" / "b"
+    assert check_folder(path) == path
+    assert not path.parent.exists()
+    assert make_folder(str(path)) == make_folder(path) == path
+    assert path.is_dir()

@@ -14,10 +14,11 @@ from rich.console import Console
 
 from gossamer.console import show
 from gossamer.data import Task, load
+from gossamer.files import make_folder
 from gossamer.report import frontier_table, page, table
 from gossamer.runtime.machine import usable_cores
 from gossamer.search import Experiment, TrainNetwork, TrialRecord, chosen_trial, recipe_of
-from gossamer.training import Recipe, folder_for, make_folder, train
+from gossamer.training import Recipe, folder_for, train
 
 EXPERIMENT = Path(__file__).with_name("demo.toml")
 

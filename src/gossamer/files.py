@@ -68,6 +68,42 @@ def write_text(path: Name, text: str) -> None:
         file.write(text.encode("utf-8", "replace"))  # names of files may hold lone surrogates
 
 
+def check_folder(path: Name) -> Path:
+    """Refuse a folder that cannot be made or written to; to be called before work is spent.
+
+    Nothing is made.
+
+    Raises:
+        UserError: it cannot.
+    """
+    folder = Path(path)
+    try:
+        above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        fault = None if above.is_dir() else f"{above} is no folder"
+        fault = fault if os.access(above, os.W_OK) else fault or f"{above} is read-only"
+    except OSError as error:
+        fault = error.strerror
+    if fault:
+        raise UserError(f"cannot write the folder {folder}: {fault}; name another")
+    return folder
+
+
+def make_folder(path: Name) -> Path:
+    """``path`` as a folder that exists and can be written to.
+
+    Raises:
+        UserError: it cannot be made, or nothing can be written there.
+    """
+    folder = check_folder(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the folder {folder}: {error.strerror}; name another"
+        ) from None
+    return folder
+
+
 def is_stream(path: Name) -> bool:
     """Whether ``path`` is a pipe, a device or this process's own output, not a file to replace."""
     try:

@@ -340,7 +340,7 @@ def test_missing_and_unusable_folders(finished, tmp_path):
         load_network(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(UserError, match="cannot make the folder"):
+        with pytest.raises(UserError, match="cannot write the folder"):
             finished[0].save(folder)
 
 

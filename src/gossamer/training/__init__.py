@@ -8,7 +8,7 @@ from gossamer.training.config import OPTIMIZERS, SCHEDULES, TrainingConfig
 from gossamer.training.evaluate import Evaluation, Noise, evaluate, inference_seconds, noise_score
 from gossamer.training.fit import DivergedError, fit
 from gossamer.training.flops import Counts, LayerCount, count, weight_counts
-from gossamer.training.folder import folder_for, make_folder
+from gossamer.training.folder import folder_for
 from gossamer.training.history import Epoch, History
 from gossamer.training.loader import predict
 from gossamer.training.recipe import Recipe
@@ -50,7 +50,6 @@ __all__ = [
     "load_description",
     "load_network",
     "load_recipe",
-    "make_folder",
     "noise_score",
     "onnx_of",
     "predict",

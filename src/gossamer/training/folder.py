@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,19 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from gossamer.errors import UserError
-
-
-def make_folder(path: Path) -> Path:
-    """``path`` as a folder that exists and can be written to, else a :class:`UserError`."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {path}: {error.strerror}; choose another place"
-        ) from None
-    if not os.access(path, os.W_OK):
-        raise UserError(f"the folder {path} cannot be written to; choose another place")
-    return path
+from gossamer.files import make_folder
 
 
 @contextmanager

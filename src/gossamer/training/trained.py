@@ -16,14 +16,13 @@ from torch import nn
 from gossamer import __version__
 from gossamer.data import TASKS, Task
 from gossamer.errors import UserError
-from gossamer.files import write_text, writing
+from gossamer.files import make_folder, write_text, writing
 from gossamer.nn import export, to_deterministic, unrounded
 from gossamer.runtime import machine
 from gossamer.sparsity import Sparsifier
 from gossamer.training.distillation import load_teacher
 from gossamer.training.evaluate import Evaluation, evaluate
 from gossamer.training.fit import fit
-from gossamer.training.folder import make_folder
 from gossamer.training.history import Epoch, History
 from gossamer.training.loader import predict
 from gossamer.training.measure import measure

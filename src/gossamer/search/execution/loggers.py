@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 from gossamer.errors import UserError
 from gossamer.extras import needed
+from gossamer.files import check_folder
 from gossamer.search.trials.trial import Report, Trial, TrialRecord
 
 
@@ -24,19 +24,6 @@ class Logger(Protocol):
     def end(self, experiment: str, record: TrialRecord) -> None: ...
 
     def close(self) -> None: ...
-
-
-def _writable(folder: Path) -> Path:
-    """The folder, if it can be made: known before a trial runs, not after it."""
-    try:
-        above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        fault = None if above.is_dir() else f"{above} is no folder"
-        fault = fault if os.access(above, os.W_OK) else fault or f"{above} is read-only"
-    except OSError as error:
-        fault = error.strerror
-    if fault:
-        raise UserError(f"cannot write the folder {folder}: {fault}; name another")
-    return folder
 
 
 class TensorBoard:
@@ -54,7 +41,7 @@ class TensorBoard:
             import tensorboard  # noqa: F401  # torch's module names itself when it is missing
             from torch.utils.tensorboard import SummaryWriter
         self._make = SummaryWriter
-        self._folder = _writable(Path(place))
+        self._folder = check_folder(place)
         self._open: dict[int, Any] = {}
 
     def _writer(self, experiment: str, number: int) -> Any:
