@@ -155,8 +155,8 @@ def to_mapping(
     if start:
         described["start"] = [dict(point) for point in start]
     if warm_start is not None:
-        given = asdict(warm_start)
-        described["warm_start"] = {key: v for key, v in given.items() if v is not None}
+        fields = asdict(warm_start)
+        described["warm_start"] = {key: v for key, v in fields.items() if v is not None}
     if stopping:
         described["stopping"] = rules_to_mapping(stopping)
     if fidelities:
@@ -180,7 +180,7 @@ def describe_metric(metric: Metric) -> dict[str, Any]:
     return {"goal": goal, **({} if metric.threshold is None else {"threshold": metric.threshold})}
 
 
-def said(value: object) -> str:
+def in_words(value: object) -> str:
     """A value in a message."""
     return "nothing" if value is None else repr(value)
 
@@ -227,7 +227,7 @@ def _metric(name: str, entry: Any) -> Metric:
     if not isinstance(goal, str) or goal not in _GOALS:
         raise UserError(
             f"{where}: goal must be 'maximize' or 'minimize', or for a metric that only has to "
-            f"be acceptable 'at_least' or 'at_most'; not {said(goal)}"
+            f"be acceptable 'at_least' or 'at_most'; not {in_words(goal)}"
         )
     return _GOALS[goal](name, entry.get("threshold"))
 
@@ -242,7 +242,7 @@ def _parameter(name: str, entry: Any) -> Parameter:
         raise UserError(f'{where}: a name with dots must be quoted: [parameters."{name}.{inner}"]')
     kind = entry.get("type")
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise UserError(f"{where}: type must be {_one_of(_KINDS)}, not {said(kind)}")
+        raise UserError(f"{where}: type must be {_one_of(_KINDS)}, not {in_words(kind)}")
     needed, allowed = _KEYS[kind]
     _check_keys(entry, ("type", *needed, *allowed), where)
     for key in needed:

@@ -59,14 +59,14 @@ class Experiment:
         sampler: a `Sampler`, or the name of one in `SAMPLERS`: "gp" (few, costly trials),
             "tpe", "random".
         seed: for everything random; with one worker the same seed gives the same search.
-        settings: fixed values to be passed on to training; kept with the experiment.
+        settings: fixed values to be passed on to training; stored with the experiment.
         start: known good points, tried first; what one leaves open is in its middle.
         warm_start: an earlier experiment to learn from; it is read once, when this one begins.
         stopping: rules that give trials up before their end; see `STOPPING`.
         fidelities: cheaper tasks to try settings on first; see `Fidelity`.
         command: command line that evaluates a trial, where no Python function does.
 
-    An experiment that its storage knows already is gone on with. Its parameters, metrics and
+    An experiment that is in its storage already is continued. Its parameters, metrics and
     constraints must be the same then, and its settings' task and model; thresholds, budget,
     sampler and seed may have changed.
 
@@ -176,9 +176,9 @@ class Experiment:
 
     def _read_earlier(self, warm_start: WarmStart) -> Earlier:
         """The earlier experiment as it was when it was first read, whatever became of it."""
-        kept = None if self._opened is None else self._opened.earlier
-        if kept is not None and kept["asked"] == dataclasses.asdict(warm_start):
-            return Earlier.from_mapping(kept)
+        stored = None if self._opened is None else self._opened.earlier
+        if stored is not None and stored["asked"] == dataclasses.asdict(warm_start):
+            return Earlier.from_mapping(stored)
         before = Experiment.from_storage(warm_start.storage, warm_start.experiment)
         return Earlier.of(self._space, self.metrics, before._full(), warm_start.best)
 
@@ -233,10 +233,10 @@ class Experiment:
     # Trial by trial
 
     def set_threshold(self, metric: str, threshold: float | None) -> None:
-        """Changes what is still acceptable, also while the search runs, here or elsewhere.
+        """Change what is still acceptable, also while the search runs, here or elsewhere.
 
         It steers from the next suggestion of any process that works on the experiment, and is
-        kept in its storage. A file that is opened again with another threshold wins over it.
+        stored. A file that is opened again with another threshold wins over it.
 
         Args:
             metric: its name.
@@ -360,13 +360,13 @@ class Experiment:
         error: str | None = None,
         stopped: str | None = None,
     ) -> TrialRecord:
-        """Ends a trial.
+        """End a trial.
 
         Not to be called for one whose `report` raised `TrialStopped`: that one has ended.
 
         Args:
             trial: as `ask` returned it.
-            values: name -> number, of every metric; further numbers are kept beside them, what
+            values: name -> number, of every metric; further numbers are stored beside them, what
                 is no finite number is left out. A metric that is no finite number fails the
                 trial.
             error: why there are none.
@@ -449,12 +449,12 @@ class Experiment:
         threads: int | None = None,
         minutes: float | None = None,
     ) -> None:
-        """Asks, trains and tells until the budget is used up.
+        """Run trials until the budget is used up.
 
         A trial that raises or returns no finite number fails with its reason, and the search
         goes on. One whose worker process or driver dies is run again, five times at most.
         Stopped at any moment, it goes on from there when run again: what had
-        ended is kept, what was running is run again with the same parameters.
+        ended stays, what was running is run again with the same parameters.
 
         Args:
             train: takes a `Trial`, returns a mapping of metric name to number; the experiment's
@@ -463,7 +463,7 @@ class Experiment:
                 share of the cores.
             trials: at most so many in this run.
             progress: show a progress bar.
-            loggers: told of reports and ends, see `LOGGERS`.
+            loggers: get reports and ends, see `LOGGERS`.
             executor: what runs the trials instead of `workers`, such as `on_ray`; called with train
                 and with what takes reports.
             threads: of each worker process; its share of the cores by default.

@@ -91,7 +91,7 @@ def frontier(metrics: Sequence[Metric], records: Sequence[TrialRecord]) -> Front
         chosen = inside[non_dominated(losses[inside])]
         order = sorted(chosen, key=lambda i: (*losses[i], complete[i].number))
         return Frontier([complete[i] for i in order], True)
-    # Only the violated part counts; equal misses are told apart by the metrics themselves.
+    # Only the violated part counts; ties are broken by the metrics themselves.
     misses = np.maximum(beyond, 0.0)
     nearest = np.flatnonzero(non_dominated(misses))
     order = sorted(

@@ -1,4 +1,4 @@
-"""What is searched for: metrics, which way is better, and the worst value still acceptable."""
+"""Metrics: the goal of each, and the worst value that is still acceptable."""
 
 from __future__ import annotations
 

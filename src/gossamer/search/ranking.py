@@ -14,7 +14,7 @@ def order(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
     """Rows of `values`, best first.
 
     Inside all thresholds before outside. Inside: by fronts of non-dominated points, and within a
-    front the lonelier first, so that the whole frontier is kept and not one end of it (crowding
+    front the lonelier first, so that the whole frontier stays and not one end of it (crowding
     distance, Deb et al. 2002). Outside: by the sum of the violations.
 
     Args:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from gossamer.errors import UserError, nearest
-from gossamer.search.definition import from_mapping, said
+from gossamer.search.definition import from_mapping, in_words
 from gossamer.search.trials.databases import NothingStoredError, open_storage
 from gossamer.search.trials.storage import DEFINITION, Store
 
@@ -41,8 +41,8 @@ def stored_name(url: str, name: str | None = None) -> str:
     Raises:
         UserError: when there is none, or several and no name.
     """
-    found = open_storage(url, create=False).get_all_studies()
-    studies = {study.study_name: study for study in found}
+    stored = open_storage(url, create=False).get_all_studies()
+    studies = {study.study_name: study for study in stored}
     if not studies:
         raise UserError(f"storage '{url}' has no experiment yet")
     if name is None and len(studies) > 1:
@@ -73,7 +73,7 @@ def agree(
     store: Store, described: Mapping[str, Any]
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """The definition that is stored with the trials, if there is one, and the one to be stored:
-    `described`, with the metrics in the order in which they were first given, which is that in
+    `described`, with the metrics in the order in which they were first stored, which is that in
     which Optuna keeps their values.
 
     Raises:
@@ -121,8 +121,8 @@ def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | N
                 continue
             if old.get(key) != new.get(key) or type(old.get(key)) is not type(new.get(key)):
                 return (
-                    f"parameter '{name}' has {key} = {said(new.get(key))}, "
-                    f"its trials {said(old.get(key))}"
+                    f"parameter '{name}' has {key} = {in_words(new.get(key))}, "
+                    f"its trials {in_words(old.get(key))}"
                 )
     for name, new in wanted["metrics"].items():
         old = stored["metrics"][name]
@@ -143,5 +143,5 @@ def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | N
     for key in _MEANING:
         old, new = stored["settings"].get(key), wanted["settings"].get(key)
         if old != new:
-            return f"settings.{key} is {said(new)}, in its trials {said(old)}"
+            return f"settings.{key} is {in_words(new)}, in its trials {in_words(old)}"
     return None

@@ -1,4 +1,4 @@
-"""An experiment at one moment: what reports and the dashboard show."""
+"""An experiment at one moment, for reports and the dashboard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a parameter may be: names, numbers, texts, and conditions on them."""
+"""Checks of arguments: names, numbers, texts, lists, and conditions."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _NUMBER = "trial"
 _TAIL = 300
 # Keys that say how far a program is, and are no metrics.
 _PROGRESS = ("step", "epoch", "of", "epochs")
-# A program that is told to end has so long to do so.
+# A program that gets SIGTERM has so long to end.
 _GRACE_SECONDS = 5.0
 
 
@@ -107,7 +107,7 @@ class Command:
         """
         values = {**trial.settings, **trial.parameters, _NUMBER: trial.number}
         self.check(values)
-        words = [_FIELD.sub(lambda found: _text(values[found[1]]), word) for word in self._words()]
+        words = [_FIELD.sub(lambda match: _text(values[match[1]]), word) for word in self._words()]
         environment = {**os.environ, "GOSSAMER_PARAMETERS": json.dumps(trial.parameters)}
         with tempfile.TemporaryFile() as errors:
             try:
@@ -161,31 +161,31 @@ def _follow(output: IO[str], trial: Trial) -> dict[str, Any] | None:
     reported = True
     count = 0
     for line in output:
-        found = _json(line)
-        if found is None:
+        entry = _json(line)
+        if entry is None:
             continue
         if last is not None and not reported:  # it was not the last one: a report after all
             count += 1
             _report(trial, count, last)
-        last, step = found, found.get("step", found.get("epoch"))
+        last, step = entry, entry.get("step", entry.get("epoch"))
         reported = False
         if isinstance(step, int) and not isinstance(step, bool):
             count, reported = max(count + 1, step), True
-            _report(trial, count, found)
+            _report(trial, count, entry)
     return last
 
 
-def _report(trial: Trial, step: int, found: Mapping[str, Any]) -> None:
-    of = found.get("of", found.get("epochs"))
+def _report(trial: Trial, step: int, entry: Mapping[str, Any]) -> None:
+    of = entry.get("of", entry.get("epochs"))
     planned = of if isinstance(of, int) and not isinstance(of, bool) and of >= step else None
-    trial.report(step, _numbers(found), planned)
+    trial.report(step, _numbers(entry), planned)
 
 
-def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(entry: Mapping[str, Any]) -> dict[str, float]:
     """NaN and infinity too: as a metric they say why a trial failed."""
     return {
         name: value
-        for name, value in found.items()
+        for name, value in entry.items()
         if name not in _PROGRESS and isinstance(value, int | float) and not isinstance(value, bool)
     }
 
@@ -194,10 +194,10 @@ def _json(line: str) -> dict[str, Any] | None:
     if not line.lstrip().startswith("{"):
         return None
     try:
-        found = json.loads(line)
+        entry = json.loads(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return entry if isinstance(entry, dict) else None
 
 
 def _text(value: Any) -> str:
@@ -225,8 +225,8 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _tail(errors: IO[bytes]) -> str:
-    """The end of what the program complained of, in one line."""
+    """The end of the program's standard error, in one line."""
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - 4 * _TAIL))
-    told = " ".join(errors.read().decode(errors="replace").split())
-    return f": {told[-_TAIL:]}" if told else ""
+    text = " ".join(errors.read().decode(errors="replace").split())
+    return f": {text[-_TAIL:]}" if text else ""

@@ -17,7 +17,7 @@ from gossamer.search.trials.trial import Report, Trial, TrialRecord
 
 
 class Logger(Protocol):
-    """Told of every report and of every trial's end, by the process that runs the search."""
+    """Gets every report and every trial's end, in the process that runs the search."""
 
     def report(self, experiment: str, trial: Trial, report: Report) -> None: ...
 

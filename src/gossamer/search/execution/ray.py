@@ -92,7 +92,7 @@ class Cluster:
             wanted = ", ".join(f"{n:g} {kind}" for kind, n in self._needs.items() if n)
             self._leave()
             raise UserError(f"no node of the Ray cluster has the {wanted} that a trial needs")
-        # Reports wait here until the driver, who alone knows all trials, has answered them. It
+        # Reports wait here until the driver, which alone has all trials, has answered them. It
         # stays on the driver's node: were it on another, all trials would be lost with that.
         strategies = importlib.import_module("ray.util.scheduling_strategies")
         here = strategies.NodeAffinitySchedulingStrategy(

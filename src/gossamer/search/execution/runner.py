@@ -112,7 +112,7 @@ class Runner:
     """One run of an experiment, which an interruption leaves in order.
 
     Args:
-        experiment: asked and told.
+        experiment: to ask and to tell.
         store: of its trials.
         total: the budget.
         limit: at most so many trials are run; None for any number.
@@ -246,7 +246,7 @@ class Runner:
                 trial, outcome.values, error=outcome.error, stopped=outcome.stopped
             )
         except EndedError:
-            # Stopped by a rule; or taken to be lost, and told by another who ran it again.
+            # Stopped by a rule; or taken to be lost, and ended by another that ran it again.
             return self._experiment.trials()[trial.number]
         except UserError:
             # Missing from one trial: that trial's failure. Missing from all: train's mistake.

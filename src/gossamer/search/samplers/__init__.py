@@ -1,1 +1,1 @@
-"""Which point to try next."""
+"""Samplers, which choose the next point, and their models."""

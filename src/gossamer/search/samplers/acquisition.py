@@ -1,4 +1,4 @@
-"""How much a point is worth trying: the hypervolume inside the thresholds that it may add.
+"""The acquisition function: the hypervolume inside the thresholds that a point may add.
 
 A metric's *slack* is how far a trial is on the right side of the metric's threshold. Seen along a
 direction, a trial reaches as far as its scarcest slack: ``min_i slack_i / direction_i``. The mean
@@ -29,7 +29,7 @@ def directions(metrics: int, turn: int = 0) -> np.ndarray:
     """float64 [directions, metrics]: evenly spread, of length 1, no component close to 0.
 
     Each `turn` gives others, and many turns together are as evenly spread: a frontier seen along
-    the same few directions for ever is found at these and nowhere between.
+    only ever the same few directions is explored there and nowhere between.
     """
     if metrics == 1:
         return np.ones((1, 1))

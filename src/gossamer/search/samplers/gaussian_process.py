@@ -1,4 +1,4 @@
-"""Gaussian processes over the parameters: what a metric is expected to be where nothing was tried.
+"""Gaussian processes over the parameters: a posterior of a metric where nothing was tried.
 
 The covariance is a sum of one-dimensional Matern 5/2 kernels and one over all parameters
 together. The first part (Duvenaud, Nickisch and Rasmussen, "Additive Gaussian Processes", 2011)
@@ -173,12 +173,12 @@ def sample(
     """
     theta, _ = fit(features, values)
     walk = _Walk(features, values, theta)
-    found = []
+    samples = []
     for step in range(_BURN_IN + count * _THINNED):
         walk.step(rng)
         if step >= _BURN_IN and (step - _BURN_IN) % _THINNED == _THINNED - 1:
-            found.append(walk.theta)
-    return found
+            samples.append(walk.theta)
+    return samples
 
 
 class _Walk:
@@ -262,13 +262,13 @@ class _Walk:
 
 @lru_cache(maxsize=64)
 def _fit(
-    columns: bytes, shape: tuple[int, int], owner: tuple[int, ...], given: bytes
+    columns: bytes, shape: tuple[int, int], owner: tuple[int, ...], values: bytes
 ) -> tuple[np.ndarray, float]:
     features = Features(np.frombuffer(columns).reshape(shape), np.array(owner))
-    loss, center, _, bounds = _posterior(features, np.frombuffer(given))
+    loss, center, _, bounds = _posterior(features, np.frombuffer(values))
     options = {"maxfun": _EVALUATIONS}
-    found = minimize(loss, center, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return found.x, -float(found.fun)
+    result = minimize(loss, center, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return result.x, -float(result.fun)
 
 
 def _posterior(

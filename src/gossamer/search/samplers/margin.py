@@ -1,4 +1,4 @@
-"""What a metric's slack is expected to be at points that were not tried.
+"""The model of a metric's margin to its threshold, called slack.
 
 The slack is how far a metric is on the right side of its threshold: at least 0 is acceptable.
 """
@@ -21,7 +21,7 @@ _PSEUDO_TRIALS = 2.0
 
 @dataclass(frozen=True)
 class Slack:
-    """What a metric's slack (at least 0: acceptable) is expected to be, warped."""
+    """The posterior of a metric's slack (at least 0: acceptable), warped."""
 
     process: GaussianProcess
     center: float
@@ -45,15 +45,15 @@ class Slack:
             trend = _Trend.learn(earlier, values[fitted], features[fitted])
             rest = cls.learn(values - trend.at(features), features, fitted)
             return dataclasses.replace(rest, trend=trend)
-        found = []
+        fits = []
         unit = float(np.median(np.abs(values[fitted])))
         for warped, log_slope in _warps(values, unit):
             center, scale = float(warped[fitted].mean()), float(warped[fitted].std()) or 1.0
             normal = (warped - center) / scale
             theta, evidence = fit(features[fitted], normal[fitted])
             evidence += float((log_slope[fitted] - np.log(scale)).sum())
-            found.append((evidence, theta, normal, center, scale))
-        _, theta, normal, center, scale = max(found, key=lambda one: one[0])
+            fits.append((evidence, theta, normal, center, scale))
+        _, theta, normal, center, scale = max(fits, key=lambda one: one[0])
         return cls(GaussianProcess(features, normal, theta), center, scale)
 
     def believing(self, pending: Features) -> Slack:
@@ -75,7 +75,7 @@ class Slack:
 
 @dataclass(frozen=True)
 class _Trend:
-    """What an earlier experiment lets expect here: its model, moved and stretched."""
+    """The expectation from an earlier experiment: its model, moved and stretched."""
 
     model: Slack
     offset: float
@@ -99,15 +99,15 @@ class _Trend:
 def _warps(slack: np.ndarray, unit: float) -> list[tuple[np.ndarray, np.ndarray]]:
     """`slack` as it is, and with bad values drawn in; each with the logarithm of its slope.
 
-    Far from the threshold only the order of magnitude tells where to go (Eriksson and Poloczek,
+    Far from the threshold only the order of magnitude shows the way (Eriksson and Poloczek,
     "Scalable Constrained Bayesian Optimization", AISTATS 2021). The more probable one is used,
     with a little in favor of leaving values as they are.
     """
-    found = [(slack, np.zeros(len(slack)))]
+    fits = [(slack, np.zeros(len(slack)))]
     if unit > 0.0:
         log = np.log1p(np.maximum(-slack, 0.0) / unit)
-        found.append((np.where(slack < 0.0, -unit * log, slack), -log - _DOUBT / len(slack)))
-    return found
+        fits.append((np.where(slack < 0.0, -unit * log, slack), -log - _DOUBT / len(slack)))
+    return fits
 
 
 def last_fit(trials: int) -> int:

@@ -1,4 +1,4 @@
-"""What a search knows before its first trial: good points, and an earlier experiment."""
+"""Warm start: known good points, and the trials of an earlier experiment."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ class Earlier:
                 "warm_start: the earlier experiment has none of the parameters "
                 + ", ".join(space.parameters)
             )
-        found = frontier(shared, whole).trials[:best]
-        others = [record for record in whole if record not in found]
-        kept = [*found, *others[-(_REMEMBERED - len(found)) :]]
+        leading = frontier(shared, whole).trials[:best]
+        others = [record for record in whole if record not in leading]
+        remembered = [*leading, *others[-(_REMEMBERED - len(leading)) :]]
         return cls(
-            points=[_brought(space, record.parameters) for record in kept],
-            values=np.array([[r.values.get(m.name, np.nan) for m in metrics] for r in kept]),
-            best=[_brought(space, record.parameters) for record in found],
+            points=[_brought(space, record.parameters) for record in remembered],
+            values=np.array([[r.values.get(m.name, np.nan) for m in metrics] for r in remembered]),
+            best=[_brought(space, record.parameters) for record in leading],
         )
 
     @classmethod
@@ -130,15 +130,15 @@ def start_points(space: Space, start: Sequence[Mapping[str, Value]]) -> list[Poi
         UserError: for names or values that the space does not have, and broken constraints.
     """
     points = []
-    for position, written in enumerate(check_list("start", start, Mapping, '{"width": 8}'), 1):
+    for position, entry in enumerate(check_list("start", start, Mapping, '{"width": 8}'), 1):
         where = f"start {position}"
-        given = space.read(written, where)
-        whole = {**space.middle(), **given}
-        missing = [name for name in space.pruned(whole) if name not in given]
+        values = space.read(entry, where)
+        whole = {**space.middle(), **values}
+        missing = [name for name in space.pruned(whole) if name not in values]
         if not space.holds(whole) and not missing:
             raise UserError(f"{where} breaks {space.broken(whole)}")
         points.append(space.repair(whole))
-        for name, value in given.items():
+        for name, value in values.items():
             if points[-1].get(name, value) != value:
                 raise UserError(
                     f"{where}: '{name}' = {value!r} breaks {space.broken(whole)} with what is left "

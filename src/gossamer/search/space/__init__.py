@@ -1,1 +1,1 @@
-"""What is searched: parameters, constraints between them, and points."""
+"""The search space: parameters, constraints between them, and points."""

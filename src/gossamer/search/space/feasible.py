@@ -13,7 +13,7 @@ from gossamer.search.space.constraints import LinearConstraint
 from gossamer.search.space.parameters import Float, Grid, Int
 from gossamer.search.validation import Value
 
-# How many feasible points are kept to move infeasible suggestions toward.
+# Number of feasible points to move infeasible suggestions toward.
 _POOL = 256
 # Halvings on the way from a feasible point to the suggestion: to a millionth of the way.
 _HALVINGS = 20
@@ -86,17 +86,17 @@ class Feasible:
     def _feasible_pool(self) -> np.ndarray:
         """Feasible points, float64 [points, constrained parameters], in the unit cube."""
         rng = np.random.default_rng(0)
-        found: list[np.ndarray] = []
+        feasible: list[np.ndarray] = []
 
         def keep(unit: np.ndarray) -> None:
             if self.holds(self._decode(unit)):
-                found.append(unit)
+                feasible.append(unit)
 
         for _ in range(20_000):
             keep(rng.random(len(self._parameters)))
-            if len(found) == _POOL:
+            if len(feasible) == _POOL:
                 break
-        if len(found) < 16:
+        if len(feasible) < 16:
             # A sliver that random points miss: its corners, and points between them.
             corners = self._corners(rng)
             for corner in corners:
@@ -109,9 +109,9 @@ class Feasible:
                     for name, value in corners[first].items()
                 }
                 keep(self._encode(between))
-        if not found:
+        if not feasible:
             self._raise_impossible()
-        return np.array(found)
+        return np.array(feasible)
 
     def _onto_grid(self, name: str, value: float) -> float:
         parameter = self._parameters[name]

@@ -155,7 +155,7 @@ class Choice(_Listed):
         when: other parameter -> its values with which this one exists; else trials have none.
 
     Raises:
-        UserError: for no options at all, options of another type, or one given twice.
+        UserError: for no options at all, options of another type, or one that is given twice.
     """
 
     name: str
@@ -255,7 +255,7 @@ def _check_bounds(where: str, low: object, high: object, log: object) -> None:
         raise UserError(f"{where}: log = true needs low > 0, not {low}")
     if math.isinf(float(high) - float(low)) or (log and math.isinf(float(high) / float(low))):
         raise UserError(
-            f"{where}: low {low} and high {high} are further apart than a double can tell; "
+            f"{where}: low {low} and high {high} are further apart than a double can hold; "
             "bring them closer together"
         )
 

@@ -174,11 +174,11 @@ class Space:
 
     def pruned(self, point: Mapping[str, Value]) -> Point:
         """`point` without the parameters whose condition is not met."""
-        kept: Point = {}
+        active: Point = {}
         for name, parameter in self.parameters.items():
-            if all(n in kept and kept[n] in values for n, values in parameter.when.items()):
-                kept[name] = point[name]
-        return kept
+            if all(n in active and active[n] in values for n, values in parameter.when.items()):
+                active[name] = point[name]
+        return active
 
     def features(self, units: np.ndarray) -> Features:
         """As coordinates: a choice has one per option, a conditional parameter one for absence."""
@@ -186,15 +186,15 @@ class Space:
         owner: list[int] = []
         for i, (unit, parameter) in enumerate(zip(units.T, self.parameters.values(), strict=True)):
             absent = np.isnan(unit)
-            found = [np.where(absent, 0.5, unit)]
+            coordinates = [np.where(absent, 0.5, unit)]
             if isinstance(parameter, Choice):
                 count = len(parameter.options)
                 index = np.minimum(np.where(absent, -1.0, unit * count), count - 1).astype(int)
-                found = [(index == option) / 2.0**0.5 for option in range(count)]
+                coordinates = [(index == option) / 2.0**0.5 for option in range(count)]
             if parameter.when:
-                found.append(absent.astype(float))
-            columns += found
-            owner += [i] * len(found)
+                coordinates.append(absent.astype(float))
+            columns += coordinates
+            owner += [i] * len(coordinates)
         return Features(np.stack(columns, axis=1), np.array(owner))
 
     def log_belief(self, units: np.ndarray) -> np.ndarray:
@@ -227,8 +227,8 @@ class Space:
         names = self._feasible.names
         rows = zip(*(values[name] for name in names), strict=True)
         holds = [self._feasible.holds(dict(zip(names, row, strict=True))) for row in rows]
-        kept: np.ndarray = snapped[np.array(holds, dtype=bool)]
-        return kept
+        feasible: np.ndarray = snapped[np.array(holds, dtype=bool)]
+        return feasible
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """The parameters as Optuna knows them."""
