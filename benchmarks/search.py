@@ -33,12 +33,13 @@ from typing import Any, Protocol
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from search_problems import PROBLEMS, Problem, hypervolume, inside
+from search_problems import FREE, PROBLEMS, Problem, hypervolume, inside
 
 from gossamer.search import Choice, Experiment, Minimize
 from gossamer.search.definition import to_mapping
 
 MARKS = (50, 100, 300, 1000)
+FREE_TRIALS = 60  # on problems without thresholds
 SEEDS = 5
 
 
@@ -112,7 +113,8 @@ class Optuna:
         self._open.remove(trial)
         before = time.process_time()
         for i, (value, limit) in enumerate(zip(values, self._thresholds, strict=True)):
-            trial.set_constraint(f"f{i}", value - limit)
+            if limit is not None:
+                trial.set_constraint(f"f{i}", value - limit)
         self._study.tell(trial, values)
         self._spent += time.process_time() - before
 
@@ -206,6 +208,10 @@ def cells() -> Iterator[Cell]:
                     yield Cell(problem, sampler, seed, trials, parallel)
 
     quick = ("gossamer", "optuna_tpe", "optuna_nsga2", "random")
+    for seed in range(SEEDS):
+        for name in FREE:
+            for sampler in ("gossamer", "optuna_gp", "random"):
+                yield Cell(name, sampler, seed, FREE_TRIALS)
     yield from rounds(quick, 100)
     yield from rounds(("optuna_gp",), 100, seeds=range(3))
     yield from rounds(ELSEWHERE, 100, seeds=range(1))
@@ -221,7 +227,7 @@ def cells() -> Iterator[Cell]:
 
 def search(cell: Cell, pythons: dict[str, str], minutes: float) -> dict[str, Any]:
     """The line of a cell; once suggesting took so many CPU minutes, of what was done until then."""
-    problem = PROBLEMS[cell.problem]()
+    problem = {**PROBLEMS, **FREE}[cell.problem]()
     contestant: Contestant
     if cell.sampler in OURS:
         contestant = Ours(problem, "gp" if cell.sampler == "gossamer" else "random", cell.seed)
@@ -245,15 +251,15 @@ def search(cell: Cell, pythons: dict[str, str], minutes: float) -> dict[str, Any
             if sum(seconds) > 60.0 * minutes:
                 break
     found = np.array(values)
-    hits = np.flatnonzero(inside(found, problem.thresholds))
+    hits = np.flatnonzero(inside(found, problem.corner))
     marks = sorted({mark for mark in MARKS if mark <= len(found)} | {len(found)})
     return {
         "cell": cell.key,
         **vars(cell),
         "trials": len(found),
-        "thresholds": list(problem.thresholds),
+        "thresholds": list(problem.corner),
         "first": int(hits[0]) + 1 if len(hits) else None,
-        "hypervolume": {mark: hypervolume(found[:mark], problem.thresholds) for mark in marks},
+        "hypervolume": {mark: hypervolume(found[:mark], problem.corner) for mark in marks},
         # Of the ten suggestions before each mark.
         "cpu": {mark: statistics.fmean(seconds[mark - 10 : mark]) for mark in marks},
         "total_cpu": sum(seconds),
@@ -400,6 +406,7 @@ def tabulate(arguments: argparse.Namespace) -> None:
                 shares.append("not run" if share is None else f"{share:.3f} ({len(found)})")
             if set(shares) != {"not run"}:
                 rows.append(_row([problem, *shares]))
+    rows += _without_thresholds(single, samplers)
     rows += [
         "",
         "## CPU seconds for a suggestion",
@@ -462,6 +469,42 @@ def tabulate(arguments: argparse.Namespace) -> None:
     print("\n".join(rows))
 
 
+def _without_thresholds(lines: list[dict[str, Any]], samplers: Sequence[str]) -> list[str]:
+    """The section on problems without thresholds, as far as they were run."""
+    columns = [s for s in samplers if any(_of(w, p, s) for w in lines for p in FREE)]
+    if not columns:
+        return []
+    rows = [
+        "",
+        f"## Hypervolume without thresholds after {FREE_TRIALS} trials",
+        "",
+        "    python benchmarks/search.py run RESULTS.jsonl --samplers gossamer optuna_gp random "
+        f"--trials {FREE_TRIALS} --problems {' '.join(FREE)}",
+        "",
+        "Median over seeds (in brackets: how many), as a share of the largest that any search of "
+        "that problem reached. Where the samplers know no threshold, hypervolume is measured from "
+        "a corner that they do not know: 1.1 times the frontier's worst values (`zdt1_free`, "
+        "`dtlz2_free`), the worst of the recorded trainings (`speech_table_free`), and the worst "
+        "that there is (`plateau_free`: a quality that is the same nearly everywhere, against a "
+        "size, in ten parameters of which four do nothing).",
+        "",
+        _row(["problem", *columns]),
+        _row(["---"] * (len(columns) + 1)),
+    ]
+    for problem in FREE:
+        volumes = {
+            s: [w["hypervolume"][str(FREE_TRIALS)] for w in lines if _of(w, problem, s)]
+            for s in columns
+        }
+        most = max((v for found in volumes.values() for v in found), default=0.0) or 1.0
+        shares = [
+            f"{statistics.median(found) / most:.3f} ({len(found)})" if found else "not run"
+            for found in volumes.values()
+        ]
+        rows.append(_row([problem, *shares]))
+    return rows
+
+
 def _row(entries: Sequence[str]) -> str:
     return "| " + " | ".join(entries) + " |"
 
@@ -498,7 +541,7 @@ def main() -> None:
     )
     running.add_argument("--python", action="append", default=[], metavar="SAMPLER=PATH")
     running.add_argument("--samplers", nargs="*", choices=[*OURS, *OPTUNAS, *ELSEWHERE])
-    running.add_argument("--problems", nargs="*", choices=list(PROBLEMS))
+    running.add_argument("--problems", nargs="*", choices=[*PROBLEMS, *FREE])
     running.add_argument("--trials", type=int, default=1000, help="no longer searches than this")
     running.set_defaults(do=run)
     tabling = commands.add_parser("table")

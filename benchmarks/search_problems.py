@@ -1,4 +1,4 @@
-"""Problems with a small acceptable box, and tables of recorded trainings.
+"""Problems with a small acceptable box or no thresholds, and tables of recorded trainings.
 
 All metrics are minimized; a trial is inside when every metric is at most its threshold.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,27 @@ TABLES = Path(__file__).parent / "data"
 
 @dataclass(frozen=True)
 class Problem:
-    """Parameters, thresholds, and what a trial's metrics are."""
+    """Parameters, thresholds, and what a trial's metrics are.
+
+    Attributes:
+        corner: hypervolumes are measured from here: from the thresholds where there are any.
+        limited: the samplers are given the corner as thresholds.
+    """
 
     name: str
     parameters: Sequence[Parameter]
-    thresholds: tuple[float, ...]
+    corner: tuple[float, ...]
     evaluate: Callable[[dict[str, Any]], list[float]]
+    limited: bool = True
+
+    @property
+    def thresholds(self) -> tuple[float | None, ...]:
+        """Of each metric; None where there is none."""
+        return self.corner if self.limited else (None,) * len(self.corner)
+
+    def without_thresholds(self, corner: tuple[float, ...]) -> Problem:
+        """The same problem with no threshold, measured from `corner`."""
+        return replace(self, name=f"{self.name}_free", corner=corner, limited=False)
 
 
 def _of_vector(
@@ -78,6 +93,16 @@ def _dtlz2(metrics: int) -> Callable[[np.ndarray], list[float]]:
         return values
 
     return function
+
+
+def _plateau(x: np.ndarray) -> list[float]:
+    """A quality that is the same nearly everywhere, against a size.
+
+    As of networks that learn nothing with most settings: a random point is 0.04 better than the
+    worst in the median, 0.5 in one of a hundred.
+    """
+    distance = ((x[1:6] - 0.35) ** 2).mean()
+    return [1.0 - x[0] ** 0.3 * np.exp(-30.0 * distance), x[0]]
 
 
 @lru_cache(maxsize=1)
@@ -165,6 +190,16 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "dtlz2_3": lambda: _of_vector("dtlz2_3", (0.75, 0.75, 0.75), _dtlz2(3)),
     "zdt2": lambda: _of_vector("zdt2", (0.7, 0.7), _zdt2),
     "biobj_f11": lambda: _biobj(11),
+}
+# Problems without thresholds; the corner is at 1.1 times the frontier's worst values, or at the
+# worst that there is.
+FREE: dict[str, Callable[[], Problem]] = {
+    "plateau_free": lambda: _of_vector("plateau", (), _plateau).without_thresholds((1.0, 1.0)),
+    "speech_table_free": lambda: table(TABLES / "speech_table.json").without_thresholds(
+        (-0.091, 0.47)
+    ),
+    "zdt1_free": lambda: PROBLEMS["zdt1"]().without_thresholds((1.1, 1.1)),
+    "dtlz2_free": lambda: PROBLEMS["dtlz2"]().without_thresholds((1.1, 1.1)),
 }
 
 

@@ -342,6 +342,19 @@ def test_the_frontier_is_filled_everywhere():
     assert covered > 0.97 * (2.0 / 3.0 * (0.8**1.5 - 0.04**1.5) - 0.2 * (0.8 - 0.04))
 
 
+def test_without_thresholds_the_frontier_grows_beyond_its_ends():
+    """The frontier so far ends at x = 0.3; beyond it, where y was bad, x was seen up to 1."""
+    points = [{"x": x, "y": 0.0} for x in (0.0, 0.1, 0.2, 0.3)]
+    points += [{"x": x, "y": 1.0} for x in (0.2, 0.5, 0.8, 1.0)]
+    values = np.array([[p["x"], 1.0 - p["x"] + 1.5 * p["y"]] for p in points])
+    space = Space([Float("x", 0.0, 1.0), Float("y", 0.0, 1.0)])
+    history = History(points, values, [], [])
+    metrics = [Minimize("a"), Minimize("b")]
+    point = GPSampler().suggest(space, metrics, history, np.random.default_rng(0))
+    assert point["x"] > 0.6
+    assert point["y"] < 0.1
+
+
 @pytest.mark.slow
 def test_thresholds_that_change_steer_from_then_on():
     """Old trials are judged by today's thresholds, not by those of their own day."""

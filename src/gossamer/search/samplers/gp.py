@@ -31,7 +31,7 @@ from gossamer.search.samplers.sampler import Sampler
 from gossamer.search.space.space import Point, Space
 
 # Trials whose values a model keeps, and those among them that its hyperparameters are fitted to.
-_KEPT = 256
+_MODELED = 256
 _FITTED = 128
 # Candidates drawn anywhere, made from the furthest trials, and in each round of refinement.
 _ANYWHERE = 1000
@@ -86,26 +86,28 @@ class _Suggestion:
         optimized = np.array([m.optimized for m in metrics])
         self._limited = np.array([m.threshold is not None for m in metrics])
         self._optimized = optimized
-        found = int(_all_at_least_0(slack[:, self._limited]).sum())
-        turn = (found + len(pending)) // _TURN if found else 0
+        inside_count = int(_all_at_least_0(slack[:, self._limited]).sum())
+        turn = (inside_count + len(pending)) // _TURN if inside_count else 0
         self._ways = directions(int(optimized.sum()), turn)
         # Hyperparameters change slowly: they are fitted anew when there are a twelfth more trials,
         # from the trials that there were then.
         fitted = self._chosen(slack[: last_fit(len(slack))], _FITTED)
-        kept = np.union1d(self._chosen(slack, _KEPT), fitted)
-        features = space.features(units[kept])
-        rows = np.searchsorted(kept, fitted)
+        used = np.union1d(self._chosen(slack, _MODELED), fitted)
+        features = space.features(units[used])
+        rows = np.searchsorted(used, fitted)
         earlier = _learn_earlier(space, metrics, history)
         self._slacks = [
             Slack.learn(v, features, rows, before)
-            for v, before in zip(slack[kept].T, earlier, strict=True)
+            for v, before in zip(slack[used].T, earlier, strict=True)
         ]
         if len(pending):
             waiting = space.features(pending)
             self._slacks = [model.believing(waiting) for model in self._slacks]
         believed = np.stack([model.denoised for model in self._slacks], axis=1)
-        self._known = np.vstack([units[kept], pending])
+        self._known = np.vstack([units[used], pending])
         inside = _all_at_least_0(believed[:, self._limited])
+        self._reference = _reference(believed[inside] if inside.any() else believed, self._limited)
+        believed = believed - self._reference
         self._unit = _unit(believed, inside)
         reaches = self._reaches(believed / self._unit)
         self._elite = self._known[np.argsort(-_merit(reaches), kind="stable")[:16]]
@@ -136,16 +138,17 @@ class _Suggestion:
             return None
         works = np.concatenate([np.full(len(units), 0.5), np.full(len(failed), -0.5)])
         points = np.vstack([units, failed])
-        kept = np.random.default_rng(len(points)).permutation(len(points))[:_KEPT]
-        features = self._space.features(points[kept])
-        theta, _ = fit(features[slice(_FITTED)], works[kept][:_FITTED])
-        return Slack(GaussianProcess(features, works[kept], theta), 0.0, 1.0)
+        used = np.random.default_rng(len(points)).permutation(len(points))[:_MODELED]
+        features = self._space.features(points[used])
+        theta, _ = fit(features[slice(_FITTED)], works[used][:_FITTED])
+        return Slack(GaussianProcess(features, works[used], theta), 0.0, 1.0)
 
     def _worth(self, units: np.ndarray) -> np.ndarray:
         """Logarithm of how much each point is worth trying."""
         features = self._space.features(units)
         predicted = [model.predict(features) for model in self._slacks]
-        mean, spread = (np.stack([p[i] for p in predicted], axis=1) / self._unit for i in (0, 1))
+        mean, spread = (np.stack([p[i] for p in predicted], axis=1) for i in (0, 1))
+        mean, spread = (mean - self._reference) / self._unit, spread / self._unit
         if self._any_inside or not self._limited.any():
             chosen = self._optimized
             worth = log_expected_gain(mean[:, chosen], spread[:, chosen], self._best, self._ways)
@@ -197,23 +200,23 @@ class _Suggestion:
 
     def _allowed(self, units: np.ndarray) -> np.ndarray:
         """Those that keep the linear constraints, on the parameters' grids; at least one."""
-        kept = self._space.on_grid(units)
-        return kept if len(kept) else self._space.encode([self._space.draw(self._rng)])
+        used = self._space.on_grid(units)
+        return used if len(used) else self._space.encode([self._space.draw(self._rng)])
 
 
 def _learn_earlier(space: Space, metrics: Sequence[Metric], history: History) -> list[Slack | None]:
     """For each metric a model of the earlier experiment, where it had that metric."""
-    found: list[Slack | None] = [None] * len(metrics)
+    models: list[Slack | None] = [None] * len(metrics)
     if history.earlier is None:
-        return found
+        return models
     points = space.encode(history.earlier.points)
     for i, column in enumerate(history.earlier.values.T):
         if np.isnan(column).any():
             continue
         values = column if metrics[i].goal == "maximize" else -column
         rows = np.arange(len(values))[:_FITTED]
-        found[i] = Slack.learn(values, space.features(points), rows)
-    return found
+        models[i] = Slack.learn(values, space.features(points), rows)
+    return models
 
 
 def _keys(units: np.ndarray) -> list[bytes]:
@@ -225,7 +228,7 @@ def _slack(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
     """How far values are on the right side of the thresholds; float64 [trials, metrics].
 
     In place of a missing threshold: a little worse than the worst non-dominated trial among those
-    inside the other metrics' thresholds.
+    inside the other metrics' thresholds, so that the models draw in what is far worse.
     """
     losses = np.where([m.goal == "maximize" for m in metrics], -values, values)
     limits = np.array([np.inf if m.threshold is None else m.loss(m.threshold) for m in metrics])
@@ -238,6 +241,17 @@ def _slack(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
         limits = np.where(free, front.max(axis=0) + 0.1 * np.ptp(front, axis=0), limits)
     slack: np.ndarray = limits - losses
     return slack
+
+
+def _reference(slack: np.ndarray, limited: np.ndarray) -> np.ndarray:
+    """The slacks from which hypervolume is measured; float64 [metrics].
+
+    At a threshold it is 0. Without one it is the worst value seen: measured from the frontier's own
+    end, nothing beyond that end would be worth anything.
+    """
+    worst = np.minimum(slack.min(axis=0), 0.0)
+    reference: np.ndarray = np.where(limited, 0.0, worst)
+    return reference
 
 
 def _all_at_least_0(slack: np.ndarray) -> np.ndarray:
