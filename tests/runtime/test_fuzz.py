@@ -19,7 +19,10 @@ PROCESSES = min(8, os.cpu_count() or 1)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to read memory from")
 @pytest.mark.parametrize(
     ("first", "count"),
-    [(0, 600), pytest.param(1000, 20_000, marks=pytest.mark.slow)],
+    [
+        (0, 600),
+        pytest.param(1000, 20_000, marks=[pytest.mark.slow, pytest.mark.timeout(1500)]),
+    ],
     ids=["quick", "long"],
 )
 def test_no_file_does_harm_or_computes_something_else(

@@ -96,7 +96,7 @@ def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
 
     from gossamer.runtime.onnx_functions import sparse_function
 
-    kept: list[onnx.TensorProto] = []
+    tensors: list[onnx.TensorProto] = []
     nodes: list[onnx.NodeProto] = []
     small = onnx.ModelProto()
     small.CopyFrom(model)
@@ -106,15 +106,15 @@ def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
         kinds = (TensorProto.FLOAT, TensorProto.INT8)
         plain = tensor.data_type in kinds and tensor.data_location == 0
         if not plain or count < SMALLEST or tensor.name in inputs:
-            kept.append(tensor)
+            tensors.append(tensor)
             continue
         weight = numpy_helper.to_array(tensor)
         values, gaps = encode(weight)
         if (weight.itemsize + GAP_BYTES) * len(values) >= weight.nbytes:
-            kept.append(tensor)
+            tensors.append(tensor)
             continue
         names = [f"{tensor.name}.values", f"{tensor.name}.gaps"]
-        kept += [
+        tensors += [
             numpy_helper.from_array(array, name)
             for array, name in zip((values, gaps), names, strict=True)
         ]
@@ -133,7 +133,7 @@ def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes += small.graph.node
     del small.graph.node[:], small.graph.initializer[:]
     small.graph.node.extend(nodes)
-    small.graph.initializer.extend(kept)
+    small.graph.initializer.extend(tensors)
     if (DOMAIN, NAME) not in {(f.domain, f.name) for f in small.functions}:
         small.functions.append(sparse_function())
     if DOMAIN not in {entry.domain for entry in small.opset_import}:

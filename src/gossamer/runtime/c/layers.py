@@ -67,9 +67,9 @@ def _linear_in_bytes(writer: Writer, node: AnyNode) -> None:
 for (r = 0; r < {writer.size(node.output) // outputs}; ++r, x += {inputs}, y += {outputs}) {{
     for (e = 0; e < {outputs}; ++e) sums[e] = 0;
     for (i = 0; i < {inputs}; ++i) {{
-        const int32_t given = x[i];
-        if (given == 0) continue;
-{table.loop("i", 8, "sums[{o}] += {w} * given;")}
+        const int32_t input = x[i];
+        if (input == 0) continue;
+{table.loop("i", 8, "sums[{o}] += {w} * input;")}
     }}
     for (e = 0; e < {outputs}; ++e) {{
         float v = (float)sums[e];
@@ -93,9 +93,9 @@ def linear(writer: Writer, node: AnyNode) -> None:
 for (r = 0; r < {writer.size(node.output) // outputs}; ++r, x += {inputs}, y += {outputs}) {{
     for (e = 0; e < {outputs}; ++e) y[e] = {bias}[e];
     for (i = 0; i < {inputs}; ++i) {{
-        const float given = x[i];
-        if (given == 0.0f) continue;
-{table.loop("i", 8, "y[{o}] += {w} * given;")}
+        const float input = x[i];
+        if (input == 0.0f) continue;
+{table.loop("i", 8, "y[{o}] += {w} * input;")}
     }}
 {_clip(node, outputs)}}}"""
     writer.function(node, "r, i, e", body)
@@ -222,7 +222,7 @@ for (ky = 0; ky < {kernel_high}; ++ky) {{
 {_indented(reached("ox", "j", 1, "kx", wide), 8)}
         to = {sums}{group} + oy * {wide} + ox;
         row = (c * {kernel_high} + ky) * {kernel_wide} + kx;
-{table.loop("row", 8, f"to[{{o}} * {plane}] += {{w}} * given;")}
+{table.loop("row", 8, f"to[{{o}} * {plane}] += {{w}} * input;")}
     }}
 }}"""
     if eight:
@@ -237,8 +237,8 @@ for (n = 0; n < {images}; ++n) {{
     for (c = 0; c < {channels}; ++c) {{
         for (i = 0; i < {in_high}; ++i) {{
             for (j = 0; j < {in_wide}; ++j) {{
-                const {kind} given = x[(c * {in_high} + i) * {in_wide} + j];
-                if (given == {zero}) continue;
+                const {kind} input = x[(c * {in_high} + i) * {in_wide} + j];
+                if (input == {zero}) continue;
 {_indented(taps, 16)}
             }}
         }}
@@ -266,7 +266,7 @@ def _from_weights(writer: Writer, node: AnyNode) -> None:
     sums = "sums" if eight else "scratch" if pool > 1 else "y"
     kind, start = ("int32_t", "0") if eight else ("float", f"{bias}[o]")
     down, across = s.strides
-    given = writer.type(node.inputs[0])
+    element = writer.type(node.inputs[0])
 
     def span(first: str, last: str, tap: str, axis: int, size: int, out: int) -> str:
         """The outputs [first, last) along an axis whose input by this tap is inside."""
@@ -283,11 +283,11 @@ def _from_weights(writer: Writer, node: AnyNode) -> None:
 const int32_t tap = {{o}};
 const {kind} w = {{w}};
 const int32_t ky = tap / {kernel_wide} % {kernel_high}, kx = tap % {kernel_wide};
-const {given} *plane = x + (tap / {taps}{group}) * {in_high * in_wide};
+const {element} *plane = x + (tap / {taps}{group}) * {in_high * in_wide};
 {span("top", "bottom", "ky", 0, in_high, high)}
 {span("left", "right", "kx", 1, in_wide, wide)}
 for (i = top; i < bottom; ++i) {{{{
-    const {given} *from = plane
+    const {element} *from = plane
         + (i * {down} + ky * {s.dilations[0]} - {s.pads[0]}) * {in_wide}
         + kx * {s.dilations[1]} - {s.pads[1]};
     {kind} *to = {sums} + i * {wide};

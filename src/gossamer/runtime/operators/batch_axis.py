@@ -141,8 +141,8 @@ def along(
                 context.add_constant(fronts[i], context.array(value)[None])
         outputs = context.outputs if all_outputs else [output]
         context.outputs = [f"{value} in front" if value else "" for value in outputs]
-        given = {**a, "axis": axis + 1}
-        convert(context, name, [*fronts, *inputs[count:]], f"{outputs[0]} in front", given)
+        changed = {**a, "axis": axis + 1}
+        convert(context, name, [*fronts, *inputs[count:]], f"{outputs[0]} in front", changed)
         for value in filter(None, outputs):
             front = f"{value} in front"
             more = len(context.shape(front)) - 1 - rank  # dimensions in place of the axis
@@ -185,8 +185,8 @@ def by_axes(what: Literal["slice", "squeeze", "unsqueeze", "reduce"]) -> Turned:
         shifted, front = f"{output} axes", f"{output} in front"
         context.add_constant(shifted, np.array([i + 1 for i in axes], np.int64))
         more = [*inputs[1:3], shifted, *inputs[4:]] if what == "slice" else [shifted]
-        given = {key: value for key, value in a.items() if key != "axes"}
-        convert(context, name, [found.source, *more], front, given)
+        changed = {key: value for key, value in a.items() if key != "axes"}
+        convert(context, name, [found.source, *more], front, changed)
         settle(context, name, BatchAxis(front, axis, found.after), output)
 
     return rule

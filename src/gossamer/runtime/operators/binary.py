@@ -147,9 +147,9 @@ def constant_binary(
     value: str,
     output: str,
     constant: Array,
-    holds: str | None = None,
+    result_kind: str | None = None,
 ) -> None:
-    """A value and a constant that lies within each example; ``holds`` as in ``emit``."""
+    """A value and a constant that lies within each example; ``result_kind`` as in ``emit``."""
     shape = context.shape(value)
     right = numbers(constant)
     while right.ndim >= len(shape) and right.ndim and right.shape[0] == 1:
@@ -163,7 +163,7 @@ def constant_binary(
         value = f"{output} repeated"
     _check_loops(shape, shape[1:], right.shape)
     node = Node(Binary(kind), name, (value,), output, {"right": right})
-    context.emit(node, shape, holds)
+    context.emit(node, shape, result_kind)
 
 
 def _check_loops(shape: Shape, left: Shape, right: Shape) -> None:
@@ -180,7 +180,7 @@ def _each(
     value: str,
     output: str,
     constant: Array,
-    holds: str | None,
+    result_kind: str | None,
 ) -> None:
     """A value that has several entries for each example, and a constant of as many."""
     shape, count = context.shape(value), len(constant)
@@ -188,7 +188,7 @@ def _each(
         raise Unsupported(f"a constant of {count} entries for each example of {shown(shape)}")
     apart, result = f"{output} apart", f"{output} of each"
     context.emit(Node(Reshape(), name, (value,), apart), (BATCH, count, *shape[1:]))
-    constant_binary(context, kind, name, apart, result, constant[None], holds)
+    constant_binary(context, kind, name, apart, result, constant[None], result_kind)
     (_, _, *rest) = context.shape(result)
     context.emit(Node(Reshape(), name, (result,), output), (shape[0], *rest))
 
@@ -200,9 +200,9 @@ def combine(
     left: str,
     right: str,
     output: str,
-    holds: str | None = None,
+    result_kind: str | None = None,
 ) -> None:
-    """Two values, or a value and a constant on either side; ``holds`` as in ``emit``."""
+    """Two values, or a value and a constant on either side; ``result_kind`` as in ``emit``."""
     if context.is_constant(left):
         if kind in MIRROR:
             left, right, kind = right, left, MIRROR[kind]
@@ -225,9 +225,9 @@ def combine(
             context.rename(before, output)
             return
         if context.values[right].repeated and context.shape(right)[0] > BATCH:
-            _each(context, kind, name, left, output, constant, holds)
+            _each(context, kind, name, left, output, constant, result_kind)
         else:
-            constant_binary(context, kind, name, left, output, constant, holds)
+            constant_binary(context, kind, name, left, output, constant, result_kind)
         return
     shapes = context.shape(left), context.shape(right)
     if len(shapes[0]) < len(shapes[1]) and kind in MIRROR:
@@ -241,7 +241,7 @@ def combine(
             f"shapes {shown(shapes[0])} and {shown(shapes[1])} do not match"
         ) from None
     _check_loops(shape, shapes[0][1:], shapes[1][1:])
-    context.emit(Node(Binary(kind), name, (left, right), output), shape, holds)
+    context.emit(Node(Binary(kind), name, (left, right), output), shape, result_kind)
 
 
 def _binary(kind: str) -> Convert:

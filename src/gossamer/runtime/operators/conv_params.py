@@ -26,10 +26,10 @@ def window(
         raise Unsupported("its window, strides and dilations must be between 1 and 65536")
     auto = a.get("auto_pad", "NOTSET")
     if auto in ("NOTSET", "VALID"):
-        given = list(a.get("pads") or [0] * (2 * dims)) if auto == "NOTSET" else [0] * (2 * dims)
-        if len(given) != 2 * dims:
-            raise Unsupported(f"it has {len(given)} pads for {dims} dimensions")
-        before, after = given[:dims], given[dims:]
+        sides = list(a.get("pads") or [0] * (2 * dims)) if auto == "NOTSET" else [0] * (2 * dims)
+        if len(sides) != 2 * dims:
+            raise Unsupported(f"it has {len(sides)} pads for {dims} dimensions")
+        before, after = sides[:dims], sides[dims:]
         pads = [*([0] * (2 - dims)), *before, *([0] * (2 - dims)), *after]
     else:
         pads = [0] * 4

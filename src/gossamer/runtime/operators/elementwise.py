@@ -87,10 +87,10 @@ for (i = 0; i < {writer.size(node.output)}; ++i) {{
 
 def _unary(kind: str, a: float = 0.0, b: float = 0.0) -> Convert:
     def convert(
-        context: Context, name: str, inputs: list[str], output: str, given: Attributes
+        context: Context, name: str, inputs: list[str], output: str, attributes: Attributes
     ) -> None:
-        tanh = kind == "gelu" and given.get("approximate", "none") == "tanh"
-        low, high = given.get("alpha", a), given.get("beta", b)
+        tanh = kind == "gelu" and attributes.get("approximate", "none") == "tanh"
+        low, high = attributes.get("alpha", a), attributes.get("beta", b)
         each = Unary("gelu_tanh" if tanh else kind, low, high)
         context.emit(Node(each, name, (inputs[0],), output), context.shape(inputs[0]))
 

@@ -94,10 +94,10 @@ def _gemm(context: Context, name: str, inputs: list[str], output: str, a: Attrib
     weight = weight if a.get("transB") else weight.T
     bias = np.zeros(len(weight), np.float32)
     if len(inputs) > 2 and inputs[2]:
-        given = floats(context.constant(inputs[2], "bias")) * np.float32(a.get("beta", 1.0))
-        if given.size not in (1, len(weight)):
-            raise Unsupported(f"its bias has shape {given.shape} for {len(weight)} outputs")
-        bias = bias + given.reshape(-1)
+        addend = floats(context.constant(inputs[2], "bias")) * np.float32(a.get("beta", 1.0))
+        if addend.size not in (1, len(weight)):
+            raise Unsupported(f"its bias has shape {addend.shape} for {len(weight)} outputs")
+        bias = bias + addend.reshape(-1)
     if len(context.shape(inputs[0])) < 2:
         raise Unsupported(f"its input has shape {shown(context.shape(inputs[0]))}")
     whole = a.get("alpha", 1.0) == 1.0

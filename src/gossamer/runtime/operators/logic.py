@@ -39,7 +39,7 @@ def _cast(context: Context, name: str, inputs: list[str], output: str, a: Attrib
     dtype = np.dtype(DTYPES[a["to"]])
     kind = dtype.kind.replace("u", "i")
     if dtype.itemsize < 4 and kind != "b" != context.kind(value):
-        raise Unsupported(f"it casts to {dtype}, whose range is not kept; export in float32")
+        raise Unsupported(f"it casts to {dtype}, whose range would be lost; export in float32")
     if dtype == np.float64:
         raise Unsupported("it casts to float64; export in float32, which everything is computed in")
     if kind == "b" != context.kind(value):
@@ -58,8 +58,8 @@ def _where(context: Context, name: str, inputs: list[str], output: str, a: Attri
     for value, gate in zip(values, ("gate", "gate_not"), strict=True):
         part = f"{output} {gate}"
         if context.is_constant(condition) and context.is_constant(value):
-            given = [context.array(i).shape for i in (condition, value)]
-            context.spend(math.prod(np.broadcast_shapes(*given)))
+            shapes = [context.array(i).shape for i in (condition, value)]
+            context.spend(math.prod(np.broadcast_shapes(*shapes)))
             truth = context.array(condition).astype(bool) == (gate == "gate")
             chosen = np.where(truth, numbers(context.array(value)), np.float32(-0.0))
             context.add_constant(part, chosen)

@@ -175,12 +175,12 @@ def reduce_by(kind: str) -> Convert:
             context.emit(Node(each, name, (inputs[0],), reduced), pooled)
             context.emit(Node(Reshape(), name, (reduced,), output), small, kind_of)
             return
-        kept = [axis for axis in range(len(shape)) if axis not in axes]
+        others = [axis for axis in range(len(shape)) if axis not in axes]
         value, count = inputs[0], math.prod(shape[axis] for axis in axes)
-        if kept + axes != list(range(len(shape))):
-            place(context, name, value, kept + axes, f"{output} in order")
+        if others + axes != list(range(len(shape))):
+            place(context, name, value, others + axes, f"{output} in order")
             value = f"{output} in order"
-        rows = math.prod(shape[axis] for axis in kept[1:])
+        rows = math.prod(shape[axis] for axis in others[1:])
         whole = f"{output} rows"
         context.emit(Node(Reshape(), name, (value,), whole), (shape[0], rows, 1, count))
         _global_pool(kind)(context, name, [whole], reduced, {})

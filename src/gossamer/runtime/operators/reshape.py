@@ -18,7 +18,7 @@ class Reshape(Single):
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
         value = lowering.values[node.inputs[0]]
         result = lowering.value(node.output)
-        # A flattened value keeps all its lowering; any other shape only the plain one.
+        # A flattened value keeps all its forms; any other shape only the plain one.
         if (len(result.shape) == 2 and result.lead == value.lead) or result.shape == value.shape:
             result.channels, result.pixels = value.channels, value.pixels
             if not any(form in value.forms for form in ("dense", "last", "list", "list last")):

@@ -33,14 +33,16 @@ def repeated(size: int, before: int, after: int, mode: str) -> Array:
     return np.eye(size, dtype=np.float32)[index]
 
 
-def scales_of(shape: Shape, given: Array, a: dict[str, Any]) -> tuple[list[float], list[int]]:
-    """How many times larger Resize makes each axis, and the sizes then; it is given either."""
+def scales_of(shape: Shape, target: Array, a: dict[str, Any]) -> tuple[list[float], list[int]]:
+    """How many times larger Resize makes each axis, and the sizes then; ``target`` is either."""
     if a.get("axes") or a.get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise Unsupported("it resizes chosen axes, or keeps a ratio; export with all sizes given")
-    if given.dtype.kind in "iu":
-        sizes = [int(size) for size in np.ravel(given)]
+        raise Unsupported(
+            "it resizes chosen axes, or keeps a ratio; export with the size of each axis"
+        )
+    if target.dtype.kind in "iu":
+        sizes = [int(size) for size in np.ravel(target)]
         return [w / max(1, n) for w, n in zip(sizes, shape, strict=True)], sizes
-    scales = [float(scale) for scale in np.ravel(given)]
+    scales = [float(scale) for scale in np.ravel(target)]
     return scales, [math.floor(n * scale) for n, scale in zip(shape, scales, strict=True)]
 
 

@@ -25,8 +25,8 @@ def _pad(context: Context, name: str, inputs: list[str], output: str, a: Attribu
     if mode not in ("constant", "reflect", "edge", "wrap"):
         raise Unsupported(f"it pads by {mode!r}; zeros, reflect, edge and wrap can run")
     zeros = mode == "constant"
-    given = context.constant(inputs[2], "value") if len(inputs) > 2 and inputs[2] else np.zeros(())
-    border = numbers(given) if zeros and np.any(given != 0) else None
+    value = context.constant(inputs[2], "value") if len(inputs) > 2 and inputs[2] else np.zeros(())
+    border = numbers(value) if zeros and np.any(value != 0) else None
     if len(inputs) > 3 and inputs[3]:
         raise Unsupported("it pads chosen axes; export with pads for all of them")
     pads = [int(p) for p in np.ravel(context.constant(inputs[1], "pads"))]

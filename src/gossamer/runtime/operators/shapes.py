@@ -101,7 +101,7 @@ def _concat(context: Context, name: str, inputs: list[str], output: str, a: Attr
     axis = int(a["axis"]) % rank
     constants = [context.is_constant(i) for i in inputs]
     rest = {(s[1:axis], s[axis + 1 :]) for s in shapes}
-    lead = {s[0] for s, given in zip(shapes, constants, strict=True) if not given}
+    lead = {s[0] for s, constant in zip(shapes, constants, strict=True) if not constant}
     if axis == 0 or len(rest) > 1 or len(lead) > 1:
         raise Unsupported("it joins along the batch, or shapes that do not match")
     first = shapes[constants.index(False)]
