@@ -23,6 +23,7 @@ from gossamer.search.space.space import Space
 from gossamer.search.stopping.fidelity import Fidelity
 from gossamer.search.stopping.rules import STOPPING, Dominated, Halving, OutOfReach, Violated
 from gossamer.search.transfer import export_trials, import_trials
+from gossamer.search.trials.table import to_dataframe
 from gossamer.search.trials.trial import Report, Trial, TrialRecord, TrialStopped
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ __all__ = [
     "merged",
     "on_ray",
     "recipe_of",
+    "to_dataframe",
 ]
 
 # These import torch, which takes seconds, in every worker process too; whoever searches for

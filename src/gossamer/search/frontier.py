@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gossamer.search.metrics import Metric
+from gossamer.search.trials.table import html_table, to_dataframe
 from gossamer.search.trials.trial import TrialRecord
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,15 @@ class Frontier:
 
     trials: list[TrialRecord]
     feasible: bool
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """The trials as a DataFrame, see `to_dataframe`."""
+        return to_dataframe(self.trials)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        words = "On the frontier" if self.feasible else "No trial is inside the thresholds; nearest"
+        return f"<p>{words}:</p>{html_table(self.trials)}"
 
 
 def violations(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,68 @@
+"""Trials as tables: a DataFrame, and HTML for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from gossamer.errors import UserError
+from gossamer.progress import number
+from gossamer.search.trials.trial import TrialRecord
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
+
+
+def to_dataframe(trials: Sequence[TrialRecord]) -> pandas.DataFrame:
+    """Trials as a pandas DataFrame: a row a trial, its number as the index.
+
+    Columns: state, seconds, reason and fidelity, then ``value:NAME`` and ``parameter:NAME`` as in
+    the CSV of the dashboard; missing where a trial has no such thing.
+
+    Raises:
+        UserError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError:
+        raise UserError("a DataFrame needs the package pandas: pip install pandas") from None
+    rows = [_row(trial) for trial in trials]
+    columns = [*_STATE, *_named(trials, "values"), *_named(trials, "parameters")]
+    index = pandas.Index([trial.number for trial in trials], name="trial")
+    return pandas.DataFrame(rows, index=index, columns=columns)
+
+
+def html_table(trials: Sequence[TrialRecord]) -> str:
+    """Number, values and parameters of trials as an HTML table; texts are escaped."""
+    columns = [*_named(trials, "values"), *_named(trials, "parameters")]
+    heads = ["trial", *(column.partition(":")[2] for column in columns)]
+    lines = ["".join(f"<th>{escape(head)}</th>" for head in heads)]
+    for trial in trials:
+        row = _row(trial)
+        cells = [f"{trial.number:,}", *(_text(row.get(column)) for column in columns)]
+        lines.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+_STATE = ("state", "seconds", "reason", "fidelity")
+
+
+def _row(trial: TrialRecord) -> dict[str, Any]:
+    return {
+        **{name: getattr(trial, name) for name in _STATE},
+        **{f"value:{name}": value for name, value in trial.values.items()},
+        **{f"parameter:{name}": value for name, value in trial.parameters.items()},
+    }
+
+
+def _named(trials: Sequence[TrialRecord], kind: str) -> list[str]:
+    """The columns of values or parameters, in the order in which trials have them."""
+    names = dict.fromkeys(name for trial in trials for name in getattr(trial, kind))
+    return [f"{kind.removesuffix('s')}:{name}" for name in names]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return number(value)
+    return "" if value is None else str(value)

@@ -1,0 +1,51 @@
+"""Trials as tables."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from gossamer.errors import UserError
+from gossamer.search import Frontier, TrialRecord, to_dataframe
+
+TRIALS = [
+    TrialRecord(3, "complete", {"rate": 0.1, "rule": "<b>"}, {"weights": 36_980.0}, None, 2.5),
+    TrialRecord(7, "failed", {"rate": 0.2, "steps": 4}, {}, "ValueError: no", 0.1, "small"),
+]
+
+
+def test_trials_as_a_dataframe():
+    pandas = pytest.importorskip("pandas")
+    frame = to_dataframe(TRIALS)
+    assert list(frame.columns) == [
+        "state",
+        "seconds",
+        "reason",
+        "fidelity",
+        "value:weights",
+        "parameter:rate",
+        "parameter:rule",
+        "parameter:steps",
+    ]
+    assert list(frame.index) == [3, 7]
+    assert frame.loc[3, "value:weights"] == 36_980.0
+    assert pandas.isna(frame.loc[7, "value:weights"])
+    assert frame.loc[7, "reason"] == "ValueError: no"
+    assert list(frame["parameter:rate"]) == [0.1, 0.2]
+    assert Frontier(TRIALS[:1], True).to_dataframe().equals(to_dataframe(TRIALS[:1]))
+    assert list(to_dataframe([]).columns) == ["state", "seconds", "reason", "fidelity"]
+
+
+def test_without_pandas_it_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match="pip install pandas"):
+        to_dataframe(TRIALS)
+
+
+def test_a_frontier_in_a_notebook():
+    shown = Frontier(TRIALS[:1], True)._repr_html_()
+    assert shown.startswith("<p>On the frontier:</p><table>")
+    assert "<th>weights</th><th>rate</th><th>rule</th>" in shown
+    assert "<td>3</td><td>36,980</td><td>0.1</td><td>&lt;b&gt;</td>" in shown
+    assert "nearest" in Frontier([], False)._repr_html_()
