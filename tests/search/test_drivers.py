@@ -1,10 +1,13 @@
 """Several drivers on one database: other points, each trial once."""
 
+import subprocess
+import sys
 import threading
 from collections import Counter
 
 import pytest
 from tests.search.servers import PostgreSQL, needs_postgresql
+from tests.search.waiting import wait_for
 
 from gossamer.search import Experiment, Float, Int, Minimize
 
@@ -65,6 +68,70 @@ def test_drivers_on_postgresql_never_try_a_point_twice():
     finally:
         server.close()
     assert max(points.values()) == 1
+
+
+DRIVER = """
+import os, pathlib, sys, time
+from gossamer.search import Experiment, Float, Minimize
+
+folder = pathlib.Path(sys.argv[1])
+
+def train(trial):
+    (folder / f"begun-{trial.number}-{os.getpid()}").touch()
+    time.sleep(0.1)
+    trial.report(1, {"m": 1.0}, of=2)
+    time.sleep(0.1)
+    return {"m": sum(trial.parameters.values())}
+
+experiment = Experiment(
+    "x", [Float("a", 0, 1), Float("b", 0, 1)], [Minimize("m", 0.5)],
+    budget=60, storage=f"sqlite:///{folder}/x.db", sampler="random",
+)
+experiment.run(train, progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_driver_processes_killed_within_trials_lose_and_double_nothing(tmp_path):
+    """Four processes for 60 trials; each is killed in a trial, and another begins in its place."""
+
+    def begin():
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", DRIVER, str(tmp_path)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def in_a_trial(process):
+        return list(tmp_path.glob(f"begun-*-{process.pid}"))
+
+    drivers = [begin() for _ in range(4)]
+    ended = {}
+    for turn in range(4):
+        victim = drivers[turn]
+        wait_for(lambda victim=victim: in_a_trial(victim) or victim.poll() is not None, "a trial")
+        victim.kill()
+        victim.wait(60)
+        victim.stderr.close()
+        drivers[turn] = begin()
+        now = Experiment.from_storage(f"sqlite:///{tmp_path}/x.db").trials()
+        complete = {r.number: r for r in now if r.state == "complete"}
+        assert ended.items() <= complete.items()
+        ended = complete
+    for driver in drivers:
+        assert driver.communicate(timeout=300)[1] == ""
+        assert driver.returncode == 0
+    records = Experiment.from_storage(f"sqlite:///{tmp_path}/x.db").trials()
+    assert ended.items() <= {r.number: r for r in records}.items()
+    # One that was running when the others had used up the budget is run by the next driver.
+    assert begin().communicate(timeout=120)[1] == ""
+    records = Experiment.from_storage(f"sqlite:///{tmp_path}/x.db").trials()
+    assert [(r.number, r.state) for r in records] == [(n, "complete") for n in range(60)]
+    assert len({tuple(r.parameters.values()) for r in records}) == 60
+    # Only what was lost in the middle was begun more than once.
+    begun = Counter(path.name.split("-")[1] for path in tmp_path.glob("begun-*"))
+    assert sum(begun.values()) <= 60 + 4
+    assert all(len(r.reports) == 1 for r in records)
 
 
 def test_an_impatient_driver_still_repeats_no_point(tmp_path, monkeypatch):
