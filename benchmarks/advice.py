@@ -98,7 +98,8 @@ def page(result: dict[str, Any]) -> str:
         f"{EXAMPLES:,} examples of MNIST, three epochs, {seeds} seed{'s' * (seeds > 1)}. Accuracy "
         "(*measured*) is on the whole test split, as mean ± standard deviation. Time is the "
         "processor time of one example on one thread relative to the dense network in onnxruntime "
-        f"(*measured*): medians of {TURNS} turns, all variants interleaved in one process.",
+        f"(*measured*): medians of {TURNS} turns, all variants interleaved in one process; other "
+        "programs may have shared the machine, so only the ratios count.",
     ]
     for name, of in result["networks"].items():
         lines += ["", f"## {NETWORKS[name][0]}", ""]
