@@ -81,6 +81,18 @@ def test_every_instruction_set_has_every_kernel():
     assert len(rows) == len(kinds) * len(ISAS)
 
 
+def every_kernel(**strategies):
+    """Runs a test for every instruction set and block, on layers that hypothesis draws."""
+    shared = {"density": st.floats(0.01, 1.0), "bias": st.booleans()}
+
+    def decorate(test):
+        drawn = settings(max_examples=12, deadline=None)(given(**shared, **strategies)(test))
+        of_block = pytest.mark.parametrize("block", BLOCKS)(drawn)
+        return pytest.mark.parametrize("isa", ISAS)(of_block)
+
+    return decorate
+
+
 # How a convolution's windows lie, as arguments of nn.Conv2d.
 WINDOWS = st.fixed_dictionaries(
     {
@@ -92,15 +104,10 @@ WINDOWS = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("block", BLOCKS)
-@settings(max_examples=12, deadline=None)
-@given(
+@every_kernel(
     batch=st.integers(1, 300),
     inputs=st.integers(1, 90),
     rows=st.integers(1, 5),
-    density=st.floats(0.01, 1.0),
-    bias=st.booleans(),
     threads=st.sampled_from((1, 2, 3)),
 )
 def test_linear(isa, block, batch, inputs, rows, density, bias, threads):
@@ -109,29 +116,14 @@ def test_linear(isa, block, batch, inputs, rows, density, bias, threads):
     check(layer, mask_of(layer, density, block), torch.randn(batch, inputs), isa, threads)
 
 
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("block", BLOCKS)
-@settings(max_examples=12, deadline=None)
-@given(
+@every_kernel(
     batch=st.integers(1, 40),
     channels=st.integers(1, 5),
     size=st.tuples(st.integers(7, 20), st.integers(7, 34)),
     windows=WINDOWS,
-    density=st.floats(0.01, 1.0),
-    bias=st.booleans(),
     threads=st.sampled_from((1, 2)),
 )
-def test_convolution(
-    isa,
-    block,
-    batch,
-    channels,
-    size,
-    windows,
-    density,
-    bias,
-    threads,
-):
+def test_convolution(isa, block, batch, channels, size, windows, density, bias, threads):
     torch.manual_seed(0)
     outputs = block if block > 1 else 6
     layer = nn.Conv2d(channels, outputs, **windows, bias=bias)
@@ -151,16 +143,11 @@ def check_active(layer, mask, x, isa, threads):
     check(behind, mask, x, isa, threads, apply)
 
 
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("block", BLOCKS)
-@settings(max_examples=12, deadline=None)
-@given(
+@every_kernel(
     batch=st.integers(1, 70),
     inputs=st.integers(1, 90),
     rows=st.integers(1, 5),
-    density=st.floats(0.01, 1.0),
     active=st.floats(0.0, 1.0),
-    bias=st.booleans(),
     threads=st.sampled_from((1, 2, 3)),
 )
 def test_active_inputs(isa, block, batch, inputs, rows, density, active, bias, threads):
@@ -170,30 +157,16 @@ def test_active_inputs(isa, block, batch, inputs, rows, density, active, bias, t
     check_active(layer, mask_of(layer, density, block), x, isa, threads)
 
 
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("block", BLOCKS)
-@settings(max_examples=12, deadline=None)
-@given(
+@every_kernel(
     batch=st.integers(1, 12),
     channels=st.integers(1, 5),
     size=st.tuples(st.integers(1, 11), st.integers(1, 19)),
     windows=WINDOWS,
-    density=st.floats(0.01, 1.0),
     active=st.floats(0.0, 1.0),
-    bias=st.booleans(),
     threads=st.sampled_from((1, 2)),
 )
 def test_active_inputs_of_convolutions(
-    isa,
-    block,
-    batch,
-    channels,
-    size,
-    windows,
-    density,
-    active,
-    bias,
-    threads,
+    isa, block, batch, channels, size, windows, density, active, bias, threads
 ):
     sides = zip(*(windows[name] for name in ("dilation", "kernel_size", "padding")), strict=True)
     needed = (d * (k - 1) + 1 - 2 * p for d, k, p in sides)
