@@ -10,6 +10,10 @@ from tests.search.experiments import make, states
 
 from gossamer.errors import UserError
 from gossamer.search import (
+    Choice,
+    Experiment,
+    Float,
+    LinearConstraint,
     Maximize,
     Minimize,
     Trial,
@@ -119,3 +123,33 @@ def test_experiments_of_nonsense(changes, words):
     with pytest.raises(UserError) as error:
         make(**{"name": "x", **changes})
     assert words in str(error.value)
+
+
+def test_trials_of_ones_own_are_added():
+    experiment = Experiment(
+        "x",
+        [Float("a", 0, 1), Choice("kind", ["x", "y"]), Float("only_x", 0, 1, when={"kind": "x"})],
+        [Minimize("m", 0.5), Minimize("n")],
+        [LinearConstraint({"a": 1}, 0.9)],
+    )
+    first = experiment.add({"a": 0.25, "kind": "x", "only_x": 0.5}, {"m": 0.1, "n": 2, "extra": 3})
+    assert (first.number, first.state) == (0, "complete")
+    assert first.values == {"m": 0.1, "n": 2.0, "extra": 3.0}
+    second = experiment.add({"a": 0.25, "kind": "y"}, {"m": 0.2, "n": 1})
+    assert second.parameters == {"a": 0.25, "kind": "y"}
+    assert experiment.add(second.parameters, second.values).number == 2  # a repeat
+    assert [t.number for t in experiment.frontier().trials] == [0, 1, 2]
+    assert experiment.ask().number == 3
+    for parameters, values, words in (
+        ({"a": 0.25}, {"m": 1, "n": 1}, "'kind' is missing"),
+        ({"a": 0.25, "kind": "x"}, {"m": 1, "n": 1}, "'only_x' is missing"),
+        ({"a": 0.25, "kind": "y", "only_x": 0.5}, {"m": 1, "n": 1}, "'only_x' is not used"),
+        ({"a": 2, "kind": "y"}, {"m": 1, "n": 1}, "'a'"),
+        ({"b": 2}, {"m": 1, "n": 1}, "'b'"),
+        ({"a": 0.95, "kind": "y"}, {"m": 1, "n": 1}, "breaks"),
+        ({"a": 0.5, "kind": "y"}, {"m": 1}, "metric 'n' must be a finite number, not None"),
+        ({"a": 0.5, "kind": "y"}, {"m": float("nan"), "n": 1}, "metric 'm'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            experiment.add(parameters, values)
+    assert len(experiment.trials()) == 4

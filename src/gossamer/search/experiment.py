@@ -309,6 +309,41 @@ class Experiment:
                     return self._trial(number, point, fidelity)
                 # Another process made a trial meanwhile: this one is chosen anew beside it.
 
+    def add(self, parameters: Mapping[str, Any], values: Mapping[str, Any]) -> TrialRecord:
+        """Store a trial that was made elsewhere, without a suggestion; the sampler learns from it.
+
+        It takes its place in the budget as any other trial of the full task.
+
+        Args:
+            parameters: name -> value, of every parameter that such a trial has.
+            values: name -> number, of every metric; further numbers are kept beside them.
+
+        Raises:
+            UserError: values that the parameters or metrics cannot have; nothing is stored then.
+        """
+        point = self._space.read(parameters, "add")
+        whole = self._space.pruned({**self._space.middle(), **point})
+        for name in self._space.parameters:
+            if (name in whole) != (name in point):
+                wrong = "is missing" if name in whole else "is not used beside the others"
+                raise UserError(f"add: parameter '{name}' {wrong}")
+        if not self._space.holds(point):
+            raise UserError(f"add: the point breaks {self._space.broken(point)}")
+        known = read_returned(values, self.metrics).values
+        for metric in self.metrics:
+            if metric.name not in known:
+                got = values.get(metric.name)
+                raise UserError(f"add: metric '{metric.name}' must be a finite number, not {got!r}")
+        distributions = self._space.distributions()
+        used = {name: distributions[name] for name in point}
+        unlimited = Budget(math.inf, self._ladder.cost)
+        with self._lock:
+            number = None
+            while number is None:
+                room = Room(unlimited, len(self.trials()), strict=False)
+                number = self._store.create(point, used, room)
+        return self.tell(self._trial(number, point, None), values)
+
     def _next_point(
         self, records: Sequence[TrialRecord], room: float
     ) -> tuple[dict[str, Any], str | None, int | None]:
