@@ -19,11 +19,11 @@ from gossamer.compression.plan import Tuning
 from gossamer.data import Task, task_of
 from gossamer.deploy.metrics import METRICS, MeasureSettings, read_metrics
 from gossamer.errors import UserError
-from gossamer.files import write_text
+from gossamer.files import make_folder, write_text
 from gossamer.nn import export, sparsify_activations
 from gossamer.search import Experiment, Trial, TrialRecord
 from gossamer.sparsity import Sparsifier, SparsitySettings
-from gossamer.training import TrainingConfig, count, evaluate, fit, make_folder
+from gossamer.training import TrainingConfig, count, evaluate, fit
 from gossamer.training.measure import measure, spreads
 from gossamer.training.tensor_file import MODEL, add_prefix, save_tensors, strip_prefix
 
