@@ -112,7 +112,7 @@ def compress(
         on_start: called with what was seen of the network before the search.
 
     Raises:
-        UserError: a network, data or goals that make no sense, a folder of another compression,
+        UserError: an invalid network, data or goals, a folder of another compression,
             or no trial that completed.
         KeyboardInterrupt: on Ctrl-C, where no trial has completed yet.
     """
