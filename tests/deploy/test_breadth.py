@@ -289,7 +289,6 @@ def test_whole_size_networks_pruned_by_magnitude(make, shape) -> None:
 @pytest.mark.parametrize(
     ("model", "shape", "told"),
     [
-        (nn.LogSigmoid(), (3,), r"\(Log\): the engine runs it on constants only"),
         (nn.Conv3d(1, 1, 2), (1, 4, 4, 4), r"\(Conv\): .*1-d and 2-d images only"),
     ],
 )
