@@ -142,4 +142,5 @@ def test_killed_five_times_a_training_ends_as_if_it_had_not_been(toy, tmp_path):
         "metrics.json",
         "model.onnx",
         "model.safetensors",
+        "plan.json",
     ]
