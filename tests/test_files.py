@@ -264,9 +264,10 @@ def test_nothing_is_written_past_this_module():
     writers = [
         f"{path}: {line.strip()}"
         for path in SOURCES.rglob("*.py")
-        if path.name not in ("files.py", "bench.py")  # bench.py: in a temporary folder
+        # bench.py and measure.py write in a temporary folder.
+        if path.name not in ("files.py", "bench.py", "measure.py")
         for line in path.read_text().splitlines()
-        if writer.search(line)
+        if writer.search(line) and not line.lstrip().startswith('"')  # a message's text
     ]
     assert not writers
 
