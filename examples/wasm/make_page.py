@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gossamer.runtime.c import to_c
+from gossamer.runtime.c.source import to_c
 from gossamer.runtime.importer import read
 
 PAGE = ("index.html", "features.mjs", "network.mjs")

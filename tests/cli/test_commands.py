@@ -203,7 +203,7 @@ def test_search_frontier_train_from(place, experiment, gossamer):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": -1}, "epochs must be between 1"),
+        ({"epochs": -1}, "epochs must be between 0"),
         ({"metric": "acuracy"}, "'accuracy'"),
         ({"parameter": "hiden"}, "'hidden'"),
         ({"parameter": '"weight_density.linear2"'}, "'linear1'"),

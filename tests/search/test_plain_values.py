@@ -212,7 +212,7 @@ def test_terms_of_a_constraint_that_a_double_cannot_hold_are_refused():
         ({"parameters": ["a"]}, "parameters must hold"),
         ({"constraints": [3]}, "constraints must hold"),
         ({"settings": [1]}, "settings must map"),
-        ({"sampler": ["gp"]}, "unknown sampler"),
+        ({"sampler": ["gp"]}, "sampler must be a name"),
         ({"start": {"width": 3}}, "start must be a list"),
         ({"stopping": [3]}, "stopping must hold"),
         ({"fidelities": "cheap"}, "fidelities must be a list"),
