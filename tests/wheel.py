@@ -54,7 +54,7 @@ WORKS = (
     "gossamer -h",
     "python -m gossamer run one.onnx --input x.npy --output y.npy",
     "gossamer profile one.onnx",
-    "gossamer export one.onnx --c -o c",
+    "gossamer export one.onnx --c -o one.c",
 )
 # Command -> what its one line must say.
 REFUSED = {

@@ -228,8 +228,8 @@ async function drag() {
   try {
     do {
       again = false;
-      const [view] = await ask(`/api/view${query()}`);
-      await show(view);
+      const asked = query(), [view] = await ask(`/api/view${asked}`);
+      if (dragged || asked === query()) await show(view); // else a newer answer may be shown
     } while (again);
   } catch (error) { live("off", error.message); } finally { asking = false; }
 }
