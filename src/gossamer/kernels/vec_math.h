@@ -123,7 +123,8 @@ inline V erff(V x) {
 inline V logf(V x) {
     constexpr float least_normal = 1.17549435e-38f, two_23 = 8388608.0f;
     const I small = (I)(x < splat(least_normal));
-    const I bits = (I)(small ? x * splat(two_23) : x);
+    // Without the sign, so that nothing overflows: of negative numbers it is NaN anyway.
+    const I bits = (I)(small ? x * splat(two_23) : x) & 0x7fffffff;
     const I exponent = (bits - 0x3f3504f3) >> 23;  // so that the rest is near one
     const V n = __builtin_convertvector(exponent - (small & 23), V);
     const V f = (V)(bits - (exponent << 23)) - splat(1.0f);
