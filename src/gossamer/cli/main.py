@@ -185,6 +185,7 @@ def train(
 
     If interrupted, run the same command again: it continues after the last finished epoch.
     """
+    import gossamer.training  # noqa: F401  # first, so that its extra is the one that is named
     from gossamer.cli.search import open_experiment, storage_address
     from gossamer.report import layer_table, table
     from gossamer.search import chosen_trial, merged, recipe_of
