@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +37,28 @@ def test_the_base_installation_is_the_engine_and_the_command_line() -> None:
     lines = [line for line in metadata.requires("gossamer") or [] if "extra ==" not in line]
     names = {re.split(r"[^\w-]", line, maxsplit=1)[0] for line in lines}
     assert names == {"numpy", "onnx", "rich", "typer"}
+
+
+# What the extra `search` brings and `train` does not; then the command line.
+WITHOUT_SEARCH = """
+import sys
+sys.modules.update(dict.fromkeys(("loky", "optuna", "sklearn", "sqlalchemy")))
+from gossamer.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["no_such_task", "--model", "mlp"], "no_such_task"),
+        (["--from", "experiment.toml"], "pip install 'gossamer[search]'"),
+    ],
+)
+def test_training_needs_the_packages_of_the_search_only_for_a_trial(
+    arguments: list[str], says: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", WITHOUT_SEARCH, "train", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert says in done.stderr

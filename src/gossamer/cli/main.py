@@ -185,10 +185,7 @@ def train(
 
     If interrupted, run the same command again: it continues after the last finished epoch.
     """
-    import gossamer.training  # noqa: F401  # first, so that its extra is the one that is named
-    from gossamer.cli.search import open_experiment, storage_address
     from gossamer.report import layer_table, table
-    from gossamer.search import chosen_trial, merged, recipe_of
     from gossamer.training import Recipe, check_trust, folder_for
     from gossamer.training import train as run
 
@@ -198,6 +195,9 @@ def train(
     if teacher is not None:
         own["teacher"] = str(teacher)
     if experiment is not None:
+        from gossamer.cli.search import open_experiment, storage_address
+        from gossamer.search import chosen_trial, merged, recipe_of
+
         source = open_experiment(experiment)
         chosen = chosen_trial(source, trial)
         own |= {"task": task} if task else {}
