@@ -124,6 +124,17 @@ class _Listed(ABC):
     def _values(self) -> Sequence[Any]:
         """The listed values, in order."""
 
+    def _check(self, values: str, of: str = "") -> str:
+        """Check the name and that the field `values` lists something; how its messages begin."""
+        make_plain(self)
+        check_name(self.name, "parameter")
+        where = f"parameter '{self.name}'"
+        if isinstance(self._values, str) or not isinstance(self._values, Sequence):
+            raise UserError(f"{where}: {values} must be a list{of}, not {self._values!r}")
+        if not self._values:
+            raise UserError(f"{where}: {values} is empty; give at least one")
+        return where
+
     def distribution(self) -> BaseDistribution:
         """The parameter as Optuna knows it."""
         return CategoricalDistribution(tuple(self._values))
@@ -163,13 +174,7 @@ class Choice(_Listed):
     when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
-        make_plain(self)
-        check_name(self.name, "parameter")
-        where = f"parameter '{self.name}'"
-        if isinstance(self.options, str) or not isinstance(self.options, Sequence):
-            raise UserError(f"{where}: options must be a list, not {self.options!r}")
-        if not self.options:
-            raise UserError(f"{where}: options is empty; give at least one")
+        where = self._check("options")
         seen: list[Value] = []
         for option in self.options:
             if not (option is None or isinstance(option, (str, bool)) or is_number(option)):
@@ -207,13 +212,7 @@ class Grid(_Listed):
     when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
-        make_plain(self)
-        check_name(self.name, "parameter")
-        where = f"parameter '{self.name}'"
-        if isinstance(self.values, str) or not isinstance(self.values, Sequence):
-            raise UserError(f"{where}: values must be a list of numbers, not {self.values!r}")
-        if not self.values:
-            raise UserError(f"{where}: values is empty; give at least one")
+        where = self._check("values", " of numbers")
         for value in self.values:
             if not is_number(value):
                 raise UserError(f"{where}: value {value!r} must be a finite number")

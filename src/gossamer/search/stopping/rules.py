@@ -30,14 +30,8 @@ class StoppingRule(Protocol):
 
 
 @dataclass(frozen=True)
-class OutOfReach:
-    """Stops a trial whose learning curve cannot reach a threshold any more.
-
-    Args:
-        confidence: that such a trial would have ended outside the threshold, over all looks
-            together (see `Forecast`).
-        least: finished curves before any trial is stopped; never fewer than `confidence` needs.
-    """
+class _Forecasting:
+    """What the rules share that trust a forecast of a trial's end."""
 
     confidence: float = 0.95
     least: int = 10
@@ -46,6 +40,17 @@ class OutOfReach:
         make_plain(self)
         _check_share(self, "confidence")
         _check_count(self, "least", 1)
+
+
+@dataclass(frozen=True)
+class OutOfReach(_Forecasting):
+    """Stops a trial whose learning curve cannot reach a threshold any more.
+
+    Args:
+        confidence: that such a trial would have ended outside the threshold, over all looks
+            together (see `Forecast`).
+        least: finished curves before any trial is stopped; never fewer than `confidence` needs.
+    """
 
     def reason(self, context: StoppingContext) -> str | None:
         for metric in context.metrics:
@@ -92,7 +97,7 @@ class Violated:
 
 
 @dataclass(frozen=True)
-class Dominated:
+class Dominated(_Forecasting):
     """Stops a trial that would end dominated by a finished one of no higher cost.
 
     Even the best end that must be reckoned with for each metric is then at most equal to the
@@ -102,14 +107,6 @@ class Dominated:
         confidence: of that, over all metrics and looks together (see `Forecast`).
         least: finished curves before any trial is stopped; never fewer than `confidence` needs.
     """
-
-    confidence: float = 0.95
-    least: int = 10
-
-    def __post_init__(self) -> None:
-        make_plain(self)
-        _check_share(self, "confidence")
-        _check_count(self, "least", 1)
 
     def reason(self, context: StoppingContext) -> str | None:
         of = context.of()
