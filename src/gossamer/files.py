@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -66,6 +67,12 @@ def write_text(path: Name, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, see :func:`writing`."""
     with writing(path) as file:
         file.write(text.encode("utf-8", "replace"))  # names of files may hold lone surrogates
+
+
+def copy_file(source: Name, path: Name) -> None:
+    """Copy a file's bytes to ``path``, see :func:`writing`."""
+    with open(source, "rb") as read, writing(path) as file:
+        shutil.copyfileobj(read, file)
 
 
 def check_folder(path: Name) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ from gossamer import console
 from gossamer.cli.main import Trust, app
 from gossamer.console import say
 from gossamer.errors import UserError
-from gossamer.files import is_stream, refuse_overwrite, write_text, writing
+from gossamer.files import copy_file, is_stream, refuse_overwrite, write_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,8 +74,7 @@ def export(
     from gossamer.training import load_config, load_description, load_network, onnx_of
 
     if not (trust or int8 or load_config(run)["model"] in MODELS):
-        with writing(out) as target, onnx_of(run).open("rb") as source:
-            shutil.copyfileobj(source, target)
+        copy_file(onnx_of(run), out)
         _written(out, "as training wrote it")
         return
     model, _, shape = load_network(run, trust=trust)

@@ -18,10 +18,10 @@ from gossamer.compression.modules import Evaluate, ModuleNetwork, Train
 from gossamer.compression.networks import NamedNetwork
 from gossamer.compression.plan import Look, write_experiment
 from gossamer.errors import UserError
-from gossamer.files import writing
+from gossamer.files import copy_file
 from gossamer.search import Experiment, Trial, TrialRecord, chosen_trial
 from gossamer.search.trials.trial import Report
-from gossamer.training import folder_for
+from gossamer.training import folder_for, load_network
 
 #: Minutes of a search where neither these nor trials are given.
 MINUTES = 30.0
@@ -170,8 +170,6 @@ def compress(
         feasible = experiment.frontier().feasible
         found = network.model
         if isinstance(network, NamedNetwork):
-            from gossamer.training import load_network
-
             found = load_network(folder / "sparse", trust=True)[0]
         return Compressed(
             experiment,
@@ -246,8 +244,7 @@ def _publish(run: Path, folder: Path) -> None:
     """Copy a run's ``model.onnx`` and ``plan.json``."""
     for name in ("model.onnx", "plan.json"):
         if (run / name).is_file():
-            with writing(folder / name) as target, (run / name).open("rb") as source:
-                shutil.copyfileobj(source, target)
+            copy_file(run / name, folder / name)
 
 
 def _agree(

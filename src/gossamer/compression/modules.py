@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from gossamer.compression.plan import Tuning
 from gossamer.data import Task, task_of
 from gossamer.deploy.metrics import METRICS, MeasureSettings, read_metrics
 from gossamer.errors import UserError
-from gossamer.files import make_folder, write_text
+from gossamer.files import copy_file, make_folder, write_text
 from gossamer.nn import export, sparsify_activations
 from gossamer.search import Experiment, Trial, TrialRecord
 from gossamer.sparsity import Sparsifier, SparsitySettings
@@ -225,10 +224,8 @@ class ModuleNetwork:
         place = make_folder(self.folder / "sparse")
         trainer = self.trainer(experiment)
         self.model = trainer.restored(record.number)
-        shutil.copyfile(
-            self.folder / "trials" / str(record.number) / "model.safetensors",
-            place / "model.safetensors",
-        )
+        name = "model.safetensors"
+        copy_file(self.folder / "trials" / str(record.number) / name, place / name)
         return trainer.measured(self.model, place, "test", None)[1]
 
 

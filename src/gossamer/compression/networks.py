@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from gossamer.compression.plan import Tuning
+from gossamer.data import AugmentationSettings
 from gossamer.deploy.metrics import METRICS
 from gossamer.errors import UserError
 from gossamer.models import MODELS
@@ -40,7 +42,8 @@ _OF_TRAINING = {
     *SparsitySettings.names(),
     *("init", "base", "variational", "measure", "dense_reference"),
 }
-_KEPT = ("batch_size", "augment", "flip", "crop", "shift", "time_mask", "frequency_mask", "gain")
+# Settings of a training that hold for the further one too.
+_KEPT = ("batch_size", "augment", *(field.name for field in fields(AugmentationSettings)))
 
 
 class NamedNetwork:
