@@ -98,7 +98,7 @@ def demo(
 
     say.rule("4  the best sparse network, trained longer")
     chosen = chosen_trial(experiment)
-    say.print(f"trial {chosen.number}: {chosen.values}")
+    say.print(f"trial {chosen.number} of the table above")
     recipe = recipe_of({**settings, "epochs": longer}, chosen.parameters)
     sparse = _run(home / "sparse", recipe, task, say, "sparse network")
 
