@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
 import subprocess
@@ -116,6 +117,24 @@ def test_type_checkers_see_the_names_that_exist() -> None:
     assert sorted([*names, *rooms]) == sorted(gossamer.__all__)
     for name in gossamer.__all__:
         assert getattr(gossamer, name) is not None
+
+
+@pytest.mark.parametrize("room", sorted({path.parent.name for path in ROOT.glob("*/__init__.py")}))
+def test_a_room_shows_its_public_names_alone(room: str) -> None:
+    module = importlib.import_module(f"gossamer.{room}")
+    if room == "kernels":  # no names of its own: `runtime` and `sparsity` are its users
+        return
+    assert dir(module) == sorted(module.__all__)
+    for name in module.__all__:
+        assert not name.startswith("_")
+        assert getattr(module, name) is not None
+
+
+def test_the_top_shows_its_public_names_alone() -> None:
+    assert dir(gossamer) == sorted(gossamer.__all__)
+    assert {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"cli", "kernels"} == {
+        *gossamer._ROOMS
+    }
 
 
 def test_the_top_has_few_names() -> None:

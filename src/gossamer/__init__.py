@@ -14,9 +14,11 @@ from gossamer.extras import needed
 
 if TYPE_CHECKING:  # for completion and type checks; the same names as below
     from gossamer import compression as compression
+    from gossamer import dashboard as dashboard
     from gossamer import data as data
     from gossamer import deploy as deploy
     from gossamer import energy as energy
+    from gossamer import listen as listen
     from gossamer import models as models
     from gossamer import nn as nn
     from gossamer import report as report
@@ -74,10 +76,13 @@ _ROOMS = {
     "deploy": ("compile",),
     "compression": ("compress",),
     "report": (),
+    "dashboard": (),
+    "listen": (),
 }
 _HOMES = {name: f"gossamer.{room}" for room, names in _ROOMS.items() for name in names}
 
 __all__ = [*_HOMES, *_ROOMS]
+__dir__ = __all__.copy  # as in every room: completion offers the public names alone
 
 
 if not TYPE_CHECKING:  # so that a name that does not exist is an error there too
@@ -89,7 +94,3 @@ if not TYPE_CHECKING:  # so that a name that does not exist is an error there to
             if name in _ROOMS:
                 return importlib.import_module(f"gossamer.{name}")
         raise AttributeError(f"module 'gossamer' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

@@ -11,3 +11,4 @@ from gossamer.cli import trials as trials
 from gossamer.cli.main import app, main
 
 __all__ = ["app", "main"]
+__dir__ = __all__.copy

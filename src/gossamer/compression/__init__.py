@@ -8,3 +8,4 @@ from gossamer.compression.compressing import MINUTES, Compressed, compress
 from gossamer.compression.goals import LOSS, Goals, thresholds
 
 __all__ = ["LOSS", "MINUTES", "Compressed", "Goals", "compress", "thresholds"]
+__dir__ = __all__.copy

@@ -3,3 +3,4 @@
 from gossamer.dashboard.server import Dashboard, dashboard
 
 __all__ = ["Dashboard", "dashboard"]
+__dir__ = __all__.copy

@@ -34,3 +34,4 @@ __all__ = [
     "spoken_words",
     "task_of",
 ]
+__dir__ = __all__.copy

@@ -26,6 +26,7 @@ __all__ = [
     "compile",
     "engine_times",
 ]
+__dir__ = __all__.copy
 
 
 def __getattr__(name: str) -> Any:

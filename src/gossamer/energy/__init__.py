@@ -22,3 +22,4 @@ __all__ = [
     "count_work",
     "counters",
 ]
+__dir__ = __all__.copy

@@ -15,3 +15,4 @@ __all__ = [
     "from_microphone",
     "from_stream",
 ]
+__dir__ = __all__.copy

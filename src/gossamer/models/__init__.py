@@ -24,3 +24,4 @@ __all__ = [
     "tc_resnet",
     "vit",
 ]
+__dir__ = __all__.copy

@@ -38,3 +38,4 @@ __all__ = [
     "unrounded",
     "winner_mask",
 ]
+__dir__ = __all__.copy

@@ -28,6 +28,7 @@ __all__ = [
     "trials_table",
     "write_comparison",
 ]
+__dir__ = __all__.copy
 
 # The pages need packages that the tables of `profile` and `bench` do without.
 _PAGES = {

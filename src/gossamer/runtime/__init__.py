@@ -23,3 +23,4 @@ __all__ = [
     "store_sparse",
     "write_arrays",
 ]
+__dir__ = __all__.copy

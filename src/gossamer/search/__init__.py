@@ -74,6 +74,7 @@ __all__ = [
     "recipe_of",
     "to_dataframe",
 ]
+__dir__ = __all__.copy
 
 # These import torch, which takes seconds, in every worker process too; whoever searches for
 # something else than a network does without.

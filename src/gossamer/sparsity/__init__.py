@@ -80,3 +80,4 @@ __all__ = [
     "sparsifiable_layers",
     "sparsifiable_weights",
 ]
+__dir__ = __all__.copy

@@ -57,3 +57,4 @@ __all__ = [
     "train",
     "weight_counts",
 ]
+__dir__ = __all__.copy
