@@ -225,7 +225,7 @@ def contestants(case: Case, threads: int) -> dict[str, Call]:
 def measure(
     calls: dict[str, Call], shape: tuple[int, ...], turns: int, threads: int
 ) -> dict[str, Any]:
-    """Median seconds per call of each contestant over its turns, and how many were kept."""
+    """Median seconds per call of each contestant over its turns, and how many were quiet."""
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(shape, np.float32) for _ in range(16)]
     clock = "processor" if threads == 1 else "wall"
@@ -276,7 +276,7 @@ def deepsparse(python: str, chosen: dict[str, Case], threads: int) -> dict[str, 
 
 HEAD = (
     "| case | gossamer | fastest dense peer | ratio | goal | others | share of the limit | "
-    "turns kept |\n|---|---|---|---|---|---|---|---|"
+    "quiet turns |\n|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -287,7 +287,7 @@ def line(result: dict[str, Any]) -> str:
     others = {name.partition(",")[0]: s for name, s in seconds.items() if "," in name}
     if result["deepsparse_seconds"]:
         others["deepsparse (ReLU)"] = result["deepsparse_seconds"]
-    quiet = min(of["kept"] for of in timed.values())
+    quiet = min(of["quiet"] for of in timed.values())
     return (
         f"| {result['case']} | {seconds['gossamer'] * 1e6:,.1f} us | "
         f"{peer} {seconds[peer] * 1e6:,.1f} us | {result['ratio']:.1f}x | {result['goal']} | "

@@ -1,4 +1,4 @@
-"""What the commands print: in every encoding, at every width, no number split in the middle."""
+"""Output of the commands: in every encoding, at every width, no number split in the middle."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _LONGER = 2
 
 @dataclass(frozen=True)
 class Result:
-    """What the demo leaves: two runs, the experiment and the page."""
+    """Results of the demo: two runs, the experiment and the page."""
 
     dense: Mapping[str, Any]
     sparse: Mapping[str, Any]

@@ -41,7 +41,7 @@ def is_code(name: str) -> bool:
 def load_function(name: str, kind: str) -> Callable[..., Any]:
     """The function that ``file.py:function`` or ``package.module:function`` names.
 
-    Its file is run: only for what the user has typed, or has said to trust.
+    Its file is run: only for what the user has typed, or trusts explicitly.
 
     Args:
         name: the place.
@@ -72,11 +72,10 @@ def load_function(name: str, kind: str) -> Callable[..., Any]:
         line = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{line.filename}, line {line.lineno}"
         raise UserError(f"{kind} '{name}': {type(error).__name__}: {error} ({where})") from error
-    found = getattr(module, function, None)
-    if not callable(found):
+    called: Callable[..., Any] | None = getattr(module, function, None)
+    if not callable(called):
         own = [known for known, value in vars(module).items() if callable(value)]
         raise UserError(
             f"{kind} '{name}': {place} has no function '{function}': {nearest(function, own)}"
         )
-    called: Callable[..., Any] = found
     return called

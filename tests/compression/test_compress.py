@@ -63,7 +63,7 @@ def test_a_plan_is_an_experiment_and_is_followed(place, monkeypatch, capsys):
     assert "out/experiment.toml: read and change it" in capsys.readouterr().out
     assert sorted(os.listdir("out")) == ["dense", "experiment.toml"]
     file = place / "out" / "experiment.toml"
-    assert "# as given: speedup 1, accuracy" in file.read_text()
+    assert "# dense: speedup 1, accuracy" in file.read_text()
     file.write_text(file.read_text().replace("high = 0.7", "high = 0.6"))
     monkeypatch.setattr("sys.argv", [*call, "--trials", "2", "--json"])
     main()

@@ -37,7 +37,7 @@ def test_turns_alternate_and_all_inputs_are_used(monkeypatch):
     )
     assert found["one"].seconds == pytest.approx(0.004)
     assert found["ten"].seconds == pytest.approx(0.04)
-    assert len(done) == found["one"].turns == found["one"].kept == 5
+    assert len(done) == found["one"].turns == found["one"].quiet == 5
     after = seen[4:]  # two calls of each to begin with
     assert after[:3] == [("one", 0), ("one", 1), ("ten", 0)]
     assert set(after) == {(name, x) for name in ("one", "ten") for x in (0, 1)}

@@ -42,7 +42,7 @@ def compress(
         list[str] | None,
         typer.Option(
             metavar=_GOAL,
-            help="Against the network as given; accuracy=0.005 by default. Repeat.",
+            help="Against the dense network; accuracy=0.005 by default. Repeat.",
         ),
     ] = None,
     maximize: Annotated[
@@ -67,9 +67,7 @@ def compress(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting of the model; repeat."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for all that is found.")] = Path(
-        "runs/compress"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/compress"),
     plan: Annotated[
         bool, typer.Option("--plan", help="Write the experiment that would be searched, and stop.")
     ] = False,
@@ -80,7 +78,7 @@ def compress(
     """Prune and fine-tune a trained network until it meets the goals, as fast as it can be.
 
     The first answer takes seconds and gets better while the search runs; model.onnx in the folder
-    is always the best so far. Ctrl-C ends with what was found; the same command goes on.
+    is always the best so far. Ctrl-C ends with the best so far; the same command continues.
     """
     from gossamer.compression import compress as run
     from gossamer.compression import thresholds
@@ -89,7 +87,7 @@ def compress(
         for line in [] if as_json else look:
             say(line, err)
 
-    found = run(
+    result = run(
         network,
         data,
         at_least=thresholds("--at-least", at_least or []),
@@ -110,52 +108,52 @@ def compress(
         on_start=tell,
     )
     if plan:
-        _planned(found, as_json)
+        _planned(result, as_json)
         return
     if as_json:
-        assert found.trial is not None
+        assert result.trial is not None
         typer.echo(
             json.dumps(
                 {
-                    "folder": str(found.folder),
-                    "feasible": found.feasible,
-                    "trial": found.trial.number,
-                    "parameters": found.trial.parameters,
-                    "values": found.trial.values,
-                    "dense": found.dense,
-                    "sparse": found.sparse,
+                    "folder": str(result.folder),
+                    "feasible": result.feasible,
+                    "trial": result.trial.number,
+                    "parameters": result.trial.parameters,
+                    "values": result.trial.values,
+                    "dense": result.dense,
+                    "sparse": result.sparse,
                 }
             )
         )
     else:
-        _told(found)
-    if found.interrupted:
+        _report(result)
+    if result.interrupted:
         raise KeyboardInterrupt
 
 
-def _planned(found: Compressed, as_json: bool) -> None:
-    file = found.folder / "experiment.toml"
+def _planned(result: Compressed, as_json: bool) -> None:
+    file = result.folder / "experiment.toml"
     if as_json:
-        typer.echo(json.dumps({"experiment": str(file), "look": list(found.look)}))
+        typer.echo(json.dumps({"experiment": str(file), "look": list(result.look)}))
     else:
         say(f"{file}: read and change it; the same command without --plan searches it")
 
 
-def _told(found: Compressed) -> None:
+def _report(result: Compressed) -> None:
     """Dense beside sparse, beside onnxruntime, the frontier, and what to do next."""
     from gossamer.report import bench_table, frontier_table, table
 
-    assert found.sparse is not None
-    show(frontier_table(found.experiment))
-    show(table({"dense": found.dense, "sparse": found.sparse}))
-    model = found.folder / "model.onnx"
+    assert result.sparse is not None
+    show(frontier_table(result.experiment))
+    show(table({"dense": result.dense, "sparse": result.sparse}))
+    model = result.folder / "model.onnx"
     try:
         from gossamer.deploy import bench
 
-        show(bench_table(bench(model, threads=1, plan=found.folder / "plan.json")))
+        show(bench_table(bench(model, threads=1, plan=result.folder / "plan.json")))
     except UserError as error:
         say(f"not timed beside onnxruntime: {error}")
-    if not found.feasible:
+    if not result.feasible:
         say("No network meets all goals yet: this is the nearest. The same command goes on.")
     say(f"{model} and plan.json: the network and the engine's choice of kernels")
     say(f"Next: gossamer profile {model}")

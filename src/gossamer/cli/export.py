@@ -128,7 +128,7 @@ def _write_c(source: Path, out: Path) -> None:
 
 
 def _written(out: Path, about: str) -> None:
-    """What was written; beside a stream on standard error, so that it holds the file alone."""
+    """Report what was written; on standard error if the file goes to standard output."""
     stream = is_stream(out)
     size = "" if stream else f"{out.stat().st_size:,} bytes, "
     say(f"{out}: {size}{about}", console.err if stream else console.out)

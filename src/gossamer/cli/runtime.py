@@ -108,7 +108,7 @@ def profile(
     plan: PlanFile = None,
     as_json: Json = False,
 ) -> None:
-    """Where a network's time goes: kernel, time, multiply-adds, bytes, for each layer."""
+    """Profile a network: kernel, time, multiply-adds, bytes, for each layer."""
     from gossamer.report import profile_table
     from gossamer.runtime import network_profile
     from gossamer.runtime.arrays import batches

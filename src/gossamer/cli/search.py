@@ -135,7 +135,7 @@ def search(
 
 
 def _train(experiment: Any) -> Any:
-    """What evaluates its trials, checked before the first of them."""
+    """Function that evaluates its trials, checked before the first of them."""
     if experiment.command is None:
         from gossamer.search import TrainNetwork
 

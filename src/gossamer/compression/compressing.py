@@ -23,7 +23,7 @@ from gossamer.search import Experiment, Trial, TrialRecord, chosen_trial
 from gossamer.search.trials.trial import Report
 from gossamer.training import folder_for, load_network
 
-#: Minutes of a search where neither these nor trials are given.
+#: Minutes of a search by default, if the number of trials is not set either.
 MINUTES = 30.0
 # With a limit in minutes alone.
 _MANY = 10_000
@@ -31,7 +31,7 @@ _MANY = 10_000
 
 @dataclass(frozen=True)
 class Compressed:
-    """What `compress` leaves.
+    """Results of `compress`.
 
     Attributes:
         experiment: the search.
@@ -99,7 +99,7 @@ def compress(
         trials: at most so many in all.
         workers: trials at a time.
         threads: of each worker.
-        out: folder for all that is found.
+        out: folder for the results.
         weights: safetensors file of the state dict, for a name.
         settings: of the model, for a name.
         evaluate: of the user's own, for tasks that are no classification: a module to a number
@@ -146,7 +146,7 @@ def compress(
         if not file.exists():
             heading = [
                 f"gossamer compress: {network.title}",
-                "as given: " + ", ".join(f"{m.name} {network.values[m.name]:.6g}" for m in metrics),
+                "dense: " + ", ".join(f"{m.name} {network.values[m.name]:.6g}" for m in metrics),
             ]
             write_experiment(
                 file, look, network.tuning(), metrics, network.settings, budget, heading
@@ -168,9 +168,9 @@ def compress(
         sparse = network.finish(experiment, record)
         _publish(folder / "sparse", folder)
         feasible = experiment.frontier().feasible
-        found = network.model
+        compressed = network.model
         if isinstance(network, NamedNetwork):
-            found = load_network(folder / "sparse", trust=True)[0]
+            compressed = load_network(folder / "sparse", trust=True)[0]
         return Compressed(
             experiment,
             folder,
@@ -179,7 +179,7 @@ def compress(
             sparse,
             record,
             feasible,
-            found,
+            compressed,
             interrupted,
         )
 
@@ -227,13 +227,13 @@ class _Best:
     def end(self, experiment: str, record: TrialRecord) -> None:
         if record.state != "complete":
             return
-        kept = {trial.number for trial in self._experiment.frontier().trials}
+        frontier = {trial.number for trial in self._experiment.frontier().trials}
         best = chosen_trial(self._experiment).number
         if best != self._best:
             _publish(self._folder / "trials" / str(best), self._folder)
             self._best = best
         for other in self._experiment.trials():
-            if other.state == "complete" and other.number not in kept:
+            if other.state == "complete" and other.number not in frontier:
                 shutil.rmtree(self._folder / "trials" / str(other.number), ignore_errors=True)
 
     def close(self) -> None:
@@ -263,12 +263,12 @@ def _agree(
     if metrics is None:
         return
 
-    def told(listed: Sequence[Any]) -> list[tuple[type, str, float]]:
+    def limits_of(listed: Sequence[Any]) -> list[tuple[type, str, float]]:
         limits = ((m, math.inf if m.threshold is None else round(m.threshold, 9)) for m in listed)
         return sorted(((type(m), m.name, limit) for m, limit in limits), key=lambda t: t[1])
 
-    if told(experiment.metrics) != told(metrics):
+    if limits_of(experiment.metrics) != limits_of(metrics):
         raise UserError(
-            f"{file} has other goals than those given now: leave the goals out to go on with its "
+            f"{file} has goals other than these: leave the goals out to go on with its "
             "own, or choose another --out"
         )

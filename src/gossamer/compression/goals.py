@@ -1,4 +1,4 @@
-"""What a compressed network must reach: thresholds and what is to be as good as it can."""
+"""Goals of a compressed network: thresholds, and the metrics to optimize."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _QUALITY = ("accuracy", "loss", "log_error")
 
 @dataclass(frozen=True)
 class Goals:
-    """What is asked for, by metric.
+    """Goals by metric.
 
     Attributes:
         at_least, at_most: the worst acceptable value.
-        lose_at_most: by how much it may be worse than that of the network as given.
+        lose_at_most: by how much it may be worse than that of the dense network.
         maximize, minimize: what shall be as good as possible inside all thresholds, the most
             important first; by default ``speedup``.
         own: metrics that the user's own ``evaluate`` returns, beside those of
@@ -93,7 +93,7 @@ class Goals:
         """The metrics of the search, what is optimized first.
 
         Args:
-            dense: values of the network as given.
+            dense: values of the dense network.
         """
         limits = {**self.at_least, **self.at_most, **self._losses(dense)}
         ways: dict[str, Literal["maximize", "minimize"]] = {}
@@ -130,18 +130,18 @@ class Goals:
         }
 
 
-def thresholds(option: str, given: Sequence[str]) -> dict[str, float]:
+def thresholds(option: str, texts: Sequence[str]) -> dict[str, float]:
     """``NAME=VALUE`` texts as numbers: ``0.965``, ``15%``, ``100k``, ``200us``.
 
     Args:
         option: as it was typed, the beginning of messages.
-        given: the texts.
+        texts: of the option, one by one.
 
     Raises:
         UserError: no ``=``, no number, or a name given twice.
     """
-    found: dict[str, float] = {}
-    for text in given:
+    limits: dict[str, float] = {}
+    for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         number = _NUMBER.fullmatch(value)
         if not name or not equals or number is None:
@@ -149,7 +149,7 @@ def thresholds(option: str, given: Sequence[str]) -> dict[str, float]:
                 f"{option} {text}: write it as NAME=NUMBER, such as accuracy=0.965, density=15% "
                 "or file_bytes=100k"
             )
-        if name in found:
+        if name in limits:
             raise UserError(f"{option} {name} is given twice; remove one")
-        found[name] = float(number[1]) * _UNITS[number[2] or ""]
-    return found
+        limits[name] = float(number[1]) * _UNITS[number[2] or ""]
+    return limits

@@ -38,7 +38,7 @@ _MEASURED = 256
 
 @dataclass(frozen=True)
 class PruneModule:
-    """What `Experiment.run` calls for each trial: prunes a copy, trains, evaluates, measures."""
+    """Function of a trial: prunes a copy, trains, evaluates, measures."""
 
     model: nn.Module
     inputs: Tensor
@@ -118,8 +118,8 @@ class PruneModule:
             run["activations"] = {"density": counts.active_share, "layers": counts.activations}
             run["macs"] = counts.macs()
         if self.evaluate is not None:
-            found = self.evaluate(model)
-            own = dict(found) if isinstance(found, Mapping) else {SCORE: float(found)}
+            result = self.evaluate(model)
+            own = dict(result) if isinstance(result, Mapping) else {SCORE: float(result)}
             run["own"] = {name: float(value) for name, value in own.items()}
         run |= measure(place / "model.onnx", inputs, settings, place / "plan.json")
         write_text(place / "metrics.json", json.dumps(run, indent=1))
@@ -132,7 +132,7 @@ class PruneModule:
 
 
 def _counted(run: Mapping[str, Any]) -> list[str]:
-    """What is known without the engine, kept with every trial."""
+    """Metrics that need no engine, stored with every trial."""
     return [n for n, m in METRICS.items() if not m.deployed and m.read(run) is not None]
 
 
@@ -184,11 +184,11 @@ class ModuleNetwork:
 
     @property
     def title(self) -> str:
-        """What is compressed."""
+        """Description of the network."""
         return type(self.model).__name__
 
     def tuning(self) -> Tuning:
-        """How it is trained further; by the user's own function once or not at all."""
+        """Fine-tuning; by the user's own function once or not at all."""
         if self._trainer.train is not None:
             return Tuning(1, None)
         assert self._trainer.task is not None
@@ -197,7 +197,7 @@ class ModuleNetwork:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What every trial has in common."""
+        """Settings that all trials share."""
         return {
             "pattern": "unstructured",
             "rule": "one_shot",
@@ -206,7 +206,7 @@ class ModuleNetwork:
         }
 
     def trainer(self, experiment: Experiment) -> PruneModule:
-        """What evaluates a trial."""
+        """Function that evaluates a trial."""
         first = self._trainer
         return PruneModule(
             first.model,

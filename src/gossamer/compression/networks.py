@@ -114,7 +114,7 @@ class NamedNetwork:
 
     @property
     def title(self) -> str:
-        """What is compressed."""
+        """Description of the network."""
         return f"{self.recipe.model} on {self.recipe.task}"
 
     def _dense_run(
@@ -167,7 +167,7 @@ class NamedNetwork:
             )
 
     def tuning(self) -> Tuning:
-        """How it is trained further: as it was trained, shorter and with a lower rate."""
+        """Fine-tuning: as it was trained, shorter and with a lower rate."""
         before = {k: v for k, v in self._trained_with.items() if k in _KEPT}
         before.setdefault("batch_size", 64)
         before["batch_size"] = max(2, min(before["batch_size"], len(self.task.train)))
@@ -185,7 +185,7 @@ class NamedNetwork:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What every trial has in common."""
+        """Settings that all trials share."""
         dense = str(self.folder / "dense")
         return {
             "task": self.recipe.task,
@@ -199,7 +199,7 @@ class NamedNetwork:
         }
 
     def trainer(self, experiment: Experiment) -> TrainNetwork:
-        """What evaluates a trial."""
+        """Function that evaluates a trial."""
         return TrainNetwork.for_experiment(experiment, self.folder / "trials")
 
     def finish(self, experiment: Experiment, record: TrialRecord) -> dict[str, Any]:

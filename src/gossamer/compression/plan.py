@@ -29,7 +29,7 @@ _TRIAL = 0.5  # density at which a pattern is tried
 
 @dataclass(frozen=True)
 class Look:
-    """What a network allows.
+    """Possibilities of a network.
 
     Attributes:
         weights: numbers in weights of two and more dimensions.
@@ -64,7 +64,7 @@ class Look:
         return cls(total, dense, patterns, least, _takes_winners(model, example))
 
     def sentences(self) -> list[str]:
-        """What stays dense, with its share."""
+        """Layers that stay dense, with their share."""
         share = 1 - sum(self.dense.values()) / self.weights
         lines = [f"{self.weights:,} weights, {share:.1%} of them in layers that can be sparse"]
         lines += [
@@ -93,7 +93,7 @@ def _takes_winners(model: nn.Module, example: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How pruned networks are trained further.
+    """Fine-tuning of pruned networks.
 
     Attributes:
         epochs: of the longest training.
@@ -111,27 +111,27 @@ class Tuning:
 
 
 def parameters(look: Look, tuning: Tuning) -> dict[str, Any]:
-    """What is searched over, as an experiment file holds it."""
+    """Search space as in an experiment file."""
     trained = {"epochs": [n for n in tuning.lengths if n]}
-    found: dict[str, Any] = {
+    space: dict[str, Any] = {
         "weight_density": {"type": "float", "low": look.least, "high": _MOST, "log": True}
     }
     if len(look.patterns) > 1:
-        found["pattern"] = {"type": "choice", "options": list(look.patterns)}
-    found["epochs"] = {"type": "grid", "values": tuning.lengths}
+        space["pattern"] = {"type": "choice", "options": list(look.patterns)}
+    space["epochs"] = {"type": "grid", "values": tuning.lengths}
     if tuning.learning_rate is not None:
         low, high = tuning.learning_rate
         rate = {"type": "float", "low": low, "high": high, "log": True}
-        found["learning_rate"] = {**rate, "when": trained}
+        space["learning_rate"] = {**rate, "when": trained}
         rule = {"type": "choice", "options": ["one_shot", "granet"]}
-        found["rule"] = {**rule, "when": trained}
+        space["rule"] = {**rule, "when": trained}
     if look.winners:
-        found["winners"] = {"type": "grid", "values": list(_WINNERS), "when": trained}
-    return found
+        space["winners"] = {"type": "grid", "values": list(_WINNERS), "when": trained}
+    return space
 
 
 def start(look: Look, tuning: Tuning) -> list[dict[str, Any]]:
-    """What is tried first: pruning at once, which takes seconds, then two that are trained."""
+    """First trials: pruning at once, which takes seconds, then two that are trained."""
     free = {"pattern": look.patterns[0]} if len(look.patterns) > 1 else {}
     blocks = {"pattern": look.patterns[-1]} if free else {}
     tuned: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What is sent for a request."""
+"""Answer to a request."""
 
 from __future__ import annotations
 

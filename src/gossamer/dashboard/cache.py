@@ -33,7 +33,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class _Content:
-    """What an SQLite file holds of an experiment, and which file it is."""
+    """Content of an SQLite file, and the identity of the file."""
 
     file: tuple[int, int]  # device, inode
     study: int

@@ -1,4 +1,4 @@
-"""Where pages are served, and under which names."""
+"""Address of the server, and the host names that it accepts."""
 
 from __future__ import annotations
 

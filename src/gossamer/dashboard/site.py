@@ -1,4 +1,4 @@
-"""What the dashboard answers at its addresses, of one experiment."""
+"""Addresses of the dashboard of one experiment, with their answers."""
 
 from __future__ import annotations
 

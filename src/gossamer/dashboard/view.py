@@ -1,4 +1,4 @@
-"""What the page shows of a snapshot, as JSON: figures are those of the report."""
+"""View of a snapshot for the page, as JSON: figures are those of the report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def as_json(content: object) -> bytes:
 
 
 def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
-    """What is looked at first, and while a threshold is dragged: live panels and figures.
+    """Parts of the page that come first and follow a dragged threshold: live panels and figures.
 
     Args:
         snapshot: the trials, judged by the thresholds that the page shows.

@@ -14,7 +14,7 @@ from gossamer.errors import UserError
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """How much examples are varied.
+    """Settings of augmentation.
 
     Attributes:
         flip: mirror half of the examples left to right.

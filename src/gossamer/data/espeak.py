@@ -21,7 +21,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Utterance:
-    """What to say and how: rate in words per minute (80-450), pitch and its range 0-100."""
+    """Voice and manner of speech: rate in words per minute (80-450), pitch and its range 0-100."""
 
     text: str
     voice: str  # a language and a variant of it: "en-us+m3"

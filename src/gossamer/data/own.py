@@ -22,18 +22,18 @@ def from_code(place: str) -> Task:
     """
     function = load_function(place, "data")
     try:
-        found = function()
+        returned = function()
     except UserError:
         raise
     except Exception as error:  # anyone's own function may raise anything
         raise UserError(f"data '{place}': {type(error).__name__}: {error}") from error
-    return task_of(found, place)
+    return task_of(returned, place)
 
 
-def task_of(found: Any, name: str = "own") -> Task:
+def task_of(returned: Any, name: str = "own") -> Task:
     """A task of whatever holds classified examples.
 
-    ``found``: a `Task`; one split for training, or up to three (training, validation, test) in a
+    ``returned``: a `Task`; one split for training, or up to three (training, validation, test) in a
     tuple, a list or a mapping by those names. A split is a pair of arrays ``(x, y)``, an object
     with ``len`` and an index that gives ``(x, y)``, or an iterable of batches ``(x, y)`` such as
     a ``torch.utils.data.DataLoader``, which is read through once. Examples reach the network as
@@ -41,9 +41,9 @@ def task_of(found: Any, name: str = "own") -> Task:
 
     Raises UserError for anything else.
     """
-    if isinstance(found, Task):
-        return found
-    splits = _splits(found, name)
+    if isinstance(returned, Task):
+        return returned
+    splits = _splits(returned, name)
     pairs = {split: _pair(part, name, split) for split, part in splits.items()}
     if "train" not in pairs:
         raise UserError(f"{name}: no examples to train with; give the split 'train'")
@@ -52,19 +52,19 @@ def task_of(found: Any, name: str = "own") -> Task:
     )
 
 
-def _splits(found: Any, name: str) -> dict[str, Any]:
-    if isinstance(found, Mapping):
-        for key in found:
+def _splits(returned: Any, name: str) -> dict[str, Any]:
+    if isinstance(returned, Mapping):
+        for key in returned:
             if key not in _SPLITS:
                 raise UserError(f"{name}: no split '{key}': use {', '.join(_SPLITS)}")
-        return {key: part for key, part in found.items() if part is not None}
-    if isinstance(found, tuple | list) and not _is_pair(found):
-        if not 1 <= len(found) <= 3:
+        return {key: part for key, part in returned.items() if part is not None}
+    if isinstance(returned, tuple | list) and not _is_pair(returned):
+        if not 1 <= len(returned) <= 3:
             raise UserError(
-                f"{name}: {len(found)} splits; give training, validation and test, or fewer"
+                f"{name}: {len(returned)} splits; give training, validation and test, or fewer"
             )
-        return {key: part for key, part in zip(_SPLITS, found, strict=False) if part is not None}
-    return {"train": found}
+        return {key: part for key, part in zip(_SPLITS, returned, strict=False) if part is not None}
+    return {"train": returned}
 
 
 def _is_pair(part: Any) -> bool:

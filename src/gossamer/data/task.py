@@ -30,7 +30,7 @@ class Split:
 
 
 class Domain(Protocol):
-    """What a kind of data (sound, images, vectors) knows about its examples."""
+    """Base of the kinds of data (sound, images, vectors)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -38,7 +38,7 @@ class Domain(Protocol):
 
     @property
     def description(self) -> dict[str, Any]:
-        """What a deployed network must know to make its features, as plain JSON values."""
+        """Description by which a deployed network makes its features, as plain JSON values."""
 
     def features(self, x: Array) -> NDArray[np.float32]:
         """Raw batch to standardized float32 ``[B, *shape]``."""
@@ -74,7 +74,7 @@ class Task:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What travels with an exported network: the classes and how features are made."""
+        """Description in an exported network: the classes and how features are made."""
         return {"classes": list(self.classes), "features": self.domain.description}
 
     def features(self, x: Array) -> NDArray[np.float32]:

@@ -48,7 +48,7 @@ class Contestant:
     network: str
     seconds: float
     turns: int
-    kept: int
+    quiet: int
     difference: float | None
 
 
@@ -68,7 +68,7 @@ class Result:
     stale: str | None = None  # why the engine's stored plan was made again
 
     def ratios(self) -> dict[str, dict[str, float]]:
-        """How many times the engine is faster, by network and peer: ``dense`` first."""
+        """Speedup of the engine by network and peer: ``dense`` first."""
         engine, *peers = self.contestants
         ratios: dict[str, dict[str, float]] = {"dense": {}}
         for peer in peers:
@@ -108,11 +108,11 @@ def _rest() -> None:
 
 @dataclass(frozen=True)
 class Turns:
-    """One contestant's median time of a call over the ``kept`` of its turns."""
+    """One contestant's median time of a call over the ``quiet`` of its turns."""
 
     seconds: float
     turns: int
-    kept: int
+    quiet: int
 
 
 def take_turns(
@@ -125,7 +125,7 @@ def take_turns(
 ) -> dict[Name, Turns]:
     """Time callables, interleaved, on changing inputs.
 
-    Where no turn was quiet, the median is that of all turns and ``kept`` is 0.
+    Where no turn was quiet, the median is that of all turns and ``quiet`` is 0.
     """
     clock = time.process_time if threads == 1 else time.perf_counter
     probe = Probe()
@@ -237,7 +237,7 @@ def bench(
         len(calls_on[0][0]),
         "processor" if engine.threads == 1 else "wall",
         tuple(
-            Contestant(name, network, t.seconds, t.turns, t.kept, differences.get((name, network)))
+            Contestant(name, network, t.seconds, t.turns, t.quiet, differences.get((name, network)))
             for (name, network), t in times.items()
         ),
         engine.stale,

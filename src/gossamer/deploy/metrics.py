@@ -218,20 +218,20 @@ def read_metrics(run: Run, names: Iterable[str]) -> dict[str, float]:
     Raises:
         UserError: the run holds no such number, with the engine's reason where it refused.
     """
-    found = {}
+    values = {}
     for name in names:
         value = metric_named(name).read(run)
         if value is None:
             engine = run.get("engine")
             refused = engine.get("refused") if isinstance(engine, Mapping) else None
             raise UserError(f"metric '{name}' is not known: {refused or 'it was not measured'}")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """How an exported network is measured, and what a trial keeps of it.
+    """Settings of a measurement, and what of it is stored with a trial.
 
     Attributes:
         measure: metrics that every trial of a search keeps beside those of its experiment.

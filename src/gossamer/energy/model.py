@@ -1,4 +1,4 @@
-"""How many times less energy: counted work times published costs."""
+"""Ratios of energy: counted work times published costs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class EnergyModel:
         return total / costs.multiply_add()
 
     def ratio(self, first: Sequence[Work], second: Sequence[Work], memory: str) -> Range:
-        """How many times less energy ``second`` needs than ``first``, as a range.
+        """Energy of ``first`` divided by that of ``second``, as a range.
 
         Both are priced alike, over all tables, both published ends of the memory's cost, and
         register reuse: ideal for both, none for both, and, the worst for ``second``, none for

@@ -19,7 +19,7 @@ from gossamer.runtime.importer import read
 
 @dataclass
 class Score:
-    """What listening took. ``real_time_factor`` is work per second of sound: below 1 keeps up.
+    """Cost of listening. ``real_time_factor`` is work per second of sound: below 1 keeps up.
 
     ``network_seconds`` is the engine's part of ``work_seconds``; both are measured clock time.
     ``peak`` is the loudest sample, of full scale 1.

@@ -116,7 +116,7 @@ def sparsify_activations(
 def _sparse(
     site: Site, density: float, threshold: bool, local: bool, boosting: Mapping[str, Any]
 ) -> nn.Module:
-    """What takes the place of the activation at ``site``."""
+    """The replacement of the activation at ``site``."""
     relu = site.kind == "relu"
     winners: nn.Module
     if threshold:

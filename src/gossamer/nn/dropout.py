@@ -29,7 +29,7 @@ _QUIET = -10.0
 
 
 class Variational(nn.Module, ABC):
-    """What both layers share; ``weight`` holds the means of the weights."""
+    """Base of both layers; ``weight`` holds the means of the weights."""
 
     weight: Tensor
     log_variance: nn.Parameter
@@ -128,7 +128,7 @@ _NOISY = {plain: noisy for noisy, plain in _PLAIN.items()}
 
 
 def _arguments(layer: nn.Module) -> dict[str, Any]:
-    """What makes a layer like ``layer``, but for its numbers."""
+    """Constructor arguments of ``layer``."""
     weight = cast(Tensor, layer.weight)
     made: dict[str, Any] = {
         "bias": layer.bias is not None,

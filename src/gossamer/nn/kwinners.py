@@ -269,7 +269,7 @@ class KWinners2d(_KWinnersBase):
 
 @torch.library.custom_op("gossamer::k_winners", mutates_args=())
 def _k_winners(x: Tensor, boost: Tensor, k: int, whole_sample: bool) -> Tensor:
-    """What an exported k-winners layer computes, as one operator that exporters can map.
+    """The function of an exported k-winners layer, as one operator that exporters can map.
 
     ``whole_sample``: all units of a sample compete; otherwise those along dimension 1.
     """

@@ -35,7 +35,7 @@ from gossamer.sparsity.packed_layers import plain_model
 
 
 def _operator(name: str) -> Any:
-    """What torch's exporter calls in place of ``torch.ops.gossamer.k_winners``."""
+    """Replacement that torch's exporter calls for ``torch.ops.gossamer.k_winners``."""
     formal, number = defs.OpSchema.FormalParameter, defs.OpSchema.Attribute
     schema = defs.OpSchema(
         name,

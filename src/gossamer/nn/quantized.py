@@ -57,7 +57,7 @@ def _by_output(steps: Tensor, weight: Tensor) -> Tensor:
 
 
 class Quantized(Float32Buffers):
-    """What the 8-bit layers share: the range of their inputs, and rounding.
+    """Base of the 8-bit layers: the range of their inputs, and rounding.
 
     ``low`` and ``high`` are that range: a running average over training batches, or fitted to
     data by :func:`quantize`. They are buffers, saved with the network.

@@ -1,4 +1,4 @@
-"""What was gained, with the evidence: terminal tables and one self-contained HTML page."""
+"""Gains and their evidence: terminal tables and one self-contained HTML page."""
 
 from __future__ import annotations
 

@@ -48,12 +48,12 @@ def _ratio(first: list[Work], second: list[Work], memory: str) -> tuple[float, f
 
 
 def against_dense(run: Mapping[str, Any], memory: str) -> tuple[float, float] | None:
-    """How many times less energy than the same layers done densely; None without counts."""
+    """Energy of the same layers done densely, divided by that of the run; None without counts."""
     return _ratio(_works(run, "dense"), _works(run, "own"), memory)
 
 
 def between(
     first: Mapping[str, Any], run: Mapping[str, Any], memory: str
 ) -> tuple[float, float] | None:
-    """How many times less energy ``run`` needs than ``first``; None without counts of both."""
+    """Energy of ``first`` divided by that of ``run``; None without counts of both."""
     return _ratio(_works(first, "own"), _works(run, "own"), memory)

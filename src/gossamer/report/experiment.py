@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the pages of runs do without the search's packages
 
 
 def role(metric: Metric) -> str:
-    """What is wanted of a metric."""
+    """Goal of a metric."""
     return metric.goal if metric.optimized else "constraint"
 
 
@@ -73,7 +73,7 @@ def constraint(constraint: LinearConstraint) -> str:
 
 
 def verdict(snapshot: Snapshot) -> str:
-    """What the frontier is, and its first trial: the best in the first metric, or the nearest."""
+    """The frontier in words, with its first trial: best in the first metric, or the nearest."""
     front = snapshot.frontier.trials
     if not front:
         cheaper = any(t.state == "complete" for t in snapshot.trials)
@@ -91,7 +91,7 @@ def verdict(snapshot: Snapshot) -> str:
 
 
 def counts(snapshot: Snapshot) -> str:
-    """How many trials there are, of how many, and what became of them."""
+    """Numbers of trials by state, of the budget."""
     states = snapshot.states
     cheaper = states["complete"] - len(snapshot.complete)
     listed = [(len(snapshot.complete), "complete")]

@@ -25,7 +25,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Gain:
-    """What a run gained over the first one; ``good`` is None when nothing changed."""
+    """Gain of a run over the first one; ``good`` is None when nothing changed."""
 
     text: str
     good: bool | None

@@ -115,7 +115,7 @@ def disturbed_note(run: Run) -> str:
 
 
 def epochs_note(run: Run) -> str:
-    """How long the training was."""
+    """Length of the training."""
     epochs = value(run, "epochs")
     return "" if epochs is None else f"{units.whole(epochs)} epoch{'' if epochs == 1 else 's'}"
 
@@ -130,7 +130,7 @@ def speedup_note(run: Run) -> str:
 
 
 def engine_note(run: Run) -> str:
-    """What the engine was measured with."""
+    """Settings of the engine's measurement."""
     threads, engine = value(run, "engine", "threads"), run.get("engine")
     if threads is None or not isinstance(engine, Mapping):
         return ""

@@ -1,4 +1,4 @@
-"""What pages are made of: templates, and plotly.js without the addresses in it."""
+"""Parts of pages: templates, and plotly.js without the addresses in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a figure is known: counted, measured, or modeled."""
+"""Provenance of a figure: counted, measured, or modeled."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ PROVENANCE: dict[Provenance, str] = {
 
 
 def metric_provenance(name: str) -> Provenance:
-    """How a metric of that name is known; "measured" for what a user's own training returns."""
+    """Provenance of a metric by name; "measured" for what a user's own training returns."""
     return METRICS[name].provenance if name in METRICS else "measured"

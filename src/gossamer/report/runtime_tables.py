@@ -81,6 +81,6 @@ def bench_table(result: Result) -> Table:
             units.duration(c.seconds),
             units.NOTHING if ratio is None else f"{ratio:.2f}×",
             units.NOTHING if c.difference is None else f"{c.difference:.1e}",
-            f"{c.kept} of {c.turns}",
+            f"{c.quiet} of {c.turns}",
         )
     return shown

@@ -49,7 +49,7 @@ def _accuracy(run: Run) -> str:
 
 
 def warnings(runs: Mapping[str, Run]) -> list[str]:
-    """What a reader must know before comparing: synthetic data, differing tasks or machines."""
+    """Warnings before a comparison: synthetic data, differing tasks or machines."""
     notes = []
     synthetic = sorted({str(run.get("task")) for run in runs.values() if run.get("synthetic")})
     if synthetic:

@@ -22,31 +22,31 @@ def read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
         UserError: no such file, not one of numpy's, or arrays missing.
     """
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, EOFError, SyntaxError, ArithmeticError, MemoryError, zipfile.BadZipFile):
         raise UserError(
             f"{path}: not an array of numbers; write it with numpy.save or numpy.savez"
         ) from None
-    if isinstance(found, np.ndarray):
+    if isinstance(loaded, np.ndarray):
         if len(names) != 1:
             raise UserError(
                 f"{path}: holds one array, the network takes {len(names)}: {', '.join(names)}; "
                 "write them by name with numpy.savez"
             )
-        return [found]
-    with found:
-        known = set(found.files)
+        return [loaded]
+    with loaded:
+        known = set(loaded.files)
         if len(names) == 1 and len(known) == 1:
-            names = found.files
+            names = loaded.files
         missing = [name for name in names if name not in known]
         if missing:
             raise UserError(
                 f"{path}: has no array {missing[0]!r}, only {', '.join(sorted(known)) or 'none'}"
             )
         try:
-            return [found[name] for name in names]
+            return [loaded[name] for name in names]
         except (ValueError, EOFError, SyntaxError, MemoryError, OSError, zipfile.BadZipFile):
             raise UserError(
                 f"{path}: damaged, or holds objects; write it with numpy.savez"

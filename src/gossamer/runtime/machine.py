@@ -1,4 +1,4 @@
-"""Which machine a measured figure was taken on."""
+"""Description of the machine, for measured figures."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def to_mapping(
     command: Command | None = None,
     **others: Any,
 ) -> dict[str, Any]:
-    """What `from_mapping` reads, of JSON's types only; `others` are the remaining keys.
+    """Mapping that `from_mapping` reads, of JSON's types only; `others` are the remaining keys.
 
     Raises:
         UserError: settings that JSON cannot hold.
@@ -175,7 +175,7 @@ def to_mapping(
 
 
 def describe_metric(metric: Metric) -> dict[str, Any]:
-    """What stands under the metric's name."""
+    """Entry under the metric's name."""
     goal = next(goal for goal, kind in _GOALS.items() if type(metric) is kind)
     return {"goal": goal, **({} if metric.threshold is None else {"threshold": metric.threshold})}
 

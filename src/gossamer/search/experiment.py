@@ -355,7 +355,7 @@ class Experiment:
         return dict(source.parameters), fidelity, source.number
 
     def _history(self, records: Sequence[TrialRecord]) -> History:
-        """What the sampler sees."""
+        """The trials as the sampler sees them."""
         return History.of_trials(records, self.metrics, self._ladder, self._earlier)
 
     def _trial(self, number: int, point: Mapping[str, Any], fidelity: str | None) -> Trial:
@@ -440,7 +440,7 @@ class Experiment:
         )
 
     def _expected(self, trial: Trial) -> dict[str, float]:
-        """Where the metrics of a trial that stops now would end."""
+        """Forecasts of the metrics of a trial that stops now."""
         with self._lock:
             records = self.trials()
             if not records[trial.number].reports:

@@ -35,13 +35,13 @@ class Frontier:
         return to_dataframe(self.trials)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """Table that a notebook shows."""
         words = "On the frontier" if self.feasible else "No trial is inside the thresholds; nearest"
         return f"<p>{words}:</p>{html_table(self.trials)}"
 
 
 def violations(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
-    """How far each value is beyond its metric's threshold, metrics made comparable.
+    """Distance of each value beyond its metric's threshold, metrics made comparable.
 
     A metric's unit is the median violation among the trials that violate its threshold, so that
     neither its scale nor a few wild trials decide what counts as near.
@@ -68,7 +68,7 @@ def violations(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
 
 
 def non_dominated(losses: np.ndarray) -> np.ndarray:
-    """Which rows no other row dominates (at most equal everywhere, less somewhere).
+    """Mask of rows that no other row dominates (at most equal everywhere, less somewhere).
 
     Equal rows do not dominate each other.
 

@@ -1,4 +1,4 @@
-"""Which parameters move which metric, and how surely."""
+"""Importances: which parameters move which metric, and how surely."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def importances(
     """
     complete = [record for record in records if record.state == "complete"][-_MODELED:]
     free = Space(list(space.parameters.values()))  # constraints would tie parameters together
-    found: dict[str, dict[str, Importance]] = {}
+    result: dict[str, dict[str, Importance]] = {}
     for metric in metrics:
         values = np.array([record.values[metric.name] for record in complete])
-        found[metric.name] = {}
+        result[metric.name] = {}
         if len(values) < max(_LEAST, 2 * len(space)):
             continue
         values /= np.abs(values).max() or 1.0
@@ -65,11 +65,11 @@ def importances(
             shares = _shares(free, [record.parameters for record in complete], values)
         low, high = np.quantile(shares, [0.5 - _CONFIDENCE / 2, 0.5 + _CONFIDENCE / 2], axis=0)
         mean = shares.mean(axis=0)
-        found[metric.name] = {
+        result[metric.name] = {
             list(space.parameters)[i]: Importance(float(mean[i]), float(low[i]), float(high[i]))
             for i in np.argsort(-mean, kind="stable")
         }
-    return found
+    return result
 
 
 def _shares(space: Space, points: Sequence[dict[str, object]], values: np.ndarray) -> np.ndarray:

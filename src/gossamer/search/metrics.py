@@ -57,7 +57,7 @@ class Metric:
         return -value if self.goal == "maximize" else value
 
     def violation(self, value: float) -> float:
-        """How far `value` is on the wrong side of the threshold: at most 0 when acceptable."""
+        """Distance of `value` beyond the threshold: at most 0 when acceptable."""
         if self.threshold is None:
             return -math.inf
         beyond = self.loss(value) - self.loss(self.threshold)

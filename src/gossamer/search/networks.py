@@ -75,7 +75,7 @@ def _owner(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class TrainNetwork:
-    """What `Experiment.run` calls for each trial: trains, and evaluates on validation data.
+    """Function of a trial: trains, and evaluates on validation data.
 
     The test split is left for the networks that are chosen in the end.
     """
@@ -126,8 +126,8 @@ class TrainNetwork:
         return tuple(n for n, metric in METRICS.items() if not metric.deployed or n in named)
 
     def _recipe(self, trial: Trial) -> Recipe:
-        given = self.cheaper[trial.fidelity] if trial.fidelity is not None else {}
-        return recipe_of(self.settings, trial.parameters, given)
+        changes = self.cheaper[trial.fidelity] if trial.fidelity is not None else {}
+        return recipe_of(self.settings, trial.parameters, changes)
 
     def __call__(self, trial: Trial) -> dict[str, float]:
         recipe = self._recipe(trial)

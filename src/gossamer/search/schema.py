@@ -102,7 +102,7 @@ def agree(
 
 
 def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """What keeps the trials of `stored` from going on as `wanted`, in words; None if nothing.
+    """Reason why `stored` cannot be continued as `wanted`; None if it can.
 
     Thresholds, priors, budget, sampler, seed and how it began may change, and orders do not matter.
     """

@@ -204,7 +204,7 @@ def _suggest(
 
 
 def _history(count: int, metrics: Sequence[Metric] = METRICS) -> History:
-    """That of so many complete random trials, one that failed and one that runs; or none at all."""
+    """History of so many complete random trials, one that failed and one that runs; or of none."""
     space, rng = Space(PARAMETERS, CONSTRAINTS), np.random.default_rng(0)
     points = [space.draw(rng) for _ in range(count)]
     values = [[evaluate(point)[metric.name] for metric in metrics] for point in points]

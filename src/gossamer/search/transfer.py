@@ -134,10 +134,10 @@ def _check_free(opened: BaseStorage, storage: str, name: str) -> None:
 
 
 def _trial_entry(trial: FrozenTrial, distributions: dict[str, int]) -> dict[str, Any]:
-    """What is written of a trial; `distributions`, each with its place, get those of it."""
+    """Entry of a trial in the file; `distributions` gains those of it, each with its index."""
     used = {
-        name: distributions.setdefault(distribution_to_json(found), len(distributions))
-        for name, found in trial.distributions.items()
+        name: distributions.setdefault(distribution_to_json(distribution), len(distributions))
+        for name, distribution in trial.distributions.items()
     }
     entry = {
         "number": trial.number,

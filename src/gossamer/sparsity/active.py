@@ -76,7 +76,7 @@ class _ApplyActive(torch.autograd.Function):
 
 
 def apply_active(x: Tensor, values: Tensor, bias: Tensor | None, nonzeros: SparseWeight) -> Tensor:
-    """What :func:`apply_sparse` computes, by work that falls with the zeros of ``x``.
+    """The result of :func:`apply_sparse`, with less work for zeros of ``x``.
 
     The gradient by ``x`` is computed at its non-zeros only where :func:`zeros_are_silent`.
 

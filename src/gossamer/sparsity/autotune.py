@@ -39,7 +39,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """How one layer trains, and the measured times that decided it.
+    """The chosen way to train one layer, and the measured times behind the choice.
 
     Attributes:
         sparse: whether it computes with its non-zeros alone.

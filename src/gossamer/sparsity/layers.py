@@ -139,7 +139,7 @@ def sparsifiable_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def dense_weights(model: nn.Module, sparse: Collection[str]) -> dict[str, int]:
-    """How many numbers each weight holds that stays dense, by the parameter's name.
+    """Sizes of the weights that stay dense, by the parameter's name.
 
     A weight is a parameter of two or more dimensions; ``sparse`` are names as of
     :func:`sparsifiable_weights`.

@@ -63,7 +63,7 @@ class Pattern(ABC):
 
     @abstractmethod
     def keep(self, shape: Shape, density: float) -> int:
-        """How many weights stay: the count nearest to ``density`` that the pattern allows.
+        """The number of weights that stay: nearest to ``density`` of what the pattern allows.
 
         Raises:
             UserError: the density leaves an output unit without inputs.

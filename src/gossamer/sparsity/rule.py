@@ -17,7 +17,7 @@ from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule
 
 @dataclass(frozen=True)
 class Layer:
-    """What a rule sees of one layer when its mask is about to change.
+    """One layer as a rule sees it before its mask changes.
 
     Attributes:
         weight: ``[outputs, ...inputs]`` after the optimizer step.
@@ -92,11 +92,11 @@ class Rule:
         return 0.0
 
     def importance(self, layer: Layer) -> Tensor:
-        """How much a weight is worth keeping, from 0 on."""
+        """Scores for keeping weights, from 0 on."""
         return magnitude(layer.weight)
 
     def growth(self, layer: Layer) -> Tensor:
-        """How much a position is worth growing, from 0 on."""
+        """Scores for growing positions, from 0 on."""
         return layer.random()
 
     def update(self, layer: Layer, pattern: Pattern, keep: int, share: float) -> Tensor:

@@ -198,7 +198,7 @@ def _has_inputs(module: nn.Module, parameter: Tensor) -> bool:
 
 
 def _growth(module: nn.Module, parameter: Tensor, base: Tensor) -> tuple[float, float]:
-    """How many times as many (inputs, outputs) ``parameter`` has."""
+    """Growth of the (inputs, outputs) of ``parameter``."""
     if _has_inputs(module, parameter):
         inputs = math.prod(parameter.shape[1:]) / math.prod(base.shape[1:])
         return inputs, parameter.shape[0] / base.shape[0]

@@ -31,7 +31,7 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class SparsitySettings:
-    """How weights become sparse, by names and plain values.
+    """Settings of sparse weights, by names and plain values.
 
     Attributes:
         pattern: one of :data:`PATTERNS`, ``blockN`` or ``N:M``.

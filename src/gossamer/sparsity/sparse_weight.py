@@ -19,7 +19,7 @@ Pair = tuple[int, int]
 
 
 def block_of(mask: Tensor) -> int:
-    """How many consecutive outputs share each of their inputs throughout: 16, 8 or 1."""
+    """The number of consecutive outputs that share all their inputs: 16, 8 or 1."""
     outputs = mask.shape[0]
     for block in BLOCKS:
         if outputs % block == 0:
@@ -56,7 +56,7 @@ def supported(layer: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class SparseWeight:
-    """Where the non-zeros of a weight lie, in the order in which the kernels read them.
+    """Positions of a weight's non-zeros, in the order in which the kernels read them.
 
     Values are a matrix ``[entries, block]``: one entry is an input that ``block`` consecutive
     outputs share. It has two dimensions so that optimizers set up by the habit "no weight

@@ -46,7 +46,7 @@ def _generator(seed: Any) -> torch.Generator:
 
 
 class Observer(Protocol):
-    """Who must know when a sparsifier has stepped and when its masks are replaced."""
+    """Observer of a sparsifier's steps and of the replacement of its masks."""
 
     def after_step(self) -> None: ...
     def before_masks_change(self) -> None: ...

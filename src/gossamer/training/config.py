@@ -18,7 +18,7 @@ SCHEDULES = ("one_cycle", "step", "phases", "constant")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(AugmentationSettings):
-    """How a network is trained.
+    """Settings of a training.
 
     Attributes:
         epochs: passes over the training split; 0 trains nothing, and takes the running
@@ -127,7 +127,7 @@ class TrainingConfig(AugmentationSettings):
                 raise UserError(f"{name}: no '{value}'; {nearest(value, known)}")
 
     def augmentation(self) -> Augmentation:
-        """How pictures and spectrograms are varied."""
+        """The augmentation of pictures and spectrograms."""
         names = [field.name for field in fields(Augmentation) if self.augment]
         return Augmentation(**{name: getattr(self, name) for name in names})
 

@@ -207,7 +207,7 @@ def correct_answers(
     *,
     batch_size: int = 256,
 ) -> int:
-    """How many examples of ``data`` are answered correctly after ``change`` of ``level``.
+    """The number of correct answers to ``data`` after ``change`` of ``level``.
 
     Args:
         change: raw batch, level and generator to a raw batch.

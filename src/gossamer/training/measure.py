@@ -169,6 +169,6 @@ def _energy(own: list[Work], dense: list[Work], memory: str) -> dict[str, Any]:
 
 
 def spreads(run: Mapping[str, Any]) -> dict[str, float]:
-    """``speedup_spread`` and the like of a measured network, to be kept beside the metrics."""
+    """``speedup_spread`` and the like of a measured network, to be stored beside the metrics."""
     spread = run.get("deployed", {}).get("spread", {})
     return {f"{name}_spread": value for name, value in spread.items()}

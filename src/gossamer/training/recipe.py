@@ -36,7 +36,7 @@ _TEACHER = "teacher"
 _WINNERS = "winners"
 _STANDARDIZE = "standardize"
 # Arguments of a model's function that the task gives, not the user.
-_GIVEN = ("classes", "input_shape")
+_TASK_ARGUMENTS = ("classes", "input_shape")
 
 
 @dataclass(frozen=True)
@@ -111,17 +111,17 @@ class Recipe:
         return load(self.task, root, **options)
 
     def sparsity(self) -> SparsitySettings:
-        """How its weights become sparse."""
+        """The sparsity of its weights."""
         names = SparsitySettings.names()
         return SparsitySettings(**{k: v for k, v in self.settings.items() if k in names})
 
     def measuring(self) -> MeasureSettings:
-        """How its exported network is measured."""
+        """The measurement of its exported network."""
         names = MeasureSettings.names()
         return MeasureSettings(**{k: v for k, v in self.settings.items() if k in names})
 
     def _check_density(self, usual: Mapping[str, Any]) -> None:
-        """How weights become sparse is of no effect where no density says how sparse."""
+        """Refuse sparsity settings where no density makes them take effect."""
         names = [n for n in SparsitySettings.names() if self.settings.get(n) != usual.get(n)]
         if names and not any(name.partition(".")[0] == _WEIGHT for name in self.settings):
             raise UserError(
@@ -235,7 +235,7 @@ class Recipe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
-                model = ref.build(**_given(ref.build, classes, input_shape), **arguments)
+                model = ref.build(**_task_arguments(ref.build, classes, input_shape), **arguments)
             except UserError:
                 raise
             except Exception as error:  # anyone's own function may raise anything
@@ -277,19 +277,19 @@ def _model_settings(build: Callable[..., nn.Module]) -> dict[str, Any]:
     return {
         name: parameter.default
         for name, parameter in inspect.signature(build).parameters.items()
-        if name not in _GIVEN and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        if name not in _TASK_ARGUMENTS and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }
 
 
-def _given(
+def _task_arguments(
     build: Callable[..., nn.Module], classes: int, input_shape: tuple[int, ...]
 ) -> dict[str, Any]:
-    """What the task gives to a model's function, as far as it takes it."""
+    """Arguments of a model's function that the task determines, as far as it takes them."""
     parameters = inspect.signature(build).parameters.values()
     every = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
     names = {p.name for p in parameters}
-    given = {"classes": classes, "input_shape": input_shape}
-    return {name: value for name, value in given.items() if every or name in names}
+    arguments = {"classes": classes, "input_shape": input_shape}
+    return {name: value for name, value in arguments.items() if every or name in names}
 
 
 def _with_stages(densities: Any, stages: Mapping[str, float]) -> tuple[float, ...]:

@@ -53,7 +53,7 @@ class Unfinished:
         self._of = dict(of)
 
     def read(self) -> dict[str, Curve]:
-        """What was measured before, by name; nothing where the file is missing or damaged."""
+        """Earlier measurements by name; none where the file is missing or damaged."""
         try:
             stored = json.loads(self._path.read_text(encoding="utf-8"))
             if stored["of"] != self._of:

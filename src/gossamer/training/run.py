@@ -68,7 +68,7 @@ def onnx_of(run: str | Path) -> Path:
 
 
 def load_description(run: str | Path) -> dict[str, Any]:
-    """What a run's exported network says of itself: its classes and how features are made.
+    """Description in a run's exported network: its classes and how features are made.
 
     Raises:
         UserError: the folder is no run, or its network is missing or damaged.
@@ -112,7 +112,7 @@ def check_trust(model: str | None, task: str | None, source: str | Path, trust: 
 
 
 def load_config(run: str | Path) -> dict[str, Any]:
-    """What ``config.toml`` of a run directory holds: ``task``, ``model`` and ``settings``.
+    """Read ``config.toml`` of a run directory: ``task``, ``model`` and ``settings``.
 
     Raises:
         UserError: the folder is no run, or its ``config.toml`` is missing or damaged.

@@ -33,7 +33,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, A
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What :func:`save_tensors` wrote, on the CPU.
+    """Read the tensors that :func:`save_tensors` wrote, to the CPU.
 
     Raises:
         UserError: the file is missing, damaged, or not one of gossamer's.

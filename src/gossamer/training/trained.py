@@ -126,7 +126,7 @@ class Trained:
         return evaluate(self.model, self.task, split, noise=noise, timing=timing, progress=progress)
 
     def metrics(self, evaluation: Evaluation) -> dict[str, Any]:
-        """What ``metrics.json`` holds: the evaluation and where it comes from."""
+        """Content of ``metrics.json``: the evaluation and its provenance."""
         settings = self.recipe.training()
         return {
             "gossamer": __version__,
@@ -165,7 +165,7 @@ class Trained:
         return metrics
 
     def measured(self, model: Path, plan: Path | None = None) -> dict[str, Any]:
-        """What the engine measures of the exported network, on test examples.
+        """Measurements of the exported network by the engine, on test examples.
 
         Args:
             model: the ONNX file.

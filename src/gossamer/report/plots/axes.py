@@ -30,7 +30,7 @@ class Scale:
         return units.digits_between(self.low, self.high)
 
     def position(self, value: float) -> float:
-        """Where ``value`` is between the ends, these being 0 and 1."""
+        """Position of ``value`` between the ends, these being 0 and 1."""
         if self.log:
             low, high, at = (math.log10(v) for v in (self.low, self.high, value))
         else:

@@ -1,4 +1,4 @@
-"""What every plot has: colors, an empty figure, and its words."""
+"""Common parts of plots: colors, an empty figure, and its words."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def _searched(parameter: Any, values: Sequence[float]) -> Scale:
 
 
 def importances(snapshot: Snapshot) -> list[Plot]:
-    """How much each parameter moves each metric, one plot per metric."""
+    """Importance of each parameter, one plot per metric."""
     plots = []
     for index, metric in enumerate(snapshot.metrics):
         ranked = snapshot.importances.get(metric.name)

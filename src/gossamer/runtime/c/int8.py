@@ -37,12 +37,12 @@ def value_types(graph: Graph) -> dict[str, str]:
             for node in readers
         )
 
-    found: dict[str, str] = {}
+    types: dict[str, str] = {}
     for node in graph.nodes:
-        kind = found.get(node.inputs[0]) if node.op == "reshape" else byte_type(node)
+        kind = types.get(node.inputs[0]) if node.op == "reshape" else byte_type(node)
         if kind and for_layers(node.output):
-            found[node.output] = kind
-    return found
+            types[node.output] = kind
+    return types
 
 
 def with_rounding_inside(graph: Graph) -> Graph:

@@ -1,4 +1,4 @@
-"""Where every value lies while the C runs: one block of memory, laid out beforehand."""
+"""Memory of the C code: one block, laid out beforehand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Span:
 
 
 def planned(graph: Graph, scratch: dict[str, int]) -> tuple[dict[str, str], dict[str, int], int]:
-    """Where every value lies (an expression in C), where scratch lies, and floats of it all.
+    """Address of every value (an expression in C), of scratch, and the number of floats in all.
 
     A reshaped value lies where it lay, and so does the result of an operation in place.
     ``scratch`` is floats that a node (by its output) needs while it runs.

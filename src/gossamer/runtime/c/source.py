@@ -132,10 +132,10 @@ def _assembled(writer: Writer, source: str) -> str:
 
     lines = []
     for node, function in writer.calls:
-        given = [place(value) for value in (*node.inputs, node.output)]
+        inputs = [place(value) for value in (*node.inputs, node.output)]
         if node.output in scratch:
-            given.append(f"memory + {scratch[node.output]}")
-        lines.append(f"    {function}({', '.join(given)});")
+            inputs.append(f"memory + {scratch[node.output]}")
+        lines.append(f"    {function}({', '.join(inputs)});")
     copies = [
         f"    for (i = 0; i < {writer.size(value)}; ++i) {out}[i] = {place(value)}[i];"
         for out, value in zip(_numbered("out", len(graph.outputs)), graph.outputs, strict=True)
@@ -161,7 +161,7 @@ def _assembled(writer: Writer, source: str) -> str:
     math_h = MATH & set(words)
     return "\n".join(
         [
-            f"/* {_told(source)} as C99, written by gossamer export --c.",
+            f"/* {_comment_text(source)} as C99, written by gossamer export --c.",
             "",
             f"   void {name}_run({parameters});",
             "",
@@ -205,25 +205,25 @@ def _shown(graph: Graph, value: str) -> str:
     return " x ".join(str(size) for size in graph.shapes[value])
 
 
-def _told(text: str) -> str:
+def _comment_text(text: str) -> str:
     """A file's name as a comment may hold it."""
     return re.sub(r"[^\w .-]", "_", text, flags=re.ASCII)
 
 
 def _main(writer: Writer) -> list[str]:
     name, upper = writer.name, writer.name.upper()
-    given = _numbered("in", len(writer.graph.inputs))
+    inputs = _numbered("in", len(writer.graph.inputs))
     made = _numbered("out", len(writer.graph.outputs))
-    buffers = [f"static float {each}_[{upper}_{each.upper()}];" for each in given + made]
-    first = f"fread({given[0]}_, sizeof {given[0]}_, 1, stdin) == 1"
+    buffers = [f"static float {each}_[{upper}_{each.upper()}];" for each in inputs + made]
+    first = f"fread({inputs[0]}_, sizeof {inputs[0]}_, 1, stdin) == 1"
     rest = [
         f"        if (fread({each}_, sizeof {each}_, 1, stdin) != 1) return 1;"
-        for each in given[1:]
+        for each in inputs[1:]
     ]
     writes = [
         f"        if (fwrite({each}_, sizeof {each}_, 1, stdout) != 1) return 1;" for each in made
     ]
-    arguments = ", ".join(f"{each}_" for each in given + made)
+    arguments = ", ".join(f"{each}_" for each in inputs + made)
     return [
         f"#ifdef {upper}_MAIN",
         "#include <stdio.h>",

@@ -1,4 +1,4 @@
-"""What is written while the nodes are turned into C, one function each."""
+"""State of the C writer: one function per node."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class Writer:
 
 def clipped(low: float, high: float) -> list[str]:
     """Statements that keep a float ``v`` between limits, and leave NaN."""
-    found = []
+    lines = []
     if low != -math.inf:
-        found.append(f"if (v < {number(low)}) v = {number(low)};")
+        lines.append(f"if (v < {number(low)}) v = {number(low)};")
     if high != math.inf:
-        found.append(f"if (v > {number(high)}) v = {number(high)};")
-    return found
+        lines.append(f"if (v > {number(high)}) v = {number(high)};")
+    return lines

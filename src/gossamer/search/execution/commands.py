@@ -78,7 +78,7 @@ class Command:
         return cls(**entry)
 
     def as_mapping(self) -> dict[str, Any]:
-        """What `from_entry` reads."""
+        """Entry that `from_entry` reads."""
         return {
             "line": self.line,
             **({} if self.timeout is None else {"timeout": self.timeout}),

@@ -85,10 +85,10 @@ class Board:
         ]
         shown = [part for part in parts if part[0] or (limited and part[1] == "inside")]
         counts = ", ".join(f"{count:,} {words}" for count, words in shown)
-        found = best(self._metrics, full)
-        if found is None:
+        leader = best(self._metrics, full)
+        if leader is None:
             return counts
-        trial, feasible = found
+        trial, feasible = leader
         values = ", ".join(
             f"{label(m, self._split)} {number(trial.values[m.name])}" for m in self._metrics
         )

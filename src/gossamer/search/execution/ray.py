@@ -115,7 +115,7 @@ class Cluster:
 
     @property
     def capacity(self) -> int:
-        """How many trials fit onto the nodes that are there, or `workers` if that is given."""
+        """The number of trials that fit onto the present nodes, or `workers` if that is set."""
         if self._workers is not None:
             return self._workers
         if time.monotonic() - self._looked > _LOOK_SECONDS or not self._looked:

@@ -28,7 +28,7 @@ MakeExecutor = Callable[[Train, Receive], Executor]
 
 
 class Asked(Protocol):
-    """What a runner needs of an experiment."""
+    """Interface of an experiment to its runner."""
 
     name: str
     metrics: list[Metric]

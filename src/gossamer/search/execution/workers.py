@@ -43,7 +43,7 @@ _REASON_LENGTH = 500
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a trial: its values by name, see `as_numbers`; an error; why it was stopped; or
+    """Outcome of a trial: its values by name, see `as_numbers`; an error; why it was stopped; or
     how its process was lost."""
 
     values: dict[str, float | str | None] | None = None
@@ -91,7 +91,7 @@ def pickled(train: Train) -> bytes:
 
 
 class Executor(Protocol):
-    """What runs trials."""
+    """Executor of trials."""
 
     @property
     def capacity(self) -> int: ...
@@ -111,7 +111,7 @@ class InProcess:
 
     @property
     def capacity(self) -> int:
-        """How many trials it runs at a time."""
+        """The number of trials that it runs at a time."""
         return 1
 
     def submit(self, trial: Trial) -> Future[Outcome]:
@@ -164,7 +164,7 @@ class Workers:
 
     @property
     def capacity(self) -> int:
-        """How many trials it runs at a time."""
+        """The number of trials that it runs at a time."""
         return len(self._free) + len(self._busy)
 
     def submit(self, trial: Trial) -> Future[Outcome]:

@@ -59,7 +59,7 @@ def _golden(dimensions: int) -> np.ndarray:
 
 
 def reach(slack: np.ndarray, ways: np.ndarray) -> np.ndarray:
-    """How far trials with `slack` [trials, metrics] reach: float64 [directions, trials]."""
+    """Reach of trials with `slack` [trials, metrics]: float64 [directions, trials]."""
     furthest: np.ndarray = (slack[None] / ways[:, None]).min(axis=2)
     return furthest
 

@@ -243,7 +243,7 @@ class _Walk:
                 self._scaled[i], self._each[i] = scaled, each
 
     def _proposed(self, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-        """Where to go, and how much likelier, as a logarithm, the way back is than the way."""
+        """A proposal, and the log ratio of the proposal densities, backward to forward."""
         there = self.theta.copy()
         kind = rng.random()
         if kind < 0.25 and self._count > 1:  # two parameters change their roles

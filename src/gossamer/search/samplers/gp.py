@@ -225,7 +225,7 @@ def _keys(units: np.ndarray) -> list[bytes]:
 
 
 def _slack(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
-    """How far values are on the right side of the thresholds; float64 [trials, metrics].
+    """Distance of values on the right side of the thresholds; float64 [trials, metrics].
 
     In place of a missing threshold: a little worse than the worst non-dominated trial among those
     inside the other metrics' thresholds, so that the models draw in what is far worse.
@@ -259,7 +259,7 @@ def _all_at_least_0(slack: np.ndarray) -> np.ndarray:
 
 
 def _unit(slack: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """What makes slacks comparable: the most seen inside, else the spread; float64 [metrics]."""
+    """Scale of each slack: the most seen inside, else the spread; float64 [metrics]."""
     spread = slack.std(axis=0)
     unit = slack[inside].max(axis=0) if inside.any() else spread
     unit = np.maximum(unit, 1e-3 * spread)

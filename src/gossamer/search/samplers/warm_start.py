@@ -95,7 +95,7 @@ class Earlier:
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> Earlier:
-        """What `to_mapping` made."""
+        """Read the mapping that `to_mapping` made."""
         values = [[np.nan if v is None else v for v in row] for row in data["values"]]
         return cls(data["points"], np.array(values, dtype=float), data["best"])
 

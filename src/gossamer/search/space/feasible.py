@@ -22,7 +22,7 @@ Numbers = dict[str, float]
 
 
 class Feasible:
-    """What the constrained parameters may be together.
+    """Joint region of the constrained parameters.
 
     Args:
         parameters: those that some constraint names.

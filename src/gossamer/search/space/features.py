@@ -27,7 +27,7 @@ class Features:
 
     @property
     def parameters(self) -> int:
-        """How many parameters there are."""
+        """The number of parameters."""
         return int(self.owner[-1]) + 1
 
     def squared_distances(self, other: Features, parameter: int) -> np.ndarray:

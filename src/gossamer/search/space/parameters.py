@@ -59,7 +59,7 @@ class Prior:
 
 
 class Believed(ABC):
-    """What `Float` and `Int` share: a prior on the unit interval."""
+    """Base of `Float` and `Int`: a prior on the unit interval."""
 
     name: str
     low: float
@@ -69,7 +69,7 @@ class Believed(ABC):
 
     @abstractmethod
     def encode(self, value: float) -> float:
-        """Where in [0, 1] `value` lies."""
+        """Position of `value` in [0, 1]."""
 
     def check_prior(self) -> None:
         prior = self.prior
@@ -97,7 +97,7 @@ class Believed(ABC):
         return self.encode(self.prior.center), share
 
     def believed(self, unit: float) -> float:
-        """Where evenly drawn units in [0, 1] go for the prior to hold."""
+        """Map evenly drawn units in [0, 1] to the prior."""
         if self.prior is None:
             return unit
         center, spread = self._normal()
@@ -114,7 +114,7 @@ class Believed(ABC):
 
 
 class _Listed(ABC):
-    """What `Choice` and `Grid` share: a list of values, each with a cell of the unit interval."""
+    """Base of `Choice` and `Grid`: a list of values, each with a cell of the unit interval."""
 
     name: str
     when: Mapping[str, Sequence[Value]]
@@ -144,7 +144,7 @@ class _Listed(ABC):
         return self._values[min(int(unit * len(self._values)), len(self._values) - 1)]
 
     def encode(self, value: Any) -> float:
-        """Where in [0, 1] the value lies: the middle of its cell."""
+        """Position of the value in [0, 1]: the middle of its cell."""
         return (list(self._values).index(value) + 0.5) / len(self._values)
 
     def believed(self, unit: float) -> float:
@@ -338,7 +338,7 @@ class Float(Believed):
         return min(max(value, self.low), self.high)
 
     def encode(self, value: float) -> float:
-        """Where in [0, 1] `value` lies; the middle of its cell for a stepped parameter."""
+        """Position of `value` in [0, 1]; the middle of its cell for a stepped parameter."""
         if self.step is not None:
             return (round((value - self.low) / self.step) + 0.5) / self._count
         if self.low == self.high:
@@ -415,7 +415,7 @@ class Int(Believed):
         return self.low + min(int(unit * count), count - 1) * self.step
 
     def encode(self, value: float) -> float:
-        """Where in [0, 1] `value` lies: the middle of its cell."""
+        """Position of `value` in [0, 1]: the middle of its cell."""
         if self.log:
             low, high = self._log_edges
             return (math.log(value) - low) / (high - low)

@@ -1,4 +1,4 @@
-"""What a stopping rule sees: a trial's learning curve among those of others."""
+"""Context of a stopping rule: a trial's learning curve among those of others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LearningCurves:
     def context(
         self, trial: Trial, records: Sequence[TrialRecord], metrics: Sequence[Metric]
     ) -> StoppingContext:
-        """What rules see of a trial that has reported, among all trials of its experiment.
+        """Context of a trial that has reported, among all trials of its experiment.
 
         Only trials of the same fidelity are like it, and the thresholds are those of the full
         task.
@@ -57,7 +57,7 @@ class LearningCurves:
 
 @dataclass(frozen=True)
 class StoppingContext:
-    """What a rule decides on.
+    """Facts on which a rule decides.
 
     Attributes:
         metrics: of the experiment.
@@ -93,16 +93,16 @@ class StoppingContext:
         return max((c.of for c in self.finished if c.of is not None), default=None)
 
     def expected(self) -> dict[str, float]:
-        """Where the trial would end, metric by metric; those that it never reported are left
+        """Forecast of the trial's end by metric; metrics that it never reported are left
         out."""
-        found = {}
+        forecasts = {}
         for metric in self.metrics:
             latest = self.latest(metric.name)
             if latest is not None:
-                found[metric.name] = self.forecasts[metric.name].expected(*latest)
+                forecasts[metric.name] = self.forecasts[metric.name].expected(*latest)
             elif len(self.trial.values[metric.name]):
                 known = self.trial.values[metric.name]
                 known = known[~np.isnan(known)]
                 if len(known):
-                    found[metric.name] = float(known[-1])
-        return found
+                    forecasts[metric.name] = float(known[-1])
+        return forecasts

@@ -69,7 +69,7 @@ class Ladder:
 
     @property
     def lowest(self) -> str | None:
-        """Where new points start."""
+        """The fidelity at which new points start."""
         return self.rungs[0].name if self.rungs else None
 
     def cost(self, fidelity: str | None) -> float:

@@ -69,12 +69,11 @@ class Curve:
         if self.of is None or not known.any():
             return np.full(where.shape, math.nan)
         shares = self.steps[known] / self.of
-        found: np.ndarray = np.interp(where, shares, values[known], left=math.nan, right=math.nan)
-        return found
+        return np.asarray(np.interp(where, shares, values[known], left=math.nan, right=math.nan))
 
 
 class Forecast:
-    """Where a metric will end, from its value at a share of the training.
+    """Forecast of a metric's end from its value at a share of the training.
 
     At each share the ends of the finished curves are a straight line in their values there, plus
     a residual. What the rule "stop" needs is a bound that holds at *all* looks at once: each

@@ -1,4 +1,4 @@
-"""When a trial is given up before its end.
+"""Rules that stop a trial before its end.
 
 A rule sees the trial's learning curve and those of others, and gives a reason to stop or None.
 A new rule is one small frozen dataclass and one entry of `STOPPING`, under whose name experiment
@@ -31,7 +31,7 @@ class StoppingRule(Protocol):
 
 @dataclass(frozen=True)
 class _Forecasting:
-    """What the rules share that trust a forecast of a trial's end."""
+    """Base of the rules that trust a forecast of a trial's end."""
 
     confidence: float = 0.95
     least: int = 10
@@ -182,7 +182,7 @@ class Halving:
 
     @staticmethod
     def _row(context: StoppingContext, curve: Curve, rung: int, of: int) -> list[float] | None:
-        """What the metrics at a rung lead to; None for who did not get there."""
+        """Forecasts from the metrics at a rung; None for trials that did not get there."""
         row = []
         for metric in context.metrics:
             values = curve.values[metric.name]
@@ -224,7 +224,7 @@ def rules_from_mapping(data: Mapping[str, Any]) -> list[StoppingRule]:
 
 
 def rules_to_mapping(rules: Sequence[StoppingRule]) -> dict[str, Any]:
-    """What `rules_from_mapping` reads, of JSON's types only; rules not in `STOPPING` are code,
+    """Entries for `rules_from_mapping`, of JSON's types only; rules not in `STOPPING` are code,
     and left out."""
     names = {kind: name for name, kind in STOPPING.items()}
     return {

@@ -1,4 +1,4 @@
-"""The budget of an experiment, kept by all processes that work on it together.
+"""The budget of an experiment, shared by all processes that work on it.
 
 Each process may see room for the last trial at the same moment, and choose the same point for the
 next one. So both are looked at once more in the transaction that writes the new trial, while
@@ -24,7 +24,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be spent on trials in all.
+    """Limit on all trials together.
 
     Every trial counts, whatever its state: one that waits to be run again was admitted once.
 
@@ -47,7 +47,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Room:
-    """What must still hold when a trial is written.
+    """Condition that is checked again when a trial is written.
 
     Args:
         budget: has room for it.

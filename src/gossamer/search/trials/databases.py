@@ -139,12 +139,13 @@ def network_mount(path: str | os.PathLike[str], mounts: Path) -> str | None:
 
 
 def _has_studies(path: Path) -> bool:
-    """Whether an SQLite file has Optuna's table of studies; true also where that cannot be told,
-    and opening it will say why."""
+    """Whether an SQLite file has Optuna's table of studies; true also where reading fails, because
+    opening it will say why."""
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as found:
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as connection:
             tables = "SELECT 1 FROM sqlite_master WHERE name = 'studies'"
-            return found.execute(tables).fetchone() is not None
+            return connection.execute(tables).fetchone() is not None
     except sqlite3.Error:
         return True
 
@@ -177,7 +178,7 @@ def _connect(
             # Two processes that make the tables of a new database at once: one of them fails,
             # and finds them made when it looks again.
             if time.monotonic() > deadline or _is_hopeless(error):
-                raise UserError(f"storage '{shown}' cannot be opened: {_told(error)}") from None
+                raise UserError(f"storage '{shown}' cannot be opened: {_shown(error)}") from None
             time.sleep(0.1)
         except SQLAlchemyError as error:
             raise UserError(f"storage '{shown}' cannot be opened: {one_line(error)}") from None
@@ -188,7 +189,7 @@ def _connect_postgresql(url: str, parsed: sqlalchemy.engine.URL, create: bool) -
     with needed(f"storage '{parsed}'"):
         import psycopg  # noqa: F401
     through = parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    # No connection is kept: a server has few of them, and one that was restarted forgets them.
+    # No connection stays open: a server has few of them, and one that was restarted forgets them.
     options: dict[str, Any] = {
         "poolclass": sqlalchemy.NullPool,
         "connect_args": {"connect_timeout": 20},
@@ -228,7 +229,7 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except (StorageInternalError, DBAPIError) as error:
-        raise UserError(f"the experiment's storage failed: {_told(error)}") from None
+        raise UserError(f"the experiment's storage failed: {_shown(error)}") from None
 
 
 P = ParamSpec("P")
@@ -272,8 +273,8 @@ def _is_lost(error: BaseException) -> bool:
 
 def _is_hopeless(error: BaseException) -> bool:
     """Whether trying again will not help."""
-    told = str(_cause(error))
-    if "disk is full" in told or "readonly" in told or "unable to open" in told:
+    text = str(_cause(error))
+    if "disk is full" in text or "readonly" in text or "unable to open" in text:
         return True
     return isinstance(error, OperationalError) and type(_cause(error)).__module__ != "sqlite3"
 
@@ -295,11 +296,11 @@ _REMEDIES = {
 }
 
 
-def _told(error: BaseException) -> str:
+def _shown(error: BaseException) -> str:
     cause = error if isinstance(error, DBAPIError) else error.__cause__ or error
-    told = one_line(cause)
-    remedy = next((remedy for words, remedy in _REMEDIES.items() if words in told), None)
-    return f"{told}; {remedy}" if remedy else told
+    text = one_line(cause)
+    remedy = next((remedy for words, remedy in _REMEDIES.items() if words in text), None)
+    return f"{text}; {remedy}" if remedy else text
 
 
 def one_line(error: BaseException) -> str:

@@ -1,9 +1,9 @@
-"""Who runs a trial, and whether that one is still there.
+"""Owner of a running trial, and whether it is still alive.
 
-An owner is named host/pid/start/object: its process told from a later one of the same number,
-and of one process an object such as an experiment that a notebook makes anew. Of a process on
-this machine the system knows whether it runs; one on another machine beats, and is taken to be
-gone when it has not been heard of for long.
+An owner is named host/pid/start/object: its process differs from a later one of the same number,
+and of one process an object such as an experiment that a notebook makes anew. Of a process on this
+machine the system knows whether it runs; one on another machine beats, and is taken to be gone when
+it has not been heard of for long.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def is_gone(owner: str, last_beat: Callable[[], float | None]) -> bool:
 
 
 class Beating(Protocol):
-    """What beats: says somewhere that it is alive, where that matters now."""
+    """Source of heartbeats: records that it is alive, where that matters now."""
 
     def beat_if_busy(self) -> None: ...
 

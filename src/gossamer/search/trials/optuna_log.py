@@ -1,4 +1,4 @@
-"""Optuna's log lines, kept off the user's screen while we call it."""
+"""Optuna's log lines, off the user's screen while we call it."""
 
 from __future__ import annotations
 

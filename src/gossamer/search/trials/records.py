@@ -18,7 +18,7 @@ ORIGIN = "gossamer:origin"
 ATTEMPT = "gossamer:attempt"
 LOST = "gossamer:lost"
 # Which call ended the trial, for one that was repeated because the answer was lost.
-TOLD = "gossamer:told"
+ENDED_BY = "gossamer:ended_by"
 _VALUE = "gossamer:value:"
 _REPORT = "gossamer:report:"
 
@@ -43,7 +43,7 @@ def report_key(attempt: int, step: int | None = None) -> str:
 
 
 def attempt(trial: FrozenTrial) -> int:
-    """How often a trial was started."""
+    """The number of starts of a trial."""
     return int(trial.user_attrs.get(ATTEMPT, 1))
 
 
@@ -53,7 +53,7 @@ def fidelity(trial: FrozenTrial) -> str | None:
 
 
 def record(trial: FrozenTrial, metrics: Sequence[str] = ()) -> TrialRecord:
-    """What is known of a trial; `metrics` come first among the values."""
+    """Record of a trial; `metrics` come first among the values."""
     stored = trial.user_attrs
     values = {
         key.removeprefix(_VALUE): value for key, value in stored.items() if key.startswith(_VALUE)

@@ -1,4 +1,4 @@
-"""What a trial tells, read: its reports while it trains, and the values at its end."""
+"""Results of a trial: its reports while it trains, and the values at its end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_report(
 
 @dataclass(frozen=True)
 class Returned:
-    """What a trial returned.
+    """Values that a trial returned.
 
     Attributes:
         values: every finite number, by name.
@@ -60,8 +60,8 @@ def read_returned(values: Mapping[str, Any], metrics: Sequence[Metric]) -> Retur
     missing = next((m.name for m in metrics if m.name not in numbers), None)
     if missing is not None:
         known = nearest(missing, numbers).replace("Known:", "it returned:")
-        found = known if numbers else "it returned nothing"
-        return Returned(finite, mistake=f"train returned no metric '{missing}'; {found}")
+        returned = known if numbers else "it returned nothing"
+        return Returned(finite, mistake=f"train returned no metric '{missing}'; {returned}")
     wrong = next((m.name for m in metrics if m.name not in finite), None)
     if wrong is not None:
         return Returned(finite, wrong=f"metric '{wrong}' is {values[wrong]!r}")
@@ -71,7 +71,7 @@ def read_returned(values: Mapping[str, Any], metrics: Sequence[Metric]) -> Retur
 
 
 def _not_a_number(numbers: Mapping[str, float | str | None]) -> str | None:
-    """What to say of the first text among `numbers`; None if there is none."""
+    """Message on the first text among `numbers`; None if there is none."""
     for name, value in numbers.items():
         if isinstance(value, str):
             return f"{value!r} as '{name}', which is no number; leave it out or make it one"

@@ -1,4 +1,4 @@
-"""Where trials are kept: an Optuna storage, in memory or in a database.
+"""Store of trials: an Optuna storage, in memory or in a database.
 
 A trial is written in one transaction when it is asked for, with its parameters and with who
 runs it; so whatever is killed, and when, leaves only whole trials behind. One that was left
@@ -27,13 +27,13 @@ from gossamer.search.trials.heartbeat import is_gone, keep_beating, new_owner
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.records import (
     ATTEMPT,
+    ENDED_BY,
     EXPECTED,
     FIDELITY,
     LOST,
     ORIGIN,
     OWNER,
     REASON,
-    TOLD,
     attempt,
     fidelity,
     record,
@@ -53,7 +53,7 @@ _LIVES = 5
 
 
 class EndedError(UserError):
-    """A trial that has ended already cannot be told of again."""
+    """A second result of a trial that has ended already."""
 
 
 class Store:
@@ -83,7 +83,7 @@ class Store:
             if goals is not None:
                 directions = [StudyDirection[goal.upper()] for goal in goals]
                 # Made first, looked up after: of two processes that both want to make it, one
-                # is told that it is there already.
+                # learns that it is there already.
                 with suppress(DuplicatedStudyError):
                     made = self._storage.create_new_study(directions, name)
                     self._storage.set_study_user_attr(made, MADE, uuid.uuid4().hex)
@@ -96,8 +96,8 @@ class Store:
 
     @property
     def definition(self) -> dict[str, Any] | None:
-        """What was stored with the study; None if nothing was yet."""
-        return self._kept(DEFINITION)
+        """The definition stored with the study; None if there is none yet."""
+        return self._stored(DEFINITION)
 
     @definition.setter
     def definition(self, definition: dict[str, Any]) -> None:
@@ -105,14 +105,14 @@ class Store:
 
     @property
     def earlier(self) -> dict[str, Any] | None:
-        """What was stored of an earlier experiment; None if nothing was yet."""
-        return self._kept(_EARLIER)
+        """The earlier experiment stored with the study; None if there is none yet."""
+        return self._stored(_EARLIER)
 
     @earlier.setter
     def earlier(self, earlier: dict[str, Any]) -> None:
         self._set_study_attribute(_EARLIER, earlier)
 
-    def _kept(self, key: str) -> dict[str, Any] | None:
+    def _stored(self, key: str) -> dict[str, Any] | None:
         stored = self._study_attributes().get(key)
         return stored if isinstance(stored, dict) else None
 
@@ -245,8 +245,8 @@ class Store:
         violations: Mapping[str, float] | None = None,
         ordered: Sequence[float] | None = None,
     ) -> None:
-        told = uuid.uuid4().hex
-        self._write_end(number, state, {**attributes, TOLD: told}, violations or {}, ordered)
+        call = uuid.uuid4().hex
+        self._write_end(number, state, {**attributes, ENDED_BY: call}, violations or {}, ordered)
         self._handed.discard(number)
 
     @patient
@@ -267,8 +267,8 @@ class Store:
             values = None if ordered is None else list(ordered)
             self._storage.set_trial_state_values(trial_id, state, values)
         except UpdateFinishedTrialError:
-            stored = self._storage.get_trial(trial_id).user_attrs.get(TOLD)
-            if stored != attributes[TOLD]:
+            stored = self._storage.get_trial(trial_id).user_attrs.get(ENDED_BY)
+            if stored != attributes[ENDED_BY]:
                 raise _ended(number) from None
 
     def mine(self) -> set[int]:
@@ -367,7 +367,7 @@ class Store:
 
 
 def _ended(number: int) -> EndedError:
-    return EndedError(f"trial {number} has ended already; it can be told only once")
+    return EndedError(f"trial {number} has ended already; it can be ended only once")
 
 
 @contextmanager

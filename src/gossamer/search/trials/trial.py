@@ -18,7 +18,7 @@ class TrialStopped(Exception):
 
 @dataclass(frozen=True)
 class Report:
-    """What a trial said of itself while it trained.
+    """Report of a trial during its training.
 
     Attributes:
         step: such as the epoch, counted from 1.
@@ -81,7 +81,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """What is known of a trial.
+    """Record of a trial.
 
     Attributes:
         number: counted from 0 in the order in which trials were first asked for.
@@ -90,9 +90,9 @@ class TrialRecord:
         parameters: name -> value.
         values: every finite number that was returned, metrics first.
         reason: one line on why it failed or was stopped, else None.
-        seconds: from being asked for to being told, None until then.
+        seconds: from `ask` to `tell`, None until then.
         fidelity: the cheaper task that it ran, None for the full one.
-        reports: what it said while it trained, in order.
+        reports: its reports during training, in order.
         expected: of a stopped trial, the metrics it would have ended with, as estimated then.
         worker: host and process that asked for it: "host/pid".
         attempts: how often it was started.
