@@ -149,8 +149,20 @@ BAD = [
     (["bench", "model.onnx", "--against", "onnxrutime"], "did you mean 'onnxruntime'"),
     (["bench", "model.onnx", "--against", ","], "names no peer"),
     (["bench", "none.onnx"], "none.onnx"),
+    (["profile", "model.onnx", "--shape", "input=1,1,9"], "does not fit input 'input'"),
+    (["bench", "model.onnx", "--shape", "y=1,1,12,12"], "for input 'y'"),
+    (["profile", "model.onnx", "--shape", "input=1,one"], "--shape input=1,one: write it as"),
     (["bench", "model.onnx", "--input", "empty.npy"], "no examples"),
 ]
+
+
+def test_a_shape_fixes_what_the_file_leaves_free(files, gossamer):
+    options = ["--shape", "input=3,1,12,12", "--threads", "1", "--json"]
+    status, out, _ = gossamer("bench", "model.onnx", "--batch", "3", "--turns", "3", *options)
+    assert (status, json.loads(out)["batch"]) == (0, 3)
+    status, _, err = gossamer("profile", "model.onnx", "--batch", "2", *options)
+    assert status == 2
+    assert "fixed at 3" in err
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda v: " ".join(v)[:60])

@@ -43,6 +43,45 @@ def test_unknown_operator_is_named_before_anything_runs() -> None:
         read(b.model())
 
 
+def free_sizes() -> bytes:
+    """A convolution and a global mean over an image of any height and width."""
+    b = Builder()
+    b.inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2, "height", "width"])
+    ]
+    b.add("Conv", "x", np.ones((3, 2, 3, 3), np.float32), np.zeros(3, np.float32))
+    b.add("GlobalAveragePool", b.last)
+    return b.model()
+
+
+@pytest.mark.parametrize("batch", [-1, 2])
+def test_sizes_that_a_file_leaves_free_are_named(batch: int) -> None:
+    model, x = free_sizes(), np.random.default_rng(0).standard_normal((2, 2, 6, 5), np.float32)
+    with pytest.raises(UserError, match="name its sizes"):
+        read(model)
+    engine = Engine(model, threads=1, shapes={"x": (batch, 2, 6, 5)})
+    assert engine.graph.dynamic == (batch == -1)
+    np.testing.assert_allclose(engine(x), networks.reference(model, x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({"y": (1, 2, 6, 5)}, "a shape for input 'y', Known: x"),
+        ({"x": (1, 3, 6, 5)}, r"does not fit input 'x', which is \[batch, 2, height, width\]"),
+        ({"x": (1, 2, 6)}, "does not fit"),
+        ({"x": (1, 2, 6, -1)}, "does not fit"),
+        ({"x": (0, 2, 6, 5)}, "does not fit"),
+        ({"x": (1, 2, 6, 1 << 40)}, "all dimensions but the first must be fixed"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(
+    shapes: dict[str, tuple[int, ...]], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        read(free_sizes(), shapes)
+
+
 @pytest.mark.parametrize(
     ("op", "inputs", "attributes", "message"),
     [

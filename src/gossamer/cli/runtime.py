@@ -40,16 +40,40 @@ Batch = Annotated[
 InputFile = Annotated[
     Path | None, typer.Option("--input", help=".npy or .npz to measure on; noise by default.")
 ]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="NAME=SIZES",
+        help="Sizes of an input that the file leaves free, as in x=1,3,640,640; -1 first leaves "
+        "the batch free. Can be repeated.",
+    ),
+]
+
+
+def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    for text in texts or []:
+        name, _, sizes = text.rpartition("=")
+        try:
+            shapes[name] = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            raise UserError(f"--shape {text}: write it as x=1,3,640,640") from None
+    return shapes
 
 
 def _opened(
-    model: Path, threads: int | None, plan: Path | None, input_file: Path | None
+    model: Path,
+    threads: int | None,
+    plan: Path | None,
+    input_file: Path | None,
+    shapes: list[str] | None,
 ) -> tuple[Engine, list[Any] | None]:
     """The engine, planned on the inputs of a file if there is one, and those inputs."""
     from gossamer.runtime import Engine, read_arrays
     from gossamer.runtime.importer import read
 
-    graph = read(model)
+    graph = read(model, _shapes(shapes))
     inputs = None if input_file is None else read_arrays(input_file, graph.inputs)
     engine = Engine(graph, threads=threads, plan=plan, sample=inputs)
     _warn_stale(plan, engine.stale)
@@ -73,6 +97,7 @@ def run(
     ],
     threads: Threads = None,
     plan: PlanFile = None,
+    shape: Shapes = None,
     as_json: Json = False,
 ) -> None:
     """Run a network on the arrays in a file."""
@@ -80,7 +105,7 @@ def run(
     from gossamer.runtime import write_arrays
 
     refuse_overwrite(output, (model, input, plan))
-    engine, inputs = _opened(model, threads, plan, input)
+    engine, inputs = _opened(model, threads, plan, input, shape)
     assert inputs is not None
     started = time.perf_counter()
     results = engine(*inputs)
@@ -106,6 +131,7 @@ def profile(
     input_file: InputFile = None,
     threads: Threads = None,
     plan: PlanFile = None,
+    shape: Shapes = None,
     as_json: Json = False,
 ) -> None:
     """Profile a network: kernel, time, multiply-adds, bytes, for each layer."""
@@ -113,7 +139,7 @@ def profile(
     from gossamer.runtime import network_profile
     from gossamer.runtime.arrays import batches
 
-    engine, inputs = _opened(model, threads, plan, input_file)
+    engine, inputs = _opened(model, threads, plan, input_file, shape)
     if inputs is None:
         inputs = engine.noise(batch or 1)
     elif batch is not None and all(len(x) for x in inputs):
@@ -136,6 +162,7 @@ def bench(
     threads: Threads = None,
     turns: Annotated[int, typer.Option(min=3, help="Turns of each contestant.")] = 30,
     plan: PlanFile = None,
+    shape: Shapes = None,
     as_json: Json = False,
 ) -> None:
     """Time a network beside other runtimes, which run its dense network and the same file."""
@@ -147,7 +174,8 @@ def bench(
     names = [name.strip() for name in against.split(",") if name.strip()]
     if not names:
         raise UserError("--against names no peer; as in --against onnxruntime,torch")
-    inputs = None if input_file is None else read_arrays(input_file, read(model).inputs)
+    sizes = _shapes(shape)
+    inputs = None if input_file is None else read_arrays(input_file, read(model, sizes).inputs)
     with _turns(turns, shown=not as_json) as on_turn:
         timed = measure(
             model,
@@ -157,6 +185,7 @@ def bench(
             turns=turns,
             inputs=inputs,
             plan=plan,
+            shapes=sizes,
             on_turn=on_turn,
         )
     _warn_stale(plan, timed.stale)

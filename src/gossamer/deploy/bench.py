@@ -176,6 +176,7 @@ def bench(
     turns: int = 30,
     inputs: Arrays | None = None,
     plan: str | os.PathLike[str] | Plan | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
     on_turn: Callable[[], None] = lambda: None,
 ) -> Result:
     """Time an ONNX file in the engine, and the file and its dense network in peers.
@@ -190,7 +191,7 @@ def bench(
         threads: threads of each contestant; by default all usable cores.
         turns: turns of each contestant.
         inputs: examples for each input, cut into batches; by default normal noise.
-        plan: see :class:`gossamer.runtime.Engine`.
+        plan, shapes: see :class:`gossamer.runtime.Engine`.
         on_turn: called after each round of turns.
 
     Raises:
@@ -200,7 +201,7 @@ def bench(
         raise UserError("a batch of no examples takes no time; pass one example or more")
     path = Path(model)
     names = list(dict.fromkeys(against))
-    engine = Engine(path, threads=threads, plan=plan, sample=inputs)
+    engine = Engine(path, threads=threads, plan=plan, sample=inputs, shapes=shapes)
     if inputs is None:
         calls_on = [engine.noise(batch or 1, seed=i) for i in range(INPUTS)]
     else:

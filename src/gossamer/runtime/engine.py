@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from gossamer.errors import UserError
 from gossamer.kernels._kernels import Program
 from gossamer.kernels.registry import ISAS, chosen_isa
 from gossamer.runtime import planner
-from gossamer.runtime.graph import Array, Graph
+from gossamer.runtime.graph import Array, Graph, Shape
 from gossamer.runtime.importer import read
 from gossamer.runtime.machine import machine, usable_cores
 from gossamer.runtime.planner import Plan
@@ -62,6 +62,8 @@ class Engine:
         isa: instruction set to use (default: environment variable GOSSAMER_ISA, else the
             widest of this machine).
         sample: example inputs to measure on; normal noise if not given.
+        shapes: sizes for dimensions that the file leaves free, by input: the engine's are
+            fixed, but the batch, which -1 as the first size leaves free.
 
     Raises:
         UserError: the file cannot be read or run, or an argument is wrong.
@@ -75,16 +77,18 @@ class Engine:
         plan: str | os.PathLike[str] | Plan | None = None,
         isa: str | None = None,
         sample: Sequence[Array] | Array | None = None,
+        shapes: Mapping[str, Shape] | None = None,
     ) -> None:
         if threads is not None and not 1 <= threads <= 256:
             raise UserError(f"threads = {threads}: must be between 1 and 256")
         # What a copy in another process is opened from.
         self._path = os.path.abspath(model) if isinstance(model, str | os.PathLike) else None
+        self._shapes = shapes
         # Why the plan in the file was made again; None where it was not, or there was none.
         self.stale: str | None = None
         self.threads = threads or usable_cores()
         self.isa = chosen_isa(isa)
-        self.graph = model if isinstance(model, Graph) else read(model)
+        self.graph = model if isinstance(model, Graph) else read(model, shapes)
         # Input -> rows of the table that it looks up.
         self._rows = {name: self.graph.rows(name) for name in self.graph.dtypes}
         self.plan = self._planned(plan, [sample] if isinstance(sample, np.ndarray) else sample)
@@ -108,7 +112,7 @@ class Engine:
                 "an engine that was not opened from a file cannot be copied or pickled; "
                 "write the network to a file and open its path"
             )
-        return _reopened, (self._path, self.threads, self.plan)
+        return _reopened, (self._path, self.threads, self.plan, self._shapes)
 
     def _planned(
         self, plan: str | os.PathLike[str] | Plan | None, sample: Sequence[Array] | None
@@ -281,9 +285,15 @@ class Engine:
         return 4.0 * sum(buffer.floats for buffer in buffers) + weights / together
 
 
-def _reopened(path: str, threads: int, plan: Plan) -> Engine:
+def _reopened(
+    path: str, threads: int, plan: Plan, shapes: Mapping[str, Shape] | None = None
+) -> Engine:
     """The engine of a pickle; measures anew on another machine."""
     here = plan.machine == machine() and plan.isa in ISAS
     return Engine(
-        path, threads=threads, plan=plan if here else None, isa=plan.isa if here else None
+        path,
+        threads=threads,
+        plan=plan if here else None,
+        isa=plan.isa if here else None,
+        shapes=shapes,
     )

@@ -122,8 +122,8 @@ def _inputs(context: Context, graph: Any) -> tuple[list[str], bool, dict[str, np
             or any(d > LARGEST for d in dims)
         ):
             raise Unsupported(
-                f"input {value.name!r}: all dimensions but the first must be fixed; "
-                "export with only the batch dynamic"
+                f"input {value.name!r}: all dimensions but the first must be fixed; name its "
+                "sizes (shapes, or --shape), or export with only the batch dynamic"
             )
         if dims[0] == 0:
             dims[0], dynamic = BATCH, True

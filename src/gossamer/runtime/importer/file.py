@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gossamer.errors import UserError
-from gossamer.runtime.graph import Graph
+from gossamer.errors import UserError, nearest
+from gossamer.runtime.graph import Graph, Shape
 from gossamer.runtime.importer.convert import graph_of
 from gossamer.runtime.importer.functions import inlined
 from gossamer.runtime.importer.mmap import Source, lifted
@@ -18,8 +19,15 @@ from gossamer.runtime.operators.context import Unsupported, in_words
 OLDEST_OPSET = 7  # from here on operators broadcast as numpy does
 
 
-def read(source: str | os.PathLike[str] | bytes) -> Graph:
+def read(
+    source: str | os.PathLike[str] | bytes, shapes: Mapping[str, Shape] | None = None
+) -> Graph:
     """The graph of an ONNX model, given its path or its bytes.
+
+    Args:
+        source: path or bytes.
+        shapes: sizes for dimensions that the file leaves free, by input; -1 as the first size
+            leaves the batch free.
 
     Raises:
         UserError: the file cannot be read, is damaged, or holds an operator (named, with
@@ -47,6 +55,7 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
     if not model.graph.node and not model.graph.output:
         raise UserError(f"{name}: holds no network; export it again")
     opset = _checked_opset(name, model)
+    _fix_shapes(name, model.graph, shapes or {})
     try:
         with np.errstate(all="ignore"):  # constants may be anything
             graph = graph_of(name, inlined(model), outside, opset)
@@ -56,6 +65,29 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
         raise UserError(f"{name}: takes more memory than there is") from None
     graph.metadata = {entry.key: entry.value for entry in model.metadata_props}
     return graph
+
+
+def _fix_shapes(name: str, graph: Any, shapes: Mapping[str, Shape]) -> None:
+    """Writes sizes into an ONNX graph, where it leaves dimensions of its inputs free."""
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = {value.name: value for value in graph.input if value.name not in constants}
+    for value, shape in shapes.items():
+        if value not in inputs:
+            raise UserError(f"{name}: a shape for input {value!r}, {nearest(value, [*inputs])}")
+        dims = inputs[value].type.tensor_type.shape.dim
+        fits = len(dims) == len(shape) and all(
+            size == dim.dim_value if dim.dim_value > 0 else size > 0 or (size == -1 and i == 0)
+            for i, (dim, size) in enumerate(zip(dims, shape, strict=True))
+        )
+        if not fits:
+            own = [dim.dim_value if dim.dim_value > 0 else dim.dim_param or "?" for dim in dims]
+            raise UserError(
+                f"{name}: the shape {list(shape)} does not fit input {value!r}, which is "
+                f"[{', '.join(map(str, own))}]"
+            )
+        for dim, size in zip(dims, shape, strict=True):
+            if size > 0:
+                dim.dim_value = size
 
 
 def _checked_opset(name: str, model: Any) -> int:
