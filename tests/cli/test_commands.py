@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -168,7 +169,8 @@ def test_train_export_report(place, gossamer):
 def test_search_frontier_train_from(place, experiment, gossamer):
     experiment()
     status, out, err = gossamer("search", "e.toml", "--json")
-    assert (status, err) == (0, "")
+    assert status == 0
+    assert re.match(r"small .*3/3 .*\n  3 inside; best: trial \d, ", err)
     result = json.loads(out)
     assert result["trials"] == {"complete": 3}
     assert result["thresholds"] == {"accuracy": 0.2, "density": 0.9}
@@ -227,7 +229,7 @@ def test_what_is_unknown_is_refused_before_anything_is_stored_and_may_be_mended(
 def test_a_diverging_trial_fails_and_the_search_goes_on(place, experiment, gossamer):
     experiment(parameter="poison", options="[0, 1]", budget=8)
     status, out, err = gossamer("search", "e.toml", "--json")
-    assert (status, err) == (0, "")
+    assert (status, "Traceback" in err) == (0, False)
     states = json.loads(out)["trials"]
     assert states["complete"] + states["failed"] == 8
     for trial in Experiment.from_toml("e.toml").trials():
@@ -272,13 +274,13 @@ def test_an_interrupted_search_goes_on(place, experiment, gossamer):
     finally:
         process.kill()
     assert process.returncode == 130, err
-    assert err.count("\n") == 1
-    assert "stopped after" in err
+    assert err.splitlines()[-1].startswith("gossamer: stopped after")
     assert "again to continue" in err
     before = {t.number: t for t in complete()}
     assert 2 <= len(before) < 40
-    status, _, err = gossamer("search", "e.toml", "--json", "--trials", 1)
-    assert (status, err) == (0, "")
+    status, out, err = gossamer("search", "e.toml", "--json", "--trials", 1)
+    assert status == 0, err
+    assert json.loads(out)["trials"]["complete"] > len(before)
     after = {t.number: t for t in complete()}
     assert len(after) == len(before) + 1
     assert {number: after[number].values for number in before} == {

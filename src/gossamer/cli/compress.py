@@ -84,7 +84,7 @@ def compress(
     from gossamer.compression import thresholds
 
     def tell(look: Sequence[str]) -> None:
-        for line in [] if as_json else look:
+        for line in look:
             say(line, err)
 
     result = run(
@@ -104,7 +104,6 @@ def compress(
         settings=settings_of(settings or []),
         trust=trust,
         plan=plan,
-        progress=not as_json,
         on_start=tell,
     )
     if plan:

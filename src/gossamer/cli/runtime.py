@@ -176,7 +176,7 @@ def bench(
         raise UserError("--against names no peer; as in --against onnxruntime,torch")
     sizes = _shapes(shape)
     inputs = None if input_file is None else read_arrays(input_file, read(model, sizes).inputs)
-    with _turns(turns, shown=not as_json) as on_turn:
+    with _turns(turns) as on_turn:
         timed = measure(
             model,
             names,
@@ -196,11 +196,11 @@ def bench(
 
 
 @contextmanager
-def _turns(total: int, *, shown: bool) -> Iterator[Callable[[], None]]:
+def _turns(total: int) -> Iterator[Callable[[], None]]:
     """A progress bar that appears with the first turn, after all that can be refused."""
     from gossamer.progress import progress_bar
 
-    progress = progress_bar(show=shown, transient=True)
+    progress = progress_bar(transient=True)
     task = progress.add_task("measuring", total=total)
 
     def on_turn() -> None:

@@ -118,7 +118,6 @@ def search(
             _train(opened),
             workers=workers or 1,
             trials=trials,
-            progress=not as_json,
             loggers=loggers,
             executor=executor,
             threads=threads,
