@@ -1,5 +1,6 @@
 """Killed databases, many workers at once, full disks: nothing is lost, nothing counts twice."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -172,7 +173,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path):
     os.getuid() == 0 and shutil.which("setpriv") is None, reason="root may write anything"
 )
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_storage_that_may_not_be_written_is_one_line(tmp_path, what):
+def test_storage_that_may_not_be_written_is_read_and_refuses_trials_in_one_line(tmp_path, what):
     folder = tmp_path / "place"
     folder.mkdir()
     url = f"sqlite:///{folder}/x.db"
@@ -183,6 +184,11 @@ def test_storage_that_may_not_be_written_is_one_line(tmp_path, what):
     try:
         prefix = NO_OVERRIDE if os.getuid() == 0 else ()
         err = finish(start(url, tmp_path, budget=5, prefix=prefix), status=2)
+        main = "from gossamer.cli import main; main()"
+        command = [*prefix, sys.executable, "-c", main, "frontier", str(folder / "x.db"), "--json"]
+        read = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (read.returncode, read.stderr) == (0, "")
+        assert json.loads(read.stdout)["trials"] == {"complete": 2}
     finally:
         folder.chmod(0o755)
     assert err.count("\n") == 1

@@ -26,7 +26,7 @@ def stored_arguments(url: str, name: str | None = None) -> dict[str, Any]:
         UserError: when there is none, or several and no name.
     """
     chosen = stored_name(url, name)
-    stored = Store(open_storage(url), chosen, None).definition
+    stored = Store(open_storage(url, create=False), chosen, None).definition
     assert stored is not None
     return {**from_mapping(stored), "storage": url}
 

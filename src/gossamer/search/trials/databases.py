@@ -61,7 +61,8 @@ def open_storage(url: str | None, *, create: bool = True) -> BaseStorage:
     Args:
         url: such as ``sqlite:///speech.db`` (relative to the working directory) or
             ``postgresql://user@host/base``; None keeps everything in memory.
-        create: make the tables, and SQLite's file, if they are not there.
+        create: make the tables, and SQLite's file, if they are not there; False opens also what
+            may only be read.
 
     Raises:
         NothingStoredError: there are none to be read.
@@ -92,6 +93,9 @@ def open_storage(url: str | None, *, create: bool = True) -> BaseStorage:
                 "may fail between machines; use a local disk, or PostgreSQL to share it",
                 stacklevel=2,
             )
+        path = Path(parsed.database)
+        if not create and not os.access(path, os.W_OK):
+            return get_storage(_connect(url, _reading(path)))
         storage = _connect(url, {"connect_args": {"timeout": 60}})
         _serialize(storage.engine)
         return get_storage(storage)
@@ -111,8 +115,12 @@ def _check_file(url: str, path: Path, create: bool) -> None:
             raise NothingStoredError(f"storage '{url}': file {path} does not exist; check the name")
         if not os.access(folder, os.W_OK):
             raise UserError(f"storage '{url}': folder {folder} is not writable; choose another")
-    elif not os.access(path, os.R_OK | os.W_OK):
-        raise UserError(f"storage '{url}': file {path} is not readable and writable")
+    elif not os.access(path, os.R_OK):
+        raise UserError(f"storage '{url}': file {path} is not readable; change its permissions")
+    elif create and not os.access(path, os.W_OK):
+        raise UserError(
+            f"storage '{url}': file {path} is not writable; change its permissions, or copy it"
+        )
     elif path.stat().st_size and path.read_bytes()[:16] != b"SQLite format 3\0":
         raise UserError(
             f"storage '{url}': {path} is not an SQLite database; choose another file name"
@@ -201,6 +209,17 @@ def _connect_postgresql(url: str, parsed: sqlalchemy.engine.URL, create: bool) -
             return _connect(str(parsed), options, through, create=create)
     except SQLAlchemyError as error:
         raise UserError(f"storage '{parsed}' cannot be opened: {one_line(error)}") from None
+
+
+def _reading(path: Path) -> dict[str, Any]:
+    """Options for an SQLite file that may not be written to, nor its folder."""
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60, check_same_thread=False
+        )
+
+    return {"creator": connect}
 
 
 def _serialize(engine: sqlalchemy.engine.Engine) -> None:
