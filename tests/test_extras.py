@@ -33,6 +33,15 @@ def test_needed_raises_one_line_for_a_known_package_only() -> None:
         raise ModuleNotFoundError("No module named 'mine'", name="mine")
 
 
+def test_a_missing_module_of_gossamer_itself_is_no_missing_extra() -> None:
+    message = "^gossamer.kernels.extension is missing; install gossamer again$"
+    with pytest.raises(UserError, match=message), needed("this"):
+        raise ModuleNotFoundError("No module", name="gossamer.kernels.extension")
+    with pytest.raises(ImportError, match="cannot import") as caught, needed("this"):
+        raise ImportError("cannot import name 'x'", name="gossamer.errors")
+    assert not isinstance(caught.value, UserError)
+
+
 def test_the_base_installation_is_the_engine_and_the_command_line() -> None:
     lines = [line for line in metadata.requires("gossamer") or [] if "extra ==" not in line]
     names = {re.split(r"[^\w-]", line, maxsplit=1)[0] for line in lines}

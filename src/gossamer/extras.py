@@ -26,12 +26,16 @@ def needed(purpose: str, prefer: str = "") -> Iterator[None]:
         prefer: the extra to name where several bring the package.
 
     Raises:
-        MissingPackage: a package of an extra is not installed.
+        MissingPackage: a package of an extra is not installed, or a module of gossamer itself.
     """
     try:
         yield
     except ImportError as error:
         package = (error.name or "").partition(".")[0]
+        if package == "gossamer":
+            if isinstance(error, ModuleNotFoundError):
+                raise MissingPackage(f"{error.name} is missing; install gossamer again") from None
+            raise
         extra = extra_of(package, prefer)
         if extra is None:
             raise
