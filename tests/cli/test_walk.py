@@ -66,6 +66,16 @@ TEXTS = {
     "--name": [],
     "--ray": [],
     "--set": ["", "x", "=3", "none=3", "epochs=x", "hidden=-1"],
+    "--shape": [
+        "",
+        "x",
+        "none=1,3",
+        "input=",
+        "input=1,x",
+        "input=0,3",
+        "input=1,3,3",
+        "input=1,4",
+    ],
     "--storage": ["", "x", "none://x", "sqlite:///none/there.db", "sqlite:///junk"],
 }
 OUTPUTS = ("--out", "--output", "--tensorboard")

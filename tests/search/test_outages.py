@@ -119,7 +119,7 @@ def test_twenty_workers_start_at_once_on_a_new_file(tmp_path):
 @pytest.mark.serial
 def test_a_search_outlives_its_database(postgresql, tmp_path):
     process = start(postgresql.url, tmp_path, pause=0.2, budget=30)
-    for killed in (5, 15):
+    for killed in (5, 12, 20):
         wait_for(lambda killed=killed: len(calls(tmp_path)) >= killed, f"{killed} trials")
         postgresql.kill()
         time.sleep(2)
