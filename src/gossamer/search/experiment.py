@@ -34,6 +34,7 @@ from gossamer.search.stopping.fidelity import Fidelity, Ladder
 from gossamer.search.stopping.rules import StoppingRule
 from gossamer.search.trials.budget import Budget, Room
 from gossamer.search.trials.databases import open_storage
+from gossamer.search.trials.repeats import with_noise_of_repeats
 from gossamer.search.trials.results import Returned, read_report, read_returned
 from gossamer.search.trials.storage import Store
 from gossamer.search.trials.trial import Trial, TrialRecord
@@ -316,7 +317,7 @@ class Experiment:
 
         Args:
             parameters: name -> value, of every parameter that such a trial has.
-            values: name -> number, of every metric; further numbers are kept beside them.
+            values: name -> number, of every metric, as `tell` takes them.
 
         Raises:
             UserError: values that the parameters or metrics cannot have; nothing is stored then.
@@ -329,11 +330,13 @@ class Experiment:
                 raise UserError(f"add: parameter '{name}' {wrong}")
         if not self._space.holds(point):
             raise UserError(f"add: the point breaks {self._space.broken(point)}")
-        known = read_returned(values, self.metrics).values
+        returned = read_returned(values, self.metrics)
         for metric in self.metrics:
-            if metric.name not in known:
+            if metric.name not in returned.values:
                 got = values.get(metric.name)
                 raise UserError(f"add: metric '{metric.name}' must be a finite number, not {got!r}")
+        if returned.mistake is not None:
+            raise UserError(f"add: {returned.mistake.removeprefix('train returned ')}")
         distributions = self._space.distributions()
         used = {name: distributions[name] for name in point}
         unlimited = Budget(math.inf, self._ladder.cost)
@@ -381,7 +384,7 @@ class Experiment:
             self._store.report(trial.number, report)
             if not self.stopping or step == of:  # at its end it is not worth stopping any more
                 return None
-            context = self._curves.context(trial, self.trials(), self.metrics)
+            context = self._curves.context(trial, self._records(), self.metrics)
             reason = next((r for rule in self.stopping if (r := rule.reason(context))), None)
             if reason is not None:
                 self._store.stop(trial.number, reason, context.expected())
@@ -401,9 +404,9 @@ class Experiment:
 
         Args:
             trial: as `ask` returned it.
-            values: name -> number, of every metric; further numbers are stored beside them, what
-                is no finite number is left out. A metric that is no finite number fails the
-                trial.
+            values: name -> number, or a pair of it and its standard deviation, of every metric;
+                further numbers are stored beside them, what is no finite number is left out. A
+                metric that is no finite number fails the trial.
             error: why there are none.
             stopped: why you stopped it yourself.
 
@@ -437,18 +440,22 @@ class Experiment:
             values,
             [values[name] for name in self._stored_order],
             {m.name: m.violation(values[m.name]) for m in self.metrics if m.threshold is not None},
+            returned.noise,
         )
 
     def _expected(self, trial: Trial) -> dict[str, float]:
         """Forecasts of the metrics of a trial that stops now."""
         with self._lock:
-            records = self.trials()
+            records = self._records()
             if not records[trial.number].reports:
                 return {}
             return self._curves.context(trial, records, self.metrics).expected()
 
     def trials(self) -> list[TrialRecord]:
         """Every trial, by number."""
+        return with_noise_of_repeats(self._records())
+
+    def _records(self) -> list[TrialRecord]:
         reading = self._reading
         return [] if reading is None else reading.records([m.name for m in self.metrics])
 

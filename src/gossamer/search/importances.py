@@ -9,7 +9,7 @@ from scipy.stats import qmc
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from gossamer.search.metrics import Metric
-from gossamer.search.samplers.gaussian_process import GaussianProcess, sample
+from gossamer.search.samplers.gaussian_process import NOISIEST, GaussianProcess, sample
 from gossamer.search.space.space import Space
 from gossamer.search.trials.trial import TrialRecord
 
@@ -58,11 +58,15 @@ def importances(
         result[metric.name] = {}
         if len(values) < max(_LEAST, 2 * len(space)):
             continue
-        values /= np.abs(values).max() or 1.0
+        noise = np.array([record.noise.get(metric.name, 0.0) for record in complete])
+        largest = np.abs(values).max() or 1.0
+        with np.errstate(over="ignore"):
+            values, noise = values / largest, noise / largest
         if np.ptp(values) == 0.0:
             continue
         with threadpool_limits(1):
-            shares = _shares(free, [record.parameters for record in complete], values)
+            points = [record.parameters for record in complete]
+            shares = _shares(free, points, values, noise)
         low, high = np.quantile(shares, [0.5 - _CONFIDENCE / 2, 0.5 + _CONFIDENCE / 2], axis=0)
         mean = shares.mean(axis=0)
         result[metric.name] = {
@@ -72,10 +76,13 @@ def importances(
     return result
 
 
-def _shares(space: Space, points: Sequence[dict[str, object]], values: np.ndarray) -> np.ndarray:
+def _shares(
+    space: Space, points: Sequence[dict[str, object]], values: np.ndarray, noise: np.ndarray
+) -> np.ndarray:
     """Of each drawn function, the parameters' shares; float64 [functions, parameters]."""
     features = space.features(space.encode(points))  # type: ignore[arg-type]
     normal = (values - values.mean()) / values.std()
+    known = (np.minimum(noise, NOISIEST * values.std()) / values.std()) ** 2
     count = int(np.clip(_POINTS // (len(space) + 1), 16, 128))
     units = qmc.Sobol(2 * len(space), scramble=True, seed=0).random(128)[:count]
     base, other = units[:, : len(space)], units[:, len(space) :]
@@ -88,8 +95,9 @@ def _shares(space: Space, points: Sequence[dict[str, object]], values: np.ndarra
     rng = np.random.default_rng(0)
     where = space.features(space.on_grid(np.vstack(changed)))
     effects = []
-    for theta in sample(features[slice(-_FITTED, None)], normal[-_FITTED:], _MODELS, rng):
-        drawn = GaussianProcess(features, normal, theta).draw(where, _DRAWS, rng)
+    newest = slice(-_FITTED, None)
+    for theta in sample(features[newest], normal[newest], known[newest], _MODELS, rng):
+        drawn = GaussianProcess(features, normal, theta, known).draw(where, _DRAWS, rng)
         drawn = drawn.reshape(_DRAWS, len(space) + 1, count)
         effects.append(((drawn[:, 1:] - drawn[:, :1]) ** 2).mean(axis=2))
     total = np.vstack(effects)

@@ -129,16 +129,31 @@ def check_metrics(metrics: Sequence[Metric]) -> None:
             raise UserError(f"metric '{name}' is given twice; rename or remove one")
 
 
-def as_numbers(values: Mapping[str, Any]) -> dict[str, float | str | None]:
+Numbers = dict[str, float | tuple[float, float] | str | None]
+
+
+def as_numbers(values: Mapping[str, Any]) -> Numbers:
     """`values` as `as_number` reads them; what is no number as text, cut to 60 characters.
 
-    None stays None.
+    A tuple or list of two, a value and its standard deviation, becomes a tuple. None stays None.
     """
-    numbers: dict[str, float | str | None] = {}
+    numbers: Numbers = {}
     for name, value in values.items():
         number = as_number(value)
-        numbers[str(name)] = str(value)[:60] if number is None and value is not None else number
+        if number is None and value is not None:
+            numbers[str(name)] = _as_pair(value) or str(value)[:60]
+        else:
+            numbers[str(name)] = number
     return numbers
+
+
+def _as_pair(value: Any) -> tuple[float, float] | None:
+    """A value and its standard deviation; None where `value` is no two numbers."""
+    # An array of two is more probably a mistake.
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return None
+    number, deviation = map(as_number, value)
+    return None if number is None or deviation is None else (number, deviation)
 
 
 def as_number(value: Any) -> float | None:

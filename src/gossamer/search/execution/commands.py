@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from gossamer.errors import UserError, nearest
+from gossamer.search.metrics import Numbers, as_numbers
 from gossamer.search.trials.trial import Trial
 from gossamer.search.validation import is_number, make_plain
 
@@ -44,10 +45,11 @@ class Command:
         timeout: seconds after which a trial fails; None waits as long as it takes.
 
     On standard output each line that is a JSON object counts, others are ignored. The last one
-    holds the metrics. Those before it are reports while the program trains: their "step" or
-    "epoch" says how far it is (else they are counted), and "of" out of how many. A report that
-    has a step is looked at at once, so that the trial can be stopped early. All parameters
-    also stand in the environment as JSON, in ``GOSSAMER_PARAMETERS``.
+    holds the metrics, each a number or an array of it and its standard deviation. Those before it
+    are reports while the program trains: their "step" or "epoch" says how far it is (else they
+    are counted), and "of" out of how many. A report that has a step is looked at at once, so that
+    the trial can be stopped early. All parameters also stand in the environment as JSON, in
+    ``GOSSAMER_PARAMETERS``.
 
     Raises:
         UserError: an empty or unreadable line, or a timeout that is no positive number.
@@ -97,7 +99,7 @@ class Command:
                     f"{nearest(name, [*names, _NUMBER])}"
                 )
 
-    def __call__(self, trial: Trial) -> dict[str, float]:
+    def __call__(self, trial: Trial) -> Numbers:
         """Runs the program to its end.
 
         Raises:
@@ -181,12 +183,14 @@ def _report(trial: Trial, step: int, entry: Mapping[str, Any]) -> None:
     trial.report(step, _numbers(entry), planned)
 
 
-def _numbers(entry: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(entry: Mapping[str, Any]) -> Numbers:
     """NaN and infinity too: as a metric they say why a trial failed."""
     return {
         name: value
-        for name, value in entry.items()
-        if name not in _PROGRESS and isinstance(value, int | float) and not isinstance(value, bool)
+        for name, value in as_numbers(entry).items()
+        if name not in _PROGRESS
+        and isinstance(value, float | tuple)
+        and not isinstance(entry[name], bool)
     }
 
 

@@ -25,7 +25,7 @@ from loky.backend.reduction import dumps
 
 from gossamer.errors import UserError
 from gossamer.search.execution.report_channel import Receive, ReportClient, ReportServer
-from gossamer.search.metrics import as_numbers
+from gossamer.search.metrics import Numbers, as_numbers
 from gossamer.search.trials.trial import Trial, TrialStopped
 
 Train = Callable[[Trial], Mapping[str, Any]]
@@ -46,7 +46,7 @@ class Outcome:
     """Outcome of a trial: its values by name, see `as_numbers`; an error; why it was stopped; or
     how its process was lost."""
 
-    values: dict[str, float | str | None] | None = None
+    values: Numbers | None = None
     error: str | None = None
     stopped: str | None = None
     lost: str | None = None

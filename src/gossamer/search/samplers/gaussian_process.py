@@ -28,6 +28,8 @@ _BOUNDS = {"length": (-3.0, 4.0), "add": (-9.0, 4.0), "joint": (-9.0, 4.0), "noi
 # The mean is not known: a constant with this variance is part of the covariance.
 _OFFSET = 4.0
 _EVALUATIONS = 40
+# Known noise above so many standard deviations of the values makes no difference.
+NOISIEST = 1e3
 # Of the length scales where a parameter is to do nothing until the values say so.
 _IDLE = (1.5, 1.5)
 # Steps of a walk before the first sample of hyperparameters, and from one to the next.
@@ -115,14 +117,23 @@ class GaussianProcess:
         features: the points.
         values: float64 [points], of about unit variance.
         theta: hyperparameters as `fit` returns them.
+        known: float64 [points], variance of the noise that is known of each value, beside that
+            of the hyperparameters, which all share.
     """
 
-    def __init__(self, features: Features, values: np.ndarray, theta: np.ndarray) -> None:
+    def __init__(
+        self,
+        features: Features,
+        values: np.ndarray,
+        theta: np.ndarray,
+        known: np.ndarray | None = None,
+    ) -> None:
         self.features = features
         self._values = values
         self._theta = theta
+        self._known = np.zeros(len(values)) if known is None else known
         covariance = _covariance(theta, features, features)
-        self._root = _cholesky(covariance, float(np.exp(theta[-1])))
+        self._root = _cholesky(covariance, np.exp(theta[-1]) + self._known)
         self._weights = cho_solve((self._root, True), values)
         self.denoised: np.ndarray = covariance @ self._weights
 
@@ -141,29 +152,44 @@ class GaussianProcess:
         solved = solve_triangular(self._root, cross, lower=True, check_finite=False)
         covariance = _covariance(self._theta, features, features) - solved.T @ solved
         noise = rng.standard_normal((count, len(features)))
-        drawn: np.ndarray = cross.T @ self._weights + noise @ _cholesky(covariance, 0.0).T
+        root = _cholesky(covariance, np.zeros(len(features)))
+        drawn: np.ndarray = cross.T @ self._weights + noise @ root.T
         return drawn
 
     def believing(self, features: Features) -> GaussianProcess:
         """The posterior as if `features` had been seen with the values expected there."""
         both = Features(np.vstack([self.features.columns, features.columns]), features.owner)
-        expected = self.predict(features)[0]
-        return GaussianProcess(both, np.concatenate([self._values, expected]), self._theta)
+        expected = np.concatenate([self._values, self.predict(features)[0]])
+        known = np.concatenate([self._known, np.zeros(len(features))])
+        return GaussianProcess(both, expected, self._theta, known)
 
 
-def fit(features: Features, values: np.ndarray) -> tuple[np.ndarray, float]:
+def fit(
+    features: Features, values: np.ndarray, known: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
     """The most probable hyperparameters, and the logarithm of how probable they make `values`.
 
     The last answers are remembered: searches ask again and again with the same trials.
+
+    Args:
+        known: variance of the noise, as `GaussianProcess` takes it.
     """
     columns = features.columns
-    return _fit(columns.tobytes(), columns.shape, tuple(features.owner), values.tobytes())
+    known = np.zeros(len(values)) if known is None else known
+    owner = tuple(features.owner)
+    return _fit(columns.tobytes(), columns.shape, owner, values.tobytes(), known.tobytes())
 
 
 def sample(
-    features: Features, values: np.ndarray, count: int, rng: np.random.Generator
+    features: Features,
+    values: np.ndarray,
+    known: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
 ) -> list[np.ndarray]:
     """`count` hyperparameters drawn from their posterior, by a Metropolis walk.
+
+    `known` is the variance of the noise, as `GaussianProcess` takes it.
 
     Here a parameter does nothing unless the values say so: length scales are long a priori (after
     the sparse axis-aligned subspaces of Eriksson and Jankowiak, "High-Dimensional Bayesian
@@ -171,8 +197,8 @@ def sample(
     among trials around one optimum, exchanging two length scales leads from one explanation to
     the other.
     """
-    theta, _ = fit(features, values)
-    walk = _Walk(features, values, theta)
+    theta, _ = fit(features, values, known)
+    walk = _Walk(features, values, known, theta)
     samples = []
     for step in range(_BURN_IN + count * _THINNED):
         walk.step(rng)
@@ -187,10 +213,14 @@ class _Walk:
     Args:
         features: the points.
         values: float64 [points], of about unit variance.
+        known: float64 [points], variance of the noise.
         theta: where it begins.
     """
 
-    def __init__(self, features: Features, values: np.ndarray, theta: np.ndarray) -> None:
+    def __init__(
+        self, features: Features, values: np.ndarray, known: np.ndarray, theta: np.ndarray
+    ) -> None:
+        self._known = known
         count = features.parameters
         kinds = ["length"] * count + ["add", "joint", "noise"]
         prior = {**_PRIOR, "length": _IDLE}
@@ -218,7 +248,8 @@ class _Walk:
         """
         add, together, noise = np.exp(theta[-3:])
         joint = _matern(scaled / self._count)[0]
-        root = _cholesky(add / self._count * each + together * joint + _OFFSET, noise)
+        covariance = add / self._count * each + together * joint + _OFFSET
+        root = _cholesky(covariance, noise + self._known)
         solved = solve_triangular(root, self._values, lower=True, check_finite=False)
         off = (theta - self._center) / self._spread
         return float(0.5 * (solved @ solved + off @ off) + np.log(np.diag(root)).sum())
@@ -262,17 +293,17 @@ class _Walk:
 
 @lru_cache(maxsize=64)
 def _fit(
-    columns: bytes, shape: tuple[int, int], owner: tuple[int, ...], values: bytes
+    columns: bytes, shape: tuple[int, int], owner: tuple[int, ...], values: bytes, known: bytes
 ) -> tuple[np.ndarray, float]:
     features = Features(np.frombuffer(columns).reshape(shape), np.array(owner))
-    loss, center, _, bounds = _posterior(features, np.frombuffer(values))
+    loss, center, _, bounds = _posterior(features, np.frombuffer(values), np.frombuffer(known))
     options = {"maxfun": _EVALUATIONS}
     result = minimize(loss, center, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return result.x, -float(result.fun)
 
 
 def _posterior(
-    features: Features, values: np.ndarray
+    features: Features, values: np.ndarray, known: np.ndarray
 ) -> tuple[_Loss, np.ndarray, np.ndarray, list[tuple[float, float]]]:
     """Of hyperparameters: minus the logarithm of how probable they are, with its gradient; center
     and spread of their prior; and their bounds."""
@@ -287,7 +318,7 @@ def _posterior(
         joint, joint_slope = _matern(scaled.mean(axis=0))
         add, together, noise = np.exp(theta[-3:])
         each_mean = each.mean(axis=0)
-        root = _cholesky(add * each_mean + together * joint + _OFFSET, noise)
+        root = _cholesky(add * each_mean + together * joint + _OFFSET, noise + known)
         weights = cho_solve((root, True), values, check_finite=False)
         inverse = cho_solve((root, True), np.eye(len(values)), check_finite=False)
         # d loss / d covariance, doubled: inverse - weights weights^T.
@@ -311,11 +342,11 @@ def _posterior(
     return loss, center, spread, [_BOUNDS[kind] for kind in kinds]
 
 
-def _cholesky(covariance: np.ndarray, noise: float) -> np.ndarray:
-    """The lower root of `covariance` plus noise, more of it where rounding asks for it."""
+def _cholesky(covariance: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """The lower root of `covariance` plus noise [points], more of it where rounding asks for it."""
     jitter = 1e-8
     while True:
         try:
-            return np.linalg.cholesky(covariance + (noise + jitter) * np.eye(len(covariance)))
+            return np.linalg.cholesky(covariance + np.diag(noise + jitter))
         except np.linalg.LinAlgError:
             jitter *= 100.0

@@ -96,9 +96,11 @@ class _Suggestion:
         features = space.features(units[used])
         rows = np.searchsorted(used, fitted)
         earlier = _learn_earlier(space, metrics, history)
+        unknown = np.zeros_like(slack)
+        noise = unknown if history.noise is None else np.nan_to_num(history.noise)
         self._slacks = [
-            Slack.learn(v, features, rows, before)
-            for v, before in zip(slack[used].T, earlier, strict=True)
+            Slack.learn(v, features, rows, before, deviations)
+            for v, before, deviations in zip(slack[used].T, earlier, noise[used].T, strict=True)
         ]
         if len(pending):
             waiting = space.features(pending)

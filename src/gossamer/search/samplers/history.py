@@ -24,6 +24,8 @@ class History:
         failed: points whose trial failed.
         pending: points running, or waiting to be run.
         earlier: what is known from another experiment.
+        noise: float64 [complete trials, metrics], standard deviation of each value; NaN where it
+            is not known, None where none is.
     """
 
     points: Sequence[Point]
@@ -31,6 +33,7 @@ class History:
     failed: Sequence[Point]
     pending: Sequence[Point]
     earlier: Earlier | None = None
+    noise: np.ndarray | None = None
 
     @classmethod
     def of_trials(
@@ -46,7 +49,7 @@ class History:
         """
         climbed = {r.origin for r in records if r.state in ("complete", "stopped")}
         full = ladder.at_full_cost(records)
-        known: list[tuple[Point, list[float]]] = []
+        known: list[tuple[Point, list[float], list[float]]] = []
         failed, pending = [], []
         for record in records:
             values = record.values if record.state == "complete" else record.expected
@@ -55,15 +58,18 @@ class History:
             elif record.number in climbed:
                 continue
             elif all(m.name in values for m in metrics) and record.state != "failed":
-                known.append((record.parameters, full(record, values)))
+                own = record.noise if record.fidelity is None else {}
+                noise = [own.get(m.name, np.nan) for m in metrics]
+                known.append((record.parameters, full(record, values), noise))
             else:
                 failed.append(record.parameters)
         return cls(
-            points=[point for point, _ in known],
-            values=np.array([values for _, values in known]).reshape(-1, len(metrics)),
+            points=[point for point, _, _ in known],
+            values=np.array([values for _, values, _ in known]).reshape(-1, len(metrics)),
             failed=failed,
             pending=pending,
             earlier=earlier,
+            noise=np.array([noise for _, _, noise in known]).reshape(-1, len(metrics)),
         )
 
     def __len__(self) -> int:

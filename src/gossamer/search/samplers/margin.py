@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.search.samplers.gaussian_process import GaussianProcess, fit
+from gossamer.search.samplers.gaussian_process import NOISIEST, GaussianProcess, fit
 from gossamer.search.space.features import Features
 
 # How much likelier, as a logarithm, values must be when drawn in.
@@ -35,26 +35,33 @@ class Slack:
         features: Features,
         fitted: np.ndarray,
         earlier: Slack | None = None,
+        noise: np.ndarray | None = None,
     ) -> Slack:
         """A model of `values` [points]; its scale and hyperparameters from the rows `fitted` alone.
 
         Args:
             earlier: a model of the same metric in another experiment.
+            noise: float64 [points], known standard deviation of each value; 0 where it is not.
         """
         if earlier is not None:
             trend = _Trend.learn(earlier, values[fitted], features[fitted])
-            rest = cls.learn(values - trend.at(features), features, fitted)
+            rest = cls.learn(values - trend.at(features), features, fitted, noise=noise)
             return dataclasses.replace(rest, trend=trend)
         fits = []
         unit = float(np.median(np.abs(values[fitted])))
-        for warped, log_slope in _warps(values, unit):
+        noise = np.zeros(len(values)) if noise is None else noise
+        for warped, log_slope, doubt in _warps(values, unit):
             center, scale = float(warped[fitted].mean()), float(warped[fitted].std()) or 1.0
             normal = (warped - center) / scale
-            theta, evidence = fit(features[fitted], normal[fitted])
-            evidence += float((log_slope[fitted] - np.log(scale)).sum())
-            fits.append((evidence, theta, normal, center, scale))
-        _, theta, normal, center, scale = max(fits, key=lambda one: one[0])
-        return cls(GaussianProcess(features, normal, theta), center, scale)
+            # As far as the warp is straight over the width of the noise.
+            variance = (np.minimum(noise * np.exp(log_slope), NOISIEST * scale) / scale) ** 2
+            theta, evidence = fit(features[fitted], normal[fitted], variance[fitted])
+            evidence += float((log_slope[fitted] - np.log(scale) - doubt).sum())
+            fits.append(
+                (evidence, GaussianProcess(features, normal, theta, variance), center, scale)
+            )
+        _, process, center, scale = max(fits, key=lambda one: one[0])
+        return cls(process, center, scale)
 
     def believing(self, pending: Features) -> Slack:
         """As if the points `pending` had come out as expected."""
@@ -96,17 +103,18 @@ class _Trend:
         return expected
 
 
-def _warps(slack: np.ndarray, unit: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`slack` as it is, and with bad values drawn in; each with the logarithm of its slope.
+def _warps(slack: np.ndarray, unit: float) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """`slack` as it is, and with bad values drawn in; each with the logarithm of its slope, and
+    how much less probable it is beforehand, per value.
 
     Far from the threshold only the order of magnitude shows the way (Eriksson and Poloczek,
     "Scalable Constrained Bayesian Optimization", AISTATS 2021). The more probable one is used,
     with a little in favor of leaving values as they are.
     """
-    fits = [(slack, np.zeros(len(slack)))]
+    fits = [(slack, np.zeros(len(slack)), 0.0)]
     if unit > 0.0:
         log = np.log1p(np.maximum(-slack, 0.0) / unit)
-        fits.append((np.where(slack < 0.0, -unit * log, slack), -log - _DOUBT / len(slack)))
+        fits.append((np.where(slack < 0.0, -unit * log, slack), -log, _DOUBT / len(slack)))
     return fits
 
 

@@ -108,15 +108,19 @@ class Suggester:
 def _scaled(metrics: Sequence[Metric], history: History) -> tuple[Sequence[Metric], History]:
     """The same, with metrics whose squares a double could not hold divided by their largest."""
     values = history.values.copy()
+    noise = None if history.noise is None else history.noise.copy()
     changed = list(metrics)
     for i, metric in enumerate(metrics):
         largest = max(np.abs(values[:, i]).max(initial=0.0), abs(metric.threshold or 0.0))
         if 1e-100 < largest < 1e100 or largest == 0:
             continue
         values[:, i] /= largest
+        if noise is not None:
+            with np.errstate(over="ignore"):
+                noise[:, i] /= largest
         if metric.threshold is not None:
             changed[i] = dataclasses.replace(metric, threshold=metric.threshold / largest)
-    return changed, dataclasses.replace(history, values=values)
+    return changed, dataclasses.replace(history, values=values, noise=noise)
 
 
 class _Absent:

@@ -20,6 +20,7 @@ LOST = "gossamer:lost"
 # Which call ended the trial, for one that was repeated because the answer was lost.
 ENDED_BY = "gossamer:ended_by"
 _VALUE = "gossamer:value:"
+_NOISE = "gossamer:noise:"
 _REPORT = "gossamer:report:"
 
 _STATES: dict[TrialState, State] = {
@@ -31,9 +32,14 @@ _STATES: dict[TrialState, State] = {
 }
 
 
-def value_attributes(values: Mapping[str, float]) -> dict[str, float]:
-    """The attributes that hold what a trial returned."""
-    return {_VALUE + name: value for name, value in values.items()}
+def value_attributes(
+    values: Mapping[str, float], noise: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """The attributes that hold what a trial returned, and its values' standard deviations."""
+    return {
+        **{_VALUE + name: value for name, value in values.items()},
+        **{_NOISE + name: deviation for name, deviation in (noise or {}).items()},
+    }
 
 
 def report_key(attempt: int, step: int | None = None) -> str:
@@ -86,4 +92,11 @@ def record(trial: FrozenTrial, metrics: Sequence[str] = ()) -> TrialRecord:
         attempts=attempt(trial),
         started=trial.datetime_start.timestamp() if trial.datetime_start else None,
         origin=stored.get(ORIGIN),
+        noise={
+            key.removeprefix(_NOISE): deviation
+            for key, deviation in stored.items()
+            if key.startswith(_NOISE)
+        }
+        if finished
+        else {},
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gossamer.errors import UserError, nearest
-from gossamer.search.metrics import Metric, as_numbers
+from gossamer.search.metrics import Metric, Numbers, as_numbers
 from gossamer.search.trials.trial import Report
 from gossamer.search.validation import check_whole, is_number
 
@@ -28,7 +28,7 @@ def read_report(
     numbers = as_numbers(values)
     if text := _not_a_number(numbers):
         raise UserError(f"trial {trial}: it reported {text}")
-    return Report(step, of, _finite(numbers), seconds)
+    return Report(step, of, _finite(_values(numbers)), seconds)
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,14 @@ class Returned:
 
     Attributes:
         values: every finite number, by name.
+        noise: standard deviation of those values that came with one.
         mistake: what to say of a metric that is not there at all, or of a value that is no
             number; None if there is none such.
         wrong: what to say of a metric that is no finite number; None if all are.
     """
 
     values: dict[str, float]
+    noise: dict[str, float] = field(default_factory=dict)
     mistake: str | None = None
     wrong: str | None = None
 
@@ -56,7 +58,8 @@ def read_returned(values: Mapping[str, Any], metrics: Sequence[Metric]) -> Retur
     if not isinstance(values, Mapping):
         raise UserError(f"values must be a mapping of metrics to numbers, not {values!r}")
     numbers = as_numbers(values)
-    finite = _finite(numbers)
+    finite = _finite(_values(numbers))
+    noise = {k: n[1] for k, n in numbers.items() if isinstance(n, tuple) and k in finite}
     missing = next((m.name for m in metrics if m.name not in numbers), None)
     if missing is not None:
         known = nearest(missing, numbers).replace("Known:", "it returned:")
@@ -67,10 +70,22 @@ def read_returned(values: Mapping[str, Any], metrics: Sequence[Metric]) -> Retur
         return Returned(finite, wrong=f"metric '{wrong}' is {values[wrong]!r}")
     if text := _not_a_number(numbers):
         return Returned(finite, mistake=f"train returned {text}")
-    return Returned(finite)
+    for name, deviation in noise.items():
+        if not is_number(deviation) or deviation < 0:
+            return Returned(
+                finite,
+                mistake=f"train returned {deviation!r} as the standard deviation of '{name}', "
+                "which must be a finite number of at least 0",
+            )
+    return Returned(finite, noise)
 
 
-def _not_a_number(numbers: Mapping[str, float | str | None]) -> str | None:
+def _values(numbers: Numbers) -> Mapping[str, float | str | None]:
+    """Without standard deviations."""
+    return {name: n[0] if isinstance(n, tuple) else n for name, n in numbers.items()}
+
+
+def _not_a_number(numbers: Numbers) -> str | None:
     """Message on the first text among `numbers`; None if there is none."""
     for name, value in numbers.items():
         if isinstance(value, str):

@@ -224,9 +224,12 @@ class Store:
         values: Mapping[str, float],
         ordered: Sequence[float],
         violations: Mapping[str, float],
+        noise: Mapping[str, float],
     ) -> None:
-        """Ends a trial with its values; `violations` as Optuna's own tools read them."""
-        self._end(number, TrialState.COMPLETE, value_attributes(values), violations, ordered)
+        """Ends a trial with its values, and the standard deviations of those that have one;
+        `violations` as Optuna's own tools read them."""
+        attributes = value_attributes(values, noise)
+        self._end(number, TrialState.COMPLETE, attributes, violations, ordered)
 
     def fail(self, number: int, reason: str, values: Mapping[str, float]) -> None:
         """Ends a trial without its metrics, but with what it did return."""

@@ -98,6 +98,8 @@ class TrialRecord:
         attempts: how often it was started.
         started: when it was last started, in seconds since 1970.
         origin: the trial of a lower fidelity whose parameters it repeats.
+        noise: standard deviation of the values that came with one, or whose trial was repeated
+            (see `with_noise_of_repeats`).
     """
 
     number: int
@@ -113,3 +115,4 @@ class TrialRecord:
     attempts: int = 1
     started: float | None = None
     origin: int | None = None
+    noise: dict[str, float] = field(default_factory=dict)
