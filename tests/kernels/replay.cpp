@@ -34,14 +34,16 @@ struct Reader {
         at += count;
         return start;
     }
-    gossamer::Array array() {
+    gossamer::Buffer array() {
         const auto count = static_cast<size_t>(number());
-        return {take(count), count};
+        gossamer::Buffer buffer(count);
+        std::memcpy(buffer.floats(), take(count), count);
+        return buffer;
     }
     std::vector<float> floats() {
-        const auto raw = array();
-        std::vector<float> values(raw.bytes / sizeof(float));
-        std::memcpy(values.data(), raw.data, raw.bytes);
+        const auto count = static_cast<size_t>(number());
+        std::vector<float> values(count / sizeof(float));
+        std::memcpy(values.data(), take(count), count);
         return values;
     }
 };
@@ -49,6 +51,7 @@ struct Reader {
 // The largest difference, over the largest number wanted.
 double replay(Reader file) {
     const auto threads = static_cast<int>(file.number());
+    std::vector<gossamer::Buffer> constants;
     gossamer::Program program(threads, file.number());
     for (auto slots = file.number(); slots--;) {
         const auto floats = file.number();
@@ -58,8 +61,11 @@ double replay(Reader file) {
         const auto kernel = static_cast<int>(file.number());
         const auto inputs = file.numbers<int>(), outputs = file.numbers<int>();
         const auto shape = file.numbers();
-        std::vector<gossamer::Array> data(static_cast<size_t>(file.number()));
-        for (auto& array : data) array = file.array();
+        std::vector<const void*> data(static_cast<size_t>(file.number()));
+        for (auto& at : data) {
+            constants.push_back(file.array());
+            at = constants.back().data();
+        }
         const auto scratch = file.number();
         program.add(kernel, inputs, outputs, shape, data, scratch, file.number());
     }

@@ -63,10 +63,11 @@ public:
     void add(int kernel, std::vector<int> inputs, std::vector<int> outputs,
              std::vector<int64_t> shape, const std::vector<Constant>& data, int64_t scratch,
              int64_t lead) {
-        std::vector<gossamer::Array> arrays;
-        for (const auto& array : data) arrays.push_back({array.data(), array.nbytes()});
-        program_.add(kernel, std::move(inputs), std::move(outputs), std::move(shape), arrays,
-                     scratch, lead);
+        std::vector<const void*> arrays;
+        for (const auto& array : data) arrays.push_back(array.data());
+        program_.add(kernel, std::move(inputs), std::move(outputs), std::move(shape),
+                     std::move(arrays), scratch, lead);
+        constants_.insert(constants_.end(), data.begin(), data.end());
     }
 
     void finish(std::vector<int> inputs, std::vector<int> outputs,
@@ -159,6 +160,7 @@ private:
     }
 
     gossamer::Program program_;
+    std::vector<Constant> constants_;  // of the program's kernels, shared with other programs
     std::vector<std::vector<int64_t>> input_shapes_, output_shapes_;
 };
 

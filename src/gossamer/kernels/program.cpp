@@ -67,26 +67,24 @@ int Program::slot(int64_t floats, int64_t position) {
 }
 
 void Program::add(int kernel, std::vector<int> inputs, std::vector<int> outputs,
-                  std::vector<int64_t> shape, const std::vector<Array>& data, int64_t scratch,
+                  std::vector<int64_t> shape, std::vector<const void*> data, int64_t scratch,
                   int64_t lead) {
     const Kernel& row = kernels().at(static_cast<size_t>(kernel));
     const auto known = [this](int slot) {
         return slot >= -1 && slot < static_cast<int>(slots_.size());
     };
+    const auto aligned = [](const void* at) {
+        return reinterpret_cast<uintptr_t>(at) % alignment == 0;
+    };
     if (static_cast<int>(shape.size()) != row.shape || static_cast<int>(data.size()) != row.data ||
-        lead < 1 || !std::all_of(inputs.begin(), inputs.end(), known) ||
+        lead < 1 || !std::all_of(data.begin(), data.end(), aligned) ||
+        !std::all_of(inputs.begin(), inputs.end(), known) ||
         !std::all_of(outputs.begin(), outputs.end(), known)) {
         throw std::invalid_argument(std::string("wrong arguments for kernel ") + row.operation);
     }
-    Step step{&row, std::move(inputs), std::move(outputs), std::move(shape), {}, {}, lead, false};
-    for (const Array& array : data) {
-        Buffer buffer(array.bytes);
-        if (array.bytes) std::memcpy(buffer.floats(), array.data, array.bytes);
-        step.data.push_back(buffer.data());
-        step.buffers.push_back(std::move(buffer));
-    }
     scratch_floats_ = std::max(scratch_floats_, scratch);
-    steps_.push_back(std::move(step));
+    steps_.push_back({&row, std::move(inputs), std::move(outputs), std::move(shape),
+                      std::move(data), lead, false});
 }
 
 void Program::finish(std::vector<int> inputs, std::vector<int> outputs) {

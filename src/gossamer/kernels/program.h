@@ -29,11 +29,6 @@ private:
     std::byte* aligned_ = nullptr;
 };
 
-struct Array {
-    const void* data;
-    size_t bytes;
-};
-
 class Program {
 public:
     // `chunk`: how many examples go through the whole list together.
@@ -43,9 +38,10 @@ public:
     // arena (times the chunk). Slots that are never alive together may overlap.
     int slot(int64_t floats, int64_t position);
 
-    // `lead`: how many items (rows of the first dimension) one example has.
+    // `lead`: how many items (rows of the first dimension) one example has. `data` belongs to the
+    // caller and outlives the program: aligned as a Buffer is, with as much room after the end.
     void add(int kernel, std::vector<int> inputs, std::vector<int> outputs,
-             std::vector<int64_t> shape, const std::vector<Array>& data, int64_t scratch,
+             std::vector<int64_t> shape, std::vector<const void*> data, int64_t scratch,
              int64_t lead);
 
     void finish(std::vector<int> inputs, std::vector<int> outputs);
@@ -73,7 +69,6 @@ private:
         const Kernel* kernel;
         std::vector<int> inputs, outputs;
         std::vector<int64_t> shape;
-        std::vector<Buffer> buffers;
         std::vector<const void*> data;
         int64_t lead;
         bool single_threaded = false;

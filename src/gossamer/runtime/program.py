@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -14,6 +16,29 @@ from gossamer.runtime.graph import Array, Shape
 from gossamer.runtime.packing import up_to
 
 LIST_HEADER = 16
+
+# Bytes: of an address that kernels read from, and behind their data (see kernels/program.cpp).
+ALIGNMENT, SLACK = 64, 256
+
+# The memory of packed arrays that are in use, by a digest of their bytes.
+_PACKED: WeakValueDictionary[bytes, Array] = WeakValueDictionary()
+
+
+def shared(array: Array) -> Array:
+    """The array where kernels can read it: one copy for all steps and programs that have it."""
+    array = np.ascontiguousarray(array)
+    raw = array.reshape(-1).view(np.uint8)
+    digest = blake2b(raw.data, digest_size=16).digest()
+    memory = _PACKED.get(digest)
+    if memory is None:
+        memory = np.zeros(raw.size + SLACK + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        memory[start : start + raw.size] = raw
+        _PACKED[digest] = memory
+    start = -memory.ctypes.data % ALIGNMENT
+    found: Array = np.ndarray(array.shape, array.dtype, memory, start)
+    found.flags.writeable = False
+    return found
 
 
 @dataclass(frozen=True)
@@ -29,7 +54,8 @@ class Step:
     """One kernel call.
 
     ``macs`` are multiply-adds per example, ``dense_macs`` those of the dense layer;
-    for kernels that read a list, ``macs`` counts every input as active.
+    for kernels that read a list, ``macs`` counts every input as active. ``data`` lies in memory
+    that equal arrays of other steps share.
     """
 
     kernel: Kernel
@@ -42,6 +68,9 @@ class Step:
     node: str = ""
     macs: float = 0.0
     dense_macs: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.data = [shared(array) for array in self.data]
 
     @property
     def bytes(self) -> int:
@@ -112,7 +141,7 @@ def assemble(
             [-1 if buffer is None else slots[buffer] for buffer in step.inputs],
             [slots[buffer] for buffer in step.outputs],
             step.kernel.shape(step.shape),
-            [np.ascontiguousarray(array) for array in step.data],
+            list(step.data),
             int(step.scratch),
             step.lead,
         )

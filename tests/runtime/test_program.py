@@ -1,0 +1,68 @@
+"""The memory that steps and programs share."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+from networks import Builder
+
+from gossamer.kernels._kernels import Program
+from gossamer.kernels.registry import find
+from gossamer.runtime import Engine, program
+from gossamer.runtime.program import ALIGNMENT, shared
+
+
+def test_equal_arrays_are_stored_once_and_only_while_in_use() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 1000), np.float32)
+    first, second = shared(x.T), shared(x.T.copy())
+    np.testing.assert_array_equal(first, x.T)
+    assert np.shares_memory(first, second)
+    assert not np.shares_memory(first, x)
+    assert not np.shares_memory(first, shared(x + 1))
+    assert not np.shares_memory(first, shared(x[:2]))
+    assert first.ctypes.data % ALIGNMENT == 0
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 1
+    gc.collect()
+    before = len(program._PACKED)
+    del first, second
+    assert len(program._PACKED) == before - 1
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros(0, np.float32), np.float32(3), np.arange(5, dtype="u1")]
+)
+def test_an_array_of_any_size_and_type_is_shared(array: np.ndarray) -> None:
+    found = shared(array)
+    assert found.dtype == array.dtype
+    assert found.ctypes.data % ALIGNMENT == 0
+    np.testing.assert_array_equal(found.ravel(), np.ravel(array))
+
+
+def test_a_network_packs_each_weight_once_for_examples_and_batches() -> None:
+    rng = np.random.default_rng(0)
+    b = Builder(256)
+    for _ in range(4):
+        b.add("MatMul", b.last, rng.standard_normal((256, 256), np.float32))
+        b.add("Relu", b.last)
+    engine = Engine(b.model(), threads=1)
+    engine.plan.single = engine.plan.batched = {}
+    engine = Engine(b.model(), threads=1, plan=engine.plan)
+    data = [a for kind in ("single", "batched") for s in engine._steps[kind] for a in s.data]
+    memory = {id(a.base): a.base.nbytes for a in data}
+    weights = 4 * 256 * 256 * 4
+    assert sum(a.nbytes for a in data) > 2 * weights
+    assert weights < sum(memory.values()) < 1.1 * weights
+
+
+def test_data_that_kernels_cannot_read_is_refused() -> None:
+    kernel = find("portable", "embed")[0]
+    table = shared(np.zeros((4, 8), np.float32))
+    sizes = kernel.shape({"count": 1, "rows": 3, "width": 8})
+    made = Program(1, 1)
+    slots = [made.slot(1, 0)], [made.slot(8, 16)]
+    made.add(kernel.number, *slots, sizes, [table], 0, 1)
+    with pytest.raises(ValueError, match="wrong arguments for kernel embed"):
+        made.add(kernel.number, *slots, sizes, [table[:3].reshape(-1)[1:]], 0, 1)
