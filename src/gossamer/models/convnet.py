@@ -23,15 +23,15 @@ _KERNEL = 5
 
 
 def _cnn(
-    *,
     classes: int,
     input_shape: tuple[int, int, int],
     channels: Sequence[int],
     hidden: int,
     activation_density: float | Sequence[float],
     dropout: float,
-    norm: bool,
     winners: ImageWinners,
+    *,
+    norm: bool,
 ) -> nn.Sequential:
     densities = activation.each(
         activation_density, len(channels) + 1, "convolutions and the hidden layer"
@@ -93,14 +93,7 @@ def speech_cnn(
         UserError: a value out of range, or an input too small for the convolutions.
     """
     return _cnn(
-        classes=classes,
-        input_shape=input_shape,
-        channels=channels,
-        hidden=hidden,
-        activation_density=activation_density,
-        dropout=dropout,
-        norm=True,
-        winners=winners,
+        classes, input_shape, channels, hidden, activation_density, dropout, winners, norm=True
     )
 
 
@@ -126,12 +119,5 @@ def image_cnn(
             accuracy rises and robustness to noise falls.
     """
     return _cnn(
-        classes=classes,
-        input_shape=input_shape,
-        channels=channels,
-        hidden=hidden,
-        activation_density=activation_density,
-        dropout=dropout,
-        norm=norm,
-        winners=winners,
+        classes, input_shape, channels, hidden, activation_density, dropout, winners, norm=norm
     )

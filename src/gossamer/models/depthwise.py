@@ -20,7 +20,6 @@ _MOBILENET = (
 
 
 def _network(
-    *,
     classes: int,
     inputs: int,
     stem: tuple[int, int, int],
@@ -89,14 +88,8 @@ def ds_cnn(
     Raises:
         UserError: a value out of range.
     """
-    return _network(
-        classes=classes,
-        inputs=input_shape[0],
-        stem=(width, 5, 2),
-        blocks=((width, 1),) * blocks,
-        activation_density=activation_density,
-        winners=winners,
-    )
+    stem, body = (width, 5, 2), ((width, 1),) * blocks
+    return _network(classes, input_shape[0], stem, body, activation_density, winners)
 
 
 @checked
@@ -117,11 +110,6 @@ def mobilenet(
     def wide(outputs: int) -> int:
         return max(round(outputs * width), 1)
 
-    return _network(
-        classes=classes,
-        inputs=input_shape[0],
-        stem=(wide(32), 3, 2 if min(input_shape[1:]) >= 64 else 1),
-        blocks=[(wide(outputs), stride) for outputs, stride in _MOBILENET],
-        activation_density=activation_density,
-        winners=winners,
-    )
+    stem = (wide(32), 3, 2 if min(input_shape[1:]) >= 64 else 1)
+    body = [(wide(outputs), stride) for outputs, stride in _MOBILENET]
+    return _network(classes, input_shape[0], stem, body, activation_density, winners)

@@ -78,13 +78,15 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Tokens from ``embed``, positions added, blocks, the mean over tokens, output layer."""
 
-    def __init__(self, embed: nn.Module, tokens: int, width: int, blocks: nn.Sequential) -> None:
+    def __init__(
+        self, embed: nn.Module, tokens: int, width: int, blocks: nn.Sequential, classes: int
+    ) -> None:
         super().__init__()
         self.embed = embed
         self.position = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
         self.blocks = blocks
         self.norm = nn.LayerNorm(width)
-        self.output: nn.Module = nn.Identity()
+        self.output = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(self.embed(x) + self.position)
@@ -111,7 +113,6 @@ class Tokens(nn.Embedding):
 def _encoder(
     embed: nn.Module,
     tokens: int,
-    *,
     classes: int,
     width: int,
     layers: int,
@@ -121,22 +122,15 @@ def _encoder(
     dropout: float,
     winners: Winners,
 ) -> Transformer:
-    densities = each(activation_density, layers, "layers")
-    hidden = max(round(expansion * width), 1)
-    blocks = nn.Sequential(
-        *(Block(width, hidden, head_size, d, dropout, winners) for d in densities)
-    )
-    model = Transformer(embed, tokens, width, blocks)
-    model.output = nn.Linear(width, classes)
-    return model
-
-
-def _check_heads(width: int, head_size: int) -> None:
     if width % head_size:
         raise UserError(
             f"width {width} is no multiple of head_size {head_size}: use "
             f"{max(width // head_size, 1) * head_size}, or another head_size"
         )
+    hidden = max(round(expansion * width), 1)
+    densities = each(activation_density, layers, "layers")
+    blocks = (Block(width, hidden, head_size, d, dropout, winners) for d in densities)
+    return Transformer(embed, tokens, width, nn.Sequential(*blocks), classes)
 
 
 @partial(checked, boost_strength=1.0)
@@ -171,7 +165,6 @@ def vit(
     Raises:
         UserError: a value out of range, or an image that does not divide into patches.
     """
-    _check_heads(width, head_size)
     inputs, height, wide = input_shape
     if height % patch or wide % patch:
         raise UserError(
@@ -181,14 +174,7 @@ def vit(
     return _encoder(
         Patches(inputs, width, patch, patch),
         (height // patch) * (wide // patch),
-        classes=classes,
-        width=width,
-        layers=layers,
-        head_size=head_size,
-        expansion=expansion,
-        activation_density=activation_density,
-        dropout=dropout,
-        winners=winners,
+        *(classes, width, layers, head_size, expansion, activation_density, dropout, winners),
     )
 
 
@@ -212,16 +198,8 @@ def bert(
     the length of a text, ``vocabulary`` the number of different tokens; the other arguments are
     those of :func:`vit`.
     """
-    _check_heads(width, head_size)
     return _encoder(
         Tokens(vocabulary, width),
         input_shape[0],
-        classes=classes,
-        width=width,
-        layers=layers,
-        head_size=head_size,
-        expansion=expansion,
-        activation_density=activation_density,
-        dropout=dropout,
-        winners=winners,
+        *(classes, width, layers, head_size, expansion, activation_density, dropout, winners),
     )
