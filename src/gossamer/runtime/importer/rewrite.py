@@ -8,24 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from gossamer.runtime.importer.parse import Call
 from gossamer.runtime.operators.context import Attributes, Context, Unsupported
-
-
-@dataclass(frozen=True)
-class Call:
-    """One node of a file: an operator applied to values."""
-
-    operator: str
-    name: str
-    inputs: list[str]
-    outputs: list[str]
-    attributes: Attributes
-
 
 Rule = Callable[[Context, int, Call], list[Call]]
 
@@ -33,11 +22,7 @@ Rule = Callable[[Context, int, Call], list[Call]]
 def rewritten(context: Context, opset: int, call: Call) -> list[Call]:
     """The calls that a call of this opset stands for: mostly itself alone."""
     rule = RULES.get(call.operator)
-    calls = [call] if rule is None else rule(context, opset, call)
-    if len(calls) > 1:
-        context.uses.update(value for each in calls for value in each.inputs if value)
-        context.uses.subtract(value for value in call.inputs if value)
-    return calls
+    return [call] if rule is None else rule(context, opset, call)
 
 
 def _constant(context: Context, call: Call, what: str, value: Any, dtype: type) -> str:

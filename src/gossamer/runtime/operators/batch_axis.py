@@ -48,7 +48,6 @@ def settle(context: Context, name: str, found: BatchAxis, output: str) -> None:
     if back:
         context.emit(Node(Reshape(), name, (found.source,), output), tuple(sizes))
         return
-    context.uses[found.source] = context.uses[output]
     kind = context.kind(found.source)
     context.values[output] = Value(tuple(sizes), kind, batch_axis=found)
 

@@ -28,7 +28,6 @@ from gossamer.runtime.operators.context import (
 )
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.folding import broadcast
-from gossamer.runtime.operators.layer import layer_before
 from gossamer.runtime.operators.layout_ops import expand
 from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
@@ -215,15 +214,6 @@ def combine(
             raise Unsupported("it raises a constant to the power of a value")
     if context.is_constant(right):
         constant = context.array(right)
-        before = layer_before(context, left, "linear")
-        if (
-            kind == "add"
-            and before is not None
-            and constant.shape in ((context.shape(left)[-1],), (1,), ())
-        ):
-            before.constants["bias"] = before.constants["bias"] + numbers(constant)
-            context.rename(before, output)
-            return
         if context.values[right].repeated and context.shape(right)[0] > BATCH:
             _each(context, kind, name, left, output, constant, result_kind)
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +72,6 @@ class Value:
     constant: Array | Packed | None = None
     repeated: bool = False  # a constant that is stored once for all examples
     once: bool = False  # the same, or made of such constants
-    made_by: AnyNode | None = None
     batch_axis: BatchAxis | None = None
     batch_index: BatchIndex | None = None
     codes: tuple[float, int] | None = None  # step and zero point, where it was quantized
@@ -87,7 +85,6 @@ class Context:
         self.source = source
         self.values: dict[str, Value] = {}
         self.nodes: list[AnyNode] = []
-        self.uses: Counter[str] = Counter()
         self.batch = BATCH  # what the first dimension of the inputs is
         self.uncomputed: dict[str, str] = {}  # further outputs of nodes, and of which
         self.outputs: list[str] = []  # of the ONNX node that is being converted
@@ -157,24 +154,13 @@ class Context:
             raise Unsupported(f"its output of shape {shown(shape)} is too large")
         self.nodes.append(node)
         kind = kind or self.kind(node.inputs[0])
-        self.values[node.output] = Value(shape, kind, made_by=node)
+        self.values[node.output] = Value(shape, kind)
 
     def spend(self, wanted: int, most: int = LARGEST_FOLDED) -> None:
         """Asks for a constant of so many numbers, before it is made."""
         self.free -= wanted
         if wanted > most or self.free < 0:
             raise Unsupported(f"it makes a constant of {wanted} numbers, too many for this file")
-
-    def alone(self, value: str, *ops: str) -> AnyNode | None:
-        """The node that made ``value``, if it is one of ``ops`` and nobody else reads it."""
-        node = self.values[value].made_by
-        return node if node is not None and node.op in ops and self.uses[value] == 1 else None
-
-    def rename(self, node: AnyNode, output: str, shape: Shape | None = None) -> None:
-        """Lets ``node`` take the place of the one after it."""
-        old = self.values[node.output]
-        self.values[output] = Value(shape or old.shape, old.kind, made_by=node)
-        node.output = output
 
 
 def check_rank(rank: int) -> None:

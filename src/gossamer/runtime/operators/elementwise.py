@@ -20,7 +20,6 @@ from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.batch_axis import pointwise
 from gossamer.runtime.operators.context import Attributes, Context
 from gossamer.runtime.operators.folding import LEFT_OUT
-from gossamer.runtime.operators.layer import clip
 from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
 from gossamer.runtime.packing import limits
 from gossamer.runtime.program import LIST_HEADER
@@ -97,22 +96,6 @@ def _unary(kind: str, a: float = 0.0, b: float = 0.0) -> Convert:
     return convert
 
 
-def _clip(
-    context: Context, name: str, inputs: list[str], output: str, low: float, high: float
-) -> None:
-    before = context.alone(inputs[0], "conv", "linear")
-    if before is not None and before.operation.unlimited:  # a max-pool between changes nothing
-        clip(before, low, high)
-        context.rename(before, output)
-        return
-    each = Unary("clip", low, high)
-    context.emit(Node(each, name, (inputs[0],), output), context.shape(inputs[0]))
-
-
-def _relu(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    _clip(context, name, inputs, output, 0.0, math.inf)
-
-
 def _clip_between(
     context: Context, name: str, inputs: list[str], output: str, a: Attributes
 ) -> None:
@@ -120,7 +103,7 @@ def _clip_between(
     for i in range(2):
         if len(inputs) > i + 1 and inputs[i + 1]:
             limits[i] = float(context.constant(inputs[i + 1], "limits").reshape(()))
-    _clip(context, name, inputs, output, limits[0], limits[1])
+    _unary("clip", *limits)(context, name, inputs, output, {})
 
 
 def _clip_constant(x: list[Array], a: Attributes) -> Array:
@@ -140,7 +123,7 @@ def _each(convert: Convert, function: Callable[[Array], Array] | None = None) ->
 
 
 ELEMENTWISE: Operators = {
-    "Relu": _each(_relu, lambda x: np.maximum(x, 0)),
+    "Relu": _each(_unary("clip", 0.0, math.inf), lambda x: np.maximum(x, 0)),
     "Clip": Operator(_clip_between, _clip_constant, shared="pointwise", turned=pointwise),
     "Gelu": _each(_unary("gelu")),
     "Sigmoid": _each(_unary("sigmoid"), lambda x: 1 / (1 + np.exp(-x))),

@@ -103,17 +103,12 @@ def _dequantize(context: Context, name: str, inputs: list[str], output: str, a: 
         _constant(context, inputs, output, a)
         return
     step, zero, _ = _grid(context, inputs)
-    shape = context.shape(inputs[0])
     if context.values[inputs[0]].codes != (step, zero):  # any integers
         numbers = as_numbers(context, name, inputs[0])
         constant_binary(context, "sub", name, numbers, f"{output} whole", np.array(zero), "f")
         constant_binary(context, "mul", name, f"{output} whole", output, np.array(step), "f")
         return
-    before = context.alone(inputs[0], "round")
-    if before is not None:
-        context.rename(before, output)
-    else:
-        context.emit(Node(Reshape(), name, (inputs[0],), output), shape)
+    context.emit(Node(Reshape(), name, (inputs[0],), output), context.shape(inputs[0]))
 
 
 def as_numbers(context: Context, name: str, value: str) -> str:

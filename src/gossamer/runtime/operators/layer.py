@@ -1,13 +1,12 @@
-"""What layers with weights have in common."""
+"""The common part of layers with weights."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from gossamer.runtime.graph import AnyNode, Operation
-from gossamer.runtime.operators.context import Context
+from gossamer.runtime.graph import Operation
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,3 @@ class Layer(Operation):
     def bare(self) -> bool:
         """Whether neither clip nor max-pool follows."""
         return self.unlimited
-
-
-def layer_before(context: Context, value: str, *ops: str) -> AnyNode | None:
-    """The layer that made a value, if nobody else reads it and it is a bare one."""
-    before = context.alone(value, *ops)
-    return before if before is not None and before.operation.bare else None
-
-
-def clip(node: AnyNode, low: float, high: float) -> None:
-    """Lets a layer clip what it leaves."""
-    node.operation = replace(node.operation, low=low, high=high)

@@ -15,7 +15,6 @@ from gossamer.runtime.operators.batch_axis import along
 from gossamer.runtime.operators.binary import Binary, combine, constant_binary
 from gossamer.runtime.operators.context import Attributes, Context, Unsupported, floats, shown
 from gossamer.runtime.operators.elementwise import Unary
-from gossamer.runtime.operators.layer import layer_before
 from gossamer.runtime.operators.layout_ops import along_axes, on_axis
 from gossamer.runtime.operators.operator import Convert, Operator, Operators
 from gossamer.runtime.operators.pools import average, reduce_by
@@ -112,11 +111,6 @@ for (r = 0; r < {writer.size(node.output) // size}; ++r, x += {size}, y += {size
         writer.function(node, "r, i", body)
 
 
-def _scaled(weight: Array, factor: Array) -> Array:
-    """A layer's weight, each output's times its factor."""
-    return (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
-
-
 def _batch_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
     if a.get("training_mode"):
         raise Unsupported("it is in training mode; export the network in evaluation mode")
@@ -128,21 +122,6 @@ def _batch_norm(context: Context, name: str, inputs: list[str], output: str, a: 
     shape = context.shape(inputs[0])
     if len(shape) < 2 or not factor.shape == shift.shape == (shape[1],):
         raise Unsupported(f"its statistics have shape {factor.shape} for {shown(shape)}")
-    before = layer_before(context, inputs[0], "conv", "linear")
-    if (
-        before is not None
-        and (before.op == "conv" or len(shape) == 2)
-        # Beyond float32, a weight times its factor is NaN where the sum times it is infinite.
-        and np.isfinite(weight := _scaled(before.constants["weight"], factor)).all()
-    ):
-        before.constants["weight"] = weight
-        if (step := before.constants.pop("step", None)) is not None:
-            step = step * np.where(factor == 0, 1, np.abs(factor)).astype(np.float32)
-            if np.isfinite(step).all():  # else the weights are no multiples of it
-                before.constants["step"] = step
-        before.constants["bias"] = (before.constants["bias"] * factor + shift).astype(np.float32)
-        context.rename(before, output)
-        return
     each = (shape[1], *[1] * (len(shape) - 2))
     value, scaled = inputs[0], f"{output} before its shift"
     if not np.isfinite(shift).all():  # an infinite factor: in the order of the operator's text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -122,20 +122,6 @@ def _pool(kind: str) -> Convert:
                 steps -= 1  # no window may start in the padding after the image
             size.append(steps + 1)
         shape = (image[0], image[1], *size)
-        before = context.alone(inputs[0], "conv")
-        whole = kernel == strides and kernel[0] == kernel[1] and not any(pads)
-        if (
-            kind == "max"
-            and before is not None
-            and whole
-            and kernel[0] <= 4
-            and dims == 2
-            and before.operation.pool == 1
-            and not a.get("ceil_mode")
-        ):
-            before.operation = replace(before.operation, pool=kernel[0])
-            context.rename(before, output, shape)
-            return
         padded = kind == "average" and a.get("count_include_pad")
         operation = Pool(
             "average_padded" if padded else kind, tuple(kernel), tuple(strides), tuple(pads)

@@ -1,0 +1,101 @@
+"""Last pass: layers take over what follows them, if nobody else reads what they compute.
+
+A scale or a shift by output (a batch norm is both) goes into the weights and the bias, a clip and
+a max-pool into the end of the layer. Any node takes over a reshape that changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gossamer.runtime.graph import AnyNode, Shape
+
+# Whether the first node has taken over the second, whose input and output have these shapes.
+Rule = Callable[[AnyNode, AnyNode, Shape, Shape], bool]
+
+
+def absorb(
+    nodes: Sequence[AnyNode], shapes: dict[str, Shape], outputs: Sequence[str]
+) -> list[AnyNode]:
+    """The nodes without those that the one before has taken over; it computes their output."""
+    readers = Counter(outputs)  # an output's node keeps its own value
+    for node in nodes:
+        readers.update(node.inputs)
+    made: dict[str, AnyNode] = {}
+    rest = []
+    for node in nodes:
+        value, output = node.inputs[0], node.output
+        before, rule = made.get(value), RULES.get(node.op)
+        alone = readers[value] == 1
+        if alone and before and rule and rule(before, node, shapes[value], shapes[output]):
+            before.output = output
+        else:
+            rest.append(before := node)
+        made[output] = before
+    return rest
+
+
+def _reshape(before: AnyNode, node: AnyNode, shape: Shape, result: Shape) -> bool:
+    return shape == result
+
+
+def _clip(before: AnyNode, node: AnyNode, shape: Shape, result: Shape) -> bool:
+    """A max-pool between the layer and its clip changes nothing."""
+    clip = node.operation
+    if before.op not in ("conv", "linear") or clip.kind != "clip" or not before.operation.unlimited:
+        return False
+    before.operation = replace(before.operation, low=clip.a, high=clip.b)
+    return True
+
+
+def _pool(before: AnyNode, node: AnyNode, shape: Shape, result: Shape) -> bool:
+    """Square windows of an image that do not overlap."""
+    pool = node.operation
+    side = pool.kernel[0]
+    if not (
+        before.op == "conv"
+        and before.operation.pool == 1
+        and pool.kind == "max"
+        and pool.kernel == pool.strides == (side, side)
+        and side <= 4
+        and not any(pool.pads)
+        and result == (*shape[:2], *(size // side for size in shape[2:]))
+        and len(shape) == 4
+    ):
+        return False
+    before.operation = replace(before.operation, pool=side)
+    return True
+
+
+def _binary(before: AnyNode, node: AnyNode, shape: Shape, result: Shape) -> bool:
+    """A sum or product with a number for each output of the layer."""
+    if before.op not in ("conv", "linear") or not before.operation.bare:
+        return False
+    right, constants = node.constants.get("right"), before.constants
+    if right is None or node.operation.kind not in ("add", "mul"):
+        return False
+    sizes = (*[1] * (len(shape) - 1 - right.ndim), *right.shape)
+    if right.size != sizes[0 if before.op == "conv" else -1]:
+        return False
+    each = np.broadcast_to(right.ravel(), constants["bias"].shape)
+    if node.operation.kind == "add":
+        constants["bias"] = constants["bias"] + each
+        return True
+    factor = each.reshape(-1, *[1] * (constants["weight"].ndim - 1))
+    weight = (constants["weight"] * factor).astype(np.float32)
+    # Beyond float32, a weight times its factor is NaN where the sum times it is infinite.
+    if not np.isfinite(weight).all():
+        return False
+    if (step := constants.pop("step", None)) is not None:
+        step = step * np.where(each == 0, 1, np.abs(each)).astype(np.float32)
+        if np.isfinite(step).all():  # else the weights are no multiples of it
+            constants["step"] = step
+    constants["weight"], constants["bias"] = weight, constants["bias"] * each
+    return True
+
+
+RULES: dict[str, Rule] = {"reshape": _reshape, "unary": _clip, "pool": _pool, "binary": _binary}
