@@ -43,10 +43,14 @@ def _onnxruntime(path: Path, threads: int) -> Call:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_inputs()]
+    wanted = session.get_inputs()
 
     def call(inputs: Arrays) -> list[NDArray[Any]]:
-        outputs: list[NDArray[Any]] = session.run(None, dict(zip(names, inputs, strict=True)))
+        feeds = {
+            value.name: x.astype(np.float16) if value.type == "tensor(float16)" else x
+            for value, x in zip(wanted, inputs, strict=True)
+        }
+        outputs: list[NDArray[Any]] = session.run(None, feeds)
         return outputs
 
     return call

@@ -45,7 +45,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A graph of a file. ``dtypes`` has the types of the inputs that are not float32."""
+    """A graph of a file. ``dtypes`` has the types of the inputs that are not floats."""
 
     constants: dict[str, Array]
     inputs: dict[str, Value]
@@ -63,7 +63,7 @@ def parse(graph: Any, source: Source) -> Parsed:
         if value.name in constants:
             continue
         inputs[value.name], dtype = _input(value)
-        if dtype != np.float32:
+        if dtype.kind != "f":
             dtypes[value.name] = dtype
     calls = [_call(node, position, source) for position, node in enumerate(graph.node)]
     return Parsed(constants, inputs, dtypes, calls, [value.name for value in graph.output])
@@ -72,7 +72,7 @@ def parse(graph: Any, source: Source) -> Parsed:
 def _input(value: Any) -> tuple[Value, np.dtype[Any]]:
     kind = value.type.tensor_type
     dtype = np.dtype(DTYPES.get(kind.elem_type, object))
-    if dtype != np.float32 and dtype.kind not in "iub":
+    if dtype not in (np.float32, np.float16) and dtype.kind not in "iub":
         raise Unsupported(f"input {value.name!r} is not float32; export it so")
     check_rank(len(kind.shape.dim))
     dims = [int(d.dim_value) if d.HasField("dim_value") else 0 for d in kind.shape.dim]

@@ -1,4 +1,4 @@
-"""What the evaluation of operators on constants shares."""
+"""Shared evaluation of operators on constants."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ DTYPES: dict[int, type] = {
     9: np.bool_,
     10: np.float16,
     11: np.float64,
+    16: np.float32,  # bfloat16, which numpy lacks
 }
 
 

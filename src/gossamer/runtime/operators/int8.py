@@ -23,6 +23,8 @@ from gossamer.runtime.operators.operator import Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
 from gossamer.runtime.program import LIST_HEADER
 
+FLOATS = (np.float32, np.float16)  # types of scales
+
 # Weights beyond it (there is one more negative number than positive ones) stay in 32 bits.
 LARGEST = 127
 
@@ -132,7 +134,7 @@ def _constant(context: Context, inputs: list[str], output: str, a: Attributes) -
     zero = np.zeros((), codes.dtype)
     if len(inputs) > 2 and inputs[2]:
         zero = context.constant(inputs[2], "zero point")
-    if codes.dtype.kind not in "iu" or step.dtype != np.float32 or "block_size" in a:
+    if codes.dtype.kind not in "iu" or step.dtype not in FLOATS or "block_size" in a:
         raise Unsupported(f"it holds {codes.dtype} with scales of {step.dtype}, or in blocks")
     axis = int(a.get("axis", 1))
     if step.size > 1:
@@ -141,7 +143,7 @@ def _constant(context: Context, inputs: list[str], output: str, a: Attributes) -
             raise Unsupported(f"its scale has shape {step.shape} for {codes.shape}")
         spread = [-1 if i == axis else 1 for i in range(codes.ndim)]
         step, zero = step.reshape(spread), zero.reshape(spread) if zero.size > 1 else zero
-    whole = codes.astype(np.int32) - zero.astype(np.int32)
+    step, whole = step.astype(np.float32), codes.astype(np.int32) - zero.astype(np.int32)
     context.add_constant(output, whole.astype(np.float32) * step)
     fits = bool(whole.size and np.abs(whole).max() <= LARGEST and (step > 0).all())
     if fits and np.isfinite(step).all():

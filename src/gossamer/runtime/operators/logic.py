@@ -38,7 +38,7 @@ def _cast(context: Context, name: str, inputs: list[str], output: str, a: Attrib
     value, shape = inputs[0], context.shape(inputs[0])
     dtype = np.dtype(DTYPES[a["to"]])
     kind = dtype.kind.replace("u", "i")
-    if dtype.itemsize < 4 and kind != "b" != context.kind(value):
+    if dtype.itemsize < 4 and kind == "i" and context.kind(value) != "b":
         raise Unsupported(f"it casts to {dtype}, whose range would be lost; export in float32")
     if dtype == np.float64:
         raise Unsupported("it casts to float64; export in float32, which everything is computed in")
