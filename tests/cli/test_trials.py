@@ -126,3 +126,38 @@ def test_a_folder_is_no_network(place, gossamer, command):
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("gossamer: folder")
     assert "Errno" not in err
+
+
+def test_trials_are_deleted_corrected_and_noted(place, searched, gossamer):
+    before = {t.number: t for t in Experiment.from_toml("e.toml").trials()}
+    complete = [n for n, t in before.items() if t.state == "complete"]
+    status, out, err = gossamer(
+        "trials", "delete", "small.db", *(n for n in before if n not in complete)
+    )
+    assert (status, out, err) == (0, "3 trials of 'small' deleted\n", "")
+    first, metric = complete[0], next(iter(before[complete[0]].values))
+    status, out, err = gossamer("trials", "set", "e.toml", first, f"{metric}=0.5,0.25")
+    assert (status, out, err) == (0, f"trial {first} of 'small': {metric} corrected\n", "")
+    status, out, err = gossamer("trials", "note", "e.toml", first, "[by hand]")
+    assert (status, out, err) == (0, f"trial {first} of 'small': note written\n", "")
+    status, out, _ = gossamer("trials", "e.toml")
+    assert "[by hand]" in out
+    assert "± 0.25" in out.replace("\u00a0", " ")
+    after = Experiment.from_toml("e.toml").trials()
+    assert [t.number for t in after] == complete
+    assert (after[0].values[metric], after[0].noise[metric]) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["delete", "small.db", 99], "experiment 'small' has no trial 99"),
+        (["set", "small.db", 0, "accuracy"], "'accuracy' is no METRIC=VALUE"),
+        (["set", "small.db", 0, "accuracy=1,2,3"], "'accuracy=1,2,3' is no METRIC=VALUE"),
+        (["note", "small.db", 99, "x"], "experiment 'small' has no trial 99"),
+    ],
+)
+def test_what_cannot_be_changed_is_named(place, searched, gossamer, arguments, message):
+    status, _, err = gossamer("trials", *arguments)
+    assert status == 2
+    assert message in err

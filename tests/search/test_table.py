@@ -23,6 +23,7 @@ def test_trials_as_a_dataframe():
         "seconds",
         "reason",
         "fidelity",
+        "note",
         "value:weights",
         "parameter:rate",
         "parameter:rule",

@@ -169,7 +169,8 @@ def changed(content, where, value):
     ("where", "value", "words"),
     [
         (["format"], "other", "is no file of 'gossamer trials export'"),
-        (["version"], 2, "newer gossamer"),
+        (["version"], 3, "newer gossamer"),
+        (["edits"], {"gossamer:owner": 1}, "unknown changes"),
         (["trials"], None, "'trials' is missing"),
         (["trials", 3], None, "trial 3 is missing"),
         (["trials", 3, "state"], "lost", "'LOST'"),

@@ -89,7 +89,9 @@ def trials(snapshot: Snapshot) -> list[dict[str, Any]]:
         texts = {f"parameter:{k}": units.plain(v) for k, v in trial.parameters.items()}
         for kind, numbers in (("value", trial.values), ("expected", trial.expected)):
             for name, number in numbers.items():
-                texts[f"{kind}:{name}"] = units.plain(number, digits.get(name, 4))
+                text = units.plain(number, digits.get(name, 4))
+                deviation = trial.noise.get(name) if kind == "value" else None
+                texts[f"{kind}:{name}"] = words.with_deviation(text, deviation)
         texts["seconds"] = units.NOTHING if trial.seconds is None else units.duration(trial.seconds)
         inside = trial.number in snapshot.inside
         more = {"reports": len(trial.reports), "inside": inside, "texts": texts}
@@ -122,20 +124,24 @@ def export_csv(snapshot: Snapshot) -> bytes:
     parameters = list(dict.fromkeys(k for trial in snapshot.trials for k in trial.parameters))
     values = [metric.name for metric in snapshot.metrics]
     values += sorted({k for trial in snapshot.trials for k in trial.values} - {*values})
+    noisy = {k for trial in snapshot.trials for k in trial.noise}
+    noise = [name for name in values if name in noisy]
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(
-        ["trial", "state", "inside", "frontier", "seconds", "reason"]
+        ["trial", "state", "inside", "frontier", "seconds", "reason", "note"]
         + [f"parameter:{name}" for name in parameters]
         + [f"value:{name}" for name in values]
+        + [f"noise:{name}" for name in noise]
     )
     for trial in snapshot.trials:
         inside = int(trial.number in snapshot.inside)
         table.writerow(
             [trial.number, trial.state, inside, int(trial.number in best)]
-            + [trial.seconds, trial.reason]
+            + [trial.seconds, trial.reason, trial.note]
             + [trial.parameters.get(name) for name in parameters]
             + [trial.values.get(name) for name in values]
+            + [trial.noise.get(name) for name in noise]
         )
     return text.getvalue().encode()
 

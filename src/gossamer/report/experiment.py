@@ -54,7 +54,12 @@ def value(snapshot: Snapshot, metric: Metric, trial: TrialRecord) -> str:
     while most < 17 and missed(metric, trial) and text == units.plain(metric.threshold, 15):
         most += 1
         text = units.plain(number, most)
-    return text
+    return with_deviation(text, trial.noise.get(metric.name))
+
+
+def with_deviation(text: str, deviation: float | None) -> str:
+    """A value in words, with its standard deviation where that is known and not 0."""
+    return f"{text}\u00a0±\u00a0{units.plain(deviation, 2)}" if deviation else text
 
 
 def parameter(trial: TrialRecord, name: str) -> str:

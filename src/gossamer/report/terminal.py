@@ -239,6 +239,6 @@ def trials_table(experiment: Experiment | Snapshot) -> Group:
         )
         time = units.NOTHING if trial.seconds is None else units.duration(trial.seconds)
         fidelity = f"fidelity {trial.fidelity}" if trial.fidelity else ""
-        note = "; ".join(filter(None, (fidelity, trial.reason or "")))
+        note = "; ".join(filter(None, (fidelity, trial.reason, trial.note)))
         shown.add_row(units.whole(trial.number), trial.state, *values, time, Text(note))
     return Group(Text(f"{snapshot.name}: {words.counts(snapshot)}", "bold"), shown)

@@ -43,6 +43,7 @@ from gossamer.search.validation import check_list, check_name, check_whole, plai
 # For so long a suggestion is made again whenever another process made a trial meanwhile; after
 # that only if it made the same one.
 _FRESH_SECONDS = 30.0
+_DELETED = "it was deleted"
 _CONSTRAINT = 'LinearConstraint({"start": 1, "end": -1}, at_most=0)'
 
 
@@ -297,14 +298,16 @@ class Experiment:
                 waiting = self._store.claim_waiting(allowed)
                 if waiting is not None:
                     return self._trial(waiting.number, waiting.parameters, waiting.fidelity)
-                records = self.trials()
+                everything = self._records(deleted=True)
+                deleted = self._store.edits.deleted
+                records = with_noise_of_repeats([r for r in everything if r.number not in deleted])
                 spent = allowed.spent(Counter(r.fidelity for r in records))
                 if not allowed.holds(spent + allowed.cost(self._ladder.lowest)):
                     return None
                 point, fidelity, origin = self._next_point(records, budget - spent)
                 distributions = self._space.distributions()
                 used = {name: distributions[name] for name in point}
-                room = Room(allowed, len(records), strict=time.monotonic() < patience)
+                room = Room(allowed, len(everything), strict=time.monotonic() < patience)
                 number = self._store.create(point, used, room, fidelity, origin)
                 if number is not None:
                     return self._trial(number, point, fidelity)
@@ -343,7 +346,7 @@ class Experiment:
         with self._lock:
             number = None
             while number is None:
-                room = Room(unlimited, len(self.trials()), strict=False)
+                room = Room(unlimited, len(self._records(deleted=True)), strict=False)
                 number = self._store.create(point, used, room)
         return self.tell(self._trial(number, point, None), values)
 
@@ -382,6 +385,9 @@ class Experiment:
         report = read_report(trial.number, step, values, of, time.time() - began)
         with self._lock:
             self._store.report(trial.number, report)
+            if trial.number in self._store.edits.deleted:
+                self._store.stop(trial.number, _DELETED, {})
+                return _DELETED
             if not self.stopping or step == of:  # at its end it is not worth stopping any more
                 return None
             context = self._curves.context(trial, self._records(), self.metrics)
@@ -425,7 +431,7 @@ class Experiment:
             self._store.fail(trial.number, _one_line(str(error)), {})
         else:
             self._complete(trial, read_returned(values, self.metrics))
-        return self._record(trial.number)
+        return self.record(trial.number)
 
     def _complete(self, trial: Trial, returned: Returned) -> None:
         values = returned.values
@@ -447,17 +453,84 @@ class Experiment:
         """Forecasts of the metrics of a trial that stops now."""
         with self._lock:
             records = self._records()
-            if not records[trial.number].reports:
+            if not any(r.number == trial.number and r.reports for r in records):
                 return {}
             return self._curves.context(trial, records, self.metrics).expected()
 
     def trials(self) -> list[TrialRecord]:
-        """Every trial, by number."""
+        """Every trial that was not deleted, by number."""
         return with_noise_of_repeats(self._records())
 
-    def _records(self) -> list[TrialRecord]:
+    def record(self, number: int) -> TrialRecord:
+        """A trial as it is now, a deleted one too.
+
+        Raises:
+            UserError: there is none of that number.
+        """
+        records = self._records(deleted=True)
+        if not 0 <= check_whole("a trial's number", number, 0) < len(records):
+            raise UserError(
+                f"experiment '{self.name}' has no trial {number}; it has {len(records):,}, "
+                "counted from 0"
+            )
+        return records[number]
+
+    def forget(self, *numbers: int) -> None:
+        """Delete trials: nothing is learned from them, and they take no place in the budget.
+
+        Their numbers are not used again. One that runs is stopped at its next report, and its
+        result counts no more. Searches that run meanwhile follow.
+
+        Raises:
+            UserError: there is none of one of the numbers; nothing is deleted then.
+        """
+        self._store.delete([self.record(number) for number in numbers])
+
+    def correct(self, number: int, values: Mapping[str, Any]) -> TrialRecord:
+        """Replace values of a complete trial, also while the search runs.
+
+        Args:
+            number: of the trial.
+            values: name -> number, or a pair of it and its standard deviation, of what is to be
+                replaced or stored beside the others.
+
+        Raises:
+            UserError: values that are no finite numbers, or a trial that is not complete; nothing
+                is changed then.
+        """
+        state = self.record(number).state
+        if state != "complete":
+            raise UserError(
+                f"trial {number} is {state}, and only a complete trial's values can be corrected; "
+                "add() stores a trial of your own"
+            )
+        read = read_returned(values, [])
+        wrong = next((name for name in values if name not in read.values), None)
+        if wrong is not None:
+            raise UserError(f"correct: '{wrong}' must be a finite number, not {values[wrong]!r}")
+        if read.mistake is not None:
+            raise UserError(f"correct: {read.mistake.removeprefix('train returned ')}")
+        noise = read.noise
+        self._store.correct(
+            number, {k: (v, noise[k]) if k in noise else v for k, v in read.values.items()}
+        )
+        return self.record(number)
+
+    def note(self, number: int, text: str) -> None:
+        """Write something about a trial, in place of its earlier note; "" removes it.
+
+        Raises:
+            UserError: no text, or there is no such trial.
+        """
+        if not isinstance(text, str):
+            raise UserError(f"a note must be a text, not {text!r}")
+        self.record(number)
+        self._store.note(number, text.strip())
+
+    def _records(self, *, deleted: bool = False) -> list[TrialRecord]:
         reading = self._reading
-        return [] if reading is None else reading.records([m.name for m in self.metrics])
+        names = [m.name for m in self.metrics]
+        return [] if reading is None else reading.records(names, deleted=deleted)
 
     def frontier(self) -> Frontier:
         """Non-dominated trials inside all thresholds; if there are none, the nearest misses.
@@ -518,9 +591,6 @@ class Experiment:
         """
         options = (train, workers, trials, progress, loggers, executor, threads, minutes)
         run(self, lambda: self._store, self._ladder.cost, *options)
-
-    def _record(self, number: int) -> TrialRecord:
-        return self.trials()[number]
 
 
 def _one_line(text: str) -> str:

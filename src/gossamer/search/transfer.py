@@ -26,13 +26,14 @@ from gossamer.search import schema
 from gossamer.search.definition import from_mapping
 from gossamer.search.metrics import Metric
 from gossamer.search.trials.databases import open_storage, readable_errors
+from gossamer.search.trials.edits import EDITS, Edits
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.records import OWNER, record
 from gossamer.search.trials.storage import DEFINITION, Store
 from gossamer.search.validation import check_name
 
 _FORMAT = "gossamer trials"
-_VERSION = 1
+_WITHOUT_EDITS, _VERSION = 1, 2
 # Of a study whose import has begun; it is whole once it has a definition.
 _IMPORTING = "gossamer:importing"
 
@@ -55,12 +56,15 @@ def export_trials(storage: str, path: str | os.PathLike[str], name: str | None =
         attributes = opened.get_study_user_attrs(opened.get_study_id_from_name(chosen))
     distributions: dict[str, int] = {}
     trials = [_trial_entry(trial, distributions) for trial in store.frozen()]
+    edits = {key: value for key, value in attributes.items() if key.startswith(EDITS)}
     content = {
         "format": _FORMAT,
-        "version": _VERSION,
+        # One that reads no edits would take deleted trials for good ones.
+        "version": _VERSION if edits else _WITHOUT_EDITS,
         "definition": store.definition,
         "earlier": store.earlier,
         "attributes": {k: v for k, v in attributes.items() if not k.startswith("gossamer:")},
+        **({"edits": edits} if edits else {}),
         "distributions": [json.loads(text) for text in distributions],
         "trials": trials,
     }
@@ -96,6 +100,10 @@ def import_trials(
         arguments = from_mapping(definition)
         trials = _trials(content["trials"], content["distributions"], arguments["metrics"])
         attributes = dict(content["attributes"])
+        edits = dict(content.get("edits", {}))
+        if not all(key.startswith(EDITS) for key in edits):
+            raise ValueError("unknown changes of trials")
+        Edits.read(edits)
         earlier = content["earlier"]
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -110,7 +118,7 @@ def import_trials(
         opened.set_study_user_attr(study, _IMPORTING, True)
         for trial in trials:
             opened.create_new_trial(study, trial)
-        for key, value in attributes.items():
+        for key, value in {**attributes, **edits}.items():
             opened.set_study_user_attr(study, key, value)
     store = Store(opened, named, None)
     if earlier is not None:
@@ -207,7 +215,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise UserError(f"{path} is no file of 'gossamer trials export'")
-    if content.get("version") != _VERSION:
+    if content.get("version") not in (_WITHOUT_EDITS, _VERSION):
         raise UserError(f"{path} was written by a newer gossamer; use that one here too")
     return content
 

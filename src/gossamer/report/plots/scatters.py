@@ -135,6 +135,8 @@ def _scatter(snapshot: Snapshot, first: Metric, second: Metric) -> Plot:
         figure.add_scatter(
             x=xs.scale.clip(trial.values[second.name] for trial in ordered),
             y=ys.scale.clip(trial.values[first.name] for trial in ordered),
+            error_x=_bars(ordered, second, marker["color"]),
+            error_y=_bars(ordered, first, marker["color"]),
             mode="lines+markers" if best else "markers",
             name=label,
             marker=marker,
@@ -151,8 +153,19 @@ def _scatter(snapshot: Snapshot, first: Metric, second: Metric) -> Plot:
     alt += f"{verdict[:1].upper()}{verdict[1:]}."
     key = f"scatter-{snapshot.metrics.index(first)}-{snapshot.metrics.index(second)}"
     how = dict.fromkeys(metric_provenance(metric.name) for metric in (first, second))
-    note = "Dashed red: the thresholds. Shaded: outside them." if snapshot.has_thresholds else ""
+    notes = ["Dashed red: the thresholds. Shaded: outside them."] if snapshot.has_thresholds else []
+    if any(t.noise.get(m.name) for t in snapshot.complete for m in (first, second)):
+        notes.append("Bars: one standard deviation to either side.")
+    note = " ".join(notes)
     return Plot(key, title, alt, figure, tuple(how), only, note)
+
+
+def _bars(trials: Sequence[TrialRecord], metric: Metric, color: str) -> dict[str, Any]:
+    """Bars of one standard deviation to either side, where any is known."""
+    deviations = [trial.noise.get(metric.name, 0.0) for trial in trials]
+    if not any(deviations):
+        return {}
+    return {"type": "data", "array": deviations, "color": color, "thickness": 1, "width": 3}
 
 
 def limits_text(*metrics: Metric) -> str:

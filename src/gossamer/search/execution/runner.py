@@ -40,6 +40,8 @@ class Asked(Protocol):
 
     def trials(self) -> list[TrialRecord]: ...
 
+    def record(self, number: int) -> TrialRecord: ...
+
     def ask_within(self, budget: float) -> Trial | None: ...
 
     def tell(
@@ -240,17 +242,17 @@ class Runner:
 
     def _end(self, trial: Trial, outcome: Outcome, promising: bool) -> TrialRecord:
         if outcome.lost is not None:
-            return self._experiment.trials()[trial.number]
+            return self._experiment.record(trial.number)
         try:
             return self._experiment.tell(
                 trial, outcome.values, error=outcome.error, stopped=outcome.stopped
             )
         except EndedError:
             # Stopped by a rule; or taken to be lost, and ended by another that ran it again.
-            return self._experiment.trials()[trial.number]
+            return self._experiment.record(trial.number)
         except UserError:
             # Missing from one trial: that trial's failure. Missing from all: train's mistake.
-            record = self._experiment.trials()[trial.number]
+            record = self._experiment.record(trial.number)
             if record.state != "failed" or not promising:
                 raise
             return record

@@ -124,12 +124,13 @@ class Ladder:
         """A point run at both costs is a curve that starts at the cheap value and ends at the
         full one."""
         pairs = []
+        by_number = {record.number: record for record in records}
         for record in records:
             if record.fidelity is not None or record.state != "complete":
                 continue
             start: TrialRecord | None = record
             while start is not None and start.fidelity != fidelity:
-                start = records[start.origin] if start.origin is not None else None
+                start = None if start.origin is None else by_number.get(start.origin)
             if start is not None:
                 cheap = {m.name: np.array([start.values[m.name]]) for m in self._metrics}
                 pairs.append(Curve(record.number, np.ones(1, np.int64), 1, cheap, record.values))

@@ -18,6 +18,8 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from sqlalchemy.orm import Session
 
+from gossamer.search.trials.edits import DELETED
+
 # Costs such as 0.1 do not sum up exactly.
 _ROUNDING = 1e-9
 
@@ -26,7 +28,8 @@ _ROUNDING = 1e-9
 class Budget:
     """Limit on all trials together.
 
-    Every trial counts, whatever its state: one that waits to be run again was admitted once.
+    Every trial counts, whatever its state, unless it was deleted: one that waits to be run again
+    was admitted once.
 
     Args:
         total: cost of the trials that may be made; infinite for any number.
@@ -51,7 +54,7 @@ class Room:
 
     Args:
         budget: has room for it.
-        seen: trials that there were when it was chosen.
+        seen: trials that there were when it was chosen, deleted ones too.
         strict: there are no others by now; else only none with the same parameters.
     """
 
@@ -90,6 +93,8 @@ def within(room: Room, study: int, key: str) -> Iterator[None]:
         taken = counted.total() - 1 > room.seen and (
             room.strict or _is_repeated(session, study, room.seen)
         )
+        for (fidelity,) in session.execute(_DELETED, {"study": study, "keys": f"{DELETED}%"}):
+            counted[json.loads(fidelity)] -= 1
         if taken or not room.budget.holds(room.budget.spent(counted)):
             raise RoomTakenError
 
@@ -125,6 +130,10 @@ _COUNT = sqlalchemy.text(
     "LEFT JOIN trial_user_attributes AS attribute "
     "ON attribute.trial_id = trials.trial_id AND attribute.key = :key "
     "WHERE trials.study_id = :study GROUP BY attribute.value_json"
+)
+_DELETED = sqlalchemy.text(
+    "SELECT attribute.value_json FROM study_user_attributes AS attribute "
+    "WHERE attribute.study_id = :study AND attribute.key LIKE :keys"
 )
 _NEWEST = sqlalchemy.text(
     "SELECT trials.number, param_name, param_value FROM trials "

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from gossamer.errors import UserError
 from gossamer.search.trials.budget import Budget, Room, RoomTakenError, within
 from gossamer.search.trials.databases import patient
+from gossamer.search.trials.edits import Edits, deleted_key, note_key, value_key
 from gossamer.search.trials.heartbeat import is_gone, keep_beating, new_owner
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.records import (
@@ -74,6 +75,9 @@ class Store:
         self._attempts: dict[int, int] = {}
         self._ids: dict[int, int] = {}
         self._ended: dict[int, TrialRecord] = {}
+        # By number: the record, how it was changed since, and what became of it. Whoever compares
+        # trials from one reading to the next finds the same objects.
+        self._edited: dict[int, tuple[TrialRecord, object, TrialRecord]] = {}
         self._beating = False
         self._study = self._find_or_make(name, goals)
 
@@ -129,12 +133,47 @@ class Store:
         """All trials as Optuna keeps them, by number."""
         return self._storage.get_all_trials(self._study, deepcopy=False)
 
-    def records(self, metrics: Sequence[str]) -> list[TrialRecord]:
-        """All trials by number; `metrics` come first among the values."""
+    @property
+    def edits(self) -> Edits:
+        """What was changed of trials since they ended."""
+        return Edits.read(self._study_attributes())
+
+    def records(self, metrics: Sequence[str], *, deleted: bool = False) -> list[TrialRecord]:
+        """All trials by number, as they were changed since; `metrics` come first among the values.
+
+        Args:
+            deleted: deleted ones too.
+        """
         for trial in (trials := self.frozen()):
             if trial.state.is_finished() and trial.number not in self._ended:
                 self._ended[trial.number] = record(trial, metrics)
-        return [self._ended.get(trial.number) or record(trial, metrics) for trial in trials]
+        edits = self.edits
+        return [
+            self._edit(self._ended.get(trial.number) or record(trial, metrics), edits)
+            for trial in trials
+            if deleted or trial.number not in edits.deleted
+        ]
+
+    def _edit(self, record: TrialRecord, edits: Edits) -> TrialRecord:
+        known, changes = self._edited.get(record.number), edits.of(record.number)
+        if known is None or known[0] is not record or known[1] != changes:
+            known = record, changes, edits.apply(record)
+            self._edited[record.number] = known
+        return known[2]
+
+    def delete(self, records: Sequence[TrialRecord]) -> None:
+        """Trials count no more, whatever their state."""
+        for one in records:
+            self._set_study_attribute(deleted_key(one.number), one.fidelity)
+
+    def correct(self, number: int, values: Mapping[str, float | tuple[float, float]]) -> None:
+        """Replaces values of a trial that has ended."""
+        for name, value in values.items():
+            self._set_study_attribute(value_key(number, name), value)
+
+    def note(self, number: int, text: str) -> None:
+        """Replaces a trial's note; an empty one removes it."""
+        self._set_study_attribute(note_key(number), text)
 
     def claim_waiting(self, budget: Budget) -> TrialRecord | None:
         """A trial that was put back, now running as ours; None if there is none.
@@ -142,7 +181,8 @@ class Store:
         Nor where a budget that was made smaller since leaves no room for it beside those that
         are not waiting, and the waiting ones before it, which others may claim meanwhile.
         """
-        trials = self.frozen()
+        deleted = self.edits.deleted
+        trials = [trial for trial in self.frozen() if trial.number not in deleted]
         waiting = [trial for trial in trials if trial.state is TrialState.WAITING]
         others = [trial for trial in trials if trial.state is not TrialState.WAITING]
         spent = sum(budget.cost(fidelity(trial)) for trial in others)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 def to_dataframe(trials: Sequence[TrialRecord]) -> pandas.DataFrame:
     """Trials as a pandas DataFrame: a row a trial, its number as the index.
 
-    Columns: state, seconds, reason and fidelity, then ``value:NAME`` and ``parameter:NAME`` as in
-    the CSV of the dashboard; missing where a trial has no such thing.
+    Columns: state, seconds, reason, fidelity and note, then ``value:NAME``, ``noise:NAME``
+    (standard deviations, where any is known) and ``parameter:NAME`` as in the CSV of the dashboard;
+    missing where a trial has no such thing.
 
     Raises:
         UserError: pandas is not installed.
@@ -28,7 +29,8 @@ def to_dataframe(trials: Sequence[TrialRecord]) -> pandas.DataFrame:
     except ImportError:
         raise UserError("a DataFrame needs the package pandas: pip install pandas") from None
     rows = [_row(trial) for trial in trials]
-    columns = [*_STATE, *_named(trials, "values"), *_named(trials, "parameters")]
+    columns = [*_STATE, *_named(trials, "values"), *_named(trials, "noise")]
+    columns += _named(trials, "parameters")
     index = pandas.Index([trial.number for trial in trials], name="trial")
     return pandas.DataFrame(rows, index=index, columns=columns)
 
@@ -40,18 +42,19 @@ def html_table(trials: Sequence[TrialRecord]) -> str:
     lines = ["".join(f"<th>{escape(head)}</th>" for head in heads)]
     for trial in trials:
         row = _row(trial)
-        cells = [f"{trial.number:,}", *(_text(row.get(column)) for column in columns)]
+        cells = [f"{trial.number:,}", *(_text(row, column) for column in columns)]
         lines.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
-_STATE = ("state", "seconds", "reason", "fidelity")
+_STATE = ("state", "seconds", "reason", "fidelity", "note")
 
 
 def _row(trial: TrialRecord) -> dict[str, Any]:
     return {
         **{name: getattr(trial, name) for name in _STATE},
         **{f"value:{name}": value for name, value in trial.values.items()},
+        **{f"noise:{name}": deviation for name, deviation in trial.noise.items()},
         **{f"parameter:{name}": value for name, value in trial.parameters.items()},
     }
 
@@ -62,7 +65,10 @@ def _named(trials: Sequence[TrialRecord], kind: str) -> list[str]:
     return [f"{kind.removesuffix('s')}:{name}" for name in names]
 
 
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return number(value)
-    return "" if value is None else str(value)
+def _text(row: dict[str, Any], column: str) -> str:
+    value = row.get(column)
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    kind, _, name = column.partition(":")
+    deviation = row.get(f"noise:{name}") if kind == "value" else None
+    return f"{number(value)} ± {number(deviation, 2)}" if deviation else number(value)

@@ -100,6 +100,7 @@ class TrialRecord:
         origin: the trial of a lower fidelity whose parameters it repeats.
         noise: standard deviation of the values that came with one, or whose trial was repeated
             (see `with_noise_of_repeats`).
+        note: free text that somebody wrote about it.
     """
 
     number: int
@@ -116,3 +117,4 @@ class TrialRecord:
     started: float | None = None
     origin: int | None = None
     noise: dict[str, float] = field(default_factory=dict)
+    note: str | None = None
