@@ -1,4 +1,7 @@
-"""One node of the engine's operators, wherever the batch of its inputs is."""
+"""One node of the engine's operators, wherever the batch of its inputs is.
+
+A batch that is fixed at one is nowhere: what would work along it has an axis put in front.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,19 @@ def convert(
         moves = any(axis in (0, -len(context.shape(inputs[0])) - len(axes)) for axis in axes)
     turned = [value for value in inputs if value and context.values[value].batch_axis is not None]
     if not moves and not turned:
-        known.convert(context, name, inputs, output, a)
+        before = len(context.nodes)
+        try:
+            known.convert(context, name, inputs, output, a)
+        except Unsupported as error:
+            if context.batch != 1 or known.turned is None:
+                raise
+            for node in context.nodes[before:]:
+                context.values.pop(node.output, None)
+            del context.nodes[before:]
+            try:
+                known.turned(context, known.convert, name, inputs, output, a)
+            except Unsupported:
+                raise error from None
     elif known.turned is not None:
         known.turned(context, known.convert, name, inputs, output, a)
     else:

@@ -16,6 +16,7 @@ values whose batch axis was moved.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def _add_inputs(context: Context, parsed: Parsed) -> bool:
     if len(free) > 1:
         raise Unsupported("some inputs have a dynamic batch, some a fixed one")
     context.values.update(parsed.inputs)
-    context.batch = shapes[0][0]
+    context.batch = math.gcd(*(shape[0] for shape in shapes))
     return free.pop()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.runtime.importer.parse import Call
+from gossamer.runtime.importer.recurrent import RECURRENT
 from gossamer.runtime.operators.context import Attributes, Context, Unsupported
 
 Rule = Callable[[Context, int, Call], list[Call]]
@@ -182,6 +183,7 @@ def _integer(operator: str, axis: int) -> Rule:
 
 RULES: dict[str, Rule] = {
     "BatchNormalization": _batch_norm,
+    **RECURRENT,
     "Clip": _clip,
     "ConvInteger": _integer("Conv", 0),
     "LogSoftmax": _softmax,

@@ -138,28 +138,30 @@ def _view(raw: bytes | memoryview, dtype: np.dtype[Any], shape: Shape) -> Array:
 
 
 def attributes_of(node: Any, source: Source) -> Attributes:
-    found: Attributes = {}
+    attributes: Attributes = {}
     for a in node.attribute:
         match a.type:
             case 1:
-                found[a.name] = float(a.f)
+                attributes[a.name] = float(a.f)
                 if not math.isfinite(a.f) and node.op_type != "Constant":
                     raise Unsupported(f"its attribute {a.name!r} is {a.f}; it must be finite")
             case 2:
-                found[a.name] = int(a.i)
+                attributes[a.name] = int(a.i)
                 if a.name in FLAGS and a.i not in (0, 1):
                     raise Unsupported(f"its attribute {a.name!r} is {a.i}; it must be 0 or 1")
             case 3:
-                found[a.name] = a.s.decode(errors="replace")
+                attributes[a.name] = a.s.decode(errors="replace")
             case 4:
-                found[a.name] = tensor_of(a.t, source)
+                attributes[a.name] = tensor_of(a.t, source)
             case 6:
-                found[a.name] = [float(v) for v in a.floats]
+                attributes[a.name] = [float(v) for v in a.floats]
             case 7:
-                found[a.name] = [int(v) for v in a.ints]
+                attributes[a.name] = [int(v) for v in a.ints]
+            case 8:
+                attributes[a.name] = [text.decode(errors="replace") for text in a.strings]
             case _:
                 raise Unsupported(f"its attribute {a.name!r} holds a graph or another rare type")
-    return found
+    return attributes
 
 
 def constant_node(a: Attributes) -> Array:

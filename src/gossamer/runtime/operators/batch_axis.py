@@ -26,11 +26,20 @@ from gossamer.runtime.operators.context import (
 from gossamer.runtime.operators.operator import Convert, Turned
 from gossamer.runtime.operators.reshape import Reshape
 
+# The axis of a batch of one, which is not among the dimensions of a value.
+NOWHERE = -1
+
 
 def in_front(context: Context, name: str, value: str, output: str) -> tuple[BatchAxis, Shape]:
     """Where the batch of a value is, in front if need be, and its other dimensions."""
     if (found := context.values[value].batch_axis) is not None:
         return found, context.shape(found.source)[1:]
+    if context.batch == 1:
+        within = context.shape(value)
+        source = f"{output} of {value} in front"
+        if source not in context.values:
+            context.emit(Node(Reshape(), name, (value,), source), (1, *within))
+        return BatchAxis(source, NOWHERE), within
     size, *rest = context.shape(value)
     lead = context.batch if size % context.batch == 0 else size
     within = (size // lead, *rest)
@@ -43,7 +52,7 @@ def in_front(context: Context, name: str, value: str, output: str) -> tuple[Batc
 def settle(context: Context, name: str, found: BatchAxis, output: str) -> None:
     """Lets ``output`` be read by a ``BatchAxis``, or be plain where the batch came back."""
     lead, *sizes = context.shape(found.source)
-    back = found.axis == 0 and found.after == sizes[0]
+    back = found.axis == NOWHERE or (found.axis == 0 and found.after == sizes[0])
     sizes[found.axis] *= lead
     if back:
         context.emit(Node(Reshape(), name, (found.source,), output), tuple(sizes))
@@ -73,6 +82,9 @@ def fronts_of(
                 shape = (lead, *[1] * missing, *sizes)
                 context.emit(Node(Reshape(), name, (found.source,), source), shape)
         fronts.append(source)
+        if found.axis == NOWHERE:
+            ways.append((BatchAxis("", NOWHERE), 1, 1))
+            continue
         ways.append((BatchAxis("", found.axis + missing, found.after), lead, sizes[found.axis]))
     if len(set(ways)) > 1:
         shapes = " and ".join(shown(context.shape(value)) for value in inputs if value)
@@ -175,7 +187,7 @@ def by_axes(what: Literal["slice", "squeeze", "unsqueeze", "reduce"]) -> Turned:
             raise Unsupported(f"it has no axes {axes} in {shown(shape)}")
         axes = [axis % rank for axis in axes]
         axis = found.axis
-        if what == "unsqueeze":
+        if what == "unsqueeze" and axis != NOWHERE:
             axis = [i for i in range(rank) if i not in axes][axis]
         elif axis in axes:
             raise Unsupported("it works along the batch")

@@ -17,7 +17,7 @@ from gossamer.runtime.c.loops import moved
 from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import AnyNode, Array, Node, Shape, Single, merged, strides
 from gossamer.runtime.lowering.layouts import Lowering
-from gossamer.runtime.operators.batch_axis import along, by_axes, in_front, settle
+from gossamer.runtime.operators.batch_axis import NOWHERE, along, by_axes, in_front, settle
 from gossamer.runtime.operators.context import (
     Attributes,
     BatchAxis,
@@ -444,7 +444,8 @@ def _transpose_turned(
         source = turned
     front = f"{output} in front"
     context.emit(Node(Reshape(), name, (source,), front), (lead, *(sizes[p] for p in perm)))
-    settle(context, name, BatchAxis(front, perm.index(found.axis), found.after), output)
+    axis = found.axis if found.axis == NOWHERE else perm.index(found.axis)
+    settle(context, name, BatchAxis(front, axis, found.after), output)
 
 
 def _slice_constant(x: list[Array], a: Attributes) -> Array:

@@ -1,0 +1,185 @@
+"""Recurrent layers as the operators of each of their steps: RNN, GRU and LSTM.
+
+The products with the inputs of all steps are one layer; what depends on the state before is
+written out for each step. States may be constants, inputs of the network, or computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gossamer.runtime.importer.parse import Call
+from gossamer.runtime.operators.context import Context, Unsupported, floats, shown
+
+# Numbers that a step costs of those that a file may ask for (``Context.free``).
+STEP = 1 << 12
+
+# By ONNX's names in lower case; those with numbers of their own are refused.
+ACTIVATIONS = {each.lower(): each for each in ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus")}
+
+Weights = dict[str, str]  # constants of one direction
+Functions = list[str]  # its activations, as ONNX orders them
+# (calls, products with the step's input, states before, ...) -> states after
+Cell = Callable[["Calls", str, list[str], Weights, Functions], list[str]]
+
+
+class Calls:
+    """The calls that one of a file stands for, in order."""
+
+    def __init__(self, context: Context, call: Call) -> None:
+        self.context, self.call = context, call
+        self.all: list[Call] = []
+
+    def add(self, operator: str, *inputs: str | int | list[int], **attributes: Any) -> str:
+        """A call's output; numbers among the inputs become constants."""
+        names = [i if isinstance(i, str) else self.constant(np.array(i)) for i in inputs]
+        output = f"{self.call.outputs[0]} step {len(self.all)}"
+        self.all.append(Call(operator, self.call.name, names, [output], attributes))
+        return output
+
+    def split(self, value: str, sizes: list[int]) -> list[str]:
+        outputs = [f"{value} part {i}" for i in range(len(sizes))]
+        inputs = [value, self.constant(np.array(sizes))]
+        self.all.append(Call("Split", self.call.name, inputs, outputs, {"axis": 1}))
+        return outputs
+
+    def constant(self, array: Any) -> str:
+        name = f"{self.call.outputs[0]} constant {len(self.context.values)}"
+        self.context.add_constant(name, array)
+        return name
+
+    def width(self, weight: str) -> int:
+        return self.context.shape(weight)[0]
+
+
+def _rnn(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> list[str]:
+    return [calls.add(f[0], calls.add("Add", x, calls.add("MatMul", states[0], w["r"])))]
+
+
+def _lstm(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> list[str]:
+    hidden, cell = states
+    size = calls.width(w["r"])
+    sums = calls.add("Add", x, calls.add("MatMul", hidden, w["r"]))
+    gates, new = calls.split(sums, [3 * size, size])
+    enter, leave, keep = calls.split(calls.add(f[0], gates), [size] * 3)
+    entered = calls.add("Mul", enter, calls.add(f[1], new))
+    cell = calls.add("Add", calls.add("Mul", keep, cell), entered)
+    return [calls.add("Mul", leave, calls.add(f[2], cell)), cell]
+
+
+def _gru(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> list[str]:
+    (hidden,) = states
+    size = calls.width(w["r"])
+    gates, new = calls.split(x, [2 * size, size])
+    after = bool(calls.call.attributes.get("linear_before_reset"))
+    if after:  # the reset gates what the state adds
+        sums = calls.add("MatMul", hidden, w["r"])
+        sums, added = calls.split(sums, [2 * size, size])
+    else:
+        sums = calls.add("MatMul", hidden, w["gates"])
+    update, reset = calls.split(calls.add(f[0], calls.add("Add", gates, sums)), [size] * 2)
+    if after:
+        added = calls.add("Mul", reset, calls.add("Add", added, w["bias"]))
+    else:
+        added = calls.add("MatMul", calls.add("Mul", reset, hidden), w["new"])
+    new = calls.add(f[1], calls.add("Add", new, added))
+    kept = calls.add("Mul", update, calls.add("Sub", hidden, new))
+    return [calls.add("Add", new, kept)]
+
+
+def _weights(calls: Calls, direction: int, gates: int) -> tuple[str, str, Weights]:
+    """The weight and bias of the products with the inputs, and what the steps need."""
+    context, inputs = calls.context, [*calls.call.inputs, "", ""]
+    w, r = (floats(context.constant(inputs[i], "weight"))[direction] for i in (1, 2))
+    wide, size = r.shape
+    if wide != gates * size or len(w) != wide:
+        raise Unsupported(f"its weights have shapes {w.shape} and {r.shape}")
+    bias = np.zeros(2 * wide, np.float32)
+    if inputs[3]:
+        bias = floats(context.constant(inputs[3], "bias"))[direction]
+    own, others = bias.reshape(2, wide)
+    bias = own + others
+    weights = {"r": calls.constant(r.T.copy())}
+    if gates == 3:
+        weights["gates"] = calls.constant(r[: 2 * size].T.copy())
+        weights["new"] = calls.constant(r[2 * size :].T.copy())
+        weights["bias"] = calls.constant(others[2 * size :])
+        if calls.call.attributes.get("linear_before_reset"):
+            bias[2 * size :] = own[2 * size :]
+    return calls.constant(w.T.copy()), calls.constant(bias), weights
+
+
+def _state(calls: Calls, position: int, direction: int, size: int) -> str:
+    """The state before the first step, of [batch, size] or, of a constant, [1, size]."""
+    context, layout = calls.context, int(calls.call.attributes.get("layout", 0))
+    value = dict(enumerate(calls.call.inputs)).get(position, "")
+    if value and not context.is_constant(value):
+        return calls.add("Gather", value, direction, axis=layout)
+    rows = np.zeros((1, size), np.float32)
+    if value:
+        rows = floats(context.array(value)).take(direction, layout)
+        rows = rows if np.any(rows) else np.zeros((1, size), np.float32)
+    return calls.constant(rows)
+
+
+def _functions(call: Call, direction: int, default: Sequence[str]) -> Functions:
+    names = [name.lower() for name in call.attributes.get("activations", [])] or [*default] * 2
+    chosen = names[direction * len(default) :][: len(default)]
+    if len(chosen) < len(default) or not set(chosen) <= set(ACTIVATIONS):
+        raise Unsupported(f"its activations are {chosen}; {', '.join(ACTIVATIONS.values())} run")
+    return [ACTIVATIONS[name] for name in chosen]
+
+
+def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..., list[Call]]:
+    def rule(context: Context, opset: int, call: Call) -> list[Call]:
+        a, shape = call.attributes, context.shape(call.inputs[0])
+        layout, states = int(a.get("layout", 0)), 2 if cell is _lstm else 1
+        steps = shape[layout]
+        lengths = call.inputs[4] if len(call.inputs) > 4 else ""
+        if lengths and np.any(context.constant(lengths, "lengths of sequences") != steps):
+            raise Unsupported("its sequences have lengths of their own; export without")
+        if "clip" in a or a.get("input_forget") or any(call.inputs[7:]):
+            raise Unsupported("it has a clip, peepholes or coupled gates; export without")
+        context.free -= STEP * steps
+        if len(shape) != 3 or context.free < 0:
+            raise Unsupported(f"it takes {shown(shape)}, too many steps to write out")
+        calls = Calls(context, call)
+        x = call.inputs[0] if layout else calls.add("Transpose", call.inputs[0], perm=[1, 0, 2])
+        ways = {"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}
+        outputs: list[str] = []
+        last: list[list[str]] = [[] for _ in range(states)]
+        for direction, way in enumerate(ways[a.get("direction", "forward")]):
+            weight, bias, weights = _weights(calls, direction, gates)
+            size = calls.width(weights["r"])
+            products = calls.add("Add", calls.add("MatMul", x, weight), bias)
+            functions = _functions(call, direction, activations)
+            now = [_state(calls, 5 + i, direction, size) for i in range(states)]
+            hidden = []
+            for step in range(steps)[::way]:
+                now = cell(
+                    calls, calls.add("Gather", products, step, axis=1), now, weights, functions
+                )
+                hidden.append(calls.add("Unsqueeze", now[0], [1, 2]))
+            outputs.append(calls.add("Concat", *hidden[::way], axis=1))
+            for each, state in zip(last, now, strict=True):
+                each.append(calls.add("Unsqueeze", state, [1]))
+        results = [calls.add("Concat", *outputs, axis=2)]
+        results += [calls.add("Concat", *each, axis=1) for each in last]
+        for result, output in zip(results, call.outputs, strict=False):
+            if output:
+                perm = [1, 2, 0, 3] if result is results[0] else [1, 0, 2]
+                operator, attributes = ("Identity", {}) if layout else ("Transpose", {"perm": perm})
+                calls.all.append(Call(operator, call.name, [result], [output], attributes))
+        return calls.all
+
+    return rule
+
+
+RECURRENT = {
+    "GRU": recurrent(_gru, 3, ("sigmoid", "tanh")),
+    "LSTM": recurrent(_lstm, 4, ("sigmoid", "tanh", "tanh")),
+    "RNN": recurrent(_rnn, 1, ("tanh",)),
+}
