@@ -35,6 +35,7 @@ from gossamer.runtime.importer.tensors import constant_node
 from gossamer.runtime.operators import OPERATORS
 from gossamer.runtime.operators.constants import SPARSE
 from gossamer.runtime.operators.context import BATCH, Context, Unsupported, shown
+from gossamer.runtime.operators.dynamic_int8 import units_of
 from gossamer.runtime.operators.int8 import as_numbers
 from gossamer.runtime.sparse_file import FARTHEST
 
@@ -91,7 +92,7 @@ def _check_output(context: Context, value: str) -> None:
     if value not in context.values:
         raise Unsupported(_missing(context, value) or f"nothing computes its output {value!r}")
     known = context.values[value]
-    if known.codes is not None:
+    if known.codes is not None or known.units:
         raise Unsupported(f"output {value!r} is in 8 bits; dequantize it")
     if known.batch_axis is not None:
         raise Unsupported(f"output {value!r}: the batch must stay first")
@@ -130,6 +131,7 @@ def _node(context: Context, call: Call, source: Source, opset: int) -> None:
         _branch(context, call, source, opset)
         return
     try:
+        units_of(context, call.operator, call.inputs)
         for each in rewritten(context, opset, call):
             _call(context, each)
     except Unsupported as error:
@@ -166,6 +168,9 @@ def _call(context: Context, call: Call) -> None:
     operator, name, inputs, attributes = call.operator, call.name, call.inputs, call.attributes
     output = call.outputs[0]
     context.outputs = call.outputs
+    units = units_of(context, operator, inputs)
+    if units and operator == "Cast":  # of integers times a scale, which no cast may cut
+        operator, attributes = "Identity", {}
     known = OPERATORS.get(operator)
     if operator != "DequantizeLinear":
         inputs = [
@@ -197,6 +202,8 @@ def _call(context: Context, call: Call) -> None:
             "the engine has no such operator; replace it or run that part elsewhere; "
             + nearest(operator, convertible).partition("Known:")[0].rstrip("? ").strip(" ;")
         )
+    if units:
+        context.values[output].units = units
 
 
 def _missing(context: Context, value: str) -> str | None:

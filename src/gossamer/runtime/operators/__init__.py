@@ -3,6 +3,7 @@
 from gossamer.runtime.operators.binary import BINARY
 from gossamer.runtime.operators.constants import CONSTANTS
 from gossamer.runtime.operators.conv import CONVOLUTIONS
+from gossamer.runtime.operators.dynamic_int8 import DYNAMIC_INT8
 from gossamer.runtime.operators.elementwise import ELEMENTWISE
 from gossamer.runtime.operators.int8 import INT8
 from gossamer.runtime.operators.kwinners import KWINNERS
@@ -19,6 +20,7 @@ OPERATORS: Operators = {
     **BINARY,
     **CONSTANTS,
     **CONVOLUTIONS,
+    **DYNAMIC_INT8,
     **ELEMENTWISE,
     **INT8,
     **KWINNERS,

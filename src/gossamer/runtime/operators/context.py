@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,7 @@ class Value:
     batch_index: BatchIndex | None = None
     codes: tuple[float, int] | None = None  # step and zero point, where it was quantized
     step: tuple[Array, int | None] | None = None  # of a dequantized weight, and its axis
+    units: dict[str, int] = field(default_factory=dict)  # see ``operators.dynamic_int8``
 
 
 class Context:

@@ -104,6 +104,9 @@ def _dequantize(context: Context, name: str, inputs: list[str], output: str, a: 
     if context.is_constant(inputs[0]):
         _constant(context, inputs, output, a)
         return
+    if context.values[inputs[0]].units:
+        context.emit(Node(Reshape(), name, (inputs[0],), output), context.shape(inputs[0]))
+        return
     step, zero, _ = _grid(context, inputs)
     if context.values[inputs[0]].codes != (step, zero):  # any integers
         numbers = as_numbers(context, name, inputs[0])

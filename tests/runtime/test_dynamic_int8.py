@@ -1,0 +1,97 @@
+"""DynamicQuantizeLinear and the products of integers after it, against ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import networks
+import numpy as np
+import onnx
+import pytest
+from networks import Builder
+from onnx import helper
+
+from gossamer.errors import UserError
+from gossamer.runtime import Engine
+
+
+def agree(model: bytes, x: networks.Array) -> None:
+    """Example by example, as ONNX Runtime has one range for a whole batch."""
+    wanted = np.concatenate([networks.reference(model, each[None]) for each in x])
+    np.testing.assert_allclose(Engine(model, threads=1)(x), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("kind", ["linear", "attention", "conv"])
+def test_a_network_that_onnxruntime_quantized(tmp_path: Path, kind: str, per_channel: bool) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    rng = np.random.default_rng(0)
+
+    def weight(*shape: int) -> networks.Array:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    shape = (3, 6, 6) if kind == "conv" else (4, 8)
+    b = Builder(*shape)
+    if kind == "conv":
+        b.add("Conv", "x", weight(5, 3, 3, 3), weight(5), pads=[1, 1, 1, 1])
+        b.add("Relu", b.last)
+        b.add("GlobalAveragePool", b.last)
+        b.add("Gemm", b.add("Flatten", b.last), weight(4, 5), weight(4), transB=1)
+    else:
+        b.add("Add", b.add("MatMul", "x", weight(8, 8)), weight(8))
+        if kind == "attention":  # both sides are quantized
+            b.add("MatMul", b.last, b.add("Transpose", "x", perm=[0, 2, 1]))
+        b.add("Relu", b.last)
+        b.add("MatMul", b.last, weight(4 if kind == "attention" else 8, 3))
+    (tmp_path / "float.onnx").write_bytes(b.model())
+    quantize_dynamic(
+        tmp_path / "float.onnx",
+        tmp_path / "int8.onnx",
+        per_channel=per_channel,
+        weight_type=QuantType.QUInt8 if kind == "conv" else QuantType.QInt8,
+        extra_options={"MatMulConstBOnly": False},
+    )
+    model = (tmp_path / "int8.onnx").read_bytes()
+    operators = {node.op_type for node in onnx.load_from_string(model).graph.node}
+    assert "DynamicQuantizeLinear" in operators
+    assert "MatMulInteger" in operators or "ConvInteger" in operators
+    agree(model, rng.standard_normal((3, *shape)).astype(np.float32) + 0.5)
+
+
+def quantized(*further: onnx.NodeProto, batch: int | None = None) -> Builder:
+    b = Builder(6, batch=batch)
+    b.nodes += [helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]), *further]
+    return b
+
+
+def test_zeros_and_one_sign() -> None:
+    b = quantized(helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]))
+    rows = np.array(
+        [np.zeros(6), np.arange(6), -np.arange(6), np.full(6, 3), np.linspace(-1, 2, 6)]
+    )
+    agree(b.model("y"), rows.astype(np.float32))
+
+
+def test_a_fixed_batch_has_one_range() -> None:
+    model = quantized(helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]), batch=3).model(
+        "y"
+    )
+    x = np.random.default_rng(0).standard_normal((3, 6)).astype(np.float32)
+    wanted = networks.reference(model, x)
+    result = Engine(model, threads=1)(x)
+    np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        [helper.make_node("Mul", ["x", "s"], ["y"])],  # the scale alone
+        [helper.make_node("Cast", ["q"], ["y"], to=1)],  # the codes alone
+        [helper.make_node("Add", ["x", "s"], ["y"])],
+        [helper.make_node("DequantizeLinear", ["q", "s"], ["y"])],  # without its zero point
+    ],
+)
+def test_other_uses_are_refused(further: list[onnx.NodeProto]) -> None:
+    with pytest.raises(UserError, match=r"DynamicQuantizeLinear|8 bits"):
+        Engine(quantized(*further).model("y"))
