@@ -160,8 +160,8 @@ def test_sizes_that_lie() -> None:
     def old(m: onnx.ModelProto) -> None:
         m.opset_import[0].version = 6
 
-    def halves(m: onnx.ModelProto) -> None:
-        m.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    def doubles(m: onnx.ModelProto) -> None:
+        m.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
 
     for change, message in [
         (huge, "holds 216 bytes"),
@@ -169,7 +169,7 @@ def test_sizes_that_lie() -> None:
         (wide, "must be fixed"),
         (symbolic, "must be fixed"),
         (old, "opset 6 is too old"),
-        (halves, "not float32"),
+        (doubles, "not float32"),
     ]:
         with pytest.raises(UserError, match=message):
             read(edited(change))
