@@ -20,6 +20,7 @@ ROOT = Path(gossamer.__file__).parent
 # Each room imports rooms before it alone.
 ROOMS = (
     "errors",
+    "numbers",
     "files",
     "extras",
     "own_code",

@@ -46,8 +46,8 @@ def test_large_logits_do_not_overflow():
     [
         ({"threshold": 0.0}, "above 0"),
         ({"threshold": 1.5}, "at most 1"),
-        ({"smoothing": 0}, "at least 1 window"),
-        ({"refractory": -1.0}, "at least 0 seconds"),
+        ({"smoothing": 0}, "smoothing must be a whole number of at least 1"),
+        ({"refractory": -1.0}, "refractory must be a finite number of at least 0"),
     ],
 )
 def test_settings_out_of_range(arguments, told):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import UserError
+from gossamer.numbers import finite, whole
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,10 @@ class AugmentationSettings:
                 if not isinstance(value, bool | np.bool_):
                     raise UserError(f"flip must be true or false, not {value!r}")
                 continue
-            gain = name == "gain"
-            most = 100 if gain else 10_000
-            if not isinstance(value, Real if gain else Integral) or not 0 <= float(value) <= most:
-                what = "" if gain else "a whole number "
-                raise UserError(f"{name} must be {what}between 0 and {most}, not {value!r}")
+            number = (
+                finite(value, name, 0, 100) if name == "gain" else whole(value, 0, name, 10_000)
+            )
+            object.__setattr__(self, name, number)
 
 
 class Augmentation(AugmentationSettings):

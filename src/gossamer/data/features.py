@@ -10,6 +10,9 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from gossamer.errors import UserError
+from gossamer.numbers import finite, whole
+
 _CHUNK = 64  # clips transformed at once: the spectra of a chunk stay near the cache
 
 
@@ -29,6 +32,9 @@ class LogMel:
     gives exactly 32 frames: 32 x 32 with the 32 bands. Hann window; triangular filters of unit
     height, equally wide on the mel scale (O'Shaughnessy 1987) from ``low`` to ``high`` hertz. Power
     is scaled so that a sine of full scale reads 0 dB; ``floor`` in dB keeps silence finite.
+
+    Raises:
+        UserError: an argument out of its range.
     """
 
     rate: int = 16_000
@@ -42,6 +48,20 @@ class LogMel:
     filters: NDArray[np.float32] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        rate = whole(self.rate, 1, "rate", 10_000_000)
+        checked = {
+            "rate": rate,
+            "n_fft": whole(self.n_fft, 2, "n_fft", 2**16),
+            "hop": whole(self.hop, 1, "hop", 2**24),
+            "bands": whole(self.bands, 1, "bands", 2**12),
+            "low": finite(self.low, "low", 0),
+            "high": finite(self.high, "high", most=rate / 2),
+            "floor": finite(self.floor, "floor", -1000, 0),
+        }
+        if not checked["low"] < checked["high"]:
+            raise UserError(f"low must be below high, not {self.low!r} beside {self.high!r}")
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
         hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.n_fft) / self.n_fft)
         scaled = hann * (2.0 / hann.sum())
         edges = _hertz(np.linspace(_mel(self.low), _mel(self.high), self.bands + 2))

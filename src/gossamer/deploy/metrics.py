@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from gossamer.energy import MEMORIES
 from gossamer.errors import UserError, nearest
+from gossamer.numbers import whole
 
 Run = Mapping[str, Any]
 
@@ -262,9 +263,7 @@ class MeasureSettings:
             metric_named(name)
         object.__setattr__(self, "measure", tuple(named))
         for name, most in (("engine_threads", 256), ("engine_batch", 1_000_000)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-                raise UserError(f"{name} must be a whole number from 1 to {most:,}, not {value!r}")
+            object.__setattr__(self, name, whole(getattr(self, name), 1, name, most))
         if self.energy_memory not in MEMORIES:
             known = nearest(str(self.energy_memory), MEMORIES)
             raise UserError(f"energy_memory: no '{self.energy_memory}'; {known}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gossamer.numbers import finite
+
 _WORD = 8  # bytes of an access in both tables
 
 
@@ -28,6 +30,15 @@ class Costs:
     add_whole: float
     multiply_whole: float
     access: Mapping[str, tuple[float, float]]
+
+    def __post_init__(self) -> None:
+        for name in ("add", "multiply", "add_whole", "multiply_whole"):
+            object.__setattr__(self, name, finite(getattr(self, name), f"costs: {name}", 0))
+        access = {}
+        for memory, (low, high) in self.access.items():
+            least = finite(low, f"costs: access, {memory}", 0)
+            access[memory] = (least, finite(high, f"costs: access, {memory}, highest", least))
+        object.__setattr__(self, "access", access)
 
     def multiply_add(self, bits: int = 32) -> float:
         """One multiply-add of operands of ``bits`` bits: 32 (floats) or 8 (whole numbers).

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import UserError
+from gossamer.numbers import finite, positive_share, whole
 
 #: Classes that are no keywords.
 BACKGROUND = ("silence", "unknown")
@@ -50,17 +51,15 @@ class Detector:
         smoothing: int = 3,
         refractory: float = 1.0,
     ) -> None:
-        if not 0.0 < threshold <= 1.0:
-            raise UserError(f"threshold {threshold:g}: must be above 0 and at most 1")
-        if smoothing < 1 or not refractory >= 0.0:
-            raise UserError("smoothing must be at least 1 window, refractory at least 0 seconds")
+        self.threshold = positive_share(threshold, "threshold")
+        self._refractory = finite(refractory, "refractory", 0)
+        self._recent: deque[NDArray[np.float64]] = deque(
+            maxlen=whole(smoothing, 1, "smoothing", 10_000)
+        )
         self.classes = list(classes)
         self.keywords = [name for name in classes if name.strip("_") not in BACKGROUND]
         if not self.keywords:
             raise UserError(f"no keyword among the network's classes: {', '.join(classes)}")
-        self.threshold = threshold
-        self._refractory = refractory
-        self._recent: deque[NDArray[np.float64]] = deque(maxlen=smoothing)
         self._quiet_until = -np.inf
 
     def push(self, seconds: float, outputs: NDArray[np.float32]) -> Detection | None:

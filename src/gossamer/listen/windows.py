@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gossamer.data import LogMel
 from gossamer.errors import UserError
+from gossamer.numbers import finite, whole
 
 Wave = NDArray[np.float32]
 
@@ -28,16 +29,16 @@ class Windows:
         stride: frames from the start of one window to the start of the next.
 
     Raises:
-        UserError: the description is not one of log-mel features.
+        UserError: the description is not one of log-mel features, or the stride is none.
     """
 
     def __init__(self, features: Mapping[str, Any], stride: int = 3) -> None:
         own = {k: v for k, v in features.items() if k not in ("kind", "mean", "std", "samples")}
         try:
             self.log_mel = LogMel(**own)
-            self._mean = np.float32(float(features["mean"]))
-            self._std = np.float32(float(features["std"]))
-            self.samples = int(features["samples"])
+            self._mean = np.float32(finite(features["mean"], "mean", -1e9, 1e9))
+            self._std = np.float32(finite(features["std"], "std", 1e-9, 1e9))
+            self.samples = whole(features["samples"], 1, "samples", 2**31 - 1)
             _, self.bands, self.frames = self.log_mel.shape(self.samples)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
@@ -45,7 +46,7 @@ class Windows:
                 "on a sound task, such as speech_commands"
             ) from None
         self._hop, self._half = self.log_mel.hop, self.log_mel.n_fft // 2
-        self._stride = stride
+        self._stride = whole(stride, 1, "stride", 10_000)
         # Frames whose samples all lie within the window.
         self._inner = slice(
             -(-self._half // self._hop), (self.samples - self._half) // self._hop + 1

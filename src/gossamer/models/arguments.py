@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypedDict, TypeVar, get_args, get_origin, get_type_hints
 
-import numpy as np
-
 from gossamer.errors import UserError
+from gossamer.numbers import finite, integral, whole
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -105,25 +103,11 @@ def _each(name: str, value: Any, convert: Callable[[str, Any], Any]) -> tuple[An
 
 
 def _count(name: str, value: Any) -> int:
-    if not _finite(value) or value != int(value):
+    number = integral(value)
+    if number is None:
         raise UserError(f"{name} must be a whole number, not {value!r}")
-    if value < 1:
-        raise UserError(f"{name} must be at least 1, not {value}")
-    if value > _LARGEST:
-        raise UserError(f"{name} must be at most {_LARGEST:,}, not {value}")
-    return int(value)
+    return whole(number, 1, name, _LARGEST)
 
 
 def _number(name: str, value: Any) -> float:
-    if not _finite(value):
-        raise UserError(f"{name} must be a finite number, not {value!r}")
-    most = _HIGHEST.get(name, _LARGE)
-    if not 0 <= value <= most:
-        raise UserError(f"{name} must be at least 0 and at most {most:,}, not {value}")
-    return float(value)
-
-
-def _finite(value: Any) -> bool:
-    """Whether it is a number (numpy's too) with a finite value; true and false are none."""
-    number = isinstance(value, (int, float, np.integer, np.floating))
-    return number and not isinstance(value, bool) and math.isfinite(value)
+    return finite(value, name, 0, _HIGHEST.get(name, _LARGE))

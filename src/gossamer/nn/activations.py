@@ -22,7 +22,7 @@ from gossamer.nn.graph_rewriter import plan, rewritten
 from gossamer.nn.kwinners import KWinners, KWinners2d
 from gossamer.nn.module_tools import replace
 from gossamer.nn.threshold import Threshold
-from gossamer.sparsity.numbers import positive_share
+from gossamer.numbers import positive_share
 
 
 class SparseActivation(nn.Module):
@@ -89,6 +89,10 @@ def sparsify_activations(
     for name in [*exclude, *(density if isinstance(density, Mapping) else ())]:
         if name not in names:
             raise UserError(f"no activation '{name}': {nearest(name, names)}")
+    if isinstance(density, Mapping) and not density:
+        raise UserError(
+            "density names no activation; give each to be replaced its own, or a number"
+        )
     named = density if isinstance(density, Mapping) else dict.fromkeys(names, density)
     wanted = {
         name: positive_share(share, f"activation '{name}': density")

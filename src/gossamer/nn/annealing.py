@@ -9,7 +9,7 @@ from torch import nn
 
 from gossamer.errors import UserError
 from gossamer.nn.kwinners import KWinners, KWinners2d
-from gossamer.sparsity.numbers import positive_share, whole
+from gossamer.numbers import positive_share, whole
 
 
 class AnnealActivations:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from gossamer.errors import UserError, nearest
 from gossamer.nn.module_tools import exporting, replace
+from gossamer.numbers import finite
 
 # The approximation of the Kullback-Leibler divergence, equation 14 of the paper.
 _K1, _K2, _K3 = 0.63576, 1.87320, 1.48695
@@ -37,7 +38,7 @@ class Variational(nn.Module, ABC):
 
     def _make_noise(self, threshold: float) -> None:
         self.log_variance = nn.Parameter(torch.full_like(self.weight, _QUIET))
-        self.threshold = threshold
+        self.threshold = finite(threshold, "threshold", -1e6, 1e6)
 
     def log_alpha(self) -> Tensor:
         """log of variance / mean squared of each weight, from -8 to 8."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gossamer.errors import UserError
 from gossamer.nn.module_tools import Float32Buffers, exporting
 from gossamer.nn.winners import pick, pickable
-from gossamer.sparsity.numbers import positive_share, real, share, whole
+from gossamer.numbers import positive_share, real, share, whole
 
 
 def winner_mask(x: Tensor, k: int) -> Tensor:
@@ -74,7 +74,7 @@ class _KWinnersBase(Float32Buffers):
             raise UserError(
                 f"{name}: inference_factor must be finite and above 0, not {inference_factor!r}"
             )
-        self.units = units = whole(units, 1, f"{name}: the number of units")
+        self.units = units = whole(units, 1, f"{name}: the number of units", 2**31 - 1)
         meaning = "; it is the share of units that stay active"
         self.density = positive_share(density, f"{name}: density", meaning)
         self.boost_decay = share(boost_decay, f"{name}: boost_decay")

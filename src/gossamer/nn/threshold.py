@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gossamer.errors import UserError
 from gossamer.nn.module_tools import exporting, keeping_modes
-from gossamer.sparsity.numbers import positive_share
+from gossamer.numbers import positive_share
 
 # Turns any difference that single precision can show at ordinary sizes into one above 1.
 _STEEP = 1e38

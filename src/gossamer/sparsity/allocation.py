@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import UserError, nearest
-from gossamer.sparsity.numbers import positive_share
+from gossamer.numbers import positive_share
 
 
 def check_density(density: Any, where: str) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import UserError
-from gossamer.sparsity.numbers import whole
+from gossamer.numbers import whole
 from gossamer.sparsity.topk import top_k
 
 Shape = Sequence[int]

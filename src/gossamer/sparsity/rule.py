@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import UserError, nearest
-from gossamer.sparsity.numbers import real, share, whole
+from gossamer.numbers import real, share, whole
 from gossamer.sparsity.pattern import Pattern
 from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule
 

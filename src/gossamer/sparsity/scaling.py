@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError, nearest
+from gossamer.numbers import finite
 from gossamer.sparsity.allocation import check_density
 from gossamer.sparsity.layers import sparsifiable_weights
 
@@ -55,6 +56,10 @@ def scale(inputs: float, outputs: float, density: float, optimizer: str = "adam"
         raise UserError(
             f"mu_parametrize: no optimizer '{optimizer}': {nearest(optimizer, OPTIMIZERS)}"
         )
+    inputs, outputs, density = (
+        finite(value, name, 1e-9, 1e9)
+        for name, value in (("inputs", inputs), ("outputs", outputs), ("density", density))
+    )
     active = inputs * density
     return Scale(
         inputs,

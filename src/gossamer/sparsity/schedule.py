@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from gossamer.errors import UserError
-from gossamer.sparsity.numbers import positive_share, share, whole
+from gossamer.numbers import positive_share, share, whole
 
 
 def _interval(schedule: Cubic | Phases) -> tuple[float, float]:

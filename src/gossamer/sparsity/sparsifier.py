@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
+from gossamer.numbers import whole
 from gossamer.sparsity.allocation import Allocation, PerLayer, check_density, exact_counts
 from gossamer.sparsity.layers import (
     Weight,
@@ -21,7 +22,6 @@ from gossamer.sparsity.layers import (
     warn_of_unknown,
 )
 from gossamer.sparsity.masks import Masks
-from gossamer.sparsity.numbers import whole
 from gossamer.sparsity.pattern import Pattern
 from gossamer.sparsity.registry import default_allocation, default_pattern, default_rule
 from gossamer.sparsity.rule import Layer, Rule, Static, magnitude

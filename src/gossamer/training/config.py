@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from gossamer.data import Augmentation, AugmentationSettings
 from gossamer.errors import UserError, nearest
+from gossamer.numbers import integral, real
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 _MOST_EPOCHS = 1_000_000
@@ -160,9 +161,9 @@ def _typed(name: str, value: Any, kind: str) -> Any:
     elif kind == "str":
         if isinstance(value, str):
             return value
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        if kind == "float":
-            return float(value)
-        if value == int(value):
-            return int(value)
+    elif kind == "float":
+        if math.isfinite(number := real(value)):
+            return number
+    elif (whole := integral(value)) is not None:
+        return whole
     raise UserError(f"{name} must be of type {kind}, not {value!r}")

@@ -21,8 +21,8 @@ from gossamer.deploy.metrics import MeasureSettings
 from gossamer.errors import UserError, nearest
 from gossamer.models import reference
 from gossamer.nn import quantize, sparsify_activations, to_variational
+from gossamer.numbers import positive_share
 from gossamer.sparsity import Scaling, Sparsifier, SparsitySettings, mu_parametrize
-from gossamer.sparsity.numbers import positive_share
 from gossamer.training.config import TrainingConfig
 from gossamer.training.initial import load_weights
 

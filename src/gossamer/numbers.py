@@ -25,16 +25,42 @@ def real(value: Any) -> float:
         return math.inf
 
 
-def whole(value: Any, least: int, where: str) -> int:
+def integral(value: Any) -> int | None:
+    """``value`` as an int where it is whole, as 20.0 is; else None."""
+    number = scalar(value)
+    if number is None or not math.isfinite(real(number)):
+        return None
+    rounded = int(math.trunc(number))  # noqa: RUF046 (as mypy sees it, it is none)
+    return rounded if rounded == number else None
+
+
+def whole(value: Any, least: int, where: str, most: int = 2**63 - 1) -> int:
     """``value`` as an int.
 
     Raises:
-        UserError: no whole number, or one below ``least``; ``where`` names it.
+        UserError: no whole number, or one below ``least`` or above ``most``; ``where`` names it.
     """
     number = scalar(value)
-    if not isinstance(number, Integral) or number < least:
+    if not isinstance(number, Integral) or int(number) < least:
         raise UserError(f"{where} must be a whole number of at least {least}, not {value!r}")
+    if int(number) > most:
+        raise UserError(f"{where} must be at most {most:,}, not {value!r}")
     return int(number)
+
+
+def finite(value: Any, where: str, least: float = -math.inf, most: float = math.inf) -> float:
+    """``value`` as a finite float.
+
+    Raises:
+        UserError: no number, NaN or infinite, or outside the bounds; ``where`` names it.
+    """
+    number = real(value)
+    if math.isfinite(number) and least <= number <= most:
+        return number
+    bounds = [f"at least {least:,g}"] * (least > -math.inf)
+    bounds += [f"at most {most:,g}"] * (most < math.inf)
+    of = f" of {' and '.join(bounds)}" if bounds else ""
+    raise UserError(f"{where} must be a finite number{of}, not {value!r}")
 
 
 def share(value: Any, where: str) -> float:
