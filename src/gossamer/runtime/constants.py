@@ -42,13 +42,13 @@ class Packed:
 
     def dense(self) -> Array:
         """The array; one that is still in use is not made again. It cannot be written to."""
-        found = self._made() if self._made is not None else None
-        if found is None:
-            found = decode(self.values, self.gaps, self.shape)
-            found.flags.writeable = False
-            self._made = weakref.ref(found)
-            _MADE_BY[id(found)] = self
-        return found
+        decoded = self._made() if self._made is not None else None
+        if decoded is None:
+            decoded = decode(self.values, self.gaps, self.shape)
+            decoded.flags.writeable = False
+            self._made = weakref.ref(decoded)
+            _MADE_BY[id(decoded)] = self
+        return decoded
 
 
 # By the id of an array, the non-zeros that it was made of last.

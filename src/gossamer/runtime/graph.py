@@ -160,13 +160,13 @@ class Graph:
 
     def rows(self, value: str) -> int | None:
         """Rows of the smallest table that an input's integers look up, None if they do not."""
-        same, found = {value}, []
+        same, lengths = {value}, []
         for node in self.nodes:
             if node.op == "embed" and node.inputs[0] in same:
-                found.append(len(node.constants["table"]))
+                lengths.append(len(node.constants["table"]))
             elif node.op in ("reshape", "transpose", "strided") and node.inputs[0] in same:
                 same.add(node.output)
-        return min(found, default=None)
+        return min(lengths, default=None)
 
     def consumers(self, value: str) -> list[AnyNode]:
         return [node for node in self.nodes if value in node.inputs]

@@ -1,4 +1,4 @@
-"""What this machine could do at best, measured on the spot with the engine's own kernels.
+"""Limits of this machine, measured on the spot with the engine's own kernels.
 
 The roofline of Williams, Waterman & Patterson 2009: a layer takes at least its multiply-adds
 over the peak of multiply-adds, and at least the bytes it touches over the bandwidth of the

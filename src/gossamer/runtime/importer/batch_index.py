@@ -123,13 +123,13 @@ def _index(context: Context, value: str) -> BatchIndex:
         if start.dtype.kind not in "iu":
             raise Unsupported("it computes with the places of examples, and not in integers")
         return BatchIndex(np.zeros_like(start), start)
-    if (found := context.values[value].batch_index) is None:
+    if (index := context.values[value].batch_index) is None:
         raise Unsupported("it computes numbers from the places of examples in the batch")
-    if found is UNREADABLE:
+    if index is UNREADABLE:
         raise Unsupported("it reads the places of examples in the batch")
-    if found.own:
+    if index.own:
         raise Unsupported("it computes with places of examples that are joined with integers")
-    return found
+    return index
 
 
 def _pointwise(context: Context, operator: str, inputs: list[str], output: str) -> None:
@@ -207,9 +207,9 @@ def _pick(
         _pick_by_own(context, name, value, output, index.own, picked, sizes, rest)
         return
     if context.is_constant(value):
-        found = context.array(value).reshape(count, *rest)
+        rows = context.array(value).reshape(count, *rest)
         context.spend(picked.size * math.prod(rest))
-        context.add_constant(output, found[picked], (BATCH, *picked.shape[1:], *rest))
+        context.add_constant(output, rows[picked], (BATCH, *picked.shape[1:], *rest))
         return
     flat, taken = f"{output} flat", f"{output} taken"
     context.emit(Node(Reshape(), name, (value,), flat), (BATCH, count, *rest))

@@ -68,9 +68,9 @@ def fold(context: Context, operator: str, output: str, inputs: list[str], a: Att
         context.add_constant(output, Packed(values[0], values[1], dense), once=once)
         return
     assert known.fold is not None
-    found = np.asarray(known.fold(values, a))
-    check_rank(found.ndim)
-    context.add_constant(output, found, shape, once=once)
+    folded = np.asarray(known.fold(values, a))
+    check_rank(folded.ndim)
+    context.add_constant(output, folded, shape, once=once)
 
 
 def _whole(context: Context, value: str) -> Shape | None:

@@ -46,12 +46,12 @@ class Chains:
         right = node.constants["right"]
         if right.size != 1:
             return None
-        number, found = float(right.reshape(())), node.operation.kind
-        if found == "div" and number:
-            number, found = 1 / number, "mul"
-        elif found == "sub":
-            number, found = -number, "add"
-        return node.inputs[0] if found == kind and near(number, wanted) else None
+        number, operation = float(right.reshape(())), node.operation.kind
+        if operation == "div" and number:
+            number, operation = 1 / number, "mul"
+        elif operation == "sub":
+            number, operation = -number, "add"
+        return node.inputs[0] if operation == kind and near(number, wanted) else None
 
     def operands(self, value: str, kind: str) -> Iterator[tuple[str, str]]:
         """Both values whose sum (``add``) or product (``mul``) a value is, in either order."""
@@ -172,21 +172,21 @@ def _unshaped(chains: Chains, node: AnyNode, shapes: Mapping[str, Shape]) -> lis
     What treats each number alike needs no other shape, as in sub-spectral norm: its nodes over the
     first shape, their constants spread over it, or None.
     """
-    found: list[AnyNode] = []
+    steps: list[AnyNode] = []
     value = node.inputs[0]
     while (step := chains.made.get(value)) is not None and len(step.inputs) == 1:
         if step.op == "reshape":
             break
         if step.op not in ("unary", "binary") or shapes[value] != shapes[step.inputs[0]]:
             return None
-        found.append(step)
+        steps.append(step)
         value = step.inputs[0]
     if step is None or step.op != "reshape" or shapes[step.inputs[0]] != shapes[node.output]:
         return None
     if shapes[step.output][0] != shapes[node.output][0]:
         return None
     source, new = step.inputs[0], []
-    for left, old in enumerate(reversed(found), start=1 - len(found)):
+    for left, old in enumerate(reversed(steps), start=1 - len(steps)):
         output = f"{node.output} {-left} before" if left else node.output
         constants = dict(old.constants)
         if "right" in constants:

@@ -106,7 +106,7 @@ def lifted(message: memoryview) -> tuple[bytes, list[memoryview | None]]:
     Raises:
         ValueError: the message is damaged.
     """
-    found: list[memoryview | None] = []
+    contents: list[memoryview | None] = []
 
     def without(message: memoryview, path: tuple[int, ...]) -> bytes:
         """The message with what lies at the end of the path cut out."""
@@ -116,16 +116,16 @@ def lifted(message: memoryview) -> tuple[bytes, list[memoryview | None]]:
                 parts.append(message[start:end])
             elif len(path) > 1:
                 if len(path) == 2:
-                    found.append(None)
+                    contents.append(None)
                 inner = without(message[content:end], path[1:])
                 parts += [_varint(number << 3 | BYTES), _varint(len(inner)), inner]
             elif end - content < LARGE:
                 parts.append(message[start:end])
             else:
-                found[-1] = message[content:end]
+                contents[-1] = message[content:end]
         return b"".join(parts)
 
-    return without(message, (GRAPH, INITIALIZER, RAW_DATA)), found
+    return without(message, (GRAPH, INITIALIZER, RAW_DATA)), contents
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int, int, int]]:

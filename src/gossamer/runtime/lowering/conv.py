@@ -1,4 +1,4 @@
-"""Which kernels could compute a convolution."""
+"""Candidate kernels of a convolution."""
 
 from __future__ import annotations
 

@@ -25,12 +25,12 @@ def taps_by_residue(size: int, stride: int, dilation: int) -> tuple[Array, Array
 
     Returns (taps, shifts), both [residues, most taps]; missing taps are -1.
     """
-    found: list[list[tuple[int, int]]] = [[] for _ in range(stride)]
+    taps_of: list[list[tuple[int, int]]] = [[] for _ in range(stride)]
     for tap in range(size):
-        found[tap * dilation % stride].append((tap, tap * dilation // stride))
-    most = max(len(taps) for taps in found)
+        taps_of[tap * dilation % stride].append((tap, tap * dilation // stride))
+    most = max(len(taps) for taps in taps_of)
     taps, shifts = np.full((stride, most), -1), np.zeros((stride, most), np.int64)
-    for residue, those in enumerate(found):
+    for residue, those in enumerate(taps_of):
         for i in range(most):
             if i < len(those):
                 taps[residue, i], shifts[residue, i] = those[i]

@@ -214,8 +214,8 @@ def lanes(
         np.arange(weight.shape[3]) * s.dilations[1] * lowering.width,
         indexing="ij",
     )
-    found = by_output(weight.reshape(len(weight), -1), (ic + ky + kx).ravel())
-    bounds, offsets, values, order = by_count(*found)
+    entries = by_output(weight.reshape(len(weight), -1), (ic + ky + kx).ravel())
+    bounds, offsets, values, order = by_count(*entries)
     clip = limits(s.low, s.high)
     target, after = after_conv(lowering, node, "dense", kernel.tile == "pool")
     high, wide = conv_size(lowering, node)

@@ -31,9 +31,9 @@ NOWHERE = -1
 
 
 def in_front(context: Context, name: str, value: str, output: str) -> tuple[BatchAxis, Shape]:
-    """Where the batch of a value is, in front if need be, and its other dimensions."""
-    if (found := context.values[value].batch_axis) is not None:
-        return found, context.shape(found.source)[1:]
+    """The batch axis of a value, moved to the front if need be, and its other dimensions."""
+    if (batched := context.values[value].batch_axis) is not None:
+        return batched, context.shape(batched.source)[1:]
     if context.batch == 1:
         within = context.shape(value)
         source = f"{output} of {value} in front"
@@ -49,16 +49,16 @@ def in_front(context: Context, name: str, value: str, output: str) -> tuple[Batc
     return BatchAxis(source, 0, within[0]), within
 
 
-def settle(context: Context, name: str, found: BatchAxis, output: str) -> None:
+def settle(context: Context, name: str, batched: BatchAxis, output: str) -> None:
     """Lets ``output`` be read by a ``BatchAxis``, or be plain where the batch came back."""
-    lead, *sizes = context.shape(found.source)
-    back = found.axis == NOWHERE or (found.axis == 0 and found.after == sizes[0])
-    sizes[found.axis] *= lead
+    lead, *sizes = context.shape(batched.source)
+    back = batched.axis == NOWHERE or (batched.axis == 0 and batched.after == sizes[0])
+    sizes[batched.axis] *= lead
     if back:
-        context.emit(Node(Reshape(), name, (found.source,), output), tuple(sizes))
+        context.emit(Node(Reshape(), name, (batched.source,), output), tuple(sizes))
         return
-    kind = context.kind(found.source)
-    context.values[output] = Value(tuple(sizes), kind, batch_axis=found)
+    kind = context.kind(batched.source)
+    context.values[output] = Value(tuple(sizes), kind, batch_axis=batched)
 
 
 def fronts_of(
@@ -73,19 +73,21 @@ def fronts_of(
         if not value or context.is_constant(value):
             fronts.append(value)
             continue
-        found, sizes = in_front(context, name, value, output)
+        batched, sizes = in_front(context, name, value, output)
         missing = rank - len(sizes)
-        source, lead = found.source, context.shape(found.source)[0]
+        source, lead = batched.source, context.shape(batched.source)[0]
         if missing:
             source = f"{output} of {value} widened"
             if source not in context.values:
                 shape = (lead, *[1] * missing, *sizes)
-                context.emit(Node(Reshape(), name, (found.source,), source), shape)
+                context.emit(Node(Reshape(), name, (batched.source,), source), shape)
         fronts.append(source)
-        if found.axis == NOWHERE:
+        if batched.axis == NOWHERE:
             ways.append((BatchAxis("", NOWHERE), 1, 1))
             continue
-        ways.append((BatchAxis("", found.axis + missing, found.after), lead, sizes[found.axis]))
+        ways.append(
+            (BatchAxis("", batched.axis + missing, batched.after), lead, sizes[batched.axis])
+        )
     if len(set(ways)) > 1:
         shapes = " and ".join(shown(context.shape(value)) for value in inputs if value)
         raise Unsupported(f"its inputs {shapes} have the batch in different places")
@@ -175,7 +177,7 @@ def by_axes(what: Literal["slice", "squeeze", "unsqueeze", "reduce"]) -> Turned:
         a: Attributes,
     ) -> None:
         shape = context.shape(inputs[0])
-        found, _ = in_front(context, name, inputs[0], output)
+        batched, _ = in_front(context, name, inputs[0], output)
         named = [inputs[0], *inputs[3:4]] if what == "slice" else inputs
         axes = axes_of(context, named, a)
         if not axes:
@@ -186,7 +188,7 @@ def by_axes(what: Literal["slice", "squeeze", "unsqueeze", "reduce"]) -> Turned:
         if not axes or any(not -rank <= axis < rank for axis in axes):
             raise Unsupported(f"it has no axes {axes} in {shown(shape)}")
         axes = [axis % rank for axis in axes]
-        axis = found.axis
+        axis = batched.axis
         if what == "unsqueeze" and axis != NOWHERE:
             axis = [i for i in range(rank) if i not in axes][axis]
         elif axis in axes:
@@ -197,7 +199,7 @@ def by_axes(what: Literal["slice", "squeeze", "unsqueeze", "reduce"]) -> Turned:
         context.add_constant(shifted, np.array([i + 1 for i in axes], np.int64))
         more = [*inputs[1:3], shifted, *inputs[4:]] if what == "slice" else [shifted]
         changed = {key: value for key, value in a.items() if key != "axes"}
-        convert(context, name, [found.source, *more], front, changed)
-        settle(context, name, BatchAxis(front, axis, found.after), output)
+        convert(context, name, [batched.source, *more], front, changed)
+        settle(context, name, BatchAxis(front, axis, batched.after), output)
 
     return rule

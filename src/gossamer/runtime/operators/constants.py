@@ -23,8 +23,8 @@ def _count(x: list[Array]) -> int:
 
 
 def _range(x: list[Array], a: Attributes) -> Array:
-    found = x[0].item() + x[2].item() * np.arange(_count(x))
-    return np.asarray(found, x[0].dtype)
+    numbers = x[0].item() + x[2].item() * np.arange(_count(x))
+    return np.asarray(numbers, x[0].dtype)
 
 
 def _triangle(x: list[Array], a: Attributes) -> Array:

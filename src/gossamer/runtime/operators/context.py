@@ -1,4 +1,4 @@
-"""What is known of a network while its file is read, and how one of its nodes is converted."""
+"""State of an import: the values known so far, and the conversion of one node."""
 
 from __future__ import annotations
 
@@ -133,10 +133,10 @@ class Context:
         """A layer's constant ``step``, where the weight ``value`` is whole multiples of one."""
         if (known := self.values[value].step) is None:
             return {}
-        found, along = known
-        if along not in (None, axis) and found.size > 1:
+        steps, along = known
+        if along not in (None, axis) and steps.size > 1:
             return {}
-        return {"step": np.broadcast_to(found, outputs).astype(np.float32)}
+        return {"step": np.broadcast_to(steps, outputs).astype(np.float32)}
 
     def emit(self, node: AnyNode, shape: Shape, kind: str | None = None) -> None:
         """Adds a node; ``kind`` of its output is that of its first input if not given."""
@@ -177,9 +177,9 @@ def shown(shape: Shape) -> str:
 def in_words(text: str) -> str:
     """A message in which the number that stands for the batch is called so."""
 
-    def batch(found: re.Match[str]) -> str:
-        times, rest = divmod(int(found[0]), BATCH)
-        return found[0] if rest or not times else "batch" if times == 1 else f"{times} * batch"
+    def batch(match: re.Match[str]) -> str:
+        times, rest = divmod(int(match[0]), BATCH)
+        return match[0] if rest or not times else "batch" if times == 1 else f"{times} * batch"
 
     return re.sub(r"\d{7,15}", batch, text)
 
@@ -216,10 +216,10 @@ def floats(array: Array) -> Array:
 
 def numbers(constant: Array) -> Array:
     """A constant as float32, which integers must fit."""
-    found = np.asarray(constant, np.float32)
-    if constant.dtype.kind in "iu" and not np.array_equal(found.astype(np.float64), constant):
+    converted = np.asarray(constant, np.float32)
+    if constant.dtype.kind in "iu" and not np.array_equal(converted.astype(np.float64), constant):
         raise Unsupported("a constant holds integers that are not exact in float32")
-    return found
+    return converted
 
 
 Attributes = dict[str, Any]

@@ -10,10 +10,10 @@ from gossamer.runtime.operators.context import Attributes, Context, Unsupported,
 
 def pair(values: Any, count: int, default: int) -> list[int]:
     """Settings of a 1-d or 2-d window as 2-d ones."""
-    found = list(values) if values else [default] * count
-    if len(found) != count:
-        raise Unsupported(f"it has {len(found)} window settings for {count} dimensions")
-    return [default] * (2 - count) + [int(v) for v in found]
+    numbers = list(values) if values else [default] * count
+    if len(numbers) != count:
+        raise Unsupported(f"it has {len(numbers)} window settings for {count} dimensions")
+    return [default] * (2 - count) + [int(v) for v in numbers]
 
 
 def window(

@@ -83,10 +83,10 @@ def _grid(context: Context, inputs: list[str]) -> tuple[float, int, np.dtype[np.
         zero = context.constant(inputs[2], "zero point")
     if step.size != 1 or zero.size != 1:
         raise Unsupported("its values have several scales; quantize them with one for all")
-    found = float(np.float32(step.reshape(())))
-    if not (np.isfinite(found) and found > 0) or zero.dtype.kind not in "iu":
-        raise Unsupported(f"its scale is {found}, its zero point {zero.dtype}")
-    return found, int(zero.reshape(())), zero.dtype
+    size = float(np.float32(step.reshape(())))
+    if not (np.isfinite(size) and size > 0) or zero.dtype.kind not in "iu":
+        raise Unsupported(f"its scale is {size}, its zero point {zero.dtype}")
+    return size, int(zero.reshape(())), zero.dtype
 
 
 def _quantize(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:

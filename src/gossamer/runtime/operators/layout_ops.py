@@ -423,18 +423,18 @@ def _gather_turned(
     if not context.is_constant(inputs[0]):
         along(0)(context, convert, name, inputs, output, a)
         return
-    found, _ = in_front(context, name, inputs[1], output)  # an embedding
+    batched, _ = in_front(context, name, inputs[1], output)  # an embedding
     front = f"{output} in front"
-    convert(context, name, [inputs[0], found.source], front, a)
-    settle(context, name, BatchAxis(front, found.axis, found.after), output)
+    convert(context, name, [inputs[0], batched.source], front, a)
+    settle(context, name, BatchAxis(front, batched.axis, batched.after), output)
 
 
 def _transpose_turned(
     context: Context, convert: Convert, name: str, inputs: list[str], output: str, a: Attributes
 ) -> None:
-    found, sizes = in_front(context, name, inputs[0], output)
+    batched, sizes = in_front(context, name, inputs[0], output)
     perm = permutation_of(context, inputs[0], a)
-    lead, source = context.shape(found.source)[0], found.source
+    lead, source = context.shape(batched.source)[0], batched.source
     wide = [p for p in range(len(sizes)) if sizes[p] != 1]
     order = [wide.index(p) + 1 for p in perm if p in wide]
     if order != sorted(order):
@@ -444,8 +444,8 @@ def _transpose_turned(
         source = turned
     front = f"{output} in front"
     context.emit(Node(Reshape(), name, (source,), front), (lead, *(sizes[p] for p in perm)))
-    axis = found.axis if found.axis == NOWHERE else perm.index(found.axis)
-    settle(context, name, BatchAxis(front, axis, found.after), output)
+    axis = batched.axis if batched.axis == NOWHERE else perm.index(batched.axis)
+    settle(context, name, BatchAxis(front, axis, batched.after), output)
 
 
 def _slice_constant(x: list[Array], a: Attributes) -> Array:
@@ -473,9 +473,9 @@ def _gather_nd(x: list[Array], a: Attributes) -> Array:
 def _scatter_nd(x: list[Array], a: Attributes) -> Array:
     if a.get("reduction", "none") != "none":
         raise Unsupported(f"it scatters by {a['reduction']!r}; by replacing only")
-    found = x[0].copy()
-    found[tuple(np.moveaxis(x[1], -1, 0))] = x[2]
-    return found
+    result = x[0].copy()
+    result[tuple(np.moveaxis(x[1], -1, 0))] = x[2]
+    return result
 
 
 def _gathered(x: list[Array], a: Attributes) -> int:

@@ -244,16 +244,16 @@ def _batch_norm_constant(x: list[Array], a: Attributes) -> Array:
         mean = average(data, others, keepdims=True)
         mean, variance = mean.ravel(), average(np.square(data - mean), others)
     factor = scale / np.sqrt(variance + a.get("epsilon", 1e-5))
-    found = (data - mean.reshape(each)) * factor.reshape(each) + bias.reshape(each)
-    return np.asarray(found, data.dtype)
+    normalized = (data - mean.reshape(each)) * factor.reshape(each) + bias.reshape(each)
+    return np.asarray(normalized, data.dtype)
 
 
 def _layer_norm_constant(x: list[Array], a: Attributes) -> Array:
     axes = tuple(range(int(a.get("axis", -1)) % x[0].ndim, x[0].ndim))
     centered = x[0] - average(x[0], axes, keepdims=True)
     spread = average(np.square(centered), axes, keepdims=True) + a.get("epsilon", 1e-5)
-    found = centered / np.sqrt(spread) * x[1]
-    return np.asarray(found + x[2] if len(x) > 2 else found, x[0].dtype)
+    normalized = centered / np.sqrt(spread) * x[1]
+    return np.asarray(normalized + x[2] if len(x) > 2 else normalized, x[0].dtype)
 
 
 def _softmax_constant(x: list[Array], a: Attributes) -> Array:

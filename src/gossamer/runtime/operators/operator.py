@@ -1,4 +1,4 @@
-"""What an operator of ONNX is to the engine: one record, which its home defines.
+"""An ONNX operator as the engine sees it: one record, which its home defines.
 
 An operator becomes nodes of a few operations (``graph.Operation``). A module here is the home of
 one family: the attributes, kernels and C text of its operations, and of each operator how it is

@@ -242,8 +242,8 @@ def _fold(of: Callable[..., Array]) -> Fold:
 
     def evaluate(x: list[Array], a: Attributes) -> Array:
         axes = axes_in(x, a) or (() if a.get("noop_with_empty_axes") else None)
-        found = of(x[0], axis=axes, keepdims=bool(a.get("keepdims", 1)))
-        return np.asarray(found, x[0].dtype)
+        reduced = of(x[0], axis=axes, keepdims=bool(a.get("keepdims", 1)))
+        return np.asarray(reduced, x[0].dtype)
 
     return evaluate
 

@@ -1,4 +1,4 @@
-"""What padding and resizing do along one axis, as matrices [new, old]: few numbers are not zero."""
+"""Padding and resizing along one axis as sparse matrices [new, old]."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ def resized(size: int, wanted: int, scale: float, a: dict[str, Any]) -> Array:
     """The map of a resizing, as the ONNX operator Resize defines it."""
     at = coordinates(size, wanted, scale, a)
     rows = np.arange(wanted)
-    found = np.zeros((wanted, size))
+    matrix = np.zeros((wanted, size))
     if a.get("antialias") or a.get("exclude_outside"):
         raise Unsupported("it resizes with antialias or exclude_outside; export without")
     match a.get("mode", "nearest"):
         case "nearest":
-            found[rows, np.clip(rounded(at, a), 0, size - 1)] = 1
+            matrix[rows, np.clip(rounded(at, a), 0, size - 1)] = 1
         case "linear" | "cubic" as mode:
             low = np.floor(at)
             part = (at - low).astype(np.float64)
             cubic = _cubic(part, float(a.get("cubic_coeff_a", -0.75)))
             taps = enumerate(cubic, -1) if mode == "cubic" else enumerate([1 - part, part])
             for step, weight in taps:
-                np.add.at(found, (rows, np.clip(low.astype(int) + step, 0, size - 1)), weight)
+                np.add.at(matrix, (rows, np.clip(low.astype(int) + step, 0, size - 1)), weight)
         case other:
             raise Unsupported(f"it resizes by {other!r}; nearest, linear and cubic can run")
-    return found
+    return matrix
 
 
 def coordinates(size: int, wanted: int, scale: float, a: dict[str, Any]) -> Array:

@@ -101,12 +101,12 @@ def _cum_sum(context: Context, name: str, inputs: list[str], output: str, a: Att
 
 def _resize_constant(x: list[Array], a: Attributes) -> Array:
     """One axis after the other, each times the matrix of its map."""
-    found, (scales, sizes) = x[0], scales_of(x[0].shape, x[-1], a)
+    data, (scales, sizes) = x[0], scales_of(x[0].shape, x[-1], a)
     for axis, (scale, size) in enumerate(zip(scales, sizes, strict=True)):
         if scale != 1:
-            along = np.moveaxis(found, axis, -1)
-            found = np.moveaxis(along @ resized(found.shape[axis], size, scale, a).T, -1, axis)
-    return found.astype(x[0].dtype)
+            along = np.moveaxis(data, axis, -1)
+            data = np.moveaxis(along @ resized(data.shape[axis], size, scale, a).T, -1, axis)
+    return data.astype(x[0].dtype)
 
 
 def _sums(x: list[Array], a: Attributes) -> Array:

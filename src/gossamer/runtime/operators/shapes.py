@@ -156,9 +156,9 @@ def _turned(operator: str) -> Turned:
         context: Context, convert: Convert, name: str, inputs: list[str], output: str, a: Attributes
     ) -> None:
         """The batch stays between the same numbers, whatever dimension that is then."""
-        found, sizes = in_front(context, name, inputs[0], output)
-        lead, shape = context.shape(found.source)[0], target_of(context, operator, inputs, a)
-        behind = found.after * math.prod(sizes[found.axis + 1 :])
+        batched, sizes = in_front(context, name, inputs[0], output)
+        lead, shape = context.shape(batched.source)[0], target_of(context, operator, inputs, a)
+        behind = batched.after * math.prod(sizes[batched.axis + 1 :])
         places = [
             (shape[axis], axis)
             for axis in range(len(shape))
@@ -173,7 +173,7 @@ def _turned(operator: str) -> Turned:
         _, axis = min(places)
         within = (*shape[:axis], shape[axis] // lead, *shape[axis + 1 :])
         front = f"{output} in front"
-        context.emit(Node(Reshape(), name, (found.source,), front), (lead, *within))
+        context.emit(Node(Reshape(), name, (batched.source,), front), (lead, *within))
         after = behind // math.prod(shape[axis + 1 :])
         settle(context, name, BatchAxis(front, axis, after), output)
 

@@ -1,4 +1,4 @@
-"""What the importer raises while it reads."""
+"""Exceptions of the importer."""
 
 
 class Unsupported(Exception):
