@@ -21,8 +21,14 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
-@pytest.mark.parametrize("kind", KINDS)
+CUDA = [pytest.param(kind, "cuda", marks=pytest.mark.cuda) for kind in KINDS]
+CPU = [
+    pytest.param(kind, "cpu", marks=[] if kind == "masks and winners" else pytest.mark.slow)
+    for kind in KINDS
+]
+
+
+@pytest.mark.parametrize(("kind", "device"), CPU + CUDA)
 def test_trained_saved_resumed_and_read_on_the_cpu(kind, device, toy, interrupted, tmp_path):
     recipe = Recipe("toy", "speech_cnn", {**NETWORK, **KINDS[kind], "device": device})
     trained = train(recipe, toy, checkpoint=interrupted(recipe))
