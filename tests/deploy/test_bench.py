@@ -33,11 +33,12 @@ def test_turns_alternate_and_all_inputs_are_used(monkeypatch):
         [0, 1],
         turns=5,
         threads=1,
-        on_turn=lambda: done.append(1),
+        on_turn=lambda turn, turns: done.append(turn),
     )
     assert found["one"].seconds == pytest.approx(0.004)
     assert found["ten"].seconds == pytest.approx(0.04)
-    assert len(done) == found["one"].turns == found["one"].quiet == 5
+    assert done == [1, 2, 3, 4, 5]
+    assert found["one"].turns == found["one"].quiet == 5
     after = seen[4:]  # two calls of each to begin with
     assert after[:3] == [("one", 0), ("one", 1), ("ten", 0)]
     assert set(after) == {(name, x) for name in ("one", "ten") for x in (0, 1)}

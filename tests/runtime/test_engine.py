@@ -355,7 +355,7 @@ def stack(*densities: float) -> bytes:
 def test_similar_layers_are_measured_once() -> None:
     """Each of these weights has a number of non-zeros of its own."""
     plan = Engine(stack(0.2, 0.2, 0.5, 0.205, 0.195, 0.5), threads=1, isa="portable").plan
-    assert list(plan.measured_ns) == ["v0 (single)", "v2 (single)", "v0 (batched)", "v2 (batched)"]
+    assert list(plan.measured_ns) == ["v0 (single)", "v0 (batched)", "v2 (single)", "v2 (batched)"]
     for chosen in (plan.single, plan.batched):
         assert chosen["v0"] == chosen["v1"] == chosen["v3"] == chosen["v4"]
         assert chosen["v2"] == chosen["v5"]
@@ -368,7 +368,10 @@ def test_no_more_than_one_of_a_hopeless_kind_is_measured(monkeypatch: pytest.Mon
         times = Engine(stack(0.2), threads=1, isa="portable").plan.measured_ns["v0 (batched)"]
         return sum(name.startswith("active") for name in times)
 
-    monkeypatch.setattr(planner, "_trial", lambda *rest: lambda: nanoseconds[rest[-1].split()[0]])
+    def trial(*rest: Any) -> Callable[[int, float], float]:
+        return lambda examples, spend: nanoseconds[rest[-1].split()[0]]
+
+    monkeypatch.setattr(planner.Choices, "_trial", trial)
     everyone = active()
     assert everyone > 1
     nanoseconds["active"] = 39.0
@@ -380,12 +383,12 @@ def test_no_more_than_one_of_a_hopeless_kind_is_measured(monkeypatch: pytest.Mon
 def test_a_candidate_slowed_down_once_may_still_win(monkeypatch: pytest.MonkeyPatch) -> None:
     first = {"gemm": 13.0, "columns": 6.0, "active": 10.0}
 
-    def trial(*rest: Any) -> Callable[[], float]:
+    def trial(*rest: Any) -> Callable[[int, float], float]:
         kind = rest[-1].split()[0]
         looks = chain([first[kind]], repeat({**first, "active": 5.0}[kind]))
-        return lambda: next(looks)
+        return lambda examples, spend: next(looks)
 
-    monkeypatch.setattr(planner, "_trial", trial)
+    monkeypatch.setattr(planner.Choices, "_trial", trial)
     plan = Engine(stack(0.2), threads=1, isa="portable").plan
     assert plan.batched["v0"].startswith("active")
 

@@ -75,7 +75,8 @@ def _opened(
 
     graph = read(model, _shapes(shapes))
     inputs = None if input_file is None else read_arrays(input_file, graph.inputs)
-    engine = Engine(graph, threads=threads, plan=plan, sample=inputs)
+    with _bar("choosing kernels") as on_progress:
+        engine = Engine(graph, threads=threads, plan=plan, sample=inputs, on_progress=on_progress)
     _warn_stale(plan, engine.stale)
     return engine, inputs
 
@@ -176,7 +177,7 @@ def bench(
         raise UserError("--against names no peer; as in --against onnxruntime,torch")
     sizes = _shapes(shape)
     inputs = None if input_file is None else read_arrays(input_file, read(model, sizes).inputs)
-    with _turns(turns) as on_turn:
+    with _bar("choosing kernels") as on_progress, _bar("measuring") as on_turn:
         timed = measure(
             model,
             names,
@@ -186,6 +187,7 @@ def bench(
             inputs=inputs,
             plan=plan,
             shapes=sizes,
+            on_progress=on_progress,
             on_turn=on_turn,
         )
     _warn_stale(plan, timed.stale)
@@ -196,18 +198,21 @@ def bench(
 
 
 @contextmanager
-def _turns(total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar that appears with the first turn, after all that can be refused."""
+def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar from the first step on, after all that can be refused, to the last."""
     from gossamer.progress import progress_bar
 
     progress = progress_bar(transient=True)
-    task = progress.add_task("measuring", total=total)
+    task = progress.add_task(description, total=None)
 
-    def on_turn() -> None:
-        progress.start()
-        progress.advance(task)
+    def on_progress(done: int, total: int) -> None:
+        progress.update(task, completed=done, total=total)
+        if done < total:
+            progress.start()
+        else:
+            progress.stop()
 
     try:
-        yield on_turn
+        yield on_progress
     finally:
         progress.stop()

@@ -121,7 +121,7 @@ def take_turns(
     *,
     turns: int,
     threads: int,
-    on_turn: Callable[[], None] = lambda: None,
+    on_turn: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[Name, Turns]:
     """Time callables, interleaved, on changing inputs.
 
@@ -152,7 +152,7 @@ def take_turns(
             every[name].append(seconds)
             if before and (threads == 1 or probe.quiet()):
                 quiet[name].append(seconds)
-        on_turn()
+        on_turn(turn + 1, turns)
     return {
         name: Turns(float(np.median(quiet[name] or every[name])), turns, len(quiet[name]))
         for name in calls
@@ -177,7 +177,8 @@ def bench(
     inputs: Arrays | None = None,
     plan: str | os.PathLike[str] | Plan | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
-    on_turn: Callable[[], None] = lambda: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_turn: Callable[[int, int], None] = lambda done, total: None,
 ) -> Result:
     """Time an ONNX file in the engine, and the file and its dense network in peers.
 
@@ -191,8 +192,8 @@ def bench(
         threads: threads of each contestant; by default all usable cores.
         turns: turns of each contestant.
         inputs: examples for each input, cut into batches; by default normal noise.
-        plan, shapes: see :class:`gossamer.runtime.Engine`.
-        on_turn: called after each round of turns.
+        plan, shapes, on_progress: see :class:`gossamer.runtime.Engine`.
+        on_turn: called after each round of turns, with their number so far and in all.
 
     Raises:
         UserError: the file cannot be run, or a peer is unknown, missing or refuses it.
@@ -201,7 +202,14 @@ def bench(
         raise UserError("a batch of no examples takes no time; pass one example or more")
     path = Path(model)
     names = list(dict.fromkeys(against))
-    engine = Engine(path, threads=threads, plan=plan, sample=inputs, shapes=shapes)
+    engine = Engine(
+        path,
+        threads=threads,
+        plan=plan,
+        sample=inputs,
+        shapes=shapes,
+        on_progress=on_progress,
+    )
     if inputs is None:
         calls_on = [engine.noise(batch or 1, seed=i) for i in range(INPUTS)]
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +64,8 @@ class Engine:
         sample: example inputs to measure on; normal noise if not given.
         shapes: sizes for dimensions that the file leaves free, by input: the engine's are
             fixed, but the batch, which -1 as the first size leaves free.
+        on_progress: called while the candidates are measured, with the numbers of the network's
+            operations that are done and of all.
 
     Raises:
         UserError: the file cannot be read or run, or an argument is wrong.
@@ -78,6 +80,7 @@ class Engine:
         isa: str | None = None,
         sample: Sequence[Array] | Array | None = None,
         shapes: Mapping[str, Shape] | None = None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         if threads is not None and not 1 <= threads <= 256:
             raise UserError(f"threads = {threads}: must be between 1 and 256")
@@ -91,7 +94,8 @@ class Engine:
         self.graph = model if isinstance(model, Graph) else read(model, shapes)
         # Input -> rows of the table that it looks up.
         self._rows = {name: self.graph.rows(name) for name in self.graph.dtypes}
-        self.plan = self._planned(plan, [sample] if isinstance(sample, np.ndarray) else sample)
+        given = [sample] if isinstance(sample, np.ndarray) else sample
+        self.plan = self._planned(plan, given, on_progress)
         self._programs: dict[str, Program] = {}
         self._steps: dict[str, list[Step]] = {}
         self._single = len(self.graph.inputs) == 1
@@ -115,7 +119,10 @@ class Engine:
         return _reopened, (self._path, self.threads, self.plan, self._shapes)
 
     def _planned(
-        self, plan: str | os.PathLike[str] | Plan | None, sample: Sequence[Array] | None
+        self,
+        plan: str | os.PathLike[str] | Plan | None,
+        sample: Sequence[Array] | None,
+        on_progress: Callable[[int, int], None],
     ) -> Plan:
         if isinstance(plan, Plan):
             return plan
@@ -126,7 +133,7 @@ class Engine:
         if plan is not None:
             found, self.stale = Plan.load(plan, self.graph, self.isa)
         if found is None:
-            found = planner.make(self.graph, self.isa, sample)
+            found = planner.make(self.graph, self.isa, sample, on_progress)
             if plan is not None:
                 found.save(plan)
         return found

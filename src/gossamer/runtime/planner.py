@@ -29,11 +29,16 @@ from gossamer.runtime.graph import AnyNode, Array, Graph
 from gossamer.runtime.lowering import Candidate, Lowering
 from gossamer.runtime.machine import machine, usable_cores
 from gossamer.runtime.packing import up_to
-from gossamer.runtime.program import Buffer, Step, assemble
+from gossamer.runtime.program import Buffer, Step, arrange, assemble
 
 FORMS = ("dense", "last", "list", "list last")
 CHUNKS = (2, 8, 16, 32)
 LONG_NS = 200_000_000  # runs of the network that are enough
+BUDGET_NS = 3_000_000_000  # for a plan
+CHUNKS_SHARE = 0.2  # of it, for the number of examples that go through the network together
+MOST_FLOATS = 1 << 22  # of a value on which is measured
+MOST_MACS = 4e9  # of the network, to compute the values on which is measured
+MOST_ARENA = 1 << 24  # floats of all values of the examples that go through together
 TOGETHER = 16  # examples, when a candidate for batches is measured: lanes may be examples
 SAMPLES = 64
 MEASURE_NS = 4_000_000  # per look at a candidate
@@ -151,95 +156,241 @@ def synthetic(graph: Graph, examples: int, seed: int = 0) -> list[Array]:
     return found
 
 
-def make(graph: Graph, isa: str, sample: Sequence[Array] | None = None) -> Plan:
-    """Measures the candidates of every node; ``sample`` are example inputs (a batch)."""
-    plan = Plan(machine(), isa, graph.fingerprint())
-    total = sum(graph.item(node.output) * graph.shapes[node.output][0] for node in graph.nodes)
-    most = max(1, min(SAMPLES, (1 << 26) // max(1, total))) if graph.dynamic else 1
-    if sample is not None:
-        given = [np.ascontiguousarray(x, np.float32) for x in sample]
-        lead = graph.shapes[graph.inputs[0]][0]
-        most = min(most, max(1, len(given[0]) // lead))
-    else:
-        given = [np.ascontiguousarray(x, np.float32) for x in synthetic(graph, most)]
-    leads = [graph.shapes[name][0] for name in graph.inputs]
-    given = [x[: most * lead] for x, lead in zip(given, leads, strict=True)]
-    values = dict(zip(graph.inputs, given, strict=True)) | _values(graph, isa, given)
-    plan.densities = {
-        name: round(float(np.count_nonzero(value) / max(1, value.size)), 4)
-        for name, value in values.items()
-    }
-    plan.single, single = _choose(graph, isa, plan, values, batched=False)
+class Budget:
+    """Processor time of this thread that may be spent."""
+
+    def __init__(self, nanoseconds: float) -> None:
+        self._end = time.thread_time_ns() + nanoseconds
+
+    def left(self) -> float:
+        return max(0.0, self._end - time.thread_time_ns())
+
+
+def make(
+    graph: Graph,
+    isa: str,
+    sample: Sequence[Array] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Plan:
+    """Measures the candidates of every node within a budget of time.
+
+    Layers share it by their multiply-adds, so that it goes to those that count. Values are
+    computed node by node and dropped behind their last use.
+
+    Args:
+        graph: the network.
+        isa: instruction set of the kernels.
+        sample: example inputs (a batch); normal noise if not given.
+        on_progress: called with the numbers of nodes that are done and of all nodes.
+    """
+    budget, plan = Budget(BUDGET_NS), Plan(machine(), isa, graph.fingerprint())
+    inputs = _inputs(graph, sample)
+    values = dict(zip(graph.inputs, inputs, strict=True))
+    plan.densities.update((name, _density(value)) for name, value in values.items())
+    kinds = (False, True) if graph.dynamic else (False,)
+    choices = [Choices(graph, isa, plan, batched) for batched in kinds]
+    last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
+    macs = [_macs(graph, node) for node in graph.nodes]
+    floor = sum(macs) / (4 * len(macs))  # so that small ones get a look, too
+    weights = [m + floor if m else 0.0 for m in macs]
+    for i, node in enumerate(graph.nodes):
+        values[node.output] = _computed(graph, isa, node, values)
+        plan.densities[node.output] = _density(values[node.output])
+        for j, each in enumerate(choices):
+            to_come = len(kinds) * sum(weights[i + 1 :]) + (len(kinds) - j) * weights[i]
+            part = weights[i] / max(1.0, to_come) * (budget.left() - CHUNKS_SHARE * BUDGET_NS)
+            each.choose(node, values, Budget(part))
+        for name in {name for name in (*node.inputs, node.output) if last.get(name, i) <= i}:
+            values.pop(name, None)
+        on_progress(i + 1, len(graph.nodes))
+    plan.single = choices[0].names
+    plan.chunk = 1
     if graph.dynamic:
-        plan.batched, batched = _choose(graph, isa, plan, values, batched=True)
-        plan.chunk, plan.smallest_batch = _chunk(graph, single, batched, given)
-    else:
-        plan.chunk = 1
+        plan.batched = choices[1].names
+        single, batched = (_finished(each.lowering) for each in choices)
+        plan.chunk, plan.smallest_batch = _chunk(graph, single, batched, inputs, budget)
     return plan
 
 
-def _values(graph: Graph, isa: str, inputs: list[Array]) -> dict[str, Array]:
-    """Every value of the network for the sample inputs, by the dense kernels."""
+def _inputs(graph: Graph, sample: Sequence[Array] | None) -> list[Array]:
+    """Examples to measure on: no more than what takes little memory and time."""
+    largest = max(graph.item(node.output) * graph.shapes[node.output][0] for node in graph.nodes)
+    work = sum(_macs(graph, node) for node in graph.nodes)
+    most = int(min(SAMPLES, MOST_FLOATS // largest, MOST_MACS // max(1.0, work)))
+    most = max(1, most) if graph.dynamic else 1
+    leads = [graph.shapes[name][0] for name in graph.inputs]
+    if sample is not None:
+        most = min(most, max(1, len(sample[0]) // leads[0]))
+    found = synthetic(graph, most) if sample is None else sample
+    return [
+        np.ascontiguousarray(x[: most * lead], np.float32)
+        for x, lead in zip(found, leads, strict=True)
+    ]
+
+
+def _density(value: Array) -> float:
+    return round(float(np.count_nonzero(value) / max(1, value.size)), 4)
+
+
+def _macs(graph: Graph, node: AnyNode) -> float:
+    """Multiply-adds of a node with weights, for one example."""
+    if "weight" not in node.constants:
+        return 0.0
+    shape = node.store.shape("weight")
+    return graph.item(node.output) * graph.shapes[node.output][0] * math.prod(shape[1:])
+
+
+def _computed(graph: Graph, isa: str, node: AnyNode, values: dict[str, Array]) -> Array:
+    """A node's value for the sample inputs, by its dense kernel."""
     lowering = Lowering(graph, isa, sparse=False, batched=True)
-    for node in graph.nodes:
-        lowering.candidates(node)[0].emit()
-    names = [node.output for node in graph.nodes]
-    outputs = [lowering.form(lowering.values[name], "dense") for name in names]
-    sources = [Buffer(i, lowering.values[i].forms["dense"].floats) for i in graph.inputs]
+    names = list(dict.fromkeys(node.inputs))
+    sources = []
+    for name in names:
+        value = lowering.value(name)
+        sources.append(lowering.new(value, "dense", value.item))
+    lowering.candidates(node)[0].emit()
+    output = lowering.form(lowering.values[node.output], "dense")
     shapes = [graph.shapes[name] for name in names]
-    program = assemble(
-        lowering.steps, sources, outputs, [graph.shapes[i] for i in graph.inputs], shapes
-    )
-    found = program.run(inputs, False)
-    return dict(zip(names, [found] if len(names) == 1 else found, strict=True))
+    program = assemble(lowering.steps, sources, [output], shapes, [graph.shapes[node.output]])
+    found: Array = program.run([values[name] for name in names], False)
+    return found
 
 
-def _choose(
-    graph: Graph, isa: str, plan: Plan, values: dict[str, Array], *, batched: bool
-) -> tuple[dict[str, str], Lowered]:
-    """The choices, and what they are lowered to."""
-    lowering = Lowering(graph, isa, batched=batched, densities=plan.densities)
-    choices: dict[str, str] = {}
-    seen: dict[tuple[Any, ...], dict[int, str]] = {}  # then by numbers of non-zeros
-    for node in graph.nodes:
-        candidates = lowering.candidates(node)
+class Choices:
+    """The kernels chosen so far, for single examples or for batches, and what they make.
+
+    Args:
+        graph: the network.
+        isa: instruction set of the kernels.
+        plan: gets the measurements.
+        batched: whether they are for batches.
+    """
+
+    def __init__(self, graph: Graph, isa: str, plan: Plan, batched: bool) -> None:
+        self.graph, self.isa, self.plan, self.batched = graph, isa, plan, batched
+        self.lowering = Lowering(graph, isa, batched=batched, densities=plan.densities)
+        self.names: dict[str, str] = {}
+        self._seen: dict[tuple[Any, ...], dict[int, str]] = {}  # then by numbers of non-zeros
+
+    def choose(self, node: AnyNode, values: dict[str, Array], budget: Budget) -> None:
+        """Picks a node's kernel, measured if no node like it was, and adds its steps."""
+        candidates = self.lowering.candidates(node)
         if len(candidates) > 1:
-            alike = seen.setdefault(_key(lowering, node, candidates), {})
+            alike = self._seen.setdefault(_key(self.lowering, node, candidates), {})
             nonzero = int(np.count_nonzero(node.constants["weight"]))
             near = [n for n in alike if abs(n - nonzero) <= SIMILAR * n]
             if not near:
                 names = [candidate.name for candidate in candidates]
-                times = _race(names, partial(_trial, graph, isa, lowering, node, values, batched))
-                alike[nonzero] = _fastest(times)
-                plan.measured_ns[f"{node.output} ({'batched' if batched else 'single'})"] = times
-            choices[node.output] = alike[min(near, default=nonzero, key=lambda n: abs(n - nonzero))]
-        _pick(candidates, choices.get(node.output)).emit()
-    return choices, _finished(lowering)
+                times = _race(  # none, where the budget is spent: then the dense kernel
+                    names, partial(self._trial, node, values), self.examples(node, values), budget
+                )
+                alike[nonzero] = _fastest(times) if times else names[0]
+                kind = "batched" if self.batched else "single"
+                self.plan.measured_ns[f"{node.output} ({kind})"] = times
+            self.names[node.output] = alike[
+                min(near, default=nonzero, key=lambda n: abs(n - nonzero))
+            ]
+        _pick(candidates, self.names.get(node.output)).emit()
+
+    def _trial(
+        self, node: AnyNode, values: dict[str, Array], name: str
+    ) -> Callable[[int, float], float]:
+        """A look at a candidate, with the conversions of its input that it needs.
+
+        Takes a number of examples and of nanoseconds to spend; gives the least nanoseconds of an
+        example. One after the other where it is for single ones: on one example alone, the
+        processor would learn its branches by heart.
+        """
+        graph, lowering = self.graph, self.lowering
+        trial = Lowering(graph, self.isa, batched=self.batched, densities=lowering.densities)
+        sources = []
+        for i in dict.fromkeys(node.inputs):
+            there = lowering.values[i]
+            value = trial.value(i)
+            value.channels, value.pixels = there.channels, there.pixels
+            buffer = trial.new(value, "dense", value.item)
+            sources.append((i, buffer))
+            forms = [form for form in FORMS if form in there.forms]
+            for form in forms:
+                trial.form(value, form)
+            value.forms = {form: value.forms[form] for form in forms}
+        before = len(trial.steps)
+        _pick(trial.candidates(node), name).emit()
+        after = len(trial.steps)
+        result = trial.values[node.output]
+        output = next(iter(result.forms.values()))
+        program = assemble(
+            trial.steps,
+            [b for _, b in sources],
+            [output],
+            [graph.shapes[i] for i, _ in sources],
+            [(result.lead, output.floats // result.lead)],
+            chunk=TOGETHER if self.batched else 1,
+        )
+        names = [i for i, _ in sources]
+
+        def look(examples: int, nanoseconds: float) -> float:
+            inputs = [_resized(values[i], examples * graph.shapes[i][0]) for i in names]
+            best, spent, repeats = math.inf, 0.0, 1
+            while spent < nanoseconds:
+                for times in program.profile(inputs, repeats, True):
+                    best = min(best, sum(times[before:after]))
+                    spent += max(1, sum(times))
+                repeats = min(64, 2 * repeats)
+            return best / examples
+
+        return look
+
+    def examples(self, node: AnyNode, values: dict[str, Array]) -> int:
+        """How many examples a candidate is measured on at most."""
+        here = len(values[node.inputs[0]]) // self.graph.shapes[node.inputs[0]][0]
+        if not self.batched:
+            return here
+        floats = self.graph.item(node.output) * self.graph.shapes[node.output][0]
+        return max(here, min(TOGETHER, MOST_FLOATS // floats))
 
 
-def _race(names: Sequence[str], trial: Callable[[str], Callable[[], float]]) -> dict[str, float]:
-    """Times of the candidates, without those of a kind that is hopeless.
+def _resized(value: Array, size: int) -> Array:
+    """The first entries of a value, or all of them again and again."""
+    return value[:size] if size <= len(value) else np.resize(value, (size, *value.shape[1:]))
+
+
+def _race(
+    names: Sequence[str],
+    trial: Callable[[str], Callable[[int, float], float]],
+    examples: int,
+    budget: Budget,
+) -> dict[str, float]:
+    """Nanoseconds an example of the candidates, without those of a kind that is hopeless.
 
     The kind is the operation, the first word of a name. Candidates of one kind do the same work
     in other orders: where one takes many times as long as the fastest so far, the others are
     not even packed. Those close to the fastest are looked at again, in turns, since other work
-    on the machine may have slowed down one of them.
+    on the machine may have slowed down one of them. Where the budget is spent, the rest is not
+    measured.
     """
+    spend = min(MEASURE_NS, budget.left() / (len(names) * (1 + AGAIN)))
     times: dict[str, float] = {}
     close: dict[str, Callable[[], float]] = {}
     hopeless = set()
     for name in names:
         kind = name.split()[0]
+        if not budget.left():
+            break
         if kind not in hopeless:
-            close[name] = trial(name)
+            look = trial(name)
+            if not times:  # as many as there is time for
+                examples = max(1, min(examples, int(spend / max(1.0, look(1, 1)))))
+            close[name] = partial(look, examples, spend)
             times[name] = close[name]()
             fastest = min(times.values())
             if times[name] > HOPELESS * fastest:
                 hopeless.add(kind)
             close = {n: look for n, look in close.items() if times[n] <= CLOSE * fastest}
     for _ in range(AGAIN if len(close) > 1 else 0):
-        for name, look in close.items():
-            times[name] = min(times[name], look())
+        for name, again in close.items():
+            if budget.left():
+                times[name] = min(times[name], again())
     return times
 
 
@@ -271,63 +422,13 @@ def _key(lowering: Lowering, node: AnyNode, candidates: list[Candidate]) -> tupl
     )
 
 
-def _trial(
-    graph: Graph,
-    isa: str,
-    lowering: Lowering,
-    node: AnyNode,
-    values: dict[str, Array],
-    batched: bool,
-    name: str,
-) -> Callable[[], float]:
-    """A look at a candidate: its nanoseconds, with the conversions of its input that it needs.
-
-    Over several examples, one after the other where it is for single ones: on one example
-    alone, the processor would learn its branches by heart.
-    """
-    trial = Lowering(graph, isa, batched=batched, densities=lowering.densities)
-    sources = []
-    for i in dict.fromkeys(node.inputs):
-        there = lowering.values[i]
-        value = trial.value(i)
-        value.channels, value.pixels = there.channels, there.pixels
-        buffer = trial.new(value, "dense", value.item)
-        sources.append((i, buffer))
-        forms = [form for form in FORMS if form in there.forms]
-        for form in forms:
-            trial.form(value, form)
-        value.forms = {form: value.forms[form] for form in forms}
-    before = len(trial.steps)
-    _pick(trial.candidates(node), name).emit()
-    after = len(trial.steps)
-    result = trial.values[node.output]
-    output = next(iter(result.forms.values()))
-    program = assemble(
-        trial.steps,
-        [b for _, b in sources],
-        [output],
-        [graph.shapes[i] for i, _ in sources],
-        [(result.lead, output.floats // result.lead)],
-        chunk=TOGETHER if batched else 1,
-    )
-    inputs = [values[i] for i, _ in sources]
-
-    def look() -> float:
-        best, spent, repeats = math.inf, 0.0, 1
-        while spent < MEASURE_NS:
-            for times in program.profile(inputs, repeats, True):
-                best = min(best, sum(times[before:after]))
-                spent += max(1, sum(times))
-            repeats = min(64, 2 * repeats)
-        return best
-
-    return look
-
-
-def _chunk(graph: Graph, single: Lowered, batched: Lowered, given: list[Array]) -> tuple[int, int]:
+def _chunk(
+    graph: Graph, single: Lowered, batched: Lowered, given: list[Array], budget: Budget
+) -> tuple[int, int]:
     """How many examples should go through the network together, and the least batch for it."""
     leads = [graph.shapes[name][0] for name in graph.inputs]
-    given_examples = min(CHUNKS[-1], len(given[0]) // leads[0])
+    steps, inputs, outputs = batched
+    arena = max(1, arrange(steps, inputs, outputs).floats)
 
     def nanoseconds(lowered: Lowered, chunk: int, examples: int) -> float:
         """Of an example, all steps together: the best of four runs, of fewer if they take long."""
@@ -340,24 +441,29 @@ def _chunk(graph: Graph, single: Lowered, batched: Lowered, given: list[Array]) 
             [graph.shapes[o] for o in graph.outputs],
             chunk=chunk,
         )
-        batch = [
-            np.resize(x, (examples * lead, *x.shape[1:]))
-            for x, lead in zip(given, leads, strict=True)
-        ]
+        batch = [_resized(x, examples * lead) for x, lead in zip(given, leads, strict=True)]
         runs: list[int] = []
-        while len(runs) < 4 and sum(runs) < LONG_NS:
+        while not runs or (len(runs) < 4 and sum(runs) < LONG_NS and budget.left()):
             runs += [sum(times) for times in program.profile(batch, 1, True)]
         return min(runs) / examples
 
-    best, fastest = CHUNKS[0], math.inf
+    one_by_one = nanoseconds(single, 1, 1)
+    examples = int(min(CHUNKS[-1], len(given[0]) // leads[0], LONG_NS / one_by_one))
+    if examples > 1:
+        one_by_one = nanoseconds(single, 1, examples)
+    best, fastest = 1, math.inf
     for chunk in CHUNKS:
-        taken = nanoseconds(batched, chunk, up_to(given_examples, chunk))
+        together = up_to(max(1, examples), chunk)
+        if together * one_by_one > budget.left() or chunk * arena > MOST_ARENA:
+            break
+        taken = nanoseconds(batched, chunk, together)
         if taken > 1.1 * fastest:
             break  # the values of so many examples do not fit the caches; more do so even less
         if taken < fastest:
             best, fastest = chunk, taken
+    if best == 1:
+        return 1, 2
     sizes = [n for n in (2, 4, 8) if n <= best]
-    one_by_one = nanoseconds(single, 1, given_examples)
     least = next((n for n in sizes if nanoseconds(batched, best, n) <= one_by_one), 2 * sizes[-1])
     # Where the lanes are examples, few of them for each thread leave most lanes idle. The cores
     # count, not the threads, on which results must not depend.
@@ -372,6 +478,8 @@ def single_threaded(program: Program, graph: Graph) -> list[int]:
     """
     x = [np.ascontiguousarray(values, np.float32) for values in synthetic(graph, 1)]
     once = program.profile(x, 1, False)[0]
+    if sum(once) > LONG_NS:
+        return []  # what is lost by sharing a short step is nothing beside it
     steps, repeats = len(once), max(3, min(20, SHARING_NS // max(1, sum(once))))
     fastest = {}
     for choice in ([], list(range(steps))):

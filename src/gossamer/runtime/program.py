@@ -83,6 +83,11 @@ class Layout:
 
     positions: dict[Buffer, int] = field(default_factory=dict)
 
+    @property
+    def floats(self) -> int:
+        """Of the arena, for one example."""
+        return max((at + buffer.floats for buffer, at in self.positions.items()), default=0)
+
 
 def arrange(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> Layout:
     """Positions such that buffers alive together never overlap (first fit)."""

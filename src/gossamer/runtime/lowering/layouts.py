@@ -69,7 +69,7 @@ class Lowering:
         every: bool = False,
         densities: dict[str, float] | None = None,
     ) -> None:
-        self.densities = densities or {}
+        self.densities = {} if densities is None else densities
         self.graph, self.isa, self.threads = graph, isa, threads
         self.sparse, self.batched, self.every = sparse, batched, every
         self.width = find(isa, "gemm")[0].width

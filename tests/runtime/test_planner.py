@@ -1,0 +1,103 @@
+"""What planning costs: time by a clock of the test's own, and memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from networks import Builder, sparse
+
+from gossamer.kernels.registry import chosen_isa
+from gossamer.runtime import planner
+from gossamer.runtime.importer import read
+
+SECOND = 1_000_000_000
+
+
+class Clock:
+    """Time that passes only where a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0
+        monkeypatch.setattr(planner.time, "thread_time_ns", lambda: self.now)
+
+    def costs(self, nanoseconds: int, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.now += nanoseconds
+            return function(*arguments, **options)
+
+        return call
+
+
+def layers(*widths: int) -> bytes:
+    """Linear layers with 90 % zeros, which several kernels can compute."""
+    rng = np.random.default_rng(0)
+    b = Builder(widths[0])
+    for inputs, outputs in pairwise(widths):
+        b.add("MatMul", b.last, sparse(rng, outputs, inputs, density=0.1).T)
+        b.add("Relu", b.last)
+    return b.model()
+
+
+def test_planning_ends_with_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, clock = read(layers(*range(32, 64, 2))), Clock(monkeypatch)
+    trials: list[str] = []
+    trial = planner.Choices._trial
+
+    def counted(self: Any, node: Any, values: Any, name: str) -> Any:
+        clock.now += SECOND
+        trials.append(name)
+        return trial(self, node, values, name)
+
+    monkeypatch.setattr(planner.Choices, "_trial", counted)
+    plan = planner.make(graph, chosen_isa())
+    assert 1 <= len(trials) <= 1 + planner.BUDGET_NS / SECOND
+    assert set(plan.single) == {node.output for node in graph.nodes if node.op == "linear"}
+    assert set(plan.batched) == set(plan.single)
+    assert plan.chunk == 1  # no time was left for it
+
+
+def test_the_largest_layer_gets_most_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, clock = read(layers(32, 34, 36, 38, 40, 600, 600)), Clock(monkeypatch)
+    monkeypatch.setattr(
+        planner.Choices, "_trial", clock.costs(SECOND // 50, planner.Choices._trial)
+    )
+    plan = planner.make(graph, chosen_isa())
+    measured = {name.split()[0]: len(times) for name, times in plan.measured_ns.items()}
+    largest = [node.output for node in graph.nodes if node.op == "linear"][-1]
+    assert measured[largest] == max(measured.values()) >= 3
+
+
+def test_a_race_stops_when_the_budget_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+
+    def trial(name: str) -> Callable[[int, float], float]:
+        return clock.costs(10, lambda examples, nanoseconds: {"a": 3.0, "b": 2.0, "c": 1.0}[name])
+
+    assert planner._race("abc", trial, 8, planner.Budget(1000)) == {"a": 3, "b": 2, "c": 1}
+    assert planner._race("abc", trial, 8, planner.Budget(30)) == {"a": 3, "b": 2}
+    assert planner._race("abc", trial, 8, planner.Budget(0)) == {}
+
+
+def test_values_are_dropped_behind_their_last_use() -> None:
+    b = Builder(16, 128, 128)
+    for _ in range(12):
+        b.add("Add", b.last, np.float32(1))
+        b.add("Neg", b.last)
+    graph = read(b.model())
+    tracemalloc.start()
+    planner.make(graph, chosen_isa())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 * 4 * planner.MOST_FLOATS  # all values would take 24 of them
+
+
+def test_progress_goes_to_the_end() -> None:
+    graph, seen = read(layers(16, 24, 8)), []
+    planner.make(graph, chosen_isa(), on_progress=lambda *numbers: seen.append(numbers))
+    nodes = len(graph.nodes)
+    assert seen == [(i + 1, nodes) for i in range(nodes)]
