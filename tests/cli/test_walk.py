@@ -28,9 +28,12 @@ RIGHT = {
     "run": ["model.onnx", "--input", "x.npy", "--output", "y.npy"],
     "search": ["e.toml"],
     "train": ["data.npz", "--model", "net.py:build"],
+    "trials delete": ["e.toml", "0"],
     "trials export": ["e.toml", "--output", "trials.json"],
     "trials import": ["trials.json", "--storage", "sqlite:///new.db"],
     "trials list": ["e.toml"],
+    "trials note": ["e.toml", "0", "x"],
+    "trials set": ["e.toml", "0", "accuracy=1"],
 }
 
 
