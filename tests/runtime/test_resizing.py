@@ -93,3 +93,14 @@ def test_what_cannot_be(op: str, inputs: list, attributes: dict, told: str) -> N
     b.add(op, "x", *(np.asarray(i) for i in inputs), **attributes)
     with pytest.raises(UserError, match=told):
         read(b.model())
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+def test_a_long_padding_is_copies_not_a_matrix(mode: str) -> None:
+    """As a network of 43,844 samples pads them: its map would have 1.9 G numbers."""
+    b = Builder(2, 43844)
+    b.add("Pad", "x", np.array([0, 0, 128, 0, 0, 128]), mode=mode)
+    engine = Engine(b.model(), threads=1)
+    assert not any(node.constants for node in engine.graph.nodes)
+    x = np.random.default_rng(0).standard_normal((1, 2, 43844), np.float32)
+    np.testing.assert_array_equal(engine(x), np.pad(x, [(0, 0), (0, 0), (128, 128)], mode=mode))

@@ -167,8 +167,10 @@ def _strided(node: AnyNode, c: dict[str, Tensor], x: list[Tensor], shape: Shape)
     item = math.prod(shape[1:])
     y = torch.zeros(len(flat), item)
     sizes = [len(flat), *s.sizes]
-    source = flat.as_strided(sizes, [flat.shape[1], *s.source], s.start)
-    y.as_strided(sizes, [item, *s.target], s.at).copy_(source)
+    at = torch.tensor(s.start)  # torch strides only forward; these may go back
+    for size, step in zip(s.sizes, s.source, strict=True):
+        at = at[..., None] + step * torch.arange(size)
+    y.as_strided(sizes, [item, *s.target], s.at).copy_(flat[:, at])
     return y.reshape(shape)
 
 

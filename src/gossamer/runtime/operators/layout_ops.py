@@ -32,6 +32,8 @@ from gossamer.runtime.operators.linear import linear
 from gossamer.runtime.operators.operator import Convert, Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
 
+MOST_RUNS = 16  # of evenly spaced numbers, each a copy of its own
+
 
 @dataclass(frozen=True)
 class Strided(Single):
@@ -130,6 +132,45 @@ for (i = 0; i < {writer.size(node.inputs[0])}; ++i) {{
     }}
 }}"""
         writer.function(node, "i, j, row", body)
+
+
+@dataclass(frozen=True)
+class Concat(Single):
+    """Values side by side along an axis."""
+
+    op = "concat"
+
+    axis: int
+
+    def lower(self, lowering: Lowering, node: AnyNode) -> None:
+        values = [lowering.values[name] for name in node.inputs]
+        result = lowering.value(node.output)
+        axis = self.axis
+        last = axis == 1 and len(result.shape) > 2  # images whose channels lie last stay so
+        last = last and all(
+            lowering.layout(v) == "last" and v.pixels == result.pixels for v in values
+        )
+        outer = result.pixels if last else math.prod(result.shape[1:axis])
+        inner = 1 if last else math.prod(result.shape[axis + 1 :])
+        plain = "last" if last else "dense"
+        sources = [lowering.form(value, plain) for value in values]
+        buffer = lowering.new(result, plain, result.item)
+        at, whole = 0, result.shape[axis] * inner
+        for value, source in zip(values, sources, strict=True):
+            part = value.shape[axis] * inner
+            lowering.copy(source, buffer, value.lead, [outer, part], [part, 1], [whole, 1], at=at)
+            at += part
+
+    def write(self, writer: Writer, node: AnyNode) -> None:
+        axis = self.axis
+        shapes = [writer.shape(value) for value in node.inputs]
+        lines = []
+        for i, shape in enumerate(shapes):
+            source, size = f"x{i}" if i else "x", math.prod(shape[axis:])
+            lines.append(f"    for (i = 0; i < {size}; ++i) *y++ = *{source}++;")
+        outer = math.prod(shapes[0][:axis])
+        body = "\n".join([f"for (n = 0; n < {outer}; ++n) {{", *lines, "}"])
+        writer.function(node, "n, i", body)
 
 
 def strided(
@@ -235,21 +276,67 @@ def _part(context: Context, name: str, value: str, axis: int, span: range, outpu
         raise Unsupported("it takes a part of the batch")
     if not span:
         raise Unsupported(f"it takes nothing of {shown(shape)}")
-    if span.step < 1:
-        _scattered(context, name, value, axis, np.array(span), output)
-        return
+    _spaced(context, name, value, axis, span.start, span.step, len(span), output)
+
+
+def _spaced(
+    context: Context,
+    name: str,
+    value: str,
+    axis: int,
+    first: int,
+    step: int,
+    count: int,
+    output: str,
+) -> None:
+    """``count`` numbers along an axis from ``first`` on, any step apart."""
+    shape = context.shape(value)
     outer, inner = math.prod(shape[1:axis]), math.prod(shape[axis + 1 :])
     strided(
         context,
         name,
         value,
         output,
-        (*shape[:axis], len(span), *shape[axis + 1 :]),
-        [outer, len(span), inner],
-        [shape[axis] * inner, span.step * inner, 1],
-        [len(span) * inner, inner, 1],
-        start=span.start * inner,
+        (*shape[:axis], count, *shape[axis + 1 :]),
+        [outer, count, inner],
+        [shape[axis] * inner, step * inner, 1],
+        [count * inner, inner, 1],
+        start=first * inner,
     )
+
+
+def take(context: Context, name: str, value: str, axis: int, index: Array, output: str) -> None:
+    """The numbers at any places along an axis.
+
+    Copies of evenly spaced ones side by side, where these are few; else a linear map with a one in
+    each row.
+    """
+    runs = _runs(index.tolist())
+    if len(runs) > MOST_RUNS:
+        size = context.shape(value)[axis]
+        along_axes(context, name, value, output, [(axis, len(index), lambda: np.eye(size)[index])])
+        return
+    pieces = [f"{output} run {i}" for i in range(len(runs))] if len(runs) > 1 else [output]
+    for piece, run in zip(pieces, runs, strict=True):
+        _spaced(context, name, value, axis, *run, piece)
+    if len(runs) > 1:
+        shape = context.shape(value)
+        joined = (*shape[:axis], len(index), *shape[axis + 1 :])
+        context.emit(Node(Concat(axis), name, tuple(pieces), output), joined)
+
+
+def _runs(index: list[int]) -> list[tuple[int, int, int]]:
+    """Numbers as runs of evenly spaced ones: the first, the step and how many."""
+    runs: list[tuple[int, int, int]] = []
+    for number in index:
+        first, step, count = runs[-1] if runs else (number, 0, 0)
+        if count == 1:
+            runs[-1] = (first, number - first, 2)
+        elif count and number == first + step * count:
+            runs[-1] = (first, step, count + 1)
+        else:
+            runs.append((number, 0, 1))
+    return runs
 
 
 def drop(context: Context, name: str, value: str, axes: set[int], output: str) -> None:
@@ -309,18 +396,12 @@ def gather(context: Context, name: str, inputs: list[str], output: str, a: Attri
 def _scattered(
     context: Context, name: str, value: str, axis: int, index: Array, output: str
 ) -> None:
-    """The numbers at any places along an axis: its map has a one in each row."""
+    """The numbers at any places along an axis but the batch's."""
     shape = context.shape(value)
     if axis == 0:
         raise Unsupported("it takes a part of the batch")
     taken = output if index.ndim == 1 else f"{output} in a row"
-    along_axes(
-        context,
-        name,
-        value,
-        taken,
-        [(axis, index.size, lambda: np.eye(shape[axis])[index.ravel()])],
-    )
+    take(context, name, value, axis, index.ravel(), taken)
     if index.ndim > 1:
         whole = (*shape[:axis], *index.shape, *shape[axis + 1 :])
         context.emit(Node(Reshape(), name, (taken,), output), whole)

@@ -20,7 +20,7 @@ ROUND: dict[str, Callable[[Array], Array]] = {
 
 
 def repeated(size: int, before: int, after: int, mode: str) -> Array:
-    """The map of a padding by numbers that are there already."""
+    """The places of a padding by numbers that are there already."""
     if mode == "reflect" and max(before, after) >= size:
         raise Unsupported(f"it reflects {max(before, after)} of {size} numbers")
     index = np.arange(-before, size + after)
@@ -30,7 +30,7 @@ def repeated(size: int, before: int, after: int, mode: str) -> Array:
         index = index % size
     else:
         index = size - 1 - np.abs(size - 1 - np.abs(index))
-    return np.eye(size, dtype=np.float32)[index]
+    return index
 
 
 def scales_of(shape: Shape, target: Array, a: dict[str, Any]) -> tuple[list[float], list[int]]:

@@ -15,7 +15,7 @@ from gossamer.runtime.graph import Array, strides
 from gossamer.runtime.operators.binary import constant_binary
 from gossamer.runtime.operators.context import Attributes, Context, Unsupported, numbers, shown
 from gossamer.runtime.operators.folding import bounded
-from gossamer.runtime.operators.layout_ops import Maps, along_axes, strided
+from gossamer.runtime.operators.layout_ops import Maps, along_axes, strided, take
 from gossamer.runtime.operators.operator import Operator, Operators
 from gossamer.runtime.operators.resize_matrix import alike, repeated, resized, scales_of
 
@@ -34,12 +34,11 @@ def _pad(context: Context, name: str, inputs: list[str], output: str, a: Attribu
     if len(pads) != 2 * rank or pads[0] or pads[rank] or not all(0 <= p < 1 << 16 for p in pads):
         raise Unsupported(f"it pads {shown(shape)} by {pads}")
     if not zeros and any(pads):
-        sides = [(i, pads[i], pads[i + rank]) for i in range(rank) if pads[i] or pads[i + rank]]
-        maps: Maps = [
-            (i, shape[i] + before + after, partial(repeated, shape[i], before, after, mode))
-            for i, before, after in sides
-        ]
-        along_axes(context, name, inputs[0], output, maps)
+        value, axes = inputs[0], [i for i in range(rank) if pads[i] or pads[i + rank]]
+        for i in axes:
+            result = output if i == axes[-1] else f"{output} along {i}"
+            take(context, name, value, i, repeated(shape[i], pads[i], pads[i + rank], mode), result)
+            value = result
         return
     padded = tuple(n + pads[i] + pads[i + rank] for i, n in enumerate(shape))
     target = strides(padded[1:])

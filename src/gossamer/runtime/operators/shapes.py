@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.runtime.c.writer import Writer
-from gossamer.runtime.graph import AnyNode, Array, Node, Shape, Single, strides
-from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.graph import Array, Node, Shape, strides
 from gossamer.runtime.operators.batch_axis import along, by_axes, in_front, pointwise, settle
 from gossamer.runtime.operators.binary import constant_binary
 from gossamer.runtime.operators.context import (
@@ -23,48 +20,9 @@ from gossamer.runtime.operators.context import (
     shown,
 )
 from gossamer.runtime.operators.folding import axes_in
-from gossamer.runtime.operators.layout_ops import axis_of, drop, strided
+from gossamer.runtime.operators.layout_ops import Concat, axis_of, drop, strided
 from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators, Turned
 from gossamer.runtime.operators.reshape import Reshape
-
-
-@dataclass(frozen=True)
-class Concat(Single):
-    """Values side by side along an axis."""
-
-    op = "concat"
-
-    axis: int
-
-    def lower(self, lowering: Lowering, node: AnyNode) -> None:
-        values = [lowering.values[name] for name in node.inputs]
-        result = lowering.value(node.output)
-        axis = self.axis
-        last = axis == 1 and len(result.shape) > 2  # images whose channels lie last stay so
-        last = last and all(
-            lowering.layout(v) == "last" and v.pixels == result.pixels for v in values
-        )
-        outer = result.pixels if last else math.prod(result.shape[1:axis])
-        inner = 1 if last else math.prod(result.shape[axis + 1 :])
-        plain = "last" if last else "dense"
-        sources = [lowering.form(value, plain) for value in values]
-        buffer = lowering.new(result, plain, result.item)
-        at, whole = 0, result.shape[axis] * inner
-        for value, source in zip(values, sources, strict=True):
-            part = value.shape[axis] * inner
-            lowering.copy(source, buffer, value.lead, [outer, part], [part, 1], [whole, 1], at=at)
-            at += part
-
-    def write(self, writer: Writer, node: AnyNode) -> None:
-        axis = self.axis
-        shapes = [writer.shape(value) for value in node.inputs]
-        lines = []
-        for i, shape in enumerate(shapes):
-            source, size = f"x{i}" if i else "x", math.prod(shape[axis:])
-            lines.append(f"    for (i = 0; i < {size}; ++i) *y++ = *{source}++;")
-        outer = math.prod(shapes[0][:axis])
-        body = "\n".join([f"for (n = 0; n < {outer}; ++n) {{", *lines, "}"])
-        writer.function(node, "n, i", body)
 
 
 def target_of(context: Context, operator: str, inputs: list[str], a: Attributes) -> Shape:
