@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
@@ -38,6 +39,9 @@ FILES = [
 ]
 
 
+ROOMS = sorted(path.parent.name for path in (ROOT / "src/gossamer").glob("*/__init__.py"))
+
+
 @pytest.mark.parametrize("phrase", PHRASES)
 def test_a_phrase_that_was_replaced_stays_away(phrase: str) -> None:
     texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *FILES]
@@ -48,3 +52,25 @@ def test_a_phrase_that_was_replaced_stays_away(phrase: str) -> None:
         if re.search(phrase, line)
     ]
     assert not places, "\n".join(places)
+
+
+# Words that meant several things each: what a name holds says more.
+NAME = re.compile(
+    r"_?(found|given|kept|held|said|told|mend)(_\w+)?|\w+_(given|kept|held|said|told)"
+)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_names_say_what_they_hold_and_modules_open_with_a_noun(room: str) -> None:
+    wrong = []
+    for path in sorted((ROOT / "src/gossamer").glob(f"{room}/**/*.py")):
+        tree = ast.parse(path.read_text())
+        opening = (ast.get_docstring(tree) or "").partition(" ")[0]
+        names = {opening} & {"What", "Which", "Where", "How", "Who", "When", "Whether", "If"}
+        for node in ast.walk(tree):
+            for field in ("id", "arg", "attr", "name"):
+                name = getattr(node, field, None)
+                if isinstance(name, str) and NAME.fullmatch(name):
+                    names.add(name)
+        wrong += [f"{path.relative_to(ROOT)}: {name}" for name in sorted(names)]
+    assert not wrong

@@ -12,7 +12,7 @@ from collections import Counter
 
 import numpy as np
 
-from gossamer.runtime.graph import Node
+from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.operators.binary import combine, constant_binary
 from gossamer.runtime.operators.context import BATCH, Attributes, Context, Unsupported
 from gossamer.runtime.operators.elementwise import Unary
@@ -91,7 +91,10 @@ def _quantize(context: Context, name: str, inputs: list[str], output: str, a: At
     combine(context, "mul", name, whole, step, numbers)
     context.emit(Node(Reshape(), name, (numbers,), output), shape)
     context.values[output].units = {output: 1}
-    constants = (np.ones((), np.float32), -1), (np.zeros((), np.uint8), 0)
+    constants: list[tuple[Array, int]] = [
+        (np.ones((), np.float32), -1),
+        (np.zeros((), np.uint8), 0),
+    ]
     for result, (constant, count) in zip(context.outputs[1:], constants, strict=False):
         context.add_constant(result, constant)
         context.values[result].units = {output: count}
