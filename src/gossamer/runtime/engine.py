@@ -94,8 +94,8 @@ class Engine:
         self.graph = model if isinstance(model, Graph) else read(model, shapes)
         # Input -> rows of the table that it looks up.
         self._rows = {name: self.graph.rows(name) for name in self.graph.dtypes}
-        given = [sample] if isinstance(sample, np.ndarray) else sample
-        self.plan = self._planned(plan, given, on_progress)
+        examples = [sample] if isinstance(sample, np.ndarray) else sample
+        self.plan = self._planned(plan, examples, on_progress)
         self._programs: dict[str, Program] = {}
         self._steps: dict[str, list[Step]] = {}
         self._single = len(self.graph.inputs) == 1
@@ -129,14 +129,14 @@ class Engine:
         if sample is not None:
             sample = [self._accepted(x, i) for i, x in enumerate(sample)]
             sample = sample if all(len(x) for x in sample) else None
-        found = None
+        chosen = None
         if plan is not None:
-            found, self.stale = Plan.load(plan, self.graph, self.isa)
-        if found is None:
-            found = planner.make(self.graph, self.isa, sample, on_progress)
+            chosen, self.stale = Plan.load(plan, self.graph, self.isa)
+        if chosen is None:
+            chosen = planner.make(self.graph, self.isa, sample, on_progress)
             if plan is not None:
-                found.save(plan)
-        return found
+                chosen.save(plan)
+        return chosen
 
     def _share(self, path: str | os.PathLike[str] | None) -> None:
         """Decides which steps one thread computes alone, if the plan does not say it yet."""
@@ -185,12 +185,12 @@ class Engine:
         try:
             program = self._single_program if len(inputs[0]) < self._few else self._batched
             if self._single and len(inputs) == 1:
-                found = program.run_one(inputs[0], True)
+                outputs = program.run_one(inputs[0], True)
             else:
-                found = program.run(inputs, True)
+                outputs = program.run(inputs, True)
         except (IndexError, TypeError, ValueError):
             return self._slow(inputs)
-        return self._slow(inputs) if found is None else found
+        return self._slow(inputs) if outputs is None else outputs
 
     def _slow(self, inputs: Sequence[Array]) -> Any:
         """Inputs that need a conversion, a closer look or an explanation."""

@@ -84,30 +84,30 @@ class Plan:
             return None, None
         try:
             text = Path(path).read_text()
-            held = json.loads(text) if text else None
+            stored = json.loads(text) if text else None
         except FileNotFoundError:
             return None, None
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
         except ValueError:
             raise UserError(f"{path}: not a plan (not JSON); name another file") from None
-        if held is None:
+        if stored is None:
             return None, None
-        if not isinstance(held, dict) or not {"version", "network"} <= set(held):
+        if not isinstance(stored, dict) or not {"version", "network"} <= set(stored):
             raise UserError(f"{path}: not a plan, though JSON; name another file")
         try:
-            found = Plan(**held)
+            plan = Plan(**stored)
         except TypeError:
             return None, "is of another version of gossamer"
         for name, theirs, ours in (
-            ("another version of gossamer", found.version, VERSION),
-            (f"another machine ({found.machine})", found.machine, machine()),
-            (f"another instruction set ({found.isa})", found.isa, isa),
-            ("another network", found.network, graph.fingerprint()),
+            ("another version of gossamer", plan.version, VERSION),
+            (f"another machine ({plan.machine})", plan.machine, machine()),
+            (f"another instruction set ({plan.isa})", plan.isa, isa),
+            ("another network", plan.network, graph.fingerprint()),
         ):
             if theirs != ours:
                 return None, f"was made for {name}"
-        return found, None
+        return plan, None
 
 
 Lowered = tuple[list[Step], list[Buffer], list[Buffer]]  # steps, inputs, outputs
@@ -144,7 +144,7 @@ def synthetic(graph: Graph, examples: int, seed: int = 0) -> list[Array]:
     Integers are rows of the tables that they look up, or 0 and 1 like booleans.
     """
     rng = np.random.default_rng(seed)
-    found = []
+    inputs = []
     for name in graph.inputs:
         lead, *item = graph.shapes[name]
         shape = (lead * examples, *item)
@@ -152,8 +152,8 @@ def synthetic(graph: Graph, examples: int, seed: int = 0) -> list[Array]:
             values = rng.integers(0, graph.rows(name) or 2, shape).astype(graph.dtypes[name])
         else:
             values = rng.standard_normal(shape, np.float32)
-        found.append(values)
-    return found
+        inputs.append(values)
+    return inputs
 
 
 class Budget:
@@ -221,10 +221,10 @@ def _inputs(graph: Graph, sample: Sequence[Array] | None) -> list[Array]:
     leads = [graph.shapes[name][0] for name in graph.inputs]
     if sample is not None:
         most = min(most, max(1, len(sample[0]) // leads[0]))
-    found = synthetic(graph, most) if sample is None else sample
+    examples = synthetic(graph, most) if sample is None else sample
     return [
         np.ascontiguousarray(x[: most * lead], np.float32)
-        for x, lead in zip(found, leads, strict=True)
+        for x, lead in zip(examples, leads, strict=True)
     ]
 
 
@@ -252,8 +252,8 @@ def _computed(graph: Graph, isa: str, node: AnyNode, values: dict[str, Array]) -
     output = lowering.form(lowering.values[node.output], "dense")
     shapes = [graph.shapes[name] for name in names]
     program = assemble(lowering.steps, sources, [output], shapes, [graph.shapes[node.output]])
-    found: Array = program.run([values[name] for name in names], False)
-    return found
+    outputs: Array = program.run([values[name] for name in names], False)
+    return outputs
 
 
 class Choices:
@@ -423,9 +423,9 @@ def _key(lowering: Lowering, node: AnyNode, candidates: list[Candidate]) -> tupl
 
 
 def _chunk(
-    graph: Graph, single: Lowered, batched: Lowered, given: list[Array], budget: Budget
+    graph: Graph, single: Lowered, batched: Lowered, arrays: list[Array], budget: Budget
 ) -> tuple[int, int]:
-    """How many examples should go through the network together, and the least batch for it."""
+    """The number of examples that go through the network together, and the least batch for it."""
     leads = [graph.shapes[name][0] for name in graph.inputs]
     steps, inputs, outputs = batched
     arena = max(1, arrange(steps, inputs, outputs).floats)
@@ -441,14 +441,14 @@ def _chunk(
             [graph.shapes[o] for o in graph.outputs],
             chunk=chunk,
         )
-        batch = [_resized(x, examples * lead) for x, lead in zip(given, leads, strict=True)]
+        batch = [_resized(x, examples * lead) for x, lead in zip(arrays, leads, strict=True)]
         runs: list[int] = []
         while not runs or (len(runs) < 4 and sum(runs) < LONG_NS and budget.left()):
             runs += [sum(times) for times in program.profile(batch, 1, True)]
         return min(runs) / examples
 
     one_by_one = nanoseconds(single, 1, 1)
-    examples = int(min(CHUNKS[-1], len(given[0]) // leads[0], LONG_NS / one_by_one))
+    examples = int(min(CHUNKS[-1], len(arrays[0]) // leads[0], LONG_NS / one_by_one))
     if examples > 1:
         one_by_one = nanoseconds(single, 1, examples)
     best, fastest = 1, math.inf

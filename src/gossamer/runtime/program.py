@@ -36,9 +36,9 @@ def shared(array: Array) -> Array:
         memory[start : start + raw.size] = raw
         _PACKED[digest] = memory
     start = -memory.ctypes.data % ALIGNMENT
-    found: Array = np.ndarray(array.shape, array.dtype, memory, start)
-    found.flags.writeable = False
-    return found
+    view: Array = np.ndarray(array.shape, array.dtype, memory, start)
+    view.flags.writeable = False
+    return view
 
 
 @dataclass(frozen=True)

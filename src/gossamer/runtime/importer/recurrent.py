@@ -86,8 +86,8 @@ def _gru(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> l
     else:
         added = calls.add("MatMul", calls.add("Mul", reset, hidden), w["new"])
     new = calls.add(f[1], calls.add("Add", new, added))
-    kept = calls.add("Mul", update, calls.add("Sub", hidden, new))
-    return [calls.add("Add", new, kept)]
+    carried = calls.add("Mul", update, calls.add("Sub", hidden, new))
+    return [calls.add("Add", new, carried)]
 
 
 def _weights(calls: Calls, direction: int, gates: int) -> tuple[str, str, Weights]:

@@ -1,4 +1,4 @@
-"""What was changed of trials after they ended: deleted ones, corrected values, notes.
+"""Changes of trials after they ended: deleted ones, corrected values, notes.
 
 Databases of Optuna never change a trial that has ended, so changes are attributes of the study, one
 for each, and are applied whenever trials are read. A deleted trial keeps its number and its data;
