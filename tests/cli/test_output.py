@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import re
+import shutil
 import sys
 
 import pytest
@@ -55,18 +57,26 @@ COMMANDS = {
 ENCODINGS = ("utf-8", "cp1252", "ascii", "latin-1", "cp437", "utf-16")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    made = tmp_path_factory.mktemp("output")
+    with contextlib.chdir(made):
+        for name in ("dense", "sparse", f"sparse {SIGNS}", "third"):
+            os.makedirs(name)
+            run = metrics(sparse=name != "dense")
+            (made / name / "metrics.json").write_text("\ufeff" + json.dumps(run), "utf-8")
+        (made / f"{SIGNS}.toml").write_text("\ufeff" + TOML, "utf-8")  # as Windows saves it
+        experiment = Experiment.from_toml(f"{SIGNS}.toml")
+        for accuracy, energy in ((0.9713, 12345678.0), (0.981, 12340000.0), (0.5, 1.0)):
+            trial = experiment.ask()
+            experiment.tell(trial, {"accuracy": accuracy, "energy_of_one_inference_nj": energy})
+    return made
+
+
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    for name in ("dense", "sparse", f"sparse {SIGNS}", "third"):
-        os.makedirs(name)
-        run = metrics(sparse=name != "dense")
-        (tmp_path / name / "metrics.json").write_text("\ufeff" + json.dumps(run), "utf-8")
-    (tmp_path / f"{SIGNS}.toml").write_text("\ufeff" + TOML, "utf-8")  # as Windows saves it
-    experiment = Experiment.from_toml(f"{SIGNS}.toml")
-    for accuracy, energy in ((0.9713, 12345678.0), (0.981, 12340000.0), (0.5, 1.0)):
-        trial = experiment.ask()
-        experiment.tell(trial, {"accuracy": accuracy, "energy_of_one_inference_nj": energy})
     return tmp_path
 
 
