@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Builder
+from onnx import helper
 
 from gossamer.errors import UserError
 from gossamer.runtime import Engine
@@ -71,3 +72,31 @@ def test_what_joins_examples_is_refused(operator: str, attributes: dict, message
     b.add("Cast", b.add(operator, "x", **attributes), to=1)
     with pytest.raises(UserError, match=rf"\({operator}\): .*{message}"):
         read(b.model())
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_top_k(data: st.DataObject) -> None:
+    """Values and places; of equal numbers the first ones, and infinite ones as any other."""
+    shape = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
+    axis = data.draw(st.integers(1, len(shape)))
+    k = data.draw(st.integers(1, shape[axis - 1]))
+    b = Builder(*shape)
+    inputs = ["x", b.constant(np.array([k]))]
+    axis -= data.draw(st.sampled_from([0, len(shape) + 1]))
+    a = {"axis": axis, "largest": data.draw(st.integers(0, 1))}
+    b.nodes.append(helper.make_node("TopK", inputs, ["top", "at"], **a))
+    places = b.add("Cast", "at", to=1)
+    x = np.round(np.random.default_rng(0).standard_normal((3, *shape))).astype(np.float32)
+    x[x == 2] = -np.inf
+    for output in (places, "top"):
+        model = b.model(output)
+        result = Engine(model, threads=1)(x)
+        np.testing.assert_array_equal(result, networks.reference(model, x))
+
+
+def test_top_k_of_a_long_row_is_refused() -> None:
+    b = Builder(2000)
+    b.nodes.append(helper.make_node("TopK", ["x", b.constant(np.array([3]))], ["top", "at"]))
+    with pytest.raises(UserError, match=r"TopK.*up to 1024"):
+        Engine(b.model("top"))

@@ -21,6 +21,7 @@ from gossamer.runtime.operators.context import (
 )
 from gossamer.runtime.operators.folding import DTYPES
 
+# Operators of which often only a further output is named, the last state.
 RECURRENT = ("GRU", "LSTM", "RNN")
 
 GRAPH = 5  # the type of an attribute that is a branch of an If
@@ -94,7 +95,7 @@ def _call(node: Any, position: int, source: Source) -> Call:
     name = node.name or f"{node.op_type} {position}"
     branches = {a.name: a.g for a in node.attribute if a.type == GRAPH and operator == "If"}
     call = Call(operator, name, list(node.input), list(node.output), {}, branches)
-    if operator in RECURRENT and any(node.output):  # of which often only the last state is named
+    if operator in RECURRENT and any(node.output):
         call.outputs[0] = node.output[0] or f"first output beside {max(node.output)}"
     if not call.outputs or not call.outputs[0]:
         raise Unsupported(f"{call.where}: has no output")

@@ -7,10 +7,10 @@ written out for each step. States may be constants, inputs of the network, or co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
+from gossamer.runtime.importer.calls import Calls
 from gossamer.runtime.importer.parse import Call
 from gossamer.runtime.operators.context import Context, Unsupported, floats, shown
 
@@ -23,36 +23,7 @@ ACTIVATIONS = {each.lower(): each for each in ("Sigmoid", "Tanh", "Relu", "Softs
 Weights = dict[str, str]  # constants of one direction
 Functions = list[str]  # its activations, as ONNX orders them
 # (calls, products with the step's input, states before, ...) -> states after
-Cell = Callable[["Calls", str, list[str], Weights, Functions], list[str]]
-
-
-class Calls:
-    """The calls that one of a file stands for, in order."""
-
-    def __init__(self, context: Context, call: Call) -> None:
-        self.context, self.call = context, call
-        self.all: list[Call] = []
-
-    def add(self, operator: str, *inputs: str | int | list[int], **attributes: Any) -> str:
-        """A call's output; numbers among the inputs become constants."""
-        names = [i if isinstance(i, str) else self.constant(np.array(i)) for i in inputs]
-        output = f"{self.call.outputs[0]} step {len(self.all)}"
-        self.all.append(Call(operator, self.call.name, names, [output], attributes))
-        return output
-
-    def split(self, value: str, sizes: list[int]) -> list[str]:
-        outputs = [f"{value} part {i}" for i in range(len(sizes))]
-        inputs = [value, self.constant(np.array(sizes))]
-        self.all.append(Call("Split", self.call.name, inputs, outputs, {"axis": 1}))
-        return outputs
-
-    def constant(self, array: Any) -> str:
-        name = f"{self.call.outputs[0]} constant {len(self.context.values)}"
-        self.context.add_constant(name, array)
-        return name
-
-    def width(self, weight: str) -> int:
-        return self.context.shape(weight)[0]
+Cell = Callable[[Calls, str, list[str], Weights, Functions], list[str]]
 
 
 def _rnn(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> list[str]:
@@ -61,7 +32,7 @@ def _rnn(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> l
 
 def _lstm(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> list[str]:
     hidden, cell = states
-    size = calls.width(w["r"])
+    size = calls.context.shape(w["r"])[0]
     sums = calls.add("Add", x, calls.add("MatMul", hidden, w["r"]))
     gates, new = calls.split(sums, [3 * size, size])
     enter, leave, keep = calls.split(calls.add(f[0], gates), [size] * 3)
@@ -72,7 +43,7 @@ def _lstm(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> 
 
 def _gru(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> list[str]:
     (hidden,) = states
-    size = calls.width(w["r"])
+    size = calls.context.shape(w["r"])[0]
     gates, new = calls.split(x, [2 * size, size])
     after = bool(calls.call.attributes.get("linear_before_reset"))
     if after:  # the reset gates what the state adds
@@ -153,7 +124,7 @@ def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..
         last: list[list[str]] = [[] for _ in range(states)]
         for direction, way in enumerate(ways[a.get("direction", "forward")]):
             weight, bias, weights = _weights(calls, direction, gates)
-            size = calls.width(weights["r"])
+            size = context.shape(weights["r"])[0]
             products = calls.add("Add", calls.add("MatMul", x, weight), bias)
             functions = _functions(call, direction, activations)
             now = [_state(calls, 5 + i, direction, size) for i in range(states)]
@@ -168,11 +139,11 @@ def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..
                 each.append(calls.add("Unsqueeze", state, [1]))
         results = [calls.add("Concat", *outputs, axis=2)]
         results += [calls.add("Concat", *each, axis=1) for each in last]
-        for result, output in zip(results, call.outputs, strict=False):
-            if output:
-                perm = [1, 2, 0, 3] if result is results[0] else [1, 0, 2]
-                operator, attributes = ("Identity", {}) if layout else ("Transpose", {"perm": perm})
-                calls.all.append(Call(operator, call.name, [result], [output], attributes))
+        for i, (result, output) in enumerate(zip(results, call.outputs, strict=False)):
+            if layout:
+                calls.result("Identity", result, output)
+            else:
+                calls.result("Transpose", result, output, perm=[1, 0, 2] if i else [1, 2, 0, 3])
         return calls.all
 
     return rule

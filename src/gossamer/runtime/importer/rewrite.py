@@ -15,6 +15,7 @@ import numpy as np
 
 from gossamer.runtime.importer.parse import Call
 from gossamer.runtime.importer.recurrent import RECURRENT
+from gossamer.runtime.importer.top_k import top_k
 from gossamer.runtime.operators.context import Attributes, Context, Unsupported
 
 Rule = Callable[[Context, int, Call], list[Call]]
@@ -195,5 +196,6 @@ RULES: dict[str, Rule] = {
     "Slice": _slice,
     "Softmax": _softmax,
     "Split": _split,
+    "TopK": top_k,
     "Upsample": _resize,
 }

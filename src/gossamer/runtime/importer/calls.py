@@ -1,0 +1,41 @@
+"""Writes out an operator as several others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gossamer.runtime.importer.parse import Call
+from gossamer.runtime.operators.context import Context
+
+
+class Calls:
+    """The calls that one of a file stands for, in order."""
+
+    def __init__(self, context: Context, call: Call) -> None:
+        self.context, self.call = context, call
+        self.all: list[Call] = []
+
+    def add(self, operator: str, *inputs: Any, **attributes: Any) -> str:
+        """A call's output; numbers among the inputs become constants."""
+        names = [i if isinstance(i, str) else self.constant(np.array(i)) for i in inputs]
+        output = f"{self.call.outputs[0]} step {len(self.all)}"
+        self.all.append(Call(operator, self.call.name, names, [output], attributes))
+        return output
+
+    def split(self, value: str, sizes: list[int]) -> list[str]:
+        outputs = [f"{value} part {i}" for i in range(len(sizes))]
+        inputs = [value, self.constant(np.array(sizes))]
+        self.all.append(Call("Split", self.call.name, inputs, outputs, {"axis": 1}))
+        return outputs
+
+    def constant(self, array: Any) -> str:
+        name = f"{self.call.outputs[0]} constant {len(self.context.values)}"
+        self.context.add_constant(name, array)
+        return name
+
+    def result(self, operator: str, value: str, output: str, **attributes: Any) -> None:
+        """An output of the call itself, if it has a name."""
+        if output:
+            self.all.append(Call(operator, self.call.name, [value], [output], attributes))
