@@ -8,7 +8,7 @@ import networks
 import numpy as np
 import onnxruntime
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from networks import Builder
 from onnx import TensorProto, helper
@@ -51,6 +51,9 @@ def agree(model: bytes, *inputs: networks.Array) -> None:
     state=st.sampled_from(["none", "constant", "computed"]),
     reset=st.integers(0, 1),
     relu=st.booleans(),
+)
+@example(
+    operator="GRU", direction="forward", steps=1, bias=False, state="none", reset=1, relu=False
 )
 def test_recurrent_layers(
     operator: str, direction: str, steps: int, bias: bool, state: str, reset: int, relu: bool

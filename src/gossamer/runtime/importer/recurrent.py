@@ -46,14 +46,11 @@ def _gru(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> l
     size = calls.context.shape(w["r"])[0]
     gates, new = calls.split(x, [2 * size, size])
     after = bool(calls.call.attributes.get("linear_before_reset"))
-    if after:  # the reset gates what the state adds
-        sums = calls.add("MatMul", hidden, w["r"])
-        sums, added = calls.split(sums, [2 * size, size])
-    else:
-        sums = calls.add("MatMul", hidden, w["gates"])
+    sums = calls.add("MatMul", hidden, w["gates"])
     update, reset = calls.split(calls.add(f[0], calls.add("Add", gates, sums)), [size] * 2)
-    if after:
-        added = calls.add("Mul", reset, calls.add("Add", added, w["bias"]))
+    if after:  # the reset gates what the state adds
+        added = calls.add("Add", calls.add("MatMul", hidden, w["new"]), w["bias"])
+        added = calls.add("Mul", reset, added)
     else:
         added = calls.add("MatMul", calls.add("Mul", reset, hidden), w["new"])
     new = calls.add(f[1], calls.add("Add", new, added))
