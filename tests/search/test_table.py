@@ -35,7 +35,13 @@ def test_trials_as_a_dataframe():
     assert frame.loc[7, "reason"] == "ValueError: no"
     assert list(frame["parameter:rate"]) == [0.1, 0.2]
     assert Frontier(TRIALS[:1], True).to_dataframe().equals(to_dataframe(TRIALS[:1]))
-    assert list(to_dataframe([]).columns) == ["state", "seconds", "reason", "fidelity"]
+    assert list(to_dataframe([]).columns) == [
+        "state",
+        "seconds",
+        "reason",
+        "fidelity",
+        "note",
+    ]
 
 
 def test_without_pandas_it_is_said(monkeypatch):
@@ -50,3 +56,12 @@ def test_a_frontier_in_a_notebook():
     assert "<th>weights</th><th>rate</th><th>rule</th>" in shown
     assert "<td>3</td><td>36,980</td><td>0.1</td><td>&lt;b&gt;</td>" in shown
     assert "nearest" in Frontier([], False)._repr_html_()
+
+
+def test_noise_and_notes_stand_in_tables():
+    pytest.importorskip("pandas")
+    noisy = TrialRecord(1, "complete", {}, {"time": 2.0}, None, 1.0, noise={"time": 0.125}, note="x")
+    frame = to_dataframe([noisy, *TRIALS])
+    assert list(frame.columns)[4:8] == ["note", "value:time", "value:weights", "noise:time"]
+    assert (frame.loc[1, "noise:time"], frame.loc[1, "note"]) == (0.125, "x")
+    assert "<td>2 ± 0.125</td>" in Frontier([noisy], True)._repr_html_()
