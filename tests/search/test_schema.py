@@ -44,12 +44,16 @@ def test_thresholds_budget_and_order_may_change_when_reopened(tmp_path):
         ({"parameters": [*PARAMETERS, Float("more", 0, 1)]}, "parameter 'more' is new"),
         ({"parameters": PARAMETERS[:1]}, "parameter 'width' is missing"),
         (
-            {"parameters": [PARAMETERS[0], Int("width", 1, 65)]},
-            "parameter 'width' has high = 65, its trials 64",
+            {"parameters": [PARAMETERS[0], Int("width", 1, 63)]},
+            "parameter 'width' has high = 63, its trials 64",
         ),
         (
             {"parameters": [PARAMETERS[0], Float("width", 1, 64)]},
             "parameter 'width' has type = 'float', its trials 'int'",
+        ),
+        (
+            {"parameters": [Float("rate", 1e-3, 0.3, log=True), PARAMETERS[1]]},
+            "parameter 'rate' has low = 0.001, its trials 0.0001",
         ),
         ({"metrics": METRICS[:1]}, "metric 'density' is missing"),
         (
@@ -66,7 +70,7 @@ def test_another_definition_under_the_same_name_is_refused(tmp_path, changes, wo
     with pytest.raises(UserError) as error:
         make(storage=url, **changes)
     assert words in str(error.value)
-    assert "another name or storage" in str(error.value)
+    assert "another name or storage, with warm_start to learn from" in str(error.value)
     assert "\n" not in str(error.value)
     make(storage=url)
     make("other", storage=url, **changes)
@@ -132,3 +136,57 @@ def test_a_process_that_is_a_moment_quicker_is_no_stranger(tmp_path, monkeypatch
 
     monkeypatch.setattr(Store, "frozen", read_late)
     assert make(storage=url).ask().number == 1
+
+
+def test_bounds_may_widen_and_the_trials_stay(storage):
+    experiment = make(storage=storage)
+    if storage is None:
+        pytest.skip("nothing of it can be opened again")
+    experiment.run(good, trials=2, progress=False)
+    wider = [Float("rate", 1e-6, 1.0, log=True), Int("width", 1, 4096)]
+    again = make(storage=storage, parameters=wider, budget=5)
+    assert again.trials() == experiment.trials()
+    again.run(good, progress=False)
+    assert [r.state for r in again.trials()] == ["complete"] * 5
+    stored = Experiment.from_storage(storage)
+    assert stored.parameters == wider
+    assert max(r.parameters["width"] for r in again.trials()[2:]) > 64
+    with pytest.raises(UserError, match=r"has low = 0.0001, its trials 1e-06"):
+        make(storage=storage)
+
+
+def test_a_stepped_range_widens_by_whole_steps(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+    for low, high in ((0.0, 1.0), (-0.5, 2.0)):
+        make(storage=url, parameters=[Float("x", low, high, step=0.25)]).ask()
+    with pytest.raises(UserError, match=r"has low = -0.6, its trials -0.5"):
+        make(storage=url, parameters=[Float("x", -0.6, 2.0, step=0.2)])
+    with pytest.raises(UserError, match=r"has step = 0.5, its trials 0.25"):
+        make(storage=url, parameters=[Float("x", -1.0, 2.0, step=0.5)])
+    with pytest.raises(UserError, match=r"has low = -0.6, its trials -0.5"):
+        make(storage=url, parameters=[Float("x", -0.6, 1.9, step=0.25)])
+
+
+def test_no_budget_goes_on_until_it_is_stopped(storage):
+    experiment = make(storage=storage, budget=None)
+    experiment.run(good, trials=3, progress=False)
+    assert len(experiment.trials()) == 3
+    if storage:
+        again = Experiment.from_storage(storage)
+        assert again.budget is None
+        again.run(good, trials=1)
+        assert len(again.trials()) == 4
+
+
+def test_no_budget_in_a_file(tmp_path):
+    (tmp_path / "e.toml").write_text(
+        'name = "x"\nbudget = "unlimited"\nmetrics.m.goal = "minimize"\n'
+        'parameters.x = {type = "float", low = 0, high = 1}\n'
+    )
+    experiment = Experiment.from_toml(tmp_path / "e.toml")
+    assert experiment.budget is None
+    experiment.run(lambda trial: {"m": 1.0}, minutes=0.0005, progress=False)
+    assert experiment.trials()
+    (tmp_path / "e.toml").write_text((tmp_path / "e.toml").read_text().replace("unlimited", "some"))
+    with pytest.raises(UserError, match="'budget' must be a whole number, not 'some'"):
+        Experiment.from_toml(tmp_path / "e.toml")

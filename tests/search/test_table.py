@@ -60,8 +60,10 @@ def test_a_frontier_in_a_notebook():
 
 def test_noise_and_notes_stand_in_tables():
     pytest.importorskip("pandas")
-    noisy = TrialRecord(1, "complete", {}, {"time": 2.0}, None, 1.0, noise={"time": 0.125}, note="x")
+    noisy = TrialRecord(
+        1, "complete", {}, {"time": 2.0}, None, 1.0, noise={"time": 0.125}, note="x"
+    )
     frame = to_dataframe([noisy, *TRIALS])
     assert list(frame.columns)[4:8] == ["note", "value:time", "value:weights", "noise:time"]
     assert (frame.loc[1, "noise:time"], frame.loc[1, "note"]) == (0.125, "x")
-    assert "<td>2 ± 0.125</td>" in Frontier([noisy], True)._repr_html_()
+    assert "<td>2 ± 0.12</td>" in Frontier([noisy], True)._repr_html_()

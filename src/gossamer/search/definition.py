@@ -23,6 +23,8 @@ from gossamer.search.space.parameters import Choice, Float, Grid, Int, Parameter
 from gossamer.search.stopping.fidelity import Fidelity
 from gossamer.search.stopping.rules import StoppingRule, rules_from_mapping, rules_to_mapping
 
+# A budget without an end, where it is written down.
+UNLIMITED = "unlimited"
 _GOALS: dict[str, type[Metric]] = {
     "maximize": Maximize,
     "minimize": Minimize,
@@ -93,7 +95,6 @@ def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
         key: _typed(data[key], kind, f"'{key}'")
         for key, kind in (
             ("name", str),
-            ("budget", int),
             ("storage", str),
             ("sampler", str),
             ("seed", int),
@@ -101,6 +102,9 @@ def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
         )
         if key in data
     }
+    if "budget" in data:
+        unlimited = data["budget"] == UNLIMITED
+        arguments["budget"] = None if unlimited else _typed(data["budget"], int, "'budget'")
     metrics = _typed(data["metrics"], dict, "'metrics'")
     arguments["metrics"] = [_metric(name, entry) for name, entry in metrics.items()]
     parameters = _typed(data["parameters"], dict, "'parameters'")

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from gossamer.errors import UserError, nearest
 from gossamer.search import definition, schema
+from gossamer.search.definition import UNLIMITED
 from gossamer.search.execution.commands import Command
 from gossamer.search.execution.loggers import Logger
 from gossamer.search.execution.runner import MakeExecutor, run
@@ -57,6 +58,7 @@ class Experiment:
         constraints: linear, between parameters; every suggestion keeps them.
         budget: trials in all, stopped ones included; one of a fidelity counts as its cost. A
             failed trial takes its place only until the next run, which tries another instead.
+            None goes on until it is stopped.
         storage: database URL such as ``sqlite:///speech.db``; None keeps trials in memory.
         sampler: a `Sampler`, or the name of one in `SAMPLERS`: "gp" (few, costly trials),
             "tpe", "random".
@@ -70,7 +72,7 @@ class Experiment:
 
     An experiment that is in its storage already is continued. Its parameters, metrics and
     constraints must be the same then, and its settings' task and model; thresholds, budget,
-    sampler and seed may have changed.
+    sampler and seed may have changed, and bounds may have widened.
 
     Raises:
         UserError: for invalid input, storage that cannot be used, and a stored
@@ -83,7 +85,7 @@ class Experiment:
         parameters: Sequence[Parameter],
         metrics: Sequence[Metric],
         constraints: Sequence[LinearConstraint] = (),
-        budget: int = 100,
+        budget: int | None = 100,
         storage: str | None = None,
         sampler: str | Sampler = "gp",
         seed: int = 0,
@@ -103,7 +105,7 @@ class Experiment:
         self.parameters = check_list("parameters", parameters, get_args(Parameter), "Float(...)")
         self.metrics = list(metrics)
         self.constraints = check_list("constraints", constraints, LinearConstraint, _CONSTRAINT)
-        self.budget = check_whole("budget", budget, 1)
+        self.budget = None if budget is None else check_whole("budget", budget, 1)
         seed = check_whole("seed", seed, 0)
         self.settings = plain(settings or {})
         self._space = Space(self.parameters, self.constraints)
@@ -124,7 +126,7 @@ class Experiment:
             self.metrics,
             self.constraints,
             name=name,
-            budget=self.budget,
+            budget=UNLIMITED if self.budget is None else self.budget,
             sampler=sampler_name(chosen),
             seed=seed,
             settings=self.settings,

@@ -6,6 +6,7 @@ meaning of its trials as it is, and nothing else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -95,16 +96,28 @@ def agree(
         if differs:
             raise UserError(
                 f"experiment '{name}' is in the storage with another definition: "
-                f"{differs}; give this one another name or storage, or undo the change"
+                f"{differs}; give this one another name or storage, with warm_start to learn from "
+                "those trials, or undo the change"
             )
         wanted["metrics"] = {m: wanted["metrics"][m] for m in stored["metrics"]}
     return stored, wanted
 
 
+def _widened(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether every value between the old bounds is between the new ones, on the same grid."""
+    if old["type"] != new["type"] or old["type"] not in ("float", "int"):
+        return False
+    if not (new["low"] <= old["low"] and old["high"] <= new["high"]):
+        return False
+    steps = (old["low"] - new["low"]) / old["step"] if old.get("step") else 0.0
+    return math.isclose(steps, round(steps), abs_tol=1e-9)
+
+
 def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
     """Reason why `stored` cannot be continued as `wanted`; None if it can.
 
-    Thresholds, priors, budget, sampler, seed and how it began may change, and orders do not matter.
+    Thresholds, priors, budget, sampler, seed and how it began may change, bounds may widen, and
+    orders do not matter.
     """
     for kind in ("parameters", "metrics"):
         old, new = stored[kind], wanted[kind]
@@ -116,6 +129,8 @@ def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | N
                 return f"{kind[:-1]} '{name}' is missing"
     for name, new in wanted["parameters"].items():
         old = stored["parameters"][name]
+        if _widened(old, new):
+            old = {**old, "low": new["low"], "high": new["high"]}
         for key in {**old, **new}:
             if key == "prior":  # beliefs may change; the trials mean what they meant
                 continue

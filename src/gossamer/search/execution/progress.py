@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -18,7 +19,7 @@ class Board:
     Args:
         name: of the experiment.
         metrics: to count and compare by.
-        total: cost to come to, a full trial's being 1.
+        total: cost to come to, a full trial's being 1; infinite for any.
         records: the trials so far.
         cost: of a trial of a fidelity.
         split: the data that the trials are evaluated on, where that is known.
@@ -47,7 +48,7 @@ class Board:
         self._records = [record for record in records if record.state in ENDED]
         self._bar = self._progress.add_task(
             name,
-            total=total,
+            total=total if math.isfinite(total) else None,
             below=self.summary(),
         )
         self._progress.advance(self._bar, sum(cost(r.fidelity) for r in self._records))

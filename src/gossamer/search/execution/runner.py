@@ -32,7 +32,7 @@ class Asked(Protocol):
 
     name: str
     metrics: list[Metric]
-    budget: int
+    budget: int | None
     command: Command | None
 
     @property
@@ -89,9 +89,10 @@ def run(
     before = experiment.trials()
     records = [record for record in before if record.state != "failed"]
     failed = sum(cost(r.fidelity) for r in before if r.state == "failed")
-    total = experiment.budget + failed  # what failed in earlier runs is tried again elsewhere
+    budget = math.inf if experiment.budget is None else experiment.budget
+    total = budget + failed  # what failed in earlier runs is tried again elsewhere
     ended = sum(cost(r.fidelity) for r in records if r.state in ENDED)
-    goal = experiment.budget if trials is None else min(experiment.budget, ended + trials)
+    goal = budget if trials is None else min(budget, ended + trials)
     board = Board(
         experiment.name, experiment.metrics, goal, records, cost, experiment.split, show=progress
     )
