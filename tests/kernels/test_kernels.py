@@ -22,6 +22,7 @@ from gossamer.kernels.registry import KERNELS, Kernel
 from gossamer.runtime.graph import Graph
 from gossamer.runtime.importer import read
 from gossamer.runtime.lowering import Candidate, Lowering
+from gossamer.runtime.lowering.epilogues import fuse
 from gossamer.runtime.program import Buffer, Step, assemble
 
 Network = Callable[[st.DrawFn, Kernel], Builder]
@@ -285,7 +286,7 @@ def lowered(
         )
         chosen.emit()
     outputs = [lowering.form(lowering.values[name], "dense") for name in graph.outputs]
-    return lowering.steps, outputs
+    return fuse(lowering.steps, outputs), outputs
 
 
 def check(kernel: Kernel, draw: st.DrawFn) -> bool:

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "elementwise.h"
 #include "int8.h"
 #include "kernel.h"
 #include "vec.h"
@@ -122,8 +123,8 @@ inline V pooled(const ActiveShape& s, const float* at, int64_t slice) {
 }
 
 // The sums of one tile become its part of the output, clipped and pooled.
-inline void finish_tile(const ActiveShape& s, const float* sums, int64_t slice, int64_t tile,
-                        const Clip& clip, float* out) {
+inline void finish_tile(const Call& call, const ActiveShape& s, const float* sums, int64_t slice,
+                        int64_t tile, const Clip& clip, float* out) {
     const int64_t outputs = least(slice, s.outputs - tile * slice);
     const int64_t height = s.out_height / s.pool, width = s.out_width / s.pool;
     if (s.planes) {  // W pixels of W outputs at a time, turned
@@ -151,6 +152,7 @@ inline void finish_tile(const ActiveShape& s, const float* sums, int64_t slice, 
                 }
             }
         }
+        finish(call, out + tile * slice * pixels, outputs * pixels);
         return;
     }
     out += tile * slice;
@@ -160,6 +162,7 @@ inline void finish_tile(const ActiveShape& s, const float* sums, int64_t slice, 
             for (int64_t o = 0; o < outputs; o += W) {
                 store_first(out + o, clip(pooled(s, at + o, slice)), outputs - o);
             }
+            finish(call, out, outputs);
         }
     }
 }
@@ -231,7 +234,7 @@ void active(const Call& call) {
                     }
                 }
             }
-            finish_tile(s, sums, slice, tile, clip, call.out[0] + item * call.out_size[0]);
+            finish_tile(call, s, sums, slice, tile, clip, call.out[0] + item * call.out_size[0]);
         }
     }
 }
@@ -396,7 +399,7 @@ void active_channels(const Call& call) {
                 at += blocks;
                 w += blocks * N;
             }
-            finish_tile(s, sums, slice, tile, clip, call.out[0] + item * call.out_size[0]);
+            finish_tile(call, s, sums, slice, tile, clip, call.out[0] + item * call.out_size[0]);
         }
     }
 }

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "elementwise.h"
 #include "int8.h"
 #include "kernel.h"
 #include "row_tiles.h"
@@ -55,6 +56,7 @@ void gemm_run(const Call& call) {
             const auto tile = [&](auto n, const float* const* in, float* const* out) {
                 gemm_rows<n, Vectors, Contiguous, Number>(
                     in, out, offset + k, depth, w + k * Vectors * W, start, s.outputs - o, end);
+                if (end) finish(call, out, n, least(s.outputs - o, Vectors * W));
             };
             row_tiles<MaxRows, float>(call, s, base, part, Contiguous ? k : 0, o, tile);
         }
@@ -114,6 +116,7 @@ void depthwise(const Call& call) {
                     out + y * s.width * s.channels + c, weights + c, offset, load(bias + c), clip,
                     padded, s.channels - c);
             }
+            finish(call, out + y * s.width * s.channels, s.width * s.channels);
         }
     }
 }

@@ -22,35 +22,22 @@ inline void each_vector(const float* in, float* out, int64_t n, F f) {
     if (i < n) store_first(out + i, f(load_first(in + i, n - i)), n - i);
 }
 
-inline void unary_run(Unary kind, const float* in, float* out, int64_t n, const float* limits) {
+// f of `rows` runs of n numbers.
+template <class F>
+inline void each_row(const float* const* in, float* const* out, int64_t rows, int64_t n, F f) {
+    for (int64_t r = 0; r < rows; ++r) each_vector(in[r], out[r], n, f);
+}
+
+void unary_rows(Unary kind, const float* const* in, float* const* out, int64_t rows, int64_t n,
+                const float* limits) {
     const V a = splat(limits[0]), b = splat(limits[1]);
     switch (kind) {
-#define KIND(name, expression)                                                              \
-    case Unary::name:                                                                       \
-        each_vector(in, out, n, [a, b](V v) -> V { return (void)a, (void)b, expression; }); \
+#define KIND(name, expression)                                                                 \
+    case Unary::name:                                                                          \
+        each_row(in, out, rows, n, [a, b](V v) -> V { return (void)a, (void)b, expression; }); \
         break;
         GOSSAMER_UNARY
 #undef KIND
-    }
-}
-
-void unary(const Call& call) {
-    const auto& s = *reinterpret_cast<const UnaryShape*>(call.shape);
-    const auto* limits = static_cast<const float*>(call.data[0]);
-    const int64_t first = share(s.size, call.part, call.parts);
-    const int64_t last = share(s.size, call.part + 1, call.parts);
-    for (int64_t item = 0; item < call.items; ++item) {
-        if (s.capacity) {
-            if (call.part) continue;
-            const int64_t count = copy_list_head(call.in[0] + item * call.in_size[0],
-                                                 call.out[0] + item * call.out_size[0]);
-            const int64_t values = item * call.in_size[0] + list_header + s.capacity;
-            unary_run(static_cast<Unary>(s.kind), call.in[0] + values, call.out[0] + values, count,
-                      limits);
-            continue;
-        }
-        unary_run(static_cast<Unary>(s.kind), call.in[0] + item * call.in_size[0] + first,
-                  call.out[0] + item * call.out_size[0] + first, last - first, limits);
     }
 }
 
@@ -96,6 +83,84 @@ inline void binary_run(Binary kind, const float* x, int64_t dx, const float* y, 
     }
 }
 
+// A link of two operands, over n outputs that lie one after the other.
+inline void link_operands(const Call& call, const Link& link, const float* constant, float* out,
+                          int64_t n) {
+    const auto kind = static_cast<Binary>(link.kind);
+    const float* other = link.input < 0 ? constant : call.in[link.input];
+    const bool whole = link.input >= 0 && link.count == link.size;  // a number for each output
+    for (int64_t at = out - call.out[0]; n > 0;) {
+        int64_t run = n, step = 1, number = at;
+        if (!whole) {
+            const int64_t item = at / link.size, i = at % link.size;
+            number = i / link.repeat % link.count;
+            step = link.repeat == 1 && link.count > 1;
+            run = least(n, step ? link.count - number : link.repeat - i % link.repeat);
+            number += link.input < 0 ? 0 : item * link.count;
+        }
+        const float* const from = other + number;
+        if (link.reversed) {
+            binary_run(kind, from, step, out, 1, out, run);
+        } else {
+            binary_run(kind, out, 1, from, step, out, run);
+        }
+        at += run, out += run, n -= run;
+    }
+}
+
+__attribute__((noinline)) void epilogue(const Call& call, float* const* rows, int64_t count,
+                                        int64_t n) {
+    for (int64_t l = 0; l < call.link_count; ++l) {
+        const Link& link = call.links[l];
+        const auto* data = static_cast<const float*>(call.link_data[l]);
+        if (link.binary) {
+            for (int64_t r = 0; r < count; ++r) link_operands(call, link, data, rows[r], n);
+        } else {
+            unary_rows(static_cast<Unary>(link.kind), rows, rows, count, n, data);
+        }
+    }
+}
+
+// The epilogue of a call, over `count` rows of n outputs that it has computed.
+inline void finish(const Call& call, float* const* rows, int64_t count, int64_t n) {
+    if (call.link_count) epilogue(call, rows, count, n);
+}
+
+constexpr int64_t cached = 2048;  // floats that every operation finds in the first cache
+
+// The same over outputs that lie one after the other.
+inline void finish(const Call& call, float* out, int64_t n) {
+    for (int64_t i = 0; call.link_count && i < n; i += cached) {
+        float* const row = out + i;
+        epilogue(call, &row, 1, least(cached, n - i));
+    }
+}
+
+void unary(const Call& call) {
+    const auto& s = *reinterpret_cast<const UnaryShape*>(call.shape);
+    const auto* limits = static_cast<const float*>(call.data[0]);
+    const auto kind = static_cast<Unary>(s.kind);
+    const int64_t first = share(s.size, call.part, call.parts);
+    const int64_t last = share(s.size, call.part + 1, call.parts);
+    for (int64_t item = 0; item < call.items; ++item) {
+        const float* in = call.in[0] + item * call.in_size[0];
+        float* out = call.out[0] + item * call.out_size[0];
+        if (s.capacity) {
+            if (call.part) continue;
+            const int64_t count = copy_list_head(in, out);
+            in += list_header + s.capacity, out += list_header + s.capacity;
+            unary_rows(kind, &in, &out, 1, count, limits);
+            continue;
+        }
+        for (int64_t i = first; i < last; i += cached) {
+            const float* const from = in + i;
+            float* const to = out + i;
+            unary_rows(kind, &from, &to, 1, least(cached, last - i), limits);
+            finish(call, &to, 1, least(cached, last - i));
+        }
+    }
+}
+
 // The right side is a second tensor (inputs: two) or a constant (data).
 void binary(const Call& call) {
     const auto& s = *reinterpret_cast<const BinaryShape*>(call.shape);
@@ -108,12 +173,18 @@ void binary(const Call& call) {
         const float* right = call.in[1] ? call.in[1] + item * call.in_size[1] : constant;
         float* out = call.out[0] + item * call.out_size[0];
         Walk walk(s.sizes, s.left, s.right, first / n);
-        for (int64_t i = first, from = first % n; i < last; from = 0, walk.next()) {
-            const int64_t count = least(n - from, last - i);  // of a row, what is in the share
+        int64_t finished = first;
+        for (int64_t i = first, from = first % n; i < last;) {
+            const int64_t count = least(cached, least(n - from, last - i));
             binary_run(static_cast<Binary>(s.kind), left + walk.in_first() + from * s.left[3],
                        s.left[3], right + walk.in_second() + from * s.right[3], s.right[3], out + i,
                        count);
-            i += count;
+            i += count, from += count;
+            if (i - finished >= cached || i == last) {
+                finish(call, out + finished, i - finished);
+                finished = i;
+            }
+            if (from == n) from = 0, walk.next();
         }
     }
 }

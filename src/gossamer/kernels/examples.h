@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "elementwise.h"
 #include "int8.h"
 #include "kernel.h"
 #include "vec.h"
@@ -105,6 +106,9 @@ void examples(const Call& call) {
         }
         transpose(result + first * plane * W, W, (last - first) * plane, count,
                   call.out[0] + item * call.out_size[0] + first * plane, call.out_size[0]);
+        for (int64_t i = item; i < item + count; ++i)
+            finish(call, call.out[0] + i * call.out_size[0] + first * plane,
+                   (last - first) * plane);
     }
 }
 

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 
+#include "elementwise.h"
 #include "kernel.h"
 #include "row_tiles.h"
 #include "rows.h"
@@ -88,6 +89,7 @@ void integer_gemm(const Call& call) {
         const auto tile = [&](auto n, const uint8_t* const* in, float* const* out) {
             integer_tile<n, Vectors>(in, out, s, weights + o * s.groups * group, offset, start + o,
                                      step + o, bias + o, s.outputs - o, clip);
+            finish(call, out, n, least(s.outputs - o, Vectors * W));
         };
         row_tiles<MaxRows, uint8_t>(call, s, base, part, 0, o, tile);
     });
@@ -127,7 +129,7 @@ void codes(const Call& call) {
                integer_gemm<roomy ? 12 : 6, 2>),                          \
         KERNEL("integer gemm", GOSSAMER_GROUPS, "1", IntegerGemmShape, 7, \
                integer_gemm<roomy ? 12 : 8, 1>),                          \
-        KERNEL("codes", GOSSAMER_GROUPS, "1", CodesShape, 1, codes)
+        PLAIN_KERNEL("codes", GOSSAMER_GROUPS, "1", CodesShape, 1, codes)
 
 }  // namespace
 }  // namespace gossamer

@@ -9,6 +9,21 @@
 
 namespace gossamer {
 
+// The integers of a kernel's shape, by name here and in Python: `fields` are their declarators.
+#define SHAPE(name, ...)                                    \
+    struct name {                                           \
+        int64_t __VA_ARGS__;                                \
+        static constexpr const char* fields = #__VA_ARGS__; \
+    }
+
+// One operation of an epilogue: what becomes of every number that a kernel has computed, while it
+// is still in a cache. Of two operands the other is an input of the call, or constant: that of
+// number i of an item of `size` is its number i / repeat % count.
+SHAPE(Link, binary,     // is it of two operands?
+      kind, reversed,  // is the other operand the left one?
+      input,           // of the call; -1: constant
+      size, repeat, count);
+
 // One call works on `items` consecutive examples. `part` of `parts` says which share of
 // the outputs this thread computes; shares never overlap and no sum is split between
 // them, so that the result does not depend on the number of threads.
@@ -23,6 +38,9 @@ struct Call {
     int64_t items;
     int64_t part;
     int64_t parts;
+    const Link* links;  // the epilogue, see `finish` in elementwise.h
+    const void* const* link_data;
+    int64_t link_count;
 };
 
 using Function = void (*)(const Call&);
@@ -36,6 +54,7 @@ struct Kernel {
     const char* fields;  // the names of the integers in `Call::shape`, see SHAPE
     int shape;           // how many those are
     int data;            // how many arrays `Call::data` must hold
+    bool epilogue;       // does it take one?
     Function run;
 };
 
@@ -54,13 +73,6 @@ Table avx512_vnni_table();
 // A list of active inputs lies in a slot as: the count (int32) in the first of 16 words,
 // then `capacity` indices (int32), then `capacity` values (float).
 constexpr int64_t list_header = 16;
-
-// The integers of a kernel's shape, by name here and in Python: `fields` are their declarators.
-#define SHAPE(name, ...)                                    \
-    struct name {                                           \
-        int64_t __VA_ARGS__;                                \
-        static constexpr const char* fields = #__VA_ARGS__; \
-    }
 
 SHAPE(GemmShape, rows, depth, outputs,  // per item
       contiguous,                       // offsets are 0, 1, 2, ...: a plain matrix product

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "elementwise.h"
 #include "kernel.h"
 #include "vec.h"
 
@@ -56,9 +57,11 @@ void matmul(const Call& call) {
         float* out = call.out[0] + row * s.columns;
         if (here >= 4) {
             matmul_rows<4>(s, a, b, out);
+            finish(call, out, 4 * s.columns);
             row += 4;
         } else {
             matmul_rows<1>(s, a, b, out);
+            finish(call, out, s.columns);
             row += 1;
         }
     }

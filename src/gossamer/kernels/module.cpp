@@ -25,12 +25,12 @@ using Input = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<nb::numpy, float>;
 using Constant = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 
-using Row = std::tuple<std::string, std::string, std::string, std::string, int, std::string>;
+using Row = std::tuple<std::string, std::string, std::string, std::string, int, bool, std::string>;
 
 std::vector<Row> kernel_table() {
     std::vector<Row> rows;
     for (const auto& k : gossamer::kernels()) {
-        rows.emplace_back(k.operation, k.layout, k.tile, k.isa, k.width, k.fields);
+        rows.emplace_back(k.operation, k.layout, k.tile, k.isa, k.width, k.epilogue, k.fields);
     }
     return rows;
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "elementwise.h"
 #include "kernel.h"
 #include "vec.h"
 #include "vec_math.h"
@@ -46,6 +47,7 @@ void softmax(const Call& call) {
             for (int64_t i = 0; i < s.size; i += W)
                 store_first(y + i, load_first(y + i, s.size - i) * by, s.size - i);
         }
+        finish(call, y, s.size);
     }
 }
 
@@ -98,6 +100,7 @@ void layer_norm(const Call& call) {
                        : normal * load_first(scale + i, left) + load_first(bias + i, left);
             store_first(y + i, result, left);
         }
+        finish(call, y, s.size);
     }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "elementwise.h"
 #include "kernel.h"
 #include "vec.h"
 
@@ -266,6 +267,8 @@ void pool(const Call& call) {
         } else {
             pool_planes<false>(s, in, out, first, last);
         }
+        const int64_t width = s.channels_last ? s.width * s.channels : s.width;
+        finish(call, out + first * width, (last - first) * width);
     }
 }
 

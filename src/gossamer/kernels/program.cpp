@@ -50,6 +50,7 @@ int64_t now(bool processor_time) {
 // A kernel may read one vector past the end of its data, and half of one (planes) more.
 constexpr size_t slack_bytes = 256;
 constexpr size_t alignment = 64;
+constexpr size_t most_inputs = 8;
 
 Buffer::Buffer(size_t bytes) : owned_(new std::byte[bytes + slack_bytes + alignment]()) {
     auto address = reinterpret_cast<uintptr_t>(owned_.get());
@@ -76,15 +77,25 @@ void Program::add(int kernel, std::vector<int> inputs, std::vector<int> outputs,
     const auto aligned = [](const void* at) {
         return reinterpret_cast<uintptr_t>(at) % alignment == 0;
     };
-    if (static_cast<int>(shape.size()) != row.shape || static_cast<int>(data.size()) != row.data ||
-        lead < 1 || !std::all_of(data.begin(), data.end(), aligned) ||
+    constexpr size_t link_size = sizeof(Link) / sizeof(int64_t);
+    const auto own = static_cast<size_t>(row.data);
+    const size_t links = data.size() < own ? 0 : data.size() - own;
+    if (data.size() != own + links || (links && !row.epilogue) ||
+        shape.size() != static_cast<size_t>(row.shape) + links * link_size ||
+        inputs.size() > most_inputs || lead < 1 ||
+        !std::all_of(data.begin(), data.end(), aligned) ||
         !std::all_of(inputs.begin(), inputs.end(), known) ||
         !std::all_of(outputs.begin(), outputs.end(), known)) {
         throw std::invalid_argument(std::string("wrong arguments for kernel ") + row.operation);
     }
+    std::vector<Link> epilogue(links);
+    for (size_t i = 0; i < links; ++i) {
+        const int64_t* from = shape.data() + static_cast<size_t>(row.shape) + i * link_size;
+        std::memcpy(&epilogue[i], from, sizeof(Link));
+    }
     scratch_floats_ = std::max(scratch_floats_, scratch);
     steps_.push_back({&row, std::move(inputs), std::move(outputs), std::move(shape),
-                      std::move(data), lead, false});
+                      std::move(epilogue), std::move(data), lead, false});
 }
 
 void Program::finish(std::vector<int> inputs, std::vector<int> outputs) {
@@ -125,6 +136,11 @@ bool Program::exact(int slot) const {
     });
 }
 
+// Numbers of the epilogue lie behind those of the kernel.
+const void* const* Program::link_data(const Step& step) {
+    return step.data.data() + step.kernel->data;
+}
+
 struct Program::Job {
     Program* program;
     const float* const* in;
@@ -160,7 +176,7 @@ void Program::reserve(int arenas, int64_t examples) {
 // One chunk of examples through all steps, as part `part` of `parts`.
 void Program::pass(const Job& job, float* arena, float* scratch, int64_t first, int64_t examples,
                    int64_t part, int64_t parts, Barrier* barrier) {
-    constexpr size_t most = 4;
+    constexpr size_t most = most_inputs;
     if (part == 0) {
         for (size_t i = 0; i < inputs_.size(); ++i) {
             if (slots_[static_cast<size_t>(inputs_[i])].input >= 0) continue;
@@ -188,7 +204,8 @@ void Program::pass(const Job& job, float* arena, float* scratch, int64_t first, 
         const int64_t among = step.single_threaded ? 1 : parts;
         if (part < among) {
             step.kernel->run({in, out, in_size, out_size, step.shape.data(), step.data.data(),
-                              scratch, examples * step.lead, part, among});
+                              scratch, examples * step.lead, part, among, step.links.data(),
+                              link_data(step), static_cast<int64_t>(step.links.size())});
         }
         const bool goes_on =
             step.single_threaded && (s + 1 == steps_.size() || steps_[s + 1].single_threaded);

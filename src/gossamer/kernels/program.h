@@ -40,6 +40,8 @@ public:
 
     // `lead`: how many items (rows of the first dimension) one example has. `data` belongs to the
     // caller and outlives the program: aligned as a Buffer is, with as much room after the end.
+    // Behind the integers and arrays that the kernel takes are those of the links of its epilogue,
+    // one array for each.
     void add(int kernel, std::vector<int> inputs, std::vector<int> outputs,
              std::vector<int64_t> shape, std::vector<const void*> data, int64_t scratch,
              int64_t lead);
@@ -69,6 +71,7 @@ private:
         const Kernel* kernel;
         std::vector<int> inputs, outputs;
         std::vector<int64_t> shape;
+        std::vector<Link> links;
         std::vector<const void*> data;
         int64_t lead;
         bool single_threaded = false;
@@ -76,6 +79,7 @@ private:
     struct Job;
 
     bool exact(int slot) const;
+    static const void* const* link_data(const Step& step);
     void reserve(int arenas, int64_t examples);
     float* at(const Job& job, float* arena, int slot, int64_t first, int64_t examples) const;
     void pass(const Job& job, float* arena, float* scratch, int64_t first, int64_t examples,

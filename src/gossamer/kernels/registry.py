@@ -18,8 +18,9 @@ from gossamer.kernels._kernels import kernel_table
 class Kernel(NamedTuple):
     """One row: what it computes, on which layout, in which tile, with which instructions.
 
-    ``width`` is the number of floats in a vector register, ``fields`` are the names of the
-    integers that its shape consists of, each with how many there are.
+    ``width`` is the number of floats in a vector register; ``epilogue``: can operations on each
+    number of its output follow in the same call (see ``lowering.epilogues``)? ``fields`` are the
+    names of the integers that its shape consists of, each with how many there are.
     """
 
     number: int
@@ -28,6 +29,7 @@ class Kernel(NamedTuple):
     tile: str
     isa: str
     width: int
+    epilogue: bool
     fields: tuple[tuple[str, int], ...]
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "elementwise.h"
 #include "int8.h"
 #include "kernel.h"
 #include "vec.h"
@@ -92,6 +93,7 @@ void planes(const Call& call) {
                                    s.width - x);
                 }
             }
+            finish(call, out + o * s.height * s.width, s.height * s.width);
         }
     }
 }
@@ -133,6 +135,8 @@ void columns(const Call& call) {
             }
             transpose(sums, lanes, outputs, count, call.out[0] + row * s.outputs + o, s.outputs);
         }
+        for (int64_t r = row; r < row + count; ++r)
+            finish(call, call.out[0] + r * s.outputs + first, last - first);
     }
 }
 
@@ -182,6 +186,7 @@ void windows(const Call& call) {
             }
             store_first(out + g * W, clip(even + odd), s.outputs - g * W);
         }
+        finish(call, out + first * W, least(last * W, s.outputs) - first * W);
     }
 }
 #endif
@@ -289,6 +294,8 @@ void lanes(const Call& call) {
                                     clip, y, out);
             }
         }
+        for (int64_t o = 0; call.link_count && o < s.outputs; ++o)
+            finish(call, out + (o * s.height + first) * s.width, (last - first) * s.width);
     }
 }
 

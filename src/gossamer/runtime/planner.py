@@ -27,6 +27,7 @@ from gossamer.files import is_stream, write_text
 from gossamer.kernels._kernels import Program
 from gossamer.runtime.graph import AnyNode, Array, Graph
 from gossamer.runtime.lowering import Candidate, Lowering
+from gossamer.runtime.lowering.epilogues import fuse
 from gossamer.runtime.machine import machine, usable_cores
 from gossamer.runtime.packing import up_to
 from gossamer.runtime.program import Buffer, Step, arrange, assemble
@@ -47,7 +48,7 @@ AGAIN = 2  # times
 HOPELESS = 4  # times as slow as the fastest candidate, so are others of its kind
 SIMILAR = 0.1  # by how much the numbers of non-zeros of layers measured as one may differ
 SHARING_NS = 20_000_000  # spent on what threads should share
-VERSION = 6
+VERSION = 7
 
 
 @dataclass
@@ -131,7 +132,7 @@ def _finished(lowering: Lowering) -> Lowered:
     graph, values = lowering.graph, lowering.values
     outputs = [lowering.form(values[name], "dense") for name in graph.outputs]
     inputs = [Buffer(name, values[name].forms["dense"].floats) for name in graph.inputs]
-    return lowering.steps, inputs, outputs
+    return fuse(lowering.steps, outputs), inputs, outputs
 
 
 def _pick(candidates: list[Candidate], name: str | None) -> Candidate:

@@ -49,9 +49,33 @@ class Buffer:
     floats: int
 
 
+@dataclass(frozen=True)
+class Link:
+    """One operation of an epilogue, see ``Link`` in ``kernels/kernel.h``.
+
+    ``other`` is the second operand of a binary one where that is a value; ``data`` are its numbers
+    where it is constant, and the limits of a unary one, in memory as ``shared`` makes it.
+    """
+
+    binary: bool
+    kind: int
+    data: Array
+    other: Buffer | None = None
+    reversed: bool = False
+    size: int = 1
+    repeat: int = 1
+    count: int = 1
+
+    def numbers(self, inputs: Sequence[Buffer | None]) -> list[int]:
+        """The integers of the struct, for a call with these inputs."""
+        position = -1 if self.other is None else inputs.index(self.other)
+        plain = (self.binary, self.kind, self.reversed, position, self.size, self.repeat)
+        return [*map(int, plain), self.count]
+
+
 @dataclass
 class Step:
-    """One kernel call.
+    """One kernel call, and what follows on each number of its output (``epilogue``).
 
     ``macs`` are multiply-adds per example, ``dense_macs`` those of the dense layer;
     for kernels that read a list, ``macs`` counts every input as active. ``data`` lies in memory
@@ -68,6 +92,7 @@ class Step:
     node: str = ""
     macs: float = 0.0
     dense_macs: float = 0.0
+    epilogue: tuple[Link, ...] = ()
 
     def __post_init__(self) -> None:
         self.data = [shared(array) for array in self.data]
@@ -145,8 +170,9 @@ def assemble(
             step.kernel.number,
             [-1 if buffer is None else slots[buffer] for buffer in step.inputs],
             [slots[buffer] for buffer in step.outputs],
-            step.kernel.shape(step.shape),
-            list(step.data),
+            step.kernel.shape(step.shape)
+            + [number for link in step.epilogue for number in link.numbers(step.inputs)],
+            [*step.data, *(link.data for link in step.epilogue)],
             int(step.scratch),
             step.lead,
         )

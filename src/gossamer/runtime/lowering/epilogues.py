@@ -1,0 +1,92 @@
+"""Operations on each number that become the end of the kernel call before them.
+
+An activation, a scale by channel or the sum with a second value then meets the numbers of a
+convolution or linear layer while they are in a cache, and chains of such operations go over their
+values once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from copy import copy
+from typing import cast
+
+from gossamer.runtime.graph import strides
+from gossamer.runtime.program import Buffer, Link, Step
+
+MOST_INPUTS = 8  # of a call
+
+
+def fuse(steps: Sequence[Step], outputs: Sequence[Buffer]) -> list[Step]:
+    """The steps, those on each number of a value that nobody else reads in the one that made it."""
+    readers = Counter(buffer for step in steps for buffer in step.inputs)
+    readers.update(outputs)
+    writers = Counter(buffer for step in steps for buffer in step.outputs)
+    fused: list[Step] = []
+    maker: dict[Buffer | None, int] = {}  # buffer -> its last step in ``fused``
+    for step in steps:
+        for side, source in enumerate(step.inputs[: 2 if step.kernel.operation == "binary" else 1]):
+            at = maker.get(source)
+            if at is None or source is None or readers[source] > 1 or writers[source] > 1:
+                continue
+            before, link = fused[at], _link(step, side)
+            if link is None or not _takes(before) or source.floats != step.outputs[0].floats:
+                continue
+            inputs = before.inputs
+            if link.other is not None and link.other not in inputs:
+                if maker.get(link.other, -1) >= at or len(inputs) >= MOST_INPUTS:
+                    continue
+                inputs = (*inputs, link.other)
+            fused[at] = both = copy(before)
+            both.inputs, both.outputs = inputs, step.outputs
+            both.epilogue = (*before.epilogue, link)
+            maker[step.outputs[0]] = at
+            break
+        else:
+            maker.update(dict.fromkeys(step.outputs, len(fused)))
+            fused.append(step)
+    return fused
+
+
+def _takes(step: Step) -> bool:
+    """Whether a call can have an epilogue: of a list of non-zeros there is none."""
+    listed = step.kernel.operation == "unary" and bool(step.shape["capacity"])
+    return step.kernel.epilogue and not listed
+
+
+def _link(step: Step, side: int) -> Link | None:
+    """The operation of a step as one on its input ``side``, if it is one on each number."""
+    shape = step.shape
+    if step.kernel.operation == "unary" and not shape["capacity"] and not step.epilogue:
+        return Link(False, cast(int, shape["kind"]), step.data[0])
+    if step.kernel.operation != "binary" or step.epilogue:
+        return None
+    sizes, *steps = (cast(Sequence[int], shape[name]) for name in ("sizes", "left", "right"))
+    size = math.prod(sizes)
+    own, other = (_repeated(sizes, each) for each in (steps[side], steps[1 - side]))
+    if own != (1, size) or other is None:
+        return None
+    value = step.inputs[1 - side]
+    if value is not None and value.floats != step.lead * other[1]:
+        return None
+    kind = cast(int, shape["kind"])
+    return Link(True, kind, step.data[0], value, side == 1, size, *other)
+
+
+def _repeated(sizes: Sequence[int], steps: Sequence[int]) -> tuple[int, int] | None:
+    """How often each number of an operand comes in a row, and how many of them there are.
+
+    None where they are not all repeated alike: where the dimensions that it has are not next to
+    one another.
+    """
+    loops = [(n, step) for n, step in zip(sizes, steps, strict=True) if n > 1]
+    there = [i for i, (_, step) in enumerate(loops) if step]
+    if not there:
+        return math.prod(sizes), 1
+    own = loops[there[0] : there[-1] + 1]
+    shape = tuple(n for n, _ in own)
+    if [step for _, step in own] != strides(shape):
+        return None
+    return math.prod(n for n, _ in loops[there[-1] + 1 :]), math.prod(shape)
