@@ -19,7 +19,7 @@ namespace gossamer {
 // One operation of an epilogue: what becomes of every number that a kernel has computed, while it
 // is still in a cache. Of two operands the other is an input of the call, or constant: that of
 // number i of an item of `size` is its number i / repeat % count.
-SHAPE(Link, binary,     // is it of two operands?
+SHAPE(Link, binary,    // is it of two operands?
       kind, reversed,  // is the other operand the left one?
       input,           // of the call; -1: constant
       size, repeat, count);
