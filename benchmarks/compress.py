@@ -1,0 +1,131 @@
+"""Dense networks beside the sparse ones made of them: accuracy, weights, and engine time.
+
+    gossamer compress RUN DATA --lose-at-most accuracy=0.001 --out OUT
+    python benchmarks/compress.py --runs dense=OUT/dense sparse=OUT/sparse
+
+``--runs`` takes a pair of run directories and can be repeated, a row each. The dense network runs
+in onnxruntime, in OpenVINO where it is installed, and in the engine; the sparse one in the engine;
+all in turns in one process, on one thread, at batch 1 and 64. Writes ``OUT.md`` and ``OUT.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from results import write
+
+from gossamer.deploy.bench import BATCHES, take_turns
+from gossamer.deploy.peers import PEERS, prepared
+from gossamer.errors import UserError
+from gossamer.runtime import Engine, machine
+from gossamer.runtime.arrays import batches
+
+ABOUT = """\
+Accuracy is *measured* on the test split, one seed a row; weights are *counted*. Times faster is
+the time of the dense network in a runtime over that of the sparse network in the engine
+(*measured*, processor time on one thread, medians of turns in one process)."""
+
+
+def pair(texts: list[str]) -> dict[str, Path]:
+    folders = dict(text.split("=", 1) for text in texts if "=" in text)
+    if set(folders) != {"dense", "sparse"}:
+        raise UserError(f"--runs {' '.join(texts)}: write it as dense=DIR sparse=DIR")
+    return {name: Path(folder) for name, folder in folders.items()}
+
+
+def figures(run: Path) -> dict[str, Any]:
+    metrics = json.loads((run / "metrics.json").read_text())
+    kept = ("task", "model", "settings", "accuracy", "examples", "weights", "activations", "macs")
+    return {key: metrics[key] for key in kept}
+
+
+def seconds(runs: dict[str, Path], turns: int) -> dict[str, dict[str, float]]:
+    """Seconds per example for each batch, of each contestant; peers' dense networks first."""
+    sample = np.load(runs["dense"] / "examples.npy")
+    calls: dict[str, Any] = {}
+    for name in ("onnxruntime", "openvino"):
+        if importlib.util.find_spec(PEERS[name].module) is not None:
+            calls[f"dense, {name}"] = prepared(name, runs["dense"] / "model.onnx", 1)
+    engines = {n: Engine(f / "model.onnx", threads=1, sample=sample) for n, f in runs.items()}
+    for name, engine in engines.items():
+        calls[f"{name}, engine"] = lambda x, engine=engine: engine(*x)
+    found = {}
+    for batch in BATCHES:
+        inputs = batches(engines["dense"].graph, [sample], batch, 8)
+        timed = take_turns(calls, inputs, turns=turns, threads=1)
+        found[f"batch{batch}"] = {name: of.seconds / batch for name, of in timed.items()}
+    return found
+
+
+def page(result: dict[str, Any]) -> str:
+    lines = ["# Compressed networks beside dense ones", "", ABOUT]
+    if result["shared"]:
+        lines += ["The machine was shared with other programs: only the ratios count."]
+    lines += [
+        "",
+        "| network, data | test %: dense / sparse | non-zero weights | activation density |",
+        "|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        dense, sparse = row["dense"], row["sparse"]
+        lines.append(
+            f"| {dense['model']}, {dense['task']} "
+            f"| {100 * dense['accuracy']:.2f} / {100 * sparse['accuracy']:.2f} "
+            f"| {sparse['weights']['nonzero']:,} of {dense['weights']['nonzero']:,} "
+            f"| {sparse['activations']['density']:.3f} |"
+        )
+    lines += ["", "| network | batch | against | times faster |", "|---|---|---|---|"]
+    for row in result["rows"]:
+        for batch, timed in row["seconds"].items():
+            own = timed["sparse, engine"]
+            lines += [
+                f"| {row['dense']['model']} | {batch.removeprefix('batch')} | {name} "
+                f"| {each / own:.2f} |"
+                for name, each in timed.items()
+                if name != "sparse, engine"
+            ]
+    lines += ["", f"Command: `{result['command']}`  ", f"Machine: {result['machine']}"]
+    return "\n".join(lines) + "\n"
+
+
+def _portable(word: str) -> str:
+    """An argument without the folders above the last two, which differ between machines."""
+    kind, equals, folder = word.partition("=")
+    return f"{kind}={Path(*Path(folder).parts[-2:])}" if equals else word
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", nargs=2, action="append", required=True)
+    parser.add_argument("--turns", type=int, default=40)
+    parser.add_argument("--shared", action="store_true", help="other programs ran beside it")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/compress"))
+    arguments = parser.parse_args()
+    rows = []
+    for texts in arguments.runs:
+        runs = pair(texts)
+        rows.append(
+            {name: figures(run) for name, run in runs.items()}
+            | {"seconds": seconds(runs, arguments.turns)}
+        )
+    result = {
+        "command": "python "
+        + shlex.join(["benchmarks/compress.py", *map(_portable, sys.argv[1:])]),
+        "machine": machine(),
+        "shared": arguments.shared,
+        "rows": rows,
+    }
+    text = page(result)
+    write(arguments.out, result, text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
