@@ -34,13 +34,11 @@ def _pad(context: Context, name: str, inputs: list[str], output: str, a: Attribu
     if len(pads) != 2 * rank or pads[0] or pads[rank] or not all(0 <= p < 1 << 16 for p in pads):
         raise Unsupported(f"it pads {shown(shape)} by {pads}")
     if not zeros and any(pads):
-        source, axes = inputs[0], [i for i in range(rank) if pads[i] or pads[i + rank]]
+        image, axes = inputs[0], [i for i in range(rank) if pads[i] or pads[i + rank]]
         for i in axes:
             result = output if i == axes[-1] else f"{output} along {i}"
-            take(
-                context, name, source, i, repeated(shape[i], pads[i], pads[i + rank], mode), result
-            )
-            source = result
+            take(context, name, image, i, repeated(shape[i], pads[i], pads[i + rank], mode), result)
+            image = result
         return
     padded = tuple(n + pads[i] + pads[i + rank] for i, n in enumerate(shape))
     target = strides(padded[1:])
