@@ -343,6 +343,7 @@ function detail(number) {
   if (Number.isInteger(trial.origin)) facts["repeats trial"] = trial.origin;
   $("detail-body").replaceChildren(...[
     trial.reason ? element("p", { class: "why" }, trial.reason) : null,
+    trial.note ? element("p", {}, trial.note) : null,
     fill("Values", texts(trial, "value")), fill("Expected at the end, when it was stopped", texts(trial, "expected")),
     fill("Parameters", texts(trial, "parameter")), fill("About", facts)].filter((part) => part !== null));
   $("detail").showModal();
@@ -381,7 +382,7 @@ function table() {
     ...columns.map(([key, name]) => {
       if (key === "number") return element("td", { class: "trial" }, opener(row.number));
       if (key === "state") return element("td", {}, element("span", { class: `state ${row.state}` }, row.state === "stopped" ? "stopped early" : row.state));
-      if (key === "reason") return element("td", { class: "reason" }, row.reason ?? "");
+      if (key === "reason") return element("td", { class: "reason" }, [row.reason, row.note].filter(Boolean).join("; "));
       return element("td", { "data-label": name, class: key.startsWith("value:") ? "metric" : "" }, row.texts[key] ?? "–");
     })));
   $("trials").replaceChildren(element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
