@@ -448,7 +448,7 @@ def _chunk(
             runs += [sum(times) for times in program.profile(batch, 1, True)]
         return min(runs) / examples
 
-    one_by_one = nanoseconds(single, 1, 1)
+    one_by_one = max(1.0, nanoseconds(single, 1, 1))  # zero where no step is left
     examples = int(min(CHUNKS[-1], len(arrays[0]) // leads[0], LONG_NS / one_by_one))
     if examples > 1:
         one_by_one = nanoseconds(single, 1, examples)
