@@ -2,10 +2,11 @@
 
     python benchmarks/keyword_pictures.py speech.npz
     gossamer train keywords.npz --model tc_resnet ... --out runs/tc_resnet
-    python benchmarks/keywords.py runs/tc_resnet ... --out docs/results/keywords
+    python benchmarks/keywords.py runs/tc_resnet ... --against onnxruntime openvino
 
-Writes ``OUT.md`` and ``OUT.json`` from the run directories; ``--table-only`` writes ``OUT.md``
-again from ``OUT.json``.
+Writes ``OUT.md`` and ``OUT.json`` from the run directories: their accuracies and counts, and the
+time of each network in the engine beside its dense network in the peers, interleaved in one
+process. ``--table-only`` writes ``OUT.md`` again from ``OUT.json``.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from published import TABLE
 from results import write
+
+from gossamer.deploy.bench import BATCHES, bench
 
 KEYWORDS = ("Speech Commands v0.01, 12 classes", "Speech Commands v0.02, 12 classes")
 SMALL = 100_000  # weights of the published networks that are shown
@@ -26,6 +30,10 @@ TRAINED = (
     "| network | epochs | validation % | test % | non-zero weights | multiply-adds: dense / "
     "weights / both | activation density |"
 )
+TIMED = (
+    "| network | examples a call | engine, us an example | its dense network, us | times faster |"
+)
+TURNS = 30
 PUBLISHED = "| published network | data | test % | weights | multiply-adds | source |"
 ABOUT = """\
 The trained networks saw log-mel pictures (98 frames x 40 bands, 8 bits) of every official
@@ -57,6 +65,25 @@ def summary(run: Path) -> dict[str, Any]:
     }
 
 
+def times(run: Path, against: list[str]) -> dict[str, Any]:
+    """Seconds an example on one thread, by batch: the engine's, and each peer's on the dense form.
+
+    The dense network has the same layers and ReLU in place of k-winners.
+    """
+    inputs = [np.load(run / "examples.npy")]
+    seconds: dict[str, Any] = {}
+    for batch in BATCHES:
+        result = bench(
+            run / "model.onnx", against, batch=batch, threads=1, turns=TURNS, inputs=inputs
+        )
+        engine, *peers = result.contestants
+        seconds[str(batch)] = {
+            "engine": engine.seconds / batch,
+            "dense": {p.name: p.seconds / batch for p in peers if p.network == "dense"},
+        }
+    return seconds
+
+
 def command(run: dict[str, Any]) -> str:
     settings = " ".join(
         f"--set {name}={json.dumps(value)}" for name, value in run["settings"].items()
@@ -75,6 +102,16 @@ def page(result: dict[str, Any]) -> str:
             f"| {100 * run['validation']:.2f} | {100 * run['test']:.2f} "
             f"| {run['nonzero']:,} of {run['total']:,} | {macs} | {run['activation_density']:.3f} |"
         )
+    if any("seconds" in run for run in runs):
+        lines += ["", "## Time, one thread", "", TIMED, "|" + "---|" * 5]
+    for run in runs:
+        for batch, of in run.get("seconds", {}).items():
+            # The fastest peer: the comparison that flatters least.
+            peer, dense = min(of["dense"].items(), key=lambda item: item[1])
+            lines.append(
+                f"| {run['name'].replace('_', ' ')} | {batch} | {1e6 * of['engine']:.1f} "
+                f"| {1e6 * dense:.1f} ({peer}) | {dense / of['engine']:.2f} |"
+            )
     lines += ["", "## Published", "", PUBLISHED, "|" + "---|" * 6]
     for entry in TABLE:
         if entry.task in KEYWORDS and entry.nonzero and entry.accuracy and entry.nonzero < SMALL:
@@ -99,6 +136,7 @@ def page(result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--against", nargs="+", default=["onnxruntime"], help="peers to time")
     parser.add_argument("--missing", default="", help="what was not attempted, in sentences")
     parser.add_argument("--out", type=Path, default=Path("docs/results/keywords"))
     parser.add_argument("--table-only", action="store_true")
@@ -109,7 +147,9 @@ def main() -> None:
         words = [word for word in sys.argv if word not in ("--missing", arguments.missing)]
         result = {
             "command": "python " + shlex.join(words),
-            "runs": [summary(run) for run in arguments.runs],
+            "runs": [
+                summary(run) | {"seconds": times(run, arguments.against)} for run in arguments.runs
+            ],
             "missing": arguments.missing,
         }
     text = page(result)
