@@ -10,11 +10,17 @@
 namespace gossamer {
 namespace {
 
-#define ROW(operation, layout, tile, shape, data, epilogue, ...)                                  \
-    {                                                                                             \
-        operation, layout, tile, GOSSAMER_ISA, W, shape::fields, sizeof(shape) / sizeof(int64_t), \
-            data, epilogue, &__VA_ARGS__                                                          \
-    }
+#define ROW(operation, layout, tile, shape, data, epilogue, ...) \
+    {operation,                                                  \
+     layout,                                                     \
+     tile,                                                       \
+     GOSSAMER_ISA,                                               \
+     W,                                                          \
+     shape::fields,                                              \
+     sizeof(shape) / sizeof(int64_t),                            \
+     data,                                                       \
+     epilogue,                                                   \
+     &__VA_ARGS__}
 #define KERNEL(operation, layout, tile, shape, data, ...) \
     ROW(operation, layout, tile, shape, data, true, __VA_ARGS__)
 // Without an epilogue.
