@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from gossamer.deploy import Choice
 from gossamer.nn import KWinners, export
 
 
@@ -87,6 +89,29 @@ def test_profile_names_every_layer(files, gossamer):
     assert status == 0
     assert "winners" in out
     assert "batch 5" in out
+
+
+def test_profile_forecasts_what_zeros_would_gain(files, gossamer, monkeypatch):
+    module = importlib.import_module("gossamer.deploy.forecast")
+    monkeypatch.setattr(module, "CHOICES", (Choice(0.9, 1), Choice(0.9, 1, True)))
+    call = ["profile", "model.onnx", "--forecast", "--threads", 1]
+    before = set(files.iterdir())
+    status, out, err = gossamer(*call, "--json")
+    assert (status, err) == (0, "")
+    result = json.loads(out)
+    sparse = [layer for layer in result["layers"] if not layer["dense"]]
+    assert [layer["operation"] for layer in sparse] == ["conv", "linear", "linear"]
+    assert all(gain > 0 for layer in sparse for gain in layer["faster"])
+    assert all(gain > 0 for gain in result["faster"])
+    assert sum(layer["share"] for layer in result["layers"]) == pytest.approx(1)
+    status, out, _ = gossamer(*call, "--input", "x.npy")
+    assert status == 0
+    assert "batch 5" in out
+    assert "whole network" in out
+    status, _, err = gossamer(*call, "--plan", "plan.json")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "leave out --plan" in err
+    assert set(files.iterdir()) == before
 
 
 def test_bench_stands_beside_the_peers(files, gossamer):

@@ -133,9 +133,19 @@ def profile(
     threads: Threads = None,
     plan: PlanFile = None,
     shape: Shapes = None,
+    forecast: Annotated[
+        bool,
+        typer.Option(
+            "--forecast",
+            help="Measure instead what each layer would gain from zeros, before anyone trains.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Profile a network: kernel, time, multiply-adds, bytes, for each layer."""
+    if forecast:
+        _forecast(model, batch, input_file, threads, plan, shape, as_json)
+        return
     from gossamer.report import profile_table
     from gossamer.runtime import network_profile
     from gossamer.runtime.arrays import batches
@@ -150,6 +160,41 @@ def profile(
         typer.echo(json.dumps(measured.as_dict()))
     else:
         show(profile_table(measured, str(model)))
+
+
+def _forecast(
+    model: Path,
+    batch: int | None,
+    input_file: Path | None,
+    threads: int | None,
+    plan: Path | None,
+    shape: list[str] | None,
+    as_json: bool,
+) -> None:
+    from gossamer.deploy import forecast
+    from gossamer.deploy.forecast import CHOICES
+    from gossamer.report import forecast_table
+    from gossamer.runtime import read_arrays
+    from gossamer.runtime.importer import read
+
+    if plan is not None:
+        raise UserError("--forecast plans networks of its own; leave out --plan")
+    sizes = _shapes(shape)
+    inputs = None if input_file is None else read_arrays(input_file, read(model, sizes).inputs)
+    with _bar("measuring") as on_choice:
+        found = forecast(
+            model,
+            batch=batch,
+            threads=threads,
+            inputs=inputs,
+            shapes=sizes,
+            choices=CHOICES,
+            on_choice=on_choice,
+        )
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+    else:
+        show(forecast_table(found))
 
 
 @app.command()

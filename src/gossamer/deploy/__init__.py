@@ -1,5 +1,5 @@
 """From a trained network to one that runs: ``compile`` for torch modules, ``bench`` against peers,
-and the metrics of a deployed network.
+the metrics of a deployed network, and ``forecast`` of what zeros would gain.
 
 This room joins ``nn`` (torch, export) and ``runtime`` (no torch); neither imports it.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gossamer.deploy.bench import Contestant, Result, bench, engine_times
+from gossamer.deploy.forecast import Choice, Forecast, LayerForecast, forecast
 from gossamer.deploy.metrics import METRICS, MeasureSettings, NetworkMetric
 from gossamer.deploy.peers import PEERS
 
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
 __all__ = [
     "METRICS",
     "PEERS",
+    "Choice",
     "Contestant",
+    "Forecast",
+    "LayerForecast",
     "MeasureSettings",
     "NetworkMetric",
     "Result",
     "bench",
     "compile",
     "engine_times",
+    "forecast",
 ]
 __dir__ = __all__.copy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gossamer.report.runtime_tables import bench_table, profile_table
+from gossamer.report.runtime_tables import bench_table, forecast_table, profile_table
 from gossamer.report.sources import load_run, named_runs
 from gossamer.report.terminal import frontier_table, layer_table, table, trials_table
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "bench_table",
     "comparison",
+    "forecast_table",
     "frontier_table",
     "layer_table",
     "load_run",

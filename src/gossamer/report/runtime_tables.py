@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -10,8 +11,10 @@ from gossamer.report import units
 from gossamer.report.terminal import plain_table
 
 if TYPE_CHECKING:
-    from gossamer.deploy import Result
+    from gossamer.deploy import Forecast, Result
     from gossamer.runtime import NetworkProfile
+
+LEAST_LISTED = 0.01  # share of the time of an operation without weights that has its own row
 
 
 def profile_table(profile: NetworkProfile, title: str = "") -> Table:
@@ -83,4 +86,52 @@ def bench_table(result: Result) -> Table:
             units.NOTHING if c.difference is None else f"{c.difference:.1e}",
             f"{c.quiet} of {c.turns}",
         )
+    return shown
+
+
+def forecast_table(forecast: Forecast) -> Table:
+    """How many times each layer and the whole network are faster, for each choice of zeros."""
+    choices = forecast.choices
+    best = max(range(len(choices)), key=lambda i: forecast.faster[i])
+    zeros, block = choices[best].zeros, choices[best].block
+    shown = plain_table(
+        f"{forecast.model}: times faster than dense",
+        f"Most: {units.times(forecast.faster[best])} at {zeros:.0%} zeros, "
+        f"{'single weights' if block == 1 else f'blocks of {block}'}"
+        f"{', with winners' if choices[best].winners else ''}. "
+        f"{forecast.machine}; batch {forecast.batch}, {forecast.threads} thread(s); dense "
+        f"{units.duration(forecast.seconds)} a call. Measured in turns with the dense network, "
+        "layers by their kernels. Speed only: what accuracy is left, training shows. Winners: 10 % "
+        f"of the inputs of a layer behind another are active. {units.NOTHING}: the layer stays "
+        "dense.",
+    )
+    shown.add_column("Layer\nzeros, in blocks of", min_width=19, max_width=24, overflow="fold")
+    shown.add_column("Share", justify="right")
+    for choice in choices:
+        if not choice.winners:
+            heading = f"{choice.zeros:.0%}\n{choice.block}"
+            shown.add_column(heading, justify="right", no_wrap=True)
+
+    def row(name: str, share: str, faster: Sequence[float | None]) -> None:
+        for winners in (False, True):
+            cells = [
+                units.NOTHING if gain is None else f"{gain:.{1 if gain < 9.95 else 0}f}"
+                for choice, gain in zip(choices, faster, strict=True)
+                if choice.winners == winners
+            ]
+            shown.add_row("  with winners" if winners else name, "" if winners else share, *cells)
+
+    for layer in forecast.layers:
+        if not layer.dense:
+            row(layer.name, units.percent(layer.share), layer.faster)
+    shown.add_section()
+    rest = sorted((x for x in forecast.layers if x.dense), key=lambda x: -x.share)
+    listed = [x for x in rest if x.share >= LEAST_LISTED or not x.dense.endswith("no weights")]
+    for layer in listed:
+        shown.add_row(f"{layer.name} ({layer.operation})", units.percent(layer.share))
+    if len(rest) > len(listed):
+        share = sum(x.share for x in rest if x not in listed)
+        shown.add_row(f"{len(rest) - len(listed)} without weights", units.percent(share))
+    shown.add_section()
+    row("whole network", "100 %", forecast.faster)
     return shown

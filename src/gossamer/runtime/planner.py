@@ -172,6 +172,8 @@ def make(
     isa: str,
     sample: Sequence[Array] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    batches: bool = True,
 ) -> Plan:
     """Measures the candidates of every node within a budget of time.
 
@@ -183,12 +185,13 @@ def make(
         isa: instruction set of the kernels.
         sample: example inputs (a batch); normal noise if not given.
         on_progress: called with the numbers of nodes that are done and of all nodes.
+        batches: without, only the candidates for single examples, in about half the time.
     """
     budget, plan = Budget(BUDGET_NS), Plan(machine(), isa, graph.fingerprint())
     inputs = _inputs(graph, sample)
     values = dict(zip(graph.inputs, inputs, strict=True))
     plan.densities.update((name, _density(value)) for name, value in values.items())
-    kinds = (False, True) if graph.dynamic else (False,)
+    kinds = (False, True) if graph.dynamic and batches else (False,)
     choices = [Choices(graph, isa, plan, batched) for batched in kinds]
     last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     macs = [_macs(graph, node) for node in graph.nodes]
@@ -206,7 +209,7 @@ def make(
         on_progress(i + 1, len(graph.nodes))
     plan.single = choices[0].names
     plan.chunk = 1
-    if graph.dynamic:
+    if len(kinds) > 1:
         plan.batched = choices[1].names
         single, batched = (_finished(each.lowering) for each in choices)
         plan.chunk, plan.smallest_batch = _chunk(graph, single, batched, inputs, budget)

@@ -1,0 +1,308 @@
+"""What a dense network would gain from zeros on this machine, before anyone trains.
+
+For each choice of zeros, the weights of a copy in memory lose their smallest entries in the
+pattern; the copy is planned and timed in turns with the dense network. Its outputs mean nothing,
+its time is what a network that was trained to such zeros takes.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from gossamer.deploy.bench import INPUTS, take_turns
+from gossamer.deploy.dense import SPARSE, dense_network
+from gossamer.errors import UserError
+from gossamer.kernels.registry import chosen_isa
+from gossamer.runtime import Engine, LayerProfile, machine, planner
+from gossamer.runtime.arrays import batches
+from gossamer.runtime.graph import AnyNode, Array, Graph, Node
+from gossamer.runtime.importer import read
+from gossamer.runtime.operators.kwinners import Winners
+
+ACTIVE = 0.1  # share of a layer's inputs that win
+PROFILE_SECONDS = 0.05
+TURNS = 6
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A share of ``zeros``, as single weights or in blocks of so many outputs.
+
+    With ``winners``, the largest tenth of each layer's inputs are active, where these come from
+    another layer.
+    """
+
+    zeros: float
+    block: int = 1
+    winners: bool = False
+
+
+#: Every choice that is measured, those without winners first.
+CHOICES = tuple(
+    Choice(zeros, block, winners)
+    for winners in (False, True)
+    for block in (1, 8, 16)
+    for zeros in (0.8, 0.9, 0.95)
+)
+
+
+@dataclass(frozen=True)
+class LayerForecast:
+    """One layer, or what cannot be sparse.
+
+    Attributes:
+        name: in the file.
+        operation: of the engine.
+        share: of the dense network's kernel time.
+        dense: why it stays dense; empty where it can be sparse.
+        faster: dense time over its own for each choice, measured; None where the outputs do not
+            divide into the blocks, and for what stays dense.
+    """
+
+    name: str
+    operation: str
+    share: float
+    dense: str
+    faster: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The gain of each choice over the dense network, layer by layer and as a whole.
+
+    Attributes:
+        model: the file.
+        machine, threads, batch: what it was measured on.
+        seconds: a call of the dense network.
+        choices: what was measured.
+        layers: in the order of the network.
+        faster: dense time over that of the whole network for each choice, measured in turns.
+    """
+
+    model: str
+    machine: str
+    threads: int
+    batch: int
+    seconds: float
+    choices: tuple[Choice, ...]
+    layers: tuple[LayerForecast, ...]
+    faster: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+def forecast(
+    model: str | os.PathLike[str],
+    *,
+    batch: int | None = None,
+    threads: int | None = None,
+    inputs: Sequence[Array] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    choices: Sequence[Choice] = CHOICES,
+    on_choice: Callable[[int, int], None] = lambda done, total: None,
+) -> Forecast:
+    """Measure what a network would gain from zeros in the engine; nothing is written.
+
+    A network that is sparse already is compared in its dense form
+    (:func:`gossamer.deploy.dense.dense_network`).
+
+    Args:
+        model: an ONNX file that the engine runs.
+        batch: examples in a call; by default all ``inputs``, or one example of noise.
+        threads: threads of the engine; by default all usable cores.
+        inputs: examples for each input; by default normal noise.
+        shapes: see :class:`gossamer.runtime.Engine`.
+        choices: what to measure.
+        on_choice: called after each choice with the numbers of those done and of all.
+
+    Raises:
+        UserError: the file cannot be run, or no layer of it can be sparse.
+    """
+    if inputs is not None and not all(len(x) for x in inputs):
+        raise UserError("a batch of no examples takes no time; pass one example or more")
+    path = Path(model)
+    graph = read(path, shapes)
+    proto = dense_network(onnx.load(path))
+    with tempfile.TemporaryDirectory() as folder:
+        if proto is not None:
+            file = Path(folder) / "dense.onnx"
+            onnx.save(proto, file, save_as_external_data=proto.ByteSize() > 1 << 30)
+            graph = read(file, shapes)
+        return _measure(str(path), graph, batch, threads, inputs, tuple(choices), on_choice)
+
+
+def _measure(
+    model: str,
+    graph: Graph,
+    batch: int | None,
+    threads: int | None,
+    inputs: Sequence[Array] | None,
+    choices: tuple[Choice, ...],
+    on_choice: Callable[[int, int], None],
+) -> Forecast:
+    names = {node.output: node.name or node.output for node in graph.nodes}
+    reasons = {node.output: reason_dense(node) for node in graph.nodes}
+    if all(reasons.values()):
+        raise UserError(f"{model}: no layer of it can be sparse; it has nothing to forecast")
+    several = (batch or (1 if inputs is None else len(inputs[0]))) > graph.shapes[graph.inputs[0]][
+        0
+    ]
+
+    def engine(network: Graph) -> Engine:
+        plan = planner.make(network, chosen_isa(None), inputs, batches=several)
+        return Engine(network, threads=threads, plan=plan)
+
+    dense = engine(_named(graph))
+    if inputs is None:
+        calls_on = [dense.noise(batch or 1, seed=i) for i in range(INPUTS)]
+    else:
+        calls_on = batches(graph, inputs, batch or len(inputs[0]), INPUTS)
+    spent: list[dict[str, float]] = []
+    seconds: list[float] = []
+    whole: list[float] = []
+    gains: list[dict[str, float]] = []
+    for choice in choices:
+        sparse = engine(pruned(graph, choice))
+        times = take_turns(
+            {"dense": partial(_call, dense), "sparse": partial(_call, sparse)},
+            calls_on,
+            turns=TURNS,
+            threads=dense.threads,
+        )
+        took = times["dense"].seconds
+        repeats = max(3, min(50, int(PROFILE_SECONDS / took)))
+        before, after = (
+            layer_seconds(each.profile(*calls_on[0], repeats=repeats)) for each in (dense, sparse)
+        )
+        spent.append(before)
+        seconds.append(took)
+        whole.append(took / times["sparse"].seconds)
+        gains.append({n: before[n] / max(after[n], 1e-9) for n in before if n in after})
+        on_choice(len(whole), len(choices))
+    mean = {name: float(np.mean([each[name] for each in spent])) for name in spent[0]}
+    total = sum(mean.values()) or 1.0
+    layers = []
+    for node in graph.nodes:
+        reason = reasons[node.output]
+        if node.output in mean:
+            faster = tuple(
+                None if reason or not _divides(node, choice) else gain[node.output]
+                for choice, gain in zip(choices, gains, strict=True)
+            )
+            share = mean[node.output] / total
+            layers.append(LayerForecast(names[node.output], node.op, share, reason, faster))
+    if "" in mean:  # conversions of the outputs
+        nothing = (None,) * len(choices)
+        reason = "it has no weights"
+        layers.append(LayerForecast("(form)", "form", mean[""] / total, reason, nothing))
+    examples = len(calls_on[0][0])
+    return Forecast(
+        model,
+        machine(),
+        dense.threads,
+        examples,
+        float(np.median(seconds)),
+        choices,
+        tuple(layers),
+        tuple(whole),
+    )
+
+
+def _call(engine: Engine, inputs: Sequence[Array]) -> Any:
+    return engine(*inputs)
+
+
+def reason_dense(node: AnyNode) -> str:
+    """Why a node stays dense; empty where its weights can be sparse."""
+    if node.op not in ("linear", "conv"):
+        return "it has no weights"
+    if node.op == "conv" and node.operation.groups > 1:
+        return "a grouped convolution"
+    weight = node.constants["weight"]
+    if not np.isfinite(weight).all():
+        return "its weights are not finite"
+    if np.count_nonzero(weight) < (1 - SPARSE) * weight.size:  # as of a resized image
+        return "its zeros are fixed"
+    return ""
+
+
+def layer_seconds(rows: Iterable[LayerProfile]) -> dict[str, float]:
+    """Seconds of an example by layer, in order.
+
+    A conversion of values counts to the layer that wants it; those of the outputs are left over,
+    under the empty name.
+    """
+    spent: dict[str, float] = {}
+    waiting = 0.0
+    for row in rows:
+        waiting += row.seconds
+        if row.node != "(form)":
+            spent[row.node] = spent.get(row.node, 0.0) + waiting
+            waiting = 0.0
+    return spent | ({"": waiting} if waiting else {})
+
+
+def _divides(node: AnyNode, choice: Choice) -> bool:
+    return len(node.constants["weight"]) % choice.block == 0
+
+
+def _named(graph: Graph) -> Graph:
+    """The graph, each node by the name of its output, which no two share."""
+    return replace(graph, nodes=[replace(n, name=n.output) for n in graph.nodes])
+
+
+def pruned(graph: Graph, choice: Choice) -> Graph:
+    """A copy with the zeros of a choice, each node by the name of its output.
+
+    Layers whose outputs do not divide into the blocks stay dense, as in training. Winners count
+    to the first layer that takes them.
+    """
+    shapes = dict(graph.shapes)
+    nodes: list[AnyNode] = []
+    data = set(graph.inputs)  # and what is computed from them without a layer
+    winning: dict[str, str] = {}
+    for node in _named(graph).nodes:
+        if node.op not in ("linear", "conv") and set(node.inputs) <= data:
+            data.add(node.output)
+        if reason_dense(node):
+            nodes.append(node)
+            continue
+        value, constants = node.inputs[0], dict(node.constants)
+        if choice.winners and value not in data and graph.rounding(value) is None:
+            if value not in winning:
+                winning[value] = f"{value} winners"
+                shapes[winning[value]] = shapes[value]
+                kept = Winners(max(1, round(ACTIVE * graph.item(value))), False)
+                nodes.append(Node(kept, node.name, (value,), winning[value]))
+            value = winning[value]
+        if _divides(node, choice):
+            constants["weight"] = prune(constants["weight"], 1 - choice.zeros, choice.block)
+        inputs = (value, *node.inputs[1:])
+        nodes.append(Node(node.operation, node.name, inputs, node.output, constants))
+    return replace(graph, nodes=nodes, shapes=shapes)
+
+
+def prune(weight: Array, density: float, block: int) -> Array:
+    """A copy of a weight ``[outputs, ...]`` with only its largest entries.
+
+    ``block`` neighboring outputs share their positions; every output keeps one input at least.
+    """
+    rows = np.abs(weight).reshape(len(weight) // block, block, -1).sum(axis=1)
+    scores = rows.copy()
+    np.put_along_axis(scores, rows.argmax(axis=1)[:, None], np.inf, axis=1)
+    keep = max(len(rows), round(density * rows.size))
+    mask = np.zeros(rows.size, bool)
+    mask[np.argsort(-scores, axis=None, kind="stable")[:keep]] = True
+    wide = np.repeat(mask.reshape(rows.shape), block, axis=0).reshape(weight.shape)
+    return np.where(wide, weight, 0).astype(weight.dtype)
