@@ -1,4 +1,4 @@
-"""What a dense network would gain from zeros on this machine, before anyone trains.
+"""Forecast of what zeros gain a dense network on this machine, before anyone trains.
 
 For each choice of zeros, the weights of a copy in memory lose their smallest entries in the
 pattern; the copy is planned and timed in turns with the dense network. Its outputs mean nothing,
