@@ -182,7 +182,7 @@ def _forecast(
     sizes = _shapes(shape)
     inputs = None if input_file is None else read_arrays(input_file, read(model, sizes).inputs)
     with _bar("measuring") as on_choice:
-        found = forecast(
+        gains = forecast(
             model,
             batch=batch,
             threads=threads,
@@ -192,9 +192,9 @@ def _forecast(
             on_choice=on_choice,
         )
     if as_json:
-        typer.echo(json.dumps(found.as_dict()))
+        typer.echo(json.dumps(gains.as_dict()))
     else:
-        show(forecast_table(found))
+        show(forecast_table(gains))
 
 
 @app.command()
