@@ -52,6 +52,7 @@ def summary(run: Path) -> dict[str, Any]:
     metrics = json.loads((run / "metrics.json").read_text())
     return {
         "name": run.name,
+        "task": metrics["task"],
         "model": metrics["model"],
         "settings": metrics["settings"],
         "validation": metrics["history"][-1]["accuracy"],
@@ -88,7 +89,7 @@ def command(run: dict[str, Any]) -> str:
     settings = " ".join(
         f"--set {name}={json.dumps(value)}" for name, value in run["settings"].items()
     )
-    return f"gossamer train keywords.npz --model {run['model']} --threads 1 {settings}"
+    return f"gossamer train {run['task']} --model {run['model']} --threads 1 {settings}"
 
 
 def page(result: dict[str, Any]) -> str:
@@ -129,7 +130,8 @@ def page(result: dict[str, Any]) -> str:
     lines += [f"    {command(run)}" for run in runs]
     lines += ["", f"Command: `{result['command']}`  "]
     lines += ["Data: Google Speech Commands v0.02, Pete Warden, arXiv 1804.03209, CC BY 4.0  "]
-    lines += [f"Machine: {runs[0]['machine']}, one thread a training, beside other programs"]
+    lines += [f"Machine: {runs[0]['machine']}, one thread a training, beside other programs; "]
+    lines[-1] += "times were measured with nothing beside them"
     return "\n".join(lines) + "\n"
 
 
