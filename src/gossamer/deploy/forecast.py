@@ -283,8 +283,8 @@ def pruned(graph: Graph, choice: Choice) -> Graph:
             if value not in winning:
                 winning[value] = f"{value} winners"
                 shapes[winning[value]] = shapes[value]
-                kept = Winners(max(1, round(ACTIVE * graph.item(value))), False)
-                nodes.append(Node(kept, node.name, (value,), winning[value]))
+                winners = Winners(max(1, round(ACTIVE * graph.item(value))), False)
+                nodes.append(Node(winners, node.name, (value,), winning[value]))
             value = winning[value]
         if _divides(node, choice):
             constants["weight"] = prune(constants["weight"], 1 - choice.zeros, choice.block)
