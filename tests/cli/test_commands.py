@@ -83,7 +83,7 @@ BAD = [
     ([*TRAIN, "--data", "."], "leave the folder . out"),
     (
         ["train", "data.npz", "--model", "speech_cnn", "--set", "hidden=0"],
-        "hidden must be at least 1",
+        "hidden must be a whole number of at least 1",
     ),
     ([*TRAIN, "--set", "seed=1e30"], "seed must be between 0 and"),
     ([*TRAIN, "--init", "nowhere"], "nowhere is not a run directory"),

@@ -39,7 +39,7 @@ def test_one_density_for_all_or_one_for_each():
 def test_mistakes():
     with pytest.raises(UserError, match="one value, or 2, one for each of the hidden layers"):
         mlp(layers=2, activation_density=(0.1, 0.1, 0.1))
-    with pytest.raises(UserError, match="layers must be at least 1, not 0"):
+    with pytest.raises(UserError, match="layers must be a whole number of at least 1, not 0"):
         mlp(layers=0)
     with pytest.raises(UserError, match=r"density must be above 0 and at most 1, not 1\.5"):
         mlp(activation_density=1.5)

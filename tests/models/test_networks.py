@@ -151,13 +151,13 @@ def test_tokens_of_any_type():
     [
         (lambda: resnet(stem="imagnet"), "no 'imagnet'; did you mean 'imagenet'"),
         (lambda: resnet(blocks=()), "blocks is empty; give at least one number"),
-        (lambda: resnet(blocks=(1, 0)), "blocks must be at least 1"),
-        (lambda: ds_cnn(width=0), "width must be at least 1"),
+        (lambda: resnet(blocks=(1, 0)), "blocks must be a whole number of at least 1"),
+        (lambda: ds_cnn(width=0), "width must be a whole number of at least 1"),
         (lambda: vit(width=40, head_size=32), "no multiple of head_size 32: use 32"),
         (lambda: vit(patch=5), "32x32 does not divide into patches of 5: use patch = 32"),
         (lambda: tc_resnet(layers=9), "layers must be 8 or 14, not 9"),
         (lambda: bc_resnet(input_shape=(1, 98, 40), width=1), "98 bands are no multiple of 8"),
-        (lambda: bert(vocabulary=0), "vocabulary must be at least 1"),
+        (lambda: bert(vocabulary=0), "vocabulary must be a whole number of at least 1"),
     ],
 )
 def test_mistakes(build, message):

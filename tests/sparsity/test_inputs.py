@@ -117,7 +117,9 @@ def test_tiny_and_huge_numbers():
     with pytest.raises(UserError, match="leaves its output units without any"):
         fixed(network(), 5e-324)
     assert counted(np.nextafter(np.float32(1), np.float32(0))) == [512, 256]
-    assert fixed(network(), 0.5, total_steps=10**30, rule=SET()).total_steps == 10**30
+    assert fixed(network(), 0.5, total_steps=2**62, rule=SET()).total_steps == 2**62
+    with pytest.raises(UserError, match="total_steps must be at most 9,223,372,036,854,775,807"):
+        fixed(network(), 0.5, total_steps=10**30, rule=SET())
     with pytest.raises(UserError, match="seed must be a whole number of at least 0, not -1"):
         fixed(network(), 0.5, seed=-1)
     assert fixed(network(), 0.5, seed=np.uint64(2**63)).counts()

@@ -40,7 +40,7 @@ def _generator(seed: Any) -> torch.Generator:
     which the weights were drawn: a random mask would then keep the largest weights, all of one
     sign, and the network hardly learns.
     """
-    seed = whole(seed, 0, "Sparsifier: seed")
+    seed = whole(seed, 0, "Sparsifier: seed", 2**64 - 1)  # what torch takes
     own = np.random.SeedSequence([seed, 0x6D61736B]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(own >> np.uint64(1)))
 
