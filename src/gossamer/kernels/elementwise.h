@@ -136,7 +136,8 @@ inline void finish(const Call& call, float* out, int64_t n) {
     }
 }
 
-void unary(const Call& call) {
+// A file whose layers take epilogues alone uses neither of the two kernels below.
+[[maybe_unused]] void unary(const Call& call) {
     const auto& s = *reinterpret_cast<const UnaryShape*>(call.shape);
     const auto* limits = static_cast<const float*>(call.data[0]);
     const auto kind = static_cast<Unary>(s.kind);
@@ -162,7 +163,7 @@ void unary(const Call& call) {
 }
 
 // The right side is a second tensor (inputs: two) or a constant (data).
-void binary(const Call& call) {
+[[maybe_unused]] void binary(const Call& call) {
     const auto& s = *reinterpret_cast<const BinaryShape*>(call.shape);
     const auto* constant = static_cast<const float*>(call.data[0]);
     const int64_t n = s.sizes[3], whole = s.sizes[0] * s.sizes[1] * s.sizes[2] * n;
