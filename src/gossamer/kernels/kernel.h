@@ -38,9 +38,9 @@ struct Call {
     int64_t items;
     int64_t part;
     int64_t parts;
-    const Link* links;  // the epilogue, see `finish` in elementwise.h
-    const void* const* link_data;
-    int64_t link_count;
+    const Link* links = nullptr;  // the epilogue, see `finish` in elementwise.h
+    const void* const* link_data = nullptr;
+    int64_t link_count = 0;
 };
 
 using Function = void (*)(const Call&);
