@@ -67,7 +67,7 @@ def test_sizes_that_a_file_leaves_free_are_named(batch: int) -> None:
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ({"y": (1, 2, 6, 5)}, "a shape for input 'y', Known: x"),
+        ({"y": (1, 2, 6, 5)}, "no input 'y': Known: x"),
         ({"x": (1, 3, 6, 5)}, r"does not fit input 'x', which is \[batch, 2, height, width\]"),
         ({"x": (1, 2, 6)}, "does not fit"),
         ({"x": (1, 2, 6, -1)}, "does not fit"),
@@ -80,6 +80,13 @@ def test_shapes_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         read(free_sizes(), shapes)
+
+
+def test_an_input_of_one_number_for_all_examples_is_refused() -> None:
+    model = onnx.load_from_string(free_sizes())
+    model.graph.input.append(helper.make_tensor_value_info("rate", TensorProto.FLOAT, []))
+    with pytest.raises(UserError, match="'rate' is one number for all examples: make it a con"):
+        read(model.SerializeToString(), {"x": (-1, 2, 6, 5)})
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,12 @@ def _input(value: Any) -> tuple[Value, np.dtype[Any]]:
         raise Unsupported(f"input {value.name!r} is not float32; export it so")
     check_rank(len(kind.shape.dim))
     dims = [int(d.dim_value) if d.HasField("dim_value") else 0 for d in kind.shape.dim]
-    if not dims or dims[0] < 0 or any(d < 1 for d in dims[1:]) or any(d > LARGEST for d in dims):
+    if not dims:
+        raise Unsupported(
+            f"input {value.name!r} is one number for all examples: make it a constant of the "
+            "file, or give it a batch dimension"
+        )
+    if dims[0] < 0 or any(d < 1 for d in dims[1:]) or any(d > LARGEST for d in dims):
         raise Unsupported(
             f"input {value.name!r}: all dimensions but the first must be fixed; name its "
             "sizes (shapes, or --shape), or export with only the batch dynamic"
