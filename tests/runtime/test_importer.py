@@ -67,7 +67,7 @@ def test_sizes_that_a_file_leaves_free_are_named(batch: int) -> None:
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ({"y": (1, 2, 6, 5)}, "no input 'y': Known: x"),
+        ({"y": (1, 2, 6, 5)}, "a shape for input 'y', which does not exist: Known: x"),
         ({"x": (1, 3, 6, 5)}, r"does not fit input 'x', which is \[batch, 2, height, width\]"),
         ({"x": (1, 2, 6)}, "does not fit"),
         ({"x": (1, 2, 6, -1)}, "does not fit"),

@@ -73,7 +73,8 @@ def _fix_shapes(name: str, graph: Any, shapes: Mapping[str, Shape]) -> None:
     inputs = {value.name: value for value in graph.input if value.name not in constants}
     for value, shape in shapes.items():
         if value not in inputs:
-            raise UserError(f"{name}: no input {value!r}: {nearest(value, [*inputs])}")
+            known = nearest(value, [*inputs])
+            raise UserError(f"{name}: a shape for input {value!r}, which does not exist: {known}")
         dims = inputs[value].type.tensor_type.shape.dim
         fits = len(dims) == len(shape) and all(
             size == dim.dim_value if dim.dim_value > 0 else size > 0 or (size == -1 and i == 0)
