@@ -9,15 +9,18 @@ from tests.search.servers import PostgreSQL, needs_postgresql
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
-def shared_postgresql():
-    """A server that no test kills."""
+def _server():
     needs_postgresql()
     server = PostgreSQL()
     try:
         yield server
     finally:
         server.close()
+
+
+# One that no test kills, and one for a single test.
+shared_postgresql = pytest.fixture(_server, scope="session", name="shared_postgresql")
+postgresql = pytest.fixture(_server, name="postgresql")
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.search.servers import PostgreSQL, needs_postgresql
 from tests.search.waiting import wait_for
 
 from gossamer.errors import UserError
@@ -83,16 +82,6 @@ def finish(process, status=0):
 
 def calls(folder):
     return [int(path.name.split("-")[1]) for path in Path(folder).glob("call-*")]
-
-
-@pytest.fixture
-def postgresql():
-    needs_postgresql()
-    server = PostgreSQL()
-    try:
-        yield server
-    finally:
-        server.close()
 
 
 @pytest.mark.slow

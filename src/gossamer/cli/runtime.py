@@ -62,6 +62,16 @@ def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _examples(
+    model: Path, input_file: Path | None, shapes: dict[str, tuple[int, ...]]
+) -> list[Any] | None:
+    """The inputs of a file, if there is one, for a network that is read again later."""
+    from gossamer.runtime import read_arrays
+    from gossamer.runtime.importer import read
+
+    return None if input_file is None else read_arrays(input_file, read(model, shapes).inputs)
+
+
 def _opened(
     model: Path,
     threads: int | None,
@@ -174,13 +184,11 @@ def _forecast(
     from gossamer.deploy import forecast
     from gossamer.deploy.forecast import CHOICES
     from gossamer.report import forecast_table
-    from gossamer.runtime import read_arrays
-    from gossamer.runtime.importer import read
 
     if plan is not None:
         raise UserError("--forecast plans networks of its own; leave out --plan")
     sizes = _shapes(shape)
-    inputs = None if input_file is None else read_arrays(input_file, read(model, sizes).inputs)
+    inputs = _examples(model, input_file, sizes)
     with _bar("measuring") as on_choice:
         gains = forecast(
             model,
@@ -214,14 +222,12 @@ def bench(
     """Time a network beside other runtimes, which run its dense network and the same file."""
     from gossamer.deploy import bench as measure
     from gossamer.report import bench_table
-    from gossamer.runtime import read_arrays
-    from gossamer.runtime.importer import read
 
     names = [name.strip() for name in against.split(",") if name.strip()]
     if not names:
         raise UserError("--against names no peer; as in --against onnxruntime,torch")
     sizes = _shapes(shape)
-    inputs = None if input_file is None else read_arrays(input_file, read(model, sizes).inputs)
+    inputs = _examples(model, input_file, sizes)
     with _bar("choosing kernels") as on_progress, _bar("measuring") as on_turn:
         timed = measure(
             model,
