@@ -7,7 +7,7 @@ def beam(trial: gs.search.Trial) -> dict[str, float]:
     width, height = trial.parameters["width"], trial.parameters["height"]
     return {
         "weight": 7.85 * width * height,  # grams per centimeter
-        "sag": 1000 / (width * height**3),  # millimetres
+        "sag": 1000 / (width * height**3),  # millimeters
     }
 
 

@@ -15,7 +15,7 @@ def work(bar):
             bar.advance(row)
 
 
-def test_the_last_state_is_on_standard_error_and_what_is_said_of_it_below(capsys, monkeypatch):
+def test_the_last_state_is_on_standard_error_with_its_notes_below(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     work(progress_bar())
     out, err = capsys.readouterr()

@@ -211,7 +211,7 @@ def test_search_frontier_train_from(place, experiment, gossamer):
         ({"parameter": '"weight_density.linear2"'}, "'linear1'"),
     ],
 )
-def test_what_is_unknown_is_refused_before_anything_is_stored_and_may_be_mended(
+def test_what_is_unknown_is_refused_before_anything_is_stored_and_may_be_corrected(
     place, experiment, gossamer, changes, message
 ):
     if "density" in changes.get("parameter", ""):
@@ -308,7 +308,7 @@ def test_settings_are_written_as_in_toml_or_as_a_shell_lets_them(text, value):
 @pytest.mark.parametrize(
     ("command", "goes_on"), [("train", True), ("bench", False), ("profile", False)]
 )
-def test_going_on_is_said_only_of_commands_that_do(gossamer, monkeypatch, command, goes_on):
+def test_only_commands_that_go_on_say_so(gossamer, monkeypatch, command, goes_on):
     def interrupted(*_):
         raise KeyboardInterrupt
 

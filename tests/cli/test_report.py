@@ -25,7 +25,7 @@ def run_directory(place, gossamer):
     return place / "run"
 
 
-def test_robustness_is_kept_and_the_table_shows_it(run_directory, place, gossamer):
+def test_robustness_is_stored_and_the_table_shows_it(run_directory, place, gossamer):
     before = json.loads((run_directory / "metrics.json").read_text())
     status, out, _ = gossamer(*ROBUSTNESS, "--kind", "contrast", "--examples", "10")
     assert status == 0

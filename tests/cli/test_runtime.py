@@ -57,7 +57,7 @@ def test_run_writes_what_onnxruntime_computes(files, gossamer):
 
 
 @pytest.mark.parametrize("command", ["run", "profile", "bench"])
-def test_a_plan_of_another_machine_is_told_and_renewed(files, gossamer, command):
+def test_a_plan_of_another_machine_is_reported_and_renewed(files, gossamer, command):
     more = {
         "run": ["--input", "x.npy", "--output", "y.npy"],
         "profile": [],

@@ -107,7 +107,7 @@ def test_looking_makes_no_database(place, gossamer):
     ],
 )
 @pytest.mark.parametrize("command", ["frontier", "trials"])
-def test_what_is_no_experiment_is_said_in_a_line(place, gossamer, command, source, words):
+def test_what_is_no_experiment_is_one_line(place, gossamer, command, source, words):
     (place / "text.txt").write_text("some\ntext\n")
     (place / "junk.db").write_bytes(b"\x00\xff junk" * 100)
     (place / "empty.db").touch()

@@ -95,7 +95,7 @@ def test_a_reference_network_and_then_its_run(place):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_with_what_was_found_and_the_same_call_goes_on(place, monkeypatch):
+def test_ctrl_c_ends_with_the_best_so_far_and_the_same_call_goes_on(place, monkeypatch):
     ends = []
     tell = Experiment.tell
 

@@ -25,7 +25,7 @@ def test_page_escapes_the_name_and_loads_nothing_from_elsewhere(page: Any) -> No
         assert b"http" not in page.get(asset).body
 
 
-def test_only_plotly_is_kept_for_good_and_its_address_holds_its_version(page: Any) -> None:
+def test_only_plotly_is_cached_for_good_and_its_address_has_its_version(page: Any) -> None:
     found = re.search(r'src="(/plotly.js\?[0-9.]+)"', page.get("/").body.decode())
     assert found is not None
     version = found[1].partition("?")[2]

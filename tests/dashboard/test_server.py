@@ -326,7 +326,7 @@ def replaced(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["renamed", "deleted", "replaced"])
-def test_database_that_is_another_one_is_said(
+def test_a_replaced_database_is_an_error(
     writing: Any, storage: str, tmp_path: Path, how: str
 ) -> None:
     assert writing.get("/api/view").status == 200
@@ -345,7 +345,7 @@ def test_database_that_is_another_one_is_said(
         assert writing.get("/api/view").status == 200
 
 
-def test_database_overwritten_in_place_is_said(
+def test_a_database_overwritten_in_place_is_an_error(
     database: Path, storage: str, tmp_path: Path, serve: Callable[..., Any]
 ) -> None:
     experiment = Experiment.from_storage(storage)
@@ -358,7 +358,7 @@ def test_database_overwritten_in_place_is_said(
         assert "has lost trials" in answer.json["error"]
 
 
-def test_another_experiment_copied_over_the_file_is_said(
+def test_another_experiment_copied_over_the_file_is_an_error(
     database: Path, storage: str, tmp_path: Path, serve: Callable[..., Any]
 ) -> None:
     """It has the same name, the same place on the disk, and more trials."""

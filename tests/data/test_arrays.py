@@ -12,7 +12,7 @@ def _pair(count=60, shape=(5,), classes=3, seed=0):
     return rng.normal(3, 2, (count, *shape)), np.arange(count) % classes
 
 
-def test_three_splits_as_given():
+def test_three_splits_are_read_unchanged():
     train, validation, test = _pair(60), _pair(9, seed=1), _pair(6, seed=2)
     task = arrays(train, validation, test, classes=["a", "b", "c"], name="mine")
     assert task.name == "mine"

@@ -33,7 +33,7 @@ def heard(split, label):
     return {round((level - (0.1, 0.3, 0.5)[label]) * 100) for level in clips[:, 4_000]}
 
 
-def test_speakers_are_kept_apart(words):
+def test_speakers_of_the_splits_differ(words):
     task = load(words)
     assert task.name == "sounds"
     assert task.classes == ("go", "stop", "unknown")

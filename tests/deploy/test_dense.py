@@ -72,7 +72,7 @@ def test_a_dense_network_is_its_own(tmp_path):
     assert dense_network(exported(network(False, 1.0), torch.randn(2, 1, 8, 8), tmp_path)) is None
 
 
-def test_behind_gelu_no_relu_is_added_and_dense_weights_are_kept(tmp_path):
+def test_behind_gelu_no_relu_is_added_and_dense_weights_stay(tmp_path):
     model = nn.Sequential(
         nn.Linear(6, 30), SparseActivation(functional.gelu, KWinners(30, 0.1)), nn.Linear(30, 2)
     )

@@ -87,7 +87,7 @@ def test_no_block_goes_by_unread(page: Path) -> None:
     assert not re.findall(r"^ {4}(?:\$ )?(?:gossamer|python|pip|make|gcc) .*", text, re.MULTILINE)
 
 
-def test_commands_are_told_from_output() -> None:
+def test_commands_are_separated_from_output() -> None:
     code = "$ gossamer train a \\\n    --out b\nsaved in b\n$ gossamer run\n"
     assert [command.split() for command in commands_of(code)] == [
         ["gossamer", "train", "a", "--out", "b"],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
+from pathlib import Path
 
 import pytest
 from tests.docs.workspace import ROOT
@@ -24,8 +26,8 @@ PHRASES = (
     r"anyone's (loop|function)",
     r"give the (same )?command again",
     # In the libraries' spelling, names and sentences alike.
-    r"\w*(optimis|normalis|quantis|initialis|maximis|minimis|recognis|standardis|parametris)\w*",
-    r"(neighbour|colour|centre|modelled|(?<!aria-)labelled|learnt|licence|grey|behaviour)\w*",
+    r"optimis|normalis|quantis|initialis|maximis|minimis|recognis|standardis|parametris",
+    r"neighbour|colour|centre|modelled|(?<!aria-)labelled|learnt|licence|grey|behaviour|metres?\b",
 )
 # Where a wrong word is tested to be refused.
 EXPECTED = {"tests/search/test_definition.py", "tests/docs/test_words.py"}
@@ -34,9 +36,15 @@ FILES = [
     path
     for folder in ("docs", "src", "examples", "experiments", "tests")
     for path in sorted((ROOT / folder).rglob("*"))
-    if path.suffix in (".md", ".py", ".toml", ".j2", ".css")
+    if path.suffix in (".md", ".py", ".toml", ".j2", ".css", ".js", ".h", ".cpp", ".inc")
     and path.relative_to(ROOT).as_posix() not in EXPECTED
 ]
+
+
+@cache
+def texts() -> dict[Path, str]:
+    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *FILES]
+    return {path: path.read_text() for path in files}
 
 
 ROOMS = sorted(path.parent.name for path in (ROOT / "src/gossamer").glob("*/__init__.py"))
@@ -44,12 +52,13 @@ ROOMS = sorted(path.parent.name for path in (ROOT / "src/gossamer").glob("*/__in
 
 @pytest.mark.parametrize("phrase", PHRASES)
 def test_a_phrase_that_was_replaced_stays_away(phrase: str) -> None:
-    texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *FILES]
+    pattern = re.compile(phrase)
     places = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
-        for path in texts
-        for number, line in enumerate(path.read_text().splitlines(), 1)
-        if re.search(phrase, line)
+        for path, text in texts().items()
+        if pattern.search(text)
+        for number, line in enumerate(text.splitlines(), 1)
+        if pattern.search(line)
     ]
     assert not places, "\n".join(places)
 
@@ -61,7 +70,7 @@ NAME = re.compile(
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_names_say_what_they_hold_and_modules_open_with_a_noun(room: str) -> None:
+def test_names_are_plain_and_modules_open_with_a_noun(room: str) -> None:
     wrong = []
     for path in sorted((ROOT / "src/gossamer").glob(f"{room}/**/*.py")):
         tree = ast.parse(path.read_text())
@@ -73,4 +82,16 @@ def test_names_say_what_they_hold_and_modules_open_with_a_noun(room: str) -> Non
                 if isinstance(name, str) and NAME.fullmatch(name):
                     names.add(name)
         wrong += [f"{path.relative_to(ROOT)}: {name}" for name in sorted(names)]
+    assert not wrong
+
+
+def test_functions_of_tests_have_plain_names() -> None:
+    """Their local names are free."""
+    private = {"found", "given", "kept", "held", "said", "told", "mend", "mended"}
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for name in re.findall(r"\bdef (\w+)", path.read_text())
+        if private & set(name.replace("held_out", "").split("_"))
+    ]
     assert not wrong

@@ -13,7 +13,7 @@ def outputs(*posteriors):
     return np.log(np.array(posteriors, np.float32))
 
 
-def test_posteriors_are_averaged_and_the_refractory_time_kept():
+def test_posteriors_are_averaged_and_the_refractory_time_is_respected():
     detector = Detector(CLASSES, threshold=0.7, smoothing=2, refractory=0.25)
     said = [
         (0.1, (0.9, 0.05, 0.05)),  # one window alone is never enough

@@ -112,7 +112,7 @@ def card() -> Iterator[Card]:
 
 @pytest.mark.slow
 @pytest.mark.serial
-def test_words_are_heard_when_they_are_said_and_ctrl_c_ends(card: Card, model: Path) -> None:
+def test_words_are_detected_when_spoken_and_ctrl_c_ends(card: Card, model: Path) -> None:
     command = card.listen(model, "--json", "--threshold", 0.9)
     card.play(bursts(*BURSTS, length=6))
     command.send_signal(signal.SIGINT)

@@ -192,7 +192,7 @@ def test_a_sparse_file_takes_two_bytes_for_a_weight(tmp_path):
     assert 2 * nonzero < size < 2 * nonzero + 8000
 
 
-def test_wrong_use_is_told():
+def test_wrong_use_is_an_error():
     with pytest.raises(UserError, match="nothing to give 8 bits"):
         gs.quantize(nn.ReLU())
     with pytest.raises(UserError, match="no sparsifiable layer 'zero'"):

@@ -88,7 +88,7 @@ def test_runs_of_different_tasks_have_no_energy_gain(runs):
     assert row["values"]["sparse"] is not None
 
 
-def test_more_energy_is_said_as_more(runs):
+def test_more_energy_is_printed_as_more(runs):
     swapped = {"sparse": runs["sparse"], "dense": runs["dense"]}
     row = next(r for r in comparison(swapped)["figures"] if r["figure"] == "Energy, weights in L2")
     assert row["gains"]["dense"].endswith("× more")

@@ -45,7 +45,7 @@ def test_stopped_trials_end_in_a_mark() -> None:
     assert (mark.x, mark.y, mark.customdata) == ((2,), (0.35,), (1,))
 
 
-def test_of_many_the_newest_are_drawn_and_it_is_said() -> None:
+def test_of_many_the_newest_are_drawn_with_a_note() -> None:
     records = [reporting(number, "complete", [0.5]) for number in range(SHOWN + 7)]
     (plot,) = curves(snapshot(records))
     assert min(n for n in plot.figure.data[0].customdata if n is not None) == 7

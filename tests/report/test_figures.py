@@ -80,7 +80,7 @@ def test_gain_is_good_or_bad_by_the_rows_direction() -> None:
     assert good["Multiply-adds, dense"] is None
 
 
-def test_note_that_all_runs_share_is_said_once() -> None:
+def test_a_note_that_all_runs_share_is_printed_once() -> None:
     assert line(pair(), "Non-zero weights").note == "of 1,716,000"
     assert all(not cell.note for cell in line(pair(), "Non-zero weights").cells)
     assert line(pair(), "Accuracy").note == ""

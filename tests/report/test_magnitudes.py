@@ -89,7 +89,7 @@ def test_plots_hold_finite_numbers_within_their_axes(
 
 @given(values())
 @settings(max_examples=100, deadline=None)
-def test_ticks_are_few_round_told_apart_and_in_place(listed: list[float]) -> None:
+def test_ticks_are_few_round_distinct_and_in_place(listed: list[float]) -> None:
     scale = scale_of(listed)
     ticks = scale.ticks()
     assert len(ticks) <= 12
@@ -123,7 +123,7 @@ def test_ticks_by_hand() -> None:
     assert [wide.text(tick) for tick in wide.ticks()][-2:] == ["1e+204", "1e+272"]
 
 
-def test_nearly_constant_values_are_told_apart() -> None:
+def test_nearly_constant_values_get_distinct_ticks() -> None:
     read = searched([0.96500001, 0.96500002], [1e-9, 2e-9], (None, None))
     up, down = read.metrics
     assert [words.value(read, up, trial) for trial in read.trials] == ["0.96500001", "0.96500002"]

@@ -85,7 +85,7 @@ def test_runs_are_named_by_their_folders_and_longer_where_they_collide(tmp_path:
     assert list(named_runs(paths)) == ["dense", "sparse", "b/sparse"]
 
 
-def test_run_given_twice(tmp_path: Path) -> None:
+def test_a_run_named_twice(tmp_path: Path) -> None:
     path = write(tmp_path / "dense", run())
     with pytest.raises(UserError, match="twice"):
         named_runs([path, path])

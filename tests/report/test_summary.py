@@ -7,7 +7,7 @@ from report_fakes import pair, run
 from gossamer.report.summary import sentences, warnings
 
 
-def test_synthetic_data_is_said() -> None:
+def test_synthetic_data_is_noted() -> None:
     said = warnings({"a": run(synthetic=True, task="spoken_words")})
     assert len(said) == 1
     assert said[0].startswith("Synthetic data")

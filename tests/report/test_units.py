@@ -66,7 +66,7 @@ def test_numbers_are_right_to_the_digits_written(value: float, digits: int) -> N
 
 
 @given(st.floats(-1e308, 1e308), st.floats(-1e308, 1e308))
-def test_ends_of_a_range_are_told_apart(low: float, high: float) -> None:
+def test_ends_of_a_range_differ(low: float, high: float) -> None:
     low, high = min(low, high), max(low, high)
     digits = units.digits_between(low, high)
     apart = units.plain(low, digits) != units.plain(high, digits)

@@ -15,7 +15,7 @@ from gossamer.runtime.constants import Constants
 from gossamer.runtime.importer import read
 
 
-def held(constants: Constants, name: str) -> int:
+def stored_bytes(constants: Constants, name: str) -> int:
     return sum(array.nbytes for array in constants.stored(name))
 
 
@@ -28,7 +28,7 @@ def test_a_weight_comes_back(density: float) -> None:
     assert constants.shape("weight") == (300, 300)
     # Five bytes an entry; where 255 zeros follow one another, an entry more.
     entries = np.count_nonzero(weight) + weight.size / 256 + 1
-    assert held(constants, "weight") <= (5 * entries if density <= 0.1 else weight.nbytes)
+    assert stored_bytes(constants, "weight") <= (5 * entries if density <= 0.1 else weight.nbytes)
 
 
 def test_other_arrays_stay_as_they_are() -> None:
@@ -55,7 +55,7 @@ def test_a_graph_holds_the_non_zeros_only(stored: bool) -> None:
         model = store_sparse(onnx.load_from_string(model)).SerializeToString()
     graph = read(model)
     dense = 512 * 512 * 4
-    assert sum(held(node.store, "weight") for node in graph.nodes) < 6 * dense * 0.03
+    assert sum(stored_bytes(node.store, "weight") for node in graph.nodes) < 6 * dense * 0.03
     assert graph.fingerprint() == read(b.model()).fingerprint()
     x = np.random.default_rng(9).standard_normal((3, 512)).astype(np.float32)
     np.testing.assert_allclose(

@@ -294,7 +294,7 @@ def test_arguments_are_checked(small: bytes) -> None:
         Engine(small, isa="avx9000")
 
 
-def test_plan_is_kept_and_redone(tmp_path: Path, small: bytes) -> None:
+def test_a_plan_is_reused_and_renewed(tmp_path: Path, small: bytes) -> None:
     path = tmp_path / "plan.json"
     first = Engine(small, threads=1, plan=path).plan
     kept = Engine(small, threads=2, plan=path).plan

@@ -278,7 +278,7 @@ def test_folding_by_hand() -> None:
     assert (node.operation.low, node.operation.high) == (0, float("inf"))
 
 
-def test_outputs_in_the_middle_are_kept() -> None:
+def test_outputs_in_the_middle_stay_outputs() -> None:
     b = Builder(2)
     first = b.add("Gemm", "x", np.eye(2, dtype=np.float32), transB=1)
     second = b.add("Relu", first)

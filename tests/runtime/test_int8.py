@@ -119,7 +119,7 @@ def refused(b: Builder, *outputs: str) -> str:
     return str(told.value)
 
 
-def test_what_is_not_understood_is_told() -> None:
+def test_unsupported_quantization_is_an_error() -> None:
     step, zero = np.float32(0.1), np.int8(0)
     b = Builder(8)
     b.add("QuantizeLinear", "x", step, zero)

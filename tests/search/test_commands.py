@@ -166,7 +166,7 @@ def test_commands_of_nonsense(entry, words):
     assert words in str(error.value)
 
 
-def test_a_name_that_is_not_there_is_said_before_anything_runs():
+def test_an_unknown_name_is_an_error_before_anything_runs():
     with pytest.raises(UserError, match=r"no parameter or setting '\{rat\}'; did you mean 'rate'"):
         Command("train {rat}").check({"rate": None})
 

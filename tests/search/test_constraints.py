@@ -73,7 +73,7 @@ def test_decimal_steps_count_as_decimals():
     assert not LinearConstraint({"a": 1.0, "b": 1.0}, at_most=0.3).holds({"a": 0.1, "b": 0.2001})
 
 
-def test_a_sliver_that_random_points_miss_is_found():
+def test_a_sliver_that_random_points_miss_is_sampled():
     space = Space(
         [Float("a", 0.0, 1.0), Float("b", 0.0, 1.0)],
         [
@@ -87,7 +87,7 @@ def test_a_sliver_that_random_points_miss_is_found():
     assert np.std([p["a"] for p in points]) > 0.1
 
 
-def test_an_equality_of_integers_is_kept():
+def test_an_equality_of_integers_is_met():
     space = Space(
         [Int("a", 0, 1000), Int("b", 0, 1000), Int("c", 0, 1000)],
         [
@@ -142,7 +142,7 @@ def test_constraints_of_nonsense_are_refused(coefficients, at_most, words):
     assert words in str(error.value)
 
 
-def test_a_parameter_given_twice_or_none_at_all():
+def test_a_parameter_twice_or_none_at_all():
     with pytest.raises(UserError, match="'a' is given twice"):
         Space([Float("a", 0, 1), Int("a", 0, 1)])
     with pytest.raises(UserError, match="at least one parameter"):

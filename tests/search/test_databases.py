@@ -101,7 +101,7 @@ user@host: /home/me/far fuse.sshfs rw 0 0
         ("/home/me/x.db", None),
     ],
 )
-def test_network_file_systems_are_told_from_others(tmp_path, path, kind):
+def test_network_file_systems_are_recognized(tmp_path, path, kind):
     (tmp_path / "mounts").write_text(MOUNTS)
     assert network_mount(path, tmp_path / "mounts") == kind
     assert network_mount(path, tmp_path / "none") is None

@@ -69,7 +69,7 @@ low = 8
 high = 64
 step = 8
 
-[parameters.optimiser]
+[parameters.optimizer]
 type = "choice"
 options = ["adam", "sgd"]
 
@@ -77,7 +77,7 @@ options = ["adam", "sgd"]
 type = "float"
 low = 0.0
 high = 0.99
-when = { optimiser = ["sgd"] }
+when = { optimizer = ["sgd"] }
 
 [parameters.patience]
 type = "grid"
@@ -110,8 +110,8 @@ def test_a_file_gives_the_experiment(tmp_path):
         Float("learning_rate", 1e-4, 0.3, log=True, prior=Prior(1e-2, 3.0)),
         Float("weight_density.conv2", 0.1, 0.5, step=0.1),
         Int("width", 8, 64, step=8),
-        Choice("optimiser", ["adam", "sgd"]),
-        Float("momentum", 0.0, 0.99, when={"optimiser": ["sgd"]}),
+        Choice("optimizer", ["adam", "sgd"]),
+        Float("momentum", 0.0, 0.99, when={"optimizer": ["sgd"]}),
         Grid("patience", [1, 3, 10]),
     ]
     assert experiment.constraints == [
@@ -161,7 +161,7 @@ def test_a_prior_may_change_and_a_condition_may_not(tmp_path):
     read(tmp_path, GOOD, storage=url).ask()
     read(tmp_path, GOOD.replace("center = 1e-2", "center = 1e-3"), storage=url)
     with pytest.raises(UserError, match="'momentum' has when = "):
-        read(tmp_path, GOOD.replace('when = { optimiser = ["sgd"] }', ""), storage=url)
+        read(tmp_path, GOOD.replace('when = { optimizer = ["sgd"] }', ""), storage=url)
 
 
 def test_a_warm_start_as_a_table():
@@ -181,10 +181,10 @@ def test_a_warm_start_as_a_table():
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('when = { optimiser = ["sgd"] }', 'when = { optimizer = ["sgd"] }', "'optimiser'"),
-        ('when = { optimiser = ["sgd"] }', 'when = { optimiser = ["sdg"] }', "is never 'sdg'"),
-        ('when = { optimiser = ["sgd"] }', "when = { patience = 1 }", "give 'patience' before"),
-        ('when = { optimiser = ["sgd"] }', "when = { learning_rate = 1 }", "without steps"),
+        ('when = { optimizer = ["sgd"] }', 'when = { optimzer = ["sgd"] }', "'optimizer'"),
+        ('when = { optimizer = ["sgd"] }', 'when = { optimizer = ["sdg"] }', "is never 'sdg'"),
+        ('when = { optimizer = ["sgd"] }', "when = { patience = 1 }", "give 'patience' before"),
+        ('when = { optimizer = ["sgd"] }', "when = { learning_rate = 1 }", "without steps"),
         ("{ center = 1e-2, spread = 3.0 }", "{ center = 1e-2 }", "prior: 'spread' is missing"),
         ("{ center = 1e-2, spread = 3.0 }", "{ centre = 1, spread = 3 }", "'centre'; did you"),
         ("{ center = 1e-2, spread = 3.0 }", "{ center = 1.0, spread = 3.0 }", "not within"),
@@ -212,12 +212,12 @@ def test_a_warm_start_as_a_table():
         ("log = true", "lgo = true", "parameters.learning_rate: unknown key 'lgo'"),
         ("log = true", 'log = "yes"', "'learning_rate': log must be true or false"),
         ('type = "int"', 'type = "integer"', "parameters.width: type must be"),
-        ('type = "choice"', "", "parameters.optimiser: type must be"),
-        ('options = ["adam", "sgd"]', "options = []", "'optimiser': options is empty"),
+        ('type = "choice"', "", "parameters.optimizer: type must be"),
+        ('options = ["adam", "sgd"]', "options = []", "'optimizer': options is empty"),
         (
             'options = ["adam", "sgd"]',
             'options = ["adam"]\nlow = 1',
-            "parameters.optimiser: unknown key 'low'",
+            "parameters.optimizer: unknown key 'low'",
         ),
         (
             '[parameters."weight_density.conv2"]',

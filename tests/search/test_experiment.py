@@ -74,7 +74,7 @@ def test_what_is_no_finite_number_fails_the_trial(value, words):
     assert record.values == {"density": 0.1}
 
 
-def test_telling_what_cannot_be_told():
+def test_telling_impossible_values():
     experiment = make()
     trial = experiment.ask()
     with pytest.raises(UserError, match="either values or an error"):

@@ -57,7 +57,7 @@ def test_nothing_inside_gives_the_nearest_misses():
     assert _numbers(found) == [2, 1, 0]
 
 
-def test_equal_misses_are_told_apart_by_the_metrics():
+def test_equal_misses_are_ranked_by_the_metrics():
     records = _records((0.80, 0.10), (0.80, 0.05), (0.80, 0.05))
     found = frontier(METRICS, records)
     assert not found.feasible

@@ -109,7 +109,7 @@ def test_believing_leaves_the_mean_and_narrows_the_spread():
     assert (at_pending < process.predict(_features(pending))[1]).all()
 
 
-def test_noise_is_told_from_signal():
+def test_noise_is_separated_from_signal():
     rng = np.random.default_rng(4)
     known = rng.random((80, 2))
     truth = np.sin(3.0 * known[:, 0])

@@ -238,7 +238,7 @@ def test_start_points_have_the_parameters_own_types():
     assert [type(value) for value in point.values()] == [int, float, bool, float]
 
 
-def test_what_was_given_by_numpy_is_stored(tmp_path):
+def test_numpy_values_are_stored(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
     arguments = {
         "parameters": [Grid("g", np.array([1, 2])), Float("f", np.float32(0.5), np.float64(1))],

@@ -41,7 +41,7 @@ def test_the_best_is_one_trial_inside_or_the_nearest():
     assert board.summary() == "2 inside; best: trial 3, accuracy 0.95, density 0.15"
 
 
-def test_counts_are_counts_and_the_split_is_said():
+def test_counts_are_counts_and_the_split_is_named():
     metrics = [Maximize("accuracy", 0.9), Minimize("nonzero", 40_000)]
     values = {"accuracy": 0.95, "nonzero": 36_980.0}
     record = TrialRecord(12_345, "complete", {}, values, None, 1.0)

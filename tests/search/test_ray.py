@@ -176,7 +176,7 @@ def test_after_kill_9_of_the_driver_the_next_run_goes_on(cluster, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.serial
-def test_needs_that_no_node_meets_are_said_at_once(cluster):
+def test_needs_that_no_node_meets_are_an_error_at_once(cluster):
     with pytest.raises(UserError, match="no node of the Ray cluster has the 1 CPU, 2 GPU"):
         make().run(slow("."), executor=on_ray(cluster.address, gpus=2), progress=False)
 

@@ -9,7 +9,7 @@ from gossamer.errors import UserError
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_failures_are_kept_with_their_reason_and_count_as_trials(workers):
+def test_failures_are_stored_with_their_reason_and_count_as_trials(workers):
     def train(trial):
         if trial.number == 1:
             raise ValueError("two\nlines")
@@ -97,7 +97,7 @@ def test_workers_run_closures_elsewhere_with_their_share_of_the_threads():
     assert all(r.values["threads"] >= 1 for r in records)
 
 
-def test_what_cannot_be_sent_to_a_worker_is_said_before_anything_runs():
+def test_what_cannot_be_sent_to_a_worker_is_an_error_before_anything_runs():
     import threading
 
     lock = threading.Lock()

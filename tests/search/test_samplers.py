@@ -193,7 +193,7 @@ def test_failed_trials_count_as_bad_so_the_model_turns_away(sampler):
     assert max(r.values["score"] for r in experiment.trials() if r.values) > 0.6
 
 
-def test_prior_beliefs_are_followed_and_given_up():
+def test_prior_beliefs_are_followed_and_abandoned():
     """First near the center; where that was wrong, the trials win."""
     parameters = [
         Float("rate", 1e-6, 1.0, log=True, prior=Prior(1e-2, 3.0)),
@@ -284,7 +284,7 @@ def test_a_model_may_divide_zero_by_zero():
     assert Suggester(sampler, space, [Minimize("y")], 0).suggest(history) == {"x": 0.75}
 
 
-def test_optuna_stays_quiet_and_its_level_is_given_back(capfd):
+def test_optuna_stays_quiet_and_its_level_is_restored(capfd):
     logger = logging.getLogger("optuna")
     before = logger.level
     experiment = make("gp", budget=11)

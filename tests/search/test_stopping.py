@@ -288,7 +288,7 @@ def test_stopped_trials_are_a_state_of_their_own_and_count_once(workers):
     assert history.failed == []
 
 
-def test_without_rules_reports_are_kept_and_stop_nothing():
+def test_without_rules_reports_are_stored_and_stop_nothing():
     made = experiment(budget=3)
     made.run(train, progress=False)
     assert [r.state for r in made.trials()] == ["complete"] * 3
@@ -375,7 +375,7 @@ def test_an_attempt_that_was_lost_leaves_no_reports():
     assert made.trials()[0].attempts == 2
 
 
-def test_rules_and_reports_are_kept_with_the_experiment(tmp_path):
+def test_rules_and_reports_are_stored_with_the_experiment(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
     rules = [Violated(["density"]), Halving(reduction=2, first=2, least=4)]
     made = experiment(storage=url, stopping=rules, budget=4)

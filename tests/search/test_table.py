@@ -44,7 +44,7 @@ def test_trials_as_a_dataframe():
     ]
 
 
-def test_without_pandas_it_is_said(monkeypatch):
+def test_without_pandas_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(UserError, match="pip install pandas"):
         to_dataframe(TRIALS)

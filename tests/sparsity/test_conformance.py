@@ -118,7 +118,7 @@ class TestPattern:
         assert int(mask.sum()) == keep
         assert torch.equal(pattern.mask(mask.float(), keep), mask)
 
-    def test_better_scores_are_kept(self, make, shape, device):
+    def test_better_scores_stay(self, make, shape, device):
         scores = torch.rand(shape, generator=generator()).to(device)
         mask = make().mask(scores, make().keep(shape, 0.5))
         assert scores[mask].mean() > scores[~mask].mean()
@@ -372,7 +372,7 @@ class TestRule:
         if step:
             assert before == pytest.approx(density * (12 + 16) * 16, abs=step / 2)
 
-    def test_learning_reaches_every_kept_weight(self, make, device):
+    def test_learning_reaches_every_remaining_weight(self, make, device):
         model = mlp().to(device)
         sparsifier = fixed(model, 0.4, rule=quick(make), total_steps=12)
         optimizer = torch.optim.SGD(model.parameters(), 0.01)

@@ -85,7 +85,7 @@ def test_a_base_beside_itself_changes_nothing():
     assert {s.learning_rate for s in scaling.scales.values()} == {1.0}
 
 
-def test_densities_may_be_said_where_masks_still_change():
+def test_densities_may_be_named_where_masks_still_change():
     model, base = build(16), build(16)
     assert mu_parametrize(model, base, density=0.125).scales["linear2.weight"].learning_rate == 8.0
     scales = mu_parametrize(model, base, density={"linear1": 0.5}).scales

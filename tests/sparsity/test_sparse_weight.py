@@ -232,7 +232,7 @@ def test_any_number_of_threads_gives_the_same_bits(isa, block, layer, shape, app
             assert torch.equal(one, two)
 
 
-def test_blocks_are_found_in_the_mask():
+def test_blocks_are_detected_in_the_mask():
     layer = nn.Linear(20, 32)
     for block in BLOCKS:
         assert block_of(mask_of(layer, 0.3, block)) == block

@@ -62,7 +62,7 @@ def test_nearest_name_and_nearest_choice_are_suggested():
         TrainingConfig(schedule="onecycle")
 
 
-def test_good_values_are_kept_and_take_their_type():
+def test_good_values_stay_and_take_their_type():
     settings = TrainingConfig.from_mapping({"epochs": 5.0, "learning_rate": 1, "seed": 7})
     assert (settings.epochs, settings.learning_rate, settings.seed) == (5, 1.0, 7)
     assert type(settings.epochs) is int

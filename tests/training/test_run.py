@@ -151,7 +151,7 @@ def test_every_rule_trains_by_name_to_its_density(toy, rule, pattern):
     assert sum(layer.nonzero for layer in rest.values()) == pytest.approx(wanted, abs=2)
 
 
-def test_density_falls_from_where_it_is_told_to():
+def test_density_falls_from_its_start_value():
     recipe = layer_recipe(rule="granet", weight_density=0.2, density_initial=0.6, density_until=0.5)
     _, sparsifier = recipe.network(3, (1, 12, 12))
     kept, weights = map(sum, zip(*sparsifier.counts().values(), strict=True))
@@ -224,7 +224,7 @@ def test_training_begins_with_a_dense_run(toy, tmp_path):
         layer_recipe(init=str(tmp_path / "sparse"), hidden=20).network(3, (1, 12, 12))
 
 
-def test_eight_bits_are_trained_measured_and_kept(toy, tmp_path):
+def test_eight_bits_are_trained_measured_and_saved(toy, tmp_path):
     trained = train(layer_recipe(int8=True), toy)
     metrics = trained.save(tmp_path / "run")
     assert 0 <= metrics["float_accuracy"] <= 1

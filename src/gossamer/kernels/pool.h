@@ -11,7 +11,7 @@
 namespace gossamer {
 namespace {
 
-// The larger of neighbours in a row: two vectors become one of every second lane.
+// The larger of neighbors in a row: two vectors become one of every second lane.
 inline V pairs_max(V a, V b) { return larger(every_second<1>(a, b), every_second(a, b)); }
 
 // The common pool, channels first: the maximum of 2 x 2 squares side by side.
@@ -105,7 +105,7 @@ inline void pool_wide(const PoolShape& s, const float* in, float* out, int64_t y
     }
 }
 
-// Windows narrow enough: their rows become one row first, of which every output takes neighbours.
+// Windows narrow enough: their rows become one row first, of which every output takes neighbors.
 // That row has room for some outputs and the padding on both sides.
 constexpr int64_t row_room = 512, rows_together = 8;
 constexpr int64_t widest_window = row_room / 16;
@@ -137,7 +137,7 @@ inline void fold_rows(const PoolShape& s, const float* in, int64_t y, const Part
 }
 
 template <bool Largest>
-inline void fold_neighbours(const PoolShape& s, const float* row, int64_t count, float* out) {
+inline void fold_neighbors(const PoolShape& s, const float* row, int64_t count, float* out) {
     using F = Fold<Largest>;
     const int64_t step = s.stride_width;
     int64_t x = 0;
@@ -182,7 +182,7 @@ inline void pool_rows(const PoolShape& s, const float* in, float* out, int64_t y
             const Part part{from, least(together, s.width - from)};
             for (int64_t r = 0; r < count; ++r) fold_rows<Largest>(s, in, y + r, part, rows[r]);
             for (int64_t r = 0; r < count; ++r)
-                fold_neighbours<Largest>(s, rows[r], part.count, out + r * s.width + from);
+                fold_neighbors<Largest>(s, rows[r], part.count, out + r * s.width + from);
         }
         if (s.kind == 0) continue;
         for (int64_t r = 0; r < count; ++r) scale_row(s, y + r, out + r * s.width);
