@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import re
 import resource
 import shutil
 import socket
@@ -13,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from gossamer.cli.main import main
 from gossamer.dashboard import Dashboard
 from gossamer.errors import UserError
-from gossamer.search import Experiment
+from gossamer.search import Experiment, Float, Minimize
+from gossamer.search.trials.storage import DEFINITION
 
 
 def thresholds(storage: str) -> dict[str, float | None]:
@@ -395,3 +398,77 @@ def test_many_connections_that_say_nothing_keep_nobody_out(page: Any) -> None:
         begun = time.perf_counter()
         assert page.get("/api/view").status == 200
         assert time.perf_counter() - begun < 10
+
+
+@pytest.fixture
+def several(storage: str) -> str:
+    """A storage of four experiments, one of them not readable, and of a foreign study."""
+    for name, metric in (("other/one, ü", "time"), ("..", "time"), ("later", "time")):
+        made = Experiment(
+            name, [Float("x", 0.0, 1.0)], [Minimize(metric)], storage=storage, sampler="random"
+        )
+        made.tell(made.ask(), {metric: 2.5})
+    study = optuna.load_study(study_name="later", storage=storage)
+    study.set_user_attr(DEFINITION, {"parameters": 3})
+    optuna.create_study(study_name="foreign", storage=storage)
+    return storage
+
+
+def test_several_experiments_stand_side_by_side(several: str, serve: Callable[..., Any]) -> None:
+    with serve(several, write=True) as page:
+        answer = page.get("/")
+        text = answer.body.decode()
+        assert text.startswith("<!doctype html>")
+        assert "4 experiments" in text
+        assert "some &lt;b&gt;trials&lt;/b&gt;" in text
+        assert "foreign" not in text
+        assert page.get("/", If_None_Match=answer.headers["ETag"]).status == 304
+        links = re.findall(r'href="(/experiment:[^"]*/)"', text)
+        assert len(links) == 4
+        assert "/experiment:other%2Fone%2C%20%C3%BC/" in links
+        shown = {page.get(link + "api/view").json.get("name") for link in links}
+        assert shown == {"some <b>trials</b>", "other/one, ü", "..", None}  # None: not readable
+        some = next(link for link in links if "some" in link)
+        assert b'<a href="/"' in page.get(some).body
+        assert page.get(some + "api/view").json["frontier"] == [2, 1]
+        assert page.post(some + "api/thresholds", {"accuracy": 0.96}).json["frontier"] == [2]
+        assert page.get(some + "export.csv").status == 200
+        for wrong in ("/api/view", "/export.csv", "/experiment:some/", some + "nothing"):
+            assert page.get(wrong).status in (400, 404), wrong
+        assert page.post("/api/thresholds", {"accuracy": 0.5}).status == 404
+
+
+def test_new_experiments_and_trials_appear_side_by_side(
+    several: str, serve: Callable[..., Any]
+) -> None:
+    with serve(several) as page:
+        added = Experiment(
+            "new",
+            [Float("x", 0.0, 1.0)],
+            [Minimize("time", 3.0)],
+            storage=several,
+            sampler="random",
+        )
+        added.tell(added.ask(), {"time": 1.25})
+        text = page.get("/").body.decode()
+        assert "5 experiments" in text
+        assert "1.25" in text
+
+
+def test_one_of_several_by_its_name(several: str, serve: Callable[..., Any]) -> None:
+    with serve(several, name="..") as page:
+        assert page.get("/api/view").json["name"] == ".."
+        assert page.get("/experiment:other/").status == 404
+        assert b'href="/"' not in page.get("/").body
+
+
+def test_view_helps_to_choose(page: Any) -> None:
+    view = page.get("/api/view").json
+    assert [trial["number"] for trial in view["choice"]["trials"]] == [2, 1]
+    assert view["choice"]["knee"] is None  # of two trials
+    assert view["choice"]["steps"][0]["changes"][0]["price"] == "+0.05"
+    assert view["beside"] == ["loss"]
+    assert page.get("/api/view?threshold.accuracy=0.96").json["choice"] is None
+    rows = page.get("/api/trials").json
+    assert rows[0]["missed"] == ["accuracy"]
+    assert rows[0]["texts"]["value:loss"] == "0.5"

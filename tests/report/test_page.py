@@ -24,6 +24,7 @@ from report_fakes import (
 import gossamer
 from gossamer.errors import UserError
 from gossamer.report import page, report
+from gossamer.report.choice import knee
 from gossamer.search import (
     Choice,
     Experiment,
@@ -186,9 +187,10 @@ def test_what_users_name_is_escaped_everywhere(tmp_path: Path) -> None:
     plain = written(tmp_path, pair(), experiment())
     found = written(tmp_path, {EVIL: run(), "b" + EVIL: evil}, fake, title=EVIL)
     assert found.count("img") == 0
-    # Every script element is the page's own: plotly, one per plot, and the one that draws.
+    # Every script element is the page's own: plotly, one per plot, what the script shows of the
+    # frontier, and the script.
     for reader in (plain, found):
-        assert reader.count("script") == len(reader.figures) + 2
+        assert reader.count("script") == len(reader.figures) + 3
     assert all("onerror" not in attrs for _, attrs in found.tags)
     assert "<script>alert(1)" in found.text  # as words
     source = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -303,10 +305,13 @@ def test_scatter_shades_what_fails_and_only_once(tmp_path: Path) -> None:
     values = [trial.values["density"] for trial in experiment(60).complete]
     assert low < min(values)
     assert high > max(values)
-    frontier = found.figures["scatter-0-1"]["data"][-1]
-    assert frontier["name"] == "frontier"
+    traces = {trace["name"]: trace for trace in found.figures["scatter-0-1"]["data"]}
+    frontier, bend = traces["frontier"], knee(experiment(60))
     assert frontier["line"]["shape"] == "hv"
     assert frontier["x"] == sorted(frontier["x"])
+    assert bend is not None
+    assert traces["knee"]["x"] == [bend.values["density"]]
+    assert traces["knee"]["y"] == [bend.values["accuracy"]]
 
 
 def test_parallel_axes_are_logarithmic_or_categories(tmp_path: Path) -> None:
@@ -370,7 +375,7 @@ def test_failed_report_leaves_the_older_page(tmp_path: Path) -> None:
     target.write_text("older")
     with pytest.raises(UserError, match="no run at"):
         report(tmp_path / "nowhere", output=target)
-    with pytest.raises(UserError, match="not two"):
+    with pytest.raises(UserError, match="two experiments are called 'speech'"):
         report(experiment(2), experiment(2), output=target)
     with pytest.raises(UserError, match="not of int"):
         report(3, output=target)  # type: ignore[arg-type]

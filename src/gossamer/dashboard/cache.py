@@ -17,6 +17,7 @@ from sqlalchemy import make_url
 from gossamer.errors import UserError
 from gossamer.search import Experiment, Snapshot
 from gossamer.search.definition import read_toml
+from gossamer.search.schema import stored_names
 from gossamer.search.trials.databases import open_storage
 from gossamer.search.trials.storage import MADE
 
@@ -124,6 +125,56 @@ def _where(source: str | os.PathLike[str]) -> tuple[str, str | None]:
             'give it one, such as storage = "sqlite:///search.db"'
         )
     return storage, described["name"]
+
+
+class Caches:
+    """The experiments of a storage, each opened when it is first asked for.
+
+    Args:
+        url: of the storage.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._opened: dict[str, Cache] = {}
+
+    def of(self, name: str) -> Cache:
+        """The experiment of that name.
+
+        Raises:
+            UserError: there is none, or its definition cannot be read.
+            Unreadable: with the storage's reason.
+        """
+        with self._lock:
+            if name not in self._opened:
+                self._opened[name] = Cache(self._url, name)
+            return self._opened[name]
+
+    def read(self) -> dict[str, Snapshot | str]:
+        """Every experiment by name, or why it cannot be read.
+
+        Raises:
+            Unreadable: the storage does not answer.
+        """
+        try:
+            names = stored_names(self._url)
+        except UserError as error:
+            raise Unreadable(str(error)) from None
+        read: dict[str, Snapshot | str] = {}
+        for name in names:
+            try:
+                read[name] = self.of(name).read()
+            except (UserError, Unreadable) as error:
+                read[name] = str(error)
+        return read
+
+    def close(self) -> None:
+        """As `Cache.close`, of every experiment that was opened."""
+        with self._lock:
+            opened = list(self._opened.values())
+        for cache in opened:
+            cache.close()
 
 
 class Cache:

@@ -15,7 +15,7 @@ from gossamer.dashboard.answer import Answer, Refused, wrong
 from gossamer.dashboard.cache import Unreadable
 from gossamer.dashboard.hosts import HERE, is_here
 from gossamer.dashboard.page import static
-from gossamer.dashboard.site import Site
+from gossamer.dashboard.sites import Sites
 from gossamer.dashboard.thresholds import thresholds_sent
 from gossamer.errors import UserError
 
@@ -93,17 +93,18 @@ class Handler(BaseHTTPRequestHandler):
             address = urllib.parse.urlsplit(self.path)
         except ValueError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"no usable address: {error}") from None
-        match address.path:
+        if address.path in ("/plotly.js", "/page.js", "/overview.js", "/page.css"):
+            return static(address.path[1:])
+        site, path = self.server.sites.at(address.path)
+        match path:
             case "/":
-                return self.server.site.page()
-            case "/plotly.js" | "/page.js" | "/page.css":
-                return static(address.path[1:])
-            case "/api/view":
-                return self.server.site.view(address.query)
-            case "/api/plots" | "/api/trials" | "/export.csv" | "/export.json":
-                return self.server.site.listed(address.path, address.query)
-            case "/api/slow":
-                return self.server.site.slow()
+                return self.server.sites.overview() if site is None else site.page()
+            case "/api/view" if site is not None:
+                return site.view(address.query)
+            case "/api/plots" | "/api/trials" | "/export.csv" | "/export.json" if site is not None:
+                return site.listed(path, address.query)
+            case "/api/slow" if site is not None:
+                return site.slow()
         raise Refused(HTTPStatus.NOT_FOUND, f"there is no {address.path}")
 
     def _post(self) -> Answer:
@@ -113,9 +114,10 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body's length is not usable")
         body = self.rfile.read(int(length))
-        if self.path != "/api/thresholds":
+        site, path = self.server.sites.at(self.path)
+        if site is None or path != "/api/thresholds":
             raise Refused(HTTPStatus.NOT_FOUND, f"nothing can be sent to {self.path}")
-        if not self.server.site.write:
+        if not site.write:
             raise Refused(
                 HTTPStatus.FORBIDDEN,
                 "this page only reads; start it with --write to store thresholds",
@@ -125,8 +127,8 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.FORBIDDEN, f"not from a page of '{origin}'")
         if self.headers.get_content_type() != "application/json":
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
-        self.server.site.cache.set_thresholds(thresholds_sent(body))
-        return self.server.site.view("")
+        site.cache.set_thresholds(thresholds_sent(body))
+        return site.view("")
 
     def _send(self, answer: Answer) -> None:
         known = answer.etag is not None and self.headers.get("If-None-Match") == answer.etag
@@ -149,13 +151,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Answers from a site, at a port of this machine."""
+    """Answers from sites, at a port of this machine."""
 
     daemon_threads = True
     request_queue_size = 1024  # a full queue costs whoever comes next seconds
     # Two dashboards on one port would take turns in answering.
     allow_reuse_port = False
 
-    def __init__(self, site: Site, port: int) -> None:
-        self.site = site
+    def __init__(self, sites: Sites, port: int) -> None:
+        self.sites = sites
         super().__init__((HERE, port), Handler)

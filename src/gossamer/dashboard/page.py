@@ -4,26 +4,48 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable, Sequence
 from importlib import resources
 
 from plotly.offline import get_plotlyjs_version
 
 import gossamer
 from gossamer.dashboard.answer import Answer, etag_of
+from gossamer.report import units
+from gossamer.report.overview import OverviewRow, metrics_of
 from gossamer.report.pages import asset, plotly_js, templates_of
 from gossamer.report.panels import PANELS, SECTIONS
 from gossamer.report.plots.base import DARK
 
-_TEMPLATES = templates_of("gossamer.dashboard")
-# What the report shares with the page comes first.
-_SHARED = {"page.js": "plots.js", "page.css": "theme.css"}
+_TEMPLATES = templates_of("gossamer.dashboard", "gossamer.report")
+# What the report shares with the pages comes first.
+_SHARED = {
+    "page.js": ("theme.js", "plots.js", "choice.js"),
+    "overview.js": ("theme.js",),
+    "page.css": ("theme.css",),
+}
 
 
-def page(name: str, write: bool) -> Answer:
-    """The page of the experiment `name`; `write`: it may store thresholds."""
+def overview_page(rows: Sequence[OverviewRow], link: Callable[[str], str]) -> Answer:
+    """The page of several experiments; `link` makes the address of one."""
+    text = _TEMPLATES.get_template("overview.html.j2").render(
+        rows=rows, metrics=metrics_of(rows), link=link, units=units, version=gossamer.__version__
+    )
+    return Answer(text.encode(), "text/html; charset=utf-8", etag_of(text))
+
+
+def page(name: str, write: bool, overview: bool) -> Answer:
+    """The page of the experiment `name`.
+
+    Args:
+        name: of the experiment.
+        write: it may store thresholds.
+        overview: it links to the page of all experiments.
+    """
     text = _TEMPLATES.get_template("page.html.j2").render(
         name=name,
         write=write,
+        overview=overview,
         first=PANELS[0],
         sections=SECTIONS,
         dark=json.dumps(DARK),
@@ -40,6 +62,6 @@ def static(name: str) -> Answer:
         body = plotly_js().encode()
     else:
         own = (resources.files(__package__) / "templates" / name).read_bytes()
-        body = asset(_SHARED[name]) + b"\n" + own
+        body = asset(*_SHARED[name]) + b"\n" + own
     kind = f"text/{'css' if name.endswith('.css') else 'javascript'}; charset=utf-8"
     return Answer(body, kind, etag_of(body), lasting=name == "plotly.js")

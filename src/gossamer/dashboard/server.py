@@ -1,4 +1,4 @@
-"""The dashboard of an experiment, served until closed."""
+"""The dashboard of an experiment or of several, served until closed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from gossamer.dashboard.cache import Cache, Unreadable, stored_at
+from gossamer.dashboard.cache import Unreadable, stored_at
 from gossamer.dashboard.handler import Server
 from gossamer.dashboard.hosts import HERE
 from gossamer.dashboard.optuna_dashboard import optuna_dashboard
 from gossamer.dashboard.page import static
-from gossamer.dashboard.site import Site
+from gossamer.dashboard.sites import Sites
 from gossamer.errors import UserError
 
 
 class Dashboard:
-    """The page of one experiment, at `address` until closed.
+    """The page of an experiment, at `address` until closed; of several, theirs side by side too.
 
     Args:
         source: an experiment's TOML file, or the address of its storage.
-        name: of the experiment, where a storage has several.
+        name: of the only experiment to show, where a storage has several.
         port: on this machine; 0 takes any that is free.
         write: whether the page may store thresholds, which steer a search that runs.
 
@@ -36,15 +36,13 @@ class Dashboard:
         write: bool = False,
     ) -> None:
         try:
-            cache = Cache(source, name)
-            cache.read()  # all trials at once; from then on only what is new
+            sites = Sites(source, name, write)
+            sites.warm_up()  # all trials at once; from then on only what is new
         except Unreadable as error:
             raise UserError(str(error)) from None
         try:
-            site = Site(cache, write)
-            self._server = Server(site, port)
-            site.view("")  # plotly's modules are loaded now, not while the page waits
-            static("plotly.js")
+            self._server = Server(sites, port)
+            static("plotly.js")  # now, not while the page waits
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"port {port}: {reason}; choose another with --port") from None
@@ -60,7 +58,7 @@ class Dashboard:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._server.site.cache.close()
+        self._server.sites.close()
 
 
 def dashboard(

@@ -18,14 +18,16 @@ class Site:
     Args:
         cache: of the experiment.
         write: whether the page may store thresholds.
+        overview: whether it is one of several, with a page of all.
     """
 
-    def __init__(self, cache: Cache, write: bool) -> None:
+    def __init__(self, cache: Cache, write: bool, overview: bool = False) -> None:
         self.cache = cache
         self.write = write
+        self._overview = overview
 
     def page(self) -> Answer:
-        return page(self.cache.experiment.name, self.write)
+        return page(self.cache.experiment.name, self.write, self._overview)
 
     def view(self, query: str) -> Answer:
         stored, judged = self._snapshots(query)

@@ -12,6 +12,7 @@ from plotly.utils import PlotlyJSONEncoder
 
 from gossamer.report import experiment as words
 from gossamer.report import units
+from gossamer.report.choice import choice
 from gossamer.report.panels import PANELS
 from gossamer.search import Snapshot
 
@@ -49,6 +50,8 @@ def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
         "metrics": [
             {
                 "name": metric.name,
+                "label": snapshot.label(metric),
+                "limit": words.limit(metric) or words.role(metric),
                 "goal": metric.goal,
                 "role": words.role(metric),
                 "split": words.split(snapshot, metric),
@@ -60,8 +63,10 @@ def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
             for metric, own in zip(snapshot.metrics, stored.metrics, strict=True)
         ],
         "parameters": [parameter.name for parameter in snapshot.parameters],
+        "beside": words.beside(snapshot),
         "best": _best(snapshot),
         "frontier": [trial.number for trial in snapshot.frontier.trials],
+        "choice": choice(snapshot),
         "plots": panels(snapshot, "live"),
     }
 
@@ -83,20 +88,16 @@ def panels(snapshot: Snapshot, asked: str) -> dict[str, Any]:
 
 def trials(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Every trial for the table, with its numbers in words, and the number of its reports."""
-    digits = words.digits(snapshot)
-    rows = []
-    for trial in snapshot.trials:
-        texts = {f"parameter:{k}": units.plain(v) for k, v in trial.parameters.items()}
-        for kind, numbers in (("value", trial.values), ("expected", trial.expected)):
-            for name, number in numbers.items():
-                text = units.plain(number, digits.get(name, 4))
-                deviation = trial.noise.get(name) if kind == "value" else None
-                texts[f"{kind}:{name}"] = words.with_deviation(text, deviation)
-        texts["seconds"] = units.NOTHING if trial.seconds is None else units.duration(trial.seconds)
-        inside = trial.number in snapshot.inside
-        more = {"reports": len(trial.reports), "inside": inside, "texts": texts}
-        rows.append({**vars(trial), **more})
-    return rows
+    return [
+        {
+            **vars(trial),
+            "reports": len(trial.reports),
+            "inside": trial.number in snapshot.inside,
+            "missed": words.all_missed(snapshot, trial),
+            "texts": words.texts(snapshot, trial),
+        }
+        for trial in snapshot.trials
+    ]
 
 
 def export_json(snapshot: Snapshot) -> bytes:
@@ -156,6 +157,7 @@ def _best(snapshot: Snapshot) -> list[dict[str, Any]]:
     return [
         {
             "number": trial.number,
+            "note": trial.note,
             "values": {m.name: words.value(snapshot, m, trial) for m in snapshot.metrics},
             "missed": [m.name for m in snapshot.metrics if words.missed(m, trial)],
             "parameters": {p.name: words.parameter(trial, p.name) for p in snapshot.parameters},

@@ -47,6 +47,18 @@ def missed(metric: Metric, trial: TrialRecord) -> bool:
     return metric.violation(trial.values[metric.name]) > 0
 
 
+def beside(snapshot: Snapshot) -> list[str]:
+    """Names of what trials returned beside their metrics, and is stored with them."""
+    names = dict.fromkeys(name for trial in snapshot.trials for name in trial.values)
+    metrics = {metric.name for metric in snapshot.metrics}
+    return [name for name in names if name not in metrics]
+
+
+def all_missed(snapshot: Snapshot, trial: TrialRecord) -> list[str]:
+    """Names of the metrics of which a trial is on the wrong side of the threshold."""
+    return [m.name for m in snapshot.metrics if m.name in trial.values and missed(m, trial)]
+
+
 def value(snapshot: Snapshot, metric: Metric, trial: TrialRecord) -> str:
     """A trial's value of a metric, never rounded to a threshold that it misses."""
     number, most = trial.values[metric.name], digits(snapshot)[metric.name]
@@ -57,14 +69,35 @@ def value(snapshot: Snapshot, metric: Metric, trial: TrialRecord) -> str:
     return with_deviation(text, trial.noise.get(metric.name))
 
 
+def values(snapshot: Snapshot, trial: TrialRecord) -> str:
+    """All metrics of a trial."""
+    return ", ".join(f"{snapshot.label(m)} {value(snapshot, m, trial)}" for m in snapshot.metrics)
+
+
 def with_deviation(text: str, deviation: float | None) -> str:
     """A value in words, with its standard deviation where that is known and not 0."""
-    return f"{text}\u00a0±\u00a0{units.plain(deviation, 2)}" if deviation else text
+    return f"{text} ±\u00a0{units.plain(deviation, 2)}" if deviation else text
 
 
 def parameter(trial: TrialRecord, name: str) -> str:
     """A parameter's value; a dash where the trial did not have it."""
     return units.plain(trial.parameters[name]) if name in trial.parameters else units.NOTHING
+
+
+def texts(snapshot: Snapshot, trial: TrialRecord) -> dict[str, str]:
+    """A trial in words: ``parameter:NAME``, ``value:NAME``, ``expected:NAME`` and ``seconds``.
+
+    Values are those of the metrics, and whatever else the trial returned.
+    """
+    written = {f"parameter:{name}": units.plain(v) for name, v in trial.parameters.items()}
+    most = digits(snapshot)
+    for kind, numbers in (("value", trial.values), ("expected", trial.expected)):
+        for name, number in numbers.items():
+            deviation = trial.noise.get(name) if kind == "value" else None
+            text = units.plain(number, most.get(name, 4))
+            written[f"{kind}:{name}"] = with_deviation(text, deviation)
+    written["seconds"] = units.NOTHING if trial.seconds is None else units.duration(trial.seconds)
+    return written
 
 
 def constraint(constraint: LinearConstraint) -> str:
@@ -84,8 +117,7 @@ def verdict(snapshot: Snapshot) -> str:
         cheaper = any(t.state == "complete" for t in snapshot.trials)
         return f"no trial{' of the full task' if cheaper else ''} is complete yet"
     first = front[0]
-    values = ", ".join(f"{snapshot.label(m)} {value(snapshot, m, first)}" for m in snapshot.metrics)
-    named = f"trial {first.number} with {values}"
+    named = f"trial {first.number} with {values(snapshot, first)}"
     if not snapshot.frontier.feasible:
         more = f"; {units.whole(len(front))} are shown" if len(front) > 1 else ""
         return f"no trial is inside the thresholds; the nearest is {named}{more}"

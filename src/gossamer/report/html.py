@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +19,14 @@ from gossamer.errors import UserError
 from gossamer.files import refuse_overwrite, write_text
 from gossamer.report import experiment as words
 from gossamer.report import figures, units
+from gossamer.report.choice import choice, compared
 from gossamer.report.layers import LAYER_COLUMNS, layers_of
 from gossamer.report.metrics_reader import machine
+from gossamer.report.overview import metrics_of, overview
 from gossamer.report.pages import asset, plotly_js, templates_of
-from gossamer.report.panels import PANELS, SECTIONS
+from gossamer.report.panels import PANELS, SECTIONS, Panel
 from gossamer.report.plots import runs as plots
-from gossamer.report.plots.base import DARK
+from gossamer.report.plots.base import DARK, Plot, script_json
 from gossamer.report.provenance import PROVENANCE, metric_provenance
 from gossamer.report.sources import named_runs
 from gossamer.report.summary import sentences, warnings
@@ -86,13 +90,63 @@ def write_page(path: Path, text: str) -> None:
     write_text(path, text)
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """An experiment on the page.
+
+    Attributes:
+        key: begins the names of its parts in the page; empty for the first one.
+        snapshot: the experiment.
+        first: the plots at the top.
+        sections: heading -> the plots under it.
+    """
+
+    key: str
+    snapshot: Snapshot
+    first: list[Plot]
+    sections: Mapping[str, list[Plot]]
+
+    @classmethod
+    def of(cls, index: int, snapshot: Snapshot) -> _Shown:
+        key = f"e{index}-" if index else ""
+
+        def draw(panel: Panel) -> list[Plot]:
+            plots = panel.draw(snapshot)
+            return [dataclasses.replace(plot, key=f"{key}{plot.key}") for plot in plots]
+
+        sections = {
+            title: [plot for panel in panels for plot in draw(panel)]
+            for title, panels in SECTIONS.items()
+        }
+        return cls(key, snapshot, draw(PANELS[0]), sections)
+
+    @property
+    def plots(self) -> list[Plot]:
+        return [*self.first, *(plot for listed in self.sections.values() for plot in listed)]
+
+    @property
+    def failures(self) -> list[tuple[str, list[int]]]:
+        return words.failures(self.snapshot)
+
+    @property
+    def settings(self) -> list[tuple[str, str]]:
+        return flat(self.snapshot.settings)
+
+    @property
+    def script(self) -> Markup:
+        """What the page's script shows of the frontier, as JSON inside a script element."""
+        trials = self.snapshot.frontier.trials
+        content = {"choice": choice(self.snapshot), **compared(self.snapshot, trials)}
+        return Markup(script_json(content))
+
+
 def page(
     path: str | os.PathLike[str],
     runs: Mapping[str, Mapping[str, Any]],
-    experiment: Experiment | Snapshot | None = None,
+    experiment: Experiment | Snapshot | Sequence[Experiment | Snapshot] | None = None,
     title: str | None = None,
 ) -> Path:
-    """Write the report of ``runs`` and of an experiment as one HTML page.
+    """Write the report of ``runs`` and of experiments as one HTML page.
 
     The page holds its styles, its data and plotly.js (about 5 MB) and loads nothing from
     anywhere; a content security policy in it forbids the browser to.
@@ -101,7 +155,7 @@ def page(
         path: the file to write; its folder is made when missing.
         runs: name -> the contents of a run's ``metrics.json``. The first run is the one the
             others are compared with. May be empty.
-        experiment: the search to show.
+        experiment: the search to show, or several: side by side first, then each.
         title: of the page.
 
     Returns:
@@ -110,21 +164,21 @@ def page(
     Raises:
         UserError: there is nothing to show, or the file cannot be written.
     """
-    if not runs and experiment is None:
+    if experiment is None:
+        listed = []
+    else:
+        listed = list(experiment) if isinstance(experiment, Sequence) else [experiment]
+    if not runs and not listed:
         raise UserError("a report needs at least one run or an experiment: name a run directory")
     target = Path(path)
-    snapshot = None if experiment is None else _snapshot(experiment)
+    shown = [_Shown.of(index, _snapshot(one)) for index, one in enumerate(listed)]
+    snapshots = {one.snapshot.name: one.snapshot for one in shown}
+    side_by_side = overview(snapshots) if len(shown) > 1 else []
     closer = plots.of_runs(runs)
-    first = PANELS[0].draw(snapshot) if snapshot else []
-    sections = {
-        title: [plot for panel in panels for plot in panel.draw(snapshot)] if snapshot else []
-        for title, panels in SECTIONS.items()
-    }
-    drawn = [*closer, *first, *(plot for listed in sections.values() for plot in listed)]
+    drawn = [*closer, *(plot for one in shown for plot in one.plots)]
     if title is None:
-        *others, last = runs or ("",)
-        named = f"{', '.join(others)} and {last}" if others else last
-        title = snapshot.name if snapshot is not None else named
+        *others, last = list(snapshots) or list(runs)
+        title = f"{', '.join(others)} and {last}" if others else last
     text = _TEMPLATES.get_template("page.html.j2").render(
         title=title,
         sentences=sentences(runs),
@@ -138,11 +192,10 @@ def page(
         layer_tables={name: layers_of(run) for name, run in runs.items()},
         layer_columns=LAYER_COLUMNS,
         settings=_settings_table(runs),
-        snapshot=snapshot,
-        first=first,
-        sections=sections,
-        experiment_settings=flat(snapshot.settings) if snapshot else [],
-        failures=words.failures(snapshot) if snapshot else [],
+        experiments=shown,
+        overview=side_by_side,
+        overview_metrics=metrics_of(side_by_side),
+        anchors={one.snapshot.name: f"#{one.key}experiment" for one in shown},
         listed_failures=_LISTED_FAILURES,
         words=words,
         units=units,
@@ -152,7 +205,7 @@ def page(
         # The plots' JSON and plotly.js hold no "</script": the first by escaping, see Plot.json.
         plots=[(plot.key, Markup(plot.json)) for plot in drawn],
         plotly=Markup(plotly_js().replace("</script", "<\\/script")) if drawn else "",
-        script=Markup(asset("plots.js").decode()),
+        script=Markup(asset("theme.js", "plots.js", "choice.js").decode()),
         version=gossamer.__version__,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
@@ -168,20 +221,25 @@ def _snapshot(experiment: Experiment | Snapshot) -> Snapshot:
     return Snapshot.of(experiment, importances=True)
 
 
-def _opened(source: object) -> Experiment | Snapshot | None:
-    """The experiment that ``source`` is or names; None when it names a run directory."""
+def _opened(source: object) -> list[Experiment | Snapshot] | None:
+    """The experiments that ``source`` is or names; None when it names a run directory."""
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         address = "://" in str(name)
         if not address and Path(str(name)).suffix.lower() != ".toml":
             return None
         from gossamer.search import Experiment
+        from gossamer.search.schema import stored_names
 
-        return Experiment.from_storage(name) if address else Experiment.from_toml(name)
+        if not address:
+            return [Experiment.from_toml(name)]
+        # Without any, opening says why.
+        names: list[str | None] = [*stored_names(str(name))]
+        return [Experiment.from_storage(str(name), one) for one in names or [None]]
     from gossamer.search import Experiment, Snapshot
 
     if isinstance(source, (Experiment, Snapshot)):
-        return source
+        return [source]
     raise UserError(
         f"a report is made of run directories and experiments, not of {type(source).__name__}"
     )
@@ -192,12 +250,12 @@ def report(
     output: str | os.PathLike[str] = "report.html",
     title: str | None = None,
 ) -> Path:
-    """Write the report of run directories and of at most one experiment.
+    """Write the report of run directories and of experiments.
 
     Args:
         sources: run directories (holding ``metrics.json``; named by their folders, the first
-            one is what the others are compared with) and an experiment: the object, its TOML
-            file, or the address of its storage (``sqlite:///speech.db``).
+            one is what the others are compared with) and experiments: objects, TOML files, or
+            addresses of storages (``sqlite:///speech.db``), of which all experiments are shown.
         output: the HTML file to write.
         title: of the page.
 
@@ -205,7 +263,7 @@ def report(
         The file written.
 
     Raises:
-        UserError: a source is missing or damaged, there are two experiments or no source at
+        UserError: a source is missing or damaged, two experiments of one name or no source at
             all, another suffix than ``.html``, or the page cannot be written. An older page stays
             as it is then.
     """
@@ -214,13 +272,14 @@ def report(
     folders: list[str | os.PathLike[str]] = []
     experiments: list[Experiment | Snapshot] = []
     for source in sources:
-        experiment = _opened(source)
-        if experiment is not None:
-            experiments.append(experiment)
+        opened = _opened(source)
+        if opened is not None:
+            experiments += opened
         elif isinstance(source, (str, os.PathLike)):
             folders.append(source)
         if isinstance(source, (str, os.PathLike)):
             refuse_overwrite(output, (source, Path(source) / "metrics.json"))
-    if len(experiments) > 1:
-        raise UserError("a report shows one experiment, not two: write one page for each")
-    return page(output, named_runs(folders), experiments[0] if experiments else None, title)
+    names = [experiment.name for experiment in experiments]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"two experiments are called '{twice}': write one page for each")
+    return page(output, named_runs(folders), experiments, title)

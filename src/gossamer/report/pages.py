@@ -14,13 +14,13 @@ from plotly.offline import get_plotlyjs
 _ADDRESS = re.compile(r"""(["'`])https?://(?!www\.w3\.org/)[^"'`\\\s<>]*""")
 
 
-def templates_of(package: str) -> jinja2.Environment:
-    """The templates in the folder ``templates`` of a package.
+def templates_of(*packages: str) -> jinja2.Environment:
+    """The templates in the folders ``templates`` of packages, the first one's where names agree.
 
     Values are escaped; a name without a value is an error.
     """
     return jinja2.Environment(
-        loader=jinja2.PackageLoader(package, "templates"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(p, "templates") for p in packages]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -59,6 +59,16 @@ def stored_name(url: str, name: str | None = None) -> str:
     return chosen
 
 
+def stored_names(url: str) -> list[str]:
+    """The names of gossamer's experiments in a storage, sorted.
+
+    Raises:
+        UserError: storage that cannot be used.
+    """
+    studies = open_storage(url, create=False).get_all_studies()
+    return sorted(study.study_name for study in studies if DEFINITION in study.user_attrs)
+
+
 def find(url: str, name: str) -> Store | None:
     """The trials of an experiment that is stored; None, and nothing is made, if it is not.
 

@@ -139,6 +139,16 @@ class Snapshot:
         return sum(trial.state == "running" and not _is_lost(trial) for trial in self.trials)
 
     @property
+    def last_activity(self) -> float | None:
+        """When a trial last began, reported or ended, in seconds since 1970; None before any."""
+        moments = [
+            trial.started + max((trial.seconds or 0.0, *(r.seconds for r in trial.reports)))
+            for trial in self.trials
+            if trial.started is not None
+        ]
+        return max(moments, default=None)
+
+    @property
     def trials_left(self) -> float:
         """Trials of the full task that the budget still holds.
 

@@ -10,23 +10,11 @@ let shown = null;          // the view that is drawn
 let rows = [];             // every trial
 let changed = {};          // metric -> threshold where it is not the experiment's
 let dragged = null;           // the threshold that is being dragged
+let stored = false; // whether the table shows what trials returned beside their metrics
 let filter = "all", sorting = { key: "number", down: true }, many = ROWS;
 // The page asks the server while the browser still compiles plotly.js, which comes after it.
 const plotly = new Promise((ready) => document.addEventListener("DOMContentLoaded", ready));
 const tags = new Map(), answers = new Map(); // address -> ETag, answer
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key === "class") made.className = value;
-    else if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (value !== null) made.setAttribute(key, value);
-  }
-  made.append(...children.filter((child) => child !== null));
-  return made;
-}
-
-const count = (number) => number.toLocaleString("en-US");
 
 // Asking the server
 
@@ -228,7 +216,7 @@ async function drag() {
   try {
     do {
       again = false;
-      const asked = query(), [view] = await ask(`/api/view${asked}`);
+      const asked = query(), [view] = await ask(`api/view${asked}`);
       if (dragged || asked === query()) await show(view); // else a newer answer may be shown
     } while (again);
   } catch (error) { live("off", error.message); } finally { asking = false; }
@@ -262,13 +250,13 @@ function limits() {
   const any = Object.keys(changed).length > 0;
   $("reset").hidden = !any;
   if (writes) $("store").hidden = !any;
-  for (const kind of ["csv", "json"]) $(kind).href = `/export.${kind}${query()}`;
+  for (const kind of ["csv", "json"]) $(kind).href = `export.${kind}${query()}`;
 }
 
 async function store() {
   $("store").disabled = true;
   try {
-    const response = await fetch("/api/thresholds", {
+    const response = await fetch("api/thresholds", {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(changed),
     });
     const answer = await response.json();
@@ -306,10 +294,10 @@ function numbers(view) {
   const names = view.metrics.map((m) => m.name);
   $("best").replaceChildren(
     element("thead", {}, element("tr", {}, element("th", {}, "trial"),
-      ...view.metrics.map((m) => element("th", { class: "metric" }, m.split ? `${m.name} (${m.split})` : m.name)), ...view.parameters.map((n) => element("th", {}, n)))),
-    element("tbody", {}, ...view.best.map((trial) => element("tr", { class: "link", onclick: () => detail(trial.number) },
-      element("td", { class: "trial" }, opener(trial.number)),
-      ...names.map((n) => element("td", { "data-label": n, class: `metric${trial.missed.includes(n) ? " missed" : ""}` }, trial.values[n])),
+      ...view.metrics.map((m) => element("th", { class: "metric" }, m.label)), ...view.parameters.map((n) => element("th", {}, n)))),
+    element("tbody", {}, ...view.best.map((trial) => element("tr", { class: "link", "data-number": trial.number, onclick: () => detail(trial.number) },
+      element("td", { class: "trial" }, pinBox(trial.number), opener(trial.number), trial.note ? element("small", { class: "note" }, trial.note) : null),
+      ...names.map((n) => element("td", { "data-label": view.metrics.find((m) => m.name === n).label, class: `metric${trial.missed.includes(n) ? " missed" : ""}` }, trial.values[n])),
       ...view.parameters.map((n) => element("td", { "data-label": n }, trial.parameters[n]))))));
 }
 
@@ -342,10 +330,12 @@ function detail(number) {
   if (trial.reports) facts["reports while training"] = trial.reports;
   if (Number.isInteger(trial.origin)) facts["repeats trial"] = trial.origin;
   $("detail-body").replaceChildren(...[
+    element("label", { class: "pin" }, pinBox(number), " compare with other trials"),
     trial.reason ? element("p", { class: "why" }, trial.reason) : null,
     trial.note ? element("p", {}, trial.note) : null,
     fill("Values", texts(trial, "value")), fill("Expected at the end, when it was stopped", texts(trial, "expected")),
     fill("Parameters", texts(trial, "parameter")), fill("About", facts)].filter((part) => part !== null));
+  showPins();
   $("detail").showModal();
 }
 
@@ -361,8 +351,11 @@ function table() {
     .filter(([state, size]) => size || state === "all")
     .map(([state, size]) => element("button", { type: "button", "aria-pressed": String(state === filter),
       onclick: () => { filter = state; many = ROWS; table(); } }, `${state === "stopped" ? "stopped early" : state} ${count(size)}`)));
-  const columns = [["number", "trial"], ["state", "state"], ...shown.metrics.map((m) => [`value:${m.name}`, m.name]),
-    ...shown.parameters.map((n) => [`parameter:${n}`, n]), ["seconds", "time"], ["reason", "reason"]];
+  if (shown.beside.length) $("filters").append(element("button", { type: "button", "aria-pressed": String(stored),
+    onclick: () => { stored = !stored; table(); } }, `stored values ${count(shown.beside.length)}`));
+  const columns = [["number", "trial"], ["state", "state"], ...shown.metrics.map((m) => [`value:${m.name}`, m.label]),
+    ...(stored ? shown.beside : []).map((n) => [`value:${n}`, n]),
+    ...shown.parameters.map((n) => [`parameter:${n}`, n]), ["seconds", "time"], ["reason", "reason or note"]];
   const matching = rows.filter(matches(filter));
   const missing = (v) => v === null || v === undefined;
   matching.sort((a, b) => {
@@ -392,19 +385,24 @@ function table() {
 
 // The whole page
 
+const showPins = pinning(document.body, () => ({ metrics: shown.metrics, trials: rows }));
+
 async function show(view) {
   shown = view;
   numbers(view);
+  $("choosing").hidden = !view.choice;
+  choosing($("choice"), view.choice, (number) => { markWeighed($("best"), number); showPins(); });
   limits();
   for (const [group, plots] of Object.entries(view.plots)) await draw(group, plots);
 }
 
 /** What is further down: asked for when the upper part is drawn. */
 async function showBelow(asked) {
-  const [plots] = await ask(`/api/plots${asked}`);
+  const [plots] = await ask(`api/plots${asked}`);
   for (const [group, listed] of Object.entries(plots)) await draw(group, listed);
-  [rows] = await ask(`/api/trials${asked}`);
+  [rows] = await ask(`api/trials${asked}`);
   table();
+  showPins();
 }
 
 let drawn = "", busy = false, wanted = false;
@@ -414,15 +412,15 @@ async function refresh() {
   try {
     do {
       wanted = false;
-      const asked = query(), address = `/api/view${asked}`;
+      const asked = query(), address = `api/view${asked}`;
       const [view] = await ask(address);
       if (dragged || asked !== query()) continue; // moved on meanwhile
-      if (drawn !== `${view.version}${asked}${dark.matches}`) {
+      if (drawn !== `${view.version}${asked}${isDark()}`) {
         await show(view);
         if (!drawn) performance.mark("drawn");
         await showBelow(asked);
         if (!drawn) performance.mark("complete");
-        drawn = `${view.version}${asked}${dark.matches}`;
+        drawn = `${view.version}${asked}${isDark()}`;
       }
       document.documentElement.dataset.ready = "yes";
       live(view.running ? "on" : "", view.running ? `live, ${count(view.running)} running` : "up to date, nothing runs");
@@ -437,10 +435,10 @@ let slowTheme = "";
 async function slow() {
   if (!shown) return;
   try {
-    const [answer, isNew] = await ask("/api/slow");
-    if (!isNew && slowTheme === String(dark.matches)) return;
+    const [answer, isNew] = await ask("api/slow");
+    if (!isNew && slowTheme === String(isDark())) return;
     for (const [group, plots] of Object.entries(answer.plots)) await draw(group, plots);
-    slowTheme = String(dark.matches);
+    slowTheme = String(isDark());
     $("slow-note").textContent = answer.of
       ? `From ${count(answer.of)} complete trials.`
       : answer.coming ? "Being computed …" : "Computed from 10 complete trials, and two a parameter, on.";
@@ -450,7 +448,7 @@ async function slow() {
 $("reset").addEventListener("click", () => { changed = {}; $("message").textContent = ""; refresh(); });
 if (writes) $("store").addEventListener("click", store);
 $("more").addEventListener("click", () => { many += 200; table(); });
-dark.addEventListener("change", () => { refresh(); slow(); });
+onTheme(() => { refresh(); slow(); });
 
 (async function poll() {
   if (!dragged && !document.hidden) { await refresh(); await slow(); }

@@ -61,11 +61,16 @@ class Plot:
     @property
     def json(self) -> str:
         """The figure as JSON that may stand inside a script element."""
-        encoded = json.dumps(self.figure, cls=PlotlyJSONEncoder, sort_keys=True)
-        # A name holding "</script>" or "<!--" must not end or change the element.
-        for sign in "<>&\u2028\u2029":
-            encoded = encoded.replace(sign, f"\\u{ord(sign):04x}")
-        return encoded
+        return script_json(self.figure)
+
+
+def script_json(content: object) -> str:
+    """JSON that may stand inside a script element; plotly's figures included."""
+    encoded = json.dumps(content, cls=PlotlyJSONEncoder, sort_keys=True)
+    # A name holding "</script>" or "<!--" must not end or change the element.
+    for sign in "<>&\u2028\u2029":
+        encoded = encoded.replace(sign, f"\\u{ord(sign):04x}")
+    return encoded
 
 
 def text(name: object) -> str:

@@ -8,7 +8,13 @@ from gossamer.report import experiment as words
 from gossamer.report import units
 from gossamer.report.plots.axes import scale_of
 from gossamer.report.plots.base import FILL, FRONTIER, INSIDE, LIMIT, SHADE, Plot, blank, text
-from gossamer.report.plots.scatters import axis_of, groups_of, hover_text, limits_text
+from gossamer.report.plots.scatters import (
+    axis_of,
+    deviation_bars,
+    groups_of,
+    hover_text,
+    limits_text,
+)
 from gossamer.report.provenance import metric_provenance
 
 if TYPE_CHECKING:
@@ -51,7 +57,7 @@ def hypervolume(snapshot: Snapshot) -> list[Plot]:
 
 
 def _history(snapshot: Snapshot, metric: Metric) -> Plot:
-    axis = axis_of(metric, [trial.values[metric.name] for trial in snapshot.complete])
+    axis = axis_of(snapshot, metric)
     figure = blank(300, hovermode="closest")
     figure.update_xaxes(title_text="trial")
     figure.update_yaxes(**axis.layout)
@@ -64,6 +70,7 @@ def _history(snapshot: Snapshot, metric: Metric) -> Plot:
         figure.add_scatter(
             x=[trial.number for trial in trials],
             y=axis.scale.clip(trial.values[metric.name] for trial in trials),
+            error_y=deviation_bars(trials, metric, marker["color"]),
             mode="markers",
             name=label,
             marker=marker | {"size": min(marker["size"], 8)},
@@ -87,6 +94,6 @@ def _history(snapshot: Snapshot, metric: Metric) -> Plot:
         )
         place = "inside the thresholds " if snapshot.has_thresholds else ""
         best = f"The best {place}is {units.plain(bests[-1], digits)}. "
-    alt = f"{metric.name} by trial number. {limits_text(metric)}{best}".strip()
+    alt = f"{axis.label} by trial number. {limits_text(metric)}{best}".strip()
     key = f"history-{snapshot.metrics.index(metric)}"
-    return Plot(key, f"{metric.name} by trial", alt, figure, (metric_provenance(metric.name),))
+    return Plot(key, f"{axis.label} by trial", alt, figure, (metric_provenance(metric.name),))

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from gossamer.report import experiment as words
 from gossamer.report import units
+from gossamer.report.choice import knee
 from gossamer.report.plots.axes import Scale, scale_of
 from gossamer.report.plots.base import (
     FRONTIER,
@@ -37,17 +38,19 @@ class Axis:
     """The axis of one metric: wide enough for values and threshold."""
 
     metric: Metric
+    label: str
     scale: Scale
 
     @property
     def layout(self) -> dict[str, Any]:
-        return self.scale.layout(f"{text(self.metric.name)} ({words.role(self.metric)})")
+        return self.scale.layout(f"{text(self.label)} ({words.role(self.metric)})")
 
 
-def axis_of(metric: Metric, values: Sequence[float]) -> Axis:
-    """The axis of a metric."""
+def axis_of(snapshot: Snapshot, metric: Metric) -> Axis:
+    """The axis of a metric, of the complete trials."""
+    values = [trial.values[metric.name] for trial in snapshot.complete]
     limit = [] if metric.threshold is None else [metric.threshold]
-    return Axis(metric, scale_of([*values, *limit]))
+    return Axis(metric, snapshot.label(metric), scale_of([*values, *limit]))
 
 
 def draw_limits(figure: go.Figure, x: Axis, y: Axis) -> None:
@@ -79,7 +82,10 @@ def _hover_texts(snapshot: Snapshot) -> dict[int, str]:
     texts = {}
     for trial in snapshot.complete:
         lines = [f"<b>trial {trial.number}</b>"]
-        lines += [f"{text(m.name)}: {words.value(snapshot, m, trial)}" for m in snapshot.metrics]
+        lines += [
+            f"{text(snapshot.label(m))}: {words.value(snapshot, m, trial)}"
+            for m in snapshot.metrics
+        ]
         lines += [f"{text(k)}: {text(units.plain(v))}" for k, v in trial.parameters.items()]
         texts[trial.number] = "<br>".join(lines)
     return texts
@@ -118,8 +124,8 @@ def scatters(snapshot: Snapshot) -> list[Plot]:
 
 def _scatter(snapshot: Snapshot, first: Metric, second: Metric) -> Plot:
     # The first metric stands upright: accuracy over density reads as one expects.
-    xs = axis_of(second, [trial.values[second.name] for trial in snapshot.complete])
-    ys = axis_of(first, [trial.values[first.name] for trial in snapshot.complete])
+    xs = axis_of(snapshot, second)
+    ys = axis_of(snapshot, first)
     only = len(snapshot.metrics) == 2
     figure = blank(480 if only else 380, hovermode="closest")
     figure.update_xaxes(**xs.layout)
@@ -135,8 +141,8 @@ def _scatter(snapshot: Snapshot, first: Metric, second: Metric) -> Plot:
         figure.add_scatter(
             x=xs.scale.clip(trial.values[second.name] for trial in ordered),
             y=ys.scale.clip(trial.values[first.name] for trial in ordered),
-            error_x=_bars(ordered, second, marker["color"]),
-            error_y=_bars(ordered, first, marker["color"]),
+            error_x=deviation_bars(ordered, second, marker["color"]),
+            error_y=deviation_bars(ordered, first, marker["color"]),
             mode="lines+markers" if best else "markers",
             name=label,
             marker=marker,
@@ -145,7 +151,17 @@ def _scatter(snapshot: Snapshot, first: Metric, second: Metric) -> Plot:
             customdata=[trial.number for trial in ordered],
             hovertemplate="%{text}<extra></extra>",
         )
-    title = f"{first.name} against {second.name}"
+    bend = knee(snapshot)
+    if bend is not None:
+        figure.add_scatter(
+            x=xs.scale.clip([bend.values[second.name]]),
+            y=ys.scale.clip([bend.values[first.name]]),
+            mode="markers",
+            name="knee",
+            marker={"color": STOPPED, "size": 19, "symbol": "circle-open", "line": {"width": 2.5}},
+            hoverinfo="skip",
+        )
+    title = f"{ys.label} against {xs.label}"
     alt = f"Scatter of {len(snapshot.complete)} trials, {title}. {limits_text(first, second)}"
     if snapshot.has_thresholds:
         alt += f"{len(snapshot.inside)} are inside all thresholds. "
@@ -154,13 +170,15 @@ def _scatter(snapshot: Snapshot, first: Metric, second: Metric) -> Plot:
     key = f"scatter-{snapshot.metrics.index(first)}-{snapshot.metrics.index(second)}"
     how = dict.fromkeys(metric_provenance(metric.name) for metric in (first, second))
     notes = ["Dashed red: the thresholds. Shaded: outside them."] if snapshot.has_thresholds else []
+    if bend is not None:
+        notes.append("Ringed: the knee of the frontier.")
     if any(t.noise.get(m.name) for t in snapshot.complete for m in (first, second)):
         notes.append("Bars: one standard deviation to either side.")
     note = " ".join(notes)
     return Plot(key, title, alt, figure, tuple(how), only, note)
 
 
-def _bars(trials: Sequence[TrialRecord], metric: Metric, color: str) -> dict[str, Any]:
+def deviation_bars(trials: Sequence[TrialRecord], metric: Metric, color: str) -> dict[str, Any]:
     """Bars of one standard deviation to either side, where any is known."""
     deviations = [trial.noise.get(metric.name, 0.0) for trial in trials]
     if not any(deviations):

@@ -1,8 +1,6 @@
-"use strict";
 // What the report and the dashboard share: how a plot and its legend are drawn.
 
 const DARK = JSON.parse(document.documentElement.dataset.dark);
-const dark = matchMedia("(prefers-color-scheme: dark)");
 const CONFIG = {
   displaylogo: false, plotlyServerURL: "",
   // Without a pointer that hovers the buttons would always cover the plot.
@@ -12,7 +10,7 @@ const CONFIG = {
 };
 
 /** The figure in the colors of the theme. */
-function themed(figure, light = !dark.matches) {
+function themed(figure, light = !isDark()) {
   let text = JSON.stringify(figure);
   if (!light) for (const [color, other] of Object.entries(DARK)) text = text.replaceAll(color, other);
   return JSON.parse(text);

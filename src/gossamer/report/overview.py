@@ -1,0 +1,97 @@
+"""Experiments side by side: how far each is, and the best that it has inside its thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from gossamer.report import experiment as words
+from gossamer.report import units
+
+if TYPE_CHECKING:
+    from gossamer.search import Snapshot
+    from gossamer.search.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best value of a metric inside the thresholds, in words."""
+
+    text: str
+    limit: str
+    trial: int
+
+
+@dataclass(frozen=True)
+class OverviewRow:
+    """An experiment among others.
+
+    Attributes:
+        name: of the experiment.
+        wrong: why it cannot be read; the other attributes are empty then.
+        done: trials that ended, of the budget, in words.
+        running, failed: numbers of trials.
+        inside: complete trials of the full task inside all thresholds.
+        best: label of an optimized metric -> its best value, each of a trial of its own; None
+            where no trial is inside.
+        active: when a trial last began, reported or ended, in words.
+    """
+
+    name: str
+    wrong: str = ""
+    done: str = units.NOTHING
+    running: int = 0
+    failed: int = 0
+    inside: int = 0
+    best: Mapping[str, Best | None] = field(default_factory=dict)
+    active: str = units.NOTHING
+
+
+def overview(experiments: Mapping[str, Snapshot | str]) -> list[OverviewRow]:
+    """Rows of experiments, the one that was active last first.
+
+    Args:
+        experiments: name -> the experiment, or why it cannot be read.
+    """
+    order = sorted(experiments.items(), key=lambda item: (-_active(item[1]), item[0]))
+    return [
+        OverviewRow(name, shown) if isinstance(shown, str) else _row(shown) for name, shown in order
+    ]
+
+
+def metrics_of(rows: Sequence[OverviewRow]) -> list[str]:
+    """Labels of the metrics that any of the experiments optimizes."""
+    return list(dict.fromkeys(label for row in rows for label in row.best))
+
+
+def _active(shown: Snapshot | str) -> float:
+    return 0.0 if isinstance(shown, str) else shown.last_activity or 0.0
+
+
+def _row(snapshot: Snapshot) -> OverviewRow:
+    states = snapshot.states
+    ended = units.whole(states["complete"] + states["stopped"] + states["failed"])
+    active = snapshot.last_activity
+    return OverviewRow(
+        snapshot.name,
+        done=ended if snapshot.budget is None else f"{ended} of {units.whole(snapshot.budget)}",
+        running=snapshot.running,
+        failed=states["failed"],
+        inside=len(snapshot.inside),
+        best={snapshot.label(m): _best(snapshot, m) for m in snapshot.metrics if m.optimized},
+        active=units.NOTHING if active is None else _moment(active),
+    )
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}"
+
+
+def _best(snapshot: Snapshot, metric: Metric) -> Best | None:
+    inside = [trial for trial in snapshot.complete if trial.number in snapshot.inside]
+    if not inside:
+        return None
+    first = min(inside, key=lambda trial: (metric.loss(trial.values[metric.name]), trial.number))
+    return Best(words.value(snapshot, metric, first), words.limit(metric), first.number)
