@@ -17,7 +17,7 @@ from gossamer.search import definition, schema
 from gossamer.search.definition import UNLIMITED
 from gossamer.search.execution.commands import Command
 from gossamer.search.execution.loggers import Logger
-from gossamer.search.execution.runner import MakeExecutor, run
+from gossamer.search.execution.runner import MakeExecutor, RunSettings, run
 from gossamer.search.execution.workers import Train
 from gossamer.search.frontier import Frontier, frontier
 from gossamer.search.importances import Importance, importances
@@ -591,8 +591,15 @@ class Experiment:
                 failed; the message quotes the reason.
             KeyboardInterrupt: on Ctrl-C, after the running trials were put back.
         """
-        options = (train, workers, trials, progress, loggers, executor, threads, minutes)
-        run(self, lambda: self._store, self._ladder.cost, *options)
+        train = train or self.command
+        if train is None:
+            raise UserError(
+                f"experiment '{self.name}' has no command; give run() a function that trains"
+            )
+        settings = RunSettings(
+            train, workers, trials, progress, loggers, executor, threads, minutes
+        )
+        run(self, self._store, self._ladder.cost, settings)
 
 
 def _one_line(text: str) -> str:

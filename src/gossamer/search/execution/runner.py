@@ -7,19 +7,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from gossamer.errors import UserError
-from gossamer.search.execution.commands import Command
 from gossamer.search.execution.loggers import Logger
 from gossamer.search.execution.progress import Board
 from gossamer.search.execution.report_channel import Receive
 from gossamer.search.execution.workers import Executor, InProcess, Outcome, Train, Workers
-from gossamer.search.metrics import Metric
 from gossamer.search.trials.results import read_report
 from gossamer.search.trials.storage import EndedError, Store
 from gossamer.search.trials.trial import ENDED, Trial, TrialRecord
 from gossamer.search.validation import check_whole, is_number
+
+if TYPE_CHECKING:  # an experiment imports its runner
+    from gossamer.search.experiment import Experiment
 
 # So many trials that all fail are no accident: a run stops and says why.
 _HOPELESS = 5
@@ -27,87 +29,75 @@ _HOPELESS = 5
 MakeExecutor = Callable[[Train, Receive], Executor]
 
 
-class Asked(Protocol):
-    """Interface of an experiment to its runner."""
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings of one run, checked; `Experiment.run` describes each.
 
-    name: str
-    metrics: list[Metric]
-    budget: int | None
-    command: Command | None
+    Raises:
+        UserError: a value that it cannot have.
+    """
 
-    @property
-    def split(self) -> str | None: ...
+    train: Train
+    workers: int = 1
+    trials: int | None = None
+    progress: bool = True
+    loggers: Sequence[Logger] = ()
+    executor: MakeExecutor | None = None
+    threads: int | None = None
+    minutes: float | None = None
 
-    def trials(self) -> list[TrialRecord]: ...
+    def __post_init__(self) -> None:
+        check_whole("workers", self.workers, 1)
+        if self.threads is not None:
+            check_whole("threads", self.threads, 1)
+        if self.trials is not None:
+            check_whole("trials", self.trials, 1)
+        if self.minutes is not None and not (is_number(self.minutes) and self.minutes > 0):
+            raise UserError(f"minutes must be a number above 0, not {self.minutes!r}")
 
-    def record(self, number: int) -> TrialRecord: ...
-
-    def ask_within(self, budget: float) -> Trial | None: ...
-
-    def tell(
-        self,
-        trial: Trial,
-        values: Mapping[str, Any] | None = None,
-        *,
-        error: str | None = None,
-        stopped: str | None = None,
-    ) -> TrialRecord: ...
+    def make_executor(self, receive: Receive) -> Executor:
+        """Start what runs the trials; it passes their reports to `receive`."""
+        if self.executor is not None:
+            return self.executor(self.train, receive)
+        if self.workers == 1:
+            return InProcess(self.train)
+        return Workers(self.train, self.workers, receive, self.threads)
 
 
 def run(
-    experiment: Asked,
-    store: Callable[[], Store],
-    cost: Callable[[str | None], float],
-    train: Train | None,
-    workers: int,
-    trials: int | None,
-    progress: bool,
-    loggers: Sequence[Logger],
-    executor: MakeExecutor | None,
-    threads: int | None,
-    minutes: float | None,
+    experiment: Experiment, store: Store, cost: Callable[[str | None], float], settings: RunSettings
 ) -> None:
     """Run an experiment's trials; see `Experiment.run`.
 
     Args:
-        store: opens the trials for writing, called once the other arguments are checked.
+        experiment: asks for trials and is told their outcomes.
+        store: of its trials.
         cost: of a trial, by its fidelity.
+        settings: of this run.
     """
-    check_whole("workers", workers, 1)
-    if threads is not None:
-        check_whole("threads", threads, 1)
-    if trials is not None:
-        check_whole("trials", trials, 1)
-    if minutes is not None and not (is_number(minutes) and minutes > 0):
-        raise UserError(f"minutes must be a number above 0, not {minutes!r}")
-    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    train = train or experiment.command
-    if train is None:
-        raise UserError(
-            f"experiment '{experiment.name}' has no command; give run() a function that trains"
-        )
     before = experiment.trials()
     records = [record for record in before if record.state != "failed"]
     failed = sum(cost(r.fidelity) for r in before if r.state == "failed")
     budget = math.inf if experiment.budget is None else experiment.budget
     total = budget + failed  # what failed in earlier runs is tried again elsewhere
     ended = sum(cost(r.fidelity) for r in records if r.state in ENDED)
-    goal = budget if trials is None else min(budget, ended + trials)
+    goal = budget if settings.trials is None else min(budget, ended + settings.trials)
     board = Board(
-        experiment.name, experiment.metrics, goal, records, cost, experiment.split, show=progress
+        experiment.name,
+        experiment.metrics,
+        goal,
+        records,
+        cost,
+        experiment.split,
+        show=settings.progress,
     )
-    runner = Runner(experiment, store(), total, trials, deadline, board, loggers)
-    if executor is not None:
-        chosen = executor(train, runner.receive)
-    elif workers == 1:
-        chosen = InProcess(train)
-    else:
-        chosen = Workers(train, workers, runner.receive, threads)
+    runner = Runner(experiment, store, settings, total, board)
+    executor = settings.make_executor(runner.receive)
     try:
         with board:
-            runner.go(chosen, any(record.state == "complete" for record in records))
+            runner.go(executor, any(record.state == "complete" for record in records))
     finally:
-        for logger in loggers:
+        for logger in settings.loggers:
             logger.close()
 
 
@@ -115,32 +105,29 @@ class Runner:
     """One run of an experiment, which an interruption leaves in order.
 
     Args:
-        experiment: to ask and to tell.
+        experiment: asks for trials and is told their outcomes.
         store: of its trials.
+        settings: of the run; its minutes count from now on.
         total: the budget.
-        limit: at most so many trials are run; None for any number.
-        deadline: on the monotonic clock, after which no trial is begun.
         board: shows each trial that ends.
-        loggers: hear of each report and each end.
     """
 
     def __init__(
         self,
-        experiment: Asked,
+        experiment: Experiment,
         store: Store,
+        settings: RunSettings,
         total: float,
-        limit: int | None,
-        deadline: float,
         board: Board,
-        loggers: Sequence[Logger],
     ) -> None:
         self._experiment = experiment
         self._store = store
         self._total = total
-        self._limit = limit
-        self._deadline = deadline
+        self._limit = math.inf if settings.trials is None else settings.trials
+        minutes = math.inf if settings.minutes is None else settings.minutes
+        self._deadline = time.monotonic() + 60 * minutes
         self._board = board
-        self._loggers = loggers
+        self._loggers = settings.loggers
         self._ended = 0
         self._running: dict[Future[Outcome], Trial] = {}
         self._by_number: dict[int, Trial] = {}
@@ -228,9 +215,8 @@ class Runner:
                     )
 
     def _next(self) -> Trial | None:
-        if time.monotonic() >= self._deadline:
-            return None
-        if self._limit is not None and self._ended + len(self._running) >= self._limit:
+        begun = self._ended + len(self._running)
+        if begun >= self._limit or time.monotonic() >= self._deadline:
             return None
         trial = self._experiment.ask_within(self._total)
         return None if trial is None else self._logged(trial)
