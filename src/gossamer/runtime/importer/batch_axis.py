@@ -1,47 +1,36 @@
-"""One node of the engine's operators, wherever the batch of its inputs is.
-
-A batch that is fixed at one is nowhere: what would work along it has an axis put in front.
-"""
+"""A node whose batch is not the first dimension of its inputs, or does not stay so."""
 
 from __future__ import annotations
 
-from gossamer.runtime.operators.context import Attributes, Context, Unsupported, axes_of, shown
-from gossamer.runtime.operators.operator import Operator
+from gossamer.runtime.importer.parse import Call
+from gossamer.runtime.operators import OPERATORS
+from gossamer.runtime.operators.context import Context, Unsupported, axes_of, shown
 
 
-def convert(
-    context: Context,
-    operator: str,
-    known: Operator,
-    name: str,
-    inputs: list[str],
-    output: str,
-    a: Attributes,
-) -> None:
-    """Converts a node by its operator; by its rule for it where the batch is not first."""
-    assert known.convert is not None
-    moves = operator == "Transpose" and a.get("perm", [1])[:1] != [0]
-    if operator == "Unsqueeze":
+def move_batch(context: Context, call: Call) -> bool:
+    """Convert a node by its operator's rule for a batch that is elsewhere, if it is."""
+    known = OPERATORS.get(call.operator)
+    if known is None or known.convert is None:
+        return False
+    inputs, a = call.inputs, call.attributes
+    moves = call.operator == "Transpose" and a.get("perm", [1])[:1] != [0]
+    if call.operator == "Unsqueeze":
         axes = axes_of(context, inputs, a)
         moves = any(axis in (0, -len(context.shape(inputs[0])) - len(axes)) for axis in axes)
     turned = [value for value in inputs if value and context.values[value].batch_axis is not None]
     if not moves and not turned:
-        before = len(context.nodes)
-        try:
-            known.convert(context, name, inputs, output, a)
-        except Unsupported as error:
-            if context.batch != 1 or known.turned is None:
-                raise
-            for node in context.nodes[before:]:
-                context.values.pop(node.output, None)
-            del context.nodes[before:]
-            try:
-                known.turned(context, known.convert, name, inputs, output, a)
-            except Unsupported:
-                raise error from None
-    elif known.turned is not None:
-        known.turned(context, known.convert, name, inputs, output, a)
-    else:
+        return False
+    if known.turned is None:
         raise Unsupported(
             f"its input is {shown(context.shape(turned[0]))}; the batch must stay first"
         )
+    put_in_front(context, call)
+    return True
+
+
+def put_in_front(context: Context, call: Call) -> None:
+    """Convert a node by its operator's rule for a batch that is not the first dimension."""
+    known = OPERATORS[call.operator]
+    assert known.convert is not None
+    assert known.turned is not None
+    known.turned(context, known.convert, call.name, call.inputs, call.outputs[0], call.attributes)

@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from gossamer.runtime.graph import Array, Node, Shape
+from gossamer.runtime.importer.parse import Call
 from gossamer.runtime.operators.binary import combine, constant_binary
 from gossamer.runtime.operators.context import (
     BATCH,
@@ -50,10 +51,12 @@ def counts(context: Context, operator: str, inputs: list[str]) -> bool:
     return any(_counts(context, value) for value in inputs)
 
 
-def convert(
-    context: Context, operator: str, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
-    """One ONNX node that counts examples, or reads such a count."""
+def count_batch(context: Context, call: Call) -> bool:
+    """Convert a node that counts examples, or reads such a count."""
+    operator, name, inputs = call.operator, call.name, call.inputs
+    output, a = call.outputs[0], call.attributes
+    if not counts(context, operator, inputs):
+        return False
     if operator == "Range":
         _hold(context, output, (BATCH,), np.ones(1, np.int64), np.zeros(1, np.int64))
     elif operator in ("Add", "Concat") and any(_own(context, value) for value in inputs):
@@ -66,6 +69,7 @@ def convert(
         _pick(context, operator, name, inputs, output, a)
     else:
         raise Unsupported("it computes with the places of examples in the batch")
+    return True
 
 
 def _own(context: Context, value: str) -> bool:

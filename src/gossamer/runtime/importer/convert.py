@@ -1,43 +1,45 @@
-"""The passes over a file, one after the other, and the one from its nodes to the engine's.
+"""The passes over a file, one after the other.
 
 1. ``parse``: constants, inputs and nodes of the file as plain records.
-2. Here: every node is rewritten in the operators of today, then folded where it depends on
-   constants alone, else converted from the place of the batch in its inputs. Each value has one
-   record (``Value``: shape, type, constant, batch axis, quantization).
+2. Each node in turn: ``rewrite`` puts it in the operators of today, and the first of four steps
+   that it is a case for takes it (``STEPS``): it is folded where it depends on constants alone,
+   counted where it counts the examples of the batch, computed with the batch in front where that
+   is elsewhere, else converted. Each value has one record (``Value``: shape, type, constant, batch
+   axis, quantization).
 3. ``fuse``: chains of nodes that spell out one activation become one node.
 4. ``absorb``: layers take over a scale, shift, clip or pool that follows.
 
-What no output depends on is dropped. Folding, the batch axis and conversion are one walk, since
-each node needs the records of its inputs and only its conversion makes that of its output: the
-constant of a ``Shape`` node, by which exporters fold whole chains, is the shape of a converted
-value. A pass of shapes before would need every operator's rule a second time, and once more for
-values whose batch axis was moved.
+What no output depends on is dropped. The steps of 2 take turns instead of following each other over
+the whole file, since only its conversion makes the record of a node's output, and what comes next
+may be a ``Shape`` of it, by which exporters fold whole chains. A pass of shapes before would need
+every operator's rule a second time, and once more for values whose batch axis was moved.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from gossamer.errors import nearest
 from gossamer.runtime.graph import AnyNode, Graph, Shape
-from gossamer.runtime.importer import batch_index
 from gossamer.runtime.importer.absorb import absorb
-from gossamer.runtime.importer.batch_axis import convert
-from gossamer.runtime.importer.fold import fold, foldable
+from gossamer.runtime.importer.batch_axis import move_batch
+from gossamer.runtime.importer.batch_index import count_batch
+from gossamer.runtime.importer.fold import fold
 from gossamer.runtime.importer.fusion import fuse
 from gossamer.runtime.importer.mmap import Source
+from gossamer.runtime.importer.node import convert_node
 from gossamer.runtime.importer.parse import Call, Parsed, parse
 from gossamer.runtime.importer.rewrite import rewritten
-from gossamer.runtime.importer.tensors import constant_node
-from gossamer.runtime.operators import OPERATORS
 from gossamer.runtime.operators.constants import SPARSE
 from gossamer.runtime.operators.context import BATCH, Context, Unsupported, shown
 from gossamer.runtime.operators.dynamic_int8 import units_of
 from gossamer.runtime.operators.int8 import as_numbers
 from gossamer.runtime.sparse_file import FARTHEST
+
+# Whether a step has taken a node; the last one takes every node, or raises.
+STEPS: tuple[Callable[[Context, Call], bool], ...] = (fold, count_batch, move_batch, convert_node)
 
 
 def graph_of(name: str, model: Any, source: Source, opset: int) -> Graph:
@@ -75,7 +77,7 @@ def _add_inputs(context: Context, parsed: Parsed) -> bool:
 
 
 def _convert(context: Context, parsed: Parsed, source: Source, opset: int) -> None:
-    """The nodes of a graph, or of a branch that is taken."""
+    """Take in the constants of a graph, or of a branch that is taken, and its nodes one by one."""
     for name, array in parsed.constants.items():
         context.add_constant(name, array)
     sparse = {call.inputs[0] for call in parsed.calls if call.operator == SPARSE and call.inputs}
@@ -164,46 +166,22 @@ def _branch(context: Context, call: Call, source: Source, opset: int) -> None:
 
 
 def _call(context: Context, call: Call) -> None:
-    """Folded if its inputs are constants, else made of the engine's operations."""
-    operator, name, inputs, attributes = call.operator, call.name, call.inputs, call.attributes
-    output = call.outputs[0]
+    """Lets the first step that a node is a case for take it."""
     context.outputs = call.outputs
-    units = units_of(context, operator, inputs)
-    if units and operator == "Cast":  # of integers times a scale, which no cast may cut
-        operator, attributes = "Identity", {}
-    known = OPERATORS.get(operator)
-    if operator != "DequantizeLinear":
+    units = units_of(context, call.operator, call.inputs)
+    if units and call.operator == "Cast":  # of integers times a scale, which no cast may cut
+        call = replace(call, operator="Identity", attributes={})
+    if call.operator != "DequantizeLinear":
         inputs = [
-            as_numbers(context, name, value)
+            as_numbers(context, call.name, value)
             if value and context.values[value].codes is not None
             else value
-            for value in inputs
+            for value in call.inputs
         ]
-    if operator == "Constant":
-        context.add_constant(output, constant_node(attributes))
-    elif operator == "Shape":
-        shape = context.shape(inputs[0])
-        part = slice(attributes.get("start"), attributes.get("end"))
-        context.add_constant(output, np.array(shape[part], np.int64))
-    elif batch_index.counts(context, operator, inputs):
-        batch_index.convert(context, operator, name, inputs, output, attributes)
-    elif foldable(context, operator, inputs):
-        fold(context, operator, output, inputs, attributes)
-    elif known is not None and known.convert is not None:
-        convert(context, operator, known, name, inputs, output, attributes)
-    elif known is not None:
-        raise Unsupported(
-            "the engine runs it on constants only, and an input is not constant; "
-            "replace it or run that part elsewhere"
-        )
-    else:
-        convertible = [op for op, each in OPERATORS.items() if each.convert is not None]
-        raise Unsupported(
-            "the engine has no such operator; replace it or run that part elsewhere; "
-            + nearest(operator, convertible).partition("Known:")[0].rstrip("? ").strip(" ;")
-        )
+        call = replace(call, inputs=inputs)
+    next(step for step in STEPS if step(context, call))
     if units:
-        context.values[output].units = units
+        context.values[call.outputs[0]].units = units
 
 
 def _missing(context: Context, value: str) -> str | None:

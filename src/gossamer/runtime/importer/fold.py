@@ -10,6 +10,9 @@ import numpy as np
 from gossamer.runtime import sparse_file
 from gossamer.runtime.constants import Packed
 from gossamer.runtime.graph import Array, Shape
+from gossamer.runtime.importer.batch_index import counts
+from gossamer.runtime.importer.parse import Call
+from gossamer.runtime.importer.tensors import constant_node
 from gossamer.runtime.operators import OPERATORS
 from gossamer.runtime.operators.constants import SPARSE
 from gossamer.runtime.operators.context import (
@@ -26,14 +29,31 @@ from gossamer.runtime.operators.context import (
 from gossamer.runtime.operators.folding import LEFT_OUT
 
 
-def foldable(context: Context, operator: str, inputs: list[str]) -> bool:
-    """Whether a node is computed here: all of its inputs are constants."""
+def fold(context: Context, call: Call) -> bool:
+    """Compute a node that depends on constants alone, or on a shape."""
+    operator, inputs, output = call.operator, call.inputs, call.outputs[0]
     known = OPERATORS.get(operator)
-    offered = known is not None and known.fold is not None and bool(inputs)
-    return offered and all(context.is_constant(value) for value in inputs if value)
+    if operator == "Constant":
+        context.add_constant(output, constant_node(call.attributes))
+    elif operator == "Shape":
+        part = slice(call.attributes.get("start"), call.attributes.get("end"))
+        context.add_constant(output, np.array(context.shape(inputs[0])[part], np.int64))
+    elif (
+        known is not None
+        and known.fold is not None
+        and inputs
+        and all(context.is_constant(value) for value in inputs if value)
+        and not counts(context, operator, inputs)
+    ):
+        _compute(context, operator, output, inputs, call.attributes)
+    else:
+        return False
+    return True
 
 
-def fold(context: Context, operator: str, output: str, inputs: list[str], a: Attributes) -> None:
+def _compute(
+    context: Context, operator: str, output: str, inputs: list[str], a: Attributes
+) -> None:
     """Computes a constant, if the file is large enough to ask for it."""
     while inputs and not inputs[-1]:
         inputs = inputs[:-1]
