@@ -74,10 +74,11 @@ def replay(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if missing:
         pytest.skip(f"{' and '.join(missing)} not installed: aarch64 is not tried")
     program = tmp_path_factory.mktemp("replay") / "replay"
-    sources = [KERNELS / f"{name}.cpp" for name in ("program", "threads", "isa_portable")]
+    sources = [KERNELS / f"{name}.cpp" for name in ("program", "threads", "isa")]
     options = ("-std=c++20", "-O2", "-ffp-contract=fast", "-static", "-Wall", "-Wextra", "-Werror")
+    options += ("-Wno-psabi", "-pthread", "-DGOSSAMER_TABLE=portable_table")
     subprocess.run(
-        [COMPILER, *options, "-Wno-psabi", "-pthread", "-I", str(KERNELS), "-o", str(program)]
+        [COMPILER, *options, "-I", str(KERNELS), "-o", str(program)]
         + [str(source) for source in [Path(__file__).with_name("replay.cpp"), *sources]],
         check=True,
     )

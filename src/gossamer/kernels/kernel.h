@@ -63,12 +63,10 @@ struct Table {
     int size;
 };
 
-Table portable_table();
-#if defined(__x86_64__)
-Table avx2_table();
-Table avx512_table();
-Table avx512_vnni_table();
-#endif
+// Of every instruction set, such as portable_table.
+#define INSTRUCTION_SET(name, ...) Table name##_table();
+#define EXTENSION(name, ...) Table name##_table();
+#include "instruction_sets.inc"
 
 // A list of active inputs lies in a slot as: the count (int32) in the first of 16 words,
 // then `capacity` indices (int32), then `capacity` values (float).

@@ -15,17 +15,15 @@ namespace gossamer {
 
 const std::vector<Kernel>& kernels() {
     static const std::vector<Kernel> all = [] {
-        std::vector<Kernel> found;
-        const auto take = [&found](Table table) {
-            found.insert(found.end(), table.rows, table.rows + table.size);
+        std::vector<Kernel> rows;
+        const auto add = [&rows](Table table) {
+            rows.insert(rows.end(), table.rows, table.rows + table.size);
         };
-        take(portable_table());
-#if defined(__x86_64__)
-        if (features().avx2) take(avx2_table());
-        if (features().avx512) take(avx512_table());
-        if (features().vnni) take(avx512_vnni_table());
-#endif
-        return found;
+#define INSTRUCTION_SET(name, width, needs) \
+    if (true needs) add(name##_table());
+#define EXTENSION(name, width, needs) INSTRUCTION_SET(name, width, needs)
+#include "instruction_sets.inc"
+        return rows;
     }();
     return all;
 }

@@ -39,22 +39,19 @@ using gossamer::TrainingKernel;
 using Pair = std::array<int64_t, 2>;  // of height and width
 using Indices = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-std::vector<TrainingKernel> all_kernels() {
-    std::vector<TrainingKernel> found;
-    const auto add = [&](gossamer::TrainingTable table) {
-        found.insert(found.end(), table.rows, table.rows + table.size);
-    };
-    add(gossamer::portable_training());
-#if defined(__x86_64__)
-    if (gossamer::features().avx2) add(gossamer::avx2_training());
-    if (gossamer::features().avx512) add(gossamer::avx512_training());
-#endif
-    return found;
-}
-
 const std::vector<TrainingKernel>& kernels() {
-    static const std::vector<TrainingKernel> found = all_kernels();
-    return found;
+    static const std::vector<TrainingKernel> all = [] {
+        std::vector<TrainingKernel> rows;
+        const auto add = [&rows](gossamer::TrainingTable table) {
+            rows.insert(rows.end(), table.rows, table.rows + table.size);
+        };
+#define INSTRUCTION_SET(name, width, needs) \
+    if (true needs) add(gossamer::name##_training());
+#define EXTENSION(...)
+#include "instruction_sets.inc"
+        return rows;
+    }();
+    return all;
 }
 
 const TrainingKernel& kernel(const std::string& operation, const std::string& layout,

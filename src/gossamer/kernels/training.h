@@ -69,11 +69,10 @@ struct TrainingTable {
     int size;
 };
 
-TrainingTable portable_training();
-#if defined(__x86_64__)
-TrainingTable avx2_training();
-TrainingTable avx512_training();
-#endif
+// Of every instruction set, such as portable_training.
+#define INSTRUCTION_SET(name, ...) TrainingTable name##_training();
+#define EXTENSION(...)
+#include "instruction_sets.inc"
 
 constexpr int64_t most_vectors = 8;  // of a tile of a linear layer
 
