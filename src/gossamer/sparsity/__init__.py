@@ -1,7 +1,7 @@
 """Sparse weights: pattern, allocation, schedule and rule, bound to a model."""
 
 from gossamer.sparsity.accelerate import Accelerator, accelerate_sparse
-from gossamer.sparsity.allocation import ERK, Allocation, Global, PerLayer, Uniform
+from gossamer.sparsity.allocation import ALLOCATIONS, ERK, Allocation, Global, PerLayer, Uniform
 from gossamer.sparsity.autotune import LayerChoice
 from gossamer.sparsity.layers import (
     DENSE_BY_DEFAULT,
@@ -11,12 +11,12 @@ from gossamer.sparsity.layers import (
     sparsifiable_layers,
     sparsifiable_weights,
 )
-from gossamer.sparsity.pattern import NM, Block, FanIn, Pattern, Unstructured
+from gossamer.sparsity.pattern import NM, PATTERNS, Block, FanIn, Pattern, Unstructured
 from gossamer.sparsity.prune import prune, renew_statistics
 from gossamer.sparsity.rearrange import rearrange
-from gossamer.sparsity.registry import ALLOCATIONS, PATTERNS, RULES, SCHEDULES
 from gossamer.sparsity.rule import (
     ACDC,
+    RULES,
     SET,
     GraNet,
     Layer,
@@ -28,7 +28,7 @@ from gossamer.sparsity.rule import (
     TopK,
 )
 from gossamer.sparsity.scaling import Scale, Scaling, mu_parametrize, scale
-from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule
+from gossamer.sparsity.schedule import SCHEDULES, Constant, Cubic, Phases, Schedule
 from gossamer.sparsity.settings import SparsitySettings
 from gossamer.sparsity.sparsifier import Sparsifier
 

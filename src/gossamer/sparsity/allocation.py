@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -177,3 +177,11 @@ def exact_counts(
             counts[name] += sign * step
             missing -= sign
     return counts
+
+
+#: Name -> allocation.
+ALLOCATIONS: dict[str, Callable[[], Allocation]] = {
+    "uniform": Uniform,
+    "erk": ERK,
+    "global": Global,
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -252,3 +252,14 @@ class NM(Pattern):
         rows = last.reshape(-1, self.m)
         mask = top_k(rows, max(round(keep / len(rows)), 1))
         return mask.view(last.shape).movedim(-1, 1).contiguous()
+
+
+#: Name -> pattern.
+PATTERNS: dict[str, Callable[[], Pattern]] = {
+    "unstructured": Unstructured,
+    "fan_in": FanIn,
+    "block4": lambda: Block(4),
+    "block8": lambda: Block(8),
+    "block16": lambda: Block(16),
+    "2:4": lambda: NM(2, 4),
+}

@@ -1,45 +1,15 @@
-"""Patterns, allocations, schedules and rules by name, and which of them are the default."""
+"""The default pattern, allocation and rule, and those that a name stands for."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 from gossamer.errors import UserError, nearest
-from gossamer.sparsity.allocation import ERK, Allocation, Global, Uniform
-from gossamer.sparsity.pattern import NM, Block, FanIn, Pattern, Unstructured
-from gossamer.sparsity.rule import ACDC, SET, GraNet, Magnitude, OneShot, RigL, Rule, Static, TopK
-from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule
-
-PATTERNS: dict[str, Callable[[], Pattern]] = {
-    "unstructured": Unstructured,
-    "fan_in": FanIn,
-    "block4": lambda: Block(4),
-    "block8": lambda: Block(8),
-    "block16": lambda: Block(16),
-    "2:4": lambda: NM(2, 4),
-}
-ALLOCATIONS: dict[str, Callable[[], Allocation]] = {
-    "uniform": Uniform,
-    "erk": ERK,
-    "global": Global,
-}
-SCHEDULES: dict[str, Callable[..., Schedule]] = {
-    "constant": Constant,
-    "cubic": Cubic,
-    "phases": Phases,
-}
-RULES: dict[str, Callable[..., Rule]] = {
-    "static": Static,
-    "one_shot": OneShot,
-    "set": SET,
-    "rigl": RigL,
-    "magnitude": Magnitude,
-    "granet": GraNet,
-    "acdc": ACDC,
-    "top_k": TopK,
-}
+from gossamer.sparsity.allocation import ALLOCATIONS, Allocation, Uniform
+from gossamer.sparsity.pattern import NM, PATTERNS, Block, Pattern
+from gossamer.sparsity.rule import RULES, Rule
 
 #: The sparsity of `Sparsifier`, of the settings of training and of `prune` where none is named; the
 #: schedule is the rule's own. The measurements by which they were chosen are in

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -253,3 +254,16 @@ class TopK(Rule):
 
     def initial_scores(self, weight: Tensor, generator: torch.Generator) -> Tensor:
         return magnitude(weight)
+
+
+#: Name -> rule.
+RULES: dict[str, Callable[..., Rule]] = {
+    "static": Static,
+    "one_shot": OneShot,
+    "set": SET,
+    "rigl": RigL,
+    "magnitude": Magnitude,
+    "granet": GraNet,
+    "acdc": ACDC,
+    "top_k": TopK,
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gossamer.errors import UserError
@@ -92,3 +93,11 @@ class Phases(Schedule):
             return final
         phase = int((share - self.start) / (self.until - self.start) * 2 * self.pairs)
         return final if phase % 2 == 0 else 1.0
+
+
+#: Name -> schedule.
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "constant": Constant,
+    "cubic": Cubic,
+    "phases": Phases,
+}

@@ -9,21 +9,18 @@ from typing import Any, TypeVar
 from torch import nn
 
 from gossamer.errors import UserError
-from gossamer.sparsity.allocation import Allocation, PerLayer
+from gossamer.sparsity.allocation import ALLOCATIONS, Allocation, PerLayer
 from gossamer.sparsity.layers import choose_weights, sparsifiable_weights
 from gossamer.sparsity.pattern import Pattern
 from gossamer.sparsity.registry import (
-    ALLOCATIONS,
     DEFAULT_PATTERN,
     DEFAULT_RULE,
-    RULES,
-    SCHEDULES,
     by_name,
     default_allocation,
     named_pattern,
 )
-from gossamer.sparsity.rule import Rule
-from gossamer.sparsity.schedule import Schedule
+from gossamer.sparsity.rule import RULES, Rule
+from gossamer.sparsity.schedule import SCHEDULES, Schedule
 from gossamer.sparsity.sparsifier import Sparsifier
 
 Part = TypeVar("Part")
