@@ -33,6 +33,24 @@ GAP_BYTES = 1
 TOGETHER = 1 << 16  # entries decoded at once: what a near cache holds
 DTYPES = (np.float32, np.int8)  # of values
 
+# What the function computes, in ONNX's text form.
+BODY = """
+Sparse <shape> (values, gaps) => (weight) {
+    shape = Constant <value_ints: ints = @shape> ()
+    one = Constant <value_int = 1> ()
+    first = Constant <value_int = 0> ()
+    zeros_before = Cast <to = 7> (gaps)
+    steps = Add (zeros_before, one)
+    after = CumSum (steps, first)
+    index = Sub (after, one)
+    size = ReduceProd <keepdims = 1> (shape)
+    zeros = ConstantOfShape (size)
+    empty = CastLike (zeros, values)
+    flat = ScatterElements <axis = 0> (empty, index, values)
+    weight = Reshape (flat, shape)
+}
+"""
+
 
 def encode(weight: Array) -> tuple[Array, Array]:
     """Values and gaps of a float32 or int8 weight with at least one number."""

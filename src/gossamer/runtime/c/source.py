@@ -31,41 +31,6 @@ KEYWORDS = frozenset(
     typedef union unsigned void volatile while""".split()  # noqa: SIM905
 )
 
-WINNERS = """
-/* Floats as unsigned numbers of the same order; negative zero ties with zero, NaN with infinity. */
-static uint32_t NAME_key(float x)
-{
-    union { float value; uint32_t bits; } u;
-    if (x != x) return 0xff800000u;
-    u.value = x + 0.0f;
-    return u.bits & 0x80000000u ? ~u.bits : u.bits | 0x80000000u;
-}
-
-/* Keeps the k largest of x[first], x[first + step], ... below `end`, ties to the lowest index:
-   the k-th largest is found digit by digit, then one pass writes. y may be x. */
-static void NAME_winners(const float *x, const float *boost, int32_t each, float *y,
-                         int32_t first, int32_t step, int32_t end, int32_t k)
-{
-    int32_t counts[256], i, digit, shift, left = k;
-    uint32_t bar = 0, mask = 0;
-    for (shift = 24; shift >= 0; shift -= 8) {
-        for (digit = 0; digit < 256; ++digit) counts[digit] = 0;
-        for (i = first; i < end; i += step) {
-            const uint32_t key = NAME_key(boost ? x[i] * boost[i / each] : x[i]);
-            if ((key & mask) == bar) ++counts[(key >> shift) & 255u];
-        }
-        for (digit = 255; counts[digit] < left; --digit) left -= counts[digit];
-        bar |= (uint32_t)digit << shift;
-        mask |= (uint32_t)255 << shift;
-    }
-    for (i = first; i < end; i += step) {
-        const uint32_t key = NAME_key(boost ? x[i] * boost[i / each] : x[i]);
-        const int wins = key > bar || (key == bar && left-- > 0);
-        y[i] = wins ? x[i] : 0.0f;
-    }
-}
-"""
-
 
 def identifier(text: str) -> str:
     """A text as an identifier of C.
@@ -149,9 +114,7 @@ def _assembled(writer: Writer, source: str) -> str:
         f"#define {upper}_{each.upper()} {writer.size(value)} /* floats: {_shown(graph, value)} */"
         for each, value in ends
     ]
-    functions = "\n\n".join(writer.functions)
-    if "winners" in writer.helpers:
-        functions = WINNERS.replace("NAME", name).strip() + "\n\n" + functions
+    functions = "\n\n".join([*writer.helpers, *writer.functions])
     block = [f"static float memory[{floats}];"] if floats else []
     if writer.sums:
         block.append(f"static int32_t sums[{writer.sums}];")

@@ -20,7 +20,7 @@ class Writer:
     functions: list[str] = field(default_factory=list)
     calls: list[tuple[AnyNode, str]] = field(default_factory=list)  # of functions, in order
     scratch: dict[str, int] = field(default_factory=dict)  # floats, by the node's output
-    helpers: set[str] = field(default_factory=set)
+    helpers: list[str] = field(default_factory=list)  # functions that several nodes call
     sums: int = 0  # of 32 bits that a layer in 8 bits needs at most, beside the block
 
     def __post_init__(self) -> None:
@@ -43,6 +43,12 @@ class Writer:
         """Number, channels, height and width of images, 1-d ones with height 1."""
         shape = self.shape(value)
         return shape if len(shape) == 4 else (*shape[:2], 1, shape[2])
+
+    def helper(self, text: str) -> None:
+        """Adds functions that several nodes call, once; ``NAME`` in their text becomes ``name``."""
+        text = text.replace("NAME", self.name).strip()
+        if text not in self.helpers:
+            self.helpers.append(text)
 
     def function(self, node: AnyNode, declared: str, body: str, *, scratch: int = 0) -> None:
         """Adds the function of a node; its parameters: x (and x1, ...), y, and ``scratch``."""

@@ -1,4 +1,8 @@
-"""K-winners, stored as functions of gossamer's own domain."""
+"""K-winners, stored as functions of gossamer's own domain.
+
+Ties go to the lowest index, and NaN counts as infinity: in the functions' bodies and the C text
+here as in ``kernels/kwinners.h`` and in ``nn.kwinners``.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,77 @@ from gossamer.runtime.operators.context import Attributes, Context, Unsupported,
 from gossamer.runtime.operators.operator import Convert, Operator, Operators
 from gossamer.runtime.packing import BLOCK
 from gossamer.runtime.program import LIST_HEADER
+
+# The functions, in ONNX's text form. TopK puts the lower index first among equal values; where it
+# puts NaN is not specified. The end is a choice, not a product: a loser may be infinite.
+_BODY = """
+    k_scalar = Constant <value_int: int = @k> ()
+    one = Constant <value = int64[1] {1}> ()
+    k = Reshape (k_scalar, one)
+    infinity = Constant <value_float = inf> ()
+    is_nan = IsNaN (BOOSTED)
+    keys = Where (is_nan, infinity, BOOSTED)
+    best, index = TopK <axis = 1, largest = 1, sorted = 1> (keys, k)
+    shape_of_x = Shape (VALUES)
+    losers = ConstantOfShape <value = float[1] {0.0}> (shape_of_x)
+    shape_of_index = Shape (index)
+    winners = ConstantOfShape <value = float[1] {1.0}> (shape_of_index)
+    marked = ScatterElements <axis = 1> (losers, index, winners)
+    mask = Cast <to = 9> (marked)
+    RESULT = Where (mask, VALUES, losers)
+"""
+LOCAL = f"""
+KWinnersLocal <k> (X, boost) => (Y) {{
+    boosted = Mul (X, boost)
+    {_BODY.replace("VALUES", "X").replace("BOOSTED", "boosted").replace("RESULT", "Y")}
+}}
+"""
+WHOLE = f"""
+KWinners <k> (X, boost) => (Y) {{
+    boosted = Mul (X, boost)
+    flat = Flatten <axis = 1> (X)
+    flat_boosted = Flatten <axis = 1> (boosted)
+    {_BODY.replace("VALUES", "flat").replace("BOOSTED", "flat_boosted").replace("RESULT", "flat_y")}
+    shape = Shape (X)
+    Y = Reshape (flat_y, shape)
+}}
+"""
+
+# What generated C calls; ``NAME`` stands for the network's.
+SELECT = """
+/* Floats as unsigned numbers of the same order; negative zero ties with zero, NaN with infinity. */
+static uint32_t NAME_key(float x)
+{
+    union { float value; uint32_t bits; } u;
+    if (x != x) return 0xff800000u;
+    u.value = x + 0.0f;
+    return u.bits & 0x80000000u ? ~u.bits : u.bits | 0x80000000u;
+}
+
+/* Keeps the k largest of x[first], x[first + step], ... below `end`, ties to the lowest index:
+   the k-th largest is found digit by digit, then one pass writes. y may be x. */
+static void NAME_winners(const float *x, const float *boost, int32_t each, float *y,
+                         int32_t first, int32_t step, int32_t end, int32_t k)
+{
+    int32_t counts[256], i, digit, shift, left = k;
+    uint32_t bar = 0, mask = 0;
+    for (shift = 24; shift >= 0; shift -= 8) {
+        for (digit = 0; digit < 256; ++digit) counts[digit] = 0;
+        for (i = first; i < end; i += step) {
+            const uint32_t key = NAME_key(boost ? x[i] * boost[i / each] : x[i]);
+            if ((key & mask) == bar) ++counts[(key >> shift) & 255u];
+        }
+        for (digit = 255; counts[digit] < left; --digit) left -= counts[digit];
+        bar |= (uint32_t)digit << shift;
+        mask |= (uint32_t)255 << shift;
+    }
+    for (i = first; i < end; i += step) {
+        const uint32_t key = NAME_key(boost ? x[i] * boost[i / each] : x[i]);
+        const int wins = key > bar || (key == bar && left-- > 0);
+        y[i] = wins ? x[i] : 0.0f;
+    }
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +141,7 @@ class Winners(Single):
         shape = writer.shape(node.output)
         channels, pixels = shape[1], math.prod(shape[2:])
         boost, each = _boost(writer, node, pixels)
-        writer.helpers.add("winners")
+        writer.helper(SELECT)
         item, k = channels * pixels, self.k
         select = f"{writer.name}_winners"
         if self.local:
