@@ -161,3 +161,29 @@ def test_what_cannot_be_changed_is_named(place, searched, gossamer, arguments, m
     status, _, err = gossamer("trials", *arguments)
     assert status == 2
     assert message in err
+
+
+def test_trials_of_another_tool_are_imported(place, searched, gossamer):
+    (place / "t.csv").write_text("lr,accuracy,weights,note\n0.5,0.75,3,x\n7,0.75,3,x\n")
+    arguments = ["trials", "import", "t.csv", "--into", "e.toml", "--rename", "lr=rate"]
+    status, out, err = gossamer(*arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "t.csv: line 3: 'rate' is never 7" in err
+    status, out, err = gossamer(*arguments, "--skip")
+    assert (status, err) == (0, "")
+    left_out, imported, ignored = out.splitlines()
+    assert left_out.startswith("left out: t.csv: line 3")
+    assert imported == "1 trial imported into 'small'; 1 left out"
+    assert ignored == "no parameters of 'small': note"
+    trial = Experiment.from_toml("e.toml").record(5)
+    assert (trial.parameters, trial.values) == ({"rate": 0.5}, {"accuracy": 0.75, "weights": 3.0})
+    assert "1 there already" in gossamer(*arguments, "--skip")[1]
+    for wrong, words in (
+        (["t.csv"], "give --storage URL"),
+        (["t.csv", "--storage", "sqlite:///x.db", "--skip"], "go with --into EXPERIMENT"),
+        (["t.csv", "--into", "e.toml", "--rename", "lr"], "'lr' is no THERE=HERE"),
+        (["t.csv", "--storage", "sqlite:///x.db"], "t.csv is no file of 'gossamer trials export'"),
+    ):
+        status, _, err = gossamer("trials", "import", *wrong)
+        assert (status, err.count("\n")) == (2, 1)
+        assert words in err

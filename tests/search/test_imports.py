@@ -22,6 +22,7 @@ ORDER = (
     "schema",
     "transfer",
     "experiment",
+    "importers",
     "snapshot",
     "networks",
     "testing",

@@ -65,8 +65,7 @@ def delete(
     """Delete trials: nothing is learned from them, and they take no place in the budget."""
     opened = _open_stored(source, name)
     opened.forget(*numbers)
-    deleted = len(set(numbers))
-    say(f"{deleted:,} trial{'' if deleted == 1 else 's'} of '{opened.name}' deleted")
+    say(f"{_trials(len(set(numbers)))} of '{opened.name}' deleted")
 
 
 @trials.command("set")
@@ -128,19 +127,102 @@ def export(
 
     opened = _open_stored(source, name)
     count = export_trials(opened.storage, out, opened.name)
-    say(f"{count:,} trial{'' if count == 1 else 's'} of '{opened.name}' in {out}")
+    say(f"{_trials(count)} of '{opened.name}' in {out}")
 
 
 @trials.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="What 'gossamer trials export' wrote.")],
-    storage: Annotated[str, typer.Option(help="Database, such as sqlite:///search.db.")],
-    name: Annotated[
-        str | None, typer.Option(help="Name of the experiment there; by default as in the file.")
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="What 'gossamer trials export' wrote; or with --into a CSV file, an Ax experiment "
+            "(JSON), an Optuna study (database or journal), MLflow's address, database or folder, "
+            "W&B runs (JSON, or wandb:ENTITY/PROJECT).",
+        ),
+    ],
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Database for an exported experiment, such as sqlite:///search.db."),
     ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(metavar="EXPERIMENT", help="Experiment that takes another tool's trials."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="With --storage the experiment's name there, by default as in the file; with "
+            "--into the experiment, where the storage has several."
+        ),
+    ] = None,
+    tool: Annotated[
+        str | None, typer.Option("--from", metavar="TOOL", help="csv, ax, wandb, mlflow or optuna.")
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="Study, experiment or sweep, where the source has several."),
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="THERE=HERE", help="A name there, and in the experiment; repeatable."),
+    ] = None,
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Leave out trials that the experiment cannot hold.")
+    ] = False,
 ) -> None:
-    """Put exported trials into a database, where their search continues."""
+    """Put exported trials into a database, where their search continues, or another tool's into an
+    experiment, which learns from them."""
+    if (storage is None) == (into is None):
+        raise UserError(
+            "give --storage URL for what 'gossamer trials export' wrote, or --into EXPERIMENT for "
+            "the trials of another tool"
+        )
+    if into is not None:
+        _import_into(source, into, name, tool, study, rename or [], skip)
+        return
+    if tool is not None or study is not None or rename or skip:
+        raise UserError("--from, --study, --rename and --skip go with --into EXPERIMENT")
     from gossamer.search import import_trials
 
-    named, count = import_trials(file, storage, name)
-    say(f"{count:,} trial{'' if count == 1 else 's'} of '{named}' in {storage}")
+    assert storage is not None
+    named, count = import_trials(source, storage, name)
+    say(f"{_trials(count)} of '{named}' in {storage}")
+
+
+def _import_into(
+    source: str,
+    into: str,
+    name: str | None,
+    tool: str | None,
+    study: str | None,
+    rename: list[str],
+    skip: bool,
+) -> None:
+    from gossamer.search import import_from
+
+    opened = _open_stored(into, name)
+    names = dict(map(_pair, rename))
+    done = import_from(source, opened, tool=tool, study=study, rename=names, skip=skip)
+    for reason in done.skipped:
+        say(f"left out: {reason}")
+    others = {
+        "there already": done.known,
+        "not ended": done.unfinished,
+        "left out": len(done.skipped),
+    }
+    also = "".join(f"; {count:,} {what}" for what, count in others.items() if count)
+    say(f"{_trials(done.trials)} imported into '{opened.name}'{also}")
+    if done.ignored:
+        say(f"no parameters of '{opened.name}': {', '.join(done.ignored)}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    there, sign, here = text.partition("=")
+    if not (sign and there and here):
+        raise UserError(f"'{text}' is no THERE=HERE; write --rename lr=learning_rate")
+    return there, here
+
+
+def _trials(count: int) -> str:
+    return f"{count:,} trial{'' if count == 1 else 's'}"

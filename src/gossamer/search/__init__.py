@@ -9,6 +9,8 @@ from gossamer.search.execution.loggers import LOGGERS, MLflow, TensorBoard
 from gossamer.search.execution.ray import on_ray
 from gossamer.search.experiment import Experiment
 from gossamer.search.frontier import Frontier
+from gossamer.search.importers.into import Imported, import_from
+from gossamer.search.importers.registry import IMPORTERS
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Minimize
 from gossamer.search.samplers.gp import GPSampler
 from gossamer.search.samplers.history import History
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from gossamer.search.networks import TrainNetwork, chosen_trial, merged, recipe_of
 
 __all__ = [
+    "IMPORTERS",
     "LOGGERS",
     "SAMPLERS",
     "STOPPING",
@@ -46,6 +49,7 @@ __all__ = [
     "Grid",
     "Halving",
     "History",
+    "Imported",
     "Int",
     "LinearConstraint",
     "MLflow",
@@ -68,6 +72,7 @@ __all__ = [
     "WarmStart",
     "chosen_trial",
     "export_trials",
+    "import_from",
     "import_trials",
     "merged",
     "on_ray",

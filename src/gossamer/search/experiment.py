@@ -37,7 +37,7 @@ from gossamer.search.trials.budget import Budget, Room
 from gossamer.search.trials.databases import open_storage
 from gossamer.search.trials.repeats import with_noise_of_repeats
 from gossamer.search.trials.results import Returned, read_report, read_returned
-from gossamer.search.trials.storage import Store
+from gossamer.search.trials.storage import End, Store
 from gossamer.search.trials.trial import Trial, TrialRecord
 from gossamer.search.validation import check_list, check_name, check_whole, plain
 
@@ -315,7 +315,16 @@ class Experiment:
                     return self._trial(number, point, fidelity)
                 # Another process made a trial meanwhile: this one is chosen anew beside it.
 
-    def add(self, parameters: Mapping[str, Any], values: Mapping[str, Any]) -> TrialRecord:
+    def add(
+        self,
+        parameters: Mapping[str, Any],
+        values: Mapping[str, Any] | None = None,
+        *,
+        error: str | None = None,
+        stopped: str | None = None,
+        seconds: float | None = None,
+        source: str | None = None,
+    ) -> TrialRecord:
         """Store a trial that was made elsewhere, without a suggestion; the sampler learns from it.
 
         It takes its place in the budget as any other trial of the full task.
@@ -323,10 +332,45 @@ class Experiment:
         Args:
             parameters: name -> value, of every parameter that such a trial has.
             values: name -> number, of every metric, as `tell` takes them.
+            error: why there are none.
+            stopped: why it was stopped before its end.
+            seconds: that it took.
+            source: what it is called where it was made.
 
         Raises:
             UserError: values that the parameters or metrics cannot have; nothing is stored then.
         """
+        point, end = self._read_added(parameters, values, error, stopped)
+        distributions = self._space.distributions()
+        used = {name: distributions[name] for name in point}
+        with self._lock:
+            number = self._store.add(point, used, end, seconds, source)
+        return self.record(number)
+
+    def check_add(
+        self,
+        parameters: Mapping[str, Any],
+        values: Mapping[str, Any] | None = None,
+        *,
+        error: str | None = None,
+        stopped: str | None = None,
+    ) -> None:
+        """Raise the `UserError` that `add` would raise."""
+        self._read_added(parameters, values, error, stopped)
+
+    def sources(self) -> frozenset[str]:
+        """Sources of the trials that were added with one, deleted ones too."""
+        reading = self._reading
+        return frozenset() if reading is None else reading.sources()
+
+    def _read_added(
+        self,
+        parameters: Mapping[str, Any],
+        values: Mapping[str, Any] | None,
+        error: str | None,
+        stopped: str | None,
+    ) -> tuple[dict[str, Any], End]:
+        """Point and end of a trial to be added."""
         point = self._space.read(parameters, "add")
         whole = self._space.pruned({**self._space.middle(), **point})
         for name in self._space.parameters:
@@ -335,6 +379,13 @@ class Experiment:
                 raise UserError(f"add: parameter '{name}' {wrong}")
         if not self._space.holds(point):
             raise UserError(f"add: the point breaks {self._space.broken(point)}")
+        if [values, error, stopped].count(None) != 2:
+            raise UserError("add needs either values or an error or why it was stopped")
+        if error is not None:
+            return point, End.failed(_one_line(error), {})
+        if stopped is not None:
+            return point, End.stopped(_one_line(stopped), {})
+        assert values is not None
         returned = read_returned(values, self.metrics)
         for metric in self.metrics:
             if metric.name not in returned.values:
@@ -342,15 +393,7 @@ class Experiment:
                 raise UserError(f"add: metric '{metric.name}' must be a finite number, not {got!r}")
         if returned.mistake is not None:
             raise UserError(f"add: {returned.mistake.removeprefix('train returned ')}")
-        distributions = self._space.distributions()
-        used = {name: distributions[name] for name in point}
-        unlimited = Budget(math.inf, self._ladder.cost)
-        with self._lock:
-            number = None
-            while number is None:
-                room = Room(unlimited, len(self._records(deleted=True)), strict=False)
-                number = self._store.create(point, used, room)
-        return self.tell(self._trial(number, point, None), values)
+        return point, self._end_of(returned)
 
     def _next_point(
         self, records: Sequence[TrialRecord], room: float
@@ -388,14 +431,14 @@ class Experiment:
         with self._lock:
             self._store.report(trial.number, report)
             if trial.number in self._store.edits.deleted:
-                self._store.stop(trial.number, _DELETED, {})
+                self._store.end(trial.number, End.stopped(_DELETED, {}))
                 return _DELETED
             if not self.stopping or step == of:  # at its end it is not worth stopping any more
                 return None
             context = self._curves.context(trial, self._records(), self.metrics)
             reason = next((r for rule in self.stopping if (r := rule.reason(context))), None)
             if reason is not None:
-                self._store.stop(trial.number, reason, context.expected())
+                self._store.end(trial.number, End.stopped(reason, context.expected()))
             return reason
 
     def tell(
@@ -428,23 +471,24 @@ class Experiment:
         if [values, error, stopped].count(None) != 2:
             raise UserError("tell needs either values or an error or why it was stopped")
         if stopped is not None:
-            self._store.stop(trial.number, _one_line(stopped), self._expected(trial))
+            self._store.end(trial.number, End.stopped(_one_line(stopped), self._expected(trial)))
         elif values is None:
-            self._store.fail(trial.number, _one_line(str(error)), {})
+            self._store.end(trial.number, End.failed(_one_line(str(error)), {}))
         else:
             self._complete(trial, read_returned(values, self.metrics))
         return self.record(trial.number)
 
     def _complete(self, trial: Trial, returned: Returned) -> None:
-        values = returned.values
+        wrong = returned.mistake or returned.wrong
+        end = End.failed(wrong, returned.values) if wrong else self._end_of(returned)
+        self._store.end(trial.number, end)
         if returned.mistake is not None:
-            self._store.fail(trial.number, returned.mistake, values)
             raise UserError(returned.mistake)
-        if returned.wrong is not None:
-            self._store.fail(trial.number, returned.wrong, values)
-            return
-        self._store.complete(
-            trial.number,
+
+    def _end_of(self, returned: Returned) -> End:
+        """Of a complete trial with these values."""
+        values = returned.values
+        return End.complete(
             values,
             [values[name] for name in self._stored_order],
             {m.name: m.violation(values[m.name]) for m in self.metrics if m.threshold is not None},

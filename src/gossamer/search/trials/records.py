@@ -17,6 +17,8 @@ FIDELITY = "gossamer:fidelity"
 ORIGIN = "gossamer:origin"
 ATTEMPT = "gossamer:attempt"
 LOST = "gossamer:lost"
+# What a trial that was made elsewhere is there, so that it is imported once.
+SOURCE = "gossamer:source"
 # Which call ended the trial, for one that was repeated because the answer was lost.
 ENDED_BY = "gossamer:ended_by"
 _VALUE = "gossamer:value:"

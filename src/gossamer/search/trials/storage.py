@@ -11,6 +11,8 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
@@ -35,6 +37,7 @@ from gossamer.search.trials.records import (
     ORIGIN,
     OWNER,
     REASON,
+    SOURCE,
     attempt,
     fidelity,
     record,
@@ -55,6 +58,44 @@ _LIVES = 5
 
 class EndedError(UserError):
     """A second result of a trial that has ended already."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a trial ended.
+
+    Attributes:
+        state: as Optuna has it.
+        attributes: user attributes with its values or its reason.
+        ordered: values of the optimized metrics, of a complete trial.
+        violations: beyond the thresholds, by metric, as Optuna's own tools read them.
+    """
+
+    state: TrialState
+    attributes: Mapping[str, Any]
+    ordered: Sequence[float] | None = None
+    violations: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def complete(
+        cls,
+        values: Mapping[str, float],
+        ordered: Sequence[float],
+        violations: Mapping[str, float],
+        noise: Mapping[str, float],
+    ) -> End:
+        """With its values, and the standard deviations of those that have one."""
+        return cls(TrialState.COMPLETE, value_attributes(values, noise), ordered, violations)
+
+    @classmethod
+    def failed(cls, reason: str, values: Mapping[str, float]) -> End:
+        """Without its metrics, but with what it did return."""
+        return cls(TrialState.FAIL, {**value_attributes(values), REASON: reason})
+
+    @classmethod
+    def stopped(cls, reason: str, expected: Mapping[str, float]) -> End:
+        """Given up, with where its metrics were expected to end."""
+        return cls(TrialState.PRUNED, {REASON: reason, EXPECTED: dict(expected)})
 
 
 class Store:
@@ -258,39 +299,53 @@ class Store:
         with _ended_only_once(number):
             self._storage.set_trial_user_attr(self._id(number), key, entry)
 
-    def complete(
-        self,
-        number: int,
-        values: Mapping[str, float],
-        ordered: Sequence[float],
-        violations: Mapping[str, float],
-        noise: Mapping[str, float],
-    ) -> None:
-        """Ends a trial with its values, and the standard deviations of those that have one;
-        `violations` as Optuna's own tools read them."""
-        attributes = value_attributes(values, noise)
-        self._end(number, TrialState.COMPLETE, attributes, violations, ordered)
-
-    def fail(self, number: int, reason: str, values: Mapping[str, float]) -> None:
-        """Ends a trial without its metrics, but with what it did return."""
-        self._end(number, TrialState.FAIL, {**value_attributes(values), REASON: reason})
-
-    def stop(self, number: int, reason: str, expected: Mapping[str, float]) -> None:
-        """Ends a trial that was given up, with where its metrics were expected to end."""
-        attributes = {REASON: reason, EXPECTED: dict(expected)}
-        self._end(number, TrialState.PRUNED, attributes)
-
-    def _end(
-        self,
-        number: int,
-        state: TrialState,
-        attributes: Mapping[str, Any],
-        violations: Mapping[str, float] | None = None,
-        ordered: Sequence[float] | None = None,
-    ) -> None:
+    def end(self, number: int, end: End) -> None:
+        """Ends a running trial of ours."""
         call = uuid.uuid4().hex
-        self._write_end(number, state, {**attributes, ENDED_BY: call}, violations or {}, ordered)
+        attributes = {**end.attributes, ENDED_BY: call}
+        self._write_end(number, end.state, attributes, end.violations, end.ordered)
         self._handed.discard(number)
+
+    def add(
+        self,
+        parameters: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+        end: End,
+        seconds: float | None = None,
+        source: str | None = None,
+    ) -> int:
+        """A new trial that has ended elsewhere, written at once. Returns its number.
+
+        Args:
+            seconds: that it took.
+            source: what it is called there.
+        """
+        origin = {} if source is None else {SOURCE: source}
+        template = optuna.trial.create_trial(
+            state=end.state,
+            values=end.ordered,
+            params=dict(parameters),
+            distributions=dict(distributions),
+            user_attrs={OWNER: self._owner, **end.attributes, **origin, ENDED_BY: uuid.uuid4().hex},
+            system_attrs={f"constraints:{name}": v for name, v in end.violations.items()},
+        )
+        template.datetime_complete = datetime.now()
+        template.datetime_start = template.datetime_complete - timedelta(seconds=seconds or 0.0)
+        return self._add(template)
+
+    @patient
+    def _add(self, template: FrozenTrial) -> int:
+        call = template.user_attrs[ENDED_BY]
+        for trial in self.frozen():  # by a call whose answer was lost
+            if trial.user_attrs.get(ENDED_BY) == call:
+                return trial.number
+        trial_id = self._storage.create_new_trial(self._study, template)
+        return self._storage.get_trial_number_from_id(trial_id)
+
+    def sources(self) -> frozenset[str]:
+        """What the trials that were made elsewhere are called there, deleted ones too."""
+        named = (trial.user_attrs.get(SOURCE) for trial in self.frozen())
+        return frozenset(source for source in named if source is not None)
 
     @patient
     def _write_end(
@@ -357,7 +412,7 @@ class Store:
         if lost < _LIVES:
             return self.put_back(number)
         with suppress(EndedError):
-            self.fail(number, f"{how}, {lost} times", {})
+            self.end(number, End.failed(f"{how}, {lost} times", {}))
         return False
 
     @patient

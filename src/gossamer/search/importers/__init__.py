@@ -1,0 +1,1 @@
+"""Trials of other tools: CSV, Optuna, Ax, W&B and MLflow."""

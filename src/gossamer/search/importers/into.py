@@ -1,0 +1,185 @@
+"""Trials of another tool, stored with an experiment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gossamer.errors import UserError, nearest
+from gossamer.search.experiment import Experiment
+from gossamer.search.importers.importer import OtherTrial
+from gossamer.search.importers.registry import importer_of
+from gossamer.search.space.parameters import Choice, Grid, Parameter
+from gossamer.search.validation import Value
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did.
+
+    Attributes:
+        trials: number of trials stored.
+        known: of those that an earlier import had stored.
+        unfinished: of those that had not ended.
+        skipped: why each trial that the experiment cannot hold was left out.
+        ignored: parameters that the experiment does not have.
+    """
+
+    trials: int
+    known: int
+    unfinished: int
+    skipped: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def import_from(
+    source: str,
+    experiment: Experiment,
+    *,
+    tool: str | None = None,
+    study: str | None = None,
+    rename: Mapping[str, str] | None = None,
+    skip: bool = False,
+) -> Imported:
+    """Store the trials of another tool with an experiment, whose sampler learns from them.
+
+    A trial is stored once, however often it is imported, and whole or not at all.
+
+    Args:
+        source: a CSV file, an Ax experiment in JSON, a database or journal of Optuna, MLflow's
+            address, database or folder, W&B runs in JSON, or ``wandb:ENTITY/PROJECT``.
+        experiment: takes those of its parameters and metrics that the trials have.
+        tool: a name in `IMPORTERS`, where the source does not tell.
+        study: which study, experiment or sweep, where the source has several.
+        rename: name there -> name in the experiment.
+        skip: leave out trials that the experiment cannot hold.
+
+    Raises:
+        UserError: the source cannot be read, or the experiment cannot hold a trial; nothing is
+            stored then.
+    """
+    others = importer_of(source, tool).read(source, study)
+    names = dict(rename or {})
+    _check_names(source, others, names)
+    known = experiment.sources()
+    new = [trial for trial in others if trial.source not in known]
+    ended = [trial for trial in new if trial.state in ("complete", "failed", "stopped")]
+    arguments: list[tuple[OtherTrial, dict[str, Any]]] = []
+    wrong: list[str] = []
+    for trial in ended:
+        try:
+            read = _read(trial, experiment, names)
+            experiment.check_add(**read)
+        except UserError as error:
+            wrong.append(f"{trial.where}: {str(error).removeprefix('add: ')}{_hint(trial, error)}")
+        else:
+            arguments.append((trial, read))
+    if wrong and not skip:
+        more = f"; so are {len(wrong) - 1:,} more" if len(wrong) > 1 else ""
+        raise UserError(
+            f"{wrong[0]}{more}; nothing was imported: correct it, widen the experiment, or leave "
+            "such trials out with --skip"
+        )
+    for trial, read in arguments:
+        experiment.add(**read, seconds=trial.seconds, source=trial.source)
+    own = {p.name for p in experiment.parameters} | {m.name for m in experiment.metrics}
+    ignored = {names.get(n, n) for trial in ended for n in trial.parameters} - own
+    return Imported(
+        len(arguments),
+        len(others) - len(new),
+        len(new) - len(ended),
+        tuple(wrong),
+        tuple(sorted(ignored)),
+    )
+
+
+def _check_names(source: str, others: Sequence[OtherTrial], rename: Mapping[str, str]) -> None:
+    """Raise `UserError` for a name to be replaced that no trial has."""
+    there = {name for trial in others for name in (*trial.parameters, *trial.values)}
+    for name in rename:
+        if others and name not in there:
+            raise UserError(f"{source} has no '{name}' to rename; {nearest(name, there)}")
+
+
+def _read(trial: OtherTrial, experiment: Experiment, rename: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments of `Experiment.add`."""
+    there = {rename.get(name, name): value for name, value in trial.parameters.items()}
+    point: dict[str, Value] = {}
+    for parameter in experiment.parameters:
+        called_for = all(
+            name in point and point[name] in values for name, values in parameter.when.items()
+        )
+        if parameter.name in there and called_for:
+            point[parameter.name] = _value(parameter, there[parameter.name])
+    experiment.check_add(point, error="")  # the parameters' faults come before the metrics'
+    end: dict[str, Any] = {"parameters": point}
+    if trial.state == "failed":
+        return {**end, "error": trial.reason or "it failed there"}
+    if trial.state == "stopped":
+        return {**end, "stopped": trial.reason or "it was stopped there"}
+    # What may be either, of a table without prefixes, is a value only where it is a metric.
+    metrics = [m.name for m in experiment.metrics]
+    values = {rename.get(name, name): value for name, value in trial.values.items()}
+    read: dict[str, float | tuple[float, float]] = {}
+    for name, value in values.items():
+        if name in metrics:
+            read[name] = _metric(name, value)
+        elif name not in there and isinstance(value, int | float) and math.isfinite(value):
+            read[name] = value
+    for name, number in read.items():
+        if isinstance(number, float) and not math.isfinite(number):
+            return {**end, "error": f"metric '{name}' is {number}"}
+    missing = next((name for name in metrics if name not in read), None)
+    if missing is not None:
+        raise UserError(f"metric '{missing}' is missing")
+    return {**end, "values": read}
+
+
+def _metric(name: str, value: Any) -> float | tuple[float, float]:
+    if isinstance(value, tuple):
+        number, deviation = (_number(name, part) for part in value)
+        return number, deviation
+    return _number(name, value)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"'{name}' is {value!r}, which is no number") from None
+
+
+def _value(parameter: Parameter, value: Any) -> Any:
+    """A value as the parameter has it, which may be written as a text."""
+    if not isinstance(value, str):
+        return value
+    if isinstance(parameter, Choice | Grid):
+        options = parameter.options if isinstance(parameter, Choice) else parameter.values
+        return next((option for option in options if value in _written(option)), value)
+    number = _number(parameter.name, value)
+    return int(number) if number.is_integer() else number
+
+
+def _written(option: Value) -> set[str]:
+    """The ways in which tools write an option."""
+    texts = {str(option)}
+    if option is None:
+        texts |= {"null", "none"}
+    elif isinstance(option, bool):
+        texts |= {str(option).lower()}
+    elif isinstance(option, int | float):
+        texts |= {repr(float(option)), f"{option:g}"}
+    return texts
+
+
+def _hint(trial: OtherTrial, error: UserError) -> str:
+    """What may be meant by a name that is missing."""
+    if not str(error).endswith("is missing"):
+        return ""
+    names = list(dict.fromkeys((*trial.parameters, *trial.values)))
+    listed = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return f" (it has {listed or 'none'}; another name is given with --rename THERE=HERE)"

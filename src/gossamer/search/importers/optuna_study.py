@@ -1,0 +1,121 @@
+"""A study of Optuna, in a database or a journal file."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial, TrialState
+
+from gossamer.errors import UserError
+from gossamer.search.importers.importer import OtherTrial, choose
+from gossamer.search.trials.databases import open_storage, readable_errors
+from gossamer.search.trials.optuna_log import quiet_optuna
+from gossamer.search.trials.records import record
+from gossamer.search.trials.trial import State
+
+_METRIC_NAMES = "study:metric_names"
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "stopped",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+
+
+class OptunaStudy:
+    """Values are named as the study names its metrics; without names "value", or "values_0" and so
+    on. Numbers among a trial's user attributes are stored beside them."""
+
+    def recognizes(self, source: str) -> bool:
+        if "://" in source:
+            return not source.startswith(("http://", "https://")) and has_tables(source, "studies")
+        path = Path(source)
+        return path.suffix in (".log", ".journal") or has_tables(source, "studies")
+
+    def read(self, source: str, study: str | None) -> list[OtherTrial]:
+        with quiet_optuna(), readable_errors():
+            storage = _open(source)
+            studies = {s.study_name: s for s in storage.get_all_studies()}
+            name = choose("Optuna study", source, list(studies), study)
+            chosen = studies[name]
+            trials = storage.get_all_trials(chosen._study_id, deepcopy=False)
+        names = _metric_names(chosen)
+        return [_trial(trial, f"{source}: trial {trial.number}", name, names) for trial in trials]
+
+
+def has_tables(source: str, table: str) -> bool:
+    """Whether `source` is an SQLite file, or its address, with such a table.
+
+    Of another database's address nothing is known before it is opened: true.
+    """
+    if "://" in source and not source.startswith("sqlite:///"):
+        return True
+    path = Path(source.removeprefix("sqlite:///").partition("?")[0])
+    try:
+        with path.open("rb") as file:
+            if file.read(16) != b"SQLite format 3\0":
+                return False
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            query = "SELECT 1 FROM sqlite_master WHERE name = ?"
+            return database.execute(query, (table,)).fetchone() is not None
+    except (OSError, sqlite3.Error):
+        return False
+
+
+def _open(source: str) -> BaseStorage:
+    if "://" in source:
+        return open_storage(source, create=False)
+    path = Path(source)
+    if has_tables(source, "studies"):
+        return open_storage(f"sqlite:///{quote(str(path))}", create=False)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; check the name")
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except Exception as error:  # of many kinds, from its own parser
+        text = " ".join(str(error).split())
+        raise UserError(
+            f"{path} is no Optuna database or journal ({text}); check the name"
+        ) from None
+
+
+def _metric_names(study: FrozenStudy) -> list[str]:
+    stored = study.system_attrs.get(_METRIC_NAMES)
+    if stored:
+        return list(stored)
+    count = len(study.directions)
+    return ["value"] if count == 1 else [f"values_{i}" for i in range(count)]
+
+
+def _trial(trial: FrozenTrial, where: str, study: str, names: list[str]) -> OtherTrial:
+    own = record(trial)
+    values: dict[str, Any] = {
+        key: value
+        for key, value in trial.user_attrs.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        if not key.startswith("gossamer:")
+    }
+    if trial.values is not None:
+        values |= dict(zip(names, trial.values, strict=True))
+    # A study that gossamer made holds its metrics by name.
+    values |= {k: (v, own.noise[k]) if k in own.noise else v for k, v in own.values.items()}
+    state = _STATES[trial.state]
+    last = max(trial.intermediate_values, default=None)
+    pruned = f"pruned at step {last}" if last is not None else None
+    return OtherTrial(
+        where,
+        f"optuna:{study}:{trial.number}",
+        state,
+        trial.params,
+        values,
+        own.reason or (pruned if state == "stopped" else None),
+        trial.duration.total_seconds() if trial.duration is not None else None,
+    )
