@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import qmc
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from gossamer.search.metrics import Metric
@@ -80,6 +79,8 @@ def _shares(
     space: Space, points: Sequence[dict[str, object]], values: np.ndarray, noise: np.ndarray
 ) -> np.ndarray:
     """Of each drawn function, the parameters' shares; float64 [functions, parameters]."""
+    from scipy.stats import qmc  # slow to import, and not for workers
+
     features = space.features(space.encode(points))  # type: ignore[arg-type]
     normal = (values - values.mean()) / values.std()
     known = (np.minimum(noise, NOISIEST * values.std()) / values.std()) ** 2

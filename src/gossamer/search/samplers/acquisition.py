@@ -12,8 +12,7 @@ metrics, and a threshold is nothing but a reach of 0.
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import log_ndtr
-from scipy.stats import norm, qmc
+from scipy.special import log_ndtr, ndtri
 
 _DIRECTIONS = 16
 # Radians: no direction is closer to an axis.
@@ -38,9 +37,11 @@ def directions(metrics: int, turn: int = 0) -> np.ndarray:
         angles = (np.arange(_DIRECTIONS) + offset) / _DIRECTIONS * (np.pi / 2.0)
         angles = np.clip(angles, _NARROW, np.pi / 2.0 - _NARROW)
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    from scipy.stats import qmc  # slow to import, and not for workers
+
     units = qmc.Sobol(metrics, scramble=True, seed=0).random(_DIRECTIONS * 2)
     units = (units + turn * _golden(metrics)) % 1.0
-    normals = np.clip(np.abs(norm.ppf(units)), 0.05, 4.0)
+    normals = np.clip(np.abs(ndtri(units)), 0.05, 4.0)
     spread: np.ndarray = normals / np.linalg.norm(normals, axis=1, keepdims=True)
     return spread
 

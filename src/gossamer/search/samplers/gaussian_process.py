@@ -14,7 +14,6 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
-from scipy.optimize import minimize
 
 from gossamer.search.space.features import Features
 
@@ -295,6 +294,8 @@ class _Walk:
 def _fit(
     columns: bytes, shape: tuple[int, int], owner: tuple[int, ...], values: bytes, known: bytes
 ) -> tuple[np.ndarray, float]:
+    from scipy.optimize import minimize  # slow to import, and not for workers
+
     features = Features(np.frombuffer(columns).reshape(shape), np.array(owner))
     loss, center, _, bounds = _posterior(features, np.frombuffer(values), np.frombuffer(known))
     options = {"maxfun": _EVALUATIONS}

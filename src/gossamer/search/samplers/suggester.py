@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import qmc
 
 from gossamer.errors import UserError
 from gossamer.search.metrics import Metric
@@ -95,6 +94,8 @@ class Suggester:
         """The middle, then a scrambled Sobol sequence, which fills the space; feasible points."""
         if not count:
             return []
+        from scipy.stats import qmc  # slow to import, and not for workers
+
         dimension = len(self._space)
         sequence = qmc.Sobol(dimension, scramble=True, seed=self._seed)
         units = np.vstack([np.full((1, dimension), 0.5), sequence.random(256)])

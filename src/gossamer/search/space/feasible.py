@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.optimize import Bounds, milp
-from scipy.optimize import LinearConstraint as Rows
 
 from gossamer.errors import UserError
 from gossamer.search.space.constraints import LinearConstraint
@@ -132,6 +130,10 @@ class Feasible:
         objective: np.ndarray,
         constraints: Sequence[LinearConstraint] | None = None,
     ) -> dict[str, float] | None:
+        # Slow to import, and for constraints only.
+        from scipy.optimize import Bounds, milp
+        from scipy.optimize import LinearConstraint as Rows
+
         numbers = list(self._parameters.values())
         names = [p.name for p in numbers]
         low = np.array([p.low for p in numbers], dtype=float)
