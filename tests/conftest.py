@@ -1,6 +1,8 @@
 """For all tests."""
 
+import importlib
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -33,3 +35,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     skip = pytest.mark.skip(reason="needs a CUDA device, and 'make cuda'")
     for item in marked:
         item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_measurements() -> Iterator[None]:
+    """Time kernels and networks for a moment: tests ask what is computed, not how fast.
+
+    An engine without a plan would spend up to seconds on one, a training that is saved a second.
+    """
+    planner = importlib.import_module("gossamer.runtime.planner")
+    bench = importlib.import_module("gossamer.deploy.bench")  # the room has a function so named
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner, "MEASURE_NS", 100_000)
+        patch.setattr(planner, "SHARING_NS", 1_000_000)
+        patch.setattr(bench, "TURN_SECONDS", 0.001)
+        yield

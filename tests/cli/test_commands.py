@@ -241,7 +241,7 @@ def test_a_diverging_trial_fails_and_the_search_goes_on(place, experiment, gossa
 
 
 def test_an_interrupted_search_goes_on(place, experiment, gossamer):
-    experiment(budget=40, epochs=8)
+    experiment(budget=40, epochs=2)
     process = subprocess.Popen(
         [
             sys.executable,
@@ -268,7 +268,7 @@ def test_an_interrupted_search_goes_on(place, experiment, gossamer):
         for _ in range(1200):
             if process.poll() is not None or len(complete()) >= 2:
                 break
-            time.sleep(0.1)
+            time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=120)
     finally:

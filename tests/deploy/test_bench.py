@@ -20,6 +20,7 @@ def test_turns_alternate_and_all_inputs_are_used(monkeypatch):
     """By a clock that ticks with every call: one tick for `one`, ten for `ten`."""
     now, seen, done = [0.0], [], []
     monkeypatch.setattr("time.process_time", lambda: now[0])
+    monkeypatch.setitem(take_turns.__globals__, "TURN_SECONDS", 0.01)
 
     def call(name, ticks):
         def run(x):

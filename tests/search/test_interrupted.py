@@ -13,7 +13,7 @@ import pytest
 from tests.search.waiting import wait_for
 
 from gossamer.errors import UserError
-from gossamer.search import Experiment
+from gossamer.search import Experiment, Float, Minimize
 from gossamer.search.trials import heartbeat
 
 SCRIPT = """
@@ -77,6 +77,13 @@ def stuck(folder, workers):
 
 
 def check_whole(folder, before, workers):
+    """The next run, here, finishes what was running."""
+
+    def train(trial):
+        (folder / f"call-{trial.number}-here").touch()
+        return {"accuracy": trial.parameters["a"], "density": trial.parameters["n"]}
+
+    Experiment.from_storage(f"sqlite:///{folder}/x.db").run(train, progress=False)
     after = Experiment.from_storage(f"sqlite:///{folder}/x.db").trials()
     assert [r.number for r in after] == list(range(9))
     assert {r.state for r in after} == {"complete"}
@@ -91,12 +98,20 @@ def check_whole(folder, before, workers):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_after_kill_9_the_next_run_finishes_what_was_running(tmp_path, workers):
     process = stuck(tmp_path, workers)
+    pids = {
+        int(c.name.rsplit("-", 1)[1]) for n in range(3, 3 + workers) for c in calls(tmp_path, n)
+    }
+    assert (process.pid in pids) == (workers == 1)
     process.kill()
     process.communicate(timeout=60)
     before = Experiment.from_storage(f"sqlite:///{tmp_path}/x.db").trials()
     assert [r.state for r in before] == ["complete"] * 3 + ["running"] * workers
-    finish(start(tmp_path, workers))
     check_whole(tmp_path, before, workers)
+
+    def gone():
+        return not any(heartbeat.is_running(heartbeat.process_name(p)) for p in pids)
+
+    wait_for(gone, "the workers' end with their driver")
 
 
 def test_what_was_killed_at_the_end_of_the_budget_is_run_again(tmp_path):
@@ -135,21 +150,7 @@ def test_after_ctrl_c_the_next_run_finishes_what_was_running(tmp_path, workers):
     assert err == ""
     before = Experiment.from_storage(f"sqlite:///{tmp_path}/x.db").trials()
     assert [r.state for r in before] == ["complete"] * 3 + ["waiting"] * workers
-    finish(start(tmp_path, workers))
     check_whole(tmp_path, before, workers)
-
-
-def test_workers_end_with_a_killed_driver(tmp_path):
-    process = stuck(tmp_path, 2)
-    pids = {int(c.name.rsplit("-", 1)[1]) for n in (3, 4) for c in calls(tmp_path, n)}
-    assert process.pid not in pids
-    process.kill()
-    process.communicate(timeout=60)
-
-    def gone():
-        return not any(heartbeat.is_running(heartbeat.process_name(p)) for p in pids)
-
-    wait_for(gone, "the workers' end")
 
 
 def test_a_driver_that_lives_keeps_its_trials(tmp_path):
@@ -164,7 +165,7 @@ def test_a_driver_that_lives_keeps_its_trials(tmp_path):
 
 
 def test_several_drivers_share_one_new_storage(tmp_path):
-    drivers = [start(tmp_path) for _ in range(3)]
+    drivers = [start(tmp_path) for _ in range(2)]
     for driver in drivers:
         finish(driver)
     records = Experiment.from_storage(f"sqlite:///{tmp_path}/x.db").trials()
@@ -175,8 +176,8 @@ def test_several_drivers_share_one_new_storage(tmp_path):
 
 def test_a_driver_on_another_machine_is_gone_when_silent_for_long(tmp_path, monkeypatch):
     url = f"sqlite:///{tmp_path}/x.db"
-    process = start(tmp_path)
-    finish(process)
+    made = Experiment("x", [Float("a", 0.0, 1.0)], [Minimize("a")], storage=url, sampler="random")
+    made.run(lambda trial: trial.parameters, trials=1, progress=False)
     monkeypatch.setattr(heartbeat.socket, "gethostname", lambda: "elsewhere")
     there = Experiment.from_storage(url)
     trial = there.ask()

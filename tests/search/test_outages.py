@@ -12,7 +12,7 @@ import pytest
 from tests.search.waiting import wait_for
 
 from gossamer.errors import UserError
-from gossamer.search import Experiment
+from gossamer.search import Experiment, Float, Maximize
 
 SCRIPT = """
 import os, pathlib, resource, sys, time
@@ -72,6 +72,19 @@ def start(url, folder, *, pause=0.0, budget=20, processes=1, limit=0, prefix=())
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+
+
+def run_here(url, budget):
+    """The same search without a process of its own."""
+    experiment = Experiment(
+        "x",
+        [Float("a", 0, 1)],
+        [Maximize("accuracy", 0.5)],
+        budget=budget,
+        sampler="random",
+        storage=url,
+    )
+    experiment.run(lambda trial: {"accuracy": trial.parameters["a"]}, progress=False)
 
 
 def finish(process, status=0):
@@ -140,7 +153,7 @@ def test_a_killed_driver_on_postgresql_is_gone_on_with(postgresql, tmp_path):
 
 def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
-    finish(start(url, tmp_path, budget=3))
+    run_here(url, 3)
     before = Experiment.from_storage(url).trials()
     # No file may grow beyond a few pages more than the database has: as on a full disk.
     limit = (tmp_path / "x.db").stat().st_size + 3 * 4096
@@ -151,7 +164,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path):
     during = Experiment.from_storage(url).trials()
     assert during[:3] == before
     assert len(during) < 300
-    finish(start(url, tmp_path, budget=len(during) + 2))
+    run_here(url, len(during) + 2)
     after = Experiment.from_storage(url).trials()
     assert {r.state for r in after} == {"complete"}
     assert len(after) == len(during) + 2
@@ -166,7 +179,7 @@ def test_storage_that_may_not_be_written_is_read_and_refuses_trials_in_one_line(
     folder = tmp_path / "place"
     folder.mkdir()
     url = f"sqlite:///{folder}/x.db"
-    finish(start(url, tmp_path, budget=2))
+    run_here(url, 2)
     before = (folder / "x.db").read_bytes()
     (folder / "x.db").chmod(0o444 if what == "file" else 0o644)
     folder.chmod(0o755 if what == "file" else 0o555)

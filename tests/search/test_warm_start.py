@@ -58,7 +58,7 @@ def test_points_that_cannot_be_are_named(start, words):
 
 def _bowl(center, offset=0.0, slope=1.0):
     def train(trial):
-        x = np.array([trial.parameters[f"x{i}"] for i in range(8)])
+        x = np.array([trial.parameters[f"x{i}"] for i in range(5)])
         away = x - center
         return {
             "loss": offset + slope * (away**2).sum(),
@@ -69,33 +69,36 @@ def _bowl(center, offset=0.0, slope=1.0):
 
 
 _METRICS = [Minimize("loss", 0.1), Minimize("size", 0.6)]
-_EIGHT = [Float(f"x{i}", 0.0, 1.0) for i in range(8)]
+_FIVE = [Float(f"x{i}", 0.0, 1.0) for i in range(5)]
 
 
-def _small(tmp_path):
+def _small(tmp_path, **others):
+    """An earlier experiment, whose two best points are known unless it searches."""
     url = f"sqlite:///{tmp_path}/small.db"
-    Experiment("small", _EIGHT, _METRICS, budget=40, storage=url).run(_bowl(0.3), progress=False)
+    start = [{f"x{i}": x for i in range(5)} for x in (0.3, 0.2)]
+    arguments = {"start": start, "sampler": "random", "budget": 3, **others}
+    Experiment("small", _FIVE, _METRICS, storage=url, **arguments).run(_bowl(0.3), progress=False)
     return url
 
 
 def test_an_earlier_experiment_shortens_the_way(tmp_path):
     """Its optimum is near, its values are of another scale: inside within half the trials."""
-    url = _small(tmp_path)
+    url = _small(tmp_path, start=(), sampler="gp", budget=25)
 
     def first(**others):
-        found = Experiment("large", _EIGHT, _METRICS, budget=30, **others)
+        found = Experiment("large", _FIVE, _METRICS, budget=20, **others)
         found.run(_bowl(0.36, offset=0.02, slope=2.0), progress=False)
         inside = [
             r.number for r in found.trials() if r.values["loss"] <= 0.1 and r.values["size"] <= 0.6
         ]
-        return inside[0] + 1 if inside else 31
+        return inside[0] + 1 if inside else 21
 
     assert first(warm_start=WarmStart(url)) <= 0.5 * first()
 
 
 def test_it_is_read_once_and_brought_into_the_new_space(tmp_path):
     url = _small(tmp_path)
-    parameters = [*_EIGHT[:6], Float("x6", 0.5, 1.0), Int("x7", 0, 1), Float("new", 0.0, 4.0)]
+    parameters = [*_FIVE[:3], Float("x3", 0.5, 1.0), Int("x4", 0, 1), Float("new", 0.0, 4.0)]
     constraints = [LinearConstraint({"x0": 1.0, "x1": 1.0}, at_most=0.5)]
     storage = f"sqlite:///{tmp_path}/large.db"
     arguments = (parameters, _METRICS, constraints)
@@ -103,10 +106,12 @@ def test_it_is_read_once_and_brought_into_the_new_space(tmp_path):
     first = Experiment("large", *arguments, storage=storage, warm_start=warm)
     asked = [first.ask().parameters for _ in range(3)]
     for point in asked[:2]:
-        assert point["x6"] >= 0.5
-        assert point["x7"] in (0, 1)
-        assert point["new"] == pytest.approx(2.0)
+        assert point["x3"] >= 0.5
+        assert point["x4"] in (0, 1)
         assert point["x0"] + point["x1"] <= 0.5 + 1e-9
+    assert asked[1] == pytest.approx(
+        {**{f"x{i}": 0.2 for i in range(3)}, "x3": 0.5, "x4": 0, "new": 2.0}
+    )
     (tmp_path / "small.db").unlink()
     again = Experiment.from_storage(storage)
     assert again.trials()[0].parameters == asked[0]
@@ -118,7 +123,7 @@ def test_it_is_read_once_and_brought_into_the_new_space(tmp_path):
 def test_an_earlier_experiment_that_tells_nothing_is_refused(tmp_path):
     url = _small(tmp_path)
     with pytest.raises(UserError, match="no complete trial with one of the metrics other"):
-        Experiment("large", _EIGHT, [Minimize("other")], warm_start=WarmStart(url))
+        Experiment("large", _FIVE, [Minimize("other")], warm_start=WarmStart(url))
     with pytest.raises(UserError, match="has none of the parameters z"):
         Experiment("large", [Float("z", 0.0, 1.0)], _METRICS, warm_start=WarmStart(url))
     with pytest.raises(UserError, match="best must be a whole number"):
@@ -128,8 +133,8 @@ def test_an_earlier_experiment_that_tells_nothing_is_refused(tmp_path):
 def test_thresholds_set_elsewhere_are_followed(tmp_path):
     """Two openings of one experiment, as two processes have them."""
     url = f"sqlite:///{tmp_path}/x.db"
-    here = Experiment("x", _EIGHT, _METRICS, storage=url)
-    there = Experiment("x", _EIGHT, _METRICS, storage=url)
+    here = Experiment("x", _FIVE, _METRICS, storage=url)
+    there = Experiment("x", _FIVE, _METRICS, storage=url)
     there.set_threshold("size", 0.2)
     here.ask()
     assert here.metrics == [Minimize("loss", 0.1), Minimize("size", 0.2)]
