@@ -190,6 +190,17 @@ NETWORKS = {
         lambda: conv(nn.ReLU(), nn.ConvTranspose2d(4, 1, (4, 3), 2, 1), nn.Sigmoid()),
         (1, 16, 16),
     ),
+    "transposed into windows": (
+        lambda: conv(
+            nn.ConvTranspose2d(4, 6, (2, 3), (2, 3), groups=2), nn.BatchNorm2d(6), nn.ReLU(),
+            nn.ConvTranspose2d(6, 2, 2, 2, bias=False), nn.Hardswish(),
+        ),
+        (1, 8, 8),
+    ),
+    "1-d, transposed into windows": (
+        lambda: nn.Sequential(nn.ConvTranspose1d(3, 4, 5, 5), nn.BatchNorm1d(4), nn.GELU()),
+        (3, 7),
+    ),
     "pixel shuffle": (lambda: conv(nn.PixelShuffle(2), channels=8), (1, 8, 8)),
     "group norm": (
         lambda: conv(nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.Hardswish()), (1, 9, 9),

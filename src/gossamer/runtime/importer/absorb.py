@@ -1,7 +1,8 @@
 """Last pass: layers take over what follows them, if nobody else reads what they compute.
 
 A scale or a shift by output (a batch norm is both) goes into the weights and the bias, a clip and
-a max-pool into the end of the layer. Any node takes over a reshape that changes nothing.
+a max-pool into the end of the layer; a scale, a shift and a clip also where the layer's outputs
+are laid out as windows between the two. Any node takes over a reshape that changes nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from gossamer.runtime.graph import AnyNode, Shape
+from gossamer.runtime.operators.layout_ops import Windows
 
 # Whether the first node has taken over the second, whose input and output have these shapes.
 Rule = Callable[[AnyNode, AnyNode, Shape, Shape], bool]
@@ -31,12 +33,28 @@ def absorb(
         value, output = node.inputs[0], node.output
         before, rule = made.get(value), RULES.get(node.op)
         alone = readers[value] == 1
-        if alone and before and rule and rule(before, node, shapes[value], shapes[output]):
+        taken = False
+        if alone and before and rule:
+            layer, same = before, node
+            if isinstance(before.operation, Windows) and node.op in ("unary", "binary"):
+                layer = made[before.inputs[0]]
+                same = _in_front(before.operation, node, shapes[value])
+            taken = rule(layer, same, shapes[layer.output], shapes[output])
+        if taken and before:
             before.output = output
         else:
             rest.append(before := node)
         made[output] = before
     return rest
+
+
+def _in_front(windows: Windows, node: AnyNode, shape: Shape) -> AnyNode:
+    """The node as it would be before the windows: with a constant for each output of the layer."""
+    right = node.constants.get("right")
+    if right is None or right.ndim < len(shape) - 1 or right.size != len(right):
+        return node
+    repeated = np.repeat(right, windows.within, axis=0) if right.size > 1 else right
+    return replace(node, constants={"right": repeated})
 
 
 def _reshape(before: AnyNode, node: AnyNode, shape: Shape, result: Shape) -> bool:

@@ -1,7 +1,8 @@
-"""Convolutions, and transposed ones as convolutions over a spread image."""
+"""Convolutions; transposed ones as convolutions over a spread image, or over single pixels."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,14 +10,14 @@ import numpy as np
 
 from gossamer.runtime.c import layers
 from gossamer.runtime.c.writer import Writer
-from gossamer.runtime.graph import AnyNode, Candidate, Node, strides
+from gossamer.runtime.graph import AnyNode, Array, Candidate, Node, strides
 from gossamer.runtime.lowering.conv import conv
 from gossamer.runtime.lowering.int8 import in_8_bits
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.context import Attributes, Context, Unsupported, floats
 from gossamer.runtime.operators.conv_params import flat, image_of, window
 from gossamer.runtime.operators.layer import Layer
-from gossamer.runtime.operators.layout_ops import strided
+from gossamer.runtime.operators.layout_ops import Windows, strided
 from gossamer.runtime.operators.operator import Operator, Operators
 
 
@@ -78,7 +79,11 @@ def _conv(context: Context, name: str, inputs: list[str], output: str, a: Attrib
 def _conv_transpose(
     context: Context, name: str, inputs: list[str], output: str, a: Attributes
 ) -> None:
-    """A convolution over the image with zeros between its pixels."""
+    """A convolution over the image with zeros between its pixels.
+
+    Where the windows of the output touch and do not overlap, each pixel of the input makes one of
+    them: that is a convolution over single pixels, without products by the zeros.
+    """
     image, dims = image_of(context, inputs[0])
     weight = floats(context.constant(inputs[1], "weight"))
     groups = int(a.get("group", 1))
@@ -102,8 +107,12 @@ def _conv_transpose(
     per_group, outputs = len(weight) // groups, weight.shape[1]
     turned = weight.reshape(groups, per_group, outputs, *weight.shape[2:]).swapaxes(1, 2)
     turned = turned.reshape(groups * outputs, per_group, *weight.shape[2:])
-    flipped = np.flip(turned, tuple(range(2, 2 + dims)))
     shape, value = context.shape(inputs[0]), inputs[0]
+    sides = list(weight.shape[2:])
+    if strides_ == sides != [1] * dims and dilations == [1] * dims and not any([*pads, *extra]):
+        _windows(context, name, inputs, output, turned, groups)
+        return
+    flipped = np.flip(turned, tuple(range(2, 2 + dims)))
     if any(step > 1 for step in strides_):
         size = tuple((shape[2 + i] - 1) * strides_[i] + 1 for i in range(dims))
         value = f"{output} spread"
@@ -117,6 +126,30 @@ def _conv_transpose(
     context.add_constant(f"{output} weight", np.ascontiguousarray(flipped))
     plain = {"dilations": dilations, "pads": [*before, *after], "group": groups}
     _conv(context, name, [value, f"{output} weight", *inputs[2:]], output, plain)
+
+
+def _windows(
+    context: Context, name: str, inputs: list[str], output: str, weight: Array, groups: int
+) -> None:
+    """A window of the output for each pixel; ``weight`` is [outputs, inputs, *sides]."""
+    shape, sides = context.shape(inputs[0]), weight.shape[2:]
+    within, dims = math.prod(sides), len(sides)
+    pixels = np.moveaxis(weight, 1, -1).reshape(-1, weight.shape[1], *[1] * dims)
+    context.add_constant(f"{output} weight", np.ascontiguousarray(pixels))
+    operands = [inputs[0], f"{output} weight"]
+    if len(inputs) > 2 and inputs[2]:
+        bias = floats(context.constant(inputs[2], "bias"))
+        context.add_constant(f"{output} bias", np.repeat(bias, within))
+        operands.append(f"{output} bias")
+    _conv(context, name, operands, f"{output} windows", {"group": groups})
+    made = [n * side for n, side in zip(shape[2:], sides, strict=True)]
+    steps = strides((len(weight), *made))
+    sizes = [len(weight), *sides, *shape[2:]]
+    target = [steps[0], *steps[1:], *(s * n for s, n in zip(steps[1:], sides, strict=True))]
+    operation = Windows(tuple(sizes), tuple(strides(tuple(sizes))), tuple(target), within=within)
+    context.emit(
+        Node(operation, name, (f"{output} windows",), output), (shape[0], len(weight), *made)
+    )
 
 
 CONVOLUTIONS: Operators = {"Conv": Operator(_conv), "ConvTranspose": Operator(_conv_transpose)}

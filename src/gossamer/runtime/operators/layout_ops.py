@@ -69,6 +69,13 @@ class Strided(Single):
 
 
 @dataclass(frozen=True)
+class Windows(Strided):
+    """``within`` outputs of a layer after each other are a window of one channel."""
+
+    within: int = 1
+
+
+@dataclass(frozen=True)
 class Transpose(Single):
     """The dimensions in the order ``perm``, the batch first."""
 
