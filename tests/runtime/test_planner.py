@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
@@ -13,6 +14,7 @@ from networks import Builder, sparse
 
 from gossamer.kernels.registry import chosen_isa
 from gossamer.runtime import planner
+from gossamer.runtime.graph import Graph
 from gossamer.runtime.importer import read
 
 SECOND = 1_000_000_000
@@ -48,10 +50,10 @@ def test_planning_ends_with_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     trials: list[str] = []
     trial = planner.Choices._trial
 
-    def counted(self: Any, node: Any, values: Any, name: str) -> Any:
+    def counted(self: Any, graph: Any, node: Any, values: Any, name: str) -> Any:
         clock.now += SECOND
         trials.append(name)
-        return trial(self, node, values, name)
+        return trial(self, graph, node, values, name)
 
     monkeypatch.setattr(planner.Choices, "_trial", counted)
     plan = planner.make(graph, chosen_isa())
@@ -81,6 +83,45 @@ def test_a_race_stops_when_the_budget_is_spent(monkeypatch: pytest.MonkeyPatch) 
     assert planner._race("abc", trial, 8, planner.Budget(1000)) == {"a": 3, "b": 2, "c": 1}
     assert planner._race("abc", trial, 8, planner.Budget(30)) == {"a": 3, "b": 2}
     assert planner._race("abc", trial, 8, planner.Budget(0)) == {}
+
+
+def test_one_kernel_of_each_kind_is_measured_first() -> None:
+    budget = planner.Budget(math.inf)
+    looked: list[str] = []
+
+    def trial(name: str) -> Callable[[int, float], float]:
+        looked.append(name)
+        return lambda examples, nanoseconds: 1.0
+
+    times = planner._race(["gemm a", "gemm b", "planes a", "planes b"], trial, 8, budget)
+    assert list(times) == looked == ["gemm a", "planes a", "gemm b", "planes b"]
+
+
+@pytest.mark.parametrize(("size", "pool"), [((40, 40), 1), ((40, 40), 2), ((40,), 1)])
+def test_a_large_picture_is_measured_by_its_first_rows(
+    size: tuple[int, ...], pool: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "FEWEST_MACS", 100.0)
+
+    def layer(*size: int) -> Graph:
+        b = Builder(3, *size)
+        kernel = np.ones((4, 3, *[3] * len(size)), np.float32)
+        b.add("Conv", b.last, kernel, pads=[1] * 2 * len(size))
+        if pool > 1:
+            b.add("MaxPool", b.last, kernel_shape=[pool] * 2, strides=[pool] * 2)
+        return read(b.model())
+
+    graph = layer(*size)
+    (node,) = graph.nodes
+    (name,) = node.inputs
+    values = {name: np.ones((1, 3, *size), np.float32)}
+    assert planner._part(graph, node, values, 1e9) == (graph, values)
+    part, fewer = planner._part(graph, node, values, planner._macs(graph, node) / 4)
+    _, _, rows, *others = fewer[name].shape
+    assert rows < 20
+    assert part.shapes[name] == fewer[name].shape
+    smaller = layer(rows, *others)
+    assert part.shapes[node.output] == smaller.shapes[smaller.outputs[0]]
 
 
 def test_values_are_dropped_behind_their_last_use() -> None:

@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ MEASURE_NS = 4_000_000  # per look at a candidate
 CLOSE = 2  # times as slow as the fastest candidate: it is looked at again
 AGAIN = 2  # times
 HOPELESS = 4  # times as slow as the fastest candidate, so are others of its kind
+MACS_A_NS = 20.0  # of a dense kernel: how long a look may take is guessed by it
+FEWEST_MACS = 5e7  # of the part of a picture on which is measured where the whole takes too long
 SIMILAR = 0.1  # by how much the numbers of non-zeros of layers measured as one may differ
 SHARING_NS = 20_000_000  # spent on what threads should share
 VERSION = 7
@@ -285,9 +287,10 @@ class Choices:
             near = [n for n in alike if abs(n - nonzero) <= SIMILAR * n]
             if not near:
                 names = [candidate.name for candidate in candidates]
-                times = _race(  # none, where the budget is spent: then the dense kernel
-                    names, partial(self._trial, node, values), self.examples(node, values), budget
-                )
+                looks = len(names) * (1 + AGAIN)
+                graph, values = _part(self.graph, node, values, MACS_A_NS * budget.left() / looks)
+                trial = partial(self._trial, graph, node, values)
+                times = _race(names, trial, self.examples(graph, node, values), budget)
                 alike[nonzero] = _fastest(times) if times else names[0]
                 kind = "batched" if self.batched else "single"
                 self.plan.measured_ns[f"{node.output} ({kind})"] = times
@@ -297,7 +300,7 @@ class Choices:
         _pick(candidates, self.names.get(node.output)).emit()
 
     def _trial(
-        self, node: AnyNode, values: dict[str, Array], name: str
+        self, graph: Graph, node: AnyNode, values: dict[str, Array], name: str
     ) -> Callable[[int, float], float]:
         """A look at a candidate, with the conversions of its input that it needs.
 
@@ -305,13 +308,14 @@ class Choices:
         example. One after the other where it is for single ones: on one example alone, the
         processor would learn its branches by heart.
         """
-        graph, lowering = self.graph, self.lowering
+        lowering = self.lowering
         trial = Lowering(graph, self.isa, batched=self.batched, densities=lowering.densities)
         sources = []
         for i in dict.fromkeys(node.inputs):
             there = lowering.values[i]
             value = trial.value(i)
-            value.channels, value.pixels = there.channels, there.pixels
+            if value.shape == there.shape:
+                value.channels, value.pixels = there.channels, there.pixels
             buffer = trial.new(value, "dense", value.item)
             sources.append((i, buffer))
             forms = [form for form in FORMS if form in there.forms]
@@ -345,13 +349,44 @@ class Choices:
 
         return look
 
-    def examples(self, node: AnyNode, values: dict[str, Array]) -> int:
+    def examples(self, graph: Graph, node: AnyNode, values: dict[str, Array]) -> int:
         """How many examples a candidate is measured on at most."""
-        here = len(values[node.inputs[0]]) // self.graph.shapes[node.inputs[0]][0]
+        here = len(values[node.inputs[0]]) // graph.shapes[node.inputs[0]][0]
         if not self.batched:
             return here
-        floats = self.graph.item(node.output) * self.graph.shapes[node.output][0]
+        floats = graph.item(node.output) * graph.shapes[node.output][0]
         return max(here, min(TOGETHER, MOST_FLOATS // floats))
+
+
+def _part(
+    graph: Graph, node: AnyNode, values: dict[str, Array], most: float
+) -> tuple[Graph, dict[str, Array]]:
+    """The first rows of a convolution's image, so many that it takes ``most`` multiply-adds.
+
+    All rows take the same time. Without this, only the first candidate of a layer of many
+    seconds would be measured, and a sparse one would run as a dense one. Other nodes, and those
+    that take less, stay as they are.
+    """
+    macs, most = _macs(graph, node), max(most, FEWEST_MACS)
+    name, *more = node.inputs
+    if node.op != "conv" or more or macs <= most:
+        return graph, values
+    operation, shape, output = node.operation, graph.shapes[name], graph.shapes[node.output]
+    axis = 0 if len(shape) == 4 else 1  # a sequence is an image of one row
+    size = operation.dilations[axis] * (node.store.shape("weight")[2 + axis] - 1) + 1
+    around = operation.pads[axis] + operation.pads[axis + 2]
+    rows = max(1, int(output[2] * most / macs)) * operation.pool
+    length = min(shape[2], max(1, (rows - 1) * operation.strides[axis] + size - around))
+    made = ((length + around - size) // operation.strides[axis] + 1) // operation.pool
+    part = replace(
+        graph,
+        shapes={
+            **graph.shapes,
+            name: (*shape[:2], length, *shape[3:]),
+            node.output: (*output[:2], made, *output[3:]),
+        },
+    )
+    return part, {**values, name: np.ascontiguousarray(values[name][:, :, :length])}
 
 
 def _resized(value: Array, size: int) -> Array:
@@ -370,10 +405,12 @@ def _race(
     The kind is the operation, the first word of a name. Candidates of one kind do the same work
     in other orders: where one takes many times as long as the fastest so far, the others are
     not even packed. Those close to the fastest are looked at again, in turns, since other work
-    on the machine may have slowed down one of them. Where the budget is spent, the rest is not
-    measured.
+    on the machine may have slowed down one of them. One of each kind comes first: where the budget
+    is spent, the rest is not measured; the dense kernel is chosen where nothing is.
     """
     spend = min(MEASURE_NS, budget.left() / (len(names) * (1 + AGAIN)))
+    kinds = {name.split()[0]: name for name in reversed(names)}
+    names = sorted(names, key=lambda name: name not in kinds.values())  # one of each first
     times: dict[str, float] = {}
     close: dict[str, Callable[[], float]] = {}
     hopeless = set()
