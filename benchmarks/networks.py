@@ -54,6 +54,7 @@ PEERS = ("onnxruntime", "openvino")
 SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "_head.onnx": {"logit": (1, 8), "Z": (1, 8, 128), "act": (1,)},
     "_pair.onnx": {"x": (1, 15, 288)},
+    "captcha": {"image": (1, 3, 60, 160)},
     "seizure": {"x": (1, 100, 300)},
     "ddddocr/common": {"input1": (1, 1, 64, 160)},
     "melspectrogram": {"input": (1, 16000)},
@@ -209,7 +210,10 @@ def compare(path: Path, folder: Path, turns: int) -> dict[str, Any]:
         outputs = outputs if isinstance(outputs, list) else [outputs]
         found[f"{name}_difference"] = max(
             float(np.abs(y - e).max() / max(np.abs(e).max(), 1e-30))
-            for y, e in zip(outputs, wanted, strict=True)
+            for y, e in (
+                (np.asarray(y, np.float64), np.asarray(e, np.float64))
+                for y, e in zip(outputs, wanted, strict=True)
+            )
         )
     np.savez(folder / "inputs.npz", *inputs[0])
     for name, turn in take_turns(calls, inputs, turns=turns, threads=1).items():

@@ -130,3 +130,18 @@ def test_what_recurrent_layers_lack_is_named() -> None:
         b.add("LSTM", turned, *weights(b, "LSTM", 1), hidden_size=SIZE, **attributes)
         with pytest.raises(UserError, match=rf"LSTM.*{message}"):
             Engine(b.model())
+
+
+@pytest.mark.parametrize("operator", sorted(GATES))
+def test_sequences_of_lengths_that_are_an_input(operator: str) -> None:
+    b = Builder(4, INPUTS)
+    b.inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["n"]))
+    inputs = [b.add("Transpose", "x", perm=[1, 0, 2]), *weights(b, operator, 2), "lengths"]
+    b.nodes.append(helper.make_node(operator, inputs, ["all", "last"], hidden_size=SIZE,
+                                    direction="bidirectional"))  # fmt: skip
+    results = [
+        b.add("Transpose", "all", perm=[2, 0, 1, 3]),
+        b.add("Transpose", "last", perm=[1, 0, 2]),
+    ]
+    x = np.random.default_rng(0).standard_normal((3, 4, INPUTS)).astype(np.float32)
+    agree(b.model(*results), x, np.array([4, 1, 3], np.int32))

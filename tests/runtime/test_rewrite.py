@@ -177,12 +177,26 @@ def test_a_branch_that_is_known_beforehand(condition: bool) -> None:
     agree(b.model(b.add("Neg", b.last)), noise(3, 6))
 
 
-def test_a_branch_that_depends_on_values_is_refused() -> None:
-    b = Builder(6)
-    empty = helper.make_graph([], "none", [], [])
-    b.add("If", b.add("ReduceMax", "x"), then_branch=empty, else_branch=empty)
-    with pytest.raises(UserError, match=r"ReduceMax|condition is computed"):
+def test_branches_of_other_shapes_that_depend_on_values_are_refused() -> None:
+    def branch(operator: str, **attributes: Any) -> onnx.GraphProto:
+        node = helper.make_node(operator, ["x"], ["done"], **attributes)
+        out = helper.make_tensor_value_info("done", TensorProto.FLOAT, None)
+        return helper.make_graph([node], operator, [], [out])
+
+    b = Builder(6, batch=1)
+    truth = b.add("Cast", b.add("ReduceMax", "x", keepdims=0), to=TensorProto.BOOL)
+    b.add("If", truth, then_branch=branch("Neg"), else_branch=branch("ReduceMax", keepdims=1))
+    with pytest.raises(UserError, match=r"If.*condition is computed.*\[1, 6\] and \[1, 1\]"):
         read(b.model())
+
+
+def test_sequences_backwards_and_elements_scattered() -> None:
+    b = Builder(5, 3)
+    turned = b.add("Transpose", "x", perm=[1, 0, 2])
+    reversed_ = b.add("ReverseSequence", turned, np.array([4, 4]), batch_axis=1, time_axis=0)
+    scattered = b.add("ScatterElements", np.zeros(5, np.float32), np.array([3, 0]), ONE[:2])
+    b.add("Add", b.add("Transpose", reversed_, perm=[1, 2, 0]), scattered)
+    agree(b.model(), noise(2, 5, 3))
 
 
 def test_bfloat16_weights() -> None:

@@ -162,6 +162,7 @@ def take_turns(
 def _difference(outputs: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> float:
     worst = 0.0
     for y, e in zip(outputs, expected, strict=True):
+        y, e = np.asarray(y, np.float64), np.asarray(e, np.float64)  # truths and integers, too
         scale = float(np.abs(e).max(initial=1e-30))
         worst = max(worst, float(np.abs(y - e).max(initial=0.0)) / scale)
     return worst

@@ -93,10 +93,15 @@ def typed(operation: str, weight: NDArray[Any]) -> str:
 
 def find(isa: str, operation: str, layout: str | None = None) -> list[Kernel]:
     """The kernels of an operation, in the order of the table."""
-    return [
+    return list(_found(isa, operation, layout))
+
+
+@cache
+def _found(isa: str, operation: str, layout: str | None) -> tuple[Kernel, ...]:
+    return tuple(
         kernel
         for kernel in KERNELS
         if kernel.isa == isa
         and kernel.operation == operation
         and (layout is None or kernel.layout == layout)
-    ]
+    )

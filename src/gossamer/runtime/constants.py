@@ -53,6 +53,8 @@ class Packed:
 
 # By the id of an array, the non-zeros that it was made of last.
 _MADE_BY: weakref.WeakValueDictionary[int, Packed] = weakref.WeakValueDictionary()
+# By their ids, read-only arrays that are known to have few zeros.
+_DENSE: weakref.WeakValueDictionary[int, Array] = weakref.WeakValueDictionary()
 
 
 def packed(array: Array) -> Array | Packed:
@@ -63,11 +65,18 @@ def packed(array: Array) -> Array | Packed:
     origin = _MADE_BY.get(id(array))
     if origin is not None and origin.made(array):
         return origin
-    if array.dtype != np.float32 or array.size < SMALLEST:
+    if array.dtype != np.float32 or array.size < SMALLEST or _DENSE.get(id(array)) is array:
         return array
+    fixed = not array.flags.writeable and array.base is None  # what layers share
     if np.count_nonzero(array) > DENSEST * array.size:
+        if fixed:
+            _DENSE[id(array)] = array
         return array
-    return Packed(*encode(array), array.shape)
+    made = Packed(*encode(array), array.shape)
+    if fixed:
+        made._made = weakref.ref(array)
+        _MADE_BY[id(array)] = made
+    return made
 
 
 class Constants(MutableMapping[str, Array]):

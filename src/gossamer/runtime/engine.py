@@ -47,8 +47,9 @@ class Engine:
     """Runs a network.
 
     Calling it takes the network's inputs, arrays of shape ``[batch, ...]``, float32 or, where
-    the file says so (token ids, masks), integers or booleans, and returns its float32 output (a
-    list, where there are several). Any number of threads computes the same result; calls from
+    the file says so (token ids, masks), integers or booleans, and returns its output (a list,
+    where there are several): float32 or, where the file says so, integers or booleans. What the
+    file has as a single number is one. Any number of threads computes the same result; calls from
     several Python threads are safe and wait for one another.
 
     An input with infinities or NaN goes through dense kernels, where zero times infinity
@@ -94,6 +95,8 @@ class Engine:
         self.graph = model if isinstance(model, Graph) else read(model, shapes)
         # Input -> rows of the table that it looks up.
         self._rows = {name: self.graph.rows(name) for name in self.graph.dtypes}
+        # Whether inputs and outputs are float32 arrays of the engine's shapes.
+        self._plain = not (self._rows or self.graph.output_dtypes or self.graph.scalars)
         examples = [sample] if isinstance(sample, np.ndarray) else sample
         self.plan = self._planned(plan, examples, on_progress)
         self._programs: dict[str, Program] = {}
@@ -180,7 +183,7 @@ class Engine:
         return self._programs[kind]
 
     def __call__(self, *inputs: Array) -> Any:
-        if self._rows:
+        if not self._plain:
             return self._slow(inputs)
         try:
             program = self._single_program if len(inputs[0]) < self._few else self._batched
@@ -206,12 +209,26 @@ class Engine:
             raise UserError(f"the inputs have different batches: {[len(x) for x in accepted]}")
         finite = all(np.isfinite(x).all() for x in accepted)
         program = self._single_program if len(accepted[0]) < self._few else self._batched
-        return (program if finite else self._program("careful")).run(accepted, False)
+        outputs = (program if finite else self._program("careful")).run(accepted, False)
+        return outputs if self._plain else self._as_in_file(outputs)
+
+    def _as_in_file(self, outputs: Any) -> Any:
+        """Outputs in the types and, single numbers, in the shape that the file declares."""
+        several = isinstance(outputs, list)
+        named = zip(self.graph.outputs, outputs if several else [outputs], strict=True)
+        results = []
+        for name, array in named:
+            single = name in self.graph.scalars and array.size == 1
+            dtype = self.graph.output_dtypes.get(name, array.dtype)
+            results.append((array.reshape(()) if single else array).astype(dtype, copy=False))
+        return results if several else results[0]
 
     def _accepted(self, x: Array, position: int) -> Array:
         name = self.graph.inputs[position]
         lead, *rest = self.graph.shapes[name]
         array = np.asarray(x)
+        if not array.ndim and name in self.graph.scalars:
+            array = array[None]
         if array.dtype.kind not in "fiub":
             raise UserError(f"input {name!r} holds {array.dtype}; pass a float32 array")
         if name in self.graph.dtypes:
@@ -252,7 +269,11 @@ class Engine:
                 f"batch {batch}: the network's batch is fixed at {self._lead}; "
                 "export it with a dynamic batch"
             )
-        return planner.synthetic(self.graph, batch // self._lead, seed)
+        arrays = planner.synthetic(self.graph, batch // self._lead, seed)
+        return [
+            array.reshape(()) if name in self.graph.scalars and array.size == 1 else array
+            for name, array in zip(self.graph.inputs, arrays, strict=True)
+        ]
 
     def profile(self, *inputs: Array, repeats: int = 50) -> list[LayerProfile]:
         """Where the time goes: the median over runs, for each kernel call in order."""

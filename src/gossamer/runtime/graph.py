@@ -142,7 +142,8 @@ class Graph:
     """Nodes in an order in which they can run, and the shape of every value.
 
     All values are computed in float32, truth as 0 and 1; ``dtypes`` names the inputs that the
-    file wants as integers or booleans.
+    file wants as integers or booleans, ``output_dtypes`` the outputs. ``scalars`` are inputs and
+    outputs of the file that have no dimensions; here they have one, of one number.
     """
 
     inputs: list[str]
@@ -151,6 +152,8 @@ class Graph:
     shapes: dict[str, Shape]
     dynamic: bool  # may the number of examples vary?
     dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
+    output_dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
+    scalars: frozenset[str] = frozenset()
     metadata: dict[str, str] = field(default_factory=dict)  # what the file says of itself
     files: Sequence[File] = ()  # in which constants lie
 

@@ -40,6 +40,7 @@ CHUNKS_SHARE = 0.2  # of it, for the number of examples that go through the netw
 MOST_FLOATS = 1 << 22  # of a value on which is measured
 MOST_MACS = 4e9  # of the network, to compute the values on which is measured
 MOST_ARENA = 1 << 24  # floats of all values of the examples that go through together
+MOST_SHARED = 1 << 15  # floats of the values of a program that other nodes may use
 TOGETHER = 16  # examples, when a candidate for batches is measured: lanes may be examples
 SAMPLES = 64
 MEASURE_NS = 4_000_000  # per look at a candidate
@@ -199,11 +200,13 @@ def make(
     macs = [_macs(graph, node) for node in graph.nodes]
     floor = sum(macs) / (4 * len(macs))  # so that small ones get a look, too
     weights = [m + floor if m else 0.0 for m in macs]
+    behind = [*np.cumsum(weights[::-1])[::-1].tolist(), 0.0]  # weights from a node on
+    compute = Computer(graph, isa)
     for i, node in enumerate(graph.nodes):
-        values[node.output] = _computed(graph, isa, node, values)
+        values[node.output] = compute(node, values)
         plan.densities[node.output] = _density(values[node.output])
         for j, each in enumerate(choices):
-            to_come = len(kinds) * sum(weights[i + 1 :]) + (len(kinds) - j) * weights[i]
+            to_come = len(kinds) * behind[i + 1] + (len(kinds) - j) * weights[i]
             part = weights[i] / max(1.0, to_come) * (budget.left() - CHUNKS_SHARE * BUDGET_NS)
             each.choose(node, values, Budget(part))
         for name in {name for name in (*node.inputs, node.output) if last.get(name, i) <= i}:
@@ -246,20 +249,44 @@ def _macs(graph: Graph, node: AnyNode) -> float:
     return graph.item(node.output) * graph.shapes[node.output][0] * math.prod(shape[1:])
 
 
-def _computed(graph: Graph, isa: str, node: AnyNode, values: dict[str, Array]) -> Array:
-    """A node's value for the sample inputs, by its dense kernel."""
-    lowering = Lowering(graph, isa, sparse=False, batched=True)
-    names = list(dict.fromkeys(node.inputs))
-    sources = []
-    for name in names:
-        value = lowering.value(name)
-        sources.append(lowering.new(value, "dense", value.item))
-    lowering.candidates(node)[0].emit()
-    output = lowering.form(lowering.values[node.output], "dense")
-    shapes = [graph.shapes[name] for name in names]
-    program = assemble(lowering.steps, sources, [output], shapes, [graph.shapes[node.output]])
-    outputs: Array = program.run([values[name] for name in names], False)
-    return outputs
+class Computer:
+    """Computes nodes' values by their dense kernels.
+
+    Small nodes without weights that do the same share a program: a recurrent layer that is
+    written out has thousands.
+    """
+
+    def __init__(self, graph: Graph, isa: str) -> None:
+        self.graph, self.isa = graph, isa
+        self._programs: dict[tuple[Any, ...], tuple[Program, AnyNode]] = {}
+
+    def __call__(self, node: AnyNode, values: dict[str, Array]) -> Array:
+        names = list(dict.fromkeys(node.inputs))
+        shapes = [self.graph.shapes[name] for name in (*names, node.output)]
+        constants = [id(array) for key in node.store for array in node.store.stored(key)]
+        places = [names.index(name) for name in node.inputs]
+        key = (node.operation, *shapes, *places, *constants)
+        floats = sum(math.prod(shape) for shape in shapes)
+        if "weight" in node.constants or floats > MOST_SHARED:
+            program = self._program(node, names)
+        else:
+            if key not in self._programs:
+                self._programs[key] = self._program(node, names), node
+            program = self._programs[key][0]
+        outputs: Array = program.run([values[name] for name in names], False)
+        return outputs
+
+    def _program(self, node: AnyNode, names: list[str]) -> Program:
+        graph = self.graph
+        lowering = Lowering(graph, self.isa, sparse=False, batched=True)
+        sources = []
+        for name in names:
+            value = lowering.value(name)
+            sources.append(lowering.new(value, "dense", value.item))
+        lowering.candidates(node)[0].emit()
+        output = lowering.form(lowering.values[node.output], "dense")
+        shapes = [graph.shapes[name] for name in names]
+        return assemble(lowering.steps, sources, [output], shapes, [graph.shapes[node.output]])
 
 
 class Choices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -127,21 +128,16 @@ def arrange(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[B
         first.setdefault(buffer, -1)
         last[buffer] = len(steps)
     layout = Layout()
-    placed: list[tuple[int, int, Buffer]] = []
+    alive: list[tuple[int, int, int]] = []  # from, to and until when, in this order
     for buffer in sorted(first, key=lambda b: (first[b], -b.floats)):
-        size = up_to(buffer.floats, 16)
-        busy = sorted(
-            (start, end)
-            for start, end, other in placed
-            if first[other] <= last[buffer] and first[buffer] <= last[other]
-        )
-        position = 0
-        for start, end in busy:
+        size, position, now = up_to(buffer.floats, 16), 0, first[buffer]
+        alive = [each for each in alive if each[2] >= now]
+        for start, end, _ in alive:
             if position + size <= start:
                 break
             position = max(position, end)
         layout.positions[buffer] = position
-        placed.append((position, position + size, buffer))
+        insort(alive, (position, position + size, last[buffer]))
     return layout
 
 

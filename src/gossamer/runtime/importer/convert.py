@@ -22,21 +22,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from gossamer.runtime.graph import AnyNode, Graph, Shape
+import numpy as np
+
+from gossamer.runtime.graph import AnyNode, Graph, Node, Shape
 from gossamer.runtime.importer.absorb import absorb
 from gossamer.runtime.importer.batch_axis import move_batch
 from gossamer.runtime.importer.batch_index import count_batch
+from gossamer.runtime.importer.control import Control
 from gossamer.runtime.importer.fold import fold
 from gossamer.runtime.importer.fusion import fuse
 from gossamer.runtime.importer.mmap import Source
 from gossamer.runtime.importer.node import convert_node
-from gossamer.runtime.importer.parse import Call, Parsed, parse
+from gossamer.runtime.importer.parse import CONTROL, Call, Parsed, parse
 from gossamer.runtime.importer.rewrite import rewritten
-from gossamer.runtime.operators.constants import SPARSE
-from gossamer.runtime.operators.context import BATCH, Context, Unsupported, shown
+from gossamer.runtime.operators.batch_axis import NOWHERE
+from gossamer.runtime.operators.context import BATCH, BatchAxis, Context, Unsupported, shown
 from gossamer.runtime.operators.dynamic_int8 import units_of
 from gossamer.runtime.operators.int8 import as_numbers
-from gossamer.runtime.sparse_file import FARTHEST
+from gossamer.runtime.operators.reshape import Reshape
 
 # Whether a step has taken a node; the last one takes every node, or raises.
 STEPS: tuple[Callable[[Context, Call], bool], ...] = (fold, count_batch, move_batch, convert_node)
@@ -46,10 +49,16 @@ def graph_of(name: str, model: Any, source: Source, opset: int) -> Graph:
     """The engine's graph of a model whose functions are inlined: one pass after the other."""
     parsed = parse(model.graph, source)
     context, outputs = Context(name), parsed.outputs
-    dynamic = _add_inputs(context, parsed)
-    _convert(context, parsed, source, opset)
-    for value in outputs:
-        _check_output(context, value)
+    dynamic, numbers = _add_inputs(context, parsed)
+    control = Control(
+        context,
+        source,
+        lambda graph: _convert(context, graph, opset, control),
+        lambda call: _call(context, call),
+    )
+    context.free += parsed.size
+    _convert(context, parsed.renamed(numbers), opset, control)
+    scalars = {value for value in outputs if _finish(context, value)}
     shapes = _shapes(context, dynamic)
     nodes = _living(fuse(_living(context.nodes, outputs), shapes), outputs)
     return Graph(
@@ -58,37 +67,54 @@ def graph_of(name: str, model: Any, source: Source, opset: int) -> Graph:
         absorb(nodes, shapes, outputs),
         shapes,
         dynamic,
-        parsed.dtypes,
+        {name: dtype for name, dtype in parsed.dtypes.items() if name in parsed.inputs},
+        {name: _dtype(context, parsed, name) for name in outputs if context.kind(name) != "f"},
+        frozenset(scalars.union(numbers)),
         files=list(source.files.values()),
     )
 
 
-def _add_inputs(context: Context, parsed: Parsed) -> bool:
-    """Whether the batch is free, as all inputs say."""
-    shapes = [value.shape for value in parsed.inputs.values()]
-    if not 1 <= len(shapes) <= 16:
-        raise Unsupported(f"it has {len(shapes)} inputs; 1 to 16 can be run")
-    free = {shape[0] == BATCH for shape in shapes}
+def _dtype(context: Context, parsed: Parsed, output: str) -> np.dtype[Any]:
+    """Of an output that holds no floats, as the file declares it."""
+    return parsed.dtypes.get(output, np.dtype("b1" if context.kind(output) == "b" else "i8"))
+
+
+def _add_inputs(context: Context, parsed: Parsed) -> tuple[bool, dict[str, str]]:
+    """Whether the batch is free, as all inputs say, and what nodes read for single numbers.
+
+    The engine has such a number in a row of one, which the nodes read as a number.
+    """
+    inputs = parsed.inputs
+    if not 1 <= len(inputs) <= 16:
+        raise Unsupported(f"it has {len(inputs)} inputs; 1 to 16 can be run")
+    numbers = {name: f"{name} as a number" for name, value in inputs.items() if not value.shape}
+    free = {value.shape[0] == BATCH for value in inputs.values() if value.shape}
+    if numbers and True in free:
+        raise Unsupported(
+            f"input {min(numbers)!r} is one number for all examples: fix the batch by naming the "
+            "sizes of the other inputs (shapes, or --shape), or give it a batch dimension"
+        )
     if len(free) > 1:
         raise Unsupported("some inputs have a dynamic batch, some a fixed one")
-    context.values.update(parsed.inputs)
-    context.batch = math.gcd(*(shape[0] for shape in shapes))
-    return free.pop()
+    for name, value in inputs.items():
+        context.values[name] = replace(value, shape=value.shape or (1,))
+        if name in numbers:
+            front = BatchAxis(name, NOWHERE)
+            context.values[numbers[name]] = replace(value, batch_axis=front)
+    context.batch = math.gcd(*(context.shape(name)[0] for name in inputs))
+    return True in free, numbers
 
 
-def _convert(context: Context, parsed: Parsed, source: Source, opset: int) -> None:
-    """Take in the constants of a graph, or of a branch that is taken, and its nodes one by one."""
+def _convert(context: Context, parsed: Parsed, opset: int, control: Control) -> None:
+    """Take in the constants of a graph, or of one within it, and its nodes one by one."""
     for name, array in parsed.constants.items():
         context.add_constant(name, array)
-    sparse = {call.inputs[0] for call in parsed.calls if call.operator == SPARSE and call.inputs}
-    sizes = {name: array.size for name, array in parsed.constants.items()}
-    context.free += 4 * sum(sizes.values())
-    context.free += (FARTHEST + 1) * sum(sizes.get(value, 0) for value in sparse)
     for call in parsed.calls:
-        _node(context, call, source, opset)
+        _node(context, call, opset, control)
 
 
-def _check_output(context: Context, value: str) -> None:
+def _finish(context: Context, value: str) -> bool:
+    """Checks an output; whether it is a single number, which becomes a row of one here."""
     if context.is_constant(value):
         raise Unsupported(f"output {value!r} is the same for all inputs; leave it out")
     if value not in context.values:
@@ -96,10 +122,17 @@ def _check_output(context: Context, value: str) -> None:
     known = context.values[value]
     if known.codes is not None or known.units:
         raise Unsupported(f"output {value!r} is in 8 bits; dequantize it")
-    if known.batch_axis is not None:
-        raise Unsupported(f"output {value!r}: the batch must stay first")
-    if known.kind != "f":
-        raise Unsupported(f"output {value!r} holds no floats; leave it out of the export")
+    if known.batch_index is not None:
+        raise Unsupported(f"output {value!r} counts the examples of the batch; leave it out")
+    if known.batch_axis is None:
+        return False
+    if known.shape:
+        raise Unsupported(
+            f"output {value!r}: the batch must stay first; or fix it by naming the sizes of the "
+            "inputs (shapes, or --shape)"
+        )
+    context.emit(Node(Reshape(), "", (known.batch_axis.source,), value), (1,), known.kind)
+    return True
 
 
 def _shapes(context: Context, dynamic: bool) -> dict[str, Shape]:
@@ -119,7 +152,7 @@ def _shapes(context: Context, dynamic: bool) -> dict[str, Shape]:
     return shapes
 
 
-def _node(context: Context, call: Call, source: Source, opset: int) -> None:
+def _node(context: Context, call: Call, opset: int, control: Control) -> None:
     """One ONNX node, as the operators of today."""
     for value in call.inputs:
         if value and value not in context.values:
@@ -129,8 +162,8 @@ def _node(context: Context, call: Call, source: Source, opset: int) -> None:
             raise Unsupported(f"{call.where}: {missing}")
     if call.outputs[0] in context.values:
         raise Unsupported(f"{call.where}: computes {call.outputs[0]!r} a second time")
-    if call.operator == "If":
-        _branch(context, call, source, opset)
+    if call.operator in CONTROL:
+        control.write_out(call)
         return
     try:
         units_of(context, call.operator, call.inputs)
@@ -147,22 +180,6 @@ def _node(context: Context, call: Call, source: Source, opset: int) -> None:
     for further in call.outputs[1:]:
         if further and further not in context.values:
             context.uncomputed[further] = call.where
-
-
-def _branch(context: Context, call: Call, source: Source, opset: int) -> None:
-    """The branch of an ``If`` that its constant condition takes, in place of the node."""
-    condition = call.inputs[0] if call.inputs else ""
-    if not context.is_constant(condition) or context.array(condition).size != 1:
-        raise Unsupported(f"{call.where}: its condition is computed; only constant ones can run")
-    name = "then_branch" if context.array(condition).item() else "else_branch"
-    branch = call.branches.get(name)
-    if branch is None or len(branch.output) != len(call.outputs):
-        raise Unsupported(f"{call.where}: its {name} is missing or has other outputs")
-    _convert(context, parse(branch, source), source, opset)
-    for inside, outside in zip(branch.output, call.outputs, strict=True):
-        if inside.name not in context.values:
-            raise Unsupported(f"{call.where}: nothing computes {inside.name!r} of its {name}")
-        _call(context, Call("Identity", call.name, [inside.name], [outside], {}))
 
 
 def _call(context: Context, call: Call) -> None:

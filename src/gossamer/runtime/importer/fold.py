@@ -5,6 +5,8 @@ Exporters compute shapes with chains of small operators; after this nothing of t
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from gossamer.runtime import sparse_file
@@ -38,6 +40,8 @@ def fold(context: Context, call: Call) -> bool:
     elif operator == "Shape":
         part = slice(call.attributes.get("start"), call.attributes.get("end"))
         context.add_constant(output, np.array(context.shape(inputs[0])[part], np.int64))
+    elif operator == "Size":
+        context.add_constant(output, np.array(math.prod(context.shape(inputs[0])), np.int64))
     elif (
         known is not None
         and known.fold is not None
@@ -107,9 +111,9 @@ def _joins(
     if operator in ("CumSum", "Softmax"):
         axis = values[1].item() if operator == "CumSum" else a.get("axis", -1)
         return not shape or shape[int(axis)] % BATCH == 0
-    if operator == "MatMul":
-        whole = len(shape) > 2 and shape[0] % BATCH == 0 and values[1].ndim == 2
-        return not whole or context.is_once(inputs[1])
+    if operator in ("Gemm", "MatMul"):
+        whole = len(shape) > 1 and shape[0] % BATCH == 0 and values[1].ndim == 2
+        return not whole or bool(a.get("transA")) or any(map(context.is_once, inputs[1:]))
     return OPERATORS[operator].shared == "joins"
 
 
@@ -128,8 +132,8 @@ def _repeated(
     if known.shared == "view" and known.fold is not None:
         view = np.broadcast_to(np.int8(0), shapes[0])
         return known.fold([view, *values[1:]], a).shape
-    if operator == "MatMul":
-        return (*shapes[0][:-1], *shapes[1][1:])
+    if operator in ("Gemm", "MatMul"):
+        return (*shapes[0][:-1], shapes[1][0 if a.get("transB") else 1])
     if operator == "Reshape" and shapes[0][0] % BATCH == 0:
         shape = reshaped(shapes[0], [int(size) for size in np.ravel(values[1])])
         if shape[0] % BATCH:

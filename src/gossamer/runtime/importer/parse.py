@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from gossamer.runtime.graph import Array
 from gossamer.runtime.importer.mmap import Source
 from gossamer.runtime.importer.tensors import attributes_of, sparse_tensor, tensor_of
+from gossamer.runtime.operators.constants import SPARSE
 from gossamer.runtime.operators.context import (
     BATCH,
     LARGEST,
@@ -20,18 +22,21 @@ from gossamer.runtime.operators.context import (
     check_rank,
 )
 from gossamer.runtime.operators.folding import DTYPES
+from gossamer.runtime.sparse_file import FARTHEST
 
 # Operators of which often only a further output is named, the last state.
 RECURRENT = ("GRU", "LSTM", "RNN")
 
-GRAPH = 5  # the type of an attribute that is a branch of an If
+GRAPH = 5  # the type of an attribute that is a graph
+CONTROL = ("If", "Loop")  # operators that have graphs
 
 
 @dataclass(frozen=True)
 class Call:
     """One node of a file: an operator applied to values.
 
-    ``branches`` are graphs of the file, which are parsed where they are taken.
+    ``graphs`` are those of the file that it may run, which are parsed where they are; ``names``
+    are what the values around it are called in the file and here, where these differ.
     """
 
     operator: str
@@ -39,7 +44,8 @@ class Call:
     inputs: list[str]
     outputs: list[str]
     attributes: Attributes
-    branches: dict[str, Any] = field(default_factory=dict)
+    graphs: dict[str, Any] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -48,7 +54,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A graph of a file. ``dtypes`` has the types of the inputs that are not floats."""
+    """A graph of a file. ``dtypes`` has the types of inputs and outputs that are not floats."""
 
     constants: dict[str, Array]
     inputs: dict[str, Value]
@@ -56,11 +62,37 @@ class Parsed:
     calls: list[Call]
     outputs: list[str]
 
+    @property
+    def size(self) -> int:
+        """What it holds, in numbers that may be computed of it (``Context.free``)."""
+        sizes = {name: array.size for name, array in self.constants.items()}
+        sparse = {call.inputs[0] for call in self.calls if call.operator == SPARSE and call.inputs}
+        packed = sum(sizes.get(value, 0) for value in sparse)
+        return 4 * sum(sizes.values()) + (FARTHEST + 1) * packed
+
+    def renamed(self, names: Mapping[str, str], prefix: str = "") -> Parsed:
+        """The graph with other names: those of ``names``, else its own behind a prefix."""
+        own = [*self.constants, *self.inputs, *(v for call in self.calls for v in call.outputs)]
+        names = {**names, **{v: prefix + v for v in own if v and prefix and v not in names}}
+
+        def of(values: list[str]) -> list[str]:
+            return [names.get(value, value) for value in values]
+
+        calls = [
+            replace(
+                call,
+                inputs=of(call.inputs),
+                outputs=of(call.outputs),
+                names={**call.names, **names} if call.graphs else call.names,
+            )
+            for call in self.calls
+        ]
+        constants = {names.get(name, name): array for name, array in self.constants.items()}
+        return replace(self, constants=constants, calls=calls, outputs=of(self.outputs))
+
 
 def parse(graph: Any, source: Source) -> Parsed:
-    constants = {tensor.name: tensor_of(tensor, source) for tensor in graph.initializer}
-    for sparse in graph.sparse_initializer:
-        constants[sparse.values.name] = sparse_tensor(sparse, source)
+    constants = _constants(graph, source)
     inputs, dtypes = {}, {}
     for value in graph.input:
         if value.name in constants:
@@ -68,8 +100,26 @@ def parse(graph: Any, source: Source) -> Parsed:
         inputs[value.name], dtype = _input(value)
         if dtype.kind != "f":
             dtypes[value.name] = dtype
-    calls = [_call(node, position, source) for position, node in enumerate(graph.node)]
-    return Parsed(constants, inputs, dtypes, calls, [value.name for value in graph.output])
+    for value in graph.output:
+        dtype = np.dtype(DTYPES.get(value.type.tensor_type.elem_type, np.float32))
+        if dtype.kind != "f":
+            dtypes[value.name] = dtype
+    outputs = [value.name for value in graph.output]
+    return Parsed(constants, inputs, dtypes, _calls(graph, source), outputs)
+
+
+def parse_inner(graph: Any, source: Source) -> Parsed:
+    """A graph within another, whose inputs are values of that one."""
+    inputs = {value.name: Value(()) for value in graph.input}
+    outputs = [value.name for value in graph.output]
+    return Parsed(_constants(graph, source), inputs, {}, _calls(graph, source), outputs)
+
+
+def _constants(graph: Any, source: Source) -> dict[str, Array]:
+    constants = {tensor.name: tensor_of(tensor, source) for tensor in graph.initializer}
+    for sparse in graph.sparse_initializer:
+        constants[sparse.values.name] = sparse_tensor(sparse, source)
+    return constants
 
 
 def _input(value: Any) -> tuple[Value, np.dtype[Any]]:
@@ -80,10 +130,7 @@ def _input(value: Any) -> tuple[Value, np.dtype[Any]]:
     check_rank(len(kind.shape.dim))
     dims = [int(d.dim_value) if d.HasField("dim_value") else 0 for d in kind.shape.dim]
     if not dims:
-        raise Unsupported(
-            f"input {value.name!r} is one number for all examples: make it a constant of the "
-            "file, or give it a batch dimension"
-        )
+        return Value((), dtype.kind.replace("u", "i")), dtype
     if dims[0] < 0 or any(d < 1 for d in dims[1:]) or any(d > LARGEST for d in dims):
         raise Unsupported(
             f"input {value.name!r}: all dimensions but the first must be fixed; name its "
@@ -94,18 +141,22 @@ def _input(value: Any) -> tuple[Value, np.dtype[Any]]:
     return Value((dims[0] or BATCH, *dims[1:]), dtype.kind.replace("u", "i")), dtype
 
 
+def _calls(graph: Any, source: Source) -> list[Call]:
+    return [_call(node, position, source) for position, node in enumerate(graph.node)]
+
+
 def _call(node: Any, position: int, source: Source) -> Call:
     standard = node.domain in ("", "ai.onnx")
     operator = node.op_type if standard else f"{node.domain}.{node.op_type}"
     name = node.name or f"{node.op_type} {position}"
-    branches = {a.name: a.g for a in node.attribute if a.type == GRAPH and operator == "If"}
-    call = Call(operator, name, list(node.input), list(node.output), {}, branches)
+    graphs = {a.name: a.g for a in node.attribute if a.type == GRAPH and operator in CONTROL}
+    call = Call(operator, name, list(node.input), list(node.output), {}, graphs)
     if operator in RECURRENT and any(node.output):
         call.outputs[0] = node.output[0] or f"first output beside {max(node.output)}"
-    if not call.outputs or not call.outputs[0]:
+    if not any(call.outputs) or (operator != "Loop" and not call.outputs[0]):
         raise Unsupported(f"{call.where}: has no output")
     try:
-        call.attributes.update({} if operator == "If" else attributes_of(node, source))
+        call.attributes.update({} if operator in CONTROL else attributes_of(node, source))
     except Unsupported as error:
         raise Unsupported(f"{call.where}: {error}") from None
     except (ValueError, OverflowError, MemoryError):

@@ -93,6 +93,15 @@ def _state(calls: Calls, position: int, direction: int, size: int) -> str:
     return calls.constant(rows)
 
 
+def _alive(calls: Calls, lengths: str, steps: int) -> list[str]:
+    """For each step, of which sequences it is: [batch, 1].
+
+    Beyond its length a sequence keeps its state and its outputs are zero, in both directions.
+    """
+    column = calls.add("Unsqueeze", lengths, [1])
+    return [calls.add("Greater", column, step) for step in range(steps)]
+
+
 def _functions(call: Call, direction: int, default: Sequence[str]) -> Functions:
     names = [name.lower() for name in call.attributes.get("activations", [])] or [*default] * 2
     chosen = names[direction * len(default) :][: len(default)]
@@ -107,14 +116,17 @@ def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..
         layout, states = int(a.get("layout", 0)), 2 if cell is _lstm else 1
         steps = shape[layout]
         lengths = call.inputs[4] if len(call.inputs) > 4 else ""
-        if lengths and np.any(context.constant(lengths, "lengths of sequences") != steps):
-            raise Unsupported("its sequences have lengths of their own; export without")
+        if lengths and context.is_constant(lengths):
+            if np.any(context.array(lengths) != steps):
+                raise Unsupported("its sequences have lengths of their own; export without")
+            lengths = ""
         if "clip" in a or a.get("input_forget") or any(call.inputs[7:]):
             raise Unsupported("it has a clip, peepholes or coupled gates; export without")
         context.free -= STEP * steps
         if len(shape) != 3 or context.free < 0:
             raise Unsupported(f"it takes {shown(shape)}, too many steps to write out")
         calls = Calls(context, call)
+        alive = _alive(calls, lengths, steps) if lengths else []
         x = call.inputs[0] if layout else calls.add("Transpose", call.inputs[0], perm=[1, 0, 2])
         ways = {"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}
         outputs: list[str] = []
@@ -127,10 +139,16 @@ def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..
             now = [_state(calls, 5 + i, direction, size) for i in range(states)]
             hidden = []
             for step in range(steps)[::way]:
+                before = now
                 now = cell(
                     calls, calls.add("Gather", products, step, axis=1), now, weights, functions
                 )
-                hidden.append(calls.add("Unsqueeze", now[0], [1, 2]))
+                output = now[0]
+                if alive:
+                    pairs = zip(now, before, strict=True)
+                    now = [calls.add("Where", alive[step], new, old) for new, old in pairs]
+                    output = calls.add("Where", alive[step], output, np.zeros((), np.float32))
+                hidden.append(calls.add("Unsqueeze", output, [1, 2]))
             outputs.append(calls.add("Concat", *hidden[::way], axis=1))
             for each, state in zip(last, now, strict=True):
                 each.append(calls.add("Unsqueeze", state, [1]))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.runtime.importer.einsum import einsum
 from gossamer.runtime.importer.parse import Call
 from gossamer.runtime.importer.recurrent import RECURRENT
 from gossamer.runtime.importer.top_k import top_k
@@ -38,6 +39,16 @@ def _without(a: Attributes, *names: str) -> Attributes:
 
 
 def _clip(context: Context, opset: int, call: Call) -> list[Call]:
+    """Limits that are computed make a maximum and a minimum of two values."""
+    given = [(i, limit) for i, limit in enumerate(call.inputs[1:3]) if limit]
+    if any(not context.is_constant(limit) for _, limit in given):
+        calls, value = [], call.inputs[0]
+        for i, limit in given:
+            last = i == given[-1][0]
+            output = call.outputs[0] if last else f"{call.outputs[0]} above"
+            calls.append(Call(("Max", "Min")[i], call.name, [value, limit], [output], {}))
+            value = output
+        return calls
     if opset >= 11:
         return [call]
     a = call.attributes
@@ -59,6 +70,8 @@ def _slice(context: Context, opset: int, call: Call) -> list[Call]:
 
 
 def _split(context: Context, opset: int, call: Call) -> list[Call]:
+    if context.is_constant(call.inputs[0]):
+        return _cut(context, call)
     if opset >= 13 or "split" not in call.attributes:
         return [call]
     parts = _constant(context, call, "parts", call.attributes["split"], np.int64)
@@ -68,6 +81,45 @@ def _split(context: Context, opset: int, call: Call) -> list[Call]:
             inputs=[call.inputs[0], parts],
             attributes=_without(call.attributes, "split"),
         )
+    ]
+
+
+def _cut(context: Context, call: Call) -> list[Call]:
+    """A constant's parts, each as a slice that is computed while the file is read."""
+    axis = int(call.attributes.get("axis", 0))
+    size, outputs = context.shape(call.inputs[0])[axis], call.outputs
+    if len(call.inputs) > 1 and call.inputs[1]:
+        parts = np.ravel(context.constant(call.inputs[1], "parts")).tolist()
+    else:
+        each = -(-size // len(outputs))
+        parts = call.attributes.get("split", [each] * len(outputs))
+    ends = np.cumsum(parts)
+    if len(parts) != len(outputs) or min(parts) < 1 or ends[-1] - parts[-1] >= size:
+        raise Unsupported(f"it splits {size} into {parts}")
+    cuts = []
+    for output, part, end in zip(outputs, parts, ends, strict=True):
+        limits = [
+            _constant(context, call, f"{what} of {output}", [value], np.int64)
+            for what, value in (("start", end - part), ("end", min(end, size)), ("axis", axis))
+        ]
+        if output:
+            cuts.append(Call("Slice", call.name, [call.inputs[0], *limits], [output], {}))
+    return cuts
+
+
+def _reverse(context: Context, opset: int, call: Call) -> list[Call]:
+    """The first numbers of each sequence backwards, of as many for all sequences."""
+    a, lengths = call.attributes, context.constant(call.inputs[1], "lengths of sequences")
+    axis, shape = int(a.get("time_axis", 0)), context.shape(call.inputs[0])
+    lengths = np.unique(lengths)
+    if len(shape) < 2 or lengths.size != 1 or not 0 < lengths[0] <= shape[axis]:
+        raise Unsupported("its sequences have lengths of their own; export without")
+    context.spend(shape[axis])
+    index = np.arange(shape[axis])
+    index[: lengths[0]] = index[: lengths[0]][::-1].copy()
+    order = _constant(context, call, "order", index, np.int64)
+    return [
+        replace(call, operator="Gather", inputs=[call.inputs[0], order], attributes={"axis": axis})
     ]
 
 
@@ -187,12 +239,14 @@ RULES: dict[str, Rule] = {
     **RECURRENT,
     "Clip": _clip,
     "ConvInteger": _integer("Conv", 0),
+    "Einsum": einsum,
     "LogSoftmax": _softmax,
     "MatMulInteger": _integer("MatMul", -1),
     "Pad": _pad,
     "QLinearConv": _int8_conv,
     "QLinearMatMul": _int8_matmul,
     "Resize": _resize,
+    "ReverseSequence": _reverse,
     "Slice": _slice,
     "Softmax": _softmax,
     "Split": _split,

@@ -52,6 +52,9 @@ def in_front(context: Context, name: str, value: str, output: str) -> tuple[Batc
 def settle(context: Context, name: str, batched: BatchAxis, output: str) -> None:
     """Lets ``output`` be read by a ``BatchAxis``, or be plain where the batch came back."""
     lead, *sizes = context.shape(batched.source)
+    if not sizes:  # a number of no dimensions: the engine has it in a row of one
+        context.values[output] = Value((), context.kind(batched.source), batch_axis=batched)
+        return
     back = batched.axis == NOWHERE or (batched.axis == 0 and batched.after == sizes[0])
     sizes[batched.axis] *= lead
     if back:
@@ -183,7 +186,8 @@ def by_axes(what: Literal["slice", "squeeze", "unsqueeze", "reduce"]) -> Turned:
         if not axes:
             starts = len(np.ravel(context.constant(inputs[1], "starts"))) if what == "slice" else 0
             ones = [i for i, size in enumerate(shape) if size == 1]
-            axes = {"slice": list(range(starts)), "squeeze": ones}.get(what, [])
+            every = [] if a.get("noop_with_empty_axes") else list(range(len(shape)))
+            axes = {"slice": list(range(starts)), "squeeze": ones, "reduce": every}.get(what, [])
         rank = len(shape) + (len(axes) if what == "unsqueeze" else 0)
         if not axes or any(not -rank <= axis < rank for axis in axes):
             raise Unsupported(f"it has no axes {axes} in {shown(shape)}")

@@ -90,6 +90,7 @@ class Context:
         self.uncomputed: dict[str, str] = {}  # further outputs of nodes, and of which
         self.outputs: list[str] = []  # of the ONNX node that is being converted
         self.floats = 0  # of all values, for one example
+        self._turned: dict[int, tuple[Array, Array]] = {}  # by the id of the first
         self.free = FREE_NUMBERS  # numbers that may still be computed
 
     def shape(self, value: str) -> Shape:
@@ -123,6 +124,15 @@ class Context:
         whole = array.shape if shape is None else shape
         repeated = shape is not None
         self.values[name] = Value(whole, kind, array, repeated, once or repeated)
+
+    def turned(self, matrix: Array) -> Array:
+        """A constant's transpose, one for all layers that have it."""
+        known = self._turned.get(id(matrix))
+        if known is None:
+            turned = np.ascontiguousarray(matrix.T)
+            turned.flags.writeable = False
+            known = self._turned[id(matrix)] = matrix, turned
+        return known[1]
 
     def constant(self, value: str, what: str) -> Array:
         if not self.is_constant(value):

@@ -566,6 +566,19 @@ def _scatter_nd(x: list[Array], a: Attributes) -> Array:
     return result
 
 
+def _scatter_elements(x: list[Array], a: Attributes) -> Array:
+    if a.get("reduction", "none") != "none":
+        raise Unsupported(f"it scatters by {a['reduction']!r}; by replacing only")
+    axis = a.get("axis", 0) % x[0].ndim
+    index = x[1].astype(np.int64)
+    places = [np.arange(size).reshape([-1 if i == j else 1 for j in range(x[1].ndim)])
+              for i, size in enumerate(x[1].shape)]  # fmt: skip
+    places[axis] = index
+    result = x[0].copy()
+    result[tuple(places)] = x[2]
+    return result
+
+
 def _gathered(x: list[Array], a: Attributes) -> int:
     return int(x[1].size * (x[0].size // max(1, x[0].shape[a.get("axis", 0)])))
 
@@ -600,6 +613,7 @@ LAYOUT_OPS: Operators = {
     "GatherElements": Operator(_gather_elements, _elements_constant, lambda x, a: x[1].size),
     "GatherND": Operator(fold=_gather_nd, size=_gathered_nd, shared="joins"),
     "ScatterND": Operator(fold=_scatter_nd, shared="joins"),
+    "ScatterElements": Operator(fold=_scatter_elements, shared="joins"),
     "Slice": Operator(_slice, _slice_constant, turned=by_axes("slice")),
     "Split": Operator(_split, turned=along(0, all_outputs=True)),
     "DepthToSpace": Operator(_depth_to_space),

@@ -91,7 +91,7 @@ def _gemm(context: Context, name: str, inputs: list[str], output: str, a: Attrib
         weight = scaled
     if weight.ndim != 2:
         raise Unsupported(f"its weight has shape {weight.shape}")
-    weight = weight if a.get("transB") else weight.T
+    weight = weight if a.get("transB") else context.turned(weight)
     bias = np.zeros(len(weight), np.float32)
     if len(inputs) > 2 and inputs[2]:
         addend = floats(context.constant(inputs[2], "bias")) * np.float32(a.get("beta", 1.0))
@@ -118,7 +118,7 @@ def _matmul(context: Context, name: str, inputs: list[str], output: str, a: Attr
         raise Unsupported(f"its weight has shape {weight.shape}")
     bias = np.zeros(weight.shape[1], np.float32)
     step = context.step(inputs[1], 1, len(bias))
-    linear(context, name, inputs[0], output, weight.T, bias, step)
+    linear(context, name, inputs[0], output, context.turned(weight), bias, step)
 
 
 def _products(x: list[Array], a: Attributes) -> int:
@@ -126,7 +126,34 @@ def _products(x: list[Array], a: Attributes) -> int:
     return math.prod((*lead, *x[0].shape[-2:-1], *x[1].shape[-1:]))
 
 
+def _gemm_constant(x: list[Array], a: Attributes) -> Array:
+    left = x[0].T if a.get("transA") else x[0]
+    right = x[1].T if a.get("transB") else x[1]
+    bias = float(a.get("beta", 1.0)) * x[2] if len(x) > 2 else 0.0
+    return np.asarray(float(a.get("alpha", 1.0)) * (left @ right) + bias, x[0].dtype)
+
+
+def _gemm_size(x: list[Array], a: Attributes) -> int:
+    rows = x[0].shape[1 if a.get("transA") else 0]
+    return int(rows * x[1].shape[0 if a.get("transB") else 1])
+
+
+def _sums(x: list[Array], a: Attributes) -> int:
+    """How many products an Einsum adds up: as many as its letters have values together."""
+    terms = str(a["equation"]).replace(" ", "").partition("->")[0].replace("...", "").split(",")
+    sizes: dict[str, int] = {}
+    for term, value in zip(terms, x, strict=True):
+        sizes.update(zip(term, value.shape[len(value.shape) - len(term) :], strict=True))
+    rest = max(value.size for value in x) if "..." in str(a["equation"]) else 1
+    return rest * math.prod(sizes.values())
+
+
+def _einsum(x: list[Array], a: Attributes) -> Array:
+    return np.asarray(np.einsum(str(a["equation"]).replace(" ", ""), *x), x[0].dtype)
+
+
 LINEAR: Operators = {
-    "Gemm": Operator(_gemm, turned=multiply),
+    "Einsum": Operator(fold=_einsum, size=_sums, shared="joins"),
+    "Gemm": Operator(_gemm, _gemm_constant, _gemm_size, turned=multiply),
     "MatMul": Operator(_matmul, lambda x, a: np.matmul(x[0], x[1]), _products, turned=multiply),
 }

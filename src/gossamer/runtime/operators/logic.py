@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -38,16 +39,31 @@ def _cast(context: Context, name: str, inputs: list[str], output: str, a: Attrib
     value, shape = inputs[0], context.shape(inputs[0])
     dtype = np.dtype(DTYPES[a["to"]])
     kind = dtype.kind.replace("u", "i")
-    if dtype.itemsize < 4 and kind == "i" and context.kind(value) != "b":
-        raise Unsupported(f"it casts to {dtype}, whose range would be lost; export in float32")
     if dtype == np.float64:
         raise Unsupported("it casts to float64; export in float32, which everything is computed in")
     if kind == "b" != context.kind(value):
         constant_binary(context, "not_equal", name, value, output, np.zeros(()), "b")
-    elif kind == "i" and context.kind(value) == "f":
-        context.emit(Node(Unary("truncate"), name, (value,), output), shape, "i")
+    elif kind == "i" and context.kind(value) != "b":
+        narrow = dtype.itemsize < 4
+        whole = f"{output} whole" if narrow else output
+        operation = Unary("truncate") if context.kind(value) == "f" else Reshape()
+        context.emit(Node(operation, name, (value,), whole), shape, "i")
+        if narrow:
+            _wrapped(context, name, whole, output, np.iinfo(dtype))
     else:
         context.emit(Node(Reshape(), name, (value,), output), shape, kind)
+
+
+def _wrapped(context: Context, name: str, value: str, output: str, of: np.iinfo[Any]) -> None:
+    """Integers in the range of a narrow type, beyond which it begins again at its other end."""
+    low, size = float(of.min), float(of.max) - float(of.min) + 1
+    shape = context.shape(value)
+    shifted, turns, whole = (f"{output} {part}" for part in ("shifted", "turns", "whole turns"))
+    constant_binary(context, "sub", name, value, shifted, np.array(low))
+    constant_binary(context, "mul", name, shifted, turns, np.array(1 / size), "f")
+    context.emit(Node(Unary("floor"), name, (turns,), whole), shape)
+    constant_binary(context, "mul", name, whole, f"{output} beyond", np.array(size), "i")
+    combine(context, "sub", name, value, f"{output} beyond", output, "i")
 
 
 def _where(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:

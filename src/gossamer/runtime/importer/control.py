@@ -1,0 +1,170 @@
+"""Branches and loops, written out where constants say which branch and how often.
+
+Graphs within a graph may name their values alike, and a loop's are there once for each round; so
+each time a graph is written out its values get names of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gossamer.runtime.importer.mmap import Source
+from gossamer.runtime.importer.parse import Call, Parsed, parse_inner
+from gossamer.runtime.operators.context import Context, Unsupported, shown
+
+# Numbers that a call in a loop costs of those that a file may ask for (``Context.free``).
+CALL = 1 << 9
+
+
+@dataclass(frozen=True)
+class Control:
+    """Writes out nodes that have graphs.
+
+    Args:
+        context: of the import.
+        source: where the file's constants lie.
+        graph: converts the nodes of a graph.
+        call: converts one call.
+    """
+
+    context: Context
+    source: Source
+    graph: Callable[[Parsed], None]
+    call: Callable[[Call], None]
+    _graphs: dict[int, tuple[Any, Parsed]] = field(default_factory=dict)  # by the file's graph
+
+    def write_out(self, call: Call) -> None:
+        """The graphs of a node in its place.
+
+        Raises:
+            Unsupported: what it does depends on values that are computed.
+        """
+        if call.operator == "If":
+            self._branch(call)
+        else:
+            self._loop(call)
+
+    def _parsed(self, call: Call, name: str) -> Parsed:
+        if name not in call.graphs:
+            raise Unsupported(f"{call.where}: its {name} is missing")
+        graph = call.graphs[name]
+        if id(graph) not in self._graphs:
+            parsed = parse_inner(graph, self.source)
+            self.context.free += parsed.size
+            self._graphs[id(graph)] = graph, parsed
+        return self._graphs[id(graph)][1]
+
+    def _constant(self, value: str) -> bool | int | None:
+        """The truth or whole number that a constant holds."""
+        if not self.context.is_constant(value) or self.context.array(value).size != 1:
+            return None
+        number: bool | int = self.context.array(value).item()
+        return number
+
+    def _branch(self, call: Call) -> None:
+        """The branch that a constant condition takes; where it is computed, a choice of both."""
+        condition = call.inputs[0] if call.inputs else ""
+        taken = self._constant(condition)
+        if taken is not None:
+            results = self._written_out(call, "then_branch" if taken else "else_branch")
+            for value, output in zip(results, call.outputs, strict=True):
+                self._name(call, value, output)
+            return
+        both = [self._written_out(call, name) for name in ("then_branch", "else_branch")]
+        for left, right, output in zip(*both, call.outputs, strict=True):
+            shapes = self.context.shape(left), self.context.shape(right)
+            if shapes[0] != shapes[1]:
+                raise Unsupported(
+                    f"{call.where}: its condition is computed, and its branches make "
+                    f"{shown(shapes[0])} and {shown(shapes[1])}; only constant conditions can run"
+                )
+            self.call(Call("Where", call.name, [condition, left, right], [output], {}))
+
+    def _written_out(self, call: Call, name: str) -> list[str]:
+        """The results of a branch."""
+        branch = self._parsed(call, name)
+        if len(branch.outputs) != len(call.outputs):
+            raise Unsupported(f"{call.where}: its {name} has other outputs")
+        own = branch.renamed(call.names, f"{_unique(call)} {name} ")
+        self.graph(own)
+        self._check(call, own)
+        return own.outputs
+
+    def _check(self, call: Call, graph: Parsed) -> None:
+        for value in graph.outputs:
+            if value not in self.context.values:
+                raise Unsupported(f"{call.where}: nothing computes {value!r}")
+
+    def _loop(self, call: Call) -> None:
+        """As many rounds as constants ask for; a state may say, too, whether another follows."""
+        context = self.context
+        limit, going, *states = [*call.inputs, "", ""][: max(2, len(call.inputs))]
+        body = self._parsed(call, "body")
+        carried, names = len(states), list(body.inputs)
+        rows: list[list[str]] = [[] for _ in body.outputs[1 + carried :]]
+        if len(names) != 2 + carried or len(call.outputs) > carried + len(rows):
+            raise Unsupported(f"{call.where}: its body has other inputs or outputs")
+        most = self._number(call, limit) if limit else None
+        goes_on = bool(self._number(call, going)) if going else True
+        rounds = 0
+        while goes_on and (most is None or rounds < most):
+            context.free -= CALL * (1 + len(body.calls))
+            if context.free < 0:
+                raise Unsupported(f"{call.where}: it takes too many rounds to write out")
+            prefix = f"{_unique(call)} round {rounds} "
+            count, again = f"{prefix}count", f"{prefix}condition"
+            context.add_constant(count, np.array(rounds))
+            context.add_constant(again, np.array(True))
+            bound = dict(zip(names, [count, again, *states], strict=True))
+            own = body.renamed({**call.names, **bound}, prefix)
+            self.graph(own)
+            self._check(call, own)
+            goes_on, states = bool(self._number(call, own.outputs[0])), own.outputs[1 : 1 + carried]
+            for row, value in zip(rows, own.outputs[1 + carried :], strict=True):
+                row.append(value)
+            rounds += 1
+        results = [*states, *(self._joined(call, row, i) for i, row in enumerate(rows))]
+        for value, output in zip(results, call.outputs, strict=False):
+            self._name(call, value, output)
+
+    def _number(self, call: Call, value: str) -> bool | int:
+        number = self._constant(value)
+        if number is None:
+            raise Unsupported(
+                f"{call.where}: the number of its rounds is computed; only constant ones can run"
+            )
+        return number
+
+    def _joined(self, call: Call, row: list[str], position: int) -> str:
+        """What the rounds made, along a new first dimension."""
+        output = dict(enumerate(call.outputs)).get(len(call.inputs) - 2 + position, "")
+        if not output:
+            return ""
+        if not row:
+            raise Unsupported(f"{call.where}: it takes no round, and {output!r} is empty")
+        axes = f"{output} axes"
+        self.context.add_constant(axes, np.zeros(1, np.int64))
+        parts = [f"{output} of round {i}" for i in range(len(row))]
+        for value, part in zip(row, parts, strict=True):
+            self.call(Call("Unsqueeze", call.name, [value, axes], [part], {}))
+        joined = f"{output} joined"
+        self.call(Call("Concat", call.name, parts, [joined], {"axis": 0}))
+        return joined
+
+    def _name(self, call: Call, value: str, output: str) -> None:
+        """Calls a value by the name that the node's output has."""
+        if not output:
+            return
+        if self.context.is_constant(value):
+            self.context.values[output] = self.context.values[value]
+        else:
+            self.call(Call("Identity", call.name, [value], [output], {}))
+
+
+def _unique(call: Call) -> str:
+    """What no other node is called by: an output, where names of nodes may be there again."""
+    return next(filter(None, call.outputs))
