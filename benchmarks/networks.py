@@ -168,7 +168,7 @@ def plan(path: Path, plan_file: Path) -> dict[str, float]:
 
 def memory_of_engine(path: Path, plan_file: Path) -> dict[str, float]:
     engine = Engine(path, threads=1, shapes=shapes_of(path), plan=plan_file)
-    engine(*engine.noise(_lead(engine)))
+    engine(*engine.noise())
     return {"memory_mb": peak_mb()}
 
 
@@ -178,15 +178,11 @@ def memory_of_peer(path: Path, inputs: Path) -> dict[str, float]:
     return {"memory_onnxruntime_mb": peak_mb()}
 
 
-def _lead(engine: Engine) -> int:
-    return engine.graph.shapes[engine.graph.inputs[0]][0]
-
-
 def compare(path: Path, folder: Path, turns: int) -> dict[str, Any]:
     """Times of one example, interleaved, and how far the outputs are from onnxruntime's."""
     shapes = shapes_of(path)
     engine = Engine(path, threads=1, shapes=shapes, plan=folder / "plan.json")
-    inputs = [engine.noise(_lead(engine), seed=i) for i in range(4)]
+    inputs = [engine.noise(seed=i) for i in range(4)]
     plain = folder / "plain.onnx"
     onnx.save(fixed(onnx.load(path), shapes), plain)
     engines, found = {"engine": engine}, {"onnx_mb": path.stat().st_size / 1e6}

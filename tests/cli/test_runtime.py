@@ -236,3 +236,16 @@ def test_only_a_plain_file_is_replaced_and_no_input(files, gossamer):
     assert (status, out) == (0, "")
     assert err.startswith("pipe: ")
     assert np.load(io.BytesIO(read[0])).shape == (5, 3)
+
+
+def test_a_batch_that_a_shape_fixes_is_the_default(files, gossamer):
+    options = ["--shape", "input=2,1,12,12", "--threads", "1", "--json"]
+    status, out, err = gossamer("profile", "model.onnx", *options)
+    assert status == 0, err
+    assert json.loads(out)["batch"] == 2
+    status, out, err = gossamer("bench", "model.onnx", "--turns", "3", *options)
+    assert status == 0, err
+    assert json.loads(out)["batch"] == 2
+    status, _, err = gossamer("profile", "model.onnx", "--batch", "1", *options)
+    assert status == 2
+    assert "fixed at 2" in err

@@ -62,16 +62,6 @@ def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _examples(
-    model: Path, input_file: Path | None, shapes: dict[str, tuple[int, ...]]
-) -> list[Any] | None:
-    """The inputs of a file, if there is one, for a network that is read again later."""
-    from gossamer.runtime import read_arrays
-    from gossamer.runtime.importer import read
-
-    return None if input_file is None else read_arrays(input_file, read(model, shapes).inputs)
-
-
 def _opened(
     model: Path,
     threads: int | None,
@@ -162,7 +152,7 @@ def profile(
 
     engine, inputs = _opened(model, threads, plan, input_file, shape)
     if inputs is None:
-        inputs = engine.noise(batch or 1)
+        inputs = engine.noise(batch)
     elif batch is not None and all(len(x) for x in inputs):
         inputs = batches(engine.graph, inputs, batch, 1)[0]
     measured = network_profile(engine, inputs)
@@ -188,13 +178,12 @@ def _forecast(
     if plan is not None:
         raise UserError("--forecast plans networks of its own; leave out --plan")
     sizes = _shapes(shape)
-    inputs = _examples(model, input_file, sizes)
     with _bar("measuring") as on_choice:
         gains = forecast(
             model,
             batch=batch,
             threads=threads,
-            inputs=inputs,
+            inputs=input_file,
             shapes=sizes,
             choices=CHOICES,
             on_choice=on_choice,
@@ -227,7 +216,6 @@ def bench(
     if not names:
         raise UserError("--against names no peer; as in --against onnxruntime,torch")
     sizes = _shapes(shape)
-    inputs = _examples(model, input_file, sizes)
     with _bar("choosing kernels") as on_progress, _bar("measuring") as on_turn:
         timed = measure(
             model,
@@ -235,7 +223,7 @@ def bench(
             batch=batch,
             threads=threads,
             turns=turns,
-            inputs=inputs,
+            inputs=input_file,
             plan=plan,
             shapes=sizes,
             on_progress=on_progress,

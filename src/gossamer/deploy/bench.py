@@ -25,7 +25,9 @@ from gossamer.deploy.dense import dense_network
 from gossamer.deploy.peers import Arrays, Call, prepared, refused
 from gossamer.errors import UserError
 from gossamer.runtime import Engine, Plan, machine
-from gossamer.runtime.arrays import batches
+from gossamer.runtime.arrays import batches, read_arrays
+from gossamer.runtime.graph import Graph
+from gossamer.runtime.importer import read
 
 WAKING_SECONDS = 0.05  # before a turn of several threads: they wake and find cores of their own
 TURN_SECONDS = 0.01
@@ -168,6 +170,18 @@ def _difference(outputs: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]
     return worst
 
 
+def examples_of(inputs: Arrays | Path | None, graph: Graph) -> Arrays | None:
+    """Examples to measure on, read where they are in a file.
+
+    Raises:
+        UserError: the file cannot be read, or there is no example.
+    """
+    arrays = read_arrays(inputs, graph.inputs) if isinstance(inputs, Path) else inputs
+    if arrays is not None and not all(len(x) for x in arrays):
+        raise UserError("a batch of no examples takes no time; pass one example or more")
+    return arrays
+
+
 def bench(
     model: str | os.PathLike[str],
     against: Sequence[str] = ("onnxruntime",),
@@ -175,7 +189,7 @@ def bench(
     batch: int | None = None,
     threads: int | None = None,
     turns: int = 30,
-    inputs: Arrays | None = None,
+    inputs: Arrays | Path | None = None,
     plan: str | os.PathLike[str] | Plan | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -192,29 +206,29 @@ def bench(
         batch: examples in a call; by default all ``inputs``, or one example of noise.
         threads: threads of each contestant; by default all usable cores.
         turns: turns of each contestant.
-        inputs: examples for each input, cut into batches; by default normal noise.
+        inputs: examples for each input, cut into batches, or the ``.npy`` or ``.npz`` file that
+            holds them; by default normal noise.
         plan, shapes, on_progress: see :class:`gossamer.runtime.Engine`.
         on_turn: called after each round of turns, with their number so far and in all.
 
     Raises:
         UserError: the file cannot be run, or a peer is unknown, missing or refuses it.
     """
-    if inputs is not None and not all(len(x) for x in inputs):
-        raise UserError("a batch of no examples takes no time; pass one example or more")
     path = Path(model)
+    graph = read(path, shapes)
+    examples = examples_of(inputs, graph)
     names = list(dict.fromkeys(against))
     engine = Engine(
-        path,
+        graph,
         threads=threads,
         plan=plan,
-        sample=inputs,
-        shapes=shapes,
+        sample=examples,
         on_progress=on_progress,
     )
-    if inputs is None:
-        calls_on = [engine.noise(batch or 1, seed=i) for i in range(INPUTS)]
+    if examples is None:
+        calls_on = [engine.noise(batch, seed=i) for i in range(INPUTS)]
     else:
-        calls_on = batches(engine.graph, inputs, batch or len(inputs[0]), INPUTS)
+        calls_on = batches(graph, examples, batch or len(examples[0]), INPUTS)
     dense = dense_network(onnx.load(path))
     with tempfile.TemporaryDirectory() as folder:
         networks = {"dense": path}
@@ -244,7 +258,7 @@ def bench(
         str(path),
         machine(),
         engine.threads,
-        len(calls_on[0][0]),
+        len(np.atleast_1d(calls_on[0][0])),
         "processor" if engine.threads == 1 else "wall",
         tuple(
             Contestant(name, network, t.seconds, t.turns, t.quiet, differences.get((name, network)))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from gossamer.deploy.bench import INPUTS, take_turns
+from gossamer.deploy.bench import INPUTS, examples_of, take_turns
 from gossamer.deploy.dense import SPARSE, dense_network
 from gossamer.errors import UserError
 from gossamer.kernels.registry import chosen_isa
@@ -107,7 +107,7 @@ def forecast(
     *,
     batch: int | None = None,
     threads: int | None = None,
-    inputs: Sequence[Array] | None = None,
+    inputs: Sequence[Array] | Path | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     choices: Sequence[Choice] = CHOICES,
     on_choice: Callable[[int, int], None] = lambda done, total: None,
@@ -121,7 +121,8 @@ def forecast(
         model: an ONNX file that the engine runs.
         batch: examples in a call; by default all ``inputs``, or one example of noise.
         threads: threads of the engine; by default all usable cores.
-        inputs: examples for each input; by default normal noise.
+        inputs: examples for each input, or the ``.npy`` or ``.npz`` file that holds them; by
+            default normal noise.
         shapes: see :class:`gossamer.runtime.Engine`.
         choices: what to measure.
         on_choice: called after each choice with the numbers of those done and of all.
@@ -129,17 +130,16 @@ def forecast(
     Raises:
         UserError: the file cannot be run, or no layer of it can be sparse.
     """
-    if inputs is not None and not all(len(x) for x in inputs):
-        raise UserError("a batch of no examples takes no time; pass one example or more")
     path = Path(model)
     graph = read(path, shapes)
+    examples = examples_of(inputs, graph)
     proto = dense_network(onnx.load(path))
     with tempfile.TemporaryDirectory() as folder:
         if proto is not None:
             file = Path(folder) / "dense.onnx"
             onnx.save(proto, file, save_as_external_data=proto.ByteSize() > 1 << 30)
             graph = read(file, shapes)
-        return _measure(str(path), graph, batch, threads, inputs, tuple(choices), on_choice)
+        return _measure(str(path), graph, batch, threads, examples, tuple(choices), on_choice)
 
 
 def _measure(
@@ -155,9 +155,8 @@ def _measure(
     reasons = {node.output: reason_dense(node) for node in graph.nodes}
     if all(reasons.values()):
         raise UserError(f"{model}: no layer of it can be sparse; it has nothing to forecast")
-    several = (batch or (1 if inputs is None else len(inputs[0]))) > graph.shapes[graph.inputs[0]][
-        0
-    ]
+    lead = graph.shapes[graph.inputs[0]][0]
+    several = (batch or (lead if inputs is None else len(inputs[0]))) > lead
 
     def engine(network: Graph) -> Engine:
         plan = planner.make(network, chosen_isa(None), inputs, batches=several)
@@ -165,7 +164,7 @@ def _measure(
 
     dense = engine(_named(graph))
     if inputs is None:
-        calls_on = [dense.noise(batch or 1, seed=i) for i in range(INPUTS)]
+        calls_on = [dense.noise(batch, seed=i) for i in range(INPUTS)]
     else:
         calls_on = batches(graph, inputs, batch or len(inputs[0]), INPUTS)
     spent: list[dict[str, float]] = []
@@ -206,7 +205,7 @@ def _measure(
         nothing = (None,) * len(choices)
         reason = "it has no weights"
         layers.append(LayerForecast("(form)", "form", mean[""] / total, reason, nothing))
-    examples = len(calls_on[0][0])
+    examples = len(np.atleast_1d(calls_on[0][0]))
     return Forecast(
         model,
         machine(),

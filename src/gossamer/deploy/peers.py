@@ -50,6 +50,9 @@ def _onnxruntime(path: Path, threads: int) -> Call:
             value.name: x.astype(np.float16) if value.type == "tensor(float16)" else x
             for value, x in zip(wanted, inputs, strict=True)
         }
+        for value in wanted:
+            if not value.shape:  # a single number, in an array of one
+                feeds[value.name] = feeds[value.name].reshape(())
         outputs: list[NDArray[Any]] = session.run(None, feeds)
         return outputs
 

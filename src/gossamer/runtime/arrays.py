@@ -16,7 +16,8 @@ from gossamer.runtime.graph import Array, Graph
 def read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
     """The inputs called ``names``: one in a ``.npy`` file, several by name in a ``.npz``.
 
-    A ``.npy`` file is mapped, not read. Pickled objects are refused.
+    A ``.npy`` file is mapped, not read. A single number becomes an array of one. Pickled objects
+    are refused.
 
     Raises:
         UserError: no such file, not one of numpy's, or arrays missing.
@@ -35,7 +36,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
                 f"{path}: holds one array, the network takes {len(names)}: {', '.join(names)}; "
                 "write them by name with numpy.savez"
             )
-        return [loaded]
+        return [np.atleast_1d(loaded)]
     with loaded:
         known = set(loaded.files)
         if len(names) == 1 and len(known) == 1:
@@ -46,7 +47,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
                 f"{path}: has no array {missing[0]!r}, only {', '.join(sorted(known)) or 'none'}"
             )
         try:
-            return [loaded[name] for name in names]
+            return [np.atleast_1d(loaded[name]) for name in names]
         except (ValueError, EOFError, SyntaxError, MemoryError, OSError, zipfile.BadZipFile):
             raise UserError(
                 f"{path}: damaged, or holds objects; write it with numpy.savez"

@@ -257,13 +257,19 @@ class Engine:
         if max(-low, high) > EXACT:
             raise UserError(f"input {name!r} holds integers beyond {EXACT}, not exact in float32")
 
-    def noise(self, batch: int = 1, seed: int = 0) -> list[Array]:
-        """Normal noise for every input (integers that their tables have, or 0 and 1),
-        ``batch`` examples, the same for the same seed.
+    def noise(self, batch: int | None = None, seed: int = 0) -> list[Array]:
+        """Normal noise for every input (integers that their tables have, or 0 and 1), the same
+        for the same seed.
+
+        Args:
+            batch: rows of the first input: those of one example, or of a batch that is fixed,
+                by default.
+            seed: of the noise.
 
         Raises:
             UserError: the network's batch is fixed at another number.
         """
+        batch = self._lead if batch is None else batch
         if batch % self._lead or (not self.graph.dynamic and batch != self._lead):
             raise UserError(
                 f"batch {batch}: the network's batch is fixed at {self._lead}; "
