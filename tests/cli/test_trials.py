@@ -187,3 +187,19 @@ def test_trials_of_another_tool_are_imported(place, searched, gossamer):
         status, _, err = gossamer("trials", "import", *wrong)
         assert (status, err.count("\n")) == (2, 1)
         assert words in err
+
+
+def test_a_trial_is_shown_with_its_files(place, searched, gossamer):
+    (place / "curve.png").write_bytes(b"12345")
+    trial = searched.ask()
+    trial.attach("curve.png")
+    searched.note(5, "odd")
+    status, out, err = gossamer("trials", "show", "small.db", 5)
+    assert (status, err) == (0, "")
+    assert "trial 5 of 'small': running" in out
+    assert "note: odd" in out
+    assert f"file {place}/small.files/small/5/curve.png (image, 5 bytes)" in out
+    assert "value weights = 36980.0" in gossamer("trials", "show", "e.toml", 0)[1]
+    files = json.loads(gossamer("trials", "show", "e.toml", 5, "--json")[1])["files"]
+    assert files[0]["kind"] == "image"
+    assert "has no trial 9" in gossamer("trials", "show", "e.toml", 9)[2]

@@ -27,7 +27,7 @@ class _ListByDefault(typer.core.TyperGroup):
 
 trials = typer.Typer(
     cls=_ListByDefault,
-    help="List, delete, correct, export and import trials; 'list' may be left out.",
+    help="List, show, delete, correct, export and import trials; 'list' may be left out.",
 )
 app.add_typer(trials, name="trials")
 
@@ -52,6 +52,31 @@ def _open_stored(source: str, name: str | None) -> Any:
     if opened.storage is None:
         raise UserError(f"{source} names no storage, so its trials are not stored")
     return opened
+
+
+@trials.command("show")
+def show_(source: Source, number: Number, name: Name = None, as_json: Json = False) -> None:
+    """One trial: parameters, values, note and files."""
+    opened = open_experiment(source, name)
+    trial = opened.record(number)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(trial)))
+        return
+    say(f"trial {number} of '{opened.name}': {trial.state}")
+    for key, value in (
+        ("reason", trial.reason),
+        ("note", trial.note),
+        ("fidelity", trial.fidelity),
+    ):
+        if value is not None:
+            say(f"{key}: {value}")
+    for key, parameter in trial.parameters.items():
+        say(f"parameter {key} = {parameter}")
+    for key, value in trial.values.items():
+        noise = trial.noise.get(key)
+        say(f"value {key} = {value}" + (f" ± {noise:.2g}" if noise else ""))
+    for file in trial.files:
+        say(f"file {file.path} ({file.kind}, {file.bytes:,} bytes)")
 
 
 @trials.command("delete")

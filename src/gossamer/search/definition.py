@@ -54,6 +54,7 @@ _TOP = (
     "start",
     "warm_start",
     "command",
+    "files",
     "stopping",
     "fidelity",
     "metrics",
@@ -99,6 +100,7 @@ def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
             ("sampler", str),
             ("seed", int),
             ("settings", dict),
+            ("files", str),
         )
         if key in data
     }

@@ -33,6 +33,7 @@ from gossamer.search.space.space import Space
 from gossamer.search.stopping.context import LearningCurves
 from gossamer.search.stopping.fidelity import Fidelity, Ladder
 from gossamer.search.stopping.rules import StoppingRule
+from gossamer.search.trials.attachments import files_folder, files_of, trial_folder
 from gossamer.search.trials.budget import Budget, Room
 from gossamer.search.trials.databases import open_storage
 from gossamer.search.trials.repeats import with_noise_of_repeats
@@ -69,6 +70,8 @@ class Experiment:
         stopping: rules that give trials up before their end; see `STOPPING`.
         fidelities: cheaper tasks to try settings on first; see `Fidelity`.
         command: command line that evaluates a trial, where no Python function does.
+        files: folder for files of trials, see `Trial.attach`; with an SQLite storage ``x.db`` it is
+            ``x.files`` beside it by default.
 
     An experiment that is in its storage already is continued. Its parameters, metrics and
     constraints must be the same then, and its settings' task and model; thresholds, budget,
@@ -95,6 +98,7 @@ class Experiment:
         stopping: Sequence[StoppingRule] = (),
         fidelities: Sequence[Fidelity] = (),
         command: Command | str | None = None,
+        files: str | os.PathLike[str] | None = None,
     ) -> None:
         check_name(name, "experiment")
         check_metrics(metrics)
@@ -135,8 +139,11 @@ class Experiment:
             stopping=self.stopping,
             fidelities=self.fidelities,
             command=self.command,
+            files=None if files is None else os.fspath(files),
         )
         self.storage = storage
+        stated = None if files is None else os.fspath(files)
+        self.files = files_folder(storage, stated, self.name)
         self._opened: Store | None = None
         # Whether the stored definition is followed; else this one is to replace it.
         self._agreed = self._replaces = False
@@ -416,7 +423,8 @@ class Experiment:
             return self._report(trial, began, step, values, of)
 
         settings = {**self.settings, **self._ladder.settings(fidelity)}
-        trial = Trial(number, dict(point), fidelity, settings, report)
+        files = trial_folder(self.files, number)
+        trial = Trial(number, dict(point), fidelity, settings, report, files)
         return trial
 
     def _report(
@@ -505,7 +513,9 @@ class Experiment:
 
     def trials(self) -> list[TrialRecord]:
         """Every trial that was not deleted, by number."""
-        return with_noise_of_repeats(self._records())
+        records = with_noise_of_repeats(self._records())
+        stored = self.files is not None and self.files.is_dir()
+        return [self._with_files(record) for record in records] if stored else records
 
     def record(self, number: int) -> TrialRecord:
         """A trial as it is now, a deleted one too.
@@ -519,7 +529,11 @@ class Experiment:
                 f"experiment '{self.name}' has no trial {number}; it has {len(records):,}, "
                 "counted from 0"
             )
-        return records[number]
+        return self._with_files(records[number])
+
+    def _with_files(self, record: TrialRecord) -> TrialRecord:
+        files = files_of(trial_folder(self.files, record.number))
+        return dataclasses.replace(record, files=files) if files else record
 
     def forget(self, *numbers: int) -> None:
         """Delete trials: nothing is learned from them, and they take no place in the budget.

@@ -96,7 +96,10 @@ class Snapshot:
         """A text that differs once anything that is shown has changed."""
         state = [
             [(metric.name, metric.threshold) for metric in self.metrics],
-            [(t.number, t.state, t.seconds, len(t.reports)) for t in self.trials],
+            [
+                (t.number, t.state, t.seconds, len(t.reports), [(f.name, f.bytes) for f in t.files])
+                for t in self.trials
+            ],
         ]
         return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
 

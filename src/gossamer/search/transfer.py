@@ -21,10 +21,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from gossamer.errors import UserError
-from gossamer.files import write_text
+from gossamer.files import copy_file, make_folder, write_text
 from gossamer.search import schema
 from gossamer.search.definition import from_mapping
 from gossamer.search.metrics import Metric
+from gossamer.search.trials.attachments import files_folder, files_of, trial_folder
 from gossamer.search.trials.databases import open_storage, readable_errors
 from gossamer.search.trials.edits import EDITS, Edits
 from gossamer.search.trials.optuna_log import quiet_optuna
@@ -41,6 +42,8 @@ _IMPORTING = "gossamer:importing"
 def export_trials(storage: str, path: str | os.PathLike[str], name: str | None = None) -> int:
     """Write an experiment and all its trials to a file, and return their number.
 
+    Files of trials are copied to a folder beside it: ``x.files`` of ``x.json``.
+
     Args:
         storage: URL of the database.
         path: the JSON file to write.
@@ -55,7 +58,17 @@ def export_trials(storage: str, path: str | os.PathLike[str], name: str | None =
     with readable_errors():
         attributes = opened.get_study_user_attrs(opened.get_study_id_from_name(chosen))
     distributions: dict[str, int] = {}
-    trials = [_trial_entry(trial, distributions) for trial in store.frozen()]
+    folder = files_folder(storage, (store.definition or {}).get("files"), chosen)
+    beside = _files_beside(path)
+    trials = []
+    for trial in store.frozen():
+        files = files_of(trial_folder(folder, trial.number))
+        for file in files:
+            copy = beside / str(trial.number) / file.name
+            make_folder(copy.parent)
+            copy_file(file.path, copy)
+        entry = _trial_entry(trial, distributions)
+        trials.append({**entry, "files": [file.name for file in files]} if files else entry)
     edits = {key: value for key, value in attributes.items() if key.startswith(EDITS)}
     content = {
         "format": _FORMAT,
@@ -94,6 +107,7 @@ def import_trials(
     content = _read(Path(path))
     try:
         definition = dict(content["definition"])
+        definition.pop("files", None)  # a folder of another machine
         if name is not None:
             check_name(name, "experiment")
             definition["name"] = name
@@ -110,12 +124,18 @@ def import_trials(
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise UserError(f"{path}: {_in_words(error)}; export the trials again") from None
     named = str(arguments["name"])
+    copies = _copies(Path(path), content["trials"])
+    folder = files_folder(storage, arguments.get("files"), named)
     directions = [StudyDirection[m.goal.upper()] for m in arguments["metrics"] if m.optimized]
     opened = open_storage(storage)
     with quiet_optuna(), readable_errors():
         _check_free(opened, storage, named)
         study = opened.create_new_study(directions, named)
         opened.set_study_user_attr(study, _IMPORTING, True)
+        for source, number, file in copies:
+            if folder is not None:
+                make_folder((folder / str(number) / file).parent)
+                copy_file(source, folder / str(number) / file)
         for trial in trials:
             opened.create_new_trial(study, trial)
         for key, value in {**attributes, **edits}.items():
@@ -125,6 +145,31 @@ def import_trials(
         store.earlier = earlier
     store.definition = definition  # last: what has it is whole
     return named, len(trials)
+
+
+def _files_beside(path: str | os.PathLike[str]) -> Path:
+    """The folder of the files of an export."""
+    return Path(path).with_suffix(".files")
+
+
+def _copies(path: Path, entries: Sequence[Mapping[str, Any]]) -> list[tuple[Path, int, str]]:
+    """Source, trial and name of each file of an export.
+
+    Raises:
+        UserError: one is missing, or its name leads out of the folder.
+    """
+    copies = []
+    for entry in entries:
+        for name in entry.get("files", ()):
+            source = _files_beside(path) / str(entry["number"]) / name
+            inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+            if not inside or not source.is_file():
+                raise UserError(
+                    f"{path}: trial {entry['number']}: file {source} is missing; copy the folder "
+                    f"{_files_beside(path)} too"
+                )
+            copies.append((source, int(entry["number"]), name))
+    return copies
 
 
 def _check_free(opened: BaseStorage, storage: str, name: str) -> None:

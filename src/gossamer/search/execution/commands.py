@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from gossamer.errors import UserError, nearest
+from gossamer.files import make_folder
 from gossamer.search.metrics import Numbers, as_numbers
 from gossamer.search.trials.trial import Trial
 from gossamer.search.validation import is_number, make_plain
@@ -25,6 +26,7 @@ _FIELD = re.compile(r"\{([^{}]+)\}")
 # What a line may hold beside parameters and settings.
 _NUMBER = "trial"
 _TAIL = 300
+_FILES = "GOSSAMER_FILES"
 # Keys that say how far a program is, and are no metrics.
 _PROGRESS = ("step", "epoch", "of", "epochs")
 # A program that gets SIGTERM has so long to end.
@@ -49,7 +51,8 @@ class Command:
     are reports while the program trains: their "step" or "epoch" says how far it is (else they
     are counted), and "of" out of how many. A report that has a step is looked at at once, so that
     the trial can be stopped early. All parameters also stand in the environment as JSON, in
-    ``GOSSAMER_PARAMETERS``.
+    ``GOSSAMER_PARAMETERS``; ``GOSSAMER_FILES`` is a folder, what the program writes there is
+    stored with the trial (unset where the experiment has no place for files).
 
     Raises:
         UserError: an empty or unreadable line, or a timeout that is no positive number.
@@ -111,6 +114,9 @@ class Command:
         self.check(values)
         words = [_FIELD.sub(lambda match: _text(values[match[1]]), word) for word in self._words()]
         environment = {**os.environ, "GOSSAMER_PARAMETERS": json.dumps(trial.parameters)}
+        environment.pop(_FILES, None)
+        if trial.files is not None:
+            environment[_FILES] = str(make_folder(trial.files))
         with tempfile.TemporaryFile() as errors:
             try:
                 process = subprocess.Popen(

@@ -7,21 +7,26 @@ one is gone, its trials are ended, and put back by whoever goes on.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pickle
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UserError
 from gossamer.extras import needed
+from gossamer.files import make_folder, writing
 from gossamer.search.execution.report_channel import Receive, answer
 from gossamer.search.execution.workers import Executor, Outcome, Train, attempt, pickled, reason_of
 from gossamer.search.metrics import as_numbers
+from gossamer.search.trials.attachments import files_of
 from gossamer.search.trials.trial import Trial
 
 # So often a trial is begun again when its node or worker is lost.
@@ -107,6 +112,7 @@ class Cluster:
         self._data = ray.put(data)
         self._path = list(sys.path)
         self._references: dict[Future[Outcome], Any] = {}
+        self._folders: dict[Future[Outcome], Path | None] = {}
         self._closed = threading.Event()
         self._clerk = threading.Thread(
             target=self._answer, args=(receive,), name="gossamer-ray-reports", daemon=True
@@ -132,13 +138,21 @@ class Cluster:
         reference = self._work.remote(self._data, trial.reporting(None), self._mailbox, self._path)
         future: Future[Outcome] = reference.future()
         self._references[future] = reference
+        self._folders[future] = trial.files
         return future
 
     def collect(self, future: Future[Outcome]) -> Outcome:
         del self._references[future]
+        folder = self._folders.pop(future)
         error = future.exception()
         if error is None:
-            return future.result()
+            outcome: Outcome = future.result()
+            if folder is not None:
+                for name, content in outcome.files.items():
+                    make_folder((folder / name).parent)
+                    with writing(folder / name) as file:
+                        file.write(content)
+            return outcome
         if isinstance(error, self._ray.exceptions.RayTaskError):
             return Outcome(error=reason_of(error))
         return Outcome(
@@ -222,4 +236,12 @@ def _work(data: bytes, trial: Trial, mailbox: Any, path: list[str]) -> Outcome:
             raise UserError(wrong)
         return reason if reason is None else str(reason)
 
-    return attempt(train, trial.reporting(report))
+    trial = trial.reporting(report)
+    if trial.files is None:
+        return attempt(train, trial)
+    # The driver's folder is not here: it gets what is written to this one.
+    with tempfile.TemporaryDirectory() as folder:
+        trial = dataclasses.replace(trial, files=Path(folder))
+        outcome = attempt(train, trial)
+        files = {file.name: Path(file.path).read_bytes() for file in files_of(trial.files)}
+    return dataclasses.replace(outcome, files=files)

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import loky
@@ -44,12 +44,13 @@ _REASON_LENGTH = 500
 @dataclass(frozen=True)
 class Outcome:
     """Outcome of a trial: its values by name, see `as_numbers`; an error; why it was stopped; or
-    how its process was lost."""
+    how its process was lost. And its files, where they are on another machine."""
 
     values: Numbers | None = None
     error: str | None = None
     stopped: str | None = None
     lost: str | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def attempt(train: Train, trial: Trial) -> Outcome:

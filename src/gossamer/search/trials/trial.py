@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
+
+from gossamer.search.trials.attachments import TrialFile, attach
 
 State = Literal["complete", "failed", "stopped", "running", "waiting"]
 
@@ -46,6 +50,8 @@ class Trial:
         parameters: name -> value.
         fidelity: the cheaper task's name; None for the full one.
         settings: the experiment's settings, with those of the fidelity over them.
+        files: the folder of its files, which may not be there yet; None where the experiment has
+            no place for them.
     """
 
     number: int
@@ -53,6 +59,7 @@ class Trial:
     fidelity: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     _reporter: Reporter | None = field(default=None, compare=False, repr=False)
+    files: Path | None = field(default=None, compare=False, repr=False)
 
     def report(self, step: int, values: Mapping[str, Any], of: int | None = None) -> None:
         """Says how far the trial is; to be called as it trains, such as after every epoch.
@@ -73,6 +80,21 @@ class Trial:
             reason = self._reporter(step, values, of)
             if reason is not None:
                 raise TrialStopped(reason)
+
+    def attach(self, path: str | os.PathLike[str], name: str | None = None) -> Path:
+        """Store a file with the trial, such as an image or a log; also after it has ended.
+
+        Args:
+            path: of the file, which is copied.
+            name: to store it under, in place of one of the same name; its own by default.
+
+        Returns:
+            Where it is stored.
+
+        Raises:
+            UserError: it cannot be read or stored.
+        """
+        return attach(self.files, path, name)
 
     def reporting(self, reporter: Reporter | None) -> Trial:
         """The same trial with another receiver of its reports."""
@@ -101,6 +123,7 @@ class TrialRecord:
         noise: standard deviation of the values that came with one, or whose trial was repeated
             (see `with_noise_of_repeats`).
         note: free text that somebody wrote about it.
+        files: stored with it, by name.
     """
 
     number: int
@@ -118,3 +141,4 @@ class TrialRecord:
     origin: int | None = None
     noise: dict[str, float] = field(default_factory=dict)
     note: str | None = None
+    files: tuple[TrialFile, ...] = ()
