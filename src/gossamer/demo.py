@@ -25,6 +25,8 @@ EXPERIMENT = Path(__file__).with_name("demo.toml")
 # The chosen network and the dense one are trained so many times longer than a trial.
 _LONGER = 2
 
+_SHOWN = 3  # trials in the terminal; the page has all
+
 
 @dataclass(frozen=True)
 class Result:
@@ -94,7 +96,7 @@ def demo(
     experiment.run(
         TrainNetwork.for_experiment(experiment), workers=workers or usable_cores(), threads=threads
     )
-    show(frontier_table(experiment), say)
+    show(frontier_table(experiment, most=_SHOWN), say)
 
     say.rule("4  the best sparse network, trained longer")
     chosen = chosen_trial(experiment)
@@ -104,7 +106,7 @@ def demo(
 
     say.rule("5  what was gained")
     runs = {"dense": dense, "sparse": sparse}
-    show(table(runs), say)
+    show(table(runs, brief=True), say)
     written = page(home / "report.html", runs, experiment)
     minutes = (time.perf_counter() - started) / 60
     say.print(f"{minutes:.1f} minutes in all. The whole story: {written}", soft_wrap=True)

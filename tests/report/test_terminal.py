@@ -9,7 +9,8 @@ from report_fakes import experiment, goal, pair, record, run, snapshot
 from rich.console import Console, Group
 from rich.table import Table
 
-from gossamer.report import frontier_table, layer_table, table, units
+from gossamer.report import figures, frontier_table, layer_table, table, units
+from gossamer.report.figures import MAIN
 from gossamer.search import Float, Snapshot
 
 
@@ -59,6 +60,26 @@ def test_many_runs_fit_80_columns_in_tables_that_all_begin_with_the_first() -> N
     assert "…" not in shown
     # No figure is broken.
     assert shown.count("193,280") == 7
+
+
+def test_a_brief_table_has_ten_rows_within_80_columns() -> None:
+    text = printed(table(pair(), brief=True), 80)
+    assert {row.label for row in figures.ROWS} > MAIN
+    assert len(MAIN) == 10
+    assert max(map(len, text.splitlines())) <= 80
+    assert row(table(pair(), brief=True), "Non-zero weights")[2:4] == ["1,716,000", "193,280"]
+    assert "of 1,716,000" not in text
+    assert "Loss" not in text
+    assert "Times: 1 thread" in " ".join(text.split())
+
+
+def test_of_a_long_frontier_the_best_are_shown() -> None:
+    fake = experiment(120)
+    text = printed(frontier_table(fake, most=2))
+    (heads,) = (line.split() for line in text.splitlines() if line.strip().startswith("Trial "))
+    assert heads == ["Trial", *(f"{trial.number}" for trial in fake.frontier.trials[:2])]
+    assert len(fake.frontier.trials) > 2
+    assert f"{len(fake.frontier.trials)} trials" in text
 
 
 def test_one_run_has_no_gain() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from gossamer.deploy.metrics import METRICS
 from gossamer.report import energy, units
@@ -200,6 +200,24 @@ ROWS: tuple[Row | EnergyRow, ...] = (
     ),
 )
 
+TIME = "Time per inference, engine, batch 1"
+
+# Of a table that is to be read at a glance.
+MAIN = frozenset(
+    {
+        "Accuracy",
+        "Non-zero weights",
+        "Activation density",
+        "Multiply-adds, weights × activations",
+        "Size of model.onnx",
+        "Speedup, engine, batch 1",
+        TIME,
+        "Time per inference, engine, batch 64",
+        "Energy, weights in DRAM",
+        "Training time",
+    }
+)
+
 
 @dataclass(frozen=True)
 class Line:
@@ -214,6 +232,15 @@ class Line:
     provenance: Provenance
     cells: tuple[Cell, ...]
     gains: tuple[Gain | None, ...]
+
+
+def main_lines(lines: Sequence[Line]) -> list[Line]:
+    """The lines of :data:`MAIN`, without notes."""
+    return [
+        replace(line, note="", cells=tuple(replace(cell, note="") for cell in line.cells))
+        for line in lines
+        if line.label in MAIN
+    ]
 
 
 def compare(runs: Mapping[str, Run]) -> list[Line]:

@@ -56,7 +56,7 @@ def _gain(gain: Gain | None) -> Text:
     return Text(gain.text, {True: "green", False: "yellow", None: "dim"}[gain.good])
 
 
-def table(runs: Mapping[str, Mapping[str, Any]], title: str = "") -> Group:
+def table(runs: Mapping[str, Mapping[str, Any]], title: str = "", *, brief: bool = False) -> Group:
     """The figures of ``runs`` side by side, and what each run gained over the first.
 
     Two runs have their gain in a column of its own, more have it below their figures. Runs that
@@ -66,10 +66,16 @@ def table(runs: Mapping[str, Mapping[str, Any]], title: str = "") -> Group:
         runs: name -> the contents of a run's ``metrics.json``; the first run is the
             one that the others are compared with.
         title: written above the table.
+        brief: the main figures alone, a line each; with which engine they were timed stands
+            below.
     """
     lines, names = figures.compare(runs), list(runs)
+    timed = next((line.note for line in lines if line.label == figures.TIME), "")
+    if brief:
+        lines = figures.main_lines(lines)
     if len(names) <= 2:
-        return Group(_pair(lines, names, title, _caption(runs, lines)))
+        caption = _caption(runs, lines, f"Times: {timed}." if brief and timed else "")
+        return Group(_pair(lines, names, title, caption))
     # The first run stands in every table, the others in one each.
     beside = partial(_beside_first, lines, names)
     shown = [
@@ -80,8 +86,10 @@ def table(runs: Mapping[str, Mapping[str, Any]], title: str = "") -> Group:
     return Group(*shown)
 
 
-def _caption(runs: Mapping[str, Mapping[str, Any]], lines: Sequence[figures.Line]) -> str:
-    notes = warnings(runs)
+def _caption(
+    runs: Mapping[str, Mapping[str, Any]], lines: Sequence[figures.Line], first: str = ""
+) -> str:
+    notes = [*([first] if first else []), *warnings(runs)]
     if any(line.meaning == EnergyRow.meaning for line in lines):
         notes.append(f"Energy: {EnergyRow.meaning}.")
     return " ".join(notes)
@@ -195,19 +203,23 @@ def _side_by_side(snapshot: Snapshot, trials: Sequence[TrialRecord]) -> Table:
     return shown
 
 
-def frontier_table(experiment: Experiment | Snapshot) -> Group:
+def frontier_table(experiment: Experiment | Snapshot, *, most: int | None = None) -> Group:
     """The frontier's trials with their parameters, a column each, best first.
 
     Names stand in rows, since experiments have many parameters with long names and frontiers
     few trials; trials that do not fit 80 columns beside the others follow in further tables.
     When no trial is inside the thresholds these are the nearest ones: the title says so, and
     the values that miss their threshold are red.
+
+    Args:
+        experiment: what is shown.
+        most: the number of trials shown, the best ones; the title counts all.
     """
     from gossamer.search import Snapshot  # the tables of runs do without the search's packages
 
     snapshot = experiment if isinstance(experiment, Snapshot) else Snapshot.of(experiment)
     shown = partial(_side_by_side, snapshot)
-    tables = map(shown, _fitting(snapshot.frontier.trials, shown, _COLUMNS))
+    tables = map(shown, _fitting(snapshot.frontier.trials[:most], shown, _COLUMNS))
     return Group(Text(f"{snapshot.name}: {words.verdict(snapshot)}", "bold"), *tables)
 
 
