@@ -7,6 +7,8 @@ import pytest
 from tests.search.servers import PostgreSQL, needs_postgresql
 
 from gossamer.search import Experiment, Fidelity, Float, Maximize
+from gossamer.search.trials.budget import running_seconds
+from gossamer.search.trials.trial import TrialRecord
 
 PROCESSES = 5
 ROUNDS = 4
@@ -23,6 +25,23 @@ def make(url, name="x", budget=7, fidelities=()):
         storage=url,
         fidelities=fidelities,
     )
+
+
+def test_running_time_counts_once_what_ran_at_the_same_time():
+    spans = [
+        (100.0, 60.0),
+        (130.0, 60.0),
+        (150.0, 10.0),
+        (500.0, 30.0),
+        (None, None),
+        (600.0, None),
+    ]
+    records = [
+        TrialRecord(i, "complete", {}, {}, None, seconds, started=started)
+        for i, (started, seconds) in enumerate(spans)
+    ]
+    assert running_seconds(records) == 90.0 + 30.0
+    assert running_seconds([]) == 0.0
 
 
 def search(url, fidelities, barrier, calls):

@@ -196,6 +196,7 @@ def test_a_warm_start_as_a_table():
         ("budget = 12", "buget = 12", "unknown key 'buget'; did you mean 'budget'?"),
         ("budget = 12", 'budget = "12"', "'budget' must be a whole number, not '12'"),
         ("budget = 12", "budget = true", "'budget' must be a whole number"),
+        ("budget = 12", 'minutes = "5"', "minutes must be a number above 0, not '5'"),
         ("budget = 12", "budget = 0", "budget must be a whole number of at least 1"),
         ('name = "small"', "", "'name' is missing"),
         ('name = "small"', "name = 3", "'name' must be a text"),

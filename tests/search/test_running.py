@@ -208,3 +208,23 @@ def test_minutes_end_the_run_and_another_goes_on(monkeypatch):
     assert states(experiment) == ["complete"] * 4
     with pytest.raises(UserError, match="minutes must be a number above 0"):
         experiment.run(good, minutes=0)
+
+
+def test_minutes_of_an_experiment_hold_over_its_runs(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("gossamer.search.execution.runner.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("gossamer.search.execution.runner.running_seconds", lambda _: now[0])
+    experiment = make(budget=None, minutes=4.5)
+
+    def minute_long(trial):
+        now[0] += 60.0
+        return good(trial)
+
+    experiment.run(minute_long, progress=False, minutes=1.5)
+    assert len(experiment.trials()) == 2
+    experiment.run(minute_long, progress=False)
+    assert len(experiment.trials()) == 5
+    experiment.run(minute_long, progress=False)
+    assert len(experiment.trials()) == 5
+    with pytest.raises(UserError, match="minutes must be a number above 0, not -1"):
+        make(minutes=-1)

@@ -6,6 +6,8 @@ from tests.search.experiments import METRICS, PARAMETERS, good, make
 
 from gossamer.errors import UserError
 from gossamer.search import (
+    AtLeast,
+    AtMost,
     Choice,
     Experiment,
     Float,
@@ -153,6 +155,32 @@ def test_bounds_may_widen_and_the_trials_stay(storage):
     assert max(r.parameters["width"] for r in again.trials()[2:]) > 64
     with pytest.raises(UserError, match=r"has low = 0.0001, its trials 1e-06"):
         make(storage=storage)
+
+
+def test_metrics_that_only_have_to_be_acceptable_come_and_go(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+
+    def timed(trial):
+        return {**good(trial), "seconds": trial.number + 1.0}
+
+    make(storage=url).run(timed, trials=3, progress=False)
+    slow = make(storage=url, metrics=[AtMost("seconds", 2.0), *METRICS])
+    assert {t.number for t in slow.frontier().trials} <= {0, 1}
+    slow.run(timed, trials=1, progress=False)
+    assert [m.name for m in Experiment.from_storage(url).metrics] == [
+        "accuracy",
+        "density",
+        "seconds",
+    ]
+    reversed_ = make(storage=url, metrics=[*METRICS, AtLeast("seconds", 4.0)])
+    assert {t.number for t in reversed_.frontier().trials} <= {3}
+    without = make(storage=url)
+    without.run(good, trials=1, progress=False)
+    assert [m.name for m in Experiment.from_storage(url).metrics] == ["accuracy", "density"]
+    with pytest.raises(UserError, match="metric 'seconds' is new, and trial 4 did not return it"):
+        make(storage=url, metrics=[*METRICS, AtMost("seconds", 2.0)])
+    with pytest.raises(UserError, match="metric 'accuracy' is missing"):
+        make(storage=url, metrics=METRICS[1:])
 
 
 def test_a_stepped_range_widens_by_whole_steps(tmp_path):

@@ -47,6 +47,7 @@ _KEYS = {
 _TOP = (
     "name",
     "budget",
+    "minutes",
     "storage",
     "sampler",
     "seed",
@@ -107,6 +108,8 @@ def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
     if "budget" in data:
         unlimited = data["budget"] == UNLIMITED
         arguments["budget"] = None if unlimited else _typed(data["budget"], int, "'budget'")
+    if "minutes" in data:
+        arguments["minutes"] = data["minutes"]
     metrics = _typed(data["metrics"], dict, "'metrics'")
     arguments["metrics"] = [_metric(name, entry) for name, entry in metrics.items()]
     parameters = _typed(data["parameters"], dict, "'parameters'")

@@ -40,7 +40,7 @@ from gossamer.search.trials.repeats import with_noise_of_repeats
 from gossamer.search.trials.results import Returned, read_report, read_returned
 from gossamer.search.trials.storage import End, Store
 from gossamer.search.trials.trial import Trial, TrialRecord
-from gossamer.search.validation import check_list, check_name, check_whole, plain
+from gossamer.search.validation import check_list, check_minutes, check_name, check_whole, plain
 
 # For so long a suggestion is made again whenever another process made a trial meanwhile; after
 # that only if it made the same one.
@@ -60,6 +60,8 @@ class Experiment:
         budget: trials in all, stopped ones included; one of a fidelity counts as its cost. A
             failed trial takes its place only until the next run, which tries another instead.
             None goes on until it is stopped.
+        minutes: after so many in which trials ran, over all its runs, `run` begins none; None for
+            any number.
         storage: database URL such as ``sqlite:///speech.db``; None keeps trials in memory.
         sampler: a `Sampler`, or the name of one in `SAMPLERS`: "gp" (few, costly trials),
             "tpe", "random".
@@ -73,9 +75,10 @@ class Experiment:
         files: folder for files of trials, see `Trial.attach`; with an SQLite storage ``x.db`` it is
             ``x.files`` beside it by default.
 
-    An experiment that is in its storage already is continued. Its parameters, metrics and
-    constraints must be the same then, and its settings' task and model; thresholds, budget,
-    sampler and seed may have changed, and bounds may have widened.
+    An experiment that is in its storage already is continued. Its parameters, optimized metrics
+    and constraints must be the same then, and its settings' task and model; thresholds, budget,
+    minutes, sampler and seed may have changed, and bounds may have widened. Metrics that only have
+    to be acceptable may come, if all complete trials returned that number, and go.
 
     Raises:
         UserError: for invalid input, storage that cannot be used, and a stored
@@ -98,6 +101,7 @@ class Experiment:
         stopping: Sequence[StoppingRule] = (),
         fidelities: Sequence[Fidelity] = (),
         command: Command | str | None = None,
+        minutes: float | None = None,
         files: str | os.PathLike[str] | None = None,
     ) -> None:
         check_name(name, "experiment")
@@ -110,6 +114,7 @@ class Experiment:
         self.metrics = list(metrics)
         self.constraints = check_list("constraints", constraints, LinearConstraint, _CONSTRAINT)
         self.budget = None if budget is None else check_whole("budget", budget, 1)
+        self.minutes = check_minutes(minutes)
         seed = check_whole("seed", seed, 0)
         self.settings = plain(settings or {})
         self._space = Space(self.parameters, self.constraints)
@@ -131,6 +136,7 @@ class Experiment:
             self.constraints,
             name=name,
             budget=UNLIMITED if self.budget is None else self.budget,
+            minutes=self.minutes,
             sampler=sampler_name(chosen),
             seed=seed,
             settings=self.settings,

@@ -102,14 +102,16 @@ def agree(
                 "choose another name or another storage"
             )
     if stored is not None:
-        differs = _difference(stored, wanted)
+        differs = _difference(stored, wanted, store)
         if differs:
             raise UserError(
                 f"experiment '{name}' is in the storage with another definition: "
                 f"{differs}; give this one another name or storage, with warm_start to learn from "
                 "those trials, or undo the change"
             )
-        wanted["metrics"] = {m: wanted["metrics"][m] for m in stored["metrics"]}
+        metrics = wanted["metrics"]
+        known = {name: metrics[name] for name in stored["metrics"] if name in metrics}
+        wanted["metrics"] = {**known, **metrics}
     return stored, wanted
 
 
@@ -123,20 +125,30 @@ def _widened(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return math.isclose(steps, round(steps), abs_tol=1e-9)
 
 
-def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+def _acceptable(metric: Mapping[str, Any]) -> bool:
+    """Whether a metric only has to be acceptable; the others are a direction of Optuna's study."""
+    return metric["goal"] in ("at_least", "at_most")
+
+
+def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any], store: Store) -> str | None:
     """Reason why `stored` cannot be continued as `wanted`; None if it can.
 
     Thresholds, priors, budget, sampler, seed and how it began may change, bounds may widen, and
-    orders do not matter.
+    orders do not matter. Metrics that are not optimized may come and go.
     """
     for kind in ("parameters", "metrics"):
         old, new = stored[kind], wanted[kind]
         for name in new:
-            if name not in old:
+            if name not in old and not (kind == "metrics" and _acceptable(new[name])):
                 return f"{kind[:-1]} '{name}' is new"
         for name in old:
-            if name not in new:
+            if name not in new and not (kind == "metrics" and _acceptable(old[name])):
                 return f"{kind[:-1]} '{name}' is missing"
+    added = sorted(wanted["metrics"].keys() - stored["metrics"].keys())
+    for record in store.records(list(wanted["metrics"])) if added else ():
+        lacking = [name for name in added if name not in record.values]
+        if record.state == "complete" and lacking:
+            return f"metric '{lacking[0]}' is new, and trial {record.number} did not return it"
     for name, new in wanted["parameters"].items():
         old = stored["parameters"][name]
         if _widened(old, new):
@@ -150,8 +162,8 @@ def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | N
                     f"its trials {in_words(old.get(key))}"
                 )
     for name, new in wanted["metrics"].items():
-        old = stored["metrics"][name]
-        if old["goal"] != new["goal"]:
+        old = stored["metrics"].get(name, new)
+        if old["goal"] != new["goal"] and not (_acceptable(old) and _acceptable(new)):
             return f"metric '{name}' has goal '{new['goal']}', in its trials '{old['goal']}'"
     old_rows, new_rows = (
         sorted((sorted(c["coefficients"].items()), c["at_most"]) for c in d["constraints"])

@@ -58,6 +58,19 @@ def check_whole(what: str, value: object, least: int) -> int:
     return value
 
 
+def check_minutes(minutes: object) -> float | None:
+    """A limit in minutes, or None for none.
+
+    Raises:
+        UserError: it is neither None nor a finite number above 0.
+    """
+    if minutes is None:
+        return None
+    if not is_number(minutes) or not float(minutes) > 0:  # type: ignore[arg-type]
+        raise UserError(f"minutes must be a number above 0, not {minutes!r}")
+    return float(minutes)  # type: ignore[arg-type]
+
+
 def check_list(what: str, values: object, kind: type | tuple[type, ...], example: str) -> list[Any]:
     """`values` as a list.
 

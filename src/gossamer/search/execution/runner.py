@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gossamer.errors import UserError
@@ -15,10 +16,11 @@ from gossamer.search.execution.loggers import Logger
 from gossamer.search.execution.progress import Board
 from gossamer.search.execution.report_channel import Receive
 from gossamer.search.execution.workers import Executor, InProcess, Outcome, Train, Workers
+from gossamer.search.trials.budget import running_seconds
 from gossamer.search.trials.results import read_report
 from gossamer.search.trials.storage import EndedError, Store
 from gossamer.search.trials.trial import ENDED, Trial, TrialRecord
-from gossamer.search.validation import check_whole, is_number
+from gossamer.search.validation import check_minutes, check_whole
 
 if TYPE_CHECKING:  # an experiment imports its runner
     from gossamer.search.experiment import Experiment
@@ -52,8 +54,7 @@ class RunSettings:
             check_whole("threads", self.threads, 1)
         if self.trials is not None:
             check_whole("trials", self.trials, 1)
-        if self.minutes is not None and not (is_number(self.minutes) and self.minutes > 0):
-            raise UserError(f"minutes must be a number above 0, not {self.minutes!r}")
+        check_minutes(self.minutes)
 
     def make_executor(self, receive: Receive) -> Executor:
         """Start what runs the trials; it passes their reports to `receive`."""
@@ -76,6 +77,10 @@ def run(
         settings: of this run.
     """
     before = experiment.trials()
+    if experiment.minutes is not None:
+        left = max(experiment.minutes - running_seconds(before) / 60, sys.float_info.min)
+        minutes = left if settings.minutes is None else min(left, settings.minutes)
+        settings = replace(settings, minutes=minutes)
     records = [record for record in before if record.state != "failed"]
     failed = sum(cost(r.fidelity) for r in before if r.state == "failed")
     budget = math.inf if experiment.budget is None else experiment.budget

@@ -8,8 +8,9 @@ Optuna holds the study's row (SQLite: the file) against all others that would wr
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,9 +20,24 @@ from optuna.storages import RDBStorage
 from sqlalchemy.orm import Session
 
 from gossamer.search.trials.edits import DELETED
+from gossamer.search.trials.trial import TrialRecord
 
 # Costs such as 0.1 do not sum up exactly.
 _ROUNDING = 1e-9
+
+
+def running_seconds(records: Iterable[TrialRecord]) -> float:
+    """Seconds in which at least one of the trials ran, of those that have ended."""
+    spans = sorted(
+        (record.started, record.started + record.seconds)
+        for record in records
+        if record.started is not None and record.seconds is not None
+    )
+    total, until = 0.0, -math.inf
+    for begin, end in spans:
+        total += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return total
 
 
 @dataclass(frozen=True)
