@@ -23,6 +23,7 @@ ORDER = (
     "transfer",
     "experiment",
     "importers",
+    "for_optuna",
     "snapshot",
     "networks",
     "testing",
@@ -37,7 +38,16 @@ def place(module: str) -> str:
 
 def imported(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in types:  # names a type, and imports nothing
+            continue
         if isinstance(node, ast.ImportFrom) and node.module == "gossamer.search":
             for alias in node.names:
                 inner = (ROOT / alias.name).exists() or (ROOT / f"{alias.name}.py").exists()

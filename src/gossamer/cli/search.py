@@ -91,6 +91,9 @@ def search(
     mlflow: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Log the trials to MLflow.")
     ] = None,
+    wandb: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Log the trials to W&B.")
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -104,7 +107,7 @@ def search(
 
     if ray is None and (cpus is not None or gpus is not None):
         raise UserError("--cpus and --gpus go with --ray ADDRESS")
-    places = {"tensorboard": tensorboard, "mlflow": mlflow}
+    places = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
     loggers = [LOGGERS[name](place) for name, place in places.items() if place is not None]
     opened = Experiment.from_toml(experiment, check=_train, storage=storage)
     executor = None

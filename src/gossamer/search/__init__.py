@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gossamer.search.execution.commands import Command
-from gossamer.search.execution.loggers import LOGGERS, MLflow, TensorBoard
+from gossamer.search.execution.loggers import LOGGERS, MLflow, TensorBoard, WandB
 from gossamer.search.execution.ray import on_ray
 from gossamer.search.experiment import Experiment
+from gossamer.search.for_optuna import ExperimentSampler, sweep_config, sweep_study
 from gossamer.search.frontier import Frontier
 from gossamer.search.importers.into import Imported, import_from
 from gossamer.search.importers.registry import IMPORTERS
@@ -42,6 +43,7 @@ __all__ = [
     "Command",
     "Dominated",
     "Experiment",
+    "ExperimentSampler",
     "Fidelity",
     "Float",
     "Frontier",
@@ -69,6 +71,7 @@ __all__ = [
     "TrialRecord",
     "TrialStopped",
     "Violated",
+    "WandB",
     "WarmStart",
     "chosen_trial",
     "export_trials",
@@ -77,6 +80,8 @@ __all__ = [
     "merged",
     "on_ray",
     "recipe_of",
+    "sweep_config",
+    "sweep_study",
     "to_dataframe",
 ]
 __dir__ = __all__.copy

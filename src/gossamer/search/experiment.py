@@ -408,6 +408,15 @@ class Experiment:
             raise UserError(f"add: {returned.mistake.removeprefix('train returned ')}")
         return point, self._end_of(returned)
 
+    @property
+    def space(self) -> Space:
+        """The parameters' values that its constraints allow."""
+        return self._space
+
+    def suggest(self, history: History) -> dict[str, Any]:
+        """A point to try next to the trials of `history`, which need not be this experiment's."""
+        return self._suggester.suggest(history)
+
     def _next_point(
         self, records: Sequence[TrialRecord], room: float
     ) -> tuple[dict[str, Any], str | None, int | None]:

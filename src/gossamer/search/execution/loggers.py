@@ -1,4 +1,4 @@
-"""Trials in other tools: TensorBoard and MLflow, through their own libraries.
+"""Trials in other tools: TensorBoard, MLflow and W&B, through their own libraries.
 
 A new logger is one class with `report` and `end`, and one entry of `LOGGERS`.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from gossamer.errors import UserError
@@ -136,7 +136,66 @@ class MLflow:
         self._runs.clear()
 
 
+class WandB:
+    """Logs each trial as a run of a W&B project; the experiment is the runs' group.
+
+    Args:
+        place: the project, or ``ENTITY/PROJECT``. Without a network, `WANDB_MODE=offline` writes
+            to a folder that ``wandb sync`` sends later.
+
+    Raises:
+        UserError: W&B is not installed.
+    """
+
+    def __init__(self, place: str | os.PathLike[str]) -> None:
+        with needed("logging to W&B"):
+            import wandb
+        self._wandb: Any = wandb
+        self._entity, _, self._project = os.fspath(place).rpartition("/")
+        self._runs: dict[int, Any] = {}
+
+    def _run(self, experiment: str, number: int, parameters: Mapping[str, Any]) -> Any:
+        if number not in self._runs:
+            try:
+                self._runs[number] = self._wandb.init(
+                    entity=self._entity or None,
+                    project=self._project,
+                    group=experiment,
+                    name=f"trial {number}",
+                    config={**parameters, "trial": number},
+                    reinit="create_new",  # several trials run at a time
+                    settings=self._wandb.Settings(silent=True, console="off"),
+                )
+            except Exception as error:  # W&B's own, of many kinds
+                raise UserError(
+                    f"W&B project '{self._project}': {' '.join(str(error).split())}; run "
+                    "'wandb login', or set WANDB_MODE=offline"
+                ) from None
+        return self._runs[number]
+
+    def report(self, experiment: str, trial: Trial, report: Report) -> None:
+        run = self._run(experiment, trial.number, trial.parameters)
+        run.log(report.values, step=report.step)
+
+    def end(self, experiment: str, record: TrialRecord) -> None:
+        run = self._run(experiment, record.number, record.parameters)
+        ended = {"state": record.state, "reason": record.reason}
+        run.summary.update(
+            {**record.values, **{key: text for key, text in ended.items() if text is not None}}
+        )
+        for file in record.files:
+            run.save(file.path, base_path=os.path.dirname(file.path), policy="now")
+        run.finish(exit_code=1 if record.state == "failed" else 0)
+        del self._runs[record.number]
+
+    def close(self) -> None:
+        for run in self._runs.values():
+            run.finish(exit_code=1)
+        self._runs.clear()
+
+
 LOGGERS: dict[str, Callable[[str | os.PathLike[str]], Logger]] = {
     "tensorboard": TensorBoard,
     "mlflow": MLflow,
+    "wandb": WandB,
 }
