@@ -13,6 +13,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -45,6 +46,7 @@ class _Bar(Progress):
     Beside the bar a long text would narrow every column until nothing is left of the numbers.
     """
 
+    in_one_line = False  # as in a notebook, whose output has no fixed width
     _stopping: threading.Event | None = None
 
     @property
@@ -65,23 +67,36 @@ class _Bar(Progress):
             self._stopping.set()
             self._stopping = None
             if not self.live.transient:
-                self.console.print(Group(*self.get_renderables()))
+                if self.in_one_line:
+                    self._print_lines()
+                else:
+                    self.console.print(Group(*self.get_renderables()))
 
     def _log(self, stopping: threading.Event) -> None:
         """A line now and then, so that a log does not stay silent."""
         while not stopping.wait(_EVERY):
-            for task in self.tasks:
-                minutes, seconds = divmod(int(task.elapsed or 0), 60)
-                steps = f"{task.completed:,g}" + (f"/{task.total:,g}" if task.total else "")
-                below = task.fields.get("below")
-                line = f"{task.description} {steps}, {minutes}:{seconds:02d}"
-                self.console.print(Text(f"{line}; {below}" if below else line), soft_wrap=True)
+            self._print_lines()
+
+    def _print_lines(self) -> None:
+        for task in self.tasks:
+            self.console.print(_line(task), soft_wrap=True)
 
     def get_renderables(self) -> Iterable[RenderableType]:
+        if self.in_one_line:
+            yield from map(_line, self.tasks)
+            return
         yield _Fitted(self)
         for task in self.tasks:
             if below := task.fields.get("below"):
                 yield Text(f"  {below}")
+
+
+def _line(task: Task) -> Text:
+    """A task in one line."""
+    minutes, seconds = divmod(int(task.elapsed or 0), 60)
+    steps = f"{task.completed:,.10g}" + (f"/{task.total:,.10g}" if task.total else "")
+    line = f"{task.description} {steps}, {minutes}:{seconds:02d}"
+    return Text(f"{line}; {below}" if (below := task.fields.get("below")) else line)
 
 
 class _Fitted:
@@ -116,15 +131,18 @@ def progress_bar(
 
     Where standard error is no terminal nothing moves: a line is written every 30 seconds, and
     the last state once, except of a transient bar. A notebook without widgets counts as no
-    terminal; rich would warn of the widgets in place of the bar.
+    terminal; rich would warn of the widgets in place of the bar. In any notebook it is one line.
 
     Args:
         show: False shows nothing.
         transient: leave no trace when done.
         speed_seconds: the time left follows from the speed in so many last seconds.
     """
-    console = Console(stderr=True, force_jupyter=None if find_spec("ipywidgets") else False)
-    return _Bar(
+    console = Console(stderr=True)
+    notebook = console.is_jupyter
+    if notebook and not find_spec("ipywidgets"):
+        console = Console(stderr=True, force_jupyter=False)
+    bar = _Bar(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
@@ -136,3 +154,5 @@ def progress_bar(
         transient=transient,
         speed_estimate_period=speed_seconds,
     )
+    bar.in_one_line = notebook
+    return bar

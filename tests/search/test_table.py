@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 import pytest
+from tests.search.experiments import make
 
 from gossamer.errors import UserError
-from gossamer.search import Frontier, TrialRecord, to_dataframe
+from gossamer.search import Frontier, TrialRecord, Trials, to_dataframe
 
 TRIALS = [
     TrialRecord(3, "complete", {"rate": 0.1, "rule": "<b>"}, {"weights": 36_980.0}, None, 2.5),
@@ -56,6 +57,27 @@ def test_a_frontier_in_a_notebook():
     assert "<th>weights</th><th>rate</th><th>rule</th>" in shown
     assert "<td>3</td><td>36,980</td><td>0.1</td><td>&lt;b&gt;</td>" in shown
     assert "nearest" in Frontier([], False)._repr_html_()
+
+
+def test_all_trials_in_a_notebook():
+    trials = make().trials()
+    assert trials == []
+    assert trials._repr_html_().startswith("<p>0 trials:</p><table>")
+    shown = Trials(TRIALS)._repr_html_()
+    assert shown.startswith("<p>2 trials:</p><table><tr><th>trial</th><th>state</th><th>weights<")
+    assert "<td>7</td><td>failed</td><td></td><td>0.2</td><td></td><td>4</td>" in shown
+    many = [TrialRecord(n, "complete", {}, {}, None, 1.0) for n in range(1_000)]
+    shown = Trials(many)._repr_html_()
+    assert shown.startswith("<p>1,000 trials, the first and the last 30:</p>")
+    assert shown.count("<tr>") == 61
+    assert "<td>29</td>" in shown
+    assert "<td>970</td>" in shown
+    assert "<td>30</td>" not in shown
+
+
+def test_all_trials_as_a_dataframe():
+    pytest.importorskip("pandas")
+    assert Trials(TRIALS).to_dataframe().equals(to_dataframe(TRIALS))
 
 
 def test_noise_and_notes_stand_in_tables():

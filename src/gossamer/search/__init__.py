@@ -26,7 +26,7 @@ from gossamer.search.space.space import Space
 from gossamer.search.stopping.fidelity import Fidelity
 from gossamer.search.stopping.rules import STOPPING, Dominated, Halving, OutOfReach, Violated
 from gossamer.search.transfer import export_trials, import_trials
-from gossamer.search.trials.table import to_dataframe
+from gossamer.search.trials.table import Trials, to_dataframe
 from gossamer.search.trials.trial import Report, Trial, TrialRecord, TrialStopped
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ __all__ = [
     "Trial",
     "TrialRecord",
     "TrialStopped",
+    "Trials",
     "Violated",
     "WandB",
     "WarmStart",

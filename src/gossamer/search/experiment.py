@@ -39,6 +39,7 @@ from gossamer.search.trials.databases import open_storage
 from gossamer.search.trials.repeats import with_noise_of_repeats
 from gossamer.search.trials.results import Returned, read_report, read_returned
 from gossamer.search.trials.storage import End, Store
+from gossamer.search.trials.table import Trials
 from gossamer.search.trials.trial import Trial, TrialRecord
 from gossamer.search.validation import check_list, check_minutes, check_name, check_whole, plain
 
@@ -526,11 +527,11 @@ class Experiment:
                 return {}
             return self._curves.context(trial, records, self.metrics).expected()
 
-    def trials(self) -> list[TrialRecord]:
+    def trials(self) -> Trials:
         """Every trial that was not deleted, by number."""
         records = with_noise_of_repeats(self._records())
         stored = self.files is not None and self.files.is_dir()
-        return [self._with_files(record) for record in records] if stored else records
+        return Trials(self._with_files(record) if stored else record for record in records)
 
     def record(self, number: int) -> TrialRecord:
         """A trial as it is now, a deleted one too.

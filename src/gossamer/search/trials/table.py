@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
 
 
+# Of many trials a notebook shows so many at either end.
+_ENDS = 30
+
+
 def to_dataframe(trials: Sequence[TrialRecord]) -> pandas.DataFrame:
     """Trials as a pandas DataFrame: a row a trial, its number as the index.
 
@@ -35,10 +39,31 @@ def to_dataframe(trials: Sequence[TrialRecord]) -> pandas.DataFrame:
     return pandas.DataFrame(rows, index=index, columns=columns)
 
 
-def html_table(trials: Sequence[TrialRecord]) -> str:
-    """Number, values and parameters of trials as an HTML table; texts are escaped."""
-    columns = [*_named(trials, "values"), *_named(trials, "parameters")]
-    heads = ["trial", *(column.partition(":")[2] for column in columns)]
+class Trials(list[TrialRecord]):
+    """Trials, which a notebook shows as a table."""
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """The trials as a DataFrame, see `to_dataframe`."""
+        return to_dataframe(self)
+
+    def _repr_html_(self) -> str:
+        """Table that a notebook shows: of many trials the first and the last."""
+        shown = self if len(self) <= 2 * _ENDS else [*self[:_ENDS], *self[-_ENDS:]]
+        of = f", the first and the last {_ENDS}" if len(shown) < len(self) else ""
+        return f"<p>{len(self):,} trial{'' if len(self) == 1 else 's'}{of}:</p>" + html_table(
+            shown, ("state",)
+        )
+
+
+def html_table(trials: Sequence[TrialRecord], first: Sequence[str] = ()) -> str:
+    """Number, values and parameters of trials as an HTML table; texts are escaped.
+
+    Args:
+        trials: the rows.
+        first: columns of `to_dataframe` that come first.
+    """
+    columns = [*first, *_named(trials, "values"), *_named(trials, "parameters")]
+    heads = ["trial", *(column.partition(":")[2] or column for column in columns)]
     lines = ["".join(f"<th>{escape(head)}</th>" for head in heads)]
     for trial in trials:
         row = _row(trial)
