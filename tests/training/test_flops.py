@@ -165,3 +165,33 @@ def test_recurrent_layers_attention_and_transposed_convolutions():
     up = found["up"]
     assert up.macs_dense == 5 * 4 * 3 * 3
     assert up.macs_both == products(model.up.weight.flatten(1).t(), rows) / 2
+
+
+def test_duty_cycles_tell_dead_units_and_how_even_the_others_are():
+    """Three units of a ReLU: always active, half of the time, never."""
+    model = nn.Sequential(nn.Identity(), nn.ReLU())
+    found = count(model, [torch.tensor([[1.0, 1.0, -1.0]]), torch.tensor([[2.0, -1.0, 0.0]])])
+    use = found.unit_use["1"]
+    assert (use.units, use.dead) == (3, 1)
+    assert use.entropy == pytest.approx(1.0)  # bits: 0, 1 and 0
+    assert use.entropy_most == pytest.approx(3.0)  # half of all
+    activity = found.activity()
+    assert (activity["units"], activity["dead"]) == (3, 1)
+    assert activity["entropy"] == pytest.approx(1 / 3)
+
+
+def test_duty_cycles_of_images_are_of_channels_and_sequences_have_none():
+    image = torch.zeros(2, 3, 2, 2)
+    image[0, 0] = 1.0
+    image[:, 1] = 1.0
+    use = count(nn.Sequential(nn.ReLU()), [image]).unit_use["0"]
+    assert (use.units, use.dead, use.entropy) == (3, 1, pytest.approx(1.0))
+    assert count(nn.Sequential(nn.ReLU()), [torch.ones(2, 3, 4)]).unit_use == {}
+    winners = nn.Sequential(KWinners(4, 0.5))
+    assert count(winners, [torch.rand(2, 5, 4)]).unit_use["0"].units == 4
+
+
+def test_units_that_are_always_active_have_no_entropy():
+    activity = count(nn.Sequential(nn.ReLU()), [torch.ones(2, 3)]).activity()
+    assert activity["dead"] == 0
+    assert "entropy" not in activity

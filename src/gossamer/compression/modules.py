@@ -115,7 +115,7 @@ class PruneModule:
                 "nonzero": counts.nonzero,
                 "density": counts.density,
             }
-            run["activations"] = {"density": counts.active_share, "layers": counts.activations}
+            run["activations"] = counts.activity()
             run["macs"] = counts.macs()
         if self.evaluate is not None:
             result = self.evaluate(model)

@@ -76,7 +76,7 @@ class Evaluation:
                 "parameters_nonzero": counts.parameters_nonzero,
                 "bytes": counts.bytes,
             },
-            "activations": {"density": counts.active_share, "layers": counts.activations},
+            "activations": counts.activity(),
             "macs": counts.macs(),
             "layers": [{**asdict(layer), "density": layer.density} for layer in counts.layers],
         }

@@ -54,6 +54,39 @@ class LayerCount:
 
 
 @dataclass
+class UnitUse:
+    """How evenly a layer's units are active.
+
+    A unit's duty cycle is the share of examples, and positions of an image, at which it is not
+    zero; Ahmad & Scheinkman, arXiv 1903.11257, 2019.
+
+    Attributes:
+        units: of the layer; channels of a layer for images.
+        dead: units that were never active.
+        entropy: of the duty cycles, in bits: each is the chance of an event that happens or not.
+        entropy_most: the same if the layer's activity were spread evenly over its units.
+    """
+
+    units: int
+    dead: int
+    entropy: float
+    entropy_most: float
+
+    @classmethod
+    def of(cls, duty_cycles: Tensor) -> UnitUse:
+        """From the duty cycles ``[units]``, each from 0 to 1."""
+        units = len(duty_cycles)
+        most = units * float(_binary_entropy(duty_cycles.mean()))
+        dead = int((duty_cycles == 0).sum())
+        return cls(units, dead, float(_binary_entropy(duty_cycles).sum()), most)
+
+
+def _binary_entropy(chance: Tensor) -> Tensor:
+    """Entropy in bits of an event that happens with that chance."""
+    return -(torch.xlogy(chance, chance) + torch.xlogy(1 - chance, 1 - chance)) / math.log(2)
+
+
+@dataclass
 class Counts:
     """A network's counts on some data.
 
@@ -62,6 +95,7 @@ class Counts:
             in model order.
         activations: share of non-zero outputs of each activation layer (k-winners, ReLU...).
         active_share: the same over all units of all activation layers.
+        unit_use: of each activation layer whose units are known (not of sequences).
         parameters: all trainable numbers, biases and norms included.
         parameters_nonzero: those of them that are not zero.
         bytes: of the parameters with sparse layers stored sparsely: 4 bytes for each
@@ -72,6 +106,7 @@ class Counts:
     layers: list[LayerCount]
     activations: dict[str, float]
     active_share: float
+    unit_use: dict[str, UnitUse]
     parameters: int
     parameters_nonzero: int
     bytes: int
@@ -87,6 +122,21 @@ class Counts:
     @property
     def density(self) -> float:
         return self.nonzero / self.weights if self.weights else 1.0
+
+    def activity(self) -> dict[str, Any]:
+        """Figures of the activations as ``metrics.json`` holds them.
+
+        ``units``, ``dead`` and ``entropy``, the duty cycles' as a share of the most possible, are
+        over all layers, where any has units that are known.
+        """
+        figures: dict[str, Any] = {"density": self.active_share, "layers": self.activations}
+        used = self.unit_use.values()
+        if used:
+            figures["units"] = sum(use.units for use in used)
+            figures["dead"] = sum(use.dead for use in used)
+        if most := math.fsum(use.entropy_most for use in used):
+            figures["entropy"] = math.fsum(use.entropy for use in used) / most
+        return figures
 
     def macs(self) -> dict[str, float]:
         """Multiply-adds per inference: ``dense``, ``weights`` alone, ``both``."""
@@ -115,6 +165,7 @@ def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
         for name in layers
     }
     active: dict[str, list[float]] = {}
+    duty: dict[str, tuple[Tensor, int]] = {}  # times each unit was active, of how many
     hooks = []
 
     def layer_hook(name: str) -> Any:
@@ -132,6 +183,11 @@ def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
             entry = active.setdefault(name, [0.0, 0.0])
             entry[0] += float(torch.count_nonzero(output))
             entry[1] += output.numel()
+            axis = _unit_axis(module, output)
+            if axis is not None:
+                times = (output != 0).movedim(axis, -1).flatten(0, -2).sum(0).double()
+                earlier, of = duty.get(name, (0, 0))
+                duty[name] = times + earlier, of + output.numel() // len(times)
 
         return hook
 
@@ -170,16 +226,27 @@ def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
             )
         )
     parameters = list(model.parameters())
+    unit_use = {name: UnitUse.of(times / of) for name, (times, of) in duty.items() if of}
     rounded = {id(layer.weight) for layer in quantized_layers(model).values()}
     units = sum(total for _, total in active.values())
     return Counts(
         layers=counted,
         activations={name: hits / total for name, (hits, total) in active.items()},
         active_share=sum(hits for hits, _ in active.values()) / units if units else 1.0,
+        unit_use=unit_use,
         parameters=sum(p.numel() for p in parameters),
         parameters_nonzero=sum(int(torch.count_nonzero(p)) for p in parameters),
         bytes=sum(_stored_bytes(p, id(p) in rounded) for p in parameters),
     )
+
+
+def _unit_axis(module: nn.Module, output: Tensor) -> int | None:
+    """The dimension of an activation's output that its units are in; None where it is not known."""
+    if isinstance(module, KWinners):
+        return -1
+    if isinstance(module, KWinners2d) or output.dim() in (2, 4):
+        return 1
+    return None  # a sequence's units may be in any
 
 
 def _stored_bytes(parameter: Tensor, rounded: bool) -> int:
