@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 import pytest
-from tests.browser import BROWSER
+from tests.browser import BROWSER, check_sizes
 
 from gossamer.search import Choice, Experiment, Float, Maximize, Minimize, Trial
 
@@ -34,6 +34,7 @@ def opened(address: str, width: int = 1400) -> Iterator[tuple[Any, list[str]]]:
             executable_path=BROWSER, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
         )
         tab = browser.new_page(viewport={"width": width, "height": 900})
+        tab.set_default_timeout(120_000)  # on a machine that does much else
         tab.on(
             "console",
             lambda said: None if HARMLESS.search(said.text) else wrong.append(said.text),
@@ -155,14 +156,85 @@ def test_new_trials_appear(page: Any, storage: str) -> None:
         assert wrong == []
 
 
-def test_nothing_is_cut_off_on_a_phone(page: Any) -> None:
-    with opened(page.address, width=390) as (tab, wrong):
+def test_nothing_is_cut_off_at_any_size_in_any_theme(
+    storage: str, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    note = "a note that is longer than a row of a telephone is wide, " * 3
+    Experiment.from_storage(storage).note(1, note)
+    with serve(storage) as page, opened(page.address, width=390) as (tab, wrong):
         tab.wait_for_selector("#trials tbody tr")
-        assert tab.evaluate("document.documentElement.scrollWidth") == 390
-        cut = "e => e.filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.id)"
-        assert tab.locator(".scroll, table, td, .plot").evaluate_all(cut) == []
+        for box in tab.locator("#best input[data-pin]").all():
+            box.check()
+        assert note.strip() in tab.inner_text("#best")
+        check_sizes(tab, tmp_path)
+        tab.set_viewport_size({"width": 390, "height": 900})
         canvas = tab.locator("#scatter .canvas .nsewdrag").bounding_box()
         assert canvas["height"] > 300  # of 480: the legend is above the plot
+        assert wrong == []
+
+
+def test_several_experiments_at_any_size(
+    storage: str, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    other = Experiment(
+        "other", [Float("x", 0.0, 1.0)], [Minimize("time")], storage=storage, sampler="random"
+    )
+    other.tell(other.ask(), {"time": 2.5})
+    with serve(storage) as page, opened(page.address) as (tab, wrong):
+        assert tab.inner_text("h1") == "2 experiments"
+        check_sizes(tab, tmp_path)
+        tab.click("text=some <b>trials</b>")
+        tab.wait_for_selector("html[data-ready=yes]", timeout=120_000)
+        assert tab.inner_text("h1") == "some <b>trials</b>"
+        assert tab.inner_text("#best-count") == "2"
+        tab.click(".brand a")
+        tab.wait_for_selector("text=2 experiments")
+        assert wrong == []
+
+
+def test_weights_name_a_trial_and_pinned_ones_are_compared(page: Any) -> None:
+    with opened(page.address) as (tab, wrong):
+        tab.wait_for_selector("#trials tbody tr")
+        assert tab.inner_text("#choice .knee") == "The frontier has no knee."
+        for metric, other, trial in (("0", "1", 2), ("1", "0", 1)):
+            tab.fill(f"#choice-weight-{metric}", "100")
+            tab.fill(f"#choice-weight-{other}", "0")
+            assert f"trial {trial} with" in tab.inner_text("#choice .weighed")
+            assert tab.locator("#best tr.weighed").get_attribute("data-number") == str(trial)
+        assert tab.is_hidden(".compared")
+        tab.check("#choice .weighed input")  # trial 1
+        assert tab.is_checked("#best tr[data-number='1'] input")
+        tab.check("#best tr[data-number='2'] input")
+        rows = tab.locator(".compared tr").all_inner_texts()
+        assert [row.split() for row in rows[:2]] == [
+            ["trial", "1", "trial", "2"],
+            ["Parameters", "that", "differ"],
+        ]
+        assert ["accuracy", "≥", "0.92", "0.95", "0.97"] in [row.split() for row in rows]
+        assert ["loss", "0.5", "0.5"] in [row.split() for row in rows]
+        tab.click(".compared thead input >> nth=0")
+        assert not tab.is_checked("#choice .weighed input")
+        # A new trial leaves weights and pins as they are.
+        assert tab.input_value("#choice-weight-1") == "100"
+        assert wrong == []
+
+
+def test_theme_is_the_systems_until_one_is_chosen(page: Any) -> None:
+    with opened(page.address) as (tab, wrong):
+        ground = "getComputedStyle(document.body).backgroundColor"
+        light, dark = "rgb(243, 245, 248)", "rgb(15, 20, 27)"
+        assert tab.evaluate(ground) == light
+        tab.emulate_media(color_scheme="dark")
+        assert tab.evaluate(ground) == dark
+        tab.click("#theme")
+        assert tab.evaluate(ground) == light
+        tab.reload()
+        tab.wait_for_selector("html[data-ready=yes]", timeout=120_000)
+        assert tab.evaluate(ground) == light
+        assert tab.get_attribute("#theme", "aria-label") == "Switch to the dark theme"
+        tab.click("#theme")
+        ink = "document.querySelector('#scatter .xtick text').style.fill"
+        tab.wait_for_function(f"{ink} === 'rgb(230, 234, 240)'")
         assert wrong == []
 
 

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def report(
-    sources: Annotated[
-        list[str], typer.Argument(help="Run directories and at most one experiment.")
-    ],
+    sources: Annotated[list[str], typer.Argument(help="Run directories and experiments.")],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -35,7 +33,7 @@ def report(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """One self-contained page: networks side by side, and the experiment's frontier.
+    """One self-contained page: networks side by side, and the frontiers of experiments.
 
     With --compare the table of the runs alone, the first one being what the others are compared
     with: in the terminal, as JSON with --json, and in the file named by -o.
