@@ -472,3 +472,35 @@ def test_view_helps_to_choose(page: Any) -> None:
     rows = page.get("/api/trials").json
     assert rows[0]["missed"] == ["accuracy"]
     assert rows[0]["texts"]["value:loss"] == "0.5"
+
+
+def test_files_of_a_trial_are_served_and_nothing_else(
+    storage: str, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "a curve.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (tmp_path / "train.log").write_text("<script>epoch 1</script>")
+    (tmp_path / "state.bin").write_bytes(bytes(2_000))
+    experiment = Experiment.from_storage(storage)
+    trial = experiment.ask()
+    for name in ("a curve.svg", "train.log", "state.bin"):
+        trial.attach(tmp_path / name)
+    experiment.tell(trial, {"accuracy": 0.5, "density": 0.5})
+    with serve(storage) as page:
+        row = page.get("/api/trials").json[trial.number]
+        assert row["files"] == [
+            {"name": "a curve.svg", "kind": "image", "size": "41 B"},
+            {"name": "state.bin", "kind": "other", "size": "2 kB"},
+            {"name": "train.log", "kind": "text", "size": "24 B"},
+        ]
+        at = f"/files/{trial.number}/"
+        image, log = page.get(at + "a%20curve.svg"), page.get(at + "train.log")
+        assert image.headers["Content-Type"] == "image/svg+xml"
+        assert log.headers["Content-Type"].startswith("text/plain")
+        assert log.body == b"<script>epoch 1</script>"
+        other = page.get(at + "state.bin")
+        assert other.headers["Content-Disposition"] == 'attachment; filename="state.bin"'
+        for answer in (image, log, other):
+            assert answer.headers["Content-Security-Policy"].startswith("sandbox; default-src")
+        for wrong in ("../../copy.db", "%2e%2e%2f%2e%2e%2fcopy.db", "", "train.log/", "state"):
+            assert page.get(at + wrong).status == 404, wrong
+        assert page.get("/files/0/train.log").status == 404

@@ -21,6 +21,7 @@ class Answer:
     status: HTTPStatus = HTTPStatus.OK
     filename: str | None = None
     lasting: bool = False  # its address changes with its content
+    foreign: bool = False  # whatever a trial wrote: nothing in it may run
 
 
 class Refused(Exception):

@@ -31,6 +31,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_FOREIGN = {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'"}
 _LARGEST_BODY = 100_000
 _LENGTH = re.compile(r"[0-9]{1,6}")  # isdigit() takes other scripts' digits, int() not 5,000
 
@@ -105,6 +106,8 @@ class Handler(BaseHTTPRequestHandler):
                 return site.listed(path, address.query)
             case "/api/slow" if site is not None:
                 return site.slow()
+            case _ if site is not None and path.startswith("/files/"):
+                return site.file(path.removeprefix("/files/"))
         raise Refused(HTTPStatus.NOT_FOUND, f"there is no {address.path}")
 
     def _post(self) -> Answer:
@@ -133,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, answer: Answer) -> None:
         known = answer.etag is not None and self.headers.get("If-None-Match") == answer.etag
         self.send_response(HTTPStatus.NOT_MODIFIED if known else answer.status)
-        for name, content in _HEADERS.items():
+        for name, content in (_HEADERS | (_FOREIGN if answer.foreign else {})).items():
             self.send_header(name, content)
         # Chromium keeps a script's compiled code only as long as it need not ask for it again.
         caching = "private, max-age=31536000, immutable" if answer.lasting else "no-cache"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import mimetypes
+import urllib.parse
+from http import HTTPStatus
+from pathlib import Path
 
 from gossamer.dashboard import view
-from gossamer.dashboard.answer import JSON, Answer, etag_of
+from gossamer.dashboard.answer import JSON, Answer, Refused, etag_of
 from gossamer.dashboard.cache import Cache
 from gossamer.dashboard.page import page
 from gossamer.dashboard.thresholds import thresholds_asked
@@ -41,12 +45,32 @@ class Site:
             return Answer(view.as_json(view.panels(judged, "later")), JSON, etag)
         if path == "/api/trials":
             return Answer(view.as_json(view.trials(judged)), JSON, etag)
-        safe = "".join(c if c.isascii() and c.isalnum() else "-" for c in stored.name)
+        safe = _plain(stored.name)
         if path == "/export.csv":
             return Answer(
                 view.export_csv(judged), "text/csv; charset=utf-8", etag, filename=f"{safe}.csv"
             )
         return Answer(view.export_json(judged), JSON, etag, filename=f"{safe}.json")
+
+    def file(self, address: str) -> Answer:
+        """A file of a trial, at ``NUMBER/NAME``; only what the trials list is read."""
+        number, _, quoted = address.partition("/")
+        name = urllib.parse.unquote(quoted)
+        trials = [trial for trial in self.cache.read().trials if str(trial.number) == number]
+        found = next((f for trial in trials for f in trial.files if f.name == name), None)
+        try:
+            body = None if found is None else Path(found.path).read_bytes()
+        except OSError:
+            body = None
+        if found is None or body is None:
+            raise Refused(HTTPStatus.NOT_FOUND, f"there is no file '{name}' of trial {number}")
+        guessed = mimetypes.guess_type(found.name)[0]
+        if found.kind == "image" and guessed is not None:
+            return Answer(body, guessed, etag_of(body), foreign=True)
+        if found.kind == "text":
+            return Answer(body, "text/plain; charset=utf-8", etag_of(body), foreign=True)
+        kind = "application/octet-stream"
+        return Answer(body, kind, etag_of(body), filename=_plain(name, "."), foreign=True)
 
     def slow(self) -> Answer:
         """The panels of parameter importances, as far as they are computed."""
@@ -58,3 +82,8 @@ class Site:
     def _snapshots(self, query: str) -> tuple[Snapshot, Snapshot]:
         stored = self.cache.read()
         return stored, stored.judged_by(thresholds_asked(query))
+
+
+def _plain(name: str, also: str = "") -> str:
+    """A name as a file's: letters and digits of ASCII, and the characters of `also`."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in also) else "-" for c in name)

@@ -92,6 +92,10 @@ def trials(snapshot: Snapshot) -> list[dict[str, Any]]:
         {
             **vars(trial),
             "reports": len(trial.reports),
+            "files": [
+                {"name": file.name, "kind": file.kind, "size": units.storage(file.bytes)}
+                for file in trial.files
+            ],
             "inside": trial.number in snapshot.inside,
             "missed": words.all_missed(snapshot, trial),
             "texts": words.texts(snapshot, trial),

@@ -318,6 +318,16 @@ function texts(trial, kind) {
     .filter(([key]) => key.startsWith(`${kind}:`)).map(([key, text]) => [key.slice(kind.length + 1), text]));
 }
 
+/** Images are shown, other files linked. */
+function attached(trial) {
+  if (!trial.files.length) return null;
+  const address = (file) => `files/${trial.number}/${file.name.split("/").map(encodeURIComponent).join("/")}`;
+  return element("div", { class: "files" }, element("h3", {}, "Files"),
+    ...trial.files.map((file) => element("p", {},
+      element("a", { href: address(file), target: "_blank", rel: "noopener" }, file.name), ` ${file.size}`,
+      file.kind === "image" ? element("img", { src: address(file), alt: `${file.name} of trial ${count(trial.number)}`, loading: "lazy" }) : null)));
+}
+
 function detail(number) {
   const trial = rows.find((row) => row.number === number);
   if (!trial) return;
@@ -334,7 +344,7 @@ function detail(number) {
     trial.reason ? element("p", { class: "why" }, trial.reason) : null,
     trial.note ? element("p", {}, trial.note) : null,
     fill("Values", texts(trial, "value")), fill("Expected at the end, when it was stopped", texts(trial, "expected")),
-    fill("Parameters", texts(trial, "parameter")), fill("About", facts)].filter((part) => part !== null));
+    fill("Parameters", texts(trial, "parameter")), attached(trial), fill("About", facts)].filter((part) => part !== null));
   showPins();
   $("detail").showModal();
 }
