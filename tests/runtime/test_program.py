@@ -11,7 +11,7 @@ from networks import Builder
 from gossamer.kernels._kernels import Program
 from gossamer.kernels.registry import find
 from gossamer.runtime import Engine, program
-from gossamer.runtime.program import ALIGNMENT, shared
+from gossamer.runtime.program import ALIGNMENT, once, shared
 
 
 def test_equal_arrays_are_stored_once_and_only_while_in_use() -> None:
@@ -66,3 +66,19 @@ def test_data_that_kernels_cannot_read_is_refused() -> None:
     made.add(kernel.number, *slots, sizes, [table], 0, 1)
     with pytest.raises(ValueError, match="wrong arguments for kernel embed"):
         made.add(kernel.number, *slots, sizes, [table[:3].reshape(-1)[1:]], 0, 1)
+
+
+def test_a_constant_is_packed_once_while_it_is_in_use() -> None:
+    constant = np.arange(6, dtype=np.float32)
+    constant.flags.writeable = False
+    made = once(constant, lambda: 2 * constant, "twice")
+    assert once(constant, lambda: pytest.fail("made again"), "twice") is made
+    assert shared(made) is made
+    np.testing.assert_array_equal(once(constant, lambda: 3 * constant, "thrice"), 3 * constant)
+    del made
+    gc.collect()
+    np.testing.assert_array_equal(once(constant, lambda: 4 * constant, "twice"), 4 * constant)
+    writeable = constant.copy()
+    assert once(writeable, lambda: 2 * writeable, "") is not once(
+        writeable, lambda: 3 * writeable, ""
+    )

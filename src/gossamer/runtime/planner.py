@@ -170,6 +170,11 @@ class Budget:
         return max(0.0, self._end - time.thread_time_ns())
 
 
+def _share(budget: Budget, share: float) -> Budget:
+    """A share of what is left for nodes; reading the clock for every node would take long."""
+    return Budget(share * (budget.left() - CHUNKS_SHARE * BUDGET_NS))
+
+
 def make(
     graph: Graph,
     isa: str,
@@ -207,8 +212,8 @@ def make(
         plan.densities[node.output] = _density(values[node.output])
         for j, each in enumerate(choices):
             to_come = len(kinds) * behind[i + 1] + (len(kinds) - j) * weights[i]
-            part = weights[i] / max(1.0, to_come) * (budget.left() - CHUNKS_SHARE * BUDGET_NS)
-            each.choose(node, values, Budget(part))
+            share = weights[i] / max(1.0, to_come)
+            each.choose(node, values, partial(_share, budget, share))
         for name in {name for name in (*node.inputs, node.output) if last.get(name, i) <= i}:
             values.pop(name, None)
         on_progress(i + 1, len(graph.nodes))
@@ -305,7 +310,7 @@ class Choices:
         self.names: dict[str, str] = {}
         self._seen: dict[tuple[Any, ...], dict[int, str]] = {}  # then by numbers of non-zeros
 
-    def choose(self, node: AnyNode, values: dict[str, Array], budget: Budget) -> None:
+    def choose(self, node: AnyNode, values: dict[str, Array], share: Callable[[], Budget]) -> None:
         """Picks a node's kernel, measured if no node like it was, and adds its steps."""
         candidates = self.lowering.candidates(node)
         if len(candidates) > 1:
@@ -314,7 +319,7 @@ class Choices:
             near = [n for n in alike if abs(n - nonzero) <= SIMILAR * n]
             if not near:
                 names = [candidate.name for candidate in candidates]
-                looks = len(names) * (1 + AGAIN)
+                budget, looks = share(), len(names) * (1 + AGAIN)
                 graph, values = _part(self.graph, node, values, MACS_A_NS * budget.left() / looks)
                 trial = partial(self._trial, graph, node, values)
                 times = _race(names, trial, self.examples(graph, node, values), budget)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from bisect import insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from weakref import WeakValueDictionary
@@ -25,8 +26,35 @@ ALIGNMENT, SLACK = 64, 256
 _PACKED: WeakValueDictionary[bytes, Array] = WeakValueDictionary()
 
 
+# By id, what ``shared`` made that is in use; and what was packed of read-only constants.
+_VIEWS: WeakValueDictionary[int, Array] = WeakValueDictionary()
+_ONCE: dict[tuple[Hashable, ...], tuple[weakref.ref[Array], weakref.ref[Array]]] = {}
+
+
+def once(constant: Array, make: Callable[[], Array], of: Hashable) -> Array:
+    """What ``make`` packs of a constant, made once while the constant and it are in use.
+
+    Steps of a recurrent layer that is written out have the same weight. ``of`` tells apart what
+    is made of it.
+    """
+    key = id(constant), of
+    source, made = _ONCE.get(key, (None, None))
+    if source is not None and made is not None and source() is constant:
+        packed = made()
+        if packed is not None:
+            return packed
+    packed = shared(make())
+    if not constant.flags.writeable:
+        for old in [k for k, (each, _) in _ONCE.items() if each() is None]:
+            del _ONCE[old]
+        _ONCE[key] = weakref.ref(constant), weakref.ref(packed)
+    return packed
+
+
 def shared(array: Array) -> Array:
     """The array where kernels can read it: one copy for all steps and programs that have it."""
+    if _VIEWS.get(id(array)) is array:
+        return array
     array = np.ascontiguousarray(array)
     raw = array.reshape(-1).view(np.uint8)
     digest = blake2b(raw.data, digest_size=16).digest()
@@ -39,6 +67,7 @@ def shared(array: Array) -> Array:
     start = -memory.ctypes.data % ALIGNMENT
     view: Array = np.ndarray(array.shape, array.dtype, memory, start)
     view.flags.writeable = False
+    _VIEWS[id(view)] = view
     return view
 
 

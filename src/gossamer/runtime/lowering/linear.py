@@ -23,7 +23,7 @@ from gossamer.runtime.packing import (
     panels,
     up_to,
 )
-from gossamer.runtime.program import Buffer
+from gossamer.runtime.program import Buffer, once
 
 if TYPE_CHECKING:
     from gossamer.runtime.operators.linear import Linear
@@ -60,8 +60,9 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
     def gemm(kernel: Kernel) -> None:
         plain = source()
         columns = int(kernel.tile) * lowering.width
+        key = columns, plain, flat, value.channels, value.pixels
         data = [
-            panels(order(plain), columns),
+            once(weight, lambda: panels(order(plain), columns), key),
             padded(bias, up_to(outputs, columns)),
             np.arange(depth, dtype=np.int32),
             np.zeros(1, np.int32),
