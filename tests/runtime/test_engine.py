@@ -241,6 +241,24 @@ def test_nan_and_infinity_spread_as_in_onnx_runtime(small: bytes) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("kernel", "leaves_out_zeros"), [("gemm rows 1", 0), ("active block 8", 1)]
+)
+def test_only_kernels_that_leave_out_zeros_need_finite_inputs(
+    small: bytes, kernel: str, leaves_out_zeros: bool
+) -> None:
+    plan = Engine(small, threads=1).plan
+    choices = dict.fromkeys(plan.single, f"{kernel} {plan.isa}")
+    engine = Engine(small, threads=1, plan=dataclasses.replace(plan, single=choices))
+    x = np.random.default_rng(0).standard_normal((1, 6), np.float32)
+    x[0, 2] = np.nan
+    for rows in (x, x.astype(np.float64)):
+        np.testing.assert_allclose(
+            engine(rows), networks.reference(small, x), rtol=1e-5, atol=1e-6, equal_nan=True
+        )
+    assert ("careful" in engine._programs) == leaves_out_zeros
+
+
 def test_small_batches_go_through_the_kernels_for_single_examples(small: bytes) -> None:
     engine = Engine(small, threads=1)
     few = Engine(small, threads=1, plan=dataclasses.replace(engine.plan, smallest_batch=4))

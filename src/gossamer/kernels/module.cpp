@@ -84,12 +84,16 @@ public:
 
     void single_threaded(const std::vector<int>& steps) { program_.single_threaded(steps); }
 
-    // The outputs; None where `finite_only` is set and an input is not finite.
-    nb::object run(const std::vector<Input>& inputs, bool finite_only) {
+    bool finite_only() const { return program_.finite_only(); }
+
+    // The outputs; None where `check_finite` is set, the program is for finite inputs only, and one
+    // is not.
+    nb::object run(const std::vector<Input>& inputs, bool check_finite) {
         const int64_t examples = check(inputs);
         std::vector<const float*> in;
+        const bool check_numbers = check_finite && program_.finite_only();
         for (const auto& input : inputs) {
-            if (finite_only && !all_finite(input.data(), input.size())) return nb::none();
+            if (check_numbers && !all_finite(input.data(), input.size())) return nb::none();
             in.push_back(input.data());
         }
         std::vector<Output> outputs;
@@ -116,7 +120,7 @@ public:
     }
 
     // The common case, one input, without a list around it.
-    nb::object run_one(const Input& input, bool finite_only) { return run({input}, finite_only); }
+    nb::object run_one(const Input& input, bool check_finite) { return run({input}, check_finite); }
 
     // Nanoseconds of each step in each of `repeats` runs.
     std::vector<std::vector<int64_t>> profile(const std::vector<Input>& inputs, int repeats,
@@ -182,8 +186,9 @@ NB_MODULE(_kernels, m) {
         .def("single_threaded", &Runner::single_threaded, nb::arg("steps"))
         .def("finish", &Runner::finish, nb::arg("inputs"), nb::arg("outputs"),
              nb::arg("input_shapes"), nb::arg("output_shapes"))
-        .def("run", &Runner::run, nb::arg("inputs"), nb::arg("finite_only"))
-        .def("run_one", &Runner::run_one, nb::arg("input").noconvert(), nb::arg("finite_only"))
+        .def_prop_ro("finite_only", &Runner::finite_only)
+        .def("run", &Runner::run, nb::arg("inputs"), nb::arg("check_finite"))
+        .def("run_one", &Runner::run_one, nb::arg("input").noconvert(), nb::arg("check_finite"))
         .def("profile", &Runner::profile, nb::arg("inputs"), nb::arg("repeats"),
              nb::arg("processor_time"));
 }

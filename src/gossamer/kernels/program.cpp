@@ -117,20 +117,37 @@ void Program::single_threaded(const std::vector<int>& steps) {
     for (const int step : steps) steps_.at(static_cast<size_t>(step)).single_threaded = true;
 }
 
+namespace {
+
+// Kernels that compute every number of their outputs from all that it depends on, and keep within
+// their slots.
+bool plain(const Kernel& kernel) {
+    constexpr const char* names[] = {"binary", "copy", "depthwise",  "embed",   "gemm",
+                                     "matmul", "pool", "layer_norm", "softmax", "unary"};
+    return std::any_of(std::begin(names), std::end(names), [&kernel](const char* name) {
+        return !std::strcmp(name, kernel.operation);
+    });
+}
+
+}  // namespace
+
+bool Program::finite_only() const {
+    return !std::all_of(steps_.begin(), steps_.end(),
+                        [](const Step& step) { return plain(*step.kernel); });
+}
+
 // Do all kernels that read or write a slot keep within it? Most read whole vectors past its end,
 // so that an input must be copied to where there is room, and an output from there.
 bool Program::exact(int slot) const {
-    constexpr const char* exact[] = {"binary", "copy",    "depthwise", "embed",
-                                     "gemm",   "matmul",  "nonzeros",  "layer_norm",
-                                     "pool",   "softmax", "unary",     "winners"};
     const auto uses = [slot](const std::vector<int>& slots) {
         return std::find(slots.begin(), slots.end(), slot) != slots.end();
     };
+    const auto keeps_within = [](const Kernel& kernel) {
+        return plain(kernel) || !std::strcmp(kernel.operation, "nonzeros") ||
+               !std::strcmp(kernel.operation, "winners");
+    };
     return std::all_of(steps_.begin(), steps_.end(), [&](const Step& step) {
-        if (!uses(step.inputs) && !uses(step.outputs)) return true;
-        return std::any_of(std::begin(exact), std::end(exact), [&](const char* name) {
-            return !std::strcmp(name, step.kernel->operation);
-        });
+        return (!uses(step.inputs) && !uses(step.outputs)) || keeps_within(*step.kernel);
     });
 }
 

@@ -51,6 +51,10 @@ public:
     // Leaves these steps, and no others, to one thread, where threads would share them.
     void single_threaded(const std::vector<int>& steps);
 
+    // Does a kernel leave out zeros, or round to whole numbers? Then inputs must be finite: zero
+    // times infinity is NaN.
+    bool finite_only() const;
+
     // Runs `examples`. `nanoseconds`, when given, gets the time spent in each call: of the
     // clock on the wall, or of the processor, which a busy machine does not disturb.
     void run(const float* const* in, float* const* out, int64_t examples, int64_t* nanoseconds,

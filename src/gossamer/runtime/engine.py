@@ -207,9 +207,10 @@ class Engine:
         examples = {len(x) // lead for x, lead in zip(accepted, leads, strict=True)}
         if len(examples) > 1:
             raise UserError(f"the inputs have different batches: {[len(x) for x in accepted]}")
-        finite = all(np.isfinite(x).all() for x in accepted)
         program = self._single_program if len(accepted[0]) < self._few else self._batched
-        outputs = (program if finite else self._program("careful")).run(accepted, False)
+        if program.finite_only and not all(np.isfinite(x).all() for x in accepted):
+            program = self._program("careful")
+        outputs = program.run(accepted, False)
         return outputs if self._plain else self._as_in_file(outputs)
 
     def _as_in_file(self, outputs: Any) -> Any:
