@@ -72,51 +72,115 @@ void gemm(const Call& call) {
     }
 }
 
-// One vector of channels of a row of outputs, `Taps` of them (0: any number) in registers.
-template <int Taps, class Number>
-inline void depthwise_row(const DepthwiseShape& s, const float* in, float* out,
-                          const Number* weights, const int32_t* offset, V bias, const Clip& clip,
-                          int64_t padded, int64_t lanes) {
-    V weight[Taps ? Taps : 1];
-    for (int t = 0; t < Taps; ++t) weight[t] = load_weights(weights + t * padded);
-    for (int64_t x = 0; x < s.width; ++x, in += s.stride_width * s.channels, out += s.channels) {
-        V sum = bias;
-        if constexpr (Taps) {
-#pragma GCC unroll 9
-            for (int t = 0; t < Taps; ++t) sum += load_first(in + offset[t], lanes) * weight[t];
-        } else {
-            for (int64_t t = 0; t < s.taps; ++t)
-                sum += load_first(in + offset[t], lanes) * load_weights(weights + t * padded);
-        }
-        store_first(out, clip(sum), lanes);
-    }
+// Of some elements along one axis, [first, last).
+struct Range {
+    int64_t first, last;
+};
+
+// The taps of the window from `start` on that lie in an image of `size`.
+inline Range taps_inside(int64_t start, int64_t taps, int64_t dilation, int64_t size) {
+    const int64_t first = start < 0 ? least(taps, (dilation - 1 - start) / dilation) : 0;
+    const int64_t last = start < size ? least(taps, (size - start + dilation - 1) / dilation) : 0;
+    return {first, last < first ? first : last};
 }
 
-// Depthwise convolution, channels last: the lanes are channels. The input is padded;
-// offset[t] is where tap t lies from the window's first pixel.
+// The columns of outputs whose windows lie in the image from side to side.
+inline Range columns_inside(const DepthwiseShape& s) {
+    const int64_t room = s.in_width - 1 - (s.kernel_width - 1) * s.dilation_width + s.left;
+    const int64_t last = room < 0 ? 0 : least(s.width, room / s.stride_width + 1);
+    const int64_t first = least(last, (s.left + s.stride_width - 1) / s.stride_width);
+    return {first, last};
+}
+
+// One vector of channels of a depthwise convolution.
+template <class Number>
+struct Depthwise {
+    const DepthwiseShape& s;
+    const float* image;
+    const Number* weights;  // [tap][channels]
+    const int32_t* offset;  // where tap t lies from the window's first pixel
+    V bias;
+    const Clip& clip;
+    int64_t padded, lanes;  // channels of a tap's weights; of this vector
+
+    // Where the window of output (y, x) begins in the image, maybe before it.
+    int64_t at(int64_t y, int64_t x) const {
+        return ((y * s.stride_height - s.top) * s.in_width + x * s.stride_width - s.left) *
+               s.channels;
+    }
+
+    // Outputs of row y whose windows lie in the image, `Taps` of them (0: any number) in registers.
+    template <int Taps>
+    void inside(int64_t y, Range columns, float* out) const {
+        V weight[Taps ? Taps : 1];
+        for (int t = 0; t < Taps; ++t) weight[t] = load_weights(weights + t * padded);
+        const int64_t taps = s.kernel_height * s.kernel_width;
+        for (int64_t x = columns.first; x < columns.last; ++x) {
+            const float* in = image + at(y, x);
+            V sum = bias;
+            if constexpr (Taps) {
+#pragma GCC unroll 25
+                for (int t = 0; t < Taps; ++t) sum += load_first(in + offset[t], lanes) * weight[t];
+            } else {
+                for (int64_t t = 0; t < taps; ++t)
+                    sum += load_first(in + offset[t], lanes) * load_weights(weights + t * padded);
+            }
+            store_first(out + x * s.channels, clip(sum), lanes);
+        }
+    }
+
+    // Outputs of row y whose windows reach beyond the image: the padding adds nothing.
+    void border(int64_t y, Range columns, Range rows, float* out) const {
+        for (int64_t x = columns.first; x < columns.last; ++x) {
+            const Range across = taps_inside(x * s.stride_width - s.left, s.kernel_width,
+                                             s.dilation_width, s.in_width);
+            const int64_t window = at(y, x);
+            V sum = bias;
+            for (int64_t i = rows.first; i < rows.last; ++i) {
+                const int64_t row = i * s.kernel_width;
+                for (int64_t t = row + across.first; t < row + across.last; ++t) {
+                    sum += load_first(image + (window + offset[t]), lanes) *
+                           load_weights(weights + t * padded);
+                }
+            }
+            store_first(out + x * s.channels, clip(sum), lanes);
+        }
+    }
+};
+
+// Depthwise convolution, channels last: the lanes are channels.
 template <class Number = float>
 void depthwise(const Call& call) {
     const auto& s = *reinterpret_cast<const DepthwiseShape*>(call.shape);
-    const auto* weights = static_cast<const Number*>(call.data[0]);  // [tap][channels]
+    const auto* weights = static_cast<const Number*>(call.data[0]);
     const auto* bias = static_cast<const float*>(call.data[1]);
     const auto* offset = static_cast<const int32_t*>(call.data[2]);
     const Clip clip(static_cast<const float*>(call.data[3]));
-    const int64_t padded = (s.channels + W - 1) / W * W;
-    const int64_t first = share(s.height, call.part, call.parts);
+    using D = Depthwise<Number>;
+    const int64_t taps = s.kernel_height * s.kernel_width, padded = (s.channels + W - 1) / W * W;
+    const auto inside = taps == 3    ? &D::template inside<3>
+                        : taps == 9  ? &D::template inside<9>
+                        : taps == 25 ? &D::template inside<25>
+                                     : &D::template inside<0>;
+    const Range columns = columns_inside(s);
     const int64_t last = share(s.height, call.part + 1, call.parts);
-    const auto row = s.taps == 3   ? depthwise_row<3, Number>
-                     : s.taps == 9 ? depthwise_row<9, Number>
-                                   : depthwise_row<0, Number>;
     for (int64_t item = 0; item < call.items; ++item) {
         const float* in = call.in[0] + item * call.in_size[0];
-        float* out = call.out[0] + item * call.out_size[0];
-        for (int64_t y = first; y < last; ++y) {
+        float* image = call.out[0] + item * call.out_size[0];
+        for (int64_t y = share(s.height, call.part, call.parts); y < last; ++y) {
+            const Range rows = taps_inside(y * s.stride_height - s.top, s.kernel_height,
+                                           s.dilation_height, s.in_height);
+            const bool whole = rows.last - rows.first == s.kernel_height;
+            const Range simple = whole ? columns : Range{0, 0};
+            float* out = image + y * s.width * s.channels;
             for (int64_t c = 0; c < s.channels; c += W) {
-                row(s, in + y * s.stride_height * s.in_width * s.channels + c,
-                    out + y * s.width * s.channels + c, weights + c, offset, load(bias + c), clip,
-                    padded, s.channels - c);
+                const D d{s,    in + c, weights + c,   offset, load(bias + c),
+                          clip, padded, s.channels - c};
+                d.border(y, {0, simple.first}, rows, out + c);
+                (d.*inside)(y, simple, out + c);
+                d.border(y, {simple.last, s.width}, rows, out + c);
             }
-            finish(call, out + y * s.width * s.channels, s.width * s.channels);
+            finish(call, out, s.width * s.channels);
         }
     }
 }

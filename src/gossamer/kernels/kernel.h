@@ -123,7 +123,9 @@ SHAPE(PoolShape, channels, in_height, in_width, height, width, kernel_height, ke
       kind,  // 0 the maximum, 1 the average of what lies inside, 2 with the padding, 3 the sum
       channels_last, below, right);
 
-SHAPE(DepthwiseShape, channels, in_width, height, width, stride_height, stride_width, taps);
+SHAPE(DepthwiseShape, channels, in_height, in_width, height, width, kernel_height, kernel_width,
+      stride_height, stride_width, dilation_height, dilation_width, top,
+      left);  // rows and columns of padding
 
 SHAPE(CopyShape, sizes[5], in_strides[5], out_strides[5], in_offset, out_offset,
       clear);  // clear: floats of the output zeroed first

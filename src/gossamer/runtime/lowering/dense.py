@@ -185,12 +185,11 @@ def depthwise(
     lowering: Lowering, node: Node[Conv], value: Value, size: tuple[int, int, int]
 ) -> None:
     weight, bias, s = node.constants["weight"], node.constants["bias"], node.operation
-    c, _, w = size
+    c, h, w = size
     high, wide = conv_size(lowering, node)
-    source = lowering.padded_image(value, size, s.pads, "last")
-    pitch = w + s.pads[1] + s.pads[3]
+    source = lowering.form(value, "last")
     ky, kx = np.meshgrid(
-        np.arange(weight.shape[2]) * s.dilations[0] * pitch * c,
+        np.arange(weight.shape[2]) * s.dilations[0] * w * c,
         np.arange(weight.shape[3]) * s.dilations[1] * c,
         indexing="ij",
     )
@@ -212,12 +211,18 @@ def depthwise(
         target,
         {
             "channels": c,
-            "in_width": pitch,
+            "in_height": h,
+            "in_width": w,
             "height": high,
             "width": wide,
+            "kernel_height": weight.shape[2],
+            "kernel_width": weight.shape[3],
             "stride_height": s.strides[0],
             "stride_width": s.strides[1],
-            "taps": len(taps),
+            "dilation_height": s.dilations[0],
+            "dilation_width": s.dilations[1],
+            "top": s.pads[0],
+            "left": s.pads[1],
         },
         data=data,
         lead=value.lead,
