@@ -21,17 +21,19 @@ inline void move(const float* in, float* out, int64_t n) {
     if (i < n) store_first(out + i, load_first(in + i, n - i), n - i);
 }
 
-// Every number `Times` times in a row.
+// Part K of a vector whose every number is there `Times` times in a row.
+template <int Times, int K>
+inline void store_repeated(V v, float* out, int64_t count) {
+    if constexpr (K < Times) {
+        store_first(out, shuffled(v, v, [](int lane) { return (K * W + lane) / Times; }), count);
+        store_repeated<Times, K + 1>(v, out + W, count - W);
+    }
+}
+
 template <int Times>
 inline void repeat(const float* in, float* out, int64_t n) {
     for (int64_t i = 0; i < n; i += W) {
-        const V v = load_first(in + i, n - i);
-#pragma GCC unroll 4
-        for (int k = 0; k < Times; ++k) {
-            store_first(out + i * Times + k * W,
-                        shuffled(v, v, [k](int lane) { return (k * W + lane) / Times; }),
-                        (n - i) * Times - k * W);
-        }
+        store_repeated<Times, 0>(load_first(in + i, n - i), out + i * Times, (n - i) * Times);
     }
 }
 

@@ -188,6 +188,15 @@ inline T at_most(T x, T hi) {
     return x > hi ? hi : x;
 }
 
+// The same in one instruction, which compilers do not find.
+#if defined(__AVX512F__)
+inline V at_least(V x, V lo) { return (V)_mm512_max_ps((__m512)lo, (__m512)x); }
+inline V at_most(V x, V hi) { return (V)_mm512_min_ps((__m512)hi, (__m512)x); }
+#elif defined(__AVX2__)
+inline V at_least(V x, V lo) { return (V)_mm256_max_ps((__m256)lo, (__m256)x); }
+inline V at_most(V x, V hi) { return (V)_mm256_min_ps((__m256)hi, (__m256)x); }
+#endif
+
 // The maximum of a pool: NaN if either is.
 template <class T>
 inline T larger(T x, T y) {
