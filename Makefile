@@ -11,7 +11,7 @@ demo: $(READY)  ## the main job on the embedded data, a few minutes
 	$(BIN)/gossamer demo
 
 test: $(READY)  ## the quick tests, under 10 minutes on 2 cores
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --dist worksteal
 
 slow: $(READY)  ## the longer tests, two at a time; then those that want the machine for themselves
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow and not serial" -n 2 --dist worksteal
