@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
@@ -175,8 +174,3 @@ def write_experiment(
     lines = [*heading, *look.sentences(), "epochs = 0 prunes at once and trains nothing"]
     comments = "".join(f"# {' '.join(line.split())}\n" for line in lines)
     write_text(path, f"{comments}\n{tomli_w.dumps(described)}")
-
-
-def example_of(inputs: Any) -> Tensor:
-    """Two inputs as a tensor."""
-    return torch.as_tensor(inputs[:2])
