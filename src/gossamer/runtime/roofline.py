@@ -37,7 +37,7 @@ class Limits:
     bytes: int
 
     def share(self, row: LayerProfile) -> float:
-        """Which share of the limit a kernel call reaches (0 where its time is none)."""
+        """Share of the limit that a kernel call reaches (0 where its time is none)."""
         least = max(row.macs / self.macs, row.moved / self.bandwidth)
         return least / row.seconds if row.seconds else 0.0
 
@@ -58,7 +58,7 @@ class NetworkProfile:
 
     @property
     def share(self) -> float:
-        """Which share of the limit all calls together reach."""
+        """Share of the limit that all calls together reach."""
         spent = sum(row.seconds for row in self.rows)
         least = sum(row.seconds * self.limits.share(row) for row in self.rows)
         return least / spent if spent else 0.0
@@ -82,7 +82,7 @@ class NetworkProfile:
 
 
 def network_profile(engine: Engine, inputs: Sequence[Array]) -> NetworkProfile:
-    """Profiles an engine on inputs (a batch each) and measures the machine's limits for it.
+    """Profile an engine on inputs (a batch each) and measure the machine's limits for it.
 
     Raises:
         UserError: the inputs do not fit the network.

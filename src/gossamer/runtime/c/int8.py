@@ -54,10 +54,12 @@ def with_rounding_inside(graph: Graph) -> Graph:
         if node.op != "round" or node.output not in types:
             continue
         before = made.get(node.inputs[0])
-        alone = node.inputs[0] not in graph.outputs and len(graph.consumers(node.inputs[0])) == 1
+        single_reader = (
+            node.inputs[0] not in graph.outputs and len(graph.consumers(node.inputs[0])) == 1
+        )
         if (
             before is not None
-            and alone
+            and single_reader
             and "step" in before.constants
             and before.inputs[0] in types
         ):
@@ -89,7 +91,7 @@ def floats_of(graph: Graph, value: str, types: dict[str, str]) -> int:
 
 
 def rounding_steps(s: Any) -> list[str]:
-    """Statements that leave a float ``v`` the nearest whole number of steps, ties to even."""
+    """Statements that round a float ``v`` to the nearest whole number of steps, ties to even."""
     return [
         f"v /= {number(s.step)};",
         f"if (!(v > {number(s.low)})) v = {number(s.low)};",  # NaN becomes the lowest

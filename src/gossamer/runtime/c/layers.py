@@ -57,7 +57,7 @@ def _stored(writer: Writer, node: AnyNode) -> str:
 
 
 def _linear_in_bytes(writer: Writer, node: AnyNode) -> None:
-    """As below, in whole numbers."""
+    """The same sums in whole numbers."""
     weight = _weight(writer, node)
     outputs, inputs = weight.shape
     table = rows(writer.tables, writer.called(node), weight.T)

@@ -68,7 +68,7 @@ def _replaces(graph: Graph, node: AnyNode, i: int, span: Span | None) -> bool:
 
 
 def _packed(spans: list[Span]) -> int:
-    """Gives every span the lowest place where no other of its time lies, the largest first."""
+    """Give every span the lowest place that is free while it is needed, the largest first."""
     laid: list[Span] = []
     for span in sorted(spans, key=lambda s: -s.size):
         span.at = 0

@@ -90,7 +90,7 @@ class Rows:
 
 
 def rows(tables: Tables, name: str, matrix: Array) -> Rows:
-    """Stores a matrix, of float32 or int8, in the smaller of the two ways."""
+    """Store a matrix, of float32 or int8, in the smaller of the two ways."""
     count, columns = matrix.shape
     store = tables.bytes_of if matrix.dtype == np.int8 else tables.floats
     row, column = np.nonzero(matrix)

@@ -45,13 +45,13 @@ class Writer:
         return shape if len(shape) == 4 else (*shape[:2], 1, shape[2])
 
     def helper(self, text: str) -> None:
-        """Adds functions that several nodes call, once; ``NAME`` in their text becomes ``name``."""
+        """Add functions that several nodes call, once; ``NAME`` in their text becomes ``name``."""
         text = text.replace("NAME", self.name).strip()
         if text not in self.helpers:
             self.helpers.append(text)
 
     def function(self, node: AnyNode, declared: str, body: str, *, scratch: int = 0) -> None:
-        """Adds the function of a node; its parameters: x (and x1, ...), y, and ``scratch``."""
+        """Add the function of a node; its parameters: x (and x1, ...), y, and ``scratch``."""
         name = self.called(node)
         inputs = ["x", *(f"x{i}" for i in range(1, len(node.inputs)))]
         parameters = [

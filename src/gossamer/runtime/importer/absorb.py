@@ -32,9 +32,9 @@ def absorb(
     for node in nodes:
         value, output = node.inputs[0], node.output
         before, rule = made.get(value), RULES.get(node.op)
-        alone = readers[value] == 1
+        single_reader = readers[value] == 1
         taken = False
-        if alone and before and rule:
+        if single_reader and before and rule:
             layer, same = before, node
             if isinstance(before.operation, Windows) and node.op in ("unary", "binary"):
                 layer = made[before.inputs[0]]

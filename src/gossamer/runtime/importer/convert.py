@@ -183,7 +183,7 @@ def _node(context: Context, call: Call, opset: int, control: Control) -> None:
 
 
 def _call(context: Context, call: Call) -> None:
-    """Lets the first step that a node is a case for take it."""
+    """Let the first step that applies to a node convert it."""
     context.outputs = call.outputs
     units = units_of(context, call.operator, call.inputs)
     if units and call.operator == "Cast":  # of integers times a scale, which no cast may cut

@@ -68,7 +68,7 @@ def read(
 
 
 def _fix_shapes(name: str, graph: Any, shapes: Mapping[str, Shape]) -> None:
-    """Writes sizes into an ONNX graph, where it leaves dimensions of its inputs free."""
+    """Write sizes into an ONNX graph, where it leaves dimensions of its inputs free."""
     constants = {tensor.name for tensor in graph.initializer}
     inputs = {value.name: value for value in graph.input if value.name not in constants}
     for value, shape in shapes.items():
@@ -112,5 +112,5 @@ def _checked_opset(name: str, model: Any) -> int:
 
 
 def _printable(text: str) -> str:
-    """Texts in a file may hold any character; a message is one line of plain ones."""
+    """A text of the file in one line of printable characters."""
     return "".join(c if c.isprintable() else "?" for c in text)

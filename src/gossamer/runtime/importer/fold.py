@@ -58,7 +58,7 @@ def fold(context: Context, call: Call) -> bool:
 def _compute(
     context: Context, operator: str, output: str, inputs: list[str], a: Attributes
 ) -> None:
-    """Computes a constant, if the file is large enough to ask for it."""
+    """Compute a constant, if the file is large enough to ask for it."""
     while inputs and not inputs[-1]:
         inputs = inputs[:-1]
     values = [context.array(name) if name else LEFT_OUT for name in inputs]

@@ -38,7 +38,7 @@ def inlined(model: Any) -> Any:
 
 
 def _canonical(function: Any) -> tuple[Any, ...]:
-    """What a function computes, whatever its values, nodes and texts are called."""
+    """The computation of a function, apart from the names in it."""
     names: dict[str, int] = {"": -1}
     signature = [names.setdefault(value, len(names)) for value in function.input]
     nodes = [
@@ -67,7 +67,7 @@ def _attribute(attribute: Any) -> tuple[str, bytes]:
 
 
 def _check_size(model: Any, bodies: dict[Key, Any]) -> None:
-    """Refuses functions that call themselves, and bodies that grow without measure."""
+    """Refuse functions that call themselves, and bodies that grow without measure."""
 
     def called(nodes: Any) -> set[Key]:
         return {(node.domain, node.op_type) for node in nodes} & bodies.keys()

@@ -21,14 +21,14 @@ VARINT, BYTES, FIXED = 0, 2, {1: 8, 5: 4}  # how a field is written, and its byt
 
 @dataclass
 class Source:
-    """Where the numbers of a model lie, outside its message."""
+    """Numbers of a model that lie outside its message."""
 
     path: Path | None = None  # of the model; external data lies beside it
     lifted: dict[str, memoryview] = field(default_factory=dict)  # initializer -> its bytes
     files: dict[Path, Mapped] = field(default_factory=dict)
 
     def folders(self) -> list[Path]:
-        """Where external data may lie: beside the model, and beside the file it links to.
+        """Folders that may hold external data: the model's, and that of the file it links to.
 
         Caches (Hugging Face's) hold a model and its data as links into one folder of blobs.
         """

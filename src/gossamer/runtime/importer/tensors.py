@@ -61,7 +61,7 @@ def tensor_of(tensor: Any, source: Source) -> Array:
 
 
 def _from_bfloat16(tensor: Any, source: Source) -> Array:
-    """As float32, of which it is the upper half."""
+    """A bfloat16 tensor as float32, whose upper half it is."""
     halves = type(tensor)()
     halves.CopyFrom(tensor)
     halves.data_type = UINT16

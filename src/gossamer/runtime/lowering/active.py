@@ -52,7 +52,7 @@ def active_kernels(lowering: Lowering, weight: Array, value: Value, span: int) -
 
 @dataclass(frozen=True)
 class Grid:
-    """Where a convolution's active inputs and their sums lie (a linear layer: one position).
+    """Layout of a convolution's active inputs and their sums (a linear layer: one position).
 
     Sums are kept with a margin between rows, wide enough for what falls beside the output:
     no input then needs to know which columns of the kernel reach an output. ``residues`` are

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def taps_by_residue(size: int, stride: int, dilation: int) -> tuple[Array, Array]:
-    """For one axis: which taps meet inputs of each residue, and how far each moves them.
+    """Taps of one axis that meet inputs of each residue, and how far each moves them.
 
     Returns (taps, shifts), both [residues, most taps]; missing taps are -1.
     """

@@ -76,7 +76,7 @@ def _link(step: Step, side: int) -> Link | None:
 
 
 def _repeated(sizes: Sequence[int], steps: Sequence[int]) -> tuple[int, int] | None:
-    """How often each number of an operand comes in a row, and how many of them there are.
+    """Repeats of each number of an operand in a row, and how many numbers there are.
 
     None where they are not all repeated alike: where the dimensions that it has are not next to
     one another.

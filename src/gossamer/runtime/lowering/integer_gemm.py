@@ -117,7 +117,7 @@ def _codes(
 
 
 def _shift(kernel: Kernel, grid: Round) -> int:
-    """What is added to codes: those of one byte have no sign."""
+    """Shift that is added to codes: those of one byte have no sign."""
     return -int(grid.low) if kernel.layout == "quads" else 0
 
 

@@ -27,7 +27,7 @@ SUMS = 48 << 10  # of sums of a tile: a little more than L1, since every pass ha
 
 @dataclass
 class Value:
-    """What is known about a value while the network is lowered."""
+    """Record of a value while the network is lowered."""
 
     name: str
     shape: Shape
@@ -46,7 +46,7 @@ class Value:
 
 
 class Lowering:
-    """Collects steps; knows every value's forms.
+    """Collector of steps, which knows every value's forms.
 
     Args:
         graph: the network.

@@ -110,7 +110,7 @@ class Binary(Single):
         )
 
     def write(self, writer: Writer, node: AnyNode) -> None:
-        """By strides over the result's item, where a repeated dimension has stride zero."""
+        """Lower by strides over the result's item, zero where a dimension is repeated."""
         shape = writer.shape(node.output)[1:]
         constant = node.constants.get("right")
         left = writer.shape(node.inputs[0])[1:]
@@ -166,7 +166,7 @@ def constant_binary(
 
 
 def _check_loops(shape: Shape, left: Shape, right: Shape) -> None:
-    """What the kernel can go through: four dimensions, of any number that lie together."""
+    """At most four dimensions for the kernel, neighbors that lie together made one."""
     within = shape[1:]
     if len(merged(within, repeating(left, within), repeating(right, within))[0]) > 4:
         raise Unsupported(f"it repeats values to {shown(shape)} along too many dimensions")
@@ -251,7 +251,7 @@ def _divide(context: Context, name: str, inputs: list[str], output: str, a: Attr
 
 
 def _several(kind: str, mean: bool = False) -> Convert:
-    """Of one value or more, constants last; ``mean``: divided by how many there are."""
+    """Combine one value or more, constants last; ``mean``: divided by how many there are."""
 
     def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
         left, *others = sorted(inputs, key=context.is_constant)

@@ -16,7 +16,7 @@ SPARSE = f"{sparse_file.DOMAIN}.{sparse_file.NAME}"
 
 
 def _count(x: list[Array]) -> int:
-    """How many numbers lie between a start and a limit, a step apart."""
+    """Count of the numbers between a start and a limit, a step apart."""
     start, limit, step = (value.item() for value in x)
     count: int = math.ceil((limit - start) / step)
     return max(0, count)

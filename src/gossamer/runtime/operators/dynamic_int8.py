@@ -53,7 +53,7 @@ def units_of(context: Context, operator: str, inputs: list[str]) -> dict[str, in
 
 
 def _quantize(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    """Of each example or, where the batch is fixed, of the whole batch, as the operator's text."""
+    """Quantize each example or, where the batch is fixed, the whole batch, as ONNX defines it."""
     value, shape = inputs[0], context.shape(inputs[0])
     lead = BATCH if context.batch == BATCH else 1
     flat, turned, top, bottom, over, under, span, unsafe, step, axes = (

@@ -45,7 +45,7 @@ class Unary(Single):
         return self.kind in ZERO_AT_ZERO or (self.kind == "clip" and self.a <= 0 <= self.b)
 
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
-        """Of a list its values alone, where zero stays zero."""
+        """Lower to one pass; over a list's values only, where zero stays zero."""
         value = lowering.values[node.inputs[0]]
         result = lowering.value(node.output)
         result.channels, result.pixels = value.channels, value.pixels

@@ -43,7 +43,7 @@ def axes_in(x: list[Array], a: dict[str, Any]) -> tuple[int, ...] | None:
 
 
 def broadcast(x: list[Array], a: dict[str, Any]) -> int:
-    """How many numbers an operation on several constants, number by number, makes."""
+    """Count of the numbers that an operation on several constants, number by number, makes."""
     return math.prod(np.broadcast_shapes(*(value.shape for value in x)))
 
 

@@ -31,7 +31,7 @@ LARGEST = 127
 
 @dataclass(frozen=True)
 class Round(Single):
-    """To the multiples of ``step`` from ``low`` to ``high`` times, ties to even."""
+    """Rounding to multiples of ``step``, from ``low`` to ``high`` times, ties to even."""
 
     op = "round"
 
@@ -40,7 +40,7 @@ class Round(Single):
     high: int
 
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
-        """To multiples of a step; of a list its values alone."""
+        """Lower to one pass; over a list's values only."""
         value = lowering.values[node.inputs[0]]
         result = lowering.value(node.output)
         result.channels, result.pixels = value.channels, value.pixels

@@ -236,7 +236,7 @@ def _softmax(log: bool) -> Convert:
 
 
 def _batch_norm_constant(x: list[Array], a: Attributes) -> Array:
-    """By the statistics in its inputs or, in training mode, by those of the data."""
+    """Normalize by the statistics in its inputs or, in training mode, by those of the data."""
     data, scale, bias, mean, variance = x
     each = (-1, *[1] * (data.ndim - 2))
     if a.get("training_mode"):

@@ -34,7 +34,7 @@ def repeated(size: int, before: int, after: int, mode: str) -> Array:
 
 
 def scales_of(shape: Shape, target: Array, a: dict[str, Any]) -> tuple[list[float], list[int]]:
-    """How many times larger Resize makes each axis, and the sizes then; ``target`` is either."""
+    """Factor by which Resize enlarges each axis, and the sizes then; ``target`` is either."""
     if a.get("axes") or a.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise Unsupported(
             "it resizes chosen axes, or keeps a ratio; export with the size of each axis"
@@ -69,7 +69,7 @@ def resized(size: int, wanted: int, scale: float, a: dict[str, Any]) -> Array:
 
 
 def coordinates(size: int, wanted: int, scale: float, a: dict[str, Any]) -> Array:
-    """Where each of ``wanted`` numbers lies among ``size`` ones; in float32, as others do it."""
+    """Positions of ``wanted`` numbers among ``size`` ones; in float32, as in other runtimes."""
     x = np.arange(wanted, dtype=np.float32)
     by, half = np.float32(scale), np.float32(0.5)
     match a.get("coordinate_transformation_mode", "half_pixel"):
