@@ -67,7 +67,7 @@ class SparseLayer:
         input: int,
         values: int,
         bias: int,
-        kept: int,
+        lists: int,
         output: int,
         threads: int,
     ) -> None: ...
@@ -76,7 +76,7 @@ class SparseLayer:
         examples: int,
         size: Pair,
         output_gradient: int,
-        kept: int,
+        lists: int,
         spread_gradient: int,
         input_gradient: int,
         values_gradient: int,

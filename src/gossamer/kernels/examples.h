@@ -25,10 +25,10 @@ inline void examples_tile(const ExamplesShape& s, const float* in, const int32_t
     for (int64_t c = 0; c < s.chunks; ++c) {
         const int32_t* bounds = start + c * (s.outputs + 1);
         for (int64_t o = first; o < last; ++o) {
-            float* const kept = sums + (o - first) * Rows * N * W;
+            float* const so_far = sums + (o - first) * Rows * N * W;
             V sum[Rows * N];
 #pragma GCC unroll 32
-            for (int v = 0; v < Rows * N; ++v) sum[v] = c ? load(kept + v * W) : splat(bias[o]);
+            for (int v = 0; v < Rows * N; ++v) sum[v] = c ? load(so_far + v * W) : splat(bias[o]);
             const int64_t end = bounds[o + 1];
             for (int64_t e = bounds[o]; e < end; ++e) {
                 const V weight = splat(weights[e]);
@@ -43,7 +43,7 @@ inline void examples_tile(const ExamplesShape& s, const float* in, const int32_t
             float* const to = out + (o - first) * plane;
             if (c + 1 < s.chunks) {
 #pragma GCC unroll 32
-                for (int v = 0; v < Rows * N; ++v) store(kept + v * W, sum[v]);
+                for (int v = 0; v < Rows * N; ++v) store(so_far + v * W, sum[v]);
             } else if (s.pool == 1) {
 #pragma GCC unroll 2
                 for (int r = 0; r < Rows; ++r) {

@@ -111,12 +111,12 @@ void codes(const Call& call) {
         auto* out = reinterpret_cast<uint8_t*>(call.out[0] + item * call.out_size[0]);
         for (int64_t i = first; i < last; i += W) {
             const V x = (load_first(in + i, last - i) * per_step + shift) - splat(whole);
-            const Codes found = __builtin_convertvector(__builtin_convertvector(x, I), Codes);
+            const Codes rounded = __builtin_convertvector(__builtin_convertvector(x, I), Codes);
             uint8_t* to = out + i * static_cast<int64_t>(sizeof(Code));
             if (last - i >= W) {
-                __builtin_memcpy(to, &found, sizeof found);
+                __builtin_memcpy(to, &rounded, sizeof rounded);
             } else {
-                __builtin_memcpy(to, &found, static_cast<size_t>(last - i) * sizeof(Code));
+                __builtin_memcpy(to, &rounded, static_cast<size_t>(last - i) * sizeof(Code));
             }
         }
     }

@@ -35,13 +35,13 @@ inline void pool_halves(const PoolShape& s, const float* in, float* out, int64_t
 template <bool Largest>
 struct Fold {
     static inline V none() { return splat(Largest ? -__builtin_inff() : 0.0f); }
-    static inline V of(V found, V v) {
-        if constexpr (Largest) return larger(v, found);
-        return found + v;
+    static inline V of(V folded, V v) {
+        if constexpr (Largest) return larger(v, folded);
+        return folded + v;
     }
-    static inline float one(float found, float v) {
-        if constexpr (Largest) return larger(v, found);
-        return found + v;
+    static inline float one(float folded, float v) {
+        if constexpr (Largest) return larger(v, folded);
+        return folded + v;
     }
 };
 
@@ -72,7 +72,7 @@ inline float pool_scale(const PoolShape& s, int64_t y, int64_t x) {
 
 // All of in[0..n), in four sums, since each waits for its last addition.
 template <bool Largest>
-inline float fold_run(const float* in, int64_t n, float found) {
+inline float fold_run(const float* in, int64_t n, float folded) {
     using F = Fold<Largest>;
     V part[4] = {F::none(), F::none(), F::none(), F::none()};
     int64_t i = 0;
@@ -82,10 +82,10 @@ inline float fold_run(const float* in, int64_t n, float found) {
     for (; i + W <= n; i += W) part[0] = F::of(part[0], load(in + i));
     if (n >= W) {
         const V whole = F::of(F::of(part[0], part[1]), F::of(part[2], part[3]));
-        found = F::one(found, across(whole, F::of));
+        folded = F::one(folded, across(whole, F::of));
     }
-    for (; i < n; ++i) found = F::one(found, in[i]);
-    return found;
+    for (; i < n; ++i) folded = F::one(folded, in[i]);
+    return folded;
 }
 
 // Windows too wide to be worth a vector of outputs: each alone.
@@ -94,14 +94,15 @@ inline void pool_wide(const PoolShape& s, const float* in, float* out, int64_t y
     for (int64_t x = 0; x < s.width; ++x) {
         const Window of = window_of(s, y, x);
         const int64_t columns = of.right - of.left;
-        float found = Fold<Largest>::none()[0];
+        float folded = Fold<Largest>::none()[0];
         if (columns == s.in_width) {
-            found = fold_run<Largest>(in + of.top * columns, (of.bottom - of.top) * columns, found);
+            folded =
+                fold_run<Largest>(in + of.top * columns, (of.bottom - of.top) * columns, folded);
         } else {
             for (int64_t i = of.top; i < of.bottom; ++i)
-                found = fold_run<Largest>(in + i * s.in_width + of.left, columns, found);
+                folded = fold_run<Largest>(in + i * s.in_width + of.left, columns, folded);
         }
-        out[x] = found * pool_scale(s, y, x);
+        out[x] = folded * pool_scale(s, y, x);
     }
 }
 
@@ -128,10 +129,10 @@ inline void fold_rows(const PoolShape& s, const float* in, int64_t y, const Part
     for (int64_t i = 0; i < before; i += W) store(row + i, F::none());
     const float* first = in + of.top * s.in_width + left + before;
     for (int64_t i = 0; i < inside; i += W) {
-        V found = load_first(first + i, inside - i);
+        V folded = load_first(first + i, inside - i);
         for (int64_t r = 1; r < of.bottom - of.top; ++r)
-            found = F::of(found, load_first(first + r * s.in_width + i, inside - i));
-        store(row + before + i, found);
+            folded = F::of(folded, load_first(first + r * s.in_width + i, inside - i));
+        store(row + before + i, folded);
     }
     for (int64_t i = before + inside; i < columns; i += W) store(row + i, F::none());
 }
@@ -142,17 +143,17 @@ inline void fold_neighbors(const PoolShape& s, const float* row, int64_t count, 
     const int64_t step = s.stride_width;
     int64_t x = 0;
     for (; step <= 2 && x < count; x += W) {  // outputs beyond the part take what is there
-        V found = F::none();
+        V folded = F::none();
         for (int64_t k = 0; k < s.kernel_width; ++k) {
             const float* at = row + x * step + k;
-            found = F::of(found, step == 1 ? load(at) : every_second(load(at), load(at + W)));
+            folded = F::of(folded, step == 1 ? load(at) : every_second(load(at), load(at + W)));
         }
-        store_first(out + x, found, count - x);
+        store_first(out + x, folded, count - x);
     }
     for (; x < count; ++x) {
-        float found = F::none()[0];
-        for (int64_t k = 0; k < s.kernel_width; ++k) found = F::one(found, row[x * step + k]);
-        out[x] = found;
+        float folded = F::none()[0];
+        for (int64_t k = 0; k < s.kernel_width; ++k) folded = F::one(folded, row[x * step + k]);
+        out[x] = folded;
     }
 }
 
@@ -198,13 +199,13 @@ inline void pool_channels(const PoolShape& s, const float* in, float* out, int64
         const V scale = splat(pool_scale(s, y, x));
         for (int64_t c = 0; c < s.channels; c += W) {
             const int64_t lanes = s.channels - c;
-            V found = F::none();
+            V folded = F::none();
             for (int64_t i = of.top; i < of.bottom; ++i) {
                 const float* at = in + (i * s.in_width + of.left) * s.channels + c;
                 for (int64_t j = of.left; j < of.right; ++j, at += s.channels)
-                    found = F::of(found, load_first(at, lanes));
+                    folded = F::of(folded, load_first(at, lanes));
             }
-            store_first(out + x * s.channels + c, Largest ? found : found * scale, lanes);
+            store_first(out + x * s.channels + c, Largest ? folded : folded * scale, lanes);
         }
     }
 }

@@ -68,8 +68,8 @@ using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
 Parallel openmp() {
 #if defined(__unix__) || defined(__APPLE__)
-    static const auto found = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-    return found;
+    static const auto function = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+    return function;
 #else
     return nullptr;
 #endif
@@ -238,14 +238,14 @@ public:
     }
 
     void active_forward(int64_t examples, Pair size, uintptr_t input, uintptr_t values,
-                        uintptr_t bias, uintptr_t kept, uintptr_t output, int threads) {
+                        uintptr_t bias, uintptr_t lists, uintptr_t output, int threads) {
         const auto offsets = spread_offsets(size);
-        Training t = activity(examples, size, *offsets, kept);
+        Training t = activity(examples, size, *offsets, lists);
         nb::gil_scoped_release release;
         t.in = at<const float>(input);
         run(list_.run, t, threads);
         t.values = at<const float>(values);
-        t.out = at<float>(kept) + active(examples, size)[0];
+        t.out = at<float>(lists) + active(examples, size)[0];
         run(columns_.run, t, threads);
         t.values = t.out;
         t.bias = at<const float>(bias);
@@ -254,11 +254,11 @@ public:
     }
 
     // The input's gradient only where the input is active. 0 as in `backward`.
-    void active_backward(int64_t examples, Pair size, uintptr_t output_gradient, uintptr_t kept,
+    void active_backward(int64_t examples, Pair size, uintptr_t output_gradient, uintptr_t lists,
                          uintptr_t spread_gradient, uintptr_t input_gradient,
                          uintptr_t values_gradient, uintptr_t bias_gradient, int threads) {
         const auto offsets = spread_offsets(size);
-        Training t = activity(examples, size, *offsets, kept);
+        Training t = activity(examples, size, *offsets, lists);
         const auto floats = active(examples, size);
         nb::gil_scoped_release release;
         t.gradient = at<const float>(output_gradient);
@@ -268,7 +268,7 @@ public:
             run(spread_.run, t, threads);
             t.gradient = t.out;
         }
-        t.values = at<const float>(kept) + floats[0];
+        t.values = at<const float>(lists) + floats[0];
         if (input_gradient) {
             t.out = at<float>(input_gradient);
             run(active_input_.run, t, threads);
@@ -398,7 +398,7 @@ private:
     }
 
     Training activity(int64_t examples, Pair size, const SpreadOffsets& offsets,
-                      uintptr_t kept) const {
+                      uintptr_t lists) const {
         const SpreadPlanes& p = offsets.planes;
         Training t = packing(examples, size, channels_, p.out, p.plane, p.margin, stride_);
         t.rows = channels_;
@@ -409,7 +409,7 @@ private:
         t.last_tap = offsets.last_tap.data();
         t.taps = taps_.data();
         t.tap_rows = kernel_[0];
-        t.lists = at<float>(kept);
+        t.lists = at<float>(lists);
         t.buckets = buckets_;
         t.bucket = bucket_.data();
         t.rank = rank_.data();
@@ -441,9 +441,9 @@ private:
     std::shared_ptr<const SpreadOffsets> spread_offsets(Pair size) {
         // As entry_offsets.
         if (spread_offsets_ && spread_offsets_->size == size) return spread_offsets_;
-        auto found = std::make_shared<SpreadOffsets>();
-        found->size = size;
-        const SpreadPlanes p = found->planes = spread_planes(size);
+        auto result = std::make_shared<SpreadOffsets>();
+        result->size = size;
+        const SpreadPlanes p = result->planes = spread_planes(size);
         // The first tap meets the last of an input's outputs: rows and columns count back from it.
         const auto within = [&](int64_t y, int64_t x) { return (y * p.plane[1] + x) * outputs_; };
         for (int64_t y = 0; y < size[0]; ++y) {
@@ -451,10 +451,10 @@ private:
             while (first < last && y + padding_[0] - first * dilation_[0] >= p.plane[0]) ++first;
             while (first < last && y + padding_[0] - (last - 1) * dilation_[0] < 0) --last;
             for (int64_t x = 0; x < size[1]; ++x) {
-                found->base.push_back(
+                result->base.push_back(
                     static_cast<int32_t>(within(y + padding_[0], x + padding_[1] + p.margin[1])));
-                found->first_tap.push_back(static_cast<int32_t>(first));
-                found->last_tap.push_back(static_cast<int32_t>(last));
+                result->first_tap.push_back(static_cast<int32_t>(first));
+                result->last_tap.push_back(static_cast<int32_t>(last));
             }
         }
         const int64_t taps = kernel_[0] * kernel_[1];
@@ -462,10 +462,10 @@ private:
             const int64_t tap = column_[static_cast<size_t>(column_entry_[to])] % taps;
             const int64_t back =
                 within(tap / kernel_[1] * dilation_[0], tap % kernel_[1] * dilation_[1]);
-            found->offset.push_back(static_cast<int32_t>(column_output_[to] - back));
+            result->offset.push_back(static_cast<int32_t>(column_output_[to] - back));
         }
-        spread_offsets_ = found;
-        return found;
+        spread_offsets_ = result;
+        return result;
     }
 
     Planes planes(Pair size) const {
@@ -489,12 +489,12 @@ private:
     std::shared_ptr<const Offsets> entry_offsets(Pair size, const Planes& p) {
         // Called with the GIL held; another thread keeps what it uses.
         if (offsets_ && offsets_->size == size) return offsets_;
-        auto found = std::make_shared<Offsets>();
-        found->size = size;
+        auto result = std::make_shared<Offsets>();
+        result->size = size;
         const int64_t taps = kernel_[0] * kernel_[1];
         for (const int32_t column : column_) {
             const int64_t tap = column % taps;
-            found->forward.push_back(static_cast<int32_t>(
+            result->forward.push_back(static_cast<int32_t>(
                 (column / taps * p.in[0] + tap / kernel_[1] * dilation_[0]) * p.in[1] +
                 tap % kernel_[1] * dilation_[1]));
         }
@@ -502,11 +502,11 @@ private:
             const int64_t tap = back_tap_[e];
             const int64_t y = p.margin[0] + padding_[0] - tap / kernel_[1] * dilation_[0];
             const int64_t x = p.margin[1] + padding_[1] - tap % kernel_[1] * dilation_[1];
-            found->back.push_back(
+            result->back.push_back(
                 static_cast<int32_t>((back_output_[e] * p.gradient[0] + y) * p.gradient[1] + x));
         }
-        offsets_ = found;
-        return found;
+        offsets_ = result;
+        return result;
     }
 
     // Vectors of a tile: one where positions are many; else as many as use the registers
@@ -586,9 +586,9 @@ void pick_winners(int64_t rows, int64_t n, int64_t k, Pair order, uintptr_t inpu
     t.out = at<float>(output);
     t.mask = at<uint8_t>(mask);
     t.counts = at<float>(counts);
-    const auto& found = kernel("winners", "any", isa);
+    const auto& row = kernel("winners", "any", isa);
     nb::gil_scoped_release release;
-    run(found.run, t, threads);
+    run(row.run, t, threads);
 }
 
 // Zeros `count` floats where their byte of the mask is 0.
@@ -598,18 +598,18 @@ void zero_masked(int64_t count, uintptr_t weights, uintptr_t mask, int threads,
     t.examples = count;
     t.out = at<float>(weights);
     t.mask = at<uint8_t>(mask);
-    const auto& found = kernel("mask", "any", isa);
+    const auto& row = kernel("mask", "any", isa);
     nb::gil_scoped_release release;
-    run(found.run, t, threads);
+    run(row.run, t, threads);
 }
 
 }  // namespace
 
 NB_MODULE(_training, m) {
     m.def("training_kernels", [] {
-        std::vector<std::tuple<std::string, std::string, std::string, int>> found;
-        for (const auto& k : kernels()) found.emplace_back(k.operation, k.layout, k.isa, k.width);
-        return found;
+        std::vector<std::tuple<std::string, std::string, std::string, int>> result;
+        for (const auto& k : kernels()) result.emplace_back(k.operation, k.layout, k.isa, k.width);
+        return result;
     });
     nb::class_<SparseLayer>(m, "SparseLayer")
         .def(nb::init<int64_t, int64_t, Pair, Pair, Pair, Pair, int64_t, const Indices&,
@@ -628,10 +628,10 @@ NB_MODULE(_training, m) {
              nb::arg("bias_gradient"), nb::arg("threads"))
         .def("active", &SparseLayer::active, nb::arg("examples"), nb::arg("size"))
         .def("active_forward", &SparseLayer::active_forward, nb::arg("examples"), nb::arg("size"),
-             nb::arg("input"), nb::arg("values"), nb::arg("bias"), nb::arg("kept"),
+             nb::arg("input"), nb::arg("values"), nb::arg("bias"), nb::arg("lists"),
              nb::arg("output"), nb::arg("threads"))
         .def("active_backward", &SparseLayer::active_backward, nb::arg("examples"), nb::arg("size"),
-             nb::arg("output_gradient"), nb::arg("kept"), nb::arg("spread_gradient"),
+             nb::arg("output_gradient"), nb::arg("lists"), nb::arg("spread_gradient"),
              nb::arg("input_gradient"), nb::arg("values_gradient"), nb::arg("bias_gradient"),
              nb::arg("threads"));
     m.def("pick_winners", &pick_winners, nb::arg("rows"), nb::arg("n"), nb::arg("k"),
