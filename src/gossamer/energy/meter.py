@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from gossamer.errors import UserError
@@ -105,12 +104,7 @@ class EnergyMeter:
         self._zeus.begin_window(_WINDOW, sync_execution=bool(self._zeus.gpu_indices))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         window = self._zeus.end_window(
             _WINDOW, sync_execution=bool(self._zeus.gpu_indices), cancel=error is not None
         )

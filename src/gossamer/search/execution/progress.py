@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 from gossamer.progress import number, progress_bar
 from gossamer.search.frontier import best, inside
@@ -57,12 +56,7 @@ class Board:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._progress.stop()
 
     def add(self, record: TrialRecord) -> None:
