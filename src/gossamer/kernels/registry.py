@@ -93,11 +93,11 @@ def typed(operation: str, weight: NDArray[Any]) -> str:
 
 def find(isa: str, operation: str, layout: str | None = None) -> list[Kernel]:
     """The kernels of an operation, in the order of the table."""
-    return list(_found(isa, operation, layout))
+    return list(_kernels_of(isa, operation, layout))
 
 
 @cache
-def _found(isa: str, operation: str, layout: str | None) -> tuple[Kernel, ...]:
+def _kernels_of(isa: str, operation: str, layout: str | None) -> tuple[Kernel, ...]:
     return tuple(
         kernel
         for kernel in KERNELS
