@@ -57,17 +57,17 @@ class Site:
         number, _, quoted = address.partition("/")
         name = urllib.parse.unquote(quoted)
         trials = [trial for trial in self.cache.read().trials if str(trial.number) == number]
-        found = next((f for trial in trials for f in trial.files if f.name == name), None)
+        file = next((f for trial in trials for f in trial.files if f.name == name), None)
         try:
-            body = None if found is None else Path(found.path).read_bytes()
+            body = None if file is None else Path(file.path).read_bytes()
         except OSError:
             body = None
-        if found is None or body is None:
+        if file is None or body is None:
             raise Refused(HTTPStatus.NOT_FOUND, f"there is no file '{name}' of trial {number}")
-        guessed = mimetypes.guess_type(found.name)[0]
-        if found.kind == "image" and guessed is not None:
+        guessed = mimetypes.guess_type(file.name)[0]
+        if file.kind == "image" and guessed is not None:
             return Answer(body, guessed, etag_of(body), foreign=True)
-        if found.kind == "text":
+        if file.kind == "text":
             return Answer(body, "text/plain; charset=utf-8", etag_of(body), foreign=True)
         kind = "application/octet-stream"
         return Answer(body, kind, etag_of(body), filename=_plain(name, "."), foreign=True)

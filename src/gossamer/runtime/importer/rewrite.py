@@ -40,11 +40,11 @@ def _without(a: Attributes, *names: str) -> Attributes:
 
 def _clip(context: Context, opset: int, call: Call) -> list[Call]:
     """Limits that are computed make a maximum and a minimum of two values."""
-    given = [(i, limit) for i, limit in enumerate(call.inputs[1:3]) if limit]
-    if any(not context.is_constant(limit) for _, limit in given):
+    present = [(i, limit) for i, limit in enumerate(call.inputs[1:3]) if limit]
+    if any(not context.is_constant(limit) for _, limit in present):
         calls, value = [], call.inputs[0]
-        for i, limit in given:
-            last = i == given[-1][0]
+        for i, limit in present:
+            last = i == present[-1][0]
             output = call.outputs[0] if last else f"{call.outputs[0]} above"
             calls.append(Call(("Max", "Min")[i], call.name, [value, limit], [output], {}))
             value = output
