@@ -65,6 +65,8 @@ def test_trials_are_listed(place, searched, gossamer):
 def test_trials_go_to_another_database_and_the_search_goes_on(place, searched, gossamer):
     status, out, err = gossamer("trials", "export", "e.toml", "-o", "trials.json")
     assert (status, out, err) == (0, "5 trials of 'small' in trials.json\n", "")
+    status, out, err = gossamer("trials", "export", "e.toml", "-o", "study.db")
+    assert (status, out, err) == (0, "4 trials of 'small' in study.db\n", "")
     new = ["--storage", "sqlite:///new.db"]
     status, out, err = gossamer("trials", "import", "trials.json", *new)
     assert (status, out, err) == (0, "5 trials of 'small' in sqlite:///new.db\n", "")

@@ -32,6 +32,17 @@ def test_constraints_are_a_list_too(storage: str) -> None:
     assert isinstance(outer, BaseStorage)
 
 
+def test_a_deleted_trial_is_not_shown(storage: str) -> None:
+    outer = ConstraintsAsList(stored_at(storage))
+    study = outer.get_all_studies()[0]._study_id
+    before = [trial.number for trial in outer.get_all_trials(study)]
+    Experiment.from_storage(storage).forget(1)
+    assert [trial.number for trial in outer.get_all_trials(study)] == [
+        number for number in before if number != 1
+    ]
+    assert outer.get_n_trials(study) == len(before) - 1
+
+
 def asked(write: bool, **environment: str) -> str:
     said: list[str] = []
 

@@ -24,6 +24,7 @@ ORDER = (
     "experiment",
     "importers",
     "for_optuna",
+    "optuna_export",
     "snapshot",
     "networks",
     "testing",

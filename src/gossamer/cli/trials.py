@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -147,11 +148,15 @@ def export(
     out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.")],
     name: Name = None,
 ) -> None:
-    """Write an experiment with all its trials to a JSON file."""
-    from gossamer.search import export_trials
+    """Write an experiment with all its trials to a JSON file, or with an output that ends in .db as
+    a study of Optuna's own."""
+    from gossamer.search import export_study, export_trials
 
     opened = _open_stored(source, name)
-    count = export_trials(opened.storage, out, opened.name)
+    if out.suffix == ".db":
+        count = export_study(opened, f"sqlite:///{quote(str(out))}")
+    else:
+        count = export_trials(opened.storage, out, opened.name)
     say(f"{_trials(count)} of '{opened.name}' in {out}")
 
 

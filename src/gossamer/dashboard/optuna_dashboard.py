@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial
 from gossamer.dashboard.hosts import HERE, is_here
 from gossamer.errors import UserError
 from gossamer.extras import needed
+from gossamer.search.trials.edits import Edits
 
 # Optuna 5 writes each constraint under a key of its own, optuna-dashboard reads them as a list.
 _WRITTEN, _READ = "constraints:", "constraints"
@@ -48,7 +49,8 @@ _Passing: Any = type("_Passing", (BaseStorage,), _PASSED_ON)
 
 
 class ConstraintsAsList(_Passing):  # type: ignore[misc]
-    """A storage whose trials hold their constraints as optuna-dashboard reads them."""
+    """A storage whose trials hold their constraints as optuna-dashboard reads them, without those
+    that were deleted."""
 
     def __init__(self, inner: BaseStorage) -> None:
         self.inner = inner
@@ -56,8 +58,10 @@ class ConstraintsAsList(_Passing):  # type: ignore[misc]
     def get_trial(self, trial_id: int) -> FrozenTrial:
         return with_constraint_list(self.inner.get_trial(trial_id))
 
-    def get_all_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
-        return [with_constraint_list(trial) for trial in self.inner.get_all_trials(*args, **kwargs)]
+    def get_all_trials(self, study_id: int, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        deleted = Edits.read(self.inner.get_study_user_attrs(study_id)).deleted
+        trials = self.inner.get_all_trials(study_id, *args, **kwargs)
+        return [with_constraint_list(trial) for trial in trials if trial.number not in deleted]
 
 
 def guarded(application: Application, write: bool) -> Application:

@@ -13,6 +13,7 @@ from gossamer.search.frontier import Frontier
 from gossamer.search.importers.into import Imported, import_from
 from gossamer.search.importers.registry import IMPORTERS
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Minimize
+from gossamer.search.optuna_export import export_study
 from gossamer.search.samplers.gp import GPSampler
 from gossamer.search.samplers.history import History
 from gossamer.search.samplers.optuna import OptunaSampler
@@ -75,6 +76,7 @@ __all__ = [
     "WandB",
     "WarmStart",
     "chosen_trial",
+    "export_study",
     "export_trials",
     "import_from",
     "import_trials",
