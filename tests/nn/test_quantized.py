@@ -192,6 +192,27 @@ def test_a_sparse_file_takes_two_bytes_for_a_weight(tmp_path):
     assert 2 * nonzero < size < 2 * nonzero + 8000
 
 
+@pytest.mark.parametrize(("density", "width"), [(1.0, 16), (0.05, 512)])
+def test_a_file_of_8_bits_is_no_larger_than_one_of_floats(tmp_path, density, width):
+    """Of small networks, where what is not weights counts most."""
+    torch.manual_seed(0)
+    layers = (nn.Linear(64, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 3))
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), *layers)
+    x = torch.randn(16, 1, 6, 6)
+    if density < 1:
+        gs.Sparsifier(model, density=density, rule=gs.sparsity.Static())
+    model(x)
+    floats = export(model, x, tmp_path / "floats.onnx").stat().st_size
+    gs.quantize(model, x)
+    proto = to_onnx(model, x)
+    assert "BatchNormalization" not in {node.op_type for node in proto.graph.node}
+    with torch.no_grad():
+        wanted = model.eval()(x).numpy()
+    np.testing.assert_allclose(by_onnxruntime(proto, x), wanted, rtol=1e-3, atol=1e-2)
+    codes = export(model, x, tmp_path / "codes.onnx").stat().st_size
+    assert codes <= floats, f"{codes} bytes against {floats}"
+
+
 def test_wrong_use_is_an_error():
     with pytest.raises(UserError, match="nothing to give 8 bits"):
         gs.quantize(nn.ReLU())

@@ -1,0 +1,59 @@
+"""Batch norms behind layers of 8-bit weights, folded into the steps of these.
+
+torch's exporter folds them into weights of floats only. Without it a small file of 8 bits would
+be larger than that of floats.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+
+def fold_norms(graph: onnx.GraphProto) -> None:
+    """Fold each batch norm that is alone behind a layer, where all of its factors are positive.
+
+    The layer's weight is whole multiples of a step for each output: the factors go into the
+    steps, the rest into the bias.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    made = {output: node for node in graph.node for output in node.output}
+    readers = Counter(name for node in graph.node for name in node.input)
+    readers.update(value.name for value in graph.output)
+    for norm in [node for node in graph.node if node.op_type == "BatchNormalization"]:
+        layer = made.get(norm.input[0])
+        if layer is None or layer.op_type not in ("Conv", "Gemm") or readers[norm.input[0]] > 1:
+            continue
+        weight = made.get(layer.input[1])
+        if weight is None or weight.op_type != "DequantizeLinear" or len(weight.input) > 2:
+            continue
+        names = [*norm.input[1:], weight.input[1], *layer.input[2:]]
+        if any(name not in constants or readers[name] > 1 for name in names):
+            continue
+        scale, shift, mean, variance, step, *bias = (
+            numpy_helper.to_array(constants[name]).astype(np.float64) for name in names
+        )
+        epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), 1e-5)
+        factor = scale / np.sqrt(variance + epsilon)
+        if not np.all(factor > 0) or step.shape != factor.shape:
+            continue
+        shift = shift - mean * factor + (bias[0] * factor if bias else 0.0)
+        if not bias:
+            layer.input.append(f"{layer.input[1]} bias")
+            constants[layer.input[2]] = graph.initializer.add(name=layer.input[2])
+        _set(constants[weight.input[1]], step * factor)
+        _set(constants[layer.input[2]], shift)
+        layer.output[0] = norm.output[0]
+        made[norm.output[0]] = layer
+        graph.node.remove(norm)
+        for name in norm.input[1:]:
+            graph.initializer.remove(constants[name])
+
+
+def _set(tensor: Any, array: NDArray[Any]) -> None:
+    tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float32), tensor.name))
