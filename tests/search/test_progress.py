@@ -50,6 +50,16 @@ def test_counts_are_counts_and_the_split_is_named():
     assert board.summary() == f"1 inside; best: {named}"
 
 
+def test_running_time_is_shown_where_it_is_limited(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("gossamer.search.execution.progress.time.monotonic", lambda: now[0])
+    board = Board("x", METRICS, 9, [], minutes=30.0, running=12.0, show=False)
+    assert board.summary() == "12 of 30 min; 0 inside"
+    now[0] += 90.0
+    board.add(complete(0, 0.95, 0.1))
+    assert board.summary().startswith("14 of 30 min; 1 inside; best: trial 0")
+
+
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=12))
 def test_the_named_trial_is_the_first_of_the_frontier(values):
     records = [complete(i, *pair) for i, pair in enumerate(values)]

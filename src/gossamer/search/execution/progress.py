@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -22,6 +23,8 @@ class Board:
         records: the trials so far.
         cost: of a trial of a fidelity.
         split: the data that the trials are evaluated on, where that is known.
+        minutes: limit on the running time, None for none.
+        running: minutes in which trials ran before.
         show: False shows nothing.
     """
 
@@ -34,8 +37,12 @@ class Board:
         cost: Callable[[str | None], float] = lambda fidelity: 1.0,
         split: str | None = None,
         *,
+        minutes: float | None = None,
+        running: float = 0.0,
         show: bool,
     ) -> None:
+        self._minutes = minutes
+        self._began = time.monotonic() - 60 * running
         self._cost = cost
         self._split = split
         self._metrics = metrics
@@ -68,24 +75,36 @@ class Board:
         """Such as ``3 inside, 1 failed; best: trial 17, accuracy 0.971, density 0.08``.
 
         All values are those of one trial, the frontier's first; where none is inside the
-        thresholds, "nearest" is the one that misses them least.
+        thresholds, "nearest" is the one that misses them least. Where the running time is limited,
+        ``12 of 30 min`` stands before it.
         """
+        parts = [self._counts(), self._leader()]
+        if self._minutes is not None:
+            spent = (time.monotonic() - self._began) / 60
+            parts.insert(0, f"{number(spent, 2)} of {number(self._minutes)} min")
+        return "; ".join(filter(None, parts))
+
+    @property
+    def _full(self) -> list[TrialRecord]:
+        return [r for r in self._records if r.state == "complete" and r.fidelity is None]
+
+    def _counts(self) -> str:
         states = Counter(record.state for record in self._records)
-        full = [r for r in self._records if r.state == "complete" and r.fidelity is None]
         limited = any(m.threshold is not None for m in self._metrics)
         parts = [
-            (len(inside(self._metrics, full)) if limited else 0, "inside"),
+            (len(inside(self._metrics, self._full)) if limited else 0, "inside"),
             (states["stopped"], "stopped early"),
             (states["failed"], "failed"),
         ]
         shown = [part for part in parts if part[0] or (limited and part[1] == "inside")]
-        counts = ", ".join(f"{count:,} {words}" for count, words in shown)
-        leader = best(self._metrics, full)
+        return ", ".join(f"{count:,} {words}" for count, words in shown)
+
+    def _leader(self) -> str | None:
+        leader = best(self._metrics, self._full)
         if leader is None:
-            return counts
+            return None
         trial, feasible = leader
         values = ", ".join(
             f"{label(m, self._split)} {number(trial.values[m.name])}" for m in self._metrics
         )
-        named = f"{'best' if feasible else 'nearest'}: trial {trial.number:,}, {values}"
-        return f"{counts}; {named}" if counts else named
+        return f"{'best' if feasible else 'nearest'}: trial {trial.number:,}, {values}"

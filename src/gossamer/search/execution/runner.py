@@ -77,8 +77,9 @@ def run(
         settings: of this run.
     """
     before = experiment.trials()
+    running = running_seconds(before) / 60
     if experiment.minutes is not None:
-        left = max(experiment.minutes - running_seconds(before) / 60, sys.float_info.min)
+        left = max(experiment.minutes - running, sys.float_info.min)
         minutes = left if settings.minutes is None else min(left, settings.minutes)
         settings = replace(settings, minutes=minutes)
     records = [record for record in before if record.state != "failed"]
@@ -94,6 +95,8 @@ def run(
         records,
         cost,
         experiment.split,
+        minutes=experiment.minutes,
+        running=running,
         show=settings.progress,
     )
     runner = Runner(experiment, store, settings, total, board)
