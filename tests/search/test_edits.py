@@ -1,6 +1,8 @@
 """Trials deleted, corrected and noted after they ended."""
 
 import math
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -183,3 +185,42 @@ def test_an_export_takes_what_was_changed_along(tmp_path):
     assert again.trials() == experiment.trials()
     again.run(good, progress=False)
     assert numbers(again) == [1, 2, 3, 4]
+
+
+EDIT = """
+import sys
+from gossamer.search import Experiment
+
+experiment = Experiment.from_storage(sys.argv[1])
+for turn in range(10**6):
+    experiment.forget(turn % 3)
+    experiment.correct(3, {"density": 0.001 * turn, "size": turn})
+    experiment.note(4, f"turn {turn}")
+    print(turn, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_killed_within_its_changes_loses_none_that_it_made(tmp_path):
+    url = f"sqlite:///{tmp_path}/s.db"
+    experiment = make(storage=url)
+    experiment.run(good, progress=False)
+    before = [experiment.record(number) for number in range(8)]
+    process = subprocess.Popen([sys.executable, "-c", EDIT, url], stdout=subprocess.PIPE, text=True)
+    for _ in range(4):
+        last = int(process.stdout.readline())
+    process.kill()
+    last = max(map(int, process.communicate(timeout=60)[0].split()), default=last)
+    again = Experiment.from_storage(url)
+    assert numbers(again) == [3, 4, 5, 6, 7]
+    # What was being written when it was killed is there or is not, each change for itself.
+    values = again.record(3).values
+    assert values["size"] in (last, last + 1)
+    assert values["density"] in (0.001 * last, 0.001 * (last + 1))
+    assert again.record(4).note in (f"turn {last}", f"turn {last + 1}")
+    assert values["accuracy"] == before[3].values["accuracy"]
+    assert [again.record(number) for number in (0, 1, 2, 5, 6, 7)] == [
+        before[number] for number in (0, 1, 2, 5, 6, 7)
+    ]
+    again.run(good, progress=False)
+    assert len(again.trials()) == 8
