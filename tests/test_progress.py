@@ -46,6 +46,20 @@ def test_a_pipe_gets_a_line_now_and_then(capsys, monkeypatch):
         assert capsys.readouterr().err == ""  # it ends with the bar
 
 
+def test_a_deadline_ends_the_time_left(capsys, monkeypatch):
+    """Of a search without an end but its minutes, and of one that its budget would outlast."""
+    monkeypatch.setattr(progress, "_EVERY", 0.01)
+    with progress_bar() as bar:
+        bar.add_task("search", total=None, completed=3, deadline=time.monotonic() + 3_600)
+        time.sleep(0.1)
+    err = capsys.readouterr().err
+    assert "search 3, 0:00, 1:00:00 left" in err
+    assert "1:00:00" in err.splitlines()[-1]
+    with progress_bar(show=False) as bar:
+        row = bar.add_task("search", total=1_000, deadline=time.monotonic() - 1)
+        assert progress._seconds_left(bar.tasks[row]) == 0.0
+
+
 @pytest.mark.parametrize("columns", [12, 24, 32, 50, 80, 200])
 def test_no_number_is_split_at_any_width(capsys, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))

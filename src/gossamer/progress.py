@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Iterable
 from importlib.util import find_spec
 
@@ -40,14 +41,39 @@ def number(value: float, digits: int = 4) -> str:
     return written.rstrip("0").rstrip(".") if "." in written else written
 
 
+def _seconds_left(task: Task) -> float | None:
+    """Seconds until a task with a deadline ends; None of one without."""
+    deadline: float = task.fields.get("deadline", math.inf)
+    if not math.isfinite(deadline):
+        return None
+    by_speed = math.inf if task.time_remaining is None else task.time_remaining
+    return min(by_speed, max(deadline - time.monotonic(), 0.0))
+
+
+def _clock(seconds: float) -> str:
+    """Such as ``1:02:03``."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """The time left, to a task's field ``deadline`` at the latest."""
+
+    def render(self, task: Task) -> Text:
+        left = None if task.finished else _seconds_left(task)
+        return super().render(task) if left is None else Text(_clock(left), "progress.remaining")
+
+
 class _Bar(Progress):
-    """One whose tasks may have a line below them, their field ``below``.
+    """One whose tasks may have a line below them, their field ``below``, and a ``deadline``.
 
     Beside the bar a long text would narrow every column until nothing is left of the numbers.
     """
 
     in_one_line = False  # as in a notebook, whose output has no fixed width
     _stopping: threading.Event | None = None
+    _logging: threading.Thread | None = None
 
     @property
     def _moves(self) -> bool:
@@ -58,14 +84,16 @@ class _Bar(Progress):
             super().start()
         elif not self.disable and self._stopping is None:
             self._stopping = threading.Event()
-            threading.Thread(target=self._log, args=(self._stopping,), daemon=True).start()
+            self._logging = threading.Thread(target=self._log, args=(self._stopping,), daemon=True)
+            self._logging.start()
 
     def stop(self) -> None:
         if self._moves:
             super().stop()
-        elif self._stopping is not None:
+        elif self._stopping is not None and self._logging is not None:
             self._stopping.set()
-            self._stopping = None
+            self._logging.join()
+            self._stopping = self._logging = None
             if not self.live.transient:
                 if self.in_one_line:
                     self._print_lines()
@@ -96,6 +124,8 @@ def _line(task: Task) -> Text:
     minutes, seconds = divmod(int(task.elapsed or 0), 60)
     steps = f"{task.completed:,.10g}" + (f"/{task.total:,.10g}" if task.total else "")
     line = f"{task.description} {steps}, {minutes}:{seconds:02d}"
+    left = _seconds_left(task)
+    line += "" if left is None else f", {_clock(left)} left"
     return Text(f"{line}; {below}" if (below := task.fields.get("below")) else line)
 
 
@@ -127,7 +157,8 @@ def progress_bar(
 ) -> Progress:
     """A bar with steps done, time spent and time left; its tasks are the caller's to add.
 
-    What a task has in its field ``below`` is written on a line of its own.
+    What a task has in its field ``below`` is written on a line of its own. The time left of one
+    with a field ``deadline``, on the monotonic clock, is until then at most.
 
     Where standard error is no terminal nothing moves: a line is written every 30 seconds, and
     the last state once, except of a transient bar. A notebook without widgets counts as no
@@ -148,7 +179,7 @@ def progress_bar(
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        _TimeLeft(),
         console=console,
         disable=not show,
         transient=transient,

@@ -25,6 +25,7 @@ class Board:
         split: the data that the trials are evaluated on, where that is known.
         minutes: limit on the running time, None for none.
         running: minutes in which trials ran before.
+        deadline: on the monotonic clock, after which no trial is begun.
         show: False shows nothing.
     """
 
@@ -39,6 +40,7 @@ class Board:
         *,
         minutes: float | None = None,
         running: float = 0.0,
+        deadline: float = math.inf,
         show: bool,
     ) -> None:
         self._minutes = minutes
@@ -56,6 +58,7 @@ class Board:
             name,
             total=total if math.isfinite(total) else None,
             below=self.summary(),
+            deadline=deadline,
         )
         self._progress.advance(self._bar, sum(cost(r.fidelity) for r in self._records))
 

@@ -88,6 +88,8 @@ def run(
     total = budget + failed  # what failed in earlier runs is tried again elsewhere
     ended = sum(cost(r.fidelity) for r in records if r.state in ENDED)
     goal = budget if settings.trials is None else min(budget, ended + settings.trials)
+    minutes = math.inf if settings.minutes is None else settings.minutes
+    deadline = time.monotonic() + 60 * minutes
     board = Board(
         experiment.name,
         experiment.metrics,
@@ -97,9 +99,10 @@ def run(
         experiment.split,
         minutes=experiment.minutes,
         running=running,
+        deadline=deadline,
         show=settings.progress,
     )
-    runner = Runner(experiment, store, settings, total, board)
+    runner = Runner(experiment, store, settings, total, deadline, board)
     executor = settings.make_executor(runner.receive)
     try:
         with board:
@@ -115,8 +118,9 @@ class Runner:
     Args:
         experiment: asks for trials and is told their outcomes.
         store: of its trials.
-        settings: of the run; its minutes count from now on.
+        settings: of the run.
         total: the budget.
+        deadline: on the monotonic clock, after which no trial is begun.
         board: shows each trial that ends.
     """
 
@@ -126,14 +130,14 @@ class Runner:
         store: Store,
         settings: RunSettings,
         total: float,
+        deadline: float,
         board: Board,
     ) -> None:
         self._experiment = experiment
         self._store = store
         self._total = total
         self._limit = math.inf if settings.trials is None else settings.trials
-        minutes = math.inf if settings.minutes is None else settings.minutes
-        self._deadline = time.monotonic() + 60 * minutes
+        self._deadline = deadline
         self._board = board
         self._loggers = settings.loggers
         self._ended = 0
