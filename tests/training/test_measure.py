@@ -10,8 +10,9 @@ from gossamer.deploy import MeasureSettings
 from gossamer.deploy.bench import Turns
 from gossamer.energy import EnergyModel, Work
 from gossamer.errors import UserError
+from gossamer.runtime import planner
 from gossamer.training import measure as measuring
-from gossamer.training.measure import measure, quiet_turn, spreads
+from gossamer.training.measure import measure, quiet_turn, returned
 
 X = np.random.default_rng(0).standard_normal((8, 32)).astype(np.float32)
 
@@ -60,7 +61,38 @@ def test_speedup_is_the_dense_time_over_its_own(clock, tmp_path):
     assert found["engine"]["seconds"] == {"batch1": 2.0, "batch4": 0.5}
     assert found["file_bytes"] == path.stat().st_size
     assert (tmp_path / "plan.json").is_file()
-    assert spreads(found)["speedup_spread"] == 0.0
+    values = returned({"speedup": 3.0, "density": 0.1}, found)
+    assert values["speedup"] == (3.0, 0.0)
+    assert (values["density"], values["speedup_spread"]) == (0.1, 0.0)
+
+
+def test_the_noise_of_a_median_is_that_of_normal_rounds():
+    """Drawn again and again: the deviation that a trial returns is that of its medians."""
+    rng = np.random.default_rng(0)
+    medians, deviations = [], []
+    for _ in range(300):
+        rounds = 3.0 * (1 + 0.05 * rng.standard_normal(15))
+        spread = {"speedup": measuring._spread(list(rounds))}
+        run = {"deployed": {"spread": spread, "rounds": len(rounds)}}
+        median, deviation = returned({"speedup": float(np.median(rounds))}, run)["speedup"]
+        medians.append(median)
+        deviations.append(deviation)
+    assert np.mean(deviations) == pytest.approx(np.std(medians), rel=0.15)
+
+
+def test_a_runs_own_plan_serves_for_the_reference(clock, tmp_path, monkeypatch):
+    """The kernels of a dense run are not chosen again for each network beside it."""
+    folder = tmp_path / "dense"
+    folder.mkdir()
+    measure(exported(folder / "model.onnx", 1.0), X, plan=folder / "plan.json")
+    path, made = exported(tmp_path / "m.onnx"), []
+    make = planner.make
+    monkeypatch.setattr(planner, "make", lambda *a: made.append(a) or make(*a))
+    measure(path, X, MeasureSettings(dense_reference=str(folder)))
+    assert len(made) == 1
+    (folder / "plan.json").write_text("junk")
+    measure(path, X, MeasureSettings(dense_reference=str(folder)))
+    assert len(made) == 3
 
 
 def test_a_noisy_measurement_is_repeated(clock, tmp_path):

@@ -20,7 +20,7 @@ from gossamer.search.space.parameters import Choice
 from gossamer.search.space.space import Space
 from gossamer.search.trials.trial import Trial, TrialRecord
 from gossamer.training import Epoch, Recipe, Trained, train
-from gossamer.training.measure import spreads
+from gossamer.training.measure import returned
 from gossamer.training.trained import export_network
 
 
@@ -129,7 +129,7 @@ class TrainNetwork:
         changes = self.cheaper[trial.fidelity] if trial.fidelity is not None else {}
         return recipe_of(self.settings, trial.parameters, changes)
 
-    def __call__(self, trial: Trial) -> dict[str, float]:
+    def __call__(self, trial: Trial) -> dict[str, Any]:
         recipe = self._recipe(trial)
         task = _task(recipe)
         epochs = recipe.training().epochs
@@ -149,7 +149,7 @@ class TrainNetwork:
             run = trained.save(Path(self.folder) / str(trial.number), evaluation)
         elif any(METRICS[name].deployed for name in names):
             run |= _deployed(trained)
-        return {**read_metrics(run, names), **spreads(run)}
+        return returned(read_metrics(run, names), run)
 
 
 def _deployed(trained: Trained) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from gossamer.deploy.dense import dense_network
 from gossamer.deploy.metrics import MeasureSettings
 from gossamer.energy import EnergyModel, Work, count_work
 from gossamer.errors import UserError
-from gossamer.runtime import Engine
+from gossamer.kernels.registry import chosen_isa
+from gossamer.runtime import Engine, Plan
 from gossamer.runtime.arrays import batches
+from gossamer.runtime.importer import read
 
 # Rounds of turns: so many at least, up to three times as many while they differ, and no more
 # after so many seconds.
@@ -31,6 +33,9 @@ _ROUNDS = 5
 _NOISY = 0.05  # half the distance between the quartiles of the rounds, as a share of their median
 _LONG_SECONDS = 10.0
 _TURNS = 3
+# Of a normal distribution: half the distance between its quartiles in standard deviations, and
+# the standard deviation of the median of n values in those of one over the root of n.
+_HALF_QUARTILES, _OF_MEDIAN = 0.6745, 1.2533
 _PATIENCE_SECONDS = 600.0  # then another's measurement is taken to hang
 
 
@@ -71,7 +76,7 @@ def measure(
     Returns:
         What :data:`gossamer.deploy.metrics.METRICS` reads: ``file_bytes``, ``engine`` (seconds
         per example), ``energy`` (counted work) and ``deployed``, whose ``spread`` is half the
-        distance between the quartiles of repeated measurements, as a share of their median.
+        distance between the quartiles of the ``rounds``, as a share of their median.
 
     Raises:
         UserError: the network to compare with is missing or cannot be run.
@@ -112,20 +117,21 @@ def _reference(
     model: Path, inputs: NDArray[Any], settings: MeasureSettings, folder: Path
 ) -> Engine | None:
     """The engine of the dense network; None where the network is its own."""
-    path = Path(settings.dense_reference)
-    if settings.dense_reference:
-        path = path / "model.onnx" if path.is_dir() else path
-        if not path.is_file():
-            raise UserError(
-                f"dense_reference: no file {path}; name a run directory or an ONNX file"
-            )
-    else:
+    named = Path(settings.dense_reference)
+    path = named / "model.onnx" if named.is_dir() else named
+    if not settings.dense_reference:
         dense = dense_network(onnx.load(model))
         if dense is None:
             return None
         path = folder / "dense.onnx"
         onnx.save(dense, path, save_as_external_data=dense.ByteSize() > 1 << 30)
-    return Engine(path, threads=settings.engine_threads, sample=inputs)
+    elif not path.is_file():
+        raise UserError(f"dense_reference: no file {path}; name a run directory or an ONNX file")
+    graph, plan = read(path), None
+    if settings.dense_reference and named.is_dir():
+        with suppress(UserError):  # to choose a run's kernels again would take seconds
+            plan = Plan.load(named / "plan.json", graph, chosen_isa())[0]
+    return Engine(graph, threads=settings.engine_threads, sample=inputs, plan=plan)
 
 
 def _times(
@@ -150,7 +156,8 @@ def _times(
             break
         if count >= 3 * _ROUNDS or time.perf_counter() - started > _LONG_SECONDS:
             break
-    return {**{name: float(np.median(v)) for name, v in rounds.items()}, "spread": spread}
+    medians = {name: float(np.median(values)) for name, values in rounds.items()}
+    return {**medians, "spread": spread, "rounds": count}
 
 
 def _spread(values: list[float]) -> float:
@@ -168,7 +175,23 @@ def _energy(own: list[Work], dense: list[Work], memory: str) -> dict[str, Any]:
     return {"energy": math.sqrt(low * high), "energy_range": [low, high]}
 
 
-def spreads(run: Mapping[str, Any]) -> dict[str, float]:
-    """``speedup_spread`` and the like of a measured network, to be stored beside the metrics."""
-    spread = run.get("deployed", {}).get("spread", {})
-    return {f"{name}_spread": value for name, value in spread.items()}
+def returned(values: Mapping[str, float], run: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a trial: those that were measured repeatedly with their standard deviation.
+
+    ``speedup_spread`` and the like are stored beside them. The deviation is that of a median of
+    normally distributed rounds.
+
+    Args:
+        values: metrics by name.
+        run: what `measure` returned.
+    """
+    deployed = run.get("deployed", {})
+    spread: Mapping[str, float] = deployed.get("spread", {})
+    # A run directory of an earlier release does not tell its rounds.
+    factor = _OF_MEDIAN / _HALF_QUARTILES / math.sqrt(deployed.get("rounds", _ROUNDS))
+    noisy = {
+        name: (values[name], abs(values[name]) * share * factor)
+        for name, share in spread.items()
+        if name in values
+    }
+    return {**values, **noisy, **{f"{name}_spread": share for name, share in spread.items()}}
