@@ -63,6 +63,7 @@ BAD = [
     (["train", "--bogus"], "--bogus"),
     (["train"], "name a task and a model"),
     ([*TRAIN, "--trial", "3"], "--from"),
+    ([*TRAIN, "--name", "small"], "--from"),
     ([*TRAIN, "--trial", "three"], "--trial"),
     (["train", "spoken_wrods", "--model", "net.py:build"], "'spoken_words'"),
     (["train", "nowhere.npz", "--model", "net.py:build"], "nowhere.npz"),
@@ -196,7 +197,10 @@ def test_search_frontier_train_from(place, experiment, gossamer):
     assert (status, err.count("\n")) == (2, 1)
     assert "is Python code, net.py:build" in err
     assert "--trust" in err
-    assert gossamer(*stored, "--trust", "--json")[0] == 0
+    status, _, err = gossamer(*stored, "--name", "smal")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "'small'" in err
+    assert gossamer(*stored, "--trust", "--name", "small", "--json")[0] == 0
     status, _, err = gossamer("train", "--from", "e.toml", "--trial", 99)
     assert (status, err.count("\n")) == (2, 1)
     assert "99" in err

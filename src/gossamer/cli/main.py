@@ -165,6 +165,9 @@ def train(
     trial: Annotated[
         int | None, typer.Option(help="Its number; by default the best inside the thresholds.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The experiment, where the storage has several.")
+    ] = None,
     init: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Begin with the weights of this run.")
     ] = None,
@@ -198,7 +201,7 @@ def train(
         from gossamer.cli.search import open_experiment, storage_address
         from gossamer.search import chosen_trial, merged, recipe_of
 
-        source = open_experiment(experiment)
+        source = open_experiment(experiment, name)
         chosen = chosen_trial(source, trial)
         own |= {"task": task} if task else {}
         own |= {"model": model} if model else {}
@@ -208,8 +211,9 @@ def train(
             check_trust(*checked, experiment, trust)
         recipe = recipe_of(source.settings, chosen.parameters, own)
     else:
-        if trial is not None:
-            raise UserError("--trial needs --from EXPERIMENT, the experiment it belongs to")
+        for option, value in (("--trial", trial), ("--name", name)):
+            if value is not None:
+                raise UserError(f"{option} needs --from EXPERIMENT, the experiment it belongs to")
         if task is None or model is None:
             raise UserError(
                 "name a task and a model, as in 'gossamer train spoken_words --model speech_cnn', "
