@@ -1,5 +1,6 @@
 """Evaluation, recipes and run directories."""
 
+import copy
 import json
 import shutil
 import tomllib
@@ -12,6 +13,7 @@ from torch import nn
 from gossamer.errors import UserError
 from gossamer.sparsity import RULES, Cubic
 from gossamer.training import Recipe, evaluate, load_network, load_recipe, noise_score, train
+from gossamer.training.initial import rearranged
 
 SMALL = {
     "channels": [4],
@@ -95,6 +97,8 @@ def test_unknown_split(toy, measure):
         ({"epochs": -1}, "epochs must be between 0"),
         ({"boost_strength": -1.0}, "boost_strength"),
         ({"int8": 8}, "int8 must be true or false"),
+        ({"rearrange": 1}, "rearrange must be true or false"),
+        ({"winners.act1": 0.0}, "winners.act1 must be above 0"),
         ({"int8": True, "accelerate": True}, "accelerate and int8 exclude each other"),
     ],
 )
@@ -376,6 +380,54 @@ def test_winners_take_the_place_of_any_activation(toy):
     assert model[2].density == 0.25
     with pytest.raises(UserError, match="winners"):
         Recipe("toy", "speech_cnn", {"winners": 0.0})
+
+
+def test_winners_of_single_activations(toy):
+    """One by its name, the others as all."""
+    sizes = {"channels": [4, 4], "hidden": 16}
+
+    def densities(**settings):
+        model, _ = Recipe("toy", "speech_cnn", {**sizes, **settings}).network(3, (1, 32, 32))
+        parts = {name: model.get_submodule(name) for name in ("act1", "act2", "act_linear1")}
+        return {name: getattr(part, "density", 1.0) for name, part in parts.items()}
+
+    alone = densities(**{"winners.act_linear1": 0.25})
+    assert alone == {"act1": 1.0, "act2": 1.0, "act_linear1": 0.25}
+    beside = densities(winners=0.5, **{"winners.act2": 0.25, "winners.act1": 1.0})
+    assert beside == {"act1": 1.0, "act2": 0.25, "act_linear1": 0.5}
+    with pytest.raises(UserError, match="no activation 'act9'"):
+        densities(**{"winners.act9": 0.5})
+
+
+def test_units_are_rearranged_before_they_are_pruned_to_blocks(toy, tmp_path):
+    """The network computes what it did; its blocks keep more magnitude than without."""
+    name = f"{__file__}:two_layers"
+    dense = Recipe("toy", name, {"epochs": 1, "batch_size": 60})
+    trained = train(dense, toy)
+    trained.save(tmp_path / "dense")
+    settings = {"init": str(tmp_path / "dense"), "rule": "one_shot", "pattern": "block4"}
+
+    x = torch.from_numpy(toy.features(toy.test.x))
+    model = copy.deepcopy(trained.model).eval()
+    rearranged(model, {"rearrange": True, "pattern": "block4", "weight_density": 0.25})
+    assert not torch.equal(model[1].weight, trained.model[1].weight)
+    torch.testing.assert_close(model(x), trained.model.eval()(x))
+
+    def left(rearrange):
+        named = {**settings, "weight_density": 0.25, "rearrange": rearrange}
+        return Recipe("toy", name, named).network(3, (1, 12, 12))[0][1].weight.abs().sum()
+
+    assert left(True) > 1.02 * left(False)
+    single = Recipe("toy", name, {**settings, "weight_density": 0.25, "pattern": "unstructured"})
+    moved = Recipe("toy", name, {**single.settings, "rearrange": True})
+    weights = [r.network(3, (1, 12, 12))[0][1].weight for r in (single, moved)]
+    assert torch.equal(*weights)
+
+
+def two_layers():
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(144, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)
+    )
 
 
 def own_network():

@@ -35,7 +35,7 @@ class TrainingConfig(AugmentationSettings):
         learning_rate_decay_before, learning_rate_decay_during, learning_rate_decay_after:
             factors of ``phases``, once an epoch, before, during and after the penalty's warm-up.
         activation_anneal: share of the training in which the density of k-winners falls from 1
-            to their own; 0 starts with their own.
+            to their own; 0 starts with their own. Of no effect without k-winners.
         penalty_start, penalty_end: factor of the penalty that modules may ask for (the
             divergence of variational dropout) before and after its warm-up; in a line between.
         penalty_warmup_start, penalty_warmup_end: shares of the training.

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from gossamer.data import Task
 from gossamer.errors import UserError
-from gossamer.nn import AnnealActivations, decay_boost, penalties
+from gossamer.nn import AnnealActivations, KWinners, KWinners2d, decay_boost, penalties
 from gossamer.progress import progress_bar
 from gossamer.sparsity import Scaling, Sparsifier, accelerate_sparse, renew_statistics
 from gossamer.training.checkpoint import (
@@ -168,7 +168,10 @@ class _Training:
         self.batches = len(self.order) // config.batch_size
         self.steps = self.batches * config.epochs
         annealing = max(round(config.activation_anneal * self.steps), 1)
-        self.annealed = AnnealActivations(model, annealing) if config.activation_anneal else None
+        anneals = config.activation_anneal and any(
+            isinstance(layer, KWinners | KWinners2d) for layer in model.modules()
+        )
+        self.annealed = AnnealActivations(model, annealing) if anneals else None
         if sparsifier is not None and sparsifier.total_steps is None:
             sparsifier.total_steps = max(self.steps, 1)
 
@@ -240,7 +243,7 @@ class _Training:
         """The loss by the labels and, where there is one, by the teacher's answers."""
         smoothing, share = self.config.label_smoothing, self.config.teacher_share
         loss = functional.cross_entropy(logits, y, label_smoothing=smoothing)
-        if self.teacher is None:
+        if self.teacher is None or not share:
             return loss
         with torch.no_grad():
             answers = self.teacher(x)

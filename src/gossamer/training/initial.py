@@ -1,12 +1,18 @@
-"""The weights of another run to begin with."""
+"""Trained weights to begin with, and the network made ready to be pruned."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from gossamer.errors import UserError
+from gossamer.nn import sparsify_activations
+from gossamer.nn.activation_finder import activation_sites
+from gossamer.sparsity import Block, rearrange
+from gossamer.sparsity.registry import named_pattern
 from gossamer.training.tensor_file import MODEL, check_tensors, load_tensors, strip_prefix
 
 
@@ -41,3 +47,41 @@ def load_weights(model: nn.Module, run: str | Path) -> None:
             "give the same model and sizes"
         )
     model.load_state_dict(weights, strict=False)
+
+
+def rearranged(model: nn.Module, settings: Mapping[str, Any]) -> None:
+    """Put the units of a trained network into an order in which blocks lose less.
+
+    Args:
+        model: changed in place.
+        settings: ``rearrange``, ``pattern`` and ``weight_density``; without ``rearrange``, or
+            where the pattern is no block, nothing is done.
+
+    Raises:
+        UserError: see :func:`gossamer.sparsity.rearrange`.
+    """
+    pattern = named_pattern(settings["pattern"]) if "pattern" in settings else None
+    if settings.get("rearrange") and isinstance(pattern, Block):
+        rearrange(model, settings.get("weight_density", 1.0), pattern)
+
+
+def with_winners(model: nn.Module, settings: Mapping[str, Any], example: Tensor) -> nn.Module:
+    """The network with k-winners in place of its own activations, where settings ask for some.
+
+    Args:
+        model: changed in place where that can be.
+        settings: ``winners``, the share of units that stay active after every activation, and
+            ``winners.<activation>``, that of a single one; 1 leaves it as it is.
+        example: inputs of the network.
+
+    Raises:
+        UserError: see :func:`gossamer.nn.sparsify_activations`.
+    """
+    everywhere = settings.get("winners", 1.0)
+    by_name = {k.partition(".")[2]: v for k, v in settings.items() if k.startswith("winners.")}
+    if min([everywhere, *by_name.values()]) >= 1.0:
+        return model
+    if by_name:
+        others = {site.name: everywhere for site in activation_sites(model, example)}
+        return sparsify_activations(model, {**others, **by_name}, example=example)
+    return sparsify_activations(model, everywhere, example=example)

@@ -20,11 +20,11 @@ from gossamer.data import Task, load
 from gossamer.deploy.metrics import MeasureSettings
 from gossamer.errors import UserError, nearest
 from gossamer.models import reference
-from gossamer.nn import quantize, sparsify_activations, to_variational
+from gossamer.nn import quantize, to_variational
 from gossamer.numbers import positive_share
 from gossamer.sparsity import Scaling, Sparsifier, SparsitySettings, mu_parametrize
 from gossamer.training.config import TrainingConfig
-from gossamer.training.initial import load_weights
+from gossamer.training.initial import load_weights, rearranged, with_winners
 
 _WEIGHT = "weight_density"
 _ACTIVATION = "activation_density"
@@ -34,6 +34,7 @@ _INT8 = "int8"
 _INIT = "init"
 _TEACHER = "teacher"
 _WINNERS = "winners"
+_REARRANGE = "rearrange"
 _STANDARDIZE = "standardize"
 # Arguments of a model's function that the task gives, not the user.
 _TASK_ARGUMENTS = ("classes", "input_shape")
@@ -52,7 +53,10 @@ class Recipe:
     (true or false), whether weights are pruned by variational dropout instead; ``int8`` (true or
     false), whether layers train and run with 8-bit weights and inputs
     (:func:`gossamer.nn.quantize`); ``winners``, the share of units that k-winners leave active in
-    place of the network's own activations (:func:`gossamer.nn.sparsify_activations`);
+    place of the network's own activations (:func:`gossamer.nn.sparsify_activations`), and
+    ``winners.<activation>``, that of one of them; ``rearrange`` (true or false), whether the units
+    of the ``init`` network are put into an order in which blocks lose less
+    (:func:`gossamer.sparsity.rearrange`; of no effect on other patterns);
     ``standardize`` (true or false), of an ``.npz`` (:func:`gossamer.data.arrays`); ``base``, a
     table of those settings in which a smaller or denser network differs, for which the training's
     settings were tuned (see :meth:`scaling`).
@@ -81,11 +85,12 @@ class Recipe:
             _VARIATIONAL,
             _INT8,
             _WINNERS,
+            _REARRANGE,
             _STANDARDIZE,
         }
         for name in merged:
             base, dot, _ = name.partition(".")
-            if name not in known and not (dot and base in (_WEIGHT, _ACTIVATION)):
+            if name not in known and not (dot and base in (_WEIGHT, _ACTIVATION, _WINNERS)):
                 shown = known | {f"{_WEIGHT}.<layer>"}
                 raise UserError(
                     f"no setting '{name}' for model '{self.model}': {nearest(name, shown)}"
@@ -95,11 +100,12 @@ class Recipe:
         self._check_variational()
         self._check_int8()
         self._check_teacher()
-        if not isinstance(self.settings.get(_STANDARDIZE, True), bool):
-            raise UserError(
-                f"{_STANDARDIZE} must be true or false, not {self.settings[_STANDARDIZE]!r}"
-            )
-        positive_share(self.settings.get(_WINNERS, 1.0), _WINNERS)
+        for name in (_STANDARDIZE, _REARRANGE):
+            if not isinstance(self.settings.get(name, True), bool):
+                raise UserError(f"{name} must be true or false, not {self.settings[name]!r}")
+        for name, value in self.settings.items():
+            if name.partition(".")[0] == _WINNERS:
+                positive_share(value, name)
         self.training()
         self.sparsity()
         self.measuring()
@@ -253,9 +259,8 @@ class Recipe:
         init = self.settings.get(_INIT) if initial else None
         if init is not None:
             load_weights(model, str(init))
-        winners = self.settings.get(_WINNERS, 1.0)
-        if winners < 1.0:
-            model = sparsify_activations(model, winners, example=torch.zeros(2, *input_shape))
+            rearranged(model, self.settings)
+        model = with_winners(model, self.settings, torch.zeros(2, *input_shape))
         sparsifier = self.sparsity().sparsifier(
             model, density, by_layer, rescale=init is None, seed=seed
         )
