@@ -4,6 +4,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from gossamer.runtime import planner
+from gossamer.training import measure
+
 CODE = """
 import numpy as np
 from torch import nn
@@ -17,6 +20,13 @@ def data():
     with np.load("toy.npz") as file:
         return file["x_train"], file["y_train"]
 """
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """One round of timing, and hardly a choice among kernels: no test here reads a time."""
+    monkeypatch.setattr(measure, "_LONG_SECONDS", 0.0)
+    monkeypatch.setattr(planner, "BUDGET_NS", 1_000_000)
 
 
 def network():

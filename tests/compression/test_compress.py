@@ -144,6 +144,26 @@ def test_a_module_and_its_loaders(trained, examples, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_workers_compress_one_network(trained, examples, tmp_path):
+    """Each in a process of its own, measuring by turns; the best is published here."""
+    x, y = map(torch.from_numpy, examples)
+    loader = DataLoader(TensorDataset(x, y), batch_size=32)
+    data = {"train": loader, "test": loader}
+    out = tmp_path / "out"
+    result = compress(
+        trained, data, trials=3, workers=2, threads=1, out=out, progress=False, maximize="accuracy"
+    )
+    trials = result.experiment.trials()
+    assert [trial.state for trial in trials] == ["complete"] * 3
+    assert len({trial.values["nonzero"] for trial in trials}) > 1
+    assert (out / "model.onnx").read_bytes() == (out / "sparse" / "model.onnx").read_bytes()
+    again = compress(
+        trained, data, trials=3, workers=2, threads=1, out=out, progress=False, maximize="accuracy"
+    )
+    assert [t.number for t in again.experiment.trials()] == [0, 1, 2]  # nothing is left to do
+
+
+@pytest.mark.slow
 def test_a_regression_with_ones_own_training(tmp_path):
     """No classes anywhere: the metric and the loop are the user's."""
     torch.manual_seed(0)

@@ -23,17 +23,41 @@ def test_a_look_lists_what_stays_dense():
 
 def test_the_space_is_what_the_network_allows():
     look = Look.at(network().eval(), torch.zeros(2, 16))
-    assert look.winners
+    assert list(look.activations) == ["1"]
+    assert dict(look.layers) == {"0": 0.125}  # two inputs of 16
+    assert look.rearranges
     assert "unstructured" in look.patterns
     space = parameters(look, Tuning(6, (1e-3, 1e-1)))
     assert space["epochs"]["values"] == [0, 2, 6]
     assert space["learning_rate"]["when"] == {"epochs": [2, 6]}
+    assert space["weight_density.0"]["when"] == {"allocation": ["uniform"]}
+    assert space["winners.1"]["values"] == [0.1, 0.2, 0.4, 1.0]
     first = start(look, Tuning(6, (1e-3, 1e-1)))
     assert first[0]["epochs"] == 0
     assert all(point["weight_density"] >= look.least for point in first)
     own = parameters(look, Tuning(1, None))
     assert own["epochs"]["values"] == [0, 1]
-    assert not {"learning_rate", "rule"} & set(own)
+    assert not {"learning_rate", "rule", "teacher_share"} & set(own)
+
+
+def test_what_the_goals_refuse_is_not_searched():
+    """Counted metrics are known before a network is trained."""
+    look = Look.at(network().eval(), torch.zeros(2, 16))
+    limits = {"density": 0.25, "activation_density": 0.15}
+    space = parameters(look, Tuning(6, (1e-3, 1e-1)), limits)
+    assert space["weight_density"]["high"] == 0.25
+    assert space["winners.1"]["values"] == [0.1, 0.15, 0.2]
+    for point in start(look, Tuning(6, (1e-3, 1e-1)), limits):
+        assert point["weight_density"] <= 0.25
+        assert point.get("winners.1", 0.15) <= 0.15
+
+
+def test_a_deep_network_shares_its_densities():
+    layers = [part for _ in range(7) for part in (nn.Linear(16, 16), nn.ReLU())]
+    look = Look.at(nn.Sequential(*layers).eval(), torch.zeros(2, 16))
+    space = parameters(look, Tuning(6, (1e-3, 1e-1)))
+    assert "winners" in space
+    assert not [name for name in space if "." in name]
 
 
 def test_weights_that_do_not_fit(tmp_path):

@@ -25,8 +25,6 @@ from gossamer.training import folder_for, load_network
 
 #: Minutes of a search by default, if the number of trials is not set either.
 MINUTES = 30.0
-# With a limit in minutes alone.
-_MANY = 10_000
 
 
 @dataclass(frozen=True)
@@ -142,28 +140,26 @@ def compress(
         )
         look = Look.at(network.model, network.example)
         file = folder / "experiment.toml"
-        budget = trials or _MANY
+        if minutes is None and trials is None:
+            minutes = MINUTES
         if not file.exists():
             heading = [
                 f"gossamer compress: {network.title}",
                 "dense: " + ", ".join(f"{m.name} {network.values[m.name]:.6g}" for m in metrics),
             ]
-            write_experiment(
-                file, look, network.tuning(), metrics, network.settings, budget, heading
-            )
+            tuning = network.tuning(minutes)
+            write_experiment(file, look, tuning, metrics, network.settings, heading)
         storage = f"sqlite:///{quote(str(folder / 'search.db'))}"
-        experiment = Experiment.from_toml(
-            file, check=network.trainer, storage=storage, budget=budget
-        )
+        experiment = Experiment.from_toml(file, check=network.trainer, storage=storage)
         _agree(experiment, network.settings, metrics if asked else None, file)
         on_start(look.sentences())
         if plan:
             return Compressed(
                 experiment, folder, look.sentences(), network.run, None, None, False, network.model
             )
-        if minutes is None and trials is None:
-            minutes = MINUTES
-        interrupted = _search(experiment, network, folder, workers, threads, minutes, progress)
+        interrupted = _search(
+            experiment, network, folder, workers, threads, minutes, trials, progress
+        )
         record = chosen_trial(experiment)
         sparse = network.finish(experiment, record)
         _publish(folder / "sparse", folder)
@@ -191,15 +187,20 @@ def _search(
     workers: int,
     threads: int | None,
     minutes: float | None,
+    trials: int | None,
     progress: bool,
 ) -> bool:
-    """Runs it; whether Ctrl-C ended it."""
+    """Runs it, to so many trials in all; whether Ctrl-C ended it."""
+    ended = sum(trial.state in ("complete", "stopped") for trial in experiment.trials())
+    if trials is not None and ended >= trials:
+        return False
     try:
         experiment.run(
             network.trainer(experiment),
             workers=workers,
             threads=threads,
             minutes=minutes,
+            trials=None if trials is None else trials - ended,
             progress=progress,
             loggers=[_Best(experiment, folder)],
         )

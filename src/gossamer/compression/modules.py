@@ -19,11 +19,12 @@ from gossamer.data import Task, task_of
 from gossamer.deploy.metrics import METRICS, MeasureSettings, read_metrics
 from gossamer.errors import UserError
 from gossamer.files import copy_file, make_folder, write_text
-from gossamer.nn import export, sparsify_activations
+from gossamer.nn import export
 from gossamer.search import Experiment, Trial, TrialRecord
 from gossamer.sparsity import Sparsifier, SparsitySettings
 from gossamer.training import TrainingConfig, count, evaluate, fit
-from gossamer.training.measure import measure, spreads
+from gossamer.training.initial import rearranged, with_winners
+from gossamer.training.measure import measure, returned
 from gossamer.training.tensor_file import MODEL, add_prefix, save_tensors, strip_prefix
 
 #: From a network to one metric or several by name.
@@ -49,11 +50,16 @@ class PruneModule:
     metrics: tuple[str, ...]
     settings: Mapping[str, Any]
 
-    def __call__(self, trial: Trial) -> dict[str, float]:
+    def __call__(self, trial: Trial) -> dict[str, Any]:
         values = {**self.settings, **trial.parameters}
         model = self._network(values)
+        by_layer = {
+            name.partition(".")[2]: value
+            for name, value in values.items()
+            if name.startswith("weight_density.")
+        }
         sparsifier = self._settings(SparsitySettings, values).sparsifier(
-            model, values["weight_density"], rescale=False
+            model, values["weight_density"], by_layer, rescale=False
         )
         if self.train is None:
             assert self.task is not None
@@ -62,6 +68,7 @@ class PruneModule:
                 self.task,
                 self._settings(TrainingConfig, values),
                 sparsifier=sparsifier,
+                teacher=copy.deepcopy(self.model),
                 on_epoch=lambda epoch: trial.report(
                     epoch.epoch, {"accuracy": epoch.accuracy}, of=values["epochs"]
                 ),
@@ -71,13 +78,12 @@ class PruneModule:
         place = make_folder(Path(self.folder) / "trials" / str(trial.number))
         save_tensors(place / "model.safetensors", add_prefix(model.state_dict(), MODEL), {})
         write_text(place / "values.json", json.dumps(values))
-        return self.measured(model, place, "validation", self.metrics)[0]
+        return returned(*self.measured(model, place, "validation", self.metrics))
 
     def _network(self, values: Mapping[str, Any]) -> nn.Module:
         model = copy.deepcopy(self.model)
-        if values.get("winners", 1.0) < 1.0:
-            model = sparsify_activations(model, values["winners"], example=self.inputs[:2])
-        return model
+        rearranged(model, values)
+        return with_winners(model, values, self.inputs[:2])
 
     def restored(self, number: int) -> nn.Module:
         """The network of a finished trial."""
@@ -128,7 +134,7 @@ class PruneModule:
         else:
             table = read_metrics(run, [name for name in names if name not in own])
             own = {**own, **read_metrics(run, _counted(run))}
-        return {**table, **own, **spreads(run)}, run
+        return {**table, **own}, run
 
 
 def _counted(run: Mapping[str, Any]) -> list[str]:
@@ -187,7 +193,7 @@ class ModuleNetwork:
         """Description of the network."""
         return type(self.model).__name__
 
-    def tuning(self) -> Tuning:
+    def tuning(self, minutes: float | None = None) -> Tuning:
         """Fine-tuning; by the user's own function once or not at all."""
         if self._trainer.train is not None:
             return Tuning(1, None)

@@ -36,11 +36,13 @@ from gossamer.training.tensor_file import MODEL, check_tensors, strip_prefix
 # A network of one's own that is given without weights must do better than by so much of guessing.
 _GUESSING = 1.5
 _MOST_EPOCHS = 10
+# A training may take so much of the time that there is.
+_SHARE = 1 / 12
 # Settings of how a network was trained, which say nothing of what it is.
 _OF_TRAINING = {
     *TrainingConfig.names(),
     *SparsitySettings.names(),
-    *("init", "base", "variational", "measure", "dense_reference"),
+    *("init", "teacher", "rearrange", "base", "variational", "measure", "dense_reference"),
 }
 # Settings of a training that hold for the further one too.
 _KEPT = ("batch_size", "augment", *(field.name for field in fields(AugmentationSettings)))
@@ -97,6 +99,10 @@ class NamedNetwork:
             self._trained_with = self.recipe.settings
         self.task = self.recipe.load()
         self.run, model = self._dense_run(name, weights, trust)
+        # What its training took stands in its own run, where it has one.
+        place = Path(name) / "metrics.json" if self.from_run else None
+        own = place is not None and place.is_file()
+        self._training = json.loads(place.read_text()) if own and place else self.run
         evaluation = Trained(self.recipe, self.task, model, None, History()).evaluate(
             "validation", noise=False, timing=False
         )
@@ -166,21 +172,29 @@ class NamedNetwork:
                 f"{len(self.task.classes)}: give the data that it was trained for"
             )
 
-    def tuning(self) -> Tuning:
-        """Fine-tuning: as it was trained, shorter and with a lower rate."""
+    def tuning(self, minutes: float | None = None) -> Tuning:
+        """Fine-tuning: as it was trained, shorter and with a lower rate.
+
+        Args:
+            minutes: of the search; where it is known how long an epoch takes, its trainings are
+                as long as there is time for a dozen.
+        """
         before = {k: v for k, v in self._trained_with.items() if k in _KEPT}
         before.setdefault("batch_size", 64)
         before["batch_size"] = max(2, min(before["batch_size"], len(self.task.train)))
         settings = {**before, "warmup": 0.1, "noise_score": False}
-        if "learning_rate" in self._trained_with:
-            known = TrainingConfig.from_mapping(
-                {k: v for k, v in self._trained_with.items() if k in TrainingConfig.names()}
-            )
-            rate, settings["optimizer"] = known.learning_rate, known.optimizer
-            settings["weight_decay"] = known.weight_decay
-            epochs = min(max(known.epochs // 3, 3), _MOST_EPOCHS)
-        else:
-            rate, settings["optimizer"], epochs = 3e-3, "adamw", 5
+        if "learning_rate" not in self._trained_with:
+            return Tuning(5, (1e-4, 3e-3), {**settings, "optimizer": "adamw"})
+        known = TrainingConfig.from_mapping(
+            {k: v for k, v in self._trained_with.items() if k in TrainingConfig.names()}
+        )
+        settings |= {"optimizer": known.optimizer, "weight_decay": known.weight_decay}
+        epochs = min(max(known.epochs // 3, 3), _MOST_EPOCHS)
+        seconds = sum(self._training.get("training_seconds", {}).values())
+        if minutes is not None and seconds > 0 and (done := self._training.get("epochs")):
+            affordable = int(60 * minutes * _SHARE / (seconds / done))
+            epochs = min(max(affordable, 3), max(known.epochs, 3))
+        rate = known.learning_rate
         return Tuning(epochs, (rate / 30, rate), settings)
 
     @property
@@ -192,6 +206,7 @@ class NamedNetwork:
             "model": self.recipe.model,
             **{k: v for k, v in self.recipe.settings.items() if not _of_training(k)},
             "init": dense,
+            "teacher": dense,
             "dense_reference": dense,
             "pattern": "unstructured",
             "rule": "one_shot",

@@ -14,16 +14,24 @@ from torch import Tensor, nn
 from gossamer.errors import UserError
 from gossamer.files import write_text
 from gossamer.nn import sparsify_activations
-from gossamer.search.definition import describe_metric
+from gossamer.nn.activation_finder import activation_sites
+from gossamer.search.definition import UNLIMITED, describe_metric
 from gossamer.search.metrics import Metric
 from gossamer.sparsity import SparsitySettings, choose_weights
 from gossamer.sparsity.layers import dense_weights, unwrap
+from gossamer.sparsity.rearrange import chains
 
 _PATTERNS = ("unstructured", "block4", "block8", "block16")
-_DENSITIES = (0.5, 0.3, 0.2, 0.1, 0.05)  # of the one-shot prunings that come first
 _LEAST, _MOST = (0.02, 0.05, 0.1, 0.2, 0.3), 0.7  # densities searched
 _WINNERS = (0.1, 0.2, 0.4, 1.0)
+_TEACHER_SHARES = (0.0, 0.5, 0.9)
 _TRIAL = 0.5  # density at which a pattern is tried
+# With more layers or activations than these, they share their densities.
+_MOST_LAYERS, _MOST_ACTIVATIONS = 6, 3
+# Share of a training in which k-winners go from all units to their own share.
+_ANNEALED = 0.5
+# A layer of its own density leaves each unit so many inputs.
+_INPUTS = 2
 
 
 @dataclass(frozen=True)
@@ -35,14 +43,21 @@ class Look:
         dense: those that stay dense, by the parameter's name.
         patterns: that its layers can have.
         least: the lowest density that its layers can have in all of them.
-        winners: whether k-winners can take the place of its activations.
+        activations: the names of those that k-winners can take the place of.
+        allocations: that its layers can have at the lowest density.
+        layers: the least density of those that may have one of their own, by name; none of a
+            network of many layers.
+        rearranges: whether the order of its units can be changed before it is pruned to blocks.
     """
 
     weights: int
     dense: Mapping[str, int]
     patterns: Sequence[str]
     least: float
-    winners: bool
+    activations: Sequence[str]
+    allocations: Sequence[str]
+    layers: Mapping[str, float]
+    rearranges: bool
 
     @classmethod
     def at(cls, model: nn.Module, example: Tensor) -> Look:
@@ -60,7 +75,20 @@ class Look:
         fitting = (low for low in _LEAST if all(_fits(model, p, low) for p in patterns))
         least = next(fitting, _TRIAL)
         total = sum(dense.values()) + sum(sizes.values())
-        return cls(total, dense, patterns, least, _takes_winners(model, example))
+        allocations = ["global"]
+        if all(_fits(model, p, least, "erk") for p in patterns):
+            allocations.append("erk")
+        # The last one often divides into no blocks, and has few weights.
+        layers = {
+            name: max(least, _INPUTS / weight.by_output(weight.parameter)[0].numel())
+            for name, weight in list(chosen.items())[:-1]
+        }
+        if len(chosen) > _MOST_LAYERS or max(layers.values(), default=1.0) >= 1.0:
+            layers = {}
+        activations = _activations(model, example)
+        return cls(
+            total, dense, patterns, least, activations, allocations, layers, _rearranges(model)
+        )
 
     def sentences(self) -> list[str]:
         """Layers that stay dense, with their share."""
@@ -73,8 +101,8 @@ class Look:
         return lines
 
 
-def _fits(model: nn.Module, pattern: str, density: float) -> bool:
-    settings = SparsitySettings(pattern=pattern, allocation="global", rule="one_shot")
+def _fits(model: nn.Module, pattern: str, density: float, allocation: str = "global") -> bool:
+    settings = SparsitySettings(pattern=pattern, allocation=allocation, rule="one_shot")
     try:
         settings.sparsifier(copy.deepcopy(model), density, rescale=False)
     except UserError:
@@ -82,12 +110,19 @@ def _fits(model: nn.Module, pattern: str, density: float) -> bool:
     return True
 
 
-def _takes_winners(model: nn.Module, example: Tensor) -> bool:
+def _activations(model: nn.Module, example: Tensor) -> list[str]:
     try:
-        sparsify_activations(copy.deepcopy(model), _WINNERS[1], example=example)
+        sparsify_activations(copy.deepcopy(model), _WINNERS[0], example=example)
+    except UserError:
+        return []
+    return [site.name for site in activation_sites(model, example)]
+
+
+def _rearranges(model: nn.Module) -> bool:
+    try:
+        return bool(chains(model))
     except UserError:
         return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -109,11 +144,25 @@ class Tuning:
         return sorted({0, max(self.epochs // 3, 1), self.epochs})
 
 
-def parameters(look: Look, tuning: Tuning) -> dict[str, Any]:
-    """Search space as in an experiment file."""
+def parameters(
+    look: Look, tuning: Tuning, limits: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Search space as in an experiment file.
+
+    Args:
+        look: at the network.
+        tuning: of pruned networks.
+        limits: the most of counted metrics that the goals accept; what is above is not searched.
+    """
+    limits = limits or {}
     trained = {"epochs": [n for n in tuning.lengths if n]}
     space: dict[str, Any] = {
-        "weight_density": {"type": "float", "low": look.least, "high": _MOST, "log": True}
+        "weight_density": {
+            "type": "float",
+            "low": look.least,
+            "high": max(min(_MOST, limits.get("density", 1.0)), look.least),
+            "log": True,
+        }
     }
     if len(look.patterns) > 1:
         space["pattern"] = {"type": "choice", "options": list(look.patterns)}
@@ -124,27 +173,72 @@ def parameters(look: Look, tuning: Tuning) -> dict[str, Any]:
         space["learning_rate"] = {**rate, "when": trained}
         rule = {"type": "choice", "options": ["one_shot", "granet"]}
         space["rule"] = {**rule, "when": trained}
-    if look.winners:
-        space["winners"] = {"type": "grid", "values": list(_WINNERS), "when": trained}
+        share = {"type": "grid", "values": list(_TEACHER_SHARES)}
+        space["teacher_share"] = {**share, "when": trained}
+    allocations = [*look.allocations, *(["uniform"] if look.layers else [])]
+    if len(allocations) > 1:
+        options = {"type": "choice", "options": allocations}
+        space["allocation"] = {**options, "when": trained}
+    for name, least in look.layers.items():
+        own = {"type": "float", "low": least, "high": 1.0, "log": True}
+        space[f"weight_density.{name}"] = {**own, "when": {"allocation": ["uniform"]}}
+    for name in _winners(look):
+        shares = {"type": "grid", "values": _shares(look, limits)}
+        space[name] = {**shares, "when": trained}
     return space
 
 
-def start(look: Look, tuning: Tuning) -> list[dict[str, Any]]:
-    """First trials: pruning at once, which takes seconds, then two that are trained."""
-    free = {"pattern": look.patterns[0]} if len(look.patterns) > 1 else {}
-    blocks = {"pattern": look.patterns[-1]} if free else {}
-    tuned: dict[str, Any] = {
-        "epochs": tuning.lengths[-1],
-        **({"winners": 1.0} if look.winners else {}),
-    }
-    if tuning.learning_rate is not None:
-        tuned["rule"] = "granet"
-    densities = [density for density in _DENSITIES if density >= look.least]
-    return [
-        *({"weight_density": density, "epochs": 0, **free} for density in densities),
-        {"weight_density": max(0.1, look.least), **free, **tuned},
-        {"weight_density": max(0.2, look.least), **blocks, **tuned},
+def _winners(look: Look) -> list[str]:
+    """The settings of k-winners: one for each activation, or one for all where they are many."""
+    if len(look.activations) > _MOST_ACTIVATIONS:
+        return ["winners"]
+    return [f"winners.{name}" for name in look.activations]
+
+
+def _shares(look: Look, limits: Mapping[str, float]) -> list[float]:
+    """Shares of winners: with a limit for all of them together, one may have twice as many."""
+    limit = limits.get("activation_density", 1.0)
+    most = limit if _winners(look) == ["winners"] else min(2 * limit, 1.0)
+    return sorted({limit, *(share for share in _WINNERS if share <= most)})
+
+
+def start(
+    look: Look, tuning: Tuning, limits: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """First trials: pruning at once, which takes seconds; then short trainings, then long ones.
+
+    The arguments are those of `parameters`.
+    """
+    limits = limits or {}
+    most = max(min(_MOST, limits.get("density", 1.0)), look.least)
+
+    def point(density: float, blocks: bool, length: int, winners: float) -> dict[str, Any]:
+        made: dict[str, Any] = {"weight_density": min(max(density, look.least), most)}
+        if len(look.patterns) > 1:
+            made["pattern"] = look.patterns[-1 if blocks else 0]
+        made["epochs"] = tuning.lengths[length]
+        if not made["epochs"]:
+            return made
+        if tuning.learning_rate is not None:
+            made |= {"rule": "granet", "teacher_share": 0.5}
+        if len(look.allocations) > 1 or look.layers:
+            made["allocation"] = "global"
+        shares = _shares(look, limits)
+        share = min((s for s in shares if s >= winners), default=shares[-1])
+        share = min(share, limits.get("activation_density", 1.0))
+        return {**made, **dict.fromkeys(_winners(look), share)}
+
+    wanted = [
+        *((density, False, 0, 1.0) for density in (0.5, 0.2, 0.1)),
+        *((density, True, 0, 1.0) for density in (0.5, 0.3)),
+        (0.25, False, 1, 1.0),
+        (0.25, True, 1, 0.4),
+        (0.1, True, -1, 0.2),
+        (0.1, False, -1, 0.1),
+        (0.05, True, -1, 0.1),
     ]
+    points = [point(*each) for each in wanted]
+    return [made for i, made in enumerate(points) if made not in points[:i]]
 
 
 def write_experiment(
@@ -153,7 +247,6 @@ def write_experiment(
     tuning: Tuning,
     metrics: Sequence[Metric],
     settings: Mapping[str, Any],
-    budget: int,
     heading: Sequence[str],
 ) -> None:
     """Write the experiment file, with what was seen of the network as comments.
@@ -161,15 +254,19 @@ def write_experiment(
     Raises:
         UserError: the file cannot be written.
     """
+    limits = {m.name: m.threshold for m in metrics if m.goal == "minimize" and m.threshold}
+    fixed: dict[str, Any] = {"rearrange": True} if look.rearranges else {}
+    if look.activations and tuning.learning_rate is not None:
+        fixed["activation_anneal"] = _ANNEALED
     described = {
         "name": "compress",
-        "budget": budget,
+        "budget": UNLIMITED,
         "storage": f"sqlite:///{path.parent / 'search.db'}",
         "sampler": "gp",
-        "start": start(look, tuning),
-        "settings": {**settings, **tuning.settings},
+        "start": start(look, tuning, limits),
+        "settings": {**settings, **tuning.settings, **fixed},
         "metrics": {metric.name: describe_metric(metric) for metric in metrics},
-        "parameters": parameters(look, tuning),
+        "parameters": parameters(look, tuning, limits),
     }
     lines = [*heading, *look.sentences(), "epochs = 0 prunes at once and trains nothing"]
     comments = "".join(f"# {' '.join(line.split())}\n" for line in lines)
