@@ -111,7 +111,7 @@ def test_winners_are_annealed_and_end_with_their_density(toy):
     assert seen == pytest.approx([0.25 + 0.75 / 8, 0.25, 0.25, 0.25])
     assert [epoch.settled for epoch in history.epochs] == [False, True, True, True]
     assert history.best.settled
-    plain = speech_cnn(3, input_shape=(1, 12, 12), channels=[4], hidden=16)
+    plain = speech_cnn(3, input_shape=(1, 12, 12), channels=[4], hidden=16, activation_density=1.0)
     assert all(epoch.settled for epoch in fit(plain, toy, settings).epochs)  # nothing to anneal
 
 
