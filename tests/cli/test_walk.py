@@ -33,6 +33,7 @@ RIGHT = {
     "trials import": ["trials.json", "--storage", "sqlite:///new.db"],
     "trials list": ["e.toml"],
     "trials note": ["e.toml", "0", "x"],
+    "trials show": ["e.toml", "0"],
     "trials set": ["e.toml", "0", "accuracy=1"],
 }
 
@@ -61,6 +62,7 @@ TEXTS = {
     "--minimize": ["", "none", "speedup"],
     "--format": ["", "mp3"],
     "--from": ["", "none.toml", "folder", "junk"],
+    "--into": ["", "none.toml", "folder", "junk"],
     "--kind": ["", "none"],
     "--labels": [""],
     "--mlflow": [],  # an address that nobody answers at takes minutes to refuse
@@ -68,6 +70,8 @@ TEXTS = {
     "--device": [],
     "--name": [],
     "--ray": [],
+    "--rename": ["", "x"],
+    "--wandb": [],  # a project, which its own service may refuse
     "--set": ["", "x", "=3", "none=3", "epochs=x", "hidden=-1"],
     "--shape": [
         "",
@@ -79,6 +83,7 @@ TEXTS = {
         "input=1,3,3",
         "input=1,4",
     ],
+    "--study": ["none"],
     "--storage": ["", "x", "none://x", "sqlite:///none/there.db", "sqlite:///junk"],
 }
 OUTPUTS = ("--out", "--output", "--tensorboard")
