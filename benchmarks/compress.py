@@ -5,7 +5,8 @@
 
 ``--runs`` takes a pair of run directories and can be repeated, a row each. The dense network runs
 in onnxruntime, in OpenVINO where it is installed, and in the engine; the sparse one in the engine;
-all in turns in one process, on one thread, at batch 1 and 64. Writes ``OUT.md`` and ``OUT.json``.
+all in turns in one process, on one thread, at batch 1 and 64. The folder above both says how
+many trials and minutes it took. Writes ``OUT.md`` and ``OUT.json``.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ from gossamer.deploy.peers import PEERS, prepared
 from gossamer.errors import UserError
 from gossamer.runtime import Engine, machine
 from gossamer.runtime.arrays import batches
+from gossamer.search import Experiment, chosen_trial
 
 ABOUT = """\
 Accuracy is *measured* on the test split, one seed a row; weights are *counted*. Times faster is
 the time of the dense network in a runtime over that of the sparse network in the engine
-(*measured*, processor time on one thread, medians of turns in one process)."""
+(*measured*, processor time on one thread, medians of turns in one process). Seconds to the first
+answer and minutes to the chosen one count from the start of the first trial; goals are kept on
+validation examples, of which the search sees nothing but these."""
 
 
 def pair(texts: list[str]) -> dict[str, Path]:
@@ -44,6 +48,32 @@ def figures(run: Path) -> dict[str, Any]:
     metrics = json.loads((run / "metrics.json").read_text())
     kept = ("task", "model", "settings", "accuracy", "examples", "weights", "activations", "macs")
     return {key: metrics[key] for key in kept}
+
+
+def effort(folder: Path) -> dict[str, Any]:
+    """The search that a compression made: its goals, and how long it took to the result."""
+    storage = f"sqlite:///{(folder / 'search.db').resolve()}"
+    experiment = Experiment.from_toml(folder / "experiment.toml", storage=storage)
+    ended = [
+        (trial.started + trial.seconds, trial)
+        for trial in experiment.trials()
+        if trial.state == "complete" and trial.started is not None and trial.seconds is not None
+    ]
+    began = min(trial.started or 0 for _, trial in ended)
+    chosen = chosen_trial(experiment)
+    return {
+        "trials": len(ended),
+        "first": min(end for end, _ in ended) - began,
+        "result": next(end for end, trial in ended if trial.number == chosen.number) - began,
+        "inside": experiment.frontier().feasible,
+        "goals": {
+            metric.name: metric.threshold
+            for metric in experiment.metrics
+            if metric.threshold is not None
+        },
+        "values": {metric.name: chosen.values[metric.name] for metric in experiment.metrics},
+        "parameters": chosen.parameters,
+    }
 
 
 def seconds(runs: dict[str, Path], turns: int) -> dict[str, dict[str, float]]:
@@ -81,6 +111,19 @@ def page(result: dict[str, Any]) -> str:
             f"| {sparse['weights']['nonzero']:,} of {dense['weights']['nonzero']:,} "
             f"| {sparse['activations']['density']:.3f} |"
         )
+    lines += ["", "| network | goals | validation | trials | first answer, s | result, minutes |"]
+    lines += ["|---" * 6 + "|"]
+    for row in result["rows"]:
+        search = row["search"]
+        goals, values = (
+            ", ".join(f"{name} {value:.4g}" for name, value in search[key].items())
+            for key in ("goals", "values")
+        )
+        inside = "" if search["inside"] else " (goals missed)"
+        lines.append(
+            f"| {row['dense']['model']} | {goals} | {values}{inside} | {search['trials']} "
+            f"| {search['first']:.0f} | {search['result'] / 60:.0f} |"
+        )
     lines += ["", "| network | batch | against | times faster |", "|---|---|---|---|"]
     for row in result["rows"]:
         for batch, timed in row["seconds"].items():
@@ -113,7 +156,7 @@ def main() -> None:
         runs = pair(texts)
         rows.append(
             {name: figures(run) for name, run in runs.items()}
-            | {"seconds": seconds(runs, arguments.turns)}
+            | {"search": effort(runs["sparse"].parent), "seconds": seconds(runs, arguments.turns)}
         )
     result = {
         "command": "python "

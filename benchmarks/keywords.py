@@ -4,9 +4,10 @@
     gossamer train keywords.npz --model tc_resnet ... --out runs/tc_resnet
     python benchmarks/keywords.py runs/tc_resnet ... --against onnxruntime openvino
 
-Writes ``OUT.md`` and ``OUT.json`` from the run directories: their accuracies and counts, and the
-time of each network in the engine beside its dense network in the peers, interleaved in one
-process. ``--table-only`` writes ``OUT.md`` again from ``OUT.json``.
+Writes ``OUT.md`` and ``OUT.json`` from the run directories: their accuracies and counts, their
+accuracies where background recordings are mixed in, and the time of each network in the engine
+beside its dense network in the peers, interleaved in one process. ``--table-only`` writes
+``OUT.md`` again from ``OUT.json``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keyword_pictures import squares
+from numpy.typing import NDArray
 from published import TABLE
 from results import write
 
+from gossamer.data import load
 from gossamer.deploy.bench import BATCHES, bench
+from gossamer.runtime import Engine
 
 KEYWORDS = ("Speech Commands v0.01, 12 classes", "Speech Commands v0.02, 12 classes")
 SMALL = 100_000  # weights of the published networks that are shown
@@ -34,6 +39,10 @@ TIMED = (
     "| network | examples a call | engine, us an example | its dense network, us | times faster |"
 )
 TURNS = 30
+NOISY = "keywords.npz"  # pictures in which noise is mixed; smaller ones are made of them
+LEVELS = (20, 15, 10, 5, 0, -5)  # signal to noise, dB
+# A pixel is SCALE * ln(power + 0.01) + OFFSET, at most 255: how the pictures were made.
+SCALE, OFFSET = 9.844, -58.84
 PUBLISHED = "| published network | data | test % | weights | multiply-adds | source |"
 ABOUT = """\
 The trained networks saw log-mel pictures (98 frames x 40 bands, 8 bits) of every official
@@ -45,6 +54,11 @@ words (about a tenth of an epoch, here a quarter): their accuracies and ours are
 not equal tasks. An accuracy of 96 % on 3,237 clips has a standard error of 0.35 points. Accuracy
 and activation density are *measured*, weights and multiply-adds *counted*; multiply-adds are
 those of all weights, of the non-zero ones, and of the non-zero ones that meet a non-zero input."""
+NOISE = """\
+Percent correct of the words of the test split (without silence) where the power of a background
+picture is added, at a ratio of the clip's mean power to the background's; *measured*. The
+backgrounds are windows of the same six recordings as the silence that the networks were trained
+with; no network was trained with mixtures. All networks meet the same mixtures."""
 
 
 def summary(run: Path) -> dict[str, Any]:
@@ -85,6 +99,48 @@ def times(run: Path, against: list[str]) -> dict[str, Any]:
     return seconds
 
 
+def mixed(
+    x: NDArray[np.uint8], noise: NDArray[np.uint8], level: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Pictures ``[N, bands, frames]`` with the power of a background picture added to each.
+
+    The background is drawn for each picture, turned in time by any number of frames, and scaled
+    so that its mean power is ``level`` dB below that of the picture.
+    """
+    chosen = noise[rng.integers(len(noise), size=len(x))]
+    frames = (np.arange(x.shape[-1]) + rng.integers(x.shape[-1], size=(len(x), 1))) % x.shape[-1]
+    chosen = np.take_along_axis(chosen, frames[:, None], axis=2)
+    signal, background = (np.exp((p.astype(np.float64) - OFFSET) / SCALE) for p in (x, chosen))
+    mean = signal.mean((1, 2), keepdims=True) / background.mean((1, 2), keepdims=True)
+    pixels = SCALE * np.log(signal + background * mean * 10 ** (-level / 10)) + OFFSET
+    return np.asarray(np.clip(np.rint(pixels), 0, 255), np.uint8)
+
+
+def noisy(run: Path) -> dict[str, float]:
+    """Accuracy on the words of the test split at each level of noise, and without.
+
+    Words alone: silence is the noise. All networks meet the same mixtures.
+    """
+    task = load(json.loads((run / "metrics.json").read_text())["task"])
+    engine = Engine(run / "model.onnx", threads=1)
+    with np.load(NOISY) as stored:
+        x, y, classes = stored["x_test"], stored["y_test"], stored["classes"].tolist()
+    silence = y == classes.index("silence")
+    words, labels = x[~silence], y[~silence]
+    found = {}
+    for level in (None, *LEVELS):
+        rng = np.random.default_rng(0)
+        pictures = words if level is None else mixed(words, x[silence], level, rng)
+        if task.input_shape[-2:] == (32, 32):
+            pictures = squares(pictures)
+        inputs = task.features(pictures.reshape(len(pictures), *task.test.x.shape[1:]))
+        parts = np.split(inputs, range(64, len(inputs), 64))
+        outputs = np.concatenate([engine(part) for part in parts])
+        name = "clean" if level is None else str(level)
+        found[name] = float(np.mean(outputs.argmax(1) == labels))
+    return found
+
+
 def command(run: dict[str, Any]) -> str:
     settings = " ".join(
         f"--set {name}={json.dumps(value)}" for name, value in run["settings"].items()
@@ -113,6 +169,14 @@ def page(result: dict[str, Any]) -> str:
                 f"| {run['name'].replace('_', ' ')} | {batch} | {1e6 * of['engine']:.1f} "
                 f"| {1e6 * dense:.1f} ({peer}) | {dense / of['engine']:.2f} |"
             )
+    if any("noise" in run for run in runs):
+        lines += ["", "## Background noise", "", NOISE, ""]
+        lines += [f"| network | clean | {' | '.join(f'{n} dB' for n in LEVELS)} |"]
+        lines += ["|---" * (len(LEVELS) + 2) + "|"]
+    for run in runs:
+        if "noise" in run:
+            shares = " | ".join(f"{100 * share:.1f}" for share in run["noise"].values())
+            lines.append(f"| {run['name'].replace('_', ' ')} | {shares} |")
     lines += ["", "## Published", "", PUBLISHED, "|" + "---|" * 6]
     for entry in TABLE:
         if entry.task in KEYWORDS and entry.nonzero and entry.accuracy and entry.nonzero < SMALL:
@@ -150,7 +214,8 @@ def main() -> None:
         result = {
             "command": "python " + shlex.join(words),
             "runs": [
-                summary(run) | {"seconds": times(run, arguments.against)} for run in arguments.runs
+                summary(run) | {"noise": noisy(run), "seconds": times(run, arguments.against)}
+                for run in arguments.runs
             ],
             "missing": arguments.missing,
         }
