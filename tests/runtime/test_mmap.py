@@ -15,7 +15,7 @@ from networks import Builder, sparse
 from onnx import TensorProto, helper
 
 from gossamer.errors import UserError
-from gossamer.runtime import Engine, store_sparse
+from gossamer.runtime import Engine, planner, store_sparse
 from gossamer.runtime.importer import mmap, read
 from gossamer.runtime.importer.mmap import lifted
 
@@ -28,6 +28,14 @@ def layer(seed: int = 0, *, stored: bool = False) -> bytes:
     b.add("Gemm", "x", weight, np.ones(400, np.float32), transB=1)
     model = b.model()
     return store_sparse(onnx.load_from_string(model)).SerializeToString() if stored else model
+
+
+@pytest.fixture
+def skips_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that leave out zeros are chosen: only they look at inputs that are not finite."""
+    monkeypatch.setattr(
+        planner, "_fastest", lambda times: next(n for n in times if not n.startswith("gemm"))
+    )
 
 
 def in_file(array: np.ndarray) -> bool:
@@ -144,6 +152,7 @@ def test_a_table_may_lie_anywhere(tmp_path: Path) -> None:
         np.testing.assert_array_equal(Engine(path, threads=1)(x), table[x])
 
 
+@pytest.mark.usefixtures("skips_zeros")
 def test_a_file_may_be_replaced_or_removed_while_in_use(tmp_path: Path) -> None:
     path, other = tmp_path / "m.onnx", tmp_path / "other"
     path.write_bytes(layer())
@@ -158,6 +167,7 @@ def test_a_file_may_be_replaced_or_removed_while_in_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 100, None])
+@pytest.mark.usefixtures("skips_zeros")
 def test_a_file_that_was_written_to_while_in_use_is_noticed(
     size: int | None, tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ def files_folder(storage: str | None, files: str | None, experiment: str) -> Pat
         files: the folder to use instead.
         experiment: its name.
     """
-    if files is None and storage is not None and storage.startswith("sqlite:///"):
+    if files is None and isinstance(storage, str) and storage.startswith("sqlite:///"):
         database = sqlalchemy.engine.make_url(storage).database
         files = str(Path(database).with_suffix(".files")) if database else None
     return None if files is None else Path(files).absolute() / quote(experiment, safe=" ")
