@@ -229,7 +229,8 @@ def child(folder: Path, *arguments: str) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"reason": f"{arguments[0]}: not done after {LIMIT} s"}
     if done.returncode:
-        return {"reason": done.stderr.strip().splitlines()[-1][:300]}
+        ended = done.stderr.strip() or f"{arguments[0]}: ended with status {done.returncode}"
+        return {"reason": ended.splitlines()[-1][:300]}
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
