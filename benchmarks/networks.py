@@ -325,7 +325,7 @@ PAGE = """# Pretrained networks of other people
 
 Made by
 
-    python benchmarks/networks.py --packages FOLDER --out docs/results/networks
+    python benchmarks/networks.py --packages FOLDER --turns {turns} --out docs/results/networks
 
 {about}
 
@@ -336,6 +336,11 @@ peak of a fresh process with a plan at hand, planning the processor time and the
 Ratios say how many times faster the engine is. *Zeros* and *blocks of 16* are the engine on the
 same network with 95 % of each layer's weights set to zero, against the dense network elsewhere;
 such a network's outputs mean nothing.
+
+Inputs are noise, integers 0 and 1. That is why two files show a difference: magika's norm loses
+its digits on such bytes in onnxruntime ([operators](../reference/operators.md)), and tashkeel
+(piper-tts, `model.onnx`) is asked for a sequence of no step, of which both make NaN and then the
+number of the largest NaN; with 1 to 100 steps the two agree.
 
 {tables}"""
 
