@@ -78,7 +78,9 @@ def effort(folder: Path) -> dict[str, Any]:
 
 def seconds(runs: dict[str, Path], turns: int) -> dict[str, dict[str, float]]:
     """Seconds per example for each batch, of each contestant; peers' dense networks first."""
-    sample = np.load(runs["dense"] / "examples.npy")
+    file = runs["dense"] / "examples.npy"  # of a network of one's own there is none
+    dense = Engine(runs["dense"] / "model.onnx", threads=1)
+    sample = np.load(file) if file.exists() else dense.noise(64)[0]
     calls: dict[str, Any] = {}
     for name in ("onnxruntime", "openvino"):
         if importlib.util.find_spec(PEERS[name].module) is not None:
@@ -134,6 +136,7 @@ def page(result: dict[str, Any]) -> str:
                 for name, each in timed.items()
                 if name != "sparse, engine"
             ]
+    lines += ["", *(f"    {made}" for made in result["made"])]
     lines += ["", f"Command: `{result['command']}`  ", f"Machine: {result['machine']}"]
     return "\n".join(lines) + "\n"
 
@@ -148,6 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", nargs=2, action="append", required=True)
     parser.add_argument("--turns", type=int, default=40)
+    parser.add_argument("--made", nargs="+", default=[], help="commands that made the runs")
     parser.add_argument("--shared", action="store_true", help="other programs ran beside it")
     parser.add_argument("--out", type=Path, default=Path("docs/results/compress"))
     arguments = parser.parse_args()
@@ -158,11 +162,12 @@ def main() -> None:
             {name: figures(run) for name, run in runs.items()}
             | {"search": effort(runs["sparse"].parent), "seconds": seconds(runs, arguments.turns)}
         )
+    words = [word for word in sys.argv[1:] if word not in ("--made", *arguments.made)]
     result = {
-        "command": "python "
-        + shlex.join(["benchmarks/compress.py", *map(_portable, sys.argv[1:])]),
+        "command": "python " + shlex.join(["benchmarks/compress.py", *map(_portable, words)]),
         "machine": machine(),
         "shared": arguments.shared,
+        "made": arguments.made,
         "rows": rows,
     }
     text = page(result)
