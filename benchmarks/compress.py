@@ -79,8 +79,10 @@ def effort(folder: Path) -> dict[str, Any]:
 def seconds(runs: dict[str, Path], turns: int) -> dict[str, dict[str, float]]:
     """Seconds per example for each batch, of each contestant; peers' dense networks first."""
     file = runs["dense"] / "examples.npy"  # of a network of one's own there is none
-    dense = Engine(runs["dense"] / "model.onnx", threads=1)
-    sample = np.load(file) if file.exists() else dense.noise(64)[0]
+    if file.exists():
+        sample = np.load(file)
+    else:
+        (sample,) = Engine(runs["dense"] / "model.onnx", threads=1).noise(64)
     calls: dict[str, Any] = {}
     for name in ("onnxruntime", "openvino"):
         if importlib.util.find_spec(PEERS[name].module) is not None:

@@ -14,13 +14,10 @@ from gossamer.errors import UserError
 from gossamer.search.experiment import Experiment
 from gossamer.search.trials.databases import open_storage, readable_errors
 from gossamer.search.trials.optuna_log import quiet_optuna
-from gossamer.search.trials.trial import TrialRecord
+from gossamer.search.trials.records import STATES
+from gossamer.search.trials.trial import ENDED, TrialRecord
 
-_STATES = {
-    "complete": TrialState.COMPLETE,
-    "failed": TrialState.FAIL,
-    "stopped": TrialState.PRUNED,
-}
+_ENDED = {state: theirs for theirs, state in STATES.items() if state in ENDED}
 
 
 def export_study(experiment: Experiment, storage: str) -> int:
@@ -41,7 +38,7 @@ def export_study(experiment: Experiment, storage: str) -> int:
         UserError: the storage has a study of that name.
     """
     metrics = [m for m in experiment.metrics if m.optimized]
-    trials = [trial for trial in experiment.trials() if trial.state in _STATES]
+    trials = [trial for trial in experiment.trials() if trial.state in _ENDED]
     with quiet_optuna(), readable_errors():
         try:
             study = optuna.create_study(
@@ -77,9 +74,7 @@ def _trial(
     }
     trial = optuna.trial.create_trial(
         # A cheaper task's values are not comparable.
-        state=_STATES[record.state]
-        if complete or record.state != "complete"
-        else TrialState.PRUNED,
+        state=_ENDED[record.state] if complete or record.state != "complete" else TrialState.PRUNED,
         params=record.parameters,
         distributions={name: distributions[name] for name in record.parameters},
         values=[record.values[name] for name in optimized] if complete else None,

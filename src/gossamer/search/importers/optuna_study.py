@@ -11,23 +11,15 @@ from urllib.parse import quote
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study._frozen import FrozenStudy
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from gossamer.errors import UserError
 from gossamer.search.importers.importer import OtherTrial, choose
 from gossamer.search.trials.databases import open_storage, readable_errors
 from gossamer.search.trials.optuna_log import quiet_optuna
-from gossamer.search.trials.records import record
-from gossamer.search.trials.trial import State
+from gossamer.search.trials.records import STATES, record
 
 _METRIC_NAMES = "study:metric_names"
-_STATES: dict[TrialState, State] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.FAIL: "failed",
-    TrialState.PRUNED: "stopped",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
 
 
 class OptunaStudy:
@@ -107,7 +99,7 @@ def _trial(trial: FrozenTrial, where: str, study: str, names: list[str]) -> Othe
         values |= dict(zip(names, trial.values, strict=True))
     # A study that gossamer made holds its metrics by name.
     values |= {k: (v, own.noise[k]) if k in own.noise else v for k, v in own.values.items()}
-    state = _STATES[trial.state]
+    state = STATES[trial.state]
     last = max(trial.intermediate_values, default=None)
     pruned = f"pruned at step {last}" if last is not None else None
     return OtherTrial(

@@ -25,7 +25,7 @@ _VALUE = "gossamer:value:"
 _NOISE = "gossamer:noise:"
 _REPORT = "gossamer:report:"
 
-_STATES: dict[TrialState, State] = {
+STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.FAIL: "failed",
     TrialState.PRUNED: "stopped",
@@ -77,7 +77,7 @@ def record(trial: FrozenTrial, metrics: Sequence[str] = ()) -> TrialRecord:
     ]
     return TrialRecord(
         number=trial.number,
-        state=_STATES[trial.state],
+        state=STATES[trial.state],
         parameters=dict(trial.params),
         values={
             **{name: values[name] for name in metrics if name in values},
