@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gossamer.runtime.importer.parse import Call
 from gossamer.runtime.operators import OPERATORS
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import Context, Unsupported, axes_of, shown
 
 
@@ -12,12 +12,11 @@ def move_batch(context: Context, call: Call) -> bool:
     known = OPERATORS.get(call.operator)
     if known is None or known.convert is None:
         return False
-    inputs, a = call.inputs, call.attributes
-    moves = call.operator == "Transpose" and a.get("perm", [1])[:1] != [0]
+    moves = call.operator == "Transpose" and call.get("perm", [1])[:1] != [0]
     if call.operator == "Unsqueeze":
-        axes = axes_of(context, inputs, a)
-        moves = any(axis in (0, -len(context.shape(inputs[0])) - len(axes)) for axis in axes)
-    turned = [value for value in inputs if value and context.values[value].batch_axis is not None]
+        axes = axes_of(context, call)
+        moves = any(axis in (0, -len(context.shape(call.value)) - len(axes)) for axis in axes)
+    turned = [i for i in call.inputs if i and context.values[i].batch_axis is not None]
     if not moves and not turned:
         return False
     if known.turned is None:
@@ -33,4 +32,4 @@ def put_in_front(context: Context, call: Call) -> None:
     known = OPERATORS[call.operator]
     assert known.convert is not None
     assert known.turned is not None
-    known.turned(context, known.convert, call.name, call.inputs, call.outputs[0], call.attributes)
+    known.turned(context, known.convert, call)

@@ -13,12 +13,11 @@ import math
 
 import numpy as np
 
-from gossamer.runtime.graph import Array, Node, Shape
-from gossamer.runtime.importer.parse import Call
+from gossamer.runtime.graph import Array, Shape
 from gossamer.runtime.operators.binary import combine, constant_binary
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import (
     BATCH,
-    Attributes,
     BatchIndex,
     Context,
     Unsupported,
@@ -27,7 +26,7 @@ from gossamer.runtime.operators.context import (
     shown,
 )
 from gossamer.runtime.operators.folding import COMPARE, DTYPES
-from gossamer.runtime.operators.layout_ops import gather
+from gossamer.runtime.operators.layout_ops import take
 from gossamer.runtime.operators.linear import Matmul
 from gossamer.runtime.operators.reshape import Reshape
 
@@ -44,29 +43,28 @@ def _counts(context: Context, value: str) -> bool:
     return known is not None and known.batch_index is not None
 
 
-def counts(context: Context, operator: str, inputs: list[str]) -> bool:
+def counts(context: Context, call: Call) -> bool:
     """Whether an ONNX node counts the examples of the batch, or reads such a count."""
-    if operator == "Range" and all(context.is_constant(value) for value in inputs):
-        return [context.array(value).item() for value in inputs] == [0, BATCH, 1]
-    return any(_counts(context, value) for value in inputs)
+    if call.operator == "Range" and all(context.is_constant(value) for value in call.inputs):
+        return [context.array(value).item() for value in call.inputs] == [0, BATCH, 1]
+    return any(_counts(context, value) for value in call.inputs)
 
 
 def count_batch(context: Context, call: Call) -> bool:
     """Convert a node that counts examples, or reads such a count."""
-    operator, name, inputs = call.operator, call.name, call.inputs
-    output, a = call.outputs[0], call.attributes
-    if not counts(context, operator, inputs):
+    operator = call.operator
+    if not counts(context, call):
         return False
     if operator == "Range":
-        _hold(context, output, (BATCH,), np.ones(1, np.int64), np.zeros(1, np.int64))
-    elif operator in ("Add", "Concat") and any(_own(context, value) for value in inputs):
-        _join(context, operator, name, inputs, output, a)
+        _hold(context, call.output, (BATCH,), np.ones(1, np.int64), np.zeros(1, np.int64))
+    elif operator in ("Add", "Concat") and any(_own(context, value) for value in call.inputs):
+        _join(context, call)
     elif operator in LINEAR | MONOTONE | SHAPE_ONLY:
-        _pointwise(context, operator, inputs, output)
+        _pointwise(context, call)
     elif operator in ("Cast", "Concat", "Expand", "Identity", "Unsqueeze"):
-        _move(context, operator, inputs, output, a)
-    elif operator in ("Gather", "GatherND") and not _counts(context, inputs[0]):
-        _pick(context, operator, name, inputs, output, a)
+        _move(context, call)
+    elif operator in ("Gather", "GatherND") and not _counts(context, call.value):
+        _pick(context, call)
     else:
         raise Unsupported("it computes with the places of examples in the batch")
     return True
@@ -78,24 +76,22 @@ def _own(context: Context, value: str) -> bool:
     return not known and context.kind(value) == "i"
 
 
-def _join(
-    context: Context, operator: str, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
+def _join(context: Context, call: Call) -> None:
     """A count and an example's own integers: their sum, or these as the last column."""
-    *counts, own = sorted(inputs, key=lambda value: _own(context, value))
+    *counts, own = sorted(call.inputs, key=lambda value: _own(context, value))
     shape, column = context.shape(counts[0]), context.shape(own)
-    if operator == "Add":
+    if call.operator == "Add":
         first, fit = _index(context, counts[0]), column == shape
     else:
         first = BatchIndex(*_joined(context, counts, -1, column))
-        shape, fit = (*column[:-1], first.step.shape[-1]), own == inputs[-1] and column[-1] == 1
-        fit = fit and int(a["axis"]) in (-1, len(column) - 1)
-        context.emit(Node(Reshape(), name, (own,), f"{output} own"), column[:-1])
-        own = f"{output} own"
+        shape = (*column[:-1], first.step.shape[-1])
+        fit = own == call.inputs[-1] and column[-1] == 1
+        fit = fit and int(call.attributes["axis"]) in (-1, len(column) - 1)
+        own = context.emit(Reshape(), own, shape=column[:-1])
     if not fit:
         raise Unsupported("it joins the places of examples and integers in other than one way")
-    _hold(context, output, shape, first.step, first.start)
-    context.values[output].batch_index = BatchIndex(first.step, first.start, own)
+    _hold(context, call.output, shape, first.step, first.start)
+    context.values[call.output].batch_index = BatchIndex(first.step, first.start, own)
 
 
 def _joined(context: Context, counts: list[str], axis: int, column: Shape) -> tuple[Array, Array]:
@@ -136,9 +132,10 @@ def _index(context: Context, value: str) -> BatchIndex:
     return index
 
 
-def _pointwise(context: Context, operator: str, inputs: list[str], output: str) -> None:
-    left, right = (_index(context, value) for value in inputs)
-    shape = np.broadcast_shapes(*(context.shape(value) for value in inputs))
+def _pointwise(context: Context, call: Call) -> None:
+    operator, output = call.operator, call.output
+    left, right = (_index(context, value) for value in call.inputs)
+    shape = np.broadcast_shapes(*(context.shape(value) for value in call.inputs))
     if operator in SHAPE_ONLY:
         context.values[output] = Value(shape, "i", batch_index=UNREADABLE)
         return
@@ -161,43 +158,43 @@ def _pointwise(context: Context, operator: str, inputs: list[str], output: str) 
         _hold(context, output, shape, step, start)
 
 
-def _move(context: Context, operator: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape, parts = list(context.shape(inputs[0])), [_index(context, inputs[0])]
-    axis = 0
-    if operator == "Cast" and DTYPES.get(a["to"]) is not np.int64:
+def _move(context: Context, call: Call) -> None:
+    shape, parts = list(context.shape(call.value)), [_index(context, call.value)]
+    operator, axis = call.operator, 0
+    if operator == "Cast" and DTYPES.get(call.attributes["to"]) is not np.int64:
         raise Unsupported("it casts the places of examples; to int64 only")
     if operator == "Expand":
-        sizes = tuple(int(size) for size in np.ravel(context.constant(inputs[1], "shape")))
+        sizes = tuple(context.integers(call.inputs[1], "shape"))
         shape = list(np.broadcast_shapes(tuple(shape), sizes))
     elif operator == "Unsqueeze":
-        axes = axes_of(context, inputs, a)
+        axes = axes_of(context, call)
         rank = len(shape) + len(axes)
         for new in sorted(new % rank for new in axes):
             shape.insert(new, 1)
     elif operator == "Concat":  # its constants are stored once for all examples
-        axis, parts = int(a["axis"]) % len(shape), [_index(context, value) for value in inputs]
-        shape[axis] = sum(context.shape(value)[axis] for value in inputs)
+        axis = int(call.attributes["axis"]) % len(shape)
+        parts = [_index(context, value) for value in call.inputs]
+        shape[axis] = sum(context.shape(value)[axis] for value in call.inputs)
     _ask(context, tuple(shape))
     step = np.concatenate([part.step for part in parts], axis)
     start = np.concatenate([part.start for part in parts], axis)
     if operator == "Unsqueeze":
         step, start = step.reshape(1, *shape[1:]), start.reshape(1, *shape[1:])
-    _hold(context, output, tuple(shape), step, start)
+    _hold(context, call.output, tuple(shape), step, start)
 
 
-def _pick(
-    context: Context, operator: str, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
+def _pick(context: Context, call: Call) -> None:
     """What each example takes of its own numbers; Gather is GatherND by single indices."""
-    value, shape = inputs[0], context.shape(inputs[0])
+    value, shape, output = call.value, context.shape(call.value), call.output
+    single = call.operator == "Gather"
     if context.is_constant(value) and shape[:1] == (1,):  # stored once for all examples
         shape = (BATCH, *shape[1:])
-    index = context.values[inputs[1]].batch_index
-    index = _index(context, inputs[1]) if index is None or index is UNREADABLE else index
+    index = context.values[call.inputs[1]].batch_index
+    index = _index(context, call.inputs[1]) if index is None or index is UNREADABLE else index
     step, start = index.step, index.start
-    if operator == "Gather":
+    if single:
         step, start = step[..., None], start[..., None]
-    if int(a.get("axis" if operator == "Gather" else "batch_dims", 0)) != 0:
+    if int(call.get("axis" if single else "batch_dims", 0)) != 0:
         raise Unsupported("it picks by the places of examples, but not along the batch")
     depth = step.shape[-1]
     within = (shape[0] // BATCH, *shape[1:depth])
@@ -207,32 +204,23 @@ def _pick(
     picked = np.ravel_multi_index(tuple(np.moveaxis(start, -1, 0)), within)
     count, rest = math.prod(within), shape[depth:]
     if index.own:
-        sizes = count, within[-1] if operator == "GatherND" else 0
-        _pick_by_own(context, name, value, output, index.own, picked, sizes, rest)
+        sizes = count, 0 if single else within[-1]
+        _pick_by_own(context, call, index.own, picked, sizes, rest)
         return
+    taken_shape = (BATCH, *picked.shape[1:], *rest)
     if context.is_constant(value):
         rows = context.array(value).reshape(count, *rest)
         context.spend(picked.size * math.prod(rest))
-        context.add_constant(output, rows[picked], (BATCH, *picked.shape[1:], *rest))
+        context.add_constant(output, rows[picked], taken_shape)
         return
-    flat, taken = f"{output} flat", f"{output} taken"
-    context.emit(Node(Reshape(), name, (value,), flat), (BATCH, count, *rest))
+    taken = context.emit(Reshape(), value, shape=(BATCH, count, *rest))
     if not np.array_equal(picked.ravel(), np.arange(count)):
-        context.add_constant(f"{output} index", picked.ravel())
-        gather(context, name, [flat, f"{output} index"], taken, {"axis": 1})
-        flat = taken
-    context.emit(Node(Reshape(), name, (flat,), output), (BATCH, *picked.shape[1:], *rest))
+        taken = take(context, taken, 1, picked.ravel())
+    context.emit(Reshape(), taken, output, taken_shape)
 
 
 def _pick_by_own(
-    context: Context,
-    name: str,
-    value: str,
-    output: str,
-    own: str,
-    base: Array,
-    sizes: tuple[int, int],
-    rest: Shape,
+    context: Context, call: Call, own: str, base: Array, sizes: tuple[int, int], rest: Shape
 ) -> None:
     """Rows by an example's own integers: a product with a matrix that has a one in each row.
 
@@ -240,18 +228,11 @@ def _pick_by_own(
     """
     (count, last), rows = sizes, context.shape(own)[1:]
     context.spend(count + base.size)
-    places, below, back, there, chosen, flat, taken = (
-        f"{output} {part}"
-        for part in ("places", "below", "back", "there", "chosen", "flat", "taken")
-    )
-    context.emit(Node(Reshape(), name, (own,), places), (BATCH, math.prod(rows), 1))
-    constant_binary(context, "less", name, places, below, np.zeros(()))
-    constant_binary(context, "mul", name, below, back, np.array(last))
-    combine(context, "add", name, places, back, there)
-    at = np.arange(count) - base.reshape(-1, 1)
-    constant_binary(context, "equal", name, there, chosen, at)
-    context.emit(Node(Reshape(), name, (value,), flat), (BATCH, count, math.prod(rest)))
-    kind = context.kind(value)
-    product = Node(Matmul(), name, (chosen, flat), taken)
-    context.emit(product, (BATCH, math.prod(rows), math.prod(rest)), kind)
-    context.emit(Node(Reshape(), name, (taken,), output), (BATCH, *rows, *rest))
+    places = context.emit(Reshape(), own, shape=(BATCH, math.prod(rows), 1))
+    back = constant_binary(context, "mul", constant_binary(context, "less", places, 0.0), last)
+    there = combine(context, "add", places, back)
+    chosen = constant_binary(context, "equal", there, np.arange(count) - base.reshape(-1, 1))
+    flat = context.emit(Reshape(), call.value, shape=(BATCH, count, math.prod(rest)))
+    shape, kind = (BATCH, math.prod(rows), math.prod(rest)), context.kind(call.value)
+    taken = context.emit(Matmul(), (chosen, flat), "", shape, kind)
+    context.emit(Reshape(), taken, call.output, (BATCH, *rows, *rest))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.runtime.importer.parse import Call
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import Context
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from gossamer.runtime.importer.mmap import Source
-from gossamer.runtime.importer.parse import Call, Parsed, parse_inner
+from gossamer.runtime.importer.parse import Parsed, parse_inner
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import Context, Unsupported, shown
 
 # Numbers that a call in a loop costs of those that a file may ask for (``Context.free``).

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.runtime.graph import AnyNode, Graph, Node, Shape
+from gossamer.runtime.graph import AnyNode, Graph, Shape
 from gossamer.runtime.importer.absorb import absorb
 from gossamer.runtime.importer.batch_axis import move_batch
 from gossamer.runtime.importer.batch_index import count_batch
@@ -33,9 +33,10 @@ from gossamer.runtime.importer.fold import fold
 from gossamer.runtime.importer.fusion import fuse
 from gossamer.runtime.importer.mmap import Source
 from gossamer.runtime.importer.node import convert_node
-from gossamer.runtime.importer.parse import CONTROL, Call, Parsed, parse
+from gossamer.runtime.importer.parse import CONTROL, Parsed, parse
 from gossamer.runtime.importer.rewrite import rewritten
 from gossamer.runtime.operators.batch_axis import NOWHERE
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import BATCH, BatchAxis, Context, Unsupported, shown
 from gossamer.runtime.operators.dynamic_int8 import units_of
 from gossamer.runtime.operators.int8 import as_numbers
@@ -131,7 +132,8 @@ def _finish(context: Context, value: str) -> bool:
             f"output {value!r}: the batch must stay first; or fix it by naming the sizes of the "
             "inputs (shapes, or --shape)"
         )
-    context.emit(Node(Reshape(), "", (known.batch_axis.source,), value), (1,), known.kind)
+    context.name = ""
+    context.emit(Reshape(), known.batch_axis.source, value, (1,), known.kind)
     return True
 
 
@@ -184,13 +186,13 @@ def _node(context: Context, call: Call, opset: int, control: Control) -> None:
 
 def _call(context: Context, call: Call) -> None:
     """Let the first step that applies to a node convert it."""
-    context.outputs = call.outputs
+    context.name = call.name
     units = units_of(context, call.operator, call.inputs)
     if units and call.operator == "Cast":  # of integers times a scale, which no cast may cut
         call = replace(call, operator="Identity", attributes={})
     if call.operator != "DequantizeLinear":
         inputs = [
-            as_numbers(context, call.name, value)
+            as_numbers(context, value)
             if value and context.values[value].codes is not None
             else value
             for value in call.inputs

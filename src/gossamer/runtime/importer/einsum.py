@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from gossamer.runtime.importer.calls import Calls
-from gossamer.runtime.importer.parse import Call
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import Context, Unsupported
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # stand for the dimensions of an ellipsis

@@ -13,15 +13,14 @@ from gossamer.runtime import sparse_file
 from gossamer.runtime.constants import Packed
 from gossamer.runtime.graph import Array, Shape
 from gossamer.runtime.importer.batch_index import counts
-from gossamer.runtime.importer.parse import Call
 from gossamer.runtime.importer.tensors import constant_node
 from gossamer.runtime.operators import OPERATORS
+from gossamer.runtime.operators.call import Attributes, Call
 from gossamer.runtime.operators.constants import SPARSE
 from gossamer.runtime.operators.context import (
     BATCH,
     LARGEST,
     LARGEST_FOLDED,
-    Attributes,
     Context,
     Unsupported,
     check_rank,
@@ -47,7 +46,7 @@ def fold(context: Context, call: Call) -> bool:
         and known.fold is not None
         and inputs
         and all(context.is_constant(value) for value in inputs if value)
-        and not counts(context, operator, inputs)
+        and not counts(context, call)
     ):
         _compute(context, operator, output, inputs, call.attributes)
     else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from gossamer.errors import nearest
 from gossamer.runtime.importer.batch_axis import put_in_front
-from gossamer.runtime.importer.parse import Call
 from gossamer.runtime.operators import OPERATORS
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import Context, Unsupported
 
 
@@ -29,7 +29,7 @@ def convert_node(context: Context, call: Call) -> bool:
         )
     before = len(context.nodes)
     try:
-        known.convert(context, call.name, call.inputs, call.outputs[0], call.attributes)
+        known.convert(context, call)
     except Unsupported as error:
         if context.batch != 1 or known.turned is None:
             raise

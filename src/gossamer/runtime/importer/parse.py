@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,11 @@ import numpy as np
 from gossamer.runtime.graph import Array
 from gossamer.runtime.importer.mmap import Source
 from gossamer.runtime.importer.tensors import attributes_of, sparse_tensor, tensor_of
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.constants import SPARSE
 from gossamer.runtime.operators.context import (
     BATCH,
     LARGEST,
-    Attributes,
     Unsupported,
     Value,
     check_rank,
@@ -29,27 +29,6 @@ RECURRENT = ("GRU", "LSTM", "RNN")
 
 GRAPH = 5  # the type of an attribute that is a graph
 CONTROL = ("If", "Loop")  # operators that have graphs
-
-
-@dataclass(frozen=True)
-class Call:
-    """One node of a file: an operator applied to values.
-
-    ``graphs`` are those of the file that it may run, which are parsed where they are; ``names``
-    are what the values around it are called in the file and here, where these differ.
-    """
-
-    operator: str
-    name: str
-    inputs: list[str]
-    outputs: list[str]
-    attributes: Attributes
-    graphs: dict[str, Any] = field(default_factory=dict)
-    names: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def where(self) -> str:
-        return f"node {self.name!r} ({self.operator})"
 
 
 @dataclass(frozen=True)

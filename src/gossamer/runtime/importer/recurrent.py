@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gossamer.runtime.importer.calls import Calls
-from gossamer.runtime.importer.parse import Call
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import Context, Unsupported, floats, shown
 
 # Numbers that a step costs of those that a file may ask for (``Context.free``).

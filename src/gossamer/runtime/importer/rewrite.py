@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from gossamer.runtime.importer.einsum import einsum
-from gossamer.runtime.importer.parse import Call
 from gossamer.runtime.importer.recurrent import RECURRENT
 from gossamer.runtime.importer.top_k import top_k
-from gossamer.runtime.operators.context import Attributes, Context, Unsupported
+from gossamer.runtime.operators.call import Attributes, Call
+from gossamer.runtime.operators.context import Context, Unsupported
 
 Rule = Callable[[Context, int, Call], list[Call]]
 

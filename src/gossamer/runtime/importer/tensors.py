@@ -11,7 +11,8 @@ import numpy as np
 
 from gossamer.runtime.graph import Array, Shape
 from gossamer.runtime.importer.mmap import Source
-from gossamer.runtime.operators.context import Attributes, Unsupported, check_rank
+from gossamer.runtime.operators.call import Attributes
+from gossamer.runtime.operators.context import Unsupported, check_rank
 from gossamer.runtime.operators.folding import DTYPES
 
 # Attributes that are true or false. What other numbers mean is read in several ways.

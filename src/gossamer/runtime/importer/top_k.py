@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from gossamer.runtime.importer.calls import Calls
-from gossamer.runtime.importer.parse import Call
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import BATCH, Context, Unsupported, shown
 
 # Numbers of a row: each is compared with every other one.

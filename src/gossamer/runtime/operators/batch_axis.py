@@ -9,13 +9,14 @@ Each operator names its rule, one of these or one of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-from gossamer.runtime.graph import Node, Shape
+from gossamer.runtime.graph import Shape
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import (
-    Attributes,
     BatchAxis,
     Context,
     Unsupported,
@@ -30,26 +31,23 @@ from gossamer.runtime.operators.reshape import Reshape
 NOWHERE = -1
 
 
-def in_front(context: Context, name: str, value: str, output: str) -> tuple[BatchAxis, Shape]:
+def in_front(context: Context, value: str, output: str) -> tuple[BatchAxis, Shape]:
     """The batch axis of a value, moved to the front if need be, and its other dimensions."""
     if (batched := context.values[value].batch_axis) is not None:
         return batched, context.shape(batched.source)[1:]
     if context.batch == 1:
-        within = context.shape(value)
-        source = f"{output} of {value} in front"
-        if source not in context.values:
-            context.emit(Node(Reshape(), name, (value,), source), (1, *within))
-        return BatchAxis(source, NOWHERE), within
-    size, *rest = context.shape(value)
-    lead = context.batch if size % context.batch == 0 else size
-    within = (size // lead, *rest)
+        lead, within, axis, after = 1, context.shape(value), NOWHERE, 1
+    else:
+        size, *rest = context.shape(value)
+        lead = context.batch if size % context.batch == 0 else size
+        within, axis, after = (size // lead, *rest), 0, size // lead
     source = f"{output} of {value} in front"
     if source not in context.values:
-        context.emit(Node(Reshape(), name, (value,), source), (lead, *within))
-    return BatchAxis(source, 0, within[0]), within
+        context.emit(Reshape(), value, source, (lead, *within))
+    return BatchAxis(source, axis, after), within
 
 
-def settle(context: Context, name: str, batched: BatchAxis, output: str) -> None:
+def settle(context: Context, batched: BatchAxis, output: str) -> None:
     """Lets ``output`` be read by a ``BatchAxis``, or be plain where the batch came back."""
     lead, *sizes = context.shape(batched.source)
     if not sizes:  # a number of no dimensions: the engine has it in a row of one
@@ -58,14 +56,23 @@ def settle(context: Context, name: str, batched: BatchAxis, output: str) -> None
     back = batched.axis == NOWHERE or (batched.axis == 0 and batched.after == sizes[0])
     sizes[batched.axis] *= lead
     if back:
-        context.emit(Node(Reshape(), name, (batched.source,), output), tuple(sizes))
+        context.emit(Reshape(), batched.source, output, sizes)
         return
     kind = context.kind(batched.source)
     context.values[output] = Value(tuple(sizes), kind, batch_axis=batched)
 
 
+def convert_in_front(
+    context: Context, convert: Convert, call: Call, inputs: list[str], way: BatchAxis
+) -> None:
+    """Convert a call of inputs whose batch is in front; ``way``: how to read its output."""
+    front = f"{call.output} in front"
+    convert(context, replace(call, inputs=inputs, outputs=[front]))
+    settle(context, replace(way, source=front), call.output)
+
+
 def fronts_of(
-    context: Context, name: str, inputs: Sequence[str], output: str, rank: int
+    context: Context, inputs: Sequence[str], output: str, rank: int
 ) -> tuple[list[str], BatchAxis]:
     """The inputs with the batch in front and ``rank`` dimensions behind it, and how to read them.
 
@@ -76,14 +83,13 @@ def fronts_of(
         if not value or context.is_constant(value):
             fronts.append(value)
             continue
-        batched, sizes = in_front(context, name, value, output)
+        batched, sizes = in_front(context, value, output)
         missing = rank - len(sizes)
         source, lead = batched.source, context.shape(batched.source)[0]
         if missing:
             source = f"{output} of {value} widened"
             if source not in context.values:
-                shape = (lead, *[1] * missing, *sizes)
-                context.emit(Node(Reshape(), name, (batched.source,), source), shape)
+                context.emit(Reshape(), batched.source, source, (lead, *[1] * missing, *sizes))
         fronts.append(source)
         if batched.axis == NOWHERE:
             ways.append((BatchAxis("", NOWHERE), 1, 1))
@@ -104,28 +110,20 @@ def fronts_of(
     return fronts, way
 
 
-def pointwise(
-    context: Context, convert: Convert, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
-    rank = max(len(context.shape(value)) for value in inputs if value)
-    fronts, way = fronts_of(context, name, inputs, output, rank)
-    front = f"{output} in front"
-    convert(context, name, fronts, front, a)
-    settle(context, name, BatchAxis(front, way.axis, way.after), output)
+def pointwise(context: Context, convert: Convert, call: Call) -> None:
+    rank = max(len(context.shape(value)) for value in call.inputs if value)
+    fronts, way = fronts_of(context, call.inputs, call.output, rank)
+    convert_in_front(context, convert, call, fronts, way)
 
 
-def multiply(
-    context: Context, convert: Convert, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
+def multiply(context: Context, convert: Convert, call: Call) -> None:
     """By a matrix, along the last dimension; or matrices with matrices."""
-    values = [value for value in inputs[:2] if not context.is_constant(value)]
+    values = [value for value in call.inputs[:2] if not context.is_constant(value)]
     rank = len(context.shape(values[0]))
-    fronts, way = fronts_of(context, name, values, output, rank)
-    if way.axis >= rank - len(values) or context.is_constant(inputs[0]):
+    fronts, way = fronts_of(context, values, call.output, rank)
+    if way.axis >= rank - len(values) or context.is_constant(call.value):
         raise Unsupported(f"it multiplies along the batch of {shown(context.shape(values[0]))}")
-    front = f"{output} in front"
-    convert(context, name, [*fronts, *inputs[len(fronts) :]], front, a)
-    settle(context, name, BatchAxis(front, way.axis, way.after), output)
+    convert_in_front(context, convert, call, [*fronts, *call.inputs[len(fronts) :]], way)
 
 
 def along(
@@ -136,34 +134,31 @@ def along(
     ``and_after``: along all dimensions after it as well.
     """
 
-    def rule(
-        context: Context,
-        convert: Convert,
-        name: str,
-        inputs: list[str],
-        output: str,
-        a: Attributes,
-    ) -> None:
-        count = len(inputs) if all_inputs else 1
-        rank = len(context.shape(next(v for v in inputs if not context.is_constant(v))))
-        axis = int(a.get("axis", default))
-        fronts, way = fronts_of(context, name, inputs[:count], output, rank)
+    def rule(context: Context, convert: Convert, call: Call) -> None:
+        count = len(call.inputs) if all_inputs else 1
+        rank = len(context.shape(next(v for v in call.inputs if not context.is_constant(v))))
+        axis = int(call.get("axis", default))
+        fronts, way = fronts_of(context, call.inputs[:count], call.output, rank)
         axis = axis + rank if axis < 0 else axis
         if axis == way.axis or (and_after and axis < way.axis):
             raise Unsupported("it works along the batch")
         for i, value in enumerate(fronts):
             if context.is_constant(value):
-                fronts[i] = f"{output} constant {i}"
+                fronts[i] = f"{call.output} constant {i}"
                 context.add_constant(fronts[i], context.array(value)[None])
-        outputs = context.outputs if all_outputs else [output]
-        context.outputs = [f"{value} in front" if value else "" for value in outputs]
-        changed = {**a, "axis": axis + 1}
-        convert(context, name, [*fronts, *inputs[count:]], f"{outputs[0]} in front", changed)
-        for value in filter(None, outputs):
-            front = f"{value} in front"
-            more = len(context.shape(front)) - 1 - rank  # dimensions in place of the axis
-            moved = way.axis + (more if axis < way.axis else 0)
-            settle(context, name, BatchAxis(front, moved, way.after), value)
+        outputs = call.outputs if all_outputs else [call.output]
+        changed = replace(
+            call,
+            inputs=[*fronts, *call.inputs[count:]],
+            outputs=[f"{value} in front" if value else "" for value in outputs],
+            attributes={**call.attributes, "axis": axis + 1},
+        )
+        convert(context, changed)
+        for value, front in zip(outputs, changed.outputs, strict=True):
+            if value:
+                more = len(context.shape(front)) - 1 - rank  # dimensions in place of the axis
+                moved = way.axis + (more if axis < way.axis else 0)
+                settle(context, BatchAxis(front, moved, way.after), value)
 
     return rule
 
@@ -171,22 +166,15 @@ def along(
 def by_axes(what: Literal["slice", "squeeze", "unsqueeze", "reduce"]) -> Turned:
     """Operators that work along several axes, which they name in an input or an attribute."""
 
-    def rule(
-        context: Context,
-        convert: Convert,
-        name: str,
-        inputs: list[str],
-        output: str,
-        a: Attributes,
-    ) -> None:
-        shape = context.shape(inputs[0])
-        batched, _ = in_front(context, name, inputs[0], output)
-        named = [inputs[0], *inputs[3:4]] if what == "slice" else inputs
-        axes = axes_of(context, named, a)
+    def rule(context: Context, convert: Convert, call: Call) -> None:
+        shape, inputs = context.shape(call.value), call.inputs
+        batched, _ = in_front(context, call.value, call.output)
+        named = [call.value, *inputs[3:4]] if what == "slice" else inputs
+        axes = axes_of(context, replace(call, inputs=named))
         if not axes:
-            starts = len(np.ravel(context.constant(inputs[1], "starts"))) if what == "slice" else 0
+            starts = len(context.integers(inputs[1], "starts")) if what == "slice" else 0
             ones = [i for i, size in enumerate(shape) if size == 1]
-            every = [] if a.get("noop_with_empty_axes") else list(range(len(shape)))
+            every = [] if call.get("noop_with_empty_axes") else list(range(len(shape)))
             axes = {"slice": list(range(starts)), "squeeze": ones, "reduce": every}.get(what, [])
         rank = len(shape) + (len(axes) if what == "unsqueeze" else 0)
         if not axes or any(not -rank <= axis < rank for axis in axes):
@@ -197,13 +185,14 @@ def by_axes(what: Literal["slice", "squeeze", "unsqueeze", "reduce"]) -> Turned:
             axis = [i for i in range(rank) if i not in axes][axis]
         elif axis in axes:
             raise Unsupported("it works along the batch")
-        elif what == "squeeze" or (what == "reduce" and not a.get("keepdims", 1)):
+        elif what == "squeeze" or (what == "reduce" and not call.get("keepdims", 1)):
             axis -= sum(i < axis for i in set(axes))
-        shifted, front = f"{output} axes", f"{output} in front"
+        shifted = f"{call.output} axes"
         context.add_constant(shifted, np.array([i + 1 for i in axes], np.int64))
         more = [*inputs[1:3], shifted, *inputs[4:]] if what == "slice" else [shifted]
-        changed = {key: value for key, value in a.items() if key != "axes"}
-        convert(context, name, [batched.source, *more], front, changed)
-        settle(context, name, BatchAxis(front, axis, batched.after), output)
+        plain = {key: value for key, value in call.attributes.items() if key != "axes"}
+        changed = replace(call, attributes=plain)
+        way = replace(batched, axis=axis)
+        convert_in_front(context, convert, changed, [batched.source, *more], way)
 
     return rule

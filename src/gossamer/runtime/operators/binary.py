@@ -15,12 +15,12 @@ import numpy as np
 from gossamer.kernels._kernels import BINARY as KINDS
 from gossamer.runtime.c.loops import expression, index, names, nested
 from gossamer.runtime.c.writer import Writer
-from gossamer.runtime.graph import AnyNode, Array, Node, Shape, Single, merged, repeating, strides
+from gossamer.runtime.graph import AnyNode, Array, Shape, Single, merged, repeating, strides
 from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.operators.batch_axis import pointwise
+from gossamer.runtime.operators.call import Attributes, Call
 from gossamer.runtime.operators.context import (
     BATCH,
-    Attributes,
     Context,
     Unsupported,
     numbers,
@@ -142,13 +142,12 @@ class Binary(Single):
 def constant_binary(
     context: Context,
     kind: str,
-    name: str,
     value: str,
-    output: str,
-    constant: Array,
+    constant: Array | float,
+    output: str = "",
     result_kind: str | None = None,
-) -> None:
-    """A value and a constant that lies within each example; ``result_kind`` as in ``emit``."""
+) -> str:
+    """A value and a constant that lies within each example; returns as ``Context.emit``."""
     shape = context.shape(value)
     right = numbers(constant)
     while right.ndim >= len(shape) and right.ndim and right.shape[0] == 1:
@@ -158,11 +157,9 @@ def constant_binary(
         raise Unsupported(f"a constant of shape {right.shape} against {shown(shape)}")
     if wide != shape[1:]:
         shape = (shape[0], *wide)
-        expand(context, name, value, shape, f"{output} repeated")
-        value = f"{output} repeated"
+        value = expand(context, value, shape)
     _check_loops(shape, shape[1:], right.shape)
-    node = Node(Binary(kind), name, (value,), output, {"right": right})
-    context.emit(node, shape, result_kind)
+    return context.emit(Binary(kind), value, output, shape, result_kind, {"right": right})
 
 
 def _check_loops(shape: Shape, left: Shape, right: Shape) -> None:
@@ -173,52 +170,39 @@ def _check_loops(shape: Shape, left: Shape, right: Shape) -> None:
 
 
 def _each(
-    context: Context,
-    kind: str,
-    name: str,
-    value: str,
-    output: str,
-    constant: Array,
-    result_kind: str | None,
-) -> None:
+    context: Context, kind: str, value: str, constant: Array, output: str, result_kind: str | None
+) -> str:
     """A value that has several entries for each example, and a constant of as many."""
     shape, count = context.shape(value), len(constant)
     if shape[0] != count * BATCH or constant.ndim != len(shape):
         raise Unsupported(f"a constant of {count} entries for each example of {shown(shape)}")
-    apart, result = f"{output} apart", f"{output} of each"
-    context.emit(Node(Reshape(), name, (value,), apart), (BATCH, count, *shape[1:]))
-    constant_binary(context, kind, name, apart, result, constant[None], result_kind)
+    apart = context.emit(Reshape(), value, shape=(BATCH, count, *shape[1:]))
+    result = constant_binary(context, kind, apart, constant[None], "", result_kind)
     (_, _, *rest) = context.shape(result)
-    context.emit(Node(Reshape(), name, (result,), output), (shape[0], *rest))
+    return context.emit(Reshape(), result, output, (shape[0], *rest))
 
 
 def combine(
     context: Context,
     kind: str,
-    name: str,
     left: str,
     right: str,
-    output: str,
+    output: str = "",
     result_kind: str | None = None,
-) -> None:
-    """Two values, or a value and a constant on either side; ``result_kind`` as in ``emit``."""
+) -> str:
+    """Two values, or a value and a constant on either side; returns as ``Context.emit``."""
     if context.is_constant(left):
         if kind in MIRROR:
             left, right, kind = right, left, MIRROR[kind]
         elif kind in ("sub", "div"):  # c - x = -x + c, c / x = 1/x * c
             first, kind = ("neg", "add") if kind == "sub" else ("reciprocal", "mul")
-            turned = f"{output} {first}"
-            context.emit(Node(Unary(first), name, (right,), turned), context.shape(right))
-            left, right = turned, left
+            left, right = context.emit(Unary(first), right), left
         else:
             raise Unsupported("it raises a constant to the power of a value")
     if context.is_constant(right):
-        constant = context.array(right)
-        if context.values[right].repeated and context.shape(right)[0] > BATCH:
-            _each(context, kind, name, left, output, constant, result_kind)
-        else:
-            constant_binary(context, kind, name, left, output, constant, result_kind)
-        return
+        repeated = context.values[right].repeated and context.shape(right)[0] > BATCH
+        function = _each if repeated else constant_binary
+        return function(context, kind, left, context.array(right), output, result_kind)
     shapes = context.shape(left), context.shape(right)
     if len(shapes[0]) < len(shapes[1]) and kind in MIRROR:
         left, right, shapes, kind = right, left, shapes[::-1], MIRROR[kind]
@@ -231,82 +215,75 @@ def combine(
             f"shapes {shown(shapes[0])} and {shown(shapes[1])} do not match"
         ) from None
     _check_loops(shape, shapes[0][1:], shapes[1][1:])
-    context.emit(Node(Binary(kind), name, (left, right), output), shape, result_kind)
+    return context.emit(Binary(kind), (left, right), output, shape, result_kind)
 
 
-def _binary(kind: str) -> Convert:
-    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        combine(context, kind, name, inputs[0], inputs[1], output)
+def binary(kind: str, result_kind: str | None = None) -> Convert:
+    def convert(context: Context, call: Call) -> None:
+        combine(context, kind, call.value, call.inputs[1], call.output, result_kind)
 
     return convert
 
 
-def _divide(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if context.kind(inputs[0]) == "f":
-        combine(context, "div", name, inputs[0], inputs[1], output)
-        return
-    combine(context, "div", name, inputs[0], inputs[1], f"{output} unrounded")
-    node = Node(Unary("truncate"), name, (f"{output} unrounded",), output)
-    context.emit(node, context.shape(f"{output} unrounded"))
+def _divide(context: Context, call: Call) -> None:
+    if context.kind(call.value) == "f":
+        combine(context, "div", call.value, call.inputs[1], call.output)
+    else:
+        quotient = combine(context, "div", call.value, call.inputs[1])
+        context.emit(Unary("truncate"), quotient, call.output)
 
 
 def _several(kind: str, mean: bool = False) -> Convert:
     """Combine one value or more, constants last; ``mean``: divided by how many there are."""
 
-    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        left, *others = sorted(inputs, key=context.is_constant)
-        total = f"{output} total" if mean else output
+    def convert(context: Context, call: Call) -> None:
+        total, *others = sorted(call.inputs, key=context.is_constant)
+        output = "" if mean else call.output
         if not others:
-            context.emit(Node(Reshape(), name, (left,), total), context.shape(left))
+            total = context.emit(Reshape(), total, output)
         for i, right in enumerate(others, start=2):
-            result = total if i == len(inputs) else f"{output} of {i}"
-            combine(context, kind, name, left, right, result)
-            left = result
+            total = combine(context, kind, total, right, output if i == len(call.inputs) else "")
         if mean:
-            constant_binary(context, "div", name, total, output, np.array(len(inputs)))
+            constant_binary(context, "div", total, len(call.inputs), call.output)
 
     return convert
 
 
-def _power(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    exponent = context.array(inputs[1]) if context.is_constant(inputs[1]) else np.zeros(0)
+def _power(context: Context, call: Call) -> None:
+    value, power = call.inputs
+    exponent = context.array(power) if context.is_constant(power) else np.zeros(0)
     if exponent.size == 1 and float(exponent.reshape(())) == 2.0:
-        combine(context, "mul", name, inputs[0], inputs[0], output)
+        combine(context, "mul", value, value, call.output)
     else:
-        combine(context, "power", name, inputs[0], inputs[1], output)
+        combine(context, "power", value, power, call.output)
 
 
-def _prelu(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _prelu(context: Context, call: Call) -> None:
     """max(x, 0) + slope * min(x, 0)"""
-    shape, slope = context.shape(inputs[0]), context.constant(inputs[1], "slope")
-    above, below, scaled = (f"{output} {part}" for part in ("above", "below", "scaled"))
-    for part, low, high in ((above, 0.0, math.inf), (below, -math.inf, 0.0)):
-        context.emit(Node(Unary("clip", low, high), name, (inputs[0],), part), shape)
-    constant_binary(context, "mul", name, below, scaled, slope)
-    combine(context, "add", name, above, scaled, output)
+    slope = context.constant(call.inputs[1], "slope")
+    above = context.emit(Unary("clip", 0.0, math.inf), call.value)
+    below = context.emit(Unary("clip", -math.inf, 0.0), call.value)
+    scaled = constant_binary(context, "mul", below, slope)
+    combine(context, "add", above, scaled, call.output)
 
 
-def _selu(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _selu(context: Context, call: Call) -> None:
     """gamma * Elu(x)"""
-    elu = Unary("elu", a.get("alpha", 1.6732632423543772))
-    context.emit(Node(elu, name, (inputs[0],), f"{output} elu"), context.shape(inputs[0]))
-    gamma = np.array(a.get("gamma", 1.0507009873554805))
-    constant_binary(context, "mul", name, f"{output} elu", output, gamma)
+    elu = context.emit(Unary("elu", call.get("alpha", 1.6732632423543772)), call.value)
+    constant_binary(context, "mul", elu, call.get("gamma", 1.0507009873554805), call.output)
 
 
-def _celu(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _celu(context: Context, call: Call) -> None:
     """alpha * Elu(x / alpha)"""
-    alpha = np.array(a.get("alpha", 1.0))
-    constant_binary(context, "mul", name, inputs[0], f"{output} less", 1 / alpha)
-    _selu(context, name, [f"{output} less"], output, {"alpha": 1.0, "gamma": float(alpha)})
+    alpha = float(call.get("alpha", 1.0))
+    elu = context.emit(Unary("elu", 1.0), constant_binary(context, "mul", call.value, 1 / alpha))
+    constant_binary(context, "mul", elu, alpha, call.output)
 
 
-def _soft_sign(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _soft_sign(context: Context, call: Call) -> None:
     """x / (1 + |x|)"""
-    value, size = inputs[0], f"{output} size"
-    context.emit(Node(Unary("abs"), name, (value,), size), context.shape(value))
-    constant_binary(context, "add", name, size, f"{output} divisor", np.ones(()))
-    combine(context, "div", name, value, f"{output} divisor", output)
+    divisor = constant_binary(context, "add", context.emit(Unary("abs"), call.value), 1.0)
+    combine(context, "div", call.value, divisor, call.output)
 
 
 def _quotient(x: list[Array], a: Attributes) -> Array:
@@ -333,9 +310,9 @@ def _of_all(function: Callable[[Array, Array], Array]) -> Fold:
 
 
 BINARY: Operators = {
-    "Add": arithmetic(_binary("add"), of_two(np.add)),
-    "Sub": arithmetic(_binary("sub"), lambda x, a: np.asarray(x[0] - x[1])),
-    "Mul": arithmetic(_binary("mul"), of_two(np.multiply)),
+    "Add": arithmetic(binary("add"), of_two(np.add)),
+    "Sub": arithmetic(binary("sub"), lambda x, a: np.asarray(x[0] - x[1])),
+    "Mul": arithmetic(binary("mul"), of_two(np.multiply)),
     "Div": arithmetic(_divide, _quotient),
     "Min": arithmetic(_several("min"), _of_all(np.minimum)),
     "Max": arithmetic(_several("max"), _of_all(np.maximum)),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from gossamer.runtime.constants import Packed
-from gossamer.runtime.graph import AnyNode, Array, Shape
+from gossamer.runtime.graph import AnyNode, Array, Node, Operation, Shape
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.unsupported import Unsupported as Unsupported
 
 # Stands for the number of examples while shapes are worked out: a prime that no real
@@ -88,7 +90,7 @@ class Context:
         self.nodes: list[AnyNode] = []
         self.batch = BATCH  # what the first dimension of the inputs is
         self.uncomputed: dict[str, str] = {}  # further outputs of nodes, and of which
-        self.outputs: list[str] = []  # of the ONNX node that is being converted
+        self.name = ""  # of the ONNX node that is being converted
         self.floats = 0  # of all values, for one example
         self._turned: dict[int, tuple[Array, Array]] = {}  # by the id of the first
         self.free = FREE_NUMBERS  # numbers that may still be computed
@@ -139,6 +141,10 @@ class Context:
             raise Unsupported(f"its {what} must be a constant; export with constants folded")
         return self.array(value)
 
+    def integers(self, value: str, what: str) -> list[int]:
+        """A constant as a list of integers."""
+        return [int(number) for number in np.ravel(self.constant(value, what))]
+
     def step(self, value: str, axis: int, outputs: int) -> dict[str, Array]:
         """A layer's constant ``step``, where the weight ``value`` is whole multiples of one."""
         if (known := self.values[value].step) is None:
@@ -148,14 +154,33 @@ class Context:
             return {}
         return {"step": np.broadcast_to(steps, outputs).astype(np.float32)}
 
-    def emit(self, node: AnyNode, shape: Shape, kind: str | None = None) -> None:
-        """Adds a node; ``kind`` of its output is that of its first input if not given."""
-        shape = tuple(int(size) for size in shape)
-        for value in (self.values[name] for name in node.inputs):
+    def emit(
+        self,
+        operation: Operation,
+        inputs: str | tuple[str, ...],
+        output: str = "",
+        shape: Sequence[int] | None = None,
+        kind: str | None = None,
+        constants: dict[str, Array] | None = None,
+    ) -> str:
+        """Add a node and return the name of its output.
+
+        Args:
+            operation: what it does.
+            inputs: what it reads.
+            output: the name of what it makes; a new one if empty.
+            shape: of its output; that of its first input if None.
+            kind: of its output (see ``Value``); that of its first input if None.
+            constants: of the operation.
+        """
+        inputs = (inputs,) if isinstance(inputs, str) else inputs
+        for value in (self.values[name] for name in inputs):
             if value.constant is not None:
                 raise Unsupported("it works on a constant; export with constants folded")
             if value.batch_axis is not None:
                 raise Unsupported(f"its input is {shown(value.shape)}; the batch must stay first")
+        first = self.values[inputs[0]]
+        shape = first.shape if shape is None else tuple(int(size) for size in shape)
         check_rank(len(shape))
         if any(size < 1 for size in shape):
             raise Unsupported(f"its output has the impossible shape {shown(shape)}")
@@ -163,9 +188,14 @@ class Context:
         self.floats += floats
         if floats > LARGEST or self.floats > LARGEST_IN_ALL:
             raise Unsupported(f"its output of shape {shown(shape)} is too large")
-        self.nodes.append(node)
-        kind = kind or self.kind(node.inputs[0])
-        self.values[node.output] = Value(shape, kind)
+        output = output or self._new_name(operation.op)
+        self.nodes.append(Node(operation, self.name, inputs, output, constants or {}))
+        self.values[output] = Value(shape, kind or first.kind)
+        return output
+
+    def _new_name(self, op: str) -> str:
+        names = (f"{self.name} {op} {i}" for i in itertools.count(len(self.nodes)))
+        return next(name for name in names if name not in self.values)
 
     def spend(self, wanted: int, most: int = LARGEST_FOLDED) -> None:
         """Asks for a constant of so many numbers, before it is made."""
@@ -208,11 +238,11 @@ def reshaped(shape: Shape, sizes: list[int], keep_zero: bool = True) -> Shape:
     return tuple(sizes)
 
 
-def axes_of(context: Context, inputs: list[str], a: Attributes) -> list[int]:
+def axes_of(context: Context, call: Call) -> list[int]:
     """The axes that an operator names in its second input or its attribute."""
-    axes = a.get("axes", [])
-    if len(inputs) > 1 and inputs[1]:
-        axes = np.ravel(context.constant(inputs[1], "axes"))
+    axes = call.get("axes", [])
+    if named := call.optional(1):
+        axes = context.integers(named, "axes")
     check_rank(len(axes))
     return [int(axis) for axis in axes]
 
@@ -224,12 +254,10 @@ def floats(array: Array) -> Array:
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def numbers(constant: Array) -> Array:
+def numbers(constant: Array | float) -> Array:
     """A constant as float32, which integers must fit."""
+    constant = np.asarray(constant)
     converted = np.asarray(constant, np.float32)
     if constant.dtype.kind in "iu" and not np.array_equal(converted.astype(np.float64), constant):
         raise Unsupported("a constant holds integers that are not exact in float32")
     return converted
-
-
-Attributes = dict[str, Any]

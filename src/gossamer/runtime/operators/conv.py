@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gossamer.runtime.c import layers
 from gossamer.runtime.c.writer import Writer
-from gossamer.runtime.graph import AnyNode, Array, Candidate, Node, strides
+from gossamer.runtime.graph import AnyNode, Array, Candidate, strides
 from gossamer.runtime.lowering.conv import conv
 from gossamer.runtime.lowering.int8 import in_8_bits
 from gossamer.runtime.lowering.layouts import Lowering
-from gossamer.runtime.operators.context import Attributes, Context, Unsupported, floats
+from gossamer.runtime.operators.call import Call
+from gossamer.runtime.operators.context import Context, Unsupported, floats
 from gossamer.runtime.operators.conv_params import flat, image_of, window
 from gossamer.runtime.operators.layer import Layer
 from gossamer.runtime.operators.layout_ops import Windows, strided
@@ -45,23 +46,23 @@ class Conv(Layer):
         layers.conv(writer, node)
 
 
-def _conv(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    image, dims = image_of(context, inputs[0])
-    weight = floats(context.constant(inputs[1], "weight"))
+def _conv(context: Context, call: Call) -> None:
+    image, dims = image_of(context, call.value)
+    weight = floats(context.constant(call.inputs[1], "weight"))
     if weight.ndim != dims + 2:
         raise Unsupported(f"its weight has shape {weight.shape} for a {dims}-d image")
     if dims == 1:
         weight = weight[:, :, None, :]
     outputs, per_group, height, width = weight.shape
-    groups = int(a.get("group", 1))
+    groups = int(call.get("group", 1))
     if groups < 1 or per_group * groups != image[1] or outputs % groups or not outputs:
         raise Unsupported(f"its weight {weight.shape} does not fit {image[1]} channels")
     bias = np.zeros(outputs, np.float32)
-    if len(inputs) > 2 and inputs[2]:
-        bias = floats(context.constant(inputs[2], "bias"))
+    if named := call.optional(2):
+        bias = floats(context.constant(named, "bias"))
         if bias.shape != (outputs,):
             raise Unsupported(f"its bias has shape {bias.shape} for {outputs} outputs")
-    strides, dilations, pads = window(a, image[2:], [height, width], dims)
+    strides, dilations, pads = window(call, image[2:], [height, width], dims)
     size = [
         (image[2 + i] + pads[i] + pads[i + 2] - dilations[i] * (weight.shape[2 + i] - 1) - 1)
         // strides[i]
@@ -71,30 +72,28 @@ def _conv(context: Context, name: str, inputs: list[str], output: str, a: Attrib
     operation = Conv(
         strides=tuple(strides), dilations=tuple(dilations), pads=tuple(pads), groups=groups
     )
-    constants = {"weight": weight, "bias": bias, **context.step(inputs[1], 0, outputs)}
-    node = Node(operation, name, (inputs[0],), output, constants)
-    context.emit(node, flat((image[0], outputs, *size), dims))
+    constants = {"weight": weight, "bias": bias, **context.step(call.inputs[1], 0, outputs)}
+    shape = flat((image[0], outputs, *size), dims)
+    context.emit(operation, call.value, call.output, shape, constants=constants)
 
 
-def _conv_transpose(
-    context: Context, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
+def _conv_transpose(context: Context, call: Call) -> None:
     """A convolution over the image with zeros between its pixels.
 
     Where the windows of the output touch and do not overlap, each pixel of the input makes one of
     them: that is a convolution over single pixels, without products by the zeros.
     """
-    image, dims = image_of(context, inputs[0])
-    weight = floats(context.constant(inputs[1], "weight"))
-    groups = int(a.get("group", 1))
+    image, dims = image_of(context, call.value)
+    weight = floats(context.constant(call.inputs[1], "weight"))
+    groups = int(call.get("group", 1))
     if weight.ndim != dims + 2 or len(weight) != image[1] or groups < 1 or len(weight) % groups:
         raise Unsupported(f"its weight {weight.shape} does not fit {image[1]} channels")
-    if a.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in a:
+    if call.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in call.attributes:
         raise Unsupported("its padding is worked out from its output; export with plain pads")
-    strides_ = [int(v) for v in a.get("strides", [1] * dims)]
-    dilations = [int(v) for v in a.get("dilations", [1] * dims)]
-    pads = [int(v) for v in a.get("pads", [0] * 2 * dims)]
-    extra = [int(v) for v in a.get("output_padding", [0] * dims)]
+    strides_ = [int(v) for v in call.get("strides", [1] * dims)]
+    dilations = [int(v) for v in call.get("dilations", [1] * dims)]
+    pads = [int(v) for v in call.get("pads", [0] * 2 * dims)]
+    extra = [int(v) for v in call.get("output_padding", [0] * dims)]
     if {len(strides_), len(dilations), len(extra), len(pads) - dims} != {dims}:
         raise Unsupported(f"it has other than {dims} window settings")
     if any(not 1 <= v <= 1 << 16 for v in [*strides_, *dilations]):
@@ -107,49 +106,43 @@ def _conv_transpose(
     per_group, outputs = len(weight) // groups, weight.shape[1]
     turned = weight.reshape(groups, per_group, outputs, *weight.shape[2:]).swapaxes(1, 2)
     turned = turned.reshape(groups * outputs, per_group, *weight.shape[2:])
-    shape, value = context.shape(inputs[0]), inputs[0]
+    shape, value = context.shape(call.value), call.value
     sides = list(weight.shape[2:])
     if strides_ == sides != [1] * dims and dilations == [1] * dims and not any([*pads, *extra]):
-        _windows(context, name, inputs, output, turned, groups)
+        _windows(context, call, turned, groups)
         return
     flipped = np.flip(turned, tuple(range(2, 2 + dims)))
     if any(step > 1 for step in strides_):
         size = tuple((shape[2 + i] - 1) * strides_[i] + 1 for i in range(dims))
-        value = f"{output} spread"
         target = strides((shape[1], *size))
         for i in range(dims):
             target[1 + i] *= strides_[i]
-        spread = (*shape[:2], *size)
-        source = strides(shape[1:])
-        sizes = list(shape[1:])
-        strided(context, name, inputs[0], value, spread, sizes, source, target, clear=True)
-    context.add_constant(f"{output} weight", np.ascontiguousarray(flipped))
+        spread, sizes, source = (*shape[:2], *size), list(shape[1:]), strides(shape[1:])
+        value = strided(context, value, "", spread, sizes, source, target, clear=True)
+    context.add_constant(f"{call.output} weight", np.ascontiguousarray(flipped))
     plain = {"dilations": dilations, "pads": [*before, *after], "group": groups}
-    _conv(context, name, [value, f"{output} weight", *inputs[2:]], output, plain)
+    inputs = [value, f"{call.output} weight", *call.inputs[2:]]
+    _conv(context, replace(call, inputs=inputs, attributes=plain))
 
 
-def _windows(
-    context: Context, name: str, inputs: list[str], output: str, weight: Array, groups: int
-) -> None:
+def _windows(context: Context, call: Call, weight: Array, groups: int) -> None:
     """A window of the output for each pixel; ``weight`` is [outputs, inputs, *sides]."""
-    shape, sides = context.shape(inputs[0]), weight.shape[2:]
+    shape, sides, output = context.shape(call.value), weight.shape[2:], call.output
     within, dims = math.prod(sides), len(sides)
     pixels = np.moveaxis(weight, 1, -1).reshape(-1, weight.shape[1], *[1] * dims)
     context.add_constant(f"{output} weight", np.ascontiguousarray(pixels))
-    operands = [inputs[0], f"{output} weight"]
-    if len(inputs) > 2 and inputs[2]:
-        bias = floats(context.constant(inputs[2], "bias"))
+    inputs, windows = [call.value, f"{output} weight"], f"{output} windows"
+    if named := call.optional(2):
+        bias = floats(context.constant(named, "bias"))
         context.add_constant(f"{output} bias", np.repeat(bias, within))
-        operands.append(f"{output} bias")
-    _conv(context, name, operands, f"{output} windows", {"group": groups})
+        inputs.append(f"{output} bias")
+    _conv(context, Call("Conv", call.name, inputs, [windows], {"group": groups}))
     made = [n * side for n, side in zip(shape[2:], sides, strict=True)]
     steps = strides((len(weight), *made))
     sizes = [len(weight), *sides, *shape[2:]]
     target = [steps[0], *steps[1:], *(s * n for s, n in zip(steps[1:], sides, strict=True))]
     operation = Windows(tuple(sizes), tuple(strides(tuple(sizes))), tuple(target), within=within)
-    context.emit(
-        Node(operation, name, (f"{output} windows",), output), (shape[0], len(weight), *made)
-    )
+    context.emit(operation, windows, output, (shape[0], len(weight), *made))
 
 
 CONVOLUTIONS: Operators = {"Conv": Operator(_conv), "ConvTranspose": Operator(_conv_transpose)}

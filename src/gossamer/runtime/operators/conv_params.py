@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gossamer.runtime.graph import Shape
-from gossamer.runtime.operators.context import Attributes, Context, Unsupported, shown
+from gossamer.runtime.operators.call import Call
+from gossamer.runtime.operators.context import Context, Unsupported, shown
 
 
 def pair(values: Any, count: int, default: int) -> list[int]:
@@ -17,16 +18,16 @@ def pair(values: Any, count: int, default: int) -> list[int]:
 
 
 def window(
-    a: Attributes, image: Shape, kernel: list[int], dims: int
+    call: Call, image: Shape, kernel: list[int], dims: int
 ) -> tuple[list[int], list[int], list[int]]:
     """Strides, dilations and pads (top, left, bottom, right) of a window over an image."""
-    strides = pair(a.get("strides"), dims, 1)
-    dilations = pair(a.get("dilations"), dims, 1)
+    strides = pair(call.get("strides"), dims, 1)
+    dilations = pair(call.get("dilations"), dims, 1)
     if any(not 1 <= v <= 1 << 16 for v in [*strides, *dilations, *kernel]):
         raise Unsupported("its window, strides and dilations must be between 1 and 65536")
-    auto = a.get("auto_pad", "NOTSET")
+    auto = call.get("auto_pad", "NOTSET")
     if auto in ("NOTSET", "VALID"):
-        sides = list(a.get("pads") or [0] * (2 * dims)) if auto == "NOTSET" else [0] * (2 * dims)
+        sides = list(call.get("pads") or [0] * (2 * dims)) if auto == "NOTSET" else [0] * (2 * dims)
         if len(sides) != 2 * dims:
             raise Unsupported(f"it has {len(sides)} pads for {dims} dimensions")
         before, after = sides[:dims], sides[dims:]

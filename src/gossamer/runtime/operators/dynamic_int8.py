@@ -8,16 +8,17 @@ file's; so whatever reads such a value has to be a product that settles the coun
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
 
-from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.operators.binary import combine, constant_binary
-from gossamer.runtime.operators.context import BATCH, Attributes, Context, Unsupported
+from gossamer.runtime.operators.call import Call
+from gossamer.runtime.operators.context import BATCH, Context, Unsupported
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.operator import Operator, Operators
-from gossamer.runtime.operators.pools import reduce_by
+from gossamer.runtime.operators.pools import reduced
 from gossamer.runtime.operators.reshape import Reshape
 
 PRODUCTS = {"Conv", "ConvInteger", "DequantizeLinear", "MatMul", "MatMulInteger", "Mul"}
@@ -52,52 +53,31 @@ def units_of(context: Context, operator: str, inputs: list[str]) -> dict[str, in
     return {source: count for source, count in total.items() if count}
 
 
-def _quantize(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _quantize(context: Context, call: Call) -> None:
     """Quantize each example or, where the batch is fixed, the whole batch, as ONNX defines it."""
-    value, shape = inputs[0], context.shape(inputs[0])
-    lead = BATCH if context.batch == BATCH else 1
-    flat, turned, top, bottom, over, under, span, unsafe, step, axes = (
-        f"{output} {part}"
-        for part in (
-            *("flat", "turned", "top", "bottom", "over", "under", "span", "unsafe", "step"),
-            "axes",
-        )
+    value, shape = call.value, context.shape(call.value)
+    batch = BATCH if context.batch == BATCH else 1
+    flat = context.emit(Reshape(), value, shape=(batch, math.prod(shape) // batch))
+    over, under = (
+        context.emit(Unary("clip", 0.0, math.inf), reduced(context, "max", side, [1]))
+        for side in (flat, context.emit(Unary("neg"), flat))
     )
-    context.emit(Node(Reshape(), name, (value,), flat), (lead, int(np.prod(shape)) // lead))
-    context.emit(Node(Unary("neg"), name, (flat,), turned), context.shape(flat))
-    context.add_constant(axes, np.array([1]))
-    for source, end, limit in ((flat, top, over), (turned, bottom, under)):
-        reduce_by("max")(context, name, [source, axes], end, {})
-        context.emit(Node(Unary("clip", 0.0, np.inf), name, (end,), limit), (lead, 1))
-    combine(context, "add", name, over, under, span)
-    constant_binary(context, "div", name, span, unsafe, np.array(255))
-    constant_binary(context, "max", name, unsafe, step, np.array(SMALLEST, np.float32))
+    span = constant_binary(context, "div", combine(context, "add", over, under), 255)
+    step = constant_binary(context, "max", span, SMALLEST)
 
-    def in_steps(source: str, result: str) -> None:
-        combine(context, "div", name, source, step, f"{result} exact")
-        node = Node(Unary("round"), name, (f"{result} exact",), result)
-        context.emit(node, context.shape(source))
+    def in_steps(source: str) -> str:
+        return context.emit(Unary("round"), combine(context, "div", source, step))
 
-    steps, zero, sums, codes, whole, numbers = (
-        f"{output} {part}" for part in ("steps", "zero", "sums", "codes", "whole", "numbers")
-    )
-    in_steps(flat, steps)
-    in_steps(under, f"{zero} unlimited")
     clip = Unary("clip", 0.0, 255.0)
-    context.emit(Node(clip, name, (f"{zero} unlimited",), zero), (lead, 1))
-    combine(context, "add", name, steps, zero, sums)
-    context.emit(Node(clip, name, (sums,), codes), context.shape(sums))
-    combine(context, "sub", name, codes, zero, whole)
-    combine(context, "mul", name, whole, step, numbers)
-    context.emit(Node(Reshape(), name, (numbers,), output), shape)
-    context.values[output].units = {output: 1}
-    constants: list[tuple[Array, int]] = [
-        (np.ones((), np.float32), -1),
-        (np.zeros((), np.uint8), 0),
-    ]
-    for result, (constant, count) in zip(context.outputs[1:], constants, strict=False):
-        context.add_constant(result, constant)
-        context.values[result].units = {output: count}
+    steps, zero = in_steps(flat), context.emit(clip, in_steps(under))
+    codes = context.emit(clip, combine(context, "add", steps, zero))
+    numbers = combine(context, "mul", combine(context, "sub", codes, zero), step)
+    context.emit(Reshape(), numbers, call.output, shape)
+    context.values[call.output].units = {call.output: 1}
+    constants = [(1, np.float32, -1), (0, np.uint8, 0)]
+    for result, (constant, dtype, count) in zip(call.outputs[1:], constants, strict=False):
+        context.add_constant(result, np.array(constant, dtype))
+        context.values[result].units = {call.output: count}
 
 
 DYNAMIC_INT8: Operators = {"DynamicQuantizeLinear": Operator(_quantize)}

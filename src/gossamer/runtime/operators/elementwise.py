@@ -15,10 +15,11 @@ from gossamer.kernels._kernels import UNARY
 from gossamer.runtime.c.loops import expression
 from gossamer.runtime.c.tables import number
 from gossamer.runtime.c.writer import Writer, clipped
-from gossamer.runtime.graph import AnyNode, Array, Node, Single
+from gossamer.runtime.graph import AnyNode, Array, Single
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.batch_axis import pointwise
-from gossamer.runtime.operators.context import Attributes, Context
+from gossamer.runtime.operators.call import Attributes, Call
+from gossamer.runtime.operators.context import Context
 from gossamer.runtime.operators.folding import LEFT_OUT
 from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
 from gossamer.runtime.packing import limits
@@ -85,25 +86,20 @@ for (i = 0; i < {writer.size(node.output)}; ++i) {{
 
 
 def _unary(kind: str, a: float = 0.0, b: float = 0.0) -> Convert:
-    def convert(
-        context: Context, name: str, inputs: list[str], output: str, attributes: Attributes
-    ) -> None:
-        tanh = kind == "gelu" and attributes.get("approximate", "none") == "tanh"
-        low, high = attributes.get("alpha", a), attributes.get("beta", b)
-        each = Unary("gelu_tanh" if tanh else kind, low, high)
-        context.emit(Node(each, name, (inputs[0],), output), context.shape(inputs[0]))
+    def convert(context: Context, call: Call) -> None:
+        tanh = kind == "gelu" and call.get("approximate") == "tanh"
+        each = Unary("gelu_tanh" if tanh else kind, call.get("alpha", a), call.get("beta", b))
+        context.emit(each, call.value, call.output)
 
     return convert
 
 
-def _clip_between(
-    context: Context, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
+def _clip_between(context: Context, call: Call) -> None:
     limits = [-math.inf, math.inf]
     for i in range(2):
-        if len(inputs) > i + 1 and inputs[i + 1]:
-            limits[i] = float(context.constant(inputs[i + 1], "limits").reshape(()))
-    _unary("clip", *limits)(context, name, inputs, output, {})
+        if limit := call.optional(i + 1):
+            limits[i] = float(context.constant(limit, "limits").reshape(()))
+    context.emit(Unary("clip", *limits), call.value, call.output)
 
 
 def _clip_constant(x: list[Array], a: Attributes) -> Array:

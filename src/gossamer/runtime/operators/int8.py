@@ -14,10 +14,11 @@ import numpy as np
 from gossamer.runtime.c.int8 import rounding_steps
 from gossamer.runtime.c.tables import number
 from gossamer.runtime.c.writer import Writer
-from gossamer.runtime.graph import AnyNode, Node, Single
+from gossamer.runtime.graph import AnyNode, Array, Single
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.binary import constant_binary
-from gossamer.runtime.operators.context import Attributes, Context, Unsupported
+from gossamer.runtime.operators.call import Call
+from gossamer.runtime.operators.context import Context, Unsupported
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.operator import Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
@@ -75,12 +76,16 @@ for (i = 0; i < {writer.size(node.output)}; ++i) {{
         writer.function(node, "i", body)
 
 
-def _grid(context: Context, inputs: list[str]) -> tuple[float, int, np.dtype[np.integer[Any]]]:
+def _zero_point(context: Context, call: Call, dtype: np.dtype[Any]) -> Array:
+    """The zero point of a call, zero of ``dtype`` if it has none."""
+    named = call.optional(2)
+    return context.constant(named, "zero point") if named else np.zeros((), dtype)
+
+
+def _grid(context: Context, call: Call) -> tuple[float, int, np.dtype[np.integer[Any]]]:
     """Step, zero point and type of codes of a value."""
-    step = context.constant(inputs[1], "scale")
-    zero = np.zeros((), np.uint8)
-    if len(inputs) > 2 and inputs[2]:
-        zero = context.constant(inputs[2], "zero point")
+    step = context.constant(call.inputs[1], "scale")
+    zero = _zero_point(context, call, np.dtype(np.uint8))
     if step.size != 1 or zero.size != 1:
         raise Unsupported("its values have several scales; quantize them with one for all")
     size = float(np.float32(step.reshape(())))
@@ -89,34 +94,32 @@ def _grid(context: Context, inputs: list[str]) -> tuple[float, int, np.dtype[np.
     return size, int(zero.reshape(())), zero.dtype
 
 
-def _quantize(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if context.is_constant(inputs[0]):
+def _quantize(context: Context, call: Call) -> None:
+    if context.is_constant(call.value):
         raise Unsupported("it quantizes a constant; store the constant quantized")
-    step, zero, dtype = _grid(context, inputs)
+    step, zero, dtype = _grid(context, call)
     limits = np.iinfo(dtype)
     operation = Round(step, int(limits.min) - zero, int(limits.max) - zero)
-    shape = context.shape(inputs[0])
-    context.emit(Node(operation, name, (inputs[0],), output), shape)
-    context.values[output].codes = step, zero
+    context.emit(operation, call.value, call.output)
+    context.values[call.output].codes = step, zero
 
 
-def _dequantize(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if context.is_constant(inputs[0]):
-        _constant(context, inputs, output, a)
+def _dequantize(context: Context, call: Call) -> None:
+    value, output = call.value, call.output
+    if context.is_constant(value):
+        _constant(context, call)
         return
-    if context.values[inputs[0]].units:
-        context.emit(Node(Reshape(), name, (inputs[0],), output), context.shape(inputs[0]))
-        return
-    step, zero, _ = _grid(context, inputs)
-    if context.values[inputs[0]].codes != (step, zero):  # any integers
-        numbers = as_numbers(context, name, inputs[0])
-        constant_binary(context, "sub", name, numbers, f"{output} whole", np.array(zero), "f")
-        constant_binary(context, "mul", name, f"{output} whole", output, np.array(step), "f")
-        return
-    context.emit(Node(Reshape(), name, (inputs[0],), output), context.shape(inputs[0]))
+    if not context.values[value].units:
+        step, zero, _ = _grid(context, call)
+        if context.values[value].codes != (step, zero):  # any integers
+            numbers = as_numbers(context, value)
+            whole = constant_binary(context, "sub", numbers, zero, "", "f")
+            constant_binary(context, "mul", whole, step, output, "f")
+            return
+    context.emit(Reshape(), value, output)
 
 
-def as_numbers(context: Context, name: str, value: str) -> str:
+def as_numbers(context: Context, value: str) -> str:
     """A value of integers: the codes of a quantized one, computed from its rounded floats."""
     known = context.values[value]
     if known.codes is None:
@@ -125,21 +128,17 @@ def as_numbers(context: Context, name: str, value: str) -> str:
         return value
     (step, zero), result = known.codes, f"{value} as numbers"
     if result not in context.values:
-        parts, whole = f"{value} in steps", f"{value} in whole steps"
-        constant_binary(context, "div", name, value, parts, np.array(step), "f")
-        context.emit(Node(Unary("round"), name, (parts,), whole), context.shape(parts))
-        constant_binary(context, "add", name, whole, result, np.array(zero), "i")
+        steps = context.emit(Unary("round"), constant_binary(context, "div", value, step))
+        constant_binary(context, "add", steps, zero, result, "i")
     return result
 
 
-def _constant(context: Context, inputs: list[str], output: str, a: Attributes) -> None:
-    codes, step = context.array(inputs[0]), context.constant(inputs[1], "scale")
-    zero = np.zeros((), codes.dtype)
-    if len(inputs) > 2 and inputs[2]:
-        zero = context.constant(inputs[2], "zero point")
-    if codes.dtype.kind not in "iu" or step.dtype not in FLOATS or "block_size" in a:
+def _constant(context: Context, call: Call) -> None:
+    codes, step = context.array(call.value), context.constant(call.inputs[1], "scale")
+    zero = _zero_point(context, call, codes.dtype)
+    if codes.dtype.kind not in "iu" or step.dtype not in FLOATS or "block_size" in call.attributes:
         raise Unsupported(f"it holds {codes.dtype} with scales of {step.dtype}, or in blocks")
-    axis = int(a.get("axis", 1))
+    axis = int(call.get("axis", 1))
     if step.size > 1:
         axis = axis % codes.ndim
         if step.shape != (codes.shape[axis],):
@@ -147,10 +146,10 @@ def _constant(context: Context, inputs: list[str], output: str, a: Attributes) -
         spread = [-1 if i == axis else 1 for i in range(codes.ndim)]
         step, zero = step.reshape(spread), zero.reshape(spread) if zero.size > 1 else zero
     step, whole = step.astype(np.float32), codes.astype(np.int32) - zero.astype(np.int32)
-    context.add_constant(output, whole.astype(np.float32) * step)
+    context.add_constant(call.output, whole.astype(np.float32) * step)
     fits = bool(whole.size and np.abs(whole).max() <= LARGEST and (step > 0).all())
     if fits and np.isfinite(step).all():
-        context.values[output].step = (step.ravel(), axis if step.size > 1 else None)
+        context.values[call.output].step = (step.ravel(), axis if step.size > 1 else None)
 
 
 INT8: Operators = {

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from gossamer.runtime.c.writer import Writer
-from gossamer.runtime.graph import AnyNode, Array, Node, Single
+from gossamer.runtime.graph import AnyNode, Array, Single
 from gossamer.runtime.lowering.layouts import Lowering
-from gossamer.runtime.operators.context import Attributes, Context, Unsupported, floats
+from gossamer.runtime.operators.call import Call
+from gossamer.runtime.operators.context import Context, Unsupported, floats
 from gossamer.runtime.operators.operator import Convert, Operator, Operators
 from gossamer.runtime.packing import BLOCK
 from gossamer.runtime.program import LIST_HEADER
@@ -170,18 +171,18 @@ def _boost(writer: Writer, node: AnyNode, pixels: int) -> tuple[str, int]:
 
 
 def _winners(local: bool) -> Convert:
-    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        shape = context.shape(inputs[0])
-        k = int(a.get("k", 0))
+    def convert(context: Context, call: Call) -> None:
+        shape = context.shape(call.value)
+        k = int(call.get("k", 0))
         group = shape[1] if local else math.prod(shape[1:])
         if not 0 < k <= group:
             raise Unsupported(f"it keeps {k} winners of {group}; k must be 1 to {group}")
         constants = {}
-        if len(inputs) > 1 and inputs[1]:
-            boost = floats(context.constant(inputs[1], "boost"))
+        if named := call.optional(1):
+            boost = floats(context.constant(named, "boost"))
             if not np.all(boost == 1.0):
                 constants["boost"] = np.broadcast_to(boost, shape[1:]).astype(np.float32)
-        context.emit(Node(Winners(k, local), name, (inputs[0],), output, constants), shape)
+        context.emit(Winners(k, local), call.value, call.output, constants=constants)
 
     return convert
 

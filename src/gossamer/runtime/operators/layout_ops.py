@@ -15,11 +15,18 @@ import numpy as np
 
 from gossamer.runtime.c.loops import moved
 from gossamer.runtime.c.writer import Writer
-from gossamer.runtime.graph import AnyNode, Array, Node, Shape, Single, merged, strides
+from gossamer.runtime.graph import AnyNode, Array, Shape, Single, merged, strides
 from gossamer.runtime.lowering.layouts import Lowering
-from gossamer.runtime.operators.batch_axis import NOWHERE, along, by_axes, in_front, settle
+from gossamer.runtime.operators.batch_axis import (
+    NOWHERE,
+    along,
+    by_axes,
+    convert_in_front,
+    in_front,
+    settle,
+)
+from gossamer.runtime.operators.call import Attributes, Call
 from gossamer.runtime.operators.context import (
-    Attributes,
     BatchAxis,
     Context,
     Unsupported,
@@ -182,22 +189,25 @@ class Concat(Single):
 
 def strided(
     context: Context,
-    name: str,
     value: str,
     output: str,
     shape: Shape,
     sizes: list[int],
     source: list[int],
-    target: list[int],
+    target: list[int] | None = None,
     *,
     start: int = 0,
     at: int = 0,
     clear: bool = False,
-) -> None:
-    """Copies ``sizes`` numbers of each example by strides; ``clear``: the rest is zero."""
+) -> str:
+    """Copy ``sizes`` numbers of each example by strides; ``clear``: the rest is zero.
+
+    Side by side if no ``target`` is given. Returns as ``Context.emit``.
+    """
+    target = strides(tuple(sizes)) if target is None else target
     _check_loops(sizes, source, target)
     operation = Strided(tuple(sizes), tuple(source), tuple(target), start, at, clear)
-    context.emit(Node(operation, name, (value,), output), shape)
+    return context.emit(operation, value, output, shape)
 
 
 def _check_loops(sizes: Sequence[int], source: list[int], target: list[int]) -> None:
@@ -205,52 +215,40 @@ def _check_loops(sizes: Sequence[int], source: list[int], target: list[int]) -> 
         raise Unsupported("it moves more than five dimensions that do not lie together")
 
 
-def place(context: Context, name: str, source: str, perm: list[int], output: str) -> None:
-    """``source`` with its dimensions but the first permuted."""
+def place(context: Context, source: str, perm: list[int], output: str = "") -> str:
+    """``source`` with its dimensions but the first permuted; returns as ``Context.emit``."""
     shape = context.shape(source)
     turned = tuple(shape[p] for p in perm)
     if perm == list(range(len(shape))):
-        context.emit(Node(Reshape(), name, (source,), output), turned)
-    else:
-        steps = [strides(shape)[p] for p in perm[1:]]
-        _check_loops(turned[1:], steps, strides(turned[1:]))
-        context.emit(Node(Transpose(tuple(perm)), name, (source,), output), turned)
+        return context.emit(Reshape(), source, output, turned)
+    steps = [strides(shape)[p] for p in perm[1:]]
+    _check_loops(turned[1:], steps, strides(turned[1:]))
+    return context.emit(Transpose(tuple(perm)), source, output, turned)
 
 
 def on_axis(
-    context: Context, name: str, value: str, axis: int, output: str, act: Callable[[str, str], None]
-) -> None:
+    context: Context, value: str, axis: int, output: str, act: Callable[[str, str], str]
+) -> str:
     """``act`` makes one value of another along its last axis: here along any, turned there."""
     rank = len(context.shape(value))
     if axis == rank - 1:
-        act(value, output)
-        return
+        return act(value, output)
     perm = [i for i in range(rank) if i != axis] + [axis]
-    turned, done = f"{output} turned", f"{output} done"
-    place(context, name, value, perm, turned)
-    act(turned, done)
-    place(context, name, done, [perm.index(i) for i in range(rank)], output)
+    done = act(place(context, value, perm), "")
+    return place(context, done, [perm.index(i) for i in range(rank)], output)
 
 
 Maps = list[tuple[int, int, Callable[[], Array]]]  # axis, its new size, what makes [new, old]
 
 
-def along_axes(context: Context, name: str, value: str, output: str, maps: Maps) -> None:
+def along_axes(context: Context, value: str, output: str, maps: Maps) -> str:
     """Maps one axis after the other."""
-    for position, (axis, size, make) in enumerate(maps):
+    for position, (axis, size, make) in enumerate(maps, start=1):
         context.spend(size * context.shape(value)[axis])
         matrix, bias = make().astype(np.float32), np.zeros(size, np.float32)
-        last = position == len(maps) - 1
-        result = output if last else f"{output} along {axis}"
-        act = partial(_mapped, context, name, matrix, bias)
-        on_axis(context, name, value, axis, result, act)
-        value = result
-
-
-def _mapped(
-    context: Context, name: str, matrix: Array, bias: Array, value: str, output: str
-) -> None:
-    linear(context, name, value, output, matrix, bias, {})
+        act = partial(linear, context, weight=matrix, bias=bias)
+        value = on_axis(context, value, axis, output if position == len(maps) else "", act)
+    return value
 
 
 def axis_of(context: Context, value: str, axis: int) -> int:
@@ -260,76 +258,60 @@ def axis_of(context: Context, value: str, axis: int) -> int:
     return axis % rank
 
 
-def permutation_of(context: Context, value: str, a: Attributes) -> list[int]:
-    """The order in which Transpose takes the dimensions of a value."""
-    rank = len(context.shape(value))
-    perm = [int(p) for p in a.get("perm", range(rank)[::-1])]
-    if sorted(perm) != list(range(rank)):
-        raise Unsupported(f"it permutes {shown(context.shape(value))} by {perm}")
+def permutation_of(context: Context, call: Call) -> list[int]:
+    """The order in which Transpose takes the dimensions of its input."""
+    shape = context.shape(call.value)
+    perm = [int(p) for p in call.get("perm", range(len(shape))[::-1])]
+    if sorted(perm) != list(range(len(shape))):
+        raise Unsupported(f"it permutes {shown(shape)} by {perm}")
     return perm
 
 
-def _transpose(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    place(context, name, inputs[0], permutation_of(context, inputs[0], a), output)
+def _transpose(context: Context, call: Call) -> None:
+    place(context, call.value, permutation_of(context, call), call.output)
 
 
-def _part(context: Context, name: str, value: str, axis: int, span: range, output: str) -> None:
+def _part(context: Context, value: str, axis: int, span: range, output: str = "") -> str:
     """The numbers at ``span`` along an axis."""
     shape = context.shape(value)
     if span == range(shape[axis]):
-        context.emit(Node(Reshape(), name, (value,), output), shape)
-        return
+        return context.emit(Reshape(), value, output)
     if axis == 0:
         raise Unsupported("it takes a part of the batch")
     if not span:
         raise Unsupported(f"it takes nothing of {shown(shape)}")
-    _spaced(context, name, value, axis, span.start, span.step, len(span), output)
+    return _spaced(context, value, axis, span.start, span.step, len(span), output)
 
 
 def _spaced(
-    context: Context,
-    name: str,
-    value: str,
-    axis: int,
-    first: int,
-    step: int,
-    count: int,
-    output: str,
-) -> None:
+    context: Context, value: str, axis: int, first: int, step: int, count: int, output: str = ""
+) -> str:
     """``count`` numbers along an axis from ``first`` on, any step apart."""
     shape = context.shape(value)
     outer, inner = math.prod(shape[1:axis]), math.prod(shape[axis + 1 :])
-    strided(
-        context,
-        name,
-        value,
-        output,
-        (*shape[:axis], count, *shape[axis + 1 :]),
-        [outer, count, inner],
-        [shape[axis] * inner, step * inner, 1],
-        [count * inner, inner, 1],
-        start=first * inner,
+    taken = (*shape[:axis], count, *shape[axis + 1 :])
+    source = [shape[axis] * inner, step * inner, 1]
+    return strided(
+        context, value, output, taken, [outer, count, inner], source, start=first * inner
     )
 
 
-def take(context: Context, name: str, value: str, axis: int, index: Array, output: str) -> None:
+def take(context: Context, value: str, axis: int, index: Array, output: str = "") -> str:
     """The numbers at any places along an axis.
 
     Copies of evenly spaced ones side by side, where these are few; else a linear map with a one in
     each row.
     """
     runs = _runs(index.tolist())
+    shape = context.shape(value)
     if len(runs) > MOST_RUNS:
-        size = context.shape(value)[axis]
-        along_axes(context, name, value, output, [(axis, len(index), lambda: np.eye(size)[index])])
-        return
-    pieces = [f"{output} run {i}" for i in range(len(runs))] if len(runs) > 1 else [output]
-    for piece, run in zip(pieces, runs, strict=True):
-        _spaced(context, name, value, axis, *run, piece)
-    if len(runs) > 1:
-        shape = context.shape(value)
-        joined = (*shape[:axis], len(index), *shape[axis + 1 :])
-        context.emit(Node(Concat(axis), name, tuple(pieces), output), joined)
+        ones = np.eye(shape[axis])
+        return along_axes(context, value, output, [(axis, len(index), lambda: ones[index])])
+    if len(runs) == 1:
+        return _spaced(context, value, axis, *runs[0], output)
+    pieces = tuple(_spaced(context, value, axis, *run) for run in runs)
+    joined = (*shape[:axis], len(index), *shape[axis + 1 :])
+    return context.emit(Concat(axis), pieces, output, joined)
 
 
 def _runs(index: list[int]) -> list[tuple[int, int, int]]:
@@ -346,94 +328,89 @@ def _runs(index: list[int]) -> list[tuple[int, int, int]]:
     return runs
 
 
-def drop(context: Context, name: str, value: str, axes: set[int], output: str) -> None:
+def drop(context: Context, value: str, axes: set[int], output: str) -> None:
     """The value without axes of size one."""
     shape = context.shape(value)
     if 0 in axes or any(shape[axis] != 1 for axis in axes):
         raise Unsupported(f"it squeezes axes {sorted(axes)} of {shown(shape)}")
     small = tuple(size for axis, size in enumerate(shape) if axis not in axes)
-    context.emit(Node(Reshape(), name, (value,), output), small)
+    context.emit(Reshape(), value, output, small)
 
 
-def _embed(context: Context, name: str, table: Array, value: str, output: str) -> None:
+def _embed(context: Context, table: Array, value: str, output: str = "") -> str:
     """Rows of a constant table by a value's integers."""
     if table.ndim != 2 or not table.size:
         raise Unsupported(f"it takes rows of a constant of shape {table.shape}; a matrix only")
-    node = Node(Embed(), name, (value,), output, {"table": floats(table)})
-    context.emit(node, (*context.shape(value), table.shape[1]), "f")
+    shape = (*context.shape(value), table.shape[1])
+    return context.emit(Embed(), value, output, shape, "f", {"table": floats(table)})
 
 
-def _gather_elements(
-    context: Context, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
+def _gather_elements(context: Context, call: Call) -> None:
     """From a constant row that all examples share: an embedding of single numbers."""
-    row, shape = context.constant(inputs[0], "data"), context.shape(inputs[1])
+    data, index = call.inputs
+    row, shape = context.constant(data, "data"), context.shape(index)
     if row.ndim != len(shape) or row.size != row.shape[-1]:
         raise Unsupported(f"it takes elements of a constant of shape {row.shape}; one row only")
-    if axis_of(context, inputs[1], int(a.get("axis", 0))) != row.ndim - 1:
+    if axis_of(context, index, int(call.get("axis", 0))) != row.ndim - 1:
         raise Unsupported("it takes elements along another axis than the last")
-    apart = f"{output} apart"
-    _embed(context, name, numbers(row.reshape(-1, 1)), inputs[1], apart)
-    context.emit(Node(Reshape(), name, (apart,), output), shape, context.kind(inputs[0]))
+    apart = _embed(context, numbers(row.reshape(-1, 1)), index)
+    context.emit(Reshape(), apart, call.output, shape, context.kind(data))
 
 
-def gather(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if context.is_constant(inputs[0]) and int(a.get("axis", 0)) == 0:
-        _embed(context, name, context.array(inputs[0]), inputs[1], output)
+def _gather(context: Context, call: Call) -> None:
+    value, axis = call.value, int(call.get("axis", 0))
+    if context.is_constant(value) and axis == 0:
+        _embed(context, context.array(value), call.inputs[1], call.output)
         return
-    index = context.constant(inputs[1], "index")
-    axis = axis_of(context, inputs[0], int(a.get("axis", 0)))
-    size = context.shape(inputs[0])[axis]
+    index = context.constant(call.inputs[1], "index")
+    axis = axis_of(context, value, axis)
+    size = context.shape(value)[axis]
     picked = np.ravel(index)
     if not picked.size or picked.min() < -size or picked.max() >= size:
         raise Unsupported(f"it gathers nothing, or beyond the {size} of its axis")
     picked = picked % size
     steps = set(np.diff(picked).tolist())
     if index.ndim > 1 or len(steps) > 1 or min(steps, default=1) < 1:
-        _scattered(context, name, inputs[0], axis, index % size, output)
+        _scattered(context, value, axis, index % size, call.output)
         return
     first, step = int(picked[0]), steps.pop() if steps else 1
     span = range(first, first + step * len(picked), step)
-    piece = output if index.ndim else f"{output} with axis"
-    _part(context, name, inputs[0], axis, span, piece)
+    piece = _part(context, value, axis, span, call.output if index.ndim else "")
     if not index.ndim:
-        drop(context, name, piece, {axis}, output)
+        drop(context, piece, {axis}, call.output)
 
 
-def _scattered(
-    context: Context, name: str, value: str, axis: int, index: Array, output: str
-) -> None:
+def _scattered(context: Context, value: str, axis: int, index: Array, output: str) -> None:
     """The numbers at any places along an axis but the batch's."""
     shape = context.shape(value)
     if axis == 0:
         raise Unsupported("it takes a part of the batch")
-    taken = output if index.ndim == 1 else f"{output} in a row"
-    take(context, name, value, axis, index.ravel(), taken)
+    taken = take(context, value, axis, index.ravel(), output if index.ndim == 1 else "")
     if index.ndim > 1:
         whole = (*shape[:axis], *index.shape, *shape[axis + 1 :])
-        context.emit(Node(Reshape(), name, (taken,), output), whole)
+        context.emit(Reshape(), taken, output, whole)
 
 
-def _slice(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    starts, ends = (np.ravel(context.constant(i, "limits")).tolist() for i in inputs[1:3])
-    more = [np.ravel(context.constant(i, "axes")).tolist() if i else None for i in inputs[3:5]]
-    axes = more[0] if more and more[0] is not None else list(range(len(starts)))
-    steps = more[1] if len(more) > 1 and more[1] is not None else [1] * len(starts)
-    value = inputs[0]
+def _slice(context: Context, call: Call) -> None:
+    starts, ends = (context.integers(i, "limits") for i in call.inputs[1:3])
+    axes, steps = list(range(len(starts))), [1] * len(starts)
+    if named := call.optional(3):
+        axes = context.integers(named, "axes")
+    if named := call.optional(4):
+        steps = context.integers(named, "steps")
+    value = call.value
     parts = list(zip(starts, ends, axes, steps, strict=True))
-    for i, (start, end, which, step) in enumerate(parts):
-        axis = axis_of(context, value, int(which))
-        span = range(context.shape(value)[axis])[int(start) : int(end) : int(step)]
-        result = output if i == len(parts) - 1 else f"{output} cut {i}"
-        _part(context, name, value, axis, span, result)
-        value = result
+    for i, (start, end, which, step) in enumerate(parts, start=1):
+        axis = axis_of(context, value, which)
+        span = range(context.shape(value)[axis])[start:end:step]
+        value = _part(context, value, axis, span, call.output if i == len(parts) else "")
 
 
-def _split(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    axis = axis_of(context, inputs[0], int(a.get("axis", 0)))
-    size, outputs = context.shape(inputs[0])[axis], context.outputs
-    if len(inputs) > 1 and inputs[1]:
-        parts = [int(p) for p in np.ravel(context.constant(inputs[1], "parts"))]
+def _split(context: Context, call: Call) -> None:
+    axis = axis_of(context, call.value, int(call.get("axis", 0)))
+    size, outputs = context.shape(call.value)[axis], call.outputs
+    if named := call.optional(1):
+        parts = context.integers(named, "parts")
     else:
         each = -(-size // len(outputs))
         parts = [min(each, size - i * each) for i in range(len(outputs))]
@@ -442,98 +419,84 @@ def _split(context: Context, name: str, inputs: list[str], output: str, a: Attri
     at = 0
     for part, result in zip(parts, outputs, strict=True):
         if result:
-            _part(context, name, inputs[0], axis, range(at, at + part), result)
+            _part(context, call.value, axis, range(at, at + part), result)
         at += part
 
 
-def _expand(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    sizes = [int(s) for s in np.ravel(context.constant(inputs[1], "shape"))]
-    expand(context, name, inputs[0], np.broadcast_shapes(context.shape(inputs[0]), sizes), output)
+def _expand(context: Context, call: Call) -> None:
+    sizes = context.integers(call.inputs[1], "shape")
+    shape = np.broadcast_shapes(context.shape(call.value), tuple(sizes))
+    expand(context, call.value, shape, call.output)
 
 
-def expand(context: Context, name: str, value: str, shape: Shape, output: str) -> None:
-    """Repeats a value along dimensions of size one."""
+def expand(context: Context, value: str, shape: Shape, output: str = "") -> str:
+    """Repeat a value along dimensions of size one; returns as ``Context.emit``."""
     own = context.shape(value)
     if len(own) != len(shape) or own[0] != shape[0]:
         raise Unsupported(f"it repeats {shown(own)} to {shown(shape)}; within an example only")
-    sizes = list(shape[1:])
     source = [
         0 if size == 1 else step for size, step in zip(own[1:], strides(own[1:]), strict=True)
     ]
-    strided(context, name, value, output, shape, sizes, source, strides(shape[1:]))
+    return strided(context, value, output, shape, list(shape[1:]), source)
 
 
-def _depth_to_space(
-    context: Context, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
-    shape, r = context.shape(inputs[0]), int(a["blocksize"])
+def _depth_to_space(context: Context, call: Call) -> None:
+    shape, r = context.shape(call.value), int(call.attributes["blocksize"])
     if len(shape) != 4 or r < 1 or shape[1] % (r * r):
         raise Unsupported(f"it makes blocks of {r} of {shown(shape)}")
     c, h, w = shape[1] // (r * r), shape[2], shape[3]
-    sizes = [c, h, r, w, r]
-    if a.get("mode", "DCR") == "CRD":
+    if call.get("mode", "DCR") == "CRD":
         source = [r * r * h * w, w, r * h * w, 1, h * w]
     else:
         source = [h * w, w, r * c * h * w, 1, c * h * w]
     resized = (shape[0], c, h * r, w * r)
-    strided(context, name, inputs[0], output, resized, sizes, source, strides(tuple(sizes)))
+    strided(context, call.value, call.output, resized, [c, h, r, w, r], source)
 
 
-def _space_to_depth(
-    context: Context, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
-    shape, r = context.shape(inputs[0]), int(a["blocksize"])
+def _space_to_depth(context: Context, call: Call) -> None:
+    shape, r = context.shape(call.value), int(call.attributes["blocksize"])
     if len(shape) != 4 or r < 1 or shape[2] % r or shape[3] % r:
         raise Unsupported(f"it makes blocks of {r} of {shown(shape)}")
     _, c, h, w = shape
     sizes, source = [r, r, c, h // r, w // r], [w, 1, h * w, r * w, r]
-    if a.get("mode", "DCR") == "CRD":  # channels outermost
+    if call.get("mode", "DCR") == "CRD":  # channels outermost
         sizes, source = [c, r, r, *sizes[3:]], [h * w, w, 1, *source[3:]]
     resized = (shape[0], c * r * r, h // r, w // r)
-    strided(context, name, inputs[0], output, resized, sizes, source, strides(tuple(sizes)))
+    strided(context, call.value, call.output, resized, sizes, source)
 
 
-def _tile(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape = context.shape(inputs[0])
-    times = [int(n) for n in np.ravel(context.constant(inputs[1], "repeats"))]
+def _tile(context: Context, call: Call) -> None:
+    shape = context.shape(call.value)
+    times = context.integers(call.inputs[1], "repeats")
     if len(times) != len(shape) or times[0] != 1 or min(times) < 1:
         raise Unsupported(f"it repeats {shown(shape)} {times} times; within an example only")
     steps, pairs = strides(shape[1:]), list(zip(times[1:], shape[1:], strict=True))
     sizes = [size for pair in pairs for size in pair]
     source = [step for own in steps for step in (0, own)]
     larger = (shape[0], *(by * n for by, n in pairs))
-    strided(context, name, inputs[0], output, larger, sizes, source, strides(tuple(sizes)))
+    strided(context, call.value, call.output, larger, sizes, source)
 
 
-def _gather_turned(
-    context: Context, convert: Convert, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
-    if not context.is_constant(inputs[0]):
-        along(0)(context, convert, name, inputs, output, a)
+def _gather_turned(context: Context, convert: Convert, call: Call) -> None:
+    if not context.is_constant(call.value):
+        along(0)(context, convert, call)
         return
-    batched, _ = in_front(context, name, inputs[1], output)  # an embedding
-    front = f"{output} in front"
-    convert(context, name, [inputs[0], batched.source], front, a)
-    settle(context, name, BatchAxis(front, batched.axis, batched.after), output)
+    batched, _ = in_front(context, call.inputs[1], call.output)  # an embedding
+    convert_in_front(context, convert, call, [call.value, batched.source], batched)
 
 
-def _transpose_turned(
-    context: Context, convert: Convert, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
-    batched, sizes = in_front(context, name, inputs[0], output)
-    perm = permutation_of(context, inputs[0], a)
-    lead, source = context.shape(batched.source)[0], batched.source
+def _transpose_turned(context: Context, convert: Convert, call: Call) -> None:
+    batched, sizes = in_front(context, call.value, call.output)
+    perm = permutation_of(context, call)
+    batch, source = context.shape(batched.source)[0], batched.source
     wide = [p for p in range(len(sizes)) if sizes[p] != 1]
     order = [wide.index(p) + 1 for p in perm if p in wide]
     if order != sorted(order):
-        narrow, turned = f"{output} narrow", f"{output} turned"
-        context.emit(Node(Reshape(), name, (source,), narrow), (lead, *(sizes[p] for p in wide)))
-        place(context, name, narrow, [0, *order], turned)
-        source = turned
-    front = f"{output} in front"
-    context.emit(Node(Reshape(), name, (source,), front), (lead, *(sizes[p] for p in perm)))
+        narrow = context.emit(Reshape(), source, shape=(batch, *(sizes[p] for p in wide)))
+        source = place(context, narrow, [0, *order])
+    front = context.emit(Reshape(), source, shape=(batch, *(sizes[p] for p in perm)))
     axis = batched.axis if batched.axis == NOWHERE else perm.index(batched.axis)
-    settle(context, name, BatchAxis(front, axis, batched.after), output)
+    settle(context, BatchAxis(front, axis, batched.after), call.output)
 
 
 def _slice_constant(x: list[Array], a: Attributes) -> Array:
@@ -605,7 +568,7 @@ LAYOUT_OPS: Operators = {
         turned=_transpose_turned,
     ),
     "Gather": Operator(
-        gather,
+        _gather,
         lambda x, a: np.take(x[0], x[1].astype(np.int64), axis=a.get("axis", 0)),
         _gathered,
         turned=_gather_turned,

@@ -10,12 +10,13 @@ import numpy as np
 
 from gossamer.runtime.c import layers
 from gossamer.runtime.c.writer import Writer
-from gossamer.runtime.graph import AnyNode, Array, Candidate, Node, Single
+from gossamer.runtime.graph import AnyNode, Array, Candidate, Single
 from gossamer.runtime.lowering import linear as kernels
 from gossamer.runtime.lowering.int8 import in_8_bits
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.batch_axis import multiply
-from gossamer.runtime.operators.context import Attributes, Context, Unsupported, floats, shown
+from gossamer.runtime.operators.call import Attributes, Call
+from gossamer.runtime.operators.context import Context, Unsupported, floats, shown
 from gossamer.runtime.operators.layer import Layer
 from gossamer.runtime.operators.operator import Operator, Operators
 
@@ -65,60 +66,61 @@ class Matmul(Single):
 
 def linear(
     context: Context,
-    name: str,
     value: str,
     output: str,
     weight: Array,
     bias: Array,
-    step: dict[str, Array],
-) -> None:
+    step: dict[str, Array] | None = None,
+) -> str:
     """A linear layer over the last dimension; ``weight`` is [outputs, inputs]."""
     shape = context.shape(value)
     if len(shape) < 2 or shape[-1] != weight.shape[1]:
         raise Unsupported(f"its weight takes {weight.shape[1]} inputs, not {shown(shape)}")
-    constants = {"weight": np.ascontiguousarray(weight), "bias": bias, **step}
-    context.emit(Node(Linear(), name, (value,), output, constants), (*shape[:-1], len(weight)))
+    constants = {"weight": np.ascontiguousarray(weight), "bias": bias, **(step or {})}
+    return context.emit(Linear(), value, output, (*shape[:-1], len(weight)), constants=constants)
 
 
-def _gemm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if a.get("transA"):
+def _gemm(context: Context, call: Call) -> None:
+    if call.get("transA"):
         raise Unsupported("it transposes its input; export a plain linear layer")
-    weight = floats(context.constant(inputs[1], "weight"))
-    if a.get("alpha", 1.0) != 1.0:  # else a mapped weight stays mapped
-        scaled = weight * np.float32(a["alpha"])
+    weight, alpha = floats(context.constant(call.inputs[1], "weight")), call.get("alpha", 1.0)
+    if alpha != 1.0:  # else a mapped weight stays mapped
+        scaled = weight * np.float32(alpha)
         if np.any(np.isinf(scaled) & np.isfinite(weight)):
-            raise Unsupported(f"its alpha {a['alpha']:g} takes its weight beyond float32")
+            raise Unsupported(f"its alpha {alpha:g} takes its weight beyond float32")
         weight = scaled
     if weight.ndim != 2:
         raise Unsupported(f"its weight has shape {weight.shape}")
-    weight = weight if a.get("transB") else context.turned(weight)
+    weight = weight if call.get("transB") else context.turned(weight)
     bias = np.zeros(len(weight), np.float32)
-    if len(inputs) > 2 and inputs[2]:
-        addend = floats(context.constant(inputs[2], "bias")) * np.float32(a.get("beta", 1.0))
+    if named := call.optional(2):
+        addend = floats(context.constant(named, "bias")) * np.float32(call.get("beta", 1.0))
         if addend.size not in (1, len(weight)):
             raise Unsupported(f"its bias has shape {addend.shape} for {len(weight)} outputs")
         bias = bias + addend.reshape(-1)
-    if len(context.shape(inputs[0])) < 2:
-        raise Unsupported(f"its input has shape {shown(context.shape(inputs[0]))}")
-    whole = a.get("alpha", 1.0) == 1.0
-    step = context.step(inputs[1], 0 if a.get("transB") else 1, len(weight)) if whole else {}
-    linear(context, name, inputs[0], output, weight, bias, step)
+    if len(context.shape(call.value)) < 2:
+        raise Unsupported(f"its input has shape {shown(context.shape(call.value))}")
+    step = {}
+    if alpha == 1.0:
+        step = context.step(call.inputs[1], 0 if call.get("transB") else 1, len(weight))
+    linear(context, call.value, call.output, weight, bias, step)
 
 
-def _matmul(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if not context.is_constant(inputs[1]):
-        left, right = (context.shape(i) for i in inputs)
+def _matmul(context: Context, call: Call) -> None:
+    value, other = call.inputs
+    if not context.is_constant(other):
+        left, right = (context.shape(i) for i in call.inputs)
         matrices = left[:-2] == right[:-2] and len(left) > 2 and left[-1] == right[-2]
-        if context.is_constant(inputs[0]) or not matrices:
+        if context.is_constant(value) or not matrices:
             raise Unsupported(f"it multiplies {shown(left)} by {shown(right)}")
-        context.emit(Node(Matmul(), name, (inputs[0], inputs[1]), output), (*left[:-1], right[-1]))
+        context.emit(Matmul(), (value, other), call.output, (*left[:-1], right[-1]))
         return
-    weight = floats(context.constant(inputs[1], "right side"))
+    weight = floats(context.constant(other, "right side"))
     if weight.ndim != 2:
         raise Unsupported(f"its weight has shape {weight.shape}")
     bias = np.zeros(weight.shape[1], np.float32)
-    step = context.step(inputs[1], 1, len(bias))
-    linear(context, name, inputs[0], output, context.turned(weight), bias, step)
+    step = context.step(other, 1, len(bias))
+    linear(context, value, call.output, context.turned(weight), bias, step)
 
 
 def _products(x: list[Array], a: Attributes) -> int:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from gossamer.runtime.c.tables import number
 from gossamer.runtime.c.writer import Writer
-from gossamer.runtime.graph import AnyNode, Array, Node, Single
+from gossamer.runtime.graph import AnyNode, Array, Single
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.batch_axis import along
 from gossamer.runtime.operators.binary import Binary, combine, constant_binary
-from gossamer.runtime.operators.context import Attributes, Context, Unsupported, floats, shown
+from gossamer.runtime.operators.call import Attributes, Call
+from gossamer.runtime.operators.context import Context, Unsupported, floats, shown
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.layout_ops import along_axes, on_axis
 from gossamer.runtime.operators.operator import Convert, Operator, Operators
-from gossamer.runtime.operators.pools import average, reduce_by
+from gossamer.runtime.operators.pools import average, reduced
 from gossamer.runtime.operators.reshape import Reshape
 
 
@@ -111,126 +113,106 @@ for (r = 0; r < {writer.size(node.output) // size}; ++r, x += {size}, y += {size
         writer.function(node, "r, i", body)
 
 
-def _batch_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    if a.get("training_mode"):
+def _batch_norm(context: Context, call: Call) -> None:
+    if call.get("training_mode"):
         raise Unsupported("it is in training mode; export the network in evaluation mode")
     scale, bias, mean, variance = (
-        floats(context.constant(i, "statistics")).astype(np.float64) for i in inputs[1:5]
+        floats(context.constant(i, "statistics")).astype(np.float64) for i in call.inputs[1:5]
     )
-    factor = scale / np.sqrt(variance + a.get("epsilon", 1e-5))
+    factor = scale / np.sqrt(variance + call.get("epsilon", 1e-5))
     shift = bias - mean * factor
-    shape = context.shape(inputs[0])
+    shape = context.shape(call.value)
     if len(shape) < 2 or not factor.shape == shift.shape == (shape[1],):
         raise Unsupported(f"its statistics have shape {factor.shape} for {shown(shape)}")
     each = (shape[1], *[1] * (len(shape) - 2))
-    value, scaled = inputs[0], f"{output} before its shift"
+    value = call.value
     if not np.isfinite(shift).all():  # an infinite factor: in the order of the operator's text
-        value, shift = f"{output} centered", bias
-        constant_binary(context, "sub", name, inputs[0], value, mean.reshape(each))
-    constant_binary(context, "mul", name, value, scaled, factor.reshape(each))
-    constant_binary(context, "add", name, scaled, output, shift.reshape(each))
+        value, shift = constant_binary(context, "sub", value, mean.reshape(each)), bias
+    scaled = constant_binary(context, "mul", value, factor.reshape(each))
+    constant_binary(context, "add", scaled, shift.reshape(each), call.output)
 
 
-def _instance_norm(
-    context: Context, name: str, inputs: list[str], output: str, a: Attributes
-) -> None:
+def _instance_norm(context: Context, call: Call) -> None:
     """A layer norm of each channel's image, with the channel's scale and bias."""
-    shape = context.shape(inputs[0])
-    scale, bias = (floats(context.constant(i, "scale and bias")) for i in inputs[1:3])
+    shape = context.shape(call.value)
+    scale, bias = (floats(context.constant(i, "scale and bias")) for i in call.inputs[1:3])
     if len(shape) < 3 or not scale.shape == bias.shape == (shape[1],):
         raise Unsupported(f"its scale has shape {scale.shape} for {shown(shape)}")
-    operation = LayerNorm(float(a.get("epsilon", 1e-5)), math.prod(shape[2:]), shape[1])
+    operation = LayerNorm(float(call.get("epsilon", 1e-5)), math.prod(shape[2:]), shape[1])
     constants = {"scale": scale, "bias": bias}
-    context.emit(Node(operation, name, (inputs[0],), output, constants), shape)
+    context.emit(operation, call.value, call.output, constants=constants)
 
 
-def _layer_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape = context.shape(inputs[0])
-    axis = int(a.get("axis", -1)) % len(shape)
+def _layer_norm(context: Context, call: Call) -> None:
+    shape = context.shape(call.value)
+    axis = int(call.get("axis", -1)) % len(shape)
     size = math.prod(shape[axis:])
     if axis == 0:
         raise Unsupported("it normalizes along the batch")
-    scale = np.broadcast_to(floats(context.constant(inputs[1], "scale")), shape[axis:])
+    scale = np.broadcast_to(floats(context.constant(call.inputs[1], "scale")), shape[axis:])
     bias = np.zeros(size, np.float32)
-    if len(inputs) > 2 and inputs[2]:
-        bias = np.broadcast_to(floats(context.constant(inputs[2], "bias")), shape[axis:])
+    if named := call.optional(2):
+        bias = np.broadcast_to(floats(context.constant(named, "bias")), shape[axis:])
     constants = {"scale": scale.reshape(-1).copy(), "bias": np.ravel(bias).copy()}
-    operation = LayerNorm(float(a.get("epsilon", 1e-5)), size)
-    context.emit(Node(operation, name, (inputs[0],), output, constants), shape)
+    operation = LayerNorm(float(call.get("epsilon", 1e-5)), size)
+    context.emit(operation, call.value, call.output, constants=constants)
 
 
-def _group_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _group_norm(context: Context, call: Call) -> None:
     """A layer norm of each group, then the scale and bias of each channel (or, once, group)."""
-    shape, groups = context.shape(inputs[0]), int(a["num_groups"])
-    scale, bias = (floats(context.constant(i, "scale and bias")) for i in inputs[1:3])
+    shape, groups = context.shape(call.value), int(call.attributes["num_groups"])
+    scale, bias = (floats(context.constant(i, "scale and bias")) for i in call.inputs[1:3])
     if len(shape) < 3 or groups < 1 or shape[1] % groups or scale.shape != bias.shape:
         raise Unsupported(f"it makes {groups} groups of {shown(shape)}")
     if len(scale) == groups:
         scale, bias = (np.repeat(array, shape[1] // groups) for array in (scale, bias))
     size = math.prod(shape[1:]) // groups
-    grouped, normed, whole, scaled = (
-        f"{output} {part}" for part in ("grouped", "normed", "whole", "scaled")
-    )
-    context.emit(Node(Reshape(), name, (inputs[0],), grouped), (shape[0], groups, size))
     constants = {"scale": np.ones(groups, np.float32), "bias": np.zeros(groups, np.float32)}
-    operation = LayerNorm(float(a.get("epsilon", 1e-5)), size, groups)
-    context.emit(Node(operation, name, (grouped,), normed, constants), (shape[0], groups, size))
-    context.emit(Node(Reshape(), name, (normed,), whole), shape)
+    operation = LayerNorm(float(call.get("epsilon", 1e-5)), size, groups)
+    grouped = context.emit(Reshape(), call.value, shape=(shape[0], groups, size))
+    normed = context.emit(operation, grouped, constants=constants)
+    whole = context.emit(Reshape(), normed, shape=shape)
     each = (shape[1], *[1] * (len(shape) - 2))
-    constant_binary(context, "mul", name, whole, scaled, scale.reshape(each))
-    constant_binary(context, "add", name, scaled, output, bias.reshape(each))
+    scaled = constant_binary(context, "mul", whole, scale.reshape(each))
+    constant_binary(context, "add", scaled, bias.reshape(each), call.output)
 
 
-def _rms_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _rms_norm(context: Context, call: Call) -> None:
     """x / sqrt(mean(x^2) + epsilon) * scale, over the dimensions from an axis on."""
-    value, shape = inputs[0], context.shape(inputs[0])
-    axes = list(range(int(a.get("axis", -1)) % len(shape), len(shape)))
-    squares, mean, shifted, root, normed, named = (
-        f"{output} {part}" for part in ("squares", "mean", "shifted", "root", "normed", "axes")
-    )
-    context.emit(Node(Binary("mul"), name, (value, value), squares), shape)
-    context.add_constant(named, np.array(axes))
-    reduce_by("average")(context, name, [squares, named], mean, {})
-    constant_binary(context, "add", name, mean, shifted, np.array(a.get("epsilon", 1e-5)))
-    context.emit(Node(Unary("sqrt"), name, (shifted,), root), context.shape(shifted))
-    combine(context, "div", name, value, root, normed)
-    scale = floats(context.constant(inputs[1], "scale"))
-    constant_binary(context, "mul", name, normed, output, scale)
+    value, rank = call.value, len(context.shape(call.value))
+    axes = range(int(call.get("axis", -1)) % rank, rank)
+    mean = reduced(context, "average", context.emit(Binary("mul"), (value, value)), axes)
+    shifted = constant_binary(context, "add", mean, call.get("epsilon", 1e-5))
+    normed = combine(context, "div", value, context.emit(Unary("sqrt"), shifted))
+    scale = floats(context.constant(call.inputs[1], "scale"))
+    constant_binary(context, "mul", normed, scale, call.output)
 
 
-def _local_norm(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _local_norm(context: Context, call: Call) -> None:
     """x / (bias + alpha / size * the squares of ``size`` channels around)^beta"""
-    value, shape, size = inputs[0], context.shape(inputs[0]), int(a["size"])
+    value, shape, size = call.value, context.shape(call.value), int(call.attributes["size"])
     if len(shape) < 3 or not 1 <= size <= 1 << 16:
         raise Unsupported(f"it normalizes {shown(shape)} over {size} channels")
-    squares, around, shifted, power = (
-        f"{output} {part}" for part in ("squares", "around", "shifted", "power")
-    )
 
     def window() -> Array:
         distance = np.arange(shape[1]) - np.arange(shape[1])[:, None]
         near = (-((size - 1) // 2) <= distance) & (distance <= size // 2)
-        return np.asarray(near * (a.get("alpha", 1e-4) / size))
+        return np.asarray(near * (call.get("alpha", 1e-4) / size))
 
-    context.emit(Node(Binary("mul"), name, (value, value), squares), shape)
-    along_axes(context, name, squares, around, [(1, shape[1], window)])
-    constant_binary(context, "add", name, around, shifted, np.array(a.get("bias", 1.0)))
-    constant_binary(context, "power", name, shifted, power, np.array(a.get("beta", 0.75)))
-    combine(context, "div", name, value, power, output)
+    squares = context.emit(Binary("mul"), (value, value))
+    around = along_axes(context, squares, "", [(1, shape[1], window)])
+    shifted = constant_binary(context, "add", around, call.get("bias", 1.0))
+    power = constant_binary(context, "power", shifted, call.get("beta", 0.75))
+    combine(context, "div", value, power, call.output)
 
 
 def _softmax(log: bool) -> Convert:
-    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        shape = context.shape(inputs[0])
-        axis = int(a.get("axis", -1)) % len(shape)
+    def convert(context: Context, call: Call) -> None:
+        shape = context.shape(call.value)
+        axis = int(call.get("axis", -1)) % len(shape)
         if axis == 0:
             raise Unsupported(f"it works along the batch of {shown(shape)}")
-
-        def act(value: str, result: str) -> None:
-            node = Node(Softmax(log), name, (value,), result)
-            context.emit(node, context.shape(value))
-
-        on_axis(context, name, inputs[0], axis, output, act)
+        on_axis(context, call.value, axis, call.output, partial(context.emit, Softmax(log)))
 
     return convert
 

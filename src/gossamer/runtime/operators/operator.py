@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from gossamer.runtime.graph import Array
-from gossamer.runtime.operators.context import Attributes, Context
+from gossamer.runtime.operators.call import Attributes, Call
+from gossamer.runtime.operators.context import Context
 
-# Makes nodes: (context, the ONNX node's name, inputs, first output, attributes).
-Convert = Callable[[Context, str, list[str], str, Attributes], None]
+# Makes nodes of a call.
+Convert = Callable[[Context, Call], None]
 
 # The result of constants, and how many numbers at most that is.
-Fold = Callable[[list[Array], dict[str, Any]], Array]
-Size = Callable[[list[Array], dict[str, Any]], int]
+Fold = Callable[[list[Array], Attributes], Array]
+Size = Callable[[list[Array], Attributes], int]
 
 # As Convert, where the batch is not the first dimension of an input.
-Turned = Callable[[Context, Convert, str, list[str], str, Attributes], None]
+Turned = Callable[[Context, Convert, Call], None]
 
 # What an operator does to a constant that is stored once for all examples: it treats every number
 # alike, or those of several inputs together; it moves them; it works within an example; it may

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from gossamer.runtime.c.writer import Writer
-from gossamer.runtime.graph import AnyNode, Array, Node, Single
+from gossamer.runtime.graph import AnyNode, Array, Single
 from gossamer.runtime.lowering.dense import pool_shape
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.batch_axis import by_axes
 from gossamer.runtime.operators.binary import Binary, combine, constant_binary
-from gossamer.runtime.operators.context import Attributes, Context, Unsupported, axes_of, shown
+from gossamer.runtime.operators.call import Attributes, Call
+from gossamer.runtime.operators.context import Context, Unsupported, axes_of, shown
 from gossamer.runtime.operators.conv_params import flat, image_of, pair, window
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.folding import axes_in
@@ -106,10 +107,10 @@ for (n = 0; n < {images * channels}; ++n, x += {in_high * in_wide}) {{
 
 
 def _pool(kind: str) -> Convert:
-    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        image, dims = image_of(context, inputs[0])
-        kernel = pair(a.get("kernel_shape"), dims, 1)
-        strides, dilations, pads = window(a, image[2:], kernel, dims)
+    def convert(context: Context, call: Call) -> None:
+        image, dims = image_of(context, call.value)
+        kernel = pair(call.get("kernel_shape"), dims, 1)
+        strides, dilations, pads = window(call, image[2:], kernel, dims)
         if dilations != [1, 1]:
             raise Unsupported("its window is dilated")
         if any(pads[i] >= kernel[i] or pads[i + 2] >= kernel[i] for i in range(2)):
@@ -117,114 +118,98 @@ def _pool(kind: str) -> Convert:
         size = []
         for i in range(2):
             free = image[2 + i] + pads[i] + pads[i + 2] - kernel[i]
-            steps = -(-free // strides[i]) if a.get("ceil_mode") else free // strides[i]
+            steps = -(-free // strides[i]) if call.get("ceil_mode") else free // strides[i]
             if steps * strides[i] >= image[2 + i] + pads[i]:
                 steps -= 1  # no window may start in the padding after the image
             size.append(steps + 1)
-        shape = (image[0], image[1], *size)
-        padded = kind == "average" and a.get("count_include_pad")
+        padded = kind == "average" and call.get("count_include_pad")
         operation = Pool(
             "average_padded" if padded else kind, tuple(kernel), tuple(strides), tuple(pads)
         )
-        context.emit(Node(operation, name, (inputs[0],), output), flat(shape, dims))
+        context.emit(operation, call.value, call.output, flat((*image[:2], *size), dims))
 
     return convert
+
+
+def _whole(kind: str, sizes: Sequence[int]) -> Pool:
+    """A pool over windows of these sizes, side by side."""
+    return Pool(kind, tuple(sizes), (1, 1), (0, 0, 0, 0))
 
 
 def _global_pool(kind: str) -> Convert:
-    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        image, dims = image_of(context, inputs[0])
-        operation = Pool(kind, tuple(image[2:]), (1, 1), (0, 0, 0, 0))
-        context.emit(
-            Node(operation, name, (inputs[0],), output), flat((image[0], image[1], 1, 1), dims)
-        )
+    def convert(context: Context, call: Call) -> None:
+        image, dims = image_of(context, call.value)
+        pooled = flat((*image[:2], 1, 1), dims)
+        context.emit(_whole(kind, image[2:]), call.value, call.output, pooled)
 
     return convert
 
 
-def reduce_by(kind: str) -> Convert:
-    """Means, sums and maxima over any axes but the batch."""
-
-    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        shape = context.shape(inputs[0])
-        axes = sorted({axis % len(shape) for axis in axes_of(context, inputs, a)})
-        if not axes or axes[0] == 0:
-            raise Unsupported(f"it joins the examples of a batch: axes {axes} of {shown(shape)}")
-        keep = a.get("keepdims", 1)
-        small = tuple(1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes)
-        kind_of = "f" if kind == "average" else context.kind(inputs[0])
-        reduced = f"{output} reduced"
-        if len(shape) == 4 and axes[0] >= 2:  # of an image: its rows, columns or both
-            kernel = tuple(shape[axis] if axis in axes else 1 for axis in (2, 3))
-            pooled = (*shape[:2], *(n // k for n, k in zip(shape[2:], kernel, strict=True)))
-            each = Pool(kind, kernel, (1, 1), (0, 0, 0, 0))
-            context.emit(Node(each, name, (inputs[0],), reduced), pooled)
-            context.emit(Node(Reshape(), name, (reduced,), output), small, kind_of)
-            return
+def reduced(
+    context: Context,
+    kind: str,
+    value: str,
+    axes: Sequence[int],
+    output: str = "",
+    *,
+    keepdims: bool = True,
+) -> str:
+    """The mean, sum or maximum over any axes but the batch; returns as ``Context.emit``."""
+    shape = context.shape(value)
+    axes = sorted({axis % len(shape) for axis in axes})
+    if not axes or axes[0] == 0:
+        raise Unsupported(f"it joins the examples of a batch: axes {axes} of {shown(shape)}")
+    small = tuple(1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes)
+    kind_of = "f" if kind == "average" else context.kind(value)
+    if len(shape) == 4 and axes[0] >= 2:  # of an image: its rows, columns or both
+        kernel = [shape[axis] if axis in axes else 1 for axis in (2, 3)]
+        pooled = (*shape[:2], *(n // k for n, k in zip(shape[2:], kernel, strict=True)))
+    else:
         others = [axis for axis in range(len(shape)) if axis not in axes]
-        value, count = inputs[0], math.prod(shape[axis] for axis in axes)
+        kernel = [1, math.prod(shape[axis] for axis in axes)]
         if others + axes != list(range(len(shape))):
-            place(context, name, value, others + axes, f"{output} in order")
-            value = f"{output} in order"
-        rows = math.prod(shape[axis] for axis in others[1:])
-        whole = f"{output} rows"
-        context.emit(Node(Reshape(), name, (value,), whole), (shape[0], rows, 1, count))
-        _global_pool(kind)(context, name, [whole], reduced, {})
-        context.emit(Node(Reshape(), name, (reduced,), output), small, kind_of)
+            value = place(context, value, others + axes)
+        pooled = (shape[0], math.prod(shape[axis] for axis in others[1:]), 1, 1)
+        value = context.emit(Reshape(), value, shape=(*pooled[:2], *kernel))
+    total = context.emit(_whole(kind, kernel), value, shape=pooled)
+    return context.emit(Reshape(), total, output, small, kind_of)
+
+
+def _reduce(kind: str, before: str = "", after: str = "") -> Convert:
+    """Reduction over the axes that are named, of one function of the numbers, before another."""
+
+    def convert(context: Context, call: Call) -> None:
+        value, axes = call.value, axes_of(context, call)
+        if before == "square":
+            value = context.emit(Binary("mul"), (value, value))
+        elif before:
+            value = context.emit(Unary(before), value)
+        output = "" if after else call.output
+        total = reduced(context, kind, value, axes, output, keepdims=call.get("keepdims", 1))
+        if after:
+            context.emit(Unary(after), total, call.output)
 
     return convert
 
 
-def _least(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    """-max(-x)"""
-    turned, most, value = f"{output} turned", f"{output} most", inputs[0]
-    context.emit(Node(Unary("neg"), name, (value,), turned), context.shape(value))
-    reduce_by("max")(context, name, [turned, *inputs[1:]], most, a)
-    context.emit(Node(Unary("neg"), name, (most,), output), context.shape(most))
-
-
-def _sum_of(each: str, root: bool) -> Convert:
-    """The sum of the squares or absolute values, or its square root."""
-
-    def convert(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-        parts, total, value = f"{output} parts", f"{output} total" if root else output, inputs[0]
-        node: AnyNode = Node(Unary("abs"), name, (value,), parts)
-        if each == "square":
-            node = Node(Binary("mul"), name, (value, value), parts)
-        context.emit(node, context.shape(value))
-        reduce_by("sum")(context, name, [parts, *inputs[1:]], total, a)
-        if root:
-            node = Node(Unary("sqrt"), name, (total,), output)
-            context.emit(node, context.shape(total))
-
-    return convert
-
-
-def _arg_max(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
+def _arg_max(context: Context, call: Call) -> None:
     """The first place of the maximum: of n places, n less the most that are left there."""
-    value, shape = inputs[0], context.shape(inputs[0])
-    axis = int(a.get("axis", 0)) % len(shape)
+    value, shape = call.value, context.shape(call.value)
+    axis = int(call.get("axis", 0)) % len(shape)
     size = shape[axis]
-    if axis == 0 or a.get("select_last_index"):
+    if axis == 0 or call.get("select_last_index"):
         raise Unsupported("it looks along the batch, or for the last of several; the first can run")
-    axes, best, there, left, most = (
-        f"{output} {part}" for part in ("axis", "best", "there", "left", "most")
-    )
     context.spend(size)
-    context.add_constant(axes, np.array([axis]))
-    along = (size, *[1] * (len(shape) - 1 - axis))
-    reduce_by("max")(context, name, [value, axes], best, {})
-    combine(context, "equal", name, value, best, there, "b")
-    constant_binary(context, "mul", name, there, left, np.arange(size, 0, -1).reshape(along), "i")
-    reduce_by("max")(context, name, [left, axes], most, {"keepdims": a.get("keepdims", 1)})
-    context.add_constant(f"{output} size", np.array(size))
-    combine(context, "sub", name, f"{output} size", most, output, "i")
+    places = np.arange(size, 0, -1).reshape(size, *[1] * (len(shape) - 1 - axis))
+    there = combine(context, "equal", value, reduced(context, "max", value, [axis]), "", "b")
+    left = constant_binary(context, "mul", there, places, "", "i")
+    most = reduced(context, "max", left, [axis], keepdims=call.get("keepdims", 1))
+    context.add_constant(f"{call.output} size", np.array(size))
+    combine(context, "sub", f"{call.output} size", most, call.output, "i")
 
 
-def _arg_min(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    value, turned = inputs[0], f"{output} turned"
-    context.emit(Node(Unary("neg"), name, (value,), turned), context.shape(value))
-    _arg_max(context, name, [turned], output, a)
+def _arg_min(context: Context, call: Call) -> None:
+    _arg_max(context, replace(call, inputs=[context.emit(Unary("neg"), call.value)]))
 
 
 def _l2(x: Array, **more: Any) -> Array:
@@ -242,8 +227,8 @@ def _fold(of: Callable[..., Array]) -> Fold:
 
     def evaluate(x: list[Array], a: Attributes) -> Array:
         axes = axes_in(x, a) or (() if a.get("noop_with_empty_axes") else None)
-        reduced = of(x[0], axis=axes, keepdims=bool(a.get("keepdims", 1)))
-        return np.asarray(reduced, x[0].dtype)
+        result = of(x[0], axis=axes, keepdims=bool(a.get("keepdims", 1)))
+        return np.asarray(result, x[0].dtype)
 
     return evaluate
 
@@ -260,12 +245,12 @@ POOLS: Operators = {
     "AveragePool": Operator(_pool("average")),
     "GlobalAveragePool": Operator(_global_pool("average")),
     "GlobalMaxPool": Operator(_global_pool("max")),
-    "ReduceL1": _reduction(_sum_of("absolute", root=False)),
-    "ReduceL2": _reduction(_sum_of("square", root=True), _l2),
-    "ReduceMax": _reduction(reduce_by("max"), np.max),
-    "ReduceMean": _reduction(reduce_by("average"), average),
-    "ReduceMin": _reduction(_least, np.min),
+    "ReduceL1": _reduction(_reduce("sum", "abs")),
+    "ReduceL2": _reduction(_reduce("sum", "square", "sqrt"), _l2),
+    "ReduceMax": _reduction(_reduce("max"), np.max),
+    "ReduceMean": _reduction(_reduce("average"), average),
+    "ReduceMin": _reduction(_reduce("max", "neg", "neg"), np.min),
     "ReduceProd": Operator(fold=_fold(np.prod), shared="joins"),
-    "ReduceSum": _reduction(reduce_by("sum"), np.sum),
-    "ReduceSumSquare": _reduction(_sum_of("square", root=False)),
+    "ReduceSum": _reduction(_reduce("sum"), np.sum),
+    "ReduceSumSquare": _reduction(_reduce("sum", "square")),
 }

@@ -13,50 +13,50 @@ import numpy as np
 
 from gossamer.runtime.graph import Array, strides
 from gossamer.runtime.operators.binary import constant_binary
-from gossamer.runtime.operators.context import Attributes, Context, Unsupported, numbers, shown
+from gossamer.runtime.operators.call import Attributes, Call
+from gossamer.runtime.operators.context import Context, Unsupported, numbers, shown
 from gossamer.runtime.operators.folding import bounded
 from gossamer.runtime.operators.layout_ops import Maps, along_axes, strided, take
 from gossamer.runtime.operators.operator import Operator, Operators
 from gossamer.runtime.operators.resize_matrix import alike, repeated, resized, scales_of
 
 
-def _pad(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape, mode = context.shape(inputs[0]), a.get("mode", "constant")
+def _pad(context: Context, call: Call) -> None:
+    shape, mode = context.shape(call.value), call.get("mode", "constant")
     if mode not in ("constant", "reflect", "edge", "wrap"):
         raise Unsupported(f"it pads by {mode!r}; zeros, reflect, edge and wrap can run")
-    zeros = mode == "constant"
-    value = context.constant(inputs[2], "value") if len(inputs) > 2 and inputs[2] else np.zeros(())
-    border = numbers(value) if zeros and np.any(value != 0) else None
-    if len(inputs) > 3 and inputs[3]:
+    zeros, named = mode == "constant", call.optional(2)
+    border = numbers(context.constant(named, "value")) if named and zeros else np.zeros(())
+    if call.optional(3):
         raise Unsupported("it pads chosen axes; export with pads for all of them")
-    pads = [int(p) for p in np.ravel(context.constant(inputs[1], "pads"))]
+    pads = context.integers(call.inputs[1], "pads")
     rank = len(shape)
     if len(pads) != 2 * rank or pads[0] or pads[rank] or not all(0 <= p < 1 << 16 for p in pads):
         raise Unsupported(f"it pads {shown(shape)} by {pads}")
     if not zeros and any(pads):
-        image, axes = inputs[0], [i for i in range(rank) if pads[i] or pads[i + rank]]
+        image, axes = call.value, [i for i in range(rank) if pads[i] or pads[i + rank]]
         for i in axes:
-            result = output if i == axes[-1] else f"{output} along {i}"
-            take(context, name, image, i, repeated(shape[i], pads[i], pads[i + rank], mode), result)
-            image = result
+            places = repeated(shape[i], pads[i], pads[i + rank], mode)
+            image = take(context, image, i, places, call.output if i == axes[-1] else "")
         return
     padded = tuple(n + pads[i] + pads[i + rank] for i, n in enumerate(shape))
     target = strides(padded[1:])
     at = sum(p * step for p, step in zip(pads[1:rank], target, strict=True))
-    sizes = list(shape[1:])
-    source = strides(shape[1:])
-    alone = output if border is None else f"{output} alone"
-    strided(context, name, inputs[0], alone, padded, sizes, source, target, at=at, clear=True)
-    if border is not None:  # -0 changes no sum
+    sizes, framed = list(shape[1:]), np.any(border != 0)
+    output = "" if framed else call.output
+    alone = strided(
+        context, call.value, output, padded, sizes, strides(shape[1:]), target, at=at, clear=True
+    )
+    if framed:  # -0 changes no sum
         context.spend(math.prod(padded[1:]))
         frame = np.full(padded[1:], border.reshape(()))
         frame[tuple(slice(p, p + n) for p, n in zip(pads[1:rank], sizes, strict=True))] = -0.0
-        constant_binary(context, "add", name, alone, output, frame)
+        constant_binary(context, "add", alone, frame, call.output)
 
 
-def _resize(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape = context.shape(inputs[0])
-    scales, sizes = scales_of(shape, context.constant(inputs[-1], "sizes or scales"), a)
+def _resize(context: Context, call: Call) -> None:
+    shape, a = context.shape(call.value), call.attributes
+    scales, sizes = scales_of(shape, context.constant(call.inputs[-1], "sizes or scales"), a)
     if len(shape) not in (3, 4) or scales[:2] != [1, 1]:
         raise Unsupported(f"it resizes {shown(shape)} by {scales}; images only, in all their axes")
     times = [round(s) for s in scales]
@@ -66,36 +66,36 @@ def _resize(context: Context, name: str, inputs: list[str], output: str, a: Attr
         and a.get("mode", "nearest") == "nearest"
         and all(alike(n, t, a) for n, t in zip(shape[2:], times[2:], strict=True))
     ):
-        _repeat(context, name, inputs[0], output, times[2:])
+        _repeat(context, call.value, call.output, times[2:])
         return
     maps: Maps = [
         (i, sizes[i], partial(resized, shape[i], sizes[i], scales[i], a))
         for i in range(2, len(shape))
         if scales[i] != 1
     ]
-    along_axes(context, name, inputs[0], output, maps or [(2, shape[2], partial(np.eye, shape[2]))])
+    maps = maps or [(2, shape[2], partial(np.eye, shape[2]))]
+    along_axes(context, call.value, call.output, maps)
 
 
-def _repeat(context: Context, name: str, value: str, output: str, times: list[int]) -> None:
+def _repeat(context: Context, value: str, output: str, times: list[int]) -> None:
     shape = context.shape(value)
     _, c, h, w = shape if len(shape) == 4 else (*shape[:2], 1, shape[2])
     down, across = times if len(shape) == 4 else (1, times[0])
     larger = (*shape[:2], *(n * t for n, t in zip(shape[2:], times, strict=True)))
-    sizes = [c, h, down, w, across]
-    strided(context, name, value, output, larger, sizes, [h * w, w, 0, 1, 0], strides(tuple(sizes)))
+    strided(context, value, output, larger, [c, h, down, w, across], [h * w, w, 0, 1, 0])
 
 
-def _cum_sum(context: Context, name: str, inputs: list[str], output: str, a: Attributes) -> None:
-    shape, axis = context.shape(inputs[0]), int(context.constant(inputs[1], "axis").item())
+def _cum_sum(context: Context, call: Call) -> None:
+    shape, axis = context.shape(call.value), int(context.constant(call.inputs[1], "axis").item())
     axis = axis + len(shape) if axis < 0 else axis
     if not 1 <= axis < len(shape):
         raise Unsupported(f"it adds up axis {axis} of {shown(shape)}; within an example only")
 
     def make() -> Array:
-        earlier = np.tri(shape[axis], k=-1 if a.get("exclusive") else 0)
-        return earlier.T if a.get("reverse") else earlier
+        earlier = np.tri(shape[axis], k=-1 if call.get("exclusive") else 0)
+        return earlier.T if call.get("reverse") else earlier
 
-    along_axes(context, name, inputs[0], output, [(axis, shape[axis], make)])
+    along_axes(context, call.value, call.output, [(axis, shape[axis], make)])
 
 
 def _resize_constant(x: list[Array], a: Attributes) -> Array:
