@@ -37,7 +37,7 @@ def test_view_judges_by_the_stored_thresholds(page: Any) -> None:
     assert view["states"] == {"complete": 4, "stopped": 0, "failed": 1, "running": 1, "waiting": 0}
     # Gains over (0.92, 0.35): (0.05, 0.05), (0.03, 0.15).
     assert view["hypervolume"] == pytest.approx(0.05 * 0.05 + 0.03 * 0.10)
-    assert view["hypervolumeText"] == "0.0055"
+    assert view["measure"] == ["hypervolume inside the thresholds", "0.0055"]
     assert [best["number"] for best in view["best"]] == [2, 1]
     assert set(view["best"][0]["parameters"]) == {"rate", "rule"}
     assert set(view["plots"]) == {"scatter", "hypervolume"}

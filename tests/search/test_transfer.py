@@ -178,7 +178,7 @@ def changed(content, where, value):
         (["trials", 3, "started"], "yesterday", "yesterday"),
         (["trials", 3, "distributions"], {"rate": 99}, "export the trials again"),
         (["trials", 3, "parameters", "rate"], 7.0, "export the trials again"),
-        (["definition", "metrics"], {}, "not a value for every metric"),
+        (["definition", "metrics"], {}, "at least one metric"),
         (["definition", "budget"], "x", "budget"),
     ],
 )

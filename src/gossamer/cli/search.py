@@ -94,6 +94,13 @@ def search(
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Log the trials to W&B.")
     ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Stop after so many trials without a better one, in place of the file's number.",
+        ),
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -109,7 +116,7 @@ def search(
         raise UserError("--cpus and --gpus go with --ray ADDRESS")
     places = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
     loggers = [LOGGERS[name](place) for name, place in places.items() if place is not None]
-    opened = Experiment.from_toml(experiment, check=_train, storage=storage)
+    opened = Experiment.from_toml(experiment, check=_train, storage=storage, patience=patience)
     executor = None
     if ray is not None:
         from gossamer.search.execution.ray import on_ray
@@ -148,13 +155,19 @@ def _train(experiment: Any) -> Any:
 
 
 def _frontier_json(experiment: Any) -> dict[str, Any]:
-    frontier = experiment.frontier()
-    states = [trial.state for trial in experiment.trials()]
+    from gossamer.search import Snapshot
+
+    snapshot = Snapshot.of(experiment)
+    frontier, coverage = snapshot.frontier, snapshot.coverage_so_far
+    states = [trial.state for trial in snapshot.trials]
     return {
         "experiment": experiment.name,
         "thresholds": {m.name: m.threshold for m in experiment.metrics},
         "trials": {state: states.count(state) for state in sorted(set(states))},
         "feasible": frontier.feasible,
+        "kind": frontier.kind,
+        "stalled": snapshot.sign is not None,
+        **({"coverage": coverage[-1][1]} if coverage else {}),
         "frontier": [
             {"trial": t.number, "values": t.values, "parameters": t.parameters}
             for t in frontier.trials

@@ -46,7 +46,10 @@ def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
         "verdict": words.verdict(snapshot),
         "feasible": snapshot.frontier.feasible,
         "hypervolume": steps[-1][1] if steps else None,
-        "hypervolumeText": units.plain(steps[-1][1]) if steps else units.NOTHING,
+        "measure": words.measure(snapshot),
+        "place": words.place(snapshot),
+        "title": words.title(snapshot),
+        "sign": snapshot.sign,
         "metrics": [
             {
                 "name": metric.name,

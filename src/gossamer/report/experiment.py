@@ -118,13 +118,65 @@ def verdict(snapshot: Snapshot) -> str:
         return f"no trial{' of the full task' if cheaper else ''} is complete yet"
     first = front[0]
     named = f"trial {first.number} with {values(snapshot, first)}"
+    kind = snapshot.frontier.kind
     if not snapshot.frontier.feasible:
         more = f"; {units.whole(len(front))} are shown" if len(front) > 1 else ""
         return f"no trial is inside the thresholds; the nearest is {named}{more}"
     trials = f"{units.whole(len(front))} trial{'' if len(front) == 1 else 's'}"
+    if kind == "region":
+        steps = snapshot.coverage_so_far
+        covered = f", covering {units.percent(steps[-1][1])} of the space" if steps else ""
+        return f"{trials} inside the thresholds{covered}"
     inside = ", inside the thresholds" if snapshot.has_thresholds else ""
     best = next((m.name for m in snapshot.metrics if m.optimized), "")
+    if kind == "solutions":
+        assert snapshot.solutions is not None
+        of = f"{units.whole(len(front))} of {units.whole(snapshot.solutions.count)}"
+        return f"{of} distinct solutions{inside}; best in {best} is {named}"
     return f"{trials} on the frontier{inside}; best in {best} is {named}"
+
+
+# Of the trials inside a region so many are listed, those that differ most.
+_LISTED = 12
+
+
+def listed(snapshot: Snapshot) -> list[TrialRecord]:
+    """The frontier's trials as tables show them."""
+    front = snapshot.frontier
+    region = front.kind == "region" and front.feasible
+    return front.trials[:_LISTED] if region else front.trials
+
+
+def title(snapshot: Snapshot) -> str:
+    """The heading of those trials."""
+    front = snapshot.frontier
+    if not front.feasible:
+        return "Nearest to the thresholds"
+    more = len(front.trials) > _LISTED
+    return {
+        "frontier": "Best parameters: the frontier",
+        "solutions": "Distinct solutions",
+        "region": f"Inside the thresholds{', those that differ most' if more else ''}",
+    }[front.kind]
+
+
+def place(snapshot: Snapshot) -> str:
+    """Where the frontier's trials are, beside their number."""
+    front = snapshot.frontier
+    if not front.feasible:
+        return "nearest to the thresholds"
+    places = {"frontier": "on the frontier", "solutions": "distinct solutions"}
+    return places.get(front.kind, "inside the thresholds")
+
+
+def measure(snapshot: Snapshot) -> tuple[str, str]:
+    """What grows as the search goes on, and how large it is."""
+    if not any(metric.optimized for metric in snapshot.metrics):
+        steps = snapshot.coverage_so_far
+        return "of the space covered", units.percent(steps[-1][1]) if steps else units.NOTHING
+    steps = snapshot.hypervolume_so_far
+    text = units.plain(steps[-1][1]) if steps else units.NOTHING
+    return "hypervolume inside the thresholds", text
 
 
 def counts(snapshot: Snapshot) -> str:
@@ -144,7 +196,8 @@ def counts(snapshot: Snapshot) -> str:
         listed += [(count, what)] if count else []
     of = "" if snapshot.budget is None else f" of {units.whole(snapshot.budget)}"
     parts = ", ".join(f"{units.whole(count)} {what}" for count, what in listed)
-    return f"{units.whole(len(snapshot.trials))}{of} trials: {parts}"
+    sign = f"; {snapshot.sign}" if snapshot.sign else ""
+    return f"{units.whole(len(snapshot.trials))}{of} trials: {parts}{sign}"
 
 
 def failures(snapshot: Snapshot) -> list[tuple[str, list[int]]]:

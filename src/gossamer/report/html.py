@@ -135,7 +135,7 @@ class _Shown:
     @property
     def script(self) -> Markup:
         """What the page's script shows of the frontier, as JSON inside a script element."""
-        trials = self.snapshot.frontier.trials
+        trials = words.listed(self.snapshot)
         content = {"choice": choice(self.snapshot), **compared(self.snapshot, trials)}
         return Markup(script_json(content))
 

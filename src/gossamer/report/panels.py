@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gossamer.report.plots.base import Plot
 from gossamer.report.plots.curves import curves
-from gossamer.report.plots.history import history, hypervolume
+from gossamer.report.plots.history import coverage, history, hypervolume
 from gossamer.report.plots.parameters import importances, parallel
 from gossamer.report.plots.scatters import scatters
 
@@ -41,6 +41,7 @@ class Panel:
 PANELS = (
     Panel("scatter", "Metrics", scatters, "live"),
     Panel("hypervolume", "History", hypervolume, "live"),
+    Panel("coverage", "History", coverage, "live"),
     Panel("history", "History", history),
     Panel("curves", "Learning curves", curves),
     Panel("importances", "Importance of the parameters", importances, "slow"),

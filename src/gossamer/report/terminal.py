@@ -209,7 +209,8 @@ def frontier_table(experiment: Experiment | Snapshot, *, most: int | None = None
     Names stand in rows, since experiments have many parameters with long names and frontiers
     few trials; trials that do not fit 80 columns beside the others follow in further tables.
     When no trial is inside the thresholds these are the nearest ones: the title says so, and
-    the values that miss their threshold are red.
+    the values that miss their threshold are red. Where no metric is optimized, they are those
+    inside that differ most.
 
     Args:
         experiment: what is shown.
@@ -219,7 +220,7 @@ def frontier_table(experiment: Experiment | Snapshot, *, most: int | None = None
 
     snapshot = experiment if isinstance(experiment, Snapshot) else Snapshot.of(experiment)
     shown = partial(_side_by_side, snapshot)
-    tables = map(shown, _fitting(snapshot.frontier.trials[:most], shown, _COLUMNS))
+    tables = map(shown, _fitting(words.listed(snapshot)[:most], shown, _COLUMNS))
     return Group(Text(f"{snapshot.name}: {words.verdict(snapshot)}", "bold"), *tables)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gossamer.search.distinct import Solutions
 from gossamer.search.execution.commands import Command
 from gossamer.search.execution.loggers import LOGGERS, MLflow, TensorBoard, WandB
 from gossamer.search.execution.ray import on_ray
@@ -65,6 +66,7 @@ __all__ = [
     "Report",
     "Sampler",
     "Snapshot",
+    "Solutions",
     "Space",
     "TensorBoard",
     "TrainNetwork",

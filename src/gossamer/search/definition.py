@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UserError, nearest
+from gossamer.search.distinct import Solutions
 from gossamer.search.execution.commands import Command
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Metric, Minimize
 from gossamer.search.samplers.warm_start import WarmStart
@@ -56,6 +57,8 @@ _TOP = (
     "warm_start",
     "command",
     "files",
+    "patience",
+    "solutions",
     "stopping",
     "fidelity",
     "metrics",
@@ -102,6 +105,7 @@ def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
             ("seed", int),
             ("settings", dict),
             ("files", str),
+            ("patience", int),
         )
         if key in data
     }
@@ -122,6 +126,12 @@ def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
         if "storage" not in entry:
             raise UserError("warm_start: 'storage' is missing; add it")
         arguments["warm_start"] = WarmStart(**entry)
+    if "solutions" in data:
+        entry = _typed(data["solutions"], dict, "'solutions'")
+        _check_keys(entry, ("count", "distance"), "solutions")
+        if "count" not in entry:
+            raise UserError("solutions: 'count' is missing; add it")
+        arguments["solutions"] = Solutions(**entry)
     if "stopping" in data:
         arguments["stopping"] = rules_from_mapping(_typed(data["stopping"], dict, "'stopping'"))
     if "fidelity" in data:

@@ -15,12 +15,14 @@ from typing import Any, get_args
 from gossamer.errors import UserError, nearest
 from gossamer.search import definition, schema
 from gossamer.search.definition import UNLIMITED
+from gossamer.search.distinct import Solutions, read_solutions
 from gossamer.search.execution.commands import Command
 from gossamer.search.execution.loggers import Logger
 from gossamer.search.execution.runner import MakeExecutor, RunSettings, run
 from gossamer.search.execution.workers import Train
 from gossamer.search.frontier import Frontier, frontier
 from gossamer.search.importances import Importance, importances
+from gossamer.search.improvement import no_better, stalled, usual_patience
 from gossamer.search.metrics import Metric, check_metrics
 from gossamer.search.samplers.history import History
 from gossamer.search.samplers.registry import read_sampler, sampler_name
@@ -38,7 +40,7 @@ from gossamer.search.trials.budget import Budget, Room
 from gossamer.search.trials.databases import open_storage
 from gossamer.search.trials.repeats import with_noise_of_repeats
 from gossamer.search.trials.results import Returned, read_report, read_returned
-from gossamer.search.trials.storage import End, Store
+from gossamer.search.trials.storage import End, Store, ordered_values
 from gossamer.search.trials.table import Trials
 from gossamer.search.trials.trial import Trial, TrialRecord
 from gossamer.search.validation import check_list, check_minutes, check_name, check_whole, plain
@@ -75,6 +77,10 @@ class Experiment:
         command: command line that evaluates a trial, where no Python function does.
         files: folder for files of trials, see `Trial.attach`; with an SQLite storage ``x.db`` it is
             ``x.files`` beside it by default.
+        solutions: several distinct solutions are searched for, in place of the one best point of
+            the metric that is optimized.
+        patience: after so many ended trials among which none was better than all before them,
+            `run` begins no more; None for any number.
 
     An experiment that is in its storage already is continued. Its parameters, optimized metrics
     and constraints must be the same then, and its settings' task and model; thresholds, budget,
@@ -104,6 +110,8 @@ class Experiment:
         command: Command | str | None = None,
         minutes: float | None = None,
         files: str | os.PathLike[str] | None = None,
+        solutions: Solutions | None = None,
+        patience: int | None = None,
     ) -> None:
         check_name(name, "experiment")
         check_metrics(metrics)
@@ -116,6 +124,10 @@ class Experiment:
         self.constraints = check_list("constraints", constraints, LinearConstraint, _CONSTRAINT)
         self.budget = None if budget is None else check_whole("budget", budget, 1)
         self.minutes = check_minutes(minutes)
+        self.patience = None if patience is None else check_whole("patience", patience, 1)
+        self.solutions = read_solutions(solutions)
+        if self.solutions is not None:
+            self.solutions.check(self.metrics)
         seed = check_whole("seed", seed, 0)
         self.settings = plain(settings or {})
         self._space = Space(self.parameters, self.constraints)
@@ -147,6 +159,8 @@ class Experiment:
             fidelities=self.fidelities,
             command=self.command,
             files=None if files is None else os.fspath(files),
+            solutions=None if self.solutions is None else dataclasses.asdict(self.solutions),
+            patience=self.patience,
         )
         self.storage = storage
         stated = None if files is None else os.fspath(files)
@@ -172,25 +186,19 @@ class Experiment:
     def _store(self) -> Store:
         """The trials, for writing: stored with this definition from now on."""
         with self._lock:
-            goals = {m.name: m.goal for m in self.metrics if m.optimized}
             if self._opened is None:
-                self._opened = Store(open_storage(self.storage), self.name, list(goals.values()))
+                objectives = {m.name: m.goal for m in self.metrics if m.optimized}
+                self._opened = Store(open_storage(self.storage), self.name, objectives)
             if not self._agreed:
                 stored, self._described = schema.agree(self._opened, self._described)
                 if stored is None or self._replaces:
+                    self._opened.keep_objectives()
                     self._opened.definition = self._described
                 if self._warm_start is not None and self._earlier is not None:
                     asked = dataclasses.asdict(self._warm_start)
                     self._opened.earlier = {"asked": asked, **self._earlier.to_mapping()}
                 self._agreed = True
             return self._opened
-
-    @property
-    def _stored_order(self) -> list[str]:
-        """Optimized metrics in the order in which Optuna keeps their values, that of the first
-        definition."""
-        optimized = [m.name for m in self.metrics if m.optimized]
-        return [name for name in self._described["metrics"] if name in optimized]
 
     def _read_earlier(self, warm_start: WarmStart) -> Earlier:
         """The earlier experiment as it was when it was first read, whatever became of it."""
@@ -430,7 +438,7 @@ class Experiment:
 
     def _history(self, records: Sequence[TrialRecord]) -> History:
         """The trials as the sampler sees them."""
-        return History.of_trials(records, self.metrics, self._ladder, self._earlier)
+        return History.of_trials(records, self.metrics, self._ladder, self._earlier, self.solutions)
 
     def _trial(self, number: int, point: Mapping[str, Any], fidelity: str | None) -> Trial:
         began = time.time()
@@ -512,12 +520,11 @@ class Experiment:
     def _end_of(self, returned: Returned) -> End:
         """Of a complete trial with these values."""
         values = returned.values
-        return End.complete(
-            values,
-            [values[name] for name in self._stored_order],
-            {m.name: m.violation(values[m.name]) for m in self.metrics if m.threshold is not None},
-            returned.noise,
-        )
+        beyond = {
+            m.name: m.violation(values[m.name]) for m in self.metrics if m.threshold is not None
+        }
+        ordered = ordered_values(self._store.objectives, values, beyond)
+        return End.complete(values, ordered, beyond, returned.noise)
 
     def _expected(self, trial: Trial) -> dict[str, float]:
         """Forecasts of the metrics of a trial that stops now."""
@@ -611,10 +618,28 @@ class Experiment:
     def frontier(self) -> Frontier:
         """Non-dominated trials inside all thresholds; if there are none, the nearest misses.
 
-        Trials of the full task only.
+        The distinct solutions where several are asked for, and all trials inside where no metric
+        is optimized. Trials of the full task only.
         """
         self._follow_thresholds()
-        return frontier(self.metrics, self._full())
+        return frontier(self.metrics, self._full(), self._space, self.solutions)
+
+    @property
+    def usual_patience(self) -> int:
+        """Its patience; without one, the ended trials after which a search seems to be over."""
+        return self.patience or usual_patience(len(self.parameters))
+
+    def stalled(self) -> bool:
+        """Whether no trial of the last `usual_patience` was better than all before them."""
+        self._follow_thresholds()
+        return self._stalled(self._records())
+
+    def _stalled(self, records: Sequence[TrialRecord]) -> bool:
+        return stalled(self.metrics, records, self.usual_patience, self._space, self.solutions)
+
+    def sign(self, records: Sequence[TrialRecord]) -> str | None:
+        """What says of these trials that nothing improves any more; None while something does."""
+        return no_better(self.usual_patience) if self._stalled(records) else None
 
     def importances(self) -> dict[str, dict[str, Importance]]:
         """Each parameter's share in what moves each metric, most important first.

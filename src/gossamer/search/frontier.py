@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from gossamer.search.metrics import Metric
+from gossamer.search.distinct import Solutions, distinct, most_different_first
+from gossamer.search.metrics import Metric, losses
+from gossamer.search.space.space import Space
 from gossamer.search.trials.table import html_table, to_dataframe
 from gossamer.search.trials.trial import TrialRecord
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
+
+
+_TITLES = {
+    "frontier": "On the frontier",
+    "solutions": "Distinct solutions",
+    "region": "Inside the thresholds",
+}
+# Of a region as many trials are sorted by how much they differ; nobody compares more.
+_SORTED = 100
 
 
 @dataclass(frozen=True)
@@ -25,10 +36,14 @@ class Frontier:
             metric first; else the nearest misses: the trials whose violations no other trial
             undercuts, least violation in total first. Empty without complete trials.
         feasible: whether any trial is inside all thresholds.
+        kind: what the trials are where that is not the frontier: "solutions", the best ones of
+            which no two are alike, best first, where an experiment asks for several; "region",
+            all trials inside, where no metric is optimized, those that differ most first.
     """
 
     trials: list[TrialRecord]
     feasible: bool
+    kind: Literal["frontier", "solutions", "region"] = "frontier"
 
     def to_dataframe(self) -> pandas.DataFrame:
         """The trials as a DataFrame, see `to_dataframe`."""
@@ -36,7 +51,9 @@ class Frontier:
 
     def _repr_html_(self) -> str:
         """Table that a notebook shows."""
-        words = "On the frontier" if self.feasible else "No trial is inside the thresholds; nearest"
+        words = (
+            _TITLES[self.kind] if self.feasible else "No trial is inside the thresholds; nearest"
+        )
         return f"<p>{words}:</p>{html_table(self.trials)}"
 
 
@@ -84,27 +101,44 @@ def non_dominated(losses: np.ndarray) -> np.ndarray:
     return ~dominated
 
 
-def frontier(metrics: Sequence[Metric], records: Sequence[TrialRecord]) -> Frontier:
-    """The frontier of the complete trials among `records`."""
+def frontier(
+    metrics: Sequence[Metric],
+    records: Sequence[TrialRecord],
+    space: Space | None = None,
+    solutions: Solutions | None = None,
+) -> Frontier:
+    """The frontier of the complete trials among `records`.
+
+    Args:
+        metrics: that they are compared by.
+        records: trials.
+        space: of their parameters; without it, no trials are told apart by them.
+        solutions: several, in place of the best trial of the one metric that is optimized.
+    """
+    kind: Literal["frontier", "solutions", "region"] = "frontier"
+    if not any(metric.optimized for metric in metrics):
+        kind = "region"
+    elif solutions is not None and space is not None:
+        kind = "solutions"
     complete = [record for record in records if record.state == "complete"]
     if not complete:
-        return Frontier([], False)
+        return Frontier([], False, kind)
     values = np.array([[record.values[m.name] for m in metrics] for record in complete])
-    # A metric that only has to be acceptable makes no trial better than another.
-    losses = np.stack(
-        [
-            values[:, i] if m.goal == "minimize" else -values[:, i]
-            for i, m in enumerate(metrics)
-            if m.optimized
-        ],
-        axis=1,
-    )
+    better = losses(metrics, values)
     beyond = violations(metrics, values)
     inside = np.flatnonzero((beyond <= 0).all(axis=1))
     if len(inside):
-        chosen = inside[non_dominated(losses[inside])]
-        order = sorted(chosen, key=lambda i: (*losses[i], complete[i].number))
-        return Frontier([complete[i] for i in order], True)
+        chosen = inside if kind == "solutions" else inside[non_dominated(better[inside])]
+        order = sorted(chosen, key=lambda i: (*better[i], complete[i].number))
+        points = [complete[i].parameters for i in order]
+        if kind == "solutions":
+            assert space is not None
+            assert solutions is not None
+            units = space.encode(points)
+            order = [order[i] for i in distinct(space, units, range(len(order)), solutions)]
+        elif kind == "region" and space is not None:
+            order = [order[i] for i in most_different_first(space, points, _SORTED)]
+        return Frontier([complete[i] for i in order], True, kind)
     # Only the violated part counts; ties are broken by the metrics themselves.
     misses = np.maximum(beyond, 0.0)
     nearest = np.flatnonzero(non_dominated(misses))
@@ -114,14 +148,14 @@ def frontier(metrics: Sequence[Metric], records: Sequence[TrialRecord]) -> Front
             for i in nearest
             if not any(
                 (misses[j] == misses[i]).all()
-                and (losses[j] <= losses[i]).all()
-                and (losses[j] < losses[i]).any()
+                and (better[j] <= better[i]).all()
+                and (better[j] < better[i]).any()
                 for j in nearest
             )
         ),
         key=lambda i: (misses[i].sum(), complete[i].number),
     )
-    return Frontier([complete[i] for i in order], False)
+    return Frontier([complete[i] for i in order], False, kind)
 
 
 def inside(metrics: Sequence[Metric], complete: Sequence[TrialRecord]) -> list[TrialRecord]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
 from gossamer.errors import UserError
 from gossamer.search.validation import check_list, check_name, is_number, make_plain
 
@@ -116,13 +118,27 @@ def label(metric: Metric, split: str | None) -> str:
     return f"{split} {metric.name}" if split and metric.name in _OF_DATA else metric.name
 
 
+def losses(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
+    """The optimized metrics' values turned so that smaller is better.
+
+    A metric that only has to be acceptable makes no trial better than another.
+
+    Args:
+        values: float64 [trials, metrics].
+
+    Returns:
+        float64 [trials, optimized metrics].
+    """
+    signs = np.array([-1.0 if m.goal == "maximize" else 1.0 for m in metrics])
+    turned: np.ndarray = (values * signs)[:, [m.optimized for m in metrics]]
+    return turned
+
+
 def check_metrics(metrics: Sequence[Metric]) -> None:
     """Raise `UserError` unless these can be an experiment's metrics."""
     check_list("metrics", metrics, Metric, 'Maximize("accuracy")')
     if not metrics:
         raise UserError("an experiment needs at least one metric")
-    if not any(m.optimized for m in metrics):
-        raise UserError("an experiment needs at least one metric to maximize or minimize")
     names = [m.name for m in metrics]
     for name in names:
         if names.count(name) > 1:

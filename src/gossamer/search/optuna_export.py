@@ -15,6 +15,7 @@ from gossamer.search.experiment import Experiment
 from gossamer.search.trials.databases import open_storage, readable_errors
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.records import STATES
+from gossamer.search.trials.storage import ordered_values
 from gossamer.search.trials.trial import ENDED, TrialRecord
 
 _ENDED = {state: theirs for theirs, state in STATES.items() if state in ENDED}
@@ -24,7 +25,8 @@ def export_study(experiment: Experiment, storage: str) -> int:
     """Write the trials that have ended to an Optuna study of the same name.
 
     Deleted trials are left out, corrected values take their places, metrics have their names, and
-    what misses a threshold is infeasible by today's thresholds. Values that are not optimized,
+    what misses a threshold is infeasible by today's thresholds. Where no metric is optimized, the
+    study minimizes the total violation. Values that are not optimized,
     standard deviations, notes and reasons are user attributes.
 
     Args:
@@ -43,7 +45,7 @@ def export_study(experiment: Experiment, storage: str) -> int:
         try:
             study = optuna.create_study(
                 study_name=experiment.name,
-                directions=[m.goal for m in metrics],
+                directions=[m.goal for m in metrics] or ["minimize"],
                 storage=open_storage(storage),
             )
         except DuplicatedStudyError:
@@ -52,7 +54,7 @@ def export_study(experiment: Experiment, storage: str) -> int:
             ) from None
         # As Study.set_metric_names, which is experimental and warns.
         study._storage.set_study_system_attr(
-            study._study_id, "study:metric_names", [m.name for m in metrics]
+            study._study_id, "study:metric_names", [m.name for m in metrics] or ["violation"]
         )
         distributions = experiment.space.distributions()
         study.add_trials([_trial(trial, experiment, distributions) for trial in trials])
@@ -62,22 +64,24 @@ def export_study(experiment: Experiment, storage: str) -> int:
 def _trial(
     record: TrialRecord, experiment: Experiment, distributions: dict[str, BaseDistribution]
 ) -> FrozenTrial:
-    optimized = [m.name for m in experiment.metrics if m.optimized]
+    goals = {m.name: m.goal for m in experiment.metrics if m.optimized}
+    optimized = list(goals)
     others: dict[str, Any] = {n: v for n, v in record.values.items() if n not in optimized}
     others |= {f"{name} (standard deviation)": n for name, n in record.noise.items()}
     others |= {"fidelity": record.fidelity, "reason": record.reason, "note": record.note}
     complete = record.state == "complete" and record.fidelity is None
-    beyond = {
-        f"constraints:{m.name}": m.violation(record.values[m.name])
+    violations = {
+        m.name: m.violation(record.values[m.name])
         for m in experiment.metrics
         if complete and m.threshold is not None
     }
+    beyond = {f"constraints:{name}": violation for name, violation in violations.items()}
     trial = optuna.trial.create_trial(
         # A cheaper task's values are not comparable.
         state=_ENDED[record.state] if complete or record.state != "complete" else TrialState.PRUNED,
         params=record.parameters,
         distributions={name: distributions[name] for name in record.parameters},
-        values=[record.values[name] for name in optimized] if complete else None,
+        values=ordered_values(goals, record.values, violations) if complete else None,
         user_attrs={name: value for name, value in others.items() if value is not None},
         # Optuna 5 reads the constraints one by one, others as a list.
         system_attrs={**beyond, "constraints": list(beyond.values())} if beyond else {},

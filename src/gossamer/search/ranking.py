@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gossamer.search.frontier import non_dominated, violations
-from gossamer.search.metrics import Metric
+from gossamer.search.metrics import Metric, losses
 
 
 def order(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
@@ -24,18 +24,15 @@ def order(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
         int64 [points].
     """
     beyond = np.maximum(violations(metrics, values), 0.0).sum(axis=1)
-    losses = np.stack(
-        [np.array([m.loss(v) for v in values[:, i]]) for i, m in enumerate(metrics) if m.optimized],
-        axis=1,
-    )
+    better = losses(metrics, values)
     front = np.zeros(len(values), dtype=np.int64)
     crowding = np.zeros(len(values))
     left = np.flatnonzero(beyond <= 0)
     level = 0
     while len(left):
-        best = left[non_dominated(losses[left])]
+        best = left[non_dominated(better[left])]
         front[best] = level
-        crowding[best] = _crowding(losses[best])
+        crowding[best] = _crowding(better[best])
         left = np.setdiff1d(left, best)
         level += 1
     # Stable: of equal points the earlier comes first.

@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UserError, nearest
+from gossamer.search.coverage import coverage_of
+from gossamer.search.distinct import Solutions
 from gossamer.search.experiment import Experiment
 from gossamer.search.frontier import Frontier, frontier
+from gossamer.search.improvement import no_better, stalled, usual_patience
 from gossamer.search.metrics import Metric, label
+from gossamer.search.space.space import Space
 from gossamer.search.trials.trial import TrialRecord
 
 # The newest trials tell best how long the next ones take.
@@ -38,6 +42,8 @@ class Snapshot:
         split: the data that gossamer's own training measured the metrics on; None where
             something else evaluates the trials.
         costs: fidelity -> the part of the budget that one of its trials takes.
+        space: of the parameters; without it, trials are not told apart by them.
+        solutions, patience: as `Experiment` has them.
     """
 
     name: str
@@ -50,6 +56,9 @@ class Snapshot:
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     split: str | None = None
     costs: Mapping[str, float] = field(default_factory=dict)
+    space: Space | None = None
+    solutions: Solutions | None = None
+    patience: int | None = None
 
     @classmethod
     def of(cls, experiment: Experiment, importances: bool = False) -> Snapshot:
@@ -71,6 +80,9 @@ class Snapshot:
             experiment.importances() if importances else {},
             experiment.split,
             {fidelity.name: fidelity.cost for fidelity in experiment.fidelities},
+            experiment.space,
+            experiment.solutions,
+            experiment.patience,
         )
 
     def judged_by(self, thresholds: Mapping[str, float | None]) -> Snapshot:
@@ -118,7 +130,35 @@ class Snapshot:
 
     @cached_property
     def frontier(self) -> Frontier:
-        return frontier(self.metrics, self.complete)
+        return frontier(self.metrics, self.complete, self.space, self.solutions)
+
+    @cached_property
+    def sign(self) -> str | None:
+        """What says that nothing improves any more; None while something does."""
+        if self.space is None:
+            return None
+        patience = self.patience or usual_patience(len(self.parameters))
+        over = stalled(self.metrics, self.trials, patience, self.space, self.solutions)
+        return no_better(patience) if over else None
+
+    @cached_property
+    def coverage_so_far(self) -> Sequence[tuple[int, float]]:
+        """Trial number and share of the space covered so far, see `Coverage`.
+
+        Empty unless no metric is optimized, and some trial is inside.
+        """
+        if self.space is None or any(metric.optimized for metric in self.metrics):
+            return []
+        inside = [trial for trial in self.complete if trial.number in self.inside]
+        if not inside:
+            return []
+        shares = coverage_of(self.space).shares([trial.parameters for trial in inside])
+        by_number = dict(zip((trial.number for trial in inside), shares.tolist(), strict=True))
+        steps, covered = [], 0.0
+        for trial in self.complete:
+            covered = by_number.get(trial.number, covered)
+            steps.append((trial.number, covered))
+        return steps
 
     @cached_property
     def inside(self) -> frozenset[int]:

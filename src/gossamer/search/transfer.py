@@ -17,20 +17,19 @@ from typing import Any
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from gossamer.errors import UserError
 from gossamer.files import copy_file, make_folder, write_text
 from gossamer.search import schema
 from gossamer.search.definition import from_mapping
-from gossamer.search.metrics import Metric
+from gossamer.search.metrics import Metric, check_metrics
 from gossamer.search.trials.attachments import files_folder, files_of, trial_folder
 from gossamer.search.trials.databases import open_storage, readable_errors
 from gossamer.search.trials.edits import EDITS, Edits
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.records import OWNER, record
-from gossamer.search.trials.storage import DEFINITION, Store
+from gossamer.search.trials.storage import DEFINITION, OBJECTIVES, Store, directions_of
 from gossamer.search.validation import check_name
 
 _FORMAT = "gossamer trials"
@@ -75,6 +74,7 @@ def export_trials(storage: str, path: str | os.PathLike[str], name: str | None =
         # One that reads no edits would take deleted trials for good ones.
         "version": _VERSION if edits else _WITHOUT_EDITS,
         "definition": store.definition,
+        "objectives": dict(store.objectives),
         "earlier": store.earlier,
         "attributes": {k: v for k, v in attributes.items() if not k.startswith("gossamer:")},
         **({"edits": edits} if edits else {}),
@@ -112,7 +112,13 @@ def import_trials(
             check_name(name, "experiment")
             definition["name"] = name
         arguments = from_mapping(definition)
-        trials = _trials(content["trials"], content["distributions"], arguments["metrics"])
+        check_metrics(arguments["metrics"])
+        optimized = {m.name: m.goal for m in arguments["metrics"] if m.optimized}
+        objectives = dict(content.get("objectives", optimized))
+        directions = directions_of(objectives)
+        trials = _trials(
+            content["trials"], content["distributions"], arguments["metrics"], len(directions)
+        )
         attributes = dict(content["attributes"])
         edits = dict(content.get("edits", {}))
         if not all(key.startswith(EDITS) for key in edits):
@@ -126,12 +132,12 @@ def import_trials(
     named = str(arguments["name"])
     copies = _copies(Path(path), content["trials"])
     folder = files_folder(storage, arguments.get("files"), named)
-    directions = [StudyDirection[m.goal.upper()] for m in arguments["metrics"] if m.optimized]
     opened = open_storage(storage)
     with quiet_optuna(), readable_errors():
         _check_free(opened, storage, named)
         study = opened.create_new_study(directions, named)
         opened.set_study_user_attr(study, _IMPORTING, True)
+        opened.set_study_user_attr(study, OBJECTIVES, objectives)
         for source, number, file in copies:
             if folder is not None:
                 make_folder((folder / str(number) / file).parent)
@@ -208,7 +214,10 @@ def _trial_entry(trial: FrozenTrial, distributions: dict[str, int]) -> dict[str,
 
 
 def _trials(
-    entries: Sequence[Mapping[str, Any]], written: Sequence[Any], metrics: Sequence[Metric]
+    entries: Sequence[Mapping[str, Any]],
+    written: Sequence[Any],
+    metrics: Sequence[Metric],
+    objectives: int,
 ) -> list[FrozenTrial]:
     distributions = [json_to_distribution(json.dumps(entry)) for entry in written]
     trials = []
@@ -235,17 +244,19 @@ def _trials(
         )
         trial.datetime_start = _local(entry.get("started"))
         trial.datetime_complete = _local(entry.get("ended"))
-        _check_values(trial, number, metrics)
+        _check_values(trial, number, metrics, objectives)
         trials.append(trial)
     return trials
 
 
-def _check_values(trial: FrozenTrial, number: int, metrics: Sequence[Metric]) -> None:
+def _check_values(
+    trial: FrozenTrial, number: int, metrics: Sequence[Metric], objectives: int
+) -> None:
     """Raise `ValueError` unless a complete trial has a value of every metric."""
     if trial.state is TrialState.COMPLETE:
         known = record(trial).values
         missing = next((m.name for m in metrics if m.name not in known), None)
-        if missing is not None or len(trial.values) != sum(m.optimized for m in metrics):
+        if missing is not None or len(trial.values) != objectives:
             raise ValueError(f"trial {number} has not a value for every metric")
 
 

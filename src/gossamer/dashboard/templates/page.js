@@ -282,13 +282,14 @@ function numbers(view) {
   $("states").replaceChildren(
     element("strong", {}, element("b", {}, view.budget === null ? count(ended) : `${count(ended)} of ${count(view.budget)}`), " trials ended"),
     ...STATES.filter((s) => view.states[s]).map((state) =>
-      element("span", { class: state }, element("b", {}, count(view.states[state])), ` ${state === "stopped" ? "stopped early" : state}`)));
+      element("span", { class: state }, element("b", {}, count(view.states[state])), ` ${state === "stopped" ? "stopped early" : state}`)),
+    view.sign ? element("span", { class: "sign" }, view.sign) : "");
   $("inside").textContent = count(view.inside);
   $("best-count").textContent = count(view.frontier.length);
-  $("best-kind").textContent = view.feasible ? "on the frontier" : "nearest to the thresholds";
-  $("volume").textContent = view.hypervolumeText;
+  $("best-kind").textContent = view.place;
+  [$("volume-name").textContent, $("volume").textContent] = view.measure;
   $("left").textContent = view.timeLeft;
-  $("best-title").textContent = view.feasible ? "Best trials and their parameters" : "Nearest to the thresholds";
+  $("best-title").textContent = view.title;
   const listed = view.best.length < view.frontier.length ? ` The first ${view.best.length} are listed.` : "";
   $("verdict").textContent = `${view.verdict.charAt(0).toUpperCase()}${view.verdict.slice(1)}.${listed}`;
   const names = view.metrics.map((m) => m.name);

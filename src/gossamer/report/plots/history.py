@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
 
 from gossamer.report import experiment as words
 from gossamer.report import units
@@ -34,18 +37,8 @@ def hypervolume(snapshot: Snapshot) -> list[Plot]:
         return []
     numbers, volumes = zip(*steps, strict=True)
     scale = scale_of([0.0, volumes[-1]])
-    figure = blank(300)
-    figure.add_scatter(
-        x=numbers,
-        y=scale.clip(volumes),
-        mode="lines",
-        line={"shape": "hv", "color": FRONTIER, "width": 2.5},
-        fill="tozeroy",
-        fillcolor=FILL,
-        hovertemplate="%{y:.4g} after trial %{x}<extra></extra>",
-    )
+    figure = _growing(numbers, scale.clip(volumes))
     names = " × ".join(metric.name for metric in snapshot.metrics if metric.optimized)
-    figure.update_xaxes(title_text="trial")
     figure.update_yaxes(**(scale.layout(text(names)) | {"range": [0, scale.high]}))
     alt = f"Hypervolume by trial: {units.plain(volumes[-1])} {names} after trial {numbers[-1]}."
     how = tuple(dict.fromkeys(metric_provenance(m.name) for m in snapshot.metrics))
@@ -54,6 +47,41 @@ def hypervolume(snapshot: Snapshot) -> list[Plot]:
         "the other's. It is measured from the thresholds, so no further trial makes it smaller."
     )
     return [Plot("hypervolume", "Hypervolume inside the thresholds", alt, figure, how, note=note)]
+
+
+def coverage(snapshot: Snapshot) -> list[Plot]:
+    """The share of the space covered by trial number, where no metric is optimized."""
+    steps = snapshot.coverage_so_far
+    if not steps:
+        return []
+    numbers, shares = zip(*steps, strict=True)
+    scale = scale_of([0.0, 100.0 * shares[-1]])
+    figure = _growing(numbers, scale.clip(100.0 * share for share in shares), "%")
+    figure.update_yaxes(**(scale.layout("% of the space") | {"range": [0, scale.high]}))
+    alt = f"Coverage by trial: {units.percent(shares[-1])} after trial {numbers[-1]}."
+    note = (
+        "The share of the space near a trial inside the thresholds: each covers up to a hundredth. "
+        "The larger the region inside, the more there is to cover."
+    )
+    return [
+        Plot("coverage", "Coverage inside the thresholds", alt, figure, ("counted",), note=note)
+    ]
+
+
+def _growing(numbers: Sequence[int], values: Sequence[float], unit: str = "") -> go.Figure:
+    """A filled staircase by trial number."""
+    figure = blank(300)
+    figure.add_scatter(
+        x=numbers,
+        y=values,
+        mode="lines",
+        line={"shape": "hv", "color": FRONTIER, "width": 2.5},
+        fill="tozeroy",
+        fillcolor=FILL,
+        hovertemplate=f"%{{y:.4g}}{unit} after trial %{{x}}<extra></extra>",
+    )
+    figure.update_xaxes(title_text="trial")
+    return figure
 
 
 def _history(snapshot: Snapshot, metric: Metric) -> Plot:
@@ -79,8 +107,9 @@ def _history(snapshot: Snapshot, metric: Metric) -> Plot:
             hovertemplate="%{text}<extra></extra>",
             visible=bool(trials),
         )
-    steps = snapshot.best_so_far(metric)
-    best = "No trial is inside the thresholds. "
+    # More than acceptable is no better in a metric that is not optimized.
+    steps = snapshot.best_so_far(metric) if metric.optimized else []
+    best = "" if snapshot.inside else "No trial is inside the thresholds. "
     if steps:
         numbers, bests = zip(*steps, strict=True)
         digits = words.digits(snapshot)[metric.name]

@@ -98,12 +98,16 @@ def groups_of(snapshot: Snapshot) -> list[tuple[str, list[TrialRecord], dict[str
     rest = [trial for trial in snapshot.complete if trial.number not in best]
     outside = [trial for trial in rest if trial.number not in snapshot.inside]
     inside = [trial for trial in rest if trial.number in snapshot.inside]
-    label = "frontier" if front.feasible else "nearest to the thresholds"
+    names = {"frontier": "frontier", "solutions": "distinct solutions"}
+    label = names.get(front.kind, "inside the thresholds")
+    label = label if front.feasible else "nearest to the thresholds"
     faint = {"color": OUTSIDE, "size": 6, "opacity": 0.7, "symbol": "x-thin-open"}
     full = {"color": INSIDE, "size": 7, "opacity": 0.75}
     strong = {"color": FRONTIER, "size": 11, "line": {"color": RING, "width": 1.5}}
     if not front.feasible:
         strong |= {"color": STOPPED, "symbol": "diamond"}
+    if front.feasible and front.kind == "region":  # none is better than another
+        return [("outside the thresholds", outside, faint), (label, front.trials, full)]
     return [
         ("outside the thresholds", outside, faint),
         ("inside the thresholds" if snapshot.has_thresholds else "trial", inside, full),

@@ -26,6 +26,7 @@ class Board:
         minutes: limit on the running time, None for none.
         running: minutes in which trials ran before.
         deadline: on the monotonic clock, after which no trial is begun.
+        sign: says of the trials that nothing improves any more, or nothing.
         show: False shows nothing.
     """
 
@@ -41,11 +42,13 @@ class Board:
         minutes: float | None = None,
         running: float = 0.0,
         deadline: float = math.inf,
+        sign: Callable[[Sequence[TrialRecord]], str | None] = lambda records: None,
         show: bool,
     ) -> None:
         self._minutes = minutes
         self._began = time.monotonic() - 60 * running
         self._cost = cost
+        self._sign = sign
         self._split = split
         self._metrics = metrics
         self._progress = progress_bar(
@@ -79,9 +82,9 @@ class Board:
 
         All values are those of one trial, the frontier's first; where none is inside the
         thresholds, "nearest" is the one that misses them least. Where the running time is limited,
-        ``12 of 30 min`` stands before it.
+        ``12 of 30 min`` stands before it, and behind it the sign that nothing improves any more.
         """
-        parts = [self._counts(), self._leader()]
+        parts = [self._counts(), self._leader(), self._sign(self._records)]
         if self._minutes is not None:
             spent = (time.monotonic() - self._began) / 60
             parts.insert(0, f"{number(spent, 2)} of {number(self._minutes)} min")
@@ -107,6 +110,8 @@ class Board:
         if leader is None:
             return None
         trial, feasible = leader
+        if feasible and not any(metric.optimized for metric in self._metrics):
+            return None  # none is better than another
         values = ", ".join(
             f"{label(m, self._split)} {number(trial.values[m.name])}" for m in self._metrics
         )

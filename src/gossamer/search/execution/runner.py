@@ -100,6 +100,7 @@ def run(
         minutes=experiment.minutes,
         running=running,
         deadline=deadline,
+        sign=experiment.sign,
         show=settings.progress,
     )
     runner = Runner(experiment, store, settings, total, deadline, board)
@@ -144,6 +145,7 @@ class Runner:
         self._running: dict[Future[Outcome], Trial] = {}
         self._by_number: dict[int, Trial] = {}
         self._lock = threading.Lock()  # workers' reports come in threads
+        self._over = experiment.patience is not None and experiment.stalled()
 
     def receive(
         self, number: int, step: int, values: Mapping[str, Any], of: int | None
@@ -228,12 +230,13 @@ class Runner:
 
     def _next(self) -> Trial | None:
         begun = self._ended + len(self._running)
-        if begun >= self._limit or time.monotonic() >= self._deadline:
+        if self._over or begun >= self._limit or time.monotonic() >= self._deadline:
             return None
         trial = self._experiment.ask_within(self._total)
         return None if trial is None else self._logged(trial)
 
     def _show(self, record: TrialRecord) -> None:
+        self._over = self._experiment.patience is not None and self._experiment.stalled()
         self._board.add(record)
         with self._lock:
             for logger in self._loggers:

@@ -12,7 +12,7 @@ metrics, and a threshold is nothing but a reach of 0.
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import log_ndtr, ndtri
+from scipy.special import betainc, gammaln, log_ndtr, ndtri
 
 _DIRECTIONS = 16
 # Radians: no direction is closer to an axis.
@@ -73,6 +73,29 @@ def log_probability_inside(mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """
     chances: np.ndarray = log_ndtr(mean / spread).sum(axis=1)
     return chances
+
+
+def log_uncovered(far: np.ndarray, radius: float, dimensions: int) -> np.ndarray:
+    """Logarithm of the share of a ball about each point that other balls leave free.
+
+    To within how these overlap each other: each takes its share of what is left. Two balls' common
+    part is that of Li, "Concise formulas for the area and volume of a hyperspherical cap", 2011.
+
+    Args:
+        far: float64 [points, other balls], distances of the centers.
+        radius: of every ball.
+        dimensions: of the space.
+    """
+    apart = np.minimum(far / (2.0 * radius), 1.0)
+    common = betainc((dimensions + 1) / 2.0, 0.5, 1.0 - apart**2)
+    free: np.ndarray = np.log1p(-np.minimum(common, 1.0 - 1e-12)).sum(axis=1)
+    return free
+
+
+def filling_radius(volume: float, balls: int, dimensions: int) -> float:
+    """The radius of so many balls that have a volume together."""
+    unit_ball = np.exp(dimensions / 2.0 * np.log(np.pi) - gammaln(dimensions / 2.0 + 1.0))
+    return float((volume / (balls * unit_ball)) ** (1.0 / dimensions))
 
 
 def log_expected_gain(

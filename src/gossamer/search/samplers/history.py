@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gossamer.search.distinct import Solutions
 from gossamer.search.metrics import Metric
 from gossamer.search.samplers.warm_start import Earlier
 from gossamer.search.space.space import Point
@@ -26,6 +27,7 @@ class History:
         earlier: what is known from another experiment.
         noise: float64 [complete trials, metrics], standard deviation of each value; NaN where it
             is not known, None where none is.
+        solutions: distinct solutions that are asked for in place of the one best point.
     """
 
     points: Sequence[Point]
@@ -34,6 +36,7 @@ class History:
     pending: Sequence[Point]
     earlier: Earlier | None = None
     noise: np.ndarray | None = None
+    solutions: Solutions | None = None
 
     @classmethod
     def of_trials(
@@ -42,6 +45,7 @@ class History:
         metrics: Sequence[Metric],
         ladder: Ladder,
         earlier: Earlier | None = None,
+        solutions: Solutions | None = None,
     ) -> History:
         """Each point once, with what is known best of its full cost.
 
@@ -70,6 +74,7 @@ class History:
             pending=pending,
             earlier=earlier,
             noise=np.array([noise for _, _, noise in known]).reshape(-1, len(metrics)),
+            solutions=solutions,
         )
 
     def __len__(self) -> int:

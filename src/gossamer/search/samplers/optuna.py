@@ -46,7 +46,8 @@ class OptunaSampler(Sampler):
         # point stands out by far, Optuna's roulette for the others divides 0 by 0, then goes
         # without it as it should.
         with quiet_optuna(), threadpool_limits(1), np.errstate(invalid="ignore"):
-            goals = [m.goal for m in metrics if m.optimized]
+            # Of constraints alone, the violations are what is minimized.
+            goals = [m.goal for m in metrics if m.optimized] or ["minimize"]
             study = optuna.create_study(directions=goals, sampler=sampler)
             study.add_trials(_as_optuna(space, metrics, history))
             asked = study.ask()
@@ -71,7 +72,7 @@ def _as_optuna(space: Space, metrics: Sequence[Metric], history: History) -> lis
         optuna.trial.create_trial(
             params=point,
             distributions=distributions,
-            values=row[optimized].tolist(),
+            values=row[optimized].tolist() or [float(np.maximum(beyond, 0.0).sum())],
             constraints=dict(zip(limits, beyond.tolist(), strict=True)),
         )
         for point, row, beyond in zip(points, values, violations(metrics, values), strict=True)

@@ -7,6 +7,7 @@ running by a process that is gone is put back to be run again with the same para
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,11 +50,34 @@ from gossamer.search.trials.trial import Report, TrialRecord
 # Attributes of a study. MADE tells it from any other of its name.
 MADE = "gossamer:made"
 DEFINITION = "gossamer:definition"
+OBJECTIVES = "gossamer:objectives"
 _EARLIER = "gossamer:earlier"
 _ALIVE = "gossamer:alive:"
 
 # A trial that lost its process, worker or driver, so often is not run again.
 _LIVES = 5
+
+
+def directions_of(objectives: Mapping[str, str]) -> list[StudyDirection]:
+    """Directions of a study with these objectives, which has at least one."""
+    goals = list(objectives.values()) or ["minimize"]
+    return [StudyDirection[goal.upper()] for goal in goals]
+
+
+def ordered_values(
+    objectives: Mapping[str, str], values: Mapping[str, float], violations: Mapping[str, float]
+) -> list[float]:
+    """Values of a complete trial as Optuna keeps them.
+
+    Args:
+        objectives: see `Store.objectives`.
+        values: of the trial; of an objective that it did not return, the worst is kept.
+        violations: beyond the thresholds, by metric; without objectives, their sum is kept.
+    """
+    if not objectives:
+        return [sum(max(0.0, beyond) for beyond in violations.values())]
+    worst = {"maximize": -math.inf, "minimize": math.inf}
+    return [values.get(name, worst[goal]) for name, goal in objectives.items()]
 
 
 class EndedError(UserError):
@@ -67,7 +91,7 @@ class End:
     Attributes:
         state: as Optuna has it.
         attributes: user attributes with its values or its reason.
-        ordered: values of the optimized metrics, of a complete trial.
+        ordered: values of the study's objectives, of a complete trial.
         violations: beyond the thresholds, by metric, as Optuna's own tools read them.
     """
 
@@ -106,10 +130,12 @@ class Store:
     Args:
         storage: an Optuna storage, see `open_storage`.
         name: the study's name.
-        goals: of the metrics, in order; None opens an existing study only.
+        objectives: goals of the optimized metrics by name; None opens an existing study only.
     """
 
-    def __init__(self, storage: BaseStorage, name: str, goals: Sequence[str] | None) -> None:
+    def __init__(
+        self, storage: BaseStorage, name: str, objectives: Mapping[str, str] | None
+    ) -> None:
         self._storage = storage
         self._owner = new_owner()
         self._handed: set[int] = set()
@@ -120,17 +146,17 @@ class Store:
         # trials from one reading to the next finds the same objects.
         self._edited: dict[int, tuple[TrialRecord, object, TrialRecord]] = {}
         self._beating = False
-        self._study = self._find_or_make(name, goals)
+        self._study = self._find_or_make(name, objectives)
 
     @patient
-    def _find_or_make(self, name: str, goals: Sequence[str] | None) -> int:
+    def _find_or_make(self, name: str, objectives: Mapping[str, str] | None) -> int:
         with quiet_optuna():
-            if goals is not None:
-                directions = [StudyDirection[goal.upper()] for goal in goals]
+            if objectives is not None:
                 # Made first, looked up after: of two processes that both want to make it, one
                 # learns that it is there already.
                 with suppress(DuplicatedStudyError):
-                    made = self._storage.create_new_study(directions, name)
+                    made = self._storage.create_new_study(directions_of(objectives), name)
+                    self._storage.set_study_user_attr(made, OBJECTIVES, dict(objectives))
                     self._storage.set_study_user_attr(made, MADE, uuid.uuid4().hex)
             return self._storage.get_study_id_from_name(name)
 
@@ -147,6 +173,25 @@ class Store:
     @definition.setter
     def definition(self, definition: dict[str, Any]) -> None:
         self._set_study_attribute(DEFINITION, definition)
+
+    @property
+    def objectives(self) -> Mapping[str, str]:
+        """The metrics, with their goals, whose values Optuna keeps, in its order.
+
+        Those that were optimized when the study was made, whatever is optimized today: Optuna's
+        studies never change them. None of them stands for the total violation.
+        """
+        stored = self._stored(OBJECTIVES)
+        if stored is None:  # an older study, whose optimized metrics never changed
+            metrics = (self.definition or {}).get("metrics", {})
+            goals = {name: str(metric["goal"]) for name, metric in metrics.items()}
+            return {n: goal for n, goal in goals.items() if goal in ("maximize", "minimize")}
+        return stored
+
+    def keep_objectives(self) -> None:
+        """Writes them down before another definition is stored."""
+        if self._stored(OBJECTIVES) is None:
+            self._set_study_attribute(OBJECTIVES, dict(self.objectives))
 
     @property
     def earlier(self) -> dict[str, Any] | None:

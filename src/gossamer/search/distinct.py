@@ -1,0 +1,124 @@
+"""Distinct trials: how far points are apart, and the best trials of which no two are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gossamer.errors import UserError
+from gossamer.search.metrics import Metric
+from gossamer.search.space.space import Space
+from gossamer.search.validation import Value, check_whole, is_number, make_plain
+
+# Of a distance that is stated as a decimal fraction.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Solutions:
+    """Several distinct solutions, in place of the one best trial of a single metric.
+
+    Args:
+        count: of solutions, at least 2.
+        distance: least between two of them, see `distances`; above 0 and below 1.
+
+    Raises:
+        UserError: for numbers that these cannot be.
+    """
+
+    count: int
+    distance: float = 0.2
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        check_whole("solutions: count", self.count, 2)
+        if not is_number(self.distance) or not 0 < self.distance < 1:
+            raise UserError(
+                f"solutions: distance must be a number above 0 and below 1, not {self.distance!r}"
+            )
+
+    def check(self, metrics: Sequence[Metric]) -> None:
+        """Raise `UserError` unless exactly one of the metrics is optimized."""
+        count = sum(metric.optimized for metric in metrics)
+        if count != 1:
+            raise UserError(
+                f"solutions are of one metric to maximize or minimize, and here are {count}: "
+                "make the others constraints, or leave solutions out"
+            )
+
+
+def distances(space: Space, units: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Root mean square of the differences of two points' parameters; float64 [points, others].
+
+    A difference is the share of the parameter's range, on its own scale; two options of a choice
+    differ by 1, as do a parameter and its absence. So 0 is the same point, and 1 another one in
+    every respect.
+
+    Args:
+        units: float64 [points, parameters], as `Space.encode` makes them.
+        others: the same, of the others.
+    """
+    here, there = (space.features(each).columns for each in (units, others))
+    squared = (here**2).sum(axis=1)[:, None] + (there**2).sum(axis=1) - 2.0 * here @ there.T
+    far: np.ndarray = np.sqrt(np.maximum(squared, 0.0) / len(space))
+    return far
+
+
+def distinct(
+    space: Space, units: np.ndarray, best_first: Iterable[int], solutions: Solutions
+) -> list[int]:
+    """Rows of the solutions: each the best that keeps its distance from all better ones.
+
+    Args:
+        space: of the points.
+        units: float64 [points, parameters].
+        best_first: rows that may be solutions.
+        solutions: how many, and how far apart.
+    """
+    chosen: list[int] = []
+    nearest = np.full(len(units), np.inf)
+    for row in best_first:
+        if nearest[row] >= solutions.distance - _ROUNDING:
+            chosen.append(row)
+            nearest = np.minimum(nearest, distances(space, units, units[[row]])[:, 0])
+        if len(chosen) == solutions.count:
+            break
+    return chosen
+
+
+def most_different_first(
+    space: Space, points: Sequence[Mapping[str, Value]], most: int | None = None
+) -> list[int]:
+    """Rows of `points`: the first, then always the one farthest from all before it.
+
+    Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
+
+    Args:
+        space: of the points.
+        points: to be ordered.
+        most: how many are ordered so; the others follow as they came. None for all.
+    """
+    units = space.encode(points)
+    left = dict.fromkeys(range(len(points)))
+    order: list[int] = []
+    nearest = np.full(len(points), np.inf)
+    while left and (most is None or len(order) < most):
+        row = max(left, key=lambda one: (nearest[one], -one))
+        del left[row]
+        order.append(row)
+        nearest = np.minimum(nearest, distances(space, units, units[[row]])[:, 0])
+    return [*order, *left]
+
+
+def read_solutions(solutions: Any) -> Solutions | None:
+    """The solutions that an experiment asks for.
+
+    Raises:
+        UserError: they are neither `Solutions` nor None.
+    """
+    if not isinstance(solutions, Solutions | None):
+        raise UserError(f"solutions must be Solutions(count, distance), not {solutions!r}")
+    return solutions
