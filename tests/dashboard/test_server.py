@@ -40,7 +40,7 @@ def test_view_judges_by_the_stored_thresholds(page: Any) -> None:
     assert view["measure"] == ["hypervolume inside the thresholds", "0.0055"]
     assert [best["number"] for best in view["best"]] == [2, 1]
     assert set(view["best"][0]["parameters"]) == {"rate", "rule"}
-    assert set(view["plots"]) == {"scatter", "hypervolume"}
+    assert set(view["plots"]) == {"scatter", "hypervolume", "coverage"}
     assert {group: len(drawn) for group, drawn in page.get("/api/plots").json.items()} == {
         "history": 2,
         "parallel": 1,

@@ -1,4 +1,4 @@
-"""Whether a search still improves."""
+"""Signs that a search improves no more."""
 
 from __future__ import annotations
 
