@@ -58,34 +58,74 @@ class Prior:
             raise UserError(f"prior: spread must be above 0, not {self.spread}")
 
 
-class Believed(ABC):
-    """Base of `Float` and `Int`: a prior on the unit interval."""
+@dataclass(frozen=True)
+class _Range(ABC):
+    """Base of `Float` and `Int`: numbers between two bounds, and a prior over them."""
 
     name: str
     low: float
     high: float
-    log: bool
-    prior: Prior | None
+    log: bool = field(default=False, kw_only=True)
+    step: float | None = field(default=None, kw_only=True)
+    prior: Prior | None = field(default=None, kw_only=True)
+    when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        check_name(self.name, "parameter")
+        where = f"parameter '{self.name}'"
+        _check_bounds(where, self.low, self.high, self.log)
+        self._convert(where)
+        object.__setattr__(self, "when", check_when(where, self.when))
+        self._check_prior(where)
+        if self.step is None:
+            return
+        if self.step <= 0:
+            raise UserError(f"{where}: step must be above 0, not {self.step}")
+        if self.log and self.step != type(self).step:
+            raise UserError(f"{where}: log and step exclude each other; leave one out")
+        if (self.high - self.low) / self.step > 2 * _EXACT:
+            raise UserError(
+                f"{where}: {self.step} is too small a step from {self.low} to {self.high}; "
+                "use a larger one, or none"
+            )
+        low, high, step = (Decimal(str(v)) for v in (self.low, self.high, self.step))
+        if (high - low) % step:
+            reached = type(self.low)(low + (high - low) // step * step)
+            raise UserError(
+                f"{where}: steps of {self.step} from {self.low} do not reach high {self.high}; "
+                f"use high = {reached}"
+            )
+
+    @abstractmethod
+    def _convert(self, where: str) -> None:
+        """Check and convert the bounds and the step to the type of the values."""
 
     @abstractmethod
     def encode(self, value: float) -> float:
         """Position of `value` in [0, 1]."""
 
-    def check_prior(self) -> None:
+    @property
+    def _count(self) -> int:
+        """Count of the values from step to step."""
+        assert self.step is not None
+        return round((self.high - self.low) / self.step) + 1
+
+    def _check_prior(self, where: str) -> None:
         prior = self.prior
         if prior is None:
             return
         if not isinstance(prior, Prior):
-            raise UserError(f"parameter '{self.name}': prior must be a Prior, not {prior!r}")
+            raise UserError(f"{where}: prior must be a Prior, not {prior!r}")
         if not self.low <= prior.center <= self.high:
             raise UserError(
-                f"parameter '{self.name}': the prior's center {prior.center} is not within "
+                f"{where}: the prior's center {prior.center} is not within "
                 f"{self.low} and {self.high}"
             )
         if self.log and prior.spread <= 1:
             raise UserError(
-                f"parameter '{self.name}': on a logarithmic scale the prior's spread is a "
-                f"factor above 1, not {prior.spread}"
+                f"{where}: on a logarithmic scale the prior's spread is a factor above 1, "
+                f"not {prior.spread}"
             )
 
     def _normal(self) -> tuple[float, float]:
@@ -259,15 +299,8 @@ def _check_bounds(where: str, low: object, high: object, log: object) -> None:
         )
 
 
-def _check_steps(where: str, low: float, high: float, step: float) -> None:
-    if (high - low) / step >= _EXACT:
-        raise UserError(
-            f"{where}: {step} is too small a step from {low} to {high}; use a larger one, or none"
-        )
-
-
 @dataclass(frozen=True)
-class Float(Believed):
+class Float(_Range):
     """A real number in [low, high].
 
     Args:
@@ -282,43 +315,13 @@ class Float(Believed):
         UserError: for invalid bounds, scales or steps.
     """
 
-    name: str
-    low: float
-    high: float
-    log: bool = field(default=False, kw_only=True)
-    step: float | None = field(default=None, kw_only=True)
-    prior: Prior | None = field(default=None, kw_only=True)
-    when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
-
-    def __post_init__(self) -> None:
-        make_plain(self)
-        check_name(self.name, "parameter")
-        where = f"parameter '{self.name}'"
-        _check_bounds(where, self.low, self.high, self.log)
+    def _convert(self, where: str) -> None:
         object.__setattr__(self, "low", float(self.low))
         object.__setattr__(self, "high", float(self.high))
-        object.__setattr__(self, "when", check_when(where, self.when))
-        self.check_prior()
-        if self.step is None:
-            return
-        if not is_number(self.step) or self.step <= 0:
-            raise UserError(f"{where}: step must be a number above 0, not {self.step!r}")
-        object.__setattr__(self, "step", float(self.step))
-        if self.log:
-            raise UserError(f"{where}: log and step exclude each other; leave one out")
-        _check_steps(where, self.low, self.high, self.step)
-        low, step = Decimal(str(self.low)), Decimal(str(self.step))
-        if (Decimal(str(self.high)) - low) % step != 0:
-            reached = float(low + (Decimal(str(self.high)) - low) // step * step)
-            raise UserError(
-                f"{where}: steps of {self.step} from {self.low} do not reach high {self.high}; "
-                f"use high = {reached}"
-            )
-
-    @property
-    def _count(self) -> int:
-        low, high, step = (Decimal(str(v)) for v in (self.low, self.high, self.step))
-        return int((high - low) / step) + 1
+        if self.step is not None:
+            if not is_number(self.step):
+                raise UserError(f"{where}: step must be a finite number, not {self.step!r}")
+            object.__setattr__(self, "step", float(self.step))
 
     def distribution(self) -> BaseDistribution:
         """The parameter as Optuna knows it."""
@@ -349,7 +352,7 @@ class Float(Believed):
 
 
 @dataclass(frozen=True)
-class Int(Believed):
+class Int(_Range):
     """A whole number in [low, high].
 
     Args:
@@ -364,19 +367,11 @@ class Int(Believed):
         UserError: for invalid bounds, scales or steps.
     """
 
-    name: str
     low: int
     high: int
-    log: bool = field(default=False, kw_only=True)
     step: int = field(default=1, kw_only=True)
-    prior: Prior | None = field(default=None, kw_only=True)
-    when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
 
-    def __post_init__(self) -> None:
-        make_plain(self)
-        check_name(self.name, "parameter")
-        where = f"parameter '{self.name}'"
-        _check_bounds(where, self.low, self.high, self.log)
+    def _convert(self, where: str) -> None:
         for label in ("low", "high", "step"):
             value = getattr(self, label)
             if not is_number(value) or value != int(value):
@@ -384,18 +379,6 @@ class Int(Believed):
             if abs(value) > _EXACT:
                 raise UserError(f"{where}: {label} {value} is beyond 2**53, so not exact")
             object.__setattr__(self, label, int(value))
-        object.__setattr__(self, "when", check_when(where, self.when))
-        self.check_prior()
-        if self.step <= 0:
-            raise UserError(f"{where}: step must be a whole number above 0, not {self.step}")
-        if self.log and self.step != 1:
-            raise UserError(f"{where}: log and step exclude each other; leave one out")
-        if (self.high - self.low) % self.step:
-            reached = self.low + (self.high - self.low) // self.step * self.step
-            raise UserError(
-                f"{where}: steps of {self.step} from {self.low} do not reach high {self.high}; "
-                f"use high = {reached}"
-            )
 
     def distribution(self) -> BaseDistribution:
         """The parameter as Optuna knows it."""
@@ -411,16 +394,14 @@ class Int(Believed):
         if self.log:
             low, high = self._log_edges
             return min(max(round(math.exp(low + unit * (high - low))), self.low), self.high)
-        count = (self.high - self.low) // self.step + 1
-        return self.low + min(int(unit * count), count - 1) * self.step
+        return self.low + min(int(unit * self._count), self._count - 1) * self.step
 
     def encode(self, value: float) -> float:
         """Position of `value` in [0, 1]: the middle of its cell."""
         if self.log:
             low, high = self._log_edges
             return (math.log(value) - low) / (high - low)
-        count = (self.high - self.low) // self.step + 1
-        return ((value - self.low) / self.step + 0.5) / count
+        return ((value - self.low) / self.step + 0.5) / self._count
 
 
 Parameter = Float | Int | Grid | Choice
