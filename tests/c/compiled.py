@@ -47,8 +47,8 @@ def run_c(model: bytes, *inputs: np.ndarray) -> list[np.ndarray]:
         for i in range(count):
             given = []
             for value, x in zip(graph.inputs, inputs, strict=True):
-                lead = graph.shapes[value][0]
-                given.append(np.ascontiguousarray(x[i * lead : (i + 1) * lead]))
+                items = graph.shapes[value][0]
+                given.append(np.ascontiguousarray(x[i * items : (i + 1) * items]))
             made = [np.full(shape, np.nan, np.float32) for shape in sizes]
             run(*(ctypes.c_void_p(array.ctypes.data) for array in (*given, *made)))
             for outputs, each in zip(found, made, strict=True):

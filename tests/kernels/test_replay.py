@@ -50,11 +50,11 @@ class Recorder:
         self.slots.append(self.number(floats, position))
         return self.program.slot(floats, position)
 
-    def add(self, kernel, inputs, outputs, shape, data, scratch, lead) -> None:  # type: ignore[no-untyped-def]
+    def add(self, kernel, inputs, outputs, shape, data, scratch, items) -> None:  # type: ignore[no-untyped-def]
         arrays = self.number(len(data)) + b"".join(map(self.raw, data))
         lists = b"".join(map(self.numbers, (inputs, outputs, shape)))
-        self.steps.append(self.number(kernel) + lists + arrays + self.number(scratch, lead))
-        self.program.add(kernel, inputs, outputs, shape, data, scratch, lead)
+        self.steps.append(self.number(kernel) + lists + arrays + self.number(scratch, items))
+        self.program.add(kernel, inputs, outputs, shape, data, scratch, items)
 
     def finish(self, inputs, outputs, *shapes) -> None:  # type: ignore[no-untyped-def]
         self.ends = self.numbers(inputs) + self.numbers(outputs)

@@ -209,7 +209,7 @@ class TorchGraph(nn.Module):
         examples = len(inputs[0]) // self.graph.shapes[self.graph.inputs[0]][0]
         for node, constants in zip(self.graph.nodes, self.constants, strict=True):
             x = [values[name] for name in node.inputs]
-            lead, *rest = self.graph.shapes[node.output]
-            shape = (lead * examples, *rest)
+            items, *rest = self.graph.shapes[node.output]
+            shape = (items * examples, *rest)
             values[node.output] = COMPUTE[node.op](node, constants, x, shape)
         return [values[name] for name in self.graph.outputs]

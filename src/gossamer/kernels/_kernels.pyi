@@ -22,7 +22,7 @@ class Program:
         shape: Sequence[int],
         data: Sequence[NDArray[Any]],
         scratch: int,
-        lead: int,
+        items: int,
     ) -> None: ...
     def finish(
         self,

@@ -146,7 +146,7 @@ inline Bounds narrow(const int32_t* keys, int64_t n, int64_t k, Bounds b, int64_
 // Appends (key, index) of the values that reach `guess`, and of NaN; returns how many.
 inline int64_t gather_candidates(const float* x, const float* boost, int64_t n, int32_t guess,
                                  int32_t* keys, int32_t* indices) {
-    int64_t found = 0, i = 0;
+    int64_t written = 0, i = 0;
 #if defined(__AVX512F__)
     // Compared as floats, for speed: keys are made of the few that are kept.
     const __m512 t = _mm512_set1_ps(value_of(guess));
@@ -159,17 +159,17 @@ inline int64_t gather_candidates(const float* x, const float* boost, int64_t n, 
         const __m512 key = _mm512_maskz_compress_ps(mask, (__m512)v);
         const __m512i index = _mm512_maskz_compress_epi32(mask, at);
         if (__builtin_popcount(mask) <= 8) {
-            _mm256_storeu_ps(reinterpret_cast<float*>(keys + found), _mm512_castps512_ps256(key));
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(indices + found),
+            _mm256_storeu_ps(reinterpret_cast<float*>(keys + written), _mm512_castps512_ps256(key));
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(indices + written),
                                 _mm512_castsi512_si256(index));
         } else {
-            _mm512_storeu_ps(keys + found, key);
-            _mm512_storeu_si512(indices + found, index);
+            _mm512_storeu_ps(keys + written, key);
+            _mm512_storeu_si512(indices + written, index);
         }
-        found += __builtin_popcount(mask);
+        written += __builtin_popcount(mask);
         at = _mm512_add_epi32(at, _mm512_set1_epi32(16));
     }
-    for (int64_t j = 0; j < found; j += W) {  // NaN of either sign reaches the guess
+    for (int64_t j = 0; j < written; j += W) {  // NaN of either sign reaches the guess
         store_int(keys + j, at_least(keys_of(load(reinterpret_cast<const float*>(keys) + j)),
                                      splat_int(guess)));
     }
@@ -180,19 +180,19 @@ inline int64_t gather_candidates(const float* x, const float* boost, int64_t n, 
         if (boost) v *= load(boost + i);
         const I key = keys_of(v);
         const unsigned mask = mask_of(key >= t);
-        store_int(keys + found, compress(key, mask));
-        store_int(indices + found,
+        store_int(keys + written, compress(key, mask));
+        store_int(indices + written,
                   compress(lane_numbers() + splat_int(static_cast<int32_t>(i)), mask));
-        found += __builtin_popcount(mask);
+        written += __builtin_popcount(mask);
     }
 #endif
     for (; i < n; ++i) {
         const int32_t key = key_of(boost ? x[i] * boost[i] : x[i]);
-        keys[found] = key;
-        indices[found] = static_cast<int32_t>(i);
-        found += key >= guess;
+        keys[written] = key;
+        indices[written] = static_cast<int32_t>(i);
+        written += key >= guess;
     }
-    return found;
+    return written;
 }
 
 constexpr int64_t sample_bits = 8, sample_size = 1 << sample_bits;
@@ -271,47 +271,47 @@ inline int64_t select(const float* x, const float* boost, int64_t n, int64_t k, 
             }
         }
     }
-    int64_t found = 0, i = 0;
+    int64_t written = 0, i = 0;
 #if defined(__AVX512F__)
     const __m512i t = _mm512_set1_epi32(bar), shift = _mm512_set1_epi32(first);
     // A full vector is written at each step: stop while the list still has room for one.
-    for (; i + W <= candidates && found + W <= k; i += W) {
+    for (; i + W <= candidates && written + W <= k; i += W) {
         const __mmask16 mask = _mm512_cmpge_epi32_mask((__m512i)load_int(keys + i), t);
         const __m512i at = _mm512_maskz_compress_epi32(mask, (__m512i)load_int(indices + i));
-        _mm512_storeu_si512(index + found, _mm512_add_epi32(at, shift));
+        _mm512_storeu_si512(index + written, _mm512_add_epi32(at, shift));
         if (!boost) {
             const I key = (I)_mm512_maskz_compress_epi32(mask, (__m512i)load_int(keys + i));
-            store(value + found, (V)(key ^ ((key >> 31) & 0x7fffffff)));
+            store(value + written, (V)(key ^ ((key >> 31) & 0x7fffffff)));
         } else {
             const int64_t count = __builtin_popcount(mask);
-            for (int64_t j = 0; j < count; ++j) value[found + j] = x[index[found + j] - first];
+            for (int64_t j = 0; j < count; ++j) value[written + j] = x[index[written + j] - first];
         }
-        found += __builtin_popcount(mask);
+        written += __builtin_popcount(mask);
     }
 #elif defined(__AVX2__)
-    for (; i + W <= candidates && found + W <= k; i += W) {
+    for (; i + W <= candidates && written + W <= k; i += W) {
         const unsigned mask = mask_of(load_int(keys + i) >= splat_int(bar));
-        store_int(index + found, compress(load_int(indices + i), mask) + splat_int(first));
+        store_int(index + written, compress(load_int(indices + i), mask) + splat_int(first));
         const int64_t count = __builtin_popcount(mask);
         if (!boost) {
             const I key = compress(load_int(keys + i), mask);
-            store(value + found, (V)(key ^ ((key >> 31) & 0x7fffffff)));
+            store(value + written, (V)(key ^ ((key >> 31) & 0x7fffffff)));
         } else {
-            for (int64_t j = 0; j < count; ++j) value[found + j] = x[index[found + j] - first];
+            for (int64_t j = 0; j < count; ++j) value[written + j] = x[index[written + j] - first];
         }
-        found += count;
+        written += count;
     }
 #endif
-    for (; i < candidates && found < k; ++i) {
-        index[found] = indices[i] + first;
-        value[found] = x[indices[i]];
-        found += keys[i] >= bar;
+    for (; i < candidates && written < k; ++i) {
+        index[written] = indices[i] + first;
+        value[written] = x[indices[i]];
+        written += keys[i] >= bar;
     }
     // A key does not say whether it was infinity or NaN.
     bool infinite = false;
-    for (int64_t j = 0; j < found; ++j) infinite |= value[j] == infinity;
-    for (int64_t j = 0; infinite && j < found; ++j) value[j] = x[index[j] - first];
-    return found;
+    for (int64_t j = 0; j < written; ++j) infinite |= value[j] == infinity;
+    for (int64_t j = 0; infinite && j < written; ++j) value[j] = x[index[j] - first];
+    return written;
 }
 
 void winners(const Call& call) {
@@ -323,13 +323,13 @@ void winners(const Call& call) {
         float* list = call.out[0] + item * call.out_size[0];
         auto* index = reinterpret_cast<int32_t*>(list) + list_header;
         float* value = list + list_header + s.capacity;
-        int64_t found = 0;
+        int64_t written = 0;
         for (int64_t g = 0; g < s.groups; ++g) {
-            found += select(x + g * s.size, boost ? boost + g * s.size : nullptr, s.size, s.k,
+            written += select(x + g * s.size, boost ? boost + g * s.size : nullptr, s.size, s.k,
                             s.inner, s.outer, static_cast<int32_t>(g * s.size), call.scratch,
-                            index + found, value + found);
+                            index + written, value + written);
         }
-        *reinterpret_cast<int32_t*>(list) = static_cast<int32_t>(found);
+        *reinterpret_cast<int32_t*>(list) = static_cast<int32_t>(written);
     }
 }
 
@@ -342,33 +342,33 @@ void nonzeros(const Call& call) {
         float* list = call.out[0] + item * call.out_size[0];
         auto* index = reinterpret_cast<int32_t*>(list) + list_header;
         float* value = list + list_header + s.capacity;
-        int64_t found = 0, i = 0;
+        int64_t written = 0, i = 0;
 #if defined(__AVX512F__)
         __m512i at = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
         for (; i + W <= s.size; i += W) {
             const __m512 v = _mm512_loadu_ps(x + i);
             const __mmask16 mask = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-            _mm512_storeu_si512(index + found, _mm512_maskz_compress_epi32(mask, at));
-            _mm512_storeu_ps(value + found, _mm512_maskz_compress_ps(mask, v));
-            found += __builtin_popcount(mask);
+            _mm512_storeu_si512(index + written, _mm512_maskz_compress_epi32(mask, at));
+            _mm512_storeu_ps(value + written, _mm512_maskz_compress_ps(mask, v));
+            written += __builtin_popcount(mask);
             at = _mm512_add_epi32(at, _mm512_set1_epi32(16));
         }
 #elif defined(__AVX2__)
         for (; i + W <= s.size; i += W) {
             const I v = (I)load(x + i);
             const unsigned mask = mask_of(load(x + i) != V{});
-            store_int(index + found,
+            store_int(index + written,
                       compress(lane_numbers() + splat_int(static_cast<int32_t>(i)), mask));
-            store_int(reinterpret_cast<int32_t*>(value) + found, compress(v, mask));
-            found += __builtin_popcount(mask);
+            store_int(reinterpret_cast<int32_t*>(value) + written, compress(v, mask));
+            written += __builtin_popcount(mask);
         }
 #endif
         for (; i < s.size; ++i) {
-            index[found] = static_cast<int32_t>(i);
-            value[found] = x[i];
-            found += x[i] != 0.0f;
+            index[written] = static_cast<int32_t>(i);
+            value[written] = x[i];
+            written += x[i] != 0.0f;
         }
-        *reinterpret_cast<int32_t*>(list) = static_cast<int32_t>(found);
+        *reinterpret_cast<int32_t*>(list) = static_cast<int32_t>(written);
     }
 }
 

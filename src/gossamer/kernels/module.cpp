@@ -37,19 +37,19 @@ std::vector<Row> kernel_table() {
 
 template <size_t N>
 nb::dict by_name(const gossamer::Kind (&kinds)[N]) {
-    nb::dict found;
-    for (const auto& kind : kinds) found[kind.name] = kind.expression;
-    return found;
+    nb::dict expressions;
+    for (const auto& kind : kinds) expressions[kind.name] = kind.expression;
+    return expressions;
 }
 
 bool all_finite(const float* x, size_t count) {
-    uint32_t found = 0;
+    uint32_t infinite = 0;
     for (size_t i = 0; i < count; ++i) {
         uint32_t bits;
         std::memcpy(&bits, x + i, sizeof bits);
-        found |= (bits & 0x7f800000u) == 0x7f800000u;
+        infinite |= (bits & 0x7f800000u) == 0x7f800000u;
     }
-    return !found;
+    return !infinite;
 }
 
 // A program with the shapes of its inputs and outputs. In a shape, the first number is
@@ -62,11 +62,11 @@ public:
 
     void add(int kernel, std::vector<int> inputs, std::vector<int> outputs,
              std::vector<int64_t> shape, const std::vector<Constant>& data, int64_t scratch,
-             int64_t lead) {
+             int64_t items) {
         std::vector<const void*> arrays;
         for (const auto& array : data) arrays.push_back(array.data());
         program_.add(kernel, std::move(inputs), std::move(outputs), std::move(shape),
-                     std::move(arrays), scratch, lead);
+                     std::move(arrays), scratch, items);
         constants_.insert(constants_.end(), data.begin(), data.end());
     }
 
@@ -182,7 +182,7 @@ NB_MODULE(_kernels, m) {
         .def(nb::init<int, int64_t>(), nb::arg("threads"), nb::arg("chunk"))
         .def("slot", &Runner::slot, nb::arg("floats"), nb::arg("position"))
         .def("add", &Runner::add, nb::arg("kernel"), nb::arg("inputs"), nb::arg("outputs"),
-             nb::arg("shape"), nb::arg("data"), nb::arg("scratch"), nb::arg("lead"))
+             nb::arg("shape"), nb::arg("data"), nb::arg("scratch"), nb::arg("items"))
         .def("single_threaded", &Runner::single_threaded, nb::arg("steps"))
         .def("finish", &Runner::finish, nb::arg("inputs"), nb::arg("outputs"),
              nb::arg("input_shapes"), nb::arg("output_shapes"))

@@ -67,7 +67,7 @@ int Program::slot(int64_t floats, int64_t position) {
 
 void Program::add(int kernel, std::vector<int> inputs, std::vector<int> outputs,
                   std::vector<int64_t> shape, std::vector<const void*> data, int64_t scratch,
-                  int64_t lead) {
+                  int64_t items) {
     const Kernel& row = kernels().at(static_cast<size_t>(kernel));
     const auto known = [this](int slot) {
         return slot >= -1 && slot < static_cast<int>(slots_.size());
@@ -80,7 +80,7 @@ void Program::add(int kernel, std::vector<int> inputs, std::vector<int> outputs,
     const size_t links = data.size() < own ? 0 : data.size() - own;
     if (data.size() != own + links || (links && !row.epilogue) ||
         shape.size() != static_cast<size_t>(row.shape) + links * link_size ||
-        inputs.size() > most_inputs || lead < 1 ||
+        inputs.size() > most_inputs || items < 1 ||
         !std::all_of(data.begin(), data.end(), aligned) ||
         !std::all_of(inputs.begin(), inputs.end(), known) ||
         !std::all_of(outputs.begin(), outputs.end(), known)) {
@@ -93,7 +93,7 @@ void Program::add(int kernel, std::vector<int> inputs, std::vector<int> outputs,
     }
     scratch_floats_ = std::max(scratch_floats_, scratch);
     steps_.push_back({&row, std::move(inputs), std::move(outputs), std::move(shape),
-                      std::move(epilogue), std::move(data), lead, false});
+                      std::move(epilogue), std::move(data), items, false});
 }
 
 void Program::finish(std::vector<int> inputs, std::vector<int> outputs) {
@@ -210,16 +210,16 @@ void Program::pass(const Job& job, float* arena, float* scratch, int64_t first, 
         int64_t in_size[most] = {}, out_size[most] = {};
         for (size_t i = 0; i < step.inputs.size() && i < most; ++i) {
             in[i] = at(job, arena, step.inputs[i], first, examples);
-            in_size[i] = step.inputs[i] < 0 ? 0 : slot_floats(step.inputs[i]) / step.lead;
+            in_size[i] = step.inputs[i] < 0 ? 0 : slot_floats(step.inputs[i]) / step.items;
         }
         for (size_t i = 0; i < step.outputs.size() && i < most; ++i) {
             out[i] = at(job, arena, step.outputs[i], first, examples);
-            out_size[i] = slot_floats(step.outputs[i]) / step.lead;
+            out_size[i] = slot_floats(step.outputs[i]) / step.items;
         }
         const int64_t among = step.single_threaded ? 1 : parts;
         if (part < among) {
             step.kernel->run({in, out, in_size, out_size, step.shape.data(), step.data.data(),
-                              scratch, examples * step.lead, part, among, step.links.data(),
+                              scratch, examples * step.items, part, among, step.links.data(),
                               link_data(step), static_cast<int64_t>(step.links.size())});
         }
         const bool goes_on =

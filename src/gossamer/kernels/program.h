@@ -38,13 +38,13 @@ public:
     // arena (times the chunk). Slots that are never alive together may overlap.
     int slot(int64_t floats, int64_t position);
 
-    // `lead`: how many items (rows of the first dimension) one example has. `data` belongs to the
+    // `items`: how many items (rows of the first dimension) one example has. `data` belongs to the
     // caller and outlives the program: aligned as a Buffer is, with as much room after the end.
     // Behind the integers and arrays that the kernel takes are those of the links of its epilogue,
     // one array for each.
     void add(int kernel, std::vector<int> inputs, std::vector<int> outputs,
              std::vector<int64_t> shape, std::vector<const void*> data, int64_t scratch,
-             int64_t lead);
+             int64_t items);
 
     void finish(std::vector<int> inputs, std::vector<int> outputs);
 
@@ -77,7 +77,7 @@ private:
         std::vector<int64_t> shape;
         std::vector<Link> links;
         std::vector<const void*> data;
-        int64_t lead;
+        int64_t items;
         bool single_threaded = false;
     };
     struct Job;

@@ -67,8 +67,8 @@ void pick_winners(const Training& t, int64_t part, int64_t parts) {
         __builtin_memset(mask, 0, static_cast<size_t>(n));
         for (int64_t i = 0; i < capacity; ++i) mask[index[i]] = 1;
         if (!counts) continue;
-        const float* found = list;
-        scatter({&found, &y, &listed, &size, place, nullptr, scratch, 1, 0, 1});
+        const float* nonzero = list;
+        scatter({&nonzero, &y, &listed, &size, place, nullptr, scratch, 1, 0, 1});
         for (int64_t i = 0; i < capacity; ++i) {
             counts[index[i]] += x[index[i]] > 0.0f;
             counts[n] += x[index[i]] == 0.0f;
@@ -126,15 +126,15 @@ struct Active {
 // Each example's active inputs by rank, one list after the other.
 void list_active(const Training& t, int64_t part, int64_t parts) {
     const int64_t n = t.channels * t.positions, shape[] = {n, n}, listed = list_header + 2 * n;
-    float* found = new (std::align_val_t(64)) float[static_cast<size_t>(listed)];
+    float* nonzero = new (std::align_val_t(64)) float[static_cast<size_t>(listed)];
     auto* next = new int64_t[static_cast<size_t>(t.buckets) + 1];
-    const auto* input = reinterpret_cast<const int32_t*>(found) + list_header;
-    const float* value = found + list_header + n;
+    const auto* input = reinterpret_cast<const int32_t*>(nonzero) + list_header;
+    const float* value = nonzero + list_header + n;
     for (int64_t example = share(t.examples, part, parts);
          example < share(t.examples, part + 1, parts); ++example) {
         const float* x = t.in + example * n;
-        nonzeros({&x, &found, &n, &listed, shape, nullptr, nullptr, 1, 0, 1});
-        const int32_t count = *reinterpret_cast<const int32_t*>(found);
+        nonzeros({&x, &nonzero, &n, &listed, shape, nullptr, nullptr, 1, 0, 1});
+        const int32_t count = *reinterpret_cast<const int32_t*>(nonzero);
         // Calls f(channel, its first input, from, to) for the inputs of each channel, which rise.
         const auto each = [&](auto&& f) {
             if (t.positions == 1) {
@@ -165,7 +165,7 @@ void list_active(const Training& t, int64_t part, int64_t parts) {
             }
         });
     }
-    ::operator delete[](found, std::align_val_t(64));
+    ::operator delete[](nonzero, std::align_val_t(64));
     delete[] next;
 }
 

@@ -67,10 +67,10 @@ template <class T, class At>
 inline T shuffled(T a, T b, At at) {
     constexpr int lanes = sizeof(T) / 4;
 #if defined(__clang__)
-    T found;
+    T result;
 #pragma clang loop unroll(full)
-    for (int i = 0; i < lanes; ++i) found[i] = at(i) < lanes ? a[at(i)] : b[at(i) - lanes];
-    return found;
+    for (int i = 0; i < lanes; ++i) result[i] = at(i) < lanes ? a[at(i)] : b[at(i) - lanes];
+    return result;
 #else
     typename Of<lanes>::I lane;
     for (int i = 0; i < lanes; ++i) lane[i] = at(i);

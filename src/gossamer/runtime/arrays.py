@@ -62,13 +62,13 @@ def batches(graph: Graph, inputs: Sequence[Array], size: int, most: int) -> list
     Raises:
         UserError: the network's batch is fixed at another size.
     """
-    leads = [graph.shapes[name][0] for name in graph.inputs]
-    if size % leads[0] or (not graph.dynamic and size != leads[0]):
+    items = [graph.shapes[name][0] for name in graph.inputs]
+    if size % items[0] or (not graph.dynamic and size != items[0]):
         raise UserError(
-            f"batch {size}: the network's batch is fixed at {leads[0]}; "
+            f"batch {size}: the network's batch is fixed at {items[0]}; "
             "export it with a dynamic batch"
         )
-    rows = [size * lead // leads[0] for lead in leads]
+    rows = [size * n // items[0] for n in items]
     count = max(1, min(most, len(inputs[0]) // size))
     return [
         [

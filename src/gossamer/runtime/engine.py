@@ -203,8 +203,8 @@ class Engine:
                 f"{len(inputs)} inputs given, the network takes {len(self.graph.inputs)}: {names}"
             )
         accepted = [self._accepted(x, i) for i, x in enumerate(inputs)]
-        leads = [self.graph.shapes[name][0] for name in self.graph.inputs]
-        examples = {len(x) // lead for x, lead in zip(accepted, leads, strict=True)}
+        items = [self.graph.shapes[name][0] for name in self.graph.inputs]
+        examples = {len(x) // n for x, n in zip(accepted, items, strict=True)}
         if len(examples) > 1:
             raise UserError(f"the inputs have different batches: {[len(x) for x in accepted]}")
         program = self._single_program if len(accepted[0]) < self._few else self._batched
@@ -226,7 +226,7 @@ class Engine:
 
     def _accepted(self, x: Array, position: int) -> Array:
         name = self.graph.inputs[position]
-        lead, *rest = self.graph.shapes[name]
+        items, *rest = self.graph.shapes[name]
         array = np.asarray(x)
         if not array.ndim and name in self.graph.scalars:
             array = array[None]
@@ -235,9 +235,9 @@ class Engine:
         if name in self.graph.dtypes:
             self._check_integers(name, array)
         converted = np.ascontiguousarray(array, dtype=np.float32)
-        first = "batch" if self.graph.dynamic else str(lead)  # several such batches run, too
+        first = "batch" if self.graph.dynamic else str(items)  # several such batches run, too
         fits = list(array.shape[1:]) == rest and array.ndim == len(rest) + 1
-        if not fits or array.shape[0] % lead:
+        if not fits or array.shape[0] % items:
             wanted = ", ".join([first, *map(str, rest)])
             raise UserError(f"input {name!r} has shape {list(array.shape)}, wanted [{wanted}]")
         return converted

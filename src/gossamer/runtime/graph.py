@@ -1,6 +1,6 @@
 """The network as the runtime sees it: a few kinds of node over named values.
 
-A value's shape is ``(lead, ...)``: its first dimension is ``lead`` times the number of
+A value's shape is ``(items, ...)``: its first dimension is ``items`` times the number of
 examples in the batch, all others are fixed.
 """
 

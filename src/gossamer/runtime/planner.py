@@ -150,8 +150,8 @@ def synthetic(graph: Graph, examples: int, seed: int = 0) -> list[Array]:
     rng = np.random.default_rng(seed)
     inputs = []
     for name in graph.inputs:
-        lead, *item = graph.shapes[name]
-        shape = (lead * examples, *item)
+        items, *item = graph.shapes[name]
+        shape = (items * examples, *item)
         if name in graph.dtypes:
             values = rng.integers(0, graph.rows(name) or 2, shape).astype(graph.dtypes[name])
         else:
@@ -232,13 +232,13 @@ def _inputs(graph: Graph, sample: Sequence[Array] | None) -> list[Array]:
     work = sum(_macs(graph, node) for node in graph.nodes)
     most = int(min(SAMPLES, MOST_FLOATS // largest, MOST_MACS // max(1.0, work)))
     most = max(1, most) if graph.dynamic else 1
-    leads = [graph.shapes[name][0] for name in graph.inputs]
+    items = [graph.shapes[name][0] for name in graph.inputs]
     if sample is not None:
-        most = min(most, max(1, len(sample[0]) // leads[0]))
+        most = min(most, max(1, len(sample[0]) // items[0]))
     examples = synthetic(graph, most) if sample is None else sample
     return [
-        np.ascontiguousarray(x[: most * lead], np.float32)
-        for x, lead in zip(examples, leads, strict=True)
+        np.ascontiguousarray(x[: most * n], np.float32)
+        for x, n in zip(examples, items, strict=True)
     ]
 
 
@@ -364,7 +364,7 @@ class Choices:
             [b for _, b in sources],
             [output],
             [graph.shapes[i] for i, _ in sources],
-            [(result.lead, output.floats // result.lead)],
+            [(result.items, output.floats // result.items)],
             chunk=TOGETHER if self.batched else 1,
         )
         names = [i for i, _ in sources]
@@ -499,7 +499,7 @@ def _chunk(
     graph: Graph, single: Lowered, batched: Lowered, arrays: list[Array], budget: Budget
 ) -> tuple[int, int]:
     """The number of examples that go through the network together, and the least batch for it."""
-    leads = [graph.shapes[name][0] for name in graph.inputs]
+    items = [graph.shapes[name][0] for name in graph.inputs]
     steps, inputs, outputs = batched
     arena = max(1, arrange(steps, inputs, outputs).floats)
 
@@ -514,14 +514,14 @@ def _chunk(
             [graph.shapes[o] for o in graph.outputs],
             chunk=chunk,
         )
-        batch = [_resized(x, examples * lead) for x, lead in zip(arrays, leads, strict=True)]
+        batch = [_resized(x, examples * n) for x, n in zip(arrays, items, strict=True)]
         runs: list[int] = []
         while not runs or (len(runs) < 4 and sum(runs) < LONG_NS and budget.left()):
             runs += [sum(times) for times in program.profile(batch, 1, True)]
         return min(runs) / examples
 
     one_by_one = max(1.0, nanoseconds(single, 1, 1))  # zero where no step is left
-    examples = int(min(CHUNKS[-1], len(arrays[0]) // leads[0], LONG_NS / one_by_one))
+    examples = int(min(CHUNKS[-1], len(arrays[0]) // items[0], LONG_NS / one_by_one))
     if examples > 1:
         one_by_one = nanoseconds(single, 1, examples)
     best, fastest = 1, math.inf

@@ -118,7 +118,7 @@ class Step:
     shape: Mapping[str, int | Sequence[int]]  # the fields of the kernel's struct
     data: Sequence[Array] = ()
     scratch: int = 0
-    lead: int = 1
+    items: int = 1
     node: str = ""
     macs: float = 0.0
     dense_macs: float = 0.0
@@ -199,7 +199,7 @@ def assemble(
             + [number for link in step.epilogue for number in link.numbers(step.inputs)],
             [*step.data, *(link.data for link in step.epilogue)],
             int(step.scratch),
-            step.lead,
+            step.items,
         )
     program.finish(
         [slots[b] for b in inputs], [slots[b] for b in outputs], input_shapes, output_shapes

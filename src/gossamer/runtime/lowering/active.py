@@ -99,7 +99,7 @@ def emit_active(
     channel_first: bool,
     grid: Grid,
     pool: int,
-    lead: int,
+    items: int,
     macs: float,
     planes: bool = False,
 ) -> None:
@@ -117,7 +117,7 @@ def emit_active(
     # index / inner by multiplication, exact for all indices below 2^20
     shift = 20 + max(1, math.ceil(math.log2(inner + 1)))
     multiplier = -(-(1 << shift) // inner)
-    capacity = (source.floats // value.lead - LIST_HEADER) // 2
+    capacity = (source.floats // value.items - LIST_HEADER) // 2
     shape = {
         "capacity": capacity,
         "inner": inner,
@@ -153,7 +153,7 @@ def emit_active(
         + 3 * (capacity + BLOCK)
         + (2 * major.rows + grid.in_height) * major.inputs
         + BLOCK,
-        lead=lead,
+        items=items,
         macs=macs * value.density,
-        dense_macs=dense_macs(lowering, node) * lead,
+        dense_macs=dense_macs(lowering, node) * items,
     )

@@ -125,8 +125,8 @@ def conv_active(
         channel_first=listed == "list",
         grid=grid,
         pool=s.pool,
-        lead=value.lead,
-        macs=float(meets) * value.lead,
+        items=value.items,
+        macs=float(meets) * value.items,
         planes=planes,
     )
     after()

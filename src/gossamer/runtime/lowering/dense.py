@@ -94,7 +94,7 @@ def after_conv(
         return lowering.new(result, form, result.item), lambda: None
     high, wide = conv_size(lowering, node)
     channels = result.channels
-    before = Buffer(f"{node.output}|before pool", result.lead * channels * high * wide)
+    before = Buffer(f"{node.output}|before pool", result.items * channels * high * wide)
 
     def after() -> None:
         lowering.add(
@@ -111,7 +111,7 @@ def after_conv(
                 kind="max",
                 channels_last=form == "last",
             ),
-            lead=result.lead,
+            items=result.items,
         )
 
     return before, after
@@ -159,7 +159,7 @@ def conv_gemm(
             base + np.int32(group * weight.shape[1] * deep),
             clip,
         ]
-        macs = float(value.lead * matrix[part].size * high * wide)
+        macs = float(value.items * matrix[part].size * high * wide)
         lowering.add(
             node.name,
             kernel,
@@ -174,7 +174,7 @@ def conv_gemm(
                 "out_offset": group * outputs,
             },
             data=data,
-            lead=value.lead,
+            items=value.items,
             macs=macs,
             dense_macs=macs,
         )
@@ -203,7 +203,7 @@ def depthwise(
     # The kernel pads channels to its own width.
     data[0] = np.ascontiguousarray(taps[:, : up_to(c, lowering.width)])
     target, after = after_conv(lowering, node, "last", False)
-    macs = float(value.lead * weight.size * high * wide)
+    macs = float(value.items * weight.size * high * wide)
     lowering.add(
         node.name,
         lowering.kernel(typed("depthwise", weight)),
@@ -225,7 +225,7 @@ def depthwise(
             "left": s.pads[1],
         },
         data=data,
-        lead=value.lead,
+        items=value.items,
         macs=macs,
         dense_macs=macs,
     )

@@ -69,7 +69,7 @@ def _link(step: Step, side: int) -> Link | None:
     if own != (1, size) or other is None:
         return None
     value = step.inputs[1 - side]
-    if value is not None and value.floats != step.lead * other[1]:
+    if value is not None and value.floats != step.items * other[1]:
         return None
     kind = cast(int, shape["kind"])
     return Link(True, kind, step.data[0], value, side == 1, size, *other)

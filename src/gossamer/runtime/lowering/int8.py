@@ -48,5 +48,5 @@ def _scaled(lowering: Lowering, node: AnyNode, candidate: Candidate) -> None:
         buffer,
         {"outer": result.item // channels // inner, "channels": channels, "inner": inner},
         data=[c["step"], c["bias"], limits(node.operation.low, node.operation.high)],
-        lead=result.lead,
+        items=result.items,
     )

@@ -55,16 +55,16 @@ def _linear(lowering: Lowering, node: AnyNode, kernel: Kernel, grid: Round) -> N
     value = lowering.values[node.inputs[0]]
     weight = whole(node)
     depth = weight.shape[1]
-    lead = value.lead * value.item // depth
+    items = value.items * value.item // depth
     plain = "dense"
-    if lead == value.lead:
+    if items == value.items:
         plain = lowering.layout(value)
         weight = in_order(value, weight, plain)
-    source = _codes(lowering, value, lowering.form(value, plain), lead, kernel, grid)
+    source = _codes(lowering, value, lowering.form(value, plain), items, kernel, grid)
     result = lowering.value(node.output)
     _add(
         lowering, node, kernel, grid, source, lowering.new(result, "dense", result.item),
-        weight[:, None], np.zeros(1, np.int64), np.zeros(1, np.int64), lead,
+        weight[:, None], np.zeros(1, np.int64), np.zeros(1, np.int64), items,
     )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def _conv(lowering: Lowering, node: Node[Conv], kernel: Kernel, grid: Round) -> 
     s = node.operation
     plain = "last" if c > 1 else lowering.layout(value)
     image = lowering.padded_image(value, (c, h, w), s.pads, plain)
-    source = _codes(lowering, value, image, value.lead, kernel, grid)
+    source = _codes(lowering, value, image, value.items, kernel, grid)
     weight = whole(node).transpose(0, 2, 3, 1)  # [outputs, rows, columns, channels]
     outputs, tall, wide, channels = weight.shape
     pitch = (w + s.pads[1] + s.pads[3]) * c
@@ -90,20 +90,20 @@ def _conv(lowering: Lowering, node: Node[Conv], kernel: Kernel, grid: Round) -> 
         _add(
             lowering, node, kernel, grid, source, target,
             weight[part].reshape(each, len(runs), -1), runs, base + group * channels,
-            value.lead, part,
+            value.items, part,
         )  # fmt: skip
     after()
 
 
 def _codes(
-    lowering: Lowering, value: Value, plain: Buffer, lead: int, kernel: Kernel, grid: Round
+    lowering: Lowering, value: Value, plain: Buffer, items: int, kernel: Kernel, grid: Round
 ) -> Buffer:
-    """The codes of a value that lies in a buffer, in ``lead`` rows of whole words."""
-    form = f"{kernel.layout} {lead} {plain.name}"
+    """The codes of a value that lies in a buffer, in ``items`` rows of whole words."""
+    form = f"{kernel.layout} {items} {plain.name}"
     if form not in value.forms:
-        size = plain.floats // lead
+        size = plain.floats // items
         words = up_to(size * CODE_BYTES[kernel.layout], 4) // 4
-        value.forms[form] = Buffer(f"{value.name}|{form}", lead * words)
+        value.forms[form] = Buffer(f"{value.name}|{form}", items * words)
         lowering.add(
             "",
             lowering.kernel("codes", kernel.layout),
@@ -111,7 +111,7 @@ def _codes(
             value.forms[form],
             {"size": size},
             data=[np.array([grid.step, _shift(kernel, grid)], np.float32)],
-            lead=lead,
+            items=items,
         )
     return value.forms[form]
 
@@ -123,7 +123,7 @@ def _shift(kernel: Kernel, grid: Round) -> int:
 
 def _add(
     lowering: Lowering, node: AnyNode, kernel: Kernel, grid: Round, source: Buffer,
-    target: Buffer, weight: Array, runs: Array, base: Array, lead: int,
+    target: Buffer, weight: Array, runs: Array, base: Array, items: int,
     part: slice = slice(None),
 ) -> None:  # fmt: skip
     """One product of matrices: weights [outputs, runs, length], a row of codes for each base.
@@ -140,7 +140,7 @@ def _add(
     offset = runs[:, None] + np.arange(0, up_to(length, group), group)
     everywhere = up_to(outputs, columns)
     first = part.indices(len(node.constants["bias"]))[0]
-    macs = float(lead * len(base) * weight.size)
+    macs = float(items * len(base) * weight.size)
     lowering.add(
         node.name,
         kernel,
@@ -162,7 +162,7 @@ def _add(
             (base * code_bytes).astype(np.int32),
             limits(node.operation.low, node.operation.high),
         ],
-        lead=lead,
+        items=items,
         macs=macs,
         dense_macs=macs,
     )

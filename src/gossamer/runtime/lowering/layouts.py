@@ -37,11 +37,13 @@ class Value:
     density: float = 1.0
 
     @property
-    def lead(self) -> int:
+    def items(self) -> int:
+        """How many items (rows of the first dimension) one example has."""
         return self.shape[0]
 
     @property
     def item(self) -> int:
+        """Count of the numbers of an item."""
         return math.prod(self.shape[1:])
 
 
@@ -77,7 +79,7 @@ class Lowering:
         self.values: dict[str, Value] = {}
         for name in graph.inputs:
             value = self.value(name)
-            value.forms["dense"] = Buffer(name, value.lead * value.item)
+            value.forms["dense"] = Buffer(name, value.items * value.item)
 
     def candidates(self, node: AnyNode) -> list[Candidate]:
         """The ways to compute a node, at least one."""
@@ -95,7 +97,7 @@ class Lowering:
 
     def new(self, value: Value, form: str, floats: int) -> Buffer:
         """A buffer for a form of a value; ``floats`` are per item."""
-        buffer = Buffer(f"{value.name}|{form}", value.lead * floats)
+        buffer = Buffer(f"{value.name}|{form}", value.items * floats)
         value.forms[form] = buffer
         return buffer
 
@@ -111,7 +113,7 @@ class Lowering:
         self,
         source: Buffer,
         target: Buffer,
-        lead: int,
+        items: int,
         sizes: Sequence[int],
         from_: Sequence[int],
         to: Sequence[int],
@@ -130,7 +132,7 @@ class Lowering:
             "out_offset": at,
             "clear": clear,
         }
-        self.add("", self.kernel("copy"), (source,), target, shape, lead=lead)
+        self.add("", self.kernel("copy"), (source,), target, shape, items=items)
 
     def form(self, value: Value, form: str) -> Buffer:
         """The value in a form, made now if it is not there yet."""
@@ -146,31 +148,31 @@ class Lowering:
                 (dense,),
                 buffer,
                 {"size": value.item, "capacity": value.item},
-                lead=value.lead,
+                items=value.items,
             )
             return buffer
         for listed, plain in (("list", "dense"), ("list last", "last")):
             if listed in value.forms and plain not in value.forms and form == plain:
                 source = value.forms[listed]
                 buffer = self.new(value, plain, value.item)
-                capacity = (source.floats // value.lead - LIST_HEADER) // 2
+                capacity = (source.floats // value.items - LIST_HEADER) // 2
                 self.add(
                     "",
                     self.kernel("scatter"),
                     (source,),
                     buffer,
                     {"size": value.item, "capacity": capacity},
-                    lead=value.lead,
+                    items=value.items,
                 )
                 return buffer
         if form == "dense":
             source = self.form(value, "last")
             buffer = self.new(value, form, value.item)
-            self.copy(source, buffer, value.lead, [p, c], [c, 1], [1, p])
+            self.copy(source, buffer, value.items, [p, c], [c, 1], [1, p])
             return buffer
         source = self.form(value, "dense")
         buffer = self.new(value, form, value.item)
-        self.copy(source, buffer, value.lead, [c, p], [p, 1], [1, c])
+        self.copy(source, buffer, value.items, [c, p], [p, 1], [1, c])
         return buffer
 
     def layout(self, value: Value) -> str:
@@ -214,7 +216,7 @@ class Lowering:
             sizes, from_, to = [h, w, c], [from_[0], from_[2], 1], [to[0], to[2], 1]
         elif from_[1] == 1:
             sizes, from_, to = [h, w, c], [from_[0], from_[2], 1], [to[0], 1, to[1]]
-        self.copy(source, buffer, value.lead, sizes, from_, to, at=at, clear=c * high * wide)
+        self.copy(source, buffer, value.items, sizes, from_, to, at=at, clear=c * high * wide)
         return buffer
 
     def usable(self, weight: Array) -> bool:

@@ -41,11 +41,11 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
     value = lowering.values[node.inputs[0]]
     weight, bias = node.constants["weight"], node.constants["bias"]
     outputs, depth = weight.shape
-    lead = value.lead * value.item // depth
+    items = value.items * value.item // depth
     clip = limits(node.operation.low, node.operation.high)
     nonzero = int(np.count_nonzero(weight))
-    facts = {"node": node.name, "lead": lead, "dense_macs": float(lead * weight.size)}
-    flat = lead == value.lead
+    facts = {"node": node.name, "items": items, "dense_macs": float(items * weight.size)}
+    flat = items == value.items
 
     def order(plain: str) -> Array:
         return in_order(value, weight, plain) if flat else weight
@@ -82,7 +82,7 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
                 "out_offset": 0,
             },
             data=data,
-            macs=float(lead * weight.size),
+            macs=float(items * weight.size),
             **{k: v for k, v in facts.items() if k != "node"},
         )
 
@@ -97,9 +97,9 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
             out(),
             {"rows": 1, "depth": depth, "outputs": outputs},
             data=[bounds, index, values, bias, clip],
-            lead=lead,
+            items=items,
             scratch=(depth + lowering.width) * lanes,
-            macs=float(lead * nonzero),
+            macs=float(items * nonzero),
             dense_macs=facts["dense_macs"],
         )
 
@@ -116,8 +116,8 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
                 padded(bias, up_to(outputs, lowering.width)),
                 clip,
             ],
-            lead=lead,
-            macs=float(lead * nonzero),
+            items=items,
+            macs=float(items * nonzero),
             dense_macs=facts["dense_macs"],
         )
 
@@ -142,8 +142,8 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
             channel_first=True,
             grid=Grid(),
             pool=1,
-            lead=lead,
-            macs=float(nonzero * lead),
+            items=items,
+            macs=float(nonzero * items),
         )
 
     for kernel in gemm_kernels(lowering, weight, outputs):
@@ -151,7 +151,7 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
     if not lowering.usable(weight):
         return
     density = nonzero / weight.size
-    if lowering.every or (density < 0.6 and (lowering.batched or lead > 1)):
+    if lowering.every or (density < 0.6 and (lowering.batched or items > 1)):
         for kernel in find(lowering.isa, typed("columns", weight)):
             yield Candidate(str(kernel), partial(columns, kernel))
     if depth < 1 << 16 and (lowering.every or (density < 0.4 and not lowering.batched)):

@@ -100,9 +100,9 @@ def _by_chunks(
         },
         data=[bounds, offsets, values, bias, limits(s.low, s.high)],
         scratch=scratch,
-        lead=value.lead,
-        macs=float(value.lead * len(values) * high * wide),
-        dense_macs=dense_macs(lowering, node) * value.lead,
+        items=value.items,
+        macs=float(value.items * len(values) * high * wide),
+        dense_macs=dense_macs(lowering, node) * value.items,
     )
     after()
 
@@ -162,7 +162,7 @@ def phases(
             lowering.copy(
                 source,
                 buffer,
-                value.lead,
+                value.items,
                 [c, tall, broad],
                 [h * w, sy * w, sx],
                 [sy * sx * rows * pitch, pitch, 1],
@@ -227,8 +227,8 @@ def lanes(
         shape,
         data=[bounds, offsets, values, node.constants["bias"], clip, order],
         scratch=lanes_scratch(lowering, node, size),
-        lead=value.lead,
-        macs=float(value.lead * len(values) * high * wide),
-        dense_macs=dense_macs(lowering, node) * value.lead,
+        items=value.items,
+        macs=float(value.items * len(values) * high * wide),
+        dense_macs=dense_macs(lowering, node) * value.items,
     )
     after()

@@ -36,25 +36,25 @@ def in_front(context: Context, value: str, output: str) -> tuple[BatchAxis, Shap
     if (batched := context.values[value].batch_axis) is not None:
         return batched, context.shape(batched.source)[1:]
     if context.batch == 1:
-        lead, within, axis, after = 1, context.shape(value), NOWHERE, 1
+        batch, within, axis, after = 1, context.shape(value), NOWHERE, 1
     else:
         size, *rest = context.shape(value)
-        lead = context.batch if size % context.batch == 0 else size
-        within, axis, after = (size // lead, *rest), 0, size // lead
+        batch = context.batch if size % context.batch == 0 else size
+        within, axis, after = (size // batch, *rest), 0, size // batch
     source = f"{output} of {value} in front"
     if source not in context.values:
-        context.emit(Reshape(), value, source, (lead, *within))
+        context.emit(Reshape(), value, source, (batch, *within))
     return BatchAxis(source, axis, after), within
 
 
 def settle(context: Context, batched: BatchAxis, output: str) -> None:
     """Lets ``output`` be read by a ``BatchAxis``, or be plain where the batch came back."""
-    lead, *sizes = context.shape(batched.source)
+    batch, *sizes = context.shape(batched.source)
     if not sizes:  # a number of no dimensions: the engine has it in a row of one
         context.values[output] = Value((), context.kind(batched.source), batch_axis=batched)
         return
     back = batched.axis == NOWHERE or (batched.axis == 0 and batched.after == sizes[0])
-    sizes[batched.axis] *= lead
+    sizes[batched.axis] *= batch
     if back:
         context.emit(Reshape(), batched.source, output, sizes)
         return
@@ -85,24 +85,24 @@ def fronts_of(
             continue
         batched, sizes = in_front(context, value, output)
         missing = rank - len(sizes)
-        source, lead = batched.source, context.shape(batched.source)[0]
+        source, batch = batched.source, context.shape(batched.source)[0]
         if missing:
             source = f"{output} of {value} widened"
             if source not in context.values:
-                context.emit(Reshape(), batched.source, source, (lead, *[1] * missing, *sizes))
+                context.emit(Reshape(), batched.source, source, (batch, *[1] * missing, *sizes))
         fronts.append(source)
         if batched.axis == NOWHERE:
             ways.append((BatchAxis("", NOWHERE), 1, 1))
             continue
         ways.append(
-            (BatchAxis("", batched.axis + missing, batched.after), lead, sizes[batched.axis])
+            (BatchAxis("", batched.axis + missing, batched.after), batch, sizes[batched.axis])
         )
     if len(set(ways)) > 1:
         shapes = " and ".join(shown(context.shape(value)) for value in inputs if value)
         raise Unsupported(f"its inputs {shapes} have the batch in different places")
-    way, lead, _ = ways[0]
+    way, batch, _ = ways[0]
     for value in inputs:
-        if context.is_constant(value) and lead > 1:
+        if context.is_constant(value) and batch > 1:
             own = context.array(value).shape
             at = way.axis - (rank - len(own))
             if at >= 0 and own[at] != 1:

@@ -106,7 +106,7 @@ class Binary(Single):
             lowering.new(result, plain, result.item),
             kernel_shape,
             data=[numbers.astype(np.float32) for numbers in data],
-            lead=result.lead,
+            items=result.items,
         )
 
     def write(self, writer: Writer, node: AnyNode) -> None:

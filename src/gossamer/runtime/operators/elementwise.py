@@ -55,7 +55,7 @@ class Unary(Single):
         if listed and self.keeps_zero:
             form, result.density = listed[0], min(result.density, value.density)
         source = lowering.form(value, form)
-        floats = source.floats // value.lead
+        floats = source.floats // value.items
         lowering.add(
             node.name,
             lowering.kernel("unary"),
@@ -67,7 +67,7 @@ class Unary(Single):
                 "capacity": (floats - LIST_HEADER) // 2 if form in listed else 0,
             },
             data=[limits(self.a, self.b)],
-            lead=value.lead,
+            items=value.items,
         )
 
     def write(self, writer: Writer, node: AnyNode) -> None:

@@ -49,7 +49,7 @@ class Round(Single):
         listed = [form for form in ("list", "list last") if form in value.forms]
         form = listed[0] if listed else lowering.layout(value)
         source = lowering.form(value, form)
-        floats = source.floats // value.lead
+        floats = source.floats // value.items
         capacity = (floats - LIST_HEADER) // 2 if listed else 0
         grid = np.array([self.step, self.low, self.high], np.float32)
         lowering.add(
@@ -59,7 +59,7 @@ class Round(Single):
             lowering.new(result, form, floats),
             {"size": value.item, "capacity": capacity},
             data=[grid],
-            lead=value.lead,
+            items=value.items,
         )
 
     def write(self, writer: Writer, node: AnyNode) -> None:

@@ -133,7 +133,7 @@ class Winners(Single):
                 "boosted": boost is not None,
             },
             data=[data],
-            lead=value.lead,
+            items=value.items,
             scratch=3 * (size + 2 * BLOCK),
         )
         result.density = min(result.density, capacity / value.item)

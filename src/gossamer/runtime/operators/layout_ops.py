@@ -61,7 +61,7 @@ class Strided(Single):
         lowering.copy(
             lowering.form(value, "dense"),
             lowering.new(result, "dense", result.item),
-            value.lead,
+            value.items,
             self.sizes,
             self.source,
             self.target,
@@ -100,7 +100,7 @@ class Transpose(Single):
         lowering.copy(
             lowering.form(value, "dense"),
             lowering.new(result, "dense", result.item),
-            value.lead,
+            value.items,
             sizes,
             [steps[p - 1] for p in perm[1:]],
             out,
@@ -130,7 +130,7 @@ class Embed(Single):
             lowering.new(result, "dense", result.item),
             {"count": value.item, "rows": table.shape[0], "width": table.shape[1]},
             data=[table],
-            lead=value.lead,
+            items=value.items,
         )
 
     def write(self, writer: Writer, node: AnyNode) -> None:
@@ -172,7 +172,7 @@ class Concat(Single):
         at, whole = 0, result.shape[axis] * inner
         for value, source in zip(values, sources, strict=True):
             part = value.shape[axis] * inner
-            lowering.copy(source, buffer, value.lead, [outer, part], [part, 1], [whole, 1], at=at)
+            lowering.copy(source, buffer, value.items, [outer, part], [part, 1], [whole, 1], at=at)
             at += part
 
     def write(self, writer: Writer, node: AnyNode) -> None:

@@ -48,14 +48,14 @@ class Matmul(Single):
         *_, rows, depth = left.shape
         columns = right.shape[-1]
         count = left.item // (rows * depth)
-        macs = float(left.lead * left.item * columns)
+        macs = float(left.items * left.item * columns)
         lowering.add(
             node.name,
             lowering.kernel("matmul"),
             (lowering.form(left, "dense"), lowering.form(right, "dense")),
             lowering.new(result, "dense", result.item),
             {"count": count, "rows": rows, "depth": depth, "columns": columns},
-            lead=left.lead,
+            items=left.items,
             macs=macs,
             dense_macs=macs,
         )
@@ -124,8 +124,8 @@ def _matmul(context: Context, call: Call) -> None:
 
 
 def _products(x: list[Array], a: Attributes) -> int:
-    lead = np.broadcast_shapes(x[0].shape[:-2], x[1].shape[:-2])
-    return math.prod((*lead, *x[0].shape[-2:-1], *x[1].shape[-1:]))
+    stacked = np.broadcast_shapes(x[0].shape[:-2], x[1].shape[:-2])
+    return math.prod((*stacked, *x[0].shape[-2:-1], *x[1].shape[-1:]))
 
 
 def _gemm_constant(x: list[Array], a: Attributes) -> Array:

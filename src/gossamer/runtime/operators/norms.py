@@ -52,7 +52,7 @@ class LayerNorm(Single):
             lowering.new(result, "dense", result.item),
             {"rows": value.item // size, "size": size, "kind": self.channels},
             data=data,
-            lead=value.lead,
+            items=value.items,
         )
 
     def write(self, writer: Writer, node: AnyNode) -> None:
@@ -92,7 +92,7 @@ class Softmax(Single):
             (lowering.form(value, "dense"),),
             lowering.new(result, "dense", result.item),
             {"rows": value.item // size, "size": size, "kind": self.log},
-            lead=value.lead,
+            items=value.items,
         )
 
     def write(self, writer: Writer, node: AnyNode) -> None:

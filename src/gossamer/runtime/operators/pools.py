@@ -56,7 +56,7 @@ class Pool(Single):
                 kind=self.kind,
                 channels_last=plain == "last",
             ),
-            lead=value.lead,
+            items=value.items,
         )
 
     def write(self, writer: Writer, node: AnyNode) -> None:

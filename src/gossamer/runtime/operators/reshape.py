@@ -19,7 +19,7 @@ class Reshape(Single):
         value = lowering.values[node.inputs[0]]
         result = lowering.value(node.output)
         # A flattened value keeps all its forms; any other shape only the plain one.
-        if (len(result.shape) == 2 and result.lead == value.lead) or result.shape == value.shape:
+        if (len(result.shape) == 2 and result.items == value.items) or result.shape == value.shape:
             result.channels, result.pixels = value.channels, value.pixels
             if not any(form in value.forms for form in ("dense", "last", "list", "list last")):
                 lowering.form(value, "dense")
