@@ -16,6 +16,7 @@ from gossamer.sparsity import mu_parametrize, sparsifiable_weights
 # Settings that make a network small, and its input. The rest is small enough.
 SMALL = {
     "resnet18": ({"width": 4, "blocks": (1, 1)}, (2, 12, 12)),
+    "resnet20": ({"width": 4, "blocks": (1, 1)}, (2, 12, 12)),
     "resnet50": ({"width": 4, "blocks": (1, 1)}, (2, 12, 12)),
     "ds_cnn": ({"width": 12, "blocks": 2}, (1, 16, 12)),
     "mobilenet": ({"width": 0.125}, (3, 32, 32)),

@@ -27,10 +27,10 @@ def test_stated_weights_are_the_counted_ones() -> None:
         MODELS_PAGE.read_text(),
         re.MULTILINE,
     )
-    assert len(rows) == 11
+    assert len(rows) == 12
     for name, shape, classes, weights in rows:
         ref = reference(name)
-        given = {k: v for k, v in ref.settings.items() if k in ("blocks", "bottleneck")}
+        given = {k: v for k, v in ref.settings.items() if k in ("blocks", "bottleneck", "width")}
         with torch.device("meta"):
             model = ref.build(
                 classes=int(classes.replace(",", "")),

@@ -83,7 +83,8 @@ def resnet(
     """A residual network: stem, stages of blocks, average over the image, output layer.
 
     ``blocks=(2, 2, 2, 2)`` is ResNet-18, ``(3, 4, 6, 3)`` ResNet-34 and with ``bottleneck``
-    ResNet-50. Each stage after the first halves the image and doubles the channels.
+    ResNet-50; ``(3, 3, 3)`` of ``width`` 16 is ResNet-20 for CIFAR-10, with 1x1 convolutions in its
+    shortcuts. Each stage after the first halves the image and doubles the channels.
 
     Args:
         classes: outputs, ``[batch, classes]`` logits.
