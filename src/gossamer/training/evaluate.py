@@ -125,7 +125,9 @@ def evaluate(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     examples = Examples(task, data, device)
     x, y = examples.features(), examples.labels()
-    logits = predict(model, x, batch_size)
+    answers: list[Tensor] = []
+    counts = count(model, x.split(batch_size), answers.append)  # type: ignore[no-untyped-call]
+    logits = torch.cat(answers)
     correct = int((logits.argmax(dim=1) == y).sum())
     unrounded_accuracy = None
     if quantized_layers(model):
@@ -138,7 +140,7 @@ def evaluate(
         correct=correct,
         examples=len(y),
         loss=float(functional.cross_entropy(logits, y)),
-        counts=count(model, x.split(batch_size)),  # type: ignore[no-untyped-call]
+        counts=counts,
         noise=noise_score(
             model, task, split, seed=seed, batch_size=batch_size, clean=correct, progress=progress
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,10 +154,19 @@ def weight_counts(model: nn.Module) -> tuple[int, int]:
     return nonzero, sum(weight.numel() for weight in weights)
 
 
-def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
+def count(
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    on_output: Callable[[Any], object] = lambda output: None,
+) -> Counts:
     """Run ``model`` in evaluation mode over ``batches`` of inputs and count.
 
     A layer that is called several times per inference counts each call.
+
+    Args:
+        model: any module.
+        batches: of inputs.
+        on_output: called with the model's output for each batch.
     """
     layers = sparsifiable_weights(model)
     totals = {
@@ -181,13 +190,16 @@ def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
     def activation_hook(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             entry = active.setdefault(name, [0.0, 0.0])
-            entry[0] += float(torch.count_nonzero(output))
             entry[1] += output.numel()
             axis = _unit_axis(module, output)
-            if axis is not None:
-                times = (output != 0).movedim(axis, -1).flatten(0, -2).sum(0).double()
-                earlier, of = duty.get(name, (0, 0))
-                duty[name] = times + earlier, of + output.numel() // len(times)
+            if axis is None:
+                entry[0] += float(torch.count_nonzero(output))
+                return
+            times = _nonzero_of(output).movedim(axis % output.dim() - 1, -1)
+            times = times.flatten(0, -2).sum(0) if times.dim() > 1 else times
+            entry[0] += float(times.sum())
+            earlier, of = duty.get(name, (0, 0))
+            duty[name] = times + earlier, of + output.numel() // len(times)
 
         return hook
 
@@ -202,7 +214,7 @@ def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
     try:
         with torch.inference_mode():
             for x in batches:
-                model(x)
+                on_output(model(x))
                 examples += len(x)
     finally:
         model.train(was_training)
@@ -238,6 +250,11 @@ def count(model: nn.Module, batches: Iterable[Tensor]) -> Counts:
         parameters_nonzero=sum(int(torch.count_nonzero(p)) for p in parameters),
         bytes=sum(_stored_bytes(p, id(p) in rounded) for p in parameters),
     )
+
+
+def _nonzero_of(x: Tensor) -> Tensor:
+    """The number of examples in which each entry of ``x`` ``[N, ...]`` is not zero, float64."""
+    return (x != 0).float().sum(0).double()
 
 
 def _unit_axis(module: nn.Module, output: Tensor) -> int | None:
@@ -294,9 +311,10 @@ def _count_convolution(
     sums: dict[str, float],
 ) -> None:
     nonzero = int(torch.count_nonzero(weight))
-    present = (weight != 0).to(torch.float32)
-    active = (x != 0).to(torch.float32)
-    sums["active"] += float(active.sum(dtype=torch.float64))
+    present = (weight != 0).double()
+    # Only the sum over all examples is wanted, and a convolution is linear.
+    active = _nonzero_of(x)[None]
+    sums["active"] += float(active.sum())
     sums["inputs"] += x.numel()
     positions = math.prod(y.shape[2:]) * len(x)
     sums["dense"] += positions * weight.numel()
@@ -320,4 +338,4 @@ def _count_convolution(
         dilation=module.dilation,
         groups=module.groups,
     )
-    sums["both"] += float(met.sum(dtype=torch.float64))
+    sums["both"] += float(met.sum())
