@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +21,7 @@ from gossamer.compression.networks import NamedNetwork
 from gossamer.compression.plan import Look, write_experiment
 from gossamer.errors import UserError
 from gossamer.files import copy_file
+from gossamer.progress import progress_bar
 from gossamer.search import Experiment, Trial, TrialRecord, chosen_trial
 from gossamer.search.trials.trial import Report
 from gossamer.training import folder_for, load_network
@@ -128,17 +131,17 @@ def compress(
     folder = Path(out)
     with folder_for(folder):
         network: NamedNetwork | ModuleNetwork
-        own: Sequence[str] = ()
         if isinstance(model, nn.Module):
             network = ModuleNetwork(model, data, folder, evaluate=evaluate, train=train)
-            own = network.own
         else:
             named = {"weights": weights, "settings": settings, "trust": trust}
             network = NamedNetwork(model, data, folder, progress=progress, **named)  # type: ignore[arg-type]
-        metrics = Goals(**goals, maximize=maximize, minimize=minimize, own=own).metrics(
-            network.values
-        )
-        look = Look.at(network.model, network.example)
+        with _parts(progress) as on_part:
+            network.measure(on_part)
+            on_part("layers that can be sparse")
+            look = Look.at(network.model, network.example)
+        wanted = Goals(**goals, maximize=maximize, minimize=minimize, own=network.own)
+        metrics = wanted.metrics(network.values)
         file = folder / "experiment.toml"
         if minutes is None and trials is None:
             minutes = MINUTES
@@ -178,6 +181,19 @@ def compress(
             compressed,
             interrupted,
         )
+
+
+@contextmanager
+def _parts(progress: bool) -> Iterator[Callable[[str], object]]:
+    """A bar for the time before the first trial; gives a function to call as a part begins."""
+    with progress_bar(show=progress, transient=True) as bar:
+        row = bar.add_task("looking at the network", total=3)
+        begun = count()
+
+        def on_part(text: str) -> None:
+            bar.update(row, completed=next(begun), below=text)
+
+        yield on_part
 
 
 def _search(

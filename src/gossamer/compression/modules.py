@@ -177,10 +177,19 @@ class ModuleNetwork:
         self._trainer = PruneModule(
             self.model, inputs, task, evaluate, train, str(folder), (), self.settings
         )
-        place = make_folder(folder / "dense")
+        self.values: dict[str, float] = {}
+        self.run: dict[str, Any] = {}
+        self.own: tuple[str, ...] = ()
+
+    def measure(self, on_part: Callable[[str], object] = lambda text: None) -> None:
+        """Evaluate and time the network, on validation examples.
+
+        Args:
+            on_part: called with what is done next.
+        """
+        on_part("accuracy and times")
+        place = make_folder(self.folder / "dense")
         self.values, self.run = self._trainer.measured(self.model, place, "validation", None)
-        if task is not None:
-            _, self.run = self._trainer.measured(self.model, place, "test", None)
         self.own = tuple(self.run.get("own", ()))
 
     @property
@@ -226,9 +235,13 @@ class ModuleNetwork:
         )
 
     def finish(self, experiment: Experiment, record: TrialRecord) -> dict[str, Any]:
-        """The network of a trial in the folder ``sparse``, measured on the test split."""
-        place = make_folder(self.folder / "sparse")
+        """The network of a trial in the folder ``sparse``; it and the dense one on test data."""
         trainer = self.trainer(experiment)
+        if trainer.task is not None:
+            tested = evaluate(self.model, trainer.task, "test", noise=False, timing=False)
+            self.run = {**self.run, **tested.as_dict()}
+            write_text(self.folder / "dense" / "metrics.json", json.dumps(self.run, indent=1))
+        place = make_folder(self.folder / "sparse")
         self.model = trainer.restored(record.number)
         name = "model.safetensors"
         copy_file(self.folder / "trials" / str(record.number) / name, place / name)

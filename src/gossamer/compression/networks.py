@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from gossamer.compression.plan import Tuning
 from gossamer.data import AugmentationSettings
 from gossamer.deploy.metrics import METRICS
 from gossamer.errors import UserError
+from gossamer.files import write_text
 from gossamer.models import MODELS
 from gossamer.own_code import is_code
 from gossamer.search import Experiment, TrainNetwork, TrialRecord
@@ -97,16 +98,46 @@ class NamedNetwork:
                 named["standardize"] = False
             self.recipe = Recipe(os.fspath(data), name, named)
             self._trained_with = self.recipe.settings
+        self._name, self._weights = name, weights
         self.task = self.recipe.load()
-        self.run, model = self._dense_run(name, weights, trust)
+        self._dense = self._trained_network(trust)
+        self.model = self._dense.model
+        self.run: dict[str, Any] = {}
+        self.values: dict[str, float] = {}
+        self.own: tuple[str, ...] = ()
+
+    def measure(self, on_part: Callable[[str], object] = lambda text: None) -> None:
+        """Evaluate and time the network; writes the run ``dense`` where it is not there yet.
+
+        Only validation examples are looked at, so that the search can begin soon; see `finish`.
+
+        Args:
+            on_part: called with what is done next.
+
+        Raises:
+            UserError: weights were needed and not given: it guesses.
+        """
+        on_part("accuracy on validation examples")
+        evaluation = self._dense.evaluate("validation", noise=False, timing=False)
+        guessing = 1 / len(self.task.classes)
+        untrained = self._weights is None and is_code(self._name)
+        if untrained and evaluation.accuracy < _GUESSING * guessing:
+            raise UserError(
+                f"{self._name} answers {evaluation.accuracy:.1%} of the validation examples "
+                "correctly, hardly more than by guessing: give its weights, --weights "
+                "FILE.safetensors, or train it with 'gossamer train' and give the run"
+            )
+        on_part("its kernels and times")
+        place = self.folder / "dense"
+        if (place / "metrics.json").is_file():
+            self.run = json.loads((place / "metrics.json").read_text())
+        else:
+            self.run = self._dense.save(place, evaluation)
+            (place / "checkpoint.safetensors").unlink(missing_ok=True)
         # What its training took stands in its own run, where it has one.
-        place = Path(name) / "metrics.json" if self.from_run else None
-        own = place is not None and place.is_file()
-        self._training = json.loads(place.read_text()) if own and place else self.run
-        evaluation = Trained(self.recipe, self.task, model, None, History()).evaluate(
-            "validation", noise=False, timing=False
-        )
-        self.model = model
+        own = Path(self._name) / "metrics.json" if self.from_run else None
+        known = own is not None and own.is_file()
+        self._training = json.loads(own.read_text()) if known and own else self.run
         self.values = {
             name: value
             for name, metric in METRICS.items()
@@ -123,46 +154,30 @@ class NamedNetwork:
         """Description of the network."""
         return f"{self.recipe.model} on {self.recipe.task}"
 
-    def _dense_run(
-        self, name: str, weights: str | os.PathLike[str] | None, trust: bool
-    ) -> tuple[dict[str, Any], nn.Module]:
-        """The metrics and the network of the run ``dense``; made where it is not there yet."""
+    def _trained_network(self, trust: bool) -> Trained:
+        """The dense network, trained where it has no weights; what is written already is read."""
         place = self.folder / "dense"
-        if (place / "metrics.json").is_file():
-            model, classes, shape = load_network(place, trust=True)  # written here, see below
+        written = (place / "metrics.json").is_file()
+        if written or self.from_run:
+            # The code that a run of our own names was trusted when it was written.
+            source = place if written else self._name
+            model, classes, shape = load_network(source, trust=written or trust)
             self._check(classes, shape)
-            metrics: dict[str, Any] = json.loads((place / "metrics.json").read_text())
-            return metrics, model
-        checkpoint = place / "checkpoint.safetensors"
-        if self.from_run:
-            model, classes, shape = load_network(name, trust=trust)
-            self._check(classes, shape)
-            trained = Trained(self.recipe, self.task, model, None, History())
-        elif weights is not None or is_code(name):
+        elif self._weights is not None or is_code(self._name):
             model, _ = self.recipe.network(len(self.task.classes), self.task.input_shape)
-            if weights is not None:
-                _load(model, Path(weights))
-            trained = Trained(self.recipe, self.task, model.eval(), None, History())
+            if self._weights is not None:
+                _load(model, Path(self._weights))
+            model.eval()
         else:
             place.mkdir(parents=True, exist_ok=True)
-            trained = train(
+            return train(
                 self.recipe,
                 self.task,
-                checkpoint=checkpoint,
+                checkpoint=place / "checkpoint.safetensors",
                 progress=self._progress,
                 label="dense network",
             )
-        evaluation = trained.evaluate(noise=False)
-        guessing = 1 / len(self.task.classes)
-        if weights is None and is_code(name) and evaluation.accuracy < _GUESSING * guessing:
-            raise UserError(
-                f"{name} answers {evaluation.accuracy:.1%} of the test examples correctly, hardly "
-                "more than by guessing: give its weights, --weights FILE.safetensors, or train it "
-                "with 'gossamer train' and give the run"
-            )
-        metrics = trained.save(place, evaluation)
-        checkpoint.unlink(missing_ok=True)
-        return metrics, trained.model
+        return Trained(self.recipe, self.task, model, None, History())
 
     def _check(self, classes: tuple[str, ...], shape: tuple[int, ...]) -> None:
         if shape != self.task.input_shape or len(classes) != len(self.task.classes):
@@ -218,7 +233,11 @@ class NamedNetwork:
         return TrainNetwork.for_experiment(experiment, self.folder / "trials")
 
     def finish(self, experiment: Experiment, record: TrialRecord) -> dict[str, Any]:
-        """The network of a trial as the run ``sparse``, measured on the test split."""
+        """The network of a trial as the run ``sparse``; it and the dense one on the test split."""
+        if self.run["split"] != "test":
+            dense = self._dense.evaluate(noise=False).as_dict()
+            self.run = {**self.run, **dense}
+            write_text(self.folder / "dense" / "metrics.json", json.dumps(self.run, indent=1))
         place = self.folder / "trials" / str(record.number)
         model, _, _ = load_network(place, trust=True)
         recipe = load_recipe(place, trust=True)
