@@ -55,9 +55,11 @@ def compress(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.001, max=100_000, help="No trial begins after so many; 30 by default."),
+        typer.Option(
+            min=0.001, max=100_000, help="Minutes after which no trial starts; 30 by default."
+        ),
     ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="At most so many in all.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all, at most.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
     weights: Annotated[
         Path | None,

@@ -16,7 +16,7 @@ def dashboard(
     name: Annotated[
         str | None, typer.Option(help="The experiment, where the storage has several.")
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 8080,
     write: Annotated[
         bool, typer.Option("--write", help="Let the page store thresholds, to steer the search.")
     ] = False,
@@ -25,7 +25,7 @@ def dashboard(
     ] = False,
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """A live page of an experiment, for this machine only, until Ctrl-C."""
+    """Serve a live page of an experiment, to this machine only, until Ctrl-C."""
     import webbrowser
 
     from gossamer.dashboard import dashboard as serve

@@ -28,9 +28,10 @@ def listen(
     ] = None,
     stdin: Annotated[bool, typer.Option(help="Raw samples of one channel on input.")] = False,
     rate: Annotated[
-        int | None, typer.Option(min=1000, help="Their samples a second; as trained by default.")
+        int | None,
+        typer.Option(min=1000, help="With --stdin: samples per second; as trained by default."),
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="Theirs: s16le or f32le.")] = "s16le",
+    form: Annotated[str, typer.Option("--format", help="With --stdin: s16le or f32le.")] = "s16le",
     device: Annotated[str | None, typer.Option(help="Number or name of the microphone.")] = None,
     labels: Annotated[
         str | None, typer.Option(help="Class names, comma-separated, in place of the file's.")

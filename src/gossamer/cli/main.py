@@ -133,10 +133,10 @@ def demo(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Trials at a time; one a core by default.")
     ] = None,
-    fresh: Annotated[bool, typer.Option(help="Start anew instead of going on.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Start again from the beginning.")] = False,
     threads: Threads = None,
 ) -> None:
-    """The main job on the embedded data: dense, search, sparse, report. A few minutes."""
+    """Search, train and report sparse networks on the embedded data, in a few minutes."""
     from gossamer.demo import demo as run
 
     run(out, trials=trials, workers=workers, threads=threads, fresh=fresh, console=console.out)
@@ -163,13 +163,13 @@ def train(
         ),
     ] = None,
     trial: Annotated[
-        int | None, typer.Option(help="Its number; by default the best inside the thresholds.")
+        int | None, typer.Option(help="Number of that trial; by default the best one.")
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="The experiment, where the storage has several.")
     ] = None,
     init: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Begin with the weights of this run.")
+        Path | None, typer.Option(metavar="RUN", help="Start from the weights of this run.")
     ] = None,
     teacher: Annotated[
         Path | None,

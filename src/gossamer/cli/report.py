@@ -33,7 +33,7 @@ def report(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """One self-contained page: networks side by side, and the frontiers of experiments.
+    """Write one self-contained page: networks side by side, and the frontiers of experiments.
 
     With --compare the table of the runs alone, the first one being what the others are compared
     with: in the terminal, as JSON with --json, and in the file named by -o.
@@ -66,7 +66,7 @@ def robustness(
         typer.Option("--kind", help="A corruption or background noise; repeat. All by default."),
     ] = None,
     examples: Annotated[
-        int | None, typer.Option(min=1, help="Only so many test examples, evenly spread.")
+        int | None, typer.Option(min=1, help="Test examples to use, evenly spread; all by default.")
     ] = None,
     data: Data = None,
     trust: Trust = False,

@@ -64,7 +64,7 @@ def _is_toml(path: Path) -> bool:
 @app.command()
 def search(
     experiment: Annotated[Path, typer.Argument(help="Experiment file.")],
-    trials: Annotated[int | None, typer.Option(min=1, help="At most so many now.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials to run now, at most.")] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Trials at a time; 1 by default, with --ray all that fit."),
@@ -80,10 +80,10 @@ def search(
         typer.Option(metavar="ADDRESS", help="Run the trials on a Ray cluster ('auto' finds one)."),
     ] = None,
     cpus: Annotated[
-        float | None, typer.Option(min=0, max=10_000, help="CPUs of a trial, with --ray; 1.")
+        float | None, typer.Option(min=0, max=10_000, help="CPUs per trial, with --ray; default 1.")
     ] = None,
     gpus: Annotated[
-        float | None, typer.Option(min=0, max=10_000, help="GPUs of a trial, with --ray; 0.")
+        float | None, typer.Option(min=0, max=10_000, help="GPUs per trial, with --ray; default 0.")
     ] = None,
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Log the trials for TensorBoard.")
@@ -98,13 +98,13 @@ def search(
         int | None,
         typer.Option(
             min=1,
-            help="Stop after so many trials without a better one, in place of the file's number.",
+            help="Stop after this many trials without a better one, in place of the file's number.",
         ),
     ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Search until the experiment's budget is used up; called again, it continues.
+    """Search until the experiment's budget is used up; run it again to continue.
 
     The experiment's command evaluates the trials; without one, its settings' task and model are
     trained, with data from $GOSSAMER_DATA.
@@ -177,7 +177,7 @@ def _frontier_json(experiment: Any) -> dict[str, Any]:
 
 @app.command()
 def frontier(source: Source, name: Name = None, as_json: Json = False) -> None:
-    """The best trials inside all thresholds, or the nearest ones where none is inside."""
+    """Show the best trials inside all thresholds, or the nearest ones if none is inside."""
     from gossamer.report import frontier_table
 
     opened = open_experiment(source, name)
