@@ -87,6 +87,30 @@ def test_a_sliver_that_random_points_miss_is_sampled():
     assert np.std([p["a"] for p in points]) > 0.1
 
 
+def test_a_constraint_between_conditional_parameters_holds_where_both_exist():
+    space = Space(
+        [
+            Choice("kind", ["both", "one", "none"]),
+            Float("a", 0, 1, when={"kind": ["both", "one"]}),
+            Float("b", 0, 1, when={"kind": "both"}),
+        ],
+        [LinearConstraint({"a": 1.0, "b": 1.0}, at_most=0.5)],
+    )
+    assert space.holds({"kind": "one", "a": 0.9})
+    assert not space.holds({"kind": "both", "a": 0.9, "b": 0.1})
+    assert space.repair({"kind": "one", "a": 0.9, "b": 0.9}) == {"kind": "one", "a": 0.9}
+    moved = space.repair({"kind": "both", "a": 0.9, "b": 0.9})
+    assert moved["a"] + moved["b"] <= 0.5 + 1e-9
+    rng = np.random.default_rng(0)
+    drawn = [space.draw(rng) for _ in range(200)]
+    assert all(space.holds(point) for point in drawn)
+    assert any(point["kind"] == "one" and point["a"] > 0.6 for point in drawn)
+    units = space.on_grid(rng.random((300, 3)))
+    sums = units[:, 1] + units[:, 2]
+    assert (sums[~np.isnan(sums)] <= 0.5 + 1e-9).all()
+    assert np.isnan(sums).sum() > 150  # those without b all stay
+
+
 def test_an_equality_of_integers_is_met():
     space = Space(
         [Int("a", 0, 1000), Int("b", 0, 1000), Int("c", 0, 1000)],

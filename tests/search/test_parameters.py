@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gossamer.errors import UserError
-from gossamer.search import Choice, Float, Int, Maximize, Minimize
+from gossamer.search import Choice, Float, Grid, Int, Maximize, Minimize, Prior, Space
 
 _PARAMETERS = [
     Float("a", -2.0, 3.0),
@@ -64,6 +65,14 @@ def test_hand_worked_values():
     ("make", "words"),
     [
         (lambda: Float("lr", 0.3, 0.1), "'lr': low 0.3 is above high 0.1"),
+        (lambda: Prior(0.5, [0.1, -1]), "prior: spread must be above 0"),
+        (lambda: Prior(0.5, [0.1]), "prior: spread must be a finite number, or two of them"),
+        (lambda: Float("lr", 1, 9, log=True, prior=Prior(2, [2, 1])), "'lr': on a logarithmic"),
+        (lambda: Choice("c", ["a", "b"], prior=[1]), "'c': prior must be 2 numbers above 0"),
+        (lambda: Choice("c", ["a", "b"], prior=[1, 0]), "'c': prior must be 2 numbers above 0"),
+        (lambda: Choice("c", ["a", "b"], prior="ab"), "'c': prior must be 2 numbers above 0"),
+        (lambda: Choice("c", ["a", "b"], ordered=1), "'c': ordered must be true or false"),
+        (lambda: Grid("g", ["a", "b"]), "texts in an order are a choice with ordered = true"),
         (lambda: Float("lr", 0.0, 0.1, log=True), "'lr': log = true needs low > 0"),
         (lambda: Float("lr", -1.0, 0.1, log=True), "'lr': log = true needs low > 0"),
         (lambda: Float("lr", "0.1", 1.0), "'lr': low must be a finite number"),
@@ -108,3 +117,45 @@ def test_violation_is_measured_from_the_threshold():
     assert Minimize("a", 0.1).violation(0.4) == pytest.approx(0.3)
     assert Minimize("a", 0.1).violation(0.05) == pytest.approx(-0.05)
     assert Maximize("a").violation(-1e9) == -math.inf
+
+
+def test_a_skewed_prior_is_normal_to_either_side():
+    skewed = Float("x", 0.0, 10.0, prior=Prior(2.0, [0.5, 2.0]))
+    drawn = 10.0 * np.array([skewed.believed(u) for u in (np.arange(20_000) + 0.5) / 20_000])
+    # Masses to the left and right are as the spreads are, less what is beyond the bounds.
+    assert (drawn < 2.0).mean() == pytest.approx(0.5 / 2.5, abs=0.002)
+    left, right = drawn[drawn < 2.0], drawn[drawn > 2.0]
+    assert ((2.0 - left) < 0.5).mean() == pytest.approx(0.6827, abs=0.005)
+    assert ((right - 2.0) < 2.0).mean() == pytest.approx(0.6827, abs=0.005)
+    at = np.array([0.15, 0.2, 0.4])
+    assert skewed.log_belief(at) == pytest.approx([-0.5, 0.0, -0.5])
+
+
+def test_a_prior_with_equal_spreads_is_the_normal_one():
+    both, one = (Float("x", 1, 100, log=True, prior=Prior(10, s)) for s in ([3, 3], 3))
+    for unit in (0.0, 0.1, 0.5, 0.77, 1.0):
+        assert both.believed(unit) == pytest.approx(one.believed(unit))
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [Choice("x", ["a", "b", "c"], prior=[1, 2, 5]), Grid("x", [1, 2, 9], prior=[1, 2, 5])],
+)
+def test_weights_of_listed_values(listed):
+    drawn = [listed.decode(listed.believed(u)) for u in (np.arange(800) + 0.5) / 800]
+    values = getattr(listed, "options", None) or listed.values
+    assert [drawn.count(value) for value in values] == [100, 200, 500]
+    assert 0.0 <= listed.believed(0.0) <= listed.believed(1.0) <= 1.0
+    centers = np.array([listed.encode(value) for value in values])
+    density = listed.log_belief(centers)
+    assert np.exp(density - density[0]) == pytest.approx([1, 2, 5])
+
+
+def test_ordered_options_are_neighbors():
+    sizes = ["small", "medium", "large"]
+    points = [{"size": size} for size in sizes]
+    for ordered, ratio in ((True, 2.0), (False, 1.0)):
+        space = Space([Choice("size", sizes, ordered=ordered)])
+        columns = space.features(space.encode(points)).columns
+        near, far = (np.linalg.norm(columns[i] - columns[0]) for i in (1, 2))
+        assert far / near == pytest.approx(ratio)

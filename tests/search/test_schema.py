@@ -1,5 +1,7 @@
 """Opening an experiment that its storage knows already."""
 
+import math
+
 import optuna
 import pytest
 from tests.search.experiments import METRICS, PARAMETERS, good, make
@@ -57,7 +59,6 @@ def test_thresholds_budget_and_order_may_change_when_reopened(tmp_path):
             {"parameters": [Float("rate", 1e-3, 0.3, log=True), PARAMETERS[1]]},
             "parameter 'rate' has low = 0.001, its trials 0.0001",
         ),
-        ({"metrics": METRICS[:1]}, "metric 'density' is missing"),
         (
             {"metrics": [Maximize("accuracy"), Maximize("density")]},
             "metric 'density' has goal 'maximize'",
@@ -179,8 +180,87 @@ def test_metrics_that_only_have_to_be_acceptable_come_and_go(tmp_path):
     assert [m.name for m in Experiment.from_storage(url).metrics] == ["accuracy", "density"]
     with pytest.raises(UserError, match="metric 'seconds' is new, and trial 4 did not return it"):
         make(storage=url, metrics=[*METRICS, AtMost("seconds", 2.0)])
-    with pytest.raises(UserError, match="metric 'accuracy' is missing"):
-        make(storage=url, metrics=METRICS[1:])
+
+
+def test_metrics_are_optimized_constrained_or_only_stored(tmp_path):
+    storage = f"sqlite:///{tmp_path}/x.db"
+    make(storage=storage).run(good, trials=4, progress=False)
+    accuracy, density = METRICS
+    # Optimized, then a constraint; then only stored, so that a trial need not return it.
+    constrained = make(storage=storage, metrics=[AtLeast("accuracy", 0.0), density])
+    constrained.run(good, trials=1, progress=False)
+    assert constrained.frontier().trials == [
+        min(constrained.trials(), key=lambda t: (t.values["density"], t.number))
+    ]
+    alone = make(storage=storage, metrics=[density])
+    trial = alone.ask()
+    alone.tell(trial, {"density": 0.5})
+    assert [m.name for m in Experiment.from_storage(storage).metrics] == ["density"]
+    assert alone.record(trial.number).state == "complete"
+    # In Optuna's own study the objective is the worst, where it was not returned.
+    name = alone.name
+    study = optuna.load_study(study_name=name, storage=storage)
+    assert study.trials[-1].values == [-math.inf, 0.5]
+    assert study.trials[0].values == [alone.trials()[0].values[n] for n in ("accuracy", "density")]
+    # A metric that was only stored is optimized where all trials have it.
+    with pytest.raises(UserError, match="'accuracy' is new, and trial 5 did not return it"):
+        make(storage=storage, metrics=[accuracy, density])
+    alone.forget(trial.number)
+    both = make(storage=storage, metrics=[accuracy, density])
+    assert len(both.trials()) == 5
+    with pytest.raises(UserError, match="metric 'density' has goal 'maximize'"):
+        make(storage=storage, metrics=[accuracy, Maximize("density")])
+
+
+def test_a_stored_number_becomes_an_objective(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+    make(storage=url, metrics=METRICS[:1]).run(good, trials=3, progress=False)
+    both = make(storage=url)
+    both.run(good, trials=1, progress=False)
+    assert [list(trial.values) for trial in both.trials()] == [["accuracy", "density"]] * 4
+    study = optuna.load_study(study_name=both.name, storage=url)
+    assert [trial.values for trial in study.trials] == [
+        [t.values["accuracy"]] for t in both.trials()
+    ]
+
+
+def test_a_running_process_follows_roles_and_learns_of_missing_values(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+    first = make(storage=url, metrics=METRICS[:1])
+    first.run(good, trials=2, progress=False)
+    second = make(storage=url)
+    second.run(good, trials=1, progress=False)
+    first.tell(first.ask(), {"accuracy": 0.5})  # it knows nothing of the second metric
+    late = second.trials()[-1]
+    assert (late.state, late.reason) == (
+        "failed",
+        "it did not return metric 'density', which came later",
+    )
+    second.run(good, trials=1, progress=False)
+    make(storage=url, metrics=[AtLeast("accuracy", 0.1), METRICS[1]]).ask()
+    first.frontier()
+    assert first.metrics == [AtLeast("accuracy", 0.1)]
+
+
+def test_a_parameter_comes_with_a_default(tmp_path):
+    storage = f"sqlite:///{tmp_path}/x.db"
+    make(storage=storage).run(good, trials=3, progress=False)
+    more = Float("more", 0.0, 1.0, default=0.25)
+    only = Choice("kind", ["a", "b"], default="b")
+    inner = Float("inner", 0.0, 1.0, when={"kind": "a"}, default=0.5)
+    wider = make(storage=storage, parameters=[*PARAMETERS, more, only, inner])
+    assert all(t.parameters["more"] == 0.25 for t in wider.trials())
+    assert all("inner" not in t.parameters for t in wider.trials())  # kind was "b"
+    wider.run(good, trials=2, progress=False)
+    assert [set(t.parameters) >= {"more", "kind"} for t in wider.trials()] == [True] * 5
+    again = Experiment.from_storage(storage)
+    assert again.trials() == wider.trials()
+    with pytest.raises(UserError, match=r"parameter 'more' has default = 0.5, its trials 0.25"):
+        make(
+            storage=storage, parameters=[*PARAMETERS, Float("more", 0, 1, default=0.5), only, inner]
+        )
+    with pytest.raises(UserError, match=r"default 2\.0 is none of its values"):
+        make(parameters=[*PARAMETERS, Float("more", 0, 1, default=2.0)])
 
 
 def test_a_stepped_range_widens_by_whole_steps(tmp_path):

@@ -40,10 +40,10 @@ _KINDS: dict[str, type[Float] | type[Int] | type[Grid] | type[Choice]] = {
 }
 # Type -> its keys, in two groups: those it needs, and those it may have.
 _KEYS = {
-    "float": (("low", "high"), ("log", "step", "prior", "when")),
-    "int": (("low", "high"), ("log", "step", "prior", "when")),
-    "grid": (("values",), ("when",)),
-    "choice": (("options",), ("when",)),
+    "float": (("low", "high"), ("log", "step", "prior", "default", "when")),
+    "int": (("low", "high"), ("log", "step", "prior", "default", "when")),
+    "grid": (("values",), ("prior", "default", "when")),
+    "choice": (("options",), ("ordered", "prior", "default", "when")),
 }
 _TOP = (
     "name",
@@ -115,7 +115,7 @@ def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
     if "minutes" in data:
         arguments["minutes"] = data["minutes"]
     metrics = _typed(data["metrics"], dict, "'metrics'")
-    arguments["metrics"] = [_metric(name, entry) for name, entry in metrics.items()]
+    arguments["metrics"] = [read_metric(name, entry) for name, entry in metrics.items()]
     parameters = _typed(data["parameters"], dict, "'parameters'")
     arguments["parameters"] = [_parameter(name, entry) for name, entry in parameters.items()]
     if "start" in data:
@@ -219,6 +219,8 @@ def _describe(parameter: Parameter) -> dict[str, Any]:
     described: dict[str, Any]
     if isinstance(parameter, Choice):
         described = {"type": "choice", "options": list(parameter.options)}
+        if parameter.ordered:
+            described["ordered"] = True
     elif isinstance(parameter, Grid):
         described = {"type": "grid", "values": list(parameter.values)}
     else:
@@ -230,15 +232,21 @@ def _describe(parameter: Parameter) -> dict[str, Any]:
         }
         if parameter.step is not None:
             described["step"] = parameter.step
-        if parameter.prior is not None:
-            prior = parameter.prior
-            described["prior"] = {"center": prior.center, "spread": prior.spread}
+    prior = parameter.prior
+    if isinstance(prior, Prior):
+        spread = list(prior.spread) if isinstance(prior.spread, tuple) else prior.spread
+        described["prior"] = {"center": prior.center, "spread": spread}
+    elif prior is not None:
+        described["prior"] = list(prior)
+    if parameter.default is not None:
+        described["default"] = parameter.default
     if parameter.when:
         described["when"] = {name: list(values) for name, values in parameter.when.items()}
     return described
 
 
-def _metric(name: str, entry: Any) -> Metric:
+def read_metric(name: str, entry: Any) -> Metric:
+    """The metric of an entry, see `describe_metric`."""
     where = f"metrics.{name}"
     _typed(entry, dict, where)
     _check_keys(entry, ("goal", "threshold"), where)
@@ -268,7 +276,7 @@ def _parameter(name: str, entry: Any) -> Parameter:
         if key not in entry:
             raise UserError(f"{where}: '{key}' is missing; a {kind} needs it")
     arguments = {key: value for key, value in entry.items() if key != "type"}
-    if "prior" in entry:
+    if "prior" in entry and kind in ("float", "int"):
         arguments["prior"] = _prior(entry["prior"], f"{where}.prior")
     return _KINDS[kind](name=name, **arguments)
 

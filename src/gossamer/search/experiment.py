@@ -82,10 +82,11 @@ class Experiment:
         patience: after so many ended trials among which none was better than all before them,
             `run` begins no more; None for any number.
 
-    An experiment that is in its storage already is continued. Its parameters, optimized metrics
-    and constraints must be the same then, and its settings' task and model; thresholds, budget,
-    minutes, sampler and seed may have changed, and bounds may have widened. Metrics that only have
-    to be acceptable may come, if all complete trials returned that number, and go.
+    An experiment that is in its storage already is continued. Its parameters and constraints must
+    be the same then, and its settings' task and model; thresholds, budget, minutes, sampler and
+    seed may have changed, and bounds may have widened. A parameter may come with a default, the
+    value that earlier trials had. Metrics may go, come if all complete trials returned that number,
+    and be optimized or only have to be acceptable.
 
     Raises:
         UserError: for invalid input, storage that cannot be used, and a stored
@@ -166,6 +167,9 @@ class Experiment:
         stated = None if files is None else os.fspath(files)
         self.files = files_folder(storage, stated, self.name)
         self._opened: Store | None = None
+        # By number: a trial, the metrics, and what they make of it. Whoever compares trials from
+        # one reading to the next finds the same objects.
+        self._judged: dict[int, tuple[TrialRecord, tuple[str, ...], TrialRecord]] = {}
         # Whether the stored definition is followed; else this one is to replace it.
         self._agreed = self._replaces = False
         if (reading := self._reading) is not None:
@@ -284,16 +288,16 @@ class Experiment:
             self.metrics[at] = changed
 
     def _follow_thresholds(self) -> None:
-        """Takes over thresholds that another process has changed."""
+        """Takes over thresholds and roles of metrics that another process has changed."""
         reading = self._reading
         if not self._agreed or reading is None:
             return  # those of this object win, and are stored with its first trial
         described = reading.definition
         assert described is not None
         for i, metric in enumerate(self.metrics):
-            threshold = described["metrics"][metric.name].get("threshold")
-            if threshold != metric.threshold:
-                self.metrics[i] = dataclasses.replace(metric, threshold=threshold)
+            entry = described["metrics"].get(metric.name)  # None: not a metric any more there
+            if entry is not None and entry != definition.describe_metric(metric):
+                self.metrics[i] = definition.read_metric(metric.name, entry)
 
     def ask(self) -> Trial:
         """The next trial: one that was put back, else a promising one of a lower fidelity to be
@@ -321,7 +325,8 @@ class Experiment:
                 self._follow_thresholds()
                 waiting = self._store.claim_waiting(allowed)
                 if waiting is not None:
-                    return self._trial(waiting.number, waiting.parameters, waiting.fidelity)
+                    point = self._space.with_defaults(waiting.parameters)
+                    return self._trial(waiting.number, point, waiting.fidelity)
                 everything = self._records(deleted=True)
                 deleted = self._store.edits.deleted
                 records = with_noise_of_repeats([r for r in everything if r.number not in deleted])
@@ -613,7 +618,25 @@ class Experiment:
     def _records(self, *, deleted: bool = False) -> list[TrialRecord]:
         reading = self._reading
         names = [m.name for m in self.metrics]
-        return [] if reading is None else reading.records(names, deleted=deleted)
+        records = [] if reading is None else reading.records(names, deleted=deleted)
+        return list(map(self._as_now, records))
+
+    def _as_now(self, record: TrialRecord) -> TrialRecord:
+        """A trial under today's definition: with the defaults of parameters that came later, and
+        failed where it did not return a metric that did."""
+        known = self._judged.get(record.number)
+        names = tuple(metric.name for metric in self.metrics)
+        if known is None or known[0] is not record or known[1] != names:
+            now = record
+            point = self._space.with_defaults(record.parameters)
+            if len(point) > len(record.parameters):
+                now = dataclasses.replace(now, parameters=point)
+            lacking = next((name for name in names if name not in record.values), None)
+            if record.state == "complete" and lacking is not None:
+                reason = f"it did not return metric '{lacking}', which came later"
+                now = dataclasses.replace(now, state="failed", reason=reason)
+            known = self._judged[record.number] = record, names, now
+        return known[2]
 
     def frontier(self) -> Frontier:
         """Non-dominated trials inside all thresholds; if there are none, the nearest misses.

@@ -18,6 +18,8 @@ from gossamer.search.trials.storage import DEFINITION, Store
 
 # Settings that decide what a trial's numbers mean: trials of two tasks cannot be compared.
 _MEANING = ("task", "model")
+# Whether more is better, by goal.
+_MORE = {"maximize": True, "at_least": True, "minimize": False, "at_most": False}
 
 
 def stored_arguments(url: str, name: str | None = None) -> dict[str, Any]:
@@ -125,32 +127,27 @@ def _widened(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return math.isclose(steps, round(steps), abs_tol=1e-9)
 
 
-def _acceptable(metric: Mapping[str, Any]) -> bool:
-    """Whether a metric only has to be acceptable; the others are a direction of Optuna's study."""
-    return metric["goal"] in ("at_least", "at_most")
-
-
 def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any], store: Store) -> str | None:
     """Reason why `stored` cannot be continued as `wanted`; None if it can.
 
     Thresholds, priors, budget, sampler, seed and how it began may change, bounds may widen, and
-    orders do not matter. Metrics that are not optimized may come and go.
+    orders do not matter. Metrics may go, come where all trials returned them, and be optimized or
+    not; parameters may come with a default, the value that the earlier trials had.
     """
-    for kind in ("parameters", "metrics"):
-        old, new = stored[kind], wanted[kind]
-        for name in new:
-            if name not in old and not (kind == "metrics" and _acceptable(new[name])):
-                return f"{kind[:-1]} '{name}' is new"
-        for name in old:
-            if name not in new and not (kind == "metrics" and _acceptable(old[name])):
-                return f"{kind[:-1]} '{name}' is missing"
+    old_parameters, new_parameters = stored["parameters"], wanted["parameters"]
+    for name, parameter in new_parameters.items():
+        if name not in old_parameters and "default" not in parameter:
+            return f"parameter '{name}' is new, without a default, the value that its trials had"
+    for name in old_parameters:
+        if name not in new_parameters:
+            return f"parameter '{name}' is missing"
     added = sorted(wanted["metrics"].keys() - stored["metrics"].keys())
     for record in store.records(list(wanted["metrics"])) if added else ():
         lacking = [name for name in added if name not in record.values]
         if record.state == "complete" and lacking:
             return f"metric '{lacking[0]}' is new, and trial {record.number} did not return it"
-    for name, new in wanted["parameters"].items():
-        old = stored["parameters"][name]
+    for name, new in new_parameters.items():
+        old = old_parameters.get(name, new)
         if _widened(old, new):
             old = {**old, "low": new["low"], "high": new["high"]}
         for key in {**old, **new}:
@@ -163,7 +160,8 @@ def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any], store: Sto
                 )
     for name, new in wanted["metrics"].items():
         old = stored["metrics"].get(name, new)
-        if old["goal"] != new["goal"] and not (_acceptable(old) and _acceptable(new)):
+        optimized = {"maximize", "minimize"} & {old["goal"], new["goal"]}
+        if optimized and _MORE[old["goal"]] != _MORE[new["goal"]]:
             return f"metric '{name}' has goal '{new['goal']}', in its trials '{old['goal']}'"
     old_rows, new_rows = (
         sorted((sorted(c["coefficients"].items()), c["at_most"]) for c in d["constraints"])

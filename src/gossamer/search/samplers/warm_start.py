@@ -135,8 +135,8 @@ def start_points(space: Space, start: Sequence[Mapping[str, Value]]) -> list[Poi
         values = space.read(entry, where)
         whole = {**space.middle(), **values}
         missing = [name for name in space.pruned(whole) if name not in values]
-        if not space.holds(whole) and not missing:
-            raise UserError(f"{where} breaks {space.broken(whole)}")
+        if not space.holds(space.pruned(whole)) and not missing:
+            raise UserError(f"{where} breaks {space.broken(space.pruned(whole))}")
         points.append(space.repair(whole))
         for name, value in values.items():
             if points[-1].get(name, value) != value:

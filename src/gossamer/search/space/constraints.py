@@ -18,7 +18,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class LinearConstraint:
-    """The sum of coefficient * parameter must be at most `at_most`.
+    """The sum of coefficient * parameter must be at most `at_most`, in trials that have them all.
 
     >>> LinearConstraint({"end": -1.0, "start": 1.0}, at_most=0.0)   # start <= end
 
@@ -60,7 +60,12 @@ class LinearConstraint:
         return f"'{terms.replace('+ -', '- ')} <= {self.at_most}'"
 
     def holds(self, point: Mapping[str, Value]) -> bool:
-        """Whether `point` keeps the constraint, to within rounding (1e-12 of the terms)."""
+        """Whether `point` keeps the constraint, to within rounding (1e-12 of the terms).
+
+        One that lacks one of its parameters, which is conditional, does.
+        """
+        if not self.coefficients.keys() <= point.keys():
+            return True
         terms = [c * float(point[name]) for name, c in self.coefficients.items()]  # type: ignore[arg-type]
         slack = _ROUNDING * (abs(self.at_most) + math.fsum(map(abs, terms)))
         return math.fsum(terms) <= self.at_most + slack

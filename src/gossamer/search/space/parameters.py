@@ -39,23 +39,37 @@ class Prior:
     Args:
         center: the likeliest value.
         spread: two thirds of the belief are within center - spread and center + spread; on a
-            logarithmic scale within center / spread and center * spread (so above 1).
+            logarithmic scale within center / spread and center * spread (so above 1). Two, one
+            below the center and one above it, for a skewed belief (the two-piece normal
+            distribution).
 
     Raises:
         UserError: for numbers that are not finite, or a spread that is none.
     """
 
     center: float
-    spread: float
+    spread: float | Sequence[float]
 
     def __post_init__(self) -> None:
         make_plain(self)
-        for label in ("center", "spread"):
-            if not is_number(getattr(self, label)):
-                value = getattr(self, label)
-                raise UserError(f"prior: {label} must be a finite number, not {value!r}")
-        if self.spread <= 0:
+        if not is_number(self.center):
+            raise UserError(f"prior: center must be a finite number, not {self.center!r}")
+        if isinstance(self.spread, list):
+            object.__setattr__(self, "spread", tuple(self.spread))
+        if len(self.spreads) != 2 or not all(map(is_number, self.spreads)):
+            raise UserError(
+                "prior: spread must be a finite number, or two of them, below and above the "
+                f"center, not {self.spread!r}"
+            )
+        if min(self.spreads) <= 0:
             raise UserError(f"prior: spread must be above 0, not {self.spread}")
+
+    @property
+    def spreads(self) -> tuple[float, ...]:
+        """Below and above the center."""
+        if isinstance(self.spread, tuple):
+            return self.spread
+        return self.spread, self.spread  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,7 @@ class _Range(ABC):
     log: bool = field(default=False, kw_only=True)
     step: float | None = field(default=None, kw_only=True)
     prior: Prior | None = field(default=None, kw_only=True)
+    default: float | None = field(default=None, kw_only=True)
     when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -122,33 +137,42 @@ class _Range(ABC):
                 f"{where}: the prior's center {prior.center} is not within "
                 f"{self.low} and {self.high}"
             )
-        if self.log and prior.spread <= 1:
+        if self.log and min(prior.spreads) <= 1:
             raise UserError(
                 f"{where}: on a logarithmic scale the prior's spread is a factor above 1, "
                 f"not {prior.spread}"
             )
 
-    def _normal(self) -> tuple[float, float]:
-        """Center and standard deviation on the unit interval."""
+    def _normal(self) -> tuple[float, float, float]:
+        """Center, and standard deviations below and above it, on the unit interval."""
         assert self.prior is not None
         width = math.log(self.high / self.low) if self.log else self.high - self.low
-        spread = math.log(self.prior.spread) if self.log else self.prior.spread
-        share = min(max(spread / width, _NARROWEST), _WIDEST) if width else 1.0
-        return self.encode(self.prior.center), share
+        below, above = (
+            min(max((math.log(spread) if self.log else spread) / width, _NARROWEST), _WIDEST)
+            if width
+            else 1.0
+            for spread in self.prior.spreads
+        )
+        return self.encode(self.prior.center), below, above
 
     def believed(self, unit: float) -> float:
         """Map evenly drawn units in [0, 1] to the prior."""
         if self.prior is None:
             return unit
-        center, spread = self._normal()
-        below, above = ndtr(-center / spread), ndtr((1.0 - center) / spread)
-        return float(np.clip(center + spread * ndtri(below + unit * (above - below)), 0.0, 1.0))
+        center, below, above = self._normal()
+        # The belief in what is left of the center, and right of it, up to a factor.
+        left = below * (0.5 - ndtr(-center / below))
+        right = above * (ndtr((1.0 - center) / above) - 0.5)
+        place = unit * (left + right) - left
+        spread = below if place < 0.0 else above
+        return float(np.clip(center + spread * ndtri(0.5 + place / spread), 0.0, 1.0))
 
     def log_belief(self, units: np.ndarray) -> np.ndarray:
         """Logarithm of the prior's density, up to a constant; 0 without a prior."""
         if self.prior is None:
             return np.zeros(len(units))
-        center, spread = self._normal()
+        center, below, above = self._normal()
+        spread = np.where(units < center, below, above)
         density: np.ndarray = -0.5 * ((units - center) / spread) ** 2
         return density
 
@@ -158,6 +182,7 @@ class _Listed(ABC):
 
     name: str
     when: Mapping[str, Sequence[Value]]
+    prior: Sequence[float] | None
 
     @property
     @abstractmethod
@@ -187,13 +212,33 @@ class _Listed(ABC):
         """Position of the value in [0, 1]: the middle of its cell."""
         return (list(self._values).index(value) + 0.5) / len(self._values)
 
+    def _check_prior(self, where: str) -> None:
+        if self.prior is None:
+            return
+        weights = list(self.prior) if isinstance(self.prior, Sequence) else []
+        if len(weights) != len(self._values) or not all(is_number(w) and w > 0 for w in weights):
+            raise UserError(
+                f"{where}: prior must be {len(self._values)} numbers above 0, a weight for each "
+                f"value, not {self.prior!r}"
+            )
+        object.__setattr__(self, "prior", tuple(weights))
+
     def believed(self, unit: float) -> float:
-        """All are as likely."""
-        return unit
+        """Map evenly drawn units in [0, 1] to the prior's weights."""
+        if self.prior is None:
+            return unit
+        ends = np.cumsum(self.prior) / np.sum(self.prior)
+        index = min(int(np.searchsorted(ends, unit, side="right")), len(ends) - 1)
+        begin = ends[index - 1] if index else 0.0
+        within = (unit - begin) / (ends[index] - begin)
+        return float(min(index + within, len(ends)) / len(ends))
 
     def log_belief(self, units: np.ndarray) -> np.ndarray:
-        """0: all are as likely."""
-        return np.zeros(len(units))
+        """Logarithm of the prior's weights, up to a constant; 0 without a prior."""
+        if self.prior is None:
+            return np.zeros(len(units))
+        index = np.minimum(np.nan_to_num(units) * len(self.prior), len(self.prior) - 1).astype(int)
+        return np.where(np.isnan(units), np.nan, np.log(self.prior)[index])
 
 
 @dataclass(frozen=True)
@@ -203,6 +248,9 @@ class Choice(_Listed):
     Args:
         name: what `train` receives it as.
         options: in any order.
+        ordered: they are in an order, in which neighbors are alike: ("low", "medium", "high").
+        prior: a weight of each option, how likely it is believed to be the best.
+        default: option that trials had before there was this parameter.
         when: other parameter -> its values with which this one exists; else trials have none.
 
     Raises:
@@ -211,6 +259,9 @@ class Choice(_Listed):
 
     name: str
     options: Sequence[Value]
+    ordered: bool = field(default=False, kw_only=True)
+    prior: Sequence[float] | None = field(default=None, kw_only=True)
+    default: Value = field(default=None, kw_only=True)
     when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -226,7 +277,10 @@ class Choice(_Listed):
             if option in seen:
                 raise UserError(f"{where}: option {option!r} is given twice")
             seen.append(option)
+        if not isinstance(self.ordered, bool):
+            raise UserError(f"{where}: ordered must be true or false, not {self.ordered!r}")
         object.__setattr__(self, "options", tuple(self.options))
+        self._check_prior(where)
         object.__setattr__(self, "when", check_when(where, self.when))
 
     @property
@@ -238,9 +292,14 @@ class Choice(_Listed):
 class Grid(_Listed):
     """One of several numbers, which need not be evenly spaced: neighbors are alike.
 
+    All neighbors are as far apart, so that 1, 10, 100 are a logarithmic grid. Texts in an order
+    are a `Choice`.
+
     Args:
         name: what `train` receives it as.
         values: ascending.
+        prior: a weight of each value, how likely it is believed to be the best.
+        default: value that trials had before there was this parameter.
         when: other parameter -> its values with which this one exists; else trials have none.
 
     Raises:
@@ -249,16 +308,23 @@ class Grid(_Listed):
 
     name: str
     values: Sequence[float]
+    prior: Sequence[float] | None = field(default=None, kw_only=True)
+    default: float | None = field(default=None, kw_only=True)
     when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         where = self._check("values", " of numbers")
         for value in self.values:
             if not is_number(value):
-                raise UserError(f"{where}: value {value!r} must be a finite number")
+                hint = "; texts in an order are a choice with ordered = true"
+                raise UserError(
+                    f"{where}: value {value!r} must be a finite number"
+                    + (hint if isinstance(value, str) else "")
+                )
         if any(a >= b for a, b in zip(self.values, self.values[1:], strict=False)):
             raise UserError(f"{where}: values must ascend; write {sorted(set(self.values))}")
         object.__setattr__(self, "values", tuple(self.values))
+        self._check_prior(where)
         object.__setattr__(self, "when", check_when(where, self.when))
 
     @property
@@ -309,6 +375,7 @@ class Float(_Range):
         log: spread evenly over the logarithm (low must be positive).
         step: only low, low + step, low + 2 step ... high; not together with `log`.
         prior: where its best value is believed to lie.
+        default: value that trials had before there was this parameter.
         when: other parameter -> its values with which this one exists; else trials have none.
 
     Raises:
@@ -361,6 +428,7 @@ class Int(_Range):
         log: spread evenly over the logarithm (low must be at least 1, `step` 1).
         step: only low, low + step, low + 2 step ... high.
         prior: where its best value is believed to lie.
+        default: value that trials had before there was this parameter.
         when: other parameter -> its values with which this one exists; else trials have none.
 
     Raises:

@@ -87,11 +87,6 @@ class Space:
                         f"constraint {constraint}: '{name}' is a choice; "
                         "only float, int and grid parameters can be constrained"
                     )
-                if self.parameters[name].when:
-                    raise UserError(
-                        f"constraint {constraint}: '{name}' is conditional; "
-                        "only parameters that every trial has can be constrained"
-                    )
             numbers = (self.parameters[name] for name in constraint.coefficients)
             largest = [max(abs(p.low), abs(p.high)) for p in numbers if not isinstance(p, Choice)]
             terms = map(operator.mul, map(abs, constraint.coefficients.values()), largest)
@@ -99,6 +94,11 @@ class Space:
                 raise UserError(f"constraint {constraint}: its terms are too large for a double")
         earlier: dict[str, Parameter] = {}
         for parameter in self.parameters.values():
+            if parameter.default is not None and not takes(parameter, parameter.default):
+                raise UserError(
+                    f"parameter '{parameter.name}': default {parameter.default!r} is none of its "
+                    "values"
+                )
             for name, values in parameter.when.items():
                 self._check_condition(parameter.name, name, values, earlier)
             earlier[parameter.name] = parameter
@@ -176,9 +176,26 @@ class Space:
         """`point` without the parameters whose condition is not met."""
         active: Point = {}
         for name, parameter in self.parameters.items():
-            if all(n in active and active[n] in values for n, values in parameter.when.items()):
+            if self._is_met(parameter, active):
                 active[name] = point[name]
         return active
+
+    def with_defaults(self, point: Mapping[str, Value]) -> Point:
+        """`point`, of a trial that was made before some parameters, with their defaults."""
+        known = {name: p.default for name, p in self.parameters.items() if p.default is not None}
+        if known.keys() <= point.keys():
+            return dict(point)
+        known = {**known, **point}
+        active: Point = {}
+        for name, parameter in self.parameters.items():
+            if name in known and self._is_met(parameter, active):
+                active[name] = known[name]
+        return {**point, **active}
+
+    @staticmethod
+    def _is_met(parameter: Parameter, active: Mapping[str, Value]) -> bool:
+        """Whether a point with these values has the parameter."""
+        return all(n in active and active[n] in values for n, values in parameter.when.items())
 
     def features(self, units: np.ndarray) -> Features:
         """As coordinates: a choice has one per option, a conditional parameter one for absence."""
@@ -187,7 +204,7 @@ class Space:
         for i, (unit, parameter) in enumerate(zip(units.T, self.parameters.values(), strict=True)):
             absent = np.isnan(unit)
             coordinates = [np.where(absent, 0.5, unit)]
-            if isinstance(parameter, Choice):
+            if isinstance(parameter, Choice) and not parameter.ordered:
                 count = len(parameter.options)
                 index = np.minimum(np.where(absent, -1.0, unit * count), count - 1).astype(int)
                 coordinates = [(index == option) / 2.0**0.5 for option in range(count)]
@@ -225,8 +242,15 @@ class Space:
         if self._feasible is None:
             return snapped
         names = self._feasible.names
-        rows = zip(*(values[name] for name in names), strict=True)
-        holds = [self._feasible.holds(dict(zip(names, row, strict=True))) for row in rows]
+        columns = [list(self.parameters).index(name) for name in names]
+        absent = np.isnan(snapped[:, columns]).tolist()
+        rows = zip(zip(*(values[name] for name in names), strict=True), absent, strict=True)
+        holds = [
+            self._feasible.holds(
+                {n: v for n, v, no in zip(names, row, gone, strict=True) if not no}
+            )
+            for row, gone in rows
+        ]
         feasible: np.ndarray = snapped[np.array(holds, dtype=bool)]
         return feasible
 
@@ -246,15 +270,15 @@ class Space:
         """A random feasible point, drawn from the priors where the feasible share is not tiny."""
         for _ in range(200):
             point = self._believed(rng.random(len(self)))
-            if self.holds(point):
+            if self.holds(self.pruned(point)):
                 return self.pruned(point)
         assert self._feasible is not None
         return self.pruned({**point, **self._feasible.draw(rng)})
 
     def believed(self, unit: np.ndarray) -> Point | None:
         """The point at `unit`, even draws spread as the priors are; None if it is infeasible."""
-        point = self._believed(unit)
-        return self.pruned(point) if self.holds(point) else None
+        point = self.pruned(self._believed(unit))
+        return point if self.holds(point) else None
 
     def _believed(self, unit: np.ndarray) -> Point:
         pairs = zip(self.parameters.values(), unit.tolist(), strict=True)
@@ -269,6 +293,7 @@ class Space:
             point: with a value for every parameter; conditional ones that are not called for
                 are left out of what is returned.
         """
-        if self._feasible is None or self._feasible.holds(point):
-            return self.pruned(point)
+        if self.holds(active := self.pruned(point)):
+            return active
+        assert self._feasible is not None
         return self.pruned({**point, **self._feasible.near(point)})
