@@ -10,10 +10,12 @@ import pytest
 from gossamer.errors import UserError
 from gossamer.search import (
     SAMPLERS,
+    Choice,
     Experiment,
     Float,
     GPSampler,
     History,
+    Int,
     Maximize,
     Minimize,
     OptunaSampler,
@@ -21,6 +23,7 @@ from gossamer.search import (
     Sampler,
     Space,
 )
+from gossamer.search.samplers.optuna import STATELESS
 from gossamer.search.samplers.suggester import Suggester
 from gossamer.search.testing import CONSTRAINTS, METRICS, PARAMETERS, SAMPLER_CHECKS, evaluate
 
@@ -125,6 +128,9 @@ def test_a_point_outside_the_space_is_refused_by_name():
     ("sampler", "message"),
     [
         ("gpp", "unknown sampler 'gpp'; did you mean 'gp'"),
+        ("optuna:TPSampler", "unknown sampler 'optuna:TPSampler'; did you mean 'TPESampler'"),
+        ("optuna:CmaEsSampler", "'optuna:CmaEsSampler' cannot be used here"),
+        ("optuna:GridSampler", "'optuna:GridSampler' cannot be used here"),
         (3, "sampler must be a name or a gossamer.search.Sampler, not 3"),
         (Walk, "pass an instance"),
     ],
@@ -375,3 +381,37 @@ def test_thresholds_that_change_steer_from_then_on():
     late = experiment.trials()[25:]
     assert min(r.values["far"] for r in late) < 0.2
     assert experiment.frontier().feasible
+
+
+@pytest.mark.parametrize("name", STATELESS)
+def test_samplers_of_optuna_by_name(tmp_path, name):
+    url = f"sqlite:///{tmp_path}/x.db"
+    parameters = [Int("n", 0, 4), Choice("kind", ["a", "b", "c"]), Float("fixed", 1.0, 1.0)]
+    made = Experiment(
+        "x", parameters, [Minimize("loss")], budget=15, storage=url, sampler=f"optuna:{name}"
+    )
+    loss = {"a": 2.0, "b": 0.0, "c": 1.0}
+    made.run(
+        lambda t: {"loss": abs(t.parameters["n"] - 3) + loss[t.parameters["kind"]]}, progress=False
+    )
+    # No point twice, so all of the 15 were tried, by whichever sampler.
+    assert made.frontier().trials[0].values == {"loss": 0.0}
+    again = Experiment.from_storage(url)
+    assert again._suggester._sampler == made._suggester._sampler
+    assert again._suggester._sampler.make(1).__class__.__name__ == name
+
+
+def test_tpe_by_name_is_better_than_chance():
+    space = [Float(f"x{i}", 0, 1) for i in range(3)]
+
+    def best(sampler):
+        found = []
+        for seed in range(3):
+            made = Experiment("x", space, [Minimize("y")], budget=40, sampler=sampler, seed=seed)
+            made.run(
+                lambda t: {"y": sum((v - 0.3) ** 2 for v in t.parameters.values())}, progress=False
+            )
+            found.append(made.frontier().trials[0].values["y"])
+        return np.mean(found)
+
+    assert best("optuna:TPESampler") < 0.6 * best("random")

@@ -67,7 +67,7 @@ class Experiment:
             any number.
         storage: database URL such as ``sqlite:///speech.db``; None keeps trials in memory.
         sampler: a `Sampler`, or the name of one in `SAMPLERS`: "gp" (few, costly trials),
-            "tpe", "random".
+            "tpe", "random"; or such as "optuna:TPESampler", one of Optuna's.
         seed: for everything random; with one worker the same seed gives the same search.
         settings: fixed values to be passed on to training; stored with the experiment.
         start: known good points, tried first; what one leaves open is in its middle.

@@ -20,11 +20,13 @@ from gossamer.search.trials.optuna_log import quiet_optuna
 
 @dataclass(frozen=True)
 class OptunaSampler(Sampler):
-    """Any of Optuna's samplers, asked anew for each point.
+    """One of Optuna's samplers, asked anew for each point.
+
+    So it must be one that learns from the trials alone, as `STATELESS` are.
 
     Args:
         make: makes the sampler from a seed, such as
-            ``lambda seed: optuna.samplers.CmaEsSampler(seed=seed)``.
+            ``lambda seed: optuna.samplers.TPESampler(seed=seed, gamma=lambda n: n // 5)``.
     """
 
     make: Callable[[int], optuna.samplers.BaseSampler]
@@ -38,8 +40,6 @@ class OptunaSampler(Sampler):
         rng: np.random.Generator,
     ) -> Point:
         sampler = self.make(int(rng.integers(2**31)))
-        distributions = space.distributions()
-        open_ones = {name: d for name, d in distributions.items() if not d.single()}
         # A fresh study in memory holds what the model may see, with the violations of *today's*
         # thresholds: those that Optuna stored with old trials would be of the thresholds then.
         # One thread: on matrices this small, more of them only wait for each other. And where one
@@ -50,9 +50,8 @@ class OptunaSampler(Sampler):
             goals = [m.goal for m in metrics if m.optimized] or ["minimize"]
             study = optuna.create_study(directions=goals, sampler=sampler)
             study.add_trials(_as_optuna(space, metrics, history))
-            asked = study.ask()
-            joint = sampler.sample_relative(study, study.trials[asked.number], open_ones)
-        return {**space.whole({}), **joint}
+            asked = study.ask(space.distributions())
+        return {**space.whole({}), **asked.params}
 
 
 def _as_optuna(space: Space, metrics: Sequence[Metric], history: History) -> list[FrozenTrial]:
@@ -97,3 +96,19 @@ def gp(seed: int) -> optuna.samplers.BaseSampler:
 def tpe(seed: int) -> optuna.samplers.BaseSampler:
     """Tree-structured Parzen estimators over all parameters jointly."""
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, multivariate=True)
+
+
+# Names in Optuna of the samplers that learn from the trials alone. NSGA-II, CMA-ES and quasi-random
+# sequences go on from where they were, which a search that was stopped and resumed does not know.
+STATELESS = ("TPESampler", "GPSampler", "RandomSampler")
+
+
+@dataclass(frozen=True)
+class Named:
+    """Makes the sampler of that name, as Optuna sets it up."""
+
+    name: str
+
+    def __call__(self, seed: int) -> optuna.samplers.BaseSampler:
+        made: optuna.samplers.BaseSampler = getattr(optuna.samplers, self.name)(seed=seed)
+        return made

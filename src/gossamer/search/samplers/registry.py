@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import optuna
+
 from gossamer.errors import UserError, nearest
 from gossamer.search.samplers.gp import GPSampler
-from gossamer.search.samplers.optuna import OptunaSampler, gp, tpe
+from gossamer.search.samplers.optuna import STATELESS, Named, OptunaSampler, gp, tpe
 from gossamer.search.samplers.sampler import RandomSampler, Sampler
 
+# Begins the name of one of Optuna's samplers.
+_OPTUNA = "optuna:"
 SAMPLERS: dict[str, Sampler] = {
     "gp": GPSampler(),
     "optuna_gp": OptunaSampler(gp),
@@ -19,18 +23,38 @@ def read_sampler(sampler: object) -> Sampler:
     """The sampler of that name, or the sampler itself.
 
     Raises:
-        UserError: it is neither.
+        UserError: it is neither; or one of Optuna's that cannot be used.
     """
     if isinstance(sampler, Sampler):
         return sampler
     if isinstance(sampler, str):
         if sampler in SAMPLERS:
             return SAMPLERS[sampler]
+        if sampler.startswith(_OPTUNA):
+            return _optunas(sampler.removeprefix(_OPTUNA))
         raise UserError(f"unknown sampler {sampler!r}; {nearest(sampler, SAMPLERS)}")
     hint = "; pass an instance, with ()" if isinstance(sampler, type) else ""
     raise UserError(f"sampler must be a name or a gossamer.search.Sampler, not {sampler!r}{hint}")
 
 
+def _optunas(name: str) -> Sampler:
+    """The sampler that Optuna has under that name.
+
+    Raises:
+        UserError: there is none, or it would learn nothing here.
+    """
+    if name in STATELESS:
+        return OptunaSampler(Named(name))
+    if name in optuna.samplers.__all__:
+        raise UserError(
+            f"sampler '{_OPTUNA}{name}' cannot be used here, only those that learn from the trials "
+            f"alone and need no arguments: {', '.join(STATELESS)}"
+        )
+    raise UserError(f"unknown sampler '{_OPTUNA}{name}'; {nearest(name, STATELESS)}")
+
+
 def sampler_name(sampler: Sampler) -> str | None:
-    """The name in `SAMPLERS`; None for a sampler that has none."""
+    """The name that `read_sampler` knows; None for a sampler that has none."""
+    if isinstance(sampler, OptunaSampler) and isinstance(sampler.make, Named):
+        return f"{_OPTUNA}{sampler.make.name}"
     return next((name for name, known in SAMPLERS.items() if known == sampler), None)

@@ -182,7 +182,9 @@ class Space:
 
     def with_defaults(self, point: Mapping[str, Value]) -> Point:
         """`point`, of a trial that was made before some parameters, with their defaults."""
-        known = {name: p.default for name, p in self.parameters.items() if p.default is not None}
+        known: Point = {
+            name: p.default for name, p in self.parameters.items() if p.default is not None
+        }
         if known.keys() <= point.keys():
             return dict(point)
         known = {**known, **point}
