@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import re
 import resource
 import shutil
@@ -19,8 +20,10 @@ import pytest
 
 from gossamer.cli.main import main
 from gossamer.dashboard import Dashboard
+from gossamer.dashboard.view import export_json
 from gossamer.errors import UserError
-from gossamer.search import Experiment, Float, Minimize
+from gossamer.search import Experiment, Float, Maximize, Minimize, Snapshot, TrialRecord
+from gossamer.search.trials.attachments import TrialFile
 from gossamer.search.trials.storage import DEFINITION
 
 
@@ -504,3 +507,11 @@ def test_files_of_a_trial_are_served_and_nothing_else(
         for wrong in ("../../copy.db", "%2e%2e%2f%2e%2e%2fcopy.db", "", "train.log/", "state"):
             assert page.get(at + wrong).status == 404, wrong
         assert page.get("/files/0/train.log").status == 404
+
+
+def test_exported_files_are_named_without_their_place():
+    files = (TrialFile("curve.png", "image", 9, "/home/someone/curve.png"),)
+    trial = TrialRecord(0, "complete", {"x": 1}, {"a": 1.0}, None, 1.0, files=files)
+    snapshot = Snapshot("s", (Maximize("a"),), trials=(trial,))
+    exported = json.loads(export_json(snapshot))["trials"][0]["files"]
+    assert exported == [{"name": "curve.png", "kind": "image", "bytes": 9}]

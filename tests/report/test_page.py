@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -35,6 +37,7 @@ from gossamer.search import (
     Minimize,
     Snapshot,
 )
+from gossamer.search.trials.attachments import TrialFile
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028<!--"
 VOID = {"meta", "br", "wbr", "img", "link", "input", "hr"}
@@ -452,3 +455,27 @@ def test_missing_toml_and_storage_are_one_line_errors(tmp_path: Path) -> None:
             report(source, output=tmp_path / "report.html")
         assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_trials_are_in_the_page(tmp_path):
+    shown = experiment(5)
+    number = shown.frontier.trials[0].number
+    image, log = tmp_path / "curve.svg", tmp_path / "run.log"
+    image.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    log.write_text("done")
+    files = (
+        TrialFile("curve.svg", "image", image.stat().st_size, str(image)),
+        TrialFile("run.log", "text", 4, str(log)),
+        TrialFile("gone.png", "image", 4, str(tmp_path / "gone.png")),
+    )
+    trials = [
+        dataclasses.replace(trial, files=files) if trial.number == number else trial
+        for trial in shown.trials
+    ]
+    target = page(tmp_path / "page.html", {}, [dataclasses.replace(shown, trials=tuple(trials))])
+    text = target.read_text("utf-8")
+    content = base64.b64encode(image.read_bytes()).decode()
+    assert f'src="data:image/svg+xml;base64,{content}"' in text
+    assert "run.log" in text
+    assert "gone.png" in text
+    assert str(tmp_path) not in text

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,14 @@ def test_a_file_is_stored_listed_replaced_and_exported(tmp_path, curve):
         ("curve.png", 5),
     ]
     assert copied.files[0].path == str(tmp_path / f"new.files/{name}/0/again.log")
+    # Not beside a database of another kind; as which this driver is taken.
+    elsewhere = f"sqlite+pysqlite:///{tmp_path}/elsewhere.db"
+    with pytest.raises(UserError, match=r"its trials have 2 files, .* give --files FOLDER"):
+        import_trials(tmp_path / "e.json", elsewhere)
+    import_trials(tmp_path / "e.json", elsewhere, files=tmp_path / "folder")
+    brought = Experiment.from_storage(elsewhere).record(0)
+    assert [file.name for file in brought.files] == ["again.log", "curve.png"]
+    assert all(Path(file.path).is_relative_to(tmp_path / "folder") for file in brought.files)
     (tmp_path / "e.files/0/curve.png").unlink()
     with pytest.raises(UserError, match=r"trial 0: file .*curve.png is missing; copy the folder"):
         import_trials(tmp_path / "e.json", f"sqlite:///{tmp_path}/other.db")

@@ -186,6 +186,14 @@ def import_(
             "--into the experiment, where the storage has several."
         ),
     ] = None,
+    files: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --storage the folder for the trials' files; beside an SQLite database "
+            "by default.",
+        ),
+    ] = None,
     tool: Annotated[
         str | None, typer.Option("--from", metavar="TOOL", help="csv, ax, wandb, mlflow or optuna.")
     ] = None,
@@ -209,6 +217,8 @@ def import_(
             "the trials of another tool"
         )
     if into is not None:
+        if files is not None:
+            raise UserError("--files goes with --storage")
         _import_into(source, into, name, tool, study, rename or [], skip)
         return
     if tool is not None or study is not None or rename or skip:
@@ -216,7 +226,7 @@ def import_(
     from gossamer.search import import_trials
 
     assert storage is not None
-    named, count = import_trials(source, storage, name)
+    named, count = import_trials(source, storage, name, files)
     say(f"{_trials(count)} of '{named}' in {storage}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import threading
@@ -23,6 +24,8 @@ from gossamer.search.trials.storage import MADE
 
 # However many pages are open, the storage is read at most so often.
 _FRESH_SECONDS = 0.5
+# New experiments, whose list is read from the whole storage, may show so much later.
+_LISTED_SECONDS = 5.0
 
 
 _AGAIN = "put it back, or start the dashboard again"
@@ -138,6 +141,16 @@ class Caches:
         self._url = url
         self._lock = threading.Lock()
         self._opened: dict[str, Cache] = {}
+        self._names: list[str] = []
+        self._listed_at = -math.inf
+
+    def _list(self) -> list[str]:
+        """The experiments' names as they were some seconds ago."""
+        with self._lock:
+            if time.monotonic() - self._listed_at > _LISTED_SECONDS:
+                self._names = stored_names(self._url)
+                self._listed_at = time.monotonic()
+            return self._names
 
     def of(self, name: str) -> Cache:
         """The experiment of that name.
@@ -158,7 +171,7 @@ class Caches:
             Unreadable: the storage does not answer.
         """
         try:
-            names = stored_names(self._url)
+            names = self._list()
         except UserError as error:
             raise Unreadable(str(error)) from None
         read: dict[str, Snapshot | str] = {}

@@ -14,7 +14,7 @@ from gossamer.report import experiment as words
 from gossamer.report import units
 from gossamer.report.choice import choice
 from gossamer.report.panels import PANELS
-from gossamer.search import Snapshot
+from gossamer.search import Snapshot, TrialRecord
 
 # Rows of the list of best trials; the table of all trials holds the others.
 _LISTED = 12
@@ -120,9 +120,15 @@ def export_json(snapshot: Snapshot) -> bytes:
         ],
         "feasible": front.feasible,
         "frontier": [record.number for record in front.trials],
-        "trials": [dataclasses.asdict(trial) for trial in snapshot.trials],
+        "trials": [_exported(trial) for trial in snapshot.trials],
     }
     return json.dumps(content, indent=1, cls=PlotlyJSONEncoder).encode()
+
+
+def _exported(trial: TrialRecord) -> dict[str, Any]:
+    """A trial whose files are named as in its folder: where that is says nothing elsewhere."""
+    files = [{"name": f.name, "kind": f.kind, "bytes": f.bytes} for f in trial.files]
+    return {**dataclasses.asdict(trial), "files": files}
 
 
 def export_csv(snapshot: Snapshot) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
+import mimetypes
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -33,6 +35,7 @@ from gossamer.report.summary import sentences, warnings
 
 if TYPE_CHECKING:
     from gossamer.search import Experiment, Snapshot
+    from gossamer.search.trials.attachments import TrialFile
 
 _TEMPLATES = templates_of("gossamer.report")
 
@@ -45,6 +48,8 @@ def _breakable(name: str) -> Markup:
 _TEMPLATES.filters["breakable"] = _breakable
 # Failed trials listed one by one; beyond it they are only counted, by reason.
 _LISTED_FAILURES = 50
+# Bytes of an image of a trial that is shown in the page, and of all images together.
+_LARGEST_IMAGE, _LARGEST_IMAGES = 512 * 1024, 8 * 1024 * 1024
 
 
 def flat(settings: Mapping[str, Any], under: str = "") -> list[tuple[str, str]]:
@@ -90,6 +95,18 @@ def write_page(path: Path, text: str) -> None:
     write_text(path, text)
 
 
+def _embedded(file: TrialFile, room: int) -> str:
+    """An image as a data address; empty for other files, larger ones, and one that is gone."""
+    if file.kind != "image" or file.bytes > min(room, _LARGEST_IMAGE):
+        return ""
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    try:
+        content = Path(file.path).read_bytes()
+    except OSError:
+        return ""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
 @dataclass(frozen=True)
 class _Shown:
     """An experiment on the page.
@@ -127,6 +144,16 @@ class _Shown:
     @property
     def failures(self) -> list[tuple[str, list[int]]]:
         return words.failures(self.snapshot)
+
+    @property
+    def files(self) -> dict[int, list[tuple[TrialFile, str]]]:
+        """Files of the trials that are listed, small images as the address of their content."""
+        shown = {}
+        room = _LARGEST_IMAGES
+        for trial in words.listed(self.snapshot):
+            shown[trial.number] = [(file, _embedded(file, room)) for file in trial.files]
+            room -= sum(file.bytes for file, address in shown[trial.number] if address)
+        return {number: files for number, files in shown.items() if files}
 
     @property
     def settings(self) -> list[tuple[str, str]]:

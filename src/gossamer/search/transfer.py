@@ -86,7 +86,10 @@ def export_trials(storage: str, path: str | os.PathLike[str], name: str | None =
 
 
 def import_trials(
-    path: str | os.PathLike[str], storage: str, name: str | None = None
+    path: str | os.PathLike[str],
+    storage: str,
+    name: str | None = None,
+    files: str | os.PathLike[str] | None = None,
 ) -> tuple[str, int]:
     """Put an exported experiment into a storage, where its search goes on.
 
@@ -97,17 +100,21 @@ def import_trials(
         path: a file that `export_trials` wrote.
         storage: URL of the database, which is made if it is not there.
         name: of the experiment there; as in the file by default.
+        files: folder for the trials' files, as `Experiment` takes it.
 
     Returns:
         The experiment's name, and the number of its trials.
 
     Raises:
-        UserError: the file is no export, or the storage has an experiment of that name.
+        UserError: the file is no export, the storage has an experiment of that name, or there are
+            files of trials and no folder for them.
     """
     content = _read(Path(path))
     try:
         definition = dict(content["definition"])
         definition.pop("files", None)  # a folder of another machine
+        if files is not None:
+            definition["files"] = os.fspath(files)
         if name is not None:
             check_name(name, "experiment")
             definition["name"] = name
@@ -132,6 +139,11 @@ def import_trials(
     named = str(arguments["name"])
     copies = _copies(Path(path), content["trials"])
     folder = files_folder(storage, arguments.get("files"), named)
+    if copies and folder is None:
+        raise UserError(
+            f"{path}: its trials have {len(copies):,} files, and storage '{storage}' no folder for "
+            "them; give --files FOLDER (in Python files=), which all machines share"
+        )
     opened = open_storage(storage)
     with quiet_optuna(), readable_errors():
         _check_free(opened, storage, named)
@@ -139,9 +151,9 @@ def import_trials(
         opened.set_study_user_attr(study, _IMPORTING, True)
         opened.set_study_user_attr(study, OBJECTIVES, objectives)
         for source, number, file in copies:
-            if folder is not None:
-                make_folder((folder / str(number) / file).parent)
-                copy_file(source, folder / str(number) / file)
+            assert folder is not None
+            make_folder((folder / str(number) / file).parent)
+            copy_file(source, folder / str(number) / file)
         for trial in trials:
             opened.create_new_trial(study, trial)
         for key, value in {**attributes, **edits}.items():
