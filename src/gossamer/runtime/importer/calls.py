@@ -20,7 +20,7 @@ class Calls:
     def add(self, operator: str, *inputs: Any, **attributes: Any) -> str:
         """A call's output; numbers among the inputs become constants."""
         names = [i if isinstance(i, str) else self.constant(np.array(i)) for i in inputs]
-        output = f"{self.call.outputs[0]} step {len(self.all)}"
+        output = f"{self.call.output} step {len(self.all)}"
         self.all.append(Call(operator, self.call.name, names, [output], attributes))
         return output
 
@@ -31,7 +31,7 @@ class Calls:
         return outputs
 
     def constant(self, array: Any) -> str:
-        name = f"{self.call.outputs[0]} constant {len(self.context.values)}"
+        name = f"{self.call.output} constant {len(self.context.values)}"
         self.context.add_constant(name, array)
         return name
 

@@ -68,7 +68,7 @@ class Control:
 
     def _branch(self, call: Call) -> None:
         """The branch that a constant condition takes; where it is computed, a choice of both."""
-        condition = call.inputs[0] if call.inputs else ""
+        condition = call.value if call.inputs else ""
         taken = self._constant(condition)
         if taken is not None:
             results = self._written_out(call, "then_branch" if taken else "else_branch")

@@ -162,8 +162,8 @@ def _node(context: Context, call: Call, opset: int, control: Control) -> None:
                 _missing(context, value) or f"reads {value!r}, which nothing before it computes"
             )
             raise Unsupported(f"{call.where}: {missing}")
-    if call.outputs[0] in context.values:
-        raise Unsupported(f"{call.where}: computes {call.outputs[0]!r} a second time")
+    if call.output in context.values:
+        raise Unsupported(f"{call.where}: computes {call.output!r} a second time")
     if call.operator in CONTROL:
         control.write_out(call)
         return
@@ -200,7 +200,7 @@ def _call(context: Context, call: Call) -> None:
         call = replace(call, inputs=inputs)
     next(step for step in STEPS if step(context, call))
     if units:
-        context.values[call.outputs[0]].units = units
+        context.values[call.output].units = units
 
 
 def _missing(context: Context, value: str) -> str | None:

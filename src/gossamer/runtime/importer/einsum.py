@@ -34,7 +34,7 @@ def einsum(context: Context, opset: int, call: Call) -> list[Call]:
         wanted = set(result).union(*(rest for _, rest in operands))
         value, term = _product(calls, (value, term), (other, others), wanted, sizes)
     value, term = _summed(calls, value, term, set(result))
-    calls.result("Transpose", value, call.outputs[0], perm=[term.index(i) for i in result])
+    calls.result("Transpose", value, call.output, perm=[term.index(i) for i in result])
     return calls.all
 
 

@@ -15,7 +15,7 @@ from gossamer.runtime.graph import Array, Shape
 from gossamer.runtime.importer.batch_index import counts
 from gossamer.runtime.importer.tensors import constant_node
 from gossamer.runtime.operators import OPERATORS
-from gossamer.runtime.operators.call import Attributes, Call
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.constants import SPARSE
 from gossamer.runtime.operators.context import (
     BATCH,
@@ -32,12 +32,12 @@ from gossamer.runtime.operators.folding import LEFT_OUT
 
 def fold(context: Context, call: Call) -> bool:
     """Compute a node that depends on constants alone, or on a shape."""
-    operator, inputs, output = call.operator, call.inputs, call.outputs[0]
+    operator, inputs, output = call.operator, call.inputs, call.output
     known = OPERATORS.get(operator)
     if operator == "Constant":
         context.add_constant(output, constant_node(call.attributes))
     elif operator == "Shape":
-        part = slice(call.attributes.get("start"), call.attributes.get("end"))
+        part = slice(call.get("start"), call.get("end"))
         context.add_constant(output, np.array(context.shape(inputs[0])[part], np.int64))
     elif operator == "Size":
         context.add_constant(output, np.array(math.prod(context.shape(inputs[0])), np.int64))
@@ -48,16 +48,15 @@ def fold(context: Context, call: Call) -> bool:
         and all(context.is_constant(value) for value in inputs if value)
         and not counts(context, call)
     ):
-        _compute(context, operator, output, inputs, call.attributes)
+        _compute(context, call)
     else:
         return False
     return True
 
 
-def _compute(
-    context: Context, operator: str, output: str, inputs: list[str], a: Attributes
-) -> None:
+def _compute(context: Context, call: Call) -> None:
     """Compute a constant, if the file is large enough to ask for it."""
+    operator, inputs, a = call.operator, call.inputs, call.attributes
     while inputs and not inputs[-1]:
         inputs = inputs[:-1]
     values = [context.array(name) if name else LEFT_OUT for name in inputs]
@@ -69,7 +68,7 @@ def _compute(
             own = values[0].shape if operator == "Expand" else ()
             shape = np.broadcast_shapes(own, tuple(int(size) for size in sizes))
     once = any(context.is_once(name) for name in inputs)
-    if once and _joins(context, operator, inputs, values, a):
+    if once and _joins(context, call, values):
         raise Unsupported("it may join the examples of a batch; compute it of one example")
     if operator == "Tile" and values[1].size and values[1].flat[0] % BATCH == 0:
         times = [int(n) for n in np.ravel(values[1])]
@@ -78,7 +77,7 @@ def _compute(
     if operator == "Range" and any(value % BATCH == 0 and value for value in values):
         raise Unsupported("it counts the examples of the batch")
     if once:
-        shape = _repeated(context, operator, inputs, values, a) or shape
+        shape = _repeated(context, call, values) or shape
     known = OPERATORS[operator]
     wanted = known.size(values, a) if known.size is not None else values[0].size
     limit = LARGEST if operator == SPARSE else LARGEST_FOLDED
@@ -88,12 +87,12 @@ def _compute(
             dense = sparse_file.check(values[0], values[1], a["shape"])
         except ValueError as error:
             raise Unsupported(str(error)) from None
-        context.add_constant(output, Packed(values[0], values[1], dense), once=once)
+        context.add_constant(call.output, Packed(values[0], values[1], dense), once=once)
         return
     assert known.fold is not None
     folded = np.asarray(known.fold(values, a))
     check_rank(folded.ndim)
-    context.add_constant(output, folded, shape, once=once)
+    context.add_constant(call.output, folded, shape, once=once)
 
 
 def _whole(context: Context, value: str) -> Shape | None:
@@ -102,37 +101,33 @@ def _whole(context: Context, value: str) -> Shape | None:
     return known.shape if known.repeated else None
 
 
-def _joins(
-    context: Context, operator: str, inputs: list[str], values: list[Array], a: Attributes
-) -> bool:
+def _joins(context: Context, call: Call, values: list[Array]) -> bool:
     """Whether examples of a constant that is stored once for all of them may be joined."""
-    shape = _whole(context, inputs[0]) or ()
+    operator, shape = call.operator, _whole(context, call.value) or ()
     if operator in ("CumSum", "Softmax"):
-        axis = values[1].item() if operator == "CumSum" else a.get("axis", -1)
+        axis = values[1].item() if operator == "CumSum" else call.get("axis", -1)
         return not shape or shape[int(axis)] % BATCH == 0
     if operator in ("Gemm", "MatMul"):
         whole = len(shape) > 1 and shape[0] % BATCH == 0 and values[1].ndim == 2
-        return not whole or bool(a.get("transA")) or any(map(context.is_once, inputs[1:]))
+        return not whole or bool(call.get("transA")) or any(map(context.is_once, call.inputs[1:]))
     return OPERATORS[operator].shared == "joins"
 
 
-def _repeated(
-    context: Context, operator: str, inputs: list[str], values: list[Array], a: Attributes
-) -> Shape | None:
+def _repeated(context: Context, call: Call, values: list[Array]) -> Shape | None:
     """The shape, with the batch in it, of what is made of constants stored once for all."""
-    known = OPERATORS[operator]
-    shapes = [context.shape(name) for name in inputs if name]
+    operator, known = call.operator, OPERATORS[call.operator]
+    shapes = [context.shape(name) for name in call.inputs if name]
     if known.shared == "elementwise":
         return np.broadcast_shapes(*shapes)
-    if _whole(context, inputs[0]) is None:
+    if _whole(context, call.value) is None:
         return None
     if known.shared == "pointwise" or operator in ("CumSum", "Softmax"):
         return shapes[0]
     if known.shared == "view" and known.fold is not None:
         view = np.broadcast_to(np.int8(0), shapes[0])
-        return known.fold([view, *values[1:]], a).shape
+        return known.fold([view, *values[1:]], call.attributes).shape
     if operator in ("Gemm", "MatMul"):
-        return (*shapes[0][:-1], shapes[1][0 if a.get("transB") else 1])
+        return (*shapes[0][:-1], shapes[1][0 if call.get("transB") else 1])
     if operator == "Reshape" and shapes[0][0] % BATCH == 0:
         shape = reshaped(shapes[0], [int(size) for size in np.ravel(values[1])])
         if shape[0] % BATCH:

@@ -45,7 +45,7 @@ def _gru(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> l
     (hidden,) = states
     size = calls.context.shape(w["r"])[0]
     gates, new = calls.split(x, [2 * size, size])
-    after = bool(calls.call.attributes.get("linear_before_reset"))
+    after = bool(calls.call.get("linear_before_reset"))
     sums = calls.add("MatMul", hidden, w["gates"])
     update, reset = calls.split(calls.add(f[0], calls.add("Add", gates, sums)), [size] * 2)
     if after:  # the reset gates what the state adds
@@ -75,14 +75,14 @@ def _weights(calls: Calls, direction: int, gates: int) -> tuple[str, str, Weight
         weights["gates"] = calls.constant(r[: 2 * size].T.copy())
         weights["new"] = calls.constant(r[2 * size :].T.copy())
         weights["bias"] = calls.constant(others[2 * size :])
-        if calls.call.attributes.get("linear_before_reset"):
+        if calls.call.get("linear_before_reset"):
             bias[2 * size :] = own[2 * size :]
     return calls.constant(w.T.copy()), calls.constant(bias), weights
 
 
 def _state(calls: Calls, position: int, direction: int, size: int) -> str:
     """The state before the first step, of [batch, size] or, of a constant, [1, size]."""
-    context, layout = calls.context, int(calls.call.attributes.get("layout", 0))
+    context, layout = calls.context, int(calls.call.get("layout", 0))
     value = dict(enumerate(calls.call.inputs)).get(position, "")
     if value and not context.is_constant(value):
         return calls.add("Gather", value, direction, axis=layout)
@@ -103,7 +103,7 @@ def _alive(calls: Calls, lengths: str, steps: int) -> list[str]:
 
 
 def _functions(call: Call, direction: int, default: Sequence[str]) -> Functions:
-    names = [name.lower() for name in call.attributes.get("activations", [])] or [*default] * 2
+    names = [name.lower() for name in call.get("activations", [])] or [*default] * 2
     chosen = names[direction * len(default) :][: len(default)]
     if len(chosen) < len(default) or not set(chosen) <= set(ACTIVATIONS):
         raise Unsupported(f"its activations are {chosen}; {', '.join(ACTIVATIONS.values())} run")
@@ -112,7 +112,7 @@ def _functions(call: Call, direction: int, default: Sequence[str]) -> Functions:
 
 def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..., list[Call]]:
     def rule(context: Context, opset: int, call: Call) -> list[Call]:
-        a, shape = call.attributes, context.shape(call.inputs[0])
+        a, shape = call.attributes, context.shape(call.value)
         layout, states = int(a.get("layout", 0)), 2 if cell is _lstm else 1
         steps = shape[layout]
         lengths = call.inputs[4] if len(call.inputs) > 4 else ""
@@ -127,7 +127,7 @@ def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..
             raise Unsupported(f"it takes {shown(shape)}, too many steps to write out")
         calls = Calls(context, call)
         alive = _alive(calls, lengths, steps) if lengths else []
-        x = call.inputs[0] if layout else calls.add("Transpose", call.inputs[0], perm=[1, 0, 2])
+        x = call.value if layout else calls.add("Transpose", call.value, perm=[1, 0, 2])
         ways = {"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}
         outputs: list[str] = []
         last: list[list[str]] = [[] for _ in range(states)]

@@ -29,7 +29,7 @@ def rewritten(context: Context, opset: int, call: Call) -> list[Call]:
 
 
 def _constant(context: Context, call: Call, what: str, value: Any, dtype: type) -> str:
-    name = f"{call.outputs[0]} {what}"
+    name = f"{call.output} {what}"
     context.add_constant(name, np.asarray(value, dtype))
     return name
 
@@ -42,10 +42,10 @@ def _clip(context: Context, opset: int, call: Call) -> list[Call]:
     """Limits that are computed make a maximum and a minimum of two values."""
     present = [(i, limit) for i, limit in enumerate(call.inputs[1:3]) if limit]
     if any(not context.is_constant(limit) for _, limit in present):
-        calls, value = [], call.inputs[0]
+        calls, value = [], call.value
         for i, limit in present:
             last = i == present[-1][0]
-            output = call.outputs[0] if last else f"{call.outputs[0]} above"
+            output = call.output if last else f"{call.output} above"
             calls.append(Call(("Max", "Min")[i], call.name, [value, limit], [output], {}))
             value = output
         return calls
@@ -56,7 +56,7 @@ def _clip(context: Context, opset: int, call: Call) -> list[Call]:
         _constant(context, call, key, a.get(key, rest), np.float32)
         for key, rest in (("min", -math.inf), ("max", math.inf))
     ]
-    return [replace(call, inputs=[call.inputs[0], *limits], attributes={})]
+    return [replace(call, inputs=[call.value, *limits], attributes={})]
 
 
 def _slice(context: Context, opset: int, call: Call) -> list[Call]:
@@ -66,11 +66,11 @@ def _slice(context: Context, opset: int, call: Call) -> list[Call]:
     axes = a.get("axes", list(range(len(a["starts"]))))
     parts = [("starts", a["starts"]), ("ends", a["ends"]), ("axes", axes)]
     names = [_constant(context, call, key, value, np.int64) for key, value in parts]
-    return [replace(call, inputs=[call.inputs[0], *names], attributes={})]
+    return [replace(call, inputs=[call.value, *names], attributes={})]
 
 
 def _split(context: Context, opset: int, call: Call) -> list[Call]:
-    if context.is_constant(call.inputs[0]):
+    if context.is_constant(call.value):
         return _cut(context, call)
     if opset >= 13 or "split" not in call.attributes:
         return [call]
@@ -78,7 +78,7 @@ def _split(context: Context, opset: int, call: Call) -> list[Call]:
     return [
         replace(
             call,
-            inputs=[call.inputs[0], parts],
+            inputs=[call.value, parts],
             attributes=_without(call.attributes, "split"),
         )
     ]
@@ -86,13 +86,13 @@ def _split(context: Context, opset: int, call: Call) -> list[Call]:
 
 def _cut(context: Context, call: Call) -> list[Call]:
     """A constant's parts, each as a slice that is computed while the file is read."""
-    axis = int(call.attributes.get("axis", 0))
-    size, outputs = context.shape(call.inputs[0])[axis], call.outputs
+    axis = int(call.get("axis", 0))
+    size, outputs = context.shape(call.value)[axis], call.outputs
     if len(call.inputs) > 1 and call.inputs[1]:
         parts = np.ravel(context.constant(call.inputs[1], "parts")).tolist()
     else:
         each = -(-size // len(outputs))
-        parts = call.attributes.get("split", [each] * len(outputs))
+        parts = call.get("split", [each] * len(outputs))
     ends = np.cumsum(parts)
     if len(parts) != len(outputs) or min(parts) < 1 or ends[-1] - parts[-1] >= size:
         raise Unsupported(f"it splits {size} into {parts}")
@@ -103,14 +103,14 @@ def _cut(context: Context, call: Call) -> list[Call]:
             for what, value in (("start", end - part), ("end", min(end, size)), ("axis", axis))
         ]
         if output:
-            cuts.append(Call("Slice", call.name, [call.inputs[0], *limits], [output], {}))
+            cuts.append(Call("Slice", call.name, [call.value, *limits], [output], {}))
     return cuts
 
 
 def _reverse(context: Context, opset: int, call: Call) -> list[Call]:
     """The first numbers of each sequence backwards, of as many for all sequences."""
     a, lengths = call.attributes, context.constant(call.inputs[1], "lengths of sequences")
-    axis, shape = int(a.get("time_axis", 0)), context.shape(call.inputs[0])
+    axis, shape = int(a.get("time_axis", 0)), context.shape(call.value)
     lengths = np.unique(lengths)
     if len(shape) < 2 or lengths.size != 1 or not 0 < lengths[0] <= shape[axis]:
         raise Unsupported("its sequences have lengths of their own; export without")
@@ -118,9 +118,7 @@ def _reverse(context: Context, opset: int, call: Call) -> list[Call]:
     index = np.arange(shape[axis])
     index[: lengths[0]] = index[: lengths[0]][::-1].copy()
     order = _constant(context, call, "order", index, np.int64)
-    return [
-        replace(call, operator="Gather", inputs=[call.inputs[0], order], attributes={"axis": axis})
-    ]
+    return [replace(call, operator="Gather", inputs=[call.value, order], attributes={"axis": axis})]
 
 
 def _pad(context: Context, opset: int, call: Call) -> list[Call]:
@@ -129,25 +127,25 @@ def _pad(context: Context, opset: int, call: Call) -> list[Call]:
     a = call.attributes
     pads = _constant(context, call, "pads", a["pads"], np.int64)
     value = _constant(context, call, "value", a.get("value", 0.0), np.float32)
-    inputs = [call.inputs[0], pads, value]
+    inputs = [call.value, pads, value]
     return [replace(call, inputs=inputs, attributes=_without(a, "pads", "value"))]
 
 
 def _softmax(context: Context, opset: int, call: Call) -> list[Call]:
     """Once over all dimensions from the axis on, as if they were one."""
-    shape = context.shape(call.inputs[0])
+    shape = context.shape(call.value)
     if opset >= 13:
         return [call]
-    axis = int(call.attributes.get("axis", 1))
+    axis = int(call.get("axis", 1))
     axis = axis + len(shape) if axis < 0 else axis
     if math.prod(shape[axis + 1 :]) == 1:
         return [replace(call, attributes={"axis": axis})]
-    output = call.outputs[0]
+    output = call.output
     flat, soft = f"{output} flat", f"{output} of it"
     there = _constant(context, call, "there", [*[0] * axis, -1], np.int64)
     back = _constant(context, call, "back", shape, np.int64)
     return [
-        Call("Reshape", call.name, [call.inputs[0], there], [flat], {}),
+        Call("Reshape", call.name, [call.value, there], [flat], {}),
         Call(call.operator, call.name, [flat], [soft], {"axis": -1}),
         Call("Reshape", call.name, [soft, back], [output], {}),
     ]
@@ -167,13 +165,13 @@ def _resize(context: Context, opset: int, call: Call) -> list[Call]:
         "coordinate_transformation_mode": "asymmetric",
         "nearest_mode": "floor",
     }
-    return [Call("Resize", call.name, [call.inputs[0], "", scales], call.outputs, plain)]
+    return [Call("Resize", call.name, [call.value, "", scales], call.outputs, plain)]
 
 
 def _batch_norm(context: Context, opset: int, call: Call) -> list[Call]:
     if opset < 14 and any(call.outputs[1:]):  # the statistics of this batch
         raise Unsupported("it is in training mode; export the network in evaluation mode")
-    if not call.attributes.get("spatial", 1):
+    if not call.get("spatial", 1):
         raise Unsupported("it has statistics for each pixel; export it with spatial = 1")
     return [call]
 
@@ -181,13 +179,13 @@ def _batch_norm(context: Context, opset: int, call: Call) -> list[Call]:
 def _dequantized(context: Context, call: Call, at: int, axis: int) -> Call:
     """The three inputs from ``at`` on (numbers, scale, zero point) as floats."""
     inputs = call.inputs[at : at + 3]
-    output = f"{call.outputs[0]} input {at}"
+    output = f"{call.output} input {at}"
     return Call("DequantizeLinear", call.name, inputs, [output], {"axis": axis})
 
 
 def _quantized(call: Call, at: int) -> Call:
     """The result quantized by the scale and zero point from ``at`` on."""
-    inputs = [f"{call.outputs[0]} in floats", *call.inputs[at : at + 2]]
+    inputs = [f"{call.output} in floats", *call.inputs[at : at + 2]]
     return Call("QuantizeLinear", call.name, inputs, call.outputs, {})
 
 
@@ -199,14 +197,14 @@ def _int8_conv(context: Context, opset: int, call: Call) -> list[Call]:
         steps = (context.constant(call.inputs[at], "scale").astype(np.float64) for at in (1, 4))
         bias = codes * math.prod(steps, start=np.ones(()))
         inputs.append(_constant(context, call, "bias", bias, np.float32))
-    output = f"{call.outputs[0]} in floats"
+    output = f"{call.output} in floats"
     conv = Call("Conv", call.name, inputs, [output], call.attributes)
     return [image, weight, conv, _quantized(call, 6)]
 
 
 def _int8_matmul(context: Context, opset: int, call: Call) -> list[Call]:
     left, right = (_dequantized(context, call, at, -1) for at in (0, 3))
-    inputs, output = [left.outputs[0], right.outputs[0]], f"{call.outputs[0]} in floats"
+    inputs, output = [left.outputs[0], right.outputs[0]], f"{call.output} in floats"
     return [left, right, Call("MatMul", call.name, inputs, [output], {}), _quantized(call, 6)]
 
 
@@ -221,12 +219,12 @@ def _integer(operator: str, axis: int) -> Rule:
                 "DequantizeLinear",
                 call.name,
                 [value, one, *filter(None, [zero])],
-                [f"{call.outputs[0]} input {i}"],
+                [f"{call.output} input {i}"],
                 {"axis": axis},
             )
             for i, (value, zero) in enumerate(zip(call.inputs[:2], zeros, strict=True))
         ]
-        total = f"{call.outputs[0]} in floats"
+        total = f"{call.output} in floats"
         inputs = [side.outputs[0] for side in sides]
         product = Call(operator, call.name, inputs, [total], call.attributes)
         return [*sides, product, Call("Cast", call.name, [total], call.outputs, {"to": 6})]

@@ -16,7 +16,7 @@ LONGEST = 1 << 10
 
 def top_k(context: Context, opset: int, call: Call) -> list[Call]:
     """Of equal numbers the first ones, as the operator's text."""
-    a, shape = call.attributes, context.shape(call.inputs[0])
+    a, shape = call.attributes, context.shape(call.value)
     k = int(context.constant(call.inputs[1], "k").item()) if opset >= 10 else int(a["k"])
     axis, last = int(a.get("axis", -1)) % len(shape), len(shape) - 1
     size = shape[axis]
@@ -25,13 +25,13 @@ def top_k(context: Context, opset: int, call: Call) -> list[Call]:
     context.spend(size * size + k)
     calls = Calls(context, call)
     if math.prod(shape) == 1:  # the only one, at a place that is known
-        calls.result("Identity", call.inputs[0], call.outputs[0])
+        calls.result("Identity", call.value, call.output)
         if len(call.outputs) > 1 and call.outputs[1]:
             context.add_constant(call.outputs[1], np.zeros(shape, np.int64))
         return calls.all
     perm = list(range(len(shape)))
     perm[axis], perm[last] = last, axis
-    row = call.inputs[0] if axis == last else calls.add("Transpose", call.inputs[0], perm=perm)
+    row = call.value if axis == last else calls.add("Transpose", call.value, perm=perm)
     each, others = calls.add("Unsqueeze", row, [last + 1]), calls.add("Unsqueeze", row, [last])
     beyond = calls.add("Greater" if a.get("largest", 1) else "Less", others, each)
     earlier = calls.constant(np.tri(size, k=-1).astype(bool))

@@ -117,7 +117,9 @@ def _turned(context: Context, convert: Convert, call: Call) -> None:
     ]
     if not places:
         turned = context.shape(call.value)
-        raise Unsupported(f"it reshapes {shown(turned)} to {shown(shape)}; that tears the batch")
+        raise Unsupported(
+            f"it reshapes {shown(turned)} to {shown(shape)}; an example must stay in one piece"
+        )
     _, axis = min(places)
     within = (*shape[:axis], shape[axis] // batch, *shape[axis + 1 :])
     front = context.emit(Reshape(), batched.source, shape=(batch, *within))
