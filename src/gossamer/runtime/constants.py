@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gossamer.runtime.sparse_file import decode, encode
 
 Array = NDArray[Any]
+Fact = TypeVar("Fact")
 
 SMALLEST = 1 << 16  # numbers of an array that is worth it
 DENSEST = 0.25
@@ -79,8 +80,35 @@ def packed(array: Array) -> Array | Packed:
     return made
 
 
+# By its id and a name, what is known of a read-only array that is in use.
+_FACTS: dict[tuple[int, Hashable], Any] = {}
+
+
+def fact(array: Array, name: Hashable, find: Callable[[], Fact]) -> Fact:
+    """What ``find`` finds out about an array, looked for once while the array is in use.
+
+    Steps of a recurrent layer that is written out have the same weight.
+    """
+    key = id(array), name
+    if key in _FACTS:
+        known: Fact = _FACTS[key]
+        return known
+    found = find()
+    if not array.flags.writeable:
+        _FACTS[key] = found
+        weakref.finalize(array, _FACTS.pop, key, None).atexit = False
+    return found
+
+
+def nonzeros(array: Array) -> int:
+    """The number of non-zeros, counted once while the array is in use."""
+    return fact(array, "nonzeros", lambda: int(np.count_nonzero(array)))
+
+
 class Constants(MutableMapping[str, Array]):
     """Arrays by name. A sparse ``weight`` is packed when it is set and dense when it is read."""
+
+    __slots__ = ("_stored",)
 
     def __init__(self, arrays: Mapping[str, Array] | None = None) -> None:
         self._stored: dict[str, Array | Packed] = {}

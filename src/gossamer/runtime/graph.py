@@ -103,7 +103,7 @@ class Single(Operation):
 Kind = TypeVar("Kind", bound=Operation)
 
 
-@dataclass
+@dataclass(slots=True)
 class Node(Generic[Kind]):
     """One operation on named values, with its constants."""
 
@@ -112,6 +112,7 @@ class Node(Generic[Kind]):
     inputs: tuple[str, ...]
     output: str
     constants: MutableMapping[str, Array] = field(default_factory=dict)
+    store: Constants = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.constants = self.store = Constants(self.constants)

@@ -24,9 +24,12 @@ def limits(low: float, high: float) -> Array:
 
 def padded(array: Array, size: int, axis: int = 0) -> Array:
     """The array with zeros appended along an axis, up to a size."""
-    missing = [(0, 0)] * array.ndim
-    missing[axis] = (0, size - array.shape[axis])
-    return np.pad(array, missing)
+    length = array.shape[axis]
+    if length == size:
+        return array
+    whole = np.zeros((*array.shape[:axis], size, *array.shape[axis + 1 :]), array.dtype)
+    whole[(*[slice(None)] * axis, slice(length))] = array
+    return whole
 
 
 def up_to(size: int, multiple: int) -> int:

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -25,6 +26,7 @@ import numpy as np
 from gossamer.errors import UserError, nearest
 from gossamer.files import is_stream, write_text
 from gossamer.kernels._kernels import Program
+from gossamer.runtime.constants import nonzeros
 from gossamer.runtime.graph import AnyNode, Array, Graph
 from gossamer.runtime.lowering import Candidate, Lowering
 from gossamer.runtime.lowering.epilogues import fuse
@@ -254,15 +256,21 @@ def _macs(graph: Graph, node: AnyNode) -> float:
     return graph.item(node.output) * graph.shapes[node.output][0] * math.prod(shape[1:])
 
 
+def _weight(node: AnyNode) -> tuple[int, ...]:
+    """Ids of what is stored of a node's weight; none where it has no weight."""
+    return tuple(map(id, node.store.stored("weight"))) if "weight" in node.store else ()
+
+
 class Computer:
     """Computes nodes' values by their dense kernels.
 
-    Small nodes without weights that do the same share a program: a recurrent layer that is
-    written out has thousands.
+    Small nodes that do the same share a program, if they have no weight or one that several nodes
+    have: a recurrent layer that is written out has thousands.
     """
 
     def __init__(self, graph: Graph, isa: str) -> None:
         self.graph, self.isa = graph, isa
+        self._readers = Counter(map(_weight, graph.nodes))
         self._programs: dict[tuple[Any, ...], tuple[Program, AnyNode]] = {}
 
     def __call__(self, node: AnyNode, values: dict[str, Array]) -> Array:
@@ -272,7 +280,8 @@ class Computer:
         places = [names.index(name) for name in node.inputs]
         key = (node.operation, *shapes, *places, *constants)
         floats = sum(math.prod(shape) for shape in shapes)
-        if "weight" in node.constants or floats > MOST_SHARED:
+        weight = _weight(node)
+        if (weight and self._readers[weight] == 1) or floats > MOST_SHARED:
             program = self._program(node, names)
         else:
             if key not in self._programs:
@@ -315,7 +324,7 @@ class Choices:
         candidates = self.lowering.candidates(node)
         if len(candidates) > 1:
             alike = self._seen.setdefault(_key(self.lowering, node, candidates), {})
-            nonzero = int(np.count_nonzero(node.constants["weight"]))
+            nonzero = nonzeros(node.constants["weight"])
             near = [n for n in alike if abs(n - nonzero) <= SIMILAR * n]
             if not near:
                 names = [candidate.name for candidate in candidates]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from heapq import heappop, heappush
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -26,8 +28,10 @@ ALIGNMENT, SLACK = 64, 256
 _PACKED: WeakValueDictionary[bytes, Array] = WeakValueDictionary()
 
 
-# By id, what ``shared`` made that is in use; and what was packed of read-only constants.
+# What ``shared`` made that is in use, by id and by bytes, shape and type; and what was packed of
+# read-only constants.
 _VIEWS: WeakValueDictionary[int, Array] = WeakValueDictionary()
+_EQUAL: WeakValueDictionary[tuple[Hashable, ...], Array] = WeakValueDictionary()
 _ONCE: dict[tuple[Hashable, ...], tuple[weakref.ref[Array], weakref.ref[Array]]] = {}
 
 
@@ -58,6 +62,9 @@ def shared(array: Array) -> Array:
     array = np.ascontiguousarray(array)
     raw = array.reshape(-1).view(np.uint8)
     digest = blake2b(raw.data, digest_size=16).digest()
+    equal = _EQUAL.get((digest, array.shape, array.dtype))
+    if equal is not None:
+        return equal
     memory = _PACKED.get(digest)
     if memory is None:
         memory = np.zeros(raw.size + SLACK + ALIGNMENT, np.uint8)
@@ -67,12 +74,11 @@ def shared(array: Array) -> Array:
     start = -memory.ctypes.data % ALIGNMENT
     view: Array = np.ndarray(array.shape, array.dtype, memory, start)
     view.flags.writeable = False
-    _VIEWS[id(view)] = view
+    _VIEWS[id(view)] = _EQUAL[digest, array.shape, array.dtype] = view
     return view
 
 
-@dataclass(frozen=True)
-class Buffer:
+class Buffer(NamedTuple):
     """Memory for one value in one form. ``floats`` are per example."""
 
     name: str
@@ -103,7 +109,7 @@ class Link:
         return [*map(int, plain), self.count]
 
 
-@dataclass
+@dataclass(slots=True)
 class Step:
     """One kernel call, and what follows on each number of its output (``epilogue``).
 
@@ -157,16 +163,20 @@ def arrange(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[B
         first.setdefault(buffer, -1)
         last[buffer] = len(steps)
     layout = Layout()
-    alive: list[tuple[int, int, int]] = []  # from, to and until when, in this order
+    alive: list[tuple[int, int]] = []  # from and to, in this order
+    ending: list[tuple[int, int, int]] = []  # a heap: until when, from and to
     for buffer in sorted(first, key=lambda b: (first[b], -b.floats)):
-        size, position, now = up_to(buffer.floats, 16), 0, first[buffer]
-        alive = [each for each in alive if each[2] >= now]
-        for start, end, _ in alive:
+        size, position = up_to(buffer.floats, 16), 0
+        while ending and ending[0][0] < first[buffer]:
+            _, *extent = heappop(ending)
+            del alive[bisect_left(alive, tuple(extent))]
+        for start, end in alive:
             if position + size <= start:
                 break
             position = max(position, end)
         layout.positions[buffer] = position
-        insort(alive, (position, position + size, last[buffer]))
+        insort(alive, (position, position + size))
+        heappush(ending, (last[buffer], position, position + size))
     return layout
 
 

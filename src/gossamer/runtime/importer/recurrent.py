@@ -23,17 +23,17 @@ ACTIVATIONS = {each.lower(): each for each in ("Sigmoid", "Tanh", "Relu", "Softs
 Weights = dict[str, str]  # constants of one direction
 Functions = list[str]  # its activations, as ONNX orders them
 # (calls, products with the step's input, states before, ...) -> states after
-Cell = Callable[[Calls, str, list[str], Weights, Functions], list[str]]
+Cell = Callable[[Calls, list[str], list[str], Weights, Functions], list[str]]
 
 
-def _rnn(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> list[str]:
-    return [calls.add(f[0], calls.add("Add", x, calls.add("MatMul", states[0], w["r"])))]
+def _rnn(calls: Calls, x: list[str], states: list[str], w: Weights, f: Functions) -> list[str]:
+    return [calls.add(f[0], calls.add("Add", x[0], calls.add("MatMul", states[0], w["r"])))]
 
 
-def _lstm(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> list[str]:
+def _lstm(calls: Calls, x: list[str], states: list[str], w: Weights, f: Functions) -> list[str]:
     hidden, cell = states
     size = calls.context.shape(w["r"])[0]
-    sums = calls.add("Add", x, calls.add("MatMul", hidden, w["r"]))
+    sums = calls.add("Add", x[0], calls.add("MatMul", hidden, w["r"]))
     gates, new = calls.split(sums, [3 * size, size])
     enter, leave, keep = calls.split(calls.add(f[0], gates), [size] * 3)
     entered = calls.add("Mul", enter, calls.add(f[1], new))
@@ -41,10 +41,9 @@ def _lstm(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> 
     return [calls.add("Mul", leave, calls.add(f[2], cell)), cell]
 
 
-def _gru(calls: Calls, x: str, states: list[str], w: Weights, f: Functions) -> list[str]:
-    (hidden,) = states
+def _gru(calls: Calls, x: list[str], states: list[str], w: Weights, f: Functions) -> list[str]:
+    (hidden,), (gates, new) = states, x
     size = calls.context.shape(w["r"])[0]
-    gates, new = calls.split(x, [2 * size, size])
     after = bool(calls.call.get("linear_before_reset"))
     sums = calls.add("MatMul", hidden, w["gates"])
     update, reset = calls.split(calls.add(f[0], calls.add("Add", gates, sums)), [size] * 2)
@@ -93,13 +92,12 @@ def _state(calls: Calls, position: int, direction: int, size: int) -> str:
     return calls.constant(rows)
 
 
-def _alive(calls: Calls, lengths: str, steps: int) -> list[str]:
-    """For each step, of which sequences it is: [batch, 1].
+def _alive(calls: Calls, lengths: str, steps: int) -> str:
+    """Which steps are within the lengths of the sequences: [batch, steps].
 
     Beyond its length a sequence keeps its state and its outputs are zero, in both directions.
     """
-    column = calls.add("Unsqueeze", lengths, [1])
-    return [calls.add("Greater", column, step) for step in range(steps)]
+    return calls.add("Greater", calls.add("Unsqueeze", lengths, [1]), np.arange(steps)[None])
 
 
 def _functions(call: Call, direction: int, default: Sequence[str]) -> Functions:
@@ -126,7 +124,8 @@ def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..
         if len(shape) != 3 or context.free < 0:
             raise Unsupported(f"it takes {shown(shape)}, too many steps to write out")
         calls = Calls(context, call)
-        alive = _alive(calls, lengths, steps) if lengths else []
+        mask = _alive(calls, lengths, steps) if lengths else ""
+        alive = calls.split(mask, [1] * steps) if mask else []
         x = call.value if layout else calls.add("Transpose", call.value, perm=[1, 0, 2])
         ways = {"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}
         outputs: list[str] = []
@@ -134,22 +133,27 @@ def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..
         for direction, way in enumerate(ways[a.get("direction", "forward")]):
             weight, bias, weights = _weights(calls, direction, gates)
             size = context.shape(weights["r"])[0]
+            # The products of all steps in one row, cut into what each of them takes.
             products = calls.add("Add", calls.add("MatMul", x, weight), bias)
+            sizes = [2 * size, size] if cell is _gru else [gates * size]
+            row = calls.add("Reshape", products, [0, steps * gates * size])
+            pieces = calls.split(row, sizes * steps)
             functions = _functions(call, direction, activations)
             now = [_state(calls, 5 + i, direction, size) for i in range(states)]
             hidden = []
             for step in range(steps)[::way]:
-                before = now
-                now = cell(
-                    calls, calls.add("Gather", products, step, axis=1), now, weights, functions
-                )
-                output = now[0]
+                before, first = now, step * len(sizes)
+                now = cell(calls, pieces[first : first + len(sizes)], now, weights, functions)
                 if alive:
                     pairs = zip(now, before, strict=True)
                     now = [calls.add("Where", alive[step], new, old) for new, old in pairs]
-                    output = calls.add("Where", alive[step], output, np.zeros((), np.float32))
-                hidden.append(calls.add("Unsqueeze", output, [1, 2]))
-            outputs.append(calls.add("Concat", *hidden[::way], axis=1))
+                hidden.append(now[0])
+            row = calls.add("Concat", *hidden[::way], axis=1)
+            output = calls.add("Reshape", row, [0, steps, 1, size])
+            if mask:
+                rows = calls.add("Unsqueeze", mask, [2, 3])
+                output = calls.add("Where", rows, output, np.zeros((), np.float32))
+            outputs.append(output)
             for each, state in zip(last, now, strict=True):
                 each.append(calls.add("Unsqueeze", state, [1]))
         results = [calls.add("Concat", *outputs, axis=2)]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.kernels.registry import Kernel, find
+from gossamer.runtime.constants import fact
 from gossamer.runtime.graph import AnyNode, Array, Candidate, Graph, Shape, merged
 from gossamer.runtime.program import LIST_HEADER, Buffer, Step
 
@@ -220,4 +221,4 @@ class Lowering:
         return buffer
 
     def usable(self, weight: Array) -> bool:
-        return self.sparse and bool(np.isfinite(weight).all())
+        return self.sparse and fact(weight, "finite", lambda: bool(np.isfinite(weight).all()))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gossamer.kernels.registry import Kernel, find, typed
+from gossamer.runtime.constants import fact, nonzeros
 from gossamer.runtime.graph import Array, Candidate, Node
 from gossamer.runtime.lowering.active import Grid, active_kernels, emit_active, tiles
 from gossamer.runtime.lowering.dense import gemm_kernels
@@ -43,7 +44,7 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
     outputs, depth = weight.shape
     items = value.items * value.item // depth
     clip = limits(node.operation.low, node.operation.high)
-    nonzero = int(np.count_nonzero(weight))
+    nonzero = nonzeros(weight)
     facts = {"node": node.name, "items": items, "dense_macs": float(items * weight.size)}
     flat = items == value.items
 
@@ -158,7 +159,12 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         for kernel in find(lowering.isa, typed("windows", weight)):
             yield Candidate(str(kernel), partial(windows, kernel))
     if flat and depth < 1 << 20:
-        for kernel in active_kernels(
-            lowering, weight.T[:, None, :], value, up_to(outputs, 8 * BLOCK)
-        ):
+        kernels = fact(
+            weight,
+            ("active", lowering.isa, lowering.every),
+            lambda: [
+                *active_kernels(lowering, weight.T[:, None, :], value, up_to(outputs, 8 * BLOCK))
+            ],
+        )
+        for kernel in kernels:
             yield Candidate(str(kernel), partial(active, kernel))
