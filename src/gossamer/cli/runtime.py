@@ -51,6 +51,31 @@ Shapes = Annotated[
 ]
 
 
+Values = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--value",
+        metavar="NAME=NUMBERS",
+        help="Numbers of an input that is the same in every call, as in sr=16000; it is then no "
+        "input anymore. Can be repeated.",
+    ),
+]
+
+
+def _values(texts: list[str] | None) -> dict[str, float | list[float]]:
+    values: dict[str, float | list[float]] = {}
+    for text in texts or []:
+        name, _, written = text.rpartition("=")
+        try:
+            numbers = [json.loads(number) for number in written.split(",")]
+        except ValueError:
+            numbers = [None]
+        if not name or not all(isinstance(number, int | float) for number in numbers):
+            raise UserError(f"--value {text}: write it as sr=16000, or x=0.5,1,2")
+        values[name] = numbers if len(numbers) > 1 else numbers[0]
+    return values
+
+
 def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
     shapes = {}
     for text in texts or []:
@@ -68,12 +93,13 @@ def _opened(
     plan: Path | None,
     input_file: Path | None,
     shapes: list[str] | None,
+    values: list[str] | None,
 ) -> tuple[Engine, list[Any] | None]:
     """The engine, planned on the inputs of a file if there is one, and those inputs."""
     from gossamer.runtime import Engine, read_arrays
     from gossamer.runtime.importer import read
 
-    graph = read(model, _shapes(shapes))
+    graph = read(model, _shapes(shapes), _values(values))
     inputs = None if input_file is None else read_arrays(input_file, graph.inputs)
     with _bar("choosing kernels") as on_progress:
         engine = Engine(graph, threads=threads, plan=plan, sample=inputs, on_progress=on_progress)
@@ -99,6 +125,7 @@ def run(
     threads: Threads = None,
     plan: PlanFile = None,
     shape: Shapes = None,
+    value: Values = None,
     as_json: Json = False,
 ) -> None:
     """Run a network on the arrays in a file."""
@@ -106,7 +133,7 @@ def run(
     from gossamer.runtime import write_arrays
 
     refuse_overwrite(output, (model, input, plan))
-    engine, inputs = _opened(model, threads, plan, input, shape)
+    engine, inputs = _opened(model, threads, plan, input, shape, value)
     assert inputs is not None
     started = time.perf_counter()
     results = engine(*inputs)
@@ -133,6 +160,7 @@ def profile(
     threads: Threads = None,
     plan: PlanFile = None,
     shape: Shapes = None,
+    value: Values = None,
     forecast: Annotated[
         bool,
         typer.Option(
@@ -144,13 +172,13 @@ def profile(
 ) -> None:
     """Profile a network: kernel, time, multiply-adds, bytes, for each layer."""
     if forecast:
-        _forecast(model, batch, input_file, threads, plan, shape, as_json)
+        _forecast(model, batch, input_file, threads, plan, shape, value, as_json)
         return
     from gossamer.report import profile_table
     from gossamer.runtime import network_profile
     from gossamer.runtime.arrays import batches
 
-    engine, inputs = _opened(model, threads, plan, input_file, shape)
+    engine, inputs = _opened(model, threads, plan, input_file, shape, value)
     if inputs is None:
         inputs = engine.noise(batch)
     elif batch is not None and all(len(x) for x in inputs):
@@ -169,6 +197,7 @@ def _forecast(
     threads: int | None,
     plan: Path | None,
     shape: list[str] | None,
+    value: list[str] | None,
     as_json: bool,
 ) -> None:
     from gossamer.deploy import forecast
@@ -185,6 +214,7 @@ def _forecast(
             threads=threads,
             inputs=input_file,
             shapes=sizes,
+            values=_values(value),
             choices=CHOICES,
             on_choice=on_choice,
         )
@@ -206,6 +236,7 @@ def bench(
     turns: Annotated[int, typer.Option(min=3, help="Turns of each contestant.")] = 30,
     plan: PlanFile = None,
     shape: Shapes = None,
+    value: Values = None,
     as_json: Json = False,
 ) -> None:
     """Time a network beside other runtimes, which run its dense network and the same file."""
@@ -226,6 +257,7 @@ def bench(
             inputs=input_file,
             plan=plan,
             shapes=sizes,
+            values=_values(value),
             on_progress=on_progress,
             on_turn=on_turn,
         )

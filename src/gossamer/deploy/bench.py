@@ -27,7 +27,7 @@ from gossamer.errors import UserError
 from gossamer.runtime import Engine, Plan, machine
 from gossamer.runtime.arrays import batches, read_arrays
 from gossamer.runtime.graph import Graph
-from gossamer.runtime.importer import read
+from gossamer.runtime.importer import fix_values, read
 
 WAKING_SECONDS = 0.05  # before a turn of several threads: they wake and find cores of their own
 TURN_SECONDS = 0.01
@@ -192,6 +192,7 @@ def bench(
     inputs: Arrays | Path | None = None,
     plan: str | os.PathLike[str] | Plan | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    values: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_turn: Callable[[int, int], None] = lambda done, total: None,
 ) -> Result:
@@ -208,14 +209,14 @@ def bench(
         turns: turns of each contestant.
         inputs: examples for each input, cut into batches, or the ``.npy`` or ``.npz`` file that
             holds them; by default normal noise.
-        plan, shapes, on_progress: see :class:`gossamer.runtime.Engine`.
+        plan, shapes, values, on_progress: see :class:`gossamer.runtime.Engine`.
         on_turn: called after each round of turns, with their number so far and in all.
 
     Raises:
         UserError: the file cannot be run, or a peer is unknown, missing or refuses it.
     """
     path = Path(model)
-    graph = read(path, shapes)
+    graph = read(path, shapes, values)
     examples = examples_of(inputs, graph)
     names = list(dict.fromkeys(against))
     engine = Engine(
@@ -229,12 +230,15 @@ def bench(
         calls_on = [engine.noise(batch, seed=i) for i in range(INPUTS)]
     else:
         calls_on = batches(graph, examples, batch or len(examples[0]), INPUTS)
-    dense = dense_network(onnx.load(path))
+    proto = onnx.load(path)
     with tempfile.TemporaryDirectory() as folder:
-        networks = {"dense": path}
+        same = path  # the network that the peers run
+        if values:
+            fix_values(str(path), proto.graph, values)
+            same = _saved(proto, Path(folder) / "file.onnx")
+        networks, dense = {"dense": same}, dense_network(proto)
         if dense is not None:
-            networks = {"dense": Path(folder) / "dense.onnx", "file": path}
-            onnx.save(dense, networks["dense"], save_as_external_data=dense.ByteSize() > 1 << 30)
+            networks = {"dense": _saved(dense, Path(folder) / "dense.onnx"), "file": same}
         peers = {
             (name, network): prepared(name, file, engine.threads)
             for network, file in networks.items()
@@ -247,7 +251,7 @@ def bench(
                 outputs = call(calls_on[0])
             except Exception as error:  # each peer raises its own kinds
                 raise refused(name, networks[network], error) from None
-            if networks[network] == path:
+            if networks[network] == same:
                 differences[name, network] = _difference(outputs, expected)
         calls: dict[tuple[str, str], Call] = {
             ("gossamer", "file"): lambda x: _listed(engine(*x)),
@@ -266,6 +270,11 @@ def bench(
         ),
         engine.stale,
     )
+
+
+def _saved(model: onnx.ModelProto, path: Path) -> Path:
+    onnx.save(model, path, save_as_external_data=model.ByteSize() > 1 << 30)
+    return path
 
 
 def _listed(outputs: Any) -> list[NDArray[Any]]:

@@ -109,6 +109,7 @@ def forecast(
     threads: int | None = None,
     inputs: Sequence[Array] | Path | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    values: Mapping[str, Any] | None = None,
     choices: Sequence[Choice] = CHOICES,
     on_choice: Callable[[int, int], None] = lambda done, total: None,
 ) -> Forecast:
@@ -123,7 +124,7 @@ def forecast(
         threads: threads of the engine; by default all usable cores.
         inputs: examples for each input, or the ``.npy`` or ``.npz`` file that holds them; by
             default normal noise.
-        shapes: see :class:`gossamer.runtime.Engine`.
+        shapes, values: see :class:`gossamer.runtime.Engine`.
         choices: what to measure.
         on_choice: called after each choice with the numbers of those done and of all.
 
@@ -131,14 +132,14 @@ def forecast(
         UserError: the file cannot be run, or no layer of it can be sparse.
     """
     path = Path(model)
-    graph = read(path, shapes)
+    graph = read(path, shapes, values)
     examples = examples_of(inputs, graph)
     proto = dense_network(onnx.load(path))
     with tempfile.TemporaryDirectory() as folder:
         if proto is not None:
             file = Path(folder) / "dense.onnx"
             onnx.save(proto, file, save_as_external_data=proto.ByteSize() > 1 << 30)
-            graph = read(file, shapes)
+            graph = read(file, shapes, values)
         return _measure(str(path), graph, batch, threads, examples, tuple(choices), on_choice)
 
 

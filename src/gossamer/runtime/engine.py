@@ -65,6 +65,8 @@ class Engine:
         sample: example inputs to measure on; normal noise if not given.
         shapes: sizes for dimensions that the file leaves free, by input: the engine's are
             fixed, but the batch, which -1 as the first size leaves free.
+        values: numbers for inputs that are the same in every call, such as a sampling rate, by
+            input; calls then leave these inputs out.
         on_progress: called while the candidates are measured, with the numbers of the network's
             operations that are done and of all.
 
@@ -81,18 +83,19 @@ class Engine:
         isa: str | None = None,
         sample: Sequence[Array] | Array | None = None,
         shapes: Mapping[str, Shape] | None = None,
+        values: Mapping[str, Any] | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         if threads is not None and not 1 <= threads <= 256:
             raise UserError(f"threads = {threads}: must be between 1 and 256")
         # What a copy in another process is opened from.
         self._path = os.path.abspath(model) if isinstance(model, str | os.PathLike) else None
-        self._shapes = shapes
+        self._shapes, self._values = shapes, values
         # Why the plan in the file was made again; None where it was not, or there was none.
         self.stale: str | None = None
         self.threads = threads or usable_cores()
         self.isa = chosen_isa(isa)
-        self.graph = model if isinstance(model, Graph) else read(model, shapes)
+        self.graph = model if isinstance(model, Graph) else read(model, shapes, values)
         # Input -> rows of the table that it looks up.
         self._rows = {name: self.graph.rows(name) for name in self.graph.dtypes}
         # Whether inputs and outputs are float32 arrays of the engine's shapes.
@@ -119,7 +122,7 @@ class Engine:
                 "an engine that was not opened from a file cannot be copied or pickled; "
                 "write the network to a file and open its path"
             )
-        return _reopened, (self._path, self.threads, self.plan, self._shapes)
+        return _reopened, (self._path, self.threads, self.plan, self._shapes, self._values)
 
     def _planned(
         self,
@@ -321,7 +324,11 @@ class Engine:
 
 
 def _reopened(
-    path: str, threads: int, plan: Plan, shapes: Mapping[str, Shape] | None = None
+    path: str,
+    threads: int,
+    plan: Plan,
+    shapes: Mapping[str, Shape] | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Engine:
     """The engine of a pickle; measures anew on another machine."""
     here = plan.machine == machine() and plan.isa in ISAS
@@ -331,4 +338,5 @@ def _reopened(
         plan=plan if here else None,
         isa=plan.isa if here else None,
         shapes=shapes,
+        values=values,
     )

@@ -4,6 +4,6 @@ The file is not trusted: every size, path and reference in it is checked before 
 and whatever is wrong ends in one ``UserError``.
 """
 
-from gossamer.runtime.importer.file import read
+from gossamer.runtime.importer.file import fix_values, read
 
-__all__ = ["read"]
+__all__ = ["fix_values", "read"]

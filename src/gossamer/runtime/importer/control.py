@@ -75,6 +75,13 @@ class Control:
             for value, output in zip(results, call.outputs, strict=True):
                 self._name(call, value, output)
             return
+        try:
+            self._choose(call, condition)
+        except Unsupported as error:
+            raise Unsupported(f"{error}{self._hint(condition)}") from None
+
+    def _choose(self, call: Call, condition: str) -> None:
+        """The results of both branches, of which a computed condition chooses."""
         both = [self._written_out(call, name) for name in ("then_branch", "else_branch")]
         for left, right, output in zip(*both, call.outputs, strict=True):
             shapes = self.context.shape(left), self.context.shape(right)
@@ -137,8 +144,28 @@ class Control:
         if number is None:
             raise Unsupported(
                 f"{call.where}: the number of its rounds is computed; only constant ones can run"
+                f"{self._hint(value)}"
             )
         return number
+
+    def _hint(self, value: str) -> str:
+        """What to add to an error where a value depends on inputs of one number alone."""
+        values = self.context.values
+        made = {node.output: node.inputs for node in self.context.nodes}
+        pending, inputs = [value], set[str]()
+        while pending:
+            name = pending.pop()
+            axis = values[name].batch_axis
+            if axis is not None:
+                pending.append(axis.source)
+            elif name in made:
+                pending += made[name]
+            else:
+                inputs.add(name)
+        if not inputs or any(values[name].shape != (1,) for name in inputs):
+            return ""
+        names = " and ".join(map(repr, sorted(inputs)))
+        return f"; fix the value of input {names} (values, or --value)"
 
     def _joined(self, call: Call, row: list[str], position: int) -> str:
         """What the rounds made, along a new first dimension."""

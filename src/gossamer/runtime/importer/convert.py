@@ -93,7 +93,8 @@ def _add_inputs(context: Context, parsed: Parsed) -> tuple[bool, dict[str, str]]
     if numbers and True in free:
         raise Unsupported(
             f"input {min(numbers)!r} is one number for all examples: fix the batch by naming the "
-            "sizes of the other inputs (shapes, or --shape), or give it a batch dimension"
+            "sizes of the other inputs (shapes, or --shape), fix its value (values, or --value), "
+            "or give it a batch dimension"
         )
     if len(free) > 1:
         raise Unsupported("some inputs have a dynamic batch, some a fixed one")

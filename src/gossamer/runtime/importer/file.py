@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ from gossamer.runtime.importer.convert import graph_of
 from gossamer.runtime.importer.functions import inlined
 from gossamer.runtime.importer.mmap import Source, lifted
 from gossamer.runtime.operators.context import Unsupported, in_words
+from gossamer.runtime.operators.folding import DTYPES
 
 OLDEST_OPSET = 7  # from here on operators broadcast as numpy does
 
 
 def read(
-    source: str | os.PathLike[str] | bytes, shapes: Mapping[str, Shape] | None = None
+    source: str | os.PathLike[str] | bytes,
+    shapes: Mapping[str, Shape] | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Graph:
     """The graph of an ONNX model, given its path or its bytes.
 
@@ -28,6 +31,8 @@ def read(
         source: path or bytes.
         shapes: sizes for dimensions that the file leaves free, by input; -1 as the first size
             leaves the batch free.
+        values: numbers for inputs that are the same in every call, by input: they become
+            constants, on which the choice of a branch may depend.
 
     Raises:
         UserError: the file cannot be read, is damaged, or holds an operator (named, with
@@ -56,6 +61,7 @@ def read(
         raise UserError(f"{name}: holds no network; export it again")
     opset = _checked_opset(name, model)
     _fix_shapes(name, model.graph, shapes or {})
+    fix_values(name, model.graph, values or {})
     try:
         with np.errstate(all="ignore"):  # constants may be anything
             graph = graph_of(name, inlined(model), outside, opset)
@@ -67,14 +73,54 @@ def read(
     return graph
 
 
-def _fix_shapes(name: str, graph: Any, shapes: Mapping[str, Shape]) -> None:
-    """Write sizes into an ONNX graph, where it leaves dimensions of its inputs free."""
+def _inputs(name: str, graph: Any, wanted: Iterable[str], what: str) -> dict[str, Any]:
+    """The inputs of an ONNX graph, among them all that something was named for."""
     constants = {tensor.name for tensor in graph.initializer}
     inputs = {value.name: value for value in graph.input if value.name not in constants}
-    for value, shape in shapes.items():
+    for value in wanted:
         if value not in inputs:
             known = nearest(value, [*inputs])
-            raise UserError(f"{name}: a shape for input {value!r}, which does not exist: {known}")
+            raise UserError(f"{name}: a {what} for input {value!r}, which does not exist: {known}")
+    return inputs
+
+
+def fix_values(name: str, graph: Any, values: Mapping[str, Any]) -> None:
+    """Make inputs of an ONNX graph constants.
+
+    Args:
+        name: of the file, for errors.
+        graph: an ``onnx.GraphProto``, which is changed.
+        values: numbers by input, of its shape or as many in a row.
+
+    Raises:
+        UserError: there is no such input, or it holds other numbers or another number of them.
+    """
+    from onnx import numpy_helper
+
+    inputs = _inputs(name, graph, values, "value")
+    for value, numbers in values.items():
+        kind = inputs[value].type.tensor_type
+        given, dtype = np.asarray(numbers), np.dtype(DTYPES.get(kind.elem_type, object))
+        dims = [dim.dim_value if dim.dim_value > 0 else -1 for dim in kind.shape.dim]
+        try:
+            array = given.astype(dtype).reshape(dims)
+        except (TypeError, ValueError, OverflowError):
+            array = None
+        whole = dtype.kind == "f" or (array is not None and np.all(array.ravel() == given.ravel()))
+        if array is None or given.dtype.kind not in "fiub" or not whole:
+            sizes = ", ".join(str(size) if size > 0 else "?" for size in dims)
+            raise UserError(
+                f"{name}: the value {given} does not fit input {value!r}, "
+                f"which is {dtype} [{sizes}]"
+            )
+        graph.initializer.append(numpy_helper.from_array(array, value))
+        graph.input.remove(inputs[value])
+
+
+def _fix_shapes(name: str, graph: Any, shapes: Mapping[str, Shape]) -> None:
+    """Write sizes into an ONNX graph, where it leaves dimensions of its inputs free."""
+    inputs = _inputs(name, graph, shapes, "shape")
+    for value, shape in shapes.items():
         dims = inputs[value].type.tensor_type.shape.dim
         fits = len(dims) == len(shape) and all(
             size == dim.dim_value if dim.dim_value > 0 else size > 0 or (size == -1 and i == 0)
