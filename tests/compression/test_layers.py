@@ -127,6 +127,6 @@ def test_an_encoder_is_tuned_with_fewer_active_units(tmp_path):
     trained = found.experiment.trials()[2]  # two patterns are pruned at once before
     assert trained.state == "complete"
     assert trained.parameters["epochs"] > 0
-    assert trained.parameters["teacher_share"] == 0.5
+    assert trained.parameters["teacher_share"] == 0.9
     assert trained.values["activation_density"] <= 0.25
     assert trained.noise["speedup"] >= 0.0

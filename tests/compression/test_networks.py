@@ -21,6 +21,17 @@ def test_a_look_lists_what_stays_dense():
     assert "stays dense: 0.weight, 1,600 weights, 74.9%" in look.sentences()
 
 
+def test_a_look_names_the_layers_that_blocks_do_not_fit():
+    model = nn.Sequential(
+        nn.Linear(16, 30), nn.ReLU(), nn.Linear(30, 32), nn.ReLU(), nn.Linear(32, 3)
+    )
+    look = Look.at(model.eval(), torch.zeros(2, 16))
+    assert look.patterns == ["unstructured"]
+    assert dict(look.odd) == {"0": 30}
+    assert any("8 or 16 outputs, and 0 has 30;" in line for line in look.sentences())
+    assert not Look.at(network().eval(), torch.zeros(2, 16)).odd
+
+
 def test_the_space_is_what_the_network_allows():
     look = Look.at(network().eval(), torch.zeros(2, 16))
     assert list(look.activations) == ["1"]
