@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gossamer.deploy.metrics import METRICS
 from gossamer.report import energy, units
@@ -14,6 +15,16 @@ from gossamer.report.provenance import Provenance
 
 _DATA = ("task", "split", "examples")
 
+_fewer = partial(Row, provenance="counted", better="lower", words=("fewer", "more"))
+_timed = partial(
+    Row,
+    provenance="measured",
+    better="lower",
+    write=units.duration,
+    words=("faster", "slower"),
+    same=("machine",),
+)
+
 ACCURACY = Row(
     "Accuracy",
     "measured",
@@ -23,22 +34,16 @@ ACCURACY = Row(
     note=reader.accuracy_note,
     same=("task", "split"),
 )
-NONZERO = Row(
+NONZERO = _fewer(
     "Non-zero weights",
-    "counted",
-    "lower",
-    reader.read("weights", "nonzero"),
-    units.whole,
-    words=("fewer", "more"),
+    read=reader.read("weights", "nonzero"),
+    write=units.whole,
     note=reader.total_note("weights", "total"),
 )
-OPERATIONS = Row(
+OPERATIONS = _fewer(
     "Multiply-adds, weights × activations",
-    "counted",
-    "lower",
-    reader.read("macs", "both"),
-    units.short,
-    words=("fewer", "more"),
+    read=reader.read("macs", "both"),
+    write=units.short,
     meaning="both operands non-zero",
 )
 
@@ -127,22 +132,16 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         meaning="of the most possible: every unit of a layer active equally often",
         same=("task",),
     ),
-    Row(
+    _fewer(
         "Multiply-adds, dense",
-        "counted",
-        "lower",
-        reader.read("macs", "dense"),
-        units.short,
-        words=("fewer", "more"),
+        read=reader.read("macs", "dense"),
+        write=units.short,
         meaning="every weight, zero or not",
     ),
-    Row(
+    _fewer(
         "Multiply-adds, weights only",
-        "counted",
-        "lower",
-        reader.read("macs", "weights"),
-        units.short,
-        words=("fewer", "more"),
+        read=reader.read("macs", "weights"),
+        write=units.short,
         meaning="non-zero weights",
     ),
     OPERATIONS,
@@ -175,37 +174,22 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         meaning="time of the dense network over its own, in turns in one process",
         same=("machine",),
     ),
-    Row(
+    _timed(
         "Time per inference, engine, batch 1",
-        "measured",
-        "lower",
-        reader.read("engine", "seconds", "batch1"),
-        units.duration,
-        words=("faster", "slower"),
+        read=reader.read("engine", "seconds", "batch1"),
         note=reader.engine_note,
         meaning="gossamer's own runtime on model.onnx",
-        same=("machine",),
     ),
-    Row(
+    _timed(
         "Time per inference, engine, batch 64",
-        "measured",
-        "lower",
-        reader.read("engine", "seconds", "batch64"),
-        units.duration,
-        words=("faster", "slower"),
+        read=reader.read("engine", "seconds", "batch64"),
         note=reader.engine_note,
         meaning="a batch's time over 64",
-        same=("machine",),
     ),
-    Row(
+    _timed(
         "Time per inference, torch, batch 1",
-        "measured",
-        "lower",
-        reader.read("seconds", "batch1"),
-        units.duration,
-        words=("faster", "slower"),
+        read=reader.read("seconds", "batch1"),
         note=reader.machine,
-        same=("machine",),
     ),
     *(EnergyRow(memory, f"Energy, weights in {memory}") for memory in energy.MEMORIES),
     Row(
