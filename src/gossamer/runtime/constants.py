@@ -85,7 +85,7 @@ _FACTS: dict[tuple[int, Hashable], Any] = {}
 
 
 def fact(array: Array, name: Hashable, find: Callable[[], Fact]) -> Fact:
-    """What ``find`` finds out about an array, looked for once while the array is in use.
+    """Result of ``find``, computed once while the array is in use.
 
     Steps of a recurrent layer that is written out have the same weight.
     """
@@ -93,11 +93,11 @@ def fact(array: Array, name: Hashable, find: Callable[[], Fact]) -> Fact:
     if key in _FACTS:
         known: Fact = _FACTS[key]
         return known
-    found = find()
+    result = find()
     if not array.flags.writeable:
-        _FACTS[key] = found
+        _FACTS[key] = result
         weakref.finalize(array, _FACTS.pop, key, None).atexit = False
-    return found
+    return result
 
 
 def nonzeros(array: Array) -> int:

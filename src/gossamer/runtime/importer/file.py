@@ -100,17 +100,17 @@ def fix_values(name: str, graph: Any, values: Mapping[str, Any]) -> None:
     inputs = _inputs(name, graph, values, "value")
     for value, numbers in values.items():
         kind = inputs[value].type.tensor_type
-        given, dtype = np.asarray(numbers), np.dtype(DTYPES.get(kind.elem_type, object))
+        source, dtype = np.asarray(numbers), np.dtype(DTYPES.get(kind.elem_type, object))
         dims = [dim.dim_value if dim.dim_value > 0 else -1 for dim in kind.shape.dim]
         try:
-            array = given.astype(dtype).reshape(dims)
+            array = source.astype(dtype).reshape(dims)
         except (TypeError, ValueError, OverflowError):
             array = None
-        whole = dtype.kind == "f" or (array is not None and np.all(array.ravel() == given.ravel()))
-        if array is None or given.dtype.kind not in "fiub" or not whole:
+        whole = dtype.kind == "f" or (array is not None and np.all(array.ravel() == source.ravel()))
+        if array is None or source.dtype.kind not in "fiub" or not whole:
             sizes = ", ".join(str(size) if size > 0 else "?" for size in dims)
             raise UserError(
-                f"{name}: the value {given} does not fit input {value!r}, "
+                f"{name}: the value {source} does not fit input {value!r}, "
                 f"which is {dtype} [{sizes}]"
             )
         graph.initializer.append(numpy_helper.from_array(array, value))
