@@ -14,9 +14,9 @@ from gossamer.runtime.lowering import Lowering
 from gossamer.runtime.lowering.epilogues import fuse
 from gossamer.runtime.program import Step, assemble
 
-CONVOLUTIONS = ("gemm", "depthwise", "planes", "examples", "lanes", "active")
+CONVOLUTIONS = ("gemm", "sparse gemm", "depthwise", "planes", "examples", "lanes", "active")
 TILES = [k for k in KERNELS if k.operation in CONVOLUTIONS and k.tile != "pool"]
-LINEARS = ("gemm", "columns", "windows", "active")
+LINEARS = ("gemm", "sparse gemm", "columns", "windows", "active")
 
 
 def run(

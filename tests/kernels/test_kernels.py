@@ -82,7 +82,11 @@ def convolution(draw: st.DrawFn, kernel: Kernel) -> Builder:
     groups = 1
     if kernel.operation == "depthwise":
         groups = outputs = channels
-    elif kernel.operation in ("gemm", "integer gemm") and channels == 16 and draw(st.booleans()):
+    elif (
+        kernel.operation in ("gemm", "sparse gemm", "integer gemm")
+        and channels == 16
+        and draw(st.booleans())
+    ):
         groups = outputs = 8
     b = Builder(channels, *size)
     activations(b, draw, (channels, *size))
@@ -234,6 +238,7 @@ def in_8_bits(
 # is nothing).
 OPERATIONS: dict[str, tuple[Network, bool]] = {
     "gemm": (either, True),
+    "sparse gemm": (either, False),
     "depthwise": (convolution, True),
     "planes": (convolution, False),
     "examples": (convolution, False),
@@ -259,6 +264,7 @@ OPERATIONS: dict[str, tuple[Network, bool]] = {
 }
 for operation in (
     "gemm",
+    "sparse gemm",
     "depthwise",
     "planes",
     "examples",

@@ -130,6 +130,6 @@ def test_every_candidate_computes_the_same_on_aarch64(
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("\n") == len(files)
     kind = " int8" if int8 else ""
-    layouts = ("gemm", "planes", "examples", "columns", "lanes", "active")
+    layouts = ("gemm", "sparse gemm", "planes", "examples", "columns", "lanes", "active")
     wanted = {f"{name}{kind}" for name in layouts}
     assert wanted <= operations

@@ -72,6 +72,35 @@ void gemm(const Call& call) {
     }
 }
 
+// The same where most weights are zero: each vector of outputs has a list of the inputs that any of
+// them multiplies, so that blocks of outputs which share their inputs do nothing in vain. Of the
+// few weights there are all meet a tile of rows while its inputs are in the first cache.
+template <int MaxRows, class Number = float>
+void sparse_gemm(const Call& call) {
+    const auto& s = *reinterpret_cast<const SparseGemmShape*>(call.shape);
+    const auto* start = static_cast<const int32_t*>(call.data[0]);   // [vectors + 1]
+    const auto* offset = static_cast<const int32_t*>(call.data[1]);  // [inputs of all vectors]
+    const auto* weights = static_cast<const Number*>(call.data[2]);  // [the same][W]
+    const auto* bias = static_cast<const float*>(call.data[3]);
+    const auto* base = static_cast<const int32_t*>(call.data[4]);
+    const Clip clip(static_cast<const float*>(call.data[5]));
+    const ProductShare part =
+        product_share(call, call.items * s.rows, (s.outputs + W - 1) / W, MaxRows);
+    const int64_t first = part.first_panel * W;
+    const int64_t outputs = least(part.last_panel * W, s.outputs) - first;
+    const auto tile = [&](auto n, const float* const* in, float* const* out) {
+        for (int64_t p = part.first_panel; p < part.last_panel; ++p) {
+            const int64_t o = p * W, k = start[p];
+            float* to[n];
+            for (int r = 0; r < n; ++r) to[r] = out[r] + o - first;
+            gemm_rows<n, 1, false, Number>(in, to, offset + k, start[p + 1] - k, weights + k * W,
+                                           bias + o, s.outputs - o, &clip);
+        }
+        finish(call, out, n, outputs);
+    };
+    row_tiles<MaxRows, float>(call, s, base, part, 0, first, tile);
+}
+
 // Of some elements along one axis, [first, last).
 struct Range {
     int64_t first, last;

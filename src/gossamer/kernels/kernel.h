@@ -77,6 +77,8 @@ SHAPE(GemmShape, rows, depth, outputs,  // per item
       out_pitch,                        // floats from one output row to the next
       out_offset);                      // where a group's outputs start
 
+SHAPE(SparseGemmShape, rows, outputs, out_pitch, out_offset);  // as in GemmShape
+
 SHAPE(PlanesShape, chunks, outputs, pitch, height, width);  // pitch of the input's rows
 
 SHAPE(ExamplesShape, chunks, outputs, pitch, height, width,  // before the pool

@@ -43,6 +43,18 @@ def panels(weight: Array, width: int) -> Array:
     return np.ascontiguousarray(whole.reshape(-1, width, depth).transpose(0, 2, 1))
 
 
+def sparse_panels(weight: Array, width: int) -> tuple[Array, Array, Array]:
+    """[outputs, depth] as the inputs that any of ``width`` outputs multiplies.
+
+    Returns (starts of the panels of outputs, inputs [steps], weights [steps, width]).
+    """
+    outputs, depth = weight.shape
+    whole = padded(weight, up_to(outputs, width)).reshape(-1, width, depth)
+    panel, step = np.nonzero(whole.any(axis=1))
+    starts = np.searchsorted(panel, np.arange(len(whole) + 1)).astype(np.int32)
+    return starts, step, np.ascontiguousarray(whole[panel, :, step])
+
+
 def grouped_panels(weight: Array, width: int, group: int) -> Array:
     """[outputs, runs, length] -> [panel][groups][width][group]: inputs side by side in groups.
 

@@ -13,7 +13,13 @@ from gossamer.kernels.registry import find, typed
 from gossamer.runtime.graph import Candidate, Node
 from gossamer.runtime.lowering.active import active_kernels
 from gossamer.runtime.lowering.conv_active import conv_active
-from gossamer.runtime.lowering.dense import conv_gemm, conv_size, depthwise, gemm_kernels
+from gossamer.runtime.lowering.dense import (
+    conv_gemm,
+    conv_size,
+    depthwise,
+    gemm_kernels,
+    sparse_gemm_kernels,
+)
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.lowering.sparse_conv import (
     examples,
@@ -44,7 +50,10 @@ def conv(lowering: Lowering, node: Node[Conv]) -> Iterator[Candidate]:
         return
     plains = ["last", "dense"] if size[0] > 1 and groups == 1 else [lowering.layout(value)]
     for plain in plains:
-        for kernel in gemm_kernels(lowering, weight, outputs // groups):
+        kernels = gemm_kernels(lowering, weight, outputs // groups)
+        if lowering.usable(weight):
+            kernels += sparse_gemm_kernels(lowering, weight)
+        for kernel in kernels:
             yield Candidate(
                 f"{kernel} {plain}",
                 partial(conv_gemm, lowering, node, kernel, value, size, plain),

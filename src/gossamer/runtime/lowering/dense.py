@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gossamer.kernels.registry import Kernel, find, typed
+from gossamer.runtime.constants import fact
 from gossamer.runtime.graph import AnyNode, Array, Node
 from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.packing import (
@@ -15,6 +16,7 @@ from gossamer.runtime.packing import (
     limits,
     padded,
     panels,
+    sparse_panels,
     up_to,
 )
 from gossamer.runtime.program import Buffer
@@ -25,6 +27,19 @@ if TYPE_CHECKING:
 
 def gemm_kernels(lowering: Lowering, weight: Array, outputs: int) -> list[Kernel]:
     return worth_trying(lowering, find(lowering.isa, typed("gemm", weight)), outputs)
+
+
+def sparse_gemm_kernels(lowering: Lowering, weight: Array) -> list[Kernel]:
+    """Kernels that leave out the inputs of which a whole vector of outputs has zeros."""
+    width = lowering.width
+
+    def left() -> float:
+        matrix = weight.reshape(len(weight), -1)
+        tall = padded(matrix, up_to(len(matrix), width)).reshape(-1, width, matrix.shape[1])
+        return float(tall.any(axis=1).mean())
+
+    worth = lowering.every or fact(weight, ("inputs of a vector", width), left) < 0.5
+    return find(lowering.isa, typed("sparse gemm", weight)) if worth else []
 
 
 def worth_trying(lowering: Lowering, kernels: list[Kernel], outputs: int) -> list[Kernel]:
@@ -127,6 +142,7 @@ def conv_gemm(
 ) -> None:
     weight, bias, s = node.constants["weight"], node.constants["bias"], node.operation
     groups, pads = s.groups, s.pads
+    sparse = kernel.operation.startswith("sparse")
     c, h, w = size
     high, wide = conv_size(lowering, node)
     source = lowering.padded_image(value, size, pads, plain)
@@ -152,31 +168,33 @@ def conv_gemm(
     contiguous = int(bool(np.array_equal(offset, np.arange(len(offset)))))
     for group in range(groups):
         part = slice(group * outputs, (group + 1) * outputs)
-        data = [
-            panels(matrix[part], columns),
-            padded(bias[part], up_to(outputs, columns)),
-            offset,
-            base + np.int32(group * weight.shape[1] * deep),
-            clip,
-        ]
-        macs = float(value.items * matrix[part].size * high * wide)
+        start = base + np.int32(group * weight.shape[1] * deep)
+        padded_bias = padded(bias[part], up_to(outputs, columns))
+        pixels = value.items * high * wide
+        shape = {
+            "rows": high * wide,
+            "outputs": outputs,
+            "out_pitch": len(weight),
+            "out_offset": group * outputs,
+        }
+        if sparse:
+            bounds, inputs, values = sparse_panels(matrix[part], columns)
+            data = [bounds, offset[inputs], values, padded_bias, start, clip]
+            macs = float(pixels * np.count_nonzero(matrix[part]))
+        else:
+            data = [panels(matrix[part], columns), padded_bias, offset, start, clip]
+            macs = float(pixels * matrix[part].size)
+            shape |= {"depth": len(offset), "contiguous": contiguous}
         lowering.add(
             node.name,
             kernel,
             (source,),
             target,
-            {
-                "rows": high * wide,
-                "depth": len(offset),
-                "outputs": outputs,
-                "contiguous": contiguous,
-                "out_pitch": len(weight),
-                "out_offset": group * outputs,
-            },
+            shape,
             data=data,
             items=value.items,
             macs=macs,
-            dense_macs=macs,
+            dense_macs=float(pixels * matrix[part].size),
         )
     after()
 

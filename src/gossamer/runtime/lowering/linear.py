@@ -12,7 +12,7 @@ from gossamer.kernels.registry import Kernel, find, typed
 from gossamer.runtime.constants import fact, nonzeros
 from gossamer.runtime.graph import Array, Candidate, Node
 from gossamer.runtime.lowering.active import Grid, active_kernels, emit_active, tiles
-from gossamer.runtime.lowering.dense import gemm_kernels
+from gossamer.runtime.lowering.dense import gemm_kernels, sparse_gemm_kernels
 from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.packing import (
     BLOCK,
@@ -22,6 +22,7 @@ from gossamer.runtime.packing import (
     limits,
     padded,
     panels,
+    sparse_panels,
     up_to,
 )
 from gossamer.runtime.program import Buffer, once
@@ -85,6 +86,29 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
             data=data,
             macs=float(items * weight.size),
             **{k: v for k, v in facts.items() if k != "node"},
+        )
+
+    def sparse_gemm(kernel: Kernel) -> None:
+        plain = source()
+        bounds, inputs, values = sparse_panels(order(plain), lowering.width)
+        data = [
+            bounds,
+            inputs.astype(np.int32),
+            values,
+            padded(bias, up_to(outputs, lowering.width)),
+            np.zeros(1, np.int32),
+            clip,
+        ]
+        lowering.add(
+            node.name,
+            kernel,
+            (lowering.form(value, plain),),
+            out(),
+            {"rows": 1, "outputs": outputs, "out_pitch": outputs, "out_offset": 0},
+            data=data,
+            items=items,
+            macs=float(items * nonzero),
+            dense_macs=facts["dense_macs"],
         )
 
     def columns(kernel: Kernel) -> None:
@@ -151,6 +175,8 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         yield Candidate(str(kernel), partial(gemm, kernel))
     if not lowering.usable(weight):
         return
+    for kernel in sparse_gemm_kernels(lowering, weight):
+        yield Candidate(str(kernel), partial(sparse_gemm, kernel))
     density = nonzero / weight.size
     if lowering.every or (density < 0.6 and (lowering.batched or items > 1)):
         for kernel in find(lowering.isa, typed("columns", weight)):
