@@ -17,15 +17,16 @@ namespace {
 // Convolution whose lanes are consecutive pixels of the (padded) input plane. Rows of the
 // plane are wider than rows of the output: the lanes between them compute what nobody
 // reads, which costs less than leaving them out. Non-zeros are ordered by chunk of
-// input channels (a chunk's planes fit L1), then by output.
+// input channels, then by output. A tile of pixels goes through all chunks before the next one,
+// so that its sums stay in a cache.
 template <int N, int Vectors, class Number>
-inline void planes_tile(const float* in, const int32_t* offset, const Number* w, int64_t begin,
-                        int64_t end, float* sums) {
+inline void planes_tile(const float* in, const int32_t* offset, const Number* w, int64_t count,
+                        const float* bias, float* sums) {
     using T = typename Of<N>::V;
     T sum[Vectors];
 #pragma GCC unroll 32
-    for (int v = 0; v < Vectors; ++v) sum[v] = load<N>(sums + v * N);
-    for (int64_t e = begin; e < end; ++e) {
+    for (int v = 0; v < Vectors; ++v) sum[v] = bias ? splat<N>(*bias) : load<N>(sums + v * N);
+    for (int64_t e = 0; e < count; ++e) {
         const T weight = splat<N>(w[e]);
         const float* x = in + offset[e];
 #pragma GCC unroll 32
@@ -33,6 +34,39 @@ inline void planes_tile(const float* in, const int32_t* offset, const Number* w,
     }
 #pragma GCC unroll 32
     for (int v = 0; v < Vectors; ++v) store<N>(sums + v * N, sum[v]);
+}
+
+// Pixels [first, last) of a plane.
+struct PlanesTile {
+    int64_t first, last;
+};
+
+// Outputs that lie one after the other.
+struct PlanesOutput {
+    int64_t begin, count;
+};
+
+// Writes the sums of a tile without those between its rows; returns which outputs they are.
+template <int N>
+inline PlanesOutput planes_output(const PlanesShape& s, const PlanesTile& tile, const Clip& clip,
+                                  const float* sums, float* out) {
+    // Rows without anything between them are one.
+    const int64_t width = s.pitch == s.width ? s.height * s.width : s.width;
+    const int64_t pitch = s.pitch == s.width ? width : s.pitch;
+    const int64_t y = tile.first / pitch, skipped = least(width, tile.first % pitch);
+    int64_t at = tile.first % pitch, count = 0;
+    const float* from = sums;
+    float* const to = out + y * width + skipped;
+    for (int64_t left = tile.last - tile.first; left > 0; at = 0) {
+        const int64_t row = least(left, pitch - at), inside = least(row, width - at);
+        for (int64_t x = 0; x < inside; x += N) {
+            store_first<N>(to + count + x, clip.operator()<N>(load_first<N>(from + x, inside - x)),
+                           inside - x);
+        }
+        count += inside > 0 ? inside : 0;
+        from += row, left -= row;
+    }
+    return {y * width + skipped, count};
 }
 
 template <int N, int Vectors, class Number = float>
@@ -43,34 +77,30 @@ void planes(const Call& call) {
     const auto* weights = static_cast<const Number*>(call.data[2]);
     const auto* bias = static_cast<const float*>(call.data[3]);
     const Clip clip(static_cast<const float*>(call.data[4]));
+    constexpr int64_t most = Vectors * N;
     const int64_t length = (s.height - 1) * s.pitch + s.width;
-    const int64_t padded = (length + N - 1) / N * N;
     const int64_t first = share(s.outputs, call.part, call.parts);
     const int64_t last = share(s.outputs, call.part + 1, call.parts);
-    float* sums = call.scratch;
+    const int64_t plane = s.height * s.width;
     for (int64_t item = 0; item < call.items; ++item) {
         const float* in = call.in[0] + item * call.in_size[0];
         float* out = call.out[0] + item * call.out_size[0];
-        for (int64_t o = first; o < last; ++o) {
-            for (int64_t i = 0; i < padded; i += N) {
-                store<N>(sums + (o - first) * padded + i, splat<N>(bias[o]));
-            }
-        }
-        for (int64_t tile = 0; tile < padded; tile += Vectors * N) {
-            const int64_t vectors = least(Vectors, (padded - tile) / N);
+        for (int64_t tile = 0; tile < length; tile += most) {
+            const PlanesTile pixels{tile, least(length, tile + most)};
+            const int64_t vectors = (pixels.last - tile + N - 1) / N;
             for (int64_t c = 0; c < s.chunks; ++c) {
                 const int32_t* bounds = start + c * (s.outputs + 1);
                 for (int64_t o = first; o < last; ++o) {
-                    const int64_t begin = bounds[o], end = bounds[o + 1];
-                    if (begin == end) continue;
-                    float* to = sums + (o - first) * padded + tile;
-                    const float* from = in + tile;
-                    int64_t v = 0;
-#define GOSSAMER_VECTORS(M)                                                           \
-    if constexpr (M <= Vectors)                                                       \
-        while (vectors - v >= M) {                                                    \
-            planes_tile<N, M>(from + v * N, offset, weights, begin, end, to + v * N); \
-            v += M;                                                                   \
+                    const int64_t begin = bounds[o], count = bounds[o + 1] - begin;
+                    const float* const initial = c == 0 ? bias + o : nullptr;
+                    float* const sums = call.scratch + (s.chunks > 1 ? (o - first) * most : 0);
+                    int64_t v = count || initial ? 0 : vectors;
+#define GOSSAMER_VECTORS(M)                                                                       \
+    if constexpr (M <= Vectors)                                                                   \
+        while (vectors - v >= M) {                                                                \
+            planes_tile<N, M>(in + tile + v * N, offset + begin, weights + begin, count, initial, \
+                              sums + v * N);                                                      \
+            v += M;                                                                               \
         }
                     GOSSAMER_VECTORS(20)
                     GOSSAMER_VECTORS(17)
@@ -81,19 +111,12 @@ void planes(const Call& call) {
                     GOSSAMER_VECTORS(2)
                     GOSSAMER_VECTORS(1)
 #undef GOSSAMER_VECTORS
+                    if (c + 1 < s.chunks) continue;
+                    const auto [at, outputs] =
+                        planes_output<N>(s, pixels, clip, sums, out + o * plane);
+                    finish(call, out + o * plane + at, outputs);
                 }
             }
-        }
-        for (int64_t o = first; o < last; ++o) {
-            for (int64_t y = 0; y < s.height; ++y) {
-                const float* from = sums + (o - first) * padded + y * s.pitch;
-                float* to = out + (o * s.height + y) * s.width;
-                for (int64_t x = 0; x < s.width; x += N) {
-                    store_first<N>(to + x, clip.operator()<N>(load_first<N>(from + x, s.width - x)),
-                                   s.width - x);
-                }
-            }
-            finish(call, out + o * s.height * s.width, s.height * s.width);
         }
     }
 }

@@ -23,6 +23,7 @@ from gossamer.runtime.graph import AnyNode, Array, Candidate, Graph, Shape, merg
 from gossamer.runtime.program import LIST_HEADER, Buffer, Step
 
 L1 = 28 << 10  # bytes of the first cache that a tile may fill
+L2 = 512 << 10  # of the second cache
 SUMS = 48 << 10  # of sums of a tile: a little more than L1, since every pass has its price
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,9 +10,8 @@ import numpy as np
 from gossamer.kernels.registry import Kernel
 from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.lowering.dense import after_conv, conv_size, dense_macs
-from gossamer.runtime.lowering.layouts import L1, SUMS, Lowering, Value
+from gossamer.runtime.lowering.layouts import L1, L2, SUMS, Lowering, Value
 from gossamer.runtime.packing import (
-    BLOCK,
     by_chunk,
     by_count,
     by_output,
@@ -19,6 +19,8 @@ from gossamer.runtime.packing import (
     up_to,
 )
 from gossamer.runtime.program import Buffer
+
+CHUNK = 8  # weights of an output in a chunk that are worth its sums' way to the cache and back
 
 if TYPE_CHECKING:
     from gossamer.runtime.operators.conv import Conv
@@ -30,13 +32,17 @@ def planes(
     high, wide = conv_size(lowering, node)
     lie = strided_planes(lowering, node, value, size)
     _, _, pitch, (below, beside) = lie
+    weight = node.constants["weight"]
     narrow = lowering.width // 2 if kernel.tile == "half" else lowering.width
-    length = up_to((high - 1) * pitch + wide, narrow)
-    vectors = 20 if lowering.width == 16 else 9
-    tile = min(length, vectors * narrow)
-    per_channel = (tile + below * pitch + beside) * 4
-    scratch = len(node.constants["weight"]) * length + BLOCK
-    _by_chunks(lowering, node, kernel, value, lie, L1 // per_channel, {}, 1, scratch)
+    most = (20 if lowering.width == 16 else 9) * narrow
+    tile = min((high - 1) * pitch + wide, most)
+    taps = math.prod(weight.shape[2:])
+    per_channel = min(tile + below * pitch + beside, taps * tile) * 4
+    # With every chunk all sums are read and written once more: beside a few weights of each
+    # output that takes longer than inputs that come from the second cache.
+    worth = CHUNK * weight.size / max(1, int(np.count_nonzero(weight))) / taps
+    channels = max(L1 // per_channel, min(math.ceil(worth), L2 // per_channel))
+    _by_chunks(lowering, node, kernel, value, lie, channels, {}, 1, len(weight) * most)
 
 
 def examples_scratch(lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value) -> int:
