@@ -30,11 +30,23 @@ inline void store_repeated(V v, float* out, int64_t count) {
     }
 }
 
+// The last vector of a row ends where the row does: masks take longer than numbers written twice.
 template <int Times>
 inline void repeat(const float* in, float* out, int64_t n) {
-    for (int64_t i = 0; i < n; i += W) {
-        store_repeated<Times, 0>(load_first(in + i, n - i), out + i * Times, (n - i) * Times);
+    if (n < W) {
+        store_repeated<Times, 0>(load_first(in, n), out, n * Times);
+        return;
     }
+    for (int64_t i = 0; i < n; i += W) {
+        const int64_t at = least(i, n - W);
+        store_repeated<Times, 0>(load(in + at), out + at * Times, W * Times);
+    }
+}
+
+inline void every_second(const float* in, float* out, int64_t n) {
+    int64_t i = 0;
+    for (; i + W < n; i += W) store(out + i, every_second(load(in + 2 * i), load(in + 2 * i + W)));
+    for (; i < n; ++i) out[i] = in[2 * i];
 }
 
 inline void copy_plane(const Plane& p, const float* in, float* out) {
@@ -47,6 +59,9 @@ inline void copy_plane(const Plane& p, const float* in, float* out) {
         transpose(in, p.in_row, p.rows, p.columns, out, p.out_column);
     } else if (p.in_row == 1 && p.out_column == 1) {
         transpose(in, p.in_column, p.columns, p.rows, out, p.out_row);
+    } else if (p.in_column == 2 && p.out_column == 1) {
+        for (int64_t d = 0; d < p.rows; ++d)
+            every_second(in + d * p.in_row, out + d * p.out_row, p.columns);
     } else if (repeats && p.columns == 2) {
         repeat<2>(in, out, p.rows);
     } else if (repeats && p.columns == 3) {
@@ -98,14 +113,22 @@ void copy(const Call& call) {
     const int64_t row = by_row ? share(l.sizes[3], call.part, parts) : 0;
     const int64_t end = by_row ? share(l.sizes[3], call.part + 1, parts) : l.sizes[3];
     const Plane plane{end - row, l.sizes[4], l.in[3], l.in[4], l.out[3], l.out[4]};
+    // Whole planes that are there many times: all but the first are copies of the one before.
+    const bool again = l.in[2] == 0 && plane.out_column == 1 && plane.out_row == plane.columns;
     for (int64_t item = 0; item < call.items; ++item) {
         const float* in = call.in[0] + item * call.in_size[0] + s.in_offset + row * l.in[3];
         float* whole = call.out[0] + item * call.out_size[0];
         if (s.clear) __builtin_memset(whole, 0, static_cast<size_t>(s.clear) * sizeof(float));
         float* out = whole + s.out_offset + row * l.out[3];
         Walk walk(l.sizes, l.in, l.out, first);
-        for (int64_t i = first; i < last; ++i, walk.next())
-            copy_plane(plane, in + walk.in_first(), out + walk.in_second());
+        for (int64_t i = first; i < last; ++i, walk.next()) {
+            float* const to = out + walk.in_second();
+            if (again && i > first && walk.at[2] > 0) {
+                move(to - l.out[2], to, plane.rows * plane.columns);
+            } else {
+                copy_plane(plane, in + walk.in_first(), to);
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "elementwise.h"
 #include "kernel.h"
@@ -76,6 +77,10 @@ inline float fold_run(const float* in, int64_t n, float folded) {
     using F = Fold<Largest>;
     V part[4] = {F::none(), F::none(), F::none(), F::none()};
     int64_t i = 0;
+    if (n >= 4 * W) {
+        for (int k = 0; k < 4; ++k) part[k] = load(in + k * W);
+        i = 4 * W;
+    }
     for (; i + 4 * W <= n; i += 4 * W) {
         for (int k = 0; k < 4; ++k) part[k] = F::of(part[k], load(in + i + k * W));
     }
@@ -128,65 +133,89 @@ inline void fold_rows(const PoolShape& s, const float* in, int64_t y, const Part
     const int64_t inside = least(s.in_width, left + columns) - (left + before);
     for (int64_t i = 0; i < before; i += W) store(row + i, F::none());
     const float* first = in + of.top * s.in_width + left + before;
-    for (int64_t i = 0; i < inside; i += W) {
-        V folded = load_first(first + i, inside - i);
-        for (int64_t r = 1; r < of.bottom - of.top; ++r)
-            folded = F::of(folded, load_first(first + r * s.in_width + i, inside - i));
-        store(row + before + i, folded);
+    const auto fold = [&](auto count) {
+        for (int64_t i = 0; i < inside; i += W) {
+            V folded = load_first(first + i, inside - i);
+#pragma GCC unroll 3
+            for (int64_t r = 1; r < count; ++r)
+                folded = F::of(folded, load_first(first + r * s.in_width + i, inside - i));
+            store(row + before + i, folded);
+        }
+    };
+    if (of.bottom - of.top == 3) {
+        fold(std::integral_constant<int64_t, 3>{});
+    } else {
+        fold(of.bottom - of.top);
     }
     for (int64_t i = before + inside; i < columns; i += W) store(row + i, F::none());
 }
 
-template <bool Largest>
-inline void fold_neighbors(const PoolShape& s, const float* row, int64_t count, float* out) {
+// `scale` is of outputs [0, count): what their sums are multiplied by.
+template <bool Largest, class Taps>
+inline void fold_neighbors(const PoolShape& s, const float* row, int64_t count, const float* scale,
+                           float* out, Taps taps) {
     using F = Fold<Largest>;
     const int64_t step = s.stride_width;
     int64_t x = 0;
     for (; step <= 2 && x < count; x += W) {  // outputs beyond the part take what is there
         V folded = F::none();
-        for (int64_t k = 0; k < s.kernel_width; ++k) {
+#pragma GCC unroll 3
+        for (int64_t k = 0; k < taps; ++k) {
             const float* at = row + x * step + k;
-            folded = F::of(folded, step == 1 ? load(at) : every_second(load(at), load(at + W)));
+            const V v = step == 1 ? load(at) : every_second(load(at), load(at + W));
+            folded = k ? F::of(folded, v) : v;
         }
-        store_first(out + x, folded, count - x);
+        store_first(out + x, Largest ? folded : folded * load(scale + x), count - x);
     }
     for (; x < count; ++x) {
         float folded = F::none()[0];
-        for (int64_t k = 0; k < s.kernel_width; ++k) folded = F::one(folded, row[x * step + k]);
-        out[x] = folded;
+        for (int64_t k = 0; k < taps; ++k) folded = F::one(folded, row[x * step + k]);
+        out[x] = Largest ? folded : folded * scale[x];
     }
 }
 
-// The sums of a row become averages. Windows whose columns all lie in the image have one scale.
-inline void scale_row(const PoolShape& s, int64_t y, float* out) {
+// What the sums of a part of row y are multiplied by: one number, but near the borders.
+inline void scales(const PoolShape& s, int64_t y, const Part& part, float* scale) {
     const int64_t step = s.stride_width;
     const int64_t begin = least(s.width, (s.left + step - 1) / step);
     int64_t end = s.width;
     while (end > begin && (end - 1) * step - s.left + s.kernel_width > s.in_width) --end;
-    for (int64_t x = 0; x < begin; ++x) out[x] *= pool_scale(s, y, x);
-    if (begin < end) {
-        const V scale = splat(pool_scale(s, y, begin));
-        for (int64_t x = begin; x < end; x += W)
-            store_first(out + x, load_first(out + x, end - x) * scale, end - x);
+    const V inside = splat(begin < end ? pool_scale(s, y, begin) : 0.0f);
+    for (int64_t x = 0; x < part.count; x += W) store(scale + x, inside);
+    for (int64_t x = 0; x < part.count; ++x) {
+        if (x + part.from == begin && end - part.from < part.count) x = end - part.from;
+        if (x + part.from < begin || x + part.from >= end)
+            scale[x] = pool_scale(s, y, x + part.from);
     }
-    for (int64_t x = end; x < s.width; ++x) out[x] *= pool_scale(s, y, x);
 }
 
 // Some rows at a time: what was just written is not yet where it can be read at another place.
 template <bool Largest>
 inline void pool_rows(const PoolShape& s, const float* in, float* out, int64_t y, int64_t end) {
     alignas(64) float rows[rows_together][row_room + 2 * W];
+    alignas(64) float scale[Largest ? 1 : row_room + W] = {};
     const int64_t together = (row_room - s.kernel_width) / s.stride_width;
-    for (; y < end; y += rows_together, out += rows_together * s.width) {
-        const int64_t count = least(rows_together, end - y);
-        for (int64_t from = 0; from < s.width; from += together) {
-            const Part part{from, least(together, s.width - from)};
-            for (int64_t r = 0; r < count; ++r) fold_rows<Largest>(s, in, y + r, part, rows[r]);
-            for (int64_t r = 0; r < count; ++r)
-                fold_neighbors<Largest>(s, rows[r], part.count, out + r * s.width + from);
+    for (int64_t from = 0; from < s.width; from += together) {
+        const Part part{from, least(together, s.width - from)};
+        float whole = 0.0f;  // the scale of a window between the borders, of the rows in `scale`
+        float* to = out + from;
+        for (int64_t top = y; top < end; top += rows_together) {
+            const int64_t count = least(rows_together, end - top);
+            for (int64_t r = 0; r < count; ++r) fold_rows<Largest>(s, in, top + r, part, rows[r]);
+            for (int64_t r = 0; r < count; ++r, to += s.width) {
+                if constexpr (!Largest) {
+                    const float here = pool_scale(s, top + r, s.width / 2);
+                    if (here != whole) scales(s, top + r, part, scale);
+                    whole = here;
+                }
+                if (s.kernel_width == 3) {
+                    fold_neighbors<Largest>(s, rows[r], part.count, scale, to,
+                                            std::integral_constant<int64_t, 3>{});
+                } else {
+                    fold_neighbors<Largest>(s, rows[r], part.count, scale, to, s.kernel_width);
+                }
+            }
         }
-        if (s.kind == 0) continue;
-        for (int64_t r = 0; r < count; ++r) scale_row(s, y + r, out + r * s.width);
     }
 }
 
