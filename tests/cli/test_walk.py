@@ -60,6 +60,7 @@ TEXTS = {
     "--lose-at-most": ["", "accuracy=-1", "none=3"],
     "--maximize": ["", "none", "density"],
     "--minimize": ["", "none", "speedup"],
+    "--files": [],  # any folder, which is made when it is needed
     "--format": ["", "mp3"],
     "--from": ["", "none.toml", "folder", "junk"],
     "--into": ["", "none.toml", "folder", "junk"],
