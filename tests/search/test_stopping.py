@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from gossamer.errors import UserError
 from gossamer.search import (
     STOPPING,
+    AtLeast,
+    AtMost,
     Dominated,
     Experiment,
     Float,
@@ -201,6 +203,19 @@ def test_dominated_compares_with_trials_of_no_higher_cost():
     assert "dominated by trial 77" in reason
     longer = Curve(78, best.steps * 5, 5 * EPOCHS, best.values, best.ends)
     assert Dominated(confidence=0.9).reason(seen(trial, [*peers, longer])) is None
+
+
+def test_dominated_compares_optimized_metrics_alone():
+    trial = curve(0.85, until=8, density=0.05)
+    better = [*finished(60, low=0.5, high=0.8), curve(0.99, number=77, density=0.1)]
+
+    def reason(*metrics):
+        return Dominated(confidence=0.9).reason(StoppingContext(metrics, trial, better, better))
+
+    # Less of a density that only has to be acceptable is no better.
+    assert reason(Maximize("accuracy", 0.8), Minimize("density", 0.2)) is None
+    assert "dominated by trial 77" in reason(Maximize("accuracy", 0.8), AtMost("density", 0.2))
+    assert reason(AtLeast("accuracy", 0.8), AtMost("density", 0.2)) is None
 
 
 def test_halving_keeps_a_third_at_each_rung_and_the_whole_frontier():

@@ -100,8 +100,9 @@ class Violated:
 class Dominated(_Forecasting):
     """Stops a trial that would end dominated by a finished one of no higher cost.
 
-    Even the best end that must be reckoned with for each metric is then at most equal to the
-    other's, which is inside all thresholds and made no more steps.
+    Even the best end that must be reckoned with for each optimized metric is then at most equal to
+    the other's, which is inside all thresholds and made no more steps. Where no metric is
+    optimized, no trial is better than another, and none is stopped.
 
     Args:
         confidence: of that, over all metrics and looks together (see `Forecast`).
@@ -110,16 +111,19 @@ class Dominated(_Forecasting):
 
     def reason(self, context: StoppingContext) -> str | None:
         of = context.of()
-        each = 1 - (1 - self.confidence) / len(context.metrics)
+        optimized = [metric for metric in context.metrics if metric.optimized]
+        if not optimized:
+            return None
+        each = 1 - (1 - self.confidence) / len(optimized)
         best = []
-        for metric in context.metrics:
+        for metric in optimized:
             latest = context.latest(metric.name)
             forecast = context.forecasts[metric.name]
             if latest is None or of is None or len(forecast) < self.least:
                 return None
             best.append(metric.loss(forecast.best(*latest, each)))
         for other in context.finished:
-            ends = [metric.loss(other.ends[metric.name]) for metric in context.metrics]
+            ends = [metric.loss(other.ends[metric.name]) for metric in optimized]
             inside = all(m.violation(other.ends[m.name]) <= 0 for m in context.metrics)
             dominates = all(e <= b for e, b in zip(ends, best, strict=True)) and ends != best
             if inside and dominates and other.of is not None and other.of <= (of or 0):
