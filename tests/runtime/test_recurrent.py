@@ -14,7 +14,11 @@ from networks import Builder
 from onnx import TensorProto, helper
 
 from gossamer.errors import UserError
-from gossamer.runtime import Engine
+from gossamer.kernels._kernels import Program
+from gossamer.kernels.registry import chosen_isa
+from gossamer.runtime import Engine, planner
+from gossamer.runtime.graph import AnyNode
+from gossamer.runtime.importer import read
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 INPUTS, SIZE = 5, 4
@@ -105,6 +109,29 @@ def test_states_are_inputs_and_outputs(operator: str) -> None:
     shapes = [(1, 3, INPUTS), *[(1, 1, SIZE)] * len(states)]
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
     agree(b.model(output, *results[1:]), *arrays)
+
+
+def test_planning_takes_up_each_layer_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many steps are written out: their constants are one, and so are their programs."""
+    b = Builder(40, INPUTS)
+    inputs = [b.add("Transpose", "x", perm=[1, 0, 2]), *weights(b, "GRU", 1)]
+    b.nodes.append(helper.make_node("GRU", inputs, ["all"], hidden_size=SIZE))
+    b.add("Transpose", "all", perm=[2, 0, 1, 3])
+    graph = read(b.model(b.add("Flatten", b.last)))
+    layers = [node for node in graph.nodes if node.op == "linear"]
+    assert len(layers) >= 40
+    for name in ("weight", "bias"):
+        arrays = [node.constants[name] for node in layers]
+        assert len(set(map(id, arrays))) == len({array.tobytes() for array in arrays})
+    made, program = [], planner.Computer._program
+
+    def spied(own: planner.Computer, node: AnyNode, names: list[str]) -> Program:
+        made.append(node.op)
+        return program(own, node, names)
+
+    monkeypatch.setattr(planner.Computer, "_program", spied)
+    planner.make(graph, chosen_isa(None), batches=False)
+    assert 1 <= made.count("linear") <= 4
 
 
 def test_a_packed_state_of_two_is_split_and_stacked() -> None:

@@ -22,6 +22,7 @@ Fact = TypeVar("Fact")
 
 SMALLEST = 1 << 16  # numbers of an array that is worth it
 DENSEST = 0.25
+LARGEST_SHARED = 1 << 12  # numbers of an array that is compared with those of other nodes
 
 
 @dataclass(eq=False)
@@ -135,6 +136,17 @@ class Constants(MutableMapping[str, Array]):
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._stored[name].shape
+
+    def share(self, known: dict[tuple[Any, ...], Array]) -> None:
+        """Replaces small arrays by equal ones among ``known``, which is extended; read-only."""
+        for name, array in self._stored.items():
+            if isinstance(array, Packed) or array.size > LARGEST_SHARED:
+                continue
+            key = array.dtype.str, array.shape, array.tobytes()
+            if key not in known:
+                known[key] = array.view()
+                known[key].flags.writeable = False
+            self._stored[name] = known[key]
 
     def stored(self, name: str) -> Iterable[Array]:
         """What is stored of an array: itself, or its non-zeros and the zeros between them."""

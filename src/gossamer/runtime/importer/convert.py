@@ -8,6 +8,7 @@
    axis, quantization).
 3. ``fuse``: chains of nodes that spell out one activation become one node.
 4. ``absorb``: layers take over a scale, shift, clip or pool that follows.
+5. Equal small constants become one array: a recurrent layer that is written out has thousands.
 
 What no output depends on is dropped. The steps of 2 take turns instead of following each other over
 the whole file, since only its conversion makes the record of a node's output, and what comes next
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.runtime.graph import AnyNode, Graph, Shape
+from gossamer.runtime.graph import AnyNode, Array, Graph, Shape
 from gossamer.runtime.importer.absorb import absorb
 from gossamer.runtime.importer.batch_axis import move_batch
 from gossamer.runtime.importer.batch_index import count_batch
@@ -62,10 +63,14 @@ def graph_of(name: str, model: Any, source: Source, opset: int) -> Graph:
     scalars = {value for value in outputs if _finish(context, value)}
     shapes = _shapes(context, dynamic)
     nodes = _living(fuse(_living(context.nodes, outputs), shapes), outputs)
+    nodes = absorb(nodes, shapes, outputs)
+    constants: dict[tuple[Any, ...], Array] = {}
+    for node in nodes:
+        node.store.share(constants)
     return Graph(
         list(parsed.inputs),
         outputs,
-        absorb(nodes, shapes, outputs),
+        nodes,
         shapes,
         dynamic,
         {name: dtype for name, dtype in parsed.dtypes.items() if name in parsed.inputs},
