@@ -136,7 +136,6 @@ inline void fold_rows(const PoolShape& s, const float* in, int64_t y, const Part
     const auto fold = [&](auto count) {
         for (int64_t i = 0; i < inside; i += W) {
             V folded = load_first(first + i, inside - i);
-#pragma GCC unroll 3
             for (int64_t r = 1; r < count; ++r)
                 folded = F::of(folded, load_first(first + r * s.in_width + i, inside - i));
             store(row + before + i, folded);
@@ -159,7 +158,6 @@ inline void fold_neighbors(const PoolShape& s, const float* row, int64_t count, 
     int64_t x = 0;
     for (; step <= 2 && x < count; x += W) {  // outputs beyond the part take what is there
         V folded = F::none();
-#pragma GCC unroll 3
         for (int64_t k = 0; k < taps; ++k) {
             const float* at = row + x * step + k;
             const V v = step == 1 ? load(at) : every_second(load(at), load(at + W));
