@@ -32,12 +32,19 @@ from gossamer.runtime import Engine
 KEYWORDS = ("Speech Commands v0.01, 12 classes", "Speech Commands v0.02, 12 classes")
 SMALL = 100_000  # weights of the published networks that are shown
 TRAINED = (
-    "| network | epochs | validation % | test % | non-zero weights | multiply-adds: dense / "
-    "weights / both | activation density |"
+    "| network | seeds | epochs | validation % | test % | non-zero weights | "
+    "multiply-adds: dense / weights / both | activation density |"
 )
 TIMED = (
     "| network | examples a call | engine, us an example | its dense network, us | times faster |"
 )
+BOTH = (
+    "| weights of the sparse layers | winners | test % | points lost | 1/(dW*dA) | "
+    "multiply-adds fewer: sparse layers / whole | times faster: 1 / 64 examples |"
+)
+TOGETHER = "runs with few weights and few winners, taught by one of the runs"
+SEED = "_seed_"  # in the name of a run: one more seed of the run whose name stands before it
+SUMMED = ("weights", "nonzero", "macs_dense", "macs_both")
 TURNS = 30
 NOISY = "keywords.npz"  # pictures in which noise is mixed; smaller ones are made of them
 LEVELS = (20, 15, 10, 5, 0, -5)  # signal to noise, dB
@@ -61,6 +68,14 @@ backgrounds are windows of the same six recordings as the silence that the netwo
 with; no network was trained with mixtures. All networks meet the same mixtures."""
 
 
+BOTH_ABOUT = """\
+CNN-2 with few weights and few winners at once, one seed a row: 4 epochs from the weights of
+`{start}`, taught by the dense network, which has {dense:.2f} % on test. dW is the share
+of non-zero weights of the layers that were pruned, dA that of the winners that they read; the
+first layer reads pictures and keeps its weights, and so does the output. Times faster are against
+the fastest dense peer of the dense network."""
+
+
 def summary(run: Path) -> dict[str, Any]:
     """The figures of a run directory."""
     metrics = json.loads((run / "metrics.json").read_text())
@@ -76,6 +91,7 @@ def summary(run: Path) -> dict[str, Any]:
         "total": metrics["weights"]["total"],
         "macs": metrics["macs"],
         "activation_density": metrics["activations"]["density"],
+        "layers": metrics["layers"],
         "machine": metrics["machine"],
     }
 
@@ -148,15 +164,44 @@ def command(run: dict[str, Any]) -> str:
     return f"gossamer train {run['task']} --model {run['model']} --threads 1 {settings}"
 
 
+def share(values: list[float]) -> str:
+    """Percent: the one value, or the mean and standard deviation of several seeds."""
+    mean = f"{100 * np.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.2f}"
+
+
+def both(runs: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[str]:
+    """The section on runs with few weights and few winners; their dense network is the teacher."""
+    start, teacher = (Path(runs[0]["settings"][name]).name for name in ("init", "teacher"))
+    dense = next(run["test"] for run in others if run["name"] == teacher)
+    about = BOTH_ABOUT.format(start=start.replace("_", " "), dense=100 * dense)
+    lines = ["", "## Few weights and few winners", "", about, "", BOTH, "|" + "---|" * 7]
+    for run in sorted(runs, key=lambda run: run["macs"]["both"], reverse=True):
+        sparse = [layer for layer in run["layers"] if layer["density"] < 1]
+        total = {key: sum(layer[key] for layer in sparse) for key in sparse[0] if key in SUMMED}
+        weights, active = total["nonzero"] / total["weights"], run["activation_density"]
+        faster = " / ".join(
+            f"{min(of['dense'].values()) / of['engine']:.2f}" for of in run["seconds"].values()
+        )
+        lines.append(
+            f"| {100 * weights:.1f} % | {100 * active:.1f} % | {100 * run['test']:.2f} "
+            f"| {100 * (dense - run['test']):.2f} | {1 / (weights * active):,.0f} "
+            f"| {total['macs_dense'] / total['macs_both']:,.0f} / "
+            f"{run['macs']['dense'] / run['macs']['both']:.1f} | {faster} |"
+        )
+    return lines
+
+
 def page(result: dict[str, Any]) -> str:
-    runs = result["runs"]
+    runs = [run for run in result["runs"] if SEED not in run["name"]]
     lines = ["# Keyword spotting on the whole Speech Commands", "", ABOUT, ""]
-    lines += ["## Trained here, one seed each", "", TRAINED, "|" + "---|" * 7]
+    lines += ["## Trained here", "", TRAINED, "|" + "---|" * 8]
     for run in runs:
         macs = " / ".join(f"{run['macs'][kind]:,.0f}" for kind in ("dense", "weights", "both"))
+        same = [r for r in result["runs"] if r["name"].split(SEED)[0] == run["name"]]
         lines.append(
-            f"| {run['name'].replace('_', ' ')} | {run['settings']['epochs']} "
-            f"| {100 * run['validation']:.2f} | {100 * run['test']:.2f} "
+            f"| {run['name'].replace('_', ' ')} | {len(same)} | {run['settings']['epochs']} "
+            f"| {share([r['validation'] for r in same])} | {share([r['test'] for r in same])} "
             f"| {run['nonzero']:,} of {run['total']:,} | {macs} | {run['activation_density']:.3f} |"
         )
     if any("seconds" in run for run in runs):
@@ -177,6 +222,8 @@ def page(result: dict[str, Any]) -> str:
         if "noise" in run:
             shares = " | ".join(f"{100 * share:.1f}" for share in run["noise"].values())
             lines.append(f"| {run['name'].replace('_', ' ')} | {shares} |")
+    if result["both"]:
+        lines += both(result["both"], runs)
     lines += ["", "## Published", "", PUBLISHED, "|" + "---|" * 6]
     for entry in TABLE:
         if entry.task in KEYWORDS and entry.nonzero and entry.accuracy and entry.nonzero < SMALL:
@@ -191,7 +238,7 @@ def page(result: dict[str, Any]) -> str:
             )
     lines += ["", result["missing"], ""]
     lines += ["    python benchmarks/keyword_pictures.py speech.npz"]
-    lines += [f"    {command(run)}" for run in runs]
+    lines += [f"    {command(run)}" for run in result["runs"] + result["both"]]
     lines += ["", f"Command: `{result['command']}`  "]
     lines += ["Data: Google Speech Commands v0.02, Pete Warden, arXiv 1804.03209, CC BY 4.0  "]
     lines += [f"Machine: {runs[0]['machine']}, one thread a training, beside other programs; "]
@@ -202,6 +249,7 @@ def page(result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--both", nargs="*", type=Path, default=[], help=TOGETHER)
     parser.add_argument("--against", nargs="+", default=["onnxruntime"], help="peers to time")
     parser.add_argument("--missing", default="", help="what was not attempted, in sentences")
     parser.add_argument("--out", type=Path, default=Path("docs/results/keywords"))
@@ -216,6 +264,9 @@ def main() -> None:
             "runs": [
                 summary(run) | {"noise": noisy(run), "seconds": times(run, arguments.against)}
                 for run in arguments.runs
+            ],
+            "both": [
+                summary(run) | {"seconds": times(run, arguments.against)} for run in arguments.both
             ],
             "missing": arguments.missing,
         }
