@@ -278,6 +278,9 @@ def test_a_model_may_divide_zero_by_zero():
     # Optuna's GPSampler does, where one candidate stands out by far, and goes on as it should;
     # the warning must not reach the user (nor, as an error, stop the search).
     class Roulette(optuna.samplers.RandomSampler):
+        def infer_relative_search_space(self, study, trial):
+            return {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
+
         def sample_relative(self, study, trial, search_space):
             chances = np.zeros(3)
             chances /= chances.sum()
