@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from networks import Builder
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from gossamer.errors import UserError
 from gossamer.runtime import Engine
@@ -90,8 +90,51 @@ def test_a_fixed_batch_has_one_range() -> None:
         [helper.make_node("Cast", ["q"], ["y"], to=1)],  # the codes alone
         [helper.make_node("Add", ["x", "s"], ["y"])],
         [helper.make_node("DequantizeLinear", ["q", "s"], ["y"])],  # without its zero point
+        [  # the same, in operators of floats
+            helper.make_node("Cast", ["q"], ["c"], to=1),
+            helper.make_node("Mul", ["c", "s"], ["y"]),
+        ],
+        [
+            helper.make_node("MatMulInteger", ["q", "w"], ["p"]),  # without its zero point
+            helper.make_node("Cast", ["p"], ["c"], to=1),
+            helper.make_node("Mul", ["c", "s"], ["y"]),
+        ],
+        [
+            helper.make_node("MatMulInteger", ["q", "w", "z"], ["p"]),
+            helper.make_node("Cast", ["p"], ["b"], to=3),  # cuts
+            helper.make_node("Cast", ["b"], ["c"], to=1),
+            helper.make_node("Mul", ["c", "s"], ["y"]),
+        ],
+        [
+            helper.make_node("MatMulInteger", ["q", "w", "z"], ["p"]),
+            helper.make_node("Cast", ["p"], ["c"], to=1),
+            helper.make_node("Reshape", ["c", "image"], ["i"]),
+            helper.make_node("Conv", ["i", "kernel", "bias"], ["o"]),  # its bias has no scale
+            helper.make_node("Mul", ["o", "s"], ["y"]),
+        ],
     ],
 )
 def test_other_uses_are_refused(further: list[onnx.NodeProto]) -> None:
+    b = quantized(*further)
+    constants = {
+        "w": np.ones((6, 2), np.uint8),
+        "image": np.array([-1, 1, 2, 1]),
+        "kernel": np.ones((1, 1, 1, 1), np.float32),
+        "bias": np.ones(1, np.float32),
+    }
+    b.constants += [numpy_helper.from_array(array, name) for name, array in constants.items()]
     with pytest.raises(UserError, match=r"DynamicQuantizeLinear|8 bits"):
-        Engine(quantized(*further).model("y"))
+        Engine(b.model("y"))
+
+
+def test_a_product_is_multiplied_by_the_scales_of_its_dequantization() -> None:
+    b = quantized(
+        helper.make_node("MatMulInteger", ["q", "w", "z"], ["p"]),
+        helper.make_node("Mul", ["s", "step"], ["scale"]),
+        helper.make_node("DequantizeLinear", ["p", "scale"], ["y"]),
+    )
+    b.constants += [
+        numpy_helper.from_array(np.arange(12, dtype=np.uint8).reshape(6, 2), "w"),
+        numpy_helper.from_array(np.array(0.25, np.float32), "step"),
+    ]
+    agree(b.model("y"), np.random.default_rng(0).standard_normal((3, 6)).astype(np.float32))

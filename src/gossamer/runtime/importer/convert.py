@@ -174,7 +174,7 @@ def _node(context: Context, call: Call, opset: int, control: Control) -> None:
         control.write_out(call)
         return
     try:
-        units_of(context, call.operator, call.inputs)
+        units_of(context, call)
         for each in rewritten(context, opset, call):
             _call(context, each)
     except Unsupported as error:
@@ -193,7 +193,7 @@ def _node(context: Context, call: Call, opset: int, control: Control) -> None:
 def _call(context: Context, call: Call) -> None:
     """Let the first step that applies to a node convert it."""
     context.name = call.name
-    units = units_of(context, call.operator, call.inputs)
+    units = units_of(context, call)
     if units and call.operator == "Cast":  # of integers times a scale, which no cast may cut
         call = replace(call, operator="Identity", attributes={})
     if call.operator != "DequantizeLinear":

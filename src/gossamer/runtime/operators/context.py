@@ -15,6 +15,9 @@ from gossamer.runtime.graph import AnyNode, Array, Node, Operation, Shape
 from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.unsupported import Unsupported as Unsupported
 
+# By the output of a node that quantizes and "scale" or "zero point": how many times it is missing.
+Units = dict[tuple[str, str], int]
+
 # Stands for the number of examples while shapes are worked out: a prime that no real
 # dimension has, so that a multiple of it is a multiple of the batch.
 BATCH = 1_000_003
@@ -78,7 +81,7 @@ class Value:
     batch_index: BatchIndex | None = None
     codes: tuple[float, int] | None = None  # step and zero point, where it was quantized
     step: tuple[Array, int | None] | None = None  # of a dequantized weight, and its axis
-    units: dict[str, int] = field(default_factory=dict)  # see ``operators.dynamic_int8``
+    units: Units = field(default_factory=dict)  # see ``operators.dynamic_int8``
 
 
 class Context:

@@ -1,9 +1,11 @@
 """Quantization by the range of each input: DynamicQuantizeLinear, and the products that follow.
 
-The engine's numbers are the quantized values times their scale, and its scale is one: a product
-that is multiplied by the scale later has it already. ``Value.units`` counts, for each node of
-this operator (by its output), how many times its scale is in a value of the engine and not in the
-file's; so whatever reads such a value has to be a product that settles the count, or is refused.
+The engine's numbers are the quantized values, less their zero point, times their scale; its scale
+is one and its zero point zero: a product that is multiplied by the scale later has it already.
+``Value.units`` counts how many times a scale, or a zero point, is in a value of the file and not in
+the engine's (or the reverse, below zero), by the output of the node of this operator; so whatever
+reads such a value has to take off the zero point first, then be a product that settles the count
+of scales, or is refused.
 """
 
 from __future__ import annotations
@@ -15,39 +17,41 @@ import numpy as np
 
 from gossamer.runtime.operators.binary import combine, constant_binary
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import BATCH, Context, Unsupported
+from gossamer.runtime.operators.context import BATCH, Context, Units, Unsupported
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.operator import Operator, Operators
 from gossamer.runtime.operators.pools import reduced
 from gossamer.runtime.operators.reshape import Reshape
 
-PRODUCTS = {"Conv", "ConvInteger", "DequantizeLinear", "MatMul", "MatMulInteger", "Mul"}
-MOVES = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+PRODUCTS = {"Conv", "MatMul", "Mul"}
+MOVES = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+WIDE = {1, 6, 7, 11}  # types of a Cast that hold every product of 8 bits: 32 or 64 bits with a sign
+SCALE, ZERO = "scale", "zero point"
 
 # Scales below it are numbers that the processor may take for zero.
 SMALLEST = float(np.finfo(np.float32).tiny)
 
 
-def units_of(context: Context, operator: str, inputs: list[str]) -> dict[str, int]:
+def units_of(context: Context, call: Call) -> Units:
     """The units of an operator's output; raises where its inputs may not be used so."""
-    known = {value: context.values[value].units for value in inputs if value in context.values}
-    if not any(known.values()):
+    operator, values = call.operator, context.values
+    known = [values[i].units for i in call.inputs if i in values]
+    if not any(known) or operator in ("ConvInteger", "MatMulInteger"):  # rewritten before that
         return {}
-    values = inputs
+    total = Counter[tuple[str, str]]()
+    for units in known:
+        total.update(units)
+    shifted = any(part == ZERO for units in known for _, part in units)
     if operator == "DequantizeLinear":
-        values = inputs[:2]
-        sources = known[inputs[0]].keys()
-        zeros = known.get(inputs[2] if len(inputs) > 2 else "", {})
-        fits = dict.fromkeys(sources, 0) == zeros
-    else:
-        zeros = {}
-        fits = operator in PRODUCTS or (operator in MOVES and not any(map(known.get, inputs[1:])))
-        if operator in ("ConvInteger", "MatMulInteger"):  # their own calls are looked at
-            return {}
-    total = Counter[str]()
-    for value in values:
-        total.update(known.get(value, {}))
-        fits = fits and 0 not in known.get(value, {}).values()
+        zeros = {source: -count for source, count in known[-1].items()} if len(known) > 2 else {}
+        codes = {source: count for source, count in known[0].items() if source[1] == ZERO}
+        fits = codes == zeros and (bool(zeros) or len(known) < 3)
+    elif operator == "Cast":
+        fits = not shifted and call.get("to") in WIDE
+    elif operator in MOVES:
+        fits = not any(known[1:])
+    else:  # a bias would be added to what lacks a scale
+        fits = operator in PRODUCTS and not shifted and len(known) == 2
     if not fits:
         raise Unsupported("it reads what DynamicQuantizeLinear computes, other than in a product")
     return {source: count for source, count in total.items() if count}
@@ -73,11 +77,11 @@ def _quantize(context: Context, call: Call) -> None:
     codes = context.emit(clip, combine(context, "add", steps, zero))
     numbers = combine(context, "mul", combine(context, "sub", codes, zero), step)
     context.emit(Reshape(), numbers, call.output, shape)
-    context.values[call.output].units = {call.output: 1}
-    constants = [(1, np.float32, -1), (0, np.uint8, 0)]
-    for result, (constant, dtype, count) in zip(call.outputs[1:], constants, strict=False):
+    context.values[call.output].units = {(call.output, SCALE): 1, (call.output, ZERO): 1}
+    constants = [(1, np.float32, SCALE), (0, np.uint8, ZERO)]
+    for result, (constant, dtype, part) in zip(call.outputs[1:], constants, strict=False):
         context.add_constant(result, np.array(constant, dtype))
-        context.values[result].units = {call.output: count}
+        context.values[result].units = {(call.output, part): -1}
 
 
 DYNAMIC_INT8: Operators = {"DynamicQuantizeLinear": Operator(_quantize)}

@@ -109,7 +109,14 @@ def _dequantize(context: Context, call: Call) -> None:
     if context.is_constant(value):
         _constant(context, call)
         return
-    if not context.values[value].units:
+    if context.values[value].units:  # see ``operators.dynamic_int8``, the zero point is off
+        scale = context.constant(call.inputs[1], "scale")
+        if scale.size != 1:
+            raise Unsupported("its values have several scales; quantize them with one for all")
+        if scale.item() != 1:
+            constant_binary(context, "mul", value, scale.item(), output, "f")
+            return
+    else:
         step, zero, _ = _grid(context, call)
         if context.values[value].codes != (step, zero):  # any integers
             numbers = as_numbers(context, value)
