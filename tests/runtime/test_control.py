@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import networks
@@ -17,6 +18,7 @@ from gossamer.runtime import Engine
 from gossamer.runtime.importer import read
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+STRING = TensorProto.STRING
 
 
 def noise(*shape: int) -> networks.Array:
@@ -199,12 +201,16 @@ def test_a_fixed_value_says_how_often_a_loop_goes_round() -> None:
         ({"rate": 0.5}, r"the value 0.5 does not fit input 'rate', which is int64 \[\]"),
         ({"rate": [1, 2]}, r"does not fit input 'rate', which is int64 \[\]"),
         ({"rate": "fast"}, "the value fast does not fit input 'rate'"),
+        ({"rate": [[1, 2], [3]]}, r"the value \[\[1, 2\], \[3\]\] does not fit input 'rate'"),
+        ({"rate": math.nan}, "the value nan does not fit input 'rate'"),
         ({"x": [1, 2, 3]}, r"does not fit input 'x', which is float32 \[1, 5\]"),
+        ({"x": [1, 2, 3, 4, 1e300]}, r"does not fit input 'x', which is float32 \[1, 5\]"),
+        ({"name": 1}, "the value 1 does not fit input 'name', which is not of numbers"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(values: dict[str, Any], message: str) -> None:
     b = Builder(5, batch=1)
-    b.inputs.append(info("rate", INT64, []))
+    b.inputs += [info("rate", INT64, []), info("name", STRING, [])]
     b.add("Mul", "x", b.add("Cast", "rate", to=FLOAT))
     with pytest.raises(UserError, match=message):
         read(b.model(), values=values)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gossamer.errors import UserError, nearest
 from gossamer.runtime.graph import Graph, Shape
@@ -100,21 +101,34 @@ def fix_values(name: str, graph: Any, values: Mapping[str, Any]) -> None:
     inputs = _inputs(name, graph, values, "value")
     for value, numbers in values.items():
         kind = inputs[value].type.tensor_type
-        source, dtype = np.asarray(numbers), np.dtype(DTYPES.get(kind.elem_type, object))
         dims = [dim.dim_value if dim.dim_value > 0 else -1 for dim in kind.shape.dim]
-        try:
-            array = source.astype(dtype).reshape(dims)
-        except (TypeError, ValueError, OverflowError):
-            array = None
-        whole = dtype.kind == "f" or (array is not None and np.all(array.ravel() == source.ravel()))
-        if array is None or source.dtype.kind not in "fiub" or not whole:
+        dtype = DTYPES.get(kind.elem_type)
+        array = None if dtype is None else _converted(numbers, dtype, dims)
+        if array is None:
             sizes = ", ".join(str(size) if size > 0 else "?" for size in dims)
+            known = "not of numbers" if dtype is None else f"{np.dtype(dtype)} [{sizes}]"
             raise UserError(
-                f"{name}: the value {source} does not fit input {value!r}, "
-                f"which is {dtype} [{sizes}]"
+                f"{name}: the value {numbers} does not fit input {value!r}, which is {known}"
             )
         graph.initializer.append(numpy_helper.from_array(array, value))
         graph.input.remove(inputs[value])
+
+
+def _converted(numbers: Any, dtype: type, dims: list[int]) -> NDArray[Any] | None:
+    """The numbers as an array; None where it cannot hold them, but for rounding of fractions."""
+    try:
+        source = np.asarray(numbers)
+        if source.dtype.kind not in "fiub":
+            return None
+        with np.errstate(all="ignore"):
+            array: NDArray[Any] = source.astype(dtype).reshape(dims)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if array.dtype.kind == "f":
+        fits = np.isfinite(array.ravel()) == np.isfinite(source.ravel())
+    else:
+        fits = array.ravel() == source.ravel()
+    return array if np.all(fits) else None
 
 
 def _fix_shapes(name: str, graph: Any, shapes: Mapping[str, Shape]) -> None:
