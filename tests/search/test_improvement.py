@@ -43,6 +43,12 @@ def test_of_one_metric(values, patience, over):
     assert stalled([Maximize("a")], _records(*values), patience, LINE) is over
 
 
+def test_trials_count_by_number_in_whatever_order_they_ended():
+    records = _records(1, 2, 3, 2, 1, 0)
+    assert stalled([Maximize("a")], records[::-1], 3, LINE)
+    assert not stalled([Maximize("a")], records[::-1], 4, LINE)
+
+
 def test_the_frontier_must_not_grow():
     metrics = [Maximize("a", 0.5), Minimize("b")]
     old = [(0.6, 3), (0.9, 9), (0.2, 1)]

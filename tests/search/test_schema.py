@@ -42,6 +42,15 @@ def test_thresholds_budget_and_order_may_change_when_reopened(tmp_path):
     assert {m.name: m.threshold for m in stored.metrics} == {"accuracy": None, "density": 0.01}
 
 
+def test_a_study_whose_maker_was_killed_before_it_wrote_anything(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+    optuna.create_study(study_name="x", directions=["maximize", "minimize"], storage=url)
+    make(storage=url).run(good, progress=False)
+    study = optuna.load_study(study_name="x", storage=url)
+    kept = {tuple(trial.values) for trial in study.trials}
+    assert kept == {tuple(trial.values.values()) for trial in Experiment.from_storage(url).trials()}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -190,13 +190,13 @@ class Experiment:
     def _store(self) -> Store:
         """The trials, for writing: stored with this definition from now on."""
         with self._lock:
+            objectives = {m.name: m.goal for m in self.metrics if m.optimized}
             if self._opened is None:
-                objectives = {m.name: m.goal for m in self.metrics if m.optimized}
                 self._opened = Store(open_storage(self.storage), self.name, objectives)
             if not self._agreed:
                 stored, self._described = schema.agree(self._opened, self._described)
                 if stored is None or self._replaces:
-                    self._opened.keep_objectives()
+                    self._opened.keep_objectives(objectives)
                     self._opened.definition = self._described
                 if self._warm_start is not None and self._earlier is not None:
                     asked = dataclasses.asdict(self._warm_start)

@@ -44,12 +44,13 @@ def stalled(
 
     Args:
         metrics: that trials are compared by.
-        records: trials by number; those of the full task that ended, and did not fail, count.
+        records: trials; those of the full task that ended, and did not fail, count, by number.
         patience: the number of last trials.
         space: of the parameters.
         solutions: that are asked for.
     """
-    full = [r for r in records if r.fidelity is None and r.state in ("complete", "stopped")]
+    ended = (r for r in records if r.fidelity is None and r.state in ("complete", "stopped"))
+    full = sorted(ended, key=lambda record: record.number)
     if len(full) <= patience:
         return False
     complete = [record for record in full if record.state == "complete"]

@@ -188,10 +188,16 @@ class Store:
             return {n: goal for n, goal in goals.items() if goal in ("maximize", "minimize")}
         return stored
 
-    def keep_objectives(self) -> None:
-        """Writes them down before another definition is stored."""
+    def keep_objectives(self, wanted: Mapping[str, str]) -> None:
+        """Writes them down before another definition is stored.
+
+        Args:
+            wanted: of the definition to come, for a study that has none yet: whoever made it was
+                killed before it could write anything, or is about to.
+        """
         if self._stored(OBJECTIVES) is None:
-            self._set_study_attribute(OBJECTIVES, dict(self.objectives))
+            objectives = wanted if self.definition is None else self.objectives
+            self._set_study_attribute(OBJECTIVES, dict(objectives))
 
     @property
     def earlier(self) -> dict[str, Any] | None:
