@@ -152,6 +152,18 @@ def counted(axis: int) -> Builder:
     return b
 
 
+def test_some_of_very_many_numbers() -> None:
+    """A matrix of ones for each of those that there are would fit no memory."""
+    size = 1 << 18
+    index = np.random.default_rng(0).integers(0, size, 40)
+    b = Builder(size)
+    nodes = read(b.model(b.add("Gather", "x", index, axis=1))).nodes
+    (weight,) = (node.constants["weight"] for node in nodes if "weight" in node.constants)
+    rows, places = np.nonzero(weight)
+    np.testing.assert_array_equal(rows, np.arange(40))
+    np.testing.assert_array_equal(places, index)
+
+
 def test_numbers_in_a_row() -> None:
     agree(counted(2), values(2, 4, 6))
     with pytest.raises(UserError, match=r"\(Cast\): it casts the places of examples"):

@@ -305,8 +305,13 @@ def take(context: Context, value: str, axis: int, index: Array, output: str = ""
     runs = _runs(index.tolist())
     shape = context.shape(value)
     if len(runs) > MOST_RUNS:
-        ones = np.eye(shape[axis])
-        return along_axes(context, value, output, [(axis, len(index), lambda: ones[index])])
+
+        def matrix() -> Array:
+            ones = np.zeros((len(index), shape[axis]))
+            ones[np.arange(len(index)), index] = 1.0
+            return ones
+
+        return along_axes(context, value, output, [(axis, len(index), matrix)])
     if len(runs) == 1:
         return _spaced(context, value, axis, *runs[0], output)
     pieces = tuple(_spaced(context, value, axis, *run) for run in runs)
