@@ -180,6 +180,31 @@ def test_a_fixed_value_chooses_a_branch(rate: int) -> None:
     np.testing.assert_array_equal(engine(x), x if rate == 16000 else np.hstack([x, x]))
 
 
+def test_a_condition_after_many_doublings_is_refused_at_once() -> None:
+    def branch(name: str, *inputs: str) -> onnx.GraphProto:
+        node = helper.make_node("Concat", inputs, ["y"], axis=1)
+        return helper.make_graph([node], name, [], [info("y")])
+
+    b = Builder(5, batch=1)
+    b.inputs.append(info("rate", FLOAT, []))
+    value = "rate"
+    for _ in range(60):  # 2 ** 60 ways from the condition back to the input
+        value = b.add("Add", value, value)
+    b.add("Greater", value, np.array(1, np.float32))
+    b.add("If", b.last, then_branch=branch("once", "x"), else_branch=branch("twice", "x", "x"))
+    with pytest.raises(UserError, match="fix the value of input 'rate'"):
+        read(b.model())
+
+
+def test_a_branch_without_a_condition_is_refused() -> None:
+    node = helper.make_node("Identity", ["x"], ["y"])
+    b = Builder(5, batch=1)
+    branches = {name: helper.make_graph([node], name, [], [info("y")]) for name in ("a", "b")}
+    b.add("If", then_branch=branches["a"], else_branch=branches["b"])
+    with pytest.raises(UserError, match="it has no condition"):
+        read(b.model())
+
+
 def test_a_fixed_value_says_how_often_a_loop_goes_round() -> None:
     b = Builder(3, batch=1)
     b.inputs.append(info("rounds", INT64, []))

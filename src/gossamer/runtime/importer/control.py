@@ -69,6 +69,8 @@ class Control:
     def _branch(self, call: Call) -> None:
         """The branch that a constant condition takes; where it is computed, a choice of both."""
         condition = call.value if call.inputs else ""
+        if not condition:
+            raise Unsupported(f"{call.where}: it has no condition; export it again")
         taken = self._constant(condition)
         if taken is not None:
             results = self._written_out(call, "then_branch" if taken else "else_branch")
@@ -152,9 +154,12 @@ class Control:
         """What to add to an error where a value depends on inputs of one number alone."""
         values = self.context.values
         made = {node.output: node.inputs for node in self.context.nodes}
-        pending, inputs = [value], set[str]()
+        pending, seen, inputs = [value], set[str](), set[str]()
         while pending:
             name = pending.pop()
+            if name in seen:  # else a value that is read twice doubles the ways
+                continue
+            seen.add(name)
             axis = values[name].batch_axis
             if axis is not None:
                 pending.append(axis.source)
