@@ -479,3 +479,21 @@ def test_files_of_trials_are_in_the_page(tmp_path):
     assert "run.log" in text
     assert "gone.png" in text
     assert str(tmp_path) not in text
+
+
+def test_images_of_one_trial_are_embedded_while_there_is_room(tmp_path, monkeypatch):
+    shown = experiment(5)
+    number = shown.frontier.trials[0].number
+    image = tmp_path / "curve.svg"
+    image.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    size = image.stat().st_size
+    files = tuple(TrialFile(f"{i}.svg", "image", size, str(image)) for i in range(5))
+    trials = [
+        dataclasses.replace(trial, files=files) if trial.number == number else trial
+        for trial in shown.trials
+    ]
+    monkeypatch.setattr("gossamer.report.html._LARGEST_IMAGES", 2 * size)
+    target = page(tmp_path / "page.html", {}, [dataclasses.replace(shown, trials=tuple(trials))])
+    text = target.read_text("utf-8")
+    assert text.count('src="data:image/svg+xml;base64,') == 2
+    assert "4.svg" in text

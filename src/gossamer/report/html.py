@@ -148,12 +148,14 @@ class _Shown:
     @property
     def files(self) -> dict[int, list[tuple[TrialFile, str]]]:
         """Files of the trials that are listed, small images as the address of their content."""
-        shown = {}
+        shown: dict[int, list[tuple[TrialFile, str]]] = {}
         room = _LARGEST_IMAGES
         for trial in words.listed(self.snapshot):
-            shown[trial.number] = [(file, _embedded(file, room)) for file in trial.files]
-            room -= sum(file.bytes for file, address in shown[trial.number] if address)
-        return {number: files for number, files in shown.items() if files}
+            for file in trial.files:
+                address = _embedded(file, room)
+                room -= file.bytes if address else 0
+                shown.setdefault(trial.number, []).append((file, address))
+        return shown
 
     @property
     def settings(self) -> list[tuple[str, str]]:
