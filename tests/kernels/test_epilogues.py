@@ -70,6 +70,19 @@ def test_epilogue_of_a_convolution(kernel: Kernel) -> None:
     assert [len(step.epilogue) >= 3 for step in layers] == [True]
 
 
+@pytest.mark.parametrize("taps", [1, 3])
+@pytest.mark.parametrize("kernel", [k for k in TILES if k.operation == "planes"], ids=str)
+def test_epilogue_of_a_plane_of_several_tiles(kernel: Kernel, taps: int) -> None:
+    """Tiles end within rows and between them; the channels are more than a chunk."""
+    rng, channels = np.random.default_rng(3), 40
+    b = Builder(channels, 23, 31)
+    weight = sparse(rng, channels, channels, taps, taps, density=0.5)
+    layer = b.add("Conv", "x", weight, pads=[taps // 2] * 4)
+    activation_scale_and_residual(b, layer, rng.standard_normal((channels, 1, 1), np.float32))
+    layers = [step for step in check(b, kernel) if step.kernel.operation == kernel.operation]
+    assert [len(step.epilogue) for step in layers] == [4]
+
+
 @pytest.mark.parametrize("kernel", [k for k in KERNELS if k.operation in LINEARS], ids=str)
 def test_epilogue_of_a_linear_layer(kernel: Kernel) -> None:
     rng, size = np.random.default_rng(2), 37
