@@ -207,9 +207,9 @@ def page(results: Sequence[dict[str, Any]], command: str, planned_on: str) -> st
         "# Energy, modeled: how many times less than dense",
         "",
         "*Modeled*, no joules: work that is *counted* from the engine's plan for one example, "
-        "times published energies, against the same network in 32-bit floats with every weight, "
-        "every activation and ReLU: 8 bits alone take 3.9 to 7.5 times less, so the network in 8 "
-        "bits has rows against the dense one in 8 bits too. A range spans two tables of "
+        "times published energies, compared with the same network dense, in 32-bit floats and "
+        "with ReLU. 8 bits alone take 3.9 to 7.5 times less, so the network in 8 bits is also "
+        "compared with the dense one in 8 bits. A range spans two tables of "
         "costs, both ends of DRAM's, and register reuse: ideal for both networks, none for both, "
         "and (the low end, mostly) none only where zeros are skipped. The plan depends on "
         "measured times: a busy machine may choose other kernels. "

@@ -103,9 +103,8 @@ def page(results: list[dict[str, Any]], command: str) -> str:
         "weight times the size of its input, and batch-norm statistics measured again, on "
         f"{CALIBRATION} training examples; *rearranged*: "
         "similar outputs are made neighbors before blocks are chosen. The dense networks are "
-        "those of [methods](methods.md), with ReLU and a short budget, which further "
-        "training lengthens by a third: dense and tuned networks have not been trained equally "
-        "long.",
+        "those of [methods](methods.md), with ReLU and a short budget, so that the "
+        "pruned ones were trained a third longer.",
         "",
     ]
     for name in dict.fromkeys(line["network"] for line in results):

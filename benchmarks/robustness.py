@@ -208,13 +208,13 @@ def page(task: str, rows: dict[str, list[dict[str, Any]]], command: str, plot: s
 HEAD = """\
 # Robustness: dense, weights, activations, both
 
-Four variants of the reference networks, trained alike and briefly: dense with ReLU, sparse
+Four variants of the reference networks, trained briefly in the same way: dense with ReLU, sparse
 weights with ReLU, dense weights with k-winners, and both. *Noise score*: correct answers over
 the eleven levels of Ahmad & Scheinkman (2019). Images: common corruptions (Hendrycks &
 Dietterich 2019, eight kinds, five severities; lengths relative to the image, see
 `gossamer/data/corruptions.py`). Speech: background noise at stated signal-to-noise ratios
 (`background`: the data set's own recordings, which training also draws from; `babble`: six voices
-saying training clips; `pink` and `hum` are synthetic). Every network meets the same noise.
+saying training clips; `pink` and `hum` are synthetic). Every network gets the same noise.
 """
 
 

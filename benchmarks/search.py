@@ -320,13 +320,13 @@ middle, where `gossamer` and Ax begin, so their start alone helps there. On the 
 parameters are best at the edge, and the middle of the tenth is the threshold of `zdt1` and
 `zdt3`. The boxes of the bbob-biobj functions lie anywhere and end at 1.4 times the values of the
 best compromise. A table (60 trainings each, thresholds chosen so that 5 % of them are inside)
-returns the values of recorded trainings, interpolated by extremely randomized trees. The searches
-that tell most for their cost were run first; "not run" marks the others, so medians over few or
-unequal seeds are only a first look. A search ends once its suggestions have taken more CPU time
+returns the values of recorded trainings, interpolated by extremely randomized trees. The most
+informative searches for their cost were run first; "not run" marks the others, so medians over few
+or unequal seeds are only a first look. A search ends once its suggestions have taken more CPU time
 than `--cell-minutes` (here 1 to 4 for the peers), and is missing from the later columns. Optuna's
-GP, Ax and sigoptlite were not run to 300 trials: long before, a suggestion takes them one to
-several CPU seconds. The settings of `gossamer` were chosen on the same problems with other seeds
-(`docs/explanation/search.md`). Except for the shortest searches of Ax, all ran on one machine
+GP, Ax and sigoptlite were not run to 300 trials, because long before that a suggestion takes them
+one to several CPU seconds. The settings of `gossamer` were chosen on the same problems with other
+seeds (`docs/explanation/search.md`). Except for the shortest searches of Ax, all ran on one machine
 beside other work: CPU seconds are those of the suggesting process, and shared caches make them
 larger than on a quiet machine.
 """
@@ -482,11 +482,11 @@ def _without_thresholds(lines: list[dict[str, Any]], samplers: Sequence[str]) ->
         f"--trials {FREE_TRIALS} --problems {' '.join(FREE)}",
         "",
         "Median over seeds (in brackets: how many), as a share of the largest that any search of "
-        "that problem reached. Where the samplers know no threshold, hypervolume is measured from "
-        "a corner that they do not know: 1.1 times the frontier's worst values (`zdt1_free`, "
-        "`dtlz2_free`), the worst of the recorded trainings (`speech_table_free`), and the worst "
-        "that there is (`plateau_free`: a quality that is the same nearly everywhere, against a "
-        "size, in ten parameters of which four do nothing).",
+        "that problem reached. The hypervolume is measured from a corner that the samplers do not "
+        "know: 1.1 times the frontier's worst values (`zdt1_free`, `dtlz2_free`), the worst of the "
+        "recorded trainings (`speech_table_free`), or the worst possible values (`plateau_free`). "
+        "`plateau_free` has a quality that is the same nearly everywhere, a size, and ten "
+        "parameters, of which four have no effect.",
         "",
         _row(["problem", *columns]),
         _row(["---"] * (len(columns) + 1)),

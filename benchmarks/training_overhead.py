@@ -164,10 +164,10 @@ def page(lines: dict[str, dict[str, Any]], command: str) -> str:
             "",
             "Processor time of an epoch of `fit` (with its checkpoint and progress bar, as in "
             "`gossamer train`) over that of a plain torch loop with the same network, data, "
-            "augmentation, optimizer and schedule (*measured*, the median of the ratios of "
+            "augmentation, optimizer and schedule. *Measured*: the median of the ratios of "
             "neighboring epochs; the two take turns in one process, one thread, on a machine "
-            "with other load). Aim: at most 1.10. `fit` puts the channels of 2-d convolutions last "
-            "in memory, the plain loop leaves them as torch has them: hence ratios below 1.",
+            "with other load. Aim: at most 1.10. Ratios are below 1 where `fit` puts the channels "
+            "of 2-d convolutions last in memory, which the plain loop does not.",
             "",
             "| network | fit / plain | where `fit` spends its time |",
             "|---|---|---|",
