@@ -48,8 +48,8 @@ def export(
 ) -> None:
     """Write a run's network as ONNX, or as C.
 
-    A reference network is built again and checked against torch. Of your own network, whose
-    Python code is not run without --trust, the file that training wrote is taken.
+    A reference network is built again and checked against torch. For a network of your own, export
+    copies the file that training wrote, unless --trust lets it run your Python code.
     """
     if calibrate is not None and not int8:
         raise UserError("--calibrate goes with --int8")
