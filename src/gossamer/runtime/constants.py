@@ -144,7 +144,7 @@ class Constants(MutableMapping[str, Array]):
                 continue
             key = array.dtype.str, array.shape, array.tobytes()
             if key not in known:
-                known[key] = array.view()
+                known[key] = np.asarray(array).view()  # NumPy makes scalars of arrays of no axes
                 known[key].flags.writeable = False
             self._stored[name] = known[key]
 
