@@ -326,8 +326,8 @@ void winners(const Call& call) {
         int64_t written = 0;
         for (int64_t g = 0; g < s.groups; ++g) {
             written += select(x + g * s.size, boost ? boost + g * s.size : nullptr, s.size, s.k,
-                            s.inner, s.outer, static_cast<int32_t>(g * s.size), call.scratch,
-                            index + written, value + written);
+                              s.inner, s.outer, static_cast<int32_t>(g * s.size), call.scratch,
+                              index + written, value + written);
         }
         *reinterpret_cast<int32_t*>(list) = static_cast<int32_t>(written);
     }
