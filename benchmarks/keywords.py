@@ -71,9 +71,9 @@ with; no network was trained with mixtures. All networks meet the same mixtures.
 BOTH_ABOUT = """\
 CNN-2 with few weights and few winners at once, one seed a row: 4 epochs from the weights of
 `{start}`, taught by the dense network, which has {dense:.2f} % on test. dW is the share
-of non-zero weights of the layers that were pruned, dA that of the winners that they read; the
-first layer reads pictures and keeps its weights, and so does the output. Times faster are against
-the fastest dense peer of the dense network."""
+of non-zero weights of the layers that were pruned, dA that of the winners. The first layer reads
+pictures, without zeros: where it was pruned too it takes most of the multiply-adds that are left.
+Times faster are against the fastest dense peer of the dense network."""
 
 
 def summary(run: Path) -> dict[str, Any]:
