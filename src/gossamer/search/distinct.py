@@ -14,7 +14,7 @@ from gossamer.search.space.space import Space
 from gossamer.search.validation import Value, check_whole, is_number, make_plain
 
 # Of a distance that is stated as a decimal fraction.
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def distinct(
     chosen: list[int] = []
     nearest = np.full(len(units), np.inf)
     for row in best_first:
-        if nearest[row] >= solutions.distance - _ROUNDING:
+        if nearest[row] >= solutions.distance - ROUNDING:
             chosen.append(row)
             nearest = np.minimum(nearest, distances(space, units, units[[row]])[:, 0])
         if len(chosen) == solutions.count:

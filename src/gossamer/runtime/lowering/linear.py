@@ -46,7 +46,7 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
     items = value.items * value.item // depth
     clip = limits(node.operation.low, node.operation.high)
     nonzero = nonzeros(weight)
-    facts = {"node": node.name, "items": items, "dense_macs": float(items * weight.size)}
+    dense_macs = float(items * weight.size)
     flat = items == value.items
 
     def order(plain: str) -> Array:
@@ -59,6 +59,27 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         result = lowering.value(node.output)
         return lowering.new(result, "dense", result.item)
 
+    def add(
+        kernel: Kernel,
+        plain: str,
+        shape: dict[str, int],
+        data: list[Array],
+        macs: float,
+        scratch: int = 0,
+    ) -> None:
+        lowering.add(
+            node.name,
+            kernel,
+            (lowering.form(value, plain),),
+            out(),
+            {"rows": 1, "outputs": outputs, **shape},
+            data=data,
+            items=items,
+            scratch=scratch,
+            macs=macs,
+            dense_macs=dense_macs,
+        )
+
     def gemm(kernel: Kernel) -> None:
         plain = source()
         columns = int(kernel.tile) * lowering.width
@@ -70,23 +91,8 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
             np.zeros(1, np.int32),
             clip,
         ]
-        lowering.add(
-            node.name,
-            kernel,
-            (lowering.form(value, plain),),
-            out(),
-            {
-                "rows": 1,
-                "depth": depth,
-                "outputs": outputs,
-                "contiguous": True,
-                "out_pitch": outputs,
-                "out_offset": 0,
-            },
-            data=data,
-            macs=float(items * weight.size),
-            **{k: v for k, v in facts.items() if k != "node"},
-        )
+        shape = {"depth": depth, "contiguous": True, "out_pitch": outputs, "out_offset": 0}
+        add(kernel, plain, shape, data, dense_macs)
 
     def sparse_gemm(kernel: Kernel) -> None:
         plain = source()
@@ -99,52 +105,25 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
             np.zeros(1, np.int32),
             clip,
         ]
-        lowering.add(
-            node.name,
-            kernel,
-            (lowering.form(value, plain),),
-            out(),
-            {"rows": 1, "outputs": outputs, "out_pitch": outputs, "out_offset": 0},
-            data=data,
-            items=items,
-            macs=float(items * nonzero),
-            dense_macs=facts["dense_macs"],
-        )
+        shape = {"out_pitch": outputs, "out_offset": 0}
+        add(kernel, plain, shape, data, float(items * nonzero))
 
     def columns(kernel: Kernel) -> None:
         plain = source()
         bounds, index, values = by_output(order(plain), np.arange(depth))
         lanes = int(kernel.tile) * lowering.width
-        lowering.add(
-            node.name,
-            kernel,
-            (lowering.form(value, plain),),
-            out(),
-            {"rows": 1, "depth": depth, "outputs": outputs},
-            data=[bounds, index, values, bias, clip],
-            items=items,
-            scratch=(depth + lowering.width) * lanes,
-            macs=float(items * nonzero),
-            dense_macs=facts["dense_macs"],
-        )
+        data = [bounds, index, values, bias, clip]
+        scratch = (depth + lowering.width) * lanes
+        add(kernel, plain, {"depth": depth}, data, float(items * nonzero), scratch)
 
     def windows(kernel: Kernel) -> None:
         plain = source()
-        lowering.add(
-            node.name,
-            kernel,
-            (lowering.form(value, plain),),
-            out(),
-            {"rows": 1, "depth": depth, "outputs": outputs},
-            data=[
-                *by_windows(order(plain), lowering.width),
-                padded(bias, up_to(outputs, lowering.width)),
-                clip,
-            ],
-            items=items,
-            macs=float(items * nonzero),
-            dense_macs=facts["dense_macs"],
-        )
+        data = [
+            *by_windows(order(plain), lowering.width),
+            padded(bias, up_to(outputs, lowering.width)),
+            clip,
+        ]
+        add(kernel, plain, {"depth": depth}, data, float(items * nonzero))
 
     def active(kernel: Kernel) -> None:
         listed = lowering.list_form(value)

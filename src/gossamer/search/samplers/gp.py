@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from gossamer.search.distinct import Solutions, distances, distinct
+from gossamer.search.distinct import ROUNDING, Solutions, distances, distinct
 from gossamer.search.frontier import non_dominated
 from gossamer.search.metrics import Metric
 from gossamer.search.samplers.acquisition import (
@@ -278,7 +278,7 @@ class _Apart:
         if not len(self.others):
             return np.zeros(len(units))
         nearest = distances(self.space, units, self.others).min(axis=1)
-        lacking: np.ndarray = np.maximum(self.distance - nearest - 1e-9, 0.0)
+        lacking: np.ndarray = np.maximum(self.distance - nearest - ROUNDING, 0.0)
         return lacking
 
 
