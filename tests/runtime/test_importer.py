@@ -263,6 +263,18 @@ def test_mutated_files_end_in_one_clean_error(data: st.DataObject) -> None:
     assert message or graph.nodes
 
 
+def test_names_that_are_no_texts_end_in_one_clean_error() -> None:
+    """Protobuf hands such names over as bytes, which do not compare with texts."""
+    nodes = [node for body in onnx.load_from_string(MODEL).functions for node in body.node]
+    names = {attribute.name.encode() for node in nodes for attribute in node.attribute}
+    assert names
+    for name in names:
+        damaged = MODEL.replace(name, b"\x80" + name[1:])
+        with pytest.raises(UserError) as error:
+            read(damaged)
+        assert "\n" not in str(error.value)
+
+
 def test_folding_by_hand() -> None:
     """A batch norm after a convolution: weight and bias are scaled, nothing else is left."""
     b = Builder(1, 1, 1)

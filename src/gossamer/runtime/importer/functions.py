@@ -30,9 +30,10 @@ def inlined(model: Any) -> Any:
     others = [key for key, f in bodies.items() if key not in own or _canonical(f) != own[key]]
     if not others:
         return model
+    others.sort(key=repr)
     _check_size(model, {key: bodies[key].node for key in others})
     try:
-        return onnx.inliner.inline_selected_functions(model, sorted(others), exclude=False)
+        return onnx.inliner.inline_selected_functions(model, others, exclude=False)
     except Exception as error:  # the library raises whatever its C++ side threw
         raise Unsupported(f"its functions cannot be inlined ({str(error)[:80]})") from None
 
@@ -47,12 +48,13 @@ def _canonical(function: Any) -> tuple[Any, ...]:
             node.op_type,
             tuple(names.setdefault(value, len(names)) for value in node.input),
             tuple(names.setdefault(value, len(names)) for value in node.output),
-            tuple(sorted(_attribute(a) for a in node.attribute)),
+            tuple(sorted((_attribute(a) for a in node.attribute), key=repr)),
         )
         for node in function.node
     ]
     results = [names.setdefault(value, len(names)) for value in function.output]
-    return signature, sorted(function.attribute), nodes, results
+    # By their text: a damaged name is bytes, which do not compare with texts.
+    return signature, sorted(function.attribute, key=repr), nodes, results
 
 
 def _attribute(attribute: Any) -> tuple[str, bytes]:
