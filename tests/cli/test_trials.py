@@ -182,7 +182,7 @@ def test_trials_of_another_tool_are_imported(place, searched, gossamer):
     assert "1 there already" in gossamer(*arguments, "--skip")[1]
     for wrong, words in (
         (["t.csv"], "give --storage URL"),
-        (["t.csv", "--storage", "sqlite:///x.db", "--skip"], "go with --into EXPERIMENT"),
+        (["t.csv", "--storage", "sqlite:///x.db", "--skip"], "need --into EXPERIMENT"),
         (["t.csv", "--into", "e.toml", "--rename", "lr"], "'lr' is no THERE=HERE"),
         (["t.csv", "--storage", "sqlite:///x.db"], "t.csv is no file of 'gossamer trials export'"),
     ):

@@ -46,7 +46,7 @@ def test_one_line_says_what_is_wrong(place, monkeypatch, capsys, arguments, mess
 
 
 def test_arguments_of_the_other_kind_of_network(trained):
-    with pytest.raises(UserError, match="go with a torch module"):
+    with pytest.raises(UserError, match="are for a torch module"):
         compress("mlp", "x.npz", evaluate=lambda model: 1.0)
     with pytest.raises(UserError, match="a module has its own"):
         compress(trained, None, weights="x.safetensors")

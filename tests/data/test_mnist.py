@@ -82,7 +82,7 @@ def test_all_images_can_be_trained_on(tmp_path):
     assert len(task.train) == 60
     assert len(task.validation) == 0
     np.testing.assert_array_equal(task.train.y, np.arange(60) % 10)
-    with pytest.raises(UserError, match="validation is 60, not from 0 to 59"):
+    with pytest.raises(UserError, match="validation must be from 0 to 59, not 60"):
         mnist(tmp_path, validation=60)
 
 

@@ -88,7 +88,7 @@ def test_no_voice_is_in_two_splits(monkeypatch):
 
 
 def test_too_few_clips():
-    with pytest.raises(UserError, match="clips is 12, not at least 84"):
+    with pytest.raises(UserError, match="clips must be at least 84, not 12"):
         load("spoken_words", clips=12)
 
 

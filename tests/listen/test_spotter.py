@@ -122,8 +122,8 @@ def test_silence_is_warned_of(model, tmp_path, monkeypatch, capsys):
         (["--wav", __file__], "not a readable sound file"),
         (["--stdin", "--format", "mp3"], "unknown format 'mp3'"),
         (["--wav", "a.wav", "--refractory", "nan"], "must be a finite number of at least 0"),
-        (["--wav", "a.wav", "--stdin"], "give one of them"),
-        (["--rate", "8000"], "belong to --stdin"),
+        (["--wav", "a.wav", "--stdin"], "exclude each other"),
+        (["--rate", "8000"], "are for --stdin only"),
         (["--wav", "a.wav", "--threshold", "2"], "must be above 0 and at most 1"),
     ],
 )

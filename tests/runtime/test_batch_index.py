@@ -127,14 +127,14 @@ def reads_largest(b: Builder, places: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (sums, r"\(Cast\): it casts the places of examples"),
-        (compares, "its answer depends on the place of an example"),
+        (sums, r"\(Cast\): it casts the indices of examples"),
+        (compares, "its result depends on the index of an example"),
         (shifts, "not each example's own"),
-        (mixes, "it multiplies the places of examples"),
+        (mixes, "it multiplies the indices of examples"),
         (reverses, "not each example's own"),
         (outer, "batch first only"),
         (looks_up, "not each example's own"),
-        (reads_largest, "it reads the places of examples"),
+        (reads_largest, "it reads the indices of examples"),
     ],
 )
 def test_results_that_depend_on_the_place_in_the_batch_are_refused(wrong, message: str) -> None:
@@ -231,7 +231,7 @@ def test_places_joined_otherwise_are_refused(wrong: str) -> None:
     else:
         columns = [b.add("Unsqueeze", c, whole(-1)) for c in (best, places)]
         b.add("GatherND", "x", b.add("Concat", *columns, axis=-1))
-    with pytest.raises(UserError, match="places of examples"):
+    with pytest.raises(UserError, match="indices of examples"):
         Engine(b.model())
 
 

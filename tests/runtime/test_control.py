@@ -133,11 +133,11 @@ def test_loops_that_cannot_be_written_out_are_refused() -> None:
         [info("c", BOOL), info("v")],
     )  # fmt: skip
     b.nodes.append(helper.make_node("Loop", ["", going, "state"], ["y"], body=graph))
-    with pytest.raises(UserError, match=r"Loop.*number of its rounds is computed; only const"):
+    with pytest.raises(UserError, match=r"Loop.*number of iterations is computed; only a const"):
         read(b.model("y"))
     b = Builder(4)
     b.nodes.append(helper.make_node("Loop", ["", "", "x"], ["y"], body=graph))
-    with pytest.raises(UserError, match=r"Loop.*too many rounds to write out"):
+    with pytest.raises(UserError, match=r"Loop.*too many iterations to unroll"):
         read(b.model("y"))
     b.nodes[-1] = helper.make_node("Loop", ["", "", "x", "x"], ["y"], body=graph)
     with pytest.raises(UserError, match=r"Loop.*other inputs or outputs"):

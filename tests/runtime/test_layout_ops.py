@@ -109,7 +109,7 @@ def test_moves(data: st.DataObject) -> None:
     ("op", "inputs", "attributes", "told"),
     [
         ("Slice", [[0], [1], [0]], {}, "part of the batch"),
-        ("Slice", [[3], [3], [1]], {}, "takes nothing"),
+        ("Slice", [[3], [3], [1]], {}, "takes no element"),
         ("Slice", [[0], [1], [7]], {}, "no axis 7"),
         ("Gather", [9], {"axis": 1}, "gathers"),
         ("Gather", [[0, 1, 3]], {"axis": 0}, "part of the batch"),
@@ -166,7 +166,7 @@ def test_some_of_very_many_numbers() -> None:
 
 def test_numbers_in_a_row() -> None:
     agree(counted(2), values(2, 4, 6))
-    with pytest.raises(UserError, match=r"\(Cast\): it casts the places of examples"):
+    with pytest.raises(UserError, match=r"\(Cast\): it casts the indices of examples"):
         read(counted(0).model())
     b = Builder(6)
     b.add("Add", "x", b.add("Cast", b.add("Range", *map(np.array, (0, 1 << 40, 1))), to=1))

@@ -80,7 +80,11 @@ def test_solutions_are_stored_with_the_experiment(tmp_path):
 @pytest.mark.parametrize(
     ("metrics", "solutions", "says"),
     [
-        ([Maximize("a"), Minimize("b")], Solutions(2), "solutions are of one metric .* here are 2"),
+        (
+            [Maximize("a"), Minimize("b")],
+            Solutions(2),
+            "solutions need exactly one metric .* not 2",
+        ),
         ([Maximize("a")], 3, "solutions must be Solutions"),
     ],
 )

@@ -169,7 +169,7 @@ def test_what_a_client_of_ax_writes_holds_an_experiment(tmp_path):
     assert import_from(str(path), shelf()).trials == 3
     content["trials"]["0"]["generator_run"] = {"arms": 3}
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"client.json is of an Ax whose files are not known"):
+    with pytest.raises(UserError, match=r"client.json is of an unknown version of Ax"):
         import_from(str(path), shelf())
 
 
@@ -224,7 +224,7 @@ def test_an_optuna_study_without_names_of_metrics(tmp_path):
         ("rate,width,accuracy,density\n0.1,8,,1\n", "line 2: metric 'accuracy' is missing"),
         ("rate,width,state\n\n0.1,8,lost\n", "line 3: unknown state 'lost'"),
         ('rate,width\n0.1,"8\n', "line 2: unexpected end of data"),
-        (b"rate,width\n0.1,8\n\xff\n", "line 3 is no UTF-8"),
+        (b"rate,width\n0.1,8\n\xff\n", "line 3 is not UTF-8"),
     ],
 )
 def test_a_wrong_line_of_a_table_is_named(tmp_path, text, words):
@@ -281,7 +281,7 @@ def test_sources_of_several_studies_and_of_none(tmp_path):
         import_from(address, shelf(), study="c")
     assert import_from(address, shelf(), study="b").trials == 0
     (tmp_path / "x.txt").write_text("x")
-    with pytest.raises(UserError, match=r"x.txt holds no trials that are known"):
+    with pytest.raises(UserError, match=r"x.txt is in no known format"):
         import_from(str(tmp_path / "x.txt"), shelf())
     with pytest.raises(UserError, match=r"no importer 'excel'"):
         import_from(str(tmp_path / "x.txt"), shelf(), tool="excel")

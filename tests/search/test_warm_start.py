@@ -40,7 +40,7 @@ def test_known_good_points_come_first_and_once():
     ("start", "words"),
     [
         ({"a": 1.0}, "start must be a list"),
-        ([3], "start must hold such as"),
+        ([3], "start must be a list such as"),
         ([{"a": 0.5}, {"e": 1.0}], "start 2: unknown parameter 'e'"),
         ([{"a": 1.5}], "start 1: 'a' is never 1.5"),
         ([{"a": "big"}], "start 1: 'a' is never 'big'"),

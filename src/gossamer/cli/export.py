@@ -52,7 +52,7 @@ def export(
     copies the file that training wrote, unless --trust lets it run your Python code.
     """
     if calibrate is not None and not int8:
-        raise UserError("--calibrate goes with --int8")
+        raise UserError("--calibrate needs --int8; add it, or leave --calibrate out")
     files = ("config.toml", "metrics.json", "model.onnx", "model.safetensors")
     suffix = ".c" if as_c else ".onnx"
     out = out or Path(f"model{suffix}")
@@ -62,7 +62,7 @@ def export(
         raise UserError(f"{out}: name a file that ends in {suffix}: export writes {written}")
     if as_c:
         if int8:
-            raise UserError("--int8 writes ONNX: export so first, then give that file to --c")
+            raise UserError("--int8 writes ONNX: export without --c, then that file with --c")
         _write_c(run, out)
         return
     if run.suffix == ".onnx" and run.is_file():

@@ -45,9 +45,9 @@ def listen(
     from gossamer.listen import Spotter, from_file, from_microphone, from_stream
 
     if wav and stdin:
-        raise UserError("--wav and --stdin: give one of them")
+        raise UserError("--wav and --stdin exclude each other; leave one out")
     if not stdin and (rate is not None or form != "s16le"):
-        raise UserError("--rate and --format belong to --stdin; files say theirs themselves")
+        raise UserError("--rate and --format are for --stdin only; a sound file has its own")
 
     spotter = Spotter(
         model,

@@ -245,7 +245,7 @@ def bench(
 
     names = [name.strip() for name in against.split(",") if name.strip()]
     if not names:
-        raise UserError("--against names no peer; as in --against onnxruntime,torch")
+        raise UserError("--against names no peer; write it as --against onnxruntime,torch")
     sizes = _shapes(shape)
     with _bar("choosing kernels") as on_progress, _bar("measuring") as on_turn:
         timed = measure(

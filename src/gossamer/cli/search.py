@@ -113,7 +113,7 @@ def search(
     from gossamer.search import LOGGERS, Experiment
 
     if ray is None and (cpus is not None or gpus is not None):
-        raise UserError("--cpus and --gpus go with --ray ADDRESS")
+        raise UserError("--cpus and --gpus need --ray ADDRESS; add it, or leave them out")
     places = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
     loggers = [LOGGERS[name](place) for name, place in places.items() if place is not None]
     opened = Experiment.from_toml(experiment, check=_train, storage=storage, patience=patience)

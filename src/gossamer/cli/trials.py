@@ -218,11 +218,11 @@ def import_(
         )
     if into is not None:
         if files is not None:
-            raise UserError("--files goes with --storage")
+            raise UserError("--files needs --storage; add it, or leave --files out")
         _import_into(source, into, name, tool, study, rename or [], skip)
         return
     if tool is not None or study is not None or rename or skip:
-        raise UserError("--from, --study, --rename and --skip go with --into EXPERIMENT")
+        raise UserError("--from, --study, --rename and --skip need --into EXPERIMENT")
     from gossamer.search import import_trials
 
     assert storage is not None

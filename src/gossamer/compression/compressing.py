@@ -122,12 +122,12 @@ def compress(
     asked = bool(at_least or at_most or lose_at_most or maximize or minimize)
     if not isinstance(model, nn.Module):
         if evaluate is not None or train is not None:
-            raise UserError("evaluate and train go with a torch module in place of a name")
+            raise UserError("evaluate and train are for a torch module; a name needs neither")
         Goals(**goals, maximize=maximize, minimize=minimize)  # refused before anything is trained
     elif weights is not None or settings:
         raise UserError("weights and settings go with a network's name; a module has its own")
     elif train is not None and evaluate is None:
-        raise UserError("train needs evaluate beside it: how good is what it trained?")
+        raise UserError("train needs evaluate too, to measure what was trained")
     folder = Path(out)
     with folder_for(folder):
         network: NamedNetwork | ModuleNetwork

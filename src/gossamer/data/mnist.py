@@ -95,7 +95,7 @@ def mnist(root: Root = None, *, download: bool = False, validation: int = 5_000)
     x, y = _pair(dataset, "train")
     test = Split(*_pair(dataset, "t10k"))
     if not 0 <= validation < len(x):
-        raise UserError(f"mnist: validation is {validation}, not from 0 to {len(x) - 1}")
+        raise UserError(f"mnist: validation must be from 0 to {len(x) - 1}, not {validation}")
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(x))
     train_rows, validation_rows = np.sort(order[validation:]), np.sort(order[:validation])
     train = Split(x[train_rows], y[train_rows])

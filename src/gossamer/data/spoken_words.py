@@ -67,7 +67,7 @@ def spoken_words(root: Root = None, *, clips: int = 2_400, seed: int = 0) -> Tas
     the synthesizer fails; warns when the folder cannot be written, and makes the clips anew.
     """
     if clips < _LEAST:
-        raise UserError(f"spoken_words: clips is {clips}, not at least {_LEAST}")
+        raise UserError(f"spoken_words: clips must be at least {_LEAST}, not {clips}")
     folder = Path(root).expanduser() if root is not None else cache_folder()
     with needed("the task spoken_words", "speech"):
         synthesizer = importlib.metadata.version("espeakng-loader")

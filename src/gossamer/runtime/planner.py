@@ -127,7 +127,7 @@ def lower(graph: Graph, isa: str, choices: dict[str, str], **settings: Any) -> L
         if name is not None and name not in {candidate.name for candidate in candidates}:
             raise UserError(
                 f"the plan names the kernel {name!r} for {node.name or node.output!r}, where "
-                f"{nearest(name, [candidate.name for candidate in candidates])}; make it anew"
+                f"{nearest(name, [candidate.name for candidate in candidates])}; plan again"
             )
         _pick(candidates, name).emit()
     return _finished(lowering)

@@ -45,7 +45,7 @@ class Solutions:
         count = sum(metric.optimized for metric in metrics)
         if count != 1:
             raise UserError(
-                f"solutions are of one metric to maximize or minimize, and here are {count}: "
+                f"solutions need exactly one metric to maximize or minimize, not {count}: "
                 "make the others constraints, or leave solutions out"
             )
 

@@ -402,12 +402,12 @@ class Experiment:
         whole = self._space.pruned({**self._space.middle(), **point})
         for name in self._space.parameters:
             if (name in whole) != (name in point):
-                wrong = "is missing" if name in whole else "is not used beside the others"
+                wrong = "is missing" if name in whole else "is not used with these values"
                 raise UserError(f"add: parameter '{name}' {wrong}")
         if not self._space.holds(point):
             raise UserError(f"add: the point breaks {self._space.broken(point)}")
         if [values, error, stopped].count(None) != 2:
-            raise UserError("add needs either values or an error or why it was stopped")
+            raise UserError("add needs exactly one of values, error and stopped")
         if error is not None:
             return point, End.failed(_one_line(error), {})
         if stopped is not None:
@@ -506,7 +506,7 @@ class Experiment:
                 trial that has ended already or is unknown, or neither values nor an error.
         """
         if [values, error, stopped].count(None) != 2:
-            raise UserError("tell needs either values or an error or why it was stopped")
+            raise UserError("tell needs exactly one of values, error and stopped")
         if stopped is not None:
             self._store.end(trial.number, End.stopped(_one_line(stopped), self._expected(trial)))
         elif values is None:

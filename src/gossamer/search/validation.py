@@ -81,7 +81,7 @@ def check_list(what: str, values: object, kind: type | tuple[type, ...], example
         raise UserError(f"{what} must be a list, such as [{example}], not {values!r}")
     for value in values:
         if not isinstance(value, kind):
-            raise UserError(f"{what} must hold such as {example}, not {value!r}")
+            raise UserError(f"{what} must be a list such as [{example}]; {value!r} does not fit")
     return list(values)
 
 

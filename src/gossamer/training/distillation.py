@@ -39,7 +39,7 @@ def load_teacher(run: str | Path, task: Task, *, trust: bool = False) -> nn.Modu
     model, classes, shape = load_network(run, trust=trust)
     if classes != task.classes or shape != task.input_shape:
         raise UserError(
-            f"teacher: the network of {run} tells {len(classes)} classes apart in inputs "
+            f"teacher: the network of {run} has {len(classes)} classes and inputs "
             f"{list(shape)}, task '{task.name}' has {len(task.classes)} classes and inputs "
             f"{list(task.input_shape)}; both must be the same, in the same order"
         )

@@ -149,8 +149,8 @@ class _Training:
             )
         if not len(task.validation):
             raise UserError(
-                f"task '{task.name}' has no validation examples to watch the training by; hold "
-                "some out"
+                f"task '{task.name}' has no validation examples, which choose the best "
+                "epoch; give some"
             )
         self.model, self.config, self.sparsifier = model, config, sparsifier
         self.device = pick_device(config.device)

@@ -131,7 +131,7 @@ class Recipe:
         names = [n for n in SparsitySettings.names() if self.settings.get(n) != usual.get(n)]
         if names and not any(name.partition(".")[0] == _WEIGHT for name in self.settings):
             raise UserError(
-                f"{names[0]}={self.settings[names[0]]} has no effect while all weights stay: "
+                f"{names[0]}={self.settings[names[0]]} has no effect on a dense network: "
                 f"set {_WEIGHT} too, the share of weights that stay non-zero ({_WEIGHT}=0.1)"
             )
 

@@ -66,7 +66,7 @@ def count_batch(context: Context, call: Call) -> bool:
     elif operator in ("Gather", "GatherND") and not _counts(context, call.value):
         _pick(context, call)
     else:
-        raise Unsupported("it computes with the places of examples in the batch")
+        raise Unsupported("it computes with the indices of examples in the batch")
     return True
 
 
@@ -89,7 +89,7 @@ def _join(context: Context, call: Call) -> None:
         fit = fit and int(call.attributes["axis"]) in (-1, len(column) - 1)
         own = context.emit(Reshape(), own, shape=column[:-1])
     if not fit:
-        raise Unsupported("it joins the places of examples and integers in other than one way")
+        raise Unsupported("it joins indices of examples and integers in a way that cannot run")
     _hold(context, call.output, shape, first.step, first.start)
     context.values[call.output].batch_index = BatchIndex(first.step, first.start, own)
 
@@ -106,7 +106,7 @@ def _joined(context: Context, counts: list[str], axis: int, column: Shape) -> tu
 def _ask(context: Context, shape: Shape) -> None:
     """Before integers of this shape are made."""
     if shape[0] != BATCH or BATCH in shape[1:]:
-        raise Unsupported(f"it makes {shown(shape)} of the places of examples; batch first only")
+        raise Unsupported(f"it makes {shown(shape)} of the indices of examples; batch first only")
     context.spend(2 * math.prod(shape[1:]))
 
 
@@ -121,14 +121,14 @@ def _index(context: Context, value: str) -> BatchIndex:
     if context.is_constant(value):
         start = context.array(value)
         if start.dtype.kind not in "iu":
-            raise Unsupported("it computes with the places of examples, and not in integers")
+            raise Unsupported("it computes with the indices of examples, but not in integers")
         return BatchIndex(np.zeros_like(start), start)
     if (index := context.values[value].batch_index) is None:
-        raise Unsupported("it computes numbers from the places of examples in the batch")
+        raise Unsupported("it computes numbers from the indices of examples in the batch")
     if index is UNREADABLE:
-        raise Unsupported("it reads the places of examples in the batch")
+        raise Unsupported("it reads the indices of examples in the batch")
     if index.own:
-        raise Unsupported("it computes with places of examples that are joined with integers")
+        raise Unsupported("it computes with indices of examples that are joined with integers")
     return index
 
 
@@ -145,11 +145,11 @@ def _pointwise(context: Context, call: Call) -> None:
         least, most = np.where(step < 0, -np.inf, start), np.where(step > 0, np.inf, start)
         answer, other = (COMPARE[operator](bound, np.zeros(())) for bound in (least, most))
         if np.any(answer != other):
-            raise Unsupported("its answer depends on the place of an example in the batch")
+            raise Unsupported("its result depends on the index of an example in the batch")
         context.add_constant(output, answer, shape)
     elif operator == "Mul":
         if np.any(left.step) and np.any(right.step):
-            raise Unsupported("it multiplies the places of examples in the batch")
+            raise Unsupported("it multiplies the indices of examples in the batch")
         step = left.step * right.start + left.start * right.step
         _hold(context, output, shape, step, left.start * right.start)
     else:
@@ -162,7 +162,7 @@ def _move(context: Context, call: Call) -> None:
     shape, parts = list(context.shape(call.value)), [_index(context, call.value)]
     operator, axis = call.operator, 0
     if operator == "Cast" and DTYPES.get(call.attributes["to"]) is not np.int64:
-        raise Unsupported("it casts the places of examples; to int64 only")
+        raise Unsupported("it casts the indices of examples; only to int64 can run")
     if operator == "Expand":
         sizes = tuple(context.integers(call.inputs[1], "shape"))
         shape = list(np.broadcast_shapes(tuple(shape), sizes))
@@ -195,12 +195,12 @@ def _pick(context: Context, call: Call) -> None:
     if single:
         step, start = step[..., None], start[..., None]
     if int(call.get("axis" if single else "batch_dims", 0)) != 0:
-        raise Unsupported("it picks by the places of examples, but not along the batch")
+        raise Unsupported("it gathers by the indices of examples, but not along the batch")
     depth = step.shape[-1]
     within = (shape[0] // BATCH, *shape[1:depth])
     own = shape[0] % BATCH == 0 and np.all(step[..., 0] == within[0]) and not step[..., 1:].any()
     if not own or np.any(start < 0) or np.any(start >= within):
-        raise Unsupported(f"it picks of {shown(shape)} what is not each example's own")
+        raise Unsupported(f"it gathers from {shown(shape)} numbers of other examples")
     picked = np.ravel_multi_index(tuple(np.moveaxis(start, -1, 0)), within)
     count, rest = math.prod(within), shape[depth:]
     if index.own:

@@ -124,7 +124,7 @@ class Control:
         while goes_on and (most is None or rounds < most):
             context.free -= CALL * (1 + len(body.calls))
             if context.free < 0:
-                raise Unsupported(f"{call.where}: it takes too many rounds to write out")
+                raise Unsupported(f"{call.where}: it has too many iterations to unroll")
             prefix = f"{_unique(call)} round {rounds} "
             count, again = f"{prefix}count", f"{prefix}condition"
             context.add_constant(count, np.array(rounds))
@@ -145,7 +145,7 @@ class Control:
         number = self._constant(value)
         if number is None:
             raise Unsupported(
-                f"{call.where}: the number of its rounds is computed; only constant ones can run"
+                f"{call.where}: its number of iterations is computed; only a constant one can run"
                 f"{self._hint(value)}"
             )
         return number
@@ -178,7 +178,7 @@ class Control:
         if not output:
             return ""
         if not row:
-            raise Unsupported(f"{call.where}: it takes no round, and {output!r} is empty")
+            raise Unsupported(f"{call.where}: it has no iteration, so {output!r} is empty")
         axes = f"{output} axes"
         self.context.add_constant(axes, np.zeros(1, np.int64))
         parts = [f"{output} of round {i}" for i in range(len(row))]

@@ -152,7 +152,7 @@ def _shapes(context: Context, dynamic: bool) -> dict[str, Shape]:
         shape = known.shape
         if dynamic:
             if not shape or shape[0] % BATCH:
-                raise Unsupported(f"value {value!r} of shape {shown(shape)} lost the batch")
+                raise Unsupported(f"value {value!r} of shape {shown(shape)} has no batch axis")
             shape = (shape[0] // BATCH, *shape[1:])
         if not shape or any(size >= BATCH and size % BATCH == 0 for size in shape[1:]):
             raise Unsupported(f"the batch is not the first dimension of value {value!r}")

@@ -122,7 +122,7 @@ def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..
             raise Unsupported("it has a clip, peepholes or coupled gates; export without")
         context.free -= STEP * steps
         if len(shape) != 3 or context.free < 0:
-            raise Unsupported(f"it takes {shown(shape)}, too many steps to write out")
+            raise Unsupported(f"it takes {shown(shape)}, too many steps to unroll")
         calls = Calls(context, call)
         mask = _alive(calls, lengths, steps) if lengths else ""
         alive = calls.split(mask, [1] * steps) if mask else []

@@ -154,7 +154,7 @@ def constant_binary(
         right = right[0]
     wide = np.broadcast_shapes(shape[1:], right.shape)
     if len(wide) != len(shape) - 1:
-        raise Unsupported(f"a constant of shape {right.shape} against {shown(shape)}")
+        raise Unsupported(f"a constant of shape {right.shape} does not fit {shown(shape)}")
     if wide != shape[1:]:
         shape = (shape[0], *wide)
         value = expand(context, value, shape)
@@ -175,7 +175,7 @@ def _each(
     """A value that has several entries for each example, and a constant of as many."""
     shape, count = context.shape(value), len(constant)
     if shape[0] != count * BATCH or constant.ndim != len(shape):
-        raise Unsupported(f"a constant of {count} entries for each example of {shown(shape)}")
+        raise Unsupported(f"a constant of {count} entries an example does not fit {shown(shape)}")
     apart = context.emit(Reshape(), value, shape=(BATCH, count, *shape[1:]))
     result = constant_binary(context, kind, apart, constant[None], "", result_kind)
     (_, _, *rest) = context.shape(result)

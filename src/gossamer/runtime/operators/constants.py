@@ -42,7 +42,7 @@ def _eye(x: list[Array], a: Attributes) -> Array:
 def _nonzeros(x: list[Array], a: Attributes) -> int:
     made = math.prod(bounded(a["shape"]))
     if made > (sparse_file.FARTHEST + 1) * x[0].size:
-        raise Unsupported(f"it has {x[0].size} entries for the shape {a['shape']}")
+        raise Unsupported(f"its {x[0].size} entries cannot cover the shape {a['shape']}")
     return made
 
 

@@ -95,7 +95,7 @@ def _conv_transpose(context: Context, call: Call) -> None:
     pads = [int(v) for v in call.get("pads", [0] * 2 * dims)]
     extra = [int(v) for v in call.get("output_padding", [0] * dims)]
     if {len(strides_), len(dilations), len(extra), len(pads) - dims} != {dims}:
-        raise Unsupported(f"it has other than {dims} window settings")
+        raise Unsupported(f"its window settings are not those of {dims} dimensions")
     if any(not 1 <= v <= 1 << 16 for v in [*strides_, *dilations]):
         raise Unsupported("its strides and dilations must be between 1 and 65536")
     reach = [dilations[i] * (weight.shape[2 + i] - 1) for i in range(dims)]

@@ -90,7 +90,7 @@ def _grid(context: Context, call: Call) -> tuple[float, int, np.dtype[np.integer
         raise Unsupported("its values have several scales; quantize them with one for all")
     size = float(np.float32(step.reshape(())))
     if not (np.isfinite(size) and size > 0) or zero.dtype.kind not in "iu":
-        raise Unsupported(f"its scale is {size}, its zero point {zero.dtype}")
+        raise Unsupported(f"its scale {size} must be above 0, its zero point integers")
     return size, int(zero.reshape(())), zero.dtype
 
 

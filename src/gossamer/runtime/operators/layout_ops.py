@@ -212,7 +212,7 @@ def strided(
 
 def _check_loops(sizes: Sequence[int], source: list[int], target: list[int]) -> None:
     if len(merged(sizes, source, target)[0]) > 5:
-        raise Unsupported("it moves more than five dimensions that do not lie together")
+        raise Unsupported("it moves more than five dimensions that are not adjacent in memory")
 
 
 def place(context: Context, source: str, perm: list[int], output: str = "") -> str:
@@ -279,7 +279,7 @@ def _part(context: Context, value: str, axis: int, span: range, output: str = ""
     if axis == 0:
         raise Unsupported("it takes a part of the batch")
     if not span:
-        raise Unsupported(f"it takes nothing of {shown(shape)}")
+        raise Unsupported(f"it takes no element of {shown(shape)}")
     return _spaced(context, value, axis, span.start, span.step, len(span), output)
 
 
@@ -528,7 +528,7 @@ def _gather_nd(x: list[Array], a: Attributes) -> Array:
 
 def _scatter_nd(x: list[Array], a: Attributes) -> Array:
     if a.get("reduction", "none") != "none":
-        raise Unsupported(f"it scatters by {a['reduction']!r}; by replacing only")
+        raise Unsupported(f"it scatters by {a['reduction']!r}; only replacing can run")
     result = x[0].copy()
     result[tuple(np.moveaxis(x[1], -1, 0))] = x[2]
     return result
@@ -536,7 +536,7 @@ def _scatter_nd(x: list[Array], a: Attributes) -> Array:
 
 def _scatter_elements(x: list[Array], a: Attributes) -> Array:
     if a.get("reduction", "none") != "none":
-        raise Unsupported(f"it scatters by {a['reduction']!r}; by replacing only")
+        raise Unsupported(f"it scatters by {a['reduction']!r}; only replacing can run")
     axis = a.get("axis", 0) % x[0].ndim
     index = x[1].astype(np.int64)
     places = [np.arange(size).reshape([-1 if i == j else 1 for j in range(x[1].ndim)])

@@ -198,7 +198,7 @@ def _arg_max(context: Context, call: Call) -> None:
     axis = int(call.get("axis", 0)) % len(shape)
     size = shape[axis]
     if axis == 0 or call.get("select_last_index"):
-        raise Unsupported("it looks along the batch, or for the last of several; the first can run")
+        raise Unsupported("it works along the batch, or takes the last of equal values")
     context.spend(size)
     places = np.arange(size, 0, -1).reshape(size, *[1] * (len(shape) - 1 - axis))
     there = combine(context, "equal", value, reduced(context, "max", value, [axis]), "", "b")

@@ -43,7 +43,7 @@ class AxJSON:
             ]
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise UserError(
-                f"{path} is of an Ax whose files are not known ({type(error).__name__}: {error}); "
+                f"{path} is of an unknown version of Ax ({type(error).__name__}: {error}); "
                 "export the trials as CSV: experiment.to_df().to_csv(...)"
             ) from None
 

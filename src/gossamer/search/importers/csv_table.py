@@ -55,7 +55,7 @@ def _text(path: Path) -> str:
         raise UserError(f"{path} does not exist; check the name") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}: line {line} is no UTF-8; save it as UTF-8") from None
+        raise UserError(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 

@@ -36,7 +36,6 @@ def importer_of(source: str, tool: str | None = None) -> Importer:
     if importer is None:
         tools = ", ".join(IMPORTERS)
         raise UserError(
-            f"{source} holds no trials that are known; check the name, or say which of "
-            f"{tools} it is with --from"
+            f"{source} is in no known format; check the name, or name its tool with --from: {tools}"
         )
     return importer

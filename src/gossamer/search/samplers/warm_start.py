@@ -141,7 +141,7 @@ def start_points(space: Space, start: Sequence[Mapping[str, Value]]) -> list[Poi
         for name, value in values.items():
             if points[-1].get(name, value) != value:
                 raise UserError(
-                    f"{where}: '{name}' = {value!r} breaks {space.broken(whole)} with what is left "
-                    "open in the middle; give the constraint's other parameters too"
+                    f"{where}: '{name}' = {value!r} breaks {space.broken(whole)}, each parameter "
+                    "left out being in its middle; give the constraint's other parameters too"
                 )
     return points

@@ -173,7 +173,7 @@ class Feasible:
                 + ", ".join(map(str, self._constraints))
             )
         raise UserError(
-            "the constraints leave no room to move in: "
+            "the constraints leave no range to search: "
             + ", ".join(map(str, self._constraints))
-            + "; loosen one, or leave a parameter out that the others determine"
+            + "; loosen one, or leave out a parameter that the others determine"
         )

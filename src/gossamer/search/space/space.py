@@ -110,7 +110,7 @@ class Space:
         if name not in self.parameters:
             raise UserError(f"{where}: unknown parameter; {nearest(name, self.parameters)}")
         if name not in earlier:
-            raise UserError(f"{where}: give '{name}' before '{child}'")
+            raise UserError(f"{where}: list '{name}' before '{child}'")
         parent = earlier[name]
         if isinstance(parent, Float) and parent.step is None:
             raise UserError(
