@@ -129,11 +129,11 @@ def reads_largest(b: Builder, places: str) -> None:
     [
         (sums, r"\(Cast\): it casts the indices of examples"),
         (compares, "its result depends on the index of an example"),
-        (shifts, "not each example's own"),
+        (shifts, "numbers of other examples"),
         (mixes, "it multiplies the indices of examples"),
-        (reverses, "not each example's own"),
+        (reverses, "numbers of other examples"),
         (outer, "batch first only"),
-        (looks_up, "not each example's own"),
+        (looks_up, "numbers of other examples"),
         (reads_largest, "it reads the indices of examples"),
     ],
 )

@@ -213,7 +213,7 @@ def test_a_fixed_value_says_how_often_a_loop_goes_round() -> None:
     inputs = [info("round", INT64, []), info("going", BOOL, []), info("state")]
     graph = helper.make_graph(node, "body", inputs, [info("on", BOOL, []), info("doubled")])
     b.add("Loop", "rounds", "", "x", body=graph)
-    with pytest.raises(UserError, match="only constant ones can run; fix the value of input 'rou"):
+    with pytest.raises(UserError, match="only a constant one can run; fix the value of input 'rou"):
         read(b.model())
     x = noise(1, 3)
     np.testing.assert_array_equal(Engine(b.model(), threads=1, values={"rounds": 3})(x), 8 * x)
