@@ -21,10 +21,8 @@ from torch.nn import functional
 
 from gossamer.errors import UserError
 from gossamer.nn.module_tools import Float32Buffers, exporting, keeping_modes
+from gossamer.runtime.operators.int8 import LARGEST
 from gossamer.sparsity.layers import PLAIN_LAYERS, choose_weights, unwrap
-
-#: Codes of weights lie between -127 and 127.
-LARGEST = 127
 
 # Share of a training batch's range in the running range.
 _NEW = 0.05

@@ -111,6 +111,37 @@ class Lowering:
     ) -> None:
         self.steps.append(Step(kernel, tuple(inputs), (output,), shape, node=node, **more))
 
+    def one(
+        self, node: AnyNode, shape: dict[str, Any], data: Sequence[Array] = (), **more: Any
+    ) -> None:
+        """Lower a node to the one kernel of its name, dense numbers in and out."""
+        sources = [self.values[name] for name in node.inputs]
+        result = self.value(node.output)
+        inputs = [self.form(value, "dense") for value in sources]
+        target = self.new(result, "dense", result.item)
+        items = sources[0].items
+        self.add(
+            node.name, self.kernel(node.op), inputs, target, shape, data=data, items=items, **more
+        )
+
+    def each(
+        self, node: AnyNode, shape: dict[str, Any], data: Sequence[Array], *, keeps_zero: bool
+    ) -> None:
+        """Lower a function of each number; over a list's values only, where zero stays zero."""
+        value = self.values[node.inputs[0]]
+        result = self.value(node.output)
+        result.channels, result.pixels = value.channels, value.pixels
+        form = self.layout(value)
+        listed = keeps_zero and any(name in value.forms for name in ("list", "list last"))
+        if listed:
+            form, result.density = self.list_form(value), min(result.density, value.density)
+        source = self.form(value, form)
+        floats = source.floats // value.items
+        capacity = (floats - LIST_HEADER) // 2 if listed else 0
+        shape = {"size": value.item, "capacity": capacity, **shape}
+        target, items = self.new(result, form, floats), value.items
+        self.add(node.name, self.kernel(node.op), (source,), target, shape, data=data, items=items)
+
     def copy(
         self,
         source: Buffer,

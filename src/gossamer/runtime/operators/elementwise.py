@@ -23,7 +23,6 @@ from gossamer.runtime.operators.context import Context
 from gossamer.runtime.operators.folding import LEFT_OUT
 from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
 from gossamer.runtime.packing import limits
-from gossamer.runtime.program import LIST_HEADER
 
 ZERO_AT_ZERO = (
     *("gelu", "gelu_tanh", "tanh", "erf", "leaky_relu", "silu", "hard_swish", "mish", "elu"),
@@ -46,29 +45,8 @@ class Unary(Single):
         return self.kind in ZERO_AT_ZERO or (self.kind == "clip" and self.a <= 0 <= self.b)
 
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
-        """Lower to one pass; over a list's values only, where zero stays zero."""
-        value = lowering.values[node.inputs[0]]
-        result = lowering.value(node.output)
-        result.channels, result.pixels = value.channels, value.pixels
-        listed = [form for form in ("list", "list last") if form in value.forms]
-        form = lowering.layout(value)
-        if listed and self.keeps_zero:
-            form, result.density = listed[0], min(result.density, value.density)
-        source = lowering.form(value, form)
-        floats = source.floats // value.items
-        lowering.add(
-            node.name,
-            lowering.kernel("unary"),
-            (source,),
-            lowering.new(result, form, floats),
-            {
-                "size": value.item,
-                "kind": list(UNARY).index(self.kind),
-                "capacity": (floats - LIST_HEADER) // 2 if form in listed else 0,
-            },
-            data=[limits(self.a, self.b)],
-            items=value.items,
-        )
+        kind = {"kind": list(UNARY).index(self.kind)}
+        lowering.each(node, kind, [limits(self.a, self.b)], keeps_zero=self.keeps_zero)
 
     def write(self, writer: Writer, node: AnyNode) -> None:
         if self.kind == "clip":

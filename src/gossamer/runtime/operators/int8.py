@@ -22,7 +22,6 @@ from gossamer.runtime.operators.context import Context, Unsupported
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.operator import Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
-from gossamer.runtime.program import LIST_HEADER
 
 FLOATS = (np.float32, np.float16)  # types of scales
 
@@ -41,26 +40,8 @@ class Round(Single):
     high: int
 
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
-        """Lower to one pass; over a list's values only."""
-        value = lowering.values[node.inputs[0]]
-        result = lowering.value(node.output)
-        result.channels, result.pixels = value.channels, value.pixels
-        result.density = min(result.density, value.density)
-        listed = [form for form in ("list", "list last") if form in value.forms]
-        form = listed[0] if listed else lowering.layout(value)
-        source = lowering.form(value, form)
-        floats = source.floats // value.items
-        capacity = (floats - LIST_HEADER) // 2 if listed else 0
         grid = np.array([self.step, self.low, self.high], np.float32)
-        lowering.add(
-            node.name,
-            lowering.kernel("round"),
-            (source,),
-            lowering.new(result, form, floats),
-            {"size": value.item, "capacity": capacity},
-            data=[grid],
-            items=value.items,
-        )
+        lowering.each(node, {}, [grid], keeps_zero=True)
 
     def write(self, writer: Writer, node: AnyNode) -> None:
         steps, kind = rounding_steps(self), writer.type(node.output)
@@ -90,7 +71,7 @@ def _grid(context: Context, call: Call) -> tuple[float, int, np.dtype[np.integer
         raise Unsupported("its values have several scales; quantize them with one for all")
     size = float(np.float32(step.reshape(())))
     if not (np.isfinite(size) and size > 0) or zero.dtype.kind not in "iu":
-        raise Unsupported(f"its scale {size} must be above 0, its zero point integers")
+        raise Unsupported(f"its scale {size} must be finite, above 0; its zero point integers")
     return size, int(zero.reshape(())), zero.dtype
 
 

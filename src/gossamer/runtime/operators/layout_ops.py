@@ -120,18 +120,9 @@ class Embed(Single):
     op = "embed"
 
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
-        value = lowering.values[node.inputs[0]]
-        result = lowering.value(node.output)
-        table = node.constants["table"]
-        lowering.add(
-            node.name,
-            lowering.kernel("embed"),
-            (lowering.form(value, "dense"),),
-            lowering.new(result, "dense", result.item),
-            {"count": value.item, "rows": table.shape[0], "width": table.shape[1]},
-            data=[table],
-            items=value.items,
-        )
+        table, count = node.constants["table"], lowering.values[node.inputs[0]].item
+        shape = {"count": count, "rows": table.shape[0], "width": table.shape[1]}
+        lowering.one(node, shape, [table])
 
     def write(self, writer: Writer, node: AnyNode) -> None:
         table = node.constants["table"]

@@ -44,21 +44,12 @@ class Matmul(Single):
 
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
         left, right = (lowering.values[name] for name in node.inputs)
-        result = lowering.value(node.output)
         *_, rows, depth = left.shape
         columns = right.shape[-1]
         count = left.item // (rows * depth)
         macs = float(left.items * left.item * columns)
-        lowering.add(
-            node.name,
-            lowering.kernel("matmul"),
-            (lowering.form(left, "dense"), lowering.form(right, "dense")),
-            lowering.new(result, "dense", result.item),
-            {"count": count, "rows": rows, "depth": depth, "columns": columns},
-            items=left.items,
-            macs=macs,
-            dense_macs=macs,
-        )
+        shape = {"count": count, "rows": rows, "depth": depth, "columns": columns}
+        lowering.one(node, shape, macs=macs, dense_macs=macs)
 
     def write(self, writer: Writer, node: AnyNode) -> None:
         layers.matmul(writer, node)

@@ -37,23 +37,10 @@ class LayerNorm(Single):
     channels: int = 0
 
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
-        value = lowering.values[node.inputs[0]]
-        result = lowering.value(node.output)
-        size = self.size
-        data = [
-            node.constants["scale"],
-            node.constants["bias"],
-            np.array([self.epsilon], np.float32),
-        ]
-        lowering.add(
-            node.name,
-            lowering.kernel("layer_norm"),
-            (lowering.form(value, "dense"),),
-            lowering.new(result, "dense", result.item),
-            {"rows": value.item // size, "size": size, "kind": self.channels},
-            data=data,
-            items=value.items,
-        )
+        rows, constants = lowering.values[node.inputs[0]].item // self.size, node.constants
+        shape = {"rows": rows, "size": self.size, "kind": self.channels}
+        epsilon = np.array([self.epsilon], np.float32)
+        lowering.one(node, shape, [constants["scale"], constants["bias"], epsilon])
 
     def write(self, writer: Writer, node: AnyNode) -> None:
         size, name = self.size, writer.called(node)
@@ -84,16 +71,8 @@ class Softmax(Single):
 
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
         value = lowering.values[node.inputs[0]]
-        result = lowering.value(node.output)
         size = value.shape[-1]
-        lowering.add(
-            node.name,
-            lowering.kernel("softmax"),
-            (lowering.form(value, "dense"),),
-            lowering.new(result, "dense", result.item),
-            {"rows": value.item // size, "size": size, "kind": self.log},
-            items=value.items,
-        )
+        lowering.one(node, {"rows": value.item // size, "size": size, "kind": self.log})
 
     def write(self, writer: Writer, node: AnyNode) -> None:
         size = writer.shape(node.output)[-1]
