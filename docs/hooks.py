@@ -1,4 +1,4 @@
-"""What MkDocs does beside its plugins: the commands' page, and links that lead out of ``docs/``."""
+"""Hooks of MkDocs: the page of the commands, and links that lead out of ``docs/``."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def demo(
     fresh: bool = False,
     console: Console | None = None,
 ) -> Result:
-    """Run the main job; each finished part stays in ``folder`` and not done again.
+    """Run the main job; each finished part stays in ``folder`` and is not done again.
 
     Args:
         folder: gets ``dense/``, ``sparse/``, ``search.db`` and ``report.html``.
@@ -125,7 +125,7 @@ def _run(folder: Path, recipe: Recipe, task: Task, say: Console, label: str) -> 
     """Train and save; a finished run of the same recipe is read back."""
     done = folder / "metrics.json"
     if done.exists():
-        say.print(f"{folder} is there already; --fresh starts anew")
+        say.print(f"{folder} is there already; --fresh starts again")
         metrics: dict[str, Any] = json.loads(done.read_text())
         return metrics
     with folder_for(folder):

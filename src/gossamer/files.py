@@ -157,7 +157,7 @@ def _open_stream(path: Name) -> BinaryIO:
 
 @contextmanager
 def _replacing(path: Name) -> Iterator[BinaryIO]:
-    """A temporary file beside what ``path`` leads to, renamed to it at the end."""
+    """A temporary file next to what ``path`` leads to, renamed to it at the end."""
     if Path(path).is_symlink():
         path = os.path.realpath(path)
         if os.path.islink(path):

@@ -18,7 +18,7 @@ _FOLDERS: set[str] = set()  # of files loaded so far
 def _put_first(folder: Path) -> None:
     """Let a file import the modules of its own folder, as Python does for a program.
 
-    Modules of the same names from another file's folder are imported anew.
+    Modules of the same names from another file's folder are imported again.
     """
     for path in folder.iterdir():
         top = sys.modules.get(path.stem)

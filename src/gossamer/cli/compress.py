@@ -141,7 +141,7 @@ def _planned(result: Compressed, as_json: bool) -> None:
 
 
 def _report(result: Compressed) -> None:
-    """Dense beside sparse, beside onnxruntime, the frontier, and what to do next."""
+    """Dense, sparse and onnxruntime side by side, the frontier, and what to do next."""
     from gossamer.report import bench_table, frontier_table, table
 
     assert result.sparse is not None
@@ -153,7 +153,7 @@ def _report(result: Compressed) -> None:
 
         show(bench_table(bench(model, threads=1, plan=result.folder / "plan.json")))
     except UserError as error:
-        say(f"not timed beside onnxruntime: {error}")
+        say(f"not compared with onnxruntime: {error}")
     if not result.feasible:
         say("No network meets all goals yet: this is the nearest. The same command goes on.")
     say(f"{model} and plan.json: the network and the engine's choice of kernels")

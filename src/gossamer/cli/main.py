@@ -52,7 +52,7 @@ Trust = Annotated[
 def _set_threads(threads: int | None) -> int | None:
     """Threads for the libraries that are imported later, and how they wait for each other.
 
-    By default OpenMP's threads spin at each barrier: beside one other busy process two threads
+    By default OpenMP's threads spin at each barrier: next to one other busy process two threads
     on two cores then take many times as long as one.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -28,7 +28,7 @@ PlanFile = Annotated[
     Path | None,
     typer.Option(
         "--plan",
-        help="File with the choice of kernels; written anew if made elsewhere.",
+        help="File with the choice of kernels; replaced if made on another machine.",
     ),
 ]
 Batch = Annotated[
@@ -239,7 +239,7 @@ def bench(
     value: Values = None,
     as_json: Json = False,
 ) -> None:
-    """Time a network beside other runtimes, which run its dense network and the same file."""
+    """Time a network and other runtimes, which run its dense network and the same file."""
     from gossamer.deploy import bench as measure
     from gossamer.report import bench_table
 

@@ -190,7 +190,7 @@ def import_(
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="With --storage the folder for the trials' files; beside an SQLite database "
+            help="With --storage the folder for the trials' files; next to an SQLite database "
             "by default.",
         ),
     ] = None,

@@ -31,7 +31,7 @@ class Goals:
         lose_at_most: by how much it may be worse than that of the dense network.
         maximize, minimize: what shall be as good as possible inside all thresholds, the most
             important first; by default ``speedup``.
-        own: metrics that the user's own ``evaluate`` returns, beside those of
+        own: metrics that the user's own ``evaluate`` returns, in addition to those of
             :data:`gossamer.deploy.METRICS`.
 
     Raises:

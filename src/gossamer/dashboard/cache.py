@@ -1,4 +1,4 @@
-"""The experiment as several requests at once read it, and importances beside them."""
+"""The experiment as several requests at once read it, and importances in the background."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ class Cache:
     def importances(self) -> tuple[Mapping[str, Mapping[str, float]], int, bool]:
         """Shares by metric, the number of trials they are of, and whether newer ones come.
 
-        They take seconds, so they are computed beside the requests, and anew only when the
+        They take seconds, so they are computed in the background, again only when the
         complete trials have become 5 % more.
         """
         complete = len(self.read().complete)
@@ -257,7 +257,7 @@ class Cache:
             return self._shares, self._shares_of, busy
 
     def close(self) -> None:
-        """Waits for what is still being computed beside: it changes the process's warnings."""
+        """Waits for what is still being computed: it changes the process's warnings."""
         with self._lock:
             computing = self._computing
         if computing is not None:

@@ -1,4 +1,4 @@
-"""optuna-dashboard beside the page, on a storage that it understands, as safe as the page."""
+"""optuna-dashboard next to the page, on a storage that it understands, as safe as the page."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Images:
     def noise(self, x: NDArray[Any], level: float, rng: np.random.Generator) -> NDArray[Any]:
         """Replace ``int(pixels * level)`` random pixels of each image by mean + 2 std.
 
-        The definition of arXiv 1903.11257. Pixels are drawn without repetition, anew for every
+        The definition of arXiv 1903.11257. Pixels are drawn without repetition, again for every
         image, in all channels alike. Returns float32 raw values, or ``x`` itself at level 0.
         """
         channels, pixels = self.shape[0], int(np.prod(self.shape[1:]))

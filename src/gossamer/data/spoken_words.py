@@ -64,7 +64,7 @@ def spoken_words(root: Root = None, *, clips: int = 2_400, seed: int = 0) -> Tas
     background noise alone.
 
     Made on first use and saved in ``root``, by default the cache folder. Raises UserError when
-    the synthesizer fails; warns when the folder cannot be written, and makes the clips anew.
+    the synthesizer fails; warns when the folder cannot be written, and makes the clips again.
     """
     if clips < _LEAST:
         raise UserError(f"spoken_words: clips must be at least {_LEAST}, not {clips}")

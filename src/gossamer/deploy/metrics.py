@@ -235,7 +235,7 @@ class MeasureSettings:
     """Settings of a measurement, and what of it is stored with a trial.
 
     Attributes:
-        measure: metrics that every trial of a search keeps beside those of its experiment.
+        measure: metrics that every trial of a search stores in addition to those of its experiment.
         engine_threads: threads of the engine.
         engine_batch: examples at a time for ``throughput``.
         energy_memory: where the weights live for ``energy``, one of

@@ -20,7 +20,7 @@ class Windows:
 
     Neighboring windows share most of their frames: a frame is computed once, when its last
     sample has come. Only the frames at both ends of a window, which in training look beyond the
-    clip into zeros, are computed for each window anew. So the features are those of
+    clip into zeros, are computed again for each window. So the features are those of
     ``data.Sound.features`` for the same samples, within rounding.
 
     Args:

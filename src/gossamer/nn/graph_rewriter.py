@@ -48,7 +48,7 @@ class _Untraceable(Exception):
 def plan(
     model: nn.Module, name: str, sites: list[Site]
 ) -> tuple[fx.Graph, list[tuple[fx.Node, Site]]]:
-    """The graph of the module ``name`` and its calls of activations beside their sites."""
+    """The graph of the module ``name`` and its calls of activations with their sites."""
     owner = model.get_submodule(name)
     try:
         graph = _traced(owner)

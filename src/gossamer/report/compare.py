@@ -62,7 +62,7 @@ def _cell(*parts: str) -> str:
 
 
 def markdown(runs: Runs) -> str:
-    """The table as Markdown, gains beside the figures of each run after the first."""
+    """The table as Markdown, gains next to the figures of each run after the first."""
     names = list(runs)
     heading = ["Figure", "How known", names[0]]
     for name in names[1:]:

@@ -48,7 +48,7 @@ def missed(metric: Metric, trial: TrialRecord) -> bool:
 
 
 def beside(snapshot: Snapshot) -> list[str]:
-    """Names of what trials returned beside their metrics, and is stored with them."""
+    """Names of what trials returned besides their metrics."""
     names = dict.fromkeys(name for trial in snapshot.trials for name in trial.values)
     metrics = {metric.name for metric in snapshot.metrics}
     return [name for name in names if name not in metrics]
@@ -161,7 +161,7 @@ def title(snapshot: Snapshot) -> str:
 
 
 def place(snapshot: Snapshot) -> str:
-    """Where the frontier's trials are, beside their number."""
+    """Where the frontier's trials are, in addition to their number."""
     front = snapshot.frontier
     if not front.feasible:
         return "nearest to the thresholds"

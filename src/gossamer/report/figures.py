@@ -227,7 +227,7 @@ MAIN = frozenset(
 class Line:
     """A row filled in: one cell per run, one gain per run after the first.
 
-    ``note`` is what the notes of all runs agree on; it stands beside the label, written once.
+    ``note`` is what the notes of all runs agree on; it stands next to the label, once.
     """
 
     label: str

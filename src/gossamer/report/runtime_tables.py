@@ -1,4 +1,4 @@
-"""Terminal tables of how a network runs: its profile, and its time beside other runtimes."""
+"""Terminal tables of how a network runs: its profile, and its time next to other runtimes."""
 
 from __future__ import annotations
 

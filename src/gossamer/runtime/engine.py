@@ -330,7 +330,7 @@ def _reopened(
     shapes: Mapping[str, Shape] | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Engine:
-    """The engine of a pickle; measures anew on another machine."""
+    """The engine of a pickle; measures again on another machine."""
     here = plan.machine == machine() and plan.isa in ISAS
     return Engine(
         path,

@@ -76,7 +76,7 @@ class Experiment:
         fidelities: cheaper tasks to try settings on first; see `Fidelity`.
         command: command line that evaluates a trial, where no Python function does.
         files: folder for files of trials, see `Trial.attach`; with an SQLite storage ``x.db`` it is
-            ``x.files`` beside it by default.
+            ``x.files`` next to it by default.
         solutions: several distinct solutions are searched for, in place of the one best point of
             the metric that is optimized.
         patience: after so many ended trials among which none was better than all before them,
@@ -340,7 +340,7 @@ class Experiment:
                 number = self._store.create(point, used, room, fidelity, origin)
                 if number is not None:
                     return self._trial(number, point, fidelity)
-                # Another process made a trial meanwhile: this one is chosen anew beside it.
+                # Another process made a trial meanwhile: this one is chosen again.
 
     def add(
         self,
@@ -493,7 +493,7 @@ class Experiment:
         Args:
             trial: as `ask` returned it.
             values: name -> number, or a pair of it and its standard deviation, of every metric;
-                further numbers are stored beside them, what is no finite number is left out. A
+                further numbers are stored with them, what is no finite number is left out. A
                 metric that is no finite number fails the trial.
             error: why there are none.
             stopped: why you stopped it yourself.
@@ -580,7 +580,7 @@ class Experiment:
         Args:
             number: of the trial.
             values: name -> number, or a pair of it and its standard deviation, of what is to be
-                replaced or stored beside the others.
+                replaced or added.
 
         Raises:
             UserError: values that are no finite numbers, or a trial that is not complete; nothing

@@ -41,7 +41,7 @@ _IMPORTING = "gossamer:importing"
 def export_trials(storage: str, path: str | os.PathLike[str], name: str | None = None) -> int:
     """Write an experiment and all its trials to a file, and return their number.
 
-    Files of trials are copied to a folder beside it: ``x.files`` of ``x.json``.
+    Files of trials are copied to a folder next to it: ``x.files`` of ``x.json``.
 
     Args:
         storage: URL of the database.
@@ -94,7 +94,7 @@ def import_trials(
     """Put an exported experiment into a storage, where its search goes on.
 
     Trials keep their numbers; those that ran when they were exported wait to be run again with
-    the same parameters. A killed import leaves nothing that counts: the next one begins anew.
+    the same parameters. A killed import leaves nothing that counts: the next one begins again.
 
     Args:
         path: a file that `export_trials` wrote.

@@ -24,7 +24,7 @@ def check_density(density: Any, where: str) -> float:
 class Allocation(ABC):
     """Gives every layer its density."""
 
-    #: Whether the densities follow the weights and are computed anew when masks change.
+    #: Whether the densities follow the weights and are computed again when masks change.
     follows_weights: ClassVar[bool] = False
 
     @abstractmethod

@@ -15,7 +15,7 @@ from gossamer.sparsity.sparse_weight import SparseWeight, apply_sparse
 
 # Layers whose inputs are active by a larger share are not tried with lists of them.
 ACTIVE = 1 / 3
-# A choice is measured anew where the number of non-zeros, or of active inputs, has changed by
+# A choice is measured again where the number of non-zeros, or of active inputs, has changed by
 # more than this share.
 SAME_CHOICE = 0.25
 # Rounds of a measurement, and the seconds after which it is content with fewer.

@@ -109,7 +109,7 @@ def _all_weights(model: nn.Module) -> Iterator[tuple[str, str, Weight]]:
 
 
 def _key(weight: Weight) -> int:
-    # A parametrized or packed weight is computed anew whenever it is asked for.
+    # A parametrized or packed weight is computed again whenever it is asked for.
     return id(weight.module._parameters.get(weight.name, weight.module))
 
 

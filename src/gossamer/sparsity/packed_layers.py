@@ -68,7 +68,7 @@ class _Packed(nn.Module):
         return copyreg.__newobj__, (PLAIN[type(self)],), state  # type: ignore[attr-defined]
 
 
-# What a packed layer has beside what the plain one has.
+# What a packed layer has in addition to the plain one.
 _OWN = ("_sparse_weight", "_active", "_expand")
 
 

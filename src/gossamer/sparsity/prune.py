@@ -57,7 +57,7 @@ def prune(
         calibration: batches of inputs, as ``model`` takes them, a few hundred examples. With
             them a weight is worth its magnitude times the root mean square of its input (Wanda,
             Sun et al. 2023, arXiv 2306.11695), and the running statistics of batch norms are
-            taken anew afterwards, which alone wins back much of what pruning costs.
+            measured again afterwards, which alone wins back much of what pruning costs.
 
     Returns:
         A sparsifier with static masks: attach it to the optimizer to fine-tune, or drop it.
@@ -157,7 +157,7 @@ def _input_norms(model: nn.Module, batches: list[Tensor]) -> dict[int, Tensor]:
 
 
 def renew_statistics(model: nn.Module, batches: list[Tensor]) -> None:
-    """Take the running mean and variance of every batch norm anew, of ``batches`` of inputs.
+    """Measure the running mean and variance of every batch norm again, on ``batches`` of inputs.
 
     Wins back much of what pruning costs where the network is not trained further.
     """

@@ -26,7 +26,7 @@ OPTIMIZERS = ("adam", "sgd")
 
 @dataclass(frozen=True)
 class Scale:
-    """One parameter beside the base network's.
+    """One parameter compared with the base network's.
 
     Attributes:
         inputs: how many times as many inputs a unit has (1 for biases, norms and embeddings).

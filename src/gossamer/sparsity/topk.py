@@ -66,7 +66,7 @@ def zero_outside(weight: Tensor, mask: Tensor) -> bool:
 def top_k(scores: Tensor, k: int) -> Tensor:
     """Marks the ``k`` largest of each row; among equal scores the lowest index is taken.
 
-    A selection (linear time) and not a sort: masks may be chosen anew after every step.
+    A selection (linear time) and not a sort: masks may be chosen again after every step.
 
     Args:
         scores: ``[rows, columns]`` without NaN; infinity is allowed.

@@ -87,7 +87,7 @@ def restore_training(path: Path, state: TrainingState) -> None:
     """
     sparsifier = state.sparsifier
     tensors, data = load_tensors(path)
-    remedy = "give the same settings, or delete it to start anew"
+    remedy = "give the same settings, or delete it to start again"
     try:
         saved: dict[str, Any] = data["settings"]
         present = json.loads(json.dumps(asdict(state.config)))

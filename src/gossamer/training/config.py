@@ -23,7 +23,7 @@ class TrainingConfig(AugmentationSettings):
 
     Attributes:
         epochs: passes over the training split; 0 trains nothing, and takes the running
-            statistics of batch norms anew where weights were pruned.
+            statistics of batch norms again where weights were pruned.
         batch_size: examples per step; what is left over of an epoch is in the next shuffle.
         learning_rate: the highest of the one-cycle schedule, the first of the others.
         optimizer: ``sgd`` (Nesterov momentum), ``adam`` or ``adamw``.

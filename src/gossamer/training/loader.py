@@ -12,7 +12,7 @@ from gossamer.data import Augmentation, Split, Task
 class Examples:
     """A split of a task as batches of tensors on a device.
 
-    Features are computed once where they stay the same, and anew for each epoch where
+    Features are computed once where they stay the same, and again for each epoch where
     examples are augmented: raw by their task, then as features by ``augmentation``.
     """
 

@@ -178,7 +178,7 @@ def _energy(own: list[Work], dense: list[Work], memory: str) -> dict[str, Any]:
 def returned(values: Mapping[str, float], run: Mapping[str, Any]) -> dict[str, Any]:
     """Values of a trial: those that were measured repeatedly with their standard deviation.
 
-    ``speedup_spread`` and the like are stored beside them. The deviation is that of a median of
+    ``speedup_spread`` and the like are stored with them. The deviation is that of a median of
     normally distributed rounds.
 
     Args:

@@ -13,7 +13,7 @@ Indices = NDArray[np.int64]
 
 
 class EpochOrder:
-    """Shuffled examples, of which one class may be drawn anew for each epoch.
+    """Shuffled examples, of which one class may be drawn again for each epoch.
 
     A class that stands for everything else (``unknown`` among keywords) has more examples than
     the others; each epoch sees some of them, and training in the end all.

@@ -10,7 +10,7 @@ let shown = null;          // the view that is drawn
 let rows = [];             // every trial
 let changed = {};          // metric -> threshold where it is not the experiment's
 let dragged = null;           // the threshold that is being dragged
-let stored = false; // whether the table shows what trials returned beside their metrics
+let stored = false; // whether the table shows what trials returned besides their metrics
 let filter = "all", sorting = { key: "number", down: true }, many = ROWS;
 // The page asks the server while the browser still compiles plotly.js, which comes after it.
 const plotly = new Promise((ready) => document.addEventListener("DOMContentLoaded", ready));
@@ -269,7 +269,7 @@ async function store() {
   } finally { $("store").disabled = false; }
 }
 
-// What is beside the plots
+// What is next to the plots
 
 function numbers(view) {
   const total = Math.max(view.budget, STATES.reduce((sum, state) => sum + view.states[state], 0));

@@ -68,7 +68,7 @@ function pinBox(number) {
     onclick: (event) => event.stopPropagation() });
 }
 
-/** Compares the trials that are pinned by checkboxes in a part of the page; returns what shows them anew.
+/** Compares the trials that are pinned by checkboxes in a part of the page; returns what shows them again.
  * `known`: the metrics, and trials in words. */
 function pinning(root, known) {
   const pinned = new Set();
@@ -97,7 +97,7 @@ function compare(section, metrics, trials) {
   const groups = [
     ["Parameters that differ", all("parameter").filter(differs)],
     ["Metrics", [...own.keys()]],
-    ["Stored beside the metrics", all("value").filter((key) => !own.has(key))],
+    ["Stored with the metrics", all("value").filter((key) => !own.has(key))],
     ["Parameters that agree", all("parameter").filter((key) => !differs(key))],
   ].filter(([, keys]) => keys.length);
   section.querySelector("table").replaceChildren(

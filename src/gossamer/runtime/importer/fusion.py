@@ -199,7 +199,7 @@ def _unshaped(chains: Chains, node: AnyNode, shapes: Mapping[str, Shape]) -> lis
 
 
 def _spread(constant: Array, shape: Shape, wanted: Shape) -> Array:
-    """A constant beside numbers of one shape, for the same numbers in another."""
+    """A constant for numbers of one shape, for the same numbers in another."""
     whole = np.broadcast_to(constant, shape[1:]).reshape(wanted[1:])
     for axis in range(whole.ndim):
         first = whole.take([0], axis)

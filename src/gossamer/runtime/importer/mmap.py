@@ -23,7 +23,7 @@ VARINT, BYTES, FIXED = 0, 2, {1: 8, 5: 4}  # how a field is written, and its byt
 class Source:
     """Numbers of a model that lie outside its message."""
 
-    path: Path | None = None  # of the model; external data lies beside it
+    path: Path | None = None  # of the model; external data lies next to it
     lifted: dict[str, memoryview] = field(default_factory=dict)  # initializer -> its bytes
     files: dict[Path, Mapped] = field(default_factory=dict)
 

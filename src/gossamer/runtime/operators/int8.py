@@ -1,7 +1,7 @@
 """Numbers in 8 bits: what QuantizeLinear and DequantizeLinear leave behind.
 
 A value that is quantized and dequantized again becomes a ``Round`` node; a weight that is
-dequantized has its steps beside it, so that its layer can store whole numbers in their place.
+dequantized has its steps with it, so that its layer can store whole numbers in their place.
 """
 
 from __future__ import annotations

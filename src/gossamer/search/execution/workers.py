@@ -212,7 +212,7 @@ def _prepare(train: bytes, parent: int, path: list[str], client: ReportClient) -
     """Runs first in a worker process."""
     global _pickled, _client
     _pickled, _client = train, client
-    # Modules beside the user's script must be found here as they are there.
+    # Modules next to the user's script must be found here as they are there.
     sys.path.extend(entry for entry in path if entry not in sys.path)
     # Ctrl-C reaches every process of the terminal; what becomes of the trials is up to the parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -24,7 +24,7 @@ _METRIC_NAMES = "study:metric_names"
 
 class OptunaStudy:
     """Values are named as the study names its metrics; without names "value", or "values_0" and so
-    on. Numbers among a trial's user attributes are stored beside them."""
+    on. Numbers among a trial's user attributes are stored with them."""
 
     def recognizes(self, source: str) -> bool:
         if "://" in source:

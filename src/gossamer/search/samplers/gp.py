@@ -100,7 +100,7 @@ class _Suggestion:
         inside_count = int(_all_at_least_0(slack[:, self._limited]).sum())
         turn = (inside_count + len(pending)) // _TURN if inside_count else 0
         self._ways = directions(max(1, int(optimized.sum())), turn)
-        # Hyperparameters change slowly: they are fitted anew when there are a twelfth more trials,
+        # Hyperparameters change slowly: they are fitted again when there are a twelfth more trials,
         # from the trials that there were then.
         fitted = self._chosen(slack[: last_fit(len(slack))], _FITTED)
         used = np.union1d(self._chosen(slack, _MODELED), fitted)

@@ -20,7 +20,7 @@ from gossamer.search.trials.optuna_log import quiet_optuna
 
 @dataclass(frozen=True)
 class OptunaSampler(Sampler):
-    """One of Optuna's samplers, asked anew for each point.
+    """One of Optuna's samplers, made again for each point.
 
     So it must be one that learns from the trials alone, as `STATELESS` are.
 

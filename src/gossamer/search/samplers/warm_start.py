@@ -25,7 +25,7 @@ class WarmStart:
     """An earlier experiment to learn from, with the same metrics but perhaps a smaller network.
 
     Its best points are tried first. Its trials say where this experiment's metrics are expected
-    to rise and fall; by how much and from where is learned anew. Parameters are matched by name:
+    to rise and fall; by how much and from where is learned again. Parameters are matched by name:
     those that it did not have start in their middle, and values out of bounds at the bound.
 
     Args:

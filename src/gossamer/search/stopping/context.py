@@ -15,7 +15,7 @@ from gossamer.search.trials.trial import ENDED, Trial, TrialRecord
 class LearningCurves:
     """The curves and forecasts of an experiment, remembered from one report to the next.
 
-    A trial's curve is read anew while it runs only, and forecasts are fitted anew only when
+    A trial's curve is read again while it runs only, and forecasts are fitted again only when
     another trial is complete: what a report costs does not grow with their number.
     """
 

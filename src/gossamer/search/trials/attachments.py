@@ -1,4 +1,4 @@
-"""Files of trials, such as images and logs, in a folder beside the storage.
+"""Files of trials, such as images and logs, in a folder next to the storage.
 
 The folder holds what there is: no database tells of it, so a process that is killed loses no file
 that it wrote.
@@ -43,7 +43,7 @@ def files_folder(storage: str | None, files: str | None, experiment: str) -> Pat
     """The absolute folder of an experiment's files; None where there is no place for them.
 
     Args:
-        storage: URL; an SQLite file ``x.db`` has them in ``x.files`` beside it.
+        storage: URL; an SQLite file ``x.db`` has them in ``x.files`` next to it.
         files: the folder to use instead.
         experiment: its name.
     """

@@ -1,7 +1,7 @@
 """Owner of a running trial, and whether it is still alive.
 
 An owner is named host/pid/start/object: its process differs from a later one of the same number,
-and of one process an object such as an experiment that a notebook makes anew. Of a process on this
+and of one process an object such as an experiment that a notebook makes again. Of a process on this
 machine the system knows whether it runs; one on another machine beats, and is taken to be gone when
 it has not been heard of for long.
 """

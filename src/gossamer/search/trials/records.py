@@ -1,4 +1,4 @@
-"""A trial in an Optuna storage: what gossamer keeps beside it, and the record that it makes."""
+"""A trial in an Optuna storage: what gossamer stores with it, and the record that it makes."""
 
 from __future__ import annotations
 
