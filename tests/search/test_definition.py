@@ -183,7 +183,7 @@ def test_a_warm_start_as_a_table():
     [
         ('when = { optimizer = ["sgd"] }', 'when = { optimzer = ["sgd"] }', "'optimizer'"),
         ('when = { optimizer = ["sgd"] }', 'when = { optimizer = ["sdg"] }', "is never 'sdg'"),
-        ('when = { optimizer = ["sgd"] }', "when = { patience = 1 }", "give 'patience' before"),
+        ('when = { optimizer = ["sgd"] }', "when = { patience = 1 }", "list 'patience' before"),
         ('when = { optimizer = ["sgd"] }', "when = { learning_rate = 1 }", "without steps"),
         ("{ center = 1e-2, spread = 3.0 }", "{ center = 1e-2 }", "prior: 'spread' is missing"),
         ("{ center = 1e-2, spread = 3.0 }", "{ centre = 1, spread = 3 }", "'centre'; did you"),

@@ -77,9 +77,9 @@ def test_what_is_no_finite_number_fails_the_trial(value, words):
 def test_telling_impossible_values():
     experiment = make()
     trial = experiment.ask()
-    with pytest.raises(UserError, match="either values or an error"):
+    with pytest.raises(UserError, match="exactly one of values, error"):
         experiment.tell(trial)
-    with pytest.raises(UserError, match="either values or an error"):
+    with pytest.raises(UserError, match="exactly one of values, error"):
         experiment.tell(trial, {"accuracy": 1, "density": 1}, error="both")
     with pytest.raises(UserError, match="must be a mapping"):
         experiment.tell(trial, 0.5)

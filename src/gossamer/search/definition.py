@@ -45,25 +45,15 @@ _KEYS = {
     "grid": (("values",), ("prior", "default", "when")),
     "choice": (("options",), ("ordered", "prior", "default", "when")),
 }
+# Keys of plain values, which `Experiment` takes as they are, and all keys of an experiment.
+_PLAIN: dict[str, type[Any]] = {
+    **dict.fromkeys(("name", "storage", "sampler", "files"), str),
+    **dict.fromkeys(("seed", "patience"), int),
+    "settings": Mapping,
+}
 _TOP = (
-    "name",
-    "budget",
-    "minutes",
-    "storage",
-    "sampler",
-    "seed",
-    "settings",
-    "start",
-    "warm_start",
-    "command",
-    "files",
-    "patience",
-    "solutions",
-    "stopping",
-    "fidelity",
-    "metrics",
-    "parameters",
-    "constraints",
+    *(*_PLAIN, "budget", "minutes", "start", "warm_start", "command", "solutions", "stopping"),
+    *("fidelity", "metrics", "parameters", "constraints"),
 )
 
 
@@ -92,55 +82,42 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `Experiment` in `data`, as TOML files and storages hold them."""
-    _check_keys(data, _TOP, "the experiment")
-    for key in ("name", "metrics", "parameters"):
-        if key not in data:
-            raise UserError(f"'{key}' is missing; add it")
+    _table(data, "the experiment", ("name", "metrics", "parameters"), _TOP)
     arguments = {
-        key: _typed(data[key], kind, f"'{key}'")
-        for key, kind in (
-            ("name", str),
-            ("storage", str),
-            ("sampler", str),
-            ("seed", int),
-            ("settings", dict),
-            ("files", str),
-            ("patience", int),
-        )
-        if key in data
+        key: _typed(data[key], kind, f"'{key}'") for key, kind in _PLAIN.items() if key in data
     }
     if "budget" in data:
         unlimited = data["budget"] == UNLIMITED
         arguments["budget"] = None if unlimited else _typed(data["budget"], int, "'budget'")
     if "minutes" in data:
         arguments["minutes"] = data["minutes"]
-    metrics = _typed(data["metrics"], dict, "'metrics'")
+    metrics = _typed(data["metrics"], Mapping, "'metrics'")
     arguments["metrics"] = [read_metric(name, entry) for name, entry in metrics.items()]
-    parameters = _typed(data["parameters"], dict, "'parameters'")
+    parameters = _typed(data["parameters"], Mapping, "'parameters'")
     arguments["parameters"] = [_parameter(name, entry) for name, entry in parameters.items()]
     if "start" in data:
         arguments["start"] = _typed(data["start"], list, "'start'")
     if "warm_start" in data:
-        entry = _typed(data["warm_start"], dict, "'warm_start'")
-        _check_keys(entry, ("storage", "experiment", "best"), "warm_start")
-        if "storage" not in entry:
-            raise UserError("warm_start: 'storage' is missing; add it")
+        entry = _table(data["warm_start"], "warm_start", ("storage",), ("experiment", "best"))
         arguments["warm_start"] = WarmStart(**entry)
     if "solutions" in data:
-        entry = _typed(data["solutions"], dict, "'solutions'")
-        _check_keys(entry, ("count", "distance"), "solutions")
-        if "count" not in entry:
-            raise UserError("solutions: 'count' is missing; add it")
+        entry = _table(data["solutions"], "solutions", ("count",), ("distance",))
         arguments["solutions"] = Solutions(**entry)
     if "stopping" in data:
-        arguments["stopping"] = rules_from_mapping(_typed(data["stopping"], dict, "'stopping'"))
+        arguments["stopping"] = rules_from_mapping(_typed(data["stopping"], Mapping, "'stopping'"))
     if "fidelity" in data:
         fidelities = _typed(data["fidelity"], list, "'fidelity'")
-        arguments["fidelities"] = [_fidelity(i, entry) for i, entry in enumerate(fidelities, 1)]
+        needed, allowed = ("name", "settings", "cost"), ("reduction",)
+        tables = (
+            _table(entry, f"fidelity {i}", needed, allowed) for i, entry in enumerate(fidelities, 1)
+        )
+        arguments["fidelities"] = [Fidelity(**entry) for entry in tables]
     if "command" in data:
         arguments["command"] = Command.from_entry(data["command"])
     constraints = _typed(data.get("constraints", []), list, "'constraints'")
-    arguments["constraints"] = [_constraint(i, entry) for i, entry in enumerate(constraints, 1)]
+    keys = ("coefficients", "at_most")
+    tables = (_table(entry, f"constraint {i}", keys) for i, entry in enumerate(constraints, 1))
+    arguments["constraints"] = [LinearConstraint(**entry) for entry in tables]
     return arguments
 
 
@@ -248,8 +225,7 @@ def _describe(parameter: Parameter) -> dict[str, Any]:
 def read_metric(name: str, entry: Any) -> Metric:
     """The metric of an entry, see `describe_metric`."""
     where = f"metrics.{name}"
-    _typed(entry, dict, where)
-    _check_keys(entry, ("goal", "threshold"), where)
+    _table(entry, where, (), ("goal", "threshold"))
     goal = entry.get("goal")
     if not isinstance(goal, str) or goal not in _GOALS:
         raise UserError(
@@ -271,23 +247,12 @@ def _parameter(name: str, entry: Any) -> Parameter:
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"{where}: type must be {_one_of(_KINDS)}, not {in_words(kind)}")
     needed, allowed = _KEYS[kind]
-    _check_keys(entry, ("type", *needed, *allowed), where)
-    for key in needed:
-        if key not in entry:
-            raise UserError(f"{where}: '{key}' is missing; a {kind} needs it")
+    _table(entry, where, needed, ("type", *allowed), f"a {kind} needs it")
     arguments = {key: value for key, value in entry.items() if key != "type"}
     if "prior" in entry and kind in ("float", "int"):
-        arguments["prior"] = _prior(entry["prior"], f"{where}.prior")
+        prior = _table(entry["prior"], f"{where}.prior", ("center", "spread"))
+        arguments["prior"] = Prior(**prior)
     return _KINDS[kind](name=name, **arguments)
-
-
-def _prior(entry: Any, where: str) -> Prior:
-    _typed(entry, dict, where)
-    _check_keys(entry, ("center", "spread"), where)
-    for key in ("center", "spread"):
-        if key not in entry:
-            raise UserError(f"{where}: '{key}' is missing; add it")
-    return Prior(**entry)
 
 
 def _one_of(names: Iterable[str]) -> str:
@@ -295,34 +260,27 @@ def _one_of(names: Iterable[str]) -> str:
     return f"{', '.join(most)} or {last}"
 
 
-def _fidelity(position: int, entry: Any) -> Fidelity:
-    where = f"fidelity {position}"
-    _typed(entry, dict, where)
-    _check_keys(entry, ("name", "settings", "cost", "reduction"), where)
-    for key in ("name", "settings", "cost"):
-        if key not in entry:
-            raise UserError(f"{where}: '{key}' is missing; add it")
-    return Fidelity(**entry)
-
-
-def _constraint(position: int, entry: Any) -> LinearConstraint:
-    where = f"constraint {position}"
-    _typed(entry, dict, where)
-    _check_keys(entry, ("coefficients", "at_most"), where)
-    for key in ("coefficients", "at_most"):
-        if key not in entry:
-            raise UserError(f"{where}: '{key}' is missing; add it")
-    return LinearConstraint(entry["coefficients"], entry["at_most"])
-
-
-def _check_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for key in data:
-        if key not in known:
+def _table(
+    entry: Any,
+    where: str,
+    needed: Sequence[str],
+    allowed: Sequence[str] = (),
+    remedy: str = "add it",
+) -> dict[str, Any]:
+    """``entry``, a table that has every needed key and none but these and the allowed ones."""
+    _typed(entry, Mapping, where)
+    for key in entry:
+        if key not in (*needed, *allowed):
+            known = dict.fromkeys((*needed, *allowed))
             raise UserError(f"{where}: unknown key '{key}'; {nearest(key, known)}")
+    for key in needed:
+        if key not in entry:
+            raise UserError(f"{where}: '{key}' is missing; {remedy}")
+    return dict(entry)
 
 
-def _typed(value: Any, kind: type, where: str) -> Any:
+def _typed(value: Any, kind: type[Any], where: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        words = {str: "a text", int: "a whole number", dict: "a table", list: "a list of tables"}
-        raise UserError(f"{where} must be {words[kind]}, not {value!r}")
+        words = {str: "a text", int: "a whole number", list: "a list of tables"}
+        raise UserError(f"{where} must be {words.get(kind, 'a table')}, not {value!r}")
     return value

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import UserError
+from gossamer.numbers import whole
 from gossamer.search.metrics import Metric
 from gossamer.search.space.space import Space
-from gossamer.search.validation import Value, check_whole, is_number, make_plain
+from gossamer.search.validation import Value, is_number, make_plain
 
 # Of a distance that is stated as a decimal fraction.
 ROUNDING = 1e-9
@@ -34,7 +35,7 @@ class Solutions:
 
     def __post_init__(self) -> None:
         make_plain(self)
-        check_whole("solutions: count", self.count, 2)
+        whole(self.count, 2, "solutions: count")
         if not is_number(self.distance) or not 0 < self.distance < 1:
             raise UserError(
                 f"solutions: distance must be a number above 0 and below 1, not {self.distance!r}"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from gossamer.errors import UserError, nearest
+from gossamer.numbers import whole
 from gossamer.search import definition, schema
 from gossamer.search.definition import UNLIMITED
 from gossamer.search.distinct import Solutions, read_solutions
@@ -43,7 +44,7 @@ from gossamer.search.trials.results import Returned, read_report, read_returned
 from gossamer.search.trials.storage import End, Store, ordered_values
 from gossamer.search.trials.table import Trials
 from gossamer.search.trials.trial import Trial, TrialRecord
-from gossamer.search.validation import check_list, check_minutes, check_name, check_whole, plain
+from gossamer.search.validation import check_list, check_minutes, check_name, plain
 
 # For so long a suggestion is made again whenever another process made a trial meanwhile; after
 # that only if it made the same one.
@@ -123,13 +124,13 @@ class Experiment:
         self.parameters = check_list("parameters", parameters, get_args(Parameter), "Float(...)")
         self.metrics = list(metrics)
         self.constraints = check_list("constraints", constraints, LinearConstraint, _CONSTRAINT)
-        self.budget = None if budget is None else check_whole("budget", budget, 1)
+        self.budget = None if budget is None else whole(budget, 1, "budget")
         self.minutes = check_minutes(minutes)
-        self.patience = None if patience is None else check_whole("patience", patience, 1)
+        self.patience = None if patience is None else whole(patience, 1, "patience")
         self.solutions = read_solutions(solutions)
         if self.solutions is not None:
             self.solutions.check(self.metrics)
-        seed = check_whole("seed", seed, 0)
+        seed = whole(seed, 0, "seed")
         self.settings = plain(settings or {})
         self._space = Space(self.parameters, self.constraints)
         points = start_points(self._space, start)
@@ -552,7 +553,7 @@ class Experiment:
             UserError: there is none of that number.
         """
         records = self._records(deleted=True)
-        if not 0 <= check_whole("a trial's number", number, 0) < len(records):
+        if not 0 <= whole(number, 0, "a trial's number") < len(records):
             raise UserError(
                 f"experiment '{self.name}' has no trial {number}; it has {len(records):,}, "
                 "counted from 0"

@@ -46,18 +46,6 @@ def is_number(value: object) -> bool:
         return False
 
 
-def check_whole(what: str, value: object, least: int) -> int:
-    """`value` as an int.
-
-    Raises:
-        UserError: unless it is a whole number of at least `least`.
-    """
-    value = plain(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
-        raise UserError(f"{what} must be a whole number of at least {least}, not {value!r}")
-    return value
-
-
 def check_minutes(minutes: object) -> float | None:
     """A limit in minutes, or None for none.
 

@@ -40,6 +40,9 @@ _STANDARDIZE = "standardize"
 _TASK_ARGUMENTS = ("classes", "input_shape")
 
 
+_Settings = type[TrainingConfig] | type[SparsitySettings] | type[MeasureSettings]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A task, a model and all settings that are not left at their defaults.
@@ -97,12 +100,12 @@ class Recipe:
                 )
         self._check_density(ref.settings)
         self._base()
+        for name in (_STANDARDIZE, _REARRANGE, _VARIATIONAL, _INT8):
+            if not isinstance(self.settings.get(name, True), bool):
+                raise UserError(f"{name} must be true or false, not {self.settings[name]!r}")
         self._check_variational()
         self._check_int8()
         self._check_teacher()
-        for name in (_STANDARDIZE, _REARRANGE):
-            if not isinstance(self.settings.get(name, True), bool):
-                raise UserError(f"{name} must be true or false, not {self.settings[name]!r}")
         for name, value in self.settings.items():
             if name.partition(".")[0] == _WINNERS:
                 positive_share(value, name)
@@ -118,13 +121,15 @@ class Recipe:
 
     def sparsity(self) -> SparsitySettings:
         """The sparsity of its weights."""
-        names = SparsitySettings.names()
-        return SparsitySettings(**{k: v for k, v in self.settings.items() if k in names})
+        return SparsitySettings(**self._of(SparsitySettings))
 
     def measuring(self) -> MeasureSettings:
         """The measurement of its exported network."""
-        names = MeasureSettings.names()
-        return MeasureSettings(**{k: v for k, v in self.settings.items() if k in names})
+        return MeasureSettings(**self._of(MeasureSettings))
+
+    def _of(self, kind: _Settings) -> dict[str, Any]:
+        """The settings that are fields of ``kind``."""
+        return {k: v for k, v in self.settings.items() if k in kind.names()}
 
     def _check_density(self, usual: Mapping[str, Any]) -> None:
         """Refuse sparsity settings where no density makes them take effect."""
@@ -136,22 +141,16 @@ class Recipe:
             )
 
     def _check_variational(self) -> None:
-        noisy = self.settings.get(_VARIATIONAL, False)
-        if not isinstance(noisy, bool):
-            raise UserError(f"{_VARIATIONAL} must be true or false, not {noisy!r}")
-        for name in self.settings:
-            if noisy and name.partition(".")[0] in (_WEIGHT, _BASE):
+        for name in self.settings if self.settings.get(_VARIATIONAL) else ():
+            if name.partition(".")[0] in (_WEIGHT, _BASE):
                 raise UserError(
                     f"{name} and {_VARIATIONAL} exclude each other: variational dropout finds "
                     f"the density by itself; leave one out"
                 )
 
     def _check_int8(self) -> None:
-        rounded = self.settings.get(_INT8, False)
-        if not isinstance(rounded, bool):
-            raise UserError(f"{_INT8} must be true or false, not {rounded!r}")
-        for name in (_VARIATIONAL, "accelerate"):
-            if rounded and self.settings.get(name, False):
+        for name in (_VARIATIONAL, "accelerate") if self.settings.get(_INT8) else ():
+            if self.settings.get(name):
                 raise UserError(
                     f"{name} and {_INT8} exclude each other: train with {name} first, then give "
                     f"its run as init and {_INT8} = true"
@@ -211,8 +210,7 @@ class Recipe:
 
     def training(self) -> TrainingConfig:
         """The settings of the training."""
-        names = TrainingConfig.names()
-        return TrainingConfig.from_mapping({k: v for k, v in self.settings.items() if k in names})
+        return TrainingConfig(**self._of(TrainingConfig))
 
     def network(
         self, classes: int, input_shape: tuple[int, ...], *, initial: bool = True

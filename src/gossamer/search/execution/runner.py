@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gossamer.errors import UserError
+from gossamer.numbers import whole
 from gossamer.search.execution.loggers import Logger
 from gossamer.search.execution.progress import Board
 from gossamer.search.execution.report_channel import Receive
@@ -20,7 +21,7 @@ from gossamer.search.trials.budget import running_seconds
 from gossamer.search.trials.results import read_report
 from gossamer.search.trials.storage import EndedError, Store
 from gossamer.search.trials.trial import ENDED, Trial, TrialRecord
-from gossamer.search.validation import check_minutes, check_whole
+from gossamer.search.validation import check_minutes
 
 if TYPE_CHECKING:  # an experiment imports its runner
     from gossamer.search.experiment import Experiment
@@ -49,11 +50,11 @@ class RunSettings:
     minutes: float | None = None
 
     def __post_init__(self) -> None:
-        check_whole("workers", self.workers, 1)
+        whole(self.workers, 1, "workers")
         if self.threads is not None:
-            check_whole("threads", self.threads, 1)
+            whole(self.threads, 1, "threads")
         if self.trials is not None:
-            check_whole("trials", self.trials, 1)
+            whole(self.trials, 1, "trials")
         check_minutes(self.minutes)
 
     def make_executor(self, receive: Receive) -> Executor:

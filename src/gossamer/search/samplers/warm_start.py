@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import UserError
+from gossamer.numbers import whole
 from gossamer.search.frontier import frontier
 from gossamer.search.metrics import Metric
 from gossamer.search.space.parameters import Choice, Grid
 from gossamer.search.space.space import Point, Space, takes
 from gossamer.search.trials.trial import TrialRecord
-from gossamer.search.validation import Value, check_list, check_whole, is_number, make_plain
+from gossamer.search.validation import Value, check_list, is_number, make_plain
 
 # Trials of an earlier experiment that are remembered, the best of them tried first.
 _REMEMBERED = 200
@@ -40,7 +41,7 @@ class WarmStart:
 
     def __post_init__(self) -> None:
         make_plain(self)
-        check_whole("warm_start: best", self.best, 0)
+        whole(self.best, 0, "warm_start: best")
 
 
 @dataclass(frozen=True)

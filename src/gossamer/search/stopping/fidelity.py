@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import UserError
+from gossamer.numbers import whole
 from gossamer.search.metrics import Metric
 from gossamer.search.ranking import order
 from gossamer.search.stopping.learning_curves import Curve, Forecast
 from gossamer.search.trials.trial import TrialRecord
-from gossamer.search.validation import check_name, check_whole, is_number, make_plain
+from gossamer.search.validation import check_name, is_number, make_plain
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Fidelity:
             raise UserError(
                 f"fidelity '{self.name}': settings must be a table, not {self.settings!r}"
             )
-        check_whole(f"fidelity '{self.name}': reduction", self.reduction, 2)
+        whole(self.reduction, 2, f"fidelity '{self.name}': reduction")
 
 
 class Ladder:

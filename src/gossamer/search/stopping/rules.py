@@ -15,11 +15,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from gossamer.errors import UserError, nearest
+from gossamer.numbers import whole
 from gossamer.progress import number
 from gossamer.search.ranking import order
 from gossamer.search.stopping.context import StoppingContext
 from gossamer.search.stopping.learning_curves import Curve
-from gossamer.search.validation import check_list, check_whole, is_number, make_plain
+from gossamer.search.validation import check_list, is_number, make_plain
 
 
 @runtime_checkable
@@ -248,7 +249,7 @@ def _check_share(rule: object, name: str) -> None:
 
 
 def _check_count(rule: object, name: str, least: int) -> None:
-    check_whole(f"stopping.{_name(rule)}: {name}", getattr(rule, name), least)
+    whole(getattr(rule, name), least, f"stopping.{_name(rule)}: {name}")
 
 
 def _name(rule: object) -> str:

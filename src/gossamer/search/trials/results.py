@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gossamer.errors import UserError, nearest
+from gossamer.numbers import whole
 from gossamer.search.metrics import Metric, Numbers, as_numbers
 from gossamer.search.trials.trial import Report
-from gossamer.search.validation import check_whole, is_number
+from gossamer.search.validation import is_number
 
 
 def read_report(
@@ -20,9 +21,9 @@ def read_report(
     Raises:
         UserError: an invalid report.
     """
-    check_whole(f"trial {trial}: a report's step", step, 0)
+    whole(step, 0, f"trial {trial}: a report's step")
     if of is not None:
-        check_whole(f"trial {trial}: a report's 'of'", of, max(step, 1))
+        whole(of, max(step, 1), f"trial {trial}: a report's 'of'")
     if not isinstance(values, Mapping):
         raise UserError(f"report takes a mapping of names to numbers, not {values!r}")
     numbers = as_numbers(values)
