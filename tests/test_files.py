@@ -18,6 +18,7 @@ from gossamer.files import (
     check_folder,
     is_stream,
     make_folder,
+    read_text,
     refuse_overwrite,
     write_text,
     writing,
@@ -286,3 +287,16 @@ def test_a_folder_is_checked_before_it_is_made(tmp_path):
     assert not path.parent.exists()
     assert make_folder(str(path)) == make_folder(path) == path
     assert path.is_dir()
+
+
+def test_a_file_that_is_no_text_is_named_with_its_line(tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_bytes("\ufeffname = 1\n".encode())
+    assert read_text(file) == "name = 1\n"
+    file.write_bytes(b"a\nb\n\xff\n")
+    with pytest.raises(UserError, match=r"a\.toml: line 3 is not UTF-8; save the file as UTF-8"):
+        read_text(file)
+    with pytest.raises(UserError, match=r"b\.toml does not exist; check the name"):
+        read_text(tmp_path / "b.toml")
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        read_text(tmp_path)

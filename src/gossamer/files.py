@@ -63,6 +63,34 @@ def writing(path: Name) -> Iterator[BinaryIO]:
         raise UserError(f"cannot write {path}: {error.strerror or error}; {remedy}") from None
 
 
+def read_bytes(path: Name) -> bytes:
+    """The content of a file.
+
+    Raises:
+        UserError: it does not exist, or cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; check the name") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def read_text(path: Name) -> str:
+    """The text of a file in UTF-8, without the byte order mark that some editors write.
+
+    Raises:
+        UserError: as :func:`read_bytes`, or it is not UTF-8.
+    """
+    content = read_bytes(path)
+    try:
+        return io.TextIOWrapper(io.BytesIO(content), "utf-8-sig").read()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from None
+
+
 def write_text(path: Name, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, see :func:`writing`."""
     with writing(path) as file:

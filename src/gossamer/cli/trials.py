@@ -51,7 +51,7 @@ Number = Annotated[int, typer.Argument(metavar="NUMBER", min=0, help="Of the tri
 def _open_stored(source: str, name: str | None) -> Any:
     opened = open_experiment(source, name)
     if opened.storage is None:
-        raise UserError(f"{source} names no storage, so its trials are not stored")
+        raise UserError(f"{source} has no stored trials: add storage = 'sqlite:///NAME.db' to it")
     return opened
 
 

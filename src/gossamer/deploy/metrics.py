@@ -41,19 +41,20 @@ class NetworkMetric:
     deployed: bool = False
 
 
-def _at(*keys: str) -> Callable[[Run], float | None]:
-    """Reads the finite number under nested keys."""
+def value(run: Run, *keys: str) -> float | None:
+    """The finite number under nested ``keys``; None where the run does not hold one."""
+    entry: Any = run
+    for key in keys:
+        if not isinstance(entry, Mapping) or key not in entry:
+            return None
+        entry = entry[key]
+    is_number = isinstance(entry, int | float) and not isinstance(entry, bool)
+    return float(entry) if is_number and math.isfinite(entry) else None
 
-    def read(run: Run) -> float | None:
-        entry: Any = run
-        for key in keys:
-            if not isinstance(entry, Mapping) or key not in entry:
-                return None
-            entry = entry[key]
-        is_number = isinstance(entry, int | float) and not isinstance(entry, bool)
-        return float(entry) if is_number and math.isfinite(entry) else None
 
-    return read
+def read(*keys: str) -> Callable[[Run], float | None]:
+    """Reads the number under nested ``keys``."""
+    return lambda run: value(run, *keys)
 
 
 def log_share(share: float) -> float:
@@ -62,23 +63,23 @@ def log_share(share: float) -> float:
 
 
 def _log_error(run: Run) -> float | None:
-    accuracy = _at("accuracy")(run)
+    accuracy = value(run, "accuracy")
     return None if accuracy is None else log_share(1.0 - accuracy)
 
 
 def _log_density(run: Run) -> float | None:
-    density = _at("weights", "density")(run)
+    density = value(run, "weights", "density")
     return None if density is None else log_share(density)
 
 
 def _log_count(*keys: str) -> Callable[[Run], float | None]:
     """Reads the logarithm of the count under nested keys."""
 
-    def read(run: Run) -> float | None:
-        count = _at(*keys)(run)
+    def log_count(run: Run) -> float | None:
+        count = value(run, *keys)
         return None if count is None else math.log(max(count, 1))
 
-    return read
+    return log_count
 
 
 #: Every metric by its name.
@@ -86,19 +87,19 @@ METRICS: dict[str, NetworkMetric] = {
     metric.name: metric
     for metric in (
         NetworkMetric(
-            "accuracy", "maximize", "measured", "", "share of correct answers", _at("accuracy")
+            "accuracy", "maximize", "measured", "", "share of correct answers", read("accuracy")
         ),
-        NetworkMetric("loss", "minimize", "measured", "", "mean cross-entropy", _at("loss")),
+        NetworkMetric("loss", "minimize", "measured", "", "mean cross-entropy", read("loss")),
         NetworkMetric(
             "density",
             "minimize",
             "counted",
             "",
             "share of non-zeros among the weights that can be sparse",
-            _at("weights", "density"),
+            read("weights", "density"),
         ),
         NetworkMetric(
-            "nonzero", "minimize", "counted", "", "non-zero weights", _at("weights", "nonzero")
+            "nonzero", "minimize", "counted", "", "non-zero weights", read("weights", "nonzero")
         ),
         NetworkMetric(
             "activation_density",
@@ -106,7 +107,7 @@ METRICS: dict[str, NetworkMetric] = {
             "measured",
             "",
             "share of non-zero outputs of activation functions",
-            _at("activations", "density"),
+            read("activations", "density"),
         ),
         NetworkMetric(
             "macs",
@@ -114,7 +115,7 @@ METRICS: dict[str, NetworkMetric] = {
             "counted",
             "",
             "multiply-adds of an inference whose weight and input are both non-zero",
-            _at("macs", "both"),
+            read("macs", "both"),
         ),
         NetworkMetric(
             "log_error",
@@ -154,7 +155,7 @@ METRICS: dict[str, NetworkMetric] = {
             "counted",
             "bytes",
             "size of model.onnx, sparse weights stored sparse",
-            _at("file_bytes"),
+            read("file_bytes"),
             deployed=True,
         ),
         NetworkMetric(
@@ -163,7 +164,7 @@ METRICS: dict[str, NetworkMetric] = {
             "measured",
             "",
             "time of the dense network over its own, engine, batch 1, measured in turns",
-            _at("deployed", "speedup"),
+            read("deployed", "speedup"),
             deployed=True,
         ),
         NetworkMetric(
@@ -172,7 +173,7 @@ METRICS: dict[str, NetworkMetric] = {
             "measured",
             "s",
             "seconds of an inference, engine, batch 1, on engine_threads threads",
-            _at("deployed", "latency"),
+            read("deployed", "latency"),
             deployed=True,
         ),
         NetworkMetric(
@@ -181,7 +182,7 @@ METRICS: dict[str, NetworkMetric] = {
             "measured",
             "1/s",
             "examples a second, engine, batches of engine_batch, on engine_threads threads",
-            _at("deployed", "throughput"),
+            read("deployed", "throughput"),
             deployed=True,
         ),
         NetworkMetric(
@@ -191,7 +192,7 @@ METRICS: dict[str, NetworkMetric] = {
             "",
             "share of the dense network's energy with weights in energy_memory, the geometric "
             "middle of the modeled range",
-            _at("deployed", "energy"),
+            read("deployed", "energy"),
             deployed=True,
         ),
     )

@@ -6,21 +6,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gossamer.deploy.metrics import read as read
+from gossamer.deploy.metrics import value as value
 from gossamer.report import units
 
 Run = Mapping[str, Any]
-
-
-def value(run: Run, *keys: str) -> float | None:
-    """The finite number under nested ``keys``; None where the run does not hold one."""
-    entry: Any = run
-    for key in keys:
-        if not isinstance(entry, Mapping) or key not in entry:
-            return None
-        entry = entry[key]
-    if isinstance(entry, bool) or not isinstance(entry, (int, float)) or not math.isfinite(entry):
-        return None
-    return float(entry)
 
 
 def machine(run: Run) -> str:
@@ -29,11 +19,6 @@ def machine(run: Run) -> str:
     if isinstance(entry, Mapping):
         return ", ".join(units.plain(part) for part in entry.values())
     return str(entry or "")
-
-
-def read(*keys: str) -> Callable[[Run], float | None]:
-    """Reads the number under nested ``keys``."""
-    return lambda run: value(run, *keys)
 
 
 def share(part: tuple[str, ...], whole: tuple[str, ...]) -> Callable[[Run], float | None]:

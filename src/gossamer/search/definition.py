@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UserError, nearest
+from gossamer.files import read_text
 from gossamer.search.distinct import Solutions
 from gossamer.search.execution.commands import Command
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Metric, Minimize
@@ -66,12 +67,7 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     file = Path(path)
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"experiment file {file} does not exist; check the name") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"experiment file {file} cannot be read ({reason})") from None
+        data = tomllib.loads(read_text(file))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{file} is not valid TOML: {error}") from None
     try:

@@ -20,7 +20,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from gossamer.errors import UserError
-from gossamer.files import copy_file, make_folder, write_text
+from gossamer.files import copy_file, make_folder, read_bytes, write_text
 from gossamer.search import schema
 from gossamer.search.definition import from_mapping
 from gossamer.search.metrics import Metric, check_metrics
@@ -273,12 +273,9 @@ def _check_values(
 
 
 def _read(path: Path) -> dict[str, Any]:
+    stored = read_bytes(path)
     try:
-        content = json.loads(path.read_text("utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; check the name") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+        content = json.loads(stored)
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:

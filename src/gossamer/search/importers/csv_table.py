@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UserError
+from gossamer.files import read_text
 from gossamer.search.importers.importer import OtherTrial, read_state
 
 # Beginnings of columns: of gossamer, MLflow, Optuna and W&B.
@@ -32,7 +33,7 @@ class CSVTable:
     def read(self, source: str, study: str | None) -> list[OtherTrial]:
         if study is not None:
             raise UserError(f"{source}: a CSV file holds one study; leave --study out")
-        text = _text(Path(source))
+        text = read_text(Path(source))
         try:
             rows = csv.reader(io.StringIO(text, newline=""), _dialect(text), strict=True)
             heads = [head.strip() for head in next(rows, [])]
@@ -46,18 +47,6 @@ class CSVTable:
             return trials
         except csv.Error as error:
             raise UserError(f"{source}: line {rows.line_num}: {error}; correct it") from None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; check the name") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _dialect(text: str) -> type[csv.Dialect]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gossamer.errors import UserError, nearest
+from gossamer.files import read_bytes
 from gossamer.search.trials.trial import State
 
 
@@ -81,18 +82,15 @@ def read_json(path: Path) -> Any:
     Raises:
         UserError: it cannot be read, or is no JSON; the message names the line.
     """
+    content = read_bytes(path)
     try:
-        return json.loads(path.read_text("utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; check the name") from None
+        return json.loads(content)
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}: line {error.lineno}: no JSON ({error.msg}); export it again"
         ) from None
-    except (UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise UserError(f"{path} is no JSON file; export it again") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def choose(kind: str, source: str, names: Sequence[str], study: str | None) -> str:
