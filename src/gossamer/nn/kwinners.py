@@ -46,6 +46,13 @@ def winner_mask(x: Tensor, k: int) -> Tensor:
     return above | (tied & first)
 
 
+def _sample_mask(x: Tensor, k: int, whole_sample: bool) -> Tensor:
+    """The winners of ``[batch, units, ...]``: of each whole sample, or along dimension 1."""
+    if whole_sample:
+        return winner_mask(x.flatten(1), k).view(x.shape)
+    return winner_mask(x.movedim(1, -1), k).movedim(-1, 1)
+
+
 class _KWinnersBase(Float32Buffers):
     """Boosting and duty cycles, which the dense and the image form share."""
 
@@ -252,11 +259,7 @@ class KWinners2d(_KWinnersBase):
         return y, None if active is None else active.view(-1, self.units).sum(dim=0) / positions
 
     def _select(self, x: Tensor, boost: Tensor, k: int) -> Tensor:
-        boosted = (x * boost).detach()
-        if self.local:
-            mask = winner_mask(boosted.movedim(1, -1), k).movedim(-1, 1)
-        else:
-            mask = winner_mask(boosted.flatten(1), k).view(x.shape)
+        mask = _sample_mask((x * boost).detach(), k, not self.local)
         if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
             # Flattening made the mask row-major; what follows is faster in the input's order.
             mask = mask.contiguous(memory_format=torch.channels_last)
@@ -273,12 +276,7 @@ def _k_winners(x: Tensor, boost: Tensor, k: int, whole_sample: bool) -> Tensor:
 
     ``whole_sample``: all units of a sample compete; otherwise those along dimension 1.
     """
-    boosted = x * boost
-    if whole_sample:
-        mask = winner_mask(boosted.flatten(1), k).view(x.shape)
-    else:
-        mask = winner_mask(boosted.movedim(1, -1), k).movedim(-1, 1)
-    return x.masked_fill(~mask, 0.0)
+    return x.masked_fill(~_sample_mask(x * boost, k, whole_sample), 0.0)
 
 
 @_k_winners.register_fake

@@ -120,19 +120,6 @@ def conv(writer: Writer, node: AnyNode) -> None:
         _from_weights(writer, node)
 
 
-def _sums(writer: Writer, node: AnyNode) -> tuple[int, int]:
-    """Height and width of a convolution's result, before a max-pool that it holds."""
-    image, s = writer.image(node.inputs[0]), node.operation
-    kernel = node.constants["weight"].shape[2:]
-    high, wide = (
-        (image[2 + i] + s.pads[i] + s.pads[i + 2] - s.dilations[i] * (kernel[i] - 1) - 1)
-        // s.strides[i]
-        + 1
-        for i in range(2)
-    )
-    return high, wide
-
-
 def _planes(writer: Writer, node: AnyNode, high: int, wide: int, channels: int, first: str) -> str:
     """C that makes the layer's result of whole numbers in ``sums``, planes of some channels.
 
@@ -192,7 +179,7 @@ def _from_inputs(writer: Writer, node: AnyNode) -> None:
     groups, pool = s.groups, s.pool
     each = outputs // groups
     images, channels, in_high, in_wide = writer.image(node.inputs[0])
-    high, wide = _sums(writer, node)
+    high, wide = s.size((in_high, in_wide), (kernel_high, kernel_wide))
     plane = high * wide
     name = writer.called(node)
     by_input = weight.reshape(groups, each, per_group, kernel_high, kernel_wide)
@@ -257,7 +244,7 @@ def _from_weights(writer: Writer, node: AnyNode) -> None:
     outputs, per_group, kernel_high, kernel_wide = weight.shape
     groups, pool = s.groups, s.pool
     images, channels, in_high, in_wide = writer.image(node.inputs[0])
-    high, wide = _sums(writer, node)
+    high, wide = s.size((in_high, in_wide), (kernel_high, kernel_wide))
     plane, taps = high * wide, kernel_high * kernel_wide
     name = writer.called(node)
     table = rows(writer.tables, name, weight.reshape(outputs, -1))

@@ -52,12 +52,7 @@ def worth_trying(lowering: Lowering, kernels: list[Kernel], outputs: int) -> lis
 def conv_size(lowering: Lowering, node: Node[Conv]) -> tuple[int, int]:
     """Height and width of the convolution's own output, before a pool."""
     _, (_, h, w) = lowering.image(node)
-    s, kernel = node.operation, node.constants["weight"].shape[2:]
-    high, wide = (
-        (n + s.pads[i] + s.pads[i + 2] - s.dilations[i] * (kernel[i] - 1) - 1) // s.strides[i] + 1
-        for i, n in enumerate((h, w))
-    )
-    return high, wide
+    return node.operation.size((h, w), node.constants["weight"].shape[2:])
 
 
 def dense_macs(lowering: Lowering, node: AnyNode) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +38,16 @@ class Conv(Layer):
     def bare(self) -> bool:
         return self.unlimited and self.pool == 1
 
+    def size(self, image: Sequence[int], kernel: Sequence[int]) -> tuple[int, int]:
+        """Height and width of its sums over an image, before a pool."""
+        high, wide = (
+            (image[i] + self.pads[i] + self.pads[i + 2] - self.dilations[i] * (kernel[i] - 1) - 1)
+            // self.strides[i]
+            + 1
+            for i in range(2)
+        )
+        return high, wide
+
     def candidates(self, lowering: Lowering, node: AnyNode) -> Iterable[Candidate]:
         eight = "step" in node.constants
         return in_8_bits(lowering, node, conv) if eight else conv(lowering, node)
@@ -63,17 +73,11 @@ def _conv(context: Context, call: Call) -> None:
         if bias.shape != (outputs,):
             raise Unsupported(f"its bias has shape {bias.shape} for {outputs} outputs")
     strides, dilations, pads = window(call, image[2:], [height, width], dims)
-    size = [
-        (image[2 + i] + pads[i] + pads[i + 2] - dilations[i] * (weight.shape[2 + i] - 1) - 1)
-        // strides[i]
-        + 1
-        for i in range(2)
-    ]
     operation = Conv(
         strides=tuple(strides), dilations=tuple(dilations), pads=tuple(pads), groups=groups
     )
     constants = {"weight": weight, "bias": bias, **context.step(call.inputs[1], 0, outputs)}
-    shape = flat((image[0], outputs, *size), dims)
+    shape = flat((image[0], outputs, *operation.size(image[2:], (height, width))), dims)
     context.emit(operation, call.value, call.output, shape, constants=constants)
 
 
