@@ -94,9 +94,10 @@ class NamedNetwork:
             named = {k: v for k, v in recipe.settings.items() if not _of_training(k)}
             self.recipe = Recipe(os.fspath(data), recipe.model, named)
         else:
-            if weights is not None and "standardize" not in named and _is_npz(data):
+            data = os.fspath(data)
+            if weights is not None and "standardize" not in named and data.endswith(".npz"):
                 named["standardize"] = False
-            self.recipe = Recipe(os.fspath(data), name, named)
+            self.recipe = Recipe(data, name, named)
             self._trained_with = self.recipe.settings
         self._name, self._weights = name, weights
         self.task = self.recipe.load()
@@ -247,10 +248,6 @@ class NamedNetwork:
 
 def _of_training(name: str) -> bool:
     return name in _OF_TRAINING or name.partition(".")[0] == "weight_density"
-
-
-def _is_npz(data: str | os.PathLike[str]) -> bool:
-    return os.fspath(data).endswith(".npz")
 
 
 def _load(model: nn.Module, path: Path) -> None:

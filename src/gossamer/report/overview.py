@@ -81,12 +81,8 @@ def _row(snapshot: Snapshot) -> OverviewRow:
         failed=states["failed"],
         inside=len(snapshot.inside),
         best={snapshot.label(m): _best(snapshot, m) for m in snapshot.metrics if m.optimized},
-        active=units.NOTHING if active is None else _moment(active),
+        active=f"{datetime.fromtimestamp(active):%Y-%m-%d %H:%M}" if active else units.NOTHING,
     )
-
-
-def _moment(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}"
 
 
 def _best(snapshot: Snapshot, metric: Metric) -> Best | None:

@@ -131,9 +131,9 @@ def _seconds(engine: Engine, outputs: int, depth: int, rows: int) -> float:
     shapes: dict[str, Shape] = {"x": (1, rows, depth), "y": (1, rows, outputs)}
     graph = Graph(["x"], ["y"], [node], shapes, dynamic=True)
     best = math.inf
-    for candidate in _dense_candidates(graph, engine.isa):
+    for candidate in Lowering(graph, engine.isa, sparse=False).candidates(node):
         steps, inputs, out = lower(
-            graph, engine.isa, {"y": candidate}, sparse=False, threads=engine.threads
+            graph, engine.isa, {"y": candidate.name}, sparse=False, threads=engine.threads
         )
         program = assemble(steps, inputs, out, [shapes["x"]], [shapes["y"]], threads=engine.threads)
         x = synthetic(graph, 1)
@@ -142,7 +142,3 @@ def _seconds(engine: Engine, outputs: int, depth: int, rows: int) -> float:
             best = min(best, *(float(row[0]) for row in program.profile(x, repeats, False)))
             repeats = min(64, 2 * repeats)
     return best * 1e-9
-
-
-def _dense_candidates(graph: Graph, isa: str) -> list[str]:
-    return [c.name for c in Lowering(graph, isa, sparse=False).candidates(graph.nodes[0])]

@@ -200,7 +200,7 @@ class _Training:
                 step = epoch * self.batches + batch
                 rate = learning_rate(self.config, step, self.steps, epoch)
                 index = order[batch * size : (batch + 1) * size]
-                x, y = self._examples(index, rng)
+                x, y = self.train.batch(index, rng if self.config.augment else None)
                 watch.lap("data")
                 loss_sum += self._step(step, rate, x, y, watch)
                 on_step()
@@ -215,9 +215,6 @@ class _Training:
         if self.annealed is not None:
             self.annealed.at((epoch + 1) * self.batches)
         return loss, rate
-
-    def _examples(self, index: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        return self.train.batch(index, rng if self.config.augment else None)
 
     def _step(self, step: int, rate: float, x: Tensor, y: Tensor, watch: Stopwatch) -> Tensor:
         """One step of the optimizer; the loss before it."""

@@ -538,17 +538,9 @@ def _scatter_elements(x: list[Array], a: Attributes) -> Array:
     return result
 
 
-def _gathered(x: list[Array], a: Attributes) -> int:
-    return int(x[1].size * (x[0].size // max(1, x[0].shape[a.get("axis", 0)])))
-
-
 def _gathered_nd(x: list[Array], a: Attributes) -> int:
     depth = x[1].shape[-1]
     return math.prod((*x[1].shape[:-1], *x[0].shape[depth:]))
-
-
-def _expanded(x: list[Array], a: Attributes) -> int:
-    return max(math.prod(bounded(x[-1])), x[0].size)
 
 
 def _expand_constant(x: list[Array], a: Attributes) -> Array:
@@ -556,7 +548,9 @@ def _expand_constant(x: list[Array], a: Attributes) -> Array:
 
 
 LAYOUT_OPS: Operators = {
-    "Expand": Operator(_expand, _expand_constant, _expanded),
+    "Expand": Operator(
+        _expand, _expand_constant, lambda x, a: max(math.prod(bounded(x[-1])), x[0].size)
+    ),
     "Transpose": Operator(
         _transpose,
         lambda x, a: np.transpose(x[0], a.get("perm")),
@@ -566,7 +560,7 @@ LAYOUT_OPS: Operators = {
     "Gather": Operator(
         _gather,
         lambda x, a: np.take(x[0], x[1].astype(np.int64), axis=a.get("axis", 0)),
-        _gathered,
+        lambda x, a: int(x[1].size * (x[0].size // max(1, x[0].shape[a.get("axis", 0)]))),
         turned=_gather_turned,
     ),
     "GatherElements": Operator(_gather_elements, _elements_constant, lambda x, a: x[1].size),

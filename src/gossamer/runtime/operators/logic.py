@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.runtime.graph import Array
 from gossamer.runtime.operators.batch_axis import pointwise
 from gossamer.runtime.operators.binary import (
     arithmetic,
@@ -16,7 +15,7 @@ from gossamer.runtime.operators.binary import (
     constant_binary,
     of_two,
 )
-from gossamer.runtime.operators.call import Attributes, Call
+from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import Context, Unsupported, numbers
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.folding import COMPARE, DTYPES
@@ -82,10 +81,6 @@ def _where(context: Context, call: Call) -> None:
     combine(context, "add", parts[0], parts[1], call.output, kind)
 
 
-def _cast_constant(x: list[Array], a: Attributes) -> Array:
-    return x[0].astype(DTYPES[a["to"]])
-
-
 LOGIC: Operators = {
     "Equal": arithmetic(binary("equal", "b"), of_two(COMPARE["Equal"])),
     "Less": arithmetic(binary("less", "b"), of_two(COMPARE["Less"])),
@@ -97,6 +92,8 @@ LOGIC: Operators = {
     "Xor": Operator(binary("not_equal", "b"), turned=pointwise),
     "Not": Operator(_not, lambda x, a: np.logical_not(x[0]), shared="pointwise", turned=pointwise),
     "IsNaN": Operator(_is_nan, turned=pointwise),
-    "Cast": Operator(_cast, _cast_constant, shared="pointwise", turned=pointwise),
+    "Cast": Operator(
+        _cast, lambda x, a: x[0].astype(DTYPES[a["to"]]), shared="pointwise", turned=pointwise
+    ),
     "Where": arithmetic(_where, lambda x, a: np.where(x[0], x[1], x[2])),
 }
