@@ -29,7 +29,7 @@ class Goals:
     Attributes:
         at_least, at_most: the worst acceptable value.
         lose_at_most: by how much it may be worse than that of the dense network.
-        maximize, minimize: what shall be as good as possible inside all thresholds, the most
+        maximize, minimize: what is optimized inside all thresholds, the most
             important first; by default ``speedup``.
         own: metrics that the user's own ``evaluate`` returns, in addition to those of
             :data:`gossamer.deploy.METRICS`.

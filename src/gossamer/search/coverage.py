@@ -25,7 +25,7 @@ SHARE = 0.01
 class Coverage:
     """The share of a space that is near given points.
 
-    "Near" is as far as the nearest hundredth of the space reaches from a point in its midst, in the
+    "Near" is as far as the nearest hundredth of the space reaches from a point within, in the
     measure of `distances`.
 
     Args:

@@ -160,7 +160,7 @@ class Accelerator:
 
     @contextmanager
     def plain(self) -> Iterator[None]:
-        """Plain layers for a while, to export or compile the model in the midst of training."""
+        """Plain layers for a while, to export or compile the model during training."""
         packed = bool(self._sparsifier.packed)
         self.expand()
         try:

@@ -1,4 +1,4 @@
-"""The weights of a model that can be sparse, and which of them shall be."""
+"""The weights of a model that can be sparse, and the choice among them."""
 
 from __future__ import annotations
 
