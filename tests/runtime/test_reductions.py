@@ -62,7 +62,7 @@ def test_places_of_maxima_and_softmax(data: st.DataObject) -> None:
     ("operator", "attributes", "message"),
     [
         ("ArgMax", {"axis": 0}, "along the batch"),
-        ("ArgMax", {"axis": 1, "select_last_index": 1}, "the first can run"),
+        ("ArgMax", {"axis": 1, "select_last_index": 1}, "takes the last of equal values"),
         ("Softmax", {"axis": 0}, "along the batch"),
         ("ReduceMin", {}, "joins the examples"),
     ],
