@@ -7,7 +7,7 @@ pip installs the packages of ``PACKAGES`` (no dependencies), and openvino, into 
 file in them is measured but those of decision trees, which are no networks. A file that cannot be
 loaded is a row with the reason. Sizes that a file leaves free (``SHAPES``) and inputs that
 are the same in every call (``VALUES``) are those of its package; the other runtimes get the file
-with both written into it.
+with the ones or the others written into it.
 
 Time is at batch 1, on one thread, in turns in one process (``take_turns`` of ``gossamer bench``);
 memory is the peak of a fresh process that runs one example, for the engine with its plan in a
@@ -21,11 +21,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +128,14 @@ def values_of(path: Path) -> dict[str, float]:
 def fixed(
     model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], values: dict[str, float]
 ) -> onnx.ModelProto:
-    """The model with all sizes and fixed inputs written into it, one example."""
-    fix_values("the model", model.graph, values)
+    """The model with all sizes, one example, or the inputs that are fixed written into it.
+
+    Not both: silero-vad has a branch for each sampling rate. Sizes that suit one do not suit the
+    other, and onnxruntime 1.32 crashes on them where the rate is constant.
+    """
+    if values:
+        fix_values("the model", model.graph, values)
+        return model
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         for dim, size in zip(dims, shapes.get(value.name, [1] * len(dims)), strict=True):
@@ -136,17 +145,28 @@ def fixed(
     return model
 
 
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and those of its branches and loops."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from graphs(attribute.g)
+
+
 def with_zeros(model: onnx.ModelProto, block: int) -> tuple[onnx.ModelProto, float]:
     """The model with the smallest weights of each layer set to zero, and the share of zeros.
 
     Blocks are of outputs that share an input, of so many as divide the layer's (of a group).
     """
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
+    every = list(graphs(model.graph))
+    constants = {tensor.name: tensor for graph in every for tensor in graph.initializer}
+    nodes = [node for graph in every for node in graph.node]
+    for node in nodes:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             constants[node.output[0]] = node.attribute[0].t
     zeros, weights = 0, 0
-    for node in model.graph.node:
+    for node in nodes:
         tensor = constants.get(node.input[1]) if len(node.input) > 1 else None
         if node.op_type not in ("Conv", "Gemm", "MatMul") or tensor is None:
             continue
@@ -200,13 +220,13 @@ def compare(path: Path, folder: Path, turns: int) -> dict[str, Any]:
     """Times of one example, interleaved, and how far the outputs are from onnxruntime's."""
     engine = opened(path, folder / "plan.json")
     inputs = [engine.noise(seed=i) for i in range(4)]
-    plain = folder / "plain.onnx"
-    onnx.save(fixed(onnx.load(path), shapes_of(path), values_of(path)), plain)
+    plain, shapes = folder / "plain.onnx", shapes_of(path)
+    onnx.save(fixed(onnx.load(path), shapes, values_of(path)), plain)
     engines, found = {"engine": engine}, {"onnx_mb": path.stat().st_size / 1e6}
     for name, block in (("zeros", 1), ("blocks", 16)):
         model, found[f"{name}_share"] = with_zeros(onnx.load(plain), block)
         onnx.save(model, folder / f"{name}.onnx")
-        engines[name] = Engine(folder / f"{name}.onnx", threads=1)
+        engines[name] = Engine(folder / f"{name}.onnx", threads=1, shapes=shapes)
     calls: dict[str, Any] = {name: lambda x, e=e: e(*x) for name, e in engines.items()}
     # Integers go as the engine takes them; the others as their file does.
     for name in PEERS:
@@ -238,6 +258,14 @@ def compare(path: Path, folder: Path, turns: int) -> dict[str, Any]:
     return found
 
 
+def failure(name: str, status: int, errors: str) -> str:
+    """Why a measurement ended: its signal, or the last line of its errors, without colors."""
+    if status < 0:
+        return f"{name}: ended by {signal.Signals(-status).name}"
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", errors).splitlines()]
+    return next((x for x in reversed(lines) if x), f"{name}: ended with status {status}")[:300]
+
+
 def child(folder: Path, *arguments: str) -> dict[str, Any]:
     """What one measurement prints, in a process of its own; ``reason`` where it failed."""
     command = [sys.executable, __file__, "--packages", str(folder), "--child", *arguments]
@@ -246,8 +274,7 @@ def child(folder: Path, *arguments: str) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"reason": f"{arguments[0]}: not done after {LIMIT} s"}
     if done.returncode:
-        ended = done.stderr.strip() or f"{arguments[0]}: ended with status {done.returncode}"
-        return {"reason": ended.splitlines()[-1][:300]}
+        return {"reason": failure(arguments[0], done.returncode, done.stderr)}
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
