@@ -86,8 +86,8 @@ def test_a_runs_own_plan_serves_for_the_reference(clock, tmp_path, monkeypatch):
     folder.mkdir()
     measure(exported(folder / "model.onnx", 1.0), X, plan=folder / "plan.json")
     path, made = exported(tmp_path / "m.onnx"), []
-    make = planner.make
-    monkeypatch.setattr(planner, "make", lambda *a: made.append(a) or make(*a))
+    make = planner.make_lowered
+    monkeypatch.setattr(planner, "make_lowered", lambda *a: made.append(a) or make(*a))
     measure(path, X, MeasureSettings(dense_reference=str(folder)))
     assert len(made) == 1
     (folder / "plan.json").write_text("junk")

@@ -17,7 +17,7 @@ from gossamer.runtime import planner
 from gossamer.runtime.graph import Array, Graph, Shape
 from gossamer.runtime.importer import read
 from gossamer.runtime.machine import machine, usable_cores
-from gossamer.runtime.planner import Plan
+from gossamer.runtime.planner import Lowered, Plan
 from gossamer.runtime.program import Step, assemble
 
 EXACT = 1 << 24  # up to here float32 holds every integer
@@ -101,6 +101,7 @@ class Engine:
         # Whether inputs and outputs are float32 arrays of the engine's shapes.
         self._plain = not (self._rows or self.graph.output_dtypes or self.graph.scalars)
         examples = [sample] if isinstance(sample, np.ndarray) else sample
+        self._lowered: dict[str, Lowered] = {}  # by planning, until a program is made of it
         self.plan = self._planned(plan, examples, on_progress)
         self._programs: dict[str, Program] = {}
         self._steps: dict[str, list[Step]] = {}
@@ -139,7 +140,9 @@ class Engine:
         if plan is not None:
             chosen, self.stale = Plan.load(plan, self.graph, self.isa)
         if chosen is None:
-            chosen = planner.make(self.graph, self.isa, sample, on_progress)
+            chosen, lowered = planner.make_lowered(self.graph, self.isa, sample, on_progress)
+            if self.threads == 1:  # how layers are cut depends on the number of threads
+                self._lowered = lowered
             if plan is not None:
                 chosen.save(plan)
         return chosen
@@ -163,7 +166,8 @@ class Engine:
         if kind not in self._programs:
             self.graph.check()
             batched = kind != "single" and self.graph.dynamic
-            steps, inputs, outputs = planner.lower(
+            lowered = self._lowered.pop(kind, None)
+            steps, inputs, outputs = lowered or planner.lower(
                 self.graph,
                 self.isa,
                 {"single": self.plan.single, "batched": self.plan.batched}.get(kind, {}),

@@ -177,14 +177,14 @@ def _share(budget: Budget, share: float) -> Budget:
     return Budget(share * (budget.left() - CHUNKS_SHARE * BUDGET_NS))
 
 
-def make(
+def make_lowered(
     graph: Graph,
     isa: str,
     sample: Sequence[Array] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     batches: bool = True,
-) -> Plan:
+) -> tuple[Plan, dict[str, Lowered]]:
     """Measures the candidates of every node within a budget of time.
 
     Layers share it by their multiply-adds, so that it goes to those that count. Values are
@@ -196,6 +196,11 @@ def make(
         sample: example inputs (a batch); normal noise if not given.
         on_progress: called with the numbers of nodes that are done and of all nodes.
         batches: without, only the candidates for single examples, in about half the time.
+
+    Returns:
+        The plan, and what was lowered on the way, as ``lower`` does on one thread: ``single`` and,
+        where there are batches, ``batched``. A second lowering would take as long as reading the
+        file.
     """
     budget, plan = Budget(BUDGET_NS), Plan(machine(), isa, graph.fingerprint())
     inputs = _inputs(graph, sample)
@@ -221,11 +226,18 @@ def make(
         on_progress(i + 1, len(graph.nodes))
     plan.single = choices[0].names
     plan.chunk = 1
+    lowered = {"single": _finished(choices[0].lowering)}
     if len(kinds) > 1:
         plan.batched = choices[1].names
-        single, batched = (_finished(each.lowering) for each in choices)
+        lowered["batched"] = _finished(choices[1].lowering)
+        single, batched = lowered["single"], lowered["batched"]
         plan.chunk, plan.smallest_batch = _chunk(graph, single, batched, inputs, budget)
-    return plan
+    return plan, lowered
+
+
+def make(*arguments: Any, **options: Any) -> Plan:
+    """The plan of ``make_lowered``."""
+    return make_lowered(*arguments, **options)[0]
 
 
 def _inputs(graph: Graph, sample: Sequence[Array] | None) -> list[Array]:
