@@ -12,6 +12,7 @@ from networks import Builder
 
 from gossamer.deploy.torch_graph import TorchGraph
 from gossamer.errors import UserError
+from gossamer.kernels.registry import ISAS
 from gossamer.runtime import Engine
 from gossamer.runtime.importer import read
 
@@ -58,6 +59,19 @@ def test_resizing(data: st.DataObject) -> None:
         # The batch is part of the sizes: fixed here, as of a network with a fixed batch.
         b.inputs = Builder(*shape, batch=2).inputs
     agree(b, *shape)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("width", [3, 16, 28, 33])
+def test_repeated_numbers_are_exact(width: int, isa: str) -> None:
+    """Rows shorter and longer than a vector, each number from twice to five times."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, width), np.float32)
+    for down, across in [(1, 2), (2, 2), (3, 3), (2, 4), (2, 5), (3, 1)]:
+        b = Builder(3, 5, width)
+        b.add("Resize", "x", NONE, np.float32([1, 1, down, across]), mode="nearest",
+              coordinate_transformation_mode="asymmetric", nearest_mode="floor")  # fmt: skip
+        found = Engine(b.model(), threads=1, isa=isa)(x)
+        np.testing.assert_array_equal(found, x.repeat(down, -2).repeat(across, -1))
 
 
 @settings(max_examples=30)

@@ -21,25 +21,32 @@ inline void move(const float* in, float* out, int64_t n) {
     if (i < n) store_first(out + i, load_first(in + i, n - i), n - i);
 }
 
-// Part K of a vector whose every number is there `Times` times in a row.
+// Numbers that repeat: each `Times` times in a row, and the row then in `rows` rows, `step` apart.
+struct Repeats {
+    int64_t rows, step;
+};
+
+// Part K of a vector whose every number is there `Times` times in a row, into all rows at once:
+// what was just written cannot be read yet at another place without a wait.
 template <int Times, int K>
-inline void store_repeated(V v, float* out, int64_t count) {
+inline void store_repeated(V v, const Repeats& r, float* out, int64_t count) {
     if constexpr (K < Times) {
-        store_first(out, shuffled(v, v, [](int lane) { return (K * W + lane) / Times; }), count);
-        store_repeated<Times, K + 1>(v, out + W, count - W);
+        const V part = shuffled(v, v, [](int lane) { return (K * W + lane) / Times; });
+        for (int64_t row = 0; row < r.rows; ++row) store_first(out + row * r.step, part, count);
+        store_repeated<Times, K + 1>(v, r, out + W, count - W);
     }
 }
 
 // The last vector of a row ends where the row does: masks take longer than numbers written twice.
 template <int Times>
-inline void repeat(const float* in, float* out, int64_t n) {
+inline void repeat(const Repeats& r, const float* in, float* out, int64_t n) {
     if (n < W) {
-        store_repeated<Times, 0>(load_first(in, n), out, n * Times);
+        store_repeated<Times, 0>(load_first(in, n), r, out, n * Times);
         return;
     }
     for (int64_t i = 0; i < n; i += W) {
         const int64_t at = least(i, n - W);
-        store_repeated<Times, 0>(load(in + at), out + at * Times, W * Times);
+        store_repeated<Times, 0>(load(in + at), r, out + at * Times, W * Times);
     }
 }
 
@@ -49,9 +56,13 @@ inline void every_second(const float* in, float* out, int64_t n) {
     for (; i < n; ++i) out[i] = in[2 * i];
 }
 
-inline void copy_plane(const Plane& p, const float* in, float* out) {
-    const bool repeats =
-        p.in_column == 0 && p.out_column == 1 && p.in_row == 1 && p.out_row == p.columns;
+// A plane, and the same `copies.rows` times where its numbers lie one after the other.
+inline void copy_plane(const Plane& p, const Repeats& copies, const float* in, float* out) {
+    if (p.in_column == 0 && p.out_column == 1 && p.in_row == 1 && p.out_row == p.columns) {
+        if (p.columns == 2) return repeat<2>(copies, in, out, p.rows);
+        if (p.columns == 3) return repeat<3>(copies, in, out, p.rows);
+        if (p.columns == 4) return repeat<4>(copies, in, out, p.rows);
+    }
     if (p.in_column == 1 && p.out_column == 1) {
         for (int64_t d = 0; d < p.rows; ++d)
             move(in + d * p.in_row, out + d * p.out_row, p.columns);
@@ -62,18 +73,13 @@ inline void copy_plane(const Plane& p, const float* in, float* out) {
     } else if (p.in_column == 2 && p.out_column == 1) {
         for (int64_t d = 0; d < p.rows; ++d)
             every_second(in + d * p.in_row, out + d * p.out_row, p.columns);
-    } else if (repeats && p.columns == 2) {
-        repeat<2>(in, out, p.rows);
-    } else if (repeats && p.columns == 3) {
-        repeat<3>(in, out, p.rows);
-    } else if (repeats && p.columns == 4) {
-        repeat<4>(in, out, p.rows);
     } else {
         for (int64_t d = 0; d < p.rows; ++d) {
             for (int64_t e = 0; e < p.columns; ++e)
                 out[d * p.out_row + e * p.out_column] = in[d * p.in_row + e * p.in_column];
         }
     }
+    for (int64_t i = 1; i < copies.rows; ++i) move(out, out + i * copies.step, p.rows * p.columns);
 }
 
 // The loops of a copy in any order: those that both sides go through one by one innermost.
@@ -103,9 +109,13 @@ struct Loops {
 // Any rearrangement by strides: transposes, padding, layouts, concatenation, repetition.
 void copy(const Call& call) {
     const auto& s = *reinterpret_cast<const CopyShape*>(call.shape);
-    const Loops l(s);
+    Loops l(s);
     const int64_t parts = s.clear ? 1 : call.parts;  // nothing may be cleared behind a copy
     if (call.part >= parts) return;
+    // Whole planes that are there many times are written together.
+    Repeats copies{1, l.out[2]};
+    if (l.in[2] == 0 && l.out[4] == 1 && l.out[3] == l.sizes[4])
+        copies.rows = l.sizes[2], l.sizes[2] = 1;
     const int64_t outer = l.sizes[0] * l.sizes[1] * l.sizes[2];
     const bool by_row = outer < parts;
     const int64_t first = by_row ? 0 : share(outer, call.part, parts);
@@ -113,22 +123,14 @@ void copy(const Call& call) {
     const int64_t row = by_row ? share(l.sizes[3], call.part, parts) : 0;
     const int64_t end = by_row ? share(l.sizes[3], call.part + 1, parts) : l.sizes[3];
     const Plane plane{end - row, l.sizes[4], l.in[3], l.in[4], l.out[3], l.out[4]};
-    // Whole planes that are there many times: all but the first are copies of the one before.
-    const bool again = l.in[2] == 0 && plane.out_column == 1 && plane.out_row == plane.columns;
     for (int64_t item = 0; item < call.items; ++item) {
         const float* in = call.in[0] + item * call.in_size[0] + s.in_offset + row * l.in[3];
         float* whole = call.out[0] + item * call.out_size[0];
         if (s.clear) __builtin_memset(whole, 0, static_cast<size_t>(s.clear) * sizeof(float));
         float* out = whole + s.out_offset + row * l.out[3];
         Walk walk(l.sizes, l.in, l.out, first);
-        for (int64_t i = first; i < last; ++i, walk.next()) {
-            float* const to = out + walk.in_second();
-            if (again && i > first && walk.at[2] > 0) {
-                move(to - l.out[2], to, plane.rows * plane.columns);
-            } else {
-                copy_plane(plane, in + walk.in_first(), to);
-            }
-        }
+        for (int64_t i = first; i < last; ++i, walk.next())
+            copy_plane(plane, copies, in + walk.in_first(), out + walk.in_second());
     }
 }
 
