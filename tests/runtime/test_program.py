@@ -9,8 +9,10 @@ import pytest
 from networks import Builder
 
 from gossamer.kernels._kernels import Program
-from gossamer.kernels.registry import find
+from gossamer.kernels.registry import chosen_isa, find
 from gossamer.runtime import Engine, program
+from gossamer.runtime.importer import read
+from gossamer.runtime.lowering import Lowering, linear
 from gossamer.runtime.program import ALIGNMENT, once, shared
 
 
@@ -71,14 +73,45 @@ def test_data_that_kernels_cannot_read_is_refused() -> None:
 def test_a_constant_is_packed_once_while_it_is_in_use() -> None:
     constant = np.arange(6, dtype=np.float32)
     constant.flags.writeable = False
-    made = once(constant, lambda: 2 * constant, "twice")
-    assert once(constant, lambda: pytest.fail("made again"), "twice") is made
-    assert shared(made) is made
-    np.testing.assert_array_equal(once(constant, lambda: 3 * constant, "thrice"), 3 * constant)
-    del made
-    gc.collect()
-    np.testing.assert_array_equal(once(constant, lambda: 4 * constant, "twice"), 4 * constant)
+    first, second = made = once(constant, lambda: [2 * constant, constant + 1], "twice")
+    again = once(constant, lambda: pytest.fail("made again"), "twice")
+    assert len(again) == len(made) == 2
+    assert again[0] is first
+    assert again[1] is second
+    assert shared(first) is first
+    np.testing.assert_array_equal(once(constant, lambda: [3 * constant], "thrice")[0], 3 * constant)
+    del second, made, again
+    gc.collect()  # one of the two is in use
+    np.testing.assert_array_equal(once(constant, lambda: [4 * constant], "twice"), [4 * constant])
     writeable = constant.copy()
-    assert once(writeable, lambda: 2 * writeable, "") is not once(
-        writeable, lambda: 3 * writeable, ""
+    assert (
+        once(writeable, lambda: [2 * writeable], "")[0]
+        is not (once(writeable, lambda: [3 * writeable], "")[0])
     )
+
+
+@pytest.mark.parametrize(
+    ("kernel", "packing"),
+    [("columns", "by_output"), ("sparse gemm", "sparse_panels"), ("windows", "by_windows")],
+)
+def test_steps_of_a_written_out_recurrence_share_their_packed_weight(
+    monkeypatch: pytest.MonkeyPatch, kernel: str, packing: str
+) -> None:
+    packed, pack = [], getattr(linear, packing)
+    monkeypatch.setattr(linear, packing, lambda *a: packed.append(a) or pack(*a))
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((64, 64), np.float32) * (rng.random((64, 64)) < 0.1)
+    b = Builder(64)
+    name = b.constant(weight)
+    for _ in range(3):
+        b.add("MatMul", b.last, name)
+        b.add("Tanh", b.last)
+    graph = read(b.model())
+    lowering = Lowering(graph, chosen_isa(None), every=True)
+    for node in graph.nodes:
+        choices = lowering.candidates(node)
+        next((c for c in choices if c.name.startswith(kernel)), choices[0]).emit()
+    layers = [s for s in lowering.steps if s.kernel.operation.startswith(kernel)]
+    assert len(layers) == 3
+    assert len(packed) == 1
+    assert all(a is c for s in layers for a, c in zip(s.data[:2], layers[0].data, strict=False))

@@ -32,26 +32,26 @@ _PACKED: WeakValueDictionary[bytes, Array] = WeakValueDictionary()
 # read-only constants.
 _VIEWS: WeakValueDictionary[int, Array] = WeakValueDictionary()
 _EQUAL: WeakValueDictionary[tuple[Hashable, ...], Array] = WeakValueDictionary()
-_ONCE: dict[tuple[Hashable, ...], tuple[weakref.ref[Array], weakref.ref[Array]]] = {}
+_ONCE: dict[tuple[Hashable, ...], tuple[weakref.ref[Array], list[weakref.ref[Array]]]] = {}
 
 
-def once(constant: Array, make: Callable[[], Array], of: Hashable) -> Array:
-    """What ``make`` packs of a constant, made once while the constant and it are in use.
+def once(constant: Array, make: Callable[[], Sequence[Array]], of: Hashable) -> list[Array]:
+    """The arrays that ``make`` packs of a constant, made once while it and they are in use.
 
     Steps of a recurrent layer that is written out have the same weight. ``of`` tells apart what
     is made of it.
     """
     key = id(constant), of
-    source, made = _ONCE.get(key, (None, None))
-    if source is not None and made is not None and source() is constant:
-        packed = made()
-        if packed is not None:
+    source, made = _ONCE.get(key, (None, []))
+    if source is not None and source() is constant:
+        packed = [array for array in (each() for each in made) if array is not None]
+        if len(packed) == len(made):
             return packed
-    packed = shared(make())
+    packed = [shared(array) for array in make()]
     if not constant.flags.writeable:
         for old in [k for k, (each, _) in _ONCE.items() if each() is None]:
             del _ONCE[old]
-        _ONCE[key] = weakref.ref(constant), weakref.ref(packed)
+        _ONCE[key] = weakref.ref(constant), [*map(weakref.ref, packed)]
     return packed
 
 

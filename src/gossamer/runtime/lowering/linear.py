@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,11 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
     def order(plain: str) -> Array:
         return in_order(value, weight, plain) if flat else weight
 
+    def packed(plain: str, make: Callable[[Array], Sequence[Array]], *of: Hashable) -> list[Array]:
+        """The weight as ``make`` packs it, once for all steps that have it."""
+        key = (*of, lowering.width, plain, flat, value.channels, value.pixels)
+        return once(weight, lambda: make(order(plain)), key)
+
     def source() -> str:
         return lowering.layout(value) if flat else "dense"
 
@@ -83,9 +88,8 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
     def gemm(kernel: Kernel) -> None:
         plain = source()
         columns = int(kernel.tile) * lowering.width
-        key = columns, plain, flat, value.channels, value.pixels
         data = [
-            once(weight, lambda: panels(order(plain), columns), key),
+            *packed(plain, lambda w: [panels(w, columns)], "gemm", columns),
             padded(bias, up_to(outputs, columns)),
             np.arange(depth, dtype=np.int32),
             np.zeros(1, np.int32),
@@ -96,11 +100,13 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
 
     def sparse_gemm(kernel: Kernel) -> None:
         plain = source()
-        bounds, inputs, values = sparse_panels(order(plain), lowering.width)
+
+        def pack(matrix: Array) -> list[Array]:
+            bounds, inputs, values = sparse_panels(matrix, lowering.width)
+            return [bounds, inputs.astype(np.int32), values]
+
         data = [
-            bounds,
-            inputs.astype(np.int32),
-            values,
+            *packed(plain, pack, "sparse gemm"),
             padded(bias, up_to(outputs, lowering.width)),
             np.zeros(1, np.int32),
             clip,
@@ -110,16 +116,15 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
 
     def columns(kernel: Kernel) -> None:
         plain = source()
-        bounds, index, values = by_output(order(plain), np.arange(depth))
         lanes = int(kernel.tile) * lowering.width
-        data = [bounds, index, values, bias, clip]
+        data = [*packed(plain, lambda w: by_output(w, np.arange(depth)), "columns"), bias, clip]
         scratch = (depth + lowering.width) * lanes
         add(kernel, plain, {"depth": depth}, data, float(items * nonzero), scratch)
 
     def windows(kernel: Kernel) -> None:
         plain = source()
         data = [
-            *by_windows(order(plain), lowering.width),
+            *packed(plain, lambda w: by_windows(w, lowering.width), "windows"),
             padded(bias, up_to(outputs, lowering.width)),
             clip,
         ]
