@@ -290,7 +290,11 @@ class Engine:
         ]
 
     def profile(self, *inputs: Array, repeats: int = 50) -> list[LayerProfile]:
-        """Where the time goes: the median over runs, for each kernel call in order."""
+        """Where the time goes: the median over runs, for each kernel call in order.
+
+        Measured on the clock, since threads share a call: what other processes take of the cores
+        is in it.
+        """
         accepted = [self._accepted(x, i) for i, x in enumerate(inputs)]
         examples = len(accepted[0]) // self._lead
         if not examples:
