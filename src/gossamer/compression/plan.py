@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli_w
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from gossamer.nn import sparsify_activations
 from gossamer.nn.activation_finder import activation_sites
 from gossamer.search.definition import UNLIMITED, describe_metric
 from gossamer.search.metrics import Metric
-from gossamer.sparsity import SparsitySettings, choose_weights
+from gossamer.sparsity import Sparsifier, SparsitySettings, choose_weights
 from gossamer.sparsity.layers import dense_weights, unwrap
 from gossamer.sparsity.rearrange import chains
 
@@ -35,6 +35,13 @@ _ANNEALED = 0.5
 _INPUTS = 2
 
 
+class Fit(NamedTuple):
+    """How a pattern fits a network: weights it leaves dense, and the most that rounding adds."""
+
+    dense: int
+    rounding: int
+
+
 @dataclass(frozen=True)
 class Look:
     """Possibilities of a network.
@@ -42,7 +49,7 @@ class Look:
     Attributes:
         weights: numbers in weights of two and more dimensions.
         dense: those that stay dense, by the parameter's name.
-        patterns: that its layers can have.
+        patterns: that its layers can have, from single weights to the largest blocks.
         least: the lowest density that its layers can have in all of them.
         activations: the names of those that k-winners can take the place of.
         allocations: that its layers can have at the lowest density.
@@ -54,7 +61,7 @@ class Look:
 
     weights: int
     dense: Mapping[str, int]
-    patterns: Sequence[str]
+    patterns: Mapping[str, Fit]
     least: float
     activations: Sequence[str]
     allocations: Sequence[str]
@@ -72,14 +79,19 @@ class Look:
         chosen = choose_weights(model)
         dense = dense_weights(unwrap(model), chosen)
         sizes = {id(weight.parameter): weight.parameter.numel() for weight in chosen.values()}
-        patterns = [p for p in _PATTERNS if _fits(model, p, _TRIAL)]
+        total = sum(dense.values()) + sum(sizes.values())
+        patterns = {}
+        for pattern in _PATTERNS:
+            if sparsifier := _sparsifier(model, pattern, _TRIAL):
+                masks = sparsifier.masks.values()
+                rounding = (sparsifier.pattern.granularity or 1) * len(masks)
+                patterns[pattern] = Fit(total - sum(mask.numel() for mask in masks), rounding)
         if not patterns:
             raise UserError(f"{type(model).__name__} has no layer that can lose half its weights")
-        fitting = (low for low in _LEAST if all(_fits(model, p, low) for p in patterns))
+        fitting = (low for low in _LEAST if all(_sparsifier(model, p, low) for p in patterns))
         least = next(fitting, _TRIAL)
-        total = sum(dense.values()) + sum(sizes.values())
         allocations = ["global"]
-        if all(_fits(model, p, least, "erk") for p in patterns):
+        if all(_sparsifier(model, p, least, "erk") for p in patterns):
             allocations.append("erk")
         # The last one often divides into no blocks, and has few weights.
         layers = {
@@ -121,13 +133,15 @@ class Look:
         return lines
 
 
-def _fits(model: nn.Module, pattern: str, density: float, allocation: str = "global") -> bool:
+def _sparsifier(
+    model: nn.Module, pattern: str, density: float, allocation: str = "global"
+) -> Sparsifier | None:
+    """One on a copy of ``model``; None where the pattern does not fit."""
     settings = SparsitySettings(pattern=pattern, allocation=allocation, rule="one_shot")
     try:
-        settings.sparsifier(copy.deepcopy(model), density, rescale=False)
+        return settings.sparsifier(copy.deepcopy(model), density, rescale=False)
     except UserError:
-        return False
-    return True
+        return None
 
 
 def _activations(model: nn.Module, example: Tensor) -> list[str]:
@@ -180,7 +194,7 @@ def parameters(
         "weight_density": {
             "type": "float",
             "low": look.least,
-            "high": max(min(_MOST, limits.get("density", 1.0)), look.least),
+            "high": _most(look, next(iter(look.patterns)), limits),
             "log": True,
         }
     }
@@ -208,6 +222,13 @@ def parameters(
     return space
 
 
+def _most(look: Look, pattern: str, limits: Mapping[str, float]) -> float:
+    """The highest density searched: with what stays dense, the network keeps to its limit."""
+    fit = look.patterns[pattern]
+    kept = limits.get("density", 1.0) * look.weights - fit.dense - fit.rounding
+    return max(min(_MOST, kept / (look.weights - fit.dense)), look.least)
+
+
 def _winners(look: Look) -> list[str]:
     """The settings of k-winners: one for each activation, or one for all where they are many."""
     if len(look.activations) > _MOST_ACTIVATIONS:
@@ -230,12 +251,13 @@ def start(
     The arguments are those of `parameters`.
     """
     limits = limits or {}
-    most = max(min(_MOST, limits.get("density", 1.0)), look.least)
 
     def point(density: float, blocks: bool, length: int, winners: float) -> dict[str, Any]:
+        pattern = list(look.patterns)[-1 if blocks else 0]
+        most = _most(look, pattern, limits)
         made: dict[str, Any] = {"weight_density": min(max(density, look.least), most)}
         if len(look.patterns) > 1:
-            made["pattern"] = look.patterns[-1 if blocks else 0]
+            made["pattern"] = pattern
         made["epochs"] = tuning.lengths[length]
         if not made["epochs"]:
             return made
