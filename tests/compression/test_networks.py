@@ -73,7 +73,10 @@ def test_first_trials_keep_to_the_density_that_was_asked_for():
     )
     look = Look.at(model.eval(), torch.zeros(2, 64))
     assert {pattern: fit.dense for pattern, fit in look.patterns.items()} == {
-        **{"unstructured": 0, "block4": 960, "block8": 960, "block16": 960}
+        "unstructured": 0,
+        "block4": 960,
+        "block8": 960,
+        "block16": 960,
     }
     for limit in (0.1, 0.123, 0.3):
         for point in start(look, Tuning(6, (1e-3, 1e-1)), {"density": limit}):

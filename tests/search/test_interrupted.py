@@ -15,6 +15,7 @@ from tests.search.waiting import wait_for
 from gossamer.errors import UserError
 from gossamer.search import Experiment, Float, Minimize
 from gossamer.search.trials import heartbeat
+from gossamer.search.trials.records import OWNER
 
 SCRIPT = """
 import os, pathlib, signal, sys, time
@@ -192,6 +193,39 @@ def test_a_driver_on_another_machine_is_gone_when_silent_for_long(tmp_path, monk
     monkeypatch.setattr(heartbeat.time, "time", lambda: now + 660)
     assert here._store.put_back_abandoned() == 1
     assert here.ask() == trial
+
+
+def test_a_trial_that_another_driver_has_claimed_meanwhile_is_not_put_back(tmp_path):
+    """The driver that looked first would have it run twice at once."""
+    url = f"sqlite:///{tmp_path}/x.db"
+    lost = Experiment("x", [Float("a", 0.0, 1.0)], [Minimize("a")], storage=url, sampler="random")
+    number = lost.ask().number
+    slow, quick = Experiment.from_storage(url), Experiment.from_storage(url)
+    (seen,) = slow._store.frozen()
+    owner = seen.user_attrs[OWNER]
+    assert quick._store.put_back(number, owner)
+    assert quick.ask().number == number
+    assert not slow._store.put_back(number, owner)
+    assert quick._store.mine() == {number}
+
+
+def test_a_claimed_trial_has_its_new_owner_at_once(tmp_path, monkeypatch):
+    """Between two writes others would see it run by the process that it was lost by."""
+    url = f"sqlite:///{tmp_path}/x.db"
+    lost = Experiment("x", [Float("a", 0.0, 1.0)], [Minimize("a")], storage=url, sampler="random")
+    number = lost.ask().number
+    here, there = Experiment.from_storage(url), Experiment.from_storage(url)
+    lost._store.put_back(number)
+    write = type(here._store._storage).set_trial_user_attr
+    owners = []
+
+    def note_owner(storage, *attribute):
+        owners.append(there._store.frozen()[number].user_attrs[OWNER])
+        write(storage, *attribute)
+
+    monkeypatch.setattr(type(here._store._storage), "set_trial_user_attr", note_owner)
+    assert here.ask().number == number
+    assert owners[0] == here._store._owner
 
 
 AGAIN = """

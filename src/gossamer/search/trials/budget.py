@@ -12,14 +12,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 import sqlalchemy
-from optuna.storages import RDBStorage
 from sqlalchemy.orm import Session
 
 from gossamer.search.trials.edits import DELETED
+from gossamer.search.trials.transactions import before_commit
 from gossamer.search.trials.trial import TrialRecord
 
 # Costs such as 0.1 do not sum up exactly.
@@ -83,9 +82,6 @@ class RoomTakenError(Exception):
     """The trial has not been written: others took its place meanwhile."""
 
 
-_asked: ContextVar[Callable[[Session], None] | None] = ContextVar("asked", default=None)
-
-
 @contextmanager
 def within(room: Room, study: int, key: str) -> Iterator[None]:
     """Trials made inside, in a database that is watched, are written only as `room` allows.
@@ -114,11 +110,8 @@ def within(room: Room, study: int, key: str) -> Iterator[None]:
         if taken or not room.budget.holds(room.budget.spent(counted)):
             raise RoomTakenError
 
-    token = _asked.set(check)
-    try:
+    with before_commit(check):
         yield
-    finally:
-        _asked.reset(token)
 
 
 def _is_repeated(session: Session, study: int, first: int) -> bool:
@@ -128,16 +121,6 @@ def _is_repeated(session: Session, study: int, first: int) -> bool:
         points[number][name] = value
     last = points.pop(max(points))
     return last in points.values()
-
-
-def watch(storage: RDBStorage) -> None:
-    """Lets `within` look at what is about to be committed to this database."""
-
-    @sqlalchemy.event.listens_for(storage.scoped_session, "before_commit")
-    def _look(session: Session) -> None:
-        check = _asked.get()
-        if check is not None:
-            check(session)
 
 
 # The trial that is about to be committed is among them.

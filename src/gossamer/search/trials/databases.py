@@ -26,8 +26,8 @@ from sqlalchemy.exc import (
 
 from gossamer.errors import UserError
 from gossamer.extras import needed
-from gossamer.search.trials.budget import watch
 from gossamer.search.trials.optuna_log import quiet_optuna
+from gossamer.search.trials.transactions import watch
 
 _MOUNTS = Path("/proc/mounts")
 # As the table of mounts calls network file systems.

@@ -45,6 +45,7 @@ from gossamer.search.trials.records import (
     report_key,
     value_attributes,
 )
+from gossamer.search.trials.transactions import OwnerChangedError, handing_to, while_owned_by
 from gossamer.search.trials.trial import Report, TrialRecord
 
 # Attributes of a study. MADE tells it from any other of its name.
@@ -291,10 +292,12 @@ class Store:
     def _claim(self, trial: FrozenTrial) -> bool:
         trial_id = self._id(trial.number)
         try:
-            if not self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
-                # Another's, unless it is ours by a call whose answer was lost.
-                return False
+            with handing_to(self._owner, trial_id, OWNER):
+                if not self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                    # Another's, unless it is ours by a call whose answer was lost.
+                    return False
             self._storage.set_trial_user_attr(trial_id, ATTEMPT, attempt(trial) + 1)
+            # Of trials in memory, and of those that had no owner yet.
             self._storage.set_trial_user_attr(trial_id, OWNER, self._owner)
         except UpdateFinishedTrialError:
             return False
@@ -429,14 +432,23 @@ class Store:
         }
 
     @patient
-    def put_back(self, number: int) -> bool:
-        """A running trial becomes a waiting one; False if it has ended in the meantime."""
-        trial = self._storage.get_trial(self._id(number))
-        if trial.state is not TrialState.RUNNING:
+    def put_back(self, number: int, owner: str | None = None) -> bool:
+        """A running trial becomes a waiting one.
+
+        Args:
+            number: of the trial.
+            owner: whose it was when it was looked at; ours by default.
+
+        Returns:
+            False if it has ended, was put back or became another's in the meantime.
+        """
+        trial_id, owner = self._id(number), owner or self._owner
+        if self._storage.get_trial(trial_id).state is not TrialState.RUNNING:
             return False
         try:
-            back = self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
-        except UpdateFinishedTrialError:
+            with while_owned_by(owner, trial_id, OWNER):
+                back = self._storage.set_trial_state_values(trial_id, TrialState.WAITING)
+        except (UpdateFinishedTrialError, OwnerChangedError):
             return False
         self._handed.discard(number)
         return back
@@ -445,12 +457,12 @@ class Store:
         """Puts back the running trials whose process is gone. Returns how many."""
         running = (t for t in self.frozen() if t.state is TrialState.RUNNING)
         return sum(
-            self.lose(trial.number, "the process that ran it was lost")
+            self.lose(trial.number, "the process that ran it was lost", trial.user_attrs[OWNER])
             for trial in running
             if self._is_abandoned(trial)
         )
 
-    def lose(self, number: int, how: str) -> bool:
+    def lose(self, number: int, how: str, owner: str | None = None) -> bool:
         """Puts back a running trial that lost its process; False if it is not to be run again.
 
         One that lost its process too often fails instead: it may be what kills them.
@@ -458,10 +470,11 @@ class Store:
         Args:
             number: of the trial.
             how: it was lost, as the reason begins if it fails.
+            owner: see `put_back`.
         """
         lost = self._count_loss(number)
         if lost < _LIVES:
-            return self.put_back(number)
+            return self.put_back(number, owner)
         with suppress(EndedError):
             self.end(number, End.failed(f"{how}, {lost} times", {}))
         return False
