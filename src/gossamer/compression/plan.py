@@ -225,8 +225,8 @@ def parameters(
 def _most(look: Look, pattern: str, limits: Mapping[str, float]) -> float:
     """The highest density searched: with what stays dense, the network keeps to its limit."""
     fit = look.patterns[pattern]
-    kept = limits.get("density", 1.0) * look.weights - fit.dense - fit.rounding
-    return max(min(_MOST, kept / (look.weights - fit.dense)), look.least)
+    allowed = limits.get("density", 1.0) * look.weights - fit.dense - fit.rounding
+    return max(min(_MOST, allowed / (look.weights - fit.dense)), look.least)
 
 
 def _winners(look: Look) -> list[str]:
