@@ -33,7 +33,7 @@ def test_plots_are_drawn_without_a_complaint(tmp_path: Path) -> None:
             # A pointer that hovers, without which there is no mode bar.
             "--blink-settings=primaryHoverType=2,availableHoverTypes=2",
             f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=10000",
+            "--virtual-time-budget=60000",
             "--dump-dom",
             target.as_uri(),
         ],
