@@ -3,7 +3,21 @@
 import pytest
 
 from gossamer.errors import UserError
-from gossamer.search import Experiment, Fidelity, Float, Maximize, Minimize, Violated
+from gossamer.search import (
+    AtLeast,
+    AtMost,
+    Dominated,
+    Experiment,
+    Fidelity,
+    Float,
+    Halving,
+    Maximize,
+    Minimize,
+    TrialRecord,
+    TrialStopped,
+    Violated,
+)
+from gossamer.search.stopping.fidelity import Ladder
 
 SMALL = Fidelity("small", {"width": 8}, cost=0.1, reduction=4)
 MIDDLE = Fidelity("middle", {"width": 16}, cost=0.3, reduction=2)
@@ -104,6 +118,68 @@ def test_thresholds_stop_full_trials_only():
     experiment.run(reporting, progress=False)
     assert {r.state for r in by_fidelity(experiment, "small")} == {"complete"}
     assert {r.state for r in by_fidelity(experiment, None)} == {"stopped"}
+
+
+@pytest.mark.parametrize("rule", [Dominated(confidence=0.5, least=3), Halving(least=3, first=1)])
+@pytest.mark.parametrize(
+    ("metrics", "stopped"),
+    [
+        # The last small trial, less accurate than the four before it: accuracy is wanted ...
+        ([Maximize("accuracy", 0.8), AtMost("density", 0.9)], True),
+        # ... or only limited, at full cost, so that no small trial is better than another.
+        ([AtLeast("accuracy", 0.8), AtMost("density", 0.9)], False),
+        ([AtLeast("accuracy", 0.8), Minimize("density")], False),
+    ],
+)
+def test_a_constraint_makes_no_small_trial_better_than_another(rule, metrics, stopped):
+    dear = Fidelity("small", cost=0.1, reduction=9)  # none of so few climbs
+    made = make(metrics=metrics, stopping=[rule], fidelities=[dear])
+    ended = []
+    for accuracy in (0.4, 0.5, 0.6, 0.7, 0.3):
+        trial = made.ask()
+        assert trial.fidelity == "small"
+        values = {"accuracy": accuracy, "density": 0.5}
+        try:
+            for step in (1, 2, 3, 4):
+                trial.report(step, values, of=4)
+        except TrialStopped:
+            ended.append(trial.number)
+            # What it was expected to end with is kept of every metric, for the sampler.
+            assert made.record(trial.number).expected == pytest.approx(values, abs=0.01)
+        else:
+            made.tell(trial, values)
+    assert ended == ([4] if stopped else [])
+
+
+def test_of_constraints_alone_what_comes_nearest_at_full_cost_climbs():
+    """Worked by hand. Three points were run at both costs, 0.2 more accurate and 0.1 denser at
+    full cost; so of the four small ones (accuracy at least 0.8, density at most 0.5 wanted)
+
+        accuracy 0.65, density 0.10 -> 0.85, 0.20   inside
+        accuracy 0.99, density 0.60 -> 1.19, 0.70   0.2 too dense
+        accuracy 0.55, density 0.05 -> 0.75, 0.15   0.05 not accurate enough
+        accuracy 0.62, density 0.30 -> 0.82, 0.40   inside, and no better than the first
+
+    the first climbs, then the last: were they optimized, accuracy 0.99 would not be behind.
+    """
+    metrics = [AtLeast("accuracy", 0.8), AtMost("density", 0.5)]
+    ladder = Ladder(metrics, [Fidelity("small", cost=0.1, reduction=2)])
+
+    def record(number, fidelity, accuracy, density, origin=None):
+        values = {"accuracy": accuracy, "density": density}
+        return TrialRecord(
+            number, "complete", {}, values, None, None, fidelity=fidelity, origin=origin
+        )
+
+    pairs = [(0.3, 0.2), (0.4, 0.4), (0.5, 0.3)]
+    records = [record(i, "small", *values) for i, values in enumerate(pairs)]
+    records += [record(3 + i, None, a + 0.2, d + 0.1, i) for i, (a, d) in enumerate(pairs)]
+    small = [(0.65, 0.1), (0.99, 0.6), (0.55, 0.05), (0.62, 0.3)]
+    records += [record(6 + i, "small", *values) for i, values in enumerate(small)]
+    first = ladder.next_up(records, room=1.0)
+    assert first == (records[6], None)
+    then = ladder.next_up([*records, record(10, None, 0.85, 0.2, origin=6)], room=1.0)
+    assert then == (records[9], None)
 
 
 def test_networks_take_the_fidelity_over_the_parameters():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -64,6 +65,12 @@ class Metric:
             return -math.inf
         beyond = self.loss(value) - self.loss(self.threshold)
         return max(-sys.float_info.max, min(beyond, sys.float_info.max))
+
+    def without_threshold(self) -> Metric:
+        """The metric where any value is acceptable; a constraint then decides nothing."""
+        free = copy.copy(self)  # not made anew: a constraint of the user's needs a threshold
+        object.__setattr__(free, "threshold", None)
+        return free
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gossamer.search.metrics import Maximize, Metric, Minimize
+from gossamer.search.metrics import Metric
 from gossamer.search.stopping.learning_curves import Curve, Forecast
 from gossamer.search.trials.trial import ENDED, Trial, TrialRecord
 
@@ -32,7 +32,7 @@ class LearningCurves:
         task.
         """
         if trial.fidelity is not None:
-            metrics = [(Maximize if m.goal == "maximize" else Minimize)(m.name) for m in metrics]
+            metrics = [metric.without_threshold() for metric in metrics]
         like = [r for r in records if r.fidelity == trial.fidelity and r.reports]
         curves = {record.number: self._curve(record, metrics) for record in like}
         finished = [curves[r.number] for r in like if r.state == "complete"]
