@@ -1,6 +1,8 @@
 """What every sampler must do, whichever it is; and that thresholds steer the search."""
 
+import itertools
 import logging
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ from gossamer.search import (
     GPSampler,
     History,
     Int,
+    LinearConstraint,
     Maximize,
     Minimize,
     OptunaSampler,
@@ -23,9 +26,19 @@ from gossamer.search import (
     Sampler,
     Space,
 )
-from gossamer.search.samplers.optuna import STATELESS
+from gossamer.search.samplers.optuna import NAMED, Named
+from gossamer.search.samplers.registry import read_sampler
 from gossamer.search.samplers.suggester import Suggester
-from gossamer.search.testing import CONSTRAINTS, METRICS, PARAMETERS, SAMPLER_CHECKS, evaluate
+from gossamer.search.testing import (
+    CONSTRAINTS,
+    METRICS,
+    PARAMETERS,
+    SAMPLER_CHECKS,
+    check_a_small_space_is_tried_whole,
+    check_nothing_to_vary,
+    evaluate,
+)
+from gossamer.search.trials.optuna_log import quiet_optuna
 
 
 def train(trial):
@@ -41,10 +54,23 @@ def points(experiment):
     return [tuple(r.parameters.items()) for r in experiment.trials()]
 
 
-@pytest.mark.parametrize("check", SAMPLER_CHECKS)
-@pytest.mark.parametrize("name", sorted(SAMPLERS))
+OPTUNAS = [f"optuna:{name}" for name in NAMED]
+EXHAUSTIVE = "optuna:BruteForceSampler"
+# Their space has finitely many points.
+FINITE = (check_a_small_space_is_tried_whole, check_nothing_to_vary)
+
+
+def _cases():
+    for name in [*sorted(SAMPLERS), *OPTUNAS]:
+        # `optuna_gp` is this one, but for two of its arguments.
+        marks = pytest.mark.slow if name == "optuna:GPSampler" else ()
+        for check in FINITE if name == EXHAUSTIVE else SAMPLER_CHECKS:
+            yield pytest.param(name, check, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "check"), list(_cases()))
 def test_conformance(name, check):
-    check(SAMPLERS[name])
+    check(read_sampler(name))
 
 
 @dataclass
@@ -129,8 +155,9 @@ def test_a_point_outside_the_space_is_refused_by_name():
     [
         ("gpp", "unknown sampler 'gpp'; did you mean 'gp'"),
         ("optuna:TPSampler", "unknown sampler 'optuna:TPSampler'; did you mean 'TPESampler'"),
-        ("optuna:CmaEsSampler", "'optuna:CmaEsSampler' cannot be used here"),
-        ("optuna:GridSampler", "'optuna:GridSampler' cannot be used here"),
+        ("optuna:CmaEsSampler", "'optuna:CmaEsSampler' cannot be used: it continues a state"),
+        ("optuna:GridSampler", "'optuna:GridSampler' cannot be used: it needs its grid"),
+        ("optuna:BruteForceSampler", "'rate' has infinitely many values"),
         (3, "sampler must be a name or a gossamer.search.Sampler, not 3"),
         (Walk, "pass an instance"),
     ],
@@ -386,7 +413,7 @@ def test_thresholds_that_change_steer_from_then_on():
     assert experiment.frontier().feasible
 
 
-@pytest.mark.parametrize("name", STATELESS)
+@pytest.mark.parametrize("name", NAMED)
 def test_samplers_of_optuna_by_name(tmp_path, name):
     url = f"sqlite:///{tmp_path}/x.db"
     parameters = [Int("n", 0, 4), Choice("kind", ["a", "b", "c"]), Float("fixed", 1.0, 1.0)]
@@ -402,6 +429,85 @@ def test_samplers_of_optuna_by_name(tmp_path, name):
     again = Experiment.from_storage(url)
     assert again._suggester._sampler == made._suggester._sampler
     assert again._suggester._sampler.make(1).__class__.__name__ == name
+
+
+@pytest.mark.parametrize("name", ["NSGAIISampler", "NSGAIIISampler"])
+def test_genetic_algorithms_go_on_with_the_generation_that_optunas_would(name):
+    """Optuna's own study and ours, made anew from points and values, suggest the same child."""
+    space = Space([Float("x", 0.0, 1.0), Int("n", 0, 9), Choice("kind", ["a", "b"])])
+    metrics = [Minimize("near"), Maximize("far", 0.4)]
+    make = Named(name)
+
+    def train(trial):
+        p = {n: trial._suggest(n, d) for n, d in space.distributions().items()}
+        values = p["x"] + p["n"] / 9, p["x"] * (2.0 if p["kind"] == "a" else 1.0)
+        trial.set_constraint("far", metrics[1].violation(values[1]))
+        return values
+
+    with quiet_optuna():
+        study = optuna.create_study(directions=["minimize", "maximize"], sampler=make(3))
+        study.optimize(train, n_trials=120)  # two generations of 50, and part of a third
+        own = optuna.create_study(directions=study.directions, sampler=make(7))
+        own.add_trials(study.trials)
+        expected = own.ask(space.distributions()).params
+    values = np.array([t.values for t in study.trials])
+    history = History([t.params for t in study.trials], values, [], [])
+    ours = NAMED[name](lambda seed: make(7))
+    assert ours.suggest(space, metrics, history, np.random.default_rng(0)) == expected
+    # Of fewer trials than a generation has, it would be a random point.
+    few = History(history.points[:40], values[:40], [], [])
+    assert ours.suggest(space, metrics, few, np.random.default_rng(0)) != expected
+
+
+def test_a_quasi_random_sequence_goes_on_where_optunas_would():
+    space = Space([Float("x", 0.0, 1.0), Float("rate", 1e-4, 1.0, log=True)])
+    with quiet_optuna(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        study = optuna.create_study(sampler=optuna.samplers.QMCSampler(seed=0))
+        for _ in range(9):
+            study.tell(study.ask(space.distributions()), 0.0)
+    known = [t.params for t in study.trials]
+    sampler = read_sampler("optuna:QMCSampler")
+    for done in range(1, 9):  # half of them still run
+        done_half = done // 2
+        values = np.zeros((done_half, 1))
+        history = History(known[:done_half], values, [], known[done_half:done])
+        rng = np.random.default_rng(done)
+        assert sampler.suggest(space, [Minimize("y")], history, rng) == known[done]
+
+
+def test_an_exhaustive_search_finds_the_only_point_left():
+    space = Space(
+        [Int("n", 0, 2), Float("stepped", 0.0, 1.0, step=0.5), Choice("kind", ["a", "b"])]
+    )
+    values = itertools.product((0, 1, 2), (0.0, 0.5, 1.0), ("a", "b"))
+    points = [dict(zip(("n", "stepped", "kind"), v, strict=True)) for v in values]
+    sampler = read_sampler(EXHAUSTIVE)
+    for left in range(0, 18, 5):
+        others = points[:left] + points[left + 1 :]
+        history = History(others[:9], np.zeros((9, 1)), others[9:12], others[12:])
+        rng = np.random.default_rng(left)
+        assert sampler.suggest(space, [Minimize("y")], history, rng) == points[left]
+
+
+def test_an_exhaustive_search_of_a_space_with_conditions_and_constraints():
+    """(n, m) of which n + m is at most 3 are 5; kind a has no depth and b has three: 20 points."""
+    made = Experiment(
+        "x",
+        [
+            Int("n", 0, 2),
+            Int("m", 1, 2),
+            Choice("kind", ["a", "b"]),
+            Float("depth", 0.0, 1.0, step=0.5, when={"kind": ["b"]}),
+            Float("fixed", 2.0, 2.0),
+        ],
+        [Minimize("y", 3.0)],
+        constraints=[LinearConstraint({"n": 1.0, "m": 1.0}, at_most=3.0)],
+        budget=20,
+        sampler=EXHAUSTIVE,
+    )
+    made.run(lambda t: {"y": t.parameters["n"]}, progress=False)
+    assert len({tuple(p) for p in points(made)}) == 20
 
 
 def test_tpe_by_name_is_better_than_chance():

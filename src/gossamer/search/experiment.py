@@ -133,6 +133,7 @@ class Experiment:
         seed = whole(seed, 0, "seed")
         self.settings = plain(settings or {})
         self._space = Space(self.parameters, self.constraints)
+        chosen.check(self._space)
         points = start_points(self._space, start)
         self._suggester = Suggester(chosen, self._space, self.metrics, seed, points)
         self._lock = threading.RLock()

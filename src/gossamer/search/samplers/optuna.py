@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from gossamer.errors import UserError
 from gossamer.search.frontier import violations
 from gossamer.search.metrics import Metric
 from gossamer.search.samplers.history import History
@@ -22,7 +28,8 @@ from gossamer.search.trials.optuna_log import quiet_optuna
 class OptunaSampler(Sampler):
     """One of Optuna's samplers, made again for each point.
 
-    So it must be one that learns from the trials alone, as `STATELESS` are.
+    So it must be one that learns from the trials alone; a kind of its own in `NAMED` restores what
+    Optuna's sampler would have stored beside them.
 
     Args:
         make: makes the sampler from a seed, such as
@@ -30,7 +37,7 @@ class OptunaSampler(Sampler):
     """
 
     make: Callable[[int], optuna.samplers.BaseSampler]
-    startup = 10
+    startup: ClassVar[int] = 10
 
     def suggest(
         self,
@@ -48,25 +55,97 @@ class OptunaSampler(Sampler):
         with quiet_optuna(), threadpool_limits(1), np.errstate(invalid="ignore"):
             # Of constraints alone, the violations are what is minimized.
             goals = [m.goal for m in metrics if m.optimized] or ["minimize"]
-            study = optuna.create_study(directions=goals, sampler=sampler)
-            study.add_trials(_as_optuna(space, metrics, history))
-            asked = study.ask(space.distributions())
+            storage = InMemoryStorage()
+            study = optuna.create_study(directions=goals, sampler=sampler, storage=storage)
+            study.add_trials(self._trials(space, metrics, history))
+            self._restore(study, storage, space, history)
+            asked = study.ask(_distributions(space))
         return {**space.whole({}), **asked.params}
+
+    def _trials(
+        self, space: Space, metrics: Sequence[Metric], history: History
+    ) -> list[FrozenTrial]:
+        """The trials as Optuna would have stored them, complete ones first."""
+        return _as_optuna(space, metrics, history)
+
+    def _restore(
+        self, study: optuna.Study, storage: InMemoryStorage, space: Space, history: History
+    ) -> None:
+        """Store with the study what the sampler would have stored there by now."""
+
+
+@dataclass(frozen=True)
+class _Genetic(OptunaSampler):
+    """A genetic algorithm. Its generations are the complete trials, in their order."""
+
+    def _trials(
+        self, space: Space, metrics: Sequence[Metric], history: History
+    ) -> list[FrozenTrial]:
+        sampler = self.make(0)
+        assert isinstance(sampler, optuna.samplers.BaseGASampler)
+        size = sampler.population_size
+        assert size is not None
+        trials = super()._trials(space, metrics, history)
+        for index, trial in enumerate(trials[: len(history.points)]):
+            trial.system_attrs[f"{type(sampler).__name__}:generation"] = index // size
+        return trials
+
+
+@dataclass(frozen=True)
+class _Sequence(OptunaSampler):
+    """A quasi-random sequence. Each trial after the first, a random one, is its next point."""
+
+    startup: ClassVar[int] = 0
+
+    def _restore(
+        self, study: optuna.Study, storage: InMemoryStorage, space: Space, history: History
+    ) -> None:
+        drawn = len(history) - 1
+        if drawn < 1:
+            return
+        study.ask(_distributions(space))  # which makes Optuna begin to count
+        number = storage.get_study_id_from_name(study.study_name)
+        for key in storage.get_study_system_attrs(number):
+            storage.set_study_system_attr(number, key, drawn - 1)
+
+
+@dataclass(frozen=True)
+class _Exhaustive(OptunaSampler):
+    """Tries every point of a finite space."""
+
+    startup: ClassVar[int] = 0
+
+    def check(self, space: Space) -> None:
+        for name, distribution in _distributions(space).items():
+            if isinstance(distribution, FloatDistribution) and distribution.step is None:
+                raise UserError(
+                    f"parameter '{name}' has infinitely many values, and this sampler tries every "
+                    "one; give the parameter a step, or make it a Grid"
+                )
+
+
+def _distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Of the parameters that have more than one value."""
+    return {name: d for name, d in space.distributions().items() if not d.single()}
 
 
 def _as_optuna(space: Space, metrics: Sequence[Metric], history: History) -> list[FrozenTrial]:
     # A failed trial counts as bad as the worst seen, or the models would ask for the same
     # point again: they know nothing of failures.
     worst = [
-        column.max() if m.goal == "minimize" else column.min()
+        (column.max() if m.goal == "minimize" else column.min()) if len(column) else 0.0
         for m, column in zip(metrics, history.values.T, strict=True)
     ]
     # Nor do they know of parameters that a trial has not: those get a value that did not matter.
-    points = [space.whole(point) for point in (*history.points, *history.failed)]
+    distributions = _distributions(space)
+
+    def whole(point: Point) -> dict[str, Any]:
+        return {name: v for name, v in space.whole(point).items() if name in distributions}
+
+    points = [whole(point) for point in (*history.points, *history.failed)]
     values = np.vstack([history.values, *[worst for _ in history.failed]])
     limits = [m.name for m in metrics if m.threshold is not None]
     optimized = [m.optimized for m in metrics]
-    distributions = space.distributions()
     finished = [
         optuna.trial.create_trial(
             params=point,
@@ -78,7 +157,7 @@ def _as_optuna(space: Space, metrics: Sequence[Metric], history: History) -> lis
     ]
     running = [
         optuna.trial.create_trial(
-            state=TrialState.RUNNING, params=space.whole(point), distributions=distributions
+            state=TrialState.RUNNING, params=whole(point), distributions=distributions
         )
         for point in history.pending
     ]
@@ -98,9 +177,25 @@ def tpe(seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, multivariate=True)
 
 
-# Names in Optuna of the samplers that learn from the trials alone. NSGA-II, CMA-ES and quasi-random
-# sequences go on from where they were, which a search that was stopped and resumed does not know.
-STATELESS = ("TPESampler", "GPSampler", "RandomSampler")
+# Optuna's samplers by their names there.
+NAMED: dict[str, type[OptunaSampler]] = {
+    "TPESampler": OptunaSampler,
+    "GPSampler": OptunaSampler,
+    "RandomSampler": OptunaSampler,
+    "NSGAIISampler": _Genetic,
+    "NSGAIIISampler": _Genetic,
+    "QMCSampler": _Sequence,
+    "BruteForceSampler": _Exhaustive,
+}
+# Those that cannot be used by name, and why not.
+REFUSED = {
+    "CmaEsSampler": "it continues a state of its own, which a search that is resumed or shared by "
+    "processes does not have; use 'gp' or 'optuna:TPESampler'",
+    "GridSampler": "it needs its grid as an argument; 'optuna:BruteForceSampler' tries every point "
+    "of parameters with finitely many values",
+    "PartialFixedSampler": "it needs another sampler as an argument; give the parameter that is "
+    "fixed a single value",
+}
 
 
 @dataclass(frozen=True)
@@ -110,5 +205,7 @@ class Named:
     name: str
 
     def __call__(self, seed: int) -> optuna.samplers.BaseSampler:
-        made: optuna.samplers.BaseSampler = getattr(optuna.samplers, self.name)(seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            made: optuna.samplers.BaseSampler = getattr(optuna.samplers, self.name)(seed=seed)
         return made

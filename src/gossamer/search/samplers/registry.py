@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import optuna
-
 from gossamer.errors import UserError, nearest
 from gossamer.search.samplers.gp import GPSampler
-from gossamer.search.samplers.optuna import STATELESS, Named, OptunaSampler, gp, tpe
+from gossamer.search.samplers.optuna import NAMED, REFUSED, Named, OptunaSampler, gp, tpe
 from gossamer.search.samplers.sampler import RandomSampler, Sampler
 
 # Begins the name of one of Optuna's samplers.
@@ -41,16 +39,13 @@ def _optunas(name: str) -> Sampler:
     """The sampler that Optuna has under that name.
 
     Raises:
-        UserError: there is none, or it would learn nothing here.
+        UserError: there is none, or it cannot be used here.
     """
-    if name in STATELESS:
-        return OptunaSampler(Named(name))
-    if name in optuna.samplers.__all__:
-        raise UserError(
-            f"sampler '{_OPTUNA}{name}' cannot be used here, only those that learn from the trials "
-            f"alone and need no arguments: {', '.join(STATELESS)}"
-        )
-    raise UserError(f"unknown sampler '{_OPTUNA}{name}'; {nearest(name, STATELESS)}")
+    if name in NAMED:
+        return NAMED[name](Named(name))
+    if name in REFUSED:
+        raise UserError(f"sampler '{_OPTUNA}{name}' cannot be used: {REFUSED[name]}")
+    raise UserError(f"unknown sampler '{_OPTUNA}{name}'; {nearest(name, NAMED)}")
 
 
 def sampler_name(sampler: Sampler) -> str | None:

@@ -29,6 +29,9 @@ class Sampler(ABC):
 
     startup: ClassVar[int] = 0
 
+    def check(self, space: Space) -> None:  # noqa: B027  (most samplers search any space)
+        """Raise `UserError` for a space that it cannot search; called by every new experiment."""
+
     @abstractmethod
     def suggest(
         self,
