@@ -78,6 +78,7 @@ def test_what_the_engine_refuses_has_its_reason() -> None:
         ({"engine_batch": 1.5}, "engine_batch must be"),
         ({"energy_memory": "L3"}, "energy_memory: no 'L3'"),
         ({"dense_reference": 1}, "dense_reference must be a run directory"),
+        ({"measure_on": 1}, "measure_on must be a node of a Ray cluster"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, object], message: str) -> None:

@@ -243,6 +243,8 @@ class MeasureSettings:
             :data:`gossamer.energy.MEMORIES`.
         dense_reference: run directory or ONNX file of the network that ``speedup`` and
             ``energy`` compare with; without one, the network's own layers done densely.
+        measure_on: name or address of the node of a Ray cluster to measure on; by default the
+            machine that trained.
 
     Raises:
         UserError: a value out of its range, or an unknown name.
@@ -253,6 +255,7 @@ class MeasureSettings:
     engine_batch: int = 64
     energy_memory: str = "L2"
     dense_reference: str = ""
+    measure_on: str = ""
 
     def __post_init__(self) -> None:
         named = self.measure
@@ -273,6 +276,8 @@ class MeasureSettings:
                 "dense_reference must be a run directory or an ONNX file, not "
                 f"{self.dense_reference!r}"
             )
+        if not isinstance(self.measure_on, str):
+            raise UserError(f"measure_on must be a node of a Ray cluster, not {self.measure_on!r}")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

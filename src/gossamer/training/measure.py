@@ -1,4 +1,4 @@
-"""Measurements of an exported network on this machine."""
+"""Measurements of an exported network on this machine, or on a node of a cluster."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from gossamer.kernels.registry import chosen_isa
 from gossamer.runtime import Engine, Plan
 from gossamer.runtime.arrays import batches
 from gossamer.runtime.importer import read
+from gossamer.training.ray_node import measure_on_node
 
 # Rounds of turns: so many at least, up to three times as many while they differ, and no more
 # after so many seconds.
@@ -70,7 +71,7 @@ def measure(
     Args:
         model: the file.
         inputs: examples ``[N, ...]`` that the engine is planned and timed on.
-        settings: threads, batch, memory and the network to compare with.
+        settings: threads, batch, memory, the network to compare with, and where to measure.
         plan: file to keep the engine's plan in.
 
     Returns:
@@ -79,9 +80,12 @@ def measure(
         distance between the quartiles of the ``rounds``, as a share of their median.
 
     Raises:
-        UserError: the network to compare with is missing or cannot be run.
+        UserError: the network to compare with is missing or cannot be run, or the node to measure
+            on cannot be reached.
     """
     settings = settings or MeasureSettings()
+    if settings.measure_on:
+        return measure_on_node(model, inputs, settings, plan)
     measured: dict[str, Any] = {"file_bytes": model.stat().st_size}
     inputs = np.ascontiguousarray(inputs, np.float32)
     with quiet_turn(), tempfile.TemporaryDirectory() as folder:
