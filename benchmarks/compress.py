@@ -143,7 +143,7 @@ def page(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _portable(word: str) -> str:
+def portable(word: str) -> str:
     """An argument without the folders above the last two, which differ between machines."""
     kind, equals, folder = word.partition("=")
     return f"{kind}={Path(*Path(folder).parts[-2:])}" if equals else word
@@ -166,7 +166,7 @@ def main() -> None:
         )
     words = [word for word in sys.argv[1:] if word not in ("--made", *arguments.made)]
     result = {
-        "command": "python " + shlex.join(["benchmarks/compress.py", *map(_portable, words)]),
+        "command": "python " + shlex.join(["benchmarks/compress.py", *map(portable, words)]),
         "machine": machine(),
         "shared": arguments.shared,
         "made": arguments.made,
