@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -157,8 +158,9 @@ class _Training:
         model.to(self.device)
         self.teacher = None if teacher is None else teacher.to(self.device).eval()
         self.penalized = penalties(model) is not None
-        # Convolutions train about a third faster on CPUs with channels innermost.
-        for layer in model.modules():
+        # Convolutions are about a third faster on CPUs with channels innermost.
+        networks = [model] if self.teacher is None else [model, self.teacher]
+        for layer in itertools.chain.from_iterable(network.modules() for network in networks):
             if isinstance(layer, nn.Conv2d):
                 layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         config.augmentation().check(task.input_shape)
