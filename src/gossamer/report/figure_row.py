@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gossamer.deploy.metrics import Run
 from gossamer.report import energy, units
-from gossamer.report.metrics_reader import Run
 from gossamer.report.provenance import Provenance
 
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from gossamer.deploy.metrics import METRICS
+from gossamer.deploy.metrics import METRICS, Run, read
 from gossamer.report import energy, units
 from gossamer.report import metrics_reader as reader
 from gossamer.report.figure_row import Cell, EnergyRow, Gain, Row
-from gossamer.report.metrics_reader import Run
 from gossamer.report.provenance import Provenance
 
 _DATA = ("task", "split", "examples")
@@ -29,20 +28,20 @@ ACCURACY = Row(
     "Accuracy",
     "measured",
     "higher",
-    reader.read("accuracy"),
+    read("accuracy"),
     units.percent,
     note=reader.accuracy_note,
     same=("task", "split"),
 )
 NONZERO = _fewer(
     "Non-zero weights",
-    read=reader.read("weights", "nonzero"),
+    read=read("weights", "nonzero"),
     write=units.whole,
     note=reader.total_note("weights", "total"),
 )
 OPERATIONS = _fewer(
     "Multiply-adds, weights × activations",
-    read=reader.read("macs", "both"),
+    read=read("macs", "both"),
     write=units.short,
     meaning="both operands non-zero",
 )
@@ -53,7 +52,7 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         "Accuracy, same weights in 32 bits",
         "measured",
         "higher",
-        reader.read("float_accuracy"),
+        read("float_accuracy"),
         units.percent,
         meaning="of a network with 8-bit layers; all else is of 8 bits",
         same=("task", "split"),
@@ -62,7 +61,7 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         "Loss",
         "measured",
         "lower",
-        reader.read("loss"),
+        read("loss"),
         lambda loss: f"{loss:.4f}",
         words=("lower", "higher"),
         same=("task", "split"),
@@ -90,7 +89,7 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         "Weight density, sparsifiable layers",
         "counted",
         "lower",
-        reader.read("weights", "density"),
+        read("weights", "density"),
         units.percent,
         words=("lower", "higher"),
     ),
@@ -107,7 +106,7 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         "Activation density",
         "measured",
         "lower",
-        reader.read("activations", "density"),
+        read("activations", "density"),
         units.percent,
         words=("lower", "higher"),
         same=("task",),
@@ -116,7 +115,7 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         "Dead units",
         "measured",
         "lower",
-        reader.read("activations", "dead"),
+        read("activations", "dead"),
         units.whole,
         words=("fewer", "more"),
         note=reader.total_note("activations", "units"),
@@ -127,20 +126,20 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         "Duty-cycle entropy",
         "measured",
         "higher",
-        reader.read("activations", "entropy"),
+        read("activations", "entropy"),
         units.percent,
         meaning="of the most possible: every unit of a layer active equally often",
         same=("task",),
     ),
     _fewer(
         "Multiply-adds, dense",
-        read=reader.read("macs", "dense"),
+        read=read("macs", "dense"),
         write=units.short,
         meaning="every weight, zero or not",
     ),
     _fewer(
         "Multiply-adds, weights only",
-        read=reader.read("macs", "weights"),
+        read=read("macs", "weights"),
         write=units.short,
         meaning="non-zero weights",
     ),
@@ -149,7 +148,7 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         "Parameters' bytes",
         "counted",
         "lower",
-        reader.read("weights", "bytes"),
+        read("weights", "bytes"),
         units.storage,
         words=("smaller", "larger"),
         meaning="zeros of sparse layers as one bit each",
@@ -158,7 +157,7 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         "Size of model.onnx",
         "counted",
         "lower",
-        reader.read("file_bytes"),
+        read("file_bytes"),
         units.storage,
         words=("smaller", "larger"),
         meaning="the whole file; sparse weights stored sparse",
@@ -176,19 +175,19 @@ ROWS: tuple[Row | EnergyRow, ...] = (
     ),
     _timed(
         "Time per inference, engine, batch 1",
-        read=reader.read("engine", "seconds", "batch1"),
+        read=read("engine", "seconds", "batch1"),
         note=reader.engine_note,
         meaning="gossamer's own runtime on model.onnx",
     ),
     _timed(
         "Time per inference, engine, batch 64",
-        read=reader.read("engine", "seconds", "batch64"),
+        read=read("engine", "seconds", "batch64"),
         note=reader.engine_note,
         meaning="a batch's time over 64",
     ),
     _timed(
         "Time per inference, torch, batch 1",
-        read=reader.read("seconds", "batch1"),
+        read=read("seconds", "batch1"),
         note=reader.machine,
     ),
     *(EnergyRow(memory, f"Energy, weights in {memory}") for memory in energy.MEMORIES),

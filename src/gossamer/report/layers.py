@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from gossamer.deploy.metrics import Run, value
 from gossamer.report import units
-from gossamer.report.metrics_reader import Run, value
 from gossamer.report.provenance import Provenance
 
 

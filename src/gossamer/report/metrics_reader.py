@@ -6,11 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gossamer.deploy.metrics import read as read
-from gossamer.deploy.metrics import value as value
+from gossamer.deploy.metrics import Run, value
 from gossamer.report import units
-
-Run = Mapping[str, Any]
 
 
 def machine(run: Run) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gossamer.deploy.metrics import Run
 from gossamer.report import units
 from gossamer.report.figures import ACCURACY, NONZERO, OPERATIONS
-from gossamer.report.metrics_reader import Run, machine
+from gossamer.report.metrics_reader import machine
 
 
 def sentences(runs: Mapping[str, Run]) -> list[str]:

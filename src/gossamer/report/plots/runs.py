@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from gossamer.deploy.metrics import value
 from gossamer.report import units
 from gossamer.report.layers import layers_of
-from gossamer.report.metrics_reader import disturbances, value
+from gossamer.report.metrics_reader import disturbances
 from gossamer.report.plots.base import (
     FRONTIER,
     INSIDE,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gossamer.runtime.operators import OPERATORS
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import Context, Unsupported, axes_of, shown
+from gossamer.runtime.operators.context import Context, axes_of, shown
+from gossamer.runtime.operators.unsupported import Unsupported
 
 
 def move_batch(context: Context, call: Call) -> bool:

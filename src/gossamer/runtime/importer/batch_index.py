@@ -16,19 +16,12 @@ import numpy as np
 from gossamer.runtime.graph import Array, Shape
 from gossamer.runtime.operators.binary import combine, constant_binary
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import (
-    BATCH,
-    BatchIndex,
-    Context,
-    Unsupported,
-    Value,
-    axes_of,
-    shown,
-)
+from gossamer.runtime.operators.context import BATCH, BatchIndex, Context, Value, axes_of, shown
 from gossamer.runtime.operators.folding import COMPARE, DTYPES
 from gossamer.runtime.operators.layout_ops import take
 from gossamer.runtime.operators.linear import Matmul
 from gossamer.runtime.operators.reshape import Reshape
+from gossamer.runtime.operators.unsupported import Unsupported
 
 MONOTONE = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 LINEAR = {"Add", "Sub", "Mul"}

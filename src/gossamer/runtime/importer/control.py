@@ -15,7 +15,8 @@ import numpy as np
 from gossamer.runtime.importer.mmap import Source
 from gossamer.runtime.importer.parse import Parsed, parse_inner
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import Context, Unsupported, shown
+from gossamer.runtime.operators.context import Context, shown
+from gossamer.runtime.operators.unsupported import Unsupported
 
 # Numbers that a call in a loop costs of those that a file may ask for (``Context.free``).
 CALL = 1 << 9

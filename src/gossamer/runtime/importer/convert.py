@@ -38,10 +38,11 @@ from gossamer.runtime.importer.parse import CONTROL, Parsed, parse
 from gossamer.runtime.importer.rewrite import rewritten
 from gossamer.runtime.operators.batch_axis import NOWHERE
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import BATCH, BatchAxis, Context, Unsupported, shown
+from gossamer.runtime.operators.context import BATCH, BatchAxis, Context, shown
 from gossamer.runtime.operators.dynamic_int8 import units_of
 from gossamer.runtime.operators.int8 import as_numbers
 from gossamer.runtime.operators.reshape import Reshape
+from gossamer.runtime.operators.unsupported import Unsupported
 
 # Whether a step has taken a node; the last one takes every node, or raises.
 STEPS: tuple[Callable[[Context, Call], bool], ...] = (fold, count_batch, move_batch, convert_node)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from gossamer.runtime.importer.calls import Calls
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import Context, Unsupported
+from gossamer.runtime.operators.context import Context
+from gossamer.runtime.operators.unsupported import Unsupported
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # stand for the dimensions of an ellipsis
 

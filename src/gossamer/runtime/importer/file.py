@@ -15,8 +15,9 @@ from gossamer.runtime.graph import Graph, Shape
 from gossamer.runtime.importer.convert import graph_of
 from gossamer.runtime.importer.functions import inlined
 from gossamer.runtime.importer.mmap import Source, lifted
-from gossamer.runtime.operators.context import Unsupported, in_words
+from gossamer.runtime.operators.context import in_words
 from gossamer.runtime.operators.folding import DTYPES
+from gossamer.runtime.operators.unsupported import Unsupported
 
 OLDEST_OPSET = 7  # from here on operators broadcast as numpy does
 

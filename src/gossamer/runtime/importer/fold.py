@@ -22,12 +22,12 @@ from gossamer.runtime.operators.context import (
     LARGEST,
     LARGEST_FOLDED,
     Context,
-    Unsupported,
     check_rank,
     reshaped,
     shown,
 )
 from gossamer.runtime.operators.folding import LEFT_OUT
+from gossamer.runtime.operators.unsupported import Unsupported
 
 
 def fold(context: Context, call: Call) -> bool:

@@ -6,7 +6,8 @@ from gossamer.errors import nearest
 from gossamer.runtime.importer.batch_axis import put_in_front
 from gossamer.runtime.operators import OPERATORS
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import Context, Unsupported
+from gossamer.runtime.operators.context import Context
+from gossamer.runtime.operators.unsupported import Unsupported
 
 
 def convert_node(context: Context, call: Call) -> bool:

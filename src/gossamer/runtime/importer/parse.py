@@ -14,14 +14,9 @@ from gossamer.runtime.importer.mmap import Source
 from gossamer.runtime.importer.tensors import attributes_of, sparse_tensor, tensor_of
 from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.constants import SPARSE
-from gossamer.runtime.operators.context import (
-    BATCH,
-    LARGEST,
-    Unsupported,
-    Value,
-    check_rank,
-)
+from gossamer.runtime.operators.context import BATCH, LARGEST, Value, check_rank
 from gossamer.runtime.operators.folding import DTYPES
+from gossamer.runtime.operators.unsupported import Unsupported
 from gossamer.runtime.sparse_file import FARTHEST
 
 # Operators of which often only a further output is named, the last state.

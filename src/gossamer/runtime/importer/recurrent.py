@@ -12,7 +12,8 @@ import numpy as np
 
 from gossamer.runtime.importer.calls import Calls
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import Context, Unsupported, floats, shown
+from gossamer.runtime.operators.context import Context, floats, shown
+from gossamer.runtime.operators.unsupported import Unsupported
 
 # Numbers that a step costs of those that a file may ask for (``Context.free``).
 STEP = 1 << 12

@@ -17,7 +17,8 @@ from gossamer.runtime.importer.einsum import einsum
 from gossamer.runtime.importer.recurrent import RECURRENT
 from gossamer.runtime.importer.top_k import top_k
 from gossamer.runtime.operators.call import Attributes, Call
-from gossamer.runtime.operators.context import Context, Unsupported
+from gossamer.runtime.operators.context import Context
+from gossamer.runtime.operators.unsupported import Unsupported
 
 Rule = Callable[[Context, int, Call], list[Call]]
 

@@ -12,8 +12,9 @@ import numpy as np
 from gossamer.runtime.graph import Array, Shape
 from gossamer.runtime.importer.mmap import Source
 from gossamer.runtime.operators.call import Attributes
-from gossamer.runtime.operators.context import Unsupported, check_rank
+from gossamer.runtime.operators.context import check_rank
 from gossamer.runtime.operators.folding import DTYPES
+from gossamer.runtime.operators.unsupported import Unsupported
 
 # Attributes that are true or false. What other numbers mean is read in several ways.
 FLAGS = {

@@ -8,7 +8,8 @@ import numpy as np
 
 from gossamer.runtime.importer.calls import Calls
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import BATCH, Context, Unsupported, shown
+from gossamer.runtime.operators.context import BATCH, Context, shown
+from gossamer.runtime.operators.unsupported import Unsupported
 
 # Numbers of a row: each is compared with every other one.
 LONGEST = 1 << 10

@@ -16,16 +16,10 @@ import numpy as np
 
 from gossamer.runtime.graph import Shape
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import (
-    BatchAxis,
-    Context,
-    Unsupported,
-    Value,
-    axes_of,
-    shown,
-)
+from gossamer.runtime.operators.context import BatchAxis, Context, Value, axes_of, shown
 from gossamer.runtime.operators.operator import Convert, Turned
 from gossamer.runtime.operators.reshape import Reshape
+from gossamer.runtime.operators.unsupported import Unsupported
 
 # The axis of a batch of one, which is not among the dimensions of a value.
 NOWHERE = -1

@@ -19,18 +19,13 @@ from gossamer.runtime.graph import AnyNode, Array, Shape, Single, merged, repeat
 from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.operators.batch_axis import pointwise
 from gossamer.runtime.operators.call import Attributes, Call
-from gossamer.runtime.operators.context import (
-    BATCH,
-    Context,
-    Unsupported,
-    numbers,
-    shown,
-)
+from gossamer.runtime.operators.context import BATCH, Context, numbers, shown
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.folding import broadcast
 from gossamer.runtime.operators.layout_ops import expand
 from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
+from gossamer.runtime.operators.unsupported import Unsupported
 
 # What each kind is called when its operands change places; others have no such form.
 MIRROR = {

@@ -9,9 +9,9 @@ import numpy as np
 from gossamer.runtime import sparse_file
 from gossamer.runtime.graph import Array
 from gossamer.runtime.operators.call import Attributes
-from gossamer.runtime.operators.context import Unsupported
 from gossamer.runtime.operators.folding import DTYPES, bounded
 from gossamer.runtime.operators.operator import Operator, Operators
+from gossamer.runtime.operators.unsupported import Unsupported
 
 SPARSE = f"{sparse_file.DOMAIN}.{sparse_file.NAME}"
 

@@ -13,7 +13,7 @@ import numpy as np
 from gossamer.runtime.constants import Packed
 from gossamer.runtime.graph import AnyNode, Array, Node, Operation, Shape
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.unsupported import Unsupported as Unsupported
+from gossamer.runtime.operators.unsupported import Unsupported
 
 # By the output of a node that quantizes and "scale" or "zero point": how many times it is missing.
 Units = dict[tuple[str, str], int]

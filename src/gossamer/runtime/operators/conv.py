@@ -15,11 +15,12 @@ from gossamer.runtime.lowering.conv import conv
 from gossamer.runtime.lowering.int8 import in_8_bits
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import Context, Unsupported, floats
+from gossamer.runtime.operators.context import Context, floats
 from gossamer.runtime.operators.conv_params import flat, image_of, window
 from gossamer.runtime.operators.layer import Layer
 from gossamer.runtime.operators.layout_ops import Windows, strided
 from gossamer.runtime.operators.operator import Operator, Operators
+from gossamer.runtime.operators.unsupported import Unsupported
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from typing import Any
 
 from gossamer.runtime.graph import Shape
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import Context, Unsupported, shown
+from gossamer.runtime.operators.context import Context, shown
+from gossamer.runtime.operators.unsupported import Unsupported
 
 
 def pair(values: Any, count: int, default: int) -> list[int]:

@@ -17,11 +17,12 @@ import numpy as np
 
 from gossamer.runtime.operators.binary import combine, constant_binary
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import BATCH, Context, Units, Unsupported
+from gossamer.runtime.operators.context import BATCH, Context, Units
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.operator import Operator, Operators
 from gossamer.runtime.operators.pools import reduced
 from gossamer.runtime.operators.reshape import Reshape
+from gossamer.runtime.operators.unsupported import Unsupported
 
 PRODUCTS = {"Conv", "MatMul", "Mul"}
 MOVES = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}

@@ -18,10 +18,11 @@ from gossamer.runtime.graph import AnyNode, Array, Single
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.binary import constant_binary
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import Context, Unsupported
+from gossamer.runtime.operators.context import Context
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.operator import Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
+from gossamer.runtime.operators.unsupported import Unsupported
 
 FLOATS = (np.float32, np.float16)  # types of scales
 

@@ -15,8 +15,9 @@ from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import AnyNode, Array, Single
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import Context, Unsupported, floats
+from gossamer.runtime.operators.context import Context, floats
 from gossamer.runtime.operators.operator import Convert, Operator, Operators
+from gossamer.runtime.operators.unsupported import Unsupported
 from gossamer.runtime.packing import BLOCK
 from gossamer.runtime.program import LIST_HEADER
 

@@ -26,18 +26,12 @@ from gossamer.runtime.operators.batch_axis import (
     settle,
 )
 from gossamer.runtime.operators.call import Attributes, Call
-from gossamer.runtime.operators.context import (
-    BatchAxis,
-    Context,
-    Unsupported,
-    floats,
-    numbers,
-    shown,
-)
+from gossamer.runtime.operators.context import BatchAxis, Context, floats, numbers, shown
 from gossamer.runtime.operators.folding import LEFT_OUT, bounded
 from gossamer.runtime.operators.linear import linear
 from gossamer.runtime.operators.operator import Convert, Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
+from gossamer.runtime.operators.unsupported import Unsupported
 
 MOST_RUNS = 16  # of evenly spaced numbers, each a copy of its own
 

@@ -16,9 +16,10 @@ from gossamer.runtime.lowering.int8 import in_8_bits
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.batch_axis import multiply
 from gossamer.runtime.operators.call import Attributes, Call
-from gossamer.runtime.operators.context import Context, Unsupported, floats, shown
+from gossamer.runtime.operators.context import Context, floats, shown
 from gossamer.runtime.operators.layer import Layer
 from gossamer.runtime.operators.operator import Operator, Operators
+from gossamer.runtime.operators.unsupported import Unsupported
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,12 @@ from gossamer.runtime.operators.binary import (
     of_two,
 )
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import Context, Unsupported, numbers
+from gossamer.runtime.operators.context import Context, numbers
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.folding import COMPARE, DTYPES
 from gossamer.runtime.operators.operator import Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
+from gossamer.runtime.operators.unsupported import Unsupported
 
 
 def _not(context: Context, call: Call) -> None:

@@ -16,13 +16,14 @@ from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.batch_axis import by_axes
 from gossamer.runtime.operators.binary import Binary, combine, constant_binary
 from gossamer.runtime.operators.call import Attributes, Call
-from gossamer.runtime.operators.context import Context, Unsupported, axes_of, shown
+from gossamer.runtime.operators.context import Context, axes_of, shown
 from gossamer.runtime.operators.conv_params import flat, image_of, pair, window
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.folding import axes_in
 from gossamer.runtime.operators.layout_ops import place
 from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
+from gossamer.runtime.operators.unsupported import Unsupported
 
 
 @dataclass(frozen=True)

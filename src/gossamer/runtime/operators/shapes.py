@@ -10,19 +10,12 @@ from gossamer.runtime.graph import Array, Shape, strides
 from gossamer.runtime.operators.batch_axis import along, by_axes, in_front, pointwise, settle
 from gossamer.runtime.operators.binary import constant_binary
 from gossamer.runtime.operators.call import Attributes, Call
-from gossamer.runtime.operators.context import (
-    BatchAxis,
-    Context,
-    Unsupported,
-    axes_of,
-    numbers,
-    reshaped,
-    shown,
-)
+from gossamer.runtime.operators.context import BatchAxis, Context, axes_of, numbers, reshaped, shown
 from gossamer.runtime.operators.folding import axes_in
 from gossamer.runtime.operators.layout_ops import Concat, axis_of, drop, strided
 from gossamer.runtime.operators.operator import Convert, Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
+from gossamer.runtime.operators.unsupported import Unsupported
 
 
 def target_of(context: Context, call: Call) -> Shape:
