@@ -1,16 +1,20 @@
 """Networks and data by name, and what is refused of them."""
 
+import math
+import tomllib
 from copy import deepcopy
 
 import pytest
+import tomli_w
 import torch
 from safetensors.torch import save_file
 from tests.compression.conftest import network
 from torch import nn
 
 from gossamer.compression.networks import _load
-from gossamer.compression.plan import Look, Tuning, parameters, start
+from gossamer.compression.plan import Look, Tuning, constraints, parameters, start, write_experiment
 from gossamer.errors import UserError
+from gossamer.search import AtMost, Experiment, Maximize
 from gossamer.sparsity import SparsitySettings
 
 
@@ -88,6 +92,54 @@ def test_first_trials_keep_to_the_density_that_was_asked_for():
             nonzero = sum(int(layer.weight.count_nonzero()) for layer in pruned[::2])
             assert nonzero <= limit * look.weights
             assert nonzero > 0.97 * limit * look.weights or point["weight_density"] < 0.9 * limit
+
+
+def test_densities_of_single_layers_keep_to_the_density_that_was_asked_for():
+    """64 x 128, 128 x 96 and 96 x 10: 8,192 + 12,288 + 960 weights, 5,360 of them allowed."""
+    model = nn.Sequential(
+        nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 96), nn.ReLU(), nn.Linear(96, 10)
+    )
+    look, tuning = Look.at(model.eval(), torch.zeros(2, 64)), Tuning(6, (1e-3, 1e-1))
+    (only,) = constraints(look, {"density": 0.25})
+    assert only["coefficients"] == {
+        "weight_density": 960 / 21440,
+        "weight_density.0": 8192 / 21440,
+        "weight_density.2": 12288 / 21440,
+    }
+    assert only["at_most"] == (5360 - 3) / 21440  # each layer may be rounded up by one
+    assert constraints(look, {"nonzero": 5360}) == [only]
+    assert constraints(look, {"log_density": math.log(0.25)})[0]["at_most"] == pytest.approx(
+        only["at_most"]
+    )
+    assert constraints(look, {"activation_density": 0.25}) == []
+    # 0.0313 x 8,192 + 0.02 x 12,288 + 0.02 x 960 is 521 weights: with fewer, all share one density.
+    for count, own in ((525, True), (523, False)):
+        assert bool(constraints(look, {"nonzero": count})) == own
+        assert ("weight_density.0" in parameters(look, tuning, {"nonzero": count})) == own
+    # Blocks leave the last layer dense.
+    assert "pattern" not in parameters(look, tuning, {"nonzero": 1300})
+    assert all("pattern" not in point for point in start(look, tuning, {"nonzero": 1300}))
+
+
+def test_a_search_suggests_no_network_above_the_density_that_was_asked_for(tmp_path):
+    model = nn.Sequential(
+        nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 3)
+    )
+    look = Look.at(model.eval(), torch.zeros(2, 16))
+    file = tmp_path / "experiment.toml"
+    metrics = [Maximize("accuracy"), AtMost("density", 0.2)]
+    write_experiment(file, look, Tuning(6, (1e-3, 1e-1)), metrics, {}, [])
+    data = tomllib.loads(file.read_text())
+    data["parameters"]["allocation"]["options"] = ["uniform"]
+    data |= {"sampler": "random", "start": []}
+    file.write_text(tomli_w.dumps(data))
+    experiment = Experiment.from_toml(file, storage=f"sqlite:///{tmp_path / 'search.db'}")
+    points = [experiment.ask().parameters for _ in range(6)]
+    own = [point for point in points if "weight_density.0" in point]
+    assert len(own) > 1
+    for point in own:
+        kept = 1024 * point["weight_density.0"] + 2048 * point["weight_density.2"]
+        assert kept + 96 * point["weight_density"] <= 0.2 * 3168 - 3 + 1e-9
 
 
 def test_a_deep_network_shares_its_densities():

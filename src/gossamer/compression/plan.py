@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +37,15 @@ _INPUTS = 2
 
 
 class Fit(NamedTuple):
-    """How a pattern fits a network: weights it leaves dense, and the most that rounding adds."""
+    """How a pattern fits a network.
 
+    Attributes:
+        sizes: of the layers that it makes sparse, by name.
+        dense: weights that it leaves dense.
+        rounding: weights that rounding to whole blocks adds at most.
+    """
+
+    sizes: Mapping[str, int]
     dense: int
     rounding: int
 
@@ -83,9 +91,9 @@ class Look:
         patterns = {}
         for pattern in _PATTERNS:
             if sparsifier := _sparsifier(model, pattern, _TRIAL):
-                masks = sparsifier.masks.values()
-                rounding = (sparsifier.pattern.granularity or 1) * len(masks)
-                patterns[pattern] = Fit(total - sum(mask.numel() for mask in masks), rounding)
+                sparse = {name: mask.numel() for name, mask in sparsifier.masks.items()}
+                rounding = (sparsifier.pattern.granularity or 1) * len(sparse)
+                patterns[pattern] = Fit(sparse, total - sum(sparse.values()), rounding)
         if not patterns:
             raise UserError(f"{type(model).__name__} has no layer that can lose half its weights")
         fitting = (low for low in _LEAST if all(_sparsifier(model, p, low) for p in patterns))
@@ -189,17 +197,18 @@ def parameters(
         limits: the most of counted metrics that the goals accept; what is above is not searched.
     """
     limits = limits or {}
+    patterns = _patterns(look, limits)
     trained = {"epochs": [n for n in tuning.lengths if n]}
     space: dict[str, Any] = {
         "weight_density": {
             "type": "float",
             "low": look.least,
-            "high": _most(look, next(iter(look.patterns)), limits),
+            "high": _most(look, patterns[0], limits),
             "log": True,
         }
     }
-    if len(look.patterns) > 1:
-        space["pattern"] = {"type": "choice", "options": list(look.patterns)}
+    if len(patterns) > 1:
+        space["pattern"] = {"type": "choice", "options": patterns}
     space["epochs"] = {"type": "grid", "values": tuning.lengths}
     if tuning.learning_rate is not None:
         low, high = tuning.learning_rate
@@ -209,11 +218,12 @@ def parameters(
         space["rule"] = {**rule, "when": trained}
         share = {"type": "grid", "values": list(_TEACHER_SHARES)}
         space["teacher_share"] = {**share, "when": trained}
-    allocations = [*look.allocations, *(["uniform"] if look.layers else [])]
+    layers = _layers(look, limits)
+    allocations = [*look.allocations, *(["uniform"] if layers else [])]
     if len(allocations) > 1:
         options = {"type": "choice", "options": allocations}
         space["allocation"] = {**options, "when": trained}
-    for name, least in look.layers.items():
+    for name, least in layers.items():
         own = {"type": "float", "low": least, "high": 1.0, "log": True}
         space[f"weight_density.{name}"] = {**own, "when": {"allocation": ["uniform"]}}
     for name in _winners(look):
@@ -222,11 +232,60 @@ def parameters(
     return space
 
 
+def constraints(look: Look, limits: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Constraints as in an experiment file: densities of single layers keep to the limits.
+
+    A sum over layers, each weighted by its share of the network. It is that of the pattern that
+    fits best: for another, which leaves more layers dense, no linear constraint can be written
+    that spares the first.
+    """
+    layers, fit = _layers(look, limits), look.patterns[_patterns(look, limits)[0]]
+    if not layers or not _limited(limits):
+        return []
+    own = {f"weight_density.{n}": fit.sizes[n] / look.weights for n in layers if n in fit.sizes}
+    shared = sum(size for name, size in fit.sizes.items() if name not in layers) / look.weights
+    coefficients = {**({"weight_density": shared} if shared else {}), **own}
+    return [{"coefficients": coefficients, "at_most": _allowed(look, fit, limits) / look.weights}]
+
+
+def _limited(limits: Mapping[str, float]) -> bool:
+    return not {"density", "log_density", "nonzero", "log_nonzero"}.isdisjoint(limits)
+
+
+def _allowed(look: Look, fit: Fit, limits: Mapping[str, float]) -> float:
+    """Weights that the layers of a pattern may keep: with what stays dense, within the limits."""
+    counts = [
+        look.weights,
+        limits.get("density", 1.0) * look.weights,
+        math.exp(limits.get("log_density", 0.0)) * look.weights,
+        limits.get("nonzero", math.inf),
+        math.exp(min(limits.get("log_nonzero", math.inf), 700.0)),  # of more, no float
+    ]
+    return min(counts) - fit.dense - fit.rounding
+
+
 def _most(look: Look, pattern: str, limits: Mapping[str, float]) -> float:
     """The highest density searched: with what stays dense, the network keeps to its limit."""
     fit = look.patterns[pattern]
-    allowed = limits.get("density", 1.0) * look.weights - fit.dense - fit.rounding
-    return max(min(_MOST, allowed / (look.weights - fit.dense)), look.least)
+    allowed = _allowed(look, fit, limits) / (look.weights - fit.dense)
+    return max(min(_MOST, allowed), look.least)
+
+
+def _patterns(look: Look, limits: Mapping[str, float]) -> list[str]:
+    """Patterns that can keep to the limits; the one that fits best where none can."""
+    first, *others = look.patterns
+    return [first, *(p for p in others if _fits(look, look.patterns[p], limits))]
+
+
+def _fits(look: Look, fit: Fit, limits: Mapping[str, float]) -> bool:
+    return look.least * sum(fit.sizes.values()) <= _allowed(look, fit, limits)
+
+
+def _layers(look: Look, limits: Mapping[str, float]) -> Mapping[str, float]:
+    """Layers that may have a density of their own: none where their lowest pass the limits."""
+    fit = look.patterns[_patterns(look, limits)[0]]
+    lowest = sum(size * look.layers.get(name, look.least) for name, size in fit.sizes.items())
+    return look.layers if lowest < _allowed(look, fit, limits) else {}
 
 
 def _winners(look: Look) -> list[str]:
@@ -251,19 +310,20 @@ def start(
     The arguments are those of `parameters`.
     """
     limits = limits or {}
+    patterns = _patterns(look, limits)
 
     def point(density: float, blocks: bool, length: int, winners: float) -> dict[str, Any]:
-        pattern = list(look.patterns)[-1 if blocks else 0]
+        pattern = patterns[-1 if blocks else 0]
         most = _most(look, pattern, limits)
         made: dict[str, Any] = {"weight_density": min(max(density, look.least), most)}
-        if len(look.patterns) > 1:
+        if len(patterns) > 1:
             made["pattern"] = pattern
         made["epochs"] = tuning.lengths[length]
         if not made["epochs"]:
             return made
         if tuning.learning_rate is not None:
             made |= {"rule": "granet", "teacher_share": _TEACHER_SHARES[-1]}
-        if len(look.allocations) > 1 or look.layers:
+        if len(look.allocations) > 1 or _layers(look, limits):
             made["allocation"] = "global"
         shares = _shares(look, limits)
         share = min((s for s in shares if s >= winners), default=shares[-1])
@@ -310,6 +370,8 @@ def write_experiment(
         "metrics": {metric.name: describe_metric(metric) for metric in metrics},
         "parameters": parameters(look, tuning, limits),
     }
+    if keep := constraints(look, limits):
+        described["constraints"] = keep
     lines = [*heading, *look.sentences(), "epochs = 0 prunes at once and trains nothing"]
     comments = "".join(f"# {' '.join(line.split())}\n" for line in lines)
     write_text(path, f"{comments}\n{tomli_w.dumps(described)}")
