@@ -1,8 +1,11 @@
 """Stopping early: reports, forecasts, rules, and what becomes of stopped trials."""
 
 import math
+import re
+import warnings
 
 import numpy as np
+import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +21,7 @@ from gossamer.search import (
     Halving,
     Maximize,
     Minimize,
+    OptunaPruner,
     OutOfReach,
     Trial,
     TrialStopped,
@@ -28,6 +32,7 @@ from gossamer.search.stopping import learning_curves
 from gossamer.search.stopping.context import StoppingContext
 from gossamer.search.stopping.learning_curves import Curve, Forecast
 from gossamer.search.stopping.rules import rules_from_mapping, rules_to_mapping
+from gossamer.search.trials.optuna_log import quiet_optuna
 
 METRICS = [Maximize("accuracy", 0.8), Minimize("density", 0.2)]
 EPOCHS = 10
@@ -148,6 +153,11 @@ def make(kind):
 @pytest.mark.parametrize("kind", STOPPING)
 def test_conformance_a_rule(kind):
     rule = make(kind)
+    metrics = METRICS[:1] if kind == "optuna" else METRICS
+
+    def seen(trial, others, metrics=metrics):
+        return StoppingContext(metrics, trial, [o for o in others if o.ends], others)
+
     good = curve(0.94, number=99, density=0.01, until=5)
     bad = curve(0.1, number=99, density=0.5, until=5)
     peers = finished(40)
@@ -242,12 +252,120 @@ def test_halving_keeps_a_third_at_each_rung_and_the_whole_frontier():
         ({"out_of_reach": {"confidence": 95}}, "confidence must be between 0 and 1, not 95"),
         ({"dominated": {"least": 0}}, "least must be a whole number of at least 1"),
         ({"violated": {"metrics": "density"}}, "metrics must be a list, such as ['density']"),
+        ({"optuna": {"pruner": "MedianPrune"}}, "'MedianPrune'; did you mean 'MedianPruner'"),
+        ({"optuna": {"pruner": ["MedianPruner"]}}, "no pruner ['MedianPruner']"),
+        ({"optuna": {"arguments": 3}}, "arguments must be a table, not 3"),
+        ({"optuna": {"arguments": {"warmup": 3}}}, "MedianPruner: .* argument 'warmup'"),
+        ({"optuna": {"arguments": {"n_warmup_steps": -3}}}, "cannot be negative"),
+        ({"optuna": {"arguments": {"n_warmup_steps": "3"}}}, "MedianPruner: "),
+        ({"optuna": {"pruner": "HyperbandPruner", "arguments": {"min_resource": 0}}}, "division"),
+        ({"optuna": {"pruner": "NopPruner"}}, "no pruner 'NopPruner'"),
+        (
+            {"optuna": {"pruner": "PatientPruner", "arguments": {"wrapped_pruner": "x"}}},
+            "leave wrapped_pruner out",
+        ),
+        ({"optuna": {"pruner": "ThresholdPruner"}}, "lower or upper must be specified"),
     ],
 )
 def test_rules_of_nonsense(data, words):
     with pytest.raises(UserError) as error:
         rules_from_mapping(data)
-    assert words in str(error.value)
+    assert words in str(error.value) or re.search(words, str(error.value))
+
+
+# Optuna's pruners
+
+NOISE = np.random.default_rng(5).normal(0, 0.05, (25, 12))
+# Value at each report of 25 trials, of which some learn and some do not.
+LEARNING = np.linspace(0.2, 0.9, 25)[NOISE[:, 0].argsort(), None] * np.linspace(0.5, 1, 12) + NOISE
+
+
+@pytest.mark.parametrize(
+    ("pruner", "arguments", "every"),
+    [
+        ("MedianPruner", {}, 1),
+        ("MedianPruner", {"n_startup_trials": 2, "n_warmup_steps": 4, "interval_steps": 3}, 2),
+        ("PercentilePruner", {"percentile": 60.0, "n_min_trials": 3}, 1),
+        ("SuccessiveHalvingPruner", {}, 1),
+        ("SuccessiveHalvingPruner", {"min_resource": 2, "reduction_factor": 2}, 1),
+        ("SuccessiveHalvingPruner", {"min_resource": 1, "bootstrap_count": 2}, 1),
+        ("SuccessiveHalvingPruner", {"min_resource": 3, "min_early_stopping_rate": 1}, 2),
+        ("HyperbandPruner", {}, 1),
+        ("HyperbandPruner", {"min_resource": 2, "max_resource": 12, "reduction_factor": 2}, 2),
+        ("PatientPruner", {"patience": 2, "min_delta": 0.01}, 1),
+        ("ThresholdPruner", {"lower": 0.2, "upper": 0.8, "n_warmup_steps": 3}, 1),
+        ("WilcoxonPruner", {"p_threshold": 0.3}, 1),
+    ],
+)
+@pytest.mark.parametrize("goal", ["maximize", "minimize"])
+def test_optunas_pruners_stop_what_they_would_stop_in_optuna(pruner, arguments, every, goal):
+    metric = Maximize("score") if goal == "maximize" else Minimize("score")
+    values = LEARNING if goal == "maximize" else 1 - LEARNING
+    steps = list(range(every, 13, every))
+
+    def theirs():
+        with quiet_optuna(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # A pruner that patience alone stops has no default for its arguments in Optuna.
+            made = getattr(optuna.pruners, pruner)(
+                **({"wrapped_pruner": None} if pruner == "PatientPruner" else {}), **arguments
+            )
+            study = optuna.create_study(study_name="gossamer", direction=goal, pruner=made)
+            for row in values:
+                trial = study.ask()
+                for step in steps:
+                    trial.report(row[step - 1], step)
+                    if trial.should_prune():
+                        yield step
+                        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                        break
+                else:
+                    yield None
+                    study.tell(trial, row[-1])
+
+    def ours():
+        rule = OptunaPruner(pruner, arguments)
+        made = Experiment("x", [Float("a", 0, 1)], [metric], sampler="random", stopping=[rule])
+        for row in values:
+            trial = made.ask()
+            try:
+                for step in steps:
+                    trial.report(step, {"score": row[step - 1]})
+            except TrialStopped:
+                reason = made.record(trial.number).reason
+                assert reason.endswith(f"after {step} steps, at which {pruner} stops it")
+                yield step
+            else:
+                yield None
+                made.tell(trial, {"score": row[-1]})
+
+    expected = list(theirs())
+    assert list(ours()) == expected
+    assert None in expected
+    assert any(step is not None for step in expected)
+
+
+def test_what_a_pruner_of_optuna_would_not_see_is_refused():
+    for metrics in (METRICS, [Maximize("accuracy"), AtMost("density", 0.2)], [AtMost("size", 1)]):
+        with pytest.raises(UserError, match="MedianPruner sees one metric, which is optimized"):
+            Experiment("x", [Float("a", 0, 1)], metrics, stopping=[OptunaPruner()])
+    # The only metric's own threshold asks for no other trial than the best ones.
+    rule = OptunaPruner("PatientPruner", {"patience": 1})
+    made = Experiment("x", [Float("a", 0, 1)], [Maximize("accuracy", 0.5)], stopping=[rule])
+    assert Experiment("y", made.parameters, made.metrics, stopping=made.stopping).stopping == [rule]
+
+
+def test_a_pruner_of_optuna_waits_where_a_report_lacks_its_metric():
+    made = Experiment(
+        "x",
+        [Float("a", 0, 1)],
+        [Minimize("loss")],
+        stopping=[OptunaPruner("ThresholdPruner", {"upper": 1.0})],
+    )
+    trial = made.ask()
+    trial.report(1, {"another": 7.0})
+    with pytest.raises(TrialStopped):
+        trial.report(2, {"loss": 7.0})
 
 
 # In an experiment

@@ -26,6 +26,7 @@ from gossamer.search.space.constraints import LinearConstraint
 from gossamer.search.space.parameters import Choice, Float, Grid, Int, Prior
 from gossamer.search.space.space import Space
 from gossamer.search.stopping.fidelity import Fidelity
+from gossamer.search.stopping.optuna import OptunaPruner
 from gossamer.search.stopping.rules import STOPPING, Dominated, Halving, OutOfReach, Violated
 from gossamer.search.transfer import export_trials, import_trials
 from gossamer.search.trials.table import Trials, to_dataframe
@@ -59,6 +60,7 @@ __all__ = [
     "MLflow",
     "Maximize",
     "Minimize",
+    "OptunaPruner",
     "OptunaSampler",
     "OutOfReach",
     "Prior",

@@ -35,7 +35,7 @@ from gossamer.search.space.parameters import Parameter
 from gossamer.search.space.space import Space
 from gossamer.search.stopping.context import LearningCurves
 from gossamer.search.stopping.fidelity import Fidelity, Ladder
-from gossamer.search.stopping.rules import StoppingRule
+from gossamer.search.stopping.rules import StoppingRule, check_rules
 from gossamer.search.trials.attachments import files_folder, files_of, trial_folder
 from gossamer.search.trials.budget import Budget, Room
 from gossamer.search.trials.databases import open_storage
@@ -138,6 +138,7 @@ class Experiment:
         self._suggester = Suggester(chosen, self._space, self.metrics, seed, points)
         self._lock = threading.RLock()
         self.stopping = check_list("stopping", stopping, StoppingRule, "Halving()")
+        check_rules(self.stopping, self.metrics)
         self.fidelities = check_list("fidelities", fidelities, Fidelity, 'Fidelity("small")')
         self.command = Command(command) if isinstance(command, str) else command
         if not isinstance(self.command, Command | None):

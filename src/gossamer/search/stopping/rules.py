@@ -17,9 +17,11 @@ import numpy as np
 from gossamer.errors import UserError, nearest
 from gossamer.numbers import whole
 from gossamer.progress import number
+from gossamer.search.metrics import Metric
 from gossamer.search.ranking import order
 from gossamer.search.stopping.context import StoppingContext
 from gossamer.search.stopping.learning_curves import Curve
+from gossamer.search.stopping.optuna import OptunaPruner
 from gossamer.search.validation import check_list, is_number, make_plain
 
 
@@ -200,12 +202,21 @@ class Halving:
         return row
 
 
-STOPPING: dict[str, type[OutOfReach] | type[Violated] | type[Dominated] | type[Halving]] = {
+_Named = OutOfReach | Violated | Dominated | Halving | OptunaPruner
+STOPPING: dict[str, type[_Named]] = {
     "violated": Violated,
     "out_of_reach": OutOfReach,
     "dominated": Dominated,
     "halving": Halving,
+    "optuna": OptunaPruner,
 }
+
+
+def check_rules(rules: Sequence[StoppingRule], metrics: Sequence[Metric]) -> None:
+    """Raise `UserError` where a rule does not see what an experiment of these metrics wants."""
+    for rule in rules:
+        if isinstance(rule, OptunaPruner):
+            rule.check(metrics)
 
 
 def rules_from_mapping(data: Mapping[str, Any]) -> list[StoppingRule]:
@@ -238,7 +249,7 @@ def rules_to_mapping(rules: Sequence[StoppingRule]) -> dict[str, Any]:
             for key, value in asdict(rule).items()
         }
         for rule in rules
-        if isinstance(rule, OutOfReach | Violated | Dominated | Halving)
+        if isinstance(rule, _Named)
     }
 
 
