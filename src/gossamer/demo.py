@@ -87,7 +87,7 @@ def demo(
 
     say.rule("3  the search")
     limits = ", ".join(
-        f"{metric.name} {'at least' if metric.goal == 'maximize' else 'at most'} {metric.threshold}"
+        f"{metric.name} {'at least' if metric.goal.sign > 0 else 'at most'} {metric.threshold}"
         for metric in experiment.metrics
     )
     say.print(

@@ -1,12 +1,29 @@
-"""Numbers of Python, NumPy and torch, checked alike."""
+"""Numbers of Python, NumPy and torch, checked alike; and which of them are better."""
 
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 from numbers import Integral, Real
 from typing import Any
 
 from gossamer.errors import UserError
+
+
+class Goal(StrEnum):
+    """Which way a metric is better; equal to its name as text, as files have it."""
+
+    MAXIMIZE = "maximize"
+    MINIMIZE = "minimize"
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is."""
+        return 1 if self is Goal.MAXIMIZE else -1
+
+    def outside(self, low: float, threshold: float, high: float) -> tuple[float, float]:
+        """The part of the range from ``low`` to ``high`` on the wrong side of a threshold."""
+        return (low, threshold) if self.sign > 0 else (threshold, high)
 
 
 def scalar(value: Any) -> Real | None:

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from gossamer.deploy.metrics import METRICS
 from gossamer.errors import UserError, nearest
@@ -70,7 +69,7 @@ class Goals:
                         "maximize": "minimize",
                         "minimize": "maximize",
                     }[goal]
-                    less = "less" if better == "minimize" else "more"
+                    less = "more" if METRICS[name].goal.sign > 0 else "less"
                     raise UserError(f"{goal} {name}: {less} is better; use {turned}")
         for goal, values in (
             ("at_least", self.at_least),
@@ -96,24 +95,18 @@ class Goals:
             dense: values of the dense network.
         """
         limits = {**self.at_least, **self.at_most, **self._losses(dense)}
-        ways: dict[str, Literal["maximize", "minimize"]] = {}
-        ways |= dict.fromkeys(self.maximize, "maximize")
-        ways |= dict.fromkeys(self.minimize, "minimize")
-        if not ways:
-            ways["speedup"] = "maximize"
-        made: list[Metric] = []
-        for name, way in ways.items():
-            kind = Maximize if way == "maximize" else Minimize
-            made.append(kind(name, limits.get(name)))
+        optimized = dict.fromkeys(self.maximize, Maximize) | dict.fromkeys(self.minimize, Minimize)
+        optimized = optimized or {"speedup": Maximize}
+        made: list[Metric] = [kind(n, limits.get(n)) for n, kind in optimized.items()]
         for name, limit in limits.items():
-            if name not in ways:
+            if name not in optimized:
                 made.append((AtLeast if self._rises(name) else AtMost)(name, limit))
         return made
 
     def _rises(self, name: str) -> bool:
         """Whether more of it is better."""
         if name in METRICS:
-            return METRICS[name].goal == "maximize"
+            return METRICS[name].goal.sign > 0
         return name not in self.at_most and name not in self.minimize
 
     def _losses(self, dense: Mapping[str, float]) -> dict[str, float]:

@@ -356,7 +356,7 @@ def write_experiment(
     Raises:
         UserError: the file cannot be written.
     """
-    limits = {m.name: m.threshold for m in metrics if m.goal == "minimize" and m.threshold}
+    limits = {m.name: m.threshold for m in metrics if m.goal.sign < 0 and m.threshold}
     fixed: dict[str, Any] = {"rearrange": True} if look.rearranges else {}
     if look.activations and tuning.learning_rate is not None:
         fixed["activation_anneal"] = _ANNEALED

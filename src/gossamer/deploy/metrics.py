@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from gossamer.energy import MEMORIES
 from gossamer.errors import UserError, nearest
-from gossamer.numbers import whole
+from gossamer.numbers import Goal, whole
 
 Run = Mapping[str, Any]
 
@@ -33,7 +33,7 @@ class NetworkMetric:
     """
 
     name: str
-    goal: Literal["maximize", "minimize"]
+    goal: Goal
     provenance: Literal["counted", "measured", "modeled"]
     unit: str
     meaning: str
@@ -87,23 +87,23 @@ METRICS: dict[str, NetworkMetric] = {
     metric.name: metric
     for metric in (
         NetworkMetric(
-            "accuracy", "maximize", "measured", "", "share of correct answers", read("accuracy")
+            "accuracy", Goal.MAXIMIZE, "measured", "", "share of correct answers", read("accuracy")
         ),
-        NetworkMetric("loss", "minimize", "measured", "", "mean cross-entropy", read("loss")),
+        NetworkMetric("loss", Goal.MINIMIZE, "measured", "", "mean cross-entropy", read("loss")),
         NetworkMetric(
             "density",
-            "minimize",
+            Goal.MINIMIZE,
             "counted",
             "",
             "share of non-zeros among the weights that can be sparse",
             read("weights", "density"),
         ),
         NetworkMetric(
-            "nonzero", "minimize", "counted", "", "non-zero weights", read("weights", "nonzero")
+            "nonzero", Goal.MINIMIZE, "counted", "", "non-zero weights", read("weights", "nonzero")
         ),
         NetworkMetric(
             "activation_density",
-            "minimize",
+            Goal.MINIMIZE,
             "measured",
             "",
             "share of non-zero outputs of activation functions",
@@ -111,7 +111,7 @@ METRICS: dict[str, NetworkMetric] = {
         ),
         NetworkMetric(
             "macs",
-            "minimize",
+            Goal.MINIMIZE,
             "counted",
             "",
             "multiply-adds of an inference whose weight and input are both non-zero",
@@ -119,7 +119,7 @@ METRICS: dict[str, NetworkMetric] = {
         ),
         NetworkMetric(
             "log_error",
-            "minimize",
+            Goal.MINIMIZE,
             "measured",
             "",
             "natural logarithm of the share of wrong answers",
@@ -127,7 +127,7 @@ METRICS: dict[str, NetworkMetric] = {
         ),
         NetworkMetric(
             "log_density",
-            "minimize",
+            Goal.MINIMIZE,
             "counted",
             "",
             "natural logarithm of density",
@@ -135,7 +135,7 @@ METRICS: dict[str, NetworkMetric] = {
         ),
         NetworkMetric(
             "log_nonzero",
-            "minimize",
+            Goal.MINIMIZE,
             "counted",
             "",
             "natural logarithm of the non-zero weights",
@@ -143,7 +143,7 @@ METRICS: dict[str, NetworkMetric] = {
         ),
         NetworkMetric(
             "log_macs",
-            "minimize",
+            Goal.MINIMIZE,
             "counted",
             "",
             "natural logarithm of macs",
@@ -151,7 +151,7 @@ METRICS: dict[str, NetworkMetric] = {
         ),
         NetworkMetric(
             "file_bytes",
-            "minimize",
+            Goal.MINIMIZE,
             "counted",
             "bytes",
             "size of model.onnx, sparse weights stored sparse",
@@ -160,7 +160,7 @@ METRICS: dict[str, NetworkMetric] = {
         ),
         NetworkMetric(
             "speedup",
-            "maximize",
+            Goal.MAXIMIZE,
             "measured",
             "",
             "time of the dense network over its own, engine, batch 1, measured in turns",
@@ -169,7 +169,7 @@ METRICS: dict[str, NetworkMetric] = {
         ),
         NetworkMetric(
             "latency",
-            "minimize",
+            Goal.MINIMIZE,
             "measured",
             "s",
             "seconds of an inference, engine, batch 1, on engine_threads threads",
@@ -178,7 +178,7 @@ METRICS: dict[str, NetworkMetric] = {
         ),
         NetworkMetric(
             "throughput",
-            "maximize",
+            Goal.MAXIMIZE,
             "measured",
             "1/s",
             "examples a second, engine, batches of engine_batch, on engine_threads threads",
@@ -187,7 +187,7 @@ METRICS: dict[str, NetworkMetric] = {
         ),
         NetworkMetric(
             "energy",
-            "minimize",
+            Goal.MINIMIZE,
             "modeled",
             "",
             "share of the dense network's energy with weights in energy_memory, the geometric "

@@ -94,9 +94,7 @@ def _gains(snapshot: Snapshot, trials: Sequence[TrialRecord]) -> list[list[float
     for metric in _optimized(snapshot):
         values = [trial.values[metric.name] for trial in trials]
         scale = scale_of(values)
-        places = [scale.position(value) for value in values]
-        if metric.goal == "minimize":
-            places = [-place for place in places]
+        places = [metric.goal.sign * scale.position(value) for value in values]
         low, high = min(places), max(places)
         columns.append([(p - low) / (high - low) if high > low else 1.0 for p in places])
     return [list(row) for row in zip(*columns, strict=True)]

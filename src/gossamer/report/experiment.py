@@ -22,7 +22,7 @@ def limit(metric: Metric) -> str:
     """The threshold ("≥ 0.965", the space does not break); empty without one."""
     if metric.threshold is None:
         return ""
-    sign = "≥" if metric.goal == "maximize" else "≤"
+    sign = "≥" if metric.goal.sign > 0 else "≤"
     return f"{sign}\u00a0{units.plain(metric.threshold, 15)}"
 
 

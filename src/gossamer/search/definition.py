@@ -27,7 +27,7 @@ from gossamer.search.stopping.rules import StoppingRule, rules_from_mapping, rul
 
 # A budget without an end, where it is written down.
 UNLIMITED = "unlimited"
-_GOALS: dict[str, type[Metric]] = {
+GOALS: dict[str, type[Metric]] = {
     "maximize": Maximize,
     "minimize": Minimize,
     "at_least": AtLeast,
@@ -168,7 +168,7 @@ def to_mapping(
 
 def describe_metric(metric: Metric) -> dict[str, Any]:
     """Entry under the metric's name."""
-    goal = next(goal for goal, kind in _GOALS.items() if type(metric) is kind)
+    goal = next(goal for goal, kind in GOALS.items() if type(metric) is kind)
     return {"goal": goal, **({} if metric.threshold is None else {"threshold": metric.threshold})}
 
 
@@ -223,12 +223,12 @@ def read_metric(name: str, entry: Any) -> Metric:
     where = f"metrics.{name}"
     _table(entry, where, (), ("goal", "threshold"))
     goal = entry.get("goal")
-    if not isinstance(goal, str) or goal not in _GOALS:
+    if not isinstance(goal, str) or goal not in GOALS:
         raise UserError(
             f"{where}: goal must be 'maximize' or 'minimize', or for a metric that only has to "
             f"be acceptable 'at_least' or 'at_most'; not {in_words(goal)}"
         )
-    return _GOALS[goal](name, entry.get("threshold"))
+    return GOALS[goal](name, entry.get("threshold"))
 
 
 def _parameter(name: str, entry: Any) -> Parameter:

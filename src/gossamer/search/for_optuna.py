@@ -19,6 +19,7 @@ from gossamer.search.samplers.history import History
 from gossamer.search.space.parameters import Choice, Float, Grid, Int, Parameter
 from gossamer.search.space.space import Point
 from gossamer.search.trials.optuna_log import quiet_optuna
+from gossamer.search.trials.storage import directions_of
 
 _ENDED = (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED)
 
@@ -122,7 +123,7 @@ def sweep_study(
     with quiet_optuna():
         study = optuna.create_study(
             study_name=experiment.name,
-            directions=[m.goal for m in experiment.metrics],
+            directions=directions_of({m.name: m.goal for m in experiment.metrics}),
             sampler=ExperimentSampler(experiment),
             pruner=optuna.pruners.NopPruner(),
         )

@@ -7,11 +7,12 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gossamer.errors import UserError
+from gossamer.numbers import Goal
 from gossamer.search.validation import check_list, check_name, is_number, make_plain
 
 # Differences and margins of larger numbers are not finite: nothing could be compared or drawn.
@@ -32,7 +33,7 @@ class Metric:
         UserError: for an empty name or a threshold that is no number from -1e300 to 1e300.
     """
 
-    goal: ClassVar[Literal["maximize", "minimize"]]
+    goal: ClassVar[Goal]
     optimized: ClassVar[bool] = True
 
     name: str
@@ -57,7 +58,7 @@ class Metric:
 
     def loss(self, value: float) -> float:
         """`value` turned so that smaller is better."""
-        return -value if self.goal == "maximize" else value
+        return -self.goal.sign * value
 
     def violation(self, value: float) -> float:
         """Distance of `value` beyond the threshold: at most 0 when acceptable."""
@@ -77,14 +78,14 @@ class Metric:
 class Maximize(Metric):
     """A metric of which more is better."""
 
-    goal = "maximize"
+    goal = Goal.MAXIMIZE
 
 
 @dataclass(frozen=True)
 class Minimize(Metric):
     """A metric of which less is better."""
 
-    goal = "minimize"
+    goal = Goal.MINIMIZE
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,14 @@ class _Constraint(Metric):
 class AtLeast(_Constraint):
     """A metric that must not be below its threshold; more than that is no better."""
 
-    goal = "maximize"
+    goal = Goal.MAXIMIZE
 
 
 @dataclass(frozen=True)
 class AtMost(_Constraint):
     """A metric that must not be above its threshold; less than that is no better."""
 
-    goal = "minimize"
+    goal = Goal.MINIMIZE
 
 
 def label(metric: Metric, split: str | None) -> str:
@@ -136,7 +137,7 @@ def losses(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
     Returns:
         float64 [trials, optimized metrics].
     """
-    signs = np.array([-1.0 if m.goal == "maximize" else 1.0 for m in metrics])
+    signs = np.array([-m.goal.sign for m in metrics])
     turned: np.ndarray = (values * signs)[:, [m.optimized for m in metrics]]
     return turned
 

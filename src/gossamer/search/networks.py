@@ -182,5 +182,4 @@ def chosen_trial(experiment: Experiment, number: int | None = None) -> TrialReco
     if not frontier.feasible:
         return frontier.trials[0]
     first = experiment.metrics[0]
-    sign = 1.0 if first.goal == "maximize" else -1.0
-    return max(frontier.trials, key=lambda trial: sign * trial.values[first.name])
+    return max(frontier.trials, key=lambda trial: first.goal.sign * trial.values[first.name])

@@ -15,7 +15,7 @@ from gossamer.search.experiment import Experiment
 from gossamer.search.trials.databases import open_storage, readable_errors
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.records import STATES
-from gossamer.search.trials.storage import ordered_values
+from gossamer.search.trials.storage import directions_of, ordered_values
 from gossamer.search.trials.trial import ENDED, TrialRecord
 
 _ENDED = {state: theirs for theirs, state in STATES.items() if state in ENDED}
@@ -45,7 +45,7 @@ def export_study(experiment: Experiment, storage: str) -> int:
         try:
             study = optuna.create_study(
                 study_name=experiment.name,
-                directions=[m.goal for m in metrics] or ["minimize"],
+                directions=directions_of({m.name: m.goal for m in metrics}),
                 storage=open_storage(storage),
             )
         except DuplicatedStudyError:

@@ -12,14 +12,12 @@ from contextlib import suppress
 from typing import Any
 
 from gossamer.errors import UserError, nearest
-from gossamer.search.definition import from_mapping, in_words
+from gossamer.search.definition import GOALS, from_mapping, in_words
 from gossamer.search.trials.databases import NothingStoredError, open_storage
 from gossamer.search.trials.storage import DEFINITION, Store
 
 # Settings that decide what a trial's numbers mean: trials of two tasks cannot be compared.
 _MEANING = ("task", "model")
-# Whether more is better, by goal.
-_MORE = {"maximize": True, "at_least": True, "minimize": False, "at_most": False}
 
 
 def stored_arguments(url: str, name: str | None = None) -> dict[str, Any]:
@@ -160,8 +158,8 @@ def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any], store: Sto
                 )
     for name, new in wanted["metrics"].items():
         old = stored["metrics"].get(name, new)
-        optimized = {"maximize", "minimize"} & {old["goal"], new["goal"]}
-        if optimized and _MORE[old["goal"]] != _MORE[new["goal"]]:
+        was, now = GOALS[old["goal"]], GOALS[new["goal"]]
+        if (was.optimized or now.optimized) and was.goal != now.goal:
             return f"metric '{name}' has goal '{new['goal']}', in its trials '{old['goal']}'"
     old_rows, new_rows = (
         sorted((sorted(c["coefficients"].items()), c["at_most"]) for c in d["constraints"])

@@ -91,7 +91,7 @@ def _history(snapshot: Snapshot, metric: Metric) -> Plot:
     figure.update_yaxes(**axis.layout)
     low, high = axis.scale.low, axis.scale.high
     if metric.threshold is not None:
-        failing = (low, metric.threshold) if metric.goal == "maximize" else (metric.threshold, high)
+        failing = metric.goal.outside(low, metric.threshold, high)
         figure.add_hrect(y0=failing[0], y1=failing[1], fillcolor=SHADE, line_width=0, layer="below")
         figure.add_hline(y=metric.threshold, line={"color": LIMIT, "width": 1.5, "dash": "dash"})
     for label, trials, marker in groups_of(snapshot):

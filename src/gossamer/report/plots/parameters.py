@@ -58,7 +58,7 @@ def parallel(snapshot: Snapshot) -> list[Plot]:
         colors = [trial.values[first.name] for trial in shown]
         line = {
             "colorscale": "Viridis",
-            "reversescale": first.goal == "maximize",
+            "reversescale": first.goal.sign > 0,
             "showscale": True,
             "colorbar": {"title": {"text": text(first.name)}, "thickness": 12},
         }

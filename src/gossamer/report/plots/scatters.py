@@ -56,18 +56,17 @@ def axis_of(snapshot: Snapshot, metric: Metric) -> Axis:
 def draw_limits(figure: go.Figure, x: Axis, y: Axis) -> None:
     """Threshold lines, and everything beyond them shaded without shading twice."""
     left, right, bottom, top = x.scale.low, x.scale.high, y.scale.low, y.scale.high
-    more_x, more_y = (axis.metric.goal == "maximize" for axis in (x, y))
     shade = {"type": "rect", "fillcolor": SHADE, "line_width": 0, "layer": "below"}
     line = {"type": "line", "line": {"color": LIMIT, "width": 1.5, "dash": "dash"}}
     limit = x.metric.threshold
     if limit is not None:
-        failing = (left, limit) if more_x else (limit, right)
+        failing = x.metric.goal.outside(left, limit, right)
         figure.add_shape(**shade, x0=failing[0], x1=failing[1], y0=bottom, y1=top)
         figure.add_shape(**line, x0=limit, x1=limit, y0=bottom, y1=top)
-        left, right = (limit, right) if more_x else (left, limit)
+        left, right = (limit, right) if x.metric.goal.sign > 0 else (left, limit)
     limit = y.metric.threshold
     if limit is not None:
-        failing = (bottom, limit) if more_y else (limit, top)
+        failing = y.metric.goal.outside(bottom, limit, top)
         figure.add_shape(**shade, x0=left, x1=right, y0=failing[0], y1=failing[1])
         figure.add_shape(**line, x0=x.scale.low, x1=x.scale.high, y0=limit, y1=limit)
 
@@ -136,7 +135,7 @@ def _scatter(snapshot: Snapshot, first: Metric, second: Metric) -> Plot:
     figure.update_yaxes(**ys.layout)
     draw_limits(figure, xs, ys)
     # What the frontier reaches is bounded by steps, not by straight lines between its trials.
-    stairs = "vh" if second.goal == "maximize" else "hv"
+    stairs = "vh" if second.goal.sign > 0 else "hv"
     for label, trials, marker in groups_of(snapshot):
         if not trials:
             continue

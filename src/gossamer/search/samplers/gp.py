@@ -291,7 +291,7 @@ def _learn_earlier(space: Space, metrics: Sequence[Metric], history: History) ->
     for i, column in enumerate(history.earlier.values.T):
         if np.isnan(column).any():
             continue
-        values = column if metrics[i].goal == "maximize" else -column
+        values = metrics[i].goal.sign * column
         rows = np.arange(len(values))[:_FITTED]
         models[i] = Slack.learn(values, space.features(points), rows)
     return models
@@ -308,7 +308,7 @@ def _slack(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
     In place of a missing threshold: a little worse than the worst non-dominated trial among those
     inside the other metrics' thresholds, so that the models draw in what is far worse.
     """
-    losses = np.where([m.goal == "maximize" for m in metrics], -values, values)
+    losses = values * np.array([-m.goal.sign for m in metrics])
     limits = np.array([np.inf if m.threshold is None else m.loss(m.threshold) for m in metrics])
     free = np.isinf(limits)
     if free.any():

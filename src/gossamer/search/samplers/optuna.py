@@ -22,6 +22,7 @@ from gossamer.search.samplers.history import History
 from gossamer.search.samplers.sampler import Sampler
 from gossamer.search.space.space import Point, Space
 from gossamer.search.trials.optuna_log import quiet_optuna
+from gossamer.search.trials.storage import directions_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class OptunaSampler(Sampler):
         # without it as it should.
         with quiet_optuna(), threadpool_limits(1), np.errstate(invalid="ignore"):
             # Of constraints alone, the violations are what is minimized.
-            goals = [m.goal for m in metrics if m.optimized] or ["minimize"]
+            goals = directions_of({m.name: m.goal for m in metrics if m.optimized})
             storage = InMemoryStorage()
             study = optuna.create_study(directions=goals, sampler=sampler, storage=storage)
             study.add_trials(self._trials(space, metrics, history))
@@ -133,7 +134,7 @@ def _as_optuna(space: Space, metrics: Sequence[Metric], history: History) -> lis
     # A failed trial counts as bad as the worst seen, or the models would ask for the same
     # point again: they know nothing of failures.
     worst = [
-        (column.max() if m.goal == "minimize" else column.min()) if len(column) else 0.0
+        (column.min() if m.goal.sign > 0 else column.max()) if len(column) else 0.0
         for m, column in zip(metrics, history.values.T, strict=True)
     ]
     # Nor do they know of parameters that a trial has not: those get a value that did not matter.

@@ -24,6 +24,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from gossamer.errors import UserError
+from gossamer.numbers import Goal
 from gossamer.search.trials.budget import Budget, Room, RoomTakenError, within
 from gossamer.search.trials.databases import patient
 from gossamer.search.trials.edits import Edits, deleted_key, note_key, value_key
@@ -61,7 +62,7 @@ _LIVES = 5
 
 def directions_of(objectives: Mapping[str, str]) -> list[StudyDirection]:
     """Directions of a study with these objectives, which has at least one."""
-    goals = list(objectives.values()) or ["minimize"]
+    goals = list(objectives.values()) or [Goal.MINIMIZE]
     return [StudyDirection[goal.upper()] for goal in goals]
 
 
@@ -77,8 +78,7 @@ def ordered_values(
     """
     if not objectives:
         return [sum(max(0.0, beyond) for beyond in violations.values())]
-    worst = {"maximize": -math.inf, "minimize": math.inf}
-    return [values.get(name, worst[goal]) for name, goal in objectives.items()]
+    return [values.get(n, -Goal(goal).sign * math.inf) for n, goal in objectives.items()]
 
 
 class EndedError(UserError):
@@ -186,7 +186,7 @@ class Store:
         if stored is None:  # an older study, whose optimized metrics never changed
             metrics = (self.definition or {}).get("metrics", {})
             goals = {name: str(metric["goal"]) for name, metric in metrics.items()}
-            return {n: goal for n, goal in goals.items() if goal in ("maximize", "minimize")}
+            return {n: goal for n, goal in goals.items() if goal in tuple(Goal)}
         return stored
 
     def keep_objectives(self, wanted: Mapping[str, str]) -> None:
