@@ -14,7 +14,7 @@ from tests.search.waiting import wait_for
 
 from gossamer.errors import UserError
 from gossamer.search import Experiment, Float, Minimize
-from gossamer.search.trials import heartbeat
+from gossamer.search.trials import heartbeat, storage
 from gossamer.search.trials.records import OWNER
 
 SCRIPT = """
@@ -207,6 +207,29 @@ def test_a_trial_that_another_driver_has_claimed_meanwhile_is_not_put_back(tmp_p
     assert quick.ask().number == number
     assert not slow._store.put_back(number, owner)
     assert quick._store.mine() == {number}
+
+
+def test_a_loss_that_two_drivers_see_at_once_is_one_loss(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/x.db"
+    lost = Experiment("x", [Float("a", 0.0, 1.0)], [Minimize("a")], storage=url, sampler="random")
+    lost.ask()
+    gone = {lost._store._owner}
+    monkeypatch.setattr(storage, "_LIVES", 3)
+    monkeypatch.setattr(storage, "is_gone", lambda owner, heard: owner in gone)
+    slow, quick = Experiment.from_storage(url), Experiment.from_storage(url)
+    for losses in range(1, 4):
+        seen = slow._store.frozen()
+        back = quick._store.put_back_abandoned()
+        with monkeypatch.context() as context:
+            context.setattr(slow._store, "frozen", lambda seen=seen: seen)
+            assert slow._store.put_back_abandoned() == 0
+        (record,) = quick.trials()
+        assert (record.state, back) == (("waiting", 1) if losses < 3 else ("failed", 0))
+        if losses < 3:
+            lost = Experiment.from_storage(url)
+            assert lost.ask().number == 0
+            gone.add(lost._store._owner)
+    assert record.reason == "the process that ran it was lost, 3 times"
 
 
 def test_a_claimed_trial_has_its_new_owner_at_once(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ EXPECTED = "gossamer:expected"
 FIDELITY = "gossamer:fidelity"
 ORIGIN = "gossamer:origin"
 ATTEMPT = "gossamer:attempt"
-LOST = "gossamer:lost"
+LOST = "gossamer:lost:"
 # What a trial that was made elsewhere is there, so that it is imported once.
 SOURCE = "gossamer:source"
 # Which call ended the trial, for one that was repeated because the answer was lost.
@@ -48,6 +48,11 @@ def report_key(attempt: int, step: int | None = None) -> str:
     """The attribute of a report, or what those of an attempt begin with: of a trial's attempts
     only the last one counts."""
     return f"{_REPORT}{attempt}:" + ("" if step is None else str(step))
+
+
+def lost_key(attempt: int) -> str:
+    """The attribute of an attempt whose process was lost, the same for all who see that."""
+    return f"{LOST}{attempt}"
 
 
 def attempt(trial: FrozenTrial) -> int:

@@ -42,6 +42,7 @@ from gossamer.search.trials.records import (
     SOURCE,
     attempt,
     fidelity,
+    lost_key,
     record,
     report_key,
     value_attributes,
@@ -457,12 +458,12 @@ class Store:
         """Puts back the running trials whose process is gone. Returns how many."""
         running = (t for t in self.frozen() if t.state is TrialState.RUNNING)
         return sum(
-            self.lose(trial.number, "the process that ran it was lost", trial.user_attrs[OWNER])
+            self.lose(trial.number, "the process that ran it was lost", trial)
             for trial in running
             if self._is_abandoned(trial)
         )
 
-    def lose(self, number: int, how: str, owner: str | None = None) -> bool:
+    def lose(self, number: int, how: str, seen: FrozenTrial | None = None) -> bool:
         """Puts back a running trial that lost its process; False if it is not to be run again.
 
         One that lost its process too often fails instead: it may be what kills them.
@@ -470,9 +471,10 @@ class Store:
         Args:
             number: of the trial.
             how: it was lost, as the reason begins if it fails.
-            owner: see `put_back`.
+            seen: the trial as it was when it was lost; ours by default.
         """
-        lost = self._count_loss(number)
+        owner = self._owner if seen is None else seen.user_attrs[OWNER]
+        lost = self._count_loss(number, self._attempts[number] if seen is None else attempt(seen))
         if lost < _LIVES:
             return self.put_back(number, owner)
         with suppress(EndedError):
@@ -480,12 +482,13 @@ class Store:
         return False
 
     @patient
-    def _count_loss(self, number: int) -> int:
+    def _count_loss(self, number: int, attempt: int) -> int:
+        """Losses of a trial, that of this attempt included, whoever else saw it."""
         trial_id = self._id(number)
-        lost = int(self._storage.get_trial(trial_id).user_attrs.get(LOST, 0)) + 1
         with suppress(UpdateFinishedTrialError):
-            self._storage.set_trial_user_attr(trial_id, LOST, lost)
-        return lost
+            self._storage.set_trial_user_attr(trial_id, lost_key(attempt), True)
+        attributes = self._storage.get_trial(trial_id).user_attrs
+        return sum(key.startswith(LOST) for key in attributes)
 
     def beat(self) -> None:
         """Says that this process is alive."""
