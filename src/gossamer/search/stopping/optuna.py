@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from gossamer.errors import UserError, nearest
@@ -182,7 +183,9 @@ def _study(
     metric: Metric, trials: Sequence[FrozenTrial], written: dict[str, Any] | None = None
 ) -> optuna.Study:
     storage = _Trials(trials, {} if written is None else written)
-    return optuna.create_study(storage=storage, study_name=STUDY, direction=metric.goal)
+    return optuna.create_study(
+        storage=storage, study_name=STUDY, direction=StudyDirection[metric.goal.name]
+    )
 
 
 def _frozen(
