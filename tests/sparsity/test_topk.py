@@ -17,11 +17,15 @@ def isa(request, monkeypatch):
 
 
 def oracle(scores, k):
-    best = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    best = (
+        scores.nan_to_num(torch.inf, torch.inf)
+        .sort(dim=1, descending=True, stable=True)
+        .indices[:, :k]
+    )
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, best, True)
 
 
-@pytest.mark.parametrize("kind", ["random", "ties", "masked", "kept", "equal"])
+@pytest.mark.parametrize("kind", ["random", "ties", "masked", "kept", "nan", "equal"])
 @pytest.mark.parametrize("shape", [(1, 3 * SMALL + 5), (7, SMALL), (1500, 9), (3, 5)])
 def test_the_largest_and_among_equals_the_first(kind, shape):
     scores = torch.rand(shape, generator=torch.Generator().manual_seed(0))
@@ -31,6 +35,8 @@ def test_the_largest_and_among_equals_the_first(kind, shape):
         scores[scores < 0.9] = -1.0
     elif kind == "kept":  # as rules keep what survives
         scores[scores > 0.8] = torch.inf
+    elif kind == "nan":  # counts as infinity
+        scores[scores > 0.8] = torch.nan
     elif kind == "equal":
         scores = torch.zeros(shape)
     for share in (0.001, 0.05, 0.5, 0.97):

@@ -15,6 +15,7 @@ from gossamer.errors import UserError
 from gossamer.nn.module_tools import Float32Buffers, exporting
 from gossamer.nn.winners import pick, pickable
 from gossamer.numbers import positive_share, real, share, whole
+from gossamer.sparsity.topk import top_k
 
 
 def winner_mask(x: Tensor, k: int) -> Tensor:
@@ -28,22 +29,7 @@ def winner_mask(x: Tensor, k: int) -> Tensor:
         Boolean ``[..., n]`` with exactly ``min(k, n)`` entries true along the last
         dimension. NaN counts as infinity.
     """
-    n, k = x.shape[-1], whole(k, 0, "winner_mask: k")
-    if k >= n:
-        return torch.ones_like(x, dtype=torch.bool)
-    if k <= 0:
-        return torch.zeros_like(x, dtype=torch.bool)
-    x = x.nan_to_num(math.inf, math.inf, -math.inf)
-    # torch.topk breaks ties arbitrarily, so it only supplies the k-th largest value. All
-    # above it win; of those equal to it, the first ones fill up the remaining places.
-    largest = torch.topk(x, k, dim=-1, sorted=False).values
-    kth = largest.amin(dim=-1, keepdim=True)
-    places = k - (largest > kth).to(torch.float32).sum(dim=-1, keepdim=True)
-    above = x > kth
-    tied = x == kth
-    # Counted in float32: exact up to 2**24 units, and many times faster than in integers.
-    first = tied.to(torch.float32).cumsum(dim=-1) <= places
-    return above | (tied & first)
+    return top_k(x, whole(k, 0, "winner_mask: k"))
 
 
 def _sample_mask(x: Tensor, k: int, whole_sample: bool) -> Tensor:

@@ -1,7 +1,7 @@
 """K-winners, stored as functions of gossamer's own domain.
 
 Ties go to the lowest index, and NaN counts as infinity: in the functions' bodies and the C text
-here as in ``kernels/kwinners.h`` and in ``nn.kwinners``.
+here as in ``kernels/kwinners.h`` and in ``sparsity.topk``.
 """
 
 from __future__ import annotations
