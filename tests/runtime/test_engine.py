@@ -497,13 +497,14 @@ def test_what_follows_winners_reads_their_list(op: str) -> None:
     assert [step.kernel.operation for step in steps] == operations
 
 
-def test_planning_on_one_thread_lowers_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_planning_lowers_once(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The programs are made of the steps that planning made; they are those of its plan."""
     lowered, lower = [], planner.lower
     monkeypatch.setattr(planner, "lower", lambda *a, **k: lowered.append(a[2]) or lower(*a, **k))
-    engine = Engine(stack(0.2), threads=1)
+    engine = Engine(stack(0.2), threads=threads)
     assert not lowered
-    again = Engine(stack(0.2), threads=1, plan=engine.plan)
+    again = Engine(stack(0.2), threads=threads, plan=engine.plan)
     assert lowered == [engine.plan.single, engine.plan.batched]
     for kind in ("single", "batched"):
         for mine, theirs in zip(engine._steps[kind], again._steps[kind], strict=True):

@@ -140,9 +140,9 @@ class Engine:
         if plan is not None:
             chosen, self.stale = Plan.load(plan, self.graph, self.isa)
         if chosen is None:
-            chosen, lowered = planner.make_lowered(self.graph, self.isa, sample, on_progress)
-            if self.threads == 1:  # how layers are cut depends on the number of threads
-                self._lowered = lowered
+            chosen, self._lowered = planner.make_lowered(
+                self.graph, self.isa, sample, on_progress, self.threads
+            )
             if plan is not None:
                 chosen.save(plan)
         return chosen

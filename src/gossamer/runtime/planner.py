@@ -182,6 +182,7 @@ def make_lowered(
     isa: str,
     sample: Sequence[Array] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    threads: int = 1,
     *,
     batches: bool = True,
 ) -> tuple[Plan, dict[str, Lowered]]:
@@ -195,19 +196,19 @@ def make_lowered(
         isa: instruction set of the kernels.
         sample: example inputs (a batch); normal noise if not given.
         on_progress: called with the numbers of nodes that are done and of all nodes.
+        threads: that will run it: candidates are measured on one, and lowered for so many.
         batches: without, only the candidates for single examples, in about half the time.
 
     Returns:
-        The plan, and what was lowered on the way, as ``lower`` does on one thread: ``single`` and,
-        where there are batches, ``batched``. A second lowering would take as long as reading the
-        file.
+        The plan, and what was lowered on the way, as ``lower`` does: ``single`` and, where there
+        are batches, ``batched``. A second lowering would take as long as reading the file.
     """
     budget, plan = Budget(BUDGET_NS), Plan(machine(), isa, graph.fingerprint())
     inputs = _inputs(graph, sample)
     values = dict(zip(graph.inputs, inputs, strict=True))
     plan.densities.update((name, _density(value)) for name, value in values.items())
     kinds = (False, True) if graph.dynamic and batches else (False,)
-    choices = [Choices(graph, isa, plan, batched) for batched in kinds]
+    choices = [Choices(graph, isa, plan, batched, threads) for batched in kinds]
     last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     macs = [_macs(graph, node) for node in graph.nodes]
     floor = sum(macs) / (4 * len(macs))  # so that small ones get a look, too
@@ -323,11 +324,14 @@ class Choices:
         isa: instruction set of the kernels.
         plan: gets the measurements.
         batched: whether they are for batches.
+        threads: that share a layer of what they make; candidates are measured on one.
     """
 
-    def __init__(self, graph: Graph, isa: str, plan: Plan, batched: bool) -> None:
+    def __init__(self, graph: Graph, isa: str, plan: Plan, batched: bool, threads: int) -> None:
         self.graph, self.isa, self.plan, self.batched = graph, isa, plan, batched
-        self.lowering = Lowering(graph, isa, batched=batched, densities=plan.densities)
+        self.lowering = Lowering(
+            graph, isa, threads=threads, batched=batched, densities=plan.densities
+        )
         self.names: dict[str, str] = {}
         self._seen: dict[tuple[Any, ...], dict[int, str]] = {}  # then by numbers of non-zeros
 
