@@ -213,6 +213,37 @@ def test_a_file_of_8_bits_is_no_larger_than_one_of_floats(tmp_path, density, wid
     assert codes <= floats, f"{codes} bytes against {floats}"
 
 
+@pytest.mark.parametrize(
+    ("build", "shape", "settings"),
+    [
+        (gs.models.ds_cnn, (1, 8, 8), {"width": 8, "blocks": 1}),
+        (gs.models.vit, (1, 8, 8), {"width": 8, "layers": 1, "head_size": 4}),
+        pytest.param(*(gs.models.bc_resnet, (1, 40, 32), {"width": 1.0}), marks=pytest.mark.slow),
+        pytest.param(
+            *(gs.models.resnet, (1, 8, 8), {"blocks": (1, 1), "width": 4}), marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_the_smallest_reference_networks_are_no_larger_in_8_bits(build, shape, settings):
+    torch.manual_seed(0)
+    model = build(4, input_shape=shape, **settings)
+    x = torch.rand(8, *shape)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):  # as training leaves them: equal ones are stored once
+            for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                nn.init.uniform_(values, 0.5, 1.5)
+    gs.Sparsifier(model, density=0.5, rule=gs.sparsity.Static())
+    floats = store_sparse(to_onnx(model, x))
+    codes = store_sparse(to_onnx(gs.quantize(model, x), x))
+    assert codes.ByteSize() <= floats.ByteSize()
+    assert not any(part.metadata_props for part in (*codes.graph.node, *codes.graph.input))
+    with torch.no_grad():
+        wanted = model.eval()(x).numpy()
+    # The last bit of a float sum may turn a code.
+    atol = 0.05 * np.abs(wanted).max()
+    np.testing.assert_allclose(by_onnxruntime(codes, x), wanted, rtol=1e-3, atol=atol)
+
+
 def test_wrong_use_is_an_error():
     with pytest.raises(UserError, match="nothing to give 8 bits"):
         gs.quantize(nn.ReLU())

@@ -76,7 +76,10 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Tokens from ``embed``, positions added, blocks, the mean over tokens, output layer."""
+    """Tokens from ``embed``, positions added, blocks, the mean over tokens, output layer.
+
+    ``embed`` computes ``[batch, tokens, width]``, or a picture ``[batch, width, rows, columns]``.
+    """
 
     def __init__(
         self, embed: nn.Module, tokens: int, width: int, blocks: nn.Sequential, classes: int
@@ -89,17 +92,12 @@ class Transformer(nn.Module):
         self.output = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.blocks(self.embed(x) + self.position)
+        x = self.embed(x)
+        if x.dim() == 4:
+            x = x.flatten(2).transpose(1, 2)
+        x = self.blocks(x + self.position)
         y: Tensor = self.output(self.norm(x).transpose(1, 2).mean(dim=2))
         return y
-
-
-class Patches(nn.Conv2d):
-    """Images ``[batch, channels, height, width]`` as ``[batch, tokens, width]``, one a patch."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = super().forward(x)
-        return y.flatten(2).transpose(1, 2)
 
 
 class Tokens(nn.Embedding):
@@ -172,7 +170,7 @@ def vit(
             f"{math.gcd(height, wide)} or one of its divisors"
         )
     return _encoder(
-        Patches(inputs, width, patch, patch),
+        nn.Conv2d(inputs, width, patch, patch),
         (height // patch) * (wide // patch),
         *(classes, width, layers, head_size, expansion, activation_density, dropout, winners),
     )

@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_leaves
 
 from gossamer.errors import UserError
 from gossamer.files import writing
+from gossamer.nn.onnx_compact import compact
 from gossamer.nn.onnx_norms import fold_norms
 from gossamer.nn.quantized import exportable, quantized_layers
 from gossamer.runtime import store_sparse
@@ -171,11 +172,8 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
         model.train(was_training)
     assert program is not None
     proto = program.model_proto
-    # Torch leaves stack traces with the paths of this machine in every node.
-    for part in (proto.graph, *proto.graph.node):
-        del part.metadata_props[:]
-    del proto.graph.value_info[:]  # which whoever wants it can infer
     fold_norms(proto.graph)
+    compact(proto)
     used = {node.op_type for node in proto.graph.node if node.domain == DOMAIN}
     proto.functions.extend(f for f in k_winners_functions() if f.name in used)
     return proto

@@ -7,6 +7,7 @@ be larger than that of floats.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ def fold_norms(graph: onnx.GraphProto) -> None:
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     made = {output: node for node in graph.node for output in node.output}
-    readers = Counter(name for node in graph.node for name in node.input)
-    readers.update(value.name for value in graph.output)
+    every = list(graphs_of(graph))
+    readers = Counter(name for each in every for node in each.node for name in node.input)
+    readers.update(value.name for each in every for value in each.output)
+    replaced: set[str] = set()
     for norm in [node for node in graph.node if node.op_type == "BatchNormalization"]:
         layer = made.get(norm.input[0])
         if layer is None or layer.op_type not in ("Conv", "Gemm") or readers[norm.input[0]] > 1:
@@ -33,7 +36,7 @@ def fold_norms(graph: onnx.GraphProto) -> None:
         if weight is None or weight.op_type != "DequantizeLinear" or len(weight.input) > 2:
             continue
         names = [*norm.input[1:], weight.input[1], *layer.input[2:]]
-        if any(name not in constants or readers[name] > 1 for name in names):
+        if readers[layer.input[1]] > 1 or any(name not in constants for name in names):
             continue
         scale, shift, mean, variance, step, *bias = (
             numpy_helper.to_array(constants[name]).astype(np.float64) for name in names
@@ -43,17 +46,27 @@ def fold_norms(graph: onnx.GraphProto) -> None:
         if not np.all(factor > 0) or step.shape != factor.shape:
             continue
         shift = shift - mean * factor + (bias[0] * factor if bias else 0.0)
-        if not bias:
-            layer.input.append(f"{layer.input[1]} bias")
-            constants[layer.input[2]] = graph.initializer.add(name=layer.input[2])
-        _set(constants[weight.input[1]], step * factor)
-        _set(constants[layer.input[2]], shift)
+        # New constants: equal ones are exported as one, so another layer may read the old ones.
+        weight.input[1] = _add(graph, f"{weight.output[0]}.step", step * factor)
+        layer.input[2:] = [_add(graph, f"{weight.output[0]}.bias", shift)]
         layer.output[0] = norm.output[0]
         made[norm.output[0]] = layer
         graph.node.remove(norm)
-        for name in norm.input[1:]:
-            graph.initializer.remove(constants[name])
+        replaced.update(names)
+    replaced -= {name for each in every for node in each.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name in replaced]:
+        graph.initializer.remove(tensor)
 
 
-def _set(tensor: Any, array: NDArray[Any]) -> None:
-    tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float32), tensor.name))
+def _add(graph: onnx.GraphProto, name: str, array: NDArray[Any]) -> str:
+    graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
+    return name
+
+
+def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and those within it: branches and bodies of loops."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from graphs_of(attribute.g)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 DOMAIN, NAME = "gossamer", "Sparse"
 SMALLEST = 256  # weights with fewer numbers stay as they are
 FARTHEST = 255  # zeros that one gap can hold
-GAP_BYTES = 1
 TOGETHER = 1 << 16  # entries decoded at once: what a near cache holds
 DTYPES = (np.float32, np.int8)  # of values
 
@@ -105,7 +104,7 @@ def check(values: Array, gaps: Array, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with every float32 or int8 constant that gets smaller so stored sparse.
+    """The model with every float32 or int8 constant that takes fewer bytes so stored sparse.
 
     The network stays the same to the bit (a negative zero becomes a zero).
     """
@@ -114,46 +113,39 @@ def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
 
     from gossamer.runtime.onnx_functions import sparse_function
 
-    tensors: list[onnx.TensorProto] = []
-    nodes: list[onnx.NodeProto] = []
     small = onnx.ModelProto()
     small.CopyFrom(model)
     inputs = {value.name for value in small.graph.input}
+    tensors: list[onnx.TensorProto] = []
+    nodes: list[onnx.NodeProto] = []
+    saved = 0
     for tensor in small.graph.initializer:
-        count = math.prod(tensor.dims)
         kinds = (TensorProto.FLOAT, TensorProto.INT8)
         plain = tensor.data_type in kinds and tensor.data_location == 0
-        if not plain or count < SMALLEST or tensor.name in inputs:
-            tensors.append(tensor)
-            continue
-        weight = numpy_helper.to_array(tensor)
-        values, gaps = encode(weight)
-        if (weight.itemsize + GAP_BYTES) * len(values) >= weight.nbytes:
+        if not plain or math.prod(tensor.dims) < SMALLEST or tensor.name in inputs:
             tensors.append(tensor)
             continue
         names = [f"{tensor.name}.values", f"{tensor.name}.gaps"]
-        tensors += [
-            numpy_helper.from_array(array, name)
-            for array, name in zip((values, gaps), names, strict=True)
-        ]
-        nodes.append(
-            helper.make_node(
-                NAME,
-                names,
-                [tensor.name],
-                name=f"{tensor.name}.sparse",
-                domain=DOMAIN,
-                shape=list(tensor.dims),
-            )
-        )
-    if not nodes:
+        arrays = encode(numpy_helper.to_array(tensor))
+        parts = [numpy_helper.from_array(x, name) for x, name in zip(arrays, names, strict=True)]
+        node = helper.make_node(NAME, names, [tensor.name], domain=DOMAIN, shape=list(tensor.dims))
+        less = tensor.ByteSize() - node.ByteSize() - sum(part.ByteSize() for part in parts)
+        if less <= 0:
+            tensors.append(tensor)
+            continue
+        saved += less
+        tensors += parts
+        nodes.append(node)
+    function = sparse_function()
+    known = (DOMAIN, NAME) in {(f.domain, f.name) for f in small.functions}
+    if not nodes or (not known and saved <= function.ByteSize()):
         return model
     nodes += small.graph.node
     del small.graph.node[:], small.graph.initializer[:]
     small.graph.node.extend(nodes)
     small.graph.initializer.extend(tensors)
-    if (DOMAIN, NAME) not in {(f.domain, f.name) for f in small.functions}:
-        small.functions.append(sparse_function())
+    if not known:
+        small.functions.append(function)
     if DOMAIN not in {entry.domain for entry in small.opset_import}:
         small.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     return small
