@@ -80,6 +80,9 @@ BAD = [
     ([*TRAIN, "--set", "weight_density.linear=0.1"], "'linear1'"),
     ([*TRAIN, "--set", "batch_size=500"], "batch_size"),
     ([*TRAIN, "--out", "net.py/run"], "net.py"),
+    ([*TRAIN, "--out", "one", "--out", "two"], "--out appears twice; remove one"),
+    (["bench", "m.onnx", "--against", "torch", "--against", "openvino"], "--against appears twice"),
+    (["trials", "list", "x.db", "--name", "a", "--name", "b"], "--name appears twice"),
     ([*TRAIN, "--set", "device=cup"], "cuda:N"),
     ([*TRAIN, "--data", "."], "leave the folder . out"),
     (

@@ -20,6 +20,7 @@ from gossamer.training.folder import exclusive
 from gossamer.training.initial import load_weights
 
 MLP = ["train", "data.npz", "--model", "mlp"]
+NARROW = ["train", "data.npz", "--model", "narrow.py:build"]
 SETTINGS = {"hidden": 8, "epochs": 1, "batch_size": 16, "device": "cpu"}
 EVIL = """
 from gossamer.models import mlp as build
@@ -135,21 +136,21 @@ def test_a_network_imports_the_modules_beside_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("arguments", "message"),
     [
-        (["--set", "hidden=[16,16]"], "hidden"),
-        (["--set", "epochs=1e99"], "epochs must be between 0 and 1000000"),
-        (["--set", "batch_size=1e99"], "batch_size must be between"),
-        (["--set", "patience=1e99"], "patience must be between"),
-        (["--set", "int8=true", "--model", "narrow.py:build"], "cannot take inputs [batch, 1, 12"),
+        ([*MLP, "--set", "hidden=[16,16]"], "hidden"),
+        ([*MLP, "--set", "epochs=1e99"], "epochs must be between 0 and 1000000"),
+        ([*MLP, "--set", "batch_size=1e99"], "batch_size must be between"),
+        ([*MLP, "--set", "patience=1e99"], "patience must be between"),
+        ([*NARROW, "--set", "int8=true"], "cannot take inputs [batch, 1, 12"),
     ],
 )
-def test_settings_that_cannot_be(place, gossamer, settings, message):
+def test_settings_that_cannot_be(place, gossamer, arguments, message):
     (place / "narrow.py").write_text(
         "from torch import nn\ndef build(classes, input_shape, hidden=3):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(100, classes))\n"
     )
-    one_line(gossamer(*MLP, *settings), message)
+    one_line(gossamer(*arguments), message)
 
 
 def test_a_run_on_data_that_are_gone_is_exported_in_8_bits(trained, place, run, gossamer):

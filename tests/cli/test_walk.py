@@ -141,6 +141,14 @@ def folder(place, experiment):
     return place
 
 
+def without(option: str, arguments: list[str]) -> list[str]:
+    """Without the option and its value, since one given twice is refused."""
+    if option not in arguments:
+        return arguments
+    place = arguments.index(option)
+    return arguments[:place] + arguments[place + 2 :]
+
+
 def everything(folder: Path):
     return {
         path: path.read_bytes() if path.is_file() else None
@@ -159,7 +167,7 @@ def test_every_option_wrong(folder, gossamer, name):
         if tail is None:
             arguments = name.split()
         elif tail[0].startswith("-"):
-            arguments = [*name.split(), *RIGHT[name], *tail]
+            arguments = [*name.split(), *without(tail[0], RIGHT[name]), *tail]
         else:
             arguments = [*name.split(), *tail]
         status, out, err = gossamer(*arguments)

@@ -10,9 +10,10 @@ import os
 import sys
 import tomllib
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -21,7 +22,31 @@ from gossamer.console import say, show
 from gossamer.errors import UserError
 from gossamer.extras import needed
 
-app = typer.Typer(
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Command(typer.core.TyperCommand):
+    """A command that refuses an option given twice, of which one would be ignored."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for option in order:
+            if not isinstance(option, typer.core.TyperOption) or option.multiple or option.is_flag:
+                continue
+            if order.count(option) > 1:
+                raise UserError(f"{option.opts[0]} appears twice; remove one")
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+
+class Commands(typer.Typer):
+    """A group of commands of gossamer's."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[_F], _F]:
+        return super().command(name, **{"cls": _Command, **settings})
+
+
+app = Commands(
     name="gossamer",
     help="Finds, trains and runs sparse neural networks.",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import typer
 
-from gossamer.cli.main import Json, app
+from gossamer.cli.main import Commands, Json, app
 from gossamer.cli.search import Name, Source, open_experiment
 from gossamer.console import say, show
 from gossamer.errors import UserError
@@ -26,7 +26,7 @@ class _ListByDefault(typer.core.TyperGroup):
         return parsed
 
 
-trials = typer.Typer(
+trials = Commands(
     cls=_ListByDefault,
     help="List, show, delete, correct, export and import trials; 'list' may be left out.",
 )
