@@ -335,6 +335,7 @@ def start(
         *((density, True, 0, 1.0) for density in (0.5, 0.3)),
         (0.25, False, 1, 1.0),
         (0.25, True, 1, 0.4),
+        (0.25, False, -1, 1.0),  # the one most likely to keep the accuracy
         (0.1, True, -1, 0.2),
         (0.1, False, -1, 0.1),
         (0.05, True, -1, 0.1),
