@@ -102,7 +102,7 @@ def test_what_cannot_be_written_is_named_with_the_remedy(tmp_path):
         ("folder", "Is a directory"),
         ("loop", "Too many levels of symbolic links"),
         ("x" * 300, "File name too long"),
-        ("", "names no file"),
+        ("", "not the name of a file"),
     ):
         with pytest.raises(UserError, match=f"cannot write .*{why}"):
             write_text(tmp_path / name if name else "", "x")
@@ -265,8 +265,8 @@ def test_nothing_is_written_past_this_module():
     writers = [
         f"{path}: {line.strip()}"
         for path in SOURCES.rglob("*.py")
-        # The last three write in a temporary folder.
-        if path.name not in ("files.py", "bench.py", "forecast.py", "measure.py")
+        # All but the first write in a temporary folder.
+        if path.name not in ("files.py", "bench.py", "forecast.py", "measure.py", "ray_node.py")
         for line in path.read_text().splitlines()
         if writer.search(line) and not line.lstrip().startswith('"')  # a message's text
     ]

@@ -45,7 +45,7 @@ def writing(path: Name) -> Iterator[BinaryIO]:
         UserError: the file cannot be written; what was there before is unchanged.
     """
     if not Path(path).name:
-        raise UserError(f"cannot write {str(path)!r}: that names no file; name one")
+        raise UserError(f"cannot write {str(path)!r}: this is not the name of a file; name one")
     try:
         if is_stream(path):
             buffer = io.BytesIO()

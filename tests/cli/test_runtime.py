@@ -166,12 +166,12 @@ BAD = [
     (["run", "model.onnx", "--input", "x.npy"], "--output"),
     (["run", "model.onnx", "--input", "x.npy", "--output", "y", "--threads", "0"], "--threads"),
     (["run", "model.onnx", "--input", "minus.npy", "--output", "y.npy"], "numpy.save"),
-    (["run", "model.onnx", "--input", "x.npy", "--output", ""], "names no file"),
+    (["run", "model.onnx", "--input", "x.npy", "--output", ""], "not the name of a file"),
     (["profile", "none.onnx"], "none.onnx"),
     (["profile", "."], ".: cannot be read (a folder, not a file)"),
     (["profile", "model.onnx", "--batch", "10000000000"], "--batch"),
     (["profile", "model.onnx", "--batch", "0"], "--batch"),
-    (["profile", "model.onnx", "--input", "empty.npy"], "no examples"),
+    (["profile", "model.onnx", "--input", "empty.npy"], "batch is empty"),
     (["bench", "model.onnx", "--against", "onnxrutime"], "did you mean 'onnxruntime'"),
     (["bench", "model.onnx", "--against", ","], "names no peer"),
     (["bench", "none.onnx"], "none.onnx"),
@@ -180,7 +180,7 @@ BAD = [
     (["profile", "model.onnx", "--shape", "input=1,one"], "--shape input=1,one: write it as"),
     (["bench", "model.onnx", "--value", "y=3"], "a value for input 'y'"),
     (["profile", "model.onnx", "--value", "input=[1]"], "--value input=[1]: write it as sr=16000"),
-    (["bench", "model.onnx", "--input", "empty.npy"], "no examples"),
+    (["bench", "model.onnx", "--input", "empty.npy"], "batch is empty"),
 ]
 
 

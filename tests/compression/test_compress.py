@@ -76,7 +76,7 @@ def test_a_plan_is_an_experiment_and_is_followed(place, monkeypatch, capsys):
     wanted = model(torch.from_numpy(x)).detach().numpy()
     np.testing.assert_allclose(Engine("out/model.onnx", threads=1)(x), wanted, atol=1e-5)
     assert json.loads((place / "out" / "plan.json").read_text())["network"]
-    with pytest.raises(UserError, match="has goals other than these"):
+    with pytest.raises(UserError, match="has other goals than these"):
         compress(*NAMED, weights="weights.safetensors", maximize="throughput", **QUICK)
     with pytest.raises(UserError, match=r"is of task net.py:data, not toy.npz"):
         compress("net.py:build", "toy.npz", weights="weights.safetensors", **QUICK)

@@ -242,7 +242,7 @@ def test_what_cannot_be_opened_is_named(storage: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="without a storage"):
         Dashboard(str(path))
     path.write_text(FILE.format(name="other", storage=f'storage = "{storage}"'))
-    with pytest.raises(UserError, match=r"no experiment 'other'.*begin it with gossamer search"):
+    with pytest.raises(UserError, match=r"no experiment 'other'.*start it with gossamer search"):
         Dashboard(str(path))
     with pytest.raises(UserError, match="does not exist"):
         Dashboard(f"sqlite:///{tmp_path / 'none.db'}")

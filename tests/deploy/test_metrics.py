@@ -65,7 +65,7 @@ def test_an_unknown_name_lists_the_table() -> None:
 
 def test_what_the_engine_refuses_has_its_reason() -> None:
     refused = {"accuracy": 0.9, "engine": {"refused": "no operator 'Loop'"}}
-    with pytest.raises(UserError, match="'speedup' is not known: no operator 'Loop'"):
+    with pytest.raises(UserError, match="'speedup' has no value: no operator 'Loop'"):
         read_metrics(refused, ["accuracy", "speedup"])
 
 

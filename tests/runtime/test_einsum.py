@@ -72,7 +72,7 @@ def test_of_constants() -> None:
         ("bii->bi", "diagonal"),
         ("bij,bjk->bik", "is for 2 inputs"),
         ("bi->bi", "does not fit"),
-        ("bij->bq", "letters of its own"),
+        ("bij->bq", "letters in its result that no input has"),
     ],
 )
 def test_what_cannot_run_is_named(equation: str, message: str) -> None:

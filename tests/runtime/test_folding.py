@@ -97,7 +97,7 @@ def test_what_joins_a_constant_of_all_examples_is_refused(operator: str, moved: 
         else b.add(operator, each, whole(axis))
     )
     b.add("Add", "x", joined)
-    with pytest.raises(UserError, match=rf"\({operator}\): it may join the examples"):
+    with pytest.raises(UserError, match=rf"\({operator}\): it may mix the examples"):
         Engine(b.model())
 
 

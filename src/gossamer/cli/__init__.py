@@ -1,4 +1,4 @@
-"""The commands. They only translate: the work is done in the other rooms."""
+"""The commands. They only parse and print; the other rooms do the work."""
 
 from gossamer.cli import compress as compress  # these register their commands
 from gossamer.cli import dashboard as dashboard

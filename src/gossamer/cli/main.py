@@ -1,4 +1,4 @@
-"""``gossamer COMMAND``: parses, calls, prints.
+"""The command ``gossamer``: parse the arguments, call, print.
 
 Heavy imports stand inside the commands, so that ``--help`` and mistakes answer at once.
 """

@@ -83,9 +83,9 @@ def compress(
     """Prune and fine-tune a trained network until it meets the goals, as fast as it can be.
 
     A search (:class:`gossamer.Experiment`) over densities, patterns, k-winners and trainings, each
-    from the given weights. It begins with pruning at once, so that there is an answer after
-    seconds; the best network so far is always ``model.onnx`` in ``out``. Interrupted, it ends
-    with what was found; called again, it goes on.
+    from the weights of ``model``. It begins with one-shot pruning, so that there is an answer
+    after seconds; the best network so far is always ``model.onnx`` in ``out``. When interrupted,
+    it ends with the best network so far; when called again, it continues.
 
     Args:
         model: a torch module; or a run directory, the name of a reference network (which is
@@ -206,7 +206,7 @@ def _search(
     trials: int | None,
     progress: bool,
 ) -> bool:
-    """Runs it, to so many trials in all; whether Ctrl-C ended it."""
+    """Run the search up to a number of trials. Return whether Ctrl-C ended it."""
     ended = sum(trial.state in ("complete", "stopped") for trial in experiment.trials())
     if trials is not None and ended >= trials:
         return False
@@ -232,7 +232,7 @@ def _search(
 
 
 class _Best:
-    """Puts the best network so far into the folder; removes those that others dominate."""
+    """Put the best network so far into the folder; remove those that others dominate."""
 
     def __init__(self, experiment: Experiment, folder: Path) -> None:
         self._experiment, self._folder = experiment, folder
@@ -286,6 +286,6 @@ def _agree(
 
     if limits_of(experiment.metrics) != limits_of(metrics):
         raise UserError(
-            f"{file} has goals other than these: leave the goals out to go on with its "
+            f"{file} has other goals than these: leave the goals out to continue with its "
             "own, or choose another --out"
         )

@@ -104,7 +104,7 @@ class Goals:
         return made
 
     def _rises(self, name: str) -> bool:
-        """Whether more of it is better."""
+        """Whether more of the metric is better."""
         if name in METRICS:
             return METRICS[name].goal.sign > 0
         return name not in self.at_most and name not in self.minimize

@@ -39,7 +39,7 @@ _MEASURED = 256
 
 @dataclass(frozen=True)
 class PruneModule:
-    """Function of a trial: prunes a copy, trains, evaluates, measures."""
+    """Function of a trial: prune a copy, train, evaluate and measure it."""
 
     model: nn.Module
     inputs: Tensor

@@ -54,7 +54,7 @@ _CONTENT = (
 
 
 class DatabaseFile:
-    """Tells whether an SQLite file is still the one that was opened.
+    """Check that an SQLite file is still the one that was opened.
 
     An open connection goes on reading, and writing, a file that was renamed or deleted.
     """
@@ -107,7 +107,7 @@ def open_stored(source: str | os.PathLike[str], name: str | None = None) -> Expe
     try:
         return Experiment.from_storage(url, name or named)
     except UserError as error:
-        raise UserError(f"{error}; begin it with gossamer search {source}") from None
+        raise UserError(f"{error}; start it with gossamer search {source}") from None
 
 
 def stored_at(source: str | os.PathLike[str]) -> BaseStorage:
@@ -223,7 +223,7 @@ class Cache:
             return self._snapshot
 
     def set_thresholds(self, thresholds: Mapping[str, float | None]) -> None:
-        """Stores them all, or none of them.
+        """Store all of the thresholds, or none of them.
 
         Raises:
             UserError: for an unknown metric, or a threshold that it cannot have.
@@ -257,7 +257,7 @@ class Cache:
             return self._shares, self._shares_of, busy
 
     def close(self) -> None:
-        """Waits for what is still being computed: it changes the process's warnings."""
+        """Wait for the importances still being computed, which change the process's warnings."""
         with self._lock:
             computing = self._computing
         if computing is not None:

@@ -154,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Answers from sites, at a port of this machine."""
+    """HTTP server of the sites, at a port of this machine."""
 
     daemon_threads = True
     request_queue_size = 1024  # a full queue costs whoever comes next seconds

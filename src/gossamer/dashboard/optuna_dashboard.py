@@ -65,7 +65,7 @@ class ConstraintsAsList(_Passing):  # type: ignore[misc]
 
 
 def guarded(application: Application, write: bool) -> Application:
-    """Answers this machine's names only; without ``write`` nothing but reading."""
+    """Answer requests to this machine's names only, and without ``write`` only those that read."""
 
     def answer(environment: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         host = environment.get("HTTP_HOST", "")
@@ -92,7 +92,7 @@ class _Quiet(WSGIRequestHandler):
 
 @contextlib.contextmanager
 def optuna_dashboard(storage: BaseStorage, port: int, write: bool) -> Iterator[str]:
-    """Serves optuna-dashboard while the context lasts; yields its address.
+    """Serve optuna-dashboard while the context lasts, and yield its address.
 
     Raises:
         UserError: it is not installed, or the port is taken.

@@ -52,7 +52,7 @@ class Dashboard:
         return f"http://{HERE}:{self._server.server_address[1]}/"
 
     def serve(self) -> None:
-        """Answers until `close` is called from another thread, or interrupted."""
+        """Answer until `close` is called from another thread, or interrupted."""
         self._server.serve_forever(poll_interval=0.1)
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ def dashboard(
     optuna: bool = False,
     opened: Callable[..., None] = print,
 ) -> None:
-    """Serves the page until interrupted.
+    """Serve the page until interrupted.
 
     Args:
         source, name, port, write: as `Dashboard` takes them.

@@ -45,7 +45,7 @@ class Sites:
             self._only = Site(Cache(source, name or next(iter(names), None)), write)
 
     def warm_up(self) -> None:
-        """Reads all trials at once, and loads plotly's modules; from then on only what is new."""
+        """Read all trials at once, and load plotly's modules; from then on only what is new."""
         if self._only is not None:
             self._only.view("")
         else:

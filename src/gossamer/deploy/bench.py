@@ -178,7 +178,7 @@ def examples_of(inputs: Arrays | Path | None, graph: Graph) -> Arrays | None:
     """
     arrays = read_arrays(inputs, graph.inputs) if isinstance(inputs, Path) else inputs
     if arrays is not None and not all(len(x) for x in arrays):
-        raise UserError("a batch of no examples takes no time; pass one example or more")
+        raise UserError("the batch is empty; pass at least one example")
     return arrays
 
 

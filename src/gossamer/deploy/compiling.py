@@ -1,4 +1,4 @@
-"""A torch module as an engine."""
+"""Conversion of a torch module to an engine."""
 
 from __future__ import annotations
 

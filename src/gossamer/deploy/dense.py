@@ -79,7 +79,7 @@ def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
 
 
 def _fill_weights(graph: onnx.GraphProto) -> bool:
-    """Fills the zeros of sparse weights; whether there were any."""
+    """Fill the zeros of sparse weights; whether there were any."""
     used = {name for node in graph.node if node.op_type in WEIGHTED for name in node.input}
     random, filled = np.random.default_rng(0), False
     for name, tensor in _constants(graph):

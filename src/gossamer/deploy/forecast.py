@@ -1,4 +1,4 @@
-"""Forecast of what zeros gain a dense network on this machine, before anyone trains.
+"""Forecast of the speedup that zeros bring on this machine, before any training.
 
 For each choice of zeros, the weights of a copy in memory lose their smallest entries in the
 pattern; the copy is planned and timed in turns with the dense network. Its outputs mean nothing,

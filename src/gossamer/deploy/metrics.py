@@ -53,7 +53,7 @@ def value(run: Run, *keys: str) -> float | None:
 
 
 def read(*keys: str) -> Callable[[Run], float | None]:
-    """Reads the number under nested ``keys``."""
+    """Read the number under nested ``keys``."""
     return lambda run: value(run, *keys)
 
 
@@ -73,7 +73,7 @@ def _log_density(run: Run) -> float | None:
 
 
 def _log_count(*keys: str) -> Callable[[Run], float | None]:
-    """Reads the logarithm of the count under nested keys."""
+    """Read the logarithm of the count under nested keys."""
 
     def log_count(run: Run) -> float | None:
         count = value(run, *keys)
@@ -226,7 +226,7 @@ def read_metrics(run: Run, names: Iterable[str]) -> dict[str, float]:
         if value is None:
             engine = run.get("engine")
             refused = engine.get("refused") if isinstance(engine, Mapping) else None
-            raise UserError(f"metric '{name}' is not known: {refused or 'it was not measured'}")
+            raise UserError(f"metric '{name}' has no value: {refused or 'it was not measured'}")
         values[name] = value
     return values
 

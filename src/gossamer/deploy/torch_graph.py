@@ -194,7 +194,7 @@ COMPUTE: dict[str, Compute] = {
 
 
 class TorchGraph(nn.Module):
-    """Evaluates a graph node by node; outputs as a list."""
+    """A graph evaluated node by node; its outputs as a list."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ _WORD = 8  # bytes of an access in both tables
 
 @dataclass(frozen=True)
 class Costs:
-    """Picojoules on one process.
+    """Energies in one semiconductor process, in picojoules.
 
     Attributes:
         name, source: of the table.

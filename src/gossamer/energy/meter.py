@@ -77,7 +77,7 @@ def counters() -> tuple[str, ...]:
 
 
 class EnergyMeter:
-    """Counts the joules of what runs inside ``with``, by RAPL and NVML.
+    """Joules of what runs inside ``with``, counted by RAPL and NVML.
 
     RAPL counts whole processor packages: whatever else runs on the machine is counted too.
 

@@ -27,7 +27,7 @@ class Detection:
 
 
 class Detector:
-    """Smooths posteriors and reports a keyword when it is sure enough.
+    """Detector that smooths posteriors and reports a keyword when it is sure enough.
 
     Posteriors are averaged over the last windows; a keyword is reported when its average is the
     highest of all classes and reaches the threshold, then none for a while. The posterior
@@ -63,7 +63,7 @@ class Detector:
         self._quiet_until = -np.inf
 
     def push(self, seconds: float, outputs: NDArray[np.float32]) -> Detection | None:
-        """Takes the network's outputs ``[classes]`` (logits or log-probabilities) of one window."""
+        """Take the network's outputs ``[classes]`` (logits or log-probabilities) of one window."""
         exponents = np.exp(outputs.astype(np.float64) - outputs.max())
         self._recent.append(exponents / exponents.sum())
         smoothed = np.mean(self._recent, axis=0)

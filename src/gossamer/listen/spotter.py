@@ -89,7 +89,7 @@ class Spotter:
         self.engine = Engine(graph, threads=1)
 
     def restart(self) -> None:
-        """Forgets what was heard: the next samples are the first of another stream."""
+        """Forget what was heard: the next samples are the first of another stream."""
         self.windows, self.detector = self._fresh()
         self.score = Score()
 
@@ -99,7 +99,7 @@ class Spotter:
         return self.windows.rate
 
     def push(self, samples: Wave) -> list[Detection]:
-        """Takes the stream's next samples, float32 ``[n]`` in [-1, 1]; what was heard in them."""
+        """Take the stream's next samples, float32 ``[n]`` in [-1, 1]; what was heard in them."""
         started = time.perf_counter()
         detections = []
         for seconds, features in self.windows.push(samples):

@@ -16,7 +16,7 @@ Wave = NDArray[np.float32]
 
 
 class Windows:
-    """Cuts a stream of samples into windows and gives each one's standardized log-mel features.
+    """Windows of a stream of samples, and each one's standardized log-mel features.
 
     Neighboring windows share most of their frames: a frame is computed once, when its last
     sample has come. Only the frames at both ends of a window, which in training look beyond the
@@ -62,7 +62,7 @@ class Windows:
         return self.log_mel.rate
 
     def push(self, samples: Wave) -> Iterator[tuple[float, NDArray[np.float32]]]:
-        """Takes the stream's next samples, float32 ``[n]`` in [-1, 1].
+        """Take the stream's next samples, float32 ``[n]`` in [-1, 1].
 
         Yields:
             for each window that they complete, the time of its end in seconds since the stream

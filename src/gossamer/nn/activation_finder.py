@@ -63,7 +63,7 @@ class Site:
 
 @dataclass
 class _Watch(TorchFunctionMode):
-    """Notes every activation that a network calls, in order."""
+    """Record of the activations that a network calls, in order."""
 
     names: dict[int, str]
     sites: list[Site] = field(default_factory=list)
@@ -103,7 +103,7 @@ class _Watch(TorchFunctionMode):
 
 
 def activation_sites(model: nn.Module, example: Example) -> list[Site]:
-    """Every activation that ``model`` calls for ``example``, in order, each with a name."""
+    """Activations that ``model`` calls for ``example``, in order, each with a name."""
     watch = _Watch({id(module): name for name, module in model.named_modules()})
     hooks = []
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""Puts k-winners, or thresholds, in place of the activations of any network."""
+"""Replacement of the activations of any network by k-winners or thresholds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gossamer.numbers import positive_share
 
 
 class SparseActivation(nn.Module):
-    """An activation function whose k-winners alone pass: ``winners(function(x))``."""
+    """An activation function of which only the k-winners pass: ``winners(function(x))``."""
 
     def __init__(self, function: Function, winners: nn.Module) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from gossamer.numbers import positive_share, whole
 
 
 class AnnealActivations:
-    """Lets the k-winners of a model begin dense and end at the densities they were made with.
+    """Schedule by which k-winners begin dense and end at the densities they were made with.
 
     At a share ``p`` of the way the density is ``final + (start - final) * (1 - p) ** 3``, as
     weights are pruned by Zhu & Gupta 2017 (arXiv 1710.01878). Call :meth:`step` after every
@@ -21,9 +21,9 @@ class AnnealActivations:
     does its own part beside it.
 
     Args:
-        model: its k-winners layers are annealed, beginning now.
+        model: the network whose k-winners layers are annealed, from now on.
         steps: optimizer steps until the final densities are reached.
-        start: density at first; layers that are denser in the end keep theirs.
+        start: density at the beginning; layers that end denser keep their own.
 
     Raises:
         UserError: nothing to anneal, or a value out of range.

@@ -199,7 +199,7 @@ def to_deterministic(model: nn.Module) -> nn.Module:
 
 
 def penalties(model: nn.Module) -> Tensor | None:
-    """Sum of what the modules of ``model`` that have a ``penalty()`` ask for; None without any."""
+    """Sum of the penalties of the modules of ``model`` that have one; None without any."""
     asked = [getattr(module, "penalty", None) for module in model.modules()]
     asked_for = [cast(Tensor, penalty()) for penalty in asked if callable(penalty)]
     return torch.stack(asked_for).sum() if asked_for else None

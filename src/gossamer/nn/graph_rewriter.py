@@ -1,4 +1,4 @@
-"""Rewrites the ``forward`` of a module by torch.fx, so that activations become modules."""
+"""Rewriting of a module's ``forward`` by torch.fx, so that activations become modules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gossamer.nn.module_tools import keeping_modes
 
 
 class _OwnForward(fx.Tracer):
-    """Traces a module's own ``forward``; all that it calls stays a call."""
+    """Tracer of a module's own ``forward``; all that it calls stays a call."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True

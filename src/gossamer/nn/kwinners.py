@@ -93,7 +93,7 @@ class _KWinnersBase(Float32Buffers):
 
     @torch.no_grad()
     def _update_duty_cycle(self, x: Tensor, y: Tensor, active: Tensor | None) -> None:
-        """Learn how often each unit wins. A sample that holds a NaN is left out.
+        """Update how often each unit wins. A sample that holds a NaN does not count.
 
         Args:
             x, y: the layer's input and output as ``[samples, units, positions]``.

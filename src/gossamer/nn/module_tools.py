@@ -21,7 +21,7 @@ def exporting(module: nn.Module) -> bool:
 
 @contextmanager
 def keeping_modes(model: nn.Module) -> Iterator[None]:
-    """Gives every module of ``model`` back its own mode in the end; frozen ones differ."""
+    """Restore the mode of every module of ``model`` at the end; frozen ones may differ."""
     modes = {module: module.training for module in model.modules()}
     try:
         yield
@@ -31,7 +31,7 @@ def keeping_modes(model: nn.Module) -> Iterator[None]:
 
 
 class Float32Buffers(nn.Module):
-    """A module whose float32 buffers stay so in a model of fewer bits.
+    """A module whose buffers stay float32 when the model is converted to fewer bits.
 
     A running average moves by a small share at a time, which bfloat16 and float16 round away.
     """

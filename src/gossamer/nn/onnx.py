@@ -1,4 +1,4 @@
-"""Writes a network as ONNX, with k-winners as a function of standard operators.
+"""Export of a network as ONNX, with k-winners as a function of standard operators.
 
 Every ONNX runtime can therefore compute the network; one that knows the functions
 ``gossamer.KWinners`` and ``gossamer.KWinnersLocal`` can do so fast.
@@ -68,7 +68,7 @@ def _from_8_bits(codes: Any, steps: Any) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Torch's exporter warns about itself and about packages that nobody asked for."""
+    """Silence the warnings of torch's exporter about itself and about optional packages."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

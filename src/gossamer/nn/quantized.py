@@ -71,7 +71,7 @@ class Quantized(Float32Buffers):
         """The layer's linear map with this weight in place of its own."""
 
     def _begin(self) -> None:
-        """Makes a plain layer, whose class was changed to this one, an 8-bit layer."""
+        """Make a plain layer, whose class was changed to this one, an 8-bit layer."""
         device = self.weight.device
         self.register_buffer("low", torch.tensor(torch.inf, device=device))
         self.register_buffer("high", torch.tensor(-torch.inf, device=device))
@@ -98,11 +98,11 @@ class Quantized(Float32Buffers):
 
     @property
     def calibrated(self) -> bool:
-        """Whether it knows the range of its inputs."""
+        """Whether the range of the inputs is known."""
         return bool(self.low <= self.high)
 
     def require_range(self) -> None:
-        """Raises UserError where it does not."""
+        """Raise `UserError` where the range of the inputs is not known yet."""
         if not self.calibrated:
             raise UserError(
                 "an 8-bit layer has seen no data yet: train the network, or give quantize() a "
@@ -263,7 +263,7 @@ def _calibrate(model: nn.Module, x: Any) -> None:
 
 @contextmanager
 def unrounded(model: nn.Module) -> Iterator[None]:
-    """Within it the 8-bit layers compute in 32 bits, as if they were plain."""
+    """Context in which the 8-bit layers compute in 32 bits, as plain layers do."""
     layers = list(quantized_layers(model).values())
     try:
         for layer in layers:
@@ -276,9 +276,9 @@ def unrounded(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def exportable(model: nn.Module) -> Iterator[bool]:
-    """Within it the 8-bit layers hold the codes and steps that go into an exported file.
+    """Context in which 8-bit layers hold the codes and steps that go into an exported file.
 
-    Gives whether there are any.
+    Yields whether there are any.
     """
     names = ("weight_int8", "weight_int8_step", "input_step", "input_zero")
     layers = list(quantized_layers(model).values())

@@ -16,7 +16,7 @@ _STEEP = 1e38
 
 
 class Threshold(nn.Module):
-    """Passes ``x`` where it is above a threshold; all else is zero. NaN passes.
+    """Pass ``x`` where it is above a threshold, and zero elsewhere. NaN passes.
 
     What k-winners do on average, without a competition: :func:`calibrate` fits the threshold to
     data so that the *mean* share of active units is the wanted one, while each example has as

@@ -62,7 +62,7 @@ class _Pick(torch.autograd.Function):
 
 
 def pick(x: Tensor, boost: Tensor, k: int, inner: int = 1) -> tuple[Tensor, Tensor | None]:
-    """Keeps the ``k`` largest boosted values of each row of ``n``; the others become zero.
+    """Keep the ``k`` largest boosted values of each row of ``n``; the others become zero.
 
     Args:
         x: float32 that :func:`pickable` accepts; each ``n`` consecutive values in memory are

@@ -19,7 +19,7 @@ def machine(run: Run) -> str:
 
 
 def share(part: tuple[str, ...], whole: tuple[str, ...]) -> Callable[[Run], float | None]:
-    """Reads one number as a share of another."""
+    """Read one number as a share of another."""
 
     def read_share(run: Run) -> float | None:
         some, total = value(run, *part), value(run, *whole)

@@ -1,4 +1,4 @@
-"""Runs trained networks without torch; compiled code lives in ``kernels/``.
+"""Inference of trained networks without torch; compiled code lives in ``kernels/``.
 
 Imports neither torch nor any other room of gossamer.
 """

@@ -80,7 +80,7 @@ def batches(graph: Graph, inputs: Sequence[Array], size: int, most: int) -> list
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Writes outputs whole or not at all: one as ``.npy``, several (or any) as ``.npz``.
+    """Write outputs whole or not at all: one as ``.npy``, several (or any) as ``.npz``.
 
     Raises:
         UserError: the file cannot be written, or several outputs are to go into a ``.npy``.

@@ -138,7 +138,7 @@ class Constants(MutableMapping[str, Array]):
         return self._stored[name].shape
 
     def share(self, known: dict[tuple[Any, ...], Array]) -> None:
-        """Replaces small arrays by equal ones among ``known``, which is extended; read-only."""
+        """Replace small arrays by equal ones among ``known``, which is extended; read-only."""
         for name, array in self._stored.items():
             if isinstance(array, Packed) or array.size > LARGEST_SHARED:
                 continue

@@ -44,7 +44,7 @@ class LayerProfile:
 
 
 class Engine:
-    """Runs a network.
+    """A network that can be run: numpy in, numpy out.
 
     Calling it takes the network's inputs, arrays of shape ``[batch, ...]``, float32 or, where
     the file says so (token ids, masks), integers or booleans, and returns its output (a list,
@@ -148,7 +148,7 @@ class Engine:
         return chosen
 
     def _share(self, path: str | os.PathLike[str] | None) -> None:
-        """Decides which steps one thread computes alone, if the plan does not say it yet."""
+        """Decide which steps one thread computes alone, if the plan does not say it yet."""
         if self.threads == 1:
             return
         steps = range(len(self._steps["single"]))
@@ -298,7 +298,7 @@ class Engine:
         accepted = [self._accepted(x, i) for i, x in enumerate(inputs)]
         examples = len(accepted[0]) // self._lead
         if not examples:
-            raise UserError("a batch of no examples has no profile; pass one example or more")
+            raise UserError("the batch is empty; pass at least one example")
         kind = "single" if examples * self._lead < self._few else "batched"
         program = self._program(kind)
         program.profile(accepted, 1, False)

@@ -85,7 +85,7 @@ class Operation(ABC):
 
     @abstractmethod
     def write(self, writer: Writer, node: Node[Any]) -> None:
-        """Adds the function that computes a node to a C file."""
+        """Add the function that computes a node to a C file."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Single(Operation):
 
     @abstractmethod
     def lower(self, lowering: Lowering, node: Node[Any]) -> None:
-        """Adds the steps that compute a node."""
+        """Add the steps that compute a node."""
 
 
 Kind = TypeVar("Kind", bound=Operation)

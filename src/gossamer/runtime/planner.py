@@ -1,4 +1,4 @@
-"""Chooses a kernel for every node by measuring the candidates on this machine.
+"""The choice of a kernel for every node, by measuring the candidates on this machine.
 
 A plan holds, for single examples ("single") and for batches ("batched"), the chosen candidate of
 each node, how many examples go through the network together, and from how many on a batch is
@@ -74,7 +74,7 @@ class Plan:
     version: int = VERSION
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the plan as JSON, whole or not at all."""
+        """Write the plan as JSON, whole or not at all."""
         write_text(path, json.dumps(asdict(self), indent=1))
 
     @staticmethod
@@ -186,7 +186,7 @@ def make_lowered(
     *,
     batches: bool = True,
 ) -> tuple[Plan, dict[str, Lowered]]:
-    """Measures the candidates of every node within a budget of time.
+    """Measure the candidates of every node within a budget of time.
 
     Layers share it by their multiply-adds, so that it goes to those that count. Values are
     computed node by node and dropped behind their last use.
@@ -275,7 +275,7 @@ def _weight(node: AnyNode) -> tuple[int, ...]:
 
 
 class Computer:
-    """Computes nodes' values by their dense kernels.
+    """Computation of nodes' values by their dense kernels.
 
     Small nodes that do the same share a program, if they have no weight or one that several nodes
     have: a recurrent layer that is written out has thousands.
@@ -336,7 +336,7 @@ class Choices:
         self._seen: dict[tuple[Any, ...], dict[int, str]] = {}  # then by numbers of non-zeros
 
     def choose(self, node: AnyNode, values: dict[str, Array], share: Callable[[], Budget]) -> None:
-        """Picks a node's kernel, measured if no node like it was, and adds its steps."""
+        """Pick a node's kernel, measured if no node like it was, and add its steps."""
         candidates = self.lowering.candidates(node)
         if len(candidates) > 1:
             alike = self._seen.setdefault(_key(self.lowering, node, candidates), {})

@@ -291,7 +291,7 @@ class Experiment:
             self.metrics[at] = changed
 
     def _follow_thresholds(self) -> None:
-        """Takes over thresholds and roles of metrics that another process has changed."""
+        """Take over thresholds and roles of metrics that another process has changed."""
         reading = self._reading
         if not self._agreed or reading is None:
             return  # those of this object win, and are stored with its first trial
@@ -462,7 +462,7 @@ class Experiment:
     def _report(
         self, trial: Trial, began: float, step: int, values: Mapping[str, Any], of: int | None
     ) -> str | None:
-        """Keeps a report; why the trial has been stopped because of it, None if it goes on.
+        """Keep a report; why the trial has been stopped because of it, None if it goes on.
 
         Raises:
             UserError: an invalid report, or of a trial that has ended.

@@ -92,7 +92,7 @@ class TrainNetwork:
     def for_experiment(
         cls, experiment: Experiment, folder: str | os.PathLike[str] | None = None
     ) -> TrainNetwork:
-        """Checks, before anything is trained, that the experiment's names are known.
+        """Check, before anything is trained, that the experiment's names are known.
 
         Args:
             experiment: its settings name the task and the model.

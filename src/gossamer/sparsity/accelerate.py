@@ -27,7 +27,7 @@ def lists_pay(nonzeros: SparseWeight, seen: Seen) -> bool:
 
 
 class Accelerator:
-    """Keeps layers in the faster form while a network trains; see :func:`accelerate_sparse`."""
+    """The form, dense or sparse, in which layers train; see :func:`accelerate_sparse`."""
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ def accelerate_sparse(
 ) -> Accelerator:
     """Train sparse layers with their non-zeros alone, on the CPU, where that is faster.
 
-    The first step runs as ever and shows the shapes; at its end each ``Linear`` and ``Conv2d``
+    The first step runs densely and shows the shapes; at its end each ``Linear`` and ``Conv2d``
     (one group, zero padding) whose weight ``sparsifier`` masks is measured on them, and those
     that are faster so change form: the parameter, the same object, then holds the non-zeros
     only, and forward pass, gradients, optimizer and masks cost what they cost. ``weight``,

@@ -22,7 +22,7 @@ def check_density(density: Any, where: str) -> float:
 
 
 class Allocation(ABC):
-    """Gives every layer its density."""
+    """Division of a network's density among its layers."""
 
     #: Whether the densities follow the weights and are computed again when masks change.
     follows_weights: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Masks of a model's weights: which numbers are zero, and that they are."""
+"""Masks of a model's weights: which weights are zero, and how they are set to zero."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class _Packed(nn.Module):
         self._load_from_state_dict(*args)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Copies are plain layers: nothing keeps their masks."""
+        """Copies are plain layers, since nothing applies masks to them."""
         state = {k: v for k, v in self.__dict__.items() if k not in _OWN}
         values = self._parameters["weight"]
         assert values is not None
@@ -110,7 +110,7 @@ def plain_model(model: nn.Module) -> nn.Module:
 
 
 def _replace(parameter: nn.Parameter, change: Callable[[Tensor], Tensor]) -> None:
-    """Changes a parameter's shape and its gradient's; it stays the same object."""
+    """Change a parameter's shape and its gradient's; it stays the same object."""
     gradient, parameter.grad = parameter.grad, None
     data = change(parameter.data)
     # A graph that is still alive keeps the node that accumulates this parameter's gradient, and
@@ -126,7 +126,7 @@ def _replace_state(
     shape: torch.Size,
     change: Callable[[Tensor], Tensor],
 ) -> None:
-    """Changes what the optimizer remembers of a parameter, where it has the weight's shape."""
+    """Change what the optimizer remembers of a parameter, where it has the weight's shape."""
     for key, value in optimizer.state.get(parameter, {}).items():
         if isinstance(value, Tensor) and value.shape == shape:
             optimizer.state[parameter][key] = change(value)
@@ -140,7 +140,7 @@ def make_packed(
     expand: Callable[[], None],
     active: bool = False,
 ) -> None:
-    """Turns a plain layer into a packed one; ``expand`` must turn it back.
+    """Turn a plain layer into a packed one; ``expand`` must turn it back.
 
     ``active``: it visits its active inputs only.
     """
@@ -154,7 +154,7 @@ def make_packed(
 
 @torch.no_grad()
 def make_plain(layer: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Turns a packed layer back into the plain one; masked positions are zeros everywhere."""
+    """Turn a packed layer back into the plain one; masked positions are zeros everywhere."""
     assert isinstance(layer, _Packed)
     parameter, nonzeros = layer._parameters["weight"], layer._sparse_weight
     assert parameter is not None

@@ -31,7 +31,7 @@ def _ceil(density: float) -> float:
 
 
 class Pattern(ABC):
-    """Chooses, for one weight ``[outputs, inputs / groups, ...kernel]``, which positions stay.
+    """The positions that stay of one weight ``[outputs, inputs / groups, ...kernel]``.
 
     Every output unit keeps at least one input.
     """

@@ -1,4 +1,4 @@
-"""Orders output units so that blocks of them lose little, without changing the function."""
+"""An order of output units in which blocks lose little; the function stays the same."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def magnitude(weight: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rule:
-    """Drops the least important weights, then grows others in their place.
+    """Drop the least important weights, then grow others in their place.
 
     :meth:`update` does both through the pattern, so that every rule works with every pattern.
     A new rule overrides :meth:`importance`, :meth:`growth` or :meth:`drop`.
@@ -115,7 +115,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Static(Rule):
-    """Masks chosen once.
+    """Fixed masks, chosen once.
 
     Where the density falls, those that stay are chosen in the same way.
 
@@ -151,7 +151,7 @@ class OneShot(Static):
 
 @dataclass(frozen=True)
 class SET(Rule):
-    """Drops the smallest weights and grows others at random (Mocanu et al. 2018).
+    """Drop the smallest weights and grow others at random (Mocanu et al. 2018).
 
     Args:
         fraction: share of the remaining weights that is replaced at the first change; it falls to
@@ -177,7 +177,7 @@ class SET(Rule):
 
 @dataclass(frozen=True)
 class RigL(SET):
-    """Drops the smallest weights and grows those with the largest gradients.
+    """Drop the smallest weights and grow those with the largest gradients.
 
     Evci et al. 2020 (arXiv 1911.11134). The gradient is the one that torch has computed for the
     step anyway: growth costs no pass of its own. Grown weights start at zero.

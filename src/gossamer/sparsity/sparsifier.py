@@ -1,4 +1,4 @@
-"""Binds pattern, allocation, schedule and rule to a model."""
+"""The sparsity of a model: its pattern, allocation, schedule and rule."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class Observer(Protocol):
 
 
 class Sparsifier:
-    """Makes the weights of any model sparse and keeps them so while it trains.
+    """Make the weights of any model sparse and keep them so while it trains.
 
     The model stays a plain torch model: masks live here, masked weights are exactly zero in
-    the model itself, so it can be copied, compiled, exported and saved as ever. Call
+    the model itself, so it can be copied, compiled, exported and saved as usual. Call
     :meth:`step` after every optimizer step, or :meth:`attach` an optimizer once.
 
     Args:
@@ -77,7 +77,7 @@ class Sparsifier:
             ``first``, ``last``, ``depthwise``, ``embeddings``, ``frozen``.
         include: layers or rules that become sparse although they would stay dense by default.
         total_steps: optimizer steps of the whole training; schedules and rules are in shares of
-            it. ``fit`` sets it; in a loop of one's own a density that falls needs it.
+            it. ``fit`` sets it; your own training loop must set it where the density falls.
         rescale: multiply the unmasked weights by ``sqrt(fan_in / non-zeros per unit)``, so that a
             fresh initialization has the scale that suits the sparse fan-in. Switch it off for
             a trained model.
@@ -261,7 +261,7 @@ class Sparsifier:
     def needs_gradients(self) -> bool:
         """Whether the coming :meth:`step` reads gradients at masked positions too.
 
-        Who computes gradients at the non-zeros only must compute them all in that step.
+        Code that computes gradients at the non-zeros only must compute all of them in that step.
         """
         return self.rule.needs_gradient and self.due(self.steps + 1)
 
@@ -318,7 +318,7 @@ class Sparsifier:
         self.apply()
 
     def attach(self, optimizer: torch.optim.Optimizer) -> Self:
-        """Run :meth:`step` after each step of ``optimizer``, in anyone's training loop.
+        """Run :meth:`step` after each step of ``optimizer``, in any training loop.
 
         Steps that a gradient scaler skips, or gradient accumulation leaves out, do not count.
         """
@@ -376,7 +376,7 @@ class Sparsifier:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave, and apply the masks.
+        """Restore what :meth:`state_dict` returned, and apply the masks.
 
         Raises:
             UserError: the masks belong to another network; nothing is changed then.

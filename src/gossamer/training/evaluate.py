@@ -1,4 +1,4 @@
-"""Measures a trained network: accuracy, noise score, densities, operations, time."""
+"""Measurements of a trained network: accuracy, noise score, densities, operations, time."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ def _accelerated(
     sparsifier: Sparsifier | None,
     config: TrainingConfig,
 ) -> Iterator[None]:
-    """Within it layers compute with their non-zeros alone, where the settings ask for it."""
+    """Context in which layers compute with their non-zeros alone, where the settings ask for it."""
     if not config.accelerate or sparsifier is None:
         yield
         return

@@ -14,7 +14,7 @@ from gossamer.files import make_folder
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Within it no other process writes to ``path``, a file or a folder that exists.
+    """Context in which no other process writes to ``path``, a file or a folder that exists.
 
     The operating system frees the lock of a process that is killed.
 

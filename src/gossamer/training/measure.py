@@ -42,7 +42,7 @@ _PATIENCE_SECONDS = 600.0  # then another's measurement is taken to hang
 
 @contextmanager
 def quiet_turn() -> Iterator[None]:
-    """Within it no other process of this user on this machine measures.
+    """Context in which no other process of this user on this machine measures.
 
     Where no lock can be made, the measurement is taken without one.
     """

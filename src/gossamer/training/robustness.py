@@ -35,7 +35,7 @@ class Curve:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Curve:
-        """The curve that `as_dict` gave, through JSON too."""
+        """The curve of which `as_dict` made ``entry``, through JSON too."""
         return cls(**{**data, "levels": tuple(data["levels"]), "correct": tuple(data["correct"])})
 
 
@@ -64,7 +64,7 @@ class Unfinished:
         return {curve.name: curve for curve in curves}
 
     def add(self, curve: Curve) -> None:
-        """Keeps one more.
+        """Add a curve and write the file.
 
         Raises:
             UserError: the file cannot be written.

@@ -81,7 +81,7 @@ def train(
 
 
 def _try(model: nn.Module, task: Task, recipe: Recipe) -> None:
-    """Refuses a network that cannot take the task's examples, or gives no logits for them."""
+    """Refuse a network that cannot take the task's examples, or gives no logits for them."""
     wanted = [2, len(task.classes)]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x = torch.from_numpy(task.features(task.train.x[:2])).to(device)

@@ -1,4 +1,4 @@
-"""Writes out an operator as several others."""
+"""Expansion of an operator into several others."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ CALL = 1 << 9
 
 @dataclass(frozen=True)
 class Control:
-    """Writes out nodes that have graphs.
+    """Expansion of nodes that have graphs (branches and loops).
 
     Args:
         context: of the import.
@@ -190,7 +190,7 @@ class Control:
         return joined
 
     def _name(self, call: Call, value: str, output: str) -> None:
-        """Calls a value by the name that the node's output has."""
+        """Give a value the name that the node's output has."""
         if not output:
             return
         if self.context.is_constant(value):

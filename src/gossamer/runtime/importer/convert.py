@@ -122,7 +122,7 @@ def _convert(context: Context, parsed: Parsed, opset: int, control: Control) -> 
 
 
 def _finish(context: Context, value: str) -> bool:
-    """Checks an output; whether it is a single number, which becomes a row of one here."""
+    """Check an output. Return whether it is a single number, which becomes a row of one."""
     if context.is_constant(value):
         raise Unsupported(f"output {value!r} is the same for all inputs; leave it out")
     if value not in context.values:

@@ -60,7 +60,7 @@ def letters(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
         plain = sorted(set("".join(terms)) - set(every))
         result = every + "".join(i for i in plain if "".join(terms).count(i) == 1)
     if not set(result) <= set("".join(terms)):
-        raise Unsupported(f"its equation {equation!r} makes letters of its own")
+        raise Unsupported(f"its equation {equation!r} has letters in its result that no input has")
     return terms, result
 
 

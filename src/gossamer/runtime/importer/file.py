@@ -1,4 +1,4 @@
-"""Reads an ONNX file, or its bytes, into a ``Graph``."""
+"""Conversion of an ONNX file, or of its bytes, to a ``Graph``."""
 
 from __future__ import annotations
 

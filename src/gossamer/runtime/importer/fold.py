@@ -69,7 +69,7 @@ def _compute(context: Context, call: Call) -> None:
             shape = np.broadcast_shapes(own, tuple(int(size) for size in sizes))
     once = any(context.is_once(name) for name in inputs)
     if once and _joins(context, call, values):
-        raise Unsupported("it may join the examples of a batch; compute it of one example")
+        raise Unsupported("it may mix the examples of a batch; compute it within one example")
     if operator == "Tile" and values[1].size and values[1].flat[0] % BATCH == 0:
         times = [int(n) for n in np.ravel(values[1])]
         shape = tuple(n * by for n, by in zip(values[0].shape, times, strict=True))

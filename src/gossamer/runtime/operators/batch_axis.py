@@ -42,7 +42,7 @@ def in_front(context: Context, value: str, output: str) -> tuple[BatchAxis, Shap
 
 
 def settle(context: Context, batched: BatchAxis, output: str) -> None:
-    """Lets ``output`` be read by a ``BatchAxis``, or be plain where the batch came back."""
+    """Let ``output`` be read by a ``BatchAxis``, or be plain where the batch came back."""
     batch, *sizes = context.shape(batched.source)
     if not sizes:  # a number of no dimensions: the engine has it in a row of one
         context.values[output] = Value((), context.kind(batched.source), batch_axis=batched)

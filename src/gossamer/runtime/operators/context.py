@@ -123,7 +123,7 @@ class Context:
     def add_constant(
         self, name: str, array: Array | Packed, shape: Shape | None = None, *, once: bool = False
     ) -> None:
-        """Adds a constant; ``shape`` has the batch in it if it is stored once for all examples."""
+        """Add a constant; ``shape`` has the batch in it if it is stored once for all examples."""
         dtype = array.values.dtype if isinstance(array, Packed) else array.dtype
         kind = "i" if dtype.kind == "u" else dtype.kind
         whole = array.shape if shape is None else shape

@@ -113,7 +113,7 @@ def as_numbers(context: Context, value: str) -> str:
     known = context.values[value]
     if known.codes is None:
         if known.kind != "i":
-            raise Unsupported("it dequantizes what is not integers")
+            raise Unsupported("its input to dequantize does not hold integers")
         return value
     (step, zero), result = known.codes, f"{value} as numbers"
     if result not in context.values:

@@ -90,7 +90,7 @@ class Command:
         }
 
     def check(self, names: Mapping[str, Any]) -> None:
-        """Checks, before anything runs, that every ``{name}`` is known.
+        """Check, before anything runs, that every ``{name}`` is known.
 
         Raises:
             UserError: naming the one that is not.
@@ -103,7 +103,7 @@ class Command:
                 )
 
     def __call__(self, trial: Trial) -> Numbers:
-        """Runs the program to its end.
+        """Run the program to its end.
 
         Raises:
             CommandError: it could not be started, ended with another status than 0, took too
@@ -224,7 +224,7 @@ def _expire(process: subprocess.Popen[str], late: threading.Event) -> None:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Ends the program and what it started."""
+    """End the program and what it started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):

@@ -73,7 +73,7 @@ class Board:
         self._progress.stop()
 
     def add(self, record: TrialRecord) -> None:
-        """Counts a trial that has ended."""
+        """Count a trial that has ended."""
         self._records.append(record)
         self._progress.update(self._bar, advance=self._cost(record.fidelity), below=self.summary())
 

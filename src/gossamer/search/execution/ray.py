@@ -161,7 +161,7 @@ class Cluster:
         )
 
     def close(self, *, kill: bool) -> None:
-        """Ends what runs, with `kill` in the middle of it."""
+        """End what runs, with `kill` in the middle of it."""
         if kill:
             for reference in self._references.values():
                 with suppress(Exception):  # a cluster that is gone runs nothing

@@ -54,7 +54,7 @@ class Outcome:
 
 
 def attempt(train: Train, trial: Trial) -> Outcome:
-    """Calls `train`; what it raises becomes the outcome's error, in one line."""
+    """Call `train`; what it raises becomes the outcome's error, in one line."""
     try:
         returned = train(trial)
     except TrialStopped as stop:
@@ -169,7 +169,7 @@ class Workers:
         return len(self._free) + len(self._busy)
 
     def submit(self, trial: Trial) -> Future[Outcome]:
-        """Starts a trial; there must be fewer under way than workers."""
+        """Start a trial; there must be fewer under way than workers."""
         executor = self._free.pop()
         future: Future[Outcome] = executor.submit(_work, trial.reporting(None))
         self._busy[future] = executor
@@ -193,7 +193,7 @@ class Workers:
         return Outcome(error=reason_of(error))
 
     def close(self, *, kill: bool) -> None:
-        """Ends the worker processes, with `kill` in the middle of what they do."""
+        """End the worker processes, with `kill` in the middle of what they do."""
         executors = [*self._free, *self._busy.values()]
         self._free, self._busy = [], {}
         for executor in executors:
@@ -209,7 +209,7 @@ _client: ReportClient | None = None
 
 
 def _prepare(train: bytes, parent: int, path: list[str], client: ReportClient) -> None:
-    """Runs first in a worker process."""
+    """Run first in a worker process."""
     global _pickled, _client
     _pickled, _client = train, client
     # Modules next to the user's script must be found here as they are there.

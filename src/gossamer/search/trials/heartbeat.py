@@ -53,7 +53,7 @@ class Beating(Protocol):
 
 
 def keep_beating(owner: Beating) -> None:
-    """Lets `owner` beat every half minute, in a thread of its own, until it is no more."""
+    """Let `owner` beat every half minute, in a thread of its own, until it is no more."""
     stop = threading.Event()
     weakref.finalize(owner, stop.set)
     threading.Thread(

@@ -51,7 +51,7 @@ class Returned:
 
 
 def read_returned(values: Mapping[str, Any], metrics: Sequence[Metric]) -> Returned:
-    """Reads the values that a trial ends with.
+    """Read the values that a trial ends with.
 
     Raises:
         UserError: they are no mapping.

@@ -191,7 +191,7 @@ class Store:
         return stored
 
     def keep_objectives(self, wanted: Mapping[str, str]) -> None:
-        """Writes them down before another definition is stored.
+        """Write them down before another definition is stored.
 
         Args:
             wanted: of the definition to come, for a study that has none yet: whoever made it was
@@ -261,12 +261,12 @@ class Store:
             self._set_study_attribute(deleted_key(one.number), one.fidelity)
 
     def correct(self, number: int, values: Mapping[str, float | tuple[float, float]]) -> None:
-        """Replaces values of a trial that has ended."""
+        """Replace values of a trial that has ended."""
         for name, value in values.items():
             self._set_study_attribute(value_key(number, name), value)
 
     def note(self, number: int, text: str) -> None:
-        """Replaces a trial's note; an empty one removes it."""
+        """Replace a trial's note; an empty one removes it."""
         self._set_study_attribute(note_key(number), text)
 
     def claim_waiting(self, budget: Budget) -> TrialRecord | None:
@@ -348,14 +348,14 @@ class Store:
 
     @patient
     def report(self, number: int, report: Report) -> None:
-        """Keeps what a running trial says of itself."""
+        """Keep what a running trial says of itself."""
         key = report_key(self._attempts.get(number, 1), report.step)
         entry = {"values": report.values, "of": report.of, "seconds": report.seconds}
         with _ended_only_once(number):
             self._storage.set_trial_user_attr(self._id(number), key, entry)
 
     def end(self, number: int, end: End) -> None:
-        """Ends a running trial of ours."""
+        """End a running trial of ours."""
         call = uuid.uuid4().hex
         attributes = {**end.attributes, ENDED_BY: call}
         self._write_end(number, end.state, attributes, end.violations, end.ordered)
@@ -455,7 +455,7 @@ class Store:
         return back
 
     def put_back_abandoned(self) -> int:
-        """Puts back the running trials whose process is gone. Returns how many."""
+        """Put back the running trials whose process is gone. Returns how many."""
         running = (t for t in self.frozen() if t.state is TrialState.RUNNING)
         return sum(
             self.lose(trial.number, "the process that ran it was lost", trial)
@@ -464,7 +464,7 @@ class Store:
         )
 
     def lose(self, number: int, how: str, seen: FrozenTrial | None = None) -> bool:
-        """Puts back a running trial that lost its process; False if it is not to be run again.
+        """Put back a running trial that lost its process; False if it is not to be run again.
 
         One that lost its process too often fails instead: it may be what kills them.
 
@@ -491,7 +491,7 @@ class Store:
         return sum(key.startswith(LOST) for key in attributes)
 
     def beat(self) -> None:
-        """Says that this process is alive."""
+        """Say that this process is alive."""
         self._set_study_attribute(_ALIVE + self._owner, time.time())
 
     def beat_if_busy(self) -> None:

@@ -35,7 +35,7 @@ def before_commit(check: Callable[[Session], None]) -> Iterator[None]:
 
 
 def watch(storage: RDBStorage) -> None:
-    """Lets `before_commit` look at what is about to be committed to this database."""
+    """Let `before_commit` look at what is about to be committed to this database."""
 
     @sqlalchemy.event.listens_for(storage.scoped_session, "before_commit")
     def _look(session: Session) -> None:

@@ -62,7 +62,7 @@ class Trial:
     files: Path | None = field(default=None, compare=False, repr=False)
 
     def report(self, step: int, values: Mapping[str, Any], of: int | None = None) -> None:
-        """Says how far the trial is; to be called as it trains, such as after every epoch.
+        """Say how far the trial is; to be called as it trains, such as after every epoch.
 
         Args:
             step: such as the epoch, counted from 1; each report's is higher than the last one's.
