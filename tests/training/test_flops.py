@@ -86,6 +86,19 @@ def test_linear_agrees_with_loops_over_batches():
     assert found.macs_both == pytest.approx(meets / 7)
 
 
+def test_more_examples_than_a_byte_can_count():
+    """The first unit is active in all 600, the second in every other one, the third in none."""
+    model = nn.Sequential(nn.ReLU(), nn.Linear(3, 1, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[1.0, 1.0, 0.0]]))
+    x = torch.tensor([[1.0, 1.0, -1.0], [1.0, -1.0, -1.0]]).repeat(300, 1)
+    counts = count(model, [x])
+    assert counts.activations == {"0": 900 / 1800}
+    assert counts.unit_use["0"].dead == 1
+    assert counts.layers[0].input_density == 0.5
+    assert counts.layers[0].macs_both == 1.5
+
+
 def test_a_layer_called_twice_counts_twice():
     class Twice(nn.Module):
         def __init__(self):
