@@ -10,7 +10,7 @@ Optimization Performs Great in High Dimensions", 2024), what they do to each oth
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
@@ -140,10 +140,17 @@ class GaussianProcess:
         """Mean and standard deviation, without noise; float64 [points] each."""
         cross = _covariance(self._theta, self.features, features)
         mean = cross.T @ self._weights
-        solved = solve_triangular(self._root, cross, lower=True, check_finite=False)
+        solved = self._inverse_root @ cross
         prior = np.exp(self._theta[-3]) + np.exp(self._theta[-2]) + _OFFSET
         variance = prior - (solved**2).sum(axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
+
+    @cached_property
+    def _inverse_root(self) -> np.ndarray:
+        """For products with thousands of points: they take half as long as triangular solutions."""
+        unit = np.eye(len(self._root))
+        inverse: np.ndarray = solve_triangular(self._root, unit, lower=True, check_finite=False)
+        return np.ascontiguousarray(inverse)
 
     def draw(self, features: Features, count: int, rng: np.random.Generator) -> np.ndarray:
         """Functions drawn from the posterior, at `features`; float64 [count, points]."""
