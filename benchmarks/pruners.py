@@ -192,7 +192,8 @@ def page(result: dict[str, Any]) -> str:
         f"`compress` had {result['epochs']} epochs in the same plain loop (SGD, one cycle from "
         f"{RATE:g}), with masks that change during the first half: *NNCF* by its magnitude "
         "scheduler, *torch* by the cubic schedule of Zhu & Gupta (2017), *gossamer by hand* by "
-        "GraNet. `compress` had the time that stands in its row, chose all settings by itself and "
+        "GraNet. `compress` had the time that stands in its row (by the clock, to the trial it "
+        "chose; the others' is processor time of the training), chose all settings by itself and "
         "learned from the dense network's answers. Accuracy and times are *measured* (test "
         "split, one seed; processor time), weights *counted*. Times faster are over the dense "
         "network in onnxruntime, in turns in one process on one thread. Lines of code are those "
@@ -200,7 +201,7 @@ def page(result: dict[str, Any]) -> str:
         "which `compress` does not need either. Intel Neural Compressor has no pruning since "
         "version 3.",
         "",
-        "| tool | test % | non-zero weights | seconds of training | lines of code "
+        "| tool | test % | non-zero weights | seconds | lines of code "
         "| times faster at batch 1 / 64: in onnxruntime | in the engine |",
         "|---|---|---|---|---|---|---|",
     ]
