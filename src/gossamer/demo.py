@@ -23,7 +23,7 @@ from gossamer.training import Recipe, folder_for, train
 EXPERIMENT = Path(__file__).with_name("demo.toml")
 
 # The chosen network and the dense one are trained so many times longer than a trial.
-_LONGER = 2
+_LONGER = 3
 
 _SHOWN = 3  # trials in the terminal; the page has all
 
@@ -69,10 +69,7 @@ def demo(
     started = time.perf_counter()
 
     say.rule("1  data")
-    experiment = Experiment.from_toml(
-        EXPERIMENT, storage=f"sqlite:///{home / 'search.db'}", budget=trials
-    )
-    settings = experiment.settings
+    settings = dict(Experiment.from_toml(EXPERIMENT).settings)
     task = load(settings["task"])
     say.print(
         f"{len(task.train):,} training, {len(task.validation):,} validation, "
@@ -80,12 +77,17 @@ def demo(
     )
 
     say.rule("2  the dense network")
-    plain = {k: v for k, v in settings.items() if "_density" not in k}
-    longer = settings["epochs"] * _LONGER
+    plain = {name: value for name, value in settings.items() if name != "pattern"}
+    longer = plain["epochs"] * _LONGER
     dense_recipe = recipe_of({**plain, "epochs": longer, "learning_rate": 0.05}, {})
     dense = _run(home / "dense", dense_recipe, task, say, "dense network")
 
     say.rule("3  the search")
+    beside = str(home / "dense")
+    settings |= {"init": beside, "teacher": beside, "dense_reference": beside}
+    experiment = Experiment.from_toml(
+        EXPERIMENT, storage=f"sqlite:///{home / 'search.db'}", budget=trials, settings=settings
+    )
     limits = ", ".join(
         f"{metric.name} {'at least' if metric.goal.sign > 0 else 'at most'} {metric.threshold}"
         for metric in experiment.metrics
