@@ -110,7 +110,7 @@ def page(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         dense, sparse = row["dense"], row["sparse"]
         lines.append(
-            f"| {dense['model']}, {dense['task']} "
+            f"| {row['name']}: {dense['model']}, {dense['task']} "
             f"| {100 * dense['accuracy']:.2f} / {100 * sparse['accuracy']:.2f} "
             f"| {sparse['weights']['nonzero']:,} of {dense['weights']['nonzero']:,} "
             f"| {sparse['activations']['density']:.3f} |"
@@ -125,7 +125,7 @@ def page(result: dict[str, Any]) -> str:
         )
         inside = "" if search["inside"] else " (goals missed)"
         lines.append(
-            f"| {row['dense']['model']} | {goals} | {values}{inside} | {search['trials']} "
+            f"| {row['name']} | {goals} | {values}{inside} | {search['trials']} "
             f"| {search['first']:.0f} | {search['result'] / 60:.0f} |"
         )
     lines += ["", "| network | batch | against | times faster |", "|---|---|---|---|"]
@@ -133,8 +133,7 @@ def page(result: dict[str, Any]) -> str:
         for batch, timed in row["seconds"].items():
             own = timed["sparse, engine"]
             lines += [
-                f"| {row['dense']['model']} | {batch.removeprefix('batch')} | {name} "
-                f"| {each / own:.2f} |"
+                f"| {row['name']} | {batch.removeprefix('batch')} | {name} | {each / own:.2f} |"
                 for name, each in timed.items()
                 if name != "sparse, engine"
             ]
@@ -161,7 +160,8 @@ def main() -> None:
     for texts in arguments.runs:
         runs = pair(texts)
         rows.append(
-            {name: figures(run) for name, run in runs.items()}
+            {"name": runs["sparse"].parent.name}
+            | {name: figures(run) for name, run in runs.items()}
             | {"search": effort(runs["sparse"].parent), "seconds": seconds(runs, arguments.turns)}
         )
     words = [word for word in sys.argv[1:] if word not in ("--made", *arguments.made)]
