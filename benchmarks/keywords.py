@@ -242,7 +242,8 @@ def page(result: dict[str, Any]) -> str:
     lines += ["", f"Command: `{result['command']}`  "]
     lines += ["Data: Google Speech Commands v0.02, Pete Warden, arXiv 1804.03209, CC BY 4.0  "]
     lines += [f"Machine: {runs[0]['machine']}, one thread a training, beside other programs; "]
-    lines[-1] += "times were measured with nothing beside them"
+    others = "other programs" if result["shared"] else "nothing"
+    lines[-1] += f"times were measured with {others} beside them"
     return "\n".join(lines) + "\n"
 
 
@@ -251,6 +252,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--both", nargs="*", type=Path, default=[], help=TOGETHER)
     parser.add_argument("--against", nargs="+", default=["onnxruntime"], help="peers to time")
+    parser.add_argument("--shared", action="store_true", help="other programs ran beside it")
     parser.add_argument("--missing", default="", help="what was not attempted, in sentences")
     parser.add_argument("--out", type=Path, default=Path("docs/results/keywords"))
     parser.add_argument("--table-only", action="store_true")
@@ -269,6 +271,7 @@ def main() -> None:
                 summary(run) | {"seconds": times(run, arguments.against)} for run in arguments.both
             ],
             "missing": arguments.missing,
+            "shared": arguments.shared,
         }
     text = page(result)
     write(arguments.out, result, text)
