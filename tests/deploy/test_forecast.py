@@ -161,7 +161,7 @@ def test_a_sparse_network_is_compared_in_its_dense_form(network, clock, tmp_path
 
 
 def test_refused(network, tmp_path):
-    with pytest.raises(UserError, match="pass one example"):
+    with pytest.raises(UserError, match="pass at least one example"):
         forecast(network, inputs=[np.zeros((0, 4, 8, 8), np.float32)])
     info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 4]) for n in "xy"]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", info[:1], info[1:])
