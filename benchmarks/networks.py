@@ -28,7 +28,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,7 @@ from gossamer.errors import UserError
 from gossamer.kernels.registry import chosen_isa
 from gossamer.runtime import Engine, machine
 from gossamer.runtime.importer import fix_values
+from gossamer.runtime.subgraphs import graphs_of
 
 Array = NDArray[Any]
 
@@ -145,21 +145,12 @@ def fixed(
     return model
 
 
-def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and those of its branches and loops."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from graphs(attribute.g)
-
-
 def with_zeros(model: onnx.ModelProto, block: int) -> tuple[onnx.ModelProto, float]:
     """The model with the smallest weights of each layer set to zero, and the share of zeros.
 
     Blocks are of outputs that share an input, of so many as divide the layer's (of a group).
     """
-    every = list(graphs(model.graph))
+    every = list(graphs_of(model.graph))
     constants = {tensor.name: tensor for graph in every for tensor in graph.initializer}
     nodes = [node for graph in every for node in graph.node]
     for node in nodes:

@@ -8,7 +8,7 @@ from itertools import count
 import onnx
 from onnx import defs, helper
 
-from gossamer.nn.onnx_norms import graphs_of
+from gossamer.runtime.subgraphs import graphs_of
 
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 

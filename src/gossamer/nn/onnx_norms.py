@@ -7,13 +7,14 @@ be larger than that of floats.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
+
+from gossamer.runtime.subgraphs import graphs_of
 
 
 def fold_norms(graph: onnx.GraphProto) -> None:
@@ -61,12 +62,3 @@ def fold_norms(graph: onnx.GraphProto) -> None:
 def _add(graph: onnx.GraphProto, name: str, array: NDArray[Any]) -> str:
     graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
     return name
-
-
-def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and those within it: branches and bodies of loops."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from graphs_of(attribute.g)
