@@ -51,6 +51,6 @@ def test_layers_within_branches_get_zeros(networks):
     model = onnx.helper.make_model(onnx.helper.make_graph([choice], "g", inputs, outputs))
     pruned, share = networks.with_zeros(model, 16)
     assert share == pytest.approx(0.95, abs=0.01)
-    for graph in list(networks.graphs(pruned.graph))[1:]:
+    for graph in list(networks.graphs_of(pruned.graph))[1:]:
         weight = onnx.numpy_helper.to_array(graph.initializer[0])
         assert np.mean(weight == 0) == pytest.approx(share, abs=0.01)
