@@ -120,22 +120,38 @@ def test_thresholds_stop_full_trials_only():
     assert {r.state for r in by_fidelity(experiment, None)} == {"stopped"}
 
 
-@pytest.mark.parametrize("rule", [Dominated(confidence=0.5, least=3), Halving(least=3, first=1)])
+# The last small trial is less accurate than the four before it.
+WORSE = (0.4, 0.5, 0.6, 0.7, 0.3)
+DOMINATED, HALVING = Dominated(confidence=0.5, least=3), Halving(least=3, first=1)
+
+
 @pytest.mark.parametrize(
-    ("metrics", "stopped"),
+    ("rule", "metrics", "accuracies", "stopped"),
     [
-        # The last small trial, less accurate than the four before it: accuracy is wanted ...
-        ([Maximize("accuracy", 0.8), AtMost("density", 0.9)], True),
-        # ... or only limited, at full cost, so that no small trial is better than another.
-        ([AtLeast("accuracy", 0.8), AtMost("density", 0.9)], False),
-        ([AtLeast("accuracy", 0.8), Minimize("density")], False),
+        # Accuracy is wanted ...
+        (DOMINATED, [Maximize("accuracy", 0.8), AtMost("density", 0.9)], WORSE, True),
+        (HALVING, [Maximize("accuracy", 0.8), AtMost("density", 0.9)], WORSE, True),
+        # ... or only limited, at full cost, so that no small trial dominates another ...
+        (DOMINATED, [AtLeast("accuracy", 0.8), AtMost("density", 0.9)], WORSE, False),
+        (DOMINATED, [AtLeast("accuracy", 0.8), Minimize("density")], WORSE, False),
+        (HALVING, [AtLeast("accuracy", 0.8), Minimize("density")], WORSE, False),
+        # ... but of constraints alone the one farthest outside stops: 0.3 is 0.5 below, the
+        # others at most 0.4. What is inside, or nearer than all others, goes on.
+        (HALVING, [AtLeast("accuracy", 0.8), AtMost("density", 0.9)], WORSE, True),
+        (HALVING, [AtLeast("accuracy", 0.2), AtMost("density", 0.9)], WORSE, False),
+        (
+            HALVING,
+            [AtLeast("accuracy", 0.8), AtMost("density", 0.9)],
+            (0.4, 0.5, 0.6, 0.7, 0.75),
+            False,
+        ),
     ],
 )
-def test_a_constraint_makes_no_small_trial_better_than_another(rule, metrics, stopped):
+def test_what_stops_a_small_trial(rule, metrics, accuracies, stopped):
     dear = Fidelity("small", cost=0.1, reduction=9)  # none of so few climbs
     made = make(metrics=metrics, stopping=[rule], fidelities=[dear])
     ended = []
-    for accuracy in (0.4, 0.5, 0.6, 0.7, 0.3):
+    for accuracy in accuracies:
         trial = made.ask()
         assert trial.fidelity == "small"
         values = {"accuracy": accuracy, "density": 0.5}

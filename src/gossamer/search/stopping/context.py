@@ -31,6 +31,7 @@ class LearningCurves:
         Only trials of the same fidelity are like it, and the thresholds are those of the full
         task.
         """
+        full = metrics
         if trial.fidelity is not None:
             metrics = [metric.without_threshold() for metric in metrics]
         like = [r for r in records if r.fidelity == trial.fidelity and r.reports]
@@ -44,7 +45,9 @@ class LearningCurves:
             forecasts = {m.name: Forecast(m, finished) for m in metrics}
             self._forecasts[trial.fidelity] = finished, forecasts
         others = [curve for number, curve in curves.items() if number != trial.number]
-        return StoppingContext(metrics, curves[trial.number], finished, others, forecasts)
+        # Of constraints alone only the distance to the thresholds tells cheap trials apart.
+        ranking = metrics if any(metric.optimized for metric in metrics) else full
+        return StoppingContext(metrics, curves[trial.number], finished, others, forecasts, ranking)
 
     def _curve(self, record: TrialRecord, metrics: Sequence[Metric]) -> Curve:
         if record.state not in ENDED:
@@ -65,6 +68,8 @@ class StoppingContext:
         finished: curves of complete trials.
         others: curves of every other trial that reported: complete, stopped and running.
         forecasts: metric -> forecast from the finished curves; made here unless there is one.
+        ranking: the metrics that trials are ordered by: `metrics`, with the full task's thresholds
+            where none is optimized.
     """
 
     metrics: Sequence[Metric]
@@ -72,10 +77,12 @@ class StoppingContext:
     finished: Sequence[Curve]
     others: Sequence[Curve]
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
+    ranking: Sequence[Metric] = ()
 
     def __post_init__(self) -> None:
         made = self.forecasts or {m.name: Forecast(m, self.finished) for m in self.metrics}
         object.__setattr__(self, "forecasts", made)
+        object.__setattr__(self, "ranking", self.ranking or self.metrics)
 
     def latest(self, metric: str) -> tuple[float, float] | None:
         """(share of the training, value) of the trial's latest report of a metric."""

@@ -145,7 +145,9 @@ class Halving:
     on if it is among the best 1/reduction of all that have reached the rung so far (ASHA, Li et
     al. 2020, arXiv 1810.05934). Trials are ordered by what their values there lead to (see
     `Forecast`): inside all thresholds before outside, then by fronts of non-dominated points,
-    as in multi-objective ASHA (Schmucker et al. 2021, arXiv 2106.12639).
+    as in multi-objective ASHA (Schmucker et al. 2021, arXiv 2106.12639). The thresholds are the
+    full task's, so trials of a cheaper one are compared without them; of constraints alone,
+    where nothing else tells them apart, by how far they are outside.
 
     Args:
         reduction: the share that goes on is 1/reduction.
@@ -179,7 +181,7 @@ class Halving:
         ]
         if self._row(context, context.trial, rung, of) is None or len(reached) <= self.least:
             return None
-        place = int(np.flatnonzero(order(context.metrics, np.array(reached)) == 0)[0])
+        place = int(np.flatnonzero(order(context.ranking, np.array(reached)) == 0)[0])
         keep = math.ceil(len(reached) / self.reduction)
         if place < keep:
             return None
