@@ -1,1 +1,1 @@
-"""Networks as C (see ``source``)."""
+"""Generation of C code from networks (see ``source``)."""

@@ -1,4 +1,4 @@
-"""Layers in 8 bits: whole numbers in, sums of 32 bits, and the steps at the end."""
+"""8-bit layers in C: integer inputs and weights, 32-bit sums, then a multiplication by steps."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 from gossamer.runtime.c.tables import number
 from gossamer.runtime.graph import DEEPEST, AnyNode, Graph
 
-# Types of one byte, and the numbers that they hold. They may lie in a block of floats: C lets
-# characters alias anything.
+# One-byte types and their ranges. They may be stored in a block of floats: in C, character types
+# may alias any type.
 TYPES = {"int8_t": (-128, 127), "uint8_t": (0, 255)}
 
 
 def rounding(node: AnyNode) -> Any:
-    """The ``Round`` that a node is, or has inside; None if neither."""
+    """Return the ``Round`` that is a node's operation or fused into it; None if there is none."""
     return node.operation if node.op == "round" else getattr(node.operation, "rounded", None)
 
 
 def byte_type(node: AnyNode) -> str | None:
-    """The type that holds what a node leaves, if it is rounded to what one byte holds."""
+    """Return the one-byte type of a node's output, None if it is not rounded to 8 bits."""
     s = rounding(node)
     fit = (k for k, (low, high) in TYPES.items() if s and low <= s.low and s.high <= high)
     return next(fit, None)
 
 
 def value_types(graph: Graph) -> dict[str, str]:
-    """The values that are held in bytes: rounded ones that only layers in 8 bits read."""
+    """Return the types of the values stored in bytes: rounded ones read by 8-bit layers only."""
 
     def for_layers(value: str) -> bool:
         readers = graph.consumers(value)
@@ -46,7 +46,7 @@ def value_types(graph: Graph) -> dict[str, str]:
 
 
 def with_rounding_inside(graph: Graph) -> Graph:
-    """The graph with ``round`` as a setting of the layer in 8 bits before it, where it can be."""
+    """Return the graph with each ``round`` fused into the 8-bit layer before it, if possible."""
     types = value_types(graph)
     made = {node.output: node for node in graph.nodes}
     inside: dict[str, AnyNode] = {}
@@ -76,7 +76,7 @@ def with_rounding_inside(graph: Graph) -> Graph:
 
 
 def input_step(graph: Graph, value: str) -> float:
-    """The step of a value held in bytes."""
+    """Return the step of a value stored in bytes."""
     made = {node.output: node for node in graph.nodes}
     node = made[value]
     while node.op == "reshape":
@@ -85,13 +85,13 @@ def input_step(graph: Graph, value: str) -> float:
 
 
 def floats_of(graph: Graph, value: str, types: dict[str, str]) -> int:
-    """Floats that a value takes in the block of memory."""
+    """Return the size of a value in the block of memory, in floats."""
     size = math.prod(graph.shapes[value])
     return -(-size // 4) if value in types else size
 
 
 def rounding_steps(s: Any) -> list[str]:
-    """Statements that round a float ``v`` to the nearest whole number of steps, ties to even."""
+    """Return C statements that round a float ``v`` to a whole number of steps, ties to even."""
     return [
         f"v /= {number(s.step)};",
         f"if (!(v > {number(s.low)})) v = {number(s.low)};",  # NaN becomes the lowest

@@ -1,4 +1,4 @@
-"""Layers with weights: the work is in proportion to the weights, and to the inputs, not zero."""
+"""Layers with weights in C; zero weights, and zero inputs, cost nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEEP_ZEROS = ("round", "reshape", "transpose", "strided", "pool")
 
 
 def mostly_zero(graph: Graph, value: str) -> bool:
-    """Whether at least half of a value's numbers are known to be zero: those of k-winners."""
+    """Whether a value is known to be at least half zeros, as k-winners are."""
     made = {node.output: node for node in graph.nodes}
     while (node := made.get(value)) is not None and node.op in KEEP_ZEROS:
         value = node.inputs[0]
@@ -28,7 +28,7 @@ def mostly_zero(graph: Graph, value: str) -> bool:
 
 
 def _in_bytes(writer: Writer, node: AnyNode) -> bool:
-    """Whether a layer adds up whole numbers."""
+    """Whether a layer computes its sums in integers."""
     return writer.type(node.inputs[0]) != "float"
 
 
@@ -37,7 +37,7 @@ def _weight(writer: Writer, node: AnyNode) -> Array:
 
 
 def _finished(writer: Writer, node: AnyNode, channel: str) -> list[str]:
-    """Statements that make a float ``v``, the sum of a channel, what the layer leaves in ``v``."""
+    """Return C statements that turn ``v``, a channel's sum, into the layer's output."""
     name = writer.called(node)
     steps = node.constants["step"] * np.float32(input_step(writer.graph, node.inputs[0]))
     step = writer.tables.floats(f"{name}_step", steps)
@@ -57,7 +57,7 @@ def _stored(writer: Writer, node: AnyNode) -> str:
 
 
 def _linear_in_bytes(writer: Writer, node: AnyNode) -> None:
-    """The same sums in whole numbers."""
+    """Write a linear layer with integer sums."""
     weight = _weight(writer, node)
     outputs, inputs = weight.shape
     table = rows(writer.tables, writer.called(node), weight.T)
@@ -80,7 +80,7 @@ for (r = 0; r < {writer.size(node.output) // outputs}; ++r, x += {inputs}, y += 
 
 
 def linear(writer: Writer, node: AnyNode) -> None:
-    """Each input that is not zero adds to the outputs that it reaches."""
+    """Write a linear layer: each non-zero input adds its products to the outputs."""
     if _in_bytes(writer, node):
         _linear_in_bytes(writer, node)
         return
@@ -102,7 +102,7 @@ for (r = 0; r < {writer.size(node.output) // outputs}; ++r, x += {inputs}, y += 
 
 
 def _clip(node: AnyNode, count: int, array: str = "y") -> str:
-    """A loop that clips an array, if the node clips at all."""
+    """Return a C loop that clips an array, "" if the node has no limits."""
     steps = clipped(node.operation.low, node.operation.high)
     if not steps:
         return ""
@@ -121,9 +121,10 @@ def conv(writer: Writer, node: AnyNode) -> None:
 
 
 def _planes(writer: Writer, node: AnyNode, high: int, wide: int, channels: int, first: str) -> str:
-    """C that makes the layer's result of whole numbers in ``sums``, planes of some channels.
+    """Return C that computes the layer's output from the integer ``sums`` of some channels.
 
-    A max-pool is taken of the sums: steps are positive. ``first`` is the channel of the first.
+    A max-pool is taken of the sums, since steps are positive. ``first`` is the index of the first
+    of these channels.
     """
     pool, (_, _, below, across) = node.operation.pool, writer.image(node.output)
     channel = f"{first} + c" if channels == 1 else "c"
@@ -150,7 +151,7 @@ for (c = 0; c < {channels}; ++c) {{
 
 
 def _pooled(writer: Writer, node: AnyNode, source: str, high: int, wide: int, channels: int) -> str:
-    """C that takes the maxima of squares of the planes at ``source`` into ``y``."""
+    """Return C that max-pools the planes at ``source`` into ``y``."""
     pool, (_, _, below, across) = node.operation.pool, writer.image(node.output)
     return f"""
 for (c = 0; c < {channels}; ++c) {{
@@ -173,7 +174,7 @@ def _indented(text: str, by: int) -> str:
 
 
 def _from_inputs(writer: Writer, node: AnyNode) -> None:
-    """Each input that is not zero adds to the outputs that it reaches, tap by tap."""
+    """Write a convolution: each non-zero input adds to the outputs it reaches, tap by tap."""
     weight, s, eight = _weight(writer, node), node.operation, _in_bytes(writer, node)
     outputs, per_group, kernel_high, kernel_wide = weight.shape
     groups, pool = s.groups, s.pool
@@ -192,7 +193,7 @@ def _from_inputs(writer: Writer, node: AnyNode) -> None:
     start = "0" if eight else f"{bias}[e / {plane}]"
 
     def reached(to: str, at: str, axis: int, tap: str, size: int) -> str:
-        """The output along an axis that a tap leads to, or on to the next tap."""
+        """Return C for the output that a tap reaches along an axis; it skips taps without one."""
         text = f"{to} = {at} + {s.pads[axis]} - {tap} * {s.dilations[axis]};\n"
         step = s.strides[axis]
         if step > 1:
@@ -239,7 +240,7 @@ for (n = 0; n < {images}; ++n) {{
 
 
 def _from_weights(writer: Writer, node: AnyNode) -> None:
-    """Each weight that is not zero adds a shifted plane of its input channel."""
+    """Write a convolution: each non-zero weight adds a shifted plane of its input channel."""
     weight, s, eight = _weight(writer, node), node.operation, _in_bytes(writer, node)
     outputs, per_group, kernel_high, kernel_wide = weight.shape
     groups, pool = s.groups, s.pool
@@ -256,7 +257,7 @@ def _from_weights(writer: Writer, node: AnyNode) -> None:
     element = writer.type(node.inputs[0])
 
     def span(first: str, last: str, tap: str, axis: int, size: int, out: int) -> str:
-        """The outputs [first, last) along an axis whose input by this tap is inside."""
+        """Return the outputs [first, last) along an axis whose input for a tap is in the image."""
         shift = f"{s.pads[axis]} - {tap} * {s.dilations[axis]}"
         step = s.strides[axis]
         return (
@@ -316,5 +317,5 @@ for (n = 0; n < {count}; ++n, x1 += {depth * columns}) {{
 
 
 def finite(node: AnyNode) -> bool:
-    """Whether skipping zeros is right: zero times infinity is not zero."""
+    """Whether all weights are finite, so that zeros may be skipped (0 times infinity is NaN)."""
     return all(bool(np.isfinite(constant).all()) for constant in node.constants.values())

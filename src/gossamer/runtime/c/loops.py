@@ -1,4 +1,4 @@
-"""Loops and expressions of C."""
+"""C loops and expressions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gossamer.runtime.graph import AnyNode
 
 
 def expression(text: str, **parts: str) -> str:
-    """An expression of the kernels' table with other texts for its variables, as float in C."""
+    """Return an expression of the kernels' table in C floats, with its variables replaced."""
     return re.sub(r"\b[abvw]\b", lambda match: parts[match[0]], text)
 
 
@@ -19,14 +19,14 @@ def names(sizes: Sequence[int]) -> list[str]:
 
 
 def index(steps: Sequence[int], start: int = 0) -> str:
-    """An index by steps of the loops' variables."""
+    """Return a C index: the sum of the loop variables times their strides."""
     terms = [f"i{axis} * {step}" if step != 1 else f"i{axis}"
              for axis, step in enumerate(steps) if step]  # fmt: skip
     return " + ".join([*terms, *([str(start)] if start or not terms else [])])
 
 
 def nested(sizes: Sequence[int], inner: list[str]) -> list[str]:
-    """Nested loops over all dimensions."""
+    """Return the lines of nested loops over all dimensions around ``inner``."""
     lines = inner
     for axis in reversed(range(len(sizes))):
         i = f"i{axis}"
@@ -40,7 +40,7 @@ def moved(
     sizes: Sequence[int], source: Sequence[int], target: Sequence[int],
     *, start: int = 0, at: int = 0, clear: bool = False,
 ) -> None:  # fmt: skip
-    """A copy by strides within each example."""
+    """Write a strided copy within each example."""
     count = writer.shape(node.output)[0]
     item_in, item = (writer.size(v) // count for v in (node.inputs[0], node.output))
     lines = nested(sizes, [f"y[{index(target, at)}] = x[{index(source, start)}];"])

@@ -1,4 +1,4 @@
-"""Memory of the C code: one block, laid out beforehand."""
+"""Memory of the C code: one static block with a layout computed in advance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IN_PLACE = ("winners", "round", "unary", "binary", "softmax", "layer_norm")
 
 @dataclass
 class Span:
-    """Floats that are needed from one node to another; ``at`` is where they come to lie."""
+    """``size`` floats in use from node ``first`` to node ``last``; ``at`` is their offset."""
 
     size: int
     first: int
@@ -22,10 +22,17 @@ class Span:
 
 
 def planned(graph: Graph, scratch: dict[str, int]) -> tuple[dict[str, str], dict[str, int], int]:
-    """Address of every value (an expression in C), of scratch, and the number of floats in all.
+    """Lay out the memory block.
 
-    A reshaped value lies where it lay, and so does the result of an operation in place.
-    ``scratch`` is floats that a node (by its output) needs while it runs.
+    A reshaped value shares its input's memory, and so does the result of an in-place operation.
+
+    Args:
+        graph: the network.
+        scratch: floats that a node, by its output, needs while it runs.
+
+    Returns:
+        The address of every value as a C expression, the offset of every node's scratch, and the
+        size of the block, in floats.
     """
     types = value_types(graph)
     last = {value: i for i, node in enumerate(graph.nodes) for value in node.inputs}
@@ -58,7 +65,7 @@ def planned(graph: Graph, scratch: dict[str, int]) -> tuple[dict[str, str], dict
 
 
 def _replaces(graph: Graph, node: AnyNode, i: int, span: Span | None) -> bool:
-    """Whether the result of a node may overwrite its first input, which lies in ``span``."""
+    """Whether the result of a node may overwrite its first input, which is stored in ``span``."""
     return (
         node.op in IN_PLACE
         and span is not None
@@ -68,7 +75,7 @@ def _replaces(graph: Graph, node: AnyNode, i: int, span: Span | None) -> bool:
 
 
 def _packed(spans: list[Span]) -> int:
-    """Give every span the lowest place that is free while it is needed, the largest first."""
+    """Set every span's lowest free offset, the largest span first; return the total size."""
     laid: list[Span] = []
     for span in sorted(spans, key=lambda s: -s.size):
         span.at = 0

@@ -1,4 +1,4 @@
-"""The whole file: what it is, its tables, its functions, and the one that runs the network."""
+"""The generated C file: a header comment, tables, functions, and the one that runs the network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KEYWORDS = frozenset(
 
 
 def identifier(text: str) -> str:
-    """A text as an identifier of C.
+    """Return a text as a C identifier.
 
     >>> identifier("7-bit net.v2"), identifier("int")
     ('n7_bit_net_v2', 'int_')
@@ -44,20 +44,20 @@ def identifier(text: str) -> str:
 
 
 def to_c(model: str | os.PathLike[str] | bytes | Graph, name: str = "model") -> str:
-    """A network as one C99 file, for one example at a time.
+    """Return a network as one C99 file that computes one example at a time.
 
-    The file holds the weights, sparse ones as lists of their non-zeros, and the function
+    The file contains the weights, sparse ones as lists of their non-zeros, and the function
     ``void NAME_run(const float *in, float *out)`` (one pointer for each input and output).
-    It takes no memory but that of one static block, and needs ``<math.h>`` only where the
-    network has such functions. With ``NAME_MAIN`` defined it is a program: raw floats from
-    standard input to standard output.
+    It uses one static block of memory, and ``<math.h>`` only if the network needs its functions.
+    With ``NAME_MAIN`` defined it is a program that reads raw floats from standard input and
+    writes raw floats to standard output.
 
     Args:
-        model: path or bytes of an ONNX file, or what ``read`` made of one.
-        name: stands before every identifier, made one where it is not.
+        model: path or bytes of an ONNX file, or the graph that ``read`` returned for one.
+        name: prefix of all identifiers; characters that C does not allow are replaced.
 
     Raises:
-        UserError: the file cannot be read, or a node of it cannot be written as C.
+        UserError: the file cannot be read, or one of its nodes cannot be written as C.
     """
     graph = model if isinstance(model, Graph) else read(model)
     source = "a network in memory" if isinstance(model, bytes | Graph) else Path(model).name
@@ -169,7 +169,7 @@ def _shown(graph: Graph, value: str) -> str:
 
 
 def _comment_text(text: str) -> str:
-    """A file's name as a comment may hold it."""
+    """Return a file's name with what could end a C comment replaced."""
     return re.sub(r"[^\w .-]", "_", text, flags=re.ASCII)
 
 

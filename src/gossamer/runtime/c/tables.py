@@ -1,4 +1,4 @@
-"""Constants as tables in C, sparse weights as lists of their non-zeros."""
+"""Constants as C tables; sparse weights as lists of their non-zeros."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LINE = 96  # characters
 
 
 def number(value: float) -> str:
-    """A float32 as C writes it, so that reading it gives the same float."""
+    """Return a float32 as a C literal that is read back as exactly the same float."""
     if math.isnan(value):
         return "NAN"
     if math.isinf(value):
@@ -23,7 +23,7 @@ def number(value: float) -> str:
 
 
 def unsigned(largest: int) -> tuple[str, int]:
-    """The smallest unsigned type that holds a number, and its bytes."""
+    """Return the smallest unsigned C type that can hold a number, and its size in bytes."""
     for bits in (8, 16):
         if largest < 1 << bits:
             return f"uint{bits}_t", bits // 8
@@ -31,7 +31,7 @@ def unsigned(largest: int) -> tuple[str, int]:
 
 
 class Tables:
-    """The tables of one file: their text and their bytes."""
+    """The tables of one C file, and their total size in bytes."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -66,7 +66,7 @@ class Tables:
 
 @dataclass
 class Rows:
-    """A matrix of weights row by row: dense, or the columns and values of its non-zeros."""
+    """A weight matrix stored by rows: dense, or as columns and values of its non-zeros."""
 
     weight: str
     columns: int
@@ -74,7 +74,7 @@ class Rows:
     start: str = ""
 
     def loop(self, row: str, indent: int, body: str) -> str:
-        """C that runs ``body`` for each weight of a row; {o} is its column, {w} the weight."""
+        """Return a C loop of ``body`` over a row; {o} is the column, {w} the weight."""
         pad = " " * indent
         if not self.index:
             fill = {"o": "e", "w": f"{self.weight}[{row} * {self.columns} + e]"}
@@ -90,7 +90,7 @@ class Rows:
 
 
 def rows(tables: Tables, name: str, matrix: Array) -> Rows:
-    """Store a matrix, of float32 or int8, in the smaller of the two ways."""
+    """Store a float32 or int8 matrix, dense or sparse, whichever is smaller."""
     count, columns = matrix.shape
     store = tables.bytes_of if matrix.dtype == np.int8 else tables.floats
     row, column = np.nonzero(matrix)

@@ -12,7 +12,7 @@ from gossamer.runtime.graph import AnyNode, Graph, Shape
 
 @dataclass
 class Writer:
-    """The parts of one file. ``name`` stands before every identifier."""
+    """The parts of one C file; ``name`` is the prefix of all its identifiers."""
 
     graph: Graph
     name: str
@@ -27,7 +27,7 @@ class Writer:
         self.types = value_types(self.graph)
 
     def called(self, node: AnyNode) -> str:
-        """The name of the function that computes a node."""
+        """Return the name of the function that computes a node."""
         return f"{self.name}_{self.graph.nodes.index(node)}_{node.op}"
 
     def shape(self, value: str) -> Shape:
@@ -40,12 +40,12 @@ class Writer:
         return math.prod(self.shape(value))
 
     def image(self, value: str) -> Shape:
-        """Number, channels, height and width of images, 1-d ones with height 1."""
+        """Return [number, channels, height, width] of images; 1-d ones have height 1."""
         shape = self.shape(value)
         return shape if len(shape) == 4 else (*shape[:2], 1, shape[2])
 
     def helper(self, text: str) -> None:
-        """Add functions that several nodes call, once; ``NAME`` in their text becomes ``name``."""
+        """Add C functions that several nodes call, once; ``NAME`` in ``text`` is the prefix."""
         text = text.replace("NAME", self.name).strip()
         if text not in self.helpers:
             self.helpers.append(text)
@@ -71,7 +71,7 @@ class Writer:
 
 
 def clipped(low: float, high: float) -> list[str]:
-    """Statements that keep a float ``v`` between limits, and leave NaN."""
+    """Return C statements that clip a float ``v`` to limits; NaN stays NaN."""
     lines = []
     if low != -math.inf:
         lines.append(f"if (v < {number(low)}) v = {number(low)};")

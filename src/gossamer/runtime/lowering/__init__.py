@@ -1,4 +1,4 @@
-"""From a node to the kernels that could compute it."""
+"""Lowering: the candidate kernels of each node, and the steps that run them."""
 
 from gossamer.runtime.graph import Candidate
 from gossamer.runtime.lowering.layouts import Lowering

@@ -22,9 +22,13 @@ from gossamer.runtime.program import LIST_HEADER, Buffer
 
 
 def active_kernels(lowering: Lowering, weight: Array, value: Value, span: int) -> Iterator[Kernel]:
-    """Input-major kernels that could win, by how much each would multiply.
+    """Yield the input-major kernels that could be fastest, by an estimate of their work.
 
-    ``span`` bounds how far an output may lie from where its window starts.
+    Args:
+        lowering: its instruction set, and whether all kernels are wanted.
+        weight: [inputs, taps, outputs].
+        value: the layer's input.
+        span: bound on the distance between an output and the start of its window, in numbers.
     """
     listed = any(form.startswith("list") for form in value.forms)
     if weight.shape[1] > 1 and value.density > 0.7 and not (listed or lowering.every):
@@ -54,13 +58,13 @@ def active_kernels(lowering: Lowering, weight: Array, value: Value, span: int) -
 class Grid:
     """Layout of a convolution's active inputs and their sums (a linear layer: one position).
 
-    Sums are kept with a margin between rows, wide enough for what falls beside the output:
-    no input then needs to know which columns of the kernel reach an output. ``residues`` are
-    the classes of input positions modulo the strides, each with taps of its own. ``place``
-    holds, for each residue and row of taps, the input rows from which (and up to which) it
-    reaches an output; then, for each input position, where its window starts and which rows
-    of taps reach an output (first | end << 8 | residue << 16); then its row, where the rows
-    of each residue follow one another.
+    Rows of sums are separated by a margin for products that fall outside the output, so that no
+    input must check which columns of the kernel reach an output. ``residues`` is the number of
+    classes of input positions modulo the strides, each with its own taps. ``place`` concatenates
+    three tables: for each residue and row of taps, the first input row that reaches an output and
+    the end of these rows; for each input position, the start of its window and the rows of taps
+    that reach an output (first | end << 8 | residue << 16); for each input position, its row, with
+    the rows of a residue consecutive.
     """
 
     high: int = 1
@@ -75,7 +79,7 @@ class Grid:
 
 
 def tiles(lowering: Lowering, positions: int, outputs: int) -> int:
-    """Slices of the outputs: their sums stay near, and every thread has one."""
+    """Return the number of slices of outputs: sums fit the cache, and each thread has a slice."""
     blocks = up_to(outputs, BLOCK) // BLOCK
     fit = max(1, SUMS // (positions * BLOCK * 4))
     tiles = -(-blocks // fit) if positions > 1 else 1

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def taps_by_residue(size: int, stride: int, dilation: int) -> tuple[Array, Array]:
-    """Taps of one axis that meet inputs of each residue, and how far each moves them.
+    """Return the taps of one axis for inputs of each residue, and their shifts in outputs.
 
-    Returns (taps, shifts), both [residues, most taps]; missing taps are -1.
+    Both are [residues, most taps]; missing taps are -1.
     """
     taps_of: list[list[tuple[int, int]]] = [[] for _ in range(stride)]
     for tap in range(size):
@@ -42,10 +42,10 @@ def taps_by_residue(size: int, stride: int, dilation: int) -> tuple[Array, Array
 def arrange(
     node: Node[Conv], size: tuple[int, int, int], out: tuple[int, int]
 ) -> tuple[Array, Array, Grid]:
-    """Weights [inputs, rows, columns, outputs], shifts of the taps, and the grid of sums.
+    """Return weights [inputs, rows, columns, outputs], shifts of the taps, and the grid of sums.
 
-    The inputs are channels times residues. Columns descend, so that the outputs of
-    neighboring taps are neighbors too.
+    The inputs are channels times residues. Columns are in descending order, so that neighboring
+    taps reach neighboring outputs.
     """
     weight, s = node.constants["weight"], node.operation
     (_, h, w), (sy, sx), pads = size, s.strides, s.pads

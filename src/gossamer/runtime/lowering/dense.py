@@ -30,7 +30,7 @@ def gemm_kernels(lowering: Lowering, weight: Array, outputs: int) -> list[Kernel
 
 
 def sparse_gemm_kernels(lowering: Lowering, weight: Array) -> list[Kernel]:
-    """Kernels that leave out the inputs of which a whole vector of outputs has zeros."""
+    """Yield the kernels that skip inputs whose weights are zero for a whole vector of outputs."""
     width = lowering.width
 
     def left() -> float:
@@ -50,7 +50,7 @@ def worth_trying(lowering: Lowering, kernels: list[Kernel], outputs: int) -> lis
 
 
 def conv_size(lowering: Lowering, node: Node[Conv]) -> tuple[int, int]:
-    """Height and width of the convolution's own output, before a pool."""
+    """Return height and width of a convolution's output before its pool."""
     _, (_, h, w) = lowering.image(node)
     return node.operation.size((h, w), node.constants["weight"].shape[2:])
 
@@ -97,7 +97,7 @@ def pool_shape(
 def after_conv(
     lowering: Lowering, node: Node[Conv], form: str, pool: bool
 ) -> tuple[Buffer, Callable[[], None]]:
-    """Where a convolution writes, and the max-pool that follows if it has none itself."""
+    """Return the buffer that a convolution writes, and the function that adds its max-pool."""
     result = lowering.value(node.output)
     side = node.operation.pool
     if side == 1 or pool:

@@ -1,8 +1,7 @@
-"""Operations on each number that become the end of the kernel call before them.
+"""Fusion of elementwise operations into the kernel call before them, as its epilogue.
 
-An activation, a scale by channel or the sum with a second value then meets the numbers of a
-convolution or linear layer while they are in a cache, and chains of such operations go over their
-values once.
+An activation, a scale by channel or the sum with a second value then works on a layer's outputs
+while they are in a cache, and a chain of such operations passes over its values once.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ MOST_INPUTS = 8  # of a call
 
 
 def fuse(steps: Sequence[Step], outputs: Sequence[Buffer]) -> list[Step]:
-    """The steps, those on each number of a value that nobody else reads in the one that made it."""
+    """Return the steps with each elementwise step fused into the only producer of its input."""
     readers = Counter(buffer for step in steps for buffer in step.inputs)
     readers.update(outputs)
     writers = Counter(buffer for step in steps for buffer in step.outputs)
@@ -51,13 +50,13 @@ def fuse(steps: Sequence[Step], outputs: Sequence[Buffer]) -> list[Step]:
 
 
 def _takes(step: Step) -> bool:
-    """Whether a call can have an epilogue: of a list of non-zeros there is none."""
+    """Whether a call can have an epilogue; one that writes a list of non-zeros cannot."""
     listed = step.kernel.operation == "unary" and bool(step.shape["capacity"])
     return step.kernel.epilogue and not listed
 
 
 def _link(step: Step, side: int) -> Link | None:
-    """The operation of a step as one on its input ``side``, if it is one on each number."""
+    """Return the epilogue of an elementwise step on its input ``side``, None if it is none."""
     shape = step.shape
     if step.kernel.operation == "unary" and not shape["capacity"] and not step.epilogue:
         return Link(False, cast(int, shape["kind"]), step.data[0])
@@ -76,10 +75,9 @@ def _link(step: Step, side: int) -> Link | None:
 
 
 def _repeated(sizes: Sequence[int], steps: Sequence[int]) -> tuple[int, int] | None:
-    """Repeats of each number of an operand in a row, and how many numbers there are.
+    """Return how often each number of an operand is repeated in a row, and their number.
 
-    None where they are not all repeated alike: where the dimensions that it has are not next to
-    one another.
+    None if the operand's dimensions are not adjacent, so that repeats differ.
     """
     loops = [(n, step) for n, step in zip(sizes, steps, strict=True) if n > 1]
     there = [i for i, (_, step) in enumerate(loops) if step]

@@ -1,9 +1,8 @@
-"""Layers whose weights are in 8 bits.
+"""Lowering of layers with 8-bit weights.
 
-The kernels are those of 32 bits with whole numbers for weights: they add up products with weights
-of one byte, expanded in registers, without bias and limits. Then every sum is multiplied by the
-step of its output, in place; a max-pool may come before that, since steps are positive. Where
-inputs are rounded too, dense layers may be computed in whole numbers.
+The float kernels run with weights of one byte, converted in registers, without bias and limits.
+A second step multiplies each sum in place by the step of its output; a max-pool may precede it,
+since steps are positive. If inputs are rounded too, dense layers may use integer arithmetic.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Choices = Callable[[Lowering, Any], Iterator[Candidate]]
 
 
 def in_8_bits(lowering: Lowering, node: AnyNode, choices: Choices) -> Iterator[Candidate]:
-    """The candidates of a layer whose weights have steps."""
+    """Yield the candidates of a layer whose weights have steps."""
     constants = {"weight": whole(node), "bias": np.zeros_like(node.constants["bias"])}
     operation = replace(node.operation, low=-math.inf, high=math.inf)
     sums = replace(node, operation=operation, constants=constants)

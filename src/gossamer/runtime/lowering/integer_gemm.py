@@ -1,9 +1,9 @@
-"""Dense layers in whole numbers: 8-bit weights times the codes of rounded inputs.
+"""Dense layers in integer arithmetic: 8-bit weights times the codes of rounded inputs.
 
-A value's codes are one more form of it: bytes, or numbers of 16 bits where the instructions
-multiply those. A layer walks them in groups of 32 bits. What lies side by side in memory, the
-inputs of a linear layer or a kernel's row of taps with all their channels, is a run of groups;
-its last group may reach beyond it, onto weights of zero.
+The codes are a further form of a value: bytes, or 16-bit integers where the instructions multiply
+those. A layer reads them in groups of 32 bits. A run is what is contiguous in memory (all inputs
+of a linear layer; one row of taps with all its channels); its last group may extend past the
+run's end, where the weights are zero.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SPARSEST = 0.1  # below this density, kernels that skip zeros win anyway
 
 
 def integer_gemm(lowering: Lowering, node: AnyNode) -> Iterator[Candidate]:
-    """The candidates of a layer with 8-bit weights, if its inputs are in 8 bits too."""
+    """Yield the candidates of a layer with 8-bit weights, if its inputs are in 8 bits too."""
     grid = lowering.graph.rounding(node.inputs[0])
     weight = node.constants["weight"]
     if grid is None or grid.high - grid.low > 255 or not lowering.usable(weight):
@@ -98,7 +98,7 @@ def _conv(lowering: Lowering, node: Node[Conv], kernel: Kernel, grid: Round) -> 
 def _codes(
     lowering: Lowering, value: Value, plain: Buffer, items: int, kernel: Kernel, grid: Round
 ) -> Buffer:
-    """The codes of a value that lies in a buffer, in ``items`` rows of whole words."""
+    """Return the buffer with a value's codes, in ``items`` rows padded to 32-bit words."""
     form = f"{kernel.layout} {items} {plain.name}"
     if form not in value.forms:
         size = plain.floats // items
@@ -117,7 +117,7 @@ def _codes(
 
 
 def _shift(kernel: Kernel, grid: Round) -> int:
-    """Shift that is added to codes: those of one byte have no sign."""
+    """Return the number added to codes, since codes of one byte are stored unsigned."""
     return -int(grid.low) if kernel.layout == "quads" else 0
 
 
@@ -126,10 +126,10 @@ def _add(
     target: Buffer, weight: Array, runs: Array, base: Array, items: int,
     part: slice = slice(None),
 ) -> None:  # fmt: skip
-    """One product of matrices: weights [outputs, runs, length], a row of codes for each base.
+    """Add the step of one matrix product: weights [outputs, runs, length] times codes.
 
-    Codes ``runs`` are where each run begins, from a base on. ``part`` are the outputs of the
-    layer that the weights are for.
+    ``runs`` are the offsets of the runs from each base, in codes. ``part`` selects the layer's
+    outputs that the weights are for.
     """
     code_bytes = CODE_BYTES[kernel.layout]
     group = 4 // code_bytes

@@ -1,6 +1,6 @@
-"""The forms that values take in memory, and the steps that make them.
+"""The forms of values in memory, and the steps that convert between them.
 
-A value may lie in memory in several forms; a form is made when a kernel first wants it:
+A value may be in memory in several forms; a form is computed when a kernel first needs it:
 
 - ``dense``: as ONNX has it, channels first;
 - ``last``: dense, channels last;
@@ -40,17 +40,17 @@ class Value:
 
     @property
     def items(self) -> int:
-        """How many items (rows of the first dimension) one example has."""
+        """Items (rows of the first dimension) of one example."""
         return self.shape[0]
 
     @property
     def item(self) -> int:
-        """Count of the numbers of an item."""
+        """Numbers of one item."""
         return math.prod(self.shape[1:])
 
 
 class Lowering:
-    """Collector of steps, which knows every value's forms.
+    """The steps of a program in the making, and the forms of every value so far.
 
     Args:
         graph: the network.
@@ -84,7 +84,7 @@ class Lowering:
             value.forms["dense"] = Buffer(name, value.items * value.item)
 
     def candidates(self, node: AnyNode) -> list[Candidate]:
-        """The ways to compute a node, at least one."""
+        """Return the ways to compute a node, at least one."""
         return list(node.operation.candidates(self, node))
 
     # values and forms
@@ -98,7 +98,7 @@ class Lowering:
         return value
 
     def new(self, value: Value, form: str, floats: int) -> Buffer:
-        """A buffer for a form of a value; ``floats`` are per item."""
+        """Add a form to a value and return its buffer; ``floats`` are per item."""
         buffer = Buffer(f"{value.name}|{form}", value.items * floats)
         value.forms[form] = buffer
         return buffer
@@ -114,7 +114,7 @@ class Lowering:
     def one(
         self, node: AnyNode, shape: dict[str, Any], data: Sequence[Array] = (), **more: Any
     ) -> None:
-        """Lower a node to the one kernel of its name, dense numbers in and out."""
+        """Lower a node to the one kernel of its name, with dense inputs and output."""
         sources = [self.values[name] for name in node.inputs]
         result = self.value(node.output)
         inputs = [self.form(value, "dense") for value in sources]
@@ -127,7 +127,7 @@ class Lowering:
     def each(
         self, node: AnyNode, shape: dict[str, Any], data: Sequence[Array], *, keeps_zero: bool
     ) -> None:
-        """Lower a function of each number; over a list's values only, where zero stays zero."""
+        """Lower an elementwise function; on a list's values only if ``keeps_zero``."""
         value = self.values[node.inputs[0]]
         result = self.value(node.output)
         result.channels, result.pixels = value.channels, value.pixels
@@ -168,7 +168,7 @@ class Lowering:
         self.add("", self.kernel("copy"), (source,), target, shape, items=items)
 
     def form(self, value: Value, form: str) -> Buffer:
-        """The value in a form, made now if it is not there yet."""
+        """Return the buffer of a value in a form; add the conversion if it is missing."""
         if form in value.forms:
             return value.forms[form]
         c, p = value.channels, value.pixels
@@ -209,7 +209,7 @@ class Lowering:
         return buffer
 
     def layout(self, value: Value) -> str:
-        """ "dense" or "last", whichever is nearer at hand."""
+        """Return the layout ("dense" or "last") from which other forms are made."""
         for form, plain in (("dense", "dense"), ("last", "last"), ("list", "dense")):
             if form in value.forms:
                 return plain
@@ -229,7 +229,7 @@ class Lowering:
     def padded_image(
         self, value: Value, size: tuple[int, int, int], pads: tuple[int, ...], plain: str
     ) -> Buffer:
-        """The image with zeros around it, in form "dense" or "last"."""
+        """Return the buffer of an image padded with zeros, in form "dense" or "last"."""
         if not any(pads):
             return self.form(value, plain)
         form = f"{plain} padded {pads}"

@@ -1,4 +1,4 @@
-"""Linear layers."""
+"""Candidate kernels of a linear layer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def in_order(value: Value, weight: Array, plain: str) -> Array:
-    """The weight of a linear layer over whole items, its columns in the order of a form."""
+    """Return a linear layer's weight with its columns in the order of the input's form."""
     if plain == "last" and value.pixels > 1:
         inner = weight.reshape(len(weight), value.channels, value.pixels)
         return np.ascontiguousarray(inner.transpose(0, 2, 1)).reshape(weight.shape)
@@ -53,7 +53,7 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         return in_order(value, weight, plain) if flat else weight
 
     def packed(plain: str, make: Callable[[Array], Sequence[Array]], *of: Hashable) -> list[Array]:
-        """The weight as ``make`` packs it, once for all steps that have it."""
+        """Return the weight packed by ``make``, once for all steps that use it."""
         key = (*of, lowering.width, plain, flat, value.channels, value.pixels)
         return once(weight, lambda: make(order(plain)), key)
 

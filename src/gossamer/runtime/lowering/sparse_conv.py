@@ -1,4 +1,4 @@
-"""Convolutions with sparse weights whose lanes are pixels."""
+"""Convolutions with sparse weights, vectorized over pixels."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def planes(
 
 
 def examples_scratch(lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value) -> int:
-    """Floats: the image as the kernel reads it, the result, and the sums of a tile."""
+    """Return the floats of scratch memory: the image as read, the result, a tile's sums."""
     (_, c, *size), s = value.shape, node.operation
     h, w = size if len(size) == 2 else (1, *size)
     (sy, sx), pads = s.strides, s.pads
@@ -116,10 +116,11 @@ def _by_chunks(
 def strided_planes(
     lowering: Lowering, node: Node[Conv], value: Value, size: tuple[int, int, int]
 ) -> tuple[Buffer, Array, int, tuple[int, int]]:
-    """The padded planes of the input, those of every phase where there is a stride.
+    """Return the padded planes of the input, one for each phase of the strides.
 
-    Returns them, where the input of every weight lies for output (0, 0), the pitch of the
-    rows, and how many rows and columns the weights reach beyond it.
+    Returns:
+        The buffer; the offset of each weight's input for output (0, 0); the pitch of a row; and
+        how many rows and columns beyond an output's position its weights reach.
     """
     weight, s = node.constants["weight"], node.operation
     (c, h, w), (sy, sx), pads = size, s.strides, s.pads

@@ -1,4 +1,4 @@
-"""The operators of ONNX that the engine knows, from a module for each family (see ``operator``)."""
+"""The ONNX operators that the engine supports, one module for each family (see ``operator``)."""
 
 from gossamer.runtime.operators.binary import BINARY
 from gossamer.runtime.operators.constants import CONSTANTS

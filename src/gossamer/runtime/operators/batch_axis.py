@@ -1,9 +1,9 @@
-"""Values whose batch is not their first dimension, as attention written for sequences makes them.
+"""Conversion of values whose batch is not their first dimension, as in sequence-first attention.
 
-The engine's values have the batch first. Where a transpose takes it from there, or an axis is put
-before it, the value is computed with its batch in front all the same, and a ``BatchAxis`` says how
-to read it. What depends on it is computed from the value in front, whose axes are one further.
-Each operator names its rule, one of these or one of its own.
+The engine always stores the batch first. When a transpose or a new axis moves it elsewhere in the
+file, the engine still computes the value batch-first, and a ``BatchAxis`` records how the file's
+value is read from it. Operators on such a value are converted for the batch-first value, with
+their axes shifted by one. Each operator names the rule for this: one below, or one of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NOWHERE = -1
 
 
 def in_front(context: Context, value: str, output: str) -> tuple[BatchAxis, Shape]:
-    """The batch axis of a value, moved to the front if need be, and its other dimensions."""
+    """Return the ``BatchAxis`` of a value, moved to the front if needed, and its other sizes."""
     if (batched := context.values[value].batch_axis) is not None:
         return batched, context.shape(batched.source)[1:]
     if context.batch == 1:
@@ -42,7 +42,7 @@ def in_front(context: Context, value: str, output: str) -> tuple[BatchAxis, Shap
 
 
 def settle(context: Context, batched: BatchAxis, output: str) -> None:
-    """Let ``output`` be read by a ``BatchAxis``, or be plain where the batch came back."""
+    """Define ``output`` by its ``BatchAxis``, or as a plain value if the batch is first again."""
     batch, *sizes = context.shape(batched.source)
     if not sizes:  # a number of no dimensions: the engine has it in a row of one
         context.values[output] = Value((), context.kind(batched.source), batch_axis=batched)
@@ -59,7 +59,7 @@ def settle(context: Context, batched: BatchAxis, output: str) -> None:
 def convert_in_front(
     context: Context, convert: Convert, call: Call, inputs: list[str], way: BatchAxis
 ) -> None:
-    """Convert a call of inputs whose batch is in front; ``way``: how to read its output."""
+    """Convert a call for batch-first ``inputs``; ``way`` is the batch axis of its output."""
     front = f"{call.output} in front"
     convert(context, replace(call, inputs=inputs, outputs=[front]))
     settle(context, replace(way, source=front), call.output)
@@ -68,9 +68,13 @@ def convert_in_front(
 def fronts_of(
     context: Context, inputs: Sequence[str], output: str, rank: int
 ) -> tuple[list[str], BatchAxis]:
-    """The inputs with the batch in front and ``rank`` dimensions behind it, and how to read them.
+    """Return the inputs batch-first, with ``rank`` dimensions after the batch, and its axis.
 
-    Constants stay as they are; they must be the same for all examples.
+    Constants are returned unchanged.
+
+    Raises:
+        Unsupported: the inputs' batches are at different axes, or a constant differs between
+            examples.
     """
     fronts, ways = [], []
     for value in inputs:
@@ -93,7 +97,7 @@ def fronts_of(
         )
     if len(set(ways)) > 1:
         shapes = " and ".join(shown(context.shape(value)) for value in inputs if value)
-        raise Unsupported(f"its inputs {shapes} have the batch in different places")
+        raise Unsupported(f"its inputs {shapes} have the batch at different axes")
     way, batch, _ = ways[0]
     for value in inputs:
         if context.is_constant(value) and batch > 1:
@@ -111,21 +115,26 @@ def pointwise(context: Context, convert: Convert, call: Call) -> None:
 
 
 def multiply(context: Context, convert: Convert, call: Call) -> None:
-    """By a matrix, along the last dimension; or matrices with matrices."""
+    """Convert a product with a constant matrix, or of two values' matrices."""
     values = [value for value in call.inputs[:2] if not context.is_constant(value)]
     rank = len(context.shape(values[0]))
     fronts, way = fronts_of(context, values, call.output, rank)
     if way.axis >= rank - len(values) or context.is_constant(call.value):
-        raise Unsupported(f"it multiplies along the batch of {shown(context.shape(values[0]))}")
+        shape = shown(context.shape(values[0]))
+        raise Unsupported(f"it multiplies along the batch axis of {shape}")
     convert_in_front(context, convert, call, [*fronts, *call.inputs[len(fronts) :]], way)
 
 
 def along(
     default: int, *, all_inputs: bool = False, all_outputs: bool = False, and_after: bool = False
 ) -> Turned:
-    """Operators that work along the axis of an attribute, of the first input or of all of them.
+    """Return the rule of an operator that works along the axis of its attribute ``axis``.
 
-    ``and_after``: along all dimensions after it as well.
+    Args:
+        default: the axis if the attribute is absent.
+        all_inputs: all inputs have this axis, not the first one only.
+        all_outputs: all outputs have this axis, not the first one only.
+        and_after: the operator also works along all dimensions after the axis.
     """
 
     def rule(context: Context, convert: Convert, call: Call) -> None:
@@ -135,7 +144,7 @@ def along(
         fronts, way = fronts_of(context, call.inputs[:count], call.output, rank)
         axis = axis + rank if axis < 0 else axis
         if axis == way.axis or (and_after and axis < way.axis):
-            raise Unsupported("it works along the batch")
+            raise Unsupported("it works along the batch axis")
         for i, value in enumerate(fronts):
             if context.is_constant(value):
                 fronts[i] = f"{call.output} constant {i}"
@@ -158,7 +167,7 @@ def along(
 
 
 def by_axes(what: Literal["slice", "squeeze", "unsqueeze", "reduce"]) -> Turned:
-    """Operators that work along several axes, which they name in an input or an attribute."""
+    """Return the rule of an operator that names several axes in an input or an attribute."""
 
     def rule(context: Context, convert: Convert, call: Call) -> None:
         shape, inputs = context.shape(call.value), call.inputs
@@ -178,7 +187,7 @@ def by_axes(what: Literal["slice", "squeeze", "unsqueeze", "reduce"]) -> Turned:
         if what == "unsqueeze" and axis != NOWHERE:
             axis = [i for i in range(rank) if i not in axes][axis]
         elif axis in axes:
-            raise Unsupported("it works along the batch")
+            raise Unsupported("it works along the batch axis")
         elif what == "squeeze" or (what == "reduce" and not call.get("keepdims", 1)):
             axis -= sum(i < axis for i in set(axes))
         shifted = f"{call.output} axes"

@@ -1,6 +1,6 @@
-"""Arithmetic on two values, or on a value and a constant.
+"""Elementwise arithmetic on two values, or on a value and a constant.
 
-A kind of ``Binary`` is a row of the kernels' table in ``kernels/kinds.h``.
+The kinds of ``Binary`` are the rows of the table in ``kernels/kinds.h``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operato
 from gossamer.runtime.operators.reshape import Reshape
 from gossamer.runtime.operators.unsupported import Unsupported
 
-# What each kind is called when its operands change places; others have no such form.
+# The kind that computes the same with its operands swapped; the other kinds have none.
 MIRROR = {
     "add": "add",
     "mul": "mul",
@@ -45,12 +45,12 @@ MIRROR = {
 
 
 def _channels_last(shape: Shape) -> Shape:
-    """The shape of an image's item, its channels last."""
+    """Return the shape [channels, ...] of one image with the channels last."""
     return (*shape[1:], shape[0])
 
 
 def _stays_last(lowering: Lowering, values: list[Value], shape: Shape) -> bool:
-    """Whether two values, or one and a constant, are best combined with their channels last."""
+    """Whether the operands can be combined in the channels-last layout they already have."""
     left, other = values[0], values[-1]
     if lowering.layout(left) != "last" or left.shape != shape or not 3 <= len(shape) <= 5:
         return False
@@ -60,7 +60,7 @@ def _stays_last(lowering: Lowering, values: list[Value], shape: Shape) -> bool:
 
 @dataclass(frozen=True)
 class Binary(Single):
-    """A function of the numbers ``v`` and ``w`` of two values, or of one and ``right``."""
+    """An elementwise function of two values, or of one value and the constant ``right``."""
 
     op = "binary"
 
@@ -105,7 +105,7 @@ class Binary(Single):
         )
 
     def write(self, writer: Writer, node: AnyNode) -> None:
-        """Lower by strides over the result's item, zero where a dimension is repeated."""
+        """Write nested loops over one item of the result; repeated dimensions have stride 0."""
         shape = writer.shape(node.output)[1:]
         constant = node.constants.get("right")
         left = writer.shape(node.inputs[0])[1:]
@@ -142,7 +142,10 @@ def constant_binary(
     output: str = "",
     result_kind: str | None = None,
 ) -> str:
-    """A value and a constant that lies within each example; returns as ``Context.emit``."""
+    """Combine a value with a constant that is the same for all examples.
+
+    Returns the name of the result, as ``Context.emit`` does.
+    """
     shape = context.shape(value)
     right = numbers(constant)
     while right.ndim >= len(shape) and right.ndim and right.shape[0] == 1:
@@ -158,19 +161,22 @@ def constant_binary(
 
 
 def _check_loops(shape: Shape, left: Shape, right: Shape) -> None:
-    """At most four dimensions for the kernel, neighbors that lie together made one."""
+    """Raise where the operands have more than the four dimensions that the kernel loops over.
+
+    Neighboring dimensions that are contiguous in both operands count as one.
+    """
     within = shape[1:]
     if len(merged(within, repeating(left, within), repeating(right, within))[0]) > 4:
-        raise Unsupported(f"it repeats values to {shown(shape)} along too many dimensions")
+        raise Unsupported(f"it broadcasts to {shown(shape)} along more than four dimensions")
 
 
 def _each(
     context: Context, kind: str, value: str, constant: Array, output: str, result_kind: str | None
 ) -> str:
-    """A value that has several entries for each example, and a constant of as many."""
+    """Combine a value with several rows per example with a constant of as many rows."""
     shape, count = context.shape(value), len(constant)
     if shape[0] != count * BATCH or constant.ndim != len(shape):
-        raise Unsupported(f"a constant of {count} entries an example does not fit {shown(shape)}")
+        raise Unsupported(f"a constant of {count} rows per example does not fit {shown(shape)}")
     apart = context.emit(Reshape(), value, shape=(BATCH, count, *shape[1:]))
     result = constant_binary(context, kind, apart, constant[None], "", result_kind)
     (_, _, *rest) = context.shape(result)
@@ -185,7 +191,10 @@ def combine(
     output: str = "",
     result_kind: str | None = None,
 ) -> str:
-    """Two values, or a value and a constant on either side; returns as ``Context.emit``."""
+    """Combine two values, or a value and a constant on either side.
+
+    Returns the name of the result, as ``Context.emit`` does.
+    """
     if context.is_constant(left):
         if kind in MIRROR:
             left, right, kind = right, left, MIRROR[kind]
@@ -229,7 +238,7 @@ def _divide(context: Context, call: Call) -> None:
 
 
 def _several(kind: str, mean: bool = False) -> Convert:
-    """Combine one value or more, constants last; ``mean``: divided by how many there are."""
+    """Return the conversion of an operator on any number of inputs; ``mean`` divides the sum."""
 
     def convert(context: Context, call: Call) -> None:
         total, *others = sorted(call.inputs, key=context.is_constant)
@@ -288,7 +297,7 @@ def _quotient(x: list[Array], a: Attributes) -> Array:
 
 
 def arithmetic(convert: Convert | None, fold: Fold | None = None) -> Operator:
-    """An operator on two values number by number, one repeated to the shape of the other."""
+    """Return the record of an elementwise operator on two broadcast inputs."""
     return Operator(convert, fold, broadcast, "elementwise", pointwise if convert else None)
 
 

@@ -1,4 +1,4 @@
-"""A node of a file as a record."""
+"""A node of an ONNX file as a record."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ Attributes = dict[str, Any]
 class Call:
     """One node of a file: an operator applied to values.
 
-    ``graphs`` are those of the file that it may run, which are parsed where they are; ``names``
-    are what the values around it are called in the file and here, where these differ.
+    Attributes:
+        operator: its ONNX type, after the domain and a dot for other domains than ONNX's.
+        name: of the node, for messages.
+        inputs: names of values; "" for an optional input that is absent.
+        outputs: names of values; "" for an output that is not used.
+        attributes: by name, as Python values or arrays.
+        graphs: its branches or loop body, by attribute; unparsed.
+        names: maps names of outer values in the file to names here, where the two differ.
     """
 
     operator: str
@@ -40,9 +46,9 @@ class Call:
         return self.outputs[0]
 
     def optional(self, position: int) -> str:
-        """An input, "" where it is left out."""
+        """Return the name of an input, "" if it is absent."""
         return self.inputs[position] if position < len(self.inputs) else ""
 
     def get(self, attribute: str, default: Any = None) -> Any:
-        """An attribute, ``default`` where the file does not set it."""
+        """Return an attribute, ``default`` if the file does not set it."""
         return self.attributes.get(attribute, default)

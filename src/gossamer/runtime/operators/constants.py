@@ -1,4 +1,4 @@
-"""Operators that run on constants only, as exporters compute shapes and weights by them."""
+"""Operators that the engine only folds: exporters compute shapes and weights with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPARSE = f"{sparse_file.DOMAIN}.{sparse_file.NAME}"
 
 
 def _count(x: list[Array]) -> int:
-    """Count of the numbers between a start and a limit, a step apart."""
+    """Return the number of elements of Range, from its start, limit and step."""
     start, limit, step = (value.item() for value in x)
     count: int = math.ceil((limit - start) / step)
     return max(0, count)

@@ -1,4 +1,4 @@
-"""State of an import: the values known so far, and the conversion of one node."""
+"""State of an import: the values read so far and the nodes made of them."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ FREE_NUMBERS = 1 << 24
 
 @dataclass(frozen=True)
 class BatchAxis:
-    """How to read a value whose batch is not first, from one whose batch is.
+    """Reading of a value whose batch is not first from the batch-first value ``source``.
 
-    ``source`` is [batch, ...]; the value has the batch in dimension ``axis`` of the rest, with
-    ``after`` numbers of this dimension behind each example.
+    ``source`` is [batch, ...]. The value lacks that first dimension; where ``source`` has n
+    entries in dimension ``axis`` of the rest, the value has [n / after, batch, after], flattened.
     """
 
     source: str
@@ -53,10 +53,10 @@ class BatchAxis:
 
 @dataclass(frozen=True)
 class BatchIndex:
-    """Integers of example i: ``step`` * i + ``start``, both [1, ...] for [batch, ...].
+    """Indices that depend on the example: ``step`` * i + ``start`` for example i.
 
-    To the last one of the last dimension the value ``own`` is added, if there is one: integers
-    that the example has itself, of as many dimensions as are left without the last.
+    ``step`` and ``start`` are [1, ...] for a value of [batch, ...]. If ``own`` names a value,
+    [batch, ...] without the last dimension, it is added to the last entry of the last dimension.
     """
 
     step: Array
@@ -66,10 +66,10 @@ class BatchIndex:
 
 @dataclass(eq=False)
 class Value:
-    """What is known of one value of the file.
+    """Shape, type and origin of one value of the file.
 
-    ``shape`` is the file's; a constant that is stored once for all examples has the batch in it.
-    ``kind`` is numpy's: "f" for floats, "i" for integers, "b" for truth.
+    ``shape`` is the file's; for a constant that is stored once for all examples it includes the
+    batch. ``kind`` is NumPy's: "f" for floats, "i" for integers, "b" for booleans.
     """
 
     shape: Shape
@@ -85,7 +85,7 @@ class Value:
 
 
 class Context:
-    """State while one file is read: what is known of each value, and the nodes so far."""
+    """State while one file is read: all values by name, and the nodes so far."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -109,12 +109,12 @@ class Context:
         return known is not None and known.constant is not None
 
     def is_once(self, value: str) -> bool:
-        """Whether a constant is stored once for all examples, or made of such constants."""
+        """Whether a constant is stored once for all examples, or computed from such constants."""
         known = self.values.get(value)
         return known is not None and known.once
 
     def array(self, value: str) -> Array:
-        """The numbers of a constant."""
+        """Return a constant as an array; a packed one is expanded."""
         constant = self.values[value].constant
         if constant is None:
             raise KeyError(value)
@@ -123,7 +123,7 @@ class Context:
     def add_constant(
         self, name: str, array: Array | Packed, shape: Shape | None = None, *, once: bool = False
     ) -> None:
-        """Add a constant; ``shape`` has the batch in it if it is stored once for all examples."""
+        """Add a constant; pass a ``shape`` with the batch if it is stored once for all examples."""
         dtype = array.values.dtype if isinstance(array, Packed) else array.dtype
         kind = "i" if dtype.kind == "u" else dtype.kind
         whole = array.shape if shape is None else shape
@@ -131,7 +131,7 @@ class Context:
         self.values[name] = Value(whole, kind, array, repeated, once or repeated)
 
     def turned(self, matrix: Array) -> Array:
-        """A constant's transpose, one for all layers that have it."""
+        """Return a constant's transpose, the same array for all layers that share it."""
         known = self._turned.get(id(matrix))
         if known is None:
             turned = np.ascontiguousarray(matrix.T)
@@ -145,11 +145,14 @@ class Context:
         return self.array(value)
 
     def integers(self, value: str, what: str) -> list[int]:
-        """A constant as a list of integers."""
+        """Return a constant as a list of integers."""
         return [int(number) for number in np.ravel(self.constant(value, what))]
 
     def step(self, value: str, axis: int, outputs: int) -> dict[str, Array]:
-        """A layer's constant ``step``, where the weight ``value`` is whole multiples of one."""
+        """Return the constant ``step`` [outputs] of a layer whose weight ``value`` has one.
+
+        Empty where the weight is not quantized, or has steps along another axis.
+        """
         if (known := self.values[value].step) is None:
             return {}
         steps, along = known
@@ -169,12 +172,15 @@ class Context:
         """Add a node and return the name of its output.
 
         Args:
-            operation: what it does.
-            inputs: what it reads.
-            output: the name of what it makes; a new one if empty.
+            operation: its operation.
+            inputs: names of the values that it reads.
+            output: name of its output; a new name if empty.
             shape: of its output; that of its first input if None.
             kind: of its output (see ``Value``); that of its first input if None.
             constants: of the operation.
+
+        Raises:
+            Unsupported: an input is constant or not batch-first, or the output is too large.
         """
         inputs = (inputs,) if isinstance(inputs, str) else inputs
         for value in (self.values[name] for name in inputs):
@@ -201,7 +207,7 @@ class Context:
         return next(name for name in names if name not in self.values)
 
     def spend(self, wanted: int, most: int = LARGEST_FOLDED) -> None:
-        """Asks for a constant of so many numbers, before it is made."""
+        """Count a constant of ``wanted`` numbers before it is computed; raise if too many."""
         self.free -= wanted
         if wanted > most or self.free < 0:
             raise Unsupported(f"it makes a constant of {wanted} numbers, too many for this file")
@@ -213,12 +219,12 @@ def check_rank(rank: int) -> None:
 
 
 def shown(shape: Shape) -> str:
-    """A shape as a context of the file would write it."""
+    """Return a shape as text for messages, its dynamic batch written as "batch"."""
     return in_words(str(list(shape)))
 
 
 def in_words(text: str) -> str:
-    """A message in which the number that stands for the batch is called so."""
+    """Return a message with "batch" in place of each number that stands for the batch."""
 
     def batch(match: re.Match[str]) -> str:
         times, rest = divmod(int(match[0]), BATCH)
@@ -228,7 +234,7 @@ def in_words(text: str) -> str:
 
 
 def reshaped(shape: Shape, sizes: list[int], keep_zero: bool = True) -> Shape:
-    """The shape that Reshape makes of one, by sizes of which one may be -1."""
+    """Return the output shape of Reshape; one of ``sizes`` may be -1."""
     if keep_zero:
         sizes = [shape[i] if s == 0 and i < len(shape) else s for i, s in enumerate(sizes)]
     known = math.prod(s for s in sizes if s != -1)
@@ -242,7 +248,7 @@ def reshaped(shape: Shape, sizes: list[int], keep_zero: bool = True) -> Shape:
 
 
 def axes_of(context: Context, call: Call) -> list[int]:
-    """The axes that an operator names in its second input or its attribute."""
+    """Return the axes in a call's second input or its attribute ``axes``."""
     axes = call.get("axes", [])
     if named := call.optional(1):
         axes = context.integers(named, "axes")
@@ -251,16 +257,16 @@ def axes_of(context: Context, call: Call) -> list[int]:
 
 
 def floats(array: Array) -> Array:
-    """Weights as contiguous float32."""
+    """Return weights as contiguous float32."""
     if array.dtype not in (np.float32, np.float64, np.float16):
         raise Unsupported(f"its weights are {array.dtype}; export in float32")
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def numbers(constant: Array | float) -> Array:
-    """A constant as float32, which integers must fit."""
+    """Return a constant as float32; raise if an integer of it is not exact in float32."""
     constant = np.asarray(constant)
     converted = np.asarray(constant, np.float32)
     if constant.dtype.kind in "iu" and not np.array_equal(converted.astype(np.float64), constant):
-        raise Unsupported("a constant holds integers that are not exact in float32")
+        raise Unsupported("a constant has integers that are not exact in float32")
     return converted

@@ -1,4 +1,4 @@
-"""Windows that slide over images: their sizes, steps and pads."""
+"""Kernel sizes, strides, dilations and pads of convolutions and pools."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gossamer.runtime.operators.unsupported import Unsupported
 
 
 def pair(values: Any, count: int, default: int) -> list[int]:
-    """Settings of a 1-d or 2-d window as 2-d ones."""
+    """Return (height, width) of a 1-d or 2-d setting."""
     numbers = list(values) if values else [default] * count
     if len(numbers) != count:
         raise Unsupported(f"it has {len(numbers)} window settings for {count} dimensions")
@@ -21,7 +21,7 @@ def pair(values: Any, count: int, default: int) -> list[int]:
 def window(
     call: Call, image: Shape, kernel: list[int], dims: int
 ) -> tuple[list[int], list[int], list[int]]:
-    """Strides, dilations and pads (top, left, bottom, right) of a window over an image."""
+    """Return strides, dilations and pads (top, left, bottom, right) of a call."""
     strides = pair(call.get("strides"), dims, 1)
     dilations = pair(call.get("dilations"), dims, 1)
     if any(not 1 <= v <= 1 << 16 for v in [*strides, *dilations, *kernel]):
@@ -47,7 +47,7 @@ def window(
 
 
 def image_of(context: Context, value: str) -> tuple[Shape, int]:
-    """Batch, channels, height, width of a value, and how many of its dimensions are spatial."""
+    """Return [batch, channels, height, width] of a value and its number of spatial dimensions."""
     shape = context.shape(value)
     if len(shape) == 3:
         return (shape[0], shape[1], 1, shape[2]), 1
@@ -57,5 +57,5 @@ def image_of(context: Context, value: str) -> tuple[Shape, int]:
 
 
 def flat(shape: Shape, dims: int) -> Shape:
-    """A shape of ``image_of`` with as many spatial dimensions as there were."""
+    """Return a shape of ``image_of`` with ``dims`` spatial dimensions again."""
     return shape if dims == 2 else (shape[0], shape[1], shape[3])

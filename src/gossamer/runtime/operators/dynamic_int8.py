@@ -1,11 +1,12 @@
 """Quantization by the range of each input: DynamicQuantizeLinear, and the products that follow.
 
-The engine's numbers are the quantized values, less their zero point, times their scale; its scale
-is one and its zero point zero: a product that is multiplied by the scale later has it already.
-``Value.units`` counts how many times a scale, or a zero point, is in a value of the file and not in
-the engine's (or the reverse, below zero), by the output of the node of this operator; so whatever
-reads such a value has to take off the zero point first, then be a product that settles the count
-of scales, or is refused.
+In the file, the operator outputs integer codes, a scale and a zero point. The engine stores the
+dequantized values (codes less zero point, times scale) instead of the codes, a scale of one and a
+zero point of zero, so that the file's later multiplication by the scale changes nothing.
+``Value.units`` counts, for each such node, how often its scale (or zero point) is a factor (or
+addend) of a value in the file but not in the engine's; negative counts are the reverse. An
+operator that reads a value with units must first subtract the zero point, then be a product that
+brings the count of scales to zero; any other use is refused.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 def units_of(context: Context, call: Call) -> Units:
-    """The units of an operator's output; raises where its inputs may not be used so."""
+    """Return the units of an operator's output; raise where its inputs may not be used so."""
     operator, values = call.operator, context.values
     known = [values[i].units for i in call.inputs if i in values]
     if not any(known) or operator in ("ConvInteger", "MatMulInteger"):  # rewritten before that

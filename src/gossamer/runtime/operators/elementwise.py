@@ -1,6 +1,6 @@
-"""Operators that treat every number of one value alike.
+"""Elementwise operators on one value.
 
-A kind of ``Unary`` is a row of the kernels' table in ``kernels/kinds.h``.
+The kinds of ``Unary`` are the rows of the table in ``kernels/kinds.h``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ZERO_AT_ZERO = (
 
 @dataclass(frozen=True)
 class Unary(Single):
-    """A function of each number ``v``: the expression of its kind, with the numbers a and b."""
+    """An elementwise function: the expression of its kind in the number ``v``, with a and b."""
 
     op = "unary"
 
@@ -91,7 +91,7 @@ def _of(function: Callable[[Array], Array]) -> Fold:
 
 
 def _each(convert: Convert, function: Callable[[Array], Array] | None = None) -> Operator:
-    """An operator that is converted so and, of constants, computed by a function of numpy."""
+    """Return the record of an operator of a kind, folded by a NumPy function."""
     fold = None if function is None else _of(function)
     return Operator(convert, fold, shared="pointwise", turned=pointwise)
 

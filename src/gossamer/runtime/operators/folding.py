@@ -1,4 +1,4 @@
-"""Shared evaluation of operators on constants."""
+"""Helpers of constant folding that several operators share."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def axes_in(x: list[Array], a: dict[str, Any]) -> tuple[int, ...] | None:
 
 
 def broadcast(x: list[Array], a: dict[str, Any]) -> int:
-    """Count of the numbers that an operation on several constants, number by number, makes."""
+    """Return the number of elements of an elementwise operation on broadcast constants."""
     return math.prod(np.broadcast_shapes(*(value.shape for value in x)))
 
 

@@ -1,7 +1,7 @@
-"""Numbers in 8 bits: what QuantizeLinear and DequantizeLinear leave behind.
+"""QuantizeLinear and DequantizeLinear.
 
-A value that is quantized and dequantized again becomes a ``Round`` node; a weight that is
-dequantized has its steps with it, so that its layer can store whole numbers in their place.
+A value that is quantized and dequantized again becomes a ``Round`` node. A dequantized weight
+keeps its steps, so that its layer can store it in 8 bits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LARGEST = 127
 
 @dataclass(frozen=True)
 class Round(Single):
-    """Rounding to multiples of ``step``, from ``low`` to ``high`` times, ties to even."""
+    """Rounding to multiples of ``step`` from ``low`` to ``high`` steps, ties to even."""
 
     op = "round"
 
@@ -59,7 +59,7 @@ for (i = 0; i < {writer.size(node.output)}; ++i) {{
 
 
 def _zero_point(context: Context, call: Call, dtype: np.dtype[Any]) -> Array:
-    """The zero point of a call, zero of ``dtype`` if it has none."""
+    """Return the zero point of a call, a zero of ``dtype`` if it has none."""
     named = call.optional(2)
     return context.constant(named, "zero point") if named else np.zeros((), dtype)
 
@@ -72,7 +72,7 @@ def _grid(context: Context, call: Call) -> tuple[float, int, np.dtype[np.integer
         raise Unsupported("its values have several scales; quantize them with one for all")
     size = float(np.float32(step.reshape(())))
     if not (np.isfinite(size) and size > 0) or zero.dtype.kind not in "iu":
-        raise Unsupported(f"its scale {size} must be finite, above 0; its zero point integers")
+        raise Unsupported(f"its scale {size} must be finite and above 0, its zero point integers")
     return size, int(zero.reshape(())), zero.dtype
 
 
@@ -109,11 +109,11 @@ def _dequantize(context: Context, call: Call) -> None:
 
 
 def as_numbers(context: Context, value: str) -> str:
-    """A value of integers: the codes of a quantized one, computed from its rounded floats."""
+    """Return an integer value: the codes of a quantized one, computed from its rounded floats."""
     known = context.values[value]
     if known.codes is None:
         if known.kind != "i":
-            raise Unsupported("its input to dequantize does not hold integers")
+            raise Unsupported("its input is not integer; it dequantizes integers only")
         return value
     (step, zero), result = known.codes, f"{value} as numbers"
     if result not in context.values:

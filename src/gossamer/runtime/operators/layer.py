@@ -1,4 +1,4 @@
-"""The common part of layers with weights."""
+"""Base of the operations with weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gossamer.runtime.graph import Operation
 
 @dataclass(frozen=True)
 class Layer(Operation):
-    """Sums of inputs times constants ``weight``, plus ``bias``, then a clip to its limits.
+    """Sums of inputs times the constant ``weight``, plus ``bias``, clipped to its limits.
 
-    Where there is a constant ``step``, the weights are whole multiples of it, for each output.
-    ``rounded`` is a ``Round`` at the end, of generated C only.
+    If there is a constant ``step`` [outputs], each output's weights are whole multiples of its
+    step. ``rounded`` is a final ``Round``, in generated C only.
     """
 
     low: float = -math.inf

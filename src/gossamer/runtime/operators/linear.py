@@ -1,4 +1,4 @@
-"""Layers that multiply by a matrix."""
+"""Matrix products: Gemm, MatMul and Einsum."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gossamer.runtime.operators.unsupported import Unsupported
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Layer):
-    """A matrix [outputs, inputs] times the last dimension."""
+    """A constant matrix [outputs, inputs] times the last dimension."""
 
     op = "linear"
 
@@ -39,7 +39,7 @@ class Linear(Layer):
 
 @dataclass(frozen=True)
 class Matmul(Single):
-    """Matrices of one value times those of another."""
+    """Matrix products of two values."""
 
     op = "matmul"
 
@@ -64,7 +64,7 @@ def linear(
     bias: Array,
     step: dict[str, Array] | None = None,
 ) -> str:
-    """A linear layer over the last dimension; ``weight`` is [outputs, inputs]."""
+    """Emit a linear layer over the last dimension; ``weight`` is [outputs, inputs]."""
     shape = context.shape(value)
     if len(shape) < 2 or shape[-1] != weight.shape[1]:
         raise Unsupported(f"its weight takes {weight.shape[1]} inputs, not {shown(shape)}")
@@ -133,7 +133,7 @@ def _gemm_size(x: list[Array], a: Attributes) -> int:
 
 
 def _sums(x: list[Array], a: Attributes) -> int:
-    """How many products an Einsum adds up: as many as its letters have values together."""
+    """Return the number of multiplications of an Einsum: the product of its letters' sizes."""
     terms = str(a["equation"]).replace(" ", "").partition("->")[0].replace("...", "").split(",")
     sizes: dict[str, int] = {}
     for term, value in zip(terms, x, strict=True):

@@ -1,4 +1,4 @@
-"""Comparisons, truth and choices; truth is 0 or 1, as everything in float32."""
+"""Comparisons, boolean operators and Where; booleans are 0.0 or 1.0 in float32."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _cast(context: Context, call: Call) -> None:
 
 
 def _wrapped(context: Context, value: str, output: str, of: np.iinfo[Any]) -> None:
-    """Integers in the range of a narrow type, beyond which it begins again at its other end."""
+    """Wrap integers around at the limits of a narrow integer type, as a cast to it does."""
     low, size = float(of.min), float(of.max) - float(of.min) + 1
     shifted = constant_binary(context, "sub", value, low)
     turns = context.emit(
@@ -64,7 +64,7 @@ def _wrapped(context: Context, value: str, output: str, of: np.iinfo[Any]) -> No
 
 
 def _where(context: Context, call: Call) -> None:
-    """The sum of two values that the condition gates: -0, which changes no sum, or a number."""
+    """Convert Where to a sum of two gated values: a value that is not chosen counts as -0."""
     condition, *values = call.inputs
     kind = context.kind(values[0])
     parts = []

@@ -1,4 +1,4 @@
-"""Normalization: by batch, instance and layer, and softmax."""
+"""Batch, instance, group, layer, RMS and local normalization, and softmax."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from gossamer.runtime.operators.unsupported import Unsupported
 
 @dataclass(frozen=True)
 class LayerNorm(Single):
-    """Rows of ``size`` numbers less their mean, over their deviation, times scale plus bias.
+    """Rows of ``size`` numbers normalized to mean 0 and deviation 1, times scale plus bias.
 
-    These are of each number in a row or, where there are ``channels``, of each row as a whole.
+    Scale and bias are [size] or, if ``channels`` is set, one number for each row.
     """
 
     op = "layer_norm"
@@ -113,7 +113,7 @@ def _batch_norm(context: Context, call: Call) -> None:
 
 
 def _instance_norm(context: Context, call: Call) -> None:
-    """A layer norm of each channel's image, with the channel's scale and bias."""
+    """Convert to a layer norm of each channel's image, with the channel's scale and bias."""
     shape = context.shape(call.value)
     scale, bias = (floats(context.constant(i, "scale and bias")) for i in call.inputs[1:3])
     if len(shape) < 3 or not scale.shape == bias.shape == (shape[1],):
@@ -128,7 +128,7 @@ def _layer_norm(context: Context, call: Call) -> None:
     axis = int(call.get("axis", -1)) % len(shape)
     size = math.prod(shape[axis:])
     if axis == 0:
-        raise Unsupported("it normalizes along the batch")
+        raise Unsupported("it normalizes along the batch axis")
     scale = np.broadcast_to(floats(context.constant(call.inputs[1], "scale")), shape[axis:])
     bias = np.zeros(size, np.float32)
     if named := call.optional(2):
@@ -139,7 +139,7 @@ def _layer_norm(context: Context, call: Call) -> None:
 
 
 def _group_norm(context: Context, call: Call) -> None:
-    """A layer norm of each group, then the scale and bias of each channel (or, once, group)."""
+    """Convert to a layer norm of each group, then scale and bias (of groups before opset 21)."""
     shape, groups = context.shape(call.value), int(call.attributes["num_groups"])
     scale, bias = (floats(context.constant(i, "scale and bias")) for i in call.inputs[1:3])
     if len(shape) < 3 or groups < 1 or shape[1] % groups or scale.shape != bias.shape:
@@ -198,7 +198,7 @@ def _softmax(log: bool) -> Convert:
 
 
 def _batch_norm_constant(x: list[Array], a: Attributes) -> Array:
-    """Normalize by the statistics in its inputs or, in training mode, by those of the data."""
+    """Fold by the statistics in its inputs or, in training mode, by those of the data."""
     data, scale, bias, mean, variance = x
     each = (-1, *[1] * (data.ndim - 2))
     if a.get("training_mode"):

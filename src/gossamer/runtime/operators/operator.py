@@ -1,8 +1,8 @@
-"""An ONNX operator as the engine sees it: one record, which its home defines.
+"""The record that defines an ONNX operator.
 
-An operator becomes nodes of a few operations (``graph.Operation``). A module here is the home of
-one family: the attributes, kernels and C text of its operations, and of each operator how it is
-converted, computed of constants, and what it does where the batch is not the first dimension.
+An operator is converted to nodes of a few operations (``graph.Operation``). Each module here
+defines one family: its operations with their attributes, kernels and C text, and for each operator
+its conversion, its folding of constants, and its rule for a batch that is not first.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ Shared = Literal["pointwise", "elementwise", "view", "joins", ""]
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of ONNX.
+    """One ONNX operator.
 
     Attributes:
-        convert: makes nodes of it; None where it runs on constants only.
-        fold: computes it of constants; None where that is not offered.
-        size: how many numbers ``fold`` makes at most; as many as the first input has, if None.
-        shared: what it does to constants that are stored once for all examples.
-        turned: converts it where the batch is not the first dimension; None where that is refused.
+        convert: emits its nodes; None if it runs on constants only.
+        fold: computes it from constants; None if that is not supported.
+        size: upper bound of the number of elements that ``fold`` returns; None for as many as
+            the first input has.
+        shared: its handling of constants that are stored once for all examples.
+        turned: converts it where the batch is not the first dimension; None if that is refused.
     """
 
     convert: Convert | None = None

@@ -1,4 +1,4 @@
-"""The same numbers in another shape."""
+"""Reshape: the same numbers in another shape."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Reshape(Single):
         result.forms["dense"] = lowering.form(value, "dense")
 
     def write(self, writer: Writer, node: AnyNode) -> None:
-        """Nothing to do but for the network's own outputs, which have their own place."""
+        """Write a copy for the network's own outputs; other values share their input's memory."""
         if node.output in writer.graph.outputs:
             writer.function(
                 node, "i", f"for (i = 0; i < {writer.size(node.output)}; ++i) y[i] = x[i];"

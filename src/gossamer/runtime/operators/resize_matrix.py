@@ -20,7 +20,7 @@ ROUND: dict[str, Callable[[Array], Array]] = {
 
 
 def repeated(size: int, before: int, after: int, mode: str) -> Array:
-    """The places of a padding by numbers that are there already."""
+    """Return the index of the source number for each position of a padded axis."""
     if mode == "reflect" and max(before, after) >= size:
         raise Unsupported(f"it reflects {max(before, after)} of {size} numbers")
     index = np.arange(-before, size + after)
@@ -34,10 +34,10 @@ def repeated(size: int, before: int, after: int, mode: str) -> Array:
 
 
 def scales_of(shape: Shape, target: Array, a: dict[str, Any]) -> tuple[list[float], list[int]]:
-    """Factor by which Resize enlarges each axis, and the sizes then; ``target`` is either."""
+    """Return the scales and output sizes of Resize; ``target`` is the one or the other."""
     if a.get("axes") or a.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise Unsupported(
-            "it resizes chosen axes, or keeps a ratio; export with the size of each axis"
+            "it resizes chosen axes only, or preserves a ratio; export with the size of each axis"
         )
     if target.dtype.kind in "iu":
         sizes = [int(size) for size in np.ravel(target)]
@@ -47,7 +47,7 @@ def scales_of(shape: Shape, target: Array, a: dict[str, Any]) -> tuple[list[floa
 
 
 def resized(size: int, wanted: int, scale: float, a: dict[str, Any]) -> Array:
-    """The map of a resizing, as the ONNX operator Resize defines it."""
+    """Return the matrix [new, old] of Resize along one axis, as ONNX defines it."""
     at = coordinates(size, wanted, scale, a)
     rows = np.arange(wanted)
     matrix = np.zeros((wanted, size))
@@ -69,7 +69,7 @@ def resized(size: int, wanted: int, scale: float, a: dict[str, Any]) -> Array:
 
 
 def coordinates(size: int, wanted: int, scale: float, a: dict[str, Any]) -> Array:
-    """Positions of ``wanted`` numbers among ``size`` ones; in float32, as in other runtimes."""
+    """Return input coordinates of ``wanted`` outputs; in float32, as in other runtimes."""
     x = np.arange(wanted, dtype=np.float32)
     by, half = np.float32(scale), np.float32(0.5)
     match a.get("coordinate_transformation_mode", "half_pixel"):
@@ -88,15 +88,15 @@ def coordinates(size: int, wanted: int, scale: float, a: dict[str, Any]) -> Arra
 
 
 def rounded(at: Array, a: dict[str, Any]) -> Array:
-    """Coordinates as positions, by the operator's ``nearest_mode``."""
+    """Round coordinates to positions by the operator's ``nearest_mode``."""
     way = a.get("nearest_mode", "round_prefer_floor")
     if way not in ROUND:
-        raise Unsupported(f"it rounds by {way!r}")
+        raise Unsupported(f"its nearest_mode {way!r} is unknown; one of {', '.join(ROUND)} can run")
     return ROUND[way](at).astype(np.int64)
 
 
 def _cubic(part: Array, a: float) -> list[Array]:
-    """Weights of the four numbers around a place (Keys 1981)."""
+    """Return the cubic weights of the four nearest numbers (Keys 1981)."""
 
     def near(d: Array) -> Array:
         return ((a + 2) * d - (a + 3)) * d * d + 1
@@ -108,7 +108,7 @@ def _cubic(part: Array, a: float) -> list[Array]:
 
 
 def alike(size: int, times: int, a: dict[str, Any]) -> bool:
-    """Whether a nearest resizing repeats every number ``times`` times."""
+    """Whether nearest resizing repeats every number exactly ``times`` times."""
     at = coordinates(size, size * times, float(times), a)
     positions = np.clip(rounded(at, a), 0, size - 1)
     return bool(np.array_equal(positions, np.arange(size * times) // times))

@@ -1,7 +1,7 @@
-"""Padding, resizing, running sums: copies by strides where numbers repeat alike, else linear maps.
+"""Padding, resizing and cumulative sums.
 
-A map along each axis mixes its numbers, or repeats them unevenly. As layers the maps need no
-kernels of their own; few of their weights are not zero.
+They become strided copies where every number is repeated equally often, else one linear layer for
+each axis. Such layers have few non-zero weights and need no kernels of their own.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _cum_sum(context: Context, call: Call) -> None:
 
 
 def _resize_constant(x: list[Array], a: Attributes) -> Array:
-    """One axis after the other, each times the matrix of its map."""
+    """Fold Resize: multiply along each axis by its matrix."""
     data, (scales, sizes) = x[0], scales_of(x[0].shape, x[-1], a)
     for axis, (scale, size) in enumerate(zip(scales, sizes, strict=True)):
         if scale != 1:

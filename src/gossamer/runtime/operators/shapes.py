@@ -1,4 +1,4 @@
-"""Operators that give a value another shape, or join values."""
+"""Operators that reshape or concatenate values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gossamer.runtime.operators.unsupported import Unsupported
 
 
 def target_of(context: Context, call: Call) -> Shape:
-    """The shape that Reshape or Flatten gives its input."""
+    """Return the output shape of Reshape or Flatten."""
     shape = context.shape(call.value)
     if call.operator == "Flatten":
         axis = int(call.get("axis", 1))
@@ -49,7 +49,7 @@ def _concat(context: Context, call: Call) -> None:
     rest = {(s[1:axis], s[axis + 1 :]) for s in shapes}
     batches = {s[0] for s, constant in zip(shapes, constants, strict=True) if not constant}
     if axis == 0 or len(rest) > 1 or len(batches) > 1:
-        raise Unsupported("it joins along the batch, or shapes that do not match")
+        raise Unsupported("it joins along the batch axis, or shapes that do not match")
     first = shapes[constants.index(False)]
     shape = (*first[:axis], sum(s[axis] for s in shapes), *first[axis + 1 :])
     if any(constants):
@@ -59,11 +59,11 @@ def _concat(context: Context, call: Call) -> None:
 
 
 def _join_constants(context: Context, call: Call, axis: int, shape: Shape) -> None:
-    """A value among constants, such as a class token: the value padded, plus the constants."""
+    """Concatenate a value with constants (a class token): pad the value, add the constants."""
     inputs = call.inputs
     values = [value for value in inputs if not context.is_constant(value)]
     if len(values) > 1 or any(len(context.array(i)) != 1 for i in inputs if i not in values):
-        raise Unsupported("it joins constants with several values, or constants with a batch")
+        raise Unsupported("it joins constants with several values, or constants that have a batch")
     (value,) = values
     own = context.shape(value)
     context.spend(math.prod(shape[1:]))
@@ -98,7 +98,7 @@ def _squeeze(context: Context, call: Call) -> None:
 
 
 def _turned(context: Context, convert: Convert, call: Call) -> None:
-    """The batch stays between the same numbers, whatever dimension that is then."""
+    """Convert a reshape of a value whose batch is not first: find the axis that it moves to."""
     batched, sizes = in_front(context, call.value, call.output)
     batch, shape = context.shape(batched.source)[0], target_of(context, call)
     behind = batched.after * math.prod(sizes[batched.axis + 1 :])

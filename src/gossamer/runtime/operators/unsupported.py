@@ -1,5 +1,5 @@
-"""Exceptions of the importer."""
+"""The importer's exception."""
 
 
 class Unsupported(Exception):
-    """A setting that the engine lacks; the message says which and what would help."""
+    """A feature that the engine lacks; the message names it and says what would help."""
