@@ -1,1 +1,1 @@
-"""Running trials: the loop, worker processes, Ray, commands, progress and logs."""
+"""Execution of trials: the loop, worker processes, Ray, commands, progress bar and loggers."""

@@ -1,4 +1,4 @@
-"""Trials evaluated by a command line, of a program in any language that prints JSON."""
+"""Trials evaluated by an external program in any language, which prints JSON."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ _GRACE_SECONDS = 5.0
 
 
 class CommandError(Exception):
-    """The program failed; the trial's reason."""
+    """The program failed; the message becomes the trial's reason."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Runs a program for each trial; it prints its metrics as a line of JSON.
+    """An objective that runs a program for each trial and reads its metrics as a line of JSON.
 
     Args:
         line: the command line, not passed to a shell. ``{name}`` stands for a parameter's or
             setting's value, ``{trial}`` for the trial's number.
-        timeout: seconds after which a trial fails; None waits as long as it takes.
+        timeout: seconds after which a trial fails; None for no limit.
 
-    On standard output each line that is a JSON object counts, others are ignored. The last one
-    holds the metrics, each a number or an array of it and its standard deviation. Those before it
-    are reports while the program trains: their "step" or "epoch" says how far it is (else they
-    are counted), and "of" out of how many. A report that has a step is looked at at once, so that
-    the trial can be stopped early. All parameters also stand in the environment as JSON, in
-    ``GOSSAMER_PARAMETERS``; ``GOSSAMER_FILES`` is a folder, what the program writes there is
-    stored with the trial (unset where the experiment has no place for files).
+    Lines of standard output that are JSON objects are read, all others ignored. The last object
+    contains the metrics, each a number or an array of the number and its standard deviation. The
+    objects before it are reports during training: "step" or "epoch" is the progress (the number of
+    the report if absent), "of" the total. A report with a step is evaluated immediately, so that
+    the trial can be stopped early. All parameters are also in the environment variable
+    ``GOSSAMER_PARAMETERS``, as JSON. ``GOSSAMER_FILES`` names a folder; files that the program
+    writes there are stored with the trial (unset if the experiment cannot store files).
 
     Raises:
-        UserError: an empty or unreadable line, or a timeout that is no positive number.
+        UserError: the line is empty or cannot be parsed, or the timeout is not positive.
     """
 
     line: str
@@ -72,7 +72,7 @@ class Command:
 
     @classmethod
     def from_entry(cls, entry: Any) -> Command:
-        """From an experiment file: a text, or a table with ``line`` and ``timeout``."""
+        """Return the command of an entry: a text, or a table with ``line`` and ``timeout``."""
         if isinstance(entry, str):
             return cls(entry)
         if not isinstance(entry, dict) or "line" not in entry:
@@ -83,17 +83,17 @@ class Command:
         return cls(**entry)
 
     def as_mapping(self) -> dict[str, Any]:
-        """Entry that `from_entry` reads."""
+        """Return the entry that `from_entry` reads."""
         return {
             "line": self.line,
             **({} if self.timeout is None else {"timeout": self.timeout}),
         }
 
     def check(self, names: Mapping[str, Any]) -> None:
-        """Check, before anything runs, that every ``{name}`` is known.
+        """Check before a search that every ``{name}`` is a parameter or setting.
 
         Raises:
-            UserError: naming the one that is not.
+            UserError: one is not; the message names it.
         """
         for name in _FIELD.findall(self.line):
             if name not in names and name != _NUMBER:
@@ -103,12 +103,12 @@ class Command:
                 )
 
     def __call__(self, trial: Trial) -> Numbers:
-        """Run the program to its end.
+        """Run the program to its end and return its metrics.
 
         Raises:
-            CommandError: it could not be started, ended with another status than 0, took too
-                long, or printed no JSON object.
-            TrialStopped: a report was answered so; the program has been ended.
+            CommandError: it could not be started, exited with a status other than 0, took longer
+                than the timeout, or printed no JSON object.
+            TrialStopped: a stopping rule stopped the trial; the program has been ended.
         """
         values = {**trial.settings, **trial.parameters, _NUMBER: trial.number}
         self.check(values)
@@ -164,7 +164,7 @@ class Command:
 
 
 def _follow(output: IO[str], trial: Trial) -> dict[str, Any] | None:
-    """Reports while lines come in; returns the last JSON object."""
+    """Report each JSON object of the output as it arrives; return the last one."""
     last: dict[str, Any] | None = None
     reported = True
     count = 0
@@ -190,7 +190,7 @@ def _report(trial: Trial, step: int, entry: Mapping[str, Any]) -> None:
 
 
 def _numbers(entry: Mapping[str, Any]) -> Numbers:
-    """NaN and infinity too: as a metric they say why a trial failed."""
+    """Return the numbers of an object, NaN and infinity included: they fail a trial."""
     return {
         name: value
         for name, value in as_numbers(entry).items()
@@ -224,7 +224,7 @@ def _expire(process: subprocess.Popen[str], late: threading.Event) -> None:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End the program and what it started."""
+    """End the program and all processes that it started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
@@ -235,7 +235,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _tail(errors: IO[bytes]) -> str:
-    """The end of the program's standard error, in one line."""
+    """Return the end of the program's standard error as one line."""
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - 4 * _TAIL))
     text = " ".join(errors.read().decode(errors="replace").split())

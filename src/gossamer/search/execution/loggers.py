@@ -1,4 +1,4 @@
-"""Trials in other tools: TensorBoard, MLflow and W&B, through their own libraries.
+"""Loggers of trials to TensorBoard, MLflow and W&B, through their own libraries.
 
 A new logger is one class with `report` and `end`, and one entry of `LOGGERS`.
 """
@@ -17,7 +17,7 @@ from gossamer.search.trials.trial import Report, Trial, TrialRecord
 
 
 class Logger(Protocol):
-    """Gets every report and every trial's end, in the process that runs the search."""
+    """Interface of a logger, which is called in the process that runs the search."""
 
     def report(self, experiment: str, trial: Trial, report: Report) -> None: ...
 
@@ -27,10 +27,10 @@ class Logger(Protocol):
 
 
 class TensorBoard:
-    """Writes each trial's curves and hyperparameters below a folder.
+    """Writes each trial's curves and hyperparameters to a subfolder of ``place``.
 
     Args:
-        place: the folder; ``tensorboard --logdir`` shows it.
+        place: the folder to pass to ``tensorboard --logdir``.
 
     Raises:
         UserError: TensorBoard is not installed, or nothing can be written there.
@@ -140,8 +140,8 @@ class WandB:
     """Logs each trial as a run of a W&B project; the experiment is the runs' group.
 
     Args:
-        place: the project, or ``ENTITY/PROJECT``. Without a network, `WANDB_MODE=offline` writes
-            to a folder that ``wandb sync`` sends later.
+        place: the project, or ``ENTITY/PROJECT``. Without a network, set `WANDB_MODE=offline` to
+            write to a local folder, and upload it later with ``wandb sync``.
 
     Raises:
         UserError: W&B is not installed.

@@ -1,4 +1,4 @@
-"""The search's progress bar: how far, how many inside the thresholds, the best so far."""
+"""The search's progress bar: progress, trials inside the thresholds, and the best trial."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from gossamer.search.trials.trial import ENDED, TrialRecord
 
 
 class Board:
-    """A context that shows a progress bar on standard error.
+    """A context manager that shows a progress bar on standard error.
 
     Args:
         name: of the experiment.
-        metrics: to count and compare by.
-        total: cost to come to, a full trial's being 1; infinite for any.
+        metrics: of the experiment.
+        total: the budget, as the sum of trials' costs; a full trial costs 1. May be infinite.
         records: the trials so far.
-        cost: of a trial of a fidelity.
-        split: the data that the trials are evaluated on, where that is known.
-        minutes: limit on the running time, None for none.
-        running: minutes in which trials ran before.
-        deadline: on the monotonic clock, after which no trial is begun.
-        sign: says of the trials that nothing improves any more, or nothing.
-        show: False shows nothing.
+        cost: returns the cost of a trial at a fidelity.
+        split: the data that the trials are evaluated on, if known.
+        minutes: limit of the running time; None for no limit.
+        running: minutes that trials ran in earlier runs.
+        deadline: time on the monotonic clock after which no trial is started.
+        sign: returns a remark if the trials have stopped improving, else None.
+        show: whether to show the bar.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Board:
         self._progress.update(self._bar, advance=self._cost(record.fidelity), below=self.summary())
 
     def summary(self) -> str:
-        """Such as ``3 inside, 1 failed; best: trial 17, accuracy 0.971, density 0.08``.
+        """Return a line such as ``3 inside, 1 failed; best: trial 17, accuracy 0.971``.
 
-        All values are those of one trial, the frontier's first; where none is inside the
-        thresholds, "nearest" is the one that misses them least. Where the running time is limited,
-        ``12 of 30 min`` stands before it, and behind it the sign that nothing improves any more.
+        All values are of one trial, the frontier's first. If no trial is inside the thresholds,
+        the line names the one that misses them least as "nearest". If the running time is limited,
+        the line begins with ``12 of 30 min``. It ends with the remark of ``sign``, if any.
         """
         parts = [self._counts(), self._leader(), self._sign(self._records)]
         if self._minutes is not None:

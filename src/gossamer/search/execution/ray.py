@@ -1,8 +1,8 @@
 """Trials on a Ray cluster.
 
-Ray packs them onto the nodes by what each needs and runs one again whose node or worker is lost.
-The experiment, its storage and every decision stay in the process that called `run`; when that
-one is gone, its trials are ended, and put back by whoever goes on.
+Ray places trials on nodes by the resources that they need, and restarts a trial whose node or
+worker is lost. The experiment, its storage and all decisions stay in the process that called
+`run`. If that process dies, its trials are ended, and the next run of the experiment resumes them.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ def on_ray(
     gpus: float = 0,
     workers: int | None = None,
 ) -> Callable[[Train, Receive], Executor]:
-    """For `Experiment.run(train, executor=on_ray(...))`.
+    """Return an executor for `Experiment.run(train, executor=on_ray(...))`.
 
     Args:
-        address: of the cluster, such as ``ray://host:10001`` or ``host:6379``; "auto" finds one
-            that runs on this machine; None starts one here.
-        cpus, gpus: what a trial needs.
-        workers: trials at a time; as many as the cluster has room for by default, more when
+        address: of the cluster, such as ``ray://host:10001`` or ``host:6379``; "auto" uses the
+            one that runs on this machine; None starts one here.
+        cpus, gpus: CPUs and GPUs that a trial needs; fractions are allowed.
+        workers: trials that run concurrently; by default as many as fit the cluster, also when
             nodes join.
 
     Raises:
-        UserError: Ray is not installed, the cluster cannot be reached, or no node can hold a
-            trial.
+        UserError: Ray is not installed, the cluster cannot be reached, or no node has the CPUs
+            and GPUs of one trial.
     """
     if cpus <= 0 and gpus <= 0:
         raise UserError("a trial needs some CPUs or GPUs; give cpus or gpus above 0")
@@ -121,7 +121,7 @@ class Cluster:
 
     @property
     def capacity(self) -> int:
-        """The number of trials that fit onto the present nodes, or `workers` if that is set."""
+        """The number of trials that fit the current nodes, or `workers` if that is set."""
         if self._workers is not None:
             return self._workers
         if time.monotonic() - self._looked > _LOOK_SECONDS or not self._looked:
@@ -161,7 +161,7 @@ class Cluster:
         )
 
     def close(self, *, kill: bool) -> None:
-        """End what runs, with `kill` in the middle of it."""
+        """Shut down; `kill` ends running trials immediately."""
         if kill:
             for reference in self._references.values():
                 with suppress(Exception):  # a cluster that is gone runs nothing
@@ -191,7 +191,7 @@ class Cluster:
 
 
 class _Mailbox:
-    """An actor that hands reports to the driver and its answers back."""
+    """An actor that passes reports to the driver, and the driver's answers to the trials."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

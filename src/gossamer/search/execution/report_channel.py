@@ -1,4 +1,4 @@
-"""Reports from worker processes: asked there, answered here."""
+"""The channel for reports: worker processes send them, the process of the search answers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Receive = Callable[[int, int, Mapping[str, Any], int | None], str | None]
 
 
 class ReportServer:
-    """Answers the reports of this machine's worker processes, until closed.
+    """Answers the reports of this machine's worker processes until closed.
 
-    Each worker keeps one connection, on a local socket that only this user can open and only
-    those who know `key` may use.
+    Each worker opens one connection to a local socket, which only this user can open and which
+    requires `key`.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -56,7 +56,7 @@ class ReportServer:
 def answer(
     receive: Receive, number: int, step: int, values: Mapping[str, Any], of: int | None
 ) -> tuple[str | None, str | None]:
-    """(why the trial is to stop, what was wrong with the report), each None if nothing."""
+    """Return (reason to stop the trial, error of the report), each None if there is none."""
     try:
         return receive(number, step, values, of), None
     except UserError as error:
@@ -64,7 +64,7 @@ def answer(
 
 
 class ReportClient:
-    """A worker process's end of a `ReportServer`; connects when first used."""
+    """The client of a `ReportServer` in a worker process; connects at the first report."""
 
     def __init__(self, address: Any, key: bytes) -> None:
         self._address = address
@@ -72,7 +72,7 @@ class ReportClient:
         self._connection: Connection | None = None
 
     def reporter(self, number: int) -> Reporter:
-        """Of the trial `number`."""
+        """Return the function that sends the reports of trial `number`."""
 
         def report(step: int, values: Mapping[str, Any], of: int | None) -> str | None:
             if self._connection is None:

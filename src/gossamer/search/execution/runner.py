@@ -1,4 +1,4 @@
-"""The runner: asks for trials, executes them and tells their outcomes, until none is left."""
+"""The runner: asks for trials, executes them and tells their outcomes, up to the budget."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ MakeExecutor = Callable[[Train, Receive], Executor]
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Settings of one run, checked; `Experiment.run` describes each.
+    """The validated settings of one run; `Experiment.run` describes each.
 
     Raises:
-        UserError: a value that it cannot have.
+        UserError: a setting has an invalid value.
     """
 
     train: Train
@@ -58,7 +58,7 @@ class RunSettings:
         check_minutes(self.minutes)
 
     def make_executor(self, receive: Receive) -> Executor:
-        """Start what runs the trials; it passes their reports to `receive`."""
+        """Start the executor of the trials; it passes their reports to `receive`."""
         if self.executor is not None:
             return self.executor(self.train, receive)
         if self.workers == 1:
@@ -72,9 +72,9 @@ def run(
     """Run an experiment's trials; see `Experiment.run`.
 
     Args:
-        experiment: asks for trials and is told their outcomes.
+        experiment: suggests the trials and receives their outcomes.
         store: of its trials.
-        cost: of a trial, by its fidelity.
+        cost: returns the cost of a trial at a fidelity.
         settings: of this run.
     """
     before = experiment.trials()
@@ -115,15 +115,15 @@ def run(
 
 
 class Runner:
-    """One run of an experiment, which an interruption leaves in order.
+    """One run of an experiment; an interruption puts its running trials back.
 
     Args:
-        experiment: asks for trials and is told their outcomes.
+        experiment: suggests the trials and receives their outcomes.
         store: of its trials.
         settings: of the run.
-        total: the budget.
-        deadline: on the monotonic clock, after which no trial is begun.
-        board: shows each trial that ends.
+        total: the budget, as the sum of trials' costs.
+        deadline: time on the monotonic clock after which no trial is started.
+        board: the progress bar.
     """
 
     def __init__(
@@ -151,13 +151,13 @@ class Runner:
     def receive(
         self, number: int, step: int, values: Mapping[str, Any], of: int | None
     ) -> str | None:
-        """A report from elsewhere."""
+        """Handle a report of a trial in another process; return why it is to stop, or None."""
         reporter = self._by_number[number]._reporter
         assert reporter is not None
         return reporter(step, values, of)
 
     def _logged(self, trial: Trial) -> Trial:
-        """The trial, whose reports the loggers hear of too."""
+        """Return the trial with a reporter that also passes its reports to the loggers."""
         began = time.time()
         reporter = trial._reporter
         assert reporter is not None
@@ -173,11 +173,11 @@ class Runner:
         return trial.reporting(report)
 
     def go(self, executor: Executor, promising: bool) -> None:
-        """Run until nothing is left to do; the executor is closed then, whatever happens.
+        """Run trials up to the budget or deadline, and close the executor in any case.
 
         Args:
             executor: runs the trials.
-            promising: some trial completed before this run.
+            promising: whether a trial completed before this run.
 
         Raises:
             UserError: the first trials all failed, or all lack a metric.

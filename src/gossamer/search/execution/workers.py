@@ -1,7 +1,7 @@
-"""Trials run in this process, or in worker processes of which any may die.
+"""Executors of trials in this process or in worker processes, any of which may die.
 
-Each worker process has an executor of its own: loky gives up a whole executor when one of its
-processes dies, and would not say which trial killed it.
+Each worker process has its own executor: loky shuts down a whole executor when one of its
+processes dies, without naming the trial that killed it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gossamer.search.trials.trial import Trial, TrialStopped
 
 Train = Callable[[Trial], Mapping[str, Any]]
 
-# What limits the threads of torch, numpy's BLAS and others, as long as it is set before import.
+# Limits of the threads of torch, NumPy's BLAS and others; effective if set before the import.
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -43,8 +43,15 @@ _REASON_LENGTH = 500
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of a trial: its values by name, see `as_numbers`; an error; why it was stopped; or
-    how its process was lost. And its files, where they are on another machine."""
+    """Outcome of a trial: one of the first four is set.
+
+    Attributes:
+        values: its metrics by name, see `as_numbers`.
+        error: why it failed, in one line.
+        stopped: why it was stopped early.
+        lost: how its process died.
+        files: its files by name, if it ran on another machine.
+    """
 
     values: Numbers | None = None
     error: str | None = None
@@ -54,7 +61,7 @@ class Outcome:
 
 
 def attempt(train: Train, trial: Trial) -> Outcome:
-    """Call `train`; what it raises becomes the outcome's error, in one line."""
+    """Call `train` and return its outcome; an exception becomes the outcome's error."""
     try:
         returned = train(trial)
     except TrialStopped as stop:
@@ -68,7 +75,7 @@ def attempt(train: Train, trial: Trial) -> Outcome:
 
 
 def reason_of(error: BaseException) -> str:
-    """Type, message and line of an error, in one line."""
+    """Return type, message, file and line of an exception as one line."""
     text = " ".join(str(error).split())
     frames = traceback.extract_tb(error.__traceback__)
     last = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
@@ -76,10 +83,10 @@ def reason_of(error: BaseException) -> str:
 
 
 def pickled(train: Train) -> bytes:
-    """`train` by value, for another process.
+    """Return `train` pickled by value for another process.
 
     Raises:
-        UserError: when it cannot be sent.
+        UserError: it cannot be pickled.
     """
     try:
         # loky's pickler is cloudpickle: closures and what is defined in a notebook go too.
@@ -92,7 +99,7 @@ def pickled(train: Train) -> bytes:
 
 
 class Executor(Protocol):
-    """Executor of trials."""
+    """Interface of executors of trials."""
 
     @property
     def capacity(self) -> int: ...
@@ -124,20 +131,20 @@ class InProcess:
         return future.result()
 
     def close(self, *, kill: bool) -> None:
-        """There is nothing to end."""
+        """Do nothing: every trial has ended when `submit` returns."""
 
 
 class Workers:
-    """Runs trials in `count` processes, which take what they need from this one by value.
+    """Runs trials in `count` worker processes.
 
     Args:
-        train: may be a closure or be defined in a notebook.
-        count: processes; each may use its share of the cores.
-        receive: takes the trials' reports.
-        threads: of each process; its share of the cores by default.
+        train: the objective; may be a closure or be defined in a notebook.
+        count: number of processes.
+        receive: handles the trials' reports.
+        threads: of each process; the cores divided by `count` by default.
 
     Raises:
-        UserError: when `train` cannot be sent to another process.
+        UserError: `train` cannot be pickled.
     """
 
     def __init__(
@@ -169,14 +176,14 @@ class Workers:
         return len(self._free) + len(self._busy)
 
     def submit(self, trial: Trial) -> Future[Outcome]:
-        """Start a trial; there must be fewer under way than workers."""
+        """Start a trial; fewer trials than workers must be running."""
         executor = self._free.pop()
         future: Future[Outcome] = executor.submit(_work, trial.reporting(None))
         self._busy[future] = executor
         return future
 
     def collect(self, future: Future[Outcome]) -> Outcome:
-        """The outcome of a future that is done; a dead worker is replaced."""
+        """Return the outcome of a future that is done; replace its worker if that died."""
         executor = self._busy.pop(future)
         error = future.exception()
         if error is None:
@@ -193,7 +200,7 @@ class Workers:
         return Outcome(error=reason_of(error))
 
     def close(self, *, kill: bool) -> None:
-        """End the worker processes, with `kill` in the middle of what they do."""
+        """End the worker processes; `kill` ends running trials immediately."""
         executors = [*self._free, *self._busy.values()]
         self._free, self._busy = [], {}
         for executor in executors:
@@ -209,7 +216,7 @@ _client: ReportClient | None = None
 
 
 def _prepare(train: bytes, parent: int, path: list[str], client: ReportClient) -> None:
-    """Run first in a worker process."""
+    """Initialize a worker process."""
     global _pickled, _client
     _pickled, _client = train, client
     # Modules next to the user's script must be found here as they are there.
@@ -220,7 +227,7 @@ def _prepare(train: bytes, parent: int, path: list[str], client: ReportClient) -
 
 
 def _end_with(parent: int) -> None:
-    """A worker whose parent was killed would train on for hours, for nobody."""
+    """End this process when its parent has died, so that it does not train on for hours."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
