@@ -132,13 +132,16 @@ def from_relu(draw: st.DrawFn, kernel: Kernel) -> Builder:
 
 def pool(draw: st.DrawFn, kernel: Kernel) -> Builder:
     sides = [draw(st.integers(1, 5)) for _ in range(2)]
-    strides = [draw(st.integers(1, 3)) for _ in range(2)]
+    strides = [draw(st.sampled_from([1, 2, 3, 4, 5, 31])) for _ in range(2)]
     pads = [draw(st.integers(0, side - 1)) for side in 2 * sides]
     width = draw(st.one_of(st.integers(5, 36), st.sampled_from([1100, 2300])))
     channels = draw(st.sampled_from([1, 5, 16, 20] if width < 100 else [1]))
     b = Builder(channels, draw(st.integers(5, 20)), width)
     if draw(st.integers(0, 4)) == 0:  # one output a row, or a window too wide to be worth vectors
         sides, pads = [draw(st.integers(1, 5)), draw(st.sampled_from([width, width - 1]))], [0] * 4
+    elif draw(st.booleans()):  # side by side in rows, which then are one row where nothing is over
+        sides, pads = [1, draw(st.sampled_from([k for k in range(2, 6) if width % k < 2]))], [0] * 4
+        strides = sides
     op = draw(st.sampled_from(["MaxPool", "AveragePool"]))
     extra = {"count_include_pad": int(draw(st.booleans()))} if op == "AveragePool" else {}
     b.add(op, "x", kernel_shape=sides, strides=strides, pads=pads,

@@ -215,7 +215,7 @@ def test_clip_and_exact_gelu() -> None:
 
 @QUICK
 @given(
-    st.sampled_from(["MaxPool", "AveragePool"]), st.integers(1, 3), st.integers(1, 3),
+    st.sampled_from(["MaxPool", "AveragePool"]), st.integers(1, 3), st.integers(1, 5),
     st.tuples(*[st.integers(0, 1)] * 4), st.booleans(), st.booleans(), st.integers(3, 9),
 )  # fmt: skip
 def test_pool(

@@ -149,26 +149,37 @@ inline void fold_rows(const PoolShape& s, const float* in, int64_t y, const Part
     for (int64_t i = before + inside; i < columns; i += W) store(row + i, F::none());
 }
 
-// `scale` is of outputs [0, count): what their sums are multiplied by.
-template <bool Largest, class Taps>
-inline void fold_neighbors(const PoolShape& s, const float* row, int64_t count, const float* scale,
-                           float* out, Taps taps) {
-    using F = Fold<Largest>;
-    const int64_t step = s.stride_width;
-    int64_t x = 0;
-    for (; step <= 2 && x < count; x += W) {  // outputs beyond the part take what is there
-        V folded = F::none();
-        for (int64_t k = 0; k < taps; ++k) {
-            const float* at = row + x * step + k;
-            const V v = step == 1 ? load(at) : every_second(load(at), load(at + W));
-            folded = k ? F::of(folded, v) : v;
-        }
-        store_first(out + x, Largest ? folded : folded * load(scale + x), count - x);
+// The fold of `taps` neighbors, for W windows that begin `Step` numbers apart.
+template <bool Largest, int Step, class Taps>
+inline V neighbors(const float* row, Taps taps) {
+    V folded = Fold<Largest>::none();
+    for (int64_t k = 0; k < taps; ++k) {
+        const float* at = row + k;
+        const V v = Step == 1 ? load(at) : every_second(load(at), load(at + W));
+        folded = k ? Fold<Largest>::of(folded, v) : v;
     }
-    for (; x < count; ++x) {
-        float folded = F::none()[0];
-        for (int64_t k = 0; k < taps; ++k) folded = F::one(folded, row[x * step + k]);
-        out[x] = Largest ? folded : folded * scale[x];
+    return folded;
+}
+
+// `scale` is of outputs [0, count): what their sums are multiplied by. Outputs beyond the part
+// take what is there. Where the stride is more than two, the windows at all columns are folded
+// first, in place: that takes less than single windows, whose numbers wait for each other.
+template <bool Largest, class Taps>
+inline void fold_neighbors(const PoolShape& s, float* row, int64_t count, const float* scale,
+                           float* out, Taps taps) {
+    const int64_t step = s.stride_width;
+    const auto keep = [&](int64_t x, V v) {
+        store_first(out + x, Largest ? v : v * load(scale + x), count - x);
+    };
+    if (step == 1) {
+        for (int64_t x = 0; x < count; x += W) keep(x, neighbors<Largest, 1>(row + x, taps));
+    } else if (step == 2) {
+        for (int64_t x = 0; x < count; x += W) keep(x, neighbors<Largest, 2>(row + 2 * x, taps));
+    } else {
+        for (int64_t x = 0; x <= (count - 1) * step; x += W)
+            store(row + x, neighbors<Largest, 1>(row + x, taps));
+        for (int64_t x = 0; x < count; ++x)
+            out[x] = Largest ? row[x * step] : row[x * step] * scale[x];
     }
 }
 

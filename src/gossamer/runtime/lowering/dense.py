@@ -75,12 +75,16 @@ def pool_shape(
 ) -> dict[str, int]:
     """The shape of the kernel ``pool``: sizes in and out, and the attributes of a pool."""
     channels, in_height, in_width = size
+    high, wide = out
+    side_by_side = kernel[0] == 1 and tuple(kernel) == tuple(strides) and not any(pads)
+    if side_by_side and not channels_last and in_width == wide * kernel[1]:
+        in_height, in_width, high, wide = 1, in_height * in_width, 1, high * wide  # one long row
     return {
         "channels": channels,
         "in_height": in_height,
         "in_width": in_width,
-        "height": out[0],
-        "width": out[1],
+        "height": high,
+        "width": wide,
         "kernel_height": kernel[0],
         "kernel_width": kernel[1],
         "stride_height": strides[0],
