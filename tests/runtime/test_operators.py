@@ -251,6 +251,20 @@ def test_grouped_and_depthwise_convolution(groups: int) -> None:
     check(b.model(), noise(4, 2, 6, 7, 8))
 
 
+@pytest.mark.parametrize(("outputs", "width"), [(1, 701), (2, 256)])
+def test_long_filters_of_one_channel(outputs: int, width: int) -> None:
+    """As filter banks have them: their lanes are pixels, although no weight is zero."""
+    b = Builder(1, 1, width)
+    b.add("Conv", "x", noise(0, outputs, 1, 1, 256), noise(1, outputs), strides=[1, 2])
+    model = b.model()
+    check(model, noise(2, 2, 1, 1, width), candidates=9)
+    graph = read(model)
+    for isa in ISAS:
+        names = [c.name.split()[0] for c in Lowering(graph, isa).candidates(graph.nodes[0])]
+        assert "planes" in names
+        assert "depthwise" not in names
+
+
 def test_one_dimensional_convolution() -> None:
     b = Builder(4, 20)
     b.add("Conv", "x", noise(0, 6, 4, 3), noise(1, 6), strides=[2], pads=[1, 0])

@@ -45,7 +45,7 @@ def conv(lowering: Lowering, node: Node[Conv]) -> Iterator[Candidate]:
     outputs, _, kernel_height, kernel_width = weight.shape
     s = node.operation
     groups, strides, pool = s.groups, s.strides, s.pool
-    if groups == size[0] == outputs:
+    if 1 < groups == size[0] == outputs:
         yield Candidate("depthwise", lambda: depthwise(lowering, node, value, size))
         return
     plains = ["last", "dense"] if size[0] > 1 and groups == 1 else [lowering.layout(value)]
@@ -62,7 +62,8 @@ def conv(lowering: Lowering, node: Node[Conv]) -> Iterator[Candidate]:
         return
     density = np.count_nonzero(weight) / weight.size
     high, wide = conv_size(lowering, node)
-    if density < 0.75 or lowering.every:
+    # Of few outputs, lanes that are outputs would mostly be empty.
+    if density < 0.75 or outputs <= lowering.width // 2 or lowering.every:
         # The pooled kernel takes a stride of one.
         poolable = pool != 2 or strides == (1, 1)
         if size[0] * kernel_height * kernel_width < 512 and poolable:
