@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from gossamer.runtime.graph import AnyNode, Shape
-from gossamer.runtime.operators.layout_ops import Windows
+from gossamer.runtime.operators.strided import Windows
 
 # Whether the first node has taken over the second, whose input and output have these shapes.
 Rule = Callable[[AnyNode, AnyNode, Shape, Shape], bool]

@@ -18,7 +18,7 @@ from gossamer.runtime.operators.binary import combine, constant_binary
 from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import BATCH, BatchIndex, Context, Value, axes_of, shown
 from gossamer.runtime.operators.folding import COMPARE, DTYPES
-from gossamer.runtime.operators.layout_ops import take
+from gossamer.runtime.operators.gather import take
 from gossamer.runtime.operators.linear import Matmul
 from gossamer.runtime.operators.reshape import Reshape
 from gossamer.runtime.operators.unsupported import Unsupported

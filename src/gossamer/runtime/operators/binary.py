@@ -22,9 +22,9 @@ from gossamer.runtime.operators.call import Attributes, Call
 from gossamer.runtime.operators.context import BATCH, Context, numbers, shown
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.folding import broadcast
-from gossamer.runtime.operators.layout_ops import expand
 from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
+from gossamer.runtime.operators.strided import expand
 from gossamer.runtime.operators.unsupported import Unsupported
 
 # The kind that computes the same with its operands swapped; the other kinds have none.

@@ -18,8 +18,8 @@ from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import Context, floats
 from gossamer.runtime.operators.conv_params import flat, image_of, window
 from gossamer.runtime.operators.layer import Layer
-from gossamer.runtime.operators.layout_ops import Windows, strided
 from gossamer.runtime.operators.operator import Operator, Operators
+from gossamer.runtime.operators.strided import Windows, strided
 from gossamer.runtime.operators.unsupported import Unsupported
 
 

@@ -12,12 +12,12 @@ from gossamer.runtime.c.tables import number
 from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import AnyNode, Array, Single
 from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.operators.axis import along_axes, on_axis
 from gossamer.runtime.operators.batch_axis import along
 from gossamer.runtime.operators.binary import Binary, combine, constant_binary
 from gossamer.runtime.operators.call import Attributes, Call
 from gossamer.runtime.operators.context import Context, floats, shown
 from gossamer.runtime.operators.elementwise import Unary
-from gossamer.runtime.operators.layout_ops import along_axes, on_axis
 from gossamer.runtime.operators.operator import Convert, Operator, Operators
 from gossamer.runtime.operators.pools import average, reduced
 from gossamer.runtime.operators.reshape import Reshape

@@ -20,9 +20,9 @@ from gossamer.runtime.operators.context import Context, axes_of, shown
 from gossamer.runtime.operators.conv_params import flat, image_of, pair, window
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.folding import axes_in
-from gossamer.runtime.operators.layout_ops import place
 from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
+from gossamer.runtime.operators.transpose import place
 from gossamer.runtime.operators.unsupported import Unsupported
 
 

@@ -12,13 +12,15 @@ from functools import partial
 import numpy as np
 
 from gossamer.runtime.graph import Array, strides
+from gossamer.runtime.operators.axis import Maps, along_axes
 from gossamer.runtime.operators.binary import constant_binary
 from gossamer.runtime.operators.call import Attributes, Call
 from gossamer.runtime.operators.context import Context, numbers, shown
 from gossamer.runtime.operators.folding import bounded
-from gossamer.runtime.operators.layout_ops import Maps, along_axes, strided, take
+from gossamer.runtime.operators.gather import take
 from gossamer.runtime.operators.operator import Operator, Operators
 from gossamer.runtime.operators.resize_matrix import alike, repeated, resized, scales_of
+from gossamer.runtime.operators.strided import strided
 from gossamer.runtime.operators.unsupported import Unsupported
 
 

@@ -1,4 +1,4 @@
-"""Operators that reshape or concatenate values."""
+"""Operators that only change the shape of a value."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import math
 
 import numpy as np
 
-from gossamer.runtime.graph import Array, Shape, strides
-from gossamer.runtime.operators.batch_axis import along, by_axes, in_front, pointwise, settle
-from gossamer.runtime.operators.binary import constant_binary
+from gossamer.runtime.graph import Array, Shape
+from gossamer.runtime.operators.axis import axis_of
+from gossamer.runtime.operators.batch_axis import by_axes, in_front, pointwise, settle
 from gossamer.runtime.operators.call import Attributes, Call
-from gossamer.runtime.operators.context import BatchAxis, Context, axes_of, numbers, reshaped, shown
+from gossamer.runtime.operators.context import BatchAxis, Context, axes_of, reshaped, shown
 from gossamer.runtime.operators.folding import axes_in
-from gossamer.runtime.operators.layout_ops import Concat, axis_of, drop, strided
 from gossamer.runtime.operators.operator import Convert, Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
 from gossamer.runtime.operators.unsupported import Unsupported
@@ -41,43 +40,13 @@ def _unsqueeze(context: Context, call: Call) -> None:
     context.emit(Reshape(), call.value, call.output, shape)
 
 
-def _concat(context: Context, call: Call) -> None:
-    shapes = [context.shape(i) for i in call.inputs]
-    rank = len(shapes[0])
-    axis = int(call.attributes["axis"]) % rank
-    constants = [context.is_constant(i) for i in call.inputs]
-    rest = {(s[1:axis], s[axis + 1 :]) for s in shapes}
-    batches = {s[0] for s, constant in zip(shapes, constants, strict=True) if not constant}
-    if axis == 0 or len(rest) > 1 or len(batches) > 1:
-        raise Unsupported("it joins along the batch axis, or shapes that do not match")
-    first = shapes[constants.index(False)]
-    shape = (*first[:axis], sum(s[axis] for s in shapes), *first[axis + 1 :])
-    if any(constants):
-        _join_constants(context, call, axis, shape)
-    else:
-        context.emit(Concat(axis), tuple(call.inputs), call.output, shape)
-
-
-def _join_constants(context: Context, call: Call, axis: int, shape: Shape) -> None:
-    """Concatenate a value with constants (a class token): pad the value, add the constants."""
-    inputs = call.inputs
-    values = [value for value in inputs if not context.is_constant(value)]
-    if len(values) > 1 or any(len(context.array(i)) != 1 for i in inputs if i not in values):
-        raise Unsupported("it joins constants with several values, or constants that have a batch")
-    (value,) = values
-    own = context.shape(value)
-    context.spend(math.prod(shape[1:]))
-    filled = np.zeros(own[1:], np.float32)
-    right = np.concatenate(
-        [filled if i == value else numbers(context.array(i)[0]) for i in inputs], axis - 1
-    )
-    before = sum(context.shape(i)[axis] for i in inputs[: inputs.index(value)])
-    target = strides(shape[1:])
-    alone = strided(
-        context, value, "", shape, list(own[1:]), strides(own[1:]), target,
-        at=before * target[axis - 1], clear=True,
-    )  # fmt: skip
-    constant_binary(context, "add", alone, right, call.output)
+def drop(context: Context, value: str, axes: set[int], output: str) -> None:
+    """Remove axes of size one."""
+    shape = context.shape(value)
+    if 0 in axes or any(shape[axis] != 1 for axis in axes):
+        raise Unsupported(f"it squeezes axes {sorted(axes)} of {shown(shape)}")
+    small = tuple(size for axis, size in enumerate(shape) if axis not in axes)
+    context.emit(Reshape(), value, output, small)
 
 
 def _same(context: Context, call: Call) -> None:
@@ -139,12 +108,6 @@ def _flatten(x: list[Array], a: Attributes) -> Array:
 
 
 SHAPES: Operators = {
-    "Concat": Operator(
-        _concat,
-        lambda x, a: np.concatenate(x, axis=a["axis"]),
-        lambda x, a: sum(value.size for value in x),
-        turned=along(0, all_inputs=True),
-    ),
     "Flatten": Operator(_reshape, _flatten, turned=_turned),
     "Reshape": Operator(_reshape, _reshape_constant, turned=_turned),
     "Squeeze": Operator(
