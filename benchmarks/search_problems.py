@@ -5,6 +5,7 @@ All metrics are minimized; a trial is inside when every metric is at most its th
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ class Problem:
     Attributes:
         corner: hypervolumes are measured from here: from the thresholds where there are any.
         limited: the samplers are given the corner as thresholds.
+        noise: standard deviation of what the samplers see of each metric around its value.
     """
 
     name: str
@@ -39,11 +41,16 @@ class Problem:
     corner: tuple[float, ...]
     evaluate: Callable[[dict[str, Any]], list[float]]
     limited: bool = True
+    noise: float = 0.0
 
     @property
     def thresholds(self) -> tuple[float | None, ...]:
         """Of each metric; None where there is none."""
         return self.corner if self.limited else (None,) * len(self.corner)
+
+    def with_noise(self, deviation: float) -> Problem:
+        """The same problem, each metric seen with noise of that standard deviation."""
+        return replace(self, name=f"{self.name}_noisy", noise=deviation)
 
     def without_thresholds(self, corner: tuple[float, ...]) -> Problem:
         """The same problem with no threshold, measured from `corner`."""
@@ -103,6 +110,51 @@ def _plateau(x: np.ndarray) -> list[float]:
     """
     distance = ((x[1:6] - 0.35) ** 2).mean()
     return [1.0 - x[0] ** 0.3 * np.exp(-30.0 * distance), x[0]]
+
+
+def _wfg4(x: np.ndarray) -> list[float]:
+    """WFG4 with two metrics and four position parameters: hills in every parameter, a concave
+    frontier (Huband et al. 2006, IEEE Transactions on Evolutionary Computation 10(5))."""
+    hills, height, best, position = 30.0, 10.0, 0.35, 4
+    far = np.abs(x - best) / (2.0 * (np.floor(best - x) + best))
+    waves = np.cos((4.0 * hills + 2.0) * np.pi * (0.5 - far))
+    y = (1.0 + waves + 4.0 * height * far**2) / (height + 2.0)
+    angle, distance = y[:position].mean() * np.pi / 2.0, y[position:].mean()
+    return [distance + 2.0 * np.sin(angle), distance + 4.0 * np.cos(angle)]
+
+
+def _mixed() -> Problem:
+    """An error and a size, of a network as it is tuned: choices, whole numbers, conditions.
+
+    The error is worked out, not trained: a bowl around the optimizer's best rate (0.3 for SGD,
+    0.0003 for Adam) and momentum, and a power of the number of weights, which blocks use worse.
+    """
+    parameters: list[Parameter] = [
+        Choice("optimizer", ["sgd", "adam"]),
+        Float("rate", 1e-5, 1.0, log=True),
+        Float("momentum", 0.0, 0.99, when={"optimizer": ["sgd"]}),
+        Float("beta", 0.5, 0.9999, when={"optimizer": ["adam"]}),
+        Int("layers", 1, 3),
+        Int("width1", 8, 512, log=True),
+        Int("width2", 8, 512, log=True, when={"layers": [2, 3]}),
+        Int("width3", 8, 512, log=True, when={"layers": [3]}),
+        Choice("pattern", ["none", "block"]),
+        Int("block", 2, 16, log=True, when={"pattern": ["block"]}),
+        Float("density", 0.01, 1.0, log=True),
+    ]
+
+    def evaluate(point: dict[str, Any]) -> list[float]:
+        sgd = point["optimizer"] == "sgd"
+        rate = np.log10(point["rate"] / (0.3 if sgd else 0.0003))
+        second = point["momentum"] - 0.9 if sgd else point["beta"] - 0.95
+        widths = [100, *(point[f"width{i + 1}"] for i in range(point["layers"])), 10]
+        weights = sum(a * b for a, b in itertools.pairwise(widths)) * point["density"]
+        used = weights / (1.0 + 0.1 * point["block"] if "block" in point else 1.5)
+        depth = {1: 1.0, 2: 0.7, 3: 0.8}[point["layers"]]
+        error = 0.02 + 0.03 * rate**2 + 0.2 * second**2 + depth * used**-0.4 + (not sgd) * 0.005
+        return [min(0.9, float(error)), float(np.log10(weights))]
+
+    return Problem("mixed", parameters, (0.1, 2.8), evaluate)
 
 
 @lru_cache(maxsize=1)
@@ -190,6 +242,9 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "dtlz2_3": lambda: _of_vector("dtlz2_3", (0.75, 0.75, 0.75), _dtlz2(3)),
     "zdt2": lambda: _of_vector("zdt2", (0.7, 0.7), _zdt2),
     "biobj_f11": lambda: _biobj(11),
+    "wfg4": lambda: _of_vector("wfg4", (1.6, 3.0), _wfg4),
+    "mixed": _mixed,
+    "dtlz2_noisy": lambda: PROBLEMS["dtlz2"]().with_noise(0.03),
 }
 # Problems without thresholds; the corner is at 1.1 times the frontier's worst values, or at the
 # worst that there is.
