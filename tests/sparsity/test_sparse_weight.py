@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from torch import nn
 
 from gossamer.kernels._training import SparseLayer, training_kernels
 from gossamer.nn import KWinners2d
-from gossamer.sparsity.active import apply_active, zeros_are_silent
+from gossamer.sparsity.active import zeros_are_silent
 from gossamer.sparsity.sparse_weight import SparseWeight, apply_sparse, block_of, supported
 
 ISAS = tuple(dict.fromkeys(isa for _, _, isa, _ in training_kernels()))
 BLOCKS = (1, 8, 16)
+apply_active = partial(apply_sparse, active=True)
 
 
 def mask_of(layer, density: float, block: int, seed: int = 0) -> torch.Tensor:

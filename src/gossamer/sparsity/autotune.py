@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from gossamer.sparsity.active import apply_active, zeros_are_silent
+from gossamer.sparsity.active import zeros_are_silent
 from gossamer.sparsity.sparse_weight import SparseWeight, apply_sparse
 
 # Layers whose inputs are active by a larger share are not tried with lists of them.
@@ -109,7 +109,8 @@ def measure(layer: nn.Module, nonzeros: SparseWeight, seen: Seen) -> list[float]
         return apply_sparse(rows(), values, bias, nonzeros)
 
     def active() -> Tensor:
-        return apply_active(rows().relu() if seen.silent else rows(), values, bias, nonzeros)
+        shown = rows().relu() if seen.silent else rows()
+        return apply_sparse(shown, values, bias, nonzeros, active=True)
 
     def dense() -> Tensor:
         if isinstance(layer, nn.Conv2d):

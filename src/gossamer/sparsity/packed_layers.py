@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.sparsity.active import apply_active
 from gossamer.sparsity.sparse_weight import SparseWeight, apply_sparse
 
 
@@ -78,8 +77,7 @@ class PackedLinear(_Packed, nn.Linear):  # type: ignore[override]
         if plain_needed(x) or x.shape[-1] != self.in_features or values is None:
             return nn.functional.linear(x, self.weight, self.bias)
         rows = x.reshape(-1, self.in_features)
-        apply = apply_active if self._active else apply_sparse
-        y = apply(rows, values, self.bias, self._sparse_weight)
+        y = apply_sparse(rows, values, self.bias, self._sparse_weight, active=self._active)
         return y.view(*x.shape[:-1], self.out_features)
 
 
@@ -89,8 +87,7 @@ class PackedConv2d(_Packed, nn.Conv2d):  # type: ignore[override]
         if plain_needed(x) or x.ndim != 4 or x.shape[1] != self.in_channels or values is None:
             y: Tensor = self._conv_forward(x, self.weight, self.bias)
             return y
-        apply = apply_active if self._active else apply_sparse
-        return apply(x, values, self.bias, self._sparse_weight)
+        return apply_sparse(x, values, self.bias, self._sparse_weight, active=self._active)
 
 
 PACKED: dict[type[nn.Module], type[_Packed]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from gossamer.kernels._training import SparseLayer
 from gossamer.kernels.registry import training_isa
+from gossamer.sparsity.active import zeros_are_silent
 
 BLOCKS = (16, 8)  # outputs that may share an input, the widest first
 
@@ -19,7 +21,7 @@ Pair = tuple[int, int]
 
 
 def block_of(mask: Tensor) -> int:
-    """The number of consecutive outputs that share all their inputs: 16, 8 or 1."""
+    """Return the number of consecutive outputs that share all their inputs: 16, 8 or 1."""
     outputs = mask.shape[0]
     for block in BLOCKS:
         if outputs % block == 0:
@@ -30,7 +32,7 @@ def block_of(mask: Tensor) -> int:
 
 
 def _conv_padding(layer: nn.Conv2d) -> Pair | None:
-    """Rows and columns of padding, the same on both sides; None where they are not."""
+    """Return rows and columns of padding, None if they differ between two sides."""
     if layer.padding == "valid":
         return (0, 0)
     if layer.padding == "same":
@@ -70,7 +72,7 @@ class SparseWeight:
 
     @classmethod
     def of(cls, layer: nn.Module, mask: Tensor, isa: str | None = None) -> Self:
-        """The non-zeros that ``mask`` allows ``layer``, a supported one, on the CPU."""
+        """Return the non-zeros that ``mask`` allows a supported ``layer``, on the CPU."""
         mask = mask.detach().cpu()
         outputs, block = mask.shape[0], block_of(mask)
         rows = mask.reshape(outputs // block, block, -1)[:, 0]
@@ -103,113 +105,74 @@ class SparseWeight:
         return self.positions.numel()
 
     def gather(self, dense: Tensor) -> Tensor:
-        """The values ``[entries, block]`` of a tensor of the weight's shape."""
+        """Return the values ``[entries, block]`` of a tensor of the weight's shape."""
         return dense.reshape(-1)[self.positions.to(dense.device)]
 
     def scatter(self, values: Tensor) -> Tensor:
-        """A tensor of the weight's shape with the values and zeros; differentiable."""
+        """Return a tensor of the weight's shape with the values and zeros; differentiable."""
         flat = values.new_zeros(self.shape.numel())
         return flat.index_put((self.positions.to(values.device),), values).view(self.shape)
 
-    def forward(self, x: Tensor, values: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Outputs of ``x``, contiguous ``[batch, inputs]`` or ``[batch, channels, height,
-        width]``, and the packed inputs that :meth:`backward` needs."""
-        size = _size(x.shape)
-        packed = torch.empty(self.kernels.packed(len(x), size)[0])
-        y = self._output(x)
-        self.kernels.forward(
-            len(x),
-            size,
-            x.data_ptr(),
-            values.data_ptr(),
-            0 if bias is None else bias.data_ptr(),
-            packed.data_ptr(),
-            y.data_ptr(),
-            torch.get_num_threads(),
-        )
-        return y, packed
-
-    def backward(
-        self,
-        gradient: Tensor,
-        values: Tensor,
-        packed: Tensor,
-        x_shape: torch.Size,
-        wanted: tuple[bool, bool, bool],
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Gradients of the input, the values and the bias, those that are ``wanted``."""
-        size = _size(x_shape)
-        gradient = gradient.contiguous()
-        of_x = torch.empty(x_shape) if wanted[0] else None
-        of_values = torch.empty_like(values) if wanted[1] else None
-        of_bias = torch.empty(self.shape[0]) if wanted[2] else None
-        packed_gradient = torch.empty(self.kernels.packed(x_shape[0], size)[1])
-        self.kernels.backward(
-            x_shape[0],
-            size,
-            gradient.data_ptr(),
-            values.data_ptr(),
-            packed.data_ptr(),
-            packed_gradient.data_ptr(),
-            0 if of_x is None else of_x.data_ptr(),
-            0 if of_values is None else of_values.data_ptr(),
-            0 if of_bias is None else of_bias.data_ptr(),
-            torch.get_num_threads(),
-        )
-        return of_x, of_values, of_bias
-
-    def _output(self, x: Tensor) -> Tensor:
-        out = self.kernels.output_size(_size(x.shape)) if x.ndim == 4 else ()
-        return torch.empty(len(x), self.shape[0], *out)
-
-    def active_forward(
-        self, x: Tensor, values: Tensor, bias: Tensor | None
+    def forward(
+        self, x: Tensor, values: Tensor, bias: Tensor | None, *, active: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """As :meth:`forward`, from lists of the inputs that are not zero.
+        """Compute the outputs.
 
-        :meth:`active_backward` needs what comes second: the lists, and the values by input.
+        Args:
+            x: contiguous ``[batch, inputs]`` or ``[batch, channels, height, width]``.
+            values: ``[entries, block]``, contiguous.
+            bias: ``[outputs]`` or None.
+            active: work from lists of the inputs that are not zero.
+
+        Returns:
+            The outputs, and what :meth:`backward` needs: the packed inputs or, if ``active``, the
+            lists with the values by input.
         """
-        size = _size(x.shape)
-        saved = torch.empty(sum(self.kernels.active(len(x), size)[:2]))
-        y = self._output(x)
-        self.kernels.active_forward(
-            len(x),
-            size,
-            x.data_ptr(),
-            values.data_ptr(),
-            0 if bias is None else bias.data_ptr(),
-            saved.data_ptr(),
-            y.data_ptr(),
-            torch.get_num_threads(),
+        n, size = len(x), _size(x.shape)
+        floats = (
+            sum(self.kernels.active(n, size)[:2]) if active else self.kernels.packed(n, size)[0]
         )
+        out = self.kernels.output_size(size) if x.ndim == 4 else ()
+        saved, y = torch.empty(floats), torch.empty(n, self.shape[0], *out)
+        kernel = self.kernels.active_forward if active else self.kernels.forward
+        _call(kernel, n, size, x, values, bias, saved, y)
         return y, saved
 
-    def active_backward(
+    def backward(
         self,
         gradient: Tensor,
         values: Tensor,
         saved: Tensor,
         x_shape: torch.Size,
         wanted: tuple[bool, bool, bool],
+        *,
+        active: bool = False,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """As :meth:`backward`, the input's gradient at its non-zeros only and zero elsewhere."""
-        size = _size(x_shape)
+        """Compute the gradients of the input, the values and the bias.
+
+        Args:
+            gradient: of the outputs, contiguous.
+            values: as for :meth:`forward`.
+            saved: by :meth:`forward`, with the same ``active``; not read for the input alone.
+            x_shape: of the input.
+            wanted: which gradients to compute; None is returned for the others.
+            active: the input's gradient is computed where the input is not zero; 0 elsewhere.
+        """
+        n, size = x_shape[0], _size(x_shape)
         of_x = torch.empty(x_shape) if wanted[0] else None
         of_values = torch.empty_like(values) if wanted[1] else None
         of_bias = torch.empty(self.shape[0]) if wanted[2] else None
-        spread = torch.empty(self.kernels.active(len(gradient), size)[2])
-        self.kernels.active_backward(
-            len(gradient),
-            size,
-            gradient.data_ptr(),
-            saved.data_ptr(),
-            spread.data_ptr(),
-            0 if of_x is None else of_x.data_ptr(),
-            0 if of_values is None else of_values.data_ptr(),
-            0 if of_bias is None else of_bias.data_ptr(),
-            torch.get_num_threads(),
-        )
+        floats = self.kernels.active(n, size)[2] if active else self.kernels.packed(n, size)[1]
+        read = (gradient, saved) if active else (gradient, values, saved)
+        kernel = self.kernels.active_backward if active else self.kernels.backward
+        _call(kernel, n, size, *read, torch.empty(floats), of_x, of_values, of_bias)
         return of_x, of_values, of_bias
+
+
+def _call(kernel: Callable[..., None], examples: int, size: Pair, *tensors: Tensor | None) -> None:
+    """Call a kernel with the addresses of tensors, 0 for None."""
+    addresses = (0 if tensor is None else tensor.data_ptr() for tensor in tensors)
+    kernel(examples, size, *addresses, torch.get_num_threads())
 
 
 def _size(shape: torch.Size) -> Pair:
@@ -219,33 +182,56 @@ def _size(shape: torch.Size) -> Pair:
 class _Apply(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, nonzeros: SparseWeight
+        ctx: Any,
+        x: Tensor,
+        values: Tensor,
+        bias: Tensor | None,
+        nonzeros: SparseWeight,
+        active: bool,
+        silent: bool,
     ) -> Tensor:
-        y, packed = nonzeros.forward(x, values, bias)
-        ctx.save_for_backward(values, packed)
-        ctx.nonzeros, ctx.x_shape = nonzeros, x.shape
+        y, saved = nonzeros.forward(x, values, bias, active=active)
+        ctx.save_for_backward(values, saved)
+        ctx.nonzeros, ctx.x_shape, ctx.active, ctx.silent = nonzeros, x.shape, active, silent
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        values, packed = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:3]
-        return (*ctx.nonzeros.backward(gradient, values, packed, ctx.x_shape, wanted), None)
+        values, saved = ctx.saved_tensors
+        nonzeros: SparseWeight = ctx.nonzeros
+        known = gradient.contiguous(), values, saved, ctx.x_shape
+        of_x, of_values, of_bias = ctx.needs_input_grad[:3]
+        apart = of_x and ctx.active and not ctx.silent  # zeros of x have a gradient too
+        wanted = of_x and not apart, of_values, of_bias
+        gradients = nonzeros.backward(*known, wanted, active=ctx.active)
+        if apart:
+            gradients = nonzeros.backward(*known, (True, False, False))[0], *gradients[1:]
+        return (*gradients, None, None, None)
 
 
-def apply_sparse(x: Tensor, values: Tensor, bias: Tensor | None, nonzeros: SparseWeight) -> Tensor:
-    """The layer's outputs from its non-zeros; differentiable once.
+def apply_sparse(
+    x: Tensor,
+    values: Tensor,
+    bias: Tensor | None,
+    nonzeros: SparseWeight,
+    *,
+    active: bool = False,
+) -> Tensor:
+    """Return the layer's outputs from its non-zeros; differentiable once.
 
     Args:
         x: float32 on the CPU, ``[batch, inputs]`` or ``[batch, channels, height, width]``.
-        values: ``[entries, block]`` as :meth:`SparseWeight.gather` gives them.
+        values: ``[entries, block]`` as :meth:`SparseWeight.gather` returns them.
         bias: ``[outputs]`` or None.
         nonzeros: of the layer.
+        active: visit the non-zeros at active inputs only: less work for zeros of ``x``. The
+            gradient by ``x`` skips them too where :func:`~.active.zeros_are_silent`.
     """
+    silent = active and zeros_are_silent(x)
     x, values = x.contiguous(), values.contiguous()
     needed = (x, values) if bias is None else (x, values, bias)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in needed):
-        y: Tensor = _Apply.apply(x, values, bias, nonzeros)  # type: ignore[no-untyped-call]
+        y: Tensor = _Apply.apply(x, values, bias, nonzeros, active, silent)  # type: ignore[no-untyped-call]
         return y
-    return nonzeros.forward(x, values, bias)[0]
+    return nonzeros.forward(x, values, bias, active=active)[0]
