@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from optuna.distributions import (
@@ -177,28 +177,40 @@ class _Range(ABC):
         return density
 
 
+@dataclass(frozen=True)
 class _Listed(ABC):
     """Base of `Choice` and `Grid`: a list of values, each with a cell of the unit interval."""
 
     name: str
-    when: Mapping[str, Sequence[Value]]
-    prior: Sequence[float] | None
+    prior: Sequence[float] | None = field(default=None, kw_only=True)
+    default: Any = field(default=None, kw_only=True)
+    when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
 
-    @property
-    @abstractmethod
-    def _values(self) -> Sequence[Any]:
-        """The listed values, in order."""
+    _LISTED: ClassVar[str]  # the field with the values
 
-    def _check(self, values: str, of: str = "") -> str:
-        """Check the name and that the field `values` lists something; how its messages begin."""
+    def __post_init__(self) -> None:
         make_plain(self)
         check_name(self.name, "parameter")
         where = f"parameter '{self.name}'"
         if isinstance(self._values, str) or not isinstance(self._values, Sequence):
-            raise UserError(f"{where}: {values} must be a list{of}, not {self._values!r}")
+            kind = " of numbers" if isinstance(self, Grid) else ""
+            raise UserError(f"{where}: {self._LISTED} must be a list{kind}, not {self._values!r}")
         if not self._values:
-            raise UserError(f"{where}: {values} is empty; give at least one")
-        return where
+            raise UserError(f"{where}: {self._LISTED} is empty; give at least one")
+        self._check_values(where)
+        object.__setattr__(self, self._LISTED, tuple(self._values))
+        self._check_prior(where)
+        object.__setattr__(self, "when", check_when(where, self.when))
+
+    @property
+    def _values(self) -> Sequence[Any]:
+        """The listed values, in order."""
+        values: Sequence[Any] = getattr(self, self._LISTED)
+        return values
+
+    @abstractmethod
+    def _check_values(self, where: str) -> None:
+        """Refuse values of another type, or in another order, than the parameter has."""
 
     def distribution(self) -> BaseDistribution:
         """The parameter as Optuna knows it."""
@@ -257,15 +269,12 @@ class Choice(_Listed):
         UserError: for no options at all, options of another type, or one that is given twice.
     """
 
-    name: str
     options: Sequence[Value]
     ordered: bool = field(default=False, kw_only=True)
-    prior: Sequence[float] | None = field(default=None, kw_only=True)
-    default: Value = field(default=None, kw_only=True)
-    when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
 
-    def __post_init__(self) -> None:
-        where = self._check("options")
+    _LISTED = "options"
+
+    def _check_values(self, where: str) -> None:
         seen: list[Value] = []
         for option in self.options:
             if not (option is None or isinstance(option, (str, bool)) or is_number(option)):
@@ -279,13 +288,6 @@ class Choice(_Listed):
             seen.append(option)
         if not isinstance(self.ordered, bool):
             raise UserError(f"{where}: ordered must be true or false, not {self.ordered!r}")
-        object.__setattr__(self, "options", tuple(self.options))
-        self._check_prior(where)
-        object.__setattr__(self, "when", check_when(where, self.when))
-
-    @property
-    def _values(self) -> Sequence[Value]:
-        return self.options
 
 
 @dataclass(frozen=True)
@@ -306,14 +308,11 @@ class Grid(_Listed):
         UserError: for no values, some that are no finite numbers, or not ascending.
     """
 
-    name: str
     values: Sequence[float]
-    prior: Sequence[float] | None = field(default=None, kw_only=True)
-    default: float | None = field(default=None, kw_only=True)
-    when: Mapping[str, Sequence[Value]] = field(default_factory=dict, kw_only=True)
 
-    def __post_init__(self) -> None:
-        where = self._check("values", " of numbers")
+    _LISTED = "values"
+
+    def _check_values(self, where: str) -> None:
         for value in self.values:
             if not is_number(value):
                 hint = "; texts in an order are a choice with ordered = true"
@@ -323,13 +322,6 @@ class Grid(_Listed):
                 )
         if any(a >= b for a, b in zip(self.values, self.values[1:], strict=False)):
             raise UserError(f"{where}: values must ascend; write {sorted(set(self.values))}")
-        object.__setattr__(self, "values", tuple(self.values))
-        self._check_prior(where)
-        object.__setattr__(self, "when", check_when(where, self.when))
-
-    @property
-    def _values(self) -> Sequence[float]:
-        return self.values
 
     @property
     def low(self) -> float:
