@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.console import RenderableType
 
 from gossamer import __version__, console
 from gossamer.console import say, show
@@ -98,6 +99,14 @@ Threads = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def answer(as_json: bool, data: Callable[[], Any], shown: Callable[[], RenderableType]) -> None:
+    """Print a command's result: its ``data`` as JSON, or ``shown``, usually a table."""
+    if as_json:
+        typer.echo(json.dumps(data()))
+    else:
+        show(shown())
 
 
 def _version(shown: bool) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gossamer.cli.main import Json, app
-from gossamer.console import err, out, say, show
+from gossamer.cli.main import Json, answer, app
+from gossamer.console import err, out, say
 from gossamer.errors import UserError
 
 if TYPE_CHECKING:
@@ -172,7 +172,25 @@ def profile(
 ) -> None:
     """Profile a network: kernel, time, multiply-adds, bytes, for each layer."""
     if forecast:
-        _forecast(model, batch, input_file, threads, plan, shape, value, as_json)
+        from gossamer.deploy import forecast as measure
+        from gossamer.deploy.forecast import CHOICES
+        from gossamer.report import forecast_table
+
+        if plan is not None:
+            raise UserError("--forecast plans networks of its own; leave out --plan")
+        sizes, numbers = _shapes(shape), _values(value)
+        with _bar("measuring") as on_choice:
+            gains = measure(
+                model,
+                batch=batch,
+                threads=threads,
+                inputs=input_file,
+                shapes=sizes,
+                values=numbers,
+                choices=CHOICES,
+                on_choice=on_choice,
+            )
+        answer(as_json, gains.as_dict, lambda: forecast_table(gains))
         return
     from gossamer.report import profile_table
     from gossamer.runtime import network_profile
@@ -184,44 +202,7 @@ def profile(
     elif batch is not None and all(len(x) for x in inputs):
         inputs = batches(engine.graph, inputs, batch, 1)[0]
     measured = network_profile(engine, inputs)
-    if as_json:
-        typer.echo(json.dumps(measured.as_dict()))
-    else:
-        show(profile_table(measured, str(model)))
-
-
-def _forecast(
-    model: Path,
-    batch: int | None,
-    input_file: Path | None,
-    threads: int | None,
-    plan: Path | None,
-    shape: list[str] | None,
-    value: list[str] | None,
-    as_json: bool,
-) -> None:
-    from gossamer.deploy import forecast
-    from gossamer.deploy.forecast import CHOICES
-    from gossamer.report import forecast_table
-
-    if plan is not None:
-        raise UserError("--forecast plans networks of its own; leave out --plan")
-    sizes = _shapes(shape)
-    with _bar("measuring") as on_choice:
-        gains = forecast(
-            model,
-            batch=batch,
-            threads=threads,
-            inputs=input_file,
-            shapes=sizes,
-            values=_values(value),
-            choices=CHOICES,
-            on_choice=on_choice,
-        )
-    if as_json:
-        typer.echo(json.dumps(gains.as_dict()))
-    else:
-        show(forecast_table(gains))
+    answer(as_json, measured.as_dict, lambda: profile_table(measured, str(model)))
 
 
 @app.command()
@@ -262,10 +243,8 @@ def bench(
             on_turn=on_turn,
         )
     _warn_stale(plan, timed.stale)
-    if as_json:
-        typer.echo(json.dumps({**asdict(timed), "ratios": timed.ratios()}))
-    else:
-        show(bench_table(timed))
+    data = asdict(timed) | {"ratios": timed.ratios()}
+    answer(as_json, lambda: data, lambda: bench_table(timed))
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +10,8 @@ from urllib.parse import quote
 import typer
 
 from gossamer import console
-from gossamer.cli.main import Json, Threads, app
-from gossamer.console import say, show
+from gossamer.cli.main import Json, Threads, answer, app
+from gossamer.console import say
 from gossamer.errors import UserError
 
 Source = Annotated[str, typer.Argument(help="Experiment file, or a storage's address.")]
@@ -137,10 +136,7 @@ def search(
             raise
         say(f"gossamer: {stop}", console.err)  # there is nothing to go on from
         raise typer.Exit(130) from None
-    if as_json:
-        typer.echo(json.dumps(_frontier_json(opened)))
-    else:
-        show(frontier_table(opened))
+    answer(as_json, lambda: _frontier_json(opened), lambda: frontier_table(opened))
 
 
 def _train(experiment: Any) -> Any:
@@ -181,7 +177,4 @@ def frontier(source: Source, name: Name = None, as_json: Json = False) -> None:
     from gossamer.report import frontier_table
 
     opened = open_experiment(source, name)
-    if as_json:
-        typer.echo(json.dumps(_frontier_json(opened)))
-    else:
-        show(frontier_table(opened))
+    answer(as_json, lambda: _frontier_json(opened), lambda: frontier_table(opened))

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import typer
 
-from gossamer.cli.main import Commands, Json, app
+from gossamer.cli.main import Commands, Json, answer, app
 from gossamer.cli.search import Name, Source, open_experiment
-from gossamer.console import say, show
+from gossamer.console import say
 from gossamer.errors import UserError
 
 
@@ -39,10 +39,11 @@ def list_(source: Source, name: Name = None, as_json: Json = False) -> None:
     from gossamer.report import trials_table
 
     opened = open_experiment(source, name)
-    if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(trial) for trial in opened.trials()]))
-    else:
-        show(trials_table(opened))
+    answer(
+        as_json,
+        lambda: [dataclasses.asdict(trial) for trial in opened.trials()],
+        lambda: trials_table(opened),
+    )
 
 
 Number = Annotated[int, typer.Argument(metavar="NUMBER", min=0, help="Of the trial.")]
