@@ -91,6 +91,7 @@ CASES = {
         "gain": 0.1,
     },
     "redrawn": {"redrawn_class": "1", "redrawn_share": 0.25},
+    "a share of the data": {"data_share": 0.6},
     "distilled": {"teacher_share": 0.7, "teacher_temperature": 2.0},
 }
 

@@ -54,6 +54,27 @@ def test_a_class_of_too_few_examples_comes_again(uneven):
     assert set(counts[20:]) == {1}
 
 
+@pytest.mark.parametrize("settings", [{}, {"redrawn_class": "2", "redrawn_share": 0.5}])
+def test_a_share_of_the_examples_is_of_every_class_and_stays_the_same(uneven, settings):
+    part = order(uneven, data_share=0.1, **settings)
+    epochs = [part.draw(np.random.default_rng(seed)) for seed in (0, 1)]
+    assert len(part) == len(epochs[0])
+    assert part.examples == 2 + 4 + 20
+    classes = np.bincount(uneven.train.y[epochs[0]])
+    assert list(classes) == ([2, 4, 6] if settings else [2, 4, 20])
+    if not settings:
+        assert sorted(epochs[0]) == sorted(epochs[1])
+        other = order(uneven, data_share=0.1, seed=1).draw(np.random.default_rng(0))
+        assert sorted(other) != sorted(epochs[0])
+
+
+def test_the_smallest_share_has_an_example_of_each_class(uneven):
+    drawn = order(uneven, data_share=1e-6).draw(np.random.default_rng(0))
+    assert sorted(uneven.train.y[drawn]) == [0, 1, 2]
+    with pytest.raises(UserError, match="data_share must be between"):
+        order(uneven, data_share=0.0)
+
+
 def test_classes_that_cannot_be_drawn(uneven):
     with pytest.raises(UserError, match="redrawn_class: no 'unknwon'"):
         order(uneven, redrawn_class="unknwon")

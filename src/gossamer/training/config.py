@@ -48,6 +48,9 @@ class TrainingConfig(AugmentationSettings):
             they are ``redrawn_share`` of the epoch: how the field treats ``unknown``. Empty:
             none, each epoch sees all examples.
         redrawn_share: its share of the examples of an epoch.
+        data_share: share of the training examples that are used, of every class alike, the same
+            ones in each epoch: a cheap fidelity for a search (Klein et al. 2017,
+            arXiv 1605.07079).
         patience: stop after so many epochs without a better validation accuracy and return to
             the best; 0 trains to the end.
         accelerate: whether sparse layers compute with their non-zeros alone on the CPU, where
@@ -88,6 +91,7 @@ class TrainingConfig(AugmentationSettings):
     teacher_temperature: float = 4.0
     redrawn_class: str = ""
     redrawn_share: float = 0.1
+    data_share: float = 1.0
     patience: int = 0
     accelerate: bool = False
     augment: bool = True
@@ -106,6 +110,7 @@ class TrainingConfig(AugmentationSettings):
         self._between("teacher_share", 0.0, 1.0)
         self._between("teacher_temperature", 0.01, 1000.0)
         self._between("redrawn_share", 1e-6, 0.999)
+        self._between("data_share", 1e-6, 1.0)
         self._between("seed", 0, 2**63 - 1)
         self._at_least("weight_decay", 0.0)
         self._between("warmup", 0.0, 1.0)

@@ -146,7 +146,7 @@ class _Training:
         if len(self.order) < config.batch_size:
             raise UserError(
                 f"batch_size {config.batch_size} is more than the {len(self.order)} training "
-                f"examples of task '{task.name}'; use a smaller one"
+                f"examples of task '{task.name}' in an epoch; use a smaller one"
             )
         if not len(task.validation):
             raise UserError(
@@ -227,7 +227,7 @@ class _Training:
         loss = self._loss(self.model(x), x, y)
         if self.penalized and (penalty := penalties(self.model)) is not None:
             factor = penalty_factor(self.config, step / self.steps)
-            loss = loss + factor * penalty / len(self.train)
+            loss = loss + factor * penalty / self.order.examples
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         watch.lap("network")

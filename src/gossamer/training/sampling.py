@@ -18,9 +18,12 @@ class EpochOrder:
     A class that stands for everything else (``unknown`` among keywords) has more examples than
     the others; each epoch sees some of them, and training in the end all.
 
+    Where ``data_share`` is below 1, all epochs see the same part of the examples, which depends on
+    the seed alone: its share of every class, at least one example each.
+
     Args:
         task: its training split.
-        config: ``redrawn_class`` and ``redrawn_share``.
+        config: ``redrawn_class``, ``redrawn_share``, ``data_share`` and ``seed``.
 
     Raises:
         UserError: no such class, or one without training examples.
@@ -30,8 +33,9 @@ class EpochOrder:
         labels, name = task.train.y, config.redrawn_class
         if name and name not in task.classes:
             raise UserError(f"redrawn_class: no '{name}': {nearest(name, task.classes)}")
-        drawn = labels == (task.classes.index(name) if name else -1)
-        self._pool, self._others = np.flatnonzero(drawn), np.flatnonzero(~drawn)
+        used = _share_of_each_class(labels, config)
+        drawn = labels[used] == (task.classes.index(name) if name else -1)
+        self._pool, self._others = used[drawn], used[~drawn]
         if name and not len(self._pool):
             raise UserError(f"redrawn_class: '{name}' has no training examples; leave it out")
         self._count = 0
@@ -40,12 +44,30 @@ class EpochOrder:
             self._count = max(round(share / (1.0 - share) * len(self._others)), 1)
 
     def __len__(self) -> int:
+        """The number of examples of an epoch."""
         return len(self._others) + self._count
+
+    @property
+    def examples(self) -> int:
+        """The number of different examples in all epochs."""
+        return len(self._others) + len(self._pool)
 
     def draw(self, rng: np.random.Generator) -> Indices:
         """The examples of an epoch, shuffled; where the class has too few, they come again."""
         if not self._count:
-            return rng.permutation(len(self._others))
+            return rng.permutation(self._others)
         whole, rest = divmod(self._count, len(self._pool))
         drawn = [*[self._pool] * whole, rng.permutation(self._pool)[:rest]]
         return rng.permutation(np.concatenate([self._others, *drawn]))
+
+
+def _share_of_each_class(labels: Indices, config: TrainingConfig) -> Indices:
+    """The examples that are used, in ascending order."""
+    if config.data_share == 1.0:
+        return np.arange(len(labels))
+    rng = np.random.default_rng(config.seed)
+    parts = []
+    for label in np.unique(labels):
+        examples = rng.permutation(np.flatnonzero(labels == label))
+        parts.append(examples[: max(round(config.data_share * len(examples)), 1)])
+    return np.sort(np.concatenate(parts))
