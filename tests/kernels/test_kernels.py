@@ -80,10 +80,10 @@ def convolution(draw: st.DrawFn, kernel: Kernel) -> Builder:
         draw(st.sampled_from([1, 8, 19, 64])),
     )
     groups = 1
-    if kernel.operation == "depthwise":
+    if kernel.operation == "depthwise" or (kernel.operation == "planes" and draw(st.booleans())):
         groups = outputs = channels
     elif (
-        kernel.operation in ("gemm", "sparse gemm", "integer gemm")
+        kernel.operation in ("gemm", "sparse gemm", "integer gemm", "planes")
         and channels == 16
         and draw(st.booleans())
     ):

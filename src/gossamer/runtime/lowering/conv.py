@@ -47,8 +47,11 @@ def conv(lowering: Lowering, node: Node[Conv]) -> Iterator[Candidate]:
     groups, strides, pool = s.groups, s.strides, s.pool
     if 1 < groups == size[0] == outputs:
         yield Candidate("depthwise", lambda: depthwise(lowering, node, value, size))
-        return
-    plains = ["last", "dense"] if size[0] > 1 and groups == 1 else [lowering.layout(value)]
+        plains = []
+    elif size[0] > 1 and groups == 1:
+        plains = ["last", "dense"]
+    else:
+        plains = [lowering.layout(value)]
     for plain in plains:
         kernels = gemm_kernels(lowering, weight, outputs // groups)
         if lowering.usable(weight):
@@ -58,12 +61,18 @@ def conv(lowering: Lowering, node: Node[Conv]) -> Iterator[Candidate]:
                 f"{kernel} {plain}",
                 partial(conv_gemm, lowering, node, kernel, value, size, plain),
             )
-    if not lowering.usable(weight) or groups > 1:
+    if not lowering.usable(weight):
         return
     density = np.count_nonzero(weight) / weight.size
     high, wide = conv_size(lowering, node)
     # Of few outputs, lanes that are outputs would mostly be empty.
-    if density < 0.75 or outputs <= lowering.width // 2 or lowering.every:
+    sparse = density < 0.75 or outputs // groups <= lowering.width // 2 or lowering.every
+    if sparse:
+        for kernel in find(lowering.isa, typed("planes", weight)):
+            yield Candidate(str(kernel), partial(planes, lowering, node, kernel, value, size))
+    if groups > 1:
+        return
+    if sparse:
         # The pooled kernel takes a stride of one.
         poolable = pool != 2 or strides == (1, 1)
         if size[0] * kernel_height * kernel_width < 512 and poolable:
@@ -75,8 +84,6 @@ def conv(lowering: Lowering, node: Node[Conv]) -> Iterator[Candidate]:
                     yield Candidate(
                         str(kernel), partial(lanes, lowering, node, kernel, value, size)
                     )
-        for kernel in find(lowering.isa, typed("planes", weight)):
-            yield Candidate(str(kernel), partial(planes, lowering, node, kernel, value, size))
         for kernel in find(lowering.isa, typed("examples", weight)):
             room = examples_scratch(lowering, node, kernel, value) * 4 <= EXAMPLES
             if (lowering.batched or lowering.every) and room:

@@ -89,7 +89,12 @@ def _by_chunks(
     source, offset, pitch, _ = lie
     high, wide = conv_size(lowering, node)
     chunk = max(1, min(weight.shape[1], channels)) * weight.shape[2] * weight.shape[3]
-    bounds, offsets, values = by_chunk(weight.reshape(len(weight), -1), offset * scale, chunk)
+    matrix = weight.reshape(len(weight), -1)
+    bounds, inputs, values = by_chunk(matrix, np.arange(matrix.shape[1]), chunk)
+    # The inputs of an output are those of its group.
+    group = np.arange(len(weight)) * s.groups // len(weight)
+    groups = np.repeat(np.tile(group, len(bounds)), np.diff(bounds, axis=1).ravel())
+    offsets = (offset * scale).astype(np.int32).reshape(s.groups, -1)[groups, inputs]
     target, after = after_conv(lowering, node, "dense", pool.get("pool") == 2)
     lowering.add(
         node.name,
