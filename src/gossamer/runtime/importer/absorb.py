@@ -1,8 +1,8 @@
-"""Last pass: layers take over what follows them, if nobody else reads what they compute.
+"""Last pass: fusion of layers with the nodes that follow them, if these alone read the result.
 
-A scale or a shift by output (a batch norm is both) goes into the weights and the bias, a clip and
-a max-pool into the end of the layer; a scale, a shift and a clip also where the layer's outputs
-are laid out as windows between the two. Any node takes over a reshape that changes nothing.
+A scale or shift per output (a batch norm is both) is folded into weights and bias; a clip and a
+max-pool become attributes of the layer. A scale, shift or clip is also fused if only a ``Windows``
+copy is between it and the layer. A reshape that changes nothing is removed after any node.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import numpy as np
 from gossamer.runtime.graph import AnyNode, Shape
 from gossamer.runtime.operators.strided import Windows
 
-# Whether the first node has taken over the second, whose input and output have these shapes.
+# Fuses the second node, whose input and output have these shapes, into the first if possible;
+# returns whether it did.
 Rule = Callable[[AnyNode, AnyNode, Shape, Shape], bool]
 
 
 def absorb(
     nodes: Sequence[AnyNode], shapes: dict[str, Shape], outputs: Sequence[str]
 ) -> list[AnyNode]:
-    """The nodes without those that the one before has taken over; it computes their output."""
+    """Return the nodes that remain; a layer computes the output of the nodes fused into it."""
     readers = Counter(outputs)  # an output's node keeps its own value
     for node in nodes:
         readers.update(node.inputs)
@@ -49,7 +50,7 @@ def absorb(
 
 
 def _in_front(windows: Windows, node: AnyNode, shape: Shape) -> AnyNode:
-    """The node as it would be before the windows: with a constant for each output of the layer."""
+    """Return the node for the layer's own outputs: its constant repeated for each of them."""
     right = node.constants.get("right")
     if right is None or right.ndim < len(shape) - 1 or right.size != len(right):
         return node
@@ -62,7 +63,7 @@ def _reshape(before: AnyNode, node: AnyNode, shape: Shape, result: Shape) -> boo
 
 
 def _clip(before: AnyNode, node: AnyNode, shape: Shape, result: Shape) -> bool:
-    """A max-pool between the layer and its clip changes nothing."""
+    """Fuse a clip; a max-pool between layer and clip may stay, since the two commute."""
     clip = node.operation
     if before.op not in ("conv", "linear") or clip.kind != "clip" or not before.operation.unlimited:
         return False
@@ -71,7 +72,7 @@ def _clip(before: AnyNode, node: AnyNode, shape: Shape, result: Shape) -> bool:
 
 
 def _pool(before: AnyNode, node: AnyNode, shape: Shape, result: Shape) -> bool:
-    """Square windows of an image that do not overlap."""
+    """Fuse a max-pool of square windows that do not overlap."""
     pool = node.operation
     side = pool.kernel[0]
     if not (
@@ -90,7 +91,7 @@ def _pool(before: AnyNode, node: AnyNode, shape: Shape, result: Shape) -> bool:
 
 
 def _binary(before: AnyNode, node: AnyNode, shape: Shape, result: Shape) -> bool:
-    """A sum or product with a number for each output of the layer."""
+    """Fuse a sum or product with one number for each output of the layer."""
     if before.op not in ("conv", "linear") or not before.operation.bare:
         return False
     right, constants = node.constants.get("right"), before.constants

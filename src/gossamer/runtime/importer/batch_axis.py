@@ -1,4 +1,4 @@
-"""A node whose batch is not the first dimension of its inputs, or does not stay so."""
+"""Conversion of a node whose batch is not, or does not stay, the first dimension."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Integers that count the examples of a batch, as exporters make them to index a mask.
+"""Indices of the examples in a batch (``arange(batch)``), which exporters write to index a mask.
 
-Written for example ``i``, ``mask[arange(batch), keys]`` is ``mask[i, keys]``: what an example picks
-of its own numbers. So of such integers the context holds how they grow from one example to the
-next, and what takes an example's own numbers by them becomes a copy within the example; or a
-product with ones and zeros, where integers of the example say which (``x[arange(batch), last]``).
-They may be used for nothing else: an example's result does not depend on its place in the batch.
+For example ``i``, ``mask[arange(batch), keys]`` is ``mask[i, keys]``: each example gathers from its
+own numbers. Such indices are not computed; the context records them as a linear function of ``i``
+(``BatchIndex``). A gather by them becomes a copy within the example or, where the example has
+indices of its own (``x[arange(batch), last]``), a product with a one-hot matrix. Any other use is
+refused, since the result for an example must not depend on its position in the batch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LINEAR = {"Add", "Sub", "Mul"}
 SHAPE_ONLY = {"Min", "Max"}  # torch's newer exporter makes them to broadcast shapes
 
 
-UNREADABLE = BatchIndex(np.zeros(0), np.zeros(0))  # of a value whose integers nobody may read
+UNREADABLE = BatchIndex(np.zeros(0), np.zeros(0))  # only the shape of such a value may be used
 
 
 def _counts(context: Context, value: str) -> bool:
@@ -37,14 +37,14 @@ def _counts(context: Context, value: str) -> bool:
 
 
 def counts(context: Context, call: Call) -> bool:
-    """Whether an ONNX node counts the examples of the batch, or reads such a count."""
+    """Whether a node makes indices of the batch's examples, or reads such indices."""
     if call.operator == "Range" and all(context.is_constant(value) for value in call.inputs):
         return [context.array(value).item() for value in call.inputs] == [0, BATCH, 1]
     return any(_counts(context, value) for value in call.inputs)
 
 
 def count_batch(context: Context, call: Call) -> bool:
-    """Convert a node that counts examples, or reads such a count."""
+    """Convert a node that makes or reads indices of examples; return whether it is one."""
     operator = call.operator
     if not counts(context, call):
         return False
@@ -64,13 +64,13 @@ def count_batch(context: Context, call: Call) -> bool:
 
 
 def _own(context: Context, value: str) -> bool:
-    """Whether a value holds integers that each example has itself."""
+    """Whether a value is integers that are part of each example."""
     known = context.is_constant(value) or _counts(context, value)
     return not known and context.kind(value) == "i"
 
 
 def _join(context: Context, call: Call) -> None:
-    """A count and an example's own integers: their sum, or these as the last column."""
+    """Convert Add or Concat of indices of examples and an example's own integers."""
     *counts, own = sorted(call.inputs, key=lambda value: _own(context, value))
     shape, column = context.shape(counts[0]), context.shape(own)
     if call.operator == "Add":
@@ -88,7 +88,7 @@ def _join(context: Context, call: Call) -> None:
 
 
 def _joined(context: Context, counts: list[str], axis: int, column: Shape) -> tuple[Array, Array]:
-    """Counts side by side, and one column of zeros for what examples have themselves."""
+    """Return steps and starts of concatenated indices, 0 in the column of own integers."""
     parts = [_index(context, value) for value in counts]
     none = np.zeros((1, *column[1:]), np.int64)
     within = [np.broadcast_to(part.step, none.shape) for part in parts]
@@ -97,7 +97,7 @@ def _joined(context: Context, counts: list[str], axis: int, column: Shape) -> tu
 
 
 def _ask(context: Context, shape: Shape) -> None:
-    """Before integers of this shape are made."""
+    """Check the shape of indices and count their numbers before they are computed."""
     if shape[0] != BATCH or BATCH in shape[1:]:
         raise Unsupported(f"it makes {shown(shape)} of the indices of examples; batch first only")
     context.spend(2 * math.prod(shape[1:]))
@@ -110,7 +110,7 @@ def _hold(context: Context, output: str, shape: Shape, step: Array, start: Array
 
 
 def _index(context: Context, value: str) -> BatchIndex:
-    """A constant is the same for every example."""
+    """Return the indices of a value; those of a constant are the same for every example."""
     if context.is_constant(value):
         start = context.array(value)
         if start.dtype.kind not in "iu":
@@ -177,7 +177,7 @@ def _move(context: Context, call: Call) -> None:
 
 
 def _pick(context: Context, call: Call) -> None:
-    """What each example takes of its own numbers; Gather is GatherND by single indices."""
+    """Convert Gather or GatherND from an example's own numbers."""
     value, shape, output = call.value, context.shape(call.value), call.output
     single = call.operator == "Gather"
     if context.is_constant(value) and shape[:1] == (1,):  # stored once for all examples
@@ -215,9 +215,9 @@ def _pick(context: Context, call: Call) -> None:
 def _pick_by_own(
     context: Context, call: Call, own: str, base: Array, sizes: tuple[int, int], rest: Shape
 ) -> None:
-    """Rows by an example's own integers: a product with a matrix that has a one in each row.
+    """Take rows by an example's own integers, as a product with a one-hot matrix.
 
-    ``sizes``: how many rows there are, and from how many of them a negative integer counts back.
+    ``sizes`` are the number of rows, and the number that is added to negative integers.
     """
     (count, last), rows = sizes, context.shape(own)[1:]
     context.spend(count + base.size)

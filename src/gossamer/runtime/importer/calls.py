@@ -1,4 +1,4 @@
-"""Expansion of an operator into several others."""
+"""Expansion of one operator into several calls."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gossamer.runtime.operators.context import Context
 
 
 class Calls:
-    """The calls that one of a file stands for, in order."""
+    """The calls that replace one call of a file, in order."""
 
     def __init__(self, context: Context, call: Call) -> None:
         self.context, self.call = context, call
         self.all: list[Call] = []
 
     def add(self, operator: str, *inputs: Any, **attributes: Any) -> str:
-        """A call's output; numbers among the inputs become constants."""
+        """Add a call and return its output; numbers among the inputs become constants."""
         names = [i if isinstance(i, str) else self.constant(np.array(i)) for i in inputs]
         output = f"{self.call.output} step {len(self.all)}"
         self.all.append(Call(operator, self.call.name, names, [output], attributes))
@@ -36,6 +36,6 @@ class Calls:
         return name
 
     def result(self, operator: str, value: str, output: str, **attributes: Any) -> None:
-        """An output of the call itself, if it has a name."""
+        """Add the call that computes an output of the replaced call, if that has a name."""
         if output:
             self.all.append(Call(operator, self.call.name, [value], [output], attributes))

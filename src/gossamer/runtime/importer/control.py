@@ -1,7 +1,7 @@
-"""Branches and loops, written out where constants say which branch and how often.
+"""Inlining of branches and unrolling of loops, where conditions and iteration counts are constant.
 
-Graphs within a graph may name their values alike, and a loop's are there once for each round; so
-each time a graph is written out its values get names of their own.
+Each time a graph is inlined its values get new names, since graphs may use the same names, and a
+loop's body is inlined once for each iteration.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Control:
 
     Args:
         context: of the import.
-        source: where the file's constants lie.
+        source: of the file's constants.
         graph: converts the nodes of a graph.
         call: converts one call.
     """
@@ -40,10 +40,10 @@ class Control:
     _graphs: dict[int, tuple[Any, Parsed]] = field(default_factory=dict)  # by the file's graph
 
     def write_out(self, call: Call) -> None:
-        """The graphs of a node in its place.
+        """Convert the graphs of an If or Loop in its place.
 
         Raises:
-            Unsupported: what it does depends on values that are computed.
+            Unsupported: its condition or number of iterations is not constant.
         """
         if call.operator == "If":
             self._branch(call)
@@ -61,14 +61,14 @@ class Control:
         return self._graphs[id(graph)][1]
 
     def _constant(self, value: str) -> bool | int | None:
-        """The truth or whole number that a constant holds."""
+        """Return the boolean or integer of a constant with one number, else None."""
         if not self.context.is_constant(value) or self.context.array(value).size != 1:
             return None
         number: bool | int = self.context.array(value).item()
         return number
 
     def _branch(self, call: Call) -> None:
-        """The branch that a constant condition takes; where it is computed, a choice of both."""
+        """Inline the branch of a constant condition; else both, and choose between results."""
         condition = call.value if call.inputs else ""
         if not condition:
             raise Unsupported(f"{call.where}: it has no condition; export it again")
@@ -84,7 +84,7 @@ class Control:
             raise Unsupported(f"{error}{self._hint(condition)}") from None
 
     def _choose(self, call: Call, condition: str) -> None:
-        """The results of both branches, of which a computed condition chooses."""
+        """Inline both branches and choose between their results by a computed condition."""
         both = [self._written_out(call, name) for name in ("then_branch", "else_branch")]
         for left, right, output in zip(*both, call.outputs, strict=True):
             shapes = self.context.shape(left), self.context.shape(right)
@@ -96,7 +96,7 @@ class Control:
             self.call(Call("Where", call.name, [condition, left, right], [output], {}))
 
     def _written_out(self, call: Call, name: str) -> list[str]:
-        """The results of a branch."""
+        """Inline a branch and return the names of its results."""
         branch = self._parsed(call, name)
         if len(branch.outputs) != len(call.outputs):
             raise Unsupported(f"{call.where}: its {name} has other outputs")
@@ -111,7 +111,7 @@ class Control:
                 raise Unsupported(f"{call.where}: nothing computes {value!r}")
 
     def _loop(self, call: Call) -> None:
-        """As many rounds as constants ask for; a state may say, too, whether another follows."""
+        """Unroll a loop; its condition may change from one iteration to the next."""
         context = self.context
         limit, going, *states = [*call.inputs, "", ""][: max(2, len(call.inputs))]
         body = self._parsed(call, "body")
@@ -152,7 +152,7 @@ class Control:
         return number
 
     def _hint(self, value: str) -> str:
-        """What to add to an error where a value depends on inputs of one number alone."""
+        """Return a hint for an error if a value depends on inputs of a single number only."""
         values = self.context.values
         made = {node.output: node.inputs for node in self.context.nodes}
         pending, seen, inputs = [value], set[str](), set[str]()
@@ -174,7 +174,7 @@ class Control:
         return f"; fix the value of input {names} (values, or --value)"
 
     def _joined(self, call: Call, row: list[str], position: int) -> str:
-        """What the rounds made, along a new first dimension."""
+        """Stack the results of all iterations along a new first dimension."""
         output = dict(enumerate(call.outputs)).get(len(call.inputs) - 2 + position, "")
         if not output:
             return ""
@@ -190,7 +190,7 @@ class Control:
         return joined
 
     def _name(self, call: Call, value: str, output: str) -> None:
-        """Give a value the name that the node's output has."""
+        """Define a node's output as a value that is computed already."""
         if not output:
             return
         if self.context.is_constant(value):
@@ -200,5 +200,5 @@ class Control:
 
 
 def _unique(call: Call) -> str:
-    """What no other node is called by: an output, where names of nodes may be there again."""
+    """Return a name that no other node has: an output's, since nodes' names may repeat."""
     return next(filter(None, call.outputs))

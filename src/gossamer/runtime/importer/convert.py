@@ -1,19 +1,18 @@
-"""The passes over a file, one after the other.
+"""The passes of an import.
 
 1. ``parse``: constants, inputs and nodes of the file as plain records.
-2. Each node in turn: ``rewrite`` puts it in the operators of today, and the first of four steps
-   that it is a case for takes it (``STEPS``): it is folded where it depends on constants alone,
-   counted where it counts the examples of the batch, computed with the batch in front where that
-   is elsewhere, else converted. Each value has one record (``Value``: shape, type, constant, batch
-   axis, quantization).
-3. ``fuse``: chains of nodes that spell out one activation become one node.
-4. ``absorb``: layers take over a scale, shift, clip or pool that follows.
-5. Equal small constants become one array: a recurrent layer that is written out has thousands.
+2. Each node in turn: ``rewrite`` replaces operators of older opsets, then the first of four steps
+   that applies converts the node (``STEPS``): constants are folded, indices of the batch's examples
+   are recorded, a batch that is not first is moved there, all other nodes are converted as they
+   are. Each value has one record (``Value``: shape, type, constant, batch axis, quantization).
+3. ``fuse``: a chain of nodes that computes one activation becomes one node.
+4. ``absorb``: a scale, shift, clip or pool is fused into the layer before it.
+5. Equal small constants become one array: an unrolled recurrent layer has thousands.
 
-What no output depends on is dropped. The steps of 2 take turns instead of following each other over
-the whole file, since only its conversion makes the record of a node's output, and what comes next
-may be a ``Shape`` of it, by which exporters fold whole chains. A pass of shapes before would need
-every operator's rule a second time, and once more for values whose batch axis was moved.
+Nodes that no output depends on are dropped. The steps of 2 run node by node, not as passes over the
+whole file, since only the conversion of a node makes the record of its output, and the next node
+may be a ``Shape`` of it, with which exporters compute whole chains. A shape pass beforehand would
+need every operator's rule twice, and again for values whose batch axis was moved.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ STEPS: tuple[Callable[[Context, Call], bool], ...] = (fold, count_batch, move_ba
 
 
 def graph_of(name: str, model: Any, source: Source, opset: int) -> Graph:
-    """The engine's graph of a model whose functions are inlined: one pass after the other."""
+    """Return the engine's graph of a model whose functions are inlined."""
     parsed = parse(model.graph, source)
     context, outputs = Context(name), parsed.outputs
     dynamic, numbers = _add_inputs(context, parsed)

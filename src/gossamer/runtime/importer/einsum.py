@@ -1,4 +1,4 @@
-"""Einsum by products of matrices: the letters of two operands, put in order."""
+"""Einsum as matrix products of two operands at a time, after transposes and reshapes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # stand for the dimensions of an ellipsi
 
 
 def einsum(context: Context, opset: int, call: Call) -> list[Call]:
-    """The operands one after the other; of constants alone it is computed while it is read."""
+    """Return the calls that compute an Einsum; one of constants only is folded."""
     if all(context.is_constant(value) for value in call.inputs):
         return [call]
     shapes = [context.shape(value) for value in call.inputs]
@@ -40,7 +40,7 @@ def einsum(context: Context, opset: int, call: Call) -> list[Call]:
 
 
 def letters(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
-    """The letters of the operands and of the result; an ellipsis as letters of its own."""
+    """Return the letters of each operand and of the result; an ellipsis gets new letters."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(ranks):
@@ -65,7 +65,7 @@ def letters(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
 
 
 def _summed(calls: Calls, value: str, term: str, wanted: set[str]) -> tuple[str, str]:
-    """Sums over the letters that nobody wants."""
+    """Sum over the letters that neither the other operands nor the result have."""
     axes = [i for i, letter in enumerate(term) if letter not in wanted]
     if not axes:
         return value, term
@@ -80,7 +80,7 @@ def _product(
     wanted: set[str],
     sizes: dict[str, int],
 ) -> tuple[str, str]:
-    """[both, left, summed] times [both, summed, right], where each is as many letters."""
+    """Multiply [both, left, summed] by [both, summed, right]; each stands for several letters."""
     (value, term), (other, others) = left, right
     value, term = _summed(calls, value, term, wanted | set(others))
     other, others = _summed(calls, other, others, wanted | set(term))

@@ -27,18 +27,18 @@ def read(
     shapes: Mapping[str, Shape] | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Graph:
-    """The graph of an ONNX model, given its path or its bytes.
+    """Read an ONNX model and return its graph.
 
     Args:
-        source: path or bytes.
-        shapes: sizes for dimensions that the file leaves free, by input; -1 as the first size
-            leaves the batch free.
-        values: numbers for inputs that are the same in every call, by input: they become
-            constants, on which the choice of a branch may depend.
+        source: path or bytes of the model.
+        shapes: sizes of inputs with dynamic dimensions, by input; -1 as the first size leaves the
+            batch dynamic.
+        values: numbers of inputs that are the same in every call, by input. They become
+            constants, so that conditions of branches may depend on them.
 
     Raises:
-        UserError: the file cannot be read, is damaged, or holds an operator (named, with
-            its node) that the engine lacks.
+        UserError: the file cannot be read or is damaged, or the engine lacks an operator; the
+            message names the operator and its node.
     """
     outside = Source()
     if isinstance(source, bytes):
@@ -76,7 +76,7 @@ def read(
 
 
 def _inputs(name: str, graph: Any, wanted: Iterable[str], what: str) -> dict[str, Any]:
-    """The inputs of an ONNX graph, among them all that something was named for."""
+    """Return the inputs of an ONNX graph by name; raise if an input that was named is missing."""
     constants = {tensor.name for tensor in graph.initializer}
     inputs = {value.name: value for value in graph.input if value.name not in constants}
     for value in wanted:
@@ -95,7 +95,7 @@ def fix_values(name: str, graph: Any, values: Mapping[str, Any]) -> None:
         values: numbers by input, of its shape or as many in a row.
 
     Raises:
-        UserError: there is no such input, or it holds other numbers or another number of them.
+        UserError: there is no such input, or the numbers do not fit its type or shape.
     """
     from onnx import numpy_helper
 
@@ -116,7 +116,7 @@ def fix_values(name: str, graph: Any, values: Mapping[str, Any]) -> None:
 
 
 def _converted(numbers: Any, dtype: type, dims: list[int]) -> NDArray[Any] | None:
-    """The numbers as an array; None where it cannot hold them, but for rounding of fractions."""
+    """Return the numbers as an array; None if its type cannot represent them (but for rounding)."""
     try:
         source = np.asarray(numbers)
         if source.dtype.kind not in "fiub":
@@ -133,7 +133,7 @@ def _converted(numbers: Any, dtype: type, dims: list[int]) -> NDArray[Any] | Non
 
 
 def _fix_shapes(name: str, graph: Any, shapes: Mapping[str, Shape]) -> None:
-    """Write sizes into an ONNX graph, where it leaves dimensions of its inputs free."""
+    """Set dynamic dimensions of an ONNX graph's inputs."""
     inputs = _inputs(name, graph, shapes, "shape")
     for value, shape in shapes.items():
         dims = inputs[value].type.tensor_type.shape.dim
@@ -173,5 +173,5 @@ def _checked_opset(name: str, model: Any) -> int:
 
 
 def _printable(text: str) -> str:
-    """A text of the file in one line of printable characters."""
+    """Return a text of the file as one line of printable characters."""
     return "".join(c if c.isprintable() else "?" for c in text)

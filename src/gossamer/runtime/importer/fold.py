@@ -1,6 +1,6 @@
-"""Nodes on constants alone, computed while a file is read.
+"""Constant folding: nodes that depend on constants or shapes only are computed during the import.
 
-Exporters compute shapes with chains of small operators; after this nothing of them is left.
+Exporters compute shapes with chains of small operators; folding removes them all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gossamer.runtime.operators.unsupported import Unsupported
 
 
 def fold(context: Context, call: Call) -> bool:
-    """Compute a node that depends on constants alone, or on a shape."""
+    """Fold a node that depends on constants or a shape only; return whether it does."""
     operator, inputs, output = call.operator, call.inputs, call.output
     known = OPERATORS.get(operator)
     if operator == "Constant":
@@ -55,7 +55,7 @@ def fold(context: Context, call: Call) -> bool:
 
 
 def _compute(context: Context, call: Call) -> None:
-    """Compute a constant, if the file is large enough to ask for it."""
+    """Fold a node, within the number of folded numbers that a file of this size may ask for."""
     operator, inputs, a = call.operator, call.inputs, call.attributes
     while inputs and not inputs[-1]:
         inputs = inputs[:-1]
@@ -96,13 +96,13 @@ def _compute(context: Context, call: Call) -> None:
 
 
 def _whole(context: Context, value: str) -> Shape | None:
-    """The shape of a constant that is stored once for all examples, with the batch in it."""
+    """Return the shape, batch included, of a constant stored once for all examples, else None."""
     known = context.values[value]
     return known.shape if known.repeated else None
 
 
 def _joins(context: Context, call: Call, values: list[Array]) -> bool:
-    """Whether examples of a constant that is stored once for all of them may be joined."""
+    """Whether an operator may combine numbers of different examples of such a constant."""
     operator, shape = call.operator, _whole(context, call.value) or ()
     if operator in ("CumSum", "Softmax"):
         axis = values[1].item() if operator == "CumSum" else call.get("axis", -1)
@@ -114,7 +114,7 @@ def _joins(context: Context, call: Call, values: list[Array]) -> bool:
 
 
 def _repeated(context: Context, call: Call, values: list[Array]) -> Shape | None:
-    """The shape, with the batch in it, of what is made of constants stored once for all."""
+    """Return the result's shape, batch included, if it too is stored once for all examples."""
     operator, known = call.operator, OPERATORS[call.operator]
     shapes = [context.shape(name) for name in call.inputs if name]
     if known.shared == "elementwise":

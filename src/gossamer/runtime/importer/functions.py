@@ -1,4 +1,4 @@
-"""The functions of a file: those that are operators of the engine stay, all others are inlined."""
+"""Inlining of a file's functions, except those that the engine has an operator for."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Key = tuple[str, str]  # domain, name
 
 
 def inlined(model: Any) -> Any:
-    """The model without functions, except those that are operators of the engine.
+    """Return the model with its functions inlined, except those that are operators of the engine.
 
-    One that has the name of such an operator and another body is inlined like any other: what
-    the file says is what runs.
+    A function with the name of such an operator but another body is inlined too: the engine runs
+    what the file defines.
     """
     if not model.functions:
         return model
@@ -39,7 +39,7 @@ def inlined(model: Any) -> Any:
 
 
 def _canonical(function: Any) -> tuple[Any, ...]:
-    """The computation of a function, apart from the names in it."""
+    """Return what a function computes, independent of the names in it, for comparison."""
     names: dict[str, int] = {"": -1}
     signature = [names.setdefault(value, len(names)) for value in function.input]
     nodes = [
@@ -58,7 +58,7 @@ def _canonical(function: Any) -> tuple[Any, ...]:
 
 
 def _attribute(attribute: Any) -> tuple[str, bytes]:
-    """The name of an attribute, and all that it says but texts and names."""
+    """Return an attribute's name and its content without names and doc strings."""
     plain = type(attribute)()
     plain.CopyFrom(attribute)
     plain.ClearField("doc_string")
@@ -69,7 +69,7 @@ def _attribute(attribute: Any) -> tuple[str, bytes]:
 
 
 def _check_size(model: Any, bodies: dict[Key, Any]) -> None:
-    """Refuse functions that call themselves, and bodies that grow without measure."""
+    """Refuse recursive functions, and functions that expand to too many nodes."""
 
     def called(nodes: Any) -> set[Key]:
         return {(node.domain, node.op_type) for node in nodes} & bodies.keys()

@@ -1,4 +1,4 @@
-"""Activations that a file spells out, as one operation each.
+"""Fusion of the chains of nodes by which exporters write activations.
 
 Exporters write SiLU, GELU, HardSwish and Mish as chains of up to eight operators. Each chain
 that computes one of them becomes one node, whatever the order of its factors.
@@ -19,13 +19,13 @@ CLOSE = 1e-4  # constants are float32, some of them rounded to four digits
 
 
 class Chains:
-    """The nodes that make each value, for looking back along a chain."""
+    """The producer of each value, to follow chains of nodes backwards."""
 
     def __init__(self, nodes: Sequence[AnyNode]) -> None:
         self.made = {node.output: node for node in nodes}
 
     def unary(self, value: str, kind: str) -> str | None:
-        """What a value is this function of."""
+        """Return the input of a value that is this function of it, else None."""
         node = self.made.get(value)
         if node is None or node.op != "unary" or node.operation.kind != kind:
             return None
@@ -39,7 +39,7 @@ class Chains:
         return source if near(s.a, low) and near(s.b, high) else None
 
     def number(self, value: str, kind: str, wanted: float) -> str | None:
-        """What a value is the sum (``add``) or product (``mul``) of with this number."""
+        """Return x of a value that is x plus (``add``) or times (``mul``) this number."""
         node = self.made.get(value)
         if node is None or node.op != "binary" or "right" not in node.constants:
             return None
@@ -54,7 +54,7 @@ class Chains:
         return node.inputs[0] if operation == kind and near(number, wanted) else None
 
     def operands(self, value: str, kind: str) -> Iterator[tuple[str, str]]:
-        """Both values whose sum (``add``) or product (``mul``) a value is, in either order."""
+        """Yield the two operands of a sum (``add``) or product (``mul``), in both orders."""
         node = self.made.get(value)
         if node is None or node.op != "binary" or node.operation.kind != kind:
             return
@@ -66,7 +66,7 @@ class Chains:
         return self.operands(value, "mul")
 
     def halves(self, value: str) -> Iterator[tuple[str, str]]:
-        """Both values of which a value is half the product, whichever of them was halved."""
+        """Yield the two factors of a value that is half their product, in both orders."""
         product = self.number(value, "mul", 0.5)
         if product is not None:
             yield from self.factors(product)
@@ -167,10 +167,10 @@ PATTERNS: tuple[Callable[[Chains, str], Match | None], ...] = (
 
 
 def _unshaped(chains: Chains, node: AnyNode, shapes: Mapping[str, Shape]) -> list[AnyNode] | None:
-    """The chain that ends in a reshape back to the shape that a first reshape left.
+    """Return a chain of elementwise nodes between two opposite reshapes, without the reshapes.
 
-    What treats each number alike needs no other shape, as in sub-spectral norm: its nodes over the
-    first shape, their constants spread over it, or None.
+    ``node`` is the second reshape. The constants are spread over the first shape. None if there is
+    no such chain. Sub-spectral norm has one.
     """
     steps: list[AnyNode] = []
     value = node.inputs[0]
@@ -199,7 +199,7 @@ def _unshaped(chains: Chains, node: AnyNode, shapes: Mapping[str, Shape]) -> lis
 
 
 def _spread(constant: Array, shape: Shape, wanted: Shape) -> Array:
-    """A constant for numbers of one shape, for the same numbers in another."""
+    """Return a constant that broadcasts to items of one shape, for the same items reshaped."""
     whole = np.broadcast_to(constant, shape[1:]).reshape(wanted[1:])
     for axis in range(whole.ndim):
         first = whole.take([0], axis)
@@ -209,7 +209,7 @@ def _spread(constant: Array, shape: Shape, wanted: Shape) -> Array:
 
 
 def fuse(nodes: Sequence[AnyNode], shapes: dict[str, Shape]) -> list[AnyNode]:
-    """The nodes, the last one of each such chain in its place; the others may be left over."""
+    """Return the nodes with the last node of each chain replaced; the others may be unused."""
     chains = Chains(nodes)
     fused: list[AnyNode] = []
     for node in nodes:

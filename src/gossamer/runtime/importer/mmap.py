@@ -1,7 +1,7 @@
-"""Files as views of memory: mapped, not read, and the large constants of a model left in place.
+"""Memory-mapped models: large constants are not read but used where they are in the file.
 
-protobuf copies every field that it parses. So the numbers of large initializers are cut out of
-the message first, by their place in it, and stay where they are: in the mapped file.
+protobuf copies every field that it parses. So the bytes of large initializers are cut out of the
+message before it is parsed, by their position in it, and are used as views of the mapped file.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ VARINT, BYTES, FIXED = 0, 2, {1: 8, 5: 4}  # how a field is written, and its byt
 
 @dataclass
 class Source:
-    """Numbers of a model that lie outside its message."""
+    """The constants of a model that are not in its parsed message."""
 
     path: Path | None = None  # of the model; external data lies next to it
     lifted: dict[str, memoryview] = field(default_factory=dict)  # initializer -> its bytes
     files: dict[Path, Mapped] = field(default_factory=dict)
 
     def folders(self) -> list[Path]:
-        """Folders that may hold external data: the model's, and that of the file it links to.
+        """Folders that may contain external data: the model's, and that of its link's target.
 
-        Caches (Hugging Face's) hold a model and its data as links into one folder of blobs.
+        Caches (Hugging Face's) store a model and its data as links into one folder of blobs.
         """
         if self.path is None:
             return []
         return [self.path.parent.resolve(), self.path.resolve().parent]
 
     def file(self, path: Path) -> Mapped:
-        """A file, opened once.
+        """Return a mapped file, opened at the first call.
 
         Raises:
-            UserError: it cannot be.
+            UserError: it cannot be opened.
         """
         if path not in self.files:
             self.files[path] = Mapped(path)
@@ -48,13 +48,13 @@ class Source:
 
 
 class Mapped:
-    """A file's bytes; the mapping lives as long as anyone looks at them.
+    """A file's bytes; the mapping exists as long as an array refers to it.
 
-    The file may be removed or replaced by renaming meanwhile, which leaves its bytes alone, but
-    not written to.
+    Meanwhile the file may be removed, or replaced by renaming, which do not change the mapped
+    bytes; it must not be written to.
 
     Raises:
-        UserError: it cannot be opened, or is no file.
+        UserError: it cannot be opened, or is not a file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,15 +74,15 @@ class Mapped:
         self.data = memoryview(content)
 
     def release(self) -> None:
-        """Its pages no longer count as this process's memory, until they are looked at."""
+        """Drop the pages from this process's memory; they are read again when they are used."""
         if isinstance(self.data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             self.data.obj.madvise(mmap.MADV_DONTNEED)
 
     def check(self) -> None:
-        """To be called before its bytes are read again, some time after it was opened.
+        """Check that the file is unchanged; call this before its bytes are read again later.
 
         Raises:
-            UserError: the file was written to since; a shorter one would end the process.
+            UserError: the file was written to (reading a truncated one crashes the process).
         """
         opened = self._opened
         try:  # by name: an open descriptor for each engine would soon reach the limit
@@ -98,10 +98,10 @@ class Mapped:
 
 
 def lifted(message: memoryview) -> tuple[bytes, list[memoryview | None]]:
-    """A ModelProto without the bytes of its large initializers, and these, one by one.
+    """Return a ModelProto without the bytes of its large initializers, and these bytes.
 
-    The list has an entry for each initializer, in their order: None for those whose bytes
-    still stand in the message.
+    The list has an entry for each initializer, in order; None if its bytes are still in the
+    message.
 
     Raises:
         ValueError: the message is damaged.
@@ -109,7 +109,7 @@ def lifted(message: memoryview) -> tuple[bytes, list[memoryview | None]]:
     contents: list[memoryview | None] = []
 
     def without(message: memoryview, path: tuple[int, ...]) -> bytes:
-        """The message with what lies at the end of the path cut out."""
+        """Return the message without the field at the end of the path."""
         parts: list[bytes | memoryview] = []
         for number, start, content, end in _fields(message):
             if number != path[0]:
@@ -129,9 +129,9 @@ def lifted(message: memoryview) -> tuple[bytes, list[memoryview | None]]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """(number, where it starts, where its content starts, where it ends) of each field.
+    """Yield (number, start, start of the content, end) of each field of a message.
 
-    The number is 0 for a field that holds no bytes.
+    The number is 0 for a field that is not of bytes.
     """
     at, size = 0, len(message)
     while at < size:
@@ -153,7 +153,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _number(message: memoryview, at: int) -> tuple[int, int]:
-    """A number in groups of seven bits, lowest first, and where it ends."""
+    """Return a varint (groups of seven bits, lowest first) and the position after it."""
     value = 0
     for i, byte in enumerate(message[at : at + 10]):
         value |= (byte & 127) << 7 * i

@@ -1,4 +1,4 @@
-"""One node of the engine's operators, whose batch is the first dimension of its inputs."""
+"""Conversion of a node whose batch is the first dimension of its inputs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gossamer.runtime.operators.unsupported import Unsupported
 def convert_node(context: Context, call: Call) -> bool:
     """Convert a node by its operator.
 
-    A batch that is fixed at one is nowhere: a node that cannot work along it has an axis put in
-    front.
+    If the batch is fixed at one and the node cannot work along the first dimension, a new first
+    dimension is added for the batch.
     """
     known = OPERATORS.get(call.operator)
     if known is None:

@@ -28,7 +28,7 @@ CONTROL = ("If", "Loop")  # operators that have graphs
 
 @dataclass(frozen=True)
 class Parsed:
-    """A graph of a file. ``dtypes`` has the types of inputs and outputs that are not floats."""
+    """A parsed graph; ``dtypes`` are the types of inputs and outputs that are not floats."""
 
     constants: dict[str, Array]
     inputs: dict[str, Value]
@@ -38,14 +38,14 @@ class Parsed:
 
     @property
     def size(self) -> int:
-        """What it holds, in numbers that may be computed of it (``Context.free``)."""
+        """Numbers that may be folded for this graph, by its size (``Context.free``)."""
         sizes = {name: array.size for name, array in self.constants.items()}
         sparse = {call.inputs[0] for call in self.calls if call.operator == SPARSE and call.inputs}
         packed = sum(sizes.get(value, 0) for value in sparse)
         return 4 * sum(sizes.values()) + (FARTHEST + 1) * packed
 
     def renamed(self, names: Mapping[str, str], prefix: str = "") -> Parsed:
-        """The graph with other names: those of ``names``, else its own behind a prefix."""
+        """Return the graph with its values renamed by ``names``, all others with a prefix."""
         own = [*self.constants, *self.inputs, *(v for call in self.calls for v in call.outputs)]
         names = {**names, **{v: prefix + v for v in own if v and prefix and v not in names}}
 
@@ -83,7 +83,7 @@ def parse(graph: Any, source: Source) -> Parsed:
 
 
 def parse_inner(graph: Any, source: Source) -> Parsed:
-    """A graph within another, whose inputs are values of that one."""
+    """Parse a graph within another (a branch or a loop's body)."""
     inputs = {value.name: Value(()) for value in graph.input}
     outputs = [value.name for value in graph.output]
     return Parsed(_constants(graph, source), inputs, {}, _calls(graph, source), outputs)

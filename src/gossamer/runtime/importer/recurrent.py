@@ -1,7 +1,7 @@
-"""Recurrent layers as the operators of each of their steps: RNN, GRU and LSTM.
+"""RNN, GRU and LSTM, unrolled.
 
-The products with the inputs of all steps are one layer; what depends on the state before is
-written out for each step. States may be constants, inputs of the network, or computed.
+One layer multiplies the inputs of all steps; the part that depends on the previous state is
+repeated for each step. Initial states may be constants, inputs of the network, or computed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _gru(calls: Calls, x: list[str], states: list[str], w: Weights, f: Functions
 
 
 def _weights(calls: Calls, direction: int, gates: int) -> tuple[str, str, Weights]:
-    """The weight and bias of the products with the inputs, and what the steps need."""
+    """Return weight and bias of the layer on all inputs, and the constants of the steps."""
     context, inputs = calls.context, [*calls.call.inputs, "", ""]
     w, r = (floats(context.constant(inputs[i], "weight"))[direction] for i in (1, 2))
     wide, size = r.shape
@@ -81,7 +81,7 @@ def _weights(calls: Calls, direction: int, gates: int) -> tuple[str, str, Weight
 
 
 def _state(calls: Calls, position: int, direction: int, size: int) -> str:
-    """The state before the first step, of [batch, size] or, of a constant, [1, size]."""
+    """Return the initial state, [batch, size] or, if constant, [1, size]."""
     context, layout = calls.context, int(calls.call.get("layout", 0))
     value = dict(enumerate(calls.call.inputs)).get(position, "")
     if value and not context.is_constant(value):
@@ -94,7 +94,7 @@ def _state(calls: Calls, position: int, direction: int, size: int) -> str:
 
 
 def _alive(calls: Calls, lengths: str, steps: int) -> str:
-    """Which steps are within the lengths of the sequences: [batch, steps].
+    """Return a mask [batch, steps] of the steps that are within the sequences' lengths.
 
     Beyond its length a sequence keeps its state and its outputs are zero, in both directions.
     """

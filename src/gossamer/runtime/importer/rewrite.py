@@ -1,7 +1,7 @@
-"""Nodes of older opsets, and those that stand for several, in the operators of today.
+"""Rewriting of nodes of older opsets, and of compound operators, as current operators.
 
-What older opsets write as attributes are inputs today; ``Upsample`` is ``Resize``; an operator on
-numbers in 8 bits is one on floats between ``DequantizeLinear`` and ``QuantizeLinear``.
+Attributes of older opsets become inputs; ``Upsample`` becomes ``Resize``; an operator on 8-bit
+integers becomes one on floats between ``DequantizeLinear`` and ``QuantizeLinear``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Rule = Callable[[Context, int, Call], list[Call]]
 
 
 def rewritten(context: Context, opset: int, call: Call) -> list[Call]:
-    """The calls that a call of this opset stands for: mostly itself alone."""
+    """Return the calls that replace a call of this opset; for most, the call itself."""
     rule = RULES.get(call.operator)
     return [call] if rule is None else rule(context, opset, call)
 
@@ -40,7 +40,7 @@ def _without(a: Attributes, *names: str) -> Attributes:
 
 
 def _clip(context: Context, opset: int, call: Call) -> list[Call]:
-    """Limits that are computed make a maximum and a minimum of two values."""
+    """Rewrite a clip with computed limits as a maximum and a minimum."""
     present = [(i, limit) for i, limit in enumerate(call.inputs[1:3]) if limit]
     if any(not context.is_constant(limit) for _, limit in present):
         calls, value = [], call.value
@@ -86,7 +86,7 @@ def _split(context: Context, opset: int, call: Call) -> list[Call]:
 
 
 def _cut(context: Context, call: Call) -> list[Call]:
-    """A constant's parts, each as a slice that is computed while the file is read."""
+    """Rewrite a split of a constant as slices, which are folded."""
     axis = int(call.get("axis", 0))
     size, outputs = context.shape(call.value)[axis], call.outputs
     if len(call.inputs) > 1 and call.inputs[1]:
@@ -109,7 +109,7 @@ def _cut(context: Context, call: Call) -> list[Call]:
 
 
 def _reverse(context: Context, opset: int, call: Call) -> list[Call]:
-    """The first numbers of each sequence backwards, of as many for all sequences."""
+    """Rewrite ReverseSequence, whose sequences must have the same length, as a Gather."""
     a, lengths = call.attributes, context.constant(call.inputs[1], "lengths of sequences")
     axis, shape = int(a.get("time_axis", 0)), context.shape(call.value)
     lengths = np.unique(lengths)
@@ -133,7 +133,7 @@ def _pad(context: Context, opset: int, call: Call) -> list[Call]:
 
 
 def _softmax(context: Context, opset: int, call: Call) -> list[Call]:
-    """Once over all dimensions from the axis on, as if they were one."""
+    """Rewrite the Softmax of old opsets, which works over all dimensions from its axis on."""
     shape = context.shape(call.value)
     if opset >= 13:
         return [call]
@@ -153,7 +153,7 @@ def _softmax(context: Context, opset: int, call: Call) -> list[Call]:
 
 
 def _resize(context: Context, opset: int, call: Call) -> list[Call]:
-    """Before opset 11, and as ``Upsample``: by scales, from the lower neighbor."""
+    """Rewrite Upsample, and Resize before opset 11: by scales, from the lower neighbor."""
     if opset >= 11 and call.operator == "Resize":
         return [call]
     a = call.attributes
@@ -178,14 +178,14 @@ def _batch_norm(context: Context, opset: int, call: Call) -> list[Call]:
 
 
 def _dequantized(context: Context, call: Call, at: int, axis: int) -> Call:
-    """The three inputs from ``at`` on (numbers, scale, zero point) as floats."""
+    """Dequantize the inputs from ``at`` on: integers, scale, zero point."""
     inputs = call.inputs[at : at + 3]
     output = f"{call.output} input {at}"
     return Call("DequantizeLinear", call.name, inputs, [output], {"axis": axis})
 
 
 def _quantized(call: Call, at: int) -> Call:
-    """The result quantized by the scale and zero point from ``at`` on."""
+    """Quantize the result by the scale and zero point from input ``at`` on."""
     inputs = [f"{call.output} in floats", *call.inputs[at : at + 2]]
     return Call("QuantizeLinear", call.name, inputs, call.outputs, {})
 
@@ -210,7 +210,7 @@ def _int8_matmul(context: Context, opset: int, call: Call) -> list[Call]:
 
 
 def _integer(operator: str, axis: int) -> Rule:
-    """A product of integers less their zero points, in 32 bits."""
+    """Rewrite a product of integers, less their zero points, with 32-bit results."""
 
     def rule(context: Context, opset: int, call: Call) -> list[Call]:
         one = _constant(context, call, "one", 1.0, np.float32)

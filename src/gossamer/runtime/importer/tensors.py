@@ -33,7 +33,7 @@ MOST = 1 << 48
 
 
 def tensor_of(tensor: Any, source: Source) -> Array:
-    """A constant's numbers, after its sizes and where it lies were checked."""
+    """Return a constant as an array, after its sizes and its location are checked."""
     if tensor.data_type == BFLOAT16:
         return _from_bfloat16(tensor, source)
     if tensor.data_type not in DTYPES:
@@ -63,7 +63,7 @@ def tensor_of(tensor: Any, source: Source) -> Array:
 
 
 def _from_bfloat16(tensor: Any, source: Source) -> Array:
-    """A bfloat16 tensor as float32, whose upper half it is."""
+    """Return a bfloat16 tensor as float32, of which it is the upper half."""
     halves = type(tensor)()
     halves.CopyFrom(tensor)
     halves.data_type = UINT16
@@ -71,7 +71,7 @@ def _from_bfloat16(tensor: Any, source: Source) -> Array:
 
 
 def sparse_tensor(sparse: Any, source: Source) -> Array:
-    """A sparse initializer as a dense constant: values at indices, linear or by dimension."""
+    """Return a sparse initializer as a dense array; indices may be linear or by dimension."""
     name = sparse.values.name
     values, indices = tensor_of(sparse.values, source), tensor_of(sparse.indices, source)
     shape = tuple(int(d) for d in sparse.dims)
@@ -128,12 +128,12 @@ def _external(tensor: Any, dtype: np.dtype[Any], shape: Shape, source: Source) -
 
 
 def _whole(text: str) -> int:
-    """The number that a text holds, -1 if it holds none."""
+    """Return the number that a text is, -1 if it is none."""
     return int(text) if text.isdecimal() and len(text) < 19 else -1
 
 
 def _view(raw: bytes | memoryview, dtype: np.dtype[Any], shape: Shape) -> Array:
-    """Numbers where they lie, not to be written to; they may lie anywhere, not only aligned."""
+    """Return a read-only view of numbers in bytes, at any alignment."""
     little = np.frombuffer(raw, dtype.newbyteorder("<"))
     # The view has the machine's own dtype, which numpy takes for another than its equal "<".
     return little.astype(dtype, copy=False).view(dtype).reshape(shape)
@@ -162,7 +162,7 @@ def attributes_of(node: Any, source: Source) -> Attributes:
             case 8:
                 attributes[a.name] = [text.decode(errors="replace") for text in a.strings]
             case _:
-                raise Unsupported(f"its attribute {a.name!r} holds a graph or another rare type")
+                raise Unsupported(f"its attribute {a.name!r} is a graph or of another rare type")
     return attributes
 
 

@@ -1,4 +1,4 @@
-"""TopK by ranks: how many numbers of its row come before each one."""
+"""TopK by ranks: the number of elements of its row that come before each element."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST = 1 << 10
 
 
 def top_k(context: Context, opset: int, call: Call) -> list[Call]:
-    """Of equal numbers the first ones, as the operator's text."""
+    """Return the calls that compute TopK; the first of equal elements wins, as ONNX defines."""
     a, shape = call.attributes, context.shape(call.value)
     k = int(context.constant(call.inputs[1], "k").item()) if opset >= 10 else int(a["k"])
     axis, last = int(a.get("axis", -1)) % len(shape), len(shape) - 1

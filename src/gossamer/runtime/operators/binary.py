@@ -167,7 +167,7 @@ def _check_loops(shape: Shape, left: Shape, right: Shape) -> None:
     """
     within = shape[1:]
     if len(merged(within, repeating(left, within), repeating(right, within))[0]) > 4:
-        raise Unsupported(f"it broadcasts to {shown(shape)} along more than four dimensions")
+        raise Unsupported(f"it broadcasts to {shown(shape)} along too many dimensions")
 
 
 def _each(
