@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -120,7 +121,7 @@ class _Range(ABC):
     def encode(self, value: float) -> float:
         """Position of `value` in [0, 1]."""
 
-    @property
+    @cached_property
     def _count(self) -> int:
         """Count of the values from step to step."""
         assert self.step is not None
@@ -444,7 +445,7 @@ class Int(_Range):
         """The parameter as Optuna knows it."""
         return IntDistribution(self.low, self.high, log=self.log, step=self.step)
 
-    @property
+    @cached_property
     def _log_edges(self) -> tuple[float, float]:
         # Half a unit beyond the bounds: the ends get as wide a cell as their neighbors.
         return math.log(self.low - 0.5), math.log(self.high + 0.5)

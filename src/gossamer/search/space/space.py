@@ -235,7 +235,9 @@ class Space:
                 continue
             values[name] = [parameter.decode(u) for u in units[:, i].tolist()]
             if not plain:
-                snapped[:, i] = [parameter.encode(v) for v in values[name]]  # type: ignore[arg-type]
+                # Candidates share few values.
+                cells = {v: parameter.encode(v) for v in set(values[name])}  # type: ignore[arg-type]
+                snapped[:, i] = [cells[v] for v in values[name]]
         for i, parameter in enumerate(self.parameters.values()):
             for name, wanted in parameter.when.items():
                 parent = snapped[:, list(self.parameters).index(name)]
