@@ -14,13 +14,13 @@ from gossamer.runtime.graph import Array, Graph
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
-    """The inputs called ``names``: one in a ``.npy`` file, several by name in a ``.npz``.
+    """Return the inputs called ``names``, from a ``.npy`` file or by name from an ``.npz``.
 
-    A ``.npy`` file is mapped, not read. A single number becomes an array of one. Pickled objects
-    are refused.
+    A ``.npy`` file is memory-mapped. A scalar becomes an array of one number. Pickled objects are
+    refused.
 
     Raises:
-        UserError: no such file, not one of numpy's, or arrays missing.
+        UserError: the file does not exist or is not NumPy's, or arrays are missing.
     """
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -55,9 +55,9 @@ def read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
 
 
 def batches(graph: Graph, inputs: Sequence[Array], size: int, most: int) -> list[list[Array]]:
-    """Up to ``most`` batches of a network's inputs, each with ``size`` rows of the first input.
+    """Return up to ``most`` batches of a network's inputs, with ``size`` rows of the first input.
 
-    Rows are taken in order, and again from the first where they are fewer than a batch.
+    Rows are taken in order, starting again from the first if there are fewer than a batch.
 
     Raises:
         UserError: the network's batch is fixed at another size.
@@ -80,10 +80,10 @@ def batches(graph: Graph, inputs: Sequence[Array], size: int, most: int) -> list
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write outputs whole or not at all: one as ``.npy``, several (or any) as ``.npz``.
+    """Write outputs atomically: one as ``.npy``, any number as ``.npz``.
 
     Raises:
-        UserError: the file cannot be written, or several outputs are to go into a ``.npy``.
+        UserError: the file cannot be written, or is a ``.npy`` for several outputs.
     """
     if len(arrays) > 1 and path.suffix != ".npz":
         raise UserError(

@@ -1,7 +1,7 @@
-"""The arrays of a network, those of mostly zeros stored as their non-zeros.
+"""The arrays of a network; mostly zero ones are stored as their non-zeros.
 
-A layer's weight is wanted dense only while a kernel's own copy is packed from it. Until then a
-sparse one takes five bytes for each non-zero, as in a file (see ``sparse_file``).
+A layer's weight is needed dense only while it is packed for a kernel. Until then a sparse one
+takes five bytes for each non-zero, as in a file (see ``sparse_file``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LARGEST_SHARED = 1 << 12  # numbers of an array that is compared with those of o
 
 @dataclass(eq=False)
 class Packed:
-    """A float32 or int8 array as its non-zeros and the zeros between them."""
+    """A float32 or int8 array stored as its non-zeros and the number of zeros before each."""
 
     values: Array
     gaps: Array
@@ -39,11 +39,11 @@ class Packed:
         return math.prod(self.shape)
 
     def made(self, array: Array) -> bool:
-        """Is this the array that was made of it, with nothing written to it since?"""
+        """Whether an array is the one that ``dense`` returned, and was not written to."""
         return self._made is not None and self._made() is array and not array.flags.writeable
 
     def dense(self) -> Array:
-        """The array; one that is still in use is not made again. It cannot be written to."""
+        """Return the read-only array; it is expanded only once while it is in use."""
         decoded = self._made() if self._made is not None else None
         if decoded is None:
             decoded = decode(self.values, self.gaps, self.shape)
@@ -60,9 +60,9 @@ _DENSE: weakref.WeakValueDictionary[int, Array] = weakref.WeakValueDictionary()
 
 
 def packed(array: Array) -> Array | Packed:
-    """The array, or its non-zeros if they are few (a negative zero becomes a zero).
+    """Return the array, or its non-zeros if they are few (a negative zero becomes a zero).
 
-    An array that was made of its non-zeros is stored as these again, few or many.
+    An array that was expanded from its non-zeros is always stored as these again.
     """
     origin = _MADE_BY.get(id(array))
     if origin is not None and origin.made(array):
@@ -86,9 +86,9 @@ _FACTS: dict[tuple[int, Hashable], Any] = {}
 
 
 def fact(array: Array, name: Hashable, find: Callable[[], Fact]) -> Fact:
-    """Result of ``find``, computed once while the array is in use.
+    """Return the result of ``find``, computed once while the array is in use.
 
-    Steps of a recurrent layer that is written out have the same weight.
+    The steps of an unrolled recurrent layer share a weight.
     """
     key = id(array), name
     if key in _FACTS:
@@ -102,7 +102,7 @@ def fact(array: Array, name: Hashable, find: Callable[[], Fact]) -> Fact:
 
 
 def nonzeros(array: Array) -> int:
-    """The number of non-zeros, counted once while the array is in use."""
+    """Return the number of non-zeros, counted once while the array is in use."""
     return fact(array, "nonzeros", lambda: int(np.count_nonzero(array)))
 
 
@@ -149,6 +149,6 @@ class Constants(MutableMapping[str, Array]):
             self._stored[name] = known[key]
 
     def stored(self, name: str) -> Iterable[Array]:
-        """What is stored of an array: itself, or its non-zeros and the zeros between them."""
+        """Return the stored arrays of one: itself, or its non-zeros and the gaps before them."""
         stored = self._stored[name]
         return (stored.values, stored.gaps) if isinstance(stored, Packed) else (stored,)

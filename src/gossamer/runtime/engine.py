@@ -1,4 +1,4 @@
-"""The engine: an ONNX file in, numpy in, numpy out."""
+"""The engine, which runs an ONNX file on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -44,31 +44,30 @@ class LayerProfile:
 
 
 class Engine:
-    """A network that can be run: numpy in, numpy out.
+    """A network that runs on NumPy arrays.
 
-    Calling it takes the network's inputs, arrays of shape ``[batch, ...]``, float32 or, where
-    the file says so (token ids, masks), integers or booleans, and returns its output (a list,
-    where there are several): float32 or, where the file says so, integers or booleans. What the
-    file has as a single number is one. Any number of threads computes the same result; calls from
-    several Python threads are safe and wait for one another.
+    Call it with the network's inputs, arrays of shape ``[batch, ...]``: float32 or, where the file
+    declares them so (token ids, masks), integers or booleans. It returns the output, or a list of
+    several, in the types that the file declares. Scalars of the file are scalars. The result does
+    not depend on the number of threads; calls from several Python threads are safe and wait for
+    one another.
 
-    An input with infinities or NaN goes through dense kernels, where zero times infinity
-    is NaN as everywhere else.
+    An input with infinities or NaN is computed by dense kernels, where zero times infinity is NaN.
 
     Args:
-        model: path or bytes of an ONNX file, or what ``read`` made of one.
-        threads: threads to use; all usable cores if not given.
-        plan: file to keep the plan in. One made by this machine for this network is used;
+        model: path or bytes of an ONNX file, or the graph that ``read`` returned for one.
+        threads: number of threads; by default all usable cores.
+        plan: file of the plan. One that was measured on this machine for this network is used;
             otherwise the candidates are measured and the plan is written there.
         isa: instruction set to use (default: environment variable GOSSAMER_ISA, else the
             widest of this machine).
-        sample: example inputs to measure on; normal noise if not given.
-        shapes: sizes for dimensions that the file leaves free, by input: the engine's are
-            fixed, but the batch, which -1 as the first size leaves free.
-        values: numbers for inputs that are the same in every call, such as a sampling rate, by
-            input; calls then leave these inputs out.
-        on_progress: called while the candidates are measured, with the numbers of the network's
-            operations that are done and of all.
+        sample: example inputs to measure on; by default normal noise.
+        shapes: sizes of inputs with dynamic dimensions, by input: the engine's sizes are fixed
+            except for the batch, which -1 as the first size leaves dynamic.
+        values: numbers of inputs that are the same in every call, such as a sampling rate, by
+            input; omit these inputs in calls.
+        on_progress: called while the candidates are measured, with the number of the network's
+            operations that are done and the number of all.
 
     Raises:
         UserError: the file cannot be read or run, or an argument is wrong.
@@ -113,7 +112,7 @@ class Engine:
         self._share(None if isinstance(plan, Plan) else plan)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle or a copy opens the same file again, with the same threads and plan.
+        """Pickle the path: a copy opens the same file again, with the same threads and plan.
 
         Raises:
             UserError: the engine was not opened from a file.
@@ -148,7 +147,7 @@ class Engine:
         return chosen
 
     def _share(self, path: str | os.PathLike[str] | None) -> None:
-        """Decide which steps one thread computes alone, if the plan does not say it yet."""
+        """Measure which steps one thread should compute alone, if the plan does not have them."""
         if self.threads == 1:
             return
         steps = range(len(self._steps["single"]))
@@ -162,7 +161,7 @@ class Engine:
         self._single_program.single_threaded(known)
 
     def _program(self, kind: str) -> Program:
-        """The program for single examples, for batches, or for inputs with NaN, made once."""
+        """Return the program for single examples, batches or inputs with NaN, assembled once."""
         if kind not in self._programs:
             self.graph.check()
             batched = kind != "single" and self.graph.dynamic
@@ -203,7 +202,7 @@ class Engine:
         return self._slow(inputs) if outputs is None else outputs
 
     def _slow(self, inputs: Sequence[Array]) -> Any:
-        """Inputs that need a conversion, a closer look or an explanation."""
+        """Convert and check inputs that are not plain float32 arrays of the right shape."""
         if len(inputs) != len(self.graph.inputs):
             names = ", ".join(self.graph.inputs)
             raise UserError(
@@ -221,7 +220,7 @@ class Engine:
         return outputs if self._plain else self._as_in_file(outputs)
 
     def _as_in_file(self, outputs: Any) -> Any:
-        """Outputs in the types and, single numbers, in the shape that the file declares."""
+        """Return outputs in the types that the file declares, and its scalars as scalars."""
         several = isinstance(outputs, list)
         named = zip(self.graph.outputs, outputs if several else [outputs], strict=True)
         results = []
@@ -266,13 +265,11 @@ class Engine:
             raise UserError(f"input {name!r} holds integers beyond {EXACT}, not exact in float32")
 
     def noise(self, batch: int | None = None, seed: int = 0) -> list[Array]:
-        """Normal noise for every input (integers that their tables have, or 0 and 1), the same
-        for the same seed.
+        """Return normal noise for every input; integers are valid rows of tables, else 0 and 1.
 
         Args:
-            batch: rows of the first input: those of one example, or of a batch that is fixed,
-                by default.
-            seed: of the noise.
+            batch: rows of the first input; by default one example or, if fixed, the batch.
+            seed: the same seed gives the same numbers.
 
         Raises:
             UserError: the network's batch is fixed at another number.
@@ -290,10 +287,10 @@ class Engine:
         ]
 
     def profile(self, *inputs: Array, repeats: int = 50) -> list[LayerProfile]:
-        """Where the time goes: the median over runs, for each kernel call in order.
+        """Return the median time over runs of each kernel call, in order.
 
-        Measured on the clock, since threads share a call: what other processes take of the cores
-        is in it.
+        It is wall time, since threads share a call: it includes the time that other processes take
+        from the cores.
         """
         accepted = [self._accepted(x, i) for i, x in enumerate(inputs)]
         examples = len(accepted[0]) // self._lead
@@ -322,7 +319,7 @@ class Engine:
         ]
 
     def _moved(self, step: Step, together: int) -> float:
-        """Bytes per example: values in and out, and the weights that active inputs reach."""
+        """Return bytes per example: values in and out, and the weights that active inputs reach."""
         buffers = [buffer for buffer in (*step.inputs, *step.outputs) if buffer is not None]
         weights = float(step.bytes)
         if step.kernel.operation.startswith("active") and step.inputs[0] is not None:
@@ -338,7 +335,7 @@ def _reopened(
     shapes: Mapping[str, Shape] | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Engine:
-    """The engine of a pickle; measures again on another machine."""
+    """Open the engine of a pickle; on another machine, measure again."""
     here = plan.machine == machine() and plan.isa in ISAS
     return Engine(
         path,

@@ -1,4 +1,4 @@
-"""The network as the runtime sees it: a few kinds of node over named values.
+"""The network in the runtime: a few kinds of nodes on named values.
 
 A value's shape is ``(items, ...)``: its first dimension is ``items`` times the number of
 examples in the batch, all others are fixed.
@@ -30,7 +30,7 @@ DEEPEST = 1 << 16  # products of two bytes whose sum fits 32 bits
 
 
 def strides(shape: Shape) -> list[int]:
-    """Steps of the dimensions of a shape whose numbers lie in order."""
+    """Return the strides, in numbers, of a contiguous array of this shape."""
     steps, step = [], 1
     for size in reversed(shape):
         steps.append(step)
@@ -39,10 +39,10 @@ def strides(shape: Shape) -> list[int]:
 
 
 def merged(sizes: Sequence[int], *steps: Sequence[int]) -> tuple[list[int], list[list[int]]]:
-    """The fewest loops that visit the same numbers in the same order, and their steps.
+    """Return the sizes and strides of the fewest loops over the same numbers in the same order.
 
-    ``steps`` has one list for each array. Neighboring dimensions become one where every array
-    goes through both evenly; those of size one disappear.
+    ``steps`` are the strides of each array. Neighboring dimensions that are contiguous in every
+    array are merged; dimensions of size one are dropped.
     """
     loops: list[tuple[int, tuple[int, ...]]] = []
     for size, *each in zip(sizes, *steps, strict=True):
@@ -57,7 +57,7 @@ def merged(sizes: Sequence[int], *steps: Sequence[int]) -> tuple[list[int], list
 
 
 def repeating(shape: Shape, within: Shape) -> list[int]:
-    """Steps of an operand of shape ``shape`` that is repeated to ``within``."""
+    """Return the strides of an operand of shape ``shape`` broadcast to ``within``."""
     padded = (*[1] * (len(within) - len(shape)), *shape)
     return [0 if n == 1 else step for n, step in zip(padded, strides(padded), strict=True)]
 
@@ -72,16 +72,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Operation(ABC):
-    """What a node does: its attributes, the kernels that could compute it, and its text in C.
+    """Base of operations, which define attributes, candidate kernels and C text of nodes.
 
-    A subclass is one kind of operation, its fields are the attributes (see ``operators``).
+    A subclass is one kind of operation; its fields are the attributes (see ``operators``).
     """
 
     op: ClassVar[str]
 
     @abstractmethod
     def candidates(self, lowering: Lowering, node: Node[Any]) -> Iterable[Candidate]:
-        """The ways to compute a node, at least one."""
+        """Return the ways to compute a node, at least one."""
 
     @abstractmethod
     def write(self, writer: Writer, node: Node[Any]) -> None:
@@ -126,7 +126,7 @@ AnyNode = Node[Any]
 
 
 def whole(node: AnyNode) -> Array:
-    """The weight of a node with a ``step`` in steps, as int8."""
+    """Return the weight of a node with a ``step``, divided by it, as int8."""
     weight, step = node.constants["weight"], node.constants["step"]
     return np.rint(weight / step.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
 
@@ -142,9 +142,9 @@ class File(Protocol):
 class Graph:
     """Nodes in an order in which they can run, and the shape of every value.
 
-    All values are computed in float32, truth as 0 and 1; ``dtypes`` names the inputs that the
-    file wants as integers or booleans, ``output_dtypes`` the outputs. ``scalars`` are inputs and
-    outputs of the file that have no dimensions; here they have one, of one number.
+    All values are computed in float32, booleans as 0 and 1. ``dtypes`` are the types of inputs that
+    the file declares as integers or booleans, ``output_dtypes`` those of outputs. ``scalars`` are
+    inputs and outputs without dimensions in the file; here they have shape [1].
     """
 
     inputs: list[str]
@@ -159,11 +159,11 @@ class Graph:
     files: Sequence[File] = ()  # in which constants lie
 
     def item(self, value: str) -> int:
-        """Floats of one item (one entry of the first dimension)."""
+        """Return the number of floats of one item (one entry of the first dimension)."""
         return math.prod(self.shapes[value][1:])
 
     def rows(self, value: str) -> int | None:
-        """Rows of the smallest table that an input's integers look up, None if they do not."""
+        """Return the rows of the smallest table that an input indexes, None if it indexes none."""
         same, lengths = {value}, []
         for node in self.nodes:
             if node.op == "embed" and node.inputs[0] in same:
@@ -176,21 +176,21 @@ class Graph:
         return [node for node in self.nodes if value in node.inputs]
 
     def check(self) -> None:
-        """To be called before constants are read again, some time after the graph was.
+        """Check that mapped files are unchanged; call this before constants are read again later.
 
         Raises:
-            UserError: a file in which they lie was written to.
+            UserError: a file that contains constants was written to.
         """
         for file in self.files:
             file.check()
 
     def release(self) -> None:
-        """To be called when the constants were read: what is mapped leaves memory."""
+        """Drop mapped pages from memory; call this after the constants were read."""
         for file in self.files:
             file.release()
 
     def rounding(self, value: str) -> Any:
-        """The ``Round`` operation whose result a value is, rearranged or not."""
+        """Return the ``Round`` whose result a value is, also after moves; None if there is none."""
         made = {node.output: node for node in self.nodes}
         node = made.get(value)
         while node is not None and node.op in ("reshape", "transpose", "strided"):
@@ -198,7 +198,7 @@ class Graph:
         return node.operation if node is not None and node.op == "round" else None
 
     def fingerprint(self) -> str:
-        """Changes when anything does that a plan depends on."""
+        """Return a text that changes with everything that a plan depends on."""
         digest, digests = hashlib.sha256(), dict[int, bytes]()
         for node in self.nodes:
             digest.update(repr((node.operation, node.inputs, node.output)).encode())

@@ -19,12 +19,12 @@ def _processor() -> str:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> str:
-    """Processor, usable cores and widest instruction set, in one line.
+    """Return processor, usable cores and widest instruction set as one line.
 
     Every measured figure names its machine with this line.
     """

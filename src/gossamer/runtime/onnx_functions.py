@@ -1,7 +1,7 @@
-"""Operators of the engine as ONNX functions: what they compute, in standard operators.
+"""The engine's own operators as ONNX functions, whose bodies use standard operators.
 
-Every ONNX runtime can therefore compute a network that has them. Each body stands where its
-operator is, in ONNX's text form.
+Every ONNX runtime can therefore compute a network that contains them. Each body is in the module
+of its operator, in ONNX's text form.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _function(text: str, doc: str) -> onnx.FunctionProto:
 
 
 def k_winners_functions() -> list[onnx.FunctionProto]:
-    """``KWinners`` (a whole sample competes) and ``KWinnersLocal`` (axis 1 competes)."""
+    """Return ``KWinners`` (a whole sample competes) and ``KWinnersLocal`` (axis 1 competes)."""
     doc = (
         "X at the k largest entries of X * boost {}, ties to the lowest index, zero elsewhere. "
         "Ahmad & Scheinkman 2019, arXiv 1903.11257."
@@ -35,12 +35,12 @@ def k_winners_functions() -> list[onnx.FunctionProto]:
 
 
 def sparse_function() -> onnx.FunctionProto:
-    """``gossamer.Sparse(values, gaps; shape) -> weight`` in standard operators."""
+    """Return ``gossamer.Sparse(values, gaps; shape) -> weight`` in standard operators."""
     return _function(
         sparse_file.BODY, "A weight from its non-zeros and the number of zeros before each."
     )
 
 
 def own_functions() -> list[onnx.FunctionProto]:
-    """Every function that the engine has an operator for."""
+    """Return every function that the engine has an operator for."""
     return [*k_winners_functions(), sparse_function()]

@@ -1,4 +1,4 @@
-"""Weights in the orders in which the kernels walk them (see ``kernels/*.h``)."""
+"""Weights packed in the orders in which the kernels read them (see ``kernels/*.h``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BLOCK = 16  # outputs are padded to a multiple of the widest vector
 
 
 def by_count(bounds: Array, offset: Array, values: Array) -> tuple[Array, Array, Array, Array]:
-    """Rows of ``by_output`` in the order of their lengths, and which row is which."""
+    """Return the rows of ``by_output`` sorted by length, and their original indices."""
     order = np.argsort(np.diff(bounds), kind="stable")
     pick = np.concatenate([np.arange(bounds[o], bounds[o + 1]) for o in order])
     ends = np.cumsum(np.diff(bounds)[order])
@@ -23,7 +23,7 @@ def limits(low: float, high: float) -> Array:
 
 
 def padded(array: Array, size: int, axis: int = 0) -> Array:
-    """The array with zeros appended along an axis, up to a size."""
+    """Return the array with zeros appended along an axis up to ``size``."""
     length = array.shape[axis]
     if length == size:
         return array
@@ -37,14 +37,14 @@ def up_to(size: int, multiple: int) -> int:
 
 
 def panels(weight: Array, width: int) -> Array:
-    """[outputs, depth] -> [panel][depth][width]: a panel's outputs side by side."""
+    """Pack [outputs, depth] as [panel][depth][width]: the outputs of a panel are adjacent."""
     outputs, depth = weight.shape
     whole = padded(weight, up_to(outputs, width))
     return np.ascontiguousarray(whole.reshape(-1, width, depth).transpose(0, 2, 1))
 
 
 def sparse_panels(weight: Array, width: int) -> tuple[Array, Array, Array]:
-    """[outputs, depth] as the inputs that any of ``width`` outputs multiplies.
+    """Pack [outputs, depth] in panels of ``width`` outputs: the inputs that any of them reads.
 
     Returns (starts of the panels of outputs, inputs [steps], weights [steps, width]).
     """
@@ -56,9 +56,9 @@ def sparse_panels(weight: Array, width: int) -> tuple[Array, Array, Array]:
 
 
 def grouped_panels(weight: Array, width: int, group: int) -> Array:
-    """[outputs, runs, length] -> [panel][groups][width][group]: inputs side by side in groups.
+    """Pack [outputs, runs, length] as [panel][groups][width][group]: groups of adjacent inputs.
 
-    Each run is filled up with zeros to whole groups.
+    Each run is padded with zeros to whole groups.
     """
     outputs, runs, length = weight.shape
     whole = padded(padded(weight, up_to(length, group), axis=2), up_to(outputs, width))
@@ -67,14 +67,14 @@ def grouped_panels(weight: Array, width: int, group: int) -> Array:
 
 
 def by_output(weight: Array, offset: Array) -> tuple[Array, Array, Array]:
-    """Non-zeros of [outputs, depth] by output: (bounds, offsets, values)."""
+    """Return the non-zeros of [outputs, depth] by output: (bounds, offsets, values)."""
     row, column = np.nonzero(weight)
     bounds = np.searchsorted(row, np.arange(len(weight) + 1)).astype(np.int32)
     return bounds, offset[column].astype(np.int32), weight[row, column]
 
 
 def by_chunk(weight: Array, offset: Array, chunk: int) -> tuple[Array, Array, Array]:
-    """The same, cut into chunks of ``chunk`` inputs: bounds are [chunks][outputs + 1]."""
+    """Return ``by_output`` in chunks of ``chunk`` inputs: bounds are [chunks][outputs + 1]."""
     depth = weight.shape[1]
     bounds, offsets, values = [], [], []
     start = 0
@@ -88,12 +88,15 @@ def by_chunk(weight: Array, offset: Array, chunk: int) -> tuple[Array, Array, Ar
 
 
 def by_windows(weight: Array, width: int) -> tuple[Array, Array, Array, Array]:
-    """[outputs, depth] as steps that take one weight for each of ``width`` outputs at once.
+    """Pack [outputs, depth] as steps, each with one weight for each of ``width`` outputs.
 
-    All weights of a step come from two blocks of ``width`` inputs. Greedy: the blocks that
-    serve most outputs, those with most weights left above all, so that few steps have idle
-    lanes. Returns (starts of the groups of outputs, blocks [steps, 2], which of the two
-    blocks' inputs [steps, width], weights [steps, width]).
+    All weights of a step multiply inputs of two blocks of ``width`` inputs. The blocks of a step
+    are chosen greedily: those that serve most outputs, above all outputs with most weights left,
+    so that few lanes are idle.
+
+    Returns:
+        The starts of the groups of outputs, the blocks [steps, 2], the position of each weight's
+        input in the two blocks [steps, width], and the weights [steps, width].
     """
     outputs, depth = weight.shape
     groups = up_to(outputs, width) // width
@@ -116,7 +119,7 @@ def by_windows(weight: Array, width: int) -> tuple[Array, Array, Array, Array]:
 
 
 def _window_steps(weight: Array, width: int, first: int) -> list[tuple[Array, Array, Array, Array]]:
-    """One step of every group that has weights left, again and again."""
+    """Yield steps until no group has weights left, one step of every such group at a time."""
     groups, blocks = len(weight) // width, weight.shape[1] // width
     row, column = np.nonzero(weight)
     values = np.append(weight[row, column], weight.dtype.type(0))
@@ -154,14 +157,14 @@ def _window_steps(weight: Array, width: int, first: int) -> list[tuple[Array, Ar
 
 
 class InputMajor:
-    """Weights by active input, for the ``active`` kernels.
+    """Weights ordered by input, for the ``active`` kernels.
 
     Args:
-        weight: [inputs, rows, columns, outputs]: the taps of a kernel, in the order in which
-            the outputs they reach lie in memory.
-        shift: how many positions the output of a tap lies from that of the first tap, which
-            broadcasts to [inputs, rows, columns].
-        tiles: slices of the outputs, each with weights of its own.
+        weight: [inputs, rows, columns, outputs]: the taps of a kernel, in the order in memory of
+            the outputs that they reach.
+        shift: distance, in positions, of a tap's output from that of the first tap; broadcasts
+            to [inputs, rows, columns].
+        tiles: number of slices of the outputs, each packed separately.
     """
 
     def __init__(self, weight: Array, shift: Array, tiles: int) -> None:
@@ -178,7 +181,7 @@ class InputMajor:
         self.none = np.zeros(0, np.int32)
 
     def _bounds(self, counts: Array) -> Array:
-        """Counts [tile, input, row] -> starts [tile, input, rows + 1]."""
+        """Return starts [tile, input, rows + 1] for counts [tile, input, row]."""
         ends = np.cumsum(counts.reshape(-1)).reshape(counts.shape)
         starts = ends - counts
         return np.concatenate([starts, ends[:, :, -1:]], axis=2).astype(np.int32)
@@ -194,9 +197,9 @@ class InputMajor:
     def _scatter_in_eights(
         self, counts: Array, output: Array, values: Array, dtype: type
     ) -> tuple[Array, Array, Array, Array]:
-        """Every input's weights filled up to a multiple of eight, as the kernel takes them.
+        """Return each input's weights padded to a multiple of eight, as the kernel reads them.
 
-        What is filled in is zero and goes to the eight places after the outputs.
+        The padding is zeros, added to the eight places after the outputs.
         """
         filled = -(-counts // 8) * 8
         bounds = self._bounds(filled)
@@ -210,7 +213,7 @@ class InputMajor:
         return bounds, offset, weight, self.none
 
     def block(self, size: int) -> tuple[Array, Array, Array, Array]:
-        """Blocks of ``size`` outputs."""
+        """Return the weights as blocks of ``size`` outputs."""
         blocks = self.weight.reshape(*self.weight.shape[:4], -1, size)
         there = blocks.any(axis=5)
         _, c, y, x, b = where = np.nonzero(there)
@@ -218,13 +221,15 @@ class InputMajor:
         return self._bounds(there.sum(axis=(3, 4))), offset, blocks[where], self.none
 
     def strips(self, size: int) -> tuple[Array, Array, Array, Array]:
-        """Blocks of ``size`` outputs, those of one input and row of taps together.
+        """Return the weights as strips: up to four blocks of ``size`` outputs of an input and row.
 
-        At most four make a strip. Rows come in the order of their numbers of blocks in all
-        tiles, those of a row with the taps backwards, as their inputs pass by an output: its
-        sum has the same order in any tile, and strips of as many blocks follow one another.
-        Returns (the first strip and the first block of each tile [tiles + 1, 2], offsets,
-        weights, input x rows + row and the number of blocks of each strip).
+        Rows are sorted by their number of blocks in all tiles, blocks of a row have descending
+        taps, in the order in which their inputs pass an output. So an output's sum has the same
+        order in any tile, and strips of equal length are consecutive.
+
+        Returns:
+            The first strip and first block of each tile [tiles + 1, 2], offsets, weights, and for
+            each strip input * rows + row and its number of blocks.
         """
         blocks = self.weight.reshape(*self.weight.shape[:4], -1, size)[:, :, :, ::-1]
         tile, c, y, x, b = where = np.nonzero(blocks.any(axis=5))

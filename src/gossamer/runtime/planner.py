@@ -1,11 +1,10 @@
 """The choice of a kernel for every node, by measuring the candidates on this machine.
 
-A plan holds, for single examples ("single") and for batches ("batched"), the chosen candidate of
-each node, how many examples go through the network together, and from how many on a batch is
-worth it. It is made on one thread,
-whatever the number of threads that will run it, so that results do not depend on them. What may
-depend on them is which steps one thread computes alone, because sharing a step of a few
-microseconds takes longer than the step; its result is the same.
+A plan contains the chosen candidate of each node, for single examples ("single") and for batches
+("batched"), how many examples are computed together, and the smallest batch for which this pays.
+It is measured on one thread, whatever the number of threads that will run it, so that results do
+not depend on this number. Only which steps one thread computes alone may depend on it: sharing a
+step of a few microseconds takes longer than the step. That does not change the result.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ VERSION = 9
 
 @dataclass
 class Plan:
-    """The choices for one network on one machine."""
+    """The chosen candidates for one network on one machine."""
 
     machine: str
     isa: str
@@ -81,10 +80,12 @@ class Plan:
     def load(
         path: str | os.PathLike[str], graph: Graph, isa: str
     ) -> tuple[Plan | None, str | None]:
-        """The plan in a file, or None and, where there is a plan, why it is of no use.
+        """Return (plan, None), or (None, why the plan in the file cannot be used).
+
+        Both are None if there is no plan.
 
         Raises:
-            UserError: the file holds something else, which a new plan would overwrite.
+            UserError: the file contains something else, which a new plan would overwrite.
         """
         if is_stream(path):  # takes the plan, gives none
             return None, None
@@ -120,7 +121,7 @@ Lowered = tuple[list[Step], list[Buffer], list[Buffer]]  # steps, inputs, output
 
 
 def lower(graph: Graph, isa: str, choices: dict[str, str], **settings: Any) -> Lowered:
-    """Steps, inputs and outputs for a plan's choices (the first candidate where none)."""
+    """Return steps, inputs and outputs for a plan's choices; the first candidate by default."""
     lowering = Lowering(graph, isa, **settings)
     for node in graph.nodes:
         candidates, name = lowering.candidates(node), choices.get(node.output)
@@ -145,9 +146,9 @@ def _pick(candidates: list[Candidate], name: str | None) -> Candidate:
 
 
 def synthetic(graph: Graph, examples: int, seed: int = 0) -> list[Array]:
-    """Normal noise in the shapes of the inputs, the same for the same seed.
+    """Return normal noise for each input; the same seed gives the same numbers.
 
-    Integers are rows of the tables that they look up, or 0 and 1 like booleans.
+    Integers are valid rows of the tables that they index, else 0 and 1, as booleans are.
     """
     rng = np.random.default_rng(seed)
     inputs = []
@@ -163,7 +164,7 @@ def synthetic(graph: Graph, examples: int, seed: int = 0) -> list[Array]:
 
 
 class Budget:
-    """Processor time of this thread that may be spent."""
+    """A limit on the processor time of this thread."""
 
     def __init__(self, nanoseconds: float) -> None:
         self._end = time.thread_time_ns() + nanoseconds
@@ -173,7 +174,7 @@ class Budget:
 
 
 def _share(budget: Budget, share: float) -> Budget:
-    """A share of what is left for nodes; reading the clock for every node would take long."""
+    """Return a share of the time left for nodes; called for measured nodes only, as it is slow."""
     return Budget(share * (budget.left() - CHUNKS_SHARE * BUDGET_NS))
 
 
@@ -188,20 +189,20 @@ def make_lowered(
 ) -> tuple[Plan, dict[str, Lowered]]:
     """Measure the candidates of every node within a budget of time.
 
-    Layers share it by their multiply-adds, so that it goes to those that count. Values are
-    computed node by node and dropped behind their last use.
+    Layers share the budget in proportion to their multiply-adds. Values are computed node by node
+    and dropped after their last use.
 
     Args:
         graph: the network.
         isa: instruction set of the kernels.
         sample: example inputs (a batch); normal noise if not given.
-        on_progress: called with the numbers of nodes that are done and of all nodes.
-        threads: that will run it: candidates are measured on one, and lowered for so many.
-        batches: without, only the candidates for single examples, in about half the time.
+        on_progress: called with the number of nodes that are done and the number of nodes.
+        threads: number that will run it; candidates are measured on one, lowered for all.
+        batches: whether to measure for batches too, which doubles the time.
 
     Returns:
-        The plan, and what was lowered on the way, as ``lower`` does: ``single`` and, where there
-        are batches, ``batched``. A second lowering would take as long as reading the file.
+        The plan, and the results of ``lower`` for ``single`` and, with batches, ``batched``: a
+        second lowering would take as long as reading the file.
     """
     budget, plan = Budget(BUDGET_NS), Plan(machine(), isa, graph.fingerprint())
     inputs = _inputs(graph, sample)
@@ -237,12 +238,12 @@ def make_lowered(
 
 
 def make(*arguments: Any, **options: Any) -> Plan:
-    """The plan of ``make_lowered``."""
+    """Return the plan of ``make_lowered``."""
     return make_lowered(*arguments, **options)[0]
 
 
 def _inputs(graph: Graph, sample: Sequence[Array] | None) -> list[Array]:
-    """Examples to measure on: no more than what takes little memory and time."""
+    """Return examples to measure on, as many as need little memory and time."""
     largest = max(graph.item(node.output) * graph.shapes[node.output][0] for node in graph.nodes)
     work = sum(_macs(graph, node) for node in graph.nodes)
     most = int(min(SAMPLES, MOST_FLOATS // largest, MOST_MACS // max(1.0, work)))
@@ -262,7 +263,7 @@ def _density(value: Array) -> float:
 
 
 def _macs(graph: Graph, node: AnyNode) -> float:
-    """Multiply-adds of a node with weights, for one example."""
+    """Return the multiply-adds of a node for one example, 0 if it has no weight."""
     if "weight" not in node.constants:
         return 0.0
     shape = node.store.shape("weight")
@@ -270,15 +271,15 @@ def _macs(graph: Graph, node: AnyNode) -> float:
 
 
 def _weight(node: AnyNode) -> tuple[int, ...]:
-    """Ids of what is stored of a node's weight; none where it has no weight."""
+    """Return the ids of the arrays that store a node's weight; () if it has none."""
     return tuple(map(id, node.store.stored("weight"))) if "weight" in node.store else ()
 
 
 class Computer:
     """Computation of nodes' values by their dense kernels.
 
-    Small nodes that do the same share a program, if they have no weight or one that several nodes
-    have: a recurrent layer that is written out has thousands.
+    Small equal nodes share a program if they have no weight or a shared one: an unrolled recurrent
+    layer has thousands.
     """
 
     def __init__(self, graph: Graph, isa: str) -> None:
@@ -317,14 +318,14 @@ class Computer:
 
 
 class Choices:
-    """The kernels chosen so far, for single examples or for batches, and what they make.
+    """The kernels chosen so far, for single examples or for batches, and their steps.
 
     Args:
         graph: the network.
         isa: instruction set of the kernels.
-        plan: gets the measurements.
-        batched: whether they are for batches.
-        threads: that share a layer of what they make; candidates are measured on one.
+        plan: to add the measurements to.
+        batched: whether the kernels are for batches.
+        threads: number that the steps are lowered for; candidates are measured on one.
     """
 
     def __init__(self, graph: Graph, isa: str, plan: Plan, batched: bool, threads: int) -> None:
@@ -336,7 +337,7 @@ class Choices:
         self._seen: dict[tuple[Any, ...], dict[int, str]] = {}  # then by numbers of non-zeros
 
     def choose(self, node: AnyNode, values: dict[str, Array], share: Callable[[], Budget]) -> None:
-        """Pick a node's kernel, measured if no node like it was, and add its steps."""
+        """Choose a node's kernel and add its steps; measure unless a similar node was measured."""
         candidates = self.lowering.candidates(node)
         if len(candidates) > 1:
             alike = self._seen.setdefault(_key(self.lowering, node, candidates), {})
@@ -359,11 +360,11 @@ class Choices:
     def _trial(
         self, graph: Graph, node: AnyNode, values: dict[str, Array], name: str
     ) -> Callable[[int, float], float]:
-        """A look at a candidate, with the conversions of its input that it needs.
+        """Return a function that measures a candidate with its conversions of the input.
 
-        Takes a number of examples and of nanoseconds to spend; gives the least nanoseconds of an
-        example. One after the other where it is for single ones: on one example alone, the
-        processor would learn its branches by heart.
+        Its arguments are the number of examples and the nanoseconds to spend; it returns the
+        fastest nanoseconds per example. Single examples are run one after the other, each another
+        one: with one example alone, branch prediction would be unrealistically good.
         """
         lowering = self.lowering
         trial = Lowering(graph, self.isa, batched=self.batched, densities=lowering.densities)
@@ -407,7 +408,7 @@ class Choices:
         return look
 
     def examples(self, graph: Graph, node: AnyNode, values: dict[str, Array]) -> int:
-        """How many examples a candidate is measured on at most."""
+        """Return the maximum number of examples to measure a candidate on."""
         here = len(values[node.inputs[0]]) // graph.shapes[node.inputs[0]][0]
         if not self.batched:
             return here
@@ -418,11 +419,11 @@ class Choices:
 def _part(
     graph: Graph, node: AnyNode, values: dict[str, Array], most: float
 ) -> tuple[Graph, dict[str, Array]]:
-    """The first rows of a convolution's image, so many that it takes ``most`` multiply-adds.
+    """Crop a convolution's image to as many first rows as take ``most`` multiply-adds.
 
-    All rows take the same time. Without this, only the first candidate of a layer of many
-    seconds would be measured, and a sparse one would run as a dense one. Other nodes, and those
-    that take less, stay as they are.
+    All rows take the same time. Without the crop, only the first candidate of a layer of many
+    seconds would be measured, and a sparse layer would run as a dense one. Other nodes, and
+    smaller ones, are returned unchanged.
     """
     macs, most = _macs(graph, node), max(most, FEWEST_MACS)
     name, *more = node.inputs
@@ -447,7 +448,7 @@ def _part(
 
 
 def _resized(value: Array, size: int) -> Array:
-    """The first entries of a value, or all of them again and again."""
+    """Return the first ``size`` entries of a value, repeated if it has fewer."""
     return value[:size] if size <= len(value) else np.resize(value, (size, *value.shape[1:]))
 
 
@@ -457,13 +458,13 @@ def _race(
     examples: int,
     budget: Budget,
 ) -> dict[str, float]:
-    """Nanoseconds an example of the candidates, without those of a kind that is hopeless.
+    """Return nanoseconds per example of the candidates that are worth measuring.
 
-    The kind is the operation, the first word of a name. Candidates of one kind do the same work
-    in other orders: where one takes many times as long as the fastest so far, the others are
-    not even packed. Those close to the fastest are looked at again, in turns, since other work
-    on the machine may have slowed down one of them. One of each kind comes first: where the budget
-    is spent, the rest is not measured; the dense kernel is chosen where nothing is.
+    A candidate's kind is the first word of its name. Candidates of a kind do the same work in
+    different orders: if one takes many times as long as the fastest so far, the others are not even
+    packed. Candidates close to the fastest are measured again, interleaved, since other work on
+    the machine may have slowed one of them down. One of each kind is measured first. When the
+    budget is spent, the rest is not measured; if nothing was, the dense kernel is chosen.
     """
     spend = min(MEASURE_NS, budget.left() / (len(names) * (1 + AGAIN)))
     kinds = {name.split()[0]: name for name in reversed(names)}
@@ -493,9 +494,9 @@ def _race(
 
 
 def _fastest(times: dict[str, float]) -> str:
-    """The fastest candidate; the first one, the dense kernel, unless beaten clearly.
+    """Return the fastest candidate, but the first one (dense) unless it is beaten clearly.
 
-    Measured alone, weights stay in the caches that the other layers will want as well.
+    A layer measured alone finds its weights in caches that it shares with other layers later.
     """
     first, *others = times
     best = min(others, key=lambda name: times[name], default=first)
@@ -503,10 +504,10 @@ def _fastest(times: dict[str, float]) -> str:
 
 
 def _key(lowering: Lowering, node: AnyNode, candidates: list[Candidate]) -> tuple[Any, ...]:
-    """Sizes, forms and candidates, which are the same in nodes that are measured as one.
+    """Return the sizes, forms and candidates of a node; nodes with equal keys share a measurement.
 
-    Their numbers of non-zeros need only be similar: the time of kernels that skip zeros follows
-    it, and no more may it differ than a candidate must be faster than the dense one.
+    Their numbers of non-zeros, which the time of sparse kernels depends on, need only be similar:
+    they differ by less than the margin by which a candidate must beat the dense one.
     """
     value = lowering.values[node.inputs[0]]
     return (
@@ -523,13 +524,13 @@ def _key(lowering: Lowering, node: AnyNode, candidates: list[Candidate]) -> tupl
 def _chunk(
     graph: Graph, single: Lowered, batched: Lowered, arrays: list[Array], budget: Budget
 ) -> tuple[int, int]:
-    """The number of examples that go through the network together, and the least batch for it."""
+    """Return the number of examples to compute together, and the smallest batch worth it."""
     items = [graph.shapes[name][0] for name in graph.inputs]
     steps, inputs, outputs = batched
     arena = max(1, arrange(steps, inputs, outputs).floats)
 
     def nanoseconds(lowered: Lowered, chunk: int, examples: int) -> float:
-        """Of an example, all steps together: the best of four runs, of fewer if they take long."""
+        """Return the time of all steps per example: the best of up to four runs."""
         steps, inputs, outputs = lowered
         program = assemble(
             steps,
@@ -569,10 +570,10 @@ def _chunk(
 
 
 def single_threaded(program: Program, graph: Graph) -> list[int]:
-    """The steps that one thread computes alone no slower than all of a program's share them.
+    """Return the steps of a program that one thread should compute alone.
 
-    Of none of them, those that are faster so one by one, and all of them, what makes one example
-    fastest as a whole. Measured on the clock, in turns.
+    Measured, in wall time and interleaved, are none, all, and those that are each no slower on one
+    thread; the choice with the fastest whole example is returned.
     """
     x = [np.ascontiguousarray(values, np.float32) for values in synthetic(graph, 1)]
     once = program.profile(x, 1, False)[0]

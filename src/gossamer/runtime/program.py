@@ -1,4 +1,4 @@
-"""Steps: kernel calls over named buffers, and how they become a compiled program."""
+"""Steps (kernel calls on named buffers) and their assembly into a compiled program."""
 
 from __future__ import annotations
 
@@ -36,10 +36,9 @@ _ONCE: dict[tuple[Hashable, ...], tuple[weakref.ref[Array], list[weakref.ref[Arr
 
 
 def once(constant: Array, make: Callable[[], Sequence[Array]], of: Hashable) -> list[Array]:
-    """The arrays that ``make`` packs of a constant, made once while it and they are in use.
+    """Return the arrays that ``make`` packs from a constant, computed once while both are in use.
 
-    Steps of a recurrent layer that is written out have the same weight. ``of`` tells apart what
-    is made of it.
+    The steps of an unrolled recurrent layer share a weight. ``of`` identifies the packing.
     """
     key = id(constant), of
     source, made = _ONCE.get(key, (None, []))
@@ -56,7 +55,7 @@ def once(constant: Array, make: Callable[[], Sequence[Array]], of: Hashable) -> 
 
 
 def shared(array: Array) -> Array:
-    """The array where kernels can read it: one copy for all steps and programs that have it."""
+    """Return the array in memory that kernels read: one copy for all steps and programs."""
     if _VIEWS.get(id(array)) is array:
         return array
     array = np.ascontiguousarray(array)
@@ -89,8 +88,8 @@ class Buffer(NamedTuple):
 class Link:
     """One operation of an epilogue, see ``Link`` in ``kernels/kernel.h``.
 
-    ``other`` is the second operand of a binary one where that is a value; ``data`` are its numbers
-    where it is constant, and the limits of a unary one, in memory as ``shared`` makes it.
+    ``other`` is the second operand of a binary operation if that is a value; ``data`` is its
+    constant operand, or the limits of a unary operation, in memory of ``shared``.
     """
 
     binary: bool
@@ -103,7 +102,7 @@ class Link:
     count: int = 1
 
     def numbers(self, inputs: Sequence[Buffer | None]) -> list[int]:
-        """The integers of the struct, for a call with these inputs."""
+        """Return the integers of the kernel's shape struct, for a call with these inputs."""
         position = -1 if self.other is None else inputs.index(self.other)
         plain = (self.binary, self.kind, self.reversed, position, self.size, self.repeat)
         return [*map(int, plain), self.count]
@@ -111,11 +110,11 @@ class Link:
 
 @dataclass(slots=True)
 class Step:
-    """One kernel call, and what follows on each number of its output (``epilogue``).
+    """One kernel call, and the elementwise operations on its output (``epilogue``).
 
-    ``macs`` are multiply-adds per example, ``dense_macs`` those of the dense layer;
-    for kernels that read a list, ``macs`` counts every input as active. ``data`` lies in memory
-    that equal arrays of other steps share.
+    ``macs`` are multiply-adds per example, ``dense_macs`` those of the dense layer; for kernels
+    that read a list, ``macs`` counts every input as active. Equal arrays in ``data`` of different
+    steps share memory.
     """
 
     kernel: Kernel
@@ -140,7 +139,7 @@ class Step:
 
 @dataclass
 class Layout:
-    """Where each buffer lies in the arena."""
+    """The position of each buffer in the arena."""
 
     positions: dict[Buffer, int] = field(default_factory=dict)
 
@@ -151,7 +150,7 @@ class Layout:
 
 
 def arrange(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> Layout:
-    """Positions such that buffers alive together never overlap (first fit)."""
+    """Return positions such that buffers in use at the same time never overlap (first fit)."""
     first: dict[Buffer, int] = dict.fromkeys(inputs, -1)
     last: dict[Buffer, int] = dict.fromkeys(inputs, -1)
     for time, step in enumerate(steps):
@@ -190,7 +189,7 @@ def assemble(
     threads: int = 1,
     chunk: int = 1,
 ) -> Program:
-    """The compiled program of some steps."""
+    """Return the compiled program of steps."""
     try:
         program = Program(threads, chunk)
     except RuntimeError as error:

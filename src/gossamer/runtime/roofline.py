@@ -1,4 +1,4 @@
-"""Limits of this machine, measured on the spot with the engine's own kernels.
+"""Limits of this machine, measured with the engine's own kernels.
 
 The roofline of Williams, Waterman & Patterson 2009: a layer takes at least its multiply-adds
 over the peak of multiply-adds, and at least the bytes it touches over the bandwidth of the
@@ -37,7 +37,7 @@ class Limits:
     bytes: int
 
     def share(self, row: LayerProfile) -> float:
-        """Share of the limit that a kernel call reaches (0 where its time is none)."""
+        """Return the share of the limit that a kernel call reaches (0 if its time is 0)."""
         least = max(row.macs / self.macs, row.moved / self.bandwidth)
         return least / row.seconds if row.seconds else 0.0
 
@@ -58,13 +58,13 @@ class NetworkProfile:
 
     @property
     def share(self) -> float:
-        """Share of the limit that all calls together reach."""
+        """The share of the limit that all calls together reach."""
         spent = sum(row.seconds for row in self.rows)
         least = sum(row.seconds * self.limits.share(row) for row in self.rows)
         return least / spent if spent else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
+        """Return plain data for JSON."""
         layers = [{**asdict(row), "limit_share": self.limits.share(row)} for row in self.rows]
         total = {
             key: sum(layer[key] for layer in layers)
@@ -106,7 +106,7 @@ def network_profile(engine: Engine, inputs: Sequence[Array]) -> NetworkProfile:
 
 
 def measure_limits(engine: Engine, rows: Sequence[LayerProfile]) -> Limits:
-    """The limits for an engine: its instruction set, its threads, the bytes of its network."""
+    """Measure the limits for an engine's instruction set, threads and bytes of its network."""
     touched = int(sum(row.bytes for row in rows) + max(row.moved for row in rows))
     size = min(LARGEST, max(SMALLEST, touched))
     # Rows long enough for the kernel's loop, enough outputs for every thread.
@@ -122,7 +122,7 @@ def measure_limits(engine: Engine, rows: Sequence[LayerProfile]) -> Limits:
 
 
 def _seconds(engine: Engine, outputs: int, depth: int, rows: int) -> float:
-    """The shortest time of a dense layer on ``rows`` rows that share its weights."""
+    """Return the shortest time of a dense layer on ``rows`` rows that share its weights."""
     constants = {
         "weight": np.full((outputs, depth), 0.5, np.float32),
         "bias": np.zeros(outputs, np.float32),

@@ -7,9 +7,9 @@ values; the last entry is the last position of the weight, stored even if it is 
 entries cover the weight exactly, and no file can ask for more than 256 numbers for each entry
 that it holds.
 
-The function's body makes the dense weight of them by standard operators, which every ONNX
-runtime evaluates once, when the network is loaded. ONNX's own ``sparse_initializer`` takes
-int64 indices: twelve bytes for each non-zero, more than dense above a density of a third.
+The function's body computes the dense weight by standard operators, which every ONNX runtime
+evaluates once, when the network is loaded. ONNX's own ``sparse_initializer`` has int64 indices:
+twelve bytes for each non-zero, more than a dense weight above a density of a third.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Sparse <shape> (values, gaps) => (weight) {
 
 
 def encode(weight: Array) -> tuple[Array, Array]:
-    """Values and gaps of a float32 or int8 weight with at least one number."""
+    """Return values and gaps of a float32 or int8 weight with at least one number."""
     flat = np.ascontiguousarray(weight).ravel()
     there = np.flatnonzero(flat != 0)  # faster than of the numbers themselves
     if not len(there) or there[-1] != flat.size - 1:
@@ -69,7 +69,7 @@ def encode(weight: Array) -> tuple[Array, Array]:
 
 
 def decode(values: Array, gaps: Array, shape: Sequence[int]) -> Array:
-    """The weight of ``shape`` again.
+    """Return the weight of ``shape`` from its values and gaps.
 
     Raises:
         ValueError: the entries do not cover the shape exactly.
@@ -87,7 +87,7 @@ def decode(values: Array, gaps: Array, shape: Sequence[int]) -> Array:
 
 
 def check(values: Array, gaps: Array, shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape as sizes, if the entries cover it exactly.
+    """Return the shape as sizes if the entries cover it exactly.
 
     Raises:
         ValueError: they do not.
@@ -104,9 +104,9 @@ def check(values: Array, gaps: Array, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with every float32 or int8 constant that takes fewer bytes so stored sparse.
+    """Return the model with every float32 or int8 constant stored sparse where that is smaller.
 
-    The network stays the same to the bit (a negative zero becomes a zero).
+    The network's numbers do not change (except that a negative zero becomes a zero).
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
