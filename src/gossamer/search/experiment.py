@@ -1,4 +1,4 @@
-"""The experiment: parameters, metrics, a budget, and what was tried."""
+"""The experiment: parameters, metrics, a budget, and its trials."""
 
 from __future__ import annotations
 
@@ -57,41 +57,40 @@ class Experiment:
     """A search for the parameters that meet every metric's threshold.
 
     Args:
-        name: of the experiment; together with `storage` it says where the trials are.
-        parameters: what is searched over.
-        metrics: what is searched for. With several, the trade-off between them.
-        constraints: linear, between parameters; every suggestion keeps them.
-        budget: trials in all, stopped ones included; one of a fidelity counts as its cost. A
-            failed trial takes its place only until the next run, which tries another instead.
-            None goes on until it is stopped.
-        minutes: after so many in which trials ran, over all its runs, `run` begins none; None for
-            any number.
+        name: of the experiment, under which `storage` has its trials.
+        parameters: to search over.
+        metrics: to optimize or to meet the thresholds of; with several, the frontier is searched.
+        constraints: linear, between parameters; every suggestion satisfies them.
+        budget: number of trials, stopped ones included; a trial of a fidelity counts as its cost.
+            A failed trial counts only until the next run, which replaces it. None: no limit.
+        minutes: running time of trials, over all runs, after which `run` starts no more; None for
+            no limit.
         storage: database URL such as ``sqlite:///speech.db``; None keeps trials in memory.
-        sampler: a `Sampler`, or the name of one in `SAMPLERS`: "gp" (few, costly trials),
-            "tpe", "random"; or such as "optuna:TPESampler", one of Optuna's.
-        seed: for everything random; with one worker the same seed gives the same search.
-        settings: fixed values to be passed on to training; stored with the experiment.
-        start: known good points, tried first; what one leaves open is in its middle.
-        warm_start: an earlier experiment to learn from; it is read once, when this one begins.
-        stopping: rules that give trials up before their end; see `STOPPING`.
-        fidelities: cheaper tasks to try settings on first; see `Fidelity`.
-        command: command line that evaluates a trial, where no Python function does.
+        sampler: a `Sampler`, or the name of one in `SAMPLERS`: "gp" (few, costly trials), "tpe",
+            "random"; or one of Optuna's, such as "optuna:TPESampler".
+        seed: of all random numbers; with one worker, the same seed repeats the same search.
+        settings: fixed values that are passed to training; stored with the experiment.
+        start: known good points, tried first; missing parameters are at the middle of their range.
+        warm_start: an earlier experiment to learn from; it is read once, when this one starts.
+        stopping: rules that stop trials early; see `STOPPING`.
+        fidelities: cheaper tasks to try parameters on first; see `Fidelity`.
+        command: command line that evaluates a trial, in place of a Python function.
         files: folder for files of trials, see `Trial.attach`; with an SQLite storage ``x.db`` it is
             ``x.files`` next to it by default.
-        solutions: several distinct solutions are searched for, in place of the one best point of
-            the metric that is optimized.
-        patience: after so many ended trials among which none was better than all before them,
-            `run` begins no more; None for any number.
+        solutions: search for several distinct solutions in place of one best point; requires
+            exactly one optimized metric.
+        patience: number of ended trials without an improvement after which `run` starts no more;
+            None for no limit.
 
-    An experiment that is in its storage already is continued. Its parameters and constraints must
-    be the same then, and its settings' task and model; thresholds, budget, minutes, sampler and
-    seed may have changed, and bounds may have widened. A parameter may come with a default, the
-    value that earlier trials had. Metrics may go, come if all complete trials returned that number,
-    and be optimized or only have to be acceptable.
+    An experiment that its storage has already is continued. Its parameters, constraints, task and
+    model must be the same; thresholds, budget, minutes, sampler and seed may differ, and bounds may
+    be wider. A new parameter needs a default: the value that earlier trials had. Metrics may be
+    removed, added if all complete trials returned that number, or change between optimized and
+    constrained.
 
     Raises:
-        UserError: for invalid input, storage that cannot be used, and a stored
-            experiment of the same name that is another one.
+        UserError: invalid input, a storage that cannot be used, or a stored experiment of the
+            same name with another definition.
     """
 
     def __init__(
@@ -184,14 +183,14 @@ class Experiment:
 
     @property
     def _reading(self) -> Store | None:
-        """The trials, for reading: None, and no database is made, where there are none yet."""
+        """The store for reading; None, without creating a database, if there is none yet."""
         if self._opened is None and self.storage is not None:
             self._opened = schema.find(self.storage, self.name)
         return self._opened
 
     @property
     def _store(self) -> Store:
-        """The trials, for writing: stored with this definition from now on."""
+        """The store for writing, with this definition; created if there is none yet."""
         with self._lock:
             objectives = {m.name: m.goal for m in self.metrics if m.optimized}
             if self._opened is None:
@@ -208,7 +207,7 @@ class Experiment:
             return self._opened
 
     def _read_earlier(self, warm_start: WarmStart) -> Earlier:
-        """The earlier experiment as it was when it was first read, whatever became of it."""
+        """Return the earlier experiment as it was when it was first read."""
         stored = None if self._opened is None else self._opened.earlier
         if stored is not None and stored["asked"] == dataclasses.asdict(warm_start):
             return Earlier.from_mapping(stored)
@@ -223,17 +222,17 @@ class Experiment:
         check: Callable[[Experiment], object] | None = None,
         **changes: Any,
     ) -> Experiment:
-        """The experiment that a TOML file describes.
+        """Return the experiment that a TOML file describes.
 
         Args:
             path: the file.
-            check: called with the experiment in memory, before its storage is touched: a file
-                that it refuses leaves no trace, and can be corrected.
-            changes: arguments of `Experiment` to use in place of the file's, such as
-                `storage` or `budget`; None leaves the file's.
+            check: called with the experiment in memory before its storage is opened, so that a
+                file that it refuses can be corrected and run again.
+            changes: arguments of `Experiment` that replace the file's, such as `storage` or
+                `budget`; None does not replace.
 
         Raises:
-            UserError: naming the file and the field.
+            UserError: the file is invalid; the message names the file and the field.
         """
         arguments = definition.read_toml(path)
         arguments.update({key: value for key, value in changes.items() if value is not None})
@@ -246,37 +245,37 @@ class Experiment:
 
     @classmethod
     def from_storage(cls, url: str, name: str | None = None) -> Experiment:
-        """The experiment as it is stored, without the script or file that made it.
+        """Return a stored experiment, without the script or file that defined it.
 
         Args:
-            url: the database.
-            name: of the experiment; not needed when the storage has only one.
+            url: of the database.
+            name: of the experiment; not needed if the storage has only one.
 
         Raises:
-            UserError: when there is none, or several and no name.
+            UserError: there is no such experiment, or there are several and no name.
         """
         return cls(**schema.stored_arguments(url, name))
 
     @property
     def split(self) -> str | None:
-        """The data that gossamer's own training measures metrics on; None where it does not."""
+        """The split that gossamer's training measures metrics on; None for other objectives."""
         trained = self.command is None and {"task", "model"} <= set(self.settings)
         return "validation" if trained else None
 
     # Trial by trial
 
     def set_threshold(self, metric: str, threshold: float | None) -> None:
-        """Change what is still acceptable, also while the search runs, here or elsewhere.
+        """Change a metric's threshold, also while the search runs, in this process or another.
 
-        It steers from the next suggestion of any process that works on the experiment, and is
-        stored. A file that is opened again with another threshold wins over it.
+        It is stored, and in effect from the next suggestion of any process of the experiment. The
+        threshold of a file that is opened later overrides it.
 
         Args:
-            metric: its name.
+            metric: name of the metric.
             threshold: the worst acceptable value; None accepts any.
 
         Raises:
-            UserError: for an unknown metric, or a threshold that it cannot have.
+            UserError: the metric is unknown, or the threshold is invalid.
         """
         with self._lock:
             names = [m.name for m in self.metrics]
@@ -291,7 +290,7 @@ class Experiment:
             self.metrics[at] = changed
 
     def _follow_thresholds(self) -> None:
-        """Take over thresholds and roles of metrics that another process has changed."""
+        """Read thresholds and roles of metrics that another process has changed."""
         reading = self._reading
         if not self._agreed or reading is None:
             return  # those of this object win, and are stored with its first trial
@@ -303,22 +302,22 @@ class Experiment:
                 self.metrics[i] = definition.read_metric(metric.name, entry)
 
     def ask(self) -> Trial:
-        """The next trial: one that was put back, else a promising one of a lower fidelity to be
-        repeated at the next, else a new suggestion.
+        """Return the next trial to run, whatever the budget.
 
-        Asking does not look at the budget. To be called from one process at a time for the
-        sampler to see every running trial; several processes are safe all the same. The process
-        that asked is taken to run the trial: when it is gone, the trial is put back.
+        It is a trial that was put back, else a promising one of a lower fidelity to repeat at the
+        next, else a new suggestion. Several processes may ask at once; the sampler sees every
+        running trial only if one asks at a time. The process that asked must run the trial: if it
+        dies, the trial is put back.
         """
         trial = self.ask_within(math.inf)
         assert trial is not None
         return trial
 
     def ask_within(self, budget: float) -> Trial | None:
-        """As `ask`; None once the trials of all processes have used up a budget.
+        """Return the next trial as `ask` does; None if all processes have used up the budget.
 
         Args:
-            budget: trials in all; one of a fidelity counts as its cost.
+            budget: number of trials; a trial of a fidelity counts as its cost.
         """
         allowed = Budget(budget, self._ladder.cost)
         patience = time.monotonic() + _FRESH_SECONDS
@@ -355,20 +354,20 @@ class Experiment:
         seconds: float | None = None,
         source: str | None = None,
     ) -> TrialRecord:
-        """Store a trial that was made elsewhere, without a suggestion; the sampler learns from it.
+        """Store a trial that was run elsewhere; the sampler learns from it.
 
-        It takes its place in the budget as any other trial of the full task.
+        It counts toward the budget as any other trial of the full task.
 
         Args:
             parameters: name -> value, of every parameter that such a trial has.
-            values: name -> number, of every metric, as `tell` takes them.
-            error: why there are none.
-            stopped: why it was stopped before its end.
-            seconds: that it took.
-            source: what it is called where it was made.
+            values: name -> number, of every metric, as for `tell`.
+            error: why it failed.
+            stopped: why it was stopped early.
+            seconds: its duration.
+            source: its name in the tool that ran it.
 
         Raises:
-            UserError: values that the parameters or metrics cannot have; nothing is stored then.
+            UserError: a value is invalid for its parameter or metric; nothing is stored.
         """
         point, end = self._read_added(parameters, values, error, stopped)
         distributions = self._space.distributions()
@@ -385,11 +384,11 @@ class Experiment:
         error: str | None = None,
         stopped: str | None = None,
     ) -> None:
-        """Raise the `UserError` that `add` would raise."""
+        """Raise the `UserError` that `add` would raise, without storing anything."""
         self._read_added(parameters, values, error, stopped)
 
     def sources(self) -> frozenset[str]:
-        """Sources of the trials that were added with one, deleted ones too."""
+        """Return the sources of added trials, deleted ones included."""
         reading = self._reading
         return frozenset() if reading is None else reading.sources()
 
@@ -400,7 +399,7 @@ class Experiment:
         error: str | None,
         stopped: str | None,
     ) -> tuple[dict[str, Any], End]:
-        """Point and end of a trial to be added."""
+        """Return point and end of a trial to add."""
         point = self._space.read(parameters, "add")
         whole = self._space.pruned({**self._space.middle(), **point})
         for name in self._space.parameters:
@@ -427,17 +426,17 @@ class Experiment:
 
     @property
     def space(self) -> Space:
-        """The parameters' values that its constraints allow."""
+        """The points that parameters and constraints allow."""
         return self._space
 
     def suggest(self, history: History) -> dict[str, Any]:
-        """A point to try next to the trials of `history`, which need not be this experiment's."""
+        """Suggest a point after the trials of `history`, which need not be this experiment's."""
         return self._suggester.suggest(history)
 
     def _next_point(
         self, records: Sequence[TrialRecord], room: float
     ) -> tuple[dict[str, Any], str | None, int | None]:
-        """Parameters of a trial to be made, its fidelity, and the trial that it repeats."""
+        """Return a new trial's parameters and fidelity, and the number of the trial it repeats."""
         climbing = self._ladder.next_up(records, room)
         if climbing is None:
             return self._suggester.suggest(self._history(records)), self._ladder.lowest, None
@@ -445,7 +444,7 @@ class Experiment:
         return dict(source.parameters), fidelity, source.number
 
     def _history(self, records: Sequence[TrialRecord]) -> History:
-        """The trials as the sampler sees them."""
+        """Return the trials in the form that samplers read."""
         return History.of_trials(records, self.metrics, self._ladder, self._earlier, self.solutions)
 
     def _trial(self, number: int, point: Mapping[str, Any], fidelity: str | None) -> Trial:
@@ -462,7 +461,7 @@ class Experiment:
     def _report(
         self, trial: Trial, began: float, step: int, values: Mapping[str, Any], of: int | None
     ) -> str | None:
-        """Keep a report; why the trial has been stopped because of it, None if it goes on.
+        """Store a report; return why the trial was stopped because of it, or None.
 
         Raises:
             UserError: an invalid report, or of a trial that has ended.
@@ -491,22 +490,21 @@ class Experiment:
     ) -> TrialRecord:
         """End a trial.
 
-        Not to be called for one whose `report` raised `TrialStopped`: that one has ended.
+        Do not call it for a trial whose `report` raised `TrialStopped`: that trial has ended.
 
         Args:
-            trial: as `ask` returned it.
-            values: name -> number, or a pair of it and its standard deviation, of every metric;
-                further numbers are stored with them, what is no finite number is left out. A
-                metric that is no finite number fails the trial.
-            error: why there are none.
-            stopped: why you stopped it yourself.
+            trial: a trial that `ask` returned.
+            values: name -> number, or (number, standard deviation), of every metric. A metric that
+                is not a finite number fails the trial. Other finite numbers are stored too.
+            error: why the trial failed.
+            stopped: why you stopped it.
 
         Returns:
-            The trial as it is now remembered.
+            The trial as it is now stored.
 
         Raises:
-            UserError: for a metric that is not among the values (the trial has failed then), a
-                trial that has ended already or is unknown, or neither values nor an error.
+            UserError: a metric is missing (the trial has failed then), the trial has ended or is
+                unknown, or not exactly one of values, error and stopped is passed.
         """
         if [values, error, stopped].count(None) != 2:
             raise UserError("tell needs exactly one of values, error and stopped")
@@ -526,7 +524,7 @@ class Experiment:
             raise UserError(returned.mistake)
 
     def _end_of(self, returned: Returned) -> End:
-        """Of a complete trial with these values."""
+        """Return the end of a complete trial with these values."""
         values = returned.values
         beyond = {
             m.name: m.violation(values[m.name]) for m in self.metrics if m.threshold is not None
@@ -535,7 +533,7 @@ class Experiment:
         return End.complete(values, ordered, beyond, returned.noise)
 
     def _expected(self, trial: Trial) -> dict[str, float]:
-        """Forecasts of the metrics of a trial that stops now."""
+        """Return forecasts of the final metrics of a trial that stops now."""
         with self._lock:
             records = self._records()
             if not any(r.number == trial.number and r.reports for r in records):
@@ -543,16 +541,16 @@ class Experiment:
             return self._curves.context(trial, records, self.metrics).expected()
 
     def trials(self) -> Trials:
-        """Every trial that was not deleted, by number."""
+        """Return all trials that were not deleted, by number."""
         records = with_noise_of_repeats(self._records())
         stored = self.files is not None and self.files.is_dir()
         return Trials(self._with_files(record) if stored else record for record in records)
 
     def record(self, number: int) -> TrialRecord:
-        """A trial as it is now, a deleted one too.
+        """Return a trial in its current state, also a deleted one.
 
         Raises:
-            UserError: there is none of that number.
+            UserError: there is no trial of this number.
         """
         records = self._records(deleted=True)
         if not 0 <= whole(number, 0, "a trial's number") < len(records):
@@ -567,13 +565,13 @@ class Experiment:
         return dataclasses.replace(record, files=files) if files else record
 
     def forget(self, *numbers: int) -> None:
-        """Delete trials: nothing is learned from them, and they take no place in the budget.
+        """Delete trials: samplers ignore them, and they do not count toward the budget.
 
-        Their numbers are not used again. One that runs is stopped at its next report, and its
-        result counts no more. Searches that run meanwhile follow.
+        Their numbers are not used again. A running trial is stopped at its next report, and its
+        result is ignored. Running searches take deletions into account.
 
         Raises:
-            UserError: there is none of one of the numbers; nothing is deleted then.
+            UserError: one of the numbers does not exist; nothing is deleted.
         """
         self._store.delete([self.record(number) for number in numbers])
 
@@ -582,12 +580,11 @@ class Experiment:
 
         Args:
             number: of the trial.
-            values: name -> number, or a pair of it and its standard deviation, of what is to be
-                replaced or added.
+            values: name -> number, or (number, standard deviation), to replace or add.
 
         Raises:
-            UserError: values that are no finite numbers, or a trial that is not complete; nothing
-                is changed then.
+            UserError: a value is not a finite number, or the trial is not complete; nothing is
+                changed.
         """
         state = self.record(number).state
         if state != "complete":
@@ -608,10 +605,10 @@ class Experiment:
         return self.record(number)
 
     def note(self, number: int, text: str) -> None:
-        """Write something about a trial, in place of its earlier note; "" removes it.
+        """Set a trial's note; "" removes it.
 
         Raises:
-            UserError: no text, or there is no such trial.
+            UserError: the note is not a text, or there is no such trial.
         """
         if not isinstance(text, str):
             raise UserError(f"a note must be a text, not {text!r}")
@@ -625,8 +622,8 @@ class Experiment:
         return list(map(self._as_now, records))
 
     def _as_now(self, record: TrialRecord) -> TrialRecord:
-        """A trial under today's definition: with the defaults of parameters that came later, and
-        failed where it did not return a metric that did."""
+        """Return a trial under the current definition: with defaults of parameters that were added
+        later, and failed if it did not return a metric that was."""
         known = self._judged.get(record.number)
         names = tuple(metric.name for metric in self.metrics)
         if known is None or known[0] is not record or known[1] != names:
@@ -642,17 +639,17 @@ class Experiment:
         return known[2]
 
     def frontier(self) -> Frontier:
-        """Non-dominated trials inside all thresholds; if there are none, the nearest misses.
+        """Return the non-dominated trials inside all thresholds; if none is, the nearest misses.
 
-        The distinct solutions where several are asked for, and all trials inside where no metric
-        is optimized. Trials of the full task only.
+        With `solutions` it is the distinct solutions; without an optimized metric, all trials
+        inside. Only trials of the full task are considered.
         """
         self._follow_thresholds()
         return frontier(self.metrics, self._full(), self._space, self.solutions)
 
     @property
     def usual_patience(self) -> int:
-        """Its patience; without one, the ended trials after which a search seems to be over."""
+        """Its patience or, if that is None, the trials after which a search has usually stalled."""
         return self.patience or usual_patience(len(self.parameters))
 
     def stalled(self) -> bool:
@@ -664,14 +661,14 @@ class Experiment:
         return stalled(self.metrics, records, self.usual_patience, self._space, self.solutions)
 
     def sign(self, records: Sequence[TrialRecord]) -> str | None:
-        """What says of these trials that nothing improves any more; None while something does."""
+        """Return a remark if these trials have stopped improving, else None."""
         return no_better(self.usual_patience) if self._stalled(records) else None
 
     def importances(self) -> dict[str, dict[str, Importance]]:
-        """Each parameter's share in what moves each metric, most important first.
+        """Return each parameter's share of each metric's variation, most important first.
 
-        Each with its 90 % interval. The shares of a metric sum to 1; a metric with fewer than 10
-        trials or two a parameter, or that never changed, has none.
+        Each share has a 90 % interval. The shares of a metric sum to 1. A metric that is constant,
+        or has fewer than 10 trials or two per parameter, has none.
         """
         return importances(self.metrics, self._space, self._full())
 
@@ -693,27 +690,27 @@ class Experiment:
     ) -> None:
         """Run trials until the budget is used up.
 
-        A trial that raises or returns no finite number fails with its reason, and the search
-        goes on. One whose worker process or driver dies is run again, five times at most.
-        Stopped at any moment, it goes on from there when run again: what had
-        ended stays, what was running is run again with the same parameters.
+        A trial that raises, or returns a metric that is not finite, fails with its reason, and the
+        search continues. A trial whose process dies is run again, five times at most. A run that is
+        interrupted at any moment continues at the next call: ended trials remain, running ones are
+        run again with the same parameters.
 
         Args:
-            train: takes a `Trial`, returns a mapping of metric name to number; the experiment's
-                command by default.
-            workers: 1 trains in this process; more train in as many processes, each with its
-                share of the cores.
-            trials: at most so many in this run.
-            progress: show a progress bar.
-            loggers: get reports and ends, see `LOGGERS`.
-            executor: what runs the trials instead of `workers`, such as `on_ray`; called with train
-                and with what takes reports.
-            threads: of each worker process; its share of the cores by default.
-            minutes: after so many no further trial is begun; those that run are awaited.
+            train: takes a `Trial`, returns a mapping of metric name to number; by default the
+                experiment's command.
+            workers: 1 runs trials in this process; more run in as many processes, which share the
+                cores.
+            trials: limit of this run.
+            progress: whether to show a progress bar.
+            loggers: receive reports and ends of trials, see `LOGGERS`.
+            executor: runs the trials in place of `workers`, such as `on_ray`; called with `train`
+                and the function that receives reports.
+            threads: of each worker process; by default the cores divided by `workers`.
+            minutes: after this time no trial is started; running ones are awaited.
 
         Raises:
-            UserError: when train never returned one of the metrics, or the first 5 trials all
-                failed; the message quotes the reason.
+            UserError: no trial returned one of the metrics, or the first 5 trials all failed; the
+                message quotes the reason.
             KeyboardInterrupt: on Ctrl-C, after the running trials were put back.
         """
         train = train or self.command

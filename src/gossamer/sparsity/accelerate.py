@@ -22,7 +22,7 @@ STEPS_TO_HOLD = 8
 
 
 def lists_pay(nonzeros: SparseWeight, seen: Seen) -> bool:
-    """Whether a layer visits its active inputs only, where it is named and nothing is measured."""
+    """Whether a layer that is named, not measured, should visit its active inputs only."""
     return nonzeros.block > 1 and seen.density <= 0.15
 
 
@@ -100,7 +100,7 @@ class Accelerator:
         return see
 
     def after_step(self) -> None:
-        """Called by the sparsifier after each of its steps: takes on the form of the next."""
+        """Set the layers' form for the next step; the sparsifier calls this after each step."""
         coming = self._sparsifier.steps + 1
         if self._sparsifier.due(coming):
             self.expand()
@@ -110,7 +110,7 @@ class Accelerator:
             self._make_packed()
 
     def before_masks_change(self) -> None:
-        """Called by the sparsifier before it takes over masks from elsewhere."""
+        """Make layers plain; the sparsifier calls this before it replaces its masks."""
         self.expand()
 
     def _make_packed(self) -> None:
@@ -160,7 +160,7 @@ class Accelerator:
 
     @contextmanager
     def plain(self) -> Iterator[None]:
-        """Plain layers for a while, to export or compile the model during training."""
+        """Make the layers plain within a ``with`` block, to export or compile the model."""
         packed = bool(self._sparsifier.packed)
         self.expand()
         try:
@@ -170,7 +170,7 @@ class Accelerator:
                 self._make_packed()
 
     def close(self) -> None:
-        """Make all layers plain for good."""
+        """Make all layers plain permanently."""
         self.expand()
         for hook in self._hooks:
             hook.remove()
@@ -204,26 +204,26 @@ def accelerate_sparse(
     *,
     layers: Collection[str] | None = None,
 ) -> Accelerator:
-    """Train sparse layers with their non-zeros alone, on the CPU, where that is faster.
+    """Train sparse layers with their non-zeros only, on the CPU, where that is faster.
 
-    The first step runs densely and shows the shapes; at its end each ``Linear`` and ``Conv2d``
-    (one group, zero padding) whose weight ``sparsifier`` masks is measured on them, and those
-    that are faster so change form: the parameter, the same object, then holds the non-zeros
-    only, and forward pass, gradients, optimizer and masks cost what they cost. ``weight``,
-    ``state_dict`` and copies stay dense. Before masks change, layers become plain again, for
-    the whole step, so that rules see dense weights and gradients.
+    The first step runs densely and records the inputs' shapes. At its end each ``Linear`` and
+    ``Conv2d`` (one group, zero padding) whose weight ``sparsifier`` masks is measured on such
+    inputs. Layers that are faster with non-zeros are packed: the same parameter object then
+    contains the non-zeros only, so that forward pass, gradients, optimizer and masks cost in
+    proportion to them. ``weight``, ``state_dict`` and copies stay dense. Before masks change,
+    layers become plain again for the whole step, so that rules see dense weights and gradients.
 
     Args:
         model: the one that ``sparsifier`` was made for; float32 on the CPU. Other types,
             devices and autocast are computed densely.
         sparsifier: its :meth:`~Sparsifier.step` must run after every step of the optimizer.
         optimizer: any that treats every weight by itself (SGD, Adam, AdamW, ...).
-        layers: names of the layers to train so, without measuring. Measured choices, and with
-            them the last bits of the results, may differ from run to run; named ones do not.
+        layers: names of the layers to pack without measuring. Measured choices, and with them
+            the last bits of results, may differ between runs; named ones do not.
 
     Returns:
-        The accelerator: ``choices`` says what was measured, ``plain()`` and ``close()`` make
-        the layers plain for a while and for good.
+        The accelerator: ``choices`` are the measurements, ``plain()`` makes the layers plain
+        temporarily, ``close()`` permanently.
 
     Raises:
         UserError: a named layer is unknown or has no kernel, no layer has one, or the model is

@@ -1,4 +1,4 @@
-"""Allocations: the density of each layer for that of the network."""
+"""Allocations, which divide a network's density among its layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gossamer.numbers import positive_share
 
 
 def check_density(density: Any, where: str) -> float:
-    """``density`` as a float, if it is above 0 and at most 1; else a :class:`UserError`."""
+    """Return ``density`` as a float; raise a :class:`UserError` unless 0 < density <= 1."""
     meaning = "; it is the share of weights that stay non-zero (density = 1 - sparsity)"
     return positive_share(density, f"{where}: density", meaning)
 
@@ -51,9 +51,9 @@ class Uniform(Allocation):
 def _share_out(
     wanted: Mapping[str, float], sizes: Mapping[str, int], total: float
 ) -> dict[str, float]:
-    """Densities in proportion to ``wanted``, none above 1, that add up to ``total`` weights.
+    """Return densities in proportion to ``wanted``, at most 1, that sum to ``total`` weights.
 
-    What a full layer cannot take goes to the others.
+    The excess of a full layer is divided among the others.
     """
     full: set[str] = set()
     while True:

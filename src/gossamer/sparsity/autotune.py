@@ -63,14 +63,14 @@ class LayerChoice:
     dense_seconds: float | None = None
 
     def stands(self, nonzeros: int, seen: Seen) -> bool:
-        """Whether the layer now is near enough to what was measured."""
+        """Whether the layer is still close enough to what was measured."""
         near = abs(nonzeros - self.nonzeros) <= SAME_CHOICE * self.nonzeros
         as_active = abs(seen.density - self.input_density) <= SAME_CHOICE * self.input_density
         return near and as_active and self.input_shape == tuple(seen.shape)
 
 
 def _fastest(*contestants: Callable[[], Any]) -> list[float]:
-    """Least seconds of each, taken in turns."""
+    """Return the least seconds of each function, measured in turns."""
     best = [float("inf")] * len(contestants)
     started = time.perf_counter()
     for turn in range(PAIRS):
@@ -84,7 +84,7 @@ def _fastest(*contestants: Callable[[], Any]) -> list[float]:
 
 
 def measure(layer: nn.Module, nonzeros: SparseWeight, seen: Seen) -> list[float]:
-    """Seconds of forward and backward by torch, with the non-zeros alone, and at active inputs."""
+    """Return seconds of forward and backward: by torch, with non-zeros, at active inputs only."""
     generator = torch.Generator().manual_seed(0)  # torch's own is the training's
     x = torch.randn(seen.shape, generator=generator)
     if seen.density < 1.0:

@@ -1,4 +1,4 @@
-"""The weights of a model that can be sparse, and the choice among them."""
+"""The weights of a model that can be sparse, and the selection of those that become so."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Weight:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside ``torch.compile`` and data-parallel wrappers; layer names are its own."""
+    """Return the model inside ``torch.compile`` and data-parallel wrappers."""
     if isinstance(model, torch.jit.ScriptModule):
         raise UserError(
             "the model is scripted (torch.jit.script) and its layers cannot be changed: give the "
@@ -86,7 +86,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def _weight_names(module: nn.Module) -> list[str]:
-    """The attributes of a module in which weights are that can be sparse."""
+    """Return the names of a module's parameters that can be sparse."""
     if isinstance(module, nn.Linear | nn.Bilinear | _ConvNd):
         return ["weight"]
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
@@ -98,7 +98,7 @@ def _weight_names(module: nn.Module) -> list[str]:
 
 
 def _all_weights(model: nn.Module) -> Iterator[tuple[str, str, Weight]]:
-    """(name, name of its module, weight) of all that can be sparse, shared ones repeated."""
+    """Yield (name, name of its module, weight) of all that can be sparse, shared ones repeated."""
     for layer, module in model.named_modules():
         for name in _weight_names(module):
             yield (
@@ -114,12 +114,12 @@ def _key(weight: Weight) -> int:
 
 
 def sparsifiable_weights(model: nn.Module) -> dict[str, Weight]:
-    """The weights of ``model`` that can be sparse, in model order.
+    """Return the weights of ``model`` that can be sparse, by name, in model order.
 
-    Of ``Linear``, ``Bilinear``, convolutions and transposed convolutions, by the layer's name;
-    of recurrent layers and cells and of the projections of ``MultiheadAttention``, by the
-    parameter's (``lstm.weight_hh_l0``). A weight that several layers share appears once, under
-    its first name; one without numbers not at all.
+    Weights of ``Linear``, ``Bilinear``, convolutions and transposed convolutions have the layer's
+    name; weights of recurrent layers and cells, and projections of ``MultiheadAttention``, the
+    parameter's (``lstm.weight_hh_l0``). A weight shared by several layers appears once, under its
+    first name; an empty weight does not appear.
     """
     weights: dict[str, Weight] = {}
     seen: set[int] = set()
@@ -133,13 +133,13 @@ def sparsifiable_weights(model: nn.Module) -> dict[str, Weight]:
 
 
 def sparsifiable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Of :func:`sparsifiable_weights` the ``Linear``, ``Conv1d`` and ``Conv2d`` layers."""
+    """Return the ``Linear``, ``Conv1d`` and ``Conv2d`` layers of :func:`sparsifiable_weights`."""
     weights = sparsifiable_weights(model)
     return {name: w.module for name, w in weights.items() if isinstance(w.module, PLAIN_LAYERS)}
 
 
 def dense_weights(model: nn.Module, sparse: Collection[str]) -> dict[str, int]:
-    """Sizes of the weights that stay dense, by the parameter's name.
+    """Return the sizes of the weights that stay dense, by the parameter's name.
 
     A weight is a parameter of two or more dimensions; ``sparse`` are names as of
     :func:`sparsifiable_weights`.
@@ -154,7 +154,7 @@ def dense_weights(model: nn.Module, sparse: Collection[str]) -> dict[str, int]:
 
 
 def warn_of_unknown(model: nn.Module) -> None:
-    """A warning where weights of modules that are not torch's hold much of the model."""
+    """Warn if modules that are not torch's have a large share of the model's weights."""
     sizes = {n: p.numel() for n, p in model.named_parameters() if not is_lazy(p) and p.dim() > 1}
     unknown = {
         f"{layer}.{name}".lstrip(".")
@@ -218,7 +218,7 @@ def choose_weights(
     *,
     kinds: tuple[type[nn.Module], ...] = (nn.Module,),
 ) -> dict[str, Weight]:
-    """The weights to make sparse.
+    """Return the weights to make sparse, by name.
 
     Args:
         model: any module, compiled and data-parallel ones too.

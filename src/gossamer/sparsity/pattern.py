@@ -63,14 +63,14 @@ class Pattern(ABC):
 
     @abstractmethod
     def keep(self, shape: Shape, density: float) -> int:
-        """The number of weights that stay: nearest to ``density`` of what the pattern allows.
+        """Return the number of weights to keep: the nearest to ``density`` the pattern allows.
 
         Raises:
             UserError: the density leaves an output unit without inputs.
         """
 
     def least(self, shape: Shape) -> int:
-        """The fewest weights that leave every output unit an input."""
+        """Return the fewest weights with which every output unit has an input."""
         return shape[0]
 
     @abstractmethod

@@ -57,7 +57,7 @@ def prune(
         calibration: batches of inputs, as ``model`` takes them, a few hundred examples. With
             them a weight is worth its magnitude times the root mean square of its input (Wanda,
             Sun et al. 2023, arXiv 2306.11695), and the running statistics of batch norms are
-            measured again afterwards, which alone wins back much of what pruning costs.
+            measured again afterwards, which alone recovers much of the lost accuracy.
 
     Returns:
         A sparsifier with static masks: attach it to the optimizer to fine-tune, or drop it.
@@ -95,7 +95,7 @@ def prune(
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; every module's own mode is put back after."""
+    """Switch to evaluation mode within a ``with`` block; restore every module's mode after it."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -119,7 +119,7 @@ def _run(model: nn.Module, batches: list[Tensor]) -> None:
 
 
 def _input_norms(model: nn.Module, batches: list[Tensor]) -> dict[int, Tensor]:
-    """Root mean square of each input, shaped to multiply the weight, by the weight's address."""
+    """Return each input's root mean square, shaped to multiply the weight, by its address."""
     sums: dict[int, list[Any]] = {}
     hooks = []
 
@@ -159,7 +159,7 @@ def _input_norms(model: nn.Module, batches: list[Tensor]) -> dict[int, Tensor]:
 def renew_statistics(model: nn.Module, batches: list[Tensor]) -> None:
     """Measure the running mean and variance of every batch norm again, on ``batches`` of inputs.
 
-    Wins back much of what pruning costs where the network is not trained further.
+    This recovers much of the accuracy lost by pruning if the network is not trained further.
     """
     norms = [
         layer

@@ -1,4 +1,4 @@
-"""An order of output units in which blocks lose little; the function stays the same."""
+"""Reordering of output units so that block patterns lose little; the function stays the same."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _PASSES_METHODS = ("relu", "sigmoid", "tanh", "flatten", "contiguous")
 
 @dataclass(frozen=True)
 class Chain:
-    """A layer, the layer that reads its outputs, and the names of what stands between."""
+    """A layer, the layer that reads its outputs, and the names of the modules between them."""
 
     first: str
     second: str
@@ -75,7 +75,7 @@ class Chain:
 
 
 def chains(model: nn.Module) -> list[Chain]:
-    """Pairs of layers whose units between them can be put into another order, by torch.fx.
+    """Return the pairs of layers whose units between them can be reordered, found by torch.fx.
 
     Raises:
         UserError: the model cannot be traced.
@@ -164,11 +164,11 @@ def rearrange(
     *,
     pairs: Sequence[tuple[str, str] | Sequence[str]] | None = None,
 ) -> dict[str, float]:
-    """Put similar output units next to each other, so that blocks of them keep more magnitude.
+    """Reorder output units so that similar ones are adjacent and blocks keep more magnitude.
 
-    The next layer's inputs are put into the same order, and what stands between (batch norms,
-    k-winners' duty cycles) as well: ``model`` computes what it did, but for the order in which
-    sums are rounded. Do it before pruning a trained network with :class:`Block`.
+    The inputs of the next layer, and modules between (batch norms, k-winners' duty cycles), are
+    reordered too: ``model`` computes the same function, except for rounding of sums. Call this
+    before pruning a trained network with :class:`Block`.
 
     Args:
         model: of Linear and convolution layers in chains, with batch norms, pooling and
@@ -236,10 +236,10 @@ def _named(model: nn.Module, names: Sequence[str]) -> Chain:
 
 
 def _greedy(rows: Tensor, density: float, size: int) -> Tensor:
-    """Groups of ``size`` rows whose large entries stand in the same columns.
+    """Return groups of ``size`` rows whose large entries are in the same columns.
 
-    Greedy: the largest row that is left begins a group and draws in, one by one, the row that
-    adds most where the group is large already.
+    Greedy: the largest remaining row starts a group; then rows are added one by one, each the one
+    that adds most where the group is large already.
     """
     columns = rows.shape[1]
     best = max(round(columns * density), 1)

@@ -1,4 +1,4 @@
-"""The default pattern, allocation and rule, and those that a name stands for."""
+"""The default pattern, allocation and rule, and the names of all."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ Made = TypeVar("Made")
 
 
 def default_pattern() -> Pattern:
-    """The pattern where none is named."""
+    """Return the default pattern."""
     return PATTERNS[DEFAULT_PATTERN]()
 
 
 def default_allocation(pattern: Pattern, *, trained: bool = False) -> Allocation:
-    """The allocation where none is named; N:M has one density only, the same in every layer."""
+    """Return a pattern's default allocation; for N:M every layer has the same density."""
     if isinstance(pattern, NM):
         return Uniform()
     return ALLOCATIONS[DEFAULT_PRUNING_ALLOCATION if trained else DEFAULT_ALLOCATION]()
 
 
 def default_rule() -> Rule:
-    """The rule where none is named."""
+    """Return the default rule."""
     return RULES[DEFAULT_RULE]()
 
 
 def named_pattern(name: str) -> Pattern:
-    """The pattern of that name: one of :data:`PATTERNS`, ``blockN`` or ``N:M``.
+    """Return the pattern of a name: one of :data:`PATTERNS`, ``blockN`` or ``N:M``.
 
     Raises:
         UserError: no such pattern.
@@ -55,7 +55,7 @@ def named_pattern(name: str) -> Pattern:
 
 
 def by_name(table: Mapping[str, Made], name: str, setting: str) -> Made:
-    """The entry of a table of names, else a :class:`UserError` that suggests the nearest."""
+    """Return a table's entry of this name, else raise a :class:`UserError` with the nearest."""
     if name not in table:
         raise UserError(f"{setting}: no '{name}'; {nearest(str(name), table)}")
     return table[name]

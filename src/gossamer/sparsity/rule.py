@@ -40,7 +40,7 @@ class Layer:
 
 
 def magnitude(weight: Tensor) -> Tensor:
-    """Absolute values as float32; NaN, which a diverged training leaves, counts as 0."""
+    """Return absolute values as float32; NaN of a diverged training counts as 0."""
     return weight.detach().abs().to(torch.float32).nan_to_num(nan=0.0, posinf=3e38)
 
 
@@ -72,11 +72,11 @@ class Rule:
         self.__dict__.update(interval=interval, until=share(self.until, f"{name}: until"))
 
     def schedule(self) -> Schedule:
-        """The schedule that suits the rule where no other is named."""
+        """Return the rule's default schedule."""
         return Constant()
 
     def initial_scores(self, weight: Tensor, generator: torch.Generator) -> Tensor:
-        """Scores for the first mask: random, unless a rule says otherwise.
+        """Return scores for the first mask; random by default.
 
         Args:
             weight: ``[outputs, ...inputs]``, as initialized or trained so far.
@@ -89,19 +89,19 @@ class Rule:
         return step % self.interval == 0 and step <= self.until * total
 
     def drop(self, share: float) -> float:
-        """Share of the weights that gives way to grown ones, after a share of training."""
+        """Return the share of weights to replace by grown ones after a ``share`` of training."""
         return 0.0
 
     def importance(self, layer: Layer) -> Tensor:
-        """Scores for keeping weights, from 0 on."""
+        """Return scores (at least 0) by which weights are kept."""
         return magnitude(layer.weight)
 
     def growth(self, layer: Layer) -> Tensor:
-        """Scores for growing positions, from 0 on."""
+        """Return scores (at least 0) by which masked positions are grown."""
         return layer.random()
 
     def update(self, layer: Layer, pattern: Pattern, keep: int, share: float) -> Tensor:
-        """The next mask with exactly ``keep`` weights."""
+        """Return the next mask with exactly ``keep`` weights."""
         scores = self.importance(layer)
         if not self.sees_masked:
             scores = scores.masked_fill(~layer.mask, -1.0)

@@ -1,4 +1,4 @@
-"""Schedules: the density over the course of a training."""
+"""Schedules of the density over a training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gossamer.numbers import positive_share, share, whole
 
 
 def _interval(schedule: Cubic | Phases) -> tuple[float, float]:
-    """``start`` and ``until`` of a schedule, checked."""
+    """Return ``start`` and ``until`` of a schedule after checking them."""
     name = type(schedule).__name__
     start, until = share(schedule.start, f"{name}: start"), share(schedule.until, f"{name}: until")
     if start >= until:
@@ -24,9 +24,9 @@ class Schedule(ABC):
 
     @abstractmethod
     def density(self, final: float, share: float) -> float:
-        """Density for the ``final`` density after a ``share`` of training (0 to 1).
+        """Return the density after a ``share`` of training (0 to 1), for a ``final`` density.
 
-        Never below ``final`` nor above 1, and ``final`` at share 1.
+        It is from ``final`` to 1, and ``final`` at share 1.
         """
 
 

@@ -79,7 +79,7 @@ class SparsitySettings:
         return tuple(f.name for f in fields(cls))
 
     def parts(self) -> tuple[Pattern, Allocation, Schedule, Rule]:
-        """The four types that the names stand for."""
+        """Return pattern, allocation, schedule and rule of the names."""
         options = {
             "interval": ("mask_interval", self.mask_interval),
             "until": ("mask_until", self.mask_until),
@@ -131,7 +131,7 @@ class SparsitySettings:
         rescale: bool = True,
         seed: int = 0,
     ) -> Sparsifier:
-        """A sparsifier of these settings; ``by_layer`` are densities of single layers."""
+        """Return a sparsifier of these settings; ``by_layer`` are densities of single layers."""
         pattern, allocation, schedule, rule = self.parts()
         if by_layer:
             # A density of 1 says no more than the exclusion of the same layer.
