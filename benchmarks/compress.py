@@ -100,8 +100,6 @@ def seconds(runs: dict[str, Path], turns: int) -> dict[str, dict[str, float]]:
 
 def page(result: dict[str, Any]) -> str:
     lines = ["# Compressed networks beside dense ones", "", ABOUT]
-    if result["shared"]:
-        lines += ["The machine was shared with other programs: only the ratios count."]
     lines += [
         "",
         "| network, data | test %: dense / sparse | non-zero weights | activation density |",
@@ -137,8 +135,12 @@ def page(result: dict[str, Any]) -> str:
                 for name, each in timed.items()
                 if name != "sparse, engine"
             ]
-    lines += ["", *(f"    {made}" for made in result["made"])]
-    lines += ["", f"Command: `{result['command']}`  ", f"Machine: {result['machine']}"]
+    lines += ["", *(f"    {made}" for row in result["rows"] for made in row["made"])]
+    lines += ["", "| network | times measured on |", "|---|---|"]
+    for row in result["rows"]:
+        beside = ", shared with other programs" if row["shared"] else ""
+        lines.append(f"| {row['name']} | {row['machine']}{beside} |")
+    lines += ["", f"Command: `{result['command']}`"]
     return "\n".join(lines) + "\n"
 
 
@@ -152,25 +154,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", nargs=2, action="append", required=True)
     parser.add_argument("--turns", type=int, default=40)
-    parser.add_argument("--made", nargs="+", default=[], help="commands that made the runs")
+    parser.add_argument("--made", nargs="+", default=[], help="commands that made these runs")
     parser.add_argument("--shared", action="store_true", help="other programs ran beside it")
     parser.add_argument("--out", type=Path, default=Path("docs/results/compress"))
     arguments = parser.parse_args()
-    rows = []
+    file = arguments.out.with_suffix(".json")
+    stored = json.loads(file.read_text())["rows"] if file.exists() else []
+    rows = {row["name"]: row for row in stored}
     for texts in arguments.runs:
         runs = pair(texts)
-        rows.append(
-            {"name": runs["sparse"].parent.name}
-            | {name: figures(run) for name, run in runs.items()}
-            | {"search": effort(runs["sparse"].parent), "seconds": seconds(runs, arguments.turns)}
-        )
+        row = {"name": runs["sparse"].parent.name}
+        row |= {name: figures(run) for name, run in runs.items()}
+        row |= {"search": effort(runs["sparse"].parent), "seconds": seconds(runs, arguments.turns)}
+        row |= {"machine": machine(), "shared": arguments.shared}
+        rows[row["name"]] = row | {"made": arguments.made}
     words = [word for word in sys.argv[1:] if word not in ("--made", *arguments.made)]
     result = {
         "command": "python " + shlex.join(["benchmarks/compress.py", *map(portable, words)]),
-        "machine": machine(),
-        "shared": arguments.shared,
-        "made": arguments.made,
-        "rows": rows,
+        "rows": list(rows.values()),
     }
     text = page(result)
     write(arguments.out, result, text)
