@@ -12,11 +12,12 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gossamer.cli import main
-from gossamer.compression import compress
+from gossamer.compression import compress, modules
 from gossamer.errors import UserError
 from gossamer.runtime import Engine
-from gossamer.search import Experiment
+from gossamer.search import Experiment, networks
 from gossamer.training import load_network
+from gossamer.training import trained as training
 
 NAMED = ("net.py:build", "net.py:data")
 QUICK = {"progress": False, "out": "out"}
@@ -92,6 +93,37 @@ def test_a_reference_network_and_then_its_run(place):
     again = compress("out/dense", "toy.npz", trials=1, progress=False, out="again")
     assert again.dense["accuracy"] == first.dense["accuracy"]
     assert again.dense["weights"]["nonzero"] == first.dense["weights"]["nonzero"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_test_split_is_read_at_the_end_alone(place, monkeypatch, trained, examples, named):
+    """The dense network's and the chosen one's answers, once each; the data are read once."""
+    events = []
+    evaluate, tell, load = modules.evaluate, Experiment.tell, networks.load
+
+    def evaluated(model, task, split="test", **options):
+        events.append(split)
+        return evaluate(model, task, split, **options)
+
+    def told(self, *arguments, **named):
+        events.append("trial")
+        return tell(self, *arguments, **named)
+
+    def loaded(*arguments, **named):
+        events.append("data")
+        return load(*arguments, **named)
+
+    for module in (training, modules):
+        monkeypatch.setattr(module, "evaluate", evaluated)
+    monkeypatch.setattr(Experiment, "tell", told)
+    monkeypatch.setattr(networks, "load", loaded)
+    if named:
+        compress(*NAMED, weights="weights.safetensors", trials=2, **QUICK)
+    else:
+        loader = DataLoader(TensorDataset(*map(torch.from_numpy, examples)), batch_size=32)
+        compress(trained, {"train": loader, "test": loader}, trials=2, **QUICK)
+    trials = ["validation", "trial"] * 2
+    assert events == [*(["data"] if named else []), "validation", *trials, "test", "test"]
 
 
 @pytest.mark.slow

@@ -74,6 +74,20 @@ def test_convolutions_agree_with_loops(kind, options):
     assert found.kind == kind.__name__
 
 
+def test_counts_do_not_depend_on_the_order_of_memory():
+    """Channels innermost, as convolutions are trained and evaluated."""
+    generator = torch.Generator().manual_seed(3)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU())
+    x = sparse((5, 3, 9, 7), generator)
+    plain = count(model, [x])
+    model.to(memory_format=torch.channels_last)
+    assert model[1](model[0](x)).stride(1) == 1
+    inner = count(model, [x.contiguous(memory_format=torch.channels_last)])
+    assert inner.layers == plain.layers
+    assert inner.unit_use == plain.unit_use
+    assert inner.activations == plain.activations
+
+
 def test_linear_agrees_with_loops_over_batches():
     generator = torch.Generator().manual_seed(4)
     layer = nn.Linear(6, 5)

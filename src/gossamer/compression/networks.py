@@ -22,6 +22,7 @@ from gossamer.files import write_text
 from gossamer.models import MODELS
 from gossamer.own_code import is_code
 from gossamer.search import Experiment, TrainNetwork, TrialRecord
+from gossamer.search.networks import loaded_task
 from gossamer.sparsity import SparsitySettings
 from gossamer.training import (
     History,
@@ -100,7 +101,7 @@ class NamedNetwork:
             self.recipe = Recipe(data, name, named)
             self._trained_with = self.recipe.settings
         self._name, self._weights = name, weights
-        self.task = self.recipe.load()
+        self.task = loaded_task(self.recipe, again=True)
         self._dense = self._trained_network(trust)
         self.model = self._dense.model
         self.run: dict[str, Any] = {}

@@ -30,7 +30,10 @@ def _load(task: str, options: tuple[tuple[str, Any], ...] = ()) -> Task:
     return load(task, **dict(options))
 
 
-def _task(recipe: Recipe) -> Task:
+def loaded_task(recipe: Recipe, *, again: bool = False) -> Task:
+    """The recipe's task, read once in a process; ``again``: its data may have changed since."""
+    if again:
+        _load.cache_clear()
     named = {k: v for k, v in recipe.settings.items() if k == "standardize"}
     return _load(recipe.task, tuple(named.items()))
 
@@ -115,7 +118,7 @@ class TrainNetwork:
             metric_named(name)
         for point, fidelity in itertools.product(points, (None, *made.cheaper)):
             recipe = made._recipe(Trial(0, space.pruned(point), fidelity))
-            task = _task(recipe)
+            task = loaded_task(recipe)
             recipe.network(len(task.classes), task.input_shape)
         return made
 
@@ -131,7 +134,7 @@ class TrainNetwork:
 
     def __call__(self, trial: Trial) -> dict[str, Any]:
         recipe = self._recipe(trial)
-        task = _task(recipe)
+        task = loaded_task(recipe)
         epochs = recipe.training().epochs
 
         def on_epoch(epoch: Epoch) -> None:

@@ -18,7 +18,7 @@ from gossamer.errors import UserError, nearest
 from gossamer.nn import quantized_layers, unrounded
 from gossamer.progress import progress_bar
 from gossamer.training.flops import Counts, count
-from gossamer.training.loader import Examples, predict
+from gossamer.training.loader import BATCH_SIZE, Examples, predict
 
 SPLITS = ("train", "validation", "test")
 
@@ -102,7 +102,7 @@ def evaluate(
     noise: bool = True,
     timing: bool = True,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> Evaluation:
     """Evaluate ``model`` where it is (CPU or CUDA) on a split of ``task``.
@@ -165,7 +165,7 @@ def noise_score(
     split: str = "test",
     *,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int = BATCH_SIZE,
     clean: int | None = None,
     progress: bool = False,
 ) -> Noise:
@@ -207,7 +207,7 @@ def correct_answers(
     level: float,
     rng: np.random.Generator,
     *,
-    batch_size: int = 256,
+    batch_size: int = BATCH_SIZE,
 ) -> int:
     """The number of correct answers to ``data`` after ``change`` of ``level``.
 

@@ -255,10 +255,13 @@ def count(
 
 def _nonzero_of(x: Tensor) -> Tensor:
     """The number of examples in which each entry of ``x`` ``[N, ...]`` is not zero, float64."""
+    # In the order of memory: with channels innermost, any other order takes five times as long.
+    order = sorted(range(1, x.dim()), key=x.stride, reverse=True)
+    present = (x.permute(0, *order) != 0).view(torch.uint8)
     # Sums of bytes, which hold up to 255, take less than half the time of sums of floats.
-    parts = (x != 0).view(torch.uint8).split(_MOST_IN_BYTE)  # type: ignore[no-untyped-call]
+    parts = present.split(_MOST_IN_BYTE)  # type: ignore[no-untyped-call]
     sums = [part.sum(0, dtype=torch.uint8).double() for part in parts]
-    return torch.stack(sums).sum(0)
+    return torch.stack(sums).sum(0).permute([order.index(d) for d in range(1, x.dim())])
 
 
 def _unit_axis(module: nn.Module, output: Tensor) -> int | None:
