@@ -36,9 +36,9 @@ class Frontier:
             metric first; else the nearest misses: the trials whose violations no other trial
             undercuts, least violation in total first. Empty without complete trials.
         feasible: whether any trial is inside all thresholds.
-        kind: what the trials are where that is not the frontier: "solutions", the best ones of
-            which no two are alike, best first, where an experiment asks for several; "region",
-            all trials inside, where no metric is optimized, those that differ most first.
+        kind: "solutions" if an experiment asks for several: the best trials of which no two are
+            close, best first; "region" if no metric is optimized: all trials inside, the most
+            different first.
     """
 
     trials: list[TrialRecord]
@@ -58,10 +58,10 @@ class Frontier:
 
 
 def violations(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
-    """Distance of each value beyond its metric's threshold, metrics made comparable.
+    """Return how far each value is beyond its metric's threshold, in comparable units.
 
     A metric's unit is the median violation among the trials that violate its threshold, so that
-    neither its scale nor a few wild trials decide what counts as near.
+    neither its scale nor outliers decide which trials are nearest.
 
     Args:
         values: float64 [trials, metrics].
@@ -85,7 +85,7 @@ def violations(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
 
 
 def non_dominated(losses: np.ndarray) -> np.ndarray:
-    """Mask of rows that no other row dominates (at most equal everywhere, less somewhere).
+    """Return a mask of the rows that no other row dominates (nowhere greater, somewhere less).
 
     Equal rows do not dominate each other.
 
@@ -110,10 +110,10 @@ def frontier(
     """The frontier of the complete trials among `records`.
 
     Args:
-        metrics: that they are compared by.
-        records: trials.
-        space: of their parameters; without it, no trials are told apart by them.
-        solutions: several, in place of the best trial of the one metric that is optimized.
+        metrics: to compare trials by.
+        records: the trials.
+        space: of their parameters; needed to compare points.
+        solutions: number and distance of several solutions, in place of the best trial.
     """
     kind: Literal["frontier", "solutions", "region"] = "frontier"
     if not any(metric.optimized for metric in metrics):
@@ -159,16 +159,16 @@ def frontier(
 
 
 def inside(metrics: Sequence[Metric], complete: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Those of the complete trials that are inside all thresholds."""
+    """Return the complete trials that are inside all thresholds."""
     return [r for r in complete if all(m.violation(r.values[m.name]) <= 0 for m in metrics)]
 
 
 def best(
     metrics: Sequence[Metric], complete: Sequence[TrialRecord]
 ) -> tuple[TrialRecord, bool] | None:
-    """The first trial of the frontier, and whether it is inside all thresholds.
+    """Return the first trial of the frontier, and whether it is inside all thresholds.
 
-    The frontier itself takes time that grows with the square of the number of trials.
+    Linear in the number of trials if one is inside; the whole frontier is quadratic.
     """
     optimized = [m for m in metrics if m.optimized]
     if acceptable := inside(metrics, complete):

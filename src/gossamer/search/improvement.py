@@ -1,4 +1,4 @@
-"""Signs that a search improves no more."""
+"""Detection that a search has stopped improving."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _NOTHING = 1e-3
 
 
 def usual_patience(parameters: int) -> int:
-    """The number of ended trials without a better one that shows that nothing improves."""
+    """Return the number of ended trials without an improvement after which a search is stalled."""
     return max(_LEAST, _PER_PARAMETER * parameters)
 
 
 def no_better(patience: int) -> str:
-    """The sign in words."""
+    """Return the remark on a stalled search."""
     return f"no better trial among the last {patience:,}"
 
 
@@ -38,16 +38,16 @@ def stalled(
 ) -> bool:
     """Whether none of the last trials was better than all before them.
 
-    Better is: inside the thresholds where none was; farther along the frontier, so that the
-    hypervolume inside grows; nearer to the thresholds as long as none is inside. Of several
-    solutions, one is better or new; where no metric is optimized, more is covered.
+    A trial is better if it is the first inside the thresholds, increases the hypervolume inside,
+    or, while none is inside, is nearer to the thresholds. With several solutions, one must be
+    better or new; without an optimized metric, the covered share must grow.
 
     Args:
-        metrics: that trials are compared by.
-        records: trials; those of the full task that ended, and did not fail, count, by number.
+        metrics: to compare trials by.
+        records: the trials; only those of the full task that ended without failing count.
         patience: the number of last trials.
         space: of the parameters.
-        solutions: that are asked for.
+        solutions: number and distance of solutions, if several are searched for.
     """
     ended = (r for r in records if r.fidelity is None and r.state in ("complete", "stopped"))
     full = sorted(ended, key=lambda record: record.number)

@@ -57,18 +57,18 @@ class Metric:
         object.__setattr__(self, "threshold", float(self.threshold))
 
     def loss(self, value: float) -> float:
-        """`value` turned so that smaller is better."""
+        """Return `value`, negated if more is better."""
         return -self.goal.sign * value
 
     def violation(self, value: float) -> float:
-        """Distance of `value` beyond the threshold: at most 0 when acceptable."""
+        """Return how far `value` is beyond the threshold; at most 0 if acceptable."""
         if self.threshold is None:
             return -math.inf
         beyond = self.loss(value) - self.loss(self.threshold)
         return max(-sys.float_info.max, min(beyond, sys.float_info.max))
 
     def without_threshold(self) -> Metric:
-        """The metric where any value is acceptable; a constraint then decides nothing."""
+        """Return the metric without its threshold; a constraint then has no effect."""
         free = copy.copy(self)  # not made anew: a constraint of the user's needs a threshold
         object.__setattr__(free, "threshold", None)
         return free
@@ -90,7 +90,7 @@ class Minimize(Metric):
 
 @dataclass(frozen=True)
 class _Constraint(Metric):
-    """A metric that must be acceptable, and need not be any better than that."""
+    """A metric that must meet its threshold but is not optimized."""
 
     optimized = False
 
@@ -104,20 +104,20 @@ class _Constraint(Metric):
 
 @dataclass(frozen=True)
 class AtLeast(_Constraint):
-    """A metric that must not be below its threshold; more than that is no better."""
+    """A metric that must not be below its threshold, but is not maximized."""
 
     goal = Goal.MAXIMIZE
 
 
 @dataclass(frozen=True)
 class AtMost(_Constraint):
-    """A metric that must not be above its threshold; less than that is no better."""
+    """A metric that must not be above its threshold, but is not minimized."""
 
     goal = Goal.MINIMIZE
 
 
 def label(metric: Metric, split: str | None) -> str:
-    """A metric's name, with the data that it was measured on where that is known and matters.
+    """Return a metric's name, preceded by its split if that is known and relevant.
 
     Args:
         metric: to name.
@@ -127,9 +127,9 @@ def label(metric: Metric, split: str | None) -> str:
 
 
 def losses(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
-    """The optimized metrics' values turned so that smaller is better.
+    """Return the optimized metrics' values, negated where more is better.
 
-    A metric that only has to be acceptable makes no trial better than another.
+    Metrics that are only constrained are left out, since they do not rank trials.
 
     Args:
         values: float64 [trials, metrics].
@@ -157,7 +157,7 @@ Numbers = dict[str, float | tuple[float, float] | str | None]
 
 
 def as_numbers(values: Mapping[str, Any]) -> Numbers:
-    """`values` as `as_number` reads them; what is no number as text, cut to 60 characters.
+    """Return `values` as `as_number` reads them; others as text, cut to 60 characters.
 
     A tuple or list of two, a value and its standard deviation, becomes a tuple. None stays None.
     """
@@ -181,7 +181,7 @@ def _as_pair(value: Any) -> tuple[float, float] | None:
 
 
 def as_number(value: Any) -> float | None:
-    """`value` as a float where it is one number (numpy and torch scalars too), else None."""
+    """Return `value` as a float if it is one number (also NumPy's and torch's), else None."""
     if hasattr(value, "item"):
         try:
             value = value.item()

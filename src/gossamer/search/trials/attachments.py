@@ -1,7 +1,7 @@
 """Files of trials, such as images and logs, in a folder next to the storage.
 
-The folder holds what there is: no database tells of it, so a process that is killed loses no file
-that it wrote.
+The folder itself is the record: no database lists the files, so that a process that is killed
+loses no file that it wrote.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TrialFile:
 
 
 def files_folder(storage: str | None, files: str | None, experiment: str) -> Path | None:
-    """The absolute folder of an experiment's files; None where there is no place for them.
+    """Return the absolute folder of an experiment's files; None if it cannot store files.
 
     Args:
         storage: URL; an SQLite file ``x.db`` has them in ``x.files`` next to it.
@@ -82,7 +82,7 @@ def attach(folder: Path | None, path: str | os.PathLike[str], name: str | None) 
 
 
 def files_of(folder: Path | None) -> tuple[TrialFile, ...]:
-    """The files in a trial's folder, by name; no links, and none that is being written."""
+    """Return the files in a trial's folder by name, without links and unfinished files."""
     if folder is None or not folder.is_dir():
         return ()
     paths = (

@@ -1,8 +1,8 @@
 """The budget of an experiment, shared by all processes that work on it.
 
-Each process may see room for the last trial at the same moment, and choose the same point for the
-next one. So both are looked at once more in the transaction that writes the new trial, while
-Optuna holds the study's row (SQLite: the file) against all others that would write one.
+Several processes may see room for the last trial at the same time, and choose the same next point.
+So both conditions are checked again in the transaction that writes the new trial, while Optuna
+locks the study's row (SQLite: the file) against other writers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ROUNDING = 1e-9
 
 
 def running_seconds(records: Iterable[TrialRecord]) -> float:
-    """Seconds in which at least one of the trials ran, of those that have ended."""
+    """Return the seconds in which at least one of the ended trials ran."""
     spans = sorted(
         (record.started, record.started + record.seconds)
         for record in records
@@ -41,25 +41,25 @@ def running_seconds(records: Iterable[TrialRecord]) -> float:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limit on all trials together.
+    """Limit on the cost of all trials.
 
     Every trial counts, whatever its state, unless it was deleted: one that waits to be run again
-    was admitted once.
+    was admitted before.
 
     Args:
-        total: cost of the trials that may be made; infinite for any number.
-        cost: of a trial, by its fidelity.
+        total: the limit; may be infinite.
+        cost: returns the cost of a trial at a fidelity.
     """
 
     total: float
     cost: Callable[[str | None], float]
 
     def spent(self, fidelities: Mapping[str | None, int]) -> float:
-        """Cost of so many trials by fidelity."""
+        """Return the cost of numbers of trials by fidelity."""
         return sum(count * self.cost(fidelity) for fidelity, count in fidelities.items())
 
     def holds(self, spent: float) -> bool:
-        """Whether so much may be spent, to within rounding."""
+        """Whether this cost is within the limit, up to rounding."""
         return spent <= self.total + _ROUNDING
 
 
@@ -68,9 +68,9 @@ class Room:
     """Condition that is checked again when a trial is written.
 
     Args:
-        budget: has room for it.
-        seen: trials that there were when it was chosen, deleted ones too.
-        strict: there are no others by now; else only none with the same parameters.
+        budget: must have room for it.
+        seen: number of trials when it was chosen, deleted ones included.
+        strict: no trial may have been added since; else none with the same parameters.
     """
 
     budget: Budget
@@ -79,12 +79,14 @@ class Room:
 
 
 class RoomTakenError(Exception):
-    """The trial has not been written: others took its place meanwhile."""
+    """The trial was not written: other processes have added trials meanwhile."""
 
 
 @contextmanager
 def within(room: Room, study: int, key: str) -> Iterator[None]:
-    """Trials made inside, in a database that is watched, are written only as `room` allows.
+    """Write trials that are created within the ``with`` block only if `room` allows it.
+
+    The database must be watched, see `transactions.watch`.
 
     Args:
         room: for one trial of the study.
@@ -115,7 +117,7 @@ def within(room: Room, study: int, key: str) -> Iterator[None]:
 
 
 def _is_repeated(session: Session, study: int, first: int) -> bool:
-    """Whether the last trial has the parameters of one from number `first` on."""
+    """Whether the last trial repeats the parameters of a trial from number `first` on."""
     points: defaultdict[int, dict[str, float]] = defaultdict(dict)
     for number, name, value in session.execute(_NEWEST, {"study": study, "first": first}):
         points[number][name] = value

@@ -1,4 +1,4 @@
-"""Opening the database of an experiment, and what to make of its troubles."""
+"""Opening of an experiment's database, and the handling of its errors."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _PAUSE_SECONDS = 1.0
 
 
 class NothingStoredError(UserError):
-    """A storage that was to be read only holds no experiment."""
+    """A storage that was opened for reading has no experiment."""
 
 
 def open_storage(url: str | None, *, create: bool = True) -> BaseStorage:
@@ -71,12 +71,11 @@ def open_storage(url: str | None, *, create: bool = True) -> BaseStorage:
     Args:
         url: such as ``sqlite:///speech.db`` (relative to the working directory) or
             ``postgresql://user@host/base``; None keeps everything in memory.
-        create: make the tables, and SQLite's file, if they are not there; False opens also what
-            may only be read.
+        create: create missing tables, and SQLite's file; False also opens read-only databases.
 
     Raises:
-        NothingStoredError: there are none to be read.
-        UserError: when it cannot be opened, with the reason.
+        NothingStoredError: there are no tables, and `create` is False.
+        UserError: it cannot be opened; the message has the reason.
     """
     if url is None:
         return InMemoryStorage()
@@ -141,10 +140,7 @@ def _check_file(url: str, path: Path, create: bool) -> None:
 
 
 def network_mount(path: str | os.PathLike[str], mounts: Path) -> str | None:
-    """The type of the network file system that `path` is on; None if it is on none.
-
-    Also None where the system has no table of mounts.
-    """
+    """Return the type of the network file system of `path`; None if it is local or unknown."""
     try:
         table = [line.split()[1:3] for line in mounts.read_text(errors="replace").splitlines()]
     except OSError:
@@ -157,8 +153,8 @@ def network_mount(path: str | os.PathLike[str], mounts: Path) -> str | None:
 
 
 def _has_studies(path: Path) -> bool:
-    """Whether an SQLite file has Optuna's table of studies; true also where reading fails, because
-    opening it will say why."""
+    """Whether an SQLite file has Optuna's table of studies; true also if it cannot be read, since
+    opening it reports the reason."""
     try:
         address = f"{path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True)) as connection:
@@ -203,7 +199,7 @@ def _connect(
 
 
 def _connect_postgresql(url: str, parsed: sqlalchemy.engine.URL, create: bool) -> RDBStorage:
-    """One process after the other, so that of many starting at once one makes the tables."""
+    """Connect under a lock, so that of many processes that start at once one creates the tables."""
     with needed(f"storage '{parsed}'"):
         import psycopg  # noqa: F401
     through = parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
@@ -233,7 +229,7 @@ def _reading(path: Path) -> dict[str, Any]:
 
 
 def _serialize(engine: sqlalchemy.engine.Engine) -> None:
-    """One SQLite transaction after the other.
+    """Serialize SQLite's transactions.
 
     Python's sqlite3 begins a transaction only at the first write, so two processes could both
     read "waiting" and both claim the trial, or both count the same trials and take one number.
@@ -254,7 +250,7 @@ def _serialize(engine: sqlalchemy.engine.Engine) -> None:
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Database trouble as a one-line `UserError`."""
+    """Raise database errors within the ``with`` block as one-line `UserError`."""
     try:
         yield
     except (StorageInternalError, DBAPIError) as error:
@@ -266,10 +262,9 @@ T = TypeVar("T")
 
 
 def patient(method: Callable[P, T]) -> Callable[P, T]:
-    """The method, called again for two minutes while a database server cannot be reached.
+    """Decorate a method to be retried for two minutes while a database server is unreachable.
 
-    Such as one that is restarted. The method must bear being called again after a call of which
-    nobody knows whether it came through.
+    The method must be idempotent: a call whose answer was lost may have succeeded.
     """
 
     @wraps(method)
@@ -288,7 +283,7 @@ def patient(method: Callable[P, T]) -> Callable[P, T]:
 
 
 def _is_lost(error: BaseException) -> bool:
-    """Whether the server could not be reached; its complaints about what was asked are others."""
+    """Whether the server could not be reached, in contrast to errors of the query."""
     cause = _cause(error)
     state = getattr(cause, "sqlstate", None)
     server = type(cause).__module__.partition(".")[0] not in ("sqlite3", "builtins", "sqlalchemy")

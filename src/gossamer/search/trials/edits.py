@@ -1,8 +1,7 @@
-"""Changes of trials after they ended: deleted ones, corrected values, notes.
+"""Changes of trials after they ended: deletions, corrected values, notes.
 
-Databases of Optuna never change a trial that has ended, so changes are attributes of the study, one
-for each, and are applied whenever trials are read. A deleted trial keeps its number and its data;
-it only counts no more.
+Optuna never changes an ended trial in a database, so each change is an attribute of the study and
+is applied whenever trials are read. A deleted trial keeps its number and its data but is ignored.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ EDITS = (DELETED, _NOTE, _VALUE)
 
 
 def deleted_key(number: int) -> str:
-    """The attribute that says that a trial is deleted."""
+    """Return the attribute that marks a trial as deleted."""
     return f"{DELETED}{number}"
 
 
 def note_key(number: int) -> str:
-    """The attribute that holds a trial's note."""
+    """Return the attribute of a trial's note."""
     return f"{_NOTE}{number}"
 
 
 def value_key(number: int, name: str) -> str:
-    """The attribute that holds a corrected value: the number, or it and its deviation."""
+    """Return the attribute of a corrected value: a number, or (number, standard deviation)."""
     return f"{_VALUE}{number}:{name}"
 
 
@@ -42,7 +41,7 @@ class Edits:
     """The changes of an experiment's trials, by number.
 
     Attributes:
-        deleted: trials that count no more.
+        deleted: numbers of deleted trials.
         notes: free text with a trial.
         values: metric -> its corrected value, and standard deviation if it has one.
     """
@@ -77,7 +76,7 @@ class Edits:
         return self.notes.get(number), self.values.get(number, {})
 
     def apply(self, record: TrialRecord) -> TrialRecord:
-        """The trial with what was changed of it."""
+        """Return the trial with its changes."""
         note, corrected = self.of(record.number)
         if note is None and not corrected:
             return record

@@ -1,9 +1,9 @@
-"""Owner of a running trial, and whether it is still alive.
+"""Owners of running trials, and whether they are still alive.
 
-An owner is named host/pid/start/object: its process differs from a later one of the same number,
-and of one process an object such as an experiment that a notebook makes again. Of a process on this
-machine the system knows whether it runs; one on another machine beats, and is taken to be gone when
-it has not been heard of for long.
+An owner's name is host/pid/start/object. The start tells its process from a later one of the same
+number, the object tells apart, for example, two experiments that one notebook has created. The
+system knows whether a process on this machine runs; an owner on another machine sends heartbeats,
+and is considered dead when its last one is too old.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SILENCE_SECONDS = 600.0
 
 
 def new_owner() -> str:
-    """A name for an object of this process."""
+    """Return the name of a new owner in this process."""
     return f"{process_name()}/{uuid.uuid4().hex[:8]}"
 
 
@@ -37,7 +37,7 @@ def is_gone(owner: str, last_beat: Callable[[], float | None]) -> bool:
 
     Args:
         owner: its name.
-        last_beat: when it was last heard of, in seconds since 1970; None if never.
+        last_beat: time of its last heartbeat, in seconds since 1970; None if there was none.
     """
     process = owner.rsplit("/", 1)[0]
     if process.rsplit("/", 2)[0] == socket.gethostname():
@@ -47,13 +47,13 @@ def is_gone(owner: str, last_beat: Callable[[], float | None]) -> bool:
 
 
 class Beating(Protocol):
-    """Source of heartbeats: records that it is alive, where that matters now."""
+    """An object that sends heartbeats while it is busy."""
 
     def beat_if_busy(self) -> None: ...
 
 
 def keep_beating(owner: Beating) -> None:
-    """Let `owner` beat every half minute, in a thread of its own, until it is no more."""
+    """Let `owner` send heartbeats every half minute, in a thread, until it is deleted."""
     stop = threading.Event()
     weakref.finalize(owner, stop.set)
     threading.Thread(
@@ -71,7 +71,7 @@ def _beat(owner: weakref.ref[Beating], stop: threading.Event) -> None:
 
 
 def process_name(pid: int | None = None) -> str:
-    """host/pid/start of a process, which tells it from a later one of the same number."""
+    """Return host/pid/start of a process."""
     pid = os.getpid() if pid is None else pid
     try:
         # The 22nd field, counted after the name, which may itself hold spaces and brackets.

@@ -1,4 +1,4 @@
-"""Optuna's log lines, off the user's screen while we call it."""
+"""Suppression of Optuna's log lines during gossamer's calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Only Optuna's errors are logged inside; the user's own setting comes back after it."""
+    """Log only Optuna's errors within the ``with`` block; restore the user's level after it."""
     logger = logging.getLogger("optuna")
     before = logger.level
     logger.setLevel(logging.ERROR)

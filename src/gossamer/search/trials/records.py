@@ -1,4 +1,4 @@
-"""A trial in an Optuna storage: what gossamer stores with it, and the record that it makes."""
+"""Attributes of trials in an Optuna storage, and the `TrialRecord` that is read from them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STATES: dict[TrialState, State] = {
 def value_attributes(
     values: Mapping[str, float], noise: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """The attributes that hold what a trial returned, and its values' standard deviations."""
+    """Return the attributes of a trial's values and their standard deviations."""
     return {
         **{_VALUE + name: value for name, value in values.items()},
         **{_NOISE + name: deviation for name, deviation in (noise or {}).items()},
@@ -51,7 +51,7 @@ def report_key(attempt: int, step: int | None = None) -> str:
 
 
 def lost_key(attempt: int) -> str:
-    """The attribute of an attempt whose process was lost, the same for all who see that."""
+    """Return the attribute of a lost attempt, the same for all processes that notice the loss."""
     return f"{LOST}{attempt}"
 
 

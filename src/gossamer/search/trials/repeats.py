@@ -1,4 +1,4 @@
-"""Trials of one and the same point, whose values say how noisy the metrics are."""
+"""Repeated trials of one point, from which the noise of metrics is estimated."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from gossamer.search.trials.trial import TrialRecord
 
 
 def with_noise_of_repeats(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The same trials; of those of a point that was tried more than once with a noise.
+    """Return the trials, with noise for those of points that were tried more than once.
 
-    It is the standard deviation within the groups of repeats, pooled over all groups of a
-    fidelity, since a single pair says little: the root of the summed squared distances from the
-    groups' means by the number of trials less that of groups. A value that came with a standard
-    deviation keeps it.
+    The noise is the standard deviation within the groups of repeats, pooled over all groups of a
+    fidelity: the root of the sum of squared distances from the groups' means, divided by the number
+    of trials less that of groups. A value that was returned with a standard deviation keeps it.
     """
     groups: defaultdict[object, list[TrialRecord]] = defaultdict(list)
     for record in records:

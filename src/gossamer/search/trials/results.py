@@ -1,4 +1,4 @@
-"""Results of a trial: its reports while it trains, and the values at its end."""
+"""Results of a trial: its reports during training and its final values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gossamer.search.validation import is_number
 def read_report(
     trial: int, step: int, values: Mapping[str, Any], of: int | None, seconds: float
 ) -> Report:
-    """The report that trial number `trial` made after so many seconds.
+    """Return the report of trial number `trial` after ``seconds``.
 
     Raises:
         UserError: an invalid report.
@@ -39,9 +39,8 @@ class Returned:
     Attributes:
         values: every finite number, by name.
         noise: standard deviation of those values that came with one.
-        mistake: what to say of a metric that is not there at all, or of a value that is no
-            number; None if there is none such.
-        wrong: what to say of a metric that is no finite number; None if all are.
+        mistake: message on a missing metric or a value that is not a number; None if there is none.
+        wrong: message on a metric that is not finite; None if all are.
     """
 
     values: dict[str, float]
@@ -54,7 +53,7 @@ def read_returned(values: Mapping[str, Any], metrics: Sequence[Metric]) -> Retur
     """Read the values that a trial ends with.
 
     Raises:
-        UserError: they are no mapping.
+        UserError: they are not a mapping.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"values must be a mapping of metrics to numbers, not {values!r}")

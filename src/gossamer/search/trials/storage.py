@@ -1,8 +1,8 @@
 """Store of trials: an Optuna storage, in memory or in a database.
 
-A trial is written in one transaction when it is asked for, with its parameters and with who
-runs it; so whatever is killed, and when, leaves only whole trials behind. One that was left
-running by a process that is gone is put back to be run again with the same parameters.
+A new trial is written in one transaction, with its parameters and its owner, so that a process
+that is killed at any moment leaves only complete records. A trial whose process has died is put
+back, to be run again with the same parameters.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ def directions_of(objectives: Mapping[str, str]) -> list[StudyDirection]:
 def ordered_values(
     objectives: Mapping[str, str], values: Mapping[str, float], violations: Mapping[str, float]
 ) -> list[float]:
-    """Values of a complete trial as Optuna keeps them.
+    """Return the values of a complete trial as Optuna stores them.
 
     Args:
         objectives: see `Store.objectives`.
-        values: of the trial; of an objective that it did not return, the worst is kept.
-        violations: beyond the thresholds, by metric; without objectives, their sum is kept.
+        values: of the trial; an objective that it did not return gets the worst value.
+        violations: of thresholds, by metric; without objectives, their sum is the only value.
     """
     if not objectives:
         return [sum(max(0.0, beyond) for beyond in violations.values())]
@@ -110,24 +110,24 @@ class End:
         violations: Mapping[str, float],
         noise: Mapping[str, float],
     ) -> End:
-        """With its values, and the standard deviations of those that have one."""
+        """The end of a trial with all metrics; ``noise`` are standard deviations."""
         return cls(TrialState.COMPLETE, value_attributes(values, noise), ordered, violations)
 
     @classmethod
     def failed(cls, reason: str, values: Mapping[str, float]) -> End:
-        """Without its metrics, but with what it did return."""
+        """The end of a failed trial, with the values that it returned nevertheless."""
         return cls(TrialState.FAIL, {**value_attributes(values), REASON: reason})
 
     @classmethod
     def stopped(cls, reason: str, expected: Mapping[str, float]) -> End:
-        """Given up, with where its metrics were expected to end."""
+        """The end of a trial that was stopped early, with forecasts of its metrics."""
         return cls(TrialState.PRUNED, {REASON: reason, EXPECTED: dict(expected)})
 
 
 class Store:
     """One experiment's trials.
 
-    While it has running trials it lets others know, every half minute, that it is alive.
+    It sends a heartbeat every half minute while it has running trials.
 
     Args:
         storage: an Optuna storage, see `open_storage`.
@@ -178,10 +178,10 @@ class Store:
 
     @property
     def objectives(self) -> Mapping[str, str]:
-        """The metrics, with their goals, whose values Optuna keeps, in its order.
+        """The metrics whose values Optuna stores, with their goals, in its order.
 
-        Those that were optimized when the study was made, whatever is optimized today: Optuna's
-        studies never change them. None of them stands for the total violation.
+        They were optimized when the study was created and may not be now: Optuna cannot change
+        a study's objectives. If it is empty, Optuna's value is the total violation.
         """
         stored = self._stored(OBJECTIVES)
         if stored is None:  # an older study, whose optimized metrics never changed
@@ -191,11 +191,11 @@ class Store:
         return stored
 
     def keep_objectives(self, wanted: Mapping[str, str]) -> None:
-        """Write them down before another definition is stored.
+        """Store the objectives before another definition is stored.
 
         Args:
-            wanted: of the definition to come, for a study that has none yet: whoever made it was
-                killed before it could write anything, or is about to.
+            wanted: objectives of the new definition, for a study without one: its creator was
+                killed before it stored any, or is about to store it.
         """
         if self._stored(OBJECTIVES) is None:
             objectives = wanted if self.definition is None else self.objectives
@@ -224,19 +224,20 @@ class Store:
 
     @patient
     def frozen(self) -> list[FrozenTrial]:
-        """All trials as Optuna keeps them, by number."""
+        """Return all trials as Optuna's records, by number."""
         return self._storage.get_all_trials(self._study, deepcopy=False)
 
     @property
     def edits(self) -> Edits:
-        """What was changed of trials since they ended."""
+        """The changes of trials since they ended."""
         return Edits.read(self._study_attributes())
 
     def records(self, metrics: Sequence[str], *, deleted: bool = False) -> list[TrialRecord]:
-        """All trials by number, as they were changed since; `metrics` come first among the values.
+        """Return all trials by number with their changes; `metrics` come first among the values.
 
         Args:
-            deleted: deleted ones too.
+            metrics: names, in order.
+            deleted: whether to include deleted trials.
         """
         for trial in (trials := self.frozen()):
             if trial.state.is_finished() and trial.number not in self._ended:
@@ -256,7 +257,7 @@ class Store:
         return known[2]
 
     def delete(self, records: Sequence[TrialRecord]) -> None:
-        """Trials count no more, whatever their state."""
+        """Mark trials as deleted, whatever their state."""
         for one in records:
             self._set_study_attribute(deleted_key(one.number), one.fidelity)
 
@@ -270,10 +271,10 @@ class Store:
         self._set_study_attribute(note_key(number), text)
 
     def claim_waiting(self, budget: Budget) -> TrialRecord | None:
-        """A trial that was put back, now running as ours; None if there is none.
+        """Claim a trial that was put back, and return it as running; None if there is none.
 
-        Nor where a budget that was made smaller since leaves no room for it beside those that
-        are not waiting, and the waiting ones before it, which others may claim meanwhile.
+        Also None if the budget was reduced and has no room for it, besides all trials that are not
+        waiting and the waiting ones before it, which others may claim meanwhile.
         """
         deleted = self.edits.deleted
         trials = [trial for trial in self.frozen() if trial.number not in deleted]
@@ -312,11 +313,13 @@ class Store:
         fidelity: str | None = None,
         origin: int | None = None,
     ) -> int | None:
-        """A new running trial of ours. Returns its number; None if there was no room for it.
+        """Create a running trial of this process and return its number; None without room.
 
         Args:
-            room: what must hold, however many processes make trials at once.
-            fidelity: the cheaper task that it runs.
+            parameters: name -> value.
+            distributions: of the parameters, as Optuna's.
+            room: condition that is checked in the same transaction.
+            fidelity: the cheaper task that it runs; None for the full one.
             origin: the trial of a lower fidelity that it repeats.
         """
         extra = {FIDELITY: fidelity, ORIGIN: origin}
@@ -348,14 +351,14 @@ class Store:
 
     @patient
     def report(self, number: int, report: Report) -> None:
-        """Keep what a running trial says of itself."""
+        """Store a running trial's report."""
         key = report_key(self._attempts.get(number, 1), report.step)
         entry = {"values": report.values, "of": report.of, "seconds": report.seconds}
         with _ended_only_once(number):
             self._storage.set_trial_user_attr(self._id(number), key, entry)
 
     def end(self, number: int, end: End) -> None:
-        """End a running trial of ours."""
+        """End a running trial of this process."""
         call = uuid.uuid4().hex
         attributes = {**end.attributes, ENDED_BY: call}
         self._write_end(number, end.state, attributes, end.violations, end.ordered)
@@ -369,11 +372,14 @@ class Store:
         seconds: float | None = None,
         source: str | None = None,
     ) -> int:
-        """A new trial that has ended elsewhere, written at once. Returns its number.
+        """Store a trial that has ended elsewhere, in one transaction, and return its number.
 
         Args:
-            seconds: that it took.
-            source: what it is called there.
+            parameters: name -> value.
+            distributions: of the parameters, as Optuna's.
+            end: how it ended.
+            seconds: its duration.
+            source: its name in the tool that ran it.
         """
         origin = {} if source is None else {SOURCE: source}
         template = optuna.trial.create_trial(
@@ -398,7 +404,7 @@ class Store:
         return self._storage.get_trial_number_from_id(trial_id)
 
     def sources(self) -> frozenset[str]:
-        """What the trials that were made elsewhere are called there, deleted ones too."""
+        """Return the sources of trials that ended elsewhere, deleted ones included."""
         named = (trial.user_attrs.get(SOURCE) for trial in self.frozen())
         return frozenset(source for source in named if source is not None)
 
@@ -425,7 +431,7 @@ class Store:
                 raise _ended(number) from None
 
     def mine(self) -> set[int]:
-        """The running trials that were asked for through this object."""
+        """Return the numbers of the running trials of this object."""
         return {
             trial.number
             for trial in self.frozen()
@@ -434,14 +440,14 @@ class Store:
 
     @patient
     def put_back(self, number: int, owner: str | None = None) -> bool:
-        """A running trial becomes a waiting one.
+        """Put a running trial back, to wait for being run again.
 
         Args:
             number: of the trial.
-            owner: whose it was when it was looked at; ours by default.
+            owner: its owner when it was read; this object by default.
 
         Returns:
-            False if it has ended, was put back or became another's in the meantime.
+            False if it has ended, was put back or got another owner in the meantime.
         """
         trial_id, owner = self._id(number), owner or self._owner
         if self._storage.get_trial(trial_id).state is not TrialState.RUNNING:
@@ -455,7 +461,7 @@ class Store:
         return back
 
     def put_back_abandoned(self) -> int:
-        """Put back the running trials whose process is gone. Returns how many."""
+        """Put back the running trials whose process has died; return their number."""
         running = (t for t in self.frozen() if t.state is TrialState.RUNNING)
         return sum(
             self.lose(trial.number, "the process that ran it was lost", trial)
@@ -466,12 +472,12 @@ class Store:
     def lose(self, number: int, how: str, seen: FrozenTrial | None = None) -> bool:
         """Put back a running trial that lost its process; False if it is not to be run again.
 
-        One that lost its process too often fails instead: it may be what kills them.
+        A trial that lost its process too often fails instead, since it may be the cause.
 
         Args:
             number: of the trial.
-            how: it was lost, as the reason begins if it fails.
-            seen: the trial as it was when it was lost; ours by default.
+            how: how it was lost, the start of the reason if it fails.
+            seen: the trial when it was lost; this object's by default.
         """
         owner = self._owner if seen is None else seen.user_attrs[OWNER]
         lost = self._count_loss(number, self._attempts[number] if seen is None else attempt(seen))
@@ -483,7 +489,7 @@ class Store:
 
     @patient
     def _count_loss(self, number: int, attempt: int) -> int:
-        """Losses of a trial, that of this attempt included, whoever else saw it."""
+        """Count the loss of this attempt, once for all processes; return the trial's losses."""
         trial_id = self._id(number)
         with suppress(UpdateFinishedTrialError):
             self._storage.set_trial_user_attr(trial_id, lost_key(attempt), True)
@@ -491,11 +497,11 @@ class Store:
         return sum(key.startswith(LOST) for key in attributes)
 
     def beat(self) -> None:
-        """Say that this process is alive."""
+        """Send a heartbeat."""
         self._set_study_attribute(_ALIVE + self._owner, time.time())
 
     def beat_if_busy(self) -> None:
-        """Beats while trials run here."""
+        """Send a heartbeat if trials run here."""
         if self._handed:
             with suppress(UserError):  # a database in trouble now hears the next beat
                 self.beat()

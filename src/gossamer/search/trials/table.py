@@ -19,11 +19,11 @@ _ENDS = 30
 
 
 def to_dataframe(trials: Sequence[TrialRecord]) -> pandas.DataFrame:
-    """Trials as a pandas DataFrame: a row a trial, its number as the index.
+    """Return trials as a pandas DataFrame: one row for each trial, with its number as the index.
 
     Columns: state, seconds, reason, fidelity and note, then ``value:NAME``, ``noise:NAME``
-    (standard deviations, where any is known) and ``parameter:NAME`` as in the CSV of the dashboard;
-    missing where a trial has no such thing.
+    (standard deviations, if any is known) and ``parameter:NAME``, as in the dashboard's CSV. What a
+    trial does not have is missing.
 
     Raises:
         UserError: pandas is not installed.

@@ -1,7 +1,7 @@
-"""Conditions that are looked at in the transaction that writes, and writes that belong to it.
+"""Conditions that are checked, and further writes, within a database transaction.
 
-Processes that share a database read it at one moment and write at a later one. What must still
-hold then is checked once more while the database keeps all others from writing.
+Processes that share a database read it at one moment and write later. What must still be true then
+is checked again in the transaction, while the database is locked against other writers.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ _before_commit: ContextVar[Callable[[Session], None] | None] = ContextVar(
 
 
 class OwnerChangedError(Exception):
-    """Nothing was written: the trial is another process's by now."""
+    """Nothing was written: the trial has another owner by now."""
 
 
 @contextmanager
 def before_commit(check: Callable[[Session], None]) -> Iterator[None]:
-    """What is written inside, in a database that is watched, is committed unless this raises."""
+    """Call a check before each commit within the ``with`` block; nothing is written if it raises.
+
+    The database must be watched, see `watch`.
+    """
     token = _before_commit.set(check)
     try:
         yield
@@ -35,7 +38,7 @@ def before_commit(check: Callable[[Session], None]) -> Iterator[None]:
 
 
 def watch(storage: RDBStorage) -> None:
-    """Let `before_commit` look at what is about to be committed to this database."""
+    """Let `before_commit` check what is about to be committed to this database."""
 
     @sqlalchemy.event.listens_for(storage.scoped_session, "before_commit")
     def _look(session: Session) -> None:
@@ -46,12 +49,12 @@ def watch(storage: RDBStorage) -> None:
 
 @contextmanager
 def handing_to(owner: str, trial: int, key: str) -> Iterator[None]:
-    """A state written inside is written together with the trial's new owner.
+    """Write a state within the ``with`` block together with the trial's new owner.
 
     Args:
-        owner: the process that the trial is of from now on.
+        owner: the new owner.
         trial: its id in the database.
-        key: the user attribute that holds the owner, where the trial has one.
+        key: the user attribute of the owner, if the trial has one.
     """
 
     def check(session: Session) -> None:
@@ -64,10 +67,10 @@ def handing_to(owner: str, trial: int, key: str) -> Iterator[None]:
 
 @contextmanager
 def while_owned_by(owner: str, trial: int, key: str) -> Iterator[None]:
-    """A state written inside is written only while the trial has this owner.
+    """Write a state within the ``with`` block only if the trial still has this owner.
 
     Raises:
-        OwnerChangedError: in place of writing.
+        OwnerChangedError: it has another; nothing was written.
     """
 
     def check(session: Session) -> None:

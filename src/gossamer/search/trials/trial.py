@@ -1,4 +1,4 @@
-"""A trial as `train` receives it, and as it is remembered."""
+"""A trial as `train` receives it, and its record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENDED: tuple[State, ...] = ("complete", "failed", "stopped")
 
 
 class TrialStopped(Exception):
-    """A report was answered with "stop": the trial has ended, and nothing is left to be told."""
+    """A stopping rule has stopped the trial after a report; do not `tell` its result."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +62,18 @@ class Trial:
     files: Path | None = field(default=None, compare=False, repr=False)
 
     def report(self, step: int, values: Mapping[str, Any], of: int | None = None) -> None:
-        """Say how far the trial is; to be called as it trains, such as after every epoch.
+        """Report intermediate values; call this during training, such as after every epoch.
 
         Args:
-            step: such as the epoch, counted from 1; each report's is higher than the last one's.
-            values: name -> number, of any metrics and others; what is no finite number is left
-                out.
-            of: steps to be made in all; needed where trials differ in it.
+            step: such as the epoch, from 1; it must increase from report to report.
+            values: name -> number, of metrics or anything else; numbers that are not finite are
+                left out.
+            of: total number of steps; needed if it differs between trials.
 
-        A trial that was made by hand reports to nobody.
+        The reports of a trial that was constructed by hand are ignored.
 
         Raises:
-            TrialStopped: one of the experiment's stopping rules gave the trial up. It has ended;
-                let the exception pass.
+            TrialStopped: a stopping rule has stopped the trial; do not catch it.
         """
         if self._reporter is not None:
             reason = self._reporter(step, values, of)
@@ -97,7 +96,7 @@ class Trial:
         return attach(self.files, path, name)
 
     def reporting(self, reporter: Reporter | None) -> Trial:
-        """The same trial with another receiver of its reports."""
+        """Return the trial with another receiver of its reports."""
         return replace(self, _reporter=reporter)
 
 
