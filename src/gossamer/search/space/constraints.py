@@ -1,6 +1,6 @@
 """Linear constraints between parameters.
 
-A constraint is linear in the *values*, whatever the scale that the parameter is searched on.
+A constraint is linear in the *values* of parameters, also if they are searched on a log scale.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class LinearConstraint:
         return f"'{terms.replace('+ -', '- ')} <= {self.at_most}'"
 
     def holds(self, point: Mapping[str, Value]) -> bool:
-        """Whether `point` keeps the constraint, to within rounding (1e-12 of the terms).
+        """Whether `point` satisfies the constraint, up to rounding (1e-12 of the terms).
 
-        One that lacks one of its parameters, which is conditional, does.
+        True also if the point lacks one of its parameters, a conditional one.
         """
         if not self.coefficients.keys() <= point.keys():
             return True

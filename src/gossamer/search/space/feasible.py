@@ -1,4 +1,4 @@
-"""The points that keep every constraint, and the way to one of them."""
+"""The points that satisfy every constraint, and the repair of others."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Numbers = dict[str, float]
 
 
 class Feasible:
-    """Joint region of the constrained parameters.
+    """The feasible region of the constrained parameters.
 
     Args:
         parameters: those that some constraint names.
         constraints: at least one.
 
     Raises:
-        UserError: for constraints that no point keeps.
+        UserError: no point satisfies the constraints.
     """
 
     def __init__(
@@ -41,25 +41,24 @@ class Feasible:
 
     @property
     def names(self) -> list[str]:
-        """Of the constrained parameters."""
+        """Names of the constrained parameters."""
         return list(self._parameters)
 
     def holds(self, point: Mapping[str, Value]) -> bool:
-        """Whether `point` keeps every constraint."""
+        """Whether `point` satisfies every constraint."""
         return all(constraint.holds(point) for constraint in self._constraints)
 
     def draw(self, rng: np.random.Generator) -> Numbers:
-        """A random point somewhere between two known feasible ones."""
+        """Return a random point between two known feasible ones."""
         first, second = self._pool[rng.integers(len(self._pool), size=2)]
         between = self._decode(first + rng.random() * (second - first))
         return between if self.holds(between) else self._decode(first)
 
     def near(self, point: Mapping[str, Value]) -> Numbers:
-        """A feasible point near `point`.
+        """Return a feasible point near `point`.
 
-        From the nearest known feasible point the way toward `point` is halved until the border.
-        Integers and steps are rounded before each check, so that what is returned is what was
-        checked.
+        It is found by bisection between `point` and the nearest known feasible point. Integers
+        and steps are rounded before each check, so that the returned point was checked itself.
         """
         wish = self._encode(point)
         start = self._pool[np.argmin(((self._pool - wish) ** 2).sum(axis=1))]
@@ -121,7 +120,7 @@ class Feasible:
         return parameter.low + round((value - parameter.low) / parameter.step) * parameter.step
 
     def _corners(self, rng: np.random.Generator) -> list[dict[str, float]]:
-        """Extreme feasible points: mixed-integer programs with random objectives."""
+        """Return extreme feasible points, by mixed-integer programs with random objectives."""
         solutions = (self._solve(rng.standard_normal(len(self._parameters))) for _ in range(32))
         return [solution for solution in solutions if solution is not None]
 

@@ -1,4 +1,4 @@
-"""Points as coordinates that models measure distances in."""
+"""Coordinates of points, in which models measure distances."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Features:
-    """Points as coordinates in which distances mean something.
+    """Points as coordinates whose distances are meaningful to models.
 
     Attributes:
         columns: float64 [points, columns].

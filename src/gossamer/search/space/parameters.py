@@ -33,19 +33,18 @@ _NARROWEST, _WIDEST = 1e-6, 1e6
 
 @dataclass(frozen=True)
 class Prior:
-    """A belief in where a parameter's best value lies: normal, cut off at the bounds.
+    """A prior over a parameter's best value: a normal distribution truncated to the bounds.
 
-    Points are drawn from it at first, and near it as long as the trials do not speak against it.
+    The first points are drawn from it; later ones are near it unless trials contradict it.
 
     Args:
-        center: the likeliest value.
-        spread: two thirds of the belief are within center - spread and center + spread; on a
-            logarithmic scale within center / spread and center * spread (so above 1). Two, one
-            below the center and one above it, for a skewed belief (the two-piece normal
-            distribution).
+        center: the most likely value.
+        spread: standard deviation: two thirds of the probability is within center ± spread or, on
+            a logarithmic scale, within center / spread and center * spread (then above 1). Two
+            numbers, below and above the center, make a two-piece normal distribution.
 
     Raises:
-        UserError: for numbers that are not finite, or a spread that is none.
+        UserError: a number is not finite, or the spread is not positive.
     """
 
     center: float
@@ -259,15 +258,15 @@ class Choice(_Listed):
     """One of several options: texts, numbers, True/False or None. A single one is a fixed value.
 
     Args:
-        name: what `train` receives it as.
+        name: key in the trial's parameters.
         options: in any order.
-        ordered: they are in an order, in which neighbors are alike: ("low", "medium", "high").
-        prior: a weight of each option, how likely it is believed to be the best.
-        default: option that trials had before there was this parameter.
-        when: other parameter -> its values with which this one exists; else trials have none.
+        ordered: whether neighbors are similar, as in ("low", "medium", "high").
+        prior: for each option, a weight: how likely it is the best.
+        default: option of trials that were run before the parameter was added.
+        when: other parameter -> its values for which this one exists.
 
     Raises:
-        UserError: for no options at all, options of another type, or one that is given twice.
+        UserError: there are no options, or one is repeated or of another type.
     """
 
     options: Sequence[Value]
@@ -293,20 +292,20 @@ class Choice(_Listed):
 
 @dataclass(frozen=True)
 class Grid(_Listed):
-    """One of several numbers, which need not be evenly spaced: neighbors are alike.
+    """One of several numbers, which need not be evenly spaced.
 
-    All neighbors are as far apart, so that 1, 10, 100 are a logarithmic grid. Texts in an order
-    are a `Choice`.
+    Neighbors are searched as equally distant, so that 1, 10, 100 are a logarithmic grid. Ordered
+    texts are a `Choice`.
 
     Args:
-        name: what `train` receives it as.
+        name: key in the trial's parameters.
         values: ascending.
-        prior: a weight of each value, how likely it is believed to be the best.
-        default: value that trials had before there was this parameter.
-        when: other parameter -> its values with which this one exists; else trials have none.
+        prior: for each value, a weight: how likely it is the best.
+        default: value of trials that were run before the parameter was added.
+        when: other parameter -> its values for which this one exists.
 
     Raises:
-        UserError: for no values, some that are no finite numbers, or not ascending.
+        UserError: there are no values, or they are not finite or not ascending.
     """
 
     values: Sequence[float]
@@ -363,16 +362,16 @@ class Float(_Range):
     """A real number in [low, high].
 
     Args:
-        name: what `train` receives it as.
+        name: key in the trial's parameters.
         low, high: the bounds, both included.
-        log: spread evenly over the logarithm (low must be positive).
-        step: only low, low + step, low + 2 step ... high; not together with `log`.
-        prior: where its best value is believed to lie.
-        default: value that trials had before there was this parameter.
-        when: other parameter -> its values with which this one exists; else trials have none.
+        log: search on a logarithmic scale (low must be positive).
+        step: only low, low + step, low + 2 step ... high; excludes `log`.
+        prior: over its best value.
+        default: value of trials that were run before the parameter was added.
+        when: other parameter -> its values for which this one exists.
 
     Raises:
-        UserError: for invalid bounds, scales or steps.
+        UserError: bounds, scale or step are invalid.
     """
 
     def _convert(self, where: str) -> None:
@@ -416,16 +415,16 @@ class Int(_Range):
     """A whole number in [low, high].
 
     Args:
-        name: what `train` receives it as.
+        name: key in the trial's parameters.
         low, high: the bounds, both included.
-        log: spread evenly over the logarithm (low must be at least 1, `step` 1).
+        log: search on a logarithmic scale (low must be at least 1, `step` 1).
         step: only low, low + step, low + 2 step ... high.
-        prior: where its best value is believed to lie.
-        default: value that trials had before there was this parameter.
-        when: other parameter -> its values with which this one exists; else trials have none.
+        prior: over its best value.
+        default: value of trials that were run before the parameter was added.
+        when: other parameter -> its values for which this one exists.
 
     Raises:
-        UserError: for invalid bounds, scales or steps.
+        UserError: bounds, scale or step are invalid.
     """
 
     low: int

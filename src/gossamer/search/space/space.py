@@ -1,4 +1,4 @@
-"""The space of points: the parameters' box, less what breaks a constraint."""
+"""The search space: the parameters' box without the points that violate a constraint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Point = dict[str, Value]
 
 
 def takes(parameter: Parameter, value: Value) -> bool:
-    """Whether `parameter` can be `value`."""
+    """Whether `value` is valid for `parameter`."""
     if isinstance(parameter, Choice):
         return value in parameter.options
     if not is_number(value):
@@ -36,7 +36,7 @@ def takes(parameter: Parameter, value: Value) -> bool:
 
 
 def exact(parameter: Parameter, value: Any) -> Value:
-    """`value`, which `parameter` can be, in the parameter's own type."""
+    """Return `value`, which must be valid for `parameter`, in the parameter's type."""
     listed = parameter.options if isinstance(parameter, Choice) else None
     listed = parameter.values if isinstance(parameter, Grid) else listed
     if listed is not None:
@@ -45,16 +45,15 @@ def exact(parameter: Parameter, value: Any) -> Value:
 
 
 class Space:
-    """The parameters' box, less the points that break a constraint.
+    """The parameters' box without the points that violate a constraint.
 
     Args:
         parameters: at least one, names unique; conditional ones after those they depend on.
         constraints: between numeric parameters of these.
 
     Raises:
-        UserError: for names given twice, unknown or not numeric ones in a constraint, and for
-            constraints that no point keeps; for conditions on parameters or values that there
-            are not.
+        UserError: a name occurs twice; a constraint names an unknown or non-numeric parameter;
+            no point satisfies the constraints; or a condition names an unknown parameter or value.
     """
 
     def __init__(
@@ -125,12 +124,12 @@ class Space:
         return len(self.parameters)
 
     def decode(self, unit: np.ndarray) -> Point:
-        """The feasible point at or near `unit`, float [parameters], in the unit cube."""
+        """Return the feasible point at or near `unit`, float [parameters], in the unit cube."""
         pairs = zip(self.parameters.values(), np.nan_to_num(unit, nan=0.5).tolist(), strict=True)
         return self.repair({parameter.name: parameter.decode(u) for parameter, u in pairs})
 
     def encode(self, points: Sequence[Mapping[str, Value]]) -> np.ndarray:
-        """float64 [points, parameters] in the unit cube; NaN where a point has no value."""
+        """Return float64 [points, parameters] in the unit cube; NaN where a point has no value."""
         units = np.full((len(points), len(self)), np.nan)
         for row, point in zip(units, points, strict=True):
             for column, (name, parameter) in enumerate(self.parameters.items()):
@@ -139,14 +138,14 @@ class Space:
         return units
 
     def read(self, values: Mapping[str, Any], where: str) -> Point:
-        """`values` of some parameters, in the parameters' own types.
+        """Return `values` of some parameters, in the parameters' types.
 
         Args:
             values: by name.
-            where: what the values are from, as a message begins.
+            where: source of the values, the start of messages.
 
         Raises:
-            UserError: a name or a value that the space does not have.
+            UserError: a name is unknown or a value invalid.
         """
         point: Point = {}
         for name, value in plain(values).items():
@@ -159,21 +158,21 @@ class Space:
         return point
 
     def whole(self, point: Mapping[str, Value]) -> Point:
-        """`point` with a value in the middle for every parameter that it does not have."""
+        """Return `point` with missing parameters at the middle of their range."""
         return {
             name: point[name] if name in point else parameter.decode(0.5)
             for name, parameter in self.parameters.items()
         }
 
     def middle(self) -> Point:
-        """A value for every parameter: where it is believed to be best, else the middle."""
+        """Return a value for every parameter: its prior's center, else the middle."""
         return {
             name: parameter.decode(parameter.believed(0.5))
             for name, parameter in self.parameters.items()
         }
 
     def pruned(self, point: Mapping[str, Value]) -> Point:
-        """`point` without the parameters whose condition is not met."""
+        """Return `point` without the parameters whose condition is not met."""
         active: Point = {}
         for name, parameter in self.parameters.items():
             if self._is_met(parameter, active):
@@ -181,7 +180,7 @@ class Space:
         return active
 
     def with_defaults(self, point: Mapping[str, Value]) -> Point:
-        """`point`, of a trial that was made before some parameters, with their defaults."""
+        """Return an earlier trial's point with defaults of parameters that were added since."""
         known: Point = {
             name: p.default for name, p in self.parameters.items() if p.default is not None
         }
@@ -200,7 +199,7 @@ class Space:
         return all(n in active and active[n] in values for n, values in parameter.when.items())
 
     def features(self, units: np.ndarray) -> Features:
-        """As coordinates: a choice has one per option, a conditional parameter one for absence."""
+        """Return coordinates: one per option of a choice, one for absence of a conditional."""
         columns: list[np.ndarray] = []
         owner: list[int] = []
         for i, (unit, parameter) in enumerate(zip(units.T, self.parameters.values(), strict=True)):
@@ -226,7 +225,7 @@ class Space:
         return belief
 
     def on_grid(self, units: np.ndarray) -> np.ndarray:
-        """Rows of `units` that keep the constraints, in the middle of the cells they lie in."""
+        """Return the rows of `units` that satisfy the constraints, at the middle of their cells."""
         snapped = units.copy()
         values: dict[str, list[Value]] = {}
         for i, (name, parameter) in enumerate(self.parameters.items()):
@@ -263,15 +262,15 @@ class Space:
         return {name: parameter.distribution() for name, parameter in self.parameters.items()}
 
     def holds(self, point: Mapping[str, Value]) -> bool:
-        """Whether `point` keeps every constraint."""
+        """Whether `point` satisfies every constraint."""
         return self._feasible is None or self._feasible.holds(point)
 
     def broken(self, point: Mapping[str, Value]) -> str:
-        """The constraints that `point` does not keep, in words."""
+        """Return the constraints that `point` violates, as text."""
         return ", ".join(f"constraint {c}" for c in self.constraints if not c.holds(point))
 
     def draw(self, rng: np.random.Generator) -> Point:
-        """A random feasible point, drawn from the priors where the feasible share is not tiny."""
+        """Return a random feasible point, from the priors unless the feasible share is tiny."""
         for _ in range(200):
             point = self._believed(rng.random(len(self)))
             if self.holds(self.pruned(point)):
@@ -280,7 +279,7 @@ class Space:
         return self.pruned({**point, **self._feasible.draw(rng)})
 
     def believed(self, unit: np.ndarray) -> Point | None:
-        """The point at `unit`, even draws spread as the priors are; None if it is infeasible."""
+        """Map `unit`, drawn uniformly, to a point of the priors; None if it is infeasible."""
         point = self.pruned(self._believed(unit))
         return point if self.holds(point) else None
 
@@ -289,7 +288,7 @@ class Space:
         return {parameter.name: parameter.decode(parameter.believed(u)) for parameter, u in pairs}
 
     def repair(self, point: Mapping[str, Value]) -> Point:
-        """`point` itself if it keeps the constraints, else a feasible point near it.
+        """Return `point` if it satisfies the constraints, else a feasible point near it.
 
         Coordinates in no constraint keep their values.
 

@@ -1,1 +1,1 @@
-"""Trials that end early: learning curves, stopping rules, cheaper fidelities."""
+"""Early stopping: learning curves, stopping rules and cheaper fidelities."""

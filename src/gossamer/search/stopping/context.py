@@ -1,4 +1,4 @@
-"""Context of a stopping rule: a trial's learning curve among those of others."""
+"""The data that stopping rules decide on: learning curves of a trial and of all others."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gossamer.search.trials.trial import ENDED, Trial, TrialRecord
 
 
 class LearningCurves:
-    """The curves and forecasts of an experiment, remembered from one report to the next.
+    """A cache of an experiment's curves and forecasts between reports.
 
-    A trial's curve is read again while it runs only, and forecasts are fitted again only when
-    another trial is complete: what a report costs does not grow with their number.
+    Only curves of running trials are read again, and forecasts are fitted again only when another
+    trial has completed, so that the cost of a report does not grow with the number of reports.
     """
 
     def __init__(self) -> None:
@@ -26,10 +26,9 @@ class LearningCurves:
     def context(
         self, trial: Trial, records: Sequence[TrialRecord], metrics: Sequence[Metric]
     ) -> StoppingContext:
-        """Context of a trial that has reported, among all trials of its experiment.
+        """Return the context of a trial that has reported.
 
-        Only trials of the same fidelity are like it, and the thresholds are those of the full
-        task.
+        It contains trials of the same fidelity only; the thresholds are those of the full task.
         """
         full = metrics
         if trial.fidelity is not None:
@@ -60,7 +59,7 @@ class LearningCurves:
 
 @dataclass(frozen=True)
 class StoppingContext:
-    """Facts on which a rule decides.
+    """The data that a rule decides on.
 
     Attributes:
         metrics: of the experiment.
@@ -85,7 +84,7 @@ class StoppingContext:
         object.__setattr__(self, "ranking", self.ranking or self.metrics)
 
     def latest(self, metric: str) -> tuple[float, float] | None:
-        """(share of the training, value) of the trial's latest report of a metric."""
+        """Return (share of the training, value) of the trial's latest report of a metric."""
         values = self.trial.values[metric]
         known = np.flatnonzero(~np.isnan(values))
         of = self.of()
@@ -100,8 +99,7 @@ class StoppingContext:
         return max((c.of for c in self.finished if c.of is not None), default=None)
 
     def expected(self) -> dict[str, float]:
-        """Forecast of the trial's end by metric; metrics that it never reported are left
-        out."""
+        """Return forecasts of the trial's final metrics, except those that it never reported."""
         forecasts = {}
         for metric in self.metrics:
             latest = self.latest(metric.name)

@@ -1,4 +1,4 @@
-"""Small to large: cheaper tasks tried first, the full cost spent on promising settings only."""
+"""Fidelities: cheaper tasks are tried first, and only promising points at full cost."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ class Fidelity:
 
     Args:
         name: of the fidelity; trials carry it.
-        settings: what is different; they stand over the experiment's settings and over a
-            trial's parameters.
-        cost: of a trial, as a share of a full one's; so much of the budget it takes.
-        reduction: of so many trials of this fidelity the best one is run at the next dearer one.
+        settings: override the experiment's settings and a trial's parameters.
+        cost: of a trial, as a share of a full trial's, also in the budget.
+        reduction: the best of this number of trials is repeated at the next fidelity.
 
     Raises:
-        UserError: for a cost that is not between 0 and 1, or a reduction below 2.
+        UserError: the cost is not between 0 and 1, or the reduction is below 2.
     """
 
     name: str
@@ -55,10 +54,9 @@ class Fidelity:
 class Ladder:
     """The fidelities from the cheapest to the full task, which has no name.
 
-    Of the trials of a rung, the best ``1/reduction`` climb to the next, as soon as they are that
-    (asynchronous successive halving, Li et al. 2020, arXiv 1810.05934). How good a cheap trial is
-    depends on what its values lead to at full cost: a line through the points that were run at
-    both, once there are three of them.
+    The best ``1/reduction`` of the trials at a fidelity are repeated at the next (asynchronous
+    successive halving, Li et al. 2020, arXiv 1810.05934). Trials are ranked by forecasts of their
+    values at full cost: a line through the points that were run at both, if there are three.
     """
 
     def __init__(self, metrics: Sequence[Metric], fidelities: Sequence[Fidelity]) -> None:
@@ -84,11 +82,11 @@ class Ladder:
     def next_up(
         self, records: Sequence[TrialRecord], room: float
     ) -> tuple[TrialRecord, str | None] | None:
-        """A trial to repeat at the next dearer fidelity, and its name; None if none deserves it.
+        """Return a trial to repeat and the next fidelity's name; None if no trial qualifies.
 
         Args:
             records: all trials.
-            room: cost that the budget has left.
+            room: remaining cost of the budget.
         """
         climbed = {record.origin for record in records}
         targets = [*(fidelity.name for fidelity in self.rungs), None][1:]

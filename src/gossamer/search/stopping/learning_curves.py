@@ -1,4 +1,4 @@
-"""Learning curves, and where they will end."""
+"""Learning curves, and forecasts of their ends."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Curve:
 
     Attributes:
         number: of the trial.
-        steps: int64 [reports], rising.
-        of: steps in all that the trial means to make, or made; None if unknown.
+        steps: int64 [reports], ascending.
+        of: total number of steps; None if unknown.
         values: metric -> float64 [reports], NaN where a report had no such metric.
         ends: metric -> value that a complete trial returned; empty for others.
     """
@@ -59,9 +59,9 @@ class Curve:
         return {metric: self.at(metric, _GRID) for metric in self.values}
 
     def at(self, metric: str, share: float | np.ndarray) -> np.ndarray:
-        """The metric at shares of the training; NaN before its first report and after its last.
+        """Return the metric at shares of the training, interpolated linearly between reports.
 
-        Between two reports as on a straight line.
+        NaN before its first report and after its last.
         """
         values = self.values[metric]
         known = ~np.isnan(values)
@@ -73,20 +73,20 @@ class Curve:
 
 
 class Forecast:
-    """Forecast of a metric's end from its value at a share of the training.
+    """Forecast of a metric's final value from its value at a share of the training.
 
-    At each share the ends of the finished curves are a straight line in their values there, plus
-    a residual. What the rule "stop" needs is a bound that holds at *all* looks at once: each
-    finished curve's score is its largest residual over all shares, each residual being that of
-    the line through the *other* curves, in units of its share's typical one; the bound is the
-    conformal quantile of these scores. With exchangeable curves a trial so ends beyond its bound,
-    at whichever moment it was looked at, with a probability of at most 1 - confidence (split
-    conformal prediction, Vovk et al. 2005; leave-one-out residuals: Barber et al. 2021,
-    "Predictive inference with the jackknife+"). The number of curves limits the confidence:
-    0.95 needs 19 of them, 0.9 needs 9; below that every end is possible.
+    At each share, the final values of finished curves are modeled as a line in their values there,
+    plus a residual. Stopping needs a bound that is valid for *all* reports of a trial together. So
+    a finished curve's score is its largest residual over all shares, where each residual is from
+    the line through the *other* curves, in units of the share's typical residual. The bound is the
+    conformal quantile of these scores: with exchangeable curves, a trial ends beyond it, whenever
+    it was evaluated, with a probability of at most 1 - confidence (split conformal prediction, Vovk
+    et al. 2005; leave-one-out residuals: Barber et al. 2021, "Predictive inference with the
+    jackknife+"). The number of curves limits the confidence: 0.95 needs 19, 0.9 needs 9; with
+    fewer, every end is possible.
 
     Args:
-        metric: which is forecast.
+        metric: to forecast.
         finished: complete curves; the latest 200 are used.
     """
 
@@ -102,7 +102,7 @@ class Forecast:
         return len(self._curves)
 
     def expected(self, share: float, value: float) -> float:
-        """The likeliest end of a curve at `value`; the value itself with fewer than 3 curves."""
+        """Return the likeliest end of a curve at `value`; `value` with fewer than 3 curves."""
         fitted = self._fit(share)
         if fitted is None:
             return value
@@ -110,7 +110,7 @@ class Forecast:
         return self._metric.loss(end)
 
     def best(self, share: float, value: float, confidence: float) -> float:
-        """The best end that is still to be reckoned with: infinitely good with too few curves."""
+        """Return the best end that is within the bound; infinitely good with too few curves."""
         fitted = self._fit(share)
         rank = math.ceil((len(self._scores) + 1) * confidence)
         if fitted is None or rank > len(self._scores):

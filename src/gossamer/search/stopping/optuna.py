@@ -46,8 +46,8 @@ STUDY = "gossamer"
 class OptunaPruner:
     """Stops a trial that one of Optuna's pruners would stop.
 
-    For experiments of one metric, which is optimized: pruners see no other. They see the reports
-    as Optuna's `Trial.report` would have stored them.
+    For experiments with one metric, which is optimized, since pruners support no other. Reports
+    are passed to them as Optuna's `Trial.report` stores them.
 
     Args:
         pruner: its name in Optuna, one of `PRUNERS`.

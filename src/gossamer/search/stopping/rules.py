@@ -1,8 +1,8 @@
 """Rules that stop a trial before its end.
 
-A rule sees the trial's learning curve and those of others, and gives a reason to stop or None.
-A new rule is one small frozen dataclass and one entry of `STOPPING`, under whose name experiment
-files configure it; the conformance tests find it there.
+A rule returns a reason to stop, or None, for the learning curves of a trial and of all others. A
+new rule is a small frozen dataclass and an entry of `STOPPING`, by whose name experiment files
+configure it and conformance tests find it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from gossamer.search.validation import check_list, is_number, make_plain
 
 @runtime_checkable
 class StoppingRule(Protocol):
-    """Gives a reason to stop, in one line, or None."""
+    """Interface of a rule; `reason` returns why to stop, in one line, or None."""
 
     def reason(self, context: StoppingContext) -> str | None: ...
 
 
 @dataclass(frozen=True)
 class _Forecasting:
-    """Base of the rules that trust a forecast of a trial's end."""
+    """Base of the rules that use a forecast of a trial's end."""
 
     confidence: float = 0.95
     least: int = 10
@@ -50,9 +50,9 @@ class OutOfReach(_Forecasting):
     """Stops a trial whose learning curve cannot reach a threshold any more.
 
     Args:
-        confidence: that such a trial would have ended outside the threshold, over all looks
-            together (see `Forecast`).
-        least: finished curves before any trial is stopped; never fewer than `confidence` needs.
+        confidence: that a stopped trial would have ended outside the threshold, over all its
+            reports together (see `Forecast`).
+        least: finished curves before any trial is stopped; at least what `confidence` needs.
     """
 
     def reason(self, context: StoppingContext) -> str | None:
