@@ -247,6 +247,11 @@ def test_thousand_trials_open(tmp_path: Path, serve: Callable[..., Any]) -> None
         answered = time.perf_counter() - begun
         with opened(page.address) as (tab, wrong):
             assert tab.inner_text("#filters button[aria-pressed=true]") == "all 1,000"
+            # The margins are not widened for the labels, for which all would be drawn twice.
+            margins = (
+                "(({l, b}) => [l, b])(document.querySelector('#scatter .canvas')._fullLayout._size)"
+            )
+            assert tab.evaluate(margins) == [84, 60]
             assert wrong == []
         profile = tmp_path / "profile"
         times = [timed(page.address, profile) for _ in range(3)]

@@ -97,7 +97,8 @@ def blank(height: int, **layout: Any) -> go.Figure:
             "colorway": SERIES,
             "xaxis": axis,
             "yaxis": axis,
-            "margin": {"l": 56, "r": 16, "t": 28, "b": 48},
+            # Where automargin must widen them for the labels, plotly draws everything twice.
+            "margin": {"l": 84, "r": 16, "t": 28, "b": 60},
             "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
             "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#9aa5b1", "activecolor": INK},
             "hoverlabel": {"font": {"family": FONT}, "align": "left", "namelength": -1},
