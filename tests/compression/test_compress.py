@@ -105,7 +105,7 @@ def test_the_test_split_is_read_at_the_end_alone(place, monkeypatch, trained, ex
         events.append(split)
         return evaluate(model, task, split, **options)
 
-    def told(self, *arguments, **named):
+    def noted(self, *arguments, **named):
         events.append("trial")
         return tell(self, *arguments, **named)
 
@@ -115,7 +115,7 @@ def test_the_test_split_is_read_at_the_end_alone(place, monkeypatch, trained, ex
 
     for module in (training, modules):
         monkeypatch.setattr(module, "evaluate", evaluated)
-    monkeypatch.setattr(Experiment, "tell", told)
+    monkeypatch.setattr(Experiment, "tell", noted)
     monkeypatch.setattr(networks, "load", loaded)
     if named:
         compress(*NAMED, weights="weights.safetensors", trials=2, **QUICK)
