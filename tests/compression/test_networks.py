@@ -100,16 +100,20 @@ def test_densities_of_single_layers_keep_to_the_density_that_was_asked_for():
         nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 96), nn.ReLU(), nn.Linear(96, 10)
     )
     look, tuning = Look.at(model.eval(), torch.zeros(2, 64)), Tuning(6, (1e-3, 1e-1))
-    (only,) = constraints(look, {"density": 0.25})
-    assert only["coefficients"] == {
+    single, blocks = constraints(look, {"density": 0.25})
+    assert single["coefficients"] == {
         "weight_density": 960 / 21440,
         "weight_density.0": 8192 / 21440,
         "weight_density.2": 12288 / 21440,
     }
-    assert only["at_most"] == (5360 - 3) / 21440  # each layer may be rounded up by one
-    assert constraints(look, {"nonzero": 5360}) == [only]
+    assert single["at_most"] == (5360 - 3) / 21440  # each layer may be rounded up by one
+    # No block divides the last layer, which stays dense; a layer is rounded up by 16 at most.
+    own = ("weight_density.0", "weight_density.2")
+    assert blocks["coefficients"] == {name: single["coefficients"][name] for name in own}
+    assert blocks["at_most"] == (5360 - 960 - 2 * 16) / 21440
+    assert constraints(look, {"nonzero": 5360}) == [single, blocks]
     assert constraints(look, {"log_density": math.log(0.25)})[0]["at_most"] == pytest.approx(
-        only["at_most"]
+        single["at_most"]
     )
     assert constraints(look, {"activation_density": 0.25}) == []
     # 0.0313 x 8,192 + 0.02 x 12,288 + 0.02 x 960 is 521 weights: with fewer, all share one density.
@@ -134,12 +138,17 @@ def test_a_search_suggests_no_network_above_the_density_that_was_asked_for(tmp_p
     data |= {"sampler": "random", "start": []}
     file.write_text(tomli_w.dumps(data))
     experiment = Experiment.from_toml(file, storage=f"sqlite:///{tmp_path / 'search.db'}")
-    points = [experiment.ask().parameters for _ in range(6)]
+    points = [experiment.ask().parameters for _ in range(12)]
     own = [point for point in points if "weight_density.0" in point]
     assert len(own) > 1
     for point in own:
-        kept = 1024 * point["weight_density.0"] + 2048 * point["weight_density.2"]
-        assert kept + 96 * point["weight_density"] <= 0.2 * 3168 - 3 + 1e-9
+        pruned = deepcopy(model)
+        settings = SparsitySettings(pattern=point["pattern"], allocation="uniform", rule="one_shot")
+        by_layer = {n: point[f"weight_density.{n}"] for n in ("0", "2")}
+        settings.sparsifier(pruned, point["weight_density"], by_layer)
+        nonzero = sum(int(layer.weight.count_nonzero()) for layer in pruned[::2])
+        assert nonzero <= 0.2 * 3168
+    assert len({point["pattern"] for point in own}) > 1
 
 
 def test_a_deep_network_shares_its_densities():

@@ -235,17 +235,22 @@ def parameters(
 def constraints(look: Look, limits: Mapping[str, float]) -> list[dict[str, Any]]:
     """Constraints as in an experiment file: densities of single layers keep to the limits.
 
-    A sum over layers, each weighted by its share of the network. It is that of the pattern that
-    fits best: for another, which leaves more layers dense, no linear constraint can be written
-    that spares the first.
+    Sums over the layers that a pattern makes sparse, each weighted by its share of the network,
+    with what the pattern leaves dense and rounds up. Whichever pattern a trial has, its network
+    keeps to the limits: no linear constraint can be written that holds for one pattern alone.
     """
-    layers, fit = _layers(look, limits), look.patterns[_patterns(look, limits)[0]]
+    layers = _layers(look, limits)
     if not layers or not _limited(limits):
         return []
-    own = {f"weight_density.{n}": fit.sizes[n] / look.weights for n in layers if n in fit.sizes}
-    shared = sum(size for name, size in fit.sizes.items() if name not in layers) / look.weights
-    coefficients = {**({"weight_density": shared} if shared else {}), **own}
-    return [{"coefficients": coefficients, "at_most": _allowed(look, fit, limits) / look.weights}]
+    bounds: dict[tuple[tuple[str, float], ...], float] = {}
+    for pattern in _patterns(look, limits):
+        fit = look.patterns[pattern]
+        own = {f"weight_density.{n}": fit.sizes[n] / look.weights for n in layers if n in fit.sizes}
+        shared = sum(size for name, size in fit.sizes.items() if name not in layers) / look.weights
+        coefficients = {**({"weight_density": shared} if shared else {}), **own}
+        key, bound = tuple(coefficients.items()), _allowed(look, fit, limits) / look.weights
+        bounds[key] = min(bounds.get(key, bound), bound)
+    return [{"coefficients": dict(key), "at_most": bound} for key, bound in bounds.items()]
 
 
 def _limited(limits: Mapping[str, float]) -> bool:
@@ -283,9 +288,13 @@ def _fits(look: Look, fit: Fit, limits: Mapping[str, float]) -> bool:
 
 def _layers(look: Look, limits: Mapping[str, float]) -> Mapping[str, float]:
     """Layers that may have a density of their own: none where their lowest pass the limits."""
-    fit = look.patterns[_patterns(look, limits)[0]]
-    lowest = sum(size * look.layers.get(name, look.least) for name, size in fit.sizes.items())
-    return look.layers if lowest < _allowed(look, fit, limits) else {}
+    fits = (look.patterns[pattern] for pattern in _patterns(look, limits))
+    spare = (
+        _allowed(look, fit, limits)
+        - sum(size * look.layers.get(name, look.least) for name, size in fit.sizes.items())
+        for fit in fits
+    )
+    return look.layers if min(spare) > 0 else {}
 
 
 def _winners(look: Look) -> list[str]:
