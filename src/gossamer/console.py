@@ -50,7 +50,7 @@ codecs.register_error("gossamer", _plain)
 
 
 def accept_every_encoding() -> None:
-    """Print what the output's encoding lacks as the nearest signs that it has."""
+    """Replace characters that the output's encoding lacks by the nearest ones that it has."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="gossamer")

@@ -19,11 +19,11 @@ class MissingPackage(UserError, ImportError):
 
 @contextmanager
 def needed(purpose: str, prefer: str = "") -> Iterator[None]:
-    """Imports that may fail because an extra is not installed.
+    """Wrap imports that fail if an extra is not installed.
 
     Args:
-        purpose: what cannot be done then, the beginning of the message.
-        prefer: the extra to name where several bring the package.
+        purpose: what needs the package; the start of the message.
+        prefer: the extra to name if several contain the package.
 
     Raises:
         MissingPackage: a package of an extra is not installed, or a module of gossamer itself.
@@ -45,7 +45,7 @@ def needed(purpose: str, prefer: str = "") -> Iterator[None]:
 
 
 def extra_of(package: str, prefer: str = "") -> str | None:
-    """The extra that brings a package: ``prefer`` if it does, else the first, or None."""
+    """Return an extra that contains a package: ``prefer`` if it does, else the first, or None."""
     name = _normalized(_DISTRIBUTIONS.get(package, package))
     extras = [
         marker["extra"]

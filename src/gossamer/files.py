@@ -34,12 +34,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def writing(path: Name) -> Iterator[BinaryIO]:
-    """A binary file to write, which becomes ``path`` when the block ends without an error.
+    """Open a binary file that replaces ``path`` atomically when the block ends without an error.
 
-    A reader sees the old file or the new one, never half of either; after an error or an
-    interruption nothing is left behind. A link is followed. A pipe or a device gets the bytes
-    at the end of the block. A new file has the mode that the umask asks for, a replaced one
-    keeps its own.
+    Readers see the old or the new file, never a part; after an error or an interruption no
+    temporary file remains. Links are followed. A pipe or a device receives the bytes at the end of
+    the block. A new file has the mode of the umask; a replaced file's mode does not change.
 
     Raises:
         UserError: the file cannot be written; what was there before is unchanged.
@@ -104,12 +103,12 @@ def copy_file(source: Name, path: Name) -> None:
 
 
 def check_folder(path: Name) -> Path:
-    """Refuse a folder that cannot be made or written to; to be called before work is spent.
+    """Refuse a folder that cannot be created or written to; call this before long work.
 
-    Nothing is made.
+    Nothing is created.
 
     Raises:
-        UserError: it cannot.
+        UserError: the folder cannot be created or written to.
     """
     folder = Path(path)
     try:
@@ -150,10 +149,10 @@ def is_stream(path: Name) -> bool:
 
 
 def refuse_overwrite(output: Name, inputs: Iterable[Name | None]) -> None:
-    """Refuse an output that is one of the inputs, by whatever name or link.
+    """Refuse an output that is the same file as one of the inputs, also through links.
 
     Raises:
-        UserError: it is.
+        UserError: the output is one of the inputs.
     """
     for path in inputs:
         if path is not None and not is_stream(output) and _same(output, path):

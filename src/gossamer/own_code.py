@@ -45,7 +45,7 @@ def load_function(name: str, kind: str) -> Callable[..., Any]:
 
     Args:
         name: the place.
-        kind: what it stands for, the beginning of messages.
+        kind: what the function is, such as "data"; the start of messages.
 
     Raises:
         UserError: no such file, module or function, or one that fails when imported.

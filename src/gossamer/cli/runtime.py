@@ -95,7 +95,7 @@ def _opened(
     shapes: list[str] | None,
     values: list[str] | None,
 ) -> tuple[Engine, list[Any] | None]:
-    """The engine, planned on the inputs of a file if there is one, and those inputs."""
+    """Return the engine, planned on the inputs of a file if there is one, and these inputs."""
     from gossamer.runtime import Engine, read_arrays
     from gossamer.runtime.importer import read
 
@@ -108,7 +108,7 @@ def _opened(
 
 
 def _warn_stale(plan: Path | None, stale: str | None) -> None:
-    """Say that a saved plan did not fit and was replaced."""
+    """Print that a saved plan did not fit and was replaced."""
     if stale is not None:
         say(f"{plan}: {stale}; the kernels were measured again and the file was renewed", err)
 
@@ -249,7 +249,7 @@ def bench(
 
 @contextmanager
 def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar from the first step on, after all that can be refused, to the last."""
+    """Show a progress bar from the first step, when all arguments are checked, to the last."""
     from gossamer.progress import progress_bar
 
     progress = progress_bar(transient=True)

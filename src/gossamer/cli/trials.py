@@ -89,7 +89,7 @@ def delete(
     ],
     name: Name = None,
 ) -> None:
-    """Delete trials: nothing is learned from them, and they take no place in the budget."""
+    """Delete trials: samplers ignore them, and they do not count toward the budget."""
     opened = _open_stored(source, name)
     opened.forget(*numbers)
     say(f"{_trials(len(set(numbers)))} of '{opened.name}' deleted")
@@ -137,7 +137,7 @@ def note(
     text: Annotated[str, typer.Argument(help="Replaces the trial's note; '' removes it.")],
     name: Name = None,
 ) -> None:
-    """Write something about a trial."""
+    """Set a trial's note."""
     opened = _open_stored(source, name)
     opened.note(number, text)
     say(f"trial {number} of '{opened.name}': note {'written' if text.strip() else 'removed'}")
@@ -210,8 +210,8 @@ def import_(
         bool, typer.Option("--skip", help="Leave out trials that the experiment cannot hold.")
     ] = False,
 ) -> None:
-    """Put exported trials into a database, where their search continues, or another tool's into an
-    experiment, which learns from them."""
+    """Import exported trials into a database, to continue their search, or another tool's trials
+    into an experiment, which learns from them."""
     if (storage is None) == (into is None):
         raise UserError(
             "give --storage URL for what 'gossamer trials export' wrote, or --into EXPERIMENT for "

@@ -24,7 +24,7 @@ Pair = tuple[ArrayLike, ArrayLike]
 
 
 class Pairs(Protocol):
-    """Anything indexed that gives (x, y), such as a ``torch.utils.data.Dataset``."""
+    """An indexable object of pairs (x, y), such as a ``torch.utils.data.Dataset``."""
 
     def __len__(self) -> int: ...
 
@@ -85,8 +85,8 @@ def arrays(
     ``x`` numbers ``[N, ...]``, ``y`` whole numbers ``[N]`` from 0 to classes - 1. ``[N, H, W]`` and
     ``[N, C, H, W]`` are images: standardized as a whole, noise replaces pixels (`Images.noise`).
     Other shapes are `Vectors`: ``[N, F]`` is standardized feature by feature, noise is Gaussian.
-    There is no augmentation. ``classes``: their names; else their numbers. ``standardize``: False
-    gives the network the examples as they are, for one that was trained so elsewhere.
+    There is no augmentation. ``classes`` are the classes' names, by default their numbers.
+    ``standardize=False`` passes examples unchanged, to a network that was trained so elsewhere.
 
     Where validation or test is missing, 15 % of the training examples of each class are held out
     for it, at least one, with a fixed seed. Raises UserError for lengths, shapes, labels or values
@@ -178,9 +178,9 @@ def from_dataset(
     *,
     standardize: bool = True,
 ) -> Task:
-    """A task of any objects with ``len`` and an index that gives ``(x, y)``; see `arrays`.
+    """Return a task of objects with ``len`` that are indexed for ``(x, y)``; see `arrays`.
 
-    ``x`` may be whatever numpy can read, torch tensors included. All examples are read at once.
+    ``x`` may be anything that NumPy can convert, also torch tensors. All examples are read at once.
     """
     datasets = {"train": train, "validation": validation, "test": test}
     pairs = {split: collect(name, split, data) for split, data in datasets.items() if data}
@@ -197,7 +197,7 @@ def from_dataset(
 
 
 def collect(name: str, split: str, data: Pairs) -> Pair:
-    """All examples of ``data`` in two arrays."""
+    """Return all examples of ``data`` as two arrays."""
     xs, ys = [], []
     for index in range(len(data)):
         item = data[index]
@@ -237,7 +237,7 @@ def _checked(name: str, split: str, x: ArrayLike, y: ArrayLike) -> Split:
 
 
 def _hold_out(name: str, train: Split, missing: list[str]) -> dict[str, Split]:
-    """The splits that are missing, taken from each class of ``train``, and what is left of it."""
+    """Return missing splits, taken from each class of ``train``, and the rest of ``train``."""
     rng = np.random.default_rng(_SEED)
     rows: dict[str, list[NDArray[np.intp]]] = {split: [] for split in [*missing, "train"]}
     for label in np.unique(train.y):

@@ -38,7 +38,7 @@ def find(root: Path, names: Sequence[str], landmarks: Sequence[str]) -> Path | N
 
 
 def missing(task: str, root: Path, names: Sequence[str], landmarks: Sequence[str]) -> UserError:
-    """Message on a missing data set: where it was looked for, and the two ways to get it."""
+    """Return the error of a missing data set: the folders searched and two ways to get it."""
     places = ", ".join(str(root / name) for name in [*names, "."])
     return UserError(
         f"{task}: no {' or '.join(landmarks)} in {places}; set GOSSAMER_DATA to the folder that "

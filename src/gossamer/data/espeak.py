@@ -31,9 +31,9 @@ class Utterance:
 
 
 def speak(utterances: list[Utterance]) -> tuple[int, list[memoryview]]:
-    """The samples per second and each utterance's samples (int16).
+    """Synthesize utterances; return the sampling rate and each utterance's samples (int16).
 
-    Raises RuntimeError with the reason when the library is missing or refuses.
+    Raises RuntimeError, with the reason, if the library is missing or fails.
     """
     request = json.dumps([astuple(utterance) for utterance in utterances])
     # -P: the folder of this file must not come before the installed packages

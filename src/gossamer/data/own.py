@@ -1,4 +1,4 @@
-"""Data of the user's own in any of the usual forms: arrays, data sets, loaders of batches."""
+"""The user's own data in the usual forms: arrays, data sets, loaders of batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The surroundings of synthetic speech: rooms that reverberate and noises that go on."""
+"""Acoustic scenes for synthetic speech: reverberation of rooms and background noise."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 
 
 def compact(model: onnx.ModelProto) -> None:
-    """Drop what says nothing: remarks of the exporter, inferable shapes, attributes' defaults.
+    """Remove redundant parts: the exporter's remarks, inferable shapes, default attributes.
 
     What :func:`gossamer.quantize` adds gets short names; the codes of a weight get the weight's.
     """
