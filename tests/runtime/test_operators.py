@@ -251,6 +251,26 @@ def test_grouped_and_depthwise_convolution(groups: int) -> None:
     check(b.model(), noise(4, 2, 6, 7, 8))
 
 
+@pytest.mark.parametrize("density", [0.3, 1.0])
+@pytest.mark.parametrize("size", [(9, 13), (150, 171)])  # the second: more than a cache holds
+def test_padding_does_not_keep_what_was_there(size: tuple[int, int], density: float) -> None:
+    """NaN goes through the network first: no memory that is read may be left from it."""
+    b, rng = Builder(3, *size), np.random.default_rng(0)
+    b.add("Conv", "x", sparse(rng, 5, 3, 3, 3, density=density), noise(1, 5), pads=[1, 2, 0, 1])
+    b.add("Conv", b.last, sparse(rng, 5, 5, 3, 5, density=density), noise(2, 5), pads=[1, 2, 3, 4])
+    b.add("Conv", b.last, sparse(rng, 4, 5, 3, 3, density=density), noise(3, 4),
+          strides=[2, 3], pads=[2, 1, 1, 2])  # fmt: skip
+    b.add("Conv", b.last, sparse(rng, 4, 1, 2, 3, density=density), noise(4, 4),
+          group=4, pads=[1, 1, 1, 1])  # fmt: skip
+    model, x = b.model(), noise(5, 2, 3, *size)
+    graph, wanted = read(model), networks.reference(model, x)
+    for isa in ISAS:
+        for number in range(9):
+            engine = Engine(graph, threads=1, isa=isa, plan=unmeasured(graph, isa, number))
+            engine(np.full_like(x, np.nan))
+            np.testing.assert_allclose(engine(x), wanted, rtol=2e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("outputs", "width"), [(1, 701), (2, 256)])
 def test_long_filters_of_one_channel(outputs: int, width: int) -> None:
     """As filter banks have them: their lanes are pixels, although no weight is zero."""

@@ -97,6 +97,16 @@ struct Loops {
         if (in[4] != 1) swap(before, 3);
     }
 
+    // Do the runs of the output lie one behind the other in the order of the loops?
+    bool in_order() const {
+        int64_t reach = sizes[4];
+        for (int i = 3; i >= 0; --i) {
+            if (sizes[i] > 1 && out[i] < reach) return false;
+            reach += (sizes[i] - 1) * out[i];
+        }
+        return out[4] == 1;
+    }
+
     void swap(int a, int b) {
         int64_t* const arrays[] = {sizes, in, out};
         for (int64_t* each : arrays) {
@@ -105,6 +115,10 @@ struct Loops {
         }
     }
 };
+
+inline void clear_between(float* from, const float* to) {
+    for (; from < to; from += W) store_first(from, V{}, to - from);
+}
 
 // Any rearrangement by strides: transposes, padding, layouts, concatenation, repetition.
 void copy(const Call& call) {
@@ -116,6 +130,8 @@ void copy(const Call& call) {
     Repeats copies{1, l.out[2]};
     if (l.in[2] == 0 && l.out[4] == 1 && l.out[3] == l.sizes[4])
         copies.rows = l.sizes[2], l.sizes[2] = 1;
+    // What a cache does not hold is written once: only what is not copied to is cleared.
+    const bool between = s.clear > 1 << 17 && copies.rows == 1 && l.in_order();
     const int64_t outer = l.sizes[0] * l.sizes[1] * l.sizes[2];
     const bool by_row = outer < parts;
     const int64_t first = by_row ? 0 : share(outer, call.part, parts);
@@ -126,11 +142,20 @@ void copy(const Call& call) {
     for (int64_t item = 0; item < call.items; ++item) {
         const float* in = call.in[0] + item * call.in_size[0] + s.in_offset + row * l.in[3];
         float* whole = call.out[0] + item * call.out_size[0];
-        if (s.clear) __builtin_memset(whole, 0, static_cast<size_t>(s.clear) * sizeof(float));
+        if (s.clear && !between)
+            __builtin_memset(whole, 0, static_cast<size_t>(s.clear) * sizeof(float));
         float* out = whole + s.out_offset + row * l.out[3];
+        float* cleared = whole;
         Walk walk(l.sizes, l.in, l.out, first);
-        for (int64_t i = first; i < last; ++i, walk.next())
-            copy_plane(plane, copies, in + walk.in_first(), out + walk.in_second());
+        for (int64_t i = first; i < last; ++i, walk.next()) {
+            float* const to = out + walk.in_second();
+            for (int64_t d = 0; between && d < plane.rows; ++d) {
+                clear_between(cleared, to + d * plane.out_row);
+                cleared = to + d * plane.out_row + plane.columns;
+            }
+            copy_plane(plane, copies, in + walk.in_first(), to);
+        }
+        if (between) clear_between(cleared, whole + s.clear);
     }
 }
 

@@ -245,10 +245,12 @@ class Lowering:
         else:
             to, at = [wide * c, 1, c], (pads[0] * wide + pads[1]) * c
         sizes = [h, c, w]
-        if from_[1] == 1 and to[1] == 1:  # channels last on both sides: channels innermost
-            sizes, from_, to = [h, w, c], [from_[0], from_[2], 1], [to[0], to[2], 1]
+        if from_[1] == 1 and to[1] == 1:  # channels last on both sides: whole rows
+            sizes, from_, to = [h, c * w], [from_[0], 1], [to[0], 1]
         elif from_[1] == 1:
             sizes, from_, to = [h, w, c], [from_[0], from_[2], 1], [to[0], 1, to[1]]
+        elif plain == "dense":  # in the order of the output, so that only the border is cleared
+            sizes, from_, to = [c, h, w], [from_[1], from_[0], 1], [to[1], to[0], 1]
         self.copy(source, buffer, value.items, sizes, from_, to, at=at, clear=c * high * wide)
         return buffer
 
