@@ -1,7 +1,6 @@
 """Training and evaluation of networks on tasks, and run directories.
 
-What is saved is also measured, by the rooms ``deploy``, ``energy`` and ``runtime``: in
-``measure.py`` alone.
+Only ``measure.py`` imports ``deploy``, ``energy`` and ``runtime``, to measure exported networks.
 """
 
 from gossamer.training.config import OPTIMIZERS, SCHEDULES, TrainingConfig

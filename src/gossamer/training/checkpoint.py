@@ -19,7 +19,7 @@ from gossamer.training.tensor_file import add_prefix, load_tensors, save_tensors
 
 
 def network_state(model: nn.Module, sparsifier: Sparsifier | None) -> dict[str, Tensor]:
-    """Weights and masks by name."""
+    """Return weights and masks by name."""
     masks = sparsifier.state_dict() if sparsifier is not None else {}
     return {**add_prefix(model.state_dict(), "model."), **add_prefix(masks, "sparsifier.")}
 
@@ -35,7 +35,7 @@ def restore_network(
 
 @dataclass
 class TrainingState:
-    """All that changes while a network trains, and what it was begun with.
+    """The state of a training: all that changes, and the settings that a checkpoint must match.
 
     Attributes:
         model, optimizer, sparsifier: see :func:`gossamer.training.fit`.
@@ -125,7 +125,7 @@ def restore_training(path: Path, state: TrainingState) -> None:
 
 
 def _flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's ``state_dict`` as named tensors and plain data."""
+    """Split an optimizer's ``state_dict`` into named tensors and plain data."""
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {"param_groups": state["param_groups"], "state": {}}
     for index, entries in state["state"].items():
@@ -138,7 +138,7 @@ def _flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dic
 
 
 def _unflatten_optimizer(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `_flatten_optimizer`."""
+    """Join what `_flatten_optimizer` returned into a ``state_dict``."""
     state: dict[int, dict[str, Any]] = {
         int(index): dict(entries) for index, entries in plain["state"].items()
     }

@@ -22,9 +22,9 @@ class TrainingConfig(AugmentationSettings):
     """Settings of a training.
 
     Attributes:
-        epochs: passes over the training split; 0 trains nothing, and takes the running
-            statistics of batch norms again where weights were pruned.
-        batch_size: examples per step; what is left over of an epoch is in the next shuffle.
+        epochs: passes over the training split; 0 trains nothing, but renews the running
+            statistics of batch norms if weights were pruned.
+        batch_size: examples per step; an epoch skips the last examples if they fill no batch.
         learning_rate: the highest of the one-cycle schedule, the first of the others.
         optimizer: ``sgd`` (Nesterov momentum), ``adam`` or ``adamw``.
         momentum: of ``sgd``.
@@ -35,31 +35,29 @@ class TrainingConfig(AugmentationSettings):
         learning_rate_decay_before, learning_rate_decay_during, learning_rate_decay_after:
             factors of ``phases``, once an epoch, before, during and after the penalty's warm-up.
         activation_anneal: share of the training in which the density of k-winners falls from 1
-            to their own; 0 starts with their own. Of no effect without k-winners.
-        penalty_start, penalty_end: factor of the penalty that modules may ask for (the
-            divergence of variational dropout) before and after its warm-up; in a line between.
+            to the one set for them; 0 starts at that density. No effect without k-winners.
+        penalty_start, penalty_end: factor of the penalty that modules add to the loss (the
+            divergence of variational dropout) before and after its warm-up; linear in between.
         penalty_warmup_start, penalty_warmup_end: shares of the training.
         label_smoothing: share of the target spread over all classes.
-        teacher_share: share of a teacher's answers in the loss, the rest is the labels'; of no
-            effect without a teacher.
+        teacher_share: weight of a teacher's answers in the loss, 0 to 1; the labels have the
+            rest. No effect without a teacher.
         teacher_temperature: divides the logits of both networks before they are compared; the
             higher, the more the teacher's order of the wrong answers counts.
-        redrawn_class: a class of which each epoch draws other training examples, so many that
-            they are ``redrawn_share`` of the epoch: how the field treats ``unknown``. Empty:
-            none, each epoch sees all examples.
-        redrawn_share: its share of the examples of an epoch.
-        data_share: share of the training examples that are used, of every class alike, the same
-            ones in each epoch: a cheap fidelity for a search (Klein et al. 2017,
-            arXiv 1605.07079).
+        redrawn_class: a class of which each epoch draws a new random subset, as is usual for
+            ``unknown`` in keyword spotting; empty: each epoch uses all examples.
+        redrawn_share: share of an epoch's examples that are of ``redrawn_class``.
+        data_share: share of the training examples of every class that are used, the same ones in
+            each epoch: a cheap fidelity for a search (Klein et al. 2017, arXiv 1605.07079).
         patience: stop after so many epochs without a better validation accuracy and return to
             the best; 0 trains to the end.
-        accelerate: whether sparse layers compute with their non-zeros alone on the CPU, where
-            that is measured to be faster. Measured choices may differ from run to run, and
-            with them the last bits of the result.
-        noise_score: whether the finished network's noise score is taken, which takes ten times as
-            long as its accuracy on the test split.
-        augment: whether training examples are varied: sounds are shifted and mixed with noise,
-            pictures and spectrograms varied by the settings that follow.
+        accelerate: whether sparse layers on the CPU compute with their non-zeros alone where
+            that measures faster. The choice, and so the last bits of the result, may differ
+            from run to run.
+        noise_score: whether to measure the finished network's noise score, which takes ten times
+            as long as its accuracy on the test split.
+        augment: whether training examples are augmented: sounds are shifted and mixed with noise,
+            pictures and spectrograms changed as the next settings say.
         flip, crop, shift, time_mask, frequency_mask, gain: see
             :class:`gossamer.data.AugmentationSettings`; none by default.
         seed: of initialization, masks, order and augmentation.
@@ -133,7 +131,7 @@ class TrainingConfig(AugmentationSettings):
                 raise UserError(f"{name}: no '{value}'; {nearest(value, known)}")
 
     def augmentation(self) -> Augmentation:
-        """The augmentation of pictures and spectrograms."""
+        """Return the augmentation of pictures and spectrograms."""
         names = [field.name for field in fields(Augmentation) if self.augment]
         return Augmentation(**{name: getattr(self, name) for name in names})
 
@@ -151,7 +149,11 @@ class TrainingConfig(AugmentationSettings):
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Settings by name; an unknown name is a :class:`UserError` that suggests the nearest."""
+        """Make the settings from a mapping of names to values.
+
+        Raises:
+            UserError: a value out of range, or an unknown name; the message suggests the nearest.
+        """
         for name in values:
             if name not in cls.names():
                 raise UserError(f"no setting '{name}': {nearest(name, cls.names())}")
@@ -159,7 +161,7 @@ class TrainingConfig(AugmentationSettings):
 
 
 def _typed(name: str, value: Any, kind: str) -> Any:
-    """``value`` as ``kind`` if nothing is lost by it: 20.0 serves as an int, "20" does not."""
+    """Convert ``value`` to ``kind`` where that is exact: 20.0 becomes an int, "20" does not."""
     if kind == "bool":
         if isinstance(value, bool):
             return value

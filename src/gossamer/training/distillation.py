@@ -15,10 +15,10 @@ from gossamer.training.run import load_network
 
 
 def soft_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Divergence of a network's softened answers from a teacher's, times the temperature squared.
+    """Return the divergence of a network's softened answers from a teacher's, a scalar.
 
-    The factor keeps its gradient as large as that of the labels whatever the temperature (Hinton
-    et al. 2015, arXiv 1503.02531).
+    It is multiplied by the squared temperature, so that its gradient is as large as that of the
+    labels at any temperature (Hinton et al. 2015, arXiv 1503.02531).
 
     Args:
         logits, teacher: ``[batch, classes]``.
@@ -30,11 +30,11 @@ def soft_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def load_teacher(run: str | Path, task: Task, *, trust: bool = False) -> nn.Module:
-    """The network of a run directory as a teacher of ``task``, in evaluation mode.
+    """Load a run directory's network, in evaluation mode, to teach ``task``.
 
     Raises:
-        UserError: the run is none or damaged, its network has other classes or inputs, or is
-            Python code that is not trusted.
+        UserError: the folder is no run or is damaged, or its network has other classes or inputs
+            than the task, or names Python code and is not trusted.
     """
     model, classes, shape = load_network(run, trust=trust)
     if classes != task.classes or shape != task.input_shape:
@@ -47,7 +47,7 @@ def load_teacher(run: str | Path, task: Task, *, trust: bool = False) -> nn.Modu
 
 
 def fingerprint(model: nn.Module | None) -> str:
-    """A text that differs between networks of other weights; empty without a network."""
+    """Return a hash of the network's weights; empty without a network."""
     if model is None:
         return ""
     digest = hashlib.sha256()

@@ -25,7 +25,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Noise:
-    """Correct answers at each noise level; ``score`` is their sum, ``of`` the most possible."""
+    """Correct answers at each noise level, their sum ``score``, and its highest value ``of``."""
 
     levels: tuple[float, ...]
     correct: tuple[int, ...]
@@ -35,16 +35,16 @@ class Noise:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A network on one split of a task.
+    """The results of a network on one split of a task.
 
     Attributes:
         split: ``train``, ``validation`` or ``test``.
         accuracy: share of correct answers.
-        correct, examples: the two numbers it is made of.
+        correct, examples: correct answers, and all of them.
         loss: mean cross-entropy.
-        noise: accuracy under noise, where it was asked for.
+        noise: accuracy under noise, if it was measured.
         counts: non-zeros, activation densities and multiply-adds on the split.
-        seconds: median time of one inference at batch 1 in torch, where it was asked for.
+        seconds: median time of one inference at batch 1 in torch, if it was measured.
         float_accuracy: of a network with 8-bit layers, the accuracy of the same weights in 32
             bits; all other figures are those of 8 bits.
     """
@@ -60,7 +60,7 @@ class Evaluation:
     float_accuracy: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The evaluation as plain data, the way ``metrics.json`` holds it."""
+        """Return the evaluation as plain data, as in ``metrics.json``."""
         counts = self.counts
         result: dict[str, Any] = {
             "split": self.split,
@@ -105,18 +105,18 @@ def evaluate(
     batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> Evaluation:
-    """Evaluate ``model`` where it is (CPU or CUDA) on a split of ``task``.
+    """Evaluate ``model``, on the device that it is on, with a split of ``task``.
 
     Args:
-        model: gives logits ``[batch, classes]``.
+        model: returns logits ``[batch, classes]``.
         task: data, features and noise.
-        split: which examples.
-        noise: also take the noise score over the eleven levels of :data:`NOISE_LEVELS`, which
+        split: ``train``, ``validation`` or ``test``.
+        noise: also measure the noise score over the eleven levels of :data:`NOISE_LEVELS`, which
             takes ten times as long as the accuracy.
-        timing: also take the time of one inference.
-        seed: of the noise, so that networks meet the same noise.
+        timing: also measure the time of one inference.
+        seed: of the noise, which is the same for every network.
         batch_size: examples at a time.
-        progress: show a bar while the noise score is taken, on standard error.
+        progress: show a progress bar of the noise score on standard error.
 
     Raises:
         UserError: no such split.
@@ -152,7 +152,7 @@ def evaluate(
 
 
 def split_of(task: Task, name: str) -> Split:
-    """The split of that name; UserError when there is none."""
+    """Return the split named ``name``; UserError where there is none."""
     if name not in SPLITS:
         raise UserError(f"no split '{name}': {nearest(name, SPLITS)}")
     split: Split = getattr(task, name)
@@ -169,13 +169,13 @@ def noise_score(
     clean: int | None = None,
     progress: bool = False,
 ) -> Noise:
-    """Correct answers at each of the eleven noise levels (Ahmad & Scheinkman 2019, section 4).
+    """Count correct answers at each of eleven noise levels (Ahmad & Scheinkman 2019, section 4).
 
-    The noise of a level depends on ``seed`` and the level alone: every network meets the same.
+    The noise depends only on ``seed`` and the level, so it is the same for every network.
 
     Args:
         model, task, split, seed, batch_size, progress: see :func:`evaluate`.
-        clean: correct answers without noise, where they are known.
+        clean: number of correct answers without noise, where it is known.
 
     Raises:
         UserError: no such split.
@@ -209,10 +209,10 @@ def correct_answers(
     *,
     batch_size: int = BATCH_SIZE,
 ) -> int:
-    """The number of correct answers to ``data`` after ``change`` of ``level``.
+    """Return the number of correct answers to ``data`` changed by ``change`` at ``level``.
 
     Args:
-        change: raw batch, level and generator to a raw batch.
+        change: takes a raw batch, the level and a generator, and returns a raw batch.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     hits = 0
@@ -225,7 +225,7 @@ def correct_answers(
 
 
 def inference_seconds(model: nn.Module, x: Tensor, *, least_seconds: float = 0.3) -> float:
-    """Median wall time of ``model(x)`` in evaluation mode, after a warm-up, in seconds."""
+    """Return the median wall time of ``model(x)`` in evaluation mode, in seconds, warmed up."""
     was_training = model.training
     model.eval()
 

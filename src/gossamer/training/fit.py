@@ -56,32 +56,32 @@ def fit(
     progress: bool = False,
     label: str = "training",
 ) -> History:
-    """Train ``model`` in place on ``task.train``, watching ``task.validation``.
+    """Train ``model`` in place on ``task.train``; validate each epoch on ``task.validation``.
 
     Args:
-        model: gives logits ``[batch, classes]`` for ``[batch, *task.input_shape]``.
+        model: returns logits ``[batch, classes]`` for ``[batch, *task.input_shape]``.
         task: data and features.
         config: see :class:`TrainingConfig`.
         sparsifier: made for this model; its ``step`` runs after each optimizer step.
         scaling: made for this model by :func:`gossamer.sparsity.mu_parametrize`; its factors
             multiply the learning rate.
-        teacher: a trained network for the same inputs and classes, whose answers are learned too
+        teacher: a trained network for the same inputs and classes, for distillation
             (``teacher_share``, ``teacher_temperature``); it is put into evaluation mode and moved
             to the device.
-        checkpoint: file written after every epoch; where it exists already, training goes on
-            from it and ends with the same weights as an uninterrupted run (on a GPU, as nearly
-            as its kernels repeat themselves).
+        checkpoint: file written after every epoch. If it exists already, training resumes from
+            it and ends with the same weights as an uninterrupted run (on a GPU, only as far as
+            its kernels are deterministic).
         on_epoch: called after each epoch; an exception from it ends the training.
         progress: show a bar with the time left, on standard error.
         label: the bar's text.
 
     Returns:
-        The history of all epochs, those before a resumption included.
+        The history of all epochs, including those before resuming.
 
     Raises:
         DivergedError: the loss became NaN or infinite.
-        UserError: fewer training examples than one batch, or a checkpoint that is damaged or
-            of other settings, or that another process is writing.
+        UserError: fewer training examples than one batch, or a checkpoint that is damaged, has
+            other settings, or is being written by another process.
     """
     config = config or TrainingConfig()
     training = _Training(model, task, config, sparsifier, scaling, teacher)
@@ -179,17 +179,17 @@ class _Training:
 
     @property
     def settled(self) -> bool:
-        """Whether weights and activations are as sparse as they are in the end."""
+        """Whether weights and activations have reached their final densities."""
         parts = (self.sparsifier, self.annealed)
         return all(part is None or part.settled for part in parts)
 
     def train_epoch(
         self, epoch: int, on_step: Callable[[], object], watch: Stopwatch
     ) -> tuple[float, float]:
-        """One pass over the training examples; the mean loss and the last learning rate.
+        """Train one epoch; return the mean loss and the last learning rate.
 
-        Everything random in it comes from the seed and the number of the epoch: an epoch after
-        a resumption is the same as without one. The caller's generators are left alone.
+        All randomness comes from the seed and the epoch's number, so that a resumed training
+        repeats it exactly. The caller's generators do not change.
         """
         rng = np.random.default_rng([self.config.seed, epoch])
         order = self.order.draw(rng)
@@ -219,7 +219,7 @@ class _Training:
         return loss, rate
 
     def _step(self, step: int, rate: float, x: Tensor, y: Tensor, watch: Stopwatch) -> Tensor:
-        """One step of the optimizer; the loss before it."""
+        """Make one step of the optimizer; return the loss before it."""
         if self.annealed is not None:
             self.annealed.at(step)
         for group in self.optimizer.param_groups:
@@ -239,7 +239,7 @@ class _Training:
         return loss.detach()
 
     def _loss(self, logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """The loss by the labels and, where there is one, by the teacher's answers."""
+        """Return the loss against the labels and, with a teacher, against its answers."""
         smoothing, share = self.config.label_smoothing, self.config.teacher_share
         loss = functional.cross_entropy(logits, y, label_smoothing=smoothing)
         if self.teacher is None or not share:
@@ -250,13 +250,13 @@ class _Training:
         return (1.0 - share) * loss + share * softened
 
     def validate(self) -> float:
-        """The accuracy on the validation examples."""
+        """Return the accuracy on the validation examples."""
         answers = predict(self.model, self.validation.features()).argmax(dim=1)
         return float((answers == self.validation.labels()).float().mean())
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` as a device that is there."""
+    """Return the device named ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UserError if missing."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -272,7 +272,7 @@ def _accelerated(
     sparsifier: Sparsifier | None,
     config: TrainingConfig,
 ) -> Iterator[None]:
-    """Context in which layers compute with their non-zeros alone, where the settings ask for it."""
+    """Compute sparse layers with their non-zeros alone, if ``config.accelerate`` is set."""
     if not config.accelerate or sparsifier is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Counts what a network holds and does: non-zeros, active units, multiply-adds."""
+"""Counts of a network: non-zero weights, active units, multiply-adds."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _READ_INPUTS = ("weight_ih", "weight_ih_l0", "weight_ih_l0_reverse")
 
 @dataclass
 class LayerCount:
-    """One weight that can be sparse. Multiply-adds are per inference, averaged over the data.
+    """Counts of one sparsifiable weight; multiply-adds are per inference, averaged over the data.
 
     Hidden states of recurrent layers count as inputs that are all active.
 
     Attributes:
-        macs_dense: as if no weight and no input were zero; taps on padding included.
+        macs_dense: all products, including zeros and padding.
         macs_weights: products whose weight is not zero.
         macs_both: products whose weight and input are both not zero.
         input_density: share of its inputs that are not zero.
@@ -58,14 +58,14 @@ class LayerCount:
 class UnitUse:
     """How evenly a layer's units are active.
 
-    A unit's duty cycle is the share of examples, and positions of an image, at which it is not
-    zero; Ahmad & Scheinkman, arXiv 1903.11257, 2019.
+    A unit's duty cycle is the share of examples (and of positions, for images) at which it is
+    not zero (Ahmad & Scheinkman 2019, arXiv 1903.11257).
 
     Attributes:
-        units: of the layer; channels of a layer for images.
+        units: number of units; for images, of channels.
         dead: units that were never active.
-        entropy: of the duty cycles, in bits: each is the chance of an event that happens or not.
-        entropy_most: the same if the layer's activity were spread evenly over its units.
+        entropy: sum of the binary entropies of the duty cycles, in bits.
+        entropy_most: the entropy if all units had the same duty cycle.
     """
 
     units: int
@@ -75,7 +75,7 @@ class UnitUse:
 
     @classmethod
     def of(cls, duty_cycles: Tensor) -> UnitUse:
-        """From the duty cycles ``[units]``, each from 0 to 1."""
+        """Compute the figures from duty cycles ``[units]``, each from 0 to 1."""
         units = len(duty_cycles)
         most = units * float(_binary_entropy(duty_cycles.mean()))
         dead = int((duty_cycles == 0).sum())
@@ -83,25 +83,25 @@ class UnitUse:
 
 
 def _binary_entropy(chance: Tensor) -> Tensor:
-    """Entropy in bits of an event that happens with that chance."""
+    """Return the entropy, in bits, of events of probability ``chance``, element by element."""
     return -(torch.xlogy(chance, chance) + torch.xlogy(1 - chance, 1 - chance)) / math.log(2)
 
 
 @dataclass
 class Counts:
-    """A network's counts on some data.
+    """Counts of a network on a set of examples.
 
     Attributes:
         layers: all weights that can be sparse (:func:`gossamer.sparsity.sparsifiable_weights`),
             in model order.
         activations: share of non-zero outputs of each activation layer (k-winners, ReLU...).
-        active_share: the same over all units of all activation layers.
-        unit_use: of each activation layer whose units are known (not of sequences).
-        parameters: all trainable numbers, biases and norms included.
-        parameters_nonzero: those of them that are not zero.
-        bytes: of the parameters with sparse layers stored sparsely: 4 bytes for each
-            non-zero and one bit for each position; layers without zeros: 4 bytes a weight.
-            In 8-bit layers 1 byte in place of 4, and 4 for the step of each output.
+        active_share: share of non-zero outputs over all units of all activation layers.
+        unit_use: use of each activation layer whose units are known (not of sequences).
+        parameters: number of trainable parameters, biases and norms included.
+        parameters_nonzero: number of those that are not zero.
+        bytes: size of the parameters. A sparse layer takes 4 bytes for each non-zero and one bit
+            for each position, a dense layer 4 bytes a weight. 8-bit layers take 1 byte instead
+            of 4, and 4 more for the step of each output.
     """
 
     layers: list[LayerCount]
@@ -125,10 +125,10 @@ class Counts:
         return self.nonzero / self.weights if self.weights else 1.0
 
     def activity(self) -> dict[str, Any]:
-        """Figures of the activations as ``metrics.json`` holds them.
+        """Return the figures of the activations for ``metrics.json``.
 
-        ``units``, ``dead`` and ``entropy``, the duty cycles' as a share of the most possible, are
-        over all layers, where any has units that are known.
+        ``units``, ``dead`` and ``entropy`` (as a share of the highest possible) are sums over
+        layers; they are missing if no layer's units are known.
         """
         figures: dict[str, Any] = {"density": self.active_share, "layers": self.activations}
         used = self.unit_use.values()
@@ -140,7 +140,8 @@ class Counts:
         return figures
 
     def macs(self) -> dict[str, float]:
-        """Multiply-adds per inference: ``dense``, ``weights`` alone, ``both``."""
+        """Return multiply-adds per inference: all (``dense``), those with non-zero weights
+        (``weights``), and those with non-zero weights and inputs (``both``)."""
         return {
             "dense": sum(layer.macs_dense for layer in self.layers),
             "weights": sum(layer.macs_weights for layer in self.layers),
@@ -149,7 +150,7 @@ class Counts:
 
 
 def weight_counts(model: nn.Module) -> tuple[int, int]:
-    """(non-zero weights, all weights) of all weights that can be sparse."""
+    """Return the numbers of non-zero and of all sparsifiable weights."""
     weights = [weight.tensor for weight in sparsifiable_weights(model).values()]
     nonzero = sum(int(torch.count_nonzero(weight)) for weight in weights)
     return nonzero, sum(weight.numel() for weight in weights)
@@ -160,13 +161,13 @@ def count(
     batches: Iterable[Tensor],
     on_output: Callable[[Any], object] = lambda output: None,
 ) -> Counts:
-    """Run ``model`` in evaluation mode over ``batches`` of inputs and count.
+    """Run ``model`` in evaluation mode on ``batches`` and return its counts.
 
     A layer that is called several times per inference counts each call.
 
     Args:
         model: any module.
-        batches: of inputs.
+        batches: tensors of inputs ``[batch, ...]``.
         on_output: called with the model's output for each batch.
     """
     layers = sparsifiable_weights(model)
@@ -254,7 +255,7 @@ def count(
 
 
 def _nonzero_of(x: Tensor) -> Tensor:
-    """The number of examples in which each entry of ``x`` ``[N, ...]`` is not zero, float64."""
+    """Count, for each entry of ``x`` ``[N, ...]``, the examples where it is not zero; float64."""
     # In the order of memory: with channels innermost, any other order takes five times as long.
     order = sorted(range(1, x.dim()), key=x.stride, reverse=True)
     present = (x.permute(0, *order) != 0).view(torch.uint8)
@@ -265,7 +266,7 @@ def _nonzero_of(x: Tensor) -> Tensor:
 
 
 def _unit_axis(module: nn.Module, output: Tensor) -> int | None:
-    """The dimension of an activation's output that its units are in; None where it is not known."""
+    """Return the dimension of an activation's output that indexes units; None if unknown."""
     if isinstance(module, KWinners):
         return -1
     if isinstance(module, KWinners2d) or output.dim() in (2, 4):

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 class Epoch:
     """One epoch of a training.
 
-    ``accuracy`` is on the validation split, ``seconds`` wall time; ``settled`` says whether
-    weights and activations were as sparse as they are in the end. ``density`` is the share of
-    weights that masks leave at the end of the training, known from the first epoch on; None where
-    training itself decides it. ``parts`` are the seconds by part: ``data`` (drawing,
-    augmentation, features), ``network`` (forward and backward, a teacher's answers too),
-    ``optimizer``, ``masks``, ``validation``.
+    ``accuracy`` is on the validation split, ``seconds`` is wall time. ``settled``: weights and
+    activations had their final densities. ``density`` is the share of weights that masks leave
+    at the end of the training, known from the first epoch on; None if training determines it.
+    ``parts`` are the seconds by part: ``data`` (drawing, augmentation, features), ``network``
+    (forward and backward, the teacher included), ``optimizer``, ``masks``, ``validation``.
     """
 
     epoch: int
@@ -29,26 +28,25 @@ class Epoch:
 
 @dataclass
 class History:
-    """Every epoch of a training, in order, and whether it stopped before the last one."""
+    """The epochs of a training, in order, and whether it was stopped early."""
 
     epochs: list[Epoch] = field(default_factory=list)
     stopped_early: bool = False
 
     @property
     def best(self) -> Epoch:
-        """The epoch of the highest validation accuracy, the first of equal ones.
+        """Return the epoch of the highest validation accuracy, the first of equal ones.
 
-        Epochs before the network was as sparse as in the end count only where there are no
-        others.
+        Epochs before the network reached its final densities count only if there are no others.
         """
         return max(self.epochs, key=lambda epoch: (epoch.settled, epoch.accuracy))
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of all epochs by part, see `Epoch`."""
+        """Return the seconds of all epochs by part, see `Epoch`."""
         names = dict.fromkeys(name for epoch in self.epochs for name in epoch.parts)
         return {name: sum(e.parts.get(name, 0.0) for e in self.epochs) for name in names}
 
     def decide(self, patience: int) -> None:
-        """Stop where ``patience`` epochs have brought no better validation accuracy."""
+        """Set ``stopped_early`` if the last ``patience`` epochs brought no better accuracy."""
         last = self.epochs[-1]
         self.stopped_early = last.settled and last.epoch - self.best.epoch >= patience

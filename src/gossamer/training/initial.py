@@ -1,4 +1,4 @@
-"""Trained weights to begin with, and the network made ready to be pruned."""
+"""Initialization from a trained network, and its preparation for pruning."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from gossamer.training.tensor_file import MODEL, check_tensors, load_tensors, st
 
 
 def load_weights(model: nn.Module, run: str | Path) -> None:
-    """Begin with the weights of a run directory, usually a dense one.
+    """Load the weights of a run directory, usually of a dense network, into ``model``.
 
-    What only an activation of ``model`` has (the duty cycles of k-winners in place of ReLU)
-    stays as it is.
+    Buffers that the run's network lacks (the duty cycles of k-winners in place of ReLU) do not
+    change.
 
     Raises:
         UserError: the run is missing, damaged, or of a network with other layers.
@@ -50,12 +50,12 @@ def load_weights(model: nn.Module, run: str | Path) -> None:
 
 
 def rearranged(model: nn.Module, settings: Mapping[str, Any]) -> None:
-    """Put the units of a trained network into an order in which blocks lose less.
+    """Reorder the units of a trained network so that pruning to blocks removes less.
 
     Args:
         model: changed in place.
-        settings: ``rearrange``, ``pattern`` and ``weight_density``; without ``rearrange``, or
-            where the pattern is no block, nothing is done.
+        settings: ``rearrange``, ``pattern`` and ``weight_density``; nothing happens without
+            ``rearrange`` or where the pattern is no block.
 
     Raises:
         UserError: see :func:`gossamer.sparsity.rearrange`.
@@ -66,12 +66,12 @@ def rearranged(model: nn.Module, settings: Mapping[str, Any]) -> None:
 
 
 def with_winners(model: nn.Module, settings: Mapping[str, Any], example: Tensor) -> nn.Module:
-    """The network with k-winners in place of its own activations, where settings ask for some.
+    """Replace the network's activations by k-winners, as the settings say, and return it.
 
     Args:
-        model: changed in place where that can be.
-        settings: ``winners``, the share of units that stay active after every activation, and
-            ``winners.<activation>``, that of a single one; 1 leaves it as it is.
+        model: changed in place where possible.
+        settings: ``winners``, the share of units that every activation leaves active, and
+            ``winners.<activation>``, the share for a single one; 1 does not replace it.
         example: inputs of the network.
 
     Raises:

@@ -16,8 +16,8 @@ BATCH_SIZE = 64
 class Examples:
     """A split of a task as batches of tensors on a device.
 
-    Features are computed once where they stay the same, and again for each epoch where
-    examples are augmented: raw by their task, then as features by ``augmentation``.
+    Features are computed once, or again for each epoch if examples are augmented: the raw
+    examples by their task, then the features by ``augmentation``.
     """
 
     def __init__(
@@ -37,17 +37,17 @@ class Examples:
         return len(self.split.y)
 
     def features(self) -> Tensor:
-        """All examples without augmentation, ``[N, *input_shape]``."""
+        """Return all examples without augmentation, ``[N, *input_shape]``."""
         if self._plain is None:
             self._plain = torch.from_numpy(self.task.features(self.split.x)).to(self.device)
         return self._plain
 
     def labels(self) -> Tensor:
-        """``[N]`` int64."""
+        """Return the labels, ``[N]`` int64."""
         return torch.from_numpy(self.split.y).to(self.device)
 
     def batch(self, index: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        """The examples at ``index``, augmented from ``rng`` unless it is None."""
+        """Return examples and labels at ``index``, augmented with ``rng`` unless it is None."""
         y = torch.from_numpy(self.split.y[index]).to(self.device)
         if rng is None:
             return self.features()[torch.from_numpy(index).to(self.device)], y
@@ -58,7 +58,7 @@ class Examples:
 
 
 def predict(model: nn.Module, x: Tensor, batch_size: int = BATCH_SIZE) -> Tensor:
-    """Logits ``[N, classes]`` in evaluation mode; the model's mode is put back after."""
+    """Return the logits ``[N, classes]`` of evaluation mode; then restore the model's mode."""
     was_training = model.training
     model.eval()
     try:

@@ -42,9 +42,9 @@ _PATIENCE_SECONDS = 600.0  # then another's measurement is taken to hang
 
 @contextmanager
 def quiet_turn() -> Iterator[None]:
-    """Context in which no other process of this user on this machine measures.
+    """Hold a lock, so that only one process of this user measures on this machine at a time.
 
-    Where no lock can be made, the measurement is taken without one.
+    Where the lock cannot be made, measure without it.
     """
     place = cache_folder() / f"measuring-{socket.gethostname()}.lock"
     lock = FileLock(place, timeout=_PATIENCE_SECONDS)
@@ -66,18 +66,19 @@ def measure(
     settings: MeasureSettings | None = None,
     plan: Path | None = None,
 ) -> dict[str, Any]:
-    """The size of an ONNX file, its times under the engine and its work, or why it has none.
+    """Measure an ONNX file's size, its times on the engine and its energy.
 
     Args:
         model: the file.
         inputs: examples ``[N, ...]`` that the engine is planned and timed on.
         settings: threads, batch, memory, the network to compare with, and where to measure.
-        plan: file to keep the engine's plan in.
+        plan: file for the engine's plan.
 
     Returns:
-        What :data:`gossamer.deploy.metrics.METRICS` reads: ``file_bytes``, ``engine`` (seconds
-        per example), ``energy`` (counted work) and ``deployed``, whose ``spread`` is half the
-        distance between the quartiles of the ``rounds``, as a share of their median.
+        The entries of ``metrics.json`` that :data:`gossamer.deploy.metrics.METRICS` reads:
+        ``file_bytes``, ``engine`` (seconds per example; or the error, if the engine refuses the
+        file), ``energy`` (counted work) and ``deployed``, whose ``spread`` is half the distance
+        between the quartiles of the ``rounds``, as a share of their median.
 
     Raises:
         UserError: the network to compare with is missing or cannot be run, or the node to measure
@@ -92,7 +93,7 @@ def measure(
         try:
             engine = Engine(model, threads=settings.engine_threads, plan=plan, sample=inputs)
             own, dense = count_work(engine)
-        except UserError as error:  # a network of one's own may hold any operator
+        except UserError as error:  # a user's network may have any operator
             return {**measured, "engine": {"refused": str(error)}}
         reference = _reference(model, inputs, settings, Path(folder))
         if settings.dense_reference and reference is not None:
@@ -120,7 +121,7 @@ def measure(
 def _reference(
     model: Path, inputs: NDArray[Any], settings: MeasureSettings, folder: Path
 ) -> Engine | None:
-    """The engine of the dense network; None where the network is its own."""
+    """Return the engine of the dense network; None if the network itself is dense."""
     named = Path(settings.dense_reference)
     path = named / "model.onnx" if named.is_dir() else named
     if not settings.dense_reference:
@@ -141,7 +142,7 @@ def _reference(
 def _times(
     engine: Engine, reference: Engine | None, inputs: NDArray[Any], settings: MeasureSettings
 ) -> dict[str, Any]:
-    """``speedup``, ``latency``, ``throughput`` and their ``spread``, from rounds of turns."""
+    """Measure ``speedup``, ``latency``, ``throughput`` and their ``spread``, in rounds of turns."""
     contestants = {"own": engine, **({} if reference is None else {"dense": reference})}
     singles = [x for (x,) in batches(engine.graph, [inputs], 1, INPUTS)]
     many = [x for (x,) in batches(engine.graph, [inputs], settings.engine_batch, INPUTS)]
@@ -170,7 +171,7 @@ def _spread(values: list[float]) -> float:
 
 
 def _energy(own: list[Work], dense: list[Work], memory: str) -> dict[str, Any]:
-    """The share of the dense network's energy: the middle of its range, and the range."""
+    """Return the share of the dense network's energy: the middle of its range, and the range."""
     try:
         ratio = EnergyModel().ratio(dense, own, memory)
     except ZeroDivisionError:  # a network that does nothing
@@ -180,18 +181,18 @@ def _energy(own: list[Work], dense: list[Work], memory: str) -> dict[str, Any]:
 
 
 def returned(values: Mapping[str, float], run: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a trial: those that were measured repeatedly with their standard deviation.
+    """Return a trial's values; those measured repeatedly have their standard deviation.
 
-    ``speedup_spread`` and the like are stored with them. The deviation is that of a median of
-    normally distributed rounds.
+    The deviation is that of a median of normally distributed rounds. ``speedup_spread`` and the
+    like are added.
 
     Args:
         values: metrics by name.
-        run: what `measure` returned.
+        run: the return value of `measure`.
     """
     deployed = run.get("deployed", {})
     spread: Mapping[str, float] = deployed.get("spread", {})
-    # A run directory of an earlier release does not tell its rounds.
+    # A run directory of an earlier release does not have its rounds.
     factor = _OF_MEDIAN / _HALF_QUARTILES / math.sqrt(deployed.get("rounds", _ROUNDS))
     noisy = {
         name: (values[name], abs(values[name]) * share * factor)

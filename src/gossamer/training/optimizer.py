@@ -1,4 +1,4 @@
-"""The optimizer that settings ask for, with its groups of parameters."""
+"""The optimizer of a training, with its groups of parameters."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from gossamer.training.config import TrainingConfig
 def make_optimizer(
     model: nn.Module, settings: TrainingConfig, scaling: Scaling | None = None
 ) -> torch.optim.Optimizer:
-    """The optimizer of a model's parameters.
+    """Make the optimizer of a model's parameters.
 
     Args:
         model: to be trained.
         settings: which optimizer, learning rate, decay and momentum.
-        scaling: groups with factors of their own on the rate, see
+        scaling: groups of parameters and a factor on the learning rate for each, see
             :func:`gossamer.sparsity.mu_parametrize`.
     """
     # Decaying biases and norms only harms (He et al. 2019, arXiv 1812.01187).
-    # A module that asks for a penalty of its own is not decayed besides.
+    # A module that adds a penalty to the loss is not decayed as well.
     own = {
         id(p) for m in model.modules() if hasattr(m, "penalty") for p in m.parameters(recurse=False)
     }

@@ -1,4 +1,4 @@
-"""Measurements on a chosen node of a Ray cluster, in place of the one that trained."""
+"""Measurement on a chosen node of a Ray cluster instead of the node that trained."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _RETRIES = 3  # of a measurement whose worker is lost
 def measure_on_node(
     model: Path, inputs: NDArray[Any], settings: MeasureSettings, plan: Path | None
 ) -> dict[str, Any]:
-    """What `gossamer.training.measure.measure` returns, measured on ``settings.measure_on``.
+    """Run `gossamer.training.measure.measure` on ``settings.measure_on``; return its result.
 
-    The files travel with the call: the node needs gossamer, and no folder in common. It takes
-    no CPU of those that Ray hands out to trials.
+    The files are sent with the call, so the node needs gossamer but no shared folder. The task
+    reserves none of the CPUs that Ray gives to trials.
 
     Raises:
         UserError: Ray is not installed, no cluster runs here, it has no such node, the node was
@@ -64,7 +64,7 @@ def measure_on_node(
 
 
 def _node(ray: Any, name: str) -> str:
-    """The identifier of a living node, by its name or address."""
+    """Return the identifier of a living node by its name or address."""
     nodes = {
         known: node["NodeID"]
         for node in ray.nodes()
@@ -78,7 +78,7 @@ def _node(ray: Any, name: str) -> str:
 
 
 def _reference(named: str) -> dict[str, bytes]:
-    """The dense network to compare with, as the files of a run directory: none, one or two."""
+    """Return the files of the dense network to compare with, by name; none without one."""
     if not named:
         return {}
     if not Path(named).is_dir():
@@ -90,8 +90,8 @@ def _reference(named: str) -> dict[str, bytes]:
 def _measure(
     model: bytes, inputs: NDArray[Any], settings: MeasureSettings, reference: dict[str, bytes]
 ) -> tuple[dict[str, Any], str | None]:
-    """On the node: what was measured, and the engine's plan where there is one."""
-    from gossamer.training.measure import measure  # which imports this module
+    """Measure on the node; return the results and the engine's plan, if there is one."""
+    from gossamer.training.measure import measure  # measure.py imports this module
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,8 +1,8 @@
 """Recipes: flat named settings of a network and its training.
 
-A recipe is what ``gossamer train`` takes with ``--set name=value``, what an experiment
-varies, and what ``config.toml`` of a run holds: flat names of the model's, the sparsity's and
-the training's settings.
+A recipe holds the settings of model, sparsity and training under flat names: ``gossamer train``
+takes them as ``--set name=value``, an experiment varies them, and a run's ``config.toml`` stores
+them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TEACHER = "teacher"
 _WINNERS = "winners"
 _REARRANGE = "rearrange"
 _STANDARDIZE = "standardize"
-# Arguments of a model's function that the task gives, not the user.
+# Arguments of a model's function that come from the task, not from the user.
 _TASK_ARGUMENTS = ("classes", "input_shape")
 
 
@@ -45,24 +45,24 @@ _Settings = type[TrainingConfig] | type[SparsitySettings] | type[MeasureSettings
 
 @dataclass(frozen=True)
 class Recipe:
-    """A task, a model and all settings that are not left at their defaults.
+    """A task, a model and the settings that differ from their defaults.
 
     Settings, besides those of :class:`TrainingConfig`, :class:`SparsitySettings` and
     :class:`gossamer.deploy.MeasureSettings`: the keyword arguments of the model's function;
     ``activation_density.<stage>`` for one entry of its ``activation_density`` (stages:
     ``conv1``, ``conv2``, ..., ``linear1``); ``weight_density`` for all layers and
-    ``weight_density.<layer>`` for one; ``init``, a run directory whose weights training begins
-    with; ``teacher``, a run directory whose network's answers are learned too; ``variational``
-    (true or false), whether weights are pruned by variational dropout instead; ``int8`` (true or
+    ``weight_density.<layer>`` for one; ``init``, a run directory whose weights training starts
+    from; ``teacher``, a run directory whose network teaches (distillation); ``variational``
+    (true or false), whether variational dropout prunes the weights; ``int8`` (true or
     false), whether layers train and run with 8-bit weights and inputs
-    (:func:`gossamer.nn.quantize`); ``winners``, the share of units that k-winners leave active in
-    place of the network's own activations (:func:`gossamer.nn.sparsify_activations`), and
-    ``winners.<activation>``, that of one of them; ``rearrange`` (true or false), whether the units
-    of the ``init`` network are put into an order in which blocks lose less
-    (:func:`gossamer.sparsity.rearrange`; of no effect on other patterns);
+    (:func:`gossamer.nn.quantize`); ``winners``, the share of units that stay active when k-winners
+    replace the network's activations (:func:`gossamer.nn.sparsify_activations`), and
+    ``winners.<activation>``, the share of a single one; ``rearrange`` (true or false), whether the
+    units of the ``init`` network are reordered so that pruning to blocks removes less
+    (:func:`gossamer.sparsity.rearrange`; no effect with other patterns);
     ``standardize`` (true or false), of an ``.npz`` (:func:`gossamer.data.arrays`); ``base``, a
-    table of those settings in which a smaller or denser network differs, for which the training's
-    settings were tuned (see :meth:`scaling`).
+    table of settings that turn the network into the smaller or denser one that the training's
+    settings were tuned for (see :meth:`scaling`).
 
     Raises:
         UserError: an unknown model, or a setting that is unknown or out of range.
@@ -114,25 +114,25 @@ class Recipe:
         self.measuring()
 
     def load(self, root: str | os.PathLike[str] | None = None, **options: Any) -> Task:
-        """Its task; see :func:`gossamer.data.load`."""
+        """Load the task; see :func:`gossamer.data.load`."""
         if _STANDARDIZE in self.settings:
             options[_STANDARDIZE] = self.settings[_STANDARDIZE]
         return load(self.task, root, **options)
 
     def sparsity(self) -> SparsitySettings:
-        """The sparsity of its weights."""
+        """Return the settings of the weights' sparsity."""
         return SparsitySettings(**self._of(SparsitySettings))
 
     def measuring(self) -> MeasureSettings:
-        """The measurement of its exported network."""
+        """Return the settings of measuring the exported network."""
         return MeasureSettings(**self._of(MeasureSettings))
 
     def _of(self, kind: _Settings) -> dict[str, Any]:
-        """The settings that are fields of ``kind``."""
+        """Return the settings that are fields of ``kind``."""
         return {k: v for k, v in self.settings.items() if k in kind.names()}
 
     def _check_density(self, usual: Mapping[str, Any]) -> None:
-        """Refuse sparsity settings where no density makes them take effect."""
+        """Refuse sparsity settings that have no effect because no density is set."""
         names = [n for n in SparsitySettings.names() if self.settings.get(n) != usual.get(n)]
         if names and not any(name.partition(".")[0] == _WEIGHT for name in self.settings):
             raise UserError(
@@ -168,7 +168,7 @@ class Recipe:
                 raise UserError(f"{name} has no effect without a teacher: set {_TEACHER} too")
 
     def _base(self) -> Recipe | None:
-        """The network that the settings were tuned for, where there is one."""
+        """Return the recipe of the network that the settings were tuned for, if ``base`` is set."""
         if _BASE not in self.settings:
             return None
         smaller = self.settings[_BASE]
@@ -192,9 +192,10 @@ class Recipe:
     def scaling(
         self, model: nn.Module, classes: int, input_shape: tuple[int, ...]
     ) -> Scaling | None:
-        """SµPar for ``model``, a fresh :meth:`network` of this recipe, where a base is named.
+        """Apply SµPar to ``model``, a new :meth:`network` of this recipe; None without a ``base``.
 
-        Rescales the weights of ``model``; see :func:`gossamer.sparsity.mu_parametrize`.
+        Rescale the weights of ``model`` and return the factors of its learning rates; see
+        :func:`gossamer.sparsity.mu_parametrize`.
 
         Raises:
             UserError: the two networks differ in more than widths and densities.
@@ -209,16 +210,16 @@ class Recipe:
         return mu_parametrize(model, base, density=density, optimizer=kind)
 
     def training(self) -> TrainingConfig:
-        """The settings of the training."""
+        """Return the settings of the training."""
         return TrainingConfig(**self._of(TrainingConfig))
 
     def network(
         self, classes: int, input_shape: tuple[int, ...], *, initial: bool = True
     ) -> tuple[nn.Module, Sparsifier | None]:
-        """A fresh network and its sparsifier, None where no weight is masked.
+        """Build the network and its sparsifier, which is None if no weight is masked.
 
-        Initialization and masks depend on the seed alone, and on the weights of the ``init``
-        run where one is set and ``initial`` is true.
+        Initialization and masks depend on the seed and, if ``initial`` is true, on the weights of
+        the ``init`` run only.
 
         Raises:
             UserError: settings that do not fit the network, or an ``init`` run that does not.
@@ -242,7 +243,7 @@ class Recipe:
                 model = ref.build(**_task_arguments(ref.build, classes, input_shape), **arguments)
             except UserError:
                 raise
-            except Exception as error:  # anyone's own function may raise anything
+            except Exception as error:  # a user's function may raise anything
                 raise UserError(f"model '{self.model}': {type(error).__name__}: {error}") from error
         if not isinstance(model, nn.Module):
             raise UserError(
@@ -268,7 +269,7 @@ class Recipe:
 
 
 def _merge(defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``settings`` over ``defaults``; a whole-network density replaces the defaults of layers."""
+    """Update ``defaults`` by ``settings``; a density of all layers replaces those of layers."""
     for base in (_WEIGHT, _ACTIVATION):
         if base in settings:
             defaults = {k: v for k, v in defaults.items() if not k.startswith(base + ".")}
@@ -276,7 +277,7 @@ def _merge(defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str
 
 
 def _model_settings(build: Callable[..., nn.Module]) -> dict[str, Any]:
-    """Names and defaults of the settings that a model's function takes."""
+    """Return names and defaults of the settings that a model's function takes."""
     return {
         name: parameter.default
         for name, parameter in inspect.signature(build).parameters.items()
@@ -287,7 +288,7 @@ def _model_settings(build: Callable[..., nn.Module]) -> dict[str, Any]:
 def _task_arguments(
     build: Callable[..., nn.Module], classes: int, input_shape: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Arguments of a model's function that the task determines, as far as it takes them."""
+    """Return the arguments of a model's function that the task determines, if it takes them."""
     parameters = inspect.signature(build).parameters.values()
     every = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
     names = {p.name for p in parameters}
@@ -296,7 +297,7 @@ def _task_arguments(
 
 
 def _with_stages(densities: Any, stages: Mapping[str, float]) -> tuple[float, ...]:
-    """``densities`` of (conv1, conv2, ..., linear1) with some of them replaced by name."""
+    """Return ``densities`` of (conv1, conv2, ..., linear1) with those in ``stages`` replaced."""
     if not isinstance(densities, Sequence):
         raise UserError(
             f"no setting '{_ACTIVATION}.{next(iter(stages))}': the model takes no "

@@ -21,7 +21,7 @@ from gossamer.training.evaluate import correct_answers, split_of
 
 @dataclass(frozen=True)
 class Curve:
-    """Correct answers at each level of one corruption, of ``of`` examples each."""
+    """Correct answers at each level of one corruption, out of ``of`` examples."""
 
     name: str
     unit: str
@@ -30,22 +30,22 @@ class Curve:
     of: int
 
     def as_dict(self) -> dict[str, Any]:
-        """The curve as plain data, the way ``metrics.json`` holds it."""
+        """Return the curve as plain data, as in ``metrics.json``."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Curve:
-        """The curve of which `as_dict` made ``entry``, through JSON too."""
+        """Make a curve from the data that `as_dict` returned, read from JSON or not."""
         return cls(**{**data, "levels": tuple(data["levels"]), "correct": tuple(data["correct"])})
 
 
 class Unfinished:
-    """Curves of a measurement that may be interrupted, in a file until it is finished.
+    """File of the curves of an unfinished measurement, so that it can be resumed.
 
     Args:
-        path: of the file.
-        of: what is measured, as JSON has it: the network, the data, how many examples. Curves
-            of anything else are not taken over.
+        path: the file.
+        of: identifies the measurement, as JSON values: the network, the data, the number of
+            examples. Curves of other measurements are ignored.
     """
 
     def __init__(self, path: str | os.PathLike[str], of: Mapping[str, Any]) -> None:
@@ -53,7 +53,7 @@ class Unfinished:
         self._of = dict(of)
 
     def read(self) -> dict[str, Curve]:
-        """Earlier measurements by name; none where the file is missing or damaged."""
+        """Return earlier curves by name; none if the file is missing or damaged."""
         try:
             stored = json.loads(self._path.read_text(encoding="utf-8"))
             if stored["of"] != self._of:
@@ -74,7 +74,7 @@ class Unfinished:
         write_text(self._path, json.dumps(stored))
 
     def finish(self) -> None:
-        """Delete the file: the curves are in ``metrics.json`` now."""
+        """Delete the file, once the curves are in ``metrics.json``."""
         self._path.unlink(missing_ok=True)
 
 
@@ -90,22 +90,22 @@ def robustness(
     on_curve: Callable[[Curve], None] | None = None,
     unfinished: Unfinished | None = None,
 ) -> list[Curve]:
-    """Correct answers under every corruption of the task's kind of data, level by level.
+    """Count correct answers under each corruption, level by level.
 
-    Images meet common corruptions (Hendrycks & Dietterich 2019), sounds background noise at
-    stated signal-to-noise ratios; see :func:`gossamer.data.corruptions`. What an example
-    meets depends on ``seed``, corruption and level alone: every network meets the same.
+    Images get common corruptions (Hendrycks & Dietterich 2019), sounds background noise at
+    stated signal-to-noise ratios; see :func:`gossamer.data.corruptions`. They depend only on
+    ``seed``, corruption and level, so they are the same for every network.
 
     Args:
-        model: gives logits ``[batch, classes]``.
+        model: returns logits ``[batch, classes]``.
         task: data, features and corruptions.
-        split: which examples.
+        split: ``train``, ``validation`` or ``test``.
         kinds: names of corruptions; all by default.
-        examples: only so many of the split, evenly spread over it.
+        examples: use only so many examples, evenly spread over the split.
         seed: of the corruptions.
         batch_size: examples at a time.
-        on_curve: called with each curve as soon as it is known.
-        unfinished: keeps curves until all are measured, and knows those that were before.
+        on_curve: called with each curve when it is measured.
+        unfinished: stores the curves so far, and returns those of an interrupted measurement.
 
     Raises:
         UserError: no such split or corruption, or none for this kind of data.
@@ -144,7 +144,7 @@ def robustness(
 
 
 def _some(data: Split, examples: int | None) -> Split:
-    """So many examples, evenly spread: the classes may stand one after the other."""
+    """Return ``examples`` of ``data``, evenly spread, because the split may be sorted by class."""
     if examples is None or examples >= len(data):
         return data
     chosen = np.linspace(0, len(data), examples, endpoint=False).astype(np.int64)

@@ -15,21 +15,21 @@ from gossamer.own_code import is_code
 from gossamer.training.recipe import Recipe
 from gossamer.training.tensor_file import MODEL, check_tensors, load_tensors, strip_prefix
 
-#: A file of a run on one's own data: training inputs, by which a later export finds the ranges of
-#: activations; the data themselves may be gone by then.
+#: File of a run on the user's own data: training inputs from which a later export finds the ranges
+#: of activations, because the data may be gone by then.
 EXAMPLES = "examples.npy"
 
 
 def load_network(
     run: str | Path, *, trust: bool = False
 ) -> tuple[nn.Module, tuple[str, ...], tuple[int, ...]]:
-    """The network of a run directory, in evaluation mode, its classes and input shape.
+    """Load a run's network; return it in evaluation mode, its classes and its input shape.
 
     ``trust``: see :func:`load_recipe`.
 
     Raises:
-        UserError: the folder is no run, a file in it is missing or damaged, or it names code and
-            is not trusted.
+        UserError: the folder is no run, a file in it is missing or damaged, or it names code
+            without ``trust``.
     """
     folder = Path(run)
     recipe = load_recipe(folder, trust=trust)
@@ -55,10 +55,10 @@ def load_network(
 
 
 def onnx_of(run: str | Path) -> Path:
-    """The ONNX file that training wrote into a run directory; nothing of the run is executed.
+    """Return the path of a run's ONNX file; no code of the run is executed.
 
     Raises:
-        UserError: there is none, or the weights that it was made of are damaged.
+        UserError: there is none, or the run's weights are damaged.
     """
     path, weights = Path(run) / "model.onnx", Path(run) / "model.safetensors"
     check_tensors(weights, load_tensors(weights)[0])
@@ -68,7 +68,7 @@ def onnx_of(run: str | Path) -> Path:
 
 
 def load_description(run: str | Path) -> dict[str, Any]:
-    """Description in a run's exported network: its classes and how features are made.
+    """Read the description in a run's ONNX file: the classes, and how features are computed.
 
     Raises:
         UserError: the folder is no run, or its network is missing or damaged.
@@ -78,14 +78,14 @@ def load_description(run: str | Path) -> dict[str, Any]:
 
 
 def load_recipe(run: str | Path, *, trust: bool = False) -> Recipe:
-    """The recipe of a run directory.
+    """Read the recipe of a run directory.
 
-    ``trust``: import the Python code that a run of one's own network names, as in ``model =
-    "net.py:build"``. A run received from others could name anything.
+    ``trust``: import the Python code that the run may name, as in ``model = "net.py:build"``.
+    Trust only runs of your own: code of others can do anything.
 
     Raises:
         UserError: the folder is no run, its ``config.toml`` is missing or damaged, or it names
-            code and is not trusted.
+            code without ``trust``.
     """
     config = load_config(run)
     check_trust(config["model"], config["task"], run, trust)
@@ -93,7 +93,7 @@ def load_recipe(run: str | Path, *, trust: bool = False) -> Recipe:
 
 
 def check_trust(model: str | None, task: str | None, source: str | Path, trust: bool) -> None:
-    """Refuse to run the code that a file of others names as its network or data, if it names any.
+    """Refuse a file that names Python code as its network or data and is not trusted.
 
     Raises:
         UserError: ``model`` is no reference network or ``task`` is code, and ``source`` is not

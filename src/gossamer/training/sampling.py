@@ -13,16 +13,16 @@ Indices = NDArray[np.int64]
 
 
 class EpochOrder:
-    """Shuffled examples, of which one class may be drawn again for each epoch.
+    """The examples of each epoch, shuffled; of one class, each epoch may draw a new subset.
 
-    A class that stands for everything else (``unknown`` among keywords) has more examples than
-    the others; each epoch sees some of them, and training in the end all.
+    This is for a class of everything else (``unknown`` in keyword spotting), which has many more
+    examples than the others: each epoch uses some of them, the whole training all.
 
-    Where ``data_share`` is below 1, all epochs see the same part of the examples, which depends on
-    the seed alone: its share of every class, at least one example each.
+    With ``data_share`` below 1, all epochs use the same examples, chosen by the seed: that share
+    of every class, at least one example each.
 
     Args:
-        task: its training split.
+        task: the task; its training split is used.
         config: ``redrawn_class``, ``redrawn_share``, ``data_share`` and ``seed``.
 
     Raises:
@@ -44,16 +44,16 @@ class EpochOrder:
             self._count = max(round(share / (1.0 - share) * len(self._others)), 1)
 
     def __len__(self) -> int:
-        """The number of examples of an epoch."""
+        """Return the number of examples in an epoch."""
         return len(self._others) + self._count
 
     @property
     def examples(self) -> int:
-        """The number of different examples in all epochs."""
+        """Return the number of different examples in all epochs."""
         return len(self._others) + len(self._pool)
 
     def draw(self, rng: np.random.Generator) -> Indices:
-        """The examples of an epoch, shuffled; where the class has too few, they come again."""
+        """Return an epoch's examples, shuffled; a class with too few examples repeats them."""
         if not self._count:
             return rng.permutation(self._others)
         whole, rest = divmod(self._count, len(self._pool))
@@ -62,7 +62,7 @@ class EpochOrder:
 
 
 def _share_of_each_class(labels: Indices, config: TrainingConfig) -> Indices:
-    """The examples that are used, in ascending order."""
+    """Return the indices of ``data_share`` of each class, in ascending order."""
     if config.data_share == 1.0:
         return np.arange(len(labels))
     rng = np.random.default_rng(config.seed)

@@ -8,10 +8,10 @@ from gossamer.training.config import TrainingConfig
 
 
 def learning_rate(settings: TrainingConfig, step: int, steps: int, epoch: int) -> float:
-    """Rate before optimizer step ``step`` of ``steps``; a function of the position alone.
+    """Return the learning rate of optimizer step ``step`` of ``steps``, without any state.
 
-    One cycle (Smith & Topin 2017, arXiv 1708.07120): up from a 50th of the highest rate and
-    down to nearly nothing, along cosines.
+    ``one_cycle`` (Smith & Topin 2017, arXiv 1708.07120) rises from a 50th of the highest rate and
+    falls to nearly zero, both along cosines.
     """
     peak = settings.learning_rate
     if settings.schedule == "constant":
@@ -36,7 +36,7 @@ def learning_rate(settings: TrainingConfig, step: int, steps: int, epoch: int) -
 
 
 def penalty_factor(settings: TrainingConfig, share: float) -> float:
-    """Of the penalty, after a ``share`` of the training."""
+    """Return the factor of the penalty after a ``share`` (0 to 1) of the training."""
     first, last = settings.penalty_warmup_start, settings.penalty_warmup_end
     risen = (share - first) / (last - first) if last > first else float(share >= first)
     start, end = settings.penalty_start, settings.penalty_end

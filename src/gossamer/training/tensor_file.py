@@ -16,7 +16,7 @@ from gossamer.files import writing
 
 _DATA = "gossamer"
 
-#: Before the names of a network's tensors in a run's file.
+#: Prefix of the names of a network's tensors in a run's file.
 MODEL = "model."
 
 
@@ -56,10 +56,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def check_tensors(
     path: Path, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Refuse a file's tensors that are NaN or of another type than those of the same name.
+    """Refuse tensors that have NaN, or another type than the tensor of that name in ``own``.
 
     Raises:
-        UserError: naming the file and the tensor.
+        UserError: a tensor is refused; the message names it and the file.
     """
     for name, tensor in tensors.items():
         expected = tensor if own is None else own.get(name, tensor)
@@ -72,10 +72,10 @@ def check_tensors(
 
 
 def strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with ``prefix``, without it."""
+    """Return the tensors whose names begin with ``prefix``, and remove it from the names."""
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def add_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The same tensors under names that begin with ``prefix``."""
+    """Return the tensors with ``prefix`` before each name."""
     return {prefix + name: tensor for name, tensor in tensors.items()}

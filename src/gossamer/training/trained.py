@@ -1,4 +1,4 @@
-"""Training a recipe, and the trained network with all that led to it."""
+"""Training of a recipe; evaluating, measuring and saving the trained network."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def train(
 
     Args:
         recipe: what to train.
-        task: the recipe's task where it is loaded already; else it is loaded.
+        task: the recipe's task, if it is loaded already; by default it is loaded.
         checkpoint, on_epoch, progress, label: see :func:`gossamer.training.fit`.
-        trust: import the Python code that a teacher's run names as its network; that of the
-            recipe's own network is imported without.
+        trust: import the Python code that a teacher's run names as its network. Code that the
+            recipe itself names is always imported.
 
     Raises:
-        UserError: what loading the task, building the network or :func:`fit` raise.
+        UserError: from loading the task, building the network or :func:`fit`.
     """
     task = task or recipe.load()
     model, sparsifier = recipe.network(len(task.classes), task.input_shape)
@@ -81,12 +81,12 @@ def train(
 
 
 def _try(model: nn.Module, task: Task, recipe: Recipe) -> None:
-    """Refuse a network that cannot take the task's examples, or gives no logits for them."""
+    """Refuse a network that fails on the task's examples or returns no logits for them."""
     wanted = [2, len(task.classes)]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x = torch.from_numpy(task.features(task.train.x[:2])).to(device)
     try:
-        with unrounded(model):  # 8-bit layers know no ranges yet
+        with unrounded(model):  # 8-bit layers have no ranges yet
             shape = list(predict(model, x).shape)
     except UserError:
         raise
@@ -104,7 +104,7 @@ def _try(model: nn.Module, task: Task, recipe: Recipe) -> None:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network with all that led to it."""
+    """A trained network with its recipe, task and history."""
 
     recipe: Recipe
     task: Task
@@ -120,13 +120,16 @@ class Trained:
         timing: bool = True,
         progress: bool = False,
     ) -> Evaluation:
-        """See :func:`gossamer.training.evaluate`; ``noise`` is that of the settings by default."""
+        """Evaluate the network; see :func:`gossamer.training.evaluate`.
+
+        ``noise`` is the setting ``noise_score`` by default.
+        """
         if noise is None:
             noise = self.recipe.training().noise_score
         return evaluate(self.model, self.task, split, noise=noise, timing=timing, progress=progress)
 
     def metrics(self, evaluation: Evaluation) -> dict[str, Any]:
-        """Content of ``metrics.json``: the evaluation and its provenance."""
+        """Return the content of ``metrics.json``: the evaluation and its provenance."""
         settings = self.recipe.training()
         return {
             "gossamer": __version__,
@@ -146,12 +149,12 @@ class Trained:
     def save(
         self, folder: str | Path, evaluation: Evaluation | None = None, *, progress: bool = False
     ) -> dict[str, Any]:
-        """Write the run directory; returns the metrics.
+        """Write the run directory and return the metrics.
 
-        ``config.toml``, ``metrics.json``, ``model.safetensors``, ``model.onnx``, ``plan.json``
-        (the engine's choice of kernels) and, of one's own data, ``examples.npy``; each is written
-        to a temporary name first, ``metrics.json`` last, so that a run directory with it is
-        complete.
+        The files are ``config.toml``, ``metrics.json``, ``model.safetensors``, ``model.onnx``,
+        ``plan.json`` (the engine's choice of kernels) and, for the user's own data,
+        ``examples.npy``. Each is written to a temporary name first, ``metrics.json`` last, so
+        that a run directory with it is complete.
 
         Raises:
             UserError: the folder cannot be written to.
@@ -165,18 +168,18 @@ class Trained:
         return metrics
 
     def measured(self, model: Path, plan: Path | None = None) -> dict[str, Any]:
-        """Measurements of the exported network by the engine, on test examples.
+        """Measure the exported network on the engine with test examples.
 
         Args:
             model: the ONNX file.
-            plan: file to keep the engine's plan in.
+            plan: file for the engine's plan.
         """
         inputs = self.task.features(self.task.test.x[:_TIMED])
         return measure(model, inputs, self.recipe.measuring(), plan)
 
 
 def save_network(trained: Trained, folder: Path) -> None:
-    """Write ``config.toml``, ``model.safetensors`` and, of one's own data, ``examples.npy``.
+    """Write ``config.toml``, ``model.safetensors`` and, for the user's own data, ``examples.npy``.
 
     Raises:
         UserError: a file cannot be written.
