@@ -1,7 +1,7 @@
-"""A trained network and an accuracy to keep in, a sparse network that runs fast out.
+"""Compression of a trained network to a fast sparse one, within limits for accuracy.
 
-Above the search: `compress` looks at the network, writes the experiment that it then runs, and
-hands over the best network.
+`compress` examines the network, writes an experiment file, runs the experiment, and returns the
+best network.
 """
 
 from gossamer.compression.compressing import MINUTES, Compressed, compress

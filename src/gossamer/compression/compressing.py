@@ -1,4 +1,4 @@
-"""From a trained network to a sparse one that meets the goals: a search from given weights."""
+"""Search for a sparse network that meets the goals, starting from a trained one."""
 
 from __future__ import annotations
 
@@ -38,11 +38,12 @@ class Compressed:
         experiment: the search.
         folder: holds ``experiment.toml``, ``search.db``, the run ``dense`` and, once a trial has
             ended, the run ``sparse``, ``model.onnx`` and ``plan.json``.
-        look: what was seen of the network, in sentences.
-        dense, sparse: what ``metrics.json`` of the two holds; ``sparse`` is None of a plan.
-        trial: the one that was chosen, None of a plan.
-        feasible: whether it meets all goals.
-        model: the sparse network; the dense one of a plan.
+        look: properties of the network that limit its sparsity, in sentences.
+        dense, sparse: contents of ``metrics.json`` of the two networks; with ``plan``, ``sparse``
+            is None.
+        trial: the chosen trial; with ``plan``, None.
+        feasible: whether the trial meets all goals.
+        model: the sparse network; with ``plan``, the dense one.
         interrupted: whether Ctrl-C ended the search.
     """
 
@@ -82,40 +83,41 @@ def compress(
 ) -> Compressed:
     """Prune and fine-tune a trained network until it meets the goals, as fast as it can be.
 
-    A search (:class:`gossamer.Experiment`) over densities, patterns, k-winners and trainings, each
-    from the weights of ``model``. It begins with one-shot pruning, so that there is an answer
-    after seconds; the best network so far is always ``model.onnx`` in ``out``. When interrupted,
-    it ends with the best network so far; when called again, it continues.
+    This runs a search (:class:`gossamer.Experiment`) over densities, patterns, k-winners and
+    trainings; each trial starts from the weights of ``model``. The first trials prune without
+    training, so that there is a result after seconds; ``model.onnx`` in ``out`` is always the best
+    network so far. When interrupted, it returns that network; called again, it continues.
 
     Args:
-        model: a torch module; or a run directory, the name of a reference network (which is
-            trained first where it has no weights), or ``file.py:function``.
-        data: of a module, whatever :func:`gossamer.data.task_of` takes, such as loaders of
-            training, validation and test; of a name, a task of :func:`gossamer.data.load`.
+        model: a torch module, a run directory, the name of a reference network (which is trained
+            first if there are no ``weights``), or ``file.py:function``.
+        data: for a module, data that :func:`gossamer.data.task_of` takes, such as loaders of
+            training, validation and test; otherwise the name of a task, see
+            :func:`gossamer.data.load`.
         at_least, at_most: metric -> the worst acceptable value, on validation data.
-        lose_at_most: metric -> by how much it may be worse than that of the given network; by
-            default half a point of accuracy where no goal concerns the answers' quality.
-        maximize, minimize: metrics that shall be as good as possible; by default ``speedup``.
-        minutes: no trial is begun after so many; 30 by default.
-        trials: at most so many in all.
+        lose_at_most: metric -> the largest acceptable loss against ``model``; by default half a
+            point of accuracy, if no other goal is about the quality of the answers.
+        maximize, minimize: metrics to optimize; by default ``speedup`` is maximized.
+        minutes: no trial starts after so many minutes; 30 by default.
+        trials: at most so many trials in all.
         workers: trials at a time.
-        threads: of each worker.
+        threads: threads of each worker.
         out: folder for the results.
-        weights: safetensors file of the state dict, for a name.
-        settings: of the model, for a name.
-        evaluate: of the user's own, for tasks that are no classification: a module to a number
-            (the metric ``score``, more is better) or a mapping of metrics to numbers.
-        train: of the user's own: trains the module further and calls the sparsifier's ``step``
+        weights: safetensors file of the state dict, if ``model`` is a name.
+        settings: settings of the model, if ``model`` is a name.
+        evaluate: for tasks other than classification, a function of a module that returns a
+            number (the metric ``score``, more is better) or a mapping of metrics to numbers.
+        train: a function that trains the module further and calls the sparsifier's ``step``
             after each optimizer step (or attaches it to the optimizer).
         trust: run the Python code that a run names.
         plan: write ``experiment.toml`` and stop.
-        progress: show bars on standard error.
-        on_start: called with what was seen of the network before the search.
+        progress: show progress bars on standard error.
+        on_start: called with ``Compressed.look`` before the search.
 
     Raises:
-        UserError: an invalid network, data or goals, a folder of another compression,
-            or no trial that completed.
-        KeyboardInterrupt: on Ctrl-C, where no trial has completed yet.
+        UserError: invalid network, data or goals, the folder of another compression, or no trial
+            that completed.
+        KeyboardInterrupt: on Ctrl-C, if no trial has completed yet.
     """
     goals = {"at_least": at_least or {}, "at_most": at_most or {}}
     goals["lose_at_most"] = lose_at_most or {}
@@ -185,7 +187,7 @@ def compress(
 
 @contextmanager
 def _parts(progress: bool) -> Iterator[Callable[[str], object]]:
-    """A bar for the time before the first trial; gives a function to call as a part begins."""
+    """Show a bar before the first trial; yield a function to call when a part begins."""
     with progress_bar(show=progress, transient=True) as bar:
         row = bar.add_task("looking at the network", total=3)
         begun = count()
@@ -232,14 +234,14 @@ def _search(
 
 
 class _Best:
-    """Put the best network so far into the folder; remove those that others dominate."""
+    """Logger that puts the best network so far into the folder and removes dominated ones."""
 
     def __init__(self, experiment: Experiment, folder: Path) -> None:
         self._experiment, self._folder = experiment, folder
         self._best: int | None = None
 
     def report(self, experiment: str, trial: Trial, report: Report) -> None:
-        """Nothing is done while a trial trains."""
+        """Do nothing while a trial trains."""
 
     def end(self, experiment: str, record: TrialRecord) -> None:
         if record.state != "complete":
@@ -254,11 +256,11 @@ class _Best:
                 shutil.rmtree(self._folder / "trials" / str(other.number), ignore_errors=True)
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 def _publish(run: Path, folder: Path) -> None:
-    """Copy a run's ``model.onnx`` and ``plan.json``."""
+    """Copy a run's ``model.onnx`` and ``plan.json`` into ``folder``."""
     for name in ("model.onnx", "plan.json"):
         if (run / name).is_file():
             copy_file(run / name, folder / name)
@@ -270,7 +272,7 @@ def _agree(
     metrics: Sequence[Any] | None,
     file: Path,
 ) -> None:
-    """Refuse to go on with the experiment of another network, data or goals."""
+    """Refuse to continue an experiment of another network, data or goals."""
     for name in ("task", "model"):
         there, here = experiment.settings.get(name), settings.get(name)
         if there != here:

@@ -11,7 +11,7 @@ from gossamer.deploy.metrics import METRICS
 from gossamer.errors import UserError, nearest
 from gossamer.search.metrics import AtLeast, AtMost, Maximize, Metric, Minimize
 
-#: What may be lost where no goal says how good the network must stay: half a point.
+#: Acceptable loss if no goal is about the quality of the answers: half a point.
 LOSS = 0.005
 
 # After a number, such as 100k, 15% or 200us.
@@ -27,15 +27,15 @@ class Goals:
 
     Attributes:
         at_least, at_most: the worst acceptable value.
-        lose_at_most: by how much it may be worse than that of the dense network.
-        maximize, minimize: what is optimized inside all thresholds, the most
-            important first; by default ``speedup``.
+        lose_at_most: the largest acceptable loss against the dense network.
+        maximize, minimize: metrics to optimize inside all thresholds, the most important
+            first; by default ``speedup``.
         own: metrics that the user's own ``evaluate`` returns, in addition to those of
             :data:`gossamer.deploy.METRICS`.
 
     Raises:
-        UserError: an unknown metric, one that is better the other way round, a value that is no
-            number, or two thresholds for one metric.
+        UserError: an unknown metric, a goal in the wrong direction, a value that is no number,
+            or two thresholds for one metric.
     """
 
     at_least: Mapping[str, float] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Goals:
                 )
 
     def metrics(self, dense: Mapping[str, float]) -> list[Metric]:
-        """The metrics of the search, what is optimized first.
+        """Return the metrics of the search, optimized ones first.
 
         Args:
             dense: values of the dense network.
@@ -115,7 +115,7 @@ class Goals:
         named = {*self.at_least, *self.at_most, *losses, *self.maximize, *self.minimize}
         if not quality & named:
             first = next(iter(self.own), "accuracy")
-            # Of a metric of the user's own nobody knows the unit.
+            # The unit of a user's own metric is unknown.
             losses[first] = LOSS * abs(dense[first]) if self.own else LOSS
         return {
             name: dense[name] - loss if self._rises(name) else dense[name] + loss
@@ -124,14 +124,14 @@ class Goals:
 
 
 def thresholds(option: str, texts: Sequence[str]) -> dict[str, float]:
-    """``NAME=VALUE`` texts as numbers: ``0.965``, ``15%``, ``100k``, ``200us``.
+    """Parse ``NAME=VALUE`` texts; values may be ``0.965``, ``15%``, ``100k`` or ``200us``.
 
     Args:
-        option: as it was typed, the beginning of messages.
-        texts: of the option, one by one.
+        option: the option as typed, the beginning of error messages.
+        texts: the option's values.
 
     Raises:
-        UserError: no ``=``, no number, or a name given twice.
+        UserError: no ``=``, no number, or the same name twice.
     """
     limits: dict[str, float] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""Networks that are torch modules in memory, with their own data, evaluation and training."""
+"""Compression of torch modules in memory, with data, evaluation and training of the user."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gossamer.training.initial import rearranged, with_winners
 from gossamer.training.measure import measure, returned
 from gossamer.training.tensor_file import MODEL, add_prefix, save_tensors, strip_prefix
 
-#: From a network to one metric or several by name.
+#: Returns one metric of a network, or several by name.
 Evaluate = Callable[[nn.Module], float | Mapping[str, float]]
 #: Trains a network further; the sparsifier's ``step`` is to run after each optimizer step.
 Train = Callable[[nn.Module, Sparsifier], object]
@@ -39,7 +39,7 @@ _MEASURED = 256
 
 @dataclass(frozen=True)
 class PruneModule:
-    """Function of a trial: prune a copy, train, evaluate and measure it."""
+    """The function of a trial: prune a copy of the module, train, evaluate and measure it."""
 
     model: nn.Module
     inputs: Tensor
@@ -86,7 +86,7 @@ class PruneModule:
         return with_winners(model, values, self.inputs[:2])
 
     def restored(self, number: int) -> nn.Module:
-        """The network of a finished trial."""
+        """Return the network of a finished trial."""
         place = Path(self.folder) / "trials" / str(number)
         model = self._network(json.loads((place / "values.json").read_text()))
         model.load_state_dict(strip_prefix(load_file(place / "model.safetensors"), MODEL))
@@ -99,14 +99,14 @@ class PruneModule:
     def measured(
         self, model: nn.Module, place: Path, split: str, names: Iterable[str] | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """The metrics of ``names`` (None: all there are), and all that a run holds of them.
+        """Return the metrics ``names`` (None: all), and the contents of ``metrics.json``.
 
         Exports the network to ``place`` and measures it on the engine.
         """
         model.eval()
         export(model, self.inputs[:2], place / "model.onnx")
         settings = self._settings(MeasureSettings, self.settings)
-        # What the dense network is compared with is itself.
+        # The dense network is compared with itself.
         if Path(settings.dense_reference) == place:
             settings = MeasureSettings()
         inputs = self.inputs.cpu().numpy()
@@ -138,23 +138,23 @@ class PruneModule:
 
 
 def _counted(run: Mapping[str, Any]) -> list[str]:
-    """Metrics that need no engine, stored with every trial."""
+    """Return the names of metrics that need no engine; they are stored with every trial."""
     return [n for n, m in METRICS.items() if not m.deployed and m.read(run) is not None]
 
 
 class ModuleNetwork:
-    """A torch module and whatever it is trained and evaluated with.
+    """A torch module with its data, and functions to train and evaluate it.
 
     Args:
-        model: trained.
-        data: what `gossamer.data.task_of` takes; with an ``evaluate`` and a ``train`` of the
-            user's own any iterable whose items begin with a batch of inputs, or such a batch.
-        folder: gets the networks.
-        evaluate: of the user's own.
-        train: of the user's own.
+        model: the trained module.
+        data: data that `gossamer.data.task_of` takes; with ``evaluate`` and ``train``, any
+            iterable whose items begin with a batch of inputs, or one such batch.
+        folder: folder for the networks.
+        evaluate: the user's evaluation, see `compress`.
+        train: the user's training, see `compress`.
 
     Raises:
-        UserError: data in no form that is known.
+        UserError: data in an unknown form.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class ModuleNetwork:
         """Evaluate and time the network, on validation examples.
 
         Args:
-            on_part: called with what is done next.
+            on_part: called with the name of each part when it begins.
         """
         on_part("accuracy and times")
         place = make_folder(self.folder / "dense")
@@ -194,16 +194,16 @@ class ModuleNetwork:
 
     @property
     def example(self) -> Tensor:
-        """Two inputs of the network."""
+        """Return two inputs of the network."""
         return self._trainer.inputs[:2]
 
     @property
     def title(self) -> str:
-        """Description of the network."""
+        """Return a description of the network."""
         return type(self.model).__name__
 
     def tuning(self, minutes: float | None = None) -> Tuning:
-        """Fine-tuning; by the user's own function once or not at all."""
+        """Return the settings of fine-tuning; a user's function runs once or not at all."""
         if self._trainer.train is not None:
             return Tuning(1, None)
         assert self._trainer.task is not None
@@ -212,7 +212,7 @@ class ModuleNetwork:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings that all trials share."""
+        """Return the settings that all trials share."""
         return {
             "pattern": "unstructured",
             "rule": "one_shot",
@@ -221,7 +221,7 @@ class ModuleNetwork:
         }
 
     def trainer(self, experiment: Experiment) -> PruneModule:
-        """Function that evaluates a trial."""
+        """Return the function that evaluates a trial."""
         first = self._trainer
         return PruneModule(
             first.model,
@@ -235,7 +235,7 @@ class ModuleNetwork:
         )
 
     def finish(self, experiment: Experiment, record: TrialRecord) -> dict[str, Any]:
-        """The network of a trial in the folder ``sparse``; it and the dense one on test data."""
+        """Save a trial's network in ``sparse``; evaluate it and the dense one on test data."""
         trainer = self.trainer(experiment)
         if trainer.task is not None:
             tested = evaluate(self.model, trainer.task, "test", noise=False, timing=False)
@@ -249,7 +249,7 @@ class ModuleNetwork:
 
 
 def _first_inputs(data: Any) -> Tensor:
-    """The first batch of inputs of whatever holds some."""
+    """Return the first batch of inputs in ``data``."""
     item: Any = data
     if not isinstance(item, Tensor | np.ndarray):
         try:

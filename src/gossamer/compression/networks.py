@@ -1,4 +1,4 @@
-"""Networks that have a name: a run, a reference network, a function in a file."""
+"""Compression of networks by name: a run, a reference network, a function in a file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from gossamer.training import (
 )
 from gossamer.training.tensor_file import MODEL, check_tensors, strip_prefix
 
-# A network of one's own that is given without weights must do better than by so much of guessing.
+# A user's network without weights must be more accurate than guessing by so much.
 _GUESSING = 1.5
 _MOST_EPOCHS = 10
 # A training may take so much of the time that there is.
@@ -51,19 +51,19 @@ _KEPT = ("batch_size", "augment", *(field.name for field in fields(AugmentationS
 
 
 class NamedNetwork:
-    """A network by name, on a task: written as a run into ``folder / "dense"``.
+    """A network by name, on a task, saved as a run in ``folder / "dense"``.
 
     Args:
         network: run directory, name of a reference network, or ``file.py:function``.
         data: name of a task, see :func:`gossamer.data.load`.
-        folder: gets the runs.
+        folder: folder for the runs.
         weights: safetensors file of the network's state dict.
-        settings: of the model, where it is no run.
+        settings: settings of the model, unless it is a run.
         trust: run the code that a run names.
-        progress: show bars.
+        progress: show progress bars.
 
     Raises:
-        UserError: no such network or data, weights that do not fit, or a network that guesses.
+        UserError: no such network or data, or weights that do not fit.
     """
 
     def __init__(
@@ -109,15 +109,15 @@ class NamedNetwork:
         self.own: tuple[str, ...] = ()
 
     def measure(self, on_part: Callable[[str], object] = lambda text: None) -> None:
-        """Evaluate and time the network; writes the run ``dense`` where it is not there yet.
+        """Evaluate and time the network; write the run ``dense`` if it does not exist yet.
 
-        Only validation examples are looked at, so that the search can begin soon; see `finish`.
+        Only validation examples are used, so that the search can begin soon; see `finish`.
 
         Args:
-            on_part: called with what is done next.
+            on_part: called with the name of each part when it begins.
 
         Raises:
-            UserError: weights were needed and not given: it guesses.
+            UserError: the network answers no better than guessing, because it has no weights.
         """
         on_part("accuracy on validation examples")
         evaluation = self._dense.evaluate("validation", noise=False, timing=False)
@@ -136,7 +136,7 @@ class NamedNetwork:
         else:
             self.run = self._dense.save(place, evaluation)
             (place / "checkpoint.safetensors").unlink(missing_ok=True)
-        # What its training took stands in its own run, where it has one.
+        # A network from a run has the time of its training in that run's metrics.
         own = Path(self._name) / "metrics.json" if self.from_run else None
         known = own is not None and own.is_file()
         self._training = json.loads(own.read_text()) if known and own else self.run
@@ -148,16 +148,16 @@ class NamedNetwork:
 
     @property
     def example(self) -> torch.Tensor:
-        """Two inputs of the network."""
+        """Return two inputs of the network."""
         return torch.from_numpy(self.task.features(self.task.train.x[:2]))
 
     @property
     def title(self) -> str:
-        """Description of the network."""
+        """Return a description of the network."""
         return f"{self.recipe.model} on {self.recipe.task}"
 
     def _trained_network(self, trust: bool) -> Trained:
-        """The dense network, trained where it has no weights; what is written already is read."""
+        """Return the dense network: read from ``folder``, or else trained if it has no weights."""
         place = self.folder / "dense"
         written = (place / "metrics.json").is_file()
         if written or self.from_run:
@@ -190,11 +190,11 @@ class NamedNetwork:
             )
 
     def tuning(self, minutes: float | None = None) -> Tuning:
-        """Fine-tuning: as it was trained, shorter and with a lower rate.
+        """Return the settings of fine-tuning: those of its training, shorter, at a lower rate.
 
         Args:
-            minutes: of the search; where it is known how long an epoch takes, its trainings are
-                as long as there is time for a dozen.
+            minutes: length of the search. If the time of an epoch is known, a training is as long
+                as fits a dozen times into the search.
         """
         before = {k: v for k, v in self._trained_with.items() if k in _KEPT}
         before.setdefault("batch_size", 64)
@@ -216,7 +216,7 @@ class NamedNetwork:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings that all trials share."""
+        """Return the settings that all trials share."""
         dense = str(self.folder / "dense")
         return {
             "task": self.recipe.task,
@@ -231,11 +231,11 @@ class NamedNetwork:
         }
 
     def trainer(self, experiment: Experiment) -> TrainNetwork:
-        """Function that evaluates a trial."""
+        """Return the function that evaluates a trial."""
         return TrainNetwork.for_experiment(experiment, self.folder / "trials")
 
     def finish(self, experiment: Experiment, record: TrialRecord) -> dict[str, Any]:
-        """The network of a trial as the run ``sparse``; it and the dense one on the test split."""
+        """Save a trial's network as the run ``sparse``; evaluate it and the dense one on test."""
         if self.run["split"] != "test":
             dense = self._dense.evaluate(noise=False).as_dict()
             self.run = {**self.run, **dense}
@@ -252,7 +252,7 @@ def _of_training(name: str) -> bool:
 
 
 def _load(model: nn.Module, path: Path) -> None:
-    """Load a state dict, or the weights of a run's file."""
+    """Load a state dict, or the weights of a run, from a safetensors file."""
     if path.suffix != ".safetensors":
         raise UserError(
             f"{path}: weights are read from safetensors alone, which run no code; write them with "

@@ -1,4 +1,4 @@
-"""The experiment that is searched: written as a file, from a look at the network."""
+"""The experiment file of a compression, from an examination of the network."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _TEACHER_SHARES = (0.0, 0.5, 0.9)
 _TRIAL = 0.5  # density at which a pattern is tried
 # With more layers or activations than these, they share their densities.
 _MOST_LAYERS, _MOST_ACTIVATIONS = 6, 3
-# Share of a training in which k-winners go from all units to their own share.
+# Share of a training in which k-winners go from all units to their final share.
 _ANNEALED = 0.5
-# A layer of its own density leaves each unit so many inputs.
+# A layer with a separate density leaves each unit so many inputs.
 _INPUTS = 2
 
 
 class Fit(NamedTuple):
-    """How a pattern fits a network.
+    """The fit of a pattern to a network.
 
     Attributes:
-        sizes: of the layers that it makes sparse, by name.
-        dense: weights that it leaves dense.
-        rounding: weights that rounding to whole blocks adds at most.
+        sizes: numbers of weights of the layers that it makes sparse, by name.
+        dense: number of weights that it leaves dense.
+        rounding: number of weights that rounding up to whole blocks can add.
     """
 
     sizes: Mapping[str, int]
@@ -52,19 +52,19 @@ class Fit(NamedTuple):
 
 @dataclass(frozen=True)
 class Look:
-    """Possibilities of a network.
+    """The ways in which a network can be made sparse.
 
     Attributes:
-        weights: numbers in weights of two and more dimensions.
-        dense: those that stay dense, by the parameter's name.
-        patterns: that its layers can have, from single weights to the largest blocks.
-        least: the lowest density that its layers can have in all of them.
-        activations: the names of those that k-winners can take the place of.
-        allocations: that its layers can have at the lowest density.
-        layers: the least density of those that may have one of their own, by name; none of a
-            network of many layers.
-        rearranges: whether the order of its units can be changed before it is pruned to blocks.
-        odd: outputs of layers that divide into no block, by name.
+        weights: total size of the weights of two and more dimensions.
+        dense: sizes of weights that stay dense, by the parameter's name.
+        patterns: possible patterns, from single weights to the largest blocks.
+        least: the lowest density that is possible with all patterns.
+        activations: names of the activations that k-winners can replace.
+        allocations: allocations that are possible at the lowest density.
+        layers: the lowest density of each layer that may have a separate one, by name; empty if
+            the network has many layers.
+        rearranges: whether its units can be reordered before pruning to blocks.
+        odd: numbers of outputs of layers that no block size divides, by name.
     """
 
     weights: int
@@ -79,10 +79,10 @@ class Look:
 
     @classmethod
     def at(cls, model: nn.Module, example: Tensor) -> Look:
-        """A look at a copy of ``model``.
+        """Examine a copy of ``model``.
 
         Raises:
-            UserError: it has no weight that can be sparse.
+            UserError: no weight of it can be sparse.
         """
         chosen = choose_weights(model)
         dense = dense_weights(unwrap(model), chosen)
@@ -101,7 +101,7 @@ class Look:
         allocations = ["global"]
         if all(_sparsifier(model, p, least, "erk") for p in patterns):
             allocations.append("erk")
-        # The last one often divides into no blocks, and has few weights.
+        # The last layer often does not divide into blocks, and has few weights.
         layers = {
             name: max(least, _INPUTS / weight.by_output(weight.parameter)[0].numel())
             for name, weight in list(chosen.items())[:-1]
@@ -125,7 +125,7 @@ class Look:
         )
 
     def sentences(self) -> list[str]:
-        """Layers that stay dense, with their share, and those that blocks do not fit."""
+        """Describe layers that stay dense, with their share, and those that blocks do not fit."""
         share = 1 - sum(self.dense.values()) / self.weights
         lines = [f"{self.weights:,} weights, {share:.1%} of them in layers that can be sparse"]
         lines += [
@@ -144,7 +144,7 @@ class Look:
 def _sparsifier(
     model: nn.Module, pattern: str, density: float, allocation: str = "global"
 ) -> Sparsifier | None:
-    """One on a copy of ``model``; None where the pattern does not fit."""
+    """Make a sparsifier of a copy of ``model``; None if the pattern does not fit."""
     settings = SparsitySettings(pattern=pattern, allocation=allocation, rule="one_shot")
     try:
         return settings.sparsifier(copy.deepcopy(model), density, rescale=False)
@@ -169,11 +169,11 @@ def _rearranges(model: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class Tuning:
-    """Fine-tuning of pruned networks.
+    """Settings of fine-tuning pruned networks.
 
     Attributes:
-        epochs: of the longest training.
-        learning_rate: the lowest and the highest; None where the user's own function trains.
+        epochs: epochs of the longest training.
+        learning_rate: the lowest and the highest rate; None if a function of the user trains.
         settings: all other settings of the training.
     """
 
@@ -189,12 +189,12 @@ class Tuning:
 def parameters(
     look: Look, tuning: Tuning, limits: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """Search space as in an experiment file.
+    """Return the search space as in an experiment file.
 
     Args:
-        look: at the network.
-        tuning: of pruned networks.
-        limits: the most of counted metrics that the goals accept; what is above is not searched.
+        look: the examined network.
+        tuning: settings of fine-tuning.
+        limits: the highest values of counted metrics that the goals accept; the space ends there.
     """
     limits = limits or {}
     patterns = _patterns(look, limits)
@@ -233,11 +233,11 @@ def parameters(
 
 
 def constraints(look: Look, limits: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Constraints as in an experiment file: densities of single layers keep to the limits.
+    """Return constraints, as in an experiment file, that hold single layers' densities to limits.
 
-    Sums over the layers that a pattern makes sparse, each weighted by its share of the network,
-    with what the pattern leaves dense and rounds up. Whichever pattern a trial has, its network
-    keeps to the limits: no linear constraint can be written that holds for one pattern alone.
+    There is one for each pattern: a sum of the densities of the layers that it makes sparse,
+    weighted by their sizes, which allows for dense layers and rounding. All must hold whichever
+    pattern a trial has, because a linear constraint cannot depend on the pattern.
     """
     layers = _layers(look, limits)
     if not layers or not _limited(limits):
@@ -258,7 +258,7 @@ def _limited(limits: Mapping[str, float]) -> bool:
 
 
 def _allowed(look: Look, fit: Fit, limits: Mapping[str, float]) -> float:
-    """Weights that the layers of a pattern may keep: with what stays dense, within the limits."""
+    """Return how many weights a pattern's sparse layers may have within the limits."""
     counts = [
         look.weights,
         limits.get("density", 1.0) * look.weights,
@@ -270,14 +270,14 @@ def _allowed(look: Look, fit: Fit, limits: Mapping[str, float]) -> float:
 
 
 def _most(look: Look, pattern: str, limits: Mapping[str, float]) -> float:
-    """The highest density searched: with what stays dense, the network keeps to its limit."""
+    """Return the highest density to search; above it the whole network exceeds its limit."""
     fit = look.patterns[pattern]
     allowed = _allowed(look, fit, limits) / (look.weights - fit.dense)
     return max(min(_MOST, allowed), look.least)
 
 
 def _patterns(look: Look, limits: Mapping[str, float]) -> list[str]:
-    """Patterns that can keep to the limits; the one that fits best where none can."""
+    """Return the first pattern, and the others that can stay within the limits."""
     first, *others = look.patterns
     return [first, *(p for p in others if _fits(look, look.patterns[p], limits))]
 
@@ -287,7 +287,7 @@ def _fits(look: Look, fit: Fit, limits: Mapping[str, float]) -> bool:
 
 
 def _layers(look: Look, limits: Mapping[str, float]) -> Mapping[str, float]:
-    """Layers that may have a density of their own: none where their lowest pass the limits."""
+    """Return the layers with separate densities; none if their lowest exceed the limits."""
     fits = (look.patterns[pattern] for pattern in _patterns(look, limits))
     spare = (
         _allowed(look, fit, limits)
@@ -298,14 +298,14 @@ def _layers(look: Look, limits: Mapping[str, float]) -> Mapping[str, float]:
 
 
 def _winners(look: Look) -> list[str]:
-    """The settings of k-winners: one for each activation, or one for all where they are many."""
+    """Return the names of k-winners' settings: one for each activation, or one for many."""
     if len(look.activations) > _MOST_ACTIVATIONS:
         return ["winners"]
     return [f"winners.{name}" for name in look.activations]
 
 
 def _shares(look: Look, limits: Mapping[str, float]) -> list[float]:
-    """Shares of winners: with a limit for all of them together, one may have twice as many."""
+    """Return the shares of winners to search; a single layer may have twice the overall limit."""
     limit = limits.get("activation_density", 1.0)
     most = limit if _winners(look) == ["winners"] else min(2 * limit, 1.0)
     return sorted({limit, *(share for share in _WINNERS if share <= most)})
@@ -314,7 +314,7 @@ def _shares(look: Look, limits: Mapping[str, float]) -> list[float]:
 def start(
     look: Look, tuning: Tuning, limits: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
-    """First trials: pruning at once, which takes seconds; then short trainings, then long ones.
+    """Return the first trials: without training (seconds), then short and long trainings.
 
     The arguments are those of `parameters`.
     """
@@ -361,7 +361,7 @@ def write_experiment(
     settings: Mapping[str, Any],
     heading: Sequence[str],
 ) -> None:
-    """Write the experiment file, with what was seen of the network as comments.
+    """Write the experiment file, with ``heading`` and ``Look.sentences`` as comments.
 
     Raises:
         UserError: the file cannot be written.

@@ -1,5 +1,5 @@
-"""From a trained network to one that runs: ``compile`` for torch modules, ``bench`` against peers,
-the metrics of a deployed network, and ``forecast`` of what zeros would gain.
+"""Deployment of trained networks: ``compile`` for torch modules, ``bench`` against other runtimes,
+metrics of a deployed network, and ``forecast`` of the speedup by zeros.
 
 This room joins ``nn`` (torch, export) and ``runtime`` (no torch); neither imports it.
 """

@@ -38,12 +38,12 @@ Name = TypeVar("Name")
 
 @dataclass(frozen=True)
 class Contestant:
-    """One runtime's figures on one network.
+    """The figures of one runtime on one network.
 
     ``network`` is ``file``, or ``dense`` for the dense network of the same layers
-    (:func:`gossamer.deploy.dense.dense_network`). ``seconds`` is measured, per call of the whole
-    batch; ``difference`` is the largest absolute difference of its outputs from the engine's, as
-    a share of the largest output: None where it ran another network.
+    (:func:`gossamer.deploy.dense.dense_network`). ``seconds`` is measured, per call with the whole
+    batch. ``difference`` is the largest absolute difference of its outputs from the engine's, as
+    a share of the largest output; None if it ran another network.
     """
 
     name: str
@@ -56,9 +56,9 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Result:
-    """All contestants: the engine, the peers' dense networks, the file under the peers.
+    """All contestants: the engine, and each peer with the dense network and with the file.
 
-    Where the file is dense itself, it is run once by each peer, as ``dense``.
+    If the file is dense itself, each peer runs it once, as ``dense``.
     """
 
     model: str
@@ -67,10 +67,10 @@ class Result:
     batch: int
     clock: str
     contestants: tuple[Contestant, ...]
-    stale: str | None = None  # why the engine's stored plan was made again
+    stale: str | None = None  # why the engine's stored plan could not be used
 
     def ratios(self) -> dict[str, dict[str, float]]:
-        """Speedup of the engine by network and peer: ``dense`` first."""
+        """Return the engine's speedup by network and peer, those over ``dense`` first."""
         engine, *peers = self.contestants
         ratios: dict[str, dict[str, float]] = {"dense": {}}
         for peer in peers:
@@ -97,9 +97,9 @@ class Probe:
 
 
 def _rest() -> None:
-    """Wait, half a second at most, until no thread of this process works.
+    """Wait until all threads of this process are idle, half a second at most.
 
-    Peers' threads spin for a while after a call, on the cores that the next one needs.
+    After a call, a peer's threads spin for a while, on cores that the next contestant needs.
     """
     for _ in range(250):
         before = time.process_time()
@@ -110,7 +110,7 @@ def _rest() -> None:
 
 @dataclass(frozen=True)
 class Turns:
-    """One contestant's median time of a call over the ``quiet`` of its turns."""
+    """A contestant's median seconds of a call over its ``quiet`` turns, without other load."""
 
     seconds: float
     turns: int
@@ -125,9 +125,9 @@ def take_turns(
     threads: int,
     on_turn: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[Name, Turns]:
-    """Time callables, interleaved, on changing inputs.
+    """Time callables in interleaved turns, on changing inputs.
 
-    Where no turn was quiet, the median is that of all turns and ``quiet`` is 0.
+    If no turn was quiet, the median is over all turns and ``quiet`` is 0.
     """
     clock = time.process_time if threads == 1 else time.perf_counter
     probe = Probe()
@@ -164,14 +164,14 @@ def take_turns(
 def _difference(outputs: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> float:
     worst = 0.0
     for y, e in zip(outputs, expected, strict=True):
-        y, e = np.asarray(y, np.float64), np.asarray(e, np.float64)  # truths and integers, too
+        y, e = np.asarray(y, np.float64), np.asarray(e, np.float64)  # bools and integers, too
         scale = float(np.abs(e).max(initial=1e-30))
         worst = max(worst, float(np.abs(y - e).max(initial=0.0)) / scale)
     return worst
 
 
 def examples_of(inputs: Arrays | Path | None, graph: Graph) -> Arrays | None:
-    """Examples to measure on, read where they are in a file.
+    """Return the examples to measure on, read from a file if ``inputs`` is a path.
 
     Raises:
         UserError: the file cannot be read, or there is no example.
@@ -198,19 +198,19 @@ def bench(
 ) -> Result:
     """Time an ONNX file in the engine, and the file and its dense network in peers.
 
-    The fair comparison is with the dense network: no one would run the sparse one in a runtime
-    that gains nothing from zeros and loses time with k-winners.
+    The fair comparison is with the dense network: a runtime that gains nothing from zeros, and
+    loses time with k-winners, would be used with that.
 
     Args:
         model: the file.
         against: names of :data:`PEERS`.
-        batch: examples in a call; by default all ``inputs``, or one example of noise.
+        batch: examples in a call; by default all ``inputs``, or one example of random noise.
         threads: threads of each contestant; by default all usable cores.
         turns: turns of each contestant.
         inputs: examples for each input, cut into batches, or the ``.npy`` or ``.npz`` file that
             holds them; by default normal noise.
         plan, shapes, values, on_progress: see :class:`gossamer.runtime.Engine`.
-        on_turn: called after each round of turns, with their number so far and in all.
+        on_turn: called after each round of turns with the number of rounds done and of all.
 
     Raises:
         UserError: the file cannot be run, or a peer is unknown, missing or refuses it.
@@ -287,15 +287,15 @@ BATCHES = (1, 64)
 def engine_times(
     model: str | os.PathLike[str] | Engine, inputs: NDArray[np.float32]
 ) -> dict[str, Any]:
-    """Time a network of one input in the engine, on one thread, as plain data.
+    """Time a network with one input in the engine on one thread.
 
     Args:
-        model: the ONNX file, or the engine of one thread that opened it.
-        inputs: example inputs ``[batch, ...]``; repeated where they are fewer than a batch.
+        model: the ONNX file, or an engine with one thread.
+        inputs: example inputs ``[batch, ...]``; repeated if they are fewer than a batch.
 
     Returns:
-        ``threads``, ``isa``, and ``seconds``: measured, per example, for each batch of
-        ``BATCHES``.
+        Plain data: ``threads``, ``isa``, and ``seconds`` per example, measured with each batch
+        size in ``BATCHES``.
 
     Raises:
         UserError: the engine cannot run the network.

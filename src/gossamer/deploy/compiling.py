@@ -22,17 +22,17 @@ def compile(
     plan: str | os.PathLike[str] | Plan | None = None,
     isa: str | None = None,
 ) -> Engine:
-    """The engine of a torch module: exported in memory, planned on the example.
+    """Compile a torch module: export it in memory and plan an engine on the example.
 
-    The engine takes the module's tensor inputs as numpy arrays with any batch and
-    returns its output, or a list of its outputs in the order of the module's. The module is
-    left as it was; later changes of its weights do not reach the engine.
+    The engine takes the module's tensor inputs as numpy arrays with any batch size and returns
+    the module's output, or a list of its outputs. The module does not change; later changes of
+    its weights have no effect on the engine.
 
     Args:
         model: any network that ``torch.export`` takes, dense or sparse, k-winners included.
         example: an input ``[batch, ...]``, or the arguments of ``forward`` in order: tensors
-            with the same batch, and bools or numbers, which the engine keeps fixed. The
-            kernels are chosen on these values: real data measure better than noise.
+            with the same batch size, and bools or numbers, which become constants. Kernels are
+            timed on these values, so real data lead to better choices than noise.
         threads, plan, isa: see :class:`gossamer.runtime.Engine`.
 
     Raises:

@@ -25,14 +25,14 @@ SPARSE = 0.1  # share of zeros from which a weight is sparse: 8-bit ones have a 
 
 
 def dense_network(model: onnx.ModelProto) -> onnx.ModelProto | None:
-    """A network of the same layers and shapes, with every weight and the usual activation.
+    """Return a copy of the network with dense weights and usual activations, None if it is dense.
 
-    ReLU takes the place of k-winners (nothing, behind another activation), and the zeros of
-    sparse weights are filled with others of their values, so that no runtime can profit from
-    them. Its outputs mean nothing; its time is what the dense network takes.
+    ReLU replaces k-winners (which are removed behind another activation), and zeros of sparse
+    weights are replaced by other values of the weight, so that no runtime can profit from them.
+    The outputs are meaningless, but the time is that of the dense network.
 
     Returns:
-        None where the network has neither k-winners nor sparse weights.
+        The copy, or None if the network has neither k-winners nor sparse weights.
     """
     dense = onnx.ModelProto()
     dense.CopyFrom(model)
@@ -51,7 +51,7 @@ def dense_network(model: onnx.ModelProto) -> onnx.ModelProto | None:
 
 
 def _expand_weights(graph: onnx.GraphProto) -> None:
-    """Weights stored by ``gossamer.Sparse`` as plain constants."""
+    """Replace the weights stored by ``gossamer.Sparse`` by plain constants."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     for node in [n for n in graph.node if (n.domain, n.op_type) == (DOMAIN, NAME)]:
         values, gaps = (numpy_helper.to_array(stored[name]) for name in node.input)
@@ -71,7 +71,7 @@ def _remove_winners(graph: onnx.GraphProto) -> None:
 
 
 def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
-    """Names and tensors of initializers and of Constant nodes."""
+    """Yield names and tensors of initializers and of Constant nodes."""
     yield from ((tensor.name, tensor) for tensor in graph.initializer)
     for node in graph.node:
         if node.op_type == "Constant":
@@ -79,7 +79,7 @@ def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
 
 
 def _fill_weights(graph: onnx.GraphProto) -> bool:
-    """Fill the zeros of sparse weights; whether there were any."""
+    """Fill the zeros of sparse weights; return whether there were any."""
     used = {name for node in graph.node if node.op_type in WEIGHTED for name in node.input}
     random, filled = np.random.default_rng(0), False
     for name, tensor in _constants(graph):

@@ -1,8 +1,8 @@
 """Forecast of the speedup that zeros bring on this machine, before any training.
 
-For each choice of zeros, the weights of a copy in memory lose their smallest entries in the
-pattern; the copy is planned and timed in turns with the dense network. Its outputs mean nothing,
-its time is what a network that was trained to such zeros takes.
+For each choice of zeros, a copy in memory is pruned to the pattern by magnitude, planned, and timed
+in turns with the dense network. Its outputs are meaningless, but its time is that of a network
+trained to such zeros.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ TURNS = 6
 
 @dataclass(frozen=True)
 class Choice:
-    """A share of ``zeros``, as single weights or in blocks of so many outputs.
+    """A share of ``zeros``, as single weights or in blocks of ``block`` outputs.
 
-    With ``winners``, the largest tenth of each layer's inputs are active, where these come from
+    With ``winners``, only the largest tenth of a layer's inputs are active, if they come from
     another layer.
     """
 
@@ -57,14 +57,14 @@ CHOICES = tuple(
 
 @dataclass(frozen=True)
 class LayerForecast:
-    """One layer, or what cannot be sparse.
+    """One layer, or another node, which cannot be sparse.
 
     Attributes:
-        name: in the file.
-        operation: of the engine.
-        share: of the dense network's kernel time.
-        dense: why it stays dense; empty where it can be sparse.
-        faster: dense time over its own for each choice, measured; None where the outputs do not
+        name: its name in the file.
+        operation: its operation in the engine.
+        share: its share of the dense network's kernel time.
+        dense: why it stays dense; empty if it can be sparse.
+        faster: dense time over sparse time for each choice, measured; None if the outputs do not
             divide into the blocks, and for what stays dense.
     """
 
@@ -81,11 +81,12 @@ class Forecast:
 
     Attributes:
         model: the file.
-        machine, threads, batch: what it was measured on.
-        seconds: a call of the dense network.
-        choices: what was measured.
+        machine, threads, batch: conditions of the measurement.
+        seconds: time of a call of the dense network.
+        choices: the measured choices.
         layers: in the order of the network.
-        faster: dense time over that of the whole network for each choice, measured in turns.
+        faster: dense time over sparse time of the whole network for each choice, measured in
+            turns.
     """
 
     model: str
@@ -98,7 +99,7 @@ class Forecast:
     faster: tuple[float, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
+        """Return plain data for JSON."""
         return asdict(self)
 
 
@@ -113,20 +114,20 @@ def forecast(
     choices: Sequence[Choice] = CHOICES,
     on_choice: Callable[[int, int], None] = lambda done, total: None,
 ) -> Forecast:
-    """Measure what a network would gain from zeros in the engine; nothing is written.
+    """Measure a network's speedup by zeros in the engine; no file is written.
 
-    A network that is sparse already is compared in its dense form
+    A sparse network is replaced by its dense form first
     (:func:`gossamer.deploy.dense.dense_network`).
 
     Args:
         model: an ONNX file that the engine runs.
-        batch: examples in a call; by default all ``inputs``, or one example of noise.
+        batch: examples in a call; by default all ``inputs``, or one example of random noise.
         threads: threads of the engine; by default all usable cores.
         inputs: examples for each input, or the ``.npy`` or ``.npz`` file that holds them; by
             default normal noise.
         shapes, values: see :class:`gossamer.runtime.Engine`.
-        choices: what to measure.
-        on_choice: called after each choice with the numbers of those done and of all.
+        choices: the choices to measure.
+        on_choice: called after each choice with the number of choices done and of all.
 
     Raises:
         UserError: the file cannot be run, or no layer of it can be sparse.
@@ -224,7 +225,7 @@ def _call(engine: Engine, inputs: Sequence[Array]) -> Any:
 
 
 def reason_dense(node: AnyNode) -> str:
-    """Why a node stays dense; empty where its weights can be sparse."""
+    """Return why a node stays dense; empty if its weights can be sparse."""
     if node.op not in ("linear", "conv"):
         return "it has no weights"
     if node.op == "conv" and node.operation.groups > 1:
@@ -238,9 +239,9 @@ def reason_dense(node: AnyNode) -> str:
 
 
 def layer_seconds(rows: Iterable[LayerProfile]) -> dict[str, float]:
-    """Seconds of an example by layer, in order.
+    """Return the seconds per example by layer, in order.
 
-    A conversion of values counts to the layer that wants it; those of the outputs are left over,
+    A conversion of a layout counts toward the layer that needs it; conversions of the outputs are
     under the empty name.
     """
     spent: dict[str, float] = {}
@@ -258,15 +259,15 @@ def _divides(node: AnyNode, choice: Choice) -> bool:
 
 
 def _named(graph: Graph) -> Graph:
-    """The graph, each node by the name of its output, which no two share."""
+    """Return the graph with each node named after its output, which is unique."""
     return replace(graph, nodes=[replace(n, name=n.output) for n in graph.nodes])
 
 
 def pruned(graph: Graph, choice: Choice) -> Graph:
-    """A copy with the zeros of a choice, each node by the name of its output.
+    """Return a copy with the zeros of a choice, its nodes named after their outputs.
 
-    Layers whose outputs do not divide into the blocks stay dense, as in training. Winners count
-    to the first layer that takes them.
+    Layers whose outputs do not divide into the blocks stay dense, as in training. The time of
+    winners counts toward the first layer that reads them.
     """
     shapes = dict(graph.shapes)
     nodes: list[AnyNode] = []
@@ -294,9 +295,9 @@ def pruned(graph: Graph, choice: Choice) -> Graph:
 
 
 def prune(weight: Array, density: float, block: int) -> Array:
-    """A copy of a weight ``[outputs, ...]`` with only its largest entries.
+    """Return a weight ``[outputs, ...]`` with all but its largest entries set to zero.
 
-    ``block`` neighboring outputs share their positions; every output keeps one input at least.
+    ``block`` neighboring outputs have the same non-zero positions, at least one each.
     """
     rows = np.abs(weight).reshape(len(weight) // block, block, -1).sum(axis=1)
     scores = rows.copy()

@@ -1,7 +1,6 @@
-"""The metrics of a trained network that runs, searches and reports share: one definition each.
+"""Definitions of a trained network's metrics, which runs, searches and reports share.
 
-The table says where a metric stands in a run's ``metrics.json``; a trial of a search reads the
-same places.
+Each definition reads its metric from a run's ``metrics.json``, or the same contents of a trial.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ class NetworkMetric:
     """A number about one trained network.
 
     Attributes:
-        name: in experiments, settings and trials.
-        goal: which way is better.
+        name: its name in experiments, settings and trials.
+        goal: whether more or less is better.
         provenance: ``counted``, ``measured`` or ``modeled``.
         unit: of the number; empty for a share or a ratio.
         meaning: in one line.
-        read: from the contents of ``metrics.json``; None where they do not hold it.
-        deployed: whether the exported network must be measured on the engine for it.
+        read: returns the number from the contents of ``metrics.json``; None if it is missing.
+        deployed: whether it needs a measurement of the exported network on the engine.
     """
 
     name: str
@@ -42,7 +41,7 @@ class NetworkMetric:
 
 
 def value(run: Run, *keys: str) -> float | None:
-    """The finite number under nested ``keys``; None where the run does not hold one."""
+    """Return the finite number under nested ``keys``; None if the run has none."""
     entry: Any = run
     for key in keys:
         if not isinstance(entry, Mapping) or key not in entry:
@@ -53,12 +52,12 @@ def value(run: Run, *keys: str) -> float | None:
 
 
 def read(*keys: str) -> Callable[[Run], float | None]:
-    """Read the number under nested ``keys``."""
+    """Return a function that reads the number under nested ``keys`` of a run."""
     return lambda run: value(run, *keys)
 
 
 def log_share(share: float) -> float:
-    """Natural logarithm of a share; of 1 in 100,000 where it is less."""
+    """Return the natural logarithm of a share, of at least 1 in 100,000."""
     return math.log(max(share, 1e-5))
 
 
@@ -73,7 +72,7 @@ def _log_density(run: Run) -> float | None:
 
 
 def _log_count(*keys: str) -> Callable[[Run], float | None]:
-    """Read the logarithm of the count under nested keys."""
+    """Return a function that reads the logarithm of the count under nested keys."""
 
     def log_count(run: Run) -> float | None:
         count = value(run, *keys)
@@ -200,10 +199,10 @@ METRICS: dict[str, NetworkMetric] = {
 
 
 def metric_named(name: str) -> NetworkMetric:
-    """The metric of that name.
+    """Return the metric named ``name``.
 
     Raises:
-        UserError: no such metric; the message lists all.
+        UserError: no such metric; the message lists all of them.
     """
     if name not in METRICS:
         raise UserError(f"no metric '{name}' of a network: {nearest(name, METRICS)}")
@@ -211,14 +210,15 @@ def metric_named(name: str) -> NetworkMetric:
 
 
 def read_metrics(run: Run, names: Iterable[str]) -> dict[str, float]:
-    """The metrics of those names.
+    """Read metrics by name.
 
     Args:
         run: the contents of ``metrics.json``.
-        names: of the table.
+        names: names in the table.
 
     Raises:
-        UserError: the run holds no such number, with the engine's reason where it refused.
+        UserError: the run has no such number; the message includes the engine's reason if it
+            refused the network.
     """
     values = {}
     for name in names:
@@ -233,7 +233,7 @@ def read_metrics(run: Run, names: Iterable[str]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """Settings of a measurement, and what of it is stored with a trial.
+    """Settings of a measurement, and the metrics stored with a trial.
 
     Attributes:
         measure: metrics that every trial of a search stores in addition to those of its experiment.
@@ -242,7 +242,7 @@ class MeasureSettings:
         energy_memory: where the weights live for ``energy``, one of
             :data:`gossamer.energy.MEMORIES`.
         dense_reference: run directory or ONNX file of the network that ``speedup`` and
-            ``energy`` compare with; without one, the network's own layers done densely.
+            ``energy`` compare with; by default the dense network of the same layers.
         measure_on: name or address of the node of a Ray cluster to measure on; by default the
             machine that trained.
 

@@ -1,4 +1,4 @@
-"""Other runtimes as contestants: each makes a callable of an ONNX file.
+"""Other runtimes as contestants of ``bench``: each loads an ONNX file and returns a callable.
 
 A new peer is one function and one row of ``PEERS``.
 """
@@ -25,8 +25,8 @@ class Peer:
     """A runtime to compare with.
 
     Attributes:
-        name: what the user calls it, also its name on PyPI.
-        module: what must be importable.
+        name: its name for users, and on PyPI.
+        module: the module that must be importable.
         prepare: (path of the ONNX file, threads) -> callable on the network's inputs in order.
     """
 
@@ -64,7 +64,7 @@ def _openvino(path: Path, threads: int) -> Call:
     import openvino
 
     core = openvino.Core()
-    # OpenVINO knows no ONNX functions, such as k-winners: it gets their bodies.
+    # OpenVINO has no ONNX functions, such as k-winners: their bodies are inlined.
     plain = onnx.inliner.inline_local_functions(onnx.load(path))
     settings = {
         "INFERENCE_NUM_THREADS": threads,
@@ -110,7 +110,7 @@ PEERS = {
 
 
 def prepared(name: str, path: Path, threads: int) -> Call:
-    """A peer's callable for a file.
+    """Return a peer's callable for a file.
 
     Raises:
         UserError: no such peer, it is not installed, or it refuses the file.
@@ -132,6 +132,6 @@ def prepared(name: str, path: Path, threads: int) -> Call:
 
 
 def refused(name: str, path: Path, error: Exception) -> UserError:
-    """The error for a file that a peer cannot run."""
+    """Return the error for a file that a peer cannot run."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return UserError(f"{name} cannot run {path}: {reason[:300]}; leave it out of --against")

@@ -1,7 +1,7 @@
 """The runtime's graph as a torch module, so that torch can be measured on any ONNX file.
 
-The graph has few kinds of node, with batch norm folded into the layer before; converters of
-whole ONNX files (onnx2torch) know no ONNX functions, and so no k-winners.
+The graph has few kinds of nodes, with batch norm folded into the layer before. Converters of
+ONNX files (onnx2torch) do not support ONNX functions, and so no k-winners.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def _clipped(node: AnyNode, y: Tensor) -> Tensor:
 
 
 def _image(x: Tensor) -> Tensor:
-    """1-d images as 2-d ones of height one."""
+    """Return a 1-d image as a 2-d one of height 1."""
     return x[:, :, None, :] if x.dim() == 3 else x
 
 
 def _sides(pads: Sequence[int]) -> list[int]:
-    """(top, left, bottom, right) in the order of ``functional.pad``."""
+    """Reorder (top, left, bottom, right) for ``functional.pad``."""
     return [pads[1], pads[3], pads[0], pads[2]]
 
 
@@ -194,7 +194,7 @@ COMPUTE: dict[str, Compute] = {
 
 
 class TorchGraph(nn.Module):
-    """A graph evaluated node by node; its outputs as a list."""
+    """A module that evaluates a graph node by node and returns a list of its outputs."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
