@@ -15,23 +15,23 @@ from gossamer.nn import KWinners, KWinners2d
 def units(
     count: int, density: float, *, local: bool = False, **winners: Unpack[Winners]
 ) -> nn.Module:
-    """k-winners over ``[batch, ..., count]``, ReLU where the density is 1.
+    """Return k-winners over ``[batch, ..., count]``, or ReLU if the density is 1.
 
-    ``local`` changes nothing: there is one position.
+    ``local`` has no effect, because there is one position.
     """
     return KWinners(count, density, **winners) if density != 1.0 else nn.ReLU()
 
 
 def channels(count: int, density: float, **winners: Unpack[ImageWinners]) -> nn.Module:
-    """k-winners over ``[batch, count, height, width]``, ReLU where the density is 1."""
+    """Return k-winners over ``[batch, count, height, width]``, or ReLU if the density is 1."""
     return KWinners2d(count, density, **winners) if density != 1.0 else nn.ReLU()
 
 
 def each(density: float | Sequence[float], count: int, what: str) -> list[float]:
-    """``count`` densities: one for each, or one for all.
+    """Return ``count`` densities from one for all or one for each.
 
     Raises:
-        UserError: another number of them.
+        UserError: neither one nor ``count`` densities.
     """
     densities = list(density) if isinstance(density, Sequence) else [density] * count
     if len(densities) != count:

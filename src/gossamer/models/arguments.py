@@ -27,7 +27,7 @@ class Winners(TypedDict, total=False):
 
 
 class ImageWinners(Winners, total=False):
-    """Those of :class:`gossamer.nn.KWinners2d`."""
+    """Arguments that a network passes to all its :class:`gossamer.nn.KWinners2d`."""
 
     local: bool
 
@@ -36,14 +36,13 @@ _DEFAULTS = {"boost_strength": 1.5, "boost_decay": 0.9, "inference_factor": 1.0,
 
 
 def checked(build: Callable[P, T], **defaults: float) -> Callable[P, T]:
-    """``build``, called with arguments of the types that it declares.
+    """Wrap ``build`` so that each call checks and converts arguments by their declared types.
 
-    Counts (``int``) are whole and at least 1, numbers (``float``) finite and not negative.
-    ``**winners: Unpack[Winners]`` is shown and checked as the arguments that it stands for;
-    ``defaults`` replaces their defaults.
+    An ``int`` must be at least 1, a ``float`` finite and not negative. The signature lists the
+    fields of ``**winners: Unpack[Winners]`` as arguments; ``defaults`` replaces their defaults.
 
     Raises:
-        UserError: from the call, for an argument that is neither of its type nor converts to it.
+        UserError: from the call, for an argument that cannot be converted to its type.
     """
     hints, parameters = get_type_hints(build), []
     for name, parameter in inspect.signature(build).parameters.items():

@@ -36,10 +36,10 @@ class SubSpectralNorm(nn.Module):
 
 
 class BroadcastedResidual(nn.Module):
-    """A convolution over bands, and one over time of their mean, added to every band.
+    """A convolution over bands, plus a convolution over time of its mean over bands.
 
-    ``[batch, inputs, rows, frames]`` to ``[batch, outputs, rows / stride, frames]``. The input is
-    added too where it has as many channels.
+    Maps ``[batch, inputs, rows, frames]`` to ``[batch, outputs, rows / stride, frames]``. The
+    input is added if it has as many channels.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ def bc_resnet(
     dropout: float = 0.1,
     **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
-    """BC-ResNet of a width: 1, 1.5, 2, 3, 6 and 8 in the paper, 0.625 in SparkNet's.
+    """Build BC-ResNet of a width: 1, 1.5, 2, 3, 6 and 8 in the paper, 0.625 in SparkNet's.
 
     Trainable parameters with 12 classes: 4,585 (0.625), 9,232 (1) and 321,068 (8), published
     as 4,585, 9,232 and 321 thousand.
@@ -126,7 +126,7 @@ def bc_resnet(
             "use 40 as published, or frames_first where the bands come last"
         )
     base = max(int(8 * width), 1)
-    # As many sub-bands everywhere as rows are left at the end: 5 for the published 40 bands.
+    # The number of sub-bands is that of the last layer's rows: 5 for the published 40 bands.
     rows = bands // _HALVED
     inputs = 2 * base
     model["conv"] = nn.Conv2d(depth, inputs, 5, (2, 1), 2, bias=False)

@@ -74,7 +74,7 @@ def speech_cnn(
     dropout: float = 0.0,
     **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
-    """The keyword-spotting network (GSC CNN-2): input ``[batch, 1, 32, 32]`` log-mel.
+    """Build the keyword-spotting network (GSC CNN-2) for log-mel inputs ``[batch, 1, 32, 32]``.
 
     Weights of its four layers: 1,716,000 with 1,000 hidden units, 2,522,000 with 1,500.
 
@@ -109,10 +109,11 @@ def image_cnn(
     norm: bool = False,
     **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
-    """The MNIST network (CNN-2): input ``[batch, 1, 28, 28]``; arguments as :func:`speech_cnn`.
+    """Build the MNIST network (CNN-2) for ``[batch, 1, 28, 28]``; arguments as :func:`speech_cnn`.
 
-    The paper's dense network, 513,250 weights in four layers. Its sparse one is wider, with
-    775,800: ``channels=(32, 64)``, ``hidden=700`` and activation densities (0.087, 0.293, 0.143).
+    The defaults are the paper's dense network, 513,250 weights in four layers. The paper's sparse
+    network has 775,800: ``channels=(32, 64)``, ``hidden=700`` and activation densities (0.087,
+    0.293, 0.143).
 
     Args:
         norm: batch norms as in :func:`speech_cnn`. The published networks have none: with them

@@ -69,11 +69,11 @@ def ds_cnn(
     activation_density: float | Sequence[float] = 1.0,
     **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
-    """DS-CNN for keyword spotting (Zhang et al. 2017, "Hello Edge", arXiv 1711.07128).
+    """Build DS-CNN for keyword spotting (Zhang et al. 2017, "Hello Edge", arXiv 1711.07128).
 
     A 5x5 convolution that halves the spectrogram, then ``blocks`` of [3x3 depthwise, pointwise]
-    convolutions of the same width. Their small, medium and large ones have widths 64, 172, 276
-    and 4, 4, 5 blocks.
+    convolutions of the same width. The paper's small, medium and large networks have widths 64,
+    172 and 276 and 4, 4 and 5 blocks.
 
     Args:
         classes: outputs, ``[batch, classes]`` logits.
@@ -101,10 +101,10 @@ def mobilenet(
     activation_density: float | Sequence[float] = 1.0,
     **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
-    """MobileNet (Howard et al. 2017, arXiv 1704.04861); arguments as of :func:`ds_cnn`.
+    """Build MobileNet (Howard et al. 2017, arXiv 1704.04861); arguments as of :func:`ds_cnn`.
 
     ``width`` multiplies the channels, 32 after the stem to 1,024 at the end. The stem halves
-    images of 64 pixels and more; smaller ones keep their size there.
+    images of 64 pixels and more, but not smaller ones.
     """
 
     def wide(outputs: int) -> int:

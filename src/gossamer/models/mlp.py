@@ -25,7 +25,7 @@ def mlp(
     dropout: float = 0.0,
     **winners: Unpack[Winners],
 ) -> nn.Sequential:
-    """Any input, flattened; [linear, batch norm, activation] ``layers`` times; output layer.
+    """Build a perceptron: flatten; ``layers`` times [linear, batch norm, activation]; output layer.
 
     Args:
         classes: outputs, ``[batch, classes]`` logits.

@@ -1,4 +1,4 @@
-"""The table of reference networks: how each is built, made sparse and trained by default."""
+"""The table of reference networks, with their default sparsity and training."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ class Reference:
     """A network that can be trained by name.
 
     Attributes:
-        build: called with ``classes=``, ``input_shape=`` and the settings it knows.
+        build: called with ``classes=``, ``input_shape=`` and those settings that are its
+            arguments.
         summary: one line for listings.
-        settings: defaults by setting name: of ``build``, of its weight densities
-            (``"weight_density.conv2"``) and of training.
+        settings: defaults by name, for arguments of ``build``, weight densities
+            (``"weight_density.conv2"``) and training.
     """
 
     build: Callable[..., nn.Module]
@@ -129,11 +130,11 @@ MODELS: dict[str, Reference] = {
 
 
 def reference(name: str) -> Reference:
-    """A reference network by its name, or anyone's own as ``file.py:function``.
+    """Return a reference network by name, or a user's network by ``file.py:function``.
 
-    ``package.module:function`` works as well. The function is called with ``classes=`` and
-    ``input_shape=`` and those settings that are its own keyword arguments, and returns a
-    torch module.
+    ``package.module:function`` works as well. The function is called with ``classes=``,
+    ``input_shape=`` and those settings that are its keyword arguments, and must return a torch
+    module.
 
     Raises:
         UserError: no such name, file, module or function, or one that fails when imported.

@@ -80,7 +80,7 @@ def resnet(
     activation_density: float | Sequence[float] = 1.0,
     **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
-    """A residual network: stem, stages of blocks, average over the image, output layer.
+    """Build a residual network: stem, stages of blocks, average over the image, output layer.
 
     ``blocks=(2, 2, 2, 2)`` is ResNet-18, ``(3, 4, 6, 3)`` ResNet-34 and with ``bottleneck``
     ResNet-50; ``(3, 3, 3)`` of ``width`` 16 is ResNet-20 for CIFAR-10, with 1x1 convolutions in its

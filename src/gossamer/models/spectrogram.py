@@ -1,4 +1,4 @@
-"""Spectrograms in one order, bands before frames, whatever the order of the task."""
+"""Reordering of spectrograms so that bands come before frames."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class BandsFirst(nn.Module):
-    """``[batch, channels, frames, bands]`` to ``[batch, channels, bands, frames]``."""
+    """Transpose ``[batch, channels, frames, bands]`` to ``[batch, channels, bands, frames]``."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.transpose(2, 3)
@@ -17,7 +17,7 @@ class BandsFirst(nn.Module):
 def spectrogram(
     shape: tuple[int, int, int], frames_first: bool
 ) -> tuple[OrderedDict[str, nn.Module], tuple[int, int, int]]:
-    """The first layers of a network, and the shape of their output: channels, bands, frames."""
+    """Return a network's first layers and their output's shape (channels, bands, frames)."""
     if not frames_first:
         return OrderedDict(), shape
     channels, frames, bands = shape

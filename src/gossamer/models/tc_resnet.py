@@ -24,7 +24,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv1d:
 
 
 class TemporalResidual(nn.Module):
-    """Two convolutions over time, the input added: ``[batch, inputs, frames]`` to the outputs."""
+    """Two convolutions over time and a shortcut: ``[batch, inputs, frames]`` to outputs."""
 
     def __init__(
         self, inputs: int, outputs: int, stride: int, density: float, winners: ImageWinners
@@ -67,7 +67,7 @@ def tc_resnet(
     dropout: float = 0.0,
     **winners: Unpack[ImageWinners],
 ) -> nn.Sequential:
-    """TC-ResNet8 and TC-ResNet14: bands are channels, convolutions go over time alone.
+    """Build TC-ResNet8 or TC-ResNet14: bands are channels, convolutions go over time only.
 
     Trainable parameters and running statistics on 40 bands with 12 classes: 65,836 (8 layers),
     145,260 (8, width 1.5), 136,940 (14) and 304,620 (14, width 1.5); published as 66, 145, 137 and

@@ -1,8 +1,8 @@
-"""Transformer encoders that classify: of images (ViT-like) and of tokens (BERT-like).
+"""Transformer encoders for classification of images (ViT) and of tokens (BERT).
 
 Pre-norm blocks (Xiong et al. 2020, arXiv 2002.04745) of attention and a feed-forward part whose
 hidden units are the k-winners. Heads have a fixed size, so that more width means more heads, as
-SµPar wants it.
+SµPar requires.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Tokens from ``embed``, positions added, blocks, the mean over tokens, output layer.
+    """Embedding, added positions, blocks, the mean over tokens, output layer.
 
-    ``embed`` computes ``[batch, tokens, width]``, or a picture ``[batch, width, rows, columns]``.
+    ``embed`` returns ``[batch, tokens, width]``, or an image ``[batch, width, rows, columns]``.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Transformer(nn.Module):
 
 
 class Tokens(nn.Embedding):
-    """Numbers of tokens ``[batch, tokens]``, of any type, as ``[batch, tokens, width]``."""
+    """Embedding of token numbers ``[batch, tokens]`` of any type in ``[batch, tokens, width]``."""
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = super().forward(x.to(torch.int64))
@@ -145,18 +145,18 @@ def vit(
     dropout: float = 0.0,
     **winners: Unpack[Winners],
 ) -> Transformer:
-    """A vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929), mean over tokens.
+    """Build a vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929), mean over tokens.
 
     Args:
         classes: outputs, ``[batch, classes]`` logits.
         input_shape: channels, height and width of one example; spectrograms are images too.
         patch: side of the square that becomes one token.
-        width: numbers of a token, a multiple of ``head_size``.
+        width: size of a token's vector, a multiple of ``head_size``.
         layers: blocks of attention and feed-forward part.
-        head_size: numbers of a head.
-        expansion: hidden units of the feed-forward part, in widths.
+        head_size: size of a head's vectors.
+        expansion: hidden units of the feed-forward part, as a multiple of ``width``.
         activation_density: share of those units that stay active, one value or one for each
-            layer; 1.0 means GELU alone, else the winners of GELU pass.
+            layer; 1.0 means GELU alone, otherwise k-winners follow GELU.
         dropout: after attention and feed-forward part.
         winners: see :class:`gossamer.nn.KWinners`.
 
@@ -190,11 +190,11 @@ def bert(
     dropout: float = 0.0,
     **winners: Unpack[Winners],
 ) -> Transformer:
-    """A transformer over tokens ``[batch, length]`` of whole numbers, as BERT has its encoder.
+    """Build a transformer like BERT's encoder, for integer tokens ``[batch, length]``.
 
-    The defaults are of BERT-tiny's size (Turc et al. 2019, arXiv 1908.08962). ``input_shape`` is
-    the length of a text, ``vocabulary`` the number of different tokens; the other arguments are
-    those of :func:`vit`.
+    The defaults have BERT-tiny's size (Turc et al. 2019, arXiv 1908.08962). ``input_shape`` is
+    the length of a text and ``vocabulary`` the number of different tokens; for the other
+    arguments see :func:`vit`.
     """
     return _encoder(
         Tokens(vocabulary, width),

@@ -1,4 +1,4 @@
-"""Layers that are sparse themselves, and how they are exported."""
+"""Sparse and quantized layers, and their export to ONNX."""
 
 from gossamer.nn.activations import SparseActivation, sparsify_activations
 from gossamer.nn.annealing import AnnealActivations

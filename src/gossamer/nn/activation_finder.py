@@ -26,7 +26,7 @@ MODULES: dict[type[nn.Module], Callable[[Any], Function]] = {
     nn.SiLU: lambda m: functional.silu,
     nn.Hardswish: lambda m: functional.hardswish,
 }
-# What may be called without a module, and what it is called as in a traced graph.
+# Activations that may be called as functions, and their names in a traced graph.
 FUNCTIONS: dict[Any, str] = {
     torch.relu: "relu",
     torch.relu_: "relu",
@@ -40,7 +40,7 @@ FUNCTIONS: dict[Any, str] = {
     functional.hardswish: "hardswish",
 }
 METHODS = {"relu", "relu_"}
-# Layers that tell where the units of the activation after them are.
+# Layers that determine the dimension of units of the activation after them.
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
@@ -48,8 +48,8 @@ _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 class Site:
     """A place where the network calls an activation.
 
-    ``module`` is the qualified name of the activation module, or None where a function is
-    called; ``caller`` that of the module whose ``forward`` does it.
+    ``module`` is the qualified name of the activation module, or None if a function is
+    called; ``caller`` is the name of the module whose ``forward`` calls it.
     """
 
     caller: str
@@ -63,7 +63,7 @@ class Site:
 
 @dataclass
 class _Watch(TorchFunctionMode):
-    """Record of the activations that a network calls, in order."""
+    """Recorder of the activations that a network calls, in order."""
 
     names: dict[int, str]
     sites: list[Site] = field(default_factory=list)
@@ -103,7 +103,7 @@ class _Watch(TorchFunctionMode):
 
 
 def activation_sites(model: nn.Module, example: Example) -> list[Site]:
-    """Activations that ``model`` calls for ``example``, in order, each with a name."""
+    """Run ``model`` on ``example``; return the activations that it calls, in order, with names."""
     watch = _Watch({id(module): name for name, module in model.named_modules()})
     hooks = []
     for module in model.modules():
@@ -125,7 +125,7 @@ def activation_sites(model: nn.Module, example: Example) -> list[Site]:
 
 
 def _name(sites: list[Site]) -> None:
-    """Give every site a name: its module's, or its caller's and the function's; numbered."""
+    """Name each site after its module, or after its caller and function; number repeated names."""
     seen: dict[str, int] = defaultdict(int)
     for site in sites:
         prefix = f"{site.caller}." if site.caller else ""

@@ -26,7 +26,7 @@ from gossamer.numbers import positive_share
 
 
 class SparseActivation(nn.Module):
-    """An activation function of which only the k-winners pass: ``winners(function(x))``."""
+    """An activation function followed by k-winners: ``winners(function(x))``."""
 
     def __init__(self, function: Function, winners: nn.Module) -> None:
         super().__init__()
@@ -50,33 +50,33 @@ def sparsify_activations(
     boost_decay: float = 0.9,
     inference_factor: float = 1.0,
 ) -> nn.Module:
-    """Put k-winners in place of the ReLU, GELU, SiLU... of a network, in place where it can.
+    """Replace the ReLU, GELU, SiLU... of a network by k-winners, in place where possible.
 
-    ReLU becomes k-winners that pass positive values only; of another function, its most active
-    outputs pass. Units are the channels after a convolution and the last dimension after a
-    linear layer. An activation that is called as a function, or a module that is used at several
-    places, gets a module of its own at each place; to that end ``torch.fx`` rewrites the
-    ``forward`` of the module that calls it.
+    ReLU becomes k-winners that pass positive values only; another function is followed by
+    k-winners. Units are the channels after a convolution and the last dimension after a linear
+    layer. An activation that is called as a function, or a module that is used at several places,
+    is replaced by a separate module at each place; for this ``torch.fx`` rewrites the ``forward``
+    of the module that calls it.
 
     Anneal the density while training with :class:`AnnealActivations`, decay the boost with
     :func:`decay_boost` once an epoch.
 
     Args:
         model: any network.
-        density: share of units that stay active, of all activations, or by name those to
-            replace; 1.0 leaves one as it is.
+        density: share of units that stay active, for all activations, or by name for those to
+            replace; 1.0 does not replace one.
         example: an input of the network, a tuple of its inputs, or a mapping of them by name.
-        exclude: names of activations that stay.
-        threshold: put :class:`Threshold` in their place, to be fitted by :func:`calibrate`.
+        exclude: names of activations that are not replaced.
+        threshold: replace them by :class:`Threshold` instead, to be fitted by :func:`calibrate`.
         local: k-winners of images compete at each position (see :class:`KWinners2d`).
         boost_strength, boost_decay, inference_factor: see :class:`KWinners`.
 
     Returns:
-        The network: ``model`` itself, unless its own ``forward`` had to be rewritten.
+        ``model`` itself, or a new module if the ``forward`` of ``model`` had to be rewritten.
 
     Raises:
         UserError: no activation to replace, an unknown name, a density out of range, or a
-            module that ``torch.fx`` cannot rewrite; the message says what to do instead.
+            module that ``torch.fx`` cannot rewrite; the message names an alternative.
     """
     sites = activation_sites(model, example)
     names = [site.name for site in sites]
@@ -120,7 +120,7 @@ def sparsify_activations(
 def _sparse(
     site: Site, density: float, threshold: bool, local: bool, boosting: Mapping[str, Any]
 ) -> nn.Module:
-    """The replacement of the activation at ``site``."""
+    """Return the module that replaces the activation at ``site``."""
     relu = site.kind == "relu"
     winners: nn.Module
     if threshold:
@@ -133,7 +133,7 @@ def _sparse(
 
 
 def _place(model: nn.Module, sites: list[Site], made: list[nn.Module | None]) -> nn.Module:
-    """Put the modules at their sites: by name where that is unambiguous, else by rewriting."""
+    """Put the modules at their sites, by name where that is unambiguous, or else by rewriting."""
     calls: dict[str | None, int] = defaultdict(int)
     callers: dict[str, list[Site]] = defaultdict(list)
     for site in sites:
@@ -176,7 +176,7 @@ def _place(model: nn.Module, sites: list[Site], made: list[nn.Module | None]) ->
 
 
 def _function_attribute(module: nn.Module, kind: str) -> str | None:
-    """The attribute in which a module holds the activation function that it calls."""
+    """Return the name of a module's attribute that is the activation function it calls."""
     for name, value in vars(module).items():
         if inspect.isroutine(value) and FUNCTIONS.get(value) == kind:
             return name

@@ -13,17 +13,17 @@ from gossamer.numbers import positive_share, whole
 
 
 class AnnealActivations:
-    """Schedule by which k-winners begin dense and end at the densities they were made with.
+    """Schedule of k-winners' densities, from dense to those that they were made with.
 
-    At a share ``p`` of the way the density is ``final + (start - final) * (1 - p) ** 3``, as
-    weights are pruned by Zhu & Gupta 2017 (arXiv 1710.01878). Call :meth:`step` after every
-    optimizer step, or :meth:`attach` an optimizer once; a :class:`~gossamer.sparsity.Sparsifier`
-    does its own part beside it.
+    At a share ``p`` of the steps the density is ``final + (start - final) * (1 - p) ** 3``, as
+    for weights in Zhu & Gupta 2017 (arXiv 1710.01878). Call :meth:`step` after every optimizer
+    step, or :meth:`attach` an optimizer once. It works together with a
+    :class:`~gossamer.sparsity.Sparsifier`.
 
     Args:
-        model: the network whose k-winners layers are annealed, from now on.
+        model: the network; its k-winners layers are set to ``start`` at once.
         steps: optimizer steps until the final densities are reached.
-        start: density at the beginning; layers that end denser keep their own.
+        start: density at the beginning; layers with a higher final density are not annealed.
 
     Raises:
         UserError: nothing to anneal, or a value out of range.
@@ -45,7 +45,7 @@ class AnnealActivations:
         self.at(0)
 
     def at(self, step: int) -> None:
-        """Set the densities of ``step``: a function of it alone, so that a training resumes."""
+        """Set the densities of ``step``; they depend on nothing else, so a training can resume."""
         self.done = step
         left = (1.0 - min(step / self.steps, 1.0)) ** 3
         for layer, final in self._layers.values():
@@ -57,7 +57,7 @@ class AnnealActivations:
         return self.done >= self.steps
 
     def step(self) -> None:
-        """Call after every optimizer step."""
+        """Set the densities of the next step; call this after every optimizer step."""
         self.at(self.done + 1)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> Self:
@@ -66,5 +66,5 @@ class AnnealActivations:
         return self
 
     def densities(self) -> dict[str, float]:
-        """The present density of each layer, by name."""
+        """Return the current density of each layer, by name."""
         return {name: layer.density for name, (layer, _) in self._layers.items()}

@@ -30,7 +30,7 @@ _QUIET = -10.0
 
 
 class Variational(nn.Module, ABC):
-    """Base of both layers; ``weight`` holds the means of the weights."""
+    """Base class of both layers; ``weight`` is the means of the weights."""
 
     weight: Tensor
     log_variance: nn.Parameter
@@ -41,30 +41,30 @@ class Variational(nn.Module, ABC):
         self.threshold = finite(threshold, "threshold", -1e6, 1e6)
 
     def log_alpha(self) -> Tensor:
-        """log of variance / mean squared of each weight, from -8 to 8."""
+        """The log of variance / squared mean of each weight, clamped to -8 to 8."""
         alpha = self.log_variance - torch.log(self.weight.square() + _TINY)
         return alpha.clamp(-_CLIP, _CLIP)
 
     def penalty(self) -> Tensor:
-        """Kullback-Leibler divergence from the prior, summed over the weights: a scalar.
+        """Return the Kullback-Leibler divergence from the prior, summed over weights: a scalar.
 
-        Belongs in the loss, divided by the number of training examples.
+        Add it to the loss, divided by the number of training examples.
         """
         alpha = self.log_alpha()
         gained = _K1 * torch.sigmoid(_K2 + _K3 * alpha) - 0.5 * functional.softplus(-alpha) - _K1
         return -gained.sum()
 
     def significant(self) -> Tensor:
-        """Boolean, true for the weights that are not noise."""
+        """Return a boolean mask of the weight's shape, true for weights that are not noise."""
         return self.log_alpha() < self.threshold
 
     def hard_weight(self) -> Tensor:
-        """The means, exactly zero where a weight is pruned: what evaluation computes with."""
+        """Return the weights of evaluation mode: means, exactly zero where pruned."""
         return self.weight.masked_fill(~self.significant(), 0.0)
 
     @abstractmethod
     def _apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer's linear map with this weight in place of its own."""
+        """Apply the layer's linear map to ``x`` with the given weight and bias."""
 
     def forward(self, x: Tensor) -> Tensor:
         if exporting(self):
@@ -83,10 +83,10 @@ class Variational(nn.Module, ABC):
 
 
 class VariationalLinear(Variational, nn.Linear):
-    """``nn.Linear`` whose weights learn how noisy they are.
+    """``nn.Linear`` with a learned noise for each weight.
 
     Args:
-        in_features, out_features, bias: as of ``nn.Linear``.
+        in_features, out_features, bias: as for ``nn.Linear``.
         threshold: weights whose log alpha is at least this are zero in evaluation mode.
     """
 
@@ -107,7 +107,7 @@ class VariationalLinear(Variational, nn.Linear):
 
 
 class VariationalConv2d(Variational, nn.Conv2d):
-    """``nn.Conv2d`` whose weights learn how noisy they are; all its arguments, and ``threshold``.
+    """``nn.Conv2d`` with a learned noise for each weight; takes its arguments and ``threshold``.
 
     See :class:`VariationalLinear`.
     """
@@ -129,7 +129,7 @@ _NOISY = {plain: noisy for noisy, plain in _PLAIN.items()}
 
 
 def _arguments(layer: nn.Module) -> dict[str, Any]:
-    """Constructor arguments of ``layer``."""
+    """Return the constructor arguments of ``layer``."""
     weight = cast(Tensor, layer.weight)
     made: dict[str, Any] = {
         "bias": layer.bias is not None,
@@ -154,11 +154,11 @@ def to_variational(
 
     Args:
         model: any network.
-        exclude: names of layers that stay as they are.
+        exclude: names of layers that are not converted.
         threshold: see :class:`VariationalLinear`.
 
     Returns:
-        ``model``, or its replacement where it is a single layer itself.
+        ``model``, or its replacement if ``model`` is itself such a layer.
 
     Raises:
         UserError: an unknown name, or no layer to convert.
@@ -179,13 +179,13 @@ def to_variational(
 
 
 def to_deterministic(model: nn.Module) -> nn.Module:
-    """Turn variational layers back into plain ones with exact zeros, in place.
+    """Turn variational layers into plain ones with exact zeros, in place.
 
-    The network computes what it did in evaluation mode, can be exported, and its non-zeros
-    are counted as those of any other. One without variational layers is left as it is.
+    The network then computes the same as before in evaluation mode, and it can be exported and
+    its non-zeros counted. A network without variational layers does not change.
 
     Returns:
-        ``model``, or its replacement where it is a single layer itself.
+        ``model``, or its replacement if ``model`` is itself such a layer.
     """
     made: dict[str, nn.Module] = {}
     for name, layer in model.named_modules():
@@ -199,7 +199,7 @@ def to_deterministic(model: nn.Module) -> nn.Module:
 
 
 def penalties(model: nn.Module) -> Tensor | None:
-    """Sum of the penalties of the modules of ``model`` that have one; None without any."""
+    """Return the sum of the penalties of all modules of ``model``; None if no module has one."""
     asked = [getattr(module, "penalty", None) for module in model.modules()]
     asked_for = [cast(Tensor, penalty()) for penalty in asked if callable(penalty)]
     return torch.stack(asked_for).sum() if asked_for else None

@@ -10,7 +10,7 @@ from gossamer.nn.module_tools import keeping_modes
 
 
 class _OwnForward(fx.Tracer):
-    """Tracer of a module's own ``forward``; all that it calls stays a call."""
+    """Tracer of a module's ``forward``; calls of submodules stay calls."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -25,7 +25,7 @@ def _is_activation(node: fx.Node, owner: nn.Module) -> bool:
 
 
 def _traced(owner: nn.Module) -> fx.Graph:
-    """The graph of ``owner``'s own forward, the same in training and in evaluation."""
+    """Return the graph of ``owner``'s forward; it must be the same in training and evaluation."""
     try:
         with keeping_modes(owner):
             graphs = [_OwnForward().trace(owner.train(state)) for state in (False, True)]
@@ -42,13 +42,13 @@ def _traced(owner: nn.Module) -> fx.Graph:
 
 
 class _Untraceable(Exception):
-    """Why a module's forward cannot be rewritten."""
+    """A module's forward cannot be rewritten; the message says why."""
 
 
 def plan(
     model: nn.Module, name: str, sites: list[Site]
 ) -> tuple[fx.Graph, list[tuple[fx.Node, Site]]]:
-    """The graph of the module ``name`` and its calls of activations with their sites."""
+    """Return the graph of the module ``name``, and its calls of activations with their sites."""
     owner = model.get_submodule(name)
     try:
         graph = _traced(owner)
@@ -70,7 +70,7 @@ def plan(
 def rewritten(
     owner: nn.Module, graph: fx.Graph, modules: list[tuple[fx.Node, str, nn.Module]]
 ) -> nn.Module:
-    """``owner`` with some calls in its graph replaced by modules, by name."""
+    """Return ``owner`` with some calls in its graph replaced by modules of the given names."""
     made = fx.GraphModule(owner, graph, type(owner).__name__)
     for node, name, module in modules:
         made.add_submodule(name, module)

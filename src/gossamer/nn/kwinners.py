@@ -23,7 +23,7 @@ def winner_mask(x: Tensor, k: int) -> Tensor:
 
     Args:
         x: ``[..., n]``.
-        k: number of winners, a whole number from 0 on.
+        k: number of winners, an integer of at least 0.
 
     Returns:
         Boolean ``[..., n]`` with exactly ``min(k, n)`` entries true along the last
@@ -33,14 +33,14 @@ def winner_mask(x: Tensor, k: int) -> Tensor:
 
 
 def _sample_mask(x: Tensor, k: int, whole_sample: bool) -> Tensor:
-    """The winners of ``[batch, units, ...]``: of each whole sample, or along dimension 1."""
+    """Mark the winners of ``[batch, units, ...]`` in each whole sample, or along dimension 1."""
     if whole_sample:
         return winner_mask(x.flatten(1), k).view(x.shape)
     return winner_mask(x.movedim(1, -1), k).movedim(-1, 1)
 
 
 class _KWinnersBase(Float32Buffers):
-    """Boosting and duty cycles, which the dense and the image form share."""
+    """Base class: boosting and duty cycles."""
 
     duty_cycle: Tensor
     boost_strength: Tensor
@@ -83,22 +83,22 @@ class _KWinnersBase(Float32Buffers):
         self.register_buffer("samples_seen", torch.tensor(0, dtype=torch.int64))
 
     def winners(self, n: int) -> int:
-        """k for ``n`` competing units in the present mode (training or inference)."""
+        """Return k for ``n`` competing units in the current mode (training or inference)."""
         density = self.density if self.training else self.density * self.inference_factor
         return min(max(round(n * density), 1), n)
 
     def boost(self, n: int) -> Tensor:
-        """Boost factors ``exp(boost_strength * (k / n - duty_cycle))``, shape ``[units]``."""
+        """Return ``exp(boost_strength * (k / n - duty_cycle))``, the boost factors ``[units]``."""
         return torch.exp(self.boost_strength * (self.winners(n) / n - self.duty_cycle))
 
     @torch.no_grad()
     def _update_duty_cycle(self, x: Tensor, y: Tensor, active: Tensor | None) -> None:
-        """Update how often each unit wins. A sample that holds a NaN does not count.
+        """Update how often each unit wins; samples with NaN do not count.
 
         Args:
             x, y: the layer's input and output as ``[samples, units, positions]``.
             active: how often each unit won with a positive value, summed over the batch and
-                averaged over positions; None where it is to be counted.
+                averaged over positions; None to count it here.
         """
         if active is not None:
             batch = torch.tensor(len(x))
@@ -120,22 +120,22 @@ class _KWinnersBase(Float32Buffers):
 
 
 class KWinners(_KWinnersBase):
-    """The k most active of n units pass; all others are zero.
+    """Pass on the k largest of n units; set all others to zero.
 
-    The competition is over the *boosted* values ``x * exp(boost_strength * (k/n - duty_cycle))``,
-    what passes are the unboosted ones, and the gradient reaches winners only. Units that
-    seldom win are boosted, so that all take part.
+    Winners are the largest *boosted* values ``x * exp(boost_strength * (k/n - duty_cycle))``, but
+    their unboosted values are passed on. Only winners have a gradient. Boosting raises units that
+    seldom win, so that all take part.
 
     Input and output: ``[batch, ..., units]``; the units of the last dimension compete.
 
     Args:
         units: n, the size of the last dimension.
         density: share of units that win, ``k = round(n * density)``, at least one unit.
-        boost_strength: beta; 0 switches boosting off.
-        boost_decay: beta is multiplied by it at each :func:`decay_boost` (once an epoch).
-        inference_factor: k is multiplied by it in evaluation mode (1.0 to 1.5 in the paper).
-        duty_cycle_period: samples over which the duty cycle averages.
-        relu: whether negative winners become zero too.
+        boost_strength: strength of boosting; 0 switches it off.
+        boost_decay: factor on ``boost_strength`` at each :func:`decay_boost` (once an epoch).
+        inference_factor: factor on k in evaluation mode (1.0 to 1.5 in the paper).
+        duty_cycle_period: number of samples over which the duty cycle is averaged.
+        relu: whether negative winners become zero as well.
 
     Raises:
         UserError: a value outside its range, or an input whose last dimension is not ``units``.
@@ -170,10 +170,9 @@ class KWinners(_KWinnersBase):
 class KWinners2d(_KWinnersBase):
     """k-winners for images ``[batch, channels, height, width]`` (or ``[batch, channels, length]``).
 
-    Global form: all ``channels * height * width`` units of a sample compete. Local form: at
-    each position, its channels compete. A duty cycle belongs to a channel, averaged over
-    positions. Arguments are those of :class:`KWinners`; ``channels`` takes the place of
-    ``units``, and ``local`` chooses the form.
+    By default all ``channels * height * width`` units of a sample compete; with ``local``, the
+    channels of each position. Duty cycles are those of channels, averaged over positions. The
+    other arguments are those of :class:`KWinners`, with ``channels`` in place of ``units``.
 
     Raises:
         UserError: a value outside its range, or an input with another number of channels.
@@ -226,7 +225,7 @@ class KWinners2d(_KWinnersBase):
     def _pick(
         self, x: Tensor, boost: Tensor, n: int, k: int
     ) -> tuple[Tensor, Tensor | None] | None:
-        """Winners by the kernel, and how often each channel won; None where it cannot."""
+        """Compute winners by the kernel, and how often each channel won; None if it cannot."""
         if not pickable(x, k, n):
             return None
         positions = math.prod(x.shape[2:])
@@ -258,7 +257,7 @@ class KWinners2d(_KWinnersBase):
 
 @torch.library.custom_op("gossamer::k_winners", mutates_args=())
 def _k_winners(x: Tensor, boost: Tensor, k: int, whole_sample: bool) -> Tensor:
-    """The function of an exported k-winners layer, as one operator that exporters can map.
+    """The k-winners of an exported layer, as one operator that exporters can map.
 
     ``whole_sample``: all units of a sample compete; otherwise those along dimension 1.
     """

@@ -1,4 +1,4 @@
-"""Modules' modes, and their replacement within a model."""
+"""Tools for modules: training mode, buffers, and replacement within a model."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import nn
 
 
 def exporting(module: nn.Module) -> bool:
-    """Whether ``module`` is traced for a file and not for ``torch.compile``.
+    """Return whether ``module`` is traced for export and not for ``torch.compile``.
 
-    torch 2.11 says that it is exporting while it compiles, too; but what trains is compiled, and
-    what is exported is in evaluation mode.
+    torch 2.11 reports an export also while compiling; but modules are compiled in training mode
+    and exported in evaluation mode.
     """
     return torch.compiler.is_exporting() and not module.training
 
 
 @contextmanager
 def keeping_modes(model: nn.Module) -> Iterator[None]:
-    """Restore the mode of every module of ``model`` at the end; frozen ones may differ."""
+    """Restore the mode of each module of ``model`` at the end; modes may differ between modules."""
     modes = {module: module.training for module in model.modules()}
     try:
         yield
@@ -31,9 +31,9 @@ def keeping_modes(model: nn.Module) -> Iterator[None]:
 
 
 class Float32Buffers(nn.Module):
-    """A module whose buffers stay float32 when the model is converted to fewer bits.
+    """A module whose buffers stay float32 when the model is converted to a smaller type.
 
-    A running average moves by a small share at a time, which bfloat16 and float16 round away.
+    bfloat16 and float16 would round away the small steps of a running average.
     """
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
@@ -54,10 +54,10 @@ class Float32Buffers(nn.Module):
 
 
 def replace(model: nn.Module, modules: Mapping[str, nn.Module]) -> nn.Module:
-    """``model`` with the submodules at some qualified names replaced, in place.
+    """Replace submodules of ``model`` by qualified name, in place; return the model.
 
-    A module that stands at several names is replaced at all of them. Where ``model`` itself is
-    replaced (the name ``""``), the new one is returned, else ``model``.
+    A module with several names is replaced at all of them. For the name ``""`` the new module is
+    returned in place of ``model``.
     """
     new = {id(model.get_submodule(name)): module for name, module in modules.items()}
     for parent in list(model.modules()):

@@ -1,7 +1,7 @@
 """Export of a network as ONNX, with k-winners as a function of standard operators.
 
-Every ONNX runtime can therefore compute the network; one that knows the functions
-``gossamer.KWinners`` and ``gossamer.KWinnersLocal`` can do so fast.
+Every ONNX runtime can therefore run the network; one that implements the functions
+``gossamer.KWinners`` and ``gossamer.KWinnersLocal`` runs it fast.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from gossamer.sparsity.packed_layers import plain_model
 
 
 def _operator(name: str) -> Any:
-    """Replacement that torch's exporter calls for ``torch.ops.gossamer.k_winners``."""
+    """Return the ONNX operator that torch's exporter uses for ``torch.ops.gossamer.k_winners``."""
     formal, number = defs.OpSchema.FormalParameter, defs.OpSchema.Attribute
     schema = defs.OpSchema(
         name,
@@ -81,14 +81,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _user_error(error: BaseException | None) -> UserError | None:
-    """The error of one of our own layers, within those that torch wraps around it."""
+    """Return the error of one of gossamer's layers, from inside the errors that torch adds."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
 
 
 class _Fixed(nn.Module):
-    """A model as a function of its tensor arguments alone; bools and numbers stay as they are."""
+    """A model as a function of its tensor arguments; bools and numbers are constants."""
 
     def __init__(self, model: nn.Module, arguments: Sequence[Any]) -> None:
         super().__init__()
@@ -105,23 +105,23 @@ def _names(kind: str, count: int) -> list[str]:
 
 
 def _two(example: Tensor) -> Tensor:
-    """At least two examples: a batch of one would be taken for a fixed dimension."""
+    """Repeat a single example, because a batch of one would become a fixed dimension."""
     return torch.cat([example, example])[:2] if len(example) < 2 else example
 
 
 def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProto:
-    """``model`` in evaluation mode as ONNX with a free batch dimension.
+    """Convert ``model`` in evaluation mode to ONNX with a free batch dimension.
 
     Args:
-        model: any network that ``torch.export`` takes; put back into its mode after.
+        model: any network that ``torch.export`` takes; its mode is restored.
         example: an input ``[batch, ...]``, or the arguments of ``forward`` in order: tensors
-            that share a batch, and bools, numbers or None, which are fixed in the file.
-            The inputs are called ``input``, or ``input1``, ``input2`` where there are several,
-            the outputs likewise.
+            with the same batch size, and bools, numbers or None, which become constants.
+            The input's name is ``input``, or ``input1``, ``input2`` ... if there are several;
+            outputs likewise.
 
     Raises:
         UserError: torch cannot export the network (the message has torch's reason), or a weight
-            of it is NaN.
+            is NaN.
     """
     arguments = [example] if isinstance(example, Tensor) else list(example)
     tensors = [a for a in arguments if isinstance(a, Tensor)]
@@ -180,13 +180,13 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
 
 
 class QuantizeLinear(QuantizeLinear_25):
-    """The reference implementation knows it from opset 19 on; it is the same in 18."""
+    """QuantizeLinear of opset 18 for the reference implementation, which has it from 19 on."""
 
     op_domain = ""
 
 
 class DequantizeLinear(DequantizeLinear_25):
-    """As :class:`QuantizeLinear`."""
+    """DequantizeLinear of opset 18, as :class:`QuantizeLinear`."""
 
     op_domain = ""
 
@@ -199,15 +199,14 @@ def export(
 ) -> Path:
     """Write ``model`` as ONNX to ``path`` and check it against torch on ``example``.
 
-    The check computes the file's network from its standard operators alone, by ONNX's own
-    reference implementation.
+    The check runs the file's standard operators with ONNX's reference implementation.
 
     Args:
         model: any network that ``torch.export`` takes.
         example: an input ``[batch, ...]``; one or two examples are enough.
-        path: the file, conventionally ``.onnx``; replaced whole or not at all.
-        description: plain JSON values to keep with the network, as ``Task.description``: the
-            file's metadata entry ``gossamer``.
+        path: the file, usually ``.onnx``; replaced as a whole or not at all.
+        description: JSON values, such as ``Task.description``, for the file's metadata entry
+            ``gossamer``.
 
     Raises:
         UserError: torch cannot export the network, the check fails, or the file cannot be
@@ -222,7 +221,7 @@ def export(
     reference = ReferenceEvaluator(proto, new_ops=[QuantizeLinear, DequantizeLinear])
     outputs = reference.run(None, {"input": example.cpu().numpy()})
     (actual,) = cast("list[np.ndarray]", outputs)
-    # Between two codes the last bit of a sum decides, and a code is a step of 1/127.
+    # The last bit of a sum may change an 8-bit code, which is a step of 1/127.
     steps = 0.05 * float(np.abs(expected).max(initial=0.0)) if quantized_layers(model) else 0.0
     if not np.allclose(actual, expected, rtol=1e-3, atol=1e-4 + steps, equal_nan=True):
         off = float(np.abs(actual - expected).max())

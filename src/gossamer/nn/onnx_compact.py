@@ -1,4 +1,4 @@
-"""An exported network in fewer bytes: in a small network names and remarks outweigh the weights."""
+"""Size reduction of exported files: in small networks, names and remarks outweigh the weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 def compact(model: onnx.ModelProto) -> None:
     """Remove redundant parts: the exporter's remarks, inferable shapes, default attributes.
 
-    What :func:`gossamer.quantize` adds gets short names; the codes of a weight get the weight's.
+    Names added by :func:`gossamer.quantize` are shortened; codes of a weight take its name.
     """
     graphs = list(graphs_of(model.graph))
     versions = {entry.domain: entry.version for entry in model.opset_import}

@@ -1,7 +1,7 @@
 """Folding of batch norms into the steps of the 8-bit layers before them.
 
-torch's exporter folds them into float weights only. Without the folding, a small 8-bit file would
-be larger than the float one.
+torch's exporter folds them into float weights only. Without this, a small 8-bit file would be
+larger than the float one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from gossamer.runtime.subgraphs import graphs_of
 
 
 def fold_norms(graph: onnx.GraphProto) -> None:
-    """Fold each batch norm with positive factors that alone reads an 8-bit layer's output.
+    """Fold each batch norm that has positive factors and is alone in reading an 8-bit layer.
 
-    The layer's weights are whole multiples of a step for each output: the factors multiply the
-    steps, the rest is added to the bias.
+    The layer's weights are integers times a step for each output: the steps are multiplied by the
+    factors, and the rest is added to the bias.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     made = {output: node for node in graph.node for output in node.output}

@@ -1,11 +1,11 @@
-"""8-bit weights and activations: layers that compute with what 8 bits can hold.
+"""Layers with 8-bit weights and activations.
 
 Weights are symmetric with a step for each output, so that zero stays zero and masks survive;
 activations have one step for a layer, unsigned where none is negative (behind ReLU and, mostly,
-k-winners). While training, rounding passes the gradient on as it is where nothing was cut off
+k-winners). In training, the gradient passes through rounding unchanged, except for clipped values
 (the straight-through estimator: Bengio et al. 2013, arXiv 1308.3432; for whole networks Jacob
-et al. 2018, arXiv 1712.05877). Exported, layers become ONNX's QuantizeLinear and
-DequantizeLinear around the plain operator, which computes the same to the bit.
+et al. 2018, arXiv 1712.05877). On export, layers become ONNX's QuantizeLinear and
+DequantizeLinear around the plain operator, with bit-identical results.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CUTS = [1.0 - 0.05 * i for i in range(15)]
 
 
 class _Round(torch.autograd.Function):
-    """To the nearest multiple of ``step`` (ties to even) between two codes."""
+    """Round to the nearest multiple of ``step`` (ties to even) between two codes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -50,12 +50,12 @@ def _rounded(x: Tensor, step: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _by_output(steps: Tensor, weight: Tensor) -> Tensor:
-    """``[outputs]`` as factors of a weight ``[outputs, ...]``."""
+    """Reshape ``[outputs]`` to multiply a weight ``[outputs, ...]``."""
     return steps.view(-1, *[1] * (weight.dim() - 1))
 
 
 class Quantized(Float32Buffers):
-    """Base of the 8-bit layers: the range of their inputs, and rounding.
+    """Base class of the 8-bit layers: the range of their inputs, and rounding.
 
     ``low`` and ``high`` are that range: a running average over training batches, or fitted to
     data by :func:`quantize`. They are buffers, saved with the network.
@@ -68,26 +68,26 @@ class Quantized(Float32Buffers):
 
     @abstractmethod
     def _apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The layer's linear map with this weight in place of its own."""
+        """Apply the layer's linear map to ``x`` with the given weight."""
 
     def _begin(self) -> None:
-        """Make a plain layer, whose class was changed to this one, an 8-bit layer."""
+        """Initialize the state of an 8-bit layer after a plain layer's class was changed."""
         device = self.weight.device
         self.register_buffer("low", torch.tensor(torch.inf, device=device))
         self.register_buffer("high", torch.tensor(-torch.inf, device=device))
 
     def weight_step(self) -> Tensor:
-        """``[outputs]``: the weights' steps."""
+        """Return the weights' steps ``[outputs]``."""
         largest = self.weight.detach().abs().flatten(1).amax(dim=1).float()
         return torch.where(largest > 0, largest / LARGEST, 1.0)
 
     def weight_codes(self) -> Tensor:
-        """The weights as int8, in their shape."""
+        """Return the weights' codes as int8, in the weights' shape."""
         step = _by_output(self.weight_step(), self.weight)
         return torch.round(self.weight.detach() / step).to(torch.int8)
 
     def input_grid(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The inputs' step, and their smallest and largest code: 0 and 255, or -128 and 127."""
+        """Return the inputs' step, and their smallest and largest code (0, 255 or -128, 127)."""
         unsigned = self.low >= 0
         step = torch.where(unsigned, self.high / 255, torch.maximum(self.high, -self.low) / LARGEST)
         return (
@@ -102,7 +102,7 @@ class Quantized(Float32Buffers):
         return bool(self.low <= self.high)
 
     def require_range(self) -> None:
-        """Raise `UserError` where the range of the inputs is not known yet."""
+        """Raise `UserError` if the range of the inputs is not known yet."""
         if not self.calibrated:
             raise UserError(
                 "an 8-bit layer has seen no data yet: train the network, or give quantize() a "
@@ -120,7 +120,7 @@ class Quantized(Float32Buffers):
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """Set the range of the inputs so that rounding ``x`` loses least (squared error)."""
+        """Set the inputs' range to the one with the least squared error of rounding ``x``."""
         if not x.numel():
             raise UserError("quantize: the batch is empty; give some hundred examples")
         low, high = (edge.float() for edge in x.detach().aminmax())
@@ -182,25 +182,25 @@ _QUANTIZED: dict[type[nn.Module], type[Quantized]] = {
 
 
 def quantized_layers(model: nn.Module) -> dict[str, Quantized]:
-    """The 8-bit layers of ``model`` by name."""
+    """Return the 8-bit layers of ``model`` by name."""
     return {name: m for name, m in model.named_modules() if isinstance(m, Quantized)}
 
 
 def quantize(
     model: nn.Module, x: Any = None, *, exclude: Collection[str] = (), include: Collection[str] = ()
 ) -> nn.Module:
-    """Give the ``Linear``, ``Conv1d`` and ``Conv2d`` layers 8-bit weights and inputs, in place.
+    """Change ``Linear``, ``Conv1d`` and ``Conv2d`` layers to 8-bit weights and inputs, in place.
 
-    Names, parameters, masks and hooks stay; a sparsifier or an optimizer may be made before or
-    after. Without ``x`` the ranges of the inputs are learned while training goes on; with it
-    they are fitted now, layer by layer, each to what reaches it through the 8-bit layers before.
+    Names, parameters, masks and hooks do not change; a sparsifier or optimizer may be made before
+    or after. Without ``x`` the inputs' ranges are learned in training. With ``x`` they are fitted
+    now, layer by layer, each to its inputs from the 8-bit layers before.
 
     Args:
         model: any network with such layers.
-        x: inputs to calibrate on, a batch of some hundred examples that stand for the data.
-        exclude: layers that keep 32 bits: names, patterns with ``*``, or rules
+        x: a batch of inputs to calibrate on, some hundred representative examples.
+        exclude: layers that stay in 32 bits: names, patterns with ``*``, or rules
             (``first``, ``last``, ``depthwise``).
-        include: layers to take although they are left out by default: embeddings.
+        include: layers to change that stay in 32 bits by default: embeddings.
 
     Returns:
         ``model``.
@@ -263,7 +263,7 @@ def _calibrate(model: nn.Module, x: Any) -> None:
 
 @contextmanager
 def unrounded(model: nn.Module) -> Iterator[None]:
-    """Context in which the 8-bit layers compute in 32 bits, as plain layers do."""
+    """Make the 8-bit layers compute in 32 bits, like plain layers, within a ``with`` block."""
     layers = list(quantized_layers(model).values())
     try:
         for layer in layers:
@@ -276,9 +276,9 @@ def unrounded(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def exportable(model: nn.Module) -> Iterator[bool]:
-    """Context in which 8-bit layers hold the codes and steps that go into an exported file.
+    """Store the codes and steps for an exported file in 8-bit layers, within a ``with`` block.
 
-    Yields whether there are any.
+    Yield whether there are 8-bit layers.
     """
     names = ("weight_int8", "weight_int8_step", "input_step", "input_zero")
     layers = list(quantized_layers(model).values())
@@ -299,7 +299,7 @@ def exportable(model: nn.Module) -> Iterator[bool]:
 
 @torch.library.custom_op("gossamer::round_to_8_bits", mutates_args=())
 def _round_to_8_bits(x: Tensor, step: Tensor, zero: Tensor) -> Tensor:
-    """QuantizeLinear, then DequantizeLinear; the type of ``zero`` is that of the codes."""
+    """Apply QuantizeLinear, then DequantizeLinear; codes have the type of ``zero``."""
     limits = torch.iinfo(zero.dtype)
     return torch.round(x / step).clamp(limits.min, limits.max) * step
 
@@ -311,7 +311,7 @@ def _(x: Tensor, step: Tensor, zero: Tensor) -> Tensor:
 
 @torch.library.custom_op("gossamer::from_8_bits", mutates_args=())
 def _from_8_bits(codes: Tensor, steps: Tensor) -> Tensor:
-    """DequantizeLinear along the first dimension."""
+    """Apply DequantizeLinear along the first dimension."""
     return codes.to(torch.float32) * _by_output(steps, codes)
 
 

@@ -1,4 +1,4 @@
-"""Statistical top-k: a threshold that on average lets a wanted share of the units through."""
+"""Statistical top-k: a threshold that a chosen share of the units passes on average."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _STEEP = 1e38
 class Threshold(nn.Module):
     """Pass ``x`` where it is above a threshold, and zero elsewhere. NaN passes.
 
-    What k-winners do on average, without a competition: :func:`calibrate` fits the threshold to
-    data so that the *mean* share of active units is the wanted one, while each example has as
-    many as it needs. Exported, it is six standard operators of one pass each, with no sorting.
+    This replaces k-winners without sorting: :func:`calibrate` fits the threshold to data so that
+    the *mean* share of active units is ``density``; single examples may have more or fewer.
+    Exported, it is six standard operators of one pass each.
 
     Args:
-        density: the share of units that shall pass, above 0 and at most 1.
+        density: mean share of units that pass, above 0 and at most 1.
 
     Raises:
         UserError: a density out of range.
@@ -47,9 +47,9 @@ class Threshold(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """Set the threshold so that the wanted share of the entries of ``x`` is above it.
+        """Set the threshold so that a share ``density`` of the entries of ``x`` is above it.
 
-        It lies midway between two of them, so that rounding elsewhere does not move any across.
+        It is midway between two entries, so that other rounding cannot move one across.
         """
         values = x.detach().float().flatten()
         if not values.numel():
@@ -75,16 +75,16 @@ class Threshold(nn.Module):
 def calibrate(model: nn.Module, x: Tensor) -> dict[str, float]:
     """Fit every :class:`Threshold` of ``model`` to the examples ``x``.
 
-    One pass in evaluation mode: each layer is fitted to what reaches it through those before,
-    which have their thresholds already.
+    This is one pass in evaluation mode: each layer is fitted to its inputs after the layers before
+    it have been fitted.
 
     Args:
         model: any network with threshold layers.
-        x: a batch of inputs; a few hundred examples that stand for the data.
+        x: a batch of inputs, a few hundred representative examples.
 
     Returns:
-        Measured share of active units on ``x`` of each layer, by name. It is lower than the
-        wanted one only where fewer units are above zero to begin with.
+        The measured share of active units on ``x``, by layer name. It is lower than ``density``
+        only if fewer units are above zero.
 
     Raises:
         UserError: no threshold layer, or one that is used more than once.

@@ -1,4 +1,4 @@
-"""k winners picked by the runtime's kernel while a network trains on the CPU."""
+"""Selection of k winners by the runtime's kernel in training on the CPU."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from gossamer.sparsity.topk import without_gaps
 
 
 def pickable(x: Tensor, k: int, n: int) -> bool:
-    """Whether the kernel takes ``x``, whose rows lie one after the other in memory.
+    """Return whether the kernel takes ``x``, whose rows are contiguous in memory.
 
-    Where it does not (other types and devices, tracing), torch computes the same.
+    For other types and devices, and in tracing, torch computes the same.
     """
     return 0 < k < n and without_gaps(x) and not plain_needed(x)
 
 
 class _Pick(torch.autograd.Function):
-    """The gradient reaches winners only.
+    """The selection, with gradients for winners only.
 
-    The graph's node has an attribute ``zeros_lose``: whether every zero is a loser. Whoever reads
-    the values need not compute a zero's gradient then.
+    The node in torch's graph has an attribute ``zeros_lose``: whether no winner is zero. If so,
+    layers that read the values need not compute the gradient of zeros.
     """
 
     @staticmethod
@@ -62,19 +62,19 @@ class _Pick(torch.autograd.Function):
 
 
 def pick(x: Tensor, boost: Tensor, k: int, inner: int = 1) -> tuple[Tensor, Tensor | None]:
-    """Keep the ``k`` largest boosted values of each row of ``n``; the others become zero.
+    """Set all but the ``k`` largest boosted values of each row of ``n`` to zero.
 
     Args:
         x: float32 that :func:`pickable` accepts; each ``n`` consecutive values in memory are
             a row.
-        boost: ``[n]``, factors of the values where they are compared.
+        boost: ``[n]``, factors of the values for the comparison.
         k: winners of a row, above 0 and below n. NaN counts as infinity.
         inner: ties go to the lowest ``i % inner * (n // inner) + i // inner``: the order of
             ``[channels, positions]`` where the memory holds ``[positions, channels]``.
 
     Returns:
-        ``y`` as ``x``, and ``[n]``: how many values above zero were winners at each place; None
-        where a row holds a NaN.
+        ``y``, of the shape of ``x``; and ``[n]``, the number of winners above zero at each
+        place, or None if a row has NaN.
     """
     y, counts = _Pick.apply(  # type: ignore[no-untyped-call]
         x, boost.detach().contiguous(), k, (inner, len(boost) // inner)
