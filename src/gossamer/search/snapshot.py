@@ -25,7 +25,7 @@ from gossamer.search.metrics import Metric, label
 from gossamer.search.space.space import Space
 from gossamer.search.trials.trial import TrialRecord
 
-# The newest trials tell best how long the next ones take.
+# The newest trials predict best how long the next ones take.
 _RECENT = 30
 # States of trials that have used up their part of the budget.
 _SPENT = ("complete", "stopped")
@@ -33,17 +33,17 @@ _SPENT = ("complete", "stopped")
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """An experiment as it was when it was read, judged by its thresholds or by others.
+    """The state of an experiment at the time of reading, under its or other thresholds.
 
     Attributes:
-        name, metrics, parameters, constraints, budget, settings: as `Experiment` has them.
-        trials: every trial, by number.
-        importances: metric -> parameter -> share; empty unless asked for.
-        split: the data that gossamer's own training measured the metrics on; None where
-            something else evaluates the trials.
+        name, metrics, parameters, constraints, budget, settings: see `Experiment`.
+        trials: all trials, in the order of their numbers.
+        importances: metric -> parameter -> share; empty if they were not computed.
+        split: the split on which gossamer's training measured the metrics; None if a user's
+            function evaluates the trials.
         costs: fidelity -> the part of the budget that one of its trials takes.
-        space: of the parameters; without it, trials are not told apart by them.
-        solutions, patience: as `Experiment` has them.
+        space: the parameters' space; None leaves out all results that need distances of points.
+        solutions, patience: see `Experiment`.
     """
 
     name: str
@@ -62,13 +62,13 @@ class Snapshot:
 
     @classmethod
     def of(cls, experiment: Experiment, importances: bool = False) -> Snapshot:
-        """Read the trials, and the thresholds as they are stored now.
+        """Read the trials and the stored thresholds.
 
         Args:
-            experiment: to read.
-            importances: compute them too, which takes seconds.
+            experiment: the experiment to read.
+            importances: whether to compute the importances, which takes seconds.
         """
-        experiment.frontier()  # takes over thresholds that another process has changed
+        experiment.frontier()  # reads thresholds that another process has changed
         return cls(
             experiment.name,
             tuple(experiment.metrics),
@@ -86,10 +86,10 @@ class Snapshot:
         )
 
     def judged_by(self, thresholds: Mapping[str, float | None]) -> Snapshot:
-        """The same trials under other thresholds; metrics not named keep theirs.
+        """Return a snapshot of the same trials with some thresholds replaced.
 
         Raises:
-            UserError: for an unknown metric, or a threshold that it cannot have.
+            UserError: an unknown metric, or a threshold that the metric cannot have.
         """
         names = [metric.name for metric in self.metrics]
         for name in thresholds:
@@ -105,7 +105,7 @@ class Snapshot:
 
     @property
     def version(self) -> str:
-        """A text that differs once anything that is shown has changed."""
+        """A hash of everything that is shown."""
         state = [
             [(metric.name, metric.threshold) for metric in self.metrics],
             [
@@ -120,7 +120,7 @@ class Snapshot:
         return any(metric.threshold is not None for metric in self.metrics)
 
     def label(self, metric: Metric) -> str:
-        """A metric's name, with the split that it was measured on: "validation accuracy"."""
+        """Return a metric's name with the split it was measured on: "validation accuracy"."""
         return label(metric, self.split)
 
     @cached_property
@@ -134,7 +134,7 @@ class Snapshot:
 
     @cached_property
     def sign(self) -> str | None:
-        """What says that nothing improves any more; None while something does."""
+        """A message that trials no longer improve; None while they do."""
         if self.space is None:
             return None
         patience = self.patience or usual_patience(len(self.parameters))
@@ -143,9 +143,9 @@ class Snapshot:
 
     @cached_property
     def coverage_so_far(self) -> Sequence[tuple[int, float]]:
-        """Trial number and share of the space covered so far, see `Coverage`.
+        """The share of the space covered after each trial, as (trial number, share).
 
-        Empty unless no metric is optimized, and some trial is inside.
+        Empty if a metric is optimized, or no trial is inside; see `Coverage`.
         """
         if self.space is None or any(metric.optimized for metric in self.metrics):
             return []
@@ -162,7 +162,7 @@ class Snapshot:
 
     @cached_property
     def inside(self) -> frozenset[int]:
-        """Numbers of the complete trials inside all thresholds."""
+        """The numbers of the complete trials inside all thresholds."""
         return frozenset(
             trial.number
             for trial in self.complete
@@ -171,19 +171,19 @@ class Snapshot:
 
     @property
     def states(self) -> dict[str, int]:
-        """State -> number of trials, none left out."""
+        """The number of trials in each state, also 0."""
         known = ("complete", "stopped", "failed", "running", "waiting")
         counts = Counter(str(trial.state) for trial in self.trials)
         return {state: counts[state] for state in known}
 
     @property
     def running(self) -> int:
-        """Number of running trials, without those whose process on this machine has ended."""
+        """The number of running trials, except those whose process on this machine has ended."""
         return sum(trial.state == "running" and not _is_lost(trial) for trial in self.trials)
 
     @property
     def last_activity(self) -> float | None:
-        """When a trial last began, reported or ended, in seconds since 1970; None before any."""
+        """The time of the last start, report or end of a trial, in seconds since 1970, or None."""
         moments = [
             trial.started + max((trial.seconds or 0.0, *(r.seconds for r in trial.reports)))
             for trial in self.trials
@@ -193,20 +193,17 @@ class Snapshot:
 
     @property
     def trials_left(self) -> float:
-        """Trials of the full task that the budget still holds.
-
-        A failed trial does not use it up: another is tried in its place when the search runs again.
-        """
+        """The number of full trials left in the budget; failed trials do not count against it."""
         spent = sum(self._cost(trial) for trial in self.trials if trial.state in _SPENT)
         return 0.0 if self.budget is None else max(0.0, round(self.budget - spent, 9))
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the budget is used up at the present pace; None while nothing has ended.
+        """The estimated seconds until the budget is used up; None before a trial has ended.
 
-        Each trial that is left takes the median of the newest ended ones, a cheaper one's time
-        divided by its cost, shared among as many at a time as run now. Failed trials, which often
-        end at once, tell nothing of it.
+        The estimate is the number of trials left, times the median time of the newest ended
+        trials (each divided by its fidelity's cost), divided by the number of trials that run
+        now. Failed trials are ignored, because they often end at once.
         """
         if not self.trials_left:
             return 0.0
@@ -223,7 +220,7 @@ class Snapshot:
         return 1.0 if trial.fidelity is None else self.costs.get(trial.fidelity, 1.0)
 
     def best_so_far(self, metric: Metric) -> list[tuple[int, float]]:
-        """Trial number and best value of `metric` so far among the trials inside."""
+        """Return the best value of `metric` inside after each trial, as (trial number, value)."""
         best: float | None = None
         steps = []
         for trial in self.complete:
@@ -236,17 +233,17 @@ class Snapshot:
 
     @cached_property
     def hypervolume_so_far(self) -> Sequence[tuple[int, float]]:
-        """Trial number and hypervolume inside the thresholds so far (two metrics only).
+        """The hypervolume inside the thresholds after each trial, as (trial number, volume).
 
-        The area that the trials inside dominate, from the two thresholds on, in one metric's
-        unit times the other's. It is measured from what no trial moves, so it never falls.
-        Empty unless exactly two metrics are optimized, both with a threshold, and it is above 0.
+        This is the area between the two thresholds and the frontier, in one metric's unit times
+        the other's; it never falls. Empty unless exactly two metrics are optimized, both with a
+        threshold, and the area is above 0.
         """
         metrics = [metric for metric in self.metrics if metric.optimized]
         if len(metrics) != 2 or any(metric.threshold is None for metric in metrics):
             return []
         steps = []
-        best: list[tuple[float, float]] = []  # of the gains so far those that no other dominates
+        best: list[tuple[float, float]] = []  # the non-dominated gains so far
         area = 0.0
         for trial in self.complete:
             # Two gains over the thresholds, larger is better.
@@ -263,7 +260,7 @@ class Snapshot:
 
 
 def _is_lost(trial: TrialRecord) -> bool:
-    """Whether the process of a running trial has ended, as far as this machine can tell."""
+    """Return whether a running trial's process was on this machine and has ended."""
     host, _, pid = (trial.worker or "").rpartition("/")
     here = host == socket.gethostname() and Path("/proc/self").exists()
     return here and not Path(f"/proc/{pid}").exists()

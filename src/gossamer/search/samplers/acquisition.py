@@ -1,4 +1,4 @@
-"""The acquisition function: the hypervolume inside the thresholds that a point may add.
+"""The acquisition function: the expected gain in hypervolume inside the thresholds.
 
 A metric's *slack* is how far a trial is on the right side of the metric's threshold. Seen along a
 direction, a trial reaches as far as its scarcest slack: ``min_i slack_i / direction_i``. The mean
@@ -20,15 +20,16 @@ _NARROW = 0.02
 # Gauss-Legendre nodes and weights on [0, 1].
 _NODES, _WEIGHTS = (np.polynomial.legendre.leggauss(8)[i] for i in (0, 1))
 _NODES, _WEIGHTS = (_NODES + 1.0) / 2.0, _WEIGHTS / 2.0
-# The integrals go this many standard deviations beyond what is expected.
+# The integrals go this many standard deviations beyond the mean.
 _TAIL = 3.0
 
 
 def directions(metrics: int, turn: int = 0) -> np.ndarray:
-    """float64 [directions, metrics]: evenly spread, of length 1, no component close to 0.
+    """Return evenly spread unit vectors without components close to 0: float64 [directions,
+    metrics].
 
-    Each `turn` gives others, and many turns together are as evenly spread: a frontier seen along
-    only ever the same few directions is explored there and nowhere between.
+    Each `turn` returns other ones, and many turns together are evenly spread as well: with the
+    same few directions always, a frontier would be explored only along these.
     """
     if metrics == 1:
         return np.ones((1, 1))
@@ -47,7 +48,7 @@ def directions(metrics: int, turn: int = 0) -> np.ndarray:
 
 
 def _golden(dimensions: int) -> np.ndarray:
-    """float64 [dimensions]: steps whose multiples, modulo 1, stay evenly spread.
+    """Return steps, float64 [dimensions], whose multiples modulo 1 are evenly spread.
 
     Powers of the generalized golden ratio (Roberts, "The Unreasonable Effectiveness of
     Quasirandom Sequences", 2018); in one dimension the golden ratio itself.
@@ -60,13 +61,13 @@ def _golden(dimensions: int) -> np.ndarray:
 
 
 def reach(slack: np.ndarray, ways: np.ndarray) -> np.ndarray:
-    """Reach of trials with `slack` [trials, metrics]: float64 [directions, trials]."""
+    """Return the reach of trials with `slack` [trials, metrics]: float64 [directions, trials]."""
     furthest: np.ndarray = (slack[None] / ways[:, None]).min(axis=2)
     return furthest
 
 
 def log_probability_inside(mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Logarithm of the probability that every slack is at least 0.
+    """Return the logarithm of the probability that every slack is at least 0, float64 [points].
 
     Args:
         mean, spread: of the slacks, float64 [points, metrics].
@@ -76,15 +77,18 @@ def log_probability_inside(mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
 
 
 def log_uncovered(far: np.ndarray, radius: float, dimensions: int) -> np.ndarray:
-    """Logarithm of the share of a ball about each point that other balls leave free.
+    """Return the logarithm of the share of a ball around each point outside other balls.
 
-    To within how these overlap each other: each takes its share of what is left. Two balls' common
-    part is that of Li, "Concise formulas for the area and volume of a hyperspherical cap", 2011.
+    Approximate: overlaps among the other balls are taken as independent. The intersection of two
+    balls is that of Li, "Concise formulas for the area and volume of a hyperspherical cap", 2011.
 
     Args:
         far: float64 [points, other balls], distances of the centers.
-        radius: of every ball.
-        dimensions: of the space.
+        radius: radius of every ball.
+        dimensions: dimensions of the space.
+
+    Returns:
+        float64 [points].
     """
     apart = np.minimum(far / (2.0 * radius), 1.0)
     common = betainc((dimensions + 1) / 2.0, 0.5, 1.0 - apart**2)
@@ -93,7 +97,7 @@ def log_uncovered(far: np.ndarray, radius: float, dimensions: int) -> np.ndarray
 
 
 def filling_radius(volume: float, balls: int, dimensions: int) -> float:
-    """The radius of so many balls that have a volume together."""
+    """Return the radius of `balls` equal balls with this total volume."""
     unit_ball = np.exp(dimensions / 2.0 * np.log(np.pi) - gammaln(dimensions / 2.0 + 1.0))
     return float((volume / (balls * unit_ball)) ** (1.0 / dimensions))
 
@@ -101,12 +105,13 @@ def filling_radius(volume: float, balls: int, dimensions: int) -> float:
 def log_expected_gain(
     mean: np.ndarray, spread: np.ndarray, best: np.ndarray, ways: np.ndarray
 ) -> np.ndarray:
-    """Logarithm of the expected improvement in hypervolume, up to a constant.
+    """Return the logarithm of the expected improvement in hypervolume, up to a constant.
 
     Args:
-        mean, spread: of the independent normal slacks, float64 [points, metrics].
+        mean, spread: mean and standard deviation of the independent normal slacks, float64
+            [points, metrics].
         best: the furthest reach so far, at least 0; float64 [directions].
-        ways: as `directions` gives them.
+        ways: directions, as `directions` returns them.
 
     Returns:
         float64 [points].
@@ -121,7 +126,7 @@ def log_expected_gain(
     )
     logs += np.log(_WEIGHTS) + (metrics - 1) * np.log(reaches + 1e-12)
     logs += np.log(width)[:, :, None]
-    # As scipy's logsumexp, which takes most of its time to look for infinities.
+    # scipy's logsumexp takes most of its time to check for infinities.
     largest = logs.max(axis=(0, 2))
     total = np.exp(logs - largest[:, None]).sum(axis=(0, 2))
     gain: np.ndarray = largest + np.log(total) - np.log(len(ways))

@@ -1,10 +1,10 @@
-"""Gaussian processes over the parameters: a posterior of a metric where nothing was tried.
+"""Gaussian processes over the parameters, which predict a metric of untried points.
 
 The covariance is a sum of one-dimensional Matern 5/2 kernels and one over all parameters
 together. The first part (Duvenaud, Nickisch and Rasmussen, "Additive Gaussian Processes", 2011)
-learns from a dozen trials what each parameter does by itself; the second, with length scales that
-grow with the square root of the dimension (Hvarfner, Hellsten and Nardi, "Vanilla Bayesian
-Optimization Performs Great in High Dimensions", 2024), what they do to each other.
+learns the effect of each parameter from a dozen trials; the second, with length scales that grow
+with the square root of the dimension (Hvarfner, Hellsten and Nardi, "Vanilla Bayesian
+Optimization Performs Great in High Dimensions", 2024), learns interactions.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PIECE = 128
 
 
 def _matern(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The Matern 5/2 kernel at scaled squared distances, and -2 * its derivative by them."""
+    """Return the Matern 5/2 kernel at scaled squared distances, and -2 times its derivative."""
     scaled = _ROOT5 * np.sqrt(squared)
     slope = np.exp(-scaled)
     kernel = slope * (1.0 + scaled + (5.0 / 3.0) * squared)
@@ -48,7 +48,7 @@ def _matern(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _covariance(theta: np.ndarray, features: Features, others: Features) -> np.ndarray:
-    """float64 [points, other points]."""
+    """Return the covariance of points with other points: float64 [points, other points]."""
     rates = _ROOT5 * np.exp(-theta[:-3])
     count = len(rates)
     alone = np.flatnonzero(np.bincount(features.owner) == 1)
@@ -77,13 +77,13 @@ def _covariance(theta: np.ndarray, features: Features, others: Features) -> np.n
 def _table(
     features: Features, others: Features, parameter: int, rate: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scaled squared distances and kernel of a parameter of several columns, such as a choice.
+    """Compute the kernel of a parameter of several columns, such as a choice.
 
-    It has few values, so they are worked out between those, not between all points.
+    Such a parameter has few values, so the kernel is computed between values, not between points.
 
     Returns:
-        squared distances and kernel, float64 [points, values] each; int64 [other points], which
-        of the values each of those has.
+        Scaled squared distances and kernel, float64 [points, values] each; the index of each
+        other point's value, int64 [other points].
     """
     own = features.owner == parameter
     here, row = np.unique(features.columns[:, own], axis=0, return_inverse=True)
@@ -94,11 +94,11 @@ def _table(
 
 
 class _Lines:
-    """The Matern 5/2 kernel exp(-d) (1 + d + d^2 / 3), d = |x - y|, of each parameter by itself.
+    """The one-dimensional Matern 5/2 kernels exp(-d) (1 + d + d^2 / 3), d = |x - y|.
 
-    Without the absolute value it is a sum of three products of a function of x and one of y: right
-    where x is the larger, too large where it is not, and the other way round when mirrored. So
-    there are exponentials of points, not of pairs.
+    Without the absolute value, the kernel is a sum of three products of a function of x and a
+    function of y, which is right for x >= y and too large otherwise; the mirrored sum is right for
+    x <= y. So exponentials are computed for points, not for pairs.
 
     Args:
         x: float64 [parameters, points].
@@ -120,7 +120,7 @@ class _Lines:
         return factors
 
     def kernels(self, y: np.ndarray) -> np.ndarray:
-        """Their sum over the parameters; float64 [points, other points]."""
+        """Return the sum of the kernels over the parameters: float64 [points, other points]."""
         total = np.zeros((self._shape[1], y.shape[1]))
         products = zip(self._plain, self._right(y), self._mirrored, self._right(-y), strict=True)
         for left, right, mirrored_left, mirrored_right in products:
@@ -129,14 +129,14 @@ class _Lines:
 
 
 class GaussianProcess:
-    """A posterior over one metric, known at `features`.
+    """The posterior of one metric with known values at `features`.
 
     Args:
         features: the points.
         values: float64 [points], of about unit variance.
         theta: hyperparameters as `fit` returns them.
-        known: float64 [points], variance of the noise that is known of each value, beside that
-            of the hyperparameters, which all share.
+        known: float64 [points], known variance of each value's noise, in addition to the noise in
+            the hyperparameters, which is the same for all values.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class GaussianProcess:
         self.denoised: np.ndarray = covariance @ self._weights
 
     def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation, without noise; float64 [points] each."""
+        """Return mean and standard deviation without noise, float64 [points] each."""
         cross = _covariance(self._theta, self.features, features)
         mean = cross.T @ self._weights
         # The transposed product, with the zeros of the triangle left out: half the operations.
@@ -167,13 +167,13 @@ class GaussianProcess:
 
     @cached_property
     def _inverse_root(self) -> np.ndarray:
-        """For products with thousands of points: they take half as long as triangular solutions."""
+        """The inverse root, because products take half the time of triangular solves here."""
         unit = np.eye(len(self._root))
         inverse: np.ndarray = solve_triangular(self._root, unit, lower=True, check_finite=False)
         return np.ascontiguousarray(inverse)
 
     def draw(self, features: Features, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Functions drawn from the posterior, at `features`; float64 [count, points]."""
+        """Draw functions from the posterior; return their values, float64 [count, points]."""
         cross = _covariance(self._theta, self.features, features)
         solved = solve_triangular(self._root, cross, lower=True, check_finite=False)
         covariance = _covariance(self._theta, features, features) - solved.T @ solved
@@ -183,7 +183,7 @@ class GaussianProcess:
         return drawn
 
     def believing(self, features: Features) -> GaussianProcess:
-        """The posterior as if `features` had been seen with the values expected there."""
+        """Return the posterior as if `features` had been observed with their expected values."""
         both = Features(np.vstack([self.features.columns, features.columns]), features.owner)
         expected = np.concatenate([self._values, self.predict(features)[0]])
         known = np.concatenate([self._known, np.zeros(len(features))])
@@ -193,12 +193,12 @@ class GaussianProcess:
 def fit(
     features: Features, values: np.ndarray, known: np.ndarray | None = None
 ) -> tuple[np.ndarray, float]:
-    """The most probable hyperparameters, and the logarithm of how probable they make `values`.
+    """Return the most probable hyperparameters, and the log likelihood of `values` under them.
 
-    The last answers are remembered: searches ask again and again with the same trials.
+    The last results are cached, because searches call this repeatedly with the same trials.
 
     Args:
-        known: variance of the noise, as `GaussianProcess` takes it.
+        known: variance of the noise, see `GaussianProcess`.
     """
     columns = features.columns
     known = np.zeros(len(values)) if known is None else known
@@ -213,15 +213,14 @@ def sample(
     count: int,
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """`count` hyperparameters drawn from their posterior, by a Metropolis walk.
+    """Draw `count` hyperparameters from their posterior by a Metropolis walk.
 
-    `known` is the variance of the noise, as `GaussianProcess` takes it.
+    `known` is the variance of the noise, see `GaussianProcess`.
 
-    Here a parameter does nothing unless the values say so: length scales are long a priori (after
-    the sparse axis-aligned subspaces of Eriksson and Jankowiak, "High-Dimensional Bayesian
-    Optimization with SAASBO", 2021). Where several parameters may explain the same values, as
-    among trials around one optimum, exchanging two length scales leads from one explanation to
-    the other.
+    A priori a parameter has no effect, because length scales are long (after the sparse
+    axis-aligned subspaces of Eriksson and Jankowiak, "High-Dimensional Bayesian Optimization with
+    SAASBO", 2021). If several parameters may explain the same values, as among trials around one
+    optimum, the walk can pass from one explanation to the other by exchanging two length scales.
     """
     theta, _ = fit(features, values, known)
     walk = _Walk(features, values, known, theta)
@@ -234,13 +233,13 @@ def sample(
 
 
 class _Walk:
-    """A random walk over hyperparameters that visits them as often as they are probable.
+    """A random walk over hyperparameters that visits each in proportion to its probability.
 
     Args:
         features: the points.
         values: float64 [points], of about unit variance.
         known: float64 [points], variance of the noise.
-        theta: where it begins.
+        theta: the hyperparameters at the start.
     """
 
     def __init__(
@@ -266,7 +265,7 @@ class _Walk:
         return scaled
 
     def _lost(self, theta: np.ndarray, scaled: np.ndarray, each: np.ndarray) -> float:
-        """Minus the logarithm of how probable `theta` is.
+        """Return minus the logarithm of the probability of `theta`, up to a constant.
 
         Args:
             scaled, each: float64 [points, points], sums over the parameters of squared distances
@@ -281,7 +280,7 @@ class _Walk:
         return float(0.5 * (solved @ solved + off @ off) + np.log(np.diag(root)).sum())
 
     def step(self, rng: np.random.Generator) -> None:
-        """Moves, or stays."""
+        """Make one step: accept or reject a proposal."""
         there, gain = self._proposed(rng)
         if (there < self._low).any() or (there > self._high).any():
             return
@@ -300,7 +299,7 @@ class _Walk:
                 self._scaled[i], self._each[i] = scaled, each
 
     def _proposed(self, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-        """A proposal, and the log ratio of the proposal densities, backward to forward."""
+        """Return a proposal and the log ratio of the proposal densities, backward to forward."""
         there = self.theta.copy()
         kind = rng.random()
         if kind < 0.25 and self._count > 1:  # two parameters change their roles
@@ -333,8 +332,8 @@ def _fit(
 def _posterior(
     features: Features, values: np.ndarray, known: np.ndarray
 ) -> tuple[_Loss, np.ndarray, np.ndarray, list[tuple[float, float]]]:
-    """Of hyperparameters: minus the logarithm of how probable they are, with its gradient; center
-    and spread of their prior; and their bounds."""
+    """Return the loss of hyperparameters (minus log probability) with its gradient, center and
+    spread of their prior, and their bounds."""
     parameters = features.parameters
     squared = np.stack([features.squared_distances(features, p) for p in range(parameters)])
     kinds = ["length"] * parameters + ["add", "joint", "noise"]
@@ -371,7 +370,8 @@ def _posterior(
 
 
 def _cholesky(covariance: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """The lower root of `covariance` plus noise [points], more of it where rounding asks for it."""
+    """Return the lower Cholesky factor of `covariance` plus noise [points], with more noise if
+    rounding makes that necessary."""
     jitter = 1e-8
     while True:
         try:

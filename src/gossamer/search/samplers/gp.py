@@ -1,14 +1,13 @@
 """The Gaussian process sampler: first to the acceptable region, then to the best inside it.
 
-Each metric has a Gaussian process of its own, and so has failing. Until a trial is inside all
-thresholds, the point that is most probably inside is tried next; from then on the one with the
-largest expected improvement of the hypervolume inside. Where no metric is optimized, the one that
-probably is inside and covers most of the region that no trial covers (constraint active search:
-Malkomes, Cheng, Lee and McCourt, ICML 2021); of several solutions, each is improved in turn, away
-from the others. Points under way count as having come out
-as expected, so that trials in parallel spread ("kriging believer": Ginsbourger, Le Riche and
-Carraro, 2010). Of many trials the models see those that reach furthest and a sample of the
-others, which bounds the time for a suggestion.
+There is a Gaussian process for each metric, and one for failing. Until a trial is inside all
+thresholds, the next point is the one most probably inside; from then on, the one with the largest
+expected improvement of the hypervolume inside. If no metric is optimized, it is the one that is
+probably inside and covers most of the region not yet covered (constraint active search: Malkomes,
+Cheng, Lee and McCourt, ICML 2021). Of several solutions, each is improved in turn, away from the
+others. Pending points count with their expected values, so that parallel trials spread ("kriging
+believer": Ginsbourger, Le Riche and Carraro, 2010). Of many trials the models use those that reach
+furthest and a sample of the others, which bounds the time of a suggestion.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from gossamer.search.samplers.sampler import Sampler
 from gossamer.search.space.features import Features
 from gossamer.search.space.space import Point, Space
 
-# Trials whose values a model keeps, and those among them that its hyperparameters are fitted to.
+# Number of trials in a model, and of those to which its hyperparameters are fitted.
 _MODELED = 256
 _FITTED = 128
 # Candidates drawn anywhere, made from the furthest trials, and in each round of refinement.
@@ -45,12 +44,12 @@ _ANYWHERE = 1000
 _NEARBY = 1000
 _REFINED = 300
 _ROUNDS = 12
-# After so many trials inside the frontier is looked at from other directions. Sooner, and gaps are
-# filled between trials that are not good yet: turned after 1 or 6, 100 trials of bbob-biobj's first
-# function had 0.72 of the hypervolume that they have with 16.
+# After so many trials inside, the directions change. Earlier changes fill gaps between trials that
+# are not good yet: with 1 or 6 in place of 16, 100 trials of bbob-biobj's first function had 0.72
+# of the hypervolume.
 _TURN = 16
-# Of points that work (0.5) and fail (-0.5): what a point must be expected to reach. Half way would
-# have every second trial near a border fail.
+# The least expected value of a point, where 0.5 means success and -0.5 failure. With 0, every
+# second trial near a border would fail.
 _CAUTION = 0.25
 # Of balls that must overlap to fill a region. After 50 trials a half ring was covered to 0.195
 # with 1, 0.216 with 2, 0.207 with 3, and a ball in four dimensions to 0.252, 0.262, 0.253 (means of
@@ -137,15 +136,15 @@ class _Suggestion:
             self._radius = self._filling_radius()
 
     def _filling_radius(self) -> float:
-        """Of balls about the trials inside and one more; without overlap, as many with half of it
-        would have the volume of the region that is expected to be inside."""
+        """Return the radius of balls around the trials inside and one more point: `_WIDE` times
+        the one with which their volumes sum to that of the region expected to be inside."""
         mean, spread = self._predict(self._space.features(self._allowed(self._anywhere())))
         inside = float(np.exp(log_probability_inside(mean, spread)).mean())
         count = len(self._covered) + 1
         return _WIDE * filling_radius(max(inside, 1e-9), count, len(self._space))
 
     def _chosen(self, slack: np.ndarray, count: int) -> np.ndarray:
-        """Half of them the trials that reach furthest, half of them a sample of the others."""
+        """Return `count` rows: half of them the furthest trials, half a sample of the others."""
         unit = _unit(slack, _all_at_least_0(slack[:, self._limited]))
         best_first = np.argsort(-_merit(self._reaches(slack / unit)), kind="stable")
         if len(best_first) <= count:
@@ -154,7 +153,7 @@ class _Suggestion:
         return np.concatenate([best_first[: count // 2], others[: count - count // 2]])
 
     def _reaches(self, slack: np.ndarray) -> np.ndarray:
-        """float64 [directions, trials], no further than the constraint metrics allow."""
+        """Return reaches, limited by the constraint metrics: float64 [directions, trials]."""
         strict = slack[:, ~self._optimized].min(axis=1, initial=np.inf)
         if not self._optimized.any():
             return np.asarray(strict[None])
@@ -164,8 +163,8 @@ class _Suggestion:
     def _others(
         self, solutions: Solutions | None, reaches: np.ndarray, inside: np.ndarray
     ) -> tuple[_Apart | None, np.ndarray]:
-        """What keeps away from the solutions but the one whose turn it is, and which of the points
-        known are too near to those."""
+        """Return the other solutions, from which the one to be improved keeps away, and a mask of
+        known points that are too near to them."""
         aside = np.zeros(len(inside), dtype=bool)
         if solutions is None or not inside.any():
             return None, aside
@@ -177,7 +176,7 @@ class _Suggestion:
         return apart, apart.lacking(self._known) > 0.0
 
     def _learn_failing(self, units: np.ndarray, failed: np.ndarray) -> Slack | None:
-        """A model that is at least 0 where trials are expected to work."""
+        """Return a model that is at least 0 where trials are expected not to fail."""
         if not len(failed):
             return None
         works = np.concatenate([np.full(len(units), 0.5), np.full(len(failed), -0.5)])
@@ -188,13 +187,13 @@ class _Suggestion:
         return Slack(GaussianProcess(features, works[used], theta), 0.0, 1.0)
 
     def _predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the slacks, in units; float64 [points, metrics] each."""
+        """Return mean and deviation of the slacks in units, float64 [points, metrics] each."""
         predicted = [model.predict(features) for model in self._slacks]
         mean, spread = (np.stack([p[i] for p in predicted], axis=1) for i in (0, 1))
         return (mean - self._reference) / self._unit, spread / self._unit
 
     def _worth(self, units: np.ndarray) -> np.ndarray:
-        """Logarithm of how much each point is worth trying."""
+        """Return the logarithm of each point's acquisition value."""
         features = self._space.features(units)
         mean, spread = self._predict(features)
         if self._any_inside or not self._limited.any():
@@ -212,7 +211,7 @@ class _Suggestion:
         if self._working is not None:
             works, unsure = self._working.predict(features)
             worth += log_probability_inside(works[:, None], unsure[:, None])
-            # However much there would be to gain: first whatever does not probably fail.
+            # Points that will probably fail come last, however much they could gain.
             worth += 1e3 * np.minimum(works - _CAUTION, 0.0)
         if self._apart is not None:
             worth -= 1e3 * self._apart.lacking(units)
@@ -220,7 +219,7 @@ class _Suggestion:
         return worth
 
     def point(self) -> Point:
-        """The best of many candidates."""
+        """Return the best of many candidates."""
         candidates = np.vstack([self._anywhere(), self._near(self._elite, _NEARBY, 0.3)])
         candidates = self._allowed(candidates)
         worth = self._worth(candidates)
@@ -238,7 +237,8 @@ class _Suggestion:
         return self._rng.random((_ANYWHERE, self._known.shape[1]))
 
     def _near(self, origins: np.ndarray, count: int, furthest: float) -> np.ndarray:
-        """Moves of a few or all coordinates, of all sizes, some of them toward another origin."""
+        """Return `count` points near `origins`: moves of all sizes in a few or all coordinates,
+        some of them toward another origin."""
         origins = np.where(np.isnan(origins), self._rng.random(origins.shape), origins)
         rng, dimension = self._rng, origins.shape[1]
         start = origins[rng.integers(len(origins), size=count)]
@@ -254,19 +254,19 @@ class _Suggestion:
         return near
 
     def _allowed(self, units: np.ndarray) -> np.ndarray:
-        """Those that keep the linear constraints, on the parameters' grids; at least one."""
+        """Round points to the parameters' grids; return the feasible ones, at least one point."""
         used = self._space.on_grid(units)
         return used if len(used) else self._space.encode([self._space.draw(self._rng)])
 
 
 @dataclass(frozen=True)
 class _Apart:
-    """Points to keep away from.
+    """Points from which suggestions keep a distance.
 
     Args:
-        space: of the points.
+        space: the points' space.
         others: float64 [other points, parameters].
-        distance: to keep from each.
+        distance: the distance to each.
     """
 
     space: Space
@@ -274,7 +274,7 @@ class _Apart:
     distance: float
 
     def lacking(self, units: np.ndarray) -> np.ndarray:
-        """What each point's distance lacks; 0 where it is kept. float64 [points]."""
+        """Return by how much each point is too near, or 0: float64 [points]."""
         if not len(self.others):
             return np.zeros(len(units))
         nearest = distances(self.space, units, self.others).min(axis=1)
@@ -283,7 +283,7 @@ class _Apart:
 
 
 def _learn_earlier(space: Space, metrics: Sequence[Metric], history: History) -> list[Slack | None]:
-    """For each metric a model of the earlier experiment, where it had that metric."""
+    """Return a model of each metric in the earlier experiment; None where it lacks the metric."""
     models: list[Slack | None] = [None] * len(metrics)
     if history.earlier is None:
         return models
@@ -298,15 +298,15 @@ def _learn_earlier(space: Space, metrics: Sequence[Metric], history: History) ->
 
 
 def _keys(units: np.ndarray) -> list[bytes]:
-    """The same for the same points, to within rounding."""
+    """Return a key for each point, equal for points that are equal up to rounding."""
     return [row.tobytes() for row in np.round(np.nan_to_num(units, nan=-1.0), 12)]
 
 
 def _slack(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
-    """Distance of values on the right side of the thresholds; float64 [trials, metrics].
+    """Return how far values are on the right side of thresholds: float64 [trials, metrics].
 
-    In place of a missing threshold: a little worse than the worst non-dominated trial among those
-    inside the other metrics' thresholds, so that the models draw in what is far worse.
+    A missing threshold is replaced by a value a little worse than the worst non-dominated trial
+    inside the other thresholds, so that the models can compress much worse values.
     """
     losses = values * np.array([-m.goal.sign for m in metrics])
     limits = np.array([np.inf if m.threshold is None else m.loss(m.threshold) for m in metrics])
@@ -322,10 +322,10 @@ def _slack(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
 
 
 def _reference(slack: np.ndarray, limited: np.ndarray) -> np.ndarray:
-    """The slacks from which hypervolume is measured; float64 [metrics].
+    """Return the slacks of the reference point of the hypervolume, float64 [metrics].
 
-    At a threshold it is 0. Without one it is the worst value seen: measured from the frontier's own
-    end, nothing beyond that end would be worth anything.
+    It is 0 for a metric with a threshold, and otherwise the worst value seen: points beyond the
+    end of the frontier would gain nothing if it were that end.
     """
     worst = np.minimum(slack.min(axis=0), 0.0)
     reference: np.ndarray = np.where(limited, 0.0, worst)
@@ -337,7 +337,7 @@ def _all_at_least_0(slack: np.ndarray) -> np.ndarray:
 
 
 def _unit(slack: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Scale of each slack: the most seen inside, else the spread; float64 [metrics]."""
+    """Return each slack's scale, the largest inside or else its deviation: float64 [metrics]."""
     spread = slack.std(axis=0)
     unit = slack[inside].max(axis=0) if inside.any() else spread
     unit = np.maximum(unit, 1e-3 * spread)
@@ -346,7 +346,7 @@ def _unit(slack: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def _merit(reaches: np.ndarray) -> np.ndarray:
-    """The best rank over the directions, negative: 0 for the furthest along any of them."""
+    """Return minus the best rank of each trial over the directions; 0 for the furthest in any."""
     order = np.argsort(-reaches, axis=1, kind="stable")
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)

@@ -1,4 +1,4 @@
-"""The trials so far, as samplers see them."""
+"""The trials so far, for samplers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from gossamer.search.trials.trial import TrialRecord
 
 @dataclass(frozen=True)
 class History:
-    """The trials so far: points with their metrics' values, and points without (yet).
+    """The trials so far: points with values of metrics, and points without.
 
     Attributes:
-        points: of complete trials.
+        points: points of complete trials.
         values: float64 [complete trials, metrics].
-        failed: points whose trial failed.
-        pending: points running, or waiting to be run.
-        earlier: what is known from another experiment.
-        noise: float64 [complete trials, metrics], standard deviation of each value; NaN where it
-            is not known, None where none is.
-        solutions: distinct solutions that are asked for in place of the one best point.
+        failed: points of failed trials.
+        pending: points of running and waiting trials.
+        earlier: trials of an earlier experiment.
+        noise: float64 [complete trials, metrics], standard deviation of each value; NaN if it
+            is unknown, None if all are.
+        solutions: how many distinct solutions to search for, instead of the one best point.
     """
 
     points: Sequence[Point]
@@ -47,9 +47,9 @@ class History:
         earlier: Earlier | None = None,
         solutions: Solutions | None = None,
     ) -> History:
-        """Each point once, with what is known best of its full cost.
+        """Make the history; each point appears once, with its best known values at full cost.
 
-        A stopped trial counts with the values that it was expected to end with.
+        A stopped trial counts with its expected final values.
         """
         climbed = {r.origin for r in records if r.state in ("complete", "stopped")}
         full = ladder.at_full_cost(records)

@@ -13,15 +13,15 @@ import numpy as np
 from gossamer.search.samplers.gaussian_process import NOISIEST, GaussianProcess, fit
 from gossamer.search.space.features import Features
 
-# How much likelier, as a logarithm, values must be when drawn in.
+# Log ratio by which compressed values must be more probable.
 _DOUBT = 2.0
-# So many trials' worth of belief that an earlier experiment's metrics move as this one's do.
+# Weight, in trials, of the prior that metrics change as in the earlier experiment.
 _PSEUDO_TRIALS = 2.0
 
 
 @dataclass(frozen=True)
 class Slack:
-    """The posterior of a metric's slack (at least 0: acceptable), warped."""
+    """The posterior of a metric's slack, over values that may be warped."""
 
     process: GaussianProcess
     center: float
@@ -37,11 +37,11 @@ class Slack:
         earlier: Slack | None = None,
         noise: np.ndarray | None = None,
     ) -> Slack:
-        """A model of `values` [points]; its scale and hyperparameters from the rows `fitted` alone.
+        """Make a model of `values` [points]; fit scale and hyperparameters to rows `fitted` only.
 
         Args:
             earlier: a model of the same metric in another experiment.
-            noise: float64 [points], known standard deviation of each value; 0 where it is not.
+            noise: float64 [points], known standard deviation of each value; 0 if unknown.
         """
         if earlier is not None:
             trend = _Trend.learn(earlier, values[fitted], features[fitted])
@@ -53,7 +53,7 @@ class Slack:
         for warped, log_slope, doubt in _warps(values, unit):
             center, scale = float(warped[fitted].mean()), float(warped[fitted].std()) or 1.0
             normal = (warped - center) / scale
-            # As far as the warp is straight over the width of the noise.
+            # An approximation: the warp is linear over the width of the noise.
             variance = (np.minimum(noise * np.exp(log_slope), NOISIEST * scale) / scale) ** 2
             theta, evidence = fit(features[fitted], normal[fitted], variance[fitted])
             evidence += float((log_slope[fitted] - np.log(scale) - doubt).sum())
@@ -64,7 +64,7 @@ class Slack:
         return cls(process, center, scale)
 
     def believing(self, pending: Features) -> Slack:
-        """As if the points `pending` had come out as expected."""
+        """Return the model as if the points `pending` had their expected values."""
         return dataclasses.replace(self, process=self.process.believing(pending))
 
     def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +74,7 @@ class Slack:
 
     @property
     def denoised(self) -> np.ndarray:
-        """At the points learned from, less the noise."""
+        """The expected slack at the model's points, without noise: float64 [points]."""
         trend = 0.0 if self.trend is None else self.trend.at(self.process.features)
         denoised: np.ndarray = trend + self.center + self.scale * self.process.denoised
         return denoised
@@ -82,7 +82,7 @@ class Slack:
 
 @dataclass(frozen=True)
 class _Trend:
-    """The expectation from an earlier experiment: its model, moved and stretched."""
+    """The expectation from an earlier experiment: its model with an offset and a slope."""
 
     model: Slack
     offset: float
@@ -90,7 +90,7 @@ class _Trend:
 
     @classmethod
     def learn(cls, model: Slack, values: np.ndarray, features: Features) -> _Trend:
-        """Offset and slope by least squares; the slope is 1 as long as little speaks against it."""
+        """Fit offset and slope by least squares, with a prior slope of 1."""
         there = model.predict(features)[0]
         off, around = there - there.mean(), values - values.mean()
         weight = _PSEUDO_TRIALS * model.scale**2
@@ -98,18 +98,18 @@ class _Trend:
         return cls(model, float(values.mean() - slope * there.mean()), slope)
 
     def at(self, features: Features) -> np.ndarray:
-        """The expected slack; float64 [points]."""
+        """Return the expected slack, float64 [points]."""
         expected: np.ndarray = self.offset + self.slope * self.model.predict(features)[0]
         return expected
 
 
 def _warps(slack: np.ndarray, unit: float) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """`slack` as it is, and with bad values drawn in; each with the logarithm of its slope, and
-    how much less probable it is beforehand, per value.
+    """Return `slack` unchanged, and with bad values compressed; each with the logarithm of its
+    slope, and a penalty of its log probability per value.
 
-    Far from the threshold only the order of magnitude shows the way (Eriksson and Poloczek,
-    "Scalable Constrained Bayesian Optimization", AISTATS 2021). The more probable one is used,
-    with a little in favor of leaving values as they are.
+    Far from the threshold only the order of magnitude matters (Eriksson and Poloczek, "Scalable
+    Constrained Bayesian Optimization", AISTATS 2021). The more probable one is used, with a slight
+    preference for unchanged values.
     """
     fits = [(slack, np.zeros(len(slack)), 0.0)]
     if unit > 0.0:
@@ -119,7 +119,7 @@ def _warps(slack: np.ndarray, unit: float) -> list[tuple[np.ndarray, np.ndarray,
 
 
 def last_fit(trials: int) -> int:
-    """The number of trials, at most `trials`, from which hyperparameters were last fitted."""
+    """Return the number of trials to which hyperparameters were last fitted, at most `trials`."""
     last = 24
     while last < trials:
         following = last + last // 12

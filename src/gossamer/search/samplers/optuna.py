@@ -1,4 +1,4 @@
-"""Optuna's samplers, as gossamer's."""
+"""Adapter of Optuna's samplers."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from gossamer.search.trials.storage import directions_of
 
 @dataclass(frozen=True)
 class OptunaSampler(Sampler):
-    """One of Optuna's samplers, made again for each point.
+    """One of Optuna's samplers, constructed anew for each point.
 
-    So it must be one that learns from the trials alone; a kind of its own in `NAMED` restores what
-    Optuna's sampler would have stored beside them.
+    So it must depend on the trials only. Subclasses in `NAMED` restore the state that some of
+    Optuna's samplers store in addition.
 
     Args:
         make: makes the sampler from a seed, such as
@@ -66,18 +66,18 @@ class OptunaSampler(Sampler):
     def _trials(
         self, space: Space, metrics: Sequence[Metric], history: History
     ) -> list[FrozenTrial]:
-        """The trials as Optuna would have stored them, complete ones first."""
+        """Return the trials in Optuna's form, complete ones first."""
         return _as_optuna(space, metrics, history)
 
     def _restore(
         self, study: optuna.Study, storage: InMemoryStorage, space: Space, history: History
     ) -> None:
-        """Store with the study what the sampler would have stored there by now."""
+        """Store in the study the state that Optuna's sampler would have stored by now."""
 
 
 @dataclass(frozen=True)
 class _Genetic(OptunaSampler):
-    """A genetic algorithm. Its generations are the complete trials, in their order."""
+    """A genetic algorithm, whose generations are consecutive complete trials."""
 
     def _trials(
         self, space: Space, metrics: Sequence[Metric], history: History
@@ -94,7 +94,7 @@ class _Genetic(OptunaSampler):
 
 @dataclass(frozen=True)
 class _Sequence(OptunaSampler):
-    """A quasi-random sequence. Each trial after the first, a random one, is its next point."""
+    """A quasi-random sequence, after a random first trial."""
 
     startup: ClassVar[int] = 0
 
@@ -112,7 +112,7 @@ class _Sequence(OptunaSampler):
 
 @dataclass(frozen=True)
 class _Exhaustive(OptunaSampler):
-    """Tries every point of a finite space."""
+    """A sampler that tries every point of a finite space."""
 
     startup: ClassVar[int] = 0
 
@@ -126,18 +126,18 @@ class _Exhaustive(OptunaSampler):
 
 
 def _distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Of the parameters that have more than one value."""
+    """Return distributions of the parameters with more than one value."""
     return {name: d for name, d in space.distributions().items() if not d.single()}
 
 
 def _as_optuna(space: Space, metrics: Sequence[Metric], history: History) -> list[FrozenTrial]:
-    # A failed trial counts as bad as the worst seen, or the models would ask for the same
-    # point again: they know nothing of failures.
+    # Optuna's models ignore failed trials and would suggest the same point again, so a failed
+    # trial counts as the worst seen.
     worst = [
         (column.min() if m.goal.sign > 0 else column.max()) if len(column) else 0.0
         for m, column in zip(metrics, history.values.T, strict=True)
     ]
-    # Nor do they know of parameters that a trial has not: those get a value that did not matter.
+    # They also need values for parameters that a trial does not have; any will do.
     distributions = _distributions(space)
 
     def whole(point: Point) -> dict[str, Any]:
@@ -166,15 +166,15 @@ def _as_optuna(space: Space, metrics: Sequence[Metric], history: History) -> lis
 
 
 def gp(seed: int) -> optuna.samplers.BaseSampler:
-    """Gaussian processes; expected hypervolume improvement inside the thresholds.
+    """Make Optuna's Gaussian process sampler (expected hypervolume improvement, constraints).
 
-    Training is noisy, so the objective is not taken to be deterministic.
+    Training is noisy, so the objective is not treated as deterministic.
     """
     return optuna.samplers.GPSampler(seed=seed, n_startup_trials=1, deterministic_objective=False)
 
 
 def tpe(seed: int) -> optuna.samplers.BaseSampler:
-    """Tree-structured Parzen estimators over all parameters jointly."""
+    """Make Optuna's sampler of tree-structured Parzen estimators over all parameters jointly."""
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, multivariate=True)
 
 
@@ -201,7 +201,7 @@ REFUSED = {
 
 @dataclass(frozen=True)
 class Named:
-    """Makes the sampler of that name, as Optuna sets it up."""
+    """A callable that makes the sampler of a name with Optuna's defaults."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""The samplers that have names."""
+"""Named samplers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gossamer.search.samplers.gp import GPSampler
 from gossamer.search.samplers.optuna import NAMED, REFUSED, Named, OptunaSampler, gp, tpe
 from gossamer.search.samplers.sampler import RandomSampler, Sampler
 
-# Begins the name of one of Optuna's samplers.
+# Prefix of the names of Optuna's samplers.
 _OPTUNA = "optuna:"
 SAMPLERS: dict[str, Sampler] = {
     "gp": GPSampler(),
@@ -18,10 +18,10 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def read_sampler(sampler: object) -> Sampler:
-    """The sampler of that name, or the sampler itself.
+    """Return the sampler named by a text, or the sampler itself.
 
     Raises:
-        UserError: it is neither; or one of Optuna's that cannot be used.
+        UserError: neither a name nor a sampler, or a sampler of Optuna that cannot be used.
     """
     if isinstance(sampler, Sampler):
         return sampler
@@ -36,7 +36,7 @@ def read_sampler(sampler: object) -> Sampler:
 
 
 def _optunas(name: str) -> Sampler:
-    """The sampler that Optuna has under that name.
+    """Return Optuna's sampler of that name.
 
     Raises:
         UserError: there is none, or it cannot be used here.
@@ -49,7 +49,7 @@ def _optunas(name: str) -> Sampler:
 
 
 def sampler_name(sampler: Sampler) -> str | None:
-    """The name that `read_sampler` knows; None for a sampler that has none."""
+    """Return the name by which `read_sampler` makes the sampler; None if it has none."""
     if isinstance(sampler, OptunaSampler) and isinstance(sampler.make, Named):
         return f"{_OPTUNA}{sampler.make.name}"
     return next((name for name, known in SAMPLERS.items() if known == sampler), None)

@@ -1,4 +1,4 @@
-"""Samplers: what chooses the next point from the trials so far."""
+"""The base class of samplers, which choose the next point from the trials so far."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from gossamer.search.validation import Value
 
 
 class Sampler(ABC):
-    """Chooses the next point; pass an instance as `Experiment(sampler=...)`.
+    """A strategy to choose the next point; pass an instance as `Experiment(sampler=...)`.
 
-    A subclass implements `suggest`. The search adds what all samplers share: known good points
-    are tried first, a point that breaks a linear constraint is moved to a feasible one near it,
-    conditional parameters that do not apply are dropped, and in place of a point that was tried
-    before a random one is drawn. `gossamer.search.testing` checks a sampler.
+    A subclass implements `suggest`. The search does the rest for all samplers: it tries known good
+    points first, moves a point that breaks a linear constraint to a feasible one near it, drops
+    conditional parameters that do not apply, and replaces a point that was tried before by a
+    random one. `gossamer.search.testing` checks a sampler.
 
     Attributes:
-        startup: complete trials that `suggest` needs; before them a space-filling design is tried.
+        startup: complete trials that `suggest` needs; a space-filling design provides them.
     """
 
     startup: ClassVar[int] = 0
 
     def check(self, space: Space) -> None:  # noqa: B027  (most samplers search any space)
-        """Raise `UserError` for a space that it cannot search; called by every new experiment."""
+        """Raise `UserError` if it cannot search the space; called by every new experiment."""
 
     @abstractmethod
     def suggest(
@@ -40,22 +40,22 @@ class Sampler(ABC):
         history: History,
         rng: np.random.Generator,
     ) -> Mapping[str, Value]:
-        """The next point: a value for each parameter that the point has.
+        """Return the next point, a value for each of its parameters.
 
-        A function of its arguments alone, so that a search that was stopped and resumed goes on
-        as if it had not been: keep no state, and draw random numbers from `rng` only.
+        The result must depend on the arguments only, so that a search can be stopped and resumed
+        without a difference: keep no state, and draw random numbers only from `rng`.
 
         Args:
-            space: the parameters; draws, decodes and encodes points.
-            metrics: in the order of `history.values`, with the thresholds of now.
-            history: the trials so far, with those that failed and those that run.
+            space: the space of parameters; it draws, decodes and encodes points.
+            metrics: the metrics with their current thresholds, in the order of `history.values`.
+            history: the trials so far, including failed and running ones.
             rng: seeded by the experiment's seed and the number of trials.
         """
 
 
 @dataclass(frozen=True)
 class RandomSampler(Sampler):
-    """Random points, drawn from the priors where parameters have one."""
+    """Random points, drawn from the priors of parameters that have one."""
 
     def suggest(
         self,

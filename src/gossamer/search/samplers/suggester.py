@@ -1,4 +1,4 @@
-"""Suggestions: what every sampler's points have in common, whichever sampler chooses."""
+"""Suggestions: the steps that are the same for all samplers."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from gossamer.search.samplers.history import History
 from gossamer.search.samplers.sampler import Sampler
 from gossamer.search.space.space import Point, Space
 
-# Redraws until a point that was tried before is accepted again (all others may be used up).
+# Redraws before a point that was tried before is accepted (all others may be used up).
 _REDRAWS = 100
 # Complete trials that show how this experiment differs from an earlier one.
 _ENOUGH_AFTER_EARLIER = 2
 
 
 class Suggester:
-    """Suggests feasible points: known good ones, a start-up design, then a sampler's.
+    """A source of feasible points: first known good ones, then a start-up design, then a sampler's.
 
-    A suggestion is a function of the seed and of the trials so far, never of anything that is
-    remembered: a search that was stopped and resumed goes on as if it had not been.
+    A suggestion depends only on the seed and the trials so far, so that a search can be stopped
+    and resumed without a difference.
 
     Args:
-        sampler: chooses.
-        space: what to suggest from.
-        metrics: in the order of `History.values`.
-        seed: for everything random.
+        sampler: the sampler.
+        space: the space of points.
+        metrics: the metrics in the order of `History.values`.
+        seed: seed of all random numbers.
         start: points to try first, before the best of an earlier experiment.
     """
 
@@ -49,7 +49,7 @@ class Suggester:
         self._design = self._startup_design(sampler.startup)
 
     def suggest(self, history: History) -> Point:
-        """The next point: feasible, and not one of the history's unless none is left.
+        """Return the next point: feasible, and a new one unless all points have been tried.
 
         Raises:
             UserError: the sampler's point is not in the space.
@@ -91,7 +91,7 @@ class Suggester:
         return self._space.repair(whole)
 
     def _startup_design(self, count: int) -> list[Point]:
-        """The middle, then a scrambled Sobol sequence, which fills the space; feasible points."""
+        """Return feasible points: the middle, then a scrambled Sobol sequence."""
         if not count:
             return []
         from scipy.stats import qmc  # slow to import, and not for workers
@@ -107,7 +107,7 @@ class Suggester:
 
 
 def _scaled(metrics: Sequence[Metric], history: History) -> tuple[Sequence[Metric], History]:
-    """The same, with metrics whose squares a double could not hold divided by their largest."""
+    """Divide metrics whose squares a double cannot hold by their largest value."""
     values = history.values.copy()
     noise = None if history.noise is None else history.noise.copy()
     changed = list(metrics)
@@ -125,4 +125,4 @@ def _scaled(metrics: Sequence[Metric], history: History) -> tuple[Sequence[Metri
 
 
 class _Absent:
-    """In place of the value of a parameter that a point does not have."""
+    """A marker for the value of a parameter that a point does not have."""

@@ -17,22 +17,22 @@ from gossamer.search.space.space import Point, Space, takes
 from gossamer.search.trials.trial import TrialRecord
 from gossamer.search.validation import Value, check_list, is_number, make_plain
 
-# Trials of an earlier experiment that are remembered, the best of them tried first.
+# Number of trials of an earlier experiment that are stored.
 _REMEMBERED = 200
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """An earlier experiment to learn from, with the same metrics but perhaps a smaller network.
+    """An earlier experiment to learn from, with the same metrics and perhaps a smaller network.
 
-    Its best points are tried first. Its trials say where this experiment's metrics are expected
-    to rise and fall; by how much and from where is learned again. Parameters are matched by name:
-    those that it did not have start in their middle, and values out of bounds at the bound.
+    Its best points are tried first. Its trials predict this experiment's metrics up to an offset
+    and a factor, which are learned. Parameters are matched by name: new ones start in the middle
+    of their range, and values out of bounds at the bound.
 
     Args:
-        storage: database URL.
-        experiment: its name; not needed when the storage has only one.
-        best: how many of its best points are tried first.
+        storage: URL of the database.
+        experiment: name of the experiment; not needed if the storage has only one.
+        best: number of its best points that are tried first.
     """
 
     storage: str
@@ -46,11 +46,11 @@ class WarmStart:
 
 @dataclass(frozen=True)
 class Earlier:
-    """Trials of an earlier experiment, brought into this one's space.
+    """Trials of an earlier experiment, mapped to this one's space.
 
     Attributes:
-        points: feasible here.
-        values: float64 [points, metrics]; NaN for a metric that it did not have.
+        points: feasible points of this space.
+        values: float64 [points, metrics]; NaN for a metric that the earlier one lacks.
         best: the points to try first.
     """
 
@@ -66,10 +66,10 @@ class Earlier:
         records: Sequence[TrialRecord],
         best: int,
     ) -> Earlier:
-        """From the earlier experiment's trials.
+        """Map the earlier experiment's trials to ``space``.
 
         Raises:
-            UserError: when it has no complete trial, or shares no metric or no parameter.
+            UserError: it has no complete trial, or no metric or parameter in common with this one.
         """
         shared = [m for m in metrics if any(m.name in r.values for r in records)]
         whole = [
@@ -96,18 +96,18 @@ class Earlier:
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> Earlier:
-        """Read the mapping that `to_mapping` made."""
+        """Make the trials from the return value of `to_mapping`."""
         values = [[np.nan if v is None else v for v in row] for row in data["values"]]
         return cls(data["points"], np.array(values, dtype=float), data["best"])
 
     def to_mapping(self) -> dict[str, Any]:
-        """Of JSON's types only."""
+        """Return the trials as JSON types."""
         values = [[None if np.isnan(v) else v for v in row] for row in self.values.tolist()]
         return {"points": list(self.points), "values": values, "best": list(self.best)}
 
 
 def _brought(space: Space, parameters: Mapping[str, Value]) -> Point:
-    """The point of `space` nearest to another space's `parameters`."""
+    """Return the point of `space` nearest to `parameters` of another space."""
     point = space.whole({})
     for name, parameter in space.parameters.items():
         value = parameters.get(name)
@@ -125,10 +125,10 @@ def _brought(space: Space, parameters: Mapping[str, Value]) -> Point:
 
 
 def start_points(space: Space, start: Sequence[Mapping[str, Value]]) -> list[Point]:
-    """Known good points, what they leave open in the middle or where it is believed to be best.
+    """Complete known good points: missing parameters get the middle or the mode of their prior.
 
     Raises:
-        UserError: for names or values that the space does not have, and broken constraints.
+        UserError: names or values that the space does not have, or broken constraints.
     """
     points = []
     for position, entry in enumerate(check_list("start", start, Mapping, '{"width": 8}'), 1):
