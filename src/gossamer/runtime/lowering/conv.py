@@ -36,7 +36,7 @@ from gossamer.runtime.packing import (
 if TYPE_CHECKING:
     from gossamer.runtime.operators.conv import Conv
 
-EXAMPLES = 4 << 20  # bytes that a vector of examples may fill
+EXAMPLES = 4 << 20  # most bytes of a vector of examples
 
 
 def conv(lowering: Lowering, node: Node[Conv]) -> Iterator[Candidate]:

@@ -81,9 +81,9 @@ def _by_chunks(
     scale: int,
     scratch: int,
 ) -> None:
-    """A convolution whose weights are read by chunks of ``channels``, as many as fit the cache.
+    """Lower a convolution that reads its weights in chunks of ``channels`` that fit the cache.
 
-    ``lie`` is of ``strided_planes``; the kernel's offsets are ``scale`` times its.
+    ``lie`` is the result of ``strided_planes``; ``scale`` multiplies its offsets for the kernel.
     """
     weight, bias, s = node.constants["weight"], node.constants["bias"], node.operation
     source, offset, pitch, _ = lie

@@ -1,4 +1,4 @@
-"""Convolutions; transposed ones as convolutions over a spread image, or over single pixels."""
+"""Convolutions, and transposed ones as convolutions over a spread image or over single pixels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Conv(Layer):
         return self.unlimited and self.pool == 1
 
     def size(self, image: Sequence[int], kernel: Sequence[int]) -> tuple[int, int]:
-        """Height and width of its sums over an image, before a pool."""
+        """Return height and width of the output for an image, before the pool."""
         high, wide = (
             (image[i] + self.pads[i] + self.pads[i + 2] - self.dilations[i] * (kernel[i] - 1) - 1)
             // self.strides[i]
@@ -83,10 +83,10 @@ def _conv(context: Context, call: Call) -> None:
 
 
 def _conv_transpose(context: Context, call: Call) -> None:
-    """A convolution over the image with zeros between its pixels.
+    """Convert ConvTranspose to a convolution over the image with zeros between its pixels.
 
-    Where the windows of the output touch and do not overlap, each pixel of the input makes one of
-    them: that is a convolution over single pixels, without products by the zeros.
+    If the windows of the output are adjacent and do not overlap, each input pixel makes one window:
+    a convolution over single pixels then avoids the products with zeros.
     """
     image, dims = image_of(context, call.value)
     weight = floats(context.constant(call.inputs[1], "weight"))
@@ -131,7 +131,7 @@ def _conv_transpose(context: Context, call: Call) -> None:
 
 
 def _windows(context: Context, call: Call, weight: Array, groups: int) -> None:
-    """A window of the output for each pixel; ``weight`` is [outputs, inputs, *sides]."""
+    """Emit one window of the output for each pixel; ``weight`` is [outputs, inputs, *sides]."""
     shape, sides, output = context.shape(call.value), weight.shape[2:], call.output
     within, dims = math.prod(sides), len(sides)
     pixels = np.moveaxis(weight, 1, -1).reshape(-1, weight.shape[1], *[1] * dims)

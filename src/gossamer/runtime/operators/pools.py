@@ -1,4 +1,4 @@
-"""Pooling, and what reduces whole axes."""
+"""Pooling, and reductions over whole axes."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _pool(kind: str) -> Convert:
 
 
 def _whole(kind: str, sizes: Sequence[int]) -> Pool:
-    """A pool over windows of these sizes, side by side."""
+    """Return a pool over adjacent windows of these sizes, without padding."""
     return Pool(kind, tuple(sizes), (1, 1), (0, 0, 0, 0))
 
 
@@ -155,7 +155,7 @@ def reduced(
     *,
     keepdims: bool = True,
 ) -> str:
-    """The mean, sum or maximum over any axes but the batch; returns as ``Context.emit``."""
+    """Emit the mean, sum or maximum over any axes but the batch; return the result's name."""
     shape = context.shape(value)
     axes = sorted({axis % len(shape) for axis in axes})
     if not axes or axes[0] == 0:
@@ -177,7 +177,7 @@ def reduced(
 
 
 def _reduce(kind: str, before: str = "", after: str = "") -> Convert:
-    """Reduction over the axes that are named, of one function of the numbers, before another."""
+    """Return the conversion of a reduction, with a function of the numbers before and after it."""
 
     def convert(context: Context, call: Call) -> None:
         value, axes = call.value, axes_of(context, call)
@@ -194,7 +194,7 @@ def _reduce(kind: str, before: str = "", after: str = "") -> Convert:
 
 
 def _arg_max(context: Context, call: Call) -> None:
-    """The first place of the maximum: of n places, n less the most that are left there."""
+    """Convert ArgMax: the first of n places i with the maximum is n less the largest n - i."""
     value, shape = call.value, context.shape(call.value)
     axis = int(call.get("axis", 0)) % len(shape)
     size = shape[axis]
@@ -218,13 +218,13 @@ def _l2(x: Array, **more: Any) -> Array:
 
 
 def average(x: Array, axis: Any, keepdims: bool = False) -> Array:
-    """The average; of nothing it is nothing, without a warning."""
+    """Return the average over axes; 0 for an empty array, without a warning."""
     total = np.sum(x, axis, keepdims=keepdims)
     return np.asarray(total / max(1, x.size / max(1, total.size)))
 
 
 def _fold(of: Callable[..., Array]) -> Fold:
-    """Over the axes that are named, over all if none are."""
+    """Return the constant folding of a reduction over the call's axes, or all axes by default."""
 
     def evaluate(x: list[Array], a: Attributes) -> Array:
         axes = axes_in(x, a) or (() if a.get("noop_with_empty_axes") else None)

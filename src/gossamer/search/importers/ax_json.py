@@ -1,4 +1,4 @@
-"""An Ax experiment, as Ax itself stores it in JSON."""
+"""Import of an Ax experiment from Ax's JSON files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from gossamer.search.validation import is_number
 
 
 class AxJSON:
-    """What `Client.save_to_json_file`, `AxClient.save_to_json_file` and `save_experiment` write.
+    """JSON files of `Client.save_to_json_file`, `AxClient.save_to_json_file` or `save_experiment`.
 
-    A metric's standard error is taken as its standard deviation. Of a trial with several arms each
-    is a trial.
+    A metric's standard error becomes its standard deviation. Each arm of a trial becomes a trial.
     """
 
     def recognizes(self, source: str) -> bool:
@@ -49,7 +48,7 @@ class AxJSON:
 
 
 def _experiment(content: Any) -> dict[str, Any] | None:
-    """The experiment, which a client's file holds inside."""
+    """Return the experiment, which may be nested in a client's file; None if there is none."""
     for candidate in (content, content.get("experiment") if isinstance(content, dict) else None):
         if isinstance(candidate, dict) and isinstance(candidate.get("trials"), dict):
             return candidate
@@ -88,7 +87,7 @@ def _arms(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _results(experiment: Mapping[str, Any]) -> dict[tuple[int, str], dict[str, Any]]:
-    """(trial, arm) -> metric -> value, or a pair of it and its standard error."""
+    """Return (trial, arm) -> metric -> value, or a pair of it and its standard error."""
     newest: defaultdict[tuple[int, str], dict[str, Any]] = defaultdict(dict)
     for row in _rows(experiment):
         mean, error = row.get("mean"), row.get("sem")
@@ -100,7 +99,7 @@ def _results(experiment: Mapping[str, Any]) -> dict[tuple[int, str], dict[str, A
 
 
 def _rows(experiment: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Rows of the tables of results, older before newer."""
+    """Yield rows of the tables of results, the oldest first."""
     data = experiment.get("data")
     tables = [] if data is None else [data]
     for attached in (experiment.get("data_by_trial") or {}).values():

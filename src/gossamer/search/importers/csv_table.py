@@ -1,4 +1,4 @@
-"""A CSV table, one trial a row, as spreadsheets and the tools' own exports write it."""
+"""Import of a CSV table, one trial a row, from a spreadsheet or another tool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gossamer.errors import UserError
 from gossamer.files import read_text
 from gossamer.search.importers.importer import OtherTrial, read_state
 
-# Beginnings of columns: of gossamer, MLflow, Optuna and W&B.
+# Prefixes of columns in files of gossamer, MLflow, Optuna and W&B.
 _PARAMETER = ("parameter:", "params.", "params_", "config.", "config/")
 _VALUE = ("value:", "metrics.", "values_", "user_attrs_", "summary.", "summary/")
 _NOISE = ("noise:",)
@@ -50,7 +50,7 @@ class CSVTable:
 
 
 def _dialect(text: str) -> type[csv.Dialect]:
-    """The separator that the first line has most of."""
+    """Return a dialect with the most frequent separator of the first line."""
     head = text.partition("\n")[0]
 
     class Dialect(csv.excel):
@@ -85,14 +85,14 @@ def _trial(where: str, heads: list[str], row: list[str], seen: dict[str, int]) -
                 break
         else:
             known[head.lower()] = cell
-            # Which of the two it is, the experiment knows.
+            # Parameter or metric: the experiment determines which.
             parameters.setdefault(head, cell)
             values.setdefault(head, cell)
     for name, deviation in noise.items():
         if name in values:
             values[name] = values[name], deviation
     state = next((known[name] for name in _STATE if name in known), None)
-    # The same row twice is two trials; the same file again is none.
+    # Equal rows are different trials, but importing the file again adds none.
     content = hashlib.sha256(repr(sorted(cells.items())).encode()).hexdigest()[:16]
     seen[content] += 1
     return OtherTrial(

@@ -1,4 +1,4 @@
-"""An importer: reads the trials that another tool made."""
+"""The protocol of importers, which read the trials of another tool."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class OtherTrial:
     """A trial of another tool.
 
     Attributes:
-        where: it is, as a message begins: "line 5", "trial 3".
-        source: its name for ever, by which it is imported only once.
-        state: "complete", "failed" or "stopped"; others have not ended and are left out.
+        where: its place in the source, for messages: "line 5", "trial 3".
+        source: a permanent identifier, so that it is imported only once.
+        state: "complete", "failed" or "stopped"; trials in other states are left out.
         parameters: name -> value; numbers may be texts.
         values: name -> number, or a pair of it and its standard deviation; numbers may be texts.
         reason: why it failed or was stopped.
-        seconds: that it took.
+        seconds: its duration.
     """
 
     where: str
@@ -37,24 +37,24 @@ class OtherTrial:
 
 
 class Importer(Protocol):
-    """Reads one tool's trials."""
+    """An importer of one tool's trials."""
 
     def recognizes(self, source: str) -> bool:
-        """Whether `source`, a path or an address, is of this tool; it may not exist."""
+        """Return whether `source`, a path or an address, is of this tool; it need not exist."""
 
     def read(self, source: str, study: str | None) -> list[OtherTrial]:
-        """All trials.
+        """Read all trials.
 
         Args:
             source: a path or an address.
-            study: which one, where the source has several.
+            study: name of the study, if the source has several.
 
         Raises:
-            UserError: it cannot be read, with the place in it.
+            UserError: the source cannot be read; the message names the place.
         """
 
 
-# As the tools call them, in small letters.
+# The tools' names of states, in lower case.
 _STATES: dict[str, State] = {
     **dict.fromkeys(("complete", "completed", "finished", "success", "succeeded"), "complete"),
     **dict.fromkeys(("failed", "fail", "failure", "error", "crashed", "abandoned"), "failed"),
@@ -65,10 +65,10 @@ _STATES: dict[str, State] = {
 
 
 def read_state(text: str, where: str) -> State:
-    """The state that a tool calls `text`.
+    """Return the state that a tool calls `text`.
 
     Raises:
-        UserError: an unknown one.
+        UserError: an unknown state.
     """
     state = _STATES.get(text.strip().lower())
     if state is None:
@@ -77,7 +77,7 @@ def read_state(text: str, where: str) -> State:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
         UserError: it cannot be read, or is no JSON; the message names the line.
@@ -94,10 +94,10 @@ def read_json(path: Path) -> Any:
 
 
 def choose(kind: str, source: str, names: Sequence[str], study: str | None) -> str:
-    """The study that is meant.
+    """Return the study to import: the named one, or the only one.
 
     Raises:
-        UserError: there is none, or several and no name.
+        UserError: no such study, or several and no name.
     """
     if not names:
         raise UserError(f"{source} has no {kind}; check the name")

@@ -1,4 +1,4 @@
-"""Trials of another tool, stored with an experiment."""
+"""Import of another tool's trials into an experiment."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did.
+    """The result of an import.
 
     Attributes:
-        trials: number of trials stored.
-        known: of those that an earlier import had stored.
-        unfinished: of those that had not ended.
-        skipped: why each trial that the experiment cannot hold was left out.
-        ignored: parameters that the experiment does not have.
+        trials: number of stored trials.
+        known: number of trials that an earlier import had stored.
+        unfinished: number of trials that had not ended.
+        skipped: reasons why trials that do not fit the experiment were left out.
+        ignored: names of parameters that the experiment does not have.
     """
 
     trials: int
@@ -45,22 +45,22 @@ def import_from(
     rename: Mapping[str, str] | None = None,
     skip: bool = False,
 ) -> Imported:
-    """Store the trials of another tool with an experiment, whose sampler learns from them.
+    """Store the trials of another tool in an experiment, whose sampler learns from them.
 
-    A trial is stored once, however often it is imported, and whole or not at all.
+    Each trial is stored only once, also when it is imported again.
 
     Args:
         source: a CSV file, an Ax experiment in JSON, a database or journal of Optuna, MLflow's
             address, database or folder, W&B runs in JSON, or ``wandb:ENTITY/PROJECT``.
-        experiment: takes those of its parameters and metrics that the trials have.
-        tool: a name in `IMPORTERS`, where the source does not tell.
-        study: which study, experiment or sweep, where the source has several.
-        rename: name there -> name in the experiment.
-        skip: leave out trials that the experiment cannot hold.
+        experiment: the experiment; parameters that it lacks are ignored.
+        tool: a name in `IMPORTERS`, if the source does not identify the tool.
+        study: name of the study, experiment or sweep, if the source has several.
+        rename: name in the source -> name in the experiment.
+        skip: leave out trials that do not fit the experiment, instead of raising an error.
 
     Raises:
-        UserError: the source cannot be read, or the experiment cannot hold a trial; nothing is
-            stored then.
+        UserError: the source cannot be read, or a trial does not fit the experiment; then nothing
+            is stored.
     """
     others = importer_of(source, tool).read(source, study)
     names = dict(rename or {})
@@ -98,7 +98,7 @@ def import_from(
 
 
 def _check_names(source: str, others: Sequence[OtherTrial], rename: Mapping[str, str]) -> None:
-    """Raise `UserError` for a name to be replaced that no trial has."""
+    """Raise `UserError` for a name in `rename` that no trial has."""
     there = {name for trial in others for name in (*trial.parameters, *trial.values)}
     for name in rename:
         if others and name not in there:
@@ -106,7 +106,7 @@ def _check_names(source: str, others: Sequence[OtherTrial], rename: Mapping[str,
 
 
 def _read(trial: OtherTrial, experiment: Experiment, rename: Mapping[str, str]) -> dict[str, Any]:
-    """Arguments of `Experiment.add`."""
+    """Return the arguments of `Experiment.add` for a trial."""
     there = {rename.get(name, name): value for name, value in trial.parameters.items()}
     point: dict[str, Value] = {}
     for parameter in experiment.parameters:
@@ -121,7 +121,7 @@ def _read(trial: OtherTrial, experiment: Experiment, rename: Mapping[str, str]) 
         return {**end, "error": trial.reason or "it failed there"}
     if trial.state == "stopped":
         return {**end, "stopped": trial.reason or "it was stopped there"}
-    # What may be either, of a table without prefixes, is a value only where it is a metric.
+    # In a table without prefixes, a column may be a parameter or a metric: only metrics are values.
     metrics = [m.name for m in experiment.metrics]
     values = {rename.get(name, name): value for name, value in trial.values.items()}
     read: dict[str, float | tuple[float, float]] = {}
@@ -154,7 +154,7 @@ def _number(name: str, value: Any) -> float:
 
 
 def _value(parameter: Parameter, value: Any) -> Any:
-    """A value as the parameter has it, which may be written as a text."""
+    """Convert a value, which may be a text, to the parameter's type."""
     if not isinstance(value, str):
         return value
     if isinstance(parameter, Choice | Grid):
@@ -165,7 +165,7 @@ def _value(parameter: Parameter, value: Any) -> Any:
 
 
 def _written(option: Value) -> set[str]:
-    """The ways in which tools write an option."""
+    """Return the texts that tools write for an option."""
     texts = {str(option)}
     if option is None:
         texts |= {"null", "none"}
@@ -177,7 +177,7 @@ def _written(option: Value) -> set[str]:
 
 
 def _hint(trial: OtherTrial, error: UserError) -> str:
-    """What may be meant by a name that is missing."""
+    """Return a hint for the error about a missing name; empty for other errors."""
     if not str(error).endswith("is missing"):
         return ""
     names = list(dict.fromkeys((*trial.parameters, *trial.values)))

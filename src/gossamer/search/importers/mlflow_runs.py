@@ -1,4 +1,4 @@
-"""Runs of MLflow, through its own client."""
+"""Import of MLflow runs, by MLflow's client."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _TABLE = "experiment_tags"
 
 
 class MLflowRuns:
-    """A tracking server's address, its database, or a folder ``mlruns``.
+    """Runs at a tracking server's address, in its database, or in a folder ``mlruns``.
 
-    A study is an experiment of MLflow. A run's parameters are the trial's, its newest metrics the
+    A study is an experiment of MLflow. A run's parameters become the trial's, its last metrics the
     values.
     """
 
@@ -42,7 +42,7 @@ class MLflowRuns:
         try:
             client = MlflowClient(tracking_uri=address)
             experiments = {e.name: e.experiment_id for e in _pages(client.search_experiments)}
-            # MLflow itself makes "Default".
+            # MLflow creates "Default" by itself.
             used = [name for name in experiments if name != "Default"] or list(experiments)
         except Exception as error:  # MLflow's own, of many kinds
             raise _unreadable(source, error) from None

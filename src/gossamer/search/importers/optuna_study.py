@@ -1,4 +1,4 @@
-"""A study of Optuna, in a database or a journal file."""
+"""Import of an Optuna study from a database or a journal file."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _METRIC_NAMES = "study:metric_names"
 
 
 class OptunaStudy:
-    """Values are named as the study names its metrics; without names "value", or "values_0" and so
-    on. Numbers among a trial's user attributes are stored with them."""
+    """A study of Optuna. Values have the study's names of metrics, or "value", or "values_0" and
+    so on. Numbers among a trial's user attributes are stored as well."""
 
     def recognizes(self, source: str) -> bool:
         if "://" in source:
@@ -44,9 +44,9 @@ class OptunaStudy:
 
 
 def has_tables(source: str, table: str) -> bool:
-    """Whether `source` is an SQLite file, or its address, with such a table.
+    """Return whether `source` is an SQLite file, or the address of one, with a table `table`.
 
-    Of another database's address nothing is known before it is opened: true.
+    For addresses of other databases this returns true, because they would have to be opened.
     """
     if "://" in source and not source.startswith("sqlite:///"):
         return True

@@ -1,4 +1,4 @@
-"""The tools whose trials can be imported.
+"""The table of importers.
 
 A new one is one class with `recognizes` and `read`, and one entry of `IMPORTERS`.
 """
@@ -23,7 +23,7 @@ IMPORTERS: dict[str, Importer] = {
 
 
 def importer_of(source: str, tool: str | None = None) -> Importer:
-    """The importer of a tool, or of the tool that `source` is of.
+    """Return the importer named `tool`, or the one that recognizes `source`.
 
     Raises:
         UserError: there is none.

@@ -1,4 +1,4 @@
-"""Runs of Weights & Biases: of a project, or exported as JSON."""
+"""Import of Weights & Biases runs, from a project or a JSON file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _ADDRESS = "wandb:"
 
 
 class WandbRuns:
-    """``wandb:ENTITY/PROJECT`` asks the server; a file is a JSON list of runs, each an object with
-    "id", "state", "config" and "summary", as the attributes of `wandb.Api().runs()` are called.
+    """Runs of a project ``wandb:ENTITY/PROJECT`` on the server, or in a JSON file: a list of
+    objects with "id", "state", "config" and "summary", like the attributes of
+    `wandb.Api().runs()`.
 
-    A run's config holds its parameters, its summary its values. A study is a sweep.
+    A run's config becomes the parameters, its summary the values. A study is a sweep.
     """
 
     def recognizes(self, source: str) -> bool:
