@@ -22,7 +22,7 @@ STEPS_TO_HOLD = 8
 
 
 def lists_pay(nonzeros: SparseWeight, seen: Seen) -> bool:
-    """Whether a layer that is named, not measured, should visit its active inputs only."""
+    """Return whether a named (not measured) layer should visit its active inputs only."""
     return nonzeros.block > 1 and seen.density <= 0.15
 
 

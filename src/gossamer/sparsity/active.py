@@ -1,4 +1,4 @@
-"""The gradient of zero inputs, which layers that visit active inputs only may leave out."""
+"""A check of whether layers that visit active inputs only may skip the gradient of zeros."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PASSING = frozenset(
 
 
 def zeros_are_silent(x: Tensor) -> bool:
-    """Whether the gradient of every zero of ``x`` is discarded by what made it.
+    """Return whether the operation that made ``x`` discards the gradient of all its zeros.
 
     True after ReLU, and after k-winners unless a winner is zero. False where this cannot be
     determined, or where a hook or ``retain_grad`` reads the gradient itself.

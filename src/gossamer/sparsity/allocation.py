@@ -83,10 +83,10 @@ class ERK(Allocation):
 
 @dataclass(frozen=True)
 class Global(Allocation):
-    """One budget for the whole network, given to the largest magnitudes wherever they are.
+    """One budget for the whole network: the largest magnitudes stay, in whichever layer.
 
-    Needs weights that mean something: a trained network, or a rule that starts dense. Every
-    layer keeps at least one weight for each of its output units.
+    Use it for a trained network, or with a rule that starts dense: initial weights carry no
+    information. Every layer keeps at least one weight for each output unit.
     """
 
     follows_weights: ClassVar[bool] = True
@@ -125,9 +125,8 @@ class PerLayer(Allocation):
 
     Args:
         by_layer: density of each named layer, above 0 and at most 1.
-        rest: shares the network's density out among the layers not named. Where it is
-            :class:`Global`, named layers have their density from the start, whatever the
-            schedule.
+        rest: allocation of the network's density to the other layers. If it is :class:`Global`,
+            named layers have their density from the start, regardless of the schedule.
     """
 
     def __init__(self, by_layer: Mapping[str, float], rest: Allocation | None = None) -> None:
@@ -161,11 +160,11 @@ def exact_counts(
     limits: Mapping[str, tuple[int, int]],
     step: int,
 ) -> dict[str, int]:
-    """Counts whose sum is the sum of ``ideal`` to the nearest multiple of ``step``.
+    """Return counts that sum to the sum of ``ideal``, to the nearest multiple of ``step``.
 
-    Rounding each layer by itself may miss the network's total by half a step a layer; the
-    layers that rounding has moved furthest are moved back, each within its ``limits`` (the
-    fewest and the most weights it may keep).
+    Rounding each layer alone may miss the network's total by half a step for each layer. So the
+    layers with the largest rounding errors are rounded the other way, within their ``limits``
+    (fewest and most weights).
     """
     counts = dict(nominal)
     missing = round((sum(ideal.values()) - sum(counts.values())) / step)

@@ -1,4 +1,4 @@
-"""The form in which a layer trains, measured on its inputs."""
+"""Measured choice of how a layer trains: densely, or with its non-zeros alone."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class LayerChoice:
 
     Attributes:
         sparse: whether it computes with its non-zeros alone.
-        nonzeros: how many the mask allows.
-        input_shape: of the inputs that were measured, those seen in training.
-        active: whether, of these, only those at active inputs are visited.
+        nonzeros: number of weights that the mask allows.
+        input_shape: shape of the measured inputs, as in training.
+        active: whether only non-zeros at active inputs are visited.
         input_density: share of the inputs that was active.
-        seconds: of a forward and backward pass on them with the non-zeros alone; None where
-            the layers were named and nothing was measured.
-        active_seconds: of the same at active inputs only; None where that was not tried.
-        dense_seconds: of the same by torch.
+        seconds: time of a forward and backward pass with the non-zeros alone; None if the layers
+            were named and not measured.
+        active_seconds: the time with active inputs only; None if it was not measured.
+        dense_seconds: the time of torch.
     """
 
     sparse: bool
@@ -63,7 +63,7 @@ class LayerChoice:
     dense_seconds: float | None = None
 
     def stands(self, nonzeros: int, seen: Seen) -> bool:
-        """Whether the layer is still close enough to what was measured."""
+        """Return whether non-zeros and inputs are still close to the measured ones."""
         near = abs(nonzeros - self.nonzeros) <= SAME_CHOICE * self.nonzeros
         as_active = abs(seen.density - self.input_density) <= SAME_CHOICE * self.input_density
         return near and as_active and self.input_shape == tuple(seen.shape)

@@ -1,4 +1,4 @@
-"""The weights of a model that can be sparse, and the selection of those that become so."""
+"""The sparsifiable weights of a model, and the selection of those that become sparse."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Weight:
 
     @property
     def parameter(self) -> nn.Parameter:
-        """The parameter itself."""
+        """The module's parameter."""
         parameter = self.module._parameters[self.name]
         assert parameter is not None
         return parameter
 
     @property
     def tensor(self) -> Tensor:
-        """The dense weight, also of a module that holds its non-zeros only."""
+        """The dense weight, even if the module stores its non-zeros only."""
         tensor = getattr(self.module, self.name)
         assert isinstance(tensor, Tensor)
         return tensor
@@ -52,11 +52,11 @@ class Weight:
         return int(getattr(self.module, "groups", 1))
 
     def by_output(self, stored: Tensor) -> Tensor:
-        """A tensor of the parameter's shape as ``[outputs, inputs / groups, ...kernel]``."""
+        """Return a tensor of the parameter's shape as ``[outputs, inputs / groups, ...kernel]``."""
         return self._exchanged(stored)
 
     def as_stored(self, by_output: Tensor) -> Tensor:
-        """The inverse of :meth:`by_output`."""
+        """Return a tensor of :meth:`by_output`'s shape in the parameter's shape."""
         return self._exchanged(by_output)
 
     def _exchanged(self, tensor: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ def warn_of_unknown(model: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class _Network:
-    """A model's sparsifiable weights and what the rules below ask of them."""
+    """A model's sparsifiable weights, with the properties that layer rules need."""
 
     weights: Mapping[str, Weight]
     embeddings: frozenset[int]
@@ -221,11 +221,11 @@ def choose_weights(
     """Return the weights to make sparse, by name.
 
     Args:
-        model: any module, compiled and data-parallel ones too.
-        exclude: what stays dense, besides :data:`DENSE_BY_DEFAULT`: names of weights or layers,
-            patterns with ``*``, or rules (:data:`LAYER_RULES`).
-        include: what becomes sparse although it would stay dense by default.
-        kinds: of modules to choose from.
+        model: any module, also a compiled or data-parallel one.
+        exclude: weights that stay dense, in addition to :data:`DENSE_BY_DEFAULT`: names of weights
+            or layers, patterns with ``*``, or rules (:data:`LAYER_RULES`).
+        include: weights that become sparse although they are dense by default.
+        kinds: the types of modules to choose from.
 
     Raises:
         UserError: an unknown name, a weight that cannot be masked, or nothing left.
@@ -288,7 +288,7 @@ def choose_weights(
 
 
 def check_weight(name: str, weight: Weight) -> None:
-    """Refuse a weight that no mask can be made for.
+    """Refuse a weight that cannot be masked.
 
     Raises:
         UserError: it is computed from other parameters, sharded, lazy or on the meta device.

@@ -18,7 +18,7 @@ class Masks(Mapping[str, Tensor]):
     """Boolean masks by name, true where a weight may be non-zero.
 
     Args:
-        weights: by name; one without a mask yet is not masked.
+        weights: weights by name; those without a mask yet are dense.
     """
 
     def __init__(self, weights: Mapping[str, Weight]) -> None:
@@ -42,7 +42,7 @@ class Masks(Mapping[str, Tensor]):
         return self._holed
 
     def set(self, name: str, mask: Tensor) -> None:
-        """Take ``mask`` over, laid out in memory as the weight is: masking is faster then."""
+        """Store ``mask`` in the weight's memory layout, so that masking is faster."""
         parameter = self._weights[name].parameter
         laid_out = torch.empty_like(parameter, dtype=torch.bool, requires_grad=False)
         self._masks[name] = laid_out.copy_(mask)
@@ -53,8 +53,8 @@ class Masks(Mapping[str, Tensor]):
 
     @torch.no_grad()
     def apply(self, but: Collection[str] = ()) -> None:
-        """Set every masked weight to exactly zero, ``but`` in some; follows the model to
-        another device."""
+        """Set masked weights to exactly zero, except those named in ``but``; move masks to the
+        weights' device if needed."""
         for name, mask in list(self._masks.items()):
             if name not in self._holed or name in but:
                 continue
@@ -62,7 +62,7 @@ class Masks(Mapping[str, Tensor]):
                 self._apply_bits(name)
 
     def _apply_bits(self, name: str) -> None:
-        """Set masked weights to zero where no kernel serves: other types, other devices."""
+        """Set masked weights to zero without a kernel, for other types and devices."""
         weight, bits = self._weights[name].parameter, self._bits.get(name)
         if bits is None or bits.device != weight.device or bits.stride() != weight.stride():
             self.set(name, self._masks[name])
@@ -77,7 +77,7 @@ class Masks(Mapping[str, Tensor]):
 
     @torch.no_grad()
     def rescale(self) -> dict[str, float]:
-        """Multiply weights by the root of all over the unmasked ones; return the factors."""
+        """Multiply weights by the root of (all / unmasked weights); return the factors by name."""
         factors = {n: (m.numel() / max(int(m.sum()), 1)) ** 0.5 for n, m in self._masks.items()}
         for name, factor in factors.items():
             self._weights[name].parameter.mul_(factor)

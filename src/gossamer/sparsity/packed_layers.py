@@ -1,9 +1,9 @@
-"""Layers that hold their non-zeros only, while their masks stand still.
+"""Layers that store their non-zeros only, between changes of their masks.
 
-To its user such a layer is still the ``nn.Linear`` or ``nn.Conv2d`` that it was: its ``weight``
-reads as a dense tensor, ``state_dict`` and copies hold dense weights. Its one parameter of that
-name, the very same object, holds ``[entries, block]`` values instead: gradients, optimizer
-state, clipping and weight decay then cost what the non-zeros cost.
+For users such a layer is still an ``nn.Linear`` or ``nn.Conv2d``: ``weight`` returns a dense
+tensor, and ``state_dict`` and copies have dense weights. But its parameter ``weight``, the same
+object as before, has the values ``[entries, block]``, so that the cost of gradients, optimizer
+state, clipping and weight decay is in proportion to the non-zeros.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gossamer.sparsity.sparse_weight import SparseWeight, apply_sparse
 
 
 def plain_needed(x: Tensor) -> bool:
-    """Whether torch must see plain layers: the kernels do not take ``x``, or it is tracing."""
+    """Return whether layers must be plain: the kernels cannot take ``x``, or torch is tracing."""
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
@@ -40,7 +40,7 @@ class _Packed(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The dense weight, made for the occasion; gradients flow through it."""
+        """The dense weight, computed at each access; differentiable."""
         values = self._parameters["weight"]
         assert values is not None
         return self._sparse_weight.scatter(values)
@@ -58,7 +58,7 @@ class _Packed(nn.Module):
         self._load_from_state_dict(*args)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Copies are plain layers, since nothing applies masks to them."""
+        """Make copies plain layers, because no sparsifier applies masks to them."""
         state = {k: v for k, v in self.__dict__.items() if k not in _OWN}
         values = self._parameters["weight"]
         assert values is not None
@@ -102,12 +102,12 @@ def is_packed(layer: nn.Module) -> bool:
 
 
 def plain_model(model: nn.Module) -> nn.Module:
-    """The model itself, or a copy with plain layers where it has packed ones."""
+    """Return the model, or a copy with plain layers if it has packed ones."""
     return copy.deepcopy(model) if any(map(is_packed, model.modules())) else model
 
 
 def _replace(parameter: nn.Parameter, change: Callable[[Tensor], Tensor]) -> None:
-    """Change a parameter's shape and its gradient's; it stays the same object."""
+    """Change the shapes of a parameter and its gradient; the parameter stays the same object."""
     gradient, parameter.grad = parameter.grad, None
     data = change(parameter.data)
     # A graph that is still alive keeps the node that accumulates this parameter's gradient, and
@@ -123,7 +123,7 @@ def _replace_state(
     shape: torch.Size,
     change: Callable[[Tensor], Tensor],
 ) -> None:
-    """Change what the optimizer remembers of a parameter, where it has the weight's shape."""
+    """Change the optimizer's state tensors of a parameter that have the weight's shape."""
     for key, value in optimizer.state.get(parameter, {}).items():
         if isinstance(value, Tensor) and value.shape == shape:
             optimizer.state[parameter][key] = change(value)
@@ -139,7 +139,7 @@ def make_packed(
 ) -> None:
     """Turn a plain layer into a packed one; ``expand`` must turn it back.
 
-    ``active``: it visits its active inputs only.
+    ``active``: whether it visits active inputs only.
     """
     parameter = layer._parameters["weight"]
     assert parameter is not None
@@ -151,7 +151,7 @@ def make_packed(
 
 @torch.no_grad()
 def make_plain(layer: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Turn a packed layer back into the plain one; masked positions are zeros everywhere."""
+    """Turn a packed layer into a plain one; weight, gradient and state have zeros where masked."""
     assert isinstance(layer, _Packed)
     parameter, nonzeros = layer._parameters["weight"], layer._sparse_weight
     assert parameter is not None

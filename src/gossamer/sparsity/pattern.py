@@ -1,4 +1,4 @@
-"""Patterns: the positions within one weight at which non-zeros may stand."""
+"""Patterns: the allowed positions of a weight's non-zeros."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ def _starved(density: float, inputs: int, least: float) -> UserError:
 
 
 def _ceil(density: float) -> float:
-    """``density`` rounded up to two digits, so that what a message advises is enough."""
+    """Round ``density`` up to two digits, so that the density in a message is high enough."""
     scale = 10.0 ** (1 - math.floor(math.log10(density)))
     return min(math.ceil(density * scale - 1e-9) / scale, 1.0)
 
 
 class Pattern(ABC):
-    """The positions that stay of one weight ``[outputs, inputs / groups, ...kernel]``.
+    """A choice of non-zero positions in a weight ``[outputs, inputs / groups, ...kernel]``.
 
     Every output unit keeps at least one input.
     """
 
     @property
     def granularity(self) -> int | None:
-        """Counts may be any multiple of it, or, where it is None, only what :meth:`keep` gives."""
+        """The step of possible counts; None if only the result of :meth:`keep` is possible."""
         return None
 
     @property
     def end(self) -> str | None:
-        """``first`` or ``last``: the layer whose size the data decide and not the pattern's user.
+        """``first`` or ``last``: the layer whose size depends on the data; None if it is neither.
 
-        It stays dense where it does not divide.
+        It stays dense if the pattern does not divide it.
         """
         return None
 
     def divides(self, shape: Shape, groups: int = 1) -> bool:
-        """Whether the pattern's groups of weights fill the layer."""
+        """Return whether the pattern's groups of weights divide the layer."""
         return True
 
     def check(self, shape: Shape, density: float, groups: int = 1) -> None:
-        """Whether the pattern fits a weight at its final density.
+        """Check that the pattern fits a weight at its final density.
 
         Raises:
-            UserError: it does not, naming what would.
+            UserError: it does not fit; the message names alternatives.
         """
         self.keep(shape, density)
 
@@ -78,20 +78,20 @@ class Pattern(ABC):
         """Keep the best-scored positions that the pattern allows.
 
         Args:
-            scores: the shape of the weight, without NaN. ``inf`` marks positions that must
-                stay, where they are fewer than ``keep`` and themselves follow the pattern.
-            keep: how many weights stay, as :meth:`keep` gives it; another number is taken as
-                the nearest that the pattern allows.
+            scores: tensor of the weight's shape, without NaN. ``inf`` marks positions that must
+                stay, if they are fewer than ``keep`` and follow the pattern.
+            keep: number of weights to keep, as :meth:`keep` returns it; other numbers are rounded
+                to the nearest that the pattern allows.
 
         Returns:
-            Boolean tensor of the same shape, on the same device, with exactly so many true
-            entries. Among equal scores the lowest index is kept.
+            Boolean tensor of the same shape and device with exactly so many true entries. Among
+            equal scores the lowest index stays.
         """
 
 
 @dataclass(frozen=True)
 class Unstructured(Pattern):
-    """Any positions in the whole weight; at least one in every output unit."""
+    """Any positions; at least one in every output unit."""
 
     @property
     def granularity(self) -> int:
@@ -110,7 +110,7 @@ class Unstructured(Pattern):
 
 
 def _free(rows: Tensor, keep: int) -> Tensor:
-    """The best ``keep`` of all entries, the best of every row among them."""
+    """Mark the ``keep`` best of all entries, including the best of every row."""
     best = rows.argmax(dim=1, keepdim=True)
     secured = rows.scatter(1, best, torch.inf)
     return top_k(secured.view(1, -1), keep).view(rows.shape)
@@ -118,7 +118,7 @@ def _free(rows: Tensor, keep: int) -> Tensor:
 
 @dataclass(frozen=True)
 class FanIn(Pattern):
-    """Equally many inputs in every output unit: ``round(fan_in * density)``.
+    """The same number of inputs in every output unit: ``round(fan_in * density)``.
 
     As in Ahmad & Scheinkman 2019 (arXiv 1903.11257): a fixed number of inputs per unit.
     """
@@ -137,11 +137,11 @@ class FanIn(Pattern):
 
 @dataclass(frozen=True)
 class Block(Pattern):
-    """``size`` consecutive outputs share an input: kept or dropped together.
+    """Blocks of ``size`` consecutive outputs, which share their inputs.
 
-    For a convolution: ``size`` output channels share an (input channel, tap). It is the layout
-    that the engine multiplies fastest, since one input value meets ``size`` adjacent weights.
-    A block's score is the sum of its weights' scores.
+    In a convolution, ``size`` output channels share an (input channel, tap). The engine is fastest
+    with this pattern, because it multiplies an input value by ``size`` adjacent weights. A block's
+    score is the sum of its weights' scores.
 
     Args:
         size: outputs in a block; 8 and 16 suit the engine's vectors.
@@ -198,10 +198,10 @@ class Block(Pattern):
 
 @dataclass(frozen=True)
 class NM(Pattern):
-    """``n`` of every ``m`` consecutive inputs of an output unit; 2 of 4 is what GPUs speed up.
+    """``n`` of every ``m`` consecutive inputs of an output unit; GPUs support 2 of 4.
 
-    For a convolution the ``m`` are input channels at one tap. The density of a layer is
-    ``n / m``, or 1 where it stays dense; on the way there a schedule passes more of ``m``.
+    In a convolution, the ``m`` are input channels at one tap. A layer's final density is
+    ``n / m``, or 1 if it stays dense; a schedule may begin with more of every ``m``.
     """
 
     n: int = 2

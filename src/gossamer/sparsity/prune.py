@@ -22,7 +22,7 @@ from gossamer.sparsity.sparsifier import Sparsifier
 
 @dataclass(frozen=True)
 class _Measured(Static):
-    """Magnitude times the size of the inputs that a weight meets."""
+    """Masks chosen once, by magnitude times the size of a weight's inputs."""
 
     norms: dict[int, Tensor] = field(default_factory=dict)
 
@@ -48,23 +48,23 @@ def prune(
     """Set the least important weights of a trained ``model`` to zero, at once and in place.
 
     Args:
-        model: trained; frozen layers are pruned as well.
-        density: share of the weights of its layers that stay.
-        pattern: where they may stand; by default anywhere.
-        allocation: by default the largest magnitudes of the whole network
-            (:class:`gossamer.sparsity.Global`), and each layer alike for N:M.
+        model: a trained network; frozen layers are pruned as well.
+        density: share of its layers' weights that stay, above 0 and at most 1.
+        pattern: allowed positions of non-zeros; by default any.
+        allocation: division of the density among layers; by default the largest magnitudes of the
+            whole network stay (:class:`gossamer.sparsity.Global`); for N:M all layers are equal.
         exclude, include: see :class:`Sparsifier`.
-        calibration: batches of inputs, as ``model`` takes them, a few hundred examples. With
-            them a weight is worth its magnitude times the root mean square of its input (Wanda,
-            Sun et al. 2023, arXiv 2306.11695), and the running statistics of batch norms are
-            measured again afterwards, which alone recovers much of the lost accuracy.
+        calibration: batches of inputs of ``model``, a few hundred examples. With them, a weight's
+            importance is its magnitude times the root mean square of its input (Wanda, Sun et al.
+            2023, arXiv 2306.11695), and the running statistics of batch norms are renewed after
+            pruning, which alone recovers much of the lost accuracy.
 
     Returns:
-        A sparsifier with static masks: attach it to the optimizer to fine-tune, or drop it.
+        A sparsifier with static masks; attach it to the optimizer to fine-tune.
 
     Raises:
-        UserError: as :class:`Sparsifier`, or a calibration without batches, of inputs that the
-            model does not take, or with NaN; the model is as before then.
+        UserError: as :class:`Sparsifier`, or a calibration that is empty, has NaN, or does not
+            fit the model; then the model does not change.
     """
     batches = None if calibration is None else list(calibration)
     if batches is not None:

@@ -1,4 +1,4 @@
-"""Reordering of output units so that block patterns lose little; the function stays the same."""
+"""Reordering of output units so that pruning to blocks removes less magnitude."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _flattens(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def _fits(first: nn.Module, second: nn.Module) -> bool:
-    """Whether the inputs of ``second`` are the outputs of ``first``, each with its positions."""
+    """Return whether ``second`` reads the outputs of ``first``, each at one or more positions."""
     of_first, of_second = first.weight, second.weight
     assert isinstance(of_first, Tensor)
     assert isinstance(of_second, Tensor)
@@ -171,20 +171,18 @@ def rearrange(
     before pruning a trained network with :class:`Block`.
 
     Args:
-        model: of Linear and convolution layers in chains, with batch norms, pooling and
-            activations of single units between; other layers are left as they are.
-        density: that will be left in the rearranged layers.
-        pattern: the blocks that will be used.
-        pairs: where the model cannot be traced, the chains as names: ``(first, ...between,
-            second)``.
+        model: a network; Linear and convolution layers in chains are reordered, with batch norms,
+            pooling and element-wise activations in between. Other layers do not change.
+        density: density to which the layers will be pruned.
+        pattern: the blocks to which they will be pruned.
+        pairs: the chains as names ``(first, ...between, second)``, if the model cannot be traced.
 
     Returns:
-        For each rearranged layer the magnitude that blocks keep after it, relative to before.
-        A layer without a better order is left out.
+        For each reordered layer, the magnitude that stays in blocks, divided by that of the old
+        order. Layers without a better order are left out.
 
     Raises:
-        UserError: a model that cannot be traced, unknown names, or layers that do not follow
-            each other.
+        UserError: a model that cannot be traced, unknown names, or layers that are not connected.
     """
     density = check_density(density, "rearrange")
     pattern = pattern or Block(8)
@@ -263,10 +261,10 @@ def _greedy(rows: Tensor, density: float, size: int) -> Tensor:
 
 
 def _improved(rows: Tensor, order: Tensor, pattern: Block, keep: int) -> tuple[float, Tensor]:
-    """The magnitude that stays and the order, after rows have changed blocks as long as it helps.
+    """Move rows between blocks while that helps; return the magnitude that stays and the order.
 
-    By turns: the best blocks for the groups as they are, then the best groups for the blocks as
-    they are (a linear assignment). Neither makes it worse.
+    This alternates between the best blocks for fixed groups and the best groups for fixed blocks
+    (a linear assignment); neither makes it worse.
     """
     best, best_order = -1.0, order
     while True:

@@ -18,13 +18,13 @@ from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as a rule sees it before its mask changes.
+    """The state of one layer before its mask changes, for a rule.
 
     Attributes:
         weight: ``[outputs, ...inputs]`` after the optimizer step.
-        mask: the present mask, of the same shape.
-        gradient: of the loss by *all* positions, masked ones too; None where the rule does not
-            ask for it.
+        mask: the current mask, of the same shape.
+        gradient: gradient of the loss at *all* positions, also masked ones; None if the rule
+            does not need it.
         generator: a CPU generator; equal seeds give equal masks on every device.
     """
 
@@ -34,7 +34,7 @@ class Layer:
     generator: torch.Generator
 
     def random(self) -> Tensor:
-        """Uniform numbers in [0, 1) of the weight's shape, on its device."""
+        """Return uniform numbers in [0, 1) of the weight's shape, on its device."""
         numbers = torch.rand(self.weight.shape, generator=self.generator)
         return numbers.to(self.weight.device)
 
@@ -53,8 +53,8 @@ class Rule:
 
     Args:
         interval: optimizer steps between two changes.
-        until: share of training after which positions change no more (a density that is still
-            falling goes on to).
+        until: share of training after which positions no longer change, except by a falling
+            density.
     """
 
     #: Whether :meth:`growth` reads ``layer.gradient``.
@@ -85,7 +85,7 @@ class Rule:
         return torch.rand(weight.shape, generator=generator).to(weight.device)
 
     def due(self, step: int, total: int) -> bool:
-        """Whether positions change after this optimizer step (from 1 to ``total``)."""
+        """Return whether positions change after this optimizer step (from 1 to ``total``)."""
         return step % self.interval == 0 and step <= self.until * total
 
     def drop(self, share: float) -> float:
@@ -117,10 +117,10 @@ class Rule:
 class Static(Rule):
     """Fixed masks, chosen once.
 
-    Where the density falls, those that stay are chosen in the same way.
+    If the density falls, the remaining weights are chosen in the same way.
 
     Args:
-        by: ``random``, or ``magnitude``: the largest weights, for a trained network.
+        by: ``random``, or ``magnitude`` (the largest weights) for a trained network.
     """
 
     by: Literal["random", "magnitude"] = "random"
@@ -155,7 +155,7 @@ class SET(Rule):
 
     Args:
         fraction: share of the remaining weights that is replaced at the first change; it falls to
-            nothing along a cosine until ``until``.
+            0 along a cosine until ``until``.
     """
 
     fraction: float = 0.3
@@ -179,8 +179,8 @@ class SET(Rule):
 class RigL(SET):
     """Drop the smallest weights and grow those with the largest gradients.
 
-    Evci et al. 2020 (arXiv 1911.11134). The gradient is the one that torch has computed for the
-    step anyway: growth costs no pass of its own. Grown weights start at zero.
+    Evci et al. 2020 (arXiv 1911.11134). The gradient is that of the training step, so growth needs
+    no extra pass. Grown weights start at zero.
     """
 
     needs_gradient: ClassVar[bool] = True
@@ -194,8 +194,8 @@ class RigL(SET):
 class GraNet(RigL):
     """Gradual pruning with regeneration (Liu et al. 2021, arXiv 2106.10404).
 
-    From dense the density falls along a cubic; at each change a share of what is left is dropped
-    as well and regrown where the gradient is largest.
+    The density falls from 1 along a cubic. At each change, a share of the remaining weights is
+    also dropped, and as many are regrown where the gradient is largest.
     """
 
     fraction: float = 0.5
@@ -209,7 +209,7 @@ class GraNet(RigL):
 
 @dataclass(frozen=True)
 class Magnitude(Rule):
-    """Gradual magnitude pruning (Zhu & Gupta 2017): what is dropped stays dropped."""
+    """Gradual magnitude pruning (Zhu & Gupta 2017): dropped weights are never regrown."""
 
     def schedule(self) -> Schedule:
         return Cubic(until=self.until) if self.until > 0.0 else Constant()
@@ -223,10 +223,10 @@ class Magnitude(Rule):
 
 @dataclass(frozen=True)
 class ACDC(Magnitude):
-    """Dense and sparse phases by turns (Peste et al. 2021, arXiv 2106.12379).
+    """Alternating dense and sparse phases (Peste et al. 2021, arXiv 2106.12379).
 
-    Each sparse phase keeps the largest weights of the dense one before. The phases are those
-    of its schedule, :class:`Phases`, unless another is named.
+    Each sparse phase keeps the largest weights of the dense one before. The default schedule is
+    :class:`Phases`.
     """
 
     interval: int = 1
@@ -237,10 +237,10 @@ class ACDC(Magnitude):
 
 @dataclass(frozen=True)
 class TopK(Rule):
-    """The largest magnitudes after every optimizer step, masked positions taking part.
+    """The largest magnitudes after every optimizer step, also of masked positions.
 
-    A masked weight starts each step at zero and comes in when one step makes it larger than the
-    smallest remaining one. With a cubic schedule from dense: the recipe of weight-sparse
+    A masked weight starts each step at zero; it is unmasked if the step makes it larger than the
+    smallest remaining one. With a cubic schedule from dense, this is the method of weight-sparse
     transformers (Gao et al. 2025, arXiv 2511.13653).
     """
 

@@ -1,4 +1,4 @@
-"""SµPar: settings of a small or dense network carry over to a wide or sparse one.
+"""SµPar: transfer of settings from a small or dense network to a wide or sparse one.
 
 Dey, Bergsma & Hestness, "Sparse maximal update parameterization: A holistic approach to sparse
 training dynamics", arXiv 2405.15743, 2024, which extends µP (Yang et al. 2022, arXiv 2203.03466)
@@ -26,14 +26,14 @@ OPTIMIZERS = ("adam", "sgd")
 
 @dataclass(frozen=True)
 class Scale:
-    """One parameter compared with the base network's.
+    """The scale of one parameter relative to the base network's.
 
     Attributes:
-        inputs: how many times as many inputs a unit has (1 for biases, norms and embeddings).
-        outputs: how many times as many units.
-        density: how many times as dense.
-        init: what the standard deviation of the base's weights is multiplied by.
-        learning_rate: what the learning rate is multiplied by.
+        inputs: ratio of a unit's inputs (1 for biases, norms and embeddings).
+        outputs: ratio of the units.
+        density: ratio of the densities.
+        init: factor on the standard deviation of the base's weights.
+        learning_rate: factor on the learning rate.
     """
 
     inputs: float
@@ -44,13 +44,13 @@ class Scale:
 
 
 def scale(inputs: float, outputs: float, density: float, optimizer: str = "adam") -> Scale:
-    """The rules of SµPar for multiples of a base network's sizes; see :class:`Scale`.
+    """Return the factors of SµPar for ratios to a base network's sizes; see :class:`Scale`.
 
-    With ``f = inputs * density``, the multiple of the *non-zero* inputs of a unit: weights have
-    the standard deviation ``f ** -0.5``, and where the units grow less than their inputs, as in
-    the output layer, ``(outputs / inputs) ** 0.5`` of that, so that logits do not start out by
-    chance. An update changes a unit's value by as much in every network with the learning rate
-    ``1 / f`` for Adam and ``outputs / f`` for SGD, whose gradients shrink with the width.
+    With ``f = inputs * density``, the ratio of a unit's *non-zero* inputs, weights have the
+    standard deviation ``f ** -0.5``. If the units grow less than their inputs, as in the output
+    layer, it is multiplied by ``(outputs / inputs) ** 0.5``, so that initial logits are small. An
+    update changes a unit's value equally in all networks with the learning rate ``1 / f`` for
+    Adam, and ``outputs / f`` for SGD, whose gradients shrink with the width.
     """
     if optimizer not in OPTIMIZERS:
         raise UserError(
@@ -80,11 +80,11 @@ class Scaling:
         }
 
     def groups(self, learning_rate: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """Parameter groups for any torch optimizer, with the base network's settings.
+        """Return parameter groups for any torch optimizer, from the base network's settings.
 
-        Parameters of one factor form a group; it has the learning rate times the factor as
-        ``lr`` and the factor itself as ``lr_scale``, for loops that set ``lr`` by themselves.
-        torch's schedulers keep the ratios. Biases and norms are not decayed.
+        Parameters with the same factor form a group, with the scaled learning rate as ``lr`` and
+        the factor as ``lr_scale``, for training loops that set ``lr``. torch's schedulers preserve
+        the ratios. Biases and norms are not decayed.
         """
         groups: dict[tuple[float, bool], dict[str, Any]] = {}
         for name, parameter in self._parameters.items():
@@ -112,8 +112,8 @@ def mu_parametrize(
 ) -> Scaling:
     """Scale initialization and learning rates of ``model`` by its widths and densities.
 
-    Settings that are the best for ``base`` are then close to the best for ``model``. Call it
-    on fresh networks, after the :class:`~gossamer.sparsity.Sparsifier` was made::
+    The best settings for ``base`` are then close to the best for ``model``. Call this on newly
+    initialized networks, after making the :class:`~gossamer.sparsity.Sparsifier`::
 
         sparsifier = gs.Sparsifier(model, density=0.05, rule=gs.sparsity.Static())
         scaling = gs.sparsity.mu_parametrize(model, base=build(width=64))
@@ -121,10 +121,10 @@ def mu_parametrize(
 
     Args:
         model: the network to train.
-        base: a fresh network of the same structure whose settings are known; narrower, denser
-            or both. Its zeros count: make it sparse where it was.
-        density: that learning rates are scaled for, of all sparse layers or by layer name,
-            where the masks still change; by default the share of non-zeros of each weight.
+        base: a newly initialized network of the same structure whose settings are known; narrower,
+            denser or both. Its zeros count: if it was sparse, make it sparse.
+        density: the density to scale learning rates for, of all sparse layers or by layer name,
+            if masks will change; by default the share of non-zeros of each weight.
         optimizer: ``adam`` (Adam, AdamW and others that normalize gradients) or ``sgd``.
         init: rescale the weights of ``model`` in place, so that they have the standard
             deviation of the base's times :attr:`Scale.init`. Off for a trained network.
@@ -196,14 +196,14 @@ def _densities(model: nn.Module, density: float | Mapping[str, float] | None) ->
 
 
 def _has_inputs(module: nn.Module, parameter: Tensor) -> bool:
-    """Whether it is a weight whose units add up inputs: not a bias, norm, table or token."""
+    """Return whether units of the parameter sum over inputs: not of biases, norms, embeddings."""
     if isinstance(module, nn.Embedding) or parameter.dim() < 2:
         return False
     return parameter.dim() == 2 or isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
 
 
 def _growth(module: nn.Module, parameter: Tensor, base: Tensor) -> tuple[float, float]:
-    """Growth of the (inputs, outputs) of ``parameter``."""
+    """Return the ratios (inputs, outputs) of ``parameter`` to ``base``."""
     if _has_inputs(module, parameter):
         inputs = math.prod(parameter.shape[1:]) / math.prod(base.shape[1:])
         return inputs, parameter.shape[0] / base.shape[0]
@@ -216,6 +216,6 @@ def _density(weight: Tensor) -> float:
 
 
 def _rms(weight: Tensor) -> float:
-    """Root mean square of the non-zeros."""
+    """Return the root mean square of the non-zeros."""
     nonzero = max(int(torch.count_nonzero(weight)), 1)
     return float((weight.detach().double().square().sum() / nonzero).sqrt())

@@ -40,12 +40,12 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Cubic(Schedule):
-    """From dense down to the final density, fast at first (Zhu & Gupta 2017, arXiv 1710.01878).
+    """A fall to the final density, fast at first (Zhu & Gupta 2017, arXiv 1710.01878).
 
     Args:
         until: share of training at which the final density is reached.
         start: share of training at which the fall begins (the dense warm-up's end).
-        initial: density before; layers that end above it do not fall at all.
+        initial: density before; a layer with a higher final density always has that.
     """
 
     until: float = 0.5
@@ -66,13 +66,13 @@ class Cubic(Schedule):
 
 @dataclass(frozen=True)
 class Phases(Schedule):
-    """Dense and sparse by turns (AC/DC, Peste et al. 2021, arXiv 2106.12379).
+    """Alternating dense and sparse phases (AC/DC, Peste et al. 2021, arXiv 2106.12379).
 
     A dense warm-up, then ``pairs`` times a sparse and a dense phase of equal lengths, then
     sparse to the end.
 
     Args:
-        pairs: how often the network becomes sparse and dense again.
+        pairs: number of pairs of phases.
         start: share of training at which the first sparse phase begins.
         until: share at which the last sparse phase begins.
     """

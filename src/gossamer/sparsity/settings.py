@@ -32,19 +32,19 @@ class SparsitySettings:
 
     Attributes:
         pattern: one of :data:`PATTERNS`, ``blockN`` or ``N:M``.
-        allocation: one of :data:`ALLOCATIONS`, for layers without a density of their own; without
-            it, what suits the pattern.
+        allocation: one of :data:`ALLOCATIONS`, for layers without a separate density; by default
+            that of the pattern.
         rule: one of :data:`RULES`.
-        density_schedule: one of :data:`SCHEDULES`; without it, what suits the rule.
-        density_until: share of training at which a falling density has arrived.
+        density_schedule: one of :data:`SCHEDULES`; by default that of the rule.
+        density_until: share of training at which the density reaches its final value.
         density_start: share of training at which it begins to fall.
-        density_initial: density that a ``cubic`` one falls from; without it, from dense.
+        density_initial: density at the start of a ``cubic`` schedule, 1 by default.
         mask_interval: optimizer steps between two changes of the masks.
-        mask_until: share of training after which positions change no more.
+        mask_until: share of training after which positions no longer change.
         drop_fraction: share of the weights replaced at the first change (``set``,
             ``rigl``, ``granet``).
         exclude: layers that stay dense: names, patterns with ``*``, or rules.
-        include: what becomes sparse although it would stay dense by default.
+        include: layers that become sparse although they are dense by default.
 
     Raises:
         UserError: an unknown name, a value out of range, or one that the rule or schedule does
@@ -79,7 +79,7 @@ class SparsitySettings:
         return tuple(f.name for f in fields(cls))
 
     def parts(self) -> tuple[Pattern, Allocation, Schedule, Rule]:
-        """Return pattern, allocation, schedule and rule of the names."""
+        """Return the pattern, allocation, schedule and rule that the settings name."""
         options = {
             "interval": ("mask_interval", self.mask_interval),
             "until": ("mask_until", self.mask_until),

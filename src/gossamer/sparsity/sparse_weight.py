@@ -44,7 +44,7 @@ def _conv_padding(layer: nn.Conv2d) -> Pair | None:
 def supported(layer: nn.Module) -> bool:
     """Whether there are kernels for the layer: ``Linear``, and ``Conv2d`` in one group.
 
-    Subclasses and parametrized layers compute something of their own and are left alone.
+    Subclasses and parametrized layers are not supported, because they may compute something else.
     """
     if type(layer) is nn.Linear:
         return True
@@ -61,8 +61,8 @@ class SparseWeight:
     """Positions of a weight's non-zeros, in the order in which the kernels read them.
 
     Values are a matrix ``[entries, block]``: one entry is an input that ``block`` consecutive
-    outputs share. It has two dimensions so that optimizers set up by the habit "no weight
-    decay for vectors" treat it as the weight that it is.
+    outputs share. It has two dimensions so that the usual rule "no weight decay for vectors" does
+    not exclude it.
     """
 
     kernels: SparseLayer
@@ -155,7 +155,7 @@ class SparseWeight:
             values: as for :meth:`forward`.
             saved: by :meth:`forward`, with the same ``active``; not read for the input alone.
             x_shape: of the input.
-            wanted: which gradients to compute; None is returned for the others.
+            wanted: whether to compute each of the three gradients; the others are None.
             active: the input's gradient is computed where the input is not zero; 0 elsewhere.
         """
         n, size = x_shape[0], _size(x_shape)

@@ -34,11 +34,10 @@ ASSUMED_STEPS = 10_000
 
 
 def _generator(seed: Any) -> torch.Generator:
-    """A generator of its own stream.
+    """Return a generator whose stream differs from that of ``torch.manual_seed(seed)``.
 
-    Seeded with the bare number it would repeat the numbers of ``torch.manual_seed(seed)``, from
-    which the weights were drawn: a random mask would then keep the largest weights, all of one
-    sign, and the network hardly learns.
+    From that stream the weights were drawn: a random mask from the same numbers would keep the
+    largest weights, all of one sign, and the network would hardly learn.
     """
     seed = whole(seed, 0, "Sparsifier: seed", 2**64 - 1)  # what torch takes
     own = np.random.SeedSequence([seed, 0x6D61736B]).generate_state(1, np.uint64)[0]
@@ -53,35 +52,35 @@ class Observer(Protocol):
 
 
 class Sparsifier:
-    """Make the weights of any model sparse and keep them so while it trains.
+    """Make the weights of any model sparse, and keep them sparse in training.
 
-    The model stays a plain torch model: masks live here, masked weights are exactly zero in
-    the model itself, so it can be copied, compiled, exported and saved as usual. Call
+    The model stays a plain torch model, in which masked weights are exactly zero, so it can be
+    copied, compiled, exported and saved as usual; the masks are stored here. Call
     :meth:`step` after every optimizer step, or :meth:`attach` an optimizer once.
 
     Args:
-        model: its weights become sparse: of ``Linear`` layers, convolutions (transposed ones
-            too), recurrent layers and attention's projections, but for depthwise convolutions,
-            weights shared with an embedding and frozen ones, and the last (``Block``) or first
-            (``NM``) layer where the pattern does not divide it. :meth:`summary` lists what
-            stays dense.
-        density: share of their weights that stay non-zero, above 0 and at most 1; may be left
-            out with :class:`PerLayer`, whose unnamed layers are dense then.
-        pattern: where non-zeros may stand; by default anywhere (:class:`Unstructured`).
-        allocation: how the density is shared out among layers; by default :class:`ERK`, and
+        model: the model. Weights of ``Linear`` layers, convolutions (also transposed ones),
+            recurrent layers and attention's projections become sparse, except depthwise
+            convolutions, weights shared with an embedding, frozen weights, and the last
+            (``Block``) or first (``NM``) layer if the pattern does not divide it.
+            :meth:`summary` lists what stays dense.
+        density: share of these weights that stay non-zero, above 0 and at most 1; optional with
+            :class:`PerLayer`, whose unnamed layers are then dense.
+        pattern: allowed positions of non-zeros; by default any (:class:`Unstructured`).
+        allocation: division of the density among layers; by default :class:`ERK`, and
             :class:`Uniform` for :class:`NM`.
-        schedule: how it changes over training; by default what suits the rule.
-        rule: how masks are chosen and changed; by default :class:`GraNet`, which starts dense and
-            has pruned the network by half of the training.
+        schedule: density over training; by default that of the rule.
+        rule: choice and change of masks; by default :class:`GraNet`, which starts dense and
+            reaches the density after half of the training.
         exclude: layers that stay dense as well: names, patterns with ``*``, or the rules
             ``first``, ``last``, ``depthwise``, ``embeddings``, ``frozen``.
-        include: layers or rules that become sparse although they would stay dense by default.
-        total_steps: optimizer steps of the whole training; schedules and rules are in shares of
-            it. ``fit`` sets it; your own training loop must set it where the density falls.
-        rescale: multiply the unmasked weights by ``sqrt(fan_in / non-zeros per unit)``, so that a
-            fresh initialization has the scale that suits the sparse fan-in. Switch it off for
-            a trained model.
-        seed: of the random choices.
+        include: layers or rules that become sparse although they are dense by default.
+        total_steps: optimizer steps of the whole training, because schedules and rules are in
+            shares of it. ``fit`` sets it; other training loops must set it if the density falls.
+        rescale: multiply the unmasked weights by ``sqrt(fan_in / non-zeros per unit)``, so that
+            an initialization has the right scale for the sparse fan-in. Switch it off for a
+            trained model.
+        seed: seed of the random choices.
 
     Raises:
         UserError: a density out of range or too small for a layer, a pattern that does not fit
@@ -148,7 +147,7 @@ class Sparsifier:
         self.apply()
 
     def _leave_end(self, model: nn.Module, include: Collection[str]) -> None:
-        """Leave the layer dense that the data size, if the pattern does not divide it."""
+        """Leave the pattern's ``end`` layer dense if the pattern does not divide it."""
         end = self.pattern.end
         if end is None or len(self._weights) < 2:
             return
@@ -163,7 +162,7 @@ class Sparsifier:
         return {name: w.by_output(w.parameter.detach()) for name, w in self._weights.items()}
 
     def _densities(self, share: float) -> dict[str, float]:
-        """Density of each layer after a share of training."""
+        """Return the density of each layer after a share of training."""
         if self.allocation.follows_weights:
             now = self.schedule.density(self.density, share)
             return self.allocation.densities(self._by_output(), now)
@@ -172,7 +171,7 @@ class Sparsifier:
         return {name: self.schedule.density(final, share) for name, final in self._final.items()}
 
     def _counts(self, share: float) -> dict[str, int]:
-        """Weights that each layer keeps after a share of training."""
+        """Return the number of weights that each layer keeps after a share of training."""
         densities = self._densities(share)
         counts = {}
         for name, density in densities.items():
@@ -191,29 +190,28 @@ class Sparsifier:
 
     @property
     def weights(self) -> Mapping[str, Weight]:
-        """The sparse weights by name, see :func:`sparsifiable_weights`."""
+        """The sparse weights by name; see :func:`sparsifiable_weights`."""
         return self._weights
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
-        """Boolean masks of the weights' shapes by name, true where one may be non-zero."""
+        """Boolean masks of the weights' shapes by name, true where a weight may be non-zero."""
         return self._masks
 
     def apply(self) -> None:
-        """Set every masked weight to exactly zero; follows the model to another device."""
+        """Set every masked weight to exactly zero, on whatever device the model is."""
         self._masks.apply(but=self.packed)
 
     @torch.no_grad()
     def step(self, optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Call after every optimizer step: updates masks where the rule says so, then applies.
+        """Update masks if the rule says so, then apply them; call this after every optimizer step.
 
         Args:
-            optimizer: with it, what it remembers of a grown weight (momentum,
-                moments) is set to zero, so that the weight starts afresh.
+            optimizer: if passed, its state of grown weights (momentum, moments) is set to zero.
 
         Raises:
-            UserError: the rule grows by gradient and no layer has one, or the density falls
-                over a training whose length is not known.
+            UserError: the rule needs gradients and no layer has any, or the density falls but
+                ``total_steps`` is not set.
         """
         self._before.clear()
         self.steps += 1
@@ -243,7 +241,7 @@ class Sparsifier:
         return self.total_steps
 
     def due(self, step: int) -> bool:
-        """Whether masks change after ``step``: by the rule, or because the density does."""
+        """Return whether masks change after ``step``, by the rule or with the density."""
         total = self._total()
         if self.rule.due(step, total):
             return True
@@ -259,14 +257,14 @@ class Sparsifier:
 
     @property
     def needs_gradients(self) -> bool:
-        """Whether the coming :meth:`step` reads gradients at masked positions too.
+        """Whether the next :meth:`step` reads gradients at masked positions.
 
         Code that computes gradients at the non-zeros only must compute all of them in that step.
         """
         return self.rule.needs_gradient and self.due(self.steps + 1)
 
     def _gradients(self) -> dict[str, Tensor | None]:
-        """The gradients by which the rule grows weights, None where a layer has none."""
+        """Return the gradients by which the rule grows weights, None for layers without one."""
         if not self.rule.needs_gradient:
             return dict.fromkeys(self._masks)
         gradients: dict[str, Tensor | None] = {}
@@ -320,20 +318,20 @@ class Sparsifier:
     def attach(self, optimizer: torch.optim.Optimizer) -> Self:
         """Run :meth:`step` after each step of ``optimizer``, in any training loop.
 
-        Steps that a gradient scaler skips, or gradient accumulation leaves out, do not count.
+        Steps skipped by a gradient scaler or by gradient accumulation do not count.
         """
         inner_optimizer(optimizer).register_step_post_hook(lambda inner, *_: self.step(inner))
         return self
 
     @property
     def densities(self) -> dict[str, float]:
-        """Density of each sparse weight at the end of training."""
+        """Return the density of each sparse weight at the end of training."""
         return {
             name: keep / self._shapes[name].numel() for name, keep in self._final_counts.items()
         }
 
     def summary(self) -> str:
-        """The sparse weights with their non-zeros, and those that stay dense with their share."""
+        """Return a text of sparse weights with their non-zeros, and dense ones with their share."""
         lines = [
             f"{name}: {nonzero:,} of {size:,} weights"
             for name, (nonzero, size) in self.counts().items()
@@ -345,14 +343,14 @@ class Sparsifier:
 
     @property
     def masked(self) -> bool:
-        """Whether any weight is masked now or will be in the end."""
+        """Whether any weight is masked now or will be at the end of training."""
         return bool(self._masks.holed) or any(
             keep < self._shapes[name].numel() for name, keep in self._final_counts.items()
         )
 
     @property
     def settled(self) -> bool:
-        """Whether the network has as many weights as in the end."""
+        """Whether the network has its final number of weights."""
         if isinstance(self.schedule, Constant):
             return True
         nonzero = sum(int(mask.sum()) for mask in self._masks.values())
@@ -365,11 +363,11 @@ class Sparsifier:
         )
 
     def counts(self) -> dict[str, tuple[int, int]]:
-        """(non-zeros allowed by the mask, size) of each sparse weight."""
+        """Return (non-zeros allowed by the mask, size) of each sparse weight."""
         return {name: (int(mask.sum()), mask.numel()) for name, mask in self._masks.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Masks by layer name, the step count and the state of the random generator."""
+        """Return masks by layer name, the step count and the state of the random generator."""
         state = {f"mask.{name}": mask for name, mask in self._masks.items()}
         state[_STEP] = torch.tensor(self.steps)
         state["generator"] = self._generator.get_state()
@@ -379,7 +377,7 @@ class Sparsifier:
         """Restore what :meth:`state_dict` returned, and apply the masks.
 
         Raises:
-            UserError: the masks belong to another network; nothing is changed then.
+            UserError: the masks are of another network; then nothing changes.
         """
         masks = {
             key.removeprefix("mask."): mask
@@ -411,9 +409,9 @@ class Sparsifier:
 
     @torch.no_grad()
     def _undo(self) -> None:
-        """Give weights that nobody has changed since this sparsifier was made their values back.
+        """Restore the dense values of weights that have not changed since this was made.
 
-        They may be those of the network whose masks are about to be restored.
+        They may be the weights of the network whose masks are restored next.
         """
         for name, before in self._before.items():
             weight = self._weights[name].parameter
@@ -426,15 +424,15 @@ class Sparsifier:
     def apply_to(self, model: nn.Module) -> None:
         """Set the masked weights of another model of the same structure to exactly zero.
 
-        For averages of the model's weights (EMA, SWA): the masks have changed during the
-        averaging, so an average has more non-zeros than the model. Call it when the averaging
-        ends, before batch norms get new statistics.
+        Use it for averages of the model's weights (EMA, SWA): masks change during the averaging,
+        so an average has more non-zeros than the model. Call it at the end of the averaging,
+        before renewing the statistics of batch norms.
 
         Args:
             model: a copy, or ``torch.optim.swa_utils.AveragedModel``.
 
         Raises:
-            UserError: a sparse layer is missing or of another shape; nothing is changed then.
+            UserError: a sparse layer is missing or has another shape; then nothing changes.
         """
         if isinstance(model, torch.optim.swa_utils.AveragedModel):
             model = model.module
@@ -452,14 +450,14 @@ class Sparsifier:
 
 
 def inner_optimizer(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimizer inside the wrapper of accelerate, which has no hooks of its own."""
+    """Return the optimizer inside the wrapper of accelerate, which has no hooks."""
     inner = getattr(optimizer, "optimizer", optimizer)
     assert isinstance(inner, torch.optim.Optimizer)
     return inner
 
 
 def _forget(optimizer: torch.optim.Optimizer, weight: Tensor, grown: Tensor) -> None:
-    """Set what the optimizer remembers of the weights just grown to zero."""
+    """Set the optimizer's state of grown weights to zero."""
     for value in inner_optimizer(optimizer).state.get(weight, {}).values():
         if isinstance(value, Tensor) and value.shape == weight.shape:
             value.masked_fill_(grown, 0.0)

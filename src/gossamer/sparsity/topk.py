@@ -1,4 +1,4 @@
-"""The largest of many scores, with ties broken by the lowest index, and zeros for the others."""
+"""Selection of the largest scores, with ties broken by the lowest index."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALL = 4096
 
 
 def _picked(scores: Tensor, k: int) -> Tensor:
-    """`top_k` of ``[rows, columns]`` by the runtime's kernel, in about a fifth of the time."""
+    """Compute `top_k` of ``[rows, columns]`` by the runtime's kernel, in a fifth of the time."""
     rows, columns = scores.shape
     mask = torch.empty_like(scores, dtype=torch.bool)
     equal = torch.ones(columns)  # scores are compared as they are
@@ -37,18 +37,18 @@ def _picked(scores: Tensor, k: int) -> Tensor:
 
 
 def without_gaps(x: Tensor) -> bool:
-    """Whether memory holds the numbers without gaps, in torch's order or with channels last."""
+    """Return whether the tensor is contiguous, in torch's order or with channels last."""
     return x.is_contiguous() or (
         x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
     )
 
 
 def zero_outside(weight: Tensor, mask: Tensor) -> bool:
-    """Set what lies outside the mask to zero in place; False where torch must do it.
+    """Set entries outside the mask to zero in place; return False if torch must do it.
 
     Args:
         weight: float32 on the CPU, without gaps in memory.
-        mask: boolean, laid out in memory as the weight is.
+        mask: boolean, in the weight's memory layout.
     """
     here = weight.dtype == torch.float32 and weight.device.type == mask.device.type == "cpu"
     alike = without_gaps(weight) and weight.stride() == mask.stride()
@@ -66,13 +66,13 @@ def zero_outside(weight: Tensor, mask: Tensor) -> bool:
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:
-    """Mark the ``k`` largest along the last dimension; among equal ones, those of lowest index.
+    """Mark the ``k`` largest entries along the last dimension; ties go to the lowest index.
 
-    A selection (linear time) and not a sort: masks may be chosen again after every step.
+    This is a selection in linear time and not a sort, because masks may change after every step.
 
     Args:
         scores: ``[..., n]``. NaN counts as infinity.
-        k: how many.
+        k: number of entries to mark.
 
     Returns:
         Boolean ``[..., n]`` with exactly ``min(k, n)`` entries true along the last dimension.
