@@ -1,4 +1,4 @@
-"""Gains and their evidence: terminal tables and one self-contained HTML page."""
+"""Reports of runs and experiments: terminal tables and one self-contained HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Help in choosing a trial of the frontier: where it bends, and what a step along it costs."""
+"""Help in choosing a trial of the frontier: its knee, and the cost of each step along it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def knee(snapshot: Snapshot) -> TrialRecord | None:
-    """The trial where the frontier bends most; None where it does not bend.
+    """Return the trial at the frontier's sharpest bend; None if it does not bend.
 
-    With every metric scaled from the frontier's worst value (0) to its best (1), as its plots are,
-    it has the largest sum: of two metrics, it is farthest from the straight line between the
-    frontier's ends. Das, "On characterizing the 'knee' of the Pareto curve based on normal-boundary
-    intersection", Structural Optimization 18, 1999.
+    This is the trial with the largest sum of metrics, each scaled from the frontier's worst value
+    (0) to its best (1), as in the plots. With two metrics, it is farthest from the straight line
+    between the frontier's ends. Das, "On characterizing the 'knee' of the Pareto curve based on
+    normal-boundary intersection", Structural Optimization 18, 1999.
     """
     trials = _trials(snapshot)
     if len(trials) < 3:
@@ -33,10 +33,10 @@ def knee(snapshot: Snapshot) -> TrialRecord | None:
 
 
 def choice(snapshot: Snapshot) -> dict[str, Any] | None:
-    """What `choice.js` shows; None where the frontier leaves nothing to choose.
+    """Return the data that `choice.js` shows; None if the frontier has no trade-off.
 
-    ``trials`` have their ``gains``, each optimized metric scaled as for the `knee`, and ``steps``
-    lead from the frontier's worst trial in the first optimized metric to its best.
+    Each of ``trials`` has ``gains``, its optimized metrics scaled as for the `knee`; ``steps`` lead
+    from the frontier's worst trial in the first optimized metric to its best.
     """
     trials, metrics = _trials(snapshot), _optimized(snapshot)
     if len(trials) < 2:
@@ -61,7 +61,7 @@ def choice(snapshot: Snapshot) -> dict[str, Any] | None:
 
 
 def compared(snapshot: Snapshot, trials: Sequence[TrialRecord]) -> dict[str, Any]:
-    """What `choice.js` compares of trials: metrics, and each trial in words."""
+    """Return the data of trials that `choice.js` compares: metrics, and each trial as text."""
     return {
         "metrics": [
             {"name": m.name, "label": snapshot.label(m), "limit": words.limit(m) or words.role(m)}
@@ -83,13 +83,13 @@ def _optimized(snapshot: Snapshot) -> list[Metric]:
 
 
 def _trials(snapshot: Snapshot) -> Sequence[TrialRecord]:
-    """The frontier, where there is a trade-off between metrics."""
+    """Return the frontier's trials; none if there is no trade-off between metrics."""
     front = snapshot.frontier
     return front.trials if front.feasible and len(_optimized(snapshot)) > 1 else ()
 
 
 def _gains(snapshot: Snapshot, trials: Sequence[TrialRecord]) -> list[list[float]]:
-    """Each trial's metrics from the worst of the trials (0) to the best (1)."""
+    """Return each trial's metrics scaled from the worst of the trials (0) to the best (1)."""
     columns = []
     for metric in _optimized(snapshot):
         values = [trial.values[metric.name] for trial in trials]
@@ -101,7 +101,7 @@ def _gains(snapshot: Snapshot, trials: Sequence[TrialRecord]) -> list[list[float
 
 
 def _unit(metric: Metric, trials: Sequence[TrialRecord]) -> float:
-    """What costs are given for: a hundredth of a share, else the power of ten below the range."""
+    """Return the unit for costs: 0.01 for a share, or else the power of ten below the range."""
     values = [trial.values[metric.name] for trial in trials]
     size = max(values) / 2 - min(values) / 2
     if size <= 0:
@@ -113,7 +113,7 @@ def _unit(metric: Metric, trials: Sequence[TrialRecord]) -> float:
 def _step(
     snapshot: Snapshot, worse: TrialRecord, better: TrialRecord, unit: float
 ) -> Mapping[str, Any] | None:
-    """From one trial of the frontier to its neighbor; None where both have the same values."""
+    """Describe the step to a neighbor on the frontier; None if both have the same values."""
     first, *others = _optimized(snapshot)
     gained = better.values[first.name] - worse.values[first.name]
     changes = []
@@ -142,6 +142,6 @@ def _step(
 
 
 def _signed(value: float) -> str:
-    """A difference with its sign."""
+    """Write a difference with its sign."""
     sign = "−" if value < 0 else "+" if value > 0 else ""
     return sign + units.plain(abs(float(value)), 3)

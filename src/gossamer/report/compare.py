@@ -23,10 +23,10 @@ Runs = Mapping[str, Mapping[str, Any]]
 
 
 def comparison(runs: Runs) -> dict[str, Any]:
-    """The table as plain data: a figure has its values, texts and gains by run.
+    """Return the table as plain data: each figure with values, texts and gains by run.
 
-    A value is a number, a pair of lowest and highest, or None where a run does not hold it;
-    gains are texts, over the first run.
+    A value is a number, a pair (lowest, highest), or None if the run lacks it. Gains are texts and
+    compare with the first run.
     """
     names = list(runs)
     return {
@@ -62,7 +62,7 @@ def _cell(*parts: str) -> str:
 
 
 def markdown(runs: Runs) -> str:
-    """The table as Markdown, gains next to the figures of each run after the first."""
+    """Return the table as Markdown, with gains next to the figures of runs after the first."""
     names = list(runs)
     heading = ["Figure", "How known", names[0]]
     for name in names[1:]:
@@ -90,15 +90,15 @@ def markdown(runs: Runs) -> str:
 def write_comparison(
     *sources: str | os.PathLike[str], output: str | os.PathLike[str], title: str | None = None
 ) -> Path:
-    """Write the side-by-side table of run directories as the suffix of ``output`` says.
+    """Write the side-by-side table of run directories in the format of ``output``'s suffix.
 
     Args:
-        sources: run directories; the first one is what the others are compared with.
+        sources: run directories; the others are compared with the first.
         output: a file ending in ``.html`` (the whole page), ``.md`` or ``.json``.
-        title: of the page.
+        title: title of the page.
 
     Raises:
-        UserError: a run is missing or damaged, another suffix, or the file cannot be written.
+        UserError: a run is missing or damaged, an unknown suffix, or the file cannot be written.
     """
     target = Path(output)
     suffix = target.suffix.lower()

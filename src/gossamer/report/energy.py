@@ -16,7 +16,7 @@ _NEEDED = _FIELDS - {"bits"}  # not in runs made before it was counted
 
 
 def _works(run: Mapping[str, Any], side: str) -> list[Work]:
-    """The counted work of a run, ``own`` or ``dense``; empty where it holds none."""
+    """Return the counted work of a run, ``own`` or ``dense``; empty if it has none."""
     counted = run.get("energy")
     listed = counted.get(side) if isinstance(counted, Mapping) else None
     if not isinstance(listed, list):
@@ -25,7 +25,7 @@ def _works(run: Mapping[str, Any], side: str) -> list[Work]:
 
 
 def _is_work(work: Any) -> bool:
-    """Whether a file holds what can be priced."""
+    """Return whether a file's entry is valid counted work."""
     return (
         isinstance(work, Mapping)
         and _NEEDED <= set(work) <= _FIELDS
@@ -48,12 +48,12 @@ def _ratio(first: list[Work], second: list[Work], memory: str) -> tuple[float, f
 
 
 def against_dense(run: Mapping[str, Any], memory: str) -> tuple[float, float] | None:
-    """Energy of the same layers done densely, divided by that of the run; None without counts."""
+    """Return the energy of the dense layers divided by the run's, a range; None without counts."""
     return _ratio(_works(run, "dense"), _works(run, "own"), memory)
 
 
 def between(
     first: Mapping[str, Any], run: Mapping[str, Any], memory: str
 ) -> tuple[float, float] | None:
-    """Energy of ``first`` divided by that of ``run``; None without counts of both."""
+    """Return the energy of ``first`` divided by that of ``run``, a range; None without counts."""
     return _ratio(_works(first, "own"), _works(run, "own"), memory)

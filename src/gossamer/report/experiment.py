@@ -1,4 +1,4 @@
-"""The figures of an experiment in words; values shown together are of one trial."""
+"""Texts of an experiment's figures; values in one text are always of one trial."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from gossamer.report import units
 
-if TYPE_CHECKING:  # the pages of runs do without the search's packages
+if TYPE_CHECKING:  # reports of runs do not need the search's packages
     from gossamer.search import LinearConstraint, Snapshot, TrialRecord
     from gossamer.search.metrics import Metric
 
 
 def role(metric: Metric) -> str:
-    """Goal of a metric."""
+    """Write the goal of a metric."""
     return metric.goal if metric.optimized else "constraint"
 
 
 def limit(metric: Metric) -> str:
-    """The threshold ("≥ 0.965", the space does not break); empty without one."""
+    """Write the threshold, such as "≥ 0.965" with a non-breaking space; empty without one."""
     if metric.threshold is None:
         return ""
     sign = "≥" if metric.goal.sign > 0 else "≤"
@@ -27,13 +27,13 @@ def limit(metric: Metric) -> str:
 
 
 def split(snapshot: Snapshot, metric: Metric) -> str:
-    """The data that a metric was measured on, where that is known."""
+    """Write the split that a metric was measured on; empty if it is unknown."""
     return snapshot.label(metric).removesuffix(metric.name).strip()
 
 
 @lru_cache(maxsize=8)
 def digits(snapshot: Snapshot) -> Mapping[str, int]:
-    """Significant digits that tell the values of each metric apart."""
+    """Return the number of significant digits that distinguish the values of each metric."""
     needed = {}
     for metric in snapshot.metrics:
         values = [trial.values[metric.name] for trial in snapshot.complete]
@@ -43,24 +43,24 @@ def digits(snapshot: Snapshot) -> Mapping[str, int]:
 
 
 def missed(metric: Metric, trial: TrialRecord) -> bool:
-    """Whether a trial is on the wrong side of a metric's threshold."""
+    """Return whether a trial is on the wrong side of a metric's threshold."""
     return metric.violation(trial.values[metric.name]) > 0
 
 
 def beside(snapshot: Snapshot) -> list[str]:
-    """Names of what trials returned besides their metrics."""
+    """Return the names of values that trials returned in addition to the metrics."""
     names = dict.fromkeys(name for trial in snapshot.trials for name in trial.values)
     metrics = {metric.name for metric in snapshot.metrics}
     return [name for name in names if name not in metrics]
 
 
 def all_missed(snapshot: Snapshot, trial: TrialRecord) -> list[str]:
-    """Names of the metrics of which a trial is on the wrong side of the threshold."""
+    """Return the names of the metrics whose thresholds a trial misses."""
     return [m.name for m in snapshot.metrics if m.name in trial.values and missed(m, trial)]
 
 
 def value(snapshot: Snapshot, metric: Metric, trial: TrialRecord) -> str:
-    """A trial's value of a metric, never rounded to a threshold that it misses."""
+    """Write a trial's value of a metric, never rounded to a threshold that it misses."""
     number, most = trial.values[metric.name], digits(snapshot)[metric.name]
     text = units.plain(number, most)
     while most < 17 and missed(metric, trial) and text == units.plain(metric.threshold, 15):
@@ -70,24 +70,24 @@ def value(snapshot: Snapshot, metric: Metric, trial: TrialRecord) -> str:
 
 
 def values(snapshot: Snapshot, trial: TrialRecord) -> str:
-    """All metrics of a trial."""
+    """Write all metrics of a trial."""
     return ", ".join(f"{snapshot.label(m)} {value(snapshot, m, trial)}" for m in snapshot.metrics)
 
 
 def with_deviation(text: str, deviation: float | None) -> str:
-    """A value in words, with its standard deviation where that is known and not 0."""
+    """Add the standard deviation to a value's text, if it is known and not 0."""
     return f"{text} ±\u00a0{units.plain(deviation, 2)}" if deviation else text
 
 
 def parameter(trial: TrialRecord, name: str) -> str:
-    """A parameter's value; a dash where the trial did not have it."""
+    """Write a parameter's value; a dash if the trial does not have it."""
     return units.plain(trial.parameters[name]) if name in trial.parameters else units.NOTHING
 
 
 def texts(snapshot: Snapshot, trial: TrialRecord) -> dict[str, str]:
-    """A trial in words: ``parameter:NAME``, ``value:NAME``, ``expected:NAME`` and ``seconds``.
+    """Return a trial's texts: ``parameter:NAME``, ``value:NAME``, ``expected:NAME``, ``seconds``.
 
-    Values are those of the metrics, and whatever else the trial returned.
+    Values are those of the metrics and all others that the trial returned.
     """
     written = {f"parameter:{name}": units.plain(v) for name, v in trial.parameters.items()}
     most = digits(snapshot)
@@ -101,7 +101,7 @@ def texts(snapshot: Snapshot, trial: TrialRecord) -> dict[str, str]:
 
 
 def constraint(constraint: LinearConstraint) -> str:
-    """Such as "start − end ≤ 0"."""
+    """Write a constraint, such as "start − end ≤ 0"."""
     words: list[str] = []
     for name, factor in constraint.coefficients.items():
         size = "" if abs(factor) == 1 else f"{units.plain(abs(factor))} · "
@@ -111,7 +111,7 @@ def constraint(constraint: LinearConstraint) -> str:
 
 
 def verdict(snapshot: Snapshot) -> str:
-    """The frontier in words, with its first trial: best in the first metric, or the nearest."""
+    """Describe the frontier and its first trial: the best in the first metric, or the nearest."""
     front = snapshot.frontier.trials
     if not front:
         cheaper = any(t.state == "complete" for t in snapshot.trials)
@@ -136,19 +136,19 @@ def verdict(snapshot: Snapshot) -> str:
     return f"{trials} on the frontier{inside}; best in {best} is {named}"
 
 
-# Of the trials inside a region so many are listed, those that differ most.
+# Number of trials listed of a region, those that differ most.
 _LISTED = 12
 
 
 def listed(snapshot: Snapshot) -> list[TrialRecord]:
-    """The frontier's trials as tables show them."""
+    """Return the frontier's trials that tables show, in their order."""
     front = snapshot.frontier
     region = front.kind == "region" and front.feasible
     return front.trials[:_LISTED] if region else front.trials
 
 
 def title(snapshot: Snapshot) -> str:
-    """The heading of those trials."""
+    """Return the heading of the trials that `listed` returns."""
     front = snapshot.frontier
     if not front.feasible:
         return "Nearest to the thresholds"
@@ -161,7 +161,7 @@ def title(snapshot: Snapshot) -> str:
 
 
 def place(snapshot: Snapshot) -> str:
-    """Where the frontier's trials are, in addition to their number."""
+    """Write the text after the frontier's number of trials, such as "on the frontier"."""
     front = snapshot.frontier
     if not front.feasible:
         return "nearest to the thresholds"
@@ -170,7 +170,7 @@ def place(snapshot: Snapshot) -> str:
 
 
 def measure(snapshot: Snapshot) -> tuple[str, str]:
-    """What grows as the search goes on, and how large it is."""
+    """Return name and value of the quantity that grows in the search (hypervolume, coverage)."""
     if not any(metric.optimized for metric in snapshot.metrics):
         steps = snapshot.coverage_so_far
         return "of the space covered", units.percent(steps[-1][1]) if steps else units.NOTHING
@@ -180,7 +180,7 @@ def measure(snapshot: Snapshot) -> tuple[str, str]:
 
 
 def counts(snapshot: Snapshot) -> str:
-    """Numbers of trials by state, of the budget."""
+    """Write the numbers of trials by state, and the budget."""
     states = snapshot.states
     cheaper = states["complete"] - len(snapshot.complete)
     listed = [(len(snapshot.complete), "complete")]
@@ -201,7 +201,7 @@ def counts(snapshot: Snapshot) -> str:
 
 
 def failures(snapshot: Snapshot) -> list[tuple[str, list[int]]]:
-    """Why trials failed, and their numbers, the most frequent reason first."""
+    """Return reasons of failures with the trials' numbers, the most frequent first."""
     reasons: dict[str, list[int]] = {}
     for trial in snapshot.trials:
         if trial.state == "failed":

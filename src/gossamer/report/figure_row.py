@@ -1,4 +1,4 @@
-"""One figure: read from a run, written, and compared with that of another run."""
+"""One figure of a run: reading, writing, and comparison with another run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gossamer.report.provenance import Provenance
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as written: the text, a smaller note such as "of 1,716,000", and its value.
+    """A figure's text, a smaller note such as "of 1,716,000", and its value.
 
-    The value is None where there is no figure, and lowest and highest where it is a range.
+    The value is None if there is no figure, and a pair (lowest, highest) for a range.
     """
 
     text: str
@@ -25,7 +25,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Gain:
-    """Gain of a run over the first one; ``good`` is None when nothing changed."""
+    """Gain of a run over the first one; ``good`` is None if nothing changed."""
 
     text: str
     good: bool | None
@@ -33,12 +33,12 @@ class Gain:
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: how to read it from a run, write it and compare it.
+    """One figure, with functions to read it from a run, write it and compare it.
 
-    ``words`` name a ratio when the figure falls and when it rises ("fewer", "more").
-    Without words the figure is a share, and its gain is a difference in points.
-    ``same`` lists the keys that must agree for two runs to be comparable, ``meaning`` says
-    what the label leaves open.
+    ``words`` describe the ratio of a falling and of a rising figure ("fewer", "more").
+    Without them the figure is a share, and its gain is a difference in points.
+    ``same`` lists the keys that must agree for two runs to be comparable; ``meaning`` explains
+    the label.
     """
 
     label: str
@@ -52,12 +52,12 @@ class Row:
     same: tuple[str, ...] = ()
 
     def cell(self, run: Run) -> Cell | None:
-        """The figure as written; None where the run does not hold it."""
+        """Return the run's figure; None if the run lacks it."""
         figure = self.read(run)
         return None if figure is None else Cell(self.write(figure), self.note(run), figure)
 
     def gain(self, first: Run, run: Run) -> Gain | None:
-        """The gain of ``run`` over ``first``; None where the two cannot be compared."""
+        """Return the gain of ``run`` over ``first``; None if they cannot be compared."""
         before, after = self.read(first), self.read(run)
         if before is None or after is None:
             return None
@@ -80,7 +80,7 @@ class Row:
 
 @dataclass(frozen=True)
 class EnergyRow:
-    """Energy as ratios: of a run to its own layers done densely, and to the first run."""
+    """Energy as ratios, to the run's layers as dense ones and to the first run."""
 
     memory: str
     label: str
@@ -88,12 +88,12 @@ class EnergyRow:
     meaning: str = "times less than its layers done densely; see docs/explanation/energy.md"
 
     def cell(self, run: Run) -> Cell | None:
-        """The range of the ratio to dense layers; None where the run holds no counts."""
+        """Return the range of the ratio to dense layers; None if the run has no counts."""
         ratios = energy.against_dense(run, self.memory)
         return None if ratios is None else Cell(units.spread(*ratios), value=ratios)
 
     def gain(self, first: Run, run: Run) -> Gain | None:
-        """The range of the ratio to the first run, doing the same task."""
+        """Return the range of the ratio to the first run; None if the runs' tasks differ."""
         ratios = energy.between(first, run, self.memory)
         if ratios is None or first.get("task") != run.get("task"):
             return None

@@ -1,4 +1,4 @@
-"""The figures of one run and their gain over another: one table, read by terminal and page."""
+"""The table of a run's figures and their gains over another run, for terminal and page."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ ROWS: tuple[Row | EnergyRow, ...] = (
 
 TIME = "Time per inference, engine, batch 1"
 
-# Of a table that is to be read at a glance.
+# Rows of a brief table.
 MAIN = frozenset(
     {
         "Accuracy",
@@ -224,9 +224,9 @@ MAIN = frozenset(
 
 @dataclass(frozen=True)
 class Line:
-    """A row filled in: one cell per run, one gain per run after the first.
+    """A row of a table: one cell per run, and one gain per run after the first.
 
-    ``note`` is what the notes of all runs agree on; it stands next to the label, once.
+    ``note`` is the note that all runs have in common; it is shown once, next to the label.
     """
 
     label: str
@@ -238,7 +238,7 @@ class Line:
 
 
 def main_lines(lines: Sequence[Line]) -> list[Line]:
-    """The lines of :data:`MAIN`, without notes."""
+    """Return the lines of :data:`MAIN`, without notes."""
     return [
         replace(line, note="", cells=tuple(replace(cell, note="") for cell in line.cells))
         for line in lines
@@ -247,7 +247,7 @@ def main_lines(lines: Sequence[Line]) -> list[Line]:
 
 
 def compare(runs: Mapping[str, Run]) -> list[Line]:
-    """The side-by-side figures of ``runs``; rows that no run holds are left out."""
+    """Return the side-by-side figures of ``runs``, without rows that no run has."""
     listed = list(runs.values())
     lines = []
     for row in ROWS:

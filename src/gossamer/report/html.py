@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page that asks nothing of the network."""
+"""The report as one self-contained HTML page, which loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _TEMPLATES = templates_of("gossamer.report")
 
 
 def _breakable(name: str) -> Markup:
-    """A dotted or underscored name that may break after its signs, and nowhere else."""
+    """Allow line breaks in a name only after its dots and underscores."""
     return Markup(re.sub(r"([._/])", r"\1<wbr>", str(escape(name))))
 
 
@@ -53,7 +53,7 @@ _LARGEST_IMAGE, _LARGEST_IMAGES = 512 * 1024, 8 * 1024 * 1024
 
 
 def flat(settings: Mapping[str, Any], under: str = "") -> list[tuple[str, str]]:
-    """Nested settings as dotted names and written values, in their order."""
+    """Return nested settings as pairs of a dotted name and a text, in order."""
     rows: list[tuple[str, str]] = []
     for key, value in settings.items():
         name = f"{under}{key}"
@@ -65,7 +65,7 @@ def flat(settings: Mapping[str, Any], under: str = "") -> list[tuple[str, str]]:
 
 
 def _settings_table(runs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Settings by name with one value per run; a dash where a run does not set one."""
+    """Return settings by name with one value per run; a dash if a run does not set it."""
     about = ("task", "source", "model", "split", "examples", "seed", "epochs")
     columns = []
     for run in runs.values():
@@ -90,13 +90,13 @@ def _parents(path: Path) -> None:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write ``text``, in a new folder where it is missing."""
+    """Write ``text`` to ``path``; create its folder if needed."""
     _parents(path)
     write_text(path, text)
 
 
 def _embedded(file: TrialFile, room: int) -> str:
-    """An image as a data address; empty for other files, larger ones, and one that is gone."""
+    """Return a small image as a data URL; empty for other, larger and missing files."""
     if file.kind != "image" or file.bytes > min(room, _LARGEST_IMAGE):
         return ""
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
@@ -112,7 +112,7 @@ class _Shown:
     """An experiment on the page.
 
     Attributes:
-        key: begins the names of its parts in the page; empty for the first one.
+        key: prefix of the names of its parts in the page; empty for the first experiment.
         snapshot: the experiment.
         first: the plots at the top.
         sections: heading -> the plots under it.
@@ -147,7 +147,7 @@ class _Shown:
 
     @property
     def files(self) -> dict[int, list[tuple[TrialFile, str]]]:
-        """Files of the trials that are listed, small images as the address of their content."""
+        """Return the listed trials' files with their addresses, data URLs for small images."""
         shown: dict[int, list[tuple[TrialFile, str]]] = {}
         room = _LARGEST_IMAGES
         for trial in words.listed(self.snapshot):
@@ -163,7 +163,7 @@ class _Shown:
 
     @property
     def script(self) -> Markup:
-        """What the page's script shows of the frontier, as JSON inside a script element."""
+        """Return the frontier's data for the page's script, as JSON in a script element."""
         trials = words.listed(self.snapshot)
         content = {"choice": choice(self.snapshot), **compared(self.snapshot, trials)}
         return Markup(script_json(content))
@@ -177,18 +177,18 @@ def page(
 ) -> Path:
     """Write the report of ``runs`` and of experiments as one HTML page.
 
-    The page holds its styles, its data and plotly.js (about 5 MB) and loads nothing from
-    anywhere; a content security policy in it forbids the browser to.
+    The page includes its styles, data and plotly.js (about 5 MB) and loads nothing else; its
+    content security policy forbids that.
 
     Args:
-        path: the file to write; its folder is made when missing.
-        runs: name -> the contents of a run's ``metrics.json``. The first run is the one the
-            others are compared with. May be empty.
-        experiment: the search to show, or several: side by side first, then each.
-        title: of the page.
+        path: the file to write; its folder is created if needed.
+        runs: name -> the contents of a run's ``metrics.json``; the others are compared with the
+            first. May be empty.
+        experiment: the search to show, or several: an overview, then each.
+        title: title of the page.
 
     Returns:
-        The file written.
+        The path of the file.
 
     Raises:
         UserError: there is nothing to show, or the file cannot be written.
@@ -243,7 +243,7 @@ def page(
 
 
 def _snapshot(experiment: Experiment | Snapshot) -> Snapshot:
-    from gossamer.search import Snapshot  # only here: the pages of runs do without the search
+    from gossamer.search import Snapshot  # only here: reports of runs do not need the search
 
     if isinstance(experiment, Snapshot):
         return experiment
@@ -251,7 +251,7 @@ def _snapshot(experiment: Experiment | Snapshot) -> Snapshot:
 
 
 def _opened(source: object) -> list[Experiment | Snapshot] | None:
-    """The experiments that ``source`` is or names; None when it names a run directory."""
+    """Return the experiments of ``source``; None if it is a run directory."""
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         address = "://" in str(name)
@@ -282,19 +282,19 @@ def report(
     """Write the report of run directories and of experiments.
 
     Args:
-        sources: run directories (holding ``metrics.json``; named by their folders, the first
-            one is what the others are compared with) and experiments: objects, TOML files, or
-            addresses of storages (``sqlite:///speech.db``), of which all experiments are shown.
+        sources: run directories, which are named by their folders and compared with the first;
+            and experiments: objects, TOML files, or addresses of storages
+            (``sqlite:///speech.db``), of which all experiments are shown.
         output: the HTML file to write.
-        title: of the page.
+        title: title of the page.
 
     Returns:
-        The file written.
+        The path of the file.
 
     Raises:
-        UserError: a source is missing or damaged, two experiments of one name or no source at
-            all, another suffix than ``.html``, or the page cannot be written. An older page stays
-            as it is then.
+        UserError: a source is missing or damaged, two experiments have the same name, there is no
+            source, the suffix is not ``.html``, or the page cannot be written. Then an older page
+            does not change.
     """
     if Path(output).suffix.lower() not in (".html", ".htm"):
         raise UserError(f"-o {output}: a page's name must end in .html")

@@ -26,7 +26,7 @@ class Layer:
 
 
 def layers_of(run: Run) -> list[Layer]:
-    """The layers of a run, in the network's order; empty when the run lists none."""
+    """Return the layers of a run, in the network's order; empty if the run lists none."""
     listed = run.get("layers") or ()
     return [
         Layer(

@@ -1,4 +1,4 @@
-"""Readers of a run's metrics: None or nothing where it does not hold them."""
+"""Readers of a run's metrics; they return None or an empty text or list for missing metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gossamer.report import units
 
 
 def machine(run: Run) -> str:
-    """The machine the run was measured on, in one line; empty when the run does not say."""
+    """Return the machine that the run was measured on, in one line; empty if unknown."""
     entry = run.get("machine", "")
     if isinstance(entry, Mapping):
         return ", ".join(units.plain(part) for part in entry.values())
@@ -19,7 +19,7 @@ def machine(run: Run) -> str:
 
 
 def share(part: tuple[str, ...], whole: tuple[str, ...]) -> Callable[[Run], float | None]:
-    """Read one number as a share of another."""
+    """Return a function that reads one number as a share of another."""
 
     def read_share(run: Run) -> float | None:
         some, total = value(run, *part), value(run, *whole)
@@ -29,19 +29,19 @@ def share(part: tuple[str, ...], whole: tuple[str, ...]) -> Callable[[Run], floa
 
 
 def noise_share(run: Run) -> float | None:
-    """The noise score as a share of the highest."""
+    """Return the noise score as a share of the highest possible."""
     return share(("noise", "score"), ("noise", "of"))(run)
 
 
 def disturbances(run: Run) -> list[Mapping[str, Any]]:
-    """The robustness curves of a run; empty when it did not measure them."""
+    """Return the robustness curves of a run; empty if it did not measure them."""
     listed = run.get("robustness") or ()
     keys = ("name", "unit", "levels", "correct", "of")
     return [c for c in listed if isinstance(c, Mapping) and all(key in c for key in keys)]
 
 
 def disturbed_share(run: Run) -> float | None:
-    """The mean accuracy over all kinds and levels of disturbance."""
+    """Return the mean accuracy over all kinds and levels of disturbance."""
     shares = [
         correct / curve["of"]
         for curve in disturbances(run)
@@ -52,7 +52,7 @@ def disturbed_share(run: Run) -> float | None:
 
 
 def training_seconds(run: Run) -> float | None:
-    """The seconds of all epochs together."""
+    """Return the seconds of all epochs together."""
     history = run.get("history")
     if not isinstance(history, Sequence) or isinstance(history, str):
         return None
@@ -62,7 +62,7 @@ def training_seconds(run: Run) -> float | None:
 
 
 def share_note(part: tuple[str, ...], whole: tuple[str, ...]) -> Callable[[Run], str]:
-    """Such as "193,280 of 1,716,000"."""
+    """Return a function that writes a note such as "193,280 of 1,716,000"."""
 
     def note(run: Run) -> str:
         some, total = value(run, *part), value(run, *whole)
@@ -74,13 +74,13 @@ def share_note(part: tuple[str, ...], whole: tuple[str, ...]) -> Callable[[Run],
 
 
 def accuracy_note(run: Run) -> str:
-    """Such as "3,876 of 4,000, test"."""
+    """Write a note such as "3,876 of 4,000, test"."""
     counted = share_note(("correct",), ("examples",))(run)
     return ", ".join(filter(None, (counted, str(run.get("split") or ""))))
 
 
 def total_note(*keys: str) -> Callable[[Run], str]:
-    """Such as "of 1,716,000"."""
+    """Return a function that writes a note such as "of 1,716,000"."""
 
     def note(run: Run) -> str:
         total = value(run, *keys)
@@ -90,20 +90,20 @@ def total_note(*keys: str) -> Callable[[Run], str]:
 
 
 def disturbed_note(run: Run) -> str:
-    """Over how much the mean of `disturbed_share` goes."""
+    """Write the numbers of kinds and levels in the mean of `disturbed_share`."""
     curves = disturbances(run)
     kinds = "kind" if len(curves) == 1 else "kinds"
     return f"mean over {len(curves)} {kinds}, {units.whole(curves[0]['of'])} examples each"
 
 
 def epochs_note(run: Run) -> str:
-    """Length of the training."""
+    """Write the length of the training."""
     epochs = value(run, "epochs")
     return "" if epochs is None else f"{units.whole(epochs)} epoch{'' if epochs == 1 else 's'}"
 
 
 def speedup_note(run: Run) -> str:
-    """Over which network, and how much repeated measurements differed."""
+    """Write the network of the comparison and the spread of repeated measurements."""
     deployed = run.get("deployed")
     spread = value(run, "deployed", "spread", "speedup")
     if not isinstance(deployed, Mapping) or spread is None:
@@ -112,7 +112,7 @@ def speedup_note(run: Run) -> str:
 
 
 def engine_note(run: Run) -> str:
-    """Settings of the engine's measurement."""
+    """Write the settings of the engine's measurement."""
     threads, engine = value(run, "engine", "threads"), run.get("engine")
     if threads is None or not isinstance(engine, Mapping):
         return ""

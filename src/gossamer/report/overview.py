@@ -1,4 +1,4 @@
-"""Experiments side by side: how far each is, and the best that it has inside its thresholds."""
+"""Experiments side by side: the progress of each, and its best values inside its thresholds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Best:
-    """The best value of a metric inside the thresholds, in words."""
+    """The best value of a metric inside the thresholds, as text."""
 
     text: str
     limit: str
@@ -29,14 +29,14 @@ class OverviewRow:
     """An experiment among others.
 
     Attributes:
-        name: of the experiment.
-        wrong: why it cannot be read; the other attributes are empty then.
-        done: trials that ended, of the budget, in words.
+        name: its name.
+        wrong: why it cannot be read; then the other attributes are empty.
+        done: text of the trials that ended, out of the budget.
         running, failed: numbers of trials.
-        inside: complete trials of the full task inside all thresholds.
-        best: label of an optimized metric -> its best value, each of a trial of its own; None
-            where no trial is inside.
-        active: when a trial last began, reported or ended, in words.
+        inside: number of complete trials of the full task inside all thresholds.
+        best: label of an optimized metric -> its best value, possibly each of another trial;
+            None if no trial is inside.
+        active: text of the time at which a trial last began, reported or ended.
     """
 
     name: str
@@ -50,7 +50,7 @@ class OverviewRow:
 
 
 def overview(experiments: Mapping[str, Snapshot | str]) -> list[OverviewRow]:
-    """Rows of experiments, the one that was active last first.
+    """Return rows of experiments, the most recently active first.
 
     Args:
         experiments: name -> the experiment, or why it cannot be read.
@@ -62,7 +62,7 @@ def overview(experiments: Mapping[str, Snapshot | str]) -> list[OverviewRow]:
 
 
 def metrics_of(rows: Sequence[OverviewRow]) -> list[str]:
-    """Labels of the metrics that any of the experiments optimizes."""
+    """Return the labels of all metrics that the experiments optimize."""
     return list(dict.fromkeys(label for row in rows for label in row.best))
 
 

@@ -1,4 +1,4 @@
-"""Parts of pages: templates, and plotly.js without the addresses in it."""
+"""Parts of pages: templates, scripts, styles, and plotly.js without addresses of other hosts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ADDRESS = re.compile(r"""(["'`])https?://(?!www\.w3\.org/)[^"'`\\\s<>]*""")
 
 
 def templates_of(*packages: str) -> jinja2.Environment:
-    """The templates in the folders ``templates`` of packages, the first one's where names agree.
+    """Return the templates in the folders ``templates`` of packages, of which the first wins.
 
-    Values are escaped; a name without a value is an error.
+    Values are escaped; an undefined name is an error.
     """
     return jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader(p, "templates") for p in packages]),
@@ -29,12 +29,12 @@ def templates_of(*packages: str) -> jinja2.Environment:
 
 
 def asset(*names: str) -> bytes:
-    """Scripts or styles that both pages share, one after the other."""
+    """Return scripts or styles that both pages share, joined."""
     folder = resources.files(__package__) / "templates"
     return b"\n".join((folder / name).read_bytes() for name in names)
 
 
 @functools.cache
 def plotly_js() -> str:
-    """The installed plotly.js; texts in it that are addresses of other hosts are empty."""
+    """Return the installed plotly.js with addresses of other hosts replaced by empty texts."""
     return _ADDRESS.sub(r"\1", get_plotlyjs())

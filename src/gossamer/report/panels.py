@@ -1,4 +1,4 @@
-"""Panels of an experiment: what its report and its dashboard both show.
+"""Panels of an experiment, which its report and its dashboard both show.
 
 A further panel is a function that draws it, and a line here.
 """
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Panel:
-    """Plots that stand together.
+    """A group of plots.
 
     Attributes:
-        key: of the panel in the page.
-        section: the heading that it stands under; panels of one section follow each other.
-        draw: makes the plots; none where there is nothing to show.
-        asked: when the dashboard asks for them: "live", while a threshold is dragged; "later",
-            once the upper part of the page is drawn; "slow", on their own, as they take seconds.
+        key: the panel's key in the page.
+        section: the heading above it; panels of one section are adjacent.
+        draw: makes the plots; returns none if there is nothing to show.
+        asked: when the dashboard requests them: "live", while a threshold is dragged; "later",
+            after the upper part of the page is drawn; "slow", separately, because they take
+            seconds.
     """
 
     key: str
@@ -37,7 +38,7 @@ class Panel:
     asked: Literal["live", "later", "slow"] = "later"
 
 
-# The first stands alone at the top of the page.
+# The first is alone at the top of the page.
 PANELS = (
     Panel("scatter", "Metrics", scatters, "live"),
     Panel("hypervolume", "History", hypervolume, "live"),

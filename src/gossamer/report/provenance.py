@@ -8,7 +8,7 @@ from gossamer.deploy.metrics import METRICS
 
 Provenance = Literal["counted", "measured", "modeled"]
 
-# What the three tags mean; printed under every table.
+# The meaning of the three tags, printed under every table.
 PROVENANCE: dict[Provenance, str] = {
     "counted": "exact, from the network and its operations",
     "measured": "by running the network on data or against a clock",
@@ -17,5 +17,5 @@ PROVENANCE: dict[Provenance, str] = {
 
 
 def metric_provenance(name: str) -> Provenance:
-    """Provenance of a metric by name; "measured" for what a user's own training returns."""
+    """Return the provenance of a metric; "measured" for those of a user's function."""
     return METRICS[name].provenance if name in METRICS else "measured"

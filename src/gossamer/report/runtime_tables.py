@@ -1,4 +1,4 @@
-"""Terminal tables of how a network runs: its profile, and its time next to other runtimes."""
+"""Terminal tables of a network's profile, benchmark and forecast."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from gossamer.deploy import Forecast, Result
     from gossamer.runtime import NetworkProfile
 
-LEAST_LISTED = 0.01  # share of the time of an operation without weights that has its own row
+LEAST_LISTED = 0.01  # least share of the time of an operation without weights that has a row
 
 
 def profile_table(profile: NetworkProfile, title: str = "") -> Table:
-    """A row for each kernel call and their total; per example."""
+    """Return a table with a row for each kernel call and their total, per example."""
     limits = profile.limits
     caption = (
         f"{profile.machine}; batch {profile.batch}, {profile.threads} thread(s). Per example. "
@@ -63,7 +63,7 @@ def profile_table(profile: NetworkProfile, title: str = "") -> Table:
 
 
 def bench_table(result: Result) -> Table:
-    """A row for each runtime and network, and how many times the engine is faster."""
+    """Return a table with a row for each runtime and network, and the engine's speedup."""
     shown = plain_table(
         result.model,
         f"{result.machine}; batch {result.batch}, {result.threads} thread(s), {result.clock} time. "
@@ -90,7 +90,7 @@ def bench_table(result: Result) -> Table:
 
 
 def forecast_table(forecast: Forecast) -> Table:
-    """How many times each layer and the whole network are faster, for each choice of zeros."""
+    """Return a table of each layer's and the network's speedup for each choice of zeros."""
     choices = forecast.choices
     best = max(range(len(choices)), key=lambda i: forecast.faster[i])
     zeros, block = choices[best].zeros, choices[best].block

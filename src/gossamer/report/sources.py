@@ -1,4 +1,4 @@
-"""The figures of run directories."""
+"""Reading of the figures in run directories."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _layers(value: object) -> bool:
     )
 
 
-# What every metrics.json must hold for a report to be written from it.
+# Entries of metrics.json that a report requires.
 _SHAPE: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("task", lambda value: isinstance(value, str), "a text"),
     ("synthetic", lambda value: isinstance(value, bool), "true or false"),
@@ -47,7 +47,7 @@ _NOISE: tuple[tuple[str, Callable[[object], bool], str], ...] = (
 
 
 def load_run(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The figures of a run directory, from its ``metrics.json``.
+    """Read the figures of a run directory from its ``metrics.json``.
 
     Raises:
         UserError: the directory or the file is missing, unreadable or damaged.
@@ -89,7 +89,7 @@ def load_run(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def named_runs(paths: Iterable[str | os.PathLike[str]]) -> dict[str, dict[str, Any]]:
-    """The runs under ``paths`` named by their folders; longer names where two would collide."""
+    """Read runs and name them by their folders, with more of the path if two names are equal."""
     runs: dict[str, dict[str, Any]] = {}
     seen: set[Path] = set()
     for path in paths:

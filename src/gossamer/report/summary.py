@@ -1,4 +1,4 @@
-"""A summary of runs in sentences: what was gained, and what to know before comparing."""
+"""A summary of runs in sentences: gains, and warnings before a comparison."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gossamer.report.metrics_reader import machine
 
 
 def sentences(runs: Mapping[str, Run]) -> list[str]:
-    """The gains in words, one sentence per run after the first; of the only run when alone."""
+    """Return a sentence of gains for each run after the first; of a single run, its figures."""
     if not runs:
         return []
     (first_name, first), *others = runs.items()
@@ -45,12 +45,12 @@ def sentences(runs: Mapping[str, Run]) -> list[str]:
 
 
 def _accuracy(run: Run) -> str:
-    """Such as "test accuracy"."""
+    """Write the name of the accuracy, such as "test accuracy"."""
     return f"{run['split']} accuracy" if run.get("split") else "accuracy"
 
 
 def warnings(runs: Mapping[str, Run]) -> list[str]:
-    """Warnings before a comparison: synthetic data, differing tasks or machines."""
+    """Return warnings before a comparison: synthetic data, differing tasks or machines."""
     notes = []
     synthetic = sorted({str(run.get("task")) for run in runs.values() if run.get("synthetic")})
     if synthetic:

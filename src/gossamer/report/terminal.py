@@ -1,4 +1,4 @@
-"""The report in the terminal: rich tables that say how every figure is known."""
+"""The report in the terminal: rich tables with the provenance of every figure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gossamer.search import Experiment, Snapshot, TrialRecord
     from gossamer.search.metrics import Metric
 
-# The frontier's tables are to fit the usual terminal, and a pipe, which rich takes for one.
+# The frontier's tables must fit a usual terminal, and a pipe, which rich treats as one.
 _COLUMNS = 80
 _LABEL = 22  # columns that labels of figures keep, folded
 
@@ -31,8 +31,8 @@ _Item = TypeVar("_Item")
 
 
 def plain_table(title: str, caption: str = "") -> Table:
-    """An empty table in the style of all of them."""
-    # No lines between columns: the figures are to fit into 80 columns.
+    """Return an empty table in the common style."""
+    # No lines between columns, so that the figures fit in 80 columns.
     return Table(
         title=Text(title, "bold") if title else None,
         caption=Text(caption) if caption else None,
@@ -57,17 +57,16 @@ def _gain(gain: Gain | None) -> Text:
 
 
 def table(runs: Mapping[str, Mapping[str, Any]], title: str = "", *, brief: bool = False) -> Group:
-    """The figures of ``runs`` side by side, and what each run gained over the first.
+    """Return the figures of ``runs`` side by side, and each run's gain over the first.
 
-    Two runs have their gain in a column of its own, more have it below their figures. Runs that
-    do not fit 80 columns beside the first follow in further tables.
+    The gain of two runs is in a separate column, that of more runs below their figures. Runs that
+    do not fit in 80 columns beside the first are in further tables.
 
     Args:
-        runs: name -> the contents of a run's ``metrics.json``; the first run is the
-            one that the others are compared with.
-        title: written above the table.
-        brief: the main figures alone, a line each; with which engine they were timed stands
-            below.
+        runs: name -> the contents of a run's ``metrics.json``; the others are compared with the
+            first.
+        title: title above the table.
+        brief: show only the main figures, a line each, and the engine's settings below.
     """
     lines, names = figures.compare(runs), list(runs)
     timed = next((line.note for line in lines if line.label == figures.TIME), "")
@@ -76,7 +75,7 @@ def table(runs: Mapping[str, Mapping[str, Any]], title: str = "", *, brief: bool
     if len(names) <= 2:
         caption = _caption(runs, lines, f"Times: {timed}." if brief and timed else "")
         return Group(_pair(lines, names, title, caption))
-    # The first run stands in every table, the others in one each.
+    # The first run is in every table, the others in one each.
     beside = partial(_beside_first, lines, names)
     shown = [
         beside(columns, title if columns[0] == 1 else "")
@@ -134,7 +133,7 @@ def _beside_first(
 def _fitting(
     items: Iterable[_Item], shown: Callable[[list[_Item]], Table], most: int
 ) -> Iterator[list[_Item]]:
-    """As many items at a time as are shown in so many columns, but at least one."""
+    """Yield groups of items whose tables have at most ``most`` columns, at least one item each."""
     block: list[_Item] = []
     for item in items:
         if block and _width(shown([*block, item])) > most:
@@ -146,7 +145,7 @@ def _fitting(
 
 
 def _labels(lines: Sequence[figures.Line]) -> int:
-    """Columns that the labels give up when they are folded."""
+    """Return the number of columns saved by folding the labels."""
     return max((len(line.label) for line in lines), default=_LABEL) - _LABEL
 
 
@@ -157,11 +156,11 @@ def _width(shown: Table) -> int:
 
 
 def layer_table(run: Mapping[str, Any], title: str = "") -> Table:
-    """The layers of one run: weights, densities and multiply-adds per inference.
+    """Return the layers of one run: weights, densities and multiply-adds per inference.
 
     Args:
         run: the contents of a run's ``metrics.json``.
-        title: written above the table.
+        title: title above the table.
     """
     caption = (
         "Input: density of the layer's input, measured. Dense, weights, both: multiply-adds per "
@@ -204,19 +203,18 @@ def _side_by_side(snapshot: Snapshot, trials: Sequence[TrialRecord]) -> Table:
 
 
 def frontier_table(experiment: Experiment | Snapshot, *, most: int | None = None) -> Group:
-    """The frontier's trials with their parameters, a column each, best first.
+    """Return the frontier's trials with their parameters, a column each, best first.
 
-    Names stand in rows, since experiments have many parameters with long names and frontiers
-    few trials; trials that do not fit 80 columns beside the others follow in further tables.
-    When no trial is inside the thresholds these are the nearest ones: the title says so, and
-    the values that miss their threshold are red. Where no metric is optimized, they are those
-    inside that differ most.
+    Parameters are rows, because experiments have many with long names, and frontiers have few
+    trials; trials that do not fit in 80 columns are in further tables. If no trial is inside the
+    thresholds, the nearest ones are shown: the title says so, and values that miss their threshold
+    are red. If no metric is optimized, those inside that differ most are shown.
 
     Args:
-        experiment: what is shown.
-        most: the number of trials shown, the best ones; the title counts all.
+        experiment: the experiment to show.
+        most: the number of trials to show, the best ones; the title counts all.
     """
-    from gossamer.search import Snapshot  # the tables of runs do without the search's packages
+    from gossamer.search import Snapshot  # tables of runs do not need the search's packages
 
     snapshot = experiment if isinstance(experiment, Snapshot) else Snapshot.of(experiment)
     shown = partial(_side_by_side, snapshot)
@@ -225,10 +223,9 @@ def frontier_table(experiment: Experiment | Snapshot, *, most: int | None = None
 
 
 def trials_table(experiment: Experiment | Snapshot) -> Group:
-    """Every trial, by number: its state, values and time, and why it failed or was stopped.
+    """Return all trials by number: state, values, time, and why they failed or were stopped.
 
-    Values that miss their threshold are red. Of a stopped trial they are what it was expected to
-    end with.
+    Values that miss their threshold are red. A stopped trial has its expected final values.
     """
     from gossamer.search import Snapshot
 

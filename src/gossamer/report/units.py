@@ -1,4 +1,4 @@
-"""Numbers as text: the same in the terminal and on the page."""
+"""Numbers as text, for terminal and page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from gossamer.progress import number
 
-NOTHING = "–"  # written where a run does not hold the figure
+NOTHING = "–"  # the text of a figure that a run does not have
 
 
 def whole(value: float) -> str:
@@ -54,7 +54,7 @@ def duration(seconds: float) -> str:
 
 
 def plain(value: object, digits: int = 4) -> str:
-    """A parameter, metric or setting: numbers in ``digits``, everything else as it is.
+    """Write a parameter, metric or setting; numbers have ``digits`` significant digits.
 
     ``1000`` -> ``1,000``; ``0.123456`` -> ``0.1235``; ``2e-09`` -> ``2e-9``.
     """
@@ -70,7 +70,7 @@ def plain(value: object, digits: int = 4) -> str:
 
 
 def digits_between(low: float, high: float) -> int:
-    """Significant digits that tell numbers from ``low`` to ``high`` apart; at least 4."""
+    """Return how many significant digits distinguish numbers from ``low`` to ``high``, min. 4."""
     largest, half = max(abs(low), abs(high)), high / 2 - low / 2
     if half <= 0 or largest / 2 / half < 10:
         return 4
@@ -84,7 +84,7 @@ def times(ratio: float) -> str:
 
 
 def spread(low: float, high: float) -> str:
-    """A range of ratios: ``(2.06, 15.3)`` -> ``2.1–15.3×``; one figure where the ends agree."""
+    """A range of ratios: ``(2.06, 15.3)`` -> ``2.1–15.3×``; one figure if the ends are equal."""
     ends = [
         f"{end:,.2f}" if end < 1.995 else f"{end:,.1f}" if end < 99.95 else f"{end:,.0f}"
         for end in (low, high)

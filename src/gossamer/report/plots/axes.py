@@ -1,4 +1,4 @@
-"""Axes that fit their values, whatever the magnitude of these."""
+"""Axes that fit values of any magnitude."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Scale:
 
     @property
     def digits(self) -> int:
-        """Significant digits that tell values of the range apart."""
+        """The number of significant digits that distinguish values in the range."""
         return units.digits_between(self.low, self.high)
 
     def position(self, value: float) -> float:
-        """Position of ``value`` between the ends, these being 0 and 1."""
+        """Return the position of ``value`` between the ends, from 0 to 1."""
         if self.log:
             low, high, at = (math.log10(v) for v in (self.low, self.high, value))
         else:
@@ -38,11 +38,11 @@ class Scale:
         return min(1.0, max(0.0, (at - low) / (high - low)))
 
     def clip(self, values: Iterable[float]) -> list[float]:
-        """The values as they can be drawn."""
+        """Limit values to those that plotly can draw."""
         return [min(max(value, -_HUGE), _HUGE) for value in values]
 
     def ticks(self) -> list[float]:
-        """Round numbers of the range, at most ten."""
+        """Return round numbers in the range, at most ten."""
         if self.log:
             return _log_ticks(self.low, self.high)
         span = self.high / 2 - self.low / 2
@@ -52,7 +52,7 @@ class Scale:
         return [float(f"{number * step:.15g}") for number in numbers]
 
     def layout(self, title: str) -> dict[str, Any]:
-        """The axis as plotly takes it."""
+        """Return the axis in plotly's format."""
         named: dict[str, Any] = {"title": {"text": title}}
         if not self.log:
             largest = max(abs(self.low), abs(self.high))
@@ -66,16 +66,16 @@ class Scale:
         return {**named, "type": "log", "range": ends, **(shown if len(ticks) > 1 else {})}
 
     def text(self, value: float) -> str:
-        """A tick in words."""
+        """Write a tick's label."""
         many = 1e6 <= value < 1e15 and self.digits == 4
         return units.short(value) if many else units.plain(value, self.digits)
 
 
 def scale_of(values: Sequence[float], room: float = 0.06) -> Scale:
-    """A scale for finite values, logarithmic where they spread over more than 30 times.
+    """Return a scale for finite values, logarithmic if the largest is over 30 times the smallest.
 
-    ``room`` is left at both ends, as a share. Values whose size differs less than a ten-billionth
-    are drawn as equal, those below 1e-300 as 0 unless all are positive.
+    ``room`` is the margin at both ends, as a share. Values that differ by less than a ten-billionth
+    are drawn as equal, and those below 1e-300 as 0 unless all are positive.
     """
     low, high = min(values), max(values)
     if low > 0 and (high < _TINY or math.log10(high) - math.log10(low) > _LOG_SPREAD):
@@ -92,7 +92,7 @@ def scale_of(values: Sequence[float], room: float = 0.06) -> Scale:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5 per decade while few, else powers of ten."""
+    """Return ticks 1, 2, 5 of each decade if they are few, or else powers of ten."""
     decades = math.log10(high) - math.log10(low)
     steps = (1, 2, 5) if decades < 3 else (1,)
     every = max(1, math.ceil(decades / _MOST_TICKS))

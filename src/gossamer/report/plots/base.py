@@ -1,4 +1,4 @@
-"""Common parts of plots: colors, an empty figure, and its words."""
+"""Common parts of plots: colors, an empty figure, and texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SERIES = ("#8a94a3", "#0b7285", "#c2571a", "#5f3dc4", "#2b8a3e", "#a61e4d")
 INSIDE, OUTSIDE, FRONTIER, LIMIT = "#1c7ed6", "#8993a1", "#0b3d91", "#c92a2a"
 SHADE, FILL = "rgba(201, 42, 42, 0.07)", "rgba(11, 61, 145, 0.08)"
 BORDER, UNSELECTED, STOPPED, RING = "#cbd2d9", "#c3cad3", "#e8590c", "#fefefe"
-# Those that differ on dark ground; the page replaces them.
+# On a dark background, the page replaces colors by these.
 DARK = {
     INK: "#e6eaf0",
     GRID: "#2a3340",
@@ -43,7 +43,7 @@ FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, s
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure and its words: ``alt`` for who cannot see it, ``note`` on how to read it."""
+    """A figure with ``alt``, its text for screen readers, and ``note``, how to read it."""
 
     key: str
     title: str
@@ -60,12 +60,12 @@ class Plot:
 
     @property
     def json(self) -> str:
-        """The figure as JSON that may stand inside a script element."""
+        """Return the figure as JSON that is safe in a script element."""
         return script_json(self.figure)
 
 
 def script_json(content: object) -> str:
-    """JSON that may stand inside a script element; plotly's figures included."""
+    """Return JSON that is safe in a script element; ``content`` may include plotly's figures."""
     encoded = json.dumps(content, cls=PlotlyJSONEncoder, sort_keys=True)
     # A name holding "</script>" or "<!--" must not end or change the element.
     for sign in "<>&\u2028\u2029":
@@ -74,12 +74,12 @@ def script_json(content: object) -> str:
 
 
 def text(name: object) -> str:
-    """A user's text as plotly shows it: plotly reads a small HTML of its own."""
+    """Escape a user's text for plotly, which interprets some HTML tags."""
     return html.escape(str(name), quote=False)
 
 
 def blank(height: int, **layout: Any) -> go.Figure:
-    """An empty figure in the report's style; ``height`` in pixels."""
+    """Return an empty figure in the report's style; ``height`` in pixels."""
     axis = {
         "gridcolor": GRID,
         "linecolor": BORDER,
@@ -108,5 +108,5 @@ def blank(height: int, **layout: Any) -> go.Figure:
 
 
 def color(index: int) -> str:
-    """The color of a series."""
+    """Return the color of a series."""
     return SERIES[index % len(SERIES)]

@@ -1,4 +1,4 @@
-"""Learning curves: what trials reported while they trained."""
+"""Learning curves of trials, from their reports in training."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LOOKS: dict[str, tuple[str, float, str | None]] = {
 
 
 def curves(snapshot: Snapshot) -> list[Plot]:
-    """One plot per metric that was reported: its value by step, one line per trial.
+    """Draw one plot for each reported metric: its value by step, one line per trial.
 
-    Trials of the full task that reported; of many the newest are shown. Stopped trials end in a
-    square, running ones in a dot, failed ones in a cross.
+    Trials of the full task are shown, of many only the newest. Stopped trials end in a square,
+    running ones in a dot, failed ones in a cross.
     """
     reported = [trial for trial in snapshot.trials if trial.reports and trial.fidelity is None]
     shown = reported[-SHOWN:]
@@ -63,7 +63,7 @@ def curves(snapshot: Snapshot) -> list[Plot]:
 def _lines(
     trials: list[TrialRecord], state: str, metric: str
 ) -> list[tuple[int, list[int], list[float]]]:
-    """Trial, steps and values of the trials of ``state`` that reported ``metric``."""
+    """Return number, steps and values of the trials of ``state`` that reported ``metric``."""
     lines = []
     for trial in trials:
         points = [(r.step, r.values[metric]) for r in trial.reports if metric in r.values]

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def history(snapshot: Snapshot) -> list[Plot]:
-    """Each metric by trial number with its best so far."""
+    """Draw each metric by trial number, with its best so far."""
     return [_history(snapshot, m) for m in snapshot.metrics] if snapshot.complete else []
 
 
 def hypervolume(snapshot: Snapshot) -> list[Plot]:
-    """The hypervolume by trial number, where `Snapshot.hypervolume_so_far` has one."""
+    """Draw the hypervolume by trial number, if `Snapshot.hypervolume_so_far` has one."""
     steps = snapshot.hypervolume_so_far
     if not steps:
         return []
@@ -50,7 +50,7 @@ def hypervolume(snapshot: Snapshot) -> list[Plot]:
 
 
 def coverage(snapshot: Snapshot) -> list[Plot]:
-    """The share of the space covered by trial number, where no metric is optimized."""
+    """Draw the share of the space covered by trial number, if no metric is optimized."""
     steps = snapshot.coverage_so_far
     if not steps:
         return []
@@ -69,7 +69,7 @@ def coverage(snapshot: Snapshot) -> list[Plot]:
 
 
 def _growing(numbers: Sequence[int], values: Sequence[float], unit: str = "") -> go.Figure:
-    """A filled staircase by trial number."""
+    """Draw a filled staircase by trial number."""
     figure = blank(300)
     figure.add_scatter(
         x=numbers,
@@ -107,7 +107,7 @@ def _history(snapshot: Snapshot, metric: Metric) -> Plot:
             hovertemplate="%{text}<extra></extra>",
             visible=bool(trials),
         )
-    # More than acceptable is no better in a metric that is not optimized.
+    # In a metric that is not optimized, acceptable values are equally good.
     steps = snapshot.best_so_far(metric) if metric.optimized else []
     best = "" if snapshot.inside else "No trial is inside the thresholds. "
     if steps:

@@ -1,4 +1,4 @@
-"""Parameters and what they are worth."""
+"""Parameters with their metrics, and their importances."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def parallel(snapshot: Snapshot) -> list[Plot]:
-    """Parameters and metrics as parallel axes, one line per trial, colored by the thresholds.
+    """Draw parameters and metrics as parallel axes, one line per trial, colored by thresholds.
 
-    Without thresholds, or when all trials are on one side of them, by the first metric.
+    Without thresholds, or if all trials are on one side of them, the first metric is the color.
     """
     shown = [
         trial
@@ -107,7 +107,7 @@ def _dimension(parameter: Any, values: Sequence[Any]) -> dict[str, Any]:
 
 
 def _scaled(label: str, values: Sequence[float], scale: Scale) -> dict[str, Any]:
-    """A numeric axis; parallel coordinates know no log axes, so positions from 0 to 1 are drawn."""
+    """Return a numeric axis of positions from 0 to 1: parallel coordinates have no log axes."""
     ticks = scale.ticks()
     return {
         "label": text(label),
@@ -119,7 +119,7 @@ def _scaled(label: str, values: Sequence[float], scale: Scale) -> dict[str, Any]
 
 
 def _searched(parameter: Any, values: Sequence[float]) -> Scale:
-    """The scale of a parameter: what was searched, and whatever else was tried."""
+    """Return a parameter's scale, which includes its search interval and all tried values."""
     ends = [parameter.low, parameter.high] if hasattr(parameter, "low") else []
     low, high = min([*values, *ends]), max([*values, *ends])
     if low == high:
@@ -128,7 +128,7 @@ def _searched(parameter: Any, values: Sequence[float]) -> Scale:
 
 
 def importances(snapshot: Snapshot) -> list[Plot]:
-    """Importance of each parameter, one plot per metric."""
+    """Draw the importance of each parameter, one plot per metric."""
     plots = []
     for index, metric in enumerate(snapshot.metrics):
         ranked = snapshot.importances.get(metric.name)

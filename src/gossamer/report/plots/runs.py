@@ -21,13 +21,13 @@ from gossamer.report.plots.base import (
 
 
 def of_runs(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
-    """Accuracy under noise and corruptions, and multiply-adds per layer, where measured."""
+    """Draw accuracy under noise and corruptions, and multiply-adds per layer, if measured."""
     curve = noise(runs)
     return [*([curve] if curve else []), *disturbed(runs), *layers(runs)]
 
 
 def noise(runs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
-    """Accuracy against noise level, one curve per run that measured it."""
+    """Draw accuracy against noise level, one curve per run that measured it."""
     figure = blank(340)
     figure.update_xaxes(title_text="noise level")
     figure.update_yaxes(title_text="accuracy", tickformat=".0%")
@@ -58,7 +58,7 @@ def noise(runs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
 
 
 def noise_curve(run: Mapping[str, Any]) -> list[tuple[float, float]]:
-    """Level and accuracy at each noise level; empty when the run did not measure it."""
+    """Return (level, accuracy) at each noise level; empty if the run did not measure it."""
     measured = run.get("noise") or {}
     levels, correct = measured.get("levels") or [], measured.get("correct") or []
     of = value(run, "noise", "of")
@@ -71,7 +71,7 @@ def noise_curve(run: Mapping[str, Any]) -> list[tuple[float, float]]:
 
 
 def disturbed(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
-    """Accuracy against the strength of each disturbance, one plot each, one curve per run."""
+    """Draw accuracy against the strength of each disturbance, one plot each, a curve per run."""
     curves: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, run in runs.items():
         for curve in disturbances(run):
@@ -109,7 +109,7 @@ def _disturbed(kind: str, names: list[str], curves: Mapping[str, Mapping[str, An
 
 
 def layers(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
-    """Multiply-adds per layer, one plot per run, all on the same scale."""
+    """Draw multiply-adds per layer, one plot per run, all on the same scale."""
     listed = {name: layers_of(run) for name, run in runs.items()}
     every = itertools.chain.from_iterable(listed.values())
     most = max((layer.dense or 0.0 for layer in every), default=0.0)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Axis:
-    """The axis of one metric: wide enough for values and threshold."""
+    """The axis of one metric, which includes all values and the threshold."""
 
     metric: Metric
     label: str
@@ -47,14 +47,14 @@ class Axis:
 
 
 def axis_of(snapshot: Snapshot, metric: Metric) -> Axis:
-    """The axis of a metric, of the complete trials."""
+    """Return the axis of a metric for the complete trials."""
     values = [trial.values[metric.name] for trial in snapshot.complete]
     limit = [] if metric.threshold is None else [metric.threshold]
     return Axis(metric, snapshot.label(metric), scale_of([*values, *limit]))
 
 
 def draw_limits(figure: go.Figure, x: Axis, y: Axis) -> None:
-    """Threshold lines, and everything beyond them shaded without shading twice."""
+    """Draw threshold lines, and shade the area beyond them once."""
     left, right, bottom, top = x.scale.low, x.scale.high, y.scale.low, y.scale.high
     shade = {"type": "rect", "fillcolor": SHADE, "line_width": 0, "layer": "below"}
     line = {"type": "line", "line": {"color": LIMIT, "width": 1.5, "dash": "dash"}}
@@ -72,7 +72,7 @@ def draw_limits(figure: go.Figure, x: Axis, y: Axis) -> None:
 
 
 def hover_text(snapshot: Snapshot, trial: TrialRecord) -> str:
-    """The label of a trial that is pointed at."""
+    """Write the label of a trial under the pointer."""
     return _hover_texts(snapshot)[trial.number]
 
 
@@ -91,7 +91,7 @@ def _hover_texts(snapshot: Snapshot) -> dict[int, str]:
 
 
 def groups_of(snapshot: Snapshot) -> list[tuple[str, list[TrialRecord], dict[str, Any]]]:
-    """The trials in drawing order: outside, inside, and the frontier on top."""
+    """Return groups of trials in drawing order: outside, inside, and the frontier on top."""
     front = snapshot.frontier
     best = {trial.number for trial in front.trials}
     rest = [trial for trial in snapshot.complete if trial.number not in best]
@@ -115,9 +115,9 @@ def groups_of(snapshot: Snapshot) -> list[tuple[str, list[TrialRecord], dict[str
 
 
 def scatters(snapshot: Snapshot) -> list[Plot]:
-    """Every pair of metrics against each other, thresholds drawn; none with one metric.
+    """Draw every pair of metrics with thresholds; nothing with one metric.
 
-    With more than four metrics only the pairs holding the first one.
+    With more than four metrics, only pairs with the first one are drawn.
     """
     pairs = list(itertools.combinations(snapshot.metrics, 2))
     if len(snapshot.metrics) > 4:
@@ -126,7 +126,7 @@ def scatters(snapshot: Snapshot) -> list[Plot]:
 
 
 def _scatter(snapshot: Snapshot, first: Metric, second: Metric) -> Plot:
-    # The first metric stands upright: accuracy over density reads as one expects.
+    # The first metric is vertical, for the usual plot of accuracy over density.
     xs = axis_of(snapshot, second)
     ys = axis_of(snapshot, first)
     only = len(snapshot.metrics) == 2
@@ -134,7 +134,7 @@ def _scatter(snapshot: Snapshot, first: Metric, second: Metric) -> Plot:
     figure.update_xaxes(**xs.layout)
     figure.update_yaxes(**ys.layout)
     draw_limits(figure, xs, ys)
-    # What the frontier reaches is bounded by steps, not by straight lines between its trials.
+    # The frontier's region is bounded by steps, not by straight lines between its trials.
     stairs = "vh" if second.goal.sign > 0 else "hv"
     for label, trials, marker in groups_of(snapshot):
         if not trials:
@@ -182,7 +182,7 @@ def _scatter(snapshot: Snapshot, first: Metric, second: Metric) -> Plot:
 
 
 def deviation_bars(trials: Sequence[TrialRecord], metric: Metric, color: str) -> dict[str, Any]:
-    """Bars of one standard deviation to either side, where any is known."""
+    """Return error bars of one standard deviation; empty if no deviation is known."""
     deviations = [trial.noise.get(metric.name, 0.0) for trial in trials]
     if not any(deviations):
         return {}
@@ -190,6 +190,6 @@ def deviation_bars(trials: Sequence[TrialRecord], metric: Metric, color: str) ->
 
 
 def limits_text(*metrics: Metric) -> str:
-    """The thresholds in words."""
+    """Write the thresholds."""
     limits = [f"{m.name} {words.limit(m)}" for m in metrics if m.threshold is not None]
     return f"Thresholds: {', '.join(limits)}. " if limits else ""
