@@ -1,4 +1,4 @@
-"""A live page of an experiment, or of several side by side, served to this machine only."""
+"""A live page of one or several experiments, served to this machine only."""
 
 from gossamer.dashboard.server import Dashboard, dashboard
 

@@ -1,4 +1,4 @@
-"""Answer to a request."""
+"""Answers to HTTP requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JSON = "application/json; charset=utf-8"
 
 @dataclass(frozen=True)
 class Answer:
-    """The body of a response, and what its headers say of it."""
+    """The body of a response, with the properties that its headers state."""
 
     body: bytes
     kind: str
@@ -21,11 +21,11 @@ class Answer:
     status: HTTPStatus = HTTPStatus.OK
     filename: str | None = None
     lasting: bool = False  # its address changes with its content
-    foreign: bool = False  # whatever a trial wrote: nothing in it may run
+    foreign: bool = False  # a file written by a trial: no script in it may run
 
 
 class Refused(Exception):
-    """A request that is not answered, and why."""
+    """A request is refused; the message says why."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -33,10 +33,10 @@ class Refused(Exception):
 
 
 def etag_of(*parts: object) -> str:
-    """An entity tag that changes with any of `parts`."""
+    """Return an entity tag that changes with any of `parts`."""
     return '"' + hashlib.sha256(repr(parts).encode()).hexdigest()[:20] + '"'
 
 
 def wrong(status: HTTPStatus, message: str) -> Answer:
-    """An error, as the page and other programs read it."""
+    """Return the answer for an error, as JSON for the page and other programs."""
     return Answer(as_json({"error": message}), JSON, status=status)

@@ -1,4 +1,4 @@
-"""The experiment as several requests at once read it, and importances in the background."""
+"""Cached experiments for concurrent requests, and importances computed in the background."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from gossamer.search.schema import stored_names
 from gossamer.search.trials.databases import open_storage
 from gossamer.search.trials.storage import MADE
 
-# However many pages are open, the storage is read at most so often.
+# Seconds between two reads of the storage, for any number of open pages.
 _FRESH_SECONDS = 0.5
-# New experiments, whose list is read from the whole storage, may show so much later.
+# Seconds between two reads of the list of experiments, which needs the whole storage.
 _LISTED_SECONDS = 5.0
 
 
@@ -32,16 +32,16 @@ _AGAIN = "put it back, or start the dashboard again"
 
 
 class Unreadable(Exception):
-    """The storage does not answer now."""
+    """The storage cannot be read at the moment."""
 
 
 @dataclass(frozen=True)
 class _Content:
-    """Content of an SQLite file, and the identity of the file."""
+    """The identity of an SQLite file and of its content."""
 
     file: tuple[int, int]  # device, inode
     study: int
-    made: str | None  # the study's own mark; older ones have none
+    made: str | None  # the study's mark; older studies have none
     trials: int
 
 
@@ -54,9 +54,9 @@ _CONTENT = (
 
 
 class DatabaseFile:
-    """Check that an SQLite file is still the one that was opened.
+    """Check of whether an SQLite file is still the one that was opened.
 
-    An open connection goes on reading, and writing, a file that was renamed or deleted.
+    An open connection continues to read and write a file that was renamed or deleted.
     """
 
     def __init__(self, url: str, experiment: str) -> None:
@@ -67,7 +67,7 @@ class DatabaseFile:
         self._seen = self._content()
 
     def check(self) -> None:
-        """Raise `Unreadable` if the file is gone, another one, or holds fewer trials."""
+        """Raise `Unreadable` if the file is missing, another one, or has fewer trials."""
         seen, now = self._seen, self._content()
         if seen and (now is None or (now.file, now.study) != (seen.file, seen.study)):
             raise Unreadable(f"{self._path} was renamed, deleted or replaced; {_AGAIN}")
@@ -92,14 +92,14 @@ class DatabaseFile:
 
 
 def open_stored(source: str | os.PathLike[str], name: str | None = None) -> Experiment:
-    """The experiment as its storage has it: a file's thresholds are not taken over.
+    """Open a stored experiment; its thresholds are those of the storage, not of a TOML file.
 
     Args:
         source: an experiment's TOML file, or the address of its storage.
-        name: of the experiment, where a storage has several.
+        name: name of the experiment, if the storage has several.
 
     Raises:
-        UserError: when there is no such experiment, or it is in memory only.
+        UserError: no such experiment, or one in memory only.
     """
     url, named = _where(source)
     if named is None:
@@ -111,12 +111,12 @@ def open_stored(source: str | os.PathLike[str], name: str | None = None) -> Expe
 
 
 def stored_at(source: str | os.PathLike[str]) -> BaseStorage:
-    """The Optuna storage of what `open_stored` has opened."""
+    """Return the Optuna storage of an experiment that `open_stored` opened."""
     return open_storage(_where(source)[0], create=False)
 
 
 def _where(source: str | os.PathLike[str]) -> tuple[str, str | None]:
-    """The storage's address, and the experiment's name where ``source`` is its file."""
+    """Return the storage's address, and the experiment's name if ``source`` is its TOML file."""
     text = os.fspath(source)
     if "://" in text:
         return text, None
@@ -131,10 +131,10 @@ def _where(source: str | os.PathLike[str]) -> tuple[str, str | None]:
 
 
 class Caches:
-    """The experiments of a storage, each opened when it is first asked for.
+    """The experiments of a storage, each opened at the first request for it.
 
     Args:
-        url: of the storage.
+        url: address of the storage.
     """
 
     def __init__(self, url: str) -> None:
@@ -145,7 +145,7 @@ class Caches:
         self._listed_at = -math.inf
 
     def _list(self) -> list[str]:
-        """The experiments' names as they were some seconds ago."""
+        """Return the experiments' names, cached for some seconds."""
         with self._lock:
             if time.monotonic() - self._listed_at > _LISTED_SECONDS:
                 self._names = stored_names(self._url)
@@ -153,11 +153,11 @@ class Caches:
             return self._names
 
     def of(self, name: str) -> Cache:
-        """The experiment of that name.
+        """Return the cache of the experiment named ``name``.
 
         Raises:
-            UserError: there is none, or its definition cannot be read.
-            Unreadable: with the storage's reason.
+            UserError: no such experiment, or its definition cannot be read.
+            Unreadable: the storage cannot be read; the message has its reason.
         """
         with self._lock:
             if name not in self._opened:
@@ -165,10 +165,10 @@ class Caches:
             return self._opened[name]
 
     def read(self) -> dict[str, Snapshot | str]:
-        """Every experiment by name, or why it cannot be read.
+        """Return each experiment by name, or the reason why it cannot be read.
 
         Raises:
-            Unreadable: the storage does not answer.
+            Unreadable: the storage cannot be read.
         """
         try:
             names = self._list()
@@ -183,7 +183,7 @@ class Caches:
         return read
 
     def close(self) -> None:
-        """As `Cache.close`, of every experiment that was opened."""
+        """Close the caches of all experiments that were opened."""
         with self._lock:
             opened = list(self._opened.values())
         for cache in opened:
@@ -191,7 +191,7 @@ class Caches:
 
 
 class Cache:
-    """The experiment as it was read last; `source` and `name` as `open_stored` takes them."""
+    """A cached experiment; for `source` and `name` see `open_stored`."""
 
     def __init__(self, source: str | os.PathLike[str], name: str | None = None) -> None:
         self.experiment = open_stored(source, name)
@@ -204,10 +204,10 @@ class Cache:
         self._computing: threading.Thread | None = None
 
     def read(self) -> Snapshot:
-        """The experiment as it is now, or was half a second ago.
+        """Return the experiment, at most half a second old.
 
         Raises:
-            Unreadable: with the storage's reason.
+            Unreadable: the storage cannot be read; the message has its reason.
         """
         with self._lock:
             if self._snapshot is None or time.monotonic() - self._read_at > _FRESH_SECONDS:
@@ -223,11 +223,11 @@ class Cache:
             return self._snapshot
 
     def set_thresholds(self, thresholds: Mapping[str, float | None]) -> None:
-        """Store all of the thresholds, or none of them.
+        """Store all of the thresholds, or none if one is refused.
 
         Raises:
-            UserError: for an unknown metric, or a threshold that it cannot have.
-            Unreadable: with the storage's reason.
+            UserError: an unknown metric, or a threshold that the metric cannot have.
+            Unreadable: the storage cannot be read; the message has its reason.
         """
         self.read().judged_by(thresholds)
         with self._lock:
@@ -240,10 +240,10 @@ class Cache:
                 raise Unreadable(str(error)) from None
 
     def importances(self) -> tuple[Mapping[str, Mapping[str, float]], int, bool]:
-        """Shares by metric, the number of trials they are of, and whether newer ones come.
+        """Return importances by metric, their number of trials, and whether newer ones follow.
 
-        They take seconds, so they are computed in the background, again only when the
-        complete trials have become 5 % more.
+        They take seconds, so they are computed in the background, and again only after 5 % more
+        complete trials.
         """
         complete = len(self.read().complete)
         with self._lock:
@@ -257,7 +257,7 @@ class Cache:
             return self._shares, self._shares_of, busy
 
     def close(self) -> None:
-        """Wait for the importances still being computed, which change the process's warnings."""
+        """Wait for the computation of importances, which changes the process's warning filters."""
         with self._lock:
             computing = self._computing
         if computing is not None:

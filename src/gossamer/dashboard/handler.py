@@ -1,4 +1,4 @@
-"""The HTTP side: this machine only, reading only unless writing was asked for."""
+"""The HTTP server, for this machine only, and read-only unless writing is enabled."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+    """The handler of one connection."""
 
     protocol_version = "HTTP/1.1"
     server_version = "gossamer"
@@ -154,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """HTTP server of the sites, at a port of this machine."""
+    """The HTTP server of the sites at a port of this machine."""
 
     daemon_threads = True
     request_queue_size = 1024  # a full queue costs whoever comes next seconds

@@ -1,4 +1,4 @@
-"""optuna-dashboard next to the page, on a storage that it understands, as safe as the page."""
+"""optuna-dashboard in addition to the page, with an adapted storage and the same restrictions."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from gossamer.errors import UserError
 from gossamer.extras import needed
 from gossamer.search.trials.edits import Edits
 
-# Optuna 5 writes each constraint under a key of its own, optuna-dashboard reads them as a list.
+# Optuna 5 stores each constraint under a separate key, but optuna-dashboard reads a list.
 _WRITTEN, _READ = "constraints:", "constraints"
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def with_constraint_list(trial: FrozenTrial) -> FrozenTrial:
-    """The trial with its constraints as a list too, in the order of their names."""
+    """Return the trial with its constraints also as a list, in the order of their names."""
     attributes = trial._system_attrs
     names = sorted(key for key in attributes if key.startswith(_WRITTEN))
     if not names or _READ in attributes:
@@ -43,7 +43,7 @@ def _passed_on(name: str) -> Callable[..., Any]:
     return call
 
 
-# Everything that a storage must answer, answered by another one.
+# A storage whose methods are those of another one.
 _PASSED_ON = {name: _passed_on(name) for name in BaseStorage.__abstractmethods__}
 _Passing: Any = type("_Passing", (BaseStorage,), _PASSED_ON)
 
@@ -65,7 +65,7 @@ class ConstraintsAsList(_Passing):  # type: ignore[misc]
 
 
 def guarded(application: Application, write: bool) -> Application:
-    """Answer requests to this machine's names only, and without ``write`` only those that read."""
+    """Refuse requests to other host names and, without ``write``, requests that change data."""
 
     def answer(environment: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         host = environment.get("HTTP_HOST", "")
@@ -92,7 +92,7 @@ class _Quiet(WSGIRequestHandler):
 
 @contextlib.contextmanager
 def optuna_dashboard(storage: BaseStorage, port: int, write: bool) -> Iterator[str]:
-    """Serve optuna-dashboard while the context lasts, and yield its address.
+    """Serve optuna-dashboard within a ``with`` block, and yield its address.
 
     Raises:
         UserError: it is not installed, or the port is taken.

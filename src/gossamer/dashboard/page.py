@@ -1,4 +1,4 @@
-"""The page itself: its template, scripts and styles."""
+"""The page: its template, scripts and styles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHARED = {
 
 
 def overview_page(rows: Sequence[OverviewRow], link: Callable[[str], str]) -> Answer:
-    """The page of several experiments; `link` makes the address of one."""
+    """Return the page of several experiments; `link` returns the address of one by name."""
     text = _TEMPLATES.get_template("overview.html.j2").render(
         rows=rows, metrics=metrics_of(rows), link=link, units=units, version=gossamer.__version__
     )
@@ -35,12 +35,12 @@ def overview_page(rows: Sequence[OverviewRow], link: Callable[[str], str]) -> An
 
 
 def page(name: str, write: bool, overview: bool) -> Answer:
-    """The page of the experiment `name`.
+    """Return the page of one experiment.
 
     Args:
-        name: of the experiment.
-        write: it may store thresholds.
-        overview: it links to the page of all experiments.
+        name: name of the experiment.
+        write: whether the page may store thresholds.
+        overview: whether it links to the page of all experiments.
     """
     text = _TEMPLATES.get_template("page.html.j2").render(
         name=name,
@@ -57,7 +57,7 @@ def page(name: str, write: bool, overview: bool) -> Answer:
 
 @functools.cache
 def static(name: str) -> Answer:
-    """A file that the page loads."""
+    """Return a script or style file of the page."""
     if name == "plotly.js":
         body = plotly_js().encode()
     else:

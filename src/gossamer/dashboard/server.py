@@ -16,16 +16,16 @@ from gossamer.errors import UserError
 
 
 class Dashboard:
-    """The page of an experiment, at `address` until closed; of several, theirs side by side too.
+    """A server of an experiment's page, or of an overview and the pages of several.
 
     Args:
         source: an experiment's TOML file, or the address of its storage.
-        name: of the only experiment to show, where a storage has several.
-        port: on this machine; 0 takes any that is free.
-        write: whether the page may store thresholds, which steer a search that runs.
+        name: show only this experiment, if the storage has several.
+        port: port on this machine; 0 takes any free one.
+        write: whether the page may store thresholds, which change a running search.
 
     Raises:
-        UserError: when there is no such experiment, or the port is taken.
+        UserError: no such experiment, or the port is taken.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Dashboard:
         return f"http://{HERE}:{self._server.server_address[1]}/"
 
     def serve(self) -> None:
-        """Answer until `close` is called from another thread, or interrupted."""
+        """Answer requests until an interrupt, or until `close` is called from another thread."""
         self._server.serve_forever(poll_interval=0.1)
 
     def close(self) -> None:
@@ -72,12 +72,12 @@ def dashboard(
     """Serve the page until interrupted.
 
     Args:
-        source, name, port, write: as `Dashboard` takes them.
-        optuna: serve optuna-dashboard too, at any free port.
-        opened: is called with the page's address, and optuna-dashboard's, once they answer.
+        source, name, port, write: see `Dashboard`.
+        optuna: also serve optuna-dashboard, at any free port.
+        opened: called with the page's address, and optuna-dashboard's, when they are ready.
 
     Raises:
-        UserError: as `Dashboard` does, and without optuna-dashboard where it is asked for.
+        UserError: see `Dashboard`; or ``optuna`` is set and optuna-dashboard is not installed.
     """
     page = Dashboard(source, name, port, write)
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):

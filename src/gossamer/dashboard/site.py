@@ -1,4 +1,4 @@
-"""Addresses of the dashboard of one experiment, with their answers."""
+"""The addresses of one experiment's dashboard, and their answers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gossamer.search import Snapshot
 
 
 class Site:
-    """The answers to what is read; queries name thresholds to judge by, see `thresholds_asked`.
+    """The answers to GET requests; queries may set thresholds, see `thresholds_asked`.
 
     Args:
-        cache: of the experiment.
+        cache: the experiment's cache.
         write: whether the page may store thresholds.
-        overview: whether it is one of several, with a page of all.
+        overview: whether there is a page of several experiments.
     """
 
     def __init__(self, cache: Cache, write: bool, overview: bool = False) -> None:
@@ -53,7 +53,7 @@ class Site:
         return Answer(view.export_json(judged), JSON, etag, filename=f"{safe}.json")
 
     def file(self, address: str) -> Answer:
-        """A file of a trial, at ``NUMBER/NAME``; only what the trials list is read."""
+        """Return a trial's file at ``NUMBER/NAME``; only files listed by trials are read."""
         number, _, quoted = address.partition("/")
         name = urllib.parse.unquote(quoted)
         trials = [trial for trial in self.cache.read().trials if str(trial.number) == number]
@@ -73,7 +73,7 @@ class Site:
         return Answer(body, kind, etag_of(body), filename=_plain(name, "."), foreign=True)
 
     def slow(self) -> Answer:
-        """The panels of parameter importances, as far as they are computed."""
+        """Return the panels of parameter importances that are computed so far."""
         shares, of, coming = self.cache.importances()
         snapshot = dataclasses.replace(self.cache.read(), importances=shares)
         content = {"plots": view.panels(snapshot, "slow"), "of": of, "coming": coming}
@@ -85,5 +85,5 @@ class Site:
 
 
 def _plain(name: str, also: str = "") -> str:
-    """A name as a file's: letters and digits of ASCII, and the characters of `also`."""
+    """Return a name for a file, with only ASCII letters, digits and the characters in `also`."""
     return "".join(c if c.isascii() and (c.isalnum() or c in also) else "-" for c in name)

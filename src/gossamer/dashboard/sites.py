@@ -1,4 +1,4 @@
-"""The experiments that a dashboard serves, and where: one at the root, or several side by side."""
+"""The sites of a dashboard: one experiment at the root, or an overview and several below it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from gossamer.dashboard.site import Site
 from gossamer.report.overview import overview
 from gossamer.search.schema import stored_names
 
-# A name alone would not do: browsers take "/../" and "/./" for other addresses.
+# A prefix is needed, because browsers resolve "/../" and "/./" to other addresses.
 _ONE = "/experiment:"
 
 
 class Sites:
-    """The only experiment at ``/``; of several an overview there, and each at its `address`.
+    """A single experiment at ``/``, or an overview there and each experiment at its `address`.
 
     Args:
         source: an experiment's TOML file, or the address of its storage.
-        name: of the one experiment, where a storage has several and it alone is to be shown.
+        name: show only this experiment, if the storage has several.
         write: whether pages may store thresholds.
 
     Raises:
-        UserError: when there is no such experiment.
-        Unreadable: with the storage's reason.
+        UserError: no such experiment.
+        Unreadable: the storage cannot be read; the message has its reason.
     """
 
     def __init__(self, source: str | os.PathLike[str], name: str | None, write: bool) -> None:
@@ -45,14 +45,14 @@ class Sites:
             self._only = Site(Cache(source, name or next(iter(names), None)), write)
 
     def warm_up(self) -> None:
-        """Read all trials at once, and load plotly's modules; from then on only what is new."""
+        """Read all trials and load plotly's modules, so that later requests read only new ones."""
         if self._only is not None:
             self._only.view("")
         else:
             self.overview()
 
     def at(self, path: str) -> tuple[Site | None, str]:
-        """The site that answers an address, and the address within it; None is the overview's."""
+        """Return the site of a path (None: the overview), and the path within it."""
         if self._only is not None:
             return self._only, path
         if not path.startswith(_ONE):
@@ -66,13 +66,13 @@ class Sites:
         return site, slash + rest
 
     def overview(self) -> Answer:
-        """The page of all experiments."""
+        """Return the page of all experiments."""
         if self._caches is None:
             raise Refused(HTTPStatus.NOT_FOUND, "this page shows one experiment")
         return overview_page(overview(self._caches.read()), address)
 
     def close(self) -> None:
-        """As `Cache.close`, of every experiment."""
+        """Close the caches of all experiments."""
         if self._only is not None:
             self._only.cache.close()
         if self._caches is not None:
@@ -80,5 +80,5 @@ class Sites:
 
 
 def address(name: str) -> str:
-    """The path of an experiment among several."""
+    """Return the path of one of several experiments."""
     return f"{_ONE}{urllib.parse.quote(name, safe='')}/"

@@ -1,4 +1,4 @@
-"""Thresholds as requests hold them."""
+"""Parsing of thresholds in requests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from gossamer.errors import UserError
 
 
 def thresholds_asked(query: str) -> dict[str, float | None]:
-    """Thresholds of a query such as ``threshold.accuracy=0.9&threshold.density=``.
+    """Parse a query such as ``threshold.accuracy=0.9&threshold.density=``.
 
-    An empty one means none.
+    An empty value means no threshold.
 
     Raises:
-        UserError: for what is no number; also for any other key.
+        UserError: a value that is no number, or another key.
     """
     thresholds: dict[str, float | None] = {}
     for key, text in urllib.parse.parse_qsl(query, keep_blank_values=True):
@@ -29,7 +29,7 @@ def thresholds_asked(query: str) -> dict[str, float | None]:
 
 
 def thresholds_sent(body: bytes) -> dict[str, float | None]:
-    """Thresholds of a JSON object of metric name to number or null.
+    """Parse a JSON object of metric names to numbers or null.
 
     Raises:
         UserError: the body is something else.

@@ -1,4 +1,4 @@
-"""View of a snapshot for the page, as JSON: figures are those of the report."""
+"""A snapshot as JSON for the page, with the figures of the report."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from gossamer.report.choice import choice
 from gossamer.report.panels import PANELS
 from gossamer.search import Snapshot, TrialRecord
 
-# Rows of the list of best trials; the table of all trials holds the others.
+# Rows of the list of best trials; the table of all trials has the others.
 _LISTED = 12
 
 
 def as_json(content: object) -> bytes:
-    """UTF-8 JSON; plotly's figures and whatever a choice may offer included."""
+    """Return UTF-8 JSON; ``content`` may include plotly's figures and any options of choices."""
     return json.dumps(content, cls=PlotlyJSONEncoder, separators=(",", ":")).encode()
 
 
 def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
-    """Parts of the page that come first and follow a dragged threshold: live panels and figures.
+    """Return the figures and live panels, which change while a threshold is dragged.
 
     Args:
-        snapshot: the trials, judged by the thresholds that the page shows.
-        stored: the same under the thresholds of the experiment.
+        snapshot: the trials under the thresholds that the page shows.
+        stored: the trials under the stored thresholds.
     """
     steps = snapshot.hypervolume_so_far
     return {
@@ -75,7 +75,7 @@ def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
 
 
 def panels(snapshot: Snapshot, asked: str) -> dict[str, Any]:
-    """Panel -> its plots, of the panels that are asked for at that time."""
+    """Return panel -> its plots, for the panels requested at the time `asked`."""
     return {
         panel.key: [
             {
@@ -90,7 +90,7 @@ def panels(snapshot: Snapshot, asked: str) -> dict[str, Any]:
 
 
 def trials(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Every trial for the table, with its numbers in words, and the number of its reports."""
+    """Return all trials for the table, as texts, with their numbers of reports."""
     return [
         {
             **vars(trial),
@@ -108,7 +108,7 @@ def trials(snapshot: Snapshot) -> list[dict[str, Any]]:
 
 
 def export_json(snapshot: Snapshot) -> bytes:
-    """The experiment and all its trials, with what they reported while they trained."""
+    """Return the experiment and all its trials with their reports, as JSON."""
     front = snapshot.frontier
     content = {
         "experiment": snapshot.name,
@@ -126,13 +126,13 @@ def export_json(snapshot: Snapshot) -> bytes:
 
 
 def _exported(trial: TrialRecord) -> dict[str, Any]:
-    """A trial whose files are named as in its folder: where that is says nothing elsewhere."""
+    """Return a trial as plain data; its files have relative names, without this machine's paths."""
     files = [{"name": f.name, "kind": f.kind, "bytes": f.bytes} for f in trial.files]
     return {**dataclasses.asdict(trial), "files": files}
 
 
 def export_csv(snapshot: Snapshot) -> bytes:
-    """All trials, one a row; columns of parameters and metrics are named by their kind too."""
+    """Return all trials as CSV, one a row; column names have their kind as a prefix."""
     front = snapshot.frontier
     best = {trial.number for trial in front.trials} if front.feasible else set()
     parameters = list(dict.fromkeys(k for trial in snapshot.trials for k in trial.parameters))
