@@ -11,7 +11,7 @@ from gossamer.errors import UserError
 
 
 class Goal(StrEnum):
-    """Which way a metric is better; equal to its name as text, as files have it."""
+    """The direction in which a metric is better; equal to its text in files."""
 
     MAXIMIZE = "maximize"
     MINIMIZE = "minimize"

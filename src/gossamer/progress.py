@@ -26,7 +26,7 @@ _EVERY = 30.0
 
 
 def number(value: float, digits: int = 4) -> str:
-    """A number in so many digits, and a whole one in all of its: ``36,980``; ``2e-9``."""
+    """Write a number with ``digits`` digits, integers with all: ``36,980``; ``2e-9``."""
     size = abs(value)
     if not math.isfinite(value) or value == 0:
         return str(value) if value else "0"
@@ -42,7 +42,7 @@ def number(value: float, digits: int = 4) -> str:
 
 
 def _seconds_left(task: Task) -> float | None:
-    """Seconds until a task with a deadline ends; None of one without."""
+    """Return the seconds until a task with a deadline ends; None without a deadline."""
     deadline: float = task.fields.get("deadline", math.inf)
     if not math.isfinite(deadline):
         return None
@@ -51,7 +51,7 @@ def _seconds_left(task: Task) -> float | None:
 
 
 def _clock(seconds: float) -> str:
-    """Such as ``1:02:03``."""
+    """Write a duration, such as ``1:02:03``."""
     minutes, rest = divmod(math.ceil(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"

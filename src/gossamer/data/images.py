@@ -48,7 +48,7 @@ class Images:
         return out
 
     def augment(self, x: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-        """The identity: images are trained on as they are."""
+        """Return ``x`` unchanged."""
         return x
 
     def noise(self, x: NDArray[Any], level: float, rng: np.random.Generator) -> NDArray[Any]:

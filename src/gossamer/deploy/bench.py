@@ -294,8 +294,8 @@ def engine_times(
         inputs: example inputs ``[batch, ...]``; repeated if they are fewer than a batch.
 
     Returns:
-        Plain data: ``threads``, ``isa``, and ``seconds`` per example, measured with each batch
-        size in ``BATCHES``.
+        ``threads``, ``isa``, and ``seconds`` per example, measured with each batch size in
+        ``BATCHES``.
 
     Raises:
         UserError: the engine cannot run the network.

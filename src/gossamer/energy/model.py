@@ -45,15 +45,15 @@ class EnergyModel:
     def energy(
         self, works: Iterable[Work], memory: str, *, costs: Costs, reuse: bool, far: int = 0
     ) -> float:
-        """The energy of ``works``, in that of one multiply-add of 32-bit floats.
+        """Return the energy of ``works``, in units of one multiply-add of 32-bit floats.
 
         Args:
             works: counted work.
-            memory: where the weights live, one of `MEMORIES`.
-            costs: the table.
-            reuse: whether every byte is touched once only (ideal registers), or again for
-                every multiply-add (none).
-            far: which of the published costs of ``memory``: 0 the lowest, 1 the highest.
+            memory: memory that contains the weights, one of `MEMORIES`.
+            costs: the table of costs.
+            reuse: whether every byte is accessed only once (ideal registers), or again for
+                every multiply-add (no registers).
+            far: 0 for the lowest published cost of ``memory``, 1 for the highest.
         """
         near, home = costs.access["L1"][0], costs.access[memory][far]
         total = 0.0
@@ -64,11 +64,11 @@ class EnergyModel:
         return total / costs.multiply_add()
 
     def ratio(self, first: Sequence[Work], second: Sequence[Work], memory: str) -> Range:
-        """Energy of ``first`` divided by that of ``second``, as a range.
+        """Return the energy of ``first`` divided by that of ``second``, as a range.
 
-        Both are priced alike, over all tables, both published ends of the memory's cost, and
-        register reuse: ideal for both, none for both, and, the worst for ``second``, none for
-        those of its layers that skip zeros and ideal for all others.
+        The range is over all tables, both ends of the memory's published cost, and three
+        assumptions on register reuse: ideal for both, none for both, and, as the worst case of
+        ``second``, none for its layers that skip zeros and ideal for all others.
         """
         ratios = []
         full = [work for work in second if work.kind in ("dense", "other")]

@@ -103,17 +103,17 @@ def selected(layer: str, values: int, winners: float) -> Work:
 
 
 def count_work(engine: Engine) -> tuple[list[Work], list[Work]]:
-    """The network's work as its plan does it, and that of its dense counterpart.
+    """Count the work of the network with its plan, and the work of its dense counterpart.
 
     The counterpart has the same layers in 32-bit floats with every weight and every activation,
     ReLU (in the kernel of the layer before) in place of k-winners. Densities of activations are
-    those that the plan was made with: give the engine real examples as ``sample``.
+    those of the engine's ``sample``, so pass it real examples.
 
-    The multiply-adds of layers in 8 bits are those of whole numbers, and their inputs are bytes:
-    it is the network's arithmetic that is counted, also where the engine expands it to floats.
+    In 8-bit layers, integer multiply-adds and inputs of one byte are counted, even if the engine
+    expands them to floats.
 
     Returns:
-        Two lists with an entry per kernel call of the one, per node of the other.
+        The network's work by kernel call, and the counterpart's work by node.
     """
     graph = engine.graph
     nodes = {node.name: node for node in graph.nodes}

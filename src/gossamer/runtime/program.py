@@ -145,7 +145,7 @@ class Layout:
 
     @property
     def floats(self) -> int:
-        """Of the arena, for one example."""
+        """The size of the arena for one example."""
         return max((at + buffer.floats for buffer, at in self.positions.items()), default=0)
 
 

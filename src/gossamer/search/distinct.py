@@ -115,7 +115,7 @@ def most_different_first(
 
 
 def read_solutions(solutions: Any) -> Solutions | None:
-    """The solutions that an experiment asks for.
+    """Return ``solutions`` after checking its type.
 
     Raises:
         UserError: they are neither `Solutions` nor None.

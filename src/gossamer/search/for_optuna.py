@@ -100,7 +100,7 @@ class ExperimentSampler(optuna.samplers.BaseSampler):
         return History(points, np.array(values).reshape(-1, metrics), failed, pending)
 
     def _point(self, params: Mapping[str, Any]) -> Point | None:
-        """What a trial tried; None where it is no point of the experiment."""
+        """Return a trial's point; None if it is not in the experiment's space."""
         space = self._experiment.space
         own = {name: value for name, value in params.items() if name in space.parameters}
         try:
@@ -112,7 +112,7 @@ class ExperimentSampler(optuna.samplers.BaseSampler):
 def sweep_study(
     experiment: Experiment,
 ) -> tuple[optuna.Study, Callable[[optuna.Study], bool]]:
-    """What a function named in ``scheduler.optimizer`` of a W&B sweep returns.
+    """Return the result for a function named in ``scheduler.optimizer`` of a W&B sweep.
 
     Returns:
         A study that suggests the experiment's points, and whether its budget is used up.
@@ -139,13 +139,13 @@ def sweep_study(
 def sweep_config(
     experiment: Experiment, program: str, source: str, optimizer: str = "optimizer"
 ) -> dict[str, Any]:
-    """The configuration of a W&B sweep whose runs an experiment suggests.
+    """Return the configuration of a W&B sweep whose runs an experiment suggests.
 
     Args:
-        experiment: its parameters and metrics.
-        program: that W&B's agents run; it logs the metrics under their names.
+        experiment: the experiment, for its parameters and metrics.
+        program: the program that W&B's agents run; it logs the metrics under their names.
         source: Python file with a function that returns `sweep_study` of the experiment.
-        optimizer: that function's name.
+        optimizer: name of that function.
     """
     metrics = [{"name": m.name, "goal": m.goal} for m in experiment.metrics]
     return {

@@ -78,7 +78,7 @@ def importances(
 def _shares(
     space: Space, points: Sequence[dict[str, object]], values: np.ndarray, noise: np.ndarray
 ) -> np.ndarray:
-    """Of each drawn function, the parameters' shares; float64 [functions, parameters]."""
+    """Return the parameters' shares in each drawn function: float64 [functions, parameters]."""
     from scipy.stats import qmc  # slow to import, and not for workers
 
     features = space.features(space.encode(points))  # type: ignore[arg-type]

@@ -152,7 +152,7 @@ def evaluate(
 
 
 def split_of(task: Task, name: str) -> Split:
-    """Return the split named ``name``; UserError where there is none."""
+    """Return the split named ``name``; raise UserError if there is none."""
     if name not in SPLITS:
         raise UserError(f"no split '{name}': {nearest(name, SPLITS)}")
     split: Split = getattr(task, name)

@@ -256,7 +256,7 @@ class _Training:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device named ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UserError if missing."""
+    """Return the device of a name (``auto``, ``cpu``, ``cuda``, ``cuda:N``), or raise UserError."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)

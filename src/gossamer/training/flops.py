@@ -56,7 +56,7 @@ class LayerCount:
 
 @dataclass
 class UnitUse:
-    """How evenly a layer's units are active.
+    """The evenness of activity among a layer's units.
 
     A unit's duty cycle is the share of examples (and of positions, for images) at which it is
     not zero (Ahmad & Scheinkman 2019, arXiv 1903.11257).

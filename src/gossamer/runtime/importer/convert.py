@@ -81,7 +81,7 @@ def graph_of(name: str, model: Any, source: Source, opset: int) -> Graph:
 
 
 def _dtype(context: Context, parsed: Parsed, output: str) -> np.dtype[Any]:
-    """Of an output that holds no floats, as the file declares it."""
+    """Return the declared type of an output that is not of floats."""
     return parsed.dtypes.get(output, np.dtype("b1" if context.kind(output) == "b" else "i8"))
 
 

@@ -31,7 +31,7 @@ class Features:
         return int(self.owner[-1]) + 1
 
     def squared_distances(self, other: Features, parameter: int) -> np.ndarray:
-        """In one parameter alone; float64 [points, other points]."""
+        """Return squared distances in one parameter: float64 [points, other points]."""
         squared = np.zeros((len(self), len(other)))
         for column in np.flatnonzero(self.owner == parameter):
             squared += (self.columns[:, column, None] - other.columns[None, :, column]) ** 2

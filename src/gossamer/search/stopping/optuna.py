@@ -115,7 +115,7 @@ class OptunaPruner:
         return made
 
     def _pruner(self, metric: Metric, first: Curve | None) -> BasePruner:
-        """The pruner; what "auto" stands for in its arguments, the first complete trial shows."""
+        """Return the pruner; the first complete trial determines its arguments "auto"."""
         pruner = self._make()
         if first is not None and isinstance(pruner, _OF_RUNGS):
             shown = _frozen(first, metric, {}, complete=True)
@@ -123,7 +123,7 @@ class OptunaPruner:
         return pruner
 
     def _known(self, curve: Curve, metric: Metric, first: Curve | None) -> dict[str, Any]:
-        """What the pruner stored with another trial, remembered while its curve is the same."""
+        """Return the attributes that the pruner stored with another trial, cached by its curve."""
         known = self._stored.get(curve.number)
         if known is None or known[0] is not curve or known[1] is not first:
             known = self._stored[curve.number] = curve, first, self._replay(curve, metric, first)
@@ -132,11 +132,11 @@ class OptunaPruner:
     def _replay(
         self, curve: Curve, metric: Metric, first: Curve | None, reports: int | None = None
     ) -> dict[str, Any]:
-        """What the pruner stored with a trial when it saw its reports: the rungs that it reached.
+        """Return the attributes that the pruner stored with a trial: the rungs that it reached.
 
-        They depend on its reports alone, and on whether a trial was complete when it began. So a
-        pruner that sees nothing else stores the same, except that a trial which was stopped at a
-        report that passed several rungs counts at each of them.
+        They depend only on its reports, and on whether a trial was complete when it began. So a
+        replay of these stores the same, except that a trial stopped at a report that passed
+        several rungs counts at each of them.
         """
         pruner = self._pruner(metric, first if first and first.number < curve.number else None)
         stored: dict[str, Any] = {}
@@ -153,7 +153,7 @@ class OptunaPruner:
 
     @cached_property
     def _stored(self) -> dict[int, tuple[Curve, Curve | None, dict[str, Any]]]:
-        """By number: a curve, the first complete one then, and what was stored with the trial."""
+        """Trial number -> its curve, the first complete one then, and the stored attributes."""
         return {}
 
 

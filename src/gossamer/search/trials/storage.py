@@ -88,13 +88,13 @@ class EndedError(UserError):
 
 @dataclass(frozen=True)
 class End:
-    """How a trial ended.
+    """The end of a trial.
 
     Attributes:
-        state: as Optuna has it.
+        state: Optuna's state.
         attributes: user attributes with its values or its reason.
-        ordered: values of the study's objectives, of a complete trial.
-        violations: beyond the thresholds, by metric, as Optuna's own tools read them.
+        ordered: values of the study's objectives, for a complete trial.
+        violations: by how much each metric misses its threshold, in the form of Optuna's tools.
     """
 
     state: TrialState
