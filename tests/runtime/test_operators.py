@@ -92,6 +92,17 @@ def test_many_convolutions(c: dict[str, Any], seed: int) -> None:
     convolve(c, seed)
 
 
+@pytest.mark.parametrize("size", [[1, 1], [1, 2]])
+@pytest.mark.parametrize("channels", [2, 3, 16])
+def test_an_image_smaller_than_the_strides(channels: int, size: list[int]) -> None:
+    c = {
+        "channels": channels, "outputs": 1, "size": size, "kernel": (1, 1), "strides": (2, 3),
+        "dilations": (1, 1), "pads": (0, 0, 0, 0), "density": 0.5, "block": 1, "batch": 2,
+        "relu": False, "pool": False,
+    }  # fmt: skip
+    convolve(c, 0)
+
+
 def test_pooled_convolution_with_unequal_strides() -> None:
     c = {
         "channels": 1, "outputs": 3, "size": [6, 11], "kernel": (1, 2), "strides": (1, 2),

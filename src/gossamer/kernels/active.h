@@ -197,7 +197,7 @@ void active(const Call& call) {
         for (int64_t tile = first; tile < last; ++tile) {
             start_tile(s, bias + tile * slice, slice, sums);
             const int32_t* of_tile = start + tile * s.inputs * (s.rows + 1);
-            if (s.positions == 1 && s.rows == 1) {
+            if (s.positions == 1 && s.rows == 1 && s.residues == 1) {  // an index is an input
                 // Where the weights of the inputs to come start is fetched well ahead, and
                 // the weights themselves a few inputs ahead.
                 constexpr int64_t near = 3, far = 8;
