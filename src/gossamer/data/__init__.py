@@ -1,4 +1,4 @@
-"""Tasks: an embedded default, real data sets and the user's own, each with features and noise."""
+"""Tasks: an embedded default, real data sets and a user's data, each with features and noise."""
 
 from gossamer.data.arrays import arrays, from_dataset
 from gossamer.data.augmentation import Augmentation, AugmentationSettings

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an ``.npz`` file, its checksums verified; no pickle.
+    """Read all arrays of an ``.npz`` file and verify its checksums; no pickle.
 
-    Raises OSError where it cannot be read, ValueError with the reason where it is damaged, no
-    archive, or holds arrays of objects.
+    Raises OSError if it cannot be read, and ValueError with the reason if it is damaged, no
+    archive, or has arrays of objects.
     """
     with path.open("rb") as file:  # opened here: numpy leaves a damaged archive open
         try:

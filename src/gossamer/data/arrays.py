@@ -35,8 +35,8 @@ class Pairs(Protocol):
 class Vectors:
     """The domain of examples that are no images: ``[N, F]``, or of five and more dimensions.
 
-    ``mean`` and ``std`` are those of each feature ``[F]`` over the training split (columns of a
-    table have units of their own), or scalars for other shapes.
+    ``mean`` and ``std`` over the training split are arrays ``[F]``, one value for each feature, or
+    scalars for other shapes.
     """
 
     shape: tuple[int, ...]
@@ -45,7 +45,7 @@ class Vectors:
 
     @classmethod
     def fitted(cls, train: NDArray[Any]) -> Vectors:
-        """A domain that standardizes by the training examples; constant features become 0."""
+        """Make a domain that standardizes by the training examples; constant features become 0."""
         axes = 0 if train.ndim == 2 else None
         mean = np.asarray(train.mean(axis=axes, dtype=np.float64), np.float32)
         std = np.asarray(train.std(axis=axes, dtype=np.float64), np.float32)
@@ -56,11 +56,11 @@ class Vectors:
         return {"kind": "vectors", "mean": self.mean.tolist(), "std": self.std.tolist()}
 
     def features(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """``(x - mean) / std``, float32."""
+        """Return ``(x - mean) / std``, float32."""
         return np.asarray((x.astype(np.float32) - self.mean) / self.std)
 
     def augment(self, x: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-        """The identity."""
+        """Return ``x`` unchanged."""
         return x
 
     def noise(self, x: NDArray[Any], level: float, rng: np.random.Generator) -> NDArray[Any]:
@@ -80,17 +80,17 @@ def arrays(
     *,
     standardize: bool = True,
 ) -> Task:
-    """A task of the user's own arrays: pairs ``(x, y)`` for training, validation and test.
+    """Make a task of arrays: pairs ``(x, y)`` for training, validation and test.
 
-    ``x`` numbers ``[N, ...]``, ``y`` whole numbers ``[N]`` from 0 to classes - 1. ``[N, H, W]`` and
+    ``x`` are numbers ``[N, ...]``, ``y`` integers ``[N]`` from 0 to classes - 1. ``[N, H, W]`` and
     ``[N, C, H, W]`` are images: standardized as a whole, noise replaces pixels (`Images.noise`).
     Other shapes are `Vectors`: ``[N, F]`` is standardized feature by feature, noise is Gaussian.
     There is no augmentation. ``classes`` are the classes' names, by default their numbers.
-    ``standardize=False`` passes examples unchanged, to a network that was trained so elsewhere.
+    ``standardize=False`` passes examples unchanged, for a network that was trained so elsewhere.
 
-    Where validation or test is missing, 15 % of the training examples of each class are held out
-    for it, at least one, with a fixed seed. Raises UserError for lengths, shapes, labels or values
-    (NaN, infinity) that do not go together.
+    If validation or test is missing, 15 % of the training examples of each class are held out for
+    it, at least one, with a fixed seed. Raises UserError for invalid or inconsistent lengths,
+    shapes, labels or values (NaN, infinity).
     """
     pairs = {"train": train, "validation": validation, "test": test}
     splits = {split: _checked(name, split, *pair) for split, pair in pairs.items() if pair}
@@ -137,9 +137,9 @@ def arrays(
 
 
 def from_npz(path: str | os.PathLike[str], *, standardize: bool = True) -> Task:
-    """A task of the arrays in an ``.npz`` file: x_train, y_train, and as well x_validation, ...
+    """Make a task of the arrays in an ``.npz`` file: x_train, y_train, and maybe x_validation, ...
 
-    ``classes``, an array of strings, may name the classes. Object arrays (pickle) are refused.
+    An array of strings ``classes`` may name the classes. Object arrays (pickle) are refused.
     ``standardize``: see `arrays`. Raises UserError naming the file and the key.
     """
     path = Path(path)

@@ -27,9 +27,9 @@ _CANCELLED = 0.01  # of the channels' power in their mean; one of many alone lea
 
 
 def floats(x: NDArray[Any]) -> NDArray[np.float32]:
-    """Waveforms as float32 in [-1, 1]; int16 (as files and caches hold them) is scaled.
+    """Convert waveforms to float32 in [-1, 1]; int16, as in files and caches, is scaled.
 
-    Raises UserError for other types, whose full scale cannot be known.
+    Raises UserError for other types, whose full scale is unknown.
     """
     if x.dtype == np.int16:
         return x.astype(np.float32) / np.float32(32768)
@@ -39,23 +39,23 @@ def floats(x: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def int16(x: NDArray[Any]) -> NDArray[np.int16]:
-    """Waveforms in [-1, 1] as int16, louder ones clipped."""
+    """Convert waveforms in [-1, 1] to int16, and clip louder ones."""
     return np.clip(np.rint(x * 32768.0), -32768, 32767).astype(np.int16)
 
 
 def is_sound(path: Path) -> bool:
-    """Whether it is named as a WAV or FLAC file; macOS's ``._name.wav`` hold no sound."""
+    """Return whether a file has the name of a WAV or FLAC, except macOS's ``._name.wav``."""
     return path.suffix.lower() in (".wav", ".flac") and not path.name.startswith(".")
 
 
 def read(path: Path, rate: int = RATE, *, silence: bool = False) -> NDArray[np.int16]:
-    """The samples of a sound file, int16 ``[samples]``, mixed to one channel, at ``rate``.
+    """Read a sound file: int16 ``[samples]``, mixed to one channel, at ``rate`` hertz.
 
-    WAV or FLAC of any width, integer or floating point; what else libsndfile reads works too.
-    Warns where the sound is clipped, where channels cancel each other (the loudest one is taken
-    then) and, unless ``silence`` is expected, where nothing is above -60 dB of full scale.
+    The file is WAV or FLAC of any width, integer or floating point, or another format of
+    libsndfile. Warns if the sound is clipped, if channels cancel each other (then the loudest one
+    is used) and, unless ``silence`` is expected, if nothing is above -60 dB of full scale.
 
-    Raises UserError naming the file where it cannot be read, is empty, holds NaN or infinity, or
+    Raises UserError naming the file if it cannot be read, is empty, has NaN or infinity, or
     has another full scale than 1.
     """
     try:
@@ -88,9 +88,10 @@ def read(path: Path, rate: int = RATE, *, silence: bool = False) -> NDArray[np.i
 
 
 def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
-    """Samples ``[n, channels]`` of full scale 1, and their rate.
+    """Return samples ``[n, channels]`` of full scale 1, and their rate in hertz.
 
-    Always as floats: read as integers, libsndfile cuts floating-point samples down to 0.
+    Samples are always read as floats, because as integers libsndfile rounds floating-point samples
+    to 0.
     """
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     if not len(samples) and (whole := _sized(path.read_bytes())) is not None:
@@ -99,9 +100,9 @@ def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
 
 
 def _sized(raw: bytes) -> bytes | None:
-    """A WAV whose data chunk claims 0 bytes, as written to a pipe, with its size put right.
+    """Correct the size of a WAV that was written to a pipe, whose data chunk claims 0 bytes.
 
-    None where it is no such file: further chunks follow, or nothing.
+    Return None for another file, in which further chunks follow, or nothing.
     """
     chunk = 12
     while raw[:4] == b"RIFF" and chunk + 8 < len(raw):
@@ -117,7 +118,7 @@ def _sized(raw: bytes) -> bytes | None:
 
 
 def _mix(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], bool]:
-    """The mean of the channels, ``[n]``, or the loudest one where they cancel; whether they do."""
+    """Return the mean of the channels, or the loudest if they cancel, ``[n]``; and whether so."""
     mixed = x.mean(axis=1)
     power = np.square(x, dtype=np.float64).mean(axis=0)
     if np.square(mixed, dtype=np.float64).mean() < _CANCELLED * power.mean():
@@ -126,9 +127,9 @@ def _mix(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], bool]:
 
 
 def read_clips(paths: Sequence[Path], *, silent: Collection[Path] = ()) -> NDArray[np.int16]:
-    """Sound files as clips of one second, ``[len(paths), RATE]``: see `read` and `fit_length`.
+    """Read sound files as clips of one second, ``[len(paths), RATE]``; see `read`, `fit_length`.
 
-    ``silent``: those that may be silent. Warns once of each kind of doubtful file.
+    ``silent``: files that may be silent. Warns once of each kind of doubtful file.
     """
     out = np.empty((len(paths), RATE), np.int16)
     with warnings.catch_warnings(record=True) as caught:
@@ -146,25 +147,25 @@ def read_clips(paths: Sequence[Path], *, silent: Collection[Path] = ()) -> NDArr
 
 
 def resample(x: NDArray[np.float32], rate: int, to: int) -> NDArray[np.float32]:
-    """``x`` ``[..., samples]`` from ``rate`` to ``to`` samples per second (polyphase filter)."""
+    """Resample ``x`` ``[..., samples]`` from ``rate`` to ``to`` hertz by a polyphase filter."""
     common = gcd(rate, to)
     return np.asarray(scipy.signal.resample_poly(x, to // common, rate // common, axis=-1), x.dtype)
 
 
 def fit_length(x: NDArray[Any], samples: int = RATE) -> NDArray[Any]:
-    """``x`` ``[n]`` as ``[samples]``: zeros at the end where too short, cut where too long."""
+    """Cut ``x`` ``[n]`` to ``[samples]``, or append zeros."""
     return np.pad(x[:samples], (0, max(0, samples - len(x))))
 
 
 def cut(x: NDArray[Any], starts: NDArray[np.int64], samples: int = RATE) -> NDArray[Any]:
-    """Pieces of a long recording ``x`` ``[n]``: ``[len(starts), samples]``."""
+    """Cut pieces from a long recording ``x`` ``[n]``: ``[len(starts), samples]``."""
     return np.lib.stride_tricks.sliding_window_view(x, samples)[starts]
 
 
 def silence(
     noises: Sequence[NDArray[np.int16]], count: int, rng: np.random.Generator
 ) -> NDArray[np.int16]:
-    """Clips of noise alone, ``[count, RATE]``, cut from recordings at random volume."""
+    """Cut clips of noise, ``[count, RATE]``, from recordings, at random volume."""
     out = np.empty((count, RATE), np.int16)
     for row in range(count):
         noise = noises[int(rng.integers(len(noises)))]
@@ -189,7 +190,7 @@ class Sound:
 
     @classmethod
     def fitted(cls, train: NDArray[Any], background: NDArray[np.int16]) -> Sound:
-        """A domain that standardizes by the mean and deviation of the training clips."""
+        """Make a domain that standardizes by the mean and deviation of the training clips."""
         plain = cls(background, samples=train.shape[1])
         features = plain.features(train)
         mean, std = float(features.mean(dtype=np.float64)), float(features.std(dtype=np.float64))
@@ -205,7 +206,7 @@ class Sound:
         return {"kind": "log_mel", **self.log_mel.settings(), **own}
 
     def features(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Waveforms ``[B, samples]`` to standardized log-mel, float32 ``[B, 1, 32, 32]``."""
+        """Convert ``[B, samples]`` to standardized log-mel, float32 ``[B, 1, 32, 32]``."""
         out = np.empty((len(x), *self.shape), np.float32)
         for start in range(0, len(x), 512):  # bounds the memory of the float copies
             out[start : start + 512] = self.log_mel(floats(x[start : start + 512]))
@@ -234,7 +235,7 @@ class Sound:
         return np.clip(out, -1.0, 1.0, out=out)
 
     def noise(self, x: NDArray[Any], level: float, rng: np.random.Generator) -> NDArray[Any]:
-        """``a * (1 - level) + level * U(-1, 1)`` on the waveform (arXiv 1903.11257)."""
+        """Return ``a * (1 - level) + level * U(-1, 1)`` for the waveform (arXiv 1903.11257)."""
         if level == 0:
             return x
         uniform = rng.random(x.shape, dtype=np.float32) * np.float32(2) - np.float32(1)

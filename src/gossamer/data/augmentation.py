@@ -18,13 +18,13 @@ class AugmentationSettings:
 
     Attributes:
         flip: mirror half of the examples left to right.
-        crop: add so many rows and columns of 0, the mean, on each side, and cut out a random
-            piece of the old size.
-        shift: move by up to so many columns either way; the column at the edge is repeated.
-        time_mask: set up to so many columns side by side to 0.
-        frequency_mask: set up to so many rows side by side to 0.
-        gain: add up to so many standard deviations, or take them away: the loudness of a log
-            spectrogram, the brightness of a picture.
+        crop: number of rows and columns of 0, the mean, to add on each side before cutting out a
+            random piece of the old size.
+        shift: most columns to move either way; the column at the edge is repeated.
+        time_mask: most adjacent columns to set to 0.
+        frequency_mask: most adjacent rows to set to 0.
+        gain: most standard deviations to add or subtract: the loudness of a log spectrogram, the
+            brightness of a picture.
 
     Raises:
         UserError: a value out of its range, naming the setting.
@@ -53,9 +53,9 @@ class AugmentationSettings:
 class Augmentation(AugmentationSettings):
     """Variations of standardized features ``[B, channels, rows, columns]``.
 
-    Of a spectrogram, rows are frequencies and columns are frames. What is drawn is drawn for
-    each example by itself. Masks are those of SpecAugment (Park et al. 2019, arXiv 1904.08779),
-    padded crops those of He et al. 2016 (arXiv 1512.03385). Its arguments are those of
+    In a spectrogram, rows are frequencies and columns are frames. Each example has independent
+    random numbers. Masks are those of SpecAugment (Park et al. 2019, arXiv 1904.08779), padded
+    crops those of He et al. 2016 (arXiv 1512.03385). For the arguments see
     :class:`AugmentationSettings`.
     """
 
@@ -63,10 +63,10 @@ class Augmentation(AugmentationSettings):
         return self != Augmentation()
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse what cannot be done to examples of this shape.
+        """Refuse variations that examples of this shape cannot have.
 
         Raises:
-            UserError: they are no pictures, or are smaller than a shift or mask.
+            UserError: the examples are no pictures, or are smaller than a shift or mask.
         """
         if not self:
             return
@@ -83,7 +83,7 @@ class Augmentation(AugmentationSettings):
                 )
 
     def __call__(self, x: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Features ``[B, channels, rows, columns]`` varied; the input is left as it is."""
+        """Return varied features ``[B, channels, rows, columns]``; ``x`` does not change."""
         x, batch = x.copy(), np.arange(len(x))
         if self.flip:
             mirrored = rng.random(len(x)) < 0.5

@@ -20,10 +20,10 @@ class Corruption:
     """One way of corrupting raw examples.
 
     Attributes:
-        name: of the corruption, e.g. ``gaussian_blur``.
-        unit: what the levels count: ``severity`` or ``dB`` of signal to noise.
-        levels: from mild to strong.
-        apply: raw batch, level and generator to a raw batch of the same shape.
+        name: name of the corruption, e.g. ``gaussian_blur``.
+        unit: unit of the levels: ``severity``, or ``dB`` of signal to noise.
+        levels: the levels from mild to strong.
+        apply: takes a raw batch, a level and a generator; returns a raw batch of the same shape.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Corruption:
 
 
 def corruptions(task: Task) -> dict[str, Corruption]:
-    """The corruptions of a task's kind of data.
+    """Return the corruptions of a task's kind of data, by name.
 
     Images: the eight common corruptions (``image_corruptions.py``). Sounds: background noise at
     stated signal-to-noise ratios (``mixing.py``).
@@ -62,7 +62,7 @@ def corruptions(task: Task) -> dict[str, Corruption]:
 
 
 def _range(task: Task) -> tuple[float, float]:
-    """The raw values of black and of white."""
+    """Return the raw values of black and of white."""
     if task.train.x.dtype == np.uint8:
         return 0.0, 255.0
     low, high = float(task.train.x.min()), float(task.train.x.max())

@@ -18,19 +18,19 @@ Root = str | os.PathLike[str] | None
 
 
 def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/gossamer``, or ``~/.cache/gossamer``."""
+    """Return ``$XDG_CACHE_HOME/gossamer``, or ``~/.cache/gossamer``."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "gossamer"
 
 
 def data_root(root: Root) -> Path:
-    """The argument, else the environment variable GOSSAMER_DATA, else the cache folder."""
+    """Return ``root``, or else the environment variable GOSSAMER_DATA, or the cache folder."""
     chosen = root if root is not None else os.environ.get("GOSSAMER_DATA")
     return Path(chosen).expanduser() if chosen else cache_folder()
 
 
 def find(root: Path, names: Sequence[str], landmarks: Sequence[str]) -> Path | None:
-    """The first folder ``root/name``, or ``root`` itself, that holds one of the landmarks."""
+    """Return the first folder of ``root/name`` and ``root`` with one of the landmarks, or None."""
     for folder in [*(root / name for name in names), root]:
         if any((folder / landmark).exists() for landmark in landmarks):
             return folder
@@ -48,9 +48,9 @@ def missing(task: str, root: Path, names: Sequence[str], landmarks: Sequence[str
 
 
 def fetch(url: str, checksum: str, folder: Path) -> Path:
-    """Fetch ``url`` into ``folder`` and verify its ``checksum`` (``algorithm:hex``); the file.
+    """Fetch ``url`` into ``folder``, verify ``checksum`` (``algorithm:hex``), return the file.
 
-    Raises UserError where there is no network, the checksum differs or the folder is unwritable.
+    Raises UserError if there is no network, the checksum differs or the folder is unwritable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def fetch(url: str, checksum: str, folder: Path) -> Path:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack a tar archive as the new folder ``target``, whole or not at all; remove the archive.
+    """Unpack a tar archive as the new folder ``target``, atomically, and remove the archive.
 
     A single folder at the top of the archive becomes ``target`` itself.
     """

@@ -1,10 +1,10 @@
-"""Speech from text by the espeak-ng library, in a process of its own.
+"""Speech from text by the espeak-ng library, in a separate process.
 
-The library keeps global state: its output depends on earlier output, a fault in it would end
-the caller, and it can be set up only once. A short-lived child process speaks a whole list from a
-fresh start, so the same list always gives the same samples.
+The library has global state: its output depends on earlier output, a crash in it would end the
+caller, and it can be initialized only once. A new child process speaks each list, so that the same
+list always produces the same samples.
 
-This file is also the child's program; there it needs nothing of gossamer.
+This file is also the child's program, which imports nothing of gossamer.
 """
 
 from __future__ import annotations

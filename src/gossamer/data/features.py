@@ -29,7 +29,7 @@ class LogMel:
     """Waveforms to log-mel spectrograms in dB: ``[B, samples]`` to ``[B, 1, bands, frames]``.
 
     Frames are centered on multiples of ``hop`` (zeros beyond both ends), so one second at 16 kHz
-    gives exactly 32 frames: 32 x 32 with the 32 bands. Hann window; triangular filters of unit
+    has exactly 32 frames: 32 x 32 with the 32 bands. Hann window; triangular filters of unit
     height, equally wide on the mel scale (O'Shaughnessy 1987) from ``low`` to ``high`` hertz. Power
     is scaled so that a sine of full scale reads 0 dB; ``floor`` in dB keeps silence finite.
 
@@ -73,15 +73,15 @@ class LogMel:
         object.__setattr__(self, "filters", filters.astype(np.float32))
 
     def settings(self) -> dict[str, Any]:
-        """The arguments that make this transform again."""
+        """Return the arguments from which this transform can be made again."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
 
     def shape(self, samples: int) -> tuple[int, int, int]:
-        """Shape of one clip's features: ``(1, bands, frames)``."""
+        """Return the shape of one clip's features: ``(1, bands, frames)``."""
         return 1, self.bands, 1 + samples // self.hop
 
     def __call__(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """``x`` float32 ``[B, samples]`` in [-1, 1] to dB, float32 ``[B, 1, bands, frames]``."""
+        """Convert float32 ``[B, samples]`` in [-1, 1] to dB, float32 ``[B, 1, bands, frames]``."""
         batch, samples = x.shape
         out = np.empty((batch, *self.shape(samples)), np.float32)
         for start in range(0, batch, _CHUNK):
@@ -95,7 +95,7 @@ class LogMel:
         return self.frames(frames[:, :: self.hop]).transpose(0, 2, 1)
 
     def frames(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pieces of ``n_fft`` samples, float32 ``[..., n_fft]``, to dB ``[..., bands]``."""
+        """Convert pieces of ``n_fft`` samples, float32 ``[..., n_fft]``, to dB ``[..., bands]``."""
         spectrum = scipy.fft.rfft(x * self.window, axis=-1)
         power = spectrum.real**2 + spectrum.imag**2
         mel = power @ self.filters + np.float32(10.0 ** (self.floor / 10.0))

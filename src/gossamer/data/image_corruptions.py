@@ -2,7 +2,7 @@
 
 The eight corruptions and, where they are shares of the range from black to white, their
 severities are those of ImageNet-C (Hendrycks & Dietterich 2019, arXiv 1903.12261); lengths are
-relative to the image's side, since a blur of six pixels leaves nothing of 28.
+relative to the image's side, because a blur of six pixels would destroy an image of 28.
 
 Every function takes images ``[N, C, H, W]``, float32 in [0, 1], a severity from 1 to 5 and a
 generator, and returns images of the same shape in [0, 1].
@@ -28,51 +28,51 @@ def _clip(x: NDArray[np.floating]) -> Pixels:
 
 
 def gaussian_noise(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Independent normal noise, as of electronics in low light."""
+    """Add independent normal noise, like that of electronics in low light."""
     deviation = (0.08, 0.12, 0.18, 0.26, 0.38)[severity - 1]
     return _clip(x + np.float32(deviation) * rng.standard_normal(x.shape, np.float32))
 
 
 def shot_noise(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """The noise of counting photons: Poisson, of which a white pixel receives so many."""
+    """Replace pixels by Poisson counts of photons; a brighter pixel has more photons."""
     photons = (60, 25, 12, 5, 3)[severity - 1]
     return _clip(rng.poisson(x * photons) / photons)
 
 
 def impulse_noise(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Salt and pepper: a share of all pixels turns black or white."""
+    """Turn a share of all pixels black or white (salt and pepper)."""
     share = (0.03, 0.06, 0.09, 0.17, 0.27)[severity - 1]
     draw = rng.random(x.shape, np.float32)
     return _clip(np.where(draw < share / 2, 0.0, np.where(draw < share, 1.0, x)))
 
 
 def gaussian_blur(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """A Gaussian of severity / 56 of the side: half a pixel to two and a half of 28."""
+    """Blur by a Gaussian of severity / 56 of the side: 0.5 to 2.5 pixels of 28."""
     sigma = severity * x.shape[-1] / 56
     return _clip(scipy.ndimage.gaussian_filter(x, (0, 0, sigma, sigma), mode="nearest"))
 
 
 def brightness(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Everything lighter by a tenth of the range for each severity."""
+    """Add a tenth of the range for each severity."""
     return _clip(x + np.float32(0.1 * severity))
 
 
 def contrast(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Differences from the image's mean shrink."""
+    """Shrink differences from the image's mean."""
     share = (0.4, 0.3, 0.2, 0.1, 0.05)[severity - 1]
     mean = x.mean(axis=(2, 3), keepdims=True)
     return _clip((x - mean) * np.float32(share) + mean)
 
 
 def _shares(old: int, new: int) -> NDArray[np.float64]:
-    """``[new, old]``: the share of each of ``old`` pixels in each of ``new`` on the same side."""
+    """Return the share of each of ``old`` pixels in each of ``new`` ones: ``[new, old]``."""
     left, start = np.arange(new)[:, None] / new, np.arange(old) / old
     overlap = np.minimum(left + 1 / new, start + 1 / old) - np.maximum(left, start)
     return np.asarray(np.clip(overlap, 0.0, None) * new)
 
 
 def pixelate(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Shrunk by averaging, then enlarged again, a pixel between two coarse ones as their mean."""
+    """Shrink images by averaging and enlarge them; pixels across two coarse ones are averaged."""
     factor = (0.6, 0.5, 0.4, 0.3, 0.25)[severity - 1]
     rows, columns = (
         _shares(coarse, side) @ _shares(side, coarse)
@@ -99,9 +99,9 @@ _LUMINANCE = np.array(
 
 
 def jpeg(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """JPEG's loss: 8x8 cosine transforms, quantized at quality 25, 18, 15, 10 and 7.
+    """Apply JPEG's loss: 8x8 cosine transforms, quantized at quality 25, 18, 15, 10 and 7.
 
-    Each channel is treated as luminance. The rest of JPEG loses nothing and is left out.
+    Each channel is treated as luminance. The lossless steps of JPEG are left out.
     """
     quality = (25, 18, 15, 10, 7)[severity - 1]
     steps = np.clip(np.floor((_LUMINANCE * (5000 / quality) + 50) / 100), 1, 255)

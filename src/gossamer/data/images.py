@@ -25,7 +25,7 @@ class Images:
 
     @classmethod
     def fitted(cls, train: NDArray[Any]) -> Images:
-        """A domain that standardizes by the mean and deviation of the training images."""
+        """Make a domain that standardizes by the mean and deviation of the training images."""
         shape = train.shape[1:] if train.ndim == 4 else (1, *train.shape[1:])
         mean = train.mean(dtype=np.float64)
         # In parts that fit the caches: train.std() would take 8 bytes for every pixel of them all.
@@ -41,7 +41,7 @@ class Images:
         return {"kind": "images", "mean": self.mean, "std": self.std}
 
     def features(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Raw images to standardized float32 ``[B, C, H, W]``."""
+        """Convert raw images to standardized float32 ``[B, C, H, W]``."""
         out = x.astype(np.float32).reshape(len(x), *self.shape)
         out -= np.float32(self.mean)
         out /= np.float32(self.std)

@@ -22,11 +22,11 @@ _WORDS = 200  # that they speak
 
 
 def at_snr(clips: NDArray[Any], noise: NDArray[Any], decibels: float) -> NDArray[np.float32]:
-    """``clips`` with ``noise`` added at a signal-to-noise ratio, both ``[B, samples]``.
+    """Add ``noise`` to ``clips`` at a signal-to-noise ratio, both ``[B, samples]``.
 
     The ratio is of the mean squares over each whole clip, so that every clip has exactly this
-    ratio whatever its loudness. A silent clip or noise stays as it is. Nothing is clipped:
-    the sum may leave [-1, 1]. Returns float32 ``[B, samples]``.
+    ratio. A silent clip or noise does not change. Nothing is clipped: the sum may be outside
+    [-1, 1]. Returns float32 ``[B, samples]``.
     """
     signal, other = floats(clips), floats(noise)
     power = np.mean(np.square(signal, dtype=np.float64), axis=-1, keepdims=True)
@@ -37,11 +37,11 @@ def at_snr(clips: NDArray[Any], noise: NDArray[Any], decibels: float) -> NDArray
 
 
 def noises(domain: Sound, train: Split) -> dict[str, Noise]:
-    """The kinds of background noise for a task of sounds, by name.
+    """Return the kinds of background noise for a task of sounds, by name.
 
-    ``background``: pieces of the recordings that came with the data, where they did (training
-    draws from the same ones); ``babble``: six voices speaking training clips at once; ``pink``
-    noise and the ``hum`` of machines are synthetic.
+    ``background`` are pieces of the data's recordings of noise, if it has any (training uses the
+    same ones); ``babble`` is six voices speaking training clips at once; ``pink`` noise and the
+    ``hum`` of machines are synthetic.
     """
     kinds: dict[str, Noise] = {}
 

@@ -27,7 +27,7 @@ _SPLIT_SEED = 1998
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array in an IDX file of unsigned bytes, gzipped where the name ends in ``.gz``.
+    """Read the array in an IDX file of unsigned bytes, gzipped if the name ends in ``.gz``.
 
     The format: two zero bytes, the type (8: unsigned byte), the number of dimensions, each
     dimension as a big-endian 32-bit integer, the values. Raises UserError naming the file when it
@@ -75,7 +75,7 @@ def _pair(folder: Path, prefix: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def mnist(root: Root = None, *, download: bool = False, validation: int = 5_000) -> Task:
-    """MNIST: 28 x 28 digits, 60,000 training images less ``validation`` of them, 10,000 of test.
+    """Load MNIST: 28 x 28 digits, 60,000 for training (less ``validation``) and 10,000 for test.
 
     The files ``train-images-idx3-ubyte.gz`` and so on (or uncompressed) are looked for in
     ``root/mnist``, ``root/MNIST/raw``, ``root/MNIST`` and ``root`` itself. The validation images

@@ -1,4 +1,4 @@
-"""The user's own data in the usual forms: arrays, data sets, loaders of batches."""
+"""A user's data in the usual forms: arrays, data sets, loaders of batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPLITS = ("train", "validation", "test")
 
 
 def from_code(place: str) -> Task:
-    """The task that a function of the user's own returns, ``file.py:function``; see `task_of`.
+    """Make a task of the result of a user's function, ``file.py:function``; see `task_of`.
 
     The file is run. Raises UserError naming the place.
     """
@@ -25,19 +25,19 @@ def from_code(place: str) -> Task:
         returned = function()
     except UserError:
         raise
-    except Exception as error:  # anyone's own function may raise anything
+    except Exception as error:  # a user's function may raise anything
         raise UserError(f"data '{place}': {type(error).__name__}: {error}") from error
     return task_of(returned, place)
 
 
 def task_of(returned: Any, name: str = "own") -> Task:
-    """A task of whatever holds classified examples.
+    """Make a task of classified examples in one of the usual forms.
 
     ``returned``: a `Task`; one split for training, or up to three (training, validation, test) in a
     tuple, a list or a mapping by those names. A split is a pair of arrays ``(x, y)``, an object
-    with ``len`` and an index that gives ``(x, y)``, or an iterable of batches ``(x, y)`` such as
-    a ``torch.utils.data.DataLoader``, which is read through once. Examples reach the network as
-    they are; see `arrays` for what is checked and for splits that are missing.
+    with ``len`` that is indexed for ``(x, y)``, or an iterable of batches ``(x, y)`` such as
+    a ``torch.utils.data.DataLoader``, which is read once. Examples are not standardized; see
+    `arrays` for checks and for missing splits.
 
     Raises UserError for anything else.
     """
@@ -68,7 +68,7 @@ def _splits(returned: Any, name: str) -> dict[str, Any]:
 
 
 def _is_pair(part: Any) -> bool:
-    """Whether it is ``(x, y)``: two arrays, not two splits."""
+    """Return whether ``part`` is ``(x, y)``, two arrays and not two splits."""
     return (
         isinstance(part, tuple | list) and len(part) == 2 and all(hasattr(a, "shape") for a in part)
     )
@@ -96,5 +96,5 @@ def _pair(part: Any, name: str, split: str) -> Pair:
 
 
 def _array(values: Any) -> Any:
-    """A numpy array, of a tensor on a GPU as well."""
+    """Return a numpy array, also of a tensor on a GPU."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)

@@ -29,14 +29,14 @@ TASKS: dict[str, Callable[..., Task]] = {
 
 
 def load(name: str | os.PathLike[str], root: Root = None, **options: Any) -> Task:
-    """The task ``name``, with the loader's own ``options`` (such as ``download=True``).
+    """Load the task ``name`` with its loader's ``options`` (such as ``download=True``).
 
-    ``name`` is one of `TASKS`, the path of an ``.npz`` file of the user's own arrays (whose option
-    ``standardize`` is that of `arrays`), the path of a folder of their own sounds (see
-    `from_folder`), or their own code as ``file.py:function`` (see `from_code`), which is run.
+    ``name`` is one of `TASKS`, the path of an ``.npz`` file of arrays (with the option
+    ``standardize``, see `arrays`), the path of a folder of sounds (see `from_folder`), or code as
+    ``file.py:function``, which is run (see `from_code`).
 
-    ``root``: the folder that holds the data; else the environment variable GOSSAMER_DATA, else the
-    cache folder. Raises UserError for an unknown task or option, and what the loader raises.
+    ``root`` is the folder of the data, by default the environment variable GOSSAMER_DATA, or else
+    the cache folder. Raises UserError for an unknown task or option, and the errors of the loader.
     """
     key = os.fspath(name)
     if key.endswith(".npz"):

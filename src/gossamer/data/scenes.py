@@ -14,13 +14,13 @@ Wave = NDArray[np.float32]
 
 
 def level(x: Wave, decibels: float) -> Wave:
-    """``x`` scaled to a root mean square of ``decibels`` below full scale; silence stays."""
+    """Scale ``x`` to a root mean square of ``decibels`` relative to full scale, unless silent."""
     rms = float(np.sqrt(np.mean(np.square(x))))
     return x * np.float32(10.0 ** (decibels / 20.0) / rms) if rms > 0 else x
 
 
 def reverberate(x: Wave, decay: float, share: float, rng: np.random.Generator) -> Wave:
-    """``x`` followed by the reverberation of a room.
+    """Add the reverberation of a room to ``x``.
 
     The room's response is noise that decays exponentially, by 60 dB within ``decay`` seconds
     (Moorer 1979); ``share`` is the energy of the reverberation relative to the direct sound.
@@ -33,7 +33,7 @@ def reverberate(x: Wave, decay: float, share: float, rng: np.random.Generator) -
 
 
 def colored(samples: int, exponent: float, rng: np.random.Generator) -> Wave:
-    """Noise whose power falls as frequency ** -exponent: 0 white, 1 pink, 2 brown."""
+    """Return noise with power frequency ** -exponent: 0 white, 1 pink, 2 brown."""
     frequency = np.fft.rfftfreq(samples, 1.0 / RATE)
     shape = np.maximum(frequency, 20.0) ** (-exponent / 2.0)
     phase = rng.standard_normal((2, len(frequency)))
@@ -41,7 +41,7 @@ def colored(samples: int, exponent: float, rng: np.random.Generator) -> Wave:
 
 
 def hum(samples: int, rng: np.random.Generator) -> Wave:
-    """A machine's hum: harmonics of a mains frequency over faint pink noise, slowly swelling."""
+    """Return a machine's hum: slowly swelling harmonics of a mains frequency, faint pink noise."""
     seconds = np.arange(samples) / RATE
     base, swell = rng.choice([50.0, 60.0]), rng.uniform(0.2, 2.0)
     wave: Any = np.zeros(samples)
@@ -53,7 +53,7 @@ def hum(samples: int, rng: np.random.Generator) -> Wave:
 
 
 def babble(samples: int, words: list[Wave], voices: int, rng: np.random.Generator) -> Wave:
-    """``voices`` people talking at once, each an endless row of random ``words``."""
+    """Return ``voices`` people talking at once, each an endless sequence of random ``words``."""
     out = np.zeros(samples, np.float32)
     for _ in range(voices):
         start = -int(rng.integers(RATE))

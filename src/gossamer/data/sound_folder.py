@@ -1,4 +1,4 @@
-"""A folder of the user's own sounds: one folder for each word."""
+"""A user's sounds: a folder for each word."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _SPEAKER = re.compile(r"(?:.*_)?([^_]+)_nohash_.*")
 
 
 def from_folder(path: str | os.PathLike[str]) -> Task:
-    """A task of sounds in ``path/WORD/*.wav`` (or FLAC), the classes in alphabetical order.
+    """Make a task of sounds in ``path/WORD/*.wav`` (or FLAC), with classes in alphabetical order.
 
     Files may have any rate, width and number of channels; each becomes one second at 16 kHz, cut
     or filled up at its end. Files named ``SPEAKER_nohash_N.wav``, as in Speech Commands, are split
     by speaker, so that no speaker is in two splits; of others each word's files are split. 70 /
     15 / 15 % are for training, validation and test, always the same ones.
 
-    ``_unknown_`` holds other words, ``_silence_`` none; both are classes. Recordings in
-    ``_background_noise_`` are mixed in by augmentation, and where there is no ``_silence_``
-    folder that class is cut from them.
+    ``_unknown_`` contains other words, ``_silence_`` no speech; both are classes. Augmentation
+    mixes in recordings from ``_background_noise_``; without a folder ``_silence_``, that class is
+    cut from them.
 
-    Raises UserError for less than two classes, a word with too few files or speakers, and files
+    Raises UserError for fewer than two classes, a word with too few files or speakers, and files
     that cannot be read.
     """
     root = Path(path)
@@ -87,7 +87,7 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
 
 
 def _splits(sounds: dict[str, list[Path]]) -> dict[Path, str]:
-    """The split of each file: that of its speaker where its name tells one."""
+    """Return the split of each file: the split of its speaker, if its name contains one."""
     speakers: dict[str, list[Path]] = {}
     splits: dict[Path, str] = {}
     for word, files in sounds.items():

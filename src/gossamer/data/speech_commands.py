@@ -42,9 +42,9 @@ Listing = dict[str, list[tuple[Path, int]]]  # split name: (file, class)
 
 
 def speech_commands(root: Root = None, *, download: bool | str = False) -> Task:
-    """Google Speech Commands v0.02: ten words, *unknown* and *silence*; one second at 16 kHz.
+    """Load Google Speech Commands v0.02: ten words, *unknown*, *silence*; one second at 16 kHz.
 
-    Looked for in ``root/speech_commands_v0.02``, ``root/speech_commands``,
+    It is searched in ``root/speech_commands_v0.02``, ``root/speech_commands``,
     ``root/speech_commands_test_set_v0.02``, ``root/speech_commands_v0.02_subset`` and ``root``
     itself, as WAV or FLAC, in either layout:
 
@@ -99,19 +99,19 @@ def _sounds(folder: Path) -> list[Path]:
 
 
 def _background(dataset: Path) -> list[NDArray[np.int16]]:
-    """The long noise recordings; the official test archive has none."""
+    """Return the long noise recordings; the official test archive has none."""
     folder = dataset / "_background_noise_"
     recordings = [read(path) for path in _sounds(folder)] if folder.is_dir() else []
     return [recording for recording in recordings if len(recording) >= RATE]
 
 
 def _speaker(path: Path) -> str:
-    """``yes/ab12_nohash_0.wav`` and ``_unknown_/bed_ab12_nohash_0.wav``: ``ab12``."""
+    """Return ``ab12`` of ``yes/ab12_nohash_0.wav`` or ``_unknown_/bed_ab12_nohash_0.wav``."""
     return re.sub(r"_nohash_.*$", "", path.stem).rsplit("_", 1)[-1]
 
 
 def _hashed_split(speaker: str) -> str:
-    """A speaker's split: a SHA-1 hash as a percentage, as the data set's own tools decide it."""
+    """Return a speaker's split by a SHA-1 hash as a percentage, like the data set's tools."""
     percentage = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % 2**27 * (100 / (2**27 - 1))
     return "validation" if percentage < 15 else "test" if percentage < 30 else "train"
 

@@ -19,12 +19,12 @@ _CHECKSUM = "sha256:8bc44cde129d505cbbb6b365c09f80c663f2aa77578afc634e6141a2f871
 
 
 def spoken_digits(root: Root = None, *, download: bool = False) -> Task:
-    """Free Spoken Digits: 10 classes, ``recordings/{digit}_{speaker}_{index}.wav``.
+    """Load Free Spoken Digits: 10 classes, ``recordings/{digit}_{speaker}_{index}.wav``.
 
     Test is the official split (index 0-4), validation index 5-9, training the rest; all speakers
     are in each. The recordings (8 kHz) are resampled to 16 kHz and padded, or cut, to one second.
-    Looked for in ``root/fsdd``, ``root/free-spoken-digit-dataset``, ``root/spoken_digits`` and
-    ``root`` itself. ``download=True`` fetches version 1.0.9, which has five of the six speakers.
+    They are searched in ``root/fsdd``, ``root/free-spoken-digit-dataset``, ``root/spoken_digits``
+    and ``root``. ``download=True`` fetches version 1.0.9, which has five of the six speakers.
 
     Raises UserError when recordings are missing, damaged or named otherwise, or a download fails.
     """

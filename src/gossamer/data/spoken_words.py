@@ -54,17 +54,18 @@ _LEAST = 84  # clips: one of each class in validation and in test
 
 
 def spoken_words(root: Root = None, *, clips: int = 2_400, seed: int = 0) -> Task:
-    """Ten command words, *unknown* and *silence*, spoken by the espeak-ng synthesizer.
+    """Make ten command words, *unknown* and *silence*, spoken by the espeak-ng synthesizer.
 
-    Synthetic speech: fit for a first look and for tests, no measure of a network on real speech.
-    ``clips`` one-second clips at 16 kHz (at least 84), as many of each class, 70 / 15 / 15 % for
-    training, validation and test; no voice and no noise is in two splits. Voice, accent, rate,
-    pitch, intonation, loudness, reverberation, background noise and the place in the second vary
-    at random, the same for the same ``seed``. *unknown* is one of twelve other words, *silence*
-    background noise alone.
+    Synthetic speech is for a first look and for tests; it does not measure a network on real
+    speech. There are ``clips`` clips (at least 84) of one second at 16 kHz, equally many of each
+    class, 70 / 15 / 15 % for training, validation and test; no voice or noise is in two splits.
+    Voice, accent, rate, pitch, intonation, loudness, reverberation, background noise and the
+    position in the second vary at random, equally for equal ``seed``. *unknown* is one of twelve
+    other words, *silence* background noise alone.
 
-    Made on first use and saved in ``root``, by default the cache folder. Raises UserError when
-    the synthesizer fails; warns when the folder cannot be written, and makes the clips again.
+    The clips are made on first use and saved in ``root``, by default the cache folder. If it
+    cannot be written, this warns, and the clips are made again next time. Raises UserError if the
+    synthesizer fails.
     """
     if clips < _LEAST:
         raise UserError(f"spoken_words: clips must be at least {_LEAST}, not {clips}")
@@ -110,7 +111,7 @@ def _synthesize(clips: int, seed: int) -> dict[str, NDArray[Any]]:
 def _split(
     each: int, voices: list[str], rng: np.random.Generator
 ) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int16]]:
-    """``each`` clips of every class, their labels and the noise that was mixed in."""
+    """Return ``each`` clips of every class, their labels and the noise that was mixed in."""
     others = [_OTHERS[index % len(_OTHERS)] for index in range(each)]
     texts = [word for word in WORDS for _ in range(each)] + others
     spoken = _say(texts, voices, rng)
@@ -133,7 +134,7 @@ def _split(
 
 
 def _say(words: list[str], voices: list[str], rng: np.random.Generator) -> list[Wave]:
-    """Each word by a random voice, at 16 kHz, without the quiet before and after."""
+    """Speak each word with a random voice at 16 kHz, without the quiet before and after."""
     utterances = [
         Utterance(
             text=word + str(rng.choice(["", "?", "!", ","])),
@@ -166,7 +167,7 @@ def _noises(words: list[Wave], rng: np.random.Generator) -> list[Wave]:
 
 
 def _place(word: Wave, dry: int, rng: np.random.Generator) -> Wave:
-    """The word about the middle of a second; of a shorter word only reverberation is cut off."""
+    """Place a word near the middle of a second; a word that fits loses only reverberation."""
     start = (RATE - dry) // 2 + int(rng.uniform(-_SHIFT, _SHIFT) * RATE)
     start = min(max(start, 0), max(0, RATE - dry))
     out = np.zeros(RATE, np.float32)
@@ -176,7 +177,7 @@ def _place(word: Wave, dry: int, rng: np.random.Generator) -> Wave:
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]] | None:
-    """The arrays of a cache file; None when it is absent or damaged (then it is made again)."""
+    """Read the arrays of a cache file; None if it is absent or damaged (then it is made again)."""
     try:
         return read_npz(path)
     except (OSError, ValueError):
@@ -184,7 +185,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]] | None:
 
 
 def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write to a temporary name, then rename: other processes see a whole file or none."""
+    """Write to a temporary name, then rename, so that other processes see a whole file or none."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with writing(path) as file:

@@ -19,7 +19,7 @@ class Split:
     """Raw examples, before features.
 
     ``x``: waveforms ``[N, samples]`` (int16, or float32 in [-1, 1]), images ``[N, H, W]``
-    (uint8 or float32), or whatever the user's own data are. ``y``: int64 ``[N]``.
+    (uint8 or float32), or a user's arrays ``[N, ...]``. ``y``: int64 ``[N]``.
     """
 
     x: Array
@@ -41,21 +41,21 @@ class Domain(Protocol):
         """Description by which a deployed network makes its features, as plain JSON values."""
 
     def features(self, x: Array) -> NDArray[np.float32]:
-        """Raw batch to standardized float32 ``[B, *shape]``."""
+        """Convert a raw batch to standardized float32 ``[B, *shape]``."""
 
     def augment(self, x: Array, rng: np.random.Generator) -> Array:
-        """Raw batch to a randomly varied raw batch, for training only."""
+        """Return a randomly varied raw batch, for training only."""
 
     def noise(self, x: Array, level: float, rng: np.random.Generator) -> Array:
-        """Raw batch to a raw batch with noise of ``level`` (0 leaves it unchanged)."""
+        """Return a raw batch with noise of ``level`` (0 leaves it unchanged)."""
 
 
 @dataclass(frozen=True)
 class Task:
     """Classified examples in three splits, with their features, augmentation and noise.
 
-    ``synthetic`` is true where no recording or photograph stands behind the data; ``source`` is
-    one line on where they are from and under which license.
+    ``synthetic`` is true if the data are not real recordings or photographs; ``source`` is one
+    line on their origin and license.
     """
 
     name: str
@@ -78,13 +78,13 @@ class Task:
         return {"classes": list(self.classes), "features": self.domain.description}
 
     def features(self, x: Array) -> NDArray[np.float32]:
-        """Raw batch to float32 ``[B, *input_shape]``, standardized as the training split is."""
+        """Convert a raw batch to float32 ``[B, *input_shape]``, standardized as for training."""
         return self.domain.features(x)
 
     def augment(self, x: Array, rng: np.random.Generator) -> Array:
-        """Raw to raw, for training only; the identity where the data have no augmentation."""
+        """Return a varied raw batch, for training only; unchanged if data have no augmentation."""
         return self.domain.augment(x, rng)
 
     def noise(self, x: Array, level: float, rng: np.random.Generator) -> Array:
-        """Raw to raw: the noise of the noise score at ``level`` in [0, 1]; 0 changes nothing."""
+        """Return a raw batch with the noise score's noise at ``level`` in [0, 1]; 0: unchanged."""
         return self.domain.noise(x, level, rng)
