@@ -48,15 +48,15 @@ def demo(
     fresh: bool = False,
     console: Console | None = None,
 ) -> Result:
-    """Run the main job; each finished part stays in ``folder`` and is not done again.
+    """Run the main job; finished parts in ``folder`` are not repeated.
 
     Args:
-        folder: gets ``dense/``, ``sparse/``, ``search.db`` and ``report.html``.
-        trials: of the search; the experiment's budget by default.
+        folder: folder for ``dense/``, ``sparse/``, ``search.db`` and ``report.html``.
+        trials: number of trials; the experiment's budget by default.
         workers: trials at a time; one for each core by default.
-        threads: of each worker; its share of the cores by default.
-        fresh: delete what an earlier run left in ``folder`` first.
-        console: for the text.
+        threads: threads of each worker; its share of the cores by default.
+        fresh: delete an earlier run's files in ``folder`` first.
+        console: console for the text.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -124,7 +124,7 @@ def demo(
 
 
 def _run(folder: Path, recipe: Recipe, task: Task, say: Console, label: str) -> dict[str, Any]:
-    """Train and save; a finished run of the same recipe is read back."""
+    """Train and save; or read a finished run of the same recipe."""
     done = folder / "metrics.json"
     if done.exists():
         say.print(f"{folder} is there already; --fresh starts again")

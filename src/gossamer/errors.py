@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake, and the help it gives."""
+"""The exception for a user's mistake, and suggestions for its messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class UserError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest known name, with all of them listed.
+    """Return a suggestion of the nearest known name, and the list of known names.
 
     >>> nearest("mnst", ["mnist", "spoken_words"])
     "did you mean 'mnist'? Known: mnist, spoken_words"

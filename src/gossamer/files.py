@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and never over what is not a plain file.
+"""Reading and atomic writing of files.
 
 Everything that gossamer writes goes through :func:`writing`.
 """
@@ -63,7 +63,7 @@ def writing(path: Name) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: Name) -> bytes:
-    """The content of a file.
+    """Read a file as bytes.
 
     Raises:
         UserError: it does not exist, or cannot be read.
@@ -77,10 +77,10 @@ def read_bytes(path: Name) -> bytes:
 
 
 def read_text(path: Name) -> str:
-    """The text of a file in UTF-8, without the byte order mark that some editors write.
+    """Read a text file in UTF-8, without the byte order mark that some editors write.
 
     Raises:
-        UserError: as :func:`read_bytes`, or it is not UTF-8.
+        UserError: it cannot be read, or is not UTF-8.
     """
     content = read_bytes(path)
     try:
@@ -123,10 +123,10 @@ def check_folder(path: Name) -> Path:
 
 
 def make_folder(path: Name) -> Path:
-    """``path`` as a folder that exists and can be written to.
+    """Create a folder if it does not exist, and check that it can be written to.
 
     Raises:
-        UserError: it cannot be made, or nothing can be written there.
+        UserError: it cannot be created or written to.
     """
     folder = check_folder(path)
     try:
@@ -139,7 +139,7 @@ def make_folder(path: Name) -> Path:
 
 
 def is_stream(path: Name) -> bool:
-    """Whether ``path`` is a pipe, a device or this process's own output, not a file to replace."""
+    """Return whether ``path`` is a pipe, a device or this process's output, not to be replaced."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -167,7 +167,7 @@ def _same(one: Name, other: Name) -> bool:
 
 
 def _own_output(status: os.stat_result) -> int | None:
-    """The descriptor of standard output or error where that is the regular file ``status``."""
+    """Return the descriptor of standard output or error if that is the file ``status``, or None."""
     for descriptor in (1, 2):
         with suppress(OSError):  # closed
             if stat.S_ISREG(status.st_mode) and os.path.samestat(status, os.fstat(descriptor)):
@@ -184,7 +184,7 @@ def _open_stream(path: Name) -> BinaryIO:
 
 @contextmanager
 def _replacing(path: Name) -> Iterator[BinaryIO]:
-    """A temporary file next to what ``path`` leads to, renamed to it at the end."""
+    """Open a temporary file next to the target of ``path``, and rename it to that at the end."""
     if Path(path).is_symlink():
         path = os.path.realpath(path)
         if os.path.islink(path):
@@ -213,7 +213,7 @@ def _replacing(path: Name) -> Iterator[BinaryIO]:
 
 
 def _new_file(folder: Path, prefix: str) -> tuple[Path, int]:
-    """A new file under a random name that no other process or link has, locked while open."""
+    """Create a file with a new random name, locked while it is open."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
         path = folder / f"{prefix}{secrets.token_hex(8)}.tmp"
@@ -227,7 +227,7 @@ def _new_file(folder: Path, prefix: str) -> tuple[Path, int]:
 
 
 def _delete_abandoned(folder: Path, prefix: str) -> None:
-    """Delete temporary files of saves that were killed: nobody writes them, nobody locks them."""
+    """Delete temporary files of killed processes, which nobody has locked."""
     if not fcntl:
         return
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Numbers of Python, NumPy and torch, checked alike; and which of them are better."""
+"""Checks of numbers of Python, NumPy and torch, and the direction of a metric."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class Goal(StrEnum):
 
     @property
     def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
+        """1 if more is better, -1 if less is."""
         return 1 if self is Goal.MAXIMIZE else -1
 
     def outside(self, low: float, threshold: float, high: float) -> tuple[float, float]:
-        """The part of the range from ``low`` to ``high`` on the wrong side of a threshold."""
+        """Return the part of the range ``low`` to ``high`` on the wrong side of a threshold."""
         return (low, threshold) if self.sign > 0 else (threshold, high)
 
 
 def scalar(value: Any) -> Real | None:
-    """A number of Python, or the one in a zero-dimensional array or tensor; else None."""
+    """Return a number, or that in a zero-dimensional array or tensor; None for other values."""
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
         value = None if str(getattr(value, "device", "")) == "meta" else value.item()
     return value if isinstance(value, Real) and not isinstance(value, bool) else None
 
 
 def real(value: Any) -> float:
-    """``value`` as a float; NaN where it is no number."""
+    """Return ``value`` as a float; NaN if it is no number."""
     number = scalar(value)
     try:
         return math.nan if number is None else float(number)
@@ -43,7 +43,7 @@ def real(value: Any) -> float:
 
 
 def integral(value: Any) -> int | None:
-    """``value`` as an int where it is whole, as 20.0 is; else None."""
+    """Return ``value`` as an int if it is whole, such as 20.0; None otherwise."""
     number = scalar(value)
     if number is None or not math.isfinite(real(number)):
         return None
@@ -52,7 +52,7 @@ def integral(value: Any) -> int | None:
 
 
 def whole(value: Any, least: int, where: str, most: int = 2**63 - 1) -> int:
-    """``value`` as an int.
+    """Return ``value`` as an int.
 
     Raises:
         UserError: no whole number, or one below ``least`` or above ``most``; ``where`` names it.
@@ -66,7 +66,7 @@ def whole(value: Any, least: int, where: str, most: int = 2**63 - 1) -> int:
 
 
 def finite(value: Any, where: str, least: float = -math.inf, most: float = math.inf) -> float:
-    """``value`` as a finite float.
+    """Return ``value`` as a finite float.
 
     Raises:
         UserError: no number, NaN or infinite, or outside the bounds; ``where`` names it.
@@ -81,7 +81,7 @@ def finite(value: Any, where: str, least: float = -math.inf, most: float = math.
 
 
 def share(value: Any, where: str) -> float:
-    """``value`` as a float between 0 and 1; else a :class:`UserError`."""
+    """Return ``value`` as a float from 0 to 1, or raise a :class:`UserError`."""
     number = real(value)
     if not 0.0 <= number <= 1.0:
         raise UserError(f"{where} must be between 0 and 1, not {value!r}")
@@ -89,7 +89,7 @@ def share(value: Any, where: str) -> float:
 
 
 def positive_share(value: Any, where: str, meaning: str = "") -> float:
-    """``value`` as a float above 0 and at most 1; else a :class:`UserError`."""
+    """Return ``value`` as a float above 0 and at most 1, or raise a :class:`UserError`."""
     number = real(value)
     if not 0.0 < number <= 1.0:
         raise UserError(f"{where} must be above 0 and at most 1, not {value!r}{meaning}")

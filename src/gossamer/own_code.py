@@ -1,4 +1,4 @@
-"""The user's own code, named as ``file.py:function`` or ``package.module:function``."""
+"""A user's code, named as ``file.py:function`` or ``package.module:function``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FOLDERS: set[str] = set()  # of files loaded so far
 
 
 def _put_first(folder: Path) -> None:
-    """Let a file import the modules of its own folder, as Python does for a program.
+    """Let a file import the modules in its folder, as Python does for a program.
 
     Modules of the same names from another file's folder are imported again.
     """
@@ -33,18 +33,18 @@ def _put_first(folder: Path) -> None:
 
 
 def is_code(name: str) -> bool:
-    """Whether ``name`` has the form of a place in code."""
+    """Return whether ``name`` has the form ``file.py:function`` or ``package.module:function``."""
     place, colon, function = name.rpartition(":")
     return bool(colon and place and function.isidentifier())
 
 
 def load_function(name: str, kind: str) -> Callable[..., Any]:
-    """The function that ``file.py:function`` or ``package.module:function`` names.
+    """Import the function that ``file.py:function`` or ``package.module:function`` names.
 
-    Its file is run: only for what the user has typed, or trusts explicitly.
+    Its file is run, so use this only for names that the user typed or trusts explicitly.
 
     Args:
-        name: the place.
+        name: name of the function.
         kind: what the function is, such as "data"; the start of messages.
 
     Raises:

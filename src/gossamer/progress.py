@@ -1,4 +1,4 @@
-"""The progress bar: on standard error, with the time left."""
+"""The progress bar on standard error, with the time left."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class _TimeLeft(TimeRemainingColumn):
 
 
 class _Bar(Progress):
-    """One whose tasks may have a line below them, their field ``below``, and a ``deadline``.
+    """A bar whose tasks may have fields ``below``, a text on the next line, and ``deadline``.
 
-    Beside the bar a long text would narrow every column until nothing is left of the numbers.
+    A long text on the same line would leave no room for the numbers.
     """
 
     in_one_line = False  # as in a notebook, whose output has no fixed width
@@ -101,7 +101,7 @@ class _Bar(Progress):
                     self.console.print(Group(*self.get_renderables()))
 
     def _log(self, stopping: threading.Event) -> None:
-        """A line now and then, so that a log does not stay silent."""
+        """Print a line regularly, for logs."""
         while not stopping.wait(_EVERY):
             self._print_lines()
 
@@ -120,7 +120,7 @@ class _Bar(Progress):
 
 
 def _line(task: Task) -> Text:
-    """A task in one line."""
+    """Write a task's state on one line."""
     minutes, seconds = divmod(int(task.elapsed or 0), 60)
     steps = f"{task.completed:,.10g}" + (f"/{task.total:,.10g}" if task.total else "")
     line = f"{task.description} {steps}, {minutes}:{seconds:02d}"
@@ -130,7 +130,7 @@ def _line(task: Task) -> Text:
 
 
 class _Fitted:
-    """A bar's tasks with the columns that there is room for: first the bar goes, then times."""
+    """Display of tasks that drops columns if the terminal is narrow, first the bar, then times."""
 
     def __init__(self, bar: _Bar) -> None:
         self._bar = bar
@@ -155,19 +155,19 @@ def progress_bar(
     transient: bool = False,
     speed_seconds: float = 30.0,
 ) -> Progress:
-    """A bar with steps done, time spent and time left; its tasks are the caller's to add.
+    """Return a bar with steps done, time spent and time left, to which the caller adds tasks.
 
-    What a task has in its field ``below`` is written on a line of its own. The time left of one
-    with a field ``deadline``, on the monotonic clock, is until then at most.
+    A task's field ``below`` is written on a separate line. A field ``deadline``, on the monotonic
+    clock, limits the time left.
 
-    Where standard error is no terminal nothing moves: a line is written every 30 seconds, and
-    the last state once, except of a transient bar. A notebook without widgets counts as no
-    terminal; rich would warn of the widgets in place of the bar. In any notebook it is one line.
+    If standard error is no terminal, a line is written every 30 seconds, and the last state once,
+    except for a transient bar. So it is in a notebook without widgets, where rich would warn
+    instead of showing the bar. In all notebooks the bar is one line.
 
     Args:
         show: False shows nothing.
-        transient: leave no trace when done.
-        speed_seconds: the time left follows from the speed in so many last seconds.
+        transient: remove the bar at the end.
+        speed_seconds: the time left is computed from the speed in this many last seconds.
     """
     console = Console(stderr=True)
     notebook = console.is_jupyter

@@ -15,12 +15,12 @@ class Costs:
     """Energies in one semiconductor process, in picojoules.
 
     Attributes:
-        name, source: of the table.
-        add, multiply: of one operation on 32-bit floats; a comparison costs an addition.
-        add_whole, multiply_whole: of an addition of 32-bit and a multiplication of 8-bit whole
-            numbers, which a multiply-add of an 8-bit layer consists of.
-        access: picojoules per byte read or written, lowest and highest published, by where
-            the byte lives: ``L1`` (32 kB), ``L2`` (1 MB), ``DRAM``.
+        name, source: name and source of the table.
+        add, multiply: energy of an operation on 32-bit floats; a comparison costs an addition.
+        add_whole, multiply_whole: energy of an addition of 32-bit integers and a multiplication
+            of 8-bit integers, the two operations of a multiply-add in an 8-bit layer.
+        access: picojoules per byte read or written, lowest and highest published, by memory:
+            ``L1`` (32 kB), ``L2`` (1 MB), ``DRAM``.
     """
 
     name: str
@@ -41,16 +41,16 @@ class Costs:
         object.__setattr__(self, "access", access)
 
     def multiply_add(self, bits: int = 32) -> float:
-        """One multiply-add of operands of ``bits`` bits: 32 (floats) or 8 (whole numbers).
+        """Return the energy of a multiply-add of ``bits`` bits: 32 (floats) or 8 (integers).
 
         Raises:
-            KeyError: the table has no operands of so many bits.
+            KeyError: another number of bits.
         """
         return {32: self.multiply + self.add, 8: self.multiply_whole + self.add_whole}[bits]
 
 
 def _accesses(l1: float, l2: float, dram: tuple[float, float]) -> dict[str, tuple[float, float]]:
-    """From picojoules per 64-bit access."""
+    """Convert picojoules per 64-bit access to picojoules per byte."""
     return {
         "L1": (l1 / _WORD, l1 / _WORD),
         "L2": (l2 / _WORD, l2 / _WORD),

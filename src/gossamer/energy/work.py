@@ -28,16 +28,15 @@ class Work:
 
     Attributes:
         layer: the node's name in the network.
-        kind: what is skipped: nothing (``dense``), zero ``weights``, zero ``activations``,
+        kind: ``dense`` (nothing is skipped), or the skipped zeros: ``weights``, ``activations``,
             ``both``; or the selection of ``winners``, or anything ``other``.
-        macs: multiply-adds.
-        operations: further additions and comparisons.
-        stored: bytes of weights and indices that are needed; each comes once from where the
-            weights live.
+        macs: number of multiply-adds.
+        operations: number of other additions and comparisons.
+        stored: bytes of weights and indices, each read once from the weights' memory.
         values: bytes of activations read and written, each once.
-        repeats: bytes read and written again where registers hold nothing between two
-            multiply-adds: the highest traffic with the nearest cache.
-        bits: of each operand of the multiply-adds: 32 (floats) or 8 (whole numbers, summed up in
+        repeats: further bytes read and written if no register is reused between multiply-adds:
+            the highest traffic with the nearest cache.
+        bits: bits of each operand of the multiply-adds: 32 (floats) or 8 (integers, summed in
             32 bits).
     """
 
@@ -64,7 +63,7 @@ def gathered(
     outs: int,
     bits: int = 32,
 ) -> Work:
-    """A layer whose kernel collects every output's products in a register.
+    """Return the work of a layer whose kernel sums each output's products in a register.
 
     Without reuse each multiply-add reads its weight (``entry`` bytes with its index) and its
     activation.
@@ -84,7 +83,7 @@ def scattered(
     outs: int,
     bits: int = 32,
 ) -> Work:
-    """A layer whose kernel adds every active input's products to the outputs they reach.
+    """Return the work of a layer whose kernel adds each active input's products to outputs.
 
     The inputs are a list of index and value. Without reuse each multiply-add reads its weight
     with its index, and reads and writes its output's sum.
@@ -95,7 +94,7 @@ def scattered(
 
 
 def selected(layer: str, values: int, winners: float) -> Work:
-    """k-winners: two passes that read and compare all values, and the list they leave."""
+    """Return the work of k-winners: two passes that compare all values, and the list of winners."""
     passes = float(_PASSES * values)
     return Work(
         layer, "winners", operations=passes, values=_FLOAT * passes + (_INDEX + _FLOAT) * winners
@@ -174,7 +173,7 @@ def _dense(node: AnyNode, graph: Graph, macs: float) -> Work:
 
 
 def totals(works: Iterable[Work]) -> dict[str, float]:
-    """The sums of all counts."""
+    """Return the sums of all counts by name."""
     listed = [work.as_dict() for work in works]
     return {
         name: sum(work[name] for work in listed)

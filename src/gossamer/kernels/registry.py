@@ -1,4 +1,4 @@
-"""The kernels of this machine: how to find one, and which instruction set to use."""
+"""The registry of this machine's kernels, and the choice of the instruction set."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gossamer.kernels._kernels import kernel_table
 
 
 class Kernel(NamedTuple):
-    """One row: what it computes, on which layout, in which tile, with which instructions.
+    """A kernel's row: its operation, layout, tile and instruction set.
 
-    ``width`` is the number of floats in a vector register; ``epilogue``: can operations on each
-    number of its output follow in the same call (see ``lowering.epilogues``)? ``fields`` are the
-    names of the integers that its shape consists of, each with how many there are.
+    ``width`` is the number of floats in a vector register. ``epilogue``: whether the same call can
+    apply operations to each number of the output (see ``lowering.epilogues``). ``fields`` are the
+    names of the integers in its shape struct, each with its count.
     """
 
     number: int
@@ -36,7 +36,7 @@ class Kernel(NamedTuple):
         return f"{self.operation} {self.layout} {self.tile} {self.isa}"
 
     def shape(self, values: Mapping[str, int | Sequence[int]]) -> list[int]:
-        """The integers of a shape, in the order of the kernel's struct.
+        """Return the integers of a shape, in the order of the kernel's struct.
 
         Raises:
             ValueError: a field is missing, unknown, or has another number of integers.
@@ -51,7 +51,7 @@ class Kernel(NamedTuple):
 
 
 def _fields(declarators: str) -> tuple[tuple[str, int], ...]:
-    """``"size, strides[4]"`` -> ``(("size", 1), ("strides", 4))``."""
+    """Parse ``"size, strides[4]"`` to ``(("size", 1), ("strides", 4))``."""
     return tuple(
         (name, int(count or 1)) for name, count in re.findall(r"(\w+)(?:\[(\d+)\])?", declarators)
     )
@@ -64,7 +64,7 @@ ISAS = tuple(dict.fromkeys(kernel.isa for kernel in KERNELS))  # narrowest first
 
 
 def chosen_isa(isa: str | None = None) -> str:
-    """The instruction set to use: the argument, GOSSAMER_ISA, or the widest there is."""
+    """Return the instruction set to use: the argument, GOSSAMER_ISA, or the widest available."""
     wanted = isa or os.environ.get("GOSSAMER_ISA") or ISAS[-1]
     if wanted not in ISAS:
         raise UserError(
@@ -74,7 +74,7 @@ def chosen_isa(isa: str | None = None) -> str:
 
 
 def training_isa() -> str:
-    """The instruction set of the training kernels: as the engine's, see ``GOSSAMER_ISA``."""
+    """Return the instruction set of the training kernels; see ``GOSSAMER_ISA``."""
     isa, offered = chosen_isa(), _training_isas()
     return isa if isa in offered else offered[-1]
 
@@ -87,12 +87,12 @@ def _training_isas() -> tuple[str, ...]:
 
 
 def typed(operation: str, weight: NDArray[Any]) -> str:
-    """The operation by its kernels for weights of this type: float32, or int8."""
+    """Return the name of an operation's kernels for weights of this type, float32 or int8."""
     return f"{operation} int8" if weight.dtype == np.int8 else operation
 
 
 def find(isa: str, operation: str, layout: str | None = None) -> list[Kernel]:
-    """The kernels of an operation, in the order of the table."""
+    """Return the kernels of an operation, in the order of the table."""
     return list(_kernels_of(isa, operation, layout))
 
 

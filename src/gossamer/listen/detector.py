@@ -18,8 +18,8 @@ BACKGROUND = ("silence", "unknown")
 
 @dataclass(frozen=True)
 class Detection:
-    """A keyword heard: ``seconds`` since the stream began, at the end of the window that
-    decided it, and the smoothed posterior that it reached."""
+    """A detected keyword: the end of its window in ``seconds`` since the stream's start, and its
+    smoothed posterior."""
 
     seconds: float
     keyword: str
@@ -27,18 +27,18 @@ class Detection:
 
 
 class Detector:
-    """Detector that smooths posteriors and reports a keyword when it is sure enough.
+    """A detector that smooths posteriors and reports keywords above a threshold.
 
-    Posteriors are averaged over the last windows; a keyword is reported when its average is the
-    highest of all classes and reaches the threshold, then none for a while. The posterior
-    handling of Chen, Parada & Heigold 2014 ("Small-footprint keyword spotting using deep neural
-    networks", ICASSP) for keywords of one word.
+    Posteriors are averaged over the last windows. A keyword is reported when its average is the
+    highest of all classes and reaches the threshold; then detection pauses for ``refractory``
+    seconds. This is the method of Chen, Parada & Heigold 2014 ("Small-footprint keyword spotting
+    using deep neural networks", ICASSP) for keywords of one word.
 
     Args:
         classes: names in the order of the network's outputs.
-        threshold: smoothed posterior needed, above 0 and at most 1.
-        smoothing: windows averaged.
-        refractory: seconds after a detection in which no other is made.
+        threshold: smallest smoothed posterior of a detection, above 0 and at most 1.
+        smoothing: number of windows in the average.
+        refractory: seconds of the pause after a detection.
 
     Raises:
         UserError: a setting out of its range, or no class that is a keyword.
@@ -63,7 +63,7 @@ class Detector:
         self._quiet_until = -np.inf
 
     def push(self, seconds: float, outputs: NDArray[np.float32]) -> Detection | None:
-        """Take the network's outputs ``[classes]`` (logits or log-probabilities) of one window."""
+        """Add a window's outputs ``[classes]``, logits or log-probabilities; return a detection."""
         exponents = np.exp(outputs.astype(np.float64) - outputs.max())
         self._recent.append(exponents / exponents.sum())
         smoothed = np.mean(self._recent, axis=0)

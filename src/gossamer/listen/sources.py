@@ -23,7 +23,7 @@ _SILENT = 3  # seconds without a block after which a microphone counts as gone
 
 
 def from_file(path: Path, rate: int) -> Iterator[Wave]:
-    """A WAV or FLAC file, mixed to one channel and resampled to ``rate``.
+    """Yield blocks of a WAV or FLAC file, mixed to one channel and resampled to ``rate`` hertz.
 
     Raises:
         UserError: it cannot be read.
@@ -36,17 +36,17 @@ def from_file(path: Path, rate: int) -> Iterator[Wave]:
 def from_stream(
     stream: BinaryIO, rate: int, source_rate: int | None = None, form: str = "s16le"
 ) -> Iterator[Wave]:
-    """Raw samples of one channel, as ``arecord -t raw`` or ``ffmpeg -f s16le`` write them.
+    """Yield blocks of raw samples of one channel, from ``arecord -t raw`` or ``ffmpeg -f s16le``.
 
     Args:
-        stream: bytes; read until it ends.
-        rate: samples per second to give.
-        source_rate: samples per second that come in, ``rate`` by default.
+        stream: stream of bytes; read until it ends.
+        rate: samples per second of the blocks.
+        source_rate: samples per second of the stream, ``rate`` by default.
         form: a key of :data:`FORMATS`.
 
     Raises:
-        UserError: an unknown format, samples that cannot be of it, or a rate that needs the
-            package ``soxr`` and it is absent.
+        UserError: an unknown format, samples that are not of the format, or a rate that needs
+            the package ``soxr`` and it is not installed.
     """
     if form not in FORMATS:
         raise UserError(f"unknown format '{form}': one of {', '.join(FORMATS)}")
@@ -78,7 +78,7 @@ def _others(form: str) -> str:
 
 
 def _converter(source_rate: int, rate: int) -> Callable[[Wave], Wave]:
-    """A resampler that remembers the blocks before, so that their borders are not heard."""
+    """Return a resampler with memory, so that there is no click between blocks."""
     with needed(f"sound of {source_rate} samples a second, where the network takes {rate},"):
         import soxr
     stream = soxr.ResampleStream(source_rate, rate, 1, dtype="float32")
@@ -86,15 +86,15 @@ def _converter(source_rate: int, rate: int) -> Callable[[Wave], Wave]:
 
 
 def from_microphone(rate: int, device: str | None = None) -> Iterator[Wave]:
-    """A microphone, until interrupted; its first channel, resampled where it has another rate.
+    """Yield blocks of a microphone's first channel until interrupted, resampled if needed.
 
     Args:
-        rate: samples per second to give.
-        device: its number, or a part of its name; without one the system's default.
+        rate: samples per second of the blocks.
+        device: number or part of the name of the device, by default the system's.
 
     Raises:
         UserError: ``sounddevice`` is not installed, there is no such microphone, it has another
-            rate and the package ``soxr`` is absent; while listening: it is gone.
+            rate and the package ``soxr`` is not installed, or it is disconnected.
     """
     try:
         import sounddevice
@@ -130,7 +130,7 @@ def from_microphone(rate: int, device: str | None = None) -> Iterator[Wave]:
 
 
 def _accepted(sounddevice: Any, device: int | str | None, rate: int) -> tuple[int, int]:
-    """The samples a second and channels, as near to ``rate`` and 1 as the microphone has them."""
+    """Return a rate and a number of channels of the microphone, ``rate`` and 1 if possible."""
     info = sounddevice.query_devices(device, "input")
     own, most = round(info["default_samplerate"]), int(info["max_input_channels"])
     for source_rate, channels in ((rate, 1), (own, 1), (rate, most)):

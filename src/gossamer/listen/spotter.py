@@ -1,4 +1,4 @@
-"""A network that listens to a stream, and how much of the machine it takes."""
+"""Keyword spotting in a stream by a network, and its cost."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from gossamer.runtime.importer import read
 
 @dataclass
 class Score:
-    """Cost of listening. ``real_time_factor`` is work per second of sound: below 1 keeps up.
+    """Cost of listening; ``real_time_factor``, work per second of sound, must be below 1.
 
     ``network_seconds`` is the engine's part of ``work_seconds``; both are measured clock time.
-    ``peak`` is the loudest sample, of full scale 1.
+    ``peak`` is the loudest sample, relative to full scale 1.
     """
 
     sound_seconds: float = 0.0
@@ -38,13 +38,13 @@ class Score:
 
 
 class Spotter:
-    """Keywords in a stream of sound.
+    """A detector of keywords in a stream of sound.
 
     Args:
         model: an ONNX file written by ``gossamer train`` or ``gossamer export`` from a run on a
-            sound task: it says its classes and how its features are made.
+            sound task, which contains its classes and the settings of its features.
         stride: frames (of 32 ms) from one window to the next.
-        classes: names in place of the file's, in the order of the outputs.
+        classes: names in the order of the outputs, by default the file's.
         threshold, smoothing, refractory: see :class:`Detector`.
 
     Raises:
@@ -89,17 +89,17 @@ class Spotter:
         self.engine = Engine(graph, threads=1)
 
     def restart(self) -> None:
-        """Forget what was heard: the next samples are the first of another stream."""
+        """Reset the state, for the first samples of another stream."""
         self.windows, self.detector = self._fresh()
         self.score = Score()
 
     @property
     def rate(self) -> int:
-        """Samples per second that the stream must have."""
+        """The stream's number of samples per second."""
         return self.windows.rate
 
     def push(self, samples: Wave) -> list[Detection]:
-        """Take the stream's next samples, float32 ``[n]`` in [-1, 1]; what was heard in them."""
+        """Add the next samples, float32 ``[n]`` in [-1, 1]; return the detections in them."""
         started = time.perf_counter()
         detections = []
         for seconds, features in self.windows.push(samples):
@@ -117,6 +117,6 @@ class Spotter:
         return detections
 
     def listen(self, blocks: Iterable[Wave]) -> Iterator[Detection]:
-        """Detections in a stream of blocks, as they are made."""
+        """Yield detections in a stream of blocks, without delay."""
         for block in blocks:
             yield from self.push(np.asarray(block, np.float32))

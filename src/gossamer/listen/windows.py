@@ -1,4 +1,4 @@
-"""Features of a stream: overlapping windows, each the same as a clip's features in training."""
+"""Features of a stream in overlapping windows, equal to a clip's features in training."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Wave = NDArray[np.float32]
 
 
 class Windows:
-    """Windows of a stream of samples, and each one's standardized log-mel features.
+    """Windows of a stream of samples, with standardized log-mel features.
 
-    Neighboring windows share most of their frames: a frame is computed once, when its last
-    sample has come. Only the frames at both ends of a window, which in training look beyond the
-    clip into zeros, are computed again for each window. So the features are those of
-    ``data.Sound.features`` for the same samples, within rounding.
+    Neighboring windows share most of their frames, so a frame is computed once, when its last
+    sample arrives. Only the frames at both ends of a window, which are padded with zeros in
+    training, are computed for each window. So the features equal those of
+    ``data.Sound.features`` for the same samples, up to rounding.
 
     Args:
-        features: a network's description of its features: ``mean``, ``std``, ``samples`` (of a
-            window) and the arguments of ``LogMel``.
+        features: the description of features in a network's file: ``mean``, ``std``, ``samples``
+            (of a window) and the arguments of ``LogMel``.
         stride: frames from the start of one window to the start of the next.
 
     Raises:
-        UserError: the description is not one of log-mel features, or the stride is none.
+        UserError: the description is not of log-mel features, or the stride is invalid.
     """
 
     def __init__(self, features: Mapping[str, Any], stride: int = 3) -> None:
@@ -58,15 +58,15 @@ class Windows:
 
     @property
     def rate(self) -> int:
-        """Samples per second that the stream must have."""
+        """The stream's number of samples per second."""
         return self.log_mel.rate
 
     def push(self, samples: Wave) -> Iterator[tuple[float, NDArray[np.float32]]]:
-        """Take the stream's next samples, float32 ``[n]`` in [-1, 1].
+        """Add the stream's next samples, float32 ``[n]`` in [-1, 1].
 
         Yields:
-            for each window that they complete, the time of its end in seconds since the stream
-            began, and its features, float32 ``[1, bands, frames]``.
+            For each completed window, the time of its end in seconds since the stream's start,
+            and its features, float32 ``[1, bands, frames]``.
         """
         skipped = samples[: self._skip]
         self._skip -= len(skipped)
