@@ -1,8 +1,8 @@
-"""Coverage: how much of the space has a trial inside all thresholds near it.
+"""Coverage: the share of the space that is near a trial inside all thresholds.
 
-It is to an experiment of constraints alone what the hypervolume is to one with metrics to optimize
-(Malkomes, Cheng, Lee and McCourt, "Beyond the Pareto Efficient Frontier: Constraint Active Search
-for Multiobjective Experimental Design", ICML 2021).
+It measures the progress of an experiment with constraints only, like the hypervolume for optimized
+metrics (Malkomes, Cheng, Lee and McCourt, "Beyond the Pareto Efficient Frontier: Constraint Active
+Search for Multiobjective Experimental Design", ICML 2021).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SHARE = 0.01
 class Coverage:
     """The share of a space that is near given points.
 
-    "Near" is as far as the nearest hundredth of the space reaches from a point within, in the
-    measure of `distances`.
+    "Near" is within the distance (see `distances`) that contains a hundredth of the space around a
+    point in it.
 
     Args:
-        space: whose feasible points are covered.
+        space: the space whose feasible points are covered.
     """
 
     def __init__(self, space: Space) -> None:
@@ -46,7 +46,7 @@ class Coverage:
         self.radius = float(np.median(np.quantile(far, SHARE, axis=1)))
 
     def shares(self, points: Sequence[Mapping[str, Value]]) -> np.ndarray:
-        """The share covered by each point and those before it; float64 [points]."""
+        """Return the share covered by each point and those before it: float64 [points]."""
         if not points:
             return np.zeros(0)
         far = distances(self._space, self._space.encode(points), self._probes)
@@ -57,5 +57,5 @@ class Coverage:
 
 @lru_cache(maxsize=8)
 def coverage_of(space: Space) -> Coverage:
-    """The coverage of a space, prepared once."""
+    """Return the coverage of a space, cached."""
     return Coverage(space)

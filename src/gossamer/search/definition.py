@@ -1,7 +1,7 @@
-"""An experiment's definition as plain data, and back.
+"""Conversion between an experiment's definition and plain data.
 
-The same mapping is what a TOML file holds and what is stored with the trials, so there is one
-reader, which checks everything and says where in the data the trouble is.
+TOML files and storages contain the same mapping, so there is one reader, which checks everything
+and names the place of an error.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ _TOP = (
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The arguments of `Experiment` that a TOML file holds.
+    """Read the arguments of `Experiment` from a TOML file.
 
     Raises:
-        UserError: for a file that is missing or is not TOML, unknown keys, wrong types, and
-            everything that `Experiment` itself does not accept; the message names the file.
+        UserError: the file is missing or not TOML, has unknown keys or wrong types, or arguments
+            that `Experiment` refuses; the message names the file.
     """
     file = Path(path)
     try:
@@ -77,7 +77,7 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `Experiment` in `data`, as TOML files and storages hold them."""
+    """Return the arguments of `Experiment` in `data`, the mapping of TOML files and storages."""
     _table(data, "the experiment", ("name", "metrics", "parameters"), _TOP)
     arguments = {
         key: _typed(data[key], kind, f"'{key}'") for key, kind in _PLAIN.items() if key in data
@@ -129,10 +129,10 @@ def to_mapping(
     command: Command | None = None,
     **others: Any,
 ) -> dict[str, Any]:
-    """Mapping that `from_mapping` reads, of JSON's types only; `others` are the remaining keys.
+    """Return the mapping that `from_mapping` reads, of JSON types; `others` are further keys.
 
     Raises:
-        UserError: settings that JSON cannot hold.
+        UserError: settings that are no JSON types.
     """
     described = {
         **{key: value for key, value in others.items() if value is not None},
@@ -167,18 +167,18 @@ def to_mapping(
 
 
 def describe_metric(metric: Metric) -> dict[str, Any]:
-    """Entry under the metric's name."""
+    """Return the entry under the metric's name."""
     goal = next(goal for goal, kind in GOALS.items() if type(metric) is kind)
     return {"goal": goal, **({} if metric.threshold is None else {"threshold": metric.threshold})}
 
 
 def in_words(value: object) -> str:
-    """A value in a message."""
+    """Write a value for a message."""
     return "nothing" if value is None else repr(value)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`settings` as JSON keeps them."""
+    """Convert `settings` to JSON types."""
     try:
         plain: dict[str, Any] = json.loads(json.dumps(settings, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -219,7 +219,7 @@ def _describe(parameter: Parameter) -> dict[str, Any]:
 
 
 def read_metric(name: str, entry: Any) -> Metric:
-    """The metric of an entry, see `describe_metric`."""
+    """Make the metric of an entry, see `describe_metric`."""
     where = f"metrics.{name}"
     _table(entry, where, (), ("goal", "threshold"))
     goal = entry.get("goal")
@@ -263,7 +263,7 @@ def _table(
     allowed: Sequence[str] = (),
     remedy: str = "add it",
 ) -> dict[str, Any]:
-    """``entry``, a table that has every needed key and none but these and the allowed ones."""
+    """Check that ``entry`` is a table with all needed and otherwise only allowed keys."""
     _typed(entry, Mapping, where)
     for key in entry:
         if key not in (*needed, *allowed):

@@ -1,4 +1,4 @@
-"""Distinct trials: how far points are apart, and the best trials of which no two are alike."""
+"""Distances between points, and the best trials of which no two are close."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Solutions:
-    """Several distinct solutions, in place of the one best trial of a single metric.
+    """A search for several distinct solutions instead of the best trial of a single metric.
 
     Args:
-        count: of solutions, at least 2.
-        distance: least between two of them, see `distances`; above 0 and below 1.
+        count: number of solutions, at least 2.
+        distance: least distance of two solutions, see `distances`; above 0 and below 1.
 
     Raises:
-        UserError: for numbers that these cannot be.
+        UserError: a number out of range.
     """
 
     count: int
@@ -52,15 +52,15 @@ class Solutions:
 
 
 def distances(space: Space, units: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Root mean square of the differences of two points' parameters; float64 [points, others].
+    """Return distances of points, the RMS of their parameters' differences: [points, others].
 
-    A difference is the share of the parameter's range, on its own scale; two options of a choice
-    differ by 1, as do a parameter and its absence. So 0 is the same point, and 1 another one in
-    every respect.
+    A difference is a share of the parameter's range, on its scale; two options of a choice differ
+    by 1, as do a parameter and its absence. So the distance is 0 for equal points, and 1 if all
+    parameters differ as much as possible.
 
     Args:
-        units: float64 [points, parameters], as `Space.encode` makes them.
-        others: the same, of the others.
+        units: float64 [points, parameters], as `Space.encode` returns them.
+        others: float64 [others, parameters].
     """
     here, there = (space.features(each).columns for each in (units, others))
     squared = (here**2).sum(axis=1)[:, None] + (there**2).sum(axis=1) - 2.0 * here @ there.T
@@ -71,13 +71,13 @@ def distances(space: Space, units: np.ndarray, others: np.ndarray) -> np.ndarray
 def distinct(
     space: Space, units: np.ndarray, best_first: Iterable[int], solutions: Solutions
 ) -> list[int]:
-    """Rows of the solutions: each the best that keeps its distance from all better ones.
+    """Return the rows of the solutions: each is the best one far enough from all better ones.
 
     Args:
-        space: of the points.
+        space: the space of the points.
         units: float64 [points, parameters].
-        best_first: rows that may be solutions.
-        solutions: how many, and how far apart.
+        best_first: rows that may be solutions, the best first.
+        solutions: number and least distance.
     """
     chosen: list[int] = []
     nearest = np.full(len(units), np.inf)
@@ -93,14 +93,14 @@ def distinct(
 def most_different_first(
     space: Space, points: Sequence[Mapping[str, Value]], most: int | None = None
 ) -> list[int]:
-    """Rows of `points`: the first, then always the one farthest from all before it.
+    """Return the rows of `points`: the first, then always the one farthest from all before it.
 
     Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
 
     Args:
-        space: of the points.
-        points: to be ordered.
-        most: how many are ordered so; the others follow as they came. None for all.
+        space: the space of the points.
+        points: the points to order.
+        most: how many to order; the others follow in their old order. None for all.
     """
     units = space.encode(points)
     left = dict.fromkeys(range(len(points)))

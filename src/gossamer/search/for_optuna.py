@@ -28,11 +28,11 @@ class ExperimentSampler(optuna.samplers.BaseSampler):
     """A sampler of Optuna that suggests an experiment's points, within its thresholds.
 
     Args:
-        experiment: whose parameters, metrics and sampler it has. The trials are the study's; the
-            experiment's own storage is not used.
+        experiment: the experiment, for its parameters, metrics and sampler. The trials are the
+            study's; the experiment's storage is not used.
 
     Raises:
-        UserError: a metric is not optimized; a study of Optuna holds no others.
+        UserError: a metric is not optimized; studies of Optuna support no others.
     """
 
     def __init__(self, experiment: Experiment) -> None:

@@ -46,11 +46,11 @@ class Frontier:
     kind: Literal["frontier", "solutions", "region"] = "frontier"
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """The trials as a DataFrame, see `to_dataframe`."""
+        """Return the trials as a DataFrame, see `to_dataframe`."""
         return to_dataframe(self.trials)
 
     def _repr_html_(self) -> str:
-        """Table that a notebook shows."""
+        """Return the table that a notebook shows."""
         words = (
             _TITLES[self.kind] if self.feasible else "No trial is inside the thresholds; nearest"
         )
@@ -107,13 +107,13 @@ def frontier(
     space: Space | None = None,
     solutions: Solutions | None = None,
 ) -> Frontier:
-    """The frontier of the complete trials among `records`.
+    """Return the frontier of the complete trials among `records`.
 
     Args:
-        metrics: to compare trials by.
+        metrics: the metrics to compare trials by.
         records: the trials.
-        space: of their parameters; needed to compare points.
-        solutions: number and distance of several solutions, in place of the best trial.
+        space: the parameters' space, needed to compare points.
+        solutions: number and distance of several solutions, instead of the best trial.
     """
     kind: Literal["frontier", "solutions", "region"] = "frontier"
     if not any(metric.optimized for metric in metrics):

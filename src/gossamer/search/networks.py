@@ -31,7 +31,7 @@ def _load(task: str, options: tuple[tuple[str, Any], ...] = ()) -> Task:
 
 
 def loaded_task(recipe: Recipe, *, again: bool = False) -> Task:
-    """The recipe's task, read once in a process; ``again``: its data may have changed since."""
+    """Load the recipe's task, once in a process, or again if its data may have changed."""
     if again:
         _load.cache_clear()
     named = {k: v for k, v in recipe.settings.items() if k == "standardize"}
@@ -39,21 +39,21 @@ def loaded_task(recipe: Recipe, *, again: bool = False) -> Task:
 
 
 def recipe_of(*mappings: Mapping[str, Any]) -> Recipe:
-    """The recipe of a trial: its merged settings, see :func:`merged`.
+    """Return the recipe of a trial, from its merged settings; see :func:`merged`.
 
     Raises:
-        UserError: no task or model, or a name or value that training does not know.
+        UserError: no task or model, or a name or value that training does not have.
     """
     values = merged(*mappings)
     return Recipe(values.pop("task"), values.pop("model"), values)
 
 
 def merged(*mappings: Mapping[str, Any]) -> dict[str, Any]:
-    """An experiment's fixed settings and, over them, a trial's parameters, with task and model.
+    """Merge an experiment's fixed settings and a trial's parameters, with task and model.
 
-    Of several mappings a later one stands over those before it. The model may be a parameter. A
-    name such as ``ds_cnn.width`` is the setting ``width`` of that model, stands over ``width`` in
-    the same mapping, and is left out for other models.
+    Later mappings override earlier ones. The model may be a parameter. A name such as
+    ``ds_cnn.width`` is the setting ``width`` of that model: it overrides ``width`` in the same
+    mapping, and is left out for other models.
 
     Raises:
         UserError: no task or model.
@@ -71,16 +71,16 @@ def merged(*mappings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _owner(name: str) -> str | None:
-    """The model whose setting it is; None for a setting of all models."""
+    """Return the model in the name of a setting; None for a setting of all models."""
     first, dot, _ = name.partition(".")
     return first if dot and first in MODELS else None
 
 
 @dataclass(frozen=True)
 class TrainNetwork:
-    """Function of a trial: trains, and evaluates on validation data.
+    """The function of a trial, which trains a network and evaluates it on validation data.
 
-    The test split is left for the networks that are chosen in the end.
+    The test split is reserved for the networks that are finally chosen.
     """
 
     settings: Mapping[str, Any]
@@ -98,8 +98,8 @@ class TrainNetwork:
         """Check, before anything is trained, that the experiment's names are known.
 
         Args:
-            experiment: its settings name the task and the model.
-            folder: to keep a run directory of each trial in, named by its number.
+            experiment: the experiment, whose settings name the task and the model.
+            folder: folder for a run directory of each trial, named by its number.
 
         Raises:
             UserError: an unknown task, model, setting, parameter, layer or metric name.
@@ -123,8 +123,8 @@ class TrainNetwork:
         return made
 
     def measured(self, stored: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """The metrics that a trial returns: all but those of the deployed network, which it
-        returns where the experiment or ``stored`` names them."""
+        """Return the names of the metrics that a trial returns: all, but those of the deployed
+        network only if the experiment or ``stored`` names them."""
         named = {*self.metrics, *stored}
         return tuple(n for n, metric in METRICS.items() if not metric.deployed or n in named)
 
@@ -156,7 +156,7 @@ class TrainNetwork:
 
 
 def _deployed(trained: Trained) -> dict[str, Any]:
-    """The exported network as the engine measures it."""
+    """Measure the exported network on the engine."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         export_network(trained, path)
@@ -164,9 +164,9 @@ def _deployed(trained: Trained) -> dict[str, Any]:
 
 
 def chosen_trial(experiment: Experiment, number: int | None = None) -> TrialRecord:
-    """The completed trial ``number``; without one, the frontier's best by the first metric.
+    """Return the completed trial ``number``, by default the frontier's best by the first metric.
 
-    Where no trial is inside the thresholds, the best is the nearest one.
+    If no trial is inside the thresholds, the best is the nearest one.
 
     Raises:
         UserError: no such completed trial.

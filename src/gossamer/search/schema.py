@@ -1,7 +1,7 @@
-"""Opening an experiment that its storage may know already.
+"""Opening of an experiment that may be stored already.
 
-Whoever comes first writes the definition; those who come later may change what leaves the
-meaning of its trials as it is, and nothing else.
+The first process stores the definition; later ones may make only changes that preserve the meaning
+of its trials.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _MEANING = ("task", "model")
 
 
 def stored_arguments(url: str, name: str | None = None) -> dict[str, Any]:
-    """The arguments of `Experiment` as they are stored, see `stored_name`.
+    """Return the stored arguments of `Experiment`, see `stored_name`.
 
     Raises:
-        UserError: when there is none, or several and no name.
+        UserError: there is no such experiment, or several and no name.
     """
     chosen = stored_name(url, name)
     stored = Store(open_storage(url, create=False), chosen, None).definition
@@ -33,14 +33,14 @@ def stored_arguments(url: str, name: str | None = None) -> dict[str, Any]:
 
 
 def stored_name(url: str, name: str | None = None) -> str:
-    """The name of the experiment that is meant.
+    """Return the name of the experiment to open: the named one, or the only one.
 
     Args:
         url: the database.
-        name: of the experiment; not needed when the storage has only one.
+        name: name of the experiment; not needed if the storage has only one.
 
     Raises:
-        UserError: when there is none, or several and no name.
+        UserError: there is no such experiment, or several and no name.
     """
     stored = open_storage(url, create=False).get_all_studies()
     studies = {study.study_name: study for study in stored}
@@ -60,20 +60,20 @@ def stored_name(url: str, name: str | None = None) -> str:
 
 
 def stored_names(url: str) -> list[str]:
-    """The names of gossamer's experiments in a storage, sorted.
+    """Return the names of gossamer's experiments in a storage, sorted.
 
     Raises:
-        UserError: storage that cannot be used.
+        UserError: a storage that cannot be used.
     """
     studies = open_storage(url, create=False).get_all_studies()
     return sorted(study.study_name for study in studies if DEFINITION in study.user_attrs)
 
 
 def find(url: str, name: str) -> Store | None:
-    """The trials of an experiment that is stored; None, and nothing is made, if it is not.
+    """Return the store of an experiment; None, without creating anything, if it is not stored.
 
     Raises:
-        UserError: storage that cannot be used.
+        UserError: a storage that cannot be used.
     """
     with suppress(NothingStoredError, KeyError):
         return Store(open_storage(url, create=False), name, None)
@@ -83,9 +83,8 @@ def find(url: str, name: str) -> Store | None:
 def agree(
     store: Store, described: Mapping[str, Any]
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """The definition that is stored with the trials, if there is one, and the one to be stored:
-    `described`, with the metrics in the order in which they were first stored, which is that in
-    which Optuna keeps their values.
+    """Return the stored definition, if there is one, and the one to store: `described`, with the
+    metrics in the order in which they were first stored, which is that of Optuna's values.
 
     Raises:
         UserError: the trials are of another definition, or not gossamer's.
@@ -116,7 +115,7 @@ def agree(
 
 
 def _widened(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether every value between the old bounds is between the new ones, on the same grid."""
+    """Return whether the new bounds contain the old ones, on the same grid."""
     if old["type"] != new["type"] or old["type"] not in ("float", "int"):
         return False
     if not (new["low"] <= old["low"] and old["high"] <= new["high"]):
@@ -126,11 +125,11 @@ def _widened(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any], store: Store) -> str | None:
-    """Reason why `stored` cannot be continued as `wanted`; None if it can.
+    """Return why `stored` cannot be continued as `wanted`; None if it can.
 
-    Thresholds, priors, budget, sampler, seed and how it began may change, bounds may widen, and
-    orders do not matter. Metrics may go, come where all trials returned them, and be optimized or
-    not; parameters may come with a default, the value that the earlier trials had.
+    Thresholds, priors, budget, sampler, seed and start may change, bounds may be wider, and orders
+    do not matter. Metrics may be removed, added if all trials returned them, and change between
+    optimized and not; parameters may be added with a default, the value of earlier trials.
     """
     old_parameters, new_parameters = stored["parameters"], wanted["parameters"]
     for name, parameter in new_parameters.items():

@@ -1,8 +1,8 @@
-"""The trials of an experiment as a file: taken to another database, or published.
+"""Export and import of an experiment's trials, for another database or for publication.
 
-The file is JSON and holds all that the storage does: the definition, what was learned from an
-earlier experiment, and of each trial its parameters, values, state, times and attributes, among
-which gossamer keeps reports, reasons and fidelities (see `gossamer.search.trials.records`).
+The JSON file contains all that the storage does: the definition, the earlier experiment to learn
+from, and for each trial its parameters, values, state, times and attributes, which include
+reports, reasons and fidelities (see `gossamer.search.trials.records`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def export_trials(storage: str, path: str | os.PathLike[str], name: str | None =
     Args:
         storage: URL of the database.
         path: the JSON file to write.
-        name: of the experiment, where the storage has several.
+        name: name of the experiment, if the storage has several.
 
     Raises:
         UserError: there is no such experiment, or the file cannot be written.
@@ -91,16 +91,16 @@ def import_trials(
     name: str | None = None,
     files: str | os.PathLike[str] | None = None,
 ) -> tuple[str, int]:
-    """Put an exported experiment into a storage, where its search goes on.
+    """Import an exported experiment into a storage, to continue its search there.
 
-    Trials keep their numbers; those that ran when they were exported wait to be run again with
-    the same parameters. A killed import leaves nothing that counts: the next one begins again.
+    Trials keep their numbers; those that were running wait to be run again with the same
+    parameters. An import that was killed has no effect: the next one starts again.
 
     Args:
-        path: a file that `export_trials` wrote.
-        storage: URL of the database, which is made if it is not there.
-        name: of the experiment there; as in the file by default.
-        files: folder for the trials' files, as `Experiment` takes it.
+        path: a file of `export_trials`.
+        storage: URL of the database, which is created if needed.
+        name: name of the experiment in the storage; by default that in the file.
+        files: folder for the trials' files, see `Experiment`.
 
     Returns:
         The experiment's name, and the number of its trials.
@@ -166,15 +166,15 @@ def import_trials(
 
 
 def _files_beside(path: str | os.PathLike[str]) -> Path:
-    """The folder of the files of an export."""
+    """Return the folder for the files of an export."""
     return Path(path).with_suffix(".files")
 
 
 def _copies(path: Path, entries: Sequence[Mapping[str, Any]]) -> list[tuple[Path, int, str]]:
-    """Source, trial and name of each file of an export.
+    """Return source, trial number and name of each file of an export.
 
     Raises:
-        UserError: one is missing, or its name leads out of the folder.
+        UserError: a file is missing, or its name leads out of the folder.
     """
     copies = []
     for entry in entries:
@@ -191,7 +191,7 @@ def _copies(path: Path, entries: Sequence[Mapping[str, Any]]) -> list[tuple[Path
 
 
 def _check_free(opened: BaseStorage, storage: str, name: str) -> None:
-    """Raise `UserError` if the storage has that experiment; delete the rest of an import."""
+    """Raise `UserError` if the storage has the experiment; delete it if its import was killed."""
     for study in opened.get_all_studies():
         if study.study_name != name:
             continue
@@ -205,7 +205,7 @@ def _check_free(opened: BaseStorage, storage: str, name: str) -> None:
 
 
 def _trial_entry(trial: FrozenTrial, distributions: dict[str, int]) -> dict[str, Any]:
-    """Entry of a trial in the file; `distributions` gains those of it, each with its index."""
+    """Return the entry of a trial in the file; add its distributions to `distributions`."""
     used = {
         name: distributions.setdefault(distribution_to_json(distribution), len(distributions))
         for name, distribution in trial.distributions.items()
@@ -290,7 +290,7 @@ def _in_words(error: Exception) -> str:
 
 
 def _utc(local: datetime | None) -> str | None:
-    """Optuna's times are those of the machine's clock on the wall."""
+    """Convert Optuna's time, which is local, to UTC as text."""
     return None if local is None else local.astimezone(UTC).isoformat()
 
 

@@ -93,7 +93,7 @@ class StoppingContext:
         return min(1.0, self.trial.steps[known[-1]] / of), float(values[known[-1]])
 
     def of(self) -> int | None:
-        """Steps that the trial means to make; unsaid, as many as the longest finished one."""
+        """The trial's total number of steps; by default that of the longest finished one."""
         if self.trial.of is not None:
             return self.trial.of
         return max((c.of for c in self.finished if c.of is not None), default=None)

@@ -107,8 +107,8 @@ class Ladder:
     def at_full_cost(
         self, records: Sequence[TrialRecord]
     ) -> Callable[[TrialRecord, Mapping[str, float]], list[float]]:
-        """A function from a trial and values of its fidelity to what they lead to at full cost,
-        by metric."""
+        """Return a function that forecasts a trial's metrics at full cost from the values of its
+        fidelity."""
         forecasts = {f.name: self._forecasts(f.name, records) for f in self.rungs}
 
         def full(record: TrialRecord, values: Mapping[str, float]) -> list[float]:
@@ -120,8 +120,8 @@ class Ladder:
         return full
 
     def _forecasts(self, fidelity: str, records: Sequence[TrialRecord]) -> dict[str, Forecast]:
-        """A point run at both costs is a curve that starts at the cheap value and ends at the
-        full one."""
+        """Make forecasts in which a point run at both costs is a curve from the cheap value to
+        the full one."""
         pairs = []
         by_number = {record.number: record for record in records}
         for record in records:

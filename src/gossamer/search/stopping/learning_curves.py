@@ -55,7 +55,7 @@ class Curve:
 
     @cached_property
     def on_grid(self) -> Mapping[str, np.ndarray]:
-        """Metric -> its values at the shares of the grid, as `at` gives them."""
+        """Metric -> its values at the shares of the grid, see `at`."""
         return {metric: self.at(metric, _GRID) for metric in self.values}
 
     def at(self, metric: str, share: float | np.ndarray) -> np.ndarray:
@@ -137,7 +137,7 @@ class Forecast:
         return self._fits[share]
 
     def _fitted(self, values: np.ndarray) -> _Line | None:
-        """The line through the curves' values at a share, NaN where a curve has none."""
+        """Return the line through the curves' values at a share; NaN if a curve has none."""
         used = ~np.isnan(values)
         losses = np.array([self._metric.loss(value) for value in values[used]])
         return _Line(losses, self._ends[used], used) if used.sum() >= 3 else None
@@ -172,7 +172,8 @@ class _Line:
         self._points = len(x)
 
     def predict(self, x: float) -> tuple[float, float]:
-        """The end expected from `x`, and its typical error: more, the farther from the points."""
+        """Return the expected end from `x` and its typical error, which grows with the distance
+        from the points."""
         off = x - self._mean
         leverage = 1 / self._points + off**2 / (self._spread + self._ridge)
         return x + self._gain + self._slope * off, self._typical * math.sqrt(1 + leverage)

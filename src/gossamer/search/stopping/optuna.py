@@ -78,7 +78,7 @@ class OptunaPruner:
             raise UserError(f"stopping.optuna: {self.pruner}: {error}") from None
 
     def check(self, metrics: Sequence[Metric]) -> None:
-        """Raise `UserError` unless the pruner sees all that these metrics ask for."""
+        """Raise `UserError` unless the pruner supports these metrics."""
         if not _is_suitable(metrics):
             names = ", ".join(metric.name for metric in metrics)
             raise UserError(
@@ -216,7 +216,7 @@ def _is_suitable(metrics: Sequence[Metric]) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Optuna's notes: that a pruner is experimental, or cannot compare these trials."""
+    """Silence Optuna's notes that a pruner is experimental or cannot compare trials."""
     with quiet_optuna(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -50,8 +50,8 @@ class OutOfReach(_Forecasting):
     """Stops a trial whose learning curve cannot reach a threshold any more.
 
     Args:
-        confidence: that a stopped trial would have ended outside the threshold, over all its
-            reports together (see `Forecast`).
+        confidence: probability that a stopped trial would have ended outside the threshold, over
+            all its reports together (see `Forecast`).
         least: finished curves before any trial is stopped; at least what `confidence` needs.
     """
 
@@ -103,12 +103,11 @@ class Violated:
 class Dominated(_Forecasting):
     """Stops a trial that would end dominated by a finished one of no higher cost.
 
-    Even the best end that must be reckoned with for each optimized metric is then at most equal to
-    the other's, which is inside all thresholds and made no more steps. Where no metric is
-    optimized, no trial is better than another, and none is stopped.
+    The best possible end of each optimized metric is then at most equal to the other's, which is
+    inside all thresholds and made no more steps. If no metric is optimized, no trial is stopped.
 
     Args:
-        confidence: of that, over all metrics and looks together (see `Forecast`).
+        confidence: probability of that, over all metrics and reports together (see `Forecast`).
         least: finished curves before any trial is stopped; never fewer than `confidence` needs.
     """
 
@@ -139,18 +138,18 @@ class Dominated(_Forecasting):
 
 @dataclass(frozen=True)
 class Halving:
-    """Successive halving without waiting: at rungs of rising cost only the best go on.
+    """Asynchronous successive halving: at rungs of rising cost only the best trials continue.
 
-    A trial that reaches rung ``first``, ``first * reduction``, ``first * reduction**2`` ... goes
-    on if it is among the best 1/reduction of all that have reached the rung so far (ASHA, Li et
-    al. 2020, arXiv 1810.05934). Trials are ordered by what their values there lead to (see
+    A trial that reaches rung ``first``, ``first * reduction``, ``first * reduction**2`` ...
+    continues if it is among the best 1/reduction of all that have reached the rung so far (ASHA,
+    Li et al. 2020, arXiv 1810.05934). Trials are ordered by forecasts from their values there (see
     `Forecast`): inside all thresholds before outside, then by fronts of non-dominated points,
     as in multi-objective ASHA (Schmucker et al. 2021, arXiv 2106.12639). The thresholds are the
     full task's, so trials of a cheaper one are compared without them; of constraints alone,
     where nothing else tells them apart, by how far they are outside.
 
     Args:
-        reduction: the share that goes on is 1/reduction.
+        reduction: a share 1/reduction of the trials continues.
         first: steps before the first decision.
         least: other trials that must have reached a rung before any is stopped there.
     """
@@ -215,14 +214,14 @@ STOPPING: dict[str, type[_Named]] = {
 
 
 def check_rules(rules: Sequence[StoppingRule], metrics: Sequence[Metric]) -> None:
-    """Raise `UserError` where a rule does not see what an experiment of these metrics wants."""
+    """Raise `UserError` if a rule does not support an experiment with these metrics."""
     for rule in rules:
         if isinstance(rule, OptunaPruner):
             rule.check(metrics)
 
 
 def rules_from_mapping(data: Mapping[str, Any]) -> list[StoppingRule]:
-    """The rules of ``[stopping.NAME]`` tables, asked in this order.
+    """Make the rules of ``[stopping.NAME]`` tables, in their order.
 
     Raises:
         UserError: an unknown rule or option, or a value out of range.
@@ -242,8 +241,8 @@ def rules_from_mapping(data: Mapping[str, Any]) -> list[StoppingRule]:
 
 
 def rules_to_mapping(rules: Sequence[StoppingRule]) -> dict[str, Any]:
-    """Entries for `rules_from_mapping`, of JSON's types only; rules not in `STOPPING` are code,
-    and left out."""
+    """Return entries for `rules_from_mapping`, of JSON types, without rules that are not in
+    `STOPPING`, because these are code."""
     names = {kind: name for name, kind in STOPPING.items()}
     return {
         names[type(rule)]: {
