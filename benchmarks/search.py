@@ -11,7 +11,7 @@ are left out. bbob-biobj needs `pip install coco-experiment`. `table` is made fr
 there are.
 
 A cell is one search: problem, sampler, seed and number of trials, one after the other or
-`--parallel` at a time. CPU seconds are those of the process that suggests, all its threads.
+`AT_A_TIME`. CPU seconds are those of the process that suggests, all its threads.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ from gossamer.search.definition import to_mapping
 
 MARKS = (50, 100, 300, 1000)
 FREE_TRIALS = 60  # on problems without thresholds
-# Some problems are searched eight trials at a time too.
-EIGHT, EIGHT_TRIALS = ("zdt1", "dtlz2", "speech_table", "mixed"), 96
+AT_A_TIME = {8: 96, 32: 128}  # how many trials at a time -> trials of such a search
 CONDITIONAL = ("mixed",)  # conditions are not passed on to samplers elsewhere
 SEEDS = 5
 
@@ -231,9 +230,8 @@ def cells() -> Iterator[Cell]:
                 yield Cell(name, sampler, seed, FREE_TRIALS)
     yield from rounds(quick, 100)
     for seed in range(SEEDS):
-        for name in EIGHT:
-            for sampler in (*quick, "optuna_gp"):
-                yield Cell(name, sampler, seed, EIGHT_TRIALS, 8)
+        for parallel, trials in AT_A_TIME.items():
+            yield from rounds((*quick, "optuna_gp"), trials, parallel, (seed,))
     yield from rounds(("optuna_gp",), 100, seeds=range(3))
     yield from rounds(ELSEWHERE, 100, seeds=range(1))
     yield from rounds(("optuna_gp", *ELSEWHERE), 100)
@@ -408,14 +406,10 @@ def tabulate(arguments: argparse.Namespace) -> None:
             _row(["---"] * (len(columns) + 1)),
         ]
         for problem, most in ceiling.items():
-            shares = []
-            for s in columns:
-                found = [w["hypervolume"][str(mark)] for w in reached if _of(w, problem, s)]
-                share = statistics.median(found) / (most or 1.0) if found else None
-                shares.append("not run" if share is None else f"{share:.3f} ({len(found)})")
-            if set(shares) != {"not run"}:
-                rows.append(_row([problem, *shares]))
-    rows += _eight_at_a_time(lines, samplers, ceiling)
+            if any(line["problem"] == problem for line in reached):
+                rows.append(_volumes(reached, problem, columns, mark, most))
+    for parallel in AT_A_TIME:
+        rows += _at_a_time(parallel, lines, samplers, ceiling)
     rows += _without_thresholds(single, samplers)
     rows += [
         "",
@@ -502,39 +496,51 @@ def _firsts(lines: list[dict[str, Any]], problem: str, samplers: Sequence[str]) 
     return _row([problem, *entries])
 
 
-def _eight_at_a_time(
-    lines: list[dict[str, Any]], samplers: Sequence[str], ceiling: dict[str, float]
+def _at_a_time(
+    parallel: int,
+    lines: list[dict[str, Any]],
+    samplers: Sequence[str],
+    ceiling: dict[str, float],
 ) -> list[str]:
-    """The section on searches of eight trials at a time, as far as they were run."""
-    lines = [line for line in lines if line["parallel"] == 8]
+    """The section on searches of so many trials at a time, as far as they were run."""
+    trials = AT_A_TIME[parallel]
+    lines = [line for line in lines if line["parallel"] == parallel and line["trials"] <= trials]
     samplers = [s for s in samplers if any(line["sampler"] == s for line in lines)]
-    problems = [p for p in EIGHT if any(line["problem"] == p for line in lines)]
+    problems = [p for p in ceiling if any(line["problem"] == p for line in lines)]
     if not lines:
         return []
     rows = [
         "",
-        "## Eight trials at a time",
+        f"## {parallel} trials at a time",
         "",
-        f"Trials to the first one inside all thresholds, of {EIGHT_TRIALS}; as above.",
+        f"Trials to the first one inside all thresholds, of {trials}; as above.",
         "",
         _row(["problem", *samplers, "ours / best peer run"]),
         _row(["---"] * (len(samplers) + 2)),
         *(_firsts(lines, problem, samplers) for problem in problems),
         "",
-        f"Hypervolume inside the thresholds after {EIGHT_TRIALS} trials; as above.",
+        f"Hypervolume inside the thresholds after {trials} trials; as above.",
         "",
         _row(["problem", *samplers]),
         _row(["---"] * (len(samplers) + 1)),
     ]
     for problem in problems:
-        shares = []
-        for s in samplers:
-            runs = [w["hypervolume"] for w in lines if _of(w, problem, s)]
-            found = [run[str(EIGHT_TRIALS)] for run in runs if str(EIGHT_TRIALS) in run]
-            share = statistics.median(found) / (ceiling[problem] or 1.0) if found else None
-            shares.append("not run" if share is None else f"{share:.3f} ({len(found)})")
-        rows.append(_row([problem, *shares]))
+        runs = [line for line in lines if line["problem"] == problem]
+        rows.append(_volumes(runs, problem, samplers, trials, ceiling[problem]))
     return rows
+
+
+def _volumes(
+    lines: list[dict[str, Any]], problem: str, samplers: Sequence[str], mark: int, most: float
+) -> str:
+    """A problem's row: the median hypervolume after ``mark`` trials as a share, by sampler."""
+    shares = []
+    for sampler in samplers:
+        runs = [w["hypervolume"] for w in lines if _of(w, problem, sampler)]
+        found = [run[str(mark)] for run in runs if str(mark) in run]
+        share = statistics.median(found) / (most or 1.0) if found else None
+        shares.append("not run" if share is None else f"{share:.3f} ({len(found)})")
+    return _row([problem, *shares])
 
 
 def _without_thresholds(lines: list[dict[str, Any]], samplers: Sequence[str]) -> list[str]:
