@@ -32,7 +32,8 @@ def convert_node(context: Context, call: Call) -> bool:
     try:
         known.convert(context, call)
     except Unsupported as error:
-        if context.batch != 1 or known.turned is None:
+        constant = all(context.is_constant(value) for value in call.inputs if value)
+        if context.batch != 1 or known.turned is None or constant:
             raise
         for node in context.nodes[before:]:
             context.values.pop(node.output, None)
