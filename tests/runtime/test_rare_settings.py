@@ -6,6 +6,7 @@ import networks
 import numpy as np
 import pytest
 from networks import Builder
+from onnx import TensorProto, helper
 
 from gossamer.errors import UserError
 from gossamer.runtime import Engine
@@ -19,3 +20,31 @@ def test_an_operator_that_only_runs_on_values_refuses_a_constant() -> None:
     b.add("Add", "x", b.add("LogSoftmax", ONES))
     with pytest.raises(UserError, match=r"\(LogSoftmax\): it works on a constant"):
         read(b.model())
+
+
+ODD = np.array(
+    [[1, 3, 3, 0], [np.nan, 1, 5, np.nan], [4, np.nan, 1, np.nan], [-np.inf] * 4], np.float32
+)
+
+
+@pytest.mark.parametrize("operator", ["ArgMax", "ArgMin"])
+def test_the_place_of_the_first_nan(operator: str) -> None:
+    b = Builder(4)
+    b.add("Cast", b.add(operator, "x", axis=1, keepdims=0), to=TensorProto.FLOAT)
+    found = Engine(b.model(), threads=1)(ODD)
+    np.testing.assert_array_equal(found, getattr(np, operator.lower())(ODD, 1))
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize("constant", [False, True])
+def test_nan_ranks_as_infinity(largest: int, constant: bool) -> None:
+    """As ONNX Runtime ranks it; each number is returned with its place."""
+    b = Builder(4)
+    row, k = b.constant(ODD[2:3]) if constant else "x", b.constant(np.array([2]))
+    b.nodes.append(helper.make_node("TopK", [row, k], ["a", "b"], largest=largest))
+    b.add("Concat", "a", b.add("Cast", "b", to=TensorProto.FLOAT), axis=1)
+    if constant:
+        b.add("Add", "x", b.last)
+    x = np.zeros((1, 4), np.float32) if constant else ODD
+    found = Engine(b.model(), threads=1)(x)
+    np.testing.assert_array_equal(found, networks.reference(b.model(), x))

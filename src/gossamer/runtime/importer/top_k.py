@@ -16,7 +16,10 @@ LONGEST = 1 << 10
 
 
 def top_k(context: Context, opset: int, call: Call) -> list[Call]:
-    """Return the calls that compute TopK; the first of equal elements wins, as ONNX defines."""
+    """Return the calls that compute TopK; the first of equal elements wins, as ONNX defines.
+
+    NaN ranks as infinity does.
+    """
     a, shape = call.attributes, context.shape(call.value)
     k = int(context.constant(call.inputs[1], "k").item()) if opset >= 10 else int(a["k"])
     axis, last = int(a.get("axis", -1)) % len(shape), len(shape) - 1
@@ -33,10 +36,14 @@ def top_k(context: Context, opset: int, call: Call) -> list[Call]:
     perm = list(range(len(shape)))
     perm[axis], perm[last] = last, axis
     row = call.value if axis == last else calls.add("Transpose", call.value, perm=perm)
-    each, others = calls.add("Unsqueeze", row, [last + 1]), calls.add("Unsqueeze", row, [last])
-    beyond = calls.add("Greater" if a.get("largest", 1) else "Less", others, each)
+    others = calls.add("Unsqueeze", row, [last])
+    key = row
+    if context.kind(call.value) == "f":
+        key = calls.add("Where", calls.add("IsNaN", row), np.float32(np.inf), row)
+    each, rivals = calls.add("Unsqueeze", key, [last + 1]), calls.add("Unsqueeze", key, [last])
+    beyond = calls.add("Greater" if a.get("largest", 1) else "Less", rivals, each)
     earlier = calls.constant(np.tri(size, k=-1).astype(bool))
-    tied = calls.add("And", calls.add("Equal", others, each), earlier)
+    tied = calls.add("And", calls.add("Equal", rivals, each), earlier)
     before = calls.add("Cast", calls.add("Or", beyond, tied), to=1)
     rank = calls.add("ReduceSum", before, [last + 1], keepdims=0)
     places = calls.constant(np.arange(k, dtype=np.float32)[:, None])

@@ -92,7 +92,7 @@ LOGIC: Operators = {
     "Or": arithmetic(binary("max", "b"), of_two(np.logical_or)),
     "Xor": Operator(binary("not_equal", "b"), turned=pointwise),
     "Not": Operator(_not, lambda x, a: np.logical_not(x[0]), shared="pointwise", turned=pointwise),
-    "IsNaN": Operator(_is_nan, turned=pointwise),
+    "IsNaN": Operator(_is_nan, lambda x, a: np.isnan(x[0]), shared="pointwise", turned=pointwise),
     "Cast": Operator(
         _cast, lambda x, a: x[0].astype(DTYPES[a["to"]]), shared="pointwise", turned=pointwise
     ),

@@ -194,7 +194,10 @@ def _reduce(kind: str, before: str = "", after: str = "") -> Convert:
 
 
 def _arg_max(context: Context, call: Call) -> None:
-    """Convert ArgMax: the first of n places i with the maximum is n less the largest n - i."""
+    """Convert ArgMax: the first of n places i with the maximum is n less the largest n - i.
+
+    The maximum is NaN if a number is; the first NaN is its place, as in NumPy and PyTorch.
+    """
     value, shape = call.value, context.shape(call.value)
     axis = int(call.get("axis", 0)) % len(shape)
     size = shape[axis]
@@ -203,6 +206,7 @@ def _arg_max(context: Context, call: Call) -> None:
     context.spend(size)
     places = np.arange(size, 0, -1).reshape(size, *[1] * (len(shape) - 1 - axis))
     there = combine(context, "equal", value, reduced(context, "max", value, [axis]), "", "b")
+    there = combine(context, "max", there, context.emit(Unary("is_nan"), value, kind="b"))
     left = constant_binary(context, "mul", there, places, "", "i")
     most = reduced(context, "max", left, [axis], keepdims=call.get("keepdims", 1))
     context.add_constant(f"{call.output} size", np.array(size))
