@@ -48,3 +48,27 @@ def test_nan_ranks_as_infinity(largest: int, constant: bool) -> None:
     x = np.zeros((1, 4), np.float32) if constant else ODD
     found = Engine(b.model(), threads=1)(x)
     np.testing.assert_array_equal(found, networks.reference(b.model(), x))
+
+
+@pytest.mark.parametrize("layer", [False, True])
+def test_clip_with_a_minimum_above_the_maximum(layer: bool) -> None:
+    """Everything is the maximum."""
+    b = Builder(3)
+    if layer:
+        b.add("MatMul", "x", np.eye(3, dtype=np.float32))
+    b.add("Clip", b.last, np.float32(1), np.float32(-1))
+    x = np.linspace(-2, 2, 9, dtype=np.float32).reshape(3, 3)
+    found = Engine(b.model(), threads=1)(x)
+    np.testing.assert_array_equal(found, np.full((3, 3), -1))
+    np.testing.assert_array_equal(found, networks.reference(b.model(), x))
+
+
+def test_what_would_be_computed_otherwise_is_refused() -> None:
+    b = Builder(3)
+    b.add("Celu", "x", alpha=-0.7)
+    with pytest.raises(UserError, match=r"\(Celu\): its alpha is -0\.7"):
+        read(b.model())
+    b = Builder(3)
+    b.add("ReduceMean", b.add("Cast", "x", to=TensorProto.INT64), np.array([1]))
+    with pytest.raises(UserError, match=r"\(ReduceMean\): it averages integers; cast them"):
+        read(b.model(b.add("Cast", b.last, to=1)))

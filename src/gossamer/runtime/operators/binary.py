@@ -280,6 +280,8 @@ def _selu(context: Context, call: Call) -> None:
 def _celu(context: Context, call: Call) -> None:
     """alpha * Elu(x / alpha)"""
     alpha = float(call.get("alpha", 1.0))
+    if alpha <= 0:
+        raise Unsupported(f"its alpha is {alpha:g}; it must be above 0")
     elu = context.emit(Unary("elu", 1.0), constant_binary(context, "mul", call.value, 1 / alpha))
     constant_binary(context, "mul", elu, alpha, call.output)
 

@@ -77,7 +77,8 @@ def _clip_between(context: Context, call: Call) -> None:
     for i in range(2):
         if limit := call.optional(i + 1):
             limits[i] = float(context.constant(limit, "limits").reshape(()))
-    context.emit(Unary("clip", *limits), call.value, call.output)
+    low, high = limits
+    context.emit(Unary("clip", min(low, high), high), call.value, call.output)
 
 
 def _clip_constant(x: list[Array], a: Attributes) -> Array:

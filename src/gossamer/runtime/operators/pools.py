@@ -181,6 +181,8 @@ def _reduce(kind: str, before: str = "", after: str = "") -> Convert:
 
     def convert(context: Context, call: Call) -> None:
         value, axes = call.value, axes_of(context, call)
+        if kind == "average" and context.kind(value) != "f":
+            raise Unsupported("it averages integers; cast them to float32 first")
         if before == "square":
             value = context.emit(Binary("mul"), (value, value))
         elif before:
