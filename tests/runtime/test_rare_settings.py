@@ -15,6 +15,12 @@ from gossamer.runtime.importer import read
 ONES = np.ones((1, 3), np.float32)
 
 
+def refusal(b: Builder) -> str:
+    with pytest.raises(UserError) as error:
+        read(b.model())
+    return str(error.value)
+
+
 def test_an_operator_that_only_runs_on_values_refuses_a_constant() -> None:
     b = Builder(3, batch=1)
     b.add("Add", "x", b.add("LogSoftmax", ONES))
@@ -72,3 +78,14 @@ def test_what_would_be_computed_otherwise_is_refused() -> None:
     b.add("ReduceMean", b.add("Cast", "x", to=TensorProto.INT64), np.array([1]))
     with pytest.raises(UserError, match=r"\(ReduceMean\): it averages integers; cast them"):
         read(b.model(b.add("Cast", b.last, to=1)))
+
+
+def test_a_constant_of_more_dimensions_moves_the_batch() -> None:
+    b = Builder(3, 4)
+    b.add("Mul", "x", np.arange(12, dtype=np.float32).reshape(1, 1, 3, 4))
+    assert "batch must stay first" in refusal(b)
+    b.add("ReduceSum", b.last, np.array([2]), keepdims=0)
+    b.add("Squeeze", b.last, np.array([0]))
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    found = Engine(b.model(), threads=1)(x)
+    np.testing.assert_allclose(found, networks.reference(b.model(), x), rtol=1e-5)
