@@ -89,3 +89,36 @@ def test_a_constant_of_more_dimensions_moves_the_batch() -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
     found = Engine(b.model(), threads=1)(x)
     np.testing.assert_allclose(found, networks.reference(b.model(), x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_kernel_shape_that_is_not_the_weights(transposed: bool) -> None:
+    b = Builder(4, 7, 6)
+    weight = np.ones((4, 4, 3, 2), np.float32)
+    b.add("ConvTranspose" if transposed else "Conv", "x", weight, kernel_shape=[2, 3])
+    assert "its kernel_shape is [2, 3], but its weight (4, 4, 3, 2)" in refusal(b)
+
+
+@pytest.mark.parametrize("axes", [[2, 2], [-5], [4], [1, -3]])
+def test_new_axes_that_do_not_exist(axes: list[int]) -> None:
+    b = Builder(3)
+    b.add("Unsqueeze", "x", np.array(axes))
+    assert f"it makes axes {axes} of [batch, 3]" in refusal(b)
+
+
+@pytest.mark.parametrize("reverse", [0, 1])
+def test_exclusive_sums_of_constants(reverse: int) -> None:
+    """No sum contains its own number, not even to subtract it again."""
+    b, values = Builder(4), np.array([[1, 1e9, 2, np.inf]], np.float32)
+    b.add("Add", "x", b.add("CumSum", values, np.array(1), exclusive=1, reverse=reverse))
+    x = np.zeros((1, 4), np.float32)
+    expected = networks.reference(b.model(), x)
+    np.testing.assert_array_equal(Engine(b.model(), threads=1)(x), expected)
+
+
+def test_an_integer_to_a_fractional_power_stays_an_integer() -> None:
+    b = Builder(3)
+    powers = b.add("Pow", np.array([2, 5, 9]), np.array([0.5, 1.5, 0.5], np.float32))
+    b.add("Add", "x", b.add("Cast", powers, to=TensorProto.FLOAT))
+    expected = networks.reference(b.model(), ONES)
+    np.testing.assert_array_equal(Engine(b.model(), threads=1)(ONES), expected)

@@ -329,7 +329,7 @@ BINARY: Operators = {
     "Mod": arithmetic(
         None, lambda x, a: np.asarray((np.fmod if a.get("fmod") else np.mod)(x[0], x[1]))
     ),
-    "Pow": arithmetic(_power, lambda x, a: np.power(x[0], x[1])),
+    "Pow": arithmetic(_power, lambda x, a: np.power(x[0], x[1]).astype(x[0].dtype)),
     "PRelu": Operator(_prelu, turned=pointwise),
     "Selu": Operator(_selu, turned=pointwise),
     "Celu": Operator(_celu, turned=pointwise),

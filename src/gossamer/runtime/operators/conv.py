@@ -57,9 +57,17 @@ class Conv(Layer):
         layers.conv(writer, node)
 
 
+def _weight(context: Context, call: Call) -> Array:
+    weight = floats(context.constant(call.inputs[1], "weight"))
+    kernel = call.get("kernel_shape")
+    if kernel is not None and tuple(kernel) != weight.shape[2:]:
+        raise Unsupported(f"its kernel_shape is {kernel}, but its weight {weight.shape}")
+    return weight
+
+
 def _conv(context: Context, call: Call) -> None:
     image, dims = image_of(context, call.value)
-    weight = floats(context.constant(call.inputs[1], "weight"))
+    weight = _weight(context, call)
     if weight.ndim != dims + 2:
         raise Unsupported(f"its weight has shape {weight.shape} for a {dims}-d image")
     if dims == 1:
@@ -89,7 +97,7 @@ def _conv_transpose(context: Context, call: Call) -> None:
     a convolution over single pixels then avoids the products with zeros.
     """
     image, dims = image_of(context, call.value)
-    weight = floats(context.constant(call.inputs[1], "weight"))
+    weight = _weight(context, call)
     groups = int(call.get("group", 1))
     if weight.ndim != dims + 2 or len(weight) != image[1] or groups < 1 or len(weight) % groups:
         raise Unsupported(f"its weight {weight.shape} does not fit {image[1]} channels")

@@ -116,7 +116,8 @@ def _sums(x: list[Array], a: Attributes) -> Array:
     values = np.flip(x[0], axis) if a.get("reverse") else x[0]
     sums = np.cumsum(values, axis, dtype=x[0].dtype)
     if a.get("exclusive"):
-        sums -= values
+        sums = np.roll(sums, 1, axis)
+        np.moveaxis(sums, axis, 0)[0] = 0
     return np.flip(sums, axis) if a.get("reverse") else sums
 
 

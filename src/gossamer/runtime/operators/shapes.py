@@ -35,6 +35,8 @@ def _unsqueeze(context: Context, call: Call) -> None:
     shape = list(context.shape(call.value))
     axes = axes_of(context, call)
     rank = len(shape) + len(axes)
+    if len({axis % rank for axis in axes if -rank <= axis < rank}) < len(axes):
+        raise Unsupported(f"it makes axes {axes} of {shown(tuple(shape))}")
     for axis in sorted(axis % rank for axis in axes):
         shape.insert(axis, 1)
     context.emit(Reshape(), call.value, call.output, shape)
