@@ -14,7 +14,10 @@ from gossamer.runtime.lowering import Lowering
 from gossamer.runtime.lowering.epilogues import fuse
 from gossamer.runtime.program import Step, assemble
 
-CONVOLUTIONS = ("gemm", "sparse gemm", "depthwise", "planes", "examples", "lanes", "active")
+CONVOLUTIONS = (
+    *("gemm", "sparse gemm", "winograd", "depthwise"),
+    *("planes", "examples", "lanes", "active"),
+)
 TILES = [k for k in KERNELS if k.operation in CONVOLUTIONS and k.tile != "pool"]
 LINEARS = ("gemm", "sparse gemm", "columns", "windows", "active")
 
@@ -60,8 +63,9 @@ def test_epilogue_of_a_convolution(kernel: Kernel) -> None:
     rng, channels = np.random.default_rng(1), 19
     groups = channels if kernel.operation == "depthwise" else 1
     b = Builder(channels, 6, 7)
-    weight = sparse(rng, channels, channels // groups, 3, 3, density=0.3)
-    layer = b.add("Conv", "x", weight, pads=[1, 1, 1, 1], group=groups)
+    taps = [int(n) for n in kernel.layout.split("x")] if kernel.operation == "winograd" else [3, 3]
+    weight = sparse(rng, channels, channels // groups, *taps, density=0.3)
+    layer = b.add("Conv", "x", weight, pads=[n // 2 for n in 2 * taps], group=groups)
     activation_scale_and_residual(b, layer, rng.standard_normal((channels, 1, 1), np.float32))
     steps = check(b, kernel)
     # Tiles too wide for these outputs are no candidates. Where channels come last, the residual has

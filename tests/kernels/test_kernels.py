@@ -66,8 +66,11 @@ def convolution(draw: st.DrawFn, kernel: Kernel) -> Builder:
     dilations = draw(st.integers(1, 2)), draw(st.integers(1, 2))
     strides = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     pads = [draw(st.integers(0, 2)) for _ in range(4)]
-    if kernel.tile == "pool":
+    if kernel.tile == "pool" or kernel.operation == "winograd":
         strides = 1, 1
+    if kernel.operation == "winograd":
+        high, wide = kernel.layout.split("x")
+        taps, dilations = (int(high), int(wide)), (1, 1)
     size = [
         d * (k - 1) + 1 + draw(st.integers(0, 18)) for k, d in zip(taps, dilations, strict=True)
     ]
@@ -242,6 +245,7 @@ def in_8_bits(
 OPERATIONS: dict[str, tuple[Network, bool]] = {
     "gemm": (either, True),
     "sparse gemm": (either, False),
+    "winograd": (convolution, False),
     "depthwise": (convolution, True),
     "planes": (convolution, False),
     "examples": (convolution, False),

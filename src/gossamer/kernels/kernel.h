@@ -77,6 +77,10 @@ SHAPE(GemmShape, rows, depth, outputs,  // per item
       out_pitch,                        // floats from one output row to the next
       out_offset);                      // where a group's outputs start
 
+SHAPE(WinogradShape, channels, in_height, in_width, outputs, height, width, top, left,
+      tiles,   // at a time
+      zeros);  // floats that padding reads
+
 SHAPE(SparseGemmShape, rows, outputs, out_pitch, out_offset);  // as in GemmShape
 
 SHAPE(PlanesShape, chunks, outputs, pitch, height, width);  // pitch of the input's rows

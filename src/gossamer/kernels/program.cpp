@@ -144,7 +144,8 @@ bool Program::exact(int slot) const {
     };
     const auto keeps_within = [](const Kernel& kernel) {
         return plain(kernel) || !std::strcmp(kernel.operation, "nonzeros") ||
-               !std::strcmp(kernel.operation, "winners");
+               !std::strcmp(kernel.operation, "winners") ||
+               !std::strcmp(kernel.operation, "winograd");
     };
     return std::all_of(steps_.begin(), steps_.end(), [&](const Step& step) {
         return (!uses(step.inputs) && !uses(step.outputs)) || keeps_within(*step.kernel);

@@ -66,6 +66,29 @@ inline void store_tile(float* const* out, int64_t outputs, const Result& result)
     }
 }
 
+// tile(n, i) for rows i to i + n of `count`, as many at a time as a tile holds; n is known when
+// this is compiled.
+template <int MaxRows, class Tile>
+inline void by_rows(int64_t count, const Tile& tile) {
+    int64_t i = 0;
+    while (i < count) {
+#define GOSSAMER_ROWS(N)                               \
+    if constexpr (N <= MaxRows)                        \
+        if (count - i >= N) {                          \
+            tile(std::integral_constant<int, N>{}, i); \
+            i += N;                                    \
+            continue;                                  \
+        }
+        GOSSAMER_ROWS(12)
+        GOSSAMER_ROWS(8)
+        GOSSAMER_ROWS(6)
+        GOSSAMER_ROWS(4)
+        GOSSAMER_ROWS(2)
+        GOSSAMER_ROWS(1)
+#undef GOSSAMER_ROWS
+    }
+}
+
 // tile(n, in, out) for n rows at a time, n known when this is compiled: where each row's inputs,
 // numbers of type In, and its outputs lie, `in_skip` and `out_skip` behind its first ones.
 template <int MaxRows, class In, class Shape, class Tile>
@@ -84,23 +107,7 @@ inline void row_tiles(const Call& call, const Shape& s, const int32_t* base,
                 call.out[0] + item * call.out_size[0] + row * s.out_pitch + s.out_offset + out_skip;
             if (++row == s.rows) row = 0, ++item;
         }
-        int64_t i = 0;
-        while (i < count) {
-#define GOSSAMER_ROWS(N)                                             \
-    if constexpr (N <= MaxRows)                                      \
-        if (count - i >= N) {                                        \
-            tile(std::integral_constant<int, N>{}, in + i, out + i); \
-            i += N;                                                  \
-            continue;                                                \
-        }
-            GOSSAMER_ROWS(12)
-            GOSSAMER_ROWS(8)
-            GOSSAMER_ROWS(6)
-            GOSSAMER_ROWS(4)
-            GOSSAMER_ROWS(2)
-            GOSSAMER_ROWS(1)
-#undef GOSSAMER_ROWS
-        }
+        by_rows<MaxRows>(count, [&](auto n, int64_t i) { tile(n, in + i, out + i); });
         r += count;
     }
 }

@@ -28,6 +28,7 @@ from gossamer.runtime.lowering.sparse_conv import (
     lanes_scratch,
     planes,
 )
+from gossamer.runtime.lowering.winograd import winograd_candidates
 from gossamer.runtime.packing import (
     BLOCK,
     up_to,
@@ -63,6 +64,7 @@ def conv(lowering: Lowering, node: Node[Conv]) -> Iterator[Candidate]:
             )
     if not lowering.usable(weight):
         return
+    yield from winograd_candidates(lowering, node, value, size)
     density = np.count_nonzero(weight) / weight.size
     high, wide = conv_size(lowering, node)
     # Of few outputs, lanes that are outputs would mostly be empty.
