@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossamer.data import arrays, from_dataset, load
+from gossamer.data.own import task_of
 from gossamer.errors import UserError
 
 
@@ -98,6 +99,8 @@ def _with(x, at, value):
         ((_with(_X, (9, 0), np.inf), _Y), r"x\[9\] holds NaN or infinity"),
         ((_X.astype(str), _Y), "not numbers"),
         ((_X[:0], _Y[:0]), "no examples"),
+        ((_X * 1e300, _Y), r"x\[0\] holds NaN or infinity, or a number too large for float32"),
+        ((_X, _Y.astype(np.uint64) + np.uint64(2**63)), "whole numbers"),
         ((_X[:5], _Y[:5]), "too few to hold out validation and test"),
     ],
 )
@@ -113,6 +116,23 @@ def test_splits_must_go_together():
         arrays(_pair(), classes=["a", "b"])
     with pytest.raises(UserError, match="no training example of class 3"):
         arrays(_pair(), test=_pair(classes=4))
+
+
+def test_splits_of_other_units():
+    """Pixels of bytes to train with, and of 0 to 1 to test."""
+    (x, y), (tx, ty) = _pair(shape=(6, 7)), _pair(9, shape=(6, 7))
+    pixels = np.clip(x * 64 + 128, 0, 255).astype(np.uint8)
+    with pytest.raises(UserError, match=r"pixels of test have a standard deviation of 0\.\d+, "):
+        arrays((pixels, y), test=(np.clip(tx / 4 + 0.5, 0, 1), ty))
+    arrays((x, y), test=(tx * 10, ty))
+    arrays((x, y), test=(np.zeros_like(tx), ty))
+
+
+def test_channels_that_seem_to_be_last():
+    with pytest.warns(UserWarning, match=r"\(12, 10, 3\) are read as 12 channels .*x\.transpose"):
+        arrays(_pair(shape=(12, 10, 3)))
+    for shape in ((3, 12, 10), (1, 12, 3), (12, 10)):
+        arrays(_pair(shape=shape))
 
 
 def test_npz(tmp_path):
@@ -133,12 +153,28 @@ def test_npz(tmp_path):
         ({"x_train": _X, "y_train": _Y, "x_test": _X}, "key 'y_test' is missing"),
         ({"x_train": _X, "y_trian": _Y}, "unknown key 'y_trian': did you mean 'y_train'"),
         ({"x_train": np.array([{}, []], object), "y_train": _Y}, "plain arrays"),
+        ({"x_train": _X, "y_train": _Y, "classes": np.array("abc")}, r"<U3 of shape \(\); give a"),
+        ({"x_train": _X, "y_train": _Y, "classes": np.array([b"a", b"b", b"c"])}, r"\|S1 of shape"),
     ],
 )
 def test_bad_npz(tmp_path, keys, message):
     np.savez(tmp_path / "bad.npz", **keys)
     with pytest.raises(UserError, match=rf"bad\.npz.*{message}"):
         load(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("classes", [["a", "a", "b"], ["", "b", ""]])
+def test_classes_of_one_name(classes):
+    with pytest.raises(UserError, match="give each a name of its own"):
+        arrays((_X, _Y), classes=classes)
+
+
+def test_a_single_class_is_no_task(tmp_path):
+    np.savez(tmp_path / "one.npz", x_train=_X, y_train=_Y * 0)
+    with pytest.raises(UserError, match="one: all labels are 0; give examples of two classes"):
+        load(tmp_path / "one.npz")
+    with pytest.raises(UserError, match="own: all labels are 0"):
+        task_of((_X, _Y * 0))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"text", b"\x93NUMPY\x01\x00"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from gossamer.errors import UserError, nearest
 
 _SHARE = 0.15  # of the training examples, held out for a split that is missing
 _SEED = 15
+_UNEQUAL = 50  # times the spread of another split: pixels up to 255 and pixels up to 1
 _KEYS = tuple(f"{kind}_{split}" for split in ("train", "validation", "test") for kind in "xy")
 
 Pair = tuple[ArrayLike, ArrayLike]
@@ -89,8 +91,9 @@ def arrays(
     ``standardize=False`` passes examples unchanged, for a network that was trained so elsewhere.
 
     If validation or test is missing, 15 % of the training examples of each class are held out for
-    it, at least one, with a fixed seed. Raises UserError for invalid or inconsistent lengths,
-    shapes, labels or values (NaN, infinity).
+    it, at least one, with a fixed seed. Warns of images whose channels seem to be last. Raises
+    UserError for invalid or inconsistent lengths, shapes, labels, names, scales or values (NaN,
+    infinity).
     """
     pairs = {"train": train, "validation": validation, "test": test}
     splits = {split: _checked(name, split, *pair) for split, pair in pairs.items() if pair}
@@ -101,6 +104,8 @@ def arrays(
             "must be 0 to classes - 1 without gaps"
         )
     names = tuple(classes) if classes is not None else tuple(map(str, range(highest + 1)))
+    if len(set(names)) < len(names):
+        raise UserError(f"{name}: the classes are {', '.join(names)}; give each a name of its own")
     for split, part in splits.items():
         if int(part.y.max()) >= len(names):
             raise UserError(
@@ -117,6 +122,8 @@ def arrays(
             f"{name}: no training example of class {min(absent)} ({names[min(absent)]}); labels "
             f"must be 0 to {len(names) - 1} without gaps"
         )
+    if splits["train"].x.ndim in (3, 4):
+        _check_images(name, splits)
     missing = [split for split in pairs if split not in splits]
     splits |= _hold_out(name, splits["train"], missing)
     x = splits["train"].x
@@ -161,12 +168,24 @@ def from_npz(path: str | os.PathLike[str], *, standardize: bool = True) -> Task:
             absent = {f"x_{split}", f"y_{split}"} - set(have)
             raise UserError(f"{path}: key '{min(absent)}' is missing")
         pairs[split] = (stored[f"x_{split}"], stored[f"y_{split}"]) if have else None
-    names = [str(name) for name in stored["classes"]] if "classes" in stored else None
+    named = stored.get("classes")
+    if named is not None and (named.ndim != 1 or named.dtype.kind != "U"):
+        raise UserError(
+            f"{path}: classes are {named.dtype} of shape {named.shape}; give a list of texts"
+        )
+    names = None if named is None else [str(name) for name in named]
     train = pairs["train"]
     assert train is not None
-    return arrays(
-        train, pairs["validation"], pairs["test"], names, path.stem, standardize=standardize
+    return of_several_classes(
+        arrays(train, pairs["validation"], pairs["test"], names, path.stem, standardize=standardize)
     )
+
+
+def of_several_classes(task: Task) -> Task:
+    """Return ``task``; raise UserError if it has one class, which every network answers rightly."""
+    if len(task.classes) < 2:
+        raise UserError(f"{task.name}: all labels are 0; give examples of two classes or more")
+    return task
 
 
 def from_dataset(
@@ -227,13 +246,37 @@ def _checked(name: str, split: str, x: ArrayLike, y: ArrayLike) -> Split:
         raise UserError(f"{where} has {len(values)} examples but {len(labels)} labels")
     if not values.size:
         raise UserError(f"{where} has no examples")
-    if labels.dtype.kind not in "iu" or int(labels.min()) < 0:
+    if labels.dtype.kind not in "iu" or not 0 <= int(labels.min()) <= int(labels.max()) < 2**63:
         raise UserError(f"{where} y must be whole numbers from 0 to the number of classes - 1")
     if values.dtype.kind == "f":
-        bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        with np.errstate(over="ignore"):
+            computed = values.astype(np.float32, copy=False)
+        bad = np.flatnonzero(~np.isfinite(computed).reshape(len(values), -1).all(axis=1))
         if len(bad):
-            raise UserError(f"{where} x[{bad[0]}] holds NaN or infinity: replace or remove it")
+            raise UserError(
+                f"{where} x[{bad[0]}] holds NaN or infinity, or a number too large for float32: "
+                "replace or remove it"
+            )
     return Split(values, labels.astype(np.int64))
+
+
+def _check_images(name: str, splits: dict[str, Split]) -> None:
+    """Raise for splits of other units than the training images; warn of channels that are last."""
+    spreads = {split: float(part.x.std(dtype=np.float64)) for split, part in splits.items()}
+    for split, spread in spreads.items():
+        low, high = sorted((spread, spreads["train"]))
+        if low > 0 and high > _UNEQUAL * low:
+            raise UserError(
+                f"{name}: pixels of {split} have a standard deviation of {spread:.3g}, those of "
+                f"train {spreads['train']:.3g}: bring them to one scale"
+            )
+    channels, *size = shape = splits["train"].x.shape[1:]
+    if len(size) == 2 and size[1] in (1, 3, 4) and min(channels, size[0]) > 4:
+        warnings.warn(
+            f"{name}: examples of shape {shape} are read as {channels} channels of {size[0]} x "
+            f"{size[1]} pixels; if the channels are last, use x.transpose(0, 3, 1, 2)",
+            stacklevel=3,
+        )
 
 
 def _hold_out(name: str, train: Split, missing: list[str]) -> dict[str, Split]:

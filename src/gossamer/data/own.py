@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.data.arrays import Pair, arrays, collect
+from gossamer.data.arrays import Pair, arrays, collect, of_several_classes
 from gossamer.data.task import Task
 from gossamer.errors import UserError
 from gossamer.own_code import load_function
@@ -47,8 +47,10 @@ def task_of(returned: Any, name: str = "own") -> Task:
     pairs = {split: _pair(part, name, split) for split, part in splits.items()}
     if "train" not in pairs:
         raise UserError(f"{name}: no examples to train with; give the split 'train'")
-    return arrays(
-        pairs["train"], pairs.get("validation"), pairs.get("test"), name=name, standardize=False
+    return of_several_classes(
+        arrays(
+            pairs["train"], pairs.get("validation"), pairs.get("test"), name=name, standardize=False
+        )
     )
 
 
