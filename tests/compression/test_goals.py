@@ -69,6 +69,13 @@ def test_a_metric_of_ones_own_may_lose_a_two_hundredth():
         ({"at_least": {"accuracy": float("nan")}}, "accuracy: must be a number"),
         ({"lose_at_most": {"accuracy": -0.1}}, "must not be negative"),
         (
+            {"at_least": {"accuracy": 96.5}},
+            "at_least: accuracy is a share, from 0 to 1, not 96.5; write 0.965 for 96.5 %",
+        ),
+        ({"at_most": {"density": 15}}, "at_most: density is a share, .* write 0.15 for 15 %"),
+        ({"at_most": {"density": -0.1}}, "at_most: density is a share, from 0 to 1, not -0.1$"),
+        ({"lose_at_most": {"accuracy": 5}}, "lose_at_most: accuracy is a share, .* write 0.05"),
+        (
             {"lose_at_most": {"accuracy": 0.1}, "at_least": {"accuracy": 0.9}},
             "accuracy has two thresholds",
         ),
@@ -77,6 +84,11 @@ def test_a_metric_of_ones_own_may_lose_a_two_hundredth():
 def test_goals_that_make_no_sense(goals, message):
     with pytest.raises(UserError, match=message):
         Goals(**goals)
+
+
+def test_an_accuracy_of_ones_own_may_be_in_percent():
+    found = metrics(own=["accuracy"], dense={"accuracy": 97.0}, lose_at_most={"accuracy": 2})
+    assert found == [(Maximize, "speedup", None), (AtLeast, "accuracy", 95.0)]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 
 from gossamer.errors import UserError
 from gossamer.search import (
+    AtLeast,
     AtMost,
     Experiment,
     Float,
@@ -105,6 +106,20 @@ def test_a_metric_of_the_deployed_network_is_measured_where_it_is_named():
 def test_an_unknown_metric_lists_the_table():
     experiment = Experiment("x", [Float("a", 0.0, 1.0)], [Maximize("speed")])
     with pytest.raises(UserError, match="no metric 'speed' of a network: did you mean 'speedup'"):
+        TrainNetwork.for_experiment(experiment)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (Minimize("accuracy"), "'accuracy': more is better; use maximize or at_least"),
+        (AtLeast("density", 0.1), "'density': less is better; use minimize or at_most"),
+        (Maximize("accuracy", 96.5), "accuracy is a share, from 0 to 1, not 96.5; write 0.965"),
+    ],
+)
+def test_a_goal_that_is_none_for_the_metric(metric, message):
+    experiment = Experiment("x", [Float("a", 0.0, 1.0)], [metric])
+    with pytest.raises(UserError, match=message):
         TrainNetwork.for_experiment(experiment)
 
 

@@ -80,9 +80,11 @@ class Goals:
                 is_number = isinstance(value, int | float) and not isinstance(value, bool)
                 if not is_number or not math.isfinite(value):
                     raise UserError(f"{goal} {name}: must be a number, not {value!r}")
-        for name, value in self.lose_at_most.items():
-            if value < 0:
-                raise UserError(f"lose_at_most {name}: must not be negative, not {value!r}")
+                if goal == "lose_at_most" and value < 0:
+                    raise UserError(f"lose_at_most {name}: must not be negative, not {value!r}")
+                if name in METRICS and name not in self.own:
+                    METRICS[name].check_threshold(value, goal)
+        for name in self.lose_at_most:
             if name in self.at_least or name in self.at_most:
                 raise UserError(
                     f"{name} has two thresholds, lose_at_most and at_least or at_most; keep one"

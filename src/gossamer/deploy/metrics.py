@@ -29,6 +29,7 @@ class NetworkMetric:
         meaning: in one line.
         read: returns the number from the contents of ``metrics.json``; None if it is missing.
         deployed: whether it needs a measurement of the exported network on the engine.
+        share: whether it is from 0 to 1.
     """
 
     name: str
@@ -38,6 +39,13 @@ class NetworkMetric:
     meaning: str
     read: Callable[[Run], float | None]
     deployed: bool = False
+    share: bool = False
+
+    def check_threshold(self, number: float, where: str) -> None:
+        """Raise UserError naming ``where`` for a threshold that no share can be, such as 96.5."""
+        if self.share and not 0 <= number <= 1:
+            hint = f"; write {number / 100:g} for {number:g} %" if 1 < number <= 100 else ""
+            raise UserError(f"{where}: {self.name} is a share, from 0 to 1, not {number:g}{hint}")
 
 
 def value(run: Run, *keys: str) -> float | None:
@@ -86,7 +94,13 @@ METRICS: dict[str, NetworkMetric] = {
     metric.name: metric
     for metric in (
         NetworkMetric(
-            "accuracy", Goal.MAXIMIZE, "measured", "", "share of correct answers", read("accuracy")
+            "accuracy",
+            Goal.MAXIMIZE,
+            "measured",
+            "",
+            "share of correct answers",
+            read("accuracy"),
+            share=True,
         ),
         NetworkMetric("loss", Goal.MINIMIZE, "measured", "", "mean cross-entropy", read("loss")),
         NetworkMetric(
@@ -96,6 +110,7 @@ METRICS: dict[str, NetworkMetric] = {
             "",
             "share of non-zeros among the weights that can be sparse",
             read("weights", "density"),
+            share=True,
         ),
         NetworkMetric(
             "nonzero", Goal.MINIMIZE, "counted", "", "non-zero weights", read("weights", "nonzero")
@@ -107,6 +122,7 @@ METRICS: dict[str, NetworkMetric] = {
             "",
             "share of non-zero outputs of activation functions",
             read("activations", "density"),
+            share=True,
         ),
         NetworkMetric(
             "macs",

@@ -102,7 +102,8 @@ class TrainNetwork:
             folder: folder for a run directory of each trial, named by its number.
 
         Raises:
-            UserError: an unknown task, model, setting, parameter, layer or metric name.
+            UserError: an unknown task, model, setting, parameter, layer or metric name, or a goal
+                or threshold that is none for the metric.
         """
         space = Space(experiment.parameters)
         first = {parameter.name: parameter.decode(0.0) for parameter in experiment.parameters}
@@ -114,8 +115,14 @@ class TrainNetwork:
             tuple(metric.name for metric in experiment.metrics),
             None if folder is None else os.fspath(folder),
         )
-        for name in made.metrics:
-            metric_named(name)
+        for metric in experiment.metrics:
+            known = metric_named(metric.name)
+            if metric.goal != known.goal:
+                use = "maximize or at_least" if known.goal.sign > 0 else "minimize or at_most"
+                better = "more" if known.goal.sign > 0 else "less"
+                raise UserError(f"metric '{metric.name}': {better} is better; use {use}")
+            if metric.threshold is not None:
+                known.check_threshold(metric.threshold, "threshold")
         for point, fidelity in itertools.product(points, (None, *made.cheaper)):
             recipe = made._recipe(Trial(0, space.pruned(point), fidelity))
             task = loaded_task(recipe)
