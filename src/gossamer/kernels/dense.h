@@ -18,58 +18,97 @@
 namespace gossamer {
 namespace {
 
-constexpr int64_t depth_block = 384;  // a block of weights for one panel stays in L2
+constexpr int64_t weight_block = 32768;  // numbers of a panel's weights that stay in L2
 
-template <int Rows, int Vectors, bool Contiguous, class Number>
-void gemm_rows(const float* const* in, float* const* out, const int32_t* offset, int64_t depth,
-               const Number* w, const float* bias, int64_t outputs, const Clip* clip) {
-    V sum[Rows][Vectors];
-    // Before the first block of the depth the sums start at the bias, later at what the
-    // last block left in the output.
+// Rows of `Vectors` vectors of N outputs; products(sum) adds to their sums. Before the first block
+// of the depth these start at the bias, later at what the last block left in the output.
+template <int Rows, int Vectors, int N, class Products>
+inline void gemm_rows(float* const* out, const float* bias, int64_t outputs, const Clip* clip,
+                      const Products& products) {
+    typename Of<N>::V sum[Rows][Vectors];
+#pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
         for (int v = 0; v < Vectors; ++v) {
-            sum[r][v] = bias ? load(bias + v * W) : load_first(out[r] + v * W, outputs - v * W);
+            sum[r][v] =
+                bias ? load<N>(bias + v * N) : load_first<N>(out[r] + v * N, outputs - v * N);
         }
     }
-    multiply_tile(
-        sum, depth, [w](int64_t i) { return load_weights(w + i * W); },
-        [in, offset](int r, int64_t k) { return splat(in[r][Contiguous ? k : offset[k]]); },
-        [](V s, V x, V weight) { return s + x * weight; });
-    store_tile<Rows, Vectors>(
-        out, outputs, [&sum, clip](int r, int v) { return clip ? (*clip)(sum[r][v]) : sum[r][v]; });
+    products(sum);
+    store_tile<Rows, Vectors, N>(out, outputs, [&sum, clip](int r, int v) {
+        return clip ? clip->template operator()<N>(sum[r][v]) : sum[r][v];
+    });
 }
 
-template <int MaxRows, int Vectors, bool Contiguous, class Number>
-void gemm_run(const Call& call) {
+// Adds the products of `depth` inputs, input(r, k) for row r, with weights that begin at `w`.
+template <int Rows, int Vectors, class T, class Number, class Input>
+inline void add_inputs(T (&sum)[Rows][Vectors], int64_t depth, const Number* w,
+                       const Input& input) {
+    constexpr int N = sizeof(T) / sizeof(float);
+    multiply_tile(
+        sum, depth, [w](int64_t i) { return load_weights<N>(w + i * N); },
+        [input](int r, int64_t k) { return splat<N>(input(r, k)); },
+        [](T s, T x, T weight) { return s + x * weight; });
+}
+
+// What all rows have in common for one panel and one block of the depth. Their inputs lie in runs
+// of `run` adjacent numbers, `offset` behind where the row begins; of the first run `skip` are
+// done.
+template <class Number>
+struct GemmPanel {
+    const Number* weights;
+    const float* bias;
+    const Clip* clip;
+    const int32_t* offset;
+    int64_t run, skip, depth, outputs;
+};
+
+// A function of its own: in a larger one, what the loops around it need takes the registers of the
+// addresses of rows.
+template <int Rows, int Vectors, int N, class Number>
+__attribute__((noinline)) void gemm_tile(const GemmPanel<Number>& p, const float* const* in,
+                                         float* const* out) {
+    gemm_rows<Rows, Vectors, N>(out, p.bias, p.outputs, p.clip, [&](auto& sum) {
+        const Number* w = p.weights;
+        const int32_t* offset = p.offset;
+        for (int64_t left = p.depth, skip = p.skip; left > 0; skip = 0, ++offset) {
+            const int64_t at = *offset + skip, count = least(p.run - skip, left);
+            add_inputs(sum, count, w, [in, at](int r, int64_t i) { return in[r][at + i]; });
+            left -= count, w += count * Vectors * N;
+        }
+    });
+}
+
+// Where a processor's widest registers take it two steps, vectors of half as many outputs (N) cost
+// no more, and fewer of them may be in vain.
+template <int MaxRows, int Vectors, class Number = float, int N = W>
+void gemm(const Call& call) {
     const auto& s = *reinterpret_cast<const GemmShape*>(call.shape);
     const auto* weights = static_cast<const Number*>(call.data[0]);
     const auto* bias = static_cast<const float*>(call.data[1]);
     const auto* offset = static_cast<const int32_t*>(call.data[2]);
     const auto* base = static_cast<const int32_t*>(call.data[3]);
     const Clip clip(static_cast<const float*>(call.data[4]));
-    over_panels<MaxRows, Vectors>(call, s, [&](const ProductShare& part, int64_t o) {
-        const Number* w = weights + o * s.depth;
-        for (int64_t k = 0; k < s.depth; k += depth_block) {
-            const int64_t depth = least(depth_block, s.depth - k);
-            const float* start = k == 0 ? bias + o : nullptr;
-            const Clip* end = k + depth == s.depth ? &clip : nullptr;
+    constexpr int width = Vectors * N;
+    over_panels<MaxRows, width>(call, s, [&](const ProductShare& part, int64_t o) {
+        for (int64_t k = 0; k < s.depth; k += weight_block / width) {
+            const int64_t depth = least(weight_block / width, s.depth - k);
+            const bool last = k + depth == s.depth;
+            const GemmPanel<Number> panel{weights + o * s.depth + k * width,
+                                          k ? nullptr : bias + o,
+                                          last ? &clip : nullptr,
+                                          offset + k / s.run,
+                                          s.run,
+                                          k % s.run,
+                                          depth,
+                                          s.outputs - o};
             const auto tile = [&](auto n, const float* const* in, float* const* out) {
-                gemm_rows<n, Vectors, Contiguous, Number>(
-                    in, out, offset + k, depth, w + k * Vectors * W, start, s.outputs - o, end);
-                if (end) finish(call, out, n, least(s.outputs - o, Vectors * W));
+                gemm_tile<n, Vectors, N>(panel, in, out);
+                if (last) finish(call, out, n, least(panel.outputs, width));
             };
-            row_tiles<MaxRows, float>(call, s, base, part, Contiguous ? k : 0, o, tile);
+            row_tiles<MaxRows, float>(call, s, base, part, 0, o, tile);
         }
     });
-}
-
-template <int MaxRows, int Vectors, class Number = float>
-void gemm(const Call& call) {
-    if (reinterpret_cast<const GemmShape*>(call.shape)->contiguous) {
-        gemm_run<MaxRows, Vectors, true, Number>(call);
-    } else {
-        gemm_run<MaxRows, Vectors, false, Number>(call);
-    }
 }
 
 // The same where most weights are zero: each vector of outputs has a list of the inputs that any of
@@ -93,8 +132,10 @@ void sparse_gemm(const Call& call) {
             const int64_t o = p * W, k = start[p];
             float* to[n];
             for (int r = 0; r < n; ++r) to[r] = out[r] + o - first;
-            gemm_rows<n, 1, false, Number>(in, to, offset + k, start[p + 1] - k, weights + k * W,
-                                           bias + o, s.outputs - o, &clip);
+            gemm_rows<n, 1, W>(to, bias + o, s.outputs - o, &clip, [&](auto& sum) {
+                add_inputs(sum, start[p + 1] - k, weights + k * W,
+                           [in, at = offset + k](int r, int64_t i) { return in[r][at[i]]; });
+            });
         }
         finish(call, out, n, outputs);
     };

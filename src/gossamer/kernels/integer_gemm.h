@@ -85,7 +85,7 @@ void integer_gemm(const Call& call) {
     const auto* offset = static_cast<const int32_t*>(call.data[4]);  // in bytes
     const auto* base = static_cast<const int32_t*>(call.data[5]);
     const Clip clip(static_cast<const float*>(call.data[6]));
-    over_panels<MaxRows, Vectors>(call, s, [&](const ProductShare& part, int64_t o) {
+    over_panels<MaxRows, Vectors * W>(call, s, [&](const ProductShare& part, int64_t o) {
         const auto tile = [&](auto n, const uint8_t* const* in, float* const* out) {
             integer_tile<n, Vectors>(in, out, s, weights + o * s.groups * group, offset, start + o,
                                      step + o, bias + o, s.outputs - o, clip);

@@ -73,7 +73,7 @@ struct Table {
 constexpr int64_t list_header = 16;
 
 SHAPE(GemmShape, rows, depth, outputs,  // per item
-      contiguous,                       // offsets are 0, 1, 2, ...: a plain matrix product
+      run,                              // adjacent inputs of a row: depth in a plain matrix product
       out_pitch,                        // floats from one output row to the next
       out_offset);                      // where a group's outputs start
 

@@ -27,14 +27,22 @@ inline ProductShare product_share(const Call& call, int64_t rows, int64_t panels
             rows};
 }
 
-// panel(part, o) for every panel of `Vectors` vectors of outputs that this part computes: o is its
-// first output.
-template <int MaxRows, int Vectors, class Shape, class Panel>
+// panel(part, o) for every panel of `width` outputs that this part computes: o is its first output.
+//
+// Rows come in blocks, whose inputs all panels find in the second cache, but not in smaller ones
+// than the weights, which are read for every block.
+template <int MaxRows, int width, class Shape, class Panel>
 inline void over_panels(const Call& call, const Shape& s, const Panel& panel) {
-    constexpr int64_t width = Vectors * W;
+    constexpr int64_t cached_inputs = 65536;
     const int64_t panels = (s.outputs + width - 1) / width;
-    const ProductShare part = product_share(call, call.items * s.rows, panels, MaxRows);
-    for (int64_t p = part.first_panel; p < part.last_panel; ++p) panel(part, p * width);
+    const ProductShare all = product_share(call, call.items * s.rows, panels, MaxRows);
+    const int64_t row = call.in_size[0] / s.rows + 1;  // floats that a row adds
+    const int64_t tiles = larger(cached_inputs, row * s.outputs) / row / MaxRows;
+    const int64_t block = (tiles + 1) * MaxRows;
+    for (int64_t r = all.first_row; r < all.last_row; r += block) {
+        const ProductShare part{all.first_panel, all.last_panel, r, least(r + block, all.last_row)};
+        for (int64_t p = part.first_panel; p < part.last_panel; ++p) panel(part, p * width);
+    }
 }
 
 // Adds `depth` products to the sums: those of weight(i), vector i of the panel's weights, and
@@ -55,13 +63,19 @@ inline void multiply_tile(T (&sum)[Rows][Vectors], int64_t depth, const Weight& 
     }
 }
 
-// The first `outputs` results of every row: result(r, v), vector v of row r.
-template <int Rows, int Vectors, class Result>
+// The first `outputs` results of every row: result(r, v), vector v of row r, of N numbers.
+template <int Rows, int Vectors, int N = W, class Result>
 inline void store_tile(float* const* out, int64_t outputs, const Result& result) {
+    const bool whole = outputs >= Vectors * N;
+#pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
         for (int v = 0; v < Vectors; ++v) {
-            if (outputs <= v * W) break;
-            store_first(out[r] + v * W, result(r, v), outputs - v * W);
+            if (whole) {
+                store<N>(out[r] + v * N, result(r, v));
+            } else {
+                store_first<N>(out[r] + v * N, result(r, v), outputs - v * N);
+            }
         }
     }
 }

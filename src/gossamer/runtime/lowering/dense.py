@@ -43,10 +43,16 @@ def sparse_gemm_kernels(lowering: Lowering, weight: Array) -> list[Kernel]:
 
 
 def worth_trying(lowering: Lowering, kernels: list[Kernel], outputs: int) -> list[Kernel]:
-    """Tiles worth trying: none wider than the outputs ask for."""
-    fit = [k for k in kernels if (int(k.tile) - 1) * lowering.width < outputs]
-    waste = {k: up_to(outputs, int(k.tile) * lowering.width) for k in fit}
-    return [k for k in fit if waste[k] <= 1.3 * min(waste.values())][:2]
+    """Tiles worth trying, that compute the fewest outputs in vain and are no wider than needed."""
+    fit = [k for k in kernels if (float(k.tile) - 1) * lowering.width < outputs]
+    waste = {k: up_to(outputs, columns_of(lowering, k)) for k in fit}
+    fit.sort(key=waste.__getitem__)
+    return [k for k in fit if waste[k] <= 4 / 3 * waste[fit[0]]][:3]
+
+
+def columns_of(lowering: Lowering, kernel: Kernel) -> int:
+    """Return how many outputs a tile of a dense product has; its name counts them in vectors."""
+    return int(float(kernel.tile) * lowering.width)
 
 
 def conv_size(lowering: Lowering, node: Node[Conv]) -> tuple[int, int]:
@@ -61,6 +67,13 @@ def dense_macs(lowering: Lowering, node: AnyNode) -> float:
         return float(weight.size)
     high, wide = conv_size(lowering, node)
     return float(weight.size * high * wide)
+
+
+def run_length(offset: Array) -> int:
+    """Return how many adjacent numbers each run of inputs has, where all runs are equally long."""
+    ends = np.flatnonzero(np.diff(offset) != 1) + 1
+    run = int(ends[0]) if len(ends) else len(offset)
+    return run if np.array_equal(ends, np.arange(run, len(offset), run)) else 1
 
 
 def pool_shape(
@@ -160,11 +173,10 @@ def conv_gemm(
     base = (y * down + x * across).astype(np.int32).ravel()
     target, after = after_conv(lowering, node, "last", False)
     outputs = len(weight) // groups
-    columns = int(kernel.tile) * lowering.width
+    columns = columns_of(lowering, kernel)
     matrix = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
     clip = limits(s.low, s.high)
-    # The offsets are 0, 1, 2, ... for a 1x1 convolution, and along a padded row.
-    contiguous = int(bool(np.array_equal(offset, np.arange(len(offset)))))
+    run = run_length(offset)
     for group in range(groups):
         part = slice(group * outputs, (group + 1) * outputs)
         start = base + np.int32(group * weight.shape[1] * deep)
@@ -181,9 +193,9 @@ def conv_gemm(
             data = [bounds, offset[inputs], values, padded_bias, start, clip]
             macs = float(pixels * np.count_nonzero(matrix[part]))
         else:
-            data = [panels(matrix[part], columns), padded_bias, offset, start, clip]
+            data = [panels(matrix[part], columns), padded_bias, offset[::run].copy(), start, clip]
             macs = float(pixels * matrix[part].size)
-            shape |= {"depth": len(offset), "contiguous": contiguous}
+            shape |= {"depth": len(offset), "run": run}
         lowering.add(
             node.name,
             kernel,

@@ -12,7 +12,7 @@ from gossamer.kernels.registry import Kernel, find, typed
 from gossamer.runtime.constants import fact, nonzeros
 from gossamer.runtime.graph import Array, Candidate, Node
 from gossamer.runtime.lowering.active import Grid, active_kernels, emit_active, tiles
-from gossamer.runtime.lowering.dense import gemm_kernels, sparse_gemm_kernels
+from gossamer.runtime.lowering.dense import columns_of, gemm_kernels, sparse_gemm_kernels
 from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.packing import (
     BLOCK,
@@ -87,15 +87,15 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
 
     def gemm(kernel: Kernel) -> None:
         plain = source()
-        columns = int(kernel.tile) * lowering.width
+        columns = columns_of(lowering, kernel)
         data = [
             *packed(plain, lambda w: [panels(w, columns)], "gemm", columns),
             padded(bias, up_to(outputs, columns)),
-            np.arange(depth, dtype=np.int32),
+            np.zeros(1, np.int32),
             np.zeros(1, np.int32),
             clip,
         ]
-        shape = {"depth": depth, "contiguous": True, "out_pitch": outputs, "out_offset": 0}
+        shape = {"depth": depth, "run": depth, "out_pitch": outputs, "out_offset": 0}
         add(kernel, plain, shape, data, dense_macs)
 
     def sparse_gemm(kernel: Kernel) -> None:
