@@ -70,10 +70,15 @@ def convolution(draw: st.DrawFn, kernel: Kernel) -> Builder:
         strides = 1, 1
     if kernel.operation == "winograd":
         high, wide = kernel.layout.split("x")
-        taps, dilations = (int(high), int(wide)), (1, 1)
+        taps = int(high), int(wide)
+    whole = kernel.layout == "1x3" and draw(st.booleans())  # a window as high as the image
+    if whole:
+        taps, dilations, pads[0], pads[2] = (4, 3), (1, dilations[1]), 0, 0
     size = [
         d * (k - 1) + 1 + draw(st.integers(0, 18)) for k, d in zip(taps, dilations, strict=True)
     ]
+    if whole:
+        size[0] = taps[0]
     high, wide = (
         (n + p + q - d * (k - 1) - 1) // s + 1
         for n, p, q, d, k, s in zip(size, pads[:2], pads[2:], dilations, taps, strides, strict=True)

@@ -77,7 +77,8 @@ SHAPE(GemmShape, rows, depth, outputs,  // per item
       out_pitch,                        // floats from one output row to the next
       out_offset);                      // where a group's outputs start
 
-SHAPE(WinogradShape, channels, in_height, in_width, outputs, height, width, top, left,
+SHAPE(WinogradShape, channels, in_height, in_width, outputs, height, width, dilation_height,
+      dilation_width, top, left,
       tiles,   // at a time
       zeros);  // floats that padding reads
 

@@ -24,6 +24,16 @@ template <int Taps>
 struct Filter {
     static constexpr int inputs = Taps == 3 ? 4 : 1, outputs = Taps == 3 ? 2 : 1;
 
+    // The tiles of `size` outputs, and the first output of a tile: its outputs are `dilation`
+    // apart, as its inputs are.
+    static inline int64_t count(int64_t size, int64_t dilation) {
+        const int64_t whole = size / (outputs * dilation) * dilation;
+        return whole + least(dilation, size - outputs * whole);
+    }
+    static inline int64_t first(int64_t tile, int64_t dilation) {
+        return tile / dilation * outputs * dilation + tile % dilation;
+    }
+
     // The factors of the products, in place, from inputs `step` apart.
     static inline void spread(V* d, int step) {
         if constexpr (Taps == 3) {
@@ -49,17 +59,29 @@ struct Winograd {
     const Call& call;
     const WinogradShape& s;
     const float* zeros;  // as many as channels
-    int64_t across = (s.width + X::outputs - 1) / X::outputs;
-    int64_t tiles = (s.height + Y::outputs - 1) / Y::outputs * across;  // of an item
+    int64_t across = X::count(s.width, s.dilation_width);
+    int64_t tiles = Y::count(s.height, s.dilation_height) * across;  // of an item
 
-    // The factors of tile number `tile` of all items, those of a product `pitch` behind the last.
-    void before(int64_t tile, float* to, int64_t pitch) const {
-        const float* image = call.in[0] + tile / tiles * call.in_size[0];
-        const int64_t y = tile % tiles / across * Y::outputs - s.top;
-        const int64_t x = tile % tiles % across * X::outputs - s.left;
+    // Where the outputs of a tile lie: `high` times `wide` of them are in the image.
+    struct Place {
+        float* out;
+        int high, wide;
+    };
+    float* output(const Place& place, int64_t y, int64_t x) const {
+        return place.out + (y * s.dilation_height * s.width + x * s.dilation_width) * s.outputs;
+    }
+
+    // Writes the factors of tile number `tile` of all items, those of a product `pitch` behind the
+    // last.
+    Place before(int64_t tile, float* to, int64_t pitch) const {
+        const int64_t item = tile / tiles, in_item = tile % tiles;
+        const int64_t y = Y::first(in_item / across, s.dilation_height);
+        const int64_t x = X::first(in_item % across, s.dilation_width);
+        const float* image = call.in[0] + item * call.in_size[0];
         const float* in[products];
         for (int i = 0; i < products; ++i) {
-            const int64_t row = y + i / X::inputs, column = x + i % X::inputs;
+            const int64_t row = y - s.top + i / X::inputs * s.dilation_height;
+            const int64_t column = x - s.left + i % X::inputs * s.dilation_width;
             const bool inside = row >= 0 && row < s.in_height && column >= 0 && column < s.in_width;
             in[i] = inside ? image + (row * s.in_width + column) * s.channels : zeros;
         }
@@ -75,19 +97,14 @@ struct Winograd {
             for (int i = 0; i < products; ++i)
                 store_first(to + i * pitch + c, d[i], s.channels - c);
         }
+        return {call.out[0] + item * call.out_size[0] + (y * s.width + x) * s.outputs,
+                y + s.dilation_height < s.height ? Y::outputs : 1,
+                x + s.dilation_width < s.width ? X::outputs : 1};
     }
 
     // Outputs o to o + n of a tile from its products.
-    void after(int64_t tile, const float* from, int64_t pitch, int64_t o, int64_t n,
+    void after(const Place& place, const float* from, int64_t pitch, int64_t o, int64_t n,
                const float* bias, const Clip& clip) const {
-        float* image = call.out[0] + tile / tiles * call.out_size[0];
-        const int64_t y = tile % tiles / across * Y::outputs;
-        const int64_t x = tile % tiles % across * X::outputs;
-        const int64_t high = least(Y::outputs, s.height - y), wide = least(X::outputs, s.width - x);
-        float* out[Y::outputs * X::outputs];
-        for (int64_t i = 0; i < high; ++i)
-            for (int64_t j = 0; j < wide; ++j)
-                out[i * wide + j] = image + ((y + i) * s.width + x + j) * s.outputs + o;
         for (int64_t v = 0; v < n; v += W) {
             V m[products];
 #pragma GCC unroll 16
@@ -101,17 +118,26 @@ struct Winograd {
             for (int i = 0; i < Y::outputs; ++i) {
 #pragma GCC unroll 2
                 for (int j = 0; j < X::outputs; ++j) {
-                    if (i >= high || j >= wide) continue;
-                    const V sum = m[i * X::inputs + j] + first;
-                    store_first(out[i * wide + j] + v, clip(sum), n - v);
+                    if (i >= place.high || j >= place.wide) continue;
+                    store_first(output(place, i, j) + o + v, clip(m[i * X::inputs + j] + first),
+                                n - v);
                 }
             }
         }
-        finish(call, out, high * wide, n);
+    }
+
+    void finish_tile(const Place& place, int64_t o, int64_t n) const {
+        float* rows[Y::outputs * X::outputs];
+        int count = 0;
+        for (int i = 0; i < place.high; ++i)
+            for (int j = 0; j < place.wide; ++j) rows[count++] = output(place, i, j) + o;
+        finish(call, rows, count, n);
     }
 };
 
 // Blocks of tiles whose factors fit the second cache meet all weights of a panel of outputs.
+constexpr int64_t most_tiles = 96;  // at a time
+
 template <int High, int Wide, int MaxRows, int Vectors>
 void winograd(const Call& call) {
     using Form = Winograd<High, Wide>;
@@ -121,25 +147,35 @@ void winograd(const Call& call) {
     const auto* bias = static_cast<const float*>(call.data[1]);
     const Clip clip(static_cast<const float*>(call.data[2]));
     const int64_t panels = (s.outputs + width - 1) / width;
+    const int64_t tiles = least(s.tiles, most_tiles);
+    typename Form::Place places[most_tiles];
+    constexpr int32_t start = 0;  // of a tile's inputs
     float* const zeros = call.scratch;
     for (int64_t i = 0; i < s.zeros; ++i) zeros[i] = 0;
     // A line more than the factors are, so that they do not meet in the same set of the cache.
-    const int64_t pitch = s.tiles * s.channels + W, product_pitch = s.tiles * width + W;
+    const int64_t pitch = tiles * s.channels + W, product_pitch = tiles * width + W;
     float* const factors = zeros + s.zeros;
     float* const sums = factors + Form::products * pitch;
     const Form form{call, s, zeros};
     const ProductShare part = product_share(call, call.items * form.tiles, panels, MaxRows);
     const int64_t runs = (part.last_row - part.first_row + MaxRows - 1) / MaxRows;
-    const int64_t blocks = (runs * MaxRows + s.tiles - 1) / s.tiles;
+    const int64_t blocks = (runs * MaxRows + tiles - 1) / tiles;
     for (int64_t b = 0; b < blocks; ++b) {
         const int64_t first = part.first_row + share(runs, b, blocks) * MaxRows;
         const int64_t last =
             least(part.last_row, part.first_row + share(runs, b + 1, blocks) * MaxRows);
         for (int64_t i = 0; i < last - first; ++i)
-            form.before(first + i, factors + i * s.channels, pitch);
+            places[i] = form.before(first + i, factors + i * s.channels, pitch);
         for (int64_t p = part.first_panel; p < part.last_panel; ++p) {
             for (int64_t m = 0; m < Form::products; ++m) {
-                const float* const w = weights + (m * panels + p) * s.channels * width;
+                const GemmPanel<float> panel{weights + (m * panels + p) * s.channels * width,
+                                             zeros,
+                                             nullptr,
+                                             &start,
+                                             s.channels,
+                                             0,
+                                             s.channels,
+                                             width};
                 by_rows<MaxRows>(last - first, [&](auto n, int64_t i) {
                     const float* in[n];
                     float* out[n];
@@ -147,14 +183,17 @@ void winograd(const Call& call) {
                         in[r] = factors + m * pitch + (i + r) * s.channels;
                         out[r] = sums + m * product_pitch + (i + r) * width;
                     }
-                    gemm_rows<n, Vectors, true>(in, out, nullptr, s.channels, w, zeros, width,
-                                                nullptr);
+                    gemm_tile<n, Vectors, W>(panel, in, out);
                 });
             }
             const int64_t o = p * width, n = least(width, s.outputs - o);
             for (int64_t i = 0; i < last - first; ++i)
-                form.after(first + i, sums + i * width, product_pitch, o, n, bias, clip);
+                form.after(places[i], sums + i * width, product_pitch, o, n, bias, clip);
         }
+        const int64_t o = part.first_panel * width;
+        const int64_t n = least(part.last_panel * width, s.outputs) - o;
+        for (int64_t i = 0; call.link_count && i < last - first; ++i)
+            form.finish_tile(places[i], o, n);
     }
 }
 
