@@ -15,6 +15,7 @@ from torch import nn
 import gossamer.nn.onnx as module
 from gossamer.errors import UserError
 from gossamer.nn import KWinners, KWinners2d, export, k_winners_functions, to_onnx
+from gossamer.training.loader import predict
 
 
 def run(model: onnx.ModelProto, x: torch.Tensor) -> np.ndarray:
@@ -93,6 +94,14 @@ def test_export_leaves_the_mode_and_the_buffers(branches):
     model, _ = branches
     assert model.training
     torch.testing.assert_close(model.state_dict(), Branches().state_dict(), rtol=0, atol=0)
+
+
+def test_norms_frozen_in_evaluation_mode_stay_frozen(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).train()
+    model[1].eval()
+    export(model, torch.randn(2, 4), tmp_path / "model.onnx")
+    predict(model, torch.randn(2, 4))
+    assert [module.training for module in model.modules()] == [True, True, False]
 
 
 def test_export_writes_only_the_functions_in_use(tmp_path):

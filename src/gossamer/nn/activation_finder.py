@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from gossamer.nn.module_tools import keeping_modes
+from gossamer.sparsity.modes import evaluating
 
 Example = Tensor | tuple[Tensor, ...] | Mapping[str, Any]
 Function = Callable[[Tensor], Tensor]
@@ -111,8 +111,7 @@ def activation_sites(model: nn.Module, example: Example) -> list[Site]:
         hooks.append(module.register_forward_hook(watch.leave))
     try:
         # With gradients, because torch's transformers fuse their activations without.
-        with keeping_modes(model), torch.enable_grad(), watch:
-            model.eval()
+        with evaluating(model), torch.enable_grad(), watch:
             if isinstance(example, Mapping):
                 model(**example)
             else:

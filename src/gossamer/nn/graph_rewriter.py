@@ -6,7 +6,7 @@ from torch import fx, nn
 
 from gossamer.errors import UserError
 from gossamer.nn.activation_finder import FUNCTIONS, METHODS, MODULES, Site
-from gossamer.nn.module_tools import keeping_modes
+from gossamer.sparsity.modes import keeping_modes
 
 
 class _OwnForward(fx.Tracer):

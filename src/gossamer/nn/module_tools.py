@@ -1,9 +1,8 @@
-"""Tools for modules: training mode, buffers, and replacement within a model."""
+"""Tools for modules: export, buffers, and replacement within a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -17,17 +16,6 @@ def exporting(module: nn.Module) -> bool:
     and exported in evaluation mode.
     """
     return torch.compiler.is_exporting() and not module.training
-
-
-@contextmanager
-def keeping_modes(model: nn.Module) -> Iterator[None]:
-    """Restore the mode of each module of ``model`` at the end; modes may differ between modules."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 class Float32Buffers(nn.Module):

@@ -33,6 +33,7 @@ from gossamer.nn.onnx_norms import fold_norms
 from gossamer.nn.quantized import exportable, quantized_layers
 from gossamer.runtime import store_sparse
 from gossamer.runtime.onnx_functions import DOMAIN, OPSET, k_winners_functions
+from gossamer.sparsity.modes import evaluating
 from gossamer.sparsity.packed_layers import plain_model
 
 
@@ -136,12 +137,10 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
             raise UserError(f"{type(model).__name__} cannot be exported: {name!r} holds NaN")
     plain = len(arguments) == 1
     network = model if plain else _Fixed(model, arguments)
-    was_training = model.training
-    model.eval()
     batch = torch.export.Dim("batch")
     free = [{0: batch} for _ in inputs]
     try:
-        with _quiet(), exportable(model):
+        with _quiet(), evaluating(model), exportable(model):
             with torch.no_grad():
                 outputs = len(tree_leaves(network(*inputs)))
             program = torch.onnx.export(
@@ -168,8 +167,6 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
             f"torch cannot export {type(model).__name__} to ONNX: "
             f"{reason[0] if reason else type(error).__name__}"
         ) from error
-    finally:
-        model.train(was_training)
     assert program is not None
     proto = program.model_proto
     fold_norms(proto.graph)
@@ -213,11 +210,8 @@ def export(
             written.
     """
     proto = to_onnx(model, example)
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         expected = model(example).cpu().numpy()
-    model.train(was_training)
     reference = ReferenceEvaluator(proto, new_ops=[QuantizeLinear, DequantizeLinear])
     outputs = reference.run(None, {"input": example.cpu().numpy()})
     (actual,) = cast("list[np.ndarray]", outputs)

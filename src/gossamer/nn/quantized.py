@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.errors import UserError
-from gossamer.nn.module_tools import Float32Buffers, exporting, keeping_modes
+from gossamer.nn.module_tools import Float32Buffers, exporting
 from gossamer.runtime.operators.int8 import LARGEST
 from gossamer.sparsity.layers import PLAIN_LAYERS, choose_weights, unwrap
+from gossamer.sparsity.modes import evaluating
 
 # Share of a training batch's range in the running range.
 _NEW = 0.05
@@ -250,8 +251,7 @@ def _calibrate(model: nn.Module, x: Any) -> None:
 
     hooks = [layer.register_forward_pre_hook(before(name)) for name, layer in layers.items()]
     try:
-        with keeping_modes(model), torch.no_grad():
-            model.eval()
+        with evaluating(model), torch.no_grad():
             model(*(x if isinstance(x, tuple) else (x,)))
     finally:
         for handle in hooks:

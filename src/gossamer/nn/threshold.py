@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
-from gossamer.nn.module_tools import exporting, keeping_modes
+from gossamer.nn.module_tools import exporting
 from gossamer.numbers import positive_share
+from gossamer.sparsity.modes import evaluating
 
 # Turns any difference that single precision can show at ordinary sizes into one above 1.
 _STEEP = 1e38
@@ -121,8 +122,7 @@ def calibrate(model: nn.Module, x: Tensor) -> dict[str, float]:
             layer.register_forward_hook(after(name)),
         ]
     try:
-        with keeping_modes(model), torch.no_grad():
-            model.eval()
+        with evaluating(model), torch.no_grad():
             model(x)
     finally:
         for handle in hooks:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gossamer.errors import UserError
 from gossamer.sparsity.allocation import Allocation
 from gossamer.sparsity.layers import sparsifiable_layers, unwrap
+from gossamer.sparsity.modes import evaluating
 from gossamer.sparsity.pattern import Pattern
 from gossamer.sparsity.registry import default_allocation, default_pattern
 from gossamer.sparsity.rule import Layer, Static, magnitude
@@ -93,18 +93,6 @@ def prune(
     return sparsifier
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode within a ``with`` block; restore every module's mode after it."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
 def _run(model: nn.Module, batches: list[Tensor]) -> None:
     device = next(model.parameters()).device
     with torch.no_grad():
@@ -135,7 +123,7 @@ def _input_norms(model: nn.Module, batches: list[Tensor]) -> dict[int, Tensor]:
         for name, layer in sparsifiable_layers(unwrap(model)).items():
             names[id(layer)] = name
             hooks.append(layer.register_forward_pre_hook(hook))
-        with _evaluating(model):
+        with evaluating(model):
             _run(model, batches)
     finally:
         for handle in hooks:
@@ -170,7 +158,7 @@ def renew_statistics(model: nn.Module, batches: list[Tensor]) -> None:
         return
     momenta = [layer.momentum for layer in norms]
     try:
-        with _evaluating(model):
+        with evaluating(model):
             for layer in norms:
                 layer.reset_running_stats()
                 layer.momentum = None  # the plain mean over all batches

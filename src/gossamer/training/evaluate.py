@@ -17,6 +17,7 @@ from gossamer.data.task import Array
 from gossamer.errors import UserError, nearest
 from gossamer.nn import quantized_layers, unrounded
 from gossamer.progress import progress_bar
+from gossamer.sparsity.modes import evaluating
 from gossamer.training.flops import Counts, count
 from gossamer.training.loader import BATCH_SIZE, Examples, predict
 
@@ -226,8 +227,6 @@ def correct_answers(
 
 def inference_seconds(model: nn.Module, x: Tensor, *, least_seconds: float = 0.3) -> float:
     """Return the median wall time of ``model(x)`` in evaluation mode, in seconds, warmed up."""
-    was_training = model.training
-    model.eval()
 
     def once() -> float:
         started = time.perf_counter()
@@ -236,11 +235,10 @@ def inference_seconds(model: nn.Module, x: Tensor, *, least_seconds: float = 0.3
             torch.cuda.synchronize(x.device)
         return time.perf_counter() - started
 
-    with torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         for _ in range(5):
             once()
         times: list[float] = []
         while len(times) < 20 or sum(times) < least_seconds:
             times.append(once())
-    model.train(was_training)
     return float(np.median(times))

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gossamer.nn import KWinners, KWinners2d, Threshold, quantized_layers
 from gossamer.sparsity import Weight, sparsifiable_weights
+from gossamer.sparsity.modes import evaluating
 
 _BYTES = 4  # of a 32-bit float
 _MOST_IN_BYTE = 255
@@ -211,15 +212,12 @@ def count(
         if isinstance(module, ACTIVATIONS):
             hooks.append(module.register_forward_hook(activation_hook(name)))
     examples = 0
-    was_training = model.training
-    model.eval()
     try:
-        with torch.inference_mode():
+        with evaluating(model), torch.inference_mode():
             for x in batches:
                 on_output(model(x))
                 examples += len(x)
     finally:
-        model.train(was_training)
         for hook in hooks:
             hook.remove()
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.data import Augmentation, Split, Task
+from gossamer.sparsity.modes import evaluating
 
 #: Examples that are evaluated together. The activations of more do not fit the caches: batches of
 #: 256 took a ResNet-20 on one core 1.4 times as long.
@@ -58,12 +59,7 @@ class Examples:
 
 
 def predict(model: nn.Module, x: Tensor, batch_size: int = BATCH_SIZE) -> Tensor:
-    """Return the logits ``[N, classes]`` of evaluation mode; then restore the model's mode."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            parts = x.split(batch_size)  # type: ignore[no-untyped-call]
-            return torch.cat([model(part) for part in parts])
-    finally:
-        model.train(was_training)
+    """Return the logits ``[N, classes]`` of evaluation mode; then restore the modules' modes."""
+    with evaluating(model), torch.inference_mode():
+        parts = x.split(batch_size)  # type: ignore[no-untyped-call]
+        return torch.cat([model(part) for part in parts])
