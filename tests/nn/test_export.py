@@ -104,6 +104,12 @@ def test_norms_frozen_in_evaluation_mode_stay_frozen(tmp_path):
     assert [module.training for module in model.modules()] == [True, True, False]
 
 
+def test_wrapped_models_are_exported(tmp_path):
+    inner, x = nn.Linear(4, 3), torch.randn(2, 4)
+    for wrapped in (nn.DataParallel(inner), torch.compile(inner, backend="eager")):
+        np.testing.assert_allclose(run(to_onnx(wrapped, x), x), inner(x).detach(), rtol=1e-5)
+
+
 def test_export_writes_only_the_functions_in_use(tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(8, 3, bias=False), nn.ReLU())
@@ -138,6 +144,8 @@ def test_unexportable_model_is_a_user_error():
     model = Unexportable().train()
     with pytest.raises(UserError, match="torch cannot export Unexportable to ONNX: ") as caught:
         to_onnx(model, torch.ones(2, 3))
+    assert "data-dependent" in str(caught.value)
+    assert str(caught.value).isprintable()
     assert "\n" not in str(caught.value)
     assert model.training
 

@@ -33,6 +33,7 @@ from gossamer.nn.onnx_norms import fold_norms
 from gossamer.nn.quantized import exportable, quantized_layers
 from gossamer.runtime import store_sparse
 from gossamer.runtime.onnx_functions import DOMAIN, OPSET, k_winners_functions
+from gossamer.sparsity.layers import unwrap
 from gossamer.sparsity.modes import evaluating
 from gossamer.sparsity.packed_layers import plain_model
 
@@ -114,7 +115,8 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
     """Convert ``model`` in evaluation mode to ONNX with a free batch dimension.
 
     Args:
-        model: any network that ``torch.export`` takes; its mode is restored.
+        model: any network that ``torch.export`` takes, also inside ``torch.compile`` or a
+            data-parallel wrapper; its mode is restored.
         example: an input ``[batch, ...]``, or the arguments of ``forward`` in order: tensors
             with the same batch size, and bools, numbers or None, which become constants.
             The input's name is ``input``, or ``input1``, ``input2`` ... if there are several;
@@ -131,7 +133,7 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
             "the example must hold one tensor [batch, ...] or several with the same batch"
         )
     inputs = [_two(t) for t in tensors]
-    model = plain_model(model)
+    model = plain_model(unwrap(model))
     for name, values in model.state_dict().items():
         if isinstance(values, Tensor) and values.isnan().any():
             raise UserError(f"{type(model).__name__} cannot be exported: {name!r} holds NaN")
@@ -162,10 +164,15 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
         own = _user_error(error)
         if own is not None:
             raise UserError(f"{type(model).__name__} cannot be exported: {own}") from error
-        reason = str(error).strip().splitlines()
+        cause: BaseException = error
+        while (
+            cause.__cause__ is not None
+        ):  # torch's own errors around it name steps of its exporter
+            cause = cause.__cause__
+        reason = str(cause).strip().splitlines()
         raise UserError(
             f"torch cannot export {type(model).__name__} to ONNX: "
-            f"{reason[0] if reason else type(error).__name__}"
+            f"{reason[0] if reason else type(cause).__name__}"
         ) from error
     assert program is not None
     proto = program.model_proto
