@@ -54,8 +54,7 @@ def _in_front(windows: Windows, node: AnyNode, shape: Shape) -> AnyNode:
     right = node.constants.get("right")
     if right is None or right.ndim < len(shape) - 1 or right.size != len(right):
         return node
-    repeated = np.repeat(right, windows.within, axis=0) if right.size > 1 else right
-    return replace(node, constants={"right": repeated})
+    return replace(node, constants={"right": windows.repeat(right) if right.size > 1 else right})
 
 
 def _reshape(before: AnyNode, node: AnyNode, shape: Shape, result: Shape) -> bool:

@@ -139,23 +139,31 @@ def _conv_transpose(context: Context, call: Call) -> None:
 
 
 def _windows(context: Context, call: Call, weight: Array, groups: int) -> None:
-    """Emit one window of the output for each pixel; ``weight`` is [outputs, inputs, *sides]."""
+    """Emit one window of the output for each pixel; ``weight`` is [outputs, inputs, *sides].
+
+    The layer's outputs are ordered by their place in the window, then by channel, so that a row
+    of a window lies in one piece where channels lie last; where a channel has inputs of its own,
+    by channel first.
+    """
     shape, sides, output = context.shape(call.value), weight.shape[2:], call.output
-    within, dims = math.prod(sides), len(sides)
-    pixels = np.moveaxis(weight, 1, -1).reshape(-1, weight.shape[1], *[1] * dims)
-    context.add_constant(f"{output} weight", np.ascontiguousarray(pixels))
-    inputs, windows = [call.value, f"{output} weight"], f"{output} windows"
+    outputs, inputs, within, dims = *weight.shape[:2], math.prod(sides), len(sides)
+    outer = 1 if groups == 1 or not outputs else outputs
+    placed = np.moveaxis(weight.reshape(outer, outputs // outer, inputs, within), -1, 1)
+    pixels = np.ascontiguousarray(placed.reshape(-1, inputs, *[1] * dims))
+    context.add_constant(f"{output} weight", pixels)
+    made = [n * side for n, side in zip(shape[2:], sides, strict=True)]
+    steps = strides((outer, outputs // outer, *made))
+    sizes = (outer, *sides, outputs // outer, *shape[2:])
+    target = [steps[0], *steps[2:], steps[1]]
+    target += [step * side for step, side in zip(steps[2:], sides, strict=True)]
+    operation = Windows(sizes, tuple(strides(sizes)), tuple(target), groups=outer, within=within)
+    names, windows = [call.value, f"{output} weight"], f"{output} windows"
     if named := call.optional(2):
         bias = floats(context.constant(named, "bias"))
-        context.add_constant(f"{output} bias", np.repeat(bias, within))
-        inputs.append(f"{output} bias")
-    _conv(context, Call("Conv", call.name, inputs, [windows], {"group": groups}))
-    made = [n * side for n, side in zip(shape[2:], sides, strict=True)]
-    steps = strides((len(weight), *made))
-    sizes = [len(weight), *sides, *shape[2:]]
-    target = [steps[0], *steps[1:], *(s * n for s, n in zip(steps[1:], sides, strict=True))]
-    operation = Windows(tuple(sizes), tuple(strides(tuple(sizes))), tuple(target), within=within)
-    context.emit(operation, windows, output, (shape[0], len(weight), *made))
+        context.add_constant(f"{output} bias", operation.repeat(bias))
+        names.append(f"{output} bias")
+    _conv(context, Call("Conv", call.name, names, [windows], {"group": groups}))
+    context.emit(operation, windows, output, (shape[0], outputs, *made))
 
 
 CONVOLUTIONS: Operators = {"Conv": Operator(_conv), "ConvTranspose": Operator(_conv_transpose)}

@@ -11,7 +11,7 @@ import numpy as np
 from gossamer.runtime.c.loops import moved
 from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import AnyNode, Array, Shape, Single, merged, repeating, strides
-from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.operators.call import Attributes, Call
 from gossamer.runtime.operators.context import Context, shown
 from gossamer.runtime.operators.folding import bounded
@@ -35,28 +35,66 @@ class Strided(Single):
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
         value = lowering.values[node.inputs[0]]
         result = lowering.value(node.output)
+        last = self._channels_last(value, result) if lowering.layout(value) == "last" else None
+        form, loops = ("last", last) if last else ("dense", self)
         lowering.copy(
-            lowering.form(value, "dense"),
-            lowering.new(result, "dense", result.item),
+            lowering.form(value, form),
+            lowering.new(result, form, result.item),
             value.items,
-            self.sizes,
-            self.source,
-            self.target,
-            start=self.start,
-            at=self.at,
+            loops.sizes,
+            loops.source,
+            loops.target,
+            start=loops.start,
+            at=loops.at,
             clear=result.item if self.clear else 0,
         )
+
+    def _channels_last(self, value: Value, result: Value) -> Strided | None:
+        """Return the same copy between values whose channels lie last, None if it is none."""
+        source = _channels_last(self.sizes, self.source, self.start, value)
+        target = _channels_last(self.sizes, self.target, self.at, result)
+        if source is None or target is None:
+            return None
+        loops = sorted(zip(target[0], source[0], self.sizes, strict=True), reverse=True)
+        to, from_, sizes = zip(*loops, strict=True) if loops else ((), (), ())
+        if len(merged(sizes, from_, to)[0]) > 5:
+            return None
+        return Strided(sizes, from_, to, source[1], target[1], self.clear)
 
     def write(self, writer: Writer, node: AnyNode) -> None:
         moved(writer, node, self.sizes, self.source, self.target,
                start=self.start, at=self.at, clear=self.clear)  # fmt: skip
 
 
+def _channels_last(
+    sizes: Sequence[int], steps: Sequence[int], start: int, value: Value
+) -> tuple[list[int], int] | None:
+    """Return strides and start where channels lie last, None unless loops end within a channel."""
+    pixels = value.pixels
+    within = [(n - 1) * s for n, s in zip(sizes, steps, strict=True) if s % pixels]
+    lowest = start % pixels + sum(reach for reach in within if reach < 0)
+    highest = start % pixels + sum(reach for reach in within if reach > 0)
+    if lowest < 0 or highest >= pixels:
+        return None
+    turned = [s * value.channels if s % pixels else s // pixels for s in steps]
+    return turned, start // pixels + start % pixels * value.channels
+
+
 @dataclass(frozen=True)
 class Windows(Strided):
-    """A copy of a layer's outputs, where ``within`` consecutive ones are one channel's window."""
+    """A copy of a layer's outputs, of which each channel has those of one window.
 
+    They are ordered by ``groups`` of channels, then by their ``within`` places in the window, then
+    by channel.
+    """
+
+    groups: int = 1
     within: int = 1
+
+    def repeat(self, each: Array) -> Array:
+        """Return what there is for each channel for each of the layer's outputs."""
+        grouped = each.reshape(self.groups, 1, -1, *each.shape[1:])
+        return np.repeat(grouped, self.within, axis=1).reshape(-1, *each.shape[1:])
 
 
 def strided(
