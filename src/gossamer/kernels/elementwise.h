@@ -89,6 +89,10 @@ inline void link_operands(const Call& call, const Link& link, const float* const
     const auto kind = static_cast<Binary>(link.kind);
     const float* other = link.input < 0 ? constant : call.in[link.input];
     const bool whole = link.input >= 0 && link.count == link.size;  // a number for each output
+    if (link.input < 0 && link.count == 1) {
+        if (link.reversed) return binary_run(kind, other, 0, out, 1, out, n);
+        return binary_run(kind, out, 1, other, 0, out, n);
+    }
     for (int64_t at = out - call.out[0]; n > 0;) {
         int64_t run = n, step = 1, number = at;
         if (!whole) {
@@ -110,6 +114,9 @@ inline void link_operands(const Call& call, const Link& link, const float* const
 
 __attribute__((noinline)) void epilogue(const Call& call, float* const* rows, int64_t count,
                                         int64_t n) {
+    bool adjacent = true;  // then they are one row
+    for (int64_t r = 1; r < count; ++r) adjacent &= rows[r] == rows[r - 1] + n;
+    if (adjacent) n *= count, count = 1;
     for (int64_t l = 0; l < call.link_count; ++l) {
         const Link& link = call.links[l];
         const auto* data = static_cast<const float*>(call.link_data[l]);
