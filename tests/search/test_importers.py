@@ -217,6 +217,11 @@ def test_an_optuna_study_without_names_of_metrics(tmp_path):
     [
         ("", "line 1 names no columns"),
         ("rate,rate\n1,2\n", "line 1 has the column 'rate' twice"),
+        (
+            "rate,width,values_accuracy,user_attrs_accuracy,density\n0.1,8,0.9,0.8,1\n",
+            "line 1 has 'values_accuracy' and 'user_attrs_accuracy', both the metric 'accuracy'",
+        ),
+        ("params_rate,config.rate,width\n0.1,0.2,8\n", "both the parameter 'rate'; rename or"),
         ("rate,width\n0.1\n", "line 2 has 1 columns, line 1 2"),
         ("rate\n0.1\n", "line 2: parameter 'width' is missing (it has rate;"),
         ("rate,width\nfast,8\n", "line 2: 'rate' is 'fast', which is no number"),

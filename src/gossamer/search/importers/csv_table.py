@@ -62,6 +62,15 @@ def _dialect(text: str) -> type[csv.Dialect]:
 def _check(source: str, heads: list[str]) -> None:
     if not any(heads):
         raise UserError(f"{source}: line 1 names no columns; name parameters and metrics there")
+    for prefixes, what in ((_PARAMETER, "parameter"), (_VALUE, "metric")):
+        columns: dict[str, str] = {}
+        for head in heads:
+            name = next((head.removeprefix(p) for p in prefixes if head.startswith(p)), "")
+            if name and columns.setdefault(name, head) != head:
+                raise UserError(
+                    f"{source}: line 1 has '{columns[name]}' and '{head}', both the {what} "
+                    f"'{name}'; rename or remove one"
+                )
     twice = next((head for head in heads if head and heads.count(head) > 1), None)
     if twice is not None:
         raise UserError(f"{source}: line 1 has the column '{twice}' twice; rename or remove one")
