@@ -69,6 +69,26 @@ def test_words_without_speakers_are_split_each(tmp_path):
     assert np.bincount(task.validation.y).tolist() == np.bincount(task.test.y).tolist() == [3, 3]
 
 
+def test_what_is_left_out_is_said(words):
+    (words / "later").mkdir()
+    (words / "later/take.mp3").write_bytes(b"sound")
+    write(words / "_background_noise_/click.wav", 0.1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert load(words).classes == ("go", "stop", "unknown")
+    messages = [str(warning.message) for warning in caught]
+    assert messages == [
+        f"{words / 'later'}: no WAV or FLAC file in it; left out",
+        f"{words / '_background_noise_'}: 1 files shorter than 1 s; left out",
+    ]
+
+
+def test_two_folders_of_one_class(words):
+    write(words / "_go_/a.wav", 0.2)
+    with pytest.raises(UserError, match=r"sounds: (go and _go_|_go_ and go) are one class's name"):
+        load(words)
+
+
 @pytest.mark.slow
 def test_a_folder_is_trained_on_exported_in_8_bits_and_listened_with(
     words, tmp_path, monkeypatch, capsys

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +35,17 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
     mixes in recordings from ``_background_noise_``; without a folder ``_silence_``, that class is
     cut from them.
 
-    Raises UserError for fewer than two classes, a word with too few files or speakers, and files
-    that cannot be read.
+    Warns of folders without sounds and of recordings of noise shorter than a second, which are
+    left out. Raises UserError for fewer than two classes, two folders of one class's name, a word
+    with too few files or speakers, and files that cannot be read.
     """
     root = Path(path)
     folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith((".", "__")))
     sounds = {folder.name: sorted(filter(is_sound, folder.iterdir())) for folder in folders}
     noise_files = sounds.pop(_NOISE, [])
+    for word in sounds:
+        if not sounds[word]:
+            warnings.warn(f"{root / word}: no WAV or FLAC file in it; left out", stacklevel=2)
     sounds = {word: files for word, files in sounds.items() if files}
     names = sorted(sounds, key=lambda word: word.strip("_"))
     if len(names) < 2:
@@ -49,7 +55,13 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
         )
     split = _splits(sounds)
     noises = [n for n in (read(file) for file in noise_files) if len(n) >= RATE]
+    if len(noises) < len(noise_files):
+        short = len(noise_files) - len(noises)
+        warnings.warn(f"{root / _NOISE}: {short} files shorter than 1 s; left out", stacklevel=2)
     classes = [name.strip("_") for name in names]
+    for before, after in pairwise(names):
+        if before.strip("_") == after.strip("_"):
+            raise UserError(f"{root}: {before} and {after} are one class's name; rename a folder")
     if noises and "silence" not in classes:
         classes.append("silence")
     rng = np.random.default_rng(_SEED)
@@ -65,7 +77,7 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
         absent = set(range(len(names))) - set(y.tolist())
         if absent:
             raise UserError(
-                f"{root / names[min(absent)]}: no files for {part}; record more of its speakers"
+                f"{root / names[min(absent)]}: no files for {part}; record more, of more speakers"
             )
         quiet = {file for file, label in files if classes[label] == "silence"}
         x = read_clips([file for file, _ in files], silent=quiet)
