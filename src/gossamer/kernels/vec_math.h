@@ -96,17 +96,23 @@ inline V expf(V x) {
 #endif
 }
 
+// (e^x - 1) / 2 of what `reduced` leaves; n is its whole number, at most 128.
+inline V half_expm1(V r, I n) {
+    const V half = power_of_two(n - 1);
+    return half * expm1_of_rest(r) + (half - splat(0.5f));
+}
+
 // Of -0 it is 0.
 inline V expm1f(V x) {
     const Reduced of = reduced(at_most(at_least(x, splat(-30.0f)), splat(89.0f)));
-    const V half = power_of_two(at_most(of.whole, splat_int(128)) - 1);
-    const V y = half * expm1_of_rest(of.r) + (half - splat(0.5f));
+    const V y = half_expm1(of.r, at_most(of.whole, splat_int(128)));
     return y + y;
 }
 
 inline V tanhf(V x) {
-    const V e = expm1f(2.0f * at_most(fabsf(x), splat(9.5f)));
-    return copysign(e / (e + splat(2.0f)), x);
+    const Reduced of = reduced(2.0f * at_most(fabsf(x), splat(9.5f)));
+    const V y = half_expm1(of.r, of.whole);
+    return copysign(y / (y + splat(1.0f)), x);
 }
 
 // Near zero x + x p(x^2), elsewhere 1 - e^u(|x|).
