@@ -12,10 +12,6 @@
 namespace gossamer {
 namespace {
 
-inline V lanes_from(V v, int64_t count, float rest) {
-    return lane_numbers() < splat_int(static_cast<int32_t>(least(W, count))) ? v : splat(rest);
-}
-
 // Softmax (kind 0) and its logarithm (1) over rows.
 void softmax(const Call& call) {
     const auto& s = *reinterpret_cast<const RowsShape*>(call.shape);

@@ -71,9 +71,9 @@ inline float pool_scale(const PoolShape& s, int64_t y, int64_t x) {
     return 1.0f / static_cast<float>((in.bottom - in.top) * (in.right - in.left));
 }
 
-// All of in[0..n), in four sums, since each waits for its last addition.
+// All of in[0..n) as one vector, from four sums, since each waits for its last addition.
 template <bool Largest>
-inline float fold_run(const float* in, int64_t n, float folded) {
+inline V fold_vector(const float* in, int64_t n) {
     using F = Fold<Largest>;
     V part[4] = {F::none(), F::none(), F::none(), F::none()};
     int64_t i = 0;
@@ -85,12 +85,46 @@ inline float fold_run(const float* in, int64_t n, float folded) {
         for (int k = 0; k < 4; ++k) part[k] = F::of(part[k], load(in + i + k * W));
     }
     for (; i + W <= n; i += W) part[0] = F::of(part[0], load(in + i));
-    if (n >= W) {
-        const V whole = F::of(F::of(part[0], part[1]), F::of(part[2], part[3]));
-        folded = F::one(folded, across(whole, F::of));
+    if (i < n) {
+        const V rest = lanes_from(load_first(in + i, n - i), n - i, F::none()[0]);
+        part[0] = F::of(part[0], rest);
     }
-    for (; i < n; ++i) folded = F::one(folded, in[i]);
-    return folded;
+    return F::of(F::of(part[0], part[1]), F::of(part[2], part[3]));
+}
+
+// All of in[0..n) and what is folded already.
+template <bool Largest>
+inline float fold_run(const float* in, int64_t n, float folded) {
+    using F = Fold<Largest>;
+    return n > 0 ? F::one(folded, across(fold_vector<Largest>(in, n), F::of)) : folded;
+}
+
+// Half of the vectors are left, each of the lanes of two of them.
+template <bool Largest, int Half>
+inline void fold_halves(V* rows) {
+#pragma GCC unroll 16
+    for (int i = 0; i < Half; ++i) {
+        const V a = rows[i], b = rows[i + Half];
+        rows[i] = Fold<Largest>::of(low_halves<Half>(a, b), high_halves<Half>(a, b));
+    }
+}
+
+// Runs of n numbers, one after the other: the lanes of W of them at a time are folded together, in
+// the order of `across`.
+template <bool Largest>
+inline void fold_runs(const float* in, int64_t n, int64_t count, float scale, float* out) {
+    int64_t r = 0;
+    for (; r + W <= count; r += W) {
+        V rows[W];
+        for (int i = 0; i < W; ++i) rows[i] = fold_vector<Largest>(in + (r + i) * n, n);
+        if constexpr (W >= 16) fold_halves<Largest, 8>(rows);
+        if constexpr (W >= 8) fold_halves<Largest, 4>(rows);
+        fold_halves<Largest, 2>(rows);
+        fold_halves<Largest, 1>(rows);
+        store(out + r, rows[0] * splat(scale));
+    }
+    for (; r < count; ++r)
+        out[r] = across(fold_vector<Largest>(in + r * n, n), Fold<Largest>::of) * scale;
 }
 
 // Windows too wide to be worth a vector of outputs: each alone.
@@ -275,9 +309,8 @@ inline void pool_planes(const PoolShape& s, const float* in, float* out, int64_t
     const int64_t pixel = s.channels_last ? s.channels : 1;
     if (plane && s.height == 1 && s.width == 1 && s.kernel_height == s.in_height &&
         s.kernel_width == s.in_width && s.top + s.left == 0) {
-        const float scale = pool_scale(s, 0, 0), none = Fold<Largest>::none()[0];
-        for (int64_t c = first; c < last; ++c)
-            out[c] = fold_run<Largest>(in + c * plane, plane, none) * scale;
+        fold_runs<Largest>(in + first * plane, plane, last - first, pool_scale(s, 0, 0),
+                           out + first);
         return;
     }
     while (first < last) {

@@ -206,6 +206,11 @@ inline T larger(T x, T y) {
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t share(int64_t total, int64_t part, int64_t parts) { return total * part / parts; }
 
+// The first `count` lanes of v, and `rest` in the others.
+inline V lanes_from(V v, int64_t count, float rest) {
+    return lane_numbers() < splat_int(static_cast<int32_t>(least(W, count))) ? v : splat(rest);
+}
+
 // The last step of a layer: clip to [lo, hi], which is ReLU for [0, infinity].
 struct Clip {
     float lo, hi;
