@@ -61,7 +61,7 @@ def activation_scale_and_residual(b: Builder, layer: str, scale: networks.Array)
 @pytest.mark.parametrize("kernel", TILES, ids=str)
 def test_epilogue_of_a_convolution(kernel: Kernel) -> None:
     rng, channels = np.random.default_rng(1), 19
-    groups = channels if kernel.operation == "depthwise" else 1
+    groups = channels if "depthwise" in (kernel.operation, kernel.layout) else 1
     b = Builder(channels, 6, 7)
     taps = [int(n) for n in kernel.layout.split("x")] if kernel.operation == "winograd" else [3, 3]
     weight = sparse(rng, channels, channels // groups, *taps, density=0.3)
@@ -77,11 +77,13 @@ def test_epilogue_of_a_convolution(kernel: Kernel) -> None:
 @pytest.mark.parametrize("taps", [1, 3])
 @pytest.mark.parametrize("kernel", [k for k in TILES if k.operation == "planes"], ids=str)
 def test_epilogue_of_a_plane_of_several_tiles(kernel: Kernel, taps: int) -> None:
-    """Tiles end within rows and between them; the channels are more than a chunk."""
+    """Tiles end within rows and between them; the channels are more than a chunk, or the rows
+    of a channel more than a band."""
     rng, channels = np.random.default_rng(3), 40
-    b = Builder(channels, 23, 31)
-    weight = sparse(rng, channels, channels, taps, taps, density=0.5)
-    layer = b.add("Conv", "x", weight, pads=[taps // 2] * 4)
+    groups, width = (channels, 401) if kernel.layout == "depthwise" else (1, 31)
+    b = Builder(channels, 23, width)
+    weight = sparse(rng, channels, channels // groups, taps, taps, density=0.5)
+    layer = b.add("Conv", "x", weight, pads=[taps // 2] * 4, group=groups)
     activation_scale_and_residual(b, layer, rng.standard_normal((channels, 1, 1), np.float32))
     layers = [step for step in check(b, kernel) if step.kernel.operation == kernel.operation]
     assert [len(step.epilogue) for step in layers] == [4]

@@ -88,8 +88,8 @@ def convolution(draw: st.DrawFn, kernel: Kernel) -> Builder:
         draw(st.sampled_from([1, 8, 19, 64])),
     )
     groups = 1
-    if kernel.operation == "depthwise" or (kernel.operation == "planes" and draw(st.booleans())):
-        groups = outputs = channels
+    if "depthwise" in (kernel.operation, kernel.layout):
+        groups, outputs = channels, channels * draw(st.integers(1, 2))
     elif (
         kernel.operation in ("gemm", "sparse gemm", "integer gemm", "planes")
         and channels == 16

@@ -53,7 +53,11 @@ inline void repeat(const Repeats& r, const float* in, float* out, int64_t n) {
 inline void every_second(const float* in, float* out, int64_t n) {
     int64_t i = 0;
     for (; i + W < n; i += W) store(out + i, every_second(load(in + 2 * i), load(in + 2 * i + W)));
-    for (; i < n; ++i) out[i] = in[2 * i];
+    if (i < n) {
+        const int64_t left = 2 * (n - i) - 1;
+        const V low = load_first(in + 2 * i, left), high = load_first(in + 2 * i + W, left - W);
+        store_first(out + i, every_second(low, high), n - i);
+    }
 }
 
 // A plane, and the same `copies.rows` times where its numbers lie one after the other.

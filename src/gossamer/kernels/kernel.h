@@ -86,6 +86,11 @@ SHAPE(SparseGemmShape, rows, outputs, out_pitch, out_offset);  // as in GemmShap
 
 SHAPE(PlanesShape, chunks, outputs, pitch, height, width);  // pitch of the input's rows
 
+SHAPE(DepthwisePlanesShape, channels, in_height, in_width, outputs, height, width,
+      band,         // rows of the output that are computed together
+      rows, pitch,  // of the input that they need, for each phase of the strides
+      stride_height, stride_width, top, left);  // rows and columns of padding
+
 SHAPE(ExamplesShape, chunks, outputs, pitch, height, width,  // before the pool
       pool);  // 1, or the side of the max-pool folded in
 

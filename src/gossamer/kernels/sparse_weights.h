@@ -36,6 +36,29 @@ inline void planes_tile(const float* in, const int32_t* offset, const Number* w,
     for (int v = 0; v < Vectors; ++v) store<N>(sums + v * N, sum[v]);
 }
 
+// The same of `pixels` pixels, in tiles of at most so many vectors.
+template <int N, int Vectors, class Number>
+inline void planes_sums(const float* in, const int32_t* offset, const Number* w, int64_t count,
+                        const float* bias, float* sums, int64_t pixels) {
+    const int64_t vectors = (pixels + N - 1) / N;
+    int64_t v = 0;
+#define GOSSAMER_VECTORS(M)                                                      \
+    if constexpr (M <= Vectors)                                                  \
+        while (vectors - v >= M) {                                               \
+            planes_tile<N, M>(in + v * N, offset, w, count, bias, sums + v * N); \
+            v += M;                                                              \
+        }
+    GOSSAMER_VECTORS(20)
+    GOSSAMER_VECTORS(17)
+    GOSSAMER_VECTORS(12)
+    GOSSAMER_VECTORS(9)
+    GOSSAMER_VECTORS(6)
+    GOSSAMER_VECTORS(4)
+    GOSSAMER_VECTORS(2)
+    GOSSAMER_VECTORS(1)
+#undef GOSSAMER_VECTORS
+}
+
 // Pixels [first, last) of a plane.
 struct PlanesTile {
     int64_t first, last;
@@ -87,30 +110,16 @@ void planes(const Call& call) {
         float* out = call.out[0] + item * call.out_size[0];
         for (int64_t tile = 0; tile < length; tile += most) {
             const PlanesTile pixels{tile, least(length, tile + most)};
-            const int64_t vectors = (pixels.last - tile + N - 1) / N;
             for (int64_t c = 0; c < s.chunks; ++c) {
                 const int32_t* bounds = start + c * (s.outputs + 1);
                 for (int64_t o = first; o < last; ++o) {
                     const int64_t begin = bounds[o], count = bounds[o + 1] - begin;
                     const float* const initial = c == 0 ? bias + o : nullptr;
                     float* const sums = call.scratch + (s.chunks > 1 ? (o - first) * most : 0);
-                    int64_t v = count || initial ? 0 : vectors;
-#define GOSSAMER_VECTORS(M)                                                                       \
-    if constexpr (M <= Vectors)                                                                   \
-        while (vectors - v >= M) {                                                                \
-            planes_tile<N, M>(in + tile + v * N, offset + begin, weights + begin, count, initial, \
-                              sums + v * N);                                                      \
-            v += M;                                                                               \
-        }
-                    GOSSAMER_VECTORS(20)
-                    GOSSAMER_VECTORS(17)
-                    GOSSAMER_VECTORS(12)
-                    GOSSAMER_VECTORS(9)
-                    GOSSAMER_VECTORS(6)
-                    GOSSAMER_VECTORS(4)
-                    GOSSAMER_VECTORS(2)
-                    GOSSAMER_VECTORS(1)
-#undef GOSSAMER_VECTORS
+                    if (count || initial) {
+                        planes_sums<N, Vectors>(in + tile, offset + begin, weights + begin, count,
+                                                initial, sums, pixels.last - tile);
+                    }
                     if (c + 1 < s.chunks) continue;
                     const auto [at, outputs] =
                         planes_output<N>(s, pixels, clip, sums, out + o * plane);

@@ -22,6 +22,7 @@ from gossamer.runtime.lowering.dense import (
 )
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.lowering.sparse_conv import (
+    depthwise_planes,
     examples,
     examples_scratch,
     lanes,
@@ -70,8 +71,10 @@ def conv(lowering: Lowering, node: Node[Conv]) -> Iterator[Candidate]:
     # Of few outputs, lanes that are outputs would mostly be empty.
     sparse = density < 0.75 or outputs // groups <= lowering.width // 2 or lowering.every
     if sparse:
-        for kernel in find(lowering.isa, typed("planes", weight)):
-            yield Candidate(str(kernel), partial(planes, lowering, node, kernel, value, size))
+        apart = 1 < groups == size[0]
+        lower, layout = (depthwise_planes, "depthwise") if apart else (planes, "unstructured")
+        for kernel in find(lowering.isa, typed("planes", weight), layout):
+            yield Candidate(str(kernel), partial(lower, lowering, node, kernel, value, size))
     if groups > 1:
         return
     if sparse:

@@ -45,6 +45,51 @@ def planes(
     _by_chunks(lowering, node, kernel, value, lie, channels, {}, 1, len(weight) * most)
 
 
+def depthwise_planes(
+    lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value, size: tuple[int, int, int]
+) -> None:
+    weight, s = node.constants["weight"], node.operation
+    (c, h, w), (sy, sx), pads = size, s.strides, s.pads
+    high, wide = conv_size(lowering, node)
+    pitch = -(-(w + pads[1] + pads[3]) // sx)
+    _, (below, _) = phase_offsets(node, pitch, 0)
+    # As few bands as fit the first cache, of about as many rows each.
+    bands = math.ceil(high / max(1, L1 // (sy * sx * pitch * 4) - below))
+    band = math.ceil(high / bands)
+    plane = (band + below) * pitch
+    offset, _ = phase_offsets(node, pitch, plane)
+    bounds, offsets, values = by_output(weight.reshape(len(weight), -1), offset)
+    target, after = after_conv(lowering, node, "dense", False)
+    lowering.add(
+        node.name,
+        kernel,
+        (lowering.form(value, "dense"),),
+        target,
+        {
+            "channels": c,
+            "in_height": h,
+            "in_width": w,
+            "outputs": len(weight),
+            "height": high,
+            "width": wide,
+            "band": band,
+            "rows": band + below,
+            "pitch": pitch,
+            "stride_height": sy,
+            "stride_width": sx,
+            "top": pads[0],
+            "left": pads[1],
+        },
+        data=[bounds, offsets, values, node.constants["bias"], limits(s.low, s.high)],
+        # A tile of sums, the band, and what the last vector reads beyond it.
+        scratch=21 * lowering.width + sy * sx * plane,
+        items=value.items,
+        macs=float(value.items * len(values) * high * wide),
+        dense_macs=dense_macs(lowering, node) * value.items,
+    )
+    after()
+
+
 def examples_scratch(lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value) -> int:
     """Return the floats of scratch memory: the image as read, the result, a tile's sums."""
     (_, c, *size), s = value.shape, node.operation
@@ -127,7 +172,7 @@ def strided_planes(
         The buffer; the offset of each weight's input for output (0, 0); the pitch of a row; and
         how many rows and columns beyond an output's position its weights reach.
     """
-    weight, s = node.constants["weight"], node.operation
+    s = node.operation
     (c, h, w), (sy, sx), pads = size, s.strides, s.pads
     # Phases: with a stride, every stride-th row and column lie together.
     rows, pitch = -(-(h + pads[0] + pads[2]) // sy), -(-(w + pads[1] + pads[3]) // sx)
@@ -136,14 +181,26 @@ def strided_planes(
         source = lowering.padded_image(value, size, pads, "dense")
     else:
         source = phases(lowering, value, size, pads, (sy, sx), rows, pitch)
-    ic, ky, kx = np.meshgrid(
-        np.arange(c),
+    offset, beyond = phase_offsets(node, pitch, plane)
+    every = np.arange(c)[:, None] * (sy * sx * plane) + offset
+    return source, every.ravel(), pitch, beyond
+
+
+def phase_offsets(node: Node[Conv], pitch: int, plane: int) -> tuple[Array, tuple[int, int]]:
+    """Return where the input of each tap of output (0, 0) lies in a channel's phases.
+
+    And how many rows and columns beyond an output's position the taps reach. ``pitch`` and
+    ``plane`` are the floats of a row and of a phase.
+    """
+    weight, s = node.constants["weight"], node.operation
+    sy, sx = s.strides
+    ky, kx = np.meshgrid(
         np.arange(weight.shape[2]) * s.dilations[0],
         np.arange(weight.shape[3]) * s.dilations[1],
         indexing="ij",
     )
-    offset = ((ic * sy + ky % sy) * sx + kx % sx) * plane + ky // sy * pitch + kx // sx
-    return source, offset.ravel(), pitch, (int(ky.max()) // sy, int(kx.max()) // sx)
+    offset = (ky % sy * sx + kx % sx) * plane + ky // sy * pitch + kx // sx
+    return offset.ravel(), (int(ky.max()) // sy, int(kx.max()) // sx)
 
 
 def phases(
