@@ -6,7 +6,8 @@
 ``--runs`` takes a pair of run directories and can be repeated, a row each. The dense network runs
 in onnxruntime, in OpenVINO where it is installed, and in the engine; the sparse one in the engine;
 all in turns in one process, on one thread, at batch 1 and 64. The folder above both says how
-many trials and minutes it took. Writes ``OUT.md`` and ``OUT.json``.
+many trials and minutes it took. Writes ``OUT.md`` and ``OUT.json``; rows and ``notes``
+(paragraphs written by hand) that are in the latter already stay.
 """
 
 from __future__ import annotations
@@ -135,6 +136,7 @@ def page(result: dict[str, Any]) -> str:
                 for name, each in timed.items()
                 if name != "sparse, engine"
             ]
+    lines += [line for note in result["notes"] for line in ("", note)]
     lines += ["", *(f"    {made}" for row in result["rows"] for made in row["made"])]
     lines += ["", "| network | times measured on |", "|---|---|"]
     for row in result["rows"]:
@@ -159,8 +161,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results/compress"))
     arguments = parser.parse_args()
     file = arguments.out.with_suffix(".json")
-    stored = json.loads(file.read_text())["rows"] if file.exists() else []
-    rows = {row["name"]: row for row in stored}
+    stored = json.loads(file.read_text()) if file.exists() else {"rows": [], "notes": []}
+    rows = {row["name"]: row for row in stored["rows"]}
     for texts in arguments.runs:
         runs = pair(texts)
         row = {"name": runs["sparse"].parent.name}
@@ -171,6 +173,7 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if word not in ("--made", *arguments.made)]
     result = {
         "command": "python " + shlex.join(["benchmarks/compress.py", *map(portable, words)]),
+        "notes": stored["notes"],
         "rows": list(rows.values()),
     }
     text = page(result)

@@ -69,7 +69,7 @@ def test_words_without_speakers_are_split_each(tmp_path):
     assert np.bincount(task.validation.y).tolist() == np.bincount(task.test.y).tolist() == [3, 3]
 
 
-def test_what_is_left_out_is_said(words):
+def test_what_is_left_out_is_listed(words):
     (words / "later").mkdir()
     (words / "later/take.mp3").write_bytes(b"sound")
     write(words / "_background_noise_/click.wav", 0.1)
