@@ -162,59 +162,101 @@ inline Range columns_inside(const DepthwiseShape& s) {
     return {first, last};
 }
 
-// One vector of channels of a depthwise convolution.
 template <class Number>
 struct Depthwise {
+    const Call& call;
     const DepthwiseShape& s;
-    const float* image;
-    const Number* weights;  // [tap][channels]
-    const int32_t* offset;  // where tap t lies from the window's first pixel
-    V bias;
+    const Number* weights;  // [tap][channels], padded to vectors
+    const float* bias;
     const Clip& clip;
-    int64_t padded, lanes;  // channels of a tap's weights; of this vector
 
-    // Where the window of output (y, x) begins in the image, maybe before it.
-    int64_t at(int64_t y, int64_t x) const {
-        return ((y * s.stride_height - s.top) * s.in_width + x * s.stride_width - s.left) *
-               s.channels;
-    }
-
-    // Outputs of row y whose windows lie in the image, `Taps` of them (0: any number) in registers.
-    template <int Taps>
-    void inside(int64_t y, Range columns, float* out) const {
-        V weight[Taps ? Taps : 1];
-        for (int t = 0; t < Taps; ++t) weight[t] = load_weights(weights + t * padded);
-        const int64_t taps = s.kernel_height * s.kernel_width;
-        for (int64_t x = columns.first; x < columns.last; ++x) {
-            const float* in = image + at(y, x);
-            V sum = bias;
+    // One vector of channels of neighboring outputs: what lies in the image of windows that begin
+    // at `start`. Where taps are adjacent, `Taps` of them in a row, each input that several
+    // outputs read is loaded once; 0 are any number of taps. Sums have the same order in all ways.
+    template <int Columns, int Taps, int Stride>
+    void sum(V (&sums)[Columns], const float* image, int64_t start, int64_t c, Range rows,
+             Range across) const {
+        const int64_t padded = (s.channels + W - 1) / W * W, lanes = s.channels - c;
+        const int64_t down = s.dilation_height * s.in_width * s.channels;
+        for (int64_t i = rows.first; i < rows.last; ++i) {
+            const int64_t row = start + i * down + c;
+            const Number* const w = weights + i * s.kernel_width * padded + c;
             if constexpr (Taps) {
-#pragma GCC unroll 25
-                for (int t = 0; t < Taps; ++t) sum += load_first(in + offset[t], lanes) * weight[t];
+                V weight[Taps];
+#pragma GCC unroll 5
+                for (int t = 0; t < Taps; ++t) weight[t] = load_weights(w + t * padded);
+#pragma GCC unroll 16
+                for (int j = 0; j < (Columns - 1) * Stride + Taps; ++j) {
+                    const V x = load_first(image + (row + j * s.channels), lanes);
+#pragma GCC unroll 4
+                    for (int n = 0; n < Columns; ++n) {
+                        const int t = j - n * Stride;
+                        if (t >= 0 && t < Taps) sums[n] += x * weight[t];
+                    }
+                }
             } else {
-                for (int64_t t = 0; t < taps; ++t)
-                    sum += load_first(in + offset[t], lanes) * load_weights(weights + t * padded);
+                for (int64_t t = across.first; t < across.last; ++t) {
+                    const V weight = load_weights(w + t * padded);
+                    const int64_t at = row + t * s.dilation_width * s.channels;
+#pragma GCC unroll 4
+                    for (int n = 0; n < Columns; ++n) {
+                        const int64_t column = n * s.stride_width * s.channels;
+                        sums[n] += load_first(image + (at + column), lanes) * weight;
+                    }
+                }
             }
-            store_first(out + x * s.channels, clip(sum), lanes);
         }
     }
 
-    // Outputs of row y whose windows reach beyond the image: the padding adds nothing.
-    void border(int64_t y, Range columns, Range rows, float* out) const {
+    // All channels of the outputs from (y, x) on.
+    template <int Columns, int Taps, int Stride>
+    void outputs(const float* image, int64_t y, int64_t x, Range rows, Range across,
+                 float* out) const {
+        const int64_t start =
+            ((y * s.stride_height - s.top) * s.in_width + x * s.stride_width - s.left) * s.channels;
+        for (int64_t c = 0; c < s.channels; c += W) {
+            V sums[Columns];
+#pragma GCC unroll 4
+            for (int n = 0; n < Columns; ++n) sums[n] = load(bias + c);
+            sum<Columns, Taps, Stride>(sums, image, start, c, rows, across);
+#pragma GCC unroll 4
+            for (int n = 0; n < Columns; ++n)
+                store_first(out + n * s.channels + c, clip(sums[n]), s.channels - c);
+        }
+        finish(call, out, Columns * s.channels);
+    }
+
+    void border(const float* image, int64_t y, Range columns, Range rows, float* out) const {
         for (int64_t x = columns.first; x < columns.last; ++x) {
             const Range across = taps_inside(x * s.stride_width - s.left, s.kernel_width,
                                              s.dilation_width, s.in_width);
-            const int64_t window = at(y, x);
-            V sum = bias;
-            for (int64_t i = rows.first; i < rows.last; ++i) {
-                const int64_t row = i * s.kernel_width;
-                for (int64_t t = row + across.first; t < row + across.last; ++t) {
-                    sum += load_first(image + (window + offset[t]), lanes) *
-                           load_weights(weights + t * padded);
-                }
-            }
-            store_first(out + x * s.channels, clip(sum), lanes);
+            outputs<1, 0, 0>(image, y, x, rows, across, out + x * s.channels);
         }
+    }
+
+    // Those whose windows lie in the image from side to side, `Columns` at a time, at least as
+    // many. The last ones may have been computed in part.
+    template <int Columns, int Taps, int Stride>
+    void inside(const float* image, int64_t y, Range columns, Range rows, float* out) const {
+        for (int64_t x = columns.first; x < columns.last; x += Columns) {
+            const int64_t at = least(x, columns.last - Columns);
+            outputs<Columns, Taps, Stride>(image, y, at, rows, {0, s.kernel_width},
+                                           out + at * s.channels);
+        }
+    }
+
+    template <int Taps, int Stride>
+    void row(const float* image, int64_t y, float* out) const {
+        const Range rows = taps_inside(y * s.stride_height - s.top, s.kernel_height,
+                                       s.dilation_height, s.in_height);
+        const Range columns = columns_inside(s);
+        border(image, y, {0, columns.first}, rows, out);
+        if (columns.last - columns.first >= 4) {
+            inside<4, Taps, Stride>(image, y, columns, rows, out);
+        } else {
+            inside<1, Taps, Stride>(image, y, columns, rows, out);
+        }
+        border(image, y, {columns.last, s.width}, rows, out);
     }
 };
 
@@ -222,36 +264,22 @@ struct Depthwise {
 template <class Number = float>
 void depthwise(const Call& call) {
     const auto& s = *reinterpret_cast<const DepthwiseShape*>(call.shape);
-    const auto* weights = static_cast<const Number*>(call.data[0]);
-    const auto* bias = static_cast<const float*>(call.data[1]);
-    const auto* offset = static_cast<const int32_t*>(call.data[2]);
-    const Clip clip(static_cast<const float*>(call.data[3]));
+    const Clip clip(static_cast<const float*>(call.data[2]));
     using D = Depthwise<Number>;
-    const int64_t taps = s.kernel_height * s.kernel_width, padded = (s.channels + W - 1) / W * W;
-    const auto inside = taps == 3    ? &D::template inside<3>
-                        : taps == 9  ? &D::template inside<9>
-                        : taps == 25 ? &D::template inside<25>
-                                     : &D::template inside<0>;
-    const Range columns = columns_inside(s);
+    const D d{call, s, static_cast<const Number*>(call.data[0]),
+              static_cast<const float*>(call.data[1]), clip};
+    const int64_t form = s.dilation_width == 1 ? 10 * s.kernel_width + s.stride_width : 0;
+    const auto row = form == 31   ? &D::template row<3, 1>
+                     : form == 32 ? &D::template row<3, 2>
+                     : form == 51 ? &D::template row<5, 1>
+                     : form == 52 ? &D::template row<5, 2>
+                                  : &D::template row<0, 0>;
     const int64_t last = share(s.height, call.part + 1, call.parts);
     for (int64_t item = 0; item < call.items; ++item) {
-        const float* in = call.in[0] + item * call.in_size[0];
-        float* image = call.out[0] + item * call.out_size[0];
-        for (int64_t y = share(s.height, call.part, call.parts); y < last; ++y) {
-            const Range rows = taps_inside(y * s.stride_height - s.top, s.kernel_height,
-                                           s.dilation_height, s.in_height);
-            const bool whole = rows.last - rows.first == s.kernel_height;
-            const Range simple = whole ? columns : Range{0, 0};
-            float* out = image + y * s.width * s.channels;
-            for (int64_t c = 0; c < s.channels; c += W) {
-                const D d{s,    in + c, weights + c,   offset, load(bias + c),
-                          clip, padded, s.channels - c};
-                d.border(y, {0, simple.first}, rows, out + c);
-                (d.*inside)(y, simple, out + c);
-                d.border(y, {simple.last, s.width}, rows, out + c);
-            }
-            finish(call, out, s.width * s.channels);
-        }
+        const float* image = call.in[0] + item * call.in_size[0];
+        float* out = call.out[0] + item * call.out_size[0];
+        for (int64_t y = share(s.height, call.part, call.parts); y < last; ++y)
+            (d.*row)(image, y, out + y * s.width * s.channels);
     }
 }
 

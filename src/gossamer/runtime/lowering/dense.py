@@ -217,20 +217,12 @@ def depthwise(
     c, h, w = size
     high, wide = conv_size(lowering, node)
     source = lowering.form(value, "last")
-    ky, kx = np.meshgrid(
-        np.arange(weight.shape[2]) * s.dilations[0] * w * c,
-        np.arange(weight.shape[3]) * s.dilations[1] * c,
-        indexing="ij",
-    )
     taps = padded(weight.reshape(c, -1).T, up_to(c, BLOCK), axis=1)
     data = [
-        taps,
+        np.ascontiguousarray(taps[:, : up_to(c, lowering.width)]),  # the kernel pads to its width
         padded(bias, up_to(c, BLOCK)),
-        (ky + kx).astype(np.int32).ravel(),
         limits(s.low, s.high),
     ]
-    # The kernel pads channels to its own width.
-    data[0] = np.ascontiguousarray(taps[:, : up_to(c, lowering.width)])
     target, after = after_conv(lowering, node, "last", False)
     macs = float(value.items * weight.size * high * wide)
     lowering.add(
