@@ -63,7 +63,9 @@ def test_epilogue_of_a_convolution(kernel: Kernel) -> None:
     rng, channels = np.random.default_rng(1), 19
     groups = channels if "depthwise" in (kernel.operation, kernel.layout) else 1
     b = Builder(channels, 6, 7)
-    taps = [int(n) for n in kernel.layout.split("x")] if kernel.operation == "winograd" else [3, 3]
+    taps = (
+        [int(n) for n in kernel.layout[:3].split("x")] if kernel.operation == "winograd" else [3, 3]
+    )
     weight = sparse(rng, channels, channels // groups, *taps, density=0.3)
     layer = b.add("Conv", "x", weight, pads=[n // 2 for n in 2 * taps], group=groups)
     activation_scale_and_residual(b, layer, rng.standard_normal((channels, 1, 1), np.float32))

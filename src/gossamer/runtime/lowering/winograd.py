@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,23 @@ if TYPE_CHECKING:
 
 ROWS = 24  # a multiple of the tiles that meet a vector of weights at once
 MOST_TILES = 96  # that the kernel takes at once
-# What a weight's taps become along one axis.
-FILTER = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+FEWEST_TILES = 32  # of 4 x 4 outputs, that are worth four times the numbers of the weight
+TAPS = 3
+
+
+def interpolation(points: Sequence[float]) -> Array:
+    """Return the matrix of a polynomial of three coefficients: its values at points and infinity.
+
+    Each is divided by the product of the point's distances to the others (Lagrange).
+    """
+    rows = [
+        [p**i / math.prod(p - q for q in points if q != p) for i in range(TAPS)] for p in points
+    ]
+    return np.array([*rows, [0, 0, 1]])
+
+
+# Outputs of a tile's side -> what a weight's taps become along it.
+FILTERS = {2: interpolation([0, 1, -1]), 4: interpolation([0, 0.75, -0.75, 1.5, -1.5])}
 
 
 def winograd_candidates(
@@ -39,18 +54,24 @@ def winograd_candidates(
     if whole:
         channels, high = channels * high, 1
     worth = min(channels, outputs) >= 16 and 2 * nonzeros(weight) > weight.size
-    if worth or lowering.every:
-        for kernel in find(lowering.isa, typed("winograd", weight), f"{high}x{wide}"):
+    if not (worth or lowering.every):
+        return
+    sides = list(zip(conv_size(lowering, node), (high, wide), s.dilations, strict=True))
+    for kernel in find(lowering.isa, typed("winograd", weight)):
+        taps, several = kernel.layout.split("/")
+        tiles = math.prod(tiles_of(*side, int(several)) for side in sides)
+        enough = several == "2" or tiles >= FEWEST_TILES or lowering.every
+        if taps == f"{high}x{wide}" and enough:
             emit = partial(winograd, lowering, node, kernel, value, size, whole)
             yield Candidate(str(kernel), emit)
 
 
-def filtered(weight: Array) -> Array:
+def filtered(weight: Array, several: int) -> Array:
     """Return the weights [outputs, channels, y, x] of each product [y * x, outputs, channels]."""
     weight = weight.astype(np.float64)
     for axis in (2, 3):
-        if weight.shape[axis] == len(FILTER.T):
-            weight = np.moveaxis(np.tensordot(weight, FILTER, (axis, 1)), -1, axis)
+        if weight.shape[axis] == TAPS:
+            weight = np.moveaxis(np.tensordot(weight, FILTERS[several], (axis, 1)), -1, axis)
     products: Array = weight.astype(np.float32).transpose(2, 3, 0, 1)
     return products.reshape(-1, *weight.shape[:2])
 
@@ -66,12 +87,12 @@ def columns(lowering: Lowering, value: Value, size: tuple[int, int, int]) -> Buf
     return value.forms[form]
 
 
-def tiles_of(size: int, taps: int, dilation: int) -> int:
-    """Return the number of tiles along an axis: of two outputs, ``dilation`` apart."""
-    if taps != len(FILTER.T):
+def tiles_of(size: int, taps: int, dilation: int, several: int) -> int:
+    """Return the number of tiles along an axis: of several outputs, ``dilation`` apart."""
+    if taps != TAPS:
         return size
-    whole = size // (2 * dilation) * dilation
-    return whole + min(dilation, size - 2 * whole)
+    whole = size // (several * dilation) * dilation
+    return whole + min(dilation, size - several * whole)
 
 
 def winograd(
@@ -92,12 +113,14 @@ def winograd(
     else:
         source = lowering.form(value, "last")
     panel = int(kernel.tile) * lowering.width
-    products = filtered(weight)
+    several = int(kernel.layout.split("/")[1])
+    products = filtered(weight, several)
     fit = L2 * 3 // 4 // (4 * len(products) * channels) // ROWS * ROWS
     tiles = max(ROWS, min(fit, MOST_TILES))
     zeros = max(up_to(channels, lowering.width), panel)
     target, after = after_conv(lowering, node, "last", False)
     sides = zip((high, wide), weight.shape[2:], s.dilations, strict=True)
+    count = math.prod(tiles_of(*side, several) for side in sides)
     lowering.add(
         node.name,
         kernel,
@@ -124,7 +147,7 @@ def winograd(
         ],
         scratch=zeros + len(products) * (tiles * (channels + panel) + 2 * lowering.width),
         items=value.items,
-        macs=float(value.items * products.size * math.prod(tiles_of(*side) for side in sides)),
+        macs=float(value.items * products.size * count),
         dense_macs=dense_macs(lowering, node) * value.items,
     )
     after()
