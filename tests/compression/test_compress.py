@@ -176,6 +176,25 @@ def test_a_module_and_its_loaders(trained, examples, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (lambda x: x.flatten(1)[:, :1], r"\[2, 1\]"),
+        (lambda x: x.flatten(1)[:, 0], r"\[2\]"),
+        (lambda x: (x.flatten(1), x), "tuple"),
+        (lambda x: {"logits": x.flatten(1)}, "dict"),
+    ],
+)
+def test_a_module_that_does_not_answer_with_classes(tmp_path, answer, found):
+    class Answers(nn.Module):
+        def forward(self, x):
+            return answer(x)
+
+    x, y = np.ones((60, 8), np.float32), np.arange(60) % 3
+    with pytest.raises(UserError, match=rf"returns {found} for 2 examples; .*\[batch, 3\]"):
+        compress(Answers(), (x, y), out=tmp_path)
+
+
 def test_two_workers_compress_one_network(trained, examples, tmp_path):
     """Each in a process of its own, measuring by turns; the best is published here."""
     x, y = map(torch.from_numpy, examples)

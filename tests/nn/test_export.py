@@ -104,6 +104,15 @@ def test_norms_frozen_in_evaluation_mode_stay_frozen(tmp_path):
     assert [module.training for module in model.modules()] == [True, True, False]
 
 
+def test_a_file_of_several_outputs_is_refused(tmp_path):
+    class Two(nn.Module):
+        def forward(self, x):
+            return x + 1, x * 2
+
+    with pytest.raises(UserError, match="Two returns tuple; return one tensor, or use to_onnx"):
+        export(Two(), torch.randn(2, 4), tmp_path / "model.onnx")
+
+
 def test_wrapped_models_are_exported(tmp_path):
     inner, x = nn.Linear(4, 3), torch.randn(2, 4)
     for wrapped in (nn.DataParallel(inner), torch.compile(inner, backend="eager")):

@@ -174,6 +174,7 @@ class ModuleNetwork:
             inputs = _first_inputs(data)
         else:
             inputs = torch.from_numpy(task.features(task.test.x[:_MEASURED]))
+            _check_answers(self.model, inputs[:2], len(task.classes))
         self._trainer = PruneModule(
             self.model, inputs, task, evaluate, train, str(folder), (), self.settings
         )
@@ -246,6 +247,21 @@ class ModuleNetwork:
         name = "model.safetensors"
         copy_file(self.folder / "trials" / str(record.number) / name, place / name)
         return trainer.measured(self.model, place, "test", None)[1]
+
+
+def _check_answers(model: nn.Module, inputs: Tensor, classes: int) -> None:
+    """Raise UserError for a module that does not return a number for each class."""
+    try:
+        with torch.inference_mode():
+            answers = model(inputs)
+    except RuntimeError:  # of inputs that do not fit: the export says it
+        return
+    found = list(answers.shape) if isinstance(answers, Tensor) else type(answers).__name__
+    if not isinstance(answers, Tensor) or answers.dim() != 2 or answers.shape[1] < classes:
+        raise UserError(
+            f"the module returns {found} for {len(inputs)} examples; return one tensor "
+            f"[batch, {classes}], a number for each class, or give evaluate and train"
+        )
 
 
 def _first_inputs(data: Any) -> Tensor:

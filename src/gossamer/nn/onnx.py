@@ -218,7 +218,13 @@ def export(
     """
     proto = to_onnx(model, example)
     with evaluating(model), torch.no_grad():
-        expected = model(example).cpu().numpy()
+        answer = model(example)
+    if not isinstance(answer, Tensor):
+        raise UserError(
+            f"{type(model).__name__} returns {type(answer).__name__}; return one tensor, "
+            "or use to_onnx, which exports several"
+        )
+    expected = answer.cpu().numpy()
     reference = ReferenceEvaluator(proto, new_ops=[QuantizeLinear, DequantizeLinear])
     outputs = reference.run(None, {"input": example.cpu().numpy()})
     (actual,) = cast("list[np.ndarray]", outputs)
