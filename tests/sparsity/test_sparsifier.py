@@ -155,6 +155,33 @@ def test_attach_equals_step(name):
         assert torch.equal(value, attached.state_dict()[key]), key
 
 
+def test_a_loop_that_steps_beside_an_attached_optimizer_is_refused():
+    model = small()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    sparsifier = fixed(model, 0.3).attach(optimizer)
+    with pytest.raises(UserError, match=r"training counts twice; leave out sparsifier\.step"):
+        train(model, optimizer, 3, after=sparsifier.step)
+
+
+def test_a_loop_after_an_attached_optimizer_and_another_optimizer_after_it():
+    model = small()
+    sparsifier = fixed(model, 0.3)
+    for after in (None, sparsifier.step, None):
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        if after is None:
+            sparsifier.attach(optimizer)
+            train(model, optimizer, 2)
+        else:
+            train(model, optimizer, 2, after=after)
+    assert sparsifier.steps == 6
+
+
+@pytest.mark.parametrize("part", ["pattern", "allocation", "schedule", "rule"])
+def test_texts_are_no_parts_of_a_sparsifier(part):
+    with pytest.raises(UserError, match=rf"{part}='rigl'; pass an instance of gs\.sparsity\."):
+        Sparsifier(small(), 0.3, **{part: "rigl"})
+
+
 def test_apply_removes_nan_and_negative_zero():
     layer = nn.Linear(4, 2)
     sparsifier = fixed(layer, 0.5)

@@ -84,7 +84,8 @@ class Sparsifier:
 
     Raises:
         UserError: a density out of range or too small for a layer, a pattern that does not fit
-            one, an unknown layer name, or a model with nothing to sparsify.
+            one, an unknown layer name, a text in place of a rule or pattern, or a model with
+            nothing to sparsify.
     """
 
     def __init__(
@@ -105,11 +106,24 @@ class Sparsifier:
         if density is None and isinstance(allocation, PerLayer):
             density = 1.0
         self.density = check_density(density, "Sparsifier")
+        for part, kind in (
+            (pattern, Pattern),
+            (allocation, Allocation),
+            (schedule, Schedule),
+            (rule, Rule),
+        ):
+            if not isinstance(part, kind | None):
+                name = kind.__name__
+                raise UserError(
+                    f"Sparsifier: {name.lower()}={part!r}; pass an instance of gs.sparsity.{name}"
+                )
         self.pattern = pattern or default_pattern()
         self.allocation = allocation or default_allocation(self.pattern)
         self.rule = rule or default_rule()
         self.schedule = schedule or self.rule.schedule()
         self.steps = 0
+        self._attached = False  # to an optimizer that has made a step
+        self._mixed = False  # steps of the training loop came after those of the optimizer
         #: Layers that hold no masked weights at this time: there is nothing to apply.
         self.packed: Collection[str] = frozenset()
         self.observers: list[Observer] = []
@@ -213,6 +227,10 @@ class Sparsifier:
             UserError: the rule needs gradients and no layer has any, or the density falls but
                 ``total_steps`` is not set.
         """
+        self._mixed = self._attached
+        self._advance(optimizer)
+
+    def _advance(self, optimizer: torch.optim.Optimizer | None) -> None:
         self._before.clear()
         self.steps += 1
         due = self.due(self.steps)
@@ -319,9 +337,23 @@ class Sparsifier:
         """Run :meth:`step` after each step of ``optimizer``, in any training loop.
 
         Steps skipped by a gradient scaler or by gradient accumulation do not count.
+
+        Raises:
+            UserError: in an optimizer's step, if the training loop calls :meth:`step` as well.
         """
-        inner_optimizer(optimizer).register_step_post_hook(lambda inner, *_: self.step(inner))
+        self._attached = self._mixed = False  # the optimizer of another phase of training
+        inner_optimizer(optimizer).register_step_post_hook(lambda inner, *_: self._follow(inner))
         return self
+
+    def _follow(self, optimizer: torch.optim.Optimizer) -> None:
+        # A loop of its own after that of an attached optimizer is right, a return to it is not.
+        if self._mixed:
+            raise UserError(
+                "Sparsifier: both the attached optimizer and the training loop call step(), so "
+                "that training counts twice; leave out sparsifier.step()"
+            )
+        self._attached = True
+        self._advance(optimizer)
 
     @property
     def densities(self) -> dict[str, float]:
