@@ -74,6 +74,19 @@ def test_the_largest_layer_gets_most_of_the_budget(monkeypatch: pytest.MonkeyPat
     assert measured[largest] == max(measured.values()) >= 3
 
 
+def test_steps_that_read_one_weight_leave_the_first_of_them_time_enough() -> None:
+    """As 640 equal shares, no recurrent layer's was enough to measure a second kernel."""
+    rng, b = np.random.default_rng(0), Builder(16)
+    shared, own = (sparse(rng, 16, 16, density=0.1).T for _ in range(2))
+    weight = b.constant(shared)
+    for _ in range(3):
+        b.add("Relu", b.add("MatMul", b.last, weight))
+    b.add("MatMul", b.last, own)
+    graph = read(b.model())
+    macs = [m for m in planner._to_measure(graph) if m]
+    np.testing.assert_allclose(macs, [256 * 3 * share / 7 for share in (4, 2, 1)] + [256])
+
+
 def test_a_race_stops_when_the_budget_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
 
