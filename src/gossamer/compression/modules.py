@@ -256,10 +256,10 @@ def _check_answers(model: nn.Module, inputs: Tensor, classes: int) -> None:
             answers = model(inputs)
     except RuntimeError:  # of inputs that do not fit: the export says it
         return
-    found = list(answers.shape) if isinstance(answers, Tensor) else type(answers).__name__
+    returned = list(answers.shape) if isinstance(answers, Tensor) else type(answers).__name__
     if not isinstance(answers, Tensor) or answers.dim() != 2 or answers.shape[1] < classes:
         raise UserError(
-            f"the module returns {found} for {len(inputs)} examples; return one tensor "
+            f"the module returns {returned} for {len(inputs)} examples; return one tensor "
             f"[batch, {classes}], a number for each class, or give evaluate and train"
         )
 
