@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gossamer.data.archives import read_npz
-from gossamer.data.images import Images
+from gossamer.data.images import Images, moments
 from gossamer.data.task import Domain, Split, Task
 from gossamer.errors import UserError, nearest
 
@@ -262,7 +262,7 @@ def _checked(name: str, split: str, x: ArrayLike, y: ArrayLike) -> Split:
 
 def _check_images(name: str, splits: dict[str, Split]) -> None:
     """Raise for splits of other units than the training images; warn of channels that are last."""
-    spreads = {split: float(part.x.std(dtype=np.float64)) for split, part in splits.items()}
+    spreads = {split: moments(part.x)[1] for split, part in splits.items()}
     for split, spread in spreads.items():
         low, high = sorted((spread, spreads["train"]))
         if low > 0 and high > _UNEQUAL * low:

@@ -12,6 +12,17 @@ from numpy.typing import NDArray
 _PART = 1 << 16  # numbers
 
 
+def moments(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Return the mean and the standard deviation of all pixels."""
+    mean = pixels.mean(dtype=np.float64)
+    # In parts that fit the caches: pixels.std() would take 8 bytes for every pixel of them all.
+    squares = (
+        np.square(np.subtract(part, mean, dtype=np.float64)).sum()
+        for part in np.array_split(pixels, max(1, pixels.size // _PART))
+    )
+    return float(mean), math.sqrt(math.fsum(squares) / pixels.size)
+
+
 @dataclass(frozen=True)
 class Images:
     """The domain of images ``[N, H, W]`` or ``[N, C, H, W]``.
@@ -27,14 +38,8 @@ class Images:
     def fitted(cls, train: NDArray[Any]) -> Images:
         """Make a domain that standardizes by the mean and deviation of the training images."""
         shape = train.shape[1:] if train.ndim == 4 else (1, *train.shape[1:])
-        mean = train.mean(dtype=np.float64)
-        # In parts that fit the caches: train.std() would take 8 bytes for every pixel of them all.
-        squares = (
-            np.square(np.subtract(part, mean, dtype=np.float64)).sum()
-            for part in np.array_split(train, max(1, train.size // _PART))
-        )
-        std = math.sqrt(math.fsum(squares) / train.size)
-        return cls(shape, float(mean), std or 1.0)
+        mean, std = moments(train)
+        return cls(shape, mean, std or 1.0)
 
     @property
     def description(self) -> dict[str, Any]:

@@ -165,9 +165,7 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
         if own is not None:
             raise UserError(f"{type(model).__name__} cannot be exported: {own}") from error
         cause: BaseException = error
-        while (
-            cause.__cause__ is not None
-        ):  # torch's own errors around it name steps of its exporter
+        while cause.__cause__ is not None:  # torch's errors around it name steps of its exporter
             cause = cause.__cause__
         reason = str(cause).strip().splitlines()
         raise UserError(

@@ -12,7 +12,7 @@ import numpy as np
 from gossamer.kernels.registry import Kernel, find, typed
 from gossamer.runtime.constants import nonzeros
 from gossamer.runtime.graph import Array, Candidate, Node
-from gossamer.runtime.lowering.dense import after_conv, conv_size, dense_macs
+from gossamer.runtime.lowering.dense import after_conv, columns_of, conv_size, dense_macs
 from gossamer.runtime.lowering.layouts import L2, Lowering, Value
 from gossamer.runtime.packing import limits, padded, panels, up_to
 from gossamer.runtime.program import Buffer
@@ -112,7 +112,7 @@ def winograd(
         channels, in_height = weight.shape[1], 1
     else:
         source = lowering.form(value, "last")
-    panel = int(kernel.tile) * lowering.width
+    panel = columns_of(lowering, kernel)
     several = int(kernel.layout.split("/")[1])
     products = filtered(weight, several)
     fit = L2 * 3 // 4 // (4 * len(products) * channels) // ROWS * ROWS
