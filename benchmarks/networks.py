@@ -1,7 +1,7 @@
 """Networks of other people, as they are and with zeros, in the engine and in other runtimes.
 
-    python benchmarks/networks.py --packages FOLDER [--turns N] [--only PART ...] [--quiet]
-        [--out FILE_WITHOUT_SUFFIX]
+    python benchmarks/networks.py --packages FOLDER [--turns N] [--threads N] [--only PART ...]
+        [--quiet] [--out FILE_WITHOUT_SUFFIX]
 
 pip installs the packages of ``PACKAGES`` (no dependencies), torchvision and openvino into FOLDER;
 every ONNX file in them is measured but those of decision trees, which are no networks, and the
@@ -11,12 +11,13 @@ has them. Sizes that a file leaves free (``SHAPES``) and inputs that
 are the same in every call (``VALUES``) are those of its package; the other runtimes get the file
 with the ones or the others written into it.
 
-Time is at batch 1, on one thread, in turns in one process (``take_turns`` of ``gossamer bench``);
-memory is the peak of a fresh process that runs one example, for the engine with its plan in a
-file; planning is what the engine does where it has none. ``zeros`` are the same networks with 95
-% (architectures 90 %) of the weights of each layer set to zero, the smallest ones, one by one or
-in blocks of 16 outputs; they stand against the other runtimes' dense networks, which zeros do not
-make faster.
+Time is at batch 1, on one thread, in turns in one process (``take_turns`` of ``gossamer bench``),
+and in another process on ``--threads`` threads, where wall time is taken: processor time is the
+sum over the threads, and would count those that wait. Memory is the peak of a fresh process that
+runs one example, for the engine with its plan in a file; planning is what the engine does where it
+has none. ``zeros`` are the same networks with 95 % (architectures 90 %) of the weights of each
+layer set to zero, the smallest ones, one by one or in blocks of 16 outputs; they stand against the
+other runtimes' dense networks, which zeros do not make faster.
 """
 
 from __future__ import annotations
@@ -197,8 +198,8 @@ def peak_mb() -> float:
     return int(line.split()[1]) / 1e3
 
 
-def opened(path: Path, plan: Path) -> Engine:
-    return Engine(path, threads=1, shapes=shapes_of(path), values=values_of(path), plan=plan)
+def opened(path: Path, plan: Path, threads: int = 1) -> Engine:
+    return Engine(path, threads=threads, shapes=shapes_of(path), values=values_of(path), plan=plan)
 
 
 def plan(path: Path, plan_file: Path) -> dict[str, float]:
@@ -231,16 +232,7 @@ def compare(path: Path, folder: Path, turns: int) -> dict[str, Any]:
     for name, block in (("zeros", 1), ("blocks", 16)):
         model, found[f"{name}_share"] = with_zeros(onnx.load(plain), block, density)
         onnx.save(model, folder / f"{name}.onnx")
-        engines[name] = Engine(folder / f"{name}.onnx", threads=1, shapes=shapes)
-    calls: dict[str, Any] = {name: lambda x, e=e: e(*x) for name, e in engines.items()}
-    # Integers go as the engine takes them; the others as their file does.
-    for name in PEERS:
-        try:
-            call = prepared(name, plain, 1)
-            call(inputs[0])
-            calls[name] = call
-        except Exception as error:  # each peer raises its own kinds
-            found[f"{name}_refuses"] = str(error).splitlines()[0][:200]
+        engines[name] = zeros_engine(folder, name, shapes)
     for name, file in (("engine", plain), ("zeros", folder / "zeros.onnx"),
                        ("blocks", folder / "blocks.onnx")):  # fmt: skip
         outputs = engines[name](*inputs[0])
@@ -254,10 +246,43 @@ def compare(path: Path, folder: Path, turns: int) -> dict[str, Any]:
             )
         )
     np.savez(folder / "inputs.npz", *inputs[0])
-    for name, turn in take_turns(calls, inputs, turns=turns, threads=1).items():
+    return found | times(engines, plain, inputs, turns)
+
+
+def compare_on_threads(path: Path, folder: Path, turns: int, threads: int) -> dict[str, Any]:
+    """Times of one example shared by threads, with the plans and files that ``compare`` made."""
+    engine = opened(path, folder / "plan.json", threads)
+    engines = {"engine": engine, "zeros": zeros_engine(folder, "zeros", shapes_of(path), threads)}
+    inputs = [engine.noise(seed=i) for i in range(4)]
+    found = times(engines, folder / "plain.onnx", inputs, turns, threads)
+    return {f"{threads}_threads": found}
+
+
+def zeros_engine(
+    folder: Path, name: str, shapes: dict[str, tuple[int, ...]], threads: int = 1
+) -> Engine:
+    plan = folder / f"{name}.json"
+    return Engine(folder / f"{name}.onnx", threads=threads, shapes=shapes, plan=plan)
+
+
+def times(
+    engines: dict[str, Engine], plain: Path, inputs: list[Any], turns: int, threads: int = 1
+) -> dict[str, Any]:
+    """Milliseconds of the engines and of the peers on the dense file, interleaved; and ratios."""
+    found: dict[str, Any] = {}
+    calls: dict[str, Any] = {name: lambda x, e=e: e(*x) for name, e in engines.items()}
+    # Integers go as the engine takes them; the others as their file does.
+    for name in PEERS:
+        try:
+            call = prepared(name, plain, threads)
+            call(inputs[0])
+            calls[name] = call
+        except Exception as error:  # each peer raises its own kinds
+            found[f"{name}_refuses"] = str(error).splitlines()[0][:200]
+    for name, turn in take_turns(calls, inputs, turns=turns, threads=threads).items():
         found[f"{name}_ms"] = turn.seconds * 1e3
     peers = [found[f"{name}_ms"] for name in PEERS if f"{name}_ms" in found]
-    for name in ("engine", "zeros", "blocks"):
+    for name in engines:
         found[f"{name}_ratio_onnxruntime"] = found["onnxruntime_ms"] / found[f"{name}_ms"]
         found[f"{name}_ratio"] = min(peers) / found[f"{name}_ms"]
     return found
@@ -284,7 +309,7 @@ def child(folder: Path, *arguments: str) -> dict[str, Any]:
     return found
 
 
-def measure(path: Path, folder: Path, turns: int) -> dict[str, Any]:
+def measure(path: Path, folder: Path, turns: int, threads: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         plans = str(Path(temporary) / "plan.json")
         found = child(folder, "plan", str(path), plans)
@@ -295,6 +320,9 @@ def measure(path: Path, folder: Path, turns: int) -> dict[str, Any]:
         if "reason" not in found:
             files = Path(temporary) / "plain.onnx", Path(temporary) / "inputs.npz"
             found |= child(folder, "peer", *map(str, files))
+            if threads > 1:
+                several = "threads", str(path), temporary, str(turns), str(threads)
+                found |= child(folder, *several)
     return found
 
 
@@ -308,8 +336,10 @@ def run_child(arguments: list[str]) -> None:
                 found = memory_of_engine(Path(path), Path(rest[0]))
             case "peer":
                 found = memory_of_peer(Path(path), Path(rest[0]))
-            case _:
+            case "compare":
                 found = compare(Path(path), Path(rest[0]), int(rest[1]))
+            case _:
+                found = compare_on_threads(Path(path), Path(rest[0]), *map(int, rest[1:]))
     except UserError as error:
         found = {"reason": str(error).removeprefix(f"{path}: ")}
     print(json.dumps(found))
@@ -350,9 +380,15 @@ def summary(ran: dict[str, dict[str, Any]], density: float) -> list[str]:
     planning_mb = max(row["planning_mb"] for row in ran.values())
     memory = max(row["memory_mb"] / row["memory_onnxruntime_mb"] for row in ran.values())
 
-    def middle(key: str) -> str:
-        ratios = [row[key] for row in ran.values()]
+    counts = sorted({key for row in ran.values() for key in row if key.endswith("_threads")})
+
+    def middle(key: str, count: str = "") -> str:
+        rows = [row[count] for row in ran.values() if count in row] if count else ran.values()
+        ratios = [row[key] for row in rows]
         return f"{statistics.median(ratios):.2f}x | {min(ratios):.2f}x"
+
+    def on_threads(row: dict[str, Any], count: str) -> str:
+        return f"{row[count]['engine_ratio']:.2f}x" if count in row else "-"
 
     share = f"{100 * (1 - density):.0f} % zeros"
     lines = [
@@ -362,19 +398,29 @@ def summary(ran: dict[str, dict[str, Any]], density: float) -> list[str]:
         f"| as shipped, against onnxruntime | {middle('engine_ratio_onnxruntime')} |",
         f"| {share}, single, against the faster peer's dense | {middle('zeros_ratio')} |",
         f"| {share}, blocks of 16, against the faster peer's dense | {middle('blocks_ratio')} |",
+        *(
+            f"| {count.replace('_', ' ')}: {what} | {middle(key, count)} |"
+            for count in counts
+            for what, key in (
+                ("as shipped, against the faster of the peers", "engine_ratio"),
+                (f"{share}, single, against the faster peer's dense", "zeros_ratio"),
+            )
+        ),
         "",
         f"Of other results than onnxruntime's (by more than {CLOSE:g} of the largest output): "
         f"{', '.join(wrong) or 'none'}. Planning takes {planning:.1f} processor seconds and "
         f"{planning_mb:.0f} MB at most; a process with its plan at hand takes {memory:.1f} times "
         "onnxruntime's memory at most.\n",
-        "| file | against the faster peer | onnxruntime | zeros | blocks of 16 | engine, ms | "
-        "difference | memory, MB | onnxruntime's | planning, s | MB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| file | against the faster peer | {''.join(f'{c} | ' for c in counts)}onnxruntime "
+        "| zeros | blocks of 16 | engine, ms | difference | memory, MB | onnxruntime's "
+        "| planning, s | MB |".replace("_", " "),
+        "|---" * (11 + len(counts)) + "|",
     ]
     for name in slowest:
         row = ran[name]
         lines.append(
             f"| {short(name)} | {row['engine_ratio']:.2f}x "
+            f"{''.join(f'| {on_threads(row, count)} ' for count in counts)}"
             f"| {row['engine_ratio_onnxruntime']:.2f}x | {row['zeros_ratio']:.2f}x "
             f"| {row['blocks_ratio']:.2f}x | {row['engine_ms']:.3g} "
             f"| {row['engine_difference']:.0e} | {row['memory_mb']:.0f} "
@@ -396,9 +442,11 @@ The ONNX files in the pip packages {packages}. Networks run as their files are; 
 sizes free, the engine is told those that its package uses. *Measured*: processor time of one
 example on one thread, interleaved in one process, the median over {turns} turns; memory is the
 peak of a fresh process with a plan at hand, planning the processor time and the peak without one.
-Ratios say how many times faster the engine is. *Zeros* and *blocks of 16* are the engine on the
-same network with 95 % of each layer's weights set to zero (90 % in torchvision's architectures),
-against the dense network elsewhere; such a network's outputs mean nothing.
+Ratios say how many times faster the engine is; those of several threads are of wall time, the
+engine and its peers on as many each, since processor time counts all threads, also where they
+wait. *Zeros* and *blocks of 16* are the engine on the same network with 95 % of each layer's
+weights set to zero (90 % in torchvision's architectures), against the dense network elsewhere; such
+a network's outputs mean nothing.
 
 The architectures are {architectures}'s, exported with torch at 1x3x224x224. Their weights are
 random, of a size that carries activations through, and their batch norms have the statistics of
@@ -423,6 +471,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--packages", type=Path, required=True, help="folder to install into")
     parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2, help="besides one; 1: on one only")
     parser.add_argument("--only", nargs="*", help="parts of files' paths")
     parser.add_argument("--quiet", action="store_true", help="nothing else uses the machine")
     parser.add_argument("--out", type=Path, help="where to write .json and .md")
@@ -442,7 +491,7 @@ def main() -> None:
     for path in files_in(folder):
         name = str(path.relative_to(folder))
         if any(part in name for part in wanted):
-            rows[name] = measure(path, folder, arguments.turns)
+            rows[name] = measure(path, folder, arguments.turns, arguments.threads)
             print(name, json.dumps(rows[name]), flush=True)
     print(f"\n{about}\n\n{tables(rows)}", end="")
     if arguments.out:

@@ -130,6 +130,35 @@ def test_architectures_have_a_section_of_their_own(networks):
     assert "| a: x.onnx |" not in made
 
 
+def test_rows_of_several_threads_stand_beside_those_of_one(networks):
+    rows = {"a/x.onnx": row(2.0) | {"2_threads": row(1.5)}, "b/y.onnx": row(3.0)}
+    text = networks.tables(rows)
+    assert "| as shipped, against the faster of the peers | 2.50x | 2.00x |" in text
+    assert "| 2 threads: as shipped, against the faster of the peers | 1.50x | 1.50x |" in text
+    assert "| 2 threads: 95 % zeros, single, against the faster peer's dense | 1.50x |" in text
+    header, line, first, other = text.split("\n\n")[-1].strip().splitlines()
+    assert header.startswith("| file | against the faster peer | 2 threads | onnxruntime |")
+    assert header.count("|") == line.count("|") == first.count("|") == other.count("|")
+    assert first.startswith("| a: x.onnx | 2.00x | 1.50x | 2.00x |")
+    assert other.startswith("| b: y.onnx | 3.00x | - | 3.00x |")
+
+
+def test_threads_use_the_plans_of_one(networks, tmp_path):
+    info = onnx.helper.make_tensor_value_info
+    weight = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    values = [info(name, onnx.TensorProto.FLOAT, [1, 64]) for name in "xy"]
+    tensor = onnx.numpy_helper.from_array(weight, "w")
+    graph = onnx.helper.make_graph([node], "g", values[:1], values[1:], [tensor])
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "x.onnx")
+    found = networks.measure(tmp_path / "x.onnx", tmp_path, 1, 2)
+    assert found["engine_difference"] < 1e-5
+    assert found["2_threads"].keys() >= {"engine_ratio", "zeros_ratio", "onnxruntime_ms"}
+    assert "blocks_ratio" in found
+    assert "2_threads" not in networks.measure(tmp_path / "x.onnx", tmp_path, 1, 1)
+
+
 def test_earlier_rows_of_other_conditions_are_refused(networks, tmp_path):
     file = tmp_path / "networks.json"
     file.write_text(json.dumps({"about": "On A.", "networks": {"a/x.onnx": row(2.0)}}))
