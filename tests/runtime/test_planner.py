@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -155,3 +155,27 @@ def test_progress_goes_to_the_end() -> None:
     planner.make(graph, chosen_isa(), on_progress=lambda *numbers: seen.append(numbers))
     nodes = len(graph.nodes)
     assert seen == [(i + 1, nodes) for i in range(nodes)]
+
+
+@pytest.mark.parametrize(
+    ("alone", "shared", "wanted"),
+    [
+        (1000, 1_000_000, [0, 1, 2]),  # other programs have the cores
+        (planner.LONG_NS, planner.LONG_NS // 2, []),
+        (planner.LONG_NS, 100 * planner.LONG_NS, []),  # too long to measure
+    ],
+)
+def test_steps_are_shared_by_what_they_take_alone(
+    alone: int, shared: int, wanted: list[int]
+) -> None:
+    class Timed:
+        steps: Sequence[int] = ()
+
+        def single_threaded(self, steps: list[int]) -> None:
+            self.steps = steps
+
+        def profile(self, x: object, repeats: int, processor_time: bool) -> list[list[int]]:
+            assert shared <= alone or repeats <= 3
+            return [[alone if i in self.steps else shared for i in range(3)]] * repeats
+
+    assert planner.single_threaded(Timed(), read(layers(8, 8)), 3) == wanted

@@ -153,7 +153,7 @@ class Engine:
         steps = range(len(self._steps["single"]))
         known = self.plan.single_threaded.get(str(self.threads))
         if known is None or not set(known) <= set(steps):
-            known = planner.single_threaded(self._single_program, self.graph)
+            known = planner.single_threaded(self._single_program, self.graph, len(steps))
             self.plan.single_threaded[str(self.threads)] = known
             if path is not None:
                 with suppress(UserError):  # a plan from where nothing can be written is as good

@@ -587,23 +587,28 @@ def _chunk(
     return best, least if least == 2 else (least - 1) * usable_cores() + 1
 
 
-def single_threaded(program: Program, graph: Graph) -> list[int]:
-    """Return the steps of a program that one thread should compute alone.
+def single_threaded(program: Program, graph: Graph, steps: int) -> list[int]:
+    """Return the steps of a program of so many that one thread should compute alone.
 
     Measured, in wall time and interleaved, are none, all, and those that are each no slower on one
     thread; the choice with the fastest whole example is returned.
     """
     x = [np.ascontiguousarray(values, np.float32) for values in synthetic(graph, 1)]
-    once = program.profile(x, 1, False)[0]
-    if sum(once) > LONG_NS:
+    alone = list(range(steps))
+    program.single_threaded(alone)
+    once = sum(program.profile(x, 1, False)[0])
+    if once > LONG_NS:
         return []  # what is lost by sharing a short step is nothing beside it
-    steps, repeats = len(once), max(3, min(20, SHARING_NS // max(1, sum(once))))
+    program.single_threaded([])
+    if min(map(sum, program.profile(x, 3, False))) > HOPELESS * once:
+        return alone  # other programs have the cores: a thread waits for one at every step
+    repeats = max(3, min(20, SHARING_NS // max(1, once)))
     fastest = {}
-    for choice in ([], list(range(steps))):
+    for choice in ([], alone):
         program.single_threaded(choice)
         fastest[len(choice)] = np.min(program.profile(x, repeats, False), axis=0)
     faster = np.flatnonzero(fastest[steps] <= fastest[0])
-    choices = [list(range(steps)), [int(step) for step in faster], []]
+    choices = [alone, [int(step) for step in faster], []]
     best, spent = [math.inf] * len(choices), 0
     while spent < SHARING_NS:
         for i, choice in enumerate(choices):
