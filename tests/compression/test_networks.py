@@ -132,7 +132,7 @@ def test_a_search_suggests_no_network_above_the_density_that_was_asked_for(tmp_p
     look = Look.at(model.eval(), torch.zeros(2, 16))
     file = tmp_path / "experiment.toml"
     metrics = [Maximize("accuracy"), AtMost("density", 0.2)]
-    write_experiment(file, look, Tuning(6, (1e-3, 1e-1)), metrics, {}, [])
+    write_experiment(file, look, Tuning(6, (1e-3, 1e-1)), metrics, {}, [], ["accuracy"])
     data = tomllib.loads(file.read_text())
     data["parameters"]["allocation"]["options"] = ["uniform"]
     data |= {"sampler": "random", "start": []}

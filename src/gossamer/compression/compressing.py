@@ -153,7 +153,8 @@ def compress(
                 "dense: " + ", ".join(f"{m.name} {network.values[m.name]:.6g}" for m in metrics),
             ]
             tuning = network.tuning(minutes)
-            write_experiment(file, look, tuning, metrics, network.settings, heading)
+            shared = network.settings
+            write_experiment(file, look, tuning, metrics, shared, heading, wanted.quality)
         storage = f"sqlite:///{quote(str(folder / 'search.db'))}"
         experiment = Experiment.from_toml(file, check=network.trainer, storage=storage)
         _agree(experiment, network.settings, metrics if asked else None, file)
@@ -234,7 +235,8 @@ def _search(
 
 
 class _Best:
-    """Logger that puts the best network so far into the folder and removes dominated ones."""
+    """Logger that puts the best network so far into the folder and removes those that
+    neither the frontier nor longer training needs."""
 
     def __init__(self, experiment: Experiment, folder: Path) -> None:
         self._experiment, self._folder = experiment, folder
@@ -251,8 +253,13 @@ class _Best:
         if best != self._best:
             _publish(self._folder / "trials" / str(best), self._folder)
             self._best = best
-        for other in self._experiment.trials():
-            if other.state == "complete" and other.number not in frontier:
+        trials = self._experiment.trials()
+        needed = frontier | {t.origin for t in trials if t.state in ("running", "waiting")}
+        if (longer := self._experiment.continuation) is not None:
+            worth = longer.candidates(self._experiment.metrics, trials)
+            needed |= {trial.number for trial in worth}
+        for other in trials:
+            if other.state == "complete" and other.number not in needed:
                 shutil.rmtree(self._folder / "trials" / str(other.number), ignore_errors=True)
 
     def close(self) -> None:

@@ -105,6 +105,11 @@ class Goals:
                 made.append((AtLeast if self._rises(name) else AtMost)(name, limit))
         return made
 
+    @property
+    def quality(self) -> tuple[str, ...]:
+        """The metrics that say how good the network's answers are, which training improves."""
+        return tuple(self.own) or _QUALITY
+
     def _rises(self, name: str) -> bool:
         """Whether more of the metric is better."""
         if name in METRICS:
@@ -113,7 +118,7 @@ class Goals:
 
     def _losses(self, dense: Mapping[str, float]) -> dict[str, float]:
         losses = dict(self.lose_at_most)
-        quality = {*self.own} if self.own else {*_QUALITY}
+        quality = {*self.quality}
         named = {*self.at_least, *self.at_most, *losses, *self.maximize, *self.minimize}
         if not quality & named:
             first = next(iter(self.own), "accuracy")

@@ -23,7 +23,7 @@ from gossamer.nn import export
 from gossamer.search import Experiment, Trial, TrialRecord
 from gossamer.sparsity import Sparsifier, SparsitySettings
 from gossamer.training import TrainingConfig, count, evaluate, fit
-from gossamer.training.initial import rearranged, with_winners
+from gossamer.training.initial import rearranged, trained_longer, with_winners
 from gossamer.training.measure import measure, returned
 from gossamer.training.tensor_file import MODEL, add_prefix, save_tensors, strip_prefix
 
@@ -52,7 +52,14 @@ class PruneModule:
 
     def __call__(self, trial: Trial) -> dict[str, Any]:
         values = {**self.settings, **trial.parameters}
-        model = self._network(values)
+        model = None
+        if trial.continued:
+            run = self._place(trial.origin)
+            values = trained_longer(values, trial.continued, run)
+            if values.get("init") == str(run):
+                model = self.restored(trial.origin)
+        if model is None:
+            model = self._network(values)
         by_layer = {
             name.partition(".")[2]: value
             for name, value in values.items()
@@ -73,9 +80,10 @@ class PruneModule:
                     epoch.epoch, {"accuracy": epoch.accuracy}, of=values["epochs"]
                 ),
             )
-        elif values["epochs"]:
-            self.train(model, sparsifier)
-        place = make_folder(Path(self.folder) / "trials" / str(trial.number))
+        else:
+            for _ in range(values["epochs"]):
+                self.train(model, sparsifier)
+        place = make_folder(self._place(trial.number))
         save_tensors(place / "model.safetensors", add_prefix(model.state_dict(), MODEL), {})
         write_text(place / "values.json", json.dumps(values))
         return returned(*self.measured(model, place, "validation", self.metrics))
@@ -85,9 +93,12 @@ class PruneModule:
         rearranged(model, values)
         return with_winners(model, values, self.inputs[:2])
 
-    def restored(self, number: int) -> nn.Module:
-        """Return the network of a finished trial."""
-        place = Path(self.folder) / "trials" / str(number)
+    def _place(self, number: int | None) -> Path:
+        return Path(self.folder) / "trials" / str(number)
+
+    def restored(self, number: int | None) -> nn.Module:
+        """Return the network of a finished trial, in evaluation mode."""
+        place = self._place(number)
         model = self._network(json.loads((place / "values.json").read_text()))
         model.load_state_dict(strip_prefix(load_file(place / "model.safetensors"), MODEL))
         return model.eval()
@@ -204,7 +215,7 @@ class ModuleNetwork:
         return type(self.model).__name__
 
     def tuning(self, minutes: float | None = None) -> Tuning:
-        """Return the settings of fine-tuning; a user's function runs once or not at all."""
+        """Return the settings of fine-tuning; an epoch is a call of a user's function."""
         if self._trainer.train is not None:
             return Tuning(1, None)
         assert self._trainer.task is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from gossamer.nn import sparsify_activations
 from gossamer.nn.activation_finder import activation_sites
 from gossamer.search.definition import UNLIMITED, describe_metric
 from gossamer.search.metrics import Metric
+from gossamer.search.stopping.continuation import Continuation
 from gossamer.sparsity import Sparsifier, SparsitySettings, choose_weights
 from gossamer.sparsity.layers import dense_weights, unwrap
 from gossamer.sparsity.rearrange import chains
@@ -360,8 +361,18 @@ def write_experiment(
     metrics: Sequence[Metric],
     settings: Mapping[str, Any],
     heading: Sequence[str],
+    quality: Sequence[str],
 ) -> None:
     """Write the experiment file, with ``heading`` and ``Look.sentences`` as comments.
+
+    Args:
+        path: of the file.
+        look: the examined network.
+        tuning: settings of fine-tuning.
+        metrics: of the search.
+        settings: that all trials share.
+        heading: lines for its beginning.
+        quality: metrics that training improves; one of ``metrics`` at least.
 
     Raises:
         UserError: the file cannot be written.
@@ -379,9 +390,13 @@ def write_experiment(
         "settings": {**settings, **tuning.settings, **fixed},
         "metrics": {metric.name: describe_metric(metric) for metric in metrics},
         "parameters": parameters(look, tuning, limits),
+        "continuation": asdict(Continuation([m.name for m in metrics if m.name in quality])),
     }
     if keep := constraints(look, limits):
         described["constraints"] = keep
-    lines = [*heading, *look.sentences(), "epochs = 0 prunes at once and trains nothing"]
+    lines = [
+        *(*heading, *look.sentences(), "epochs = 0 prunes at once and trains nothing"),
+        "continuation: trials that nearly meet the goals are trained 2, 4, 8 times as long",
+    ]
     comments = "".join(f"# {' '.join(line.split())}\n" for line in lines)
     write_text(path, f"{comments}\n{tomli_w.dumps(described)}")

@@ -248,7 +248,8 @@ def trials_table(experiment: Experiment | Snapshot) -> Group:
             for metric in snapshot.metrics
         )
         time = units.NOTHING if trial.seconds is None else units.duration(trial.seconds)
+        longer = f"trial {trial.origin} x{2**trial.continued}" if trial.continued else ""
         fidelity = f"fidelity {trial.fidelity}" if trial.fidelity else ""
-        note = "; ".join(filter(None, (fidelity, trial.reason, trial.note)))
+        note = "; ".join(filter(None, (fidelity, longer, trial.reason, trial.note)))
         shown.add_row(units.whole(trial.number), trial.state, *values, time, Text(note))
     return Group(Text(f"{snapshot.name}: {words.counts(snapshot)}", "bold"), shown)

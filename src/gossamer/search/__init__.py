@@ -25,6 +25,7 @@ from gossamer.search.snapshot import Snapshot
 from gossamer.search.space.constraints import LinearConstraint
 from gossamer.search.space.parameters import Choice, Float, Grid, Int, Prior
 from gossamer.search.space.space import Space
+from gossamer.search.stopping.continuation import Continuation
 from gossamer.search.stopping.fidelity import Fidelity
 from gossamer.search.stopping.optuna import OptunaPruner
 from gossamer.search.stopping.rules import STOPPING, Dominated, Halving, OutOfReach, Violated
@@ -44,6 +45,7 @@ __all__ = [
     "AtMost",
     "Choice",
     "Command",
+    "Continuation",
     "Dominated",
     "Experiment",
     "ExperimentSampler",

@@ -22,6 +22,7 @@ from gossamer.search.metrics import AtLeast, AtMost, Maximize, Metric, Minimize
 from gossamer.search.samplers.warm_start import WarmStart
 from gossamer.search.space.constraints import LinearConstraint
 from gossamer.search.space.parameters import Choice, Float, Grid, Int, Parameter, Prior
+from gossamer.search.stopping.continuation import Continuation
 from gossamer.search.stopping.fidelity import Fidelity
 from gossamer.search.stopping.rules import StoppingRule, rules_from_mapping, rules_to_mapping
 
@@ -54,7 +55,7 @@ _PLAIN: dict[str, type[Any]] = {
 }
 _TOP = (
     *(*_PLAIN, "budget", "minutes", "start", "warm_start", "command", "solutions", "stopping"),
-    *("fidelity", "metrics", "parameters", "constraints"),
+    *("fidelity", "continuation", "metrics", "parameters", "constraints"),
 )
 
 
@@ -108,6 +109,10 @@ def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
             _table(entry, f"fidelity {i}", needed, allowed) for i, entry in enumerate(fidelities, 1)
         )
         arguments["fidelities"] = [Fidelity(**entry) for entry in tables]
+    if "continuation" in data:
+        others = ("parameter", "rounds", "share")
+        entry = _table(data["continuation"], "continuation", ("improves",), others)
+        arguments["continuation"] = Continuation(**entry)
     if "command" in data:
         arguments["command"] = Command.from_entry(data["command"])
     constraints = _typed(data.get("constraints", []), list, "'constraints'")
@@ -126,6 +131,7 @@ def to_mapping(
     warm_start: WarmStart | None = None,
     stopping: Sequence[StoppingRule] = (),
     fidelities: Sequence[Fidelity] = (),
+    continuation: Continuation | None = None,
     command: Command | None = None,
     **others: Any,
 ) -> dict[str, Any]:
@@ -161,6 +167,8 @@ def to_mapping(
             }
             for f in fidelities
         ]
+    if continuation is not None:
+        described["continuation"] = _plain(asdict(continuation))
     if command is not None:
         described["command"] = command.as_mapping()
     return described

@@ -34,6 +34,7 @@ from gossamer.search.space.constraints import LinearConstraint
 from gossamer.search.space.parameters import Parameter
 from gossamer.search.space.space import Space
 from gossamer.search.stopping.context import LearningCurves
+from gossamer.search.stopping.continuation import Continuation
 from gossamer.search.stopping.fidelity import Fidelity, Ladder
 from gossamer.search.stopping.rules import StoppingRule, check_rules
 from gossamer.search.trials.attachments import files_folder, files_of, trial_folder
@@ -79,6 +80,7 @@ class Experiment:
             ``x.files`` next to it by default.
         solutions: search for several distinct solutions in place of one best point; requires
             exactly one optimized metric.
+        continuation: longer training of promising trials; see `Continuation`.
         patience: number of ended trials without an improvement after which `run` starts no more;
             None for no limit.
 
@@ -113,6 +115,7 @@ class Experiment:
         files: str | os.PathLike[str] | None = None,
         solutions: Solutions | None = None,
         patience: int | None = None,
+        continuation: Continuation | None = None,
     ) -> None:
         check_name(name, "experiment")
         check_metrics(metrics)
@@ -144,6 +147,11 @@ class Experiment:
             raise UserError(f"command must be a command line or a Command, not {command!r}")
         if not isinstance(warm_start, WarmStart | None):
             raise UserError(f"warm_start must be a WarmStart, not {warm_start!r}")
+        if not isinstance(continuation, Continuation | None):
+            raise UserError(f"continuation must be a Continuation, not {continuation!r}")
+        self.continuation = continuation
+        if continuation is not None:
+            _check_continuation(continuation, self._space, self.metrics)
         self._ladder = Ladder(self.metrics, self.fidelities)
         self._curves = LearningCurves()
         self._described = definition.to_mapping(
@@ -160,6 +168,7 @@ class Experiment:
             warm_start=warm_start,
             stopping=self.stopping,
             fidelities=self.fidelities,
+            continuation=continuation,
             command=self.command,
             files=None if files is None else os.fspath(files),
             solutions=None if self.solutions is None else dataclasses.asdict(self.solutions),
@@ -304,20 +313,21 @@ class Experiment:
     def ask(self) -> Trial:
         """Return the next trial to run, whatever the budget.
 
-        It is a trial that was put back, else a promising one of a lower fidelity to repeat at the
-        next, else a new suggestion. Several processes may ask at once; the sampler sees every
-        running trial only if one asks at a time. The process that asked must run the trial: if it
-        dies, the trial is put back.
+        It is a trial that was put back, else a promising one to train for longer or, of a lower
+        fidelity, to repeat at the next, else a new suggestion. Several processes may ask at once;
+        the sampler sees every running trial only if one asks at a time. The process that asked must
+        run the trial: if it dies, the trial is put back.
         """
         trial = self.ask_within(math.inf)
         assert trial is not None
         return trial
 
-    def ask_within(self, budget: float) -> Trial | None:
+    def ask_within(self, budget: float, seconds: float = math.inf) -> Trial | None:
         """Return the next trial as `ask` does; None if all processes have used up the budget.
 
         Args:
             budget: number of trials; a trial of a fidelity counts as its cost.
+            seconds: time that is left; no trial is continued that would take longer.
         """
         allowed = Budget(budget, self._ladder.cost)
         patience = time.monotonic() + _FRESH_SECONDS
@@ -328,20 +338,22 @@ class Experiment:
                 waiting = self._store.claim_waiting(allowed)
                 if waiting is not None:
                     point = self._space.with_defaults(waiting.parameters)
-                    return self._trial(waiting.number, point, waiting.fidelity)
+                    origin, rounds = waiting.origin, waiting.continued
+                    what = Trial(-1, point, waiting.fidelity, origin=origin, continued=rounds)
+                    return self._started(what, waiting.number)
                 everything = self._records(deleted=True)
                 deleted = self._store.edits.deleted
                 records = with_noise_of_repeats([r for r in everything if r.number not in deleted])
                 spent = allowed.spent(Counter(r.fidelity for r in records))
                 if not allowed.holds(spent + allowed.cost(self._ladder.lowest)):
                     return None
-                point, fidelity, origin = self._next_point(records, budget - spent)
+                trial = self._next(records, budget - spent, seconds)
                 distributions = self._space.distributions()
-                used = {name: distributions[name] for name in point}
+                used = {name: distributions[name] for name in trial.parameters}
                 room = Room(allowed, len(everything), strict=time.monotonic() < patience)
-                number = self._store.create(point, used, room, fidelity, origin)
+                number = self._store.create(trial, used, room)
                 if number is not None:
-                    return self._trial(number, point, fidelity)
+                    return self._started(trial, number)
                 # Another process made a trial meanwhile: this one is chosen again.
 
     def add(
@@ -433,29 +445,37 @@ class Experiment:
         """Suggest a point after the trials of `history`, which need not be this experiment's."""
         return self._suggester.suggest(history)
 
-    def _next_point(
-        self, records: Sequence[TrialRecord], room: float
-    ) -> tuple[dict[str, Any], str | None, int | None]:
-        """Return a new trial's parameters and fidelity, and the number of the trial it repeats."""
+    def _next(self, records: Sequence[TrialRecord], room: float, seconds: float) -> Trial:
+        """Return what the next new trial runs, with a number that does not count yet."""
         climbing = self._ladder.next_up(records, room)
-        if climbing is None:
-            return self._suggester.suggest(self._history(records)), self._ladder.lowest, None
-        source, fidelity = climbing
-        return dict(source.parameters), fidelity, source.number
+        if climbing is not None:
+            source, fidelity = climbing
+            return Trial(-1, dict(source.parameters), fidelity, origin=source.number)
+        if self.continuation is not None:
+            longer = self.continuation.next_up(self.metrics, records, seconds)
+            if longer is not None:
+                point, rounds = dict(longer.parameters), longer.continued + 1
+                return Trial(-1, point, origin=longer.number, continued=rounds)
+        return Trial(-1, self._suggester.suggest(self._history(records)), self._ladder.lowest)
 
     def _history(self, records: Sequence[TrialRecord]) -> History:
         """Return the trials in the form that samplers read."""
         return History.of_trials(records, self.metrics, self._ladder, self._earlier, self.solutions)
 
-    def _trial(self, number: int, point: Mapping[str, Any], fidelity: str | None) -> Trial:
+    def _started(self, what: Trial, number: int) -> Trial:
+        """Return the trial that runs `what` under its number, and can report."""
         began = time.time()
 
         def report(step: int, values: Mapping[str, Any], of: int | None) -> str | None:
             return self._report(trial, began, step, values, of)
 
-        settings = {**self.settings, **self._ladder.settings(fidelity)}
-        files = trial_folder(self.files, number)
-        trial = Trial(number, dict(point), fidelity, settings, report, files)
+        trial = dataclasses.replace(
+            what,
+            number=number,
+            settings={**self.settings, **self._ladder.settings(what.fidelity)},
+            files=trial_folder(self.files, number),
+            _reporter=report,
+        )
         return trial
 
     def _report(
@@ -726,3 +746,17 @@ class Experiment:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _check_continuation(
+    continuation: Continuation, space: Space, metrics: Sequence[Metric]
+) -> None:
+    """Raise `UserError` if the experiment lacks a metric or parameter that it names."""
+    names = [metric.name for metric in metrics]
+    for name in continuation.improves:
+        if name not in names:
+            raise UserError(f"continuation: no metric '{name}'; {nearest(name, names)}")
+    known = space.parameters
+    if continuation.parameter not in known:
+        hint = nearest(continuation.parameter, known)
+        raise UserError(f"continuation: no parameter '{continuation.parameter}'; {hint}")

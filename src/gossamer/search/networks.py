@@ -20,6 +20,7 @@ from gossamer.search.space.parameters import Choice
 from gossamer.search.space.space import Space
 from gossamer.search.trials.trial import Trial, TrialRecord
 from gossamer.training import Epoch, Recipe, Trained, train
+from gossamer.training.initial import trained_longer
 from gossamer.training.measure import returned
 from gossamer.training.trained import export_network
 
@@ -105,6 +106,11 @@ class TrainNetwork:
             UserError: an unknown task, model, setting, parameter, layer or metric name, or a goal
                 or threshold that is none for the metric.
         """
+        longer = experiment.continuation
+        if longer is not None and longer.parameter != "epochs":
+            raise UserError(
+                f"continuation: parameter must be 'epochs' for networks, not '{longer.parameter}'"
+            )
         space = Space(experiment.parameters)
         first = {parameter.name: parameter.decode(0.0) for parameter in experiment.parameters}
         choices = [p for p in experiment.parameters if isinstance(p, Choice) and p.name == "model"]
@@ -137,7 +143,12 @@ class TrainNetwork:
 
     def _recipe(self, trial: Trial) -> Recipe:
         changes = self.cheaper[trial.fidelity] if trial.fidelity is not None else {}
-        return recipe_of(self.settings, trial.parameters, changes)
+        recipe = recipe_of(self.settings, trial.parameters, changes)
+        if not trial.continued:
+            return recipe
+        run = None if self.folder is None else Path(self.folder) / str(trial.origin)
+        longer = trained_longer(recipe.settings, trial.continued, run)
+        return Recipe(recipe.task, recipe.model, longer)
 
     def __call__(self, trial: Trial) -> dict[str, Any]:
         recipe = self._recipe(trial)

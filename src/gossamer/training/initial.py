@@ -15,6 +15,12 @@ from gossamer.sparsity import Block, rearrange
 from gossamer.sparsity.registry import named_pattern
 from gossamer.training.tensor_file import MODEL, check_tensors, load_tensors, strip_prefix
 
+# Settings of how masks change during training.
+_CHANGES_OF_MASKS = (
+    *("density_schedule", "density_until", "density_start", "density_initial"),
+    *("mask_interval", "mask_until", "drop_fraction"),
+)
+
 
 def load_weights(model: nn.Module, run: str | Path) -> None:
     """Load the weights of a run directory, usually of a dense network, into ``model``.
@@ -47,6 +53,33 @@ def load_weights(model: nn.Module, run: str | Path) -> None:
             "give the same model and sizes"
         )
     model.load_state_dict(weights, strict=False)
+
+
+def trained_longer(
+    settings: Mapping[str, Any], rounds: int, run: str | Path | None
+) -> dict[str, Any]:
+    """Return the settings of a training that is 2 to the power of ``rounds`` times as long.
+
+    If the run of the half as long one is there, training goes on from its weights and their
+    positions, with a schedule of its own: as many epochs as it had in all. Otherwise the whole
+    training is repeated.
+
+    Args:
+        settings: of the training that is continued, in its first form.
+        rounds: how often its length is doubled, at least 1.
+        run: run directory of the training after one round less.
+    """
+    half = int(settings["epochs"]) * 2 ** (rounds - 1)
+    weights = None if run is None else Path(run) / "model.safetensors"
+    # Their weights in the file are not those that such a network starts from.
+    other = any(settings.get(name) for name in ("base", "variational", "int8"))
+    if weights is None or not weights.is_file() or other:
+        return {**settings, "epochs": 2 * half}
+    longer = {k: v for k, v in settings.items() if k not in _CHANGES_OF_MASKS}
+    if any(name.partition(".")[0] == "weight_density" for name in settings):
+        longer["rule"] = "one_shot"  # the largest weights are those that are not zero
+    fixed = {"rearrange": False, "activation_anneal": 0.0}
+    return {**longer, **fixed, "init": str(run), "epochs": half}
 
 
 def rearranged(model: nn.Module, settings: Mapping[str, Any]) -> None:

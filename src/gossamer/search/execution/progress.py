@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from gossamer.progress import number, progress_bar
 from gossamer.search.frontier import best, inside
 from gossamer.search.metrics import Metric, label
-from gossamer.search.trials.trial import ENDED, TrialRecord
+from gossamer.search.trials.trial import ENDED, Trial, TrialRecord
 
 
 class Board:
@@ -57,6 +57,7 @@ class Board:
             speed_seconds=86_400,
         )
         self._records = [record for record in records if record.state in ENDED]
+        self._continued: dict[int, Trial] = {}
         self._bar = self._progress.add_task(
             name,
             total=total if math.isfinite(total) else None,
@@ -72,9 +73,16 @@ class Board:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._progress.stop()
 
+    def start(self, trial: Trial) -> None:
+        """Show a trial that trains an earlier one for longer, until it ends."""
+        if trial.continued:
+            self._continued[trial.number] = trial
+            self._progress.update(self._bar, below=self.summary())
+
     def add(self, record: TrialRecord) -> None:
         """Count a trial that has ended."""
         self._records.append(record)
+        self._continued.pop(record.number, None)
         self._progress.update(self._bar, advance=self._cost(record.fidelity), below=self.summary())
 
     def summary(self) -> str:
@@ -82,13 +90,20 @@ class Board:
 
         All values are of one trial, the frontier's first. If no trial is inside the thresholds,
         the line names the one that misses them least as "nearest". If the running time is limited,
-        the line begins with ``12 of 30 min``. It ends with the remark of ``sign``, if any.
+        the line begins with ``12 of 30 min``. It ends with the trials that are trained for longer,
+        and the remark of ``sign``, if any.
         """
-        parts = [self._counts(), self._leader(), self._sign(self._records)]
+        parts = [self._counts(), self._leader(), self._longer(), self._sign(self._records)]
         if self._minutes is not None:
             spent = (time.monotonic() - self._began) / 60
             parts.insert(0, f"{number(spent, 2)} of {number(self._minutes)} min")
         return "; ".join(filter(None, parts))
+
+    def _longer(self) -> str:
+        return ", ".join(
+            f"training trial {trial.origin:,} {2**trial.continued} times as long"
+            for trial in self._continued.values()
+        )
 
     @property
     def _full(self) -> list[TrialRecord]:

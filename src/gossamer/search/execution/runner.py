@@ -231,10 +231,14 @@ class Runner:
 
     def _next(self) -> Trial | None:
         begun = self._ended + len(self._running)
-        if self._over or begun >= self._limit or time.monotonic() >= self._deadline:
+        left = self._deadline - time.monotonic()
+        if self._over or begun >= self._limit or left <= 0:
             return None
-        trial = self._experiment.ask_within(self._total)
-        return None if trial is None else self._logged(trial)
+        trial = self._experiment.ask_within(self._total, left)
+        if trial is None:
+            return None
+        self._board.start(trial)
+        return self._logged(trial)
 
     def _show(self, record: TrialRecord) -> None:
         self._over = self._experiment.patience is not None and self._experiment.stalled()

@@ -15,6 +15,7 @@ REASON = "gossamer:reason"
 EXPECTED = "gossamer:expected"
 FIDELITY = "gossamer:fidelity"
 ORIGIN = "gossamer:origin"
+CONTINUED = "gossamer:continued"
 ATTEMPT = "gossamer:attempt"
 LOST = "gossamer:lost:"
 # What a trial that was made elsewhere is there, so that it is imported once.
@@ -99,6 +100,7 @@ def record(trial: FrozenTrial, metrics: Sequence[str] = ()) -> TrialRecord:
         attempts=attempt(trial),
         started=trial.datetime_start.timestamp() if trial.datetime_start else None,
         origin=stored.get(ORIGIN),
+        continued=int(stored.get(CONTINUED, 0)),
         noise={
             key.removeprefix(_NOISE): deviation
             for key, deviation in stored.items()

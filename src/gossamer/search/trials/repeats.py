@@ -23,7 +23,8 @@ def with_noise_of_repeats(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     groups: defaultdict[object, list[TrialRecord]] = defaultdict(list)
     for record in records:
         if record.state == "complete":
-            groups[record.fidelity, frozenset(record.parameters.items())].append(record)
+            point = frozenset(record.parameters.items())
+            groups[record.fidelity, record.continued, point].append(record)
     repeated = [group for group in groups.values() if len(group) > 1]
     if not repeated:
         return list(records)

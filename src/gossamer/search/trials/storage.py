@@ -32,6 +32,7 @@ from gossamer.search.trials.heartbeat import is_gone, keep_beating, new_owner
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.records import (
     ATTEMPT,
+    CONTINUED,
     ENDED_BY,
     EXPECTED,
     FIDELITY,
@@ -48,7 +49,7 @@ from gossamer.search.trials.records import (
     value_attributes,
 )
 from gossamer.search.trials.transactions import OwnerChangedError, handing_to, while_owned_by
-from gossamer.search.trials.trial import Report, TrialRecord
+from gossamer.search.trials.trial import Report, Trial, TrialRecord
 
 # Attributes of a study. MADE tells it from any other of its name.
 MADE = "gossamer:made"
@@ -306,26 +307,23 @@ class Store:
         return True
 
     def create(
-        self,
-        parameters: Mapping[str, Any],
-        distributions: Mapping[str, BaseDistribution],
-        room: Room,
-        fidelity: str | None = None,
-        origin: int | None = None,
+        self, trial: Trial, distributions: Mapping[str, BaseDistribution], room: Room
     ) -> int | None:
         """Create a running trial of this process and return its number; None without room.
 
         Args:
-            parameters: name -> value.
+            trial: what it is to run; its number does not count.
             distributions: of the parameters, as Optuna's.
             room: condition that is checked in the same transaction.
-            fidelity: the cheaper task that it runs; None for the full one.
-            origin: the trial of a lower fidelity that it repeats.
         """
-        extra = {FIDELITY: fidelity, ORIGIN: origin}
+        extra = {
+            FIDELITY: trial.fidelity,
+            ORIGIN: trial.origin,
+            CONTINUED: trial.continued or None,
+        }
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING,
-            params=dict(parameters),
+            params=dict(trial.parameters),
             distributions=dict(distributions),
             user_attrs={OWNER: self._owner, **{k: v for k, v in extra.items() if v is not None}},
         )

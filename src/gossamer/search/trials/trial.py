@@ -52,6 +52,8 @@ class Trial:
         settings: the experiment's settings, with those of the fidelity over them.
         files: the folder of its files, which may not be there yet; None where the experiment has
             no place for them.
+        origin: the trial whose parameters it has, as in `TrialRecord`.
+        continued: round of longer training, as in `TrialRecord`.
     """
 
     number: int
@@ -60,6 +62,8 @@ class Trial:
     settings: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     _reporter: Reporter | None = field(default=None, compare=False, repr=False)
     files: Path | None = field(default=None, compare=False, repr=False)
+    origin: int | None = None
+    continued: int = 0
 
     def report(self, step: int, values: Mapping[str, Any], of: int | None = None) -> None:
         """Report intermediate values; call this during training, such as after every epoch.
@@ -118,11 +122,14 @@ class TrialRecord:
         worker: host and process that asked for it: "host/pid".
         attempts: how often it was started.
         started: when it was last started, in seconds since 1970.
-        origin: the trial of a lower fidelity whose parameters it repeats.
+        origin: the trial whose parameters it has: one of a lower fidelity, or the one that it
+            trains for longer.
         noise: standard deviation of the values that came with one, or whose trial was repeated
             (see `with_noise_of_repeats`).
         note: free text that somebody wrote about it.
         files: stored with it, by name.
+        continued: rounds of longer training of its parameters, see `Continuation`; 0 for a new
+            trial. Each round trains for as long as all before it.
     """
 
     number: int
@@ -141,3 +148,4 @@ class TrialRecord:
     noise: dict[str, float] = field(default_factory=dict)
     note: str | None = None
     files: tuple[TrialFile, ...] = ()
+    continued: int = 0
