@@ -14,7 +14,8 @@ from torch import nn
 from gossamer.compression.networks import _load
 from gossamer.compression.plan import Look, Tuning, constraints, parameters, start, write_experiment
 from gossamer.errors import UserError
-from gossamer.search import AtMost, Experiment, Maximize
+from gossamer.models import speech_cnn
+from gossamer.search import AtLeast, AtMost, Experiment, Maximize
 from gossamer.sparsity import SparsitySettings
 
 
@@ -88,10 +89,29 @@ def test_first_trials_keep_to_the_density_that_was_asked_for():
         for point in start(look, Tuning(6, (1e-3, 1e-1)), {"density": limit}):
             settings = SparsitySettings(pattern=point["pattern"], rule="one_shot")
             pruned = deepcopy(model)
-            settings.sparsifier(pruned, point["weight_density"])
+            own = {n: point[k] for n in "02" if (k := f"weight_density.{n}") in point}
+            settings.sparsifier(pruned, point["weight_density"], own)
             nonzero = sum(int(layer.weight.count_nonzero()) for layer in pruned[::2])
             assert nonzero <= limit * look.weights
             assert nonzero > 0.97 * limit * look.weights or point["weight_density"] < 0.9 * limit
+
+
+def test_first_trials_of_the_fastest_structures(tmp_path):
+    """Blocks in each layer, a first convolution too, of which 6 of 25 inputs stay."""
+    look = Look.at(speech_cnn().eval(), torch.zeros(2, 1, 32, 32))
+    metrics = [Maximize("speedup"), AtLeast("accuracy", 0.9), AtMost("density", 0.1)]
+    file = tmp_path / "experiment.toml"
+    write_experiment(file, look, Tuning(6, (1e-3, 1e-1)), metrics, {}, [], ["accuracy"])
+    points = tomllib.loads(file.read_text())["start"]
+    assert Experiment.from_toml(file, storage=f"sqlite:///{tmp_path / 'x.db'}").constraints
+    own = [point for point in points if point.get("allocation") == "uniform"]
+    assert [point["winners.act2"] for point in own] == [1.0, 0.2, 0.1, 0.1]
+    for point in own:
+        assert point["pattern"] == "block8"  # 1,000 units are no multiple of 16
+        assert point["weight_density.conv1"] == pytest.approx(0.24)
+        assert point["weight_density.linear1"] == point["weight_density"]
+    assert own[0]["weight_density"] == pytest.approx(0.0935, abs=0.0005)  # its output is dense
+    assert own[-1]["weight_density"] == 0.05
 
 
 def test_densities_of_single_layers_keep_to_the_density_that_was_asked_for():

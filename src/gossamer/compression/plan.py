@@ -33,8 +33,9 @@ _TRIAL = 0.5  # density at which a pattern is tried
 _MOST_LAYERS, _MOST_ACTIVATIONS = 6, 3
 # Share of a training in which k-winners go from all units to their final share.
 _ANNEALED = 0.5
-# A layer with a separate density leaves each unit so many inputs.
-_INPUTS = 2
+# A layer with a separate density leaves each unit so many inputs; in a first trial so many times as
+# many, since a first convolution has few.
+_INPUTS, _SPARED = 2, 3
 
 
 class Fit(NamedTuple):
@@ -322,7 +323,9 @@ def start(
     limits = limits or {}
     patterns = _patterns(look, limits)
 
-    def point(density: float, blocks: bool, length: int, winners: float) -> dict[str, Any]:
+    def point(
+        density: float, blocks: bool, length: int, winners: float, own: bool = False
+    ) -> dict[str, Any]:
         pattern = patterns[-1 if blocks else 0]
         most = _most(look, pattern, limits)
         made: dict[str, Any] = {"weight_density": min(max(density, look.least), most)}
@@ -338,7 +341,8 @@ def start(
         shares = _shares(look, limits)
         share = min((s for s in shares if s >= winners), default=shares[-1])
         share = min(share, limits.get("activation_density", 1.0))
-        return {**made, **dict.fromkeys(_winners(look), share)}
+        made |= dict.fromkeys(_winners(look), share)
+        return {**made, **_own(look, limits, made["weight_density"])} if own else made
 
     wanted = [
         *((density, False, 0, 1.0) for density in (0.5, 0.2, 0.1)),
@@ -346,12 +350,33 @@ def start(
         (0.25, False, 1, 1.0),
         (0.25, True, 1, 0.4),
         (0.25, False, -1, 1.0),  # the one most likely to keep the accuracy
-        (0.1, True, -1, 0.2),
-        (0.1, False, -1, 0.1),
-        (0.05, True, -1, 0.1),
+        # The fastest: sparse first layers too, which the largest weights of all leave dense.
+        (0.1, True, -1, 1.0, True),
+        (0.1, True, -1, 0.2, True),
+        (0.1, True, -1, 0.1, True),
+        (0.05, True, -1, 0.1, True),
     ]
     points = [point(*each) for each in wanted]
     return [made for i, made in enumerate(points) if made not in points[:i]]
+
+
+def _own(look: Look, limits: Mapping[str, float], density: float) -> dict[str, Any]:
+    """Return a point's settings with the same density in each layer, as far as limits allow.
+
+    Empty if layers have no separate densities, or they cannot be within the limits.
+    """
+    layers = _layers(look, limits)
+    spared = {n: min(_SPARED * low, 1.0) for n, low in layers.items() if low > look.least}
+
+    for bound in constraints(look, limits):
+        terms = [(n.partition(".")[2], c) for n, c in bound["coefficients"].items()]
+        fixed = sum(max(density, spared[n]) * c for n, c in terms if n in spared)
+        if free := sum(c for n, c in terms if n not in spared):
+            density = min(density, (bound["at_most"] - fixed) / free)
+    if not layers or density < look.least:
+        return {}
+    each = {f"weight_density.{n}": max(density, spared.get(n, 0.0)) for n in layers}
+    return {"allocation": "uniform", "weight_density": density, **each}
 
 
 def write_experiment(
