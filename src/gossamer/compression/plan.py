@@ -324,7 +324,7 @@ def start(
     patterns = _patterns(look, limits)
 
     def point(
-        density: float, blocks: bool, length: int, winners: float, own: bool = False
+        density: float, blocks: bool, length: int, winners: float, own: bool
     ) -> dict[str, Any]:
         pattern = patterns[-1 if blocks else 0]
         most = _most(look, pattern, limits)
@@ -344,12 +344,12 @@ def start(
         made |= dict.fromkeys(_winners(look), share)
         return {**made, **_own(look, limits, made["weight_density"])} if own else made
 
-    wanted = [
-        *((density, False, 0, 1.0) for density in (0.5, 0.2, 0.1)),
-        *((density, True, 0, 1.0) for density in (0.5, 0.3)),
-        (0.25, False, 1, 1.0),
-        (0.25, True, 1, 0.4),
-        (0.25, False, -1, 1.0),  # the one most likely to keep the accuracy
+    wanted: list[tuple[float, bool, int, float, bool]] = [
+        *((density, False, 0, 1.0, False) for density in (0.5, 0.2, 0.1)),
+        *((density, True, 0, 1.0, False) for density in (0.5, 0.3)),
+        (0.25, False, 1, 1.0, False),
+        (0.25, True, 1, 0.4, False),
+        (0.25, False, -1, 1.0, False),  # the one most likely to keep the accuracy
         # The fastest: sparse first layers too, which the largest weights of all leave dense.
         (0.1, True, -1, 1.0, True),
         (0.1, True, -1, 0.2, True),
