@@ -122,6 +122,41 @@ def test_a_pruned_network_reports_the_densities_restored():
     assert restored.densities == saved.densities
 
 
+@pytest.mark.parametrize("weights_first", [True, False])
+@pytest.mark.parametrize("pattern", ["unstructured", "fan_in", "block8"])
+def test_a_restored_sparsifier_reports_the_saved_densities(pattern, weights_first):
+    """Those of a global allocation are chosen from weights, which may be restored later."""
+
+    def make(model: nn.Module) -> Sparsifier:
+        options = {"pattern": PATTERNS[pattern](), "rule": RULES["granet"](interval=2)}
+        return fixed(model, 0.5, allocation=Global(), total_steps=8, **options)
+
+    model = network(0)
+    with torch.no_grad():
+        model[2].weight.mul_(3.0)  # so that the two layers differ
+    sparsifier = make(model)
+    train(model, sparsifier, torch.optim.SGD(model.parameters(), 0.01), range(8))
+    fresh = network(1)
+    restored = make(fresh)
+    if weights_first:
+        fresh.load_state_dict(model.state_dict())
+    restored.load_state_dict(sparsifier.state_dict())
+    fresh.load_state_dict(model.state_dict())
+    assert restored.counts() == sparsifier.counts()
+    assert restored.densities == sparsifier.densities
+    assert {name: kept / size for name, (kept, size) in restored.counts().items()} == (
+        restored.densities
+    )
+    assert restored.settled
+
+
+def test_static_masks_of_another_density_are_reported_as_they_are():
+    saved = fixed(network(0), 0.25, pattern=Unstructured())
+    restored = fixed(network(0), 0.5, pattern=Unstructured())
+    restored.load_state_dict(saved.state_dict())
+    assert restored.densities == saved.densities == {"0": 0.25, "2": 0.25}
+
+
 # ---------------------------------------------------------------- averages of weights
 
 

@@ -28,6 +28,7 @@ from gossamer.sparsity.rule import Layer, Rule, Static, magnitude
 from gossamer.sparsity.schedule import Constant, Schedule
 
 _STEP = "step"
+_FINAL = "final"
 
 #: Steps of training assumed, with a warning, where only the end of a rule's changes depends on it.
 ASSUMED_STEPS = 10_000
@@ -399,8 +400,10 @@ class Sparsifier:
         return {name: (int(mask.sum()), mask.numel()) for name, mask in self._masks.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return masks by layer name, the step count and the state of the random generator."""
+        """Return masks by layer name, each layer's final count of non-zeros, the step count and
+        the state of the random generator."""
         state = {f"mask.{name}": mask for name, mask in self._masks.items()}
+        state[_FINAL] = torch.tensor([self._final_counts[name] for name in self._masks])
         state[_STEP] = torch.tensor(self.steps)
         state["generator"] = self._generator.get_state()
         return state
@@ -433,8 +436,12 @@ class Sparsifier:
         self._undo()
         for name, mask in masks.items():
             self._masks.set(name, mask.to(torch.bool))
-        if self.allocation.follows_weights and isinstance(self.schedule, Constant):
+        follows = self.allocation.follows_weights
+        if isinstance(self.schedule, Constant) and (follows or isinstance(self.rule, Static)):
+            # These counts stay, whatever density this sparsifier was made with.
             self._final_counts = {name: nonzero for name, (nonzero, _) in self.counts().items()}
+        elif follows and _FINAL in state:  # the present weights may not be the saved ones yet
+            self._final_counts = dict(zip(self._masks, state[_FINAL].tolist(), strict=True))
         self.steps = int(state[_STEP])
         self._generator.set_state(state["generator"].to("cpu", torch.uint8))
         self.apply()
