@@ -453,7 +453,8 @@ random, of a size that carries activations through, and their batch norms have t
 noise.
 
 Inputs are noise, integers 0 and 1. That is why one file shows a difference: magika's norm loses
-its digits on such bytes in onnxruntime ([operators](../reference/operators.md)).
+its digits on such bytes in onnxruntime. Another, ddddocr's common_old, rounds values to 8 bits
+between its layers, which magnifies their last digits ([operators](../reference/operators.md)).
 
 {tables}"""
 

@@ -89,6 +89,13 @@ def test_a_fixed_batch_has_one_range() -> None:
         [helper.make_node("Mul", ["x", "s"], ["y"])],  # the scale alone
         [helper.make_node("Cast", ["q"], ["y"], to=1)],  # the codes alone
         [helper.make_node("Add", ["x", "s"], ["y"])],
+        [helper.make_node("Floor", ["s"], ["y"])],
+        [helper.make_node("Div", ["s", "x"], ["y"])],
+        [helper.make_node("Div", ["q", "s"], ["y"])],
+        [  # the sum of codes with what lacks no scale
+            helper.make_node("DequantizeLinear", ["q", "one", "z"], ["d"]),
+            helper.make_node("Add", ["d", "x"], ["y"]),
+        ],
         [helper.make_node("DequantizeLinear", ["q", "s"], ["y"])],  # without its zero point
         [  # the same, in operators of floats
             helper.make_node("Cast", ["q"], ["c"], to=1),
@@ -121,6 +128,7 @@ def test_other_uses_are_refused(further: list[onnx.NodeProto]) -> None:
         "image": np.array([-1, 1, 2, 1]),
         "kernel": np.ones((1, 1, 1, 1), np.float32),
         "bias": np.ones(1, np.float32),
+        "one": np.array(1, np.float32),
     }
     b.constants += [numpy_helper.from_array(array, name) for name, array in constants.items()]
     with pytest.raises(UserError, match=r"DynamicQuantizeLinear|8 bits"):
@@ -138,3 +146,30 @@ def test_a_product_is_multiplied_by_the_scales_of_its_dequantization() -> None:
         numpy_helper.from_array(np.array(0.25, np.float32), "step"),
     ]
     agree(b.model("y"), np.random.default_rng(0).standard_normal((3, 6)).astype(np.float32))
+
+
+def with_bias_in_codes(batch: int | None) -> bytes:
+    """A convolution as quantizers of 2021 wrote it, its bias in steps of both scales."""
+    b = Builder(2, 5, 5, batch=batch)
+    rng = np.random.default_rng(0)
+    weight = rng.integers(0, 256, (3, 2, 3, 3)).astype(np.uint8)
+    b.nodes.append(helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]))
+    product = b.add("ConvInteger", "q", weight, "z", np.uint8(120), pads=[1, 1, 1, 1])
+    scale = b.add("Mul", "s", np.float32(0.0121))
+    steps = b.add("Div", rng.standard_normal(3).astype(np.float32), scale)
+    codes = b.add("Cast", b.add("Floor", steps), to=6)
+    sums = b.add("Add", product, b.add("Reshape", codes, np.array([1, -1, 1, 1])))
+    b.add("Mul", b.add("Cast", sums, to=1), scale)
+    return b.model()
+
+
+def test_a_bias_in_codes() -> None:
+    model = with_bias_in_codes(batch=1)
+    for seed in range(5):
+        x = np.random.default_rng(seed).standard_normal((1, 2, 5, 5)).astype(np.float32)
+        agree(model, x)
+
+
+def test_a_bias_in_codes_of_each_example_is_refused() -> None:
+    with pytest.raises(UserError, match=r"Floor.*fix the batch"):
+        Engine(with_bias_in_codes(batch=None))

@@ -6,6 +6,7 @@ from typing import Any
 
 import networks
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import example, given, settings
@@ -172,3 +173,56 @@ def test_sequences_of_lengths_that_are_an_input(operator: str) -> None:
     ]
     x = np.random.default_rng(0).standard_normal((3, 4, INPUTS)).astype(np.float32)
     agree(b.model(*results), x, np.array([4, 1, 3], np.int32))
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    direction=st.sampled_from(["forward", "reverse", "bidirectional"]),
+    dtype=st.sampled_from([np.int8, np.uint8]),
+    per_channel=st.booleans(),
+    state=st.sampled_from(["none", "zero", "input"]),
+    bias=st.booleans(),
+)
+@example(direction="forward", dtype=np.uint8, per_channel=True, state="input", bias=True)
+def test_the_lstm_of_onnxruntime_with_weights_of_8_bits(
+    direction: str, dtype: type, per_channel: bool, state: str, bias: bool
+) -> None:
+    directions, rng, wide = 2 if direction == "bidirectional" else 1, np.random.default_rng(0), 16
+    low, high, zero = (-127, 128, 0) if dtype is np.int8 else (0, 256, 119)
+
+    def codes(*shape: int) -> str:
+        return b.constant(rng.integers(low, high, (directions, *shape)).astype(dtype))
+
+    def grid() -> list[str]:
+        size = (directions, wide) if per_channel else (directions,)
+        scale = rng.uniform(0.002, 0.01, size).astype(np.float32)
+        return [b.constant(scale), b.constant(np.full(size, zero, dtype))]
+
+    b = Builder(4, INPUTS)
+    turned = b.add("Transpose", "x", perm=[1, 0, 2])
+    inputs = [turned, codes(INPUTS, wide), codes(SIZE, wide), "", "", "", "", ""]
+    if bias:
+        inputs[3] = b.constant(rng.standard_normal((directions, 2 * wide)).astype(np.float32))
+    if state == "zero":
+        inputs[5:7] = [b.constant(np.zeros((directions, 1, SIZE), np.float32))] * 2
+    if state == "input":  # both from what the network is passed
+        mean = b.add("ReduceMean", "x", np.array([1]), keepdims=0)
+        first = b.add("Unsqueeze", b.add("Slice", mean, ZERO, ZERO + SIZE, ZERO + 1), ZERO)
+        inputs[5:7] = [b.add("Concat", *[first] * directions, axis=0)] * 2
+    outputs = ["all", "hidden", "cell"]
+    b.nodes.append(
+        helper.make_node(
+            "DynamicQuantizeLSTM",
+            [*inputs, *grid(), *grid()],
+            outputs,
+            domain="com.microsoft",
+            hidden_size=SIZE,
+            direction=direction,
+        )
+    )
+    results = [b.add("Transpose", "all", perm=[2, 0, 1, 3])]
+    results += [b.add("Transpose", each, perm=[1, 0, 2]) for each in outputs[1:]]
+    model = onnx.load_from_string(b.model(*results))
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    x = rng.standard_normal((1, 4, INPUTS)).astype(np.float32)
+    agree(model.SerializeToString(), x)

@@ -38,7 +38,7 @@ from gossamer.runtime.importer.rewrite import rewritten
 from gossamer.runtime.operators.batch_axis import NOWHERE
 from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import BATCH, BatchAxis, Context, shown
-from gossamer.runtime.operators.dynamic_int8 import units_of
+from gossamer.runtime.operators.dynamic_int8 import floor, units_of
 from gossamer.runtime.operators.int8 import as_numbers
 from gossamer.runtime.operators.reshape import Reshape
 from gossamer.runtime.operators.unsupported import Unsupported
@@ -204,7 +204,10 @@ def _call(context: Context, call: Call) -> None:
             for value in call.inputs
         ]
         call = replace(call, inputs=inputs)
-    next(step for step in STEPS if step(context, call))
+    if units and call.operator == "Floor":
+        floor(context, call, units)
+    else:
+        next(step for step in STEPS if step(context, call))
     if units:
         context.values[call.output].units = units
 

@@ -2,6 +2,9 @@
 
 One layer multiplies the inputs of all steps; the part that depends on the previous state is
 repeated for each step. Initial states may be constants, inputs of the network, or computed.
+
+ONNX Runtime's own LSTM of 8 bits quantizes its input by the range of all steps, and the state
+before each step by its range, as ``DynamicQuantizeLinear`` does.
 """
 
 from __future__ import annotations
@@ -13,10 +16,13 @@ import numpy as np
 from gossamer.runtime.importer.calls import Calls
 from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import Context, floats, shown
+from gossamer.runtime.operators.int8 import dequantize_constant
 from gossamer.runtime.operators.unsupported import Unsupported
 
 # Numbers that a step costs of those that a file may ask for (``Context.free``).
 STEP = 1 << 12
+
+INT8_LSTM = "com.microsoft.DynamicQuantizeLSTM"
 
 # By ONNX's names in lower case; those with numbers of their own are refused.
 ACTIVATIONS = {each.lower(): each for each in ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus")}
@@ -29,6 +35,24 @@ Cell = Callable[[Calls, list[str], list[str], Weights, Functions], list[str]]
 
 def _rnn(calls: Calls, x: list[str], states: list[str], w: Weights, f: Functions) -> list[str]:
     return [calls.add(f[0], calls.add("Add", x[0], calls.add("MatMul", states[0], w["r"])))]
+
+
+def _int8_lstm(
+    calls: Calls, x: list[str], states: list[str], w: Weights, f: Functions
+) -> list[str]:
+    hidden, cell = states
+    if not calls.context.is_constant(hidden):
+        hidden = _rounded(calls, hidden)
+    elif np.any(calls.context.array(hidden)):
+        raise Unsupported("its first state is a constant other than zero; pass it as an input")
+    return _lstm(calls, x, [hidden, cell], w, f)
+
+
+def _rounded(calls: Calls, value: str) -> str:
+    """Quantize a value by its range, and dequantize it."""
+    codes = [f"{value} {part}" for part in ("codes", "scale", "zero point")]
+    calls.all.append(Call("DynamicQuantizeLinear", calls.call.name, [value], codes, {}))
+    return calls.add("DequantizeLinear", *codes)
 
 
 def _lstm(calls: Calls, x: list[str], states: list[str], w: Weights, f: Functions) -> list[str]:
@@ -61,23 +85,43 @@ def _gru(calls: Calls, x: list[str], states: list[str], w: Weights, f: Functions
 def _weights(calls: Calls, direction: int, gates: int) -> tuple[str, str, Weights]:
     """Return weight and bias of the layer on all inputs, and the constants of the steps."""
     context, inputs = calls.context, [*calls.call.inputs, "", ""]
-    w, r = (floats(context.constant(inputs[i], "weight"))[direction] for i in (1, 2))
-    wide, size = r.shape
-    if wide != gates * size or len(w) != wide:
-        raise Unsupported(f"its weights have shapes {w.shape} and {r.shape}")
+    if calls.call.operator == INT8_LSTM:
+        weight, state = (_dequantized(calls, direction, *at) for at in ((1, 8, 9), (2, 10, 11)))
+    else:
+        weight, state = (
+            calls.constant(floats(context.constant(inputs[i], "weight")[direction]).T.copy())
+            for i in (1, 2)
+        )
+    (_, inner), (size, wide) = context.shape(weight), context.shape(state)
+    if not inner == wide == gates * size:
+        raise Unsupported(f"its weights have {inner} and {wide} outputs for a state of {size}")
     bias = np.zeros(2 * wide, np.float32)
     if inputs[3]:
         bias = floats(context.constant(inputs[3], "bias"))[direction]
     own, others = bias.reshape(2, wide)
     bias = own + others
-    weights = {"r": calls.constant(r.T.copy())}
+    weights = {"r": state}
     if gates == 3:
+        r = context.array(state).T
         weights["gates"] = calls.constant(r[: 2 * size].T.copy())
         weights["new"] = calls.constant(r[2 * size :].T.copy())
         weights["bias"] = calls.constant(others[2 * size :])
         if calls.call.get("linear_before_reset"):
             bias[2 * size :] = own[2 * size :]
-    return calls.constant(w.T.copy()), calls.constant(bias), weights
+    return weight, calls.constant(bias), weights
+
+
+def _dequantized(calls: Calls, direction: int, *inputs: int) -> str:
+    """Return a weight [inputs, outputs] of the codes, scale and zero point of all directions."""
+    names = [
+        calls.constant(calls.context.constant(calls.call.inputs[i], "weight")[direction])
+        for i in inputs
+    ]
+    output = f"{names[0]} in floats"
+    dequantize_constant(
+        calls.context, Call("DequantizeLinear", calls.call.name, names, [output], {"axis": 1})
+    )
+    return output
 
 
 def _state(calls: Calls, position: int, direction: int, size: int) -> str:
@@ -112,14 +156,16 @@ def _functions(call: Call, direction: int, default: Sequence[str]) -> Functions:
 def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..., list[Call]]:
     def rule(context: Context, opset: int, call: Call) -> list[Call]:
         a, shape = call.attributes, context.shape(call.value)
-        layout, states = int(a.get("layout", 0)), 2 if cell is _lstm else 1
+        layout, states = int(a.get("layout", 0)), 1 if cell in (_rnn, _gru) else 2
         steps = shape[layout]
         lengths = call.inputs[4] if len(call.inputs) > 4 else ""
         if lengths and context.is_constant(lengths):
             if np.any(context.array(lengths) != steps):
                 raise Unsupported("its sequences have lengths of their own; export without")
             lengths = ""
-        if "clip" in a or a.get("input_forget") or any(call.inputs[7:]):
+        if cell is _int8_lstm and lengths:
+            raise Unsupported("its sequences have lengths of their own; export without")
+        if "clip" in a or a.get("input_forget") or any(call.inputs[7:8]):
             raise Unsupported("it has a clip, peepholes or coupled gates; export without")
         context.free -= STEP * steps
         if len(shape) != 3 or context.free < 0:
@@ -128,6 +174,7 @@ def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..
         mask = _alive(calls, lengths, steps) if lengths else ""
         alive = calls.split(mask, [1] * steps) if mask else []
         x = call.value if layout else calls.add("Transpose", call.value, perm=[1, 0, 2])
+        factor = _rounded(calls, x) if cell is _int8_lstm else x
         ways = {"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}
         outputs: list[str] = []
         last: list[list[str]] = [[] for _ in range(states)]
@@ -135,7 +182,7 @@ def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..
             weight, bias, weights = _weights(calls, direction, gates)
             size = context.shape(weights["r"])[0]
             # The products of all steps in one row, cut into what each of them takes.
-            products = calls.add("Add", calls.add("MatMul", x, weight), bias)
+            products = calls.add("Add", calls.add("MatMul", factor, weight), bias)
             sizes = [2 * size, size] if cell is _gru else [gates * size]
             row = calls.add("Reshape", products, [0, steps * gates * size])
             pieces = calls.split(row, sizes * steps)
@@ -170,6 +217,7 @@ def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..
 
 
 RECURRENT = {
+    INT8_LSTM: recurrent(_int8_lstm, 4, ("sigmoid", "tanh", "tanh")),
     "GRU": recurrent(_gru, 3, ("sigmoid", "tanh")),
     "LSTM": recurrent(_lstm, 4, ("sigmoid", "tanh", "tanh")),
     "RNN": recurrent(_rnn, 1, ("tanh",)),

@@ -198,14 +198,13 @@ class Lowering:
                     items=value.items,
                 )
                 return buffer
-        if form == "dense":
-            source = self.form(value, "last")
-            buffer = self.new(value, form, value.item)
-            self.copy(source, buffer, value.items, [p, c], [c, 1], [1, p])
-            return buffer
-        source = self.form(value, "dense")
+        source = self.form(value, "last" if form == "dense" else "dense")
+        if 1 in (c, p):  # the same order
+            value.forms[form] = source
+            return source
         buffer = self.new(value, form, value.item)
-        self.copy(source, buffer, value.items, [c, p], [p, 1], [1, c])
+        rows, columns = (p, c) if form == "dense" else (c, p)
+        self.copy(source, buffer, value.items, [rows, columns], [columns, 1], [1, rows])
         return buffer
 
     def layout(self, value: Value) -> str:

@@ -54,8 +54,10 @@ def _stays_last(lowering: Lowering, values: list[Value], shape: Shape) -> bool:
     left, other = values[0], values[-1]
     if lowering.layout(left) != "last" or left.shape != shape or not 3 <= len(shape) <= 5:
         return False
-    near = lowering.layout(other) == "last" or other.pixels == 1  # both layouts are the same
-    return other.channels == left.channels and (other.shape == shape or near)
+    alike = 1 in (other.pixels, other.channels)  # both layouts are the same
+    if other.channels not in (1, left.channels) or other.channels != other.shape[1]:
+        return False
+    return other.shape == shape or alike or lowering.layout(other) == "last"
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 In the file, the operator outputs integer codes, a scale and a zero point. The engine stores the
 dequantized values (codes less zero point, times scale) instead of the codes, a scale of one and a
 zero point of zero, so that the file's later multiplication by the scale changes nothing.
-``Value.units`` counts, for each such node, how often its scale (or zero point) is a factor (or
-addend) of a value in the file but not in the engine's; negative counts are the reverse. An
-operator that reads a value with units must first subtract the zero point, then be a product that
-brings the count of scales to zero; any other use is refused.
+``Value.units`` counts, for each such node, how often its scale (or zero point) is missing as a
+factor (or addend) of a value in the file, but not in the engine's; negative counts are the reverse.
+An operator that reads a value with units must first subtract the zero point, then be a product that
+brings the count of scales to zero. Quantizers also write a bias as codes: they divide it by the
+scale, round it down and add it to the sum of a product, whose scale is missing alike. Any other use
+is refused.
 """
 
 from __future__ import annotations
@@ -52,6 +54,12 @@ def units_of(context: Context, call: Call) -> Units:
         fits = not shifted and call.get("to") in WIDE
     elif operator in MOVES:
         fits = not any(known[1:])
+    elif operator == "Add":
+        fits, total = len(known) == 2 and known[0] == known[1] and not shifted, Counter(known[0])
+    elif operator == "Div":
+        fits, total = not (known[0] or shifted), Counter({k: -n for k, n in known[1].items()})
+    elif operator == "Floor":
+        fits = list(total.values()) == [1] and not shifted
     else:  # a bias would be added to what lacks a scale
         fits = operator in PRODUCTS and not shifted and len(known) == 2
     if not fits:
@@ -59,23 +67,47 @@ def units_of(context: Context, call: Call) -> Units:
     return {source: count for source, count in total.items() if count}
 
 
+def _step(source: str) -> str:
+    """Return the name of the scale that a node with this output computes, one of each example."""
+    return f"{source} in steps of"
+
+
+def floor(context: Context, call: Call, units: Units) -> None:
+    """Round down a constant whose scale is missing in the file, not in the engine."""
+    ((source, _),) = units
+    shape = context.shape(call.value)
+    if context.batch == BATCH or not context.is_constant(call.value) or not shape:
+        raise Unsupported("it rounds by the scale of each example; fix the batch")
+    step = context.emit(Reshape(), _step(source), shape=[1] * (1 + len(shape)))
+    codes = context.emit(Unary("floor"), combine(context, "div", call.value, step))
+    context.emit(Reshape(), combine(context, "mul", codes, step), call.output, shape)
+
+
+def _largest(context: Context, value: str) -> str:
+    """Return the maximum of each example; of an image that of its channels first, in any layout."""
+    if len(context.shape(value)) == 4:
+        value = reduced(context, "max", value, [2, 3])
+    return reduced(context, "max", value, range(1, len(context.shape(value))))
+
+
 def _quantize(context: Context, call: Call) -> None:
     """Quantize each example or, where the batch is fixed, the whole batch, as ONNX defines it."""
     value, shape = call.value, context.shape(call.value)
     batch = BATCH if context.batch == BATCH else 1
-    flat = context.emit(Reshape(), value, shape=(batch, math.prod(shape) // batch))
+    if shape[0] != batch or len(shape) < 2:
+        value = context.emit(Reshape(), value, shape=(batch, math.prod(shape) // batch))
     over, under = (
-        context.emit(Unary("clip", 0.0, math.inf), reduced(context, "max", side, [1]))
-        for side in (flat, context.emit(Unary("neg"), flat))
+        context.emit(Unary("clip", 0.0, math.inf), _largest(context, side))
+        for side in (value, context.emit(Unary("neg"), value))
     )
     span = constant_binary(context, "div", combine(context, "add", over, under), 255)
-    step = constant_binary(context, "max", span, SMALLEST)
+    step = constant_binary(context, "max", span, SMALLEST, _step(call.output))
 
     def in_steps(source: str) -> str:
         return context.emit(Unary("round"), combine(context, "div", source, step))
 
     clip = Unary("clip", 0.0, 255.0)
-    steps, zero = in_steps(flat), context.emit(clip, in_steps(under))
+    steps, zero = in_steps(value), context.emit(clip, in_steps(under))
     codes = context.emit(clip, combine(context, "add", steps, zero))
     numbers = combine(context, "mul", combine(context, "sub", codes, zero), step)
     context.emit(Reshape(), numbers, call.output, shape)

@@ -89,7 +89,7 @@ def _quantize(context: Context, call: Call) -> None:
 def _dequantize(context: Context, call: Call) -> None:
     value, output = call.value, call.output
     if context.is_constant(value):
-        _constant(context, call)
+        dequantize_constant(context, call)
         return
     if context.values[value].units:  # see ``operators.dynamic_int8``, the zero point is off
         scale = context.constant(call.inputs[1], "scale")
@@ -122,7 +122,8 @@ def as_numbers(context: Context, value: str) -> str:
     return result
 
 
-def _constant(context: Context, call: Call) -> None:
+def dequantize_constant(context: Context, call: Call) -> None:
+    """Add the floats of constant codes; a layer whose weight they are may store the codes."""
     codes, step = context.array(call.value), context.constant(call.inputs[1], "scale")
     zero = _zero_point(context, call, codes.dtype)
     if codes.dtype.kind not in "iu" or step.dtype not in FLOATS or "block_size" in call.attributes:
