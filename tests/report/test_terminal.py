@@ -9,7 +9,7 @@ from report_fakes import experiment, goal, pair, record, run, snapshot
 from rich.console import Console, Group
 from rich.table import Table
 
-from gossamer.report import figures, frontier_table, layer_table, table, units
+from gossamer.report import figures, frontier_table, layer_table, table, trials_table, units
 from gossamer.report.figures import MAIN
 from gossamer.search import Float, Snapshot
 
@@ -131,6 +131,15 @@ def test_frontier_table_lists_metrics_thresholds_and_parameters() -> None:
     assert row(shown, "accuracy")[1] == f"{first.values['accuracy']:.4g}"
     assert row(shown, "density")[1] == f"{first.values['density']:.4g}"
     assert row(shown, "rule")[1] == first.parameters["rule"]
+
+
+def test_tables_say_which_trial_was_trained_longer() -> None:
+    values = [{"accuracy": 0.97, "density": 0.1}, {"accuracy": 0.98, "density": 0.1}]
+    short = record(0, values=values[0])
+    fake = snapshot([short, record(1, values=values[1], origin=0, continued=2)])
+    assert row(frontier_table(fake), "times as long") == ["times as long", "4"]
+    assert "trial 0, 4 times as long" in printed(trials_table(fake))
+    assert "as long" not in printed(frontier_table(snapshot([short])))
 
 
 def test_frontier_table_says_when_nothing_is_inside() -> None:

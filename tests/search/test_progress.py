@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.search.experiments import METRICS, make
 
-from gossamer.search import Maximize, Minimize, TrialRecord
+from gossamer.search import Maximize, Minimize, Trial, TrialRecord
 from gossamer.search.execution.progress import Board
 from gossamer.search.frontier import best, frontier
 
@@ -39,6 +39,17 @@ def test_the_best_is_one_trial_inside_or_the_nearest():
     board.add(complete(3, 0.95, 0.15))
     board.add(complete(4, 0.91, 0.01))
     assert board.summary() == "2 inside; best: trial 3, accuracy 0.95, density 0.15"
+
+
+def test_a_trial_that_is_continued_is_named_until_it_ends():
+    board = Board("x", METRICS, 9, [complete(5, 0.85, 0.1)], show=False)
+    before = board.summary()
+    board.start(Trial(6, {}))
+    assert board.summary() == before
+    board.start(Trial(7, {}, origin=5, continued=2))
+    assert board.summary() == f"{before}; trial 5 trains 4 times as long"
+    board.add(complete(7, 0.2, 0.1))
+    assert board.summary() == before
 
 
 def test_counts_are_counts_and_the_split_is_named():

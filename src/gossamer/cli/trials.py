@@ -69,6 +69,8 @@ def show_(source: Source, number: Number, name: Name = None, as_json: Json = Fal
         ("reason", trial.reason),
         ("note", trial.note),
         ("fidelity", trial.fidelity),
+        ("times as long", 2**trial.continued if trial.continued else None),
+        ("continues" if trial.continued else "repeats", trial.origin),
     ):
         if value is not None:
             say(f"{key}: {value}")

@@ -199,6 +199,8 @@ def _side_by_side(snapshot: Snapshot, trials: Sequence[TrialRecord]) -> Table:
     for parameter in snapshot.parameters:
         written = (Text(words.parameter(trial, parameter.name)) for trial in trials)
         shown.add_row(Text(parameter.name), *written)
+    if any(trial.continued for trial in trials):
+        shown.add_row("times as long", *(str(2**trial.continued) for trial in trials))
     return shown
 
 
@@ -248,7 +250,9 @@ def trials_table(experiment: Experiment | Snapshot) -> Group:
             for metric in snapshot.metrics
         )
         time = units.NOTHING if trial.seconds is None else units.duration(trial.seconds)
-        longer = f"trial {trial.origin} x{2**trial.continued}" if trial.continued else ""
+        longer = (
+            f"trial {trial.origin}, {2**trial.continued} times as long" if trial.continued else ""
+        )
         fidelity = f"fidelity {trial.fidelity}" if trial.fidelity else ""
         note = "; ".join(filter(None, (fidelity, longer, trial.reason, trial.note)))
         shown.add_row(units.whole(trial.number), trial.state, *values, time, Text(note))

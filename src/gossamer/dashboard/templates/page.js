@@ -339,7 +339,8 @@ function detail(number) {
   if (trial.worker) facts.worker = trial.worker;
   if (trial.attempts > 1) facts.attempts = trial.attempts;
   if (trial.reports) facts["reports while training"] = trial.reports;
-  if (Number.isInteger(trial.origin)) facts["repeats trial"] = trial.origin;
+  if (trial.continued) facts["times as long"] = 2 ** trial.continued;
+  if (Number.isInteger(trial.origin)) facts[trial.continued ? "continues trial" : "repeats trial"] = trial.origin;
   $("detail-body").replaceChildren(...[
     element("label", { class: "pin" }, pinBox(number), " compare with other trials"),
     trial.reason ? element("p", { class: "why" }, trial.reason) : null,

@@ -101,7 +101,7 @@ class Board:
 
     def _longer(self) -> str:
         return ", ".join(
-            f"training trial {trial.origin:,} {2**trial.continued} times as long"
+            f"trial {trial.origin:,} trains {2**trial.continued} times as long"
             for trial in self._continued.values()
         )
 
