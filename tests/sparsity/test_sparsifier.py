@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from gossamer.sparsity import (
     Rule,
     Sparsifier,
     SparsitySettings,
+    TopK,
     Uniform,
     Unstructured,
     prune,
@@ -174,6 +176,90 @@ def test_a_loop_after_an_attached_optimizer_and_another_optimizer_after_it():
         else:
             train(model, optimizer, 2, after=after)
     assert sparsifier.steps == 6
+
+
+def two_layers() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 8))
+
+
+def two_optimizers(model: nn.Module) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    first, _, last = model
+    adam = torch.optim.AdamW(first.parameters(), 0.01, weight_decay=0.1)
+    return adam, torch.optim.SGD(last.parameters(), 0.1, momentum=0.9)
+
+
+def step_both(model: nn.Module, optimizers, steps: int) -> None:
+    for _ in range(steps):
+        model.zero_grad()
+        model(torch.randn(8, 12)).square().mean().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_two_optimizers_of_one_loop_count_once_and_every_mask_is_applied(reverse):
+    model = two_layers()
+    optimizers = two_optimizers(model)
+    order = optimizers[::-1] if reverse else optimizers
+    sparsifier = fixed(model, 0.5, rule=RigL(interval=2), total_steps=10).attach(*optimizers)
+    for step in range(1, 5):
+        before = {name: mask.clone() for name, mask in sparsifier.masks.items()}
+        step_both(model, order, 1)
+        assert sparsifier.steps == step
+        moved = 0
+        for name, mask in sparsifier.masks.items():
+            weight = model.get_submodule(name).weight
+            assert is_plus_zero(weight[~mask])
+            grown = mask & ~before[name]
+            moved += int(grown.sum())
+            for optimizer in optimizers:
+                for value in optimizer.state.get(weight, {}).values():
+                    assert value.dim() == 0 or not value[grown].any()
+        assert bool(moved) == (step % 2 == 0)
+
+
+def test_optimizers_attached_one_after_the_other_must_not_step_in_turns():
+    model = two_layers()
+    optimizers = two_optimizers(model)
+    fixed(model, 0.5).attach(optimizers[0]).attach(optimizers[1])
+    with pytest.raises(UserError, match=r"together: attach\(first, second\)"):
+        step_both(model, optimizers, 1)
+
+
+def test_an_optimizer_that_is_attached_again_counts_once():
+    model = two_layers()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    sparsifier = fixed(model, 0.5).attach(optimizer).attach(optimizer)
+    step_both(model, [optimizer], 3)
+    assert sparsifier.steps == 3
+
+
+def test_an_optimizer_that_is_not_attached_is_reported():
+    model = two_layers()
+    optimizers = two_optimizers(model)
+    fixed(model, 0.5).attach(optimizers[0])
+    with pytest.warns(UserWarning, match="layer '2': its masked weights are not zero"):
+        step_both(model, optimizers, 2)
+
+
+def test_layers_that_no_optimizer_trains_are_not_reported():
+    model = two_layers()
+    optimizers = two_optimizers(model)
+    sparsifier = fixed(model, 0.5).attach(optimizers[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step_both(model, optimizers[:1], 3)
+    assert sparsifier.steps == 3
+
+
+def test_a_rule_that_sees_masked_weights_takes_one_optimizer():
+    model = two_layers()
+    sparsifier = fixed(model, 0.5, rule=TopK(), total_steps=10)
+    with pytest.raises(UserError, match="TopK compares"):
+        sparsifier.attach(*two_optimizers(model))
+    with pytest.raises(UserError, match="takes the optimizer"):
+        sparsifier.attach()
 
 
 @pytest.mark.parametrize("part", ["pattern", "allocation", "schedule", "rule"])

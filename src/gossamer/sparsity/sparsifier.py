@@ -123,8 +123,11 @@ class Sparsifier:
         self.rule = rule or default_rule()
         self.schedule = schedule or self.rule.schedule()
         self.steps = 0
-        self._attached = False  # to an optimizer that has made a step
+        self._attached = False  # to optimizers that have made a step
+        self._checked = False  # whether others change masked weights, too
         self._mixed = False  # steps of the training loop came after those of the optimizer
+        self._following: frozenset[int] = frozenset()  # ids of the attached optimizers
+        self._waiting: set[int] = set()  # those that have not made the present step yet
         #: Layers that hold no masked weights at this time: there is nothing to apply.
         self.packed: Collection[str] = frozenset()
         self.observers: list[Observer] = []
@@ -229,16 +232,16 @@ class Sparsifier:
                 ``total_steps`` is not set.
         """
         self._mixed = self._attached
-        self._advance(optimizer)
+        self._advance([] if optimizer is None else [inner_optimizer(optimizer)])
 
-    def _advance(self, optimizer: torch.optim.Optimizer | None) -> None:
+    def _advance(self, optimizers: Collection[torch.optim.Optimizer]) -> None:
         self._before.clear()
         self.steps += 1
         due = self.due(self.steps)
         if not (due and self.rule.sees_masked):
             self.apply()
         if due:
-            self._update(optimizer)
+            self._update(optimizers)
         for observer in self.observers:
             observer.after_step()
 
@@ -296,7 +299,7 @@ class Sparsifier:
             )
         return gradients
 
-    def _update(self, optimizer: torch.optim.Optimizer | None) -> None:
+    def _update(self, optimizers: Collection[torch.optim.Optimizer]) -> None:
         share = min(self.steps / self._total(), 1.0)
         gradients = self._gradients()
         if share < 1.0 and not all(
@@ -328,33 +331,87 @@ class Sparsifier:
                 rows = self.rule.update(layer, self.pattern, keep, share)
                 mask = self._weights[name].as_stored(rows)
             self._masks.set(name, mask)
-            if optimizer is not None and not self.rule.sees_masked:
+            for optimizer in () if self.rule.sees_masked else optimizers:
                 _forget(optimizer, weight, self._masks[name] & ~before)
         if self.allocation.follows_weights:
             self._final_counts = self._counts(1.0)
         self.apply()
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> Self:
-        """Run :meth:`step` after each step of ``optimizer``, in any training loop.
+    def attach(self, *optimizers: torch.optim.Optimizer) -> Self:
+        """Run :meth:`step` after each step of ``optimizers``, in any training loop.
 
-        Steps skipped by a gradient scaler or by gradient accumulation do not count.
+        Optimizers of one loop (Muon for matrices, AdamW for the rest) are attached in one call:
+        masks are applied after each, and a step counts when all have made theirs. Another call
+        is for another phase of training. Steps skipped by a gradient scaler or by gradient
+        accumulation do not count.
 
         Raises:
-            UserError: in an optimizer's step, if the training loop calls :meth:`step` as well.
+            UserError: no optimizer, or several and a rule that chooses among masked weights. In
+                an optimizer's step: the training loop calls :meth:`step` as well, or optimizers
+                that were attached one after the other step in turns.
         """
-        self._attached = self._mixed = False  # the optimizer of another phase of training
-        inner_optimizer(optimizer).register_step_post_hook(lambda inner, *_: self._follow(inner))
+        inner = [inner_optimizer(optimizer) for optimizer in optimizers]
+        if not inner:
+            raise UserError("Sparsifier: attach takes the optimizer, or all of them")
+        if len(inner) > 1 and self.rule.sees_masked:
+            raise UserError(
+                f"Sparsifier: {type(self.rule).__name__} compares what an optimizer's step adds "
+                "to masked weights, so several cannot be attached; call sparsifier.step() after "
+                "the last one's step"
+            )
+        # The optimizers of another phase of training.
+        self._attached = self._mixed = self._checked = False
+        self._following = following = frozenset(map(id, inner))
+        self._waiting = set(following)
+
+        def follow(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            if self._following is following:
+                self._follow(optimizer, inner)
+            elif id(optimizer) not in self._following:
+                raise UserError(
+                    "Sparsifier: an optimizer steps again after another one was attached; attach "
+                    "optimizers of one training loop together: attach(first, second)"
+                )
+
+        for optimizer in inner:
+            optimizer.register_step_post_hook(follow)
         return self
 
-    def _follow(self, optimizer: torch.optim.Optimizer) -> None:
+    def _follow(
+        self, optimizer: torch.optim.Optimizer, optimizers: Collection[torch.optim.Optimizer]
+    ) -> None:
         # A loop of its own after that of an attached optimizer is right, a return to it is not.
         if self._mixed:
             raise UserError(
                 "Sparsifier: both the attached optimizer and the training loop call step(), so "
                 "that training counts twice; leave out sparsifier.step()"
             )
+        self._waiting.discard(id(optimizer))
+        if self._waiting:
+            self.apply()
+            return
+        self._waiting = set(self._following)
+        if self._attached and not self._checked:  # after a first step has applied all masks
+            self._checked = True
+            self._warn_of_others(optimizers)
         self._attached = True
-        self._advance(optimizer)
+        self._advance(optimizers)
+
+    def _warn_of_others(self, optimizers: Collection[torch.optim.Optimizer]) -> None:
+        """Warn if an optimizer that is not attached changes masked weights."""
+        own = {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
+        for name in self._masks.holed:
+            weight = self._weights[name].parameter
+            if id(weight) in own:
+                continue
+            if bool(weight.masked_fill(self._masks[name].to(weight.device), 0.0).any()):
+                warnings.warn(
+                    f"layer '{name}': its masked weights are not zero after the steps of an "
+                    "optimizer that is not attached; attach all of the training loop together: "
+                    "attach(first, second)",
+                    stacklevel=5,
+                )
+                return
 
     @property
     def densities(self) -> dict[str, float]:
@@ -497,6 +554,6 @@ def inner_optimizer(optimizer: Any) -> torch.optim.Optimizer:
 
 def _forget(optimizer: torch.optim.Optimizer, weight: Tensor, grown: Tensor) -> None:
     """Set the optimizer's state of grown weights to zero."""
-    for value in inner_optimizer(optimizer).state.get(weight, {}).values():
+    for value in optimizer.state.get(weight, {}).values():
         if isinstance(value, Tensor) and value.shape == weight.shape:
             value.masked_fill_(grown, 0.0)
