@@ -8,11 +8,17 @@ import networks
 import numpy as np
 import onnx
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from networks import Builder
 from onnx import helper, numpy_helper
 
 from gossamer.errors import UserError
+from gossamer.kernels.registry import chosen_isa, find
 from gossamer.runtime import Engine
+from gossamer.runtime.graph import AnyNode
+from gossamer.runtime.importer import read
+from gossamer.runtime.lowering import Candidate, Lowering
 
 
 def agree(model: bytes, x: networks.Array) -> None:
@@ -173,3 +179,60 @@ def test_a_bias_in_codes() -> None:
 def test_a_bias_in_codes_of_each_example_is_refused() -> None:
     with pytest.raises(UserError, match=r"Floor.*fix the batch"):
         Engine(with_bias_in_codes(batch=None))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rows=st.lists(st.integers(1, 4), min_size=0, max_size=2),
+    sizes=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    dtype=st.sampled_from([np.int8, np.uint8]),
+    zero=st.sampled_from(["none", "one", "column"]),
+    batch=st.sampled_from([None, 1, 3]),
+    low=st.sampled_from([-1.0, 0.0, 0.5]),
+    seed=st.integers(0, 1 << 16),
+)
+@example(rows=[], sizes=(5, 6), dtype=np.uint8, zero="one", batch=3, low=-1.0, seed=0)
+@example(rows=[2], sizes=(5, 6), dtype=np.uint8, zero="column", batch=None, low=0.5, seed=0)
+def test_a_product_of_codes_and_bytes(
+    rows: list[int], sizes: tuple[int, int], dtype: type, zero: str, batch: int | None,
+    low: float, seed: int,
+) -> None:  # fmt: skip
+    depth, outputs = sizes
+    rng, limits = np.random.default_rng(seed), np.iinfo(dtype)
+    weight = rng.integers(limits.min, limits.max + 1, (depth, outputs)).astype(dtype)
+    b = Builder(*rows, depth, batch=batch)
+    b.nodes.append(helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]))
+    further = []
+    if zero != "none":
+        own = rng.integers(limits.min, limits.max + 1, 1 if zero == "one" else outputs)
+        further = [own.astype(dtype) if zero == "column" else dtype(own[0])]
+    product = b.add("MatMulInteger", "q", weight, "z", *further)
+    b.add("Mul", b.add("Cast", product, to=1), "s")
+    x = rng.uniform(low, 1.0, (batch or 1, *rows, depth)).astype(np.float32)
+    wanted = networks.reference(b.model(), x)
+    result = Engine(b.model(), threads=1)(x)
+    scale = np.abs(weight.astype(np.float32)).max() * depth
+    np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-6 * scale)
+
+
+def test_a_product_is_computed_in_whole_numbers() -> None:
+    b = quantized(helper.make_node("MatMulInteger", ["q", "w", "z"], ["p"]),
+                  helper.make_node("Cast", ["p"], ["c"], to=1),
+                  helper.make_node("Mul", ["c", "s"], ["y"]))  # fmt: skip
+    weight = np.full((6, 32), -128, np.int8)  # the lowest number of a byte, too
+    b.constants.append(numpy_helper.from_array(weight, "w"))
+    kernels = {kernel.layout for kernel in find(chosen_isa(), "integer gemm")}
+    lowering = Lowering(read(b.model("y")), chosen_isa(), every=True)
+    offered = {
+        candidate.name
+        for node in lowering.graph.nodes
+        for candidate in _emitted(lowering, node)
+        if candidate.name.startswith("integer gemm")
+    }
+    assert {name.split()[2] for name in offered} == kernels
+
+
+def _emitted(lowering: Lowering, node: AnyNode) -> list[Candidate]:
+    candidates = lowering.candidates(node)
+    candidates[0].emit()
+    return candidates

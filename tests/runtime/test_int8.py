@@ -150,16 +150,17 @@ def test_codes_are_integers_too(zero: Any) -> None:
     np.testing.assert_allclose(found, networks.reference(b.model(), x), rtol=1e-5, atol=1e-5)
 
 
-def test_a_value_read_twice_and_weights_beyond_127() -> None:
+@pytest.mark.parametrize("weight", [np.int8(-128), np.uint8(200)])
+def test_a_value_read_twice_and_weights_that_fill_a_byte_or_more(weight: np.generic) -> None:
     b = Builder(8)
     grid = np.float32(0.05), np.uint8(128)
     codes = b.add("QuantizeLinear", "x", *grid)
     left, right = (b.add("DequantizeLinear", codes, *grid) for _ in range(2))
     b.add("Add", left, right)
-    weight = np.full((4, 8), -128, np.int8)
-    b.add("Gemm", b.last, b.add("DequantizeLinear", weight, np.float32(0.01)), transB=1)
+    weights = np.full((4, 8), weight)
+    b.add("Gemm", b.last, b.add("DequantizeLinear", weights, np.float32(0.01)), transB=1)
     graph = read(b.model())
-    assert "step" not in graph.nodes[-1].constants
+    assert ("step" in graph.nodes[-1].constants) == (weight == -128)
     x = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
     np.testing.assert_allclose(
         Engine(b.model(), threads=1)(x), networks.reference(b.model(), x), rtol=1e-5, atol=1e-5

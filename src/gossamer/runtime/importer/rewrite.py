@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.runtime.importer.dynamic_matmul import dynamic_matmul
 from gossamer.runtime.importer.einsum import einsum
 from gossamer.runtime.importer.recurrent import RECURRENT
 from gossamer.runtime.importer.top_k import top_k
@@ -233,6 +234,10 @@ def _integer(operator: str, axis: int) -> Rule:
     return rule
 
 
+def _integer_matmul(context: Context, opset: int, call: Call) -> list[Call]:
+    return dynamic_matmul(context, call) or _integer("MatMul", -1)(context, opset, call)
+
+
 RULES: dict[str, Rule] = {
     "BatchNormalization": _batch_norm,
     **RECURRENT,
@@ -240,7 +245,7 @@ RULES: dict[str, Rule] = {
     "ConvInteger": _integer("Conv", 0),
     "Einsum": einsum,
     "LogSoftmax": _softmax,
-    "MatMulInteger": _integer("MatMul", -1),
+    "MatMulInteger": _integer_matmul,
     "Pad": _pad,
     "QLinearConv": _int8_conv,
     "QLinearMatMul": _int8_matmul,

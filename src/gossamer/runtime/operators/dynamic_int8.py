@@ -54,7 +54,9 @@ def units_of(context: Context, call: Call) -> Units:
         fits = not shifted and call.get("to") in WIDE
     elif operator in MOVES:
         fits = not any(known[1:])
-    elif operator == "Add":
+    elif operator == "ReduceSum":
+        fits = not (shifted or any(known[1:]))
+    elif operator in ("Add", "Sub"):
         fits, total = len(known) == 2 and known[0] == known[1] and not shifted, Counter(known[0])
     elif operator == "Div":
         fits, total = not (known[0] or shifted), Counter({k: -n for k, n in known[1].items()})
@@ -67,9 +69,15 @@ def units_of(context: Context, call: Call) -> Units:
     return {source: count for source, count in total.items() if count}
 
 
-def _step(source: str) -> str:
-    """Return the name of the scale that a node with this output computes, one of each example."""
-    return f"{source} in steps of"
+# Values that a node computes beside its output, named after it: the scale (one of each example),
+# the same where the file has a one, the zero point, the input in steps, and these less the zero
+# point. Those of the scale and of the zero point have as many dimensions as the rest.
+STEP, UNIT, POINT, STEPS, NUMBERS = "step", "unit", "zero", "steps", "less its zero"
+
+
+def value_of(source: str, what: str) -> str:
+    """Return the name of a value that the node with this output computes beside it."""
+    return f"{source} {what} of its range"
 
 
 def floor(context: Context, call: Call, units: Units) -> None:
@@ -78,7 +86,7 @@ def floor(context: Context, call: Call, units: Units) -> None:
     shape = context.shape(call.value)
     if context.batch == BATCH or not context.is_constant(call.value) or not shape:
         raise Unsupported("it rounds by the scale of each example; fix the batch")
-    step = context.emit(Reshape(), _step(source), shape=[1] * (1 + len(shape)))
+    step = context.emit(Reshape(), value_of(source, STEP), shape=[1] * (1 + len(shape)))
     codes = context.emit(Unary("floor"), combine(context, "div", call.value, step))
     context.emit(Reshape(), combine(context, "mul", codes, step), call.output, shape)
 
@@ -101,16 +109,21 @@ def _quantize(context: Context, call: Call) -> None:
         for side in (value, context.emit(Unary("neg"), value))
     )
     span = constant_binary(context, "div", combine(context, "add", over, under), 255)
-    step = constant_binary(context, "max", span, SMALLEST, _step(call.output))
+    step = constant_binary(context, "max", span, SMALLEST, value_of(call.output, STEP))
 
-    def in_steps(source: str) -> str:
-        return context.emit(Unary("round"), combine(context, "div", source, step))
+    def in_steps(source: str, what: str = "") -> str:
+        quotient = combine(context, "div", source, step)
+        return context.emit(Unary("round"), quotient, what and value_of(call.output, what))
 
     clip = Unary("clip", 0.0, 255.0)
-    steps, zero = in_steps(value), context.emit(clip, in_steps(under))
+    steps = in_steps(value, STEPS)
+    zero = context.emit(clip, in_steps(under), value_of(call.output, POINT))
     codes = context.emit(clip, combine(context, "add", steps, zero))
     numbers = combine(context, "mul", combine(context, "sub", codes, zero), step)
     context.emit(Reshape(), numbers, call.output, shape)
+    for alias, source in ((NUMBERS, numbers), (UNIT, step)):
+        name = context.emit(Reshape(), source, value_of(call.output, alias))
+        context.values[name].units = {(call.output, SCALE): 1}
     context.values[call.output].units = {(call.output, SCALE): 1, (call.output, ZERO): 1}
     constants = [(1, np.float32, SCALE), (0, np.uint8, ZERO)]
     for result, (constant, dtype, part) in zip(call.outputs[1:], constants, strict=False):

@@ -26,8 +26,7 @@ from gossamer.runtime.operators.unsupported import Unsupported
 
 FLOATS = (np.float32, np.float16)  # types of scales
 
-# Weights beyond it (there is one more negative number than positive ones) stay in 32 bits.
-LARGEST = 127
+LARGEST = 127  # weights beyond what a byte holds stay in 32 bits
 
 
 @dataclass(frozen=True)
@@ -137,8 +136,8 @@ def dequantize_constant(context: Context, call: Call) -> None:
         step, zero = step.reshape(spread), zero.reshape(spread) if zero.size > 1 else zero
     step, whole = step.astype(np.float32), codes.astype(np.int32) - zero.astype(np.int32)
     context.add_constant(call.output, whole.astype(np.float32) * step)
-    fits = bool(whole.size and np.abs(whole).max() <= LARGEST and (step > 0).all())
-    if fits and np.isfinite(step).all():
+    fits = whole.size and whole.min() >= -LARGEST - 1 and whole.max() <= LARGEST
+    if fits and (step > 0).all() and np.isfinite(step).all():
         context.values[call.output].step = (step.ravel(), axis if step.size > 1 else None)
 
 
