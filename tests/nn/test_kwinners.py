@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from gossamer.errors import UserError
 from gossamer.nn import KWinners, KWinners2d, decay_boost, winner_mask
@@ -370,6 +371,52 @@ def test_decay_boost_reaches_every_layer():
     assert model[1][0].boost_strength.item() == 0.0
     decay_boost(model)
     assert model[0].boost_strength.item() == 0.5
+
+
+def boosted(form: str) -> nn.Module:
+    torch.manual_seed(0)
+    options = {"boost_strength": 20.0, "duty_cycle_period": 16}
+    if form == "units":
+        return nn.Sequential(nn.Linear(24, 24), KWinners(24, 0.2, **options))
+    return nn.Sequential(
+        nn.Unflatten(1, (2, 12)),
+        nn.Conv1d(2, 6, 1),
+        KWinners2d(6, 0.2, local=form == "local", **options),
+        nn.Conv1d(6, 2, 1),
+        nn.Flatten(),
+    )
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("form", ["units", "local", "global"])
+def test_activation_checkpointing_changes_neither_gradients_nor_duty_cycles(form, reentrant):
+    """The layer is used twice, in two batches before one backward pass."""
+    plain, saving = boosted(form), boosted(form)
+
+    def again(x: torch.Tensor) -> torch.Tensor:
+        return checkpoint(saving, x, use_reentrant=reentrant)
+
+    for step in range(4):
+        for network, apply in ((plain, plain), (saving, again)):
+            network.zero_grad()
+            batches = torch.randn(2, 8, 24, generator=torch.Generator().manual_seed(step))
+            if step == 3:
+                batches[0, 0, 0] = math.nan
+            loss = sum(apply(apply(x.requires_grad_())).square().sum() for x in batches.clone())
+            loss.backward()
+        for one, two in zip(plain.parameters(), saving.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, two.grad, rtol=0.0, atol=0.0, equal_nan=True)
+        for one, two in zip(plain.buffers(), saving.buffers(), strict=True):
+            torch.testing.assert_close(one, two, rtol=0.0, atol=0.0)
+
+
+def test_a_checkpointed_pass_too_long_ago_is_refused():
+    layer = KWinners(8, 0.25)
+    y = checkpoint(layer, torch.randn(2, 8, requires_grad=True), use_reentrant=False)
+    for _ in range(64):
+        layer(torch.randn(2, 8))
+    with pytest.raises(UserError, match="leave this layer out of the checkpointed part"):
+        y.sum().backward()
 
 
 def test_state_dict_round_trip():

@@ -7,6 +7,7 @@ Sparse Representations", arXiv 1903.11257, 2019.
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from gossamer.nn.module_tools import Float32Buffers, exporting
 from gossamer.nn.winners import pick, pickable
 from gossamer.numbers import positive_share, real, share, whole
 from gossamer.sparsity.topk import top_k
+
+#: Forward passes whose boosts are remembered until their backward passes.
+REMEMBERED = 64
 
 
 def winner_mask(x: Tensor, k: int) -> Tensor:
@@ -81,6 +85,8 @@ class _KWinnersBase(Float32Buffers):
         strength = torch.tensor(float(boost_strength), dtype=torch.float32)
         self.register_buffer("boost_strength", strength)
         self.register_buffer("samples_seen", torch.tensor(0, dtype=torch.int64))
+        # Of each forward pass in training: a few of its inputs, and the boost.
+        self._remembered: deque[tuple[Tensor, Tensor]] = deque(maxlen=REMEMBERED)
 
     def winners(self, n: int) -> int:
         """Return k for ``n`` competing units in the current mode (training or inference)."""
@@ -90,6 +96,33 @@ class _KWinnersBase(Float32Buffers):
     def boost(self, n: int) -> Tensor:
         """Return ``exp(boost_strength * (k / n - duty_cycle))``, the boost factors ``[units]``."""
         return torch.exp(self.boost_strength * (self.winners(n) / n - self.duty_cycle))
+
+    def _boost_for(self, x: Tensor, n: int) -> tuple[Tensor, bool]:
+        """Return the boost for the input, and whether duty cycles are to be updated.
+
+        Activation checkpointing (``torch.utils.checkpoint``) computes the layer again during the
+        backward pass. The duty cycle has moved by then; the winners must be those of the first
+        time, or gradients would be those of another network.
+
+        Raises:
+            UserError: a forward pass during a backward pass that repeats none before it.
+        """
+        if not self.training or torch.compiler.is_compiling() or not x.numel():
+            return self.boost(n), self.training
+        few = x.detach().flatten()[:: max(x.numel() // 16, 1)].nan_to_num()
+        if torch._C._current_graph_task_id() == -1:  # no backward pass is running
+            boost = self.boost(n)
+            if torch._C._functorch.maybe_current_level() is None:
+                self._remembered.append((few, boost))
+            return boost, True
+        for seen, boost in reversed(self._remembered):
+            if (seen.device, seen.dtype) == (few.device, few.dtype) and torch.equal(seen, few):
+                return boost, False
+        raise UserError(
+            f"{type(self).__name__}: activation checkpointing repeats a forward pass that is none "
+            f"of the last {REMEMBERED}, so its winners are not known; leave this layer out of the "
+            "checkpointed part"
+        )
 
     @torch.no_grad()
     def _update_duty_cycle(self, x: Tensor, y: Tensor, active: Tensor | None) -> None:
@@ -155,13 +188,14 @@ class KWinners(_KWinnersBase):
             y = y if x.dim() == 2 else y.reshape(x.shape)
             return torch.relu(y) if self.relu else y
         active = None
+        boost, update = self._boost_for(x, self.units)
         if pickable(x, k, self.units):
-            y, active = pick(x, self.boost(self.units), k)
+            y, active = pick(x, boost, k)
         else:
-            y = x.masked_fill(~winner_mask((x * self.boost(self.units)).detach(), k), 0.0)
+            y = x.masked_fill(~winner_mask((x * boost).detach(), k), 0.0)
         if self.relu:
             y = torch.relu(y)
-        if self.training:
+        if update:
             shape = (-1, self.units, 1)
             self._update_duty_cycle(x.reshape(shape), y.reshape(shape), active)
         return y
@@ -210,15 +244,17 @@ class KWinners2d(_KWinnersBase):
         positions = math.prod(x.shape[2:])
         n = self.units if self.local else self.units * positions
         k = self.winners(n)
-        boost = self.boost(n).reshape(-1, *(1,) * (x.dim() - 2))
+        shape = (-1, *(1,) * (x.dim() - 2))
         if exporting(self) and k < n:
+            boost = self.boost(n).reshape(shape)
             y = torch.ops.gossamer.k_winners(x, boost, k, not self.local)
             return torch.relu(y) if self.relu else y
-        picked = self._pick(x, boost.flatten(), n, k)
-        y, active = picked or (self._select(x, boost, k), None)
+        boost, update = self._boost_for(x, n)
+        picked = self._pick(x, boost, n, k)
+        y, active = picked or (self._select(x, boost.reshape(shape), k), None)
         if self.relu:
             y = torch.relu(y)
-        if self.training:
+        if update:
             self._update_duty_cycle(x.flatten(2), y.flatten(2), active)
         return y
 
