@@ -104,6 +104,13 @@ def test_first_trials_of_the_fastest_structures(tmp_path):
     write_experiment(file, look, Tuning(6, (1e-3, 1e-1)), metrics, {}, [], ["accuracy"])
     points = tomllib.loads(file.read_text())["start"]
     assert Experiment.from_toml(file, storage=f"sqlite:///{tmp_path / 'x.db'}").constraints
+    shared = [point for point in points if point.get("allocation") == "global"]
+    assert [(p["pattern"], p["epochs"], p["winners.act2"]) for p in shared] == [
+        ("unstructured", 2, 1.0),
+        ("block8", 2, 0.4),
+        ("unstructured", 6, 1.0),
+        ("block8", 6, 1.0),
+    ]
     own = [point for point in points if point.get("allocation") == "uniform"]
     assert [point["winners.act2"] for point in own] == [1.0, 0.2, 0.1, 0.1]
     for point in own:

@@ -350,6 +350,7 @@ def start(
         (0.25, False, 1, 1.0, False),
         (0.25, True, 1, 0.4, False),
         (0.25, False, -1, 1.0, False),  # the one most likely to keep the accuracy
+        (0.25, True, -1, 1.0, False),  # the same in blocks
         # The fastest: sparse first layers too, which the largest weights of all leave dense.
         (0.1, True, -1, 1.0, True),
         (0.1, True, -1, 0.2, True),
