@@ -253,6 +253,32 @@ def test_layers_that_no_optimizer_trains_are_not_reported():
     assert sparsifier.steps == 3
 
 
+def test_an_optimizer_of_a_copy_of_the_model_is_reported():
+    model = two_layers()
+    sparsifier = fixed(model, 0.5)
+    trained = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(trained.parameters(), 0.1)
+    sparsifier.attach(optimizer)
+    with pytest.warns(UserWarning, match="trains none of the sparse weights"):
+        step_both(trained, [optimizer], 2)
+
+
+def test_a_weight_parametrized_after_it_became_sparse_is_refused():
+    model = two_layers()
+    sparsifier = fixed(model, 0.5)
+    nn.utils.parametrizations.weight_norm(model[0])
+    with pytest.raises(UserError, match="'weight' of a ParametrizedLinear was made sparse and is"):
+        sparsifier.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.complex128])
+def test_numbers_of_another_width_are_refused(dtype):
+    layer = nn.Linear(8, 8)
+    layer.weight = nn.Parameter(layer.weight.detach().to(dtype))
+    with pytest.raises(UserError, match="layer '' has weights of torch"):
+        fixed(layer, 0.5)
+
+
 def test_a_rule_that_sees_masked_weights_takes_one_optimizer():
     model = two_layers()
     sparsifier = fixed(model, 0.5, rule=TopK(), total_steps=10)

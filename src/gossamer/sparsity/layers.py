@@ -35,9 +35,18 @@ class Weight:
 
     @property
     def parameter(self) -> nn.Parameter:
-        """The module's parameter."""
-        parameter = self.module._parameters[self.name]
-        assert parameter is not None
+        """The module's parameter.
+
+        Raises:
+            UserError: since the weight was chosen, a parametrization has taken its place.
+        """
+        parameter = self.module._parameters.get(self.name)
+        if parameter is None:
+            raise UserError(
+                f"'{self.name}' of a {type(self.module).__name__} was made sparse and is no "
+                "parameter any more (weight_norm, pruning or another parametrization), so its "
+                "zeros would not last; remove that (remove_parametrizations)"
+            )
         return parameter
 
     @property
@@ -291,7 +300,8 @@ def check_weight(name: str, weight: Weight) -> None:
     """Refuse a weight that cannot be masked.
 
     Raises:
-        UserError: it is computed from other parameters, sharded, lazy or on the meta device.
+        UserError: it is computed from other parameters, sharded, lazy, on the meta device, or of
+            numbers of another width than 2, 4 or 8 bytes.
     """
     parameter = weight.module._parameters.get(weight.name)
     if parametrize.is_parametrized(weight.module, weight.name) or parameter is None:
@@ -308,6 +318,11 @@ def check_weight(name: str, weight: Weight) -> None:
     if is_lazy(parameter):
         raise UserError(
             f"layer '{name}' has no weight yet (lazy); run one batch through the model first"
+        )
+    if parameter.element_size() not in (2, 4, 8):
+        raise UserError(
+            f"layer '{name}' has weights of {parameter.dtype}; masks are for numbers of 2, 4 or 8 "
+            "bytes: convert the layer, for example model.to(torch.bfloat16)"
         )
     if parameter.device.type == "meta":
         raise UserError(

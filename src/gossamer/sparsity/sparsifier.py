@@ -393,13 +393,21 @@ class Sparsifier:
         self._waiting = set(self._following)
         if self._attached and not self._checked:  # after a first step has applied all masks
             self._checked = True
-            self._warn_of_others(optimizers)
+            self._check_attached(optimizers)
         self._attached = True
         self._advance(optimizers)
 
-    def _warn_of_others(self, optimizers: Collection[torch.optim.Optimizer]) -> None:
-        """Warn if an optimizer that is not attached changes masked weights."""
+    def _check_attached(self, optimizers: Collection[torch.optim.Optimizer]) -> None:
+        """Warn if the optimizers train another model, or others change masked weights."""
         own = {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
+        trained = {id(w.parameter) for w in self._weights.values() if w.parameter.requires_grad}
+        if trained and not trained & own:
+            warnings.warn(
+                "the attached optimizer trains none of the sparse weights; if the model was copied "
+                "or its layers were replaced since Sparsifier(model), make the sparsifier of the "
+                "model that is trained",
+                stacklevel=5,
+            )
         for name in self._masks.holed:
             weight = self._weights[name].parameter
             if id(weight) in own:
