@@ -47,6 +47,7 @@ from gossamer.errors import UserError
 from gossamer.kernels.registry import chosen_isa
 from gossamer.runtime import Engine, machine
 from gossamer.runtime.importer import fix_values
+from gossamer.runtime.importer.mmap import Mapped, lifted
 from gossamer.runtime.subgraphs import graphs_of
 
 Array = NDArray[Any]
@@ -113,6 +114,12 @@ def files_in(folder: Path) -> list[Path]:
     return list(found.values())
 
 
+def inputs_of(path: Path) -> list[onnx.ValueInfoProto]:
+    """The inputs of a file, read without its weights: what measures memory calls it, too."""
+    message, _ = lifted(Mapped(path).data)
+    return list(onnx.ModelProto.FromString(message).graph.input)
+
+
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
     """The sizes of ``SHAPES`` for those inputs of a file that leave a dimension free."""
     named = {
@@ -121,8 +128,7 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
         if part in str(path)
         for name, shape in shapes.items()
     }
-    model = onnx.load(path)
-    inputs = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
+    inputs = {value.name: value.type.tensor_type.shape.dim for value in inputs_of(path)}
     return {
         name: shape
         for name, shape in named.items()
@@ -133,7 +139,7 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
 def values_of(path: Path) -> dict[str, float]:
     """The numbers of ``VALUES`` for the inputs of a file."""
     named = {k: v for part, each in VALUES.items() if part in str(path) for k, v in each.items()}
-    inputs = {value.name for value in onnx.load(path).graph.input}
+    inputs = {value.name for value in inputs_of(path)}
     return {name: number for name, number in named.items() if name in inputs}
 
 
