@@ -15,7 +15,9 @@ from networks import Builder, sparse
 from onnx import TensorProto, helper
 
 from gossamer.errors import UserError
+from gossamer.kernels.registry import chosen_isa
 from gossamer.runtime import Engine, planner, store_sparse
+from gossamer.runtime.graph import Graph
 from gossamer.runtime.importer import mmap, read
 from gossamer.runtime.importer.mmap import lifted
 
@@ -103,11 +105,29 @@ def test_external_data_are_views_of_their_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(weight, read(layer()).nodes[0].constants["weight"])
 
 
-def test_reading_a_dense_file_takes_no_memory_of_its_size(tmp_path: Path) -> None:
+def test_a_large_weight_is_dropped_as_soon_as_it_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = Builder(1024)
+    for i in range(3):
+        weight = np.random.default_rng(i).standard_normal((1024, 1025 if i == 2 else 1024))
+        b.add("MatMul", b.last, weight.astype(np.float32))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b.model())
+    graph, released = read(path), []
+    monkeypatch.setattr(Graph, "release", lambda graph: released.append(graph))
+    planner.lower(graph, chosen_isa(), {})
+    assert released == [graph]  # the one of more numbers than may stay
+    planner.make(graph, chosen_isa(), np.zeros((1, 1, 1024), np.float32), batches=False)
+    assert released == [graph] * 2
+
+
+@pytest.mark.parametrize("operator", ["Gemm", "MatMul"])
+def test_reading_a_dense_file_takes_no_memory_of_its_size(operator: str, tmp_path: Path) -> None:
     b = Builder(512)
     for i in range(4):
         weight = np.random.default_rng(i).standard_normal((512, 512)).astype(np.float32)
-        b.add("Gemm", b.last, weight, transB=1)
+        b.add(operator, b.last, weight, **({"transB": 1} if operator == "Gemm" else {}))
     path = tmp_path / "m.onnx"
     path.write_bytes(b.model())
     read(path)  # what is imported and cached on the way is not counted

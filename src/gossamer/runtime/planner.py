@@ -42,6 +42,7 @@ MOST_FLOATS = 1 << 22  # of a value on which is measured
 MOST_MACS = 4e9  # of the network, to compute the values on which is measured
 MOST_ARENA = 1 << 24  # floats of all values of the examples that go through together
 MOST_SHARED = 1 << 15  # floats of the values of a program that other nodes may use
+MOST_RESIDENT = 1 << 20  # numbers of a weight that stay in memory as the file has them
 TOGETHER = 16  # examples, when a candidate for batches is measured: lanes may be examples
 SAMPLES = 64
 MEASURE_NS = 4_000_000  # per look at a candidate
@@ -131,7 +132,14 @@ def lower(graph: Graph, isa: str, choices: dict[str, str], **settings: Any) -> L
                 f"{nearest(name, [candidate.name for candidate in candidates])}; plan again"
             )
         _pick(candidates, name).emit()
+        _release(graph, node)
     return _finished(lowering)
+
+
+def _release(graph: Graph, node: AnyNode) -> None:
+    """Drop a large weight from memory, which is packed now, if it is mapped from a file."""
+    if "weight" in node.store and math.prod(node.store.shape("weight")) > MOST_RESIDENT:
+        graph.release()
 
 
 def _finished(lowering: Lowering) -> Lowered:
@@ -223,6 +231,7 @@ def make_lowered(
             to_come = len(kinds) * behind[i + 1] + (len(kinds) - j) * weights[i]
             share = weights[i] / max(1.0, to_come)
             each.choose(node, values, partial(_share, budget, share))
+        _release(graph, node)
         for name in {name for name in (*node.inputs, node.output) if last.get(name, i) <= i}:
             values.pop(name, None)
         on_progress(i + 1, len(graph.nodes))

@@ -28,6 +28,9 @@ MOST_DIMENSIONS = 32
 # Floats of one value for one example; a file that asks for more is wrong.
 LARGEST = 1 << 28
 
+# Numbers of a constant that may be stored a second time.
+LARGEST_COPIED = 1 << 16
+
 # Floats of all values together for one example.
 LARGEST_IN_ALL = 1 << 30
 
@@ -131,10 +134,16 @@ class Context:
         self.values[name] = Value(whole, kind, array, repeated, once or repeated)
 
     def turned(self, matrix: Array) -> Array:
-        """Return a constant's transpose, the same array for all layers that share it."""
+        """Return a constant's transpose, the same array for all layers that share it.
+
+        A large one is a view: a copy would take memory as long as the network, and what is mapped
+        from a file takes none once it is packed.
+        """
         known = self._turned.get(id(matrix))
         if known is None:
-            turned = np.ascontiguousarray(matrix.T)
+            turned = matrix.T.view()
+            if matrix.size < LARGEST_COPIED:
+                turned = np.ascontiguousarray(turned)
             turned.flags.writeable = False
             known = self._turned[id(matrix)] = matrix, turned
         return known[1]

@@ -68,7 +68,7 @@ def linear(
     shape = context.shape(value)
     if len(shape) < 2 or shape[-1] != weight.shape[1]:
         raise Unsupported(f"its weight takes {weight.shape[1]} inputs, not {shown(shape)}")
-    constants = {"weight": np.ascontiguousarray(weight), "bias": bias, **(step or {})}
+    constants = {"weight": weight, "bias": bias, **(step or {})}
     return context.emit(Linear(), value, output, (*shape[:-1], len(weight)), constants=constants)
 
 
