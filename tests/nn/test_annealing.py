@@ -51,3 +51,15 @@ def test_mistakes():
         AnnealActivations(network(), 0)
     with pytest.raises(UserError, match="start must be above 0"):
         AnnealActivations(network(), 5, start=0.0)
+
+
+def test_attached_to_the_optimizer_inside_the_wrapper_of_accelerate():
+    AcceleratedOptimizer = pytest.importorskip("accelerate.optimizer").AcceleratedOptimizer
+    pytest.importorskip("accelerate").Accelerator(cpu=True)  # the wrapper asks for its state
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    wrapper = AcceleratedOptimizer(optimizer)
+    anneal = AnnealActivations(model, steps=4).attach(wrapper)
+    model(torch.randn(2, 6)).sum().backward()
+    wrapper.step()
+    assert anneal.done == 1

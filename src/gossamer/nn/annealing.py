@@ -10,6 +10,7 @@ from torch import nn
 from gossamer.errors import UserError
 from gossamer.nn.kwinners import KWinners, KWinners2d
 from gossamer.numbers import positive_share, whole
+from gossamer.sparsity.sparsifier import inner_optimizer
 
 
 class AnnealActivations:
@@ -61,8 +62,8 @@ class AnnealActivations:
         self.at(self.done + 1)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> Self:
-        """Run :meth:`step` after each step of ``optimizer``."""
-        optimizer.register_step_post_hook(lambda *_: self.step())
+        """Run :meth:`step` after each step of ``optimizer``; of several in one loop, attach one."""
+        inner_optimizer(optimizer).register_step_post_hook(lambda *_: self.step())
         return self
 
     def densities(self) -> dict[str, float]:
