@@ -109,7 +109,8 @@ class _KWinnersBase(Float32Buffers):
         """
         if not self.training or torch.compiler.is_compiling() or not x.numel():
             return self.boost(n), self.training
-        few = x.detach().flatten()[:: max(x.numel() // 16, 1)].nan_to_num()
+        some = tuple(slice(None, None, max(size // 4, 1)) for size in x.shape)
+        few = x.detach()[some].nan_to_num()  # flattened, an input with channels last is copied
         if torch._C._current_graph_task_id() == -1:  # no backward pass is running
             boost = self.boost(n)
             if torch._C._functorch.maybe_current_level() is None:
