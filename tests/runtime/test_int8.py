@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from networks import Builder, norm, sparse
+from onnx import TensorProto, helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -148,6 +149,25 @@ def test_codes_are_integers_too(zero: Any) -> None:
     x = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32) * 9
     found = Engine(b.model(), threads=1)(x)
     np.testing.assert_allclose(found, networks.reference(b.model(), x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16])
+def test_codes_without_a_zero_point_have_the_type_that_the_file_names(dtype: Any) -> None:
+    b = Builder(8)
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    codes = b.add("QuantizeLinear", "x", np.float32(0.1), output_dtype=kind)
+    b.add("DequantizeLinear", codes, np.float32(0.1))
+    model = b.model(opset=21)
+    x = np.array([[-1e4, -20, -3, -0.1, 0.1, 3, 20, 1e4]], np.float32)
+    np.testing.assert_array_equal(Engine(model, threads=1)(x), networks.reference(model, x))
+
+
+def test_codes_of_four_bits_are_refused() -> None:
+    b = Builder(8)
+    codes = b.add("QuantizeLinear", "x", np.float32(0.1), output_dtype=TensorProto.INT4)
+    b.add("DequantizeLinear", codes, np.float32(0.1))
+    with pytest.raises(UserError, match="no integers of 8 or 16 bits"):
+        read(b.model(opset=21))
 
 
 @pytest.mark.parametrize("weight", [np.int8(-128), np.uint8(200)])

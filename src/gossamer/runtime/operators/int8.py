@@ -28,6 +28,15 @@ FLOATS = (np.float32, np.float16)  # types of scales
 
 LARGEST = 127  # weights beyond what a byte holds stay in 32 bits
 
+# Types of codes, by ONNX's numbers of types in the attribute ``output_dtype``; 0 says nothing.
+CODES: dict[int, type[np.integer[Any]]] = {
+    0: np.uint8,
+    2: np.uint8,
+    3: np.int8,
+    4: np.uint16,
+    5: np.int16,
+}
+
 
 @dataclass(frozen=True)
 class Round(Single):
@@ -63,10 +72,12 @@ def _zero_point(context: Context, call: Call, dtype: np.dtype[Any]) -> Array:
     return context.constant(named, "zero point") if named else np.zeros((), dtype)
 
 
-def _grid(context: Context, call: Call) -> tuple[float, int, np.dtype[np.integer[Any]]]:
-    """Step, zero point and type of codes of a value."""
+def _grid(
+    context: Context, call: Call, kind: type[np.integer[Any]] = np.uint8
+) -> tuple[float, int, np.dtype[np.integer[Any]]]:
+    """Step, zero point and type of codes of a value; ``kind`` where it has no zero point."""
     step = context.constant(call.inputs[1], "scale")
-    zero = _zero_point(context, call, np.dtype(np.uint8))
+    zero = _zero_point(context, call, np.dtype(kind))
     if step.size != 1 or zero.size != 1:
         raise Unsupported("its values have several scales; quantize them with one for all")
     size = float(np.float32(step.reshape(())))
@@ -78,7 +89,10 @@ def _grid(context: Context, call: Call) -> tuple[float, int, np.dtype[np.integer
 def _quantize(context: Context, call: Call) -> None:
     if context.is_constant(call.value):
         raise Unsupported("it quantizes a constant; store the constant quantized")
-    step, zero, dtype = _grid(context, call)
+    kind = CODES.get(call.get("output_dtype", 0))
+    if kind is None:
+        raise Unsupported("its codes are no integers of 8 or 16 bits; quantize to one of these")
+    step, zero, dtype = _grid(context, call, kind)
     limits = np.iinfo(dtype)
     operation = Round(step, int(limits.min) - zero, int(limits.max) - zero)
     context.emit(operation, call.value, call.output)
