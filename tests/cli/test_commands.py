@@ -146,13 +146,22 @@ def test_train_export_report(place, gossamer):
     assert (status, err) == (0, "")
     assert f"{(place / 'b.onnx').stat().st_size:,} bytes" in out
     for calibration in ([], ["--calibrate", "x.npy"]):
-        np.save(place / "x.npy", np.zeros((4, 1, 12, 12), np.float32))
+        np.save(place / "x.npy", np.ones((4, 1, 12, 12), np.float32))
         status, out, err = gossamer(
             "export", "runs/b", "--int8", "--trust", *calibration, "-o", "b8.onnx"
         )
         assert (status, err) == (0, "")
         kinds = {tensor.data_type for tensor in onnx.load(place / "b8.onnx").graph.initializer}
         assert onnx.TensorProto.INT8 in kinds
+        assert f"in 32 bits {(place / 'runs/b/model.onnx').stat().st_size:,}" in out
+    for wrong, message in (
+        (np.zeros((4, 1, 12, 12)), "all zero"),
+        (np.full((4, 1, 12, 12), 1e200), "NaN or infinity"),
+    ):
+        np.save(place / "x.npy", wrong)
+        status, _, err = gossamer("export", "runs/b", "--int8", "--trust", "--calibrate", "x.npy")
+        assert (status, err.count("\n")) == (2, 1)
+        assert message in err
     for wrong in (np.zeros((4, 12), "f4"), np.full((4, 1, 12, 12), "a"), np.float32(3)):
         np.save(place / "x.npy", wrong)
         status, _, err = gossamer("export", "runs/b", "--int8", "--trust", "--calibrate", "x.npy")

@@ -255,7 +255,30 @@ def test_wrong_use_is_an_error():
         model.eval()(inputs())
     with pytest.raises(UserError, match="seen no data"):
         to_onnx(model, inputs())
-    with pytest.raises(UserError, match="finite"):
-        gs.quantize(network(), torch.full((2, 1, 16, 16), torch.inf))
+    for batch, message in (
+        (torch.full((2, 1, 16, 16), torch.inf), "finite"),
+        (torch.zeros(2, 1, 16, 16), "all zero"),
+        (torch.ones(0, 1, 16, 16), "empty"),
+    ):
+        with pytest.raises(UserError, match=message):
+            gs.quantize(network(), batch)
+    broken = network()
+    nn.init.constant_(broken[4].bias, torch.nan)
+    with pytest.raises(UserError, match="layer '7': its inputs hold NaN"):
+        gs.quantize(broken, inputs())
     with pytest.raises(UserError, match="VariationalLinear"):
         gs.quantize(gs.nn.to_variational(nn.Sequential(nn.Linear(2, 2))))
+
+
+def test_attention_stays_in_32_bits():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model, x = nn.Sequential(layer, nn.Flatten(), nn.Linear(32, 3)), torch.randn(64, 4, 8)
+    with torch.no_grad():
+        floats = model.eval()(x).numpy()
+        gs.quantize(model, x)
+        wanted = model(x).numpy()
+    assert list(quantized_layers(model)) == ["0.linear1", "0.linear2", "2"]
+    np.testing.assert_allclose(wanted, floats, atol=0.05)
+    found = by_onnxruntime(to_onnx(model, x), x)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=0.02)

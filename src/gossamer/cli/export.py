@@ -83,7 +83,9 @@ def export(
     generator = torch.Generator().manual_seed(0)
     example = torch.randn(2, *shape, generator=generator)
     write(model, example, out, load_description(run))
-    _written(out, "agrees with torch")
+    floats = run / "model.onnx"
+    beside = f"in 32 bits {floats.stat().st_size:,}; " if int8 and floats.is_file() else ""
+    _written(out, f"{beside}agrees with torch")
 
 
 def _to_8_bits(
@@ -105,7 +107,8 @@ def _to_8_bits(
                 f"{inputs}: holds {array.dtype} {list(array.shape)}, the network takes numbers "
                 f"[batch, {', '.join(map(str, shape))}]"
             )
-        x = np.array(array[:_CALIBRATED], np.float32)
+        with np.errstate(over="ignore"):  # infinity is refused below
+            x = np.array(array[:_CALIBRATED], np.float32)
     else:
         task = load_recipe(run, trust=trust).load()
         x = task.features(task.train.x[:_CALIBRATED])

@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from gossamer.errors import UserError
 from gossamer.nn.module_tools import Float32Buffers, exporting
@@ -122,11 +123,9 @@ class Quantized(Float32Buffers):
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
         """Set the inputs' range to the one with the least squared error of rounding ``x``."""
-        if not x.numel():
-            raise UserError("quantize: the batch is empty; give some hundred examples")
         low, high = (edge.float() for edge in x.detach().aminmax())
         if not bool(torch.isfinite(low) & torch.isfinite(high)):
-            raise UserError("8-bit layers need finite inputs; these hold NaN or infinity")
+            raise UserError("its inputs hold NaN or infinity; 8 bits need finite ones")
 
         def loss(share: float) -> float:
             self.low.copy_(low * share)
@@ -194,7 +193,8 @@ def quantize(
 
     Names, parameters, masks and hooks do not change; a sparsifier or optimizer may be made before
     or after. Without ``x`` the inputs' ranges are learned in training. With ``x`` they are fitted
-    now, layer by layer, each to its inputs from the 8-bit layers before.
+    now, layer by layer, each to its inputs from the 8-bit layers before. ``nn.MultiheadAttention``
+    stays in 32 bits.
 
     Args:
         model: any network with such layers.
@@ -208,7 +208,7 @@ def quantize(
 
     Raises:
         UserError: an unknown name, a layer whose weight is computed from others, no layer at
-            all, or inputs that are not finite.
+            all, or inputs that are not finite or all zero.
     """
     inner = unwrap(model)
     if not any(isinstance(module, PLAIN_LAYERS) for module in inner.modules()):
@@ -223,6 +223,8 @@ def quantize(
         if kind in _QUANTIZED:
             layer.__class__ = _QUANTIZED[kind]
             cast(Quantized, layer)._begin()
+        elif kind is NonDynamicallyQuantizableLinear:
+            continue  # attention reads its weight and does not call it
         elif not isinstance(layer, Quantized):
             raise UserError(
                 f"layer '{name}' is a {kind.__name__}: 8 bits are for plain Linear, Conv1d and "
@@ -234,14 +236,31 @@ def quantize(
     return model
 
 
+def _check_calibration(x: Any) -> None:
+    """Raise `UserError` for inputs that show no range."""
+    if not isinstance(x, Tensor):
+        return
+    if not x.numel():
+        raise UserError("calibration: the batch is empty; give some hundred examples")
+    if not bool(torch.isfinite(x).all()):
+        raise UserError("calibration: the inputs hold NaN or infinity; give finite ones")
+    if not bool(x.any()):
+        raise UserError("calibration: the inputs are all zero and show no range; give typical ones")
+
+
 def _calibrate(model: nn.Module, x: Any) -> None:
+    for part in x if isinstance(x, tuple) else (x,):
+        _check_calibration(part)
     layers = quantized_layers(model)
     seen: dict[str, tuple[Tensor, Tensor]] = {}
 
     def before(name: str) -> Any:
         def hook(layer: Quantized, inputs: tuple[Tensor, ...]) -> None:
             earlier = seen.get(name)
-            layer.fit(inputs[0])
+            try:
+                layer.fit(inputs[0])
+            except UserError as error:
+                raise UserError(f"calibration: layer '{name}': {error}") from None
             if earlier is not None:  # used more than once: one range for all
                 layer.low.copy_(torch.minimum(layer.low, earlier[0]))
                 layer.high.copy_(torch.maximum(layer.high, earlier[1]))
