@@ -67,6 +67,23 @@ FOLDED = {
     "a larger one": ("Resize", [table(1, 2, 4), "", np.float32([1, 3, 2])], {"mode": "linear"}),
     "one of a size": ("Resize", [table(1, 2, 4, 5), "", "", whole(1, 2, 6, 8)],
                       {"mode": "cubic", "cubic_coeff_a": -0.5}),
+    "a convolution": ("Conv", [table(1, 3, 8, 10), table(2, 3, 3, 3), table(2)], {}),
+    "groups of pixels": ("Conv", [table(2, 6, 17), table(6, 1, 3)],
+                         {"group": 6, "strides": [2], "pads": [0, 1]}),
+    "a spread image": ("ConvTranspose", [table(1, 2, 3, 4), table(2, 2, 2, 2)],
+                       {"strides": [2, 2]}),
+    "an error function": ("Erf", [table(8)], {}),
+    "a function of a number": ("Erf", [np.float32(0.3)], {}),
+    "slopes": ("PRelu", [table(6, 8), table(8)], {}),
+    "a function of several steps": ("Selu", [table(6, 8)], {}),
+    "norms of images": ("InstanceNormalization", [table(2, 6, 8), *table(2, 6)], {}),
+    "logarithms of shares": ("LogSoftmax", [table(6, 8)], {"axis": 1}),
+    "logarithms of shares of all rows": ("LogSoftmax", [table(6, 8)], {"axis": 0}),
+    "the largest of each window": ("MaxPool", [table(2, 6, 15)],
+                                   {"kernel_shape": [2], "strides": [2], "pads": [0, 1]}),
+    "a sum of sizes": ("ReduceL1", [table(3, 6, 8), whole(0)], {"keepdims": 0}),
+    "a frame": ("Pad", [table(4, 6), whole(1, 0, 1, 2), np.float32(3)], {}),
+    "channels to pixels": ("DepthToSpace", [table(1, 8, 3, 4)], {"blocksize": 2}),
     "the nearest": ("Resize", [table(5, 7), "", "", whole(6, 8)], {"mode": "nearest"}),
 }  # fmt: skip
 
@@ -80,6 +97,34 @@ def test_what_is_computed_of_constants(name: str) -> None:
         b.nodes[-1].output.extend(["mean", "variance"])
     b.add("Add", "x", made)
     agree(b, 2, 6, 8)
+
+
+def test_places_and_truths_of_constants_keep_their_type() -> None:
+    b = Builder(6, 8)
+    places = b.add("ArgMax", table(8, 6), axis=1, keepdims=0)
+    rows = b.add("Gather", table(9, 8), places, axis=0)
+    other = b.add("Xor", table(8, 1) > 0, table(8, 8) > 0)
+    chosen = b.add("Where", other, rows, table(8, 8))
+    b.add("MatMul", "x", chosen)
+    agree(b, 6, 8)
+
+
+def test_quantized_constants() -> None:
+    b = Builder(6, 8)
+    steps = np.linspace(0.01, 0.02, 8, dtype=np.float32), np.full(8, -3, np.int8)
+    codes = b.add("QuantizeLinear", table(8, 8), *steps, axis=1)
+    b.add("MatMul", "x", b.add("DequantizeLinear", codes, *steps, axis=1))
+    agree(b, 6, 8)
+
+
+def test_a_convolution_of_a_constant_of_all_examples() -> None:
+    """Of positions, which exporters expand to the batch before a layer reads them."""
+    b = Builder(6, 8)
+    sizes = b.add("Concat", b.add("Shape", "x", start=0, end=1), whole(1, 1), axis=0)
+    each = b.add("Concat", b.add("Expand", table(1, 1, 8), sizes), b.last, axis=-2)
+    half = b.add("Slice", each, whole(0, 0), whole(2**63 - 1, 1), whole(0, 1))
+    b.add("Add", "x", b.add("Conv", half, table(6, 1, 1)))
+    agree(b, 6, 8)
 
 
 @pytest.mark.parametrize("moved", [False, True])
@@ -101,9 +146,39 @@ def test_what_joins_a_constant_of_all_examples_is_refused(operator: str, moved: 
         Engine(b.model())
 
 
+@pytest.mark.parametrize(("start", "end"), [(1, 2), (0, -1)])
+def test_a_part_of_what_all_examples_have_is_refused(start: int, end: int) -> None:
+    b = Builder(*SHAPE)
+    sizes = b.add("Concat", b.add("Shape", "x", start=0, end=1), whole(3, 8), axis=0)
+    each = b.add("Expand", table(1, 1, 8), sizes)
+    b.add("Add", "x", b.add("Slice", each, whole(start), whole(end), whole(0)))
+    with pytest.raises(UserError, match=r"\(Slice\): it takes a part of the batch"):
+        Engine(b.model())
+
+
+def test_the_first_of_what_all_examples_have() -> None:
+    b = Builder(*SHAPE)
+    sizes = b.add("Concat", b.add("Shape", "x", start=0, end=1), whole(3, 8), axis=0)
+    each = b.add("Expand", table(1, 1, 8), sizes)
+    b.add("Add", "x", b.add("Slice", each, whole(0), whole(1), whole(0)))
+    agree(b, *SHAPE)
+
+
+def test_what_the_engine_would_compute_across_examples_is_refused() -> None:
+    b = Builder(*SHAPE)
+    sizes = b.add("Concat", b.add("Shape", "x", start=0, end=1), whole(1, 8), axis=0)
+    b.add("Add", "x", b.add("LogSoftmax", b.add("Expand", table(1, 1, 8), sizes), axis=0))
+    with pytest.raises(UserError, match=r"\(LogSoftmax\): .*batch"):
+        Engine(b.model())
+
+
 @pytest.mark.parametrize(
     ("operator", "inputs"),
-    [("Tile", [whole(1 << 20, 1 << 20)]), ("Resize", ["", np.float32([1e5, 1e5])])],
+    [
+        ("Tile", [whole(1 << 20, 1 << 20)]),
+        ("Resize", ["", np.float32([1e5, 1e5])]),
+        ("Pad", [whole(0, 0, 8000, 8000)]),
+    ],
 )
 def test_constants_that_would_fill_the_memory_are_refused(operator: str, inputs: list) -> None:
     b = Builder(*SHAPE)

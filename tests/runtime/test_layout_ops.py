@@ -130,6 +130,21 @@ def test_moves_that_cannot_be(op: str, inputs: list, attributes: dict, told: str
         read(b.model())
 
 
+def test_padding_beside_a_batch_that_is_elsewhere() -> None:
+    b = Builder(4, 5)
+    b.add("Transpose", "x", perm=[1, 0, 2])
+    b.add("Pad", b.last, np.array([2, 0, 1, 0, 0, 3]), np.float32(1.5))
+    b.add("Transpose", b.last, perm=[1, 2, 0])
+    agree(b, values(3, 4, 5))
+
+
+def test_padding_of_the_batch_is_refused() -> None:
+    b = Builder(4, 5)
+    b.add("Pad", b.add("Transpose", "x", perm=[1, 0, 2]), np.array([0, 0, 0, 0, 1, 0]))
+    with pytest.raises(UserError, match="pads the batch"):
+        read(b.model())
+
+
 def test_a_batch_that_stays_astray_is_refused() -> None:
     for op in ("Relu", "Identity", "GlobalMaxPool"):
         b = Builder(4, 6)

@@ -21,13 +21,6 @@ def refusal(b: Builder) -> str:
     return str(error.value)
 
 
-def test_an_operator_that_only_runs_on_values_refuses_a_constant() -> None:
-    b = Builder(3, batch=1)
-    b.add("Add", "x", b.add("LogSoftmax", ONES))
-    with pytest.raises(UserError, match=r"\(LogSoftmax\): it works on a constant"):
-        read(b.model())
-
-
 ODD = np.array(
     [[1, 3, 3, 0], [np.nan, 1, 5, np.nan], [4, np.nan, 1, np.nan], [-np.inf] * 4], np.float32
 )

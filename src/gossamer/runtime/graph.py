@@ -131,6 +131,16 @@ def whole(node: AnyNode) -> Array:
     return np.rint(weight / step.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
 
 
+def living(nodes: Sequence[AnyNode], outputs: Iterable[str]) -> list[AnyNode]:
+    """Return the nodes that an output depends on."""
+    wanted, found = set(outputs), list[AnyNode]()
+    for node in reversed(nodes):
+        if node.output in wanted:
+            wanted.update(node.inputs)
+            found.append(node)
+    return found[::-1]
+
+
 class File(Protocol):
     """A mapped file; see ``importer.mmap``."""
 

@@ -1,10 +1,11 @@
 """The passes of an import.
 
 1. ``parse``: constants, inputs and nodes of the file as plain records.
-2. Each node in turn: ``rewrite`` replaces operators of older opsets, then the first of four steps
-   that applies converts the node (``STEPS``): constants are folded, indices of the batch's examples
-   are recorded, a batch that is not first is moved there, all other nodes are converted as they
-   are. Each value has one record (``Value``: shape, type, constant, batch axis, quantization).
+2. Each node in turn: ``rewrite`` replaces operators of older opsets, then the first of five steps
+   that applies converts the node (``STEPS``): a node of constants is folded by its operator's rule,
+   or run by the engine if that has none; indices of the batch's examples are recorded; a batch that
+   is not first is moved there; all other nodes are converted as they are. Each value has one record
+   (``Value``: shape, type, constant, batch axis, quantization).
 3. ``fuse``: a chain of nodes that computes one activation becomes one node.
 4. ``absorb``: a scale, shift, clip or pool is fused into the layer before it.
 5. Equal small constants become one array: an unrolled recurrent layer has thousands.
@@ -24,11 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.runtime.graph import AnyNode, Array, Graph, Shape
+from gossamer.runtime.graph import Array, Graph, living
 from gossamer.runtime.importer.absorb import absorb
 from gossamer.runtime.importer.batch_axis import move_batch
 from gossamer.runtime.importer.batch_index import count_batch
 from gossamer.runtime.importer.control import Control
+from gossamer.runtime.importer.evaluate import evaluate
 from gossamer.runtime.importer.fold import fold
 from gossamer.runtime.importer.fusion import fuse
 from gossamer.runtime.importer.mmap import Source
@@ -44,7 +46,13 @@ from gossamer.runtime.operators.reshape import Reshape
 from gossamer.runtime.operators.unsupported import Unsupported
 
 # Whether a step has taken a node; the last one takes every node, or raises.
-STEPS: tuple[Callable[[Context, Call], bool], ...] = (fold, count_batch, move_batch, convert_node)
+STEPS: tuple[Callable[[Context, Call], bool], ...] = (
+    fold,
+    evaluate,
+    count_batch,
+    move_batch,
+    convert_node,
+)
 
 
 def graph_of(name: str, model: Any, source: Source, opset: int) -> Graph:
@@ -61,8 +69,8 @@ def graph_of(name: str, model: Any, source: Source, opset: int) -> Graph:
     context.free += parsed.size
     _convert(context, parsed.renamed(numbers), opset, control)
     scalars = {value for value in outputs if _finish(context, value)}
-    shapes = _shapes(context, dynamic)
-    nodes = _living(fuse(_living(context.nodes, outputs), shapes), outputs)
+    shapes = context.engine_shapes()
+    nodes = living(fuse(living(context.nodes, outputs), shapes), outputs)
     nodes = absorb(nodes, shapes, outputs)
     constants: dict[tuple[Any, ...], Array] = {}
     for node in nodes:
@@ -143,23 +151,6 @@ def _finish(context: Context, value: str) -> bool:
     return True
 
 
-def _shapes(context: Context, dynamic: bool) -> dict[str, Shape]:
-    """The shapes of the engine's values, for one example where the batch is free."""
-    shapes: dict[str, Shape] = {}
-    for value, known in context.values.items():
-        if any(v is not None for v in (known.constant, known.batch_axis, known.batch_index)):
-            continue
-        shape = known.shape
-        if dynamic:
-            if not shape or shape[0] % BATCH:
-                raise Unsupported(f"value {value!r} of shape {shown(shape)} has no batch axis")
-            shape = (shape[0] // BATCH, *shape[1:])
-        if not shape or any(size >= BATCH and size % BATCH == 0 for size in shape[1:]):
-            raise Unsupported(f"the batch is not the first dimension of value {value!r}")
-        shapes[value] = shape
-    return shapes
-
-
 def _node(context: Context, call: Call, opset: int, control: Control) -> None:
     """One ONNX node, as the operators of today."""
     for value in call.inputs:
@@ -219,14 +210,3 @@ def _missing(context: Context, value: str) -> str | None:
         f"{value!r} is a further output of {where}, and the engine computes the first only; "
         "export without"
     )
-
-
-def _living(nodes: list[AnyNode], outputs: list[str]) -> list[AnyNode]:
-    """The nodes that an output depends on."""
-    wanted = set(outputs)
-    living = []
-    for node in reversed(nodes):
-        if node.output in wanted:
-            wanted.update(node.inputs)
-            living.append(node)
-    return living[::-1]

@@ -125,7 +125,17 @@ def _repeated(context: Context, call: Call, values: list[Array]) -> Shape | None
         return shapes[0]
     if known.shared == "view" and known.fold is not None:
         view = np.broadcast_to(np.int8(0), shapes[0])
-        return known.fold([view, *values[1:]], call.attributes).shape
+        made = known.fold([view, *values[1:]], call.attributes).shape
+        if any(size and size % BATCH == 0 for size in made):
+            return made
+        if known.fold(values, call.attributes).shape != made:
+            raise Unsupported("it takes a part of the batch")
+        return None
+    if operator == "Concat" and all(_whole(context, name) for name in call.inputs):
+        axis = int(call.attributes["axis"]) % len(shapes[0])
+        if shapes[0][axis] % BATCH:
+            joined = sum(shape[axis] for shape in shapes)
+            return (*shapes[0][:axis], joined, *shapes[0][axis + 1 :])
     if operator in ("Gemm", "MatMul"):
         return (*shapes[0][:-1], shapes[1][0 if call.get("transB") else 1])
     if operator == "Reshape" and shapes[0][0] % BATCH == 0:

@@ -211,6 +211,22 @@ class Context:
         self.values[output] = Value(shape, kind or first.kind)
         return output
 
+    def engine_shapes(self) -> dict[str, Shape]:
+        """Return the shapes of the engine's values, of one example where the batch is free."""
+        shapes: dict[str, Shape] = {}
+        for value, known in self.values.items():
+            if any(v is not None for v in (known.constant, known.batch_axis, known.batch_index)):
+                continue
+            shape = known.shape
+            if self.batch == BATCH:
+                if not shape or shape[0] % BATCH:
+                    raise Unsupported(f"value {value!r} of shape {shown(shape)} has no batch axis")
+                shape = (shape[0] // BATCH, *shape[1:])
+            if not shape or any(size >= BATCH and size % BATCH == 0 for size in shape[1:]):
+                raise Unsupported(f"the batch is not the first dimension of value {value!r}")
+            shapes[value] = shape
+        return shapes
+
     def _new_name(self, op: str) -> str:
         names = (f"{self.name} {op} {i}" for i in itertools.count(len(self.nodes)))
         return next(name for name in names if name not in self.values)

@@ -17,7 +17,7 @@ from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import AnyNode, Array, Single
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.binary import constant_binary
-from gossamer.runtime.operators.call import Call
+from gossamer.runtime.operators.call import Attributes, Call
 from gossamer.runtime.operators.context import Context
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.operator import Operator, Operators
@@ -86,17 +86,39 @@ def _grid(
     return size, int(zero.reshape(())), zero.dtype
 
 
-def _quantize(context: Context, call: Call) -> None:
-    if context.is_constant(call.value):
-        raise Unsupported("it quantizes a constant; store the constant quantized")
-    kind = CODES.get(call.get("output_dtype", 0))
+def _named(a: Attributes) -> type[np.integer[Any]]:
+    """Return the type of codes that have no zero point."""
+    kind = CODES.get(a.get("output_dtype", 0))
     if kind is None:
         raise Unsupported("its codes are no integers of 8 or 16 bits; quantize to one of these")
-    step, zero, dtype = _grid(context, call, kind)
+    return kind
+
+
+def _quantize(context: Context, call: Call) -> None:
+    step, zero, dtype = _grid(context, call, _named(call.attributes))
     limits = np.iinfo(dtype)
     operation = Round(step, int(limits.min) - zero, int(limits.max) - zero)
     context.emit(operation, call.value, call.output)
     context.values[call.output].codes = step, zero
+
+
+def _codes(x: list[Array], a: Attributes) -> Array:
+    """Quantize a constant, with one scale or those along an axis."""
+    zero = x[2] if len(x) > 2 else np.zeros((), _named(a))
+    step, point = (_spread(part, int(a.get("axis", 1)), x[0]) for part in (x[1], zero))
+    limits = np.iinfo(zero.dtype)
+    codes = np.rint(x[0] / step) + point.astype(np.float32)
+    return np.asarray(np.clip(codes, limits.min, limits.max), zero.dtype)
+
+
+def _spread(part: Array, axis: int, within: Array) -> Array:
+    """Return scales or zero points, of all numbers or along an axis, to broadcast to ``within``."""
+    if part.size == 1:
+        return part.reshape(())
+    axis %= within.ndim
+    if part.shape != (within.shape[axis],):
+        raise Unsupported(f"its scale has shape {part.shape} for {within.shape}")
+    return part.reshape([-1 if i == axis else 1 for i in range(within.ndim)])
 
 
 def _dequantize(context: Context, call: Call) -> None:
@@ -142,20 +164,18 @@ def dequantize_constant(context: Context, call: Call) -> None:
     if codes.dtype.kind not in "iu" or step.dtype not in FLOATS or "block_size" in call.attributes:
         raise Unsupported(f"it holds {codes.dtype} with scales of {step.dtype}, or in blocks")
     axis = int(call.get("axis", 1))
-    if step.size > 1:
-        axis = axis % codes.ndim
-        if step.shape != (codes.shape[axis],):
-            raise Unsupported(f"its scale has shape {step.shape} for {codes.shape}")
-        spread = [-1 if i == axis else 1 for i in range(codes.ndim)]
-        step, zero = step.reshape(spread), zero.reshape(spread) if zero.size > 1 else zero
+    step, zero = _spread(step, axis, codes), _spread(zero, axis, codes)
     step, whole = step.astype(np.float32), codes.astype(np.int32) - zero.astype(np.int32)
     context.add_constant(call.output, whole.astype(np.float32) * step)
     fits = whole.size and whole.min() >= -LARGEST - 1 and whole.max() <= LARGEST
     if fits and (step > 0).all() and np.isfinite(step).all():
-        context.values[call.output].step = (step.ravel(), axis if step.size > 1 else None)
+        context.values[call.output].step = (
+            step.ravel(),
+            axis % codes.ndim if step.size > 1 else None,
+        )
 
 
 INT8: Operators = {
-    "QuantizeLinear": Operator(_quantize),
+    "QuantizeLinear": Operator(_quantize, _codes, shared="pointwise"),
     "DequantizeLinear": Operator(_dequantize),
 }

@@ -13,12 +13,13 @@ import numpy as np
 
 from gossamer.runtime.graph import Array, strides
 from gossamer.runtime.operators.axis import Maps, along_axes
+from gossamer.runtime.operators.batch_axis import NOWHERE, convert_in_front, fronts_of
 from gossamer.runtime.operators.binary import constant_binary
 from gossamer.runtime.operators.call import Attributes, Call
 from gossamer.runtime.operators.context import Context, numbers, shown
 from gossamer.runtime.operators.folding import bounded
 from gossamer.runtime.operators.gather import take
-from gossamer.runtime.operators.operator import Operator, Operators
+from gossamer.runtime.operators.operator import Convert, Operator, Operators
 from gossamer.runtime.operators.resize_matrix import alike, repeated, resized, scales_of
 from gossamer.runtime.operators.strided import strided
 from gossamer.runtime.operators.unsupported import Unsupported
@@ -55,6 +56,17 @@ def _pad(context: Context, call: Call) -> None:
         frame = np.full(padded[1:], border.reshape(()))
         frame[tuple(slice(p, p + n) for p, n in zip(pads[1:rank], sizes, strict=True))] = -0.0
         constant_binary(context, "add", alone, frame, call.output)
+
+
+def _pad_in_front(context: Context, convert: Convert, call: Call) -> None:
+    rank = len(context.shape(call.value))
+    fronts, way = fronts_of(context, [call.value], call.output, rank)
+    pads = context.integers(call.inputs[1], "pads")
+    if way.axis != NOWHERE and any(pads[way.axis :: rank]):
+        raise Unsupported("it pads the batch axis")
+    shifted = f"{call.output} pads"
+    context.add_constant(shifted, np.array([0, *pads[:rank], 0, *pads[rank:]], np.int64))
+    convert_in_front(context, convert, call, [*fronts, shifted, *call.inputs[2:]], way)
 
 
 def _resize(context: Context, call: Call) -> None:
@@ -129,6 +141,6 @@ def _resized(x: list[Array], a: Attributes) -> int:
 
 RESIZING: Operators = {
     "CumSum": Operator(_cum_sum, _sums),
-    "Pad": Operator(_pad),
+    "Pad": Operator(_pad, turned=_pad_in_front),
     "Resize": Operator(_resize, _resize_constant, _resized, "joins"),
 }

@@ -86,6 +86,6 @@ def _slice_constant(x: list[Array], a: Attributes) -> Array:
 
 
 SLICING: Operators = {
-    "Slice": Operator(_slice, _slice_constant, turned=by_axes("slice")),
+    "Slice": Operator(_slice, _slice_constant, shared="view", turned=by_axes("slice")),
     "Split": Operator(_split, turned=along(0, all_outputs=True)),
 }
