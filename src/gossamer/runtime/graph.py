@@ -133,12 +133,12 @@ def whole(node: AnyNode) -> Array:
 
 def living(nodes: Sequence[AnyNode], outputs: Iterable[str]) -> list[AnyNode]:
     """Return the nodes that an output depends on."""
-    wanted, found = set(outputs), list[AnyNode]()
+    wanted, kept = set(outputs), list[AnyNode]()
     for node in reversed(nodes):
         if node.output in wanted:
             wanted.update(node.inputs)
-            found.append(node)
-    return found[::-1]
+            kept.append(node)
+    return kept[::-1]
 
 
 class File(Protocol):

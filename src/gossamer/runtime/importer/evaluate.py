@@ -97,5 +97,5 @@ def _computed(alone: Context, source: str, constant: Array, outputs: list[str]) 
     graph = Graph([source], names, living(alone.nodes, names), shapes, dynamic=False)
     steps, inputs, results = planner.lower(graph, chosen_isa(), {}, threads=1, sparse=False)
     program = assemble(steps, inputs, results, [shapes[source]], [shapes[name] for name in names])
-    found = program.run([numbers(constant).reshape(shapes[source])], False)
-    return found if len(names) > 1 else [found]
+    computed = program.run([numbers(constant).reshape(shapes[source])], False)
+    return computed if len(names) > 1 else [computed]
