@@ -11,70 +11,95 @@
 #include "elementwise.h"
 #include "int8.h"
 #include "kernel.h"
+#include "sparse_weights.h"
 #include "vec.h"
 
 namespace gossamer {
 namespace {
 
-template <int Rows, int N, class Number>
+template <int Rows, int N, int Together, class Number>
 inline void examples_tile(const ExamplesShape& s, const float* in, const int32_t* start,
                           const int32_t* offset, const Number* weights, const float* bias,
                           const Clip& clip, int64_t first, int64_t last, float* sums, float* out) {
+    constexpr int tile = Rows * N;
     const int64_t pitch = s.pitch * W, width = s.width / s.pool;
     const int64_t plane = s.height / s.pool * width * W;
+    const int64_t blocks = padded(s.outputs, Together) / Together;
     for (int64_t c = 0; c < s.chunks; ++c) {
-        const int32_t* bounds = start + c * (s.outputs + 1);
-        for (int64_t o = first; o < last; ++o) {
-            float* const so_far = sums + (o - first) * Rows * N * W;
-            V sum[Rows * N];
+        const int32_t* bounds = start + c * (blocks + 1);
+        for (int64_t b = first; b < last; ++b) {
+            const int64_t o = b * Together;
+            float* const so_far = sums + (b - first) * Together * tile * W;
+            V sum[Together][tile];
+#pragma GCC unroll 8
+            for (int j = 0; j < Together; ++j) {
 #pragma GCC unroll 32
-            for (int v = 0; v < Rows * N; ++v) sum[v] = c ? load(so_far + v * W) : splat(bias[o]);
-            const int64_t end = bounds[o + 1];
-            for (int64_t e = bounds[o]; e < end; ++e) {
-                const V weight = splat(weights[e]);
+                for (int v = 0; v < tile; ++v)
+                    sum[j][v] = c ? load(so_far + (j * tile + v) * W) : splat(bias[o + j]);
+            }
+            const int64_t end = bounds[b + 1];
+            for (int64_t e = bounds[b]; e < end; ++e) {
                 const float* const x = in + offset[e];
+                V weight[Together];
+#pragma GCC unroll 8
+                for (int j = 0; j < Together; ++j) weight[j] = splat(weights[e * Together + j]);
 #pragma GCC unroll 2
                 for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 16
-                    for (int v = 0; v < N; ++v)
-                        sum[r * N + v] += weight * load(x + r * pitch + v * W);
+                    for (int v = 0; v < N; ++v) {
+                        const V input = load(x + r * pitch + v * W);
+#pragma GCC unroll 8
+                        for (int j = 0; j < Together; ++j) sum[j][r * N + v] += weight[j] * input;
+                    }
                 }
             }
-            float* const to = out + (o - first) * plane;
             if (c + 1 < s.chunks) {
-#pragma GCC unroll 32
-                for (int v = 0; v < Rows * N; ++v) store(so_far + v * W, sum[v]);
-            } else if (s.pool == 1) {
-#pragma GCC unroll 2
-                for (int r = 0; r < Rows; ++r) {
-#pragma GCC unroll 16
-                    for (int v = 0; v < N; ++v)
-                        store(to + (r * width + v) * W, clip(sum[r * N + v]));
-                }
-            } else if constexpr (Rows == 2 && N % 2 == 0) {
 #pragma GCC unroll 8
-                for (int v = 0; v < N; v += 2) {
-                    const V best =
-                        larger(larger(sum[N + v + 1], sum[N + v]), larger(sum[v + 1], sum[v]));
-                    store(to + v / 2 * W, clip(best));
+                for (int j = 0; j < Together; ++j) {
+#pragma GCC unroll 32
+                    for (int v = 0; v < tile; ++v) store(so_far + (j * tile + v) * W, sum[j][v]);
+                }
+                continue;
+            }
+#pragma GCC unroll 8
+            for (int j = 0; j < Together; ++j) {
+                if (o + j >= s.outputs) break;
+                float* const to = out + (o + j - first * Together) * plane;
+                if (s.pool == 1) {
+#pragma GCC unroll 2
+                    for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 16
+                        for (int v = 0; v < N; ++v)
+                            store(to + (r * width + v) * W, clip(sum[j][r * N + v]));
+                    }
+                } else if constexpr (Rows == 2 && N % 2 == 0) {
+#pragma GCC unroll 8
+                    for (int v = 0; v < N; v += 2) {
+                        const V best = larger(larger(sum[j][N + v + 1], sum[j][N + v]),
+                                              larger(sum[j][v + 1], sum[j][v]));
+                        store(to + v / 2 * W, clip(best));
+                    }
                 }
             }
         }
     }
 }
 
-template <int Most, class Number = float>
+template <int Most, int Together, class Number = float>
 void examples(const Call& call) {
     const auto& s = *reinterpret_cast<const ExamplesShape*>(call.shape);
-    const auto* start = static_cast<const int32_t*>(call.data[0]);  // [chunks][outputs + 1]
+    const auto* start =
+        static_cast<const int32_t*>(call.data[0]);  // [chunks][blocks of outputs + 1]
     const auto* offset = static_cast<const int32_t*>(call.data[1]);
-    const auto* weights = static_cast<const Number*>(call.data[2]);
-    const auto* bias = static_cast<const float*>(call.data[3]);
+    const auto* weights = static_cast<const Number*>(call.data[2]);  // [entries][Together]
+    const auto* bias = static_cast<const float*>(call.data[3]);      // padded to whole blocks
     const Clip clip(static_cast<const float*>(call.data[4]));
-    const int64_t first = share(s.outputs, call.part, call.parts);
-    const int64_t last = share(s.outputs, call.part + 1, call.parts);
+    const int64_t blocks = padded(s.outputs, Together) / Together;
+    const int64_t first = share(blocks, call.part, call.parts);
+    const int64_t last = share(blocks, call.part + 1, call.parts);
     const int64_t size = call.in_size[0], width = s.width / s.pool;
     const int64_t plane = s.height / s.pool * width;
+    const int64_t from_output = first * Together, to_output = least(s.outputs, last * Together);
     float* image = call.scratch;       // [inputs][W]
     float* result = image + size * W;  // [outputs][pixels][W]
     float* sums = result + s.outputs * plane * W;
@@ -85,18 +110,19 @@ void examples(const Call& call) {
         transpose(call.in[0] + item * size, size, count, size, image, W);
         for (int64_t y = 0; y < rows; y += 2) {
             int64_t x = 0;
-#define GOSSAMER_PIXELS(N)                                                                    \
-    if constexpr (N <= Most)                                                                  \
-        for (; columns - x >= N; x += N) {                                                    \
-            const float* const from = image + (y * s.pitch + x) * W;                          \
-            float* const to = result + (first * plane + y / s.pool * width + x / s.pool) * W; \
-            if (y + 1 < rows) {                                                               \
-                examples_tile<2, N>(s, from, start, offset, weights, bias, clip, first, last, \
-                                    sums, to);                                                \
-            } else {                                                                          \
-                examples_tile<1, N>(s, from, start, offset, weights, bias, clip, first, last, \
-                                    sums, to);                                                \
-            }                                                                                 \
+#define GOSSAMER_PIXELS(N)                                                                        \
+    if constexpr (N <= Most)                                                                      \
+        for (; columns - x >= N; x += N) {                                                        \
+            const float* const from = image + (y * s.pitch + x) * W;                              \
+            float* const to =                                                                     \
+                result + (from_output * plane + y / s.pool * width + x / s.pool) * W;             \
+            if (y + 1 < rows) {                                                                   \
+                examples_tile<2, N, Together>(s, from, start, offset, weights, bias, clip, first, \
+                                              last, sums, to);                                    \
+            } else {                                                                              \
+                examples_tile<1, N, Together>(s, from, start, offset, weights, bias, clip, first, \
+                                              last, sums, to);                                    \
+            }                                                                                     \
         }
             GOSSAMER_PIXELS(6)
             GOSSAMER_PIXELS(4)
@@ -104,11 +130,11 @@ void examples(const Call& call) {
             GOSSAMER_PIXELS(1)
 #undef GOSSAMER_PIXELS
         }
-        transpose(result + first * plane * W, W, (last - first) * plane, count,
-                  call.out[0] + item * call.out_size[0] + first * plane, call.out_size[0]);
+        transpose(result + from_output * plane * W, W, (to_output - from_output) * plane, count,
+                  call.out[0] + item * call.out_size[0] + from_output * plane, call.out_size[0]);
         for (int64_t i = item; i < item + count; ++i)
-            finish(call, call.out[0] + i * call.out_size[0] + first * plane,
-                   (last - first) * plane);
+            finish(call, call.out[0] + i * call.out_size[0] + from_output * plane,
+                   (to_output - from_output) * plane);
     }
 }
 

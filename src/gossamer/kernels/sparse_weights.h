@@ -9,54 +9,83 @@
 #include "elementwise.h"
 #include "int8.h"
 #include "kernel.h"
+#include "rows.h"
 #include "vec.h"
 
 namespace gossamer {
 namespace {
 
+// Layouts: non-zeros one by one, or in blocks of several outputs that share their input. A block
+// reads its input once, where single weights read it for every output.
+inline int64_t padded(int64_t outputs, int together) {
+    return (outputs + together - 1) / together * together;
+}
+
 // Convolution whose lanes are consecutive pixels of the (padded) input plane. Rows of the
 // plane are wider than rows of the output: the lanes between them compute what nobody
 // reads, which costs less than leaving them out. Non-zeros are ordered by chunk of
 // input channels, then by output. A tile of pixels goes through all chunks before the next one,
-// so that its sums stay in a cache.
-template <int N, int Vectors, class Number>
+// so that its sums stay in a cache. `apart`: floats from the sums of an output to the next one's.
+template <int N, int Vectors, int Together, class Number>
 inline void planes_tile(const float* in, const int32_t* offset, const Number* w, int64_t count,
-                        const float* bias, float* sums) {
+                        const float* bias, float* sums, int64_t apart) {
     using T = typename Of<N>::V;
-    T sum[Vectors];
+    T sum[Together][Vectors];
+#pragma GCC unroll 8
+    for (int o = 0; o < Together; ++o) {
 #pragma GCC unroll 32
-    for (int v = 0; v < Vectors; ++v) sum[v] = bias ? splat<N>(*bias) : load<N>(sums + v * N);
-    for (int64_t e = 0; e < count; ++e) {
-        const T weight = splat<N>(w[e]);
-        const float* x = in + offset[e];
-#pragma GCC unroll 32
-        for (int v = 0; v < Vectors; ++v) sum[v] += weight * load<N>(x + v * N);
+        for (int v = 0; v < Vectors; ++v)
+            sum[o][v] = bias ? splat<N>(bias[o]) : load<N>(sums + o * apart + v * N);
     }
+    for (int64_t e = 0; e < count; ++e) {
+        const float* x = in + offset[e];
+        T weight[Together];
+#pragma GCC unroll 8
+        for (int o = 0; o < Together; ++o) weight[o] = splat<N>(w[e * Together + o]);
 #pragma GCC unroll 32
-    for (int v = 0; v < Vectors; ++v) store<N>(sums + v * N, sum[v]);
+        for (int v = 0; v < Vectors; ++v) {
+            const T input = load<N>(x + v * N);
+#pragma GCC unroll 8
+            for (int o = 0; o < Together; ++o) sum[o][v] += weight[o] * input;
+        }
+    }
+#pragma GCC unroll 8
+    for (int o = 0; o < Together; ++o) {
+#pragma GCC unroll 32
+        for (int v = 0; v < Vectors; ++v) store<N>(sums + o * apart + v * N, sum[o][v]);
+    }
 }
 
-// The same of `pixels` pixels, in tiles of at most so many vectors.
-template <int N, int Vectors, class Number>
+// The same of `pixels` pixels, in tiles of about as many vectors each, as many as registers hold.
+template <int N, int Vectors, int Together, class Number>
 inline void planes_sums(const float* in, const int32_t* offset, const Number* w, int64_t count,
-                        const float* bias, float* sums, int64_t pixels) {
+                        const float* bias, float* sums, int64_t apart, int64_t pixels) {
+    constexpr int registers = roomy ? 32 : 16;
+    constexpr int most = Together == 1 ? Vectors : (registers - 1) / Together - 1;
     const int64_t vectors = (pixels + N - 1) / N;
-    int64_t v = 0;
-#define GOSSAMER_VECTORS(M)                                                      \
-    if constexpr (M <= Vectors)                                                  \
-        while (vectors - v >= M) {                                               \
-            planes_tile<N, M>(in + v * N, offset, w, count, bias, sums + v * N); \
-            v += M;                                                              \
-        }
-    GOSSAMER_VECTORS(20)
-    GOSSAMER_VECTORS(17)
-    GOSSAMER_VECTORS(12)
-    GOSSAMER_VECTORS(9)
-    GOSSAMER_VECTORS(6)
-    GOSSAMER_VECTORS(4)
-    GOSSAMER_VECTORS(2)
-    GOSSAMER_VECTORS(1)
+    for (int64_t v = 0; v < vectors;) {
+        const int64_t passes = (vectors - v + most - 1) / most;
+        const int64_t tile = (vectors - v + passes - 1) / passes;
+#define GOSSAMER_VECTORS(M)                                                                       \
+    if constexpr (M <= most) {                                                                    \
+        if (tile >= M) {                                                                          \
+            planes_tile<N, M, Together>(in + v * N, offset, w, count, bias, sums + v * N, apart); \
+            v += M;                                                                               \
+            continue;                                                                             \
+        }                                                                                         \
+    }
+        GOSSAMER_VECTORS(20)
+        GOSSAMER_VECTORS(17)
+        GOSSAMER_VECTORS(12)
+        GOSSAMER_VECTORS(9)
+        GOSSAMER_VECTORS(6)
+        GOSSAMER_VECTORS(5)
+        GOSSAMER_VECTORS(4)
+        GOSSAMER_VECTORS(3)
+        GOSSAMER_VECTORS(2)
+        GOSSAMER_VECTORS(1)
 #undef GOSSAMER_VECTORS
+    }
 }
 
 // Pixels [first, last) of a plane.
@@ -92,18 +121,20 @@ inline PlanesOutput planes_output(const PlanesShape& s, const PlanesTile& tile, 
     return {y * width + skipped, count};
 }
 
-template <int N, int Vectors, class Number = float>
+template <int N, int Vectors, int Together, class Number = float>
 void planes(const Call& call) {
     const auto& s = *reinterpret_cast<const PlanesShape*>(call.shape);
-    const auto* start = static_cast<const int32_t*>(call.data[0]);  // [chunks][outputs + 1]
+    const auto* start =
+        static_cast<const int32_t*>(call.data[0]);  // [chunks][blocks of outputs + 1]
     const auto* offset = static_cast<const int32_t*>(call.data[1]);
-    const auto* weights = static_cast<const Number*>(call.data[2]);
-    const auto* bias = static_cast<const float*>(call.data[3]);
+    const auto* weights = static_cast<const Number*>(call.data[2]);  // [entries][Together]
+    const auto* bias = static_cast<const float*>(call.data[3]);      // padded to whole blocks
     const Clip clip(static_cast<const float*>(call.data[4]));
     constexpr int64_t most = Vectors * N;
     const int64_t length = (s.height - 1) * s.pitch + s.width;
-    const int64_t first = share(s.outputs, call.part, call.parts);
-    const int64_t last = share(s.outputs, call.part + 1, call.parts);
+    const int64_t blocks = padded(s.outputs, Together) / Together;
+    const int64_t first = share(blocks, call.part, call.parts);
+    const int64_t last = share(blocks, call.part + 1, call.parts);
     const int64_t plane = s.height * s.width;
     for (int64_t item = 0; item < call.items; ++item) {
         const float* in = call.in[0] + item * call.in_size[0];
@@ -111,19 +142,25 @@ void planes(const Call& call) {
         for (int64_t tile = 0; tile < length; tile += most) {
             const PlanesTile pixels{tile, least(length, tile + most)};
             for (int64_t c = 0; c < s.chunks; ++c) {
-                const int32_t* bounds = start + c * (s.outputs + 1);
-                for (int64_t o = first; o < last; ++o) {
-                    const int64_t begin = bounds[o], count = bounds[o + 1] - begin;
+                const int32_t* bounds = start + c * (blocks + 1);
+                for (int64_t b = first; b < last; ++b) {
+                    const int64_t begin = bounds[b], count = bounds[b + 1] - begin;
+                    const int64_t o = b * Together;
                     const float* const initial = c == 0 ? bias + o : nullptr;
-                    float* const sums = call.scratch + (s.chunks > 1 ? (o - first) * most : 0);
+                    float* const sums =
+                        call.scratch + (s.chunks > 1 ? (b - first) * Together * most : 0);
                     if (count || initial) {
-                        planes_sums<N, Vectors>(in + tile, offset + begin, weights + begin, count,
-                                                initial, sums, pixels.last - tile);
+                        planes_sums<N, Vectors, Together>(in + tile, offset + begin,
+                                                          weights + begin * Together, count,
+                                                          initial, sums, most, pixels.last - tile);
                     }
                     if (c + 1 < s.chunks) continue;
-                    const auto [at, outputs] =
-                        planes_output<N>(s, pixels, clip, sums, out + o * plane);
-                    finish(call, out + o * plane + at, outputs);
+                    for (int64_t j = 0; j < least(Together, s.outputs - o); ++j) {
+                        float* const to = out + (o + j) * plane;
+                        const auto [at, outputs] =
+                            planes_output<N>(s, pixels, clip, sums + j * most, to);
+                        finish(call, to + at, outputs);
+                    }
                 }
             }
         }
@@ -132,17 +169,18 @@ void planes(const Call& call) {
 
 // Linear layer on a batch: the lanes are examples. A tile of examples is transposed once,
 // then every non-zero weight meets `Vectors` vectors of it.
-template <int Vectors, class Number = float>
+template <int Vectors, int Together, class Number = float>
 void columns(const Call& call) {
     const auto& s = *reinterpret_cast<const ColumnsShape*>(call.shape);
-    const auto* start = static_cast<const int32_t*>(call.data[0]);  // [outputs + 1]
+    const auto* start = static_cast<const int32_t*>(call.data[0]);  // [blocks of outputs + 1]
     const auto* input = static_cast<const int32_t*>(call.data[1]);
-    const auto* weights = static_cast<const Number*>(call.data[2]);
-    const auto* bias = static_cast<const float*>(call.data[3]);
+    const auto* weights = static_cast<const Number*>(call.data[2]);  // [entries][Together]
+    const auto* bias = static_cast<const float*>(call.data[3]);      // padded to whole blocks
     const Clip clip(static_cast<const float*>(call.data[4]));
     constexpr int64_t lanes = Vectors * W;
-    const int64_t first = share(s.outputs, call.part, call.parts);
-    const int64_t last = share(s.outputs, call.part + 1, call.parts);
+    const int64_t blocks = padded(s.outputs, Together) / Together;
+    const int64_t first = share(blocks, call.part, call.parts) * Together;
+    const int64_t last = least(s.outputs, share(blocks, call.part + 1, call.parts) * Together);
     float* tile = call.scratch;            // [depth][lanes]
     float* sums = tile + s.depth * lanes;  // [W][lanes]
     const int64_t all_rows = call.items * s.rows;
@@ -151,19 +189,32 @@ void columns(const Call& call) {
         transpose(call.in[0] + row * s.depth, s.depth, count, s.depth, tile, lanes);
         for (int64_t o = first; o < last; o += W) {
             const int64_t outputs = least(W, last - o);
-            for (int64_t j = 0; j < outputs; ++j) {
-                V sum[Vectors];
+            for (int64_t j = 0; j < outputs; j += Together) {
+                V sum[Together][Vectors];
 #pragma GCC unroll 8
-                for (int v = 0; v < Vectors; ++v) sum[v] = splat(bias[o + j]);
-                const int64_t end = start[o + j + 1];
-                for (int64_t e = start[o + j]; e < end; ++e) {
-                    const V weight = splat(weights[e]);
+                for (int t = 0; t < Together; ++t) {
+#pragma GCC unroll 8
+                    for (int v = 0; v < Vectors; ++v) sum[t][v] = splat(bias[o + j + t]);
+                }
+                const int64_t block = (o + j) / Together, end = start[block + 1];
+                for (int64_t e = start[block]; e < end; ++e) {
                     const float* x = tile + input[e] * lanes;
+                    V weight[Together];
 #pragma GCC unroll 8
-                    for (int v = 0; v < Vectors; ++v) sum[v] += weight * load(x + v * W);
+                    for (int t = 0; t < Together; ++t) weight[t] = splat(weights[e * Together + t]);
+#pragma GCC unroll 8
+                    for (int v = 0; v < Vectors; ++v) {
+                        const V in = load(x + v * W);
+#pragma GCC unroll 8
+                        for (int t = 0; t < Together; ++t) sum[t][v] += weight[t] * in;
+                    }
                 }
 #pragma GCC unroll 8
-                for (int v = 0; v < Vectors; ++v) store(sums + j * lanes + v * W, clip(sum[v]));
+                for (int t = 0; t < Together; ++t) {
+#pragma GCC unroll 8
+                    for (int v = 0; v < Vectors; ++v)
+                        store(sums + (j + t) * lanes + v * W, clip(sum[t][v]));
+                }
             }
             transpose(sums, lanes, outputs, count, call.out[0] + row * s.outputs + o, s.outputs);
         }
@@ -227,26 +278,34 @@ void windows(const Call& call) {
 // kept as `shifts` copies, copy i holding the columns i, i + step, i + 2 step, ... so that
 // every load is aligned; a max-pool after the convolution
 // (whose stride is then 1) is taken in registers.
-template <int Rows, int Pool, class Number>
+template <int Rows, int Pool, int Together, class Number>
 inline void lanes_sums(const float* const* at, const int32_t* offset, const Number* w,
-                       int64_t begin, int64_t end, V (&sum)[Rows * Pool][Pool]) {
+                       int64_t begin, int64_t end, V (&sum)[Together][Rows * Pool][Pool]) {
 #pragma GCC unroll 8
-    for (int r = 0; r < Rows * Pool; ++r) {
-        for (int x = 0; x < Pool; ++x) sum[r][x] = V{};
-    }
-    for (int64_t e = begin; e < end; ++e) {
-        const V weight = splat(w[e]);
-        const int64_t o = offset[e];
+    for (int j = 0; j < Together; ++j) {
 #pragma GCC unroll 8
         for (int r = 0; r < Rows * Pool; ++r) {
-            const float* from = at[r] + o;
+            for (int x = 0; x < Pool; ++x) sum[j][r][x] = V{};
+        }
+    }
+    for (int64_t e = begin; e < end; ++e) {
+        const int64_t o = offset[e];
+        V weight[Together];
+#pragma GCC unroll 8
+        for (int j = 0; j < Together; ++j) weight[j] = splat(w[e * Together + j]);
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows * Pool; ++r) {
 #pragma GCC unroll 2
-            for (int x = 0; x < Pool; ++x) sum[r][x] += weight * load(from + x * W);
+            for (int x = 0; x < Pool; ++x) {
+                const V input = load(at[r] + o + x * W);
+#pragma GCC unroll 8
+                for (int j = 0; j < Together; ++j) sum[j][r][x] += weight[j] * input;
+            }
         }
     }
 }
 
-template <int Rows, int Pool, class Number>
+template <int Rows, int Pool, int Together, class Number>
 void lanes_rows(const LanesShape& s, const float* copies, int64_t x, int64_t row_pitch,
                 const int32_t* start, const int32_t* order, const int32_t* offset,
                 const Number* weights, const float* bias, const Clip& clip, int64_t y, float* out) {
@@ -254,26 +313,31 @@ void lanes_rows(const LanesShape& s, const float* copies, int64_t x, int64_t row
     for (int r = 0; r < Rows * Pool; ++r) {
         at[r] = copies + ((y + r / Pool) * s.row_step + r % Pool) * row_pitch + x * s.shifts;
     }
-    for (int64_t i = 0; i < s.outputs; ++i) {
-        const int64_t o = order[i];
-        V sum[Rows * Pool][Pool];
-        lanes_sums<Rows, Pool>(at, offset, weights, start[i], start[i + 1], sum);
-        const V b = splat(bias[o]);
+    for (int64_t i = 0; i < padded(s.outputs, Together) / Together; ++i) {
+        const int64_t o = static_cast<int64_t>(order[i]) * Together;
+        V sum[Together][Rows * Pool][Pool];
+        lanes_sums<Rows, Pool, Together>(at, offset, weights, start[i], start[i + 1], sum);
 #pragma GCC unroll 8
-        for (int r = 0; r < Rows; ++r) {
-            V best = sum[r * Pool][0];
-            if constexpr (Pool == 2) {
-                best = larger(larger(sum[2 * r + 1][1], sum[2 * r + 1][0]),
-                              larger(sum[2 * r][1], best));
+        for (int j = 0; j < Together; ++j) {
+            if (o + j >= s.outputs) break;
+            const V b = splat(bias[o + j]);
+#pragma GCC unroll 8
+            for (int r = 0; r < Rows; ++r) {
+                V best = sum[j][r * Pool][0];
+                if constexpr (Pool == 2) {
+                    best = larger(larger(sum[j][2 * r + 1][1], sum[j][2 * r + 1][0]),
+                                  larger(sum[j][2 * r][1], best));
+                }
+                store_first(out + ((o + j) * s.height + y + r) * s.width + x, clip(best + b),
+                            s.width - x);
             }
-            store_first(out + (o * s.height + y + r) * s.width + x, clip(best + b), s.width - x);
         }
     }
 }
 
 // Outputs come in the order of their numbers of non-zeros: the end of each loop is then
 // where the last one ended, and the processor foresees it.
-template <int Pool, class Number = float>
+template <int Pool, int Together, class Number = float>
 void lanes(const Call& call) {
     const auto& s = *reinterpret_cast<const LanesShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);
@@ -310,21 +374,17 @@ void lanes(const Call& call) {
         }
         for (int64_t x = 0; x < s.width; x += W) {
             int64_t y = first;
-            constexpr int many = Pool == 1 ? 8 : W == 16 ? 4 : 2;
-            for (; y + many <= last; y += many) {
-                lanes_rows<many, Pool>(s, copies, x, row_pitch, start, order, offset, weights, bias,
-                                       clip, y, out);
-            }
-            if constexpr (many == 4) {
-                for (; y + 2 <= last; y += 2) {
-                    lanes_rows<2, Pool>(s, copies, x, row_pitch, start, order, offset, weights,
-                                        bias, clip, y, out);
+            constexpr int most = Pool == 1 ? 8 : W == 16 ? 4 : 2;  // rows that registers hold
+            constexpr int many = Together == 1 ? most : Pool == 1 ? 4 : 1;
+            const auto rows = [&](auto n) {
+                for (; y + n <= last; y += n) {
+                    lanes_rows<n, Pool, Together>(s, copies, x, row_pitch, start, order, offset,
+                                                  weights, bias, clip, y, out);
                 }
-            }
-            for (; y < last; ++y) {
-                lanes_rows<1, Pool>(s, copies, x, row_pitch, start, order, offset, weights, bias,
-                                    clip, y, out);
-            }
+            };
+            rows(std::integral_constant<int, many>{});
+            if constexpr (many > 2) rows(std::integral_constant<int, 2>{});
+            if constexpr (many > 1) rows(std::integral_constant<int, 1>{});
         }
         for (int64_t o = 0; call.link_count && o < s.outputs; ++o)
             finish(call, out + (o * s.height + first) * s.width, (last - first) * s.width);

@@ -66,20 +66,32 @@ def grouped_panels(weight: Array, width: int, group: int) -> Array:
     return np.ascontiguousarray(tall.transpose(0, 2, 1, 3))
 
 
-def by_output(weight: Array, offset: Array) -> tuple[Array, Array, Array]:
-    """Return the non-zeros of [outputs, depth] by output: (bounds, offsets, values)."""
-    row, column = np.nonzero(weight)
-    bounds = np.searchsorted(row, np.arange(len(weight) + 1)).astype(np.int32)
-    return bounds, offset[column].astype(np.int32), weight[row, column]
+def by_output(weight: Array, offset: Array, together: int = 1) -> tuple[Array, Array, Array]:
+    """Return the non-zeros of [outputs, depth] by output: (bounds, offsets, values).
+
+    With ``together`` they are blocks of so many outputs of an input, ordered by block of outputs;
+    values are [blocks, together].
+    """
+    values = there = weight
+    if together > 1:
+        whole = padded(weight, up_to(len(weight), together))
+        values = whole.reshape(-1, together, weight.shape[1]).transpose(0, 2, 1)
+        there = np.logical_or.reduce(values, axis=2)
+    row, column = np.nonzero(there)
+    bounds = np.searchsorted(row, np.arange(len(there) + 1)).astype(np.int32)
+    return bounds, offset[column].astype(np.int32), values[row, column]
 
 
-def by_chunk(weight: Array, offset: Array, chunk: int) -> tuple[Array, Array, Array]:
+def by_chunk(
+    weight: Array, offset: Array, chunk: int, together: int = 1
+) -> tuple[Array, Array, Array]:
     """Return ``by_output`` in chunks of ``chunk`` inputs: bounds are [chunks][outputs + 1]."""
     depth = weight.shape[1]
     bounds, offsets, values = [], [], []
     start = 0
     for first in range(0, depth, chunk):
-        b, o, v = by_output(weight[:, first : first + chunk], offset[first : first + chunk])
+        some = slice(first, first + chunk)
+        b, o, v = by_output(weight[:, some], offset[some], together)
         bounds.append(b + start)
         offsets.append(o)
         values.append(v)

@@ -53,7 +53,7 @@ MACS_A_NS = 20.0  # of a dense kernel: how long a look may take is guessed by it
 FEWEST_MACS = 5e7  # of the part of a picture on which is measured where the whole takes too long
 SIMILAR = 0.1  # by how much the numbers of non-zeros of layers measured as one may differ
 SHARING_NS = 20_000_000  # spent on what threads should share
-VERSION = 12
+VERSION = 13
 
 
 @dataclass

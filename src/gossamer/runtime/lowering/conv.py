@@ -28,6 +28,7 @@ from gossamer.runtime.lowering.sparse_conv import (
     lanes,
     lanes_scratch,
     planes,
+    sparse_kernels,
 )
 from gossamer.runtime.lowering.winograd import winograd_candidates
 from gossamer.runtime.packing import (
@@ -72,8 +73,12 @@ def conv(lowering: Lowering, node: Node[Conv]) -> Iterator[Candidate]:
     sparse = density < 0.75 or outputs // groups <= lowering.width // 2 or lowering.every
     if sparse:
         apart = 1 < groups == size[0]
-        lower, layout = (depthwise_planes, "depthwise") if apart else (planes, "unstructured")
-        for kernel in find(lowering.isa, typed("planes", weight), layout):
+        lower, kernels = (
+            (depthwise_planes, find(lowering.isa, typed("planes", weight), "depthwise"))
+            if apart
+            else (planes, sparse_kernels(lowering, "planes", weight, groups))
+        )
+        for kernel in kernels:
             yield Candidate(str(kernel), partial(lower, lowering, node, kernel, value, size))
     if groups > 1:
         return
@@ -81,7 +86,7 @@ def conv(lowering: Lowering, node: Node[Conv]) -> Iterator[Candidate]:
         # The pooled kernel takes a stride of one.
         poolable = pool != 2 or strides == (1, 1)
         if size[0] * kernel_height * kernel_width < 512 and poolable:
-            for kernel in find(lowering.isa, typed("lanes", weight)):
+            for kernel in sparse_kernels(lowering, "lanes", weight):
                 if (
                     kernel.tile == ("pool" if pool == 2 else "rows")
                     and lanes_scratch(lowering, node, size) * 4 <= 256 << 10
@@ -89,7 +94,7 @@ def conv(lowering: Lowering, node: Node[Conv]) -> Iterator[Candidate]:
                     yield Candidate(
                         str(kernel), partial(lanes, lowering, node, kernel, value, size)
                     )
-        for kernel in find(lowering.isa, typed("examples", weight)):
+        for kernel in sparse_kernels(lowering, "examples", weight):
             room = examples_scratch(lowering, node, kernel, value) * 4 <= EXAMPLES
             if (lowering.batched or lowering.every) and room:
                 yield Candidate(str(kernel), partial(examples, lowering, node, kernel, value, size))

@@ -14,6 +14,7 @@ from gossamer.runtime.graph import Array, Candidate, Node
 from gossamer.runtime.lowering.active import Grid, active_kernels, emit_active, tiles
 from gossamer.runtime.lowering.dense import columns_of, gemm_kernels, sparse_gemm_kernels
 from gossamer.runtime.lowering.layouts import Lowering, Value
+from gossamer.runtime.lowering.sparse_conv import outputs_together, sparse_kernels
 from gossamer.runtime.packing import (
     BLOCK,
     InputMajor,
@@ -116,8 +117,12 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
 
     def columns(kernel: Kernel) -> None:
         plain = source()
-        lanes = int(kernel.tile) * lowering.width
-        data = [*packed(plain, lambda w: by_output(w, np.arange(depth)), "columns"), bias, clip]
+        lanes, together = int(kernel.tile) * lowering.width, outputs_together(kernel)
+        data = [
+            *packed(plain, lambda w: by_output(w, np.arange(depth), together), "columns", together),
+            padded(bias, up_to(outputs, together)),
+            clip,
+        ]
         scratch = (depth + lowering.width) * lanes
         add(kernel, plain, {"depth": depth}, data, float(items * nonzero), scratch)
 
@@ -163,7 +168,7 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         yield Candidate(str(kernel), partial(sparse_gemm, kernel))
     density = nonzero / weight.size
     if lowering.every or (density < 0.6 and (lowering.batched or items > 1)):
-        for kernel in find(lowering.isa, typed("columns", weight)):
+        for kernel in sparse_kernels(lowering, "columns", weight):
             yield Candidate(str(kernel), partial(columns, kernel))
     if depth < 1 << 16 and (lowering.every or (density < 0.4 and not lowering.batched)):
         for kernel in find(lowering.isa, typed("windows", weight)):

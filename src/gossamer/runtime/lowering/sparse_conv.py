@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gossamer.kernels.registry import Kernel
+from gossamer.kernels.registry import Kernel, find, typed
+from gossamer.runtime.constants import fact, nonzeros
 from gossamer.runtime.graph import Array, Node
 from gossamer.runtime.lowering.dense import after_conv, conv_size, dense_macs
 from gossamer.runtime.lowering.layouts import L1, L2, SUMS, Lowering, Value
@@ -16,14 +17,53 @@ from gossamer.runtime.packing import (
     by_count,
     by_output,
     limits,
+    padded,
     up_to,
 )
 from gossamer.runtime.program import Buffer
 
+WORTH = 2.0  # so many products of blocks for each one with a non-zero are too many
 CHUNK = 8  # weights of an output in a chunk that are worth its sums' way to the cache and back
 
 if TYPE_CHECKING:
     from gossamer.runtime.operators.conv import Conv
+
+
+def outputs_together(kernel: Kernel) -> int:
+    """Return how many outputs of a block share its input; 1 where weights are single."""
+    return int(kernel.layout.removeprefix("blocks of ")) if "blocks" in kernel.layout else 1
+
+
+def sparse_kernels(
+    lowering: Lowering, operation: str, weight: Array, groups: int = 1
+) -> list[Kernel]:
+    """Return the kernels of non-zeros, single or in blocks, that could be fastest.
+
+    Args:
+        lowering: its instruction set, and whether all kernels are wanted.
+        operation: of the kernels.
+        weight: [outputs, ...].
+        groups: equal parts of the outputs that read different inputs.
+    """
+
+    def useful(kernel: Kernel) -> bool:
+        together = outputs_together(kernel)
+        if kernel.layout == "depthwise" or (groups > 1 and len(weight) // groups % together):
+            return False
+        return together == 1 or lowering.every or products_of_blocks(weight, together) < WORTH
+
+    return [k for k in find(lowering.isa, typed(operation, weight)) if useful(k)]
+
+
+def products_of_blocks(weight: Array, together: int) -> float:
+    """Return how many products whole blocks of outputs take for each one with a non-zero."""
+
+    def products() -> float:
+        matrix = weight.reshape(len(weight), -1)
+        tall = padded(matrix, up_to(len(matrix), together)).reshape(-1, together, matrix.shape[1])
+        return float(tall.any(axis=1).sum()) * together / max(1, nonzeros(weight))
+
+    return fact(weight, ("products of blocks", together), products)
 
 
 def planes(
@@ -42,7 +82,8 @@ def planes(
     # output that takes longer than inputs that come from the second cache.
     worth = CHUNK * weight.size / max(1, int(np.count_nonzero(weight))) / taps
     channels = max(L1 // per_channel, min(math.ceil(worth), L2 // per_channel))
-    _by_chunks(lowering, node, kernel, value, lie, channels, {}, 1, len(weight) * most)
+    scratch = up_to(len(weight), outputs_together(kernel)) * most
+    _by_chunks(lowering, node, kernel, value, lie, channels, {}, 1, scratch)
 
 
 def depthwise_planes(
@@ -98,7 +139,8 @@ def examples_scratch(lowering: Lowering, node: Node[Conv], kernel: Kernel, value
     image = c * up_to(h + pads[0] + pads[2], sy) * up_to(w + pads[1] + pads[3], sx)
     high, wide = conv_size(lowering, node)
     outputs = len(node.constants["weight"])
-    return (image + outputs * (high * wide + 2 * int(kernel.tile))) * lowering.width
+    sums = 2 * int(kernel.tile) * up_to(outputs, outputs_together(kernel))
+    return (image + outputs * high * wide + sums) * lowering.width
 
 
 def examples(
@@ -134,10 +176,11 @@ def _by_chunks(
     source, offset, pitch, _ = lie
     high, wide = conv_size(lowering, node)
     chunk = max(1, min(weight.shape[1], channels)) * weight.shape[2] * weight.shape[3]
-    matrix = weight.reshape(len(weight), -1)
-    bounds, inputs, values = by_chunk(matrix, np.arange(matrix.shape[1]), chunk)
-    # The inputs of an output are those of its group.
-    group = np.arange(len(weight)) * s.groups // len(weight)
+    matrix, together = weight.reshape(len(weight), -1), outputs_together(kernel)
+    bounds, inputs, values = by_chunk(matrix, np.arange(matrix.shape[1]), chunk, together)
+    # The inputs of a block of outputs are those of its group.
+    blocks = bounds.shape[1] - 1
+    group = np.arange(blocks) * s.groups // blocks
     groups = np.repeat(np.tile(group, len(bounds)), np.diff(bounds, axis=1).ravel())
     offsets = (offset * scale).astype(np.int32).reshape(s.groups, -1)[groups, inputs]
     target, after = after_conv(lowering, node, "dense", pool.get("pool") == 2)
@@ -154,10 +197,10 @@ def _by_chunks(
             "width": wide,
             **pool,
         },
-        data=[bounds, offsets, values, bias, limits(s.low, s.high)],
+        data=[bounds, offsets, values, padded(bias, blocks * together), limits(s.low, s.high)],
         scratch=scratch,
         items=value.items,
-        macs=float(value.items * len(values) * high * wide),
+        macs=float(value.items * np.count_nonzero(matrix) * high * wide),
         dense_macs=dense_macs(lowering, node) * value.items,
     )
     after()
@@ -283,8 +326,10 @@ def lanes(
         np.arange(weight.shape[3]) * s.dilations[1] * lowering.width,
         indexing="ij",
     )
-    entries = by_output(weight.reshape(len(weight), -1), (ic + ky + kx).ravel())
+    matrix, together = weight.reshape(len(weight), -1), outputs_together(kernel)
+    entries = by_output(matrix, (ic + ky + kx).ravel(), together)
     bounds, offsets, values, order = by_count(*entries)
+    bias = padded(node.constants["bias"], len(order) * together)
     clip = limits(s.low, s.high)
     target, after = after_conv(lowering, node, "dense", kernel.tile == "pool")
     high, wide = conv_size(lowering, node)
@@ -294,10 +339,10 @@ def lanes(
         (source,),
         target,
         shape,
-        data=[bounds, offsets, values, node.constants["bias"], clip, order],
+        data=[bounds, offsets, values, bias, clip, order],
         scratch=lanes_scratch(lowering, node, size),
         items=value.items,
-        macs=float(value.items * len(values) * high * wide),
+        macs=float(value.items * np.count_nonzero(matrix) * high * wide),
         dense_macs=dense_macs(lowering, node) * value.items,
     )
     after()
