@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gossamer.deploy import bench, engine_times, peers
-from gossamer.deploy.bench import take_turns
+from gossamer.deploy.bench import _difference, take_turns
 from gossamer.errors import UserError
 from gossamer.nn import KWinners, export
 from gossamer.runtime import Engine
@@ -125,6 +125,21 @@ def test_a_dense_file_runs_once(tmp_path):
     assert [(c.name, c.network) for c in found.contestants[1:]] == [("onnxruntime", "dense")]
     assert found.contestants[1].difference < 1e-5
     assert list(found.ratios()) == ["dense"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "engine", "difference"),
+    [
+        ([1.0, 2.0], [1.0, 4.0], 0.5),
+        ([np.nan, 2.0], [1.0, 2.0], np.inf),
+        ([1.0, 2.0], [1.0, np.nan], np.inf),
+        ([np.nan, np.inf, 2.0], [np.nan, np.inf, 4.0], 0.5),
+        ([np.inf], [-np.inf], np.inf),
+        ([], [], 0.0),
+    ],
+)
+def test_nan_in_one_of_two_outputs_is_a_difference(peer, engine, difference):
+    assert _difference([np.zeros(1), np.array(peer)], [np.zeros(1), np.array(engine)]) == difference
 
 
 @pytest.mark.parametrize(("batch", "rows"), [(None, 10), (1, 1), (3, 3), (16, 16)])

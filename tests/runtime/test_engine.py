@@ -20,7 +20,9 @@ from typing import Any
 import networks
 import numpy as np
 import pytest
+import torch
 from networks import Builder, sparse
+from onnx import TensorProto, helper
 
 from gossamer.errors import UserError
 from gossamer.kernels.registry import ISAS, KERNELS
@@ -296,6 +298,8 @@ def test_inputs_are_converted_or_refused(small: bytes) -> None:
         (np.array([["a"] * 6]), "holds <U1"),
         (np.zeros((1, 6), complex), "holds complex"),
         (3.0, r"shape \[\]"),
+        ([[1.0], [1.0, 2.0]], "'x' is no array that NumPy can read"),
+        (torch.zeros(1, 6, dtype=torch.bfloat16), "'x' is no array that NumPy can read"),
     ]:
         with pytest.raises(UserError, match=message):
             engine(wrong)
@@ -303,6 +307,22 @@ def test_inputs_are_converted_or_refused(small: bytes) -> None:
         engine(x, x)
     with pytest.raises(UserError, match="takes 1: x"):
         engine()
+
+
+def test_inputs_to_plan_and_to_profile_on_are_checked_too() -> None:
+    b = Builder(4)
+    b.inputs.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 4]))
+    b.add("Add", "x", "z")
+    good, short = np.zeros((3, 4), np.float32), np.zeros((2, 4), np.float32)
+    engine = Engine(b.model(), threads=1, sample=[good, good])
+    for run in (
+        lambda *inputs: Engine(b.model(), threads=1, sample=inputs),
+        lambda *inputs: engine.profile(*inputs, repeats=1),
+    ):
+        with pytest.raises(UserError, match=r"different batches: \[3, 2\]"):
+            run(good, short)
+        with pytest.raises(UserError, match="takes 2: x, z"):
+            run(good)
 
 
 def test_arguments_are_checked(small: bytes) -> None:

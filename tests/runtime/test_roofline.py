@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import networks
 import numpy as np
+import pytest
 
+from gossamer.report import profile_table
 from gossamer.runtime import Engine, measure_limits, network_profile
 
 
@@ -30,6 +32,20 @@ def test_a_profile_adds_up() -> None:
     shares = [row["limit_share"] for row in told["layers"]]
     assert min(shares) <= found.share <= max(shares)
     assert found.seconds > 0
+
+
+@pytest.mark.parametrize("rows", [-1, 2])
+def test_a_fixed_batch_is_said_to_be_what_the_figures_count(rows: int) -> None:
+    b = networks.Builder(6)
+    b.add("MatMul", "x", np.ones((6, 5), np.float32))
+    engine = Engine(b.model(), threads=1, shapes={"x": (rows, 6)})
+    found = network_profile(engine, engine.noise(2))
+    items = max(1, rows)
+    assert found.as_dict()["items_per_example"] == items
+    assert found.as_dict()["total"]["dense_macs"] == items * 6 * 5
+    caption = str(profile_table(found).caption)
+    assert ("Per example." in caption) == (rows == -1)
+    assert ("Per 2 rows of the input" in caption) == (rows == 2)
 
 
 def test_moved_bytes_follow_the_batch_and_the_active_inputs() -> None:

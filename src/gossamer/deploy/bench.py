@@ -162,11 +162,16 @@ def take_turns(
 
 
 def _difference(outputs: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> float:
+    """Return the largest difference; infinity where a NaN or an infinity stands in one alone."""
     worst = 0.0
     for y, e in zip(outputs, expected, strict=True):
         y, e = np.asarray(y, np.float64), np.asarray(e, np.float64)  # bools and integers, too
-        scale = float(np.abs(e).max(initial=1e-30))
-        worst = max(worst, float(np.abs(y - e).max(initial=0.0)) / scale)
+        scale = float(np.abs(e[np.isfinite(e)]).max(initial=1e-30))
+        same = (y == e) | (np.isnan(y) & np.isnan(e))
+        with np.errstate(invalid="ignore"):
+            apart = np.where(same, 0.0, np.abs(y - e))
+        largest = np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0)
+        worst = max(worst, float(largest) / scale)
     return worst
 
 

@@ -19,9 +19,10 @@ LEAST_LISTED = 0.01  # least share of the time of an operation without weights t
 
 def profile_table(profile: NetworkProfile, title: str = "") -> Table:
     """Return a table with a row for each kernel call and their total, per example."""
-    limits = profile.limits
+    limits, items = profile.limits, profile.items_per_example
+    per = "example" if items == 1 else f"{items} rows of the input, the batch that the file fixes"
     caption = (
-        f"{profile.machine}; batch {profile.batch}, {profile.threads} thread(s). Per example. "
+        f"{profile.machine}; batch {profile.batch}, {profile.threads} thread(s). Per {per}. "
         "Time measured; multiply-adds and bytes counted, for active inputs at their measured "
         f"density. Limit measured: {units.short(limits.macs)} multiply-adds/s, "
         f"{units.storage(limits.bandwidth)}/s over {units.storage(limits.bytes)}; a layer in a "

@@ -133,7 +133,7 @@ class Engine:
         if isinstance(plan, Plan):
             return plan
         if sample is not None:
-            sample = [self._accepted(x, i) for i, x in enumerate(sample)]
+            sample = self._checked(sample)
             sample = sample if all(len(x) for x in sample) else None
         chosen = None
         if plan is not None:
@@ -203,6 +203,15 @@ class Engine:
 
     def _slow(self, inputs: Sequence[Array]) -> Any:
         """Convert and check inputs that are not plain float32 arrays of the right shape."""
+        accepted = self._checked(inputs)
+        program = self._single_program if len(accepted[0]) < self._few else self._batched
+        if program.finite_only and not all(np.isfinite(x).all() for x in accepted):
+            program = self._program("careful")
+        outputs = program.run(accepted, False)
+        return outputs if self._plain else self._as_in_file(outputs)
+
+    def _checked(self, inputs: Sequence[Array]) -> list[Array]:
+        """Return the inputs as float32 arrays of the right shapes, as many examples in each."""
         if len(inputs) != len(self.graph.inputs):
             names = ", ".join(self.graph.inputs)
             raise UserError(
@@ -213,11 +222,7 @@ class Engine:
         examples = {len(x) // n for x, n in zip(accepted, items, strict=True)}
         if len(examples) > 1:
             raise UserError(f"the inputs have different batches: {[len(x) for x in accepted]}")
-        program = self._single_program if len(accepted[0]) < self._few else self._batched
-        if program.finite_only and not all(np.isfinite(x).all() for x in accepted):
-            program = self._program("careful")
-        outputs = program.run(accepted, False)
-        return outputs if self._plain else self._as_in_file(outputs)
+        return accepted
 
     def _as_in_file(self, outputs: Any) -> Any:
         """Return outputs in the types that the file declares, and its scalars as scalars."""
@@ -233,7 +238,12 @@ class Engine:
     def _accepted(self, x: Array, position: int) -> Array:
         name = self.graph.inputs[position]
         items, *rest = self.graph.shapes[name]
-        array = np.asarray(x)
+        try:
+            array = np.asarray(x)
+        except (TypeError, ValueError, RuntimeError) as error:  # bfloat16 of torch, ragged lists
+            raise UserError(
+                f"input {name!r} is no array that NumPy can read ({error}); pass a float32 array"
+            ) from None
         if not array.ndim and name in self.graph.scalars:
             array = array[None]
         if array.dtype.kind not in "fiub":
@@ -292,7 +302,7 @@ class Engine:
         It is wall time, since threads share a call: it includes the time that other processes take
         from the cores.
         """
-        accepted = [self._accepted(x, i) for i, x in enumerate(inputs)]
+        accepted = self._checked(inputs)
         examples = len(accepted[0]) // self._lead
         if not examples:
             raise UserError("the batch is empty; pass at least one example")

@@ -46,12 +46,15 @@ class Limits:
 class NetworkProfile:
     """The kernel calls of a network, their limits, and the network called as a whole.
 
-    ``seconds`` is the median time of a call of the whole batch, Python included.
+    ``seconds`` is the median time of a call of the whole batch, Python included. The rows' figures
+    are those of an example: ``items_per_example`` rows of the first input, more than one where the
+    file fixes the batch.
     """
 
     machine: str
     threads: int
     batch: int
+    items_per_example: int
     rows: tuple[LayerProfile, ...]
     limits: Limits
     seconds: float
@@ -74,6 +77,7 @@ class NetworkProfile:
             "machine": self.machine,
             "threads": self.threads,
             "batch": self.batch,
+            "items_per_example": self.items_per_example,
             "limits": asdict(self.limits),
             "layers": layers,
             "total": {**total, "limit_share": self.share},
@@ -99,6 +103,7 @@ def network_profile(engine: Engine, inputs: Sequence[Array]) -> NetworkProfile:
         machine(),
         engine.threads,
         len(inputs[0]),
+        engine.graph.shapes[engine.graph.inputs[0]][0],
         tuple(rows),
         measure_limits(engine, rows),
         float(np.median(times)),
