@@ -133,12 +133,12 @@ def whole(node: AnyNode) -> Array:
 
 def living(nodes: Sequence[AnyNode], outputs: Iterable[str]) -> list[AnyNode]:
     """Return the nodes that an output depends on."""
-    wanted, kept = set(outputs), list[AnyNode]()
+    wanted, needed = set(outputs), list[AnyNode]()
     for node in reversed(nodes):
         if node.output in wanted:
             wanted.update(node.inputs)
-            kept.append(node)
-    return kept[::-1]
+            needed.append(node)
+    return needed[::-1]
 
 
 class File(Protocol):
