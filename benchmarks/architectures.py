@@ -1,30 +1,40 @@
-"""Architectures of torchvision with random weights, as ONNX files for ``networks.py``.
+"""Architectures of torchvision and timm with random weights, as ONNX files for ``networks.py``.
 
     python benchmarks/architectures.py PACKAGES FOLDER
 
-PACKAGES/torchvision and PACKAGES/pillow are where that benchmark installed them. Random weights
-that carry activations through a network, neither vanishing nor exploding, cost the same time as
-trained ones.
+PACKAGES/torchvision, PACKAGES/pillow and PACKAGES/timm are where that benchmark installed them.
+Random weights that carry activations through a network, neither vanishing nor exploding, cost the
+same time as trained ones.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-NAMES = (
-    *("efficientnet_b0", "convnext_tiny", "mobilenet_v3_large", "densenet121", "vit_b_16"),
-    *("resnet18", "regnet_y_400mf", "shufflenet_v2_x1_0", "squeezenet1_1"),
-)
-SHAPE = (1, 3, 224, 224)
+LIBRARIES = {
+    "torchvision": (
+        *("efficientnet_b0", "convnext_tiny", "mobilenet_v3_large", "densenet121", "vit_b_16"),
+        *("resnet18", "regnet_y_400mf", "shufflenet_v2_x1_0", "squeezenet1_1"),
+    ),
+    "timm": (
+        *("convnextv2_atto", "edgenext_xx_small", "efficientvit_b0", "ghostnet_100"),
+        *("levit_128s", "mixer_s32_224", "mobilenetv4_conv_small", "mobilevit_xs"),
+        *("poolformer_s12", "repvgg_a0", "resnet50d", "swin_tiny_patch4_window7_224"),
+        *("tf_efficientnetv2_b0", "xcit_nano_12_p16_224"),
+    ),
+}
+SHAPE = (1, 3, 224, 224)  # of torchvision's images; timm's have sizes of their own
 BATCH = 8  # images of noise that batch norms are set on
 
 
+@cache
 def torchvision_models(packages: Path) -> Any:
     """``torchvision.models``, without the compiled operators.
 
@@ -67,23 +77,35 @@ def randomize(network: nn.Module, image: torch.Size | tuple[int, ...], seed: int
         network.eval()
 
 
+def create(library: str, packages: Path, name: str) -> tuple[nn.Module, tuple[int, ...]]:
+    """An architecture of a library and the shape of its image, with its initial weights."""
+    models = torchvision_models(packages)  # timm imports it, too
+    if library == "torchvision":
+        return models.get_model(name, weights=None), SHAPE
+    sys.path.append(str(packages / "timm"))
+    import timm
+
+    network = timm.create_model(name)
+    return network, (1, *network.default_cfg["input_size"])
+
+
 def export(packages: Path, folder: Path) -> None:
-    """Write ``NAME.onnx`` of every architecture into a folder that has none of it yet."""
-    missing = [name for name in NAMES if not (folder / f"{name}.onnx").exists()]
-    if not missing:
-        return
-    models = torchvision_models(packages)
-    folder.mkdir(exist_ok=True)
-    for name in missing:
-        network = models.get_model(name, weights=None)
-        randomize(network, SHAPE)
-        partial = folder / f"{name}.partial"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                network, (torch.randn(SHAPE),), partial, dynamo=True, external_data=False
-            )
-        partial.rename(folder / f"{name}.onnx")
+    """Write ``LIBRARY/NAME.onnx`` of every architecture into a folder that has none of it yet."""
+    for library, names in LIBRARIES.items():
+        (folder / library).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            file = folder / library / f"{name}.onnx"
+            if file.exists():
+                continue
+            network, shape = create(library, packages, name)
+            randomize(network, shape)
+            partial = file.with_suffix(".partial")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                torch.onnx.export(
+                    network, (torch.randn(shape),), partial, dynamo=True, external_data=False
+                )
+            partial.rename(file)
 
 
 if __name__ == "__main__":

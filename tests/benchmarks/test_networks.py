@@ -119,8 +119,9 @@ def row(ratio: float) -> dict[str, float]:
 
 
 def test_architectures_have_a_section_of_their_own(networks):
-    rows = {"a/x.onnx": row(2.0), "architectures/y.onnx": row(3.0), "b/z.onnx": {"reason": "no"}}
-    failed, shipped, made = networks.tables(rows).split("## ")[1:]
+    rows = {"a/x.onnx": row(2.0), "b/z.onnx": {"reason": "no"}}
+    rows |= {f"architectures/{name}.onnx": row(3.0) for name in ("torchvision/y", "timm/u")}
+    failed, shipped, made, other = networks.tables(rows).split("## ")[1:]
     assert "| b: z.onnx | no |" in failed
     assert shipped.startswith("1 of 2 run")
     assert "95 % zeros, single, against the faster peer's dense | 2.00x | 2.00x" in shipped
@@ -128,6 +129,9 @@ def test_architectures_have_a_section_of_their_own(networks):
     assert made.startswith("1 of 1 of torchvision")
     assert "90 % zeros, single, against the faster peer's dense | 3.00x | 3.00x" in made
     assert "| a: x.onnx |" not in made
+    assert "| torchvision: y.onnx |" in made
+    assert other.startswith("1 of 1 of timm")
+    assert "| timm: u.onnx |" in other
 
 
 def test_rows_of_several_threads_stand_beside_those_of_one(networks):
