@@ -102,23 +102,26 @@ def trivial() -> bytes:
     return b.model()
 
 
+PATTERNS = {1: "unstructured", 16: "blocks of 16"}  # by the outputs of a block
+
+
 def cases() -> dict[str, Case]:
     dense = networks.speech_cnn()
     table: dict[str, Case] = {}
     for batch, goal, relu_goal in ((1, "8x / 15x", "5.4x / 11x"), (64, "6x / 12x", "5.4x / 8x")):
         shape = (batch, 1, 32, 32)
-        for block in (1, 16):
-            pattern = "unstructured" if block == 1 else "blocks of 16"
+        for block, pattern in PATTERNS.items():
             ours = networks.speech_cnn(0.05, winners=True, block=block)
             name = f"speech 95 % weights, 10 % winners, {pattern}, batch {batch}"
             others = {"onnxruntime, k-winners": networks.speech_cnn(winners=True)}
             table[name] = Case(name, ours, dense, shape, goal, _speech, others, _speech_winners)
-        name = f"speech 95 % weights, ReLU, unstructured, batch {batch}"
-        table[name] = Case(name, networks.speech_cnn(0.05), dense, shape, relu_goal, _speech)
+        for block, pattern in PATTERNS.items():
+            name = f"speech 95 % weights, ReLU, {pattern}, batch {batch}"
+            ours = networks.speech_cnn(0.05, block=block)
+            table[name] = Case(name, ours, dense, shape, relu_goal, _speech)
         name = f"speech dense, ReLU, batch {batch}"
         table[name] = Case(name, dense, dense, shape, "0.8x / 1x", _speech)
-    for block in (1, 16):
-        pattern = "unstructured" if block == 1 else "blocks of 16"
+    for block, pattern in PATTERNS.items():
         name = f"linear 1600 -> 1500, 95 %, 160 active, {pattern}, batch 1"
         table[name] = Case(name, linear(1500, 1600, 0.05, 160, block), linear(1500, 1600, 1.0),
                            (1, 1600), "30x / 80x")  # fmt: skip
