@@ -353,6 +353,13 @@ def test_a_plan_is_reused_and_renewed(tmp_path: Path, small: bytes) -> None:
         ({"version": 0}, "another version of gossamer"),
         ({"network": "0"}, "another network"),
         ({"beads": 10}, "another version of gossamer"),
+        ({"chunk": -5}, "is damaged"),
+        ({"chunk": 1 << 40}, "is damaged"),
+        ({"smallest_batch": float("nan")}, "is damaged"),
+        ({"single": {"y": 3}}, "is damaged"),
+        ({"batched": ["y"]}, "is damaged"),
+        ({"single_threaded": {"1": 3}}, "is damaged"),
+        ({"densities": {"y": "a"}}, "is damaged"),
         (None, None),
     ],
 )

@@ -115,7 +115,26 @@ class Plan:
         ):
             if theirs != ours:
                 return None, f"was made for {name}"
-        return plan, None
+        return (plan, None) if plan._sound() else (None, "is damaged")
+
+    def _sound(self) -> bool:
+        """Return whether the fields hold what a plan can; a chunk below one would never end."""
+        choices = [*self.single.items(), *self.batched.items()] if self._dicts() else None
+        return (
+            choices is not None
+            and all(isinstance(text, str) for choice in choices for text in choice)
+            and all(type(size) is int and size > 0 for size in (self.chunk, self.smallest_batch))
+            and self.chunk <= max(CHUNKS)
+            and all(isinstance(steps, list) for steps in self.single_threaded.values())
+            and all(
+                isinstance(share, int | float) and 0 <= share <= 1
+                for share in self.densities.values()
+            )
+        )
+
+    def _dicts(self) -> bool:
+        fields = (self.single, self.batched, self.single_threaded, self.densities)
+        return all(isinstance(field, dict) for field in fields)
 
 
 Lowered = tuple[list[Step], list[Buffer], list[Buffer]]  # steps, inputs, outputs
