@@ -68,3 +68,12 @@ def test_hopeless_points_are_still_ordered():
 def test_probability_inside_by_hand():
     chance = log_probability_inside(np.array([[0.0, 0.0], [1.0, 8.0]]), np.ones((2, 2)))
     np.testing.assert_allclose(np.exp(chance), [0.25, 0.8413], rtol=1e-3)
+
+
+def test_probability_inside_of_several_draws_by_hand():
+    # Of the first point 0.5 and 1, of the second 0 twice, so unlikely that only logarithms differ.
+    mean = np.array([[[0.0], [-50.0]], [[9.0], [-60.0]]])
+    chance = log_probability_inside(mean, np.ones((2, 1)))
+    assert np.exp(chance[0]) == pytest.approx(0.75)
+    only = log_probability_inside(mean[0], np.ones((2, 1)))
+    assert chance[1] == pytest.approx(only[1] - np.log(2.0))

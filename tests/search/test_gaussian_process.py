@@ -109,6 +109,19 @@ def test_believing_leaves_the_mean_and_narrows_the_spread():
     assert (at_pending < process.predict(_features(pending))[1]).all()
 
 
+def test_several_draws_at_once_are_as_one_after_the_other():
+    rng = np.random.default_rng(3)
+    known, pending, new = (_features(rng.random((n, 3))) for n in (10, 4, 30))
+    values, draws = rng.normal(size=10), rng.normal(size=(5, 4))
+    process = GaussianProcess(known, values, np.log([0.5, 0.5, 0.5, 1.0, 0.1, 0.01]))
+    together, spread = process.believing(pending, draws).predict(new)
+    assert together.shape == (5, 30)
+    for mean, draw in zip(together, draws, strict=True):
+        alone = process.believing(pending, draw).predict(new)
+        np.testing.assert_allclose(mean, alone[0], atol=1e-10)
+        np.testing.assert_allclose(spread, alone[1])
+
+
 def test_noise_is_separated_from_signal():
     rng = np.random.default_rng(4)
     known = rng.random((80, 2))

@@ -26,6 +26,7 @@ from gossamer.search import (
     Sampler,
     Space,
 )
+from gossamer.search.samplers import gp
 from gossamer.search.samplers.optuna import NAMED, Named
 from gossamer.search.samplers.registry import read_sampler
 from gossamer.search.samplers.suggester import Suggester
@@ -267,6 +268,36 @@ def test_a_batch_of_gp_suggestions_spreads():
     assert len(np.unique(batch, axis=0)) == 16
     assert gaps[:8, :8].min() > 1e-3
     assert np.median(gaps) > 0.1
+
+
+def test_while_none_is_inside_a_batch_is_of_different_attempts(monkeypatch):
+    """The worth of a point is the chance that it is inside and no pending one is, by counting."""
+    monkeypatch.setattr(gp, "_DRAWN", 4000)
+    monkeypatch.setattr(gp, "_OUTSIDE", 400)
+    space = Space([Float("x", 0.0, 1.0), Float("y", 0.0, 1.0)])
+    metrics = [Minimize("near", 0.1), Minimize("far", 0.1)]
+    rng = np.random.default_rng(0)
+
+    def two(x, y):
+        return [(x - 0.8) ** 2 + y**2, (x - 0.6) ** 2 + (y - 0.2) ** 2]
+
+    known, pending = rng.random((6, 2)) * [0.5, 1.0], [[0.7, 0.15], [0.5, 0.3]]
+    tried, waiting = ([dict(zip("xy", u, strict=True)) for u in us] for us in (known, pending))
+    values = np.array([two(*u) for u in known])
+    alone = gp._Suggestion(space, metrics, History(tried, values, [], []), rng)
+    beside = gp._Suggestion(space, metrics, History(tried, values, [], waiting), rng)
+    points = np.vstack([pending, rng.random((6, 2))])
+    features = space.features(points)
+    draws = np.stack([m.draw(features, 200_000, rng) for m in alone._slacks], axis=-1)
+    inside = (draws >= 0.0).all(axis=-1)
+    first = ~inside[:, :2].any(axis=1)
+    assert 0.1 < first.mean() < 0.9
+    expected = inside[first].mean(axis=0)
+    found = np.exp(beside._worth(points))
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    # Beside itself, a pending point is no attempt any more.
+    assert (found[:2] < 0.05).all()
+    assert inside[:, 0].mean() > 0.2
 
 
 @pytest.mark.parametrize("metrics", [2, 3])

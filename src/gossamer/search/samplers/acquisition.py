@@ -70,10 +70,16 @@ def log_probability_inside(mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Return the logarithm of the probability that every slack is at least 0, float64 [points].
 
     Args:
-        mean, spread: of the slacks, float64 [points, metrics].
+        mean: of the slacks, float64 [points, metrics]; or [draws, points, metrics], where each
+            draw is equally probable.
+        spread: standard deviations of the slacks, float64 [points, metrics].
     """
-    chances: np.ndarray = log_ndtr(mean / spread).sum(axis=1)
-    return chances
+    chances: np.ndarray = log_ndtr(mean / spread).sum(axis=-1)
+    if chances.ndim == 1:
+        return chances
+    largest = chances.max(axis=0)
+    mixed: np.ndarray = largest + np.log(np.exp(chances - largest).mean(axis=0))
+    return mixed
 
 
 def log_uncovered(far: np.ndarray, radius: float, dimensions: int) -> np.ndarray:

@@ -133,7 +133,8 @@ class GaussianProcess:
 
     Args:
         features: the points.
-        values: float64 [points], of about unit variance.
+        values: float64 [points], of about unit variance; or [draws, points], several possible
+            values of the same points.
         theta: hyperparameters as `fit` returns them.
         known: float64 [points], known variance of each value's noise, in addition to the noise in
             the hyperparameters, which is the same for all values.
@@ -149,16 +150,17 @@ class GaussianProcess:
         self.features = features
         self._values = values
         self._theta = theta
-        self._known = np.zeros(len(values)) if known is None else known
+        self._known = np.zeros(len(features)) if known is None else known
         covariance = _covariance(theta, features, features)
         self._root = _cholesky(covariance, np.exp(theta[-1]) + self._known)
-        self._weights = cho_solve((self._root, True), values)
-        self.denoised: np.ndarray = covariance @ self._weights
+        self._weights = cho_solve((self._root, True), values.T)
+        self.denoised: np.ndarray = (covariance @ self._weights).T
 
     def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation without noise, float64 [points] each."""
+        """Return mean and standard deviation without noise, float64 [points] each; of several
+        draws the means are [draws, points]."""
         cross = _covariance(self._theta, self.features, features)
-        mean = cross.T @ self._weights
+        mean = (cross.T @ self._weights).T
         # The transposed product, with the zeros of the triangle left out: half the operations.
         solved = dtrmm(1.0, self._inverse_root.T, cross.T, side=1, lower=0)
         prior = np.exp(self._theta[-3]) + np.exp(self._theta[-2]) + _OFFSET
@@ -182,12 +184,19 @@ class GaussianProcess:
         drawn: np.ndarray = cross.T @ self._weights + noise @ root.T
         return drawn
 
-    def believing(self, features: Features) -> GaussianProcess:
-        """Return the posterior as if `features` had been observed with their expected values."""
+    def believing(self, features: Features, values: np.ndarray | None = None) -> GaussianProcess:
+        """Return the posterior as if `features` had been observed.
+
+        Args:
+            values: what was observed, float64 [points] or [draws, points]; the expected values
+                if None.
+        """
         both = Features(np.vstack([self.features.columns, features.columns]), features.owner)
-        expected = np.concatenate([self._values, self.predict(features)[0]])
+        values = self.predict(features)[0] if values is None else values
+        observed = np.broadcast_to(self._values, (*values.shape[:-1], len(self.features)))
         known = np.concatenate([self._known, np.zeros(len(features))])
-        return GaussianProcess(both, expected, self._theta, known)
+        together = np.concatenate([observed, values], axis=-1)
+        return GaussianProcess(both, together, self._theta, known)
 
 
 def fit(

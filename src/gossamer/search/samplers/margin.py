@@ -63,21 +63,36 @@ class Slack:
         _, process, center, scale = max(fits, key=lambda one: one[0])
         return cls(process, center, scale)
 
-    def believing(self, pending: Features) -> Slack:
-        """Return the model as if the points `pending` had their expected values."""
-        return dataclasses.replace(self, process=self.process.believing(pending))
+    def believing(self, pending: Features, slack: np.ndarray | None = None) -> Slack:
+        """Return the model as if the points `pending` had been tried.
+
+        Args:
+            slack: their slack, float64 [points] or several possible ones [draws, points]; the
+                expected slack if None.
+        """
+        values = None if slack is None else (slack - self._level(pending)) / self.scale
+        return dataclasses.replace(self, process=self.process.believing(pending, values))
 
     def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation, float64 [points] each; where the model has several
+        possible slacks of pending points, the means are [draws, points]."""
         mean, spread = self.process.predict(features)
-        trend = 0.0 if self.trend is None else self.trend.at(features)
-        return trend + self.center + self.scale * mean, self.scale * spread
+        return self._level(features) + self.scale * mean, self.scale * spread
+
+    def draw(self, features: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw slacks of points from their joint distribution: float64 [count, points]."""
+        drawn: np.ndarray = self.process.draw(features, count, rng)
+        return self._level(features) + self.scale * drawn
 
     @property
     def denoised(self) -> np.ndarray:
         """The expected slack at the model's points, without noise: float64 [points]."""
-        trend = 0.0 if self.trend is None else self.trend.at(self.process.features)
-        denoised: np.ndarray = trend + self.center + self.scale * self.process.denoised
-        return denoised
+        return self._level(self.process.features) + self.scale * self.process.denoised
+
+    def _level(self, features: Features) -> np.ndarray:
+        """Return the slack at which the process has the value 0: float64 [points]."""
+        trend = np.zeros(len(features)) if self.trend is None else self.trend.at(features)
+        return trend + self.center
 
 
 @dataclass(frozen=True)
