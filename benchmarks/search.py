@@ -351,10 +351,10 @@ first; "not run" marks the others, so medians over few or unequal seeds are only
 search ends once its suggestions have taken more CPU time than `--cell-minutes` (here 1 to 4 for the
 peers), and is missing from the later columns. Optuna's GP, Ax and sigoptlite were not run to 300
 trials, because long before that a suggestion takes them one to several CPU seconds. The settings of
-`gossamer` were chosen on the same problems with other seeds, but for `wfg4`, `mixed` and
-`dtlz2_noisy`, which came later (`docs/explanation/search.md`). Except for the shortest searches of
-Ax, all ran on one machine beside other work: CPU seconds are those of the suggesting process, and
-shared caches make them larger than on a quiet machine.
+`gossamer` were chosen on the same problems with other seeds; `wfg4`, `mixed` and `dtlz2_noisy`
+came later and had a part only in how parallel trials are treated (`docs/explanation/search.md`).
+Except for the shortest searches of Ax, all ran beside other work, on machines of different speed:
+CPU seconds are those of the suggesting process, and a first look only.
 """
 
 
@@ -390,7 +390,7 @@ def tabulate(arguments: argparse.Namespace) -> None:
         _row(["problem", *samplers, "ours / best peer run"]),
         _row(["---"] * (len(samplers) + 2)),
     ]
-    rows += [_firsts(alone, problem, samplers) for problem in ceiling]
+    rows += _firsts_of(alone, list(ceiling), samplers)
     for mark in MARKS:
         reached = [line for line in alone if str(mark) in line["hypervolume"]]
         columns = [s for s in samplers if any(line["sampler"] == s for line in reached)]
@@ -473,8 +473,38 @@ def tabulate(arguments: argparse.Namespace) -> None:
     print("\n".join(rows))
 
 
-def _firsts(lines: list[dict[str, Any]], problem: str, samplers: Sequence[str]) -> str:
-    """A problem's row: the median number of trials to the first inside, by sampler."""
+def _firsts_of(
+    lines: list[dict[str, Any]], problems: Sequence[str], samplers: Sequence[str]
+) -> list[str]:
+    """Every problem's row, and what they say together."""
+    rows, ratios = [], {}
+    for problem in problems:
+        row, ratio = _firsts(lines, problem, samplers)
+        rows.append(row)
+        if ratio is not None:
+            ratios[problem] = ratio
+    if not ratios:
+        return rows
+    behind = [
+        f"{p} ({r:.2f})" if r < float("inf") else f"{p} (not inside)"
+        for p, r in ratios.items()
+        if r > 1.0
+    ]
+    return [
+        *rows,
+        "",
+        f"Median of the last column, where a peer got inside: "
+        f"{statistics.median(ratios.values()):.2f}. `gossamer` needs more trials than the best "
+        f"peer on {len(behind)} of {len(ratios)} problems"
+        + (f": {', '.join(behind)}." if behind else "."),
+    ]
+
+
+def _firsts(
+    lines: list[dict[str, Any]], problem: str, samplers: Sequence[str]
+) -> tuple[str, float | None]:
+    """A problem's row: the median number of trials to the first inside, by sampler; and ours as a
+    share of the best peer's, None where no peer got inside."""
     medians = {}
     entries = []
     for sampler in samplers:
@@ -491,9 +521,9 @@ def _firsts(lines: list[dict[str, Any]], problem: str, samplers: Sequence[str]) 
         entries.append(f"{text} ({hit}/{len(runs)})")
     peers = [m for s, m in medians.items() if s != "gossamer" and m < float("inf")]
     ours = medians.get("gossamer")
-    finite = ours is not None and ours < float("inf") and peers
-    entries.append(f"{ours / min(peers):.2f}" if finite and ours else "-")
-    return _row([problem, *entries])
+    ratio = ours / min(peers) if ours is not None and peers else None
+    entries.append("-" if ratio is None or ratio == float("inf") else f"{ratio:.2f}")
+    return _row([problem, *entries]), ratio
 
 
 def _at_a_time(
@@ -517,7 +547,7 @@ def _at_a_time(
         "",
         _row(["problem", *samplers, "ours / best peer run"]),
         _row(["---"] * (len(samplers) + 2)),
-        *(_firsts(lines, problem, samplers) for problem in problems),
+        *_firsts_of(lines, problems, samplers),
         "",
         f"Hypervolume inside the thresholds after {trials} trials; as above.",
         "",

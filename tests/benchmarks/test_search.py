@@ -60,3 +60,19 @@ def test_samplers_see_noise_and_results_do_not(search, monkeypatch):
     true, noisy = (np.array(column) for column in zip(*seen, strict=True))
     assert 0.02 < (noisy - true).std() < 0.04
     assert line["hypervolume"][60] == search.hypervolume(true, problem.corner) > 0
+
+
+def test_the_table_says_where_the_default_sampler_is_behind(search):
+    def line(problem, sampler, first):
+        named = {"problem": problem, "sampler": sampler, "first": first}
+        return {**named, "seed": 0, "trials": 100}
+
+    lines = [line("zdt1", "gossamer", 6), line("zdt1", "optuna_gp", 12), line("zdt1", "random", 99)]
+    lines += [line("zdt2", "gossamer", 12), line("zdt2", "optuna_gp", 10)]
+    lines += [line("zdt3", "gossamer", None), line("zdt3", "optuna_gp", 10)]
+    samplers = ("gossamer", "optuna_gp", "random")
+    *rows, blank, said = search._firsts_of(lines, ["zdt1", "zdt2", "zdt3"], samplers)
+    assert [row.split(" | ")[-1] for row in rows] == ["0.50 |", "1.20 |", "- |"]
+    assert blank == ""
+    assert "where a peer got inside: 1.20." in said
+    assert "on 2 of 3 problems: zdt2 (1.20), zdt3 (not inside)." in said
