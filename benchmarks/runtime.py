@@ -96,6 +96,14 @@ def convolution(density: float, winners: int, block: int = 1) -> bytes:
     return b.model()
 
 
+def wide_convolution(density: float, block: int = 1) -> bytes:
+    """256 -> 256 channels, 3 x 3, on 14 x 14."""
+    b = Builder(256, 14, 14)
+    weight = sparse(np.random.default_rng(0), 256, 256, 3, 3, density=density, block=block)
+    b.add("Conv", "x", weight, np.zeros(256, np.float32), pads=[1] * 4)
+    return b.model()
+
+
 def trivial() -> bytes:
     b = Builder(4)
     b.add("Relu", "x")
@@ -131,6 +139,10 @@ def cases() -> dict[str, Case]:
         name = f"convolution 64 -> 64 5x5, 90 %, 1254 active, {pattern}, batch 1"
         table[name] = Case(name, convolution(0.1, 1254, block), convolution(1.0, 0),
                            (1, 64, 14, 14), "12x / 25x")  # fmt: skip
+    for block, pattern in (PATTERNS | {4: "blocks of 4", 8: "blocks of 8"}).items():
+        name = f"convolution 256 -> 256 3x3, 90 %, dense inputs, {pattern}, batch 1"
+        table[name] = Case(name, wide_convolution(0.1, block), wide_convolution(1.0),
+                           (1, 256, 14, 14))  # fmt: skip
     table["call floor"] = Case("call floor", trivial(), trivial(), (1, 4), "3 us / 1 us")
     return table
 

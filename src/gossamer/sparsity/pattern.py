@@ -140,11 +140,12 @@ class Block(Pattern):
     """Blocks of ``size`` consecutive outputs, which share their inputs.
 
     In a convolution, ``size`` output channels share an (input channel, tap). The engine is fastest
-    with this pattern, because it multiplies an input value by ``size`` adjacent weights. A block's
-    score is the sum of its weights' scores.
+    with this pattern, because it reads an input once for several weights. A block's score is the
+    sum of its weights' scores.
 
     Args:
-        size: outputs in a block; 8 and 16 suit the engine's vectors.
+        size: outputs in a block; 4 suits convolutions with dense inputs, 8 and 16 suit layers that
+            follow k-winners too.
     """
 
     size: int = 8
