@@ -26,6 +26,7 @@ from gossamer.sparsity import (
     Constant,
     Cubic,
     FanIn,
+    FittedBlock,
     Layer,
     Pattern,
     PerLayer,
@@ -152,6 +153,23 @@ def test_unstructured_by_hand():
         [True, True, False, False],
         [True, False, False, False],
     ]
+
+
+def test_each_layer_has_the_largest_blocks_that_divide_it():
+    pattern = FittedBlock(16)
+    sizes = {64: 16, 1000: 8, 12: 4, 30: 2, 7: 1}
+    assert {rows: pattern.fitted((rows, 9)).size for rows in sizes} == sizes
+    for rows, size in sizes.items():
+        scores = torch.rand(rows, 20, generator=generator())
+        keep = pattern.keep((rows, 20), 0.3)
+        assert pattern.mask(scores, keep).equal(Block(size).mask(scores, keep))
+    with pytest.raises(UserError, match="4 outputs in each of 4 groups do not divide"):
+        pattern.check((16, 10), 0.5, 4)
+    model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Flatten(), nn.Linear(32, 40), nn.Linear(40, 10))
+    sparsifier = fixed(model, 0.25, pattern=pattern)
+    for (name, mask), size in zip(sparsifier.masks.items(), (16, 8, 2), strict=True):
+        blocks = mask.flatten(1).unflatten(0, (-1, size))
+        assert (blocks == blocks[:, :1]).all(), name
 
 
 def test_block_by_hand():

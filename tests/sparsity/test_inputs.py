@@ -18,6 +18,7 @@ from gossamer.sparsity import (
     SET,
     Block,
     Cubic,
+    FittedBlock,
     PerLayer,
     Phases,
     RigL,
@@ -58,6 +59,7 @@ SHARES = {
 }
 WHOLES = {
     "Block": lambda n: Block(n).size,
+    "FittedBlock": lambda n: FittedBlock(n).most,
     "NM": lambda n: NM(1, n).m,
     "RigL": lambda n: RigL(interval=n).interval,
     "Phases": lambda n: Phases(pairs=n).pairs,

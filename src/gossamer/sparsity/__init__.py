@@ -11,7 +11,15 @@ from gossamer.sparsity.layers import (
     sparsifiable_layers,
     sparsifiable_weights,
 )
-from gossamer.sparsity.pattern import NM, PATTERNS, Block, FanIn, Pattern, Unstructured
+from gossamer.sparsity.pattern import (
+    NM,
+    PATTERNS,
+    Block,
+    FanIn,
+    FittedBlock,
+    Pattern,
+    Unstructured,
+)
 from gossamer.sparsity.prune import prune, renew_statistics
 from gossamer.sparsity.rearrange import rearrange
 from gossamer.sparsity.rule import (
@@ -49,6 +57,7 @@ __all__ = [
     "Constant",
     "Cubic",
     "FanIn",
+    "FittedBlock",
     "Global",
     "GraNet",
     "Layer",

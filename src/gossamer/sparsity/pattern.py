@@ -196,6 +196,43 @@ class Block(Pattern):
         chosen = _free(blocks, max(round(keep / self.size), len(blocks)))
         return chosen.repeat_interleave(self.size, dim=0).view(scores.shape)
 
+    def fitted(self, shape: Shape) -> Block:
+        """Return the blocks of a layer of this shape."""
+        return self
+
+
+@dataclass(frozen=True)
+class FittedBlock(Pattern):
+    """In each layer the largest blocks that divide its outputs: the greatest common divisor.
+
+    So a layer of 64 outputs has blocks of 16 beside one of 1,000 with blocks of 8, and one of an
+    odd number of outputs has single weights.
+
+    Args:
+        most: size of the largest block.
+    """
+
+    most: int = 16
+
+    def __post_init__(self) -> None:
+        self.__dict__.update(most=whole(self.most, 1, "FittedBlock: most"))
+
+    def fitted(self, shape: Shape) -> Block:
+        """Return the blocks of a layer of this shape."""
+        return Block(math.gcd(shape[0], self.most))
+
+    def divides(self, shape: Shape, groups: int = 1) -> bool:
+        return self.fitted(shape).divides(shape, groups)
+
+    def check(self, shape: Shape, density: float, groups: int = 1) -> None:
+        self.fitted(shape).check(shape, density, groups)
+
+    def keep(self, shape: Shape, density: float) -> int:
+        return self.fitted(shape).keep(shape, density)
+
+    def mask(self, scores: Tensor, keep: int) -> Tensor:
+        return self.fitted(scores.shape).mask(scores, keep)
+
 
 @dataclass(frozen=True)
 class NM(Pattern):
@@ -262,5 +299,6 @@ PATTERNS: dict[str, Callable[[], Pattern]] = {
     "block4": lambda: Block(4),
     "block8": lambda: Block(8),
     "block16": lambda: Block(16),
+    "fitted_block": FittedBlock,
     "2:4": lambda: NM(2, 4),
 }

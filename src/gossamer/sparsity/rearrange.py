@@ -20,7 +20,7 @@ from gossamer.sparsity.layers import (
     sparsifiable_weights,
     unwrap,
 )
-from gossamer.sparsity.pattern import Block
+from gossamer.sparsity.pattern import Block, FittedBlock
 from gossamer.sparsity.rule import magnitude
 
 # What may stand between two layers: acts on each unit or channel alone.
@@ -160,7 +160,7 @@ def _fits(first: nn.Module, second: nn.Module) -> bool:
 def rearrange(
     model: nn.Module,
     density: float,
-    pattern: Block | None = None,
+    pattern: Block | FittedBlock | None = None,
     *,
     pairs: Sequence[tuple[str, str] | Sequence[str]] | None = None,
 ) -> dict[str, float]:
@@ -186,7 +186,7 @@ def rearrange(
     """
     density = check_density(density, "rearrange")
     pattern = pattern or Block(8)
-    if not isinstance(pattern, Block):
+    if not isinstance(pattern, Block | FittedBlock):
         raise UserError(
             f"rearrange: only blocks profit from another order of the units: the pattern must be "
             f"a Block, not {pattern!r}"
@@ -199,17 +199,18 @@ def rearrange(
         check_weight(chain.first, weights[chain.first])
         weight = modules[chain.first].weight
         assert isinstance(weight, Tensor)
-        if len(weight) % pattern.size or density >= 1.0:
+        block = pattern.fitted(weight.shape)
+        if block.size == 1 or len(weight) % block.size or density >= 1.0:
             continue
-        keep = pattern.keep(weight.shape, density)
+        keep = block.keep(weight.shape, density)
         rows = magnitude(weight).flatten(1)
-        before = float(rows[pattern.mask(rows, keep)].sum())
+        before = float(rows[block.mask(rows, keep)].sum())
         starts = (
             torch.arange(len(rows), device=rows.device),
-            _greedy(rows, keep / weight.numel(), pattern.size),
+            _greedy(rows, keep / weight.numel(), block.size),
         )
         after, order = max(
-            (_improved(rows, start, pattern, keep) for start in starts),
+            (_improved(rows, start, block, keep) for start in starts),
             key=lambda improved: improved[0],
         )
         if after > before * (1 + 1e-6):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gossamer.errors import UserError
 from gossamer.nn import sparsify_activations
 from gossamer.nn.activation_finder import activation_sites
-from gossamer.sparsity import Block, rearrange
+from gossamer.sparsity import Block, FittedBlock, rearrange
 from gossamer.sparsity.registry import named_pattern
 from gossamer.training.tensor_file import MODEL, check_tensors, load_tensors, strip_prefix
 
@@ -94,7 +94,7 @@ def rearranged(model: nn.Module, settings: Mapping[str, Any]) -> None:
         UserError: see :func:`gossamer.sparsity.rearrange`.
     """
     pattern = named_pattern(settings["pattern"]) if "pattern" in settings else None
-    if settings.get("rearrange") and isinstance(pattern, Block):
+    if settings.get("rearrange") and isinstance(pattern, Block | FittedBlock):
         rearrange(model, settings.get("weight_density", 1.0), pattern)
 
 
