@@ -6,7 +6,8 @@
 
 Writes ``OUT.md`` and ``OUT.json`` from the run directories: their accuracies and counts, their
 accuracies where background recordings are mixed in, and the time of each network in the engine
-beside its dense network in the peers, interleaved in one process. ``--table-only`` writes
+beside its dense network in the peers, interleaved in one process. Rows that ``OUT.json`` has
+already stay, and so do its sentences if no ``--missing`` is given. ``--table-only`` writes
 ``OUT.md`` again from ``OUT.json``.
 """
 
@@ -27,7 +28,7 @@ from results import write
 
 from gossamer.data import load
 from gossamer.deploy.bench import BATCHES, bench
-from gossamer.runtime import Engine
+from gossamer.runtime import Engine, machine
 
 KEYWORDS = ("Speech Commands v0.01, 12 classes", "Speech Commands v0.02, 12 classes")
 SMALL = 100_000  # weights of the published networks that are shown
@@ -36,7 +37,8 @@ TRAINED = (
     "multiply-adds: dense / weights / both | activation density |"
 )
 TIMED = (
-    "| network | examples a call | engine, us an example | its dense network, us | times faster |"
+    "| network | examples a call | engine, us an example | its dense network, us | times faster "
+    "| measured on |"
 )
 BOTH = (
     "| weights of the sparse layers | winners | test % | points lost | 1/(dW*dA) | "
@@ -164,6 +166,12 @@ def command(run: dict[str, Any]) -> str:
     return f"gossamer train {run['task']} --model {run['model']} --threads 1 {settings}"
 
 
+def merged(stored: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The stored rows, those of the same names replaced, and the others after them."""
+    rows = {row["name"]: row for row in [*stored, *new]}
+    return list(rows.values())
+
+
 def share(values: list[float]) -> str:
     """Percent: the one value, or the mean and standard deviation of several seeds."""
     mean = f"{100 * np.mean(values):.2f}"
@@ -205,14 +213,14 @@ def page(result: dict[str, Any]) -> str:
             f"| {run['nonzero']:,} of {run['total']:,} | {macs} | {run['activation_density']:.3f} |"
         )
     if any("seconds" in run for run in runs):
-        lines += ["", "## Time, one thread", "", TIMED, "|" + "---|" * 5]
+        lines += ["", "## Time, one thread", "", TIMED, "|" + "---|" * 6]
     for run in runs:
         for batch, of in run.get("seconds", {}).items():
             # The fastest peer: the comparison that flatters least.
             peer, dense = min(of["dense"].items(), key=lambda item: item[1])
             lines.append(
                 f"| {run['name'].replace('_', ' ')} | {batch} | {1e6 * of['engine']:.1f} "
-                f"| {1e6 * dense:.1f} ({peer}) | {dense / of['engine']:.2f} |"
+                f"| {1e6 * dense:.1f} ({peer}) | {dense / of['engine']:.2f} | {run['timed']} |"
             )
     if any("noise" in run for run in runs):
         lines += ["", "## Background noise", "", NOISE, ""]
@@ -241,9 +249,7 @@ def page(result: dict[str, Any]) -> str:
     lines += [f"    {command(run)}" for run in result["runs"] + result["both"]]
     lines += ["", f"Command: `{result['command']}`  "]
     lines += ["Data: Google Speech Commands v0.02, Pete Warden, arXiv 1804.03209, CC BY 4.0  "]
-    lines += [f"Machine: {runs[0]['machine']}, one thread a training, beside other programs; "]
-    others = "other programs" if result["shared"] else "nothing"
-    lines[-1] += f"times were measured with {others} beside them"
+    lines += ["One thread a training, beside other programs"]
     return "\n".join(lines) + "\n"
 
 
@@ -261,17 +267,19 @@ def main() -> None:
         result = json.loads(arguments.out.with_suffix(".json").read_text())
     else:
         words = [word for word in sys.argv if word not in ("--missing", arguments.missing)]
+        file = arguments.out.with_suffix(".json")
+        stored = json.loads(file.read_text()) if file.exists() else {}
+        timed = machine() + (", beside other programs" if arguments.shared else "")
+
+        def row(run: Path) -> dict[str, Any]:
+            return summary(run) | {"seconds": times(run, arguments.against), "timed": timed}
+
+        runs = [row(run) | {"noise": noisy(run)} for run in arguments.runs]
         result = {
             "command": "python " + shlex.join(words),
-            "runs": [
-                summary(run) | {"noise": noisy(run), "seconds": times(run, arguments.against)}
-                for run in arguments.runs
-            ],
-            "both": [
-                summary(run) | {"seconds": times(run, arguments.against)} for run in arguments.both
-            ],
-            "missing": arguments.missing,
-            "shared": arguments.shared,
+            "runs": merged(stored.get("runs", []), runs),
+            "both": merged(stored.get("both", []), [row(run) for run in arguments.both]),
+            "missing": arguments.missing or stored.get("missing", ""),
         }
     text = page(result)
     write(arguments.out, result, text)
