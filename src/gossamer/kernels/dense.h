@@ -111,6 +111,26 @@ void gemm(const Call& call) {
     });
 }
 
+// A vector of outputs for each of some rows: what they have in common, its inputs and weights.
+template <class Number>
+struct SparsePanel {
+    const int32_t* offset;
+    const Number* weights;
+    const float* bias;
+    const Clip* clip;
+    int64_t depth, outputs;
+};
+
+// A function of its own, as `gemm_tile` is.
+template <int Rows, class Number>
+__attribute__((noinline)) void sparse_gemm_tile(const SparsePanel<Number>& p,
+                                                const float* const* in, float* const* out) {
+    gemm_rows<Rows, 1, W>(out, p.bias, p.outputs, p.clip, [&](auto& sum) {
+        add_inputs(sum, p.depth, p.weights,
+                   [in, at = p.offset](int r, int64_t i) { return in[r][at[i]]; });
+    });
+}
+
 // The same where most weights are zero: each vector of outputs has a list of the inputs that any of
 // them multiplies, so that blocks of outputs which share their inputs do nothing in vain. Of the
 // few weights there are all meet a tile of rows while its inputs are in the first cache.
@@ -132,10 +152,9 @@ void sparse_gemm(const Call& call) {
             const int64_t o = p * W, k = start[p];
             float* to[n];
             for (int r = 0; r < n; ++r) to[r] = out[r] + o - first;
-            gemm_rows<n, 1, W>(to, bias + o, s.outputs - o, &clip, [&](auto& sum) {
-                add_inputs(sum, start[p + 1] - k, weights + k * W,
-                           [in, at = offset + k](int r, int64_t i) { return in[r][at[i]]; });
-            });
+            const SparsePanel<Number> panel{offset + k, weights + k * W,  bias + o,
+                                            &clip,      start[p + 1] - k, s.outputs - o};
+            sparse_gemm_tile<n>(panel, in, to);
         }
         finish(call, out, n, outputs);
     };
