@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 
 import networks
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from networks import Builder, sparse
 
 from gossamer.runtime import Engine, store_sparse
-from gossamer.runtime.constants import Constants
+from gossamer.runtime.constants import Constants, Quantized
+from gossamer.runtime.graph import whole
 from gossamer.runtime.importer import read
 
 
@@ -41,6 +43,50 @@ def test_one_copy_for_all_who_look_at_the_same_time() -> None:
     constants = Constants({"weight": np.zeros((300, 300), np.float32)})
     first = constants["weight"]
     assert constants["weight"] is first
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_a_weight_of_8_bits_stays_in_codes(axis: int | None) -> None:
+    codes = np.random.default_rng(0).integers(-128, 128, (6, 4)).astype(np.int8)
+    sizes = (1, 1) if axis is None else tuple(n if i == axis else 1 for i, n in enumerate((6, 4)))
+    step = np.linspace(0.1, 0.2, max(sizes)).astype(np.float32).reshape(sizes)
+    weight = Quantized(codes, step)
+    np.testing.assert_array_equal(weight.dense(), codes.astype(np.float32) * step)
+    floats = weight.dense()
+    assert weight.dense() is floats
+    for along, size in enumerate((6, 4)):
+        steps = weight.steps(along)
+        assert (steps is None) == (axis == 1 - along)
+        if steps is not None:
+            np.testing.assert_array_equal(steps, np.broadcast_to(step.ravel(), size))
+    assert weight.turned is weight.turned
+    np.testing.assert_array_equal(weight.turned.dense(), weight.dense().T)
+
+
+def test_steps_go_with_the_weight() -> None:
+    codes, step = np.int8([[1, -2]]), np.float32([[0.5]])
+    constants = Constants({"weight": Quantized(codes, step)})
+    np.testing.assert_array_equal(constants["step"], [0.5])
+    constants["weight"] = np.ones((1, 2), np.float32)
+    assert "step" not in constants
+
+
+def test_codes_of_a_file_are_neither_copied_nor_expanded(tmp_path: Path) -> None:
+    """The steps of an unrolled layer share them, as layers do here."""
+    b = Builder(1024)
+    codes = np.random.default_rng(0).integers(-128, 128, (1024, 1024)).astype(np.int8)
+    weight = b.add("DequantizeLinear", codes, np.float32(0.01))
+    for _ in range(4):
+        b.add("MatMul", b.last if b.last != weight else "x", weight)
+    (tmp_path / "net.onnx").write_bytes(b.model())
+    read(tmp_path / "net.onnx")  # with its imports
+    tracemalloc.start()
+    graph = read(tmp_path / "net.onnx")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < codes.nbytes / 2
+    assert len({id(whole(node)) for node in graph.nodes}) == 1
+    np.testing.assert_array_equal(whole(graph.nodes[0]), codes.T)
 
 
 @pytest.mark.parametrize("stored", [False, True])

@@ -263,6 +263,13 @@ def test_mutated_files_end_in_one_clean_error(data: st.DataObject) -> None:
     assert message or graph.nodes
 
 
+def test_a_network_without_outputs_is_refused() -> None:
+    model = onnx.ModelProto.FromString(MODEL)
+    del model.graph.output[:]
+    with pytest.raises(UserError, match="no output"):
+        read(model.SerializeToString())
+
+
 def test_names_that_are_no_texts_end_in_one_clean_error() -> None:
     """Protobuf hands such names over as bytes, which do not compare with texts."""
     nodes = [node for body in onnx.load_from_string(MODEL).functions for node in body.node]

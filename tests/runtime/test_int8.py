@@ -85,6 +85,24 @@ def test_weights_take_a_byte() -> None:
     assert eight < 0.5 * plain, "offsets and biases stay what they are"
 
 
+@pytest.mark.parametrize("factor", [-0.5, 2.0])
+def test_a_scale_behind_weights_of_the_lowest_code(factor: float) -> None:
+    """Minus 128 has no opposite in a byte: such weights leave 8 bits."""
+    b = Builder(2, 5, 5)
+    codes = np.random.default_rng(0).integers(-128, 128, (3, 2, 3, 3)).astype(np.int8)
+    codes[:, 0, 0, 0] = -128
+    weight = b.add("DequantizeLinear", codes, np.float32([0.01, 0.02, 0.03]), axis=0)
+    b.add("Conv", "x", weight)
+    b.add("Mul", b.last, np.float32([factor, 0, 1]).reshape(1, 3, 1, 1))
+    graph = read(b.model())
+    (node,) = graph.nodes
+    assert ("step" in node.constants) == (factor > 0)
+    x = np.random.default_rng(1).standard_normal((2, 2, 5, 5)).astype(np.float32)
+    np.testing.assert_allclose(
+        Engine(b.model(), threads=1)(x), networks.reference(b.model(), x), rtol=1e-5, atol=1e-5
+    )
+
+
 class Images(CalibrationDataReader):
     def __init__(self) -> None:
         self.left = [{"x": images(16)}]

@@ -1,7 +1,8 @@
-"""The arrays of a network; mostly zero ones are stored as their non-zeros.
+"""The arrays of a network; mostly zero ones are stored as their non-zeros, 8-bit ones as codes.
 
-A layer's weight is needed dense only while it is packed for a kernel. Until then a sparse one
-takes five bytes for each non-zero, as in a file (see ``sparse_file``).
+A layer's weight is needed as floats only while it is packed for a kernel. Until then a sparse one
+takes five bytes for each non-zero, as in a file (see ``sparse_file``), and one of 8 bits one byte
+for each number, or none of its own where it lies in a mapped file.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,6 +40,10 @@ class Packed:
     def size(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.values.dtype
+
     def made(self, array: Array) -> bool:
         """Whether an array is the one that ``dense`` returned, and was not written to."""
         return self._made is not None and self._made() is array and not array.flags.writeable
@@ -52,6 +58,69 @@ class Packed:
             _MADE_BY[id(decoded)] = self
         return decoded
 
+
+@dataclass(eq=False)
+class Quantized:
+    """A float32 array stored as whole multiples of its steps.
+
+    Attributes:
+        codes: int8, not written to.
+        step: float32, with as many dimensions; it broadcasts to the codes.
+    """
+
+    codes: Array
+    step: Array
+    _made: weakref.ref[Array] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.codes = self.codes.view()  # whose flag is its own
+        self.codes.flags.writeable = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.codes.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.codes.ndim
+
+    @property
+    def size(self) -> int:
+        return self.codes.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.step.dtype
+
+    def steps(self, axis: int) -> Array | None:
+        """Return the step of each entry of an axis; None if the steps are along another axis."""
+        if self.step.size > 1 and self.step.shape[axis] != self.step.size:
+            return None
+        return np.broadcast_to(self.step.ravel(), self.shape[axis]).astype(np.float32)
+
+    @cached_property
+    def turned(self) -> Quantized:
+        """A matrix's transpose, the same for all layers that share it."""
+        return Quantized(self.codes.T, self.step.T)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, parts: tuple[slice | None, ...]) -> Quantized:
+        """Return it with new dimensions; the slices are whole ones."""
+        return Quantized(self.codes[parts], self.step[parts])
+
+    def dense(self) -> Array:
+        """Return the read-only floats; they are computed only once while they are in use."""
+        floats = self._made() if self._made is not None else None
+        if floats is None:
+            floats = self.codes * self.step
+            floats.flags.writeable = False
+            self._made = weakref.ref(floats)
+        return floats
+
+
+Stored = Array | Packed | Quantized
 
 # By the id of an array, the non-zeros that it was made of last.
 _MADE_BY: weakref.WeakValueDictionary[int, Packed] = weakref.WeakValueDictionary()
@@ -107,20 +176,34 @@ def nonzeros(array: Array) -> int:
 
 
 class Constants(MutableMapping[str, Array]):
-    """Arrays by name. A sparse ``weight`` is packed when it is set and dense when it is read."""
+    """Arrays by name. A sparse ``weight`` is packed when it is set and dense when it is read.
+
+    One of 8 bits stays in codes, and the constant ``step`` of its outputs, its first dimension,
+    is set with it.
+    """
 
     __slots__ = ("_stored",)
 
-    def __init__(self, arrays: Mapping[str, Array] | None = None) -> None:
-        self._stored: dict[str, Array | Packed] = {}
-        self.update(arrays or {})
+    def __init__(self, arrays: Mapping[str, Stored] | None = None) -> None:
+        self._stored: dict[str, Stored] = {}
+        if isinstance(arrays, Constants):
+            self._stored.update(arrays._stored)
+        else:
+            for name, array in (arrays or {}).items():
+                self[name] = array
 
     def __getitem__(self, name: str) -> Array:
         stored = self._stored[name]
-        return stored.dense() if isinstance(stored, Packed) else stored
+        return stored.dense() if isinstance(stored, Packed | Quantized) else stored
 
-    def __setitem__(self, name: str, array: Array) -> None:
-        self._stored[name] = packed(array) if name == "weight" else array
+    def __setitem__(self, name: str, array: Stored) -> None:
+        if name == "weight":
+            self._stored.pop("step", None)
+            if not isinstance(array, Packed | Quantized):
+                array = packed(array)
+            elif isinstance(array, Quantized) and (steps := array.steps(0)) is not None:
+                self._stored["step"] = steps
+        self._stored[name] = array
 
     def __delitem__(self, name: str) -> None:
         del self._stored[name]
@@ -140,7 +223,7 @@ class Constants(MutableMapping[str, Array]):
     def share(self, known: dict[tuple[Any, ...], Array]) -> None:
         """Replace small arrays by equal ones among ``known``, which is extended; read-only."""
         for name, array in self._stored.items():
-            if isinstance(array, Packed) or array.size > LARGEST_SHARED:
+            if isinstance(array, Packed | Quantized) or array.size > LARGEST_SHARED:
                 continue
             key = array.dtype.str, array.shape, array.tobytes()
             if key not in known:
@@ -149,6 +232,16 @@ class Constants(MutableMapping[str, Array]):
             self._stored[name] = known[key]
 
     def stored(self, name: str) -> Iterable[Array]:
-        """Return the stored arrays of one: itself, or its non-zeros and the gaps before them."""
-        stored = self._stored[name]
-        return (stored.values, stored.gaps) if isinstance(stored, Packed) else (stored,)
+        """Return the stored arrays of one: itself, its non-zeros and gaps, or codes and steps."""
+        match self._stored[name]:
+            case Packed(values, gaps):
+                return values, gaps
+            case Quantized(codes, step):
+                return codes, step
+            case array:
+                return (array,)
+
+    def quantized(self) -> Quantized | None:
+        """Return the ``weight`` of 8 bits; None if it is not of these."""
+        weight = self._stored.get("weight")
+        return weight if isinstance(weight, Quantized) else None

@@ -127,8 +127,9 @@ AnyNode = Node[Any]
 
 def whole(node: AnyNode) -> Array:
     """Return the weight of a node with a ``step``, divided by it, as int8."""
-    weight, step = node.constants["weight"], node.constants["step"]
-    return np.rint(weight / step.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
+    weight = node.store.quantized()
+    assert weight is not None, f"{node.name!r} has steps, but no weight in 8 bits"
+    return weight.codes
 
 
 def living(nodes: Sequence[AnyNode], outputs: Iterable[str]) -> list[AnyNode]:

@@ -26,7 +26,7 @@ from gossamer.errors import UserError, nearest
 from gossamer.files import is_stream, write_text
 from gossamer.kernels._kernels import Program
 from gossamer.runtime.constants import nonzeros
-from gossamer.runtime.graph import AnyNode, Array, Graph
+from gossamer.runtime.graph import AnyNode, Array, Graph, whole
 from gossamer.runtime.lowering import Candidate, Lowering
 from gossamer.runtime.lowering.epilogues import fuse
 from gossamer.runtime.machine import machine, usable_cores
@@ -387,7 +387,7 @@ class Choices:
         candidates = self.lowering.candidates(node)
         if len(candidates) > 1:
             alike = self._seen.setdefault(_key(self.lowering, node, candidates), {})
-            nonzero = nonzeros(node.constants["weight"])
+            nonzero = nonzeros(whole(node) if "step" in node.store else node.constants["weight"])
             near = [n for n in alike if abs(n - nonzero) <= SIMILAR * n]
             if not near:
                 names = [candidate.name for candidate in candidates]
@@ -558,7 +558,7 @@ def _key(lowering: Lowering, node: AnyNode, candidates: list[Candidate]) -> tupl
     value = lowering.values[node.inputs[0]]
     return (
         node.op,
-        node.constants["weight"].shape,
+        node.store.shape("weight"),
         repr(node.operation),
         value.shape,
         round(value.density, 1),

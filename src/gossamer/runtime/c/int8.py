@@ -33,7 +33,7 @@ def value_types(graph: Graph) -> dict[str, str]:
         readers = graph.consumers(value)
         return value not in graph.outputs and all(
             (node.op == "reshape" and for_layers(node.output))
-            or ("step" in node.constants and node.constants["weight"][0].size <= DEEPEST)
+            or ("step" in node.constants and math.prod(node.store.shape("weight")[1:]) <= DEEPEST)
             for node in readers
         )
 

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from gossamer.runtime.graph import AnyNode, Shape
+from gossamer.runtime.constants import Quantized
+from gossamer.runtime.graph import AnyNode, Array, Shape
 from gossamer.runtime.operators.strided import Windows
 
 # Fuses the second node, whose input and output have these shapes, into the first if possible;
@@ -103,17 +104,26 @@ def _binary(before: AnyNode, node: AnyNode, shape: Shape, result: Shape) -> bool
     if node.operation.kind == "add":
         constants["bias"] = constants["bias"] + each
         return True
-    factor = each.reshape(-1, *[1] * (constants["weight"].ndim - 1))
-    weight = (constants["weight"] * factor).astype(np.float32)
+    weight = constants["weight"]
+    factor = each.reshape(-1, *[1] * (weight.ndim - 1))
+    weight = (weight * factor).astype(np.float32)
     # Beyond float32, a weight times its factor is NaN where the sum times it is infinite.
     if not np.isfinite(weight).all():
         return False
-    if (step := constants.pop("step", None)) is not None:
-        step = step * np.where(each == 0, 1, np.abs(each)).astype(np.float32)
-        if np.isfinite(step).all():  # else the weights are no multiples of it
-            constants["step"] = step
-    constants["weight"], constants["bias"] = weight, constants["bias"] * each
+    quantized = before.store.quantized()
+    scaled = None if quantized is None else _scaled(quantized, factor)
+    before.store["weight"] = weight if scaled is None else scaled
+    constants["bias"] = constants["bias"] * each
     return True
+
+
+def _scaled(weight: Quantized, factor: Array) -> Quantized | None:
+    """Return a weight times a factor for each output; None if it does not stay in 8 bits."""
+    step = weight.step * np.where(factor == 0, 1, np.abs(factor)).astype(np.float32)
+    turned = np.any(factor < 0) and weight.codes.min() < -np.iinfo(np.int8).max  # -128 has no match
+    if turned or not (np.isfinite(step).all() and (step > 0).all()):
+        return None
+    return Quantized(weight.codes * np.sign(factor).astype(np.int8), step)
 
 
 RULES: dict[str, Rule] = {"reshape": _reshape, "unary": _clip, "pool": _pool, "binary": _binary}

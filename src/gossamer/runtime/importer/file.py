@@ -61,6 +61,8 @@ def read(
             outside.lifted[tensor.name] = raw if outside.path else memoryview(bytes(raw))
     if not model.graph.node and not model.graph.output:
         raise UserError(f"{name}: holds no network; export it again")
+    if not model.graph.output:
+        raise UserError(f"{name}: its network has no output; export it again")
     opset = _checked_opset(name, model)
     _fix_shapes(name, model.graph, shapes or {})
     fix_values(name, model.graph, values or {})

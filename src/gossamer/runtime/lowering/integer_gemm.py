@@ -33,7 +33,7 @@ SPARSEST = 0.1  # below this density, kernels that skip zeros win anyway
 def integer_gemm(lowering: Lowering, node: AnyNode) -> Iterator[Candidate]:
     """Yield the candidates of a layer with 8-bit weights, if its inputs are in 8 bits too."""
     grid = lowering.graph.rounding(node.inputs[0])
-    weight = node.constants["weight"]
+    weight = whole(node)
     if grid is None or grid.high - grid.low > 255 or not lowering.usable(weight):
         return
     density = np.count_nonzero(weight) / max(1, weight.size)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from gossamer.runtime.constants import Packed
+from gossamer.runtime.constants import Constants, Packed, Quantized, Stored
 from gossamer.runtime.graph import AnyNode, Array, Node, Operation, Shape
 from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.unsupported import Unsupported
@@ -77,13 +77,12 @@ class Value:
 
     shape: Shape
     kind: str = "f"
-    constant: Array | Packed | None = None
+    constant: Stored | None = None
     repeated: bool = False  # a constant that is stored once for all examples
     once: bool = False  # the same, or made of such constants
     batch_axis: BatchAxis | None = None
     batch_index: BatchIndex | None = None
     codes: tuple[float, int] | None = None  # step and zero point, where it was quantized
-    step: tuple[Array, int | None] | None = None  # of a dequantized weight, and its axis
     units: Units = field(default_factory=dict)  # see ``operators.dynamic_int8``
 
 
@@ -117,28 +116,29 @@ class Context:
         return known is not None and known.once
 
     def array(self, value: str) -> Array:
-        """Return a constant as an array; a packed one is expanded."""
+        """Return a constant as an array; a packed or quantized one is expanded."""
         constant = self.values[value].constant
         if constant is None:
             raise KeyError(value)
-        return constant.dense() if isinstance(constant, Packed) else constant
+        return constant.dense() if isinstance(constant, Packed | Quantized) else constant
 
     def add_constant(
-        self, name: str, array: Array | Packed, shape: Shape | None = None, *, once: bool = False
+        self, name: str, array: Stored, shape: Shape | None = None, *, once: bool = False
     ) -> None:
         """Add a constant; pass a ``shape`` with the batch if it is stored once for all examples."""
-        dtype = array.values.dtype if isinstance(array, Packed) else array.dtype
-        kind = "i" if dtype.kind == "u" else dtype.kind
+        kind = array.dtype.kind.replace("u", "i")
         whole = array.shape if shape is None else shape
         repeated = shape is not None
         self.values[name] = Value(whole, kind, array, repeated, once or repeated)
 
-    def turned(self, matrix: Array) -> Array:
-        """Return a constant's transpose, the same array for all layers that share it.
+    def turned(self, matrix: Array | Quantized) -> Array | Quantized:
+        """Return a constant's transpose, the same for all layers that share it.
 
         A large one is a view: a copy would take memory as long as the network, and what is mapped
         from a file takes none once it is packed.
         """
+        if isinstance(matrix, Quantized):
+            return matrix.turned
         known = self._turned.get(id(matrix))
         if known is None:
             turned = matrix.T.view()
@@ -157,17 +157,15 @@ class Context:
         """Return a constant as a list of integers."""
         return [int(number) for number in np.ravel(self.constant(value, what))]
 
-    def step(self, value: str, axis: int, outputs: int) -> dict[str, Array]:
-        """Return the constant ``step`` [outputs] of a layer whose weight ``value`` has one.
+    def weight(self, value: str, what: str, axis: int) -> Array | Quantized:
+        """Return a layer's constant weight, whose outputs are along ``axis``.
 
-        Empty where the weight is not quantized, or has steps along another axis.
+        One of 8 bits stays so if its steps are those of outputs; others are floats.
         """
-        if (known := self.values[value].step) is None:
-            return {}
-        steps, along = known
-        if along not in (None, axis) and steps.size > 1:
-            return {}
-        return {"step": np.broadcast_to(steps, outputs).astype(np.float32)}
+        stored = self.values[value].constant
+        if isinstance(stored, Quantized) and stored.steps(axis) is not None:
+            return stored
+        return floats(self.constant(value, what))
 
     def emit(
         self,
@@ -176,7 +174,7 @@ class Context:
         output: str = "",
         shape: Sequence[int] | None = None,
         kind: str | None = None,
-        constants: dict[str, Array] | None = None,
+        constants: Mapping[str, Stored] | None = None,
     ) -> str:
         """Add a node and return the name of its output.
 
@@ -207,7 +205,7 @@ class Context:
         if floats > LARGEST or self.floats > LARGEST_IN_ALL:
             raise Unsupported(f"its output of shape {shown(shape)} is too large")
         output = output or self._new_name(operation.op)
-        self.nodes.append(Node(operation, self.name, inputs, output, constants or {}))
+        self.nodes.append(Node(operation, self.name, inputs, output, Constants(constants)))
         self.values[output] = Value(shape, kind or first.kind)
         return output
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from gossamer.runtime.c import layers
 from gossamer.runtime.c.writer import Writer
+from gossamer.runtime.constants import Quantized
 from gossamer.runtime.graph import AnyNode, Array, Candidate, strides
 from gossamer.runtime.lowering.conv import conv
 from gossamer.runtime.lowering.int8 import in_8_bits
@@ -57,17 +58,16 @@ class Conv(Layer):
         layers.conv(writer, node)
 
 
-def _weight(context: Context, call: Call) -> Array:
-    weight = floats(context.constant(call.inputs[1], "weight"))
+def _check_kernel(call: Call, weight: Array | Quantized) -> None:
     kernel = call.get("kernel_shape")
     if kernel is not None and tuple(kernel) != weight.shape[2:]:
         raise Unsupported(f"its kernel_shape is {kernel}, but its weight {weight.shape}")
-    return weight
 
 
 def _conv(context: Context, call: Call) -> None:
     image, dims = image_of(context, call.value)
-    weight = _weight(context, call)
+    weight = context.weight(call.inputs[1], "weight", 0)
+    _check_kernel(call, weight)
     if weight.ndim != dims + 2:
         raise Unsupported(f"its weight has shape {weight.shape} for a {dims}-d image")
     if dims == 1:
@@ -85,7 +85,7 @@ def _conv(context: Context, call: Call) -> None:
     operation = Conv(
         strides=tuple(strides), dilations=tuple(dilations), pads=tuple(pads), groups=groups
     )
-    constants = {"weight": weight, "bias": bias, **context.step(call.inputs[1], 0, outputs)}
+    constants = {"weight": weight, "bias": bias}
     shape = flat((image[0], outputs, *operation.size(image[2:], (height, width))), dims)
     context.emit(operation, call.value, call.output, shape, constants=constants)
 
@@ -97,7 +97,8 @@ def _conv_transpose(context: Context, call: Call) -> None:
     a convolution over single pixels then avoids the products with zeros.
     """
     image, dims = image_of(context, call.value)
-    weight = _weight(context, call)
+    weight = floats(context.constant(call.inputs[1], "weight"))
+    _check_kernel(call, weight)
     groups = int(call.get("group", 1))
     if weight.ndim != dims + 2 or len(weight) != image[1] or groups < 1 or len(weight) % groups:
         raise Unsupported(f"its weight {weight.shape} does not fit {image[1]} channels")

@@ -14,6 +14,7 @@ import numpy as np
 from gossamer.runtime.c.int8 import rounding_steps
 from gossamer.runtime.c.tables import number
 from gossamer.runtime.c.writer import Writer
+from gossamer.runtime.constants import Quantized, Stored
 from gossamer.runtime.graph import AnyNode, Array, Single
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.binary import constant_binary
@@ -114,7 +115,7 @@ def _codes(x: list[Array], a: Attributes) -> Array:
 def _spread(part: Array, axis: int, within: Array) -> Array:
     """Return scales or zero points, of all numbers or along an axis, to broadcast to ``within``."""
     if part.size == 1:
-        return part.reshape(())
+        return part.reshape([1] * within.ndim)
     axis %= within.ndim
     if part.shape != (within.shape[axis],):
         raise Unsupported(f"its scale has shape {part.shape} for {within.shape}")
@@ -164,15 +165,21 @@ def dequantize_constant(context: Context, call: Call) -> None:
     if codes.dtype.kind not in "iu" or step.dtype not in FLOATS or "block_size" in call.attributes:
         raise Unsupported(f"it holds {codes.dtype} with scales of {step.dtype}, or in blocks")
     axis = int(call.get("axis", 1))
-    step, zero = _spread(step, axis, codes), _spread(zero, axis, codes)
-    step, whole = step.astype(np.float32), codes.astype(np.int32) - zero.astype(np.int32)
-    context.add_constant(call.output, whole.astype(np.float32) * step)
-    fits = whole.size and whole.min() >= -LARGEST - 1 and whole.max() <= LARGEST
-    if fits and (step > 0).all() and np.isfinite(step).all():
-        context.values[call.output].step = (
-            step.ravel(),
-            axis % codes.ndim if step.size > 1 else None,
-        )
+    step, zero = _spread(step, axis, codes).astype(np.float32), _spread(zero, axis, codes)
+    context.add_constant(call.output, _floats_of(codes, step, zero))
+
+
+def _floats_of(codes: Array, step: Array, zero: Array) -> Stored:
+    """Return codes as the floats that they stand for; those of a byte stay in 8 bits."""
+    if codes.dtype != np.int8 or np.any(zero):
+        wide = np.int16 if codes.dtype.itemsize == 1 else np.int32
+        codes = codes.astype(wide) - zero.astype(wide)
+    in_bytes = codes.dtype == np.int8 or (
+        codes.size and codes.min() >= -LARGEST - 1 and codes.max() <= LARGEST
+    )
+    if in_bytes and codes.size and (step > 0).all() and np.isfinite(step).all():
+        return Quantized(codes.astype(np.int8, copy=False), step)
+    return codes.astype(np.float32) * step
 
 
 INT8: Operators = {

@@ -10,6 +10,7 @@ import numpy as np
 
 from gossamer.runtime.c import layers
 from gossamer.runtime.c.writer import Writer
+from gossamer.runtime.constants import Quantized
 from gossamer.runtime.graph import AnyNode, Array, Candidate, Single
 from gossamer.runtime.lowering import linear as kernels
 from gossamer.runtime.lowering.int8 import in_8_bits
@@ -60,30 +61,31 @@ def linear(
     context: Context,
     value: str,
     output: str,
-    weight: Array,
+    weight: Array | Quantized,
     bias: Array,
-    step: dict[str, Array] | None = None,
 ) -> str:
     """Emit a linear layer over the last dimension; ``weight`` is [outputs, inputs]."""
     shape = context.shape(value)
     if len(shape) < 2 or shape[-1] != weight.shape[1]:
         raise Unsupported(f"its weight takes {weight.shape[1]} inputs, not {shown(shape)}")
-    constants = {"weight": weight, "bias": bias, **(step or {})}
+    constants = {"weight": weight, "bias": bias}
     return context.emit(Linear(), value, output, (*shape[:-1], len(weight)), constants=constants)
 
 
 def _gemm(context: Context, call: Call) -> None:
     if call.get("transA"):
         raise Unsupported("it transposes its input; export a plain linear layer")
-    weight, alpha = floats(context.constant(call.inputs[1], "weight")), call.get("alpha", 1.0)
+    alpha, outputs = call.get("alpha", 1.0), 0 if call.get("transB") else 1
+    weight = context.weight(call.inputs[1], "weight", outputs)
     if alpha != 1.0:  # else a mapped weight stays mapped
+        weight = floats(context.array(call.inputs[1]))
         scaled = weight * np.float32(alpha)
         if np.any(np.isinf(scaled) & np.isfinite(weight)):
             raise Unsupported(f"its alpha {alpha:g} takes its weight beyond float32")
         weight = scaled
     if weight.ndim != 2:
         raise Unsupported(f"its weight has shape {weight.shape}")
-    weight = weight if call.get("transB") else context.turned(weight)
+    weight = context.turned(weight) if outputs else weight
     bias = np.zeros(len(weight), np.float32)
     if named := call.optional(2):
         addend = floats(context.constant(named, "bias")) * np.float32(call.get("beta", 1.0))
@@ -92,10 +94,7 @@ def _gemm(context: Context, call: Call) -> None:
         bias = bias + addend.reshape(-1)
     if len(context.shape(call.value)) < 2:
         raise Unsupported(f"its input has shape {shown(context.shape(call.value))}")
-    step = {}
-    if alpha == 1.0:
-        step = context.step(call.inputs[1], 0 if call.get("transB") else 1, len(weight))
-    linear(context, call.value, call.output, weight, bias, step)
+    linear(context, call.value, call.output, weight, bias)
 
 
 def _matmul(context: Context, call: Call) -> None:
@@ -107,12 +106,11 @@ def _matmul(context: Context, call: Call) -> None:
             raise Unsupported(f"it multiplies {shown(left)} by {shown(right)}")
         context.emit(Matmul(), (value, other), call.output, (*left[:-1], right[-1]))
         return
-    weight = floats(context.constant(other, "right side"))
+    weight = context.weight(other, "right side", -1)
     if weight.ndim != 2:
         raise Unsupported(f"its weight has shape {weight.shape}")
     bias = np.zeros(weight.shape[1], np.float32)
-    step = context.step(other, 1, len(bias))
-    linear(context, value, call.output, context.turned(weight), bias, step)
+    linear(context, value, call.output, context.turned(weight), bias)
 
 
 def _products(x: list[Array], a: Attributes) -> int:
