@@ -40,6 +40,16 @@ def searched(place):
     return experiment
 
 
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [(["trials", "import", "a", "b"], "gossamer trials import"), (["no"], "gossamer")],
+)
+def test_a_wrong_call_names_the_help_of_its_command(gossamer, arguments, command):
+    status, out, err = gossamer(*arguments)
+    assert (status, out) == (2, "")
+    assert err.endswith(f"; see '{command} --help'\n")
+
+
 def test_trials_are_listed(place, searched, gossamer):
     status, out, err = gossamer("trials", "e.toml")
     assert (status, err) == (0, "")

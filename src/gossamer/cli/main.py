@@ -308,7 +308,9 @@ def main() -> None:
         reason = f" ({error})" if str(error) else ""
         _complain(f"out of memory{reason}; use a smaller batch or network")
     except typer.TyperException as error:  # wrong command, option or value
-        _complain(f"{_message(error)}; see 'gossamer --help'")
+        wrong = getattr(error, "ctx", None)
+        path = wrong.command_path if wrong else "gossamer"
+        _complain(f"{_message(error)}; see '{path} --help'")
 
 
 def _one_line(

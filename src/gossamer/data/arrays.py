@@ -239,15 +239,22 @@ def _checked(name: str, split: str, x: ArrayLike, y: ArrayLike) -> Split:
     if values.dtype.kind not in "biuf":
         raise UserError(f"{where} x has type {values.dtype}, not numbers")
     if values.ndim < 2 or labels.ndim != 1:
+        column = labels.ndim == 2 and labels.shape[1] == 1
+        mend = "; take y[:, 0]" if column else "; of one-hot labels take y.argmax(1)"
         raise UserError(
             f"{where} x has shape {values.shape}, y {labels.shape}: they must be [N, ...] and [N]"
+            f"{mend if labels.ndim == 2 else ''}"
         )
     if len(values) != len(labels):
         raise UserError(f"{where} has {len(values)} examples but {len(labels)} labels")
     if not values.size:
         raise UserError(f"{where} has no examples")
     if labels.dtype.kind not in "iu" or not 0 <= int(labels.min()) <= int(labels.max()) < 2**63:
-        raise UserError(f"{where} y must be whole numbers from 0 to the number of classes - 1")
+        raise UserError(
+            f"{where} y has type {labels.dtype}; it must be whole numbers from 0 to the number of "
+            "classes - 1: of other labels, 'classes, y = numpy.unique(y, return_inverse=True)' "
+            "makes these"
+        )
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):
             computed = values.astype(np.float32, copy=False)
