@@ -347,7 +347,8 @@ of a network, worked out by a formula. The samplers see the metrics of `dtlz2_no
 deviation of 0.03 of noise; the results are of the values without it. A table (60 trainings each,
 thresholds chosen so that 5 % of them are inside) returns the values of recorded trainings,
 interpolated by extremely randomized trees. The most informative searches for their cost were run
-first; "not run" marks the others, so medians over few or unequal seeds are only a first look. A
+first; "not run" marks the others, so medians over few or unequal seeds are only a first look: of
+Ax, sigoptlite and, several trials at a time, Optuna's GP there are one to four seeds. A
 search ends once its suggestions have taken more CPU time than `--cell-minutes` (here 1 to 4 for the
 peers), and is missing from the later columns. Optuna's GP, Ax and sigoptlite were not run to 300
 trials, because long before that a suggestion takes them one to several CPU seconds. The settings of
