@@ -11,6 +11,7 @@ from networks import Builder
 from onnx import helper
 
 from gossamer.errors import UserError
+from gossamer.kernels.registry import ISAS
 from gossamer.runtime import Engine
 from gossamer.runtime.importer import read
 
@@ -21,6 +22,25 @@ def agree(b: Builder, *shape: int, ties: bool = False) -> None:
     wanted, found = networks.reference(b.model(), x), Engine(b.model(), threads=1)(x)
     assert found.shape == wanted.shape
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("side", "step"), [(2, 2), (3, 1), (3, 2), (0, 0)])
+def test_a_maximum_is_nan_if_one_number_is(isa: str, side: int, step: int) -> None:
+    """As NumPy has it, also beside infinities; by a reduction where there is no window."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 3, 20, 37)).astype(np.float32)
+    for special in (np.nan, np.inf, -np.inf):
+        x[rng.random(x.shape) < 0.05] = special
+    b = Builder(3, 20, 37)
+    if side:
+        b.add("MaxPool", "x", kernel_shape=[side, side], strides=[step, step])
+        windows = np.lib.stride_tricks.sliding_window_view(x, (side, side), (2, 3))
+        wanted = windows.max((4, 5))[:, :, ::step, ::step]
+    else:
+        b.add("ReduceMax", "x", np.array([3]))
+        wanted = x.max(3, keepdims=True)
+    np.testing.assert_array_equal(Engine(b.model(), threads=1, isa=isa)(x), wanted)
 
 
 SHAPES = st.lists(st.integers(1, 6), min_size=1, max_size=4)

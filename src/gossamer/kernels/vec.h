@@ -203,6 +203,18 @@ inline T larger(T x, T y) {
     return ((x > y) | (x != x)) ? x : y;
 }
 
+// GCC compares twice for vectors. The instruction answers with its second operand if either is NaN.
+#if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
+inline V larger(V x, V y) {
+    const __mmask16 none = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    return _mm512_mask_mov_ps(_mm512_max_ps(x, y), none, x);
+}
+#elif defined(__AVX2__) && GOSSAMER_WIDTH == 8
+inline V larger(V x, V y) {
+    return _mm256_blendv_ps(_mm256_max_ps(x, y), x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+}
+#endif
+
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t share(int64_t total, int64_t part, int64_t parts) { return total * part / parts; }
 
