@@ -247,7 +247,7 @@ def page(result: dict[str, Any]) -> str:
     lines += ["", result["missing"], ""]
     lines += ["    python benchmarks/keyword_pictures.py speech.npz"]
     lines += [f"    {command(run)}" for run in result["runs"] + result["both"]]
-    lines += ["", f"Command: `{result['command']}`  "]
+    lines += ["", f"Command of the last measurement: `{result['command']}`  "]
     lines += ["Data: Google Speech Commands v0.02, Pete Warden, arXiv 1804.03209, CC BY 4.0  "]
     lines += ["One thread a training, beside other programs"]
     return "\n".join(lines) + "\n"
@@ -276,7 +276,7 @@ def main() -> None:
 
         runs = [row(run) | {"noise": noisy(run)} for run in arguments.runs]
         result = {
-            "command": "python " + shlex.join(words),
+            "command": "python " + shlex.join(["benchmarks/keywords.py", *words[1:]]),
             "runs": merged(stored.get("runs", []), runs),
             "both": merged(stored.get("both", []), [row(run) for run in arguments.both]),
             "missing": arguments.missing or stored.get("missing", ""),
