@@ -35,7 +35,7 @@ def test_a_profile_adds_up() -> None:
 
 
 @pytest.mark.parametrize("rows", [-1, 2])
-def test_a_fixed_batch_is_said_to_be_what_the_figures_count(rows: int) -> None:
+def test_figures_name_a_fixed_batch(rows: int) -> None:
     b = networks.Builder(6)
     b.add("MatMul", "x", np.ones((6, 5), np.float32))
     engine = Engine(b.model(), threads=1, shapes={"x": (rows, 6)})
