@@ -240,10 +240,10 @@ def _checked(name: str, split: str, x: ArrayLike, y: ArrayLike) -> Split:
         raise UserError(f"{where} x has type {values.dtype}, not numbers")
     if values.ndim < 2 or labels.ndim != 1:
         column = labels.ndim == 2 and labels.shape[1] == 1
-        mend = "; take y[:, 0]" if column else "; of one-hot labels take y.argmax(1)"
+        remedy = "; take y[:, 0]" if column else "; of one-hot labels take y.argmax(1)"
         raise UserError(
             f"{where} x has shape {values.shape}, y {labels.shape}: they must be [N, ...] and [N]"
-            f"{mend if labels.ndim == 2 else ''}"
+            f"{remedy if labels.ndim == 2 else ''}"
         )
     if len(values) != len(labels):
         raise UserError(f"{where} has {len(values)} examples but {len(labels)} labels")
