@@ -51,6 +51,7 @@ def evaluate(context: Context, call: Call) -> bool:
     alone = _alone(context, call, constant)
     if not move_batch(alone, call):
         convert_node(alone, call)
+    context.free = alone.free  # the conversion may compute constants, too
     context.spend(alone.floats, max(LARGEST_FOLDED, constant.size))
     outputs = [output for output in call.outputs if output in alone.values]
     for output, array in zip(outputs, _computed(alone, call.value, constant, outputs), strict=True):
