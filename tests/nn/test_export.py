@@ -217,3 +217,10 @@ def test_written_file_replaces_the_older_one(tmp_path, identity):
     target.write_bytes(b"older")
     export(nn.Identity(), torch.ones(2, 3), str(target))
     assert onnx.load(target) == identity
+
+
+def test_a_projection_of_an_lstm_is_refused():
+    """Torch would write a file without it, which computes something else."""
+    model = nn.Sequential(nn.LSTM(3, 4, proj_size=2, batch_first=True))
+    with pytest.raises(UserError, match=r"torch drops that of '0' \(proj_size\)"):
+        to_onnx(model, torch.zeros(2, 5, 3))

@@ -160,6 +160,22 @@ def test_what_recurrent_layers_lack_is_named() -> None:
             Engine(b.model())
 
 
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_first_state_of_another_width_is_refused(constant: bool) -> None:
+    """As in the files that torch writes of an LSTM with a projection."""
+    b = Builder(3, INPUTS)
+    turned = b.add("Transpose", "x", perm=[1, 0, 2])
+    wide = b.constant(np.zeros((1, 1, 2 * SIZE), np.float32))
+    if not constant:
+        wide = b.add(
+            "Transpose", b.add("Slice", "x", ZERO, np.array([1]), np.array([1])), perm=[1, 0, 2]
+        )
+    right = b.constant(np.zeros((1, 1, SIZE), np.float32))
+    b.add("LSTM", turned, *weights(b, "LSTM", 1), "", right, wide, hidden_size=SIZE)
+    with pytest.raises(UserError, match=rf"first state has .*, its weights are for {SIZE}"):
+        Engine(b.model())
+
+
 @pytest.mark.parametrize("operator", sorted(GATES))
 def test_sequences_of_lengths_that_are_an_input(operator: str) -> None:
     b = Builder(4, INPUTS)

@@ -123,8 +123,8 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
             outputs likewise.
 
     Raises:
-        UserError: torch cannot export the network (the message has torch's reason), or a weight
-            is NaN.
+        UserError: torch cannot export the network (the message has torch's reason), a weight is
+            NaN, or an LSTM has a projection.
     """
     arguments = [example] if isinstance(example, Tensor) else list(example)
     tensors = [a for a in arguments if isinstance(a, Tensor)]
@@ -137,6 +137,12 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
     for name, values in model.state_dict().items():
         if isinstance(values, Tensor) and values.isnan().any():
             raise UserError(f"{type(model).__name__} cannot be exported: {name!r} holds NaN")
+    for name, module in model.named_modules():
+        if isinstance(module, nn.LSTM) and module.proj_size:
+            raise UserError(
+                f"{type(model).__name__} cannot be exported: ONNX's LSTM has no projection, and "
+                f"torch drops that of {name!r} (proj_size); use an nn.LSTM without it"
+            )
     plain = len(arguments) == 1
     network = model if plain else _Fixed(model, arguments)
     batch = torch.export.Dim("batch")

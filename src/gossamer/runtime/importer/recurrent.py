@@ -128,6 +128,12 @@ def _state(calls: Calls, position: int, direction: int, size: int) -> str:
     """Return the initial state, [batch, size] or, if constant, [1, size]."""
     context, layout = calls.context, int(calls.call.get("layout", 0))
     value = dict(enumerate(calls.call.inputs)).get(position, "")
+    given = context.shape(value)[-1] if value else size
+    if given != size:  # as torch exports an nn.LSTM with proj_size, and drops its projection
+        raise Unsupported(
+            f"its first state has {given} numbers, its weights are for {size}; nn.LSTM is exported "
+            "wrongly with proj_size: use an nn.Linear behind it"
+        )
     if value and not context.is_constant(value):
         return calls.add("Gather", value, direction, axis=layout)
     rows = np.zeros((1, size), np.float32)
@@ -159,11 +165,10 @@ def recurrent(cell: Cell, gates: int, activations: Sequence[str]) -> Callable[..
         layout, states = int(a.get("layout", 0)), 1 if cell in (_rnn, _gru) else 2
         steps = shape[layout]
         lengths = call.inputs[4] if len(call.inputs) > 4 else ""
-        if lengths and context.is_constant(lengths):
-            if np.any(context.array(lengths) != steps):
-                raise Unsupported("its sequences have lengths of their own; export without")
+        fixed = bool(lengths) and context.is_constant(lengths)
+        if fixed and np.all(context.array(lengths) == steps):
             lengths = ""
-        if cell is _int8_lstm and lengths:
+        if lengths and (fixed or cell is _int8_lstm):
             raise Unsupported("its sequences have lengths of their own; export without")
         if "clip" in a or a.get("input_forget") or any(call.inputs[7:8]):
             raise Unsupported("it has a clip, peepholes or coupled gates; export without")
