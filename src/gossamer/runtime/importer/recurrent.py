@@ -128,10 +128,10 @@ def _state(calls: Calls, position: int, direction: int, size: int) -> str:
     """Return the initial state, [batch, size] or, if constant, [1, size]."""
     context, layout = calls.context, int(calls.call.get("layout", 0))
     value = dict(enumerate(calls.call.inputs)).get(position, "")
-    given = context.shape(value)[-1] if value else size
-    if given != size:  # as torch exports an nn.LSTM with proj_size, and drops its projection
+    width = context.shape(value)[-1] if value else size
+    if width != size:  # as torch exports an nn.LSTM with proj_size, and drops its projection
         raise Unsupported(
-            f"its first state has {given} numbers, its weights are for {size}; nn.LSTM is exported "
+            f"its first state has {width} numbers, its weights are for {size}; nn.LSTM is exported "
             "wrongly with proj_size: use an nn.Linear behind it"
         )
     if value and not context.is_constant(value):
