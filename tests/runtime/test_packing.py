@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import networks
 import numpy as np
 import pytest
 from networks import Builder, sparse
@@ -10,6 +11,7 @@ from gossamer.kernels.registry import ISAS, chosen_isa, find
 from gossamer.runtime.importer import read
 from gossamer.runtime.lowering import Lowering
 from gossamer.runtime.packing import by_chunk, by_output
+from gossamer.runtime.program import assemble
 
 #: Outputs 0 and 1 share inputs 1 and 3, output 2 reads input 0: blocks of two outputs.
 WEIGHT = np.array([[0, 1, 0, 2], [0, 3, 0, 0], [4, 0, 0, 0]], np.float32)
@@ -53,6 +55,30 @@ def test_blocks_are_tried_where_outputs_share_inputs(isa: str, block: int, offer
     }
     assert "planes blocks of 4 whole" in blocks
     assert names & blocks == (blocks if offered else set())
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("first", ["gemm", "planes unstructured whole"])
+def test_planes_that_single_taps_read_begin_at_whole_vectors(isa: str, first: str) -> None:
+    """7 x 7 pixels of 24 channels, which the layer before leaves first or last."""
+    rng = np.random.default_rng(0)
+    b = Builder(5, 7, 7)
+    b.add("Conv", "x", sparse(rng, 24, 5, 3, 3, density=0.5), pads=[1] * 4)
+    b.add("Conv", b.last, sparse(rng, 40, 24, 1, 1, density=0.5))
+    model = b.model()
+    graph = read(model)
+    lowering = Lowering(graph, isa, every=True)
+    for node, kernel in zip(graph.nodes, (first, "planes unstructured whole"), strict=True):
+        next(c for c in lowering.candidates(node) if c.name.startswith(kernel)).emit()
+    value = lowering.values[graph.nodes[1].inputs[0]]
+    width = find(isa, "planes")[0].width
+    assert f"planes of {-(-49 // width) * width}" in value.forms
+    outputs = [lowering.form(lowering.values[name], "dense") for name in graph.outputs]
+    inputs = [lowering.values[name].forms["dense"] for name in graph.inputs]
+    shapes = [graph.shapes[graph.inputs[0]]], [graph.shapes[graph.outputs[0]]]
+    x = rng.standard_normal((3, 5, 7, 7)).astype(np.float32)
+    found = assemble(lowering.steps, inputs, outputs, *shapes).run([x], False)
+    np.testing.assert_allclose(found, networks.reference(model, x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_block_never_reads_the_inputs_of_two_groups() -> None:

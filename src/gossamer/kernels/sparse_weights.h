@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #include "elementwise.h"
 #include "int8.h"
@@ -56,35 +57,29 @@ inline void planes_tile(const float* in, const int32_t* offset, const Number* w,
     }
 }
 
-// The same of `pixels` pixels, in tiles of about as many vectors each, as many as registers hold.
+// The same of M + 1 vectors for each M, chosen when it is called.
+template <int N, int Together, class Number, int... M>
+inline void planes_tile_of(std::integer_sequence<int, M...>, int64_t vectors, const float* in,
+                           const int32_t* offset, const Number* w, int64_t count, const float* bias,
+                           float* sums, int64_t apart) {
+    static constexpr decltype(&planes_tile<N, 1, Together, Number>) tiles[] = {
+        planes_tile<N, M + 1, Together, Number>...};
+    tiles[vectors - 1](in, offset, w, count, bias, sums, apart);
+}
+
+// The same of `pixels` pixels, in as few tiles as registers hold, of about as many vectors each: a
+// tile of few vectors waits for its own sums.
 template <int N, int Vectors, int Together, class Number>
 inline void planes_sums(const float* in, const int32_t* offset, const Number* w, int64_t count,
                         const float* bias, float* sums, int64_t apart, int64_t pixels) {
     constexpr int registers = roomy ? 32 : 16;
     constexpr int most = Together == 1 ? Vectors : (registers - 1) / Together - 1;
     const int64_t vectors = (pixels + N - 1) / N;
-    for (int64_t v = 0; v < vectors;) {
-        const int64_t passes = (vectors - v + most - 1) / most;
+    for (int64_t v = 0, passes = (vectors + most - 1) / most; passes > 0; --passes) {
         const int64_t tile = (vectors - v + passes - 1) / passes;
-#define GOSSAMER_VECTORS(M)                                                                       \
-    if constexpr (M <= most) {                                                                    \
-        if (tile >= M) {                                                                          \
-            planes_tile<N, M, Together>(in + v * N, offset, w, count, bias, sums + v * N, apart); \
-            v += M;                                                                               \
-            continue;                                                                             \
-        }                                                                                         \
-    }
-        GOSSAMER_VECTORS(20)
-        GOSSAMER_VECTORS(17)
-        GOSSAMER_VECTORS(12)
-        GOSSAMER_VECTORS(9)
-        GOSSAMER_VECTORS(6)
-        GOSSAMER_VECTORS(5)
-        GOSSAMER_VECTORS(4)
-        GOSSAMER_VECTORS(3)
-        GOSSAMER_VECTORS(2)
-        GOSSAMER_VECTORS(1)
-#undef GOSSAMER_VECTORS
+        planes_tile_of<N, Together>(std::make_integer_sequence<int, most>{}, tile, in + v * N,
+                                    offset, w, count, bias, sums + v * N, apart);
+        v += tile;
     }
 }
 

@@ -23,6 +23,7 @@ from gossamer.runtime.packing import (
 from gossamer.runtime.program import Buffer
 
 WORTH = 2.0  # so many products of blocks for each one with a non-zero are too many
+ALIGNED = 8  # weights of an input channel that are worth a copy of its plane
 CHUNK = 8  # weights of an output in a chunk that are worth its sums' way to the cache and back
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def planes(
     lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value, size: tuple[int, int, int]
 ) -> None:
     high, wide = conv_size(lowering, node)
-    lie = strided_planes(lowering, node, value, size)
+    lie = strided_planes(lowering, node, value, size, whole=True)
     _, _, pitch, (below, beside) = lie
     weight = node.constants["weight"]
     narrow = lowering.width // 2 if kernel.tile == "half" else lowering.width
@@ -207,9 +208,17 @@ def _by_chunks(
 
 
 def strided_planes(
-    lowering: Lowering, node: Node[Conv], value: Value, size: tuple[int, int, int]
+    lowering: Lowering,
+    node: Node[Conv],
+    value: Value,
+    size: tuple[int, int, int],
+    *,
+    whole: bool = False,
 ) -> tuple[Buffer, Array, int, tuple[int, int]]:
     """Return the padded planes of the input, one for each phase of the strides.
+
+    With ``whole``, planes that single taps read may begin at whole vectors: loads of others cross
+    cache lines.
 
     Returns:
         The buffer; the offset of each weight's input for output (0, 0); the pitch of a row; and
@@ -220,13 +229,37 @@ def strided_planes(
     # Phases: with a stride, every stride-th row and column lie together.
     rows, pitch = -(-(h + pads[0] + pads[2]) // sy), -(-(w + pads[1] + pads[3]) // sx)
     plane = rows * pitch
-    if sy == sx == 1:
+    weight = node.constants["weight"]
+    single = weight.shape[2:] == (1, 1) and sy == sx == 1 and not any(pads)
+    if whole and single and plane % lowering.width and nonzeros(weight) >= ALIGNED * c:
+        plane = up_to(plane, lowering.width)
+        source = whole_vectors(lowering, value, c, h * w, plane)
+    elif sy == sx == 1:
         source = lowering.padded_image(value, size, pads, "dense")
     else:
         source = phases(lowering, value, size, pads, (sy, sx), rows, pitch)
     offset, beyond = phase_offsets(node, pitch, plane)
     every = np.arange(c)[:, None] * (sy * sx * plane) + offset
     return source, every.ravel(), pitch, beyond
+
+
+def whole_vectors(
+    lowering: Lowering, value: Value, channels: int, pixels: int, plane: int
+) -> Buffer:
+    """Return an image whose planes have ``plane`` floats, of which nobody needs the last ones."""
+    form = f"planes of {plane}"
+    if form not in value.forms:
+        layout = lowering.layout(value)
+        source = lowering.form(value, layout)
+        lowering.copy(
+            source,
+            lowering.new(value, form, channels * plane),
+            value.items,
+            [channels, pixels],
+            [pixels, 1] if layout == "dense" else [1, channels],
+            [plane, 1],
+        )
+    return value.forms[form]
 
 
 def phase_offsets(node: Node[Conv], pitch: int, plane: int) -> tuple[Array, tuple[int, int]]:
