@@ -467,7 +467,8 @@ activations through, and their batch norms have the statistics of noise.
 
 Inputs are noise, integers 0 and 1. That is why one file shows a difference: magika's norm loses
 its digits on such bytes in onnxruntime. Another, ddddocr's common_old, rounds values to 8 bits
-between its layers, which magnifies their last digits ([operators](../reference/operators.md)).
+between its layers, which magnifies their last digits ([operators](../reference/operators.md)); its
+weights are codes, which are not set to zero, so that its columns of zeros are as shipped.
 
 {tables}"""
 
