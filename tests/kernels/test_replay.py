@@ -19,6 +19,7 @@ import pytest
 
 from gossamer.kernels import _kernels
 from gossamer.runtime import planner, program
+from gossamer.runtime.constants import Quantized
 from gossamer.runtime.graph import Graph
 from gossamer.runtime.importer import read
 from gossamer.runtime.lowering import Lowering
@@ -92,7 +93,7 @@ def in_int8(graph: Graph) -> Graph:
             weight = node.constants["weight"]
             step = np.abs(weight).reshape(len(weight), -1).max(axis=1) / np.float32(127)
             wide = step.reshape(-1, *[1] * (weight.ndim - 1))
-            node.constants["weight"], node.constants["step"] = np.rint(weight / wide) * wide, step
+            node.store["weight"] = Quantized(np.rint(weight / wide).astype(np.int8), wide)
     return graph
 
 
