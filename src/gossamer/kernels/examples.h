@@ -24,7 +24,7 @@ inline void examples_tile(const ExamplesShape& s, const float* in, const int32_t
     constexpr int tile = Rows * N;
     const int64_t pitch = s.pitch * W, width = s.width / s.pool;
     const int64_t plane = s.height / s.pool * width * W;
-    const int64_t blocks = padded(s.outputs, Together) / Together;
+    const int64_t blocks = blocks_of(s.outputs, Together);
     for (int64_t c = 0; c < s.chunks; ++c) {
         const int32_t* bounds = start + c * (blocks + 1);
         for (int64_t b = first; b < last; ++b) {
@@ -94,7 +94,7 @@ void examples(const Call& call) {
     const auto* weights = static_cast<const Number*>(call.data[2]);  // [entries][Together]
     const auto* bias = static_cast<const float*>(call.data[3]);      // padded to whole blocks
     const Clip clip(static_cast<const float*>(call.data[4]));
-    const int64_t blocks = padded(s.outputs, Together) / Together;
+    const int64_t blocks = blocks_of(s.outputs, Together);
     const int64_t first = share(blocks, call.part, call.parts);
     const int64_t last = share(blocks, call.part + 1, call.parts);
     const int64_t size = call.in_size[0], width = s.width / s.pool;

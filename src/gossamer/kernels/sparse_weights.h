@@ -18,8 +18,8 @@ namespace {
 
 // Layouts: non-zeros one by one, or in blocks of several outputs that share their input. A block
 // reads its input once, where single weights read it for every output.
-inline int64_t padded(int64_t outputs, int together) {
-    return (outputs + together - 1) / together * together;
+inline int64_t blocks_of(int64_t outputs, int together) {
+    return (outputs + together - 1) / together;
 }
 
 // Convolution whose lanes are consecutive pixels of the (padded) input plane. Rows of the
@@ -127,7 +127,7 @@ void planes(const Call& call) {
     const Clip clip(static_cast<const float*>(call.data[4]));
     constexpr int64_t most = Vectors * N;
     const int64_t length = (s.height - 1) * s.pitch + s.width;
-    const int64_t blocks = padded(s.outputs, Together) / Together;
+    const int64_t blocks = blocks_of(s.outputs, Together);
     const int64_t first = share(blocks, call.part, call.parts);
     const int64_t last = share(blocks, call.part + 1, call.parts);
     const int64_t plane = s.height * s.width;
@@ -173,7 +173,7 @@ void columns(const Call& call) {
     const auto* bias = static_cast<const float*>(call.data[3]);      // padded to whole blocks
     const Clip clip(static_cast<const float*>(call.data[4]));
     constexpr int64_t lanes = Vectors * W;
-    const int64_t blocks = padded(s.outputs, Together) / Together;
+    const int64_t blocks = blocks_of(s.outputs, Together);
     const int64_t first = share(blocks, call.part, call.parts) * Together;
     const int64_t last = least(s.outputs, share(blocks, call.part + 1, call.parts) * Together);
     float* tile = call.scratch;            // [depth][lanes]
@@ -308,7 +308,7 @@ void lanes_rows(const LanesShape& s, const float* copies, int64_t x, int64_t row
     for (int r = 0; r < Rows * Pool; ++r) {
         at[r] = copies + ((y + r / Pool) * s.row_step + r % Pool) * row_pitch + x * s.shifts;
     }
-    for (int64_t i = 0; i < padded(s.outputs, Together) / Together; ++i) {
+    for (int64_t i = 0; i < blocks_of(s.outputs, Together); ++i) {
         const int64_t o = static_cast<int64_t>(order[i]) * Together;
         V sum[Together][Rows * Pool][Pool];
         lanes_sums<Rows, Pool, Together>(at, offset, weights, start[i], start[i + 1], sum);

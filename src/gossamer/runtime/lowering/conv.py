@@ -19,6 +19,7 @@ from gossamer.runtime.lowering.dense import (
     depthwise,
     gemm_kernels,
     sparse_gemm_kernels,
+    sparse_kernels,
 )
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.lowering.sparse_conv import (
@@ -28,7 +29,6 @@ from gossamer.runtime.lowering.sparse_conv import (
     lanes,
     lanes_scratch,
     planes,
-    sparse_kernels,
 )
 from gossamer.runtime.lowering.winograd import winograd_candidates
 from gossamer.runtime.packing import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gossamer.kernels.registry import Kernel, find, typed
-from gossamer.runtime.constants import fact
+from gossamer.runtime.constants import fact, nonzeros
 from gossamer.runtime.graph import AnyNode, Array, Node
 from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.packing import (
@@ -21,6 +21,8 @@ from gossamer.runtime.packing import (
 )
 from gossamer.runtime.program import Buffer
 
+WORTH = 2.0  # so many products of blocks for each one with a non-zero are too many
+
 if TYPE_CHECKING:
     from gossamer.runtime.operators.conv import Conv
 
@@ -30,16 +32,50 @@ def gemm_kernels(lowering: Lowering, weight: Array, outputs: int) -> list[Kernel
 
 
 def sparse_gemm_kernels(lowering: Lowering, weight: Array) -> list[Kernel]:
-    """Yield the kernels that skip inputs whose weights are zero for a whole vector of outputs."""
-    width = lowering.width
+    """Return the kernels that skip inputs whose weights are zero for a whole vector of outputs."""
+    worth = lowering.every or share_of_blocks(weight, lowering.width) < 0.5
+    return find(lowering.isa, typed("sparse gemm", weight)) if worth else []
 
-    def left() -> float:
+
+def sparse_kernels(
+    lowering: Lowering, operation: str, weight: Array, groups: int = 1
+) -> list[Kernel]:
+    """Return the kernels of non-zeros, single or in blocks, that could be fastest.
+
+    Args:
+        lowering: its instruction set, and whether all kernels are wanted.
+        operation: of the kernels.
+        weight: [outputs, ...].
+        groups: equal parts of the outputs that read different inputs.
+    """
+    outputs = len(weight)
+
+    def useful(kernel: Kernel) -> bool:
+        together = outputs_together(kernel)
+        if kernel.layout == "depthwise" or (groups > 1 and outputs // groups % together):
+            return False
+        if together == 1 or lowering.every:
+            return True
+        whole = weight.size / outputs * up_to(outputs, together)
+        return share_of_blocks(weight, together) * whole < WORTH * max(1, nonzeros(weight))
+
+    return [k for k in find(lowering.isa, typed(operation, weight)) if useful(k)]
+
+
+def outputs_together(kernel: Kernel) -> int:
+    """Return how many outputs of a block share its input; 1 where weights are single."""
+    return int(kernel.layout.removeprefix("blocks of ")) if "blocks" in kernel.layout else 1
+
+
+def share_of_blocks(weight: Array, together: int) -> float:
+    """Return the share of the blocks of ``together`` outputs of an input that have a non-zero."""
+
+    def share() -> float:
         matrix = weight.reshape(len(weight), -1)
-        tall = padded(matrix, up_to(len(matrix), width)).reshape(-1, width, matrix.shape[1])
+        tall = padded(matrix, up_to(len(matrix), together)).reshape(-1, together, matrix.shape[1])
         return float(tall.any(axis=1).mean())
 
-    worth = lowering.every or fact(weight, ("inputs of a vector", width), left) < 0.5
-    return find(lowering.isa, typed("sparse gemm", weight)) if worth else []
+    return fact(weight, ("share of blocks", together), share)
 
 
 def worth_trying(lowering: Lowering, kernels: list[Kernel], outputs: int) -> list[Kernel]:

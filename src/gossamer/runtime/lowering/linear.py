@@ -12,9 +12,14 @@ from gossamer.kernels.registry import Kernel, find, typed
 from gossamer.runtime.constants import fact, nonzeros
 from gossamer.runtime.graph import Array, Candidate, Node
 from gossamer.runtime.lowering.active import Grid, active_kernels, emit_active, tiles
-from gossamer.runtime.lowering.dense import columns_of, gemm_kernels, sparse_gemm_kernels
+from gossamer.runtime.lowering.dense import (
+    columns_of,
+    gemm_kernels,
+    outputs_together,
+    sparse_gemm_kernels,
+    sparse_kernels,
+)
 from gossamer.runtime.lowering.layouts import Lowering, Value
-from gossamer.runtime.lowering.sparse_conv import outputs_together, sparse_kernels
 from gossamer.runtime.packing import (
     BLOCK,
     InputMajor,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gossamer.kernels.registry import Kernel, find, typed
-from gossamer.runtime.constants import fact, nonzeros
+from gossamer.kernels.registry import Kernel
+from gossamer.runtime.constants import nonzeros
 from gossamer.runtime.graph import Array, Node
-from gossamer.runtime.lowering.dense import after_conv, conv_size, dense_macs
+from gossamer.runtime.lowering.dense import after_conv, conv_size, dense_macs, outputs_together
 from gossamer.runtime.lowering.layouts import L1, L2, SUMS, Lowering, Value
 from gossamer.runtime.packing import (
     by_chunk,
@@ -22,49 +22,11 @@ from gossamer.runtime.packing import (
 )
 from gossamer.runtime.program import Buffer
 
-WORTH = 2.0  # so many products of blocks for each one with a non-zero are too many
 ALIGNED = 8  # weights of an input channel that are worth a copy of its plane
 CHUNK = 8  # weights of an output in a chunk that are worth its sums' way to the cache and back
 
 if TYPE_CHECKING:
     from gossamer.runtime.operators.conv import Conv
-
-
-def outputs_together(kernel: Kernel) -> int:
-    """Return how many outputs of a block share its input; 1 where weights are single."""
-    return int(kernel.layout.removeprefix("blocks of ")) if "blocks" in kernel.layout else 1
-
-
-def sparse_kernels(
-    lowering: Lowering, operation: str, weight: Array, groups: int = 1
-) -> list[Kernel]:
-    """Return the kernels of non-zeros, single or in blocks, that could be fastest.
-
-    Args:
-        lowering: its instruction set, and whether all kernels are wanted.
-        operation: of the kernels.
-        weight: [outputs, ...].
-        groups: equal parts of the outputs that read different inputs.
-    """
-
-    def useful(kernel: Kernel) -> bool:
-        together = outputs_together(kernel)
-        if kernel.layout == "depthwise" or (groups > 1 and len(weight) // groups % together):
-            return False
-        return together == 1 or lowering.every or products_of_blocks(weight, together) < WORTH
-
-    return [k for k in find(lowering.isa, typed(operation, weight)) if useful(k)]
-
-
-def products_of_blocks(weight: Array, together: int) -> float:
-    """Return how many products whole blocks of outputs take for each one with a non-zero."""
-
-    def products() -> float:
-        matrix = weight.reshape(len(weight), -1)
-        tall = padded(matrix, up_to(len(matrix), together)).reshape(-1, together, matrix.shape[1])
-        return float(tall.any(axis=1).sum()) * together / max(1, nonzeros(weight))
-
-    return fact(weight, ("products of blocks", together), products)
 
 
 def planes(
@@ -81,7 +43,7 @@ def planes(
     per_channel = min(tile + below * pitch + beside, taps * tile) * 4
     # With every chunk all sums are read and written once more: beside a few weights of each
     # output that takes longer than inputs that come from the second cache.
-    worth = CHUNK * weight.size / max(1, int(np.count_nonzero(weight))) / taps
+    worth = CHUNK * weight.size / max(1, nonzeros(weight)) / taps
     channels = max(L1 // per_channel, min(math.ceil(worth), L2 // per_channel))
     scratch = up_to(len(weight), outputs_together(kernel)) * most
     _by_chunks(lowering, node, kernel, value, lie, channels, {}, 1, scratch)
@@ -201,7 +163,7 @@ def _by_chunks(
         data=[bounds, offsets, values, padded(bias, blocks * together), limits(s.low, s.high)],
         scratch=scratch,
         items=value.items,
-        macs=float(value.items * np.count_nonzero(matrix) * high * wide),
+        macs=float(value.items * nonzeros(weight) * high * wide),
         dense_macs=dense_macs(lowering, node) * value.items,
     )
     after()
@@ -375,7 +337,7 @@ def lanes(
         data=[bounds, offsets, values, bias, clip, order],
         scratch=lanes_scratch(lowering, node, size),
         items=value.items,
-        macs=float(value.items * np.count_nonzero(matrix) * high * wide),
+        macs=float(value.items * nonzeros(weight) * high * wide),
         dense_macs=dense_macs(lowering, node) * value.items,
     )
     after()
