@@ -21,6 +21,7 @@ from gossamer.runtime.operators.binary import constant_binary
 from gossamer.runtime.operators.call import Attributes, Call
 from gossamer.runtime.operators.context import Context
 from gossamer.runtime.operators.elementwise import Unary
+from gossamer.runtime.operators.folding import DTYPES
 from gossamer.runtime.operators.operator import Operator, Operators
 from gossamer.runtime.operators.reshape import Reshape
 from gossamer.runtime.operators.unsupported import Unsupported
@@ -29,14 +30,8 @@ FLOATS = (np.float32, np.float16)  # types of scales
 
 LARGEST = 127  # weights beyond what a byte holds stay in 32 bits
 
-# Types of codes, by ONNX's numbers of types in the attribute ``output_dtype``; 0 says nothing.
-CODES: dict[int, type[np.integer[Any]]] = {
-    0: np.uint8,
-    2: np.uint8,
-    3: np.int8,
-    4: np.uint16,
-    5: np.int16,
-}
+# Types of codes; of the first are those of a file that names none.
+CODES: tuple[type[np.integer[Any]], ...] = (np.uint8, np.int8, np.uint16, np.int16)
 
 
 @dataclass(frozen=True)
@@ -89,8 +84,9 @@ def _grid(
 
 def _named(a: Attributes) -> type[np.integer[Any]]:
     """Return the type of codes that have no zero point."""
-    kind = CODES.get(a.get("output_dtype", 0))
-    if kind is None:
+    number = a.get("output_dtype", 0)  # 0 says nothing
+    kind = DTYPES.get(number) if number else CODES[0]
+    if kind not in CODES:
         raise Unsupported("its codes are no integers of 8 or 16 bits; quantize to one of these")
     return kind
 
