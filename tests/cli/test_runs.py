@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from gossamer.data import arrays, load
 from gossamer.errors import UserError
 from gossamer.models import mlp, reference
-from gossamer.training import EXAMPLES, Recipe, folder_for, train
+from gossamer.training import EXAMPLES, Recipe, folder_for, load_recipe, train
 from gossamer.training.folder import exclusive
 from gossamer.training.initial import load_weights
 
@@ -88,6 +88,15 @@ def test_damaged_weights_are_refused(place, run, gossamer, change, message):
     one_line(gossamer("export", "run"), "model.safetensors", where)
     init = ["--init", "run", "--set", "hidden=8", "--out", "b"]
     one_line(gossamer(*MLP, *init), "model.safetensors", where)
+
+
+def test_several_runs_teach(place, run, gossamer):
+    shutil.copytree(run, place / "other")
+    few = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    both = [*MLP, *few, "--teacher", "run", "--teacher", "other", "--out", "taught"]
+    assert gossamer(*both)[0] == 0
+    assert load_recipe(place / "taught").settings["teacher"] == ["run", "other"]
+    one_line(gossamer(*both[:-3], "gone", "--out", "b"), "gone is not a run directory")
 
 
 def test_one_training_at_a_time_writes_to_a_folder(place, gossamer):

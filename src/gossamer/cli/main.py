@@ -206,8 +206,10 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="Start from the weights of this run.")
     ] = None,
     teacher: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Learn from the answers of this run's network too."),
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN", help="Learn from the answers of this run's network too; repeat."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Run directory to write.")] = Path("runs/train"),
     data: Data = None,
@@ -229,8 +231,9 @@ def train(
     own = settings_of(settings or [])
     if init is not None:
         own["init"] = str(init)
-    if teacher is not None:
-        own["teacher"] = str(teacher)
+    if teacher:
+        runs = [str(run) for run in teacher]
+        own["teacher"] = runs if len(runs) > 1 else runs[0]
     if experiment is not None:
         from gossamer.cli.search import open_experiment, storage_address
         from gossamer.search import chosen_trial, merged, recipe_of

@@ -4,6 +4,7 @@ Only ``measure.py`` imports ``deploy``, ``energy`` and ``runtime``, to measure e
 """
 
 from gossamer.training.config import OPTIMIZERS, SCHEDULES, TrainingConfig
+from gossamer.training.distillation import Ensemble
 from gossamer.training.evaluate import Evaluation, Noise, evaluate, inference_seconds, noise_score
 from gossamer.training.fit import DivergedError, fit
 from gossamer.training.flops import Counts, LayerCount, count, weight_counts
@@ -30,6 +31,7 @@ __all__ = [
     "Counts",
     "Curve",
     "DivergedError",
+    "Ensemble",
     "Epoch",
     "Evaluation",
     "History",

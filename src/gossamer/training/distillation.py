@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,17 +16,35 @@ from gossamer.errors import UserError
 from gossamer.training.run import load_network
 
 
+class Ensemble(nn.ModuleList):
+    """Networks that teach together; returns their logits ``[networks, batch, classes]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([network(x) for network in self])
+
+
+def ensemble(networks: Sequence[nn.Module]) -> nn.Module | None:
+    """Return a teacher made of ``networks``: None without any, and the network itself if single."""
+    if len(networks) > 1:
+        return Ensemble(networks)
+    return networks[0] if networks else None
+
+
 def soft_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Return the divergence of a network's softened answers from a teacher's, a scalar.
 
     It is multiplied by the squared temperature, so that its gradient is as large as that of the
-    labels at any temperature (Hinton et al. 2015, arXiv 1503.02531).
+    labels at any temperature. Of several teachers, the mean of the softened probabilities is the
+    target (Hinton et al. 2015, arXiv 1503.02531).
 
     Args:
-        logits, teacher: ``[batch, classes]``.
-        temperature: divides both before the softmax; above 0.
+        logits: ``[batch, classes]``.
+        teacher: ``[batch, classes]`` or ``[teachers, batch, classes]``.
+        temperature: divides all logits before the softmax; above 0.
     """
-    answers, targets = (functional.log_softmax(x / temperature, dim=1) for x in (logits, teacher))
+    answers, targets = (functional.log_softmax(x / temperature, dim=-1) for x in (logits, teacher))
+    if targets.ndim > answers.ndim:
+        targets = targets.logsumexp(dim=0) - math.log(len(targets))
     divergence = functional.kl_div(answers, targets, reduction="batchmean", log_target=True)
     return divergence * temperature**2
 

@@ -66,8 +66,9 @@ def fit(
         scaling: made for this model by :func:`gossamer.sparsity.mu_parametrize`; its factors
             multiply the learning rate.
         teacher: a trained network for the same inputs and classes, for distillation
-            (``teacher_share``, ``teacher_temperature``); it is put into evaluation mode and moved
-            to the device.
+            (``teacher_share``, ``teacher_temperature``), or an
+            :class:`gossamer.training.Ensemble` of several; it is put into evaluation mode and
+            moved to the device.
         checkpoint: file written after every epoch. If it exists already, training resumes from
             it and ends with the same weights as an uninterrupted run (on a GPU, only as far as
             its kernels are deterministic).

@@ -52,7 +52,8 @@ class Recipe:
     ``activation_density.<stage>`` for one entry of its ``activation_density`` (stages:
     ``conv1``, ``conv2``, ..., ``linear1``); ``weight_density`` for all layers and
     ``weight_density.<layer>`` for one; ``init``, a run directory whose weights training starts
-    from; ``teacher``, a run directory whose network teaches (distillation); ``variational``
+    from; ``teacher``, a run directory, or a list of several, whose networks teach
+    (distillation); ``variational``
     (true or false), whether variational dropout prunes the weights; ``int8`` (true or
     false), whether layers train and run with 8-bit weights and inputs
     (:func:`gossamer.nn.quantize`); ``winners``, the share of units that stay active when k-winners
@@ -158,9 +159,10 @@ class Recipe:
 
     def _check_teacher(self) -> None:
         if _TEACHER in self.settings:
-            if not isinstance(self.settings[_TEACHER], str):
+            if not self.teachers or not all(isinstance(run, str) for run in self.teachers):
                 raise UserError(
-                    f"{_TEACHER} must be a run directory, not {self.settings[_TEACHER]!r}"
+                    f"{_TEACHER} must be a run directory, or a list of several, not "
+                    f"{self.settings[_TEACHER]!r}"
                 )
             return
         for name in ("teacher_share", "teacher_temperature"):
@@ -208,6 +210,12 @@ class Recipe:
         _, sparsifier = self.network(classes, input_shape)
         density = sparsifier.densities if sparsifier is not None else None
         return mu_parametrize(model, base, density=density, optimizer=kind)
+
+    @property
+    def teachers(self) -> list[str]:
+        """The run directories whose networks teach."""
+        runs = self.settings.get(_TEACHER, [])
+        return list(runs) if isinstance(runs, list | tuple) else [runs]
 
     def training(self) -> TrainingConfig:
         """Return the settings of the training."""

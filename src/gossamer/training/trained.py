@@ -20,7 +20,7 @@ from gossamer.files import make_folder, write_text, writing
 from gossamer.nn import export, to_deterministic, unrounded
 from gossamer.runtime import machine
 from gossamer.sparsity import Sparsifier
-from gossamer.training.distillation import load_teacher
+from gossamer.training.distillation import ensemble, load_teacher
 from gossamer.training.evaluate import Evaluation, evaluate
 from gossamer.training.fit import fit
 from gossamer.training.history import Epoch, History
@@ -61,17 +61,17 @@ def train(
     task = task or recipe.load()
     model, sparsifier = recipe.network(len(task.classes), task.input_shape)
     _try(model, task, recipe)
-    teacher = recipe.settings.get("teacher")
-    if teacher is not None:
-        trust = trust or load_config(teacher)["model"] == recipe.model
-        teacher = load_teacher(teacher, task, trust=trust)
+    teachers = [
+        load_teacher(run, task, trust=trust or load_config(run)["model"] == recipe.model)
+        for run in recipe.teachers
+    ]
     history = fit(
         model,
         task,
         recipe.training(),
         sparsifier=sparsifier,
         scaling=recipe.scaling(model, len(task.classes), task.input_shape),
-        teacher=teacher,
+        teacher=ensemble(teachers),
         checkpoint=checkpoint,
         on_epoch=on_epoch,
         progress=progress,
