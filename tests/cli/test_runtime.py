@@ -30,6 +30,15 @@ def network(tmp_path_factory):
     return export(model, torch.randn(2, 1, 12, 12), path)
 
 
+def strict(text):
+    """JSON as its standard has it: without the words that Python adds."""
+
+    def refuse(word):
+        raise ValueError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
 @pytest.fixture
 def files(place, network):
     """The network as ``model.onnx`` and an input ``x.npy`` for it."""
@@ -113,6 +122,20 @@ def test_profile_forecasts_what_zeros_would_gain(files, gossamer, monkeypatch):
     assert (status, err.count("\n")) == (2, 1)
     assert "leave out --plan" in err
     assert set(files.iterdir()) == before
+
+
+def test_json_holds_no_words_that_json_lacks(files, gossamer, monkeypatch):
+    """Another runtime's NaN beside the engine's number is an infinite difference."""
+    module = importlib.import_module("gossamer.deploy.bench")
+    monkeypatch.setattr(module, "_difference", lambda outputs, expected: float("inf"))
+    arguments = ("bench", "model.onnx", "--turns", 3, "--threads", 1)
+    status, out, err = gossamer(*arguments, "--json")
+    assert (status, err) == (0, "")
+    differences = {c["network"]: c["difference"] for c in strict(out)["contestants"]}
+    assert differences == {"file": "Infinity", "dense": None}
+    status, out, _ = gossamer(*arguments)
+    assert status == 0
+    assert " inf " in out
 
 
 def test_bench_stands_beside_the_peers(files, gossamer):

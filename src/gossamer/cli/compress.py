@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gossamer.cli.main import Json, Threads, Trust, app, settings_of
+from gossamer.cli.main import Json, Threads, Trust, app, print_json, settings_of
 from gossamer.console import err, say, show
 from gossamer.errors import UserError
 
@@ -113,18 +112,16 @@ def compress(
         return
     if as_json:
         assert result.trial is not None
-        typer.echo(
-            json.dumps(
-                {
-                    "folder": str(result.folder),
-                    "feasible": result.feasible,
-                    "trial": result.trial.number,
-                    "parameters": result.trial.parameters,
-                    "values": result.trial.values,
-                    "dense": result.dense,
-                    "sparse": result.sparse,
-                }
-            )
+        print_json(
+            {
+                "folder": str(result.folder),
+                "feasible": result.feasible,
+                "trial": result.trial.number,
+                "parameters": result.trial.parameters,
+                "values": result.trial.values,
+                "dense": result.dense,
+                "sparse": result.sparse,
+            }
         )
     else:
         _report(result)
@@ -135,7 +132,7 @@ def compress(
 def _planned(result: Compressed, as_json: bool) -> None:
     file = result.folder / "experiment.toml"
     if as_json:
-        typer.echo(json.dumps({"experiment": str(file), "look": list(result.look)}))
+        print_json({"experiment": str(file), "look": list(result.look)})
     else:
         say(f"{file}: read and change it; the same command without --plan searches it")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gossamer.cli.main import Json, app
+from gossamer.cli.main import Json, app, print_json
 from gossamer.console import err, say
 from gossamer.errors import UserError
 
@@ -89,7 +88,7 @@ def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -
     score = spotter.score
     if as_json:
         factor = {"real_time_factor": score.real_time_factor, "cpu_share": share}
-        typer.echo(json.dumps({"source": name, **asdict(score), **factor}))
+        print_json({"source": name, **asdict(score), **factor})
     else:
         network = score.network_seconds / max(score.windows, 1) * 1e6
         say(
@@ -105,7 +104,7 @@ def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -
 
 def _print(detection: Detection, name: str, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"source": name, **asdict(detection)}))
+        print_json({"source": name, **asdict(detection)})
     else:
         minutes, seconds = divmod(detection.seconds, 60)
         say(f"  {int(minutes):3d}:{seconds:05.2f}  {detection.keyword}  {detection.confidence:.2f}")

@@ -6,11 +6,12 @@ Heavy imports stand inside the commands, so that ``--help`` and mistakes answer 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tomllib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -101,10 +102,25 @@ Threads = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
+def print_json(data: Any) -> None:
+    """Print data as one line of JSON, which has no NaN and no infinity: as ``"NaN"``."""
+    typer.echo(json.dumps(_in_json(data), allow_nan=False))
+
+
+def _in_json(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _in_json(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_in_json(value) for value in data]
+    if isinstance(data, float) and not math.isfinite(data):
+        return "NaN" if math.isnan(data) else "Infinity" if data > 0 else "-Infinity"
+    return data
+
+
 def answer(as_json: bool, data: Callable[[], Any], shown: Callable[[], RenderableType]) -> None:
     """Print a command's result: its ``data`` as JSON, or ``shown``, usually a table."""
     if as_json:
-        typer.echo(json.dumps(data()))
+        print_json(data())
     else:
         show(shown())
 
@@ -266,7 +282,7 @@ def train(
         metrics = trained.save(folder, progress=True)
         checkpoint.unlink(missing_ok=True)  # a finished run has nothing to go on from
     if as_json:
-        typer.echo(json.dumps(metrics))
+        print_json(metrics)
         return
     show(table({folder.name: metrics}))
     show(layer_table(metrics))

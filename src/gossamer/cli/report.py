@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gossamer.cli.main import Data, Json, Trust, app
+from gossamer.cli.main import Data, Json, Trust, app, print_json
 from gossamer.console import say, show
 from gossamer.errors import UserError
 
@@ -51,7 +51,7 @@ def report(
     if out is not None:
         write_comparison(*sources, output=out)
     if as_json:
-        typer.echo(json.dumps(comparison(runs)))
+        print_json(comparison(runs))
         return
     show(table(runs))
     if out is not None:
@@ -107,6 +107,6 @@ def robustness(
     write_text(run / "metrics.json", json.dumps({**metrics, "robustness": curves}, indent=1))
     unfinished.finish()
     if as_json:
-        typer.echo(json.dumps(curves))
+        print_json(curves)
         return
     say(f"measured on {measured[0].of:,} examples; saved in {run}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gossamer.cli.main import Json, answer, app
+from gossamer.cli.main import Json, answer, app, print_json
 from gossamer.console import err, out, say
 from gossamer.errors import UserError
 
@@ -145,7 +145,7 @@ def run(
     shapes = {name: list(array.shape) for name, array in outputs.items()}
     if as_json:
         result = {"output": str(output), "shapes": shapes, "seconds": seconds}
-        typer.echo(json.dumps({**result, "threads": engine.threads}))
+        print_json({**result, "threads": engine.threads})
         return
     listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     # A stream holds the array alone.

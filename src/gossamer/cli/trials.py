@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from gossamer.cli.main import Commands, Json, answer, app
+from gossamer.cli.main import Commands, Json, answer, app, print_json
 from gossamer.cli.search import Name, Source, open_experiment
 from gossamer.console import say
 from gossamer.errors import UserError
@@ -62,7 +61,7 @@ def show_(source: Source, number: Number, name: Name = None, as_json: Json = Fal
     opened = open_experiment(source, name)
     trial = opened.record(number)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(trial)))
+        print_json(dataclasses.asdict(trial))
         return
     say(f"trial {number} of '{opened.name}': {trial.state}")
     for key, value in (
