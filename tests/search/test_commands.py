@@ -58,6 +58,17 @@ def test_the_last_line_wins_and_those_before_are_reports(tmp_path):
     assert seen == [(i, {"a": i / 10}, 3) for i in (1, 2, 3)]
 
 
+@pytest.mark.parametrize("last", ['{"a": 0.9, "b', "{'a': 0.9}", '{\n"a": 0.9\n}', '{"a": }'])
+def test_an_object_that_cannot_be_read_is_not_passed_over(tmp_path, last):
+    """The line before it holds an older value, not the last one."""
+    line = program(tmp_path, f"print(json.dumps({{'epoch': 1, 'a': 0.1}}))\nprint({last!r})\n")
+    trial, _ = collecting()
+    with pytest.raises(CommandError, match=r"cannot be read as JSON: \{.*one whole line of JSON"):
+        Command(line)(trial)
+    again = f"print({last!r})\nprint(json.dumps({{'a': 0.5}}))\nprint('{{epoch 1}} done')\n"
+    assert Command(program(tmp_path, again))(trial) == {"a": 0.5}
+
+
 def test_lines_without_a_step_are_counted(tmp_path):
     line = program(tmp_path, "for i in range(4): print(json.dumps({'a': i}), flush=True)\n")
     trial, seen = collecting()

@@ -23,6 +23,8 @@ from gossamer.search.trials.trial import Trial
 from gossamer.search.validation import is_number, make_plain
 
 _FIELD = re.compile(r"\{([^{}]+)\}")
+# What begins as an object does, even in Python's spelling, and not as a line of a log.
+_OBJECT = re.compile(r"""\s*\{\s*(["']|$)""")
 # What a line may hold beside parameters and settings.
 _NUMBER = "trial"
 _TAIL = 300
@@ -107,7 +109,7 @@ class Command:
 
         Raises:
             CommandError: it could not be started, exited with a status other than 0, took longer
-                than the timeout, or printed no JSON object.
+                than the timeout, or printed no JSON object or an unreadable one last.
             TrialStopped: a stopping rule stopped the trial; the program has been ended.
         """
         values = {**trial.settings, **trial.parameters, _NUMBER: trial.number}
@@ -140,7 +142,7 @@ class Command:
                 timer.start()
             assert process.stdout is not None
             try:
-                last = _follow(process.stdout, trial)
+                last, unreadable = _follow(process.stdout, trial)
                 status = process.wait()
             finally:
                 timer.cancel()
@@ -152,6 +154,11 @@ class Command:
             if status != 0:
                 ended = f"status {status}" if status > 0 else signal.Signals(-status).name
                 raise CommandError(f"'{words[0]}' ended with {ended}{_tail(errors)}")
+            if unreadable:  # the metrics may be in it, and those before are older ones
+                raise CommandError(
+                    f"'{words[0]}' printed an object last that cannot be read as JSON: "
+                    f"{unreadable[:_TAIL]}; print the metrics as one whole line of JSON"
+                )
             if last is None:
                 raise CommandError(f"'{words[0]}' printed no line of JSON{_tail(errors)}")
             return _numbers(last)
@@ -163,15 +170,22 @@ class Command:
             raise UserError(f"command {self.line!r}: {error}") from None
 
 
-def _follow(output: IO[str], trial: Trial) -> dict[str, Any] | None:
-    """Report each JSON object of the output as it arrives; return the last one."""
+def _follow(output: IO[str], trial: Trial) -> tuple[dict[str, Any] | None, str]:
+    """Report each JSON object of the output as it arrives.
+
+    Returns:
+        The last one, and a line behind it that was to be one as well: cut off, say.
+    """
     last: dict[str, Any] | None = None
+    unreadable = ""
     reported = True
     count = 0
     for line in output:
         entry = _json(line)
         if entry is None:
+            unreadable = line.strip() if _OBJECT.match(line) else unreadable
             continue
+        unreadable = ""
         if last is not None and not reported:  # it was not the last one: a report after all
             count += 1
             _report(trial, count, last)
@@ -180,7 +194,7 @@ def _follow(output: IO[str], trial: Trial) -> dict[str, Any] | None:
         if isinstance(step, int) and not isinstance(step, bool):
             count, reported = max(count + 1, step), True
             _report(trial, count, entry)
-    return last
+    return last, unreadable
 
 
 def _report(trial: Trial, step: int, entry: Mapping[str, Any]) -> None:
