@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 
 from gossamer.errors import UserError
 
@@ -46,6 +45,8 @@ def needed(purpose: str, prefer: str = "") -> Iterator[None]:
 
 def extra_of(package: str, prefer: str = "") -> str | None:
     """Return an extra that contains a package: ``prefer`` if it does, else the first, or None."""
+    from importlib import metadata  # slow to load, and seldom needed
+
     name = _normalized(_DISTRIBUTIONS.get(package, package))
     extras = [
         marker["extra"]

@@ -256,6 +256,19 @@ def test_a_diverging_trial_fails_and_the_search_goes_on(place, experiment, gossa
             assert trial.state == "complete"
 
 
+def test_ctrl_c_while_the_commands_load_is_one_line(place):
+    """The package that is imported just then is one that raises it."""
+    (place / "typer.py").write_text("raise KeyboardInterrupt")
+    ended = subprocess.run(
+        [sys.executable, "-m", "gossamer", "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(place)},
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "gossamer: stopped\n")
+
+
 def test_an_interrupted_search_goes_on(place, experiment, gossamer):
     experiment(budget=40, epochs=2)
     process = subprocess.Popen(
