@@ -23,6 +23,7 @@ BAD = [
     ("learning_rate", math.inf),
     ("learning_rate", "0.1"),
     ("optimizer", "sdg"),
+    ("precision", "float16"),
     ("optimizer", 1),
     ("momentum", -0.1),
     ("momentum", 1.1),
@@ -73,3 +74,8 @@ def test_good_values_stay_and_take_their_type():
 
 def test_names_are_those_of_the_arguments():
     assert set(TrainingConfig.names()) == set(vars(TrainingConfig()))
+
+
+def test_sparse_kernels_compute_in_float32():
+    with pytest.raises(UserError, match="accelerate computes in float32"):
+        TrainingConfig(accelerate=True, precision="bfloat16")

@@ -93,6 +93,7 @@ CASES = {
     "redrawn": {"redrawn_class": "1", "redrawn_share": 0.25},
     "a share of the data": {"data_share": 0.6},
     "distilled": {"teacher_share": 0.7, "teacher_temperature": 2.0},
+    "distilled in 16 bits": {"precision": "bfloat16", "teacher_share": 0.7},
 }
 
 
@@ -252,6 +253,22 @@ def test_accelerated_training_learns_the_same(toy, network, always_sparse, tmp_p
     resumed, again = network()
     fit(resumed, toy, settings, sparsifier=again, checkpoint=path)
     same(resumed.state_dict(), model.state_dict())
+
+
+def test_bfloat16_rounds_products_and_keeps_weights_in_float32(toy, network):
+    trained = {}
+    for precision in ("float32", "bfloat16"):
+        model, sparsifier = network()
+        settings = replace(QUICK, precision=precision)
+        history = fit(model, toy, settings, sparsifier=sparsifier)
+        trained[precision] = model, history
+    model, history = trained["bfloat16"]
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    exact = trained["float32"][1]
+    losses = [[epoch.loss for epoch in each.epochs] for each in (history, exact)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert losses[0] != losses[1]
+    assert history.epochs[-1].accuracy == pytest.approx(exact.epochs[-1].accuracy, abs=0.1)
 
 
 def test_interrupted_accelerated_training_leaves_plain_layers(toy, network, always_sparse):

@@ -15,6 +15,8 @@ from gossamer.numbers import integral, real
 OPTIMIZERS = ("sgd", "adam", "adamw")
 _MOST_EPOCHS = 1_000_000
 SCHEDULES = ("one_cycle", "step", "phases", "constant")
+PRECISIONS = ("float32", "bfloat16")
+_CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,10 @@ class TrainingConfig(AugmentationSettings):
         accelerate: whether sparse layers on the CPU compute with their non-zeros alone where
             that measures faster. The choice, and so the last bits of the result, may differ
             from run to run.
+        precision: ``float32``, or ``bfloat16``: forward and backward passes multiply in 16 bits
+            where torch's autocast does so, also those of a teacher; weights, the optimizer and
+            validation stay in float32. Faster on processors that multiply bfloat16 themselves,
+            slower on all others. Not with ``accelerate``.
         noise_score: whether to measure the finished network's noise score, which takes ten times
             as long as its accuracy on the test split.
         augment: whether training examples are augmented: sounds are shifted and mixed with noise,
@@ -92,6 +98,7 @@ class TrainingConfig(AugmentationSettings):
     data_share: float = 1.0
     patience: int = 0
     accelerate: bool = False
+    precision: str = "float32"
     augment: bool = True
     noise_score: bool = True
     seed: int = 0
@@ -125,10 +132,15 @@ class TrainingConfig(AugmentationSettings):
             raise UserError(f"learning_rate must be above 0, not {self.learning_rate}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise UserError(f"device: no '{self.device}'; known: auto, cpu, cuda, cuda:N")
-        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        for name, known in _CHOICES.items():
             value = getattr(self, name)
             if value not in known:
                 raise UserError(f"{name}: no '{value}'; {nearest(value, known)}")
+        if self.accelerate and self.precision != "float32":
+            raise UserError(
+                f"accelerate computes in float32; leave it out or set precision = float32, "
+                f"not {self.precision}"
+            )
 
     def augmentation(self) -> Augmentation:
         """Return the augmentation of pictures and spectrograms."""

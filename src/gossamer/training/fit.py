@@ -225,7 +225,7 @@ class _Training:
             self.annealed.at(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        loss = self._loss(self.model(x), x, y)
+        loss = self._loss(*self._answers(x), y)
         if self.penalized and (penalty := penalties(self.model)) is not None:
             factor = penalty_factor(self.config, step / self.steps)
             loss = loss + factor * penalty / self.order.examples
@@ -239,14 +239,22 @@ class _Training:
             watch.lap("masks")
         return loss.detach()
 
-    def _loss(self, logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def _answers(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the network's logits and, where they count, its teacher's, in float32."""
+        enabled = self.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
+            logits = self.model(x).float()
+            if self.teacher is None or not self.config.teacher_share:
+                return logits, None
+            with torch.no_grad():
+                return logits, self.teacher(x).float()
+
+    def _loss(self, logits: Tensor, answers: Tensor | None, y: Tensor) -> Tensor:
         """Return the loss against the labels and, with a teacher, against its answers."""
         smoothing, share = self.config.label_smoothing, self.config.teacher_share
         loss = functional.cross_entropy(logits, y, label_smoothing=smoothing)
-        if self.teacher is None or not share:
+        if answers is None:
             return loss
-        with torch.no_grad():
-            answers = self.teacher(x)
         softened = soft_loss(logits, answers, self.config.teacher_temperature)
         return (1.0 - share) * loss + share * softened
 
