@@ -810,3 +810,37 @@ def test_training_in_blocks():
     kept = sum(kept for kept, _ in sparsifier.counts().values())
     assert kept == 128, "of 2,560 weights 5 %, in blocks"
     assert sum(int(layer.weight.count_nonzero()) for layer in (model[0], model[2])) <= 128
+
+
+@pytest.mark.parametrize("attached", [True, False])
+@pytest.mark.parametrize("inner", [True, False])
+def test_a_layer_that_was_replaced_is_an_error_at_the_next_step(attached, inner):
+    """Its masks would be applied to a layer that nobody trains, and the new one stays dense."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 8), nn.ReLU()))
+    sparsifier = gs.Sparsifier(model, 0.5, rule=gs.sparsity.Static())
+    if inner:
+        model[1][0] = nn.Linear(8, 8)
+    else:
+        model[1] = nn.Sequential(nn.Linear(8, 8))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    if attached:
+        sparsifier.attach(optimizer)
+    model(torch.randn(2, 8)).sum().backward()
+    last = optimizer if attached else sparsifier
+    with pytest.raises(UserError, match=r"layer '1\.0' was replaced or removed"):
+        last.step()
+
+
+def test_a_layer_may_move_into_another_module():
+    """As adapters wrap it, and quantization in training takes its parameter over."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    sparsifier = gs.Sparsifier(model, 0.5, rule=gs.sparsity.Static())
+    first, model[0] = model[0], nn.Sequential(model[0], nn.ReLU())
+    taken, model[1] = model[1].weight, nn.Linear(8, 8)
+    model[1].weight = taken
+    for weight in (first.weight, taken):
+        weight.data.fill_(1.0)
+    for _ in range(2):
+        sparsifier.step()
+        for weight in (first.weight, taken):
+            assert int((weight != 0).sum()) == 32

@@ -45,6 +45,18 @@ def _generator(seed: Any) -> torch.Generator:
     return torch.Generator().manual_seed(int(own >> np.uint64(1)))
 
 
+def _links(model: nn.Module) -> list[tuple[Mapping[str, nn.Module | None], str, nn.Module | None]]:
+    """Return each module's children, as (children of the module, name, child).
+
+    To compare them takes microseconds, to ask a model for its parameters many times as long.
+    """
+    return [
+        (module._modules, name, child)
+        for module in model.modules()
+        for name, child in module._modules.items()
+    ]
+
+
 class Observer(Protocol):
     """Observer of a sparsifier's steps and of the replacement of its masks."""
 
@@ -134,6 +146,8 @@ class Sparsifier:
         self.total_steps = None if total_steps is None else whole(total_steps, 1, "total_steps")
         self._generator = _generator(seed)
         self._weights = choose_weights(model, exclude, include)
+        self._model = unwrap(model)
+        self._modules = _links(self._model)
         warn_of_unknown(unwrap(model))
         self._leave_end(model, include)
         self._dense = dense_weights(unwrap(model), self._weights)
@@ -217,8 +231,25 @@ class Sparsifier:
         return self._masks
 
     def apply(self) -> None:
-        """Set every masked weight to exactly zero, on whatever device the model is."""
+        """Set every masked weight to exactly zero, on whatever device the model is.
+
+        Raises:
+            UserError: a sparse layer is no longer part of the model: another has replaced it.
+        """
+        if not all(modules.get(name) is module for modules, name, module in self._modules):
+            self._check_present()
         self._masks.apply(but=self.packed)
+
+    def _check_present(self) -> None:
+        """Check that the model has all sparse weights, of whatever modules they are now."""
+        present = {id(parameter) for parameter in self._model.parameters()}
+        for name, weight in self._weights.items():
+            if id(weight.parameter) not in present:
+                raise UserError(
+                    f"layer '{name}' was replaced or removed since Sparsifier(model), so its masks "
+                    "reach nothing; change layers first, then make the sparsifier"
+                )
+        self._modules = _links(self._model)
 
     @torch.no_grad()
     def step(self, optimizer: torch.optim.Optimizer | None = None) -> None:
@@ -404,8 +435,7 @@ class Sparsifier:
         if trained and not trained & own:
             warnings.warn(
                 "the attached optimizer trains none of the sparse weights; if the model was copied "
-                "or its layers were replaced since Sparsifier(model), make the sparsifier of the "
-                "model that is trained",
+                "since Sparsifier(model), make the sparsifier of the model that is trained",
                 stacklevel=5,
             )
         for name in self._masks.holed:
