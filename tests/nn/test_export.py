@@ -15,6 +15,7 @@ from torch import nn
 import gossamer.nn.onnx as module
 from gossamer.errors import UserError
 from gossamer.nn import KWinners, KWinners2d, export, k_winners_functions, to_onnx
+from gossamer.runtime import Engine
 from gossamer.training.loader import predict
 
 
@@ -217,6 +218,42 @@ def test_written_file_replaces_the_older_one(tmp_path, identity):
     target.write_bytes(b"older")
     export(nn.Identity(), torch.ones(2, 3), str(target))
     assert onnx.load(target) == identity
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_first": True}, {"num_layers": 2, "bidirectional": True, "batch_first": True},
+     {"bias": False}],
+    ids=["one", "both directions", "sequences first"],
+)  # fmt: skip
+def test_a_plain_rnn(tmp_path, nonlinearity, options):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.RNN(4, 6, nonlinearity=nonlinearity, **options)
+
+        def forward(self, x):
+            y, last = self.rnn(x if self.rnn.batch_first else x.transpose(0, 1))
+            y = y if self.rnn.batch_first else y.transpose(0, 1)
+            return torch.cat([y.flatten(1), last.transpose(0, 1).flatten(1)], 1)
+
+    torch.manual_seed(0)
+    model, x = Network().eval(), torch.randn(3, 5, 4)
+    path = export(model, x, tmp_path / "rnn.onnx")
+    assert {node.op_type for node in onnx.load(path).graph.node} >= {"RNN"}
+    for outputs in (Engine(path)(x.numpy()), run(onnx.load(path), x)):
+        np.testing.assert_allclose(outputs, model(x).detach(), atol=1e-5)
+
+
+def test_an_export_that_cannot_be_checked_is_refused(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(module, "ReferenceEvaluator", fail)
+    with pytest.raises(UserError, match=r"cannot be checked.*no such operator.*to_onnx"):
+        export(nn.Linear(2, 2), torch.randn(2, 2), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_projection_of_an_lstm_is_refused():

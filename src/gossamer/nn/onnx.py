@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from onnx import defs, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_25
 from onnx.reference.ops.op_quantize_linear import QuantizeLinear_25
+from onnx.reference.ops.op_rnn import RNN_14
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -30,6 +32,7 @@ from gossamer.errors import UserError
 from gossamer.files import writing
 from gossamer.nn.onnx_compact import compact
 from gossamer.nn.onnx_norms import fold_norms
+from gossamer.nn.onnx_recurrent import RECURRENT
 from gossamer.nn.quantized import exportable, quantized_layers
 from gossamer.runtime import store_sparse
 from gossamer.runtime.onnx_functions import DOMAIN, OPSET, k_winners_functions
@@ -160,6 +163,7 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
                     torch.ops.gossamer.k_winners.default: _translate,
                     torch.ops.gossamer.round_to_8_bits.default: _round_to_8_bits,
                     torch.ops.gossamer.from_8_bits.default: _from_8_bits,
+                    **RECURRENT,
                 },
                 input_names=_names("input", len(inputs)),
                 output_names=_names("output", outputs),
@@ -199,6 +203,16 @@ class DequantizeLinear(DequantizeLinear_25):
     op_domain = ""
 
 
+class RNN(RNN_14):
+    """RNN for the reference implementation, which has no Relu in it."""
+
+    op_domain = ""
+
+    def choose_act(self, name: str, alpha: float | None, beta: float | None) -> Any:
+        plain: Any = super()
+        return partial(np.maximum, 0.0) if name == "Relu" else plain.choose_act(name, alpha, beta)
+
+
 def export(
     model: nn.Module,
     example: Tensor,
@@ -229,8 +243,14 @@ def export(
             "or use to_onnx, which exports several"
         )
     expected = answer.cpu().numpy()
-    reference = ReferenceEvaluator(proto, new_ops=[QuantizeLinear, DequantizeLinear])
-    outputs = reference.run(None, {"input": example.cpu().numpy()})
+    try:
+        reference = ReferenceEvaluator(proto, new_ops=[QuantizeLinear, DequantizeLinear, RNN])
+        outputs = reference.run(None, {"input": example.cpu().numpy()})
+    except Exception as error:  # it raises what its NumPy code happens to raise
+        raise UserError(
+            f"the exported {type(model).__name__} cannot be checked, as ONNX's reference "
+            f"implementation fails: {error}; nothing was written. to_onnx exports unchecked"
+        ) from error
     (actual,) = cast("list[np.ndarray]", outputs)
     # The last bit of a sum may change an 8-bit code, which is a step of 1/127.
     steps = 0.05 * float(np.abs(expected).max(initial=0.0)) if quantized_layers(model) else 0.0
