@@ -3,6 +3,8 @@
 import math
 import tomllib
 from copy import deepcopy
+from functools import partial
+from itertools import pairwise
 
 import pytest
 import tomli_w
@@ -14,9 +16,9 @@ from torch import nn
 from gossamer.compression.networks import _load
 from gossamer.compression.plan import Look, Tuning, constraints, parameters, start, write_experiment
 from gossamer.errors import UserError
-from gossamer.models import speech_cnn
+from gossamer.models import ds_cnn, image_cnn, speech_cnn, tc_resnet
 from gossamer.search import AtLeast, AtMost, Experiment, Maximize
-from gossamer.sparsity import SparsitySettings
+from gossamer.sparsity import SparsitySettings, choose_weights
 
 
 def test_a_look_lists_what_stays_dense():
@@ -34,7 +36,7 @@ def test_a_look_names_the_layers_that_blocks_do_not_fit():
         nn.Linear(16, 30), nn.ReLU(), nn.Linear(30, 32), nn.ReLU(), nn.Linear(32, 3)
     )
     look = Look.at(model.eval(), torch.zeros(2, 16))
-    assert list(look.patterns) == ["unstructured"]
+    assert list(look.patterns) == ["unstructured", "fitted_block"]  # 16 of 32, 2 of 30
     assert dict(look.odd) == {"0": 30}
     assert any("8 or 16 outputs, and 0 has 30;" in line for line in look.sentences())
     assert not Look.at(network().eval(), torch.zeros(2, 16)).odd
@@ -104,21 +106,96 @@ def test_first_trials_of_the_fastest_structures(tmp_path):
     write_experiment(file, look, Tuning(6, (1e-3, 1e-1)), metrics, {}, [], ["accuracy"])
     points = tomllib.loads(file.read_text())["start"]
     assert Experiment.from_toml(file, storage=f"sqlite:///{tmp_path / 'x.db'}").constraints
-    shared = [point for point in points if point.get("allocation") == "global"]
-    assert [(p["pattern"], p["epochs"], p["winners.act2"]) for p in shared] == [
-        ("unstructured", 2, 1.0),
-        ("block8", 2, 0.4),
-        ("unstructured", 6, 1.0),
-        ("block8", 6, 1.0),
+    points = [point for point in points if point["epochs"]]
+    assert [
+        (p["pattern"], p["epochs"], p["winners.act2"], p["allocation"], p["weight_density"] < 0.08)
+        for p in points
+    ] == [
+        ("block4", 2, 1.0, "uniform", False),
+        ("fitted_block", 2, 1.0, "uniform", False),
+        ("unstructured", 2, 1.0, "global", False),
+        ("fitted_block", 2, 0.2, "uniform", False),
+        ("unstructured", 6, 1.0, "global", False),
+        ("block4", 6, 1.0, "uniform", False),
+        ("fitted_block", 6, 1.0, "uniform", False),
+        ("fitted_block", 6, 1.0, "global", False),
+        ("fitted_block", 6, 0.2, "uniform", False),
+        ("fitted_block", 6, 0.1, "uniform", False),
+        ("fitted_block", 6, 0.1, "uniform", True),
     ]
-    own = [point for point in points if point.get("allocation") == "uniform"]
-    assert [point["winners.act2"] for point in own] == [1.0, 0.2, 0.1, 0.1]
+    own = [point for point in points if point["allocation"] == "uniform"]
     for point in own:
-        assert point["pattern"] == "block8"  # 1,000 units are no multiple of 16
         assert point["weight_density.conv1"] == pytest.approx(0.24)
         assert point["weight_density.linear1"] == point["weight_density"]
     assert own[0]["weight_density"] == pytest.approx(0.0935, abs=0.0005)  # its output is dense
     assert own[-1]["weight_density"] == 0.05
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.LSTM(128, 64, batch_first=True)
+        self.output = nn.Linear(64, 3)
+
+    def forward(self, x):
+        return self.output(self.layer(x)[0][:, -1])
+
+
+def perceptron(*sizes):
+    layers = [part for pair in pairwise(sizes) for part in (nn.Linear(*pair), nn.ReLU())]
+    return nn.Sequential(*layers[:-1])
+
+
+BOTH = ["block4", "fitted_block"]
+KINDS = {
+    "perceptron": (partial(perceptron, 256, 128, 96, 10), (256,), ["block4", "block16"]),
+    "odd layers": (partial(perceptron, 256, 30, 96, 10), (256,), ["fitted_block"]),
+    "no blocks": (partial(perceptron, 256, 30, 10), (256,), [None]),
+    "convolutions": (speech_cnn, (1, 32, 32), BOTH),
+    "30 channels": (image_cnn, (1, 28, 28), ["fitted_block"]),
+    "residual": (tc_resnet, (1, 40, 98), BOTH),
+    "depthwise": (ds_cnn, (1, 32, 32), ["block4", "block16"]),
+    "recurrent": (Recurrent, (5, 128), ["block4", "block16"]),
+    "attention": (
+        lambda: nn.TransformerEncoderLayer(64, 2, 128, batch_first=True),
+        (5, 64),
+        ["block4", "block16"],
+    ),
+}
+
+
+@pytest.mark.parametrize("limit", [None, 0.2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_in_every_layer_are_the_first_that_are_trained(kind, limit):
+    """The smallest and the largest blocks that the network allows, at the goal's density."""
+    build, shape, patterns = KINDS[kind]
+    model = build().eval()
+    look = Look.at(model, torch.zeros(2, *shape))
+    limits = {} if limit is None else {"density": limit}
+    points = start(look, Tuning(9, (1e-3, 1e-1)), limits)
+    trained = [point for point in points if point["epochs"]]
+    first = trained[: len(patterns)]
+    assert [point.get("pattern") for point in first] == patterns
+    for point in first:
+        assert (point["epochs"], point["allocation"]) == (3, "uniform")
+        pruned = deepcopy(model)
+        by_layer = {
+            name.removeprefix("weight_density."): density
+            for name, density in point.items()
+            if name.startswith("weight_density.")
+        }
+        settings = SparsitySettings(
+            pattern=point.get("pattern", "unstructured"), allocation="uniform", rule="one_shot"
+        )
+        masks = settings.sparsifier(pruned, point["weight_density"], by_layer).masks
+        chosen = list(choose_weights(model))
+        sizes = [(n, w.parameter.numel()) for n, w in choose_weights(model).items()]
+        sizes += look.dense.items()
+        assert set(masks) >= set(chosen[:-1])  # without blocks the last one is dense
+        assert all(0 < int(mask.sum()) < 0.3 * mask.numel() for mask in masks.values())
+        if limit is not None:
+            kept = sum(int(masks[name].sum()) if name in masks else size for name, size in sizes)
+            assert 0.8 * limit < kept / look.weights <= limit
 
 
 def test_densities_of_single_layers_keep_to_the_density_that_was_asked_for():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +23,9 @@ from gossamer.sparsity import Sparsifier, SparsitySettings, choose_weights
 from gossamer.sparsity.layers import dense_weights, unwrap
 from gossamer.sparsity.rearrange import chains
 
-_PATTERNS = ("unstructured", "block4", "block8", "block16")
-_SMALLEST_BLOCK = 4
+_SMALL_BLOCKS, _LARGE_BLOCKS = "block4", "fitted_block"
+_PATTERNS = ("unstructured", _SMALL_BLOCKS, "block8", "block16")
+_SMALLEST_BLOCK, _LARGEST_BLOCK = 4, 16
 _LEAST, _MOST = (0.02, 0.05, 0.1, 0.2, 0.3), 0.7  # densities searched
 _WINNERS = (0.1, 0.2, 0.4, 1.0)
 _TEACHER_SHARES = (0.0, 0.5, 0.9)
@@ -63,6 +64,8 @@ class Look:
         least: the lowest density that is possible with all patterns.
         activations: names of the activations that k-winners can replace.
         allocations: allocations that are possible at the lowest density.
+        evenly: the lowest density that is possible in all layers alike; below it, some have fewer
+            weights than outputs.
         layers: the lowest density of each layer that may have a separate one, by name; empty if
             the network has many layers.
         rearranges: whether its units can be reordered before pruning to blocks.
@@ -75,6 +78,7 @@ class Look:
     least: float
     activations: Sequence[str]
     allocations: Sequence[str]
+    evenly: float
     layers: Mapping[str, float]
     rearranges: bool
     odd: Mapping[str, int] = field(default_factory=dict)
@@ -90,11 +94,15 @@ class Look:
         dense = dense_weights(unwrap(model), chosen)
         sizes = {id(weight.parameter): weight.parameter.numel() for weight in chosen.values()}
         total = sum(dense.values()) + sum(sizes.values())
-        patterns = {}
-        for pattern in _PATTERNS:
+        outputs = {
+            name: len(weight.by_output(weight.parameter)) // weight.groups
+            for name, weight in list(chosen.items())[:-1]  # without blocks the last one is dense
+        }
+        patterns: dict[str, Fit] = {}
+        for pattern in (*_PATTERNS, *([_LARGE_BLOCKS] if _differ(outputs.values()) else [])):
             if sparsifier := _sparsifier(model, pattern, _TRIAL):
                 sparse = {name: mask.numel() for name, mask in sparsifier.masks.items()}
-                rounding = (sparsifier.pattern.granularity or 1) * len(sparse)
+                rounding = (sparsifier.pattern.granularity or _LARGEST_BLOCK) * len(sparse)
                 patterns[pattern] = Fit(sparse, total - sum(sparse.values()), rounding)
         if not patterns:
             raise UserError(f"{type(model).__name__} has no layer that can lose half its weights")
@@ -103,6 +111,7 @@ class Look:
         allocations = ["global"]
         if all(_sparsifier(model, p, least, "erk") for p in patterns):
             allocations.append("erk")
+        evenly = (d for d in _LEAST if all(_sparsifier(model, p, d, "uniform") for p in patterns))
         # The last layer often does not divide into blocks, and has few weights.
         layers = {
             name: max(least, _INPUTS / weight.by_output(weight.parameter)[0].numel())
@@ -110,10 +119,6 @@ class Look:
         }
         if len(chosen) > _MOST_LAYERS or max(layers.values(), default=1.0) >= 1.0:
             layers = {}
-        outputs = {
-            name: len(weight.by_output(weight.parameter)) // weight.groups
-            for name, weight in list(chosen.items())[:-1]  # without blocks the last one is dense
-        }
         return cls(
             weights=total,
             dense=dense,
@@ -121,6 +126,7 @@ class Look:
             least=least,
             activations=_activations(model, example),
             allocations=allocations,
+            evenly=next(evenly, 1.0),
             layers=layers,
             rearranges=_rearranges(model),
             odd={name: size for name, size in outputs.items() if size % _SMALLEST_BLOCK},
@@ -137,10 +143,16 @@ class Look:
         if self.odd:
             sizes = ", ".join(f"{name} has {size}" for name, size in self.odd.items())
             lines.append(
-                f"single weights alone: blocks share 4, 8 or 16 outputs, and {sizes}; "
+                f"no blocks: they share 4, 8 or 16 outputs, and {sizes}; "
                 "a network with multiples of 16 runs faster at the same density"
             )
         return lines
+
+
+def _differ(outputs: Iterable[int]) -> bool:
+    """Return whether layers differ in the largest block that divides their outputs."""
+    largest = {math.gcd(size, _LARGEST_BLOCK) for size in outputs}
+    return len(largest) > 1 and max(largest) >= _SMALLEST_BLOCK
 
 
 def _sparsifier(
@@ -221,7 +233,7 @@ def parameters(
         share = {"type": "grid", "values": list(_TEACHER_SHARES)}
         space["teacher_share"] = {**share, "when": trained}
     layers = _layers(look, limits)
-    allocations = [*look.allocations, *(["uniform"] if layers else [])]
+    allocations = _allocations(look, limits)
     if len(allocations) > 1:
         options = {"type": "choice", "options": allocations}
         space["allocation"] = {**options, "when": trained}
@@ -299,6 +311,15 @@ def _layers(look: Look, limits: Mapping[str, float]) -> Mapping[str, float]:
     return look.layers if min(spare) > 0 else {}
 
 
+def _allocations(look: Look, limits: Mapping[str, float]) -> list[str]:
+    """Return the allocations to search; where a density is too low for one, a trial fails at once.
+
+    ``uniform`` has a density for each layer that may have a separate one.
+    """
+    alike = look.evenly <= min(_most(look, p, limits) for p in _patterns(look, limits))
+    return [*look.allocations, *(["uniform"] if alike or _layers(look, limits) else [])]
+
+
 def _winners(look: Look) -> list[str]:
     """Return the names of k-winners' settings: one for each activation, or one for many."""
     if len(look.activations) > _MOST_ACTIVATIONS:
@@ -324,9 +345,8 @@ def start(
     patterns = _patterns(look, limits)
 
     def point(
-        density: float, blocks: bool, length: int, winners: float, own: bool
+        density: float, pattern: str, length: int, winners: float, own: bool
     ) -> dict[str, Any]:
-        pattern = patterns[-1 if blocks else 0]
         most = _most(look, pattern, limits)
         made: dict[str, Any] = {"weight_density": min(max(density, look.least), most)}
         if len(patterns) > 1:
@@ -336,7 +356,7 @@ def start(
             return made
         if tuning.learning_rate is not None:
             made |= {"rule": "granet", "teacher_share": _TEACHER_SHARES[-1]}
-        if len(look.allocations) > 1 or _layers(look, limits):
+        if len(_allocations(look, limits)) > 1:
             made["allocation"] = "global"
         shares = _shares(look, limits)
         share = min((s for s in shares if s >= winners), default=shares[-1])
@@ -344,18 +364,27 @@ def start(
         made |= dict.fromkeys(_winners(look), share)
         return {**made, **_own(look, limits, made["weight_density"])} if own else made
 
-    wanted: list[tuple[float, bool, int, float, bool]] = [
-        *((density, False, 0, 1.0, False) for density in (0.5, 0.2, 0.1)),
-        *((density, True, 0, 1.0, False) for density in (0.5, 0.3)),
-        (0.25, False, 1, 1.0, False),
-        (0.25, True, 1, 0.4, False),
-        (0.25, False, -1, 1.0, False),  # the one most likely to keep the accuracy
-        (0.25, True, -1, 1.0, False),  # the same in blocks
-        # The fastest: sparse first layers too, which the largest weights of all leave dense.
-        (0.1, True, -1, 1.0, True),
-        (0.1, True, -1, 0.2, True),
-        (0.1, True, -1, 0.1, True),
-        (0.05, True, -1, 0.1, True),
+    single, largest = patterns[0], patterns[-1]
+    small = _SMALL_BLOCKS if _SMALL_BLOCKS in patterns else largest
+    wanted: list[tuple[float, str, int, float, bool]] = [
+        *((density, single, 0, 1.0, False) for density in (0.5, 0.2, 0.1)),
+        *((density, largest, 0, 1.0, False) for density in (0.5, 0.3)),
+        # The fastest structures, briefly: blocks in each layer, in first ones too, which the
+        # largest weights of all leave dense. The promising ones are trained longer.
+        *(
+            (density, blocks, 1, 1.0, True)
+            for density in (0.25, 0.1)
+            for blocks in (small, largest)
+        ),
+        (0.25, single, 1, 1.0, False),
+        (0.1, largest, 1, 0.2, True),  # k-winners make some networks faster, others slower
+        (0.25, single, -1, 1.0, False),  # the one most likely to keep the accuracy
+        (0.1, small, -1, 1.0, True),
+        (0.1, largest, -1, 1.0, True),
+        (0.25, largest, -1, 1.0, False),
+        (0.1, largest, -1, 0.2, True),
+        (0.1, largest, -1, 0.1, True),
+        (0.05, largest, -1, 0.1, True),
     ]
     points = [point(*each) for each in wanted]
     return [made for i, made in enumerate(points) if made not in points[:i]]
@@ -364,20 +393,23 @@ def start(
 def _own(look: Look, limits: Mapping[str, float], density: float) -> dict[str, Any]:
     """Return a point's settings with the same density in each layer, as far as limits allow.
 
-    Empty if layers have no separate densities, or they cannot be within the limits.
+    Empty if that is not possible within the limits.
     """
     layers = _layers(look, limits)
-    spared = {n: min(_SPARED * low, 1.0) for n, low in layers.items() if low > look.least}
-
-    for bound in constraints(look, limits):
-        terms = [(n.partition(".")[2], c) for n, c in bound["coefficients"].items()]
-        fixed = sum(max(density, spared[n]) * c for n, c in terms if n in spared)
-        if free := sum(c for n, c in terms if n not in spared):
-            density = min(density, (bound["at_most"] - fixed) / free)
-    if not layers or density < look.least:
-        return {}
-    each = {f"weight_density.{n}": max(density, spared.get(n, 0.0)) for n in layers}
-    return {"allocation": "uniform", "weight_density": density, **each}
+    if not layers and "uniform" in _allocations(look, limits) and density >= look.evenly:
+        return {"allocation": "uniform"}
+    for times in (_SPARED, 1):
+        spared = {n: min(times * low, 1.0) for n, low in layers.items() if low > look.least}
+        shared = density
+        for bound in constraints(look, limits):
+            terms = [(n.partition(".")[2], c) for n, c in bound["coefficients"].items()]
+            fixed = sum(max(density, spared[n]) * c for n, c in terms if n in spared)
+            if free := sum(c for n, c in terms if n not in spared):
+                shared = min(shared, (bound["at_most"] - fixed) / free)
+        if layers and shared >= look.least:
+            each = {f"weight_density.{n}": max(shared, spared.get(n, 0.0)) for n in layers}
+            return {"allocation": "uniform", "weight_density": shared, **each}
+    return {}
 
 
 def write_experiment(
