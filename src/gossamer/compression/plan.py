@@ -367,8 +367,9 @@ def start(
     single, largest = patterns[0], patterns[-1]
     small = _SMALL_BLOCKS if _SMALL_BLOCKS in patterns else largest
     wanted: list[tuple[float, str, int, float, bool]] = [
-        *((density, single, 0, 1.0, False) for density in (0.5, 0.2, 0.1)),
-        *((density, largest, 0, 1.0, False) for density in (0.5, 0.3)),
+        (0.5, single, 0, 1.0, False),
+        (0.2, single, 0, 1.0, False),
+        (0.5, largest, 0, 1.0, False),
         # The fastest structures, briefly: blocks in each layer, in first ones too, which the
         # largest weights of all leave dense. The promising ones are trained longer.
         *(
@@ -378,9 +379,10 @@ def start(
         ),
         (0.25, single, 1, 1.0, False),
         (0.1, largest, 1, 0.2, True),  # k-winners make some networks faster, others slower
-        (0.25, single, -1, 1.0, False),  # the one most likely to keep the accuracy
-        (0.1, small, -1, 1.0, True),
+        # The fastest first again: continuation brings single weights to the accuracy meanwhile.
+        (0.25, small, -1, 1.0, True),
         (0.1, largest, -1, 1.0, True),
+        (0.25, single, -1, 1.0, False),
         (0.25, largest, -1, 1.0, False),
         (0.1, largest, -1, 0.2, True),
         (0.1, largest, -1, 0.1, True),
