@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from tests.compression.conftest import network
 from torch import nn
 
+from gossamer.compression import compress
 from gossamer.compression.networks import _load
 from gossamer.compression.plan import Look, Tuning, constraints, parameters, start, write_experiment
 from gossamer.errors import UserError
@@ -253,6 +254,16 @@ def test_a_search_suggests_no_network_above_the_density_that_was_asked_for(tmp_p
         nonzero = sum(int(layer.weight.count_nonzero()) for layer in pruned[::2])
         assert nonzero <= 0.2 * 3168
     assert len({point["pattern"] for point in own}) > 1
+
+
+def test_networks_are_tuned_as_the_dense_one_was_trained(place):
+    kept = {"batch_size": 24, "precision": "bfloat16", "augment": False}
+    made = {"hidden": 8, "epochs": 1, "label_smoothing": 0.1, **kept}
+    plan = compress("mlp", "toy.npz", settings=made, plan=True, progress=False, out="out")
+    settings = tomllib.loads((plan.folder / "experiment.toml").read_text())["settings"]
+    assert {name: settings[name] for name in kept} == kept
+    assert settings["hidden"] == 8
+    assert "label_smoothing" not in settings
 
 
 def test_a_deep_network_shares_its_densities():

@@ -47,7 +47,12 @@ _OF_TRAINING = {
     *("init", "teacher", "rearrange", "base", "variational", "measure", "dense_reference"),
 }
 # Settings of a training that hold for the further one too.
-_KEPT = ("batch_size", "augment", *(field.name for field in fields(AugmentationSettings)))
+_KEPT = (
+    "batch_size",
+    "precision",
+    "augment",
+    *(field.name for field in fields(AugmentationSettings)),
+)
 
 
 class NamedNetwork:
