@@ -213,6 +213,47 @@ def test_a_file_of_8_bits_is_no_larger_than_one_of_floats(tmp_path, density, wid
     assert codes <= floats, f"{codes} bytes against {floats}"
 
 
+@pytest.mark.parametrize("density", [0.001, 0.004, 0.02])
+@pytest.mark.parametrize("convolutions", [False, True])
+def test_a_very_sparse_file_of_8_bits_is_no_larger(tmp_path, density, convolutions):
+    """Where steps and nodes take more than the weights save, layers stay in 32 bits."""
+    torch.manual_seed(0)
+    shape, layers = (64,), [nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10)]
+    if convolutions:
+        shape = (3, 8, 8)
+        layers = [nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 24, 3),
+                  nn.BatchNorm2d(24), nn.ReLU(), nn.Flatten(), nn.Linear(24 * 16, 10)]  # fmt: skip
+    model, x = nn.Sequential(*layers), torch.randn(16, *shape)
+    model(x)
+    with torch.no_grad():
+        for weight in (p for p in model.parameters() if p.dim() > 1):
+            weight *= torch.rand(weight.shape) < density
+    floats = export(model, x, tmp_path / "floats.onnx").stat().st_size
+    with torch.no_grad():
+        wanted = model.eval()(x).numpy()
+    gs.quantize(model, x)
+    file = export(model, x, tmp_path / "codes.onnx")
+    assert file.stat().st_size <= floats
+    found = gs.Engine(file)(x.numpy())
+    np.testing.assert_allclose(found, wanted, atol=0.05 * np.abs(wanted).max())
+    assert all(layer.rounding for layer in quantized_layers(model).values())
+
+
+def test_only_the_layers_that_save_nothing_stay_in_32_bits(tmp_path):
+    """One dense layer, and many without a weight, whose steps alone outweigh what it saves."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 16), *(nn.Linear(16, 16) for _ in range(12)))
+    for layer in list(model)[1:]:
+        layer.weight.data = torch.eye(16)
+    x = torch.randn(16, 64)
+    floats = export(model, x, tmp_path / "floats.onnx").stat().st_size
+    gs.quantize(model, x)
+    file = export(model, x, tmp_path / "codes.onnx")
+    assert file.stat().st_size <= floats
+    kinds = [tensor.data_type for tensor in onnx.load(file).graph.initializer if tensor.dims]
+    assert onnx.TensorProto.INT8 in kinds
+
+
 @pytest.mark.parametrize(
     ("build", "shape", "settings"),
     [

@@ -33,7 +33,8 @@ from gossamer.files import writing
 from gossamer.nn.onnx_compact import compact
 from gossamer.nn.onnx_norms import fold_norms
 from gossamer.nn.onnx_recurrent import RECURRENT
-from gossamer.nn.quantized import exportable, quantized_layers
+from gossamer.nn.onnx_size import no_larger_in_8_bits
+from gossamer.nn.quantized import exportable, quantized_layers, unrounded
 from gossamer.runtime import store_sparse
 from gossamer.runtime.onnx_functions import DOMAIN, OPSET, k_winners_functions
 from gossamer.sparsity.layers import unwrap
@@ -221,7 +222,8 @@ def export(
 ) -> Path:
     """Write ``model`` as ONNX to ``path`` and check it against torch on ``example``.
 
-    The check runs the file's standard operators with ONNX's reference implementation.
+    The check runs the file's standard operators with ONNX's reference implementation. 8-bit layers
+    whose weights would take more bytes than in 32 bits, having few non-zeros, are exported in 32.
 
     Args:
         model: any network that ``torch.export`` takes.
@@ -234,8 +236,8 @@ def export(
         UserError: torch cannot export the network, the check fails, or the file cannot be
             written.
     """
-    proto = to_onnx(model, example)
-    with evaluating(model), torch.no_grad():
+    proto, floats = no_larger_in_8_bits(unwrap(model), lambda: to_onnx(model, example))
+    with evaluating(model), torch.no_grad(), unrounded(unwrap(model), floats):
         answer = model(example)
     if not isinstance(answer, Tensor):
         raise UserError(

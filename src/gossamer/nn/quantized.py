@@ -135,12 +135,12 @@ class Quantized(Float32Buffers):
         loss(min(_CUTS, key=loss))
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.rounding:
+            return self._apply_weight(x, self.weight)
         if exporting(self):
             x = torch.ops.gossamer.round_to_8_bits(x, self.input_step, self.input_zero)
             weight = torch.ops.gossamer.from_8_bits(self.weight_int8, self.weight_int8_step)
             return self._apply_weight(x, weight)
-        if not self.rounding:
-            return self._apply_weight(x, self.weight)
         if self.training:
             self._observe(x)
         else:
@@ -281,16 +281,20 @@ def _calibrate(model: nn.Module, x: Any) -> None:
 
 
 @contextmanager
-def unrounded(model: nn.Module) -> Iterator[None]:
-    """Make the 8-bit layers compute in 32 bits, like plain layers, within a ``with`` block."""
-    layers = list(quantized_layers(model).values())
+def unrounded(model: nn.Module, names: Collection[str] | None = None) -> Iterator[None]:
+    """Make 8-bit layers compute in 32 bits, like plain layers, within a ``with`` block.
+
+    Of ``names``, or all.
+    """
+    layers = [m for name, m in quantized_layers(model).items() if names is None or name in names]
+    before = [layer.rounding for layer in layers]
     try:
         for layer in layers:
             layer.rounding = False
         yield
     finally:
-        for layer in layers:
-            layer.rounding = True
+        for layer, rounding in zip(layers, before, strict=True):
+            layer.rounding = rounding
 
 
 @contextmanager
