@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from gossamer.search import Choice, Experiment, Float, Maximize, Minimize
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = next((found for name in NAMES if (found := shutil.which(name))), None)
 # A phone, a tablet, and a desk.
@@ -51,3 +53,20 @@ def check_sizes(tab: Any, pictures: Path) -> None:
             red = int(color.removeprefix("rgb(").split(",")[0])
             assert abs(red - ground) <= 12, (theme, color)
             tab.screenshot(path=pictures / f"{theme}-{width}.png")
+
+
+def long_names(storage: str | None = None) -> Experiment:
+    """Return an experiment whose names have no place to break at, and are wider than a phone."""
+    name = "aNameThatSaysAllThereIsToSay" * 3
+    found = Experiment(
+        f"e{name}",
+        [Float(f"p{name}", 0.0, 1.0), Choice("choice", [f"v{name}", "b"])],
+        [Maximize(f"m{name}", 0.2), Minimize(f"n{name}", 0.8)],
+        storage=storage,
+        sampler="random",
+    )
+    for _ in range(6):
+        trial = found.ask()
+        value = trial.parameters[f"p{name}"]
+        found.tell(trial, {f"m{name}": value, f"n{name}": value**2})
+    return found

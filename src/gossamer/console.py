@@ -88,11 +88,22 @@ def show(shown: RenderableType, to: Console = out) -> None:
 def _print(text: Text, to: Console, *, wrapped: bool) -> None:
     lines = text.plain.splitlines()
     if wrapped:  # rich splits a word that is longer than a line
-        words = textwrap.TextWrapper(
-            max(to.width, 1), break_long_words=False, break_on_hyphens=False
-        )
-        lines = [part for line in lines for part in words.wrap(line) or [""]]
+        lines = [part for line in lines for part in _wrapped(line, max(to.width, 1))]
     to.print(Text("\n".join(lines), text.style), soft_wrap=True)
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """Return a line's parts, each indented as the line is, also where a word is too long."""
+    text = line.lstrip()
+    indent = line[: len(line) - len(text)]
+    words = textwrap.TextWrapper(
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return words.wrap(text) or [""]
 
 
 def _fitted(table: Table, width: int) -> RenderableType:

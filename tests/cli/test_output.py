@@ -146,3 +146,13 @@ def test_signs_become_the_nearest_ones(monkeypatch, capsys):
         b"groe", "große".encode("ascii", "gossamer")
     )
     assert gs.__version__
+
+
+def test_a_line_of_a_list_keeps_its_indent_where_a_name_is_too_long():
+    from rich.text import Text
+
+    from gossamer.console import Console, show
+
+    shown = io.StringIO()
+    show(Text(f"7\n  {'n' * 30}: 0.5\n  a: {'w ' * 12}"), Console(file=shown, width=20))
+    assert shown.getvalue() == f"7\n  {'n' * 30}:\n  0.5\n  a: {'w ' * 7}w\n  w w w w\n"

@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 import pytest
-from tests.browser import BROWSER, check_sizes
+from tests.browser import BROWSER, check_sizes, long_names
 
 from gossamer.search import Choice, Experiment, Float, Maximize, Minimize, Trial
 
@@ -170,6 +170,15 @@ def test_nothing_is_cut_off_at_any_size_in_any_theme(
         tab.set_viewport_size({"width": 390, "height": 900})
         canvas = tab.locator("#scatter .canvas .nsewdrag").bounding_box()
         assert canvas["height"] > 300  # of 480: the legend is above the plot
+        assert wrong == []
+
+
+def test_long_names_are_not_cut_off(tmp_path: Path, serve: Callable[..., Any]) -> None:
+    storage = f"sqlite:///{tmp_path}/long.db"
+    long_names(storage)
+    with serve(storage) as page, opened(page.address, width=390) as (tab, wrong):
+        tab.wait_for_selector("#trials tbody tr")
+        check_sizes(tab, tmp_path)
         assert wrong == []
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from report_fakes import ACCURACY, DENSITY, LATENCY, experiment, pair
-from tests.browser import BROWSER, check_sizes
+from tests.browser import BROWSER, check_sizes, long_names
 
 from gossamer.report import page
 
@@ -87,4 +87,26 @@ def test_nothing_is_cut_off_at_any_size_in_any_theme(tmp_path: Path) -> None:
             tab.wait_for_function(f"{ink} === '{color}'")
         tab.click("#theme")
         tab.wait_for_function(f"{ink} === 'rgb(31, 41, 51)'")
+        browser.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+def test_long_names_are_not_cut_off(tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    target = page(tmp_path / "report.html", {}, [long_names()])
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 390, "height": 900})
+        tab.goto(target.as_uri(), timeout=120_000)
+        tab.wait_for_selector("#history-1 .main-svg")
+        title = tab.locator("#history-1 .g-ytitle")
+        assert re.fullmatch(r"naName\w+…\w+ \(minimize\)", title.text_content() or "")
+        height = (title.bounding_box() or {})["height"]
+        assert 100 < height < (tab.locator("#history-1").bounding_box() or {})["height"]
+        check_sizes(tab, tmp_path)
+        # Beside columns of long names: no heading letter by letter.
+        tab.set_viewport_size({"width": 820, "height": 900})
+        for heading in tab.locator("thead th").all():
+            assert (heading.bounding_box() or {})["width"] > 50
         browser.close()

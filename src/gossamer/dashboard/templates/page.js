@@ -111,6 +111,7 @@ async function paintPlot(canvas, group, plot) {
     for (const axis of ["xaxis", "yaxis"]) figure.layout[axis].range = canvas._fullLayout[axis].range.slice();
   }
   legend(canvas, figure);
+  fit(canvas, figure);
   await Plotly.react(canvas, figure.data, figure.layout, CONFIG);
   if (first) {
     widths.observe(canvas);
