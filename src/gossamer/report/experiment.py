@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING
 from gossamer.report import units
 
 if TYPE_CHECKING:  # reports of runs do not need the search's packages
-    from gossamer.search import LinearConstraint, Snapshot, TrialRecord
+    from gossamer.search import Experiment, LinearConstraint, Snapshot, TrialRecord
     from gossamer.search.metrics import Metric
+
+
+def snapshot_of(experiment: Experiment | Snapshot, *, importances: bool = False) -> Snapshot:
+    """Return a snapshot as it is, or one of an experiment; see `Snapshot.of`."""
+    from gossamer.search import Snapshot
+
+    if isinstance(experiment, Snapshot):
+        return experiment
+    return Snapshot.of(experiment, importances)
 
 
 def role(metric: Metric) -> str:

@@ -13,8 +13,17 @@ from gossamer.report.figure_row import Cell, EnergyRow, Gain, Row
 from gossamer.report.provenance import Provenance
 
 _DATA = ("task", "split", "examples")
+_NOISE = ("noise", "score"), ("noise", "of")
+_PARAMETERS = ("weights", "parameters_nonzero"), ("weights", "parameters")
 
+_accuracy = partial(
+    Row, provenance="measured", better="higher", write=units.percent, same=("task", "split")
+)
 _fewer = partial(Row, provenance="counted", better="lower", words=("fewer", "more"))
+_density = partial(Row, better="lower", write=units.percent, words=("lower", "higher"))
+_smaller = partial(
+    Row, provenance="counted", better="lower", write=units.storage, words=("smaller", "larger")
+)
 _timed = partial(
     Row,
     provenance="measured",
@@ -24,15 +33,7 @@ _timed = partial(
     same=("machine",),
 )
 
-ACCURACY = Row(
-    "Accuracy",
-    "measured",
-    "higher",
-    read("accuracy"),
-    units.percent,
-    note=reader.accuracy_note,
-    same=("task", "split"),
-)
+ACCURACY = _accuracy("Accuracy", read=read("accuracy"), note=reader.accuracy_note)
 NONZERO = _fewer(
     "Non-zero weights",
     read=read("weights", "nonzero"),
@@ -48,14 +49,10 @@ OPERATIONS = _fewer(
 
 ROWS: tuple[Row | EnergyRow, ...] = (
     ACCURACY,
-    Row(
+    _accuracy(
         "Accuracy, same weights in 32 bits",
-        "measured",
-        "higher",
-        read("float_accuracy"),
-        units.percent,
+        read=read("float_accuracy"),
         meaning="of a network with 8-bit layers; all else is of 8 bits",
-        same=("task", "split"),
     ),
     Row(
         "Loss",
@@ -66,68 +63,45 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         words=("lower", "higher"),
         same=("task", "split"),
     ),
-    Row(
-        "Noise score",
-        "measured",
-        "higher",
-        reader.noise_share,
-        units.percent,
-        note=reader.share_note(("noise", "score"), ("noise", "of")),
-        same=_DATA,
+    _accuracy(
+        "Noise score", read=reader.share(*_NOISE), note=reader.share_note(*_NOISE), same=_DATA
     ),
-    Row(
+    _accuracy(
         "Accuracy, corrupted or in background noise",
-        "measured",
-        "higher",
-        reader.disturbed_share,
-        units.percent,
+        read=reader.disturbed_share,
         note=reader.disturbed_note,
         same=_DATA,
     ),
     NONZERO,
-    Row(
+    _density(
         "Weight density, sparsifiable layers",
-        "counted",
-        "lower",
-        read("weights", "density"),
-        units.percent,
-        words=("lower", "higher"),
+        provenance="counted",
+        read=read("weights", "density"),
     ),
-    Row(
+    _density(
         "Weight density, all parameters",
-        "counted",
-        "lower",
-        reader.share(("weights", "parameters_nonzero"), ("weights", "parameters")),
-        units.percent,
-        words=("lower", "higher"),
-        note=reader.share_note(("weights", "parameters_nonzero"), ("weights", "parameters")),
+        provenance="counted",
+        read=reader.share(*_PARAMETERS),
+        note=reader.share_note(*_PARAMETERS),
     ),
-    Row(
+    _density(
         "Activation density",
-        "measured",
-        "lower",
-        read("activations", "density"),
-        units.percent,
-        words=("lower", "higher"),
+        provenance="measured",
+        read=read("activations", "density"),
         same=("task",),
     ),
-    Row(
+    _fewer(
         "Dead units",
-        "measured",
-        "lower",
-        read("activations", "dead"),
-        units.whole,
-        words=("fewer", "more"),
+        provenance="measured",
+        read=read("activations", "dead"),
+        write=units.whole,
         note=reader.total_note("activations", "units"),
         meaning="never active on the data",
         same=("task",),
     ),
-    Row(
+    _accuracy(
         "Duty-cycle entropy",
-        "measured",
-        "higher",
-        read("activations", "entropy"),
-        units.percent,
+        read=read("activations", "entropy"),
         meaning="of the most possible: every unit of a layer active equally often",
         same=("task",),
     ),
@@ -144,22 +118,14 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         meaning="non-zero weights",
     ),
     OPERATIONS,
-    Row(
+    _smaller(
         "Parameters' bytes",
-        "counted",
-        "lower",
-        read("weights", "bytes"),
-        units.storage,
-        words=("smaller", "larger"),
+        read=read("weights", "bytes"),
         meaning="zeros of sparse layers as one bit each",
     ),
-    Row(
+    _smaller(
         "Size of model.onnx",
-        "counted",
-        "lower",
-        read("file_bytes"),
-        units.storage,
-        words=("smaller", "larger"),
+        read=read("file_bytes"),
         meaning="the whole file; sparse weights stored sparse",
     ),
     Row(
@@ -191,15 +157,11 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         note=reader.machine,
     ),
     *(EnergyRow(memory, f"Energy, weights in {memory}") for memory in energy.MEMORIES),
-    Row(
+    _timed(
         "Training time",
-        "measured",
-        "lower",
-        reader.training_seconds,
-        units.duration,
+        read=reader.training_seconds,
         words=("shorter", "longer"),
         note=reader.epochs_note,
-        same=("machine",),
     ),
 )
 

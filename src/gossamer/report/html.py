@@ -200,7 +200,10 @@ def page(
     if not runs and not listed:
         raise UserError("a report needs at least one run or an experiment: name a run directory")
     target = Path(path)
-    shown = [_Shown.of(index, _snapshot(one)) for index, one in enumerate(listed)]
+    shown = [
+        _Shown.of(index, words.snapshot_of(one, importances=True))
+        for index, one in enumerate(listed)
+    ]
     snapshots = {one.snapshot.name: one.snapshot for one in shown}
     side_by_side = overview(snapshots) if len(shown) > 1 else []
     closer = plots.of_runs(runs)
@@ -240,14 +243,6 @@ def page(
     )
     write_page(target, text)
     return target
-
-
-def _snapshot(experiment: Experiment | Snapshot) -> Snapshot:
-    from gossamer.search import Snapshot  # only here: reports of runs do not need the search
-
-    if isinstance(experiment, Snapshot):
-        return experiment
-    return Snapshot.of(experiment, importances=True)
 
 
 def _opened(source: object) -> list[Experiment | Snapshot] | None:

@@ -28,11 +28,6 @@ def share(part: tuple[str, ...], whole: tuple[str, ...]) -> Callable[[Run], floa
     return read_share
 
 
-def noise_share(run: Run) -> float | None:
-    """Return the noise score as a share of the highest possible."""
-    return share(("noise", "score"), ("noise", "of"))(run)
-
-
 def disturbances(run: Run) -> list[Mapping[str, Any]]:
     """Return the robustness curves of a run; empty if it did not measure them."""
     listed = run.get("robustness") or ()

@@ -173,7 +173,7 @@ def layer_table(run: Mapping[str, Any], title: str = "") -> Table:
     for heading in ("Weights", "Non-zero", "Density", "Input", "Dense", "Weights", "Both"):
         shown.add_column(heading, justify="right", overflow="fold")
     for layer in layers_of(run):
-        written = (write(layer) for _, _, write in LAYER_COLUMNS)
+        written = (column.text(layer) for column in LAYER_COLUMNS)
         shown.add_row(Text(layer.name), Text(layer.kind), *written)
     return shown
 
@@ -216,9 +216,7 @@ def frontier_table(experiment: Experiment | Snapshot, *, most: int | None = None
         experiment: the experiment to show.
         most: the number of trials to show, the best ones; the title counts all.
     """
-    from gossamer.search import Snapshot  # tables of runs do not need the search's packages
-
-    snapshot = experiment if isinstance(experiment, Snapshot) else Snapshot.of(experiment)
+    snapshot = words.snapshot_of(experiment)
     shown = partial(_side_by_side, snapshot)
     tables = map(shown, _fitting(words.listed(snapshot)[:most], shown, _COLUMNS))
     return Group(Text(f"{snapshot.name}: {words.verdict(snapshot)}", "bold"), *tables)
@@ -229,9 +227,7 @@ def trials_table(experiment: Experiment | Snapshot) -> Group:
 
     Values that miss their threshold are red. A stopped trial has its expected final values.
     """
-    from gossamer.search import Snapshot
-
-    snapshot = experiment if isinstance(experiment, Snapshot) else Snapshot.of(experiment)
+    snapshot = words.snapshot_of(experiment)
     shown = plain_table("")
     shown.add_column("Trial", justify="right")
     shown.add_column("State")

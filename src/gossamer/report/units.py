@@ -85,8 +85,5 @@ def times(ratio: float) -> str:
 
 def spread(low: float, high: float) -> str:
     """A range of ratios: ``(2.06, 15.3)`` -> ``2.1–15.3×``; one figure if the ends are equal."""
-    ends = [
-        f"{end:,.2f}" if end < 1.995 else f"{end:,.1f}" if end < 99.95 else f"{end:,.0f}"
-        for end in (low, high)
-    ]
-    return f"{ends[0]}×" if ends[0] == ends[1] else f"{ends[0]}–{ends[1]}×"
+    first, last = times(low), times(high)
+    return first if first == last else f"{first[:-1]}–{last}"

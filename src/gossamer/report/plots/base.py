@@ -18,6 +18,7 @@ SERIES = ("#8a94a3", "#0b7285", "#c2571a", "#5f3dc4", "#2b8a3e", "#a61e4d")
 INSIDE, OUTSIDE, FRONTIER, LIMIT = "#1c7ed6", "#8993a1", "#0b3d91", "#c92a2a"
 SHADE, FILL = "rgba(201, 42, 42, 0.07)", "rgba(11, 61, 145, 0.08)"
 BORDER, UNSELECTED, STOPPED, RING = "#cbd2d9", "#c3cad3", "#e8590c", "#fefefe"
+LIMIT_LINE = {"color": LIMIT, "width": 1.5, "dash": "dash"}  # of a threshold
 # On a dark background, the page replaces colors by these.
 DARK = {
     INK: "#e6eaf0",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gossamer.report import experiment as words
-from gossamer.report.plots.base import FRONTIER, INSIDE, LIMIT, OUTSIDE, STOPPED, Plot, blank
+from gossamer.report.plots.base import FRONTIER, INSIDE, LIMIT_LINE, OUTSIDE, STOPPED, Plot, blank
 from gossamer.report.provenance import metric_provenance
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def curves(snapshot: Snapshot) -> list[Plot]:
             counts.append(f"{len(drawn)} {state}")
             _add(figure, state, drawn, {"color": color, "width": 1.5}, opacity, mark)
         if metric.threshold is not None:
-            line = {"color": LIMIT, "width": 1.5, "dash": "dash"}
-            figure.add_hline(y=metric.threshold, line=line)
+            figure.add_hline(y=metric.threshold, line=LIMIT_LINE)
         of = (
             "" if len(shown) == len(reported) else f" The newest {SHOWN} of {len(reported)} trials."
         )

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from gossamer.report import experiment as words
 from gossamer.report import units
 from gossamer.report.plots.axes import scale_of
-from gossamer.report.plots.base import FILL, FRONTIER, INSIDE, LIMIT, SHADE, Plot, blank, text
+from gossamer.report.plots.base import FILL, FRONTIER, INSIDE, LIMIT_LINE, SHADE, Plot, blank, text
 from gossamer.report.plots.scatters import (
     axis_of,
     deviation_bars,
@@ -93,7 +93,7 @@ def _history(snapshot: Snapshot, metric: Metric) -> Plot:
     if metric.threshold is not None:
         failing = metric.goal.outside(low, metric.threshold, high)
         figure.add_hrect(y0=failing[0], y1=failing[1], fillcolor=SHADE, line_width=0, layer="below")
-        figure.add_hline(y=metric.threshold, line={"color": LIMIT, "width": 1.5, "dash": "dash"})
+        figure.add_hline(y=metric.threshold, line=LIMIT_LINE)
     for label, trials, marker in groups_of(snapshot):
         figure.add_scatter(
             x=[trial.number for trial in trials],

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gossamer.report import experiment as words
 from gossamer.report import units
 from gossamer.report.plots.axes import Scale, scale_of
-from gossamer.report.plots.base import (
-    INSIDE,
-    UNSELECTED,
-    Plot,
-    blank,
-    text,
-)
+from gossamer.report.plots.base import INSIDE, UNSELECTED, Plot, blank, text
 from gossamer.report.provenance import metric_provenance
 
 if TYPE_CHECKING:

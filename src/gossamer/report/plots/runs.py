@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gossamer.deploy.metrics import value
 from gossamer.report import units
 from gossamer.report.layers import layers_of
 from gossamer.report.metrics_reader import disturbances
-from gossamer.report.plots.base import (
-    FRONTIER,
-    INSIDE,
-    Plot,
-    blank,
-    color,
-    text,
-)
+from gossamer.report.plots.base import FRONTIER, INSIDE, Plot, blank, color, text
+
+# (level, accuracy) from mild to strong.
+Curve = Sequence[tuple[float, float]]
 
 
 def of_runs(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
@@ -26,17 +22,13 @@ def of_runs(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
     return [*([curve] if curve else []), *disturbed(runs), *layers(runs)]
 
 
-def noise(runs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
-    """Draw accuracy against noise level, one curve per run that measured it."""
-    figure = blank(340)
-    figure.update_xaxes(title_text="noise level")
+def _accuracy(runs: Collection[str], curves: Mapping[str, Curve], height: int, at: str) -> Any:
+    """Draw accuracy by level, a curve in its color for each of the runs that measured it."""
+    figure, names = blank(height, hovermode="x unified"), list(runs)
     figure.update_yaxes(title_text="accuracy", tickformat=".0%")
-    words = []
-    for index, (name, run) in enumerate(runs.items()):
-        curve = noise_curve(run)
-        if not curve:
-            continue
+    for name, curve in curves.items():
         levels, shares = zip(*curve, strict=True)
+        index = names.index(name)
         figure.add_scatter(
             x=levels,
             y=shares,
@@ -44,16 +36,24 @@ def noise(runs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
             mode="lines+markers",
             line={"color": color(index), "width": 2.5},
             marker={"size": 7, "symbol": index},
-            hovertemplate="%{y:.2%} at level %{x}",
+            hovertemplate=f"%{{y:.2%}} at {at}",
         )
-        words.append(
-            f"{name} falls from {units.percent(shares[0])} at level {units.plain(levels[0])} "
-            f"to {units.percent(shares[-1])} at level {units.plain(levels[-1])}"
-        )
-    if not words:
+    return figure
+
+
+def noise(runs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
+    """Draw accuracy against noise level, one curve per run that measured it."""
+    curves = {name: curve for name, run in runs.items() if (curve := noise_curve(run))}
+    if not curves:
         return None
-    figure.update_layout(hovermode="x unified")
-    alt = f"Accuracy against noise level: {'; '.join(words)}."
+    figure = _accuracy(runs, curves, 340, "level %{x}")
+    figure.update_xaxes(title_text="noise level")
+    words = "; ".join(
+        f"{name} falls from {units.percent(curve[0][1])} at level {units.plain(curve[0][0])} "
+        f"to {units.percent(curve[-1][1])} at level {units.plain(curve[-1][0])}"
+        for name, curve in curves.items()
+    )
+    alt = f"Accuracy against noise level: {words}."
     return Plot("noise", "Accuracy under noise", alt, figure, ("measured",))
 
 
@@ -72,39 +72,28 @@ def noise_curve(run: Mapping[str, Any]) -> list[tuple[float, float]]:
 
 def disturbed(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
     """Draw accuracy against the strength of each disturbance, one plot each, a curve per run."""
-    curves: dict[str, dict[str, Mapping[str, Any]]] = {}
+    curves: dict[tuple[str, str], dict[str, Curve]] = {}
     for name, run in runs.items():
         for curve in disturbances(run):
-            curves.setdefault(str(curve["name"]), {})[name] = curve
-    return [_disturbed(kind, list(runs), by_run) for kind, by_run in curves.items()]
+            of, kind = max(1, int(curve["of"])), (str(curve["name"]), str(curve["unit"]))
+            points = zip(curve["levels"], curve["correct"], strict=False)
+            if shares := [(level, float(right) / of) for level, right in points]:
+                curves.setdefault(kind, {})[name] = shares
+    return [_disturbed(kind, unit, runs, by_run) for (kind, unit), by_run in curves.items()]
 
 
-def _disturbed(kind: str, names: list[str], curves: Mapping[str, Mapping[str, Any]]) -> Plot:
-    figure = blank(280)
-    unit = str(next(iter(curves.values()))["unit"])
-    words = []
-    for name, curve in curves.items():
-        index = names.index(name)
-        of = max(1, int(curve["of"]))
-        shares = [float(right) / of for right in curve["correct"]]
-        figure.add_scatter(
-            x=curve["levels"],
-            y=shares,
-            name=text(name),
-            mode="lines+markers",
-            line={"color": color(index), "width": 2.5},
-            marker={"size": 7, "symbol": index},
-            hovertemplate=f"%{{y:.2%}} at %{{x}} {text(unit)}",
-        )
-        words.append(f"{name} " + ", ".join(units.percent(share) for share in shares))
+def _disturbed(kind: str, unit: str, runs: Collection[str], curves: Mapping[str, Curve]) -> Plot:
+    figure = _accuracy(runs, curves, 280, f"%{{x}} {text(unit)}")
     loud = unit == "dB"  # fewer decibels of signal to noise are more noise
     title = "signal to noise, dB" if loud else unit
     figure.update_xaxes(title_text=text(title), autorange="reversed" if loud else True)
-    figure.update_yaxes(title_text="accuracy", tickformat=".0%")
-    figure.update_layout(hovermode="x unified")
+    words = "; ".join(
+        f"{name} " + ", ".join(units.percent(share) for _, share in curve)
+        for name, curve in curves.items()
+    )
     written = kind.replace("_", " ")
     heading = f"Accuracy in {written} noise" if loud else f"Accuracy under {written}"
-    alt = f"{heading}, from mild to strong: {'; '.join(words)}."
+    alt = f"{heading}, from mild to strong: {words}."
     return Plot(f"disturbed-{kind}", heading, alt, figure, ("measured",))
 
 
@@ -112,17 +101,18 @@ def layers(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
     """Draw multiply-adds per layer, one plot per run, all on the same scale."""
     listed = {name: layers_of(run) for name, run in runs.items()}
     every = itertools.chain.from_iterable(listed.values())
-    most = max((layer.dense or 0.0 for layer in every), default=0.0)
+    most = max((layer.figures["macs_dense"] or 0.0 for layer in every), default=0.0)
     plots = []
     for index, (name, parts) in enumerate(listed.items()):
         if not parts:
             continue
         figure = blank(110 + 62 * len(parts), barmode="group", bargap=0.25)
-        for label, fill, read in (
-            ("dense", "#b8c1cc", [layer.dense for layer in parts]),
-            ("weights only", INSIDE, [layer.weights_only for layer in parts]),
-            ("weights × activations", FRONTIER, [layer.both for layer in parts]),
+        for label, fill, key in (
+            ("dense", "#b8c1cc", "macs_dense"),
+            ("weights only", INSIDE, "macs_weights"),
+            ("weights × activations", FRONTIER, "macs_both"),
         ):
+            read = [layer.figures[key] for layer in parts]
             figure.add_bar(
                 y=[text(layer.name) for layer in parts],
                 x=read,
@@ -139,9 +129,9 @@ def layers(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
         figure.update_yaxes(autorange="reversed", type="category", ticks="", title_text="")
         figure.update_layout(legend={"traceorder": "normal"})
         words = "; ".join(
-            f"{layer.name} {units.short(layer.dense or 0)} dense, "
-            f"{units.short(layer.weights_only or 0)} with non-zero weights, "
-            f"{units.short(layer.both or 0)} with both non-zero"
+            f"{layer.name} {units.short(layer.figures['macs_dense'] or 0)} dense, "
+            f"{units.short(layer.figures['macs_weights'] or 0)} with non-zero weights, "
+            f"{units.short(layer.figures['macs_both'] or 0)} with both non-zero"
             for layer in parts
         )
         title = f"Multiply-adds per layer: {name}"

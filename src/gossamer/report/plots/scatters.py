@@ -17,7 +17,7 @@ from gossamer.report.plots.axes import Scale, scale_of
 from gossamer.report.plots.base import (
     FRONTIER,
     INSIDE,
-    LIMIT,
+    LIMIT_LINE,
     OUTSIDE,
     RING,
     SHADE,
@@ -57,7 +57,7 @@ def draw_limits(figure: go.Figure, x: Axis, y: Axis) -> None:
     """Draw threshold lines, and shade the area beyond them once."""
     left, right, bottom, top = x.scale.low, x.scale.high, y.scale.low, y.scale.high
     shade = {"type": "rect", "fillcolor": SHADE, "line_width": 0, "layer": "below"}
-    line = {"type": "line", "line": {"color": LIMIT, "width": 1.5, "dash": "dash"}}
+    line = {"type": "line", "line": LIMIT_LINE}
     limit = x.metric.threshold
     if limit is not None:
         failing = x.metric.goal.outside(left, limit, right)
@@ -97,9 +97,7 @@ def groups_of(snapshot: Snapshot) -> list[tuple[str, list[TrialRecord], dict[str
     rest = [trial for trial in snapshot.complete if trial.number not in best]
     outside = [trial for trial in rest if trial.number not in snapshot.inside]
     inside = [trial for trial in rest if trial.number in snapshot.inside]
-    names = {"frontier": "frontier", "solutions": "distinct solutions"}
-    label = names.get(front.kind, "inside the thresholds")
-    label = label if front.feasible else "nearest to the thresholds"
+    label = words.place(snapshot).removeprefix("on the ")
     faint = {"color": OUTSIDE, "size": 6, "opacity": 0.7, "symbol": "x-thin-open"}
     full = {"color": INSIDE, "size": 7, "opacity": 0.75}
     strong = {"color": FRONTIER, "size": 11, "line": {"color": RING, "width": 1.5}}
