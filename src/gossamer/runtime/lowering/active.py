@@ -10,14 +10,8 @@ import numpy as np
 
 from gossamer.kernels.registry import Kernel, find, typed
 from gossamer.runtime.graph import AnyNode, Array
-from gossamer.runtime.lowering.dense import dense_macs
 from gossamer.runtime.lowering.layouts import SUMS, Lowering, Value
-from gossamer.runtime.packing import (
-    BLOCK,
-    InputMajor,
-    padded,
-    up_to,
-)
+from gossamer.runtime.packing import BLOCK, InputMajor, limits, padded, up_to
 from gossamer.runtime.program import LIST_HEADER, Buffer
 
 
@@ -95,8 +89,6 @@ def emit_active(
     value: Value,
     source: Buffer,
     major: InputMajor,
-    bias: Array,
-    clip: Array,
     output: Buffer,
     *,
     inner: int,
@@ -105,6 +97,7 @@ def emit_active(
     pool: int,
     items: int,
     macs: float,
+    dense_macs: float,
     planes: bool = False,
 ) -> None:
     match kernel.layout:
@@ -130,7 +123,7 @@ def emit_active(
         "channel_first": channel_first,
         "residues": grid.residues,
         "rows": major.rows,
-        "outputs": len(bias),
+        "outputs": len(node.constants["bias"]),
         "padded": major.outputs,
         "positions": grid.positions,
         "pitch": grid.pitch,
@@ -144,14 +137,15 @@ def emit_active(
         "in_width": grid.in_width,
         "planes": planes,
     }
-    bounds, offset, weights, more = packed
+    bias = padded(node.constants["bias"], major.outputs)
+    clip = limits(node.operation.low, node.operation.high)
     lowering.add(
         node.name,
         kernel,
         (source,),
         output,
         shape,
-        data=[bounds, offset, weights, more, padded(bias, major.outputs), clip, grid.place],
+        data=[*packed, bias, clip, grid.place],
         scratch=grid.positions * major.slice
         + 8
         + 3 * (capacity + BLOCK)
@@ -159,5 +153,5 @@ def emit_active(
         + BLOCK,
         items=items,
         macs=macs * value.density,
-        dense_macs=dense_macs(lowering, node) * items,
+        dense_macs=dense_macs,
     )

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from gossamer.kernels.registry import Kernel
-from gossamer.runtime.graph import Array, Node
+from gossamer.runtime.graph import Array
 from gossamer.runtime.lowering.active import Grid, emit_active, tiles
-from gossamer.runtime.lowering.dense import after_conv, conv_size
-from gossamer.runtime.lowering.layouts import Lowering, Value
-from gossamer.runtime.packing import (
-    InputMajor,
-    limits,
-)
-
-if TYPE_CHECKING:
-    from gossamer.runtime.operators.conv import Conv
+from gossamer.runtime.lowering.convolution import Convolution
+from gossamer.runtime.packing import InputMajor
 
 
 def taps_by_residue(size: int, stride: int, dilation: int) -> tuple[Array, Array]:
@@ -39,16 +30,14 @@ def taps_by_residue(size: int, stride: int, dilation: int) -> tuple[Array, Array
     return taps, shifts
 
 
-def arrange(
-    node: Node[Conv], size: tuple[int, int, int], out: tuple[int, int]
-) -> tuple[Array, Array, Grid]:
+def arrange(conv: Convolution) -> tuple[Array, Array, Grid]:
     """Return weights [inputs, rows, columns, outputs], shifts of the taps, and the grid of sums.
 
     The inputs are channels times residues. Columns are in descending order, so that neighboring
     taps reach neighboring outputs.
     """
-    weight, s = node.constants["weight"], node.operation
-    (_, h, w), (sy, sx), pads = size, s.strides, s.pads
+    weight, s, out = conv.weight, conv.settings, conv.out
+    (_, h, w), (sy, sx), pads = conv.size, s.strides, s.pads
     ky, down = taps_by_residue(weight.shape[2], sy, s.dilations[0])
     kx, right = taps_by_residue(weight.shape[3], sx, s.dilations[1])
     kx, right = kx[:, ::-1], right[:, ::-1]
@@ -63,7 +52,7 @@ def arrange(
     beyond = max(0, int(np.where(here, column, 0).max()) - (out[1] - 1))
     pitch = out[1] + max(left, beyond)
     shift = -(down[:, None, :, None] * pitch + right[None, :, None, :])
-    shift = np.tile(shift.reshape(sy * sx, *shift.shape[2:]), (size[0], 1, 1))
+    shift = np.tile(shift.reshape(sy * sx, *shift.shape[2:]), (conv.size[0], 1, 1))
     reached = (y // sy)[:, None] - down[y % sy]  # the output row, for each row of taps
     valid = (reached >= 0) & (reached < out[0])
     first = np.where(valid.any(axis=1), valid.argmax(axis=1), 0)
@@ -91,17 +80,15 @@ def arrange(
     return rows, shift, grid
 
 
-def conv_active(
-    lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value, size: tuple[int, int, int]
-) -> None:
-    weight, s = node.constants["weight"], node.operation
-    c, h, w = size
-    listed = lowering.list_form(value)
-    source = lowering.form(value, listed)
-    rows, shift, grid = arrange(node, size, conv_size(lowering, node))
+def conv_active(conv: Convolution, kernel: Kernel) -> None:
+    lowering, weight, s = conv.lowering, conv.weight, conv.settings
+    c, h, w = conv.size
+    rows, shift, grid = arrange(conv)
     major = InputMajor(rows, shift, tiles(lowering, grid.positions, len(weight)))
-    planes = node.output in lowering.graph.outputs
-    target, after = after_conv(lowering, node, "dense" if planes else "last", True)
+    planes = conv.node.output in lowering.graph.outputs
+    listed = lowering.list_form(conv.value)
+    source = lowering.form(conv.value, listed)
+    target, after = conv.output("dense" if planes else "last", pooled=True)
     # Every weight meets as many inputs as there are outputs, fewer where they are padding.
     meets = np.float64(0.0)
     taps = np.count_nonzero(weight, axis=(0, 1))
@@ -113,20 +100,19 @@ def conv_active(
         meets += taps[ky, kx] * counts[0] * counts[1]
     emit_active(
         lowering,
-        node,
+        conv.node,
         kernel,
-        value,
+        conv.value,
         source,
         major,
-        node.constants["bias"],
-        limits(s.low, s.high),
         target,
         inner=h * w if listed == "list" else c,
         channel_first=listed == "list",
         grid=grid,
         pool=s.pool,
-        items=value.items,
-        macs=float(meets) * value.items,
+        items=conv.value.items,
+        macs=float(meets) * conv.value.items,
+        dense_macs=conv.dense_macs,
         planes=planes,
     )
     after()

@@ -1,30 +1,17 @@
-"""Dense convolutions, and what every convolution shares."""
+"""Dense convolutions, and the kernels that layers with weights share."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gossamer.kernels.registry import Kernel, find, typed
 from gossamer.runtime.constants import fact, nonzeros
-from gossamer.runtime.graph import AnyNode, Array, Node
-from gossamer.runtime.lowering.layouts import Lowering, Value
-from gossamer.runtime.packing import (
-    BLOCK,
-    limits,
-    padded,
-    panels,
-    sparse_panels,
-    up_to,
-)
-from gossamer.runtime.program import Buffer
+from gossamer.runtime.graph import Array
+from gossamer.runtime.lowering.convolution import Convolution
+from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.packing import BLOCK, padded, panels, sparse_panels, up_to
 
 WORTH = 2.0  # so many products of blocks for each one with a non-zero are too many
-
-if TYPE_CHECKING:
-    from gossamer.runtime.operators.conv import Conv
 
 
 def gemm_kernels(lowering: Lowering, weight: Array, outputs: int) -> list[Kernel]:
@@ -91,20 +78,6 @@ def columns_of(lowering: Lowering, kernel: Kernel) -> int:
     return int(float(kernel.tile) * lowering.width)
 
 
-def conv_size(lowering: Lowering, node: Node[Conv]) -> tuple[int, int]:
-    """Return height and width of a convolution's output before its pool."""
-    _, (_, h, w) = lowering.image(node)
-    return node.operation.size((h, w), node.constants["weight"].shape[2:])
-
-
-def dense_macs(lowering: Lowering, node: AnyNode) -> float:
-    weight = node.constants["weight"]
-    if node.op == "linear":
-        return float(weight.size)
-    high, wide = conv_size(lowering, node)
-    return float(weight.size * high * wide)
-
-
 def run_length(offset: Array) -> int:
     """Return how many adjacent numbers each run of inputs has, where all runs are equally long."""
     ends = np.flatnonzero(np.diff(offset) != 1) + 1
@@ -112,88 +85,10 @@ def run_length(offset: Array) -> int:
     return run if np.array_equal(ends, np.arange(run, len(offset), run)) else 1
 
 
-def pool_shape(
-    size: tuple[int, int, int],
-    out: tuple[int, int],
-    *,
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    pads: Sequence[int],
-    kind: str,
-    channels_last: bool,
-) -> dict[str, int]:
-    """The shape of the kernel ``pool``: sizes in and out, and the attributes of a pool."""
-    channels, in_height, in_width = size
-    high, wide = out
-    side_by_side = kernel[0] == 1 and tuple(kernel) == tuple(strides) and not any(pads)
-    if side_by_side and not channels_last and in_width == wide * kernel[1]:
-        in_height, in_width, high, wide = 1, in_height * in_width, 1, high * wide  # one long row
-    return {
-        "channels": channels,
-        "in_height": in_height,
-        "in_width": in_width,
-        "height": high,
-        "width": wide,
-        "kernel_height": kernel[0],
-        "kernel_width": kernel[1],
-        "stride_height": strides[0],
-        "stride_width": strides[1],
-        "top": pads[0],
-        "left": pads[1],
-        "kind": ("max", "average", "average_padded", "sum").index(kind),
-        "channels_last": channels_last,
-        "below": pads[2],
-        "right": pads[3],
-    }
-
-
-def after_conv(
-    lowering: Lowering, node: Node[Conv], form: str, pool: bool
-) -> tuple[Buffer, Callable[[], None]]:
-    """Return the buffer that a convolution writes, and the function that adds its max-pool."""
-    result = lowering.value(node.output)
-    side = node.operation.pool
-    if side == 1 or pool:
-        return lowering.new(result, form, result.item), lambda: None
-    high, wide = conv_size(lowering, node)
-    channels = result.channels
-    before = Buffer(f"{node.output}|before pool", result.items * channels * high * wide)
-
-    def after() -> None:
-        lowering.add(
-            node.name,
-            lowering.kernel("pool"),
-            (before,),
-            lowering.new(result, form, result.item),
-            pool_shape(
-                (channels, high, wide),
-                (high // side, wide // side),
-                kernel=[side, side],
-                strides=[side, side],
-                pads=[0, 0, 0, 0],
-                kind="max",
-                channels_last=form == "last",
-            ),
-            items=result.items,
-        )
-
-    return before, after
-
-
-def conv_gemm(
-    lowering: Lowering,
-    node: Node[Conv],
-    kernel: Kernel,
-    value: Value,
-    size: tuple[int, int, int],
-    plain: str,
-) -> None:
-    weight, bias, s = node.constants["weight"], node.constants["bias"], node.operation
-    groups, pads = s.groups, s.pads
-    sparse = kernel.operation.startswith("sparse")
-    c, h, w = size
-    high, wide = conv_size(lowering, node)
-    source = lowering.padded_image(value, size, pads, plain)
+def conv_gemm(conv: Convolution, kernel: Kernel, plain: str) -> None:
+    weight, s = conv.weight, conv.settings
+    (c, h, w), pads, (high, wide) = conv.size, s.pads, conv.out
+    source = conv.padded_image(plain)
     rows, pitch = h + pads[0] + pads[2], w + pads[1] + pads[3]
     across, down, deep = (c, pitch * c, 1) if plain == "last" else (1, pitch, rows * pitch)
     ky, kx, ic = np.meshgrid(
@@ -207,83 +102,40 @@ def conv_gemm(
         np.arange(high) * s.strides[0], np.arange(wide) * s.strides[1], indexing="ij"
     )
     base = (y * down + x * across).astype(np.int32).ravel()
-    target, after = after_conv(lowering, node, "last", False)
-    outputs = len(weight) // groups
-    columns = columns_of(lowering, kernel)
+    target, after = conv.output("last")
+    outputs, columns = len(weight) // s.groups, columns_of(conv.lowering, kernel)
     matrix = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
-    clip = limits(s.low, s.high)
     run = run_length(offset)
-    for group in range(groups):
-        part = slice(group * outputs, (group + 1) * outputs)
-        start = base + np.int32(group * weight.shape[1] * deep)
-        padded_bias = padded(bias[part], up_to(outputs, columns))
-        pixels = value.items * high * wide
+    for first in range(0, len(weight), outputs):
+        part = matrix[first : first + outputs]
+        start = base + np.int32(first // outputs * weight.shape[1] * deep)
+        bias = padded(conv.bias[first : first + outputs], up_to(outputs, columns))
+        dense_macs = macs = float(conv.pixels * part.size)
         shape = {
             "rows": high * wide,
             "outputs": outputs,
             "out_pitch": len(weight),
-            "out_offset": group * outputs,
+            "out_offset": first,
         }
-        if sparse:
-            bounds, inputs, values = sparse_panels(matrix[part], columns)
-            data = [bounds, offset[inputs], values, padded_bias, start, clip]
-            macs = float(pixels * np.count_nonzero(matrix[part]))
+        if kernel.operation.startswith("sparse"):
+            bounds, inputs, values = sparse_panels(part, columns)
+            data = [bounds, offset[inputs], values, bias, start, conv.clip]
+            macs = float(conv.pixels * np.count_nonzero(part))
         else:
-            data = [panels(matrix[part], columns), padded_bias, offset[::run].copy(), start, clip]
-            macs = float(pixels * matrix[part].size)
+            data = [panels(part, columns), bias, offset[::run].copy(), start, conv.clip]
             shape |= {"depth": len(offset), "run": run}
-        lowering.add(
-            node.name,
-            kernel,
-            (source,),
-            target,
-            shape,
-            data=data,
-            items=value.items,
-            macs=macs,
-            dense_macs=float(pixels * matrix[part].size),
-        )
+        conv.add(kernel, source, target, shape, data, macs, dense_macs)
     after()
 
 
-def depthwise(
-    lowering: Lowering, node: Node[Conv], value: Value, size: tuple[int, int, int]
-) -> None:
-    weight, bias, s = node.constants["weight"], node.constants["bias"], node.operation
-    c, h, w = size
-    high, wide = conv_size(lowering, node)
-    source = lowering.form(value, "last")
-    taps = padded(weight.reshape(c, -1).T, up_to(c, BLOCK), axis=1)
+def depthwise(conv: Convolution, kernel: Kernel) -> None:
+    c, lowering = conv.size[0], conv.lowering
+    taps = padded(conv.weight.reshape(c, -1).T, up_to(c, BLOCK), axis=1)
     data = [
         np.ascontiguousarray(taps[:, : up_to(c, lowering.width)]),  # the kernel pads to its width
-        padded(bias, up_to(c, BLOCK)),
-        limits(s.low, s.high),
+        padded(conv.bias, up_to(c, BLOCK)),
+        conv.clip,
     ]
-    target, after = after_conv(lowering, node, "last", False)
-    macs = float(value.items * weight.size * high * wide)
-    lowering.add(
-        node.name,
-        lowering.kernel(typed("depthwise", weight)),
-        (source,),
-        target,
-        {
-            "channels": c,
-            "in_height": h,
-            "in_width": w,
-            "height": high,
-            "width": wide,
-            "kernel_height": weight.shape[2],
-            "kernel_width": weight.shape[3],
-            "stride_height": s.strides[0],
-            "stride_width": s.strides[1],
-            "dilation_height": s.dilations[0],
-            "dilation_width": s.dilations[1],
-            "top": s.pads[0],
-            "left": s.pads[1],
-        },
-        data=data,
-        items=value.items,
-        macs=macs,
-        dense_macs=macs,
-    )
+    target, after = conv.output("last")
+    conv.add(kernel, lowering.form(conv.value, "last"), target, {}, data, conv.dense_macs)
     after()

@@ -16,7 +16,8 @@ import numpy as np
 
 from gossamer.kernels.registry import Kernel, find
 from gossamer.runtime.graph import DEEPEST, AnyNode, Array, Candidate, Node, whole
-from gossamer.runtime.lowering.dense import after_conv, conv_size, worth_trying
+from gossamer.runtime.lowering.convolution import Convolution
+from gossamer.runtime.lowering.dense import worth_trying
 from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.lowering.linear import in_order
 from gossamer.runtime.packing import grouped_panels, limits, padded, up_to
@@ -69,10 +70,9 @@ def _linear(lowering: Lowering, node: AnyNode, kernel: Kernel, grid: Round) -> N
 
 
 def _conv(lowering: Lowering, node: Node[Conv], kernel: Kernel, grid: Round) -> None:
-    value, (c, h, w) = lowering.image(node)
-    s = node.operation
-    plain = "last" if c > 1 else lowering.layout(value)
-    image = lowering.padded_image(value, (c, h, w), s.pads, plain)
+    conv = Convolution(lowering, node)
+    value, (c, _, w), s = conv.value, conv.size, conv.settings
+    image = conv.padded_image("last" if c > 1 else lowering.layout(value))
     source = _codes(lowering, value, image, value.items, kernel, grid)
     weight = whole(node).transpose(0, 2, 3, 1)  # [outputs, rows, columns, channels]
     outputs, tall, wide, channels = weight.shape
@@ -80,10 +80,10 @@ def _conv(lowering: Lowering, node: Node[Conv], kernel: Kernel, grid: Round) -> 
     together = channels == c and s.dilations[1] == 1  # do the taps of a row touch?
     across = np.zeros(1, np.int64) if together else np.arange(wide) * s.dilations[1] * c
     runs = (np.arange(tall)[:, None] * s.dilations[0] * pitch + across).ravel()
-    high, broad = conv_size(lowering, node)
+    high, broad = conv.out
     y, x = np.arange(high) * s.strides[0] * pitch, np.arange(broad) * s.strides[1] * c
     base = (y[:, None] + x).ravel()
-    target, after = after_conv(lowering, node, "last", False)
+    target, after = conv.output("last")
     each = outputs // s.groups
     for group in range(s.groups):
         part = slice(group * each, (group + 1) * each)

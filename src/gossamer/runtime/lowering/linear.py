@@ -154,8 +154,6 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
             value,
             source,
             major,
-            bias,
-            clip,
             out(),
             inner=1,
             channel_first=True,
@@ -163,6 +161,7 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
             pool=1,
             items=items,
             macs=float(nonzero * items),
+            dense_macs=dense_macs,
         )
 
     for kernel in gemm_kernels(lowering, weight, outputs):

@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gossamer.kernels.registry import Kernel
 from gossamer.runtime.constants import nonzeros
-from gossamer.runtime.graph import Array, Node
-from gossamer.runtime.lowering.dense import after_conv, conv_size, dense_macs, outputs_together
-from gossamer.runtime.lowering.layouts import L1, L2, SUMS, Lowering, Value
-from gossamer.runtime.packing import (
-    by_chunk,
-    by_count,
-    by_output,
-    limits,
-    padded,
-    up_to,
-)
+from gossamer.runtime.graph import Array
+from gossamer.runtime.lowering.convolution import Convolution
+from gossamer.runtime.lowering.dense import outputs_together
+from gossamer.runtime.lowering.layouts import L1, L2, SUMS
+from gossamer.runtime.packing import by_chunk, by_count, by_output, padded, up_to
 from gossamer.runtime.program import Buffer
 
 ALIGNED = 8  # weights of an input channel that are worth a copy of its plane
 CHUNK = 8  # weights of an output in a chunk that are worth its sums' way to the cache and back
 
-if TYPE_CHECKING:
-    from gossamer.runtime.operators.conv import Conv
 
-
-def planes(
-    lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value, size: tuple[int, int, int]
-) -> None:
-    high, wide = conv_size(lowering, node)
-    lie = strided_planes(lowering, node, value, size, whole=True)
+def planes(conv: Convolution, kernel: Kernel) -> None:
+    (high, wide), weight, width = conv.out, conv.weight, conv.lowering.width
+    lie = strided_planes(conv, whole=True)
     _, _, pitch, (below, beside) = lie
-    weight = node.constants["weight"]
-    narrow = lowering.width // 2 if kernel.tile == "half" else lowering.width
-    most = (20 if lowering.width == 16 else 9) * narrow
+    most = (20 if width == 16 else 9) * (width // 2 if kernel.tile == "half" else width)
     tile = min((high - 1) * pitch + wide, most)
     taps = math.prod(weight.shape[2:])
     per_channel = min(tile + below * pitch + beside, taps * tile) * 4
@@ -46,88 +32,57 @@ def planes(
     worth = CHUNK * weight.size / max(1, nonzeros(weight)) / taps
     channels = max(L1 // per_channel, min(math.ceil(worth), L2 // per_channel))
     scratch = up_to(len(weight), outputs_together(kernel)) * most
-    _by_chunks(lowering, node, kernel, value, lie, channels, {}, 1, scratch)
+    _by_chunks(conv, kernel, lie, channels, 1, scratch)
 
 
-def depthwise_planes(
-    lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value, size: tuple[int, int, int]
-) -> None:
-    weight, s = node.constants["weight"], node.operation
-    (c, h, w), (sy, sx), pads = size, s.strides, s.pads
-    high, wide = conv_size(lowering, node)
-    pitch = -(-(w + pads[1] + pads[3]) // sx)
-    _, (below, _) = phase_offsets(node, pitch, 0)
+def depthwise_planes(conv: Convolution, kernel: Kernel) -> None:
+    weight, s, high = conv.weight, conv.settings, conv.out[0]
+    sy, sx = s.strides
+    pitch = -(-(conv.size[2] + s.pads[1] + s.pads[3]) // sx)
+    _, (below, _) = phase_offsets(conv, pitch, 0)
     # As few bands as fit the first cache, of about as many rows each.
     bands = math.ceil(high / max(1, L1 // (sy * sx * pitch * 4) - below))
     band = math.ceil(high / bands)
     plane = (band + below) * pitch
-    offset, _ = phase_offsets(node, pitch, plane)
+    offset, _ = phase_offsets(conv, pitch, plane)
     bounds, offsets, values = by_output(weight.reshape(len(weight), -1), offset)
-    target, after = after_conv(lowering, node, "dense", False)
-    lowering.add(
-        node.name,
+    target, after = conv.output("dense")
+    conv.add(
         kernel,
-        (lowering.form(value, "dense"),),
+        conv.lowering.form(conv.value, "dense"),
         target,
-        {
-            "channels": c,
-            "in_height": h,
-            "in_width": w,
-            "outputs": len(weight),
-            "height": high,
-            "width": wide,
-            "band": band,
-            "rows": band + below,
-            "pitch": pitch,
-            "stride_height": sy,
-            "stride_width": sx,
-            "top": pads[0],
-            "left": pads[1],
-        },
-        data=[bounds, offsets, values, node.constants["bias"], limits(s.low, s.high)],
+        {"band": band, "rows": band + below, "pitch": pitch},
+        [bounds, offsets, values, conv.bias, conv.clip],
+        float(conv.pixels * len(values)),
         # A tile of sums, the band, and what the last vector reads beyond it.
-        scratch=21 * lowering.width + sy * sx * plane,
-        items=value.items,
-        macs=float(value.items * len(values) * high * wide),
-        dense_macs=dense_macs(lowering, node) * value.items,
+        scratch=21 * conv.lowering.width + sy * sx * plane,
     )
     after()
 
 
-def examples_scratch(lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value) -> int:
+def examples_scratch(conv: Convolution, kernel: Kernel) -> int:
     """Return the floats of scratch memory: the image as read, the result, a tile's sums."""
-    (_, c, *size), s = value.shape, node.operation
-    h, w = size if len(size) == 2 else (1, *size)
-    (sy, sx), pads = s.strides, s.pads
+    (c, h, w), (sy, sx), pads = conv.size, conv.settings.strides, conv.settings.pads
     image = c * up_to(h + pads[0] + pads[2], sy) * up_to(w + pads[1] + pads[3], sx)
-    high, wide = conv_size(lowering, node)
-    outputs = len(node.constants["weight"])
+    outputs = len(conv.weight)
     sums = 2 * int(kernel.tile) * up_to(outputs, outputs_together(kernel))
-    return (image + outputs * high * wide + sums) * lowering.width
+    return (image + outputs * math.prod(conv.out) + sums) * conv.lowering.width
 
 
-def examples(
-    lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value, size: tuple[int, int, int]
-) -> None:
-    _, wide = conv_size(lowering, node)
-    lie = strided_planes(lowering, node, value, size)
+def examples(conv: Convolution, kernel: Kernel) -> None:
+    width = conv.lowering.width
+    lie = strided_planes(conv)
     *_, (below, beside) = lie
-    per_channel = (2 + below) * (min(wide, int(kernel.tile)) + beside) * lowering.width * 4
-    pool = {"pool": 2 if node.operation.pool == 2 else 1}
-    scratch = examples_scratch(lowering, node, kernel, value)
+    per_channel = (2 + below) * (min(conv.out[1], int(kernel.tile)) + beside) * width * 4
     # A little more than L1: with every chunk all sums are read and written once more.
-    fit = SUMS // per_channel
-    _by_chunks(lowering, node, kernel, value, lie, fit, pool, lowering.width, scratch)
+    _by_chunks(conv, kernel, lie, SUMS // per_channel, width, examples_scratch(conv, kernel))
 
 
 def _by_chunks(
-    lowering: Lowering,
-    node: Node[Conv],
+    conv: Convolution,
     kernel: Kernel,
-    value: Value,
     lie: tuple[Buffer, Array, int, tuple[int, int]],
     channels: int,
-    pool: dict[str, int],
     scale: int,
     scratch: int,
 ) -> None:
@@ -135,9 +90,8 @@ def _by_chunks(
 
     ``lie`` is the result of ``strided_planes``; ``scale`` multiplies its offsets for the kernel.
     """
-    weight, bias, s = node.constants["weight"], node.constants["bias"], node.operation
+    weight, s = conv.weight, conv.settings
     source, offset, pitch, _ = lie
-    high, wide = conv_size(lowering, node)
     chunk = max(1, min(weight.shape[1], channels)) * weight.shape[2] * weight.shape[3]
     matrix, together = weight.reshape(len(weight), -1), outputs_together(kernel)
     bounds, inputs, values = by_chunk(matrix, np.arange(matrix.shape[1]), chunk, together)
@@ -146,36 +100,16 @@ def _by_chunks(
     group = np.arange(blocks) * s.groups // blocks
     groups = np.repeat(np.tile(group, len(bounds)), np.diff(bounds, axis=1).ravel())
     offsets = (offset * scale).astype(np.int32).reshape(s.groups, -1)[groups, inputs]
-    target, after = after_conv(lowering, node, "dense", pool.get("pool") == 2)
-    lowering.add(
-        node.name,
-        kernel,
-        (source,),
-        target,
-        {
-            "chunks": len(bounds),
-            "outputs": len(weight),
-            "pitch": pitch,
-            "height": high,
-            "width": wide,
-            **pool,
-        },
-        data=[bounds, offsets, values, padded(bias, blocks * together), limits(s.low, s.high)],
-        scratch=scratch,
-        items=value.items,
-        macs=float(value.items * nonzeros(weight) * high * wide),
-        dense_macs=dense_macs(lowering, node) * value.items,
-    )
+    target, after = conv.output("dense", pooled=conv.shape(kernel).get("pool") == 2)
+    shape = {"chunks": len(bounds), "pitch": pitch}
+    data = [bounds, offsets, values, padded(conv.bias, blocks * together), conv.clip]
+    macs = float(conv.pixels * nonzeros(weight))
+    conv.add(kernel, source, target, shape, data, macs, scratch=scratch)
     after()
 
 
 def strided_planes(
-    lowering: Lowering,
-    node: Node[Conv],
-    value: Value,
-    size: tuple[int, int, int],
-    *,
-    whole: bool = False,
+    conv: Convolution, *, whole: bool = False
 ) -> tuple[Buffer, Array, int, tuple[int, int]]:
     """Return the padded planes of the input, one for each phase of the strides.
 
@@ -186,30 +120,28 @@ def strided_planes(
         The buffer; the offset of each weight's input for output (0, 0); the pitch of a row; and
         how many rows and columns beyond an output's position its weights reach.
     """
-    s = node.operation
-    (c, h, w), (sy, sx), pads = size, s.strides, s.pads
+    weight, width = conv.weight, conv.lowering.width
+    (c, h, w), (sy, sx), pads = conv.size, conv.settings.strides, conv.settings.pads
     # Phases: with a stride, every stride-th row and column lie together.
     rows, pitch = -(-(h + pads[0] + pads[2]) // sy), -(-(w + pads[1] + pads[3]) // sx)
     plane = rows * pitch
-    weight = node.constants["weight"]
     single = weight.shape[2:] == (1, 1) and sy == sx == 1 and not any(pads)
-    if whole and single and plane % lowering.width and nonzeros(weight) >= ALIGNED * c:
-        plane = up_to(plane, lowering.width)
-        source = whole_vectors(lowering, value, c, h * w, plane)
+    if whole and single and plane % width and nonzeros(weight) >= ALIGNED * c:
+        plane = up_to(plane, width)
+        source = whole_vectors(conv, plane)
     elif sy == sx == 1:
-        source = lowering.padded_image(value, size, pads, "dense")
+        source = conv.padded_image("dense")
     else:
-        source = phases(lowering, value, size, pads, (sy, sx), rows, pitch)
-    offset, beyond = phase_offsets(node, pitch, plane)
+        source = phases(conv, rows, pitch)
+    offset, beyond = phase_offsets(conv, pitch, plane)
     every = np.arange(c)[:, None] * (sy * sx * plane) + offset
     return source, every.ravel(), pitch, beyond
 
 
-def whole_vectors(
-    lowering: Lowering, value: Value, channels: int, pixels: int, plane: int
-) -> Buffer:
+def whole_vectors(conv: Convolution, plane: int) -> Buffer:
     """Return an image whose planes have ``plane`` floats, of which nobody needs the last ones."""
-    form = f"planes of {plane}"
+    lowering, value, (channels, high, wide) = conv.lowering, conv.value, conv.size
+    form, pixels = f"planes of {plane}", high * wide
     if form not in value.forms:
         layout = lowering.layout(value)
         source = lowering.form(value, layout)
@@ -224,36 +156,29 @@ def whole_vectors(
     return value.forms[form]
 
 
-def phase_offsets(node: Node[Conv], pitch: int, plane: int) -> tuple[Array, tuple[int, int]]:
+def phase_offsets(conv: Convolution, pitch: int, plane: int) -> tuple[Array, tuple[int, int]]:
     """Return where the input of each tap of output (0, 0) lies in a channel's phases.
 
     And how many rows and columns beyond an output's position the taps reach. ``pitch`` and
     ``plane`` are the floats of a row and of a phase.
     """
-    weight, s = node.constants["weight"], node.operation
-    sy, sx = s.strides
+    (sy, sx), dilations = conv.settings.strides, conv.settings.dilations
     ky, kx = np.meshgrid(
-        np.arange(weight.shape[2]) * s.dilations[0],
-        np.arange(weight.shape[3]) * s.dilations[1],
+        np.arange(conv.weight.shape[2]) * dilations[0],
+        np.arange(conv.weight.shape[3]) * dilations[1],
         indexing="ij",
     )
     offset = (ky % sy * sx + kx % sx) * plane + ky // sy * pitch + kx // sx
     return offset.ravel(), (int(ky.max()) // sy, int(kx.max()) // sx)
 
 
-def phases(
-    lowering: Lowering,
-    value: Value,
-    size: tuple[int, int, int],
-    pads: tuple[int, ...],
-    strides: tuple[int, ...],
-    rows: int,
-    pitch: int,
-) -> Buffer:
-    form = f"phases {pads} {strides}"
+def phases(conv: Convolution, rows: int, pitch: int) -> Buffer:
+    """Return the input with every stride-th row and column together."""
+    lowering, value, pads = conv.lowering, conv.value, conv.settings.pads
+    (c, h, w), (sy, sx) = conv.size, conv.settings.strides
+    form = f"phases {pads} {conv.settings.strides}"
     if form in value.forms:
         return value.forms[form]
-    (c, h, w), (sy, sx) = size, strides
     source = lowering.form(value, "dense")
     total = c * sy * sx * rows * pitch
     buffer = lowering.new(value, form, total)
@@ -281,63 +206,43 @@ def phases(
     return buffer
 
 
-def lanes_shape(lowering: Lowering, node: Node[Conv], size: tuple[int, int, int]) -> dict[str, int]:
-    s, weight = node.operation, node.constants["weight"]
-    pool = s.pool if s.pool == 2 else 1
-    rows, pitch = size[1] + s.pads[0] + s.pads[2], size[2] + s.pads[1] + s.pads[3]
-    high, wide = (n // pool for n in conv_size(lowering, node))
-    shifts = (pool - 1) * s.strides[1] + (weight.shape[3] - 1) * s.dilations[1] + 1
+def lanes_shape(conv: Convolution) -> dict[str, int]:
+    s, (_, h, w) = conv.settings, conv.size
+    pool = 2 if s.pool == 2 else 1
+    high, wide = (n // pool for n in conv.out)
     return {
-        "channels": size[0],
-        "in_height": rows,
-        "in_width": pitch,
-        "outputs": len(weight),
+        "in_height": h + s.pads[0] + s.pads[2],
+        "in_width": w + s.pads[1] + s.pads[3],
         "height": high,
         "width": wide,
         "step": s.strides[1] * pool,
-        "shifts": shifts,
+        "shifts": (pool - 1) * s.strides[1] + (conv.weight.shape[3] - 1) * s.dilations[1] + 1,
         "row_step": s.strides[0] * pool,
-        "pool": pool,
     }
 
 
-def lanes_scratch(lowering: Lowering, node: Node[Conv], size: tuple[int, int, int]) -> int:
-    shape = lanes_shape(lowering, node, size)
-    row = up_to(shape["width"], lowering.width) * shape["shifts"]
-    return shape["channels"] * shape["in_height"] * row
+def lanes_scratch(conv: Convolution) -> int:
+    shape = lanes_shape(conv)
+    row = up_to(shape["width"], conv.lowering.width) * shape["shifts"]
+    return conv.size[0] * shape["in_height"] * row
 
 
-def lanes(
-    lowering: Lowering, node: Node[Conv], kernel: Kernel, value: Value, size: tuple[int, int, int]
-) -> None:
-    s, weight = node.operation, node.constants["weight"]
-    shape = lanes_shape(lowering, node, size)
-    channels, rows = shape["channels"], shape["in_height"]
-    source = lowering.padded_image(value, size, s.pads, "dense")
-    pitch = up_to(shape["width"], lowering.width) * shape["shifts"]
+def lanes(conv: Convolution, kernel: Kernel) -> None:
+    weight, s, shape, width = conv.weight, conv.settings, lanes_shape(conv), conv.lowering.width
+    source = conv.padded_image("dense")
+    pitch = up_to(shape["width"], width) * shape["shifts"]
     ic, ky, kx = np.meshgrid(
-        np.arange(channels) * rows * pitch,
+        np.arange(conv.size[0]) * shape["in_height"] * pitch,
         np.arange(weight.shape[2]) * s.dilations[0] * pitch,
-        np.arange(weight.shape[3]) * s.dilations[1] * lowering.width,
+        np.arange(weight.shape[3]) * s.dilations[1] * width,
         indexing="ij",
     )
     matrix, together = weight.reshape(len(weight), -1), outputs_together(kernel)
     entries = by_output(matrix, (ic + ky + kx).ravel(), together)
     bounds, offsets, values, order = by_count(*entries)
-    bias = padded(node.constants["bias"], len(order) * together)
-    clip = limits(s.low, s.high)
-    target, after = after_conv(lowering, node, "dense", kernel.tile == "pool")
-    high, wide = conv_size(lowering, node)
-    lowering.add(
-        node.name,
-        kernel,
-        (source,),
-        target,
-        shape,
-        data=[bounds, offsets, values, bias, clip, order],
-        scratch=lanes_scratch(lowering, node, size),
-        items=value.items,
-        macs=float(value.items * nonzeros(weight) * high * wide),
-        dense_macs=dense_macs(lowering, node) * value.items,
-    )
+    bias = padded(conv.bias, len(order) * together)
+    target, after = conv.output("dense", pooled=s.pool == 2)
+    data = [bounds, offsets, values, bias, conv.clip, order]
+    macs = float(conv.pixels * nonzeros(weight))
+    conv.add(kernel, source, target, shape, data, macs, scratch=lanes_scratch(conv))
     after()

@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gossamer.kernels.registry import Kernel, find, typed
 from gossamer.runtime.constants import nonzeros
-from gossamer.runtime.graph import Array, Candidate, Node
-from gossamer.runtime.lowering.dense import after_conv, columns_of, conv_size, dense_macs
-from gossamer.runtime.lowering.layouts import L2, Lowering, Value
-from gossamer.runtime.packing import limits, padded, panels, up_to
+from gossamer.runtime.graph import Array, Candidate
+from gossamer.runtime.lowering.convolution import Convolution
+from gossamer.runtime.lowering.dense import columns_of
+from gossamer.runtime.lowering.layouts import L2
+from gossamer.runtime.packing import padded, panels, up_to
 from gossamer.runtime.program import Buffer
-
-if TYPE_CHECKING:
-    from gossamer.runtime.operators.conv import Conv
 
 ROWS = 24  # a multiple of the tiles that meet a vector of weights at once
 MOST_TILES = 96  # that the kernel takes at once
@@ -41,29 +38,26 @@ def interpolation(points: Sequence[float]) -> Array:
 FILTERS = {2: interpolation([0, 1, -1]), 4: interpolation([0, 0.75, -0.75, 1.5, -1.5])}
 
 
-def winograd_candidates(
-    lowering: Lowering, node: Node[Conv], value: Value, size: tuple[int, int, int]
-) -> Iterator[Candidate]:
+def winograd_candidates(conv: Convolution) -> Iterator[Candidate]:
     """Yield the kernels for the size of the window, unless most products would be zero."""
-    weight, s = node.constants["weight"], node.operation
+    lowering, weight, s = conv.lowering, conv.weight, conv.settings
     if s.groups > 1 or s.strides != (1, 1):
         return
     outputs, channels, high, wide = weight.shape
     # A window as high as the image: its rows are as good as channels.
-    whole = high == size[1] > 1 and not s.pads[0] + s.pads[2]
+    whole = high == conv.size[1] > 1 and not s.pads[0] + s.pads[2]
     if whole:
         channels, high = channels * high, 1
     worth = min(channels, outputs) >= 16 and 2 * nonzeros(weight) > weight.size
     if not (worth or lowering.every):
         return
-    sides = list(zip(conv_size(lowering, node), (high, wide), s.dilations, strict=True))
+    sides = list(zip(conv.out, (high, wide), s.dilations, strict=True))
     for kernel in find(lowering.isa, typed("winograd", weight)):
         taps, several = kernel.layout.split("/")
         tiles = math.prod(tiles_of(*side, int(several)) for side in sides)
         enough = several == "2" or tiles >= FEWEST_TILES or lowering.every
         if taps == f"{high}x{wide}" and enough:
-            emit = partial(winograd, lowering, node, kernel, value, size, whole)
-            yield Candidate(str(kernel), emit)
+            yield Candidate(str(kernel), partial(winograd, conv, kernel, whole))
 
 
 def filtered(weight: Array, several: int) -> Array:
@@ -76,11 +70,11 @@ def filtered(weight: Array, several: int) -> Array:
     return products.reshape(-1, *weight.shape[:2])
 
 
-def columns(lowering: Lowering, value: Value, size: tuple[int, int, int]) -> Buffer:
+def columns(conv: Convolution) -> Buffer:
     """Return an image as one row of pixels, whose channels are those of a column, row by row."""
-    form = "columns"
+    form, lowering, value = "columns", conv.lowering, conv.value
     if form not in value.forms:
-        plain, (c, h, w) = lowering.layout(value), size
+        plain, (c, h, w) = lowering.layout(value), conv.size
         source, target = lowering.form(value, plain), lowering.new(value, form, value.item)
         from_ = [c, w * c, 1] if plain == "last" else [1, w, h * w]
         lowering.copy(source, target, value.items, [w, h, c], from_, [h * c, c, 1])
@@ -95,59 +89,34 @@ def tiles_of(size: int, taps: int, dilation: int, several: int) -> int:
     return whole + min(dilation, size - several * whole)
 
 
-def winograd(
-    lowering: Lowering,
-    node: Node[Conv],
-    kernel: Kernel,
-    value: Value,
-    size: tuple[int, int, int],
-    whole: bool,
-) -> None:
-    weight, s = node.constants["weight"], node.operation
-    (channels, in_height, in_width), outputs = size, len(weight)
-    high, wide = conv_size(lowering, node)
+def winograd(conv: Convolution, kernel: Kernel, whole: bool) -> None:
+    lowering, weight, (channels, in_height, _) = conv.lowering, conv.weight, conv.size
     if whole:
-        source = columns(lowering, value, size)
-        weight = weight.transpose(0, 2, 1, 3).reshape(outputs, -1, 1, weight.shape[3])
+        source = columns(conv)
+        weight = weight.transpose(0, 2, 1, 3).reshape(len(weight), -1, 1, weight.shape[3])
         channels, in_height = weight.shape[1], 1
     else:
-        source = lowering.form(value, "last")
+        source = lowering.form(conv.value, "last")
     panel = columns_of(lowering, kernel)
     several = int(kernel.layout.split("/")[1])
     products = filtered(weight, several)
     fit = L2 * 3 // 4 // (4 * len(products) * channels) // ROWS * ROWS
     tiles = max(ROWS, min(fit, MOST_TILES))
     zeros = max(up_to(channels, lowering.width), panel)
-    target, after = after_conv(lowering, node, "last", False)
-    sides = zip((high, wide), weight.shape[2:], s.dilations, strict=True)
+    target, after = conv.output("last")
+    sides = zip(conv.out, weight.shape[2:], conv.settings.dilations, strict=True)
     count = math.prod(tiles_of(*side, several) for side in sides)
-    lowering.add(
-        node.name,
+    conv.add(
         kernel,
-        (source,),
+        source,
         target,
-        {
-            "channels": channels,
-            "in_height": in_height,
-            "in_width": in_width,
-            "outputs": outputs,
-            "height": high,
-            "width": wide,
-            "dilation_height": s.dilations[0],
-            "dilation_width": s.dilations[1],
-            "top": s.pads[0],
-            "left": s.pads[1],
-            "tiles": tiles,
-            "zeros": zeros,
-        },
-        data=[
+        {"channels": channels, "in_height": in_height, "tiles": tiles, "zeros": zeros},
+        [
             np.stack([panels(product, panel) for product in products]),
-            padded(node.constants["bias"], up_to(outputs, panel)),
-            limits(s.low, s.high),
+            padded(conv.bias, up_to(len(weight), panel)),
+            conv.clip,
         ],
+        float(conv.value.items * products.size * count),
         scratch=zeros + len(products) * (tiles * (channels + panel) + 2 * lowering.width),
-        items=value.items,
-        macs=float(value.items * products.size * count),
-        dense_macs=dense_macs(lowering, node) * value.items,
     )
     after()

@@ -11,7 +11,7 @@ import numpy as np
 
 from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import AnyNode, Array, Single
-from gossamer.runtime.lowering.dense import pool_shape
+from gossamer.runtime.lowering.convolution import pool_shape
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.batch_axis import by_axes
 from gossamer.runtime.operators.binary import Binary, combine, constant_binary
