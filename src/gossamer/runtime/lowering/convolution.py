@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gossamer.kernels.registry import Kernel
-from gossamer.runtime.graph import Array, Node
-from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.graph import AnyNode, Array, Node
+from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.packing import limits
 from gossamer.runtime.program import Buffer
 
@@ -61,28 +62,12 @@ class Convolution:
         result = lowering.value(self.node.output)
         if side == 1 or pooled:
             return lowering.new(result, form, result.item), lambda: None
-        high, wide = self.out
         before = Buffer(f"{result.name}|before pool", self.pixels * result.channels)
-
-        def after() -> None:
-            lowering.add(
-                self.node.name,
-                lowering.kernel("pool"),
-                (before,),
-                lowering.new(result, form, result.item),
-                pool_shape(
-                    (result.channels, high, wide),
-                    (high // side, wide // side),
-                    kernel=[side, side],
-                    strides=[side, side],
-                    pads=[0, 0, 0, 0],
-                    kind="max",
-                    channels_last=form == "last",
-                ),
-                items=result.items,
-            )
-
-        return before, after
+        sides = (side, side)
+        pool = partial(add_pool, lowering, self.node, before, result, form)
+        return before, partial(
+            pool, (result.channels, *self.out), "max", sides, sides, (0, 0, 0, 0)
+        )
 
     def add(
         self,
@@ -110,23 +95,25 @@ class Convolution:
         )
 
 
-def pool_shape(
+def add_pool(
+    lowering: Lowering,
+    node: AnyNode,
+    source: Buffer,
+    result: Value,
+    form: str,
     size: tuple[int, int, int],
-    out: tuple[int, int],
-    *,
+    kind: str,
     kernel: Sequence[int],
     strides: Sequence[int],
     pads: Sequence[int],
-    kind: str,
-    channels_last: bool,
-) -> dict[str, int]:
-    """The shape of the kernel ``pool``: sizes in and out, and the attributes of a pool."""
+) -> None:
+    """Add the step of a pool of an image of a size, to a result in the same form."""
     channels, in_height, in_width = size
-    high, wide = out
+    *_, high, wide = (1, *result.shape[2:])
     side_by_side = kernel[0] == 1 and tuple(kernel) == tuple(strides) and not any(pads)
-    if side_by_side and not channels_last and in_width == wide * kernel[1]:
+    if side_by_side and form != "last" and in_width == wide * kernel[1]:
         in_height, in_width, high, wide = 1, in_height * in_width, 1, high * wide  # one long row
-    return {
+    shape = {
         "channels": channels,
         "in_height": in_height,
         "in_width": in_width,
@@ -139,7 +126,9 @@ def pool_shape(
         "top": pads[0],
         "left": pads[1],
         "kind": ("max", "average", "average_padded", "sum").index(kind),
-        "channels_last": channels_last,
+        "channels_last": form == "last",
         "below": pads[2],
         "right": pads[3],
     }
+    target = lowering.new(result, form, result.item)
+    lowering.add(node.name, lowering.kernel("pool"), (source,), target, shape, items=result.items)

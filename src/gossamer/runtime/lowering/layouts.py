@@ -173,31 +173,14 @@ class Lowering:
             return value.forms[form]
         c, p = value.channels, value.pixels
         if form in ("list", "list last"):
-            dense = self.form(value, "last" if form == "list last" else "dense")
-            buffer = self.new(value, form, LIST_HEADER + 2 * value.item)
-            self.add(
-                "",
-                self.kernel("nonzeros"),
-                (dense,),
-                buffer,
-                {"size": value.item, "capacity": value.item},
-                items=value.items,
-            )
-            return buffer
-        for listed, plain in (("list", "dense"), ("list last", "last")):
-            if listed in value.forms and plain not in value.forms and form == plain:
-                source = value.forms[listed]
-                buffer = self.new(value, plain, value.item)
-                capacity = (source.floats // value.items - LIST_HEADER) // 2
-                self.add(
-                    "",
-                    self.kernel("scatter"),
-                    (source,),
-                    buffer,
-                    {"size": value.item, "capacity": capacity},
-                    items=value.items,
-                )
-                return buffer
+            source = self.form(value, "last" if form == "list last" else "dense")
+            floats = LIST_HEADER + 2 * value.item
+            return self._listed(value, form, "nonzeros", source, floats, value.item)
+        listed = "list" if form == "dense" else "list last"
+        if listed in value.forms:
+            source = value.forms[listed]
+            capacity = (source.floats // value.items - LIST_HEADER) // 2
+            return self._listed(value, form, "scatter", source, value.item, capacity)
         source = self.form(value, "last" if form == "dense" else "dense")
         if 1 in (c, p):  # the same order
             value.forms[form] = source
@@ -206,6 +189,14 @@ class Lowering:
         rows, columns = (p, c) if form == "dense" else (c, p)
         self.copy(source, buffer, value.items, [rows, columns], [columns, 1], [1, rows])
         return buffer
+
+    def _listed(
+        self, value: Value, form: str, kernel: str, source: Buffer, floats: int, capacity: int
+    ) -> Buffer:
+        """Add a form that is made by a kernel from or to a list of so many non-zeros."""
+        target, shape = self.new(value, form, floats), {"size": value.item, "capacity": capacity}
+        self.add("", self.kernel(kernel), (source,), target, shape, items=value.items)
+        return target
 
     def layout(self, value: Value) -> str:
         """Return the layout ("dense" or "last") from which other forms are made."""

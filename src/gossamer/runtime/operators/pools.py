@@ -11,7 +11,7 @@ import numpy as np
 
 from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import AnyNode, Array, Single
-from gossamer.runtime.lowering.convolution import pool_shape
+from gossamer.runtime.lowering.convolution import add_pool
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.batch_axis import by_axes
 from gossamer.runtime.operators.binary import Binary, combine, constant_binary
@@ -38,27 +38,11 @@ class Pool(Single):
     pads: tuple[int, ...]
 
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
-        value, (c, h, w) = lowering.image(node)
-        plain = lowering.layout(value)
-        result = lowering.value(node.output)
-        shape = result.shape
-        high, wide = (1, shape[2]) if len(shape) == 3 else shape[2:]
-        lowering.add(
-            node.name,
-            lowering.kernel("pool"),
-            (lowering.form(value, plain),),
-            lowering.new(result, plain, result.item),
-            pool_shape(
-                (c, h, w),
-                (high, wide),
-                kernel=self.kernel,
-                strides=self.strides,
-                pads=self.pads,
-                kind=self.kind,
-                channels_last=plain == "last",
-            ),
-            items=value.items,
-        )
+        value, size = lowering.image(node)
+        form = lowering.layout(value)
+        source, result = lowering.form(value, form), lowering.value(node.output)
+        settings = self.kind, self.kernel, self.strides, self.pads
+        add_pool(lowering, node, source, result, form, size, *settings)
 
     def write(self, writer: Writer, node: AnyNode) -> None:
         images, channels, in_high, in_wide = writer.image(node.inputs[0])
