@@ -10,7 +10,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +40,21 @@ _KINDS: dict[str, type[Float] | type[Int] | type[Grid] | type[Choice]] = {
     "grid": Grid,
     "choice": Choice,
 }
-# Type -> its keys, in two groups: those it needs, and those it may have.
-_KEYS = {
-    "float": (("low", "high"), ("log", "step", "prior", "default", "when")),
-    "int": (("low", "high"), ("log", "step", "prior", "default", "when")),
-    "grid": (("values",), ("prior", "default", "when")),
-    "choice": (("options",), ("ordered", "prior", "default", "when")),
-}
 # Keys of plain values, which `Experiment` takes as they are, and all keys of an experiment.
 _PLAIN: dict[str, type[Any]] = {
     **dict.fromkeys(("name", "storage", "sampler", "files"), str),
     **dict.fromkeys(("seed", "patience"), int),
     "settings": Mapping,
 }
+# Keys of tables whose keys are the fields of a class.
+_TABLES: dict[str, type[Any]] = {
+    "warm_start": WarmStart,
+    "solutions": Solutions,
+    "continuation": Continuation,
+}
 _TOP = (
-    *(*_PLAIN, "budget", "minutes", "start", "warm_start", "command", "solutions", "stopping"),
-    *("fidelity", "continuation", "metrics", "parameters", "constraints"),
+    *(*_PLAIN, *_TABLES, "budget", "minutes", "start", "command", "stopping", "fidelity"),
+    *("metrics", "parameters", "constraints"),
 )
 
 
@@ -94,31 +93,23 @@ def from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
     arguments["parameters"] = [_parameter(name, entry) for name, entry in parameters.items()]
     if "start" in data:
         arguments["start"] = _typed(data["start"], list, "'start'")
-    if "warm_start" in data:
-        entry = _table(data["warm_start"], "warm_start", ("storage",), ("experiment", "best"))
-        arguments["warm_start"] = WarmStart(**entry)
-    if "solutions" in data:
-        entry = _table(data["solutions"], "solutions", ("count",), ("distance",))
-        arguments["solutions"] = Solutions(**entry)
+    for key, kind in _TABLES.items():
+        if key in data:
+            arguments[key] = _made(kind, data[key], key)
     if "stopping" in data:
         arguments["stopping"] = rules_from_mapping(_typed(data["stopping"], Mapping, "'stopping'"))
     if "fidelity" in data:
         fidelities = _typed(data["fidelity"], list, "'fidelity'")
-        needed, allowed = ("name", "settings", "cost"), ("reduction",)
-        tables = (
-            _table(entry, f"fidelity {i}", needed, allowed) for i, entry in enumerate(fidelities, 1)
-        )
-        arguments["fidelities"] = [Fidelity(**entry) for entry in tables]
-    if "continuation" in data:
-        others = ("parameter", "rounds", "share")
-        entry = _table(data["continuation"], "continuation", ("improves",), others)
-        arguments["continuation"] = Continuation(**entry)
+        arguments["fidelities"] = [
+            _made(Fidelity, entry, f"fidelity {i}", ("settings", "cost"))
+            for i, entry in enumerate(fidelities, 1)
+        ]
     if "command" in data:
         arguments["command"] = Command.from_entry(data["command"])
     constraints = _typed(data.get("constraints", []), list, "'constraints'")
-    keys = ("coefficients", "at_most")
-    tables = (_table(entry, f"constraint {i}", keys) for i, entry in enumerate(constraints, 1))
-    arguments["constraints"] = [LinearConstraint(**entry) for entry in tables]
+    arguments["constraints"] = [
+        _made(LinearConstraint, entry, f"constraint {i}") for i, entry in enumerate(constraints, 1)
+    ]
     return arguments
 
 
@@ -144,29 +135,18 @@ def to_mapping(
         **{key: value for key, value in others.items() if value is not None},
         "metrics": {m.name: describe_metric(m) for m in metrics},
         "parameters": {p.name: _describe(p) for p in parameters},
-        "constraints": [
-            {"coefficients": dict(c.coefficients), "at_most": c.at_most} for c in constraints
-        ],
+        "constraints": [asdict(constraint) for constraint in constraints],
     }
     if "settings" in others:
         described["settings"] = _plain(others["settings"])
     if start:
         described["start"] = [dict(point) for point in start]
     if warm_start is not None:
-        fields = asdict(warm_start)
-        described["warm_start"] = {key: v for key, v in fields.items() if v is not None}
+        described["warm_start"] = {k: v for k, v in asdict(warm_start).items() if v is not None}
     if stopping:
         described["stopping"] = rules_to_mapping(stopping)
     if fidelities:
-        described["fidelity"] = [
-            {
-                "name": f.name,
-                "settings": _plain(f.settings),
-                "cost": f.cost,
-                "reduction": f.reduction,
-            }
-            for f in fidelities
-        ]
+        described["fidelity"] = [_plain(asdict(fidelity)) for fidelity in fidelities]
     if continuation is not None:
         described["continuation"] = _plain(asdict(continuation))
     if command is not None:
@@ -250,13 +230,25 @@ def _parameter(name: str, entry: Any) -> Parameter:
     kind = entry.get("type")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"{where}: type must be {_one_of(_KINDS)}, not {in_words(kind)}")
-    needed, allowed = _KEYS[kind]
+    needed, allowed = ([n for n in names if n != "name"] for names in _fields_of(_KINDS[kind]))
     _table(entry, where, needed, ("type", *allowed), f"a {kind} needs it")
     arguments = {key: value for key, value in entry.items() if key != "type"}
     if "prior" in entry and kind in ("float", "int"):
-        prior = _table(entry["prior"], f"{where}.prior", ("center", "spread"))
-        arguments["prior"] = Prior(**prior)
+        arguments["prior"] = _made(Prior, entry["prior"], f"{where}.prior")
     return _KINDS[kind](name=name, **arguments)
+
+
+def _fields_of(kind: type[Any]) -> tuple[list[str], list[str]]:
+    """Return the names of a dataclass's fields without a default, and of all."""
+    own = fields(kind)
+    needed = [f.name for f in own if f.default is MISSING and f.default_factory is MISSING]
+    return needed, [f.name for f in own]
+
+
+def _made(kind: type[Any], entry: Any, where: str, also: Sequence[str] = ()) -> Any:
+    """Make an instance of a dataclass from a table of its fields; ``also`` must be there too."""
+    needed, allowed = _fields_of(kind)
+    return kind(**_table(entry, where, [*needed, *also], allowed))
 
 
 def _one_of(names: Iterable[str]) -> str:
