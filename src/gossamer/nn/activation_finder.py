@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -105,20 +106,15 @@ class _Watch(TorchFunctionMode):
 def activation_sites(model: nn.Module, example: Example) -> list[Site]:
     """Run ``model`` on ``example``; return the activations that it calls, in order, with names."""
     watch = _Watch({id(module): name for name, module in model.named_modules()})
-    hooks = []
-    for module in model.modules():
-        hooks.append(module.register_forward_pre_hook(watch.enter))
-        hooks.append(module.register_forward_hook(watch.leave))
-    try:
-        # With gradients, because torch's transformers fuse their activations without.
-        with evaluating(model), torch.enable_grad(), watch:
-            if isinstance(example, Mapping):
-                model(**example)
-            else:
-                model(*(example if isinstance(example, tuple) else (example,)))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    # With gradients, because torch's transformers fuse their activations without.
+    with ExitStack() as hooks, evaluating(model), torch.enable_grad(), watch:
+        for module in model.modules():
+            hooks.enter_context(module.register_forward_pre_hook(watch.enter))
+            hooks.enter_context(module.register_forward_hook(watch.leave))
+        if isinstance(example, Mapping):
+            model(**example)
+        else:
+            model(*(example if isinstance(example, tuple) else (example,)))
     _name(watch.sites)
     return watch.sites
 

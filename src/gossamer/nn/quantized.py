@@ -11,8 +11,9 @@ DequantizeLinear around the plain operator, with bit-identical results.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -158,20 +159,20 @@ class QuantizedLinear(Quantized, nn.Linear):  # type: ignore[misc]
         return functional.linear(x, weight, self.bias)
 
 
-class QuantizedConv1d(Quantized, nn.Conv1d):  # type: ignore[misc]
+class _QuantizedConv(Quantized):
+    _conv_forward: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    bias: Tensor | None
+
+    def _apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self._conv_forward(x, weight, self.bias)
+
+
+class QuantizedConv1d(_QuantizedConv, nn.Conv1d):  # type: ignore[misc]
     """An ``nn.Conv1d`` with 8-bit weights and inputs."""
 
-    def _apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        y: Tensor = self._conv_forward(x, weight, self.bias)
-        return y
 
-
-class QuantizedConv2d(Quantized, nn.Conv2d):  # type: ignore[misc]
+class QuantizedConv2d(_QuantizedConv, nn.Conv2d):  # type: ignore[misc]
     """An ``nn.Conv2d`` with 8-bit weights and inputs."""
-
-    def _apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        y: Tensor = self._conv_forward(x, weight, self.bias)
-        return y
 
 
 _QUANTIZED: dict[type[nn.Module], type[Quantized]] = {
@@ -254,27 +255,21 @@ def _calibrate(model: nn.Module, x: Any) -> None:
     layers = quantized_layers(model)
     seen: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def before(name: str) -> Any:
-        def hook(layer: Quantized, inputs: tuple[Tensor, ...]) -> None:
-            earlier = seen.get(name)
-            try:
-                layer.fit(inputs[0])
-            except UserError as error:
-                raise UserError(f"calibration: layer '{name}': {error}") from None
-            if earlier is not None:  # used more than once: one range for all
-                layer.low.copy_(torch.minimum(layer.low, earlier[0]))
-                layer.high.copy_(torch.maximum(layer.high, earlier[1]))
-            seen[name] = (layer.low.clone(), layer.high.clone())
+    def fit(name: str, layer: Quantized, inputs: tuple[Tensor, ...]) -> None:
+        earlier = seen.get(name)
+        try:
+            layer.fit(inputs[0])
+        except UserError as error:
+            raise UserError(f"calibration: layer '{name}': {error}") from None
+        if earlier is not None:  # used more than once: one range for all
+            layer.low.copy_(torch.minimum(layer.low, earlier[0]))
+            layer.high.copy_(torch.maximum(layer.high, earlier[1]))
+        seen[name] = (layer.low.clone(), layer.high.clone())
 
-        return hook
-
-    hooks = [layer.register_forward_pre_hook(before(name)) for name, layer in layers.items()]
-    try:
-        with evaluating(model), torch.no_grad():
-            model(*(x if isinstance(x, tuple) else (x,)))
-    finally:
-        for handle in hooks:
-            handle.remove()
+    with ExitStack() as hooks, evaluating(model), torch.no_grad():
+        for name, layer in layers.items():
+            hooks.enter_context(layer.register_forward_pre_hook(partial(fit, name)))
+        model(*(x if isinstance(x, tuple) else (x,)))
     missing = [name for name in layers if name not in seen]
     if missing:
         raise UserError(f"calibration: '{missing[0]}' was not reached by these inputs; exclude it")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -98,33 +99,18 @@ def calibrate(model: nn.Module, x: Tensor) -> dict[str, float]:
         )
     measured: dict[str, float] = {}
 
-    def before(name: str) -> Any:
-        def hook(layer: Threshold, inputs: tuple[Tensor, ...]) -> None:
-            if name in measured:
-                raise UserError(
-                    f"'{name}' is used more than once: give each place a layer of its own"
-                )
-            measured[name] = 0.0
-            layer.fit(inputs[0])
+    def fit(name: str, layer: Threshold, inputs: tuple[Tensor, ...]) -> None:
+        if name in measured:
+            raise UserError(f"'{name}' is used more than once: give each place a layer of its own")
+        measured[name] = 0.0
+        layer.fit(inputs[0])
 
-        return hook
+    def measure(name: str, layer: Threshold, inputs: tuple[Tensor, ...], y: Tensor) -> None:
+        measured[name] = float(torch.count_nonzero(y)) / y.numel()
 
-    def after(name: str) -> Any:
-        def hook(layer: Threshold, inputs: tuple[Tensor, ...], y: Tensor) -> None:
-            measured[name] = float(torch.count_nonzero(y)) / y.numel()
-
-        return hook
-
-    hooks = []
-    for name, layer in layers.items():
-        hooks += [
-            layer.register_forward_pre_hook(before(name)),
-            layer.register_forward_hook(after(name)),
-        ]
-    try:
-        with evaluating(model), torch.no_grad():
-            model(x)
-    finally:
-        for handle in hooks:
-            handle.remove()
+    with ExitStack() as hooks, evaluating(model), torch.no_grad():
+        for name, layer in layers.items():
+            hooks.enter_context(layer.register_forward_pre_hook(partial(fit, name)))
+            hooks.enter_context(layer.register_forward_hook(partial(measure, name)))
+        model(x)
     return measured

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,7 +110,6 @@ def _run(model: nn.Module, batches: list[Tensor]) -> None:
 def _input_norms(model: nn.Module, batches: list[Tensor]) -> dict[int, Tensor]:
     """Return each input's root mean square, shaped to multiply the weight, by its address."""
     sums: dict[int, list[Any]] = {}
-    hooks = []
 
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].detach().to(torch.float32)
@@ -118,16 +118,12 @@ def _input_norms(model: nn.Module, batches: list[Tensor]) -> dict[int, Tensor]:
         entry = sums.setdefault(id(layer), [layer, 0.0])
         entry[1] = entry[1] + x.square().mean(dim=other)
 
-    try:
-        names = {}
-        for name, layer in sparsifiable_layers(unwrap(model)).items():
-            names[id(layer)] = name
-            hooks.append(layer.register_forward_pre_hook(hook))
-        with evaluating(model):
-            _run(model, batches)
-    finally:
-        for handle in hooks:
-            handle.remove()
+    layers = sparsifiable_layers(unwrap(model))
+    names = {id(layer): name for name, layer in layers.items()}
+    with ExitStack() as hooks, evaluating(model):
+        for layer in layers.values():
+            hooks.enter_context(layer.register_forward_pre_hook(hook))
+        _run(model, batches)
     norms = {}
     for layer, total in sums.values():
         weight = layer.weight

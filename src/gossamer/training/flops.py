@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -178,48 +180,44 @@ def count(
     }
     active: dict[str, list[float]] = {}
     duty: dict[str, tuple[Tensor, int]] = {}  # times each unit was active, of how many
-    hooks = []
 
-    def layer_hook(name: str) -> Any:
-        def hook(
-            module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any
-        ) -> None:
-            read = (x.data if isinstance(x, PackedSequence) else x for x in inputs)
-            tensors = [x for x in (*read, *named.values()) if isinstance(x, Tensor)]
-            _count_layer(layers[name], tensors, output, totals[name])
+    def count_layer(
+        name: str,
+        module: nn.Module,
+        inputs: tuple[Any, ...],
+        named: Mapping[str, Any],
+        output: Any,
+    ) -> None:
+        read = (x.data if isinstance(x, PackedSequence) else x for x in inputs)
+        tensors = [x for x in (*read, *named.values()) if isinstance(x, Tensor)]
+        _count_layer(layers[name], tensors, output, totals[name])
 
-        return hook
+    def count_activation(
+        name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+    ) -> None:
+        entry = active.setdefault(name, [0.0, 0.0])
+        entry[1] += output.numel()
+        axis = _unit_axis(module, output)
+        if axis is None:
+            entry[0] += float(_nonzero_of(output).sum())
+            return
+        times = _nonzero_of(output).movedim(axis % output.dim() - 1, -1)
+        times = times.flatten(0, -2).sum(0) if times.dim() > 1 else times
+        entry[0] += float(times.sum())
+        earlier, of = duty.get(name, (0, 0))
+        duty[name] = times + earlier, of + output.numel() // len(times)
 
-    def activation_hook(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            entry = active.setdefault(name, [0.0, 0.0])
-            entry[1] += output.numel()
-            axis = _unit_axis(module, output)
-            if axis is None:
-                entry[0] += float(_nonzero_of(output).sum())
-                return
-            times = _nonzero_of(output).movedim(axis % output.dim() - 1, -1)
-            times = times.flatten(0, -2).sum(0) if times.dim() > 1 else times
-            entry[0] += float(times.sum())
-            earlier, of = duty.get(name, (0, 0))
-            duty[name] = times + earlier, of + output.numel() // len(times)
-
-        return hook
-
-    for name, layer in layers.items():
-        hooks.append(layer.module.register_forward_hook(layer_hook(name), with_kwargs=True))
-    for name, module in model.named_modules():
-        if isinstance(module, ACTIVATIONS):
-            hooks.append(module.register_forward_hook(activation_hook(name)))
     examples = 0
-    try:
-        with evaluating(model), torch.inference_mode():
-            for x in batches:
-                on_output(model(x))
-                examples += len(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, evaluating(model), torch.inference_mode():
+        for name, layer in layers.items():
+            hook = partial(count_layer, name)
+            hooks.enter_context(layer.module.register_forward_hook(hook, with_kwargs=True))
+        for name, module in model.named_modules():
+            if isinstance(module, ACTIVATIONS):
+                hooks.enter_context(module.register_forward_hook(partial(count_activation, name)))
+        for x in batches:
+            on_output(model(x))
+            examples += len(x)
 
     counted = []
     for name, layer in layers.items():
