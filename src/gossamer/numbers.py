@@ -1,4 +1,4 @@
-"""Checks of numbers of Python, NumPy and torch, and the direction of a metric."""
+"""Checks of numbers of Python, NumPy and torch, and of names; the direction of a metric."""
 
 from __future__ import annotations
 
@@ -94,3 +94,16 @@ def positive_share(value: Any, where: str, meaning: str = "") -> float:
     if not 0.0 < number <= 1.0:
         raise UserError(f"{where} must be above 0 and at most 1, not {value!r}{meaning}")
     return number
+
+
+def names_in(value: Any, rule: str) -> tuple[str, ...]:
+    """Return a list of names, which may be one text with commas.
+
+    Raises:
+        UserError: anything else; the message begins with the rule.
+    """
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise UserError(f"{rule}, not {value!r}")
+    return tuple(value)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from gossamer.energy import MEMORIES
 from gossamer.errors import UserError, nearest
-from gossamer.numbers import Goal, whole
+from gossamer.numbers import Goal, names_in, whole
 
 Run = Mapping[str, Any]
 
@@ -23,21 +23,21 @@ class NetworkMetric:
 
     Attributes:
         name: its name in experiments, settings and trials.
-        goal: whether more or less is better.
-        provenance: ``counted``, ``measured`` or ``modeled``.
-        unit: of the number; empty for a share or a ratio.
         meaning: in one line.
         read: returns the number from the contents of ``metrics.json``; None if it is missing.
+        provenance: ``counted``, ``measured`` or ``modeled``.
+        goal: whether more or less is better.
+        unit: of the number; empty for a share or a ratio.
         deployed: whether it needs a measurement of the exported network on the engine.
         share: whether it is from 0 to 1.
     """
 
     name: str
-    goal: Goal
-    provenance: Literal["counted", "measured", "modeled"]
-    unit: str
     meaning: str
     read: Callable[[Run], float | None]
+    provenance: Literal["counted", "measured", "modeled"] = "measured"
+    goal: Goal = Goal.MINIMIZE
+    unit: str = ""
     deployed: bool = False
     share: bool = False
 
@@ -64,29 +64,27 @@ def read(*keys: str) -> Callable[[Run], float | None]:
     return lambda run: value(run, *keys)
 
 
+SMALLEST_SHARE = 1e-5  # whose logarithm is a metric
+
+
 def log_share(share: float) -> float:
     """Return the natural logarithm of a share, of at least 1 in 100,000."""
-    return math.log(max(share, 1e-5))
+    return math.log(max(share, SMALLEST_SHARE))
 
 
-def _log_error(run: Run) -> float | None:
+def _log(read: Callable[[Run], float | None], smallest: float) -> Callable[[Run], float | None]:
+    """Return a function that reads the logarithm of a number, or of the smallest if it is less."""
+
+    def log(run: Run) -> float | None:
+        number = read(run)
+        return None if number is None else math.log(max(number, smallest))
+
+    return log
+
+
+def _error(run: Run) -> float | None:
     accuracy = value(run, "accuracy")
-    return None if accuracy is None else log_share(1.0 - accuracy)
-
-
-def _log_density(run: Run) -> float | None:
-    density = value(run, "weights", "density")
-    return None if density is None else log_share(density)
-
-
-def _log_count(*keys: str) -> Callable[[Run], float | None]:
-    """Return a function that reads the logarithm of the count under nested keys."""
-
-    def log_count(run: Run) -> float | None:
-        count = value(run, *keys)
-        return None if count is None else math.log(max(count, 1))
-
-    return log_count
+    return None if accuracy is None else 1.0 - accuracy
 
 
 #: Every metric by its name.
@@ -95,119 +93,88 @@ METRICS: dict[str, NetworkMetric] = {
     for metric in (
         NetworkMetric(
             "accuracy",
-            Goal.MAXIMIZE,
-            "measured",
-            "",
             "share of correct answers",
             read("accuracy"),
+            goal=Goal.MAXIMIZE,
             share=True,
         ),
-        NetworkMetric("loss", Goal.MINIMIZE, "measured", "", "mean cross-entropy", read("loss")),
+        NetworkMetric("loss", "mean cross-entropy", read("loss")),
         NetworkMetric(
             "density",
-            Goal.MINIMIZE,
-            "counted",
-            "",
             "share of non-zeros among the weights that can be sparse",
             read("weights", "density"),
+            "counted",
             share=True,
         ),
-        NetworkMetric(
-            "nonzero", Goal.MINIMIZE, "counted", "", "non-zero weights", read("weights", "nonzero")
-        ),
+        NetworkMetric("nonzero", "non-zero weights", read("weights", "nonzero"), "counted"),
         NetworkMetric(
             "activation_density",
-            Goal.MINIMIZE,
-            "measured",
-            "",
             "share of non-zero outputs of activation functions",
             read("activations", "density"),
             share=True,
         ),
         NetworkMetric(
             "macs",
-            Goal.MINIMIZE,
-            "counted",
-            "",
             "multiply-adds of an inference whose weight and input are both non-zero",
             read("macs", "both"),
+            "counted",
         ),
         NetworkMetric(
             "log_error",
-            Goal.MINIMIZE,
-            "measured",
-            "",
             "natural logarithm of the share of wrong answers",
-            _log_error,
+            _log(_error, SMALLEST_SHARE),
         ),
         NetworkMetric(
             "log_density",
-            Goal.MINIMIZE,
-            "counted",
-            "",
             "natural logarithm of density",
-            _log_density,
+            _log(read("weights", "density"), SMALLEST_SHARE),
+            "counted",
         ),
         NetworkMetric(
             "log_nonzero",
-            Goal.MINIMIZE,
-            "counted",
-            "",
             "natural logarithm of the non-zero weights",
-            _log_count("weights", "nonzero"),
+            _log(read("weights", "nonzero"), 1),
+            "counted",
         ),
         NetworkMetric(
-            "log_macs",
-            Goal.MINIMIZE,
-            "counted",
-            "",
-            "natural logarithm of macs",
-            _log_count("macs", "both"),
+            "log_macs", "natural logarithm of macs", _log(read("macs", "both"), 1), "counted"
         ),
         NetworkMetric(
             "file_bytes",
-            Goal.MINIMIZE,
-            "counted",
-            "bytes",
             "size of model.onnx, sparse weights stored sparse",
             read("file_bytes"),
+            "counted",
+            unit="bytes",
             deployed=True,
         ),
         NetworkMetric(
             "speedup",
-            Goal.MAXIMIZE,
-            "measured",
-            "",
             "time of the dense network over its own, engine, batch 1, measured in turns",
             read("deployed", "speedup"),
+            goal=Goal.MAXIMIZE,
             deployed=True,
         ),
         NetworkMetric(
             "latency",
-            Goal.MINIMIZE,
-            "measured",
-            "s",
             "seconds of an inference, engine, batch 1, on engine_threads threads",
             read("deployed", "latency"),
+            unit="s",
             deployed=True,
         ),
         NetworkMetric(
             "throughput",
-            Goal.MAXIMIZE,
-            "measured",
-            "1/s",
             "examples a second, engine, batches of engine_batch, on engine_threads threads",
             read("deployed", "throughput"),
+            goal=Goal.MAXIMIZE,
+            unit="1/s",
             deployed=True,
         ),
         NetworkMetric(
             "energy",
-            Goal.MINIMIZE,
-            "modeled",
-            "",
             "share of the dense network's energy with weights in energy_memory, the geometric "
             "middle of the modeled range",
             read("deployed", "energy"),
+            "modeled",
             deployed=True,
         ),
     )
@@ -274,14 +241,10 @@ class MeasureSettings:
     measure_on: str = ""
 
     def __post_init__(self) -> None:
-        named = self.measure
-        if isinstance(named, str):
-            named = tuple(part.strip() for part in named.split(",") if part.strip())
-        if not isinstance(named, list | tuple) or not all(isinstance(n, str) for n in named):
-            raise UserError(f"measure must be a list of metrics, not {named!r}")
+        named = names_in(self.measure, "measure must be a list of metrics")
         for name in named:
             metric_named(name)
-        object.__setattr__(self, "measure", tuple(named))
+        object.__setattr__(self, "measure", named)
         for name, most in (("engine_threads", 256), ("engine_batch", 1_000_000)):
             object.__setattr__(self, name, whole(getattr(self, name), 1, name, most))
         if self.energy_memory not in MEMORIES:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from gossamer.errors import UserError
+from gossamer.numbers import names_in
 from gossamer.sparsity.allocation import ALLOCATIONS, Allocation, PerLayer
 from gossamer.sparsity.layers import choose_weights, sparsifiable_weights
 from gossamer.sparsity.pattern import Pattern
@@ -66,12 +67,8 @@ class SparsitySettings:
 
     def __post_init__(self) -> None:
         for name in ("exclude", "include"):
-            value = getattr(self, name)
-            if isinstance(value, str):
-                value = [part.strip() for part in value.split(",") if part.strip()]
-            if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-                raise UserError(f"{name} must be a list of names, not {value!r}")
-            object.__setattr__(self, name, tuple(value))
+            value = names_in(getattr(self, name), f"{name} must be a list of names")
+            object.__setattr__(self, name, value)
         self.parts()
 
     @classmethod
