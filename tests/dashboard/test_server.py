@@ -444,7 +444,7 @@ def test_several_experiments_stand_side_by_side(several: str, serve: Callable[..
 def test_new_experiments_and_trials_appear_side_by_side(
     several: str, serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gossamer.dashboard.cache._LISTED_SECONDS", 0.0)
+    monkeypatch.setattr("gossamer.dashboard.sites._LISTED_SECONDS", 0.0)
     with serve(several) as page:
         added = Experiment(
             "new",

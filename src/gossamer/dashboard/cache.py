@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sqlite3
 import threading
@@ -18,14 +17,11 @@ from sqlalchemy import make_url
 from gossamer.errors import UserError
 from gossamer.search import Experiment, Snapshot
 from gossamer.search.definition import read_toml
-from gossamer.search.schema import stored_names
 from gossamer.search.trials.databases import open_storage
 from gossamer.search.trials.storage import MADE
 
 # Seconds between two reads of the storage, for any number of open pages.
 _FRESH_SECONDS = 0.5
-# Seconds between two reads of the list of experiments, which needs the whole storage.
-_LISTED_SECONDS = 5.0
 
 
 _AGAIN = "put it back, or start the dashboard again"
@@ -128,66 +124,6 @@ def _where(source: str | os.PathLike[str]) -> tuple[str, str | None]:
             'give it one, such as storage = "sqlite:///search.db"'
         )
     return storage, described["name"]
-
-
-class Caches:
-    """The experiments of a storage, each opened at the first request for it.
-
-    Args:
-        url: address of the storage.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._lock = threading.Lock()
-        self._opened: dict[str, Cache] = {}
-        self._names: list[str] = []
-        self._listed_at = -math.inf
-
-    def _list(self) -> list[str]:
-        """Return the experiments' names, cached for some seconds."""
-        with self._lock:
-            if time.monotonic() - self._listed_at > _LISTED_SECONDS:
-                self._names = stored_names(self._url)
-                self._listed_at = time.monotonic()
-            return self._names
-
-    def of(self, name: str) -> Cache:
-        """Return the cache of the experiment named ``name``.
-
-        Raises:
-            UserError: no such experiment, or its definition cannot be read.
-            Unreadable: the storage cannot be read; the message has its reason.
-        """
-        with self._lock:
-            if name not in self._opened:
-                self._opened[name] = Cache(self._url, name)
-            return self._opened[name]
-
-    def read(self) -> dict[str, Snapshot | str]:
-        """Return each experiment by name, or the reason why it cannot be read.
-
-        Raises:
-            Unreadable: the storage cannot be read.
-        """
-        try:
-            names = self._list()
-        except UserError as error:
-            raise Unreadable(str(error)) from None
-        read: dict[str, Snapshot | str] = {}
-        for name in names:
-            try:
-                read[name] = self.of(name).read()
-            except (UserError, Unreadable) as error:
-                read[name] = str(error)
-        return read
-
-    def close(self) -> None:
-        """Close the caches of all experiments that were opened."""
-        with self._lock:
-            opened = list(self._opened.values())
-        for cache in opened:
-            cache.close()
 
 
 class Cache:
