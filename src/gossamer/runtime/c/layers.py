@@ -56,48 +56,33 @@ def _stored(writer: Writer, node: AnyNode) -> str:
     return "v" if kind == "float" else f"({kind})v"
 
 
-def _linear_in_bytes(writer: Writer, node: AnyNode) -> None:
-    """Write a linear layer with integer sums."""
-    weight = _weight(writer, node)
+def linear(writer: Writer, node: AnyNode) -> None:
+    """Write a linear layer: each non-zero input adds its products to the outputs."""
+    weight, name = _weight(writer, node), writer.called(node)
     outputs, inputs = weight.shape
-    table = rows(writer.tables, writer.called(node), weight.T)
-    finish = "".join(f"        {step}\n" for step in _finished(writer, node, "e"))
-    writer.sums = max(writer.sums, outputs)
-    body = f"""
-for (r = 0; r < {writer.size(node.output) // outputs}; ++r, x += {inputs}, y += {outputs}) {{
-    for (e = 0; e < {outputs}; ++e) sums[e] = 0;
-    for (i = 0; i < {inputs}; ++i) {{
-        const int32_t input = x[i];
-        if (input == 0) continue;
-{table.loop("i", 8, "sums[{o}] += {w} * input;")}
-    }}
-    for (e = 0; e < {outputs}; ++e) {{
+    table = rows(writer.tables, name, weight.T)
+    if _in_bytes(writer, node):
+        writer.sums = max(writer.sums, outputs)
+        sums, kind, zero, start = "sums", "int32_t", "0", "0"
+        finish = "".join(f"        {step}\n" for step in _finished(writer, node, "e"))
+        end = f"""    for (e = 0; e < {outputs}; ++e) {{
         float v = (float)sums[e];
 {finish}        y[e] = {_stored(writer, node)};
     }}
-}}"""
-    writer.function(node, "r, i, e", body)
-
-
-def linear(writer: Writer, node: AnyNode) -> None:
-    """Write a linear layer: each non-zero input adds its products to the outputs."""
-    if _in_bytes(writer, node):
-        _linear_in_bytes(writer, node)
-        return
-    weight = node.constants["weight"]
-    outputs, inputs = weight.shape
-    name = writer.called(node)
-    table = rows(writer.tables, name, weight.T)
-    bias = writer.tables.floats(f"{name}_bias", node.constants["bias"])
+"""
+    else:
+        bias = writer.tables.floats(f"{name}_bias", node.constants["bias"])
+        sums, kind, zero, start = "y", "float", "0.0f", f"{bias}[e]"
+        end = _clip(node, outputs)
     body = f"""
 for (r = 0; r < {writer.size(node.output) // outputs}; ++r, x += {inputs}, y += {outputs}) {{
-    for (e = 0; e < {outputs}; ++e) y[e] = {bias}[e];
+    for (e = 0; e < {outputs}; ++e) {sums}[e] = {start};
     for (i = 0; i < {inputs}; ++i) {{
-        const float input = x[i];
-        if (input == 0.0f) continue;
-{table.loop("i", 8, "y[{o}] += {w} * input;")}
+        const {kind} input = x[i];
+        if (input == {zero}) continue;
+{table.loop("i", 8, f"{sums}[{{o}}] += {{w}} * input;")}
     }}
-{_clip(node, outputs)}}}"""
+{end}}}"""
     writer.function(node, "r, i, e", body)
 
 
