@@ -10,6 +10,7 @@ from torch import Tensor
 from gossamer.kernels._training import pick_winners
 from gossamer.kernels.registry import training_isa
 from gossamer.sparsity.packed_layers import plain_needed
+from gossamer.sparsity.sparse_weight import call_kernel
 from gossamer.sparsity.topk import without_gaps
 
 
@@ -35,20 +36,8 @@ class _Pick(torch.autograd.Function):
         y, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
         n, threads = len(boost), torch.get_num_threads()
         counts = torch.zeros(threads, n + 2)
-        rows = x.numel() // n
-        pick_winners(
-            rows,
-            n,
-            k,
-            order,
-            x.data_ptr(),
-            boost.data_ptr(),
-            y.data_ptr(),
-            mask.data_ptr(),
-            counts.data_ptr(),
-            threads,
-            training_isa(),
-        )
+        rows, tensors = x.numel() // n, (x, boost, y, mask, counts)
+        call_kernel(pick_winners, rows, n, k, order, *tensors, threads, training_isa())
         ctx.save_for_backward(mask)
         counts = counts.sum(0)
         ctx.zeros_lose = not counts[n]

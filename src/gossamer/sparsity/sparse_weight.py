@@ -135,7 +135,7 @@ class SparseWeight:
         out = self.kernels.output_size(size) if x.ndim == 4 else ()
         saved, y = torch.empty(floats), torch.empty(n, self.shape[0], *out)
         kernel = self.kernels.active_forward if active else self.kernels.forward
-        _call(kernel, n, size, x, values, bias, saved, y)
+        call_kernel(kernel, n, size, x, values, bias, saved, y, torch.get_num_threads())
         return y, saved
 
     def backward(
@@ -164,15 +164,15 @@ class SparseWeight:
         of_bias = torch.empty(self.shape[0]) if wanted[2] else None
         floats = self.kernels.active(n, size)[2] if active else self.kernels.packed(n, size)[1]
         read = (gradient, saved) if active else (gradient, values, saved)
+        scratch, threads = torch.empty(floats), torch.get_num_threads()
         kernel = self.kernels.active_backward if active else self.kernels.backward
-        _call(kernel, n, size, *read, torch.empty(floats), of_x, of_values, of_bias)
+        call_kernel(kernel, n, size, *read, scratch, of_x, of_values, of_bias, threads)
         return of_x, of_values, of_bias
 
 
-def _call(kernel: Callable[..., None], examples: int, size: Pair, *tensors: Tensor | None) -> None:
-    """Call a kernel with the addresses of tensors, 0 for None."""
-    addresses = (0 if tensor is None else tensor.data_ptr() for tensor in tensors)
-    kernel(examples, size, *addresses, torch.get_num_threads())
+def call_kernel(kernel: Callable[..., None], *arguments: Any) -> None:
+    """Call a compiled kernel with the addresses of tensors, 0 for None."""
+    kernel(*(a.data_ptr() if isinstance(a, Tensor) else 0 if a is None else a for a in arguments))
 
 
 def _size(shape: torch.Size) -> Pair:

@@ -10,6 +10,7 @@ from torch import Tensor
 from gossamer.kernels._training import pick_winners, zero_masked
 from gossamer.kernels.registry import training_isa
 from gossamer.sparsity.packed_layers import plain_needed
+from gossamer.sparsity.sparse_weight import call_kernel
 
 # Selections among fewer scores are left to torch.
 SMALL = 4096
@@ -20,19 +21,9 @@ def _picked(scores: Tensor, k: int) -> Tensor:
     rows, columns = scores.shape
     mask = torch.empty_like(scores, dtype=torch.bool)
     equal = torch.ones(columns)  # scores are compared as they are
-    pick_winners(
-        rows,
-        columns,
-        k,
-        (1, columns),
-        scores.data_ptr(),
-        equal.data_ptr(),
-        0,
-        mask.data_ptr(),
-        0,
-        min(rows, torch.get_num_threads()),
-        training_isa(),
-    )
+    order, threads = (1, columns), min(rows, torch.get_num_threads())
+    tensors = scores, equal, None, mask, None
+    call_kernel(pick_winners, rows, columns, k, order, *tensors, threads, training_isa())
     return mask
 
 
@@ -54,13 +45,7 @@ def zero_outside(weight: Tensor, mask: Tensor) -> bool:
     alike = without_gaps(weight) and weight.stride() == mask.stride()
     if not (here and alike) or torch.compiler.is_compiling():
         return False
-    zero_masked(
-        weight.numel(),
-        weight.data_ptr(),
-        mask.data_ptr(),
-        torch.get_num_threads(),
-        training_isa(),
-    )
+    call_kernel(zero_masked, weight.numel(), weight, mask, torch.get_num_threads(), training_isa())
     torch.autograd.graph.increment_version(weight)  # as torch's own operations in place do
     return True
 
