@@ -27,16 +27,16 @@ function onTheme(redraw) {
 (function themeSwitch() {
   const button = document.getElementById("theme");
   // Storage is refused to some pages that are opened as files.
-  const kept = (use) => { try { return use(localStorage); } catch { return null; } };
+  const stored = (use) => { try { return use(localStorage); } catch { return null; } };
   const show = () => {
     button.textContent = isDark() ? "☀ Light" : "☾ Dark";
     button.setAttribute("aria-label", `Switch to the ${isDark() ? "light" : "dark"} theme`);
   };
-  const choice = kept((storage) => storage.getItem("gossamer-theme"));
+  const choice = stored((storage) => storage.getItem("gossamer-theme"));
   if (choice === "light" || choice === "dark") chosen.theme = choice;
   button.addEventListener("click", () => {
     chosen.theme = isDark() ? "light" : "dark";
-    kept((storage) => storage.setItem("gossamer-theme", chosen.theme));
+    stored((storage) => storage.setItem("gossamer-theme", chosen.theme));
     document.dispatchEvent(new Event("theme"));
   });
   onTheme(show);
