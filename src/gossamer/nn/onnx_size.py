@@ -58,4 +58,5 @@ def _saved(layer: Quantized) -> int:
 
 
 def _size(model: onnx.ModelProto) -> int:
-    return store_sparse(model).ByteSize()
+    size: int = store_sparse(model).ByteSize()
+    return size
