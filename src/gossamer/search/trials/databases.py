@@ -316,7 +316,7 @@ _REMEDIES = {
     "disk is full": "make room on its disk, then run again: it goes on where it was",
     "No space left": "make room on the database's disk, then run again: it goes on where it was",
     "disk I/O error": "check its disk, then run again: it goes on where it was",
-    "readonly database": "make the file and its folder writable, or copy it to where it is",
+    "readonly database": "make the file and its folder writable, or copy it to a folder that is",
 }
 
 
