@@ -78,9 +78,10 @@ void depthwise_planes(const Call& call) {
                 for (int64_t tile = 0; tile < length; tile += most) {
                     const PlanesTile pixels{tile, least(length, tile + most)};
                     for (int64_t o = c * each; o < (c + 1) * each; ++o) {
-                        planes_sums<W, Vectors, 1>(image + tile, offset + start[o],
-                                                   weights + start[o], start[o + 1] - start[o],
-                                                   bias + o, sums, most, pixels.last - tile);
+                        planes_sums<W, Vectors, 1>(
+                            image + tile, offset + start[o], weights + start[o],
+                            start[o + 1] - start[o], bias + o,
+                            {sums, most, nullptr, 0, 1, pixels.last - tile, clip});
                         float* const out =
                             call.out[0] + item * call.out_size[0] + (o * s.height + y) * s.width;
                         const auto [at, count] = planes_output<W>(band, pixels, clip, sums, out);

@@ -26,34 +26,88 @@ inline int64_t blocks_of(int64_t outputs, int together) {
 // plane are wider than rows of the output: the lanes between them compute what nobody
 // reads, which costs less than leaving them out. Non-zeros are ordered by chunk of
 // input channels, then by output. A tile of pixels goes through all chunks before the next one,
-// so that its sums stay in a cache. `apart`: floats from the sums of an output to the next one's.
+// so that its sums stay in a cache.
+
+// Where the sums of a tile of pixels go, for each output of a block: to `sums`, `apart` floats from
+// those of one output to the next one's, or, clipped, as outputs to `out`.
+struct PlanesTarget {
+    float* sums;
+    int64_t apart;
+    float* out;  // null: to `sums`
+    int64_t plane, outputs, pixels;
+    const Clip& clip;
+};
+
+// Sums that one addition after the other would keep waiting have several chains of additions.
+constexpr int chains_of(int vectors, int together) {
+    return together > 1 || vectors > 7 ? 1 : vectors > 2 ? 2 : 4;
+}
+
+// The weight of each of `Together` outputs, and what it adds to their sums.
+template <int N, int Vectors, int Together, class Number>
+inline void add_weighted(const float* x, const Number* w,
+                         typename Of<N>::V (&sum)[Together][Vectors]) {
+    using T = typename Of<N>::V;
+    T weight[Together];
+#pragma GCC unroll 8
+    for (int o = 0; o < Together; ++o) weight[o] = splat<N>(w[o]);
+#pragma GCC unroll 32
+    for (int v = 0; v < Vectors; ++v) {
+        const T input = load<N>(x + v * N);
+#pragma GCC unroll 8
+        for (int o = 0; o < Together; ++o) sum[o][v] += weight[o] * input;
+    }
+}
+
+// Adds the products of `count` weights, whose inputs are `scale` times their offsets from `in`.
+template <int N, int Vectors, int Together, class Number>
+inline void add_all(const float* in, const int32_t* offset, int64_t scale, const Number* w,
+                    int64_t count, typename Of<N>::V (&sum)[Together][Vectors]) {
+    using T = typename Of<N>::V;
+    constexpr int chains = chains_of(Vectors, Together);
+    int64_t e = 0;
+    if constexpr (chains > 1) {
+        T more[chains - 1][Together][Vectors]{};
+        for (; e + chains <= count; e += chains) {
+            add_weighted<N>(in + offset[e] * scale, w + e, sum);
+#pragma GCC unroll 4
+            for (int c = 1; c < chains; ++c)
+                add_weighted<N>(in + offset[e + c] * scale, w + e + c, more[c - 1]);
+        }
+#pragma GCC unroll 4
+        for (int c = 1; c < chains; ++c) {
+#pragma GCC unroll 32
+            for (int v = 0; v < Vectors; ++v) sum[0][v] += more[c - 1][0][v];
+        }
+    }
+    for (; e < count; ++e) add_weighted<N>(in + offset[e] * scale, w + e * Together, sum);
+}
+
 template <int N, int Vectors, int Together, class Number>
 inline void planes_tile(const float* in, const int32_t* offset, const Number* w, int64_t count,
-                        const float* bias, float* sums, int64_t apart) {
-    using T = typename Of<N>::V;
-    T sum[Together][Vectors];
+                        const float* bias, const PlanesTarget& to) {
+    typename Of<N>::V sum[Together][Vectors];
 #pragma GCC unroll 8
     for (int o = 0; o < Together; ++o) {
 #pragma GCC unroll 32
         for (int v = 0; v < Vectors; ++v)
-            sum[o][v] = bias ? splat<N>(bias[o]) : load<N>(sums + o * apart + v * N);
+            sum[o][v] = bias ? splat<N>(bias[o]) : load<N>(to.sums + o * to.apart + v * N);
     }
-    for (int64_t e = 0; e < count; ++e) {
-        const float* x = in + offset[e];
-        T weight[Together];
-#pragma GCC unroll 8
-        for (int o = 0; o < Together; ++o) weight[o] = splat<N>(w[e * Together + o]);
-#pragma GCC unroll 32
-        for (int v = 0; v < Vectors; ++v) {
-            const T input = load<N>(x + v * N);
-#pragma GCC unroll 8
-            for (int o = 0; o < Together; ++o) sum[o][v] += weight[o] * input;
-        }
-    }
+    add_all<N>(in, offset, 1, w, count, sum);
 #pragma GCC unroll 8
     for (int o = 0; o < Together; ++o) {
+        float* const sums = to.sums + o * to.apart;
+        float* const out = to.out + (to.out ? o * to.plane : 0);
+        if (!to.out) {
 #pragma GCC unroll 32
-        for (int v = 0; v < Vectors; ++v) store<N>(sums + o * apart + v * N, sum[o][v]);
+            for (int v = 0; v < Vectors; ++v) store<N>(sums + v * N, sum[o][v]);
+        } else if (o < to.outputs) {
+            constexpr int last = Vectors - 1;
+#pragma GCC unroll 32
+            for (int v = 0; v < last; ++v) store<N>(out + v * N, to.clip.operator()<N>(sum[o][v]));
+            store_first<N>(out + last * N, to.clip.operator()<N>(sum[o][last]),
+                           to.pixels - last * N);
+        }
     }
 }
 
@@ -61,25 +115,27 @@ inline void planes_tile(const float* in, const int32_t* offset, const Number* w,
 template <int N, int Together, class Number, int... M>
 inline void planes_tile_of(std::integer_sequence<int, M...>, int64_t vectors, const float* in,
                            const int32_t* offset, const Number* w, int64_t count, const float* bias,
-                           float* sums, int64_t apart) {
+                           const PlanesTarget& to) {
     static constexpr decltype(&planes_tile<N, 1, Together, Number>) tiles[] = {
         planes_tile<N, M + 1, Together, Number>...};
-    tiles[vectors - 1](in, offset, w, count, bias, sums, apart);
+    tiles[vectors - 1](in, offset, w, count, bias, to);
 }
 
-// The same of `pixels` pixels, in as few tiles as registers hold, of about as many vectors each: a
-// tile of few vectors waits for its own sums.
+// The same of `to.pixels` pixels, in as few tiles as registers hold, of about as many vectors each:
+// a tile of few vectors waits for its own sums.
 template <int N, int Vectors, int Together, class Number>
 inline void planes_sums(const float* in, const int32_t* offset, const Number* w, int64_t count,
-                        const float* bias, float* sums, int64_t apart, int64_t pixels) {
+                        const float* bias, PlanesTarget to) {
     constexpr int registers = roomy ? 32 : 16;
     constexpr int most = Together == 1 ? Vectors : (registers - 1) / Together - 1;
-    const int64_t vectors = (pixels + N - 1) / N;
+    const int64_t vectors = (to.pixels + N - 1) / N;
     for (int64_t v = 0, passes = (vectors + most - 1) / most; passes > 0; --passes) {
         const int64_t tile = (vectors - v + passes - 1) / passes;
         planes_tile_of<N, Together>(std::make_integer_sequence<int, most>{}, tile, in + v * N,
-                                    offset, w, count, bias, sums + v * N, apart);
+                                    offset, w, count, bias, to);
         v += tile;
+        to.sums += tile * N, to.pixels -= tile * N;
+        if (to.out) to.out += tile * N;
     }
 }
 
@@ -144,17 +200,24 @@ void planes(const Call& call) {
                     const float* const initial = c == 0 ? bias + o : nullptr;
                     float* const sums =
                         call.scratch + (s.chunks > 1 ? (b - first) * Together * most : 0);
-                    if (count || initial) {
-                        planes_sums<N, Vectors, Together>(in + tile, offset + begin,
-                                                          weights + begin * Together, count,
-                                                          initial, sums, most, pixels.last - tile);
+                    const bool done = c + 1 == s.chunks, direct = done && s.pitch == s.width;
+                    const int64_t there = least(Together, s.outputs - o);
+                    const int64_t wide = pixels.last - tile;
+                    float* const to = direct ? out + o * plane + tile : nullptr;
+                    if (count || initial || direct) {
+                        planes_sums<N, Vectors, Together>(
+                            in + tile, offset + begin, weights + begin * Together, count, initial,
+                            {sums, most, to, plane, there, wide, clip});
                     }
-                    if (c + 1 < s.chunks) continue;
-                    for (int64_t j = 0; j < least(Together, s.outputs - o); ++j) {
-                        float* const to = out + (o + j) * plane;
+                    if (!done) continue;
+                    for (int64_t j = 0; direct && j < there; ++j)
+                        finish(call, to + j * plane, wide);
+                    if (direct) continue;
+                    for (int64_t j = 0; j < there; ++j) {
+                        float* const rows = out + (o + j) * plane;
                         const auto [at, outputs] =
-                            planes_output<N>(s, pixels, clip, sums + j * most, to);
-                        finish(call, to + at, outputs);
+                            planes_output<N>(s, pixels, clip, sums + j * most, rows);
+                        finish(call, rows + at, outputs);
                     }
                 }
             }
@@ -191,19 +254,9 @@ void columns(const Call& call) {
 #pragma GCC unroll 8
                     for (int v = 0; v < Vectors; ++v) sum[t][v] = splat(bias[o + j + t]);
                 }
-                const int64_t block = (o + j) / Together, end = start[block + 1];
-                for (int64_t e = start[block]; e < end; ++e) {
-                    const float* x = tile + input[e] * lanes;
-                    V weight[Together];
-#pragma GCC unroll 8
-                    for (int t = 0; t < Together; ++t) weight[t] = splat(weights[e * Together + t]);
-#pragma GCC unroll 8
-                    for (int v = 0; v < Vectors; ++v) {
-                        const V in = load(x + v * W);
-#pragma GCC unroll 8
-                        for (int t = 0; t < Together; ++t) sum[t][v] += weight[t] * in;
-                    }
-                }
+                const int64_t block = (o + j) / Together, begin = start[block];
+                add_all<W>(tile, input + begin, lanes, weights + begin * Together,
+                           start[block + 1] - begin, sum);
 #pragma GCC unroll 8
                 for (int t = 0; t < Together; ++t) {
 #pragma GCC unroll 8

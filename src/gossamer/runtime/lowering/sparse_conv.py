@@ -16,7 +16,7 @@ from gossamer.runtime.packing import by_chunk, by_count, by_output, padded, up_t
 from gossamer.runtime.program import Buffer
 
 ALIGNED = 8  # weights of an input channel that are worth a copy of its plane
-CHUNK = 8  # weights of an output in a chunk that are worth its sums' way to the cache and back
+CHUNK = 24  # weights of an output in a chunk that are worth its sums' way to the cache and back
 
 
 def planes(conv: Convolution, kernel: Kernel) -> None:
