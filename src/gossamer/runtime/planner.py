@@ -29,6 +29,7 @@ from gossamer.runtime.constants import nonzeros
 from gossamer.runtime.graph import AnyNode, Array, Graph, whole
 from gossamer.runtime.lowering import Candidate, Lowering
 from gossamer.runtime.lowering.epilogues import fuse
+from gossamer.runtime.lowering.views import join
 from gossamer.runtime.machine import machine, usable_cores
 from gossamer.runtime.packing import up_to
 from gossamer.runtime.program import Buffer, Step, arrange, assemble
@@ -53,7 +54,7 @@ MACS_A_NS = 20.0  # of a dense kernel: how long a look may take is guessed by it
 FEWEST_MACS = 5e7  # of the part of a picture on which is measured where the whole takes too long
 SIMILAR = 0.1  # by how much the numbers of non-zeros of layers measured as one may differ
 SHARING_NS = 20_000_000  # spent on what threads should share
-VERSION = 13
+VERSION = 14
 
 
 @dataclass
@@ -165,7 +166,8 @@ def _finished(lowering: Lowering) -> Lowered:
     graph, values = lowering.graph, lowering.values
     outputs = [lowering.form(values[name], "dense") for name in graph.outputs]
     inputs = [Buffer(name, values[name].forms["dense"].floats) for name in graph.inputs]
-    return fuse(lowering.steps, outputs), inputs, outputs
+    steps = fuse(lowering.steps, outputs)
+    return (steps if lowering.batched else join(steps, inputs, outputs)), inputs, outputs
 
 
 def _pick(candidates: list[Candidate], name: str | None) -> Candidate:

@@ -78,10 +78,16 @@ def shared(array: Array) -> Array:
 
 
 class Buffer(NamedTuple):
-    """Memory for one value in one form. ``floats`` are per example."""
+    """Memory for one value in one form. ``floats`` are per example.
+
+    A part of a larger buffer, ``whole``, lies ``at`` floats from its start: only where a program
+    runs one example at a time.
+    """
 
     name: str
     floats: int
+    whole: Buffer | None = None
+    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -153,9 +159,13 @@ def arrange(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[B
     """Return positions such that buffers in use at the same time never overlap (first fit)."""
     first: dict[Buffer, int] = dict.fromkeys(inputs, -1)
     last: dict[Buffer, int] = dict.fromkeys(inputs, -1)
+    parts: list[Buffer] = []
     for time, step in enumerate(steps):
         for buffer in (*step.inputs, *step.outputs):
             if buffer is not None:
+                if buffer.whole is not None:
+                    parts.append(buffer)
+                    buffer = buffer.whole
                 first.setdefault(buffer, time)
                 last[buffer] = time
     for buffer in outputs:
@@ -176,6 +186,9 @@ def arrange(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[B
         layout.positions[buffer] = position
         insort(alive, (position, position + size))
         heappush(ending, (last[buffer], position, position + size))
+    for buffer in parts:
+        if buffer.whole is not None:
+            layout.positions[buffer] = layout.positions[buffer.whole] + buffer.at
     return layout
 
 

@@ -37,6 +37,7 @@ class Value:
     pixels: int
     forms: dict[str, Buffer] = field(default_factory=dict)
     density: float = 1.0
+    joined: tuple[int, tuple[str, ...]] = (0, ())  # axis and inputs, of a concatenation
 
     @property
     def items(self) -> int:

@@ -28,9 +28,11 @@ class Concat(Single):
     axis: int
 
     def lower(self, lowering: Lowering, node: AnyNode) -> None:
-        values = [lowering.values[name] for name in node.inputs]
-        result = lowering.value(node.output)
         axis = self.axis
+        names = _with_earlier(lowering, tuple(node.inputs), axis)
+        values = [lowering.values[name] for name in names]
+        result = lowering.value(node.output)
+        result.joined = axis, tuple(node.inputs)
         last = axis == 1 and len(result.shape) > 2  # images whose channels lie last stay so
         last = last and all(
             lowering.layout(v) == "last" and v.pixels == result.pixels for v in values
@@ -56,6 +58,20 @@ class Concat(Single):
         outer = math.prod(shapes[0][:axis])
         body = "\n".join([f"for (n = 0; n < {outer}; ++n) {{", *lines, "}"])
         writer.function(node, "n, i", body)
+
+
+def _with_earlier(lowering: Lowering, inputs: tuple[str, ...], axis: int) -> tuple[str, ...]:
+    """Return the inputs with the first of them replaced by an earlier concatenation of these.
+
+    So the layers of a DenseNet, which join a value with all before it, join it with one.
+    """
+    matches = [
+        (len(value.joined[1]), name)
+        for name, value in lowering.values.items()
+        if value.joined[1] and value.joined == (axis, inputs[: len(value.joined[1])])
+    ]
+    count, name = max(matches, default=(0, ""))
+    return (name, *inputs[count:]) if count else inputs
 
 
 def _concat(context: Context, call: Call) -> None:
