@@ -470,7 +470,9 @@ its digits on such bytes in onnxruntime. Another, ddddocr's common_old, rounds v
 between its layers, which magnifies their last digits ([operators](../reference/operators.md)); its
 weights are codes, which are not set to zero, so that its columns of zeros are as shipped.
 
-{tables}"""
+{tables}
+{notes}
+"""
 
 
 def measured_before(file: Path, about: str) -> dict[str, dict[str, Any]]:
@@ -489,6 +491,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="besides one; 1: on one only")
     parser.add_argument("--only", nargs="*", help="parts of files' paths")
     parser.add_argument("--quiet", action="store_true", help="nothing else uses the machine")
+    parser.add_argument("--notes", help="what to say below the tables; else as in --out")
     parser.add_argument("--out", type=Path, help="where to write .json and .md")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -510,9 +513,14 @@ def main() -> None:
             print(name, json.dumps(rows[name]), flush=True)
     print(f"\n{about}\n\n{tables(rows)}", end="")
     if arguments.out:
-        result = {"about": about, "packages": PACKAGES, "networks": rows}
+        file = arguments.out.with_suffix(".json")
+        notes = arguments.notes
+        if notes is None:
+            notes = json.loads(file.read_text()).get("notes", "") if file.exists() else ""
+        result = {"about": about, "packages": PACKAGES, "networks": rows, "notes": notes}
         text = PAGE.format(about=about, packages=", ".join(PACKAGES), turns=arguments.turns,
-                           architectures=" and ".join(LIBRARIES), tables=tables(rows))  # fmt: skip
+                           architectures=" and ".join(LIBRARIES), tables=tables(rows),
+                           notes=notes)  # fmt: skip
         results.write(arguments.out, result, text)
 
 
