@@ -2,7 +2,7 @@
 
 After SigOpt's public examples that tune XGBoost: here scikit-learn's gradient boosting on its
 breast cancer data. Of the F1 score more is better, the average depth must be at most 3, and the
-number of leaves is only stored with each trial.
+number of leaves is only stored with each trial. It needs `pip install scikit-learn`.
 """
 
 import numpy as np

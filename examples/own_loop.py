@@ -1,4 +1,7 @@
-"""Sparse weights and k-winners in a training loop of your own, on the digits of scikit-learn."""
+"""Sparse weights and k-winners in a training loop of your own, on the digits of scikit-learn.
+
+It needs `pip install scikit-learn`.
+"""
 
 import torch
 from sklearn.datasets import load_digits

@@ -16,7 +16,7 @@ from gossamer.extras import extra_of, needed
 
 def test_a_package_of_an_extra_is_named_with_it() -> None:
     assert extra_of("torch") == "train"
-    assert extra_of("sklearn") == "search"
+    assert extra_of("mlflow") == "mlflow"
     assert extra_of("psycopg") == "postgresql"
     assert extra_of("espeakng_loader") == extra_of("espeakng-loader") == "speech"
     assert extra_of("scipy") != extra_of("scipy", "listen") == "listen"
@@ -51,7 +51,7 @@ def test_the_base_installation_is_the_engine_and_the_command_line() -> None:
 # What the extra `search` brings and `train` does not; then the command line.
 WITHOUT_SEARCH = """
 import sys
-sys.modules.update(dict.fromkeys(("loky", "optuna", "sklearn", "sqlalchemy")))
+sys.modules.update(dict.fromkeys(("loky", "optuna", "sqlalchemy")))
 from gossamer.cli import main
 for arguments in (["no_such_task", "--model", "mlp"], ["--from", "experiment.toml"]):
     sys.argv = ["gossamer", "train", *arguments]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from gossamer.errors import UserError
 
 # Module -> distribution, where the name is another or a dependency of what an extra names.
-_DISTRIBUTIONS = {"markupsafe": "jinja2", "mlflow": "mlflow-skinny", "sklearn": "scikit-learn"}
+_DISTRIBUTIONS = {"markupsafe": "jinja2", "mlflow": "mlflow-skinny"}
 
 
 class MissingPackage(UserError, ImportError):
