@@ -11,8 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from gossamer.data import Split
 from gossamer.errors import UserError
-from gossamer.training import TrainingConfig, fit
+from gossamer.training import Recipe, TrainingConfig, fit, train
+from gossamer.training import recipe as recipes
 
 QUICK = TrainingConfig(epochs=3, batch_size=16, learning_rate=0.05, device="cpu")
 
@@ -144,3 +146,47 @@ def test_killed_five_times_a_training_ends_as_if_it_had_not_been(toy, tmp_path):
         "model.safetensors",
         "plan.json",
     ]
+
+
+def swapped(task):
+    """The task with its validation examples in the training, and the reverse."""
+    return replace(task, train=task.validation, validation=task.train)
+
+
+RECIPE = Recipe(
+    "toy.npz", "mlp", {"hidden": 8, "epochs": 2, "batch_size": 16, "device": "cpu", "dropout": 0.0}
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dropout": 0.5}, "dropout = 0.0, not dropout = 0.5"),
+        ({"init": "runs/a"}, "no init, not init = 'runs/a'"),
+    ],
+)
+def test_a_training_goes_on_with_the_settings_of_its_network_alone(
+    toy, interrupted, monkeypatch, change, message
+):
+    file = interrupted(RECIPE)
+    monkeypatch.setattr(recipes, "load_weights", lambda model, run: None)
+    with pytest.raises(UserError, match=message):
+        train(replace(RECIPE, settings={**RECIPE.settings, **change}), toy, checkpoint=file)
+
+
+def test_a_training_does_not_go_on_with_other_data(toy, interrupted):
+    """Otherwise it may have learned from the examples that it is then validated on."""
+    file = interrupted(RECIPE)
+    with pytest.raises(UserError, match="was made with other data"):
+        train(RECIPE, swapped(toy), checkpoint=file)
+    moved = replace(RECIPE, task="elsewhere.npz", settings={**RECIPE.settings, "engine_batch": 8})
+    assert len(train(moved, toy, checkpoint=file).history.epochs) == 2
+
+
+def test_shuffled_data_are_the_same_data(toy):
+    order = np.random.default_rng(3).permutation(len(toy.train))
+    shuffled = Split(toy.train.x[order], toy.train.y[order])
+    assert replace(toy, train=shuffled).fingerprint == toy.fingerprint
+    relabeled = Split(toy.train.x, toy.train.y[order])
+    assert replace(toy, train=relabeled).fingerprint != toy.fingerprint
+    assert swapped(toy).fingerprint != toy.fingerprint

@@ -17,6 +17,9 @@ from gossamer.training.config import TrainingConfig
 from gossamer.training.history import Epoch, History
 from gossamer.training.tensor_file import add_prefix, load_tensors, save_tensors, strip_prefix
 
+#: Name of the data's fingerprint in an origin.
+DATA = "data"
+
 
 def network_state(model: nn.Module, sparsifier: Sparsifier | None) -> dict[str, Tensor]:
     """Return weights and masks by name."""
@@ -41,6 +44,7 @@ class TrainingState:
         model, optimizer, sparsifier: see :func:`gossamer.training.fit`.
         config: the settings.
         teacher: the fingerprint of the teacher's weights, empty without one.
+        origin: what else the checkpoint must agree with, see :func:`gossamer.training.fit`.
         history: the epochs so far.
         best: weights and masks of the best epoch so far, see `network_state`.
     """
@@ -50,6 +54,7 @@ class TrainingState:
     sparsifier: Sparsifier | None
     config: TrainingConfig
     teacher: str = ""
+    origin: dict[str, Any] = field(default_factory=dict)
     history: History = field(default_factory=History)
     best: dict[str, Tensor] = field(default_factory=dict)
 
@@ -75,6 +80,7 @@ def save_training(path: Path, state: TrainingState) -> None:
             "settings": asdict(state.config),
             "sparsity": repr(state.sparsifier),
             "teacher": state.teacher,
+            "origin": state.origin,
         },
     )
 
@@ -83,7 +89,7 @@ def restore_training(path: Path, state: TrainingState) -> None:
     """Restore the state after the checkpoint's last epoch.
 
     Raises:
-        UserError: the file is damaged, or of another network, teacher or other settings.
+        UserError: the file is damaged, or of another network, teacher, origin or other settings.
     """
     sparsifier = state.sparsifier
     tensors, data = load_tensors(path)
@@ -97,6 +103,7 @@ def restore_training(path: Path, state: TrainingState) -> None:
                     f"checkpoint {path} was made with {name} = {saved[name]!r}, "
                     f"not {value!r}; {remedy}"
                 )
+        _check_origin(path, data.get("origin", {}), state.origin, remedy)
         masks = strip_prefix(tensors, "sparsifier.")
         if bool(masks) != (sparsifier is not None):
             raise UserError(
@@ -122,6 +129,23 @@ def restore_training(path: Path, state: TrainingState) -> None:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"checkpoint {path} is of another network ({reason}); {remedy}") from None
     state.best = strip_prefix(tensors, "best.")
+
+
+def _check_origin(
+    path: Path, saved: Mapping[str, Any], origin: Mapping[str, Any], remedy: str
+) -> None:
+    """Refuse a checkpoint of another origin; one without any was made by ``fit`` alone."""
+    present = json.loads(json.dumps(origin))
+    for name in sorted({*saved, *present} if saved and present else ()):
+        before, now = saved.get(name), present.get(name)
+        if before != now and name == DATA:
+            raise UserError(
+                f"checkpoint {path} was made with other data, whose splits may not be these; "
+                "restore the data, or delete it to start again"
+            )
+        if before != now:
+            had, has = (f"no {name}" if v is None else f"{name} = {v!r}" for v in (before, now))
+            raise UserError(f"checkpoint {path} was made with {had}, not {has}; {remedy}")
 
 
 def _flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,7 @@ def fit(
     scaling: Scaling | None = None,
     teacher: nn.Module | None = None,
     checkpoint: str | Path | None = None,
+    origin: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     progress: bool = False,
     label: str = "training",
@@ -72,6 +74,8 @@ def fit(
         checkpoint: file written after every epoch. If it exists already, training resumes from
             it and ends with the same weights as an uninterrupted run (on a GPU, only as far as
             its kernels are deterministic).
+        origin: what else the checkpoint must agree with, by name, as JSON values: settings of the
+            network, and ``data``, the task's fingerprint.
         on_epoch: called after each epoch; an exception from it ends the training.
         progress: show a bar with the time left, on standard error.
         label: the bar's text.
@@ -86,7 +90,9 @@ def fit(
     """
     config = config or TrainingConfig()
     training = _Training(model, task, config, sparsifier, scaling, teacher)
-    state = TrainingState(model, training.optimizer, sparsifier, config, fingerprint(teacher))
+    state = TrainingState(
+        model, training.optimizer, sparsifier, config, fingerprint(teacher), dict(origin or {})
+    )
     history = state.history
     path = Path(checkpoint) if checkpoint is not None else None
     lock = nullcontext() if path is None else exclusive(path)

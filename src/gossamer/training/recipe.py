@@ -128,6 +128,16 @@ class Recipe:
         """Return the settings of measuring the exported network."""
         return MeasureSettings(**self._of(MeasureSettings))
 
+    def origin(self) -> dict[str, Any]:
+        """Return the model and those settings that neither training, sparsity nor data show.
+
+        Settings of measuring may change while a training is interrupted. A teacher is known by its
+        weights, wherever its run is now.
+        """
+        kinds = (TrainingConfig, SparsitySettings, MeasureSettings)
+        shown = {_TEACHER, _STANDARDIZE, *(name for kind in kinds for name in kind.names())}
+        return {"model": self.model, **{k: v for k, v in self.settings.items() if k not in shown}}
+
     def _of(self, kind: _Settings) -> dict[str, Any]:
         """Return the settings that are fields of ``kind``."""
         return {k: v for k, v in self.settings.items() if k in kind.names()}

@@ -20,6 +20,7 @@ from gossamer.files import make_folder, write_text, writing
 from gossamer.nn import export, to_deterministic, unrounded
 from gossamer.runtime import machine
 from gossamer.sparsity import Sparsifier
+from gossamer.training.checkpoint import DATA
 from gossamer.training.distillation import ensemble, load_teacher
 from gossamer.training.evaluate import Evaluation, evaluate
 from gossamer.training.fit import fit
@@ -73,6 +74,7 @@ def train(
         scaling=recipe.scaling(model, len(task.classes), task.input_shape),
         teacher=ensemble(teachers),
         checkpoint=checkpoint,
+        origin=None if checkpoint is None else {**recipe.origin(), DATA: task.fingerprint},
         on_epoch=on_epoch,
         progress=progress,
         label=label,
