@@ -23,6 +23,7 @@ from gossamer.nn import export
 from gossamer.search import Experiment, Trial, TrialRecord
 from gossamer.sparsity import Sparsifier, SparsitySettings
 from gossamer.training import TrainingConfig, count, evaluate, fit
+from gossamer.training.distillation import fingerprint
 from gossamer.training.initial import rearranged, trained_longer, with_winners
 from gossamer.training.measure import measure, returned
 from gossamer.training.tensor_file import MODEL, add_prefix, save_tensors, strip_prefix
@@ -35,6 +36,8 @@ Train = Callable[[nn.Module, Sparsifier], object]
 #: The metric of an ``evaluate`` that returns a number.
 SCORE = "score"
 _MEASURED = 256
+# File of the dense network's fingerprint.
+_NETWORK = "network.sha256"
 
 
 @dataclass(frozen=True)
@@ -201,8 +204,21 @@ class ModuleNetwork:
         """
         on_part("accuracy and times")
         place = make_folder(self.folder / "dense")
+        self._check_earlier(place / _NETWORK)
         self.values, self.run = self._trainer.measured(self.model, place, "validation", None)
+        write_text(place / _NETWORK, fingerprint(self.model))
         self.own = tuple(self.run.get("own", ()))
+
+    def _check_earlier(self, file: Path) -> None:
+        """Refuse the folder of another network: its trials would be continued and compared.
+
+        The data are not compared: loaders may give them in another order or varied.
+        """
+        if file.is_file() and file.read_text() != fingerprint(self.model):
+            raise UserError(
+                f"{self.folder} is of another network than this {type(self.model).__name__}, with "
+                "other weights; choose another out, or delete it"
+            )
 
     @property
     def example(self) -> Tensor:

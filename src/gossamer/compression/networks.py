@@ -33,6 +33,8 @@ from gossamer.training import (
     load_recipe,
     train,
 )
+from gossamer.training.checkpoint import DATA
+from gossamer.training.distillation import fingerprint
 from gossamer.training.tensor_file import MODEL, check_tensors, strip_prefix
 
 # A user's network without weights must be more accurate than guessing by so much.
@@ -164,17 +166,11 @@ class NamedNetwork:
     def _trained_network(self, trust: bool) -> Trained:
         """Return the dense network: read from ``folder``, or else trained if it has no weights."""
         place = self.folder / "dense"
-        written = (place / "metrics.json").is_file()
-        if written or self.from_run:
-            # The code that a run of our own names was trusted when it was written.
-            source = place if written else self._name
-            model, classes, shape = load_network(source, trust=written or trust)
-            self._check(classes, shape)
-        elif self._weights is not None or is_code(self._name):
-            model, _ = self.recipe.network(len(self.task.classes), self.task.input_shape)
-            if self._weights is not None:
-                _load(model, Path(self._weights))
-            model.eval()
+        given = self._given(trust)
+        if (place / "metrics.json").is_file():
+            model = self._earlier(place, given)
+        elif given is not None:
+            model = given
         else:
             place.mkdir(parents=True, exist_ok=True)
             return train(
@@ -185,6 +181,42 @@ class NamedNetwork:
                 label="dense network",
             )
         return Trained(self.recipe, self.task, model, None, History())
+
+    def _given(self, trust: bool) -> nn.Module | None:
+        """Return the trained network that the caller named; None if it has no weights."""
+        if self.from_run:
+            model, classes, shape = load_network(self._name, trust=trust)
+            self._check(classes, shape)
+            return model
+        if self._weights is None and not is_code(self._name):
+            return None
+        model, _ = self.recipe.network(len(self.task.classes), self.task.input_shape)
+        if self._weights is not None:
+            _load(model, Path(self._weights))
+        return model.eval()
+
+    def _earlier(self, place: Path, given: nn.Module | None) -> nn.Module:
+        """Return the dense network of an earlier call, which must be of the same network and data.
+
+        Otherwise its trials would be compared with those of another network, or other examples.
+        """
+        # The code that a run of our own names was trusted when it was written.
+        model, classes, shape = load_network(place, trust=True)
+        self._check(classes, shape)
+        written = load_recipe(place, trust=True).origin()
+        same = json.loads(json.dumps(written)) == json.loads(json.dumps(self.recipe.origin()))
+        if not same or (given is not None and fingerprint(given) != fingerprint(model)):
+            raise UserError(
+                f"{self.folder} is of another network than {self._name}, with other weights or "
+                "settings; choose another --out, or delete it"
+            )
+        data = json.loads((place / "metrics.json").read_text()).get(DATA, self.task.fingerprint)
+        if data != self.task.fingerprint:
+            raise UserError(
+                f"{self.folder} was made with other examples than {self.recipe.task} has now; "
+                "restore them, choose another --out, or delete it"
+            )
+        return model
 
     def _check(self, classes: tuple[str, ...], shape: tuple[int, ...]) -> None:
         if shape != self.task.input_shape or len(classes) != len(self.task.classes):

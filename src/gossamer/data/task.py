@@ -106,6 +106,6 @@ class Task:
 
 
 def _digest(x: Array, y: np.int64) -> bytes:
-    digest = hashlib.sha256(np.ascontiguousarray(x))
-    digest.update(y)
+    digest = hashlib.sha256(np.ascontiguousarray(x).data)
+    digest.update(y.tobytes())
     return digest.digest()

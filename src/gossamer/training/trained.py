@@ -138,6 +138,7 @@ class Trained:
             "task": self.recipe.task,
             "synthetic": self.task.synthetic,
             "source": self.task.source,
+            DATA: self.task.fingerprint,
             "model": self.recipe.model,
             "settings": dict(self.recipe.settings),
             "machine": machine(),
