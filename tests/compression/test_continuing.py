@@ -32,13 +32,13 @@ def test_another_network_is_refused(begun):
     """Its trials would begin with the weights of the first, and be called those of the second."""
     other = network().state_dict()
     save_file({name: tensor + 1.0 for name, tensor in other.items()}, "weights.safetensors")
-    with pytest.raises(UserError, match="of another network than net.py:build"):
+    with pytest.raises(UserError, match=r"of another network than net\.py:build"):
         NamedNetwork(NET, DATA, begun, **NAMED)
 
 
 def test_other_examples_are_refused(begun, examples):
     np.savez("toy.npz", x_train=-examples[0], y_train=examples[1])
-    with pytest.raises(UserError, match="other examples than net.py:data has now"):
+    with pytest.raises(UserError, match=r"other examples than net\.py:data has now"):
         NamedNetwork(NET, DATA, begun, **NAMED)
 
 

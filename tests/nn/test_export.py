@@ -261,3 +261,21 @@ def test_a_projection_of_an_lstm_is_refused():
     model = nn.Sequential(nn.LSTM(3, 4, proj_size=2, batch_first=True))
     with pytest.raises(UserError, match=r"torch drops that of '0' \(proj_size\)"):
         to_onnx(model, torch.zeros(2, 5, 3))
+
+
+def test_weights_without_numbers_cannot_be_exported(tmp_path):
+    x = torch.randn(2, 4)
+    with torch.device("meta"):
+        absent = nn.Linear(4, 2)
+    for model, fault in ((absent, "on the meta device"), (nn.LazyLinear(2), r"\(lazy\); run one")):
+        with pytest.raises(UserError, match=f"'weight' .*{fault}"):
+            export(model, x, tmp_path / "x.onnx")
+        with pytest.raises(UserError, match=f"'weight' .*{fault}"):
+            to_onnx(model, x)
+
+
+def test_numbers_that_numpy_does_not_have(tmp_path):
+    model = nn.Linear(4, 2).to(torch.bfloat16)
+    with pytest.raises(UserError, match=r"checked in torch.bfloat16.*model.float\(\)"):
+        export(model, torch.randn(2, 4, dtype=torch.bfloat16), tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ import torch
 from tests.search.experiments import make
 
 from gossamer.errors import UserError
+from gossamer.numbers import Goal
 from gossamer.search import (
     AtLeast,
     AtMost,
@@ -259,3 +260,14 @@ def test_numpy_values_are_stored(tmp_path):
     assert again.trials() == experiment.trials()
     described = to_mapping(again.parameters, again.metrics, again.constraints, name="x")
     assert from_mapping(json.loads(json.dumps(described)))["parameters"] == again.parameters
+
+
+@pytest.mark.parametrize("narrow", [np.float32, np.float16, torch.tensor, np.array])
+def test_a_number_of_few_bits_at_the_threshold_meets_it(narrow):
+    """0.7 of 32 bits is 0.699999988 of 64: the best network would be called infeasible."""
+    for metric in (Maximize("m", 0.7), Minimize("m", narrow(0.7))):
+        experiment = Experiment("e", parameters=[Float("x", 0, 1)], metrics=[metric], budget=2)
+        trial = experiment.ask()
+        experiment.tell(trial, {"m": narrow(0.7) if metric.goal is Goal.MAXIMIZE else 0.7})
+        assert [t.values["m"] for t in experiment.frontier().trials] == [0.7]
+        assert experiment.frontier().feasible

@@ -227,3 +227,22 @@ def test_a_good_order_stays():
     before = model[0].weight.clone()
     assert rearrange(model, 0.25) == {}
     assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_of_a_diverged_training_are_not_pruned(number):
+    """NaN has no magnitude: it would be removed as the least, and a broken network look sound."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    with torch.no_grad():
+        model[2].weight[1, 3] = number
+    before = model[0].weight.clone()
+    with pytest.raises(UserError, match="layer '2' are partly NaN or infinite"):
+        gs.prune(model, 0.5)
+    assert torch.equal(model[0].weight, before)
+
+
+def test_weights_that_are_one_number_in_memory():
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    model[0].weight = nn.Parameter(torch.randn(1, 8).expand(8, 8))
+    with pytest.raises(UserError, match=r"layer '0': several .* one number in memory"):
+        gs.prune(model, 0.5)

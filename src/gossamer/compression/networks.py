@@ -166,11 +166,11 @@ class NamedNetwork:
     def _trained_network(self, trust: bool) -> Trained:
         """Return the dense network: read from ``folder``, or else trained if it has no weights."""
         place = self.folder / "dense"
-        given = self._given(trust)
+        named = self._named_model(trust)
         if (place / "metrics.json").is_file():
-            model = self._earlier(place, given)
-        elif given is not None:
-            model = given
+            model = self._earlier(place, named)
+        elif named is not None:
+            model = named
         else:
             place.mkdir(parents=True, exist_ok=True)
             return train(
@@ -182,7 +182,7 @@ class NamedNetwork:
             )
         return Trained(self.recipe, self.task, model, None, History())
 
-    def _given(self, trust: bool) -> nn.Module | None:
+    def _named_model(self, trust: bool) -> nn.Module | None:
         """Return the trained network that the caller named; None if it has no weights."""
         if self.from_run:
             model, classes, shape = load_network(self._name, trust=trust)
@@ -195,7 +195,7 @@ class NamedNetwork:
             _load(model, Path(self._weights))
         return model.eval()
 
-    def _earlier(self, place: Path, given: nn.Module | None) -> nn.Module:
+    def _earlier(self, place: Path, named: nn.Module | None) -> nn.Module:
         """Return the dense network of an earlier call, which must be of the same network and data.
 
         Otherwise its trials would be compared with those of another network, or other examples.
@@ -205,7 +205,7 @@ class NamedNetwork:
         self._check(classes, shape)
         written = load_recipe(place, trust=True).origin()
         same = json.loads(json.dumps(written)) == json.loads(json.dumps(self.recipe.origin()))
-        if not same or (given is not None and fingerprint(given) != fingerprint(model)):
+        if not same or (named is not None and fingerprint(named) != fingerprint(model)):
             raise UserError(
                 f"{self.folder} is of another network than {self._name}, with other weights or "
                 "settings; choose another --out, or delete it"

@@ -26,6 +26,7 @@ from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_25
 from onnx.reference.ops.op_quantize_linear import QuantizeLinear_25
 from onnx.reference.ops.op_rnn import RNN_14
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from gossamer.errors import UserError
@@ -56,6 +57,7 @@ def _operator(name: str) -> Any:
     return onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, 1), name, schema)
 
 
+_NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 _OPSET = onnxscript.opset18
 _WHOLE, _LOCAL = _operator("KWinners"), _operator("KWinnersLocal")
 
@@ -115,6 +117,20 @@ def _two(example: Tensor) -> Tensor:
     return torch.cat([example, example])[:2] if len(example) < 2 else example
 
 
+def _fault(values: Any) -> str | None:
+    """Return what keeps an entry of a state dict from being exported."""
+    if not isinstance(values, Tensor):
+        return None
+    if is_lazy(values):
+        return "has no numbers yet (lazy); run one batch through the model first"
+    if values.is_meta:
+        return (
+            "is on the meta device and has no numbers; call model.to_empty(device=...) and load "
+            "its weights first"
+        )
+    return "holds NaN" if values.isnan().any() else None
+
+
 def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProto:
     """Convert ``model`` in evaluation mode to ONNX with a free batch dimension.
 
@@ -128,7 +144,7 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
 
     Raises:
         UserError: torch cannot export the network (the message has torch's reason), a weight is
-            NaN, or an LSTM has a projection.
+            NaN or has no numbers yet, or an LSTM has a projection.
     """
     arguments = [example] if isinstance(example, Tensor) else list(example)
     tensors = [a for a in arguments if isinstance(a, Tensor)]
@@ -139,8 +155,8 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
     inputs = [_two(t) for t in tensors]
     model = plain_model(unwrap(model))
     for name, values in model.state_dict().items():
-        if isinstance(values, Tensor) and values.isnan().any():
-            raise UserError(f"{type(model).__name__} cannot be exported: {name!r} holds NaN")
+        if fault := _fault(values):
+            raise UserError(f"{type(model).__name__} cannot be exported: {name!r} {fault}")
     for name, module in model.named_modules():
         if isinstance(module, nn.LSTM) and module.proj_size:
             raise UserError(
@@ -244,6 +260,12 @@ def export(
             f"{type(model).__name__} returns {type(answer).__name__}; return one tensor, "
             "or use to_onnx, which exports several"
         )
+    for numbers in (example, answer):
+        if numbers.dtype.is_floating_point and numbers.dtype not in _NUMPY_FLOATS:
+            raise UserError(
+                f"the export of {type(model).__name__} cannot be checked in {numbers.dtype}, which "
+                "NumPy does not have: export model.float() with a float32 example"
+            )
     expected = answer.cpu().numpy()
     try:
         reference = ReferenceEvaluator(proto, new_ops=[QuantizeLinear, DequantizeLinear, RNN])

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gossamer.errors import UserError
-from gossamer.numbers import Goal
+from gossamer.numbers import Goal, item
 from gossamer.search.validation import check_list, check_name, is_number, make_plain
 
 # Differences and margins of larger numbers are not finite: nothing could be compared or drawn.
@@ -184,7 +184,7 @@ def as_number(value: Any) -> float | None:
     """Return `value` as a float if it is one number (also NumPy's and torch's), else None."""
     if hasattr(value, "item"):
         try:
-            value = value.item()
+            value = item(value)
         except (TypeError, ValueError, RuntimeError):
             return None
     if isinstance(value, (int, float)):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gossamer.errors import UserError
+from gossamer.numbers import item
 
 Value = float | int | str | bool | None
 
@@ -15,7 +16,7 @@ Value = float | int | str | bool | None
 def plain(value: Any) -> Any:
     """`value` in Python's own types: numpy's and torch's scalars as numbers, arrays as lists."""
     if callable(tolist := getattr(value, "tolist", None)):
-        return tolist()
+        return item(value) if getattr(value, "shape", None) == () else tolist()
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -300,8 +300,8 @@ def check_weight(name: str, weight: Weight) -> None:
     """Refuse a weight that cannot be masked.
 
     Raises:
-        UserError: it is computed from other parameters, sharded, lazy, on the meta device, or of
-            numbers of another width than 2, 4 or 8 bytes.
+        UserError: it is computed from other parameters, sharded, lazy, on the meta device,
+            expanded, or of numbers of another width than 2, 4 or 8 bytes.
     """
     parameter = weight.module._parameters.get(weight.name)
     if parametrize.is_parametrized(weight.module, weight.name) or parameter is None:
@@ -328,4 +328,9 @@ def check_weight(name: str, weight: Weight) -> None:
         raise UserError(
             f"layer '{name}' is on the meta device and has no numbers yet; call "
             "model.to_empty(device=...) and load its weights first"
+        )
+    if any(n > 1 and not step for n, step in zip(parameter.shape, parameter.stride(), strict=True)):
+        raise UserError(
+            f"layer '{name}': several of its weights are one number in memory (expand), so none "
+            "of them can be zero alone; give it a weight of its own: nn.Parameter(weight.clone())"
         )

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gossamer.errors import UserError
 from gossamer.sparsity.allocation import Allocation
-from gossamer.sparsity.layers import sparsifiable_layers, unwrap
+from gossamer.sparsity.layers import choose_weights, sparsifiable_layers, unwrap
 from gossamer.sparsity.modes import evaluating
 from gossamer.sparsity.pattern import Pattern
 from gossamer.sparsity.registry import default_allocation, default_pattern
@@ -64,8 +64,8 @@ def prune(
         A sparsifier with static masks; attach it to the optimizer to fine-tune.
 
     Raises:
-        UserError: as :class:`Sparsifier`, or a calibration that is empty, has NaN, or does not
-            fit the model; then the model does not change.
+        UserError: as :class:`Sparsifier`, weights that are NaN or infinite, or a calibration that
+            is empty, has NaN, or does not fit the model; then the model does not change.
     """
     batches = None if calibration is None else list(calibration)
     if batches is not None:
@@ -76,6 +76,13 @@ def prune(
                 "prune: calibration must hold tensors [examples, ...] of inputs, none of them "
                 "empty and without labels, as the model takes them"
             )
+    include = ["frozen", *include]
+    for name, weight in choose_weights(model, exclude, include).items():
+        if not weight.parameter.isfinite().all():
+            raise UserError(
+                f"prune: the weights of layer '{name}' are partly NaN or infinite, as after a "
+                "training that diverged; which of them matter cannot be told. Train it again"
+            )
     pattern = pattern or default_pattern()
     norms = {} if batches is None else _input_norms(model, batches)
     sparsifier = Sparsifier(
@@ -85,7 +92,7 @@ def prune(
         allocation=allocation or default_allocation(pattern, trained=True),
         rule=_Measured(by="magnitude", norms=norms),
         exclude=exclude,
-        include=["frozen", *include],
+        include=include,
         rescale=False,
     )
     sparsifier.rule = Static(by="magnitude")
