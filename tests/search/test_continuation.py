@@ -89,6 +89,28 @@ def test_time_is_shared_and_no_longer_training_than_is_left():
     assert next_up(first, other, near, longer=less) == 4
 
 
+def test_the_end_of_a_search_goes_to_what_is_nearest():
+    """A new trial takes 2 seconds; with less than that to spare, a round begins now or never."""
+    other, longer = row(1, 1.0, 0.1, seconds=2.0), Continuation(["accuracy"], share=0.1)  # used up
+    again = row(2, 3.0, 0.895, origin=0, continued=1, seconds=10.0)
+    trials = (row(0, 3.0, 0.89, seconds=2.0), other, again)
+    for seconds, number in ((22.1, None), (21.9, 2), (20.0, 2), (19.9, None)):
+        assert next_up(*trials, seconds=seconds, longer=longer) == number
+
+
+def test_no_round_counts_for_which_there_is_no_time():
+    """0.008 are missing and each round gains 0.003: four rounds of 20, 40, 80, 160 s would do."""
+    first, again = row(0, 3.0, 0.889, seconds=10.0), row(1, 3.0, 0.892, origin=0, continued=1)
+    others = [row(n, 1.0, 0.1, parameters={"epochs": 0}, seconds=30.0) for n in (8, 9)]
+    longer = Continuation(["accuracy"], rounds=4, share=0.9)
+    assert next_up(first, again, *others, longer=longer, seconds=141.0) == 1  # three rounds
+    assert next_up(first, again, *others, longer=longer, seconds=139.0) is None
+    # At the end the nearest is the answer, unless one is inside already.
+    assert next_up(first, again, *others, longer=longer, seconds=25.0) == 1
+    inside = row(2, 2.0, 0.91, parameters={"epochs": 0})
+    assert next_up(first, again, inside, *others, longer=longer, seconds=25.0) is None
+
+
 def test_what_is_optimized_may_be_what_improves():
     metrics = [Maximize("accuracy", 0.9), AtMost("density", 0.1)]
     best, worse = row(0, 1.0, 0.95), row(1, 1.0, 0.92)

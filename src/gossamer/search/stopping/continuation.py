@@ -26,13 +26,16 @@ class Continuation:
     that a network is trained for 2, 4, 8 times as long: successive halving (Li et al. 2020, arXiv
     1810.05934) by the rounds of warm restarts (Loshchilov and Hutter 2017, arXiv 1608.03983).
     Of the trials with as many rounds the nearer half goes on, the nearest one first, unless its
-    last round gained too little for the rounds that are left.
+    last round gained too little for the rounds that are left. ``share`` does not bind a round
+    that is possible only now, because after one more new trial there would be no time for it: the
+    end of a search goes to what is nearest.
 
     Args:
         improves: metrics that longer training improves.
         parameter: the length of a trial's training; a trial without any is not continued.
         rounds: largest number of rounds of a trial.
-        share: the largest share of the time of all trials for these rounds.
+        share: the largest share of the time of all trials for these rounds, until the end of the
+            search.
 
     Raises:
         UserError: no metrics, no rounds, or a share outside 0 to 1.
@@ -82,19 +85,31 @@ class Continuation:
             level = [number for number in misses if by_number[number].continued == rounds]
             half |= set(level[: math.ceil(len(level) / 2)])
         spent, total = self._spent(records, by_number)
+        longest_new = max((r.seconds or 0.0 for r in records if not r.continued), default=0.0)
+        feasible = any(_inside(metrics, record) for record in records)
         for record in self.candidates(metrics, records):
             cost = _cost(record)
             if record.number not in half or cost > seconds:
                 continue
-            if spent + cost > self.share * (total + cost):
+            possible_later = cost <= seconds - longest_new
+            if possible_later and spent + cost > self.share * (total + cost):
                 continue
             before = misses.get(-1 if record.origin is None else record.origin)
-            if record.continued and before is not None:
+            # While none is inside, the nearest is the answer, and at the end any gain counts.
+            if record.continued and before is not None and (feasible or possible_later):
                 miss = misses[record.number]
-                if miss > (before - miss) * (self.rounds - record.continued):
+                if miss > (before - miss) * self._rounds_left(record, seconds):
                     continue
             return record
         return None
+
+    def _rounds_left(self, record: TrialRecord, seconds: float) -> int:
+        """Return how many rounds a trial may still have within the time that is left."""
+        left = self.rounds - record.continued
+        cost = _cost(record)
+        # Each round takes as long as all before it, so the next n take 2 ** n - 1 times ``cost``.
+        affordable = math.log2(seconds / cost + 1.0) if seconds < math.inf else left
+        return min(left, int(affordable))
 
     def _worthwhile(
         self, metrics: Sequence[Metric], records: Sequence[TrialRecord]
@@ -139,6 +154,14 @@ class Continuation:
             total += seconds
             spent += seconds if record.continued else 0.0
         return spent, total
+
+
+def _inside(metrics: Sequence[Metric], record: TrialRecord) -> bool:
+    """Return whether a full trial is inside all thresholds."""
+    if record.state != "complete" or record.fidelity is not None:
+        return False
+    limited = (metric for metric in metrics if metric.threshold is not None)
+    return all(metric.violation(record.values[metric.name]) <= 0 for metric in limited)
 
 
 def _cost(record: TrialRecord) -> float:
