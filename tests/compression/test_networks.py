@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tests.compression.conftest import network
 from torch import nn
 
-from gossamer.compression import compress
+from gossamer.compression import compress, precision
 from gossamer.compression.networks import _load
 from gossamer.compression.plan import Look, Tuning, constraints, parameters, start, write_experiment
 from gossamer.errors import UserError
@@ -43,6 +43,28 @@ def test_a_look_names_the_layers_that_blocks_do_not_fit():
     assert not Look.at(network().eval(), torch.zeros(2, 16)).odd
 
 
+def test_a_small_last_layer_stays_dense_where_the_goals_have_room_for_it():
+    """12,000 of 1,716,000 weights, and of 13.1 million multiply-adds."""
+    model, example = speech_cnn().eval(), torch.zeros(2, 1, 32, 32)
+    free, limited = Look.at(model, example), Look.at(model, example, {"density": 0.06})
+    assert dict(free.small) == {"output": pytest.approx(12_000 / 13.1e6, rel=0.01)}
+    assert dict(free.dense) == {"output.weight": 12_000}
+    assert all(list(fit.sizes) == ["conv1", "conv2", "linear1"] for fit in free.patterns.values())
+    assert list(free.layers) == ["conv1", "conv2", "linear1"]
+    end = "stays dense: output.weight, 12,000 weights, 0.7%, and 0.09% of the multiply-adds"
+    assert end in free.sentences()
+    assert not limited.small  # it would be more than a tenth of what is left
+    assert "output" in limited.patterns["unstructured"].sizes
+    assert not Look.at(network().eval(), torch.zeros(2, 16)).small  # 96 of its 608 multiply-adds
+
+
+def test_masks_change_often_enough_in_a_short_training():
+    assert Tuning(3, None, steps=105).mask_interval == 4  # an epoch: 26 changes
+    assert Tuning(9, None, steps=105).mask_interval == 13  # three epochs
+    assert Tuning(9, None, steps=5000).mask_interval == 100  # as otherwise
+    assert Tuning(1, None, steps=3).mask_interval == 1
+
+
 def test_the_space_is_what_the_network_allows():
     look = Look.at(network().eval(), torch.zeros(2, 16))
     assert list(look.activations) == ["1"]
@@ -56,6 +78,9 @@ def test_the_space_is_what_the_network_allows():
     assert space["winners.1"]["values"] == [0.1, 0.2, 0.4, 1.0]
     first = start(look, Tuning(6, (1e-3, 1e-1)))
     assert first[0]["epochs"] == 0
+    assert all("learning_rate" not in point for point in first)
+    given = start(look, Tuning(6, (1e-3, 1e-1), first_rate=0.05))
+    assert {point.get("learning_rate") for point in given} == {None, 0.05}
     assert all(point["weight_density"] >= look.least for point in first)
     own = parameters(look, Tuning(1, None))
     assert own["epochs"]["values"] == [0, 1]
@@ -171,8 +196,8 @@ def test_blocks_in_every_layer_are_the_first_that_are_trained(kind, limit):
     """The smallest and the largest blocks that the network allows, at the goal's density."""
     build, shape, patterns = KINDS[kind]
     model = build().eval()
-    look = Look.at(model, torch.zeros(2, *shape))
     limits = {} if limit is None else {"density": limit}
+    look = Look.at(model, torch.zeros(2, *shape), limits)
     points = start(look, Tuning(9, (1e-3, 1e-1)), limits)
     trained = [point for point in points if point["epochs"]]
     first = trained[: len(patterns)]
@@ -186,11 +211,14 @@ def test_blocks_in_every_layer_are_the_first_that_are_trained(kind, limit):
             if name.startswith("weight_density.")
         }
         settings = SparsitySettings(
-            pattern=point.get("pattern", "unstructured"), allocation="uniform", rule="one_shot"
+            pattern=point.get("pattern", "unstructured"),
+            allocation="uniform",
+            rule="one_shot",
+            exclude=tuple(look.small),
         )
         masks = settings.sparsifier(pruned, point["weight_density"], by_layer).masks
-        chosen = list(choose_weights(model))
-        sizes = [(n, w.parameter.numel()) for n, w in choose_weights(model).items()]
+        chosen = [name for name in choose_weights(model) if name not in look.small]
+        sizes = [(n, w.parameter.numel()) for n, w in choose_weights(model, look.small).items()]
         sizes += look.dense.items()
         assert set(masks) >= set(chosen[:-1])  # without blocks the last one is dense
         assert all(0 < int(mask.sum()) < 0.3 * mask.numel() for mask in masks.values())
@@ -263,7 +291,34 @@ def test_networks_are_tuned_as_the_dense_one_was_trained(place):
     settings = tomllib.loads((plan.folder / "experiment.toml").read_text())["settings"]
     assert {name: settings[name] for name in kept} == kept
     assert settings["hidden"] == 8
+    assert settings["mask_interval"] == 1
     assert "label_smoothing" not in settings
+
+
+def test_first_trials_learn_half_as_fast_as_the_dense_network_did(place):
+    settings = {"hidden": 8, "epochs": 1, "learning_rate": 0.02}
+    plan = compress("mlp", "toy.npz", settings=settings, plan=True, progress=False, out="out")
+    written = tomllib.loads((plan.folder / "experiment.toml").read_text())
+    assert {point.get("learning_rate") for point in written["start"]} == {None, 0.01}
+    assert written["parameters"]["learning_rate"]["high"] == 0.02
+
+
+def test_16_bits_where_they_are_faster(monkeypatch):
+    """By the processor's time for a step; a clock of our own counts the multiplications."""
+    clock = {"time": 0.0}
+
+    class Slow(nn.Linear):
+        def forward(self, x):
+            clock["time"] += cost[torch.is_autocast_enabled("cpu")]
+            return super().forward(x)
+
+    monkeypatch.setattr(precision.time, "process_time", lambda: clock["time"])
+    model = nn.Sequential(Slow(16, 3), nn.BatchNorm1d(3))
+    state = deepcopy(model.state_dict())
+    cost = [1.0, 0.0]
+    for cost[1], fastest in ((0.5, "bfloat16"), (0.9, "float32"), (3.0, "float32")):
+        assert precision.fastest_precision(model, torch.randn(8, 16)) == fastest
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
 def test_a_deep_network_shares_its_densities():

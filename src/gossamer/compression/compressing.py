@@ -18,7 +18,7 @@ from torch import nn
 from gossamer.compression.goals import Goals
 from gossamer.compression.modules import Evaluate, ModuleNetwork, Train
 from gossamer.compression.networks import NamedNetwork
-from gossamer.compression.plan import Look, write_experiment
+from gossamer.compression.plan import Look, limits_of, write_experiment
 from gossamer.errors import UserError
 from gossamer.files import copy_file
 from gossamer.progress import progress_bar
@@ -140,10 +140,10 @@ def compress(
             network = NamedNetwork(model, data, folder, progress=progress, **named)  # type: ignore[arg-type]
         with _parts(progress) as on_part:
             network.measure(on_part)
+            wanted = Goals(**goals, maximize=maximize, minimize=minimize, own=network.own)
+            metrics = wanted.metrics(network.values)
             on_part("layers that can be sparse")
-            look = Look.at(network.model, network.example)
-        wanted = Goals(**goals, maximize=maximize, minimize=minimize, own=network.own)
-        metrics = wanted.metrics(network.values)
+            look = Look.at(network.model, network.example, limits_of(metrics))
         file = folder / "experiment.toml"
         if minutes is None and trials is None:
             minutes = MINUTES

@@ -235,8 +235,10 @@ class ModuleNetwork:
         if self._trainer.train is not None:
             return Tuning(1, None)
         assert self._trainer.task is not None
-        size = max(2, min(64, len(self._trainer.task.train)))
-        return Tuning(5, (1e-4, 3e-3), {"optimizer": "adamw", "batch_size": size, "warmup": 0.1})
+        examples = len(self._trainer.task.train)
+        size = max(2, min(64, examples))
+        settings = {"optimizer": "adamw", "batch_size": size, "warmup": 0.1}
+        return Tuning(5, (1e-4, 3e-3), settings, steps=examples // size)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from gossamer.compression.plan import Tuning
+from gossamer.compression.precision import fastest_precision
 from gossamer.data import AugmentationSettings
 from gossamer.deploy.metrics import METRICS
 from gossamer.errors import UserError
@@ -42,6 +43,8 @@ _GUESSING = 1.5
 _MOST_EPOCHS = 10
 # A training may take so much of the time that there is.
 _SHARE = 1 / 12
+# The first trials' learning rate, as a share of that of the dense network's training.
+_RATE = 0.5
 # Settings of how a network was trained, which say nothing of what it is.
 _OF_TRAINING = {
     *TrainingConfig.names(),
@@ -237,8 +240,13 @@ class NamedNetwork:
         before.setdefault("batch_size", 64)
         before["batch_size"] = max(2, min(before["batch_size"], len(self.task.train)))
         settings = {**before, "warmup": 0.1, "noise_score": False}
+        batch = self.task.train.x[: before["batch_size"]]
+        settings.setdefault(
+            "precision", fastest_precision(self.model, torch.from_numpy(self.task.features(batch)))
+        )
+        steps = len(self.task.train) // before["batch_size"]
         if "learning_rate" not in self._trained_with:
-            return Tuning(5, (1e-4, 3e-3), {**settings, "optimizer": "adamw"})
+            return Tuning(5, (1e-4, 3e-3), {**settings, "optimizer": "adamw"}, steps=steps)
         known = TrainingConfig.from_mapping(
             {k: v for k, v in self._trained_with.items() if k in TrainingConfig.names()}
         )
@@ -249,7 +257,7 @@ class NamedNetwork:
             affordable = int(60 * minutes * _SHARE / (seconds / done))
             epochs = min(max(affordable, 3), max(known.epochs, 3))
         rate = known.learning_rate
-        return Tuning(epochs, (rate / 30, rate), settings)
+        return Tuning(epochs, (rate / 30, rate), settings, first_rate=_RATE * rate, steps=steps)
 
     @property
     def settings(self) -> dict[str, Any]:

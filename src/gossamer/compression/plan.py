@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +20,10 @@ from gossamer.nn.activation_finder import activation_sites
 from gossamer.search.definition import UNLIMITED, describe_metric
 from gossamer.search.metrics import Metric
 from gossamer.search.stopping.continuation import Continuation
-from gossamer.sparsity import Sparsifier, SparsitySettings, choose_weights
+from gossamer.sparsity import GraNet, Sparsifier, SparsitySettings, choose_weights
 from gossamer.sparsity.layers import dense_weights, unwrap
 from gossamer.sparsity.rearrange import chains
+from gossamer.training import count
 
 _SMALL_BLOCKS, _LARGE_BLOCKS = "block4", "fitted_block"
 _PATTERNS = ("unstructured", _SMALL_BLOCKS, "block8", "block16")
@@ -29,11 +31,19 @@ _SMALLEST_BLOCK, _LARGEST_BLOCK = 4, 16
 _LEAST, _MOST = (0.02, 0.05, 0.1, 0.2, 0.3), 0.7  # densities searched
 _WINNERS = (0.1, 0.2, 0.4, 1.0)
 _TEACHER_SHARES = (0.0, 0.5, 0.9)
+_ROUNDS = 5  # of longer training: 32 times the shortest one is nearly the whole search
 _TRIAL = 0.5  # density at which a pattern is tried
 # With more layers or activations than these, they share their densities.
 _MOST_LAYERS, _MOST_ACTIVATIONS = 6, 3
+# Changes of the masks in a training, at least: half of them while the density falls. With few large
+# ones the last weights go when little time is left to make up for them.
+_CHANGES = 24
 # Share of a training in which k-winners go from all units to their final share.
 _ANNEALED = 0.5
+# Layers that are not worth pruning: together at most so large a share of the multiply-adds, and of
+# the weights that a network of the first trained density, or of the goals', may have.
+_SMALL_MACS, _SMALL_WEIGHTS = 0.01, 0.1
+_FIRST = 0.25  # the highest density of the first trainings
 # A layer with a separate density leaves each unit so many inputs; in a first trial so many times as
 # many, since a first convolution has few.
 _INPUTS, _SPARED = 2, 3
@@ -70,6 +80,8 @@ class Look:
             the network has many layers.
         rearranges: whether its units can be reordered before pruning to blocks.
         odd: numbers of outputs of layers that no block size divides, by name.
+        small: layers that stay dense because that costs hardly any time and weights, usually the
+            last one, with their shares of the multiply-adds.
     """
 
     weights: int
@@ -82,40 +94,53 @@ class Look:
     layers: Mapping[str, float]
     rearranges: bool
     odd: Mapping[str, int] = field(default_factory=dict)
+    small: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def at(cls, model: nn.Module, example: Tensor) -> Look:
+    def at(
+        cls, model: nn.Module, example: Tensor, limits: Mapping[str, float] | None = None
+    ) -> Look:
         """Examine a copy of ``model``.
+
+        Args:
+            model: the dense network.
+            example: inputs of the network.
+            limits: as in `parameters`.
 
         Raises:
             UserError: no weight of it can be sparse.
         """
-        chosen = choose_weights(model)
+        small = _small_layers(model, example, limits or {})
+        make = partial(_sparsifier, model, exclude=tuple(small))
+        last = list(choose_weights(model))[-1]
+        chosen = choose_weights(model, small)
         dense = dense_weights(unwrap(model), chosen)
         sizes = {id(weight.parameter): weight.parameter.numel() for weight in chosen.values()}
         total = sum(dense.values()) + sum(sizes.values())
         outputs = {
             name: len(weight.by_output(weight.parameter)) // weight.groups
-            for name, weight in list(chosen.items())[:-1]  # without blocks the last one is dense
+            for name, weight in chosen.items()
+            if name != last  # without blocks the last one is dense
         }
         patterns: dict[str, Fit] = {}
         for pattern in (*_PATTERNS, *([_LARGE_BLOCKS] if _differ(outputs.values()) else [])):
-            if sparsifier := _sparsifier(model, pattern, _TRIAL):
+            if sparsifier := make(pattern, _TRIAL):
                 sparse = {name: mask.numel() for name, mask in sparsifier.masks.items()}
                 rounding = (sparsifier.pattern.granularity or _LARGEST_BLOCK) * len(sparse)
                 patterns[pattern] = Fit(sparse, total - sum(sparse.values()), rounding)
         if not patterns:
             raise UserError(f"{type(model).__name__} has no layer that can lose half its weights")
-        fitting = (low for low in _LEAST if all(_sparsifier(model, p, low) for p in patterns))
+        fitting = (low for low in _LEAST if all(make(p, low) for p in patterns))
         least = next(fitting, _TRIAL)
         allocations = ["global"]
-        if all(_sparsifier(model, p, least, "erk") for p in patterns):
+        if all(make(p, least, "erk") for p in patterns):
             allocations.append("erk")
-        evenly = (d for d in _LEAST if all(_sparsifier(model, p, d, "uniform") for p in patterns))
+        evenly = (d for d in _LEAST if all(make(p, d, "uniform") for p in patterns))
         # The last layer often does not divide into blocks, and has few weights.
         layers = {
             name: max(least, _INPUTS / weight.by_output(weight.parameter)[0].numel())
-            for name, weight in list(chosen.items())[:-1]
+            for name, weight in chosen.items()
+            if name != last
         }
         if len(chosen) > _MOST_LAYERS or max(layers.values(), default=1.0) >= 1.0:
             layers = {}
@@ -130,6 +155,7 @@ class Look:
             layers=layers,
             rearranges=_rearranges(model),
             odd={name: size for name, size in outputs.items() if size % _SMALLEST_BLOCK},
+            small=small,
         )
 
     def sentences(self) -> list[str]:
@@ -137,7 +163,7 @@ class Look:
         share = 1 - sum(self.dense.values()) / self.weights
         lines = [f"{self.weights:,} weights, {share:.1%} of them in layers that can be sparse"]
         lines += [
-            f"stays dense: {name}, {size:,} weights, {size / self.weights:.1%}"
+            f"stays dense: {name}, {size:,} weights, {size / self.weights:.1%}{self._macs(name)}"
             for name, size in self.dense.items()
         ]
         if self.odd:
@@ -148,6 +174,36 @@ class Look:
             )
         return lines
 
+    def _macs(self, parameter: str) -> str:
+        """Return the end of a sentence on a layer that stays dense because it is small."""
+        share = self.small.get(parameter.removesuffix(".weight"))
+        return "" if share is None else f", and {share:.2%} of the multiply-adds"
+
+
+def _small_layers(
+    model: nn.Module, example: Tensor, limits: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the smallest layers, which together are not worth pruning, with their shares of the
+    multiply-adds.
+
+    A last layer of few weights is the usual one: each of its weights decides about a class, and
+    without most of them accuracy falls, while its time does not count.
+    """
+    layers = {layer.name: layer for layer in count(copy.deepcopy(model), [example]).layers}
+    every = sum(layer.macs_dense for layer in layers.values())
+    chosen = choose_weights(model)
+    total = sum(dense_weights(unwrap(model), ()).values())
+    macs, weights = _SMALL_MACS * every, _SMALL_WEIGHTS * min(_FIRST * total, _count(total, limits))
+    small = {}
+    for layer in sorted(layers.values(), key=lambda layer: (layer.macs_dense, layer.weights)):
+        if layer.name not in chosen or not layer.macs_dense:
+            continue
+        macs, weights = macs - layer.macs_dense, weights - layer.weights
+        if min(macs, weights) < 0:
+            break
+        small[layer.name] = layer.macs_dense / every
+    return small
+
 
 def _differ(outputs: Iterable[int]) -> bool:
     """Return whether layers differ in the largest block that divides their outputs."""
@@ -156,10 +212,16 @@ def _differ(outputs: Iterable[int]) -> bool:
 
 
 def _sparsifier(
-    model: nn.Module, pattern: str, density: float, allocation: str = "global"
+    model: nn.Module,
+    pattern: str,
+    density: float,
+    allocation: str = "global",
+    exclude: tuple[str, ...] = (),
 ) -> Sparsifier | None:
     """Make a sparsifier of a copy of ``model``; None if the pattern does not fit."""
-    settings = SparsitySettings(pattern=pattern, allocation=allocation, rule="one_shot")
+    settings = SparsitySettings(
+        pattern=pattern, allocation=allocation, rule="one_shot", exclude=exclude
+    )
     try:
         return settings.sparsifier(copy.deepcopy(model), density, rescale=False)
     except UserError:
@@ -189,15 +251,25 @@ class Tuning:
         epochs: epochs of the longest training.
         learning_rate: the lowest and the highest rate; None if a function of the user trains.
         settings: all other settings of the training.
+        first_rate: the rate of the first trials; by default the geometric mean of the two.
+        steps: optimizer steps of an epoch, if they are known.
     """
 
     epochs: int
     learning_rate: tuple[float, float] | None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    first_rate: float | None = None
+    steps: int | None = None
 
     @property
     def lengths(self) -> list[int]:
         return sorted({0, max(self.epochs // 3, 1), self.epochs})
+
+    @property
+    def mask_interval(self) -> int:
+        """Steps between two changes of masks, so that the shortest training has enough of them."""
+        assert self.steps is not None
+        return min(max(self.lengths[1] * self.steps // _CHANGES, 1), GraNet().interval)
 
 
 def parameters(
@@ -273,14 +345,19 @@ def _limited(limits: Mapping[str, float]) -> bool:
 
 def _allowed(look: Look, fit: Fit, limits: Mapping[str, float]) -> float:
     """Return how many weights a pattern's sparse layers may have within the limits."""
+    return _count(look.weights, limits) - fit.dense - fit.rounding
+
+
+def _count(weights: int, limits: Mapping[str, float]) -> float:
+    """Return how many of a network's weights the limits accept."""
     counts = [
-        look.weights,
-        limits.get("density", 1.0) * look.weights,
-        math.exp(limits.get("log_density", 0.0)) * look.weights,
+        weights,
+        limits.get("density", 1.0) * weights,
+        math.exp(limits.get("log_density", 0.0)) * weights,
         limits.get("nonzero", math.inf),
         math.exp(min(limits.get("log_nonzero", math.inf), 700.0)),  # of more, no float
     ]
-    return min(counts) - fit.dense - fit.rounding
+    return min(counts)
 
 
 def _most(look: Look, pattern: str, limits: Mapping[str, float]) -> float:
@@ -356,6 +433,8 @@ def start(
             return made
         if tuning.learning_rate is not None:
             made |= {"rule": "granet", "teacher_share": _TEACHER_SHARES[-1]}
+            if tuning.first_rate is not None:
+                made["learning_rate"] = tuning.first_rate
         if len(_allocations(look, limits)) > 1:
             made["allocation"] = "global"
         shares = _shares(look, limits)
@@ -374,16 +453,16 @@ def start(
         # largest weights of all leave dense. The promising ones are trained longer.
         *(
             (density, blocks, 1, 1.0, True)
-            for density in (0.25, 0.1)
+            for density in (_FIRST, 0.1)
             for blocks in (small, largest)
         ),
-        (0.25, single, 1, 1.0, False),
+        (_FIRST, single, 1, 1.0, False),
         (0.1, largest, 1, 0.2, True),  # k-winners make some networks faster, others slower
         # The fastest first again: continuation brings single weights to the accuracy meanwhile.
-        (0.25, small, -1, 1.0, True),
+        (_FIRST, small, -1, 1.0, True),
         (0.1, largest, -1, 1.0, True),
-        (0.25, single, -1, 1.0, False),
-        (0.25, largest, -1, 1.0, False),
+        (_FIRST, single, -1, 1.0, False),
+        (_FIRST, largest, -1, 1.0, False),
         (0.1, largest, -1, 0.2, True),
         (0.1, largest, -1, 0.1, True),
         (0.05, largest, -1, 0.1, True),
@@ -414,6 +493,11 @@ def _own(look: Look, limits: Mapping[str, float], density: float) -> dict[str, A
     return {}
 
 
+def limits_of(metrics: Sequence[Metric]) -> dict[str, float]:
+    """Return the highest values that the metrics accept, by name."""
+    return {m.name: m.threshold for m in metrics if m.goal.sign < 0 and m.threshold}
+
+
 def write_experiment(
     path: Path,
     look: Look,
@@ -437,10 +521,14 @@ def write_experiment(
     Raises:
         UserError: the file cannot be written.
     """
-    limits = {m.name: m.threshold for m in metrics if m.goal.sign < 0 and m.threshold}
+    limits = limits_of(metrics)
     fixed: dict[str, Any] = {"rearrange": True} if look.rearranges else {}
+    if look.small:
+        fixed["exclude"] = list(look.small)
     if look.activations and tuning.learning_rate is not None:
         fixed["activation_anneal"] = _ANNEALED
+    if tuning.steps is not None:
+        fixed["mask_interval"] = tuning.mask_interval
     described = {
         "name": "compress",
         "budget": UNLIMITED,
@@ -450,13 +538,15 @@ def write_experiment(
         "settings": {**settings, **tuning.settings, **fixed},
         "metrics": {metric.name: describe_metric(metric) for metric in metrics},
         "parameters": parameters(look, tuning, limits),
-        "continuation": asdict(Continuation([m.name for m in metrics if m.name in quality])),
+        "continuation": asdict(
+            Continuation([m.name for m in metrics if m.name in quality], rounds=_ROUNDS)
+        ),
     }
     if keep := constraints(look, limits):
         described["constraints"] = keep
     lines = [
         *(*heading, *look.sentences(), "epochs = 0 prunes at once and trains nothing"),
-        "continuation: trials that nearly meet the goals are trained 2, 4, 8 times as long",
+        "continuation: trials that nearly meet the goals are trained 2, 4, 8, ... times as long",
     ]
     comments = "".join(f"# {' '.join(line.split())}\n" for line in lines)
     write_text(path, f"{comments}\n{tomli_w.dumps(described)}")
