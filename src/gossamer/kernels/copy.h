@@ -86,13 +86,43 @@ inline void copy_plane(const Plane& p, const Repeats& copies, const float* in, f
     for (int64_t i = 1; i < copies.rows; ++i) move(out, out + i * copies.step, p.rows * p.columns);
 }
 
-// The loops of a copy in any order: those that both sides go through one by one innermost.
+// The loops of a copy: those that both sides go through one by one innermost, once in order.
 struct Loops {
     int64_t sizes[5], in[5], out[5];
+    int divided = 3;      // the loop that parts divide
+    int64_t skipped = 0;  // of it, what parts before this one do
 
     explicit Loops(const CopyShape& s) {
         for (int i = 0; i < 5; ++i)
             sizes[i] = s.sizes[i], in[i] = s.in_strides[i], out[i] = s.out_strides[i];
+    }
+
+    // Chooses the loop to divide. Where the input's channels have so many pixels, one behind the
+    // other, parts share the pixels of all channels, as other kernels do: what one of them wrote
+    // is then mostly read by the same core.
+    void choose(int64_t pixels, int64_t parts) {
+        const bool run = in[4] == 1 && out[4] == 1 && sizes[0] == 1;
+        if (pixels > 1 && run && sizes[4] > pixels && sizes[4] % pixels == 0) {
+            for (int i = 0; i < 3; ++i)
+                sizes[i] = sizes[i + 1], in[i] = in[i + 1], out[i] = out[i + 1];
+            sizes[3] = sizes[4] / pixels, sizes[4] = in[3] = out[3] = pixels;
+        }
+        int64_t best = -1;
+        for (int i = 0; i < 5; ++i) {
+            const bool pixel = in[i] != 0 && in[i] < pixels && in[i] > -pixels;
+            const int64_t worth = sizes[i] < parts ? 0 : pixel ? 2 : 1;
+            if (worth > best) divided = i, best = worth;
+        }
+    }
+
+    // Leaves one part's share of that loop.
+    void divide(int64_t part, int64_t parts) {
+        const int64_t whole = sizes[divided];
+        skipped = share(whole, part, parts);
+        sizes[divided] = share(whole, part + 1, parts) - skipped;
+    }
+
+    void order() {
         int last = 4;
         for (int i = 0; i < 4; ++i) last = sizes[i] > 1 && out[i] == 1 ? i : last;
         swap(last, 4);
@@ -111,12 +141,16 @@ struct Loops {
         return out[4] == 1;
     }
 
+    // Are whole planes there several times?
+    bool repeats() const { return sizes[2] > 1 && in[2] == 0 && out[4] == 1 && out[3] == sizes[4]; }
+
     void swap(int a, int b) {
         int64_t* const arrays[] = {sizes, in, out};
         for (int64_t* each : arrays) {
             const int64_t other = each[a];
             each[a] = each[b], each[b] = other;
         }
+        divided = divided == a ? b : divided == b ? a : divided;
     }
 };
 
@@ -128,38 +162,47 @@ inline void clear_between(float* from, const float* to) {
 void copy(const Call& call) {
     const auto& s = *reinterpret_cast<const CopyShape*>(call.shape);
     Loops l(s);
-    const int64_t parts = s.clear ? 1 : call.parts;  // nothing may be cleared behind a copy
-    if (call.part >= parts) return;
+    l.order();
+    bool shared = call.parts > 1;
+    if (shared) {
+        Loops mine(s);
+        mine.choose(s.pixels, call.parts);
+        mine.order();
+        // Nothing may be cleared behind a copy: parts clear what lies before their own runs.
+        shared = !s.clear || (mine.divided == 3 && mine.in_order() && !mine.repeats());
+        if (shared) l = mine;
+    }
+    // What a cache does not hold is written once: only what is not copied to is cleared.
+    const bool between = s.clear && (shared || (s.clear > 1 << 17 && !l.repeats() && l.in_order()));
+    const int64_t rows = l.sizes[3];
+    if (shared) l.divide(call.part, call.parts);
+    if (shared ? !l.sizes[l.divided] : call.part > 0) return;
     // Whole planes that are there many times are written together.
     Repeats copies{1, l.out[2]};
-    if (l.in[2] == 0 && l.out[4] == 1 && l.out[3] == l.sizes[4])
-        copies.rows = l.sizes[2], l.sizes[2] = 1;
-    // What a cache does not hold is written once: only what is not copied to is cleared.
-    const bool between = s.clear > 1 << 17 && copies.rows == 1 && l.in_order();
+    if (l.repeats()) copies.rows = l.sizes[2], l.sizes[2] = 1;
     const int64_t outer = l.sizes[0] * l.sizes[1] * l.sizes[2];
-    const bool by_row = outer < parts;
-    const int64_t first = by_row ? 0 : share(outer, call.part, parts);
-    const int64_t last = by_row ? outer : share(outer, call.part + 1, parts);
-    const int64_t row = by_row ? share(l.sizes[3], call.part, parts) : 0;
-    const int64_t end = by_row ? share(l.sizes[3], call.part + 1, parts) : l.sizes[3];
-    const Plane plane{end - row, l.sizes[4], l.in[3], l.in[4], l.out[3], l.out[4]};
+    const Plane plane{l.sizes[3], l.sizes[4], l.in[3], l.in[4], l.out[3], l.out[4]};
     for (int64_t item = 0; item < call.items; ++item) {
-        const float* in = call.in[0] + item * call.in_size[0] + s.in_offset + row * l.in[3];
+        const float* in =
+            call.in[0] + item * call.in_size[0] + s.in_offset + l.skipped * l.in[l.divided];
         float* whole = call.out[0] + item * call.out_size[0];
         if (s.clear && !between)
             __builtin_memset(whole, 0, static_cast<size_t>(s.clear) * sizeof(float));
-        float* out = whole + s.out_offset + row * l.out[3];
+        float* out = whole + s.out_offset + l.skipped * l.out[l.divided];
         float* cleared = whole;
-        Walk walk(l.sizes, l.in, l.out, first);
-        for (int64_t i = first; i < last; ++i, walk.next()) {
+        Walk walk(l.sizes, l.in, l.out, 0);
+        for (int64_t i = 0; i < outer; ++i, walk.next()) {
             float* const to = out + walk.in_second();
+            const auto end = [&](int64_t row) { return to + row * plane.out_row + plane.columns; };
+            if (between && l.skipped) cleared = end(-1);
             for (int64_t d = 0; between && d < plane.rows; ++d) {
                 clear_between(cleared, to + d * plane.out_row);
-                cleared = to + d * plane.out_row + plane.columns;
+                cleared = end(d);
             }
             copy_plane(plane, copies, in + walk.in_first(), to);
+            if (between) cleared = end(rows - l.skipped - 1);  // other parts clear what is between
         }
-        if (between) clear_between(cleared, whole + s.clear);
+        if (between && l.skipped + plane.rows == rows) clear_between(cleared, whole + s.clear);
     }
 }
 

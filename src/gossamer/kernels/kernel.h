@@ -140,7 +140,8 @@ SHAPE(DepthwiseShape, channels, in_height, in_width, height, width, kernel_heigh
       left);  // rows and columns of padding
 
 SHAPE(CopyShape, sizes[5], in_strides[5], out_strides[5], in_offset, out_offset,
-      clear);  // clear: floats of the output zeroed first
+      clear,    // floats of the output zeroed first
+      pixels);  // of a channel, where the input has one channel behind the other; else 0
 
 SHAPE(UnaryShape, size, kind,
       capacity);  // of a list; 0 where all numbers are there

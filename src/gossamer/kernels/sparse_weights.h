@@ -172,6 +172,21 @@ inline PlanesOutput planes_output(const PlanesShape& s, const PlanesTile& tile, 
     return {y * width + skipped, count};
 }
 
+// Tiles of at most so many vectors, and their pixels: about equal, and an even number of tiles if
+// there are some, so that threads find equal shares. How many threads there are does not
+// change them: the order of a sum depends on the size of its tile.
+struct PlanesTiles {
+    int64_t pixels, count;
+};
+
+inline PlanesTiles planes_tiles(int64_t length, int64_t lanes, int64_t most) {
+    const int64_t vectors = (length + lanes - 1) / lanes;
+    int64_t count = (vectors + most - 1) / most;
+    if (count > 1) count += count % 2;
+    const int64_t each = (vectors + count - 1) / count;
+    return {each * lanes, (vectors + each - 1) / each};
+}
+
 template <int N, int Vectors, int Together, class Number = float>
 void planes(const Call& call) {
     const auto& s = *reinterpret_cast<const PlanesShape*>(call.shape);
@@ -181,16 +196,22 @@ void planes(const Call& call) {
     const auto* weights = static_cast<const Number*>(call.data[2]);  // [entries][Together]
     const auto* bias = static_cast<const float*>(call.data[3]);      // padded to whole blocks
     const Clip clip(static_cast<const float*>(call.data[4]));
-    constexpr int64_t most = Vectors * N;
     const int64_t length = (s.height - 1) * s.pitch + s.width;
+    const auto [most, tiles] = planes_tiles(length, N, Vectors);
     const int64_t blocks = blocks_of(s.outputs, Together);
-    const int64_t first = share(blocks, call.part, call.parts);
-    const int64_t last = share(blocks, call.part + 1, call.parts);
+    // Threads share the tiles, so that each finds its pixels in its own cache, where none gets much
+    // more than another, and outputs elsewhere.
+    const bool pixelwise = call.parts * ((tiles + call.parts - 1) / call.parts) * 4 <= tiles * 5;
+    const int64_t first = pixelwise ? 0 : share(blocks, call.part, call.parts);
+    const int64_t last = pixelwise ? blocks : share(blocks, call.part + 1, call.parts);
+    const int64_t first_tile = pixelwise ? share(tiles, call.part, call.parts) : 0;
+    const int64_t last_tile = pixelwise ? share(tiles, call.part + 1, call.parts) : tiles;
     const int64_t plane = s.height * s.width;
     for (int64_t item = 0; item < call.items; ++item) {
         const float* in = call.in[0] + item * call.in_size[0];
         float* out = call.out[0] + item * call.out_size[0];
-        for (int64_t tile = 0; tile < length; tile += most) {
+        for (int64_t t = first_tile; t < last_tile; ++t) {
+            const int64_t tile = t * most;
             const PlanesTile pixels{tile, least(length, tile + most)};
             for (int64_t c = 0; c < s.chunks; ++c) {
                 const int32_t* bounds = start + c * (blocks + 1);

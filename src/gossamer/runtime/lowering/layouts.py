@@ -155,7 +155,13 @@ class Lowering:
         start: int = 0,
         at: int = 0,
         clear: int = 0,
+        pixels: int = 0,
     ) -> None:
+        """Add a copy by strides.
+
+        ``clear``: floats of the target that are zero elsewhere; ``pixels``: of a channel of an
+        image, where the source has one channel behind the other: threads share those.
+        """
         sizes, (from_, to) = merged(sizes, from_, to)
         missing = 5 - len(sizes)
         shape = {
@@ -165,6 +171,7 @@ class Lowering:
             "in_offset": start,
             "out_offset": at,
             "clear": clear,
+            "pixels": pixels,
         }
         self.add("", self.kernel("copy"), (source,), target, shape, items=items)
 
@@ -188,7 +195,10 @@ class Lowering:
             return source
         buffer = self.new(value, form, value.item)
         rows, columns = (p, c) if form == "dense" else (c, p)
-        self.copy(source, buffer, value.items, [rows, columns], [columns, 1], [1, rows])
+        pixels = 0 if form == "dense" else p
+        self.copy(
+            source, buffer, value.items, [rows, columns], [columns, 1], [1, rows], pixels=pixels
+        )
         return buffer
 
     def _listed(
@@ -242,7 +252,17 @@ class Lowering:
             sizes, from_, to = [h, w, c], [from_[0], from_[2], 1], [to[0], 1, to[1]]
         elif plain == "dense":  # in the order of the output, so that only the border is cleared
             sizes, from_, to = [c, h, w], [from_[1], from_[0], 1], [to[1], to[0], 1]
-        self.copy(source, buffer, value.items, sizes, from_, to, at=at, clear=c * high * wide)
+        self.copy(
+            source,
+            buffer,
+            value.items,
+            sizes,
+            from_,
+            to,
+            at=at,
+            clear=c * high * wide,
+            pixels=h * w if self.layout(value) == "dense" else 0,
+        )
         return buffer
 
     def usable(self, weight: Array) -> bool:

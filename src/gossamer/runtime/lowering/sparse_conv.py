@@ -145,13 +145,15 @@ def whole_vectors(conv: Convolution, plane: int) -> Buffer:
     if form not in value.forms:
         layout = lowering.layout(value)
         source = lowering.form(value, layout)
+        dense = layout == "dense"
         lowering.copy(
             source,
             lowering.new(value, form, channels * plane),
             value.items,
-            [channels, pixels],
-            [pixels, 1] if layout == "dense" else [1, channels],
-            [plane, 1],
+            [channels, pixels] if dense else [pixels, channels],
+            [pixels, 1] if dense else [channels, 1],
+            [plane, 1] if dense else [1, plane],
+            pixels=pixels if dense else 0,
         )
     return value.forms[form]
 
@@ -201,6 +203,7 @@ def phases(conv: Convolution, rows: int, pitch: int) -> Buffer:
                 start=y0 * w + x0,
                 at=at,
                 clear=clear,
+                pixels=h * w,
             )
             clear = 0
     return buffer

@@ -45,7 +45,16 @@ class Concat(Single):
         at, whole = 0, result.shape[axis] * inner
         for value, source in zip(values, sources, strict=True):
             part = value.shape[axis] * inner
-            lowering.copy(source, buffer, value.items, [outer, part], [part, 1], [whole, 1], at=at)
+            lowering.copy(
+                source,
+                buffer,
+                value.items,
+                [outer, part],
+                [part, 1],
+                [whole, 1],
+                at=at,
+                pixels=value.pixels if plain == "dense" and len(value.shape) == 4 else 0,
+            )
             at += part
 
     def write(self, writer: Writer, node: AnyNode) -> None:

@@ -47,6 +47,7 @@ class Strided(Single):
             start=loops.start,
             at=loops.at,
             clear=result.item if self.clear else 0,
+            pixels=value.pixels if form == "dense" and len(value.shape) == 4 else 0,
         )
 
     def _channels_last(self, value: Value, result: Value) -> Strided | None:
