@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernel.h"
+#include "rows.h"
 #include "vec.h"
 
 namespace gossamer {
@@ -98,11 +99,12 @@ struct Loops {
     }
 
     // Chooses the loop to divide. Where the input's channels have so many pixels, one behind the
-    // other, parts share the pixels of all channels, as other kernels do: what one of them wrote
-    // is then mostly read by the same core.
+    // other, parts share the pixels of all channels, as layers do: what one of them wrote is then
+    // mostly read by the same core. Small images are shared by channel, by layers too.
     void choose(int64_t pixels, int64_t parts) {
+        if (pixels <= planes_vectors * W) pixels = 0;
         const bool run = in[4] == 1 && out[4] == 1 && sizes[0] == 1;
-        if (pixels > 1 && run && sizes[4] > pixels && sizes[4] % pixels == 0) {
+        if (pixels && run && sizes[4] > pixels && sizes[4] % pixels == 0) {
             for (int i = 0; i < 3; ++i)
                 sizes[i] = sizes[i + 1], in[i] = in[i + 1], out[i] = out[i + 1];
             sizes[3] = sizes[4] / pixels, sizes[4] = in[3] = out[3] = pixels;

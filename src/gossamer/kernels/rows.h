@@ -29,6 +29,8 @@ namespace {
 
 // More rows where there are more registers; sums, weights and one input must fit.
 constexpr bool roomy = W == 16;
+// Of pixels, at most, in a tile of an image whose channels lie one behind the other.
+constexpr int planes_vectors = roomy ? 20 : 9;
 
 }  // namespace
 }  // namespace gossamer
