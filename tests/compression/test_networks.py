@@ -227,6 +227,18 @@ def test_blocks_in_every_layer_are_the_first_that_are_trained(kind, limit):
             assert 0.8 * limit < kept / look.weights <= limit
 
 
+def test_between_a_density_that_is_accurate_and_one_that_is_fast_lies_a_third():
+    look = Look.at(speech_cnn().eval(), torch.zeros(2, 1, 32, 32))
+    for limits, densities in (
+        ({}, [0.25, 0.25, 0.1, 0.1, 0.16, 0.16]),
+        ({"density": 0.12}, [0.113, 0.113, 0.1, 0.1]),  # without what stays dense, and rounding
+    ):
+        points = [p for p in start(look, Tuning(9, (1e-3, 1e-1)), limits) if p["epochs"]]
+        count = next(i for i, p in enumerate(points) if p["pattern"] == "unstructured")
+        found = [point["weight_density"] for point in points[:count]]
+        assert found == pytest.approx(densities, abs=0.001)
+
+
 def test_densities_of_single_layers_keep_to_the_density_that_was_asked_for():
     """64 x 128, 128 x 96 and 96 x 10: 8,192 + 12,288 + 960 weights, 5,360 of them allowed."""
     model = nn.Sequential(
