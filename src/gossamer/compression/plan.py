@@ -459,10 +459,10 @@ def start(
             for blocks in (small, largest)
         ),
         (_FIRST, single, 1, 1.0, False),
-        (_LAST, largest, 1, 0.2, True),  # k-winners make some networks faster, others slower
         # The fastest first again: continuation brings single weights to the accuracy meanwhile.
         (_MIDDLE, small, -1, 1.0, True),
         (_LAST, largest, -1, 1.0, True),
+        (_LAST, largest, 1, 0.2, True),  # k-winners make some networks faster, others slower
         (_FIRST, single, -1, 1.0, False),
         (_FIRST, largest, -1, 1.0, False),
         (_LAST, largest, -1, 0.2, True),
