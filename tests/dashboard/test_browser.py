@@ -14,7 +14,7 @@ import optuna
 import pytest
 from tests.browser import BROWSER, check_sizes, long_names
 
-from gossamer.search import Choice, Experiment, Float, Maximize, Minimize, Trial
+from gossamer.search import Choice, Experiment, Fidelity, Float, Maximize, Minimize, Trial
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 pytestmark = [
@@ -133,6 +133,30 @@ def test_names_are_words_and_run_nothing(tmp_path: Path, serve: Callable[..., An
         assert tab.inner_text("h1") == f"name {EVIL}"
         assert tab.evaluate("typeof hit") == "undefined"
         assert tab.locator("img[src=x]").count() == 0
+        assert wrong == []
+
+
+def test_before_a_trial_of_the_full_task_the_cheaper_ones_are_told(
+    tmp_path: Path, serve: Callable[..., Any]
+) -> None:
+    storage = f"sqlite:///{tmp_path / 'cheap.db'}"
+    experiment = Experiment(
+        "cheap",
+        [Float("x", 0.0, 1.0)],
+        [Maximize("accuracy", 0.5)],
+        fidelities=[Fidelity("small", {}, 0.1)],
+        budget=10,
+        storage=storage,
+    )
+    experiment.tell(experiment.ask(), {"accuracy": 0.7})
+    with serve(storage) as page, opened(page.address) as (tab, wrong):
+        tab.wait_for_selector("#trials td .state")
+        told = tab.evaluate(
+            "getComputedStyle(document.getElementById('scatter'), '::before').content"
+        )
+        assert "of the cheaper small the best is trial 0 with accuracy 0.7" in told
+        assert "1 complete (1 of a cheaper task)" in tab.inner_text("#states")
+        assert tab.inner_text("#trials td .note") == "small"
         assert wrong == []
 
 

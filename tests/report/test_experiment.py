@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from report_fakes import goal, record, snapshot
 
 from gossamer.report import experiment as words
@@ -41,7 +43,23 @@ def test_nearest_is_called_so() -> None:
 def test_no_trial_of_the_full_task() -> None:
     assert words.verdict(snapshot([])) == "no trial is complete yet"
     read = snapshot([record(0, values=INSIDE, fidelity="small")])
-    assert words.verdict(read) == "no trial of the full task is complete yet"
+    assert words.verdict(read) == (
+        "no trial of the full task is complete yet; of the cheaper small the best is trial 0 with "
+        "accuracy 0.97, density 0.1"
+    )
+
+
+def test_of_several_cheaper_tasks_the_dearest_tells_most() -> None:
+    trials = [
+        record(0, values=INSIDE, fidelity="small"),
+        record(1, values={"accuracy": 0.6, "density": 0.3}, fidelity="half"),
+        record(2, values={"accuracy": 0.9, "density": 0.2}, fidelity="half"),
+    ]
+    read = replace(snapshot(trials), costs={"small": 0.1, "half": 0.5})
+    assert words.verdict(read).endswith(
+        "of the cheaper half the nearest to the thresholds is trial 2 with "
+        "accuracy 0.9, density 0.2"
+    )
 
 
 def test_counts_have_separators_and_leave_nothing_out() -> None:

@@ -38,6 +38,7 @@ def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
         "name": snapshot.name,
         "budget": snapshot.budget,
         "states": snapshot.states,
+        "cheaper": snapshot.states["complete"] - len(snapshot.complete),
         "counts": words.counts(snapshot),
         "running": stored.running,
         "inside": len(snapshot.inside),

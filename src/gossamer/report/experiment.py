@@ -123,8 +123,7 @@ def verdict(snapshot: Snapshot) -> str:
     """Describe the frontier and its first trial: the best in the first metric, or the nearest."""
     front = snapshot.frontier.trials
     if not front:
-        cheaper = any(t.state == "complete" for t in snapshot.trials)
-        return f"no trial{' of the full task' if cheaper else ''} is complete yet"
+        return _verdict_of_cheaper(snapshot) or "no trial is complete yet"
     first = front[0]
     named = f"trial {first.number} with {values(snapshot, first)}"
     kind = snapshot.frontier.kind
@@ -143,6 +142,24 @@ def verdict(snapshot: Snapshot) -> str:
         of = f"{units.whole(len(front))} of {units.whole(snapshot.solutions.count)}"
         return f"{of} distinct solutions{inside}; best in {best} is {named}"
     return f"{trials} on the frontier{inside}; best in {best} is {named}"
+
+
+def _verdict_of_cheaper(snapshot: Snapshot) -> str:
+    """Describe the best trial of the dearest cheaper task; empty if none is complete."""
+    from gossamer.search.frontier import best
+
+    ended = [t for t in snapshot.trials if t.state == "complete" and t.fidelity is not None]
+    names = {t.fidelity or "" for t in ended}
+    dearest = max(sorted(names), key=lambda name: snapshot.costs.get(name, 0.0), default="")
+    chosen = best(snapshot.metrics, [t for t in ended if t.fidelity == dearest])
+    if chosen is None:
+        return ""
+    trial, inside = chosen
+    rank = "best" if inside or not snapshot.has_thresholds else "nearest to the thresholds"
+    return (
+        f"no trial of the full task is complete yet; of the cheaper {dearest} the {rank} is "
+        f"trial {trial.number} with {values(snapshot, trial)}"
+    )
 
 
 # Number of trials listed of a region, those that differ most.

@@ -283,7 +283,7 @@ function numbers(view) {
   $("states").replaceChildren(
     element("strong", {}, element("b", {}, view.budget === null ? count(ended) : `${count(ended)} of ${count(view.budget)}`), " trials ended"),
     ...STATES.filter((s) => view.states[s]).map((state) =>
-      element("span", { class: state }, element("b", {}, count(view.states[state])), ` ${state === "stopped" ? "stopped early" : state}`)),
+      element("span", { class: state }, element("b", {}, count(view.states[state])), ` ${state === "stopped" ? "stopped early" : state}${state === "complete" && view.cheaper ? ` (${count(view.cheaper)} of a cheaper task)` : ""}`)),
     view.sign ? element("span", { class: "sign" }, view.sign) : "");
   $("inside").textContent = count(view.inside);
   $("best-count").textContent = count(view.frontier.length);
@@ -292,7 +292,9 @@ function numbers(view) {
   $("left").textContent = view.timeLeft;
   $("best-title").textContent = view.title;
   const listed = view.best.length < view.frontier.length ? ` The first ${view.best.length} are listed.` : "";
-  $("verdict").textContent = `${view.verdict.charAt(0).toUpperCase()}${view.verdict.slice(1)}.${listed}`;
+  const verdict = `${view.verdict.charAt(0).toUpperCase()}${view.verdict.slice(1)}.`;
+  $("verdict").textContent = `${verdict}${listed}`;
+  $("scatter").dataset.empty = verdict; // shown where there is no plot yet
   const names = view.metrics.map((m) => m.name);
   $("best").replaceChildren(
     element("thead", {}, element("tr", {}, element("th", {}, "trial"),
@@ -387,7 +389,8 @@ function table() {
   const body = matching.slice(0, many).map((row) => element("tr", { class: "link", onclick: () => detail(row.number) },
     ...columns.map(([key, name]) => {
       if (key === "number") return element("td", { class: "trial" }, opener(row.number));
-      if (key === "state") return element("td", {}, element("span", { class: `state ${row.state}` }, row.state === "stopped" ? "stopped early" : row.state));
+      if (key === "state") return element("td", {}, element("span", { class: `state ${row.state}` }, row.state === "stopped" ? "stopped early" : row.state),
+        row.fidelity ? element("small", { class: "note" }, row.fidelity) : null);
       if (key === "reason") return element("td", { class: "reason" }, [row.reason, row.note].filter(Boolean).join("; "));
       return element("td", { "data-label": name, class: key.startsWith("value:") ? "metric" : "" }, row.texts[key] ?? "–");
     })));
