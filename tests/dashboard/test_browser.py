@@ -136,7 +136,7 @@ def test_names_are_words_and_run_nothing(tmp_path: Path, serve: Callable[..., An
         assert wrong == []
 
 
-def test_before_a_trial_of_the_full_task_the_cheaper_ones_are_told(
+def test_cheaper_trials_are_named_before_one_of_the_full_task(
     tmp_path: Path, serve: Callable[..., Any]
 ) -> None:
     storage = f"sqlite:///{tmp_path / 'cheap.db'}"
