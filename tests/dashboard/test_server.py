@@ -190,6 +190,7 @@ def test_csv_reads_back(page: Any, storage: str) -> None:
     for row, record in zip(rows, records, strict=True):
         assert int(row["trial"]) == record.number
         assert row["state"] == record.state
+        assert row["fidelity"] == (record.fidelity or "")
         assert float(row["parameter:rate"]) == record.parameters["rate"]
         assert row["parameter:rule"] == record.parameters["rule"]
         for name, value in record.values.items():

@@ -12,6 +12,7 @@ from gossamer.search import (
     IMPORTERS,
     Choice,
     Experiment,
+    Fidelity,
     Float,
     Int,
     Maximize,
@@ -293,3 +294,23 @@ def test_sources_of_several_studies_and_of_none(tmp_path):
     (tmp_path / "b.json").write_text('{"config":\n [}')
     with pytest.raises(UserError, match=r"b.json: line 2: no JSON"):
         import_from(str(tmp_path / "b.json"), shelf())
+
+
+@pytest.mark.parametrize("kind", ["table", "database"])
+def test_trials_of_a_cheaper_task_are_not_taken_for_full_ones(tmp_path, kind):
+    storage = f"sqlite:///{tmp_path / 'cheap.db'}"
+    there = shelf(storage, fidelities=[Fidelity("small", {}, 0.1)], budget=4)
+    there.tell(there.ask(), VALUES[0])
+    there.add(POINTS[0], VALUES[1])
+    assert [trial.fidelity for trial in there.trials()] == ["small", None]
+    file = tmp_path / "trials.csv"
+    file.write_text(  # as the dashboard and DataFrames write it
+        "trial,state,fidelity,parameter:rate,parameter:width,parameter:rule,"
+        "value:accuracy,value:density\n"
+        "0,complete,small,0.01,16,set,0.9,0.25\n"
+        "1,complete,,0.01,16,set,0.8,0.125\n"
+    )
+    here = shelf()
+    done = import_from(storage if kind == "database" else str(file), here)
+    assert (done.trials, done.cheaper) == (1, 1)
+    assert [trial.values["accuracy"] for trial in here.trials()] == [0.8]

@@ -251,6 +251,7 @@ def _import_into(
     others = {
         "there already": done.known,
         "not ended": done.unfinished,
+        "of a cheaper task, not comparable": done.cheaper,
         "left out": len(done.skipped),
     }
     also = "".join(f"; {count:,} {what}" for what, count in others.items() if count)

@@ -144,7 +144,7 @@ def export_csv(snapshot: Snapshot) -> bytes:
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(
-        ["trial", "state", "inside", "frontier", "seconds", "reason", "note"]
+        ["trial", "state", "inside", "frontier", "seconds", "reason", "note", "fidelity"]
         + [f"parameter:{name}" for name in parameters]
         + [f"value:{name}" for name in values]
         + [f"noise:{name}" for name in noise]
@@ -153,7 +153,7 @@ def export_csv(snapshot: Snapshot) -> bytes:
         inside = int(trial.number in snapshot.inside)
         table.writerow(
             [trial.number, trial.state, inside, int(trial.number in best)]
-            + [trial.seconds, trial.reason, trial.note]
+            + [trial.seconds, trial.reason, trial.note, trial.fidelity]
             + [trial.parameters.get(name) for name in parameters]
             + [trial.values.get(name) for name in values]
             + [trial.noise.get(name) for name in noise]

@@ -112,6 +112,8 @@ def _trial(where: str, heads: list[str], row: list[str], seen: dict[str, int]) -
         values,
         next((known[name] for name in _REASON if name in known), None),
         next((s for name in _SECONDS if (s := _seconds(known.get(name))) is not None), None),
+        # Without gossamer's prefixes, the column is a parameter of that name.
+        known.get("fidelity") if any(head.startswith(_PARAMETER[0]) for head in heads) else None,
     )
 
 

@@ -25,6 +25,7 @@ class OtherTrial:
         values: name -> number, or a pair of it and its standard deviation; numbers may be texts.
         reason: why it failed or was stopped.
         seconds: its duration.
+        fidelity: the cheaper task that it is of; None for the full one.
     """
 
     where: str
@@ -34,6 +35,7 @@ class OtherTrial:
     values: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     seconds: float | None = None
+    fidelity: str | None = None
 
 
 class Importer(Protocol):

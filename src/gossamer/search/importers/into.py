@@ -27,6 +27,7 @@ class Imported:
         unfinished: number of trials that had not ended.
         skipped: reasons why trials that do not fit the experiment were left out.
         ignored: names of parameters that the experiment does not have.
+        cheaper: number of trials of a cheaper task, left out: their metrics are not comparable.
     """
 
     trials: int
@@ -34,6 +35,7 @@ class Imported:
     unfinished: int
     skipped: tuple[str, ...]
     ignored: tuple[str, ...]
+    cheaper: int = 0
 
 
 def import_from(
@@ -67,7 +69,8 @@ def import_from(
     _check_names(source, others, names)
     known = experiment.sources()
     new = [trial for trial in others if trial.source not in known]
-    ended = [trial for trial in new if trial.state in ("complete", "failed", "stopped")]
+    whole = [trial for trial in new if trial.fidelity is None]
+    ended = [trial for trial in whole if trial.state in ("complete", "failed", "stopped")]
     arguments: list[tuple[OtherTrial, dict[str, Any]]] = []
     wrong: list[str] = []
     for trial in ended:
@@ -91,9 +94,10 @@ def import_from(
     return Imported(
         len(arguments),
         len(others) - len(new),
-        len(new) - len(ended),
+        len(whole) - len(ended),
         tuple(wrong),
         tuple(sorted(ignored)),
+        len(new) - len(whole),
     )
 
 

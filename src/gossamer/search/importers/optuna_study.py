@@ -110,4 +110,5 @@ def _trial(trial: FrozenTrial, where: str, study: str, names: list[str]) -> Othe
         values,
         own.reason or trial.user_attrs.get("reason") or (pruned if state == "stopped" else None),
         trial.duration.total_seconds() if trial.duration is not None else None,
+        own.fidelity,
     )
