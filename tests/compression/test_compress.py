@@ -257,3 +257,15 @@ def test_a_regression_with_ones_own_training(tmp_path):
     assert len(trainings) == 1 + sum(2 ** max(done - 1, 0) for done in rounds)
     assert math.isfinite(found.trial.values["error"])
     assert found.trial.values["error"] == pytest.approx(evaluate(found.model)["error"], rel=1e-4)
+
+
+@pytest.mark.parametrize("answer", [None, float("nan"), "0.9", torch.ones(3), {"error": None}])
+def test_what_evaluate_returns_must_be_numbers(trained, examples, tmp_path, answer):
+    own = {"evaluate": lambda model: answer, "train": lambda model, sparsifier: None}
+    with pytest.raises(UserError, match=r"evaluate returned .* as '(score|error)'; return a"):
+        compress(trained, torch.from_numpy(examples[0]), out=tmp_path / "out", **own)
+
+
+def test_numbers_of_torch_and_numpy_are_scores():
+    for score in (torch.tensor(0.5), torch.tensor([0.5]), np.float32(0.5), 0.5):
+        assert modules._checked(score) == {"score": 0.5}

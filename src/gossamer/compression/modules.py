@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from gossamer.errors import UserError
 from gossamer.files import copy_file, make_folder, write_text
 from gossamer.nn import export
 from gossamer.search import Experiment, Trial, TrialRecord
+from gossamer.search.metrics import as_number
 from gossamer.sparsity import Sparsifier, SparsitySettings
 from gossamer.training import TrainingConfig, count, evaluate, fit
 from gossamer.training.distillation import fingerprint
@@ -138,9 +140,8 @@ class PruneModule:
             run["activations"] = counts.activity()
             run["macs"] = counts.macs()
         if self.evaluate is not None:
-            result = self.evaluate(model)
-            own = dict(result) if isinstance(result, Mapping) else {SCORE: float(result)}
-            run["own"] = {name: float(value) for name, value in own.items()}
+            own = _checked(self.evaluate(model))
+            run["own"] = own
         run |= measure(place / "model.onnx", inputs, settings, place / "plan.json")
         write_text(place / "metrics.json", json.dumps(run, indent=1))
         if names is None:
@@ -149,6 +150,21 @@ class PruneModule:
             table = read_metrics(run, [name for name in names if name not in own])
             own = {**own, **read_metrics(run, _counted(run))}
         return {**table, **own}, run
+
+
+def _checked(result: float | Mapping[str, float]) -> dict[str, float]:
+    """Return what the user's ``evaluate`` returned, as finite numbers by name."""
+    values = result if isinstance(result, Mapping) else {SCORE: result}
+    own: dict[str, float] = {}
+    for name, value in values.items():
+        number = as_number(value)
+        if number is None or not math.isfinite(number):
+            raise UserError(
+                f"evaluate returned {value!r:.60} as '{name}'; return a finite number, or a "
+                "mapping of metrics to such numbers"
+            )
+        own[str(name)] = number
+    return own
 
 
 def _counted(run: Mapping[str, Any]) -> list[str]:
