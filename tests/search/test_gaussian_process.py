@@ -57,11 +57,52 @@ def test_the_covariance_is_the_sum_of_its_kernels(seed, known, new, widths, leng
         + gaussian_process._OFFSET
     )
     theta = np.array([*lengths, add, joint, -7.0])
-    found = gaussian_process._covariance(theta, one, other)
+    found = gaussian_process._covariance(theta, one, other, quadratic=False)
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
 
 
-def test_the_fits_gradient_is_the_slope(monkeypatch):
+def test_a_quadratic_mean_is_bayesian_regression():
+    """With hardly any kernel, what is left is a linear model of lines and parabolas."""
+    rng = np.random.default_rng(6)
+    known, new = rng.random((30, 3)), rng.random((50, 3))
+    values = known @ [1.0, -2.0, 0.0] + 3.0 * known[:, 2] ** 2 + 0.1 * rng.standard_normal(30)
+    theta = np.array([0.0, 0.0, 0.0, -9.0, -9.0, np.log(0.01)])
+    process = GaussianProcess(_features(known), values, theta, quadratic=True)
+    mean, spread = process.predict(_features(new))
+
+    def functions(x):
+        x = 2.0 * x - 1.0
+        parabolas = 2.0**0.5 * (x**2 - 1.0 / 3.0)
+        scale = (gaussian_process._QUADRATIC / 3.0) ** 0.5
+        constant = np.full((len(x), 1), gaussian_process._OFFSET**0.5)
+        return np.hstack([constant, scale * x, scale * parabolas])
+
+    basis = functions(known)
+    precision = basis.T @ basis / 0.01 + np.eye(7)
+    coefficients = np.linalg.solve(precision, basis.T @ values / 0.01)
+    expected = functions(new) @ coefficients
+    deviation = np.sqrt(
+        np.einsum("ij,ji->i", functions(new), np.linalg.solve(precision, functions(new).T))
+    )
+    np.testing.assert_allclose(mean, expected, atol=0.03)
+    assert (np.abs(spread - deviation) < 0.03).all()
+    drawn = process.draw(_features(new), 4000, rng)
+    np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=0.02)
+    np.testing.assert_allclose(drawn.std(axis=0), spread, rtol=0.1)
+    # Beyond the trials the mean continues, where without it the kernels return to a constant.
+    narrow = rng.random((30, 1)) * 0.5
+    at_the_end = _features(np.array([[1.0]]))
+    fits = []
+    for quadratic in (False, True):
+        slope = (narrow[:, 0] - 0.25) / 0.15
+        found, _ = fit(_features(narrow), slope, quadratic=quadratic)
+        process = GaussianProcess(_features(narrow), slope, found, quadratic=quadratic)
+        fits.append(abs(process.predict(at_the_end)[0][0] - 0.75 / 0.15))
+    assert fits[1] < fits[0]
+
+
+@pytest.mark.parametrize("quadratic", [False, True])
+def test_the_fits_gradient_is_the_slope(quadratic, monkeypatch):
     caught = {}
 
     def keep(loss, start, **_):
@@ -72,7 +113,8 @@ def test_the_fits_gradient_is_the_slope(monkeypatch):
     rng = np.random.default_rng(1)
     columns = rng.random((15, 4))
     # The last two columns are one parameter's, as of a choice.
-    fit(Features(columns, np.array([0, 1, 2, 2])), columns.sum(axis=1) - 2.0)
+    values = columns.sum(axis=1) - 2.0
+    fit(Features(columns, np.array([0, 1, 2, 2])), values, quadratic=quadratic)
     loss = caught["loss"]
     for _ in range(3):
         theta = rng.normal(-0.5, 0.5, 6)

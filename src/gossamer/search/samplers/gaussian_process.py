@@ -4,7 +4,10 @@ The covariance is a sum of one-dimensional Matern 5/2 kernels and one over all p
 together. The first part (Duvenaud, Nickisch and Rasmussen, "Additive Gaussian Processes", 2011)
 learns the effect of each parameter from a dozen trials; the second, with length scales that grow
 with the square root of the dimension (Hvarfner, Hellsten and Nardi, "Vanilla Bayesian
-Optimization Performs Great in High Dimensions", 2024), learns interactions.
+Optimization Performs Great in High Dimensions", 2024), learns interactions. A quadratic
+mean, a line and a parabola in each parameter with unknown coefficients (Rasmussen and Williams,
+"Gaussian Processes for Machine Learning", 2006, section 2.7), continues into regions without
+trials, where the kernels return to a constant.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ _PRIOR = {"length": (-0.2, 1.0), "add": (0.0, 1.5), "joint": (-3.0, 1.5), "noise
 _BOUNDS = {"length": (-3.0, 4.0), "add": (-9.0, 4.0), "joint": (-9.0, 4.0), "noise": (-13.8, 0.7)}
 # The mean is not known: a constant with this variance is part of the covariance.
 _OFFSET = 4.0
+# Variance of the lines of a quadratic mean, at a corner of the space; the parabolas have about as
+# much.
+_QUADRATIC = 0.5
 _EVALUATIONS = 40
 # Known noise above so many standard deviations of the values makes no difference.
 NOISIEST = 1e3
@@ -47,7 +53,20 @@ def _matern(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return kernel, slope
 
 
-def _covariance(theta: np.ndarray, features: Features, others: Features) -> np.ndarray:
+def _quadratic(features: Features) -> np.ndarray:
+    """Return the functions of a quadratic mean, scaled by their coefficients' standard deviations.
+
+    These are Legendre polynomials of the first and second degree in each column: float64 [points,
+    2 * columns].
+    """
+    x = 2.0 * features.columns - 1.0
+    both = np.hstack([x, 2.0**0.5 * (x**2 - 1.0 / 3.0)])
+    return np.asarray((_QUADRATIC / features.parameters) ** 0.5 * both)
+
+
+def _covariance(
+    theta: np.ndarray, features: Features, others: Features, quadratic: bool
+) -> np.ndarray:
     """Return the covariance of points with other points: float64 [points, other points]."""
     rates = _ROOT5 * np.exp(-theta[:-3])
     count = len(rates)
@@ -71,6 +90,8 @@ def _covariance(theta: np.ndarray, features: Features, others: Features) -> np.n
             each += kernel[:, place[rows]]
         joint = _matern(total / count)[0]
         covariance[:, rows] = np.exp(theta[-3]) / count * each + np.exp(theta[-2]) * joint + _OFFSET
+    if quadratic:
+        covariance += _quadratic(features) @ _quadratic(others).T
     return covariance
 
 
@@ -138,6 +159,7 @@ class GaussianProcess:
         theta: hyperparameters as `fit` returns them.
         known: float64 [points], known variance of each value's noise, in addition to the noise in
             the hyperparameters, which is the same for all values.
+        quadratic: whether the mean has a line and a parabola in each parameter.
     """
 
     def __init__(
@@ -146,24 +168,31 @@ class GaussianProcess:
         values: np.ndarray,
         theta: np.ndarray,
         known: np.ndarray | None = None,
+        quadratic: bool = False,
     ) -> None:
         self.features = features
         self._values = values
         self._theta = theta
         self._known = np.zeros(len(features)) if known is None else known
-        covariance = _covariance(theta, features, features)
+        self._quadratic = quadratic
+        covariance = self._covariance(features, features)
         self._root = _cholesky(covariance, np.exp(theta[-1]) + self._known)
         self._weights = cho_solve((self._root, True), values.T)
         self.denoised: np.ndarray = (covariance @ self._weights).T
 
+    def _covariance(self, features: Features, others: Features) -> np.ndarray:
+        return _covariance(self._theta, features, others, self._quadratic)
+
     def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation without noise, float64 [points] each; of several
         draws the means are [draws, points]."""
-        cross = _covariance(self._theta, self.features, features)
+        cross = self._covariance(self.features, features)
         mean = (cross.T @ self._weights).T
         # The transposed product, with the zeros of the triangle left out: half the operations.
         solved = dtrmm(1.0, self._inverse_root.T, cross.T, side=1, lower=0)
         prior = np.exp(self._theta[-3]) + np.exp(self._theta[-2]) + _OFFSET
+        if self._quadratic:
+            prior = prior + (_quadratic(features) ** 2).sum(axis=1)
         variance = prior - np.einsum("ij,ij->i", solved, solved)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
@@ -176,9 +205,9 @@ class GaussianProcess:
 
     def draw(self, features: Features, count: int, rng: np.random.Generator) -> np.ndarray:
         """Draw functions from the posterior; return their values, float64 [count, points]."""
-        cross = _covariance(self._theta, self.features, features)
+        cross = self._covariance(self.features, features)
         solved = solve_triangular(self._root, cross, lower=True, check_finite=False)
-        covariance = _covariance(self._theta, features, features) - solved.T @ solved
+        covariance = self._covariance(features, features) - solved.T @ solved
         noise = rng.standard_normal((count, len(features)))
         root = _cholesky(covariance, np.zeros(len(features)))
         drawn: np.ndarray = cross.T @ self._weights + noise @ root.T
@@ -196,23 +225,25 @@ class GaussianProcess:
         observed = np.broadcast_to(self._values, (*values.shape[:-1], len(self.features)))
         known = np.concatenate([self._known, np.zeros(len(features))])
         together = np.concatenate([observed, values], axis=-1)
-        return GaussianProcess(both, together, self._theta, known)
+        return GaussianProcess(both, together, self._theta, known, self._quadratic)
 
 
 def fit(
-    features: Features, values: np.ndarray, known: np.ndarray | None = None
+    features: Features, values: np.ndarray, known: np.ndarray | None = None, quadratic: bool = False
 ) -> tuple[np.ndarray, float]:
     """Return the most probable hyperparameters, and the log likelihood of `values` under them.
 
     The last results are cached, because searches call this repeatedly with the same trials.
 
     Args:
-        known: variance of the noise, see `GaussianProcess`.
+        known, quadratic: see `GaussianProcess`.
     """
     columns = features.columns
     known = np.zeros(len(values)) if known is None else known
     owner = tuple(features.owner)
-    return _fit(columns.tobytes(), columns.shape, owner, values.tobytes(), known.tobytes())
+    return _fit(
+        columns.tobytes(), columns.shape, owner, values.tobytes(), known.tobytes(), quadratic
+    )
 
 
 def sample(
@@ -327,19 +358,26 @@ class _Walk:
 
 @lru_cache(maxsize=64)
 def _fit(
-    columns: bytes, shape: tuple[int, int], owner: tuple[int, ...], values: bytes, known: bytes
+    columns: bytes,
+    shape: tuple[int, int],
+    owner: tuple[int, ...],
+    values: bytes,
+    known: bytes,
+    quadratic: bool,
 ) -> tuple[np.ndarray, float]:
     from scipy.optimize import minimize  # slow to import, and not for workers
 
     features = Features(np.frombuffer(columns).reshape(shape), np.array(owner))
-    loss, center, _, bounds = _posterior(features, np.frombuffer(values), np.frombuffer(known))
+    loss, center, _, bounds = _posterior(
+        features, np.frombuffer(values), np.frombuffer(known), quadratic
+    )
     options = {"maxfun": _EVALUATIONS}
     result = minimize(loss, center, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return result.x, -float(result.fun)
 
 
 def _posterior(
-    features: Features, values: np.ndarray, known: np.ndarray
+    features: Features, values: np.ndarray, known: np.ndarray, quadratic: bool
 ) -> tuple[_Loss, np.ndarray, np.ndarray, list[tuple[float, float]]]:
     """Return the loss of hyperparameters (minus log probability) with its gradient, center and
     spread of their prior, and their bounds."""
@@ -347,6 +385,8 @@ def _posterior(
     squared = np.stack([features.squared_distances(features, p) for p in range(parameters)])
     kinds = ["length"] * parameters + ["add", "joint", "noise"]
     center, spread = (np.array([_PRIOR[kind][i] for kind in kinds]) for i in (0, 1))
+    functions = _quadratic(features) if quadratic else np.zeros((len(features), 0))
+    mean = _OFFSET + functions @ functions.T
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         scaled = squared * np.exp(-2.0 * theta[:-3])[:, None, None]
@@ -354,7 +394,7 @@ def _posterior(
         joint, joint_slope = _matern(scaled.mean(axis=0))
         add, together, noise = np.exp(theta[-3:])
         each_mean = each.mean(axis=0)
-        root = _cholesky(add * each_mean + together * joint + _OFFSET, noise + known)
+        root = _cholesky(add * each_mean + together * joint + mean, noise + known)
         weights = cho_solve((root, True), values, check_finite=False)
         inverse = cho_solve((root, True), np.eye(len(values)), check_finite=False)
         # d loss / d covariance, doubled: inverse - weights weights^T.

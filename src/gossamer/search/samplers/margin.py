@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from gossamer.search.space.features import Features
 
 # Log ratio by which compressed values must be more probable.
 _DOUBT = 2.0
+# Up to so many trials a quadratic mean is tried, since with more it makes no difference (see
+# docs/explanation/search.md for how much it does before).
+_FEW = 48
 # Weight, in trials, of the prior that metrics change as in the earlier experiment.
 _PSEUDO_TRIALS = 2.0
 
@@ -39,6 +43,9 @@ class Slack:
     ) -> Slack:
         """Make a model of `values` [points]; fit scale and hyperparameters to rows `fitted` only.
 
+        Of values warped or not and, of few trials, with or without a quadratic mean, the most
+        probable model is used.
+
         Args:
             earlier: a model of the same metric in another experiment.
             noise: float64 [points], known standard deviation of each value; 0 if unknown.
@@ -55,13 +62,13 @@ class Slack:
             normal = (warped - center) / scale
             # An approximation: the warp is linear over the width of the noise.
             variance = (np.minimum(noise * np.exp(log_slope), NOISIEST * scale) / scale) ** 2
-            theta, evidence = fit(features[fitted], normal[fitted], variance[fitted])
-            evidence += float((log_slope[fitted] - np.log(scale) - doubt).sum())
-            fits.append(
-                (evidence, GaussianProcess(features, normal, theta, variance), center, scale)
-            )
+            warping = float((log_slope[fitted] - np.log(scale) - doubt).sum())
+            for quadratic in (False, True) if len(fitted) <= _FEW else (False,):
+                theta, evidence = fit(features[fitted], normal[fitted], variance[fitted], quadratic)
+                process = partial(GaussianProcess, features, normal, theta, variance, quadratic)
+                fits.append((evidence + warping, process, center, scale))
         _, process, center, scale = max(fits, key=lambda one: one[0])
-        return cls(process, center, scale)
+        return cls(process(), center, scale)
 
     def believing(self, pending: Features, slack: np.ndarray | None = None) -> Slack:
         """Return the model as if the points `pending` had been tried.
