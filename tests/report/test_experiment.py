@@ -107,3 +107,12 @@ def test_parameter_that_is_none_differs_from_one_that_is_missing() -> None:
     trial = record(0, parameters={"rule": None})
     assert words.parameter(trial, "rule") == "none"
     assert words.parameter(trial, "other") == "–"
+
+
+def test_trials_of_a_cheaper_task_count_as_a_part_of_the_budget() -> None:
+    trials = [record(n, values=INSIDE, fidelity="small") for n in range(5)]
+    read = replace(snapshot([*trials, record(5, values=INSIDE)]), budget=9, costs={"small": 0.1})
+    assert words.of_budget(read, 6, "trials") == "6 trials, as much as 1.5 of 9 full ones"
+    assert words.counts(read).startswith("6 trials, as much as 1.5 of 9 full ones: 1 complete, ")
+    assert words.of_budget(replace(read, costs={}), 6, "trials") == "6 of 9 trials"
+    assert words.of_budget(replace(read, budget=None), 6) == "6"

@@ -88,7 +88,8 @@ def test_cheaper_trials_take_their_part_of_the_budget_and_of_the_time() -> None:
     cheap = [record(n, fidelity="small", seconds=1.0) for n in range(20)]
     stopped = record(20, "stopped", values={}, seconds=10.0)
     read = Snapshot("x", (ACCURACY,), budget=9, trials=(*cheap, stopped), costs={"small": 0.1})
-    assert read.trials_left == 9 - 20 * 0.1 - 1
+    assert (read.ended, read.spent, read.trials_left) == (21, 3.0, 6.0)
+    assert (read.worth["complete"], read.worth["stopped"]) == (pytest.approx(2.0), 1.0)
     assert read.seconds_left == pytest.approx(6 * 10.0)
 
 

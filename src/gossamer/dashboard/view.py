@@ -38,6 +38,8 @@ def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
         "name": snapshot.name,
         "budget": snapshot.budget,
         "states": snapshot.states,
+        "worth": snapshot.worth,
+        "ended": words.of_budget(snapshot, snapshot.ended, "trials ended"),
         "cheaper": snapshot.states["complete"] - len(snapshot.complete),
         "counts": words.counts(snapshot),
         "running": stored.running,

@@ -220,10 +220,20 @@ def counts(snapshot: Snapshot) -> str:
         (unfinished, "unfinished"),
     ):
         listed += [(count, what)] if count else []
-    of = "" if snapshot.budget is None else f" of {units.whole(snapshot.budget)}"
     parts = ", ".join(f"{units.whole(count)} {what}" for count, what in listed)
     sign = f"; {snapshot.sign}" if snapshot.sign else ""
-    return f"{units.whole(len(snapshot.trials))}{of} trials: {parts}{sign}"
+    return f"{of_budget(snapshot, len(snapshot.trials), 'trials')}: {parts}{sign}"
+
+
+def of_budget(snapshot: Snapshot, count: int, what: str = "") -> str:
+    """Write a number of trials beside the budget, which counts trials of the full task."""
+    number, noun = units.whole(count), what and f" {what}"
+    if snapshot.budget is None:
+        return f"{number}{noun}"
+    budget = units.whole(snapshot.budget)
+    if not snapshot.costs:
+        return f"{number} of {budget}{noun}"
+    return f"{number}{noun}, as much as {snapshot.spent:.1f} of {budget} full ones"
 
 
 def failures(snapshot: Snapshot) -> list[tuple[str, list[int]]]:

@@ -71,14 +71,12 @@ def _active(shown: Snapshot | str) -> float:
 
 
 def _row(snapshot: Snapshot) -> OverviewRow:
-    states = snapshot.states
-    ended = units.whole(states["complete"] + states["stopped"] + states["failed"])
     active = snapshot.last_activity
     return OverviewRow(
         snapshot.name,
-        done=ended if snapshot.budget is None else f"{ended} of {units.whole(snapshot.budget)}",
+        done=words.of_budget(snapshot, snapshot.ended),
         running=snapshot.running,
-        failed=states["failed"],
+        failed=snapshot.states["failed"],
         inside=len(snapshot.inside),
         best={snapshot.label(m): _best(snapshot, m) for m in snapshot.metrics if m.optimized},
         active=f"{datetime.fromtimestamp(active):%Y-%m-%d %H:%M}" if active else units.NOTHING,

@@ -177,6 +177,11 @@ class Snapshot:
         return {state: counts[state] for state in known}
 
     @property
+    def ended(self) -> int:
+        """The number of trials that are over, failed ones too."""
+        return sum(self.states[state] for state in (*_SPENT, "failed"))
+
+    @property
     def running(self) -> int:
         """The number of running trials, except those whose process on this machine has ended."""
         return sum(trial.state == "running" and not _is_lost(trial) for trial in self.trials)
@@ -192,10 +197,22 @@ class Snapshot:
         return max(moments, default=None)
 
     @property
+    def worth(self) -> dict[str, float]:
+        """How many full trials those of each state cost; one of a cheaper task is a part of one."""
+        worth = dict.fromkeys(self.states, 0.0)
+        for trial in self.trials:
+            worth[trial.state] += self._cost(trial)
+        return worth
+
+    @property
+    def spent(self) -> float:
+        """How many full trials of the budget have been used up."""
+        return round(sum(cost for state, cost in self.worth.items() if state in _SPENT), 9)
+
+    @property
     def trials_left(self) -> float:
         """The number of full trials left in the budget; failed trials do not count against it."""
-        spent = sum(self._cost(trial) for trial in self.trials if trial.state in _SPENT)
-        return 0.0 if self.budget is None else max(0.0, round(self.budget - spent, 9))
+        return 0.0 if self.budget is None else max(0.0, round(self.budget - self.spent, 9))
 
     @property
     def seconds_left(self) -> float | None:

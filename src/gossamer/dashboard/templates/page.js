@@ -273,15 +273,14 @@ async function store() {
 // What is next to the plots
 
 function numbers(view) {
-  const total = Math.max(view.budget, STATES.reduce((sum, state) => sum + view.states[state], 0));
+  const total = Math.max(view.budget, STATES.reduce((sum, state) => sum + view.worth[state], 0));
   $("bar").replaceChildren(...STATES.filter((s) => s !== "waiting" && view.states[s]).map((state) => {
     const part = element("i", { class: state });
-    part.style.width = `${100 * view.states[state] / total}%`;
+    part.style.width = `${100 * view.worth[state] / total}%`;
     return part;
   }));
-  const ended = view.states.complete + view.states.stopped + view.states.failed;
   $("states").replaceChildren(
-    element("strong", {}, element("b", {}, view.budget === null ? count(ended) : `${count(ended)} of ${count(view.budget)}`), " trials ended"),
+    element("strong", {}, view.ended),
     ...STATES.filter((s) => view.states[s]).map((state) =>
       element("span", { class: state }, element("b", {}, count(view.states[state])), ` ${state === "stopped" ? "stopped early" : state}${state === "complete" && view.cheaper ? ` (${count(view.cheaper)} of a cheaper task)` : ""}`)),
     view.sign ? element("span", { class: "sign" }, view.sign) : "");
