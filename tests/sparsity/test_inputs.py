@@ -262,8 +262,17 @@ def test_the_layout_in_memory_decides_nothing(layout, way):
         assert not weights[1][~mask].any()
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "calibrated"])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38, 1e-45, 0.0])
+NOT_FINITE = [math.nan, math.inf, -math.inf]
+PRUNING = ["prune", "calibrated", "blocks"]
+
+
+@pytest.mark.parametrize(
+    ("value", "way"),
+    [
+        *((value, way) for value in (3e38, 1e-45, 0.0) for way in WAYS if way != "calibrated"),
+        *((value, way) for value in NOT_FINITE for way in WAYS if way not in PRUNING),
+    ],
+)
 def test_weights_of_any_value_leave_exact_counts(value, way):
     model = network()
     with torch.no_grad():
@@ -274,6 +283,19 @@ def test_weights_of_any_value_leave_exact_counts(value, way):
     assert kept == round(0.25 * (512 + 256))
     for name, mask in sparsifier.masks.items():
         assert (model.get_submodule(name).weight[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("way", PRUNING)
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_pruning_refuses_weights_that_are_not_finite(value, way):
+    model = network()
+    with torch.no_grad():
+        model[0].weight[::2] = value
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(UserError, match="layer '0' are partly NaN or infinite"):
+        WAYS[way](model)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor.nan_to_num(), before[name].nan_to_num())
 
 
 @pytest.mark.parametrize(
