@@ -240,10 +240,9 @@ class NamedNetwork:
         before.setdefault("batch_size", 64)
         before["batch_size"] = max(2, min(before["batch_size"], len(self.task.train)))
         settings = {**before, "warmup": 0.1, "noise_score": False}
-        batch = self.task.train.x[: before["batch_size"]]
-        settings.setdefault(
-            "precision", fastest_precision(self.model, torch.from_numpy(self.task.features(batch)))
-        )
+        if "precision" not in settings:
+            batch = self.task.features(self.task.train.x[: before["batch_size"]])
+            settings["precision"] = fastest_precision(self.model, torch.from_numpy(batch))
         steps = len(self.task.train) // before["batch_size"]
         if "learning_rate" not in self._trained_with:
             return Tuning(5, (1e-4, 3e-3), {**settings, "optimizer": "adamw"}, steps=steps)

@@ -40,7 +40,7 @@ def view(snapshot: Snapshot, stored: Snapshot) -> dict[str, Any]:
         "states": snapshot.states,
         "worth": snapshot.worth,
         "ended": words.of_budget(snapshot, snapshot.ended, "trials ended"),
-        "cheaper": snapshot.states["complete"] - len(snapshot.complete),
+        "cheaper": snapshot.cheaper,
         "counts": words.counts(snapshot),
         "running": stored.running,
         "inside": len(snapshot.inside),

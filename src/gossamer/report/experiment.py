@@ -208,13 +208,12 @@ def measure(snapshot: Snapshot) -> tuple[str, str]:
 def counts(snapshot: Snapshot) -> str:
     """Write the numbers of trials by state, and the budget."""
     states = snapshot.states
-    cheaper = states["complete"] - len(snapshot.complete)
     listed = [(len(snapshot.complete), "complete")]
     if snapshot.has_thresholds:
         listed.append((len(snapshot.inside), "inside the thresholds"))
     unfinished = states["running"] + states["waiting"]
     for count, what in (
-        (cheaper, "of a cheaper task"),
+        (snapshot.cheaper, "of a cheaper task"),
         (states["failed"], "failed"),
         (states["stopped"], "stopped early"),
         (unfinished, "unfinished"),

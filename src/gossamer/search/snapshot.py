@@ -177,6 +177,11 @@ class Snapshot:
         return {state: counts[state] for state in known}
 
     @property
+    def cheaper(self) -> int:
+        """The number of complete trials of a cheaper task."""
+        return self.states["complete"] - len(self.complete)
+
+    @property
     def ended(self) -> int:
         """The number of trials that are over, failed ones too."""
         return sum(self.states[state] for state in (*_SPENT, "failed"))

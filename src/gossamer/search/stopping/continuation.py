@@ -10,7 +10,7 @@ import numpy as np
 
 from gossamer.errors import UserError
 from gossamer.numbers import whole
-from gossamer.search.frontier import violations
+from gossamer.search.frontier import inside, violations
 from gossamer.search.metrics import Metric, losses
 from gossamer.search.trials.trial import TrialRecord
 from gossamer.search.validation import check_list, check_name, is_number, make_plain
@@ -86,7 +86,7 @@ class Continuation:
             half |= set(level[: math.ceil(len(level) / 2)])
         spent, total = self._spent(records, by_number)
         longest_new = max((r.seconds or 0.0 for r in records if not r.continued), default=0.0)
-        feasible = any(_inside(metrics, record) for record in records)
+        feasible = bool(inside(metrics, _full(records)))
         for record in self.candidates(metrics, records):
             cost = _cost(record)
             if record.number not in half or cost > seconds:
@@ -115,7 +115,7 @@ class Continuation:
         self, metrics: Sequence[Metric], records: Sequence[TrialRecord]
     ) -> list[tuple[TrialRecord, float]]:
         """Return the trials worth continuing with the sum of their violations, nearest first."""
-        full = [r for r in records if r.state == "complete" and r.fidelity is None]
+        full = _full(records)
         if not full:
             return []
         values = np.array([[record.values[m.name] for m in metrics] for record in full])
@@ -123,15 +123,15 @@ class Continuation:
         limited = [m for m in metrics if m.threshold is not None]
         trained = np.array([m.name in self.improves for m in limited], dtype=bool)
         better = losses(metrics, values)
-        inside = (beyond <= 0).all(axis=1)
-        rivals = better[inside]
+        meets = (beyond <= 0).all(axis=1)
+        rivals = better[meets]
         improves = any(m.optimized and m.name in self.improves for m in metrics)
         rows = []
         for i, record in enumerate(full):
             if not record.parameters.get(self.parameter) or not record.seconds:
                 continue
             at_most = (rivals <= better[i]).all(axis=1)
-            if inside[i]:
+            if meets[i]:
                 worth = improves and not (at_most & (rivals < better[i]).any(axis=1)).any()
             else:
                 worth = beyond[i, ~trained].sum() <= 0 and not at_most.any()
@@ -156,12 +156,9 @@ class Continuation:
         return spent, total
 
 
-def _inside(metrics: Sequence[Metric], record: TrialRecord) -> bool:
-    """Return whether a full trial is inside all thresholds."""
-    if record.state != "complete" or record.fidelity is not None:
-        return False
-    limited = (metric for metric in metrics if metric.threshold is not None)
-    return all(metric.violation(record.values[metric.name]) <= 0 for metric in limited)
+def _full(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the complete trials of the full task."""
+    return [r for r in records if r.state == "complete" and r.fidelity is None]
 
 
 def _cost(record: TrialRecord) -> float:
