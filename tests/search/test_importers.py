@@ -314,3 +314,21 @@ def test_trials_of_a_cheaper_task_are_not_taken_for_full_ones(tmp_path, kind):
     done = import_from(storage if kind == "database" else str(file), here)
     assert (done.trials, done.cheaper) == (1, 1)
     assert [trial.values["accuracy"] for trial in here.trials()] == [0.8]
+
+
+def test_another_experiment_comes_with_its_own_metrics_and_changes(tmp_path):
+    """Without Optuna's names of its values, without what was deleted, with what was corrected."""
+    storage = f"sqlite:///{tmp_path / 'there.db'}"
+    there = shelf(storage)
+    for number, point in enumerate(POINTS[:3]):
+        there.add(point, {**VALUES[number % 2], "seconds": 3.0})
+    there.forget(1)
+    there.correct(2, {"accuracy": (0.5, 0.01)})
+    here = shelf()
+    done = import_from(storage, here)
+    assert (done.trials, done.skipped, done.ignored) == (2, (), ())
+    assert [trial.values for trial in here.trials()] == [
+        {**VALUES[0], "seconds": 3.0},
+        {**VALUES[0], "accuracy": 0.5, "seconds": 3.0},
+    ]
+    assert here.record(1).noise == {"accuracy": 0.01}

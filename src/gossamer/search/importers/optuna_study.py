@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 from gossamer.errors import UserError
 from gossamer.search.importers.importer import OtherTrial, choose
 from gossamer.search.trials.databases import open_storage, readable_errors
+from gossamer.search.trials.edits import Edits
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.records import STATES, record
 
@@ -39,8 +40,12 @@ class OptunaStudy:
             name = choose("Optuna study", source, list(studies), study)
             chosen = studies[name]
             trials = storage.get_all_trials(chosen._study_id, deepcopy=False)
-        names = _metric_names(chosen)
-        return [_trial(trial, f"{source}: trial {trial.number}", name, names) for trial in trials]
+        names, edits = _metric_names(chosen), Edits.read(chosen.user_attrs)
+        return [
+            _trial(trial, f"{source}: trial {trial.number}", name, names, edits)
+            for trial in trials
+            if trial.number not in edits.deleted
+        ]
 
 
 def has_tables(source: str, table: str) -> bool:
@@ -87,18 +92,20 @@ def _metric_names(study: FrozenStudy) -> list[str]:
     return ["value"] if count == 1 else [f"values_{i}" for i in range(count)]
 
 
-def _trial(trial: FrozenTrial, where: str, study: str, names: list[str]) -> OtherTrial:
-    own = record(trial)
+def _trial(
+    trial: FrozenTrial, where: str, study: str, names: list[str], edits: Edits
+) -> OtherTrial:
+    own = edits.apply(record(trial))
     values: dict[str, Any] = {
         key: value
         for key, value in trial.user_attrs.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
         if not key.startswith("gossamer:")
     }
-    if trial.values is not None:
+    if own.values:  # of a study that gossamer made, which has the metrics by their own names
+        values |= {k: (v, own.noise[k]) if k in own.noise else v for k, v in own.values.items()}
+    elif trial.values is not None:
         values |= dict(zip(names, trial.values, strict=True))
-    # A study that gossamer made holds its metrics by name.
-    values |= {k: (v, own.noise[k]) if k in own.noise else v for k, v in own.values.items()}
     state = STATES[trial.state]
     last = max(trial.intermediate_values, default=None)
     pruned = f"pruned at step {last}" if last is not None else None
