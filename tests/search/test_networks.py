@@ -13,8 +13,11 @@ from gossamer.search import (
     Minimize,
     TrainNetwork,
     chosen_trial,
+    export_trials,
+    import_trials,
     recipe_of,
 )
+from gossamer.search.networks import loaded_task
 
 
 @pytest.mark.parametrize("missing", ["task", "model"])
@@ -123,15 +126,96 @@ def test_a_goal_that_is_none_for_the_metric(metric, message):
         TrainNetwork.for_experiment(experiment)
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    rng = np.random.default_rng(0)
+def write_data(path, seed=0):
+    rng = np.random.default_rng(seed)
     y = np.arange(90) % 3
     x = rng.normal(0.0, 0.3, (90, 6)).astype(np.float32)
     x[np.arange(90), y] += 2.0
-    path = tmp_path_factory.mktemp("data") / "toy.npz"
     np.savez(path, x_train=x, y_train=y)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "toy.npz"
+    write_data(path)
     return str(path)
+
+
+@pytest.fixture
+def on_own_data(tmp_path):
+    """A function that opens a search on a file, and one that replaces the file."""
+    file = tmp_path / "own.npz"
+    settings = {"task": str(file), "model": "mlp", "hidden": 8, "epochs": 1, "device": "cpu"}
+    arguments = {
+        "parameters": [Float("weight_density", 0.2, 0.5)],
+        "metrics": [Maximize("accuracy")],
+        "settings": settings,
+        "sampler": "random",
+    }
+
+    def opened(storage=f"sqlite:///{tmp_path / 'own.db'}"):
+        return Experiment("own", budget=2, storage=storage, **arguments)
+
+    def replaced(seed):
+        write_data(file, seed)
+        loaded_task(recipe_of(settings, {}), again=True)  # as in another process
+
+    replaced(0)
+    return opened, replaced
+
+
+OTHER = "own.npz' has other data now than the trials of experiment 'own'.* put the data back, or "
+
+
+def test_a_search_does_not_go_on_with_other_data(on_own_data, tmp_path):
+    """Its metrics would be those of two sets of data, in one frontier."""
+    opened, replaced = on_own_data
+    experiment = opened()
+    experiment.run(TrainNetwork.for_experiment(experiment), trials=1, progress=False)
+    file = tmp_path / "trials.json"
+    export_trials(experiment.storage, file)
+    moved = f"sqlite:///{tmp_path / 'moved.db'}"
+    import_trials(file, moved)
+    replaced(1)
+    for storage in (experiment.storage, moved):
+        with pytest.raises(UserError, match=OTHER):
+            TrainNetwork.for_experiment(opened(storage))
+    assert len(opened().trials()) == 1
+    replaced(0)
+    experiment = opened()
+    experiment.run(TrainNetwork.for_experiment(experiment), progress=False)
+    assert [trial.state for trial in experiment.trials()] == ["complete"] * 2
+
+
+def test_bad_data_may_be_replaced_after_all_trials_failed(on_own_data):
+    opened, replaced = on_own_data
+    TrainNetwork.for_experiment(experiment := opened())
+    experiment.tell(experiment.ask(), error="no such label")
+    replaced(1)
+    experiment = opened()
+    experiment.run(TrainNetwork.for_experiment(experiment), trials=1, progress=False)
+    replaced(0)
+    with pytest.raises(UserError, match=OTHER):
+        TrainNetwork.for_experiment(opened())
+
+
+def test_a_search_from_before_data_were_compared_goes_on(on_own_data):
+    opened, replaced = on_own_data
+    experiment = opened()
+    experiment.tell(experiment.ask(), {"accuracy": 0.9})
+    experiment = opened()
+    experiment.run(TrainNetwork.for_experiment(experiment), trials=1, progress=False)
+    replaced(1)
+    with pytest.raises(UserError, match=OTHER):
+        TrainNetwork.for_experiment(opened())
+
+
+def test_a_worker_with_other_data_fails(on_own_data):
+    opened, replaced = on_own_data
+    train = TrainNetwork.for_experiment(experiment := opened())
+    replaced(1)
+    with pytest.raises(UserError, match="other data here than where the search was started"):
+        train(experiment.ask())
 
 
 @pytest.mark.slow

@@ -190,3 +190,9 @@ def test_shuffled_data_are_the_same_data(toy):
     relabeled = Split(toy.train.x, toy.train.y[order])
     assert replace(toy, train=relabeled).fingerprint != toy.fingerprint
     assert swapped(toy).fingerprint != toy.fingerprint
+
+
+def test_data_are_the_same_where_another_processor_rounds_their_moments(toy):
+    near, far = (replace(toy.domain, mean=toy.domain.mean * f) for f in (1 + 1e-9, 1.01))
+    assert replace(toy, domain=near).fingerprint == toy.fingerprint
+    assert replace(toy, domain=far).fingerprint != toy.fingerprint

@@ -178,6 +178,7 @@ class Experiment:
         stated = None if files is None else os.fspath(files)
         self.files = files_folder(storage, stated, self.name)
         self._opened: Store | None = None
+        self._data: Mapping[str, str] = {}  # to be stored
         # By number: a trial, the metrics, and what they make of it. Whoever compares trials from
         # one reading to the next finds the same objects.
         self._judged: dict[int, tuple[TrialRecord, tuple[str, ...], TrialRecord]] = {}
@@ -213,6 +214,9 @@ class Experiment:
                     asked = dataclasses.asdict(self._warm_start)
                     self._opened.earlier = {"asked": asked, **self._earlier.to_mapping()}
                 self._agreed = True
+            if self._data:
+                self._opened.data = schema.agree_on_data(self._opened, self._data)
+                self._data = {}
             return self._opened
 
     def _read_earlier(self, warm_start: WarmStart) -> Earlier:
@@ -270,6 +274,24 @@ class Experiment:
         """The split that gossamer's training measures metrics on; None for other objectives."""
         trained = self.command is None and {"task", "model"} <= set(self.settings)
         return "validation" if trained else None
+
+    def set_data(self, fingerprints: Mapping[str, str]) -> None:
+        """State what data the trials train and validate on, of which metrics can be compared.
+
+        It is stored with the first trial, and compared whenever the experiment is continued.
+        `TrainNetwork.for_experiment` states the data of its tasks.
+
+        Args:
+            fingerprints: name of the data -> a text that differs if the data do, such as
+                :attr:`gossamer.data.Task.fingerprint`.
+
+        Raises:
+            UserError: the storage has trials of other data.
+        """
+        with self._lock:
+            if (reading := self._reading) is not None:
+                schema.agree_on_data(reading, fingerprints)
+            self._data = dict(fingerprints)
 
     # Trial by trial
 

@@ -6,7 +6,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,17 @@ def loaded_task(recipe: Recipe, *, again: bool = False) -> Task:
     """Load the recipe's task, once in a process, or again if its data may have changed."""
     if again:
         _load.cache_clear()
-    named = {k: v for k, v in recipe.settings.items() if k == "standardize"}
-    return _load(recipe.task, tuple(named.items()))
+    return _load(recipe.task, _options(recipe))
+
+
+def _options(recipe: Recipe) -> tuple[tuple[str, Any], ...]:
+    """Return the settings with which the task is loaded."""
+    return tuple((k, v) for k, v in recipe.settings.items() if k == "standardize")
+
+
+def _data_name(recipe: Recipe) -> str:
+    """Return a name of the recipe's data."""
+    return ", ".join([recipe.task, *(f"{k} = {v}" for k, v in _options(recipe))])
 
 
 def recipe_of(*mappings: Mapping[str, Any]) -> Recipe:
@@ -91,6 +100,8 @@ class TrainNetwork:
     metrics: tuple[str, ...] = ()
     # Gets a run directory of each trial, named by its number.
     folder: str | None = None
+    # Fingerprints of the tasks' data: a worker, perhaps on another machine, loads them again.
+    data: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def for_experiment(
@@ -103,8 +114,8 @@ class TrainNetwork:
             folder: folder for a run directory of each trial, named by its number.
 
         Raises:
-            UserError: an unknown task, model, setting, parameter, layer or metric name, or a goal
-                or threshold that is none for the metric.
+            UserError: an unknown task, model, setting, parameter, layer or metric name, a goal or
+                threshold that is none for the metric, or stored trials of other data.
         """
         longer = experiment.continuation
         if longer is not None and longer.parameter != "epochs":
@@ -129,11 +140,14 @@ class TrainNetwork:
                 raise UserError(f"metric '{metric.name}': {better} is better; use {use}")
             if metric.threshold is not None:
                 known.check_threshold(metric.threshold, "threshold")
+        data: dict[str, str] = {}
         for point, fidelity in itertools.product(points, (None, *made.cheaper)):
             recipe = made._recipe(Trial(0, space.pruned(point), fidelity))
             task = loaded_task(recipe)
             recipe.network(len(task.classes), task.input_shape)
-        return made
+            data[_data_name(recipe)] = task.fingerprint
+        experiment.set_data(data)
+        return replace(made, data=data)
 
     def measured(self, stored: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the names of the metrics that a trial returns: all, but those of the deployed
@@ -150,9 +164,23 @@ class TrainNetwork:
         longer = trained_longer(recipe.settings, trial.continued, run)
         return Recipe(recipe.task, recipe.model, longer)
 
+    def _task(self, recipe: Recipe) -> Task:
+        """Load the recipe's task.
+
+        Raises:
+            UserError: it has other data than where the search was started.
+        """
+        task, name = loaded_task(recipe), _data_name(recipe)
+        if self.data.get(name, task.fingerprint) != task.fingerprint:
+            raise UserError(
+                f"'{name}' has other data here than where the search was started; give every "
+                "machine the same data, and let a loader of your own return the same each time"
+            )
+        return task
+
     def __call__(self, trial: Trial) -> dict[str, Any]:
         recipe = self._recipe(trial)
-        task = loaded_task(recipe)
+        task = self._task(recipe)
         epochs = recipe.training().epochs
 
         def on_epoch(epoch: Epoch) -> None:

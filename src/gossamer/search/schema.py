@@ -114,6 +114,26 @@ def agree(
     return stored, wanted
 
 
+def agree_on_data(store: Store, data: Mapping[str, str]) -> dict[str, str]:
+    """Return the fingerprints to store: `data`, and the stored ones of other names.
+
+    An experiment that has none yet is continued. Neither trials that failed nor those that wait to
+    be run again tell anything about the data.
+
+    Raises:
+        UserError: trials are of other data.
+    """
+    stored = store.data
+    changed = [name for name in data if stored.get(name, data[name]) != data[name]]
+    if changed and any(r.state in ("complete", "stopped", "running") for r in store.records([])):
+        raise UserError(
+            f"'{changed[0]}' has other data now than the trials of experiment '{store.name}' in "
+            "the storage, so that their metrics could not be compared; put the data back, or give "
+            "the experiment another name or storage"
+        )
+    return {**stored, **data}
+
+
 def _widened(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Return whether the new bounds contain the old ones, on the same grid."""
     if old["type"] != new["type"] or old["type"] not in ("float", "int"):

@@ -76,6 +76,7 @@ def export_trials(storage: str, path: str | os.PathLike[str], name: str | None =
         "definition": store.definition,
         "objectives": dict(store.objectives),
         "earlier": store.earlier,
+        **({"data": store.data} if store.data else {}),
         "attributes": {k: v for k, v in attributes.items() if not k.startswith("gossamer:")},
         **({"edits": edits} if edits else {}),
         "distributions": [json.loads(text) for text in distributions],
@@ -131,7 +132,7 @@ def import_trials(
         if not all(key.startswith(EDITS) for key in edits):
             raise ValueError("unknown changes of trials")
         Edits.read(edits)
-        earlier = content["earlier"]
+        earlier, data = content["earlier"], dict(content.get("data", {}))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -161,6 +162,8 @@ def import_trials(
     store = Store(opened, named, None)
     if earlier is not None:
         store.earlier = earlier
+    if data:
+        store.data = data
     store.definition = definition  # last: what has it is whole
     return named, len(trials)
 

@@ -56,6 +56,7 @@ MADE = "gossamer:made"
 DEFINITION = "gossamer:definition"
 OBJECTIVES = "gossamer:objectives"
 _EARLIER = "gossamer:earlier"
+_DATA = "gossamer:data"
 _ALIVE = "gossamer:alive:"
 
 # A trial that lost its process, worker or driver, so often is not run again.
@@ -139,6 +140,7 @@ class Store:
     def __init__(
         self, storage: BaseStorage, name: str, objectives: Mapping[str, str] | None
     ) -> None:
+        self.name = name
         self._storage = storage
         self._owner = new_owner()
         self._handed: set[int] = set()
@@ -210,6 +212,15 @@ class Store:
     @earlier.setter
     def earlier(self, earlier: dict[str, Any]) -> None:
         self._set_study_attribute(_EARLIER, earlier)
+
+    @property
+    def data(self) -> dict[str, str]:
+        """The fingerprints of the data that trials are of, by name; empty if none are known."""
+        return self._stored(_DATA) or {}
+
+    @data.setter
+    def data(self, data: Mapping[str, str]) -> None:
+        self._set_study_attribute(_DATA, dict(data))
 
     def _stored(self, key: str) -> dict[str, Any] | None:
         stored = self._study_attributes().get(key)
