@@ -201,6 +201,7 @@ BAD = [
     (["profile", "model.onnx", "--shape", "input=1,1,9"], "does not fit input 'input'"),
     (["bench", "model.onnx", "--shape", "y=1,1,12,12"], "for input 'y'"),
     (["profile", "model.onnx", "--shape", "input=1,one"], "--shape input=1,one: write it as"),
+    (["profile", "model.onnx", "--shape", "a=1", "--shape", "a=2"], "--shape a appears twice"),
     (["bench", "model.onnx", "--value", "y=3"], "a value for input 'y'"),
     (["profile", "model.onnx", "--value", "input=[1]"], "--value input=[1]: write it as sr=16000"),
     (["bench", "model.onnx", "--input", "empty.npy"], "batch is empty"),

@@ -164,8 +164,11 @@ def test_trials_are_deleted_corrected_and_noted(place, searched, gossamer):
     ("arguments", "message"),
     [
         (["delete", "small.db", 99], "experiment 'small' has no trial 99"),
-        (["set", "small.db", 0, "accuracy"], "'accuracy' is no METRIC=VALUE"),
-        (["set", "small.db", 0, "accuracy=1,2,3"], "'accuracy=1,2,3' is no METRIC=VALUE"),
+        (["set", "small.db", 0, "accuracy"], "trials set accuracy: write it as accuracy=0.94"),
+        (
+            ["set", "small.db", 0, "accuracy=1,2,3"],
+            "trials set accuracy=1,2,3: write it as accuracy=0.94",
+        ),
         (["note", "small.db", 99, "x"], "experiment 'small' has no trial 99"),
     ],
 )
@@ -193,7 +196,7 @@ def test_trials_of_another_tool_are_imported(place, searched, gossamer):
     for wrong, words in (
         (["t.csv"], "give --storage URL"),
         (["t.csv", "--storage", "sqlite:///x.db", "--skip"], "need --into EXPERIMENT"),
-        (["t.csv", "--into", "e.toml", "--rename", "lr"], "'lr' is no THERE=HERE"),
+        (["t.csv", "--into", "e.toml", "--rename", "lr"], "--rename lr: write it as THERE=HERE"),
         (["t.csv", "--storage", "sqlite:///x.db"], "t.csv is no file of 'gossamer trials export'"),
     ):
         status, _, err = gossamer("trials", "import", *wrong)

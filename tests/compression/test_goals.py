@@ -2,7 +2,7 @@
 
 import pytest
 
-from gossamer.compression import Goals, thresholds
+from gossamer.compression import Goals
 from gossamer.errors import UserError
 from gossamer.search import AtLeast, AtMost, Maximize, Minimize
 
@@ -89,33 +89,3 @@ def test_goals_that_make_no_sense(goals, message):
 def test_an_accuracy_of_ones_own_may_be_in_percent():
     found = metrics(own=["accuracy"], dense={"accuracy": 97.0}, lose_at_most={"accuracy": 2})
     assert found == [(Maximize, "speedup", None), (AtLeast, "accuracy", 95.0)]
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("accuracy=0.965", 0.965),
-        ("density=15%", 0.15),
-        ("file_bytes = 100k", 100_000.0),
-        ("file_bytes=1.5M", 1.5e6),
-        ("latency=200us", 2e-4),
-        ("latency=2ms", 2e-3),
-        ("loss=1e-2", 0.01),
-        ("x=.5", 0.5),
-    ],
-)
-def test_numbers_as_people_write_them(text, value):
-    assert list(thresholds("--at-most", [text]).values()) == [pytest.approx(value)]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "accuracy", "accuracy=", "=3", "accuracy=high", "accuracy=3x", "a=1=2", "a=1 2"]
-)
-def test_what_is_no_goal(text):
-    with pytest.raises(UserError, match=r"--at-least .*write it as NAME=NUMBER"):
-        thresholds("--at-least", [text])
-
-
-def test_one_number_for_each():
-    with pytest.raises(UserError, match="--at-least a is given twice"):
-        thresholds("--at-least", ["a=1", "a=2"])

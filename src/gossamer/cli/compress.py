@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gossamer.cli.main import Json, Threads, Trust, app, print_json, settings_of
+from gossamer.cli.pairs import pairs
 from gossamer.console import err, say, show
 from gossamer.errors import UserError
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from gossamer.compression import Compressed
 
 _GOAL = "METRIC=NUMBER"
+# After a number, such as 100k, 15% or 200us.
+_UNITS = {"": 1.0, "%": 0.01, "k": 1e3, "M": 1e6, "G": 1e9, "s": 1.0, "ms": 1e-3, "us": 1e-6}
+_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(%|k|M|G|s|ms|us)?")
 
 
 @app.command()
@@ -82,7 +87,6 @@ def compress(
     is always the best so far. Ctrl-C ends with the best so far; the same command continues.
     """
     from gossamer.compression import compress as run
-    from gossamer.compression import thresholds
 
     def tell(look: Sequence[str]) -> None:
         for line in look:
@@ -91,9 +95,9 @@ def compress(
     result = run(
         network,
         data,
-        at_least=thresholds("--at-least", at_least or []),
-        at_most=thresholds("--at-most", at_most or []),
-        lose_at_most=thresholds("--lose-at-most", lose_at_most or []),
+        at_least=thresholds("--at-least", at_least),
+        at_most=thresholds("--at-most", at_most),
+        lose_at_most=thresholds("--lose-at-most", lose_at_most),
         maximize=maximize or [],
         minimize=minimize or [],
         minutes=minutes,
@@ -102,7 +106,7 @@ def compress(
         threads=threads,
         out=out,
         weights=weights,
-        settings=settings_of(settings or []),
+        settings=settings_of(settings),
         trust=trust,
         plan=plan,
         on_start=tell,
@@ -127,6 +131,19 @@ def compress(
         _report(result)
     if result.interrupted:
         raise KeyboardInterrupt
+
+
+def thresholds(option: str, texts: Sequence[str] | None) -> dict[str, float]:
+    """Read goals; their values may be ``0.965``, ``15%``, ``100k`` or ``200us``."""
+
+    def read(text: str) -> float:
+        number = _NUMBER.fullmatch(text.strip())
+        if number is None:
+            raise ValueError
+        return float(number[1]) * _UNITS[number[2] or ""]
+
+    form = "NAME=NUMBER, such as accuracy=0.965, density=15% or file_bytes=100k"
+    return pairs(option, texts, form, read)
 
 
 def _planned(result: Compressed, as_json: bool) -> None:

@@ -20,6 +20,7 @@ import typer
 from rich.console import RenderableType
 
 from gossamer import __version__, console
+from gossamer.cli.pairs import pairs
 from gossamer.console import say, show
 from gossamer.errors import UserError
 from gossamer.extras import needed
@@ -148,25 +149,17 @@ def _options(
     pass
 
 
-def settings_of(items: list[str]) -> dict[str, Any]:
-    """``name=value`` texts as settings: values as in TOML, ``8,16`` a list, bare words texts.
+def settings_of(items: list[str] | None) -> dict[str, Any]:
+    """Return ``name=value`` texts as settings; for the values see `_value`.
 
     Raises:
         UserError: no ``=``, or a name twice.
     """
-    settings: dict[str, Any] = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        name = name.strip()
-        if not equals or not name:
-            raise UserError(f"--set {item}: write it as name=value")
-        if name in settings:
-            raise UserError(f"--set {name} appears twice; remove one")
-        settings[name] = _value(text)
-    return settings
+    return pairs("--set", items, "name=value", _value)
 
 
 def _value(text: str) -> Any:
+    """Read a value as in TOML, ``8,16`` as a list, and bare words as text."""
     # "[8,16]" is a pattern for some shells.
     for form in (text, f"[{text}]") if "," in text else (text,):
         with suppress(tomllib.TOMLDecodeError):
@@ -244,7 +237,7 @@ def train(
     from gossamer.training import Recipe, check_trust, folder_for
     from gossamer.training import train as run
 
-    own = settings_of(settings or [])
+    own = settings_of(settings)
     if init is not None:
         own["init"] = str(init)
     if teacher:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gossamer.cli.main import Json, answer, app, print_json
+from gossamer.cli.pairs import pairs
 from gossamer.console import err, out, say
 from gossamer.errors import UserError
 
@@ -63,28 +64,20 @@ Values = Annotated[
 
 
 def _values(texts: list[str] | None) -> dict[str, float | list[float]]:
-    values: dict[str, float | list[float]] = {}
-    for text in texts or []:
-        name, _, written = text.rpartition("=")
-        try:
-            numbers = [json.loads(number) for number in written.split(",")]
-        except ValueError:
-            numbers = [None]
-        if not name or not all(isinstance(number, int | float) for number in numbers):
-            raise UserError(f"--value {text}: write it as sr=16000, or x=0.5,1,2")
-        values[name] = numbers if len(numbers) > 1 else numbers[0]
-    return values
+    def read(written: str) -> float | list[float]:
+        numbers = [json.loads(number) for number in written.split(",")]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError
+        return numbers if len(numbers) > 1 else numbers[0]
+
+    return pairs("--value", texts, "sr=16000, or x=0.5,1,2", read, str.rpartition)
 
 
 def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
-    shapes = {}
-    for text in texts or []:
-        name, _, sizes = text.rpartition("=")
-        try:
-            shapes[name] = tuple(int(size) for size in sizes.split(","))
-        except ValueError:
-            raise UserError(f"--shape {text}: write it as x=1,3,640,640") from None
-    return shapes
+    def read(sizes: str) -> tuple[int, ...]:
+        return tuple(int(size) for size in sizes.split(","))
+
+    return pairs("--shape", texts, "x=1,3,640,640", read, str.rpartition)
 
 
 def _opened(

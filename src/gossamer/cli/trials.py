@@ -10,6 +10,7 @@ from urllib.parse import quote
 import typer
 
 from gossamer.cli.main import Commands, Json, answer, app, print_json
+from gossamer.cli.pairs import pairs
 from gossamer.cli.search import Name, Source, open_experiment
 from gossamer.console import say
 from gossamer.errors import UserError
@@ -112,23 +113,17 @@ def set_(
 ) -> None:
     """Correct values of a complete trial."""
     opened = _open_stored(source, name)
-    corrected = dict(map(_value, values))
+    form = "accuracy=0.94, or accuracy=0.94,0.004 with its standard deviation"
+    corrected = pairs("trials set", values, form, _value, str.rpartition)
     opened.correct(number, corrected)
     say(f"trial {number} of '{opened.name}': {', '.join(corrected)} corrected")
 
 
-def _value(text: str) -> tuple[str, float | tuple[float, ...]]:
-    metric, sign, value = text.rpartition("=")
-    try:
-        numbers = tuple(map(float, value.split(",")))
-    except ValueError:
-        numbers = ()
-    if not sign or len(numbers) not in (1, 2):
-        raise UserError(
-            f"'{text}' is no METRIC=VALUE; write accuracy=0.94, or accuracy=0.94,0.004 with its "
-            "standard deviation"
-        )
-    return metric, numbers[0] if len(numbers) == 1 else numbers
+def _value(text: str) -> float | tuple[float, ...]:
+    numbers = tuple(map(float, text.split(",")))
+    if len(numbers) > 2:
+        raise ValueError
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 @trials.command("note")
@@ -221,7 +216,7 @@ def import_(
     if into is not None:
         if files is not None:
             raise UserError("--files needs --storage; add it, or leave --files out")
-        _import_into(source, into, name, tool, study, rename or [], skip)
+        _import_into(source, into, name, tool, study, rename, skip)
         return
     if tool is not None or study is not None or rename or skip:
         raise UserError("--from, --study, --rename and --skip need --into EXPERIMENT")
@@ -238,13 +233,13 @@ def _import_into(
     name: str | None,
     tool: str | None,
     study: str | None,
-    rename: list[str],
+    rename: list[str] | None,
     skip: bool,
 ) -> None:
     from gossamer.search import import_from
 
     opened = _open_stored(into, name)
-    names = dict(map(_pair, rename))
+    names = pairs("--rename", rename, "THERE=HERE, such as lr=learning_rate", _name)
     done = import_from(source, opened, tool=tool, study=study, rename=names, skip=skip)
     for reason in done.skipped:
         say(f"left out: {reason}")
@@ -260,11 +255,10 @@ def _import_into(
         say(f"no parameters of '{opened.name}': {', '.join(done.ignored)}")
 
 
-def _pair(text: str) -> tuple[str, str]:
-    there, sign, here = text.partition("=")
-    if not (sign and there and here):
-        raise UserError(f"'{text}' is no THERE=HERE; write --rename lr=learning_rate")
-    return there, here
+def _name(text: str) -> str:
+    if not text:
+        raise ValueError
+    return text
 
 
 def _trials(count: int) -> str:

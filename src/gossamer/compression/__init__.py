@@ -5,7 +5,7 @@ best network.
 """
 
 from gossamer.compression.compressing import MINUTES, Compressed, compress
-from gossamer.compression.goals import LOSS, Goals, thresholds
+from gossamer.compression.goals import LOSS, Goals
 
-__all__ = ["LOSS", "MINUTES", "Compressed", "Goals", "compress", "thresholds"]
+__all__ = ["LOSS", "MINUTES", "Compressed", "Goals", "compress"]
 __dir__ = __all__.copy

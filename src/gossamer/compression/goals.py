@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,9 +13,6 @@ from gossamer.search.metrics import AtLeast, AtMost, Maximize, Metric, Minimize
 #: Acceptable loss if no goal is about the quality of the answers: half a point.
 LOSS = 0.005
 
-# After a number, such as 100k, 15% or 200us.
-_UNITS = {"": 1.0, "%": 0.01, "k": 1e3, "M": 1e6, "G": 1e9, "s": 1.0, "ms": 1e-3, "us": 1e-6}
-_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(%|k|M|G|s|ms|us)?")
 # Metrics that say how good the network's answers are.
 _QUALITY = ("accuracy", "loss", "log_error")
 
@@ -128,28 +124,3 @@ class Goals:
             name: dense[name] - loss if self._rises(name) else dense[name] + loss
             for name, loss in losses.items()
         }
-
-
-def thresholds(option: str, texts: Sequence[str]) -> dict[str, float]:
-    """Parse ``NAME=VALUE`` texts; values may be ``0.965``, ``15%``, ``100k`` or ``200us``.
-
-    Args:
-        option: the option as typed, the beginning of error messages.
-        texts: the option's values.
-
-    Raises:
-        UserError: no ``=``, no number, or the same name twice.
-    """
-    limits: dict[str, float] = {}
-    for text in texts:
-        name, equals, value = (part.strip() for part in text.partition("="))
-        number = _NUMBER.fullmatch(value)
-        if not name or not equals or number is None:
-            raise UserError(
-                f"{option} {text}: write it as NAME=NUMBER, such as accuracy=0.965, density=15% "
-                "or file_bytes=100k"
-            )
-        if name in limits:
-            raise UserError(f"{option} {name} is given twice; remove one")
-        limits[name] = float(number[1]) * _UNITS[number[2] or ""]
-    return limits
