@@ -237,11 +237,10 @@ def trials_table(experiment: Experiment | Snapshot) -> Group:
     shown.add_column("Time", justify="right")
     shown.add_column("Note")
     for trial in snapshot.trials:
-        full = trial.state == "complete" and trial.fidelity is None
         known = trial.expected if trial.state == "stopped" else trial.values
         values = (
             _value(snapshot, metric, trial)
-            if full
+            if trial.comparable
             else Text(units.plain(known[metric.name]) if metric.name in known else units.NOTHING)
             for metric in snapshot.metrics
         )

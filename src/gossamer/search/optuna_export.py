@@ -69,7 +69,7 @@ def _trial(
     others: dict[str, Any] = {n: v for n, v in record.values.items() if n not in optimized}
     others |= {f"{name} (standard deviation)": n for name, n in record.noise.items()}
     others |= {"fidelity": record.fidelity, "reason": record.reason, "note": record.note}
-    complete = record.state == "complete" and record.fidelity is None
+    complete = record.comparable
     violations = {
         m.name: m.violation(record.values[m.name])
         for m in experiment.metrics

@@ -19,7 +19,7 @@ from gossamer.errors import UserError, nearest
 from gossamer.search.coverage import coverage_of
 from gossamer.search.distinct import Solutions
 from gossamer.search.experiment import Experiment
-from gossamer.search.frontier import Frontier, frontier
+from gossamer.search.frontier import Frontier, frontier, inside
 from gossamer.search.improvement import no_better, stalled, usual_patience
 from gossamer.search.metrics import Metric, label
 from gossamer.search.space.space import Space
@@ -126,7 +126,7 @@ class Snapshot:
     @cached_property
     def complete(self) -> tuple[TrialRecord, ...]:
         """Complete trials of the full task; metrics of cheaper tasks are not comparable."""
-        return tuple(t for t in self.trials if t.state == "complete" and t.fidelity is None)
+        return tuple(trial for trial in self.trials if trial.comparable)
 
     @cached_property
     def frontier(self) -> Frontier:
@@ -149,11 +149,11 @@ class Snapshot:
         """
         if self.space is None or any(metric.optimized for metric in self.metrics):
             return []
-        inside = [trial for trial in self.complete if trial.number in self.inside]
-        if not inside:
+        within = inside(self.metrics, self.complete)
+        if not within:
             return []
-        shares = coverage_of(self.space).shares([trial.parameters for trial in inside])
-        by_number = dict(zip((trial.number for trial in inside), shares.tolist(), strict=True))
+        shares = coverage_of(self.space).shares([trial.parameters for trial in within])
+        by_number = dict(zip((trial.number for trial in within), shares.tolist(), strict=True))
         steps, covered = [], 0.0
         for trial in self.complete:
             covered = by_number.get(trial.number, covered)
@@ -163,11 +163,7 @@ class Snapshot:
     @cached_property
     def inside(self) -> frozenset[int]:
         """The numbers of the complete trials inside all thresholds."""
-        return frozenset(
-            trial.number
-            for trial in self.complete
-            if all(metric.violation(trial.values[metric.name]) <= 0 for metric in self.metrics)
-        )
+        return frozenset(trial.number for trial in inside(self.metrics, self.complete))
 
     @property
     def states(self) -> dict[str, int]:

@@ -107,7 +107,7 @@ class Board:
 
     @property
     def _full(self) -> list[TrialRecord]:
-        return [r for r in self._records if r.state == "complete" and r.fidelity is None]
+        return [record for record in self._records if record.comparable]
 
     def _counts(self) -> str:
         states = Counter(record.state for record in self._records)

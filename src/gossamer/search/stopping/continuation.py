@@ -157,8 +157,7 @@ class Continuation:
 
 
 def _full(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the complete trials of the full task."""
-    return [r for r in records if r.state == "complete" and r.fidelity is None]
+    return [record for record in records if record.comparable]
 
 
 def _cost(record: TrialRecord) -> float:

@@ -149,3 +149,8 @@ class TrialRecord:
     note: str | None = None
     files: tuple[TrialFile, ...] = ()
     continued: int = 0
+
+    @property
+    def comparable(self) -> bool:
+        """Whether it is complete, and of the full task: values of cheaper ones do not compare."""
+        return self.state == "complete" and self.fidelity is None
