@@ -206,8 +206,7 @@ class NamedNetwork:
         # The code that a run of our own names was trusted when it was written.
         model, classes, shape = load_network(place, trust=True)
         self._check(classes, shape)
-        written = load_recipe(place, trust=True).origin()
-        same = json.loads(json.dumps(written)) == json.loads(json.dumps(self.recipe.origin()))
+        same = load_recipe(place, trust=True).origin() == self.recipe.origin()
         if not same or (named is not None and fingerprint(named) != fingerprint(model)):
             raise UserError(
                 f"{self.folder} is of another network than {self._name}, with other weights or "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -96,8 +95,7 @@ def restore_training(path: Path, state: TrainingState) -> None:
     remedy = "give the same settings, or delete it to start again"
     try:
         saved: dict[str, Any] = data["settings"]
-        present = json.loads(json.dumps(asdict(state.config)))
-        for name, value in present.items():
+        for name, value in asdict(state.config).items():
             if name not in ("device", "noise_score") and saved[name] != value:
                 raise UserError(
                     f"checkpoint {path} was made with {name} = {saved[name]!r}, "
@@ -135,9 +133,8 @@ def _check_origin(
     path: Path, saved: Mapping[str, Any], origin: Mapping[str, Any], remedy: str
 ) -> None:
     """Refuse a checkpoint of another origin; one without any was made by ``fit`` alone."""
-    present = json.loads(json.dumps(origin))
-    for name in sorted({*saved, *present} if saved and present else ()):
-        before, now = saved.get(name), present.get(name)
+    for name in sorted({*saved, *origin} if saved and origin else ()):
+        before, now = saved.get(name), origin.get(name)
         if before != now and name == DATA:
             raise UserError(
                 f"checkpoint {path} was made with other data, whose splits may not be these; "

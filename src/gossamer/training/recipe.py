@@ -8,6 +8,7 @@ them.
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,14 +130,17 @@ class Recipe:
         return MeasureSettings(**self._of(MeasureSettings))
 
     def origin(self) -> dict[str, Any]:
-        """Return the model and those settings that neither training, sparsity nor data show.
+        """Return the model and those settings that neither training, sparsity nor data show, as
+        JSON has them.
 
         Settings of measuring may change while a training is interrupted. A teacher is known by its
         weights, wherever its run is now.
         """
         kinds = (TrainingConfig, SparsitySettings, MeasureSettings)
         shown = {_TEACHER, _STANDARDIZE, *(name for kind in kinds for name in kind.names())}
-        return {"model": self.model, **{k: v for k, v in self.settings.items() if k not in shown}}
+        others = {k: v for k, v in self.settings.items() if k not in shown}
+        plain: dict[str, Any] = json.loads(json.dumps({"model": self.model, **others}))
+        return plain
 
     def _of(self, kind: _Settings) -> dict[str, Any]:
         """Return the settings that are fields of ``kind``."""
