@@ -21,6 +21,7 @@ ROOT = Path(gossamer.__file__).parent
 ROOMS = (
     "errors",
     "numbers",
+    "settings",
     "files",
     "extras",
     "own_code",

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from gossamer.errors import UserError
-from gossamer.training import TrainingConfig
+from gossamer.training import Recipe, TrainingConfig
 
 BAD = [
     ("epochs", -1),
@@ -50,13 +50,13 @@ BAD = [
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_bad_value_is_refused_by_name(name, value):
     with pytest.raises(UserError, match=rf"^{name}\b") as caught:
-        TrainingConfig.from_mapping({name: value})
+        TrainingConfig(**{name: value})
     assert "\n" not in str(caught.value)
 
 
 def test_nearest_name_and_nearest_choice_are_suggested():
     with pytest.raises(UserError, match=r"no setting 'learning_rat'.*mean 'learning_rate'"):
-        TrainingConfig.from_mapping({"learning_rat": 0.1})
+        Recipe("spoken_words", "mlp", {"learning_rat": 0.1})
     with pytest.raises(UserError, match="mean 'adam'"):
         TrainingConfig(optimizer="adm")
     with pytest.raises(UserError, match="mean 'one_cycle'"):
@@ -64,12 +64,14 @@ def test_nearest_name_and_nearest_choice_are_suggested():
 
 
 def test_good_values_stay_and_take_their_type():
-    settings = TrainingConfig.from_mapping({"epochs": 5.0, "learning_rate": 1, "seed": 7})
+    settings = TrainingConfig.of(
+        {"epochs": 5.0, "learning_rate": 1, "seed": 7, "pattern": "block8"}
+    )
     assert (settings.epochs, settings.learning_rate, settings.seed) == (5, 1.0, 7)
     assert type(settings.epochs) is int
     assert type(settings.learning_rate) is float
     assert settings == TrainingConfig(epochs=5, learning_rate=1.0, seed=7)
-    assert TrainingConfig.from_mapping({}) == TrainingConfig()
+    assert TrainingConfig.of({}) == TrainingConfig()
 
 
 def test_names_are_those_of_the_arguments():

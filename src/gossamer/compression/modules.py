@@ -23,6 +23,7 @@ from gossamer.files import copy_file, make_folder, write_text
 from gossamer.nn import export
 from gossamer.search import Experiment, Trial, TrialRecord
 from gossamer.search.metrics import as_number
+from gossamer.settings import below
 from gossamer.sparsity import Sparsifier, SparsitySettings
 from gossamer.training import TrainingConfig, count, evaluate, fit
 from gossamer.training.distillation import fingerprint
@@ -65,20 +66,15 @@ class PruneModule:
                 model = self.restored(trial.origin)
         if model is None:
             model = self._network(values)
-        by_layer = {
-            name.partition(".")[2]: value
-            for name, value in values.items()
-            if name.startswith("weight_density.")
-        }
-        sparsifier = self._settings(SparsitySettings, values).sparsifier(
-            model, values["weight_density"], by_layer, rescale=False
-        )
+        density, by_layer = values["weight_density"], below(values, "weight_density")
+        settings = SparsitySettings.of(values)
+        sparsifier = settings.sparsifier(model, density, by_layer, rescale=False)
         if self.train is None:
             assert self.task is not None
             fit(
                 model,
                 self.task,
-                self._settings(TrainingConfig, values),
+                TrainingConfig.of(values),
                 sparsifier=sparsifier,
                 teacher=copy.deepcopy(self.model),
                 on_epoch=lambda epoch: trial.report(
@@ -108,10 +104,6 @@ class PruneModule:
         model.load_state_dict(strip_prefix(load_file(place / "model.safetensors"), MODEL))
         return model.eval()
 
-    @staticmethod
-    def _settings(kind: Any, values: Mapping[str, Any]) -> Any:
-        return kind(**{name: values[name] for name in kind.names() if name in values})
-
     def measured(
         self, model: nn.Module, place: Path, split: str, names: Iterable[str] | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
@@ -121,7 +113,7 @@ class PruneModule:
         """
         model.eval()
         export(model, self.inputs[:2], place / "model.onnx")
-        settings = self._settings(MeasureSettings, self.settings)
+        settings = MeasureSettings.of(self.settings)
         # The dense network is compared with itself.
         if Path(settings.dense_reference) == place:
             settings = MeasureSettings()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ _KEPT = (
     "batch_size",
     "precision",
     "augment",
-    *(field.name for field in fields(AugmentationSettings)),
+    *AugmentationSettings.names(),
 )
 
 
@@ -245,9 +244,7 @@ class NamedNetwork:
         steps = len(self.task.train) // before["batch_size"]
         if "learning_rate" not in self._trained_with:
             return Tuning(5, (1e-4, 3e-3), {**settings, "optimizer": "adamw"}, steps=steps)
-        known = TrainingConfig.from_mapping(
-            {k: v for k, v in self._trained_with.items() if k in TrainingConfig.names()}
-        )
+        known = TrainingConfig.of(self._trained_with)
         settings |= {"optimizer": known.optimizer, "weight_decay": known.weight_decay}
         epochs = min(max(known.epochs // 3, 3), _MOST_EPOCHS)
         seconds = sum(self._training.get("training_seconds", {}).values())

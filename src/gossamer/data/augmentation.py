@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from gossamer.errors import UserError
 from gossamer.numbers import finite, whole
+from gossamer.settings import Settings
 
 
 @dataclass(frozen=True)
-class AugmentationSettings:
+class AugmentationSettings(Settings):
     """Settings of augmentation.
 
     Attributes:
@@ -38,7 +39,7 @@ class AugmentationSettings:
     gain: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(AugmentationSettings)):
+        for name in AugmentationSettings.names():
             value = getattr(self, name)
             if name == "flip":
                 if not isinstance(value, bool | np.bool_):

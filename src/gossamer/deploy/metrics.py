@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from gossamer.energy import MEMORIES
 from gossamer.errors import UserError, nearest
 from gossamer.numbers import Goal, names_in, whole
+from gossamer.settings import Settings
 
 Run = Mapping[str, Any]
 
@@ -215,7 +216,7 @@ def read_metrics(run: Run, names: Iterable[str]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class MeasureSettings:
+class MeasureSettings(Settings):
     """Settings of a measurement, and the metrics stored with a trial.
 
     Attributes:
@@ -257,7 +258,3 @@ class MeasureSettings:
             )
         if not isinstance(self.measure_on, str):
             raise UserError(f"measure_on must be a node of a Ray cluster, not {self.measure_on!r}")
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        return tuple(field.name for field in fields(cls))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import nn
 
 from gossamer.errors import UserError
 from gossamer.numbers import names_in
+from gossamer.settings import Settings
 from gossamer.sparsity.allocation import ALLOCATIONS, Allocation, PerLayer
 from gossamer.sparsity.layers import choose_weights, sparsifiable_weights
 from gossamer.sparsity.pattern import Pattern
@@ -28,7 +29,7 @@ Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
-class SparsitySettings:
+class SparsitySettings(Settings):
     """Settings of sparse weights, by names and plain values.
 
     Attributes:
@@ -70,10 +71,6 @@ class SparsitySettings:
             value = names_in(getattr(self, name), f"{name} must be a list of names")
             object.__setattr__(self, name, value)
         self.parts()
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        return tuple(f.name for f in fields(cls))
 
     def parts(self) -> tuple[Pattern, Allocation, Schedule, Rule]:
         """Return the pattern, allocation, schedule and rule that the settings name."""

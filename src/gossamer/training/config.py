@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 from gossamer.data import Augmentation, AugmentationSettings
 from gossamer.errors import UserError, nearest
@@ -144,8 +143,7 @@ class TrainingConfig(AugmentationSettings):
 
     def augmentation(self) -> Augmentation:
         """Return the augmentation of pictures and spectrograms."""
-        names = [field.name for field in fields(Augmentation) if self.augment]
-        return Augmentation(**{name: getattr(self, name) for name in names})
+        return Augmentation.of(vars(self) if self.augment else {})
 
     def _at_least(self, name: str, least: float) -> None:
         if not getattr(self, name) >= least:
@@ -154,22 +152,6 @@ class TrainingConfig(AugmentationSettings):
     def _between(self, name: str, low: float, high: float) -> None:
         if not low <= getattr(self, name) <= high:
             raise UserError(f"{name} must be between {low} and {high}, not {getattr(self, name)}")
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        return tuple(field.name for field in fields(cls))
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Make the settings from a mapping of names to values.
-
-        Raises:
-            UserError: a value out of range, or an unknown name; the message suggests the nearest.
-        """
-        for name in values:
-            if name not in cls.names():
-                raise UserError(f"no setting '{name}': {nearest(name, cls.names())}")
-        return cls(**values)
 
 
 def _typed(name: str, value: Any, kind: str) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gossamer.errors import UserError
 from gossamer.nn import sparsify_activations
 from gossamer.nn.activation_finder import activation_sites
+from gossamer.settings import below
 from gossamer.sparsity import Block, FittedBlock, rearrange
 from gossamer.sparsity.registry import named_pattern
 from gossamer.training.tensor_file import MODEL, check_tensors, load_tensors, strip_prefix
@@ -111,7 +112,7 @@ def with_winners(model: nn.Module, settings: Mapping[str, Any], example: Tensor)
         UserError: see :func:`gossamer.nn.sparsify_activations`.
     """
     everywhere = settings.get("winners", 1.0)
-    by_name = {k.partition(".")[2]: v for k, v in settings.items() if k.startswith("winners.")}
+    by_name = below(settings, "winners")
     if min([everywhere, *by_name.values()]) >= 1.0:
         return model
     if by_name:

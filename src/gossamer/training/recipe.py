@@ -23,6 +23,7 @@ from gossamer.errors import UserError, nearest
 from gossamer.models import reference
 from gossamer.nn import quantize, to_variational
 from gossamer.numbers import positive_share
+from gossamer.settings import below
 from gossamer.sparsity import Scaling, Sparsifier, SparsitySettings, mu_parametrize
 from gossamer.training.config import TrainingConfig
 from gossamer.training.initial import load_weights, rearranged, with_winners
@@ -39,9 +40,6 @@ _REARRANGE = "rearrange"
 _STANDARDIZE = "standardize"
 # Arguments of a model's function that come from the task, not from the user.
 _TASK_ARGUMENTS = ("classes", "input_shape")
-
-
-_Settings = type[TrainingConfig] | type[SparsitySettings] | type[MeasureSettings]
 
 
 @dataclass(frozen=True)
@@ -123,11 +121,11 @@ class Recipe:
 
     def sparsity(self) -> SparsitySettings:
         """Return the settings of the weights' sparsity."""
-        return SparsitySettings(**self._of(SparsitySettings))
+        return SparsitySettings.of(self.settings)
 
     def measuring(self) -> MeasureSettings:
         """Return the settings of measuring the exported network."""
-        return MeasureSettings(**self._of(MeasureSettings))
+        return MeasureSettings.of(self.settings)
 
     def origin(self) -> dict[str, Any]:
         """Return the model and those settings that neither training, sparsity nor data show, as
@@ -141,10 +139,6 @@ class Recipe:
         others = {k: v for k, v in self.settings.items() if k not in shown}
         plain: dict[str, Any] = json.loads(json.dumps({"model": self.model, **others}))
         return plain
-
-    def _of(self, kind: _Settings) -> dict[str, Any]:
-        """Return the settings that are fields of ``kind``."""
-        return {k: v for k, v in self.settings.items() if k in kind.names()}
 
     def _check_density(self, usual: Mapping[str, Any]) -> None:
         """Refuse sparsity settings that have no effect because no density is set."""
@@ -233,7 +227,7 @@ class Recipe:
 
     def training(self) -> TrainingConfig:
         """Return the settings of the training."""
-        return TrainingConfig(**self._of(TrainingConfig))
+        return TrainingConfig.of(self.settings)
 
     def network(
         self, classes: int, input_shape: tuple[int, ...], *, initial: bool = True
@@ -249,12 +243,7 @@ class Recipe:
         ref = reference(self.model)
         allowed = _model_settings(ref.build)
         arguments = {k: v for k, v in self.settings.items() if k in allowed}
-        stages = {
-            k.partition(".")[2]: v
-            for k, v in self.settings.items()
-            if k.startswith(_ACTIVATION + ".")
-        }
-        if stages:
+        if stages := below(self.settings, _ACTIVATION):
             arguments[_ACTIVATION] = _with_stages(
                 arguments.get(_ACTIVATION, allowed.get(_ACTIVATION)), stages
             )
@@ -273,10 +262,7 @@ class Recipe:
             )
         if self.settings.get(_VARIATIONAL, False):
             return to_variational(model), None
-        by_layer = {
-            k.partition(".")[2]: v for k, v in self.settings.items() if k.startswith(_WEIGHT + ".")
-        }
-        density = self.settings.get(_WEIGHT, 1.0)
+        density, by_layer = self.settings.get(_WEIGHT, 1.0), below(self.settings, _WEIGHT)
         init = self.settings.get(_INIT) if initial else None
         if init is not None:
             load_weights(model, str(init))
