@@ -13,7 +13,7 @@ from plotly.utils import PlotlyJSONEncoder
 from gossamer.report.provenance import Provenance
 
 # Colors that differ in lightness too, so that the page reads without color.
-INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+INK, GRID = "#1f2933", "#e4e7eb"
 SERIES = ("#8a94a3", "#0b7285", "#c2571a", "#5f3dc4", "#2b8a3e", "#a61e4d")
 INSIDE, OUTSIDE, FRONTIER, LIMIT = "#1c7ed6", "#8993a1", "#0b3d91", "#c92a2a"
 SHADE, FILL = "rgba(201, 42, 42, 0.07)", "rgba(11, 61, 145, 0.08)"

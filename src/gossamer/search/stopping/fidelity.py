@@ -125,7 +125,7 @@ class Ladder:
         pairs = []
         by_number = {record.number: record for record in records}
         for record in records:
-            if record.fidelity is not None or record.state != "complete":
+            if not record.comparable:
                 continue
             start: TrialRecord | None = record
             while start is not None and start.fidelity != fidelity:
