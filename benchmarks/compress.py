@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results import write
+from results import BATCHES, write
 
-from gossamer.deploy.bench import BATCHES, take_turns
+from gossamer.deploy.bench import take_turns
 from gossamer.deploy.peers import PEERS, prepared
 from gossamer.errors import UserError
 from gossamer.runtime import Engine, machine

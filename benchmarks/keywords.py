@@ -24,10 +24,10 @@ import numpy as np
 from keyword_pictures import squares
 from numpy.typing import NDArray
 from published import TABLE
-from results import write
+from results import BATCHES, write
 
 from gossamer.data import load
-from gossamer.deploy.bench import BATCHES, bench
+from gossamer.deploy.bench import bench
 from gossamer.runtime import Engine, machine
 
 KEYWORDS = ("Speech Commands v0.01, 12 classes", "Speech Commands v0.02, 12 classes")

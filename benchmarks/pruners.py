@@ -30,14 +30,14 @@ import numpy as np
 import torch
 from compress import effort, portable
 from numpy.typing import NDArray
-from results import write
+from results import BATCHES, write
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import prune as torch_prune
 
 import gossamer as gs
 from gossamer.data import Task, load
-from gossamer.deploy.bench import BATCHES, take_turns
+from gossamer.deploy.bench import take_turns
 from gossamer.deploy.peers import prepared
 from gossamer.runtime import Engine, machine
 from gossamer.runtime.arrays import batches

@@ -1,4 +1,4 @@
-"""A benchmark's result as its page and, with all digits, as JSON beside it."""
+"""Common parts of benchmarks: a result as its page and, with all digits, as JSON beside it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.files import write_text
+
+BATCHES = (1, 64)  # examples at a time
 
 
 def write(out: Path, result: Any, page: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from gossamer.deploy import bench, engine_times, peers
+from gossamer.deploy import bench, peers
 from gossamer.deploy.bench import _difference, take_turns
 from gossamer.errors import UserError
 from gossamer.nn import KWinners, export
@@ -43,14 +43,6 @@ def test_turns_alternate_and_all_inputs_are_used(monkeypatch):
     after = seen[4:]  # two calls of each to begin with
     assert after[:3] == [("one", 0), ("one", 1), ("ten", 0)]
     assert set(after) == {(name, x) for name in ("one", "ten") for x in (0, 1)}
-
-
-def test_engine_times_of_a_file(tmp_path):
-    path = export(nn.Linear(6, 3), torch.randn(2, 6), tmp_path / "m.onnx")
-    found = engine_times(path, np.ones((5, 6), np.float32))  # fewer than a batch
-    assert found["threads"] == 1
-    assert set(found["seconds"]) == {"batch1", "batch64"}
-    assert all(seconds > 0 for seconds in found["seconds"].values())
 
 
 def test_a_peer_that_refuses_is_named(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gossamer.deploy.bench import Contestant, Result, bench, engine_times
+from gossamer.deploy.bench import Contestant, Result, bench
 from gossamer.deploy.forecast import Choice, Forecast, LayerForecast, forecast
 from gossamer.deploy.metrics import METRICS, MeasureSettings, NetworkMetric
 from gossamer.deploy.peers import PEERS
@@ -28,7 +28,6 @@ __all__ = [
     "Result",
     "bench",
     "compile",
-    "engine_times",
     "forecast",
 ]
 __dir__ = __all__.copy

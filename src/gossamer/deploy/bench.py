@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from gossamer.deploy.dense import dense_network
+from gossamer.deploy.dense import dense_file, write_model
 from gossamer.deploy.peers import Arrays, Call, prepared, refused
 from gossamer.errors import UserError
 from gossamer.runtime import Engine, Plan, machine
@@ -240,10 +240,10 @@ def bench(
         same = path  # the network that the peers run
         if values:
             fix_values(str(path), proto.graph, values)
-            same = _saved(proto, Path(folder) / "file.onnx")
-        networks, dense = {"dense": same}, dense_network(proto)
-        if dense is not None:
-            networks = {"dense": _saved(dense, Path(folder) / "dense.onnx"), "file": same}
+            same = write_model(proto, Path(folder) / "file.onnx")
+        networks = {"dense": same}
+        if (dense := dense_file(proto, Path(folder))) is not None:
+            networks = {"dense": dense, "file": same}
         peers = {
             (name, network): prepared(name, file, engine.threads)
             for network, file in networks.items()
@@ -277,38 +277,5 @@ def bench(
     )
 
 
-def _saved(model: onnx.ModelProto, path: Path) -> Path:
-    onnx.save(model, path, save_as_external_data=model.ByteSize() > 1 << 30)
-    return path
-
-
 def _listed(outputs: Any) -> list[NDArray[Any]]:
     return outputs if isinstance(outputs, list) else [outputs]
-
-
-BATCHES = (1, 64)
-
-
-def engine_times(
-    model: str | os.PathLike[str] | Engine, inputs: NDArray[np.float32]
-) -> dict[str, Any]:
-    """Time a network with one input in the engine on one thread.
-
-    Args:
-        model: the ONNX file, or an engine with one thread.
-        inputs: example inputs ``[batch, ...]``; repeated if they are fewer than a batch.
-
-    Returns:
-        ``threads``, ``isa``, and ``seconds`` per example, measured with each batch size in
-        ``BATCHES``.
-
-    Raises:
-        UserError: the engine cannot run the network.
-    """
-    engine = model if isinstance(model, Engine) else Engine(model, threads=1, sample=inputs)
-    seconds = {}
-    for batch in BATCHES:
-        examples = [x for (x,) in batches(engine.graph, [inputs], batch, INPUTS)]
-        times = take_turns({"gossamer": engine}, examples, turns=10, threads=1)
-        seconds[f"batch{batch}"] = times["gossamer"].seconds / batch
-    return {"threads": 1, "isa": engine.isa, "seconds": seconds}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -48,6 +49,18 @@ def dense_network(model: onnx.ModelProto) -> onnx.ModelProto | None:
     filled = _fill_weights(dense.graph)
     del dense.functions[:]
     return dense if nodes or filled else None
+
+
+def dense_file(model: onnx.ModelProto, folder: Path) -> Path | None:
+    """Write the :func:`dense_network` into a folder; return its path, or None if there is none."""
+    dense = dense_network(model)
+    return None if dense is None else write_model(dense, folder / "dense.onnx")
+
+
+def write_model(model: onnx.ModelProto, path: Path) -> Path:
+    """Write a model, whose weights are in a file of their own where Protobuf cannot hold them."""
+    onnx.save(model, path, save_as_external_data=model.ByteSize() > 1 << 30)
+    return path
 
 
 def _expand_weights(graph: onnx.GraphProto) -> None:

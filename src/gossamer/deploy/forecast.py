@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 
 from gossamer.deploy.bench import INPUTS, examples_of, take_turns
-from gossamer.deploy.dense import SPARSE, dense_network
+from gossamer.deploy.dense import SPARSE, dense_file
 from gossamer.errors import UserError
 from gossamer.kernels.registry import chosen_isa
 from gossamer.runtime import Engine, LayerProfile, machine, planner
@@ -135,12 +135,10 @@ def forecast(
     path = Path(model)
     graph = read(path, shapes, values)
     examples = examples_of(inputs, graph)
-    proto = dense_network(onnx.load(path))
     with tempfile.TemporaryDirectory() as folder:
-        if proto is not None:
-            file = Path(folder) / "dense.onnx"
-            onnx.save(proto, file, save_as_external_data=proto.ByteSize() > 1 << 30)
-            graph = read(file, shapes, values)
+        dense = dense_file(onnx.load(path), Path(folder))
+        if dense is not None:
+            graph = read(dense, shapes, values)
         return _measure(str(path), graph, batch, threads, examples, tuple(choices), on_choice)
 
 

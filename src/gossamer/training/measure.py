@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gossamer.data.download import cache_folder
 from gossamer.deploy.bench import INPUTS, take_turns
-from gossamer.deploy.dense import dense_network
+from gossamer.deploy.dense import dense_file
 from gossamer.deploy.metrics import MeasureSettings
 from gossamer.energy import EnergyModel, Work, count_work
 from gossamer.errors import UserError
@@ -123,15 +123,16 @@ def _reference(
 ) -> Engine | None:
     """Return the engine of the dense network; None if the network itself is dense."""
     named = Path(settings.dense_reference)
-    path = named / "model.onnx" if named.is_dir() else named
     if not settings.dense_reference:
-        dense = dense_network(onnx.load(model))
-        if dense is None:
+        path = dense_file(onnx.load(model), folder)
+        if path is None:
             return None
-        path = folder / "dense.onnx"
-        onnx.save(dense, path, save_as_external_data=dense.ByteSize() > 1 << 30)
-    elif not path.is_file():
-        raise UserError(f"dense_reference: no file {path}; name a run directory or an ONNX file")
+    else:
+        path = named / "model.onnx" if named.is_dir() else named
+        if not path.is_file():
+            raise UserError(
+                f"dense_reference: no file {path}; name a run directory or an ONNX file"
+            )
     graph, plan = read(path), None
     if settings.dense_reference and named.is_dir():
         with suppress(UserError):  # to choose a run's kernels again would take seconds
