@@ -49,6 +49,27 @@ def test_no_trial_of_the_full_task() -> None:
     )
 
 
+def test_no_trial_is_nearest_where_none_is_complete() -> None:
+    assert words.title(snapshot([])) == "Best trials"
+    missed = snapshot([record(0, values={"accuracy": 0.5, "density": 0.9})])
+    assert words.title(missed) == "Nearest to the thresholds"
+
+
+def test_counts_have_no_fractions() -> None:
+    """Multiply-adds are a mean over examples."""
+    trials = [
+        record(n, values={"accuracy": 0.97, "macs": macs, "nonzero": 12.0})
+        for n, macs in enumerate((998.3, 998.7, 81_234.6))
+    ]
+    metrics = (goal("accuracy", "maximize", 0.965), goal("macs", "minimize", 999.0))
+    for named in (metrics, metrics[:1]):
+        texts = [words.texts(snapshot(trials, metrics=named), trial) for trial in trials]
+        assert [text["value:macs"] for text in texts] == ["998", "999", "81,235"]
+        assert texts[0]["value:nonzero"] == "12"
+    tight = snapshot(trials, metrics=(metrics[0], goal("macs", "minimize", 998.0)))
+    assert words.value(tight, tight.metrics[1], trials[0]) == "998.3", "it misses 998"
+
+
 def test_of_several_cheaper_tasks_the_dearest_tells_most() -> None:
     trials = [
         record(0, values=INSIDE, fidelity="small"),

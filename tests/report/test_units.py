@@ -19,6 +19,7 @@ from gossamer.report import units
         (units.percent(0.9753), "97.53 %"),
         (units.percent(0), "0 %"),
         (units.short(999), "999"),
+        (units.short(998.3), "998"),
         (units.short(999_999), "1 M"),
         (units.short(13_106_400), "13.1 M"),
         (units.storage(999), "999 B"),

@@ -31,6 +31,7 @@ class NetworkMetric:
         unit: of the number; empty for a share or a ratio.
         deployed: whether it needs a measurement of the exported network on the engine.
         share: whether it is from 0 to 1.
+        count: whether it is a number of things, or the mean of one over examples.
     """
 
     name: str
@@ -41,6 +42,7 @@ class NetworkMetric:
     unit: str = ""
     deployed: bool = False
     share: bool = False
+    count: bool = False
 
     def check_threshold(self, number: float, where: str) -> None:
         """Raise UserError naming ``where`` for a threshold that no share can be, such as 96.5."""
@@ -107,7 +109,9 @@ METRICS: dict[str, NetworkMetric] = {
             "counted",
             share=True,
         ),
-        NetworkMetric("nonzero", "non-zero weights", read("weights", "nonzero"), "counted"),
+        NetworkMetric(
+            "nonzero", "non-zero weights", read("weights", "nonzero"), "counted", count=True
+        ),
         NetworkMetric(
             "activation_density",
             "share of non-zero outputs of activation functions",
@@ -119,6 +123,7 @@ METRICS: dict[str, NetworkMetric] = {
             "multiply-adds of an inference whose weight and input are both non-zero",
             read("macs", "both"),
             "counted",
+            count=True,
         ),
         NetworkMetric(
             "log_error",

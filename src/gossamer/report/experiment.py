@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gossamer.report import units
+from gossamer.report.provenance import is_count
 
 if TYPE_CHECKING:  # reports of runs do not need the search's packages
     from gossamer.search import Experiment, LinearConstraint, Snapshot, TrialRecord
@@ -41,14 +42,23 @@ def split(snapshot: Snapshot, metric: Metric) -> str:
 
 
 @lru_cache(maxsize=8)
-def digits(snapshot: Snapshot) -> Mapping[str, int]:
+def _digits(snapshot: Snapshot) -> Mapping[str, int]:
     """Return the number of significant digits that distinguish the values of each metric."""
     needed = {}
     for metric in snapshot.metrics:
         values = [trial.values[metric.name] for trial in snapshot.complete]
         values += [] if metric.threshold is None else [metric.threshold]
-        needed[metric.name] = units.digits_between(min(values), max(values)) if values else 4
+        if values and not is_count(metric.name):
+            needed[metric.name] = units.digits_between(min(values), max(values))
     return needed
+
+
+def digits_of(snapshot: Snapshot, name: str) -> int:
+    """Return the number of significant digits of a trial's value.
+
+    Of a count, which may be a mean over examples, fractions say nothing.
+    """
+    return _digits(snapshot).get(name, 3 if is_count(name) else 4)
 
 
 def missed(metric: Metric, trial: TrialRecord) -> bool:
@@ -70,7 +80,7 @@ def all_missed(snapshot: Snapshot, trial: TrialRecord) -> list[str]:
 
 def value(snapshot: Snapshot, metric: Metric, trial: TrialRecord) -> str:
     """Write a trial's value of a metric, never rounded to a threshold that it misses."""
-    number, most = trial.values[metric.name], digits(snapshot)[metric.name]
+    number, most = trial.values[metric.name], digits_of(snapshot, metric.name)
     text = units.plain(number, most)
     while most < 17 and missed(metric, trial) and text == units.plain(metric.threshold, 15):
         most += 1
@@ -99,11 +109,10 @@ def texts(snapshot: Snapshot, trial: TrialRecord) -> dict[str, str]:
     Values are those of the metrics and all others that the trial returned.
     """
     written = {f"parameter:{name}": units.plain(v) for name, v in trial.parameters.items()}
-    most = digits(snapshot)
     for kind, numbers in (("value", trial.values), ("expected", trial.expected)):
         for name, number in numbers.items():
             deviation = trial.noise.get(name) if kind == "value" else None
-            text = units.plain(number, most.get(name, 4))
+            text = units.plain(number, digits_of(snapshot, name))
             written[f"{kind}:{name}"] = with_deviation(text, deviation)
     written["seconds"] = units.NOTHING if trial.seconds is None else units.duration(trial.seconds)
     return written
@@ -176,6 +185,8 @@ def listed(snapshot: Snapshot) -> list[TrialRecord]:
 def title(snapshot: Snapshot) -> str:
     """Return the heading of the trials that `listed` returns."""
     front = snapshot.frontier
+    if not front.trials:
+        return "Best trials"
     if not front.feasible:
         return "Nearest to the thresholds"
     more = len(front.trials) > _LISTED

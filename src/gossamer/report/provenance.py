@@ -19,3 +19,8 @@ PROVENANCE: dict[Provenance, str] = {
 def metric_provenance(name: str) -> Provenance:
     """Return the provenance of a metric; "measured" for those of a user's function."""
     return METRICS[name].provenance if name in METRICS else "measured"
+
+
+def is_count(name: str) -> bool:
+    """Return whether a metric is a number of things, such as multiply-adds."""
+    return name in METRICS and METRICS[name].count

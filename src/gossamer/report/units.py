@@ -30,7 +30,7 @@ def short(value: float) -> str:
         # Rounding must not write "1000 k" for what is 1 M.
         if size >= limit * 0.9995:
             return f"{value / limit:.3g}{suffix}"
-    return f"{value:.4g}"
+    return f"{value:.3g}"
 
 
 def storage(value: float) -> str:

@@ -295,6 +295,7 @@ function numbers(view) {
   $("verdict").textContent = `${verdict}${listed}`;
   $("scatter").dataset.empty = verdict; // shown where there is no plot yet
   const names = view.metrics.map((m) => m.name);
+  $("best").hidden = !view.best.length;
   $("best").replaceChildren(
     element("thead", {}, element("tr", {}, element("th", {}, "trial"),
       ...view.metrics.map((m) => element("th", { class: "metric" }, m.label)), ...view.parameters.map((n) => element("th", {}, n)))),

@@ -26,7 +26,7 @@ DARK = {
     BORDER: "#455163",
     UNSELECTED: "#465263",
     INSIDE: "#4dabf7",
-    OUTSIDE: "#6f7b8b",
+    OUTSIDE: "#a3afbf",
     FRONTIER: "#a5d8ff",
     LIMIT: "#ff6b6b",
     STOPPED: "#ffa94d",

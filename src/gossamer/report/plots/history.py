@@ -112,7 +112,7 @@ def _history(snapshot: Snapshot, metric: Metric) -> Plot:
     best = "" if snapshot.inside else "No trial is inside the thresholds. "
     if steps:
         numbers, bests = zip(*steps, strict=True)
-        digits = words.digits(snapshot)[metric.name]
+        digits = words.digits_of(snapshot, metric.name)
         figure.add_scatter(
             x=numbers,
             y=axis.scale.clip(bests),

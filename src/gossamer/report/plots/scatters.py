@@ -98,7 +98,13 @@ def groups_of(snapshot: Snapshot) -> list[tuple[str, list[TrialRecord], dict[str
     outside = [trial for trial in rest if trial.number not in snapshot.inside]
     inside = [trial for trial in rest if trial.number in snapshot.inside]
     label = words.place(snapshot).removeprefix("on the ")
-    faint = {"color": OUTSIDE, "size": 6, "opacity": 0.7, "symbol": "x-thin-open"}
+    faint = {
+        "color": OUTSIDE,
+        "size": 6,
+        "opacity": 0.9,
+        "symbol": "x-thin-open",
+        "line": {"width": 1.5},
+    }
     full = {"color": INSIDE, "size": 7, "opacity": 0.75}
     strong = {"color": FRONTIER, "size": 11, "line": {"color": RING, "width": 1.5}}
     if not front.feasible:
