@@ -12,6 +12,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from gossamer.errors import one_line
+
 out = Console()
 err = Console(stderr=True)
 
@@ -70,7 +72,7 @@ def show(shown: RenderableType, to: Console = out) -> None:
         _print(shown, to, wrapped=True)
     elif isinstance(shown, Table):
         # rich would wrap these to the table's width, and split what is longer.
-        title, caption = (Text(_line(text)) for text in (shown.title or "", shown.caption or ""))
+        title, caption = (Text(one_line(text)) for text in (shown.title or "", shown.caption or ""))
         shown.title = shown.caption = None
         if title:
             show(Text(title.plain, "bold"), to)
@@ -132,15 +134,11 @@ def _fitted(table: Table, width: int) -> RenderableType:
 
 def _listed(table: Table) -> Group:
     """Each row as a heading, its first cell, and a line for each further cell."""
-    headings = [_line(column.header) for column in table.columns]
+    headings = [one_line(column.header) for column in table.columns]
     lines = []
     for row in zip(*(column.cells for column in table.columns), strict=True):
-        lines.append(Text(_line(row[0]), "bold"))
+        lines.append(Text(one_line(row[0]), "bold"))
         for heading, cell in zip(headings[1:], row[1:], strict=True):
-            if text := _line(cell):
+            if text := one_line(cell):
                 lines.append(Text(f"  {heading}: {text}" if heading else f"  {text}"))
     return Group(*lines)
-
-
-def _line(cell: object) -> str:
-    return " ".join(str(cell).split())

@@ -13,6 +13,16 @@ class UserError(ValueError):
     """
 
 
+def one_line(text: object) -> str:
+    """Return a text, or an error's message, without line breaks and repeated spaces."""
+    return " ".join(str(text).split())
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; the error's type if it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a suggestion of the nearest known name, and the list of known names.
 

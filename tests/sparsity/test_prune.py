@@ -100,6 +100,15 @@ def test_calibration_of_grouped_convolutions():
     assert model[0].weight.flatten(1).tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]]
 
 
+def test_a_model_that_fails_on_the_calibration_without_a_message():
+    class Silent(nn.Linear):
+        def forward(self, x):
+            raise RuntimeError
+
+    with pytest.raises(UserError, match=r"calibration batch \[2, 4\] .*\(RuntimeError\)"):
+        gs.prune(nn.Sequential(Silent(4, 4)), 0.5, calibration=[torch.ones(2, 4)])
+
+
 def test_calibration_renews_batch_norms_and_puts_modes_back():
     model = trained().train()
     model[3].eval()

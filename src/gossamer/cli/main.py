@@ -22,7 +22,7 @@ from rich.console import RenderableType
 from gossamer import __version__, console
 from gossamer.cli.pairs import pairs
 from gossamer.console import say, show
-from gossamer.errors import UserError
+from gossamer.errors import UserError, one_line
 from gossamer.extras import needed
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -344,5 +344,5 @@ def _message(error: typer.TyperException) -> str:
 
 
 def _complain(message: str) -> None:
-    say("gossamer: " + " ".join(message.split()), console.err)
+    say("gossamer: " + one_line(message), console.err)
     sys.exit(2)

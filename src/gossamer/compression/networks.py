@@ -17,7 +17,7 @@ from gossamer.compression.plan import Tuning
 from gossamer.compression.precision import fastest_precision
 from gossamer.data import AugmentationSettings
 from gossamer.deploy.metrics import METRICS
-from gossamer.errors import UserError
+from gossamer.errors import UserError, one_line
 from gossamer.files import write_text
 from gossamer.models import MODELS
 from gossamer.own_code import is_code
@@ -301,7 +301,7 @@ def _load(model: nn.Module, path: Path) -> None:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+        raise UserError(f"{path}: cannot be read ({one_line(error)})") from None
     own = model.state_dict()
     if tensors and all(name.startswith((MODEL, "mask.")) for name in tensors):
         tensors = strip_prefix(tensors, MODEL)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import tomli_w
 from torch import Tensor, nn
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, one_line
 from gossamer.files import write_text
 from gossamer.nn import sparsify_activations
 from gossamer.nn.activation_finder import activation_sites
@@ -550,5 +550,5 @@ def write_experiment(
         *(*heading, *look.sentences(), "epochs = 0 prunes at once and trains nothing"),
         "continuation: trials that nearly meet the goals are trained 2, 4, 8, ... times as long",
     ]
-    comments = "".join(f"# {' '.join(line.split())}\n" for line in lines)
+    comments = "".join(f"# {one_line(line)}\n" for line in lines)
     write_text(path, f"{comments}\n{tomli_w.dumps(described)}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pooch
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, one_line
 
 Root = str | os.PathLike[str] | None
 
@@ -59,7 +59,7 @@ def fetch(url: str, checksum: str, folder: Path) -> Path:
             path.chmod(folder.stat().st_mode & 0o666)
         return path
     except (OSError, ValueError) as error:  # requests' errors are OSErrors, a bad hash ValueError
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(
             f"cannot download {url} into {folder}: {reason[:200]}; try again, fetch it by other "
             f"means, or set GOSSAMER_DATA to a folder that holds the data"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import UserError, nearest
+from gossamer.errors import UserError, nearest, one_line
 
 Arrays = Sequence[NDArray[np.float32]]
 Call = Callable[[Arrays], list[NDArray[Any]]]
@@ -133,5 +133,5 @@ def prepared(name: str, path: Path, threads: int) -> Call:
 
 def refused(name: str, path: Path, error: Exception) -> UserError:
     """Return the error for a file that a peer cannot run."""
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = one_line(error) or type(error).__name__
     return UserError(f"{name} cannot run {path}: {reason[:300]}; leave it out of --against")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from gossamer.errors import one_line
 from gossamer.report import units
 from gossamer.report.provenance import is_count
 
@@ -251,6 +252,6 @@ def failures(snapshot: Snapshot) -> list[tuple[str, list[int]]]:
     reasons: dict[str, list[int]] = {}
     for trial in snapshot.trials:
         if trial.state == "failed":
-            reason = " ".join((trial.reason or "no reason recorded").split())
+            reason = one_line(trial.reason or "no reason recorded")
             reasons.setdefault(reason, []).append(trial.number)
     return sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))

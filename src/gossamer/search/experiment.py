@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
-from gossamer.errors import UserError, nearest
+from gossamer.errors import UserError, nearest, one_line
 from gossamer.numbers import whole
 from gossamer.search import definition, schema
 from gossamer.search.definition import UNLIMITED
@@ -445,9 +445,9 @@ class Experiment:
         if [values, error, stopped].count(None) != 2:
             raise UserError("add needs exactly one of values, error and stopped")
         if error is not None:
-            return point, End.failed(_one_line(error), {})
+            return point, End.failed(one_line(error), {})
         if stopped is not None:
-            return point, End.stopped(_one_line(stopped), {})
+            return point, End.stopped(one_line(stopped), {})
         assert values is not None
         returned = read_returned(values, self.metrics)
         for metric in self.metrics:
@@ -551,9 +551,9 @@ class Experiment:
         if [values, error, stopped].count(None) != 2:
             raise UserError("tell needs exactly one of values, error and stopped")
         if stopped is not None:
-            self._store.end(trial.number, End.stopped(_one_line(stopped), self._expected(trial)))
+            self._store.end(trial.number, End.stopped(one_line(stopped), self._expected(trial)))
         elif values is None:
-            self._store.end(trial.number, End.failed(_one_line(str(error)), {}))
+            self._store.end(trial.number, End.failed(one_line(error), {}))
         else:
             self._complete(trial, read_returned(values, self.metrics))
         return self.record(trial.number)
@@ -764,10 +764,6 @@ class Experiment:
             train, workers, trials, progress, loggers, executor, threads, minutes
         )
         run(self, self._store, self._ladder.cost, settings)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _check_continuation(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, first_line
 from gossamer.sparsity.allocation import Allocation
 from gossamer.sparsity.layers import choose_weights, sparsifiable_layers, unwrap
 from gossamer.sparsity.modes import evaluating
@@ -110,7 +110,7 @@ def _run(model: nn.Module, batches: list[Tensor]) -> None:
             except RuntimeError as error:
                 raise UserError(
                     f"prune: the model cannot take the calibration batch {list(batch.shape)} of "
-                    f"{batch.dtype} ({str(error).splitlines()[0]}); give inputs as in training"
+                    f"{batch.dtype} ({first_line(error)}); give inputs as in training"
                 ) from error
 
 

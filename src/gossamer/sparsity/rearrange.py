@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gossamer.errors import UserError, nearest
+from gossamer.errors import UserError, first_line, nearest
 from gossamer.sparsity.allocation import check_density
 from gossamer.sparsity.layers import (
     check_weight,
@@ -92,7 +92,7 @@ def chains(model: nn.Module) -> list[Chain]:
     except Exception as error:  # whatever a model's own code raises under tracing
         raise UserError(
             f"rearrange cannot follow {type(model).__name__} ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}); name the layers with pairs="
+            f"{first_line(error)}); name the layers with pairs="
         ) from None
     modules = dict(model.named_modules())
     calls: dict[str, int] = {}

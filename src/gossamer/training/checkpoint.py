@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, first_line
 from gossamer.sparsity import Sparsifier
 from gossamer.training.config import TrainingConfig
 from gossamer.training.history import Epoch, History
@@ -124,7 +124,7 @@ def restore_training(path: Path, state: TrainingState) -> None:
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise UserError(f"checkpoint {path} is of another network ({reason}); {remedy}") from None
     state.best = strip_prefix(tensors, "best.")
 

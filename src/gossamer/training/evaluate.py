@@ -19,7 +19,7 @@ from gossamer.nn import quantized_layers, unrounded
 from gossamer.progress import progress_bar
 from gossamer.sparsity.modes import evaluating
 from gossamer.training.flops import Counts, count
-from gossamer.training.loader import BATCH_SIZE, Examples, predict
+from gossamer.training.loader import BATCH_SIZE, Examples, device_of, predict
 
 SPLITS = ("train", "validation", "test")
 
@@ -123,7 +123,7 @@ def evaluate(
         UserError: no such split.
     """
     data = split_of(task, split)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     examples = Examples(task, data, device)
     x, y = examples.features(), examples.labels()
     answers: list[Tensor] = []
@@ -215,7 +215,7 @@ def correct_answers(
     Args:
         change: takes a raw batch, the level and a generator, and returns a raw batch.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     hits = 0
     for start in range(0, len(data.y), batch_size):
         part = slice(start, start + batch_size)

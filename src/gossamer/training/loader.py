@@ -58,6 +58,11 @@ class Examples:
         return torch.from_numpy(x).to(self.device), y
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a network's parameters; the CPU if it has none."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
 def predict(model: nn.Module, x: Tensor, batch_size: int = BATCH_SIZE) -> Tensor:
     """Return the logits ``[N, classes]`` of evaluation mode; then restore the modules' modes."""
     with evaluating(model), torch.inference_mode():

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, first_line
 from gossamer.models import MODELS
 from gossamer.nn import to_deterministic
 from gossamer.own_code import is_code
@@ -49,7 +49,7 @@ def load_network(
     except RuntimeError as error:
         raise UserError(
             f"{folder / 'model.safetensors'} does not fit {folder / 'config.toml'} "
-            f"({str(error).splitlines()[0]}); train the run again"
+            f"({first_line(error)}); train the run again"
         ) from None
     return model.eval(), classes, shape
 

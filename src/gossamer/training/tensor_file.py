@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, first_line
 from gossamer.files import writing
 
 _DATA = "gossamer"
@@ -48,7 +48,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(
             f"{path} is damaged or not a file of gossamer ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}); delete it and train again"
+            f"{first_line(error)}); delete it and train again"
         ) from None
     return tensors, data
 

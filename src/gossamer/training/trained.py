@@ -25,7 +25,7 @@ from gossamer.training.distillation import ensemble, load_teacher
 from gossamer.training.evaluate import Evaluation, evaluate
 from gossamer.training.fit import fit
 from gossamer.training.history import Epoch, History
-from gossamer.training.loader import predict
+from gossamer.training.loader import device_of, predict
 from gossamer.training.measure import measure
 from gossamer.training.recipe import Recipe
 from gossamer.training.run import EXAMPLES, load_config
@@ -85,8 +85,7 @@ def train(
 def _try(model: nn.Module, task: Task, recipe: Recipe) -> None:
     """Refuse a network that fails on the task's examples or returns no logits for them."""
     wanted = [2, len(task.classes)]
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    x = torch.from_numpy(task.features(task.train.x[:2])).to(device)
+    x = torch.from_numpy(task.features(task.train.x[:2])).to(device_of(model))
     try:
         with unrounded(model):  # 8-bit layers have no ranges yet
             shape = list(predict(model, x).shape)
@@ -210,6 +209,5 @@ def save_network(trained: Trained, folder: Path) -> None:
 
 def export_network(trained: Trained, path: Path) -> None:
     """Write the network as ONNX; see :func:`gossamer.nn.export`."""
-    device = next(trained.model.parameters()).device
-    example = torch.zeros(1, *trained.task.input_shape, device=device)
+    example = torch.zeros(1, *trained.task.input_shape, device=device_of(trained.model))
     export(trained.model, example, path, trained.task.description)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from gossamer.errors import UserError, nearest
+from gossamer.errors import UserError, nearest, one_line
 from gossamer.files import make_folder
 from gossamer.search.metrics import Numbers, as_numbers
 from gossamer.search.trials.trial import Trial
@@ -252,5 +252,5 @@ def _tail(errors: IO[bytes]) -> str:
     """Return the end of the program's standard error as one line."""
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - 4 * _TAIL))
-    text = " ".join(errors.read().decode(errors="replace").split())
+    text = one_line(errors.read().decode(errors="replace"))
     return f": {text[-_TAIL:]}" if text else ""

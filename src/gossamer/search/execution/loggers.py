@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, one_line
 from gossamer.extras import needed
 from gossamer.files import check_folder
 from gossamer.search.trials.trial import Report, Trial, TrialRecord
@@ -93,7 +93,7 @@ class MLflow:
         try:
             self._client = MlflowClient(tracking_uri=os.fspath(place))
         except Exception as error:  # MLflow's own, of many kinds
-            raise UserError(f"MLflow at '{place}': {' '.join(str(error).split())}") from None
+            raise UserError(f"MLflow at '{place}': {one_line(error)}") from None
         self._runs: dict[int, str] = {}
         self._experiment: str | None = None
 
@@ -168,7 +168,7 @@ class WandB:
                 )
             except Exception as error:  # W&B's own, of many kinds
                 raise UserError(
-                    f"W&B project '{self._project}': {' '.join(str(error).split())}; run "
+                    f"W&B project '{self._project}': {one_line(error)}; run "
                     "'wandb login', or set WANDB_MODE=offline"
                 ) from None
         return self._runs[number]

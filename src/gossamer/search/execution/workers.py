@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import loky
 from loky.backend.reduction import dumps
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, one_line
 from gossamer.search.execution.report_channel import Receive, ReportClient, ReportServer
 from gossamer.search.metrics import Numbers, as_numbers
 from gossamer.search.trials.trial import Trial, TrialStopped
@@ -65,7 +65,7 @@ def attempt(train: Train, trial: Trial) -> Outcome:
     try:
         returned = train(trial)
     except TrialStopped as stop:
-        return Outcome(stopped=" ".join(str(stop).split()) or "train stopped it")
+        return Outcome(stopped=one_line(stop) or "train stopped it")
     except (Exception, SystemExit) as error:
         return Outcome(error=reason_of(error))
     if not isinstance(returned, Mapping):
@@ -76,7 +76,7 @@ def attempt(train: Train, trial: Trial) -> Outcome:
 
 def reason_of(error: BaseException) -> str:
     """Return type, message, file and line of an exception as one line."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     frames = traceback.extract_tb(error.__traceback__)
     last = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}"[:_REASON_LENGTH] + last

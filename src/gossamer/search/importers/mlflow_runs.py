@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, one_line
 from gossamer.extras import needed
 from gossamer.search.importers.importer import OtherTrial, choose, read_state
 from gossamer.search.importers.optuna_study import has_tables
@@ -67,7 +67,7 @@ def _pages(search: Any, **arguments: Any) -> list[Any]:
 
 
 def _unreadable(source: str, error: Exception) -> UserError:
-    return UserError(f"MLflow at '{source}': {' '.join(str(error).split())}; check the address")
+    return UserError(f"MLflow at '{source}': {one_line(error)}; check the address")
 
 
 def _trial(source: str, run: Any) -> OtherTrial:

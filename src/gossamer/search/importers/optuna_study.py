@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, one_line
 from gossamer.search.importers.importer import OtherTrial, choose
 from gossamer.search.trials.databases import open_storage, readable_errors
 from gossamer.search.trials.edits import Edits
@@ -78,7 +78,7 @@ def _open(source: str) -> BaseStorage:
     try:
         return JournalStorage(JournalFileBackend(str(path)))
     except Exception as error:  # of many kinds, from its own parser
-        text = " ".join(str(error).split())
+        text = one_line(error)
         raise UserError(
             f"{path} is no Optuna database or journal ({text}); check the name"
         ) from None

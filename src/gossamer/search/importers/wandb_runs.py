@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, one_line
 from gossamer.extras import needed
 from gossamer.search.importers.importer import OtherTrial, read_json, read_state
 
@@ -57,7 +57,7 @@ def _ask(project: str, sweep: str | None) -> list[tuple[str, Mapping[str, Any]]]
             for run in runs
         ]
     except Exception as error:  # of many kinds
-        text = " ".join(str(error).split())
+        text = one_line(error)
         raise UserError(
             f"W&B project '{project}': {text}; check its name, and 'wandb login'"
         ) from None

@@ -24,7 +24,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, one_line
 from gossamer.extras import needed
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.transactions import watch
@@ -187,7 +187,7 @@ def _connect(
                 f"storage '{shown}': the database's Python driver is missing ({cause})"
             ) from None
         except RuntimeError as error:  # an older Optuna's tables: the message says what to run
-            raise UserError(f"storage '{shown}': {one_line(error)}") from None
+            raise UserError(f"storage '{shown}': {message_of(error)}") from None
         except (OperationalError, IntegrityError, AssertionError, StorageInternalError) as error:
             # Two processes that make the tables of a new database at once: one of them fails,
             # and finds them made when it looks again.
@@ -195,7 +195,7 @@ def _connect(
                 raise UserError(f"storage '{shown}' cannot be opened: {_shown(error)}") from None
             time.sleep(0.1)
         except SQLAlchemyError as error:
-            raise UserError(f"storage '{shown}' cannot be opened: {one_line(error)}") from None
+            raise UserError(f"storage '{shown}' cannot be opened: {message_of(error)}") from None
 
 
 def _connect_postgresql(url: str, parsed: sqlalchemy.engine.URL, create: bool) -> RDBStorage:
@@ -214,7 +214,7 @@ def _connect_postgresql(url: str, parsed: sqlalchemy.engine.URL, create: bool) -
             connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_MAKING})"))
             return _connect(str(parsed), options, through, create=create)
     except SQLAlchemyError as error:
-        raise UserError(f"storage '{parsed}' cannot be opened: {one_line(error)}") from None
+        raise UserError(f"storage '{parsed}' cannot be opened: {message_of(error)}") from None
 
 
 def _reading(path: Path) -> dict[str, Any]:
@@ -322,10 +322,11 @@ _REMEDIES = {
 
 def _shown(error: BaseException) -> str:
     cause = error if isinstance(error, DBAPIError) else error.__cause__ or error
-    text = one_line(cause)
+    text = message_of(cause)
     remedy = next((remedy for words, remedy in _REMEDIES.items() if words in text), None)
     return f"{text}; {remedy}" if remedy else text
 
 
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split("\n[SQL")[0].split("\n(Background")[0].split())
+def message_of(error: BaseException) -> str:
+    """Return the message of a database error without the query and the address that follow it."""
+    return one_line(str(error).split("\n[SQL")[0].split("\n(Background")[0])
