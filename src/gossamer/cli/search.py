@@ -40,13 +40,14 @@ def storage_address(source: str) -> str | None:
     Raises:
         UserError: it is neither.
     """
+    from gossamer.search.trials.databases import is_sqlite
+
     path = Path(source)
     if path.is_dir():
         raise UserError(f"{source} is a folder; name an experiment file or a storage")
     if path.is_file():
-        with path.open("rb") as file:
-            if file.read(16) == b"SQLite format 3\0":
-                return f"sqlite:///{quote(str(path))}"
+        if is_sqlite(path):
+            return f"sqlite:///{quote(str(path))}"
         if path.suffix != ".toml" and not _is_toml(path):
             raise UserError(f"{source} is neither an experiment file (TOML) nor an SQLite database")
         return None

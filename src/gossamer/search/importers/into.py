@@ -12,6 +12,7 @@ from gossamer.search.experiment import Experiment
 from gossamer.search.importers.importer import OtherTrial
 from gossamer.search.importers.registry import importer_of
 from gossamer.search.space.parameters import Choice, Grid, Parameter
+from gossamer.search.space.space import Space
 from gossamer.search.validation import Value
 
 _SHOWN = 8
@@ -114,10 +115,7 @@ def _read(trial: OtherTrial, experiment: Experiment, rename: Mapping[str, str]) 
     there = {rename.get(name, name): value for name, value in trial.parameters.items()}
     point: dict[str, Value] = {}
     for parameter in experiment.parameters:
-        called_for = all(
-            name in point and point[name] in values for name, values in parameter.when.items()
-        )
-        if parameter.name in there and called_for:
+        if parameter.name in there and Space.is_met(parameter, point):
             point[parameter.name] = _value(parameter, there[parameter.name])
     experiment.check_add(point, error="")  # the parameters' faults come before the metrics'
     end: dict[str, Any] = {"parameters": point}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +14,7 @@ from optuna.trial import FrozenTrial
 
 from gossamer.errors import UserError, one_line
 from gossamer.search.importers.importer import OtherTrial, choose
-from gossamer.search.trials.databases import open_storage, readable_errors
+from gossamer.search.trials.databases import has_table, is_sqlite, open_storage, readable_errors
 from gossamer.search.trials.edits import Edits
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.records import STATES, record
@@ -57,12 +56,7 @@ def has_tables(source: str, table: str) -> bool:
         return True
     path = Path(source.removeprefix("sqlite:///").partition("?")[0])
     try:
-        with path.open("rb") as file:
-            if file.read(16) != b"SQLite format 3\0":
-                return False
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            query = "SELECT 1 FROM sqlite_master WHERE name = ?"
-            return database.execute(query, (table,)).fetchone() is not None
+        return is_sqlite(path) and has_table(path, table)
     except (OSError, sqlite3.Error):
         return False
 

@@ -175,7 +175,7 @@ class Space:
         """Return `point` without the parameters whose condition is not met."""
         active: Point = {}
         for name, parameter in self.parameters.items():
-            if self._is_met(parameter, active):
+            if self.is_met(parameter, active):
                 active[name] = point[name]
         return active
 
@@ -189,13 +189,13 @@ class Space:
         known = {**known, **point}
         active: Point = {}
         for name, parameter in self.parameters.items():
-            if name in known and self._is_met(parameter, active):
+            if name in known and self.is_met(parameter, active):
                 active[name] = known[name]
         return {**point, **active}
 
     @staticmethod
-    def _is_met(parameter: Parameter, active: Mapping[str, Value]) -> bool:
-        """Whether a point with these values has the parameter."""
+    def is_met(parameter: Parameter, active: Mapping[str, Value]) -> bool:
+        """Return whether a point with these values has the parameter."""
         return all(n in active and active[n] in values for n, values in parameter.when.items())
 
     def features(self, units: np.ndarray) -> Features:

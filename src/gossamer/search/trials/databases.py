@@ -130,7 +130,7 @@ def _check_file(url: str, path: Path, create: bool) -> None:
         raise UserError(
             f"storage '{url}': file {path} is not writable; change its permissions, or copy it"
         )
-    elif path.stat().st_size and path.read_bytes()[:16] != b"SQLite format 3\0":
+    elif path.stat().st_size and not is_sqlite(path):
         raise UserError(
             f"storage '{url}': {path} is not an SQLite database; choose another file name"
         )
@@ -152,14 +152,29 @@ def network_mount(path: str | os.PathLike[str], mounts: Path) -> str | None:
     return kind if kind.removeprefix("fuse.") in _NETWORK else None
 
 
+def is_sqlite(path: Path) -> bool:
+    """Return whether a file is an SQLite database."""
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
+
+
+def has_table(path: Path, table: str) -> bool:
+    """Return whether an SQLite file has a table.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+    """
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True)) as connection:
+        query = "SELECT 1 FROM sqlite_master WHERE name = ?"
+        return connection.execute(query, (table,)).fetchone() is not None
+
+
 def _has_studies(path: Path) -> bool:
     """Whether an SQLite file has Optuna's table of studies; true also if it cannot be read, since
     opening it reports the reason."""
     try:
-        address = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True)) as connection:
-            tables = "SELECT 1 FROM sqlite_master WHERE name = 'studies'"
-            return connection.execute(tables).fetchone() is not None
+        return has_table(path, "studies")
     except sqlite3.Error:
         return True
 
