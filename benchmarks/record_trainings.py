@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from scipy.stats import qmc
 
 from gossamer.data import load
 from gossamer.data.task import Split
+from gossamer.files import write_text
 from gossamer.search.definition import from_mapping
 from gossamer.search.networks import recipe_of
 from gossamer.search.space.space import Space
@@ -121,9 +121,7 @@ def record(name: str, trainings: int, path: Path) -> None:
         data["trials"].append(
             {"parameters": points[number], "metrics": metrics, "cpu_seconds": round(seconds, 2)}
         )
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps(data, indent=0) + "\n")
-        os.replace(temporary, path)
+        write_text(path, json.dumps(data, indent=0) + "\n")
         print(number, f"{seconds:.1f} s", metrics, file=sys.stderr, flush=True)
 
 

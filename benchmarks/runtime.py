@@ -42,6 +42,7 @@ import networks  # the same networks as in the tests
 from networks import Builder, sparse
 
 from gossamer.deploy.bench import take_turns
+from gossamer.files import write_text
 from gossamer.kernels.registry import chosen_isa
 from gossamer.runtime import Engine, machine
 from gossamer.runtime.roofline import measure_limits
@@ -323,13 +324,7 @@ def merge(path: Path, summary: dict[str, Any]) -> None:
                     row["deepsparse_seconds"] = rows[row["case"]]["deepsparse_seconds"]
                 rows[row["case"]] = row
             summary["cases"] = list(rows.values())
-    write(path, json.dumps(summary, indent=1) + "\n")
-
-
-def write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".part")
-    temporary.write_text(text)
-    temporary.replace(path)
+    write_text(path, json.dumps(summary, indent=1) + "\n")
 
 
 def write_table(page: Path, path: Path) -> None:
@@ -341,7 +336,7 @@ def write_table(page: Path, path: Path) -> None:
         raise SystemExit(f"{page} has no line {mark.strip()} with {end} after it")
     table = "\n".join([HEAD, *map(line, stored["cases"])])
     about = f"{stored['machine']}; kernels for {stored['isa']}; {stored['threads']} thread(s)"
-    write(page, f"{before}{mark}\n{about}\n\n{table}\n\n{end}{rest.partition(end)[2]}")
+    write_text(page, f"{before}{mark}\n{about}\n\n{table}\n\n{end}{rest.partition(end)[2]}")
 
 
 def import_seconds() -> float:

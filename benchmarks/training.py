@@ -44,6 +44,7 @@ import torch
 from torch import Tensor, nn
 
 import gossamer as gs
+from gossamer.files import write_text
 from gossamer.runtime import machine
 
 WINNERS = 0.1
@@ -236,12 +237,6 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="*", choices=tuple(CASES), default=list(CASES))
@@ -269,10 +264,10 @@ def main() -> None:
             if arguments.out:
                 command = "python benchmarks/training.py " + " ".join(sys.argv[1:])
                 summary = {"machine": head, "command": command, "results": results}
-                write(arguments.out.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
+                write_text(arguments.out.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
                 text = f"# A step of sparse training\n\nMade by `{command}`. All times are measured"
                 text += f", in milliseconds.\n\n{head}\n\n{table(results)}\n"
-                write(arguments.out.with_suffix(".md"), text)
+                write_text(arguments.out.with_suffix(".md"), text)
 
 
 if __name__ == "__main__":
