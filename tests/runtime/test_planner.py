@@ -160,13 +160,16 @@ def test_progress_goes_to_the_end() -> None:
 @pytest.mark.parametrize(
     ("alone", "shared", "wanted"),
     [
-        (1000, 1_000_000, [0, 1, 2]),  # other programs have the cores
-        (planner.LONG_NS, planner.LONG_NS // 2, []),
-        (planner.LONG_NS, 100 * planner.LONG_NS, []),  # too long to measure
+        ([500, 2_000, 20_000], [300, 1_100, 11_000], []),
+        ([500, 2_000, 20_000], [900, 1_100, 11_000], [0]),  # threads that meet take time
+        ([500, 2_000, 20_000], [900, 2_400, 11_000], [0, 1]),
+        ([500, 2_000, 20_000], [900, 2_400, 40_000], [0, 1, 2]),
+        ([500, 2_000, 20_000], [501, 2_001, 20_100], [0, 1]),  # another program has a core for now
+        ([planner.LONG_NS] * 3, [100 * planner.LONG_NS] * 3, []),  # too long to measure
     ],
 )
 def test_steps_are_shared_by_what_they_take_alone(
-    alone: int, shared: int, wanted: list[int]
+    alone: list[int], shared: list[int], wanted: list[int]
 ) -> None:
     class Timed:
         steps: Sequence[int] = ()
@@ -175,7 +178,8 @@ def test_steps_are_shared_by_what_they_take_alone(
             self.steps = steps
 
         def profile(self, x: object, repeats: int, processor_time: bool) -> list[list[int]]:
-            assert shared <= alone or repeats <= 3
-            return [[alone if i in self.steps else shared for i in range(3)]] * repeats
+            times = [alone[i] if i in self.steps else shared[i] for i in range(3)]
+            assert sum(times) < planner.LONG_NS or repeats == 1
+            return [times] * repeats
 
     assert planner.single_threaded(Timed(), read(layers(8, 8)), 3) == wanted

@@ -57,7 +57,7 @@ Buffer::Buffer(size_t bytes) : owned_(new std::byte[bytes + slack_bytes + alignm
 }
 
 Program::Program(int threads, int64_t chunk)
-    : threads_(threads), chunk_(chunk), pool_(Pool::of(threads)) {}
+    : threads_(threads), chunk_(chunk), pool_(Pool::of(threads)), stages_(threads) {}
 
 int Program::slot(int64_t floats, int64_t position) {
     slots_.push_back({floats, position, -1});
@@ -164,16 +164,30 @@ struct Program::Job {
     int64_t examples;
     int64_t* nanoseconds;
     bool processor_time;
-    Barrier* barrier;
 };
 
-float* Program::at(const Job& job, float* arena, int slot, int64_t first, int64_t examples) const {
+// One chunk of examples on its way through the steps.
+struct Program::Pass {
+    const Job& job;
+    float *arena, *scratch;
+    int64_t first, examples;
+    int64_t* nanoseconds;  // of each step, or none
+};
+
+// A thread among those that share the steps.
+struct Program::Member {
+    int thread, threads;
+    int64_t stage = 0;
+    int looks = Stages::patience;
+};
+
+float* Program::at(const Pass& pass, int slot) const {
     if (slot < 0) return nullptr;
     const Slot& at = slots_[static_cast<size_t>(slot)];
     // Nothing writes to an input.
-    if (at.input >= 0) return const_cast<float*>(job.in[at.input]) + first * at.floats;
-    if (at.output >= 0) return job.out[at.output] + first * at.floats;
-    return arena + at.position * examples;
+    if (at.input >= 0) return const_cast<float*>(pass.job.in[at.input]) + pass.first * at.floats;
+    if (at.output >= 0) return pass.job.out[at.output] + pass.first * at.floats;
+    return pass.arena + at.position * pass.examples;
 }
 
 void Program::reserve(int arenas, int64_t examples) {
@@ -189,59 +203,97 @@ void Program::reserve(int arenas, int64_t examples) {
     }
 }
 
-// One chunk of examples through all steps, as part `part` of `parts`.
-void Program::pass(const Job& job, float* arena, float* scratch, int64_t first, int64_t examples,
-                   int64_t part, int64_t parts, Barrier* barrier) {
-    constexpr size_t most = most_inputs;
-    if (part == 0) {
-        for (size_t i = 0; i < inputs_.size(); ++i) {
-            if (slots_[static_cast<size_t>(inputs_[i])].input >= 0) continue;
-            const int64_t floats = slot_floats(inputs_[i]);
-            std::memcpy(at(job, arena, inputs_[i], first, examples), job.in[i] + first * floats,
-                        static_cast<size_t>(floats * examples) * sizeof(float));
-        }
+void Program::bring_inputs(const Pass& pass) const {
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+        if (slots_[static_cast<size_t>(inputs_[i])].input >= 0) continue;
+        const int64_t floats = slot_floats(inputs_[i]);
+        std::memcpy(at(pass, inputs_[i]), pass.job.in[i] + pass.first * floats,
+                    static_cast<size_t>(floats * pass.examples) * sizeof(float));
     }
-    if (barrier) barrier->wait();
-    const bool timed = job.nanoseconds && part == 0;
-    int64_t before = timed ? now(job.processor_time) : 0;
+}
+
+void Program::bring_outputs(const Pass& pass) const {
+    for (size_t i = 0; i < outputs_.size(); ++i) {
+        const Slot& slot = slots_[static_cast<size_t>(outputs_[i])];
+        if (slot.output == static_cast<int>(i)) continue;
+        std::memcpy(pass.job.out[i] + pass.first * slot.floats, at(pass, outputs_[i]),
+                    static_cast<size_t>(slot.floats * pass.examples) * sizeof(float));
+    }
+}
+
+void Program::compute(const Pass& pass, size_t number, int part, int parts) const {
+    const Step& step = steps_[number];
+    const float* in[most_inputs] = {};
+    float* out[most_inputs] = {};
+    int64_t in_size[most_inputs] = {}, out_size[most_inputs] = {};
+    for (size_t i = 0; i < step.inputs.size() && i < most_inputs; ++i) {
+        in[i] = at(pass, step.inputs[i]);
+        in_size[i] = step.inputs[i] < 0 ? 0 : slot_floats(step.inputs[i]) / step.items;
+    }
+    for (size_t i = 0; i < step.outputs.size() && i < most_inputs; ++i) {
+        out[i] = at(pass, step.outputs[i]);
+        out_size[i] = slot_floats(step.outputs[i]) / step.items;
+    }
+    step.kernel->run({in, out, in_size, out_size, step.shape.data(), step.data.data(), pass.scratch,
+                      pass.examples * step.items, part, parts, step.links.data(), link_data(step),
+                      static_cast<int64_t>(step.links.size())});
+}
+
+namespace {
+
+// Adds what has passed since it was last asked to the times of steps, where they are wanted.
+class Clock {
+public:
+    Clock(int64_t* nanoseconds, bool processor_time)
+        : nanoseconds_(nanoseconds),
+          processor_time_(processor_time),
+          before_(nanoseconds ? now(processor_time) : 0) {}
+    void add_to(size_t step) {
+        if (!nanoseconds_) return;
+        const int64_t after = now(processor_time_);
+        nanoseconds_[step] += after - before_;
+        before_ = after;
+    }
+
+private:
+    int64_t* nanoseconds_;
+    bool processor_time_;
+    int64_t before_;
+};
+
+}  // namespace
+
+void Program::alone(const Pass& pass) const {
+    bring_inputs(pass);
+    Clock clock(pass.nanoseconds, pass.job.processor_time);
     for (size_t s = 0; s < steps_.size(); ++s) {
-        const Step& step = steps_[s];
-        const float* in[most] = {};
-        float* out[most] = {};
-        int64_t in_size[most] = {}, out_size[most] = {};
-        for (size_t i = 0; i < step.inputs.size() && i < most; ++i) {
-            in[i] = at(job, arena, step.inputs[i], first, examples);
-            in_size[i] = step.inputs[i] < 0 ? 0 : slot_floats(step.inputs[i]) / step.items;
-        }
-        for (size_t i = 0; i < step.outputs.size() && i < most; ++i) {
-            out[i] = at(job, arena, step.outputs[i], first, examples);
-            out_size[i] = slot_floats(step.outputs[i]) / step.items;
-        }
-        const int64_t among = step.single_threaded ? 1 : parts;
-        if (part < among) {
-            step.kernel->run({in, out, in_size, out_size, step.shape.data(), step.data.data(),
-                              scratch, examples * step.items, part, among, step.links.data(),
-                              link_data(step), static_cast<int64_t>(step.links.size())});
-        }
-        const bool goes_on =
-            step.single_threaded && (s + 1 == steps_.size() || steps_[s + 1].single_threaded);
-        if (barrier && !goes_on) barrier->wait();
-        if (timed) {
-            const int64_t after = now(job.processor_time);
-            job.nanoseconds[s] += after - before;
-            before = after;
-        }
+        compute(pass, s, 0, 1);
+        clock.add_to(s);
     }
-    if (part == 0) {
-        for (size_t i = 0; i < outputs_.size(); ++i) {
-            const Slot& slot = slots_[static_cast<size_t>(outputs_[i])];
-            if (slot.output == static_cast<int>(i)) continue;
-            const int64_t floats = slot.floats;
-            std::memcpy(job.out[i] + first * floats, at(job, arena, outputs_[i], first, examples),
-                        static_cast<size_t>(floats * examples) * sizeof(float));
-        }
+    bring_outputs(pass);
+}
+
+// Steps that one thread computes alone are one stage where they follow each other.
+void Program::together(const Pass& pass, Member& member) {
+    const auto stage = [&](int parts, const auto& work) {
+        stages_.pass(member.stage++, member.thread, parts, member.looks, work);
+    };
+    stage(1, [&](int) { bring_inputs(pass); });
+    Clock clock(pass.nanoseconds, pass.job.processor_time);
+    for (size_t begin = 0, end; begin < steps_.size(); begin = end) {
+        end = begin + 1;
+        const bool single = steps_[begin].single_threaded;
+        while (single && end < steps_.size() && steps_[end].single_threaded) ++end;
+        const int parts = single ? 1 : member.threads;
+        stage(parts, [&](int part) {
+            for (size_t s = begin; s < end; ++s) {
+                compute(pass, s, part, parts);
+                if (s + 1 < end) clock.add_to(s);
+            }
+        });
+        clock.add_to(end - 1);
     }
-    if (barrier) barrier->wait();
+    stage(1, [&](int) { bring_outputs(pass); });
 }
 
 // With an example or more for each thread, each takes its own through the whole network
@@ -251,26 +303,28 @@ void Program::work(void* context, int thread, int threads) {
     const Job& job = *static_cast<Job*>(context);
     Program& program = *job.program;
     const auto t = static_cast<size_t>(thread);
-    float* scratch = program.scratches_[t].floats();
     const bool shared = job.examples < threads;
-    Job own = job;
-    if (thread) own.nanoseconds = nullptr;
-    int64_t first = 0, last = job.examples;
-    if (!shared) {
-        first = job.examples * thread / threads;
-        last = job.examples * (thread + 1) / threads;
-    }
-    float* arena = program.arenas_[shared ? 0 : t].floats();
-    while (first < last) {
-        const int64_t examples = std::min(program.chunk_, last - first);
+    const int64_t last = shared ? job.examples : job.examples * (thread + 1) / threads;
+    Member member{thread, threads};
+    Pass pass{job,
+              program.arenas_[shared ? 0 : t].floats(),
+              program.scratches_[t].floats(),
+              shared ? 0 : job.examples * thread / threads,
+              0,
+              thread ? nullptr : job.nanoseconds};
+    for (; pass.first < last; pass.first += pass.examples) {
+        pass.examples = std::min(program.chunk_, last - pass.first);
         if (shared) {
-            program.pass(own, arena, scratch, first, examples, thread, threads,
-                         threads > 1 ? job.barrier : nullptr);
+            program.together(pass, member);
         } else {
-            program.pass(own, arena, scratch, first, examples, 0, 1, nullptr);
+            program.alone(pass);
         }
-        first += examples;
     }
+}
+
+bool Program::all_single_threaded() const {
+    return std::all_of(steps_.begin(), steps_.end(),
+                       [](const Step& step) { return step.single_threaded; });
 }
 
 void Program::run(const float* const* in, float* const* out, int64_t examples, int64_t* nanoseconds,
@@ -278,17 +332,14 @@ void Program::run(const float* const* in, float* const* out, int64_t examples, i
     const std::lock_guard lock(running_);
     if (examples == 0) return;
     const bool shared = examples < threads_;
-    const bool by_one =
-        threads_ == 1 || (shared && std::all_of(steps_.begin(), steps_.end(),
-                                                [](const Step& s) { return s.single_threaded; }));
     reserve(shared ? 1 : threads_, std::min(chunk_, examples));
-    Barrier barrier(threads_);
-    Job job{this, in, out, examples, nanoseconds, processor_time, &barrier};
-    if (by_one) {
+    Job job{this, in, out, examples, nanoseconds, processor_time};
+    if (threads_ == 1 || (shared && all_single_threaded())) {
         work(&job, 0, 1);
-    } else {
-        pool_->run(&Program::work, &job);
+        return;
     }
+    stages_.reset();
+    pool_->run(&Program::work, &job);
 }
 
 }  // namespace gossamer

@@ -81,18 +81,25 @@ private:
         bool single_threaded = false;
     };
     struct Job;
+    struct Pass;
+    struct Member;
 
     bool exact(int slot) const;
     static const void* const* link_data(const Step& step);
     void reserve(int arenas, int64_t examples);
-    float* at(const Job& job, float* arena, int slot, int64_t first, int64_t examples) const;
-    void pass(const Job& job, float* arena, float* scratch, int64_t first, int64_t examples,
-              int64_t part, int64_t parts, Barrier* barrier);
+    float* at(const Pass& pass, int slot) const;
+    bool all_single_threaded() const;
+    void compute(const Pass& pass, size_t step, int part, int parts) const;
+    void bring_inputs(const Pass& pass) const;
+    void bring_outputs(const Pass& pass) const;
+    void alone(const Pass& pass) const;
+    void together(const Pass& pass, Member& member);
     static void work(void* job, int thread, int threads);
 
     const int threads_;
     const int64_t chunk_;
     std::shared_ptr<Pool> pool_;
+    Stages stages_;
     ForkMutex running_;
     std::vector<Slot> slots_;
     std::vector<Step> steps_;

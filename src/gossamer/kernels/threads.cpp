@@ -76,13 +76,15 @@ std::shared_ptr<Pool> Pool::of(int threads) {
     return pool;
 }
 
-Pool::Pool(int threads) : threads_(threads) {
+Pool::Pool(int threads)
+    : threads_(threads), taken_(new OwnLine<uint32_t>[static_cast<size_t>(threads)]) {
     workers_.reserve(static_cast<size_t>(threads));
     start();
 }
 
 void Pool::start() {
     forks_ = forks.load();
+    for (int t = 0; t < threads_; ++t) taken_[t].value.store(started_.load());
     try {
         for (int t = 1; t < threads_; ++t) {
             workers_.emplace_back([this, t, seen = started_.load()] { work(t, seen); });
@@ -119,9 +121,20 @@ void Pool::work(int thread, uint32_t seen) {
         started_.wait(seen, std::memory_order_acquire);
         seen = started_.load(std::memory_order_acquire);
         if (stop_.load()) return;
-        job_(context_, thread, threads_);
-        running_.fetch_sub(1, std::memory_order_release);
+        if (take(thread, seen)) compute(thread);
     }
+}
+
+// Of each job, each share is taken once. A thread that comes when its share is taken, or to a job
+// that has ended, does nothing.
+bool Pool::take(int share, uint32_t job) {
+    uint32_t before = job - 1;
+    return taken_[share].value.compare_exchange_strong(before, job);
+}
+
+void Pool::compute(int share) {
+    job_(context_, share, threads_);
+    running_.fetch_sub(1, std::memory_order_release);
 }
 
 void Pool::run(void (*job)(void*, int, int), void* context) {
@@ -137,15 +150,15 @@ void Pool::run(void (*job)(void*, int, int), void* context) {
     job_ = job;
     context_ = context;
     running_.store(threads_ - 1, std::memory_order_relaxed);
-    started_.fetch_add(1, std::memory_order_release);
+    const uint32_t number = started_.load(std::memory_order_relaxed) + 1;
+    started_.store(number, std::memory_order_release);
     started_.notify_all();
     job(context, 0, threads_);
+    for (int share = 1; share < threads_; ++share) {
+        if (take(share, number)) compute(share);
+    }
     for (int spins = 0; running_.load(std::memory_order_acquire) != 0; ++spins) {
-        if (spins < 4000) {
-            pause();
-        } else {
-            std::this_thread::yield();
-        }
+        wait_a_moment(spins);
     }
 }
 

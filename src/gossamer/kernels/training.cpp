@@ -104,11 +104,9 @@ void run(gossamer::TrainingFunction function, const Training& training, int thre
         pooled = threads;
     }
     pool->run(
-        [](void* context, int, int) {
+        [](void* context, int share, int shares) {
             auto& job = *static_cast<Job*>(context);
-            for (int share; (share = job.next.fetch_add(1)) < job.shares;) {
-                job.function(job.training, share, job.shares);
-            }
+            job.function(job.training, share, shares);
         },
         &job);
 }

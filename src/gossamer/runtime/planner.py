@@ -53,7 +53,9 @@ HOPELESS = 4  # times as slow as the fastest candidate, so are others of its kin
 MACS_A_NS = 20.0  # of a dense kernel: how long a look may take is guessed by it
 FEWEST_MACS = 5e7  # of the part of a picture on which is measured where the whole takes too long
 SIMILAR = 0.1  # by how much the numbers of non-zeros of layers measured as one may differ
-SHARING_NS = 20_000_000  # spent on what threads should share
+SHARING_NS = 40_000_000  # spent on what threads should share
+SHARED_FROM_NS = (0, 1_000, 4_000, 16_000)  # on one thread: shorter steps are not shared
+ALONE = 0.9  # of the time with sharing: a network is not shared if one thread takes less
 VERSION = 14
 
 
@@ -620,32 +622,25 @@ def _chunk(
 def single_threaded(program: Program, graph: Graph, steps: int) -> list[int]:
     """Return the steps of a program of so many that one thread should compute alone.
 
-    Measured, in wall time and interleaved, are none, all, and those that are each no slower on one
-    thread; the choice with the fastest whole example is returned.
+    Measured, in wall time and interleaved, is sharing the steps that take at least a certain time
+    on one thread, for several such times, and sharing none. While another program has a core, its
+    thread comes late and the others do its part, so that sharing is no faster, but little slower:
+    then steps are shared, as is best when the core is free.
     """
     x = [np.ascontiguousarray(values, np.float32) for values in synthetic(graph, 1)]
     alone = list(range(steps))
     program.single_threaded(alone)
-    once = sum(program.profile(x, 1, False)[0])
-    if once > LONG_NS:
+    once = program.profile(x, 1, False)
+    if sum(once[0]) > LONG_NS:
         return []  # what is lost by sharing a short step is nothing beside it
-    program.single_threaded([])
-    if min(map(sum, program.profile(x, 3, False))) > HOPELESS * once:
-        return alone  # other programs have the cores: a thread waits for one at every step
-    repeats = max(3, min(20, SHARING_NS // max(1, once)))
-    fastest = {}
-    for choice in ([], alone):
-        program.single_threaded(choice)
-        fastest[len(choice)] = np.min(program.profile(x, repeats, False), axis=0)
-    faster = np.flatnonzero(fastest[steps] <= fastest[0])
-    choices = [alone, [int(step) for step in faster], []]
-    best, spent = [math.inf] * len(choices), 0
+    each = np.min(once + program.profile(x, 3, False), axis=0)
+    choices = [[step for step in alone if each[step] < ns] for ns in SHARED_FROM_NS]
+    choices.append(alone)
+    fastest, spent = [math.inf] * len(choices), 0
     while spent < SHARING_NS:
         for i, choice in enumerate(choices):
             program.single_threaded(choice)
-            for _ in range(3):
-                started = time.perf_counter_ns()
-                program.run(x, False)
-                taken = time.perf_counter_ns() - started
-                best[i], spent = min(best[i], taken), spent + max(1, taken)
-    return choices[int(np.argmin(best))]
+            runs = [max(1, sum(times)) for times in program.profile(x, 3, False)]
+            fastest[i], spent = min(fastest[i], *runs), spent + sum(runs)
+    best = int(np.argmin(fastest[:-1]))
+    return alone if fastest[-1] < ALONE * fastest[best] else choices[best]
