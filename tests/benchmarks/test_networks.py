@@ -135,11 +135,13 @@ def test_architectures_have_a_section_of_their_own(networks):
 
 
 def test_rows_of_several_threads_stand_beside_those_of_one(networks):
-    rows = {"a/x.onnx": row(2.0) | {"2_threads": row(1.5)}, "b/y.onnx": row(3.0)}
+    shared = row(1.5) | {"meeting_ns": 130.0}
+    rows = {"a/x.onnx": row(2.0) | {"2_threads": shared}, "b/y.onnx": row(3.0)}
     text = networks.tables(rows)
     assert "| as shipped, against the faster of the peers | 2.50x | 2.00x |" in text
     assert "| 2 threads: as shipped, against the faster of the peers | 1.50x | 1.50x |" in text
     assert "| 2 threads: 95 % zeros, single, against the faster peer's dense | 1.50x |" in text
+    assert "2 threads met in 130 ns after a step (median of the files), within 120 ns" in text
     header, line, first, other = text.split("\n\n")[-1].strip().splitlines()
     assert header.startswith("| file | against the faster peer | 2 threads | onnxruntime |")
     assert header.count("|") == line.count("|") == first.count("|") == other.count("|")
@@ -159,6 +161,7 @@ def test_threads_use_the_plans_of_one(networks, tmp_path):
     found = networks.measure(tmp_path / "x.onnx", tmp_path, 1, 2)
     assert found["engine_difference"] < 1e-5
     assert found["2_threads"].keys() >= {"engine_ratio", "zeros_ratio", "onnxruntime_ms"}
+    assert found["2_threads"]["meeting_ns"] < 1e6
     assert "blocks_ratio" in found
     assert "2_threads" not in networks.measure(tmp_path / "x.onnx", tmp_path, 1, 1)
 
@@ -169,3 +172,15 @@ def test_earlier_rows_of_other_conditions_are_refused(networks, tmp_path):
     assert networks.measured_before(file, "On A.") == {"a/x.onnx": row(2.0)}
     with pytest.raises(SystemExit, match=r"On A\. These are: On B\."):
         networks.measured_before(file, "On B.")
+
+
+def test_several_threads_are_measured_until_their_cores_are_near(networks, tmp_path, monkeypatch):
+    meetings = [300.0, 500.0, 200.0, 80.0, 70.0]
+    monkeypatch.setattr(
+        networks, "child", lambda *_: {"2_threads": {"meeting_ns": meetings.pop(0)}}
+    )
+    assert networks.nearest(tmp_path, 2, "threads") == {"2_threads": {"meeting_ns": 80.0}}
+    meetings[:] = [300.0, 500.0, 200.0, 400.0, 600.0]
+    assert networks.nearest(tmp_path, 2, "threads") == {"2_threads": {"meeting_ns": 200.0}}
+    monkeypatch.setattr(networks, "child", lambda *_: {"reason": "refused"})
+    assert networks.nearest(tmp_path, 2, "threads") == {"reason": "refused"}
