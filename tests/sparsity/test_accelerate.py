@@ -41,7 +41,7 @@ def make(
 ):
     torch.manual_seed(3)
     model = Network()
-    sparsifier = fixed(model, 0.25, rule=rule, total_steps=60)
+    sparsifier = fixed(model, 0.25, rule=rule or Static(), total_steps=60)
     options = options or {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}
     optimizer = optimizer(model.parameters(), **options)
     if attach:

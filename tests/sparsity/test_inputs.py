@@ -108,8 +108,8 @@ def test_a_whole_number_of_any_kind(name, four):
     "bad", [-1, 1.5, math.nan, True, "4", None, [4], np.array([4]), torch.tensor(4.0)], ids=repr
 )
 def test_no_whole_number(name, bad):
-    if name == "total_steps" and bad is None:
-        return  # not known yet
+    if name in ("total_steps", "RigL") and bad is None:
+        return  # not known yet; follows the length of the training
     with pytest.raises(UserError, match="must be a whole number of at least") as caught:
         WHOLES[name](bad)
     assert "\n" not in str(caught.value)

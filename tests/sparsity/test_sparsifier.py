@@ -1,6 +1,7 @@
 """The sparsifier: exact counts, zeros that stay zero, masks that can be saved."""
 
 import copy
+import itertools
 import math
 import warnings
 
@@ -18,12 +19,14 @@ from gossamer.sparsity import (
     NM,
     SET,
     Global,
+    GraNet,
     Magnitude,
     PerLayer,
     RigL,
     Rule,
     Sparsifier,
     SparsitySettings,
+    Static,
     TopK,
     Uniform,
     Unstructured,
@@ -495,6 +498,51 @@ def test_a_rule_changes_the_masks_when_due():
         assert torch.equal(model[0].weight, values * expected)
 
 
+def changes(rule: Rule, steps: int) -> list[int]:
+    """The steps before the last one of a training after which its masks change."""
+    sparsifier = Sparsifier(nn.Sequential(nn.Linear(64, 64)), 0.1, rule=rule, total_steps=steps)
+    return [step for step in range(1, steps) if sparsifier.due(step)]
+
+
+def test_masks_change_as_often_in_a_short_training_as_in_a_long_one():
+    for rule in (Magnitude(), GraNet(), RigL(), SET()):  # for three quarters of the training
+        assert changes(rule, 320) == list(range(10, 241, 10))
+        assert changes(rule, 3_200) == list(range(100, 2_401, 100))
+        assert changes(rule, 10_000) == list(range(100, 7_501, 100))  # never more seldom
+        assert changes(rule, 8) == [1, 2, 3, 4, 5, 6]  # fewer steps than changes: after each
+    assert changes(Static(), 320) == []
+    assert changes(RigL(interval=100), 320) == [100, 200]
+    assert changes(Magnitude(interval=100), 320) == [100, 200, 300]
+
+
+def test_a_resumed_training_changes_masks_at_the_same_steps():
+    def ended(stops: list[int]) -> list[torch.Tensor]:
+        model = small()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        sparsifier = Sparsifier(model, 0.3, total_steps=96)
+        counts = []
+        for begin, end in itertools.pairwise([0, *stops, 96]):
+            weights, state = model.state_dict(), sparsifier.state_dict()
+            model = small(seed=1)
+            optimizer = torch.optim.SGD(model.parameters(), 0.1)
+            sparsifier = Sparsifier(model, 0.3, total_steps=96)
+            model.load_state_dict(weights)
+            sparsifier.load_state_dict(state)
+            for step in range(begin, end):
+                x = torch.randn(8, 2, 4, 4, generator=torch.Generator().manual_seed(step))
+                optimizer.zero_grad()
+                model(x).square().mean().backward()
+                optimizer.step()
+                sparsifier.step(optimizer)
+                counts.append(sum(kept for kept, _ in sparsifier.counts().values()))
+        # The density falls every 96 // 32 steps in the first half, the last two times by no weight.
+        assert [i for i in range(1, 96) if counts[i] != counts[i - 1]] == list(range(2, 42, 3))
+        return list(model.parameters())
+
+    whole, resumed = ended([]), ended([4, 32, 60])
+    assert all(torch.equal(one, two) for one, two in zip(whole, resumed, strict=True))
+
+
 # ---------------------------------------------------------------- mistakes
 
 
@@ -539,7 +587,7 @@ def test_the_default_is_the_same_everywhere():
     assert repr(by_class) == repr(by_name)
     assert repr(by_class).endswith(
         "pattern=Unstructured(), allocation=ERK(), schedule=Cubic(until=0.5, start=0.0, "
-        "initial=1.0), rule=GraNet(interval=100, until=0.75, fraction=0.5))"
+        "initial=1.0), rule=GraNet(interval=None, until=0.75, fraction=0.5))"
     )
     pruned = prune(small(), 0.5)
     assert (pruned.pattern, pruned.allocation) == (Unstructured(), Global())
@@ -709,7 +757,7 @@ def test_growth_needs_the_gradients():
         UserError, match=r"no sparse layer has a gradient.*before optimizer.zero_grad"
     ):
         sparsifier.step()
-    assert not fixed(model, 0.4, rule=RigL(interval=2), total_steps=8).needs_gradients
+    assert not fixed(small(), 0.4, rule=RigL(interval=2), total_steps=8).needs_gradients
 
 
 def test_gradients_that_are_not_finite_move_no_mask():

@@ -246,7 +246,7 @@ class ModuleNetwork:
         examples = len(self._trainer.task.train)
         size = max(2, min(64, examples))
         settings = {"optimizer": "adamw", "batch_size": size, "warmup": 0.1}
-        return Tuning(5, (1e-4, 3e-3), settings, steps=examples // size)
+        return Tuning(5, (1e-4, 3e-3), settings)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -241,9 +241,8 @@ class NamedNetwork:
         if "precision" not in settings:
             batch = self.task.features(self.task.train.x[: before["batch_size"]])
             settings["precision"] = fastest_precision(self.model, torch.from_numpy(batch))
-        steps = len(self.task.train) // before["batch_size"]
         if "learning_rate" not in self._trained_with:
-            return Tuning(5, (1e-4, 3e-3), {**settings, "optimizer": "adamw"}, steps=steps)
+            return Tuning(5, (1e-4, 3e-3), {**settings, "optimizer": "adamw"})
         known = TrainingConfig.of(self._trained_with)
         settings |= {"optimizer": known.optimizer, "weight_decay": known.weight_decay}
         epochs = min(max(known.epochs // 3, 3), _MOST_EPOCHS)
@@ -252,7 +251,7 @@ class NamedNetwork:
             affordable = int(60 * minutes * _SHARE / (seconds / done))
             epochs = min(max(affordable, 3), max(known.epochs, 3))
         rate = known.learning_rate
-        return Tuning(epochs, (rate / 30, rate), settings, first_rate=_RATE * rate, steps=steps)
+        return Tuning(epochs, (rate / 30, rate), settings, first_rate=_RATE * rate)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from gossamer.nn.activation_finder import activation_sites
 from gossamer.search.definition import UNLIMITED, describe_metric
 from gossamer.search.metrics import Metric
 from gossamer.search.stopping.continuation import Continuation
-from gossamer.sparsity import GraNet, Sparsifier, SparsitySettings, choose_weights
+from gossamer.sparsity import Sparsifier, SparsitySettings, choose_weights
 from gossamer.sparsity.layers import dense_weights, unwrap
 from gossamer.sparsity.rearrange import chains
 from gossamer.training import count
@@ -35,9 +35,6 @@ _ROUNDS = 5  # of longer training: 32 times the shortest one is nearly the whole
 _TRIAL = 0.5  # density at which a pattern is tried
 # With more layers or activations than these, they share their densities.
 _MOST_LAYERS, _MOST_ACTIVATIONS = 6, 3
-# Changes of the masks in a training, at least: half of them while the density falls. With few large
-# ones the last weights go when little time is left to make up for them.
-_CHANGES = 24
 # Share of a training in which k-winners go from all units to their final share.
 _ANNEALED = 0.5
 # Layers that are not worth pruning: together at most so large a share of the multiply-adds, and of
@@ -254,24 +251,16 @@ class Tuning:
         learning_rate: the lowest and the highest rate; None if a function of the user trains.
         settings: all other settings of the training.
         first_rate: the rate of the first trials; by default the geometric mean of the two.
-        steps: optimizer steps of an epoch, if they are known.
     """
 
     epochs: int
     learning_rate: tuple[float, float] | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     first_rate: float | None = None
-    steps: int | None = None
 
     @property
     def lengths(self) -> list[int]:
         return sorted({0, max(self.epochs // 3, 1), self.epochs})
-
-    @property
-    def mask_interval(self) -> int:
-        """Steps between two changes of masks, so that the shortest training has enough of them."""
-        assert self.steps is not None
-        return min(max(self.lengths[1] * self.steps // _CHANGES, 1), GraNet().interval)
 
 
 def parameters(
@@ -529,8 +518,6 @@ def write_experiment(
         fixed["exclude"] = list(look.small)
     if look.activations and tuning.learning_rate is not None:
         fixed["activation_anneal"] = _ANNEALED
-    if tuning.steps is not None:
-        fixed["mask_interval"] = tuning.mask_interval
     described = {
         "name": "compress",
         "budget": UNLIMITED,

@@ -44,6 +44,12 @@ def magnitude(weight: Tensor) -> Tensor:
     return weight.detach().abs().to(torch.float32).nan_to_num(nan=0.0, posinf=3e38)
 
 
+# Without an interval of its own: the optimizer steps between two changes at most, and the changes
+# in a training at least. With a few large changes the last weights go when little time is left to
+# make up for them.
+_LONGEST_INTERVAL, _CHANGES = 100, 32
+
+
 @dataclass(frozen=True)
 class Rule:
     """Drop the least important weights, then grow others in their place.
@@ -52,7 +58,9 @@ class Rule:
     A new rule overrides :meth:`importance`, :meth:`growth` or :meth:`drop`.
 
     Args:
-        interval: optimizer steps between two changes.
+        interval: optimizer steps between two changes; by default a 32nd of the training, and at
+            most 100: in a short training a falling density would otherwise take nearly all weights
+            in one or two changes.
         until: share of training after which positions no longer change, except by a falling
             density.
     """
@@ -63,13 +71,20 @@ class Rule:
     #: chosen; otherwise they are zero again by then.
     sees_masked: ClassVar[bool] = False
 
-    interval: int = 100
+    interval: int | None = None
     until: float = 0.75
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        interval = whole(self.interval, 1, f"{name}: interval (in steps)")
+        name, interval = type(self).__name__, self.interval
+        if interval is not None:
+            interval = whole(interval, 1, f"{name}: interval (in steps)")
         self.__dict__.update(interval=interval, until=share(self.until, f"{name}: until"))
+
+    def interval_in(self, total: int) -> int:
+        """Return the optimizer steps between two changes in a training of ``total`` steps."""
+        if self.interval is not None:
+            return self.interval
+        return max(min(total // _CHANGES, _LONGEST_INTERVAL), 1)
 
     def schedule(self) -> Schedule:
         """Return the rule's default schedule."""
@@ -86,7 +101,7 @@ class Rule:
 
     def due(self, step: int, total: int) -> bool:
         """Return whether positions change after this optimizer step (from 1 to ``total``)."""
-        return step % self.interval == 0 and step <= self.until * total
+        return step % self.interval_in(total) == 0 and step <= self.until * total
 
     def drop(self, share: float) -> float:
         """Return the share of weights to replace by grown ones after a ``share`` of training."""
@@ -229,7 +244,7 @@ class ACDC(Magnitude):
     :class:`Phases`.
     """
 
-    interval: int = 1
+    interval: int | None = 1
 
     def schedule(self) -> Schedule:
         return Phases(until=self.until) if self.until > 0.1 else Constant()
@@ -246,7 +261,7 @@ class TopK(Rule):
 
     sees_masked: ClassVar[bool] = True
 
-    interval: int = 1
+    interval: int | None = 1
     until: float = 1.0
 
     def schedule(self) -> Schedule:

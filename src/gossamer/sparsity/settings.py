@@ -41,7 +41,8 @@ class SparsitySettings(Settings):
         density_until: share of training at which the density reaches its final value.
         density_start: share of training at which it begins to fall.
         density_initial: density at the start of a ``cubic`` schedule, 1 by default.
-        mask_interval: optimizer steps between two changes of the masks.
+        mask_interval: optimizer steps between two changes of the masks; by default a 32nd of the
+            training, at most 100.
         mask_until: share of training after which positions no longer change.
         drop_fraction: share of the weights replaced at the first change (``set``,
             ``rigl``, ``granet``).

@@ -300,9 +300,10 @@ class Sparsifier:
             return True
         if isinstance(self.schedule, Constant):
             return False
-        if step % self.rule.interval and step != total:
+        interval = self.rule.interval_in(total)
+        if step % interval and step != total:
             return False
-        now, before = min(step / total, 1.0), min((step - self.rule.interval) / total, 1.0)
+        now, before = min(step / total, 1.0), min((step - interval) / total, 1.0)
         return any(
             self.schedule.density(final, now) != self.schedule.density(final, max(before, 0.0))
             for final in (self.density, *self._final.values())
