@@ -1,5 +1,7 @@
 """Work counted from the engine's plan, on networks small enough to count by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 import gossamer as gs
 from gossamer.energy import EnergyModel, count_work
+from gossamer.kernels.registry import KERNELS
 
 
 @pytest.fixture
@@ -73,6 +76,42 @@ def test_every_call_of_the_plan_is_counted_and_a_convolution_too(engine):
     assert conv.stored == 4 * 16 * 27
     assert sum(work.macs for work in own) <= sum(work.macs for work in dense)
     assert all(min(w.macs, w.operations, w.stored, w.values, w.repeats) >= 0 for w in own + dense)
+
+
+class Attention(nn.Module):
+    """Products of two values, beside a layer with weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.keys = nn.Linear(8, 8, bias=False)
+
+    def forward(self, x):
+        return x @ self.keys(x).transpose(1, 2)
+
+
+def test_products_of_two_values_are_multiply_adds_of_both_networks(engine):
+    own, dense = count_work(engine(Attention(), (6, 8)))
+    for works in (own, dense):
+        assert sorted(work.macs for work in works if work.macs) == [6 * 8 * 6, 6 * 8 * 8]
+
+
+def test_a_dense_network_gains_nothing_by_minimal_filtering(engine):
+    """Its products are fewer, for more additions, and the counterpart could have them too."""
+    made = engine(nn.Conv2d(32, 32, 3, bias=False), (32, 18, 18))
+    (node,) = made.graph.nodes
+    kernels = [k for k in KERNELS if k.operation == "winograd" and k.isa == made.isa]
+    filtering = [str(k) for k in kernels if k.layout == "3x3/2"]
+    assert filtering
+    for kernel in filtering:
+        plan = dataclasses.replace(made.plan, single={node.output: kernel})
+        forced = gs.Engine(made.graph, plan=plan, threads=1)
+        rows = [row for row in forced.profile(*forced.noise(), repeats=1) if row.macs]
+        assert [row.kernel for row in rows] == [kernel]
+        assert rows[0].macs < rows[0].dense_macs
+        own, dense = count_work(forced)
+        counts = (16 * 16 * 32 * 32 * 9, 4 * 32 * 32 * 9, "dense")
+        for works in (own, dense):
+            assert [(w.macs, w.stored, w.kind) for w in works if w.macs] == [counts]
 
 
 def test_layers_in_8_bits_are_counted_in_bytes(engine):

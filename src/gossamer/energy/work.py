@@ -108,6 +108,9 @@ def count_work(engine: Engine) -> tuple[list[Work], list[Work]]:
     ReLU (in the kernel of the layer before) in place of k-winners. Densities of activations are
     those of the engine's ``sample``, so pass it real examples.
 
+    A dense convolution by minimal filtering (Winograd) counts as a plain one in both networks, and
+    products of two values (attention) are in both.
+
     In 8-bit layers, integer multiply-adds and inputs of one byte are counted, even if the engine
     expands them to floats.
 
@@ -137,13 +140,17 @@ def _own(row: LayerProfile, node: AnyNode | None, engine: Engine) -> Work:
     if node is not None and operation == "winners":
         values, outs = _sizes(node, graph)
         return selected(row.node, values, outs * engine.plan.densities.get(node.output, 1.0))
-    if node is None or not row.macs or "weight" not in node.constants:
+    if node is None or not row.macs:
         moved = row.moved
         if node is not None and node.op == "round":
             # Its outputs are bytes.
             written = graph.item(node.output) * engine.plan.densities.get(node.output, 1.0)
             moved = max(0.0, moved - (_FLOAT - 1) * written)
         return Work(row.node, "other", operations=row.moved / (2 * _FLOAT), values=moved)
+    if "weight" not in node.constants or operation == "winograd":
+        # Products of two values skip nothing. Nor does minimal filtering: its fewer products, for
+        # further additions, are open to the dense counterpart too.
+        return _dense(node, graph, row.dense_macs)
     ins, outs = _sizes(node, graph)
     # Layers multiply whole numbers where both weight and input are whole.
     bits = 8 if "step" in node.constants and graph.rounding(node.inputs[0]) is not None else 32
@@ -164,8 +171,9 @@ def _own(row: LayerProfile, node: AnyNode | None, engine: Engine) -> Work:
 
 def _dense(node: AnyNode, graph: Graph, macs: float) -> Work:
     ins, outs = _sizes(node, graph)
-    if macs and "weight" in node.constants:
-        stored = _FLOAT * node.constants["weight"].size
+    if macs:
+        weight = node.constants.get("weight")
+        stored = 0.0 if weight is None else float(_FLOAT * weight.size)
         return gathered(node.name, "dense", macs, stored, _FLOAT, ins, outs)
     if node.op == "winners":
         return Work(node.name, "other", operations=float(ins))
