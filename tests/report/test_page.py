@@ -416,7 +416,7 @@ def searched(tmp_path: Path) -> Experiment:
 
 def test_real_experiment_by_object_and_by_storage(tmp_path: Path, searched: Experiment) -> None:
     address = f"sqlite:///{tmp_path / 'real.db'}"
-    for source in (searched, address):
+    for source in (searched, address, tmp_path / "real.db"):
         target = report(source, output=tmp_path / "real.html")
         found = read(target)
         assert "25 of 30 trials: 23 complete" in found.text

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
@@ -248,18 +249,22 @@ def page(
 def _opened(source: object) -> list[Experiment | Snapshot] | None:
     """Return the experiments of ``source``; None if it is a run directory."""
     if isinstance(source, (str, os.PathLike)):
-        name = os.fspath(source)
-        address = "://" in str(name)
-        if not address and Path(str(name)).suffix.lower() != ".toml":
+        name = str(os.fspath(source))
+        path, address = Path(name), name if "://" in name else None
+        if address is None and path.is_file():
+            from gossamer.search.trials.databases import is_sqlite
+
+            address = f"sqlite:///{quote(name)}" if is_sqlite(path) else None
+        if address is None and path.suffix.lower() != ".toml":
             return None
         from gossamer.search import Experiment
         from gossamer.search.schema import stored_names
 
-        if not address:
+        if address is None:
             return [Experiment.from_toml(name)]
         # Without any, opening says why.
-        names: list[str | None] = [*stored_names(str(name))]
-        return [Experiment.from_storage(str(name), one) for one in names or [None]]
+        names: list[str | None] = [*stored_names(address)]
+        return [Experiment.from_storage(address, one) for one in names or [None]]
     from gossamer.search import Experiment, Snapshot
 
     if isinstance(source, (Experiment, Snapshot)):
