@@ -577,6 +577,85 @@ def test_too_sparse_names_the_layer_and_leaves_the_model():
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
+def test_a_second_sparsifier_of_the_same_weights():
+    model = small()
+    first = Sparsifier(model, 0.5, rule=Static())
+    before = copy.deepcopy(model)
+    with pytest.raises(UserError) as caught:
+        Sparsifier(model, 0.4)
+    assert str(caught.value) == (
+        "layer '0' has another sparsifier already (density 0.5, Static), and the masks of both "
+        "would multiply; call detach() of that one first, which keeps the zeros, or exclude the "
+        "layer"
+    )
+    with pytest.raises(UserError, match="layer '0' has another sparsifier"):
+        prune(model, 0.4)
+    same = zip(model.parameters(), before.parameters(), strict=True)
+    assert all(torch.equal(one, two) for one, two in same)
+    Sparsifier(copy.deepcopy(model), 0.4)  # other weights
+    shared = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 10))
+    shared[1].weight = model[3].weight
+    with pytest.raises(UserError, match="layer '1' has another"):
+        Sparsifier(shared, 0.4)
+    del first
+    Sparsifier(model, 0.4)  # nothing applies the first one's masks any more
+
+
+def test_two_sparsifiers_of_different_weights():
+    model = small()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    first = Sparsifier(model, 0.5, rule=Static(), exclude=["3", "4"]).attach(optimizer)
+    second = Sparsifier(model, 0.25, rule=Static(), exclude=["0"]).attach(optimizer)
+    train(model, optimizer, 3)
+    assert (first.steps, second.steps) == (3, 3)
+    assert int(model[0].weight.count_nonzero()) == 36  # of 72
+    assert int(model[3].weight.count_nonzero() + model[4].weight.count_nonzero()) == 48  # of 190
+
+
+def test_another_sparsifier_after_one_was_detached():
+    model = small()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    first = Sparsifier(model, 0.25, rule=Static()).attach(optimizer)
+    train(model, optimizer, 2)
+    zeros = [parameter == 0 for parameter in model.parameters()]
+    first.detach()
+    assert all(torch.equal(p == 0, z) for p, z in zip(model.parameters(), zeros, strict=True))
+    train(model, optimizer, 2)
+    assert first.steps == 2
+    assert all(bool((layer.weight != 0).all()) for layer in (model[0], model[3], model[4]))
+    for use in (first.step, first.apply, lambda: first.load_state_dict(first.state_dict())):
+        with pytest.raises(UserError, match=r"was detached .*; make another one"):
+            use()
+    second = Sparsifier(model, 0.5, rule=Static()).attach(optimizer)
+    first.detach()  # again: nothing happens
+    train(model, optimizer, 2)
+    assert second.steps == 2
+    weights = [model[i].weight for i in (0, 3, 4)]
+    assert sum(int(weight.count_nonzero()) for weight in weights) == 131  # half of 262
+
+
+def test_a_sparsifier_that_is_gone_with_its_optimizer_is_in_nobodys_way():
+    model = small()
+
+    def trained(density: float) -> None:
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        sparsifier = prune(model, density).attach(optimizer)
+        train(model, optimizer, 2)
+        assert sparsifier.steps == 2
+
+    trained(0.5)
+    trained(0.25)
+
+
+def test_a_weight_that_was_replaced_is_free():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    first = Sparsifier(model, 0.5)
+    for layer in model:
+        layer.weight = nn.Parameter(torch.randn(8, 8))
+    Sparsifier(model, 0.5)
+    assert first.masks
+
+
 def test_nothing_to_make_sparse():
     with pytest.raises(UserError, match="Sequential has no layer whose weights can be sparse"):
         fixed(nn.Sequential(nn.ReLU()), 0.5)

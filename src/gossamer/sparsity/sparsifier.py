@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from gossamer.errors import UserError
 from gossamer.numbers import whole
@@ -57,6 +60,10 @@ def _links(model: nn.Module) -> list[tuple[Mapping[str, nn.Module | None], str, 
     ]
 
 
+# The sparsifier of each masked parameter, by the parameter's id.
+_owners: WeakValueDictionary[int, Sparsifier] = WeakValueDictionary()
+
+
 class Observer(Protocol):
     """Observer of a sparsifier's steps and of the replacement of its masks."""
 
@@ -69,7 +76,8 @@ class Sparsifier:
 
     The model stays a plain torch model, in which masked weights are exactly zero, so it can be
     copied, compiled, exported and saved as usual; the masks are stored here. Call
-    :meth:`step` after every optimizer step, or :meth:`attach` an optimizer once.
+    :meth:`step` after every optimizer step, or :meth:`attach` an optimizer once. A weight has one
+    sparsifier at a time; :meth:`detach` it before making another one.
 
     Args:
         model: the model. Weights of ``Linear`` layers, convolutions (also transposed ones),
@@ -97,8 +105,8 @@ class Sparsifier:
 
     Raises:
         UserError: a density out of range or too small for a layer, a pattern that does not fit
-            one, an unknown layer name, a text in place of a rule or pattern, or a model with
-            nothing to sparsify.
+            one, an unknown layer name, a text in place of a rule or pattern, a model with
+            nothing to sparsify, or a layer that another sparsifier masks.
     """
 
     def __init__(
@@ -139,6 +147,8 @@ class Sparsifier:
         self._checked = False  # whether others change masked weights, too
         self._mixed = False  # steps of the training loop came after those of the optimizer
         self._following: frozenset[int] = frozenset()  # ids of the attached optimizers
+        self._hooks: list[RemovableHandle] = []  # of all optimizers that were ever attached
+        self._detached = False
         self._waiting: set[int] = set()  # those that have not made the present step yet
         #: Layers that hold no masked weights at this time: there is nothing to apply.
         self.packed: Collection[str] = frozenset()
@@ -160,6 +170,7 @@ class Sparsifier:
             except UserError as error:
                 raise UserError(f"layer '{name}': {error}") from None
         self._final_counts = self._counts(1.0)
+        self._check_free()
         masks = {}
         for name, keep in self._counts(0.0).items():
             weight = self._weights[name]
@@ -177,6 +188,19 @@ class Sparsifier:
         }
         self._factors = self._masks.rescale() if rescale else {}
         self.apply()
+        _owners.update({id(w.parameter): self for w in self._weights.values()})
+
+    def _check_free(self) -> None:
+        """Refuse weights of another sparsifier: a weight would be zero where either masks it."""
+        for name, weight in self._weights.items():
+            if _owner_of(weight.parameter):
+                gc.collect()  # one that is gone may be in a cycle with its optimizer
+            if other := _owner_of(weight.parameter):
+                raise UserError(
+                    f"layer '{name}' has another sparsifier already ({other}), and the masks of "
+                    "both would multiply; call detach() of that one first, which keeps the zeros, "
+                    "or exclude the layer"
+                )
 
     def _leave_end(self, model: nn.Module, include: Collection[str]) -> None:
         """Leave the pattern's ``end`` layer dense if the pattern does not divide it."""
@@ -234,8 +258,14 @@ class Sparsifier:
         """Set every masked weight to exactly zero, on whatever device the model is.
 
         Raises:
-            UserError: a sparse layer is no longer part of the model: another has replaced it.
+            UserError: a sparse layer is no longer part of the model: another has replaced it; or
+                the sparsifier was detached.
         """
+        if self._detached:
+            raise UserError(
+                "this sparsifier was detached from its model; make another one to go on: "
+                "Sparsifier(model, ...)"
+            )
         if not all(modules.get(name) is module for modules, name, module in self._modules):
             self._check_present()
         self._masks.apply(but=self.packed)
@@ -405,9 +435,24 @@ class Sparsifier:
                     "optimizers of one training loop together: attach(first, second)"
                 )
 
-        for optimizer in inner:
-            optimizer.register_step_post_hook(follow)
+        self._hooks += [optimizer.register_step_post_hook(follow) for optimizer in inner]
         return self
+
+    def detach(self) -> None:
+        """Leave the model to another sparsifier, or to training without masks, permanently.
+
+        The weights keep their values and zeros; attached optimizers no longer run :meth:`step`.
+        """
+        for observer in self.observers:
+            observer.before_masks_change()
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self.observers.clear()
+        self._before.clear()
+        self._detached = True
+        for key in [key for key, owner in _owners.items() if owner is self]:
+            del _owners[key]
 
     def _follow(
         self, optimizer: torch.optim.Optimizer, optimizers: Collection[torch.optim.Optimizer]
@@ -582,6 +627,20 @@ class Sparsifier:
         for name, mask in self._masks.items():
             masks.set(name, mask)
         masks.apply()
+
+
+def _owner_of(parameter: nn.Parameter) -> str:
+    """Describe the sparsifier of a parameter; empty if it has none.
+
+    Not the sparsifier itself, which an error's traceback would keep.
+    """
+    owner = _owners.get(id(parameter))
+    # A weight may have been replaced since, and its id given to another.
+    if owner is None or not any(
+        w.module._parameters.get(w.name) is parameter for w in owner.weights.values()
+    ):
+        return ""
+    return f"density {owner.density:g}, {type(owner.rule).__name__}"
 
 
 def inner_optimizer(optimizer: Any) -> torch.optim.Optimizer:
