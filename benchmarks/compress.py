@@ -6,8 +6,9 @@
 ``--runs`` takes a pair of run directories and can be repeated, a row each. The dense network runs
 in onnxruntime, in OpenVINO where it is installed, and in the engine; the sparse one in the engine;
 all in turns in one process, on one thread, at batch 1 and 64. The folder above both says how
-many trials and minutes it took. Writes ``OUT.md`` and ``OUT.json``; rows and ``notes``
-(paragraphs written by hand) that are in the latter already stay.
+many trials and minutes it took. ``GOALS`` are compared with what each row reached. Writes
+``OUT.md`` and ``OUT.json``; rows and ``notes`` (by heading, written by hand) that are in the latter
+already stay, and ``--table-only`` writes the page from them alone.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import importlib.util
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from results import BATCHES, write
@@ -29,6 +31,59 @@ from gossamer.errors import UserError
 from gossamer.runtime import Engine, machine
 from gossamer.runtime.arrays import batches
 from gossamer.search import Experiment, chosen_trial
+
+# By folder: what each compression was to reach.
+GOALS = {
+    "mnist_mlp": {"lost": 0.1, "weights": 5, "onnxruntime": 10},
+    "mnist_mlp_95x90": {"lost": 0.1, "weights": 5, "units": 10, "onnxruntime": 10},
+    "mnist_cnn": {"lost": 0.1, "weights": 5, "units": 10, "onnxruntime": 10},
+    "tc_resnet8": {"lost": 0.3, "onnxruntime": 4},
+    "encoder": {"lost": 0.5, "onnxruntime": 2},
+    "cnn2": {"lost": 0.2, "weights": 10, "peer1": 8, "peer64": 6},
+    "resnet20": {"lost": 0.5, "weights": 10, "onnxruntime": 3},
+}
+FIRST_ANSWER = 60  # seconds that it may take, for every network
+
+
+def times_faster(row: dict[str, Any], batch: int, peer: str = "") -> float:
+    """The fastest dense network in a runtime (or that in ``peer``) over the sparse one, in time."""
+    timed = row["seconds"][f"batch{batch}"]
+    peers = [s for name, s in timed.items() if "engine" not in name and name.endswith(peer)]
+    return float(min(peers) / timed["sparse, engine"])
+
+
+class Figure(NamedTuple):
+    """What a goal limits: its words, whether the limit is the least, and the value."""
+
+    words: str
+    least: bool
+    value: Callable[[dict[str, Any]], float]
+
+
+FIGURES = {
+    "lost": Figure(
+        "points of accuracy lost on test",
+        False,
+        lambda row: 100 * (row["dense"]["accuracy"] - row["sparse"]["accuracy"]),
+    ),
+    "weights": Figure(
+        "% of the weights", False, lambda row: 100 * row["sparse"]["weights"]["density"]
+    ),
+    "units": Figure(
+        "% of the units active", False, lambda row: 100 * row["sparse"]["activations"]["density"]
+    ),
+    "onnxruntime": Figure(
+        "times as fast as dense in onnxruntime, batch 1",
+        True,
+        lambda row: times_faster(row, 1, "onnxruntime"),
+    ),
+    "peer1": Figure(
+        "times as fast as the fastest dense peer, batch 1", True, lambda row: times_faster(row, 1)
+    ),
+    "peer64": Figure(
+        "times as fast as the fastest dense peer, batch 64", True, lambda row: times_faster(row, 64)
+    ),
+}
 
 ABOUT = """\
 Accuracy is *measured* on the test split, one seed a row; weights are *counted*. Times faster is
@@ -99,10 +154,32 @@ def seconds(runs: dict[str, Path], turns: int) -> dict[str, dict[str, float]]:
     return found
 
 
+def reached(rows: list[dict[str, Any]]) -> list[str]:
+    """The goals of each network beside what it reached."""
+    lines = ["| network | goal | wanted | reached | |", "|---|---|---|---|---|"]
+    for row in rows:
+        for name, limit in GOALS.get(row["name"], {}).items():
+            figure = FIGURES[name]
+            value = figure.value(row)
+            missed = limit - value if figure.least else value - limit
+            lines.append(
+                f"| {row['name']} | {figure.words} | at {'least' if figure.least else 'most'} "
+                f"{limit:g} | {value:.2f} | {f'missed by {missed:.2f}' if missed > 0 else 'met'} |"
+            )
+    first = [row["search"]["first"] for row in rows]
+    late = [row["name"] for row in rows if row["search"]["first"] > FIRST_ANSWER]
+    outcome = f"missed by {', '.join(late)}" if late else "met by all"
+    text = f"A first network within {FIRST_ANSWER} seconds: {outcome}"
+    return [*lines, "", f"{text} ({min(first):.0f} to {max(first):.0f} seconds)."]
+
+
 def page(result: dict[str, Any]) -> str:
     lines = ["# Compressed networks beside dense ones", "", ABOUT]
+    lines += ["", "## Goals", "", *reached(result["rows"])]
+    lines += ["", "## What fell short, and what was tried", ""]
+    lines += [f"- **{heading}.** {text}" for heading, text in result["notes"].items()]
     lines += [
-        "",
+        *("", "## Accuracy and weights", ""),
         "| network, data | test %: dense / sparse | non-zero weights | activation density |",
         "|---|---|---|---|",
     ]
@@ -114,7 +191,8 @@ def page(result: dict[str, Any]) -> str:
             f"| {sparse['weights']['nonzero']:,} of {dense['weights']['nonzero']:,} "
             f"| {sparse['activations']['density']:.3f} |"
         )
-    lines += ["", "| network | goals | validation | trials | first answer, s | result, minutes |"]
+    lines += ["", "## Searches", ""]
+    lines += ["| network | goals | validation | trials | first answer, s | result, minutes |"]
     lines += ["|---" * 6 + "|"]
     for row in result["rows"]:
         search = row["search"]
@@ -127,7 +205,8 @@ def page(result: dict[str, Any]) -> str:
             f"| {row['name']} | {goals} | {values}{inside} | {search['trials']} "
             f"| {search['first']:.0f} | {search['result'] / 60:.0f} |"
         )
-    lines += ["", "| network | batch | against | times faster |", "|---|---|---|---|"]
+    lines += ["", "## Time", ""]
+    lines += ["| network | batch | against | times faster |", "|---|---|---|---|"]
     for row in result["rows"]:
         for batch, timed in row["seconds"].items():
             own = timed["sparse, engine"]
@@ -136,8 +215,8 @@ def page(result: dict[str, Any]) -> str:
                 for name, each in timed.items()
                 if name != "sparse, engine"
             ]
-    lines += [line for note in result["notes"] for line in ("", note)]
-    lines += ["", *(f"    {made}" for row in result["rows"] for made in row["made"])]
+    lines += ["", "## Commands", ""]
+    lines += [*(f"    {made}" for row in result["rows"] for made in row["made"])]
     lines += ["", "| network | times measured on |", "|---|---|"]
     for row in result["rows"]:
         beside = ", shared with other programs" if row["shared"] else ""
@@ -154,14 +233,18 @@ def portable(word: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", nargs=2, action="append", required=True)
+    parser.add_argument("--runs", nargs=2, action="append", default=[])
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--made", nargs="+", default=[], help="commands that made these runs")
+    parser.add_argument("--table-only", action="store_true", help="only write the page")
     parser.add_argument("--shared", action="store_true", help="other programs ran beside it")
     parser.add_argument("--out", type=Path, default=Path("docs/results/compress"))
     arguments = parser.parse_args()
     file = arguments.out.with_suffix(".json")
-    stored = json.loads(file.read_text()) if file.exists() else {"rows": [], "notes": []}
+    stored = json.loads(file.read_text()) if file.exists() else {"rows": [], "notes": {}}
+    if arguments.table_only:
+        write(arguments.out, stored, page(stored))
+        return
     rows = {row["name"]: row for row in stored["rows"]}
     for texts in arguments.runs:
         runs = pair(texts)
