@@ -70,6 +70,13 @@ def test_counts_have_no_fractions() -> None:
     assert words.value(tight, tight.metrics[1], trials[0]) == "998.3", "it misses 998"
 
 
+def test_one_trial_is_not_called_trials() -> None:
+    one = replace(snapshot([record(0, values=INSIDE, fidelity="small")]), costs={"small": 0.1})
+    assert words.counts(one).startswith("1 trial, as much as 0.1 of 1,000 full ones: ")
+    assert words.counts(replace(one, budget=None)).startswith("1 trial: ")
+    assert words.counts(replace(one, costs={})).startswith("1 of 1,000 trials: ")
+
+
 def test_of_several_cheaper_tasks_the_dearest_tells_most() -> None:
     trials = [
         record(0, values=INSIDE, fidelity="small"),

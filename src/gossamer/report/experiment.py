@@ -239,12 +239,13 @@ def counts(snapshot: Snapshot) -> str:
 def of_budget(snapshot: Snapshot, count: int, what: str = "") -> str:
     """Write a number of trials beside the budget, which counts trials of the full task."""
     number, noun = units.whole(count), what and f" {what}"
+    one = noun.replace("trials", "trial") if count == 1 else noun
     if snapshot.budget is None:
-        return f"{number}{noun}"
+        return f"{number}{one}"
     budget = units.whole(snapshot.budget)
     if not snapshot.costs:
         return f"{number} of {budget}{noun}"
-    return f"{number}{noun}, as much as {snapshot.spent:.1f} of {budget} full ones"
+    return f"{number}{one}, as much as {snapshot.spent:.1f} of {budget} full ones"
 
 
 def failures(snapshot: Snapshot) -> list[tuple[str, list[int]]]:
