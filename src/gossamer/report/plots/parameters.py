@@ -146,10 +146,17 @@ def importances(snapshot: Snapshot) -> list[Plot]:
             },
             orientation="h",
             marker={"color": INSIDE},
-            text=[f"{100 * ranked[name]:.0f} %" for name in names],
-            textposition="outside",
-            cliponaxis=False,
             hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+        )
+        figure.add_scatter(  # beside the interval, which would cross the bar's own text
+            y=[text(name) for name in names],
+            x=[float(high) for _, high in ends],
+            mode="text",
+            text=[f" {100 * ranked[name]:.0f} %" for name in names],
+            textposition="middle right",
+            cliponaxis=False,
+            hoverinfo="skip",
+            showlegend=False,
         )
         most = max(high for _, high in ends) or 1
         figure.update_xaxes(tickformat=".0%", range=[0, 1.18 * most], title_text="share")
