@@ -117,8 +117,11 @@ def _fitted(table: Table, width: int) -> RenderableType:
         cells = [
             Measurement.get(room, room.options, cell) for cell in (column.header, *column.cells)
         ]
-        least.append(max(cell.minimum for cell in cells))
-        most.append(max(max(cell.maximum for cell in cells), column.min_width or 0))
+        longest = max(cell.minimum for cell in cells)
+        # A column with a limit splits longer words.
+        least.append(min(longest, column.max_width or longest))
+        wanted = max(max(cell.maximum for cell in cells), column.min_width or 0)
+        most.append(min(wanted, column.max_width or wanted))
     overhead -= sum(most)
     spare = width - overhead - sum(least)
     if spare < 0:

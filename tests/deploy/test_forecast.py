@@ -11,9 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
+from gossamer.console import show
 from gossamer.deploy import Choice, Forecast, LayerForecast, forecast
 from gossamer.deploy.bench import Turns
-from gossamer.deploy.forecast import layer_seconds, prune, pruned
+from gossamer.deploy.forecast import CHOICES, layer_seconds, prune, pruned
 from gossamer.errors import UserError
 from gossamer.report import forecast_table
 from gossamer.runtime import Engine, LayerProfile, Plan, planner
@@ -192,3 +193,18 @@ def test_the_table_fits_80_columns():
     assert lines[whole + 1].split() == ["with", "winners", "9.6", *map(str, range(11, 19))]
     for shown in ("dw (conv)", "pool (pool)", "1 without weights", "95%"):
         assert shown in text.getvalue()
+
+
+def test_a_long_name_leaves_room_for_the_speedups() -> None:
+    """As TensorFlow names its layers; it is split, and no number is left out."""
+    name = "model_1/cq_t2010v2_1/conv1d_1;model_1/cq_t2010v2_1/conv1d_1/of_several"
+    gains = tuple(1.5 + i / 10 for i in range(len(CHOICES)))
+    layer = LayerForecast(name, "conv", 1.0, "", gains)
+    made = Forecast("m.onnx", "machine", 1, 1, 0.01, CHOICES, (layer,), gains)
+    text = io.StringIO()
+    show(forecast_table(made), Console(width=80, file=text))
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.split()[-9:] == [f"{gain:.1f}" for gain in gains[:9]] for line in lines) == 2
+    assert sum(line.split()[-9:] == [f"{gain:.1f}" for gain in gains[9:]] for line in lines) == 2
+    assert name in "".join(line[:26].strip() for line in lines)
