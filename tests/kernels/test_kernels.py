@@ -257,6 +257,7 @@ OPERATIONS: dict[str, tuple[Network, bool]] = {
     "examples": (convolution, False),
     "columns": (linear, False),
     "windows": (linear, False),
+    "block lists": (linear, False),
     "lanes": (convolution, False),
     "active": (active, False),
     "winners": (winners, False),
@@ -283,6 +284,7 @@ for operation in (
     "examples",
     "columns",
     "windows",
+    "block lists",
     "lanes",
     "active",
 ):

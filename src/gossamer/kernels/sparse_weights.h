@@ -343,6 +343,56 @@ void windows(const Call& call) {
 }
 #endif
 
+// The inputs of the blocks of a vector of outputs, each in the lanes of its block.
+template <int Blocks>
+inline V block_inputs(const float* x, const int32_t* input) {
+    V v = splat(x[input[0]]);
+    for (int b = 1; b < Blocks; ++b) v = lane_numbers() < b * (W / Blocks) ? v : splat(x[input[b]]);
+    return v;
+}
+
+// Linear layer on one example, of blocks of W / Blocks outputs that need the same inputs: the
+// lanes are outputs, and each block has a list of its inputs. A sum waits for itself at every
+// step, so several vectors of outputs go side by side as far as the shortest list.
+template <int Blocks, int Together, class Number = float>
+void block_lists(const Call& call) {
+    const auto& s = *reinterpret_cast<const ColumnsShape*>(call.shape);
+    const auto* start = static_cast<const int32_t*>(call.data[0]);   // [vectors + 1]
+    const auto* input = static_cast<const int32_t*>(call.data[1]);   // [steps][Blocks]
+    const auto* weights = static_cast<const Number*>(call.data[2]);  // [steps][W]
+    const auto* bias = static_cast<const float*>(call.data[3]);      // padded to W
+    const Clip clip(static_cast<const float*>(call.data[4]));
+    const int64_t vectors = (s.outputs + W - 1) / W;
+    const int64_t first = share(vectors, call.part, call.parts);
+    const int64_t last = share(vectors, call.part + 1, call.parts);
+    for (int64_t row = 0; row < call.items * s.rows; ++row) {
+        const float* x = call.in[0] + row * s.depth;
+        float* out = call.out[0] + row * s.outputs;
+        const auto add = [&](V& sum, int64_t e) {
+            sum += load_weights(weights + e * W) * block_inputs<Blocks>(x, input + e * Blocks);
+        };
+        for (int64_t v = first; v < last; v += Together) {
+            const int64_t there = least(Together, last - v);
+            V sum[Together];
+            int64_t common = there < Together ? 0 : start[v + 1] - start[v];
+            for (int64_t i = 0; i < there; ++i) {
+                sum[i] = load(bias + (v + i) * W);
+                common = least(common, start[v + i + 1] - start[v + i]);
+            }
+            for (int64_t e = 0; e < common; ++e) {
+#pragma GCC unroll 8
+                for (int i = 0; i < Together; ++i) add(sum[i], start[v + i] + e);
+            }
+            for (int64_t i = 0; i < there; ++i) {
+                const int64_t end = start[v + i + 1];
+                for (int64_t e = start[v + i] + common; e < end; ++e) add(sum[i], e);
+                store_first(out + (v + i) * W, clip(sum[i]), s.outputs - (v + i) * W);
+            }
+        }
+        finish(call, out + first * W, least(last * W, s.outputs) - first * W);
+    }
+}
+
 // Convolution with few input channels: the lanes are output columns. Each input row is
 // kept as `shifts` copies, copy i holding the columns i, i + step, i + 2 step, ... so that
 // every load is aligned; a max-pool after the convolution

@@ -99,6 +99,31 @@ def by_chunk(
     return np.stack(bounds).astype(np.int32), np.concatenate(offsets), np.concatenate(values)
 
 
+def by_block_lists(weight: Array, width: int, blocks: int) -> tuple[Array, Array, Array]:
+    """Pack [outputs, depth] as steps, each with one input for each block of a vector of outputs.
+
+    A vector is ``width`` outputs and has so many blocks. Where the inputs of one block of a vector
+    are fewer than those of another, weights of zero follow.
+
+    Returns:
+        The starts of the vectors, the inputs [steps, blocks], and the weights [steps, width].
+    """
+    together = width // blocks
+    vectors = up_to(len(weight), width) // width
+    bounds, inputs, values = by_output(
+        padded(weight, vectors * width), np.arange(weight.shape[1]), together
+    )
+    counts = np.diff(bounds).reshape(vectors, blocks)
+    starts = np.concatenate([[0], np.cumsum(counts.max(axis=1))]).astype(np.int32)
+    block = np.repeat(np.arange(vectors * blocks), counts.ravel())
+    step = starts[block // blocks] + np.arange(len(block)) - bounds[block]
+    index = np.zeros((starts[-1], blocks), np.int32)
+    index[step, block % blocks] = inputs
+    lanes = np.zeros((starts[-1], blocks, together), weight.dtype)
+    lanes[step, block % blocks] = values.reshape(-1, together)
+    return starts, index, lanes.reshape(-1, width)
+
+
 def by_windows(weight: Array, width: int) -> tuple[Array, Array, Array, Array]:
     """Pack [outputs, depth] as steps, each with one weight for each of ``width`` outputs.
 

@@ -11,6 +11,7 @@ from gossamer.runtime.lowering.convolution import Convolution
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.packing import BLOCK, padded, panels, sparse_panels, up_to
 
+BLOCKS = {"whole": 1, "half": 2}  # in a vector of outputs, by the layout of "block lists"
 WORTH = 2.0  # so many products of blocks for each one with a non-zero are too many
 
 
@@ -22,6 +23,16 @@ def sparse_gemm_kernels(lowering: Lowering, weight: Array) -> list[Kernel]:
     """Return the kernels that skip inputs whose weights are zero for a whole vector of outputs."""
     worth = lowering.every or share_of_blocks(weight, lowering.width) < 0.5
     return find(lowering.isa, typed("sparse gemm", weight)) if worth else []
+
+
+def block_list_kernels(lowering: Lowering, weight: Array) -> list[Kernel]:
+    """Return the kernels of blocks of outputs, each with its inputs, that do little in vain."""
+
+    def useful(kernel: Kernel) -> bool:
+        share = share_of_blocks(weight, lowering.width // BLOCKS[kernel.layout])
+        return lowering.every or share * weight.size < WORTH * nonzeros(weight)
+
+    return [k for k in find(lowering.isa, typed("block lists", weight)) if useful(k)]
 
 
 def sparse_kernels(

@@ -13,6 +13,8 @@ from gossamer.runtime.constants import fact, nonzeros
 from gossamer.runtime.graph import Array, Candidate, Node
 from gossamer.runtime.lowering.active import Grid, active_kernels, emit_active, tiles
 from gossamer.runtime.lowering.dense import (
+    BLOCKS,
+    block_list_kernels,
     columns_of,
     gemm_kernels,
     outputs_together,
@@ -23,6 +25,7 @@ from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.packing import (
     BLOCK,
     InputMajor,
+    by_block_lists,
     by_output,
     by_windows,
     limits,
@@ -131,6 +134,17 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         scratch = (depth + lowering.width) * lanes
         add(kernel, plain, {"depth": depth}, data, float(items * nonzero), scratch)
 
+    def block_lists(kernel: Kernel) -> None:
+        plain, blocks = source(), BLOCKS[kernel.layout]
+        data = [
+            *packed(
+                plain, lambda w: by_block_lists(w, lowering.width, blocks), "block lists", blocks
+            ),
+            padded(bias, up_to(outputs, lowering.width)),
+            clip,
+        ]
+        add(kernel, plain, {"depth": depth}, data, float(items * nonzero))
+
     def windows(kernel: Kernel) -> None:
         plain = source()
         data = [
@@ -177,6 +191,8 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
     if depth < 1 << 16 and (lowering.every or (density < 0.4 and not lowering.batched)):
         for kernel in find(lowering.isa, typed("windows", weight)):
             yield Candidate(str(kernel), partial(windows, kernel))
+        for kernel in block_list_kernels(lowering, weight):
+            yield Candidate(str(kernel), partial(block_lists, kernel))
     if flat and depth < 1 << 20:
         kernels = fact(
             weight,
