@@ -259,6 +259,34 @@ def test_a_regression_with_ones_own_training(tmp_path):
     assert found.trial.values["error"] == pytest.approx(evaluate(found.model)["error"], rel=1e-4)
 
 
+def test_a_training_that_ignores_the_masks_gives_no_dense_network(tmp_path):
+    x = torch.randn(64, 16)
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
+
+    def train(network, sparsifier):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        network(x).square().mean().backward()
+        optimizer.step()
+
+    own = {"evaluate": lambda network: 1.0, "train": train, "at_most": {"density": 0.7}}
+    with pytest.warns(UserWarning, match=r"train has changed masked weights of layer '0'.*attach"):
+        done = compress(model, x, **own, trials=4, out=tmp_path, progress=False)
+    trials = done.experiment.trials()
+    assert any(trial.parameters["epochs"] for trial in trials)
+    assert all(trial.values["density"] < 0.7 for trial in trials)
+
+
+def test_batches_in_an_unknown_form(trained, tmp_path):
+    batches = [{"pixels": torch.zeros(4, 16), "labels": torch.zeros(4)}]
+    with pytest.raises(
+        UserError, match=r"a batch of train is not a pair .* but dict; .*collate_fn"
+    ):
+        compress(trained, iter(batches), out=tmp_path, progress=False)
+    own = {"evaluate": lambda network: 1.0, "train": lambda network, sparsifier: None}
+    with pytest.raises(UserError, match=r"the first batch is dict, not a tensor of inputs"):
+        compress(trained, batches, **own, out=tmp_path, progress=False)
+
+
 @pytest.mark.parametrize("answer", [None, float("nan"), "0.9", torch.ones(3), {"error": None}])
 def test_what_evaluate_returns_must_be_numbers(trained, examples, tmp_path, answer):
     own = {"evaluate": lambda model: answer, "train": lambda model, sparsifier: None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,7 @@ class PruneModule:
         else:
             for _ in range(values["epochs"]):
                 self.train(model, sparsifier)
+            _restore_zeros(sparsifier)
         place = make_folder(self._place(trial.number))
         save_tensors(place / "model.safetensors", add_prefix(model.state_dict(), MODEL), {})
         write_text(place / "values.json", json.dumps(values))
@@ -142,6 +144,24 @@ class PruneModule:
             table = read_metrics(run, [name for name in names if name not in own])
             own = {**own, **read_metrics(run, _counted(run))}
         return {**table, **own}, run
+
+
+def _restore_zeros(sparsifier: Sparsifier) -> None:
+    """Apply the masks after a user's training, with a warning if it has changed masked weights.
+
+    The network would be dense otherwise, and pass as a sparse one.
+    """
+    for name, mask in sparsifier.masks.items():
+        weight = sparsifier.weights[name].parameter.detach()
+        if bool(weight.masked_fill(mask.to(weight.device), 0.0).any()):
+            warnings.warn(
+                f"train has changed masked weights of layer '{name}', which are zero again "
+                "now; let train(model, sparsifier) call sparsifier.attach(optimizer) before its "
+                "first step",
+                stacklevel=2,
+            )
+            break
+    sparsifier.apply()
 
 
 def _checked(result: float | Mapping[str, float]) -> dict[str, float]:
@@ -314,5 +334,8 @@ def _first_inputs(data: Any) -> Tensor:
         if isinstance(item, tuple | list):
             item = item[0]
     if not isinstance(item, Tensor | np.ndarray) or not len(item):
-        raise UserError("data: the first item holds no batch of inputs; give a loader of batches")
+        raise UserError(
+            f"data: the first batch is {type(item).__name__}, not a tensor of inputs; with "
+            "evaluate and train, data can be one such tensor, as the model takes it"
+        )
     return torch.as_tensor(item)[:_MEASURED].detach().cpu()

@@ -89,7 +89,10 @@ def _pair(part: Any, name: str, split: str) -> Pair:
     xs, ys = [], []
     for batch in part:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise UserError(f"{name}: a batch of {split} is not a pair (x, y)")
+            raise UserError(
+                f"{name}: a batch of {split} is not a pair (x, y), but {type(batch).__name__}; let "
+                "the loader return pairs, by its data set or its collate_fn"
+            )
         xs.append(_array(batch[0]))
         ys.append(_array(batch[1]))
     if not xs:
