@@ -97,7 +97,7 @@ CLOSE = 1e-3  # of the largest output: as far as rounding takes deep networks
 LIMIT = 300  # seconds of one measurement
 STAGES = 100  # of the network whose steps threads share to measure how long they take to meet
 NEAR_NS = 120.0  # cores are near each other if threads take no longer to meet after a step
-ATTEMPTS = 5  # to find the cores near each other
+ATTEMPTS = 3  # to find the cores near each other
 
 
 def install(folder: Path) -> None:

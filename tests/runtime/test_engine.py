@@ -407,7 +407,7 @@ def test_similar_layers_are_measured_once() -> None:
 
 
 def test_no_more_than_one_of_a_hopeless_kind_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    nanoseconds = {"gemm": 100.0, "columns": 10.0, "active": 0.0}
+    nanoseconds = {"gemm": 100.0, "columns": 10.0, "block": 10.0, "active": 0.0}
 
     def active() -> int:
         times = Engine(stack(0.2), threads=1, isa="portable").plan.measured_ns["v0 (batched)"]
@@ -426,7 +426,7 @@ def test_no_more_than_one_of_a_hopeless_kind_is_measured(monkeypatch: pytest.Mon
 
 
 def test_a_candidate_slowed_down_once_may_still_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = {"gemm": 13.0, "columns": 6.0, "active": 10.0}
+    first = {"gemm": 13.0, "columns": 6.0, "block": 12.0, "active": 10.0}
 
     def trial(*rest: Any) -> Callable[[int, float], float]:
         kind = rest[-1].split()[0]
