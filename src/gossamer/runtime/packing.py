@@ -43,18 +43,6 @@ def panels(weight: Array, width: int) -> Array:
     return np.ascontiguousarray(whole.reshape(-1, width, depth).transpose(0, 2, 1))
 
 
-def sparse_panels(weight: Array, width: int) -> tuple[Array, Array, Array]:
-    """Pack [outputs, depth] in panels of ``width`` outputs: the inputs that any of them reads.
-
-    Returns (starts of the panels of outputs, inputs [steps], weights [steps, width]).
-    """
-    outputs, depth = weight.shape
-    whole = padded(weight, up_to(outputs, width)).reshape(-1, width, depth)
-    panel, step = np.nonzero(whole.any(axis=1))
-    starts = np.searchsorted(panel, np.arange(len(whole) + 1)).astype(np.int32)
-    return starts, step, np.ascontiguousarray(whole[panel, :, step])
-
-
 def grouped_panels(weight: Array, width: int, group: int) -> Array:
     """Pack [outputs, runs, length] as [panel][groups][width][group]: groups of adjacent inputs.
 
@@ -82,24 +70,7 @@ def by_output(weight: Array, offset: Array, together: int = 1) -> tuple[Array, A
     return bounds, offset[column].astype(np.int32), values[row, column]
 
 
-def by_chunk(
-    weight: Array, offset: Array, chunk: int, together: int = 1
-) -> tuple[Array, Array, Array]:
-    """Return ``by_output`` in chunks of ``chunk`` inputs: bounds are [chunks][outputs + 1]."""
-    depth = weight.shape[1]
-    bounds, offsets, values = [], [], []
-    start = 0
-    for first in range(0, depth, chunk):
-        some = slice(first, first + chunk)
-        b, o, v = by_output(weight[:, some], offset[some], together)
-        bounds.append(b + start)
-        offsets.append(o)
-        values.append(v)
-        start += len(v)
-    return np.stack(bounds).astype(np.int32), np.concatenate(offsets), np.concatenate(values)
-
-
-def by_block_lists(weight: Array, width: int, blocks: int) -> tuple[Array, Array, Array]:
+def sparse_panels(weight: Array, width: int, blocks: int = 1) -> tuple[Array, Array, Array]:
     """Pack [outputs, depth] as steps, each with one input for each block of a vector of outputs.
 
     A vector is ``width`` outputs and has so many blocks. Where the inputs of one block of a vector
@@ -122,6 +93,23 @@ def by_block_lists(weight: Array, width: int, blocks: int) -> tuple[Array, Array
     lanes = np.zeros((starts[-1], blocks, together), weight.dtype)
     lanes[step, block % blocks] = values.reshape(-1, together)
     return starts, index, lanes.reshape(-1, width)
+
+
+def by_chunk(
+    weight: Array, offset: Array, chunk: int, together: int = 1
+) -> tuple[Array, Array, Array]:
+    """Return ``by_output`` in chunks of ``chunk`` inputs: bounds are [chunks][outputs + 1]."""
+    depth = weight.shape[1]
+    bounds, offsets, values = [], [], []
+    start = 0
+    for first in range(0, depth, chunk):
+        some = slice(first, first + chunk)
+        b, o, v = by_output(weight[:, some], offset[some], together)
+        bounds.append(b + start)
+        offsets.append(o)
+        values.append(v)
+        start += len(v)
+    return np.stack(bounds).astype(np.int32), np.concatenate(offsets), np.concatenate(values)
 
 
 def by_windows(weight: Array, width: int) -> tuple[Array, Array, Array, Array]:

@@ -25,7 +25,6 @@ from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.packing import (
     BLOCK,
     InputMajor,
-    by_block_lists,
     by_output,
     by_windows,
     limits,
@@ -65,6 +64,11 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         """Return the weight packed by ``make``, once for all steps that use it."""
         key = (*of, lowering.width, plain, flat, value.channels, value.pixels)
         return once(weight, lambda: make(order(plain)), key)
+
+    def lists(plain: str, blocks: int = 1) -> list[Array]:
+        """Return the weight as lists of the inputs of each block of a vector of outputs."""
+        width = lowering.width
+        return packed(plain, lambda w: sparse_panels(w, width, blocks), "sparse panels", blocks)
 
     def source() -> str:
         return lowering.layout(value) if flat else "dense"
@@ -109,13 +113,8 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
 
     def sparse_gemm(kernel: Kernel) -> None:
         plain = source()
-
-        def pack(matrix: Array) -> list[Array]:
-            bounds, inputs, values = sparse_panels(matrix, lowering.width)
-            return [bounds, inputs.astype(np.int32), values]
-
         data = [
-            *packed(plain, pack, "sparse gemm"),
+            *lists(plain),
             padded(bias, up_to(outputs, lowering.width)),
             np.zeros(1, np.int32),
             clip,
@@ -135,11 +134,9 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         add(kernel, plain, {"depth": depth}, data, float(items * nonzero), scratch)
 
     def block_lists(kernel: Kernel) -> None:
-        plain, blocks = source(), BLOCKS[kernel.layout]
+        plain = source()
         data = [
-            *packed(
-                plain, lambda w: by_block_lists(w, lowering.width, blocks), "block lists", blocks
-            ),
+            *lists(plain, BLOCKS[kernel.layout]),
             padded(bias, up_to(outputs, lowering.width)),
             clip,
         ]
