@@ -145,3 +145,28 @@ def test_layers_in_8_bits_are_counted_in_bytes(engine):
     assert 13 * 64 <= rounding.values < 13 * 64 + 200
     found = EnergyModel().ratio([dense[-1]], [eight], "DRAM")
     assert found.low > 512 / 64
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_each_step_of_a_recurrent_layer_counts_its_own_multiply_adds(engine, kind):
+    """All steps have the layer's name in the graph."""
+    time, inputs, hidden = 6, 8, 32
+
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.out = kind(inputs, hidden, batch_first=True), nn.Linear(hidden, 4)
+
+        def forward(self, x):
+            return self.out(self.layer(x)[0][:, -1])
+
+    own, dense = count_work(engine(Recurrent(), (time, inputs)))
+    gates = {nn.LSTM: 4, nn.GRU: 3}[kind]
+    # The first step's hidden state is zero, so its product may be left out.
+    most = time * gates * hidden * (inputs + hidden) + 4 * hidden
+    least = most - gates * hidden * hidden
+    for works in (own, dense):
+        assert least <= sum(work.macs for work in works) <= most
+    assert sum(w.stored for w in own) >= 4 * gates * hidden * (inputs + hidden)
+    found = EnergyModel().ratio(dense, own, "L1")
+    assert 0.5 < found.low <= found.high < 2

@@ -118,14 +118,17 @@ def count_work(engine: Engine) -> tuple[list[Work], list[Work]]:
         The network's work by kernel call, and the counterpart's work by node.
     """
     graph = engine.graph
-    nodes = {node.name: node for node in graph.nodes}
+    # By value, since all steps of a recurrent layer have its name.
+    nodes = {node.output: node for node in graph.nodes}
     rows = engine.profile(*engine.noise(), repeats=1)
-    own = [_own(row, nodes.get(row.node), engine) for row in rows]
+    own = [_own(row, nodes.get(row.value), engine) for row in rows]
     macs: dict[str, float] = {}
     for row in rows:
-        macs[row.node] = macs.get(row.node, 0.0) + row.dense_macs
+        macs[row.value] = macs.get(row.value, 0.0) + row.dense_macs
     dense = [
-        _dense(node, graph, macs.get(node.name, 0.0)) for node in graph.nodes if node.op != "round"
+        _dense(node, graph, macs.get(node.output, 0.0))
+        for node in graph.nodes
+        if node.op != "round"
     ]
     return own, dense
 

@@ -30,7 +30,8 @@ class LayerProfile:
     ``seconds`` is measured; ``macs`` (done, at the measured density of the activations) and
     ``dense_macs`` (of the dense layer) are counted; ``bytes`` are those of the packed weights,
     ``moved`` those of weights and values that the call touches. ``threads`` work on it, each on
-    examples of its own if there are enough.
+    examples of its own if there are enough. ``value`` is what the node computes, empty for
+    conversions; nodes that come from one operator of the file share its name as ``node``.
     """
 
     node: str
@@ -41,6 +42,7 @@ class LayerProfile:
     bytes: int
     moved: float
     threads: int = 1
+    value: str = ""
 
 
 class Engine:
@@ -324,6 +326,7 @@ class Engine:
                 step.bytes,
                 self._moved(step, together),
                 1 if number in single_threaded else self.threads,
+                step.value,
             )
             for number, (step, time) in enumerate(zip(self._steps[kind], times, strict=True))
         ]

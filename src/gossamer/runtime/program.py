@@ -131,6 +131,7 @@ class Step:
     scratch: int = 0
     items: int = 1
     node: str = ""
+    value: str = ""  # that the node computes: names of nodes are not unique
     macs: float = 0.0
     dense_macs: float = 0.0
     epilogue: tuple[Link, ...] = ()

@@ -110,7 +110,10 @@ class Lowering:
     def add(
         self, node: str, kernel: Kernel, inputs: Any, output: Buffer, shape: Any, **more: Any
     ) -> None:
-        self.steps.append(Step(kernel, tuple(inputs), (output,), shape, node=node, **more))
+        value = output.name.partition("|")[0] if node else ""
+        self.steps.append(
+            Step(kernel, tuple(inputs), (output,), shape, node=node, value=value, **more)
+        )
 
     def one(
         self, node: AnyNode, shape: dict[str, Any], data: Sequence[Array] = (), **more: Any
