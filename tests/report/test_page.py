@@ -228,6 +228,12 @@ def test_no_trials(tmp_path: Path) -> None:
     assert "No trial is complete yet" in found.text
 
 
+def test_cheaper_trials_alone_are_said_to_be_complete(tmp_path: Path) -> None:
+    values = {"accuracy": 0.97, "density": 0.1}
+    found = written(tmp_path, {}, snapshot([record(0, values=values, fidelity="small")]))
+    assert "No trial of the full task is complete yet; of the cheaper small" in found.text
+
+
 def test_only_failed_trials(tmp_path: Path) -> None:
     records = [record(n, "failed", {}, {}, f"reason {n % 60}") for n in range(130)]
     found = written(tmp_path, {}, snapshot(records))
