@@ -731,8 +731,10 @@ def test_frozen_layers_stay_dense():
     assert list(fixed(model, 0.5).masks) == ["0", "4"]
     assert torch.equal(model[3].weight, before)
     assert "3" in fixed(small().requires_grad_(False), 0.5, include=["frozen"]).masks
-    with pytest.raises(UserError, match="every layer stays dense"):
+    with pytest.raises(UserError, match=r"requires_grad_\(True\).* include=\['frozen'\]"):
         fixed(small().requires_grad_(False), 0.5)
+    with pytest.raises(UserError, match=r"every layer stays dense: .*excluded.*out of exclude$"):
+        fixed(small(), 0.5, exclude=["*"])
 
 
 def test_a_list_is_wanted():

@@ -283,17 +283,31 @@ def choose_weights(
                 selected = selected.union(*matched)
         return selected
 
-    dense = named(DENSE_BY_DEFAULT, "exclude") - named(include, "include")
-    dense |= named(exclude, "exclude")
+    left_out = named(exclude, "exclude")
+    dense = left_out | (named(DENSE_BY_DEFAULT, "exclude") - named(include, "include"))
     chosen = {name: weight for name, weight in weights.items() if name not in dense}
     if not chosen:
-        raise UserError(
-            f"every layer stays dense ({', '.join(sorted(dense))} excluded or frozen): there is "
-            "nothing to make sparse"
-        )
+        raise UserError(f"every layer stays dense: {_reasons(network, left_out)}")
     for name, weight in chosen.items():
         check_weight(name, weight)
     return chosen
+
+
+def _reasons(network: _Network, excluded: Collection[str]) -> str:
+    """Say why no weight can be sparse, and how to change that."""
+    by_default = {
+        rule: [n for n in network.weights if n not in excluded and LAYER_RULES[rule](network, n)]
+        for rule in DENSE_BY_DEFAULT
+    }
+    groups = {"excluded": sorted(excluded), **by_default}
+    reasons = [f"{', '.join(names)} ({rule})" for rule, names in groups.items() if names]
+    mends = ["leave something out of exclude"] if excluded else []
+    rules = [rule for rule in DENSE_BY_DEFAULT if by_default[rule]]
+    if "frozen" in rules:
+        mends.append("call model.requires_grad_(True), so that what is left can be trained")
+    if rules:
+        mends.append(f"give include={rules}")
+    return f"{'; '.join(reasons)}; {', or '.join(mends)}"
 
 
 def check_weight(name: str, weight: Weight) -> None:
