@@ -228,7 +228,7 @@ def test_no_trials(tmp_path: Path) -> None:
     assert "No trial is complete yet" in found.text
 
 
-def test_cheaper_trials_alone_are_said_to_be_complete(tmp_path: Path) -> None:
+def test_complete_trials_of_a_cheaper_task(tmp_path: Path) -> None:
     values = {"accuracy": 0.97, "density": 0.1}
     found = written(tmp_path, {}, snapshot([record(0, values=values, fidelity="small")]))
     assert "No trial of the full task is complete yet; of the cheaper small" in found.text

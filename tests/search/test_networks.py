@@ -158,7 +158,6 @@ def on_own_data(tmp_path):
 
     def replaced(seed):
         write_data(file, seed)
-        loaded_task(recipe_of(settings, {}), again=True)  # as in another process
 
     replaced(0)
     return opened, replaced
@@ -214,8 +213,21 @@ def test_a_worker_with_other_data_fails(on_own_data):
     opened, replaced = on_own_data
     train = TrainNetwork.for_experiment(experiment := opened())
     replaced(1)
+    loaded_task(recipe_of(experiment.settings, {}), again=True)  # as in another process
     with pytest.raises(UserError, match="other data here than where the search was started"):
         train(experiment.ask())
+
+
+def test_searches_in_one_process_load_their_own_data(on_own_data, tmp_path):
+    """Such as two cells of a notebook, with a file written anew between them."""
+    opened, replaced = on_own_data
+    first = TrainNetwork.for_experiment(opened())
+    replaced(1)
+    other = opened(f"sqlite:///{tmp_path / 'other.db'}")
+    second = TrainNetwork.for_experiment(other)
+    assert list(first.data) == list(second.data)
+    assert first.data != second.data
+    assert second(other.ask())["accuracy"] >= 0.0
 
 
 @pytest.mark.slow

@@ -145,7 +145,7 @@ def _train(experiment: Any) -> Any:
     if experiment.command is None:
         from gossamer.search import TrainNetwork
 
-        return TrainNetwork.for_experiment(experiment)
+        return TrainNetwork.for_experiment(experiment, reload=False)
     names = {parameter.name: None for parameter in experiment.parameters}
     experiment.command.check({**experiment.settings, **names})
     return experiment.command

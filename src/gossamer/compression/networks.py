@@ -271,7 +271,7 @@ class NamedNetwork:
 
     def trainer(self, experiment: Experiment) -> TrainNetwork:
         """Return the function that evaluates a trial."""
-        return TrainNetwork.for_experiment(experiment, self.folder / "trials")
+        return TrainNetwork.for_experiment(experiment, self.folder / "trials", reload=False)
 
     def finish(self, experiment: Experiment, record: TrialRecord) -> dict[str, Any]:
         """Save a trial's network as the run ``sparse``; evaluate it and the dense one on test."""

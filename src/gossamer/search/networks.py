@@ -105,13 +105,19 @@ class TrainNetwork:
 
     @classmethod
     def for_experiment(
-        cls, experiment: Experiment, folder: str | os.PathLike[str] | None = None
+        cls,
+        experiment: Experiment,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        reload: bool = True,
     ) -> TrainNetwork:
         """Check, before anything is trained, that the experiment's names are known.
 
         Args:
             experiment: the experiment, whose settings name the task and the model.
             folder: folder for a run directory of each trial, named by its number.
+            reload: load data again that an earlier search of this process has loaded; they may
+                have changed.
 
         Raises:
             UserError: an unknown task, model, setting, parameter, layer or metric name, a goal or
@@ -140,6 +146,8 @@ class TrainNetwork:
                 raise UserError(f"metric '{metric.name}': {better} is better; use {use}")
             if metric.threshold is not None:
                 known.check_threshold(metric.threshold, "threshold")
+        if reload:
+            _load.cache_clear()
         data: dict[str, str] = {}
         for point, fidelity in itertools.product(points, (None, *made.cheaper)):
             recipe = made._recipe(Trial(0, space.pruned(point), fidelity))

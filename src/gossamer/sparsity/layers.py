@@ -301,13 +301,13 @@ def _reasons(network: _Network, excluded: Collection[str]) -> str:
     }
     groups = {"excluded": sorted(excluded), **by_default}
     reasons = [f"{', '.join(names)} ({rule})" for rule, names in groups.items() if names]
-    mends = ["leave something out of exclude"] if excluded else []
+    remedies = ["leave something out of exclude"] if excluded else []
     rules = [rule for rule in DENSE_BY_DEFAULT if by_default[rule]]
     if "frozen" in rules:
-        mends.append("call model.requires_grad_(True), so that what is left can be trained")
+        remedies.append("call model.requires_grad_(True), so that what is left can be trained")
     if rules:
-        mends.append(f"give include={rules}")
-    return f"{'; '.join(reasons)}; {', or '.join(mends)}"
+        remedies.append(f"give include={rules}")
+    return f"{'; '.join(reasons)}; {', or '.join(remedies)}"
 
 
 def check_weight(name: str, weight: Weight) -> None:
