@@ -138,6 +138,23 @@ def test_masks_that_never_hold_still_are_never_packed():
     assert accelerator.choices == {}
 
 
+@pytest.mark.parametrize("steps", [96, 128, 256])
+def test_short_trainings_are_packed_most_of_the_time(steps):
+    torch.manual_seed(0)
+    model = nn.Linear(16, 16)
+    sparsifier = fixed(model, 0.25, rule=RigL(), total_steps=steps)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    gs.accelerate_sparse(model, sparsifier, optimizer, layers=[""])
+    packed = 0
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(4, 16)).square().sum().backward()
+        optimizer.step()
+        sparsifier.step()
+        packed += bool(sparsifier.packed)
+    assert packed > steps / 2
+
+
 def test_clipping_counts_the_weights_that_exist():
     model, sparsifier, optimizer, _ = make()
     train(model, sparsifier, optimizer, steps=3, clip=0.01)
