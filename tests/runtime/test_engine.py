@@ -472,8 +472,8 @@ def test_a_plan_with_an_unknown_kernel_is_refused(small: bytes) -> None:
 def test_a_shape_needs_every_field_of_its_kernel() -> None:
     kernel = next(kernel for kernel in KERNELS if kernel.operation == "copy")
     shape = {name: [1, 2, 3, 4, 5] for name in ("sizes", "in_strides", "out_strides")}
-    offsets = {"in_offset": 6, "out_offset": 7, "clear": 8, "pixels": 9}
-    assert kernel.shape({**offsets, **shape}) == [*[1, 2, 3, 4, 5] * 3, 6, 7, 8, 9]
+    offsets = {"in_offset": 6, "out_offset": 7, "clear_offset": 8, "clear": 9, "pixels": 10}
+    assert kernel.shape({**offsets, **shape}) == [*[1, 2, 3, 4, 5] * 3, *range(6, 11)]
     for wrong in (shape, {**shape, **offsets, "step": 1}, {**shape, **offsets, "sizes": [1]}):
         with pytest.raises(ValueError, match="copy any 1 portable takes the shape"):
             kernel.shape(wrong)

@@ -98,10 +98,13 @@ struct Loops {
             sizes[i] = s.sizes[i], in[i] = s.in_strides[i], out[i] = s.out_strides[i];
     }
 
-    // Chooses the loop to divide. Where the input's channels have so many pixels, one behind the
-    // other, parts share the pixels of all channels, as layers do: what one of them wrote is then
-    // mostly read by the same core. Small images are shared by channel, by layers too.
-    void choose(int64_t pixels, int64_t parts) {
+    // Chooses the loop to divide; false if none is worth it. Where the input's channels have so
+    // many pixels, one behind the other, parts share the pixels of all channels, as layers do: what
+    // one of them wrote is then mostly read by the same core. Small images are shared by channel,
+    // by layers too, and others by what lies farthest apart. Each part writes long pieces: cores
+    // wait for each other wherever they write to the same cache line.
+    bool choose(int64_t pixels, int64_t parts) {
+        constexpr int64_t piece = 64;
         if (pixels <= planes_vectors * W) pixels = 0;
         const bool run = in[4] == 1 && out[4] == 1 && sizes[0] == 1;
         if (pixels && run && sizes[4] > pixels && sizes[4] % pixels == 0) {
@@ -109,19 +112,23 @@ struct Loops {
                 sizes[i] = sizes[i + 1], in[i] = in[i + 1], out[i] = out[i + 1];
             sizes[3] = sizes[4] / pixels, sizes[4] = in[3] = out[3] = pixels;
         }
-        int64_t best = -1;
+        int64_t best = 0, farthest = 0;
         for (int i = 0; i < 5; ++i) {
-            const bool pixel = in[i] != 0 && in[i] < pixels && in[i] > -pixels;
-            const int64_t worth = sizes[i] < parts ? 0 : pixel ? 2 : 1;
-            if (worth > best) divided = i, best = worth;
+            const int64_t apart = in[i] < 0 ? -in[i] : in[i];
+            const bool pixel = apart != 0 && apart < pixels;
+            const int64_t worth = sizes[i] / parts * out[i] < piece ? 0 : pixel ? 2 : 1;
+            if (worth > best || (worth && worth == best && apart > farthest))
+                divided = i, best = worth, farthest = apart;
         }
+        return best > 0;
     }
 
-    // Leaves one part's share of that loop.
+    // Leaves one part's share of that loop, whole vectors of runs of the output.
     void divide(int64_t part, int64_t parts) {
-        const int64_t whole = sizes[divided];
-        skipped = share(whole, part, parts);
-        sizes[divided] = share(whole, part + 1, parts) - skipped;
+        const int64_t whole = sizes[divided], unit = out[divided] == 1 ? W : 1;
+        const int64_t units = (whole + unit - 1) / unit;
+        skipped = share(units, part, parts) * unit;
+        sizes[divided] = least(whole, share(units, part + 1, parts) * unit) - skipped;
     }
 
     void order() {
@@ -131,16 +138,6 @@ struct Loops {
         int before = 3;
         for (int i = 0; i < 3; ++i) before = sizes[i] > 1 && in[i] == 1 ? i : before;
         if (in[4] != 1) swap(before, 3);
-    }
-
-    // Do the runs of the output lie one behind the other in the order of the loops?
-    bool in_order() const {
-        int64_t reach = sizes[4];
-        for (int i = 3; i >= 0; --i) {
-            if (sizes[i] > 1 && out[i] < reach) return false;
-            reach += (sizes[i] - 1) * out[i];
-        }
-        return out[4] == 1;
     }
 
     // Are whole planes there several times?
@@ -156,55 +153,89 @@ struct Loops {
     }
 };
 
-inline void clear_between(float* from, const float* to) {
-    for (; from < to; from += W) store_first(from, V{}, to - from);
+// What lies between the runs of a copy's output: those of its innermost loop.
+struct Gaps {
+    int nearest[4] = {0, 1, 2, 3};  // the outer loops: those first whose runs lie close together
+    int64_t sizes[4], gap[4] = {};  // from a run to that of the loop's next turn; by loop
+    bool apart = true;              // does each run end before the next one begins?
+    int64_t reach;                  // floats from the first run to the end of the last
+
+    explicit Gaps(const Loops& l) : reach(l.sizes[4]) {
+        for (const int64_t size : l.sizes) apart = apart && size > 0;
+        for (int i = 1; i < 4; ++i) {
+            for (int j = i; j > 0 && l.out[nearest[j]] < l.out[nearest[j - 1]]; --j) {
+                const int other = nearest[j];
+                nearest[j] = nearest[j - 1], nearest[j - 1] = other;
+            }
+        }
+        for (const int i : nearest) {
+            sizes[i] = l.sizes[i];
+            if (sizes[i] == 1) continue;
+            gap[i] = l.out[i] - reach;
+            apart = apart && gap[i] >= 0;
+            reach += (sizes[i] - 1) * l.out[i];
+        }
+        apart = apart && (l.out[4] == 1 || l.sizes[4] == 1);
+    }
+
+    // The floats behind the run of these turns of the outer loops, `behind` the last one.
+    int64_t after(const int64_t* turns, int64_t behind) const {
+        for (const int i : nearest)
+            if (turns[i] + 1 < sizes[i]) return gap[i];
+        return behind;
+    }
+};
+
+inline void clear(float* out, int64_t n) {
+    for (int64_t i = 0; i < n; i += W) store_first(out + i, V{}, n - i);
 }
 
 // Any rearrangement by strides: transposes, padding, layouts, concatenation, repetition.
 void copy(const Call& call) {
     const auto& s = *reinterpret_cast<const CopyShape*>(call.shape);
     Loops l(s);
+    bool shared = call.parts > 1 && l.choose(s.pixels, call.parts);
+    if (!shared) l = Loops(s);
     l.order();
-    bool shared = call.parts > 1;
-    if (shared) {
-        Loops mine(s);
-        mine.choose(s.pixels, call.parts);
-        mine.order();
-        // Nothing may be cleared behind a copy: parts clear what lies before their own runs.
-        shared = !s.clear || (mine.divided == 3 && mine.in_order() && !mine.repeats());
-        if (shared) l = mine;
-    }
-    // What a cache does not hold is written once: only what is not copied to is cleared.
-    const bool between = s.clear && (shared || (s.clear > 1 << 17 && !l.repeats() && l.in_order()));
-    const int64_t rows = l.sizes[3];
+    const Gaps gaps(l);
+    // Each part clears what lies behind its own runs. One thread does so, too, where a cache does
+    // not hold all: then everything is written once.
+    shared = shared && (!s.clear || gaps.apart);
+    const bool between = s.clear && gaps.apart && (shared || s.clear > 1 << 17);
+    const int64_t run = l.sizes[4];
     if (shared) l.divide(call.part, call.parts);
     if (shared ? !l.sizes[l.divided] : call.part > 0) return;
     // Whole planes that are there many times are written together.
     Repeats copies{1, l.out[2]};
-    if (l.repeats()) copies.rows = l.sizes[2], l.sizes[2] = 1;
+    if (!between && l.repeats()) copies.rows = l.sizes[2], l.sizes[2] = 1;
     const int64_t outer = l.sizes[0] * l.sizes[1] * l.sizes[2];
     const Plane plane{l.sizes[3], l.sizes[4], l.in[3], l.in[4], l.out[3], l.out[4]};
+    const int64_t before = s.out_offset - s.clear_offset, behind = s.clear - before - gaps.reach;
+    const bool ends = l.divided < 4 || l.skipped + l.sizes[4] == run;  // do runs end here?
     for (int64_t item = 0; item < call.items; ++item) {
         const float* in =
             call.in[0] + item * call.in_size[0] + s.in_offset + l.skipped * l.in[l.divided];
-        float* whole = call.out[0] + item * call.out_size[0];
+        float* const cleared = call.out[0] + item * call.out_size[0] + s.clear_offset;
         if (s.clear && !between)
-            __builtin_memset(whole, 0, static_cast<size_t>(s.clear) * sizeof(float));
-        float* out = whole + s.out_offset + l.skipped * l.out[l.divided];
-        float* cleared = whole;
+            __builtin_memset(cleared, 0, static_cast<size_t>(s.clear) * sizeof(float));
+        if (between && l.skipped == 0) clear(cleared, before);
+        float* const out = cleared + before + l.skipped * l.out[l.divided];
         Walk walk(l.sizes, l.in, l.out, 0);
         for (int64_t i = 0; i < outer; ++i, walk.next()) {
             float* const to = out + walk.in_second();
-            const auto end = [&](int64_t row) { return to + row * plane.out_row + plane.columns; };
-            if (between && l.skipped) cleared = end(-1);
-            for (int64_t d = 0; between && d < plane.rows; ++d) {
-                clear_between(cleared, to + d * plane.out_row);
-                cleared = end(d);
-            }
             copy_plane(plane, copies, in + walk.in_first(), to);
-            if (between) cleared = end(rows - l.skipped - 1);  // other parts clear what is between
+            if (!between || !ends) continue;
+            int64_t turns[4] = {walk.at[0], walk.at[1], walk.at[2], 0};
+            if (l.divided < 4) turns[l.divided] += l.skipped;
+            const auto clear_behind = [&](int64_t first, int64_t last) {
+                const int64_t n = gaps.after(turns, behind);
+                for (int64_t d = first; n && d < last; ++d)
+                    clear(to + d * plane.out_row + plane.columns, n);
+            };
+            clear_behind(0, plane.rows - 1);
+            turns[3] += plane.rows - 1;
+            clear_behind(plane.rows - 1, plane.rows);
         }
-        if (between && l.skipped + plane.rows == rows) clear_between(cleared, whole + s.clear);
     }
 }
 

@@ -12,6 +12,7 @@
 #include "elementwise.h"
 #include "int8.h"
 #include "kernel.h"
+#include "lists.h"
 #include "row_tiles.h"
 #include "vec.h"
 
@@ -144,7 +145,7 @@ void sparse_gemm(const Call& call) {
     const auto* base = static_cast<const int32_t*>(call.data[4]);
     const Clip clip(static_cast<const float*>(call.data[5]));
     const ProductShare part =
-        product_share(call, call.items * s.rows, (s.outputs + W - 1) / W, MaxRows);
+        product_share(call, call.items * s.rows, (s.outputs + W - 1) / W, MaxRows, work_of(start));
     const int64_t first = part.first_panel * W;
     const int64_t outputs = least(part.last_panel * W, s.outputs) - first;
     const auto tile = [&](auto n, const float* const* in, float* const* out) {

@@ -139,8 +139,8 @@ SHAPE(DepthwiseShape, channels, in_height, in_width, height, width, kernel_heigh
       stride_height, stride_width, dilation_height, dilation_width, top,
       left);  // rows and columns of padding
 
-SHAPE(CopyShape, sizes[5], in_strides[5], out_strides[5], in_offset, out_offset,
-      clear,    // floats of the output zeroed first
+SHAPE(CopyShape, sizes[5], in_strides[5], out_strides[5], in_offset, out_offset, clear_offset,
+      clear,    // where floats of the output that are zero elsewhere begin; how many
       pixels);  // of a channel, where the input has one channel behind the other; else 0
 
 SHAPE(UnaryShape, size, kind,

@@ -16,15 +16,23 @@ struct ProductShare {
     int64_t first_panel, last_panel, first_row, last_row;
 };
 
-// Rows are shared where each part gets two tiles of them, panels of outputs elsewhere.
-inline ProductShare product_share(const Call& call, int64_t rows, int64_t panels,
-                                  int64_t tile_rows) {
+// Rows are shared where each part gets two tiles of them, panels of outputs elsewhere: before(p) is
+// the work of those before panel p.
+template <class Before>
+inline ProductShare product_share(const Call& call, int64_t rows, int64_t panels, int64_t tile_rows,
+                                  const Before& before) {
     if (rows >= 2 * tile_rows * call.parts) {
         return {0, panels, share(rows, call.part, call.parts),
                 share(rows, call.part + 1, call.parts)};
     }
-    return {share(panels, call.part, call.parts), share(panels, call.part + 1, call.parts), 0,
-            rows};
+    return {share_work(panels, call.part, call.parts, before),
+            share_work(panels, call.part + 1, call.parts, before), 0, rows};
+}
+
+// The same where all panels are equal work.
+inline ProductShare product_share(const Call& call, int64_t rows, int64_t panels,
+                                  int64_t tile_rows) {
+    return product_share(call, rows, panels, tile_rows, [](int64_t panel) { return panel; });
 }
 
 // panel(part, o) for every panel of `width` outputs that this part computes: o is its first output.

@@ -10,6 +10,7 @@
 #include "elementwise.h"
 #include "int8.h"
 #include "kernel.h"
+#include "lists.h"
 #include "rows.h"
 #include "vec.h"
 
@@ -202,8 +203,16 @@ void planes(const Call& call) {
     // Threads share the tiles, so that each finds its pixels in its own cache, where none gets much
     // more than another, and outputs elsewhere.
     const bool pixelwise = call.parts * ((tiles + call.parts - 1) / call.parts) * 4 <= tiles * 5;
-    const int64_t first = pixelwise ? 0 : share(blocks, call.part, call.parts);
-    const int64_t last = pixelwise ? blocks : share(blocks, call.part + 1, call.parts);
+    const auto before = [start, blocks, chunks = s.chunks](int64_t b) {
+        int64_t work = 0;
+        for (int64_t c = 0; c < chunks; ++c) {
+            const int32_t* bounds = start + c * (blocks + 1);
+            work += work_of(bounds)(b) - bounds[0];
+        }
+        return work;
+    };
+    const int64_t first = pixelwise ? 0 : share_work(blocks, call.part, call.parts, before);
+    const int64_t last = pixelwise ? blocks : share_work(blocks, call.part + 1, call.parts, before);
     const int64_t first_tile = pixelwise ? share(tiles, call.part, call.parts) : 0;
     const int64_t last_tile = pixelwise ? share(tiles, call.part + 1, call.parts) : tiles;
     const int64_t plane = s.height * s.width;
@@ -258,13 +267,22 @@ void columns(const Call& call) {
     const Clip clip(static_cast<const float*>(call.data[4]));
     constexpr int64_t lanes = Vectors * W;
     const int64_t blocks = blocks_of(s.outputs, Together);
-    const int64_t first = share(blocks, call.part, call.parts) * Together;
-    const int64_t last = least(s.outputs, share(blocks, call.part + 1, call.parts) * Together);
+    // Tiles of examples are shared where there are several for each part, outputs elsewhere: then
+    // every part transposes all examples.
+    const int64_t all_rows = call.items * s.rows, tiles = (all_rows + lanes - 1) / lanes;
+    const bool by_rows = tiles >= 2 * call.parts;
+    const auto bound = [&](int64_t part) {
+        return share_work(blocks, part, call.parts, work_of(start));
+    };
+    const int64_t first = by_rows ? 0 : bound(call.part) * Together;
+    const int64_t last = by_rows ? s.outputs : least(s.outputs, bound(call.part + 1) * Together);
+    const int64_t first_row = by_rows ? share(tiles, call.part, call.parts) * lanes : 0;
+    const int64_t last_row =
+        by_rows ? least(all_rows, share(tiles, call.part + 1, call.parts) * lanes) : all_rows;
     float* tile = call.scratch;            // [depth][lanes]
     float* sums = tile + s.depth * lanes;  // [W][lanes]
-    const int64_t all_rows = call.items * s.rows;
-    for (int64_t row = 0; row < all_rows; row += lanes) {
-        const int64_t count = least(lanes, all_rows - row);
+    for (int64_t row = first_row; row < last_row; row += lanes) {
+        const int64_t count = least(lanes, last_row - row);
         transpose(call.in[0] + row * s.depth, s.depth, count, s.depth, tile, lanes);
         for (int64_t o = first; o < last; o += W) {
             const int64_t outputs = least(W, last - o);
@@ -321,8 +339,8 @@ void windows(const Call& call) {
     const auto* bias = static_cast<const float*>(call.data[4]);      // padded to W
     const Clip clip(static_cast<const float*>(call.data[5]));
     const int64_t groups = (s.outputs + W - 1) / W;
-    const int64_t first = share(groups, call.part, call.parts);
-    const int64_t last = share(groups, call.part + 1, call.parts);
+    const int64_t first = share_work(groups, call.part, call.parts, work_of(start));
+    const int64_t last = share_work(groups, call.part + 1, call.parts, work_of(start));
     for (int64_t row = 0; row < call.items * s.rows; ++row) {
         const float* x = call.in[0] + row * s.depth;
         float* out = call.out[0] + row * s.outputs;
@@ -363,8 +381,8 @@ void block_lists(const Call& call) {
     const auto* bias = static_cast<const float*>(call.data[3]);      // padded to W
     const Clip clip(static_cast<const float*>(call.data[4]));
     const int64_t vectors = (s.outputs + W - 1) / W;
-    const int64_t first = share(vectors, call.part, call.parts);
-    const int64_t last = share(vectors, call.part + 1, call.parts);
+    const int64_t first = share_work(vectors, call.part, call.parts, work_of(start));
+    const int64_t last = share_work(vectors, call.part + 1, call.parts, work_of(start));
     for (int64_t row = 0; row < call.items * s.rows; ++row) {
         const float* x = call.in[0] + row * s.depth;
         float* out = call.out[0] + row * s.outputs;
@@ -454,6 +472,24 @@ void lanes_rows(const LanesShape& s, const float* copies, int64_t x, int64_t row
     }
 }
 
+// The shifted copies of a row, one vector of each after the other.
+inline void lanes_copies(const LanesShape& s, const float* from, int64_t tiles, float* to) {
+    for (int64_t t = 0; t < tiles; ++t) {
+        for (int64_t i = 0; i < s.shifts; ++i, to += W) {
+            // Lanes past the last output read past the row: nobody reads them.
+            const int64_t column = t * W * s.step + i;
+            const int64_t there = least(W, s.width - t * W);
+            if (s.step == 1) {
+                store(to, load(from + column));
+            } else if (s.step == 2) {
+                store(to, every_second(load(from + column), load(from + column + W)));
+            } else {
+                for (int64_t l = 0; l < there; ++l) to[l] = from[column + l * s.step];
+            }
+        }
+    }
+}
+
 // Outputs come in the order of their numbers of non-zeros: the end of each loop is then
 // where the last one ended, and the processor foresees it.
 template <int Pool, int Together, class Number = float>
@@ -469,27 +505,17 @@ void lanes(const Call& call) {
     const int64_t row_pitch = tiles * s.shifts * W;
     const int64_t first = share(s.height, call.part, call.parts);
     const int64_t last = share(s.height, call.part + 1, call.parts);
+    if (first == last) return;
+    // The rows of the image that those of the output need.
+    const int64_t first_in = first * s.row_step;
+    const int64_t rows_in = s.in_height - (s.height - last) * s.row_step - first_in;
     float* copies = call.scratch;
     for (int64_t item = 0; item < call.items; ++item) {
         const float* in = call.in[0] + item * call.in_size[0];
         float* out = call.out[0] + item * call.out_size[0];
-        for (int64_t row = 0; row < s.channels * s.in_height; ++row) {
-            const float* from = in + row * s.in_width;
-            float* to = copies + row * row_pitch;
-            for (int64_t t = 0; t < tiles; ++t) {
-                for (int64_t i = 0; i < s.shifts; ++i, to += W) {
-                    // Lanes past the last output read past the row: nobody reads them.
-                    const int64_t column = t * W * s.step + i;
-                    const int64_t there = least(W, s.width - t * W);
-                    if (s.step == 1) {
-                        store(to, load(from + column));
-                    } else if (s.step == 2) {
-                        store(to, every_second(load(from + column), load(from + column + W)));
-                    } else {
-                        for (int64_t l = 0; l < there; ++l) to[l] = from[column + l * s.step];
-                    }
-                }
-            }
+        for (int64_t row = first_in; row < s.channels * s.in_height; row += s.in_height) {
+            for (int64_t r = row; r < row + rows_in; ++r)
+                lanes_copies(s, in + r * s.in_width, tiles, copies + r * row_pitch);
         }
         for (int64_t x = 0; x < s.width; x += W) {
             int64_t y = first;

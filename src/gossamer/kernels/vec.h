@@ -218,6 +218,20 @@ inline V larger(V x, V y) {
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t share(int64_t total, int64_t part, int64_t parts) { return total * part / parts; }
 
+// The same of blocks that differ: before(b) is the work of those before block b, rising with b.
+template <class Before>
+inline int64_t share_work(int64_t blocks, int64_t part, int64_t parts, const Before& before) {
+    const int64_t wanted = share(before(blocks), part, parts);
+    int64_t first = 0;
+    for (int64_t left = blocks; left > 0;) {
+        const int64_t half = left / 2;
+        const bool more = before(first + half) + before(first + half + 1) < 2 * wanted;
+        first = more ? first + half + 1 : first;
+        left = more ? left - half - 1 : half;
+    }
+    return first;
+}
+
 // The first `count` lanes of v, and `rest` in the others.
 inline V lanes_from(V v, int64_t count, float rest) {
     return lane_numbers() < splat_int(static_cast<int32_t>(least(W, count))) ? v : splat(rest);

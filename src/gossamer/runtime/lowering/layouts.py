@@ -158,12 +158,14 @@ class Lowering:
         start: int = 0,
         at: int = 0,
         clear: int = 0,
+        clear_at: int = 0,
         pixels: int = 0,
     ) -> None:
         """Add a copy by strides.
 
-        ``clear``: floats of the target that are zero elsewhere; ``pixels``: of a channel of an
-        image, where the source has one channel behind the other: threads share those.
+        ``clear``: floats of the target that are zero elsewhere, from ``clear_at`` on; ``pixels``:
+        of a channel of an image, where the source has one channel behind the other: threads share
+        those.
         """
         sizes, (from_, to) = merged(sizes, from_, to)
         missing = 5 - len(sizes)
@@ -173,6 +175,7 @@ class Lowering:
             "out_strides": [*[0] * missing, *to],
             "in_offset": start,
             "out_offset": at,
+            "clear_offset": clear_at,
             "clear": clear,
             "pixels": pixels,
         }

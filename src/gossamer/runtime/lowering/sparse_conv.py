@@ -39,13 +39,12 @@ def depthwise_planes(conv: Convolution, kernel: Kernel) -> None:
     weight, s, high = conv.weight, conv.settings, conv.out[0]
     sy, sx = s.strides
     pitch = -(-(conv.size[2] + s.pads[1] + s.pads[3]) // sx)
-    _, (below, _) = phase_offsets(conv, pitch, 0)
+    phase, offset, (below, _) = taps(conv, pitch)
     # As few bands as fit the first cache, of about as many rows each.
     bands = math.ceil(high / max(1, L1 // (sy * sx * pitch * 4) - below))
     band = math.ceil(high / bands)
     plane = (band + below) * pitch
-    offset, _ = phase_offsets(conv, pitch, plane)
-    bounds, offsets, values = by_output(weight.reshape(len(weight), -1), offset)
+    bounds, offsets, values = by_output(weight.reshape(len(weight), -1), phase * plane + offset)
     target, after = conv.output("dense")
     conv.add(
         kernel,
@@ -133,8 +132,10 @@ def strided_planes(
         source = conv.padded_image("dense")
     else:
         source = phases(conv, rows, pitch)
-    offset, beyond = phase_offsets(conv, pitch, plane)
-    every = np.arange(c)[:, None] * (sy * sx * plane) + offset
+    # Each phase that taps read has the planes of all channels, one behind the other.
+    phase, offset, beyond = taps(conv, pitch)
+    _, read = np.unique(phase, return_inverse=True)
+    every = np.arange(c)[:, None] * plane + read * (c * plane) + offset
     return source, every.ravel(), pitch, beyond
 
 
@@ -158,11 +159,11 @@ def whole_vectors(conv: Convolution, plane: int) -> Buffer:
     return value.forms[form]
 
 
-def phase_offsets(conv: Convolution, pitch: int, plane: int) -> tuple[Array, tuple[int, int]]:
-    """Return where the input of each tap of output (0, 0) lies in a channel's phases.
+def taps(conv: Convolution, pitch: int) -> tuple[Array, Array, tuple[int, int]]:
+    """Return where the input of each tap of output (0, 0) lies: its phase, and where in that.
 
-    And how many rows and columns beyond an output's position the taps reach. ``pitch`` and
-    ``plane`` are the floats of a row and of a phase.
+    And how many rows and columns beyond an output's position the taps reach. ``pitch`` are the
+    floats of a row of a phase.
     """
     (sy, sx), dilations = conv.settings.strides, conv.settings.dilations
     ky, kx = np.meshgrid(
@@ -170,42 +171,38 @@ def phase_offsets(conv: Convolution, pitch: int, plane: int) -> tuple[Array, tup
         np.arange(conv.weight.shape[3]) * dilations[1],
         indexing="ij",
     )
-    offset = (ky % sy * sx + kx % sx) * plane + ky // sy * pitch + kx // sx
-    return offset.ravel(), (int(ky.max()) // sy, int(kx.max()) // sx)
+    phase, offset = ky % sy * sx + kx % sx, ky // sy * pitch + kx // sx
+    return phase.ravel(), offset.ravel(), (int(ky.max()) // sy, int(kx.max()) // sx)
 
 
 def phases(conv: Convolution, rows: int, pitch: int) -> Buffer:
-    """Return the input with every stride-th row and column together."""
+    """Return the input with every stride-th row and column together, as far as taps read it."""
     lowering, value, pads = conv.lowering, conv.value, conv.settings.pads
     (c, h, w), (sy, sx) = conv.size, conv.settings.strides
-    form = f"phases {pads} {conv.settings.strides}"
+    read = np.unique(taps(conv, pitch)[0]).tolist()
+    form = f"phases {read} {pads} {conv.settings.strides}"
     if form in value.forms:
         return value.forms[form]
     source = lowering.form(value, "dense")
-    total = c * sy * sx * rows * pitch
-    buffer = lowering.new(value, form, total)
-    clear = total
-    for py in range(sy):
-        for px in range(sx):
-            # rows y of the image with (y + top) % sy == py
-            y0, x0 = (py - pads[0]) % sy, (px - pads[1]) % sx
-            tall, broad = -(-(h - y0) // sy), -(-(w - x0) // sx)
-            if tall < 1 or broad < 1:
-                continue
-            at = (py * sx + px) * rows * pitch + (y0 + pads[0]) // sy * pitch + (x0 + pads[1]) // sx
-            lowering.copy(
-                source,
-                buffer,
-                value.items,
-                [c, tall, broad],
-                [h * w, sy * w, sx],
-                [sy * sx * rows * pitch, pitch, 1],
-                start=y0 * w + x0,
-                at=at,
-                clear=clear,
-                pixels=h * w,
-            )
-            clear = 0
+    plane = rows * pitch
+    buffer = lowering.new(value, form, len(read) * c * plane)
+    for i, (py, px) in enumerate(divmod(phase, sx) for phase in read):
+        # rows y of the image with (y + top) % sy == py
+        y0, x0 = (py - pads[0]) % sy, (px - pads[1]) % sx
+        tall, broad = max(0, -(-(h - y0) // sy)), max(0, -(-(w - x0) // sx))
+        lowering.copy(
+            source,
+            buffer,
+            value.items,
+            [c, tall, broad],
+            [h * w, sy * w, sx],
+            [plane, pitch, 1],
+            start=y0 * w + x0,
+            at=i * c * plane + (y0 + pads[0]) // sy * pitch + (x0 + pads[1]) // sx,
+            clear=c * plane,
+            clear_at=i * c * plane,
+            pixels=h * w,
+        )
     return buffer
 
 
