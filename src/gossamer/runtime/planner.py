@@ -56,7 +56,7 @@ SIMILAR = 0.1  # by how much the numbers of non-zeros of layers measured as one 
 SHARING_NS = 40_000_000  # spent on what threads should share
 SHARED_FROM_NS = (0, 1_000, 4_000, 16_000)  # on one thread: shorter steps are not shared
 ALONE = 0.9  # of the time with sharing: a network is not shared if one thread takes less
-VERSION = 15
+VERSION = 16
 
 
 @dataclass
