@@ -244,6 +244,15 @@ def test_one_dimension() -> None:
 
 
 @needs_gcc
+def test_three_dimensions() -> None:
+    b = Builder(4, 3, 5, 6)
+    b.add("Conv", "x", noise(0, 6, 4, 2, 3, 3), noise(1, 6), pads=[1] * 6)
+    b.add("MaxPool", b.last, kernel_shape=[2, 2, 2], strides=[2, 2, 2])
+    b.add("GlobalAveragePool", b.last)
+    check(b.model(), noise(2, 1, 4, 3, 5, 6))
+
+
+@needs_gcc
 def test_residual_block() -> None:
     """A value that is read again later must not be overwritten; moves of all kinds."""
     rng = np.random.default_rng(0)

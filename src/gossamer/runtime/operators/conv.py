@@ -16,10 +16,11 @@ from gossamer.runtime.lowering.conv import conv
 from gossamer.runtime.lowering.int8 import in_8_bits
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.call import Call
-from gossamer.runtime.operators.context import Context, floats
-from gossamer.runtime.operators.conv_params import flat, image_of, window
+from gossamer.runtime.operators.context import Context, floats, shown
+from gossamer.runtime.operators.conv_params import by_depth, flat, image_of, window
 from gossamer.runtime.operators.layer import Layer
 from gossamer.runtime.operators.operator import Operator, Operators
+from gossamer.runtime.operators.reshape import Reshape
 from gossamer.runtime.operators.strided import Windows, strided
 from gossamer.runtime.operators.unsupported import Unsupported
 
@@ -65,6 +66,9 @@ def _check_kernel(call: Call, weight: Array | Quantized) -> None:
 
 
 def _conv(context: Context, call: Call) -> None:
+    if len(context.shape(call.value)) == 5:
+        _conv_3d(context, call)
+        return
     image, dims = image_of(context, call.value)
     weight = context.weight(call.inputs[1], "weight", 0)
     _check_kernel(call, weight)
@@ -88,6 +92,41 @@ def _conv(context: Context, call: Call) -> None:
     constants = {"weight": weight, "bias": bias}
     shape = flat((image[0], outputs, *operation.size(image[2:], (height, width))), dims)
     context.emit(operation, call.value, call.output, shape, constants=constants)
+
+
+def _conv_3d(context: Context, call: Call) -> None:
+    """Convert to a 2-d convolution of images whose channels are those of all taps of the depth."""
+    n, c, d, h, w = context.shape(call.value)
+    weight = floats(context.constant(call.inputs[1], "weight"))
+    _check_kernel(call, weight)
+    if weight.ndim != 5:
+        raise Unsupported(f"its weight has shape {weight.shape} for a 3-d image")
+    depth, image = by_depth(call)
+    taps, plane, output = weight.shape[2], h * w, call.output
+    steps, dilations, pads = window(depth, (d, 1), [taps, 1], 2)
+    whole = d + pads[0] + pads[2]
+    made = (whole - dilations[0] * (taps - 1) - 1) // steps[0] + 1
+    if made < 1:
+        raise Unsupported(
+            f"its window of {taps} is deeper than its input of shape {shown((n, c, d, h, w))}"
+        )
+    value, sizes, padded = call.value, (c, d, plane), (n, c, whole, h, w)
+    if whole > d:
+        target, at = strides((c, whole, plane)), pads[0] * plane
+        value = strided(
+            context, value, "", padded, [*sizes], strides(sizes), target, at=at, clear=True
+        )
+    source = [steps[0] * plane, whole * plane, dilations[0] * plane, 1]
+    value = strided(context, value, "", (n, made, c * taps, h, w), [made, c, taps, plane], source)
+    value = context.emit(Reshape(), value, shape=(n * made, c * taps, h, w))
+    context.add_constant(f"{output} weight", weight.reshape(len(weight), -1, *weight.shape[3:]))
+    inputs = [value, f"{output} weight", *call.inputs[2:]]
+    _conv(context, replace(image, inputs=inputs, outputs=[f"{output} images"]))
+    _, outputs, high, wide = context.shape(f"{output} images")
+    plane = high * wide
+    value = context.emit(Reshape(), f"{output} images", shape=(n, made, outputs, plane))
+    source = [plane, outputs * plane, 1]
+    strided(context, value, output, (n, outputs, made, high, wide), [outputs, made, plane], source)
 
 
 def _conv_transpose(context: Context, call: Call) -> None:

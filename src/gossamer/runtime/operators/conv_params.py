@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from gossamer.runtime.graph import Shape
@@ -44,6 +45,19 @@ def window(
     if any(not 0 <= p <= 1 << 16 for p in pads):
         raise Unsupported("its pads must be between 0 and 65536")
     return strides, dilations, pads
+
+
+def by_depth(call: Call) -> tuple[Call, Call]:
+    """Return a 3-d call for the depth, as images of one column, and for height and width."""
+    depth, image = dict(call.attributes), dict(call.attributes)
+    for name, none in (("kernel_shape", 1), ("strides", 1), ("dilations", 1), ("pads", 0)):
+        values, sides = list(call.get(name) or []), 2 if name == "pads" else 1
+        if values and len(values) != 3 * sides:
+            raise Unsupported(f"it has {len(values)} {name} for 3 dimensions")
+        if values:
+            depth[name] = [v for first in values[::3] for v in (first, none)]
+            image[name] = [v for i, v in enumerate(values) if i % 3]
+    return replace(call, attributes=depth), replace(call, attributes=image)
 
 
 def image_of(context: Context, value: str) -> tuple[Shape, int]:

@@ -17,7 +17,7 @@ from gossamer.runtime.operators.batch_axis import by_axes
 from gossamer.runtime.operators.binary import Binary, combine, constant_binary
 from gossamer.runtime.operators.call import Attributes, Call
 from gossamer.runtime.operators.context import Context, axes_of, shown
-from gossamer.runtime.operators.conv_params import flat, image_of, pair, window
+from gossamer.runtime.operators.conv_params import by_depth, flat, image_of, pair, window
 from gossamer.runtime.operators.elementwise import Unary
 from gossamer.runtime.operators.folding import axes_in
 from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operators
@@ -113,7 +113,22 @@ def _pool(kind: str) -> Convert:
         )
         context.emit(operation, call.value, call.output, flat((*image[:2], *size), dims))
 
-    return convert
+    def volume(context: Context, call: Call) -> None:
+        """Pool each image, then the depth: a window holds as many numbers in each of its images."""
+        (n, c, d, h, w), name = context.shape(call.value), call.output
+        depth, image = by_depth(call)
+        value = context.emit(Reshape(), call.value, shape=(n, c * d, h, w))
+        convert(context, replace(image, inputs=[value], outputs=[f"{name} images"]))
+        *_, h, w = context.shape(f"{name} images")
+        value = context.emit(Reshape(), f"{name} images", shape=(n, c, d, h * w))
+        convert(context, replace(depth, inputs=[value], outputs=[f"{name} depth"]))
+        made = context.shape(f"{name} depth")[2]
+        context.emit(Reshape(), f"{name} depth", name, (n, c, made, h, w))
+
+    def any_size(context: Context, call: Call) -> None:
+        (volume if len(context.shape(call.value)) == 5 else convert)(context, call)
+
+    return any_size
 
 
 def _whole(kind: str, sizes: Sequence[int]) -> Pool:
@@ -123,6 +138,9 @@ def _whole(kind: str, sizes: Sequence[int]) -> Pool:
 
 def _global_pool(kind: str) -> Convert:
     def convert(context: Context, call: Call) -> None:
+        if len(context.shape(call.value)) == 5:
+            reduced(context, kind, call.value, (2, 3, 4), call.output)
+            return
         image, dims = image_of(context, call.value)
         pooled = flat((*image[:2], 1, 1), dims)
         context.emit(_whole(kind, image[2:]), call.value, call.output, pooled)
