@@ -339,14 +339,6 @@ class Sparsifier:
             for final in (self.density, *self._final.values())
         ) or (step == total and not self.settled)
 
-    @property
-    def needs_gradients(self) -> bool:
-        """Whether the next :meth:`step` reads gradients at masked positions.
-
-        Code that computes gradients at the non-zeros only must compute all of them in that step.
-        """
-        return self.rule.needs_gradient and self.due(self.steps + 1)
-
     def _gradients(self) -> dict[str, Tensor | None]:
         """Return the gradients by which the rule grows weights, None for layers without one."""
         if not self.rule.needs_gradient:
