@@ -339,7 +339,12 @@ def test_weights_that_do_not_fit(tmp_path):
     state = {name: value.clone() for name, value in model.state_dict().items()}
     path = tmp_path / "w.safetensors"
     save_file({**state, "0.weight": torch.zeros(32, 8)}, path)
-    with pytest.raises(UserError, match=r"'0.weight' is \(32, 8\) in the file, \(32, 16\)"):
+    with pytest.raises(
+        UserError, match=r"'0.weight' is float32 \[32, 8\] in the file, float32 \[32, 16\]"
+    ):
+        _load(model, path)
+    save_file({**state, "0.weight": torch.zeros(32, 16, dtype=torch.float16)}, path)
+    with pytest.raises(UserError, match=r"'0.weight' is float16 \[32, 16\] in the file, float32"):
         _load(model, path)
     save_file({k: v for k, v in state.items() if k != "2.bias"}, path)
     with pytest.raises(UserError, match=r"'2.bias' is missing in the file"):

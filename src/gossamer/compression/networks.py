@@ -35,7 +35,7 @@ from gossamer.training import (
 )
 from gossamer.training.checkpoint import DATA
 from gossamer.training.distillation import fingerprint
-from gossamer.training.tensor_file import MODEL, check_tensors, strip_prefix
+from gossamer.training.tensor_file import MODEL, load_into, strip_prefix
 
 # A user's network without weights must be more accurate than guessing by so much.
 _GUESSING = 1.5
@@ -301,16 +301,6 @@ def _load(model: nn.Module, path: Path) -> None:
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({one_line(error)})") from None
-    own = model.state_dict()
     if tensors and all(name.startswith((MODEL, "mask.")) for name in tensors):
         tensors = strip_prefix(tensors, MODEL)
-    check_tensors(path, tensors, own)
-    odd = sorted(set(own) ^ set(tensors))
-    odd += [n for n in own if n in tensors and own[n].shape != tensors[n].shape]
-    if odd:
-        here, there = (tuple(s[odd[0]].shape) if odd[0] in s else "missing" for s in (own, tensors))
-        raise UserError(
-            f"{path} does not fit the network: '{odd[0]}' is {there} in the file, {here} in the "
-            "network; give the file of this network, and its sizes with --set"
-        )
-    model.load_state_dict(tensors)
+    load_into(model, tensors, path, "give the file of this network, and its sizes with --set")

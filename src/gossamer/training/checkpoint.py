@@ -14,7 +14,13 @@ from gossamer.errors import UserError, first_line
 from gossamer.sparsity import Sparsifier
 from gossamer.training.config import TrainingConfig
 from gossamer.training.history import Epoch, History
-from gossamer.training.tensor_file import add_prefix, load_tensors, save_tensors, strip_prefix
+from gossamer.training.tensor_file import (
+    MODEL,
+    add_prefix,
+    load_tensors,
+    save_tensors,
+    strip_prefix,
+)
 
 #: Name of the data's fingerprint in an origin.
 DATA = "data"
@@ -23,14 +29,14 @@ DATA = "data"
 def network_state(model: nn.Module, sparsifier: Sparsifier | None) -> dict[str, Tensor]:
     """Return weights and masks by name."""
     masks = sparsifier.state_dict() if sparsifier is not None else {}
-    return {**add_prefix(model.state_dict(), "model."), **add_prefix(masks, "sparsifier.")}
+    return {**add_prefix(model.state_dict(), MODEL), **add_prefix(masks, "sparsifier.")}
 
 
 def restore_network(
     state: dict[str, Tensor], model: nn.Module, sparsifier: Sparsifier | None
 ) -> None:
     """Restore what `network_state` returned."""
-    model.load_state_dict(strip_prefix(state, "model."))
+    model.load_state_dict(strip_prefix(state, MODEL))
     if sparsifier is not None:
         sparsifier.load_state_dict(strip_prefix(state, "sparsifier."))
 
@@ -113,7 +119,7 @@ def restore_training(path: Path, state: TrainingState) -> None:
             raise UserError(f"checkpoint {path} was made with {sparse}, not {sparsifier}; {remedy}")
         if data.get("teacher", "") != state.teacher:
             raise UserError(f"checkpoint {path} was made with another teacher; {remedy}")
-        state.model.load_state_dict(strip_prefix(tensors, "model."))
+        state.model.load_state_dict(strip_prefix(tensors, MODEL))
         state.optimizer.load_state_dict(
             _unflatten_optimizer(strip_prefix(tensors, "optimizer."), data["optimizer"])
         )

@@ -14,7 +14,7 @@ from gossamer.nn.activation_finder import activation_sites
 from gossamer.settings import below
 from gossamer.sparsity import Block, FittedBlock, rearrange
 from gossamer.sparsity.registry import named_pattern
-from gossamer.training.tensor_file import MODEL, check_tensors, load_tensors, strip_prefix
+from gossamer.training.tensor_file import MODEL, load_into, load_tensors, strip_prefix
 
 # Settings of how masks change during training.
 _CHANGES_OF_MASKS = (
@@ -36,24 +36,11 @@ def load_weights(model: nn.Module, run: str | Path) -> None:
     if not path.is_file():
         raise UserError(f"init: {run} is not a run directory: it has no model.safetensors")
     weights = strip_prefix(load_tensors(path)[0], MODEL)
-    own = model.state_dict()
-    check_tensors(path, weights, own)
-    parameters = {name for name, _ in model.named_parameters()}
-    misfits = [name for name in sorted(parameters) if name not in weights]
-    misfits += [
-        name for name, value in weights.items() if name in own and own[name].shape != value.shape
-    ]
-    # A buffer that is gone belonged to an activation; a weight that is gone does not fit.
-    misfits += [name for name in weights if name not in own and name.endswith("weight")]
-    if misfits:
-        name = min(misfits, key=lambda name: name not in parameters)
-        there = tuple(weights[name].shape) if name in weights else "missing there"
-        here = tuple(own[name].shape) if name in own else "missing here"
-        raise UserError(
-            f"init: the network of {run} has other layers: '{name}' is {there}, here {here}; "
-            "give the same model and sizes"
-        )
-    model.load_state_dict(weights, strict=False)
+    own, parameters = model.state_dict(), dict(model.named_parameters())
+    # Other buffers belong to activations, which may differ; a weight that is gone does not fit.
+    weights = {n: t for n, t in weights.items() if n in own or n.endswith("weight")}
+    new = {n: t for n, t in own.items() if n not in weights and n not in parameters}
+    load_into(model, {**new, **weights}, path, "init needs a run of the same model and sizes")
 
 
 def trained_longer(

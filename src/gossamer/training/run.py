@@ -8,12 +8,18 @@ from typing import Any
 
 from torch import nn
 
-from gossamer.errors import UserError, first_line
+from gossamer.errors import UserError
 from gossamer.models import MODELS
 from gossamer.nn import to_deterministic
 from gossamer.own_code import is_code
 from gossamer.training.recipe import Recipe
-from gossamer.training.tensor_file import MODEL, check_tensors, load_tensors, strip_prefix
+from gossamer.training.tensor_file import (
+    MODEL,
+    check_tensors,
+    load_into,
+    load_tensors,
+    strip_prefix,
+)
 
 #: File of a run on the user's own data: training inputs from which a later export finds the ranges
 #: of activations, because the data may be gone by then.
@@ -32,25 +38,17 @@ def load_network(
             without ``trust``.
     """
     folder = Path(run)
+    path = folder / "model.safetensors"
     recipe = load_recipe(folder, trust=trust)
-    tensors, data = load_tensors(folder / "model.safetensors")
+    tensors, data = load_tensors(path)
     try:
         classes, shape = tuple(data["classes"]), tuple(data["input_shape"])
     except (KeyError, TypeError):
-        raise UserError(
-            f"{folder / 'model.safetensors'} is not the network of a run; train the run again"
-        ) from None
+        raise UserError(f"{path} is not the network of a run; train the run again") from None
     model, _ = recipe.network(len(classes), shape, initial=False)
     model = to_deterministic(model)
-    weights = strip_prefix(tensors, MODEL)
-    check_tensors(folder / "model.safetensors", weights, model.state_dict())
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError(
-            f"{folder / 'model.safetensors'} does not fit {folder / 'config.toml'} "
-            f"({first_line(error)}); train the run again"
-        ) from None
+    remedy = f"it was not trained with {folder / 'config.toml'}; train the run again"
+    load_into(model, strip_prefix(tensors, MODEL), path, remedy)
     return model.eval(), classes, shape
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from gossamer.errors import UserError, first_line
 from gossamer.files import writing
@@ -53,22 +53,43 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, data
 
 
-def check_tensors(
-    path: Path, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor] | None = None
-) -> None:
-    """Refuse tensors that have NaN, or another type than the tensor of that name in ``own``.
+def check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that have NaN.
 
     Raises:
         UserError: a tensor is refused; the message names it and the file.
     """
     for name, tensor in tensors.items():
-        expected = tensor if own is None else own.get(name, tensor)
-        if tensor.dtype != expected.dtype:
-            raise UserError(
-                f"{path}: '{name}' holds {tensor.dtype}, not {expected.dtype}; train the run again"
-            )
         if tensor.isnan().any():
-            raise UserError(f"{path}: '{name}' holds NaN; train the run again")
+            raise UserError(f"{path}: '{name}' holds NaN; train the network again")
+
+
+def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, remedy: str) -> None:
+    """Load the tensors of the file ``path`` into a network, which must have exactly these.
+
+    Raises:
+        UserError: a tensor is missing, left over, of another shape or type, or has NaN; then the
+            network does not change. The message ends with ``remedy``.
+    """
+    in_file, in_network = _described(tensors), _described(model.state_dict())
+    odd = [n for n in {**in_network, **in_file} if in_file.get(n) != in_network.get(n)]
+    if odd:
+        weights = dict(model.named_parameters())
+        name = min(odd, key=lambda name: name not in weights)  # says more than a buffer
+        raise UserError(
+            f"{path} does not fit the network: '{name}' is {in_file.get(name, 'missing')} in the "
+            f"file, {in_network.get(name, 'missing')} in the network; {remedy}"
+        )
+    check_tensors(path, tensors)
+    model.load_state_dict(dict(tensors))
+
+
+def _described(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return type and shape of each tensor, such as "float32 [10, 64]"."""
+    return {
+        name: f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+        for name, tensor in tensors.items()
+    }
 
 
 def strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
