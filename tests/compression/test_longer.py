@@ -12,9 +12,10 @@ from torch import nn
 
 from gossamer.compression import compress
 from gossamer.compression.compressing import _Best
+from gossamer.compression.examination import Examination
 from gossamer.compression.modules import ModuleNetwork
 from gossamer.compression.networks import NamedNetwork
-from gossamer.compression.plan import Look, write_experiment
+from gossamer.compression.plan import write_experiment
 from gossamer.nn import KWinners
 from gossamer.search import AtLeast, Continuation, Experiment, Grid, Maximize, Minimize, Trial
 from gossamer.training import load_network
@@ -36,8 +37,8 @@ def planned(network, quality=("accuracy",), metrics=METRICS):
     """The experiment of a network, and the function of its trials."""
     network.measure()
     file = network.folder / "experiment.toml"
-    look = Look.at(network.model, network.example)
-    write_experiment(file, look, network.tuning(), metrics, network.settings, [], quality)
+    examined = Examination.of(network.model, network.example)
+    write_experiment(file, examined, network.tuning(), metrics, network.settings, [], quality)
     experiment = Experiment.from_toml(file)
     assert experiment.continuation.improves == tuple(quality)
     return network.trainer(experiment)

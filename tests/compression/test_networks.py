@@ -14,8 +14,11 @@ from tests.compression.conftest import network
 from torch import nn
 
 from gossamer.compression import compress, precision
+from gossamer.compression.examination import Examination
 from gossamer.compression.networks import _load
-from gossamer.compression.plan import Look, Tuning, constraints, parameters, start, write_experiment
+from gossamer.compression.plan import start, write_experiment
+from gossamer.compression.space import SearchSpace
+from gossamer.compression.tuning import Tuning
 from gossamer.errors import UserError
 from gossamer.models import ds_cnn, image_cnn, speech_cnn, tc_resnet
 from gossamer.search import AtLeast, AtMost, Experiment, Maximize
@@ -26,27 +29,28 @@ def test_a_look_lists_what_stays_dense():
     model = nn.Sequential(
         nn.Embedding(100, 16), nn.Linear(16, 32), nn.ReLU(), nn.Conv1d(8, 8, 3, groups=8)
     )
-    look = Look.at(model.eval(), torch.zeros(2, 8, dtype=torch.long))
-    assert look.weights == 1600 + 512 + 24
-    assert dict(look.dense) == {"0.weight": 1600, "3.weight": 24}
-    assert "stays dense: 0.weight, 1,600 weights, 74.9%" in look.sentences()
+    examined = Examination.of(model.eval(), torch.zeros(2, 8, dtype=torch.long))
+    assert examined.weights == 1600 + 512 + 24
+    assert dict(examined.dense) == {"0.weight": 1600, "3.weight": 24}
+    assert "stays dense: 0.weight, 1,600 weights, 74.9%" in examined.sentences()
 
 
 def test_a_look_names_the_layers_that_blocks_do_not_fit():
     model = nn.Sequential(
         nn.Linear(16, 30), nn.ReLU(), nn.Linear(30, 32), nn.ReLU(), nn.Linear(32, 3)
     )
-    look = Look.at(model.eval(), torch.zeros(2, 16))
-    assert list(look.patterns) == ["unstructured", "fitted_block"]  # 16 of 32, 2 of 30
-    assert dict(look.odd) == {"0": 30}
-    assert any("8 or 16 outputs, and 0 has 30;" in line for line in look.sentences())
-    assert not Look.at(network().eval(), torch.zeros(2, 16)).odd
+    examined = Examination.of(model.eval(), torch.zeros(2, 16))
+    assert list(examined.patterns) == ["unstructured", "fitted_block"]  # 16 of 32, 2 of 30
+    assert dict(examined.odd) == {"0": 30}
+    assert any("8 or 16 outputs, and 0 has 30;" in line for line in examined.sentences())
+    assert not Examination.of(network().eval(), torch.zeros(2, 16)).odd
 
 
 def test_a_small_last_layer_stays_dense_where_the_goals_have_room_for_it():
     """12,000 of 1,716,000 weights, and of 13.1 million multiply-adds."""
     model, example = speech_cnn().eval(), torch.zeros(2, 1, 32, 32)
-    free, limited = Look.at(model, example), Look.at(model, example, {"density": 0.06})
+    free = Examination.of(model, example)
+    limited = Examination.of(model, example, {"density": 0.06})
     assert dict(free.small) == {"output": pytest.approx(12_000 / 13.1e6, rel=0.01)}
     assert dict(free.dense) == {"output.weight": 12_000}
     assert all(list(fit.sizes) == ["conv1", "conv2", "linear1"] for fit in free.patterns.values())
@@ -55,41 +59,42 @@ def test_a_small_last_layer_stays_dense_where_the_goals_have_room_for_it():
     assert end in free.sentences()
     assert not limited.small  # it would be more than a tenth of what is left
     assert "output" in limited.patterns["unstructured"].sizes
-    assert not Look.at(network().eval(), torch.zeros(2, 16)).small  # 96 of its 608 multiply-adds
+    tiny = Examination.of(network().eval(), torch.zeros(2, 16))
+    assert not tiny.small  # 96 of its 608 multiply-adds
 
 
 def test_the_space_is_what_the_network_allows():
-    look = Look.at(network().eval(), torch.zeros(2, 16))
-    assert list(look.activations) == ["1"]
-    assert dict(look.layers) == {"0": 0.125}  # two inputs of 16
-    assert look.rearranges
-    assert "unstructured" in look.patterns
-    space = parameters(look, Tuning(6, (1e-3, 1e-1)))
+    examined = Examination.of(network().eval(), torch.zeros(2, 16))
+    assert list(examined.activations) == ["1"]
+    assert dict(examined.layers) == {"0": 0.125}  # two inputs of 16
+    assert examined.rearranges
+    assert "unstructured" in examined.patterns
+    space = SearchSpace(examined).parameters(Tuning(6, (1e-3, 1e-1)))
     assert space["epochs"]["values"] == [0, 2, 6]
     assert space["learning_rate"]["when"] == {"epochs": [2, 6]}
     assert space["weight_density.0"]["when"] == {"allocation": ["uniform"]}
     assert space["winners.1"]["values"] == [0.1, 0.2, 0.4, 1.0]
-    first = start(look, Tuning(6, (1e-3, 1e-1)))
+    first = start(SearchSpace(examined), Tuning(6, (1e-3, 1e-1)))
     assert first[0]["epochs"] == 0
     assert all("learning_rate" not in point for point in first)
-    given = start(look, Tuning(6, (1e-3, 1e-1), first_rate=0.05))
+    given = start(SearchSpace(examined), Tuning(6, (1e-3, 1e-1), first_rate=0.05))
     assert {point.get("learning_rate") for point in given} == {None, 0.05}
-    assert all(point["weight_density"] >= look.least for point in first)
-    own = parameters(look, Tuning(1, None))
+    assert all(point["weight_density"] >= examined.least for point in first)
+    own = SearchSpace(examined).parameters(Tuning(1, None))
     assert own["epochs"]["values"] == [0, 1]
     assert not {"learning_rate", "rule", "teacher_share"} & set(own)
 
 
 def test_what_the_goals_refuse_is_not_searched():
     """Counted metrics are known before a network is trained."""
-    look = Look.at(network().eval(), torch.zeros(2, 16))
+    examined = Examination.of(network().eval(), torch.zeros(2, 16))
     limits = {"density": 0.25, "activation_density": 0.15}
-    space = parameters(look, Tuning(6, (1e-3, 1e-1)), limits)
-    rounding = look.patterns["unstructured"].rounding
+    space = SearchSpace(examined, limits).parameters(Tuning(6, (1e-3, 1e-1)))
+    rounding = examined.patterns["unstructured"].rounding
     assert rounding == 2  # a weight a layer
-    assert space["weight_density"]["high"] == 0.25 - rounding / look.weights
+    assert space["weight_density"]["high"] == 0.25 - rounding / examined.weights
     assert space["winners.1"]["values"] == [0.1, 0.15, 0.2]
-    for point in start(look, Tuning(6, (1e-3, 1e-1)), limits):
+    for point in start(SearchSpace(examined, limits), Tuning(6, (1e-3, 1e-1))):
         assert point["weight_density"] <= 0.25
         assert point.get("winners.1", 0.15) <= 0.15
 
@@ -99,30 +104,31 @@ def test_first_trials_keep_to_the_density_that_was_asked_for():
     model = nn.Sequential(
         nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 96), nn.ReLU(), nn.Linear(96, 10)
     )
-    look = Look.at(model.eval(), torch.zeros(2, 64))
-    assert {pattern: fit.dense for pattern, fit in look.patterns.items()} == {
+    examined = Examination.of(model.eval(), torch.zeros(2, 64))
+    assert {pattern: fit.dense for pattern, fit in examined.patterns.items()} == {
         "unstructured": 0,
         "block4": 960,
         "block8": 960,
         "block16": 960,
     }
     for limit in (0.1, 0.123, 0.3):
-        for point in start(look, Tuning(6, (1e-3, 1e-1)), {"density": limit}):
+        for point in start(SearchSpace(examined, {"density": limit}), Tuning(6, (1e-3, 1e-1))):
             settings = SparsitySettings(pattern=point["pattern"], rule="one_shot")
             pruned = deepcopy(model)
             own = {n: point[k] for n in "02" if (k := f"weight_density.{n}") in point}
             settings.sparsifier(pruned, point["weight_density"], own)
             nonzero = sum(int(layer.weight.count_nonzero()) for layer in pruned[::2])
-            assert nonzero <= limit * look.weights
-            assert nonzero > 0.97 * limit * look.weights or point["weight_density"] < 0.9 * limit
+            assert nonzero <= limit * examined.weights
+            nearly = nonzero > 0.97 * limit * examined.weights
+            assert nearly or point["weight_density"] < 0.9 * limit
 
 
 def test_first_trials_of_the_fastest_structures(tmp_path):
     """Blocks in each layer, a first convolution too, of which 6 of 25 inputs stay."""
-    look = Look.at(speech_cnn().eval(), torch.zeros(2, 1, 32, 32))
+    examined = Examination.of(speech_cnn().eval(), torch.zeros(2, 1, 32, 32))
     metrics = [Maximize("speedup"), AtLeast("accuracy", 0.9), AtMost("density", 0.1)]
     file = tmp_path / "experiment.toml"
-    write_experiment(file, look, Tuning(6, (1e-3, 1e-1)), metrics, {}, [], ["accuracy"])
+    write_experiment(file, examined, Tuning(6, (1e-3, 1e-1)), metrics, {}, [], ["accuracy"])
     points = tomllib.loads(file.read_text())["start"]
     assert Experiment.from_toml(file, storage=f"sqlite:///{tmp_path / 'x.db'}").constraints
     points = [point for point in points if point["epochs"]]
@@ -190,8 +196,8 @@ def test_blocks_in_every_layer_are_the_first_that_are_trained(kind, limit):
     build, shape, patterns = KINDS[kind]
     model = build().eval()
     limits = {} if limit is None else {"density": limit}
-    look = Look.at(model, torch.zeros(2, *shape), limits)
-    points = start(look, Tuning(9, (1e-3, 1e-1)), limits)
+    examined = Examination.of(model, torch.zeros(2, *shape), limits)
+    points = start(SearchSpace(examined, limits), Tuning(9, (1e-3, 1e-1)))
     trained = [point for point in points if point["epochs"]]
     first = trained[: len(patterns)]
     assert [point.get("pattern") for point in first] == patterns
@@ -207,26 +213,27 @@ def test_blocks_in_every_layer_are_the_first_that_are_trained(kind, limit):
             pattern=point.get("pattern", "unstructured"),
             allocation="uniform",
             rule="one_shot",
-            exclude=tuple(look.small),
+            exclude=tuple(examined.small),
         )
         masks = settings.sparsifier(pruned, point["weight_density"], by_layer).masks
-        chosen = [name for name in choose_weights(model) if name not in look.small]
-        sizes = [(n, w.parameter.numel()) for n, w in choose_weights(model, look.small).items()]
-        sizes += look.dense.items()
+        chosen = [name for name in choose_weights(model) if name not in examined.small]
+        sizes = [(n, w.parameter.numel()) for n, w in choose_weights(model, examined.small).items()]
+        sizes += examined.dense.items()
         assert set(masks) >= set(chosen[:-1])  # without blocks the last one is dense
         assert all(0 < int(mask.sum()) < 0.3 * mask.numel() for mask in masks.values())
         if limit is not None:
             kept = sum(int(masks[name].sum()) if name in masks else size for name, size in sizes)
-            assert 0.8 * limit < kept / look.weights <= limit
+            assert 0.8 * limit < kept / examined.weights <= limit
 
 
 def test_between_a_density_that_is_accurate_and_one_that_is_fast_lies_a_third():
-    look = Look.at(speech_cnn().eval(), torch.zeros(2, 1, 32, 32))
+    examined = Examination.of(speech_cnn().eval(), torch.zeros(2, 1, 32, 32))
     for limits, densities in (
         ({}, [0.25, 0.25, 0.1, 0.1, 0.16, 0.16]),
         ({"density": 0.12}, [0.113, 0.113, 0.1, 0.1]),  # without what stays dense, and rounding
     ):
-        points = [p for p in start(look, Tuning(9, (1e-3, 1e-1)), limits) if p["epochs"]]
+        first = start(SearchSpace(examined, limits), Tuning(9, (1e-3, 1e-1)))
+        points = [point for point in first if point["epochs"]]
         count = next(i for i, p in enumerate(points) if p["pattern"] == "unstructured")
         found = [point["weight_density"] for point in points[:count]]
         assert found == pytest.approx(densities, abs=0.001)
@@ -237,8 +244,8 @@ def test_densities_of_single_layers_keep_to_the_density_that_was_asked_for():
     model = nn.Sequential(
         nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 96), nn.ReLU(), nn.Linear(96, 10)
     )
-    look, tuning = Look.at(model.eval(), torch.zeros(2, 64)), Tuning(6, (1e-3, 1e-1))
-    single, blocks = constraints(look, {"density": 0.25})
+    examined, tuning = Examination.of(model.eval(), torch.zeros(2, 64)), Tuning(6, (1e-3, 1e-1))
+    single, blocks = SearchSpace(examined, {"density": 0.25}).constraints
     assert single["coefficients"] == {
         "weight_density": 960 / 21440,
         "weight_density.0": 8192 / 21440,
@@ -249,28 +256,29 @@ def test_densities_of_single_layers_keep_to_the_density_that_was_asked_for():
     own = ("weight_density.0", "weight_density.2")
     assert blocks["coefficients"] == {name: single["coefficients"][name] for name in own}
     assert blocks["at_most"] == (5360 - 960 - 2 * 16) / 21440
-    assert constraints(look, {"nonzero": 5360}) == [single, blocks]
-    assert constraints(look, {"log_density": math.log(0.25)})[0]["at_most"] == pytest.approx(
-        single["at_most"]
-    )
-    assert constraints(look, {"activation_density": 0.25}) == []
+    assert SearchSpace(examined, {"nonzero": 5360}).constraints == [single, blocks]
+    by_logarithm = SearchSpace(examined, {"log_density": math.log(0.25)}).constraints
+    assert by_logarithm[0]["at_most"] == pytest.approx(single["at_most"])
+    assert SearchSpace(examined, {"activation_density": 0.25}).constraints == []
     # 0.0313 x 8,192 + 0.02 x 12,288 + 0.02 x 960 is 521 weights: with fewer, all share one density.
     for count, own in ((525, True), (523, False)):
-        assert bool(constraints(look, {"nonzero": count})) == own
-        assert ("weight_density.0" in parameters(look, tuning, {"nonzero": count})) == own
+        space = SearchSpace(examined, {"nonzero": count})
+        assert bool(space.constraints) == own
+        assert ("weight_density.0" in space.parameters(tuning)) == own
     # Blocks leave the last layer dense.
-    assert "pattern" not in parameters(look, tuning, {"nonzero": 1300})
-    assert all("pattern" not in point for point in start(look, tuning, {"nonzero": 1300}))
+    space = SearchSpace(examined, {"nonzero": 1300})
+    assert "pattern" not in space.parameters(tuning)
+    assert all("pattern" not in point for point in start(space, tuning))
 
 
 def test_a_search_suggests_no_network_above_the_density_that_was_asked_for(tmp_path):
     model = nn.Sequential(
         nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 3)
     )
-    look = Look.at(model.eval(), torch.zeros(2, 16))
+    examined = Examination.of(model.eval(), torch.zeros(2, 16))
     file = tmp_path / "experiment.toml"
     metrics = [Maximize("accuracy"), AtMost("density", 0.2)]
-    write_experiment(file, look, Tuning(6, (1e-3, 1e-1)), metrics, {}, [], ["accuracy"])
+    write_experiment(file, examined, Tuning(6, (1e-3, 1e-1)), metrics, {}, [], ["accuracy"])
     data = tomllib.loads(file.read_text())
     data["parameters"]["allocation"]["options"] = ["uniform"]
     data |= {"sampler": "random", "start": []}
@@ -328,8 +336,8 @@ def test_16_bits_where_they_are_faster(monkeypatch):
 
 def test_a_deep_network_shares_its_densities():
     layers = [part for _ in range(7) for part in (nn.Linear(16, 16), nn.ReLU())]
-    look = Look.at(nn.Sequential(*layers).eval(), torch.zeros(2, 16))
-    space = parameters(look, Tuning(6, (1e-3, 1e-1)))
+    examined = Examination.of(nn.Sequential(*layers).eval(), torch.zeros(2, 16))
+    space = SearchSpace(examined).parameters(Tuning(6, (1e-3, 1e-1)))
     assert "winners" in space
     assert not [name for name in space if "." in name]
 

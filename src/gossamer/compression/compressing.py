@@ -15,10 +15,12 @@ from urllib.parse import quote
 
 from torch import nn
 
+from gossamer.compression.examination import Examination
 from gossamer.compression.goals import Goals
 from gossamer.compression.modules import Evaluate, ModuleNetwork, Train
 from gossamer.compression.networks import NamedNetwork
-from gossamer.compression.plan import Look, limits_of, write_experiment
+from gossamer.compression.plan import write_experiment
+from gossamer.compression.space import limits_of
 from gossamer.errors import UserError
 from gossamer.files import copy_file
 from gossamer.progress import progress_bar
@@ -143,7 +145,8 @@ def compress(
             wanted = Goals(**goals, maximize=maximize, minimize=minimize, own=network.own)
             metrics = wanted.metrics(network.values)
             on_part("layers that can be sparse")
-            look = Look.at(network.model, network.example, limits_of(metrics))
+            examined = Examination.of(network.model, network.example, limits_of(metrics))
+            look = examined.sentences()
         file = folder / "experiment.toml"
         if minutes is None and trials is None:
             minutes = MINUTES
@@ -154,14 +157,14 @@ def compress(
             ]
             tuning = network.tuning(minutes)
             shared = network.settings
-            write_experiment(file, look, tuning, metrics, shared, heading, wanted.quality)
+            write_experiment(file, examined, tuning, metrics, shared, heading, wanted.quality)
         storage = f"sqlite:///{quote(str(folder / 'search.db'))}"
         experiment = Experiment.from_toml(file, check=network.trainer, storage=storage)
         _agree(experiment, network.settings, metrics if asked else None, file)
-        on_start(look.sentences())
+        on_start(look)
         if plan:
             return Compressed(
-                experiment, folder, look.sentences(), network.run, None, None, False, network.model
+                experiment, folder, look, network.run, None, None, False, network.model
             )
         interrupted = _search(
             experiment, network, folder, workers, threads, minutes, trials, progress
@@ -176,7 +179,7 @@ def compress(
         return Compressed(
             experiment,
             folder,
-            look.sentences(),
+            look,
             network.run,
             sparse,
             record,

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gossamer.compression.plan import Tuning
+from gossamer.compression.tuning import Tuning
 from gossamer.data import Task, task_of
 from gossamer.deploy.metrics import METRICS, MeasureSettings, read_metrics
 from gossamer.errors import UserError

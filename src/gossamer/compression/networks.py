@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from gossamer.compression.plan import Tuning
 from gossamer.compression.precision import fastest_precision
+from gossamer.compression.tuning import Tuning
 from gossamer.data import AugmentationSettings
 from gossamer.deploy.metrics import METRICS
 from gossamer.errors import UserError, one_line

@@ -1,0 +1,28 @@
+"""Settings of fine-tuning pruned networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Settings of fine-tuning pruned networks.
+
+    Attributes:
+        epochs: epochs of the longest training.
+        learning_rate: the lowest and the highest rate; None if a function of the user trains.
+        settings: all other settings of the training.
+        first_rate: the rate of the first trials; by default the geometric mean of the two.
+    """
+
+    epochs: int
+    learning_rate: tuple[float, float] | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    first_rate: float | None = None
+
+    @property
+    def lengths(self) -> list[int]:
+        return sorted({0, max(self.epochs // 3, 1), self.epochs})
