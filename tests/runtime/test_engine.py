@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
@@ -477,6 +478,18 @@ def test_a_shape_needs_every_field_of_its_kernel() -> None:
     for wrong in (shape, {**shape, **offsets, "step": 1}, {**shape, **offsets, "sizes": [1]}):
         with pytest.raises(ValueError, match="copy any 1 portable takes the shape"):
             kernel.shape(wrong)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_profiled_times_are_those_of_whole_runs(threads: int) -> None:
+    """Also where other programs have the core of the thread that keeps the times."""
+    engine = Engine(networks.speech_cnn(1.0, width=32), threads=threads)
+    x = [np.zeros((1, 1, 32, 32), np.float32)]
+    engine._single_program.single_threaded([])
+    began = time.perf_counter_ns()
+    times = engine._single_program.profile(x, 100, False)
+    elapsed = time.perf_counter_ns() - began
+    assert 0.5 * elapsed < sum(map(sum, times)) <= elapsed
 
 
 def test_profile_counts_the_work() -> None:

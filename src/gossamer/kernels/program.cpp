@@ -5,6 +5,7 @@
 #include <cstring>
 #include <ctime>
 #include <iterator>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -339,7 +340,18 @@ void Program::run(const float* const* in, float* const* out, int64_t examples, i
         return;
     }
     stages_.reset();
+    if (!nanoseconds || !shared || steps_.empty()) {
+        pool_->run(&Program::work, &job);
+        return;
+    }
+    // While another program has the core of this thread, which keeps the times, others may do all
+    // of the first steps: that it waited so long is time of the run, too.
+    const auto counted = [&] {
+        return std::accumulate(nanoseconds, nanoseconds + size(), int64_t{0});
+    };
+    const int64_t began = now(processor_time) - counted();
     pool_->run(&Program::work, &job);
+    nanoseconds[0] += now(processor_time) - began - counted();
 }
 
 }  // namespace gossamer
