@@ -245,6 +245,11 @@ def in_8_bits(
     return build
 
 
+def in_16_bits(draw: st.DrawFn, kernel: Kernel) -> Builder:
+    """Linear layers, of which a file has the weights in 16 bits."""
+    return linear(draw, kernel).in_16_bits()
+
+
 # A network for each operation of the table, and whether it may see NaN and infinity: only
 # dense kernels do (k-winners among NaN have no order that a standard defines, and NaN in 8 bits
 # is nothing).
@@ -289,6 +294,8 @@ for operation in (
     "active",
 ):
     OPERATIONS[f"{operation} int8"] = (in_8_bits(OPERATIONS[operation][0]), False)
+for operation in ("gemm", "sparse gemm", "windows", "block lists"):
+    OPERATIONS[f"{operation} float16"] = (in_16_bits, False)
 
 
 def lowered(

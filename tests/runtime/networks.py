@@ -83,6 +83,17 @@ class Builder:
             self.nodes.append(node)
         return self
 
+    def in_16_bits(self) -> Builder:
+        """Every constant of two axes and more in 16 bits, cast to floats when the file is read."""
+        casts = []
+        for tensor in self.constants:
+            if len(tensor.dims) >= 2 and tensor.data_type == TensorProto.FLOAT:
+                half = numpy_helper.to_array(tensor).astype(np.float16)
+                casts.append(helper.make_node("Cast", [f"{tensor.name}.half"], [tensor.name], to=1))
+                tensor.CopyFrom(numpy_helper.from_array(half, f"{tensor.name}.half"))
+        self.nodes = casts + self.nodes
+        return self
+
     def model(self, *outputs: str, opset: int = 18) -> bytes:
         infos = [
             helper.make_tensor_value_info(o, TensorProto.FLOAT, None)

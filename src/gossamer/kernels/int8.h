@@ -1,4 +1,4 @@
-// Weights of one byte, and rounding to what eight bits can hold.
+// Weights of one or two bytes, and rounding to what eight bits can hold.
 
 #pragma once
 
@@ -10,6 +10,11 @@
 
 namespace gossamer {
 namespace {
+
+// A number of 16 bits (IEEE 754 binary16).
+struct Half {
+    uint16_t bits;
+};
 
 // Weights as a vector of floats, whatever they are stored as.
 template <int N = W>
@@ -37,6 +42,14 @@ inline typename Of<N>::V load_weights(const int8_t* p) {
     return __builtin_convertvector(__builtin_convertvector(bytes, typename Of<N>::I),
                                    typename Of<N>::V);
 }
+#if defined(__AVX512F__)
+template <int N = W>
+inline typename Of<N>::V load_weights(const Half* p) {
+    static_assert(N == 16, "one instruction widens 16 numbers");
+    return (typename Of<N>::V)_mm512_cvtph_ps(
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+#endif
 
 // To the nearest multiple of a step, ties to even, between two multiples. Below 2^22 adding
 // 1.5 * 2^23 leaves no room for a fraction. NaN becomes the lowest, as in ONNX Runtime: what

@@ -87,8 +87,8 @@ def _training_isas() -> tuple[str, ...]:
 
 
 def typed(operation: str, weight: NDArray[Any]) -> str:
-    """Return the name of an operation's kernels for weights of this type, float32 or int8."""
-    return f"{operation} int8" if weight.dtype == np.int8 else operation
+    """Return the name of an operation's kernels for weights of float32, float16 or int8."""
+    return operation if weight.dtype == np.float32 else f"{operation} {weight.dtype}"
 
 
 def find(isa: str, operation: str, layout: str | None = None) -> list[Kernel]:

@@ -170,6 +170,26 @@ def fact(array: Array, name: Hashable, find: Callable[[], Fact]) -> Fact:
     return result
 
 
+def in_16_bits(array: Array) -> Array | None:
+    """Return a float32 array as float16 if it holds each number exactly, or None."""
+
+    def find() -> Array | None:
+        if array.dtype != np.float32 or not _are_halves(array.ravel()[:1024]):
+            return None
+        if not _are_halves(array):
+            return None
+        half = array.astype(np.float16)
+        half.flags.writeable = False
+        return half
+
+    return fact(array, "in 16 bits", find)
+
+
+def _are_halves(array: Array) -> bool:
+    with np.errstate(over="ignore"):
+        return np.array_equal(array.astype(np.float16), array)
+
+
 def nonzeros(array: Array) -> int:
     """Return the number of non-zeros, counted once while the array is in use."""
     return fact(array, "nonzeros", lambda: int(np.count_nonzero(array)))

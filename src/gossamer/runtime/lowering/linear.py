@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gossamer.kernels.registry import Kernel, find, typed
-from gossamer.runtime.constants import fact, nonzeros
+from gossamer.runtime.constants import fact, in_16_bits, nonzeros
 from gossamer.runtime.graph import Array, Candidate, Node
 from gossamer.runtime.lowering.active import Grid, active_kernels, emit_active, tiles
 from gossamer.runtime.lowering.dense import (
@@ -57,18 +57,15 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
     dense_macs = float(items * weight.size)
     flat = items == value.items
 
-    def order(plain: str) -> Array:
-        return in_order(value, weight, plain) if flat else weight
+    def order(stored: Array, plain: str) -> Array:
+        return in_order(value, stored, plain) if flat else stored
 
-    def packed(plain: str, make: Callable[[Array], Sequence[Array]], *of: Hashable) -> list[Array]:
+    def packed(
+        stored: Array, plain: str, make: Callable[[Array], Sequence[Array]], *of: Hashable
+    ) -> list[Array]:
         """Return the weight packed by ``make``, once for all steps that use it."""
-        key = (*of, lowering.width, plain, flat, value.channels, value.pixels)
-        return once(weight, lambda: make(order(plain)), key)
-
-    def lists(plain: str, blocks: int = 1) -> list[Array]:
-        """Return the weight as lists of the inputs of each block of a vector of outputs."""
-        width = lowering.width
-        return packed(plain, lambda w: sparse_panels(w, width, blocks), "sparse panels", blocks)
+        key = (*of, lowering.width, plain, flat, value.channels, value.pixels, stored.dtype)
+        return once(weight, lambda: make(order(stored, plain)), key)
 
     def source() -> str:
         return lowering.layout(value) if flat else "dense"
@@ -98,11 +95,11 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
             dense_macs=dense_macs,
         )
 
-    def gemm(kernel: Kernel) -> None:
+    def gemm(kernel: Kernel, stored: Array) -> None:
         plain = source()
         columns = columns_of(lowering, kernel)
         data = [
-            *packed(plain, lambda w: [panels(w, columns)], "gemm", columns),
+            *packed(stored, plain, lambda w: [panels(w, columns)], "gemm", columns),
             padded(bias, up_to(outputs, columns)),
             np.zeros(1, np.int32),
             np.zeros(1, np.int32),
@@ -111,11 +108,12 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         shape = {"depth": depth, "run": depth, "out_pitch": outputs, "out_offset": 0}
         add(kernel, plain, shape, data, dense_macs)
 
-    def sparse_gemm(kernel: Kernel) -> None:
+    def sparse_gemm(kernel: Kernel, stored: Array) -> None:
         plain = source()
+        width = lowering.width
         data = [
-            *lists(plain),
-            padded(bias, up_to(outputs, lowering.width)),
+            *packed(stored, plain, lambda w: sparse_panels(w, width), "sparse panels"),
+            padded(bias, up_to(outputs, width)),
             np.zeros(1, np.int32),
             clip,
         ]
@@ -126,26 +124,35 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         plain = source()
         lanes, together = int(kernel.tile) * lowering.width, outputs_together(kernel)
         data = [
-            *packed(plain, lambda w: by_output(w, np.arange(depth), together), "columns", together),
+            *packed(
+                weight,
+                plain,
+                lambda w: by_output(w, np.arange(depth), together),
+                "columns",
+                together,
+            ),
             padded(bias, up_to(outputs, together)),
             clip,
         ]
         scratch = (depth + lowering.width) * lanes
         add(kernel, plain, {"depth": depth}, data, float(items * nonzero), scratch)
 
-    def block_lists(kernel: Kernel) -> None:
+    def block_lists(kernel: Kernel, stored: Array) -> None:
         plain = source()
+        width, blocks = lowering.width, BLOCKS[kernel.layout]
         data = [
-            *lists(plain, BLOCKS[kernel.layout]),
-            padded(bias, up_to(outputs, lowering.width)),
+            *packed(
+                stored, plain, lambda w: sparse_panels(w, width, blocks), "sparse panels", blocks
+            ),
+            padded(bias, up_to(outputs, width)),
             clip,
         ]
         add(kernel, plain, {"depth": depth}, data, float(items * nonzero))
 
-    def windows(kernel: Kernel) -> None:
+    def windows(kernel: Kernel, stored: Array) -> None:
         plain = source()
         data = [
-            *packed(plain, lambda w: by_windows(w, lowering.width), "windows"),
+            *packed(stored, plain, lambda w: by_windows(w, lowering.width), "windows"),
             padded(bias, up_to(outputs, lowering.width)),
             clip,
         ]
@@ -154,7 +161,7 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
     def active(kernel: Kernel) -> None:
         listed = lowering.list_form(value)
         source = lowering.form(value, listed)
-        inputs = np.ascontiguousarray(order("last" if listed == "list last" else "dense").T)
+        inputs = np.ascontiguousarray(order(weight, "last" if listed == "list last" else "dense").T)
         major = InputMajor(
             inputs[:, None, None], np.zeros(1, np.int64), tiles(lowering, 1, outputs)
         )
@@ -175,21 +182,26 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
             dense_macs=dense_macs,
         )
 
-    for kernel in gemm_kernels(lowering, weight, outputs):
-        yield Candidate(str(kernel), partial(gemm, kernel))
+    half = in_16_bits(weight)
+    forms = [weight] if half is None else [weight, half]
+    for stored in forms:
+        for kernel in gemm_kernels(lowering, stored, outputs):
+            yield Candidate(str(kernel), partial(gemm, kernel, stored))
     if not lowering.usable(weight):
         return
-    for kernel in sparse_gemm_kernels(lowering, weight):
-        yield Candidate(str(kernel), partial(sparse_gemm, kernel))
+    for stored in forms:
+        for kernel in sparse_gemm_kernels(lowering, stored):
+            yield Candidate(str(kernel), partial(sparse_gemm, kernel, stored))
     density = nonzero / weight.size
     if lowering.every or (density < 0.6 and (lowering.batched or items > 1)):
         for kernel in sparse_kernels(lowering, "columns", weight):
             yield Candidate(str(kernel), partial(columns, kernel))
     if depth < 1 << 16 and (lowering.every or (density < 0.4 and not lowering.batched)):
-        for kernel in find(lowering.isa, typed("windows", weight)):
-            yield Candidate(str(kernel), partial(windows, kernel))
-        for kernel in block_list_kernels(lowering, weight):
-            yield Candidate(str(kernel), partial(block_lists, kernel))
+        for stored in forms:
+            for kernel in find(lowering.isa, typed("windows", stored)):
+                yield Candidate(str(kernel), partial(windows, kernel, stored))
+            for kernel in block_list_kernels(lowering, stored):
+                yield Candidate(str(kernel), partial(block_lists, kernel, stored))
     if flat and depth < 1 << 20:
         kernels = fact(
             weight,
