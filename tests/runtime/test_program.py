@@ -92,7 +92,12 @@ def test_a_constant_is_packed_once_while_it_is_in_use() -> None:
 
 @pytest.mark.parametrize(
     ("kernel", "packing"),
-    [("columns", "by_output"), ("sparse gemm", "sparse_panels"), ("windows", "by_windows")],
+    [
+        ("columns", "by_output"),
+        ("sparse gemm", "sparse_panels"),
+        ("windows", "by_windows"),
+        ("block lists", "longest_first"),
+    ],
 )
 def test_steps_of_a_written_out_recurrence_share_their_packed_weight(
     monkeypatch: pytest.MonkeyPatch, kernel: str, packing: str

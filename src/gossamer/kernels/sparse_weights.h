@@ -371,15 +371,17 @@ inline V block_inputs(const float* x, const int32_t* input) {
 
 // Linear layer on one example, of blocks of W / Blocks outputs that need the same inputs: the
 // lanes are outputs, and each block has a list of its inputs. A sum waits for itself at every
-// step, so several vectors of outputs go side by side as far as the shortest list.
+// step, so several vectors of outputs go side by side as far as the shortest list. Blocks are
+// sorted by the length of their lists, so that those side by side are about as long.
 template <int Blocks, int Together, class Number = float>
 void block_lists(const Call& call) {
     const auto& s = *reinterpret_cast<const ColumnsShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);   // [vectors + 1]
     const auto* input = static_cast<const int32_t*>(call.data[1]);   // [steps][Blocks]
     const auto* weights = static_cast<const Number*>(call.data[2]);  // [steps][W]
-    const auto* bias = static_cast<const float*>(call.data[3]);      // padded to W
-    const Clip clip(static_cast<const float*>(call.data[4]));
+    const auto* place = static_cast<const int32_t*>(call.data[3]);   // [vectors][Blocks]: outputs
+    const auto* bias = static_cast<const float*>(call.data[4]);      // [vectors][W]
+    const Clip clip(static_cast<const float*>(call.data[5]));
     const int64_t vectors = (s.outputs + W - 1) / W;
     const int64_t first = share_work(vectors, call.part, call.parts, work_of(start));
     const int64_t last = share_work(vectors, call.part + 1, call.parts, work_of(start));
@@ -404,10 +406,18 @@ void block_lists(const Call& call) {
             for (int64_t i = 0; i < there; ++i) {
                 const int64_t end = start[v + i + 1];
                 for (int64_t e = start[v + i] + common; e < end; ++e) add(sum[i], e);
-                store_first(out + (v + i) * W, clip(sum[i]), s.outputs - (v + i) * W);
+                constexpr int N = W / Blocks;
+                typename Of<N>::V block[Blocks];
+                sum[i] = clip(sum[i]);
+                __builtin_memcpy(block, &sum[i], sizeof sum[i]);
+                for (int b = 0; b < Blocks; ++b) {
+                    const int64_t o = place[(v + i) * Blocks + b];
+                    if (o >= s.outputs) continue;
+                    store_first<N>(out + o, block[b], s.outputs - o);
+                    finish(call, out + o, least(N, s.outputs - o));
+                }
             }
         }
-        finish(call, out + first * W, least(last * W, s.outputs) - first * W);
     }
 }
 

@@ -95,6 +95,23 @@ def sparse_panels(weight: Array, width: int, blocks: int = 1) -> tuple[Array, Ar
     return starts, index, lanes.reshape(-1, width)
 
 
+def longest_first(weight: Array, width: int, blocks: int) -> tuple[Array, Array, Array, Array]:
+    """Return ``sparse_panels`` of blocks sorted by their numbers of inputs, and their outputs.
+
+    Then the blocks of a vector, and neighboring vectors, have lists of about the same length.
+
+    Returns:
+        What ``sparse_panels`` returns, and the first output of each block [vectors, blocks]; one
+        behind the last output is padding.
+    """
+    together = width // blocks
+    whole = padded(weight, up_to(len(weight), width))
+    tall = whole.reshape(-1, together, whole.shape[1])
+    order = np.argsort(-tall.any(axis=1).sum(axis=1), kind="stable")
+    panels = sparse_panels(tall[order].reshape(whole.shape), width, blocks)
+    return *panels, (order * together).astype(np.int32).reshape(-1, blocks)
+
+
 def by_chunk(
     weight: Array, offset: Array, chunk: int, together: int = 1
 ) -> tuple[Array, Array, Array]:

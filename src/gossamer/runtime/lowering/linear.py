@@ -28,6 +28,7 @@ from gossamer.runtime.packing import (
     by_output,
     by_windows,
     limits,
+    longest_first,
     padded,
     panels,
     sparse_panels,
@@ -140,13 +141,11 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
     def block_lists(kernel: Kernel, stored: Array) -> None:
         plain = source()
         width, blocks = lowering.width, BLOCKS[kernel.layout]
-        data = [
-            *packed(
-                stored, plain, lambda w: sparse_panels(w, width, blocks), "sparse panels", blocks
-            ),
-            padded(bias, up_to(outputs, width)),
-            clip,
-        ]
+        lists = packed(
+            stored, plain, lambda w: longest_first(w, width, blocks), "longest first", blocks
+        )
+        lanes = lists[-1][:, :, None] + np.arange(width // blocks)
+        data = [*lists, padded(bias, lanes.size)[lanes], clip]
         add(kernel, plain, {"depth": depth}, data, float(items * nonzero))
 
     def windows(kernel: Kernel, stored: Array) -> None:
