@@ -19,7 +19,7 @@ CONVOLUTIONS = (
     *("planes", "examples", "lanes", "active"),
 )
 TILES = [k for k in KERNELS if k.operation in CONVOLUTIONS and k.tile != "pool"]
-LINEARS = ("gemm", "sparse gemm", "columns", "windows", "block lists", "active")
+LINEARS = ("gemm", "sparse gemm", "columns", "windows", "block lists", "dots", "active")
 
 
 def run(

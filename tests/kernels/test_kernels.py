@@ -263,6 +263,7 @@ OPERATIONS: dict[str, tuple[Network, bool]] = {
     "columns": (linear, False),
     "windows": (linear, False),
     "block lists": (linear, False),
+    "dots": (linear, True),
     "lanes": (convolution, False),
     "active": (active, False),
     "winners": (winners, False),
@@ -290,11 +291,12 @@ for operation in (
     "columns",
     "windows",
     "block lists",
+    "dots",
     "lanes",
     "active",
 ):
     OPERATIONS[f"{operation} int8"] = (in_8_bits(OPERATIONS[operation][0]), False)
-for operation in ("gemm", "sparse gemm", "windows", "block lists"):
+for operation in ("gemm", "sparse gemm", "windows", "block lists", "dots"):
     OPERATIONS[f"{operation} float16"] = (in_16_bits, False)
 
 

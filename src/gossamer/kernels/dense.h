@@ -162,6 +162,39 @@ void sparse_gemm(const Call& call) {
     row_tiles<MaxRows, float>(call, s, base, part, 0, first, tile);
 }
 
+// Linear layer of few outputs on one example: the lanes are inputs. With outputs in the lanes there
+// would be one sum or two, which wait for themselves at every input.
+template <int Together, class Number = float>
+void dots(const Call& call) {
+    const auto& s = *reinterpret_cast<const ColumnsShape*>(call.shape);
+    const auto* weights = static_cast<const Number*>(call.data[0]);  // padded to [Together][W]
+    const auto* bias = static_cast<const float*>(call.data[1]);
+    const Clip clip(static_cast<const float*>(call.data[2]));
+    const int64_t pitch = (s.depth + W - 1) / W * W, groups = (s.outputs + Together - 1) / Together;
+    const int64_t first = share(groups, call.part, call.parts) * Together;
+    const int64_t last = least(s.outputs, share(groups, call.part + 1, call.parts) * Together);
+    for (int64_t row = 0; row < call.items * s.rows; ++row) {
+        const float* x = call.in[0] + row * s.depth;
+        float* out = call.out[0] + row * s.outputs;
+        for (int64_t o = first; o < last; o += Together) {
+            V sum[Together]{};
+            const auto add = [&](V v, int64_t k) {
+#pragma GCC unroll 8
+                for (int i = 0; i < Together; ++i)
+                    sum[i] += load_weights(weights + (o + i) * pitch + k) * v;
+            };
+            int64_t k = 0;
+            for (; k + W <= s.depth; k += W) add(load(x + k), k);
+            if (k < s.depth) add(load_first(x + k, s.depth - k), k);
+            for (int64_t i = 0; i < least(Together, last - o); ++i) {
+                const float total = across(sum[i], [](V a, V b) { return a + b; });
+                out[o + i] = clip.one(total + bias[o + i]);
+            }
+        }
+        if (first < last) finish(call, out + first, last - first);
+    }
+}
+
 // Of some elements along one axis, [first, last).
 struct Range {
     int64_t first, last;

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from gossamer.runtime.operators.linear import Linear
 
 
+FEW = 4  # vectors of outputs that may be too few sums to keep the processor busy
+
+
 def in_order(value: Value, weight: Array, plain: str) -> Array:
     """Return a linear layer's weight with its columns in the order of the input's form."""
     if plain == "last" and value.pixels > 1:
@@ -121,6 +124,15 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         shape = {"out_pitch": outputs, "out_offset": 0}
         add(kernel, plain, shape, data, float(items * nonzero))
 
+    def dots(kernel: Kernel, stored: Array) -> None:
+        plain, width, together = source(), lowering.width, int(kernel.tile)
+
+        def rows(w: Array) -> list[Array]:
+            return [padded(padded(w, up_to(outputs, together)), up_to(depth, width), axis=1)]
+
+        data = [*packed(stored, plain, rows, "dots", together), bias, clip]
+        add(kernel, plain, {"depth": depth}, data, dense_macs)
+
     def columns(kernel: Kernel) -> None:
         plain = source()
         lanes, together = int(kernel.tile) * lowering.width, outputs_together(kernel)
@@ -186,6 +198,9 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
     for stored in forms:
         for kernel in gemm_kernels(lowering, stored, outputs):
             yield Candidate(str(kernel), partial(gemm, kernel, stored))
+        if lowering.every or (outputs <= FEW * lowering.width and not lowering.batched):
+            for kernel in find(lowering.isa, typed("dots", stored)):
+                yield Candidate(str(kernel), partial(dots, kernel, stored))
     if not lowering.usable(weight):
         return
     for stored in forms:
