@@ -154,6 +154,11 @@ def test_train_export_report(place, gossamer):
         kinds = {tensor.data_type for tensor in onnx.load(place / "b8.onnx").graph.initializer}
         assert onnx.TensorProto.INT8 in kinds
         assert f"in 32 bits {(place / 'runs/b/model.onnx').stat().st_size:,}" in out
+    status, out, err = gossamer("export", "runs/b", "--float16", "--trust", "-o", "b16.onnx")
+    assert (status, err) == (0, "")
+    kinds = {tensor.data_type for tensor in onnx.load(place / "b16.onnx").graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds
+    assert f"in 32 bits {(place / 'runs/b/model.onnx').stat().st_size:,}" in out
     for wrong, message in (
         (np.zeros((4, 1, 12, 12)), "all zero"),
         (np.full((4, 1, 12, 12), 1e200), "NaN or infinity"),

@@ -59,6 +59,8 @@ def test_what_cannot_be_written_leaves_nothing(place, network, gossamer):
         (["run", "-o", "m.txt"], "m.txt: name a file that ends in .onnx"),
         (["run", "-o", "m.c"], "--c writes C"),
         (["run", "-o", "m"], "ends in .onnx"),
+        (["small.onnx", "--c", "--float16"], "--float16 writes ONNX"),
+        (["run", "--int8", "--float16"], "exclude each other; leave one out"),
         (["small.onnx", "--c", "-o", "m.onnx"], "m.onnx: name a file that ends in .c"),
     ],
 )

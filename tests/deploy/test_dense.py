@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gossamer.deploy.dense import dense_network
 from gossamer.nn import KWinners, KWinners2d, SparseActivation, export
-from gossamer.runtime import store_sparse
+from gossamer.runtime import store_half, store_sparse
 
 
 def network(winners: bool, density: float) -> nn.Sequential:
@@ -102,6 +102,21 @@ def test_eight_bit_weights_stay_in_eight_bits():
         (weight,) = (t for t in dense.graph.initializer if t.name == "codes")
         found = numpy_helper.to_array(weight)
         assert (found.dtype, found.shape, set(found.ravel())) == (np.int8, (32, 64), {5})
+
+
+def test_weights_of_16_bits_stay_in_16_bits():
+    weight = np.zeros((32, 64), np.float32)
+    weight[:, :4] = 5
+    graph = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 18]>
+        net (float[batch, 32] input) => (float[batch, 64] output) {
+            output = MatMul(input, weight)
+        }""")
+    graph.graph.initializer.append(numpy_helper.from_array(weight, "weight"))
+    dense = dense_network(store_sparse(store_half(graph)))
+    (filled,) = dense.graph.initializer
+    found = numpy_helper.to_array(filled)
+    assert (found.dtype, found.shape, set(found.ravel())) == (np.float16, (32, 64), {5})
 
 
 def test_functions_of_others_are_looked_into():

@@ -279,3 +279,22 @@ def test_numbers_that_numpy_does_not_have(tmp_path):
     with pytest.raises(UserError, match=r"checked in torch.bfloat16.*model.float\(\)"):
         export(model, torch.randn(2, 4, dtype=torch.bfloat16), tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_16_bits_are_half_as_many_bytes(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 64)
+    ).eval()
+    x = torch.randn(2, 1, 8, 8)
+    plain = export(model, x, tmp_path / "plain.onnx")
+    short = export(model, x, tmp_path / "short.onnx", float16=True)
+    assert short.stat().st_size < 0.55 * plain.stat().st_size
+    found = run(onnx.load(short), x)
+    assert 0 < np.abs(found - model(x).detach().numpy()).max() < 0.01
+    np.testing.assert_allclose(Engine(short, threads=1)(x.numpy()), found, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        model[4].weight[0, 0] = 1e6
+    with pytest.raises(UserError, match="export in 32 bits"):
+        export(model, x, short, float16=True)
+    np.testing.assert_array_equal(run(onnx.load(short), x), found)  # the old file stays

@@ -36,6 +36,10 @@ def export(
         bool,
         typer.Option("--int8", help="Give a 32-bit network 8-bit weights and activations."),
     ] = False,
+    float16: Annotated[
+        bool,
+        typer.Option("--float16", help="Round the weights to 16 bits: half the bytes."),
+    ] = False,
     calibrate: Annotated[
         Path | None,
         typer.Option(
@@ -60,9 +64,12 @@ def export(
     if out.suffix != suffix and not is_stream(out):
         written = "C" if as_c else "ONNX; --c writes C"
         raise UserError(f"{out}: name a file that ends in {suffix}: export writes {written}")
+    if int8 and float16:
+        raise UserError("--int8 and --float16 exclude each other; leave one out")
     if as_c:
-        if int8:
-            raise UserError("--int8 writes ONNX: export without --c, then that file with --c")
+        if int8 or float16:
+            option = "--int8" if int8 else "--float16"
+            raise UserError(f"{option} writes ONNX: export without --c, then that file with --c")
         _write_c(run, out)
         return
     if run.suffix == ".onnx" and run.is_file():
@@ -73,7 +80,7 @@ def export(
     from gossamer.nn import export as write
     from gossamer.training import load_config, load_description, load_network, onnx_of
 
-    if not (trust or int8 or load_config(run)["model"] in MODELS):
+    if not (trust or int8 or float16 or load_config(run)["model"] in MODELS):
         copy_file(onnx_of(run), out)
         _written(out, "as training wrote it")
         return
@@ -82,9 +89,10 @@ def export(
         _to_8_bits(model, run, calibrate, shape, trust=trust)
     generator = torch.Generator().manual_seed(0)
     example = torch.randn(2, *shape, generator=generator)
-    write(model, example, out, load_description(run))
+    write(model, example, out, load_description(run), float16=float16)
     floats = run / "model.onnx"
-    beside = f"in 32 bits {floats.stat().st_size:,}; " if int8 and floats.is_file() else ""
+    fewer = (int8 or float16) and floats.is_file()
+    beside = f"in 32 bits {floats.stat().st_size:,}; " if fewer else ""
     _written(out, f"{beside}agrees with torch")
 
 

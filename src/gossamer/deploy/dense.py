@@ -20,7 +20,7 @@ ACTIVATIONS = {
 }
 WEIGHTED = {
     *("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU"),
-    *("DequantizeLinear", "Transpose"),
+    *("Cast", "DequantizeLinear", "Transpose"),
 }
 SPARSE = 0.1  # share of zeros from which a weight is sparse: 8-bit ones have a few by chance
 
@@ -96,7 +96,7 @@ def _fill_weights(graph: onnx.GraphProto) -> bool:
     used = {name for node in graph.node if node.op_type in WEIGHTED for name in node.input}
     random, filled = np.random.default_rng(0), False
     for name, tensor in _constants(graph):
-        kinds = (TensorProto.FLOAT, TensorProto.INT8)
+        kinds = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8)
         if name not in used or tensor.data_type not in kinds or len(tensor.dims) < 2:
             continue
         weight = numpy_helper.to_array(tensor).copy()

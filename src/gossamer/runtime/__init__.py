@@ -5,6 +5,7 @@ Imports neither torch nor any other room of gossamer.
 
 from gossamer.runtime.arrays import read_arrays, write_arrays
 from gossamer.runtime.engine import Engine, LayerProfile
+from gossamer.runtime.half_file import store_half
 from gossamer.runtime.machine import machine
 from gossamer.runtime.planner import Plan
 from gossamer.runtime.roofline import Limits, NetworkProfile, measure_limits, network_profile
@@ -20,6 +21,7 @@ __all__ = [
     "measure_limits",
     "network_profile",
     "read_arrays",
+    "store_half",
     "store_sparse",
     "write_arrays",
 ]

@@ -1,11 +1,11 @@
 """Sparse weights in ONNX files: the function ``gossamer.Sparse``.
 
-A sparse weight is stored as its non-zeros in row-major order, ``values`` (float32, or int8 in
-8-bit networks), and the number of zeros before each, ``gaps`` (uint8): five bytes for each
-non-zero, or two. Where more than 255 zeros follow one another, a zero is stored among the
-values; the last entry is the last position of the weight, stored even if it is zero. So the
-entries cover the weight exactly, and no file can ask for more than 256 numbers for each entry
-that it holds.
+A sparse weight is stored as its non-zeros in row-major order, ``values`` (float32; float16 or
+int8 in networks of 16 or 8 bits), and the number of zeros before each, ``gaps`` (uint8): five
+bytes for each non-zero, three or two. Where more than 255 zeros follow one another, a zero is
+stored among the values; the last entry is the last position of the weight, stored even if it is
+zero. So the entries cover the weight exactly, and no file can ask for more than 256 numbers for
+each entry that it holds.
 
 The function's body computes the dense weight by standard operators, which every ONNX runtime
 evaluates once, when the network is loaded. ONNX's own ``sparse_initializer`` has int64 indices:
@@ -30,7 +30,7 @@ DOMAIN, NAME = "gossamer", "Sparse"
 SMALLEST = 256  # weights with fewer numbers stay as they are
 FARTHEST = 255  # zeros that one gap can hold
 TOGETHER = 1 << 16  # entries decoded at once: what a near cache holds
-DTYPES = (np.float32, np.int8)  # of values
+DTYPES = (np.float32, np.float16, np.int8)  # of values
 
 # What the function computes, in ONNX's text form.
 BODY = """
@@ -52,7 +52,7 @@ Sparse <shape> (values, gaps) => (weight) {
 
 
 def encode(weight: Array) -> tuple[Array, Array]:
-    """Return values and gaps of a float32 or int8 weight with at least one number."""
+    """Return values and gaps of a weight of a type in ``DTYPES``, with at least one number."""
     flat = np.ascontiguousarray(weight).ravel()
     there = np.flatnonzero(flat != 0)  # faster than of the numbers themselves
     if not len(there) or there[-1] != flat.size - 1:
@@ -94,7 +94,7 @@ def check(values: Array, gaps: Array, shape: Sequence[int]) -> tuple[int, ...]:
     """
     sizes = tuple(int(size) for size in shape)
     if values.dtype not in DTYPES or gaps.dtype != np.uint8 or values.shape != gaps.shape:
-        raise ValueError("values must be float32 or int8 and gaps uint8, as many of each")
+        raise ValueError("values must be float32, float16 or int8 and gaps uint8, as many of each")
     if values.ndim != 1 or not len(values) or any(size < 1 for size in sizes):
         raise ValueError("no entries, or no shape")
     covered = int(gaps.sum(dtype=np.int64)) + len(gaps)
@@ -104,7 +104,7 @@ def check(values: Array, gaps: Array, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with every float32 or int8 constant stored sparse where that is smaller.
+    """Return the model with each constant of ``DTYPES`` stored sparse where that is smaller.
 
     The network's numbers do not change (except that a negative zero becomes a zero).
     """
@@ -120,7 +120,7 @@ def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     saved = 0
     for tensor in small.graph.initializer:
-        kinds = (TensorProto.FLOAT, TensorProto.INT8)
+        kinds = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8)
         plain = tensor.data_type in kinds and tensor.data_location == 0
         if not plain or math.prod(tensor.dims) < SMALLEST or tensor.name in inputs:
             tensors.append(tensor)
