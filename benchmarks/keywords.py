@@ -8,7 +8,8 @@ Writes ``OUT.md`` and ``OUT.json`` from the run directories: their accuracies an
 accuracies where background recordings are mixed in, and the time of each network in the engine
 beside its dense network in the peers, interleaved in one process. Rows that ``OUT.json`` has
 already stay, and so do its sentences if no ``--missing`` is given. ``--table-only`` writes
-``OUT.md`` again from ``OUT.json``.
+``OUT.md`` again from ``OUT.json``. ``--float16`` takes run directories whose networks are exported
+once more, with weights of 16 bits; their accuracy is that of this file in the engine.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -117,6 +121,33 @@ def times(run: Path, against: list[str]) -> dict[str, Any]:
     return seconds
 
 
+def correct(engine: Engine, inputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """The share of examples whose largest output is that of their class."""
+    parts = np.split(inputs, range(64, len(inputs), 64))
+    outputs = np.concatenate([engine(part) for part in parts])
+    return float(np.mean(outputs.argmax(1) == labels))
+
+
+def in_16_bits(run: Path, folder: Path) -> Path:
+    """A copy of a run directory whose network has weights of 16 bits, with its own accuracy."""
+    name, seed, number = run.name.partition(SEED)
+    copy = folder / f"{name}_in_16_bits{seed}{number}"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("plan.json"))
+    out = str(copy / "model.onnx")
+    words = [sys.executable, "-m", "gossamer", "export", str(run), "--float16", "--out", out]
+    subprocess.run(words, check=True)
+    metrics = json.loads((copy / "metrics.json").read_text())
+    task, engine = load(metrics["task"]), Engine(out, threads=1)
+    for name, split in (("validation", task.validation), ("test", task.test)):
+        accuracy = correct(engine, task.features(split.x), split.y)
+        if name == "test":
+            metrics["accuracy"] = accuracy
+        else:
+            metrics["history"][-1]["accuracy"] = accuracy
+    (copy / "metrics.json").write_text(json.dumps(metrics))
+    return copy
+
+
 def mixed(
     x: NDArray[np.uint8], noise: NDArray[np.uint8], level: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
@@ -152,10 +183,7 @@ def noisy(run: Path) -> dict[str, float]:
         if task.input_shape[-2:] == (32, 32):
             pictures = squares(pictures)
         inputs = task.features(pictures.reshape(len(pictures), *task.test.x.shape[1:]))
-        parts = np.split(inputs, range(64, len(inputs), 64))
-        outputs = np.concatenate([engine(part) for part in parts])
-        name = "clean" if level is None else str(level)
-        found[name] = float(np.mean(outputs.argmax(1) == labels))
+        found["clean" if level is None else str(level)] = correct(engine, inputs, labels)
     return found
 
 
@@ -257,6 +285,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--both", nargs="*", type=Path, default=[], help=TOGETHER)
+    parser.add_argument("--float16", nargs="*", type=Path, default=[], help="runs in 16 bits too")
     parser.add_argument("--against", nargs="+", default=["onnxruntime"], help="peers to time")
     parser.add_argument("--shared", action="store_true", help="other programs ran beside it")
     parser.add_argument("--missing", default="", help="what was not attempted, in sentences")
@@ -274,7 +303,9 @@ def main() -> None:
         def row(run: Path) -> dict[str, Any]:
             return summary(run) | {"seconds": times(run, arguments.against), "timed": timed}
 
-        runs = [row(run) | {"noise": noisy(run)} for run in arguments.runs]
+        with TemporaryDirectory() as folder:
+            short = [in_16_bits(run, Path(folder)) for run in arguments.float16]
+            runs = [row(run) | {"noise": noisy(run)} for run in (*arguments.runs, *short)]
         result = {
             "command": "python " + shlex.join(["benchmarks/keywords.py", *words[1:]]),
             "runs": merged(stored.get("runs", []), runs),
