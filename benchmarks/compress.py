@@ -27,6 +27,7 @@ from results import BATCHES, write
 
 from gossamer.deploy.bench import take_turns
 from gossamer.deploy.peers import PEERS, prepared
+from gossamer.energy import MEMORIES, EnergyModel, count_work
 from gossamer.errors import UserError
 from gossamer.runtime import Engine, machine
 from gossamer.runtime.arrays import batches
@@ -39,7 +40,7 @@ GOALS = {
     "mnist_cnn": {"lost": 0.1, "weights": 5, "units": 10, "onnxruntime": 10},
     "tc_resnet8": {"lost": 0.3, "onnxruntime": 4},
     "encoder": {"lost": 0.5, "onnxruntime": 2},
-    "cnn2": {"lost": 0.2, "weights": 10, "peer1": 8, "peer64": 6},
+    "cnn2": {"lost": 0.2, "weights": 10, "peer1": 8, "peer64": 6, "energy": 20},
     "resnet20": {"lost": 0.5, "weights": 10, "onnxruntime": 3},
 }
 FIRST_ANSWER = 60  # seconds that it may take, for every network
@@ -83,10 +84,16 @@ FIGURES = {
     "peer64": Figure(
         "times as fast as the fastest dense peer, batch 64", True, lambda row: times_faster(row, 64)
     ),
+    "energy": Figure(
+        "times less energy, the least of all memories and costs (modeled)",
+        True,
+        lambda row: min(low for low, _ in row["energy"].values()),
+    ),
 }
 
 ABOUT = """\
-Accuracy is *measured* on the test split, one seed a row; weights are *counted*. Times faster is
+Accuracy is *measured* on the test split, one seed a row; weights are *counted*; energy is *modeled*
+(work that the engine's plan does, times published costs, [energy](energy.md)). Times faster is
 the time of the dense network in a runtime over that of the sparse network in the engine
 (*measured*, processor time on one thread, medians of turns in one process). Seconds to the first
 answer and minutes to the chosen one count from the start of the first trial; goals are kept on
@@ -132,18 +139,32 @@ def effort(folder: Path) -> dict[str, Any]:
     }
 
 
-def seconds(runs: dict[str, Path], turns: int) -> dict[str, dict[str, float]]:
-    """Seconds per example for each batch, of each contestant; peers' dense networks first."""
+def contestants(runs: dict[str, Path]) -> tuple[dict[str, Engine], np.ndarray]:
+    """The networks in the engine, on one thread, and examples for them."""
     file = runs["dense"] / "examples.npy"  # of a network of one's own there is none
     if file.exists():
         sample = np.load(file)
     else:
         (sample,) = Engine(runs["dense"] / "model.onnx", threads=1).noise(64)
+    engines = {n: Engine(f / "model.onnx", threads=1, sample=sample) for n, f in runs.items()}
+    return engines, sample
+
+
+def energy(engine: Engine) -> dict[str, list[float]]:
+    """Times less energy than the same layers dense, least and most, by where the weights live."""
+    own, dense = count_work(engine)
+    ratios = {memory: EnergyModel().ratio(dense, own, memory) for memory in MEMORIES}
+    return {memory: [ratio.low, ratio.high] for memory, ratio in ratios.items()}
+
+
+def seconds(
+    dense: Path, engines: dict[str, Engine], sample: np.ndarray, turns: int
+) -> dict[str, dict[str, float]]:
+    """Seconds per example for each batch, of each contestant; peers' dense networks first."""
     calls: dict[str, Any] = {}
     for name in ("onnxruntime", "openvino"):
         if importlib.util.find_spec(PEERS[name].module) is not None:
-            calls[f"dense, {name}"] = prepared(name, runs["dense"] / "model.onnx", 1)
-    engines = {n: Engine(f / "model.onnx", threads=1, sample=sample) for n, f in runs.items()}
+            calls[f"dense, {name}"] = prepared(name, dense / "model.onnx", 1)
     for name, engine in engines.items():
         calls[f"{name}, engine"] = lambda x, engine=engine: engine(*x)
     found = {}
@@ -215,6 +236,15 @@ def page(result: dict[str, Any]) -> str:
                 for name, each in timed.items()
                 if name != "sparse, engine"
             ]
+    lines += ["", "## Energy", ""]
+    lines += [
+        "Modeled: times less than the same layers dense, from the least to the most over tables"
+    ]
+    lines += ["of costs and register reuse, by where the weights live.", ""]
+    lines += [f"| network | {' | '.join(MEMORIES)} |", "|---" * (1 + len(MEMORIES)) + "|"]
+    for row in result["rows"]:
+        ranges = [f"{low:.3g} to {high:.3g}" for low, high in row["energy"].values()]
+        lines.append(f"| {row['name']} | {' | '.join(ranges)} |")
     lines += ["", "## Commands", ""]
     lines += [*(f"    {made}" for row in result["rows"] for made in row["made"])]
     lines += ["", "| network | times measured on |", "|---|---|"]
@@ -250,7 +280,10 @@ def main() -> None:
         runs = pair(texts)
         row = {"name": runs["sparse"].parent.name}
         row |= {name: figures(run) for name, run in runs.items()}
-        row |= {"search": effort(runs["sparse"].parent), "seconds": seconds(runs, arguments.turns)}
+        engines, sample = contestants(runs)
+        row |= {"search": effort(runs["sparse"].parent)}
+        row |= {"seconds": seconds(runs["dense"], engines, sample, arguments.turns)}
+        row |= {"energy": energy(engines["sparse"])}
         row |= {"machine": machine(), "shared": arguments.shared}
         rows[row["name"]] = row | {"made": arguments.made}
     words = [word for word in sys.argv[1:] if word not in ("--made", *arguments.made)]
