@@ -18,7 +18,7 @@ from gossamer.compression.examination import Examination
 from gossamer.compression.networks import _load
 from gossamer.compression.plan import start, write_experiment
 from gossamer.compression.space import SearchSpace
-from gossamer.compression.tuning import Tuning
+from gossamer.compression.tuning import Tuning, least_epochs
 from gossamer.errors import UserError
 from gossamer.models import ds_cnn, image_cnn, speech_cnn, tc_resnet
 from gossamer.search import AtLeast, AtMost, Experiment, Maximize
@@ -368,3 +368,10 @@ def test_weights_that_do_not_fit(tmp_path):
     save_file({f"model.{name}": value + 1 for name, value in state.items()}, path)
     _load(model, path)  # a run's file
     assert torch.equal(model.state_dict()["0.bias"], state["0.bias"] + 1)
+
+
+@pytest.mark.parametrize(("examples", "batch"), [(270, 64), (40, 64), (1_000, 10), (42_000, 100)])
+def test_the_shortest_training_has_enough_steps(examples, batch):
+    longest = max(5, least_epochs(examples, batch))
+    shortest = Tuning(longest, (1e-4, 3e-3)).lengths[1]
+    assert shortest * max(examples // batch, 1) >= 100

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gossamer.compression.tuning import Tuning
+from gossamer.compression.tuning import Tuning, least_epochs
 from gossamer.data import Task, task_of
 from gossamer.deploy.metrics import METRICS, MeasureSettings, read_metrics
 from gossamer.errors import UserError
@@ -266,7 +266,7 @@ class ModuleNetwork:
         examples = len(self._trainer.task.train)
         size = max(2, min(64, examples))
         settings = {"optimizer": "adamw", "batch_size": size, "warmup": 0.1}
-        return Tuning(5, (1e-4, 3e-3), settings)
+        return Tuning(max(5, least_epochs(examples, size)), (1e-4, 3e-3), settings)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from gossamer.compression.precision import fastest_precision
-from gossamer.compression.tuning import Tuning
+from gossamer.compression.tuning import Tuning, least_epochs
 from gossamer.data import AugmentationSettings
 from gossamer.deploy.metrics import METRICS
 from gossamer.errors import UserError, one_line
@@ -241,15 +241,16 @@ class NamedNetwork:
         if "precision" not in settings:
             batch = self.task.features(self.task.train.x[: before["batch_size"]])
             settings["precision"] = fastest_precision(self.model, torch.from_numpy(batch))
+        least = least_epochs(len(self.task.train), before["batch_size"])
         if "learning_rate" not in self._trained_with:
-            return Tuning(5, (1e-4, 3e-3), {**settings, "optimizer": "adamw"})
+            return Tuning(max(5, least), (1e-4, 3e-3), {**settings, "optimizer": "adamw"})
         known = TrainingConfig.of(self._trained_with)
         settings |= {"optimizer": known.optimizer, "weight_decay": known.weight_decay}
-        epochs = min(max(known.epochs // 3, 3), _MOST_EPOCHS)
+        epochs = max(min(max(known.epochs // 3, 3), _MOST_EPOCHS), least)
         seconds = sum(self._training.get("training_seconds", {}).values())
         if minutes is not None and seconds > 0 and (done := self._training.get("epochs")):
             affordable = int(60 * minutes * _SHARE / (seconds / done))
-            epochs = min(max(affordable, 3), max(known.epochs, 3))
+            epochs = min(max(affordable, 3), max(known.epochs, least))
         rate = known.learning_rate
         return Tuning(epochs, (rate / 30, rate), settings, first_rate=_RATE * rate)
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+# Optimizer steps of the shortest training: of a few hundred examples, one epoch has three or four.
+_STEPS = 100
+
+
+def least_epochs(examples: int, batch_size: int) -> int:
+    """Return the least epochs of the longest training, so that the shortest has enough steps."""
+    return 3 * math.ceil(_STEPS / max(examples // batch_size, 1))
 
 
 @dataclass(frozen=True)
