@@ -246,6 +246,21 @@ def test_a_plain_rnn(tmp_path, nonlinearity, options):
         np.testing.assert_allclose(outputs, model(x).detach(), atol=1e-5)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("groups", [2, 4])
+def test_transposed_convolutions_in_groups(tmp_path, groups, bias):
+    """ONNX's reference implementation, by which files are checked, fails at them."""
+    torch.manual_seed(0)
+    options = {"stride": 2, "padding": 1, "output_padding": 1, "groups": groups, "bias": bias}
+    layer = nn.ConvTranspose2d(4, 8, 3, **options)
+    x = torch.randn(2, 4, 5, 6)
+    export(layer, x, tmp_path / "model.onnx")
+    with torch.no_grad():
+        expected = layer(x).numpy()
+    assert np.allclose(run(onnx.load(tmp_path / "model.onnx"), x), expected, atol=1e-5)
+    assert np.allclose(Engine(tmp_path / "model.onnx", threads=1)(x.numpy()), expected, atol=1e-5)
+
+
 def test_an_export_that_cannot_be_checked_is_refused(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("no such operator")

@@ -83,6 +83,8 @@ def test_telling_impossible_values():
         experiment.tell(trial, {"accuracy": 1, "density": 1}, error="both")
     with pytest.raises(UserError, match="must be a mapping"):
         experiment.tell(trial, 0.5)
+    with pytest.raises(UserError, match=r"must be a trial of ask\(\), not 7"):
+        experiment.tell(7, {"accuracy": 1.0})
     with pytest.raises(UserError, match="trial 7 is not in this experiment"):
         experiment.tell(Trial(7, {}), {"accuracy": 1, "density": 1})
     experiment.tell(trial, error="first\nline")

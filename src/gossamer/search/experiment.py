@@ -548,6 +548,8 @@ class Experiment:
             UserError: a metric is missing (the trial has failed then), the trial has ended or is
                 unknown, or not exactly one of values, error and stopped is passed.
         """
+        if not isinstance(trial, Trial):
+            raise UserError(f"tell: the first argument must be a trial of ask(), not {trial!r:.60}")
         if [values, error, stopped].count(None) != 2:
             raise UserError("tell needs exactly one of values, error and stopped")
         if stopped is not None:

@@ -322,7 +322,8 @@ def check_weight(name: str, weight: Weight) -> None:
         raise UserError(
             f"layer '{name}': its weight is computed from other parameters (weight_norm, pruning "
             "or another parametrization), so no zero in it would last; remove that first "
-            "(torch.nn.utils.parametrize.remove_parametrizations) or exclude the layer"
+            "(remove_parametrizations of torch.nn.utils.parametrize, remove_weight_norm of "
+            "torch.nn.utils or remove of torch.nn.utils.prune) or exclude the layer"
         )
     if hasattr(parameter, "full_tensor"):
         raise UserError(
