@@ -242,7 +242,7 @@ def page(result: dict[str, Any]) -> str:
     ]
     lines += ["of costs and register reuse, by where the weights live.", ""]
     lines += [f"| network | {' | '.join(MEMORIES)} |", "|---" * (1 + len(MEMORIES)) + "|"]
-    for row in result["rows"]:
+    for row in [row for row in result["rows"] if "energy" in row]:
         ranges = [f"{low:.3g} to {high:.3g}" for low, high in row["energy"].values()]
         lines.append(f"| {row['name']} | {' | '.join(ranges)} |")
     lines += ["", "## Commands", ""]
