@@ -150,6 +150,14 @@ def test_linear(
     check(b.model(), noise(seed, batch, inputs), candidates=9)
 
 
+@pytest.mark.parametrize("shape", [(7,), (3, 7), (2, 3, 7)])
+def test_product_with_a_vector(shape: tuple[int, ...]) -> None:
+    """It has no last dimension."""
+    b = Builder(*shape)
+    b.add("MatMul", "x", noise(0, 7))
+    check(b.model(), noise(1, 5, *shape))
+
+
 @pytest.mark.parametrize("size", [600, 1100])
 def test_linear_deeper_than_a_block(size: int) -> None:
     b = Builder(size)

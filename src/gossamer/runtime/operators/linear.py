@@ -20,6 +20,7 @@ from gossamer.runtime.operators.call import Attributes, Call
 from gossamer.runtime.operators.context import Context, floats, shown
 from gossamer.runtime.operators.layer import Layer
 from gossamer.runtime.operators.operator import Operator, Operators
+from gossamer.runtime.operators.reshape import Reshape
 from gossamer.runtime.operators.unsupported import Unsupported
 
 
@@ -107,8 +108,13 @@ def _matmul(context: Context, call: Call) -> None:
         context.emit(Matmul(), (value, other), call.output, (*left[:-1], right[-1]))
         return
     weight = context.weight(other, "right side", -1)
+    if weight.ndim == 1:  # a vector: the output has no last axis
+        column = floats(context.array(other)).reshape(1, -1)
+        made = linear(context, value, "", column, np.zeros(1, np.float32))
+        context.emit(Reshape(), made, call.output, context.shape(value)[:-1])
+        return
     if weight.ndim != 2:
-        raise Unsupported(f"its weight has shape {weight.shape}")
+        raise Unsupported(f"its right side is a constant of shape {weight.shape}, not a matrix")
     bias = np.zeros(weight.shape[1], np.float32)
     linear(context, value, call.output, context.turned(weight), bias)
 
