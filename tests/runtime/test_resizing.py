@@ -88,11 +88,29 @@ def test_padding_by_what_is_there(data: st.DataObject) -> None:
     agree(b, *shape)
 
 
+@settings(max_examples=40)
+@given(st.data())
+def test_padding_that_crops(data: st.DataObject) -> None:
+    shape = data.draw(st.lists(st.integers(5, 7), min_size=1, max_size=3))
+    sides = [[data.draw(st.integers(-2, 3)) for _ in shape] for _ in range(2)]
+    border = np.float32(data.draw(st.sampled_from([0, 1.5])))
+    b = Builder(*shape)
+    if data.draw(st.booleans()):
+        b.add("Pad", "x", np.array([0, *sides[0], 0, *sides[1]]), border)
+    else:
+        last = np.array([-1]) if data.draw(st.booleans()) else np.array([len(shape)])
+        b.add("Pad", "x", np.array([sides[0][-1], sides[1][-1]]), border, last)
+    agree(b, *shape)
+
+
 @pytest.mark.parametrize(
     ("op", "inputs", "attributes", "told"),
     [
         ("Pad", [[0, 0, 0, 0, 0, 6]], {"mode": "reflect"}, "reflects 6 of 6"),
         ("Pad", [[0, 0, 0, 0, 0, 1]], {"mode": "mirror"}, "pads by 'mirror'"),
+        ("Pad", [[0, 0, 0, 0, 0, -1]], {"mode": "reflect"}, "pads by 'reflect' and crops"),
+        ("Pad", [[0, 0, -3, 0, 0, -3]], {}, "nothing is left"),
+        ("Pad", [[1, 1], np.float32(0), [7]], {}, r"for the axes \[7\] of 3"),
         ("Resize", [NONE, np.float32([2, 1, 1])], {}, "images only"),
         ("Resize", [NONE, np.float32([1, 1, 1.5])], {"mode": "sinc"}, "resizes by 'sinc'"),
         ("Resize", [NONE, np.float32([1, 1, 1e7])], {"mode": "linear"}, "too many for this file"),

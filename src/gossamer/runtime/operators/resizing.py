@@ -31,12 +31,13 @@ def _pad(context: Context, call: Call) -> None:
         raise Unsupported(f"it pads by {mode!r}; zeros, reflect, edge and wrap can run")
     zeros, named = mode == "constant", call.optional(2)
     border = numbers(context.constant(named, "value")) if named and zeros else np.zeros(())
-    if call.optional(3):
-        raise Unsupported("it pads chosen axes; export with pads for all of them")
-    pads = context.integers(call.inputs[1], "pads")
-    rank = len(shape)
-    if len(pads) != 2 * rank or pads[0] or pads[rank] or not all(0 <= p < 1 << 16 for p in pads):
-        raise Unsupported(f"it pads {shown(shape)} by {pads}")
+    pads, rank = _pads(context, call, len(shape)), len(shape)
+    if pads[0] or pads[rank]:
+        raise Unsupported(f"it pads {shown(shape)} by {pads}: the batch, too")
+    if not all(-1 << 16 < p < 1 << 16 for p in pads):
+        raise Unsupported(f"it pads {shown(shape)} by {pads}: by 65535 at most")
+    if not zeros and min(pads) < 0:
+        raise Unsupported(f"it pads by {mode!r} and crops: {pads}; only constants can do both")
     if not zeros and any(pads):
         image, axes = call.value, [i for i in range(rank) if pads[i] or pads[i + rank]]
         for i in axes:
@@ -44,29 +45,46 @@ def _pad(context: Context, call: Call) -> None:
             image = take(context, image, i, places, call.output if i == axes[-1] else "")
         return
     padded = tuple(n + pads[i] + pads[i + rank] for i, n in enumerate(shape))
-    target = strides(padded[1:])
-    at = sum(p * step for p, step in zip(pads[1:rank], target, strict=True))
-    sizes, framed = list(shape[1:]), np.any(border != 0)
+    sizes = [n + min(0, pads[i]) + min(0, pads[i + rank]) for i, n in enumerate(shape)][1:]
+    if min(sizes) < 1:
+        raise Unsupported(f"it crops {shown(shape)} by {pads}: nothing is left")
+    source, target, before = strides(shape[1:]), strides(padded[1:]), pads[1:rank]
+    start = sum(max(0, -p) * step for p, step in zip(before, source, strict=True))
+    at = sum(max(0, p) * step for p, step in zip(before, target, strict=True))
+    framed = np.any(border != 0)
     output = "" if framed else call.output
     alone = strided(
-        context, call.value, output, padded, sizes, strides(shape[1:]), target, at=at, clear=True
+        context, call.value, output, padded, sizes, source, target, start=start, at=at, clear=True
     )
     if framed:  # -0 changes no sum
         context.spend(math.prod(padded[1:]))
         frame = np.full(padded[1:], border.reshape(()))
-        frame[tuple(slice(p, p + n) for p, n in zip(pads[1:rank], sizes, strict=True))] = -0.0
+        inside = (slice(max(0, p), max(0, p) + n) for p, n in zip(before, sizes, strict=True))
+        frame[tuple(inside)] = -0.0
         constant_binary(context, "add", alone, frame, call.output)
+
+
+def _pads(context: Context, call: Call, rank: int) -> list[int]:
+    """Return the pads before and behind each axis; a call may name only some axes."""
+    given = context.integers(call.inputs[1], "pads")
+    axes = context.integers(named, "axes") if (named := call.optional(3)) else [*range(rank)]
+    if len(given) != 2 * len(axes) or not all(-rank <= axis < rank for axis in axes):
+        raise Unsupported(f"it has the pads {given} for the axes {axes} of {rank}")
+    pads = [0] * (2 * rank)
+    for i, axis in enumerate(axes):
+        pads[axis % rank], pads[axis % rank + rank] = given[i], given[i + len(axes)]
+    return pads
 
 
 def _pad_in_front(context: Context, convert: Convert, call: Call) -> None:
     rank = len(context.shape(call.value))
     fronts, way = fronts_of(context, [call.value], call.output, rank)
-    pads = context.integers(call.inputs[1], "pads")
+    pads = _pads(context, call, rank)
     if way.axis != NOWHERE and any(pads[way.axis :: rank]):
         raise Unsupported("it pads the batch axis")
     shifted = f"{call.output} pads"
     context.add_constant(shifted, np.array([0, *pads[:rank], 0, *pads[rank:]], np.int64))
-    convert_in_front(context, convert, call, [*fronts, shifted, *call.inputs[2:]], way)
+    convert_in_front(context, convert, call, [*fronts, shifted, *call.inputs[2:3]], way)
 
 
 def _resize(context: Context, call: Call) -> None:
