@@ -69,6 +69,17 @@ def norm_of_channels(b: Builder) -> None:
     b.add("InstanceNormalization", "x", np.ones(64, np.float32), np.zeros(64, np.float32))
 
 
+def gemm(outputs: int, inputs: int, *, float16: bool = False) -> Write:
+    weight = np.random.default_rng(1).standard_normal((outputs, inputs), np.float32) / 40
+
+    def write(b: Builder) -> None:
+        b.add("Gemm", "x", weight, np.zeros(outputs, np.float32), transB=1)
+        if float16:
+            b.in_16_bits()
+
+    return write
+
+
 NONE = np.zeros(0, np.float32)
 POOL: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 WIDE: dict[str, Any] = {"kernel_shape": [5, 5], "pads": [2, 2, 2, 2]}
@@ -127,6 +138,9 @@ OPERATORS: dict[str, tuple[tuple[int, ...], Write]] = {
     "ReduceMean, last axis": ((64, 56, 64), op("ReduceMean", np.array([-1]))),
     "ReduceSum, last axis": ((64, 56, 64), op("ReduceSum", np.array([-1]))),
     "ReduceMax, last axis": ((64, 56, 64), op("ReduceMax", np.array([-1]))),
+    "Gemm to 1,000": ((1600,), gemm(1000, 1600)),
+    "Gemm to 1,000, weights of 16 bits": ((1600,), gemm(1000, 1600, float16=True)),
+    "Gemm to 12": ((1000,), gemm(12, 1000)),
 }  # fmt: skip
 
 
