@@ -106,7 +106,7 @@ def test_arrays_are_lists(name):
 def _description(made):
     """What is stored of it; JSON knows no numbers of other libraries."""
     if isinstance(made, Experiment):
-        return json.dumps(made._described)
+        return json.dumps(made._opening.definition)
     return repr(made)
 
 

@@ -15,6 +15,7 @@ from typing import Any, get_args
 from gossamer.errors import UserError, nearest, one_line
 from gossamer.numbers import whole
 from gossamer.search import definition, schema
+from gossamer.search.added import read_added
 from gossamer.search.definition import UNLIMITED
 from gossamer.search.distinct import Solutions, read_solutions
 from gossamer.search.execution.commands import Command
@@ -25,6 +26,7 @@ from gossamer.search.frontier import Frontier, frontier
 from gossamer.search.importances import Importance, importances
 from gossamer.search.improvement import no_better, stalled, usual_patience
 from gossamer.search.metrics import Metric, check_metrics
+from gossamer.search.opening import Opening
 from gossamer.search.samplers.history import History
 from gossamer.search.samplers.registry import read_sampler, sampler_name
 from gossamer.search.samplers.sampler import Sampler
@@ -39,10 +41,10 @@ from gossamer.search.stopping.fidelity import Fidelity, Ladder
 from gossamer.search.stopping.rules import StoppingRule, check_rules
 from gossamer.search.trials.attachments import files_folder, files_of, trial_folder
 from gossamer.search.trials.budget import Budget, Room
-from gossamer.search.trials.databases import open_storage
+from gossamer.search.trials.ending import End
 from gossamer.search.trials.repeats import with_noise_of_repeats
 from gossamer.search.trials.results import Returned, read_report, read_returned
-from gossamer.search.trials.storage import End, Store, ordered_values
+from gossamer.search.trials.storage import Store
 from gossamer.search.trials.table import Trials
 from gossamer.search.trials.trial import Trial, TrialRecord
 from gossamer.search.validation import check_list, check_minutes, check_name, plain
@@ -154,7 +156,7 @@ class Experiment:
             _check_continuation(continuation, self._space, self.metrics)
         self._ladder = Ladder(self.metrics, self.fidelities)
         self._curves = LearningCurves()
-        self._described = definition.to_mapping(
+        described = definition.to_mapping(
             self.parameters,
             self.metrics,
             self.constraints,
@@ -177,55 +179,28 @@ class Experiment:
         self.storage = storage
         stated = None if files is None else os.fspath(files)
         self.files = files_folder(storage, stated, self.name)
-        self._opened: Store | None = None
-        self._data: Mapping[str, str] = {}  # to be stored
         # By number: a trial, the metrics, and what they make of it. Whoever compares trials from
         # one reading to the next finds the same objects.
         self._judged: dict[int, tuple[TrialRecord, tuple[str, ...], TrialRecord]] = {}
-        # Whether the stored definition is followed; else this one is to replace it.
-        self._agreed = self._replaces = False
-        if (reading := self._reading) is not None:
-            stored, self._described = schema.agree(reading, self._described)
-            self._agreed = stored == self._described
-            self._replaces = stored is not None
-        self._warm_start = warm_start
+        self._opening = Opening(storage, self.name, described)
         self._earlier = None if warm_start is None else self._read_earlier(warm_start)
 
     @property
-    def _reading(self) -> Store | None:
-        """The store for reading; None, without creating a database, if there is none yet."""
-        if self._opened is None and self.storage is not None:
-            self._opened = schema.find(self.storage, self.name)
-        return self._opened
-
-    @property
     def _store(self) -> Store:
-        """The store for writing, with this definition; created if there is none yet."""
+        """The store for writing."""
         with self._lock:
-            objectives = {m.name: m.goal for m in self.metrics if m.optimized}
-            if self._opened is None:
-                self._opened = Store(open_storage(self.storage), self.name, objectives)
-            if not self._agreed:
-                stored, self._described = schema.agree(self._opened, self._described)
-                if stored is None or self._replaces:
-                    self._opened.keep_objectives(objectives)
-                    self._opened.definition = self._described
-                if self._warm_start is not None and self._earlier is not None:
-                    asked = dataclasses.asdict(self._warm_start)
-                    self._opened.earlier = {"asked": asked, **self._earlier.to_mapping()}
-                self._agreed = True
-            if self._data:
-                self._opened.data = schema.agree_on_data(self._opened, self._data)
-                self._data = {}
-            return self._opened
+            return self._opening.writing({m.name: m.goal for m in self.metrics if m.optimized})
 
     def _read_earlier(self, warm_start: WarmStart) -> Earlier:
         """Return the earlier experiment as it was when it was first read."""
-        stored = None if self._opened is None else self._opened.earlier
-        if stored is not None and stored["asked"] == dataclasses.asdict(warm_start):
+        asked, reading = dataclasses.asdict(warm_start), self._opening.reading
+        stored = None if reading is None else reading.earlier
+        if stored is not None and stored["asked"] == asked:
             return Earlier.from_mapping(stored)
         before = Experiment.from_storage(warm_start.storage, warm_start.experiment)
-        return Earlier.of(self._space, self.metrics, before._full(), warm_start.best)
+        earlier = Earlier.of(self._space, self.metrics, before._full(), warm_start.best)
+        self._opening.earlier = {"asked": asked, **earlier.to_mapping()}
+        return earlier
 
     @classmethod
     def from_toml(
@@ -289,9 +264,9 @@ class Experiment:
             UserError: the storage has trials of other data.
         """
         with self._lock:
-            if (reading := self._reading) is not None:
+            if (reading := self._opening.reading) is not None:
                 schema.agree_on_data(reading, fingerprints)
-            self._data = dict(fingerprints)
+            self._opening.data = dict(fingerprints)
 
     # Trial by trial
 
@@ -322,8 +297,8 @@ class Experiment:
 
     def _follow_thresholds(self) -> None:
         """Read thresholds and roles of metrics that another process has changed."""
-        reading = self._reading
-        if not self._agreed or reading is None:
+        reading = self._opening.reading
+        if not self._opening.agreed or reading is None:
             return  # those of this object win, and are stored with its first trial
         described = reading.definition
         assert described is not None
@@ -403,7 +378,7 @@ class Experiment:
         Raises:
             UserError: a value is invalid for its parameter or metric; nothing is stored.
         """
-        point, end = self._read_added(parameters, values, error, stopped)
+        point, end = read_added(self._space, self.metrics, parameters, values, error, stopped)
         distributions = self._space.distributions()
         used = {name: distributions[name] for name in point}
         with self._lock:
@@ -419,44 +394,12 @@ class Experiment:
         stopped: str | None = None,
     ) -> None:
         """Raise the `UserError` that `add` would raise, without storing anything."""
-        self._read_added(parameters, values, error, stopped)
+        read_added(self._space, self.metrics, parameters, values, error, stopped)
 
     def sources(self) -> frozenset[str]:
         """Return the sources of added trials, deleted ones included."""
-        reading = self._reading
+        reading = self._opening.reading
         return frozenset() if reading is None else reading.sources()
-
-    def _read_added(
-        self,
-        parameters: Mapping[str, Any],
-        values: Mapping[str, Any] | None,
-        error: str | None,
-        stopped: str | None,
-    ) -> tuple[dict[str, Any], End]:
-        """Return point and end of a trial to add."""
-        point = self._space.read(parameters, "add")
-        whole = self._space.pruned({**self._space.middle(), **point})
-        for name in self._space.parameters:
-            if (name in whole) != (name in point):
-                wrong = "is missing" if name in whole else "is not used with these values"
-                raise UserError(f"add: parameter '{name}' {wrong}")
-        if not self._space.holds(point):
-            raise UserError(f"add: the point breaks {self._space.broken(point)}")
-        if [values, error, stopped].count(None) != 2:
-            raise UserError("add needs exactly one of values, error and stopped")
-        if error is not None:
-            return point, End.failed(one_line(error), {})
-        if stopped is not None:
-            return point, End.stopped(one_line(stopped), {})
-        assert values is not None
-        returned = read_returned(values, self.metrics)
-        for metric in self.metrics:
-            if metric.name not in returned.values:
-                got = values.get(metric.name)
-                raise UserError(f"add: metric '{metric.name}' must be a finite number, not {got!r}")
-        if returned.mistake is not None:
-            raise UserError(f"add: {returned.mistake.removeprefix('train returned ')}")
-        return point, self._end_of(returned)
 
     @property
     def space(self) -> Space:
@@ -562,19 +505,10 @@ class Experiment:
 
     def _complete(self, trial: Trial, returned: Returned) -> None:
         wrong = returned.mistake or returned.wrong
-        end = End.failed(wrong, returned.values) if wrong else self._end_of(returned)
+        end = End.failed(wrong, returned.values) if wrong else End.complete(returned, self.metrics)
         self._store.end(trial.number, end)
         if returned.mistake is not None:
             raise UserError(returned.mistake)
-
-    def _end_of(self, returned: Returned) -> End:
-        """Return the end of a complete trial with these values."""
-        values = returned.values
-        beyond = {
-            m.name: m.violation(values[m.name]) for m in self.metrics if m.threshold is not None
-        }
-        ordered = ordered_values(self._store.objectives, values, beyond)
-        return End.complete(values, ordered, beyond, returned.noise)
 
     def _expected(self, trial: Trial) -> dict[str, float]:
         """Return forecasts of the final metrics of a trial that stops now."""
@@ -660,7 +594,7 @@ class Experiment:
         self._store.note(number, text.strip())
 
     def _records(self, *, deleted: bool = False) -> list[TrialRecord]:
-        reading = self._reading
+        reading = self._opening.reading
         names = [m.name for m in self.metrics]
         records = [] if reading is None else reading.records(names, deleted=deleted)
         return list(map(self._as_now, records))

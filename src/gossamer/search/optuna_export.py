@@ -13,9 +13,10 @@ from optuna.trial import FrozenTrial, TrialState
 from gossamer.errors import UserError
 from gossamer.search.experiment import Experiment
 from gossamer.search.trials.databases import open_storage, readable_errors
+from gossamer.search.trials.ending import ordered_values
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.records import STATES
-from gossamer.search.trials.storage import directions_of, ordered_values
+from gossamer.search.trials.storage import directions_of
 from gossamer.search.trials.trial import ENDED, TrialRecord
 
 _ENDED = {state: theirs for theirs, state in STATES.items() if state in ENDED}

@@ -7,12 +7,10 @@ back, to be run again with the same parameters.
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,25 +26,23 @@ from gossamer.numbers import Goal
 from gossamer.search.trials.budget import Budget, Room, RoomTakenError, within
 from gossamer.search.trials.databases import patient
 from gossamer.search.trials.edits import Edits, deleted_key, note_key, value_key
+from gossamer.search.trials.ending import End
 from gossamer.search.trials.heartbeat import is_gone, keep_beating, new_owner
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.records import (
     ATTEMPT,
     CONTINUED,
     ENDED_BY,
-    EXPECTED,
     FIDELITY,
     LOST,
     ORIGIN,
     OWNER,
-    REASON,
     SOURCE,
     attempt,
     fidelity,
     lost_key,
     record,
     report_key,
-    value_attributes,
 )
 from gossamer.search.trials.transactions import OwnerChangedError, handing_to, while_owned_by
 from gossamer.search.trials.trial import Report, Trial, TrialRecord
@@ -69,61 +65,8 @@ def directions_of(objectives: Mapping[str, str]) -> list[StudyDirection]:
     return [StudyDirection[goal.upper()] for goal in goals]
 
 
-def ordered_values(
-    objectives: Mapping[str, str], values: Mapping[str, float], violations: Mapping[str, float]
-) -> list[float]:
-    """Return the values of a complete trial as Optuna stores them.
-
-    Args:
-        objectives: see `Store.objectives`.
-        values: of the trial; an objective that it did not return gets the worst value.
-        violations: of thresholds, by metric; without objectives, their sum is the only value.
-    """
-    if not objectives:
-        return [sum(max(0.0, beyond) for beyond in violations.values())]
-    return [values.get(n, -Goal(goal).sign * math.inf) for n, goal in objectives.items()]
-
-
 class EndedError(UserError):
     """A second result of a trial that has ended already."""
-
-
-@dataclass(frozen=True)
-class End:
-    """The end of a trial.
-
-    Attributes:
-        state: Optuna's state.
-        attributes: user attributes with its values or its reason.
-        ordered: values of the study's objectives, for a complete trial.
-        violations: by how much each metric misses its threshold, in the form of Optuna's tools.
-    """
-
-    state: TrialState
-    attributes: Mapping[str, Any]
-    ordered: Sequence[float] | None = None
-    violations: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def complete(
-        cls,
-        values: Mapping[str, float],
-        ordered: Sequence[float],
-        violations: Mapping[str, float],
-        noise: Mapping[str, float],
-    ) -> End:
-        """The end of a trial with all metrics; ``noise`` are standard deviations."""
-        return cls(TrialState.COMPLETE, value_attributes(values, noise), ordered, violations)
-
-    @classmethod
-    def failed(cls, reason: str, values: Mapping[str, float]) -> End:
-        """The end of a failed trial, with the values that it returned nevertheless."""
-        return cls(TrialState.FAIL, {**value_attributes(values), REASON: reason})
-
-    @classmethod
-    def stopped(cls, reason: str, expected: Mapping[str, float]) -> End:
-        """The end of a trial that was stopped early, with forecasts of its metrics."""
-        return cls(TrialState.PRUNED, {REASON: reason, EXPECTED: dict(expected)})
 
 
 class Store:
@@ -368,9 +311,7 @@ class Store:
 
     def end(self, number: int, end: End) -> None:
         """End a running trial of this process."""
-        call = uuid.uuid4().hex
-        attributes = {**end.attributes, ENDED_BY: call}
-        self._write_end(number, end.state, attributes, end.violations, end.ordered)
+        self._write_end(number, end, uuid.uuid4().hex)
         self._handed.discard(number)
 
     def add(
@@ -393,7 +334,7 @@ class Store:
         origin = {} if source is None else {SOURCE: source}
         template = optuna.trial.create_trial(
             state=end.state,
-            values=end.ordered,
+            values=end.ordered(self.objectives),
             params=dict(parameters),
             distributions=dict(distributions),
             user_attrs={OWNER: self._owner, **end.attributes, **origin, ENDED_BY: uuid.uuid4().hex},
@@ -418,25 +359,18 @@ class Store:
         return frozenset(source for source in named if source is not None)
 
     @patient
-    def _write_end(
-        self,
-        number: int,
-        state: TrialState,
-        attributes: Mapping[str, Any],
-        violations: Mapping[str, float],
-        ordered: Sequence[float] | None,
-    ) -> None:
+    def _write_end(self, number: int, end: End, call: str) -> None:
         trial_id = self._id(number)
         try:
-            for key, value in attributes.items():
+            for key, value in {**end.attributes, ENDED_BY: call}.items():
                 self._storage.set_trial_user_attr(trial_id, key, value)
-            for name, violation in violations.items():
+            for name, violation in end.violations.items():
                 self._storage.set_trial_system_attr(trial_id, f"constraints:{name}", violation)
-            values = None if ordered is None else list(ordered)
-            self._storage.set_trial_state_values(trial_id, state, values)
+            values = end.ordered(self.objectives)
+            self._storage.set_trial_state_values(trial_id, end.state, values)
         except UpdateFinishedTrialError:
             stored = self._storage.get_trial(trial_id).user_attrs.get(ENDED_BY)
-            if stored != attributes[ENDED_BY]:
+            if stored != call:
                 raise _ended(number) from None
 
     def mine(self) -> set[int]:
