@@ -363,7 +363,7 @@ def test_weights_that_do_not_fit(tmp_path):
     path.write_bytes(b"junk")
     with pytest.raises(UserError, match="cannot be read"):
         _load(model, path)
-    with pytest.raises(UserError, match="read from safetensors alone"):
+    with pytest.raises(UserError, match="read from safetensors files only"):
         _load(model, tmp_path / "w.pt")
     save_file({f"model.{name}": value + 1 for name, value in state.items()}, path)
     _load(model, path)  # a run's file

@@ -167,7 +167,7 @@ def test_bad_npz(tmp_path, keys, message):
 
 @pytest.mark.parametrize("classes", [["a", "a", "b"], ["", "b", ""]])
 def test_classes_of_one_name(classes):
-    with pytest.raises(UserError, match="give each a name of its own"):
+    with pytest.raises(UserError, match="give each another name"):
         arrays((_X, _Y), classes=classes)
 
 

@@ -268,7 +268,7 @@ def test_a_parameter_comes_with_a_default(tmp_path):
         make(
             storage=storage, parameters=[*PARAMETERS, Float("more", 0, 1, default=0.5), only, inner]
         )
-    with pytest.raises(UserError, match=r"default 2\.0 is none of its values"):
+    with pytest.raises(UserError, match=r"default 2\.0 is not one of its values"):
         make(parameters=[*PARAMETERS, Float("more", 0, 1, default=2.0)])
 
 

@@ -97,7 +97,7 @@ def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -
             f"({network:.0f} us a window in the network), CPU share {share:.1%}"
         )
     if score.peak < QUIET:
-        say(f"gossamer: {name} is all but silent (below -60 dB of full scale)", err)
+        say(f"gossamer: {name} is almost silent (below -60 dB of full scale)", err)
     if broken is not None:
         raise broken
 

@@ -83,7 +83,7 @@ def compress(
     progress: bool = True,
     on_start: Callable[[Sequence[str]], object] = lambda look: None,
 ) -> Compressed:
-    """Prune and fine-tune a trained network until it meets the goals, as fast as it can be.
+    """Search for a sparse version of a trained network that meets the goals and is fast.
 
     This runs a search (:class:`gossamer.Experiment`) over densities, patterns, k-winners and
     trainings; each trial starts from the weights of ``model``. The first trials prune without
@@ -101,8 +101,8 @@ def compress(
             point of accuracy, if no other goal is about the quality of the answers.
         maximize, minimize: metrics to optimize; by default ``speedup`` is maximized.
         minutes: no trial starts after so many minutes; 30 by default.
-        trials: at most so many trials in all.
-        workers: trials at a time.
+        trials: largest number of trials in all.
+        workers: number of trials that run at the same time.
         threads: threads of each worker.
         out: folder for the results.
         weights: safetensors file of the state dict, if ``model`` is a name.
@@ -129,7 +129,9 @@ def compress(
             raise UserError("evaluate and train are for a torch module; a name needs neither")
         Goals(**goals, maximize=maximize, minimize=minimize)  # refused before anything is trained
     elif weights is not None or settings:
-        raise UserError("weights and settings go with a network's name; a module has its own")
+        raise UserError(
+            "weights and settings are for a network given by its name; a module has its own"
+        )
     elif train is not None and evaluate is None:
         raise UserError("train needs evaluate too, to measure what was trained")
     folder = Path(out)

@@ -295,8 +295,8 @@ def _load(model: nn.Module, path: Path) -> None:
     """Load a state dict, or the weights of a run, from a safetensors file."""
     if path.suffix != ".safetensors":
         raise UserError(
-            f"{path}: weights are read from safetensors alone, which run no code; write them with "
-            "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+            f"{path}: weights are read from safetensors files only, which contain no code; write "
+            "one with safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
         )
     try:
         tensors = load_file(path)

@@ -105,7 +105,7 @@ def arrays(
         )
     names = tuple(classes) if classes is not None else tuple(map(str, range(highest + 1)))
     if len(set(names)) < len(names):
-        raise UserError(f"{name}: the classes are {', '.join(names)}; give each a name of its own")
+        raise UserError(f"{name}: the classes are {', '.join(names)}; give each another name")
     for split, part in splits.items():
         if int(part.y.max()) >= len(names):
             raise UserError(
@@ -114,7 +114,7 @@ def arrays(
         if part.x.shape[1:] != splits["train"].x.shape[1:]:
             raise UserError(
                 f"{name}: examples of {split} have shape {part.x.shape[1:]}, those of train "
-                f"{splits['train'].x.shape[1:]}: make them alike"
+                f"{splits['train'].x.shape[1:]}: give all the same shape"
             )
     absent = set(range(len(names))) - set(splits["train"].y.tolist())
     if absent:
@@ -227,8 +227,8 @@ def collect(name: str, split: str, data: Pairs) -> Pair:
     shapes = sorted({x.shape for x in xs})
     if len(shapes) > 1:
         raise UserError(
-            f"{name}: examples of {split} differ in shape, {shapes[0]} and {shapes[1]}: make them "
-            f"alike"
+            f"{name}: examples of {split} differ in shape, {shapes[0]} and {shapes[1]}: give "
+            "all the same shape"
         )
     return np.stack(xs), np.stack(ys)
 

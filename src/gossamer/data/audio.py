@@ -83,7 +83,7 @@ def read(path: Path, rate: int = RATE, *, silence: bool = False) -> NDArray[np.i
     if peak > 1:
         warnings.warn(f"{path}: reaches {peak:.3g} times full scale; clipped", stacklevel=2)
     elif not silence and np.abs(mono).max(initial=0) < QUIET:
-        warnings.warn(f"{path}: is all but silent (below -60 dB of full scale)", stacklevel=2)
+        warnings.warn(f"{path}: is almost silent (below -60 dB of full scale)", stacklevel=2)
     return int16(mono)
 
 

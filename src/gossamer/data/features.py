@@ -59,7 +59,7 @@ class LogMel:
             "floor": finite(self.floor, "floor", -1000, 0),
         }
         if not checked["low"] < checked["high"]:
-            raise UserError(f"low must be below high, not {self.low!r} beside {self.high!r}")
+            raise UserError(f"low must be below high, not {self.low!r} and {self.high!r}")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.n_fft) / self.n_fft)

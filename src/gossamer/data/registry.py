@@ -44,7 +44,7 @@ def load(name: str | os.PathLike[str], root: Root = None, **options: Any) -> Tas
             if option != "standardize":
                 raise UserError(f"{key}: an .npz takes no options but standardize, not '{option}'")
         if root is not None:
-            raise UserError(f"{key} holds its data itself: leave the folder {root} out")
+            raise UserError(f"{key} contains its own data: leave the folder {root} out")
         return from_npz(key, **options)
     if key not in TASKS and os.path.isdir(key):
         if options or root is not None:

@@ -50,9 +50,9 @@ class Engine:
 
     Call it with the network's inputs, arrays of shape ``[batch, ...]``: float32 or, where the file
     declares them so (token ids, masks), integers or booleans. It returns the output, or a list of
-    several, in the types that the file declares. Scalars of the file are scalars. The result does
-    not depend on the number of threads; calls from several Python threads are safe and wait for
-    one another.
+    several, in the types that the file declares. What the file declares as a scalar is one here.
+    The result does not depend on the number of threads; calls from several Python threads are safe
+    and wait for one another.
 
     An input with infinities or NaN is computed by dense kernels, where zero times infinity is NaN.
 

@@ -60,9 +60,10 @@ class Experiment:
     """A search for the parameters that meet every metric's threshold.
 
     Args:
-        name: of the experiment, under which `storage` has its trials.
+        name: of the experiment in `storage`.
         parameters: to search over.
-        metrics: to optimize or to meet the thresholds of; with several, the frontier is searched.
+        metrics: to optimize, or to keep within thresholds; if several are optimized, their frontier
+            is searched.
         constraints: linear, between parameters; every suggestion satisfies them.
         budget: number of trials, stopped ones included; a trial of a fidelity counts as its cost.
             A failed trial counts only until the next run, which replaces it. None: no limit.
@@ -86,7 +87,7 @@ class Experiment:
         patience: number of ended trials without an improvement after which `run` starts no more;
             None for no limit.
 
-    An experiment that its storage has already is continued. Its parameters, constraints, task and
+    An experiment that is already in its storage is continued. Its parameters, constraints, task and
     model must be the same; thresholds, budget, minutes, sampler and seed may differ, and bounds may
     be wider. A new parameter needs a default: the value that earlier trials had. Metrics may be
     removed, added if all complete trials returned that number, or change between optimized and

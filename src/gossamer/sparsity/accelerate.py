@@ -218,7 +218,7 @@ def accelerate_sparse(
         model: the one that ``sparsifier`` was made for; float32 on the CPU. Other types,
             devices and autocast are computed densely.
         sparsifier: its :meth:`~Sparsifier.step` must run after every step of the optimizer.
-        optimizer: any that treats every weight by itself (SGD, Adam, AdamW, ...).
+        optimizer: any that updates each weight independently (SGD, Adam, AdamW, ...).
         layers: names of the layers to pack without measuring. Measured choices, and with them
             the last bits of results, may differ between runs; named ones do not.
 

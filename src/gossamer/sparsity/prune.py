@@ -81,7 +81,7 @@ def prune(
         if not weight.parameter.isfinite().all():
             raise UserError(
                 f"prune: the weights of layer '{name}' are partly NaN or infinite, as after a "
-                "training that diverged; which of them matter cannot be told. Train it again"
+                "training that diverged, so the important ones cannot be found; train it again"
             )
     pattern = pattern or default_pattern()
     norms = {} if batches is None else _input_norms(model, batches)

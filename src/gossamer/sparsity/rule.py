@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from gossamer.errors import UserError, nearest
+from gossamer.errors import UserError
 from gossamer.numbers import real, share, whole
 from gossamer.sparsity.pattern import Pattern
 from gossamer.sparsity.schedule import Constant, Cubic, Phases, Schedule
@@ -143,7 +143,7 @@ class Static(Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.by not in ("random", "magnitude"):
-            raise UserError(f"Static: by: {nearest(str(self.by), ('random', 'magnitude'))}")
+            raise UserError(f"Static: by must be 'random' or 'magnitude', not {self.by!r}")
 
     def initial_scores(self, weight: Tensor, generator: torch.Generator) -> Tensor:
         if self.by == "magnitude":

@@ -277,7 +277,7 @@ class Sparsifier:
             if id(weight.parameter) not in present:
                 raise UserError(
                     f"layer '{name}' was replaced or removed since Sparsifier(model), so its masks "
-                    "reach nothing; change layers first, then make the sparsifier"
+                    "have no effect; change layers first, then make the sparsifier"
                 )
         self._modules = _links(self._model)
 

@@ -25,8 +25,8 @@ class TrainingConfig(AugmentationSettings):
     Attributes:
         epochs: passes over the training split; 0 trains nothing, but renews the running
             statistics of batch norms if weights were pruned.
-        batch_size: examples per step; an epoch skips the last examples if they fill no batch.
-        learning_rate: the highest of the one-cycle schedule, the first of the others.
+        batch_size: examples per step; an epoch skips the last examples if they do not fill a batch.
+        learning_rate: the highest rate of ``one_cycle``, the first one of other schedules.
         optimizer: ``sgd`` (Nesterov momentum), ``adam`` or ``adamw``.
         momentum: of ``sgd``.
         weight_decay: L2 factor, on weights only.
@@ -39,7 +39,8 @@ class TrainingConfig(AugmentationSettings):
             to the one set for them; 0 starts at that density. No effect without k-winners.
         penalty_start, penalty_end: factor of the penalty that modules add to the loss (the
             divergence of variational dropout) before and after its warm-up; linear in between.
-        penalty_warmup_start, penalty_warmup_end: shares of the training.
+        penalty_warmup_start, penalty_warmup_end: when the warm-up begins and ends, as shares of the
+            training.
         label_smoothing: share of the target spread over all classes.
         teacher_share: weight of a teacher's answers in the loss, 0 to 1; the labels have the
             rest. No effect without a teacher.
@@ -57,7 +58,7 @@ class TrainingConfig(AugmentationSettings):
             from run to run.
         precision: ``float32``, or ``bfloat16``: forward and backward passes multiply in 16 bits
             where torch's autocast does so, also those of a teacher; weights, the optimizer and
-            validation stay in float32. Faster on processors that multiply bfloat16 themselves,
+            validation stay in float32. Faster on processors with instructions for bfloat16,
             slower on all others. Not with ``accelerate``.
         noise_score: whether to measure the finished network's noise score, which takes ten times
             as long as its accuracy on the test split.

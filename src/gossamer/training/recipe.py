@@ -47,22 +47,23 @@ class Recipe:
     """A task, a model and the settings that differ from their defaults.
 
     Settings, besides those of :class:`TrainingConfig`, :class:`SparsitySettings` and
-    :class:`gossamer.deploy.MeasureSettings`: the keyword arguments of the model's function;
-    ``activation_density.<stage>`` for one entry of its ``activation_density`` (stages:
-    ``conv1``, ``conv2``, ..., ``linear1``); ``weight_density`` for all layers and
-    ``weight_density.<layer>`` for one; ``init``, a run directory whose weights training starts
-    from; ``teacher``, a run directory, or a list of several, whose networks teach
-    (distillation); ``variational``
-    (true or false), whether variational dropout prunes the weights; ``int8`` (true or
-    false), whether layers train and run with 8-bit weights and inputs
-    (:func:`gossamer.nn.quantize`); ``winners``, the share of units that stay active when k-winners
-    replace the network's activations (:func:`gossamer.nn.sparsify_activations`), and
-    ``winners.<activation>``, the share of a single one; ``rearrange`` (true or false), whether the
-    units of the ``init`` network are reordered so that pruning to blocks removes less
-    (:func:`gossamer.sparsity.rearrange`; no effect with other patterns);
-    ``standardize`` (true or false), of an ``.npz`` (:func:`gossamer.data.arrays`); ``base``, a
-    table of settings that turn the network into the smaller or denser one that the training's
-    settings were tuned for (see :meth:`scaling`).
+    :class:`gossamer.deploy.MeasureSettings` and the keyword arguments of the model's function:
+
+    - ``activation_density.<stage>``: one entry of the model's ``activation_density`` (stages:
+      ``conv1``, ``conv2``, ..., ``linear1``).
+    - ``weight_density``, ``weight_density.<layer>``: density of all layers, and of one.
+    - ``init``: run directory whose weights training starts from.
+    - ``teacher``: run directory, or a list of several, whose networks teach (distillation).
+    - ``variational``: whether variational dropout prunes the weights.
+    - ``int8``: whether layers train and run with 8-bit weights and inputs
+      (:func:`gossamer.nn.quantize`).
+    - ``winners``, ``winners.<activation>``: share of units that stay active when k-winners replace
+      the network's activations (:func:`gossamer.nn.sparsify_activations`), of all and of one.
+    - ``rearrange``: whether the units of the ``init`` network are reordered so that pruning to
+      blocks removes less (:func:`gossamer.sparsity.rearrange`; no effect with other patterns).
+    - ``standardize``: of an ``.npz`` (:func:`gossamer.data.arrays`).
+    - ``base``: table of settings that turn the network into the smaller or denser one that the
+      training's settings were tuned for (see :meth:`scaling`).
 
     Raises:
         UserError: an unknown model, or a setting that is unknown or out of range.

@@ -31,7 +31,7 @@ class AxJSON:
         path = Path(source)
         experiment = _experiment(read_json(path))
         if experiment is None:
-            raise UserError(f"{path} holds no Ax experiment; write one with save_to_json_file")
+            raise UserError(f"{path} contains no Ax experiment; write one with save_to_json_file")
         try:
             name = str(experiment.get("name"))
             results = _results(experiment)

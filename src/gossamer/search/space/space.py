@@ -95,8 +95,8 @@ class Space:
         for parameter in self.parameters.values():
             if parameter.default is not None and not takes(parameter, parameter.default):
                 raise UserError(
-                    f"parameter '{parameter.name}': default {parameter.default!r} is none of its "
-                    "values"
+                    f"parameter '{parameter.name}': default {parameter.default!r} is not "
+                    "one of its values"
                 )
             for name, values in parameter.when.items():
                 self._check_condition(parameter.name, name, values, earlier)

@@ -20,15 +20,17 @@ from gossamer.search.validation import check_list, check_name, is_number, make_p
 class Continuation:
     """Longer training of the trials that may become the best.
 
-    A trial is worth it if longer training can bring it inside the thresholds, and no trial inside
-    them is at least as good in what is optimized; or if it is such a best one itself, and what is
-    optimized improves with training. Each round trains for as long as all rounds before it, so
-    that a network is trained for 2, 4, 8 times as long: successive halving (Li et al. 2020, arXiv
-    1810.05934) by the rounds of warm restarts (Loshchilov and Hutter 2017, arXiv 1608.03983).
-    Of the trials with as many rounds the nearer half goes on, the nearest one first, unless its
-    last round gained too little for the rounds that are left. ``share`` does not bind a round
-    that is possible only now, because after one more new trial there would be no time for it: the
-    end of a search goes to what is nearest.
+    A trial is worth longer training in two cases: that can bring it inside the thresholds, and no
+    trial inside them is at least as good in the optimized metrics; or it is one of the best
+    itself, and an optimized metric improves with training. A round takes as long as all rounds
+    before it together, so that a network is trained for 2, 4, 8 times as long: successive halving
+    (Li et al. 2020, arXiv 1810.05934) by the rounds of warm restarts (Loshchilov and Hutter 2017,
+    arXiv 1608.03983).
+
+    Among trials with the same number of rounds the half that is nearer to the goal continues, the
+    nearest first. A trial does not continue if it gained too little in its last round to get there
+    in those that are left. ``share`` does not limit a round for which there would be no time after
+    one more new trial: the end of a search is for the nearest trials.
 
     Args:
         improves: metrics that longer training improves.

@@ -111,7 +111,7 @@ class TrialRecord:
     Attributes:
         number: counted from 0 in the order in which trials were first asked for.
         state: "complete"; "failed" or "stopped" early (see `reason`); "running"; "waiting" (to
-            be run again with the same parameters, because what ran it was stopped).
+            be run again with the same parameters, because its process was stopped).
         parameters: name -> value.
         values: every finite number that was returned, metrics first.
         reason: one line on why it failed or was stopped, else None.
