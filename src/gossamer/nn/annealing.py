@@ -10,7 +10,7 @@ from torch import nn
 from gossamer.errors import UserError
 from gossamer.nn.kwinners import KWinners, KWinners2d
 from gossamer.numbers import positive_share, whole
-from gossamer.sparsity.sparsifier import inner_optimizer
+from gossamer.sparsity.attachment import inner_optimizer
 
 
 class AnnealActivations:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError, nearest
+from gossamer.sparsity.attachment import inner_optimizer
 from gossamer.sparsity.autotune import LayerChoice, Seen, measure
 from gossamer.sparsity.layers import unwrap
 from gossamer.sparsity.packed_layers import is_packed, make_packed, make_plain
 from gossamer.sparsity.sparse_weight import SparseWeight, supported
-from gossamer.sparsity.sparsifier import Sparsifier, inner_optimizer
+from gossamer.sparsity.sparsifier import Sparsifier
 
 # Masks that change sooner than this many steps ahead do not repay the change of form. Two steps do,
 # with linear layers of 1,024 units and small convolutions: 1.3 to 1.6 times faster than never.

@@ -11,11 +11,16 @@ from weakref import WeakValueDictionary
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from gossamer.errors import UserError
 from gossamer.numbers import whole
 from gossamer.sparsity.allocation import Allocation, PerLayer, check_density, exact_counts
+from gossamer.sparsity.attachment import (
+    Attachment,
+    Optimizers,
+    check_attached,
+    inner_optimizer,
+)
 from gossamer.sparsity.layers import (
     Weight,
     choose_weights,
@@ -143,13 +148,8 @@ class Sparsifier:
         self.rule = rule or default_rule()
         self.schedule = schedule or self.rule.schedule()
         self.steps = 0
-        self._attached = False  # to optimizers that have made a step
-        self._checked = False  # whether others change masked weights, too
-        self._mixed = False  # steps of the training loop came after those of the optimizer
-        self._following: frozenset[int] = frozenset()  # ids of the attached optimizers
-        self._hooks: list[RemovableHandle] = []  # of all optimizers that were ever attached
+        self._attachment = Attachment()
         self._detached = False
-        self._waiting: set[int] = set()  # those that have not made the present step yet
         #: Layers that hold no masked weights at this time: there is nothing to apply.
         self.packed: Collection[str] = frozenset()
         self.observers: list[Observer] = []
@@ -292,10 +292,10 @@ class Sparsifier:
             UserError: the rule needs gradients and no layer has any, or the density falls but
                 ``total_steps`` is not set.
         """
-        self._mixed = self._attached
+        self._attachment.loop_steps()
         self._advance([] if optimizer is None else [inner_optimizer(optimizer)])
 
-    def _advance(self, optimizers: Collection[torch.optim.Optimizer]) -> None:
+    def _advance(self, optimizers: Optimizers) -> None:
         self._before.clear()
         self.steps += 1
         due = self.due(self.steps)
@@ -353,7 +353,7 @@ class Sparsifier:
             )
         return gradients
 
-    def _update(self, optimizers: Collection[torch.optim.Optimizer]) -> None:
+    def _update(self, optimizers: Optimizers) -> None:
         share = min(self.steps / self._total(), 1.0)
         gradients = self._gradients()
         if share < 1.0 and not all(
@@ -413,21 +413,7 @@ class Sparsifier:
                 "to masked weights, so several cannot be attached; call sparsifier.step() after "
                 "the last one's step"
             )
-        # The optimizers of another phase of training.
-        self._attached = self._mixed = self._checked = False
-        self._following = following = frozenset(map(id, inner))
-        self._waiting = set(following)
-
-        def follow(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-            if self._following is following:
-                self._follow(optimizer, inner)
-            elif id(optimizer) not in self._following:
-                raise UserError(
-                    "Sparsifier: an optimizer steps again after another one was attached; attach "
-                    "optimizers of one training loop together: attach(first, second)"
-                )
-
-        self._hooks += [optimizer.register_step_post_hook(follow) for optimizer in inner]
+        self._attachment.attach(inner, self._advance, self.apply, self._check_attached)
         return self
 
     def detach(self) -> None:
@@ -437,57 +423,15 @@ class Sparsifier:
         """
         for observer in self.observers:
             observer.before_masks_change()
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
+        self._attachment.detach()
         self.observers.clear()
         self._before.clear()
         self._detached = True
         for key in [key for key, owner in _owners.items() if owner is self]:
             del _owners[key]
 
-    def _follow(
-        self, optimizer: torch.optim.Optimizer, optimizers: Collection[torch.optim.Optimizer]
-    ) -> None:
-        # A loop of its own after that of an attached optimizer is right, a return to it is not.
-        if self._mixed:
-            raise UserError(
-                "Sparsifier: both the attached optimizer and the training loop call step(), so "
-                "that training counts twice; leave out sparsifier.step()"
-            )
-        self._waiting.discard(id(optimizer))
-        if self._waiting:
-            self.apply()
-            return
-        self._waiting = set(self._following)
-        if self._attached and not self._checked:  # after a first step has applied all masks
-            self._checked = True
-            self._check_attached(optimizers)
-        self._attached = True
-        self._advance(optimizers)
-
-    def _check_attached(self, optimizers: Collection[torch.optim.Optimizer]) -> None:
-        """Warn if the optimizers train another model, or others change masked weights."""
-        own = {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
-        trained = {id(w.parameter) for w in self._weights.values() if w.parameter.requires_grad}
-        if trained and not trained & own:
-            warnings.warn(
-                "the attached optimizer trains none of the sparse weights; if the model was copied "
-                "since Sparsifier(model), make the sparsifier of the model that is trained",
-                stacklevel=5,
-            )
-        for name in self._masks.holed:
-            weight = self._weights[name].parameter
-            if id(weight) in own:
-                continue
-            if bool(weight.masked_fill(self._masks[name].to(weight.device), 0.0).any()):
-                warnings.warn(
-                    f"layer '{name}': its masked weights are not zero after the steps of an "
-                    "optimizer that is not attached; attach all of the training loop together: "
-                    "attach(first, second)",
-                    stacklevel=5,
-                )
-                return
+    def _check_attached(self, optimizers: Optimizers) -> None:
+        check_attached(optimizers, self._weights, {n: self._masks[n] for n in self._masks.holed})
 
     @property
     def densities(self) -> dict[str, float]:
@@ -633,13 +577,6 @@ def _owner_of(parameter: nn.Parameter) -> str:
     ):
         return ""
     return f"density {owner.density:g}, {type(owner.rule).__name__}"
-
-
-def inner_optimizer(optimizer: Any) -> torch.optim.Optimizer:
-    """Return the optimizer inside the wrapper of accelerate, which has no hooks."""
-    inner = getattr(optimizer, "optimizer", optimizer)
-    assert isinstance(inner, torch.optim.Optimizer)
-    return inner
 
 
 def _forget(optimizer: torch.optim.Optimizer, weight: Tensor, grown: Tensor) -> None:
