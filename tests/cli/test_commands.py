@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from gossamer import __version__
-from gossamer.cli.main import settings_of
+from gossamer.cli.app import settings_of
 from gossamer.kernels.registry import ISAS
 from gossamer.search import Experiment
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 from onnx import helper, numpy_helper
 
-from gossamer.cli.main import app
+from gossamer.cli.app import app
 
 # Arguments with which a command gets as far as its options.
 RIGHT = {

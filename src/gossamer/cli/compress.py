@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gossamer.cli.main import Json, Threads, Trust, app, print_json, settings_of
+from gossamer.cli.app import Json, Threads, Trust, app, print_json, settings_of
 from gossamer.cli.pairs import pairs
 from gossamer.console import err, say, show
 from gossamer.errors import UserError
@@ -81,7 +81,7 @@ def compress(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Prune and fine-tune a trained network until it meets the goals, as fast as it can be.
+    """Search for a sparse version of a trained network that meets the goals and is fast.
 
     The first answer takes seconds and gets better while the search runs; model.onnx in the folder
     is always the best so far. Ctrl-C ends with the best so far; the same command continues.

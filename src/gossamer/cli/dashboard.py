@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gossamer.cli.main import app
+from gossamer.cli.app import app
 from gossamer.console import say
 
 

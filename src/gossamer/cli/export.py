@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gossamer import console
-from gossamer.cli.main import Trust, app
+from gossamer.cli.app import Trust, app
 from gossamer.console import say
 from gossamer.errors import UserError
 from gossamer.files import copy_file, is_stream, refuse_overwrite, write_text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gossamer.cli.main import Json, app, print_json
+from gossamer.cli.app import Json, app, print_json
 from gossamer.console import err, say
 from gossamer.errors import UserError
 

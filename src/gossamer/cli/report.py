@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gossamer.cli.main import Data, Json, Trust, app, print_json
+from gossamer.cli.app import Data, Json, Trust, app, print_json
 from gossamer.console import say, show
 from gossamer.errors import UserError
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gossamer.cli.main import Json, answer, app, print_json
+from gossamer.cli.app import Json, answer, app, print_json
 from gossamer.cli.pairs import pairs
 from gossamer.console import err, out, say
 from gossamer.errors import UserError

@@ -2,63 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from gossamer import console
-from gossamer.cli.main import Json, Threads, answer, app
+from gossamer.cli.app import Json, Threads, answer, app
+from gossamer.cli.experiments import Name, Source, open_experiment
 from gossamer.console import say
 from gossamer.errors import UserError
-
-Source = Annotated[str, typer.Argument(help="Experiment file, or a storage's address.")]
-Name = Annotated[str | None, typer.Option(help="The experiment, where the storage has several.")]
-
-
-def open_experiment(source: str, name: str | None = None) -> Any:
-    """The experiment of a file, a storage's address, or an SQLite file.
-
-    Raises:
-        UserError: there is none, or what is there is something else.
-    """
-    from gossamer.search import Experiment
-
-    address = storage_address(source)
-    if address:
-        return Experiment.from_storage(address, name)
-    if name is not None:
-        raise UserError(f"--name chooses in a storage; the experiment file {source} names its own")
-    return Experiment.from_toml(source)
-
-
-def storage_address(source: str) -> str | None:
-    """The address of the storage that ``source`` names, None where it is an experiment's file.
-
-    Raises:
-        UserError: it is neither.
-    """
-    from gossamer.search.trials.databases import is_sqlite
-
-    path = Path(source)
-    if path.is_dir():
-        raise UserError(f"{source} is a folder; name an experiment file or a storage")
-    if path.is_file():
-        if is_sqlite(path):
-            return f"sqlite:///{quote(str(path))}"
-        if path.suffix != ".toml" and not _is_toml(path):
-            raise UserError(f"{source} is neither an experiment file (TOML) nor an SQLite database")
-        return None
-    return source if "://" in source else None
-
-
-def _is_toml(path: Path) -> bool:
-    try:
-        return bool(tomllib.loads(path.read_text("utf-8-sig")))
-    except ValueError:
-        return False
 
 
 @app.command()

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import typer
 
-from gossamer.cli.main import Commands, Json, answer, app, print_json
+from gossamer.cli.app import Commands, Json, answer, app, print_json
+from gossamer.cli.experiments import Name, Source, open_experiment
 from gossamer.cli.pairs import pairs
-from gossamer.cli.search import Name, Source, open_experiment
 from gossamer.console import say
 from gossamer.errors import UserError
 
