@@ -43,10 +43,11 @@ def short_measurements() -> Iterator[None]:
 
     An engine without a plan would spend up to seconds on one, a training that is saved a second.
     """
-    planner = importlib.import_module("gossamer.runtime.planner")
+    choices = importlib.import_module("gossamer.runtime.choices")
+    sharing = importlib.import_module("gossamer.runtime.sharing")
     bench = importlib.import_module("gossamer.deploy.bench")  # the room has a function so named
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planner, "MEASURE_NS", 100_000)
-        patch.setattr(planner, "SHARING_NS", 1_000_000)
+        patch.setattr(choices, "MEASURE_NS", 100_000)
+        patch.setattr(sharing, "SHARING_NS", 1_000_000)
         patch.setattr(bench, "TURN_SECONDS", 0.001)
         yield

@@ -40,7 +40,7 @@ def onnx(path):
 
 
 def plan(path):
-    from gossamer.runtime.planner import Plan
+    from gossamer.runtime import Plan
 
     Plan("machine", "isa", "network").save(path)
 

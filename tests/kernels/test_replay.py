@@ -18,10 +18,12 @@ import numpy as np
 import pytest
 
 from gossamer.kernels import _kernels
-from gossamer.runtime import planner, program
+from gossamer.runtime import program
 from gossamer.runtime.constants import Quantized
+from gossamer.runtime.examples import synthetic
 from gossamer.runtime.graph import Graph
 from gossamer.runtime.importer import read
+from gossamer.runtime.lowered import lower
 from gossamer.runtime.lowering import Lowering
 
 KERNELS = Path(__file__).parents[2] / "src/gossamer/kernels"
@@ -118,9 +120,9 @@ def test_every_candidate_computes_the_same_on_aarch64(
     operations, files = set(), []
     for many in (False, True):
         examples = 5 if many else 1
-        x = [values.astype(np.float32) for values in planner.synthetic(graph, examples)]
+        x = [values.astype(np.float32) for values in synthetic(graph, examples)]
         for choices in programs(graph, many):
-            lowered = planner.lower(graph, "portable", choices, batched=many, every=True)
+            lowered = lower(graph, "portable", choices, batched=many, every=True)
             shapes = ([graph.shapes[v] for v in names] for names in (graph.inputs, graph.outputs))
             recorder: Any = program.assemble(*lowered, *shapes, chunk=4 if many else 1)
             operations |= {step.kernel.operation for step in lowered[0]}

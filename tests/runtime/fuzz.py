@@ -28,7 +28,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gossamer.errors import UserError
 from gossamer.kernels.registry import chosen_isa
-from gossamer.runtime import Engine, planner, store_sparse
+from gossamer.runtime import Engine, Plan, lowered, store_sparse
+from gossamer.runtime.examples import synthetic
 from gossamer.runtime.graph import Array, Graph
 from gossamer.runtime.importer import mmap, read
 
@@ -241,13 +242,13 @@ def mutated(seed: int, models: list[onnx.ModelProto]) -> bytes:
 
 def run(graph: Graph, inputs: list[Array], rng: random.Random) -> list[Array]:
     """What the engine computes by kernels that are chosen at random."""
-    pick = planner._pick
-    planner._pick = lambda candidates, name: rng.choice(candidates)
+    pick = lowered.pick
+    lowered.pick = lambda candidates, name: rng.choice(candidates)
     try:
-        plan = planner.Plan("any", chosen_isa(), graph.fingerprint())
+        plan = Plan("any", chosen_isa(), graph.fingerprint())
         found = Engine(graph, threads=1, plan=plan)(*inputs)
     finally:
-        planner._pick = pick
+        lowered.pick = pick
     return found if isinstance(found, list) else [found]
 
 
@@ -309,7 +310,7 @@ def compare(path: Path, graph: Graph, seed: int) -> str:
     eight = any(node.op == "round" for node in graph.nodes)
     tolerance = 0.05 if eight else 1e-4  # between two codes the last bit of a sum decides
     for attempt in range(3):
-        inputs = planner.synthetic(graph, 2 if graph.dynamic else 1, seed + attempt)
+        inputs = synthetic(graph, 2 if graph.dynamic else 1, seed + attempt)
         with np.errstate(all="ignore"):
             found = run(graph, inputs, rng)
         expected = reference(model, named := dict(zip(graph.inputs, inputs, strict=True)))

@@ -27,7 +27,10 @@ from onnx import TensorProto, helper
 
 from gossamer.errors import UserError
 from gossamer.kernels.registry import ISAS, KERNELS
-from gossamer.runtime import Engine, Plan, planner
+from gossamer.runtime import Engine, Plan
+from gossamer.runtime import engine as engines
+from gossamer.runtime.choices import Choices
+from gossamer.runtime.lowered import lower
 from gossamer.runtime.planner import make
 
 
@@ -417,7 +420,7 @@ def test_no_more_than_one_of_a_hopeless_kind_is_measured(monkeypatch: pytest.Mon
     def trial(*rest: Any) -> Callable[[int, float], float]:
         return lambda examples, spend: nanoseconds[rest[-1].split()[0]]
 
-    monkeypatch.setattr(planner.Choices, "_trial", trial)
+    monkeypatch.setattr(Choices, "_trial", trial)
     everyone = active()
     assert everyone > 1
     nanoseconds["active"] = 39.0
@@ -434,7 +437,7 @@ def test_a_candidate_slowed_down_once_may_still_win(monkeypatch: pytest.MonkeyPa
         looks = chain([first[kind]], repeat({**first, "active": 5.0}[kind]))
         return lambda examples, spend: next(looks)
 
-    monkeypatch.setattr(planner.Choices, "_trial", trial)
+    monkeypatch.setattr(Choices, "_trial", trial)
     plan = Engine(stack(0.2), threads=1, isa="portable").plan
     assert plan.batched["v0"].startswith("active")
 
@@ -531,7 +534,7 @@ def test_what_follows_winners_reads_their_list(op: str) -> None:
     np.testing.assert_allclose(engine(x), networks.reference(b.model(), x), rtol=1e-4, atol=1e-5)
     graph = engine.graph
     choices = {graph.outputs[0]: f"active scatter 2 bytes {engine.isa}"}
-    steps, _, _ = planner.lower(graph, engine.isa, choices)
+    steps, _, _ = lower(graph, engine.isa, choices)
     between = [] if op != "Sigmoid" else ["scatter"]
     operations = ["winners", *between, "unary", *(["nonzeros"] if between else []), "active"]
     assert [step.kernel.operation for step in steps] == operations
@@ -540,8 +543,8 @@ def test_what_follows_winners_reads_their_list(op: str) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_planning_lowers_once(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The programs are made of the steps that planning made; they are those of its plan."""
-    lowered, lower = [], planner.lower
-    monkeypatch.setattr(planner, "lower", lambda *a, **k: lowered.append(a[2]) or lower(*a, **k))
+    lowered: list[Any] = []
+    monkeypatch.setattr(engines, "lower", lambda *a, **k: lowered.append(a[2]) or lower(*a, **k))
     engine = Engine(stack(0.2), threads=threads)
     assert not lowered
     again = Engine(stack(0.2), threads=threads, plan=engine.plan)

@@ -16,10 +16,11 @@ from onnx import TensorProto, helper
 
 from gossamer.errors import UserError
 from gossamer.kernels.registry import chosen_isa
-from gossamer.runtime import Engine, planner, store_sparse
+from gossamer.runtime import Engine, choices, planner, store_sparse
 from gossamer.runtime.graph import Graph
 from gossamer.runtime.importer import mmap, read
 from gossamer.runtime.importer.mmap import lifted
+from gossamer.runtime.lowered import lower
 
 BIG = mmap.LARGE // 4
 
@@ -36,7 +37,7 @@ def layer(seed: int = 0, *, stored: bool = False) -> bytes:
 def skips_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that leave out zeros are chosen: only they look at inputs that are not finite."""
     monkeypatch.setattr(
-        planner, "_fastest", lambda times: next(n for n in times if not n.startswith("gemm"))
+        choices, "_fastest", lambda times: next(n for n in times if not n.startswith("gemm"))
     )
 
 
@@ -116,7 +117,7 @@ def test_a_large_weight_is_dropped_as_soon_as_it_is_packed(
     path.write_bytes(b.model())
     graph, released = read(path), []
     monkeypatch.setattr(Graph, "release", lambda graph: released.append(graph))
-    planner.lower(graph, chosen_isa(), {})
+    lower(graph, chosen_isa(), {})
     assert released == [graph]  # the one of more numbers than may stay
     planner.make(graph, chosen_isa(), np.zeros((1, 1, 1024), np.float32), batches=False)
     assert released == [graph] * 2

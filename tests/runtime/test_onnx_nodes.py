@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gossamer.errors import UserError
 from gossamer.kernels.registry import chosen_isa
-from gossamer.runtime import Engine, planner
+from gossamer.runtime import Engine, Plan
 from gossamer.runtime.importer import read
 
 # The text of the operator and PyTorch take the length of the resized axis, a whole number; the
@@ -61,7 +61,7 @@ def variants(case: Any) -> Iterator[tuple[onnx.ModelProto, dict[str, Any]]]:
 def verdict(case: Any, model: onnx.ModelProto, values: dict[str, Any]) -> str:
     try:
         graph = read(model.SerializeToString())
-        plan = planner.Plan("any", chosen_isa(), graph.fingerprint())
+        plan = Plan("any", chosen_isa(), graph.fingerprint())
         found = Engine(graph, threads=1, plan=plan)(*(values[name] for name in graph.inputs))
     except UserError as error:
         text = str(error)

@@ -13,9 +13,12 @@ import pytest
 from networks import Builder, sparse
 
 from gossamer.kernels.registry import chosen_isa
-from gossamer.runtime import planner
+from gossamer.runtime import choices, planner
+from gossamer.runtime.choices import Budget, Choices
+from gossamer.runtime.examples import MOST_FLOATS, macs_of
 from gossamer.runtime.graph import Graph
 from gossamer.runtime.importer import read
+from gossamer.runtime.sharing import LONG_NS, single_threaded
 
 SECOND = 1_000_000_000
 
@@ -25,7 +28,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0
-        monkeypatch.setattr(planner.time, "thread_time_ns", lambda: self.now)
+        monkeypatch.setattr(choices.time, "thread_time_ns", lambda: self.now)
 
     def costs(self, nanoseconds: int, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -48,14 +51,14 @@ def layers(*widths: int) -> bytes:
 def test_planning_ends_with_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, clock = read(layers(*range(32, 64, 2))), Clock(monkeypatch)
     trials: list[str] = []
-    trial = planner.Choices._trial
+    trial = Choices._trial
 
     def counted(self: Any, graph: Any, node: Any, values: Any, name: str) -> Any:
         clock.now += SECOND
         trials.append(name)
         return trial(self, graph, node, values, name)
 
-    monkeypatch.setattr(planner.Choices, "_trial", counted)
+    monkeypatch.setattr(Choices, "_trial", counted)
     plan = planner.make(graph, chosen_isa())
     assert 1 <= len(trials) <= 1 + planner.BUDGET_NS / SECOND
     assert set(plan.single) == {node.output for node in graph.nodes if node.op == "linear"}
@@ -65,9 +68,7 @@ def test_planning_ends_with_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_largest_layer_gets_most_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, clock = read(layers(32, 34, 36, 38, 40, 600, 600)), Clock(monkeypatch)
-    monkeypatch.setattr(
-        planner.Choices, "_trial", clock.costs(SECOND // 50, planner.Choices._trial)
-    )
+    monkeypatch.setattr(Choices, "_trial", clock.costs(SECOND // 50, Choices._trial))
     plan = planner.make(graph, chosen_isa())
     measured = {name.split()[0]: len(times) for name, times in plan.measured_ns.items()}
     largest = [node.output for node in graph.nodes if node.op == "linear"][-1]
@@ -93,20 +94,20 @@ def test_a_race_stops_when_the_budget_is_spent(monkeypatch: pytest.MonkeyPatch) 
     def trial(name: str) -> Callable[[int, float], float]:
         return clock.costs(10, lambda examples, nanoseconds: {"a": 3.0, "b": 2.0, "c": 1.0}[name])
 
-    assert planner._race("abc", trial, 8, planner.Budget(1000)) == {"a": 3, "b": 2, "c": 1}
-    assert planner._race("abc", trial, 8, planner.Budget(30)) == {"a": 3, "b": 2}
-    assert planner._race("abc", trial, 8, planner.Budget(0)) == {}
+    assert choices._race("abc", trial, 8, Budget(1000)) == {"a": 3, "b": 2, "c": 1}
+    assert choices._race("abc", trial, 8, Budget(30)) == {"a": 3, "b": 2}
+    assert choices._race("abc", trial, 8, Budget(0)) == {}
 
 
 def test_one_kernel_of_each_kind_is_measured_first() -> None:
-    budget = planner.Budget(math.inf)
+    budget = Budget(math.inf)
     looked: list[str] = []
 
     def trial(name: str) -> Callable[[int, float], float]:
         looked.append(name)
         return lambda examples, nanoseconds: 1.0
 
-    times = planner._race(["gemm a", "gemm b", "planes a", "planes b"], trial, 8, budget)
+    times = choices._race(["gemm a", "gemm b", "planes a", "planes b"], trial, 8, budget)
     assert list(times) == looked == ["gemm a", "planes a", "gemm b", "planes b"]
 
 
@@ -114,7 +115,7 @@ def test_one_kernel_of_each_kind_is_measured_first() -> None:
 def test_a_large_picture_is_measured_by_its_first_rows(
     size: tuple[int, ...], pool: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planner, "FEWEST_MACS", 100.0)
+    monkeypatch.setattr(choices, "FEWEST_MACS", 100.0)
 
     def layer(*size: int) -> Graph:
         b = Builder(3, *size)
@@ -128,8 +129,8 @@ def test_a_large_picture_is_measured_by_its_first_rows(
     (node,) = graph.nodes
     (name,) = node.inputs
     values = {name: np.ones((1, 3, *size), np.float32)}
-    assert planner._part(graph, node, values, 1e9) == (graph, values)
-    part, fewer = planner._part(graph, node, values, planner._macs(graph, node) / 4)
+    assert choices._part(graph, node, values, 1e9) == (graph, values)
+    part, fewer = choices._part(graph, node, values, macs_of(graph, node) / 4)
     _, _, rows, *others = fewer[name].shape
     assert rows < 20
     assert part.shapes[name] == fewer[name].shape
@@ -147,7 +148,7 @@ def test_values_are_dropped_behind_their_last_use() -> None:
     planner.make(graph, chosen_isa())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 5 * 4 * planner.MOST_FLOATS  # all values would take 24 of them
+    assert peak < 5 * 4 * MOST_FLOATS  # all values would take 24 of them
 
 
 def test_progress_goes_to_the_end() -> None:
@@ -165,7 +166,7 @@ def test_progress_goes_to_the_end() -> None:
         ([500, 2_000, 20_000], [900, 2_400, 11_000], [0, 1]),
         ([500, 2_000, 20_000], [900, 2_400, 40_000], [0, 1, 2]),
         ([500, 2_000, 20_000], [501, 2_001, 20_100], [0, 1]),  # another program has a core for now
-        ([planner.LONG_NS] * 3, [100 * planner.LONG_NS] * 3, []),  # too long to measure
+        ([LONG_NS] * 3, [100 * LONG_NS] * 3, []),  # too long to measure
     ],
 )
 def test_steps_are_shared_by_what_they_take_alone(
@@ -179,7 +180,7 @@ def test_steps_are_shared_by_what_they_take_alone(
 
         def profile(self, x: object, repeats: int, processor_time: bool) -> list[list[int]]:
             times = [alone[i] if i in self.steps else shared[i] for i in range(3)]
-            assert sum(times) < planner.LONG_NS or repeats == 1
+            assert sum(times) < LONG_NS or repeats == 1
             return [times] * repeats
 
-    assert planner.single_threaded(Timed(), read(layers(8, 8)), 3) == wanted
+    assert single_threaded(Timed(), read(layers(8, 8)), 3) == wanted

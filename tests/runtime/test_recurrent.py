@@ -18,6 +18,7 @@ from gossamer.errors import UserError
 from gossamer.kernels._kernels import Program
 from gossamer.kernels.registry import chosen_isa
 from gossamer.runtime import Engine, planner
+from gossamer.runtime.examples import Computer
 from gossamer.runtime.graph import AnyNode
 from gossamer.runtime.importer import read
 
@@ -124,13 +125,13 @@ def test_planning_takes_up_each_layer_once(monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("weight", "bias"):
         arrays = [node.constants[name] for node in layers]
         assert len(set(map(id, arrays))) == len({array.tobytes() for array in arrays})
-    made, program = [], planner.Computer._program
+    made, program = [], Computer._program
 
-    def spied(own: planner.Computer, node: AnyNode, names: list[str]) -> Program:
+    def spied(own: Computer, node: AnyNode, names: list[str]) -> Program:
         made.append(node.op)
         return program(own, node, names)
 
-    monkeypatch.setattr(planner.Computer, "_program", spied)
+    monkeypatch.setattr(Computer, "_program", spied)
     planner.make(graph, chosen_isa(None), batches=False)
     assert 1 <= made.count("linear") <= 4
 

@@ -9,7 +9,7 @@ from networks import Builder
 
 from gossamer.runtime import Engine
 from gossamer.runtime.importer import read
-from gossamer.runtime.planner import lower
+from gossamer.runtime.lowered import lower
 from gossamer.runtime.program import arrange
 
 RNG = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from gossamer.runtime.arrays import read_arrays, write_arrays
 from gossamer.runtime.engine import Engine, LayerProfile
 from gossamer.runtime.half_file import store_half
 from gossamer.runtime.machine import machine
-from gossamer.runtime.planner import Plan
+from gossamer.runtime.plan import Plan
 from gossamer.runtime.roofline import Limits, NetworkProfile, measure_limits, network_profile
 from gossamer.runtime.sparse_file import store_sparse
 

@@ -14,11 +14,14 @@ from gossamer.errors import UserError
 from gossamer.kernels._kernels import Program
 from gossamer.kernels.registry import ISAS, chosen_isa
 from gossamer.runtime import planner
+from gossamer.runtime.examples import synthetic
 from gossamer.runtime.graph import Array, Graph, Shape
 from gossamer.runtime.importer import read
+from gossamer.runtime.lowered import Lowered, lower
 from gossamer.runtime.machine import machine, usable_cores
-from gossamer.runtime.planner import Lowered, Plan
+from gossamer.runtime.plan import Plan
 from gossamer.runtime.program import Step, assemble
+from gossamer.runtime.sharing import single_threaded
 
 EXACT = 1 << 24  # up to here float32 holds every integer
 
@@ -155,7 +158,7 @@ class Engine:
         steps = range(len(self._steps["single"]))
         known = self.plan.single_threaded.get(str(self.threads))
         if known is None or not set(known) <= set(steps):
-            known = planner.single_threaded(self._single_program, self.graph, len(steps))
+            known = single_threaded(self._single_program, self.graph, len(steps))
             self.plan.single_threaded[str(self.threads)] = known
             if path is not None:
                 with suppress(UserError):  # a plan from where nothing can be written is as good
@@ -168,7 +171,7 @@ class Engine:
             self.graph.check()
             batched = kind != "single" and self.graph.dynamic
             lowered = self._lowered.pop(kind, None)
-            steps, inputs, outputs = lowered or planner.lower(
+            steps, inputs, outputs = lowered or lower(
                 self.graph,
                 self.isa,
                 {"single": self.plan.single, "batched": self.plan.batched}.get(kind, {}),
@@ -292,7 +295,7 @@ class Engine:
                 f"batch {batch}: the network's batch is fixed at {self._lead}; "
                 "export it with a dynamic batch"
             )
-        arrays = planner.synthetic(self.graph, batch // self._lead, seed)
+        arrays = synthetic(self.graph, batch // self._lead, seed)
         return [
             array.reshape(()) if name in self.graph.scalars and array.size == 1 else array
             for name, array in zip(self.graph.inputs, arrays, strict=True)

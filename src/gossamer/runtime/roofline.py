@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from gossamer.runtime.engine import Engine, LayerProfile
+from gossamer.runtime.examples import synthetic
 from gossamer.runtime.graph import Array, Graph, Node, Shape
+from gossamer.runtime.lowered import lower
 from gossamer.runtime.lowering import Lowering
 from gossamer.runtime.machine import machine
 from gossamer.runtime.operators.linear import Linear
-from gossamer.runtime.planner import lower, synthetic
 from gossamer.runtime.program import assemble
 
 MEASURE_SECONDS = 0.05  # for each kernel that may set a limit

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from gossamer.kernels.registry import chosen_isa
-from gossamer.runtime import planner
 from gossamer.runtime.graph import Array, Graph, living
 from gossamer.runtime.importer.batch_axis import move_batch
 from gossamer.runtime.importer.batch_index import counts
 from gossamer.runtime.importer.node import convert_node
+from gossamer.runtime.lowered import lower
 from gossamer.runtime.operators import OPERATORS
 from gossamer.runtime.operators.batch_axis import NOWHERE
 from gossamer.runtime.operators.call import Call
@@ -96,7 +96,7 @@ def _computed(alone: Context, source: str, constant: Array, outputs: list[str]) 
     shapes = alone.engine_shapes()
     source = source if constant.ndim else ROW
     graph = Graph([source], names, living(alone.nodes, names), shapes, dynamic=False)
-    steps, inputs, results = planner.lower(graph, chosen_isa(), {}, threads=1, sparse=False)
+    steps, inputs, results = lower(graph, chosen_isa(), {}, threads=1, sparse=False)
     program = assemble(steps, inputs, results, [shapes[source]], [shapes[name] for name in names])
     computed = program.run([numbers(constant).reshape(shapes[source])], False)
     return computed if len(names) > 1 else [computed]
