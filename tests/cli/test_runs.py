@@ -73,7 +73,7 @@ def test_a_received_run_is_exported_without_running_its_code(place, run, gossame
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.to(torch.int32), "holds torch.int32, not torch.float32"),
+        (lambda t: t.to(torch.int32), "is int32 [8, 144] in the file, float32 [8, 144]"),
         (lambda t: t * torch.nan, "holds NaN"),
     ],
 )
