@@ -1,4 +1,4 @@
-"""Checks of numbers of Python, NumPy and torch, and of names; the direction of a metric."""
+"""Numbers of Python, NumPy and torch: their checks, their texts, and which of two is better."""
 
 from __future__ import annotations
 
@@ -122,3 +122,19 @@ def names_in(value: Any, rule: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise UserError(f"{rule}, not {value!r}")
     return tuple(value)
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Write a number with ``digits`` digits, integers with all: ``36,980``; ``2e-9``."""
+    size = abs(value)
+    if not math.isfinite(value) or value == 0:
+        return str(value) if value else "0"
+    if not 1e-4 <= size < 1e15:
+        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+        if "." in mantissa:
+            mantissa = mantissa.rstrip("0").rstrip(".")
+        return f"{mantissa}e{exponent[0]}{exponent[1:].lstrip('0')}"
+    if value == int(value):
+        return f"{value:,.0f}"
+    written = f"{value:,.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written

@@ -25,22 +25,6 @@ from rich.text import Text
 _EVERY = 30.0
 
 
-def number(value: float, digits: int = 4) -> str:
-    """Write a number with ``digits`` digits, integers with all: ``36,980``; ``2e-9``."""
-    size = abs(value)
-    if not math.isfinite(value) or value == 0:
-        return str(value) if value else "0"
-    if not 1e-4 <= size < 1e15:
-        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-        if "." in mantissa:
-            mantissa = mantissa.rstrip("0").rstrip(".")
-        return f"{mantissa}e{exponent[0]}{exponent[1:].lstrip('0')}"
-    if value == int(value):
-        return f"{value:,.0f}"
-    written = f"{value:,.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
-    return written.rstrip("0").rstrip(".") if "." in written else written
-
-
 def _seconds_left(task: Task) -> float | None:
     """Return the seconds until a task with a deadline ends; None without a deadline."""
     deadline: float = task.fields.get("deadline", math.inf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gossamer.progress import number
+from gossamer.numbers import number
 
 NOTHING = "–"  # the text of a figure that a run does not have
 

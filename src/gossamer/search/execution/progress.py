@@ -7,7 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from gossamer.progress import number, progress_bar
+from gossamer.numbers import number
+from gossamer.progress import progress_bar
 from gossamer.search.frontier import best, inside
 from gossamer.search.metrics import Metric, label
 from gossamer.search.trials.trial import ENDED, Trial, TrialRecord

@@ -17,7 +17,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from gossamer.errors import UserError, nearest
-from gossamer.progress import number
+from gossamer.numbers import number
 from gossamer.search.metrics import Metric, Minimize
 from gossamer.search.stopping.context import StoppingContext
 from gossamer.search.stopping.learning_curves import Curve

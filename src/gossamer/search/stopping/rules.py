@@ -15,8 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from gossamer.errors import UserError, nearest
-from gossamer.numbers import whole
-from gossamer.progress import number
+from gossamer.numbers import number, whole
 from gossamer.search.metrics import Metric
 from gossamer.search.ranking import order
 from gossamer.search.stopping.context import StoppingContext

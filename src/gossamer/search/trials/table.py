@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from gossamer.errors import UserError
-from gossamer.progress import number
+from gossamer.numbers import number
 from gossamer.search.trials.trial import TrialRecord
 
 if TYPE_CHECKING:
