@@ -66,13 +66,13 @@ def _pad(context: Context, call: Call) -> None:
 
 def _pads(context: Context, call: Call, rank: int) -> list[int]:
     """Return the pads before and behind each axis; a call may name only some axes."""
-    given = context.integers(call.inputs[1], "pads")
+    values = context.integers(call.inputs[1], "pads")
     axes = context.integers(named, "axes") if (named := call.optional(3)) else [*range(rank)]
-    if len(given) != 2 * len(axes) or not all(-rank <= axis < rank for axis in axes):
-        raise Unsupported(f"it has the pads {given} for the axes {axes} of {rank}")
+    if len(values) != 2 * len(axes) or not all(-rank <= axis < rank for axis in axes):
+        raise Unsupported(f"it has the pads {values} for the axes {axes} of {rank}")
     pads = [0] * (2 * rank)
     for i, axis in enumerate(axes):
-        pads[axis % rank], pads[axis % rank + rank] = given[i], given[i + len(axes)]
+        pads[axis % rank], pads[axis % rank + rank] = values[i], values[i + len(axes)]
     return pads
 
 
