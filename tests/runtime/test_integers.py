@@ -170,6 +170,16 @@ def test_embedding(batch: int) -> None:
     check(embedding(), rng.integers(-9, 9, (batch, 7)))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.bool_])
+@pytest.mark.parametrize("each", [(), (3,), (2, 3)])
+def test_entries_of_a_table(each: tuple[int, ...], dtype: type) -> None:
+    """Numbers, rows or matrices; ids count from the end where they are negative."""
+    table = np.random.default_rng(0).integers(-9, 9, (11, *each)).astype(dtype)
+    b = Builder(*SHAPE, ids="i")
+    model = b.floats(b.add("Gather", table, "ids"))
+    check(model, *values(model, 3))
+
+
 def test_embedding_is_the_same_for_any_threads() -> None:
     ids = np.random.default_rng(2).integers(0, 9, (5, 7)).astype(np.int32)
     one = Engine(embedding(), threads=1)

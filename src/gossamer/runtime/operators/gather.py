@@ -87,11 +87,16 @@ def _runs(index: list[int]) -> list[tuple[int, int, int]]:
 
 
 def _embed(context: Context, table: Array, value: str, output: str = "") -> str:
-    """Look up rows of a constant table by an integer value; return the result's name."""
-    if table.ndim != 2 or not table.size:
-        raise Unsupported(f"it takes rows of a constant of shape {table.shape}; a matrix only")
-    shape = (*context.shape(value), table.shape[1])
-    return context.emit(Embed(), value, output, shape, "f", {"table": floats(table)})
+    """Look up entries of a constant table by an integer value; return the result's name."""
+    if not table.ndim or not table.size:
+        raise Unsupported(f"it takes entries of a constant of shape {table.shape}")
+    rows, kind = table.reshape(len(table), -1), table.dtype.kind.replace("u", "i")
+    constants = {"table": floats(rows) if kind == "f" else numbers(rows)}
+    shape, each = context.shape(value), table.shape[1:]
+    if len(each) == 1:
+        return context.emit(Embed(), value, output, (*shape, *each), kind, constants)
+    made = context.emit(Embed(), value, "", (*shape, rows.shape[1]), kind, constants)
+    return context.emit(Reshape(), made, output, (*shape, *each))
 
 
 def _gather_elements(context: Context, call: Call) -> None:
@@ -102,8 +107,7 @@ def _gather_elements(context: Context, call: Call) -> None:
         raise Unsupported(f"it takes elements of a constant of shape {row.shape}; one row only")
     if axis_of(context, index, int(call.get("axis", 0))) != row.ndim - 1:
         raise Unsupported("it takes elements along another axis than the last")
-    apart = _embed(context, numbers(row.reshape(-1, 1)), index)
-    context.emit(Reshape(), apart, call.output, shape, context.kind(data))
+    _embed(context, row.reshape(-1), index, call.output)
 
 
 def _gather(context: Context, call: Call) -> None:
