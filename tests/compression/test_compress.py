@@ -3,6 +3,8 @@
 import json
 import math
 import os
+from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import onnxruntime
@@ -49,6 +51,8 @@ def test_one_line_says_what_is_wrong(place, monkeypatch, capsys, arguments, mess
 def test_arguments_of_the_other_kind_of_network(trained):
     with pytest.raises(UserError, match="are for a torch module"):
         compress("mlp", "x.npz", evaluate=lambda model: 1.0)
+    with pytest.raises(UserError, match="trials must be a whole number of at least 1, not 0"):
+        compress("mlp", "x.npz", trials=0)
     with pytest.raises(UserError, match="a module has its own"):
         compress(trained, None, weights="x.safetensors")
     with pytest.raises(UserError, match="train needs evaluate"):
@@ -193,6 +197,15 @@ def test_a_module_that_does_not_answer_with_classes(tmp_path, answer, found):
     x, y = np.ones((60, 8), np.float32), np.arange(60) % 3
     with pytest.raises(UserError, match=rf"returns {found} for 2 examples; .*\[batch, 3\]"):
         compress(Answers(), (x, y), out=tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("wrap", [nn.DataParallel, partial(torch.compile, backend="eager")])
+def test_wrapped_modules_and_other_widths(trained, examples, tmp_path, dtype, wrap):
+    """The module inside is compressed, in the width that the engine computes in."""
+    network = modules.ModuleNetwork(wrap(deepcopy(trained).to(dtype)), examples, tmp_path)
+    assert type(network.model) is nn.Sequential
+    assert {p.dtype for p in network.model.parameters()} == {torch.float32}
 
 
 def test_two_workers_compress_one_network(trained, examples, tmp_path):

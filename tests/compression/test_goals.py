@@ -86,6 +86,20 @@ def test_goals_that_make_no_sense(goals, message):
         Goals(**goals)
 
 
+def test_the_direction_of_a_metric_of_ones_own():
+    """More of an error would pass as better, and a search end with the worst network."""
+    own = {"own": ["error"], "dense": {"error": 2.0}}
+    for goals in ({}, {"lose_at_most": {"error": 0.1}}, {"maximize": ["speedup"]}):
+        with pytest.raises(UserError, match=r"more of 'error' better, or less.* network has 2"):
+            metrics(**own, **goals)
+    found = metrics(**own, lose_at_most={"error": 0.5}, minimize=["error"])
+    assert found == [(Minimize, "error", 2.5)]
+    assert metrics(own=["score"], dense={"score": 2.0}) == [
+        (Maximize, "speedup", None),
+        (AtLeast, "score", 1.99),
+    ]
+
+
 def test_an_accuracy_of_ones_own_may_be_in_percent():
     found = metrics(own=["accuracy"], dense={"accuracy": 97.0}, lose_at_most={"accuracy": 2})
     assert found == [(Maximize, "speedup", None), (AtLeast, "accuracy", 95.0)]

@@ -23,6 +23,7 @@ from gossamer.compression.plan import write_experiment
 from gossamer.compression.space import limits_of
 from gossamer.errors import UserError
 from gossamer.files import copy_file
+from gossamer.numbers import whole
 from gossamer.progress import progress_bar
 from gossamer.search import Experiment, Trial, TrialRecord, chosen_trial
 from gossamer.search.trials.trial import Report
@@ -91,8 +92,9 @@ def compress(
     network so far. When interrupted, it returns that network; called again, it continues.
 
     Args:
-        model: a torch module, a run directory, the name of a reference network (which is trained
-            first if there are no ``weights``), or ``file.py:function``.
+        model: a torch module (computed in float32, unless ``train`` is given), a run directory,
+            the name of a reference network (which is trained first if there are no ``weights``),
+            or ``file.py:function``.
         data: for a module, data that :func:`gossamer.data.task_of` takes, such as loaders of
             training, validation and test; otherwise the name of a task, see
             :func:`gossamer.data.load`.
@@ -108,7 +110,8 @@ def compress(
         weights: safetensors file of the state dict, if ``model`` is a name.
         settings: settings of the model, if ``model`` is a name.
         evaluate: for tasks other than classification, a function of a module that returns a
-            number (the metric ``score``, more is better) or a mapping of metrics to numbers.
+            number (the metric ``score``, more is better) or a mapping of metrics to numbers, of
+            which a goal says whether more or less is better.
         train: a function that trains the module further and calls the sparsifier's ``step``
             after each optimizer step (or attaches it to the optimizer).
         trust: run the Python code that a run names.
@@ -134,6 +137,8 @@ def compress(
         )
     elif train is not None and evaluate is None:
         raise UserError("train needs evaluate too, to measure what was trained")
+    if trials is not None:
+        whole(trials, 1, "trials")
     folder = Path(out)
     with folder_for(folder):
         network: NamedNetwork | ModuleNetwork

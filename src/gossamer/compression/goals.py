@@ -13,6 +13,9 @@ from gossamer.search.metrics import AtLeast, AtMost, Maximize, Metric, Minimize
 #: Acceptable loss if no goal is about the quality of the answers: half a point.
 LOSS = 0.005
 
+#: The metric of a user's ``evaluate`` that returns a number; more is better.
+SCORE = "score"
+
 # Metrics that say how good the network's answers are.
 _QUALITY = ("accuracy", "loss", "log_error")
 
@@ -91,6 +94,9 @@ class Goals:
 
         Args:
             dense: values of the dense network.
+
+        Raises:
+            UserError: nothing says whether more of a metric of the user is better.
         """
         limits = {**self.at_least, **self.at_most, **self._losses(dense)}
         optimized = dict.fromkeys(self.maximize, Maximize) | dict.fromkeys(self.minimize, Minimize)
@@ -120,6 +126,14 @@ class Goals:
             first = next(iter(self.own), "accuracy")
             # The unit of a user's own metric is unknown.
             losses[first] = LOSS * abs(dense[first]) if self.own else LOSS
+        directed = {*METRICS, SCORE, *self.at_least, *self.at_most, *self.maximize, *self.minimize}
+        for name in losses:
+            if name not in directed:
+                raise UserError(
+                    f"is more of '{name}' better, or less? Say so with at_least or at_most and "
+                    f"its worst value (the dense network has {dense[name]:.6g}), or name it in "
+                    "maximize or minimize"
+                )
         return {
             name: dense[name] - loss if self._rises(name) else dense[name] + loss
             for name, loss in losses.items()

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from gossamer.compression.goals import SCORE
 from gossamer.compression.tuning import Tuning, least_epochs
 from gossamer.data import Task, task_of
 from gossamer.deploy.metrics import METRICS, MeasureSettings, read_metrics
@@ -26,6 +27,7 @@ from gossamer.search import Experiment, Trial, TrialRecord
 from gossamer.search.metrics import as_number
 from gossamer.settings import below
 from gossamer.sparsity import Sparsifier, SparsitySettings
+from gossamer.sparsity.layers import unwrap
 from gossamer.training import TrainingConfig, count, evaluate, fit
 from gossamer.training.distillation import fingerprint
 from gossamer.training.initial import rearranged, trained_longer, with_winners
@@ -37,8 +39,6 @@ Evaluate = Callable[[nn.Module], float | Mapping[str, float]]
 #: Trains a network further; the sparsifier's ``step`` is to run after each optimizer step.
 Train = Callable[[nn.Module, Sparsifier], object]
 
-#: The metric of an ``evaluate`` that returns a number.
-SCORE = "score"
 _MEASURED = 256
 # File of the dense network's fingerprint.
 _NETWORK = "network.sha256"
@@ -209,9 +209,11 @@ class ModuleNetwork:
         train: Train | None = None,
     ) -> None:
         self.folder = folder
-        self.model = copy.deepcopy(model).cpu().eval()
+        self.model = copy.deepcopy(unwrap(model)).cpu().eval()
         own = evaluate is not None and train is not None
         task = None if own else task_of(data, "data")
+        if task is not None:
+            self.model.float()  # as its inputs are, and as the engine computes
         if task is None:
             inputs = _first_inputs(data)
         else:
