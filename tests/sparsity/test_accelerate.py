@@ -415,6 +415,13 @@ def test_wrapped_models_are_refused():
         gs.accelerate_sparse(nn.DataParallel(model), sparsifier, optimizer)
 
 
+def test_export_while_layers_wait_to_be_packed():
+    model = make()[0]
+    assert not any(map(is_packed, model.modules()))
+    proto = gs.nn.to_onnx(model, torch.randn(2, 2, 9, 7))
+    assert "Conv" in {node.op_type for node in proto.graph.node}
+
+
 def test_export_holds_dense_weights():
     model, sparsifier, optimizer, _ = make()
     train(model, sparsifier, optimizer, steps=2)

@@ -14,7 +14,7 @@ from gossamer.errors import UserError, nearest
 from gossamer.sparsity.attachment import inner_optimizer
 from gossamer.sparsity.autotune import LayerChoice, Seen, measure
 from gossamer.sparsity.layers import unwrap
-from gossamer.sparsity.packed_layers import is_packed, make_packed, make_plain
+from gossamer.sparsity.packed_layers import is_packed, make_packed, make_plain, plain_needed
 from gossamer.sparsity.sparse_weight import SparseWeight, supported
 from gossamer.sparsity.sparsifier import Sparsifier
 
@@ -92,8 +92,9 @@ class Accelerator:
 
     def _see(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def see(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-            if torch.is_grad_enabled() and inputs and isinstance(inputs[0], Tensor):
-                x = inputs[0]
+            x = inputs[0] if inputs else None
+            # What is exported or compiled has no numbers to count.
+            if torch.is_grad_enabled() and isinstance(x, Tensor) and not plain_needed(x):
                 if is_packed(layer):  # chosen for the density that it saw before
                     self._seen[name] = replace(self._seen[name], shape=x.shape)
                 else:
