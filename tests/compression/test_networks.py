@@ -375,3 +375,16 @@ def test_the_shortest_training_has_enough_steps(examples, batch):
     longest = max(5, least_epochs(examples, batch))
     shortest = Tuning(longest, (1e-4, 3e-3)).lengths[1]
     assert shortest * max(examples // batch, 1) >= 100
+
+
+def test_first_trials_keep_to_a_limit_where_each_layer_has_a_least_density_of_its_own(tmp_path):
+    """Each layer of this network has few inputs; the last one has no blocks."""
+    layers = (nn.Conv1d(8, 32, 3), nn.ReLU(), nn.Conv1d(32, 32, 3), nn.ReLU())
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(32, 4))
+    limits = {"density": 0.15}
+    space = SearchSpace(Examination.of(model, torch.randn(2, 8, 12), limits), limits)
+    assert space.layers
+    for point in start(space, Tuning(9, (1e-4, 3e-3))):
+        for bound in space.constraints if "weight_density.0" in point else []:
+            total = sum(point[name] * factor for name, factor in bound["coefficients"].items())
+            assert total <= bound["at_most"] + 1e-9

@@ -93,16 +93,40 @@ def _own(space: SearchSpace, density: float) -> dict[str, Any]:
         return {"allocation": "uniform"}
     for times in (_SPARED, 1):
         spared = {n: min(times * low, 1.0) for n, low in layers.items() if low > least}
-        shared = density
-        for bound in space.constraints:
-            terms = [(n.partition(".")[2], c) for n, c in bound["coefficients"].items()]
-            fixed = sum(max(density, spared[n]) * c for n, c in terms if n in spared)
-            if free := sum(c for n, c in terms if n not in spared):
-                shared = min(shared, (bound["at_most"] - fixed) / free)
+        shared = _highest_within(space.constraints, spared, least, density)
         if layers and shared >= least:
             each = {f"weight_density.{n}": max(shared, spared.get(n, 0.0)) for n in layers}
             return {"allocation": "uniform", "weight_density": shared, **each}
     return {}
+
+
+def _highest_within(
+    constraints: Sequence[Mapping[str, Any]],
+    spared: Mapping[str, float],
+    least: float,
+    most: float,
+) -> float:
+    """Return the highest density of all layers within the constraints; below ``least`` if none is.
+
+    Layers in ``spared`` have theirs at least.
+    """
+
+    def fits(shared: float) -> bool:
+        return all(
+            sum(
+                factor * max(shared, spared.get(name.partition(".")[2], 0.0))
+                for name, factor in bound["coefficients"].items()
+            )
+            <= bound["at_most"]
+            for bound in constraints
+        )
+
+    if fits(most) or not fits(least):
+        return most if fits(most) else 0.0
+    for _ in range(50):
+        middle = (least + most) / 2
+        least, most = (middle, most) if fits(middle) else (least, middle)
+    return least
 
 
 def write_experiment(
