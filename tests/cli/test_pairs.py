@@ -12,6 +12,7 @@ from gossamer.errors import UserError
         ("accuracy=0.965", 0.965),
         ("density=15%", 0.15),
         ("file_bytes = 100k", 100_000.0),
+        ("file_bytes=100K", 100_000.0),
         ("file_bytes=1.5M", 1.5e6),
         ("latency=200us", 2e-4),
         ("latency=2ms", 2e-3),

@@ -74,6 +74,7 @@ def test_a_metric_of_ones_own_may_lose_a_two_hundredth():
         ),
         ({"at_most": {"density": 15}}, "at_most: density is a share, .* write 0.15 for 15 %"),
         ({"at_most": {"density": -0.1}}, "at_most: density is a share, from 0 to 1, not -0.1$"),
+        ({"at_most": {"file_bytes": -5}}, "at_most: file_bytes is never negative, so not -5$"),
         ({"lose_at_most": {"accuracy": 5}}, "lose_at_most: accuracy is a share, .* write 0.05"),
         (
             {"lose_at_most": {"accuracy": 0.1}, "at_least": {"accuracy": 0.9}},

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _GOAL = "METRIC=NUMBER"
 # After a number, such as 100k, 15% or 200us.
-_UNITS = {"": 1.0, "%": 0.01, "k": 1e3, "M": 1e6, "G": 1e9, "s": 1.0, "ms": 1e-3, "us": 1e-6}
-_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(%|k|M|G|s|ms|us)?")
+_UNITS = {"": 1.0, "%": 0.01, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+_UNITS |= {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(%|k|K|M|G|s|ms|us)?")
 
 
 @app.command()

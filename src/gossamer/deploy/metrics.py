@@ -45,10 +45,15 @@ class NetworkMetric:
     count: bool = False
 
     def check_threshold(self, number: float, where: str) -> None:
-        """Raise UserError naming ``where`` for a threshold that no share can be, such as 96.5."""
+        """Raise UserError naming ``where`` for a threshold that the metric cannot have.
+
+        A share is not 96.5, and only a logarithm is negative.
+        """
         if self.share and not 0 <= number <= 1:
             hint = f"; write {number / 100:g} for {number:g} %" if 1 < number <= 100 else ""
             raise UserError(f"{where}: {self.name} is a share, from 0 to 1, not {number:g}{hint}")
+        if number < 0 and not self.name.startswith("log_"):
+            raise UserError(f"{where}: {self.name} is never negative, so not {number:g}")
 
 
 def value(run: Run, *keys: str) -> float | None:
