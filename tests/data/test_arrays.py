@@ -153,7 +153,7 @@ def test_npz(tmp_path):
         ({"x_train": _X}, "key 'y_train' is missing"),
         ({"x_test": _X, "y_test": _Y}, "key 'x_train' is missing"),
         ({"x_train": _X, "y_train": _Y, "x_test": _X}, "key 'y_test' is missing"),
-        ({"x_train": _X, "y_trian": _Y}, "unknown key 'y_trian': did you mean 'y_train'"),
+        ({"x_train": _X, "y_trian": _Y}, "unknown key 'y_trian'; did you mean 'y_train'"),
         ({"x_train": np.array([{}, []], object), "y_train": _Y}, "plain arrays"),
         ({"x_train": _X, "y_train": _Y, "classes": np.array("abc")}, r"<U3 of shape \(\); give a"),
         ({"x_train": _X, "y_train": _Y, "classes": np.array([b"a", b"b", b"c"])}, r"\|S1 of shape"),

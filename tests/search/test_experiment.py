@@ -37,6 +37,17 @@ def test_ask_and_tell():
     assert record.seconds >= 0
 
 
+def test_a_trial_of_another_experiment_is_refused():
+    one, other = make(seed=0), make(seed=1)
+    first, _ = one.ask(), other.ask()
+    third, fourth = one.ask(), other.ask()  # the first ones may be equal
+    assert third.parameters != fourth.parameters
+    with pytest.raises(UserError, match=r"trial 1 .* has other parameters; tell the experiment"):
+        other.tell(third, {"accuracy": 0.9, "density": 0.1})
+    assert states(other) == ["running", "running"]
+    assert one.tell(first, {"accuracy": 0.9, "density": 0.1}).state == "complete"
+
+
 def test_numbers_of_numpy_and_torch_are_numbers():
     experiment = make()
     values = {"accuracy": torch.tensor(0.5), "density": np.float32(0.25), "n": np.int64(3)}

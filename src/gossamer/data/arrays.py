@@ -160,7 +160,7 @@ def from_npz(path: str | os.PathLike[str], *, standardize: bool = True) -> Task:
         ) from error
     for key in stored:
         if key not in (*_KEYS, "classes"):
-            raise UserError(f"{path}: unknown key '{key}': {nearest(key, (*_KEYS, 'classes'))}")
+            raise UserError(f"{path}: unknown key '{key}'; {nearest(key, (*_KEYS, 'classes'))}")
     pairs: dict[str, Pair | None] = {}
     for split in ("train", "validation", "test"):
         have = [key for key in (f"x_{split}", f"y_{split}") if key in stored]

@@ -490,12 +490,24 @@ class Experiment:
 
         Raises:
             UserError: a metric is missing (the trial has failed then), the trial has ended or is
-                unknown, or not exactly one of values, error and stopped is passed.
+                unknown or another experiment's, or not exactly one of values, error and stopped
+                is passed.
         """
         if not isinstance(trial, Trial):
             raise UserError(f"tell: the first argument must be a trial of ask(), not {trial!r:.60}")
         if [values, error, stopped].count(None) != 2:
             raise UserError("tell needs exactly one of values, error and stopped")
+        stored = self._records(deleted=True)[trial.number : trial.number + 1]
+        # A parameter that was added since is in the stored one alone.
+        if any(
+            name not in record.parameters or record.parameters[name] != value
+            for record in stored
+            for name, value in trial.parameters.items()
+        ):
+            raise UserError(
+                f"trial {trial.number} of experiment '{self.name}' has other parameters; tell the "
+                "experiment whose ask() returned this one"
+            )
         if stopped is not None:
             self._store.end(trial.number, End.stopped(one_line(stopped), self._expected(trial)))
         elif values is None:
