@@ -367,18 +367,8 @@ def tabulate(arguments: argparse.Namespace) -> None:
     lines = [line for line in read(arguments.results) if "error" not in line]
     failed = [line for line in read(arguments.results) if "error" in line]
     single = [line for line in lines if line["parallel"] == 1]
-    longest = [
-        line
-        for problem in PROBLEMS
-        for sampler in (*OURS, *OPTUNAS, *ELSEWHERE)
-        for line in _longest(single, problem, sampler)
-    ]
-    alone = [
-        line
-        for problem in PROBLEMS
-        for sampler in (*OURS, *OPTUNAS, *ELSEWHERE)
-        for line in _longest([w for w in single if "before" not in w], problem, sampler)
-    ]
+    longest = _longest_of_all(single)
+    alone = _longest_of_all([line for line in single if "before" not in line])
     ceiling = {
         problem: max(
             max(line["hypervolume"].values(), default=0.0)
@@ -638,6 +628,16 @@ def _longest(lines: list[dict[str, Any]], problem: str, sampler: str) -> list[di
             if known is None or line["trials"] > known["trials"]:
                 found[line["seed"]] = line
     return list(found.values())
+
+
+def _longest_of_all(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each problem, sampler and seed the longest search."""
+    return [
+        line
+        for problem in PROBLEMS
+        for sampler in (*OURS, *OPTUNAS, *ELSEWHERE)
+        for line in _longest(lines, problem, sampler)
+    ]
 
 
 def main() -> None:
