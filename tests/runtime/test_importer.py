@@ -104,7 +104,7 @@ def test_one_number_for_all_examples_beside_a_free_batch_is_refused() -> None:
         ("Reshape", [np.array([7, -1])], {}, "reshapes"),
         ("Reshape", [np.array([-1, -1])], {}, "reshapes"),
         ("Concat", [], {"axis": 0}, "along the batch"),
-        ("MatMul", [np.ones(3, np.float32)], {}, "shape"),
+        ("MatMul", [np.ones(3, np.float32)], {}, "takes 3 inputs"),
         ("Add", [np.ones((2, 1, 6, 6), np.float32)], {}, "does not fit"),
     ],
 )
