@@ -300,7 +300,11 @@ def test_whole_size_networks_pruned_by_magnitude(make, shape) -> None:
 @pytest.mark.parametrize(
     ("model", "shape", "told"),
     [
-        (nn.Conv3d(1, 1, 2), (1, 4, 4, 4), r"\(Conv\): .*1-d and 2-d images only"),
+        (
+            nn.ConvTranspose3d(1, 1, 2),
+            (1, 4, 4, 4),
+            r"\(ConvTranspose\): .*1-d and 2-d images only",
+        ),
     ],
 )
 def test_what_cannot_run_is_named(model: nn.Module, shape: tuple[int, ...], told: str) -> None:
