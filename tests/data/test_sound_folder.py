@@ -107,7 +107,7 @@ def test_a_folder_is_trained_on_exported_in_8_bits_and_listened_with(
         warnings.simplefilter("always")
         gossamer("train", "sounds", "--model", "speech_cnn", *small, "--out", "run")
     (line,) = [warnings.formatwarning(w.message, w.category, w.filename, w.lineno) for w in caught]
-    assert line.startswith("gossamer: sounds/go/quiet.wav: is all but silent")
+    assert line.startswith("gossamer: sounds/go/quiet.wav: is almost silent")
     assert line.count("\n") == 1
     gossamer("export", "run", "--int8", "-o", "small.onnx")
     for model in ("run/model.onnx", "small.onnx"):
