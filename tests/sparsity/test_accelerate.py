@@ -99,6 +99,25 @@ def test_losses_and_weights_are_those_of_masked_dense_training(optimizer, option
     same(ours[0].state_dict(), masked[0].state_dict())
 
 
+def test_another_phase_of_training_is_accelerated_again():
+    """The earlier accelerator is closed: its optimizer is not the one that trains the layers."""
+    ours, masked = make(), make(accelerate=False)
+    for model, sparsifier, optimizer, accelerator in (ours, masked):
+        train(model, sparsifier, optimizer, steps=6)
+        second = torch.optim.Adam(model.parameters(), lr=0.01)
+        if accelerator:
+            assert is_packed(model.tokens)
+            gs.accelerate_sparse(model, sparsifier, second, layers=ALL)
+            assert not is_packed(model.tokens)
+            assert len(sparsifier.observers) == 1
+        train(model, sparsifier, second, steps=6, first=6)
+        if accelerator:
+            assert is_packed(model.tokens)
+            accelerator.close()  # as a ``finally`` of the first phase might: of no effect any more
+            assert is_packed(model.tokens)
+    same(ours[0].state_dict(), masked[0].state_dict())
+
+
 def test_gradient_accumulation_and_an_attached_sparsifier():
     ours, masked = make(attach=True), make(attach=True, accelerate=False)
     for run in (ours, masked):

@@ -43,6 +43,8 @@ class Accelerator:
                 f"accelerate_sparse takes the plain model, not a {type(model).__name__}: compiled "
                 "and data-parallel wrappers rely on weights that keep their shape"
             )
+        for earlier in [o for o in sparsifier.observers if isinstance(o, Accelerator)]:
+            earlier.close()
         self.choices: dict[str, LayerChoice] = {}
         self._sparsifier = sparsifier
         optimizer = self._optimizer = inner_optimizer(optimizer)
@@ -159,12 +161,13 @@ class Accelerator:
         for layer in self._candidates.values():
             if is_packed(layer):
                 make_plain(layer, self._optimizer)
-        self._sparsifier.packed = frozenset()
+        if self._candidates:  # none is left of an accelerator that is closed
+            self._sparsifier.packed = frozenset()
 
     @contextmanager
     def plain(self) -> Iterator[None]:
         """Make the layers plain within a ``with`` block, to export or compile the model."""
-        packed = bool(self._sparsifier.packed)
+        packed = any(map(is_packed, self._candidates.values()))
         self.expand()
         try:
             yield
@@ -175,6 +178,7 @@ class Accelerator:
     def close(self) -> None:
         """Make all layers plain permanently."""
         self.expand()
+        self._candidates.clear()
         for hook in self._hooks:
             hook.remove()
         if self in self._sparsifier.observers:
@@ -215,6 +219,7 @@ def accelerate_sparse(
     contains the non-zeros only, so that forward pass, gradients, optimizer and masks cost in
     proportion to them. ``weight``, ``state_dict`` and copies stay dense. Before masks change,
     layers become plain again for the whole step, so that rules see dense weights and gradients.
+    Another call, for another phase of training, closes the earlier accelerator of ``sparsifier``.
 
     Args:
         model: the one that ``sparsifier`` was made for; float32 on the CPU. Other types,
