@@ -72,6 +72,9 @@ def test_what_cannot_be_compiled_is_named():
         gs.compile(Branching(), torch.randn(2, 3))
     with pytest.raises(UserError, match=r"input 1 is torch.float64; .*convert it"):
         gs.compile(nn.Linear(4, 3), torch.zeros(2, 4, dtype=torch.float64))
+    joined = nn.Sequential(nn.Conv1d(2, 3, 1), nn.BatchNorm1d(3, track_running_stats=False))
+    with pytest.raises(UserError, match=r"joins the examples .*track_running_stats=True"):
+        gs.compile(joined, torch.randn(2, 2, 5))
     with pytest.raises(UserError, match=r"\(Det\): the engine has no such operator"):
         gs.compile(Determinant(), torch.randn(2, 4))
     for nothing in ((), torch.zeros(()), torch.zeros(0, 3), (torch.zeros(2, 3), torch.zeros(3, 3))):

@@ -161,7 +161,11 @@ def reduced(
     shape = context.shape(value)
     axes = sorted({axis % len(shape) for axis in axes})
     if not axes or axes[0] == 0:
-        raise Unsupported(f"it joins the examples of a batch: axes {axes} of {shown(shape)}")
+        raise Unsupported(
+            f"it joins the examples of a batch: axes {axes} of {shown(shape)}, but each example is "
+            "computed by itself. If this is a batch norm without running statistics, make it with "
+            "track_running_stats=True and train it further"
+        )
     small = tuple(1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes)
     kind_of = "f" if kind == "average" else context.kind(value)
     if len(shape) == 4 and axes[0] >= 2:  # of an image: its rows, columns or both
