@@ -6,7 +6,8 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,32 @@ def is_code(name: str) -> bool:
     return bool(colon and place and function.isidentifier())
 
 
+@contextmanager
+def user_code(name: str, kind: str) -> Iterator[None]:
+    """Turn whatever a user's code raises into a UserError with its type, file and line.
+
+    Args:
+        name: name of the function that is imported or called.
+        kind: what the function is, such as "data"; the start of messages.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ImportError, SyntaxError) as error:
+        raise UserError(f"{kind} '{name}': {error}") from None
+    except SystemExit as error:
+        raise UserError(
+            f"{kind} '{name}': it exits (with {error.code}) in place of returning: what a program "
+            "does goes under if __name__ == '__main__'"
+        ) from error
+    except Exception as error:
+        lines = traceback.extract_tb(error.__traceback__)
+        own = [line for line in lines if "site-packages" not in line.filename] or lines
+        where = f"{own[-1].filename}, line {own[-1].lineno}"
+        raise UserError(f"{kind} '{name}': {type(error).__name__}: {error} ({where})") from error
+
+
 def load_function(name: str, kind: str) -> Callable[..., Any]:
     """Import the function that ``file.py:function`` or ``package.module:function`` names.
 
@@ -51,7 +78,7 @@ def load_function(name: str, kind: str) -> Callable[..., Any]:
         UserError: no such file, module or function, or one that fails when imported.
     """
     place, _, function = name.rpartition(":")
-    try:
+    with user_code(name, kind):
         if place.endswith(".py"):
             path = Path(place)
             spec = importlib.util.spec_from_file_location(f"own_{kind}_{path.stem}", path)
@@ -64,14 +91,6 @@ def load_function(name: str, kind: str) -> Callable[..., Any]:
             spec.loader.exec_module(module)
         else:
             module = importlib.import_module(place)
-    except (ImportError, SyntaxError) as error:
-        raise UserError(f"{kind} '{name}': {error}") from None
-    except UserError:
-        raise
-    except Exception as error:  # whatever the module does when it is imported
-        line = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{line.filename}, line {line.lineno}"
-        raise UserError(f"{kind} '{name}': {type(error).__name__}: {error} ({where})") from error
     called: Callable[..., Any] | None = getattr(module, function, None)
     if not callable(called):
         own = [known for known, value in vars(module).items() if callable(value)]

@@ -91,8 +91,11 @@ def _with(x, at, value):
     [
         ((_X, _Y[:-1]), "train has 30 examples but 29 labels"),
         ((_X, _Y + 0.5), "whole numbers"),
-        ((_X, _Y - 1), "whole numbers"),
+        ((_X, _Y - 1), "y holds -1; it must be whole numbers"),
+        ((_Y, _X), "x seems to be the labels and y the examples"),
+        ((_X[:20], _X[20:]), r"y \(10, 5\): .* x are the examples and y their labels"),
         ((_X, _Y * 2), r"no training example of class 1 \(1\)"),
+        ((_X, _Y + 1), r"no training example of class 0 \(0\).*numpy\.unique"),
         ((_X, _Y[:, None]), r"x has shape \(30, 5\), y \(30, 1\).*take y\[:, 0\]"),
         ((_X, np.eye(3)[_Y]), r"one-hot labels take y.argmax\(1\)"),
         ((_X, np.array(["cat", "dog", "é"])[_Y]), r"type <U3; .*numpy.unique\(y, return_inverse"),

@@ -22,6 +22,9 @@ _SEED = 15
 _UNEQUAL = 50  # times the spread of another split: pixels up to 255 and pixels up to 1
 _KEYS = tuple(f"{kind}_{split}" for split in ("train", "validation", "test") for kind in "xy")
 
+# How to make labels of others.
+_NUMBERED = "of other labels, 'classes, y = numpy.unique(y, return_inverse=True)' makes these"
+
 Pair = tuple[ArrayLike, ArrayLike]
 
 
@@ -120,7 +123,7 @@ def arrays(
     if absent:
         raise UserError(
             f"{name}: no training example of class {min(absent)} ({names[min(absent)]}); labels "
-            f"must be 0 to {len(names) - 1} without gaps"
+            f"must be 0 to {len(names) - 1} without gaps: {_NUMBERED}"
         )
     if splits["train"].x.ndim in (3, 4):
         _check_images(name, splits)
@@ -221,39 +224,66 @@ def collect(name: str, split: str, data: Pairs) -> Pair:
     for index in range(len(data)):
         item = data[index]
         if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise UserError(f"{name}: example {index} of {split} is not a pair (x, y)")
-        xs.append(np.asarray(item[0]))
-        ys.append(np.asarray(item[1]))
-    shapes = sorted({x.shape for x in xs})
+            raise UserError(
+                f"{name}: example {index} of {split} is not a pair (x, y), but {kind_of(item)}; "
+                "give pairs, or two arrays (of lists: numpy.asarray)"
+            )
+        xs.append(as_array(item[0]))
+        ys.append(as_array(item[1]))
+    if not xs:
+        raise UserError(f"{name}: {split} has no examples")
+    check_alike(name, split, xs)
+    return np.stack(xs), np.stack(ys)
+
+
+def kind_of(item: Any) -> str:
+    """Return the type of an object, and how many there are in a tuple or a list."""
+    count = f" of {len(item)}" if isinstance(item, tuple | list) else ""
+    return f"{type(item).__name__}{count}"
+
+
+def check_alike(name: str, split: str, examples: Sequence[NDArray[Any]]) -> None:
+    """Raise UserError for examples of different shapes."""
+    shapes = sorted({np.shape(x) for x in examples})
     if len(shapes) > 1:
         raise UserError(
             f"{name}: examples of {split} differ in shape, {shapes[0]} and {shapes[1]}: give "
             "all the same shape"
         )
-    return np.stack(xs), np.stack(ys)
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """Return a NumPy array, also of a tensor on a GPU or in bfloat16, which NumPy does not have."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":
+            values = values.float()
+    return np.asarray(values)
 
 
 def _checked(name: str, split: str, x: ArrayLike, y: ArrayLike) -> Split:
     where = f"{name}: {split}"
     values, labels = np.asarray(x), np.asarray(y)
     if values.dtype.kind not in "biuf":
-        raise UserError(f"{where} x has type {values.dtype}, not numbers")
+        raise UserError(f"{where} x has type {values.dtype}, not numbers; give one array of them")
     if values.ndim < 2 or labels.ndim != 1:
-        column = labels.ndim == 2 and labels.shape[1] == 1
-        remedy = "; take y[:, 0]" if column else "; of one-hot labels take y.argmax(1)"
         raise UserError(
             f"{where} x has shape {values.shape}, y {labels.shape}: they must be [N, ...] and [N]"
-            f"{remedy if labels.ndim == 2 else ''}"
+            f"{_shape_remedy(values, labels)}"
         )
     if len(values) != len(labels):
         raise UserError(f"{where} has {len(values)} examples but {len(labels)} labels")
     if not values.size:
         raise UserError(f"{where} has no examples")
-    if labels.dtype.kind not in "iu" or not 0 <= int(labels.min()) <= int(labels.max()) < 2**63:
+    fault = None
+    if labels.dtype.kind not in "iu":
+        fault = f"has type {labels.dtype}"
+    elif not 0 <= int(labels.min()) <= int(labels.max()) < 2**63:
+        fault = f"holds {labels.min() if labels.min() < 0 else labels.max()}"
+    if fault:
         raise UserError(
-            f"{where} y has type {labels.dtype}; it must be whole numbers from 0 to the number of "
-            "classes - 1: of other labels, 'classes, y = numpy.unique(y, return_inverse=True)' "
-            "makes these"
+            f"{where} y {fault}; it must be whole numbers from 0 to the number of classes - 1: "
+            f"{_NUMBERED}"
         )
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):
@@ -265,6 +295,15 @@ def _checked(name: str, split: str, x: ArrayLike, y: ArrayLike) -> Split:
                 "replace or remove it"
             )
     return Split(values, labels.astype(np.int64))
+
+
+def _shape_remedy(x: NDArray[Any], y: NDArray[Any]) -> str:
+    """Return the end of a message on arrays of the wrong dimensions: what to do, if it is known."""
+    if y.ndim != 2 or len(x) != len(y):
+        return "" if y.ndim == 1 else "; x are the examples and y their labels"
+    if x.ndim == 1:
+        return "; x seems to be the labels and y the examples: exchange them"
+    return "; take y[:, 0]" if y.shape[1] == 1 else "; of one-hot labels take y.argmax(1)"
 
 
 def _check_images(name: str, splits: dict[str, Split]) -> None:

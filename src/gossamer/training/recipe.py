@@ -23,6 +23,7 @@ from gossamer.errors import UserError, nearest
 from gossamer.models import reference
 from gossamer.nn import quantize, to_variational
 from gossamer.numbers import positive_share
+from gossamer.own_code import user_code
 from gossamer.settings import below
 from gossamer.sparsity import Scaling, Sparsifier, SparsitySettings, mu_parametrize
 from gossamer.training.config import TrainingConfig
@@ -251,12 +252,8 @@ class Recipe:
         seed = self.training().seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            try:
+            with user_code(self.model, "model"):
                 model = ref.build(**_task_arguments(ref.build, classes, input_shape), **arguments)
-            except UserError:
-                raise
-            except Exception as error:  # a user's function may raise anything
-                raise UserError(f"model '{self.model}': {type(error).__name__}: {error}") from error
         if not isinstance(model, nn.Module):
             raise UserError(
                 f"model '{self.model}': gives {type(model).__name__}, not a torch.nn.Module"
