@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -46,6 +47,22 @@ def test_one_line_says_what_is_wrong(place, monkeypatch, capsys, arguments, mess
     assert message in error
     assert error.count("\n") == 1
     assert not (place / "out").exists()
+
+
+def test_a_network_at_chance_level_is_warned_of(place, examples, monkeypatch):
+    """From Python and from the command, of a module and of given weights."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 3))
+    with pytest.warns(UserWarning, match="Sequential answers .*hardly more than by guessing, so"):
+        compress(model, examples, plan=True, out="module", progress=False)
+    save_file(model.state_dict(), "untrained.safetensors")
+    weights = ["--weights", "untrained.safetensors"]
+    command = ["gossamer", "compress", *NAMED, *weights, "--plan", "--out", "out"]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.warns(
+        UserWarning, match=r"net.py:build answers .*hardly more than by guessing, so"
+    ):
+        main()
 
 
 def test_arguments_of_the_other_kind_of_network(trained):

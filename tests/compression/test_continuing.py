@@ -42,6 +42,7 @@ def test_other_examples_are_refused(begun, examples):
         NamedNetwork(NET, DATA, begun, **NAMED)
 
 
+@pytest.mark.filterwarnings("ignore:.*hardly more than by guessing")
 def test_another_run_of_the_same_kind_is_refused(place):
     settings = {"hidden": 8, "epochs": 0, "device": "cpu", "noise_score": False}
     for seed in (1, 2):

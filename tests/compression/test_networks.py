@@ -308,6 +308,7 @@ def test_networks_are_tuned_as_the_dense_one_was_trained(place):
     assert "label_smoothing" not in settings
 
 
+@pytest.mark.filterwarnings("ignore:.*hardly more than by guessing")
 def test_first_trials_learn_half_as_fast_as_the_dense_network_did(place):
     settings = {"hidden": 8, "epochs": 1, "learning_rate": 0.02}
     plan = compress("mlp", "toy.npz", settings=settings, plan=True, progress=False, out="out")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gossamer.compression.goals import SCORE
+from gossamer.compression.guessing import check_knows
 from gossamer.compression.tuning import Tuning, least_epochs
 from gossamer.data import Task, task_of
 from gossamer.deploy.metrics import METRICS, MeasureSettings, read_metrics
@@ -229,6 +230,8 @@ class ModuleNetwork:
     def measure(self, on_part: Callable[[str], object] = lambda text: None) -> None:
         """Evaluate and time the network, on validation examples.
 
+        Warns of a network that answers no better than guessing.
+
         Args:
             on_part: called with the name of each part when it begins.
         """
@@ -238,6 +241,8 @@ class ModuleNetwork:
         self.values, self.run = self._trainer.measured(self.model, place, "validation", None)
         write_text(place / _NETWORK, fingerprint(self.model))
         self.own = tuple(self.run.get("own", ()))
+        if task := self._trainer.task:
+            check_knows(self.title, self.values["accuracy"], len(task.classes))
 
     def _check_earlier(self, file: Path) -> None:
         """Refuse the folder of another network: its trials would be continued and compared.

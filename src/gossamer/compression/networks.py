@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from gossamer.compression.guessing import check_knows
 from gossamer.compression.precision import fastest_precision
 from gossamer.compression.tuning import Tuning, least_epochs
 from gossamer.data import AugmentationSettings
@@ -37,8 +38,6 @@ from gossamer.training.checkpoint import DATA
 from gossamer.training.distillation import fingerprint
 from gossamer.training.tensor_file import MODEL, load_into, strip_prefix
 
-# A user's network without weights must be more accurate than guessing by so much.
-_GUESSING = 1.5
 _MOST_EPOCHS = 10
 # A training may take so much of the time that there is.
 _SHARE = 1 / 12
@@ -120,7 +119,8 @@ class NamedNetwork:
     def measure(self, on_part: Callable[[str], object] = lambda text: None) -> None:
         """Evaluate and time the network; write the run ``dense`` if it does not exist yet.
 
-        Only validation examples are used, so that the search can begin soon; see `finish`.
+        Only validation examples are used, so that the search can begin soon; see `finish`. Warns
+        of a network that answers no better than guessing.
 
         Args:
             on_part: called with the name of each part when it begins.
@@ -130,14 +130,16 @@ class NamedNetwork:
         """
         on_part("accuracy on validation examples")
         evaluation = self._dense.evaluate("validation", noise=False, timing=False)
-        guessing = 1 / len(self.task.classes)
-        untrained = self._weights is None and is_code(self._name)
-        if untrained and evaluation.accuracy < _GUESSING * guessing:
-            raise UserError(
-                f"{self._name} answers {evaluation.accuracy:.1%} of the validation examples "
-                "correctly, hardly more than by guessing: give its weights, --weights "
-                "FILE.safetensors, or train it with 'gossamer train' and give the run"
-            )
+        without = self._weights is None and is_code(self._name)
+        check_knows(
+            self._name,
+            evaluation.accuracy,
+            len(self.task.classes),
+            "give its weights, --weights FILE.safetensors, or train it with 'gossamer train' and "
+            "give the run"
+            if without
+            else None,
+        )
         on_part("its kernels and times")
         place = self.folder / "dense"
         if (place / "metrics.json").is_file():
