@@ -77,9 +77,27 @@ def test_what_cannot_be_compiled_is_named():
         gs.compile(joined, torch.randn(2, 2, 5))
     with pytest.raises(UserError, match=r"\(Det\): the engine has no such operator"):
         gs.compile(Determinant(), torch.randn(2, 4))
-    for nothing in ((), torch.zeros(()), torch.zeros(0, 3), (torch.zeros(2, 3), torch.zeros(3, 3))):
-        with pytest.raises(UserError, match="one tensor"):
+    for nothing, kinds in (((), "nothing"), ((1, 4), "int, int"), (4, "int"), ("a", "str")):
+        with pytest.raises(UserError, match=f"must be a torch tensor .* it is: {kinds}$"):
             gs.compile(nn.Identity(), nothing)
+    for wrong in (torch.zeros(()), torch.zeros(0, 3), (torch.zeros(2, 3), torch.zeros(3, 3))):
+        with pytest.raises(UserError, match="same batch size"):
+            gs.compile(nn.Identity(), wrong)
+
+
+def test_a_network_that_fixes_the_size_of_its_batch_is_refused():
+    class Adds(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.zeros(2, 4)
+
+    for network, example in (
+        (Adds(), torch.zeros(2, 4)),
+        (nn.Linear(4, 3), torch.zeros(4)),  # one example without a batch
+        (nn.Conv2d(3, 2, 3), torch.zeros(3, 8, 8)),
+    ):
+        fixed = rf"it fixes the first dimension of 'input' at {len(example)}; .*unsqueeze\(0\)"
+        with pytest.raises(UserError, match=fixed):
+            gs.compile(network, example)
 
 
 class Determinant(nn.Module):

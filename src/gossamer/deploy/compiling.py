@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gossamer.errors import UserError
 from gossamer.nn import to_onnx
+from gossamer.nn.onnx import forward_arguments
 from gossamer.runtime import Engine, Plan
 
 
@@ -39,8 +40,7 @@ def compile(
         UserError: torch cannot export the module, an input is float16 or the like, or the network
             has an operator that the engine lacks; the message says which.
     """
-    arguments = [example] if isinstance(example, Tensor) else list(example)
-    tensors = [value for value in arguments if isinstance(value, Tensor)]
+    tensors = [value for value in forward_arguments(example) if isinstance(value, Tensor)]
     for position, tensor in enumerate(tensors, start=1):
         if tensor.dtype != torch.float32 and (tensor.is_floating_point() or tensor.is_complex()):
             raise UserError(

@@ -114,6 +114,28 @@ def _names(kind: str, count: int) -> list[str]:
     return [kind] if count == 1 else [f"{kind}{i}" for i in range(1, count + 1)]
 
 
+def forward_arguments(example: Tensor | Sequence[Any]) -> list[Any]:
+    """Return the arguments of ``forward`` in order.
+
+    Raises:
+        UserError: there is no tensor among them, or their batches differ.
+    """
+    arguments = list(example) if isinstance(example, list | tuple) else [example]
+    batches = [tuple(a.shape[:1]) for a in arguments if isinstance(a, Tensor)]
+    if not batches:
+        kinds = ", ".join(type(a).__name__ for a in arguments) or "nothing"
+        raise UserError(
+            f"the example must be a torch tensor [batch, ...], or several; it is: {kinds}"
+        )
+    if () in batches or (0,) in batches or len(set(batches)) > 1:
+        shapes = ", ".join(str(list(a.shape)) for a in arguments if isinstance(a, Tensor))
+        raise UserError(
+            "the tensors of the example must have the same batch size as first dimension, at "
+            f"least 1; their shapes are {shapes}"
+        )
+    return arguments
+
+
 def _two(example: Tensor) -> Tensor:
     """Repeat a single example, because a batch of one would become a fixed dimension."""
     return torch.cat([example, example])[:2] if len(example) < 2 else example
@@ -148,13 +170,8 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
         UserError: torch cannot export the network (the message has torch's reason), a weight is
             NaN or has no numbers yet, or an LSTM has a projection.
     """
-    arguments = [example] if isinstance(example, Tensor) else list(example)
-    tensors = [a for a in arguments if isinstance(a, Tensor)]
-    if not tensors or any(not t.dim() or len(t) != len(tensors[0]) or not len(t) for t in tensors):
-        raise UserError(
-            "the example must hold one tensor [batch, ...] or several with the same batch"
-        )
-    inputs = [_two(t) for t in tensors]
+    arguments = forward_arguments(example)
+    inputs = [_two(a) for a in arguments if isinstance(a, Tensor)]
     model = plain_model(unwrap(model))
     for name, values in model.state_dict().items():
         if fault := _fault(values):
@@ -203,6 +220,15 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
         ) from error
     assert program is not None
     proto = program.model_proto
+    for given in proto.graph.input:
+        first = given.type.tensor_type.shape.dim[0]
+        if not first.dim_param:
+            raise UserError(
+                f"{type(model).__name__} cannot be exported for any batch size: it fixes the first "
+                f"dimension of {given.name!r} at {first.dim_value}; give the example as "
+                "[batch, ...], a single one with unsqueeze(0), and let no operation of the network "
+                "depend on the size of the batch"
+            )
     fold_norms(proto.graph)
     compact(proto)
     used = {node.op_type for node in proto.graph.node if node.domain == DOMAIN}
