@@ -44,9 +44,9 @@ def texts(runs: dict[str, Any], label: str) -> list[str]:
         ("Multiply-adds, weights × activations", "counted", ["7.12 M", "843 k", "8.5× fewer"]),
         ("Parameters' bytes", "counted", ["6.87 MB", "992 kB", "6.9× smaller"]),
         ("Size of model.onnx", "counted", ["6.87 MB", "979 kB", "7.0× smaller"]),
-        ("Time per inference, engine, batch 1", "measured", ["600 µs", "60 µs", "10.0× faster"]),
-        ("Time per inference, engine, batch 64", "measured", ["400 µs", "50 µs", "8.0× faster"]),
-        ("Time per inference, torch, batch 1", "measured", ["1.4 ms", "2.1 ms", "1.50× slower"]),
+        ("Time, engine, batch 1", "measured", ["600 µs", "60 µs", "10.0× faster"]),
+        ("Time, engine, batch 64", "measured", ["400 µs", "50 µs", "8.0× faster"]),
+        ("Time, torch, batch 1", "measured", ["1.4 ms", "2.1 ms", "1.50× slower"]),
         ("Training time", "measured", ["1 min 30 s", "1 min 30 s", "same"]),
     ],
 )
@@ -57,7 +57,7 @@ def test_row(label: str, provenance: str, expected: list[str]) -> None:
 
 def test_engine_times_say_what_they_were_measured_with() -> None:
     here = machine(run())
-    assert line(pair(), "Time per inference, engine, batch 1").note == f"1 thread, avx2, {here}"
+    assert line(pair(), "Time, engine, batch 1").note == f"1 thread, avx2, {here}"
     refusing = {"mine": run(engine={"refused": "node 'a' (Foo): no such operator"})}
     assert all("engine" not in found.label for found in figures.compare(refusing))
     assert any("mine" in told and "(Foo)" in told for told in warnings(refusing))
@@ -76,7 +76,7 @@ def test_gain_is_good_or_bad_by_the_rows_direction() -> None:
     assert good["Accuracy"] is False
     assert good["Noise score"] is True
     assert good["Non-zero weights"] is True
-    assert good["Time per inference, torch, batch 1"] is False
+    assert good["Time, torch, batch 1"] is False
     assert good["Multiply-adds, dense"] is None
 
 
@@ -93,7 +93,7 @@ def test_a_note_that_all_runs_share_is_printed_once() -> None:
 
 def test_times_of_two_machines_are_not_compared() -> None:
     runs = {"here": run(), "there": run(machine="another machine")}
-    found = line(runs, "Time per inference, torch, batch 1")
+    found = line(runs, "Time, torch, batch 1")
     assert found.gains == (None,)
     assert [cell.note for cell in found.cells] == [machine(run()), "another machine"]
     assert line(runs, "Non-zero weights").gains[0] == Gain("same", None)

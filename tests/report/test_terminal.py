@@ -9,6 +9,7 @@ from report_fakes import experiment, goal, pair, record, run, snapshot
 from rich.console import Console, Group
 from rich.table import Table
 
+from gossamer.console import show
 from gossamer.report import figures, frontier_table, layer_table, table, trials_table, units
 from gossamer.report.figures import MAIN
 from gossamer.search import Float, Snapshot
@@ -68,6 +69,11 @@ def test_a_brief_table_has_ten_rows_within_80_columns() -> None:
     assert len(MAIN) == 10
     assert max(map(len, text.splitlines())) <= 80
     assert row(table(pair(), brief=True), "Non-zero weights")[2:4] == ["1,716,000", "193,280"]
+    console = Console(width=80, color_system=None)
+    with console.capture() as caught:
+        show(table(pair(), brief=True), console)
+    for label in (figures.TIME, "Time, engine, batch 64", "Size of model.onnx"):
+        assert f" {label} " in caught.get()  # on one line
     assert "of 1,716,000" not in text
     assert "Loss" not in text
     assert "Times: 1 thread" in " ".join(text.split())

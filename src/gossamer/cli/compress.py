@@ -161,7 +161,7 @@ def _report(result: Compressed) -> None:
 
     assert result.sparse is not None
     show(frontier_table(result.experiment))
-    show(table({"dense": result.dense, "sparse": result.sparse}))
+    show(table({"dense": result.dense, "sparse": result.sparse}, brief=True))
     model = result.folder / "model.onnx"
     try:
         from gossamer.deploy import bench
@@ -172,4 +172,5 @@ def _report(result: Compressed) -> None:
     if not result.feasible:
         say("No network meets all goals yet: this is the nearest. The same command goes on.")
     say(f"{model} and plan.json: the network and the engine's choice of kernels")
+    say(f"All figures: gossamer report --compare {result.folder}/dense {result.folder}/sparse")
     say(f"Next: gossamer profile {model}")

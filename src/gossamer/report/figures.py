@@ -140,21 +140,22 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         same=("machine",),
     ),
     _timed(
-        "Time per inference, engine, batch 1",
+        "Time, engine, batch 1",
         read=read("engine", "seconds", "batch1"),
         note=reader.engine_note,
-        meaning="gossamer's own runtime on model.onnx",
+        meaning="per inference, gossamer's own runtime on model.onnx",
     ),
     _timed(
-        "Time per inference, engine, batch 64",
+        "Time, engine, batch 64",
         read=read("engine", "seconds", "batch64"),
         note=reader.engine_note,
         meaning="a batch's time over 64",
     ),
     _timed(
-        "Time per inference, torch, batch 1",
+        "Time, torch, batch 1",
         read=read("seconds", "batch1"),
         note=reader.machine,
+        meaning="per inference",
     ),
     *(EnergyRow(memory, f"Energy, weights in {memory}") for memory in energy.MEMORIES),
     _timed(
@@ -165,7 +166,7 @@ ROWS: tuple[Row | EnergyRow, ...] = (
     ),
 )
 
-TIME = "Time per inference, engine, batch 1"
+TIME = "Time, engine, batch 1"
 
 # Rows of a brief table.
 MAIN = frozenset(
@@ -177,7 +178,7 @@ MAIN = frozenset(
         "Size of model.onnx",
         "Speedup, engine, batch 1",
         TIME,
-        "Time per inference, engine, batch 64",
+        "Time, engine, batch 64",
         "Energy, weights in DRAM",
         "Training time",
     }
