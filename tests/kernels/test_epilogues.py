@@ -115,6 +115,29 @@ def test_a_chain_is_one_step_over_its_values() -> None:
     assert [link.binary for link in step.epilogue] == [True, True, True]
 
 
+@pytest.mark.parametrize("size", [(1, 1), (6, 7), (19, 23)])
+def test_a_batch_norm_and_its_relu_are_one_step(size: tuple[int, int]) -> None:
+    rng, channels = np.random.default_rng(3), 5
+    b = Builder(channels, *size)
+    numbers = [rng.standard_normal(channels).astype(np.float32) for _ in range(3)]
+    b.add("BatchNormalization", "x", *numbers, rng.random(channels).astype(np.float32))
+    b.add("Relu", b.last)
+    b.add("Add", "x", b.last)
+    (step,) = check(b, None)
+    assert step.kernel.operation == "scale"
+    assert len(step.epilogue) == 1
+
+
+def test_products_and_sums_that_differ_stay_apart() -> None:
+    """A factor of each row beside a summand of each channel."""
+    rng = np.random.default_rng(4)
+    b = Builder(3, 4, 5)
+    b.add("Mul", "x", rng.standard_normal((4, 1)).astype(np.float32))
+    b.add("Add", b.last, rng.standard_normal((3, 1, 1)).astype(np.float32))
+    (step,) = check(b, None)
+    assert step.kernel.operation == "binary"
+
+
 def test_a_value_that_others_read_keeps_its_own_step() -> None:
     b = Builder(8, 5, 5)
     layer = b.add("Conv", "x", np.ones((8, 8, 1, 1), np.float32))

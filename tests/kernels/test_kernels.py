@@ -191,6 +191,22 @@ def binary(draw: st.DrawFn, kernel: Kernel) -> Builder:
     return b
 
 
+def scale(draw: st.DrawFn, kernel: Kernel) -> Builder:
+    """A batch norm, of small images and of those whose pixels threads share, or 8-bit weights."""
+    if draw(st.booleans()):
+        return in_8_bits(either)(draw, kernel)
+    size = draw(st.sampled_from([(1, 1), (3, 5), (4, 8), (13, 31)]))
+    channels = draw(st.integers(2, 20))
+    b = Builder(channels, *size)
+    statistics = noise(0, channels), noise(1, channels), noise(2, channels), noise(3, channels) ** 2
+    b.add("BatchNormalization", "x", *statistics)
+    if draw(st.booleans()):
+        b.add("Relu", b.last)
+    if draw(st.booleans()):
+        b.add("HardSwish", b.last)
+    return b
+
+
 def softmax(draw: st.DrawFn, kernel: Kernel) -> Builder:
     b = Builder(draw(st.integers(1, 4)), draw(st.integers(1, 50)))
     b.add(draw(st.sampled_from(["Softmax", "LogSoftmax"])), "x", axis=-1)
@@ -277,7 +293,7 @@ OPERATIONS: dict[str, tuple[Network, bool]] = {
     "binary": (binary, True),
     "softmax": (softmax, False),
     "layer_norm": (layer_norm, False),
-    "scale": (in_8_bits(either), False),
+    "scale": (scale, False),
     "integer gemm": (in_8_bits(either, (0.02,)), False),
     "codes": (in_8_bits(either, (0.02,)), False),
     "round": (round_, False),

@@ -10,7 +10,7 @@ from networks import Builder
 from gossamer.runtime import Engine
 from gossamer.runtime.importer import read
 from gossamer.runtime.lowered import lower
-from gossamer.runtime.program import arrange
+from gossamer.runtime.program import arrange, assemble
 
 RNG = np.random.default_rng(0)
 
@@ -90,3 +90,22 @@ def test_values_of_the_caller_stay() -> None:
     used = [buffer for step in steps for buffer in (*step.inputs, *step.outputs) if buffer]
     assert not any(buffer.whole for buffer in used)
     agree(b, image(2, 3, 5, 5))
+
+
+@pytest.mark.parametrize("activation", ["Relu", "HardSwish"])
+def test_a_norm_writes_planes_of_whole_vectors(activation: str) -> None:
+    """As the convolution behind it reads them: no copy makes them."""
+    b, channels = Builder(6, 3, 5), 6
+    numbers = [networks.sparse(RNG, channels) for _ in range(3)]
+    b.add("BatchNormalization", "x", *numbers, RNG.random(channels).astype(np.float32))
+    weight = networks.sparse(RNG, 40, channels, 1, 1, density=0.5)
+    b.add("Conv", b.add(activation, b.last), weight, networks.sparse(RNG, 40))
+    model = b.model()
+    graph = read(model)
+    chosen = {graph.nodes[-1].output: "planes unstructured whole portable"}
+    steps, inputs, outputs = lower(graph, "portable", chosen)
+    assert [step.kernel.operation for step in steps] == ["scale", "planes"]
+    shapes = ([graph.shapes[name] for name in names] for names in (graph.inputs, graph.outputs))
+    x = image(3, 6, 3, 5)
+    found = assemble(steps, inputs, outputs, *shapes, chunk=2).run([x], False)
+    np.testing.assert_allclose(found, networks.reference(model, x), rtol=1e-4, atol=1e-5)

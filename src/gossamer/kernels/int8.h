@@ -81,36 +81,5 @@ void round_to(const Call& call) {
     }
 }
 
-// Sums of whole numbers become a layer's output: times the step of each, plus its bias, clipped.
-void scale(const Call& call) {
-    const auto& s = *reinterpret_cast<const ScaleShape*>(call.shape);
-    const auto* step = static_cast<const float*>(call.data[0]);
-    const auto* bias = static_cast<const float*>(call.data[1]);
-    const Clip clip(static_cast<const float*>(call.data[2]));
-    const int64_t rows = s.inner == 1 ? s.outer : s.outer * s.channels;
-    const int64_t columns = s.inner == 1 ? s.channels : s.inner;
-    const int64_t first = share(rows, call.part, call.parts),
-                  last = share(rows, call.part + 1, call.parts);
-    for (int64_t item = 0; item < call.items; ++item) {
-        for (int64_t row = first; row < last; ++row) {
-            const float* x = call.in[0] + item * call.in_size[0] + row * columns;
-            float* y = call.out[0] + item * call.out_size[0] + row * columns;
-            if (s.inner == 1) {  // channels lie side by side
-                for (int64_t c = 0; c < columns; c += W) {
-                    const int64_t left = columns - c;
-                    const V sum = load_first(x + c, left) * load_first(step + c, left);
-                    store_first(y + c, clip(sum + load_first(bias + c, left)), left);
-                }
-            } else {
-                const V by = splat(step[row % s.channels]), plus = splat(bias[row % s.channels]);
-                for (int64_t i = 0; i < columns; i += W) {
-                    store_first(y + i, clip(load_first(x + i, columns - i) * by + plus),
-                                columns - i);
-                }
-            }
-        }
-    }
-}
-
 }  // namespace
 }  // namespace gossamer

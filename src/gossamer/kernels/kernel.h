@@ -128,7 +128,8 @@ SHAPE(IntegerGemmShape, rows, groups,
 
 SHAPE(CodesShape, size);
 
-SHAPE(ScaleShape, outer, channels, inner);  // of an item
+SHAPE(ScaleShape, outer, channels, inner,  // of an item
+      pitch);                              // floats from one channel's outputs to the next one's
 
 SHAPE(PoolShape, channels, in_height, in_width, height, width, kernel_height, kernel_width,
       stride_height, stride_width, top, left,

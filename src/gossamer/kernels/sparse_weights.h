@@ -95,6 +95,7 @@ inline void planes_tile(const float* in, const int32_t* offset, const Number* w,
             sum[o][v] = bias ? splat<N>(bias[o]) : load<N>(to.sums + o * to.apart + v * N);
     }
     add_all<N>(in, offset, 1, w, count, sum);
+    const Clip clip = to.clip;  // a copy, which no store can change
 #pragma GCC unroll 8
     for (int o = 0; o < Together; ++o) {
         float* const sums = to.sums + o * to.apart;
@@ -105,8 +106,8 @@ inline void planes_tile(const float* in, const int32_t* offset, const Number* w,
         } else if (o < to.outputs) {
             constexpr int last = Vectors - 1;
 #pragma GCC unroll 32
-            for (int v = 0; v < last; ++v) store<N>(out + v * N, to.clip.operator()<N>(sum[o][v]));
-            store_first<N>(out + last * N, to.clip.operator()<N>(sum[o][last]),
+            for (int v = 0; v < last; ++v) store<N>(out + v * N, clip.operator()<N>(sum[o][v]));
+            store_first<N>(out + last * N, clip.operator()<N>(sum[o][last]),
                            to.pixels - last * N);
         }
     }

@@ -9,6 +9,7 @@ from gossamer.errors import UserError, nearest
 from gossamer.runtime.graph import AnyNode, Graph
 from gossamer.runtime.lowering import Candidate, Lowering
 from gossamer.runtime.lowering.epilogues import fuse
+from gossamer.runtime.lowering.scales import spread
 from gossamer.runtime.lowering.views import join
 from gossamer.runtime.program import Buffer, Step
 
@@ -42,7 +43,7 @@ def finished(lowering: Lowering) -> Lowered:
     graph, values = lowering.graph, lowering.values
     outputs = [lowering.form(values[name], "dense") for name in graph.outputs]
     inputs = [Buffer(name, values[name].forms["dense"].floats) for name in graph.inputs]
-    steps = fuse(lowering.steps, outputs)
+    steps = spread(fuse(lowering.steps, outputs), outputs)
     return (steps if lowering.batched else join(steps, inputs, outputs)), inputs, outputs
 
 

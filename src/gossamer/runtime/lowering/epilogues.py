@@ -10,9 +10,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from typing import cast
 
 from gossamer.runtime.graph import strides
+from gossamer.runtime.lowering.scales import as_scale
 from gossamer.runtime.program import Buffer, Link, Step
 
 MOST_INPUTS = 8  # of a call
@@ -46,7 +48,7 @@ def fuse(steps: Sequence[Step], outputs: Sequence[Buffer]) -> list[Step]:
         else:
             maker.update(dict.fromkeys(step.outputs, len(fused)))
             fused.append(step)
-    return fused
+    return [as_scale(step, _link(replace(step, epilogue=()), 0)) for step in fused]
 
 
 def _takes(step: Step) -> bool:

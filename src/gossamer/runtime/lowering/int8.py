@@ -18,6 +18,7 @@ import numpy as np
 from gossamer.runtime.graph import AnyNode, Candidate, whole
 from gossamer.runtime.lowering.integer_gemm import integer_gemm
 from gossamer.runtime.lowering.layouts import Lowering
+from gossamer.runtime.lowering.scales import scale_shape
 from gossamer.runtime.packing import limits
 
 Choices = Callable[[Lowering, Any], Iterator[Candidate]]
@@ -45,7 +46,7 @@ def _scaled(lowering: Lowering, node: AnyNode, candidate: Candidate) -> None:
         lowering.kernel("scale"),
         (buffer,),
         buffer,
-        {"outer": result.item // channels // inner, "channels": channels, "inner": inner},
+        scale_shape(result.item // channels // inner, channels, inner),
         data=[c["step"], c["bias"], limits(node.operation.low, node.operation.high)],
         items=result.items,
     )

@@ -12,7 +12,7 @@ from gossamer.runtime.program import Buffer, Step
 # Kernels that write nothing beyond their outputs: what follows in the larger value may be there
 # already.
 WITHIN = ("binary", "copy", "depthwise", "embed", "gemm", "lanes", "layer_norm", "matmul", "planes",
-          "pool", "softmax", "unary", "winograd")  # fmt: skip
+          "pool", "scale", "softmax", "unary", "winograd")  # fmt: skip
 
 
 def join(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> list[Step]:
