@@ -76,14 +76,26 @@ def test_numbers_that_16_bits_hold_exactly_by_hand() -> None:
 
 
 @pytest.mark.skipif(not any(k.operation == "gemm float16" for k in KERNELS), reason="needs AVX-512")
-@pytest.mark.parametrize("batched", [False, True])
-def test_kernels_of_16_bits_are_for_weights_that_these_hold_exactly(batched: bool) -> None:
+def test_kernels_of_16_bits_are_for_weights_that_these_hold_exactly() -> None:
     weight = RNG.standard_normal((64, 64), np.float32)
     for rounded in (True, False):
         b = Builder(64)
         b.add("MatMul", "x", weight.astype(np.float16).astype(np.float32) if rounded else weight)
         graph = read(b.model())
-        lowering = Lowering(graph, "avx512", threads=1, batched=batched)
+        lowering = Lowering(graph, "avx512", threads=1)
         names = [candidate.name for candidate in lowering.candidates(graph.nodes[0])]
         assert any(name.startswith("gemm rows") for name in names)
         assert any(name.startswith("gemm float16 rows") for name in names) == rounded
+
+
+@pytest.mark.skipif(not any(k.operation == "gemm float16" for k in KERNELS), reason="needs AVX-512")
+@pytest.mark.parametrize(("rows", "batched"), [(1, False), (8, False), (9, False), (1, True)])
+def test_few_rows_have_kernels_for_weights_of_16_bits(rows: int, batched: bool) -> None:
+    """With more, what takes time is not the memory that weights are read from."""
+    b = Builder(rows, 40)
+    weight = np.random.default_rng(0).standard_normal((40, 50)).astype(np.float16)
+    b.add("MatMul", "x", weight.astype(np.float32))
+    graph = read(b.model())
+    (node,) = graph.nodes
+    candidates = Lowering(graph, "avx512", batched=batched).candidates(node)
+    assert any("float16" in c.name for c in candidates) == (rows < 9 and not batched)

@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 
 
 FEW = 4  # vectors of outputs that may be too few sums to keep the processor busy
+ROWS = 8  # that meet a weight of 16 bits: with more, reading it is not what takes time
+
+
+def _reads_rarely(lowering: Lowering, rows: int) -> bool:
+    """Whether reading a weight takes longer than what is computed with it."""
+    return not lowering.batched and rows <= ROWS
 
 
 def in_order(value: Value, weight: Array, plain: str) -> Array:
@@ -193,7 +199,7 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
             dense_macs=dense_macs,
         )
 
-    half = in_16_bits(weight)
+    half = in_16_bits(weight) if lowering.every or _reads_rarely(lowering, items) else None
     forms = [weight] if half is None else [weight, half]
     for stored in forms:
         for kernel in gemm_kernels(lowering, stored, outputs):
