@@ -120,3 +120,12 @@ def test_top_k_of_a_long_row_is_refused() -> None:
     b.nodes.append(helper.make_node("TopK", ["x", b.constant(np.array([3]))], ["top", "at"]))
     with pytest.raises(UserError, match=r"TopK.*up to 1024"):
         Engine(b.model("top"))
+
+
+@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize(("rows", "step"), [(1, 1), (3, 3), (2, 2), (2, 1), (2, 3)])
+def test_windows_of_whole_rows(operator: str, rows: int, step: int) -> None:
+    """More of them than a vector has lanes; some side by side, others not, or with rows left."""
+    b = Builder(7, 9, 21)
+    b.add(operator, "x", kernel_shape=[rows, 21], strides=[step, 1])
+    agree(b, 7, 9, 21)

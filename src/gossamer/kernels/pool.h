@@ -307,9 +307,12 @@ inline void pool_planes(const PoolShape& s, const float* in, float* out, int64_t
                         int64_t last) {
     const int64_t plane = s.channels_last ? 0 : s.in_height * s.in_width;
     const int64_t pixel = s.channels_last ? s.channels : 1;
-    if (plane && s.height == 1 && s.width == 1 && s.kernel_height == s.in_height &&
-        s.kernel_width == s.in_width && s.top + s.left == 0) {
-        fold_runs<Largest>(in + first * plane, plane, last - first, pool_scale(s, 0, 0),
+    // Windows of whole rows, side by side, lie one after the other.
+    const int64_t window = s.kernel_height * s.in_width;
+    const bool adjacent = s.height == 1 || s.stride_height == s.kernel_height;
+    if (plane && s.width == 1 && s.kernel_width == s.in_width && adjacent &&
+        s.height * window == plane && s.top + s.left == 0) {
+        fold_runs<Largest>(in + first * window, window, last - first, pool_scale(s, 0, 0),
                            out + first);
         return;
     }
