@@ -29,6 +29,7 @@ from gossamer.search.metrics import as_number
 from gossamer.settings import below
 from gossamer.sparsity import Sparsifier, SparsitySettings
 from gossamer.sparsity.layers import unwrap
+from gossamer.sparsity.masks import unmasked_layer
 from gossamer.training import TrainingConfig, count, evaluate, fit
 from gossamer.training.distillation import fingerprint
 from gossamer.training.initial import rearranged, trained_longer, with_winners
@@ -152,16 +153,12 @@ def _restore_zeros(sparsifier: Sparsifier) -> None:
 
     The network would be dense otherwise, and pass as a sparse one.
     """
-    for name, mask in sparsifier.masks.items():
-        weight = sparsifier.weights[name].parameter.detach()
-        if bool(weight.masked_fill(mask.to(weight.device), 0.0).any()):
-            warnings.warn(
-                f"train has changed masked weights of layer '{name}', which are zero again "
-                "now; let train(model, sparsifier) call sparsifier.attach(optimizer) before its "
-                "first step",
-                stacklevel=2,
-            )
-            break
+    if (name := unmasked_layer(sparsifier.weights, sparsifier.masks)) is not None:
+        warnings.warn(
+            f"train has changed masked weights of layer '{name}', which are zero again now; let "
+            "train(model, sparsifier) call sparsifier.attach(optimizer) before its first step",
+            stacklevel=2,
+        )
     sparsifier.apply()
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gossamer.errors import UserError
-from gossamer.runtime.sparse_file import SMALLEST
+from gossamer.runtime.sparse_file import stored_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -30,11 +29,10 @@ def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
     half = onnx.ModelProto()
     half.CopyFrom(model)
-    inputs = {value.name for value in half.graph.input}
     casts: list[onnx.NodeProto] = []
+    weights = stored_weights(half.graph, [TensorProto.FLOAT])
     for tensor in half.graph.initializer:
-        large = len(tensor.dims) >= 2 and math.prod(tensor.dims) >= SMALLEST
-        if tensor.data_type != TensorProto.FLOAT or not large or tensor.name in inputs:
+        if tensor.name not in weights or len(tensor.dims) < 2:
             continue
         weight, name = numpy_helper.to_array(tensor), tensor.name
         if np.abs(weight).max() > LARGEST:

@@ -15,7 +15,7 @@ twelve bytes for each non-zero, more than a dense weight above a density of a th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,6 +103,22 @@ def check(values: Array, gaps: Array, shape: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
+def stored_weights(graph: onnx.GraphProto, types: Collection[int]) -> set[str]:
+    """Return the names of constants of these types with at least ``SMALLEST`` numbers.
+
+    Not those in files of their own, nor defaults of inputs, for which others may be passed.
+    """
+    inputs = {value.name for value in graph.input}
+    return {
+        tensor.name
+        for tensor in graph.initializer
+        if tensor.data_type in types
+        and tensor.data_location == 0
+        and math.prod(tensor.dims) >= SMALLEST
+        and tensor.name not in inputs
+    }
+
+
 def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with each constant of ``DTYPES`` stored sparse where that is smaller.
 
@@ -115,14 +131,14 @@ def store_sparse(model: onnx.ModelProto) -> onnx.ModelProto:
 
     small = onnx.ModelProto()
     small.CopyFrom(model)
-    inputs = {value.name for value in small.graph.input}
+    weights = stored_weights(
+        small.graph, [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8]
+    )
     tensors: list[onnx.TensorProto] = []
     nodes: list[onnx.NodeProto] = []
     saved = 0
     for tensor in small.graph.initializer:
-        kinds = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8)
-        plain = tensor.data_type in kinds and tensor.data_location == 0
-        if not plain or math.prod(tensor.dims) < SMALLEST or tensor.name in inputs:
+        if tensor.name not in weights:
             tensors.append(tensor)
             continue
         names = [f"{tensor.name}.values", f"{tensor.name}.gaps"]

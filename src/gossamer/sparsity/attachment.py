@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gossamer.errors import UserError
 from gossamer.sparsity.layers import Weight
+from gossamer.sparsity.masks import unmasked_layer
 
 Optimizers = Sequence[torch.optim.Optimizer]
 
@@ -103,18 +104,13 @@ def check_attached(
             "since Sparsifier(model), make the sparsifier of the model that is trained",
             stacklevel=5,
         )
-    for name, mask in masks.items():
-        weight = weights[name].parameter
-        if id(weight) in own:
-            continue
-        if bool(weight.masked_fill(mask.to(weight.device), 0.0).any()):
-            warnings.warn(
-                f"layer '{name}': its masked weights are not zero after the steps of an "
-                "optimizer that is not attached; attach all of the training loop together: "
-                "attach(first, second)",
-                stacklevel=5,
-            )
-            return
+    others = {n: mask for n, mask in masks.items() if id(weights[n].parameter) not in own}
+    if (name := unmasked_layer(weights, others)) is not None:
+        warnings.warn(
+            f"layer '{name}': its masked weights are not zero after the steps of an optimizer that "
+            "is not attached; attach all of the training loop together: attach(first, second)",
+            stacklevel=5,
+        )
 
 
 def inner_optimizer(optimizer: Any) -> torch.optim.Optimizer:

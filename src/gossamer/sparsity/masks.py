@@ -82,3 +82,12 @@ class Masks(Mapping[str, Tensor]):
         for name, factor in factors.items():
             self._weights[name].parameter.mul_(factor)
         return factors
+
+
+def unmasked_layer(weights: Mapping[str, Weight], masks: Mapping[str, Tensor]) -> str | None:
+    """Return the first name in ``masks`` whose masked weights are not all zero; None if all are."""
+    for name, mask in masks.items():
+        weight = weights[name].parameter.detach()
+        if bool(weight.masked_fill(mask.to(weight.device), 0.0).any()):
+            return name
+    return None
