@@ -14,7 +14,7 @@ from rich.text import Text
 
 from gossamer.report import experiment as words
 from gossamer.report import figures, units
-from gossamer.report.figure_row import Cell, EnergyRow, Gain
+from gossamer.report.figure_row import EnergyRow, Gain
 from gossamer.report.layers import LAYER_COLUMNS, layers_of
 from gossamer.report.provenance import metric_provenance
 from gossamer.report.summary import warnings
@@ -44,10 +44,6 @@ def plain_table(title: str, caption: str = "") -> Table:
 def _heading(text: str, below: str = "") -> Text:
     # Text objects, not markup: names come from the user and may hold brackets.
     return Text.assemble(text, ("\n" + below, "dim") if below else "")
-
-
-def _cell(cell: Cell) -> Text:
-    return _heading(cell.text, cell.note)
 
 
 def _gain(gain: Gain | None) -> Text:
@@ -106,7 +102,7 @@ def _pair(lines: Sequence[figures.Line], names: Sequence[str], title: str, capti
         shown.add_row(
             _heading(line.label, line.note),
             line.provenance,
-            *(_cell(cell) for cell in line.cells),
+            *(_heading(cell.text, cell.note) for cell in line.cells),
             *(_gain(gain) for gain in line.gains),
         )
     return shown

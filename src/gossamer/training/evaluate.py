@@ -208,7 +208,7 @@ def correct_answers(
     level: float,
     rng: np.random.Generator,
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int,
 ) -> int:
     """Return the number of correct answers to ``data`` changed by ``change`` at ``level``.
 

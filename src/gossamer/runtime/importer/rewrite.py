@@ -185,9 +185,9 @@ def _dequantized(context: Context, call: Call, at: int, axis: int) -> Call:
     return Call("DequantizeLinear", call.name, inputs, [output], {"axis": axis})
 
 
-def _quantized(call: Call, at: int) -> Call:
-    """Quantize the result by the scale and zero point from input ``at`` on."""
-    inputs = [f"{call.output} in floats", *call.inputs[at : at + 2]]
+def _quantized(call: Call) -> Call:
+    """Quantize the result by its scale and zero point."""
+    inputs = [f"{call.output} in floats", *call.inputs[6:8]]
     return Call("QuantizeLinear", call.name, inputs, call.outputs, {})
 
 
@@ -201,13 +201,13 @@ def _int8_conv(context: Context, opset: int, call: Call) -> list[Call]:
         inputs.append(_constant(context, call, "bias", bias, np.float32))
     output = f"{call.output} in floats"
     conv = Call("Conv", call.name, inputs, [output], call.attributes)
-    return [image, weight, conv, _quantized(call, 6)]
+    return [image, weight, conv, _quantized(call)]
 
 
 def _int8_matmul(context: Context, opset: int, call: Call) -> list[Call]:
     left, right = (_dequantized(context, call, at, -1) for at in (0, 3))
     inputs, output = [left.outputs[0], right.outputs[0]], f"{call.output} in floats"
-    return [left, right, Call("MatMul", call.name, inputs, [output], {}), _quantized(call, 6)]
+    return [left, right, Call("MatMul", call.name, inputs, [output], {}), _quantized(call)]
 
 
 def _integer(operator: str, axis: int) -> Rule:
