@@ -220,12 +220,12 @@ def to_onnx(model: nn.Module, example: Tensor | Sequence[Any]) -> onnx.ModelProt
         ) from error
     assert program is not None
     proto = program.model_proto
-    for given in proto.graph.input:
-        first = given.type.tensor_type.shape.dim[0]
+    for value in proto.graph.input:
+        first = value.type.tensor_type.shape.dim[0]
         if not first.dim_param:
             raise UserError(
                 f"{type(model).__name__} cannot be exported for any batch size: it fixes the first "
-                f"dimension of {given.name!r} at {first.dim_value}; give the example as "
+                f"dimension of {value.name!r} at {first.dim_value}; give the example as "
                 "[batch, ...], a single one with unsqueeze(0), and let no operation of the network "
                 "depend on the size of the batch"
             )
