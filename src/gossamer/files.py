@@ -122,6 +122,15 @@ def check_folder(path: Name) -> Path:
     return folder
 
 
+def subfolders_with(folder: Name, name: str) -> str:
+    """Return the first subfolders that have a file ``name``, as "A, B"; empty if there are none.
+
+    For errors on a folder that lacks the file, because it holds the folders that were meant.
+    """
+    found = sorted(str(file.parent) for file in Path(folder).glob(f"*/{name}"))
+    return ", ".join(found[:3])
+
+
 def make_folder(path: Name) -> Path:
     """Create a folder if it does not exist, and check that it can be written to.
 

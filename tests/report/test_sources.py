@@ -74,6 +74,12 @@ def test_damaged_file_names_file_field_and_remedy(tmp_path: Path, content: Any, 
     assert "gossamer train" in message
 
 
+def test_a_folder_of_runs_names_them(tmp_path: Path) -> None:
+    """As gossamer compress makes one."""
+    dense = write(tmp_path / "dense", run())
+    assert refused(tmp_path).endswith(f"holds no metrics.json; name a run in it: {dense}")
+
+
 def test_binary_file_is_damaged(tmp_path: Path) -> None:
     write(tmp_path / "run", "")
     (tmp_path / "run" / "metrics.json").write_bytes(b"\xff\xfe\x00")

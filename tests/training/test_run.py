@@ -230,6 +230,18 @@ def test_training_begins_with_a_dense_run(toy, tmp_path):
         layer_recipe(init=str(tmp_path / "sparse"), hidden=20).network(3, (1, 12, 12))
 
 
+def test_a_folder_of_runs_is_not_a_run(tmp_path):
+    for run in ("dense", "sparse"):
+        (tmp_path / run).mkdir()
+        for name in ("config.toml", "model.safetensors"):
+            (tmp_path / run / name).touch()
+    runs = f"name a run in it: {tmp_path}/dense, {tmp_path}/sparse"
+    with pytest.raises(UserError, match=rf"it has no config\.toml; {runs}"):
+        load_recipe(tmp_path)
+    with pytest.raises(UserError, match=rf"it has no model\.safetensors; {runs}"):
+        layer_recipe(init=str(tmp_path)).network(3, (1, 12, 12))
+
+
 def test_eight_bits_are_trained_measured_and_saved(toy, tmp_path):
     trained = train(layer_recipe(int8=True), toy)
     metrics = trained.save(tmp_path / "run")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UserError
+from gossamer.files import subfolders_with
 
 
 def _number(value: object) -> bool:
@@ -65,6 +66,8 @@ def load_run(path: str | os.PathLike[str]) -> dict[str, Any]:
                 f"{folder} is neither a run directory nor an experiment: give the folder that "
                 "holds metrics.json, a TOML file, or a storage such as sqlite:///speech.db"
             )
+        elif runs := subfolders_with(folder, file.name):
+            message = f"{folder} holds no metrics.json; name a run in it: {runs}"
         else:
             message = f"{folder} holds no metrics.json, so no training ended there: {remedy}"
         raise UserError(message) from None

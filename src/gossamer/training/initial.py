@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gossamer.errors import UserError
+from gossamer.files import subfolders_with
 from gossamer.nn import sparsify_activations
 from gossamer.nn.activation_finder import activation_sites
 from gossamer.settings import below
@@ -34,7 +35,11 @@ def load_weights(model: nn.Module, run: str | Path) -> None:
     """
     path = Path(run) / "model.safetensors"
     if not path.is_file():
-        raise UserError(f"init: {run} is not a run directory: it has no model.safetensors")
+        runs = subfolders_with(run, path.name)
+        raise UserError(
+            f"init: {run} is not a run directory: it has no {path.name}"
+            + (f"; name a run in it: {runs}" if runs else "")
+        )
     weights = strip_prefix(load_tensors(path)[0], MODEL)
     own, parameters = model.state_dict(), dict(model.named_parameters())
     # Other buffers belong to activations, which may differ; a weight that is gone does not fit.

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from gossamer.errors import UserError
+from gossamer.files import subfolders_with
 from gossamer.models import MODELS
 from gossamer.nn import to_deterministic
 from gossamer.own_code import is_code
@@ -123,9 +124,10 @@ def load_config(run: str | Path) -> dict[str, Any]:
                 raise TypeError(f"{name} = {config[name]!r}")
         return config
     except FileNotFoundError:
-        raise UserError(
-            f"{run} is not a run directory: it has no config.toml; "
-            "make one with 'gossamer train TASK --out RUN'"
-        ) from None
+        runs = subfolders_with(run, "config.toml")
+        remedy = (
+            f"name a run in it: {runs}" if runs else "make one with 'gossamer train TASK --out RUN'"
+        )
+        raise UserError(f"{run} is not a run directory: it has no config.toml; {remedy}") from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); train the run again") from None
