@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -105,6 +106,14 @@ def test_looking_makes_no_database(place, gossamer):
     assert [path.name for path in place.iterdir()] == ["e.toml"]
     assert gossamer("frontier", "e.toml")[0] == 0
     assert "no trial is complete yet" in gossamer("frontier", "e.toml")[1]
+
+
+def test_a_folder_names_the_experiments_in_it(place, gossamer):
+    (place / "done").mkdir()
+    shutil.copy(place / "e.toml", place / "done" / "experiment.toml")
+    code, _, error = gossamer("frontier", "done")
+    assert code == 2
+    assert "name an experiment file, such as done/experiment.toml, or a storage" in error
 
 
 @pytest.mark.parametrize(

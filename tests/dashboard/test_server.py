@@ -237,6 +237,14 @@ def test_file_does_not_undo_stored_thresholds(
     assert thresholds(storage) == {"accuracy": 0.92, "density": 0.35}
 
 
+def test_an_sqlite_file_is_a_storage(storage: str, serve: Callable[..., Any]) -> None:
+    file = Path(storage.removeprefix("sqlite:///"))
+    with serve(str(file)) as page:
+        assert page.get("/api/view").status == 200
+    with pytest.raises(UserError, match="is a folder; name an experiment file, or a storage"):
+        Dashboard(file.parent)
+
+
 def test_what_cannot_be_opened_is_named(storage: str, tmp_path: Path) -> None:
     path = tmp_path / "other.toml"
     path.write_text(FILE.format(name="other", storage=""))

@@ -7,15 +7,14 @@ from typing import Annotated
 import typer
 
 from gossamer.cli.app import app
+from gossamer.cli.experiments import Name, Source
 from gossamer.console import say
 
 
 @app.command()
 def dashboard(
-    source: Annotated[str, typer.Argument(help="Experiment file, or its storage's address.")],
-    name: Annotated[
-        str | None, typer.Option(help="The experiment, where the storage has several.")
-    ] = None,
+    source: Source,
+    name: Name = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 8080,
     write: Annotated[
         bool, typer.Option("--write", help="Let the page store thresholds, to steer the search.")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from gossamer.errors import UserError
 
-Source = Annotated[str, typer.Argument(help="Experiment file, or a storage's address.")]
+Source = Annotated[
+    str, typer.Argument(help="Experiment file, or a storage: its address or SQLite file.")
+]
 Name = Annotated[str | None, typer.Option(help="The experiment, where the storage has several.")]
 
 
@@ -37,18 +38,12 @@ def storage_address(source: str) -> str | None:
     Raises:
         UserError: it is neither.
     """
-    from gossamer.search.trials.databases import is_sqlite
+    from gossamer.search.trials.databases import named_storage
 
-    path = Path(source)
-    if path.is_dir():
-        raise UserError(f"{source} is a folder; name an experiment file or a storage")
-    if path.is_file():
-        if is_sqlite(path):
-            return f"sqlite:///{quote(str(path))}"
-        if path.suffix != ".toml" and not _is_toml(path):
-            raise UserError(f"{source} is neither an experiment file (TOML) nor an SQLite database")
-        return None
-    return source if "://" in source else None
+    path, address = Path(source), named_storage(source)
+    if address is None and path.is_file() and path.suffix != ".toml" and not _is_toml(path):
+        raise UserError(f"{source} is neither an experiment file (TOML) nor an SQLite database")
+    return address
 
 
 def _is_toml(path: Path) -> bool:

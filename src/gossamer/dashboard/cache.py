@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 from gossamer.errors import UserError
 from gossamer.search import Experiment, Snapshot
 from gossamer.search.definition import read_toml
-from gossamer.search.trials.databases import open_storage
+from gossamer.search.trials.databases import named_storage, open_storage
 from gossamer.search.trials.storage import MADE
 
 # Seconds between two reads of the storage, for any number of open pages.
@@ -91,7 +91,7 @@ def open_stored(source: str | os.PathLike[str], name: str | None = None) -> Expe
     """Open a stored experiment; its thresholds are those of the storage, not of a TOML file.
 
     Args:
-        source: an experiment's TOML file, or the address of its storage.
+        source: an experiment's TOML file, or its storage: an address or an SQLite file.
         name: name of the experiment, if the storage has several.
 
     Raises:
@@ -114,8 +114,8 @@ def stored_at(source: str | os.PathLike[str]) -> BaseStorage:
 def _where(source: str | os.PathLike[str]) -> tuple[str, str | None]:
     """Return the storage's address, and the experiment's name if ``source`` is its TOML file."""
     text = os.fspath(source)
-    if "://" in text:
-        return text, None
+    if address := named_storage(text):
+        return address, None
     described = read_toml(text)
     storage = described.get("storage")
     if storage is None:

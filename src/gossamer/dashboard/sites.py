@@ -17,6 +17,7 @@ from gossamer.errors import UserError
 from gossamer.report.overview import overview
 from gossamer.search import Snapshot
 from gossamer.search.schema import stored_names
+from gossamer.search.trials.databases import named_storage
 
 # A prefix is needed, because browsers resolve "/../" and "/./" to other addresses.
 _ONE = "/experiment:"
@@ -38,7 +39,7 @@ class Sites:
     """
 
     def __init__(self, source: str | os.PathLike[str], name: str | None, write: bool) -> None:
-        self._url, self._write = os.fspath(source), write
+        self._url, self._write = named_storage(source) or os.fspath(source), write
         self._lock = threading.Lock()
         self._opened: dict[str, Site] = {}  # by name, of several, each from its first request on
         self._names: list[str] = []

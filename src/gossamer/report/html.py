@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
@@ -250,12 +249,13 @@ def _opened(source: object) -> list[Experiment | Snapshot] | None:
     """Return the experiments of ``source``; None if it is a run directory."""
     if isinstance(source, (str, os.PathLike)):
         name = str(os.fspath(source))
-        path, address = Path(name), name if "://" in name else None
-        if address is None and path.is_file():
-            from gossamer.search.trials.databases import is_sqlite
+        described = Path(name).suffix.lower() == ".toml"
+        if not described and "://" not in name and not Path(name).is_file():
+            return None
+        from gossamer.search.trials.databases import named_storage
 
-            address = f"sqlite:///{quote(name)}" if is_sqlite(path) else None
-        if address is None and path.suffix.lower() != ".toml":
+        address = named_storage(name)
+        if address is None and not described:
             return None
         from gossamer.search import Experiment
         from gossamer.search.schema import stored_names

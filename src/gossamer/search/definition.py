@@ -66,6 +66,10 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
             that `Experiment` refuses; the message names the file.
     """
     file = Path(path)
+    if file.is_dir():
+        inside = sorted(str(experiment) for experiment in file.glob("*.toml"))[:3]
+        named = f", such as {', '.join(inside)}" if inside else ""
+        raise UserError(f"{file} is a folder; name an experiment file{named}, or a storage")
     try:
         data = tomllib.loads(read_text(file))
     except tomllib.TOMLDecodeError as error:

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote
 
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
@@ -156,6 +157,18 @@ def is_sqlite(path: Path) -> bool:
     """Return whether a file is an SQLite database."""
     with path.open("rb") as file:
         return file.read(16) == b"SQLite format 3\0"
+
+
+def named_storage(source: str | os.PathLike[str]) -> str | None:
+    """Return the address of a storage: ``source`` itself, or that of the SQLite file it names.
+
+    None if it is neither, such as an experiment's TOML file.
+    """
+    text = os.fspath(source)
+    if "://" in text:
+        return text
+    path = Path(text)
+    return f"sqlite:///{quote(text)}" if path.is_file() and is_sqlite(path) else None
 
 
 def has_table(path: Path, table: str) -> bool:
