@@ -33,6 +33,13 @@ def _put_first(folder: Path) -> None:
     sys.path.insert(0, str(folder))
 
 
+def file_without_function(name: str) -> str:
+    """Return an error's text for a Python file that is named without a function, or ""."""
+    if not name.endswith(".py"):
+        return ""
+    return f"{name} names a Python file; name a function in it: {name}:FUNCTION"
+
+
 def is_code(name: str) -> bool:
     """Return whether ``name`` has the form ``file.py:function`` or ``package.module:function``."""
     place, colon, function = name.rpartition(":")

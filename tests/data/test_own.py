@@ -74,6 +74,8 @@ def test_a_function_in_a_file(tmp_path):
         load(f"{path}:broken")
     with pytest.raises(UserError, match="has no function 'maed': did you mean 'made'"):
         load(f"{path}:maed")
+    with pytest.raises(UserError, match=r"name a function in it: .*mine\.py:FUNCTION"):
+        load(path)
     with pytest.raises(UserError, match="your own code: leave --data and options out"):
         load(f"{path}:made", tmp_path)
 

@@ -247,6 +247,8 @@ def test_own_model_of_a_module():
     [
         ("speech_cn", r"unknown model 'speech_cn': did you mean 'speech_cnn'\?.*file.py:function"),
         (":build", "unknown model ':build'"),
+        ("{}/missing.py", r"names a Python file; name a function in it: .*missing\.py:FUNCTION"),
+        ("{}/net.onnx", r"net\.onnx is no network that can be trained: .*file\.py:function"),
         ("{}/missing.py:build", "no file .*missing.py"),
         ("{}/mine.py:biuld", r"has no function 'biuld': did you mean 'build'\?"),
         ("{}/mine.py:number", "has no function 'number'"),
@@ -257,6 +259,7 @@ def test_own_model_of_a_module():
 def test_bad_names(tmp_path, name, message):
     (tmp_path / "mine.py").write_text(OWN)
     (tmp_path / "broken.py").write_text("def def\n")
+    (tmp_path / "net.onnx").touch()
     with pytest.raises(UserError, match=message) as caught:
         reference(name.format(tmp_path))
     assert "\n" not in str(caught.value)

@@ -17,7 +17,7 @@ from gossamer.data.spoken_digits import spoken_digits
 from gossamer.data.spoken_words import spoken_words
 from gossamer.data.task import Task
 from gossamer.errors import UserError, nearest
-from gossamer.own_code import is_code
+from gossamer.own_code import file_without_function, is_code
 
 #: The loader of each task by its name.
 TASKS: dict[str, Callable[..., Task]] = {
@@ -55,6 +55,8 @@ def load(name: str | os.PathLike[str], root: Root = None, **options: Any) -> Tas
             raise UserError(f"{key} is your own code: leave --data and options out")
         return from_code(key)
     if key not in TASKS:
+        if fault := file_without_function(key):
+            raise UserError(fault)
         raise UserError(
             f"unknown task '{key}': {nearest(key, TASKS)}, PATH.npz, a folder of sounds, or "
             "file.py:function"

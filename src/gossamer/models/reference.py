@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -16,7 +17,7 @@ from gossamer.models.mlp import mlp
 from gossamer.models.resnet import resnet
 from gossamer.models.tc_resnet import tc_resnet
 from gossamer.models.transformer import bert, vit
-from gossamer.own_code import is_code, load_function
+from gossamer.own_code import file_without_function, is_code, load_function
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,13 @@ def reference(name: str) -> Reference:
     if name in MODELS:
         return MODELS[name]
     if not is_code(name):
+        if fault := file_without_function(name):
+            raise UserError(fault)
+        if Path(name).is_file():
+            raise UserError(
+                f"{name} is no network that can be trained: give the name of a reference network, "
+                "a run directory (to compress), or your code as file.py:function"
+            )
         raise UserError(
             f"unknown model '{name}': {nearest(name, MODELS)}; or give your own as file.py:function"
         )
