@@ -6,6 +6,7 @@ from copy import deepcopy
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import tomli_w
 import torch
@@ -306,6 +307,17 @@ def test_networks_are_tuned_as_the_dense_one_was_trained(place):
     assert settings["hidden"] == 8
     assert "mask_interval" not in settings  # follows the length of each training
     assert "label_smoothing" not in settings
+
+
+@pytest.mark.filterwarnings("ignore:.*hardly more than by guessing")
+def test_networks_see_whole_pictures_moved_as_the_dense_one_did(place):
+    x = np.random.default_rng(0).random((90, 1, 6, 6), dtype=np.float32)
+    np.savez("pictures.npz", x_train=x, y_train=np.arange(90) % 3)
+    made = {"hidden": 8, "epochs": 1, "shift": 1, "time_mask": 2, "frequency_mask": 2}
+    plan = compress("mlp", "pictures.npz", settings=made, plan=True, progress=False, out="out")
+    settings = tomllib.loads((plan.folder / "experiment.toml").read_text())["settings"]
+    assert settings["shift"] == 1
+    assert settings.keys().isdisjoint({"time_mask", "frequency_mask"})
 
 
 @pytest.mark.filterwarnings("ignore:.*hardly more than by guessing")

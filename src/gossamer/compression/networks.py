@@ -49,13 +49,15 @@ _OF_TRAINING = {
     *SparsitySettings.names(),
     *("init", "teacher", "rearrange", "base", "variational", "measure", "dense_reference"),
 }
-# Settings of a training that hold for the further one too.
-_KEPT = (
+# Settings of a training that hold for the further one too. Masked rows and columns do not: a sparse
+# network learns too little from them (docs/results/keywords.md). The dense one did, and is its
+# teacher.
+_KEPT = {
     "batch_size",
     "precision",
     "augment",
     *AugmentationSettings.names(),
-)
+} - {"time_mask", "frequency_mask"}
 
 
 class NamedNetwork:
