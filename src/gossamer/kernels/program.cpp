@@ -123,8 +123,9 @@ namespace {
 // Kernels that compute every number of their outputs from all that it depends on, and keep within
 // their slots.
 bool plain(const Kernel& kernel) {
-    constexpr const char* names[] = {"binary", "copy",       "depthwise", "embed",   "gemm", "matmul",
-                                     "pool",   "layer_norm", "scale",     "softmax", "unary"};
+    constexpr const char* names[] = {"binary", "copy",    "depthwise", "embed",
+                                     "gemm",   "matmul",  "pool",      "layer_norm",
+                                     "scale",  "softmax", "unary"};
     return std::any_of(std::begin(names), std::end(names), [&kernel](const char* name) {
         return !std::strcmp(name, kernel.operation);
     });

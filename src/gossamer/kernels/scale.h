@@ -1,5 +1,5 @@
-// A factor and a summand of each channel: of batch norms that no layer can take, and of layers whose
-// sums are whole numbers.
+// A factor and a summand of each channel: of batch norms that no layer can take, and of layers
+// whose sums are whole numbers.
 
 #pragma once
 
@@ -33,14 +33,13 @@ void scale(const Call& call) {
     };
     const auto row = [&](int64_t part) { return share(rows, part, call.parts); };
     const bool pixelwise = !together && columns > planes_vectors * W;
-    const ScalePart p = pixelwise
-                            ? ScalePart{0, rows, bound(call.part), bound(call.part + 1)}
-                            : ScalePart{row(call.part), row(call.part + 1), 0, columns};
+    const ScalePart p = pixelwise ? ScalePart{0, rows, bound(call.part), bound(call.part + 1)}
+                                  : ScalePart{row(call.part), row(call.part + 1), 0, columns};
     for (int64_t item = 0; item < call.items; ++item) {
         for (int64_t r = p.first; r < p.last; ++r) {
             const float* const x = call.in[0] + item * call.in_size[0] + r * columns + p.begin;
-            float* const y =
-                call.out[0] + item * call.out_size[0] + r * (together ? columns : s.pitch) + p.begin;
+            float* const y = call.out[0] + item * call.out_size[0] +
+                             r * (together ? columns : s.pitch) + p.begin;
             if (together) {
                 for (int64_t c = 0; c < columns; c += W) {
                     const int64_t left = columns - c;

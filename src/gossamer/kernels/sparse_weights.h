@@ -107,8 +107,7 @@ inline void planes_tile(const float* in, const int32_t* offset, const Number* w,
             constexpr int last = Vectors - 1;
 #pragma GCC unroll 32
             for (int v = 0; v < last; ++v) store<N>(out + v * N, clip.operator()<N>(sum[o][v]));
-            store_first<N>(out + last * N, clip.operator()<N>(sum[o][last]),
-                           to.pixels - last * N);
+            store_first<N>(out + last * N, clip.operator()<N>(sum[o][last]), to.pixels - last * N);
         }
     }
 }
