@@ -31,9 +31,9 @@ def test_it_loads_and_its_metrics_are_measured(file, tmp_path):
 def test_the_seed_on_whole_speech_commands(tmp_path):
     file = FOLDER / "speech_whole.toml"
     experiment = Experiment.from_toml(file, storage=f"sqlite:///{tmp_path / 'x.db'}")
-    assert (len(experiment.parameters), experiment.budget) == (10, 88)
+    assert (len(experiment.parameters), experiment.budget) == (10, 68)
     costs = {level.name: level.cost for level in experiment.fidelities}
-    assert 800 * costs["tenth"] + 160 * costs["half"] + 40 <= experiment.budget
+    assert 810 * costs["tenth"] + 162 * costs["half"] + 27 <= experiment.budget
     assert {m.name: (m.goal, m.threshold) for m in experiment.metrics} == {
         "accuracy": ("maximize", 0.934),
         "log_density": ("minimize", pytest.approx(math.log(0.15), abs=1e-6)),
