@@ -28,17 +28,40 @@ def row(shown: Table | Group, label: str) -> list[str]:
     return re.split(r"\s{2,}", line)
 
 
+def after(shown: Table | Group, label: str) -> list[str]:
+    lines = printed(shown).splitlines()
+    place = next(i for i, line in enumerate(lines) if line.strip().startswith(f"{label} "))
+    return re.split(r"\s{2,}", lines[place + 1].strip())
+
+
 def test_table_shows_figure_provenance_runs_and_gain() -> None:
     shown = table(pair(), title="Side by side")
     assert row(shown, "Non-zero weights") == [
         "Non-zero weights",
-        "counted",
         "1,716,000",
         "193,280",
         "8.9× fewer",
     ]
-    assert row(shown, "Accuracy")[1] == "measured"
+    assert after(shown, "Non-zero weights") == ["counted, of 1,716,000"]
+    assert after(shown, "Accuracy")[0] == "measured"
     assert "Side by side" in printed(shown)
+
+
+def test_two_runs_fit_80_columns_with_labels_and_gains_on_one_line() -> None:
+    names = ("dense", "runs/a_name_that_is_longer_than_figures")
+    runs = dict(zip(names, pair().values(), strict=True))
+    console = Console(width=80, color_system=None)
+    with console.capture() as caught:
+        show(table(runs), console)
+    text = caught.get()
+    assert max(map(len, text.splitlines())) <= 80
+    lines = figures.compare(runs)
+    for line in lines:
+        if len(line.label) <= 32:
+            (gain,) = line.gains
+            shown = next(t for t in text.splitlines() if t.strip().startswith(f"{line.label} "))
+            assert shown.strip().endswith(gain.text if gain else units.NOTHING)
+    assert sum(len(line.label) > 32 for line in lines) <= 4
 
 
 def test_three_runs_have_their_gains_below_their_figures() -> None:
@@ -91,7 +114,7 @@ def test_of_a_long_frontier_the_best_are_shown() -> None:
 def test_one_run_has_no_gain() -> None:
     one = table({"sparse": run()})
     assert "Gain" not in printed(one)
-    assert len(row(one, "Accuracy")) == 3
+    assert len(row(one, "Accuracy")) == 2
 
 
 def test_synthetic_data_stands_under_the_table() -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # The frontier's tables must fit a usual terminal, and a pipe, which rich treats as one.
 _COLUMNS = 80
 _LABEL = 22  # columns that labels of figures keep, folded
+_RUN = 14  # columns of a run beside one other: a longer name is folded
 
 _Item = TypeVar("_Item")
 
@@ -55,8 +56,9 @@ def _gain(gain: Gain | None) -> Text:
 def table(runs: Mapping[str, Mapping[str, Any]], title: str = "", *, brief: bool = False) -> Group:
     """Return the figures of ``runs`` side by side, and each run's gain over the first.
 
-    The gain of two runs is in a separate column, that of more runs below their figures. Runs that
-    do not fit in 80 columns beside the first are in further tables.
+    How a figure is known stands below its label, so that two runs and their gain fit in 80 columns;
+    gains of more runs stand below their figures. Runs that do not fit beside the first are in
+    further tables.
 
     Args:
         runs: name -> the contents of a run's ``metrics.json``; the others are compared with the
@@ -70,7 +72,7 @@ def table(runs: Mapping[str, Mapping[str, Any]], title: str = "", *, brief: bool
         lines = figures.main_lines(lines)
     if len(names) <= 2:
         caption = _caption(runs, lines, f"Times: {timed}." if brief and timed else "")
-        return Group(_pair(lines, names, title, caption))
+        return Group(_pair(lines, names, title, caption, brief=brief))
     # The first run is in every table, the others in one each.
     beside = partial(_beside_first, lines, names)
     shown = [
@@ -90,18 +92,31 @@ def _caption(
     return " ".join(notes)
 
 
-def _pair(lines: Sequence[figures.Line], names: Sequence[str], title: str, caption: str) -> Table:
+def _pair(
+    lines: Sequence[figures.Line],
+    names: Sequence[str],
+    title: str,
+    caption: str,
+    *,
+    brief: bool,
+) -> Table:
+    """Return the table of one or two runs; a ``brief`` one has no second lines, but a column."""
     shown = plain_table(title, caption)
     shown.add_column("Figure")
-    shown.add_column("How known", style="dim")
-    for name in names:
-        shown.add_column(_heading(name), justify="right")
+    if brief:
+        shown.add_column("How known", style="dim")
+    for column, name in enumerate(names):
+        widest = max((len(line.cells[column].text) for line in lines), default=0)
+        shown.add_column(
+            _heading(name), justify="right", overflow="fold", max_width=max(widest, _RUN)
+        )
     if len(names) == 2:
         shown.add_column("Gain")
     for line in lines:
+        below = "" if brief else ", ".join(filter(None, (line.provenance, line.note)))
         shown.add_row(
-            _heading(line.label, line.note),
-            line.provenance,
+            _heading(line.label, below),
+            *([line.provenance] if brief else []),
             *(_heading(cell.text, cell.note) for cell in line.cells),
             *(_gain(gain) for gain in line.gains),
         )
