@@ -18,7 +18,7 @@ from gossamer.files import make_folder
 from gossamer.report import frontier_table, page, table
 from gossamer.runtime.machine import usable_cores
 from gossamer.search import Experiment, TrainNetwork, TrialRecord, chosen_trial, recipe_of
-from gossamer.training import Recipe, folder_for, train
+from gossamer.training import FILES, Recipe, folder_for, train
 
 EXPERIMENT = Path(__file__).with_name("demo.toml")
 
@@ -130,7 +130,7 @@ def _run(folder: Path, recipe: Recipe, task: Task, say: Console, label: str) -> 
         say.print(f"{folder} is there already; --fresh starts again")
         metrics: dict[str, Any] = json.loads(done.read_text())
         return metrics
-    with folder_for(folder):
+    with folder_for(folder, *FILES):
         checkpoint = folder / "checkpoint.safetensors"
         trained = train(recipe, task, checkpoint=checkpoint, progress=True, label=label)
         metrics = trained.save(folder, progress=True)

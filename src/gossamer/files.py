@@ -122,6 +122,23 @@ def check_folder(path: Name) -> Path:
     return folder
 
 
+def check_file(path: Name) -> Path:
+    """Refuse a file that cannot be written or replaced; call this before long work.
+
+    Its folder must exist. Nothing is created.
+
+    Raises:
+        UserError: it is a folder, or may not be written to.
+    """
+    try:
+        _check_target(Path(path))
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; move it away, or choose another place"
+        ) from None
+    return Path(path)
+
+
 def subfolders_with(folder: Name, name: str) -> str:
     """Return the first subfolders that have a file ``name``, as "A, B"; empty if there are none.
 
@@ -199,10 +216,7 @@ def _replacing(path: Name) -> Iterator[BinaryIO]:
         if os.path.islink(path):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     target = Path(path)
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if target.exists() and not os.access(target, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    _check_target(target)
     prefix = f".{target.name[:100]}."
     _delete_abandoned(target.parent, prefix)
     temporary, descriptor = _new_file(target.parent, prefix)
@@ -219,6 +233,13 @@ def _replacing(path: Name) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _check_target(target: Path) -> None:
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _new_file(folder: Path, prefix: str) -> tuple[Path, int]:

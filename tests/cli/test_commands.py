@@ -124,6 +124,15 @@ def test_a_mistake_is_one_line_and_status_2(place, gossamer, arguments, message)
     assert not (place / "empty.db").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["plan.json", "model.onnx", "metrics.json"])
+def test_a_folder_in_the_place_of_a_runs_file_is_refused_before_training(place, gossamer, name):
+    (place / "run" / name).mkdir(parents=True)
+    status, out, err = gossamer(*TRAIN, *SETTINGS, "--out", "run")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"cannot write run/{name}: Is a directory" in err
+    assert [path.name for path in (place / "run").iterdir()] == [name]
+
+
 def test_train_export_report(place, gossamer):
     status, out, err = gossamer(*TRAIN, *SETTINGS, "--out", "runs/a", "--json")
     assert (status, err) == (0, "")

@@ -1,5 +1,7 @@
 """What the engine measures of an exported network."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -64,6 +66,17 @@ def test_speedup_is_the_dense_time_over_its_own(clock, tmp_path):
     values = returned({"speedup": 3.0, "density": 0.1}, found)
     assert values["speedup"] == (3.0, 0.0)
     assert (values["density"], values["speedup_spread"]) == (0.1, 0.0)
+
+
+def test_what_stands_in_the_place_of_the_plan_is_no_fault_of_the_network(clock, tmp_path):
+    path, plan = exported(tmp_path / "m.onnx"), tmp_path / "plan.json"
+    plan.write_text("junk")
+    assert "seconds" in measure(path, X, plan=plan)["engine"]
+    assert json.loads(plan.read_text())["single"]
+    plan.unlink()
+    plan.mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*plan\.json: Is a directory"):
+        measure(path, X, plan=plan)
 
 
 def test_the_noise_of_a_median_is_that_of_normal_rounds():

@@ -81,7 +81,7 @@ def train(
     If interrupted, run the same command again: it continues after the last finished epoch.
     """
     from gossamer.report import layer_table, table
-    from gossamer.training import Recipe, check_trust, folder_for
+    from gossamer.training import FILES, Recipe, check_trust, folder_for
     from gossamer.training import train as run
 
     own = settings_of(settings)
@@ -112,7 +112,7 @@ def train(
                 "or an experiment with --from"
             )
         recipe = Recipe(task, model, own)
-    with folder_for(out) as folder:
+    with folder_for(out, *FILES) as folder:
         if (folder / "metrics.json").exists():
             raise UserError(f"{folder} holds a finished run; choose another --out or delete it")
         loaded = recipe.load(data, **({"download": True} if download else {}))

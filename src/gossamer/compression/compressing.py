@@ -32,6 +32,8 @@ from gossamer.training import folder_for, load_network
 #: Minutes of a search by default, if the number of trials is not set either.
 MINUTES = 30.0
 
+_PUBLISHED = ("model.onnx", "plan.json")  # of the best run, beside the search
+
 
 @dataclass(frozen=True)
 class Compressed:
@@ -140,7 +142,7 @@ def compress(
     if trials is not None:
         whole(trials, 1, "trials")
     folder = Path(out)
-    with folder_for(folder):
+    with folder_for(folder, *_PUBLISHED):
         network: NamedNetwork | ModuleNetwork
         if isinstance(model, nn.Module):
             network = ModuleNetwork(model, data, folder, evaluate=evaluate, train=train)
@@ -277,8 +279,8 @@ class _Best:
 
 
 def _publish(run: Path, folder: Path) -> None:
-    """Copy a run's ``model.onnx`` and ``plan.json`` into ``folder``."""
-    for name in ("model.onnx", "plan.json"):
+    """Copy a run's files of `_PUBLISHED` into ``folder``."""
+    for name in _PUBLISHED:
         if (run / name).is_file():
             copy_file(run / name, folder / name)
 

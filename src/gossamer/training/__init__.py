@@ -15,6 +15,7 @@ from gossamer.training.recipe import Recipe
 from gossamer.training.robustness import Curve, Unfinished, robustness
 from gossamer.training.run import (
     EXAMPLES,
+    FILES,
     check_trust,
     load_config,
     load_description,
@@ -26,6 +27,7 @@ from gossamer.training.trained import Trained, train
 
 __all__ = [
     "EXAMPLES",
+    "FILES",
     "OPTIMIZERS",
     "SCHEDULES",
     "Counts",

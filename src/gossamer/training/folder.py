@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from gossamer.errors import UserError
-from gossamer.files import make_folder
+from gossamer.files import check_file, make_folder
 
 
 @contextmanager
@@ -41,14 +41,19 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def folder_for(path: Path) -> Iterator[Path]:
+def folder_for(path: Path, *files: str) -> Iterator[Path]:
     """``path`` as a folder that only this process writes to; see `make_folder`, `exclusive`.
 
     After an error, what is new and empty is removed.
+
+    Raises:
+        UserError: the folder, or one of ``files`` in it, cannot be written.
     """
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         with exclusive(make_folder(path)):
+            for file in files:
+                check_file(path / file)
             yield path
     except BaseException:
         with suppress(OSError):  # one holds something

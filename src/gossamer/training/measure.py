@@ -72,7 +72,7 @@ def measure(
         model: the file.
         inputs: examples ``[N, ...]`` that the engine is planned and timed on.
         settings: threads, batch, memory, the network to compare with, and where to measure.
-        plan: file for the engine's plan.
+        plan: file for the engine's plan; what is there is replaced.
 
     Returns:
         The entries of ``metrics.json`` that :data:`gossamer.deploy.metrics.METRICS` reads:
@@ -81,8 +81,8 @@ def measure(
         between the quartiles of the ``rounds``, as a share of their median.
 
     Raises:
-        UserError: the network to compare with is missing or cannot be run, or the node to measure
-            on cannot be reached.
+        UserError: the network to compare with is missing or cannot be run, the node to measure
+            on cannot be reached, or the plan cannot be written.
     """
     settings = settings or MeasureSettings()
     if settings.measure_on:
@@ -91,10 +91,12 @@ def measure(
     inputs = np.ascontiguousarray(inputs, np.float32)
     with quiet_turn(), tempfile.TemporaryDirectory() as folder:
         try:
-            engine = Engine(model, threads=settings.engine_threads, plan=plan, sample=inputs)
+            engine = Engine(model, threads=settings.engine_threads, sample=inputs)
             own, dense = count_work(engine)
         except UserError as error:  # a user's network may have any operator
             return {**measured, "engine": {"refused": str(error)}}
+        if plan is not None:
+            engine.plan.save(plan)
         reference = _reference(model, inputs, settings, Path(folder))
         if settings.dense_reference and reference is not None:
             dense = count_work(reference)[0]

@@ -26,6 +26,16 @@ from gossamer.training.tensor_file import (
 #: of activations, because the data may be gone by then.
 EXAMPLES = "examples.npy"
 
+#: All files of a run.
+FILES = (
+    "config.toml",
+    "metrics.json",
+    "model.safetensors",
+    "model.onnx",
+    "plan.json",
+    EXAMPLES,
+)
+
 
 def load_network(
     run: str | Path, *, trust: bool = False
