@@ -72,7 +72,7 @@ void depthwise_planes(const Call& call) {
         for (int64_t c = share(s.channels, call.part, call.parts); c < last; ++c) {
             const float* in = call.in[0] + item * call.in_size[0] + c * s.in_height * s.in_width;
             for (int64_t y = 0; y < s.height; y += s.band) {
-                const PlanesShape band{1, each, s.pitch, least(s.band, s.height - y), s.width};
+                const PlanesShape band{1, each, s.pitch, least(s.band, s.height - y), s.width, 0};
                 band_of(s, in, y, s.rows - s.band + band.height, image);
                 const int64_t length = (band.height - 1) * s.pitch + s.width;
                 for (int64_t tile = 0; tile < length; tile += most) {
@@ -83,7 +83,7 @@ void depthwise_planes(const Call& call) {
                             start[o + 1] - start[o], bias + o,
                             {sums, most, nullptr, 0, 1, pixels.last - tile, clip});
                         float* const out =
-                            call.out[0] + item * call.out_size[0] + (o * s.height + y) * s.width;
+                            call.out[0] + item * call.out_size[0] + o * s.out_plane + y * s.width;
                         const auto [at, count] = planes_output<W>(band, pixels, clip, sums, out);
                         finish(call, out + at, count);
                     }

@@ -84,12 +84,14 @@ SHAPE(WinogradShape, channels, in_height, in_width, outputs, height, width, dila
 
 SHAPE(SparseGemmShape, rows, outputs, out_pitch, out_offset);  // as in GemmShape
 
-SHAPE(PlanesShape, chunks, outputs, pitch, height, width);  // pitch of the input's rows
+SHAPE(PlanesShape, chunks, outputs, pitch, height, width,  // pitch of the input's rows
+      out_plane);  // floats from one output's pixels to the next one's
 
 SHAPE(DepthwisePlanesShape, channels, in_height, in_width, outputs, height, width,
       band,         // rows of the output that are computed together
       rows, pitch,  // of the input that they need, for each phase of the strides
-      stride_height, stride_width, top, left);  // rows and columns of padding
+      stride_height, stride_width, top, left,  // rows and columns of padding
+      out_plane);                              // as in PlanesShape
 
 SHAPE(ExamplesShape, chunks, outputs, pitch, height, width,  // before the pool
       pool);  // 1, or the side of the max-pool folded in
@@ -129,7 +131,7 @@ SHAPE(IntegerGemmShape, rows, groups,
 SHAPE(CodesShape, size);
 
 SHAPE(ScaleShape, outer, channels, inner,  // of an item
-      pitch);                              // floats from one channel's outputs to the next one's
+      out_plane);                          // as in PlanesShape
 
 SHAPE(PoolShape, channels, in_height, in_width, height, width, kernel_height, kernel_width,
       stride_height, stride_width, top, left,

@@ -39,7 +39,7 @@ void scale(const Call& call) {
         for (int64_t r = p.first; r < p.last; ++r) {
             const float* const x = call.in[0] + item * call.in_size[0] + r * columns + p.begin;
             float* const y = call.out[0] + item * call.out_size[0] +
-                             r * (together ? columns : s.pitch) + p.begin;
+                             r * (together ? columns : s.out_plane) + p.begin;
             if (together) {
                 for (int64_t c = 0; c < columns; c += W) {
                     const int64_t left = columns - c;

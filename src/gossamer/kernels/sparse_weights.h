@@ -215,7 +215,6 @@ void planes(const Call& call) {
     const int64_t last = pixelwise ? blocks : share_work(blocks, call.part + 1, call.parts, before);
     const int64_t first_tile = pixelwise ? share(tiles, call.part, call.parts) : 0;
     const int64_t last_tile = pixelwise ? share(tiles, call.part + 1, call.parts) : tiles;
-    const int64_t plane = s.height * s.width;
     for (int64_t item = 0; item < call.items; ++item) {
         const float* in = call.in[0] + item * call.in_size[0];
         float* out = call.out[0] + item * call.out_size[0];
@@ -233,18 +232,18 @@ void planes(const Call& call) {
                     const bool done = c + 1 == s.chunks, direct = done && s.pitch == s.width;
                     const int64_t there = least(Together, s.outputs - o);
                     const int64_t wide = pixels.last - tile;
-                    float* const to = direct ? out + o * plane + tile : nullptr;
+                    float* const to = direct ? out + o * s.out_plane + tile : nullptr;
                     if (count || initial || direct) {
                         planes_sums<N, Vectors, Together>(
                             in + tile, offset + begin, weights + begin * Together, count, initial,
-                            {sums, most, to, plane, there, wide, clip});
+                            {sums, most, to, s.out_plane, there, wide, clip});
                     }
                     if (!done) continue;
                     for (int64_t j = 0; direct && j < there; ++j)
-                        finish(call, to + j * plane, wide);
+                        finish(call, to + j * s.out_plane, wide);
                     if (direct) continue;
                     for (int64_t j = 0; j < there; ++j) {
-                        float* const rows = out + (o + j) * plane;
+                        float* const rows = out + (o + j) * s.out_plane;
                         const auto [at, outputs] =
                             planes_output<N>(s, pixels, clip, sums + j * most, rows);
                         finish(call, rows + at, outputs);

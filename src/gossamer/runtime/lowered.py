@@ -9,7 +9,7 @@ from gossamer.errors import UserError, nearest
 from gossamer.runtime.graph import AnyNode, Graph
 from gossamer.runtime.lowering import Candidate, Lowering
 from gossamer.runtime.lowering.epilogues import fuse
-from gossamer.runtime.lowering.scales import spread
+from gossamer.runtime.lowering.moves import compose, spread
 from gossamer.runtime.lowering.views import join
 from gossamer.runtime.program import Buffer, Step
 
@@ -43,7 +43,7 @@ def finished(lowering: Lowering) -> Lowered:
     graph, values = lowering.graph, lowering.values
     outputs = [lowering.form(values[name], "dense") for name in graph.outputs]
     inputs = [Buffer(name, values[name].forms["dense"].floats) for name in graph.inputs]
-    steps = spread(fuse(lowering.steps, outputs), outputs)
+    steps = spread(compose(fuse(lowering.steps, outputs), outputs), outputs)
     return (steps if lowering.batched else join(steps, inputs, outputs)), inputs, outputs
 
 

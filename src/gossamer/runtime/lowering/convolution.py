@@ -42,6 +42,7 @@ class Convolution:
         s, sizes = self.settings, {"outputs": len(self.weight)}
         sizes["channels"], sizes["in_height"], sizes["in_width"] = self.size
         sizes["height"], sizes["width"] = self.out
+        sizes["out_plane"] = self.out[0] * self.out[1]
         sizes["kernel_height"], sizes["kernel_width"] = self.weight.shape[2:]
         sizes["stride_height"], sizes["stride_width"] = s.strides
         sizes["dilation_height"], sizes["dilation_width"] = s.dilations

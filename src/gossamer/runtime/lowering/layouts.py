@@ -24,7 +24,34 @@ from gossamer.runtime.program import LIST_HEADER, Buffer, Step
 
 L1 = 28 << 10  # bytes of the first cache that a tile may fill
 L2 = 512 << 10  # of the second cache
+COPY_LOOPS = 5  # of the kernel that copies by strides
 SUMS = 48 << 10  # of sums of a tile: a little more than L1, since every pass has its price
+
+
+def copy_shape(
+    sizes: Sequence[int],
+    from_: Sequence[int],
+    to: Sequence[int],
+    *,
+    start: int = 0,
+    at: int = 0,
+    clear: int = 0,
+    clear_at: int = 0,
+    pixels: int = 0,
+) -> dict[str, Any]:
+    """Return the fields of a copy's shape; see ``Lowering.copy``."""
+    sizes, (from_, to) = merged(sizes, from_, to)
+    missing = COPY_LOOPS - len(sizes)
+    return {
+        "sizes": [*[1] * missing, *sizes],
+        "in_strides": [*[0] * missing, *from_],
+        "out_strides": [*[0] * missing, *to],
+        "in_offset": start,
+        "out_offset": at,
+        "clear_offset": clear_at,
+        "clear": clear,
+        "pixels": pixels,
+    }
 
 
 @dataclass
@@ -167,18 +194,8 @@ class Lowering:
         of a channel of an image, where the source has one channel behind the other: threads share
         those.
         """
-        sizes, (from_, to) = merged(sizes, from_, to)
-        missing = 5 - len(sizes)
-        shape = {
-            "sizes": [*[1] * missing, *sizes],
-            "in_strides": [*[0] * missing, *from_],
-            "out_strides": [*[0] * missing, *to],
-            "in_offset": start,
-            "out_offset": at,
-            "clear_offset": clear_at,
-            "clear": clear,
-            "pixels": pixels,
-        }
+        places = {"start": start, "at": at, "clear": clear, "clear_at": clear_at}
+        shape = copy_shape(sizes, from_, to, **places, pixels=pixels)
         self.add("", self.kernel("copy"), (source,), target, shape, items=items)
 
     def form(self, value: Value, form: str) -> Buffer:

@@ -1,7 +1,8 @@
-"""Concatenation without copies: a value is written straight into its place in a larger one."""
+"""Parts of larger values without copies: each is written and read in its place there."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
@@ -16,9 +17,10 @@ WITHIN = ("binary", "copy", "depthwise", "embed", "gemm", "lanes", "layer_norm",
 
 
 def join(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> list[Step]:
-    """Return the steps of one example without copies of whole values into parts of others.
+    """Return the steps of one example without copies between whole values and parts of others.
 
-    What wrote the smaller value writes that part, and what read it reads it there.
+    What wrote the smaller value, as for a concatenation, writes that part, and what reads it, as of
+    a slice, reads it there.
     """
     fixed = {*inputs, *outputs}  # are in the caller's memory
     writers: dict[Buffer, list[Step]] = {}
@@ -28,29 +30,34 @@ def join(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[Buff
     parts: dict[Buffer, Buffer] = {}
     remaining = []
     for step in steps:
-        at, source = _place(step), step.inputs[0] if step.inputs else None
-        if at is None or source is None or source in parts or {source, *step.outputs} & fixed:
+        source = _contiguous(step)
+        if source is None or {source, *step.outputs} & fixed:
             remaining.append(step)
-        elif all(w.kernel.operation in WITHIN for w in writers.get(source, [])):
-            parts[source] = source._replace(whole=step.outputs[0], at=at)
+            continue
+        target, size = step.outputs[0], _size(step)
+        written, read = (cast(int, step.shape[k]) for k in ("out_offset", "in_offset"))
+        within = all(w.kernel.operation in WITHIN for w in writers.get(source, []))
+        if size == source.floats and source not in parts and within:
+            parts[source] = source._replace(whole=target, at=written)
+        elif size == target.floats and len(writers[target]) == 1:
+            parts[target] = target._replace(whole=source, at=read)
         else:
             remaining.append(step)
     return [_moved(step, parts) for step in remaining] if parts else list(steps)
 
 
-def _place(step: Step) -> int | None:
-    """Return where a step copies its whole input to, in one piece; None if it does not."""
+def _contiguous(step: Step) -> Buffer | None:
+    """Return what a step copies in one piece, from one buffer into another; None if it does not."""
     if step.kernel.operation != "copy" or step.items > 1 or step.epilogue or step.shape["clear"]:
         return None
-    loops = zip(
-        *(cast(Sequence[int], step.shape[k]) for k in ("sizes", "in_strides", "out_strides")),
-        strict=True,
-    )
-    long = [loop for loop in loops if loop[0] > 1]
-    source = step.inputs[0]
-    if source is None or step.shape["in_offset"] or [each[1:] for each in long] != [(1, 1)]:
-        return None
-    return cast(int, step.shape["out_offset"]) if source.floats == long[0][0] else None
+    fields = (cast(Sequence[int], step.shape[k]) for k in ("sizes", "in_strides", "out_strides"))
+    long = [loop[1:] for loop in zip(*fields, strict=True) if loop[0] > 1]
+    return step.inputs[0] if long == [(1, 1)] else None
+
+
+def _size(step: Step) -> int:
+    """Return how many numbers a step copies."""
+    return math.prod(cast(Sequence[int], step.shape["sizes"]))
 
 
 def _moved(step: Step, parts: dict[Buffer, Buffer]) -> Step:
