@@ -174,6 +174,16 @@ def test_what_a_client_of_ax_writes_holds_an_experiment(tmp_path):
         import_from(str(path), shelf())
 
 
+def test_runs_of_wandb_with_images_are_not_taken_for_ax(tmp_path):
+    path = Path(wandb_file(tmp_path))
+    runs = json.loads(path.read_text())
+    for run in runs:
+        run["summary"] |= {"log": "." * 4000, "digits": {"_type": "image-file", "width": 28}}
+    path.write_text(json.dumps(runs))
+    assert [name for name, one in IMPORTERS.items() if one.recognizes(str(path))] == ["wandb"]
+    assert import_from(str(path), shelf()).trials == 3
+
+
 def test_an_optuna_study_without_names_of_metrics(tmp_path):
     study = optuna.create_study(direction="maximize")
     study.add_trial(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UserError
-from gossamer.search.importers.importer import OtherTrial, read_json, read_state
+from gossamer.search.importers.importer import OtherTrial, read_json, read_state, start_of_json
 from gossamer.search.validation import is_number
 
 
@@ -21,11 +21,7 @@ class AxJSON:
     """
 
     def recognizes(self, source: str) -> bool:
-        path = Path(source)
-        if path.suffix.lower() != ".json" or not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return b'"__type"' in file.read(4000) or b'"_type"' in file.read(4000)
+        return b'"__type"' in start_of_json(source)
 
     def read(self, source: str, study: str | None) -> list[OtherTrial]:
         path = Path(source)

@@ -78,6 +78,15 @@ def read_state(text: str, where: str) -> State:
     return state
 
 
+def start_of_json(source: str) -> bytes:
+    """Return the beginning of a JSON file, by which a tool is recognized; empty for all else."""
+    path = Path(source)
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(4000)
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 

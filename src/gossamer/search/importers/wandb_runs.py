@@ -8,7 +8,7 @@ from typing import Any
 
 from gossamer.errors import UserError, one_line
 from gossamer.extras import needed
-from gossamer.search.importers.importer import OtherTrial, read_json, read_state
+from gossamer.search.importers.importer import OtherTrial, read_json, read_state, start_of_json
 
 _ADDRESS = "wandb:"
 
@@ -24,11 +24,7 @@ class WandbRuns:
     def recognizes(self, source: str) -> bool:
         if source.startswith(_ADDRESS):
             return True
-        path = Path(source)
-        if path.suffix.lower() != ".json" or not path.is_file():
-            return False
-        with path.open("rb") as file:
-            start = file.read(4000)
+        start = start_of_json(source)
         return b'"config"' in start and b'"__type"' not in start
 
     def read(self, source: str, study: str | None) -> list[OtherTrial]:
