@@ -23,9 +23,8 @@ from typing import Any
 from gossamer.errors import UserError
 from gossamer.extras import needed
 from gossamer.files import make_folder, writing
-from gossamer.search.execution.report_channel import Receive, answer
+from gossamer.search.execution.report_channel import Answer, Receive, answer, reporter
 from gossamer.search.execution.workers import Executor, Outcome, Train, attempt, pickled, reason_of
-from gossamer.search.metrics import as_numbers
 from gossamer.search.trials.attachments import files_of
 from gossamer.search.trials.trial import Trial
 
@@ -196,11 +195,11 @@ class _Mailbox:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: dict[int, tuple[Any, ...]] = {}
-        self._answers: dict[int, tuple[str | None, str | None]] = {}
+        self._answers: dict[int, Answer] = {}
         self._arrived = threading.Condition(self._lock)
         self._count = 0
 
-    def ask(self, call: tuple[Any, ...]) -> tuple[str | None, str | None]:
+    def ask(self, call: tuple[Any, ...]) -> Answer:
         with self._lock:
             self._count += 1
             key = self._count
@@ -215,7 +214,7 @@ class _Mailbox:
             self._calls.clear()
             return calls
 
-    def put(self, key: int, answered: tuple[str | None, str | None]) -> None:
+    def put(self, key: int, answered: Answer) -> None:
         with self._lock:
             self._answers[key] = answered
             self._arrived.notify_all()
@@ -229,13 +228,7 @@ def _work(data: bytes, trial: Trial, mailbox: Any, path: list[str]) -> Outcome:
     except Exception as error:
         return Outcome(error=f"train cannot be loaded in the worker: {reason_of(error)}")
 
-    def report(step: int, values: Mapping[str, Any], of: int | None) -> str | None:
-        call = (trial.number, step, as_numbers(values), of)
-        reason, wrong = ray.get(mailbox.ask.remote(call))
-        if wrong is not None:
-            raise UserError(wrong)
-        return reason if reason is None else str(reason)
-
+    report = reporter(trial.number, lambda call: ray.get(mailbox.ask.remote(call)))
     trial = trial.reporting(report)
     if trial.files is None:
         return attempt(train, trial)

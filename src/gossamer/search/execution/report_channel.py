@@ -15,6 +15,8 @@ from gossamer.search.trials.trial import Reporter
 
 # (trial, step, values, of) -> why it is to stop, None to go on.
 Receive = Callable[[int, int, Mapping[str, Any], int | None], str | None]
+# Reason to stop the trial, error of the report; each None if there is none.
+Answer = tuple[str | None, str | None]
 
 
 class ReportServer:
@@ -55,12 +57,24 @@ class ReportServer:
 
 def answer(
     receive: Receive, number: int, step: int, values: Mapping[str, Any], of: int | None
-) -> tuple[str | None, str | None]:
-    """Return (reason to stop the trial, error of the report), each None if there is none."""
+) -> Answer:
+    """Receive a report."""
     try:
         return receive(number, step, values, of), None
     except UserError as error:
         return None, str(error)
+
+
+def reporter(number: int, ask: Callable[[tuple[Any, ...]], Answer]) -> Reporter:
+    """Return the reporter of trial `number`; `ask` passes a call of `Receive` on to `answer`."""
+
+    def report(step: int, values: Mapping[str, Any], of: int | None) -> str | None:
+        reason, wrong = ask((number, step, as_numbers(values), of))
+        if wrong is not None:
+            raise UserError(wrong)
+        return reason
+
+    return report
 
 
 class ReportClient:
@@ -71,16 +85,10 @@ class ReportClient:
         self._key = key
         self._connection: Connection | None = None
 
-    def reporter(self, number: int) -> Reporter:
-        """Return the function that sends the reports of trial `number`."""
-
-        def report(step: int, values: Mapping[str, Any], of: int | None) -> str | None:
-            if self._connection is None:
-                self._connection = Client(self._address, authkey=self._key)
-            self._connection.send((number, step, as_numbers(values), of))
-            reason, wrong = self._connection.recv()
-            if wrong is not None:
-                raise UserError(wrong)
-            return reason if reason is None else str(reason)
-
-        return report
+    def ask(self, call: tuple[Any, ...]) -> Answer:
+        """Send a report and return its answer."""
+        if self._connection is None:
+            self._connection = Client(self._address, authkey=self._key)
+        self._connection.send(call)
+        answered: Answer = self._connection.recv()
+        return answered

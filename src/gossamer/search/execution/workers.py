@@ -24,7 +24,12 @@ import loky
 from loky.backend.reduction import dumps
 
 from gossamer.errors import UserError, one_line
-from gossamer.search.execution.report_channel import Receive, ReportClient, ReportServer
+from gossamer.search.execution.report_channel import (
+    Receive,
+    ReportClient,
+    ReportServer,
+    reporter,
+)
 from gossamer.search.metrics import Numbers, as_numbers
 from gossamer.search.trials.trial import Trial, TrialStopped
 
@@ -114,13 +119,10 @@ class Executor(Protocol):
 class InProcess:
     """Runs each trial in this process as soon as it is submitted."""
 
+    capacity = 1
+
     def __init__(self, train: Train) -> None:
         self._train = train
-
-    @property
-    def capacity(self) -> int:
-        """The number of trials that it runs at a time."""
-        return 1
 
     def submit(self, trial: Trial) -> Future[Outcome]:
         future: Future[Outcome] = Future()
@@ -241,4 +243,4 @@ def _work(trial: Trial) -> Outcome:
         except Exception as error:
             return Outcome(error=f"train cannot be loaded in the worker: {reason_of(error)}")
     assert _client is not None
-    return attempt(_train, trial.reporting(_client.reporter(trial.number)))
+    return attempt(_train, trial.reporting(reporter(trial.number, _client.ask)))
