@@ -49,25 +49,20 @@ class Goals:
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         known = {*METRICS, *self.own}
-        goals: list[tuple[str, Collection[str], str | None]] = [
-            ("at_least", self.at_least, "maximize"),
-            ("at_most", self.at_most, "minimize"),
-            ("lose_at_most", self.lose_at_most, None),
-            ("maximize", self.maximize, "maximize"),
-            ("minimize", self.minimize, "minimize"),
+        # Goal, its metrics, their direction, and the same goal for the other direction.
+        goals: list[tuple[str, Collection[str], str, str]] = [
+            ("at_least", self.at_least, "maximize", "at_most"),
+            ("at_most", self.at_most, "minimize", "at_least"),
+            ("lose_at_most", self.lose_at_most, "", ""),
+            ("maximize", self.maximize, "maximize", "minimize"),
+            ("minimize", self.minimize, "minimize", "maximize"),
         ]
-        for goal, names, wanted in goals:
+        for goal, names, wanted, turned in goals:
             for name in names:
                 if name not in known:
                     raise UserError(f"{goal}: no metric '{name}'; {nearest(name, known)}")
                 better = METRICS[name].goal if name in METRICS else wanted
-                if wanted is not None and better != wanted:
-                    turned = {
-                        "at_least": "at_most",
-                        "at_most": "at_least",
-                        "maximize": "minimize",
-                        "minimize": "maximize",
-                    }[goal]
+                if wanted and better != wanted:
                     less = "more" if METRICS[name].goal.sign > 0 else "less"
                     raise UserError(f"{goal} {name}: {less} is better; use {turned}")
         for goal, values in (

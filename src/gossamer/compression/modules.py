@@ -7,7 +7,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from gossamer.compression.goals import SCORE
 from gossamer.compression.guessing import check_knows
-from gossamer.compression.tuning import Tuning, least_epochs
+from gossamer.compression.tuning import SPARSITY, Tuning, least_epochs
 from gossamer.data import Task, task_of
-from gossamer.deploy.metrics import METRICS, MeasureSettings, read_metrics
+from gossamer.deploy.metrics import METRICS, MeasureSettings, known_metrics, read_metrics
 from gossamer.errors import UserError
 from gossamer.files import copy_file, make_folder, write_text
 from gossamer.nn import export
@@ -141,10 +141,12 @@ class PruneModule:
         run |= measure(place / "model.onnx", inputs, settings, place / "plan.json")
         write_text(place / "metrics.json", json.dumps(run, indent=1))
         if names is None:
-            table = {n: v for n, m in METRICS.items() if (v := m.read(run)) is not None}
+            table = known_metrics(run)
         else:
             table = read_metrics(run, [name for name in names if name not in own])
-            own = {**own, **read_metrics(run, _counted(run))}
+            # Those that need no engine are stored with every trial.
+            known = known_metrics(run).items()
+            own = {**own, **{name: v for name, v in known if not METRICS[name].deployed}}
         return {**table, **own}, run
 
 
@@ -177,11 +179,6 @@ def _checked(result: float | Mapping[str, float]) -> dict[str, float]:
     return own
 
 
-def _counted(run: Mapping[str, Any]) -> list[str]:
-    """Return the names of metrics that need no engine; they are stored with every trial."""
-    return [n for n, m in METRICS.items() if not m.deployed and m.read(run) is not None]
-
-
 class ModuleNetwork:
     """A torch module with its data, and functions to train and evaluate it.
 
@@ -210,11 +207,10 @@ class ModuleNetwork:
         self.model = copy.deepcopy(unwrap(model)).cpu().eval()
         own = evaluate is not None and train is not None
         task = None if own else task_of(data, "data")
-        if task is not None:
-            self.model.float()  # as its inputs are, and as the engine computes
         if task is None:
             inputs = _first_inputs(data)
         else:
+            self.model.float()  # as its inputs are, and as the engine computes
             inputs = torch.from_numpy(task.features(task.test.x[:_MEASURED]))
             _check_answers(self.model, inputs[:2], len(task.classes))
         self._trainer = PruneModule(
@@ -275,26 +271,12 @@ class ModuleNetwork:
     @property
     def settings(self) -> dict[str, Any]:
         """Return the settings that all trials share."""
-        return {
-            "pattern": "unstructured",
-            "rule": "one_shot",
-            "allocation": "global",
-            "dense_reference": str(self.folder / "dense"),
-        }
+        return {**SPARSITY, "dense_reference": str(self.folder / "dense")}
 
     def trainer(self, experiment: Experiment) -> PruneModule:
         """Return the function that evaluates a trial."""
-        first = self._trainer
-        return PruneModule(
-            first.model,
-            first.inputs,
-            first.task,
-            first.evaluate,
-            first.train,
-            first.folder,
-            tuple(metric.name for metric in experiment.metrics),
-            experiment.settings,
-        )
+        names = tuple(metric.name for metric in experiment.metrics)
+        return replace(self._trainer, metrics=names, settings=experiment.settings)
 
     def finish(self, experiment: Experiment, record: TrialRecord) -> dict[str, Any]:
         """Save a trial's network in ``sparse``; evaluate it and the dense one on test data."""

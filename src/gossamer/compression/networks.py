@@ -15,9 +15,8 @@ from torch import nn
 
 from gossamer.compression.guessing import check_knows
 from gossamer.compression.precision import fastest_precision
-from gossamer.compression.tuning import Tuning, least_epochs
-from gossamer.data import AugmentationSettings
-from gossamer.deploy.metrics import METRICS
+from gossamer.compression.tuning import SPARSITY, Tuning, least_epochs
+from gossamer.deploy.metrics import known_metrics
 from gossamer.errors import UserError, one_line
 from gossamer.files import write_text
 from gossamer.models import MODELS
@@ -52,12 +51,7 @@ _OF_TRAINING = {
 # Settings of a training that hold for the further one too. Masked rows and columns do not: a sparse
 # network learns too little from them (docs/results/keywords.md). The dense one did, and is its
 # teacher.
-_KEPT = {
-    "batch_size",
-    "precision",
-    "augment",
-    *AugmentationSettings.names(),
-} - {"time_mask", "frequency_mask"}
+_KEPT = ("batch_size", "precision", "augment", "flip", "crop", "shift", "gain")
 
 
 class NamedNetwork:
@@ -153,11 +147,7 @@ class NamedNetwork:
         own = Path(self._name) / "metrics.json" if self.from_run else None
         known = own is not None and own.is_file()
         self._training = json.loads(own.read_text()) if known and own else self.run
-        self.values = {
-            name: value
-            for name, metric in METRICS.items()
-            if (value := metric.read({**self.run, **evaluation.as_dict()})) is not None
-        }
+        self.values = known_metrics({**self.run, **evaluation.as_dict()})
 
     @property
     def example(self) -> torch.Tensor:
@@ -269,9 +259,7 @@ class NamedNetwork:
             "init": dense,
             "teacher": dense,
             "dense_reference": dense,
-            "pattern": "unstructured",
-            "rule": "one_shot",
-            "allocation": "global",
+            **SPARSITY,
         }
 
     def trainer(self, experiment: Experiment) -> TrainNetwork:

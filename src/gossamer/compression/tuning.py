@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# The sparsity of trials that do not name another.
+SPARSITY = {"pattern": "unstructured", "rule": "one_shot", "allocation": "global"}
+
 # Optimizer steps of the shortest training: of a few hundred examples, one epoch has three or four.
 _STEPS = 100
 

@@ -203,6 +203,11 @@ def metric_named(name: str) -> NetworkMetric:
     return METRICS[name]
 
 
+def known_metrics(run: Run) -> dict[str, float]:
+    """Return all metrics that a run has."""
+    return {n: value for n, m in METRICS.items() if (value := m.read(run)) is not None}
+
+
 def read_metrics(run: Run, names: Iterable[str]) -> dict[str, float]:
     """Read metrics by name.
 
