@@ -106,8 +106,14 @@ def plain_model(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model) if any(map(is_packed, model.modules())) else model
 
 
-def _replace(parameter: nn.Parameter, change: Callable[[Tensor], Tensor]) -> None:
-    """Change the shapes of a parameter and its gradient; the parameter stays the same object."""
+def _replace(
+    parameter: nn.Parameter, optimizer: torch.optim.Optimizer, change: Callable[[Tensor], Tensor]
+) -> None:
+    """Change the shapes of a parameter, its gradient and those tensors of its optimizer's state
+    that have its shape; the parameter stays the same object."""
+    for key, value in optimizer.state.get(parameter, {}).items():
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            optimizer.state[parameter][key] = change(value)
     gradient, parameter.grad = parameter.grad, None
     data = change(parameter.data)
     # A graph that is still alive keeps the node that accumulates this parameter's gradient, and
@@ -115,18 +121,6 @@ def _replace(parameter: nn.Parameter, change: Callable[[Tensor], Tensor]) -> Non
     parameter.data = data.new_empty(0, dtype=torch.float64)
     parameter.data = data
     parameter.grad = None if gradient is None else change(gradient)
-
-
-def _replace_state(
-    parameter: nn.Parameter,
-    optimizer: torch.optim.Optimizer,
-    shape: torch.Size,
-    change: Callable[[Tensor], Tensor],
-) -> None:
-    """Change the optimizer's state tensors of a parameter that have the weight's shape."""
-    for key, value in optimizer.state.get(parameter, {}).items():
-        if isinstance(value, Tensor) and value.shape == shape:
-            optimizer.state[parameter][key] = change(value)
 
 
 @torch.no_grad()
@@ -143,8 +137,7 @@ def make_packed(
     """
     parameter = layer._parameters["weight"]
     assert parameter is not None
-    _replace_state(parameter, optimizer, parameter.shape, nonzeros.gather)
-    _replace(parameter, nonzeros.gather)
+    _replace(parameter, optimizer, nonzeros.gather)
     layer.__dict__.update(_sparse_weight=nonzeros, _active=active, _expand=expand)
     layer.__class__ = PACKED[type(layer)]
 
@@ -155,8 +148,7 @@ def make_plain(layer: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     assert isinstance(layer, _Packed)
     parameter, nonzeros = layer._parameters["weight"], layer._sparse_weight
     assert parameter is not None
-    _replace_state(parameter, optimizer, parameter.shape, nonzeros.scatter)
-    _replace(parameter, nonzeros.scatter)
+    _replace(parameter, optimizer, nonzeros.scatter)
     layer.__class__ = PLAIN[type(layer)]  # type: ignore[assignment]
     for name in _OWN:
         del layer.__dict__[name]
