@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import nn
@@ -64,8 +64,8 @@ class SparsitySettings(Settings):
     mask_interval: int | None = None
     mask_until: float | None = None
     drop_fraction: float | None = None
-    exclude: tuple[str, ...] = field(default=())
-    include: tuple[str, ...] = field(default=())
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("exclude", "include"):
@@ -76,41 +76,33 @@ class SparsitySettings(Settings):
     def parts(self) -> tuple[Pattern, Allocation, Schedule, Rule]:
         """Return the pattern, allocation, schedule and rule that the settings name."""
         options = {
-            "interval": ("mask_interval", self.mask_interval),
-            "until": ("mask_until", self.mask_until),
-            "fraction": ("drop_fraction", self.drop_fraction),
+            "interval": "mask_interval",
+            "until": "mask_until",
+            "fraction": "drop_fraction",
         }
         rule = self._part(by_name(RULES, self.rule, "rule"), options, f"rule {self.rule}")
         schedule = rule.schedule()
         if self.density_schedule is not None:
             schedule = by_name(SCHEDULES, self.density_schedule, "density_schedule")()
-        options = {
-            "until": ("density_until", self.density_until),
-            "start": ("density_start", self.density_start),
-            "initial": ("density_initial", self.density_initial),
-        }
-        if any(value is not None for _, value in options.values()):
+        options = {name: f"density_{name}" for name in ("until", "start", "initial")}
+        if any(getattr(self, setting) is not None for setting in options.values()):
             kind = type(schedule)
             # The rule's own choice, unless the settings name another.
-            preferred = {"until": getattr(schedule, "until", None)}
-            schedule = self._part(kind, options, f"the schedule {kind.__name__}", preferred)
+            preferred = {"until": schedule.until} if hasattr(schedule, "until") else {}
+            schedule = self._part(kind, options, f"the schedule {kind.__name__}", **preferred)
         pattern = named_pattern(self.pattern)
         allocation = default_allocation(pattern)
         if self.allocation is not None:
             allocation = by_name(ALLOCATIONS, self.allocation, "allocation")()
         return pattern, allocation, schedule, rule
 
-    @staticmethod
     def _part(
-        make: Callable[..., Part],
-        options: Mapping[str, tuple[str, Any]],
-        where: str,
-        defaults: Mapping[str, Any] | None = None,
+        self, make: Callable[..., Part], options: Mapping[str, str], where: str, **arguments: Any
     ) -> Part:
+        """Make a rule or schedule; ``options`` are its arguments with the settings of theirs."""
         known = getattr(make, "__dataclass_fields__", {})
-        arguments = {k: v for k, v in (defaults or {}).items() if v is not None}
-        for name, (setting, value) in options.items():
-            if value is None:
+        for name, setting in options.items():
+            if (value := getattr(self, setting)) is None:
                 continue
             if name not in known:
                 raise UserError(f"{setting}: {where} has no such setting; leave it out")
