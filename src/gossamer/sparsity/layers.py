@@ -62,18 +62,15 @@ class Weight:
 
     def by_output(self, stored: Tensor) -> Tensor:
         """Return a tensor of the parameter's shape as ``[outputs, inputs / groups, ...kernel]``."""
-        return self._exchanged(stored)
+        if not isinstance(self.module, _ConvTransposeNd):
+            return stored
+        rows, columns, *kernel = stored.shape
+        grouped = stored.reshape(self.groups, rows // self.groups, columns, *kernel)
+        return grouped.transpose(1, 2).reshape(self.groups * columns, -1, *kernel)
 
     def as_stored(self, by_output: Tensor) -> Tensor:
         """Return a tensor of :meth:`by_output`'s shape in the parameter's shape."""
-        return self._exchanged(by_output)
-
-    def _exchanged(self, tensor: Tensor) -> Tensor:
-        if not isinstance(self.module, _ConvTransposeNd):
-            return tensor
-        rows, columns, *kernel = tensor.shape
-        grouped = tensor.reshape(self.groups, rows // self.groups, columns, *kernel)
-        return grouped.transpose(1, 2).reshape(self.groups * columns, -1, *kernel)
+        return self.by_output(by_output)  # the exchange of two dimensions is its own inverse
 
 
 def unwrap(model: nn.Module) -> nn.Module:

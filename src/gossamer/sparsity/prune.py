@@ -17,7 +17,7 @@ from gossamer.sparsity.layers import choose_weights, sparsifiable_layers, unwrap
 from gossamer.sparsity.modes import evaluating
 from gossamer.sparsity.pattern import Pattern
 from gossamer.sparsity.registry import default_allocation, default_pattern
-from gossamer.sparsity.rule import Layer, Static, magnitude
+from gossamer.sparsity.rule import Static, magnitude
 from gossamer.sparsity.sparsifier import Sparsifier
 
 
@@ -31,9 +31,6 @@ class _Measured(Static):
         scores = magnitude(weight)
         norm = self.norms.get(weight.data_ptr())
         return scores if norm is None else scores * norm.to(scores.device)
-
-    def importance(self, layer: Layer) -> Tensor:
-        return magnitude(layer.weight)
 
 
 def prune(

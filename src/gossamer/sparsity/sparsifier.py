@@ -158,9 +158,9 @@ class Sparsifier:
         self._weights = choose_weights(model, exclude, include)
         self._model = unwrap(model)
         self._modules = _links(self._model)
-        warn_of_unknown(unwrap(model))
-        self._leave_end(model, include)
-        self._dense = dense_weights(unwrap(model), self._weights)
+        warn_of_unknown(self._model)
+        self._leave_end(include)
+        self._dense = dense_weights(self._model, self._weights)
         self._shapes = {name: weight.shape for name, weight in self._by_output().items()}
         self._final = self._densities(1.0)
         for name, density in self._final.items():
@@ -202,12 +202,12 @@ class Sparsifier:
                     "or exclude the layer"
                 )
 
-    def _leave_end(self, model: nn.Module, include: Collection[str]) -> None:
+    def _leave_end(self, include: Collection[str]) -> None:
         """Leave the pattern's ``end`` layer dense if the pattern does not divide it."""
         end = self.pattern.end
         if end is None or len(self._weights) < 2:
             return
-        name = list(sparsifiable_weights(unwrap(model)))[0 if end == "first" else -1]
+        name = list(sparsifiable_weights(self._model))[0 if end == "first" else -1]
         named = {end, name} & set(include) or name in getattr(self.allocation, "by_layer", ())
         if name in self._weights and not named:
             weight = self._weights[name]
@@ -343,9 +343,7 @@ class Sparsifier:
         """Return the gradients by which the rule grows weights, None for layers without one."""
         if not self.rule.needs_gradient:
             return dict.fromkeys(self._masks)
-        gradients: dict[str, Tensor | None] = {}
-        for name in self._masks:
-            gradients[name] = self._weights[name].parameter.grad
+        gradients = {name: self._weights[name].parameter.grad for name in self._masks}
         if all(gradient is None for gradient in gradients.values()):
             raise UserError(
                 f"no sparse layer has a gradient, and {type(self.rule).__name__} grows weights "
