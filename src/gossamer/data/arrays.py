@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from gossamer.data.archives import read_npz
 from gossamer.data.images import Images, moments
-from gossamer.data.task import Domain, Split, Task
+from gossamer.data.task import SPLITS, Domain, Split, Task
 from gossamer.errors import UserError, nearest
 
 _SHARE = 0.15  # of the training examples, held out for a split that is missing
 _SEED = 15
 _UNEQUAL = 50  # times the spread of another split: pixels up to 255 and pixels up to 1
-_KEYS = tuple(f"{kind}_{split}" for split in ("train", "validation", "test") for kind in "xy")
+_KEYS = tuple(f"{kind}_{split}" for split in SPLITS for kind in "xy")
 
 # How to make labels of others.
 _NUMBERED = "of other labels, 'classes, y = numpy.unique(y, return_inverse=True)' makes these"
@@ -165,7 +165,7 @@ def from_npz(path: str | os.PathLike[str], *, standardize: bool = True) -> Task:
         if key not in (*_KEYS, "classes"):
             raise UserError(f"{path}: unknown key '{key}'; {nearest(key, (*_KEYS, 'classes'))}")
     pairs: dict[str, Pair | None] = {}
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         have = [key for key in (f"x_{split}", f"y_{split}") if key in stored]
         if len(have) == 1 or (split == "train" and not have):
             absent = {f"x_{split}", f"y_{split}"} - set(have)

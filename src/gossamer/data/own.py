@@ -18,11 +18,9 @@ from gossamer.data.arrays import (
     kind_of,
     of_several_classes,
 )
-from gossamer.data.task import Task
+from gossamer.data.task import SPLITS, Task
 from gossamer.errors import UserError
 from gossamer.own_code import load_function, user_code
-
-_SPLITS = ("train", "validation", "test")
 
 
 def from_code(place: str) -> Task:
@@ -80,9 +78,9 @@ def task_of(returned: Any, name: str = "own") -> Task:
 def _splits(returned: Any, name: str) -> dict[str, Any]:
     if isinstance(returned, Mapping):
         for key in returned:
-            if key not in _SPLITS:
+            if key not in SPLITS:
                 raise UserError(
-                    f"{name}: no split '{key}': use {', '.join(_SPLITS)}, each with a pair (x, y)"
+                    f"{name}: no split '{key}': use {', '.join(SPLITS)}, each with a pair (x, y)"
                 )
         return {key: part for key, part in returned.items() if part is not None}
     if isinstance(returned, tuple | list) and not _is_pair(returned):
@@ -92,7 +90,7 @@ def _splits(returned: Any, name: str) -> dict[str, Any]:
                 "splits; give one for each of training, validation and test, each with x and y, "
                 "or {'train': examples}"
             )
-        return {key: part for key, part in zip(_SPLITS, returned, strict=False) if part is not None}
+        return {key: part for key, part in zip(SPLITS, returned, strict=False) if part is not None}
     return {"train": returned}
 
 

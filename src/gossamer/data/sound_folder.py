@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.data.audio import RATE, Sound, is_sound, read, read_clips, silence
-from gossamer.data.task import Split, Task
+from gossamer.data.task import SPLITS, Split, Task
 from gossamer.errors import UserError
 
 _NOISE = "_background_noise_"
@@ -66,7 +66,7 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
         classes.append("silence")
     rng = np.random.default_rng(_SEED)
     parts = {}
-    for part in ("train", "validation", "test"):
+    for part in SPLITS:
         files = [
             (file, label)
             for label, word in enumerate(names)

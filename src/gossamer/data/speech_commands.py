@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gossamer.data.audio import RATE, Sound, is_sound, read, read_clips, silence
 from gossamer.data.download import Root, data_root, fetch, find, missing, unpack
-from gossamer.data.task import Split, Task
+from gossamer.data.task import SPLITS, Split, Task
 from gossamer.errors import UserError
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -36,7 +36,6 @@ _ARCHIVES = {
         "sha256:cc2a00c1147c2254e9be3fa0f779d8c17421dc349b86366567a8edfa9acd51df"
     ),
 }
-_SPLITS = ("train", "validation", "test")
 _SEED = 1804
 Listing = dict[str, list[tuple[Path, int]]]  # split name: (file, class)
 
@@ -118,7 +117,7 @@ def _hashed_split(speaker: str) -> str:
 
 def _test_archive(dataset: Path) -> dict[str, Split]:
     folders = {name: label for label, name in enumerate((*WORDS, "_unknown_", "_silence_"))}
-    listing: Listing = {split: [] for split in _SPLITS}
+    listing: Listing = {split: [] for split in SPLITS}
     table = dataset / "split.csv"
     if table.exists():
         with table.open(newline="", encoding="utf-8") as lines:
@@ -127,7 +126,7 @@ def _test_archive(dataset: Path) -> dict[str, Split]:
                 if not row.get("path") or label not in folders or split not in listing:
                     raise UserError(
                         f"{table}, line {number}: path {row.get('path')}, label {label}, split "
-                        f"{split}: label must be a class folder, split one of {', '.join(_SPLITS)}"
+                        f"{split}: label must be a class folder, split one of {', '.join(SPLITS)}"
                     )
                 listing[split].append((dataset / row["path"], folders[label]))
     else:
@@ -152,8 +151,8 @@ def _training_archive(dataset: Path, noises: list[NDArray[np.int16]]) -> dict[st
     if not others or not noises:
         absent = "_background_noise_ with recordings" if others else "folders of other words"
         raise UserError(f"speech_commands: no {absent} in {dataset}: unpack the whole archive")
-    listing: Listing = {split: [] for split in _SPLITS}
-    unknown: dict[str, list[Path]] = {split: [] for split in _SPLITS}
+    listing: Listing = {split: [] for split in SPLITS}
+    unknown: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for word in (*WORDS, *others):
         for path in _sounds(dataset / word):
             # the lists name .wav files, also where they were re-encoded

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+SPLITS = ("train", "validation", "test")
+
 #: Noise levels of the noise score (Ahmad & Scheinkman 2019, arXiv 1903.11257): 0, 0.05 .. 0.5.
 NOISE_LEVELS: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(11))
 

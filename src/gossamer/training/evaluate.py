@@ -13,15 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.data import NOISE_LEVELS, Split, Task
-from gossamer.data.task import Array
+from gossamer.data.task import SPLITS, Array
 from gossamer.errors import UserError, nearest
 from gossamer.nn import quantized_layers, unrounded
 from gossamer.progress import progress_bar
 from gossamer.sparsity.modes import evaluating
 from gossamer.training.flops import Counts, count
 from gossamer.training.loader import BATCH_SIZE, Examples, device_of, predict
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -82,12 +80,7 @@ class Evaluation:
             "layers": [{**asdict(layer), "density": layer.density} for layer in counts.layers],
         }
         if self.noise is not None:
-            result["noise"] = {
-                "levels": list(self.noise.levels),
-                "correct": list(self.noise.correct),
-                "score": self.noise.score,
-                "of": self.noise.of,
-            }
+            result["noise"] = asdict(self.noise)
         if self.seconds is not None:
             result["seconds"] = {"batch1": self.seconds}
         if self.float_accuracy is not None:
