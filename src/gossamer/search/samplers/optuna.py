@@ -67,7 +67,38 @@ class OptunaSampler(Sampler):
         self, space: Space, metrics: Sequence[Metric], history: History
     ) -> list[FrozenTrial]:
         """Return the trials in Optuna's form, complete ones first."""
-        return _as_optuna(space, metrics, history)
+        # Optuna's models ignore failed trials and would suggest the same point again, so a failed
+        # trial counts as the worst seen.
+        worst = [
+            (column.min() if m.goal.sign > 0 else column.max()) if len(column) else 0.0
+            for m, column in zip(metrics, history.values.T, strict=True)
+        ]
+        # They also need values for parameters that a trial does not have; any will do.
+        distributions = _distributions(space)
+
+        def whole(point: Point) -> dict[str, Any]:
+            return {name: v for name, v in space.whole(point).items() if name in distributions}
+
+        points = [whole(point) for point in (*history.points, *history.failed)]
+        values = np.vstack([history.values, *[worst for _ in history.failed]])
+        limits = [m.name for m in metrics if m.threshold is not None]
+        optimized = [m.optimized for m in metrics]
+        finished = [
+            optuna.trial.create_trial(
+                params=point,
+                distributions=distributions,
+                values=row[optimized].tolist() or [float(np.maximum(beyond, 0.0).sum())],
+                constraints=dict(zip(limits, beyond.tolist(), strict=True)),
+            )
+            for point, row, beyond in zip(points, values, violations(metrics, values), strict=True)
+        ]
+        running = [
+            optuna.trial.create_trial(
+                state=TrialState.RUNNING, params=whole(point), distributions=distributions
+            )
+            for point in history.pending
+        ]
+        return [*finished, *running]
 
     def _restore(
         self, study: optuna.Study, storage: InMemoryStorage, space: Space, history: History
@@ -128,41 +159,6 @@ class _Exhaustive(OptunaSampler):
 def _distributions(space: Space) -> dict[str, BaseDistribution]:
     """Return distributions of the parameters with more than one value."""
     return {name: d for name, d in space.distributions().items() if not d.single()}
-
-
-def _as_optuna(space: Space, metrics: Sequence[Metric], history: History) -> list[FrozenTrial]:
-    # Optuna's models ignore failed trials and would suggest the same point again, so a failed
-    # trial counts as the worst seen.
-    worst = [
-        (column.min() if m.goal.sign > 0 else column.max()) if len(column) else 0.0
-        for m, column in zip(metrics, history.values.T, strict=True)
-    ]
-    # They also need values for parameters that a trial does not have; any will do.
-    distributions = _distributions(space)
-
-    def whole(point: Point) -> dict[str, Any]:
-        return {name: v for name, v in space.whole(point).items() if name in distributions}
-
-    points = [whole(point) for point in (*history.points, *history.failed)]
-    values = np.vstack([history.values, *[worst for _ in history.failed]])
-    limits = [m.name for m in metrics if m.threshold is not None]
-    optimized = [m.optimized for m in metrics]
-    finished = [
-        optuna.trial.create_trial(
-            params=point,
-            distributions=distributions,
-            values=row[optimized].tolist() or [float(np.maximum(beyond, 0.0).sum())],
-            constraints=dict(zip(limits, beyond.tolist(), strict=True)),
-        )
-        for point, row, beyond in zip(points, values, violations(metrics, values), strict=True)
-    ]
-    running = [
-        optuna.trial.create_trial(
-            state=TrialState.RUNNING, params=whole(point), distributions=distributions
-        )
-        for point in history.pending
-    ]
-    return [*finished, *running]
 
 
 def gp(seed: int) -> optuna.samplers.BaseSampler:
