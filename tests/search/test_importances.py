@@ -115,7 +115,7 @@ def test_what_does_nothing_is_near_0_among_trials_of_the_sampler(recorded, count
         for number, trial in enumerate(recorded[:count])
     ]
     metrics = [Maximize("accuracy", 0.9), Minimize("density", 0.3)]
-    shares = importances(metrics, Experiment("x", parameters, metrics)._space, records)
+    shares = importances(metrics, Experiment("x", parameters, metrics).space, records)
     for metric, causes in (("accuracy", ["lr", "wd"]), ("density", ["wd"])):
         assert list(shares[metric])[: len(causes)] == causes
         for name, share in shares[metric].items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -112,14 +111,3 @@ def most_different_first(
         order.append(row)
         nearest = np.minimum(nearest, distances(space, units, units[[row]])[:, 0])
     return [*order, *left]
-
-
-def read_solutions(solutions: Any) -> Solutions | None:
-    """Return ``solutions`` after checking its type.
-
-    Raises:
-        UserError: they are neither `Solutions` nor None.
-    """
-    if not isinstance(solutions, Solutions | None):
-        raise UserError(f"solutions must be Solutions(count, distance), not {solutions!r}")
-    return solutions

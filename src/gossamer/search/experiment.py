@@ -17,7 +17,7 @@ from gossamer.numbers import whole
 from gossamer.search import definition, schema
 from gossamer.search.added import read_added
 from gossamer.search.definition import UNLIMITED
-from gossamer.search.distinct import Solutions, read_solutions
+from gossamer.search.distinct import Solutions
 from gossamer.search.execution.commands import Command
 from gossamer.search.execution.loggers import Logger
 from gossamer.search.execution.runner import MakeExecutor, RunSettings, run
@@ -132,15 +132,17 @@ class Experiment:
         self.budget = None if budget is None else whole(budget, 1, "budget")
         self.minutes = check_minutes(minutes)
         self.patience = None if patience is None else whole(patience, 1, "patience")
-        self.solutions = read_solutions(solutions)
-        if self.solutions is not None:
-            self.solutions.check(self.metrics)
+        if not isinstance(solutions, Solutions | None):
+            raise UserError(f"solutions must be Solutions(count, distance), not {solutions!r}")
+        self.solutions = solutions
+        if solutions is not None:
+            solutions.check(self.metrics)
         seed = whole(seed, 0, "seed")
         self.settings = plain(settings or {})
-        self._space = Space(self.parameters, self.constraints)
-        chosen.check(self._space)
-        points = start_points(self._space, start)
-        self._suggester = Suggester(chosen, self._space, self.metrics, seed, points)
+        self.space = Space(self.parameters, self.constraints)
+        chosen.check(self.space)
+        points = start_points(self.space, start)
+        self._suggester = Suggester(chosen, self.space, self.metrics, seed, points)
         self._lock = threading.RLock()
         self.stopping = check_list("stopping", stopping, StoppingRule, "Halving()")
         check_rules(self.stopping, self.metrics)
@@ -154,9 +156,10 @@ class Experiment:
             raise UserError(f"continuation must be a Continuation, not {continuation!r}")
         self.continuation = continuation
         if continuation is not None:
-            _check_continuation(continuation, self._space, self.metrics)
+            _check_continuation(continuation, self.space, self.metrics)
         self._ladder = Ladder(self.metrics, self.fidelities)
         self._curves = LearningCurves()
+        stated = None if files is None else os.fspath(files)
         described = definition.to_mapping(
             self.parameters,
             self.metrics,
@@ -173,12 +176,11 @@ class Experiment:
             fidelities=self.fidelities,
             continuation=continuation,
             command=self.command,
-            files=None if files is None else os.fspath(files),
-            solutions=None if self.solutions is None else dataclasses.asdict(self.solutions),
+            files=stated,
+            solutions=None if solutions is None else dataclasses.asdict(solutions),
             patience=self.patience,
         )
         self.storage = storage
-        stated = None if files is None else os.fspath(files)
         self.files = files_folder(storage, stated, self.name)
         # By number: a trial, the metrics, and what they make of it. Whoever compares trials from
         # one reading to the next finds the same objects.
@@ -199,7 +201,7 @@ class Experiment:
         if stored is not None and stored["asked"] == asked:
             return Earlier.from_mapping(stored)
         before = Experiment.from_storage(warm_start.storage, warm_start.experiment)
-        earlier = Earlier.of(self._space, self.metrics, before._full(), warm_start.best)
+        earlier = Earlier.of(self.space, self.metrics, before._full(), warm_start.best)
         self._opening.earlier = {"asked": asked, **earlier.to_mapping()}
         return earlier
 
@@ -335,7 +337,7 @@ class Experiment:
                 self._follow_thresholds()
                 waiting = self._store.claim_waiting(allowed)
                 if waiting is not None:
-                    point = self._space.with_defaults(waiting.parameters)
+                    point = self.space.with_defaults(waiting.parameters)
                     origin, rounds = waiting.origin, waiting.continued
                     what = Trial(-1, point, waiting.fidelity, origin=origin, continued=rounds)
                     return self._started(what, waiting.number)
@@ -346,7 +348,7 @@ class Experiment:
                 if not allowed.holds(spent + allowed.cost(self._ladder.lowest)):
                     return None
                 trial = self._next(records, budget - spent, seconds)
-                distributions = self._space.distributions()
+                distributions = self.space.distributions()
                 used = {name: distributions[name] for name in trial.parameters}
                 room = Room(allowed, len(everything), strict=time.monotonic() < patience)
                 number = self._store.create(trial, used, room)
@@ -379,8 +381,8 @@ class Experiment:
         Raises:
             UserError: a value is invalid for its parameter or metric; nothing is stored.
         """
-        point, end = read_added(self._space, self.metrics, parameters, values, error, stopped)
-        distributions = self._space.distributions()
+        point, end = read_added(self.space, self.metrics, parameters, values, error, stopped)
+        distributions = self.space.distributions()
         used = {name: distributions[name] for name in point}
         with self._lock:
             number = self._store.add(point, used, end, seconds, source)
@@ -395,17 +397,12 @@ class Experiment:
         stopped: str | None = None,
     ) -> None:
         """Raise the `UserError` that `add` would raise, without storing anything."""
-        read_added(self._space, self.metrics, parameters, values, error, stopped)
+        read_added(self.space, self.metrics, parameters, values, error, stopped)
 
     def sources(self) -> frozenset[str]:
         """Return the sources of added trials, deleted ones included."""
         reading = self._opening.reading
         return frozenset() if reading is None else reading.sources()
-
-    @property
-    def space(self) -> Space:
-        """The points that parameters and constraints allow."""
-        return self._space
 
     def suggest(self, history: History) -> dict[str, Any]:
         """Suggest a point after the trials of `history`, which need not be this experiment's."""
@@ -619,7 +616,7 @@ class Experiment:
         names = tuple(metric.name for metric in self.metrics)
         if known is None or known[0] is not record or known[1] != names:
             now = record
-            point = self._space.with_defaults(record.parameters)
+            point = self.space.with_defaults(record.parameters)
             if len(point) > len(record.parameters):
                 now = dataclasses.replace(now, parameters=point)
             lacking = next((name for name in names if name not in record.values), None)
@@ -636,7 +633,7 @@ class Experiment:
         inside. Only trials of the full task are considered.
         """
         self._follow_thresholds()
-        return frontier(self.metrics, self._full(), self._space, self.solutions)
+        return frontier(self.metrics, self._full(), self.space, self.solutions)
 
     @property
     def usual_patience(self) -> int:
@@ -649,7 +646,7 @@ class Experiment:
         return self._stalled(self._records())
 
     def _stalled(self, records: Sequence[TrialRecord]) -> bool:
-        return stalled(self.metrics, records, self.usual_patience, self._space, self.solutions)
+        return stalled(self.metrics, records, self.usual_patience, self.space, self.solutions)
 
     def sign(self, records: Sequence[TrialRecord]) -> str | None:
         """Return a remark if these trials have stopped improving, else None."""
@@ -661,7 +658,7 @@ class Experiment:
         Each share has a 90 % interval. The shares of a metric sum to 1. A metric that is constant,
         or has fewer than 10 trials or two per parameter, has none.
         """
-        return importances(self.metrics, self._space, self._full())
+        return importances(self.metrics, self.space, self._full())
 
     def _full(self) -> list[TrialRecord]:
         return [record for record in self.trials() if record.fidelity is None]
