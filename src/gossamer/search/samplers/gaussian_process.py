@@ -368,7 +368,7 @@ def _fit(
     from scipy.optimize import minimize  # slow to import, and not for workers
 
     features = Features(np.frombuffer(columns).reshape(shape), np.array(owner))
-    loss, center, _, bounds = _posterior(
+    loss, center, bounds = _posterior(
         features, np.frombuffer(values), np.frombuffer(known), quadratic
     )
     options = {"maxfun": _EVALUATIONS}
@@ -378,9 +378,9 @@ def _fit(
 
 def _posterior(
     features: Features, values: np.ndarray, known: np.ndarray, quadratic: bool
-) -> tuple[_Loss, np.ndarray, np.ndarray, list[tuple[float, float]]]:
-    """Return the loss of hyperparameters (minus log probability) with its gradient, center and
-    spread of their prior, and their bounds."""
+) -> tuple[_Loss, np.ndarray, list[tuple[float, float]]]:
+    """Return the loss of hyperparameters (minus log probability) with its gradient, the center of
+    their prior, and their bounds."""
     parameters = features.parameters
     squared = np.stack([features.squared_distances(features, p) for p in range(parameters)])
     kinds = ["length"] * parameters + ["add", "joint", "noise"]
@@ -415,7 +415,7 @@ def _posterior(
         evidence = 0.5 * values @ weights + np.log(np.diag(root)).sum()
         return float(evidence + 0.5 * (off**2).sum()), gradient + off / spread
 
-    return loss, center, spread, [_BOUNDS[kind] for kind in kinds]
+    return loss, center, [_BOUNDS[kind] for kind in kinds]
 
 
 def _cholesky(covariance: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -62,7 +62,7 @@ class Ladder:
     def __init__(self, metrics: Sequence[Metric], fidelities: Sequence[Fidelity]) -> None:
         self._metrics = metrics
         self.rungs = sorted(fidelities, key=lambda fidelity: fidelity.cost)
-        self._by_name = {fidelity.name: fidelity for fidelity in fidelities}
+        self._by_name: dict[str | None, Fidelity] = {f.name: f for f in fidelities}
         if len(self._by_name) < len(fidelities):
             raise UserError("two fidelities have the same name; rename one")
 
@@ -72,12 +72,10 @@ class Ladder:
         return self.rungs[0].name if self.rungs else None
 
     def cost(self, fidelity: str | None) -> float:
-        known = self._by_name.get(fidelity) if fidelity is not None else None
-        return known.cost if known else 1.0
+        return self._by_name[fidelity].cost if fidelity in self._by_name else 1.0
 
     def settings(self, fidelity: str | None) -> Mapping[str, Any]:
-        known = self._by_name.get(fidelity) if fidelity is not None else None
-        return known.settings if known else {}
+        return self._by_name[fidelity].settings if fidelity in self._by_name else {}
 
     def next_up(
         self, records: Sequence[TrialRecord], room: float

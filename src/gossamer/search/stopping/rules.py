@@ -40,7 +40,11 @@ class _Forecasting:
 
     def __post_init__(self) -> None:
         make_plain(self)
-        _check_share(self, "confidence")
+        if not is_number(self.confidence) or not 0 < self.confidence < 1:
+            raise UserError(
+                f"stopping.{_name(self)}: confidence must be between 0 and 1, "
+                f"not {self.confidence!r}"
+            )
         _check_count(self, "least", 1)
 
 
@@ -172,12 +176,9 @@ class Halving:
         of = context.of()
         if not before < rung <= now or of is None or rung >= of:
             return None
-        reached = [
-            row
-            for curve in (context.trial, *context.others)
-            if (row := self._row(context, curve, rung, of)) is not None
-        ]
-        if self._row(context, context.trial, rung, of) is None or len(reached) <= self.least:
+        rows = [self._row(context, curve, rung, of) for curve in (context.trial, *context.others)]
+        reached = [row for row in rows if row is not None]
+        if rows[0] is None or len(reached) <= self.least:
             return None
         place = int(np.flatnonzero(order(context.ranking, np.array(reached)) == 0)[0])
         keep = math.ceil(len(reached) / self.reduction)
@@ -251,12 +252,6 @@ def rules_to_mapping(rules: Sequence[StoppingRule]) -> dict[str, Any]:
         for rule in rules
         if isinstance(rule, _Named)
     }
-
-
-def _check_share(rule: object, name: str) -> None:
-    value = getattr(rule, name)
-    if not is_number(value) or not 0 < value < 1:
-        raise UserError(f"stopping.{_name(rule)}: {name} must be between 0 and 1, not {value!r}")
 
 
 def _check_count(rule: object, name: str, least: int) -> None:
