@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 from gossamer.errors import UserError
 
@@ -162,6 +163,24 @@ def make_folder(path: Name) -> Path:
             f"cannot write the folder {folder}: {error.strerror}; name another"
         ) from None
     return folder
+
+
+def is_sqlite(path: Path) -> bool:
+    """Return whether a file is an SQLite database."""
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
+
+
+def named_storage(source: Name) -> str | None:
+    """Return the address of a storage: ``source`` itself, or that of the SQLite file it names.
+
+    None if it is neither, such as an experiment's TOML file. This imports no database.
+    """
+    text = os.fspath(source)
+    if "://" in text:
+        return text
+    path = Path(text)
+    return f"sqlite:///{quote(text)}" if path.is_file() and is_sqlite(path) else None
 
 
 def is_stream(path: Name) -> bool:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gossamer.errors import UserError
+from gossamer.files import named_storage
 
 Source = Annotated[
     str, typer.Argument(help="Experiment file, or a storage: its address or SQLite file.")
@@ -38,8 +39,6 @@ def storage_address(source: str) -> str | None:
     Raises:
         UserError: it is neither.
     """
-    from gossamer.search.trials.databases import named_storage
-
     path, address = Path(source), named_storage(source)
     if address is None and path.is_file() and path.suffix != ".toml" and not _is_toml(path):
         raise UserError(f"{source} is neither an experiment file (TOML) nor an SQLite database")

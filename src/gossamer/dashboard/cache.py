@@ -15,9 +15,10 @@ from optuna.storages import BaseStorage
 from sqlalchemy import make_url
 
 from gossamer.errors import UserError
+from gossamer.files import named_storage
 from gossamer.search import Experiment, Snapshot
 from gossamer.search.definition import read_toml
-from gossamer.search.trials.databases import named_storage, open_storage
+from gossamer.search.trials.databases import connect_to_read, open_storage
 from gossamer.search.trials.storage import MADE
 
 # Seconds between two reads of the storage, for any number of open pages.
@@ -78,7 +79,7 @@ class DatabaseFile:
             return None
         try:
             status = self._path.stat()
-            with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as database:
+            with closing(connect_to_read(self._path)) as database:
                 row = database.execute(_CONTENT, (MADE, self._experiment)).fetchone()
         except FileNotFoundError:
             return None

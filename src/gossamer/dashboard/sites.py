@@ -14,10 +14,10 @@ from gossamer.dashboard.cache import Cache, Unreadable
 from gossamer.dashboard.page import overview_page
 from gossamer.dashboard.site import Site
 from gossamer.errors import UserError
+from gossamer.files import named_storage
 from gossamer.report.overview import overview
 from gossamer.search import Snapshot
 from gossamer.search.schema import stored_names
-from gossamer.search.trials.databases import named_storage
 
 # A prefix is needed, because browsers resolve "/../" and "/./" to other addresses.
 _ONE = "/experiment:"

@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 import gossamer
 from gossamer.errors import UserError
-from gossamer.files import refuse_overwrite, write_text
+from gossamer.files import named_storage, refuse_overwrite, write_text
 from gossamer.report import experiment as words
 from gossamer.report import figures, units
 from gossamer.report.choice import choice, compared
@@ -248,20 +248,14 @@ def page(
 def _opened(source: object) -> list[Experiment | Snapshot] | None:
     """Return the experiments of ``source``; None if it is a run directory."""
     if isinstance(source, (str, os.PathLike)):
-        name = str(os.fspath(source))
-        described = Path(name).suffix.lower() == ".toml"
-        if not described and "://" not in name and not Path(name).is_file():
-            return None
-        from gossamer.search.trials.databases import named_storage
-
-        address = named_storage(name)
-        if address is None and not described:
+        address = named_storage(source)
+        if address is None and Path(source).suffix.lower() != ".toml":
             return None
         from gossamer.search import Experiment
         from gossamer.search.schema import stored_names
 
         if address is None:
-            return [Experiment.from_toml(name)]
+            return [Experiment.from_toml(source)]
         # Without any, opening says why.
         names: list[str | None] = [*stored_names(address)]
         return [Experiment.from_storage(address, one) for one in names or [None]]

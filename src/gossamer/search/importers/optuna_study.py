@@ -13,8 +13,9 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial
 
 from gossamer.errors import UserError, one_line
+from gossamer.files import is_sqlite
 from gossamer.search.importers.importer import OtherTrial, choose
-from gossamer.search.trials.databases import has_table, is_sqlite, open_storage, readable_errors
+from gossamer.search.trials.databases import has_table, open_storage, readable_errors
 from gossamer.search.trials.edits import Edits
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.records import STATES, record

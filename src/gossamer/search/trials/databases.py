@@ -9,10 +9,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-from urllib.parse import quote
 
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
@@ -27,6 +26,7 @@ from sqlalchemy.exc import (
 
 from gossamer.errors import UserError, one_line
 from gossamer.extras import needed
+from gossamer.files import is_sqlite
 from gossamer.search.trials.optuna_log import quiet_optuna
 from gossamer.search.trials.transactions import watch
 
@@ -105,7 +105,8 @@ def open_storage(url: str | None, *, create: bool = True) -> BaseStorage:
             )
         path = Path(parsed.database)
         if not create and not os.access(path, os.W_OK):
-            return get_storage(_connect(url, _reading(path)))
+            connect = partial(connect_to_read, path, timeout=60, check_same_thread=False)
+            return get_storage(_connect(url, {"creator": connect}))
         storage = _connect(url, {"connect_args": {"timeout": 60}})
         _serialize(storage.engine)
         return get_storage(storage)
@@ -153,22 +154,15 @@ def network_mount(path: str | os.PathLike[str], mounts: Path) -> str | None:
     return kind if kind.removeprefix("fuse.") in _NETWORK else None
 
 
-def is_sqlite(path: Path) -> bool:
-    """Return whether a file is an SQLite database."""
-    with path.open("rb") as file:
-        return file.read(16) == b"SQLite format 3\0"
+def connect_to_read(path: Path, **options: Any) -> sqlite3.Connection:
+    """Open an SQLite file without making or changing anything; ``options`` are those of sqlite3.
 
-
-def named_storage(source: str | os.PathLike[str]) -> str | None:
-    """Return the address of a storage: ``source`` itself, or that of the SQLite file it names.
-
-    None if it is neither, such as an experiment's TOML file.
+    Raises:
+        sqlite3.Error: it cannot be read.
     """
-    text = os.fspath(source)
-    if "://" in text:
-        return text
-    path = Path(text)
-    return f"sqlite:///{quote(text)}" if path.is_file() and is_sqlite(path) else None
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    connection: sqlite3.Connection = sqlite3.connect(address, uri=True, **options)
+    return connection
 
 
 def has_table(path: Path, table: str) -> bool:
@@ -177,8 +171,7 @@ def has_table(path: Path, table: str) -> bool:
     Raises:
         sqlite3.Error: it cannot be read.
     """
-    address = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(address, uri=True)) as connection:
+    with closing(connect_to_read(path)) as connection:
         query = "SELECT 1 FROM sqlite_master WHERE name = ?"
         return connection.execute(query, (table,)).fetchone() is not None
 
@@ -243,17 +236,6 @@ def _connect_postgresql(url: str, parsed: sqlalchemy.engine.URL, create: bool) -
             return _connect(str(parsed), options, through, create=create)
     except SQLAlchemyError as error:
         raise UserError(f"storage '{parsed}' cannot be opened: {message_of(error)}") from None
-
-
-def _reading(path: Path) -> dict[str, Any]:
-    """Options for an SQLite file that may not be written to, nor its folder."""
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60, check_same_thread=False
-        )
-
-    return {"creator": connect}
 
 
 def _serialize(engine: sqlalchemy.engine.Engine) -> None:
