@@ -7,9 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from gossamer.energy import MEMORIES, EnergyModel, Work
-
-__all__ = ["MEMORIES", "against_dense", "between"]
+from gossamer.energy import EnergyModel, Work
 
 _FIELDS = {field.name for field in dataclasses.fields(Work)}
 _NEEDED = _FIELDS - {"bits"}  # not in runs made before it was counted

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from gossamer.deploy.metrics import METRICS, Run, read
-from gossamer.report import energy, units
+from gossamer.energy import MEMORIES
 from gossamer.report import metrics_reader as reader
+from gossamer.report import units
 from gossamer.report.figure_row import Cell, EnergyRow, Gain, Row
 from gossamer.report.provenance import Provenance
 
@@ -157,7 +158,7 @@ ROWS: tuple[Row | EnergyRow, ...] = (
         note=reader.machine,
         meaning="per inference",
     ),
-    *(EnergyRow(memory, f"Energy, weights in {memory}") for memory in energy.MEMORIES),
+    *(EnergyRow(memory, f"Energy, weights in {memory}") for memory in MEMORIES),
     _timed(
         "Training time",
         read=reader.training_seconds,

@@ -80,18 +80,14 @@ def _settings_table(runs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, li
     return [(name, [column.get(name, units.NOTHING) for column in columns]) for name in names]
 
 
-def _parents(path: Path) -> None:
+def write_page(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``; create its folder if needed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"folder {path.parent} cannot be made ({error.strerror}): choose another -o"
         ) from None
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``; create its folder if needed."""
-    _parents(path)
     write_text(path, text)
 
 
@@ -218,9 +214,7 @@ def page(
         runs=runs,
         lines=figures.compare(runs),
         closer=closer,
-        noise_curves={
-            name: curve for name, run in runs.items() if (curve := plots.noise_curve(run))
-        },
+        noise_curves=plots.noise_curves(runs),
         layer_tables={name: layers_of(run) for name, run in runs.items()},
         layer_columns=LAYER_COLUMNS,
         settings=_settings_table(runs),

@@ -18,8 +18,7 @@ Curve = Sequence[tuple[float, float]]
 
 def of_runs(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
     """Draw accuracy under noise and corruptions, and multiply-adds per layer, if measured."""
-    curve = noise(runs)
-    return [*([curve] if curve else []), *disturbed(runs), *layers(runs)]
+    return [*noise(runs), *disturbed(runs), *layers(runs)]
 
 
 def _accuracy(runs: Collection[str], curves: Mapping[str, Curve], height: int, at: str) -> Any:
@@ -41,11 +40,16 @@ def _accuracy(runs: Collection[str], curves: Mapping[str, Curve], height: int, a
     return figure
 
 
-def noise(runs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
+def noise_curves(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Curve]:
+    """Return the noise curves of the runs that measured them, by name."""
+    return {name: curve for name, run in runs.items() if (curve := _noise_curve(run))}
+
+
+def noise(runs: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
     """Draw accuracy against noise level, one curve per run that measured it."""
-    curves = {name: curve for name, run in runs.items() if (curve := noise_curve(run))}
+    curves = noise_curves(runs)
     if not curves:
-        return None
+        return []
     figure = _accuracy(runs, curves, 340, "level %{x}")
     figure.update_xaxes(title_text="noise level")
     words = "; ".join(
@@ -54,10 +58,10 @@ def noise(runs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
         for name, curve in curves.items()
     )
     alt = f"Accuracy against noise level: {words}."
-    return Plot("noise", "Accuracy under noise", alt, figure, ("measured",))
+    return [Plot("noise", "Accuracy under noise", alt, figure, ("measured",))]
 
 
-def noise_curve(run: Mapping[str, Any]) -> list[tuple[float, float]]:
+def _noise_curve(run: Mapping[str, Any]) -> list[tuple[float, float]]:
     """Return (level, accuracy) at each noise level; empty if the run did not measure it."""
     measured = run.get("noise") or {}
     levels, correct = measured.get("levels") or [], measured.get("correct") or []
