@@ -51,12 +51,11 @@ def from_stream(
     if form not in FORMATS:
         raise UserError(f"unknown format '{form}': one of {', '.join(FORMATS)}")
     source_rate = source_rate or rate
-    convert = None if source_rate == rate else _converter(source_rate, rate)
-    return _read(stream, source_rate, form, convert)
+    return _read(stream, source_rate, form, _converter(source_rate, rate))
 
 
 def _read(
-    stream: BinaryIO, source_rate: int, form: str, convert: Callable[[Wave], Wave] | None
+    stream: BinaryIO, source_rate: int, form: str, convert: Callable[[Wave], Wave]
 ) -> Iterator[Wave]:
     dtype = np.dtype(FORMATS[form])
     first = True
@@ -67,18 +66,15 @@ def _read(
         whole = len(data) // dtype.itemsize * dtype.itemsize
         block = floats(np.frombuffer(data[:whole], dtype).astype(dtype.newbyteorder("=")))
         if not (np.abs(block) < _LOUDEST).all():  # NaN too
-            raise UserError(
-                f"the input is no sound in format {form}: are its samples {_others(form)}?"
-            )
-        yield block if convert is None else convert(block)
-
-
-def _others(form: str) -> str:
-    return " or ".join(name for name in FORMATS if name != form)
+            others = " or ".join(name for name in FORMATS if name != form)
+            raise UserError(f"the input is no sound in format {form}: are its samples {others}?")
+        yield convert(block)
 
 
 def _converter(source_rate: int, rate: int) -> Callable[[Wave], Wave]:
     """Return a resampler with memory, so that there is no click between blocks."""
+    if source_rate == rate:
+        return lambda block: block
     with needed(f"sound of {source_rate} samples a second, where the network takes {rate},"):
         import soxr
     stream = soxr.ResampleStream(source_rate, rate, 1, dtype="float32")
@@ -112,7 +108,7 @@ def from_microphone(rate: int, device: str | None = None) -> Iterator[Wave]:
     chosen = int(device) if device is not None and device.isdigit() else device
     try:
         source_rate, channels = _accepted(sounddevice, chosen, rate)
-        convert = None if source_rate == rate else _converter(source_rate, rate)
+        convert = _converter(source_rate, rate)
         stream = sounddevice.InputStream(
             source_rate,
             source_rate // 10,
@@ -143,13 +139,12 @@ def _accepted(sounddevice: Any, device: int | str | None, rate: int) -> tuple[in
 
 
 def _heard(
-    stream: Any, blocks: queue.SimpleQueue[Wave], convert: Callable[[Wave], Wave] | None
+    stream: Any, blocks: queue.SimpleQueue[Wave], convert: Callable[[Wave], Wave]
 ) -> Iterator[Wave]:
     try:
         stream.start()
         while True:
-            block = blocks.get(timeout=_SILENT)
-            yield block if convert is None else convert(block)
+            yield convert(blocks.get(timeout=_SILENT))
     except queue.Empty:
         raise UserError(
             f"the microphone has sent nothing for {_SILENT} seconds: is it still plugged in?"
