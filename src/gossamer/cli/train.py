@@ -9,7 +9,7 @@ import typer
 
 from gossamer import console
 from gossamer.cli.app import Data, Json, Threads, app, print_json, settings_of
-from gossamer.cli.experiments import open_experiment, storage_address
+from gossamer.cli.experiments import Name, open_experiment, storage_address
 from gossamer.console import say, show
 from gossamer.errors import UserError
 
@@ -55,9 +55,7 @@ def train(
     trial: Annotated[
         int | None, typer.Option(help="Number of that trial; by default the best one.")
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="The experiment, where the storage has several.")
-    ] = None,
+    name: Name = None,
     init: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Start from the weights of this run.")
     ] = None,
