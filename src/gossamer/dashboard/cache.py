@@ -88,7 +88,7 @@ class DatabaseFile:
         return None if row is None else _Content((status.st_dev, status.st_ino), *row)
 
 
-def open_stored(source: str | os.PathLike[str], name: str | None = None) -> Experiment:
+def open_stored(source: str | os.PathLike[str], name: str | None) -> Experiment:
     """Open a stored experiment; its thresholds are those of the storage, not of a TOML file.
 
     Args:
@@ -130,7 +130,7 @@ def _where(source: str | os.PathLike[str]) -> tuple[str, str | None]:
 class Cache:
     """A cached experiment; for `source` and `name` see `open_stored`."""
 
-    def __init__(self, source: str | os.PathLike[str], name: str | None = None) -> None:
+    def __init__(self, source: str | os.PathLike[str], name: str | None) -> None:
         self.experiment = open_stored(source, name)
         self._file = DatabaseFile(_where(source)[0], self.experiment.name)
         self._lock = threading.Lock()

@@ -264,7 +264,7 @@ def _table(
     entry: Any,
     where: str,
     needed: Sequence[str],
-    allowed: Sequence[str] = (),
+    allowed: Sequence[str],
     remedy: str = "add it",
 ) -> dict[str, Any]:
     """Check that ``entry`` is a table with all needed and otherwise only allowed keys."""

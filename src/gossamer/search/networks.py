@@ -27,7 +27,7 @@ from gossamer.training.trained import export_network
 
 # Once in each worker process, not once a trial; the tasks of fidelities beside the full one.
 @lru_cache(maxsize=4)
-def _load(task: str, options: tuple[tuple[str, Any], ...] = ()) -> Task:
+def _load(task: str, options: tuple[tuple[str, Any], ...]) -> Task:
     return load(task, **dict(options))
 
 

@@ -20,7 +20,7 @@ from gossamer.search.trials.storage import DEFINITION, Store
 _MEANING = ("task", "model")
 
 
-def stored_arguments(url: str, name: str | None = None) -> dict[str, Any]:
+def stored_arguments(url: str, name: str | None) -> dict[str, Any]:
     """Return the stored arguments of `Experiment`, see `stored_name`.
 
     Raises:
@@ -32,7 +32,7 @@ def stored_arguments(url: str, name: str | None = None) -> dict[str, Any]:
     return {**from_mapping(stored), "storage": url}
 
 
-def stored_name(url: str, name: str | None = None) -> str:
+def stored_name(url: str, name: str | None) -> str:
     """Return the name of the experiment to open: the named one, or the only one.
 
     Args:

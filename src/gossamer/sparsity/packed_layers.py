@@ -129,7 +129,7 @@ def make_packed(
     nonzeros: SparseWeight,
     optimizer: torch.optim.Optimizer,
     expand: Callable[[], None],
-    active: bool = False,
+    active: bool,
 ) -> None:
     """Turn a plain layer into a packed one; ``expand`` must turn it back.
 

@@ -10,7 +10,7 @@ from gossamer.training.config import TrainingConfig
 
 
 def make_optimizer(
-    model: nn.Module, settings: TrainingConfig, scaling: Scaling | None = None
+    model: nn.Module, settings: TrainingConfig, scaling: Scaling | None
 ) -> torch.optim.Optimizer:
     """Make the optimizer of a model's parameters.
 

@@ -149,9 +149,7 @@ class Workers:
         UserError: `train` cannot be pickled.
     """
 
-    def __init__(
-        self, train: Train, count: int, receive: Receive, threads: int | None = None
-    ) -> None:
+    def __init__(self, train: Train, count: int, receive: Receive, threads: int | None) -> None:
         self._train = pickled(train)
         self._server = ReportServer(receive)
         share = threads or max(1, loky.cpu_count() // count)

@@ -22,7 +22,7 @@ IMPORTERS: dict[str, Importer] = {
 }
 
 
-def importer_of(source: str, tool: str | None = None) -> Importer:
+def importer_of(source: str, tool: str | None) -> Importer:
     """Return the importer named `tool`, or the one that recognizes `source`.
 
     Raises:

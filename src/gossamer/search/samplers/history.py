@@ -44,8 +44,8 @@ class History:
         records: Sequence[TrialRecord],
         metrics: Sequence[Metric],
         ladder: Ladder,
-        earlier: Earlier | None = None,
-        solutions: Solutions | None = None,
+        earlier: Earlier | None,
+        solutions: Solutions | None,
     ) -> History:
         """Make the history; each point appears once, with its best known values at full cost.
 
