@@ -159,10 +159,8 @@ def sweep_config(
 
 
 def _as_sweep(parameter: Parameter) -> dict[str, Any]:
-    if isinstance(parameter, Choice):
-        return {"values": list(parameter.options)}
-    if isinstance(parameter, Grid):
-        return {"values": list(parameter.values)}
+    if isinstance(parameter, Choice | Grid):
+        return {"values": list(parameter.listed)}
     bounds: dict[str, Any] = {"min": parameter.low, "max": parameter.high}
     if parameter.step is not None:
         return {"distribution": "q_uniform", **bounds, "q": parameter.step}

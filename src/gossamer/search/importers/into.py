@@ -160,8 +160,7 @@ def _value(parameter: Parameter, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if isinstance(parameter, Choice | Grid):
-        options = parameter.options if isinstance(parameter, Choice) else parameter.values
-        return next((option for option in options if value in _written(option)), value)
+        return next((option for option in parameter.listed if value in _written(option)), value)
     number = _number(parameter.name, value)
     return int(number) if number.is_integer() else number
 

@@ -192,18 +192,18 @@ class _Listed(ABC):
         make_plain(self)
         check_name(self.name, "parameter")
         where = f"parameter '{self.name}'"
-        if isinstance(self._values, str) or not isinstance(self._values, Sequence):
+        if isinstance(self.listed, str) or not isinstance(self.listed, Sequence):
             kind = " of numbers" if isinstance(self, Grid) else ""
-            raise UserError(f"{where}: {self._LISTED} must be a list{kind}, not {self._values!r}")
-        if not self._values:
+            raise UserError(f"{where}: {self._LISTED} must be a list{kind}, not {self.listed!r}")
+        if not self.listed:
             raise UserError(f"{where}: {self._LISTED} is empty; give at least one")
         self._check_values(where)
-        object.__setattr__(self, self._LISTED, tuple(self._values))
+        object.__setattr__(self, self._LISTED, tuple(self.listed))
         self._check_prior(where)
         object.__setattr__(self, "when", check_when(where, self.when))
 
     @property
-    def _values(self) -> Sequence[Any]:
+    def listed(self) -> Sequence[Any]:
         """The listed values, in order."""
         values: Sequence[Any] = getattr(self, self._LISTED)
         return values
@@ -214,23 +214,23 @@ class _Listed(ABC):
 
     def distribution(self) -> BaseDistribution:
         """The parameter as Optuna knows it."""
-        return CategoricalDistribution(tuple(self._values))
+        return CategoricalDistribution(tuple(self.listed))
 
     def decode(self, unit: float) -> Any:
         """The value at `unit` in [0, 1]."""
-        return self._values[min(int(unit * len(self._values)), len(self._values) - 1)]
+        return self.listed[min(int(unit * len(self.listed)), len(self.listed) - 1)]
 
     def encode(self, value: Any) -> float:
         """Position of the value in [0, 1]: the middle of its cell."""
-        return (list(self._values).index(value) + 0.5) / len(self._values)
+        return (list(self.listed).index(value) + 0.5) / len(self.listed)
 
     def _check_prior(self, where: str) -> None:
         if self.prior is None:
             return
         weights = list(self.prior) if isinstance(self.prior, Sequence) else []
-        if len(weights) != len(self._values) or not all(is_number(w) and w > 0 for w in weights):
+        if len(weights) != len(self.listed) or not all(is_number(w) and w > 0 for w in weights):
             raise UserError(
-                f"{where}: prior must be {len(self._values)} numbers above 0, a weight for each "
+                f"{where}: prior must be {len(self.listed)} numbers above 0, a weight for each "
                 f"value, not {self.prior!r}"
             )
         object.__setattr__(self, "prior", tuple(weights))

@@ -37,10 +37,9 @@ def takes(parameter: Parameter, value: Value) -> bool:
 
 def exact(parameter: Parameter, value: Any) -> Value:
     """Return `value`, which must be valid for `parameter`, in the parameter's type."""
-    listed = parameter.options if isinstance(parameter, Choice) else None
-    listed = parameter.values if isinstance(parameter, Grid) else listed
-    if listed is not None:
-        return listed[list(listed).index(value)]
+    if isinstance(parameter, Choice | Grid):
+        exact: Value = parameter.listed[list(parameter.listed).index(value)]
+        return exact
     return float(value) if isinstance(parameter, Float) else int(value)
 
 
