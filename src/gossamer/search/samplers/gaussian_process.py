@@ -12,7 +12,7 @@ trials, where the kernels return to a constant.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -42,6 +42,12 @@ _IDLE = (1.5, 1.5)
 _BURN_IN = 200
 _THINNED = 30
 _PIECE = 128
+
+
+def _pairs(table: Mapping[str, tuple[float, float]], parameters: int) -> np.ndarray:
+    """Return the two numbers of each hyperparameter in a table: float64 [2, hyperparameters]."""
+    kinds = ["length"] * parameters + ["add", "joint", "noise"]
+    return np.array([table[kind] for kind in kinds]).T
 
 
 def _matern(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -287,10 +293,8 @@ class _Walk:
     ) -> None:
         self._known = known
         count = features.parameters
-        kinds = ["length"] * count + ["add", "joint", "noise"]
-        prior = {**_PRIOR, "length": _IDLE}
-        self._center, self._spread = (np.array([prior[kind][i] for kind in kinds]) for i in (0, 1))
-        self._low, self._high = (np.array([_BOUNDS[kind][i] for kind in kinds]) for i in (0, 1))
+        self._center, self._spread = _pairs({**_PRIOR, "length": _IDLE}, count)
+        self._low, self._high = _pairs(_BOUNDS, count)
         self._count = count
         self._values = values
         self._squared = [features.squared_distances(features, i) for i in range(count)]
@@ -378,13 +382,12 @@ def _fit(
 
 def _posterior(
     features: Features, values: np.ndarray, known: np.ndarray, quadratic: bool
-) -> tuple[_Loss, np.ndarray, list[tuple[float, float]]]:
+) -> tuple[_Loss, np.ndarray, np.ndarray]:
     """Return the loss of hyperparameters (minus log probability) with its gradient, the center of
     their prior, and their bounds."""
     parameters = features.parameters
     squared = np.stack([features.squared_distances(features, p) for p in range(parameters)])
-    kinds = ["length"] * parameters + ["add", "joint", "noise"]
-    center, spread = (np.array([_PRIOR[kind][i] for kind in kinds]) for i in (0, 1))
+    center, spread = _pairs(_PRIOR, parameters)
     functions = _quadratic(features) if quadratic else np.zeros((len(features), 0))
     mean = _OFFSET + functions @ functions.T
 
@@ -415,7 +418,7 @@ def _posterior(
         evidence = 0.5 * values @ weights + np.log(np.diag(root)).sum()
         return float(evidence + 0.5 * (off**2).sum()), gradient + off / spread
 
-    return loss, center, [_BOUNDS[kind] for kind in kinds]
+    return loss, center, _pairs(_BOUNDS, parameters).T
 
 
 def _cholesky(covariance: np.ndarray, noise: np.ndarray) -> np.ndarray:
