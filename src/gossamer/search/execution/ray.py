@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,7 @@ def on_ray(
     """
     if cpus <= 0 and gpus <= 0:
         raise UserError("a trial needs some CPUs or GPUs; give cpus or gpus above 0")
-
-    def make(train: Train, receive: Receive) -> Executor:
-        return Cluster(train, receive, address, cpus, gpus, workers)
-
-    return make
+    return partial(Cluster, address=address, cpus=cpus, gpus=gpus, workers=workers)
 
 
 class Cluster:
