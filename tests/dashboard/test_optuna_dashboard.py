@@ -67,7 +67,7 @@ def test_only_this_machine_and_only_reading() -> None:
 def test_optuna_dashboard_tells_what_is_inside(storage: str, visit: Callable[[str], Any]) -> None:
     pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
 
-    with optuna_dashboard(stored_at(storage), 0, write=False) as address:
+    with optuna_dashboard(stored_at(storage), write=False) as address:
         page = visit(address)
         studies = page.get("/api/studies").json["study_summaries"]
         number = studies[0]["study_id"]
@@ -81,6 +81,6 @@ def test_absence_is_named(storage: str, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
     with (
         pytest.raises(UserError, match=r"pip install 'gossamer\[optuna-dashboard\]'"),
-        optuna_dashboard(stored_at(storage), 0, write=False),
+        optuna_dashboard(stored_at(storage), write=False),
     ):
         pass

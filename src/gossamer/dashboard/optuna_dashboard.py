@@ -15,7 +15,6 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from gossamer.dashboard.hosts import HERE, is_here
-from gossamer.errors import UserError
 from gossamer.extras import needed
 from gossamer.search.trials.edits import Edits
 
@@ -91,19 +90,16 @@ class _Quiet(WSGIRequestHandler):
 
 
 @contextlib.contextmanager
-def optuna_dashboard(storage: BaseStorage, port: int, write: bool) -> Iterator[str]:
-    """Serve optuna-dashboard within a ``with`` block, and yield its address.
+def optuna_dashboard(storage: BaseStorage, write: bool) -> Iterator[str]:
+    """Serve optuna-dashboard at a free port within a ``with`` block, and yield its address.
 
     Raises:
-        UserError: it is not installed, or the port is taken.
+        UserError: it is not installed.
     """
     with needed("--optuna"):
         from optuna_dashboard import wsgi
     application = guarded(wsgi(ConstraintsAsList(storage)), write)
-    try:
-        server = make_server(HERE, port, application, _Server, _Quiet)
-    except OSError as error:
-        raise UserError(f"port {port}: {error.strerror}; choose another with --port") from None
+    server = make_server(HERE, 0, application, _Server, _Quiet)
     thread = threading.Thread(target=server.serve_forever, name="optuna-dashboard", daemon=True)
     thread.start()
     try:

@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from importlib import resources
+from typing import Any
 
 from plotly.offline import get_plotlyjs_version
 
@@ -28,10 +29,7 @@ _SHARED = {
 
 def overview_page(rows: Sequence[OverviewRow], link: Callable[[str], str]) -> Answer:
     """Return the page of several experiments; `link` returns the address of one by name."""
-    text = _TEMPLATES.get_template("overview.html.j2").render(
-        rows=rows, metrics=metrics_of(rows), link=link, units=units, version=gossamer.__version__
-    )
-    return Answer(text.encode(), "text/html; charset=utf-8", etag_of(text))
+    return _html("overview.html.j2", rows=rows, metrics=metrics_of(rows), link=link, units=units)
 
 
 def page(name: str, write: bool, overview: bool) -> Answer:
@@ -42,16 +40,20 @@ def page(name: str, write: bool, overview: bool) -> Answer:
         write: whether the page may store thresholds.
         overview: whether it links to the page of all experiments.
     """
-    text = _TEMPLATES.get_template("page.html.j2").render(
+    return _html(
+        "page.html.j2",
         name=name,
         write=write,
         overview=overview,
         first=PANELS[0],
         sections=SECTIONS,
         dark=json.dumps(DARK),
-        version=gossamer.__version__,
         plotly=get_plotlyjs_version(),
     )
+
+
+def _html(template: str, **values: Any) -> Answer:
+    text = _TEMPLATES.get_template(template).render(version=gossamer.__version__, **values)
     return Answer(text.encode(), "text/html; charset=utf-8", etag_of(text))
 
 

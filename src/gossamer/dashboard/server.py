@@ -84,6 +84,6 @@ def dashboard(
         addresses = [page.address]
         if optuna:
             storage = stored_at(source)
-            addresses.append(stack.enter_context(optuna_dashboard(storage, 0, write)))
+            addresses.append(stack.enter_context(optuna_dashboard(storage, write)))
         opened(*addresses)
         page.serve()
