@@ -39,6 +39,9 @@ _TEACHER = "teacher"
 _WINNERS = "winners"
 _REARRANGE = "rearrange"
 _STANDARDIZE = "standardize"
+_SWITCHES = (_STANDARDIZE, _REARRANGE, _VARIATIONAL, _INT8)
+# Settings of training, sparsity and measuring, which any model has.
+_SHARED = (*TrainingConfig.names(), *SparsitySettings.names(), *MeasureSettings.names())
 # Arguments of a model's function that come from the task, not from the user.
 _TASK_ARGUMENTS = ("classes", "input_shape")
 
@@ -79,19 +82,8 @@ class Recipe:
         merged = _merge(ref.settings, self.settings)
         object.__setattr__(self, "settings", merged)
         known = {
-            *TrainingConfig.names(),
-            *SparsitySettings.names(),
-            *MeasureSettings.names(),
-            *_model_settings(ref.build),
-            _WEIGHT,
-            _INIT,
-            _TEACHER,
-            _BASE,
-            _VARIATIONAL,
-            _INT8,
-            _WINNERS,
-            _REARRANGE,
-            _STANDARDIZE,
+            *(*_SHARED, *_model_settings(ref.build), *_SWITCHES),
+            *(_WEIGHT, _INIT, _TEACHER, _BASE, _WINNERS),
         }
         for name in merged:
             base, dot, _ = name.partition(".")
@@ -102,7 +94,7 @@ class Recipe:
                 )
         self._check_density(ref.settings)
         self._base()
-        for name in (_STANDARDIZE, _REARRANGE, _VARIATIONAL, _INT8):
+        for name in _SWITCHES:
             if not isinstance(self.settings.get(name, True), bool):
                 raise UserError(f"{name} must be true or false, not {self.settings[name]!r}")
         self._check_variational()
@@ -136,8 +128,7 @@ class Recipe:
         Settings of measuring may change while a training is interrupted. A teacher is known by its
         weights, wherever its run is now.
         """
-        kinds = (TrainingConfig, SparsitySettings, MeasureSettings)
-        shown = {_TEACHER, _STANDARDIZE, *(name for kind in kinds for name in kind.names())}
+        shown = {_TEACHER, _STANDARDIZE, *_SHARED}
         others = {k: v for k, v in self.settings.items() if k not in shown}
         plain: dict[str, Any] = json.loads(json.dumps({"model": self.model, **others}))
         return plain
