@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -280,22 +280,16 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-@contextmanager
 def _accelerated(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     sparsifier: Sparsifier | None,
     config: TrainingConfig,
-) -> Iterator[None]:
+) -> AbstractContextManager[object]:
     """Compute sparse layers with their non-zeros alone, if ``config.accelerate`` is set."""
     if not config.accelerate or sparsifier is None:
-        yield
-        return
-    accelerator = accelerate_sparse(model, sparsifier, optimizer)
-    try:
-        yield
-    finally:
-        accelerator.close()
+        return nullcontext()
+    return closing(accelerate_sparse(model, sparsifier, optimizer))
 
 
 def _final_density(model: nn.Module, sparsifier: Sparsifier | None) -> float | None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import sqlalchemy
@@ -82,8 +82,7 @@ class RoomTakenError(Exception):
     """The trial was not written: other processes have added trials meanwhile."""
 
 
-@contextmanager
-def within(room: Room, study: int, key: str) -> Iterator[None]:
+def within(room: Room, study: int, key: str) -> AbstractContextManager[None]:
     """Write trials that are created within the ``with`` block only if `room` allows it.
 
     The database must be watched, see `transactions.watch`.
@@ -112,8 +111,7 @@ def within(room: Room, study: int, key: str) -> Iterator[None]:
         if taken or not room.budget.holds(room.budget.spent(counted)):
             raise RoomTakenError
 
-    with before_commit(check):
-        yield
+    return before_commit(check)
 
 
 def _is_repeated(session: Session, study: int, first: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 import sqlalchemy
@@ -47,8 +47,7 @@ def watch(storage: RDBStorage) -> None:
             check(session)
 
 
-@contextmanager
-def handing_to(owner: str, trial: int, key: str) -> Iterator[None]:
+def handing_to(owner: str, trial: int, key: str) -> AbstractContextManager[None]:
     """Write a state within the ``with`` block together with the trial's new owner.
 
     Args:
@@ -61,12 +60,10 @@ def handing_to(owner: str, trial: int, key: str) -> Iterator[None]:
         if session.dirty:  # else another process was faster, and nothing is written
             session.execute(_SET_OWNER, _parameters(trial, key, owner))
 
-    with before_commit(check):
-        yield
+    return before_commit(check)
 
 
-@contextmanager
-def while_owned_by(owner: str, trial: int, key: str) -> Iterator[None]:
+def while_owned_by(owner: str, trial: int, key: str) -> AbstractContextManager[None]:
     """Write a state within the ``with`` block only if the trial still has this owner.
 
     Raises:
@@ -78,8 +75,7 @@ def while_owned_by(owner: str, trial: int, key: str) -> Iterator[None]:
         if session.execute(_CONFIRM_OWNER, _parameters(trial, key, owner)).rowcount == 0:  # type: ignore[attr-defined]
             raise OwnerChangedError
 
-    with before_commit(check):
-        yield
+    return before_commit(check)
 
 
 def _parameters(trial: int, key: str, owner: str) -> dict[str, object]:
