@@ -136,7 +136,8 @@ def import_trials(
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise UserError(f"{path}: {_in_words(error)}; export the trials again") from None
+        fault = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path}: {fault}; export the trials again") from None
     named = str(arguments["name"])
     copies = _copies(Path(path), content["trials"])
     folder = files_folder(storage, arguments.get("files"), named)
@@ -286,10 +287,6 @@ def _read(path: Path) -> dict[str, Any]:
     if content.get("version") not in (_WITHOUT_EDITS, _VERSION):
         raise UserError(f"{path} was written by a newer gossamer; use that one here too")
     return content
-
-
-def _in_words(error: Exception) -> str:
-    return f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _utc(local: datetime | None) -> str | None:

@@ -103,7 +103,8 @@ class Suggester:
         return [point for point in points if point is not None][:count]
 
     def _key(self, point: Point) -> tuple[object, ...]:
-        return tuple(point.get(name, _Absent) for name in self._space.parameters)
+        """Return the point's values in the parameters' order, with ``...`` for absent ones."""
+        return tuple(point.get(name, ...) for name in self._space.parameters)
 
 
 def _scaled(metrics: Sequence[Metric], history: History) -> tuple[Sequence[Metric], History]:
@@ -122,7 +123,3 @@ def _scaled(metrics: Sequence[Metric], history: History) -> tuple[Sequence[Metri
         if metric.threshold is not None:
             changed[i] = dataclasses.replace(metric, threshold=metric.threshold / largest)
     return changed, dataclasses.replace(history, values=values, noise=noise)
-
-
-class _Absent:
-    """A marker for the value of a parameter that a point does not have."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -306,8 +306,10 @@ class Store:
         """Store a running trial's report."""
         key = report_key(self._attempts.get(number, 1), report.step)
         entry = {"values": report.values, "of": report.of, "seconds": report.seconds}
-        with _ended_only_once(number):
+        try:
             self._storage.set_trial_user_attr(self._id(number), key, entry)
+        except UpdateFinishedTrialError:
+            raise _ended(number) from None
 
     def end(self, number: int, end: End) -> None:
         """End a running trial of this process."""
@@ -482,11 +484,3 @@ class Store:
 
 def _ended(number: int) -> EndedError:
     return EndedError(f"trial {number} has ended already; it can be ended only once")
-
-
-@contextmanager
-def _ended_only_once(number: int) -> Iterator[None]:
-    try:
-        yield
-    except UpdateFinishedTrialError:
-        raise _ended(number) from None
