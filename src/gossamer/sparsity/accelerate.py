@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -60,16 +61,13 @@ class Accelerator:
         self._hooks.append(optimizer.register_load_state_dict_pre_hook(lambda *_: self.expand()))
 
     def _choose(self, model: nn.Module) -> dict[str, nn.Module]:
-        users: dict[int, int] = {}
-        for module in model.modules():
-            for parameter in module._parameters.values():
-                users[id(parameter)] = users.get(id(parameter), 0) + 1
+        users = Counter(id(p) for module in model.modules() for p in module._parameters.values())
         optimized = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
         candidates = {}
         for name in self._sparsifier.masks:
             layer = self._sparsifier.weights[name].module
             weight = layer._parameters.get("weight")
-            alone = users.get(id(weight)) == 1 and id(weight) in optimized
+            alone = users[id(weight)] == 1 and id(weight) in optimized
             if supported(layer) and alone:
                 candidates[name] = layer
         for name in self._named or ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,10 +96,7 @@ def chains(model: nn.Module) -> list[Chain]:
             f"{first_line(error)}); name the layers with pairs="
         ) from None
     modules = dict(model.named_modules())
-    calls: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.op == "call_module":
-            calls[node.target] = calls.get(node.target, 0) + 1
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     chained = []
     for node in graph.nodes:
         if node.op != "call_module" or node.target not in layers:
