@@ -156,7 +156,7 @@ class Experiment:
             raise UserError(f"continuation must be a Continuation, not {continuation!r}")
         self.continuation = continuation
         if continuation is not None:
-            _check_continuation(continuation, self.space, self.metrics)
+            continuation.check(self.space.parameters, self.metrics)
         self._ladder = Ladder(self.metrics, self.fidelities)
         self._curves = LearningCurves()
         stated = None if files is None else os.fspath(files)
@@ -710,17 +710,3 @@ class Experiment:
             train, workers, trials, progress, loggers, executor, threads, minutes
         )
         run(self, self._store, self._ladder.cost, settings)
-
-
-def _check_continuation(
-    continuation: Continuation, space: Space, metrics: Sequence[Metric]
-) -> None:
-    """Raise `UserError` if the experiment lacks a metric or parameter that it names."""
-    names = [metric.name for metric in metrics]
-    for name in continuation.improves:
-        if name not in names:
-            raise UserError(f"continuation: no metric '{name}'; {nearest(name, names)}")
-    known = space.parameters
-    if continuation.parameter not in known:
-        hint = nearest(continuation.parameter, known)
-        raise UserError(f"continuation: no parameter '{continuation.parameter}'; {hint}")

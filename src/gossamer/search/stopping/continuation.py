@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, nearest
 from gossamer.numbers import whole
 from gossamer.search.frontier import inside, violations
 from gossamer.search.metrics import Metric, losses
@@ -58,6 +58,16 @@ class Continuation:
         whole(self.rounds, 1, "continuation: rounds")
         if not is_number(self.share) or not 0 < self.share < 1:
             raise UserError(f"continuation: share must be between 0 and 1, not {self.share!r}")
+
+    def check(self, parameters: Collection[str], metrics: Sequence[Metric]) -> None:
+        """Raise `UserError` if an experiment lacks a metric or parameter that it names."""
+        for what, named, known in (
+            ("metric", self.improves, [metric.name for metric in metrics]),
+            ("parameter", [self.parameter], parameters),
+        ):
+            for name in named:
+                if name not in known:
+                    raise UserError(f"continuation: no {what} '{name}'; {nearest(name, known)}")
 
     def candidates(
         self, metrics: Sequence[Metric], records: Sequence[TrialRecord]
