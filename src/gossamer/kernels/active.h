@@ -24,7 +24,7 @@ namespace gossamer {
 namespace {
 
 // Offsets of two bytes where they reach: a quarter less to read than with four.
-template <class Offset, class Stored = float>
+template <class Offset, class Stored>
 struct Scatter {
     using Number = Stored;
     static constexpr bool merge = true;
@@ -53,7 +53,7 @@ struct Scatter {
     }
 };
 
-template <int N, class Stored = float>
+template <int N, class Stored>
 struct Block {
     using Number = Stored;
     static constexpr bool merge = true;
@@ -72,7 +72,7 @@ struct Block {
     }
 };
 
-template <class Stored = float>
+template <class Stored>
 struct Dense {
     using Number = Stored;
     static constexpr bool merge = false;
@@ -352,7 +352,7 @@ inline void strip(const Number* w, const int32_t* offset, const ByRow& sorted, i
 // Convolution in blocks of N outputs, in strips: the blocks of one input channel and one row of
 // taps, at most four together. Positions whose output would lie above or below are left out
 // (they ascend, so these are at the ends); those beside fall into the margins.
-template <int N, class Number = float>
+template <int N, class Number>
 void active_channels(const Call& call) {
     const auto& s = *reinterpret_cast<const ActiveShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);  // [tiles + 1][strip, block]

@@ -82,7 +82,7 @@ __attribute__((noinline)) void gemm_tile(const GemmPanel<Number>& p, const float
 
 // Where a processor's widest registers take it two steps, vectors of half as many outputs (N) cost
 // no more, and fewer of them may be in vain.
-template <int MaxRows, int Vectors, class Number = float, int N = W>
+template <int MaxRows, int Vectors, class Number, int N = W>
 void gemm(const Call& call) {
     const auto& s = *reinterpret_cast<const GemmShape*>(call.shape);
     const auto* weights = static_cast<const Number*>(call.data[0]);
@@ -135,7 +135,7 @@ __attribute__((noinline)) void sparse_gemm_tile(const SparsePanel<Number>& p,
 // The same where most weights are zero: each vector of outputs has a list of the inputs that any of
 // them multiplies, so that blocks of outputs which share their inputs do nothing in vain. Of the
 // few weights there are all meet a tile of rows while its inputs are in the first cache.
-template <int MaxRows, class Number = float>
+template <int MaxRows, class Number>
 void sparse_gemm(const Call& call) {
     const auto& s = *reinterpret_cast<const SparseGemmShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);   // [vectors + 1]
@@ -164,7 +164,7 @@ void sparse_gemm(const Call& call) {
 
 // Linear layer of few outputs on one example: the lanes are inputs. With outputs in the lanes there
 // would be one sum or two, which wait for themselves at every input.
-template <int Together, class Number = float>
+template <int Together, class Number>
 void dots(const Call& call) {
     const auto& s = *reinterpret_cast<const ColumnsShape*>(call.shape);
     const auto* weights = static_cast<const Number*>(call.data[0]);  // padded to [Together][W]
@@ -314,7 +314,7 @@ struct Depthwise {
 };
 
 // Depthwise convolution, channels last: the lanes are channels.
-template <class Number = float>
+template <class Number>
 void depthwise(const Call& call) {
     const auto& s = *reinterpret_cast<const DepthwiseShape*>(call.shape);
     const Clip clip(static_cast<const float*>(call.data[2]));

@@ -52,7 +52,7 @@ inline void band_of(const DepthwisePlanesShape& s, const float* in, int64_t y, i
     }
 }
 
-template <int Vectors, class Number = float>
+template <int Vectors, class Number>
 void depthwise_planes(const Call& call) {
     const auto& s = *reinterpret_cast<const DepthwisePlanesShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);  // [outputs + 1]

@@ -85,7 +85,7 @@ inline void examples_tile(const ExamplesShape& s, const float* in, const int32_t
     }
 }
 
-template <int Most, int Together, class Number = float>
+template <int Most, int Together, class Number>
 void examples(const Call& call) {
     const auto& s = *reinterpret_cast<const ExamplesShape*>(call.shape);
     const auto* start =

@@ -188,7 +188,7 @@ inline PlanesTiles planes_tiles(int64_t length, int64_t lanes, int64_t most) {
     return {each * lanes, (vectors + each - 1) / each};
 }
 
-template <int N, int Vectors, int Together, class Number = float>
+template <int N, int Vectors, int Together, class Number>
 void planes(const Call& call) {
     const auto& s = *reinterpret_cast<const PlanesShape*>(call.shape);
     const auto* start =
@@ -256,7 +256,7 @@ void planes(const Call& call) {
 
 // Linear layer on a batch: the lanes are examples. A tile of examples is transposed once,
 // then every non-zero weight meets `Vectors` vectors of it.
-template <int Vectors, int Together, class Number = float>
+template <int Vectors, int Together, class Number>
 void columns(const Call& call) {
     const auto& s = *reinterpret_cast<const ColumnsShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);  // [blocks of outputs + 1]
@@ -328,7 +328,7 @@ inline V pick(V low, V high, const uint8_t* index) {
 // Linear layer on one example: the lanes are outputs, and nothing is gathered. Every step
 // takes one weight for each of W outputs, all from the same two blocks of W inputs, which a
 // permutation of two registers brings to their lanes (see packing.by_windows).
-template <class Number = float>
+template <class Number>
 void windows(const Call& call) {
     const auto& s = *reinterpret_cast<const ColumnsShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);   // [groups + 1], even
@@ -372,7 +372,7 @@ inline V block_inputs(const float* x, const int32_t* input) {
 // lanes are outputs, and each block has a list of its inputs. A sum waits for itself at every
 // step, so several vectors of outputs go side by side as far as the shortest list. Blocks are
 // sorted by the length of their lists, so that those side by side are about as long.
-template <int Blocks, int Together, class Number = float>
+template <int Blocks, int Together, class Number>
 void block_lists(const Call& call) {
     const auto& s = *reinterpret_cast<const ColumnsShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);   // [vectors + 1]
@@ -501,7 +501,7 @@ inline void lanes_copies(const LanesShape& s, const float* from, int64_t tiles, 
 
 // Outputs come in the order of their numbers of non-zeros: the end of each loop is then
 // where the last one ended, and the processor foresees it.
-template <int Pool, int Together, class Number = float>
+template <int Pool, int Together, class Number>
 void lanes(const Call& call) {
     const auto& s = *reinterpret_cast<const LanesShape*>(call.shape);
     const auto* start = static_cast<const int32_t*>(call.data[0]);
