@@ -107,7 +107,7 @@ void gemm(const Call& call) {
                 gemm_tile<n, Vectors, N>(panel, in, out);
                 if (last) finish(call, out, n, least(panel.outputs, width));
             };
-            row_tiles<MaxRows, float>(call, s, base, part, 0, o, tile);
+            row_tiles<MaxRows, float>(call, s, base, part, o, tile);
         }
     });
 }
@@ -159,7 +159,7 @@ void sparse_gemm(const Call& call) {
         }
         finish(call, out, n, outputs);
     };
-    row_tiles<MaxRows, float>(call, s, base, part, 0, first, tile);
+    row_tiles<MaxRows, float>(call, s, base, part, first, tile);
 }
 
 // Linear layer of few outputs on one example: the lanes are inputs. With outputs in the lanes there

@@ -91,7 +91,7 @@ void integer_gemm(const Call& call) {
                                      step + o, bias + o, s.outputs - o, clip);
             finish(call, out, n, least(s.outputs - o, Vectors * W));
         };
-        row_tiles<MaxRows, uint8_t>(call, s, base, part, 0, o, tile);
+        row_tiles<MaxRows, uint8_t>(call, s, base, part, o, tile);
     });
 }
 

@@ -112,21 +112,18 @@ inline void by_rows(int64_t count, const Tile& tile) {
 }
 
 // tile(n, in, out) for n rows at a time, n known when this is compiled: where each row's inputs,
-// numbers of type In, and its outputs lie, `in_skip` and `out_skip` behind its first ones.
+// numbers of type In, and its outputs from number `o` on lie.
 template <int MaxRows, class In, class Shape, class Tile>
 inline void row_tiles(const Call& call, const Shape& s, const int32_t* base,
-                      const ProductShare& part, int64_t in_skip, int64_t out_skip,
-                      const Tile& tile) {
+                      const ProductShare& part, int64_t o, const Tile& tile) {
     int64_t item = part.first_row / s.rows, row = part.first_row % s.rows;
     for (int64_t r = part.first_row; r < part.last_row;) {
         const In* in[MaxRows];
         float* out[MaxRows];
         const int64_t count = least(MaxRows, part.last_row - r);
         for (int64_t i = 0; i < count; ++i) {
-            in[i] = reinterpret_cast<const In*>(call.in[0] + item * call.in_size[0]) + base[row] +
-                    in_skip;
-            out[i] =
-                call.out[0] + item * call.out_size[0] + row * s.out_pitch + s.out_offset + out_skip;
+            in[i] = reinterpret_cast<const In*>(call.in[0] + item * call.in_size[0]) + base[row];
+            out[i] = call.out[0] + item * call.out_size[0] + row * s.out_pitch + s.out_offset + o;
             if (++row == s.rows) row = 0, ++item;
         }
         by_rows<MaxRows>(count, [&](auto n, int64_t i) { tile(n, in + i, out + i); });
