@@ -99,28 +99,14 @@ inline float fold_run(const float* in, int64_t n, float folded) {
     return n > 0 ? F::one(folded, across(fold_vector<Largest>(in, n), F::of)) : folded;
 }
 
-// Half of the vectors are left, each of the lanes of two of them.
-template <bool Largest, int Half>
-inline void fold_halves(V* rows) {
-#pragma GCC unroll 16
-    for (int i = 0; i < Half; ++i) {
-        const V a = rows[i], b = rows[i + Half];
-        rows[i] = Fold<Largest>::of(low_halves<Half>(a, b), high_halves<Half>(a, b));
-    }
-}
-
-// Runs of n numbers, one after the other: the lanes of W of them at a time are folded together, in
-// the order of `across`.
+// Runs of n numbers, one after the other: the lanes of W of them at a time are folded together.
 template <bool Largest>
 inline void fold_runs(const float* in, int64_t n, int64_t count, float scale, float* out) {
     int64_t r = 0;
     for (; r + W <= count; r += W) {
         V rows[W];
         for (int i = 0; i < W; ++i) rows[i] = fold_vector<Largest>(in + (r + i) * n, n);
-        if constexpr (W >= 16) fold_halves<Largest, 8>(rows);
-        if constexpr (W >= 8) fold_halves<Largest, 4>(rows);
-        fold_halves<Largest, 2>(rows);
-        fold_halves<Largest, 1>(rows);
+        across_each(rows, Fold<Largest>::of);
         store(out + r, rows[0] * splat(scale));
     }
     for (; r < count; ++r)

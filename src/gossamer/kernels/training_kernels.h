@@ -188,23 +188,12 @@ void apply(const Training& t, int64_t part, int64_t parts) {
     ::operator delete[](sums, std::align_val_t(64));
 }
 
-// Sums of the lanes of W vectors, side by side in one: halves are added, ever smaller.
-template <int Half>
-inline void add_halves(V* v) {
-#pragma GCC unroll 16
-    for (int i = 0; i < Half; ++i) {
-        v[i] = low_halves<Half>(v[i], v[i + Half]) + high_halves<Half>(v[i], v[i + Half]);
-    }
-}
-
+// Sums of the lanes of W vectors, side by side in one.
 inline V lane_sums(const float* from) {
     V v[W];
 #pragma GCC unroll 16
     for (int i = 0; i < W; ++i) v[i] = load(from + i * W);
-    if constexpr (W >= 16) add_halves<8>(v);
-    if constexpr (W >= 8) add_halves<4>(v);
-    add_halves<2>(v);
-    add_halves<1>(v);
+    across_each(v, [](V a, V b) { return a + b; });
     return v[0];
 }
 

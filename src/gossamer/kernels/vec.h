@@ -269,6 +269,18 @@ inline V high_halves(V a, V b) {
     return shuffled(a, b, [](int i) { return (i & Half) ? W + i : i + Half; });
 }
 
+// What an operation makes of all lanes of each of W vectors, in the order of `across`, in place: in
+// lane i of the first vector that of vector i.
+template <int Half = W / 2, class F>
+inline void across_each(V* rows, F f) {
+#pragma GCC unroll 16
+    for (int i = 0; i < Half; ++i) {
+        const V a = rows[i], b = rows[i + Half];
+        rows[i] = f(low_halves<Half>(a, b), high_halves<Half>(a, b));
+    }
+    if constexpr (Half > 1) across_each<Half / 2>(rows, f);
+}
+
 // Transposes a W x W square, from rows `in_pitch` apart to rows `out_pitch` apart.
 // Each stage swaps halves of ever smaller squares (Eklundh 1972).
 template <int Half>
