@@ -22,19 +22,33 @@ constexpr int32_t lowest_key = -2147483647 - 1;
 
 constexpr float infinity = __builtin_inff();
 
+// The bits of floats as integers that sort the same way, and back.
+template <class T>
+inline T ordered(T bits) {
+    return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
 inline int32_t key_of(float x) {
     int32_t bits;
     x = x == x ? x + 0.0f : infinity;  // negative zero ties with zero
     __builtin_memcpy(&bits, &x, 4);
-    return bits ^ ((bits >> 31) & 0x7fffffff);
+    return ordered(bits);
 }
 
-inline I keys_of(V x) {
-    const I bits = (I)(x == x ? x + V{} : splat(infinity));
-    return bits ^ ((bits >> 31) & 0x7fffffff);
+inline I keys_of(V x) { return ordered((I)(x == x ? x + V{} : splat(infinity))); }
+
+// The lanes of a mask side by side; what lies behind them is undefined.
+#if defined(__AVX512F__)
+inline I compress(I x, unsigned mask) {
+    return (I)_mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), (__m512i)x);
 }
 
-#if defined(__AVX2__) && !defined(__AVX512F__)
+inline unsigned mask_reaching(I x, I y) { return _mm512_cmpge_epi32_mask((__m512i)x, (__m512i)y); }
+
+inline unsigned mask_nonzero(V x) {
+    return _mm512_cmp_ps_mask((__m512)x, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+}
+#elif defined(__AVX2__)
 // For each set of lanes, those lanes first: one byte for each.
 struct FirstLanes {
     uint64_t of[256] = {};
@@ -48,7 +62,6 @@ struct FirstLanes {
 };
 constexpr FirstLanes first_of_mask;
 
-// The lanes of a mask side by side, as AVX-512's compress has them; the rest is undefined.
 inline I compress(I x, unsigned mask) {
     const __m128i bytes = _mm_cvtsi64_si128(static_cast<int64_t>(first_of_mask.of[mask]));
     return (I)_mm256_permutevar8x32_epi32((__m256i)x, _mm256_cvtepu8_epi32(bytes));
@@ -57,6 +70,10 @@ inline I compress(I x, unsigned mask) {
 inline unsigned mask_of(I lanes) {
     return static_cast<unsigned>(_mm256_movemask_ps((__m256)lanes));
 }
+
+inline unsigned mask_reaching(I x, I y) { return mask_of(x >= y); }
+
+inline unsigned mask_nonzero(V x) { return mask_of(x != V{}); }
 #endif
 
 // How many of the keys are at least `threshold`; `keys` is padded with the lowest key.
@@ -103,7 +120,7 @@ inline Bounds bounds_of(const int32_t* keys, int64_t n) {
 }
 
 inline float value_of(int32_t key) {
-    const int32_t bits = key ^ ((key >> 31) & 0x7fffffff);
+    const int32_t bits = ordered(key);
     float x;
     __builtin_memcpy(&x, &bits, 4);
     return x;
@@ -179,7 +196,7 @@ inline int64_t gather_candidates(const float* x, const float* boost, int64_t n, 
         V v = load(x + i);
         if (boost) v *= load(boost + i);
         const I key = keys_of(v);
-        const unsigned mask = mask_of(key >= t);
+        const unsigned mask = mask_reaching(key, t);
         store_int(keys + written, compress(key, mask));
         store_int(indices + written,
                   compress(lane_numbers() + splat_int(static_cast<int32_t>(i)), mask));
@@ -248,21 +265,19 @@ inline int64_t select(const float* x, const float* boost, int64_t n, int64_t k, 
         const int64_t above = bar == 2147483647 ? 0 : count_reaching(keys, candidates, bar + 1);
         ties_left = k - above;
         if (inner > 1) {
+            const auto complement = [&](int64_t i) {
+                return static_cast<int32_t>(-1 - (indices[i] % inner * outer + indices[i] / inner));
+            };
             int32_t* ties = indices + n + 2 * W;
             int64_t count = 0;
             for (int64_t i = 0; i < candidates; ++i) {
-                if (keys[i] != bar) continue;
-                ties[count++] =
-                    static_cast<int32_t>(-1 - (indices[i] % inner * outer + indices[i] / inner));
+                if (keys[i] == bar) ties[count++] = complement(i);
             }
             for (int64_t i = count; i < count + W; ++i) ties[i] = lowest_key;
             const auto cut =
                 static_cast<int32_t>(narrow(ties, count, ties_left, bounds_of(ties, count)).low);
             for (int64_t i = 0; i < candidates; ++i) {
-                if (keys[i] != bar) continue;
-                const auto tie =
-                    static_cast<int32_t>(-1 - (indices[i] % inner * outer + indices[i] / inner));
-                if (tie < cut) keys[i] = lowest_key;
+                if (keys[i] == bar && complement(i) < cut) keys[i] = lowest_key;
             }
         } else {
             int64_t left = ties_left;
@@ -272,30 +287,15 @@ inline int64_t select(const float* x, const float* boost, int64_t n, int64_t k, 
         }
     }
     int64_t written = 0, i = 0;
-#if defined(__AVX512F__)
-    const __m512i t = _mm512_set1_epi32(bar), shift = _mm512_set1_epi32(first);
+#if defined(__AVX2__)
     // A full vector is written at each step: stop while the list still has room for one.
     for (; i + W <= candidates && written + W <= k; i += W) {
-        const __mmask16 mask = _mm512_cmpge_epi32_mask((__m512i)load_int(keys + i), t);
-        const __m512i at = _mm512_maskz_compress_epi32(mask, (__m512i)load_int(indices + i));
-        _mm512_storeu_si512(index + written, _mm512_add_epi32(at, shift));
-        if (!boost) {
-            const I key = (I)_mm512_maskz_compress_epi32(mask, (__m512i)load_int(keys + i));
-            store(value + written, (V)(key ^ ((key >> 31) & 0x7fffffff)));
-        } else {
-            const int64_t count = __builtin_popcount(mask);
-            for (int64_t j = 0; j < count; ++j) value[written + j] = x[index[written + j] - first];
-        }
-        written += __builtin_popcount(mask);
-    }
-#elif defined(__AVX2__)
-    for (; i + W <= candidates && written + W <= k; i += W) {
-        const unsigned mask = mask_of(load_int(keys + i) >= splat_int(bar));
+        const I key = load_int(keys + i);
+        const unsigned mask = mask_reaching(key, splat_int(bar));
         store_int(index + written, compress(load_int(indices + i), mask) + splat_int(first));
         const int64_t count = __builtin_popcount(mask);
         if (!boost) {
-            const I key = compress(load_int(keys + i), mask);
-            store(value + written, (V)(key ^ ((key >> 31) & 0x7fffffff)));
+            store(value + written, (V)ordered(compress(key, mask)));
         } else {
             for (int64_t j = 0; j < count; ++j) value[written + j] = x[index[written + j] - first];
         }
@@ -343,23 +343,13 @@ void nonzeros(const Call& call) {
         auto* index = reinterpret_cast<int32_t*>(list) + list_header;
         float* value = list + list_header + s.capacity;
         int64_t written = 0, i = 0;
-#if defined(__AVX512F__)
-        __m512i at = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+#if defined(__AVX2__)
         for (; i + W <= s.size; i += W) {
-            const __m512 v = _mm512_loadu_ps(x + i);
-            const __mmask16 mask = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-            _mm512_storeu_si512(index + written, _mm512_maskz_compress_epi32(mask, at));
-            _mm512_storeu_ps(value + written, _mm512_maskz_compress_ps(mask, v));
-            written += __builtin_popcount(mask);
-            at = _mm512_add_epi32(at, _mm512_set1_epi32(16));
-        }
-#elif defined(__AVX2__)
-        for (; i + W <= s.size; i += W) {
-            const I v = (I)load(x + i);
-            const unsigned mask = mask_of(load(x + i) != V{});
+            const V v = load(x + i);
+            const unsigned mask = mask_nonzero(v);
             store_int(index + written,
                       compress(lane_numbers() + splat_int(static_cast<int32_t>(i)), mask));
-            store_int(reinterpret_cast<int32_t*>(value) + written, compress(v, mask));
+            store(value + written, (V)compress((I)v, mask));
             written += __builtin_popcount(mask);
         }
 #endif
