@@ -228,16 +228,16 @@ class InputMajor:
         starts = ends - counts
         return np.concatenate([starts, ends[:, :, -1:]], axis=2).astype(np.int32)
 
-    def scatter(self, dtype: type) -> tuple[Array, Array, Array, Array]:
+    def scatter(self) -> tuple[Array, Array, Array, Array]:
         _, c, y, x, o = there = np.nonzero(self.weight)
         counts = np.count_nonzero(self.weight, axis=(3, 4))
         if self.rows == self.columns == 1 and not self.base.any():
-            return self._scatter_in_eights(counts, o, self.weight[there], dtype)
-        offset: Array = (self.base[c, y, x] + o).astype(dtype)
+            return self._scatter_in_eights(counts, o, self.weight[there])
+        offset: Array = (self.base[c, y, x] + o).astype(np.int16)
         return self._bounds(counts), offset, self.weight[there], self.none
 
     def _scatter_in_eights(
-        self, counts: Array, output: Array, values: Array, dtype: type
+        self, counts: Array, output: Array, values: Array
     ) -> tuple[Array, Array, Array, Array]:
         """Return each input's weights padded to a multiple of eight, as the kernel reads them.
 
@@ -249,7 +249,7 @@ class InputMajor:
         ends = np.cumsum(counts.ravel())
         rank = np.arange(len(output)) - np.repeat(ends - counts.ravel(), counts.ravel())
         total = int(filled.sum())
-        offset: Array = (self.slice + np.arange(total) % 8).astype(dtype)
+        offset: Array = (self.slice + np.arange(total) % 8).astype(np.int16)
         weight = np.zeros(total, values.dtype)
         offset[first + rank], weight[first + rank] = output, values
         return bounds, offset, weight, self.none

@@ -13,7 +13,7 @@ from gossamer.runtime.graph import Graph
 from gossamer.runtime.machine import machine
 
 CHUNKS = (2, 8, 16, 32)
-VERSION = 18
+VERSION = 19
 
 
 @dataclass

@@ -14,6 +14,8 @@ from gossamer.runtime.lowering.layouts import SUMS, Lowering, Value
 from gossamer.runtime.packing import BLOCK, InputMajor, limits, padded, up_to
 from gossamer.runtime.program import LIST_HEADER, Buffer
 
+REACH = 1 << 15  # numbers that an offset of two bytes can be away
+
 
 def active_kernels(lowering: Lowering, weight: Array, value: Value, span: int) -> Iterator[Kernel]:
     """Yield the input-major kernels that could be fastest, by an estimate of their work.
@@ -22,7 +24,7 @@ def active_kernels(lowering: Lowering, weight: Array, value: Value, span: int) -
         lowering: its instruction set, and whether all kernels are wanted.
         weight: [inputs, taps, outputs].
         value: the layer's input.
-        span: bound on the distance between an output and the start of its window, in numbers.
+        span: bound on the distance between a sum and the start of its window, in numbers.
     """
     listed = any(form.startswith("list") for form in value.forms)
     if weight.shape[1] > 1 and value.density > 0.7 and not (listed or lowering.every):
@@ -31,7 +33,7 @@ def active_kernels(lowering: Lowering, weight: Array, value: Value, span: int) -
     nonzero = max(1, int(np.count_nonzero(weight)))
     whole = padded(weight, up_to(outputs, BLOCK), axis=2)
     # Rough cost of a row in vector operations; the planner measures what is left.
-    cost = {"scatter 2 bytes" if span < 1 << 15 else "scatter 4 bytes": nonzero * 1.0}
+    cost = {"scatter 2 bytes": nonzero * 1.0} if span < REACH else {}
     for size in (8, 16):
         blocks = whole.reshape(*whole.shape[:2], -1, size).any(axis=3).sum()
         cost[f"block {size}"] = float(blocks) * max(1.0, size / lowering.width)
@@ -40,8 +42,6 @@ def active_kernels(lowering: Lowering, weight: Array, value: Value, span: int) -
     cost["expand 16"] = cost["block 16"] * 1.2
     cost["dense 1"] = weight[:, :, :1].size * up_to(outputs, BLOCK) / lowering.width * 0.7
     best = math.inf if lowering.every else min(cost.values())
-    if lowering.every:
-        cost["scatter 4 bytes"] = 0.0
     for kernel in find(lowering.isa, typed("active", weight)):
         name = f"{kernel.layout} {kernel.tile}"
         if name in cost and cost[name] <= 2.5 * best:
@@ -73,13 +73,22 @@ class Grid:
 
 
 def tiles(lowering: Lowering, positions: int, outputs: int) -> int:
-    """Return the number of slices of outputs: sums fit the cache, and each thread has a slice."""
+    """Return the number of slices of outputs, one for each thread at least.
+
+    The sums of a slice fit the cache or, of a single position, are within ``REACH``.
+    """
     blocks = up_to(outputs, BLOCK) // BLOCK
-    fit = max(1, SUMS // (positions * BLOCK * 4))
-    tiles = -(-blocks // fit) if positions > 1 else 1
+    fit = max(1, SUMS // (positions * BLOCK * 4)) if positions > 1 else REACH // BLOCK - 1
+    tiles = -(-blocks // fit)
     if not lowering.batched:
         tiles = max(tiles, lowering.threads)
     return min(tiles, blocks, 8)
+
+
+def slice_of(lowering: Lowering, positions: int, outputs: int) -> int:
+    """Return the number of outputs in a slice of ``tiles``, padded."""
+    count = tiles(lowering, positions, outputs)
+    return up_to(outputs, BLOCK * count) // count
 
 
 def emit_active(
@@ -102,7 +111,7 @@ def emit_active(
 ) -> None:
     match kernel.layout:
         case "scatter":
-            packed = major.scatter(np.int16 if kernel.tile == "2 bytes" else np.int32)
+            packed = major.scatter()
         case "block":
             packed = major.block(int(kernel.tile))
         case "channels":

@@ -11,7 +11,7 @@ import numpy as np
 
 from gossamer.kernels.registry import find, typed
 from gossamer.runtime.graph import Candidate, Node
-from gossamer.runtime.lowering.active import active_kernels
+from gossamer.runtime.lowering.active import active_kernels, slice_of
 from gossamer.runtime.lowering.conv_active import conv_active
 from gossamer.runtime.lowering.convolution import Convolution
 from gossamer.runtime.lowering.dense import (
@@ -31,7 +31,7 @@ from gossamer.runtime.lowering.sparse_conv import (
     planes,
 )
 from gossamer.runtime.lowering.winograd import winograd_candidates
-from gossamer.runtime.packing import BLOCK, up_to
+from gossamer.runtime.packing import BLOCK
 
 if TYPE_CHECKING:
     from gossamer.runtime.operators.conv import Conv
@@ -87,7 +87,8 @@ def conv(lowering: Lowering, node: Node[Conv]) -> Iterator[Candidate]:
     if reach and math.prod(size) < 1 << 20 and high * wide * BLOCK * 4 <= 1 << 20:
         rows = weight.reshape(outputs, size[0], -1).transpose(1, 2, 0)
         margin = kernel_width * s.dilations[1]
-        span = (kernel_height * s.dilations[0] + 1) * (wide + margin) * up_to(outputs, 8 * BLOCK)
+        rows_span = (kernel_height * s.dilations[0] + 1) * (wide + margin)
+        span = rows_span * slice_of(lowering, high * wide, outputs)
         together = s.strides == (1, 1) and s.dilations == (1, 1)
         for kernel in active_kernels(lowering, rows, conv.value, span):
             if kernel.layout != "dense" or together:

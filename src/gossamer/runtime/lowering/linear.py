@@ -11,7 +11,7 @@ import numpy as np
 from gossamer.kernels.registry import Kernel, find, typed
 from gossamer.runtime.constants import fact, in_16_bits, nonzeros
 from gossamer.runtime.graph import Array, Candidate, Node
-from gossamer.runtime.lowering.active import Grid, active_kernels, emit_active, tiles
+from gossamer.runtime.lowering.active import Grid, active_kernels, emit_active, slice_of, tiles
 from gossamer.runtime.lowering.dense import (
     BLOCKS,
     block_list_kernels,
@@ -23,7 +23,6 @@ from gossamer.runtime.lowering.dense import (
 )
 from gossamer.runtime.lowering.layouts import Lowering, Value
 from gossamer.runtime.packing import (
-    BLOCK,
     InputMajor,
     by_output,
     by_windows,
@@ -227,7 +226,9 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
             weight,
             ("active", lowering.isa, lowering.every),
             lambda: [
-                *active_kernels(lowering, weight.T[:, None, :], value, up_to(outputs, 8 * BLOCK))
+                *active_kernels(
+                    lowering, weight.T[:, None, :], value, slice_of(lowering, 1, outputs)
+                )
             ],
         )
         for kernel in kernels:
