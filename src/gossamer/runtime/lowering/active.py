@@ -96,19 +96,22 @@ def emit_active(
     node: AnyNode,
     kernel: Kernel,
     value: Value,
-    source: Buffer,
     major: InputMajor,
     output: Buffer,
     *,
     inner: int,
     channel_first: bool,
     grid: Grid,
-    pool: int,
-    items: int,
     macs: float,
     dense_macs: float,
+    pool: int = 1,
     planes: bool = False,
 ) -> None:
+    """Add the step; ``inner`` and ``channel_first`` say how an index is taken apart.
+
+    Its quotient by ``inner`` is the channel, or the position.
+    """
+    source = lowering.form(value, lowering.list_form(value))
     match kernel.layout:
         case "scatter":
             packed = major.scatter()
@@ -160,7 +163,7 @@ def emit_active(
         + 3 * (capacity + BLOCK)
         + (2 * major.rows + grid.in_height) * major.inputs
         + BLOCK,
-        items=items,
+        items=value.items,
         macs=macs * value.density,
         dense_macs=dense_macs,
     )

@@ -87,7 +87,6 @@ def conv_active(conv: Convolution, kernel: Kernel) -> None:
     major = InputMajor(rows, shift, tiles(lowering, grid.positions, len(weight)))
     planes = conv.node.output in lowering.graph.outputs
     listed = lowering.list_form(conv.value)
-    source = lowering.form(conv.value, listed)
     target, after = conv.output("dense" if planes else "last", pooled=True)
     # Every weight meets as many inputs as there are outputs, fewer where they are padding.
     meets = np.float64(0.0)
@@ -103,16 +102,14 @@ def conv_active(conv: Convolution, kernel: Kernel) -> None:
         conv.node,
         kernel,
         conv.value,
-        source,
         major,
         target,
         inner=h * w if listed == "list" else c,
         channel_first=listed == "list",
         grid=grid,
-        pool=s.pool,
-        items=conv.value.items,
         macs=float(meets) * conv.value.items,
         dense_macs=conv.dense_macs,
+        pool=s.pool,
         planes=planes,
     )
     after()

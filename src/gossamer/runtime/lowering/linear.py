@@ -63,20 +63,18 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
     items = value.items * value.item // depth
     clip = limits(node.operation.low, node.operation.high)
     nonzero = nonzeros(weight)
-    dense_macs = float(items * weight.size)
+    dense_macs, sparse_macs = float(items * weight.size), float(items * nonzero)
     flat = items == value.items
 
-    def order(stored: Array, plain: str) -> Array:
-        return in_order(value, stored, plain) if flat else stored
-
     def packed(
-        stored: Array, plain: str, make: Callable[[Array], Sequence[Array]], *of: Hashable
+        stored: Array, make: Callable[[Array], Sequence[Array]], *of: Hashable
     ) -> list[Array]:
         """Return the weight packed by ``make``, once for all steps that use it."""
-        key = (*of, lowering.width, plain, flat, value.channels, value.pixels, stored.dtype)
-        return once(weight, lambda: make(order(stored, plain)), key)
+        form = plain()
+        key = (*of, lowering.width, form, value.channels, value.pixels, stored.dtype)
+        return once(weight, lambda: make(in_order(value, stored, form)), key)
 
-    def source() -> str:
+    def plain() -> str:
         return lowering.layout(value) if flat else "dense"
 
     def out() -> Buffer:
@@ -84,17 +82,12 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         return lowering.new(result, "dense", result.item)
 
     def add(
-        kernel: Kernel,
-        plain: str,
-        shape: dict[str, int],
-        data: list[Array],
-        macs: float,
-        scratch: int = 0,
+        kernel: Kernel, shape: dict[str, int], data: list[Array], macs: float, scratch: int = 0
     ) -> None:
         lowering.add(
             node.name,
             kernel,
-            (lowering.form(value, plain),),
+            (lowering.form(value, plain()),),
             out(),
             {"rows": 1, "outputs": outputs, **shape},
             data=data,
@@ -105,79 +98,63 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         )
 
     def gemm(kernel: Kernel, stored: Array) -> None:
-        plain = source()
         columns = columns_of(lowering, kernel)
         data = [
-            *packed(stored, plain, lambda w: [panels(w, columns)], "gemm", columns),
+            *packed(stored, lambda w: [panels(w, columns)], "gemm", columns),
             padded(bias, up_to(outputs, columns)),
             np.zeros(1, np.int32),
             np.zeros(1, np.int32),
             clip,
         ]
         shape = {"depth": depth, "run": depth, "out_pitch": outputs, "out_offset": 0}
-        add(kernel, plain, shape, data, dense_macs)
+        add(kernel, shape, data, dense_macs)
 
     def sparse_gemm(kernel: Kernel, stored: Array) -> None:
-        plain = source()
         width = lowering.width
         data = [
-            *packed(stored, plain, lambda w: sparse_panels(w, width), "sparse panels"),
+            *packed(stored, lambda w: sparse_panels(w, width), "sparse panels"),
             padded(bias, up_to(outputs, width)),
             np.zeros(1, np.int32),
             clip,
         ]
-        shape = {"out_pitch": outputs, "out_offset": 0}
-        add(kernel, plain, shape, data, float(items * nonzero))
+        add(kernel, {"out_pitch": outputs, "out_offset": 0}, data, sparse_macs)
 
     def dots(kernel: Kernel, stored: Array) -> None:
-        plain, width, together = source(), lowering.width, int(kernel.tile)
+        width, together = lowering.width, int(kernel.tile)
 
         def rows(w: Array) -> list[Array]:
             return [padded(padded(w, up_to(outputs, together)), up_to(depth, width), axis=1)]
 
-        data = [*packed(stored, plain, rows, "dots", together), bias, clip]
-        add(kernel, plain, {"depth": depth}, data, dense_macs)
+        data = [*packed(stored, rows, "dots", together), bias, clip]
+        add(kernel, {"depth": depth}, data, dense_macs)
 
     def columns(kernel: Kernel) -> None:
-        plain = source()
         lanes, together = int(kernel.tile) * lowering.width, outputs_together(kernel)
-        data = [
-            *packed(
-                weight,
-                plain,
-                lambda w: by_output(w, np.arange(depth), together),
-                "columns",
-                together,
-            ),
-            padded(bias, up_to(outputs, together)),
-            clip,
-        ]
+        entries = packed(
+            weight, lambda w: by_output(w, np.arange(depth), together), "columns", together
+        )
+        data = [*entries, padded(bias, up_to(outputs, together)), clip]
         scratch = (depth + lowering.width) * lanes
-        add(kernel, plain, {"depth": depth}, data, float(items * nonzero), scratch)
+        add(kernel, {"depth": depth}, data, sparse_macs, scratch)
 
     def block_lists(kernel: Kernel, stored: Array) -> None:
-        plain = source()
         width, blocks = lowering.width, BLOCKS[kernel.layout]
-        lists = packed(
-            stored, plain, lambda w: longest_first(w, width, blocks), "longest first", blocks
-        )
+        lists = packed(stored, lambda w: longest_first(w, width, blocks), "longest first", blocks)
         lanes = lists[-1][:, :, None] + np.arange(width // blocks)
         data = [*lists, padded(bias, lanes.size)[lanes], clip]
-        add(kernel, plain, {"depth": depth}, data, float(items * nonzero))
+        add(kernel, {"depth": depth}, data, sparse_macs)
 
     def windows(kernel: Kernel, stored: Array) -> None:
-        plain = source()
         data = [
-            *packed(stored, plain, lambda w: by_windows(w, lowering.width), "windows"),
+            *packed(stored, lambda w: by_windows(w, lowering.width), "windows"),
             padded(bias, up_to(outputs, lowering.width)),
             clip,
         ]
-        add(kernel, plain, {"depth": depth}, data, float(items * nonzero))
+        add(kernel, {"depth": depth}, data, sparse_macs)
 
     def active(kernel: Kernel) -> None:
-        listed = lowering.list_form(value)
-        source = lowering.form(value, listed)
-        inputs = np.ascontiguousarray(order(weight, "last" if listed == "list last" else "dense").T)
+        form = "last" if lowering.list_form(value) == "list last" else "dense"
+        inputs = np.ascontiguousarray(in_order(value, weight, form).T)
         major = InputMajor(
             inputs[:, None, None], np.zeros(1, np.int64), tiles(lowering, 1, outputs)
         )
@@ -186,15 +163,12 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
             node,
             kernel,
             value,
-            source,
             major,
             out(),
             inner=1,
             channel_first=True,
             grid=Grid(),
-            pool=1,
-            items=items,
-            macs=float(nonzero * items),
+            macs=sparse_macs,
             dense_macs=dense_macs,
         )
 
