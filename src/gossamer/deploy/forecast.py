@@ -155,7 +155,7 @@ def _measure(
     reasons = {node.output: reason_dense(node) for node in graph.nodes}
     if all(reasons.values()):
         raise UserError(f"{model}: no layer of it can be sparse; it has nothing to forecast")
-    items = graph.shapes[graph.inputs[0]][0]
+    items = graph.input_items[0]
     several = (batch or (items if inputs is None else len(inputs[0]))) > items
 
     def engine(network: Graph) -> Engine:

@@ -206,7 +206,7 @@ class TorchGraph(nn.Module):
 
     def forward(self, *inputs: Tensor) -> list[Any]:
         values = {name: x.float() for name, x in zip(self.graph.inputs, inputs, strict=True)}
-        examples = len(inputs[0]) // self.graph.shapes[self.graph.inputs[0]][0]
+        examples = len(inputs[0]) // self.graph.input_items[0]
         for node, constants in zip(self.graph.nodes, self.constants, strict=True):
             x = [values[name] for name in node.inputs]
             items, *rest = self.graph.shapes[node.output]

@@ -62,12 +62,8 @@ def batches(graph: Graph, inputs: Sequence[Array], size: int, most: int) -> list
     Raises:
         UserError: the network's batch is fixed at another size.
     """
-    items = [graph.shapes[name][0] for name in graph.inputs]
-    if size % items[0] or (not graph.dynamic and size != items[0]):
-        raise UserError(
-            f"batch {size}: the network's batch is fixed at {items[0]}; "
-            "export it with a dynamic batch"
-        )
+    graph.check_batch(size)
+    items = graph.input_items
     rows = [size * n // items[0] for n in items]
     count = max(1, min(most, len(inputs[0]) // size))
     return [

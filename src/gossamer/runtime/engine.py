@@ -110,8 +110,8 @@ class Engine:
         self._programs: dict[str, Program] = {}
         self._steps: dict[str, list[Step]] = {}
         self._single = len(self.graph.inputs) == 1
-        self._lead = self.graph.shapes[self.graph.inputs[0]][0]
-        self._few = self._lead * (self.plan.smallest_batch if self.graph.dynamic else 2)
+        self._items = self.graph.input_items[0]
+        self._few = self._items * (self.plan.smallest_batch if self.graph.dynamic else 2)
         self._single_program = self._program("single")
         self._batched = self._program("batched") if self.graph.dynamic else self._single_program
         self._share(None if isinstance(plan, Plan) else plan)
@@ -223,8 +223,7 @@ class Engine:
                 f"{len(inputs)} inputs given, the network takes {len(self.graph.inputs)}: {names}"
             )
         accepted = [self._accepted(x, i) for i, x in enumerate(inputs)]
-        items = [self.graph.shapes[name][0] for name in self.graph.inputs]
-        examples = {len(x) // n for x, n in zip(accepted, items, strict=True)}
+        examples = {len(x) // n for x, n in zip(accepted, self.graph.input_items, strict=True)}
         if len(examples) > 1:
             raise UserError(f"the inputs have different batches: {[len(x) for x in accepted]}")
         return accepted
@@ -289,13 +288,9 @@ class Engine:
         Raises:
             UserError: the network's batch is fixed at another number.
         """
-        batch = self._lead if batch is None else batch
-        if batch % self._lead or (not self.graph.dynamic and batch != self._lead):
-            raise UserError(
-                f"batch {batch}: the network's batch is fixed at {self._lead}; "
-                "export it with a dynamic batch"
-            )
-        arrays = synthetic(self.graph, batch // self._lead, seed)
+        batch = self._items if batch is None else batch
+        self.graph.check_batch(batch)
+        arrays = synthetic(self.graph, batch // self._items, seed)
         return [
             array.reshape(()) if name in self.graph.scalars and array.size == 1 else array
             for name, array in zip(self.graph.inputs, arrays, strict=True)
@@ -308,10 +303,10 @@ class Engine:
         from the cores.
         """
         accepted = self._checked(inputs)
-        examples = len(accepted[0]) // self._lead
+        examples = len(accepted[0]) // self._items
         if not examples:
             raise UserError("the batch is empty; pass at least one example")
-        kind = "single" if examples * self._lead < self._few else "batched"
+        kind = "single" if examples * self._items < self._few else "batched"
         program = self._program(kind)
         program.profile(accepted, 1, False)
         times = np.median(np.array(program.profile(accepted, repeats, False)), axis=0)

@@ -44,7 +44,7 @@ def examples_of(graph: Graph, sample: Sequence[Array] | None) -> list[Array]:
     work = sum(macs_of(graph, node) for node in graph.nodes)
     most = int(min(SAMPLES, MOST_FLOATS // largest, MOST_MACS // max(1.0, work)))
     most = max(1, most) if graph.dynamic else 1
-    items = [graph.shapes[name][0] for name in graph.inputs]
+    items = graph.input_items
     if sample is not None:
         most = min(most, max(1, len(sample[0]) // items[0]))
     examples = synthetic(graph, most) if sample is None else sample

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.errors import UserError
 from gossamer.runtime.constants import Constants
 
 if TYPE_CHECKING:
@@ -168,6 +169,24 @@ class Graph:
     scalars: frozenset[str] = frozenset()
     metadata: dict[str, str] = field(default_factory=dict)  # what the file says of itself
     files: Sequence[File] = ()  # in which constants lie
+
+    @property
+    def input_items(self) -> list[int]:
+        """Return the items of each input: its rows that belong to one example."""
+        return [self.shapes[name][0] for name in self.inputs]
+
+    def check_batch(self, rows: int) -> None:
+        """Check a number of rows of the first input.
+
+        Raises:
+            UserError: the network's batch is fixed at another size.
+        """
+        items = self.input_items[0]
+        if rows % items or (not self.dynamic and rows != items):
+            raise UserError(
+                f"batch {rows}: the network's batch is fixed at {items}; "
+                "export it with a dynamic batch"
+            )
 
     def item(self, value: str) -> int:
         """Return the number of floats of one item (one entry of the first dimension)."""

@@ -130,7 +130,7 @@ def _chunk(
     graph: Graph, single: Lowered, batched: Lowered, arrays: list[Array], budget: Budget
 ) -> tuple[int, int]:
     """Return the number of examples to compute together, and the smallest batch worth it."""
-    items = [graph.shapes[name][0] for name in graph.inputs]
+    items = graph.input_items
     steps, inputs, outputs = batched
     arena = max(1, arrange(steps, inputs, outputs).floats)
 

@@ -104,7 +104,7 @@ def network_profile(engine: Engine, inputs: Sequence[Array]) -> NetworkProfile:
         machine(),
         engine.threads,
         len(inputs[0]),
-        engine.graph.shapes[engine.graph.inputs[0]][0],
+        engine.graph.input_items[0],
         tuple(rows),
         measure_limits(engine, rows),
         float(np.median(times)),
