@@ -293,11 +293,8 @@ def unrounded(model: nn.Module, names: Collection[str] | None = None) -> Iterato
 
 
 @contextmanager
-def exportable(model: nn.Module) -> Iterator[bool]:
-    """Store the codes and steps for an exported file in 8-bit layers, within a ``with`` block.
-
-    Yield whether there are 8-bit layers.
-    """
+def exportable(model: nn.Module) -> Iterator[None]:
+    """Store the codes and steps for an exported file in 8-bit layers, within a ``with`` block."""
     names = ("weight_int8", "weight_int8_step", "input_step", "input_zero")
     layers = list(quantized_layers(model).values())
     for layer in layers:
@@ -308,7 +305,7 @@ def exportable(model: nn.Module) -> Iterator[bool]:
         for name, value in zip(names, values, strict=True):
             layer.register_buffer(name, value, persistent=False)
     try:
-        yield bool(layers)
+        yield
     finally:
         for layer in layers:
             for name in names:

@@ -112,9 +112,7 @@ def longest_first(weight: Array, width: int, blocks: int) -> tuple[Array, Array,
     return *panels, (order * together).astype(np.int32).reshape(-1, blocks)
 
 
-def by_chunk(
-    weight: Array, offset: Array, chunk: int, together: int = 1
-) -> tuple[Array, Array, Array]:
+def by_chunk(weight: Array, offset: Array, chunk: int, together: int) -> tuple[Array, Array, Array]:
     """Return ``by_output`` in chunks of ``chunk`` inputs: bounds are [chunks][outputs + 1]."""
     depth = weight.shape[1]
     bounds, offsets, values = [], [], []

@@ -65,9 +65,9 @@ class Convolution:
             return lowering.new(result, form, result.item), lambda: None
         before = Buffer(f"{result.name}|before pool", self.pixels * result.channels)
         sides = (side, side)
-        pool = partial(add_pool, lowering, self.node, before, result, form)
+        size, none = (result.channels, *self.out), (0, 0, 0, 0)
         return before, partial(
-            pool, (result.channels, *self.out), "max", sides, sides, (0, 0, 0, 0)
+            add_pool, lowering, self.node, before, result, form, size, "max", sides, sides, none
         )
 
     def add(

@@ -300,7 +300,7 @@ def _quotient(x: list[Array], a: Attributes) -> Array:
     return np.asarray(x[0] / x[1])
 
 
-def arithmetic(convert: Convert | None, fold: Fold | None = None) -> Operator:
+def arithmetic(convert: Convert | None, fold: Fold) -> Operator:
     """Return the record of an elementwise operator on two broadcast inputs."""
     return Operator(convert, fold, broadcast, "elementwise", pointwise if convert else None)
 

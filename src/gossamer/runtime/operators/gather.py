@@ -86,17 +86,18 @@ def _runs(index: list[int]) -> list[tuple[int, int, int]]:
     return runs
 
 
-def _embed(context: Context, table: Array, value: str, output: str = "") -> str:
-    """Look up entries of a constant table by an integer value; return the result's name."""
+def _embed(context: Context, table: Array, value: str, output: str) -> None:
+    """Look up entries of a constant table by an integer value."""
     if not table.ndim or not table.size:
         raise Unsupported(f"it takes entries of a constant of shape {table.shape}")
     rows, kind = table.reshape(len(table), -1), table.dtype.kind.replace("u", "i")
     constants = {"table": floats(rows) if kind == "f" else numbers(rows)}
     shape, each = context.shape(value), table.shape[1:]
     if len(each) == 1:
-        return context.emit(Embed(), value, output, (*shape, *each), kind, constants)
+        context.emit(Embed(), value, output, (*shape, *each), kind, constants)
+        return
     made = context.emit(Embed(), value, "", (*shape, rows.shape[1]), kind, constants)
-    return context.emit(Reshape(), made, output, (*shape, *each))
+    context.emit(Reshape(), made, output, (*shape, *each))
 
 
 def _gather_elements(context: Context, call: Call) -> None:
