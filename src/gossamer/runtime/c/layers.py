@@ -105,50 +105,37 @@ def conv(writer: Writer, node: AnyNode) -> None:
         _from_weights(writer, node)
 
 
-def _planes(writer: Writer, node: AnyNode, high: int, wide: int, channels: int, first: str) -> str:
-    """Return C that computes the layer's output from the integer ``sums`` of some channels.
+def _planes(
+    writer: Writer, node: AnyNode, sums: str, high: int, wide: int, channels: int, first: str
+) -> str:
+    """Return C that computes the layer's output from the ``sums`` of some channels.
 
-    A max-pool is taken of the sums, since steps are positive. ``first`` is the index of the first
-    of these channels.
+    A max-pool is taken of the sums, also of integers, since steps are positive. ``first`` is the
+    index of the first of these channels.
     """
     pool, (_, _, below, across) = node.operation.pool, writer.image(node.output)
-    channel = f"{first} + c" if channels == 1 else "c"
-    finish = "".join(f"            {step}\n" for step in _finished(writer, node, channel))
+    kind, larger = "float", "other > best || other != other"
+    finish, result = "", "best"
+    if _in_bytes(writer, node):
+        kind, larger = "int32_t", "other > best"
+        channel = f"{first} + c" if channels == 1 else "c"
+        steps = ["v = (float)best;", *_finished(writer, node, channel)]
+        finish, result = "".join(f"            {step}\n" for step in steps), _stored(writer, node)
+    declared = "\n            float v;" if finish else ""
     take = ""
     if pool > 1:
         take = f"""
             for (e = 1; e < {pool * pool}; ++e) {{
-                const int32_t other = square[e / {pool} * {wide} + e % {pool}];
-                best = other > best ? other : best;
+                const {kind} other = square[e / {pool} * {wide} + e % {pool}];
+                best = {larger} ? other : best;
             }}"""
     return f"""
 for (c = 0; c < {channels}; ++c) {{
     for (i = 0; i < {below}; ++i) {{
         for (j = 0; j < {across}; ++j) {{
-            const int32_t *square = sums + (c * {high} + i * {pool}) * {wide} + j * {pool};
-            int32_t best = square[0];
-            float v;{take}
-            v = (float)best;
-{finish}            y[(c * {below} + i) * {across} + j] = {_stored(writer, node)};
-        }}
-    }}
-}}"""
-
-
-def _pooled(writer: Writer, node: AnyNode, source: str, high: int, wide: int, channels: int) -> str:
-    """Return C that max-pools the planes at ``source`` into ``y``."""
-    pool, (_, _, below, across) = node.operation.pool, writer.image(node.output)
-    return f"""
-for (c = 0; c < {channels}; ++c) {{
-    for (i = 0; i < {below}; ++i) {{
-        for (j = 0; j < {across}; ++j) {{
-            const float *square = {source} + (c * {high} + i * {pool}) * {wide} + j * {pool};
-            float best = square[0];
-            for (e = 0; e < {pool * pool}; ++e) {{
-                const float v = square[e / {pool} * {wide} + e % {pool}];
-                best = v > best || v != v ? v : best;
-            }}
-            y[(c * {below} + i) * {across} + j] = best;
+            const {kind} *square = {sums} + (c * {high} + i * {pool}) * {wide} + j * {pool};
+            {kind} best = square[0];{declared}{take}
+{finish}            y[(c * {below} + i) * {across} + j] = {result};
         }}
     }}
 }}"""
@@ -200,10 +187,9 @@ for (ky = 0; ky < {kernel_high}; ++ky) {{
 }}"""
     if eight:
         writer.sums = max(writer.sums, outputs * plane)
-        end = _indented(_planes(writer, node, high, wide, outputs, "0"), 4)
-    else:
-        end = _clip(node, outputs * plane, sums)
-        end += _indented(_pooled(writer, node, sums, high, wide, outputs), 4) if pool > 1 else ""
+    end = "" if eight else _clip(node, outputs * plane, sums)
+    if eight or pool > 1:
+        end += _indented(_planes(writer, node, sums, high, wide, outputs, "0"), 4)
     body = f"""
 for (n = 0; n < {images}; ++n) {{
     for (e = 0; e < {outputs * plane}; ++e) {sums}[e] = {start};
@@ -268,10 +254,9 @@ for (i = top; i < bottom; ++i) {{{{
 }}}}""".strip()
     if eight:
         writer.sums = max(writer.sums, plane)
-        end = _indented(_planes(writer, node, high, wide, 1, "o"), 8) + "\n"
-    else:
-        end = _indented(_clip(node, plane, sums), 4) + "\n"
-        end += _indented(_pooled(writer, node, sums, high, wide, 1), 8) + "\n" if pool > 1 else ""
+    end = "" if eight else _indented(_clip(node, plane, sums), 4) + "\n"
+    if eight or pool > 1:
+        end += _indented(_planes(writer, node, sums, high, wide, 1, "o"), 8) + "\n"
     count = writer.size(node.output) // images // outputs
     body = f"""
 for (n = 0; n < {images}; ++n, x += {channels * in_high * in_wide}) {{
