@@ -91,13 +91,9 @@ def typed(operation: str, weight: NDArray[Any]) -> str:
     return operation if weight.dtype == np.float32 else f"{operation} {weight.dtype}"
 
 
-def find(isa: str, operation: str, layout: str | None = None) -> list[Kernel]:
-    """Return the kernels of an operation, in the order of the table."""
-    return list(_kernels_of(isa, operation, layout))
-
-
 @cache
-def _kernels_of(isa: str, operation: str, layout: str | None) -> tuple[Kernel, ...]:
+def find(isa: str, operation: str, layout: str | None = None) -> tuple[Kernel, ...]:
+    """Return the kernels of an operation, in the order of the table."""
     return tuple(
         kernel
         for kernel in KERNELS

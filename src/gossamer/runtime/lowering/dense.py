@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
 from gossamer.kernels.registry import Kernel, find, typed
@@ -19,10 +21,10 @@ def gemm_kernels(lowering: Lowering, weight: Array, outputs: int) -> list[Kernel
     return worth_trying(lowering, find(lowering.isa, typed("gemm", weight)), outputs)
 
 
-def sparse_gemm_kernels(lowering: Lowering, weight: Array) -> list[Kernel]:
+def sparse_gemm_kernels(lowering: Lowering, weight: Array) -> Sequence[Kernel]:
     """Return the kernels that skip inputs whose weights are zero for a whole vector of outputs."""
     worth = lowering.every or share_of_blocks(weight, lowering.width) < 0.5
-    return find(lowering.isa, typed("sparse gemm", weight)) if worth else []
+    return find(lowering.isa, typed("sparse gemm", weight)) if worth else ()
 
 
 def block_list_kernels(lowering: Lowering, weight: Array) -> list[Kernel]:
@@ -76,7 +78,7 @@ def share_of_blocks(weight: Array, together: int) -> float:
     return fact(weight, ("share of blocks", together), share)
 
 
-def worth_trying(lowering: Lowering, kernels: list[Kernel], outputs: int) -> list[Kernel]:
+def worth_trying(lowering: Lowering, kernels: Iterable[Kernel], outputs: int) -> list[Kernel]:
     """Tiles worth trying, that compute the fewest outputs in vain and are no wider than needed."""
     fit = [k for k in kernels if (float(k.tile) - 1) * lowering.width < outputs]
     waste = {k: up_to(outputs, columns_of(lowering, k)) for k in fit}
