@@ -116,6 +116,7 @@ def test_a_reference_network_and_then_its_run(place):
     assert again.dense["weights"]["nonzero"] == first.dense["weights"]["nonzero"]
 
 
+@pytest.mark.filterwarnings("ignore:.* examples are (training|validation) examples too")
 @pytest.mark.parametrize("named", [True, False])
 def test_the_test_split_is_read_at_the_end_alone(place, monkeypatch, trained, examples, named):
     """The dense network's and the chosen one's answers, once each; the data are read once."""
@@ -171,6 +172,7 @@ def test_ctrl_c_ends_with_the_best_so_far_and_the_same_call_goes_on(place, monke
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* examples are (training|validation) examples too")
 def test_a_module_and_its_loaders(trained, examples, tmp_path):
     x, y = map(torch.from_numpy, examples)
     loader = DataLoader(TensorDataset(x, y), batch_size=32)
@@ -225,6 +227,7 @@ def test_wrapped_modules_and_other_widths(trained, examples, tmp_path, dtype, wr
     assert {p.dtype for p in network.model.parameters()} == {torch.float32}
 
 
+@pytest.mark.filterwarnings("ignore:.* examples are (training|validation) examples too")
 def test_two_workers_compress_one_network(trained, examples, tmp_path):
     """Each in a process of its own, measuring by turns; the best is published here."""
     x, y = map(torch.from_numpy, examples)

@@ -79,6 +79,7 @@ NETWORKS = {
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*hardly more than by guessing")
 @pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.filterwarnings("ignore:.* examples are (training|validation) examples too")
 def test_a_network_of_every_kind_of_layer(kind, tmp_path):
     """The weights are masked, the file computes what the module does, dense ones are listed."""
     build, sparse, dense = NETWORKS[kind]
@@ -112,6 +113,7 @@ def test_a_network_of_every_kind_of_layer(kind, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*hardly more than by guessing")
+@pytest.mark.filterwarnings("ignore:.* examples are (training|validation) examples too")
 def test_an_encoder_is_tuned_with_fewer_active_units(tmp_path):
     """Trained further with k-winners in place of its activation, and learning from itself."""
     torch.manual_seed(0)

@@ -44,7 +44,7 @@ def test_held_out_examples_are_a_stratified_15_percent(count, classes, has_test)
 
 def test_columns_are_standardized_one_by_one():
     x = np.array([[0.0, 100.0, 7.0], [2.0, 300.0, 7.0]] * 10)
-    task = arrays((x, np.zeros(20, int)), _pair(3, (3,), 1), _pair(3, (3,), 1))
+    task = arrays((x, np.zeros(20, int)), _pair(3, (3,), 1), _pair(3, (3,), 1, 1))
     out = task.features(x)
     assert out.dtype == np.float32
     np.testing.assert_allclose(out[:2], [[-1, -1, 0], [1, 1, 0]], atol=1e-6)
@@ -140,6 +140,22 @@ def test_channels_that_seem_to_be_last():
         arrays(_pair(shape=shape))
 
 
+def test_examples_in_two_splits_give_a_warning():
+    (x, y), (fresh, labels) = _pair(400), _pair(200, seed=1)
+    arrays((x, y), _pair(90, seed=2), (fresh, labels))
+    some = np.concatenate([x[:3].astype(np.float64), fresh[3:]])
+    with pytest.warns(UserWarning, match="own: 3 of 200 test examples are training examples too"):
+        arrays((x, y), _pair(90, seed=2), (some, labels))
+    arrays((x, y), _pair(90, seed=2), (np.concatenate([x[:2], fresh[2:]]), labels))  # 1 %
+    with pytest.warns(UserWarning, match="own: 200 of 200 test examples are validation examples"):
+        arrays((x, y), (fresh, labels), (fresh, labels))
+    twice = np.concatenate([x, x]), np.concatenate([y, y])
+    with pytest.warns(UserWarning, match="validation examples are training examples too"):
+        arrays(twice, test=(fresh, labels))  # held out, while a copy stays
+    blank = np.zeros_like(x)
+    arrays((blank, y), (blank, y), (blank, y))
+
+
 def test_npz(tmp_path):
     (x, y), (tx, ty) = _pair(), _pair(9, seed=4)
     path = tmp_path / "mine.npz"
@@ -208,9 +224,9 @@ class _Dataset:
 
 
 def test_from_dataset():
-    x, y = _pair(30)
-    task = from_dataset(_Dataset(list(zip(x, y, strict=True))), test=list(zip(x, y, strict=True)))
-    np.testing.assert_array_equal(task.test.x, x)
+    (x, y), test = _pair(30), _pair(9, seed=1)
+    task = from_dataset(_Dataset(list(zip(x, y, strict=True))), test=list(zip(*test, strict=True)))
+    np.testing.assert_array_equal(task.test.x, test[0])
     assert len(task.train) + len(task.validation) == 30
 
 
@@ -226,7 +242,9 @@ def test_bad_datasets():
 def test_torch_tensors_are_read():
     import torch
 
-    data = torch.utils.data.TensorDataset(torch.arange(40.0).reshape(20, 2), torch.arange(20) % 2)
-    task = from_dataset(data, validation=data, test=data)
-    assert task.train.x.tolist() == data.tensors[0].tolist()
+    x = torch.arange(120.0).reshape(3, 20, 2)
+    data, *others = (torch.utils.data.TensorDataset(x[i], torch.arange(20) % 2) for i in range(3))
+    task = from_dataset(data, *others)
+    assert task.train.x.tolist() == x[0].tolist()
+    assert task.test.x.tolist() == x[2].tolist()
     assert task.train.y.tolist() == [0, 1] * 10

@@ -63,7 +63,7 @@ def test_noise_gives_silence_and_a_background(words):
 def test_words_without_speakers_are_split_each(tmp_path):
     for word, level in (("left", 0.2), ("right", 0.4)):
         for number in range(20):
-            write(tmp_path / word / f"take{number}.wav", level)
+            write(tmp_path / word / f"take{number}.wav", level + number / 1000)
     task = load(tmp_path)
     assert np.bincount(task.train.y).tolist() == [14, 14]
     assert np.bincount(task.validation.y).tolist() == np.bincount(task.test.y).tolist() == [3, 3]

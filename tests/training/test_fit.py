@@ -203,6 +203,7 @@ def test_unknown_device(toy, network):
         fit(model, toy, replace(QUICK, device="gpu"))
 
 
+@pytest.mark.filterwarnings("ignore:.* examples are (training|validation) examples too")
 def test_networks_of_other_dimensions_train():
     rng = np.random.default_rng(0)
     y = np.arange(40) % 2

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gossamer.data.archives import read_npz
 from gossamer.data.images import Images, moments
-from gossamer.data.task import SPLITS, Domain, Split, Task
+from gossamer.data.task import SPLITS, Domain, Split, Task, warn_of_overlap
 from gossamer.errors import UserError, nearest
 
 _SHARE = 0.15  # of the training examples, held out for a split that is missing
@@ -94,9 +94,9 @@ def arrays(
     ``standardize=False`` passes examples unchanged, for a network that was trained so elsewhere.
 
     If validation or test is missing, 15 % of the training examples of each class are held out for
-    it, at least one, with a fixed seed. Warns of images whose channels seem to be last. Raises
-    UserError for invalid or inconsistent lengths, shapes, labels, names, scales or values (NaN,
-    infinity).
+    it, at least one, with a fixed seed. Warns of images whose channels seem to be last, and of
+    examples that are in two splits. Raises UserError for invalid or inconsistent lengths, shapes,
+    labels, names, scales or values (NaN, infinity).
     """
     pairs = {"train": train, "validation": validation, "test": test}
     splits = {split: _checked(name, split, *pair) for split, pair in pairs.items() if pair}
@@ -135,14 +135,16 @@ def arrays(
         domain = Vectors(x.shape[1:], np.zeros((), np.float32), np.ones((), np.float32))
     else:
         domain = Images.fitted(x) if x.ndim in (3, 4) else Vectors.fitted(x)
-    return Task(
-        name=name,
-        classes=names,
-        train=splits["train"],
-        validation=splits["validation"],
-        test=splits["test"],
-        domain=domain,
-        source="the user's own data",
+    return warn_of_overlap(
+        Task(
+            name=name,
+            classes=names,
+            train=splits["train"],
+            validation=splits["validation"],
+            test=splits["test"],
+            domain=domain,
+            source="the user's own data",
+        )
     )
 
 

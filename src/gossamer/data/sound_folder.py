@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.data.audio import RATE, Sound, is_sound, read, read_clips, silence
-from gossamer.data.task import SPLITS, Split, Task
+from gossamer.data.task import SPLITS, Split, Task, warn_of_overlap
 from gossamer.errors import UserError
 
 _NOISE = "_background_noise_"
@@ -36,8 +36,9 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
     cut from them.
 
     Warns of folders without sounds and of recordings of noise shorter than a second, which are
-    left out. Raises UserError for fewer than two classes, two folders of one class's name, a word
-    with too few files or speakers, and files that cannot be read.
+    left out, and of sounds that are in two splits. Raises UserError for fewer than two classes, two
+    folders of one class's name, a word with too few files or speakers, and files that cannot be
+    read.
     """
     root = Path(path)
     folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith((".", "__")))
@@ -87,14 +88,16 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
             y = np.append(y, np.full(count, len(names)))
         parts[part] = Split(x, y)
     background: NDArray[np.int16] = np.concatenate(noises) if noises else np.zeros(0, np.int16)
-    return Task(
-        name=root.resolve().name,
-        classes=tuple(classes),
-        train=parts["train"],
-        validation=parts["validation"],
-        test=parts["test"],
-        domain=Sound.fitted(parts["train"].x, background),
-        source="the user's own recordings",
+    return warn_of_overlap(
+        Task(
+            name=root.resolve().name,
+            classes=tuple(classes),
+            train=parts["train"],
+            validation=parts["validation"],
+            test=parts["test"],
+            domain=Sound.fitted(parts["train"].x, background),
+            source="the user's own recordings",
+        )
     )
 
 

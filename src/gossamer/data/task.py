@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +19,8 @@ SPLITS = ("train", "validation", "test")
 
 #: Noise levels of the noise score (Ahmad & Scheinkman 2019, arXiv 1903.11257): 0, 0.05 .. 0.5.
 NOISE_LEVELS: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(11))
+
+_OVERLAP = 0.01  # share of a split's examples
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,31 @@ class Task:
     def noise(self, x: Array, level: float, rng: np.random.Generator) -> Array:
         """Return a raw batch with the noise score's noise at ``level`` in [0, 1]; 0: unchanged."""
         return self.domain.noise(x, level, rng)
+
+
+def warn_of_overlap(task: Task) -> Task:
+    """Return ``task``; warn of examples that are in two splits, if they are over 1 % of the later.
+
+    Fewer are usual where data repeat naturally, and so are blank examples, of one value each, such
+    as silence: these do not count. Labels do not matter.
+    """
+    splits = {"training": task.train, "validation": task.validation, "test": task.test}
+    kind = np.result_type(*(part.x.dtype for part in splits.values()))
+    # 64 bits of a hash: among a million examples, two different ones hardly ever share one.
+    hashes = {
+        name: [hash(np.asarray(x, kind).tobytes()) for x in part.x] for name, part in splits.items()
+    }
+    for first, later in combinations(splits, 2):
+        known = set(hashes[first])
+        shared = (x for x, h in zip(splits[later].x, hashes[later], strict=True) if h in known)
+        count, of = sum(bool((x != x.flat[0]).any()) for x in shared), len(splits[later])
+        if count > _OVERLAP * of:
+            warnings.warn(
+                f"{task.name}: {count:,} of {of:,} {later} examples are {first} examples too, so "
+                f"figures of {later} say less about new data; give each example once",
+                stacklevel=3,
+            )
+    return task
 
 
 def _digest(x: Array, y: np.int64) -> bytes:
