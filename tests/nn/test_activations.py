@@ -282,6 +282,10 @@ def test_mistakes_name_the_remedy():
         sparsify_activations(Plain(), {"act3": 0.5}, example=IMAGES[:1])
     with pytest.raises(UserError, match="no activation 'acd'"):
         sparsify_activations(Plain(), 0.5, example=IMAGES[:1], exclude=["acd"])
+    with pytest.raises(UserError, match=r"exclude is a list of names: write \['act2'\]"):
+        sparsify_activations(Plain(), 0.5, example=IMAGES[:1], exclude="act2")
+    with pytest.raises(UserError, match=r"call sparsify_activations first and torch\.compile"):
+        sparsify_activations(torch.compile(Plain(), backend="eager"), 0.5, example=IMAGES[:1])
     with pytest.raises(UserError, match=r"activation 'act1'.*density must be above 0"):
         sparsify_activations(Plain(), 1.5, example=IMAGES[:1])
     with pytest.raises(UserError, match="Linear calls no activation that can be replaced"):

@@ -531,6 +531,10 @@ def test_bad_arguments(kind, units, density, options, message):
 def test_bad_inputs():
     with pytest.raises(UserError, match="made for 4 units, but the input's last dimension is 5"):
         KWinners(4, 0.5)(torch.zeros(2, 5))
+    with pytest.raises(UserError, match="last dimension is missing"):
+        KWinners(4, 0.5)(torch.zeros(()))
+    with pytest.raises(UserError, match=r"\(2, 4, 0, 3\), no position"):
+        KWinners2d(4, 0.5)(torch.zeros(2, 4, 0, 3))
     with pytest.raises(UserError, match=r"made for input \[batch, 4, .*\(2, 5, 3, 3\)"):
         KWinners2d(4, 0.5)(torch.zeros(2, 5, 3, 3))
     with pytest.raises(UserError, match=r"the input has shape \(2, 4\)"):

@@ -766,6 +766,19 @@ def test_lazy_layers_are_refused_until_they_have_a_weight():
     assert fixed(model, 0.5).counts() == {"0": (16, 32)}
 
 
+@pytest.mark.parametrize("model", [None, [nn.Linear(8, 4)], nn.Linear], ids=str)
+def test_what_is_no_module_is_named(model):
+    with pytest.raises(UserError, match=r"the model is \w+, not a torch\.nn\.Module"):
+        fixed(model, 0.5)
+
+
+def test_weights_that_cannot_change_are_refused():
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Linear(8, 4))
+    with pytest.raises(UserError, match=r"layer '0' was made in torch\.inference_mode"):
+        fixed(model, 0.5)
+
+
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_layers_without_weights_are_left_out():
     model = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 0))

@@ -225,6 +225,9 @@ def test_what_stays_dense_is_listed_with_its_share():
     )
     with pytest.warns(UserWarning, match=r"'1.weight' \(67%\) of the model's weights stay dense"):
         fixed(nn.Sequential(nn.Linear(8, 4), Own(8, 8)), 0.5)
+    listed = nn.ParameterList([nn.Parameter(torch.ones(8, 8))])
+    with pytest.warns(UserWarning, match=r"'1.0' \(67%\) of the model's weights stay dense"):
+        fixed(nn.Sequential(nn.Linear(8, 4), listed), 0.5)
 
 
 def test_acceleration_leaves_weights_of_other_layers_as_they_are():

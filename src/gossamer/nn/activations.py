@@ -23,6 +23,7 @@ from gossamer.nn.kwinners import KWinners, KWinners2d
 from gossamer.nn.module_tools import replace
 from gossamer.nn.threshold import Threshold
 from gossamer.numbers import positive_share
+from gossamer.sparsity.layers import unwrap
 
 
 class SparseActivation(nn.Module):
@@ -75,9 +76,16 @@ def sparsify_activations(
         ``model`` itself, or a new module if the ``forward`` of ``model`` had to be rewritten.
 
     Raises:
-        UserError: no activation to replace, an unknown name, a density out of range, or a
-            module that ``torch.fx`` cannot rewrite; the message names an alternative.
+        UserError: no activation to replace, an unknown name, a density out of range, a compiled
+            model, or a module that ``torch.fx`` cannot rewrite; the message names an alternative.
     """
+    if unwrap(model) is not model and "_orig_mod" in model._modules:
+        raise UserError(
+            "the model is compiled, and its activations cannot be found; call "
+            "sparsify_activations first and torch.compile afterwards"
+        )
+    if isinstance(exclude, str):
+        raise UserError(f"exclude is a list of names: write [{exclude!r}]")
     sites = activation_sites(model, example)
     names = [site.name for site in sites]
     if not sites:

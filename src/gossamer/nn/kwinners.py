@@ -176,10 +176,10 @@ class KWinners(_KWinnersBase):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1] != self.units:
+        if x.shape[-1:] != (self.units,):
             raise UserError(
                 f"KWinners: made for {self.units} units, but the input's last dimension is "
-                f"{x.shape[-1]} (input shape {tuple(x.shape)})"
+                f"{x.shape[-1] if x.dim() else 'missing'} (input shape {tuple(x.shape)})"
             )
         k = self.winners(self.units)
         if exporting(self) and k < self.units:
@@ -243,6 +243,8 @@ class KWinners2d(_KWinnersBase):
                 f"but the input has shape {tuple(x.shape)}"
             )
         positions = math.prod(x.shape[2:])
+        if not positions:
+            raise UserError(f"KWinners2d: the input has shape {tuple(x.shape)}, no position")
         n = self.units if self.local else self.units * positions
         k = self.winners(n)
         shape = (-1, *(1,) * (x.dim() - 2))

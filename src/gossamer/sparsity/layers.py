@@ -74,7 +74,15 @@ class Weight:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the model inside ``torch.compile`` and data-parallel wrappers."""
+    """Return the model inside ``torch.compile`` and data-parallel wrappers.
+
+    Raises:
+        UserError: the model is scripted, or no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"the model is {type(model).__name__}, not a torch.nn.Module; give the network itself"
+        )
     if isinstance(model, torch.jit.ScriptModule):
         raise UserError(
             "the model is scripted (torch.jit.script) and its layers cannot be changed: give the "
@@ -159,22 +167,29 @@ def dense_weights(model: nn.Module, sparse: Collection[str]) -> dict[str, int]:
     }
 
 
+def _is_unknown(module: nn.Module, name: str) -> bool:
+    """Return whether a parameter seems to be a weight that no torch layer multiplies by."""
+    if isinstance(module, nn.ParameterList | nn.ParameterDict):
+        return True
+    own = not type(module).__module__.startswith("torch.") and not _weight_names(module)
+    return own and "weight" in name  # a table of positions is none
+
+
 def warn_of_unknown(model: nn.Module) -> None:
-    """Warn if modules that are not torch's have a large share of the model's weights."""
+    """Warn if parameters of no torch layer have a large share of the model's weights."""
     sizes = {n: p.numel() for n, p in model.named_parameters() if not is_lazy(p) and p.dim() > 1}
     unknown = {
         f"{layer}.{name}".lstrip(".")
         for layer, module in model.named_modules()
-        if not type(module).__module__.startswith("torch.") and not _weight_names(module)
         for name in module._parameters
-        if "weight" in name
+        if _is_unknown(module, name)
     }
     shares = {n: size / sum(sizes.values()) for n, size in sizes.items() if n in unknown}
     if sum(shares.values()) > UNKNOWN_SHARE:
         listed = ", ".join(f"'{name}' ({share:.0%})" for name, share in shares.items())
         warnings.warn(
-            f"{listed} of the model's weights stay dense: they belong to modules that are not "
-            "torch's own; make them nn.Linear or a convolution to have them sparse",
+            f"{listed} of the model's weights stay dense: they belong to no layer of torch; "
+            "make them nn.Linear or a convolution to have them sparse",
             stacklevel=4,
         )
 
@@ -311,8 +326,8 @@ def check_weight(name: str, weight: Weight) -> None:
     """Refuse a weight that cannot be masked.
 
     Raises:
-        UserError: it is computed from other parameters, sharded, lazy, on the meta device,
-            expanded, or of numbers of another width than 2, 4 or 8 bytes.
+        UserError: it is computed from other parameters, sharded, lazy, an inference tensor,
+            on the meta device, expanded, or of numbers of another width than 2, 4 or 8 bytes.
     """
     parameter = weight.module._parameters.get(weight.name)
     if parametrize.is_parametrized(weight.module, weight.name) or parameter is None:
@@ -330,6 +345,11 @@ def check_weight(name: str, weight: Weight) -> None:
     if is_lazy(parameter):
         raise UserError(
             f"layer '{name}' has no weight yet (lazy); run one batch through the model first"
+        )
+    if parameter.is_inference():
+        raise UserError(
+            f"layer '{name}' was made in torch.inference_mode(), where its weights cannot be "
+            "changed; build the model outside of it"
         )
     if parameter.element_size() not in (2, 4, 8):
         raise UserError(
