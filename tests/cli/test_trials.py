@@ -157,8 +157,10 @@ def test_trials_are_deleted_corrected_and_noted(place, searched, gossamer):
     )
     assert (status, out, err) == (0, "3 trials of 'small' deleted\n", "")
     first, metric = complete[0], next(iter(before[complete[0]].values))
-    status, out, err = gossamer("trials", "set", "e.toml", first, f"{metric}=0.5,0.25")
-    assert (status, out, err) == (0, f"trial {first} of 'small': {metric} corrected\n", "")
+    status, out, err = gossamer("trials", "set", "e.toml", first, f"{metric}=0.5,0.25", "size=3")
+    was = f"{before[first].values[metric]:.6g}"
+    written = f"trial {first} of 'small': {metric} = 0.5 ± 0.25 (was {was}), size = 3 (new)\n"
+    assert (status, out, err) == (0, written, "")
     status, out, err = gossamer("trials", "note", "e.toml", first, "[by hand]")
     assert (status, out, err) == (0, f"trial {first} of 'small': note written\n", "")
     status, out, _ = gossamer("trials", "e.toml")

@@ -145,6 +145,9 @@ def test_what_is_no_correction_changes_nothing(number, values, message):
     experiment.tell(experiment.ask(), {"accuracy": 0.9, "density": 0.5})
     experiment.tell(experiment.ask(), error="a mistake")
     before = experiment.trials()
+    parameter = next(iter(before[0].parameters))
+    with pytest.raises(UserError, match=f"'{parameter}' is a parameter, and the trial ran with"):
+        experiment.correct(0, {"accuracy": 0.1, parameter: 0.5})
     with pytest.raises(UserError, match=message):
         experiment.correct(number, {"accuracy": 0.1, **values})
     assert experiment.trials() == before

@@ -115,8 +115,14 @@ def set_(
     opened = _open_stored(source, name)
     form = "accuracy=0.94, or accuracy=0.94,0.004 with its standard deviation"
     corrected = pairs("trials set", values, form, _value, str.rpartition)
-    opened.correct(number, corrected)
-    say(f"trial {number} of '{opened.name}': {', '.join(corrected)} corrected")
+    before = opened.record(number).values
+    after = opened.correct(number, corrected)
+    written = []
+    for metric in corrected:
+        deviation = f" ± {after.noise[metric]:.6g}" if metric in after.noise else ""
+        was = f"was {before[metric]:.6g}" if metric in before else "new"
+        written.append(f"{metric} = {after.values[metric]:.6g}{deviation} ({was})")
+    say(f"trial {number} of '{opened.name}': {', '.join(written)}")
 
 
 def _value(text: str) -> float | tuple[float, ...]:

@@ -571,14 +571,21 @@ class Experiment:
             values: name -> number, or (number, standard deviation), to replace or add.
 
         Raises:
-            UserError: a value is not a finite number, or the trial is not complete; nothing is
-                changed.
+            UserError: a value is not a finite number or is of a parameter, or the trial is not
+                complete; nothing is changed.
         """
-        state = self.record(number).state
-        if state != "complete":
+        record = self.record(number)
+        if record.state != "complete":
             raise UserError(
-                f"trial {number} is {state}, and only a complete trial's values can be corrected; "
-                "add() stores a trial of your own"
+                f"trial {number} is {record.state}, and only a complete trial's values can be "
+                "corrected; add() stores a trial of your own"
+            )
+        known = {*record.values, *(metric.name for metric in self.metrics)}
+        chosen = next((name for name in values if name in {*record.parameters} - known), None)
+        if chosen is not None:
+            raise UserError(
+                f"correct: '{chosen}' is a parameter, and the trial ran with {chosen} = "
+                f"{record.parameters[chosen]!r}; delete the trial, or correct a metric"
             )
         read = read_returned(values, [])
         wrong = next((name for name in values if name not in read.values), None)

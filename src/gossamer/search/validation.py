@@ -33,7 +33,7 @@ def make_plain(instance: Any) -> None:
 def check_name(name: object, kind: str) -> None:
     """Raise `UserError` unless `name` can name a parameter or a metric."""
     if not isinstance(name, str) or not name.strip():
-        raise UserError(f"a {kind}'s name must be a text that is not empty, not {name!r}")
+        raise UserError(f"the {kind}'s name must be a text that is not empty, not {name!r}")
 
 
 def is_number(value: object) -> bool:

@@ -152,7 +152,8 @@ def _number(name: str, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise UserError(f"'{name}' is {value!r}, which is no number") from None
+        point = "; write decimals after a point" if "," in str(value) else ""
+        raise UserError(f"'{name}' is {value!r}, which is no number{point}") from None
 
 
 def _value(parameter: Parameter, value: Any) -> Any:
