@@ -39,16 +39,18 @@ inline I keys_of(V x) { return ordered((I)(x == x ? x + V{} : splat(infinity)));
 
 // The lanes of a mask side by side; what lies behind them is undefined.
 #if defined(__AVX512F__)
-inline I compress(I x, unsigned mask) {
-    return (I)_mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), (__m512i)x);
-}
+using Mask = __mmask16;  // as an unsigned int, GCC 12 with -O1 reads 16 bits too many
 
-inline unsigned mask_reaching(I x, I y) { return _mm512_cmpge_epi32_mask((__m512i)x, (__m512i)y); }
+inline I compress(I x, Mask mask) { return (I)_mm512_maskz_compress_epi32(mask, (__m512i)x); }
 
-inline unsigned mask_nonzero(V x) {
+inline Mask mask_reaching(I x, I y) { return _mm512_cmpge_epi32_mask((__m512i)x, (__m512i)y); }
+
+inline Mask mask_nonzero(V x) {
     return _mm512_cmp_ps_mask((__m512)x, _mm512_setzero_ps(), _CMP_NEQ_UQ);
 }
 #elif defined(__AVX2__)
+using Mask = unsigned;
+
 // For each set of lanes, those lanes first: one byte for each.
 struct FirstLanes {
     uint64_t of[256] = {};
@@ -62,18 +64,16 @@ struct FirstLanes {
 };
 constexpr FirstLanes first_of_mask;
 
-inline I compress(I x, unsigned mask) {
+inline I compress(I x, Mask mask) {
     const __m128i bytes = _mm_cvtsi64_si128(static_cast<int64_t>(first_of_mask.of[mask]));
     return (I)_mm256_permutevar8x32_epi32((__m256i)x, _mm256_cvtepu8_epi32(bytes));
 }
 
-inline unsigned mask_of(I lanes) {
-    return static_cast<unsigned>(_mm256_movemask_ps((__m256)lanes));
-}
+inline Mask mask_of(I lanes) { return static_cast<Mask>(_mm256_movemask_ps((__m256)lanes)); }
 
-inline unsigned mask_reaching(I x, I y) { return mask_of(x >= y); }
+inline Mask mask_reaching(I x, I y) { return mask_of(x >= y); }
 
-inline unsigned mask_nonzero(V x) { return mask_of(x != V{}); }
+inline Mask mask_nonzero(V x) { return mask_of(x != V{}); }
 #endif
 
 // How many of the keys are at least `threshold`; `keys` is padded with the lowest key.
@@ -196,7 +196,7 @@ inline int64_t gather_candidates(const float* x, const float* boost, int64_t n, 
         V v = load(x + i);
         if (boost) v *= load(boost + i);
         const I key = keys_of(v);
-        const unsigned mask = mask_reaching(key, t);
+        const Mask mask = mask_reaching(key, t);
         store_int(keys + written, compress(key, mask));
         store_int(indices + written,
                   compress(lane_numbers() + splat_int(static_cast<int32_t>(i)), mask));
@@ -291,7 +291,7 @@ inline int64_t select(const float* x, const float* boost, int64_t n, int64_t k, 
     // A full vector is written at each step: stop while the list still has room for one.
     for (; i + W <= candidates && written + W <= k; i += W) {
         const I key = load_int(keys + i);
-        const unsigned mask = mask_reaching(key, splat_int(bar));
+        const Mask mask = mask_reaching(key, splat_int(bar));
         store_int(index + written, compress(load_int(indices + i), mask) + splat_int(first));
         const int64_t count = __builtin_popcount(mask);
         if (!boost) {
@@ -346,7 +346,7 @@ void nonzeros(const Call& call) {
 #if defined(__AVX2__)
         for (; i + W <= s.size; i += W) {
             const V v = load(x + i);
-            const unsigned mask = mask_nonzero(v);
+            const Mask mask = mask_nonzero(v);
             store_int(index + written,
                       compress(lane_numbers() + splat_int(static_cast<int32_t>(i)), mask));
             store(value + written, (V)compress((I)v, mask));
