@@ -101,7 +101,7 @@ def test_hand_worked_values():
         (lambda: Choice("c", [math.nan]), "'c': option nan must be"),
         (lambda: Maximize("a", threshold="high"), "metric 'a': threshold must be"),
         (lambda: Minimize("a", threshold=math.nan), "metric 'a': threshold must be"),
-        (lambda: Minimize(" "), "a metric's name"),
+        (lambda: Minimize(" "), "the metric's name must be a text"),
     ],
 )
 def test_what_makes_no_sense_is_one_line_that_names_it(make, words):
