@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -39,7 +39,15 @@ def copy_shape(
     clear_at: int = 0,
     pixels: int = 0,
 ) -> dict[str, Any]:
-    """Return the fields of a copy's shape; see ``Lowering.copy``."""
+    """Return the fields of the shape of a copy by strides.
+
+    Args:
+        sizes, from_, to: of each loop: its size, and its strides in source and target.
+        start, at: where the first number is in the source, and in the target.
+        clear, clear_at: floats of the target that are zero elsewhere, and where those begin.
+        pixels: of a channel of an image, where the source has one channel behind the other:
+            threads share those.
+    """
     sizes, (from_, to) = merged(sizes, from_, to)
     missing = COPY_LOOPS - len(sizes)
     return {
@@ -52,6 +60,12 @@ def copy_shape(
         "clear": clear,
         "pixels": pixels,
     }
+
+
+def copy_loops(step: Step) -> list[tuple[int, int, int]]:
+    """Return the size of each loop of a copy, and its strides in the input and the output."""
+    fields = (cast(Sequence[int], step.shape[k]) for k in ("sizes", "in_strides", "out_strides"))
+    return [loop for loop in zip(*fields, strict=True) if loop[0] > 1]
 
 
 @dataclass
@@ -181,21 +195,10 @@ class Lowering:
         sizes: Sequence[int],
         from_: Sequence[int],
         to: Sequence[int],
-        *,
-        start: int = 0,
-        at: int = 0,
-        clear: int = 0,
-        clear_at: int = 0,
-        pixels: int = 0,
+        **places: int,
     ) -> None:
-        """Add a copy by strides.
-
-        ``clear``: floats of the target that are zero elsewhere, from ``clear_at`` on; ``pixels``:
-        of a channel of an image, where the source has one channel behind the other: threads share
-        those.
-        """
-        places = {"start": start, "at": at, "clear": clear, "clear_at": clear_at}
-        shape = copy_shape(sizes, from_, to, **places, pixels=pixels)
+        """Add a copy by strides; see ``copy_shape``."""
+        shape = copy_shape(sizes, from_, to, **places)
         self.add("", self.kernel("copy"), (source,), target, shape, items=items)
 
     def form(self, value: Value, form: str) -> Buffer:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from gossamer.runtime.lowering.layouts import COPY_LOOPS, copy_shape
+from gossamer.runtime.lowering.layouts import COPY_LOOPS, copy_loops, copy_shape
 from gossamer.runtime.program import Buffer, Step
 
 
@@ -72,7 +72,7 @@ def _spread_plane(first: Step, second: Step) -> int | None:
     if shape["clear"] or shape["in_offset"] or shape["out_offset"]:
         return None
     rows = first.outputs[0].floats // first.items // cast(int, inner)
-    loops = _loops(second)
+    loops = copy_loops(second)
     if len(loops) != 2 or loops[0][:2] != (rows, inner) or loops[1] != (inner, 1, 1):
         return None
     return loops[0][2]
@@ -84,7 +84,7 @@ def _composed(first: Step, second: Step) -> Step | None:
         return None
     one, two = first.shape, second.shape
     buffer = first.outputs[0]
-    places = sorted((to, size, step) for size, step, to in _loops(first))
+    places = sorted((to, size, step) for size, step, to in copy_loops(first))
     if first.items != second.items or one["out_offset"] or not _fills(places, buffer, first.items):
         return None
     turns, start, rest = list[int](), cast(int, one["in_offset"]), cast(int, two["in_offset"])
@@ -92,7 +92,7 @@ def _composed(first: Step, second: Step) -> Step | None:
         turns.insert(0, rest // apart)
         start, rest = start + rest // apart * step, rest % apart
     loops = []
-    for size, apart, to in _loops(second):
+    for size, apart, to in copy_loops(second):
         parts = _split(size, apart, places)
         if parts is None:
             return None
@@ -114,12 +114,6 @@ def _composed(first: Step, second: Step) -> Step | None:
     )
     composed = replace(second, inputs=first.inputs, shape=shape)
     return composed if len(shape["sizes"]) == COPY_LOOPS and _fast(composed) else None
-
-
-def _loops(step: Step) -> list[tuple[int, int, int]]:
-    """Return the size of each loop of a copy, and its strides in the input and the output."""
-    fields = (cast(Sequence[int], step.shape[k]) for k in ("sizes", "in_strides", "out_strides"))
-    return [loop for loop in zip(*fields, strict=True) if loop[0] > 1]
 
 
 def _fills(places: Sequence[tuple[int, int, int]], buffer: Buffer, items: int) -> bool:
@@ -158,5 +152,5 @@ def _split(
 
 def _fast(step: Step) -> bool:
     """Return whether the kernel moves whole vectors; single numbers take longer than two copies."""
-    loops = _loops(step)
+    loops = copy_loops(step)
     return any(to == 1 for _, _, to in loops) and any(apart in (1, 2) for _, apart, _ in loops)

@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import replace
 from typing import cast
 
+from gossamer.runtime.lowering.layouts import copy_loops
 from gossamer.runtime.program import Buffer, Step
 
 # Kernels that write nothing beyond their outputs: what follows in the larger value may be there
@@ -50,9 +51,7 @@ def _contiguous(step: Step) -> Buffer | None:
     """Return what a step copies in one piece, from one buffer into another; None if it does not."""
     if step.kernel.operation != "copy" or step.items > 1 or step.epilogue or step.shape["clear"]:
         return None
-    fields = (cast(Sequence[int], step.shape[k]) for k in ("sizes", "in_strides", "out_strides"))
-    long = [loop[1:] for loop in zip(*fields, strict=True) if loop[0] > 1]
-    return step.inputs[0] if long == [(1, 1)] else None
+    return step.inputs[0] if [loop[1:] for loop in copy_loops(step)] == [(1, 1)] else None
 
 
 def _size(step: Step) -> int:
