@@ -176,7 +176,8 @@ def test_of_constraints_alone_what_comes_nearest_at_full_cost_climbs():
         accuracy 0.55, density 0.05 -> 0.75, 0.15   0.05 not accurate enough
         accuracy 0.62, density 0.30 -> 0.82, 0.40   inside, and no better than the first
 
-    the first climbs, then the last: were they optimized, accuracy 0.99 would not be behind.
+    the first climbs, then the last: were they optimized, accuracy 0.99 would not be behind. Three
+    more that are far away only make room: of ten trials five may climb.
     """
     metrics = [AtLeast("accuracy", 0.8), AtMost("density", 0.5)]
     ladder = Ladder(metrics, [Fidelity("small", cost=0.1, reduction=2)])
@@ -192,10 +193,32 @@ def test_of_constraints_alone_what_comes_nearest_at_full_cost_climbs():
     records += [record(3 + i, None, a + 0.2, d + 0.1, i) for i, (a, d) in enumerate(pairs)]
     small = [(0.65, 0.1), (0.99, 0.6), (0.55, 0.05), (0.62, 0.3)]
     records += [record(6 + i, "small", *values) for i, values in enumerate(small)]
+    records += [record(20 + i, "small", 0.1, 0.9) for i in range(3)]
     first = ladder.next_up(records, room=1.0)
     assert first == (records[6], None)
     then = ladder.next_up([*records, record(10, None, 0.85, 0.2, origin=6)], room=1.0)
     assert then == (records[9], None)
+
+
+def test_no_more_than_their_share_climb_however_much_the_last_trials_improve():
+    """Of twelve trials, each better than all before it, four climb: not each new best."""
+    metrics = [Maximize("accuracy")]
+    ladder = Ladder(metrics, [Fidelity("small", cost=0.1, reduction=3)])
+    records: list[TrialRecord] = []
+    climbed = []
+    for i in range(12):
+        number = len(records)
+        values = {"accuracy": i / 20}
+        records.append(TrialRecord(number, "complete", {}, values, None, None, fidelity="small"))
+        promoted = ladder.next_up(records, room=1.0)
+        if promoted is not None:
+            climbed.append(i)
+            better = {"accuracy": i / 20 + 0.1}
+            assert promoted == (records[number], None)
+            records.append(
+                TrialRecord(number + 1, "complete", {}, better, None, None, origin=number)
+            )
+    assert climbed == [2, 5, 8, 11]
 
 
 def test_networks_take_the_fidelity_over_the_parameters():

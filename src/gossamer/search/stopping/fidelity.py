@@ -55,8 +55,11 @@ class Ladder:
     """The fidelities from the cheapest to the full task, which has no name.
 
     The best ``1/reduction`` of the trials at a fidelity are repeated at the next (asynchronous
-    successive halving, Li et al. 2020, arXiv 1810.05934). Trials are ranked by forecasts of their
-    values at full cost: a line through the points that were run at both, if there are three.
+    successive halving, Li et al. 2020, arXiv 1810.05934), and never more than ``1/reduction`` of
+    them: where the sampler improves, each new best would be repeated, and the budget would be spent
+    on far fewer points (delayed promotion, Li et al. 2022, arXiv 2201.06834). Trials are ranked by
+    forecasts of their values at full cost: a line through the points that were run at both, if
+    there are three.
     """
 
     def __init__(self, metrics: Sequence[Metric], fidelities: Sequence[Fidelity]) -> None:
@@ -93,7 +96,7 @@ class Ladder:
                 continue
             here = [r for r in records if r.fidelity == fidelity.name and r.state == "complete"]
             count = len(here) // fidelity.reduction
-            if not count:
+            if sum(r.number in climbed for r in here) >= count:
                 continue
             full = self.at_full_cost(records)
             values = np.array([full(r, r.values) for r in here])
