@@ -61,7 +61,9 @@ class Mapped:
         self.path = path
         try:
             if path.is_dir():
-                raise ValueError("a folder, not a file")
+                inside = path / "model.onnx"
+                remedy = f"; give {inside}" if inside.is_file() else ""
+                raise ValueError(f"a folder, not a file{remedy}")
             if path.exists() and not path.is_file():
                 raise ValueError("not a file")
             with path.open("rb", buffering=0) as file:
