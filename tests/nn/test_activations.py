@@ -123,6 +123,36 @@ def test_modules_are_replaced_in_place():
     assert found["act2.winners"] == {5}
 
 
+def test_hooks_stay_where_activations_are_replaced():
+    model = Residual()
+    seen = []
+
+    def note(name, before=False):
+        module = model.get_submodule(name)
+        if before:
+            return module.register_forward_pre_hook(lambda m, x: seen.append(f"{name} before"))
+        return module.register_forward_hook(lambda m, x, k, y: seen.append(name), with_kwargs=True)
+
+    note("")
+    note("blocks.0")
+    removed = note("blocks.1")
+    note("blocks.0.relu", before=True)
+    plain = Plain()
+    outputs = []
+    plain.act2.register_forward_hook(lambda m, x, y: outputs.append(y))
+    plain.act2.register_full_backward_hook(lambda m, x, y: outputs.append(y[0]))
+    sparse = sparsify_activations(model, 0.25, example=IMAGES[:1])
+    sparsify_activations(plain, 0.25, example=IMAGES[:1])
+    seen.clear()
+    outputs.clear()
+    removed.remove()
+    sparse(IMAGES)
+    assert seen == ["blocks.0.relu before"] * 2 + ["blocks.0", ""]
+    plain(IMAGES).sum().backward()
+    assert [y.shape for y in outputs] == [(4, 20)] * 2
+    assert (outputs[0] != 0).float().mean() <= 0.25
+
+
 def test_functions_are_replaced_by_rewriting_their_caller():
     torch.manual_seed(0)
     model = Functional()

@@ -57,7 +57,7 @@ def sparsify_activations(
     k-winners. Units are the channels after a convolution and the last dimension after a linear
     layer. An activation that is called as a function, or a module that is used at several places,
     is replaced by a separate module at each place; for this ``torch.fx`` rewrites the ``forward``
-    of the module that calls it.
+    of the module that calls it. Hooks stay.
 
     Anneal the density while training with :class:`AnnealActivations`, decay the boost with
     :func:`decay_boost` once an epoch.

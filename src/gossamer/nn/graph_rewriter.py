@@ -6,6 +6,7 @@ from torch import fx, nn
 
 from gossamer.errors import UserError
 from gossamer.nn.activation_finder import FUNCTIONS, METHODS, MODULES, Site
+from gossamer.nn.module_tools import share_hooks
 from gossamer.sparsity.modes import keeping_modes
 
 
@@ -74,6 +75,8 @@ def rewritten(
     made = fx.GraphModule(owner, graph, type(owner).__name__)
     for node, name, module in modules:
         made.add_submodule(name, module)
+        if node.op == "call_module":
+            share_hooks(owner.get_submodule(str(node.target)), module)
         with graph.inserting_after(node):
             taken = node.args[0] if node.args else node.kwargs["input"]
             new = graph.call_module(name, (taken,))

@@ -41,13 +41,23 @@ class Float32Buffers(nn.Module):
             self._buffers[name] = None if buffer is None else buffer.to(dtype)
 
 
+def share_hooks(old: nn.Module, new: nn.Module) -> None:
+    """Have ``new`` call the forward and backward hooks of ``old``, until their handles remove them.
+
+    The modules share torch's own tables: a handle refers to these.
+    """
+    vars(new).update({k: v for k, v in vars(old).items() if "ward_" in k and "hook" in k})
+
+
 def replace(model: nn.Module, modules: Mapping[str, nn.Module]) -> nn.Module:
     """Replace submodules of ``model`` by qualified name, in place; return the model.
 
     A module with several names is replaced at all of them. For the name ``""`` the new module is
-    returned in place of ``model``.
+    returned in place of ``model``. Hooks stay.
     """
     new = {id(model.get_submodule(name)): module for name, module in modules.items()}
+    for name, module in modules.items():
+        share_hooks(model.get_submodule(name), module)
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):
             if child is not None and id(child) in new:
