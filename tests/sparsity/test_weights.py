@@ -210,9 +210,9 @@ def test_parametrized_attention_is_refused():
 class Own(nn.Module):
     """A layer that computes with a parameter of its own."""
 
-    def __init__(self, inputs, outputs):
+    def __init__(self, inputs, outputs, name="weight"):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(inputs, outputs))
+        self.register_parameter(name, nn.Parameter(torch.ones(inputs, outputs)))
 
 
 def test_what_stays_dense_is_listed_with_its_share():
@@ -228,6 +228,18 @@ def test_what_stays_dense_is_listed_with_its_share():
     listed = nn.ParameterList([nn.Parameter(torch.ones(8, 8))])
     with pytest.warns(UserWarning, match=r"'1.0' \(67%\) of the model's weights stay dense"):
         fixed(nn.Sequential(nn.Linear(8, 4), listed), 0.5)
+
+
+@pytest.mark.parametrize("name", ["kernel", "W", "codebook"])
+def test_weights_of_any_name_do_not_stay_dense_silently(name):
+    model = nn.Sequential(nn.Linear(8, 4), Own(8, 8, name))
+    with pytest.warns(UserWarning, match=rf"'1.{name}' \(67%\) of the model's weights stay dense"):
+        fixed(model, 0.5)
+
+
+def test_tables_of_positions_are_no_weights(recwarn):
+    fixed(nn.Sequential(nn.Linear(8, 4), Own(8, 8, "position"), Own(8, 8, "pos_embed")), 0.5)
+    assert not list(recwarn)
 
 
 def test_acceleration_leaves_weights_of_other_layers_as_they_are():

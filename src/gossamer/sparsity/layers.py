@@ -21,6 +21,9 @@ PLAIN_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 # There is a warning where weights of unknown use have a larger share of all weights.
 UNKNOWN_SHARE = 0.1
 
+# In the names of parameters that are added and not multiplied by: tables of positions, and tokens.
+_TABLES = ("pos", "embed", "token")
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -172,7 +175,7 @@ def _is_unknown(module: nn.Module, name: str) -> bool:
     if isinstance(module, nn.ParameterList | nn.ParameterDict):
         return True
     own = not type(module).__module__.startswith("torch.") and not _weight_names(module)
-    return own and "weight" in name  # a table of positions is none
+    return own and not any(table in name for table in _TABLES)
 
 
 def warn_of_unknown(model: nn.Module) -> None:
