@@ -204,6 +204,8 @@ def test_trials_of_another_tool_are_imported(place, searched, gossamer):
     trial = Experiment.from_toml("e.toml").record(5)
     assert (trial.parameters, trial.values) == ({"rate": 0.5}, {"accuracy": 0.75, "weights": 3.0})
     assert "1 there already" in gossamer(*arguments, "--skip")[1]
+    (place / "t.csv").write_text("lr,accuracy,weights\n0.25,0.7,3\n0.125,nan,3\n")
+    assert gossamer(*arguments)[1] == "2 trials imported into 'small', 1 of them as failed\n"
     for wrong, words in (
         (["t.csv"], "give --storage URL"),
         (["t.csv", "--storage", "sqlite:///x.db", "--skip"], "need --into EXPERIMENT"),

@@ -273,7 +273,8 @@ def test_tables_of_other_tools_have_prefixes_separators_and_conditions(tmp_path)
         ],
         [Maximize("accuracy")],
     )
-    assert import_from(str(path), experiment).trials == 5
+    done = import_from(str(path), experiment)
+    assert (done.trials, done.failed) == (5, 1)
     first, second, third, *_ = experiment.trials()
     assert first.parameters == {"rate": 0.5, "fast": True, "width": 16}
     assert (first.noise["accuracy"], second.parameters) == (0.01, {"rate": 0.5, "fast": False})
@@ -281,6 +282,11 @@ def test_tables_of_other_tools_have_prefixes_separators_and_conditions(tmp_path)
     path.write_text("rate,fast,accuracy\n0.5,false,0.9\n7,false,0.9\n0.5,maybe,0.9\n")
     with pytest.raises(UserError, match=r"line 3: 'rate' is never 7.*; so are 1 more; nothing"):
         import_from(str(path), experiment)
+    for row in ("0.5,false,0.9_5", "0.2_5,false,0.9"):
+        path.write_text(f"rate,fast,accuracy\n{row}\n")
+        with pytest.raises(UserError, match=r"line 2: '.*' is '.*_5', which is no number"):
+            import_from(str(path), experiment)
+    path.write_text("rate,fast,accuracy\n0.5,false,0.9\n7,false,0.9\n0.5,maybe,0.9\n")
     done = import_from(str(path), experiment, skip=True)
     assert (done.trials, len(done.skipped), len(experiment.trials())) == (1, 2, 6)
     with pytest.raises(UserError, match=r"has no 'lr' to rename"):

@@ -256,7 +256,8 @@ def _import_into(
         "left out": len(done.skipped),
     }
     also = "".join(f"; {count:,} {what}" for what, count in others.items() if count)
-    say(f"{_trials(done.trials)} imported into '{opened.name}'{also}")
+    failed = f", {done.failed:,} of them as failed" if done.failed else ""
+    say(f"{_trials(done.trials)} imported into '{opened.name}'{failed}{also}")
     if done.ignored:
         say(f"no parameters of '{opened.name}': {', '.join(done.ignored)}")
 

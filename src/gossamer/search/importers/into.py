@@ -29,6 +29,8 @@ class Imported:
         skipped: reasons why trials that do not fit the experiment were left out.
         ignored: names of parameters that the experiment does not have.
         cheaper: number of trials of a cheaper task, left out: their metrics are not comparable.
+        failed: number of the stored trials that failed there, or have a metric that is NaN or
+            infinite; they count as failed.
     """
 
     trials: int
@@ -37,6 +39,7 @@ class Imported:
     skipped: tuple[str, ...]
     ignored: tuple[str, ...]
     cheaper: int = 0
+    failed: int = 0
 
 
 def import_from(
@@ -99,6 +102,7 @@ def import_from(
         tuple(wrong),
         tuple(sorted(ignored)),
         len(new) - len(whole),
+        sum("error" in read for _, read in arguments),
     )
 
 
@@ -150,6 +154,8 @@ def _metric(name: str, value: Any) -> float | tuple[float, float]:
 
 def _number(name: str, value: Any) -> float:
     try:
+        if "_" in str(value):  # Python's float() reads "1_0" as 10
+            raise ValueError
         return float(value)
     except (TypeError, ValueError):
         point = "; write decimals after a point" if "," in str(value) else ""
