@@ -122,14 +122,14 @@ void codes(const Call& call) {
     }
 }
 
-#define GOSSAMER_INTEGER_KERNELS                                          \
-    KERNEL("integer gemm", GOSSAMER_GROUPS, "4", IntegerGemmShape, 7,     \
-           integer_gemm<roomy ? 6 : 2, 4>),                               \
-        KERNEL("integer gemm", GOSSAMER_GROUPS, "2", IntegerGemmShape, 7, \
-               integer_gemm<roomy ? 12 : 6, 2>),                          \
-        KERNEL("integer gemm", GOSSAMER_GROUPS, "1", IntegerGemmShape, 7, \
-               integer_gemm<roomy ? 12 : 8, 1>),                          \
-        PLAIN_KERNEL("codes", GOSSAMER_GROUPS, "1", CodesShape, 1, codes)
+#define GOSSAMER_INTEGER_KERNELS                                             \
+    KERNEL("integer gemm", GOSSAMER_GROUPS, "4", IntegerGemmShape, 7, 0,     \
+           integer_gemm<roomy ? 6 : 2, 4>),                                  \
+        KERNEL("integer gemm", GOSSAMER_GROUPS, "2", IntegerGemmShape, 7, 0, \
+               integer_gemm<roomy ? 12 : 6, 2>),                             \
+        KERNEL("integer gemm", GOSSAMER_GROUPS, "1", IntegerGemmShape, 7, 0, \
+               integer_gemm<roomy ? 12 : 8, 1>),                             \
+        PLAIN_KERNEL("codes", GOSSAMER_GROUPS, "1", CodesShape, 1, 0, codes)
 
 }  // namespace
 }  // namespace gossamer

@@ -45,6 +45,11 @@ struct Call {
 
 using Function = void (*)(const Call&);
 
+// What a kernel promises, bit by bit. Most work on whole vectors, past the ends of their slots.
+constexpr int writes_within = 1;           // writes nothing past the end of an output
+constexpr int within = 2 | writes_within;  // and reads nothing past the end of an input
+constexpr int any_number = 4;  // leaves out no zero and rounds nothing: zero times infinity is NaN
+
 struct Kernel {
     const char* operation;
     const char* layout;
@@ -54,6 +59,7 @@ struct Kernel {
     const char* fields;  // the names of the integers in `Call::shape`, see SHAPE
     int shape;           // how many those are
     int data;            // how many arrays `Call::data` must hold
+    int promises;        // of those above
     bool epilogue;       // does it take one?
     Function run;
 };

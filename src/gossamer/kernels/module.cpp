@@ -25,12 +25,15 @@ using Input = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<nb::numpy, float>;
 using Constant = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 
-using Row = std::tuple<std::string, std::string, std::string, std::string, int, bool, std::string>;
+using Row = std::tuple<std::string, std::string, std::string, std::string, int, bool, bool, bool,
+                       std::string>;
 
 std::vector<Row> kernel_table() {
     std::vector<Row> rows;
     for (const auto& k : gossamer::kernels()) {
-        rows.emplace_back(k.operation, k.layout, k.tile, k.isa, k.width, k.epilogue, k.fields);
+        rows.emplace_back(k.operation, k.layout, k.tile, k.isa, k.width, k.epilogue,
+                          k.promises & gossamer::writes_within, k.promises & gossamer::any_number,
+                          k.fields);
     }
     return rows;
 }
@@ -172,10 +175,11 @@ private:
 
 NB_MODULE(_kernels, m) {
     m.doc() = "Compiled part of gossamer.runtime.";
-    m.def("kernel_table", &kernel_table,
-          "(operation, layout, tile, instruction set, vector width, fields of its shape) of every "
-          "kernel "
-          "that runs here.");
+    m.def(
+        "kernel_table", &kernel_table,
+        "The row of every kernel that runs here: operation, layout, tile, instruction set, vector "
+        "width, whether it takes an epilogue, writes within its outputs and takes any number, "
+        "fields of its shape.");
     m.attr("UNARY") = by_name(gossamer::unary_kinds);
     m.attr("BINARY") = by_name(gossamer::binary_kinds);
     nb::class_<Runner>(m, "Program", "A network as a list of kernel calls.")

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cstring>
 #include <ctime>
-#include <iterator>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -118,24 +117,9 @@ void Program::single_threaded(const std::vector<int>& steps) {
     for (const int step : steps) steps_.at(static_cast<size_t>(step)).single_threaded = true;
 }
 
-namespace {
-
-// Kernels that compute every number of their outputs from all that it depends on, and keep within
-// their slots.
-bool plain(const Kernel& kernel) {
-    constexpr const char* names[] = {"binary", "copy",    "depthwise", "embed",
-                                     "gemm",   "matmul",  "pool",      "layer_norm",
-                                     "scale",  "softmax", "unary"};
-    return std::any_of(std::begin(names), std::end(names), [&kernel](const char* name) {
-        return !std::strcmp(name, kernel.operation);
-    });
-}
-
-}  // namespace
-
 bool Program::finite_only() const {
     return !std::all_of(steps_.begin(), steps_.end(),
-                        [](const Step& step) { return plain(*step.kernel); });
+                        [](const Step& step) { return step.kernel->promises & any_number; });
 }
 
 // Do all kernels that read or write a slot keep within it? Most read whole vectors past its end,
@@ -144,13 +128,9 @@ bool Program::exact(int slot) const {
     const auto uses = [slot](const std::vector<int>& slots) {
         return std::find(slots.begin(), slots.end(), slot) != slots.end();
     };
-    const auto keeps_within = [](const Kernel& kernel) {
-        return plain(kernel) || !std::strcmp(kernel.operation, "nonzeros") ||
-               !std::strcmp(kernel.operation, "winners") ||
-               !std::strcmp(kernel.operation, "winograd");
-    };
     return std::all_of(steps_.begin(), steps_.end(), [&](const Step& step) {
-        return (!uses(step.inputs) && !uses(step.outputs)) || keeps_within(*step.kernel);
+        return (!uses(step.inputs) && !uses(step.outputs)) ||
+               (step.kernel->promises & within) == within;
     });
 }
 

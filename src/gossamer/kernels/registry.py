@@ -19,8 +19,10 @@ class Kernel(NamedTuple):
     """A kernel's row: its operation, layout, tile and instruction set.
 
     ``width`` is the number of floats in a vector register. ``epilogue``: whether the same call can
-    apply operations to each number of the output (see ``lowering.epilogues``). ``fields`` are the
-    names of the integers in its shape struct, each with its count.
+    apply operations to each number of the output (see ``lowering.epilogues``); ``writes_within``:
+    whether it writes nothing past the end of an output; ``any_number``: whether inputs may be
+    infinite or NaN. ``fields`` are the names of the integers in its shape struct, each with its
+    count.
     """
 
     number: int
@@ -30,6 +32,8 @@ class Kernel(NamedTuple):
     isa: str
     width: int
     epilogue: bool
+    writes_within: bool
+    any_number: bool
     fields: tuple[tuple[str, int], ...]
 
     def __str__(self) -> str:

@@ -10,22 +10,24 @@
 namespace gossamer {
 namespace {
 
-#define ROW(operation, layout, tile, shape, data, epilogue, ...) \
-    {operation,                                                  \
-     layout,                                                     \
-     tile,                                                       \
-     GOSSAMER_ISA,                                               \
-     W,                                                          \
-     shape::fields,                                              \
-     sizeof(shape) / sizeof(int64_t),                            \
-     data,                                                       \
-     epilogue,                                                   \
-     &__VA_ARGS__}
-#define KERNEL(operation, layout, tile, shape, data, ...) \
-    ROW(operation, layout, tile, shape, data, true, __VA_ARGS__)
+#define ROW(operation, layout, tile, shape, data, promises, epilogue, ...) \
+    {                                                                      \
+        operation,                                                         \
+        layout,                                                            \
+        tile,                                                              \
+        GOSSAMER_ISA,                                                      \
+        W,                                                                 \
+        shape::fields,                                                     \
+        sizeof(shape) / sizeof(int64_t),                                   \
+        data,                                                              \
+        promises,                                                          \
+        epilogue,                                                          \
+        &__VA_ARGS__}
+#define KERNEL(operation, layout, tile, shape, data, promises, ...) \
+    ROW(operation, layout, tile, shape, data, promises, true, __VA_ARGS__)
 // Without an epilogue.
-#define PLAIN_KERNEL(operation, layout, tile, shape, data, ...) \
-    ROW(operation, layout, tile, shape, data, false, __VA_ARGS__)
+#define PLAIN_KERNEL(operation, layout, tile, shape, data, promises, ...) \
+    ROW(operation, layout, tile, shape, data, promises, false, __VA_ARGS__)
 
 // More rows where there are more registers; sums, weights and one input must fit.
 constexpr bool roomy = W == 16;

@@ -11,11 +11,6 @@ from typing import cast
 from gossamer.runtime.lowering.layouts import copy_loops
 from gossamer.runtime.program import Buffer, Step
 
-# Kernels that write nothing beyond their outputs: what follows in the larger value may be there
-# already.
-WITHIN = ("binary", "copy", "depthwise", "embed", "gemm", "lanes", "layer_norm", "matmul", "planes",
-          "pool", "scale", "softmax", "unary", "winograd")  # fmt: skip
-
 
 def join(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> list[Step]:
     """Return the steps of one example without copies between whole values and parts of others.
@@ -37,7 +32,8 @@ def join(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[Buff
             continue
         target, size = step.outputs[0], _size(step)
         written, read = (cast(int, step.shape[k]) for k in ("out_offset", "in_offset"))
-        within = all(w.kernel.operation in WITHIN for w in writers.get(source, []))
+        # What follows in the larger value may be there already.
+        within = all(w.kernel.writes_within for w in writers.get(source, []))
         if size == source.floats and source not in parts and within:
             parts[source] = source._replace(whole=target, at=written)
         elif size == target.floats and len(writers[target]) == 1:
