@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from networks import Builder
 
-from gossamer.kernels._kernels import Program
+from gossamer.kernels._kernels import ALIGNMENT, Program
 from gossamer.kernels.registry import chosen_isa, find
 from gossamer.runtime import Engine, program
 from gossamer.runtime.importer import read
 from gossamer.runtime.lowering import Lowering, linear
-from gossamer.runtime.program import ALIGNMENT, once, shared
+from gossamer.runtime.program import once, shared
 
 
 def test_equal_arrays_are_stored_once_and_only_while_in_use() -> None:

@@ -9,6 +9,15 @@ from numpy.typing import NDArray
 UNARY: dict[str, str]
 BINARY: dict[str, str]
 
+# The numbers before a list's indices; bytes of an address and behind data; inputs of a call;
+# dimensions of an output; tiles of a call of "winograd".
+LIST_HEADER: int
+ALIGNMENT: int
+SLACK: int
+MOST_INPUTS: int
+MOST_DIMENSIONS: int
+MOST_WINOGRAD_TILES: int
+
 def kernel_table() -> list[tuple[str, str, str, str, int, bool, bool, bool, str]]: ...
 
 class Program:

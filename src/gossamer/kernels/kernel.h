@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace gossamer {
@@ -78,6 +79,14 @@ struct Table {
 // then `capacity` indices (int32), then `capacity` values (float).
 constexpr int64_t list_header = 16;
 
+constexpr size_t most_inputs = 8;  // of a call
+
+// Bytes: of the addresses that kernels read data from, and behind the data: a kernel may read one
+// vector past its end, and half of one (planes) more.
+constexpr size_t alignment = 64, slack = 256;
+
+constexpr int64_t most_winograd_tiles = 96;  // at a time
+
 SHAPE(GemmShape, rows, depth, outputs,  // per item
       run,                              // adjacent inputs of a row: depth in a plain matrix product
       out_pitch,                        // floats from one output row to the next
@@ -85,7 +94,7 @@ SHAPE(GemmShape, rows, depth, outputs,  // per item
 
 SHAPE(WinogradShape, channels, in_height, in_width, outputs, height, width, dilation_height,
       dilation_width, top, left,
-      tiles,   // at a time
+      tiles,   // at a time, see most_winograd_tiles
       zeros);  // floats that padding reads
 
 SHAPE(SparseGemmShape, rows, outputs, out_pitch, out_offset);  // as in GemmShape

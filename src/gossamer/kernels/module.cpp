@@ -19,7 +19,7 @@ namespace nb = nanobind;
 
 namespace {
 
-constexpr size_t max_rank = 32;  // of outputs: what every numpy can hold
+constexpr size_t most_dimensions = 32;  // of outputs: what every numpy can hold
 
 using Input = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<nb::numpy, float>;
@@ -77,7 +77,7 @@ public:
                 std::vector<std::vector<int64_t>> input_shapes,
                 std::vector<std::vector<int64_t>> output_shapes) {
         for (const auto& shape : output_shapes) {
-            if (shape.empty() || shape.size() > max_rank)
+            if (shape.empty() || shape.size() > most_dimensions)
                 throw nb::value_error("an output of too many dimensions");
         }
         program_.finish(std::move(inputs), std::move(outputs));
@@ -180,6 +180,12 @@ NB_MODULE(_kernels, m) {
         "The row of every kernel that runs here: operation, layout, tile, instruction set, vector "
         "width, whether it takes an epilogue, writes within its outputs and takes any number, "
         "fields of its shape.");
+    m.attr("LIST_HEADER") = gossamer::list_header;
+    m.attr("ALIGNMENT") = gossamer::alignment;
+    m.attr("SLACK") = gossamer::slack;
+    m.attr("MOST_INPUTS") = gossamer::most_inputs;
+    m.attr("MOST_DIMENSIONS") = most_dimensions;
+    m.attr("MOST_WINOGRAD_TILES") = gossamer::most_winograd_tiles;
     m.attr("UNARY") = by_name(gossamer::unary_kinds);
     m.attr("BINARY") = by_name(gossamer::binary_kinds);
     nb::class_<Runner>(m, "Program", "A network as a list of kernel calls.")

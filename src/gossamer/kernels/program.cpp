@@ -45,12 +45,7 @@ int64_t now(bool processor_time) {
 
 }  // namespace
 
-// A kernel may read one vector past the end of its data, and half of one (planes) more.
-constexpr size_t slack_bytes = 256;
-constexpr size_t alignment = 64;
-constexpr size_t most_inputs = 8;
-
-Buffer::Buffer(size_t bytes) : owned_(new std::byte[bytes + slack_bytes + alignment]()) {
+Buffer::Buffer(size_t bytes) : owned_(new std::byte[bytes + slack + alignment]()) {
     auto address = reinterpret_cast<uintptr_t>(owned_.get());
     address = (address + alignment - 1) / alignment * alignment;
     aligned_ = reinterpret_cast<std::byte*>(address);

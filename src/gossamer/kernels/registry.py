@@ -95,6 +95,11 @@ def typed(operation: str, weight: NDArray[Any]) -> str:
     return operation if weight.dtype == np.float32 else f"{operation} {weight.dtype}"
 
 
+def loops(operation: str) -> int:
+    """Return how many loops the kernel of an operation on strided arrays has."""
+    return dict(next(kernel.fields for kernel in KERNELS if kernel.operation == operation))["sizes"]
+
+
 @cache
 def find(isa: str, operation: str, layout: str | None = None) -> tuple[Kernel, ...]:
     """Return the kernels of an operation, in the order of the table."""

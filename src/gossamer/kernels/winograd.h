@@ -155,7 +155,6 @@ struct Winograd {
 };
 
 // Blocks of tiles whose factors fit the second cache meet all weights of a panel of outputs.
-constexpr int64_t most_tiles = 96;  // at a time
 
 template <int High, int Wide, int Several, int MaxRows, int Vectors>
 void winograd(const Call& call) {
@@ -166,8 +165,8 @@ void winograd(const Call& call) {
     const auto* bias = static_cast<const float*>(call.data[1]);
     const Clip clip(static_cast<const float*>(call.data[2]));
     const int64_t panels = (s.outputs + width - 1) / width;
-    const int64_t tiles = least(s.tiles, most_tiles);
-    typename Form::Place places[most_tiles];
+    const int64_t tiles = least(s.tiles, most_winograd_tiles);
+    typename Form::Place places[most_winograd_tiles];
     constexpr int32_t start = 0;  // of a tile's inputs
     float* const zeros = call.scratch;
     for (int64_t i = 0; i < s.zeros; ++i) zeros[i] = 0;

@@ -14,15 +14,10 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from gossamer.errors import UserError
-from gossamer.kernels._kernels import Program
+from gossamer.kernels._kernels import ALIGNMENT, SLACK, Program
 from gossamer.kernels.registry import Kernel
 from gossamer.runtime.graph import Array, Shape
 from gossamer.runtime.packing import up_to
-
-LIST_HEADER = 16
-
-# Bytes: of an address that kernels read from, and behind their data (see kernels/program.cpp).
-ALIGNMENT, SLACK = 64, 256
 
 # The memory of packed arrays that are in use, by a digest of their bytes.
 _PACKED: WeakValueDictionary[bytes, Array] = WeakValueDictionary()

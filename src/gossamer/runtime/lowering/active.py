@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gossamer.kernels._kernels import LIST_HEADER
 from gossamer.kernels.registry import Kernel, find, typed
 from gossamer.runtime.graph import AnyNode, Array
 from gossamer.runtime.lowering.layouts import SUMS, Lowering, Value
 from gossamer.runtime.packing import BLOCK, InputMajor, limits, padded, up_to
-from gossamer.runtime.program import LIST_HEADER, Buffer
+from gossamer.runtime.program import Buffer
 
 REACH = 1 << 15  # numbers that an offset of two bytes can be away
 

@@ -13,11 +13,10 @@ from copy import copy
 from dataclasses import replace
 from typing import cast
 
+from gossamer.kernels._kernels import MOST_INPUTS
 from gossamer.runtime.graph import strides
 from gossamer.runtime.lowering.scales import as_scale
 from gossamer.runtime.program import Buffer, Link, Step
-
-MOST_INPUTS = 8  # of a call
 
 
 def fuse(steps: Sequence[Step], outputs: Sequence[Buffer]) -> list[Step]:

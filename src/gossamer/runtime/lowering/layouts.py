@@ -17,14 +17,15 @@ from typing import Any, cast
 
 import numpy as np
 
-from gossamer.kernels.registry import Kernel, find
+from gossamer.kernels._kernels import LIST_HEADER
+from gossamer.kernels.registry import Kernel, find, loops
 from gossamer.runtime.constants import fact
 from gossamer.runtime.graph import AnyNode, Array, Candidate, Graph, Shape, merged
-from gossamer.runtime.program import LIST_HEADER, Buffer, Step
+from gossamer.runtime.program import Buffer, Step
 
 L1 = 28 << 10  # bytes of the first cache that a tile may fill
 L2 = 512 << 10  # of the second cache
-COPY_LOOPS = 5  # of the kernel that copies by strides
+COPY_LOOPS = loops("copy")
 SUMS = 48 << 10  # of sums of a tile: a little more than L1, since every pass has its price
 
 

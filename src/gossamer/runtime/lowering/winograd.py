@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from gossamer.kernels._kernels import MOST_WINOGRAD_TILES
 from gossamer.kernels.registry import Kernel, find, typed
 from gossamer.runtime.constants import nonzeros
 from gossamer.runtime.graph import Array, Candidate
@@ -18,7 +19,6 @@ from gossamer.runtime.packing import padded, panels, up_to
 from gossamer.runtime.program import Buffer
 
 ROWS = 24  # a multiple of the tiles that meet a vector of weights at once
-MOST_TILES = 96  # that the kernel takes at once
 FEWEST_TILES = 32  # of 4 x 4 outputs, that are worth four times the numbers of the weight
 TAPS = 3
 
@@ -101,7 +101,7 @@ def winograd(conv: Convolution, kernel: Kernel, whole: bool) -> None:
     several = int(kernel.layout.split("/")[1])
     products = filtered(weight, several)
     fit = L2 * 3 // 4 // (4 * len(products) * channels) // ROWS * ROWS
-    tiles = max(ROWS, min(fit, MOST_TILES))
+    tiles = max(ROWS, min(fit, MOST_WINOGRAD_TILES))
     zeros = max(up_to(channels, lowering.width), panel)
     target, after = conv.output("last")
     sides = zip(conv.out, weight.shape[2:], conv.settings.dilations, strict=True)

@@ -13,6 +13,7 @@ from functools import reduce
 import numpy as np
 
 from gossamer.kernels._kernels import BINARY as KINDS
+from gossamer.kernels.registry import loops
 from gossamer.runtime.c.loops import expression, index, names, nested
 from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import AnyNode, Array, Shape, Single, merged, repeating, strides
@@ -26,6 +27,8 @@ from gossamer.runtime.operators.operator import Convert, Fold, Operator, Operato
 from gossamer.runtime.operators.reshape import Reshape
 from gossamer.runtime.operators.strided import expand
 from gossamer.runtime.operators.unsupported import Unsupported
+
+LOOPS = loops("binary")  # the most dimensions of a result
 
 # The kind that computes the same with its operands swapped; the other kinds have none.
 MIRROR = {
@@ -87,7 +90,7 @@ class Binary(Single):
         sizes, (left_steps, right_steps) = merged(
             within, repeating(left, within), repeating(right, within)
         )
-        missing = 4 - len(sizes)
+        missing = LOOPS - len(sizes)
         kernel_shape = {
             "kind": list(KINDS).index(self.kind),
             "sizes": [*[1] * missing, *sizes],
@@ -163,12 +166,12 @@ def constant_binary(
 
 
 def _check_loops(shape: Shape, left: Shape, right: Shape) -> None:
-    """Raise where the operands have more than the four dimensions that the kernel loops over.
+    """Raise where the operands have more dimensions than the kernel loops over.
 
     Neighboring dimensions that are contiguous in both operands count as one.
     """
     within = shape[1:]
-    if len(merged(within, repeating(left, within), repeating(right, within))[0]) > 4:
+    if len(merged(within, repeating(left, within), repeating(right, within))[0]) > LOOPS:
         raise Unsupported(f"it broadcasts to {shown(shape)} along too many dimensions")
 
 

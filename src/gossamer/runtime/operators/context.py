@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gossamer.kernels._kernels import MOST_DIMENSIONS
 from gossamer.runtime.constants import Constants, Packed, Quantized, Stored
 from gossamer.runtime.graph import AnyNode, Array, Node, Operation, Shape
 from gossamer.runtime.operators.call import Call
@@ -21,9 +22,6 @@ Units = dict[tuple[str, str], int]
 # Stands for the number of examples while shapes are worked out: a prime that no real
 # dimension has, so that a multiple of it is a multiple of the batch.
 BATCH = 1_000_003
-
-# Dimensions of a value: what every numpy can hold.
-MOST_DIMENSIONS = 32
 
 # Floats of one value for one example; a file that asks for more is wrong.
 LARGEST = 1 << 28

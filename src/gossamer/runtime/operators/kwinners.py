@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gossamer.kernels._kernels import LIST_HEADER
 from gossamer.runtime.c.writer import Writer
 from gossamer.runtime.graph import AnyNode, Array, Single
 from gossamer.runtime.lowering.layouts import Lowering
@@ -19,7 +20,6 @@ from gossamer.runtime.operators.context import Context, floats
 from gossamer.runtime.operators.operator import Convert, Operator, Operators
 from gossamer.runtime.operators.unsupported import Unsupported
 from gossamer.runtime.packing import BLOCK
-from gossamer.runtime.program import LIST_HEADER
 
 # The functions, in ONNX's text form. TopK puts the lower index first among equal values; where it
 # puts NaN is not specified. The end is a choice, not a product: a loser may be infinite.
