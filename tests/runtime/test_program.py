@@ -28,9 +28,9 @@ def test_equal_arrays_are_stored_once_and_only_while_in_use() -> None:
     with pytest.raises(ValueError, match="read-only"):
         first[0] = 1
     gc.collect()
-    before = len(program._PACKED)
+    before = len(program._EQUAL)
     del first, second
-    assert len(program._PACKED) == before - 1
+    assert len(program._EQUAL) == before - 1
 
 
 @pytest.mark.parametrize(

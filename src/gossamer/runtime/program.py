@@ -19,10 +19,6 @@ from gossamer.kernels.registry import Kernel
 from gossamer.runtime.graph import Array, Shape
 from gossamer.runtime.packing import up_to
 
-# The memory of packed arrays that are in use, by a digest of their bytes.
-_PACKED: WeakValueDictionary[bytes, Array] = WeakValueDictionary()
-
-
 # What ``shared`` made that is in use, by id and by bytes, shape and type; and what was packed of
 # read-only constants.
 _VIEWS: WeakValueDictionary[int, Array] = WeakValueDictionary()
@@ -55,20 +51,16 @@ def shared(array: Array) -> Array:
         return array
     array = np.ascontiguousarray(array)
     raw = array.reshape(-1).view(np.uint8)
-    digest = blake2b(raw.data, digest_size=16).digest()
-    equal = _EQUAL.get((digest, array.shape, array.dtype))
+    key = blake2b(raw.data, digest_size=16).digest(), array.shape, array.dtype
+    equal = _EQUAL.get(key)
     if equal is not None:
         return equal
-    memory = _PACKED.get(digest)
-    if memory is None:
-        memory = np.zeros(raw.size + SLACK + ALIGNMENT, np.uint8)
-        start = -memory.ctypes.data % ALIGNMENT
-        memory[start : start + raw.size] = raw
-        _PACKED[digest] = memory
+    memory = np.zeros(raw.size + SLACK + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
+    memory[start : start + raw.size] = raw
     view: Array = np.ndarray(array.shape, array.dtype, memory, start)
     view.flags.writeable = False
-    _VIEWS[id(view)] = _EQUAL[digest, array.shape, array.dtype] = view
+    _VIEWS[id(view)] = _EQUAL[key] = view
     return view
 
 
