@@ -201,3 +201,16 @@ def test_shares_within_a_constant_of_all_examples() -> None:
     turned = b.add("Transpose", b.add("Expand", table(1, 8, 1), sizes), perm=[0, 2, 1])
     b.add("Add", "x", b.add("Softmax", turned, axis=2))
     agree(b, 6, 8)
+
+
+@pytest.mark.parametrize("size", ["Size", "Shape"])
+@pytest.mark.parametrize("to", [1, 11])
+def test_results_that_depend_on_the_number_of_examples_are_refused(size: str, to: int) -> None:
+    b = Builder(3, 8)
+    count = b.add("Cast", b.add(size, "x", **({"end": 1} if size == "Shape" else {})), to=to)
+    b.add("Div", "x", b.add("Cast", count, to=1))
+    with pytest.raises(UserError, match=r"\(Cast\): it computes with the number of examples"):
+        Engine(b.model(), threads=1)
+    fixed = Engine(b.model(), threads=1, shapes={"x": (2, 3, 8)})
+    x = table(2, 3, 8)
+    np.testing.assert_allclose(fixed(x), x / (2 if size == "Shape" else 48), rtol=1e-6)

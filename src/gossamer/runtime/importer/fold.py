@@ -26,7 +26,7 @@ from gossamer.runtime.operators.context import (
     reshaped,
     shown,
 )
-from gossamer.runtime.operators.folding import LEFT_OUT
+from gossamer.runtime.operators.folding import DTYPES, LEFT_OUT
 from gossamer.runtime.operators.unsupported import Unsupported
 
 
@@ -76,6 +76,11 @@ def _compute(context: Context, call: Call) -> None:
         values[1] = np.array([times[0] // BATCH, *times[1:]])
     if operator == "Range" and any(value % BATCH == 0 and value for value in values):
         raise Unsupported("it counts the examples of the batch")
+    if operator == "Cast" and np.dtype(DTYPES[a["to"]]).kind == "f" and _is_batch(values[0]):
+        raise Unsupported(
+            "it computes with the number of examples in the batch, which a result must not depend "
+            "on; or fix it by naming the sizes of the inputs (shapes, or --shape)"
+        )
     if once:
         shape = _repeated(context, call, values) or shape
     known = OPERATORS[operator]
@@ -93,6 +98,13 @@ def _compute(context: Context, call: Call) -> None:
     folded = np.asarray(known.fold(values, a))
     check_rank(folded.ndim)
     context.add_constant(call.output, folded, shape, once=once)
+
+
+def _is_batch(value: Array) -> bool:
+    """Whether a constant is one number that was made of the number of examples."""
+    return (
+        value.size == 1 and value.dtype.kind in "iu" and bool(value) and value.item() % BATCH == 0
+    )
 
 
 def _whole(context: Context, value: str) -> Shape | None:
