@@ -124,6 +124,19 @@ def test_calibration_renews_batch_norms_and_puts_modes_back():
     torch.testing.assert_close(model[5].running_mean, hidden.mean(0), rtol=0.2, atol=0.2)
 
 
+def test_a_model_that_fails_while_batch_norms_are_renewed_does_not_change():
+    model = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    model(torch.randn(16, 8))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    x = torch.randn(9, 8)
+    with pytest.raises(UserError, match=r"calibration batch \[1, 8\] .*more than 1 value"):
+        gs.prune(model, 0.5, calibration=x.split(8))
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+    assert model[1].momentum == 0.1
+    gs.prune(model, 0.5, calibration=x.split(3))
+
+
 def test_prune_mistakes():
     with pytest.raises(UserError, match="calibration holds no batch"):
         gs.prune(trained(), 0.5, calibration=[])

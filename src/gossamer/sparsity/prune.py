@@ -94,7 +94,12 @@ def prune(
     )
     sparsifier.rule = Static(by="magnitude")
     if batches is not None:
-        renew_statistics(model, batches)
+        try:
+            renew_statistics(model, batches)
+        except UserError:
+            sparsifier._undo()
+            sparsifier.detach()
+            raise
     return sparsifier
 
 
@@ -104,7 +109,7 @@ def _run(model: nn.Module, batches: list[Tensor]) -> None:
         for batch in batches:
             try:
                 model(batch.to(device))
-            except RuntimeError as error:
+            except (RuntimeError, ValueError) as error:  # a batch norm of one example
                 raise UserError(
                     f"prune: the model cannot take the calibration batch {list(batch.shape)} of "
                     f"{batch.dtype} ({first_line(error)}); give inputs as in training"
@@ -157,6 +162,7 @@ def renew_statistics(model: nn.Module, batches: list[Tensor]) -> None:
     if not norms:
         return
     momenta = [layer.momentum for layer in norms]
+    before = [{name: b.clone() for name, b in layer.named_buffers()} for layer in norms]
     try:
         with evaluating(model):
             for layer in norms:
@@ -164,6 +170,10 @@ def renew_statistics(model: nn.Module, batches: list[Tensor]) -> None:
                 layer.momentum = None  # the plain mean over all batches
                 layer.train()
             _run(model, batches)
+    except UserError:
+        for layer, buffers in zip(norms, before, strict=True):
+            layer.load_state_dict(buffers, strict=False)
+        raise
     finally:
         for layer, momentum in zip(norms, momenta, strict=True):
             layer.momentum = momentum
