@@ -438,6 +438,8 @@ def _without(key):
         (lambda s: {**s, "mask.4": s["mask.3"]}, r"layer '4' has shape \(3, 10\), its mask"),
         (_without("step"), "another network"),
         (_without("generator"), "another network"),
+        (lambda s: {**s, "mask.3": s["mask.3"] * 0.5}, "mask of layer '3' is not one of zeros"),
+        (lambda s: {**s, "mask.3": "a text"}, "mask of layer '3' is not one of zeros"),
     ],
 )
 def test_masks_of_another_network_change_nothing(spoil, message):

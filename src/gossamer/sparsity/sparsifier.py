@@ -501,6 +501,11 @@ class Sparsifier:
                 "load them into the model they were saved with"
             )
         for name, mask in masks.items():
+            if not isinstance(mask, Tensor) or not bool(((mask == 0) | (mask == 1)).all()):
+                raise UserError(
+                    f"the mask of layer '{name}' is not one of zeros and ones; it is damaged, or "
+                    "the state is not of a sparsifier"
+                )
             if mask.shape != self._masks[name].shape:
                 raise UserError(
                     f"these masks are of another network: layer '{name}' has shape "
