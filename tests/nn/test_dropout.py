@@ -239,3 +239,12 @@ def test_nothing_to_convert_and_unknown_names():
         to_variational(nn.Sequential(nn.ReLU()))
     with pytest.raises(UserError, match="no such layer 'outptu': did you mean 'output'"):
         to_variational(speech_cnn(), exclude=["outptu"])
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_a_weight_that_a_norm_computes_is_refused():
+    network = nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 3)), nn.Linear(3, 2))
+    with pytest.raises(UserError, match="layer '0': its weight is computed from other parameters"):
+        to_variational(network)
+    to_variational(network, exclude=["0"])
+    assert [type(layer) for layer in network] == [nn.Linear, VariationalLinear]

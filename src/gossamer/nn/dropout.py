@@ -17,6 +17,7 @@ from torch.nn import functional
 from gossamer.errors import UserError, nearest
 from gossamer.nn.module_tools import exporting, replace
 from gossamer.numbers import finite
+from gossamer.sparsity.layers import Weight, check_weight
 
 # The approximation of the Kullback-Leibler divergence, equation 14 of the paper.
 _K1, _K2, _K3 = 0.63576, 1.87320, 1.48695
@@ -161,7 +162,7 @@ def to_variational(
         ``model``, or its replacement if ``model`` is itself such a layer.
 
     Raises:
-        UserError: an unknown name, or no layer to convert.
+        UserError: an unknown name, no layer to convert, or a weight that is computed from others.
     """
     layers = {name: m for name, m in model.named_modules() if type(m) in _NOISY}
     for name in exclude:
@@ -172,6 +173,7 @@ def to_variational(
         raise UserError(f"{type(model).__name__} has no Linear or Conv2d layer to make variational")
     made: dict[str, nn.Module] = {}
     for name, layer in chosen.items():
+        check_weight(name, Weight(layer))
         noisy = _NOISY[type(layer)](**_arguments(layer), threshold=threshold)
         noisy.weight, noisy.bias = layer.weight, layer.bias
         made[name] = noisy.train(layer.training)
