@@ -16,7 +16,7 @@ from torch import nn
 
 from gossamer.compression import compress, precision
 from gossamer.compression.examination import Examination
-from gossamer.compression.networks import _load
+from gossamer.compression.networks import NamedNetwork, _load
 from gossamer.compression.plan import start, write_experiment
 from gossamer.compression.space import SearchSpace
 from gossamer.compression.tuning import Tuning, least_epochs
@@ -24,6 +24,8 @@ from gossamer.errors import UserError
 from gossamer.models import ds_cnn, image_cnn, speech_cnn, tc_resnet
 from gossamer.search import AtLeast, AtMost, Experiment, Maximize
 from gossamer.sparsity import SparsitySettings, choose_weights
+from gossamer.training import Recipe, train
+from gossamer.training.trained import save_network
 
 
 def test_a_look_lists_what_stays_dense():
@@ -401,3 +403,39 @@ def test_first_trials_keep_to_a_limit_where_each_layer_has_a_least_density_of_it
         for bound in space.constraints if "weight_density.0" in point else []:
             total = sum(point[name] * factor for name, factor in bound["coefficients"].items())
             assert total <= bound["at_most"] + 1e-9
+
+
+@pytest.mark.filterwarnings("ignore:.*hardly more than by guessing")
+def test_pictures_that_training_did_not_vary_may_be_cropped(tmp_path, monkeypatch):
+    """By a twelfth of the side, in the longest of the first trainings and where the search likes.
+
+    What varied the dense network's pictures varies those of the trials, and nothing else.
+    """
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    rng = np.random.default_rng(0)
+    np.savez("pictures.npz", x_train=rng.random((40, 24, 30)), y_train=np.arange(40) % 2)
+    np.savez("rows.npz", x_train=rng.random((40, 24)), y_train=np.arange(40) % 2)
+
+    def tuning(data, **settings):
+        own = {"hidden": 8, "epochs": 0, "batch_size": 8, **settings}
+        save_network(train(Recipe(data, "mlp", own)), tmp_path / "run")
+        named = NamedNetwork("run", data, tmp_path / str(len(settings)) / data)
+        named.measure()
+        return named.tuning()
+
+    assert tuning("rows.npz").crop == 0
+    flipped = tuning("pictures.npz", flip=True)
+    assert (flipped.crop, flipped.settings["flip"]) == (0, True)
+    cropped = tuning("pictures.npz")
+    assert cropped.crop == 2
+    examined = Examination.of(network().eval(), torch.zeros(2, 16))
+    parameters = SearchSpace(examined).parameters(cropped)
+    assert parameters["crop"] == {
+        "type": "grid",
+        "values": [0, 2],
+        "when": {"epochs": cropped.lengths[1:]},
+    }
+    for point in start(SearchSpace(examined), cropped):
+        longest = {0: None, cropped.epochs: 2}.get(point["epochs"], 0)
+        assert point.get("crop") == longest

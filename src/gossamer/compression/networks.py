@@ -16,6 +16,8 @@ from torch import nn
 from gossamer.compression.guessing import check_knows
 from gossamer.compression.precision import fastest_precision
 from gossamer.compression.tuning import SPARSITY, Tuning, least_epochs
+from gossamer.data import AugmentationSettings
+from gossamer.data.images import Images
 from gossamer.deploy.metrics import known_metrics
 from gossamer.errors import UserError, one_line
 from gossamer.files import write_text
@@ -42,6 +44,8 @@ _MOST_EPOCHS = 10
 _SHARE = 1 / 12
 # The first trials' learning rate, as a share of that of the dense network's training.
 _RATE = 0.5
+# Padding of a crop, as one part in so many of the picture's smaller side: two pixels of 28.
+_CROPPED = 12
 # Settings of how a network was trained, which say nothing of what it is.
 _OF_TRAINING = {
     *TrainingConfig.names(),
@@ -236,8 +240,10 @@ class NamedNetwork:
             batch = self.task.features(self.task.train.x[: before["batch_size"]])
             settings["precision"] = fastest_precision(self.model, torch.from_numpy(batch))
         least = least_epochs(len(self.task.train), before["batch_size"])
+        crop = self._crop()
         if "learning_rate" not in self._trained_with:
-            return Tuning(max(5, least), (1e-4, 3e-3), {**settings, "optimizer": "adamw"})
+            adam = {**settings, "optimizer": "adamw"}
+            return Tuning(max(5, least), (1e-4, 3e-3), adam, crop=crop)
         known = TrainingConfig.of(self._trained_with)
         settings |= {"optimizer": known.optimizer, "weight_decay": known.weight_decay}
         epochs = max(min(max(known.epochs // 3, 3), _MOST_EPOCHS), least)
@@ -246,7 +252,14 @@ class NamedNetwork:
             affordable = int(60 * minutes * _SHARE / (seconds / done))
             epochs = min(max(affordable, 3), max(known.epochs, least))
         rate = known.learning_rate
-        return Tuning(epochs, (rate / 30, rate), settings, first_rate=_RATE * rate)
+        return Tuning(epochs, (rate / 30, rate), settings, _RATE * rate, crop)
+
+    def _crop(self) -> int:
+        """Return the padding of crops for pictures that the training has not varied at all."""
+        varied = any(self._trained_with.get(name) for name in AugmentationSettings.names())
+        if varied or not isinstance(self.task.domain, Images):
+            return 0
+        return min(self.task.input_shape[1:]) // _CROPPED
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ _MIDDLE, _LAST = 0.16, 0.1
 # In a first trial a layer keeps so many times its lowest density: a first convolution has few
 # inputs.
 _SPARED = 3
+_LONGEST = -1  # of the lengths of training
 
 
 def start(space: SearchSpace, tuning: Tuning) -> list[dict[str, Any]]:
@@ -47,6 +48,8 @@ def start(space: SearchSpace, tuning: Tuning) -> list[dict[str, Any]]:
             made |= {"rule": "granet", "teacher_share": TEACHER_SHARES[-1]}
             if tuning.first_rate is not None:
                 made["learning_rate"] = tuning.first_rate
+        if tuning.crop:  # a short training learns too little from varied examples
+            made["crop"] = tuning.crop if length == _LONGEST else 0
         if len(space.allocations) > 1:
             made["allocation"] = "global"
         shares = space.shares
@@ -70,14 +73,14 @@ def start(space: SearchSpace, tuning: Tuning) -> list[dict[str, Any]]:
         ),
         (FIRST, single, 1, 1.0, False),
         # The fastest first again: continuation brings single weights to the accuracy meanwhile.
-        (_MIDDLE, small, -1, 1.0, True),
-        (_LAST, largest, -1, 1.0, True),
+        (_MIDDLE, small, _LONGEST, 1.0, True),
+        (_LAST, largest, _LONGEST, 1.0, True),
         (_LAST, largest, 1, 0.2, True),  # k-winners make some networks faster, others slower
-        (FIRST, single, -1, 1.0, False),
-        (FIRST, largest, -1, 1.0, False),
-        (_LAST, largest, -1, 0.2, True),
-        (_LAST, largest, -1, 0.1, True),
-        (0.05, largest, -1, 0.1, True),
+        (FIRST, single, _LONGEST, 1.0, False),
+        (FIRST, largest, _LONGEST, 1.0, False),
+        (_LAST, largest, _LONGEST, 0.2, True),
+        (_LAST, largest, _LONGEST, 0.1, True),
+        (0.05, largest, _LONGEST, 0.1, True),
     ]
     points = [point(*each) for each in wanted]
     return [made for i, made in enumerate(points) if made not in points[:i]]

@@ -56,6 +56,9 @@ class SearchSpace:
             space["rule"] = {**rule, "when": trained}
             share = {"type": "grid", "values": list(TEACHER_SHARES)}
             space["teacher_share"] = {**share, "when": trained}
+        if tuning.crop:
+            crop = {"type": "grid", "values": [0, tuning.crop]}
+            space["crop"] = {**crop, "when": trained}
         if len(self.allocations) > 1:
             options = {"type": "choice", "options": self.allocations}
             space["allocation"] = {**options, "when": trained}

@@ -28,12 +28,14 @@ class Tuning:
         learning_rate: the lowest and the highest rate; None if a function of the user trains.
         settings: all other settings of the training.
         first_rate: the rate of the first trials; by default the geometric mean of the two.
+        crop: rows and columns of padded crops, which trials may use or not; 0 for none.
     """
 
     epochs: int
     learning_rate: tuple[float, float] | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     first_rate: float | None = None
+    crop: int = 0
 
     @property
     def lengths(self) -> list[int]:
