@@ -28,13 +28,13 @@ from torch import nn
 
 import gossamer as gs
 from gossamer.energy import COSTS, MEMORIES, EnergyMeter, EnergyModel, Work, count_work
-from gossamer.energy.work import totals
 from gossamer.errors import UserError
 from gossamer.models import speech_cnn
 from gossamer.runtime import machine
 
 SPEECH = (1, 32, 32)
 SECONDS = 2.0  # of a measurement by counters
+COUNTS = ("macs", "operations", "stored", "values", "repeats")  # that are summed over layers
 
 
 def pruned(model: nn.Module, densities: dict[str, float], block: int = 1) -> nn.Module:
@@ -287,7 +287,10 @@ def main() -> None:
     command = "python " + shlex.join(sys.argv)
     whole = {"command": command, "machine": machine(), "networks": results}
     whole["totals"] = {
-        r["network"]: {side: totals(Work(**work) for work in r[side]) for side in ("dense", "own")}
+        r["network"]: {
+            side: {name: sum(work[name] for work in r[side]) for name in COUNTS}
+            for side in ("dense", "own")
+        }
         for r in results
     }
     text = page(results, command, machine())

@@ -3,7 +3,7 @@
 import pytest
 
 from gossamer.energy import COSTS, MEMORIES, Costs, EnergyModel, Work
-from gossamer.energy.work import gathered, scattered, selected, totals
+from gossamer.energy.work import gathered, scattered, selected
 
 # A process on which everything is easy to multiply: 1 pJ an addition, 3 a multiplication,
 # 1 pJ a multiply-add in 8 bits, 1 pJ per byte in L1, 10 in L2, 100 to 200 in DRAM.
@@ -129,13 +129,3 @@ def test_the_published_tables():
     assert [end * 8 for end in first.access["DRAM"]] == [1300, 2600]
     assert second.multiply_add() == pytest.approx(1.69)
     assert second.multiply_add(8) == pytest.approx(0.1)
-
-
-def test_totals():
-    assert totals([dense(), sparse()]) == {
-        "macs": 208,
-        "operations": 0,
-        "stored": 848,
-        "values": 216,
-        "repeats": 824,
-    }

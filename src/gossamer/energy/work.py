@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -181,12 +180,3 @@ def _dense(node: AnyNode, graph: Graph, macs: float) -> Work:
     if node.op == "winners":
         return Work(node.name, "other", operations=float(ins))
     return Work(node.name, "other", operations=float(outs), values=float(_FLOAT * (ins + outs)))
-
-
-def totals(works: Iterable[Work]) -> dict[str, float]:
-    """Return the sums of all counts by name."""
-    listed = [work.as_dict() for work in works]
-    return {
-        name: sum(work[name] for work in listed)
-        for name in ("macs", "operations", "stored", "values", "repeats")
-    }
