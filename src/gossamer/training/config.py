@@ -117,14 +117,14 @@ class TrainingConfig(AugmentationSettings):
         self._between("redrawn_share", 1e-6, 0.999)
         self._between("data_share", 1e-6, 1.0)
         self._between("seed", 0, 2**63 - 1)
-        self._at_least("weight_decay", 0.0)
+        self._not_negative("weight_decay")
         self._between("warmup", 0.0, 1.0)
         self._between("momentum", 0.0, 1.0)
         for suffix in ("", "_before", "_during", "_after"):
             self._between(f"learning_rate_decay{suffix}", 0.0, 1.0)
         self._between("activation_anneal", 0.0, 1.0)
-        self._at_least("penalty_start", 0.0)
-        self._at_least("penalty_end", 0.0)
+        self._not_negative("penalty_start")
+        self._not_negative("penalty_end")
         self._between("penalty_warmup_end", 0.0, 1.0)
         self._between("penalty_warmup_start", 0.0, self.penalty_warmup_end)
         self._between("label_smoothing", 0.0, 1.0)
@@ -146,9 +146,9 @@ class TrainingConfig(AugmentationSettings):
         """Return the augmentation of pictures and spectrograms."""
         return Augmentation.of(vars(self) if self.augment else {})
 
-    def _at_least(self, name: str, least: float) -> None:
-        if not getattr(self, name) >= least:
-            raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
+    def _not_negative(self, name: str) -> None:
+        if not getattr(self, name) >= 0:
+            raise UserError(f"{name} must be at least 0.0, not {getattr(self, name)}")
 
     def _between(self, name: str, low: float, high: float) -> None:
         if not low <= getattr(self, name) <= high:

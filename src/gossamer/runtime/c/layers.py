@@ -80,7 +80,7 @@ for (r = 0; r < {writer.size(node.output) // outputs}; ++r, x += {inputs}, y += 
     for (i = 0; i < {inputs}; ++i) {{
         const {kind} input = x[i];
         if (input == {zero}) continue;
-{table.loop("i", 8, f"{sums}[{{o}}] += {{w}} * input;")}
+{table.loop("i", f"{sums}[{{o}}] += {{w}} * input;")}
     }}
 {end}}}"""
     writer.function(node, "r, i, e", body)
@@ -182,7 +182,7 @@ for (ky = 0; ky < {kernel_high}; ++ky) {{
 {_indented(reached("ox", "j", 1, "kx", wide), 8)}
         to = {sums}{group} + oy * {wide} + ox;
         row = (c * {kernel_high} + ky) * {kernel_wide} + kx;
-{table.loop("row", 8, f"to[{{o}} * {plane}] += {{w}} * input;")}
+{table.loop("row", f"to[{{o}} * {plane}] += {{w}} * input;")}
     }}
 }}"""
     if eight:
@@ -262,7 +262,7 @@ for (i = top; i < bottom; ++i) {{{{
 for (n = 0; n < {images}; ++n, x += {channels * in_high * in_wide}) {{
     for (o = 0; o < {outputs}; ++o, y += {count}) {{
         for (e = 0; e < {plane}; ++e) {sums}[e] = {start};
-{table.loop("o", 8, add)}
+{table.loop("o", add)}
 {end}    }}
 }}"""
     declared = "n, o, e, i, j, top, bottom, left, right" + (", c" if pool > 1 or eight else "")

@@ -73,9 +73,8 @@ class Rows:
     index: str = ""
     start: str = ""
 
-    def loop(self, row: str, indent: int, body: str) -> str:
-        """Return a C loop of ``body`` over a row; {o} is the column, {w} the weight."""
-        pad = " " * indent
+    def loop(self, row: str, body: str) -> str:
+        """Return a C loop of ``body`` over a row, indented; {o} is the column, {w} the weight."""
         if not self.index:
             fill = {"o": "e", "w": f"{self.weight}[{row} * {self.columns} + e]"}
             head = f"for (e = 0; e < {self.columns}; ++e) {{"
@@ -86,7 +85,7 @@ class Rows:
                 "++e) {"
             )
         lines = [head, *("    " + line for line in body.format(**fill).split("\n")), "}"]
-        return "\n".join(pad + line for line in lines)
+        return "\n".join(" " * 8 + line for line in lines)
 
 
 def rows(tables: Tables, name: str, matrix: Array) -> Rows:

@@ -11,20 +11,20 @@ from gossamer.runtime.operators.context import Context, shown
 from gossamer.runtime.operators.unsupported import Unsupported
 
 
-def pair(values: Any, count: int, default: int) -> list[int]:
-    """Return (height, width) of a 1-d or 2-d setting."""
-    numbers = list(values) if values else [default] * count
+def pair(values: Any, count: int) -> list[int]:
+    """Return (height, width) of a 1-d or 2-d setting, which is 1 by default."""
+    numbers = list(values) if values else [1] * count
     if len(numbers) != count:
         raise Unsupported(f"it has {len(numbers)} window settings for {count} dimensions")
-    return [default] * (2 - count) + [int(v) for v in numbers]
+    return [1] * (2 - count) + [int(v) for v in numbers]
 
 
 def window(
     call: Call, image: Shape, kernel: list[int], dims: int
 ) -> tuple[list[int], list[int], list[int]]:
     """Return strides, dilations and pads (top, left, bottom, right) of a call."""
-    strides = pair(call.get("strides"), dims, 1)
-    dilations = pair(call.get("dilations"), dims, 1)
+    strides = pair(call.get("strides"), dims)
+    dilations = pair(call.get("dilations"), dims)
     if any(not 1 <= v <= 1 << 16 for v in [*strides, *dilations, *kernel]):
         raise Unsupported("its window, strides and dilations must be between 1 and 65536")
     auto = call.get("auto_pad", "NOTSET")

@@ -94,7 +94,7 @@ for (n = 0; n < {images * channels}; ++n, x += {in_high * in_wide}) {{
 def _pool(kind: str) -> Convert:
     def convert(context: Context, call: Call) -> None:
         image, dims = image_of(context, call.value)
-        kernel = pair(call.get("kernel_shape"), dims, 1)
+        kernel = pair(call.get("kernel_shape"), dims)
         strides, dilations, pads = window(call, image[2:], kernel, dims)
         if dilations != [1, 1]:
             raise Unsupported("its window is dilated")
