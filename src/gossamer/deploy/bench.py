@@ -187,6 +187,13 @@ def examples_of(inputs: Arrays | Path | None, graph: Graph) -> Arrays | None:
     return arrays
 
 
+def inputs_of_calls(engine: Engine, examples: Arrays | None, batch: int | None) -> Sequence[Arrays]:
+    """Return the inputs that calls take in turn: batches of the examples, or else noise."""
+    if examples is None:
+        return [engine.noise(batch, seed=i) for i in range(INPUTS)]
+    return batches(engine.graph, examples, batch or len(examples[0]), INPUTS)
+
+
 def bench(
     model: str | os.PathLike[str],
     against: Sequence[str] = ("onnxruntime",),
@@ -231,10 +238,7 @@ def bench(
         sample=examples,
         on_progress=on_progress,
     )
-    if examples is None:
-        calls_on = [engine.noise(batch, seed=i) for i in range(INPUTS)]
-    else:
-        calls_on = batches(graph, examples, batch or len(examples[0]), INPUTS)
+    calls_on = inputs_of_calls(engine, examples, batch)
     proto = onnx.load(path)
     with tempfile.TemporaryDirectory() as folder:
         same = path  # the network that the peers run

@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from gossamer.deploy.bench import INPUTS, examples_of, take_turns
+from gossamer.deploy.bench import examples_of, inputs_of_calls, take_turns
 from gossamer.deploy.dense import SPARSE, dense_file
 from gossamer.errors import UserError
 from gossamer.kernels.registry import chosen_isa
 from gossamer.runtime import Engine, LayerProfile, machine, planner
-from gossamer.runtime.arrays import batches
 from gossamer.runtime.graph import AnyNode, Array, Graph, Node
 from gossamer.runtime.importer import read
 from gossamer.runtime.operators.kwinners import Winners
@@ -163,10 +162,7 @@ def _measure(
         return Engine(network, threads=threads, plan=plan)
 
     dense = engine(_named(graph))
-    if inputs is None:
-        calls_on = [dense.noise(batch, seed=i) for i in range(INPUTS)]
-    else:
-        calls_on = batches(graph, inputs, batch or len(inputs[0]), INPUTS)
+    calls_on = inputs_of_calls(dense, inputs, batch)
     spent: list[dict[str, float]] = []
     seconds: list[float] = []
     whole: list[float] = []
