@@ -53,6 +53,9 @@ def active_kernels(lowering: Lowering, weight: Array, value: Value, span: int) -
 class Grid:
     """Layout of a convolution's active inputs and their sums (a linear layer: one position).
 
+    The fields but ``place`` are those of the kernel's shape, see ``ActiveShape`` in
+    ``kernels/kernel.h``.
+
     Rows of sums are separated by a margin for products that fall outside the output, so that no
     input must check which columns of the kernel reach an output. ``residues`` is the number of
     classes of input positions modulo the strides, each with its own taps. ``place`` concatenates
@@ -62,14 +65,18 @@ class Grid:
     the rows of a residue consecutive.
     """
 
-    high: int = 1
-    wide: int = 1
+    out_height: int = 1
+    out_width: int = 1
     pitch: int = 1
     origin: int = 0
     positions: int = 1
     residues: int = 1
     in_height: int = 1
     in_width: int = 1
+    inner: int = 1
+    channel_first: bool = True
+    pool: int = 1
+    planes: bool = False
     place: Array = field(default_factory=lambda: np.zeros(4, np.int32))
 
 
@@ -99,19 +106,11 @@ def emit_active(
     value: Value,
     major: InputMajor,
     output: Buffer,
-    *,
-    inner: int,
-    channel_first: bool,
     grid: Grid,
     macs: float,
     dense_macs: float,
-    pool: int = 1,
-    planes: bool = False,
 ) -> None:
-    """Add the step; ``inner`` and ``channel_first`` say how an index is taken apart.
-
-    Its quotient by ``inner`` is the channel, or the position.
-    """
+    """Add the step of a layer that reads a list of its active inputs."""
     source = lowering.form(value, lowering.list_form(value))
     match kernel.layout:
         case "scatter":
@@ -125,30 +124,19 @@ def emit_active(
         case _:
             packed = major.expand()
     # index / inner by multiplication, exact for all indices below 2^20
-    shift = 20 + max(1, math.ceil(math.log2(inner + 1)))
-    multiplier = -(-(1 << shift) // inner)
+    shift = 20 + max(1, math.ceil(math.log2(grid.inner + 1)))
+    multiplier = -(-(1 << shift) // grid.inner)
     capacity = (source.floats // value.items - LIST_HEADER) // 2
     shape = {
+        **{name: size for name, size in vars(grid).items() if name != "place"},
         "capacity": capacity,
-        "inner": inner,
         "multiplier": multiplier,
         "shift": shift,
-        "channel_first": channel_first,
-        "residues": grid.residues,
         "rows": major.rows,
         "outputs": len(node.constants["bias"]),
         "padded": major.outputs,
-        "positions": grid.positions,
-        "pitch": grid.pitch,
-        "origin": grid.origin,
-        "out_width": grid.wide,
-        "out_height": grid.high,
         "tiles": major.tiles,
-        "pool": pool,
         "inputs": major.inputs,
-        "in_height": grid.in_height,
-        "in_width": grid.in_width,
-        "planes": planes,
     }
     bias = padded(node.constants["bias"], major.outputs)
     clip = limits(node.operation.low, node.operation.high)

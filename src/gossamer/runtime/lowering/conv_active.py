@@ -37,7 +37,7 @@ def arrange(conv: Convolution) -> tuple[Array, Array, Grid]:
     taps reach neighboring outputs.
     """
     weight, s, out = conv.weight, conv.settings, conv.out
-    (_, h, w), (sy, sx), pads = conv.size, s.strides, s.pads
+    (c, h, w), (sy, sx), pads = conv.size, s.strides, s.pads
     ky, down = taps_by_residue(weight.shape[2], sy, s.dilations[0])
     kx, right = taps_by_residue(weight.shape[3], sx, s.dilations[1])
     kx, right = kx[:, ::-1], right[:, ::-1]
@@ -52,7 +52,7 @@ def arrange(conv: Convolution) -> tuple[Array, Array, Grid]:
     beyond = max(0, int(np.where(here, column, 0).max()) - (out[1] - 1))
     pitch = out[1] + max(left, beyond)
     shift = -(down[:, None, :, None] * pitch + right[None, :, None, :])
-    shift = np.tile(shift.reshape(sy * sx, *shift.shape[2:]), (conv.size[0], 1, 1))
+    shift = np.tile(shift.reshape(sy * sx, *shift.shape[2:]), (c, 1, 1))
     reached = (y // sy)[:, None] - down[y % sy]  # the output row, for each row of taps
     valid = (reached >= 0) & (reached < out[0])
     first = np.where(valid.any(axis=1), valid.argmax(axis=1), 0)
@@ -67,34 +67,37 @@ def arrange(conv: Convolution) -> tuple[Array, Array, Grid]:
     residue = (y % sy)[:, None] * sx + x % sx
     place[..., 1] = (first | (first + valid.sum(axis=1)) << 8)[:, None] | residue << 16
     row = (residue * h + np.arange(h)[:, None]).astype(np.int32)
+    channel_first = conv.lowering.list_form(conv.value) == "list"
     grid = Grid(
         *out,
         pitch,
-        left,
-        left + out[0] * pitch,
-        sy * sx,
-        h,
-        w,
-        np.concatenate([reach.ravel(), place.ravel(), row.ravel()]),
+        origin=left,
+        positions=left + out[0] * pitch,
+        residues=sy * sx,
+        in_height=h,
+        in_width=w,
+        inner=h * w if channel_first else c,
+        channel_first=channel_first,
+        pool=s.pool,
+        planes=conv.node.output in conv.lowering.graph.outputs,
+        place=np.concatenate([reach.ravel(), place.ravel(), row.ravel()]),
     )
     return rows, shift, grid
 
 
 def conv_active(conv: Convolution, kernel: Kernel) -> None:
     lowering, weight, s = conv.lowering, conv.weight, conv.settings
-    c, h, w = conv.size
+    _, h, w = conv.size
     rows, shift, grid = arrange(conv)
     major = InputMajor(rows, shift, tiles(lowering, grid.positions, len(weight)))
-    planes = conv.node.output in lowering.graph.outputs
-    listed = lowering.list_form(conv.value)
-    target, after = conv.output("dense" if planes else "last", pooled=True)
+    target, after = conv.output("dense" if grid.planes else "last", pooled=True)
     # Every weight meets as many inputs as there are outputs, fewer where they are padding.
     meets = np.float64(0.0)
     taps = np.count_nonzero(weight, axis=(0, 1))
     for ky, kx in np.ndindex(taps.shape):
         counts = [
             sum(0 <= o * s.strides[i] + k * s.dilations[i] - s.pads[i] < n for o in range(m))
-            for i, (k, n, m) in enumerate(((ky, h, grid.high), (kx, w, grid.wide)))
+            for i, (k, n, m) in enumerate(((ky, h, grid.out_height), (kx, w, grid.out_width)))
         ]
         meets += taps[ky, kx] * counts[0] * counts[1]
     emit_active(
@@ -104,12 +107,8 @@ def conv_active(conv: Convolution, kernel: Kernel) -> None:
         conv.value,
         major,
         target,
-        inner=h * w if listed == "list" else c,
-        channel_first=listed == "list",
-        grid=grid,
-        macs=float(meets) * conv.value.items,
-        dense_macs=conv.dense_macs,
-        pool=s.pool,
-        planes=planes,
+        grid,
+        float(meets) * conv.value.items,
+        conv.dense_macs,
     )
     after()

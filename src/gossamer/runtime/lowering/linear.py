@@ -158,19 +158,7 @@ def linear(lowering: Lowering, node: Node[Linear]) -> Iterator[Candidate]:
         major = InputMajor(
             inputs[:, None, None], np.zeros(1, np.int64), tiles(lowering, 1, outputs)
         )
-        emit_active(
-            lowering,
-            node,
-            kernel,
-            value,
-            major,
-            out(),
-            inner=1,
-            channel_first=True,
-            grid=Grid(),
-            macs=sparse_macs,
-            dense_macs=dense_macs,
-        )
+        emit_active(lowering, node, kernel, value, major, out(), Grid(), sparse_macs, dense_macs)
 
     half = in_16_bits(weight) if lowering.every or _reads_rarely(lowering, items) else None
     forms = [weight] if half is None else [weight, half]
