@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
 
 
 class Settings:
@@ -20,7 +22,11 @@ class Settings:
         return cls(**{name: settings[name] for name in cls.names() if name in settings})
 
 
+def strip_prefix(entries: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """Return the entries whose names begin with ``prefix``, and remove it from the names."""
+    return {k.removeprefix(prefix): v for k, v in entries.items() if k.startswith(prefix)}
+
+
 def below(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the settings of single parts: ``name.part`` by the part's name."""
-    start = f"{name}."
-    return {k.removeprefix(start): v for k, v in settings.items() if k.startswith(start)}
+    return strip_prefix(settings, f"{name}.")

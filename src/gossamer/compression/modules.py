@@ -26,7 +26,7 @@ from gossamer.files import copy_file, make_folder, write_text
 from gossamer.nn import export
 from gossamer.search import Experiment, Trial, TrialRecord
 from gossamer.search.metrics import as_number
-from gossamer.settings import below
+from gossamer.settings import below, strip_prefix
 from gossamer.sparsity import Sparsifier, SparsitySettings
 from gossamer.sparsity.layers import unwrap
 from gossamer.sparsity.masks import unmasked_layer
@@ -34,7 +34,7 @@ from gossamer.training import TrainingConfig, count, evaluate, fit
 from gossamer.training.distillation import fingerprint
 from gossamer.training.initial import rearranged, trained_longer, with_winners
 from gossamer.training.measure import measure, returned
-from gossamer.training.tensor_file import MODEL, add_prefix, save_tensors, strip_prefix
+from gossamer.training.tensor_file import MODEL, add_prefix, save_tensors
 
 #: Returns one metric of a network, or several by name.
 Evaluate = Callable[[nn.Module], float | Mapping[str, float]]

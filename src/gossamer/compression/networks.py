@@ -25,6 +25,7 @@ from gossamer.models import MODELS
 from gossamer.own_code import is_code
 from gossamer.search import Experiment, TrainNetwork, TrialRecord
 from gossamer.search.networks import loaded_task
+from gossamer.settings import strip_prefix
 from gossamer.sparsity import SparsitySettings
 from gossamer.training import (
     History,
@@ -37,7 +38,7 @@ from gossamer.training import (
 )
 from gossamer.training.checkpoint import DATA
 from gossamer.training.distillation import fingerprint
-from gossamer.training.tensor_file import MODEL, load_into, strip_prefix
+from gossamer.training.tensor_file import MODEL, load_into
 
 _MOST_EPOCHS = 10
 # A training may take so much of the time that there is.

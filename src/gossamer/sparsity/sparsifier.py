@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gossamer.errors import UserError
 from gossamer.numbers import whole
+from gossamer.settings import strip_prefix
 from gossamer.sparsity.allocation import Allocation, PerLayer, check_density, exact_counts
 from gossamer.sparsity.attachment import (
     Attachment,
@@ -489,11 +490,7 @@ class Sparsifier:
         Raises:
             UserError: the masks are of another network; then nothing changes.
         """
-        masks = {
-            key.removeprefix("mask."): mask
-            for key, mask in state.items()
-            if key.startswith("mask.")
-        }
+        masks = strip_prefix(state, "mask.")
         if set(masks) != set(self._masks) or not {_STEP, "generator"} <= set(state):
             odd = sorted(set(masks) ^ set(self._masks)) or [_STEP]
             raise UserError(

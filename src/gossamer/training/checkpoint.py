@@ -11,16 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import UserError, first_line
+from gossamer.settings import strip_prefix
 from gossamer.sparsity import Sparsifier
 from gossamer.training.config import TrainingConfig
 from gossamer.training.history import Epoch, History
-from gossamer.training.tensor_file import (
-    MODEL,
-    add_prefix,
-    load_tensors,
-    save_tensors,
-    strip_prefix,
-)
+from gossamer.training.tensor_file import MODEL, add_prefix, load_tensors, save_tensors
 
 #: Name of the data's fingerprint in an origin.
 DATA = "data"

@@ -12,10 +12,10 @@ from gossamer.errors import UserError
 from gossamer.files import subfolders_with
 from gossamer.nn import sparsify_activations
 from gossamer.nn.activation_finder import activation_sites
-from gossamer.settings import below
+from gossamer.settings import below, strip_prefix
 from gossamer.sparsity import Block, FittedBlock, rearrange
 from gossamer.sparsity.registry import named_pattern
-from gossamer.training.tensor_file import MODEL, load_into, load_tensors, strip_prefix
+from gossamer.training.tensor_file import MODEL, load_into, load_tensors
 
 # Settings of how masks change during training.
 _CHANGES_OF_MASKS = (

@@ -13,14 +13,9 @@ from gossamer.files import subfolders_with
 from gossamer.models import MODELS
 from gossamer.nn import to_deterministic
 from gossamer.own_code import is_code
+from gossamer.settings import strip_prefix
 from gossamer.training.recipe import Recipe
-from gossamer.training.tensor_file import (
-    MODEL,
-    check_tensors,
-    load_into,
-    load_tensors,
-    strip_prefix,
-)
+from gossamer.training.tensor_file import MODEL, check_tensors, load_into, load_tensors
 
 #: File of a run on the user's own data: training inputs from which a later export finds the ranges
 #: of activations, because the data may be gone by then.

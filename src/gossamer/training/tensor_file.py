@@ -92,11 +92,6 @@ def _described(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     }
 
 
-def strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with ``prefix``, and remove it from the names."""
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-
 def add_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors with ``prefix`` before each name."""
     return {prefix + name: tensor for name, tensor in tensors.items()}

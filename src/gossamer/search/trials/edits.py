@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gossamer.search.trials.trial import TrialRecord
+from gossamer.settings import strip_prefix
 
 # Attributes of a study. That of a deleted trial holds its fidelity, for the budget.
 DELETED = "gossamer:deleted:"
@@ -54,20 +55,14 @@ class Edits:
     def read(cls, attributes: Mapping[str, Any]) -> Edits:
         """From the attributes of a study."""
         values: defaultdict[int, dict[str, tuple[float, float | None]]] = defaultdict(dict)
-        for key, stored in attributes.items():
-            if key.startswith(_VALUE):
-                number, _, name = key.removeprefix(_VALUE).partition(":")
-                value, deviation = stored if isinstance(stored, list | tuple) else (stored, None)
-                values[int(number)][name] = value, deviation
+        for key, stored in strip_prefix(attributes, _VALUE).items():
+            number, _, name = key.partition(":")
+            value, deviation = stored if isinstance(stored, list | tuple) else (stored, None)
+            values[int(number)][name] = value, deviation
+        notes = strip_prefix(attributes, _NOTE)
         return cls(
-            frozenset(
-                int(key.removeprefix(DELETED)) for key in attributes if key.startswith(DELETED)
-            ),
-            {
-                int(key.removeprefix(_NOTE)): note
-                for key, note in attributes.items()
-                if key.startswith(_NOTE) and note
-            },
+            frozenset(map(int, strip_prefix(attributes, DELETED))),
+            {int(number): note for number, note in notes.items() if note},
             values,
         )
 

@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from gossamer.search.trials.heartbeat import place
 from gossamer.search.trials.trial import Report, State, TrialRecord
+from gossamer.settings import strip_prefix
 
 # User attributes of a trial.
 OWNER = "gossamer:owner"
@@ -69,17 +70,13 @@ def fidelity(trial: FrozenTrial) -> str | None:
 def record(trial: FrozenTrial, metrics: Sequence[str] = ()) -> TrialRecord:
     """Record of a trial; `metrics` come first among the values."""
     stored = trial.user_attrs
-    values = {
-        key.removeprefix(_VALUE): value for key, value in stored.items() if key.startswith(_VALUE)
-    }
+    values = strip_prefix(stored, _VALUE)
     duration = trial.duration
     finished = trial.state.is_finished()
     owner = stored.get(OWNER)
-    prefix = report_key(attempt(trial))
     reports = [
-        Report(int(key.removeprefix(prefix)), entry["of"], entry["values"], entry["seconds"])
-        for key, entry in stored.items()
-        if key.startswith(prefix)
+        Report(int(step), entry["of"], entry["values"], entry["seconds"])
+        for step, entry in strip_prefix(stored, report_key(attempt(trial))).items()
     ]
     return TrialRecord(
         number=trial.number,
@@ -101,11 +98,5 @@ def record(trial: FrozenTrial, metrics: Sequence[str] = ()) -> TrialRecord:
         started=trial.datetime_start.timestamp() if trial.datetime_start else None,
         origin=stored.get(ORIGIN),
         continued=int(stored.get(CONTINUED, 0)),
-        noise={
-            key.removeprefix(_NOISE): deviation
-            for key, deviation in stored.items()
-            if key.startswith(_NOISE)
-        }
-        if finished
-        else {},
+        noise=strip_prefix(stored, _NOISE) if finished else {},
     )
