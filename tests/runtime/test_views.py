@@ -86,8 +86,8 @@ def test_nothing_is_copied() -> None:
     moved = [step for step in steps if step.kernel.operation == "copy" and contiguous(step)]
     assert len(parts) >= 4
     assert len(moved) == 1  # the input alone is in memory of the caller
-    layout = arrange(steps, inputs, outputs)
-    assert all(layout.positions[p] == layout.positions[p.whole] + p.at for p in parts if p.whole)
+    positions = arrange(steps, inputs, outputs)
+    assert all(positions[p] == positions[p.whole] + p.at for p in parts if p.whole)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -132,7 +132,8 @@ def _chunk(
     """Return the number of examples to compute together, and the smallest batch worth it."""
     items = graph.input_items
     steps, inputs, outputs = batched
-    arena = max(1, arrange(steps, inputs, outputs).floats)
+    positions = arrange(steps, inputs, outputs)
+    arena = max((at + buffer.floats for buffer, at in positions.items()), default=1)
 
     def nanoseconds(lowered: Lowered, chunk: int, examples: int) -> float:
         """Return the time of all steps per example: the best of up to four runs."""

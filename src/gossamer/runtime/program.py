@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from bisect import bisect_left, insort
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -131,20 +131,13 @@ class Step:
         return sum(array.nbytes for array in self.data)
 
 
-@dataclass
-class Layout:
-    """The position of each buffer in the arena."""
+def arrange(
+    steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[Buffer]
+) -> dict[Buffer, int]:
+    """Return the buffers' positions in the arena, where none in use at a time overlap (first fit).
 
-    positions: dict[Buffer, int] = field(default_factory=dict)
-
-    @property
-    def floats(self) -> int:
-        """The size of the arena for one example."""
-        return max((at + buffer.floats for buffer, at in self.positions.items()), default=0)
-
-
-def arrange(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> Layout:
-    """Return positions such that buffers in use at the same time never overlap (first fit)."""
+    They are of one example.
+    """
     first: dict[Buffer, int] = dict.fromkeys(inputs, -1)
     last: dict[Buffer, int] = dict.fromkeys(inputs, -1)
     parts: list[Buffer] = []
@@ -159,7 +152,7 @@ def arrange(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[B
     for buffer in outputs:
         first.setdefault(buffer, -1)
         last[buffer] = len(steps)
-    layout = Layout()
+    positions: dict[Buffer, int] = {}
     alive: list[tuple[int, int]] = []  # from and to, in this order
     ending: list[tuple[int, int, int]] = []  # a heap: until when, from and to
     for buffer in sorted(first, key=lambda b: (first[b], -b.floats)):
@@ -171,13 +164,13 @@ def arrange(steps: Sequence[Step], inputs: Sequence[Buffer], outputs: Sequence[B
             if position + size <= start:
                 break
             position = max(position, end)
-        layout.positions[buffer] = position
+        positions[buffer] = position
         insort(alive, (position, position + size))
         heappush(ending, (last[buffer], position, position + size))
     for buffer in parts:
         if buffer.whole is not None:
-            layout.positions[buffer] = layout.positions[buffer.whole] + buffer.at
-    return layout
+            positions[buffer] = positions[buffer.whole] + buffer.at
+    return positions
 
 
 def assemble(
@@ -195,10 +188,9 @@ def assemble(
         program = Program(threads, chunk)
     except RuntimeError as error:
         raise UserError(f"{error}; use fewer threads or raise the limit of processes") from None
-    layout = arrange(steps, inputs, outputs)
     slots = {
         buffer: program.slot(buffer.floats, position)
-        for buffer, position in layout.positions.items()
+        for buffer, position in arrange(steps, inputs, outputs).items()
     }
     for step in steps:
         program.add(
