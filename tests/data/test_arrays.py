@@ -29,7 +29,8 @@ def test_three_splits_are_read_unchanged():
 @given(st.integers(20, 200), st.integers(1, 5), st.booleans())
 def test_held_out_examples_are_a_stratified_15_percent(count, classes, has_test):
     x, y = np.arange(count, dtype=float)[:, None], np.arange(count) % classes
-    task = arrays((x, y), test=_pair(5, (1,), 1) if has_test else None)
+    test = (x[:5] + 0.5, np.zeros(5, int)) if has_test else None
+    task = arrays((x, y), test=test)
     parts = [task.train, task.validation, *([] if has_test else [task.test])]
     assert sorted(np.concatenate([part.x[:, 0] for part in parts])) == list(range(count))
     for part in parts:
@@ -38,7 +39,7 @@ def test_held_out_examples_are_a_stratified_15_percent(count, classes, has_test)
         members = np.sum(y == label)
         for part in parts[1:]:
             assert np.sum(part.y == label) == max(1, round(0.15 * members))
-    again = arrays((x, y), test=_pair(5, (1,), 1) if has_test else None)
+    again = arrays((x, y), test=test)
     np.testing.assert_array_equal(again.validation.x, task.validation.x)
 
 
@@ -131,6 +132,17 @@ def test_splits_of_other_units():
         arrays((pixels, y), test=(np.clip(tx / 4 + 0.5, 0, 1), ty))
     arrays((x, y), test=(tx * 10, ty))
     arrays((x, y), test=(np.zeros_like(tx), ty))
+
+
+def test_features_of_other_units():
+    (x, y), (tx, ty) = _pair(shape=(6,)), _pair(9, shape=(6,))
+    x[:, 0] = 0
+    with pytest.raises(UserError, match=r"features of test have a standard deviation of \d\d\d, "):
+        arrays((x, y), test=(tx * 255, ty))
+    with pytest.raises(UserError, match=r"those of train \d\d\d: bring them to one scale"):
+        arrays((x * 255, y), test=(tx, ty))
+    arrays((x, y), test=(tx * [9, 255, 255, 1, 1, 1], ty))  # some are of heavy tails
+    arrays((x, y), test=(tx[:1], ty[:1]))
 
 
 def test_channels_that_seem_to_be_last():

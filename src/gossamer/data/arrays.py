@@ -125,8 +125,9 @@ def arrays(
             f"{name}: no training example of class {min(absent)} ({names[min(absent)]}); labels "
             f"must be 0 to {len(names) - 1} without gaps: {_NUMBERED}"
         )
+    _check_scales(name, splits)
     if splits["train"].x.ndim in (3, 4):
-        _check_images(name, splits)
+        _check_channels(name, splits["train"].x.shape[1:])
     missing = [split for split in pairs if split not in splits]
     splits |= _hold_out(name, splits["train"], missing)
     x = splits["train"].x
@@ -308,17 +309,27 @@ def _shape_remedy(x: NDArray[Any], y: NDArray[Any]) -> str:
     return "; take y[:, 0]" if y.shape[1] == 1 else "; of one-hot labels take y.argmax(1)"
 
 
-def _check_images(name: str, splits: dict[str, Split]) -> None:
-    """Raise for splits of other units than the training images; warn of channels that are last."""
-    spreads = {split: moments(part.x)[1] for split, part in splits.items()}
+def _check_scales(name: str, splits: dict[str, Split]) -> None:
+    """Raise for splits of other units than the training examples: of images, or most features."""
+    images = splits["train"].x.ndim in (3, 4)
+    spreads = {
+        split: np.ravel(moments(part.x)[1] if images else part.x.std(axis=0, dtype=np.float64))
+        for split, part in splits.items()
+    }
     for split, spread in spreads.items():
-        low, high = sorted((spread, spreads["train"]))
-        if low > 0 and high > _UNEQUAL * low:
+        varied = (spread > 0) & (spreads["train"] > 0)
+        own, train = spread[varied], spreads["train"][varied]
+        if varied.any() and not 1 / _UNEQUAL <= np.median(own / train) <= _UNEQUAL:
+            what = "pixels" if images else "the features"
             raise UserError(
-                f"{name}: pixels of {split} have a standard deviation of {spread:.3g}, those of "
-                f"train {spreads['train']:.3g}: bring them to one scale"
+                f"{name}: {what} of {split} have a standard deviation of {np.median(own):.3g}, "
+                f"those of train {np.median(train):.3g}: bring them to one scale"
             )
-    channels, *size = shape = splits["train"].x.shape[1:]
+
+
+def _check_channels(name: str, shape: tuple[int, ...]) -> None:
+    """Warn of images whose channels seem to be last."""
+    channels, *size = shape
     if len(size) == 2 and size[1] in (1, 3, 4) and min(channels, size[0]) > 4:
         warnings.warn(
             f"{name}: examples of shape {shape} are read as {channels} channels of {size[0]} x "
