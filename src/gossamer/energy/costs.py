@@ -51,11 +51,8 @@ class Costs:
 
 def _accesses(l1: float, l2: float, dram: tuple[float, float]) -> dict[str, tuple[float, float]]:
     """Convert picojoules per 64-bit access to picojoules per byte."""
-    return {
-        "L1": (l1 / _WORD, l1 / _WORD),
-        "L2": (l2 / _WORD, l2 / _WORD),
-        "DRAM": (dram[0] / _WORD, dram[1] / _WORD),
-    }
+    access = {"L1": (l1, l1), "L2": (l2, l2), "DRAM": dram}
+    return {memory: (low / _WORD, high / _WORD) for memory, (low, high) in access.items()}
 
 
 COSTS: tuple[Costs, ...] = (
