@@ -17,11 +17,15 @@ from gossamer.sparsity.topk import top_k
 Shape = Sequence[int]
 
 
-def _starved(density: float, inputs: int, least: float) -> UserError:
-    return UserError(
-        f"density {density:g} leaves its output units without any of their {inputs} "
-        f"inputs; use at least {_ceil(least):g}"
-    )
+def _enough(count: int, shape: Shape, density: float) -> int:
+    """Return a number of weights to keep; raise a UserError if an output unit would have none."""
+    if count < shape[0]:
+        inputs = math.prod(shape[1:])
+        raise UserError(
+            f"density {density:g} leaves its output units without any of their {inputs} "
+            f"inputs; use at least {_ceil(1 / inputs):g}"
+        )
+    return count
 
 
 def _ceil(density: float) -> float:
@@ -98,11 +102,7 @@ class Unstructured(Pattern):
         return 1
 
     def keep(self, shape: Shape, density: float) -> int:
-        count = round(math.prod(shape) * density)
-        if count < shape[0]:
-            inputs = math.prod(shape[1:])
-            raise _starved(density, inputs, 1 / inputs)
-        return count
+        return _enough(round(math.prod(shape) * density), shape, density)
 
     def mask(self, scores: Tensor, keep: int) -> Tensor:
         rows = scores.flatten(1)
@@ -124,11 +124,7 @@ class FanIn(Pattern):
     """
 
     def keep(self, shape: Shape, density: float) -> int:
-        fan_in = math.prod(shape[1:])
-        per_unit = round(fan_in * density)
-        if per_unit == 0:
-            raise _starved(density, fan_in, 1 / fan_in)
-        return shape[0] * per_unit
+        return _enough(shape[0] * round(math.prod(shape[1:]) * density), shape, density)
 
     def mask(self, scores: Tensor, keep: int) -> Tensor:
         rows = scores.flatten(1)
@@ -182,11 +178,7 @@ class Block(Pattern):
         weights = math.prod(shape)
         if density >= 1.0:
             return weights
-        count = round(weights * density / self.size) * self.size
-        if count < shape[0]:
-            inputs = math.prod(shape[1:])
-            raise _starved(density, inputs, 1 / inputs)
-        return count
+        return _enough(round(weights * density / self.size) * self.size, shape, density)
 
     def mask(self, scores: Tensor, keep: int) -> Tensor:
         if keep >= scores.numel():
