@@ -51,16 +51,16 @@ class Recurrent(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Attention and a table of places, which stays dense."""
+    """Attention and a table of positions, which stays dense."""
 
     def __init__(self):
         super().__init__()
-        self.places = nn.Parameter(0.1 * torch.randn(STEPS, CHANNELS))
+        self.position = nn.Parameter(0.1 * torch.randn(STEPS, CHANNELS))
         self.layer = nn.TransformerEncoderLayer(CHANNELS, 2, 16, batch_first=True)
         self.output = nn.Linear(CHANNELS, 3)
 
     def forward(self, x):
-        return self.output(self.layer(x.transpose(1, 2) + self.places).mean(dim=1))
+        return self.output(self.layer(x.transpose(1, 2) + self.position).mean(dim=1))
 
 
 NETWORKS = {
@@ -71,7 +71,7 @@ NETWORKS = {
     "encoder": (
         Encoder,
         {"layer.self_attn.in_proj_weight", "layer.self_attn.out_proj", "layer.linear1"},
-        {"places"},
+        {"position"},
     ),
 }
 

@@ -192,7 +192,7 @@ def warn_of_unknown(model: nn.Module) -> None:
         listed = ", ".join(f"'{name}' ({share:.0%})" for name, share in shares.items())
         warnings.warn(
             f"{listed} of the model's weights stay dense: they belong to no layer of torch; "
-            "make them nn.Linear or a convolution to have them sparse",
+            "make them nn.Linear or a convolution to have them sparse (an added table may stay)",
             stacklevel=4,
         )
 
