@@ -214,3 +214,16 @@ def test_results_that_depend_on_the_number_of_examples_are_refused(size: str, to
     fixed = Engine(b.model(), threads=1, shapes={"x": (2, 3, 8)})
     x = table(2, 3, 8)
     np.testing.assert_allclose(fixed(x), x / (2 if size == "Shape" else 48), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("operator", "wanted"), [("Div", 1), ("Mod", 0)])
+def test_parts_of_the_number_of_examples_are_refused(operator: str, wanted: int) -> None:
+    b = Builder(3, 8)
+    part = b.add(operator, b.add("Shape", "x", end=1), whole(2))
+    b.add("Add", "x", b.add("Cast", part, to=1))
+    refusal = rf"\({operator}\): it computes with the number of examples"
+    with pytest.raises(UserError, match=refusal):
+        Engine(b.model(), threads=1)
+    x = table(2, 3, 8)
+    fixed = Engine(b.model(), threads=1, shapes={"x": x.shape})
+    np.testing.assert_array_equal(fixed(x), x + wanted)

@@ -76,7 +76,8 @@ def _compute(context: Context, call: Call) -> None:
         values[1] = np.array([times[0] // BATCH, *times[1:]])
     if operator == "Range" and any(value % BATCH == 0 and value for value in values):
         raise Unsupported("it counts the examples of the batch")
-    if operator == "Cast" and np.dtype(DTYPES[a["to"]]).kind == "f" and _is_batch(values[0]):
+    as_number = operator == "Cast" and np.dtype(DTYPES[a["to"]]).kind == "f"
+    if _is_batch(values[0]) and (as_number or _rounds(operator, values)):
         raise Unsupported(
             "it computes with the number of examples in the batch, which a result must not depend "
             "on; or fix it by naming the sizes of the inputs (shapes, or --shape)"
@@ -98,6 +99,13 @@ def _compute(context: Context, call: Call) -> None:
     folded = np.asarray(known.fold(values, a))
     check_rank(folded.ndim)
     context.add_constant(call.output, folded, shape, once=once)
+
+
+def _rounds(operator: str, values: list[Array]) -> bool:
+    """Whether a division of whole numbers has a rest, so that the result is no number of rows."""
+    if operator not in ("Div", "Mod") or values[1].dtype.kind not in "iu":
+        return False
+    return bool(np.all(values[1]) and np.any(values[0] % values[1]))
 
 
 def _is_batch(value: Array) -> bool:
