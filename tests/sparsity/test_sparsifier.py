@@ -440,6 +440,11 @@ def _without(key):
         (_without("generator"), "another network"),
         (lambda s: {**s, "mask.3": s["mask.3"] * 0.5}, "mask of layer '3' is not one of zeros"),
         (lambda s: {**s, "mask.3": "a text"}, "mask of layer '3' is not one of zeros"),
+        (lambda s: {**s, "step": -1}, "damaged .step must be a whole number of at least 0, not -1"),
+        (lambda s: {**s, "generator": torch.zeros(3)}, "damaged"),
+        (lambda s: {**s, "generator": None}, "damaged"),
+        (lambda s: {**s, "final": torch.tensor([1])}, "damaged"),
+        (lambda s: None, "takes what state_dict returned, not NoneType"),
     ],
 )
 def test_masks_of_another_network_change_nothing(spoil, message):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.errors import UserError
+from gossamer.errors import UserError, one_line
 from gossamer.numbers import whole
 from gossamer.settings import strip_prefix
 from gossamer.sparsity.allocation import Allocation, PerLayer, check_density, exact_counts
@@ -488,8 +488,13 @@ class Sparsifier:
         """Restore what :meth:`state_dict` returned, and apply the masks.
 
         Raises:
-            UserError: the masks are of another network; then nothing changes.
+            UserError: the masks are of another network, or the state is damaged; then nothing
+                changes.
         """
+        if not isinstance(state, Mapping):
+            raise UserError(
+                f"load_state_dict takes what state_dict returned, not {type(state).__name__}"
+            )
         masks = strip_prefix(state, "mask.")
         if set(masks) != set(self._masks) or not {_STEP, "generator"} <= set(state):
             odd = sorted(set(masks) ^ set(self._masks)) or [_STEP]
@@ -508,6 +513,16 @@ class Sparsifier:
                     f"these masks are of another network: layer '{name}' has shape "
                     f"{tuple(self._masks[name].shape)}, its mask {tuple(mask.shape)}"
                 )
+        generator = torch.Generator()
+        try:
+            steps = whole(int(state[_STEP]), 0, _STEP)
+            generator.set_state(state["generator"].to("cpu", torch.uint8))
+            final = state[_FINAL].tolist() if _FINAL in state else []
+            final_counts = dict(zip(self._masks, final, strict=bool(final)))
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"this state of a sparsifier is damaged ({one_line(error)}); load another one"
+            ) from None
         for observer in self.observers:
             observer.before_masks_change()
         self._undo()
@@ -517,10 +532,10 @@ class Sparsifier:
         if isinstance(self.schedule, Constant) and (follows or isinstance(self.rule, Static)):
             # These counts stay, whatever density this sparsifier was made with.
             self._final_counts = {name: nonzero for name, (nonzero, _) in self.counts().items()}
-        elif follows and _FINAL in state:  # the present weights may not be the saved ones yet
-            self._final_counts = dict(zip(self._masks, state[_FINAL].tolist(), strict=True))
-        self.steps = int(state[_STEP])
-        self._generator.set_state(state["generator"].to("cpu", torch.uint8))
+        elif follows and final_counts:  # the present weights may not be the saved ones yet
+            self._final_counts = final_counts
+        self.steps = steps
+        self._generator.set_state(generator.get_state())
         self.apply()
 
     @torch.no_grad()
