@@ -444,6 +444,7 @@ def _without(key):
         (lambda s: {**s, "generator": torch.zeros(3)}, "damaged"),
         (lambda s: {**s, "generator": None}, "damaged"),
         (lambda s: {**s, "final": torch.tensor([1])}, "damaged"),
+        (lambda s: {**s, "final": torch.tensor([])}, "damaged"),
         (lambda s: None, "takes what state_dict returned, not NoneType"),
     ],
 )

@@ -55,9 +55,11 @@ def replace(model: nn.Module, modules: Mapping[str, nn.Module]) -> nn.Module:
     A module with several names is replaced at all of them. For the name ``""`` the new module is
     returned in place of ``model``. Hooks stay.
     """
-    new = {id(model.get_submodule(name)): module for name, module in modules.items()}
+    new = {}
     for name, module in modules.items():
-        share_hooks(model.get_submodule(name), module)
+        old = model.get_submodule(name)
+        share_hooks(old, module)
+        new[id(old)] = module
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):
             if child is not None and id(child) in new:

@@ -133,7 +133,7 @@ def _chunk(
     items = graph.input_items
     steps, inputs, outputs = batched
     positions = arrange(steps, inputs, outputs)
-    arena = max((at + buffer.floats for buffer, at in positions.items()), default=1)
+    arena = max((at + buffer.floats for buffer, at in positions.items()), default=0) or 1
 
     def nanoseconds(lowered: Lowered, chunk: int, examples: int) -> float:
         """Return the time of all steps per example: the best of up to four runs."""

@@ -517,8 +517,9 @@ class Sparsifier:
         try:
             steps = whole(int(state[_STEP]), 0, _STEP)
             generator.set_state(state["generator"].to("cpu", torch.uint8))
-            final = state[_FINAL].tolist() if _FINAL in state else []
-            final_counts = dict(zip(self._masks, final, strict=bool(final)))
+            final_counts: dict[str, int] = {}
+            if _FINAL in state:
+                final_counts = dict(zip(self._masks, state[_FINAL].tolist(), strict=True))
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"this state of a sparsifier is damaged ({one_line(error)}); load another one"
