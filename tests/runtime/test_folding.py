@@ -216,8 +216,10 @@ def test_results_that_depend_on_the_number_of_examples_are_refused(size: str, to
     np.testing.assert_allclose(fixed(x), x / (2 if size == "Shape" else 48), rtol=1e-6)
 
 
-@pytest.mark.parametrize(("operator", "wanted"), [("Div", 1), ("Mod", 0)])
-def test_parts_of_the_number_of_examples_are_refused(operator: str, wanted: int) -> None:
+@pytest.mark.parametrize(
+    ("operator", "wanted"), [("Div", 1), ("Mod", 0), ("Add", 4), ("Sub", 0), ("Greater", 0)]
+)
+def test_numbers_made_of_the_number_of_examples_are_refused(operator: str, wanted: int) -> None:
     b = Builder(3, 8)
     part = b.add(operator, b.add("Shape", "x", end=1), whole(2))
     b.add("Add", "x", b.add("Cast", part, to=1))
@@ -227,3 +229,17 @@ def test_parts_of_the_number_of_examples_are_refused(operator: str, wanted: int)
     x = table(2, 3, 8)
     fixed = Engine(b.model(), threads=1, shapes={"x": x.shape})
     np.testing.assert_array_equal(fixed(x), x + wanted)
+
+
+@pytest.mark.parametrize("operator", ["Add", "Mul"])
+def test_whole_numbers_with_the_number_of_examples_are_refused(operator: str) -> None:
+    b = Builder(3)
+    numbers = b.add("Cast", "x", to=7)
+    b.add("Cast", b.add(operator, numbers, b.add("Shape", "x", end=1)), to=1)
+    with pytest.raises(
+        UserError, match=rf"\({operator}\): it computes with the number of examples"
+    ):
+        Engine(b.model(), threads=1)
+    x = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+    fixed = Engine(b.model(), threads=1, shapes={"x": x.shape})
+    np.testing.assert_array_equal(fixed(x), x + 2 if operator == "Add" else x * 2)

@@ -29,6 +29,14 @@ from gossamer.runtime.operators.context import (
 from gossamer.runtime.operators.folding import DTYPES, LEFT_OUT
 from gossamer.runtime.operators.unsupported import Unsupported
 
+# Equal is not among them: exporters broadcast shapes with it.
+ARITHMETIC = {"Add", "Sub", "Div", "Mod", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
+
+COUNTED = (
+    "it computes with the number of examples in the batch, which a result must not depend on; or "
+    "fix it by naming the sizes of the inputs (shapes, or --shape)"
+)
+
 
 def fold(context: Context, call: Call) -> bool:
     """Fold a node that depends on constants or a shape only; return whether it does."""
@@ -50,6 +58,10 @@ def fold(context: Context, call: Call) -> bool:
     ):
         _compute(context, call)
     else:
+        if known is not None and known.shared == "elementwise" and not counts(context, call):
+            known_numbers = [v for v in inputs if context.is_constant(v) and context.kind(v) == "i"]
+            if any(_is_batch(context.array(v)) for v in known_numbers):
+                raise Unsupported(COUNTED)
         return False
     return True
 
@@ -77,11 +89,8 @@ def _compute(context: Context, call: Call) -> None:
     if operator == "Range" and any(value % BATCH == 0 and value for value in values):
         raise Unsupported("it counts the examples of the batch")
     as_number = operator == "Cast" and np.dtype(DTYPES[a["to"]]).kind == "f"
-    if _is_batch(values[0]) and (as_number or _rounds(operator, values)):
-        raise Unsupported(
-            "it computes with the number of examples in the batch, which a result must not depend "
-            "on; or fix it by naming the sizes of the inputs (shapes, or --shape)"
-        )
+    if any(map(_is_batch, values)) and (as_number or _depends(operator, values)):
+        raise Unsupported(COUNTED)
     if once:
         shape = _repeated(context, call, values) or shape
     known = OPERATORS[operator]
@@ -101,11 +110,18 @@ def _compute(context: Context, call: Call) -> None:
     context.add_constant(call.output, folded, shape, once=once)
 
 
-def _rounds(operator: str, values: list[Array]) -> bool:
-    """Whether a division of whole numbers has a rest, so that the result is no number of rows."""
-    if operator not in ("Div", "Mod") or values[1].dtype.kind not in "iu":
+def _depends(operator: str, values: list[Array]) -> bool:
+    """Whether arithmetic with the number of examples gives what is no number of rows."""
+    compute = OPERATORS[operator].fold
+    if operator not in ARITHMETIC or compute is None:
         return False
-    return bool(np.all(values[1]) and np.any(values[0] % values[1]))
+    results = []
+    for n in (1, 2, BATCH):
+        of_n = [np.where(value % BATCH, value, value // BATCH * n) for value in values]
+        results.append(np.asarray(compute(of_n, {}), np.int64))
+    one, two, result = results
+    same, rows = (one == two) & (one == result), (2 * one == two) & (one * BATCH == result)
+    return bool(np.any(~same & ~rows))
 
 
 def _is_batch(value: Array) -> bool:
