@@ -111,6 +111,17 @@ def positive_share(value: Any, where: str, meaning: str = "") -> float:
     return number
 
 
+def digits(text: str) -> str:
+    """Return a text for ``int`` or ``float``, which would read ``1_0`` as 10.
+
+    Raises:
+        UserError: it has an underscore.
+    """
+    if "_" in text:
+        raise UserError("write numbers without '_'")
+    return text
+
+
 def names_in(value: Any, rule: str) -> tuple[str, ...]:
     """Return a list of names, which may be one text with commas.
 

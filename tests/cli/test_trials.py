@@ -175,6 +175,7 @@ def test_trials_are_deleted_corrected_and_noted(place, searched, gossamer):
     ("arguments", "message"),
     [
         (["delete", "small.db", 99], "experiment 'small' has no trial 99"),
+        (["set", "small.db", 0, "accuracy=1_0"], "accuracy=1_0: write numbers without '_'"),
         (["set", "small.db", 0, "accuracy"], "trials set accuracy: write it as accuracy=0.94"),
         (
             ["set", "small.db", 0, "accuracy=1,2,3"],

@@ -73,6 +73,7 @@ def test_nearest_trials_when_none_is_inside(page: Any) -> None:
 BAD_QUERIES = [
     ("threshold.acuracy=0.9", "did you mean 'accuracy'"),
     ("threshold.accuracy=high", "must be a number, not 'high'"),
+    ("threshold.accuracy=1_0", "must be a number, not '1_0'"),
     ("threshold.accuracy=nan", "finite"),
     ("accuracy=0.9", "threshold.METRIC"),
 ]

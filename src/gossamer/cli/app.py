@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -28,17 +29,26 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class _Command(typer.core.TyperCommand):
-    """A command that refuses an option given twice, of which one would be ignored."""
+    """A command that refuses what would be misread: an option given twice, and the number 1_0."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        texts, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for option in order:
             if not isinstance(option, typer.core.TyperOption) or option.multiple or option.is_flag:
                 continue
             if order.count(option) > 1:
                 raise UserError(f"{option.opts[0]} appears twice; remove one")
         parsed: list[str] = super().parse_args(ctx, args)
+        for option in order:
+            read, written = (_listed(by_name.get(option.name)) for by_name in (ctx.params, texts))
+            for value, text in zip(read, written, strict=False):  # a flag has no text
+                if isinstance(value, int | float) and "_" in str(text):
+                    raise UserError(f"{option.opts[0]} {text}: write numbers without '_'")
         return parsed
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 class Commands(typer.Typer):
@@ -146,9 +156,16 @@ def settings_of(items: list[str] | None) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """Read a value as in TOML, ``8,16`` as a list, and bare words as text."""
+    """Read a value as in TOML, ``8,16`` as a list, and bare words as text.
+
+    Raises:
+        UserError: a number such as 1_0, which TOML reads as 10.
+    """
     # "[8,16]" is a pattern for some shells.
     for form in (text, f"[{text}]") if "," in text else (text,):
         with suppress(tomllib.TOMLDecodeError):
-            return tomllib.loads(f"value = {form}")["value"]
+            value = tomllib.loads(f"value = {form}")["value"]
+            if re.search(r"\d_\d", re.sub(r"\"[^\"]*\"|'[^']*'", "", text)):
+                raise UserError("write numbers without '_'")
+            return value
     return text.strip()

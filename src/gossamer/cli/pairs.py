@@ -23,7 +23,8 @@ def pairs(
         option: as typed, the beginning of error messages.
         texts: each a name and a value.
         form: how to write one, for the messages.
-        read: reads a value; raises ``ValueError`` for one that is none.
+        read: reads a value; raises ``ValueError`` for one that is none, or a ``UserError`` that
+            says why.
         split: ``str.rpartition`` where a name may contain ``=`` and no value does.
 
     Raises:
@@ -39,6 +40,7 @@ def pairs(
             if not sign or not name:
                 raise ValueError
             values[name] = read(value)
-        except ValueError:
-            raise UserError(f"{option} {text}: write it as {form}") from None
+        except ValueError as error:
+            remedy = error if isinstance(error, UserError) else f"write it as {form}"
+            raise UserError(f"{option} {text}: {remedy}") from None
     return values

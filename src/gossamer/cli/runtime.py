@@ -74,8 +74,10 @@ def _values(texts: list[str] | None) -> dict[str, float | list[float]]:
 
 
 def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
+    from gossamer.numbers import digits
+
     def read(sizes: str) -> tuple[int, ...]:
-        return tuple(int(size) for size in sizes.split(","))
+        return tuple(int(digits(size)) for size in sizes.split(","))
 
     return pairs("--shape", texts, "x=1,3,640,640", read, str.rpartition)
 

@@ -126,7 +126,9 @@ def set_(
 
 
 def _value(text: str) -> float | tuple[float, ...]:
-    numbers = tuple(map(float, text.split(",")))
+    from gossamer.numbers import digits
+
+    numbers = tuple(map(float, digits(text).split(",")))
     if len(numbers) > 2:
         raise ValueError
     return numbers[0] if len(numbers) == 1 else numbers

@@ -6,6 +6,7 @@ import json
 import urllib.parse
 
 from gossamer.errors import UserError
+from gossamer.numbers import digits
 
 
 def thresholds_asked(query: str) -> dict[str, float | None]:
@@ -22,7 +23,7 @@ def thresholds_asked(query: str) -> dict[str, float | None]:
         if name == key:
             raise UserError(f"unknown key '{key}' in the address; known: threshold.METRIC")
         try:
-            thresholds[name] = float(text) if text.strip() else None
+            thresholds[name] = float(digits(text)) if text.strip() else None
         except ValueError:
             raise UserError(f"threshold of '{name}' must be a number, not '{text}'") from None
     return thresholds

@@ -105,7 +105,7 @@ def from_microphone(rate: int, device: str | None = None) -> Iterator[Wave]:
     def take(data: Any, frames: int, moment: Any, status: Any) -> None:
         blocks.put(data[:, 0].copy())
 
-    chosen = int(device) if device is not None and device.isdigit() else device
+    chosen = int(device) if device is not None and device.isdecimal() else device
     try:
         source_rate, channels = _accepted(sounddevice, chosen, rate)
         convert = _converter(source_rate, rate)

@@ -12,6 +12,7 @@ from typing import Any
 
 from gossamer.errors import UserError
 from gossamer.files import read_text
+from gossamer.numbers import digits
 from gossamer.search.importers.importer import OtherTrial, read_state
 
 # Prefixes of columns in files of gossamer, MLflow, Optuna and W&B.
@@ -119,7 +120,7 @@ def _trial(where: str, heads: list[str], row: list[str], seen: dict[str, int]) -
 
 def _seconds(text: str | None) -> float | None:
     try:
-        seconds = float(text or "")
+        seconds = float(digits(text or ""))
     except ValueError:
         return None
     return seconds if 0 <= seconds < math.inf else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gossamer.errors import UserError, nearest
+from gossamer.numbers import digits
 from gossamer.search.experiment import Experiment
 from gossamer.search.importers.importer import OtherTrial
 from gossamer.search.importers.registry import importer_of
@@ -154,9 +155,7 @@ def _metric(name: str, value: Any) -> float | tuple[float, float]:
 
 def _number(name: str, value: Any) -> float:
     try:
-        if "_" in str(value):  # Python's float() reads "1_0" as 10
-            raise ValueError
-        return float(value)
+        return float(digits(value) if isinstance(value, str) else value)
     except (TypeError, ValueError):
         point = "; write decimals after a point" if "," in str(value) else ""
         raise UserError(f"'{name}' is {value!r}, which is no number{point}") from None
