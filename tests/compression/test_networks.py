@@ -406,6 +406,27 @@ def test_first_trials_keep_to_a_limit_where_each_layer_has_a_least_density_of_it
 
 
 @pytest.mark.filterwarnings("ignore:.*hardly more than by guessing")
+def test_a_training_fits_a_dozen_times_into_the_search(tmp_path, monkeypatch):
+    """And is at most four times as long as the dense network's, and at least three epochs."""
+    rng = np.random.default_rng(0)
+    data = str(tmp_path / "data.npz")
+    np.savez(data, x_train=rng.random((3200, 8)), y_train=np.arange(3200) % 2)
+    own = {"hidden": 4, "epochs": 0, "learning_rate": 0.1}
+    (tmp_path / "run").mkdir()
+    save_network(train(Recipe(data, "mlp", own)), tmp_path / "run")
+    named = NamedNetwork(str(tmp_path / "run"), data, tmp_path / "out")
+    named.measure()
+    monkeypatch.setattr(named, "_trained_with", {**named._trained_with, "epochs": 6})
+
+    def epochs(seconds):
+        took = {"network": 5 * seconds, "data": seconds}
+        monkeypatch.setattr(named, "_training", {"epochs": 6, "training_seconds": took})
+        return named.tuning(minutes=60.0).epochs
+
+    assert [epochs(seconds) for seconds in (2.0, 30.0, 600.0)] == [24, 10, 3]
+
+
+@pytest.mark.filterwarnings("ignore:.*hardly more than by guessing")
 def test_pictures_that_training_did_not_vary_may_be_cropped(tmp_path, monkeypatch):
     """By a twelfth of the side, in the longest of the first trainings and where the search likes.
 

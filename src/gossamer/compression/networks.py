@@ -41,8 +41,10 @@ from gossamer.training.distillation import fingerprint
 from gossamer.training.tensor_file import MODEL, load_into
 
 _MOST_EPOCHS = 10
-# A training may take so much of the time that there is.
+# A training may take so much of the time that there is, and be so many times as long as that of the
+# dense network: with few weights and winners a network learns more slowly.
 _SHARE = 1 / 12
+_LONGER = 4
 # The first trials' learning rate, as a share of that of the dense network's training.
 _RATE = 0.5
 # Padding of a crop, as one part in so many of the picture's smaller side: two pixels of 28.
@@ -231,7 +233,7 @@ class NamedNetwork:
 
         Args:
             minutes: length of the search. If the time of an epoch is known, a training is as long
-                as fits a dozen times into the search.
+                as fits a dozen times into the search, at most four times as long as its own.
         """
         before = {k: v for k, v in self._trained_with.items() if k in _KEPT}
         before.setdefault("batch_size", 64)
@@ -251,7 +253,7 @@ class NamedNetwork:
         seconds = sum(self._training.get("training_seconds", {}).values())
         if minutes is not None and seconds > 0 and (done := self._training.get("epochs")):
             affordable = int(60 * minutes * _SHARE / (seconds / done))
-            epochs = min(max(affordable, 3), max(known.epochs, least))
+            epochs = min(max(affordable, 3), max(_LONGER * known.epochs, least))
         rate = known.learning_rate
         return Tuning(epochs, (rate / 30, rate), settings, _RATE * rate, crop)
 
