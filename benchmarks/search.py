@@ -334,31 +334,42 @@ _INTRODUCTION = """# Samplers side by side
     python benchmarks/search.py run RESULTS.jsonl --python ax=PATH --python sigoptlite=PATH
     python benchmarks/search.py table RESULTS.jsonl --out docs/results/samplers
 
-`gossamer` is the default sampler `gp`, called as its users call it. The others are called as
-their users do, with the thresholds as constraints on the objectives (Optuna), as outcome
-constraints (Ax) or as metric thresholds (sigoptlite, which optimizes two metrics: a third one is
-a constraint). The problems have ten parameters (`mixed`: eleven), two metrics (`dtlz2_3`,
-`mnist_table`: three), and a small acceptable box. DTLZ2 has its best distance parameters at 0.35.
-That is near the middle, where `gossamer` and Ax begin, so their start alone helps there. On the zdt
-problems nine parameters are best at the edge, and the middle of the tenth is the threshold of
-`zdt1` and `zdt3`. The boxes of the bbob-biobj functions lie anywhere and end at 1.4 times the
-values of the best compromise. WFG4 has hills in every parameter. `mixed` has choices, whole numbers
-and four parameters that exist only with some values of others; its metrics are the error and size
-of a network, worked out by a formula. The samplers see the metrics of `dtlz2_noisy` with a standard
-deviation of 0.03 of noise; the results are of the values without it. A table (60 trainings each,
-thresholds chosen so that 5 % of them are inside) returns the values of recorded trainings,
-interpolated by extremely randomized trees. The most informative searches for their cost were run
-first; "not run" marks the others, so medians over few or unequal seeds are only a first look: of
-Ax, sigoptlite and, several trials at a time, Optuna's GP there are one to four seeds. A
-search ends once its suggestions have taken more CPU time than `--cell-minutes` (here 1 to 4 for the
-peers), and is missing from the later columns. Optuna's GP, Ax and sigoptlite were not run to 300
-trials, because long before that a suggestion takes them one to several CPU seconds. The settings of
-`gossamer` were chosen on the same problems with other seeds; `wfg4`, `mixed` and `dtlz2_noisy`
-came later and had a part only in how parallel trials are treated (`docs/explanation/search.md`).
-Except for the shortest searches of Ax, all ran beside other work, on machines of different speed:
-CPU seconds are those of the suggesting process, and a first look only.
-Beyond 100 trials those of `gossamer` were run before it tried a quadratic mean, which it does up to
-48 trials.
+`gossamer` is the default sampler `gp`. All samplers are called as their users call them. The others
+get the thresholds as constraints on the objectives (Optuna), as outcome constraints (Ax) or as
+metric thresholds (sigoptlite, which optimizes two metrics: a third one is a constraint).
+
+**The problems** have ten parameters (`mixed`: eleven), two metrics (`dtlz2_3`, `mnist_table`:
+three), and a small acceptable box.
+
+- `zdt1` to `zdt3`: nine parameters are best at the edge; the middle of the tenth is the threshold
+  of `zdt1` and `zdt3`.
+- `dtlz2`, `dtlz2_3`: the best distance parameters are at 0.35. That is near the middle, where
+  `gossamer` and Ax begin, so their start alone helps there.
+- `dtlz2_noisy`: the samplers see metrics with a standard deviation of 0.03 of noise; the results
+  are of the values without it.
+- `biobj_f1` to `biobj_f21`, of bbob-biobj: boxes anywhere, which end at 1.4 times the values of the
+  best compromise.
+- `wfg4`: hills in every parameter.
+- `mixed`: choices, whole numbers, and four parameters that exist only with some values of others;
+  the metrics are the error and size of a network, worked out by a formula.
+- `mnist_table`, `speech_table`: values of 60 recorded trainings each, interpolated by extremely
+  randomized trees; 5 % of the trainings are inside the thresholds.
+
+**To keep in mind**
+
+- The most informative searches for their cost were run first; "not run" marks the others. Of Ax,
+  sigoptlite and, several trials at a time, Optuna's GP there are one to four seeds: medians over
+  few or unequal seeds are a first look.
+- A search ends once its suggestions have taken more CPU time than `--cell-minutes` (here 1 to 4 for
+  the peers), and is missing from the later columns. Optuna's GP, Ax and sigoptlite were not run to
+  300 trials: long before that a suggestion takes them one to several CPU seconds.
+- The settings of `gossamer` were chosen on the same problems with other seeds; `wfg4`, `mixed` and
+  `dtlz2_noisy` came later and had a part only in how parallel trials are treated
+  (`docs/explanation/search.md`).
+- Except for the shortest searches of Ax, all ran beside other work, on machines of different speed.
+  CPU seconds are those of the suggesting process.
+- Beyond 100 trials those of `gossamer` were run before it tried a quadratic mean, which it does up
+  to 48 trials.
 """
 
 
