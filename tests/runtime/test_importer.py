@@ -296,6 +296,28 @@ def test_folding_by_hand() -> None:
     assert (node.operation.low, node.operation.high) == (0, float("inf"))
 
 
+@pytest.mark.parametrize("operator", ["Unsqueeze", "Transpose", "ReduceMean", "Softmax", "Slice"])
+def test_fixed_inputs_without_a_batch_are_one_example(operator: str) -> None:
+    b = Builder(6, 3, batch=5)
+    zero = np.zeros(1, np.int64)
+    match operator:
+        case "Unsqueeze":  # a picture, its channels last
+            b.add("Unsqueeze", b.add("Transpose", "x", perm=[2, 0, 1]), zero)
+            b.add("Conv", b.last, np.ones((2, 3, 3, 3), np.float32))
+        case "Transpose":
+            b.add("Transpose", "x", perm=[2, 1, 0])
+        case "ReduceMean":
+            b.add("ReduceMean", "x", zero)
+        case "Softmax":
+            b.add("Softmax", "x", axis=0)
+        case "Slice":
+            b.add("Slice", "x", zero + 1, zero + 4, zero)
+    x = np.random.default_rng(0).standard_normal((5, 6, 3)).astype(np.float32)
+    np.testing.assert_allclose(
+        Engine(b.model(), threads=1)(x), networks.reference(b.model(), x), rtol=1e-5, atol=1e-6
+    )
+
+
 def test_outputs_in_the_middle_stay_outputs() -> None:
     b = Builder(2)
     first = b.add("Gemm", "x", np.eye(2, dtype=np.float32), transB=1)

@@ -113,6 +113,19 @@ def test_states_are_inputs_and_outputs(operator: str) -> None:
     agree(b.model(output, *results[1:]), *arrays)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("operator", sorted(GATES))
+def test_a_fixed_sequence_is_first_where_no_batch_is(operator: str, batch: int) -> None:
+    """The layout of the operator: steps, then the batch, all of which is one example here."""
+    b = Builder(batch, INPUTS, batch=3)
+    names = ["all", "hidden"]
+    b.nodes.append(
+        helper.make_node(operator, ["x", *weights(b, operator, 1)], names, hidden_size=SIZE)
+    )
+    x = np.random.default_rng(0).standard_normal((3, batch, INPUTS)).astype(np.float32)
+    agree(b.model(b.add("Squeeze", "all", np.array([1])), "hidden"), x)
+
+
 def test_planning_takes_up_each_layer_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many steps are written out: their constants are one, and so are their programs."""
     b = Builder(40, INPUTS)

@@ -56,10 +56,28 @@ STEPS: tuple[Callable[[Context, Call], bool], ...] = (
 
 
 def graph_of(name: str, model: Any, source: Source, opset: int) -> Graph:
-    """Return the engine's graph of a model whose functions are inlined."""
-    parsed = parse(model.graph, source)
-    context, outputs = Context(name), parsed.outputs
-    dynamic, numbers = _add_inputs(context, parsed)
+    """Return the engine's graph of a model whose functions are inlined.
+
+    The first dimension of inputs of fixed sizes is taken for the batch. Where a node does not allow
+    that, as with a sequence or the rows of a picture in front, the inputs are one example.
+    """
+    parsed, context = parse(model.graph, source), Context(name)
+    try:
+        return _graph(context, parsed, source, opset)
+    except Unsupported as error:
+        if context.batch in (1, BATCH):
+            raise
+        try:
+            return _graph(Context(name), parsed, source, opset, whole=True)
+        except Unsupported:
+            raise error from None
+
+
+def _graph(
+    context: Context, parsed: Parsed, source: Source, opset: int, *, whole: bool = False
+) -> Graph:
+    outputs = parsed.outputs
+    dynamic, numbers = _add_inputs(context, parsed, whole)
     control = Control(
         context,
         source,
@@ -93,10 +111,11 @@ def _dtype(context: Context, parsed: Parsed, output: str) -> np.dtype[Any]:
     return parsed.dtypes.get(output, np.dtype("b1" if context.kind(output) == "b" else "i8"))
 
 
-def _add_inputs(context: Context, parsed: Parsed) -> tuple[bool, dict[str, str]]:
+def _add_inputs(context: Context, parsed: Parsed, whole: bool) -> tuple[bool, dict[str, str]]:
     """Whether the batch is free, as all inputs say, and what nodes read for single numbers.
 
-    The engine has such a number in a row of one, which the nodes read as a number.
+    Fixed inputs are one example if they are ``whole``. The engine has a single number in a row of
+    one, which the nodes read as a number.
     """
     inputs = parsed.inputs
     if not 1 <= len(inputs) <= 16:
@@ -116,7 +135,7 @@ def _add_inputs(context: Context, parsed: Parsed) -> tuple[bool, dict[str, str]]
         if name in numbers:
             front = BatchAxis(name, NOWHERE)
             context.values[numbers[name]] = replace(value, batch_axis=front)
-    context.batch = math.gcd(*(context.shape(name)[0] for name in inputs))
+    context.batch = 1 if whole else math.gcd(*(context.shape(name)[0] for name in inputs))
     return True in free, numbers
 
 
