@@ -45,6 +45,8 @@ OLDER: list[tuple[int, str, list[Any], dict[str, Any]]] = [
     (9, "Upsample", [np.array([1, 1, 2, 1.5], np.float32)], {"mode": "linear"}),
     (10, "Resize", [np.array([1, 1, 1.5, 2], np.float32)], {}),
     (10, "Resize", [np.array([1, 1, 0.5, 2], np.float32)], {"mode": "linear"}),
+    (10, "Resize", [np.array([1, 1, 0.6, 0.3], np.float32)], {}),
+    (10, "Resize", [np.array([1, 1, 0.6, 1.7], np.float32)], {}),
     (7, "BatchNormalization", [ONE, ONE, noise(4), ONE], {}),
     (9, "BatchNormalization", [ONE, ONE, noise(4), ONE], {"momentum": 0.5}),
     (7, "ReduceSum", [], {"axes": [1, 3], "keepdims": 0}),

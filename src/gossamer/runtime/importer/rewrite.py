@@ -154,20 +154,30 @@ def _softmax(context: Context, opset: int, call: Call) -> list[Call]:
 
 
 def _resize(context: Context, opset: int, call: Call) -> list[Call]:
-    """Rewrite Upsample, and Resize before opset 11: by scales, from the lower neighbor."""
+    """Rewrite Upsample, and Resize before opset 11: by scales, from the lower neighbor.
+
+    Where it makes an axis smaller, it takes the upper neighbor, as ONNX Runtime does.
+    """
     if opset >= 11 and call.operator == "Resize":
         return [call]
-    a = call.attributes
-    if len(call.inputs) > 1:
-        scales = call.inputs[1]
+    a, mode = call.attributes, call.get("mode", "nearest")
+    scales = context.constant(call.inputs[1], "scales") if len(call.inputs) > 1 else a["scales"]
+    if mode == "nearest" and np.min(scales, initial=1) < 1:
+        parts = [("ceil", np.minimum(scales, 1)), ("floor", np.maximum(scales, 1))]
     else:
-        scales = _constant(context, call, "scales", a["scales"], np.float32)
-    plain = {
-        "mode": a.get("mode", "nearest"),
-        "coordinate_transformation_mode": "asymmetric",
-        "nearest_mode": "floor",
-    }
-    return [Call("Resize", call.name, [call.value, "", scales], call.outputs, plain)]
+        parts = [("floor", scales)]
+    calls, value = [], call.value
+    for i, (way, part) in enumerate(parts, start=1):
+        output = call.output if i == len(parts) else f"{call.output} smaller"
+        inputs = [value, "", _constant(context, call, f"scales {way}", part, np.float32)]
+        plain = {
+            "mode": mode,
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": way,
+        }
+        calls.append(Call("Resize", call.name, inputs, [output], plain))
+        value = output
+    return calls
 
 
 def _batch_norm(context: Context, opset: int, call: Call) -> list[Call]:
