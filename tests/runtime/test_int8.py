@@ -132,6 +132,36 @@ def test_what_onnx_runtime_quantized(
     close(engine(x), wanted)
 
 
+@pytest.mark.parametrize("activations", [QuantType.QUInt8, QuantType.QInt8], ids=str)
+def test_the_operators_on_codes_that_onnx_runtime_writes(
+    activations: QuantType, tmp_path: Path
+) -> None:
+    rng, b = np.random.default_rng(0), Builder(1, 16, 16)
+    first = b.add("Conv", "x", sparse(rng, 8, 1, 3, 3), noise(rng, 8), pads=[1] * 4)
+    second = b.add("Conv", b.add("LeakyRelu", first), sparse(rng, 8, 8, 3, 3), pads=[1] * 4)
+    gated = b.add("Mul", b.add("Add", first, second), b.add("Sigmoid", second))
+    b.add("Concat", b.add("AveragePool", gated, kernel_shape=[2, 2]), b.last, axis=1)
+    flat = b.add("Flatten", b.add("GlobalAveragePool", b.last))
+    b.add("Softmax", b.add("Gemm", flat, sparse(rng, 10, 16), noise(rng, 10), transB=1))
+    onnx.save(onnx.ModelProto.FromString(b.model()), tmp_path / "net.onnx")
+    quantize_static(
+        tmp_path / "net.onnx", tmp_path / "net8.onnx", Images(),
+        quant_format=QuantFormat.QOperator, activation_type=activations,
+        weight_type=QuantType.QInt8,
+    )  # fmt: skip
+    model = (tmp_path / "net8.onnx").read_bytes()
+    nodes = onnx.ModelProto.FromString(model).graph.node
+    names = ("Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid")
+    wanted = {"QGemm", "QLinearSoftmax", *(f"QLinear{name}" for name in names)}
+    assert {node.op_type for node in nodes if node.domain} == wanted
+    x = images(9)
+    close(Engine(model, threads=1)(x), networks.reference(model, x))
+
+
+def noise(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
 def refused(b: Builder, *outputs: str) -> str:
     with pytest.raises(UserError) as told:
         read(b.model(*outputs))

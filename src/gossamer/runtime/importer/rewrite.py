@@ -1,7 +1,6 @@
 """Rewriting of nodes of older opsets, and of compound operators, as current operators.
 
-Attributes of older opsets become inputs; ``Upsample`` becomes ``Resize``; an operator on 8-bit
-integers becomes one on floats between ``DequantizeLinear`` and ``QuantizeLinear``.
+Attributes of older opsets become inputs; ``Upsample`` becomes ``Resize``.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.runtime.importer.dynamic_matmul import dynamic_matmul
 from gossamer.runtime.importer.einsum import einsum
+from gossamer.runtime.importer.int8 import INT8
 from gossamer.runtime.importer.recurrent import RECURRENT
 from gossamer.runtime.importer.top_k import top_k
 from gossamer.runtime.operators.call import Attributes, Call
@@ -188,77 +187,14 @@ def _batch_norm(context: Context, opset: int, call: Call) -> list[Call]:
     return [call]
 
 
-def _dequantized(context: Context, call: Call, at: int, axis: int) -> Call:
-    """Dequantize the inputs from ``at`` on: integers, scale, zero point."""
-    inputs = call.inputs[at : at + 3]
-    output = f"{call.output} input {at}"
-    return Call("DequantizeLinear", call.name, inputs, [output], {"axis": axis})
-
-
-def _quantized(call: Call) -> Call:
-    """Quantize the result by its scale and zero point."""
-    inputs = [f"{call.output} in floats", *call.inputs[6:8]]
-    return Call("QuantizeLinear", call.name, inputs, call.outputs, {})
-
-
-def _int8_conv(context: Context, opset: int, call: Call) -> list[Call]:
-    image, weight = (_dequantized(context, call, at, 0) for at in (0, 3))
-    inputs = [image.outputs[0], weight.outputs[0]]
-    if len(call.inputs) > 8 and call.inputs[8]:
-        codes = context.constant(call.inputs[8], "bias").astype(np.float64)
-        steps = (context.constant(call.inputs[at], "scale").astype(np.float64) for at in (1, 4))
-        bias = codes * math.prod(steps, start=np.ones(()))
-        inputs.append(_constant(context, call, "bias", bias, np.float32))
-    output = f"{call.output} in floats"
-    conv = Call("Conv", call.name, inputs, [output], call.attributes)
-    return [image, weight, conv, _quantized(call)]
-
-
-def _int8_matmul(context: Context, opset: int, call: Call) -> list[Call]:
-    left, right = (_dequantized(context, call, at, -1) for at in (0, 3))
-    inputs, output = [left.outputs[0], right.outputs[0]], f"{call.output} in floats"
-    return [left, right, Call("MatMul", call.name, inputs, [output], {}), _quantized(call)]
-
-
-def _integer(operator: str, axis: int) -> Rule:
-    """Rewrite a product of integers, less their zero points, with 32-bit results."""
-
-    def rule(context: Context, opset: int, call: Call) -> list[Call]:
-        one = _constant(context, call, "one", 1.0, np.float32)
-        zeros = [*call.inputs[2:], "", ""][:2]
-        sides = [
-            Call(
-                "DequantizeLinear",
-                call.name,
-                [value, one, *filter(None, [zero])],
-                [f"{call.output} input {i}"],
-                {"axis": axis},
-            )
-            for i, (value, zero) in enumerate(zip(call.inputs[:2], zeros, strict=True))
-        ]
-        total = f"{call.output} in floats"
-        inputs = [side.outputs[0] for side in sides]
-        product = Call(operator, call.name, inputs, [total], call.attributes)
-        return [*sides, product, Call("Cast", call.name, [total], call.outputs, {"to": 6})]
-
-    return rule
-
-
-def _integer_matmul(context: Context, opset: int, call: Call) -> list[Call]:
-    return dynamic_matmul(context, call) or _integer("MatMul", -1)(context, opset, call)
-
-
 RULES: dict[str, Rule] = {
     "BatchNormalization": _batch_norm,
+    **INT8,
     **RECURRENT,
     "Clip": _clip,
-    "ConvInteger": _integer("Conv", 0),
     "Einsum": einsum,
     "LogSoftmax": _softmax,
-    "MatMulInteger": _integer_matmul,
     "Pad": _pad,
-    "QLinearConv": _int8_conv,
-    "QLinearMatMul": _int8_matmul,
     "Resize": _resize,
     "ReverseSequence": _reverse,
     "Slice": _slice,
