@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Builder
+from onnx import TensorProto, helper
 
 from gossamer.errors import UserError
 from gossamer.runtime import Engine
@@ -54,6 +55,27 @@ def test_gather_nd_takes_each_examples_own(parts: list[np.ndarray]) -> None:
     b, places = counting()
     b.add("GatherND", "x", spread(b, places, parts))
     agree(b)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_gather_nd_by_an_input_of_each_example(depth: int) -> None:
+    b = Builder(4, 5, 3)
+    b.inputs.append(helper.make_tensor_value_info("i", TensorProto.INT64, ["batch", 6, depth]))
+    b.add("GatherND", "x", "i", batch_dims=1)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 4, 5, 3)).astype(np.float32)
+    index = rng.integers(-4, 4, (2, 6, depth))
+    found = Engine(b.model(), threads=1)(x, index)
+    np.testing.assert_allclose(found, networks.reference(b.model(), x, index), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dims", [0, 1])
+def test_gather_nd_by_constants_from_one_example(dims: int) -> None:
+    index = np.array([[0, 1, 2], [0, -1, 4], [0, 0, 0]])[:, dims:]
+    b = Builder(4, 5, 3, batch=1)
+    b.add("GatherND", "x", index[None] if dims else index, batch_dims=dims)
+    x = np.random.default_rng(0).standard_normal((1, 4, 5, 3)).astype(np.float32)
+    np.testing.assert_array_equal(Engine(b.model(), threads=1)(x), networks.reference(b.model(), x))
 
 
 @pytest.mark.parametrize("keys", [whole(*range(8)), whole(1, 3, 5), whole(7)], ids=str)

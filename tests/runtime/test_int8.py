@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from networks import Builder, norm, sparse
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -156,6 +157,18 @@ def test_the_operators_on_codes_that_onnx_runtime_writes(
     assert {node.op_type for node in nodes if node.domain} == wanted
     x = images(9)
     close(Engine(model, threads=1)(x), networks.reference(model, x))
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_weights_with_steps_of_blocks(zeros: bool) -> None:
+    rng, b = np.random.default_rng(0), Builder(10)
+    codes = rng.integers(-128, 128, (10, 6)).astype(np.int8)
+    grid = [0.01 + np.abs(noise(rng, 3, 6)), rng.integers(-9, 9, (3, 6)).astype(np.int8)]
+    weight = b.add("DequantizeLinear", codes, *grid[: 1 + zeros], axis=0, block_size=4)
+    b.add("MatMul", "x", weight)
+    x, model = noise(rng, 2, 10), b.model(opset=21)
+    (wanted,) = ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_allclose(Engine(model, threads=1)(x), wanted, rtol=1e-4, atol=1e-3)
 
 
 def noise(rng: np.random.Generator, *shape: int) -> np.ndarray:

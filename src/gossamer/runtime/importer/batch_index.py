@@ -18,8 +18,7 @@ from gossamer.runtime.operators.binary import combine, constant_binary
 from gossamer.runtime.operators.call import Call
 from gossamer.runtime.operators.context import BATCH, BatchIndex, Context, Value, axes_of, shown
 from gossamer.runtime.operators.folding import COMPARE, DTYPES
-from gossamer.runtime.operators.gather import take
-from gossamer.runtime.operators.linear import Matmul
+from gossamer.runtime.operators.gather import take, take_own
 from gossamer.runtime.operators.reshape import Reshape
 from gossamer.runtime.operators.unsupported import Unsupported
 
@@ -224,8 +223,6 @@ def _pick_by_own(
     places = context.emit(Reshape(), own, shape=(BATCH, math.prod(rows), 1))
     back = constant_binary(context, "mul", constant_binary(context, "less", places, 0.0), last)
     there = combine(context, "add", places, back)
-    chosen = constant_binary(context, "equal", there, np.arange(count) - base.reshape(-1, 1))
-    flat = context.emit(Reshape(), call.value, shape=(BATCH, count, math.prod(rest)))
-    shape, kind = (BATCH, math.prod(rows), math.prod(rest)), context.kind(call.value)
-    taken = context.emit(Matmul(), (chosen, flat), "", shape, kind)
-    context.emit(Reshape(), taken, call.output, (BATCH, *rows, *rest))
+    result = (BATCH, *rows, *rest)
+    base = base.reshape(-1, 1)
+    take_own(context, call.value, there, (count, rest), call.output, result, base)

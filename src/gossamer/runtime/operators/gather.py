@@ -8,14 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from gossamer.runtime.c.writer import Writer
-from gossamer.runtime.graph import AnyNode, Array, Single
+from gossamer.runtime.graph import AnyNode, Array, Shape, Single, strides
 from gossamer.runtime.lowering.layouts import Lowering
 from gossamer.runtime.operators.axis import along_axes, axis_of
 from gossamer.runtime.operators.batch_axis import along, convert_in_front, in_front
+from gossamer.runtime.operators.binary import combine, constant_binary
 from gossamer.runtime.operators.call import Attributes, Call
 from gossamer.runtime.operators.concat import Concat
-from gossamer.runtime.operators.context import Context, floats, numbers
+from gossamer.runtime.operators.context import Context, floats, numbers, shown
+from gossamer.runtime.operators.linear import Matmul
 from gossamer.runtime.operators.operator import Convert, Operator, Operators
+from gossamer.runtime.operators.pools import reduced
 from gossamer.runtime.operators.reshape import Reshape
 from gossamer.runtime.operators.shapes import drop
 from gossamer.runtime.operators.slicing import part, spaced
@@ -159,9 +162,61 @@ def _elements_constant(x: list[Array], a: Attributes) -> Array:
     return np.take_along_axis(x[0][tuple(near)], x[1].astype(np.int64), axis)
 
 
+def _gather_nd_own(context: Context, call: Call) -> None:
+    """Convert GatherND of each example's own numbers: ``batch_dims`` is 1, or the batch is one."""
+    (value, index), dims = call.inputs, int(call.get("batch_dims", 0))
+    shape, places = context.shape(value), context.shape(index)
+    depth, constant = places[-1], context.is_constant(index)
+    first = 0 if context.batch == 1 and dims == 0 and constant else 1
+    sizes, rest = shape[first : first + depth], shape[first + depth :]
+    if context.is_constant(value) or dims != first or len(sizes) != depth or not depth:
+        raise Unsupported("it gathers from other examples; export with batch_dims = 1")
+    count, result = math.prod(sizes), (*places[:-1], *rest)
+    if constant:
+        positions = context.array(index)
+        if first and len(positions) != 1:
+            raise Unsupported("its index differs between examples; pass it as an input")
+        if np.any(positions < [-n for n in sizes]) or np.any(positions >= sizes):
+            raise Unsupported(f"it gathers beyond {shown(shape)}")
+        picked = np.ravel_multi_index(tuple(np.moveaxis(positions % sizes, -1, 0)), sizes)
+        rows = context.emit(Reshape(), value, shape=(shape[0] if first else 1, count, *rest))
+        context.emit(Reshape(), take(context, rows, 1, picked.ravel()), call.output, result)
+        return
+    context.spend(count)
+    own = context.emit(Reshape(), index, shape=(shape[0], math.prod(places[1:-1]), depth))
+    behind = constant_binary(context, "less", own, 0.0)
+    own = combine(context, "add", own, constant_binary(context, "mul", behind, np.array(sizes)))
+    steps = constant_binary(context, "mul", own, np.array(strides(sizes)))
+    take_own(
+        context, value, reduced(context, "sum", steps, [2]), (count, rest), call.output, result
+    )
+
+
+def take_own(
+    context: Context,
+    value: str,
+    places: str,
+    of: tuple[int, Shape],
+    output: str,
+    result: Shape,
+    base: Array | int = 0,
+) -> None:
+    """Take rows by an example's own integers, as a product with a one-hot matrix.
+
+    ``of`` is the number of rows and their shape; ``places`` are [batch, taken, 1], less ``base``.
+    """
+    (count, rest), shape = of, context.shape(places)
+    chosen = constant_binary(context, "equal", places, np.arange(count) - base)
+    flat = context.emit(Reshape(), value, shape=(shape[0], count, math.prod(rest)))
+    made, kind = (*shape[:2], math.prod(rest)), context.kind(value)
+    taken = context.emit(Matmul(), (chosen, flat), "", made, kind)
+    context.emit(Reshape(), taken, output, result)
+
+
 def _gather_nd(x: list[Array], a: Attributes) -> Array:
-    if a.get("batch_dims"):
-        raise Unsupported("it has batch dimensions; export without")
+    if dims := int(a.get("batch_dims", 0)):
+        each = zip(x[0], x[1], strict=True)
+        return np.stack([_gather_nd(list(pair), {"batch_dims": dims - 1}) for pair in each])
     return np.asarray(x[0][tuple(np.moveaxis(x[1], -1, 0))])
 
 
@@ -187,8 +242,8 @@ def _scatter_elements(x: list[Array], a: Attributes) -> Array:
 
 
 def _gathered_nd(x: list[Array], a: Attributes) -> int:
-    depth = x[1].shape[-1]
-    return math.prod((*x[1].shape[:-1], *x[0].shape[depth:]))
+    behind = int(a.get("batch_dims", 0)) + x[1].shape[-1]
+    return math.prod((*x[1].shape[:-1], *x[0].shape[behind:]))
 
 
 GATHER: Operators = {
@@ -199,7 +254,7 @@ GATHER: Operators = {
         turned=_gather_turned,
     ),
     "GatherElements": Operator(_gather_elements, _elements_constant, lambda x, a: x[1].size),
-    "GatherND": Operator(fold=_gather_nd, size=_gathered_nd, shared="joins"),
+    "GatherND": Operator(_gather_nd_own, _gather_nd, _gathered_nd, "joins"),
     "ScatterND": Operator(fold=_scatter_nd, shared="joins"),
     "ScatterElements": Operator(fold=_scatter_elements, shared="joins"),
 }

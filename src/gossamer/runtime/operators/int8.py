@@ -108,11 +108,16 @@ def _codes(x: list[Array], a: Attributes) -> Array:
     return np.asarray(np.clip(codes, limits.min, limits.max), zero.dtype)
 
 
-def _spread(part: Array, axis: int, within: Array) -> Array:
-    """Return scales or zero points, of all numbers or along an axis, to broadcast to ``within``."""
+def _spread(part: Array, axis: int, within: Array, block: int = 0) -> Array:
+    """Return scales or zero points, of all numbers, along an axis or in blocks, for ``within``."""
     if part.size == 1:
         return part.reshape([1] * within.ndim)
     axis %= within.ndim
+    if block > 0 and part.ndim == within.ndim:
+        part = np.repeat(part, min(block, within.shape[axis]), axis)
+        part = part.take(range(min(within.shape[axis], part.shape[axis])), axis)
+        if part.shape == within.shape:
+            return part
     if part.shape != (within.shape[axis],):
         raise Unsupported(f"its scale has shape {part.shape} for {within.shape}")
     return part.reshape([-1 if i == axis else 1 for i in range(within.ndim)])
@@ -158,10 +163,11 @@ def dequantize_constant(context: Context, call: Call) -> None:
     """Add the floats of constant codes; a layer whose weight they are may store the codes."""
     codes, step = context.array(call.value), context.constant(call.inputs[1], "scale")
     zero = _zero_point(context, call, codes.dtype)
-    if codes.dtype.kind not in "iu" or step.dtype not in FLOATS or "block_size" in call.attributes:
-        raise Unsupported(f"it holds {codes.dtype} with scales of {step.dtype}, or in blocks")
-    axis = int(call.get("axis", 1))
-    step, zero = _spread(step, axis, codes).astype(np.float32), _spread(zero, axis, codes)
+    if codes.dtype.kind not in "iu" or step.dtype not in FLOATS:
+        raise Unsupported(f"it holds {codes.dtype} with scales of {step.dtype}")
+    axis, block = int(call.get("axis", 1)), int(call.get("block_size", 0))
+    step, zero = (_spread(part, axis, codes, block) for part in (step, zero))
+    step = step.astype(np.float32)
     context.add_constant(call.output, _floats_of(codes, step, zero))
 
 
