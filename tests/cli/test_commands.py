@@ -244,6 +244,7 @@ def test_search_frontier_train_from(place, experiment, gossamer):
         ({"epochs": -1}, "epochs must be between 0"),
         ({"metric": "acuracy"}, "'accuracy'"),
         ({"parameter": "hiden"}, "'hidden'"),
+        ({"parameter": "epochs"}, "'epochs' is in [settings] and in [parameters]"),
         ({"parameter": '"weight_density.linear2"'}, "'linear1'"),
     ],
 )

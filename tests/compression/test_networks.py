@@ -329,6 +329,9 @@ def test_first_trials_learn_half_as_fast_as_the_dense_network_did(place):
     written = tomllib.loads((plan.folder / "experiment.toml").read_text())
     assert {point.get("learning_rate") for point in written["start"]} == {None, 0.01}
     assert written["parameters"]["learning_rate"]["high"] == 0.02
+    always = {name for name, entry in written["parameters"].items() if "when" not in entry}
+    assert "pattern" in always
+    assert always.isdisjoint(written["settings"])
 
 
 def test_16_bits_where_they_are_faster(monkeypatch):

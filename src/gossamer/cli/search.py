@@ -95,6 +95,12 @@ def search(
 
 def _train(experiment: Any) -> Any:
     """Function that evaluates its trials, checked before the first of them."""
+    for parameter in experiment.parameters:
+        if parameter.name in experiment.settings and not parameter.when:
+            raise UserError(
+                f"'{parameter.name}' is in [settings] and in [parameters], whose value every trial "
+                "would take; leave one out"
+            )
     if experiment.command is None:
         from gossamer.search import TrainNetwork
 

@@ -161,15 +161,18 @@ def write_experiment(
         fixed["exclude"] = list(network.small)
     if network.activations and tuning.learning_rate is not None:
         fixed["activation_anneal"] = _ANNEALED
+    parameters = space.parameters(tuning)
+    searched = [name for name, entry in parameters.items() if "when" not in entry]
+    shared = {**settings, **tuning.settings, **fixed}
     described = {
         "name": "compress",
         "budget": UNLIMITED,
         "storage": f"sqlite:///{path.parent / 'search.db'}",
         "sampler": "gp",
         "start": start(space, tuning),
-        "settings": {**settings, **tuning.settings, **fixed},
+        "settings": {name: value for name, value in shared.items() if name not in searched},
         "metrics": {metric.name: describe_metric(metric) for metric in metrics},
-        "parameters": space.parameters(tuning),
+        "parameters": parameters,
         "continuation": asdict(
             Continuation([m.name for m in metrics if m.name in quality], rounds=_ROUNDS)
         ),
