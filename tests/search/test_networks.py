@@ -7,8 +7,10 @@ from gossamer.errors import UserError
 from gossamer.search import (
     AtLeast,
     AtMost,
+    Choice,
     Experiment,
     Float,
+    Int,
     Maximize,
     Minimize,
     TrainNetwork,
@@ -96,6 +98,24 @@ def test_no_such_trial(experiment):
 def test_an_experiment_without_a_task(experiment):
     with pytest.raises(UserError, match="no 'task'"):
         TrainNetwork.for_experiment(experiment)
+
+
+@pytest.mark.parametrize(
+    ("settings", "parameter"),
+    [({"tc_resnet.width": 2}, "epochs"), ({}, "tc_resnet.width")],
+)
+def test_a_setting_of_a_model_that_no_trial_uses(settings, parameter, tmp_path):
+    def opened(*models):
+        parameters = [Int(parameter, 1, 2), *([Choice("model", models)] if models else [])]
+        named = {"task": str(tmp_path / "data.npz"), "model": "speech_cnn", **settings}
+        return Experiment("x", parameters, [Maximize("accuracy")], settings=named)
+
+    message = "'tc_resnet.width' is a setting of the model 'tc_resnet', which no trial uses"
+    for models in ((), ("mlp", "speech_cnn")):
+        with pytest.raises(UserError, match=message):
+            TrainNetwork.for_experiment(opened(*models))
+    with pytest.raises(UserError, match=r"data\.npz"):  # all names are known, only data lack
+        TrainNetwork.for_experiment(opened("speech_cnn", "tc_resnet"))
 
 
 def test_a_metric_of_the_deployed_network_is_measured_where_it_is_named():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -75,12 +75,12 @@ def merged(*mappings: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"[settings] has no '{name}': name what to train, {name} = \"...\"")
         model = named[-1]
     for mapping in mappings:
-        own = {k.partition(".")[2]: v for k, v in mapping.items() if _owner(k) == model}
-        values |= {k: v for k, v in mapping.items() if _owner(k) is None} | own
+        own = {k.partition(".")[2]: v for k, v in mapping.items() if owner(k) == model}
+        values |= {k: v for k, v in mapping.items() if owner(k) is None} | own
     return {**values, "model": model}
 
 
-def _owner(name: str) -> str | None:
+def owner(name: str) -> str | None:
     """Return the model in the name of a setting; None for a setting of all models."""
     first, dot, _ = name.partition(".")
     return first if dot and first in MODELS else None
@@ -138,6 +138,7 @@ class TrainNetwork:
             tuple(metric.name for metric in experiment.metrics),
             None if folder is None else os.fspath(folder),
         )
+        made._check_owners(experiment, [option for p in choices for option in p.options])
         for metric in experiment.metrics:
             known = metric_named(metric.name)
             if metric.goal != known.goal:
@@ -156,6 +157,20 @@ class TrainNetwork:
             data[_data_name(recipe)] = task.fingerprint
         experiment.set_data(data)
         return replace(made, data=data)
+
+    def _check_owners(self, experiment: Experiment, models: Sequence[Any]) -> None:
+        """Refuse a setting or parameter of a model that no trial uses, which would be ignored."""
+        fixed = (self.settings, *self.cheaper.values())
+        used = {*models, *(settings["model"] for settings in fixed if "model" in settings)}
+        for name in [
+            *(n for each in fixed for n in each),
+            *(p.name for p in experiment.parameters),
+        ]:
+            if used and owner(name) not in (None, *used):
+                raise UserError(
+                    f"'{name}' is a setting of the model '{owner(name)}', which no trial uses "
+                    f"(models: {', '.join(map(str, sorted(used)))}); leave it out"
+                )
 
     def measured(self, stored: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the names of the metrics that a trial returns: all, but those of the deployed
