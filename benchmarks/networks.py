@@ -515,7 +515,8 @@ Made by
 
 {about}
 
-The ONNX files in the pip packages {packages}. Networks run as their files are; where a file leaves
+The ONNX files in the pip packages {packages}, each once, but those of
+decision trees. Networks run as their files are; where a file leaves
 sizes free, the engine is told those that its package uses. *Measured*: processor time of one
 example on one thread, interleaved in one process, the median over {turns} turns; memory is the
 peak of a fresh process with a plan at hand, planning the processor time and the peak without one.
