@@ -83,6 +83,16 @@ def test_what_is_left_out_is_listed(words):
     ]
 
 
+def test_sounds_that_are_not_read_are_warned_of(words):
+    write(words / "loose.wav", 0.1)
+    write(words / "go/deeper/s1_nohash_1.wav", 0.1)
+    (words / "stop/take.mp3").write_bytes(b"sound")
+    (words / "stop/notes.txt").write_text("left out as it should be")
+    told = "loose.wav is not read, nor 2 others: sounds are WAV or FLAC files in the word's own"
+    with pytest.warns(UserWarning, match=told):
+        load(words)
+
+
 def test_two_folders_of_one_class(words):
     write(words / "_go_/a.wav", 0.2)
     with pytest.raises(UserError, match=r"sounds: (go and _go_|_go_ and go) are one class's name"):

@@ -20,6 +20,7 @@ from gossamer.errors import UserError
 _NOISE = "_background_noise_"
 _SHARE = 0.15  # of the speakers, or of a word's files, for validation and for test each
 _SEED = 1804
+_OTHERS = (".aac", ".aif", ".aiff", ".m4a", ".mp3", ".ogg", ".opus", ".wma")
 _SPEAKER = re.compile(r"(?:.*_)?([^_]+)_nohash_.*")
 
 
@@ -35,10 +36,10 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
     mixes in recordings from ``_background_noise_``; without a folder ``_silence_``, that class is
     cut from them.
 
-    Warns of folders without sounds and of recordings of noise shorter than a second, which are
-    left out, and of sounds that are in two splits. Raises UserError for fewer than two classes, two
-    folders of one class's name, a word with too few files or speakers, and files that cannot be
-    read.
+    Warns of folders without sounds, of sounds elsewhere or in other formats, of recordings of noise
+    shorter than a second, which are left out, and of sounds that are in two splits. Raises
+    UserError for fewer than two classes, two folders of one class's name, a word with too few files
+    or speakers, and files that cannot be read.
     """
     root = Path(path)
     folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith((".", "__")))
@@ -48,6 +49,18 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
         if not sounds[word]:
             warnings.warn(f"{root / word}: no WAV or FLAC file in it; left out", stacklevel=2)
     sounds = {word: files for word, files in sounds.items() if files}
+    unread = sorted(filter(is_sound, root.iterdir())) + [
+        file
+        for word in sounds
+        for file in sorted((root / word).iterdir())
+        if file.suffix.lower() in _OTHERS or (file.is_dir() and not file.name.startswith("."))
+    ]
+    if unread:
+        also = f", nor {len(unread) - 1:,} others" if len(unread) > 1 else ""
+        warnings.warn(
+            f"{unread[0]} is not read{also}: sounds are WAV or FLAC files in the word's own folder",
+            stacklevel=2,
+        )
     names = sorted(sounds, key=lambda word: word.strip("_"))
     if len(names) < 2:
         raise UserError(
