@@ -79,6 +79,9 @@ def test_networks_that_cannot_listen(tmp_path):
 def test_labels_must_fit(model):
     with pytest.raises(UserError, match=r"3 labels for the 2 outputs of .*model\.onnx"):
         Spotter(model, classes=["a", "b", "c"])
+    for labels in (["a", "a"], ["a", ""]):
+        with pytest.raises(UserError, match="labels must differ, and none be empty: a, "):
+            Spotter(model, classes=labels)
 
 
 def run(monkeypatch, capsys, *arguments):
@@ -115,6 +118,18 @@ def test_silence_is_warned_of(model, tmp_path, monkeypatch, capsys):
     assert told.err.strip().endswith("a.wav is almost silent (below -60 dB of full scale)")
 
 
+def test_sound_too_short_for_a_detection_is_warned_of(model, tmp_path, monkeypatch, capsys):
+    soundfile.write(tmp_path / "a.wav", bursts(0.5)[:RATE], RATE)
+    file = ["--wav", tmp_path / "a.wav", "--json"]
+    code, told = run(monkeypatch, capsys, model, *file)
+    assert (code, json.loads(told.out)["windows"]) == (0, 1)
+    assert (
+        "a.wav is too short for a detection: --smoothing averages 3 windows, it has 1" in told.err
+    )
+    code, told = run(monkeypatch, capsys, model, *file, "--smoothing", 1)
+    assert (code, told.err) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -123,6 +138,8 @@ def test_silence_is_warned_of(model, tmp_path, monkeypatch, capsys):
         (["--stdin", "--format", "mp3"], "unknown format 'mp3'"),
         (["--wav", "a.wav", "--refractory", "nan"], "must be a finite number of at least 0"),
         (["--wav", "a.wav", "--stdin"], "exclude each other"),
+        (["--wav", "a.wav", "--device", "1"], "--device is for a microphone"),
+        (["--wav", "a.wav", "--labels", ""], "labels for the"),
         (["--rate", "8000"], "are for --stdin only"),
         (["--wav", "a.wav", "--threshold", "2"], "must be above 0 and at most 1"),
     ],

@@ -47,10 +47,12 @@ def listen(
         raise UserError("--wav and --stdin exclude each other; leave one out")
     if not stdin and (rate is not None or form != "s16le"):
         raise UserError("--rate and --format are for --stdin only; a sound file has its own")
+    if device is not None and (wav or stdin):
+        raise UserError("--device is for a microphone; leave it out, or --wav and --stdin")
 
     spotter = Spotter(
         model,
-        classes=labels.split(",") if labels else None,
+        classes=None if labels is None else [name.strip() for name in labels.split(",")],
         threshold=threshold,
         smoothing=smoothing,
         refractory=refractory,
@@ -65,6 +67,12 @@ def listen(
         else:
             blocks, name = from_microphone(spotter.rate, device), "microphone"
         _follow(spotter, blocks, name, as_json)
+        if spotter.score.windows < smoothing:
+            say(
+                f"gossamer: {name} is too short for a detection: --smoothing averages {smoothing} "
+                f"windows, it has {spotter.score.windows}",
+                err,
+            )
 
 
 def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -> None:

@@ -79,6 +79,8 @@ class Spotter:
         names = list(classes) if classes is not None else named
         if len(names) != outputs:
             raise UserError(f"{len(names)} labels for the {outputs} outputs of {model}")
+        if classes is not None and len({*names, ""}) <= outputs:
+            raise UserError(f"labels must differ, and none be empty: {', '.join(names)}")
         self._fresh: Callable[[], tuple[Windows, Detector]] = lambda: (
             Windows(features, stride),
             Detector(names, threshold, smoothing, refractory),
