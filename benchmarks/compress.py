@@ -197,8 +197,9 @@ def reached(rows: list[dict[str, Any]]) -> list[str]:
 def page(result: dict[str, Any]) -> str:
     lines = ["# Compressed networks beside dense ones", "", ABOUT]
     lines += ["", "## Goals", "", *reached(result["rows"])]
-    lines += ["", "## What fell short, and what was tried", ""]
-    lines += [f"- **{heading}.** {text}" for heading, text in result["notes"].items()]
+    lines += ["", "## What fell short, and what was tried"]
+    for heading, text in result["notes"].items():
+        lines += ["", f"### {heading}", "", text]
     lines += [
         *("", "## Accuracy and weights", ""),
         "| network, data | test %: dense / sparse | non-zero weights | activation density |",
