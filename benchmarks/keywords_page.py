@@ -161,7 +161,10 @@ def networks(rows: Sequence[dict[str, Any]]) -> dict[str, Network]:
 
 
 def searched(file: Path = SEARCH) -> tuple[int, int]:
-    """How many trials of a search ended, and the place of the first within all thresholds."""
+    """How many trials of a search ended, and the place of the first within all thresholds.
+
+    They are read from the file itself: to import them into a storage takes half a minute.
+    """
     content = json.loads(file.read_text())
     metrics = content["definition"]["metrics"].values()
 
@@ -196,38 +199,51 @@ def goals(result: dict[str, Any], search: tuple[int, int]) -> list[Goal]:
     smallest = min(accurate, key=lambda n: n.row["nonzero"])
     cheapest = min(accurate, key=lambda n: n.row["macs"]["both"])
     best = max(small, key=lambda n: np.mean(n.test))
-    both = max(
+    few = max(
         result["both"],
         key=lambda row: (row["settings"]["weight_density"], row["activation_density"]),
     )
-    teacher = every[Path(both["settings"]["teacher"]).name].row
+    lost = every[Path(few["settings"]["teacher"]).name].row["test"] - few["test"]
     sparse, dense = (every[name] for name in EQUAL)
     levels = [str(level) for level in LEVELS]
     better = sum(sparse.row["noise"][level] > dense.row["noise"][level] for level in levels)
     words = f"CNN-2: non-zero weights, at most 0.2 points below the tuned dense one, {SEEDS} seeds"
+    digits = "{:.2f}"
     return [
         Goal(words, 171_600, 57_200, fewest.row["nonzero"], fewest.title),
         Goal("CNN-2: trials of the search", 1000, 1000, search[0], EXPERIMENT, more=True),
         Goal("CNN-2: first trial within both thresholds", None, 50, search[1], EXPERIMENT),
         Goal("non-zero weights at 96.5 %", 9232, 4000, smallest.row["nonzero"], smallest.title),
         Goal(
-            *("million multiply-adds at 96.5 %", 1.2, 0.4, cheapest.row["macs"]["both"] / 1e6),
+            "million multiply-adds at 96.5 %",
+            1.2,
+            0.4,
+            cheapest.row["macs"]["both"] / 1e6,
             cheapest.title,
-            shown="{:.2f}",
+            shown=digits,
         ),
         Goal(
-            *("test % with at most 50,000 non-zero weights", 97, 98, 100 * np.mean(best.test)),
+            "test % with at most 50,000 non-zero weights",
+            97,
+            98,
+            100 * np.mean(best.test),
             best.title,
             more=True,
-            shown="{:.2f}",
+            shown=digits,
         ),
         Goal(
-            *("points lost with 95 % zeros and 5 % winners in one network", None, 1),
-            *(100 * (teacher["test"] - both["test"]), "CNN-2, one of nine"),
-            shown="{:.2f}",
+            "points lost with 95 % zeros and 5 % winners in one network",
+            None,
+            1,
+            100 * lost,
+            "CNN-2, one of nine",
+            shown=digits,
         ),
         Goal(
-            *("levels of noise, of 6, at which a sparse network beats a dense one", 6, 6, better),
+            "levels of noise, of 6, at which a sparse network beats a dense one",
+            6,
+            6,
+            better,
             f"{sparse.title}, {dense.title}",
             more=True,
         ),
@@ -251,7 +267,7 @@ def charts(result: dict[str, Any]) -> list[Chart]:
                 times.append(Point(fastest, accuracy, "dense, fastest other runtime"))
     for entry in published():
         label = entry.network.removesuffix(", smallest inside the thresholds")
-        weights.append(Point(entry.nonzero or 0, entry.accuracy or 0.0, "published", label))
+        weights.append(Point(entry.nonzero, entry.accuracy, "published", label))
         if entry.macs:
             macs.append(Point(entry.macs, entry.accuracy, "published", label))
     return [
@@ -273,7 +289,8 @@ def published() -> list[Published]:
 def by_hand(page: Path) -> str:
     """The part of an earlier page that is written by hand, with its heading."""
     text = page.read_text(encoding="utf-8") if page.exists() else ""
-    return BY_HAND + text.partition(BY_HAND)[2] if BY_HAND in text else f"{BY_HAND}\n"
+    _, found, sentences = text.partition(BY_HAND)
+    return BY_HAND + (sentences if found else "\n")
 
 
 def front(result: dict[str, Any], sentences: str, image: str) -> str:
@@ -310,10 +327,10 @@ def share(values: list[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.2f}"
 
 
-def both(runs: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[str]:
+def both(runs: list[dict[str, Any]], every: dict[str, Network]) -> list[str]:
     """The section on runs with few weights and few winners; their dense network is the teacher."""
     start, teacher = (Path(runs[0]["settings"][name]).name for name in ("init", "teacher"))
-    dense = next(run["test"] for run in others if run["name"] == teacher)
+    dense = every[teacher].row["test"]
     about = BOTH_ABOUT.format(start=start.replace("_", " "), dense=100 * dense)
     lines = ["", "## Few weights and few winners", "", about, "", BOTH, "|" + "---|" * 7]
     for run in sorted(runs, key=lambda run: run["macs"]["both"], reverse=True):
@@ -334,10 +351,10 @@ def both(runs: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[str]:
 
 def tables(result: dict[str, Any]) -> str:
     """The page of all networks."""
-    every = list(networks(result["runs"]).values())
+    every = networks(result["runs"])
     lines = ["# All networks of the keyword experiment", "", RUNS_ABOUT, ""]
     lines += ["## Trained here", "", TRAINED, "|" + "---|" * 8]
-    for network in every:
+    for network in every.values():
         run = network.row
         macs = " / ".join(f"{run['macs'][kind]:,.0f}" for kind in ("dense", "weights", "both"))
         lines.append(
@@ -346,7 +363,7 @@ def tables(result: dict[str, Any]) -> str:
             f"| {run['nonzero']:,} of {run['total']:,} | {macs} | {run['activation_density']:.3f} |"
         )
     lines += ["", "## Time, one thread", "", TIMED, "|" + "---|" * 6]
-    for network in every:
+    for network in every.values():
         for batch, of in network.row.get("seconds", {}).items():
             # The fastest peer: the comparison that flatters least.
             peer, dense = min(of["dense"].items(), key=lambda item: item[1])
@@ -357,11 +374,11 @@ def tables(result: dict[str, Any]) -> str:
     lines += ["", "## Background noise", "", NOISE, ""]
     lines += [f"| network | clean | {' | '.join(f'{n} dB' for n in LEVELS)} |"]
     lines += ["|---" * (len(LEVELS) + 2) + "|"]
-    for network in every:
+    for network in every.values():
         if "noise" in network.row:
             shares = " | ".join(f"{100 * share:.1f}" for share in network.row["noise"].values())
             lines.append(f"| {network.title} | {shares} |")
-    lines += both(result["both"], [network.row for network in every])
+    lines += both(result["both"], every)
     lines += ["", "## Commands", "", "    python benchmarks/keyword_pictures.py speech.npz"]
     lines += [f"    {command(run)}" for run in result["runs"] + result["both"]]
     lines += ["", f"Command of the last measurement: `{result['command']}`  "]

@@ -152,13 +152,10 @@ class _Drawing:
         ]
         parts = []
         for point in self.chart.points:
-            x, y, wide = (
-                self._across(point.cost),
-                self._down(point.accuracy),
-                LETTER * len(point.label),
-            )
             if not point.label:
                 continue
+            x, y = self._across(point.cost), self._down(point.accuracy)
+            wide = LETTER * len(point.label)
             places = [
                 (x + dx, y + dy)
                 for dy in (-4.0, -12.0, 4.0, 12.0)

@@ -162,6 +162,7 @@ def write_experiment(
     if network.activations and tuning.learning_rate is not None:
         fixed["activation_anneal"] = _ANNEALED
     parameters = space.parameters(tuning)
+    # A search refuses a setting whose place a parameter takes in every trial.
     searched = [name for name, entry in parameters.items() if "when" not in entry]
     shared = {**settings, **tuning.settings, **fixed}
     described = {
