@@ -223,6 +223,9 @@ def test_search_frontier_train_from(place, experiment, gossamer):
     assert settings["epochs"] == 2
     parameters = result["frontier"][0]["parameters"]
     assert {name: settings[name] for name in parameters} == parameters
+    status, _, err = gossamer(*chosen, "--set", "tc_resnet.width=2", "--out", "runs/e")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "--set tc_resnet.width: the trial's model is 'net.py:build', so this would have" in err
     # The address of a database may come from others; the file is the user's own.
     stored = ["train", "--from", "sqlite:///small.db", "--out", "runs/d", "--set", "epochs=1"]
     status, _, err = gossamer(*stored)

@@ -53,8 +53,8 @@ def test_a_setting_of_one_model_is_left_out_for_others():
 
 
 def test_a_model_setting_cannot_name_another_model():
-    recipe = recipe_of({"task": "t", "model": "mlp", "mlp.model": "evil.py:f"}, {})
-    assert recipe.model == "mlp"
+    with pytest.raises(UserError, match=r"'mlp\.model' is no setting; name the model with 'model'"):
+        recipe_of({"task": "t", "model": "mlp"}, {"mlp.model": "evil.py:f"})
 
 
 @pytest.fixture

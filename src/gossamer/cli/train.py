@@ -90,6 +90,7 @@ def train(
         own["teacher"] = runs if len(runs) > 1 else runs[0]
     if experiment is not None:
         from gossamer.search import chosen_trial, merged, recipe_of
+        from gossamer.search.networks import owner
 
         source = open_experiment(experiment, name)
         chosen = chosen_trial(source, trial)
@@ -100,6 +101,12 @@ def train(
             checked = (None if model else named["model"], None if task else named["task"])
             check_trust(*checked, experiment, trust)
         recipe = recipe_of(source.settings, chosen.parameters, own)
+        for setting in own:
+            if owner(setting) not in (None, recipe.model):
+                raise UserError(
+                    f"--set {setting}: the trial's model is '{recipe.model}', so this would have "
+                    "no effect; leave it out"
+                )
     else:
         for option, value in (("--trial", trial), ("--name", name)):
             if value is not None:

@@ -66,7 +66,7 @@ def merged(*mappings: Mapping[str, Any]) -> dict[str, Any]:
     mapping, and is left out for other models.
 
     Raises:
-        UserError: no task or model.
+        UserError: no task or model, or a model among the settings of one.
     """
     values: dict[str, Any] = {}
     for name in ("task", "model"):
@@ -75,6 +75,8 @@ def merged(*mappings: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"[settings] has no '{name}': name what to train, {name} = \"...\"")
         model = named[-1]
     for mapping in mappings:
+        if f"{model}.model" in mapping:
+            raise UserError(f"'{model}.model' is no setting; name the model with 'model'")
         own = {k.partition(".")[2]: v for k, v in mapping.items() if owner(k) == model}
         values |= {k: v for k, v in mapping.items() if owner(k) is None} | own
     return {**values, "model": model}
