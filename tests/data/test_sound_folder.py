@@ -88,7 +88,8 @@ def test_sounds_that_are_not_read_are_warned_of(words):
     write(words / "go/deeper/s1_nohash_1.wav", 0.1)
     (words / "stop/take.mp3").write_bytes(b"sound")
     (words / "stop/notes.txt").write_text("left out as it should be")
-    told = "loose.wav is not read, nor 2 others: sounds are WAV or FLAC files in the word's own"
+    write(words / "__up/s1_nohash_1.wav", 0.1)
+    told = "__up/s1_nohash_1.wav is not read, nor 3 others: .* does not begin with '__'"
     with pytest.warns(UserWarning, match=told):
         load(words)
 

@@ -49,7 +49,7 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
         if not sounds[word]:
             warnings.warn(f"{root / word}: no WAV or FLAC file in it; left out", stacklevel=2)
     sounds = {word: files for word, files in sounds.items() if files}
-    unread = sorted(filter(is_sound, root.iterdir())) + [
+    unread = sorted(filter(is_sound, [*root.iterdir(), *root.glob("__*/*")])) + [
         file
         for word in sounds
         for file in sorted((root / word).iterdir())
@@ -58,7 +58,8 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
     if unread:
         also = f", nor {len(unread) - 1:,} others" if len(unread) > 1 else ""
         warnings.warn(
-            f"{unread[0]} is not read{also}: sounds are WAV or FLAC files in the word's own folder",
+            f"{unread[0]} is not read{also}: sounds are WAV or FLAC files in the word's own "
+            "folder, whose name does not begin with '__'",
             stacklevel=2,
         )
     names = sorted(sounds, key=lambda word: word.strip("_"))
