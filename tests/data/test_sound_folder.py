@@ -94,6 +94,19 @@ def test_sounds_that_are_not_read_are_warned_of(words):
         load(words)
 
 
+def test_sounds_that_are_of_two_words_are_warned_of(words):
+    write(words / "stop/s1_nohash_5.wav", 0.1, subtype="FLOAT")
+    write(words / "go/s1_nohash_6.wav", 0.0)  # silence tells nothing of its word
+    write(words / "stop/s1_nohash_6.wav", 0.0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load(words)
+    assert [str(w.message) for w in caught if "two words" in str(w.message)] == [
+        f"{words}/go/s0_nohash_0.wav and {words}/stop/s1_nohash_5.wav, of two words, contain the "
+        "same second of sound; keep each in one word's folder"
+    ]
+
+
 def test_two_folders_of_one_class(words):
     write(words / "_go_/a.wav", 0.2)
     with pytest.raises(UserError, match=r"sounds: (go and _go_|_go_ and go) are one class's name"):

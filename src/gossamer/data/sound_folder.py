@@ -37,9 +37,9 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
     cut from them.
 
     Warns of folders without sounds, of sounds elsewhere or in other formats, of recordings of noise
-    shorter than a second, which are left out, and of sounds that are in two splits. Raises
-    UserError for fewer than two classes, two folders of one class's name, a word with too few files
-    or speakers, and files that cannot be read.
+    shorter than a second, which are left out, and of sounds that are in two splits or of two words.
+    Raises UserError for fewer than two classes, two folders of one class's name, a word with too
+    few files or speakers, and files that cannot be read.
     """
     root = Path(path)
     folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith((".", "__")))
@@ -81,6 +81,8 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
         classes.append("silence")
     rng = np.random.default_rng(_SEED)
     parts = {}
+    heard: dict[int, tuple[Path, int]] = {}
+    alike: list[tuple[Path, Path]] = []
     for part in SPLITS:
         files = [
             (file, label)
@@ -96,11 +98,23 @@ def from_folder(path: str | os.PathLike[str]) -> Task:
             )
         quiet = {file for file, label in files if classes[label] == "silence"}
         x = read_clips([file for file, _ in files], silent=quiet)
+        for clip, (file, label) in zip(x, files, strict=True):
+            other, others = heard.setdefault(hash(clip.tobytes()), (file, label))
+            if others != label and clip.any():
+                alike.append((other, file))
         if len(classes) > len(names):
             count = max(1, round(len(y) / len(names)))
             x = np.concatenate([x, silence(noises, count, rng)])
             y = np.append(y, np.full(count, len(names)))
         parts[part] = Split(x, y)
+    if alike:
+        one, two = sorted(alike[0])
+        also = f", and so do {len(alike) - 1:,} more" if len(alike) > 1 else ""
+        warnings.warn(
+            f"{one} and {two}, of two words, contain the same second of sound{also}; keep each in "
+            "one word's folder",
+            stacklevel=2,
+        )
     background: NDArray[np.int16] = np.concatenate(noises) if noises else np.zeros(0, np.int16)
     return warn_of_overlap(
         Task(
