@@ -4,6 +4,7 @@ import io
 import json
 
 import numpy as np
+import onnx
 import pytest
 import soundfile
 import torch
@@ -128,6 +129,19 @@ def test_sound_too_short_for_a_detection_is_warned_of(model, tmp_path, monkeypat
     )
     code, told = run(monkeypatch, capsys, model, *file, "--smoothing", 1)
     assert (code, told.err) == (0, "")
+
+
+def test_a_network_whose_outputs_are_nan(model, tmp_path, monkeypatch, capsys):
+    broken = onnx.load(model)
+    last = broken.graph.output[0].name
+    for node in broken.graph.node:
+        node.output[:] = ["before" if name == last else name for name in node.output]
+    broken.graph.node.append(onnx.helper.make_node("Sqrt", ["before"], [last]))  # one is negative
+    onnx.save(broken, tmp_path / "nan.onnx")
+    soundfile.write(tmp_path / "a.wav", bursts(2.0), RATE)
+    code, told = run(monkeypatch, capsys, tmp_path / "nan.onnx", "--wav", tmp_path / "a.wav")
+    assert (code, told.err.count("\n")) == (2, 1)
+    assert "nan.onnx are not finite numbers at 1.00 s: its training may have diverged" in told.err
 
 
 @pytest.mark.parametrize(

@@ -104,10 +104,10 @@ def _follow(spotter: Spotter, blocks: Iterator[Any], name: str, as_json: bool) -
             f"{score.real_time_factor:.4f} s of work a second of sound "
             f"({network:.0f} us a window in the network), CPU share {share:.1%}"
         )
-    if score.peak < QUIET:
-        say(f"gossamer: {name} is almost silent (below -60 dB of full scale)", err)
     if broken is not None:
         raise broken
+    if score.peak < QUIET:
+        say(f"gossamer: {name} is almost silent (below -60 dB of full scale)", err)
 
 
 def _print(detection: Detection, name: str, as_json: bool) -> None:

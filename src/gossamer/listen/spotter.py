@@ -85,6 +85,7 @@ class Spotter:
             Windows(features, stride),
             Detector(names, threshold, smoothing, refractory),
         )
+        self._model = model
         self.restart()
         if (1, self.windows.bands, self.windows.frames) != graph.shapes[graph.inputs[0]][1:]:
             raise UserError(f"{model}: its input does not have the shape of its features")
@@ -101,7 +102,10 @@ class Spotter:
         return self.windows.rate
 
     def push(self, samples: Wave) -> list[Detection]:
-        """Add the next samples, float32 ``[n]`` in [-1, 1]; return the detections in them."""
+        """Add the next samples, float32 ``[n]`` in [-1, 1]; return the detections in them.
+
+        Raises UserError if the network's outputs are NaN or infinite.
+        """
         started = time.perf_counter()
         detections = []
         for seconds, features in self.windows.push(samples):
@@ -109,6 +113,11 @@ class Spotter:
             outputs = self.engine(features[None])[0]
             self.score.network_seconds += time.perf_counter() - before
             self.score.windows += 1
+            if not np.isfinite(outputs.max()):
+                raise UserError(
+                    f"the outputs of {self._model} are not finite numbers at {seconds:.2f} s: its "
+                    "training may have diverged; train it again at a lower learning_rate"
+                )
             detection = self.detector.push(seconds, outputs)
             if detection is not None:
                 detections.append(detection)
