@@ -101,6 +101,14 @@ def test_the_direction_of_a_metric_of_ones_own():
     ]
 
 
+@pytest.mark.parametrize(("name", "loss"), [("accuracy", 0.98), ("density", 0.1)])
+def test_a_loss_that_no_network_has(name, loss):
+    dense = {"accuracy": 0.97, "density": 1.0}
+    with pytest.raises(UserError, match=f"lose_at_most {name}: no network loses {loss} against"):
+        metrics(dense=dense, lose_at_most={name: loss})
+    assert metrics(dense={"accuracy": 0.0})[1] == (AtLeast, "accuracy", 0.0)
+
+
 def test_an_accuracy_of_ones_own_may_be_in_percent():
     found = metrics(own=["accuracy"], dense={"accuracy": 97.0}, lose_at_most={"accuracy": 2})
     assert found == [(Maximize, "speedup", None), (AtLeast, "accuracy", 95.0)]

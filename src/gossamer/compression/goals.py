@@ -91,7 +91,8 @@ class Goals:
             dense: values of the dense network.
 
         Raises:
-            UserError: nothing says whether more of a metric of the user is better.
+            UserError: nothing says whether more of a metric of the user is better, or no network
+                has a loss as large as the acceptable one.
         """
         limits = {**self.at_least, **self.at_most, **self._losses(dense)}
         optimized = dict.fromkeys(self.maximize, Maximize) | dict.fromkeys(self.minimize, Minimize)
@@ -120,7 +121,7 @@ class Goals:
         if not quality & named:
             first = next(iter(self.own), "accuracy")
             # The unit of a user's own metric is unknown.
-            losses[first] = LOSS * abs(dense[first]) if self.own else LOSS
+            losses[first] = LOSS * abs(dense[first]) if self.own else min(LOSS, dense[first])
         directed = {*METRICS, SCORE, *self.at_least, *self.at_most, *self.maximize, *self.minimize}
         for name in losses:
             if name not in directed:
@@ -129,7 +130,17 @@ class Goals:
                     f"its worst value (the dense network has {dense[name]:.6g}), or name it in "
                     "maximize or minimize"
                 )
-        return {
+        limits = {
             name: dense[name] - loss if self._rises(name) else dense[name] + loss
             for name, loss in losses.items()
         }
+        for name, limit in limits.items():
+            try:
+                if name in METRICS and name not in self.own:
+                    METRICS[name].check_threshold(limit, "")
+            except UserError:
+                raise UserError(
+                    f"lose_at_most {name}: no network loses {losses[name]:g} against "
+                    f"{dense[name]:.6g}, which the dense network has; write less, or leave it out"
+                ) from None
+        return limits
