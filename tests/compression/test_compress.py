@@ -49,6 +49,13 @@ def test_one_line_says_what_is_wrong(place, monkeypatch, capsys, arguments, mess
     assert not (place / "out").exists()
 
 
+def test_a_run_does_not_lose_its_network(place):
+    (place / "run").mkdir()
+    (place / "run" / "config.toml").write_text("task")
+    with pytest.raises(UserError, match=r"run is a run, whose model\.onnx would be lost; choose"):
+        compress(*NAMED, progress=False, out="run")
+
+
 def test_a_network_at_chance_level_is_warned_of(place, examples, monkeypatch):
     """From Python and from the command, of a module and of given weights."""
     torch.manual_seed(1)

@@ -122,8 +122,8 @@ def compress(
         on_start: called with ``Compressed.look`` before the search.
 
     Raises:
-        UserError: invalid network, data or goals, the folder of another compression, or no trial
-            that completed.
+        UserError: invalid network, data or goals, the folder of a run or of another compression,
+            or no trial that completed.
         KeyboardInterrupt: on Ctrl-C, if no trial has completed yet.
     """
     goals = {"at_least": at_least or {}, "at_most": at_most or {}}
@@ -142,6 +142,8 @@ def compress(
     if trials is not None:
         whole(trials, 1, "trials")
     folder = Path(out)
+    if (folder / "config.toml").exists():
+        raise UserError(f"{folder} is a run, whose model.onnx would be lost; choose another --out")
     with folder_for(folder, *_PUBLISHED):
         network: NamedNetwork | ModuleNetwork
         if isinstance(model, nn.Module):
