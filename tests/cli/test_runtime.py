@@ -69,6 +69,14 @@ def test_run_writes_what_onnxruntime_computes(files, gossamer):
     assert json.loads((files / "plan.json").read_text())["single"]
 
 
+def test_run_says_that_outputs_are_nan(files, gossamer):
+    x = np.load("x.npy")
+    x[1, 0, 0, 0] = np.nan
+    np.save("x.npy", x)
+    status, _, err = gossamer("run", "model.onnx", "--input", "x.npy", "--output", "y.npy")
+    assert (status, err) == (0, "gossamer: output: 3 of 15 numbers are NaN\n")
+
+
 @pytest.mark.parametrize("command", ["run", "profile", "bench"])
 def test_a_plan_of_another_machine_is_reported_and_renewed(files, gossamer, command):
     more = {

@@ -137,6 +137,9 @@ def run(
         zip(engine.graph.outputs, results if isinstance(results, list) else [results], strict=True)
     )
     write_arrays(output, outputs)
+    for name, array in outputs.items():
+        if count := int((array != array).sum()):
+            say(f"gossamer: {name}: {count:,} of {array.size:,} numbers are NaN", err)
     shapes = {name: list(array.shape) for name, array in outputs.items()}
     if as_json:
         result = {"output": str(output), "shapes": shapes, "seconds": seconds}
