@@ -60,6 +60,7 @@ def test_what_cannot_be_written_leaves_nothing(place, network, gossamer):
         (["run", "-o", "m.c"], "--c writes C"),
         (["run", "-o", "m"], "ends in .onnx"),
         (["small.onnx", "--c", "--float16"], "--float16 writes ONNX"),
+        (["data.npz"], "data.npz is not a run directory: it has no config.toml"),
         (["run", "--int8", "--float16"], "exclude each other; leave one out"),
         (["small.onnx", "--c", "-o", "m.onnx"], "m.onnx: name a file that ends in .c"),
     ],

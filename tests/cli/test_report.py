@@ -82,9 +82,11 @@ def test_interrupted_robustness_goes_on_from_there(run_directory, gossamer, monk
     assert not list(run_directory.glob("*unfinished*"))
 
 
-def test_mistakes_are_one_line(run_directory, gossamer):
+def test_mistakes_are_one_line(run_directory, place, gossamer):
+    (place / "e.toml").write_text("an experiment")
     for arguments, message in (
         (("report", "--compare", "nowhere"), "no run at nowhere"),
+        (("report", "--compare", "e.toml"), "e.toml is not a run directory; give the folder that"),
         (("report", "--compare", "run", "run"), "named twice"),
         (("report", "--compare", "run", "-o", "t.pdf"), "must end in one of .html, .md, .json"),
         (("report", "run", "--json"), "--json needs --compare"),

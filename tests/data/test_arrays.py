@@ -210,11 +210,19 @@ def test_a_single_class_is_no_task(tmp_path):
         task_of((_X, _Y * 0))
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"text", b"\x93NUMPY\x01\x00"])
-def test_no_npz_at_all(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no archive"),
+        (b"PK\x03\x04 broken", "File is not a zip file"),
+        (b"text", "no archive"),
+        (b"\x93NUMPY\x01\x00", "no archive"),
+    ],
+)
+def test_no_npz_at_all(tmp_path, content, reason):
     path = tmp_path / "bad.npz"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"bad\.npz: not an \.npz"):
+    with pytest.raises(UserError, match=rf"bad\.npz: not an \.npz of plain arrays \({reason}\)"):
         load(path)
     np.save(tmp_path / "array.npy", _X)
     (tmp_path / "array.npy").rename(tmp_path / "array.npz")

@@ -19,9 +19,10 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """
     with path.open("rb") as file:  # opened here: numpy leaves a damaged archive open
         try:
+            if file.read(2) != b"PK":
+                raise ValueError("no archive")
+            file.seek(0)
             archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
             return {key: archive[key] for key in archive.files}
         except (EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(str(error) or "empty") from error

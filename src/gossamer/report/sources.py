@@ -63,8 +63,8 @@ def load_run(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise UserError(f"no run at {folder}: check the path, or {remedy}") from None
         if not folder.is_dir():
             message = (
-                f"{folder} is neither a run directory nor an experiment: give the folder that "
-                "holds metrics.json, a TOML file, or a storage such as sqlite:///speech.db"
+                f"{folder} is not a run directory; give the folder that holds metrics.json, or, "
+                "without --compare, an experiment's TOML file or storage (sqlite:///speech.db)"
             )
         elif runs := subfolders_with(folder, file.name):
             message = f"{folder} holds no metrics.json; name a run in it: {runs}"

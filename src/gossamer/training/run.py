@@ -128,7 +128,7 @@ def load_config(run: str | Path) -> dict[str, Any]:
             if not isinstance(config[name], kind):
                 raise TypeError(f"{name} = {config[name]!r}")
         return config
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         runs = subfolders_with(run, "config.toml")
         remedy = (
             f"name a run in it: {runs}" if runs else "make one with 'gossamer train TASK --out RUN'"
