@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import optuna
 import pytest
@@ -293,6 +295,20 @@ def test_tables_of_other_tools_have_prefixes_separators_and_conditions(tmp_path)
         import_from(str(path), experiment, rename={"lr": "rate"})
 
 
+def test_a_server_of_mlflow_is_asked(monkeypatch):
+    """The client stands in for MLflow's, which would try a server that is not there for minutes."""
+    tracking = ModuleType("mlflow.tracking")
+
+    def client(tracking_uri):
+        raise ConnectionError(f"asked {tracking_uri}")
+
+    tracking.MlflowClient = client
+    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", tracking)
+    with pytest.raises(UserError, match="asked http://localhost:5000; check the address"):
+        import_from("http://localhost:5000", shelf())
+
+
 def test_sources_of_several_studies_and_of_none(tmp_path):
     address = f"sqlite:///{tmp_path}/o.db"
     for name in ("a", "b"):
@@ -303,7 +319,7 @@ def test_sources_of_several_studies_and_of_none(tmp_path):
         import_from(address, shelf(), study="c")
     assert import_from(address, shelf(), study="b").trials == 0
     (tmp_path / "x.txt").write_text("x")
-    with pytest.raises(UserError, match=r"x.txt is in no known format"):
+    with pytest.raises(UserError, match=r"x.txt is in no known format; .* goes to a --storage"):
         import_from(str(tmp_path / "x.txt"), shelf())
     with pytest.raises(UserError, match=r"no importer 'excel'"):
         import_from(str(tmp_path / "x.txt"), shelf(), tool="excel")

@@ -30,8 +30,8 @@ class MLflowRuns:
         return (source.startswith("sqlite:///") or path.is_file()) and has_tables(source, _TABLE)
 
     def read(self, source: str, study: str | None) -> list[OtherTrial]:
-        local = Path(source.removeprefix("sqlite:///"))
-        if "://" not in str(local) and not local.exists():  # MLflow would make it
+        local = source.removeprefix("sqlite:///")
+        if "://" not in local and not Path(local).exists():  # MLflow would make it
             raise UserError(f"{local} does not exist; check the name")
         with needed("reading runs of MLflow"):
             from mlflow.tracking import MlflowClient

@@ -37,5 +37,6 @@ def importer_of(source: str, tool: str | None) -> Importer:
         tools = ", ".join(IMPORTERS)
         raise UserError(
             f"{source} is in no known format; check the name, or name its tool with --from: {tools}"
+            "; what 'gossamer trials export' wrote goes to a --storage"
         )
     return importer
